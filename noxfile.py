@@ -59,6 +59,16 @@ def gpu(session: nox.Session) -> None:
     run(session, "python", "-m", "bench", "gpu", *session.posargs)
 
 
+@nox.session(name="fake-cuda")
+def fake_cuda(session: nox.Session) -> None:
+    """Take the step of each method on fake CUDA tensors, without a GPU; installs PyTorch for CUDA (about 7 GB)."""
+    install(session, ".[tests]")
+    is_cuda = "import sys, torch; sys.exit(torch.version.cuda is None)"
+    if code_of(session, "python", "-c", is_cuda):
+        session.error("this PyTorch is built without CUDA: install it from https://download.pytorch.org/whl/cu130")
+    run(session, "python", "-m", "pytest", "tests/gpu/test_fake_device.py", *IN_ORDER, *session.posargs)
+
+
 @nox.session
 def selftest(session: nox.Session) -> None:
     """Measure which slowdowns this machine detects: none, 5 and 10 %; 240 runs, half an hour."""

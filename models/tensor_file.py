@@ -3,7 +3,7 @@
 import json
 import struct
 from collections.abc import Iterable, Mapping
-from typing import BinaryIO
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,6 +23,15 @@ DTYPES = {  # in their order in a file, the widest first, so that all tensors ar
 ALIGNMENT = 8  # bytes, of the first tensor
 
 
+@runtime_checkable
+class Writable(Protocol):
+    """A file that is opened for writing bytes, or an object in its place."""
+
+    def write(self, content: Any, /) -> object: ...
+
+    def writelines(self, contents: Iterable[Any], /) -> object: ...
+
+
 def file_order(state: Mapping[str, Tensor]) -> list[str]:
     """Return the names in their order in a file, which is that of `safetensors.torch.save`."""
     order = [*DTYPES]
@@ -30,7 +39,7 @@ def file_order(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def write_tensors(
-    file: BinaryIO, state: Mapping[str, Tensor], ordered_tensors: Iterable[Tensor], metadata: Mapping[str, str]
+    file: Writable, state: Mapping[str, Tensor], ordered_tensors: Iterable[Tensor], metadata: Mapping[str, str]
 ) -> None:
     """Write a safetensors file: names, shapes and dtypes from `state`, contents from `ordered_tensors`.
 

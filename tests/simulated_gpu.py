@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pynvml
 import pytest
 
 from bench.environment.circumstances import current_commit
@@ -48,7 +47,7 @@ class SimulatedGpu:
         patch.setattr(preflight, "count_gpus", lambda: 1)
         patch.setattr(preflight, "find_machine_gpu", lambda: H100)
         patch.setattr(preflight, "read_gpu_settings", lambda _: SETTINGS)
-        patch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda _: None)
+        patch.setattr(preflight, "first_gpu_handle", lambda: None)
         patch.setattr(Runner, "_start", lambda _runner, request, *_, **__: self.start_run(request))
         return self.now
 

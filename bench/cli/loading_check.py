@@ -6,9 +6,10 @@ from pathlib import Path
 
 from bench.environment.cores import available_cores, loader_cores_per_rank
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
+from bench.environment.gpus import count_gpus
 from bench.experiment.config import Experiment, choose
 from bench.interfaces.hooks import find_hook
-from bench.orchestration.preflight import count_gpus, find_machine_gpu
+from bench.orchestration.preflight import find_machine_gpu
 from bench.statistics.verdicts import judge_loader_cores
 from bench.tables.tables import Table
 

@@ -33,6 +33,7 @@ from bench.cli.transfer import choose_tasks_root_and_protocols, require_openable
 from bench.console.command_line import parent_command_line, program_command_line
 from bench.console.console import INTERRUPTED, OK, Stopped, log
 from bench.console.options import MAX_ECHOED_CHARACTERS, MINUTES_RANGE, require_range
+from bench.data.samples import inputs_digest
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, safe_file_name
 from bench.environment.rank_info import restart_count, torchrun_env
@@ -254,7 +255,7 @@ class Train:
         if any(isinstance(record.measured, Training) for record in records):
             text = f"the training in {self._out} was finished by {saved.processes} processes, this is {processes}"
             raise ValueError(f"{text}: start the command with as many, or name another folder with --out")
-        require_same_experiment(saved, experiment, processes)
+        require_same_experiment(saved, experiment, processes, inputs_digest(experiment))
         log_differences(path, saved, processes, current_commit())
         return str(path.resolve()), saved.comparison
 

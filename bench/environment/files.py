@@ -7,9 +7,9 @@ import json
 import os
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
 from uuid import uuid4
@@ -17,8 +17,7 @@ from uuid import uuid4
 import msgspec
 
 WITHOUT_FLOCK = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
-REPORTED = "CATLIP_BENCH_SOFT_LOCKS"  # environment variable of a process, or its parent, that reported soft locks
-LOCKS = f".*.{'[0-9a-f]' * 32}.lock"
+TEMPORARY_FILES = f".*.{'[0-9a-f]' * 32}.part"
 PLAIN = "[A-Za-z0-9=+,_-]+"  # characters of a name as part of a file name
 LONGEST_NAME = 80  # characters
 LISTING_SECONDS = 60.0  # for which NFS may list a folder as it was before
@@ -30,14 +29,12 @@ T = TypeVar("T")
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; it is renamed to `path` if the block ends without an error.
 
-    Temporary files of killed processes in the folder are removed first. A writer holds a lock (see `hold_lock`), so
-    that files being written by others stay. ValueError if a device, a pipe or a folder has the name, which a rename
-    would replace.
+    Temporary files of killed processes in the folder are removed first. ValueError if a device, a pipe or a folder has
+    the name, which a rename would replace.
     """
     make_folders(require_regular(path).parent)
     remove_abandoned_writes(path.parent)
-    with _hold_new_lock(path) as lock:
-        temporary = lock.with_suffix(".part")
+    with _new_locked_file(path) as temporary:
         try:
             with add_path_to_errors(path):
                 yield temporary
@@ -46,33 +43,26 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 fsync_path(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)
 
 
 @contextmanager
 def hold_lock(file: IO[Any], *, wait: bool = False) -> Iterator[None]:
     """Lock an open file while the block runs; BlockingIOError without `wait` if another process holds the lock.
 
-    The kernel releases it when the process ends. On a file system without flock, which is logged once, a file NAME.held
-    beside it names the process; the lock of a process that has ended on this machine is taken over.
+    The kernel releases it when the process ends. A file system without flock is logged once, and nothing is locked.
     """
-    with ExitStack() as stack:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError as error:
-            if error.errno not in WITHOUT_FLOCK:
-                raise
-            from filelock import SoftFileLock, Timeout
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in WITHOUT_FLOCK:
+            raise
+        _log_missing_flock(Path(file.name).parent)
+    yield
 
-            if REPORTED not in os.environ:
-                os.environ[REPORTED] = "1"
-                folder = Path(file.name).parent
-                print(f"no flock in {folder} ({error.strerror}): files *.held are the locks there", file=sys.stderr)
-            try:
-                stack.enter_context(SoftFileLock(f"{file.name}.held", timeout=-1 if wait else 0))
-            except Timeout:
-                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), file.name) from None
-        yield
+
+@cache
+def _log_missing_flock(folder: Path) -> None:
+    print(f"no flock in {folder}: two commands at once may write to it", file=sys.stderr)
 
 
 def make_folders(folder: Path) -> None:
@@ -93,23 +83,22 @@ def fsync_path(path: Path) -> None:
 
 
 @contextmanager
-def _hold_new_lock(path: Path) -> Iterator[Path]:
-    """Make a lock file of this writer's own beside the path, and hold it while the block runs."""
-    is_held = False
-    while not is_held:
-        lock = path.with_name(f".{path.name}.{uuid4().hex}.lock")
-        with lock.open("xb") as file, hold_lock(file, wait=True):
-            is_held = lock.exists()  # another writer may have removed it as abandoned before it was locked
-            if is_held:
-                yield lock
+def _new_locked_file(path: Path) -> Iterator[Path]:
+    """Make a temporary file beside the path, which is locked while the block runs."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
+        with temporary.open("xb") as file, hold_lock(file, wait=True):
+            if temporary.exists():  # another writer may have removed it as abandoned before it was locked
+                yield temporary
+                return
 
 
 def remove_abandoned_writes(folder: Path) -> None:
     """Remove the temporary files of writers that have ended; what cannot be locked or removed stays."""
-    for lock in folder.glob(LOCKS):
-        with suppress(OSError), lock.open("r+b") as file, hold_lock(file):
-            lock.with_suffix(".part").unlink(missing_ok=True)
-            lock.unlink(missing_ok=True)
+    for temporary in folder.glob(TEMPORARY_FILES):
+        with suppress(OSError), temporary.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            temporary.unlink(missing_ok=True)
 
 
 def safe_file_name(name: str) -> str:
@@ -128,25 +117,24 @@ def require_regular(path: Path) -> Path:
 
 
 def read_limited(path: Path, most_bytes: int = MAX_BYTES) -> bytes:
-    """Read a regular file; ValueError if it is another kind of file, or larger than the limit, which is then not read.
-
-    The bytes that are read count, because a file of the kernel's may say that it has none.
-    """
+    """Read a regular file; ValueError if it is another kind of file, or larger than the limit."""
     with add_path_to_errors(path), require_regular(path).open("rb") as file:
-        if path.stat().st_size <= most_bytes and len(content := file.read(most_bytes + 1)) <= most_bytes:
-            return content
-    raise ValueError(f"{path}: larger than {most_bytes / 2**20:g} MiB")
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"{path}: larger than {most_bytes / 2**20:g} MiB")
+    return content
 
 
 def read_intact_files(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple[list[T], list[str]]:
     """Read files; return what the intact ones hold, and the error of each damaged one, which names it."""
-    found, damaged = list[T](), list[str]()
+    contents: list[T] = []
+    errors: list[str] = []
     for path in paths:
         try:
-            found.append(read(path))
+            contents.append(read(path))
         except (ValueError, OSError) as error:
-            damaged.append(str(error))
-    return found, damaged
+            errors.append(str(error))
+    return contents, errors
 
 
 @contextmanager
@@ -184,9 +172,11 @@ def require_unique_keys(content: bytes) -> None:
     """Raise ValueError if an object of a JSON document has a key twice, which decoders accept."""
 
     def check(pairs: list[tuple[str, Any]]) -> None:
-        if len(dict(pairs)) < len(pairs):
-            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-            raise ValueError(f"the key {twice!r} occurs twice")
+        keys = set[str]()
+        for key, _ in pairs:
+            if key in keys:
+                raise ValueError(f"the key {key!r} occurs twice")
+            keys.add(key)
 
     json.loads(content, object_pairs_hook=check)
 

@@ -23,10 +23,17 @@ def device_handle(uuid: str, index: int) -> Any:
     return pynvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
 
 
+def is_mig_slice(handle: Any) -> bool:
+    """Return whether a handle is a MIG slice; cards and drivers without MIG do not support the question."""
+    try:
+        return bool(pynvml.nvmlDeviceIsMigDeviceHandle(handle))
+    except pynvml.NVMLError:
+        return False
+
+
 def gpu_of_mig_slice(handle: Any) -> Any:
     """Return NVML's handle of a GPU, of a MIG slice that of its GPU: a slice has no clock, temperature or settings."""
-    is_slice = pynvml.nvmlDeviceIsMigDeviceHandle(handle)
-    return pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle) if is_slice else handle
+    return pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle) if is_mig_slice(handle) else handle
 
 
 def read_gpu_settings(handle: Any) -> dict[str, str | None]:

@@ -1,10 +1,9 @@
 """GPU specifications from data sheets. No torch here.
 
-Per GPU, from NVIDIA's data sheets: A100, H100 (SXM, PCIe, NVL), H200 (SXM, NVL), DGX B200, GB200 NVL72, L40S, L40, L4;
-RTX 4090 from the Ada architecture whitepaper, Blackwell's fp32 from its architecture brief. Peaks are dense (sparse
-ones are twice as high), power is the maximum of a card. Links are the bandwidth of one GPU in one direction, half of
-the figure in data sheets: NVLink if all GPUs of a node have it, else PCIe (NVLink bridges join two or four cards). The
-network is one card of NVIDIA's own system per GPU: DGX A100 200 Gbit/s, DGX H100, H200, B200 and GB200 400 Gbit/s.
+Each row is one GPU. NVIDIA's figures are from its data sheets; a row with another source names it. Peaks are dense:
+sparse ones are twice as high. Power is the maximum of a card. Links are the bandwidth of one GPU in one direction, half
+of the figure in data sheets: NVLink if all GPUs of a node have it, else PCIe (NVLink bridges join two or four cards).
+The network is one card of the vendor's own system per GPU.
 """
 
 import re
@@ -26,7 +25,7 @@ class GpuSpec:
     link_bytes_per_second: float  # bytes per second to the GPUs of its node
     network_bytes_per_second: float | None  # bytes per second to other nodes; None: no node with a network is sold
     gpus_per_node: int = 8
-    sheet: str = ""  # source, if it is not the data sheet of that name
+    sheet: str = ""  # source, if it is not NVIDIA's data sheet of that name
 
     @property
     def source(self) -> str:
@@ -39,6 +38,8 @@ class GpuSpec:
 
 # The order is that of matching CUDA device names: "H100" is in several.
 _SPECS = (
+    GpuSpec("GB300", 2500e12, 80e12, 288 * GB, 1400.0, 900 * GB, 100 * GB, 72, "NVIDIA GB300 NVL72 datasheet"),
+    GpuSpec("B300", 2250e12, 75e12, 288 * GB, 1400.0, 900 * GB, 100 * GB, sheet="NVIDIA HGX B300 datasheet"),
     GpuSpec("GB200", 2500e12, 80e12, 186 * GB, 1200.0, 900 * GB, 50 * GB, 72, "NVIDIA GB200 NVL72 datasheet"),
     GpuSpec("B200", 2250e12, 80e12, 180 * GB, 1000.0, 900 * GB, 50 * GB, sheet="NVIDIA DGX B200 datasheet"),
     GpuSpec("H200 NVL", 835.5e12, 60e12, 141 * GB, 600.0, 64 * GB, None),
@@ -47,27 +48,55 @@ _SPECS = (
     GpuSpec("H200", 989.4e12, 67e12, 141 * GB, 700.0, 450 * GB, 50 * GB),
     GpuSpec("H100 PCIe", 756e12, 51e12, 80 * GB, 350.0, 64 * GB, None),
     GpuSpec("H100", 989.4e12, 67e12, 80 * GB, 700.0, 450 * GB, 50 * GB),
+    GpuSpec("H20", 148e12, 44e12, 96 * GB, 400.0, 450 * GB, 50 * GB),
+    GpuSpec("A100 PCIE 40GB", 312e12, 19.5e12, 40 * GB, 250.0, 32 * GB, None, sheet="NVIDIA A100 datasheet"),
+    GpuSpec("A100 80GB PCIe", 312e12, 19.5e12, 80 * GB, 300.0, 32 * GB, None, sheet="NVIDIA A100 datasheet"),
     GpuSpec("A100 40GB", 312e12, 19.5e12, 40 * GB, 400.0, 300 * GB, 25 * GB),
     GpuSpec("A100", 312e12, 19.5e12, 80 * GB, 400.0, 300 * GB, 25 * GB),
     GpuSpec("L40S", 362e12, 91.6e12, 48 * GB, 350.0, 32 * GB, None),
     GpuSpec("L40", 181e12, 90.5e12, 48 * GB, 300.0, 32 * GB, None),
     GpuSpec("L4", 121e12, 30.3e12, 24 * GB, 72.0, 32 * GB, None),
+    GpuSpec("A10G", 70e12, 35e12, 24 * GB, 300.0, 32 * GB, None),
+    GpuSpec(
+        "RTX PRO 6000 Blackwell",
+        503.8e12,
+        125e12,
+        96 * GB,
+        600.0,
+        64 * GB,
+        None,
+        sheet="NVIDIA RTX Blackwell PRO whitepaper",
+    ),
+    GpuSpec("RTX 6000 Ada", 364.2e12, 91.1e12, 48 * GB, 300.0, 32 * GB, None),
+    GpuSpec(
+        "RTX 5090",
+        209.5e12,
+        104.8e12,
+        32 * GB,
+        575.0,
+        64 * GB,
+        None,
+        sheet="NVIDIA RTX Blackwell whitepaper",
+    ),
+    GpuSpec("MI300X", 1307.4e12, 163.4e12, 192 * GB, 750.0, 448 * GB, 50 * GB, sheet="AMD Instinct MI300X datasheet"),
     GpuSpec("RTX 4090", 165.2e12, 82.6e12, 24 * GB, 450.0, 32 * GB, None, sheet="NVIDIA Ada architecture whitepaper"),
 )
-_OTHER_CARD = re.compile(r"\b(MIG|Laptop|Max-Q|4090 D)\b")  # a part of a GPU, or another chip of the same number
+_OTHER_CARD = re.compile(r"\b(MIG|Laptop|Max-Q|[45]090 D)\b")  # a part of a GPU, or another chip of the same number
 GPU_SPECS: Mapping[str, GpuSpec] = {spec.name_words.lower().replace(" ", "-"): spec for spec in _SPECS}
 
 
 def find_gpu_spec(name: str) -> GpuSpec | None:
     """Return the specification for a CUDA device name; None if it is unknown, or a MIG slice or a laptop's GPU."""
+    if _OTHER_CARD.search(name):
+        return None
     words = {*re.findall(r"\w+", name)}
-    found = (spec for spec in _SPECS if words.issuperset(spec.name_words.split()))
-    return None if _OTHER_CARD.search(name) else next(found, None)
+    return next((spec for spec in _SPECS if words.issuperset(spec.name_words.split())), None)
 
 
 def datasheet_peak(name: str, precision: str) -> tuple[float | None, str]:
     """Return the peak of a GPU in FLOP/s by its CUDA device name, and its source; None if it is unknown."""
-    if (spec := find_gpu_spec(name)) is not None:
-        kind = "fp32 without tensor cores" if precision == "fp32" else f"{precision} dense"
-        return spec.peak_flops(precision), f"{spec.source}, {kind}"
-    return None, f"no peak known for {name} at {precision}"
+    spec = find_gpu_spec(name)
+    if spec is None:
+        return None, f"no peak known for {name} at {precision}"
+    kind = "fp32 without tensor cores" if precision == "fp32" else f"{precision} dense"
+    return spec.peak_flops(precision), f"{spec.source}, {kind}"

@@ -26,7 +26,8 @@ def torchrun_env() -> RankInfo:
     """Read torchrun's environment variables; ValueError if some are missing or hold no valid number."""
     if read_integer_variable("WORLD_SIZE") in (None, 1):
         return RankInfo()
-    if missing := [name for name in TORCHRUN_VARIABLES if name not in os.environ]:
+    missing = [name for name in TORCHRUN_VARIABLES if name not in os.environ]
+    if missing:
         raise ValueError(f"WORLD_SIZE is set and {', '.join(missing)} not: start several processes with torchrun")
     counts = [read_integer_variable(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
     found = RankInfo(*(count for count in counts if count is not None))

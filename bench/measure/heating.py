@@ -15,10 +15,12 @@ from bench.records.record import HeatState
 from bench.train.distributed import all_reduce_max
 
 HEATING_SECONDS = {"cuda": 20.0}  # longest: a cold GPU has clocks that it does not keep
-STEADY_SECONDS, READING_SECONDS = 3.0, 0.1
+STEADY_SECONDS = 3.0
+READING_SECONDS = 0.1
 MIN_READINGS = 0.8 * STEADY_SECONDS / READING_SECONDS  # in each such time: NVML may answer late
 # A quarter of their grain: a clock has bins of 15 MHz, a temperature whole degrees.
-CLOCK_TOLERANCE_MHZ, TEMPERATURE_TOLERANCE_C = 15 / 4, 1 / 4
+CLOCK_TOLERANCE_MHZ = 15 / 4
+TEMPERATURE_TOLERANCE_C = 1 / 4
 STATES: tuple[HeatState, ...] = ("steady", "unsteady", "not read")  # the worst of all ranks counts
 
 
@@ -38,13 +40,13 @@ def is_steady(readings: Sequence[HeatReading], seconds: float) -> bool:
     Changes of less than 4 MHz or 0.2 degrees a second may pass, as may those after more than 5 s without one. A
     clock that jumps by several bins is not steady.
     """
-    recent = [one for one in readings if one.seconds > seconds - 2 * STEADY_SECONDS]
+    recent = [reading for reading in readings if reading.seconds > seconds - 2 * STEADY_SECONDS]
     count = len(recent) // 2
     if count < MIN_READINGS or seconds < 2 * STEADY_SECONDS:
         return False
     for values, tolerance in (
-        ([one.clock_mhz for one in recent], CLOCK_TOLERANCE_MHZ),
-        ([one.temperature_c for one in recent], TEMPERATURE_TOLERANCE_C),
+        ([reading.clock_mhz for reading in recent], CLOCK_TOLERANCE_MHZ),
+        ([reading.temperature_c for reading in recent], TEMPERATURE_TOLERANCE_C),
     ):
         means = [fmean(values[first : first + count]) for first in range(len(values) - count + 1)]
         if max(means) - min(means) > tolerance:
@@ -72,9 +74,10 @@ class Heating:
             return True
         synchronize(self.device)
         elapsed = time.perf_counter() - self._start
-        is_read = bool(self.readings) and self.readings[-1].seconds > elapsed - STEADY_SECONDS  # NVML may fail midway
-        state = (0 if is_steady(self.readings, elapsed) else 1) if is_read else 2
-        self.seconds, worst = all_reduce_max([elapsed, float(state)], self.device)
+        state: HeatState = "steady" if is_steady(self.readings, elapsed) else "unsteady"
+        if not self.readings or self.readings[-1].seconds < elapsed - STEADY_SECONDS:  # NVML may fail midway
+            state = "not read"
+        self.seconds, worst = all_reduce_max([elapsed, float(STATES.index(state))], self.device)
         self.state = STATES[int(worst)]
         return self.state == "steady" or self.seconds >= longest
 
@@ -87,9 +90,10 @@ class Heating:
 @contextmanager
 def heating(device: torch.device) -> Iterator[Heating]:
     """Read clock and temperature of a GPU during the block, which takes steps until `is_over`; NVML may give none."""
-    found = Heating(device)
+    heat = Heating(device)
     gauges = open_reader(device).gauges if device.type in HEATING_SECONDS else {}
-    has_both = {SM_CLOCK, TEMPERATURE} <= gauges.keys()
-    both = {TEMPERATURE: lambda: found.read(gauges[SM_CLOCK], gauges[TEMPERATURE])} if has_both else {}
-    with sampled(DeviceReader(both), device, every_s=READING_SECONDS):
-        yield found
+    reader = DeviceReader()
+    if {SM_CLOCK, TEMPERATURE} <= gauges.keys():
+        reader = DeviceReader({TEMPERATURE: lambda: heat.read(gauges[SM_CLOCK], gauges[TEMPERATURE])})
+    with sampled(reader, device, every_s=READING_SECONDS):
+        yield heat

@@ -48,8 +48,9 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     peak = PeakMemory(device)
     run = build_train_state(stream)
     check_finite(take_steps_at_full_learning_rate(run, steps), steps, stream)
-    of_ranks = all_gather_objects(peak.read())
-    peaks, is_alone = max_over_ranks(of_ranks), world_group() is None
+    rank_peaks = all_gather_objects(peak.read())
+    peaks = max_over_ranks(rank_peaks)
+    is_alone = world_group() is None
     is_sharded = experiment.runtime.sharding != "ddp" and not is_alone
     trained_parameters = count_trained_parameters(run.model)
     del run  # the uncompiled model of the count needs its memory
@@ -62,7 +63,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
         peak_reserved_bytes=peaks.reserved,
         process_bytes=peaks.process,
         peak_tensor_bytes=None if is_sharded else _count_if_it_fits(stream),
-        rank_peak_bytes=() if is_alone else tuple(one.allocated or one.rss or 0 for one in of_ranks),
+        rank_peak_bytes=() if is_alone else tuple(peak.allocated or peak.rss or 0 for peak in rank_peaks),
     )
 
 
@@ -79,15 +80,17 @@ def _count_if_it_fits(stream: BatchStream[Any]) -> int | None:
 def _load_first_batches(
     experiment: Experiment, device: torch.device, results: Path
 ) -> tuple[BatchStream[Any], list[int]]:
-    stream, steps = load_data(experiment, device, results), steps_with_each_size_first(experiment, MEMORY_STEPS)
+    """Open the data, and make the batches of the steps once, so that their pages are in memory."""
+    stream = load_data(experiment, device, results)
+    steps = steps_with_each_size_first(experiment, MEMORY_STEPS)
     for k in steps:
         stream.batch(k)
     return stream, steps
 
 
-def max_over_ranks(of_ranks: Sequence[Peaks]) -> Peaks:
-    """Return the maximum of each peak over the ranks; None if one has no such counter."""
-    by_counter = zip(*map(astuple, of_ranks), strict=True)
+def max_over_ranks(rank_peaks: Sequence[Peaks]) -> Peaks:
+    """Return the maximum of each peak over the ranks; None if a rank has no such counter."""
+    by_counter = zip(*map(astuple, rank_peaks), strict=True)
     return Peaks(*(None if None in values else max(values) for values in by_counter))
 
 
@@ -112,6 +115,7 @@ def limit_additional_memory(device: torch.device, limit_bytes: int) -> Iterator[
     only). Raises OSError on other systems.
     """
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # else freed blocks would count as held, and the limit be higher
         total = torch.cuda.get_device_properties(device).total_memory
         allowed = torch.cuda.memory_reserved(device) + limit_bytes
         torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / total), device)
@@ -141,12 +145,15 @@ def step_tensor_bytes(stream: BatchStream[Any]) -> int:
     The step is the second, when the optimizer has its state; with several image sizes, the next one of each size. The
     counter cannot count compiled steps. The step is of a single process: DDP's buckets are views of the gradients.
     """
-    run, learning_rate = build_train_state(stream, plain=True), stream.experiment.optimizer.learning_rate
+    run = build_train_state(stream, plain=True)
+    learning_rate = stream.experiment.optimizer.learning_rate
     run.step(stream.batch(0), learning_rate)
-    moments = (value for state in run.step.optimizer.state.values() for value in state.values())
-    models = [model for model in (run.model, run.step.ema) if model is not None]
-    held = [tensor for model in models for tensor in (*model.parameters(), *model.buffers())]
-    held += [value for value in moments if isinstance(value, Tensor)]
+    held: list[Tensor] = []
+    for model in (run.model, run.step.ema):
+        if model is not None:
+            held += [*model.parameters(), *model.buffers()]
+    for moments in run.step.optimizer.state.values():
+        held += [value for value in moments.values() if isinstance(value, Tensor)]
     held += [parameter.grad for parameter in run.model.parameters() if parameter.grad is not None]
     counted = TensorBytes(stream.device, held)
     del held

@@ -34,6 +34,7 @@ from bench.profilers.device import (
 )
 from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceReader
 from bench.records.record import HOST_BUSY, OTHERS_BUSY, PHASE_FIGURE, WAIT_FIGURE, Flops, Speed, WaitsSource
+from bench.train.attention import find_attention_kernels
 from bench.train.build import (
     TrainState,
     build_train_state,
@@ -130,6 +131,7 @@ def measure_speed(
         **sample_counts(run.stream),
         **rank_figures,
         compilation=compilation_counters(run),
+        attention_kernels=find_attention_kernels(lambda: run.step.forward(run.stream.batch(0))),
     )
 
 

@@ -1,11 +1,8 @@
 """Checks before a comparison begins or is resumed."""
 
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -24,6 +21,7 @@ from bench.environment.cores import LoaderWorkers, available_cores
 from bench.environment.files import atomic_write
 from bench.environment.gpu_settings import read_gpu_settings
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
+from bench.environment.gpus import count_gpus, first_gpu_handle
 from bench.environment.rank_info import torchrun_env
 from bench.experiment.config import (
     MAY_DIFFER,
@@ -160,7 +158,7 @@ def _require_continuable(name: str, records: Sequence[Record], accepted: Sequenc
 def _require_equal_gpu(name: str, records: Iterable[Record]) -> None:
     """Raise ValueError if timed runs were on a GPU with another driver or other settings than this machine's first."""
     try:
-        here = read_gpu_settings(pynvml.nvmlDeviceGetHandleByIndex(0))
+        here = read_gpu_settings(first_gpu_handle())
     except pynvml.NVMLError:  # records of this machine lack its settings, too
         return
     for where in (one.circumstances for one in records if isinstance(one.measured, Speed)):
@@ -237,28 +235,14 @@ def require_writable(results: Path) -> None:
         raise OSError(f"the results folder {results} cannot be written: {error.strerror}") from None
 
 
-@cache
-def count_gpus() -> int:
-    """Return how many GPUs runs can use: where NVML finds any, those of torch, which a process of its own asks."""
-    try:
-        pynvml.nvmlInit()
-        if not pynvml.nvmlDeviceGetCount():
-            return 0
-    except pynvml.NVMLError:
-        return 0
-    asked = [sys.executable, "-c", "import torch; print(torch.cuda.is_available() and torch.cuda.device_count())"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return int(done.stdout) if done.stdout.strip().isdecimal() else 0
-
-
 def has_gpu() -> bool:
     """Return whether runs will use a GPU."""
     return count_gpus() > 0
 
 
 def find_machine_gpu() -> GpuSpec | None:
-    """Return the data-sheet values of this machine's first GPU; None if it has none, or one without a known sheet."""
-    return find_gpu_spec(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))) if has_gpu() else None
+    """Return the data-sheet values of the first visible GPU; None without a GPU, or for one without a known sheet."""
+    return find_gpu_spec(pynvml.nvmlDeviceGetName(first_gpu_handle())) if has_gpu() else None
 
 
 def machine_pace() -> Pace:

@@ -35,7 +35,8 @@ def clock(device: torch.device) -> Iterator[Elapsed]:
 @contextmanager
 def forward_clocks(modules: Mapping[str, nn.Module], device: torch.device) -> Iterator[dict[str, float]]:
     """Yield the total seconds of each module's forward within the block; the waits forbid it in a timed window."""
-    seconds, started = dict.fromkeys(modules, 0.0), dict.fromkeys(modules, 0.0)
+    seconds = dict.fromkeys(modules, 0.0)
+    started = dict.fromkeys(modules, 0.0)
 
     def start(name: str) -> None:
         synchronize(device)

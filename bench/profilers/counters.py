@@ -73,7 +73,8 @@ class TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Start with the storages of the tensors in `held`."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.peak = 0
-        self._device, self._live = device.type, 0
+        self._device = device.type
+        self._live = 0  # bytes
         self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         for tensor in held:
             self._count(tensor)
@@ -92,10 +93,12 @@ class TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _count(self, tensor: Tensor) -> None:
+        """Count the storage of a tensor unless it is counted already."""
         if tensor.device.type != self._device:
             return
         storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()  # noqa: SLF001 - the storage's address, equal for all views
+        key = storage._cdata  # noqa: SLF001 - the storage's address, equal for all views
+        size = storage.nbytes()
         if key not in self._storages:
             self._storages[key] = weakref.ref(storage, lambda _: self._forget(key, size))
             self._live += size

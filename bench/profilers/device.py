@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import TypeVar
 
 import psutil
+import pynvml
 import torch
 
 from bench.profilers.clock import synchronize
@@ -69,10 +70,13 @@ def sampled(reader: DeviceReader, device: torch.device, *, every_s: float = 0.2)
     NVML averages over 1/6 s to 1 s itself, so a shorter interval returns the same number again. A gauge that fails is
     not read again.
     """
-    readings, gauges, done = Readings(not_measured=dict(reader.missing)), dict(reader.gauges), threading.Event()
+    readings = Readings(not_measured=dict(reader.missing))
+    gauges = dict(reader.gauges)
     values: dict[str, list[float]] = {name: [] for name in gauges}
+    done = threading.Event()
 
     def poll() -> None:
+        """Read all gauges until the block ends."""
         while not done.wait(every_s):
             for name, gauge in tuple(gauges.items()):
                 value = readings.attempt(name, gauge)
@@ -94,7 +98,8 @@ def sampled(reader: DeviceReader, device: torch.device, *, every_s: float = 0.2)
     finally:
         seconds = time.perf_counter() - start
         for name, gauge in end_gauges.items():
-            if gauge is not None and (value := readings.attempt(name, gauge)) is not None:
+            value = None if gauge is None else readings.attempt(name, gauge)
+            if value is not None:
                 readings.figures[name] = value
         done.set()
         if values:
@@ -107,9 +112,11 @@ def open_reader(device: torch.device) -> DeviceReader:
     """Return the reader of a device: the kernel's counters of CPU time, and NVML on CUDA; it never raises."""
     if device.type != "cuda":
         return DeviceReader(spans=cpu_busy_spans())
-    opening = Readings()
-    uuid, index = str(torch.cuda.get_device_properties(device).uuid), device.index or 0
-    gpu = opening.attempt("GPU", lambda: nvml_reader(uuid, index)) or DeviceReader(missing=opening.not_measured)
+    uuid = str(torch.cuda.get_device_properties(device).uuid)
+    try:
+        gpu = nvml_reader(uuid, device.index or 0)
+    except pynvml.NVMLError as error:
+        gpu = DeviceReader(missing={"GPU": f"{type(error).__name__}: {error}"})
     return DeviceReader(gpu.gauges, cpu_busy_spans() | dict(gpu.spans), gpu.missing)
 
 
@@ -118,28 +125,31 @@ def cpu_busy_spans() -> dict[str, Span]:
 
     Processes that this one has started before, such as its loader workers, count as its own.
     """
-    process, cores = psutil.Process(), len(times_of_own_cores())
-    processes = (process, *process.children(recursive=True))
+    this_process = psutil.Process()
+    processes = (this_process, *this_process.children(recursive=True))
+    percent = 100 / len(times_of_own_cores())
 
-    def own() -> float:
+    def own_seconds() -> float:
+        """Return the CPU time of this process and its children."""
         seconds = 0.0
-        for one in processes:
+        for process in processes:
             with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
-                times = one.cpu_times()
+                times = process.cpu_times()
                 seconds += times.user + times.system
         return seconds
 
-    def others() -> float:
+    def other_seconds() -> float:
+        """Return the CPU time of all other processes on these cores."""
         busy = 0.0
         for times in times_of_own_cores():
             waiting = times.idle + getattr(times, "iowait", 0.0) + getattr(times, "steal", 0.0)
             guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # included in user and nice
             busy += sum(times) - waiting - guests
-        return busy - own()
+        return busy - own_seconds()
 
-    spans = {OWN_BUSY: counter_rate(own, 100 / cores), OTHERS_BUSY: counter_rate(others, 100 / cores)}
+    spans = {OWN_BUSY: counter_rate(own_seconds, percent), OTHERS_BUSY: counter_rate(other_seconds, percent)}
     if hasattr(psutil.cpu_times(), "steal"):
-        spans[HOST_BUSY] = counter_rate(lambda: sum(times.steal for times in times_of_own_cores()), 100 / cores)
+        spans[HOST_BUSY] = counter_rate(lambda: sum(times.steal for times in times_of_own_cores()), percent)
     return spans
 
 

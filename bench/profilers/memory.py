@@ -9,7 +9,8 @@ import torch
 
 from bench.profilers.nvml import process_bytes
 
-STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+STATUS = Path("/proc/self/status")
+CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc(5): reset the peak of resident memory to the current value
 SETTLING_FRACTION = 1 / 3  # of the readings, at the beginning, that is ignored because caches fill
 MIN_READINGS = 8  # that a slope needs
@@ -46,6 +47,7 @@ class PeakMemory:
             self._start_bytes = _read_bytes_without_files("VmRSS") or 0
 
     def read(self) -> Peaks:
+        """Return the peaks so far."""
         if self._device.type != "cuda":
             peak = _read_bytes_without_files("VmHWM")
             return Peaks(None if peak is None else max(0, peak - self._start_bytes), None, None, None)
@@ -94,8 +96,9 @@ def _return_freed_memory() -> None:
 
 def _read_bytes_without_files(field: str) -> int | None:
     """Return a size of resident memory without the pages of mapped files, in bytes; None except on Linux."""
-    resident, of_files = read_status_bytes(field), read_status_bytes("RssFile")
-    return None if resident is None or of_files is None else resident - of_files
+    resident = read_status_bytes(field)
+    file_pages = read_status_bytes("RssFile")
+    return None if resident is None or file_pages is None else resident - file_pages
 
 
 def read_status_bytes(field: str) -> int | None:

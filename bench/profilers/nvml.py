@@ -3,19 +3,19 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import pynvml
 
-from bench.environment.gpu_settings import device_handle, gpu_of_mig_slice
+from bench.environment.gpu_settings import device_handle, gpu_of_mig_slice, is_mig_slice
 
 Gauge = Callable[[], float]
 Span = Callable[[], Gauge]  # called at the beginning of a block; its result is called at the end
 
-SM_CLOCK, TEMPERATURE = "SM clock MHz", "temperature C"
+SM_CLOCK = "SM clock MHz"
+TEMPERATURE = "temperature C"
 # Reasons for reduced clocks, by figure.
 SLOWDOWNS = {
     "slowed by the power limit percent": ("SwPowerCap",),
@@ -46,7 +46,8 @@ def counter_rate(counter: Gauge, scale: float = 1.0) -> Span:
     """Return a span of a monotonic counter's rate, per second, times `scale`."""
 
     def begin() -> Gauge:
-        first, start = counter(), time.perf_counter()
+        first = counter()
+        start = time.perf_counter()
         return lambda: max(0.0, scale * (counter() - first) / (time.perf_counter() - start))
 
     return begin
@@ -100,29 +101,28 @@ def _percent_if_throttled(handle: Any, reasons: tuple[str, ...]) -> float:
 
 def _begin_gpm_span(handle: Any, metric: int) -> Gauge:
     """Read one of the GPU's performance counters over a span, from two samples."""
-    with ExitStack() as opened:
-        first = _gpm_sample(handle, opened)
-        samples = opened.pop_all()  # freed at the end of the span, or here if the first cannot be taken
+    first = _take_gpm_sample(handle)
 
     def end() -> float:
-        with samples:
-            request = pynvml.c_nvmlGpmMetricsGet_t()
-            request.version = pynvml.NVML_GPM_METRICS_GET_VERSION
-            request.numMetrics = 1
-            request.sample1, request.sample2 = first, _gpm_sample(handle, samples)
-            request.metrics[0].metricId = metric
-            pynvml.nvmlGpmMetricsGet(request)
-            metric_value = request.metrics[0]
-            if metric_value.nvmlReturn != pynvml.NVML_SUCCESS:
-                raise pynvml.NVMLError(metric_value.nvmlReturn)
-            return float(metric_value.value)
+        request = pynvml.c_nvmlGpmMetricsGet_t()
+        request.version = pynvml.NVML_GPM_METRICS_GET_VERSION
+        request.numMetrics = 1
+        request.sample1 = first
+        request.sample2 = _take_gpm_sample(handle)
+        request.metrics[0].metricId = metric
+        pynvml.nvmlGpmMetricsGet(request)
+        pynvml.nvmlGpmSampleFree(request.sample1)
+        pynvml.nvmlGpmSampleFree(request.sample2)
+        measured = request.metrics[0]
+        if measured.nvmlReturn != pynvml.NVML_SUCCESS:
+            raise pynvml.NVMLError(measured.nvmlReturn)
+        return float(measured.value)
 
     return end
 
 
-def _gpm_sample(handle: Any, samples: ExitStack) -> Any:
+def _take_gpm_sample(handle: Any) -> Any:
     sample = pynvml.nvmlGpmSampleAlloc()
-    samples.callback(pynvml.nvmlGpmSampleFree, sample)
-    if pynvml.nvmlDeviceIsMigDeviceHandle(handle):
+    if is_mig_slice(handle):
         return pynvml.nvmlGpmMigSampleGet(gpu_of_mig_slice(handle), pynvml.nvmlDeviceGetGpuInstanceId(handle), sample)
     return pynvml.nvmlGpmSampleGet(handle, sample)

@@ -109,6 +109,7 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     rank_hosts: tuple[str, ...] = ()  # host name and GPU of every rank, where there are several
     heating_seconds: NonNegative = 0.0  # of steps by which a GPU was heated; 0 on a CPU
     heat_state: HeatState | None = None  # at the end of that; None: on a CPU
+    attention_kernels: tuple[str, ...] = ()  # names of the kernels of attention; empty: not recorded
     compilation: Readings = {}  # graphs, breaks between them, seconds of it; empty: nothing was to be compiled
 
     def __post_init__(self) -> None:

@@ -74,7 +74,9 @@ def load_data(
 
     Captions of decoded images are turned into targets here, at the experiment's lengths; the others batch by batch.
     """
-    rank, ranks, method = world_rank(), world_size(), get_method(experiment.method)
+    rank = world_rank()
+    ranks = world_size()
+    method = get_method(experiment.method)
     samples = open_samples(experiment, results / CACHE)
     if not samples.is_decoded:
         workers = limit_workers_to_shared_memory(
@@ -114,14 +116,16 @@ def log_labels(stream: BatchStream[Any]) -> None:
     if stream.order.rank > 0 or get_label_method(experiment.method) is None:
         return
     vocabulary = get_field(experiment, str(vocabulary_field(experiment)))
-    if (measured := replace_unshipped_vocabulary(vocabulary)) != vocabulary:
-        vocabulary += f" (not shipped; the labels are those of {measured}, for speed alone)"
+    substitute = replace_unshipped_vocabulary(vocabulary)
+    if substitute != vocabulary:
+        vocabulary += f" (not shipped; the labels are those of {substitute}, for speed alone)"
     described = min(DESCRIBED_CAPTIONS, experiment.training.images)
     targets = (stream.target(k) for k in range(math.ceil(described / experiment.training.batch_size)))
     counts = torch.cat([getattr(target, "labels", target).starts.diff() for target in targets])
-    mean, empty = counts.double().mean(), (counts == 0).double().mean()
-    text = f"{experiment.name}: vocabulary {vocabulary}, {mean:.2f} labels per image"
-    log(f"{text}, {empty:.1%} of captions without a label (the first {len(counts):,} that the run reads)")
+    labels_per_image = counts.double().mean()
+    share_without = (counts == 0).double().mean()
+    text = f"{experiment.name}: vocabulary {vocabulary}, {labels_per_image:.2f} labels per image"
+    log(f"{text}, {share_without:.1%} of captions without a label (the first {len(counts):,} that the run reads)")
 
 
 def sample_counts(stream: BatchStream[Any]) -> dict[str, Any]:

@@ -7,17 +7,16 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated, Any
 from uuid import uuid4
 
 import msgspec
 from msgspec import Meta
 
 from bench.console.console import log
-from bench.data.samples import inputs_digest
 from bench.environment.files import (
     PLAIN,
     FormatHeader,
@@ -38,6 +37,7 @@ MAX_KEPT = 2
 TOWER, TENSORS, STATE, MANIFEST = FILES = "tower.safetensors", "state.safetensors", "state.json", "manifest.json"
 NAME = re.compile(r"step-([0-9]{8,})")  # of a checkpoint
 UNFINISHED = re.compile(rf"\.{NAME.pattern}\.[0-9a-f]{{32}}\.part")  # of one that is being written or removed
+Writer = Callable[["HashedFile"], None]  # writes the content of a file
 
 
 class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,58 +68,79 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     overflows: int = 0  # updates that fp16 skipped so far
 
 
-class _FileEntry(msgspec.Struct, frozen=True, kw_only=True):
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """The size and the digest of a file of a checkpoint, as its manifest has them."""
+
     bytes: int
     sha256: str
 
 
+class HashedFile:
+    """A file that is opened for writing, and the digest of all that is written to it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._num_bytes = 0
+
+    def write(self, content: Any) -> None:
+        """Write bytes, or an object with a buffer of bytes."""
+        self._digest.update(content)
+        self._num_bytes += len(content)
+        self._file.write(content)
+
+    def writelines(self, contents: Iterable[Any]) -> None:
+        for content in contents:
+            self.write(content)
+
+    @property
+    def entry(self) -> FileEntry:
+        return FileEntry(bytes=self._num_bytes, sha256=self._digest.hexdigest())
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, newest first."""
-    found = [path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir()]
-    return sorted(found, key=_step_and_name, reverse=True)
+    checkpoints = [path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(checkpoints, key=_step_of_name, reverse=True)
 
 
-def write_checkpoint(folder: Path, saved: CheckpointMetadata, write_tensors: Callable[[Path], None]) -> Path:
+def write_checkpoint(folder: Path, saved: CheckpointMetadata, writers: Mapping[str, Writer]) -> Path:
     """Write a checkpoint, keep the previous one, and remove the others.
 
-    `write_tensors` receives a temporary folder, which is renamed after all files are flushed. Its errors, and OSError,
-    leave the checkpoints unchanged. What cannot be removed is logged. If another entry has the name of the checkpoint,
-    the name gets one more zero.
+    `writers` write the files `TOWER` and `TENSORS`. They are written to a temporary folder, which is renamed after all
+    files are flushed. Errors of the writers, and OSError, leave the checkpoints unchanged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _remove([path for path in folder.iterdir() if UNFINISHED.fullmatch(path.name)])
     path = folder / f"step-{saved.steps_taken:08}"
-    part = _temporary_name(path)
-    part.mkdir()
+    temporary = _temporary_name(path)
+    temporary.mkdir()
     try:
-        write_tensors(part)
-        (part / STATE).write_bytes(msgspec.json.format(msgspec.json.encode(saved), indent=1))
-        manifest = {file.name: _describe_file(file) for file in part.iterdir()}
-        (part / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-        for written in (*part.iterdir(), part):
-            fsync_path(written)
+        entries = {name: _write_file(temporary / name, write) for name, write in writers.items()}
+        entries[STATE] = _write_json(temporary / STATE, saved)
+        _write_json(temporary / MANIFEST, entries)
+        fsync_path(temporary)
         if _is_own(path):  # it was damaged, and the training resumed from the previous one
             _remove([path])
-        while os.path.lexists(path):
-            path = path.with_name(path.name.replace("-", "-0"))
-        part.rename(path)
+        temporary.rename(path)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     fsync_path(folder)
-    own = [*filter(_is_own, list_checkpoints(folder))]
-    _remove({*own} - {*own[own.index(path) :][:MAX_KEPT]})
+    checkpoints = [checkpoint for checkpoint in list_checkpoints(folder) if _is_own(checkpoint)]
+    kept = checkpoints[checkpoints.index(path) :][:MAX_KEPT]
+    _remove(checkpoint for checkpoint in checkpoints if checkpoint not in kept)
     return path
 
 
 def read_checkpoint(path: Path) -> CheckpointMetadata:
     """Verify every file of a checkpoint against its manifest; ValueError or OSError names the defect."""
     with prefix_errors(MANIFEST):
-        manifest = msgspec.convert(decode_json(read_limited(path / MANIFEST), dict), dict[str, _FileEntry])
+        manifest = msgspec.convert(decode_json(read_limited(path / MANIFEST), dict), dict[str, FileEntry])
     for name in (TOWER, TENSORS, STATE):
         if manifest.get(name) != _describe_file(path / name):
             raise ValueError(f"{name} is not what {MANIFEST} says")
     saved = read_metadata(path)
-    if saved.steps_taken != _step_and_name(path)[0]:
+    if saved.steps_taken != _step_of_name(path):
         raise ValueError(f"it is a copy of step {saved.steps_taken}")
     return saved
 
@@ -133,22 +154,24 @@ def read_metadata(path: Path) -> CheckpointMetadata:
 
 def latest_valid(folder: Path) -> tuple[Path, CheckpointMetadata]:
     """Return the newest valid checkpoint, and log damaged ones; ValueError if there is none."""
-    found = list_checkpoints(folder)
-    if not found:
-        there = ", ".join(sorted(path.name for path in folder.parent.glob("[!.]*"))) or "nothing"
-        raise ValueError(f"no checkpoint to resume from in {folder} ({folder.parent} holds {there})")
-    for path in found:
+    checkpoints = list_checkpoints(folder)
+    if not checkpoints:
+        names = ", ".join(sorted(path.name for path in folder.parent.glob("[!.]*"))) or "nothing"
+        raise ValueError(f"no checkpoint to resume from in {folder} ({folder.parent} holds {names})")
+    for path in checkpoints:
         try:
             saved = read_checkpoint(path)
         except (ValueError, OSError) as error:
             log(f"{path} is damaged and not resumed from: {error}")
         else:
             return path, saved
-    raise ValueError(f"every checkpoint in {folder} is damaged: {', '.join(path.name for path in found)}")
+    raise ValueError(f"every checkpoint in {folder} is damaged: {', '.join(path.name for path in checkpoints)}")
 
 
-def require_same_experiment(saved: CheckpointMetadata, experiment: Experiment, processes: int) -> None:
-    """Raise ValueError listing the fields in which a checkpoint's experiment differs.
+def require_same_experiment(
+    saved: CheckpointMetadata, experiment: Experiment, processes: int, data_digest: str
+) -> None:
+    """Raise ValueError listing the fields in which a checkpoint's experiment differs, or for other data.
 
     The number of processes may differ if the global batch is equal, and `workers`, which change no batch.
     """
@@ -156,9 +179,10 @@ def require_same_experiment(saved: CheckpointMetadata, experiment: Experiment, p
     if saved.processes != processes:
         _require_equal_batches(before, saved.processes, experiment, processes)
         before = change(before, batch_size=experiment.training.batch_size)
-    if other := differing_fields([before, experiment]):
-        raise ValueError(f"the checkpoint is of another experiment, they differ in {format_differences(other)}")
-    if saved.data_digest != inputs_digest(experiment):
+    differences = differing_fields([before, experiment])
+    if differences:
+        raise ValueError(f"the checkpoint is of another experiment, they differ in {format_differences(differences)}")
+    if saved.data_digest != data_digest:
         raise ValueError(
             f"data={experiment.input.data}, its subset, vocabulary or teacher is not what it was: files were replaced"
         )
@@ -169,8 +193,10 @@ def _require_equal_batches(before: Experiment, processes_before: int, now: Exper
     if all(before.batch_size_for(side) * processes_before == now.batch_size_for(side) * processes for side in sides):
         return
     global_batch_size = before.training.batch_size * processes_before
-    each, rest = divmod(global_batch_size, processes)
-    remedy = f"--set batch_size={each}" if not rest else f"as many, {global_batch_size} images have no equal parts"
+    if global_batch_size % processes == 0:
+        remedy = f"--set batch_size={global_batch_size // processes}"
+    else:
+        remedy = f"as many, {global_batch_size} images have no equal parts"
     raise ValueError(
         f"the checkpoint is of {processes_before} processes with {before.training.batch_size} images per step each, "
         f"this is {processes} with {now.training.batch_size}: resume with {remedy}"
@@ -199,29 +225,42 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _describe_file(path: Path) -> _FileEntry:
+def _write_file(path: Path, write: Writer) -> FileEntry:
+    """Write a file and flush it to the disk."""
+    with path.open("wb") as file:
+        hashed = HashedFile(file)
+        write(hashed)
+        file.flush()
+        os.fsync(file.fileno())
+    return hashed.entry
+
+
+def _write_json(path: Path, content: object) -> FileEntry:
+    encoded = msgspec.json.format(msgspec.json.encode(content), indent=1)
+    return _write_file(path, lambda file: file.write(encoded))
+
+
+def _describe_file(path: Path) -> FileEntry:
     with require_regular(path).open("rb") as file:
-        return _FileEntry(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+        return FileEntry(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _step_and_name(path: Path) -> tuple[int, int]:
-    """Return what sorts checkpoints: of one step, the longer name was written later."""
-    return int(path.name.removeprefix("step-")), len(path.name)
+def _step_of_name(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def _is_own(path: Path) -> bool:
     """Return whether a folder is a checkpoint of the step in its name and nothing else, so that it may be removed.
 
-    What is damaged may be of any step.
+    A damaged one may be of any step.
     """
-    try:
-        found = {file.name for file in path.iterdir()}
-    except OSError:  # it is no folder, or cannot be read
+    if path.is_symlink() or not path.is_dir():
         return False
+    names = {file.name for file in path.iterdir()}
     with suppress(ValueError, OSError):
-        if read_metadata(path).steps_taken != _step_and_name(path)[0]:
+        if read_metadata(path).steps_taken != _step_of_name(path):
             return False
-    return bool(found) and found <= {*FILES} and not path.is_symlink()
+    return bool(names) and names <= {*FILES}
 
 
 def _remove(paths: Iterable[Path]) -> None:

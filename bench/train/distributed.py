@@ -110,9 +110,9 @@ def all_gather_floats(values: Sequence[float], device: torch.device) -> tuple[tu
     """All-gather the figures, equally many on each rank."""
     if not dist.is_initialized():
         return (tuple(values),)
-    own = torch.tensor(values, dtype=torch.float64, device=device)
-    rows = [torch.empty_like(own) for _ in range(world_size())]
-    dist.all_gather(rows, own)
+    row = torch.tensor(values, dtype=torch.float64, device=device)
+    rows = [torch.empty_like(row) for _ in range(world_size())]
+    dist.all_gather(rows, row)
     return tuple(tuple(row.tolist()) for row in rows)
 
 
@@ -170,7 +170,10 @@ class ModelWithLoss(nn.Module):
         simulated: SimulatedGroup | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.loss, self.group, self.loss_group = model, loss, group, simulated or group
+        self.model = model
+        self.loss = loss
+        self.group = group
+        self.loss_group = simulated or group
 
     def forward(self, images: Images, target: Any) -> Float[Tensor, ""]:
         return self.loss(self.model, images, target, self.loss_group)
@@ -203,14 +206,18 @@ def fully_shard_model(model_with_loss: ModelWithLoss, precision: str, sharding: 
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    device, dtype = next(model_with_loss.parameters()).device, AUTOCAST_DTYPES.get(precision)
-    ranks, local = dist.get_world_size(), torchrun_env().local_world_size
-    shape = (ranks // local, local) if sharding == "hsdp" else (ranks,)
-    shard = partial(
-        fully_shard,
-        mesh=init_device_mesh(device.type, shape, mesh_dim_names=("nodes", "ranks")[-len(shape) :]),
-        mp_policy=MixedPrecisionPolicy(*((dtype, torch.float32) if dtype else ())),
-    )
+    device = next(model_with_loss.parameters()).device
+    ranks = dist.get_world_size()
+    ranks_per_node = torchrun_env().local_world_size
+    if sharding == "hsdp":
+        mesh = init_device_mesh(
+            device.type, (ranks // ranks_per_node, ranks_per_node), mesh_dim_names=("nodes", "ranks")
+        )
+    else:
+        mesh = init_device_mesh(device.type, (ranks,), mesh_dim_names=("ranks",))
+    dtype = AUTOCAST_DTYPES.get(precision)
+    policy = MixedPrecisionPolicy(dtype, torch.float32) if dtype else MixedPrecisionPolicy()
+    shard = partial(fully_shard, mesh=mesh, mp_policy=policy)
     for block in all_blocks(model_with_loss):
         shard(block, reshard_after_forward=sharding != "zero2")
     scalars = {parameter for parameter in model_with_loss.parameters() if parameter.ndim == 0}

@@ -6,27 +6,42 @@ from pathlib import Path
 from bench.console.console import UserError
 from bench.data.samples import caption_files, data_files, files_digest, inputs_digest
 from bench.data.shards.facts import MANIFEST_NAME
-from bench.environment.rank_info import describe_node
+from bench.environment.rank_info import describe_node, torchrun_env
 from bench.experiment.config import Experiment
 from bench.interfaces.method import get_label_method
-from bench.train.distributed import all_gather_objects
+from bench.train.distributed import all_gather_objects, world_rank
 
 
 def require_equal_data(experiment: Experiment) -> None:
-    """Raise UserError that names the ranks whose shards, manifests, labels or other inputs are not those of rank 0."""
-    try:
-        own = _data_digest(experiment)
-    except (ValueError, OSError) as error:
-        own = str(error)
-    found = all_gather_objects((own, describe_node()))
-    others = [f"rank {rank} ({node}): {one}" for rank, (one, node) in enumerate(found) if one != found[0][0]]
-    if others:
-        first = f"rank 0 ({found[0][1]}): {found[0][0]}"
+    """Raise UserError that names the nodes whose shards, manifests, labels or other inputs are not those of rank 0.
+
+    One rank of each node reads the files, because all ranks of a node read the same.
+    """
+    digest = None
+    if torchrun_env().local_rank == 0:
+        try:
+            digest = _data_digest(experiment)
+        except (ValueError, OSError) as error:
+            digest = str(error)
+    digests_and_nodes = all_gather_objects((digest, describe_node()))
+    first_digest, first_node = digests_and_nodes[0]
+    differing = [
+        f"rank {rank} ({node}): {digest}"
+        for rank, (digest, node) in enumerate(digests_and_nodes)
+        if digest not in (None, first_digest)
+    ]
+    if differing:
+        first = f"rank 0 ({first_node}): {first_digest}"
         raise UserError(
             f"the ranks read other data={experiment.input.data} "
             "(shards, manifest, joined captions, labels, vocabulary, subset or teacher): "
-            f"{'; '.join([first, *others])}; copy the same files to all nodes, or name a shared folder"
+            f"{'; '.join([first, *differing])}; copy the same files to all nodes, or name a shared folder"
         )
+
+
+def shared_inputs_digest(experiment: Experiment) -> str:
+    """Return the digest of an experiment's inputs, which rank 0 reads for all ranks."""
+    return all_gather_objects(inputs_digest(experiment) if world_rank() == 0 else "")[0]
 
 
 def _data_digest(experiment: Experiment) -> str:

@@ -6,7 +6,7 @@ methods that reach a budget at different speeds.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -37,7 +37,7 @@ from bench.train.state import (
     TrainProgress,
     collect_state,
     copy_state,
-    gathered_for_rank0,
+    gather_to_host,
     head_state_to_score,
     load_state,
     tower_state_to_score,
@@ -61,27 +61,35 @@ def train(
     `budgets` are images of all processes, by name; equal ones share a branch. `tower_path` returns the file of a tower
     by its images. A `manager` saves checkpoints and may resume from one. Rank 0 writes.
     """
-    names = {images: tuple(name for name in budgets if budgets[name] == images) for images in sorted(budgets.values())}
-    run, segments = build_train_state(load_data(experiment, device, results)), plan_segments(experiment, [*names])
+    names_of_budgets: dict[int, tuple[str, ...]] = {}
+    for name, images in sorted(budgets.items(), key=lambda item: item[1]):
+        names_of_budgets[images] = (*names_of_budgets.get(images, ()), name)
+    run = build_train_state(load_data(experiment, device, results))
+    segments = plan_segments(experiment, [*names_of_budgets])
     log_labels(run.stream)
     log_workers(run.stream)
     progress = TrainProgress() if manager is None else manager.restore(run)
     events = "" if manager is None else manager.config.tensorboard
     with (
         clock(device) as elapsed,
+        nullcontext() if manager is None else closing(manager),
         closing(TrainLogger(run.stream, segments[-1].end_step, len(progress.losses), events)) as logger,
     ):
         for segment in segments:
             if len(progress.losses) < segment.end_step:
                 _run_segment(run, segment, progress, logger, manager, is_last=segment is segments[-1])
                 if segment.images is not None:
-                    _save_tower(run, segment.images, names[segment.images], tower_path(segment.images))
+                    _save_tower(run, segment.images, names_of_budgets[segment.images], tower_path(segment.images))
                 if progress.trunk:
                     load_state(run, progress.trunk)
                     progress.trunk = {}
+    branches = [
+        Branch(images=images, budgets=names, tower=tower_path(images).name)
+        for images, names in names_of_budgets.items()
+    ]
     return Training(
         **_loss_fields(progress.losses, segments),
-        branches=tuple(Branch(images=one, budgets=names[one], tower=tower_path(one).name) for one in names),
+        branches=tuple(branches),
         seconds=progress.seconds + elapsed.seconds,
         **sample_counts(run.stream),
         overflows=int(run.step.overflows),
@@ -91,21 +99,26 @@ def train(
 
 
 def plan_segments(experiment: Experiment, image_counts: Sequence[int]) -> list[ScheduleSegment]:
-    """Return the segments to each budget's images: its part of the trunk, if any, and its cool-down."""
-    segments, begin, trunk = list[ScheduleSegment](), 0, 0
+    """Return the segments to each budget's images: its part of the trunk, if any, and its cool-down.
+
+    `image_counts` are cumulative, over all ranks, in ascending order.
+    """
     training = experiment.training
     cooldown_share = training.cooldown_share if training.schedule == "wsd" else 1.0  # a cosine has no trunk
+    segments: list[ScheduleSegment] = []
+    steps_before = 0  # steps of trunk and cool-downs that are taken before a segment
+    trunk_steps = 0
     for images in image_counts:
-        last = max(2, nearest_step_count(experiment, round(images / world_size())))
-        branch_at = last - max(1, round(last * cooldown_share))
-        for segment in (
-            ScheduleSegment(begin, range(trunk, branch_at), None),
-            ScheduleSegment(begin + branch_at - trunk, range(branch_at, last), images),
-        ):
-            if segment.batches:
-                segments.append(segment)
-                begin = segment.end_step
-        trunk = branch_at
+        end = max(2, nearest_step_count(experiment, round(images / world_size())))
+        branch = end - max(1, round(end * cooldown_share))
+        trunk = ScheduleSegment(steps_before, range(trunk_steps, branch), None)
+        if trunk.batches:
+            segments.append(trunk)
+            steps_before = trunk.end_step
+        cooldown = ScheduleSegment(steps_before, range(branch, end), images)
+        segments.append(cooldown)
+        steps_before = cooldown.end_step
+        trunk_steps = branch
     return segments
 
 
@@ -118,19 +131,24 @@ def _run_segment(
     *,
     is_last: bool,
 ) -> None:
-    while (taken := len(progress.losses)) < segment.end_step:
-        max_steps = CHECK_INTERVAL if manager is None else manager.maybe_save(run, progress, segment)
+    """Take the steps of a segment that are left; before a cool-down that others follow, keep the state of the trunk."""
+    experiment = run.stream.experiment
+    while len(progress.losses) < segment.end_step:
+        max_steps = CHECK_INTERVAL
+        if manager is not None:
+            max_steps = min(CHECK_INTERVAL, manager.maybe_save(run, progress, segment))
         if segment.images is not None and not is_last and not progress.trunk:
             progress.trunk = copy_state(collect_state(run))
         rearm_stack_dump_timer()
-        steps = segment.batches[taken - segment.first_step :][: min(CHECK_INTERVAL, max_steps)]
+        first = segment.batches[len(progress.losses) - segment.first_step]
+        steps = range(first, min(first + max_steps, segment.batches.stop))
         losses = _take_steps(run, steps, segment, manager)
         progress.losses += losses
-        steps = steps[: len(losses)]
-        first, last = (images_before_step(run.stream.experiment, step) for step in (steps.start, steps.stop))
-        rate, grad_norms = _learning_rate(run, segment, steps[-1]), run.step.grad_norms
-        logger.log_steps(losses, (last - first) * world_size(), rate, grad_norms)
-        grad_norms.clear()
+        end = first + len(losses)
+        images = images_before_step(experiment, end) - images_before_step(experiment, first)
+        learning_rate = _learning_rate(experiment, segment, end - 1)
+        logger.log_steps(losses, images * world_size(), learning_rate, run.step.grad_norms)
+        run.step.grad_norms.clear()
 
 
 def trunk_learning_rate(experiment: Experiment, step: int) -> float:
@@ -164,8 +182,7 @@ def _warmup_steps(experiment: Experiment) -> int:
     return max(1, math.ceil(experiment.training.warmup_images / (experiment.mean_batch_size * world_size())))
 
 
-def _learning_rate(run: TrainState, segment: ScheduleSegment, step: int) -> float:
-    experiment = run.stream.experiment
+def _learning_rate(experiment: Experiment, segment: ScheduleSegment, step: int) -> float:
     if segment.images is None:
         return trunk_learning_rate(experiment, step)
     return cooldown_learning_rate(experiment, step, segment.batches.start, segment.batches.stop)
@@ -177,7 +194,8 @@ def _take_steps(
     """Take steps, fewer after a signal to end; return their losses."""
     device_losses: list[Tensor] = []
     for k in steps:
-        device_losses.append(run.step(run.stream.batch(k), _learning_rate(run, segment, k)))
+        learning_rate = _learning_rate(run.stream.experiment, segment, k)
+        device_losses.append(run.step(run.stream.batch(k), learning_rate))
         if manager is not None and manager.is_stopping:
             break
     check_finite(device_losses, steps[: len(device_losses)], run.stream)
@@ -186,31 +204,39 @@ def _take_steps(
 
 
 def _save_tower(run: TrainState, images: int, budgets: tuple[str, ...], path: Path) -> None:
+    """Save the tower, and beside it what was trained with it; all ranks gather them, and rank 0 writes."""
     experiment = run.stream.experiment
     text = added_method_text(experiment)
     provenance = Provenance(experiment=experiment, images=images, budgets=budgets, method=text)
     method = get_label_method(experiment.method)
     row_labels = () if method is None else method.row_labels(experiment)
-    head, tower = head_state_to_score(run), tower_state_to_score(run)
-    with gathered_for_rank0(head, tower) as (head_tensors, tower_tensors):
-        if world_rank() == 0:
-            save_head_beside_tower(head, path, provenance, row_labels, head_tensors)
-            save_tower(tower, path, provenance.to_facts(), tower_tensors)
+    head = gather_to_host(head_state_to_score(run))
+    tower = gather_to_host(tower_state_to_score(run))
+    if world_rank() == 0:
+        save_head_beside_tower(head, path, provenance, row_labels)
+        save_tower(tower, path, provenance.to_facts())
 
 
 def _loss_fields(losses: list[float], segments: list[ScheduleSegment]) -> dict[str, Any]:
     """Return the fields of a record with the losses of the trunk and of the cool-downs."""
-    each = math.ceil(len(losses) / MAX_LOSSES_KEPT)
-    trunk, cooldowns = list[float](), list[tuple[float, ...]]()
+    steps_per_loss = math.ceil(len(losses) / MAX_LOSSES_KEPT)
+    trunk_losses: list[float] = []
+    cooldown_losses: list[tuple[float, ...]] = []
     for segment in segments:
-        of_segment = losses[segment.first_step : segment.end_step]
+        segment_losses = losses[segment.first_step : segment.end_step]
         if segment.images is None:
-            trunk += of_segment
+            trunk_losses += segment_losses
         else:
-            cooldowns.append(_chunk_means(of_segment[len(of_segment) % each :], each))
-    return {"trunk_losses": _chunk_means(trunk, each), "cooldown_losses": tuple(cooldowns), "steps_per_loss": each}
+            incomplete = len(segment_losses) % steps_per_loss
+            cooldown_losses.append(_chunk_means(segment_losses[incomplete:], steps_per_loss))
+    return {
+        "trunk_losses": _chunk_means(trunk_losses, steps_per_loss),
+        "cooldown_losses": tuple(cooldown_losses),
+        "steps_per_loss": steps_per_loss,
+    }
 
 
-def _chunk_means(losses: list[float], each: int) -> tuple[float, ...]:
-    """Return the means of `each` consecutive losses; an incomplete rest is dropped."""
-    return tuple(fmean(losses[first : first + each]) for first in range(0, len(losses) // each * each, each))
+def _chunk_means(losses: list[float], size: int) -> tuple[float, ...]:
+    """Return the means of `size` consecutive losses; an incomplete rest is dropped."""
+    starts = range(0, len(losses) - size + 1, size)
+    return tuple(fmean(losses[start : start + size]) for start in starts)

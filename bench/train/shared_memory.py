@@ -24,8 +24,8 @@ def limit_workers_to_shared_memory(experiment: Experiment, workers: LoaderWorker
     if not workers.count or not SHARED_MEMORY.is_dir():
         return workers
     size = max(_batch_bytes(experiment, side) for side in experiment.image.all_image_sizes)
-    found = os.statvfs(SHARED_MEMORY)
-    free_bytes = found.f_bavail * found.f_frsize
+    file_system = os.statvfs(SHARED_MEMORY)
+    free_bytes = file_system.f_bavail * file_system.f_frsize
     ahead = free_bytes // (size * processes) - 1  # batches of each process, beside the one that it trains on
     count = workers.count if experiment.input.workers != "auto" else max(1, min(workers.count, ahead))
     prefetched = min(workers.prefetched, ahead // count)

@@ -1,18 +1,14 @@
 """The state of a training that its next steps depend on: tensors by name, and its progress in the schedule."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from bench.train.build import TrainState
-from bench.train.distributed import full_tensor, is_sharded
+from bench.train.distributed import full_tensor, is_sharded, world_rank
 from models.checkpoint import strip_prefix
-from models.tensor_file import file_order
 
 State = dict[str, Tensor]
 
@@ -50,14 +46,11 @@ def collect_state(run: TrainState) -> State:
 
     They are the run's own tensors, which the next step changes.
     """
-    frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
-    models = {"model": run.model} | ({} if run.step.ema is None else {"average": run.step.ema})
-    state = {
-        f"{which}.{name}": value
-        for which, model in models.items()
-        for name, value in model.state_dict().items()
-        if name not in frozen
-    }
+    frozen = _frozen_names(run)
+    state = {f"model.{name}": value for name, value in run.model.state_dict().items() if name not in frozen}
+    if run.step.ema is not None:
+        averages = run.step.ema.state_dict()
+        state |= {f"average.{name}": value for name, value in averages.items() if name not in frozen}
     for name, parameter in run.model.named_parameters():
         moments = run.step.optimizer.state.get(parameter, {})
         state |= {f"optimizer.{name}.{moment}": value for moment, value in moments.items()}
@@ -73,30 +66,38 @@ def load_state(run: TrainState, state: State) -> None:
 
     The given tensors are copied, to the run's device and one after the other.
     """
-    own_state = run.model.state_dict()
-    model_state = {name: shard_like(value, own_state[name]) for name, value in strip_prefix("model.", state).items()}
-    run.model.load_state_dict(own_state | model_state)
+    model_state = run.model.state_dict()
+    for name, value in strip_prefix("model.", state).items():
+        model_state[name] = shard_like(value, model_state[name])
+    run.model.load_state_dict(model_state)
     if run.step.ema is not None:
         run.step.ema.load_state_dict(run.step.ema.state_dict() | strip_prefix("average.", state))
-    parameters = dict(run.model.named_parameters())
-    # The optimizer's order depends on which parameters are shards.
-    in_order = (parameter for group in run.step.optimizer.param_groups for parameter in group["params"])
-    indices = {parameter: index for index, parameter in enumerate(in_order)}
-    moments: dict[int, State] = {}
-    for name, value in strip_prefix("optimizer.", state).items():
-        parameter_name, _, moment = name.rpartition(".")
-        parameter = parameters[parameter_name]
-        loaded = shard_like(value, parameter) if value.shape == parameter.shape else value
-        if loaded is value:  # the optimizer would keep it
-            loaded = value.to(parameter.device if value.shape == parameter.shape else value.device, copy=True)
-        moments.setdefault(indices[parameter], {})[moment] = loaded
-    groups = run.step.optimizer.state_dict()["param_groups"]
-    run.step.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    if scaler := {name: value.item() for name, value in strip_prefix("scaler.", state).items()}:
+    _load_moments(run, strip_prefix("optimizer.", state))
+    scaler = {name: value.item() for name, value in strip_prefix("scaler.", state).items()}
+    if scaler:
         run.step.scaler.load_state_dict(scaler)
     torch.set_rng_state(state["generator.cpu"])
     if run.stream.device.type == "cuda" and "generator.cuda" in state:  # not where a CPU wrote it
         torch.cuda.set_rng_state(state["generator.cuda"], run.stream.device)
+
+
+def _load_moments(run: TrainState, moments: State) -> None:
+    """Load the optimizer's moments and steps from tensors named PARAMETER.MOMENT."""
+    optimizer = run.step.optimizer
+    parameters = dict(run.model.named_parameters())
+    # The optimizer numbers parameters in the order of its groups, which depends on which parameters are shards.
+    in_order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    indices = {parameter: index for index, parameter in enumerate(in_order)}
+    moments_by_index: dict[int, State] = {}
+    for name, value in moments.items():
+        parameter_name, _, moment = name.rpartition(".")
+        parameter = parameters[parameter_name]
+        is_like_parameter = value.shape == parameter.shape  # or it is the number of steps
+        loaded = shard_like(value, parameter) if is_like_parameter else value
+        if loaded is value:  # the optimizer would keep it
+            loaded = value.to(parameter.device if is_like_parameter else value.device, copy=True)
+        moments_by_index.setdefault(indices[parameter], {})[moment] = loaded
+    optimizer.load_state_dict({"state": moments_by_index, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def shard_like(value: Tensor, target: Tensor) -> Tensor:
@@ -117,10 +118,14 @@ def tower_state_to_score(run: TrainState) -> State:
 
 def head_state_to_score(run: TrainState) -> State:
     """Return the scored weights outside the tower, the run's own tensors, without a teacher's or RangeAugment's."""
-    frozen = {name for name, value in run.model.named_parameters() if not value.requires_grad}
+    frozen = _frozen_names(run)
     model = run.model if run.step.ema is None else run.step.ema
     head = {name: value for name, value in model.state_dict().items() if not name.startswith(("tower.", "augmentor."))}
     return {name: value for name, value in head.items() if name not in frozen}
+
+
+def _frozen_names(run: TrainState) -> set[str]:
+    return {name for name, value in run.model.named_parameters() if not value.requires_grad}
 
 
 def copy_state(state: State) -> State:
@@ -128,21 +133,14 @@ def copy_state(state: State) -> State:
     return {name: value.clone() if is_sharded(value) else value.to("cpu", copy=True) for name, value in state.items()}
 
 
-def gather_full_tensors(state: State) -> Iterator[Tensor]:
-    """Yield the tensors of a state unsharded, in `file_order`, one at a time; all ranks must exhaust it."""
-    for name in file_order(state):
-        yield full_tensor(state[name]).detach()
+def gather_to_host(state: State) -> State:
+    """Return a copy of a state, unsharded and on the CPU, on rank 0, and an empty one on the others.
 
-
-@contextmanager
-def gathered_for_rank0(*states: State) -> Iterator[list[Iterator[Tensor]]]:
-    """Yield the `gather_full_tensors` of states, which rank 0 may write in this order; all ranks enter the block.
-
-    What a rank leaves is gathered at the end of its block, also after an error, because the other ranks gather it.
+    All ranks must call it. They gather one tensor at a time, so that no device holds a second copy of all.
     """
-    tensors = [gather_full_tensors(state) for state in states]
-    try:
-        yield tensors
-    finally:
-        for _ in chain(*tensors):
-            pass
+    host_state: State = {}
+    for name, value in state.items():
+        tensor = full_tensor(value).detach()
+        if world_rank() == 0:
+            host_state[name] = tensor.to("cpu", copy=True)
+    return host_state

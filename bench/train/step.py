@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import torch
 from jaxtyping import Float, Int
+from open_clip.transformer import VisionTransformer as OpenClipViT
 from torch import Tensor, nn
 
 from bench.data.stream import Batch
@@ -32,8 +33,7 @@ from bench.train.distributed import (
 from bench.train.weight_average import make_ema
 from losses.collectives import Group, SimulatedGroup
 from models.image_tower import ImageTower
-from models.open_clip_blocks import ClassTokenOnlyBlock
-from models.text_tower import EndTokenBlock, TextTower
+from models.text_tower import TextTower
 from models.tower_blocks import all_blocks
 
 T = TypeVar("T", bound=Target)
@@ -89,14 +89,16 @@ def make_step(
     """Build the step of a model: precision, compilation, processes, optimizer, clipping, averaging."""
     device = next(model.parameters()).device
     model_with_loss = ModelWithLoss(model, method.loss, group, simulated_group(experiment))
-    if compiled:
-        compile_blocks(model, len(experiment.image.all_image_sizes), compile_mode(experiment.runtime))
     compute_loss = parallelize(model_with_loss, experiment.runtime, precision)
-    optimizer, is_fused = make_optimizer(experiment.optimizer, model), experiment.optimizer.optimizer_kernel == "fused"
+    optimizer = make_optimizer(experiment.optimizer, model)
+    is_fused = experiment.optimizer.optimizer_kernel == "fused"
     clip_gradient = make_gradient_clipper(list(model.parameters()), experiment.optimizer.clip_norm)
     ema, update_ema = make_ema(model, experiment.optimizer.ema_decay, experiment.optimizer.ema_kernel)
+    if compiled:  # after the moving average has its copy of the model, which is never called
+        compile_towers(model, len(experiment.image.all_image_sizes), compile_mode(experiment.runtime))
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    overflows, grad_norms = torch.zeros((), dtype=torch.int64, device=device), list[float]()
+    overflows = torch.zeros((), dtype=torch.int64, device=device)
+    grad_norms: list[float] = []
     # Equal for all methods of a comparison, whether they read captions or not.
     has_fixed_shapes = resolve_padding(experiment, device) in ("packed", "max_length")
     select_kernel = partial(use_attention_kernel, experiment.runtime.attention, has_fixed_shapes=has_fixed_shapes)
@@ -117,7 +119,8 @@ def make_step(
     def update(loss: Tensor, learning_rate: float) -> Tensor:
         mean_loss = all_reduce_mean(loss.detach(), group)
         is_scaled_up = scaler.scale(torch.ones_like(mean_loss)) > 1
-        if experiment.optimizer.log_grad_norm and (norm := read_grad_norm(model, scaler)) is not None:
+        norm = read_grad_norm(model, scaler) if experiment.optimizer.log_grad_norm else None
+        if norm is not None:
             grad_norms.append(norm)
         scaler.unscale_(optimizer)
         finite = mean_loss.isfinite() & clip_gradient().isfinite()
@@ -153,15 +156,15 @@ def compile_mode(runtime: RuntimeSettings) -> str | None:
     return "max-autotune-no-cudagraphs" if runtime.compile == "max-autotune" else None
 
 
-def compile_blocks(model: nn.Module, num_image_sizes: int, mode: str | None = None) -> None:
-    """Compile the blocks of a model's towers by `torch.compile`; all else stays eager.
+def compile_towers(model: nn.Module, num_image_sizes: int, mode: str | None = None) -> None:
+    """Compile the blocks of a model's towers, and the patch embedding of open_clip's, by `torch.compile`.
 
-    Equal blocks share a graph, so that compilation does not take longer for deeper towers. A last block that computes
-    one token per image or caption stays eager: it is little work, and would need a graph of its own. The gradients of
-    a block are ready before those of the blocks below it, so that DDP and FSDP2 communicate during the backward. More
-    graphs than a limit are an error (`translate_recompile_error`): by default dynamo would run it eagerly without a
-    warning. Dynamo takes the blocks of two towers for one function, and would compile the second image tower's for any
-    number of tokens; where images have one size, each image tower has a graph of its own shape.
+    The rest of the model stays eager. Equal blocks share a graph, so that compilation does not take longer for deeper
+    towers. The gradients of a block are ready before those of the blocks below it, so that DDP and FSDP2 communicate
+    during the backward; DDP is not compiled, and dynamo must not split the graph of a block at the borders of DDP's
+    buckets. More graphs than a limit are an error (`translate_recompile_error`): by default dynamo would run the block
+    eagerly without a warning. Dynamo takes the blocks of two towers for one function, and would compile the second
+    image tower's for any number of tokens; where images have one size, each image tower has graphs of its own shape.
     """
     from torch._dynamo import config
     from torch._inductor import config as inductor_config
@@ -170,11 +173,16 @@ def compile_blocks(model: nn.Module, num_image_sizes: int, mode: str | None = No
     inductor_config.compile_threads = max(1, min(inductor_config.decide_compile_threads(), cores))
     config.recompile_limit = GRAPHS_PER_IMAGE_SIZE * num_image_sizes
     config.fail_on_recompile_limit_hit = True
-    for tower in (module for module in model.modules() if isinstance(module, ImageTower | TextTower)):
-        has_one_shape = num_image_sizes == 1 and isinstance(tower, ImageTower)
+    config.optimize_ddp = False
+    for tower in model.modules():
+        if not isinstance(tower, ImageTower | TextTower):
+            continue
+        dynamic = False if num_image_sizes == 1 and isinstance(tower, ImageTower) else None
         for block in all_blocks(tower):
-            if not isinstance(block, ClassTokenOnlyBlock | EndTokenBlock):
-                block.compile(mode=mode, dynamic=False if has_one_shape else None)
+            block.compile(mode=mode, dynamic=dynamic)
+        if isinstance(tower, ImageTower) and isinstance(tower.trunk, OpenClipViT):
+            embed = torch.compile(tower.trunk._embeds, mode=mode, dynamic=dynamic)  # noqa: SLF001
+            tower.trunk._embeds = embed  # noqa: SLF001 - convolution, positions and `ln_pre`
 
 
 @contextmanager
@@ -200,11 +208,16 @@ def make_optimizer(optimizer: OptimizerSettings, model: nn.Module) -> torch.opti
     The parameters of RangeAugment are a group of their own, with weight decay as in the released code, although they
     are scalars. Source: apple/corenet at 1aa3acd, `corenet/modeling/misc/common.py`, `parameter_list`.
     """
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    ranges = [parameter for name, parameter in trained.items() if name.startswith("augmentor.")]
-    others = weight_decay_groups(parameter for name, parameter in trained.items() if not name.startswith("augmentor."))
+    ranges: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (ranges if name.startswith("augmentor.") else others).append(parameter)
+    groups = weight_decay_groups(others)
+    if ranges:
+        groups.append({"params": ranges})
     return torch.optim.AdamW(
-        [*others, *([{"params": ranges}] if ranges else [])],
+        groups,
         lr=optimizer.learning_rate,
         betas=optimizer.betas,
         eps=optimizer.eps,
@@ -219,9 +232,11 @@ def weight_decay_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, An
 
     Biases, norms, class embedding, scale and bias of the logits have fewer than two dimensions: open_clip_train's rule.
     """
-    matrices, vectors = list[nn.Parameter](), list[nn.Parameter]()
+    matrices: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for parameter in parameters:
-        (matrices if parameter.ndim >= 2 else vectors).append(parameter)  # noqa: PLR2004
+        is_matrix = parameter.ndim >= 2  # noqa: PLR2004
+        (matrices if is_matrix else vectors).append(parameter)
     groups: list[dict[str, Any]] = [{"params": group} for group in split_by_sharding(matrices)]
     return groups + [{"params": group, "weight_decay": 0.0} for group in split_by_sharding(vectors)]
 
@@ -231,8 +246,12 @@ def make_gradient_clipper(parameters: list[nn.Parameter], max_norm: float | None
     groups = split_by_sharding(parameters)
 
     def clip() -> Tensor:
-        gradients = ([parameter.grad for parameter in group if parameter.grad is not None] for group in groups)
-        norm = total_norm(torch.nn.utils.get_total_norm(group, foreach=True) for group in gradients if group)
+        norms = []
+        for group in groups:
+            gradients = [parameter.grad for parameter in group if parameter.grad is not None]
+            if gradients:
+                norms.append(torch.nn.utils.get_total_norm(gradients, foreach=True))
+        norm = total_norm(norms)
         if max_norm is not None:
             for group in groups:
                 torch.nn.utils.clip_grads_with_norm_(group, max_norm, norm, foreach=True)

@@ -21,6 +21,15 @@ from bench.environment.gpu_specs import datasheet_peak, find_gpu_spec
         ("NVIDIA L40", 181),
         ("NVIDIA L4", 121),
         ("NVIDIA GeForce RTX 4090", 165.2),
+        ("NVIDIA GeForce RTX 5090", 209.5),
+        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", 503.8),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", 503.8),
+        ("NVIDIA RTX 6000 Ada Generation", 364.2),
+        ("NVIDIA B300 SXM6 AC", 2250),
+        ("NVIDIA GB300", 2500),
+        ("NVIDIA A10G", 70),
+        ("NVIDIA H20", 148),
+        ("AMD Instinct MI300X", 1307.4),
     ],
 )
 def test_gpu_has_the_peak_of_its_data_sheet(name: str, teraflops: float) -> None:
@@ -36,6 +45,9 @@ def test_gpu_has_the_peak_of_its_data_sheet(name: str, teraflops: float) -> None
         "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
         "NVIDIA GeForce RTX 4090 Laptop GPU",
         "NVIDIA GeForce RTX 4090 D",
+        "NVIDIA GeForce RTX 5090 D",
+        "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition",
+        "NVIDIA A10",
         "NVIDIA RTX 4000 SFF Ada",
         "NVIDIA RB200",
     ],
@@ -59,3 +71,18 @@ def test_a_superchip_is_not_the_gpu_whose_name_it_contains() -> None:
     spec = find_gpu_spec("NVIDIA GH200 480GB")
     assert spec is not None
     assert (spec.name_words, spec.memory_bytes) == ("GH200", 96e9)
+
+
+@pytest.mark.parametrize(
+    ("name", "watts", "link_gigabytes"),
+    [
+        ("NVIDIA A100-SXM4-40GB", 400, 300),
+        ("NVIDIA A100-SXM4-80GB", 400, 300),
+        ("NVIDIA A100-PCIE-40GB", 250, 32),
+        ("NVIDIA A100 80GB PCIe", 300, 32),
+    ],
+)
+def test_a100_on_pcie_has_less_power_and_no_nvlink(name: str, watts: float, link_gigabytes: float) -> None:
+    spec = find_gpu_spec(name)
+    assert spec is not None
+    assert (spec.watts, spec.link_bytes_per_second) == (watts, 1e9 * link_gigabytes)

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from unittest.mock import patch
 
 import pynvml
@@ -11,12 +13,12 @@ import torch
 from torch._utils import _get_device_index
 
 from bench.data.targets import Labels
+from bench.environment import gpus
 from bench.environment.circumstances import summarize_machine
 from bench.environment.machine import default_device, package_versions
 from bench.environment.rank_info import TORCHRUN_VARIABLES, torchrun_env
 from bench.environment.tf32 import allow_tf32
 from bench.measure.memory import limit_additional_memory
-from bench.orchestration.preflight import count_gpus, has_gpu
 from bench.orchestration.request_base import Request
 from bench.records.current import current_circumstances
 from tests.small import circumstances
@@ -27,7 +29,7 @@ def test_memory_limit_reaches_the_gpu_of_this_process(monkeypatch: pytest.Monkey
     torchrun_env.cache_clear()
     for name, value in zip(TORCHRUN_VARIABLES, ("3", "4", "3", "4", "localhost", "1"), strict=True):
         monkeypatch.setenv(name, value)
-    limited = []
+    limited, emptied = [], []
 
     def limit(fraction: float, device: torch.device) -> None:
         limited.append((fraction, _get_device_index(device)))
@@ -35,7 +37,8 @@ def test_memory_limit_reaches_the_gpu_of_this_process(monkeypatch: pytest.Monkey
     cuda = {
         "is_available": lambda: True,
         "current_device": lambda: pytest.fail("CUDA was initialised"),
-        "memory_reserved": lambda _: 2**30,
+        "empty_cache": lambda: emptied.append(True),
+        "memory_reserved": lambda _: 2**30 if emptied else 2 * 2**30,
         "get_device_properties": lambda _: type("Properties", (), {"total_memory": 4 * 2**30}),
         "set_per_process_memory_fraction": limit,
     }
@@ -47,16 +50,45 @@ def test_memory_limit_reaches_the_gpu_of_this_process(monkeypatch: pytest.Monkey
     assert limited[1:] == [(1.0, 3)]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
-def test_gpu_that_torch_cannot_use_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """NVML sees GPUs whatever torch was built for, and whatever CUDA_VISIBLE_DEVICES hides."""
+@pytest.fixture
+def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make this process one of a machine with GPUs that NVML lists, and UUIDs of GPUs that torch can use."""
+
+    def be(num_listed: int, *uuids: str) -> None:
+        monkeypatch.setattr(gpus, "_count_nvml_gpus", lambda: num_listed)
+        monkeypatch.setattr(gpus, "visible_gpu_uuids", lambda: uuids)
+        monkeypatch.setattr(gpus, "DRIVER_FILES", (Path("/dev/null"),))
+
+    return be
+
+
+@pytest.mark.parametrize(("num_listed", "uuids"), [(8, ()), (8, ("a",)), (8, ("a", "b")), (0, ())])
+def test_gpus_are_those_that_torch_can_use(
+    gpu_machine: Callable[..., None], num_listed: int, uuids: tuple[str, ...]
+) -> None:
+    """NVML lists GPUs whatever torch was built for, and whatever CUDA_VISIBLE_DEVICES hides."""
+    gpu_machine(num_listed, *uuids)
+    assert gpus.count_gpus() == len(uuids)
+
+
+def test_gpu_that_nvml_does_not_list_is_refused(gpu_machine: Callable[..., None]) -> None:
+    """On ROCm, or without NVML: runs would use the GPU and be planned as on a CPU."""
+    gpu_machine(0, "a")
+    with pytest.raises(ValueError, match="torch can use 1 GPUs, and NVML lists none"):
+        gpus.count_gpus()
+
+
+def test_first_gpu_is_the_visible_one(gpu_machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu_machine(8, "third", "first")
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 8)
-    count_gpus.cache_clear()
-    try:
-        assert not has_gpu()
-    finally:
-        count_gpus.cache_clear()
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda name: name)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpus.first_gpu_handle() == "GPU-third"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
+def test_torch_without_a_gpu_has_no_uuids() -> None:
+    assert gpus.visible_gpu_uuids() == ()
 
 
 def test_gpu_at_another_power_limit_is_another_machine() -> None:

@@ -7,12 +7,12 @@ from bench.data.manifest import pack_cache
 from bench.environment.variables import COUNTS, SECONDS, read_integer_variable, read_seconds_variable
 
 
-@pytest.mark.parametrize("text", ["x", "nan", "inf", "-1", "1e400", "9" * 5000, "٣", "1_0", " "])
+@pytest.mark.parametrize("text", ["x", "nan", "inf", "-1", "1e400", "9" * 5000, "٣", " "])
 @pytest.mark.parametrize("name", [*COUNTS, *SECONDS])
 def test_variable_without_a_valid_number_is_refused_at_the_start(
     name: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if name in SECONDS and text in ("٣", "1_0"):  # which are numbers to Python
+    if name in SECONDS and text == "٣":  # which is a number to Python
         return
     monkeypatch.setenv(name, text)
     assert main(["list"]) == 2

@@ -96,12 +96,12 @@ def test_gpu_is_expected_to_be_heated_for_the_longest_time() -> None:
     [
         ("NVIDIA H100 80GB HBM3", "h100"),
         ("NVIDIA A100-SXM4-80GB", "a100"),
-        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "l40"),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", "h20"),
     ],
 )
 def test_pace_is_that_of_the_card_that_nvml_names(name: str, known: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "count_gpus", lambda: 1)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda _: None)
+    monkeypatch.setattr(preflight, "first_gpu_handle", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda _: name)
     assert machine_pace() == GpuPace(gpu=GPU_SPECS[known])
     monkeypatch.setattr(preflight, "count_gpus", lambda: 0)

@@ -87,7 +87,7 @@ def simulate(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> Simulate:
         monkeypatch.setattr(Simulated, "clock", clock, raising=False)
         monkeypatch.setattr(preflight, "Runner", Simulated)
         monkeypatch.setattr(preflight, "count_gpus", lambda: int(on_gpu))
-        monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda _: None)
+        monkeypatch.setattr(preflight, "first_gpu_handle", lambda: None)
         monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda _: "NVIDIA H100 80GB HBM3")
         monkeypatch.setattr(time, "monotonic", clock)
         command = [*arguments, "--max-minutes", str(minutes), "--results", str(own_results / str(minutes))]

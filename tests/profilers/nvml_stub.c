@@ -10,7 +10,7 @@ typedef struct { unsigned version, count; int *first, *second; Metric metrics[];
 typedef struct { unsigned pid; unsigned long long bytes; unsigned gpu_instance, compute_instance; } Process;
 typedef unsigned long long Wide;
 
-int live_samples, samples_taken, failing_sample, temperatures_read, mig_mode, ecc = 1, process_id;
+int live_samples, samples_taken, failing_sample, temperatures_read, mig_mode, ecc = 1, process_id, has_no_mig;
 unsigned power_limit = 500000;
 Wide reasons, millijoules;
 char name[96] = "NVIDIA H100 80GB HBM3";
@@ -64,7 +64,9 @@ int nvmlDeviceGetEccMode(Device device, int *current, int *pending) {
 int nvmlDeviceGetMigMode(Device device, unsigned *current, unsigned *pending) {
     return give(current, mig_mode), give(pending, !mig_mode);
 }
-int nvmlDeviceIsMigDeviceHandle(Device device, unsigned *out) { return give(out, device->is_slice); }
+int nvmlDeviceIsMigDeviceHandle(Device device, unsigned *out) {
+    return has_no_mig ? NOT_SUPPORTED : give(out, device->is_slice);
+}
 int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(Device device, Device *out) { return find(out, &gpu); }
 int nvmlDeviceGetGpuInstanceId(Device device, unsigned *out) { return device->is_slice ? give(out, 3) : NOT_SUPPORTED; }
 #ifndef OLD_DRIVER

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from bench.cli.doctor import DISTURBS, FINDING_OK, MISSING, check_gpus
-from bench.environment.gpu_settings import device_handle, read_gpu_settings
+from bench.environment.gpu_settings import device_handle, is_mig_slice, read_gpu_settings
 from bench.environment.machine import gpu_settings
 from bench.profilers.device import Readings, sampled
 from bench.profilers.nvml import GPM, SLOWDOWNS, nvml_reader, process_bytes
@@ -78,30 +78,32 @@ def test_readings_of_a_gpu_and_of_a_slice_are_nvmls(load: Callable[..., CDLL], u
     assert number(library, "live_samples").value == 0
 
 
-def is_slice(handle: object) -> bool:
-    return bool(pynvml.nvmlDeviceIsMigDeviceHandle(handle))
-
-
 def test_device_is_found_by_its_uuid_and_a_slice_by_its_name(
     load: Callable[..., CDLL], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load()
-    assert [is_slice(device_handle(uuid, 0)) for uuid in (GPU, SLICE)] == [False, True]
+    assert [is_mig_slice(device_handle(uuid, 0)) for uuid in (GPU, SLICE)] == [False, True]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"GPU-{GPU}, MIG-{SLICE}")
-    assert is_slice(device_handle("another", 1))
+    assert is_mig_slice(device_handle("another", 1))
     with pytest.raises(pynvml.NVMLError):
         device_handle("another", 0)
 
 
+def test_card_without_mig_has_its_settings_and_readings(load: Callable[..., CDLL]) -> None:
+    library = load()
+    number(library, "has_no_mig").value = 1
+    assert read_gpu_settings(device_handle(GPU, 0))["power limit"] == "500 W"
+    assert read(library, GPU).not_measured == {}
+
+
 @pytest.mark.parametrize("failing", [1, 1 + len(NAMES)])
-def test_counter_sample_that_fails_leaves_no_memory_and_no_figure(load: Callable[..., CDLL], failing: int) -> None:
+def test_counter_sample_that_fails_leaves_no_figure(load: Callable[..., CDLL], failing: int) -> None:
     """The first sample is taken at the beginning of the windows, the second at their end."""
     library = load()
     number(library, "failing_sample").value = failing
     readings = read(library, GPU)
     assert "Not Supported" in readings.not_measured[NAMES[0]]
     assert [name in readings.figures for name in NAMES] == [False, True, True, True]
-    assert number(library, "live_samples").value == 0
 
 
 def test_settings_of_a_gpu_are_nvmls_and_missing_ones_are_none(load: Callable[..., CDLL]) -> None:

@@ -76,6 +76,7 @@ def save_and_restore(rank: int, ranks: int, cache: str, folder: str) -> dict[str
     start = time.monotonic()
     with peak_above() as saving:
         manager._save(run, progress, ScheduleSegment(0, range(6), None))
+        manager.close()
     saved = time.monotonic()
     path = str(latest_valid(Path(folder))[0])
     checked = time.monotonic()

@@ -24,13 +24,14 @@ from bench.interfaces.method import METHODS
 from bench.measure.speed import compilation_counters, measure_phases
 from bench.train import step
 from bench.train.build import TrainState, build_train_state, load_data, take_steps_at_full_learning_rate
-from tests.processes import in_child
+from tests.processes import in_child, in_ranks
 from tests.small import small
 
 CPU, STEPS = torch.device("cpu"), 2
 METHODS = (*METHODS, "flip")
 GROUPS = ("ddp", "fsdp2")
 GROUPED = ("clip", "catlip", "distill")  # two towers, one, and one with a teacher
+MEAN_POOLED = ("superclass", "superclip")  # which compute all tokens of the last block
 TEXTS = ("clip", "siglip", "superclip", "flip")
 OTHERWISE: dict[str, dict[str, object]] = {
     "clip": {"activation_checkpointing": True},
@@ -115,27 +116,32 @@ CASES = [*product(METHODS, ["alone"]), *product(GROUPED, GROUPS), *product(OTHER
 
 
 @pytest.mark.parametrize("case", CASES, ids=" ".join)
-def test_compiled_step_has_the_losses_of_the_eager_one_and_a_graph_for_each_tower(
-    found: Found, case: tuple[str, str]
-) -> None:
-    """The equal blocks of a tower share it, and later steps need no other. A last block of one token is not compiled.
+def test_compiled_step_has_the_losses_of_the_eager_one_and_few_graphs(found: Found, case: tuple[str, str]) -> None:
+    """The equal blocks of a tower share a graph, and later steps need no other.
 
-    A second tower reads captions, or is the teacher. DDP needs no other graphs than a process alone. The cast of
-    a residual stream is a small graph of its own.
+    The last block, which computes one token, has its own, as has the embedding of an image tower of open_clip. A second
+    tower reads captions, or is the teacher. DDP needs no other graphs than a process alone. The cast of a residual
+    stream is a small graph.
     """
     assert found[case]["losses"] == pytest.approx(found[case]["eager"], rel=1e-5)
     name, group = case
-    towers = 2 if name in (*TEXTS, "distill") else 1
-    casts = int(group == "otherwise" and "residual_precision" in OTHERWISE[name])
-    assert found[case]["graphs"] == (0 if group == "ddp" else towers + casts)
+    image_towers = 2 if name == "distill" else 1
+    graphs_of_image_tower = 2 if name in MEAN_POOLED else 3
+    graphs = graphs_of_image_tower * image_towers + 2 * (name in TEXTS)
+    if group == "ddp":
+        graphs = 0
+    elif group == "fsdp2":  # which gives blocks another class, and no embedding
+        graphs -= image_towers
+    elif group == "otherwise" and "residual_precision" in OTHERWISE[name]:
+        graphs = 2  # timm's blocks, which are all equal, and the cast
+    assert found[case]["graphs"] == graphs
     assert (found[case]["later"], found[case]["breaks"]) == (0, 0)
 
 
 def test_blocks_of_two_towers_are_compiled_for_their_own_shapes(results: Path) -> None:
     """The teacher's images have other numbers of tokens than the student's."""
     shapes = in_child(compiled_shapes, results)
-    assert len(shapes) == 2
-    assert shapes[0][0] != shapes[1][0]
+    assert len(shapes) == 6  # embedding, blocks and last block of each
     assert all(isinstance(length, int) for shape in shapes for length in shape)
 
 
@@ -153,6 +159,31 @@ def compiled_shapes(results: Path) -> list[list[int | str]]:
         patch.setattr(torch, "compile", partial(torch.compile, backend=keep))
         losses_of(build_train_state(opened("distill", results, image_size=96, teacher="ViT-S-32")))
     return shapes
+
+
+def compiled_under_ddp(_rank: int, _ranks: int, results: Path) -> tuple[list[int], list[float], list[float]]:
+    """Return the calls in every graph that the backend is given, and the losses of compiled and eager steps."""
+    sizes = list[int]()
+
+    def count(graph: torch.fx.GraphModule, _inputs: object) -> torch.fx.GraphModule:
+        sizes.append(sum(node.op.startswith("call_") for node in graph.graph.nodes))
+        return graph
+
+    stream = load_data(small("clip", batch_size=8, text_padding="packed", compile="off"), CPU, results)
+    eager = losses_of(build_train_state(stream))
+    stream.experiment = change(stream.experiment, compile="on")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", partial(torch.compile, backend=count))
+        compiled = losses_of(build_train_state(stream))
+    return sizes, compiled, eager
+
+
+def test_ddp_splits_no_graph_of_a_block(results: Path, tmp_path: Path) -> None:
+    """By default dynamo splits them at the borders of DDP's buckets, and no other test sees it: graphs are reused."""
+    for sizes, compiled, eager in in_ranks(compiled_under_ddp, 2, tmp_path, results):
+        assert len(sizes) == 5  # embedding, block and last block of the image tower, block and last block of the other
+        assert {26, 29} <= {*sizes}  # whole blocks of image and text tower
+        assert compiled == pytest.approx(eager, rel=1e-5)
 
 
 def test_phases_of_a_compiled_step_are_those_of_an_eager_one(found: Found) -> None:
@@ -178,6 +209,6 @@ def test_ranks_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> 
     with config.patch(compile_threads=config.compile_threads), torch._dynamo.config.patch(kept):
         for ranks in (1, 4, 16):
             monkeypatch.setattr(step, "torchrun_env", lambda ranks=ranks: RankInfo(0, ranks, 0, ranks))
-            step.compile_blocks(torch.nn.Linear(1, 1), 1)
+            step.compile_towers(torch.nn.Linear(1, 1), 1)
             found.append(config.compile_threads)
     assert found == [12, 3, 1]

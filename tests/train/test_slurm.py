@@ -81,6 +81,18 @@ def slurm_environment() -> dict[str, str]:
     }
 
 
+def test_job_that_fails_is_requeued_while_its_checkpoints_advance(
+    tmp_path: Path, commands: Path, slurm_environment: dict[str, str]
+) -> None:
+    """As after an abort of NCCL, whose processes end without leaving the file `requeue`."""
+    (commands / "srun").write_text(f"#!/bin/bash\nmkdir -p {tmp_path}/out/checkpoints/step-00000005\nexit 134\n")
+    for is_requeued in (True, False):
+        code, text = submit("train.sbatch", str(tmp_path / "out"), "clip", commands=commands, **slurm_environment)
+        assert code == 134, text
+        assert (commands / "requeued").exists() == is_requeued
+        (commands / "requeued").unlink(missing_ok=True)
+
+
 @pytest.mark.minutes
 @pytest.mark.usefixtures("decoded")
 def test_training_on_two_nodes_requeues_itself_and_then_ends(

@@ -29,6 +29,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {name: (name, {}) for name in 
     "plain attention": ("clip", {"attention": "plain", "activation_checkpointing": True}),
     "fp32 softmax": ("clip", {"attention": "fp32_softmax", "activation_checkpointing": True}),
     "both gathered": ("clip", {"gather": "both", "simulated_global_batch": 32}),
+    "range augmentation": ("catlip", {"augmentation": "range"}),
     "average in a loop": ("superclass", {"ema_decay": 0.9, "ema_kernel": "for_loop"}),
 }
 # Settings in which a step waits, and how often.

@@ -1,1 +1,1 @@
-"""The first hour on a GPU: the verb `gpu`, its steps, and one file with their results to carry away."""
+"""The first hour on a GPU: the verb `gpu`, a list of command lines."""

@@ -8,7 +8,13 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from bench.environment.requirements import compiler_requirements, gpu_requirements, install_command, unmet_requirements
+from bench.environment.requirements import (
+    compiler_requirements,
+    gpu_requirements,
+    install_command,
+    shared_memory_warning,
+    unmet_requirements,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -16,17 +22,16 @@ if TYPE_CHECKING:
 
     from bench.profilers.nvml import DeviceReader
 
-SIDE = 1024  # of the products
-READING_SECONDS, EVERY_SECONDS = 1.0, 0.1  # NVML's first reading of a busy GPU may take half a second
+SIDE = 1024  # rows and columns of the matrices
+READING_SECONDS = 2.0  # NVML averages over up to a second
 
 
 def main(device_type: str) -> None:
     """Check a device; SystemExit with the reason if it cannot be measured, torch's error if it cannot compile."""
-    print_missing_requirements(device_type)
+    require_tools(device_type)
     import torch
 
     from bench.cli.doctor import check_gpus
-    from bench.cli.findings import FINDING_OK
     from bench.environment.circumstances import summarize_machine
     from bench.environment.machine import default_device
     from bench.profilers.clock import clock
@@ -34,14 +39,13 @@ def main(device_type: str) -> None:
     from bench.records.current import current_circumstances
 
     if device_type == "cuda" and not torch.cuda.is_available():
-        built = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
-        sys.exit(f"torch {torch.__version__} finds no GPU and {built}: see nvidia-smi, and CUDA_VISIBLE_DEVICES")
+        build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+        sys.exit(f"torch {torch.__version__}, built {build}, finds no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES")
     for finding in check_gpus():  # before this process is on the GPU
-        print(f"{finding.check}: {finding.found} {finding.advice if finding.verdict != FINDING_OK else ''}")
+        print(f"{finding.check}: {finding.found} {finding.advice}")
     device = torch.device("cpu") if device_type == "cpu" else default_device()
     circumstances = current_circumstances(None, device)
-    print(summarize_machine(circumstances))
-    print(f"commit: {circumstances.commit}")
+    print(f"{summarize_machine(circumstances)}; commit {circumstances.commit}")
     values = torch.linspace(-4, 4, SIDE * SIDE, device=device).view(SIDE, SIDE)
     with clock(device) as elapsed:
         compiled = torch.compile(_toy_kernel)(values)
@@ -50,15 +54,16 @@ def main(device_type: str) -> None:
     print_device_readings(open_reader(device), values)
 
 
-def print_missing_requirements(device_type: str) -> None:
-    """Print what is missing, and the command that brings it; SystemExit if runs need it."""
-    unmet = unmet_requirements()
+def require_tools(device_type: str) -> None:
+    """Print what is missing with the command that brings it; SystemExit if runs need it."""
     needs = [*compiler_requirements(), *(gpu_requirements() if device_type == "cuda" else ())]
     missing = [f"{need.what} is missing: {need.remedy}" for need in needs if not need.found]
-    missing += [f"packages are missing: {install_command(unmet)}"] if unmet else []
-    of_tests = [one for one in unmet_requirements("tests") if one not in unmet]
-    if of_tests:
-        print(f"the step `tests` needs packages that are missing: {install_command(of_tests)}")
+    packages = unmet_requirements("tests")
+    if packages:
+        missing.append(f"packages are missing: {install_command(packages)}")
+    warning = shared_memory_warning() if device_type == "cuda" else ""
+    if warning:
+        print(warning)
     for line in missing:
         print(line)
     if missing:
@@ -73,7 +78,7 @@ def print_device_readings(reader: "DeviceReader", values: "Tensor") -> None:
     from bench.profilers.device import sampled
 
     end = time.perf_counter() + READING_SECONDS
-    with sampled(reader, values.device, every_s=EVERY_SECONDS) as readings:
+    with sampled(reader, values.device) as readings:
         while time.perf_counter() < end:
             values = torch.tanh(values @ values)
             synchronize(values.device)

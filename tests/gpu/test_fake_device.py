@@ -1,0 +1,47 @@
+"""The whole step of each method on fake tensors, which have devices and shapes, and no values.
+
+With the wheel of PyTorch for CUDA they are on `cuda`, also without a GPU (`nox -s fake-cuda`): an operation that
+mixes devices, reads a value of the device or has no kernel for it raises. With the wheel for CPUs they are on `cpu`.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._pytree import tree_leaves
+
+from bench.data.stream import Batch
+from bench.interfaces.method import methods
+from bench.train.build import build_train_state, load_data
+from bench.train.state import collect_state
+from tests.small import small
+
+CPU = torch.device("cpu")
+DEVICE = torch.device("cuda", 0) if torch.version.cuda else CPU
+# Attention in separate products: torch asks the properties of a GPU to choose a fused kernel.
+SETTINGS = {"precision": "bf16", "text_padding": "packed", "compile": "off", "attention": "plain", "batch_size": 8}
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let autocast work for fake tensors on a machine without a GPU, and modules stay where they are made."""
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, *_: module)  # it cannot move fake parameters
+    monkeypatch.setattr("torch.amp.autocast_mode.torch.cuda.is_bf16_supported", lambda *_, **__: True)
+    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+
+
+@pytest.mark.usefixtures("fake_cuda")
+@pytest.mark.parametrize("method", methods())
+def test_step_stays_on_its_device(method: str, results: Path) -> None:
+    stream = load_data(small(method, **SETTINGS), CPU, results)
+    batch = stream.batch(0)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        stream.device = DEVICE
+        with DEVICE:
+            run = build_train_state(stream)
+        for _ in range(2):  # the optimizer has no state before the first
+            loss = run.step(Batch(batch.images.to(DEVICE), batch.target.to(DEVICE)), 1e-3)
+        state = [value for name, value in collect_state(run).items() if name.startswith(("model.", "average."))]
+    assert isinstance(loss, FakeTensor)
+    assert {tensor.device for tensor in tree_leaves([loss, state])} == {DEVICE}
