@@ -55,7 +55,7 @@ def build_text_tower_of(experiment: Experiment) -> TextTower:
 
 def count_subword_rows(experiment: Experiment) -> int:
     """Return the number of rows of a classifier of subwords."""
-    return resolve_head_rows(experiment, SubwordIds(experiment.targets.subword_vocabulary).size)
+    return resolve_head_rows(experiment.targets, SubwordIds(experiment.targets.subword_vocabulary).size)
 
 
 def token_function(experiment: Experiment) -> Callable[[Captions], Tokens]:

@@ -25,7 +25,7 @@ HEAD_STD = 0.02  # `model.layer.linear_init_std_dev` of CatLIP's recipes (bench/
 
 def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classifier:
     """Return the tower with a classifier of one row per synset."""
-    head = nn.Linear(tower.width, count_synset_rows(experiment))
+    head = nn.Linear(tower.width, count_synset_rows(experiment.targets))
     if experiment.targets.head_initialisation == "trunc_normal":
         nn.init.trunc_normal_(head.weight, std=HEAD_STD)
         nn.init.zeros_(head.bias)
@@ -58,7 +58,7 @@ def synset_label_function(experiment: Experiment) -> Callable[[Captions], Labels
     make_labels = _sparse_synset_labels(experiment)
     if experiment.targets.label_format == "sparse":
         return make_labels
-    width = count_synset_rows(experiment)
+    width = count_synset_rows(experiment.targets)
     return lambda captions: DenseLabels(make_labels(captions), width)
 
 
