@@ -30,6 +30,7 @@ from bench.experiment.fields import PACK_DATA
 from bench.features.reference import RELEASED_FILES
 from bench.features.reference.corenet import import_corenet
 from bench.features.reference.corenet_released import open_pipeline, run_as_released
+from bench.features.reference.plan import recipe_of_run
 from bench.features.reference.records import ReleasedKey, ReleasedRun
 from bench.features.reference.released_batches import (
     ReleasedBatch,
@@ -39,13 +40,7 @@ from bench.features.reference.released_batches import (
     open_stream,
 )
 from bench.features.reference.released_keys import SHARDS, TINY, describe_keys, flatten
-from bench.features.reference.released_run import (
-    changes_table,
-    keys_table,
-    recipe_of_run,
-    released_speed_table,
-    runs_by_method,
-)
+from bench.features.reference.tables import changes_table, keys_table, released_speed_table, runs_by_method
 from bench.features.reference.timing import WindowTimer
 from bench.labels.labeller import get_labeller
 from bench.labels.subwords import SubwordIds
@@ -257,7 +252,7 @@ def test_every_key_of_a_file_is_classified_and_a_gpu_changes_none(file: str, che
 @pytest.mark.minutes
 def test_command_lists_every_key_of_both_files(checkout: Path, results: Path, tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
-    command = ["reference", "corenet", "--as-released", "--checkout", str(checkout), "--scale", "tiny"]
+    command = ["reference", "corenet", "--checkout", str(checkout), "--scale", "tiny"]
     assert main([*command, "--rounds", "1", "--results", str(results), "--json", str(figures)]) == 0
     tables = json.loads(figures.read_text())
     for file in RELEASED_FILES["vit-b16"].values():
@@ -395,30 +390,6 @@ def test_released_run_without_all_figures_is_refused(fields: dict[str, Any], tex
         run("file.yaml", 0, **fields)
 
 
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (("open-clip", "--as-released"), "--as-released is for corenet, not for open-clip: leave it out"),
-        (("corenet", "--as-released", "--set", "flip=true"), "--as-released changes no setting, got --set"),
-        (
-            ("corenet", "--as-released", "--data", "x", "--set", "workers=2", "--set", "flip=true"),
-            "--as-released changes no setting, got --set flip=true: leave it out (with --data, workers=N may be set)",
-        ),
-        (("corenet", "--as-released", "--set", "workers=2"), "--as-released changes no setting, got --set workers=2"),
-        (("corenet", "--data", "x"), "--data needs --as-released"),
-        (("open-clip", "--data", "x"), "--data is for corenet, not for open-clip: leave it out"),
-        (("corenet", "--scale", "vit-h16"), "--scale vit-h16 needs --as-released"),
-    ],
-)
-def test_option_that_contradicts_the_files_is_refused(
-    words: tuple[str, ...], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["reference", *words, "--results", str(tmp_path / "results")]) == 2
-    (error,) = capsys.readouterr().err.splitlines()
-    assert error.startswith(f"error: {line}")
-    assert not (tmp_path / "results").exists()
-
-
 def write_empty_files(checkout: Path, *files: str) -> None:
     for file in ("corenet/modeling/models/multi_modal_img_text/clip.py", *files):
         (checkout / file).parent.mkdir(parents=True, exist_ok=True)
@@ -431,7 +402,6 @@ def test_data_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, capsys:
     words = [
         "reference",
         "corenet",
-        "--as-released",
         "--checkout",
         str(tmp_path),
         "--results",
@@ -447,6 +417,6 @@ def test_data_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, capsys:
 
 def test_checkout_without_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_empty_files(tmp_path)
-    words = ["reference", "corenet", "--as-released", "--checkout", str(tmp_path), "--scale", "vit-b16"]
+    words = ["reference", "corenet", "--checkout", str(tmp_path), "--scale", "vit-b16"]
     assert main([*words, "--results", str(tmp_path / "results")]) == 2
     assert f"{tmp_path} has no {RELEASED_FILES['vit-b16']['clip']}" in capsys.readouterr().err
