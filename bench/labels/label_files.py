@@ -23,7 +23,7 @@ from bench.data.captions.files import (
 )
 from bench.data.captions.key_join import CaptionFieldCounts
 from bench.environment.files import atomic_write, require_regular
-from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller, get_rule, vocabulary_of_counts
+from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller, get_rule, vocabulary_of_tally
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
 
 FORMAT = 1  # of the labels; raise it when the same captions give another file
@@ -134,7 +134,7 @@ def count_file_labels(files: Iterable[Path], rule: str, caption: str | None = No
     for file in files:
         total.add(run_job(LabelJob(file, rule, caption)))
     total.found.require(parse_caption_choice(caption))
-    return vocabulary_of_counts(get_rule(rule), total.counts, total.captions)
+    return vocabulary_of_tally(get_rule(rule), total)
 
 
 def _accumulate(labelled: Iterator[LabelledBatch], total: Tally, report: ReportProgress) -> Iterator[pa.RecordBatch]:

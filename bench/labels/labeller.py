@@ -19,6 +19,7 @@ from bench.experiment.config import choose
 from bench.labels.label_rule import LabelIds, LabelRule, Offsets
 from bench.labels.vocabulary import SUBWORD, Vocabulary, VocabularyLabel, read_vocabulary, sort_labels_by_count
 
+Counts = npt.NDArray[np.int64]
 NOT_UTF8 = "the caption is not UTF-8"  # it is still labelled, after a repair
 LABEL_LISTS = pa.list_(pa.field("element", pa.uint32(), nullable=False))
 RULES = ("corenet", "paper", "subword")
@@ -45,7 +46,8 @@ class Tally:
     empty: int = 0  # captions without a label
     labels: int = 0
     flaws: Counter[str] = field(default_factory=Counter)  # rows without a caption or with a repaired one, by flaw
-    counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # occurrences by column
+    counts: Counts = field(default_factory=lambda: np.zeros(0, np.int64))  # occurrences of each column
+    caption_counts: Counts = field(default_factory=lambda: np.zeros(0, np.int64))  # captions with each column
     found: CaptionFieldCounts = field(default_factory=CaptionFieldCounts)  # texts that the files have, by field
 
     def add(self, other: "Tally") -> None:
@@ -55,10 +57,15 @@ class Tally:
         self.labels += other.labels
         self.flaws.update(other.flaws)
         self.found.add(other.found)
-        if not len(self.counts):
-            self.counts = np.zeros_like(other.counts)
-        if len(other.counts):
-            self.counts += other.counts
+        self.counts = _add_counts(self.counts, other.counts)
+        self.caption_counts = _add_counts(self.caption_counts, other.caption_counts)
+
+
+def _add_counts(counts: Counts, others: Counts) -> Counts:
+    """Add counts, of which either may be empty."""
+    if not len(counts) or not len(others):
+        return counts if len(counts) else others
+    return counts + others
 
 
 class Labeller:
@@ -75,6 +82,7 @@ class Labeller:
             raise ValueError(f"the vocabulary has labels that the rule {rule.name!r} never gives: {min(unknown)}, …")
         self.rule = rule
         self.size = len(keys)
+        self.counts_captions = vocabulary is None
         self._columns = np.array([column_of.get(key, -1) for key in rule.keys])
 
     def __call__(self, batch: CaptionBatch) -> tuple[pa.ListArray, Tally]:
@@ -90,6 +98,8 @@ class Labeller:
             flaws=+flaws,  # without zeros
             counts=np.bincount(columns, minlength=self.size),
         )
+        if self.counts_captions:
+            tally.caption_counts = count_captions(columns, offsets, self.size)
         lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(columns, pa.uint32()), LABEL_LISTS)
         return lists, tally
 
@@ -105,6 +115,13 @@ class Labeller:
         columns, offsets = self.label(pa.array(captions, pa.string()))
         ends = offsets.tolist()
         return [columns[start:end].tolist() for start, end in pairwise(ends)]
+
+
+def count_captions(columns: LabelIds, offsets: Offsets, num_columns: int) -> Counts:
+    """Return the number of captions with each column, which a caption may repeat."""
+    captions = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    pairs = np.unique(captions * num_columns + columns)
+    return np.bincount(pairs % num_columns, minlength=num_columns)
 
 
 def decode_texts(captions: pa.BinaryArray) -> tuple[pa.StringArray, Counter[str]]:
@@ -132,11 +149,20 @@ def get_labeller(rule: str, vocabulary: str | None) -> Labeller:
         return Labeller(label_rule, labels)
 
 
-def vocabulary_of_counts(rule: LabelRule, counts: npt.NDArray[np.int64], captions: int) -> Vocabulary:
-    """Return the labels that occur, by descending count; `counts` has one entry per label of the rule."""
+def vocabulary_of_tally(rule: LabelRule, tally: Tally) -> Vocabulary:
+    """Return the labels that occur, by descending count; the tally has one count per label of the rule."""
     kind = "subword" if rule.name == SUBWORD else "synset"
     labels = []
-    for label in np.flatnonzero(counts).tolist():
-        key = {kind: rule.keys[label]}
-        labels.append(VocabularyLabel(**key, name=rule.title(label), count=int(counts[label]), gloss=rule.gloss(label)))
-    return Vocabulary(rule=rule.name, captions=captions, labels=sort_labels_by_count(labels))
+    for label in np.flatnonzero(tally.counts).tolist():
+        count = int(tally.counts[label])
+        captions = int(tally.caption_counts[label])
+        labels.append(
+            VocabularyLabel(
+                **{kind: rule.keys[label]},
+                name=rule.title(label),
+                count=count,
+                captions=captions if captions < count else None,
+                gloss=rule.gloss(label),
+            )
+        )
+    return Vocabulary(rule=rule.name, captions=tally.captions, labels=sort_labels_by_count(labels))

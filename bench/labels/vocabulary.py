@@ -38,12 +38,19 @@ class VocabularyLabel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     synset: str = ""
     subword: str = ""
     name: str  # readable: dog.n.01
-    count: Annotated[int, Meta(ge=0)]
+    count: Annotated[int, Meta(ge=0)]  # occurrences, with repeats in a caption
+    captions: Annotated[int, Meta(ge=0)] | None = None  # captions with the label; None: as many as occurrences
     gloss: str = ""
 
     @property
     def key(self) -> str:
+        """Return the synset, or the subword's id."""
         return self.synset or self.subword
+
+    @property
+    def num_captions(self) -> int:
+        """Return the number of captions with the label."""
+        return self.count if self.captions is None else self.captions
 
 
 class Vocabulary(msgspec.Struct, frozen=True, dict=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -104,9 +111,15 @@ def merge_vocabularies(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
             )
         for label in vocabulary.labels:
             known = total.get(label.key)
-            total[label.key] = replace(label, count=label.count + known.count) if known else label
+            total[label.key] = _add_counts(label, known) if known else label
         captions = None if captions is None or vocabulary.captions is None else captions + vocabulary.captions
     return Vocabulary(rule=first.rule, captions=captions, labels=sort_labels_by_count(total.values()))
+
+
+def _add_counts(label: VocabularyLabel, other: VocabularyLabel) -> VocabularyLabel:
+    count = label.count + other.count
+    captions = label.num_captions + other.num_captions
+    return replace(label, count=count, captions=captions if captions < count else None)
 
 
 def _require_all_parts(parts: Sequence[str]) -> None:
@@ -211,11 +224,11 @@ def read_vocabulary_or_part(name: str) -> Vocabulary:
     if content.lstrip().startswith(b"{"):
         with prefix_errors(f"{path}: not a vocabulary"):
             vocabulary = decode_json(content, Vocabulary)
-        return _require_valid_keys(vocabulary, path)
+        return _require_valid_labels(vocabulary, path)
     if content.startswith(b"\x80") or path.suffix in (".pkl", ".pickle"):
         counts = _read_released_counts(content, path)
         labels = tuple(VocabularyLabel(synset=key, name=key, count=count) for key, count in counts.items())
-        return _require_valid_keys(Vocabulary(rule="corenet", captions=None, labels=labels), path)
+        return _require_valid_labels(Vocabulary(rule="corenet", captions=None, labels=labels), path)
     raise ValueError(
         f"{path}: unknown vocabulary format; accepted are JSON of `{PROGRAM} label --count-only` and CoreNet's pickle"
     )
@@ -231,8 +244,8 @@ def write_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
         temporary.write_text(content, encoding="utf-8")
 
 
-def _require_valid_keys(vocabulary: Vocabulary, path: Path) -> Vocabulary:
-    """Return the vocabulary; ValueError names a malformed or repeated key."""
+def _require_valid_labels(vocabulary: Vocabulary, path: Path) -> Vocabulary:
+    """Return the vocabulary; ValueError names a malformed or repeated key, or a label in more captions than counted."""
     kind = "subword" if vocabulary.rule == SUBWORD else "synset"
     pattern = re.compile("[0-9]+" if kind == "subword" else "n[0-9]+")
     index_of = dict[str, int]()
@@ -242,6 +255,8 @@ def _require_valid_keys(vocabulary: Vocabulary, path: Path) -> Vocabulary:
             raise ValueError(f"{path}: label {index} has the {kind} {key!r}, expected {pattern.pattern}")
         if key in index_of:
             raise ValueError(f"{path}: the {kind} {key!r} occurs twice, in label {index_of[key]} and label {index}")
+        if vocabulary.captions is not None and label.num_captions > vocabulary.captions:
+            raise ValueError(f"{path}: label {index} has more than all {vocabulary.captions} captions: count again")
         index_of[key] = index
     return vocabulary
 

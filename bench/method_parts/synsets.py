@@ -49,7 +49,7 @@ def label_log_odds(vocabulary: Vocabulary, rows: int) -> Float[Tensor, " rows"]:
             f"{PROGRAM} label --count-only, or add --set head_initialisation=uniform"
         )
     counts = torch.zeros(rows)
-    counts[: len(vocabulary.labels)] = torch.tensor([float(label.count) for label in vocabulary.labels])
+    counts[: len(vocabulary.labels)] = torch.tensor([float(label.num_captions) for label in vocabulary.labels])
     return torch.log((counts + 0.5) / (vocabulary.captions - counts + 0.5))
 
 

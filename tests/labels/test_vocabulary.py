@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.labels.labeller import get_rule, vocabulary_of_counts
+from bench.labels.label_files import count_file_labels
+from bench.labels.labeller import Tally, get_rule, vocabulary_of_tally
 from bench.labels.vocabulary import (
     Vocabulary,
     VocabularyLabel,
@@ -20,7 +21,9 @@ from bench.labels.vocabulary import (
     read_vocabulary,
     write_vocabulary,
 )
+from bench.method_parts.synsets import label_log_odds
 from bench.profilers.memory import PeakMemory
+from tests.labels.files import write_captions
 from tests.processes import in_child
 
 COUNTS = st.lists(st.integers(0, 3), min_size=6, max_size=6)
@@ -31,7 +34,7 @@ def vocabulary_of(counts: list[int], captions: int = 10) -> Vocabulary:
     rule = get_rule("corenet")
     padded = np.zeros(len(rule.keys), np.int64)
     padded[: len(counts)] = counts
-    return vocabulary_of_counts(rule, padded, captions)
+    return vocabulary_of_tally(rule, Tally(captions, counts=padded, caption_counts=padded))
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)
@@ -175,3 +178,21 @@ def test_small_pickle_allocates_little_memory(content: bytes, tmp_path: Path) ->
     """It asks for place 2**31 - 1 of what is remembered, or for 64 GiB. Python's C class would take 32 GiB."""
     (tmp_path / "v.pkl").write_bytes(content)
     assert in_child(bytes_taken, tmp_path / "v.pkl") < 2**27
+
+
+def test_log_odds_are_of_the_captions_with_a_label_which_a_caption_may_repeat(tmp_path: Path) -> None:
+    """Occurrences would be more than there are captions, and their odds no number."""
+    counted = []
+    for texts in (["a dog, a dog and a dog", "a cat"], ["dogs"], ["two dogs"]):
+        path = write_captions(tmp_path / "c.txt", texts)
+        counted.append(count_file_labels([path], "corenet"))
+    vocabulary = merge_vocabularies(counted)
+    counts = {label.name: (label.count, label.num_captions) for label in vocabulary.labels}
+    assert counts == {"dog.n.01": (5, 3), "cat.n.01": (1, 1), "two.n.01": (1, 1)}
+    odds = [3.5 / 1.5, 1.5 / 3.5, 1.5 / 3.5, 0.5 / 4.5]
+    torch.testing.assert_close(label_log_odds(vocabulary, 4), torch.tensor(odds).log())
+    write_vocabulary(vocabulary, tmp_path / "v.json")
+    assert read_vocabulary(str(tmp_path / "v.json")) == vocabulary
+    (tmp_path / "w.json").write_bytes((tmp_path / "v.json").read_bytes().replace(b'"captions":3,', b""))
+    with pytest.raises(ValueError, match="has more than all 4 captions: count again"):
+        read_vocabulary(str(tmp_path / "w.json"))

@@ -38,7 +38,7 @@ from bench.labels.label_files import (
     read_label_file_info,
     require_single_caption_field,
 )
-from bench.labels.labeller import Tally, get_labeller, get_rule, vocabulary_of_counts
+from bench.labels.labeller import Tally, get_labeller, get_rule, vocabulary_of_tally
 from bench.labels.vocabulary import (
     Vocabulary,
     merge_vocabularies,
@@ -111,7 +111,7 @@ class Label:
         jobs = [LabelJob(shard.path, rule.name, self.caption) for shard in self._find_shards()]
         total, failures, seconds = self._run(jobs)
         self._require_fields(total, failures)
-        vocabulary = replace(vocabulary_of_counts(rule, total.counts, total.captions), part=self.shards or "")
+        vocabulary = replace(vocabulary_of_tally(rule, total), part=self.shards or "")
         print_tables(summary_tables(total, total.captions / seconds, vocabulary.labels), self.json)
         if failures:
             _log_failures(failures)
