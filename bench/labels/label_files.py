@@ -50,7 +50,7 @@ class LabelFileInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     empty: int  # captions without a label
     labels: int
     flaws: dict[str, int]  # rows without a caption or with a repaired one, by flaw
-    found: CaptionFieldCounts  # texts that the shard has, by field
+    field_counts: CaptionFieldCounts  # texts that the shard has, by field
     vocabulary: str  # path of the vocabulary
 
 
@@ -102,7 +102,7 @@ def run_job(
     ValueError says why it cannot be read, and no output remains.
     """
     total = Tally()
-    captions = read_captions(job.source, job.caption, "one" if job.target else "all", total.found)
+    captions = read_captions(job.source, job.caption, "one" if job.target else "all", total.field_counts)
     rows = _accumulate(label(job, captions), total, report)
     if job.target is None:
         for _ in rows:
@@ -121,7 +121,7 @@ def run_job(
             empty=total.empty,
             labels=total.labels,
             flaws=dict(sorted(total.flaws.items())),
-            found=total.found,
+            field_counts=total.field_counts,
             vocabulary=job.vocabulary or "",
         )
         writer.add_key_value_metadata({METADATA_KEY: msgspec.json.encode(info)})
@@ -133,7 +133,7 @@ def count_file_labels(files: Iterable[Path], rule: str, caption: str | None = No
     total = Tally()
     for file in files:
         total.add(run_job(LabelJob(file, rule, caption)))
-    total.found.require(parse_caption_choice(caption))
+    total.field_counts.require(parse_caption_choice(caption))
     return vocabulary_of_tally(get_rule(rule), total)
 
 

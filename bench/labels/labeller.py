@@ -48,7 +48,7 @@ class Tally:
     flaws: Counter[str] = field(default_factory=Counter)  # rows without a caption or with a repaired one, by flaw
     counts: Counts = field(default_factory=lambda: np.zeros(0, np.int64))  # occurrences of each column
     caption_counts: Counts = field(default_factory=lambda: np.zeros(0, np.int64))  # captions with each column
-    found: CaptionFieldCounts = field(default_factory=CaptionFieldCounts)  # texts that the files have, by field
+    field_counts: CaptionFieldCounts = field(default_factory=CaptionFieldCounts)  # texts that the files have, by field
 
     def add(self, other: "Tally") -> None:
         """Add the counts of other captions."""
@@ -56,7 +56,7 @@ class Tally:
         self.empty += other.empty
         self.labels += other.labels
         self.flaws.update(other.flaws)
-        self.found.add(other.found)
+        self.field_counts.add(other.field_counts)
         self.counts = _add_counts(self.counts, other.counts)
         self.caption_counts = _add_counts(self.caption_counts, other.caption_counts)
 

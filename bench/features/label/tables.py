@@ -23,7 +23,8 @@ CAPTIONS_NOTE = (
     "no image; of other data, the captions of the samples that can be used.\n"
     "captions/s: of the captions read in this run."
 )
-GLOSS_CHARS, EXPLAINED_GLOSS_CHARS = 60, 90
+GLOSS_CHARS = 60
+EXPLAINED_GLOSS_CHARS = 90
 _shorten = partial(shorten, placeholder=" …")
 
 

@@ -169,7 +169,7 @@ class Label:
     def _require_fields(self, total: Tally, failures: Sequence[Exception]) -> None:
         """Raise ValueError for a field of captions that no sample has; a part of the files may lack one."""
         if not failures and not self.shards:
-            total.found.require(parse_caption_choice(self.caption))
+            total.field_counts.require(parse_caption_choice(self.caption))
 
     def _find_shards(self) -> Sequence[CaptionFile]:
         """Return the inputs, without img2dataset's tables: a parquet file beside a tar of its stem has its captions."""
@@ -253,7 +253,7 @@ def _existing_tally(job: LabelJob) -> Tally | None:
         return None
     origin = job.origin()
     if info.origin == origin:
-        return Tally(info.captions, info.empty, info.labels, Counter(info.flaws), found=info.found)
+        return Tally(info.captions, info.empty, info.labels, Counter(info.flaws), field_counts=info.field_counts)
     made = msgspec.to_builtins(info.origin)
     options = {}
     for name, value in msgspec.to_builtins(origin).items():

@@ -17,8 +17,10 @@ USED = (
     *("image_augmentation.random_horizontal_flip.enable", "image_augmentation.random_resized_crop.scale"),
     *("sampler.name", "sampler.vbs", "loss", "optim", "scheduler", "model", "ema", "stats.train"),
 )
-ANCHOR, VALIDATION = "its value is repeated where it is used", "validation"
-CHECKPOINTS, ORDER = "no checkpoint is read or written", "this project chooses the images of a step"
+ANCHOR = "its value is repeated where it is used"
+VALIDATION = "validation"
+CHECKPOINTS = "no checkpoint is read or written"
+ORDER = "this project chooses the images of a step"
 PACK = "images, captions and labels are the pack's, in batches that are made before the timed steps"
 SHARDS = "images are loaded by this project's loader from local tar files"
 UNUSED = {
@@ -57,7 +59,8 @@ LOADING = {
     "dataset.wordnet_tagged_classification": "; label rows are as wide as the head",
     "dataset.workers": "",
 }  # keys of loading, with the end of their reason, which begins with `PACK` or `SHARDS`
-NOT_MIXED, NO_OPTION = "mixed precision is off", "CoreNet has no such option"
+NOT_MIXED = "mixed precision is off"
+NO_OPTION = "CoreNet has no such option"
 NO_CUDA = "CoreNet's autocast requires CUDA (corenet/engine/utils.py)"
 
 # The smaller run for a CPU. CoreNet's mode "tiny" has dropout, which no released mode has.

@@ -139,5 +139,5 @@ def keys_table(run: ReleasedRun) -> Table:
 
 
 def _range(values: Sequence[int]) -> str:
-    lowest, highest = min(values), max(values)
-    return str(lowest) if lowest == highest else f"{lowest}-{highest}"
+    bounds = dict.fromkeys((min(values), max(values)))
+    return "-".join(map(str, bounds))
