@@ -227,38 +227,42 @@ CONTRACTIONS = (
 )
 
 
-class WordSplitter:
-    """Splits a sentence into words."""
-
-    def __init__(self, engine: ModuleType) -> None:
-        """Compile the rules with re or regex, which differ in non-ASCII letters and spaces."""
-        self._sentence_rules = _compile_substitutions(engine, SENTENCE_RULES)
-        self._padded_rules = _compile_substitutions(engine, PADDED_RULES)
-        self._padded_rules += _compile_substitutions(re, CONTRACTIONS)
-
-    def __call__(self, sentence: str) -> list[str]:
-        characters = set(sentence)
-        if '"' in characters:
-            characters |= {"'", "`"}  # replacements of the quotes
-        text = _substitute(self._sentence_rules, sentence, characters)
-        return _substitute(self._padded_rules, f" {text} ", characters).split()
+CompiledRules = list[tuple[frozenset[str], Any, str]]  # needed characters, pattern, replacement
 
 
-def _compile_substitutions(engine: ModuleType, rules: Iterable[Substitution]) -> list[tuple[frozenset[str], Any, str]]:
+class WordRules(NamedTuple):
+    """The compiled rules for words."""
+
+    sentence: CompiledRules
+    padded: CompiledRules
+
+
+def compile_word_rules(engine: ModuleType) -> WordRules:
+    """Compile the rules with re or regex, which differ in non-ASCII letters and spaces."""
+    padded = _compile_substitutions(engine, PADDED_RULES) + _compile_substitutions(re, CONTRACTIONS)
+    return WordRules(_compile_substitutions(engine, SENTENCE_RULES), padded)
+
+
+def _compile_substitutions(engine: ModuleType, rules: Iterable[Substitution]) -> CompiledRules:
     return [(frozenset(rule.needs), engine.compile(rule.pattern), rule.replacement) for rule in rules]
 
 
-def _substitute(rules: list[tuple[frozenset[str], Any, str]], text: str, characters: set[str]) -> str:
+ASCII_RULES = compile_word_rules(re)  # as regex for ASCII, and faster
+UNICODE_RULES = compile_word_rules(regex)
+
+
+def split_words(sentence: str, rules: WordRules | None = None) -> list[str]:
+    """Split a sentence into words."""
+    sentence_rules, padded_rules = rules or (ASCII_RULES if sentence.isascii() else UNICODE_RULES)
+    characters = set(sentence)
+    if '"' in characters:
+        characters |= {"'", "`"}  # replacements of the quotes
+    text = _substitute(sentence_rules, sentence, characters)
+    return _substitute(padded_rules, f" {text} ", characters).split()
+
+
+def _substitute(rules: CompiledRules, text: str, characters: set[str]) -> str:
     for needs, pattern, replacement in rules:
         if not needs or not needs.isdisjoint(characters):
             text = pattern.sub(replacement, text)
     return text
-
-
-_split_ascii_words = WordSplitter(re)  # as regex for ASCII, and faster
-_split_unicode_words = WordSplitter(regex)
-
-
-def split_words(sentence: str) -> list[str]:
-    """Split a sentence into words."""
-    return _split_ascii_words(sentence) if sentence.isascii() else _split_unicode_words(sentence)

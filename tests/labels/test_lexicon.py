@@ -1,18 +1,16 @@
 """The lexicon, and why a token has its label."""
 
-import re
 import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.labels.labeller import get_rule
 from bench.labels.synset_rules import PaperRule
-from bench.labels.tokens import WordSplitter
+from bench.labels.tokens import ASCII_RULES, UNICODE_RULES, split_words
 from bench.labels.wordnet import NOT_A_LABEL, lexicon
 from tests.labels.hostile import captions, synsets
 
@@ -52,7 +50,7 @@ def test_lemmas_equal_wordnets(word: str, lemma: str) -> None:
 
 @given(st.text(st.characters(max_codepoint=126, min_codepoint=32)) | captions.filter(str.isascii))
 def test_both_engines_cut_ascii_alike(sentence: str) -> None:
-    assert WordSplitter(re)(sentence) == WordSplitter(regex)(sentence)
+    assert split_words(sentence, ASCII_RULES) == split_words(sentence, UNICODE_RULES)
 
 
 @given(captions)
