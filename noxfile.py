@@ -78,7 +78,7 @@ def selftest(session: nox.Session) -> None:
 
 @nox.session
 def reference(session: nox.Session) -> None:
-    """Compare with reference training code: `-- open-clip`, `-- dense-bce` (17 minutes each) or a checkout."""
+    """Compare with reference training code: `-- open-clip` (17 minutes) or a checkout."""
     install(session, ".[tests]")
     run(session, "python", "-m", "bench", "reference", *session.posargs)
 
@@ -121,8 +121,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(name="tests-extras")
 def tests_extras(session: nox.Session) -> None:
-    """Run the tests that need the extras `pack`, `oracle` and `ray`."""
-    install(session, ".[tests,pack,oracle,ray]")
+    """Run the tests that need the extras `pack` and `oracle`."""
+    install(session, ".[tests,pack,oracle]")
     run(session, "python", "-m", "pytest", *SIDE_BY_SIDE, *(session.posargs or OF_EXTRAS), env=ONE_THREAD)
 
 

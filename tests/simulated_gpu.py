@@ -96,7 +96,7 @@ class SimulatedGpu:
             case Request(kind="reference"):
                 self.advance(self.run_seconds)
                 figures = {"window_seconds": (1.0, 1.0), "losses": (1.0,) * 20, "tokens_per_caption": 17.0}
-                figures |= {"side": request.side, "round": request.round, "target_bytes_per_image": None}  # type: ignore[attr-defined]
+                figures |= {"side": request.side, "round": request.round}  # type: ignore[attr-defined]
                 return KINDS["reference"](**figures)
             case _:
                 self.advance(FEW_STEPS_RUN + (0.0 if experiment.runtime.compile == "off" else COMPILATION))

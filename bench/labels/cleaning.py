@@ -24,6 +24,7 @@ DUBIOUS = "\x80-\u2bff\uf8ff\ufb01\ufb02\ufffd"
 SUSPECT = re.compile(f"[{DUBIOUS}][{DUBIOUS}]|[\x80-\x9fÂÃŒœ]")
 LINE = re.compile(r"[^\n]*\n|[^\n]+")
 MAX_LENGTH = 1_000_000  # characters that ftfy processes in one piece
+MAX_ASCII = 0x7F
 
 
 def clean_caption(caption: str) -> str:
@@ -48,18 +49,21 @@ def repair_text(text: str) -> str:
     if len(text) > MAX_LENGTH:
         return fix_text(text)
     lines = []
-    entities = True  # a < disables the decoding of entities from its line on
+    has_entities = True  # a < disables the decoding of entities from its line on
     for line in LINE.findall(text):
-        entities = entities and "<" not in line
-        lines.append(_repair_unless_control_chars(line, entities))
-    return fix_text(text) if None in lines else "".join(line for line in lines if line is not None)
+        has_entities = has_entities and "<" not in line
+        repaired = _repair_unless_control_chars(line, has_entities=has_entities)
+        if repaired is None:
+            return fix_text(text)
+        lines.append(repaired)
+    return "".join(lines)
 
 
-def _repair_unless_control_chars(line: str, entities: bool) -> str | None:
+def _repair_unless_control_chars(line: str, *, has_entities: bool) -> str | None:
     """Repair a line; None if it contains controls."""
     while True:
         before = line
-        if entities and "&" in line:
+        if has_entities and "&" in line:
             line = unescape_html(line)
         if not line.isascii():
             if SUSPECT.search(line):
@@ -72,7 +76,7 @@ def _repair_unless_control_chars(line: str, entities: bool) -> str | None:
 
 
 def _without_tags(text: str) -> str:
-    """Remove `<.*?>` in time linear in the text, also if many a `<` is never closed."""
+    """Remove `<.*?>` in time linear in the text, also if very many `<` are never closed."""
     lines = []
     for line in text.split("\n"):
         end = line.rfind(">") + 1
@@ -82,12 +86,21 @@ def _without_tags(text: str) -> str:
 
 def _build_char_replacements() -> dict[str, str]:
     """Return the replacements of the non-ASCII characters that a pass of ftfy replaces in any context."""
-    single = {0x02BC: "'"} | dict.fromkeys(range(0x2018, 0x201C), "'")
-    double = dict.fromkeys(range(0x201C, 0x2020), '"')
-    breaks = dict.fromkeys((0x2028, 0x2029), "\n")
-    tables: tuple[dict[int, Any], ...] = (LIGATURES, WIDTH_MAP, single | double, breaks, CONTROL_CHARS)
-    characters = {chr(code) for table in tables for code in table}
-    return {each: reduce(str.translate, tables, each) for each in characters if not each.isascii()}
+    single_quotes = {0x02BC: "'"} | dict.fromkeys(range(0x2018, 0x201C), "'")
+    double_quotes = dict.fromkeys(range(0x201C, 0x2020), '"')
+    line_breaks = dict.fromkeys((0x2028, 0x2029), "\n")
+    tables: tuple[dict[int, Any], ...] = (
+        LIGATURES,
+        WIDTH_MAP,
+        single_quotes | double_quotes,
+        line_breaks,
+        CONTROL_CHARS,
+    )
+    replacements = {}
+    for code in set().union(*tables):
+        if code > MAX_ASCII:
+            replacements[chr(code)] = reduce(str.translate, tables, chr(code))
+    return replacements
 
 
 REPAIRS = _build_char_replacements()

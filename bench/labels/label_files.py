@@ -1,7 +1,6 @@
 """Files of labels: one per shard, written atomically batch by batch, and read for training."""
 
 import shlex
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from bench.data.captions.files import (
 )
 from bench.data.captions.key_join import CaptionFieldCounts
 from bench.environment.files import atomic_write, require_regular
-from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller, get_rule, vocabulary_of_counts
+from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller, get_rule, vocabulary_of_tally
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
 
 FORMAT = 1  # of the labels; raise it when the same captions give another file
@@ -35,12 +34,12 @@ METADATA_KEY = b"catlip-bench.labels"
 class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Inputs of a file of labels: files of equal origins are equal."""
 
-    format: int = FORMAT
+    format: int
     input_digest: str
     rule: str
     vocabulary_digest: str
     caption: str | None  # the choice of captions
-    joined_digest: str  # of the fields and of the files that it joins
+    joined_digest: str  # hash of the fields that the choice reads, and of the files that it joins
 
 
 class LabelFileInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,10 +47,10 @@ class LabelFileInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     origin: Origin
     captions: int
-    empty: int
+    empty: int  # captions without a label
     labels: int
-    flaws: dict[str, int]
-    found: CaptionFieldCounts  # of captions
+    flaws: dict[str, int]  # rows without a caption or with a repaired one, by flaw
+    field_counts: CaptionFieldCounts  # texts that the shard has, by field
     vocabulary: str  # path of the vocabulary
 
 
@@ -71,14 +70,14 @@ class LabelJob:
         return self.source.stat().st_size
 
     def origin(self) -> Origin:
-        digest = read_vocabulary(self.vocabulary).digest if self.vocabulary else ""
-        source, joined = digest_file_excerpts(self.source), choice_digest(parse_caption_choice(self.caption))
+        """Return what a file of labels depends on; reads parts of the inputs."""
         return Origin(
-            input_digest=source,
+            format=FORMAT,
+            input_digest=digest_file_excerpts(self.source),
             rule=self.rule,
-            vocabulary_digest=digest,
+            vocabulary_digest=read_vocabulary(self.vocabulary).digest if self.vocabulary else "",
             caption=self.caption,
-            joined_digest=joined,
+            joined_digest=choice_digest(parse_caption_choice(self.caption)),
         )
 
 
@@ -90,7 +89,9 @@ ReportProgress = Callable[[int, int], None]  # captions and bytes of the input s
 def label_serially(job: LabelJob, batches: Iterator[CaptionBatch]) -> Iterator[LabelledBatch]:
     """Label batches in this process."""
     label = get_labeller(job.rule, job.vocabulary)
-    return ((batch, *label(batch)) for batch in batches)
+    for batch in batches:
+        labels, tally = label(batch)
+        yield batch, labels, tally
 
 
 def run_job(
@@ -101,10 +102,11 @@ def run_job(
     ValueError says why it cannot be read, and no output remains.
     """
     total = Tally()
-    captions = read_captions(job.source, job.caption, "all" if job.target is None else "one", total.found)
+    captions = read_captions(job.source, job.caption, "one" if job.target else "all", total.field_counts)
     rows = _accumulate(label(job, captions), total, report)
     if job.target is None:
-        deque(rows, maxlen=0)
+        for _ in rows:
+            pass
         return total
     origin = job.origin()
     with (
@@ -119,7 +121,7 @@ def run_job(
             empty=total.empty,
             labels=total.labels,
             flaws=dict(sorted(total.flaws.items())),
-            found=total.found,
+            field_counts=total.field_counts,
             vocabulary=job.vocabulary or "",
         )
         writer.add_key_value_metadata({METADATA_KEY: msgspec.json.encode(info)})
@@ -131,19 +133,19 @@ def count_file_labels(files: Iterable[Path], rule: str, caption: str | None = No
     total = Tally()
     for file in files:
         total.add(run_job(LabelJob(file, rule, caption)))
-    total.found.require(parse_caption_choice(caption))
-    return vocabulary_of_counts(get_rule(rule), total.counts, total.captions)
+    total.field_counts.require(parse_caption_choice(caption))
+    return vocabulary_of_tally(get_rule(rule), total)
 
 
 def _accumulate(labelled: Iterator[LabelledBatch], total: Tally, report: ReportProgress) -> Iterator[pa.RecordBatch]:
     """Yield rows of labels; add their tallies to `total` and report the progress."""
-    reported = 0
+    reported_bytes = 0
     for batch, labels, tally in labelled:
         if len(labels):
             yield pa.RecordBatch.from_arrays([batch.keys.fill_null(""), labels], schema=SCHEMA)
         total.add(tally)
-        report(tally.captions, batch.bytes_read - reported)
-        reported = batch.bytes_read
+        report(tally.captions, batch.bytes_read - reported_bytes)
+        reported_bytes = batch.bytes_read
 
 
 def read_label_file_info(target: Path) -> LabelFileInfo | None:
@@ -168,18 +170,19 @@ class StoredLabels:
     """Columns of each caption, in the order of the shards and of their captions."""
 
     folder: Path
-    columns: npt.NDArray[np.uint32]  # those of all captions, concatenated
-    ends: npt.NDArray[np.int64]  # offsets [captions + 1] into `columns`
+    columns: npt.NDArray[np.uint32]  # columns of all captions, concatenated
+    offsets: npt.NDArray[np.int64]  # [captions + 1]: caption i has columns[offsets[i] : offsets[i + 1]]
 
-    def select(self, rows: Sequence[int], captions: int) -> list[list[int]]:
-        """Return the columns of the given rows; ValueError unless the files hold labels of `captions` captions."""
-        if len(self.ends) - 1 != captions:
-            raise ValueError(f"{self.folder} has labels of {len(self.ends) - 1} captions, there are {captions}")
-        return [self.columns[self.ends[row] : self.ends[row + 1]].tolist() for row in rows]
+    def select(self, rows: Sequence[int], num_captions: int) -> list[list[int]]:
+        """Return the columns of the given rows; ValueError unless the files hold labels of so many captions."""
+        num_stored = len(self.offsets) - 1
+        if num_stored != num_captions:
+            raise ValueError(f"{self.folder} has labels of {num_stored} captions, there are {num_captions}")
+        return [self.columns[self.offsets[row] : self.offsets[row + 1]].tolist() for row in rows]
 
 
 def require_single_caption_field(caption: str | None) -> None:
-    """Raise ValueError for a choice that draws captions of several fields, of which no file can hold the labels."""
+    """Raise ValueError for a choice that draws captions of several fields: a file holds the labels of one."""
     if parse_caption_choice(caption).is_drawn:
         raise ValueError(f"stored labels are of one caption of each sample, and {caption} draws it: {LABELS_REMEDY}")
 
@@ -190,35 +193,46 @@ def find_label_files(folder: Path, shards: Sequence[Path], vocabulary: str, capt
     ValueError if they were made from other shards, of other captions, or with another vocabulary.
     """
     require_single_caption_field(caption)
-    option = f" --caption {shlex.quote(caption)}" if caption else ""
-    joined, expected, paths = choice_digest(parse_caption_choice(caption)), read_vocabulary(vocabulary), list[Path]()
+    rule = read_vocabulary(vocabulary).rule
+    paths = []
     for shard in find_caption_files(map(str, shards)):
         path = folder / shard.labels_name
         info = read_label_file_info(path)
         if info is None:
             inputs = shards[0] if len(shards) == 1 else shards[0].parent
+            option = f" --caption {shlex.quote(caption)}" if caption else ""
             command = f"{PROGRAM} label {inputs} --vocabulary {vocabulary}{option} --out {folder}"
             raise ValueError(f"{path} is no complete file of labels; create it with: {command}")
-        if (info.origin.rule, info.origin.vocabulary_digest) != (expected.rule, expected.digest):
-            text = f"{path} was made with the vocabulary {info.vocabulary}, not with {vocabulary}"
-            raise ValueError(f"{text}: add --vocabulary {info.vocabulary}, or label the shards again")
-        if info.origin.format != FORMAT:
-            text = f"{path} has format {info.origin.format}, this version reads format {FORMAT}"
-            raise ValueError(f"{text}: label the shards again")
-        if info.origin.caption != caption:
-            made = info.origin.caption or "none"
-            raise ValueError(f"{path} was made with --caption {made}, not {caption or 'none'}: label the shards again")
-        if info.origin.joined_digest != joined:
-            raise ValueError(f"{path} was made before the files of --caption {caption} changed: label the shards again")
-        if info.origin.input_digest != digest_file_excerpts(shard.path):
-            raise ValueError(f"{path} was not created from {shard.path}: label the shards again")
+        job = LabelJob(shard.path, rule, caption, vocabulary)
+        difference = _describe_difference(info, job)
+        if difference:
+            raise ValueError(f"{path} {difference}: label the shards again")
         paths.append(path)
     return paths
 
 
+def _describe_difference(info: LabelFileInfo, job: LabelJob) -> str:
+    """Say in what the inputs of a file of labels differ from a job's; empty if they are equal."""
+    made = info.origin
+    wanted = job.origin()
+    if (made.rule, made.vocabulary_digest) != (wanted.rule, wanted.vocabulary_digest):
+        made_with = f"was made with the vocabulary {info.vocabulary}, not with {job.vocabulary}"
+        return f"{made_with} (add --vocabulary {info.vocabulary})"
+    if made.format != wanted.format:
+        return f"has format {made.format}, this version reads format {wanted.format}"
+    if made.caption != wanted.caption:
+        return f"was made with --caption {made.caption or 'none'}, not {wanted.caption or 'none'}"
+    if made.joined_digest != wanted.joined_digest:
+        return f"was made before the files of --caption {wanted.caption} changed"
+    if made.input_digest != wanted.input_digest:
+        return f"was not created from {job.source}"
+    return ""
+
+
 def load_stored_labels(folder: Path, shards: Sequence[Path], vocabulary: str, caption: str | None) -> StoredLabels:
     """Read the labels of shards; ValueError as `find_label_files`."""
-    columns, counts = [np.zeros(0, np.uint32)], [np.zeros(1, np.int64)]
+    columns = [np.zeros(0, np.uint32)]
+    counts = [np.zeros(1, np.int64)]
     for path in find_label_files(folder, shards, vocabulary, caption):
         for chunk in pq.read_table(path, columns=["labels"]).column("labels").chunks:
             columns.append(chunk.flatten().to_numpy())

@@ -19,8 +19,8 @@ TAGGER_WEIGHTS = "averaged_perceptron_tagger_eng"
 class NltkLabeller:
     """Labels one caption: clean, tokenise, tag, lemmatise, look up the synset, and search it in the vocabulary.
 
-    The tags are computed and not used. The tagger is loaded once: NLTK 3.8.1, which the released code asks for, keeps
-    its weights, and later versions read them again in each `pos_tag`.
+    The tags are computed and not used. The tagger is loaded once, as by NLTK 3.8.1, which the released code asks for;
+    later versions read its weights again in each `pos_tag`.
     """
 
     def __init__(self, vocabulary: list[str], tag: Tag | None = None) -> None:
@@ -29,7 +29,8 @@ class NltkLabeller:
         with explain_missing_nltk("labels=nltk", f"wordnet punkt_tab {TAGGER_WEIGHTS}"):
             from nltk.tokenize import word_tokenize
 
-            self._tag, self._tokenize = tag or load_tagger(), word_tokenize
+            self._tag = tag or load_tagger()
+            self._tokenize = word_tokenize
             self("a dog")  # reads the data
 
     def __call__(self, caption: str) -> list[int]:
@@ -43,7 +44,7 @@ class NltkLabeller:
 
 
 def clean_as_released(caption: str) -> str:
-    """Return what `bench.labels.cleaning.clean` returns, without its shortcuts."""
+    """Return what `bench.labels.cleaning.clean_caption` returns, without its shortcuts."""
     text = re.sub("<.*?>", "", unquote(caption).replace("+", " ")).strip("\n")
     return fix_text(re.sub(" +", " ", text)).strip().lower()
 

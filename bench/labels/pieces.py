@@ -1,7 +1,6 @@
 """Labels of pieces, the parts of a caption between white space, for captions whose labels are the sum of their pieces'.
 
-A tokeniser reads little of a piece's context. For the pieces of a clean caption, split at ASCII white space (for NLTK
-3.8 at spaces):
+A tokeniser reads little of a piece's context. For the pieces of a clean caption, split at ASCII white space:
 
 * Every rule of `words` reads adjacent characters, so of a piece's neighbours it sees only the space beside the piece,
 or the caption's edge. Rules that consume that space take it from no other rule's match that could make a letter part of
@@ -19,11 +18,11 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import TypeVar
 
-from bench.labels.tokens import Tokenizer
+from bench.labels.tokens import always_ends_sentence, split_words, tokenize
 from bench.labels.wordnet import NOT_A_LABEL, Lexicon
 
 # A word that is one token in any context, its genitive, and punctuation that is split off. A period must end a sentence
-# here, which `Tokenizer.sentences.always_ends` decides.
+# here, which `always_ends_sentence` decides.
 SIMPLE = re.compile(r"[(\"\[]*([a-z][a-z0-9]+(?:-[a-z0-9]+)*)(?:'s?)?(?:[,;:!?)\"\]]*|(\.))", re.ASCII)
 # Text without quotes is tokenised in one way if its punctuation stands before a letter or digit, or is one comma or
 # colon at the end. Such punctuation ends no sentence.
@@ -43,65 +42,75 @@ UNKNOWN: Labels = (NOT_A_LABEL,)
 class PieceLabels:
     """A cache of the labels of pieces."""
 
-    def __init__(self, tokenizer: Tokenizer, lexicon: Lexicon) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
         self._words: dict[str, int] = {}
         self._pieces: dict[str, Labels | None] = {}
 
     def label_pieces(self, pieces: Sequence[str]) -> list[Labels | None]:
         """Return the labels of each piece; None if they depend on its neighbours."""
-        known = list(map(self._pieces.get, pieces, repeat(UNKNOWN)))
-        for index, labels in enumerate(known):
+        labels_by_piece = list(map(self._pieces.get, pieces, repeat(UNKNOWN)))
+        for index, labels in enumerate(labels_by_piece):
             if labels is UNKNOWN:
-                known[index] = self._label_piece(pieces[index])
-                _cache_entry(self._pieces, pieces[index], known[index])
-        return known
+                labels_by_piece[index] = self._label_piece(pieces[index])
+                _cache_entry(self._pieces, pieces[index], labels_by_piece[index])
+        return labels_by_piece
 
     def label_word(self, word: str) -> int:
+        """Return a token's label, or NOT_A_LABEL."""
         label = self._words.get(word)
         if label is None:
-            lemma = self._lexicon.lemma(word, detach_again=self._tokenizer.detach_again)
-            label = self._lexicon.label_of.get(lemma, NOT_A_LABEL)
+            label = self._lexicon.label_of.get(self._lexicon.lemma(word), NOT_A_LABEL)
             _cache_entry(self._words, word, label)
         return label
 
+    def label_tokens(self, tokens: list[str]) -> Labels:
+        """Return the labels of the tokens that have one, in their order."""
+        return tuple(label for label in map(self.label_word, tokens) if label != NOT_A_LABEL)
+
     def _label_piece(self, piece: str) -> Labels | None:
-        if simple := SIMPLE.fullmatch(piece):
+        simple = SIMPLE.fullmatch(piece)
+        if simple:
             word, period = simple.groups()
-            is_decided = not period or self._tokenizer.sentences.always_ends(piece)
+            is_decided = not period or always_ends_sentence(piece)
             if is_decided and CUT_IN_TWO.isdisjoint(word.split("-")):
                 label = self.label_word(word)
                 return () if label == NOT_A_LABEL else (label,)
         parts = piece.split()
-        if parts != [piece]:  # white space beyond ASCII: Punkt does not end a word there
-            if self._tokenizer.spaces_only or ENDS.search(piece):
-                return () if not parts else None
-            by_part = self.label_pieces(parts)
-            return None if None in by_part else tuple(label for labels in by_part for label in labels or ())
+        if parts != [piece]:
+            return self._label_parts(piece, parts)
         if piece.isascii() and WITHOUT_NOUNS.fullmatch(piece):
             return ()
         if STEADY.fullmatch(piece):
-            return self.label_tokens(self._tokenizer.words(piece))
+            return self.label_tokens(split_words(piece))
         labels_by_way = set(self._label_each_way(piece))
         return labels_by_way.pop() if len(labels_by_way) == 1 else None
 
+    def _label_parts(self, piece: str, parts: list[str]) -> Labels | None:
+        """Label a piece with white space beyond ASCII, at which Punkt does not end a word."""
+        if not parts:
+            return ()
+        if ENDS.search(piece):
+            return None
+        labels: Labels = ()
+        for part_labels in self.label_pieces(parts):
+            if part_labels is None:
+                return None
+            labels += part_labels
+        return labels
+
     def _label_each_way(self, piece: str) -> list[Labels]:
         """Return the labels for each way in which a piece can be tokenised."""
-        sentence = self._tokenizer.words
         starts = (piece, f"{NEIGHBOUR} {piece}")
         middles = [f"{start} {NEIGHBOUR}" for start in starts]
-        tokenizations = [self._tokenizer.split(text) for text in starts]
+        tokenizations = [tokenize(text) for text in starts]
         if piece[-1] not in ".?!":
-            tokenizations += [self._tokenizer.split(text) for text in middles]
+            tokenizations += [tokenize(text) for text in middles]
         else:
-            tokenizations += [sentence(text) for text in starts]
-            if not self._tokenizer.sentences.always_ends(piece):
-                tokenizations += [sentence(text) for text in middles]
-        return [self.label_tokens(words) for words in tokenizations]
-
-    def label_tokens(self, words: list[str]) -> Labels:
-        return tuple(label for label in map(self.label_word, words) if label != NOT_A_LABEL)
+            tokenizations += [split_words(text) for text in starts]
+            if not always_ends_sentence(piece):
+                tokenizations += [split_words(text) for text in middles]
+        return [self.label_tokens(tokens) for tokens in tokenizations]
 
 
 def _cache_entry(cache: dict[str, Value], text: str, value: Value) -> None:

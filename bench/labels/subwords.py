@@ -9,14 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from open_clip.tokenizer import SimpleTokenizer, get_clean_fn
 
-from bench.labels.labeller import LabelIds, Offsets
+from bench.labels.label_rule import LabelIds, Offsets, concatenate_rows
 from bench.labels.vocabulary import SUBWORD, read_vocabulary
 
 ALL_SUBWORDS = "all"
 MAX_CAPTION_BYTES = 2048  # encoded: no context holds more, and a word's cost is quadratic in its length
 MAX_CACHED_WORDS = 2**20  # words in the tokenizer's cache, about 250 MB
-
-
 PLAIN_TEXT = re.compile("[ -%'-~]*")  # ASCII without control characters and "&": there is nothing to repair
 repair_text = get_clean_fn("lower")  # with ftfy, which takes a third of the time of encoding
 
@@ -62,18 +60,18 @@ class SubwordRule:
 
     def label(self, captions: pa.StringArray) -> tuple[LabelIds, Offsets]:
         rows = [dict.fromkeys(encode_caption(text or "")) for text in captions.to_pylist()]
-        ids = np.fromiter((label for row in rows for label in row), np.uint32)
-        return ids, np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        return concatenate_rows(rows)
 
 
 @cache
 def _counted_subwords(vocabulary: str) -> npt.NDArray[np.int64]:
-    """Return the tokenizer's ids that a vocabulary counts, with those of padding, start and end; ascending."""
+    """Return the tokenizer's ids that a vocabulary counts, and the ids of padding, start and end; ascending."""
     counted = read_vocabulary(vocabulary)
     if counted.rule != SUBWORD:
         raise ValueError(f"the vocabulary {vocabulary} is of the rule {counted.rule!r}, expected {SUBWORD!r}")
-    marks = {0, int(tokenizer().sot_token_id), int(tokenizer().eot_token_id)}
-    return np.array(sorted(marks.union(map(int, counted.keys))))
+    ids = {0, int(tokenizer().sot_token_id), int(tokenizer().eot_token_id)}
+    ids.update(int(key) for key in counted.keys)
+    return np.array(sorted(ids))
 
 
 class SubwordIds:
@@ -84,14 +82,18 @@ class SubwordIds:
     """
 
     def __init__(self, vocabulary: str) -> None:
-        self.start, self.end = int(tokenizer().sot_token_id), int(tokenizer().eot_token_id)
+        self.start = int(tokenizer().sot_token_id)
+        self.end = int(tokenizer().eot_token_id)
         kept = np.arange(self.end + 1) if vocabulary == ALL_SUBWORDS else _counted_subwords(vocabulary)
         self.size = len(kept)
         self.id_map: npt.NDArray[np.int64] = np.full(self.end + 1, -1)  # id of each tokenizer id; -1: left out
         self.id_map[kept] = np.arange(self.size)
-        self.start_and_end = int(self.id_map[self.start]), int(self.id_map[self.end])
+        self.start_and_end = (int(self.id_map[self.start]), int(self.id_map[self.end]))
 
     def encode(self, captions: Iterable[str]) -> list[list[int]]:
         """Return the captions' ids without start and end token; subwords outside the vocabulary are left out."""
-        encoded = map(encode_caption, captions)
-        return [[number for number in self.id_map[ids].tolist() if number >= 0] if ids else [] for ids in encoded]
+        encoded = []
+        for caption in captions:
+            ids = self.id_map[encode_caption(caption)]
+            encoded.append(ids[ids >= 0].tolist())
+        return encoded

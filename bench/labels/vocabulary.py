@@ -2,10 +2,10 @@
 
 import io
 import pickle
+import re
 import shlex
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -18,14 +18,15 @@ from msgspec.structs import replace
 from bench.console.console import PROGRAM
 from bench.environment.files import atomic_write, decode_json, prefix_errors, read_limited
 from bench.experiment.config import Experiment, choose, format_differences, get_field
-from bench.experiment.fields import PACK_DATA
+from bench.experiment.fields import PACK_DATA, TargetSettings
 from bench.experiment.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
 from bench.interfaces.method import get_method, reads_captions
 
 SHIPPED_FOLDER = Path(__file__).resolve().parent / "vocabularies"
-PACK_SYNSETS, PACK_SUBWORDS = "pack-synsets", "pack-subwords"  # the shipped ones, counted over the pack's captions
-MIN_COUNT = 500  # smallest count of a synset in CatLIP's vocabularies (arXiv 2404.15653)
-MIN_COUNT_SHARE = 1 / 1000  # of the captions, in which a synset occurs where these are too few for `MIN_COUNT`
+PACK_SYNSETS = "pack-synsets"  # shipped, counted over the pack's captions
+PACK_SUBWORDS = "pack-subwords"  # likewise
+MIN_COUNT = 500  # smallest count of a synset, which is kept; arXiv 2404.15653 keeps synsets that occur more often
+MIN_COUNT_SHARE = 1 / 1000  # smallest count over the number of captions, where there are too few for `MIN_COUNT`
 PART = "[1-9][0-9]{0,9}/[1-9][0-9]{0,9}"
 MAX_LISTED_PARTS = 10  # in a message
 SUBWORD = "subword"  # the only rule whose labels are subword ids; the labels of all others are synsets
@@ -37,15 +38,22 @@ class VocabularyLabel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     synset: str = ""
     subword: str = ""
     name: str  # readable: dog.n.01
-    count: Annotated[int, Meta(ge=0)]
+    count: Annotated[int, Meta(ge=0)]  # occurrences, with repeats in a caption
+    captions: Annotated[int, Meta(ge=0)] | None = None  # captions with the label; None: as many as occurrences
     gloss: str = ""
 
     @property
     def key(self) -> str:
+        """Return the synset, or the subword's id."""
         return self.synset or self.subword
 
+    @property
+    def num_captions(self) -> int:
+        """Return the number of captions with the label."""
+        return self.count if self.captions is None else self.captions
 
-class Vocabulary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+
+class Vocabulary(msgspec.Struct, frozen=True, dict=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Labels by descending count; a label's index is its column in the classification head."""
 
     rule: str
@@ -55,14 +63,14 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     part: Annotated[str, Meta(pattern=rf"^({PART})?\Z")] = ""  # "k/n": of the files that were counted
     labels: tuple[VocabularyLabel, ...]
 
-    @property
+    @cached_property
     def keys(self) -> tuple[str, ...]:
         """Keys of the labels, in column order."""
         return tuple(label.key for label in self.labels)
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Hash of the rule and the keys: equal for two vocabularies that give labels equal columns."""
+        """Hash of the rule and the keys: vocabularies that give labels equal columns have equal digests."""
         return sha256("\n".join((self.rule, *self.keys)).encode()).hexdigest()[:16]
 
     def filtered(self, min_count: int, size: int | None) -> "Vocabulary":
@@ -84,46 +92,50 @@ def min_count_for(captions: int) -> int:
 def merge_vocabularies(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
     """Add the counts of disjoint inputs; the sum equals the count of all. A single vocabulary keeps its order.
 
-    Raises ValueError for parts of which some are missing, given twice or of another division.
+    Raises ValueError for parts that are missing, given twice or of another division.
     """
-    _require_all_parts([each.part for each in vocabularies])
-    if len(vocabularies) == 1 and not vocabularies[0].part:
-        return vocabularies[0]
-    if len(rules := tuple(dict.fromkeys(each.rule for each in vocabularies))) > 1:
+    _require_all_parts([vocabulary.part for vocabulary in vocabularies])
+    first = vocabularies[0]
+    if len(vocabularies) == 1 and not first.part:
+        return first
+    rules = tuple(dict.fromkeys(vocabulary.rule for vocabulary in vocabularies))
+    if len(rules) > 1:
         raise ValueError(f"vocabularies of several rules cannot be merged: {format_differences({'rule': rules})}")
-    if any(each.min_count > 1 or each.size is not None for each in vocabularies):
-        raise ValueError(
-            "a vocabulary that was cut by --min-count or --size has lost counts and cannot be merged: "
-            "count the parts without these options, and cut when merging"
-        )
     total: dict[str, VocabularyLabel] = {}
-    for label in (label for each in vocabularies for label in each.labels):
-        known = total.get(label.key)
-        total[label.key] = replace(label, count=label.count + known.count) if known else label
-    captions = [each.captions for each in vocabularies if each.captions is not None]
-    num_captions = sum(captions) if len(captions) == len(vocabularies) else None
-    return Vocabulary(rule=rules[0], captions=num_captions, labels=sort_labels_by_count(total.values()))
+    captions: int | None = 0
+    for vocabulary in vocabularies:
+        if vocabulary.min_count > 1 or vocabulary.size is not None:
+            raise ValueError(
+                "a vocabulary that was cut by --min-count or --size has lost counts and cannot be merged: "
+                "count the parts without these options, and cut when merging"
+            )
+        for label in vocabulary.labels:
+            known = total.get(label.key)
+            total[label.key] = _add_counts(label, known) if known else label
+        captions = None if captions is None or vocabulary.captions is None else captions + vocabulary.captions
+    return Vocabulary(rule=first.rule, captions=captions, labels=sort_labels_by_count(total.values()))
+
+
+def _add_counts(label: VocabularyLabel, other: VocabularyLabel) -> VocabularyLabel:
+    count = label.count + other.count
+    captions = label.num_captions + other.num_captions
+    return replace(label, count=count, captions=captions if captions < count else None)
 
 
 def _require_all_parts(parts: Sequence[str]) -> None:
+    """Raise ValueError unless the parts are k/n for each k from 1 to n, or no parts."""
     if not any(parts):
         return
-    totals = {part.partition("/")[2] for part in parts}
-    if len(totals) > 1:
+    divisions = {part.partition("/")[2] for part in parts}
+    if len(divisions) > 1:
         raise ValueError(f"these are parts of different divisions: {', '.join(part or 'all files' for part in parts)}")
-    counts, total = Counter(int(part.partition("/")[0]) for part in parts), int(totals.pop())
-    missing = islice((number for number in range(1, total + 1) if number not in counts), MAX_LISTED_PARTS + 1)
-    repeated = (number for number, count in counts.items() if count > 1)
-    beyond = (number for number in counts if number > total)
-    found = {"missing": [*missing], "twice": sorted(repeated), "of no such number": sorted(beyond)}
-    if any(found.values()):
-        text = "; ".join(f"{kind}: {_list_parts(numbers, total)}" for kind, numbers in found.items() if numbers)
-        raise ValueError(f"all parts must be given once; {text}")
-
-
-def _list_parts(part_numbers: Sequence[int], total: int) -> str:
-    more = ["…"] if len(part_numbers) > MAX_LISTED_PARTS else []
-    return ", ".join([*(f"{number}/{total}" for number in part_numbers[:MAX_LISTED_PARTS]), *more])
+    total = int(divisions.pop())
+    given = {int(part.partition("/")[0]) for part in parts}
+    if len(parts) == total and given == set(range(1, total + 1)):
+        return
+    missing = islice((f"{number}/{total}" for number in range(1, total + 1) if number not in given), MAX_LISTED_PARTS)
+    text = f"missing: {', '.join(missing) or 'none'}"
+    raise ValueError(f"all {total} parts must be given once, got {len(parts)}; {text}")
 
 
 def vocabulary_field(experiment: Experiment) -> str | None:
@@ -131,22 +143,20 @@ def vocabulary_field(experiment: Experiment) -> str | None:
     return get_method(experiment.method).vocabulary_field if reads_captions(experiment) else None
 
 
-def count_synset_rows(experiment: Experiment) -> int:
+def count_synset_rows(targets: TargetSettings) -> int:
     """Return the number of rows of a classifier of synsets."""
-    is_datacomp = experiment.targets.synset_vocabulary == DATACOMP_VOCABULARY
-    labels = DATACOMP_SYNSETS if is_datacomp else len(read_vocabulary(experiment.targets.synset_vocabulary).keys)
-    return resolve_head_rows(experiment, labels)
+    if targets.synset_vocabulary == DATACOMP_VOCABULARY:
+        return resolve_head_rows(targets, DATACOMP_SYNSETS)
+    return resolve_head_rows(targets, len(read_vocabulary(targets.synset_vocabulary).labels))
 
 
-def resolve_head_rows(experiment: Experiment, labels: int) -> int:
-    """Return the number of rows of the head: that of the vocabulary, or the experiment's larger one."""
-    if experiment.targets.head_rows is None:
-        return labels
-    if experiment.targets.head_rows < labels:
-        raise ValueError(
-            f"{experiment.name}: head_rows is {experiment.targets.head_rows}, its vocabulary has {labels} labels"
-        )
-    return experiment.targets.head_rows
+def resolve_head_rows(targets: TargetSettings, num_labels: int) -> int:
+    """Return the number of rows of the head: one per label of the vocabulary, or the larger `head_rows`."""
+    if targets.head_rows is None:
+        return num_labels
+    if targets.head_rows < num_labels:
+        raise ValueError(f"head_rows is {targets.head_rows}, its vocabulary has {num_labels} labels")
+    return targets.head_rows
 
 
 def replace_unshipped_vocabulary(name: str) -> str:
@@ -158,12 +168,15 @@ def replace_unshipped_vocabulary(name: str) -> str:
 
 
 def vocabulary_mismatch(experiment: Experiment) -> str:
-    """Return why a vocabulary is not that of the experiment's captions, with the command that counts one; else "".
+    """Return why the vocabulary was not counted over the experiment's captions, and a remedy; empty if it was.
 
-    The shipped vocabularies are those of the pack's captions, and lack most labels of other captions.
+    The shipped vocabularies were counted over the pack's captions, and lack most labels of other captions.
     """
-    field, data = vocabulary_field(experiment), experiment.input.data
-    vocabulary = get_field(experiment, field) if field else ""
+    field = vocabulary_field(experiment)
+    if field is None:
+        return ""
+    data = experiment.input.data
+    vocabulary = get_field(experiment, field)
     is_of_pack = vocabulary in (PACK_SYNSETS, PACK_SUBWORDS) or Path(vocabulary).parent.resolve() == SHIPPED_FOLDER
     if vocabulary != DATACOMP_VOCABULARY and (data == PACK_DATA or not is_of_pack):
         return ""
@@ -197,9 +210,10 @@ def read_vocabulary(name: str) -> Vocabulary:
     A file is JSON as `python -m bench label --count-only` writes it, or CoreNet's released pickle. Raises ValueError
     for the count of a part of the files.
     """
-    if part := (vocabulary := read_vocabulary_or_part(name)).part:
+    vocabulary = read_vocabulary_or_part(name)
+    if vocabulary.part:
         remedy = f"add all parts up with {PROGRAM} label --merge PART … --out FILE"
-        raise ValueError(f"{name} counts part {part} of the files: {remedy}")
+        raise ValueError(f"{name} counts part {vocabulary.part} of the files: {remedy}")
     return vocabulary
 
 
@@ -210,11 +224,11 @@ def read_vocabulary_or_part(name: str) -> Vocabulary:
     if content.lstrip().startswith(b"{"):
         with prefix_errors(f"{path}: not a vocabulary"):
             vocabulary = decode_json(content, Vocabulary)
-        return _require_valid_keys(vocabulary, path)
+        return _require_valid_labels(vocabulary, path)
     if content.startswith(b"\x80") or path.suffix in (".pkl", ".pickle"):
-        counts = _read_released_counts(content, path).items()
-        labels = tuple(VocabularyLabel(synset=key, name=key, count=count) for key, count in counts)
-        return _require_valid_keys(Vocabulary(rule="corenet", captions=None, labels=labels), path)
+        counts = _read_released_counts(content, path)
+        labels = tuple(VocabularyLabel(synset=key, name=key, count=count) for key, count in counts.items())
+        return _require_valid_labels(Vocabulary(rule="corenet", captions=None, labels=labels), path)
     raise ValueError(
         f"{path}: unknown vocabulary format; accepted are JSON of `{PROGRAM} label --count-only` and CoreNet's pickle"
     )
@@ -230,16 +244,20 @@ def write_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
         temporary.write_text(content, encoding="utf-8")
 
 
-def _require_valid_keys(vocabulary: Vocabulary, path: Path) -> Vocabulary:
-    """Return the vocabulary; ValueError names a malformed or repeated key."""
-    prefix, kind = ("", "subword") if vocabulary.rule == SUBWORD else ("n", "synset")
-    first = dict[str, int]()
+def _require_valid_labels(vocabulary: Vocabulary, path: Path) -> Vocabulary:
+    """Return the vocabulary; ValueError names a malformed or repeated key, or a label in more captions than counted."""
+    kind = "subword" if vocabulary.rule == SUBWORD else "synset"
+    pattern = re.compile("[0-9]+" if kind == "subword" else "n[0-9]+")
+    index_of = dict[str, int]()
     for index, label in enumerate(vocabulary.labels):
-        key = getattr(label, kind)
-        if not (key.startswith(prefix) and key.removeprefix(prefix).isdecimal()):
-            raise ValueError(f"{path}: label {index} has the {kind} {key!r}, expected {prefix}NUMBER")
-        if first.setdefault(label.key, index) != index:
-            raise ValueError(f"{path}: the {kind} {key!r} occurs twice, in label {first[label.key]} and label {index}")
+        key = label.subword if kind == "subword" else label.synset
+        if not pattern.fullmatch(key):
+            raise ValueError(f"{path}: label {index} has the {kind} {key!r}, expected {pattern.pattern}")
+        if key in index_of:
+            raise ValueError(f"{path}: the {kind} {key!r} occurs twice, in label {index_of[key]} and label {index}")
+        if vocabulary.captions is not None and label.num_captions > vocabulary.captions:
+            raise ValueError(f"{path}: label {index} has more than all {vocabulary.captions} captions: count again")
+        index_of[key] = index
     return vocabulary
 
 
@@ -259,9 +277,9 @@ class _PlainUnpickler(pickle._Unpickler):  # noqa: SLF001
 def _read_released_counts(content: bytes, path: Path) -> dict[str, int]:
     """Return the counts by synset of CoreNet's pickle, in its order; ValueError unless it is a dict of str to int."""
     with prefix_errors(f"{path}: only a pickle of dict, str and int is read", (Exception,)):  # those are not documented
-        found = _PlainUnpickler(io.BytesIO(content)).load()
-    if type(found) is not dict or not all(type(key) is str and type(count) is int for key, count in found.items()):
+        counts = _PlainUnpickler(io.BytesIO(content)).load()
+    if type(counts) is not dict or not all(type(key) is str and type(count) is int for key, count in counts.items()):
         raise ValueError(f"{path}: only a pickle of dict, str and int is read, this one holds other types")
-    if any(count < 0 for count in found.values()):
+    if any(count < 0 for count in counts.values()):
         raise ValueError(f"{path}: a count is negative")
-    return found
+    return counts

@@ -6,6 +6,7 @@ Reads the shipped tables; NLTK is not needed.
 import gzip
 import lzma
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import cache, cached_property
 from pathlib import Path
@@ -49,23 +50,19 @@ class Lexicon:
                 self.lemmas.append(lemma)
         self.exceptions = {word: bases.split() for word, bases in read_tsv(PACK / "wordnet30-noun-exc.tsv.gz")}
 
-    def lemma(self, word: str, *, detach_again: bool = False) -> str:
+    def lemma(self, word: str) -> str:
         """Return the noun lemma of a lower-case word: the shortest known to WordNet, or the word itself.
 
         Source: NLTK 3.10's `WordNetLemmatizer`. Candidates are the word and its irregular bases or, if it has none, the
-        results of one detachment. NLTK 3.8 (`detach_again`) repeats the detachment until a candidate is known.
+        results of one detachment.
         """
         if word in self.exceptions:
             bases = self.exceptions[word]
-            detach_again = False
         elif word.endswith(("s", "men")):
-            bases = _detach_suffixes([word])
+            bases = [word.removesuffix(suffix) + base for suffix, base in DETACHMENTS if word.endswith(suffix)]
         else:
             return word
         known = [form for form in (word, *bases) if form in self.label_of]
-        while detach_again and bases and not known:
-            bases = _detach_suffixes(bases)
-            known = [form for form in bases if form in self.label_of]
         return min(known, key=len) if known else word
 
     def synset_of(self, lemma: str) -> str | None:
@@ -89,10 +86,6 @@ class Lexicon:
 lexicon = cache(Lexicon)  # read once per process
 
 
-def _detach_suffixes(forms: list[str]) -> list[str]:
-    return [form[: -len(end)] + base for form in forms for end, base in DETACHMENTS if form.endswith(end)]
-
-
 def read_tsv(path: Path) -> Iterator[list[str]]:
     """Yield the fields of each line of a .tsv.gz or .tsv.xz file."""
     decompress = gzip.decompress if path.suffix == ".gz" else lzma.decompress
@@ -103,51 +96,49 @@ class NearestSynset(NamedTuple):
     """The most similar of several synsets, and the path to it."""
 
     key: str
-    similarity: float  # NLTK's `Synset.path_similarity`: 1 / (1 + steps) of the path
+    similarity: float  # NLTK's `Synset.path_similarity`: 1 over the number of synsets on the path
     path: tuple[str, ...]  # names from the given synset over the common hypernym to this one
 
 
 class Hypernyms:
-    """All noun synsets by key (`n2084071`) with their direct hypernyms, including those of instances."""
+    """All noun synsets by key (`n2084071`) with their direct hypernyms, also of synsets that are instances."""
 
     def __init__(self) -> None:
-        self.above: dict[str, tuple[str, ...]] = {}
-        self.names: dict[str, str] = {}
-        for offset, above, *name in read_tsv(PACK / "wordnet30-hypernyms.tsv.xz"):
-            self.above[f"n{offset}"] = tuple(f"n{each}" for each in above.split())
+        self.above: dict[str, tuple[str, ...]] = {}  # keys of the direct hypernyms
+        self.names: dict[str, str] = {}  # dog.n.01
+        for offset, above_offsets, *name in read_tsv(PACK / "wordnet30-hypernyms.tsv.xz"):
+            self.above[f"n{offset}"] = tuple(f"n{above}" for above in above_offsets.split())
             if name:
                 self.names[f"n{offset}"] = name[0]
-        without = (lemma for lemma, label in lexicon().label_of.items() if label == NOT_A_LABEL)
-        senses = (f"n{offset}" for (offset,) in read_tsv(PACK / "wordnet30-senses.tsv.xz"))
-        self._first = dict(zip(without, senses, strict=True))
-        self.names |= {key: f"{lemma}.n.01" for lemma, key in zip(lexicon().lemmas, lexicon().keys, strict=True)}
+        for lemma, key in zip(lexicon().lemmas, lexicon().keys, strict=True):
+            self.names[key] = f"{lemma}.n.01"
+        unnamed_lemmas = [lemma for lemma, label in lexicon().label_of.items() if label == NOT_A_LABEL]
+        first_senses = [f"n{offset}" for (offset,) in read_tsv(PACK / "wordnet30-senses.tsv.xz")]
+        self._first_sense = dict(zip(unnamed_lemmas, first_senses, strict=True))
 
     def most_frequent_synset(self, lemma: str) -> str | None:
         """Return the most frequent synset of a noun lemma, whether or not it has the lemma's name."""
-        return lexicon().synset_of(lemma) or self._first.get(lemma)
+        return lexicon().synset_of(lemma) or self._first_sense.get(lemma)
 
-    def distances(self, key: str) -> dict[str, int]:
-        """Return a synset and all of its hypernyms, with the fewest steps up to each."""
-        found, rank, steps = {key: 0}, [key], 0
-        while rank:
-            steps += 1
-            rank = list(dict.fromkeys(up for below in rank for up in self.above[below] if up not in found))
-            found |= dict.fromkeys(rank, steps)
-        return found
+    def climbs(self, key: str) -> dict[str, list[str]]:
+        """Return a shortest path from a synset up to each of its hypernyms and itself, with both ends."""
+        paths = {key: [key]}
+        waiting = deque([key])
+        while waiting:
+            below = waiting.popleft()
+            for above in sorted(self.above[below]):
+                if above not in paths:
+                    paths[above] = [*paths[below], above]
+                    waiting.append(above)
+        return paths
 
     def path(self, start: str, end: str) -> tuple[str, ...]:
-        """Return the names on a shortest path between two synsets."""
-        ups, downs = self.distances(start), self.distances(end)
-        shared = min(ups.keys() & downs.keys(), key=lambda key: (ups[key] + downs[key], ups[key], key))
-        climb, descent = self._shortest_climb(start, shared), self._shortest_climb(end, shared)[-2::-1]
-        return tuple(self.names[key] for key in (*climb, *descent))
-
-    def _shortest_climb(self, key: str, top: str) -> list[str]:
-        """Return a shortest path up to a hypernym, both ends included."""
-        if key == top:
-            return [key]
-        steps = {up: count for up in self.above[key] if (count := self.distances(up).get(top)) is not None}
-        return [key, *self._shortest_climb(min(steps, key=lambda up: (steps[up], up)), top)]
+        """Return the names on a shortest path between two synsets, over a common hypernym."""
+        climbs = self.climbs(start)
+        descents = self.climbs(end)
+        shared = climbs.keys() & descents.keys()
+        top = min(shared, key=lambda key: (len(climbs[key]) + len(descents[key]), len(climbs[key]), key))
+        return tuple(self.names[key] for key in climbs[top] + descents[top][-2::-1])
 
 
 class SynsetCandidates:
@@ -155,20 +146,23 @@ class SynsetCandidates:
 
     def __init__(self, keys: Iterable[str], tree: Hypernyms) -> None:
         self._tree = tree
-        self._below: dict[str, tuple[int, int, str]] = {}  # nearest candidate below a hypernym: steps down, index, key
+        self._nearest_below: dict[str, tuple[int, int, str]] = {}  # by hypernym: length of the path, index, candidate
         for index, key in enumerate(keys):
-            for above, steps in tree.distances(key).items() if key in tree.above else ():
-                found = steps, index, key
-                self._below[above] = min(self._below.get(above, found), found)
+            climbs = tree.climbs(key) if key in tree.above else {}
+            for hypernym, path in climbs.items():
+                candidate = (len(path), index, key)
+                self._nearest_below[hypernym] = min(self._nearest_below.get(hypernym, candidate), candidate)
 
     def nearest(self, key: str) -> NearestSynset:
         """Return the candidate of the highest similarity to a synset."""
-        steps, _, found = min(
-            (up + below[0], below[1], below[2])
-            for above, up in self._tree.distances(key).items()
-            if (below := self._below.get(above)) is not None
-        )
-        return NearestSynset(found, 1 / (1 + steps), self._tree.path(key, found))
+        candidates = []
+        for hypernym, path in self._tree.climbs(key).items():
+            if hypernym in self._nearest_below:
+                length, index, candidate = self._nearest_below[hypernym]
+                candidates.append((len(path) + length, index, candidate))
+        _, _, nearest = min(candidates)
+        names = self._tree.path(key, nearest)
+        return NearestSynset(nearest, 1 / len(names), names)
 
 
 hypernyms = cache(Hypernyms)  # read once per process
@@ -180,12 +174,16 @@ def synset_keys_of_class_name(name: str) -> tuple[str, ...]:
     A WordNet id is its own synset. Of several names separated by commas, each is looked up whole (`hot dog`) as the
     most frequent synset of its lemma, and word by word if the whole is no noun (`food-fruit`).
     """
-    tree, found = hypernyms(), list[str | None]()
+    tree = hypernyms()
     if WORDNET_ID.fullmatch(name):
         key = f"n{int(name[1:])}"
         return (key,) if key in tree.above else ()
+    keys = list[str | None]()
     for part in name.lower().split(","):
         words = [word for word in re.split(r"[^a-z0-9']+", part) if word and word not in NOT_NOUNS]
-        whole, *each = (tree.most_frequent_synset(lexicon().lemma(word)) for word in ("_".join(words), *words))
-        found += [whole] if whole else each
-    return tuple(dict.fromkeys(key for key in found if key is not None))
+        compound = tree.most_frequent_synset(lexicon().lemma("_".join(words)))
+        if compound:
+            keys.append(compound)
+        else:
+            keys += [tree.most_frequent_synset(lexicon().lemma(word)) for word in words]
+    return tuple(dict.fromkeys(key for key in keys if key is not None))

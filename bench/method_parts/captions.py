@@ -20,7 +20,7 @@ from models.heads import DualEncoder, ImageProjection, TokenCounts
 from models.image_tower import ImageTower
 from models.text_tower import TextTower, build_text_tower, text_width, why_padding_is_needed
 
-STORED_CAPTIONS = 16_384  # rows of stored features; captions beyond share them
+STORED_CAPTIONS = 16_384  # rows of stored features; further captions share them
 
 
 def build_dual_encoder(tower: ImageTower, experiment: Experiment, scale: float, bias: float | None) -> ImageProjection:
@@ -48,24 +48,28 @@ def clamp_scale(pair: ImageProjection) -> None:
 
 def build_text_tower_of(experiment: Experiment) -> TextTower:
     """Return an experiment's text tower with its initial weights."""
-    vocabulary_size = SubwordIds(experiment.targets.subword_vocabulary).size
+    num_subwords = SubwordIds(experiment.targets.subword_vocabulary).size
     seed = derive_seed(experiment.seed, TEXT)
-    return build_text_tower(experiment.text.text_tower, experiment.text.context_length, vocabulary_size, seed)
+    return build_text_tower(experiment.text.text_tower, experiment.text.context_length, num_subwords, seed)
 
 
 def count_subword_rows(experiment: Experiment) -> int:
     """Return the number of rows of a classifier of subwords."""
-    return resolve_head_rows(experiment, SubwordIds(experiment.targets.subword_vocabulary).size)
+    return resolve_head_rows(experiment.targets, SubwordIds(experiment.targets.subword_vocabulary).size)
 
 
 def token_function(experiment: Experiment) -> Callable[[Captions], Tokens]:
     """Return a function from captions to the tokens of a text tower; the experiment's padding is not "auto"."""
-    assert experiment.text.text_padding != "auto"
+    text = experiment.text
+    assert text.text_padding != "auto"
     subwords = SubwordIds(experiment.targets.subword_vocabulary)
     start, end = subwords.start_and_end
-    padding = "max_length" if why_padding_is_needed(experiment.text.text_tower) else experiment.text.text_padding
-    length = experiment.text.context_length
-    return lambda captions: Tokens.from_ids(subwords.encode(captions.texts), start, end, length, padding)
+    padding = "max_length" if why_padding_is_needed(text.text_tower) else text.text_padding
+
+    def tokenize(captions: Captions) -> Tokens:
+        return Tokens.from_ids(subwords.encode(captions.texts), start, end, text.context_length, padding)
+
+    return tokenize
 
 
 def token_or_feature_function(experiment: Experiment) -> Callable[[Captions], Tokens | Features]:
@@ -77,15 +81,19 @@ def token_or_feature_function(experiment: Experiment) -> Callable[[Captions], To
         return token_function(experiment)
     generator = torch.Generator().manual_seed(derive_seed(experiment.seed, TEXT))
     width = text_width(experiment.text.text_tower, experiment.text.context_length)
-    table = torch.randn(STORED_CAPTIONS, width, generator=generator)
-    return lambda captions: Features(table[torch.tensor(captions.rows) % STORED_CAPTIONS])
+    features = torch.randn(STORED_CAPTIONS, width, generator=generator)
+    return lambda captions: Features(features[torch.tensor(captions.rows) % STORED_CAPTIONS])
 
 
 def subword_label_function(experiment: Experiment) -> Callable[[Captions], Labels]:
     """Return a function to the subwords of captions, as many as a text tower reads."""
     subwords = SubwordIds(experiment.targets.subword_vocabulary)
-    longest = experiment.text.context_length - 2  # without start and end
-    return lambda captions: Labels.from_lists([ids[:longest] for ids in subwords.encode(captions.texts)])
+    max_labels = experiment.text.context_length - 2  # without start and end token
+
+    def label(captions: Captions) -> Labels:
+        return Labels.from_lists([ids[:max_labels] for ids in subwords.encode(captions.texts)])
+
+    return label
 
 
 def encode_pair(pair: ImageProjection, images: Images, target: Tokens | Features) -> tuple[Tensor, Tensor]:
@@ -110,6 +118,7 @@ def clip_loss(pair: ImageProjection, image: Tensor, text: Tensor, group: Process
 
 def idf_weighted_softmax_loss(logits: Tensor, target: Labels, counts: TokenCounts, group: ProcessGroupLike) -> Tensor:
     """Return SuperClass's loss; the batch is counted before it is weighted."""
-    counts.add(target.columns, len(logits), None if isinstance(group, SimulatedGroup) else group)
+    process_group = None if isinstance(group, SimulatedGroup) else group
+    counts.add(target.columns, len(logits), process_group)
     weights = inverse_document_frequency(counts.images_with_token, counts.images_seen)
     return token_softmax_loss(logits, target.rows, target.columns, weights)

@@ -25,13 +25,14 @@ HEAD_STD = 0.02  # `model.layer.linear_init_std_dev` of CatLIP's recipes (bench/
 
 def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classifier:
     """Return the tower with a classifier of one row per synset."""
-    head = nn.Linear(tower.width, count_synset_rows(experiment))
-    if experiment.targets.head_initialisation == "trunc_normal":
+    targets = experiment.targets
+    head = nn.Linear(tower.width, count_synset_rows(targets))
+    if targets.head_initialisation == "trunc_normal":
         nn.init.trunc_normal_(head.weight, std=HEAD_STD)
         nn.init.zeros_(head.bias)
-    if experiment.targets.head_initialisation == "log_odds":
+    if targets.head_initialisation == "log_odds":
+        vocabulary = read_vocabulary(replace_unshipped_vocabulary(targets.synset_vocabulary))
         with torch.no_grad():
-            vocabulary = read_vocabulary(replace_unshipped_vocabulary(experiment.targets.synset_vocabulary))
             head.bias.copy_(label_log_odds(vocabulary, len(head.bias)))
     return Classifier(tower, head)
 
@@ -39,8 +40,9 @@ def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classi
 def label_log_odds(vocabulary: Vocabulary, rows: int) -> Float[Tensor, " rows"]:
     """Return the logarithm of the odds that a caption has each label; rows beyond the vocabulary were never counted.
 
-    A head that starts with them predicts the frequencies, where one that starts at 0 first learns to say no to hundreds
-    of labels. Half a caption with and without each label keeps the odds finite. Raises ValueError without a count.
+    A head that starts with them predicts the frequencies; a head that starts at 0 first learns that each caption lacks
+    most labels. A label that a caption repeats counts once, as in training. Half a caption with and without each label
+    keeps the odds finite. Raises ValueError if the number of captions is unknown.
     Source: Lin et al. 2017, arXiv:1708.02002, section 4.1 (a prior for the bias of binary classifiers).
     """
     if vocabulary.captions is None:
@@ -48,9 +50,10 @@ def label_log_odds(vocabulary: Vocabulary, rows: int) -> Float[Tensor, " rows"]:
             "head_initialisation=log_odds needs the number of captions, which this vocabulary lacks: count it with "
             f"{PROGRAM} label --count-only, or add --set head_initialisation=uniform"
         )
-    counts = torch.zeros(rows)
-    counts[: len(vocabulary.labels)] = torch.tensor([float(label.count) for label in vocabulary.labels])
-    return torch.log((counts + 0.5) / (vocabulary.captions - counts + 0.5))
+    captions_with_label = torch.zeros(rows)
+    known = [float(label.num_captions) for label in vocabulary.labels]
+    captions_with_label[: len(known)] = torch.tensor(known)
+    return torch.log((captions_with_label + 0.5) / (vocabulary.captions - captions_with_label + 0.5))
 
 
 def synset_label_function(experiment: Experiment) -> Callable[[Captions], Labels | LazyLabels | DenseLabels]:
@@ -58,19 +61,20 @@ def synset_label_function(experiment: Experiment) -> Callable[[Captions], Labels
     make_labels = _sparse_synset_labels(experiment)
     if experiment.targets.label_format == "sparse":
         return make_labels
-    width = count_synset_rows(experiment)
-    return lambda captions: DenseLabels(make_labels(captions), width)
+    num_rows = count_synset_rows(experiment.targets)
+    return lambda captions: DenseLabels(make_labels(captions), num_rows)
 
 
 def _sparse_synset_labels(experiment: Experiment) -> Callable[[Captions], Labels | LazyLabels]:
+    """Return a function to lists of labels: computed, computed when an image is loaded, or read from a folder."""
     vocabulary = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
-    if experiment.targets.labels == NLTK:
-        label = NltkLabeller([*read_vocabulary(vocabulary).keys])
-        return lambda captions: LazyLabels(captions.texts, label)
-    if experiment.targets.labels != COMPUTED:
-        captions = experiment.input.caption
-        files = caption_files(experiment.input.data, captions)
-        stored = load_stored_labels(Path(experiment.targets.labels), files, vocabulary, captions)
-        return lambda captions: Labels.from_lists(stored.select(captions.rows, captions.total))
-    labeller = get_labeller("corenet", vocabulary)
-    return lambda captions: Labels.from_lists(labeller.label_texts(captions.texts))
+    source = experiment.targets.labels
+    if source == NLTK:
+        nltk_labeller = NltkLabeller([*read_vocabulary(vocabulary).keys])
+        return lambda captions: LazyLabels(captions.texts, nltk_labeller)
+    if source == COMPUTED:
+        labeller = get_labeller("corenet", vocabulary)
+        return lambda captions: Labels.from_lists(labeller.label_texts(captions.texts))
+    shards = caption_files(experiment.input.data, experiment.input.caption)
+    stored = load_stored_labels(Path(source), shards, vocabulary, experiment.input.caption)
+    return lambda captions: Labels.from_lists(stored.select(captions.rows, captions.total))

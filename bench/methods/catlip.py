@@ -38,7 +38,7 @@ class CatLip(LabelMethod):
     label_fields = ("label_format", "labels")
 
     def dense_label_bytes(self, experiment: Experiment) -> int:
-        return 0 if experiment.targets.label_format == "sparse" else LABEL_BYTES * count_synset_rows(experiment)
+        return 0 if experiment.targets.label_format == "sparse" else LABEL_BYTES * count_synset_rows(experiment.targets)
 
     def label_files(self, experiment: Experiment, shards: Sequence[Path]) -> list[Path]:
         if experiment.targets.labels in (COMPUTED, NLTK):

@@ -14,68 +14,36 @@ from bench.labels.wordnet import SynsetCandidates, hypernyms, lexicon, synset_ke
 RECORDED = json.loads(Path(__file__).with_name("path-similarity.json").read_text())
 
 
-def keys_by_name() -> dict[str, str]:
-    tree = hypernyms()
-    return {tree.names[key]: key for key in tree.above}
-
-
-def similarity(one: str, other: str) -> float:
-    """Return 1 / (1 + steps) of the shortest path from one up to a common hypernym and down to the other."""
-    ups, downs = hypernyms().distances(one), hypernyms().distances(other)
-    return 1 / (1 + min(ups[shared] + downs[shared] for shared in ups.keys() & downs.keys()))
-
-
 def test_every_noun_synset_has_a_unique_name_and_leads_to_entity() -> None:
     tree = hypernyms()
-    assert len(tree.above) == len(keys_by_name()) == 82_115
+    assert len(tree.above) == len(set(tree.names.values())) == len(tree.names) == 82_115
     assert set(lexicon().keys) <= set(tree.above)
-    entity = keys_by_name()["entity.n.01"]
-    assert all(entity in tree.distances(key) for key in random.Random(0).sample(sorted(tree.above), 2_000))
-    assert [key for key, above in tree.above.items() if not above] == [entity]
+    (entity,) = [key for key, above in tree.above.items() if not above]
+    assert tree.names[entity] == "entity.n.01"
+    assert all(entity in tree.climbs(key) for key in random.Random(0).sample(sorted(tree.above), 2_000))
 
 
-def test_similarities_equal_kept_nltk_similarities() -> None:
-    keys, tree = keys_by_name(), hypernyms()
+def test_paths_have_single_steps_and_the_lengths_that_nltk_gives() -> None:
+    tree = hypernyms()
+    key_of = {name: key for key, name in tree.names.items()}
     assert len(RECORDED) == 400
-    for one, other, steps in RECORDED:
-        assert similarity(keys[one], keys[other]) == pytest.approx(1 / steps)
-        assert len(tree.path(keys[one], keys[other])) == steps
-
-
-def test_similarities_equal_installed_nltk() -> None:
-    reader = pytest.importorskip("nltk.corpus.reader.wordnet", reason="NLTK is in the oracle extra")
-    assert reader
-    from nltk.corpus import wordnet
-
-    try:
-        wordnet.ensure_loaded()
-    except LookupError:
-        pytest.skip("NLTK has no WordNet: its data is fetched apart")
-    draw, tree = random.Random(1), hypernyms()
-    for _ in range(300):
-        one, other = draw.sample(sorted(tree.above), 2)
-        theirs = [wordnet.synset_from_pos_and_offset("n", int(key[1:])) for key in (one, other)]
-        assert [synset.name() for synset in theirs] == [tree.names[one], tree.names[other]]
-        assert similarity(one, other) == pytest.approx(theirs[0].path_similarity(theirs[1]))
-
-
-def test_path_consists_of_single_steps() -> None:
-    keys, tree = keys_by_name(), hypernyms()
-    for one, other, _ in RECORDED[:100]:
-        way = [keys[name] for name in tree.path(keys[one], keys[other])]
-        assert (way[0], way[-1]) == (keys[one], keys[other])
-        assert all(below in tree.above[above] or above in tree.above[below] for below, above in pairwise(way))
+    for start, end, length in RECORDED:
+        path = [key_of[name] for name in tree.path(key_of[start], key_of[end])]
+        assert (path[0], path[-1], len(path)) == (key_of[start], key_of[end], length)
+        assert all(below in tree.above[above] or above in tree.above[below] for below, above in pairwise(path))
 
 
 def test_the_nearest_label_is_the_first_of_the_most_similar() -> None:
     """As by asking every label."""
-    tree, vocabulary = hypernyms(), read_vocabulary("pack-synsets").keys
+    tree = hypernyms()
+    vocabulary = read_vocabulary("pack-synsets").keys
     labels = SynsetCandidates(vocabulary, tree)
     for key in random.Random(2).sample(sorted(tree.above), 25):
-        all_of_them = {label: similarity(key, label) for label in vocabulary}
-        found = labels.nearest(key)
-        assert found.similarity == pytest.approx(max(all_of_them.values()))
-        assert found.key == next(label for label in vocabulary if all_of_them[label] == pytest.approx(found.similarity))
+        lengths = [len(tree.path(key, label)) for label in vocabulary]
+        nearest = labels.nearest(key)
+        assert nearest.similarity == pytest.approx(1 / min(lengths))
+        assert nearest.key == vocabulary[lengths.index(min(lengths))]
+        assert nearest.path == tree.path(key, nearest.key)
 
 
 @pytest.mark.parametrize(

@@ -1,30 +1,25 @@
 """The lexicon, and why a token has its label."""
 
-import re
 import sys
+from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
-import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.labels.labeller import get_rule
 from bench.labels.synset_rules import PaperRule
-from bench.labels.tokens import WordSplitter
+from bench.labels.tokens import ASCII_RULES, UNICODE_RULES, split_words
 from bench.labels.wordnet import NOT_A_LABEL, lexicon
 from tests.labels.hostile import captions, synsets
 
 
-def test_synset_keys_are_wordnet_offsets_without_leading_zeros() -> None:
-    """Three that apple/corenet's docstring and its released vocabulary give."""
-    assert [lexicon().synset_of(word) for word in ("dog", "person", "image")] == ["n2084071", "n7846", "n5928118"]
-    assert lexicon().synset_of("photo") is None
-
-
 def test_a_label_is_one_synset_with_a_name_and_a_gloss() -> None:
+    """Keys are WordNet's offsets without leading zeros, as in apple/corenet's docstring and released vocabulary."""
     words = lexicon()
+    assert [words.synset_of(word) for word in ("dog", "person", "image")] == ["n2084071", "n7846", "n5928118"]
+    assert words.synset_of("photo") is None
     assert len(words.keys) == len(set(words.keys)) == len(words.lemmas) == 64_221
     assert len(words.label_of) == 117_798
     assert all(words.label_of[lemma] == label for label, lemma in enumerate(words.lemmas))
@@ -53,14 +48,9 @@ def test_lemmas_equal_wordnets(word: str, lemma: str) -> None:
     assert lexicon().lemma(word) == lemma
 
 
-def test_nltk_38_detaches_until_it_finds_a_noun() -> None:
-    assert lexicon().lemma("dogsss") == "dogsss"
-    assert lexicon().lemma("dogsss", detach_again=True) == "dog"
-
-
 @given(st.text(st.characters(max_codepoint=126, min_codepoint=32)) | captions.filter(str.isascii))
 def test_both_engines_cut_ascii_alike(sentence: str) -> None:
-    assert WordSplitter(re)(sentence) == WordSplitter(regex)(sentence)
+    assert split_words(sentence, ASCII_RULES) == split_words(sentence, UNICODE_RULES)
 
 
 @given(captions)
@@ -70,15 +60,12 @@ def test_an_explanation_gives_the_labels_and_a_reason_for_every_other_token(capt
     assert all((token.key is None) == (token.dropped is not None) == (token.gloss is None) for token in tokens)
 
 
-def test_an_explanation_of_a_caption() -> None:
-    a, dog, riding, two, bicycles, photo = get_rule("corenet").explain("A dog riding two bicycles: photo")[
-        :5
-    ] + get_rule("corenet").explain("photo")
-    assert (dog.token, dog.lemma, dog.key, dog.title) == ("dog", "dog", "n2084071", "dog.n.01")
-    assert (bicycles.token, bicycles.lemma, bicycles.dropped) == ("bicycles", "bicycle", None)
-    assert (a.key, riding.title, two.title) == (None, "riding.n.01", "two.n.01")
-    assert "first synset has another word's name" in str(photo.dropped)
-    assert get_rule("corenet").explain("the")[0].dropped == "no noun of WordNet"
+def test_explanation_says_why_a_token_has_no_label() -> None:
+    tokens = {token.token: token for token in get_rule("corenet").explain("A photo of the two bicycles")}
+    bicycle = tokens["bicycles"]
+    assert (bicycle.lemma, bicycle.title, bicycle.dropped) == ("bicycle", "bicycle.n.01", None)
+    assert "first synset has another word's name" in str(tokens["photo"].dropped)
+    assert tokens["the"].dropped == "no noun of WordNet"
 
 
 def shapes(words: list[str]) -> list[tuple[str, str]]:
@@ -88,8 +75,7 @@ def shapes(words: list[str]) -> list[tuple[str, str]]:
 
 def test_paper_rule_keeps_the_released_labels_of_nouns() -> None:
     rule = PaperRule(shapes)
-    column = pa.array(["two dogs and a cat on bicycles", None, "dogs dogs", "the end"])
-    labels, offsets = rule.label(column)
+    labels, offsets = rule.label(pa.array(["two dogs and a cat on bicycles", None, "dogs dogs", "the end"]))
     assert [rule.title(label) for label in labels.tolist()] == ["dog.n.01", "bicycle.n.01", "dog.n.01", "dog.n.01"]
     assert offsets.tolist() == [0, 2, 2, 4, 4]
     assert [token.dropped for token in rule.explain("dogs cat")] == [None, "tagged VB, which is no noun"]
@@ -97,20 +83,15 @@ def test_paper_rule_keeps_the_released_labels_of_nouns() -> None:
 
 @given(st.lists(captions, max_size=4))
 def test_rules_agree_if_every_token_is_a_noun(texts: list[str]) -> None:
-    labels, offsets = PaperRule(lambda words: [(word, "NN") for word in words]).label(pa.array(texts, pa.string()))
-    expected, places = get_rule("corenet").label(pa.array(texts, pa.string()))
-    np.testing.assert_array_equal(labels, expected)
-    np.testing.assert_array_equal(offsets, places)
+    rule = PaperRule(lambda words: [(word, "NN") for word in words])
+    assert synsets(rule, texts) == synsets(get_rule("corenet"), texts)
 
 
-def test_paper_rule_without_nltk_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "nltk.tag.perceptron", None)
-    with pytest.raises(ValueError, match=r"pip install -e '\.\[paper\]'"):
-        PaperRule()
-
-
-def test_paper_rule_without_weights_says_what_to_fetch(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_paper_rule_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     data = pytest.importorskip("nltk.data", reason="nltk is in the extra `paper`")
     monkeypatch.setattr(data, "path", [str(tmp_path)])
     with pytest.raises(ValueError, match=r"python -m nltk\.downloader averaged_perceptron_tagger_eng"):
+        PaperRule()
+    monkeypatch.setitem(sys.modules, "nltk.tag.perceptron", None)
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[paper\]'"):
         PaperRule()

@@ -23,7 +23,7 @@ from tests.speeds import speed
 
 MEASURE = ["measure", "clip-tiny", "catlip-tiny", "--rounds", "3"]
 EXPLAIN = ["explain", "catlip-tiny", "--baseline", "clip-tiny", "--factors", "batch"]
-REFERENCE = ["reference", "dense-bce", "--rounds", "2"]
+REFERENCE = ["reference", "open-clip", "--name", "clip-tiny", "--rounds", "2"]
 MOST_COMMANDS = 50
 PHASES = {"data": (0.1,), "image forward": (0.5,), "backward": (1.0,)}
 
@@ -65,10 +65,9 @@ class Simulated(Runner):
         elif request.kind == "ladder":
             measured = getattr(request, "ladder")  # noqa: B009
         elif request.kind == "reference":
-            unknown = dict.fromkeys(("tokens_per_caption", "target_bytes_per_image"))
             of_run: Any = request
             times = {"round": of_run.round, "window_seconds": (1.0,), "losses": (1.0,) * 40}
-            measured = KINDS["reference"](side=of_run.side, **times, **unknown)
+            measured = KINDS["reference"](side=of_run.side, tokens_per_caption=None, **times)
         where, of = circumstances(commit=current_commit()), {"comparison": request.comparison}
         record = Record(experiment=request.experiment, circumstances=where, measured=measured, **of)
         write_record(record, request.paths[0])

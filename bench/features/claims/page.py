@@ -290,7 +290,7 @@ def _commands(card: ClaimCard) -> list[str]:
     data = " --data SHARDS" if claim.conditions and claim.conditions.loading == "disk" else ""
     shards = " --set data=SHARDS --caption-lengths pack" if data else ""
     lines = [
-        f"{PROGRAM} reference corenet --as-released --scale {size} --checkout CORENET{data}"
+        f"{PROGRAM} reference corenet --scale {size} --checkout CORENET{data}"
         for size, name in CORENET_SCALES.items()
         if name == claim.name and "reference" in VERBS
     ]

@@ -1,1 +1,1 @@
-"""The verb `label`: captions are labelled or counted file by file, on all cores or on a Ray cluster."""
+"""The verb `label`: captions are labelled or counted file by file, on all cores."""

@@ -1,12 +1,6 @@
-"""Labelling in parallel: on all cores, or on a Ray cluster.
+"""Labelling on all cores: shards side by side, or the batches of one shard if there are more cores than shards."""
 
-On cores: whole shards side by side, or the batches of one shard if there are more cores than shards. On Ray Data: one
-row per shard; all machines of the cluster must see the same files and checkout.
-"""
-
-import logging
 import multiprocessing
-import pickle
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -15,22 +9,23 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from bench.data.captions.batches import CaptionBatch
 from bench.environment.child_processes import exit_with_parent, kill_children
-from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import remove_abandoned_writes
 from bench.labels.label_files import LabelJob, LabelledBatch, ReportProgress, run_job
-from bench.labels.labeller import Tally, get_labeller
+from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import SynchronizedArray
 
 MIN_BYTES_PER_PROCESS = 8 * 2**20  # bytes of input
 POLL_SECONDS = 0.5
+CAPTIONS = pa.schema([("", pa.binary())])
+LABELS = pa.schema([("", LABEL_LISTS)])
 
 JobOutcome = tuple[LabelJob, Tally | Exception]
 SerializedLabels = tuple[pa.Buffer, Tally]
@@ -55,42 +50,46 @@ def run_jobs(jobs: Sequence[LabelJob], workers: int, report: ReportProgress) -> 
     pool = ProcessPoolExecutor(workers, context, _init_worker, (progress,))
     try:
         if len(jobs) < workers:
+            label = partial(_label_on_pool, pool, workers + 2)
             for job in jobs:
-                yield job, _run_caught(partial(run_job, job, report, partial(_label_on_pool, pool, workers + 2)))
+                yield job, _run_caught(partial(run_job, job, report, label))
         else:
             yield from _run_side_by_side(jobs, pool, progress, report)
     except BaseException:
-        kill_children()  # an exception that a signal raises in a child may be lost, in `__del__` for one
+        kill_children()  # an exception that a signal raises in a child may be lost, for example in `__del__`
         raise
     finally:
         pool.shutdown(cancel_futures=True)
         for folder in {job.target.parent for job in jobs if job.target}:
-            with suppress(OSError):  # of a network file system, say: the next writer tries again
+            with suppress(OSError):  # for example of a network file system: the next writer tries again
                 remove_abandoned_writes(folder)
 
 
 def _run_side_by_side(
     jobs: Sequence[LabelJob], pool: ProcessPoolExecutor, progress: "SynchronizedArray[int]", report: ReportProgress
 ) -> Iterator[JobOutcome]:
+    """Run each job in a process of the pool; the processes add their progress to a shared array."""
     job_of = {pool.submit(run_job, job, _add_progress): job for job in jobs}
-    waiting, captions, size = set(job_of), 0, 0
+    waiting = set(job_of)
+    reported = [0, 0]
     while waiting:
         done, waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
-        before, (captions, size) = (captions, size), progress[:]
-        report(captions - before[0], size - before[1])
+        captions, num_bytes = progress[:]
+        report(captions - reported[0], num_bytes - reported[1])
+        reported = [captions, num_bytes]
         for future in done:
             yield job_of[future], _run_caught(future.result)
 
 
 def _label_on_pool(
-    pool: ProcessPoolExecutor, ahead: int, job: LabelJob, batches: Iterator[CaptionBatch]
+    pool: ProcessPoolExecutor, max_submitted: int, job: LabelJob, batches: Iterator[CaptionBatch]
 ) -> Iterator[LabelledBatch]:
-    """Label batches on a pool, in order, with at most `ahead` of them submitted."""
+    """Label batches on a pool, in order, with at most `max_submitted` of them submitted."""
     waiting = deque[tuple[CaptionBatch, Future[SerializedLabels]]]()
     for batch in batches:
-        future = pool.submit(_label_batch, job.rule, job.vocabulary, _serialize(batch.captions), batch.flaws)
+        future = pool.submit(_label_batch, job.rule, job.vocabulary, _serialize(batch.captions, CAPTIONS), batch.flaws)
         waiting.append((replace(batch, captions=pa.nulls(0, pa.binary())), future))
-        if len(waiting) == ahead:
+        if len(waiting) == max_submitted:
             yield _await_labels(*waiting.popleft())
     while waiting:
         yield _await_labels(*waiting.popleft())
@@ -98,23 +97,20 @@ def _label_on_pool(
 
 def _await_labels(batch: CaptionBatch, future: Future[SerializedLabels]) -> LabelledBatch:
     labels, tally = future.result()
-    return batch, _deserialize(labels), tally
+    return batch, _deserialize(labels, LABELS), tally
 
 
-def _serialize(array: pa.Array) -> pa.Buffer:
+def _serialize(array: pa.Array, schema: pa.Schema) -> pa.Buffer:
     """Return an array as bytes; a pickled slice would contain the whole array that it was cut from."""
-    batch = pa.record_batch({"": array})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as stream:
-        stream.write_batch(batch)
-    return sink.getvalue()
+    return pa.record_batch([array], schema=schema).serialize()
 
 
-def _deserialize(stream: pa.Buffer) -> pa.Array:
-    return pa.ipc.open_stream(stream).read_next_batch().column(0)
+def _deserialize(content: pa.Buffer, schema: pa.Schema) -> pa.Array:
+    return pa.ipc.read_record_batch(content, schema).column(0)
 
 
 def _run_caught(run: Callable[[], Tally]) -> Tally | Exception:
+    """Return a tally, or the error that the user can fix; ChildProcessError if a process of the pool was killed."""
     try:
         return run()
     except (ValueError, OSError) as error:
@@ -137,41 +133,13 @@ def _init_worker(progress: "SynchronizedArray[int]") -> None:
     exit_with_parent()
 
 
-def _add_progress(captions: int, size: int) -> None:
+def _add_progress(captions: int, num_bytes: int) -> None:
     with _progress.get_lock():
         _progress[0] += captions
-        _progress[1] += size
+        _progress[1] += num_bytes
 
 
-def _label_batch(
-    rule: str, vocabulary: str | None, captions: pa.Buffer, flaws: Counter[str]
-) -> tuple[pa.Buffer, Tally]:
-    batch = CaptionBatch(pa.nulls(0, pa.string()), _deserialize(captions), bytes_read=0, flaws=flaws)
+def _label_batch(rule: str, vocabulary: str | None, captions: pa.Buffer, flaws: Counter[str]) -> SerializedLabels:
+    batch = CaptionBatch(pa.nulls(0, pa.string()), _deserialize(captions, CAPTIONS), bytes_read=0, flaws=flaws)
     labels, tally = get_labeller(rule, vocabulary)(batch)
-    return _serialize(labels), tally
-
-
-def run_jobs_on_ray(jobs: Sequence[LabelJob], report: ReportProgress) -> Generator[JobOutcome, None, None]:
-    """Run jobs on a Ray cluster, or on a local one started here; yield each with its tally or its error."""
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise ValueError("--engine ray needs Ray: python -m pip install 'ray[data]'") from None
-    if not jobs:
-        return
-    if not ray.is_initialized():
-        checkout = {"env_vars": {"PYTHONPATH": str(CHECKOUT)}}
-        ray.init(runtime_env=checkout, log_to_driver=False, logging_level=logging.ERROR)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    rows = ray.data.from_items([{"job": pickle.dumps(job)} for job in jobs], override_num_blocks=len(jobs))
-    for row in rows.map(_run_on_ray).iter_rows():
-        job, outcome = pickle.loads(row["outcome"])  # noqa: S301 - written by `_run_on_ray`
-        report(outcome.captions if isinstance(outcome, Tally) else 0, job.size)
-        yield job, outcome
-
-
-def _run_on_ray(row: dict[str, Any]) -> dict[str, bytes]:
-    job: LabelJob = pickle.loads(row["job"])  # noqa: S301 - written by `run_jobs_on_ray`
-    return {"outcome": pickle.dumps((job, _run_caught(partial(run_job, job))))}
+    return _serialize(labels, LABELS), tally

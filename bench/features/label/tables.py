@@ -11,7 +11,8 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from bench.data.captions.batches import UTF8_REMEDY
-from bench.labels.labeller import NOT_UTF8, LabelRule, Tally
+from bench.labels.label_rule import LabelRule
+from bench.labels.labeller import NOT_UTF8, Tally
 from bench.labels.synset_rules import CorenetRule
 from bench.labels.vocabulary import Vocabulary, VocabularyLabel
 from bench.tables.tables import Table
@@ -22,7 +23,8 @@ CAPTIONS_NOTE = (
     "no image; of other data, the captions of the samples that can be used.\n"
     "captions/s: of the captions read in this run."
 )
-GLOSS_CHARS, EXPLAINED_GLOSS_CHARS = 60, 90
+GLOSS_CHARS = 60
+EXPLAINED_GLOSS_CHARS = 90
 _shorten = partial(shorten, placeholder=" …")
 
 
@@ -40,8 +42,11 @@ def explanation_table(rule: LabelRule, caption: str) -> Table:
             for token in rule.explain(caption)
         ]
     else:
-        ids, _ = rule.label(pa.array([caption], pa.string()))
-        rows = [{"label": rule.keys[id_], "name": rule.title(id_), "gloss": rule.gloss(id_)} for id_ in ids.tolist()]
+        labels, _ = rule.label(pa.array([caption], pa.string()))
+        rows = [
+            {"label": rule.keys[label], "name": rule.title(label), "gloss": rule.gloss(label)}
+            for label in labels.tolist()
+        ]
     return Table.of_figures(f"Labels by the rule {rule.name}", rows)
 
 
@@ -65,6 +70,7 @@ def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[Vo
 
 
 def frequent_label_table(labels: Iterable[VocabularyLabel]) -> Table:
+    """Return a table of the first labels with their counts."""
     rows = [
         {"label": label.key, "name": label.name, "count": label.count, "gloss": _shorten(label.gloss, GLOSS_CHARS)}
         for label in islice(labels, MAX_FREQUENT_LABELS)

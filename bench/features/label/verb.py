@@ -7,8 +7,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
+import msgspec
 from msgspec.structs import replace
 from tyro.conf import Positional, arg
 
@@ -24,7 +25,7 @@ from bench.data.samples import with_caption_files
 from bench.environment.cores import available_cores
 from bench.environment.files import prefix_errors
 from bench.experiment.config import format_differences
-from bench.features.label.parallel import count_useful_processes, run_jobs, run_jobs_on_ray
+from bench.features.label.parallel import count_useful_processes, run_jobs
 from bench.features.label.tables import (
     explanation_table,
     frequent_label_table,
@@ -37,7 +38,7 @@ from bench.labels.label_files import (
     read_label_file_info,
     require_single_caption_field,
 )
-from bench.labels.labeller import Tally, get_labeller, get_rule, vocabulary_of_counts
+from bench.labels.labeller import Tally, get_labeller, get_rule, vocabulary_of_tally
 from bench.labels.vocabulary import (
     Vocabulary,
     merge_vocabularies,
@@ -47,7 +48,7 @@ from bench.labels.vocabulary import (
 )
 
 SHOWN_FAILURES = 10
-INPUT_DIGESTS = ("input_digest", "joined_digest")  # of files, which may be replaced
+INPUT_DIGESTS = ("input_digest", "joined_digest")  # fields that differ if an input was replaced
 Shards = Annotated[str | None, arg(metavar="K/N", help="share of the files: every N-th, beginning at the K-th")]
 
 
@@ -70,7 +71,6 @@ class Label:
     merge: tuple[Path, ...] = ()  # vocabularies to add up, or one CoreNet vocabulary to convert to JSON
     explain: str | None = None  # caption whose labels are explained word by word
     shards: Shards = None
-    engine: Literal["local", "ray"] = "local"  # where jobs run: local processes or a Ray cluster
     workers: int | None = None  # number of processes; default: number of cores
     force: bool = False  # label complete files again
     json: Json = None
@@ -82,13 +82,16 @@ class Label:
         require_range("min-count", self.min_count, 1, 1e12)
         require_range("size", self.size, 1, 1e12)
         require_range("workers", self.workers, 1, 1024)
-        if self.explain is not None:
-            print_tables([explanation_table(get_rule(self.rule or "corenet"), self.explain)], self.json)
-            return OK
         try:
-            return (
-                self._merge() if self.merge else self._write_counted_vocabulary() if self.count_only else self._label()
-            )
+            if self.explain is not None:
+                print_tables([explanation_table(get_rule(self.rule or "corenet"), self.explain)], self.json)
+                return OK
+            if self.merge:
+                return self._merge()
+            if self.count_only:
+                out = self._require_out("FILE")
+                return self._save_vocabulary(self.count_labels(), out)
+            return self._label()
         except ChildProcessError as died:
             log(f"error: {died}")
             return FAILED_CASE
@@ -98,11 +101,7 @@ class Label:
         with prefix_errors(", ".join(map(str, self.merge))):
             vocabulary = merge_vocabularies(vocabularies)
         print_tables([frequent_label_table(vocabulary.labels)], self.json)
-        return self._save_vocabulary(vocabulary)
-
-    def _write_counted_vocabulary(self) -> int:
-        self._require_out("FILE")
-        return self._save_vocabulary(self.count_labels())
+        return self._save_vocabulary(vocabulary, self._require_out("FILE"))
 
     def count_labels(self) -> Vocabulary:
         """Count the labels of the captions, and print their tables; ValueError, after their errors, if files failed."""
@@ -112,16 +111,16 @@ class Label:
         jobs = [LabelJob(shard.path, rule.name, self.caption) for shard in self._find_shards()]
         total, failures, seconds = self._run(jobs)
         self._require_fields(total, failures)
-        vocabulary = replace(vocabulary_of_counts(rule, total.counts, total.captions), part=self.shards or "")
+        vocabulary = replace(vocabulary_of_tally(rule, total), part=self.shards or "")
         print_tables(summary_tables(total, total.captions / seconds, vocabulary.labels), self.json)
-        if _report_failures(failures):
+        if failures:
+            _log_failures(failures)
             raise ValueError(
                 f"{len(failures)} of {len(jobs)} files failed: a vocabulary of the others would look complete"
             )
         return vocabulary
 
-    def _save_vocabulary(self, vocabulary: Vocabulary) -> int:
-        out = self._require_out("FILE")
+    def _save_vocabulary(self, vocabulary: Vocabulary, out: Path) -> int:
         if self.min_count is not None or self.size is not None:
             vocabulary = cut_vocabulary(vocabulary, self.min_count or 1, self.size)
         save_vocabulary(vocabulary, out)
@@ -133,53 +132,65 @@ class Label:
         return self.out
 
     def _label(self) -> int:
-        out = self._require_out("FOLDER")
+        folder = self._require_out("FOLDER").absolute()
         if self.vocabulary is None:
             raise ValueError(f"--vocabulary FILE is missing; make one with: {PROGRAM} label IN --count-only --out FILE")
         vocabulary = read_vocabulary(self.vocabulary)
-        rule = self.rule or vocabulary.rule
-        if rule != vocabulary.rule:
-            raise ValueError(f"{self.vocabulary} is a vocabulary of the rule {vocabulary.rule!r}, not of {rule!r}")
-        path = str(vocabulary_path(self.vocabulary).absolute())
-        get_labeller(rule, path)  # an incompatible pair raises one error, not one per file
-        folder = out.absolute()
+        if self.rule not in (None, vocabulary.rule):
+            raise ValueError(f"{self.vocabulary} is a vocabulary of the rule {vocabulary.rule!r}, not of {self.rule!r}")
         require_single_caption_field(self.caption)
-        jobs = [LabelJob(one.path, rule, self.caption, path, folder / one.labels_name) for one in self._find_shards()]
+        path = str(vocabulary_path(self.vocabulary).absolute())
+        get_labeller(vocabulary.rule, path)  # an incompatible pair raises one error, not one per file
+        jobs = [
+            LabelJob(shard.path, vocabulary.rule, self.caption, path, folder / shard.labels_name)
+            for shard in self._find_shards()
+        ]
         require_utf8(*(str(job.source) for job in jobs))  # the label files have the same names
         _require_safe_outputs(jobs)
-        todo, finished = [], Tally()
+        todo = []
+        finished = Tally()
         for job in jobs:
-            if self.force or (tally := _existing_tally(job)) is None:
+            tally = None if self.force else _existing_tally(job)
+            if tally is None:
                 todo.append(job)
             else:
                 finished.add(tally)
         if len(todo) < len(jobs):
             log(f"{len(jobs) - len(todo)} of {len(jobs)} files are already labelled")
         total, failures, seconds = self._run(todo)
-        rate, labels = total.captions / seconds, labels_by_descending_count(vocabulary, total.counts)
+        captions_per_second = total.captions / seconds
+        labels = labels_by_descending_count(vocabulary, total.counts)
         total.add(finished)
         self._require_fields(total, failures)
-        print_tables(summary_tables(total, rate, labels), self.json)
-        return _report_failures(failures)
+        print_tables(summary_tables(total, captions_per_second, labels), self.json)
+        _log_failures(failures)
+        return USAGE if failures else OK
 
     def _require_fields(self, total: Tally, failures: Sequence[Exception]) -> None:
         """Raise ValueError for a field of captions that no sample has; a part of the files may lack one."""
         if not failures and not self.shards:
-            total.found.require(parse_caption_choice(self.caption))
+            total.field_counts.require(parse_caption_choice(self.caption))
 
     def _find_shards(self) -> Sequence[CaptionFile]:
         """Return the inputs, without img2dataset's tables: a parquet file beside a tar of its stem has its captions."""
         inputs = chain.from_iterable(with_caption_files(name, self.caption) for name in self.inputs)
-        found = find_caption_files(inputs, self.out)
-        of_tars = {one.labels_name for one in found if compound_suffix(one.path) in TAR_SUFFIXES}
-        shards = [one for one in found if one.name not in of_tars]
-        if tables := len(found) - len(shards):
-            log(f"not labelled: {tables:,} parquet files with the captions of the tar files of their names beside them")
+        files = find_caption_files(inputs, self.out)
+        table_names = {file.labels_name for file in files if compound_suffix(file.path) in TAR_SUFFIXES}
+        shards = [file for file in files if file.name not in table_names]
+        num_tables = len(files) - len(shards)
+        if num_tables:
+            log(
+                f"not labelled: {num_tables:,} parquet files with the captions of the tar files of their names "
+                "beside them"
+            )
         return select_part(shards, self.shards) if self.shards else shards
 
     def _run(self, jobs: Sequence[LabelJob]) -> tuple[Tally, list[Exception], float]:
         """Run jobs under a progress bar; return the summed tally, the errors of failed jobs, and the seconds."""
-        total, failures, captions, start = Tally(), list[Exception](), 0, time.monotonic()
+        total = Tally()
+        failures = list[Exception]()
+        captions = 0
+        start = time.monotonic()
         bar = make_bar("reading captions", sum(job.size for job in jobs), "B", is_scaled=True)
 
         def report(more_captions: int, more_bytes: int) -> None:
@@ -188,12 +199,9 @@ class Label:
             bar.set_postfix_str(f"{captions / (time.monotonic() - start):,.0f} captions/s", refresh=False)
             bar.update(more_bytes)
 
-        if self.engine == "ray":
-            outcomes = run_jobs_on_ray(jobs, report)
-        else:
-            outcomes = run_jobs(jobs, self.workers or count_useful_processes(jobs, available_cores()), report)
-        with bar, closing(outcomes) as ended:
-            for _, outcome in ended:
+        workers = self.workers or count_useful_processes(jobs, available_cores())
+        with bar, closing(run_jobs(jobs, workers, report)) as outcomes:
+            for _, outcome in outcomes:
                 if isinstance(outcome, Tally):
                     total.add(outcome)
                 else:
@@ -209,46 +217,50 @@ def count_labels(files: Iterable[Path], rule: str, caption: str | None) -> Vocab
     return Label(tuple(map(str, files)), count_only=True, rule=rule, caption=caption).count_labels()
 
 
-def _report_failures(failures: Sequence[Exception]) -> int:
-    """Print the errors of failed files; return the exit code."""
+def _log_failures(failures: Sequence[Exception]) -> None:
     for failure in failures[:SHOWN_FAILURES]:
         log(f"error: {describe_error(failure)}")
-    if more := failures[SHOWN_FAILURES:]:
-        log(f"error: {len(more)} more files failed")
-    return USAGE if failures else OK
+    if len(failures) > SHOWN_FAILURES:
+        log(f"error: {len(failures) - SHOWN_FAILURES} more files failed")
 
 
 def _require_safe_outputs(jobs: Sequence[LabelJob]) -> None:
     """Raise ValueError if two inputs have the same label file, or a label file would replace an input or a table."""
-    sources: dict[Path | None, Path] = {}
+    job_by_target: dict[Path | None, LabelJob] = {}
     for job in jobs:
-        if first := sources.get(job.target):
-            raise ValueError(f"{first} and {job.source} would both write {job.target}: label one at a time")
-        sources[job.target] = job.source
-    targets = {path.resolve() for path in sources if path}
-    overwritten = {job.source.resolve() for job in jobs} & targets or {*filter(is_table_without_labels, targets)}
-    if overwritten:
-        raise ValueError(f"the labels would be written over {min(overwritten)}: choose another --out")
+        other = job_by_target.setdefault(job.target, job)
+        if other is not job:
+            raise ValueError(f"{other.source} and {job.source} would both write {job.target}: label one at a time")
+    sources = {job.source.resolve() for job in jobs}
+    for job in jobs:
+        assert job.target is not None
+        target = job.target.resolve()
+        if target in sources or is_table_without_labels(target):
+            raise ValueError(f"the labels would be written over {target}: choose another --out")
 
 
 def _existing_tally(job: LabelJob) -> Tally | None:
-    """Return the tally of a complete label file; None if the job has to run.
+    """Return the tally of a complete label file, without the counts of each label; None if the job has to run.
 
     ValueError for labels of another rule, vocabulary or choice of captions, which are not overwritten without --force.
     """
     assert job.target is not None
     if not job.target.exists():
         return None
-    info, origin = read_label_file_info(job.target), job.origin()
+    info = read_label_file_info(job.target)
     if info is None:
         log(f"{job.target} is not a complete file of labels: it is labelled again")
         return None
-    pairs = {name: (getattr(info.origin, name), getattr(origin, name)) for name in origin.__struct_fields__}
-    if changed := {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and name not in INPUT_DIGESTS}:
-        options = format_differences(changed)
-        raise ValueError(f"{job.target} was made with other options ({options}): use --force or another --out")
-    if info.origin != origin:
-        log(f"{job.source} changed since {job.target} was made: it is labelled again")
-        return None
-    # without the counts of each label
-    return Tally(info.captions, info.empty, info.labels, Counter(info.flaws), found=info.found)
+    origin = job.origin()
+    if info.origin == origin:
+        return Tally(info.captions, info.empty, info.labels, Counter(info.flaws), field_counts=info.field_counts)
+    made = msgspec.to_builtins(info.origin)
+    options = {}
+    for name, value in msgspec.to_builtins(origin).items():
+        if made[name] != value and name not in INPUT_DIGESTS:
+            options[name] = (made[name], value)
+    if options:
+        differences = format_differences(options)
+        raise ValueError(f"{job.target} was made with other options ({differences}): use --force or another --out")
+    log(f"{job.source} changed since {job.target} was made: it is labelled again")
+    return None

@@ -56,12 +56,18 @@ def match_weights(
 
     Raises ValueError if a weight of either side has no counterpart of its size in the other.
     """
-    names = {name: our_name(name) for name in theirs}
-    unmatched = ours.keys() ^ {*names.values()}
-    unmatched |= {name for name, our in names.items() if our in ours and ours[our].numel() != theirs[name].numel()}
+    matched = {}
+    unmatched = set(ours)
+    for name, weight in theirs.items():
+        our_weight = ours.get(our_name(name))
+        if our_weight is None or our_weight.numel() != weight.numel():
+            unmatched.add(our_name(name))
+            continue
+        matched[name] = our_weight.reshape(weight.shape)
+        unmatched.discard(our_name(name))
     if unmatched:
         raise ValueError(f"weights without a counterpart of their size: {', '.join(sorted(unmatched))}")
-    return {name: ours[our].reshape(theirs[name].shape) for name, our in names.items()}
+    return matched
 
 
 def make_reference_step(
@@ -72,11 +78,11 @@ def make_reference_step(
 ) -> Step[Any]:
     """Return the step of a model that is not ours, as its training loop takes it.
 
-    bf16 is autocast of model and loss, the gradient is clipped if the experiment says so, and a loss or gradient that
-    is not finite is not looked for. Raises ValueError for fp16.
+    With bf16, model and loss run under autocast. The gradient is clipped if the experiment says so. Losses and
+    gradients are not checked for being finite. Raises ValueError for fp16.
     """
     device = next(model.parameters()).device
-    precision = resolve_precision_and_compile(experiment.runtime, device)[0]
+    precision, _ = resolve_precision_and_compile(experiment.runtime, device)
     if precision == "fp16":
         raise ValueError("precision: code of others runs in fp32 or bf16 here, got fp16")
 
@@ -93,5 +99,6 @@ def make_reference_step(
         optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
-    unused = torch.amp.GradScaler(device.type, enabled=False), torch.zeros((), dtype=torch.int64)
-    return Step(forward, Tensor.backward, update, optimizer, 1, None, *unused)
+    scaler = torch.amp.GradScaler(device.type, enabled=False)
+    overflows = torch.zeros((), dtype=torch.int64)
+    return Step(forward, Tensor.backward, update, optimizer, 1, None, scaler, overflows)

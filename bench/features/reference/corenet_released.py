@@ -27,8 +27,8 @@ from bench.features.reference.released_keys import NO_CUDA, describe_keys, flatt
 from bench.features.reference.timing import WindowTimer
 from bench.train.build import log_workers, sample_counts
 
-SPAWNED = "_launcher_distributed_spawn_fn"  # of CoreNet's pipeline: what each of its processes executes
-LOADERS = "_train_val_loader_sampler"  # of CoreNet's pipeline: what its trainer takes its batches from
+SPAWNED = "_launcher_distributed_spawn_fn"  # method of CoreNet's pipeline that each of its processes executes
+LOADERS = "_train_val_loader_sampler"  # field of CoreNet's pipeline with the loader of its trainer
 
 
 def run_as_released(
@@ -48,52 +48,39 @@ def run_as_released(
     """
     import_corenet(checkout)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"corenet\.")  # names that torch has renamed
-    per_window = experiment.timing.steps_per_window
-    windows = WindowTimer(
-        device, per_window, experiment.timing.windows, experiment.timing.warmup_steps, is_heated=False
-    )
-    steps = experiment.timing.warmup_steps + experiment.timing.windows * per_window
-    losses, norms = list[Tensor](), list[Tensor | None]()
+    timing = experiment.timing
+    windows = WindowTimer(device, timing.steps_per_window, timing.windows, timing.warmup_steps, is_heated=False)
+    losses = list[Tensor]()
+    norms = list[Tensor | None]()
     figures = dict[str, Any]()  # of the record
 
     def take_steps(pipeline: Any) -> None:
         options = pipeline.opts
-        keys = describe_keys(released, dict(flatten(vars(options))), reasons, experiment.input.data)
-        sizes = draw_sizes(options, round_, steps)
+        figures["keys"] = describe_keys(released, dict(flatten(vars(options))), reasons, experiment.input.data)
+        sizes = draw_sizes(options, round_, timing.warmup_steps + timing.windows * timing.steps_per_window)
         stream = open_stream(options, experiment, device, results, sizes)
         if round_ == 0:
             log_workers(stream)
         loader = TimedLoader(windows, batch_function(stream, sizes, is_pinned=device.type == "cuda"))
         vars(pipeline)[LOADERS] = loader, None, None
         trainer = pipeline.training_engine
-        trainer.criteria.register_forward_hook(
-            lambda _loss, _inputs, values: losses.append(values["total_loss"].detach())
-        )
-        compute_norm = trainer.compute_grad_norm
-
-        def keep_norm() -> Tensor | None:
-            norms.append(compute_norm())
-            return norms[-1]
-
-        trainer.compute_grad_norm = keep_norm
+        _keep_losses_and_norms(trainer, losses, norms)
         trainer.train_epoch(round_)
-        images = [images for _, images in sizes[experiment.timing.warmup_steps :]]
-        figures.update(
-            sample_counts(stream),
-            keys=keys,
-            window_images=tuple(sum(images[k : k + per_window]) for k in range(0, len(images), per_window)),
-            image_sizes=tuple((side, side, images) for side, images in sizes),
-            data_wait_share=sum(loader.wait_seconds[experiment.timing.warmup_steps :]) / sum(windows.seconds),
-        )
+        waited = sum(loader.wait_seconds[timing.warmup_steps :])
+        figures["data_wait_share"] = waited / sum(windows.seconds)
+        figures["image_sizes"] = tuple((side, side, images) for side, images in sizes)
+        figures.update(sample_counts(stream))
 
     try:
         with TemporaryDirectory() as folder:
             pipeline, released, reasons = open_pipeline(checkout, file, Path(folder), device, is_tiny=is_tiny)
             launch(pipeline, take_steps)
     except SystemExit as error:
-        if not isinstance(error.code, str):  # with a text it is CoreNet's `logger.error`
+        if not isinstance(error.code, str):  # a text is of CoreNet's `logger.error`
             raise
         raise RuntimeError(f"{checkout}: {error.code}") from None
+    timed_images = [images for *_, images in figures["image_sizes"][timing.warmup_steps :]]
+    window_starts = range(0, len(timed_images), timing.steps_per_window)
     return ReleasedRun(
         repository=CORENET,
         commit=current_commit(checkout),
@@ -102,10 +89,23 @@ def run_as_released(
         gpus=1,
         round=round_,
         window_seconds=tuple(windows.seconds),
+        window_images=tuple(sum(timed_images[start : start + timing.steps_per_window]) for start in window_starts),
         losses=tuple(torch.stack(losses).tolist()),
         gradient_norms=tuple(None if norm is None else norm.item() for norm in norms),
         **figures,
     )
+
+
+def _keep_losses_and_norms(trainer: Any, losses: list[Tensor], norms: list[Tensor | None]) -> None:
+    """Let a trainer of CoreNet append the loss of each step, and each gradient norm that it computes."""
+    trainer.criteria.register_forward_hook(lambda _loss, _inputs, values: losses.append(values["total_loss"].detach()))
+    compute_norm = trainer.compute_grad_norm
+
+    def compute_and_keep_norm() -> Tensor | None:
+        norms.append(compute_norm())
+        return norms[-1]
+
+    trainer.compute_grad_norm = compute_and_keep_norm
 
 
 def open_pipeline(
@@ -117,12 +117,11 @@ def open_pipeline(
 
     yaml: Any = import_module("yaml")  # CoreNet requires it
     released = dict(flatten(yaml.safe_load((checkout / file).read_text(encoding="utf-8"))))
-    changes, reasons = dict[str, Any](), dict[str, str]()
-    if is_tiny:
-        changes = tiny_changes(released)
-        reasons = dict.fromkeys(changes, "the tiny scale")
+    changes = tiny_changes(released) if is_tiny else {}
+    reasons = dict.fromkeys(changes, "the tiny scale")
     if device.type == "cpu":
-        changes["common.mixed_precision"], reasons["common.mixed_precision"] = False, NO_CUDA
+        changes["common.mixed_precision"] = False
+        reasons["common.mixed_precision"] = NO_CUDA
     arguments = ["--common.config-file", str(checkout / file), "--common.results-loc", str(folder)]
     arguments += ["--ddp.world-size", "1", "--ddp.dist-url", f"file://{folder / 'rendezvous'}"]
     options = get_training_arguments(args=arguments)

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
@@ -61,16 +60,19 @@ def run_installed_open_clip(
     from open_clip_train.scheduler import const_lr
     from open_clip_train.train import train_one_epoch
 
-    experiment, device = stream.experiment, stream.device
-    precision, compiled = resolve_precision_and_compile(experiment.runtime, device)
+    experiment = stream.experiment
+    device = stream.device
+    precision, is_compiled = resolve_precision_and_compile(experiment.runtime, device)
     model = build_open_clip(experiment.image.tower, *_sizes(experiment), bias=False).to(device)
     model.load_state_dict(_initial_weights(stream))
     kernel = "fused" if side == OPEN_CLIP_FUSED else DEFAULT_KERNELS[device.type]
     optimizer = make_optimizer(change(experiment, optimizer_kernel=kernel).optimizer, model)
-    if compiled:
+    if is_compiled:
         model = cast("nn.Module", torch.compile(model, mode=compile_mode(experiment.runtime)))  # as --torchcompile does
-    pairs = [(batch.images, text) for batch, text in zip(batches, _padded_captions(stream, len(batches)), strict=True)]
-    loss, losses = ClipLoss(), list[Tensor]()
+    texts = _padded_captions(stream, len(batches))
+    pairs = [(batch.images, text) for batch, text in zip(batches, texts, strict=True)]
+    loss = ClipLoss()
+    losses = list[Tensor]()
     loss.register_forward_hook(lambda _loss, _inputs, values: losses.append(values["contrastive_loss"].detach()))
     arguments = SimpleNamespace(
         device=str(device),
@@ -97,77 +99,106 @@ def run_open_clip_checkout(
     """Run the loop of a checkout; return losses and mean tokens per caption.
 
     One side has the checkout's defaults. The other, `OPEN_CLIP_BUCKETED`, has fused AdamW, captions of variable length,
-    and batches that its bucketing makes of the images of the windows. Its model configuration then has `variable_text`,
-    which its own tokenizer of CLIP refuses, because that has no token for padding: a user needs a configuration with a
-    tokenizer that has one. Raises RuntimeError where the checkout's code fails, as that of another commit may.
+    and batches that its bucketing makes of the images of the windows. Its model configuration then has `variable_text`.
+    The checkout's own CLIP tokenizer refuses that, because it has no token for padding; a user needs a configuration
+    with a tokenizer that has one. Raises RuntimeError where the checkout's code fails, as another commit may.
     """
-    experiment, device = stream.experiment, stream.device
-    weights, config = _initial_weights(stream), copy.deepcopy(open_clip_config(experiment.image.tower))
-    assert config is not None, f"open_clip has no model {experiment.image.tower!r}"
-    precision, compiled = resolve_precision_and_compile(experiment.runtime, device)
+    experiment = stream.experiment
+    precision, is_compiled = resolve_precision_and_compile(experiment.runtime, stream.device)
     is_bucketed = side == OPEN_CLIP_BUCKETED
-    words = ["--model", experiment.image.tower, "--device", str(device)]
-    words += ["--precision", PRECISIONS.get(precision, "fp32")]
-    words += ["--batch-size", str(experiment.training.batch_size), "--lr", str(experiment.optimizer.learning_rate)]
-    words += ["--wd", str(experiment.optimizer.weight_decay), "--eps", str(experiment.optimizer.eps)]
-    words += ["--beta1", str(experiment.optimizer.betas[0]), "--beta2", str(experiment.optimizer.betas[1])]
-    words += [] if experiment.optimizer.clip_norm is None else ["--grad-clip-norm", str(experiment.optimizer.clip_norm)]
+    weights = _initial_weights(stream)
+    words = _checkout_arguments(experiment, stream.device, precision)
     if is_bucketed:
         words += ["--opt-kwargs", "fused=True", "--length-bucketing"]
         words += ["--bucket-chunk", str(experiment.training.batch_size)]
-        words += ["--text-pad-multiple", str(COMPILED_PAD_MULTIPLE)] if compiled else []
+        if is_compiled:
+            words += ["--text-pad-multiple", str(COMPILED_PAD_MULTIPLE)]
     try:
-        open_clip, task, optim, params, scheduler, train, naflex_data = _import_checkout(checkout)
-        arguments = params.parse_args(words)
+        modules = _import_checkout(checkout)
+        arguments = modules["params"].parse_args(words)
         vars(arguments).update(distributed=False, wandb=False, trackio=False, world_size=1, rank=0, local_rank=0)
-        image_size, context, vocabulary = _sizes(experiment)
-        config["vision_cfg"]["image_size"] = image_size
-        config["text_cfg"] |= {"context_length": context, "vocab_size": vocabulary, "variable_text": is_bucketed}
-        build = open_clip.CustomTextCLIP if is_bucketed else open_clip.CLIP
-        quick_gelu = config.get("quick_gelu", False)
-        model = build(config["embed_dim"], config["vision_cfg"], config["text_cfg"], quick_gelu, output_dict=True)
-        convert = open_clip.model.convert_to_custom_text_state_dict if is_bucketed else dict
-        model.load_state_dict(convert(weights))
+        model = _build_checkout_model(modules["open_clip"], experiment, weights, is_bucketed=is_bucketed)
         del weights  # the processes of all sides are alive together
-        trained = task.CLIPTask(model.to(device))
+        task = modules["task"].CLIPTask(model.to(stream.device))
+        optim = modules["optim"]
         options = {name: getattr(arguments, name) for name in ("opt", "lr", "beta1", "beta2", "eps", "opt_kwargs")}
         optimizer = optim.create_optimizer(model, optim.OptimizerCfg(**options, weight_decay=arguments.wd))
         if is_bucketed:
-            dicts = _bucketed_batches(stream, batches, naflex_data, arguments)
+            samples = _bucketed_batches(stream, batches, modules["naflex_data"], arguments)
         else:
             texts = _padded_captions(stream, len(batches))
-            dicts = [{"image": one.images, "text": text} for one, text in zip(batches, texts, strict=True)]
-        if compiled:
-            trained.compile(mode=compile_mode(experiment.runtime))  # as --torchcompile does
-        state = train.TrainState(
-            trained,
-            optimizer,
-            torch.amp.GradScaler(device.type) if precision == "fp16" else None,
-            scheduler.const_lr(optimizer, arguments.lr, RAMP_STEPS, RAMP_STEPS),
-        )
+            samples = [{"image": batch.images, "text": text} for batch, text in zip(batches, texts, strict=True)]
+        if is_compiled:
+            task.compile(mode=compile_mode(experiment.runtime))  # as --torchcompile does
+        scaler = torch.amp.GradScaler(stream.device.type) if precision == "fp16" else None
+        schedule = modules["scheduler"].const_lr(optimizer, arguments.lr, RAMP_STEPS, RAMP_STEPS)
+        state = modules["train"].TrainState(task, optimizer, scaler, schedule)
     except (AttributeError, ImportError, SystemExit, TypeError) as error:
-        raise RuntimeError(f"{checkout}: its code differs from that of commit 89fb801: {error}") from error
+        raise RuntimeError(f"{checkout}: its code differs from commit 89fb801: {error}") from error
     losses = list[Tensor]()
-    trained.register_forward_hook(lambda _task, _inputs, found: losses.append(found[0]["loss"].detach()))
-    train.train_one_epoch(state, {"train": _data(dicts, windows, experiment)}, arguments)
-    return losses, fmean(one["text"].shape[1] for one in dicts)
+    task.register_forward_hook(lambda _task, _inputs, outputs: losses.append(outputs[0]["loss"].detach()))
+    modules["train"].train_one_epoch(state, {"train": _data(samples, windows, experiment)}, arguments)
+    return losses, fmean(sample["text"].shape[1] for sample in samples)
+
+
+def _checkout_arguments(experiment: Experiment, device: torch.device, precision: str) -> list[str]:
+    """Return the command line of open_clip_train for an experiment."""
+    settings = experiment.optimizer
+    options = {
+        "--model": experiment.image.tower,
+        "--device": device,
+        "--precision": PRECISIONS.get(precision, "fp32"),
+        "--batch-size": experiment.training.batch_size,
+        "--lr": settings.learning_rate,
+        "--wd": settings.weight_decay,
+        "--eps": settings.eps,
+        "--beta1": settings.betas[0],
+        "--beta2": settings.betas[1],
+    }
+    if settings.clip_norm is not None:
+        options["--grad-clip-norm"] = settings.clip_norm
+    return [str(word) for option in options.items() for word in option]
+
+
+def _build_checkout_model(
+    open_clip: Any, experiment: Experiment, weights: Mapping[str, Tensor], *, is_bucketed: bool
+) -> nn.Module:
+    """Return the checkout's model with given weights; with bucketing its text tower reads captions of any length."""
+    config = copy.deepcopy(open_clip_config(experiment.image.tower))
+    assert config is not None, f"open_clip has no model {experiment.image.tower!r}"
+    image_size, context, vocabulary = _sizes(experiment)
+    config["vision_cfg"]["image_size"] = image_size
+    config["text_cfg"] |= {"context_length": context, "vocab_size": vocabulary, "variable_text": is_bucketed}
+    build = open_clip.CustomTextCLIP if is_bucketed else open_clip.CLIP
+    quick_gelu = config.get("quick_gelu", False)
+    model: nn.Module = build(
+        config["embed_dim"], config["vision_cfg"], config["text_cfg"], quick_gelu, output_dict=True
+    )
+    convert = open_clip.model.convert_to_custom_text_state_dict if is_bucketed else dict
+    model.load_state_dict(convert(weights))
+    return model
 
 
 def choose_images(stream: PackStream[Tokens], steps: int) -> SampleOrder:
     """Return the order of the images that all sides read beside a checkout.
 
-    The images of the windows are batches at equal distances among those of a pool that is sorted by length, so that
-    few steps have the batches and the lengths of the whole pool. They are shuffled; the warm-up has other images.
+    The images of the windows are batches at equal distances among a pool's batches, sorted by length, so that few steps
+    have the batches and the lengths of the whole pool. They are shuffled; the warm-up has other images.
     """
-    size, timed = stream.experiment.training.batch_size, steps - WARMUP_STEPS
-    lengths, seed = stream.targets.lengths, stream.experiment.seed
-    pool = shuffled_rows(seed, len(lengths), start=0, size=max(POOL, timed * size) // size * size)
-    in_groups = pool[lengths[pool].argsort(stable=True)].view(-1, size)
-    chosen = in_groups[(torch.arange(timed) * len(in_groups) + len(in_groups) // 2) // timed].flatten()
-    order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(derive_seed(seed, ORDER, 0)))
-    warm_up = shuffled_rows(seed, len(lengths), start=len(pool), size=WARMUP_STEPS * size)
-    whole = {field.name: getattr(stream.order, field.name) for field in fields(stream.order)}
-    return _ChosenOrder(**whole, rows=torch.cat([warm_up, chosen[order]]).view(steps, size))
+    seed = stream.experiment.seed
+    batch_size = stream.experiment.training.batch_size
+    lengths = stream.targets.lengths
+    timed_steps = steps - WARMUP_STEPS
+    pool_size = max(POOL, timed_steps * batch_size) // batch_size * batch_size
+    pool = shuffled_rows(seed, len(lengths), start=0, size=pool_size)
+    sorted_batches = pool[lengths[pool].argsort(stable=True)].view(-1, batch_size)
+    places = (torch.arange(timed_steps) * len(sorted_batches) + len(sorted_batches) // 2) // timed_steps
+    chosen = sorted_batches[places].flatten()
+    generator = torch.Generator().manual_seed(derive_seed(seed, ORDER, 0))
+    shuffled = chosen[torch.randperm(len(chosen), generator=generator)]
+    warm_up = shuffled_rows(seed, len(lengths), start=len(pool), size=WARMUP_STEPS * batch_size)
+    order = {field.name: getattr(stream.order, field.name) for field in fields(stream.order)}
+    return _ChosenOrder(**order, rows=torch.cat([warm_up, shuffled]).view(steps, batch_size))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,38 +209,44 @@ class _ChosenOrder(SampleOrder):
         return self.rows[k]
 
 
-def _import_checkout(checkout: Path) -> tuple[Any, ...]:
-    """Import the checkout's modules under their names; modules imported before keep those of the release."""
-    for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
-        del sys.modules[name]
+def _import_checkout(checkout: Path) -> dict[str, Any]:
+    """Import the checkout's modules, by the last part of their names; modules imported before keep the release's."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in PACKAGES:
+            del sys.modules[name]
     sys.path.insert(0, str(checkout / "src"))
     names = ("optim", "params", "scheduler", "train", "naflex_data")
-    return tuple(map(import_module, ("open_clip", "open_clip.task", *(f"open_clip_train.{name}" for name in names))))
+    modules = ["open_clip", "open_clip.task", *(f"open_clip_train.{name}" for name in names)]
+    return {name.rpartition(".")[2]: import_module(name) for name in modules}
 
 
 def _bucketed_batches(
     stream: PackStream[Tokens], batches: Sequence[Batch[Tokens]], naflex_data: Any, arguments: Any
 ) -> list[dict[str, Tensor]]:
     """Return the warm-up's batches and, in the checkout's order, the windows' images, each padded by the checkout."""
-    (ids,), lengths = stream.targets.groups, stream.targets.lengths
-    warm_up = WARMUP_STEPS * arguments.batch_size
-    samples = [
-        {"image": image, "text": ids[row, : lengths[row]]}
-        for k, batch in enumerate(batches)
-        for row, image in zip(stream.order.batch_rows(k).tolist(), batch.images, strict=True)
-    ]
+    (ids,) = stream.targets.groups
+    lengths = stream.targets.lengths
+    samples = []
+    for k, batch in enumerate(batches):
+        for row, image in zip(stream.order.batch_rows(k).tolist(), batch.images, strict=True):
+            samples.append({"image": image, "text": ids[row, : lengths[row]]})
     bucketer = naflex_data.LengthBucketer(
         [naflex_data.CaptionLength()], arguments.bucket_pool, arguments.bucket_chunk, arguments.seed, epoch=0
     )
-    order = iter([*samples[:warm_up], *bucketer(samples[warm_up:])])
-    made = []
-    while group := [*islice(order, arguments.batch_size)]:
-        captions = [sample["text"] for sample in group]
-        width = stream.experiment.text.context_length
-        text, _ = naflex_data.collate_variable_text(captions, 0, arguments.text_pad_multiple, width)
+    warm_up = WARMUP_STEPS * arguments.batch_size
+    ordered = [*samples[:warm_up], *bucketer(samples[warm_up:])]
+    bucketed = []
+    for start in range(0, len(ordered), arguments.batch_size):
+        group = ordered[start : start + arguments.batch_size]
+        text, _ = naflex_data.collate_variable_text(
+            [sample["text"] for sample in group],
+            0,
+            arguments.text_pad_multiple,
+            stream.experiment.text.context_length,
+        )
         images = torch.stack([sample["image"] for sample in group])
-        made.append({"image": images, "text": to_device(text, stream.device)})
-    return made
+        bucketed.append({"image": images, "text": to_device(text, stream.device)})
+    return bucketed
 
 
 def _data(batches: Sequence[Any], windows: WindowTimer, experiment: Experiment) -> SimpleNamespace:

@@ -1,14 +1,18 @@
-"""What comparisons with other people's training code leave. No torch here."""
+"""Records of comparisons with other people's training code, and the speeds that they hold. No torch here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
 from typing import Annotated, Literal
 
 import msgspec
 
 from bench.environment.circumstances import MAX_ENTRIES
-from bench.records.record import AuthorsRun, NonNegative, Phases, PositiveCount, Record, Seconds
+from bench.features.reference import OPEN_CLIP, OURS
+from bench.records.record import AuthorsRun, NonNegative, PositiveCount, Record, Seconds
 from bench.records.record_kind import RecordKind
 from bench.records.scores import Count, Share
+from bench.statistics.ratios import Rounds, ratio_of
+from bench.tables.formats import format_bracketed_interval, format_ratio
 
 
 class ReferenceRun(RecordKind, frozen=True, kw_only=True, tag="reference"):
@@ -19,16 +23,12 @@ class ReferenceRun(RecordKind, frozen=True, kw_only=True, tag="reference"):
     round: Count
     window_seconds: Seconds
     losses: tuple[float, ...]  # of the first step with each batch, warm-up included
-    tokens_per_caption: NonNegative | None  # computed, padding included
-    target_bytes_per_image: NonNegative | None  # label targets handed to the device
-    phase_seconds: Phases = {}  # of the steps after the windows; empty: not measured
-    commit: str = ""  # of the checkout beside which it ran; empty: none
+    tokens_per_caption: NonNegative | None  # computed, padding included; None: the method reads no text
+    commit: str = ""  # commit of the checkout beside which it ran; empty: none
 
     @classmethod
     def describe_cheapest_code(cls, records: Sequence[Record]) -> list[str]:
         """Say which side trains CLIP at the least cost."""
-        from bench.features.reference.speeds import describe_clip_costs
-
         return describe_clip_costs(records)
 
 
@@ -49,27 +49,30 @@ class ReleasedRun(AuthorsRun, frozen=True, kw_only=True, tag="released-run"):
     keys: Annotated[dict[str, ReleasedKey], msgspec.Meta(max_length=MAX_ENTRIES)] = {}  # of the file, by dotted names
     gpus: PositiveCount  # processes, one a device
     round: Count
-    window_images: tuple[PositiveCount, ...]  # processed in each, by one process
+    window_images: tuple[PositiveCount, ...]  # processed in each window by one process
     window_seconds: Seconds
     image_sizes: tuple[tuple[PositiveCount, PositiveCount, PositiveCount], ...]  # height, width and images of each step
     losses: tuple[float, ...]  # of every step, warm-up included
     gradient_norms: tuple[float | None, ...] = ()  # of every step; None: not finite; empty: the file computes none
-    data_wait_share: Share | None = (
-        None  # of the windows' time that the loop waited for batches; a GPU may work meanwhile
-    )
+    # Share of the windows' time in which the loop waited for batches; a GPU may work meanwhile. None: not measured.
+    data_wait_share: Share | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for a figure that some windows or some steps lack."""
         if len(self.window_images) != len(self.window_seconds):
             raise ValueError(f"window_images must be of all {len(self.window_seconds)} windows")
-        if {len(self.image_sizes), len(self.gradient_norms) or len(self.losses)} != {len(self.losses)}:
-            raise ValueError(f"image_sizes and gradient_norms must be of all {len(self.losses)} steps")
+        steps = len(self.losses)
+        if len(self.image_sizes) != steps or len(self.gradient_norms) not in (0, steps):
+            raise ValueError(f"image_sizes and gradient_norms must be of all {steps} steps")
 
     @property
     def changed(self) -> dict[str, str]:
-        """The keys whose value is not that of the file, each with both values and the reason."""
-        changed = {key: one for key, one in self.keys.items() if one.state == "changed"}
-        return {key: f"used {one.used}, released {one.released}: {one.reason}" for key, one in changed.items()}
+        """The keys whose value is not the file's, each with both values and the reason."""
+        return {
+            name: f"used {key.used}, released {key.released}: {key.reason}"
+            for name, key in self.keys.items()
+            if key.state == "changed"
+        }
 
     @property
     def has_other_tower(self) -> bool:
@@ -80,3 +83,48 @@ class ReleasedRun(AuthorsRun, frozen=True, kw_only=True, tag="released-run"):
     def images_per_second(self) -> float:
         """The images per second of all processes over all windows, which have images of several sizes."""
         return self.gpus * sum(self.window_images) / sum(self.window_seconds)
+
+
+def rates_by_experiment(records: Sequence[Record]) -> dict[str, dict[str, dict[int, float]]]:
+    """Return the images per second of each experiment's sides, by side and round."""
+    rates: dict[str, dict[str, dict[int, float]]] = {}
+    for record in records:
+        run = record.measured
+        if isinstance(run, ReferenceRun) and record.experiment is not None:
+            rates_by_side = rates.setdefault(record.experiment.name, {})
+            rate = record.experiment.images_per_window / fmean(run.window_seconds)  # windows may differ in work
+            rates_by_side.setdefault(run.side, {})[run.round] = rate
+    return rates
+
+
+def describe_clip_costs(records: Sequence[Record]) -> list[str]:
+    """Say for each experiment that was compared with open_clip which side trains CLIP at the least cost, and where.
+
+    The newest comparison of an experiment counts.
+    """
+    sentences = dict[str, str]()
+    for comparison in sorted({record.comparison for record in records}):
+        comparison_records = [record for record in records if record.comparison == comparison]
+        machines = {}
+        for record in comparison_records:
+            if record.experiment is not None:
+                where = record.circumstances
+                batch_size = record.experiment.training.batch_size
+                machines[record.experiment.name] = f"{where.machine}, {where.precision}, batch {batch_size}"
+        for name, rates in rates_by_experiment(comparison_records).items():
+            if OPEN_CLIP in rates:
+                sentences[name] = f"{_describe_cheapest_side(name, rates)} Machine: {machines[name]}."
+    return list(sentences.values())
+
+
+def _describe_cheapest_side(name: str, rates: Mapping[str, Rounds]) -> str:
+    """Say which side trains CLIP at the least cost, and compare ours with the fastest of the others."""
+    medians = {side: median(rounds.values()) for side, rounds in rates.items()}
+    cheapest = max(medians, key=medians.__getitem__)
+    text = f"{name}: CLIP costs the least with {cheapest}, {medians[cheapest]:.3g} images/s."
+    if OURS not in rates or len(rates) == 1:
+        return text
+    fastest = max(rates.keys() - {OURS}, key=medians.__getitem__)
+    ratio = ratio_of(rates[fastest], rates[OURS])
+    interval = format_bracketed_interval(ratio, format_ratio)
+    return f"{text} {OURS} over the fastest of the others, {fastest}: {format_ratio(ratio.value)}{interval}."

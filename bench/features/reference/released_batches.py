@@ -73,13 +73,16 @@ def draw_sizes(options: Namespace, epoch: int, steps: int) -> tuple[StepSize, ..
 
     sampler = build_sampler(options, n_data_samples=1, is_training=True)
     sampler.set_epoch(epoch)
-    largest, gpus = max(images for *_, images in sampler.img_batch_tuples), max(1, torch.cuda.device_count())
-    sampler.update_indices([*range(steps * largest * gpus)])  # an epoch of all steps, on each GPU of the machine
-    drawn = [(*batch[0][:2], len(batch)) for batch in islice(sampler, steps)]
-    for height, width, _ in drawn:
+    largest_batch = max(images for *_, images in sampler.img_batch_tuples)
+    gpus = max(1, torch.cuda.device_count())
+    sampler.update_indices([*range(steps * largest_batch * gpus)])  # an epoch of all steps, on each GPU of the machine
+    sizes = []
+    for batch in islice(sampler, steps):
+        height, width = batch[0][:2]
         if height != width:
             raise ValueError(f"images of this project's loaders are square, got a size of {height} x {width} px")
-    return tuple((height, images) for height, _, images in drawn)
+        sizes.append((height, len(batch)))
+    return tuple(sizes)
 
 
 def open_stream(
@@ -99,8 +102,9 @@ def open_stream(
     else:
         fields["synset_vocabulary"] = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
         fields |= {"label_format": "dense", "head_rows": chosen["model.classification.n_classes"]}
-    where = torch.device("cpu") if experiment.input.data == PACK_DATA else device
-    return load_data(change(experiment, **fields), where, results, sizes)
+    if experiment.input.data == PACK_DATA:
+        device = torch.device("cpu")
+    return load_data(change(experiment, **fields), device, results, sizes)
 
 
 def batch_function(
@@ -117,18 +121,19 @@ def batch_function(
 
     if isinstance(stream, SampleStream):
         return load
-    first_steps = {size: k for k, size in reversed([*enumerate(sizes)])}
-    batches = {size: load(k) for size, k in first_steps.items()}
+    batches = {size: load(sizes.index(size)) for size in set(sizes)}
     return lambda k: batches[sizes[k % len(sizes)]]
 
 
 def _load_batch(stream: BatchStream[Any], k: int) -> ReleasedBatch:
     if isinstance(stream, SampleStream):
-        loaded = stream.load_batch_parts(k)
-        images, target = loaded.images.contiguous() / WHITE, loaded.target
+        parts = stream.load_batch_parts(k)
+        images = parts.images.contiguous() / WHITE
+        target = parts.target
     else:
         batch = stream.batch(k)
-        images, target = denormalise(batch.images), batch.target
+        images = denormalise(batch.images)
+        target = batch.target
     if isinstance(target, DenseLabels):
         assert target.values is not None
         return ReleasedBatch(images, None, target.values)

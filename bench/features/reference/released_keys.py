@@ -17,8 +17,10 @@ USED = (
     *("image_augmentation.random_horizontal_flip.enable", "image_augmentation.random_resized_crop.scale"),
     *("sampler.name", "sampler.vbs", "loss", "optim", "scheduler", "model", "ema", "stats.train"),
 )
-ANCHOR, VALIDATION = "its value is repeated where it is used", "validation"
-CHECKPOINTS, ORDER = "no checkpoint is read or written", "this project chooses the images of a step"
+ANCHOR = "its value is repeated where it is used"
+VALIDATION = "validation"
+CHECKPOINTS = "no checkpoint is read or written"
+ORDER = "this project chooses the images of a step"
 PACK = "images, captions and labels are the pack's, in batches that are made before the timed steps"
 SHARDS = "images are loaded by this project's loader from local tar files"
 UNUSED = {
@@ -56,8 +58,9 @@ LOADING = {
     "dataset.root_train": "",
     "dataset.wordnet_tagged_classification": "; label rows are as wide as the head",
     "dataset.workers": "",
-}  # keys of loading, with what their reason adds to `PACK` or `SHARDS`
-NOT_MIXED, NO_OPTION = "mixed precision is off", "CoreNet has no such option"
+}  # keys of loading, with the end of their reason, which begins with `PACK` or `SHARDS`
+NOT_MIXED = "mixed precision is off"
+NO_OPTION = "CoreNet has no such option"
 NO_CUDA = "CoreNet's autocast requires CUDA (corenet/engine/utils.py)"
 
 # The smaller run for a CPU. CoreNet's mode "tiny" has dropout, which no released mode has.
@@ -84,11 +87,11 @@ def tiny_changes(released: Iterable[str]) -> dict[str, Any]:
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the leaves of nested dictionaries, and of lists of them, by dotted names."""
     if isinstance(value, Mapping):
-        for key, one in value.items():
-            yield from flatten(one, f"{prefix}.{key}" if prefix else key)
+        for key, item in value.items():
+            yield from flatten(item, f"{prefix}.{key}" if prefix else key)
     elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-        for at, one in enumerate(value):
-            yield from flatten(one, f"{prefix}[{at}]")
+        for index, item in enumerate(value):
+            yield from flatten(item, f"{prefix}[{index}]")
     else:
         yield prefix, value
 
@@ -98,14 +101,16 @@ def describe_keys(
 ) -> dict[str, ReleasedKey]:
     """Return what the options of a run on some data make of every key of a file.
 
-    `reasons` are those of changes, by key.
+    `reasons` say why keys were changed.
     """
-    keys, source = dict[str, ReleasedKey](), PACK if data == PACK_DATA else SHARDS
+    keys = dict[str, ReleasedKey]()
+    source = PACK if data == PACK_DATA else SHARDS
     unused = UNUSED | {key: source + addition for key, addition in LOADING.items()}
     if not options["common.mixed_precision"]:
         unused["common.mixed_precision_dtype"] = NOT_MIXED
     for key, value in released.items():
-        name, text = _longest_beginning(key, {*USED, *unused}), json.dumps(value)
+        name = _longest_beginning(key, {*USED, *unused})
+        text = json.dumps(value)
         if name is None:
             keys[key] = ReleasedKey(state="unclassified", released=text)
         elif name in unused or key not in options:
@@ -120,4 +125,5 @@ def describe_keys(
 
 def _longest_beginning(key: str, names: Iterable[str]) -> str | None:
     """Return the longest of the names that are the key or the beginning of its parts; None if there is none."""
-    return max((name for name in names if f"{key}.".startswith((f"{name}.", f"{name}["))), key=len, default=None)
+    beginnings = [name for name in names if f"{key}.".startswith((f"{name}.", f"{name}["))]
+    return max(beginnings, key=len, default=None)

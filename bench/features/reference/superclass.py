@@ -30,8 +30,8 @@ OUR_NAMES = {
 }
 
 
-def build_superclass(state: TrainState, checkout: Path) -> tuple[nn.Module, Step[Any]]:
-    """Return SuperClass's model with the weights of ours, and its step; targets are captions padded to the context.
+def build_superclass(state: TrainState, checkout: Path) -> Step[Any]:
+    """Return the step of SuperClass's model with the weights of ours; targets are captions padded to the context.
 
     The package open_clip of the checkout is imported under another name. Its mean of token counts over all processes
     is left out, which is the identity for one process.
@@ -39,7 +39,8 @@ def build_superclass(state: TrainState, checkout: Path) -> tuple[nn.Module, Step
     add_package(checkout / "opencls" / "open_clip", PACKAGE)
     modules: Any = import_module(f"{PACKAGE}.cls_model")
     losses: Any = import_module(f"{PACKAGE}.loss")
-    experiment, config = state.stream.experiment, open_clip_config(state.stream.experiment.image.tower)
+    experiment = state.stream.experiment
+    config = open_clip_config(experiment.image.tower)
     assert config is not None
     vision = config["vision_cfg"] | {"image_size": experiment.image.image_size, "pool_type": "avg"}
     text = {"vocab_size": state.model.counts.images_with_token.numel(), "layers": 0}  # type: ignore[union-attr, operator]
@@ -53,10 +54,8 @@ def build_superclass(state: TrainState, checkout: Path) -> tuple[nn.Module, Step
         loss: Tensor = loss_function(**model(batch.images, batch.target.groups[0]))
         return loss
 
-    optimizer = make_optimizer(
-        change(experiment, optimizer_kernel=DEFAULT_KERNELS[state.stream.device.type]).optimizer, model
-    )
-    return model, make_reference_step(experiment, model, optimizer, compute_loss)
+    settings = change(experiment, optimizer_kernel=DEFAULT_KERNELS[state.stream.device.type]).optimizer
+    return make_reference_step(experiment, model, make_optimizer(settings, model), compute_loss)
 
 
 def our_name(name: str) -> str:

@@ -1,9 +1,9 @@
 """How many times faster the rule corenet is than the released code: `python -m tests.features.label.speed [CAPTIONS]`.
 
-All label the same distinct captions: the released code in this process, a part of them, for it takes long; the rule in
-this process; and the whole command `label`, its start included, from one parquet file to another, on one core and on
-two. They are interleaved. The released code needs a tagger, whose tags it does not use: NLTK's, or, where that is not
-laid, NLTK's class with weights trained here on nonsense, which costs as much a word.
+All label the same distinct captions, interleaved: the released code labels a part of them in this process, the rule
+labels all in this process, and so does the whole command `label`, its start included, from one parquet file to another,
+on one core and on two. The released code needs NLTK's tagger, whose tags it does not use; without its weights, NLTK's
+class with weights trained here on nonsense takes as long.
 """
 
 import os
@@ -12,40 +12,37 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from nltk.corpus import wordnet
-from nltk.stem import WordNetLemmatizer
 from nltk.tag.perceptron import PerceptronTagger
-from nltk.tokenize import word_tokenize
 
-from bench.labels.nltk_labels import NltkLabeller, clean_as_released, find_synset
+from bench.labels.labeller import get_rule
+from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.synset_rules import CorenetRule
-from bench.labels.wordnet import Lexicon, lexicon
+from bench.labels.vocabulary import read_vocabulary
+from bench.labels.wordnet import lexicon
 from bench.suites.captions import distinct_captions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-VOCABULARY = 24_320  # synsets, in a list, as the released code has them
 RELEASED = 800  # captions that the released code labels in a round
 ROUNDS = 5
 
 
-def tagger() -> tuple[PerceptronTagger, str]:
+def load_or_train_tagger() -> PerceptronTagger:
     try:
-        return PerceptronTagger(), "NLTK's tagger"
+        return PerceptronTagger()
     except LookupError:
-        untrained = PerceptronTagger(load=False)
+        tagger = PerceptronTagger(load=False)
         generator = random.Random(0)
         words = [lexicon().gloss(label).split()[:14] for label in generator.sample(range(60_000), 1500)]
-        untrained.train([[(word, f"T{len(word) * 7 % 45}") for word in sentence] for sentence in words], nr_iter=2)
-        return untrained, "a stand-in for NLTK's tagger"
+        tagger.train([[(word, f"T{len(word) * 7 % 45}") for word in sentence] for sentence in words], nr_iter=2)
+        return tagger
 
 
 def label(*arguments: str, cores: int) -> None:
@@ -58,34 +55,19 @@ def label(*arguments: str, cores: int) -> None:
 def main(count: int) -> None:
     pa.set_cpu_count(1)
     captions = distinct_captions(count)
-    mean_words = sum(len(caption.split()) for caption in captions) / count
     column = pa.array(captions)
-    start = time.perf_counter()
-    Lexicon()
-    loaded = time.perf_counter() - start
-    rule = CorenetRule()
-    ids, offsets = rule.label(column)
-    tags, which = tagger()
-    vocabulary = [rule.keys[label] for label, _ in Counter(ids.tolist()).most_common(VOCABULARY)]
-    released = NltkLabeller(vocabulary, tags.tag)
-    wordnet.synset("dog.n.01"), WordNetLemmatizer().lemmatize("dogs"), word_tokenize("a dog")  # its tables are read
-    different = sum(
-        [rule.keys[label] for label in ids[offsets[row] : offsets[row + 1]]]
-        != [key for word in word_tokenize(clean_as_released(caption)) if (key := find_synset(word))]
-        for row, caption in enumerate(captions[:RELEASED])
-    )
+    rule = get_rule("corenet")
+    rule.label(column)
     with TemporaryDirectory() as folder:
-        source, vocab, out = (str(Path(folder) / name) for name in ("captions.parquet", "vocab.json", "labels"))
+        source, vocabulary, out = (
+            str(Path(folder, name)) for name in ("captions.parquet", "vocabulary.json", "labels")
+        )
         pq.write_table(pa.table({"caption": column}), source, row_group_size=65_536)
-        label(source, "--count-only", "--size", str(VOCABULARY), "--out", vocab, cores=2)
-        stored = (source, "--vocabulary", vocab, "--out", out, "--force")
-        some = captions[:RELEASED]
+        label(source, "--count-only", "--size", "24320", "--out", vocabulary, cores=2)
+        released = NltkLabeller([*read_vocabulary(vocabulary).keys], load_or_train_tagger().tag)
+        stored = (source, "--vocabulary", vocabulary, "--out", out, "--force")
         sides: dict[str, tuple[int, Callable[[], object]]] = {
-            f"released code, with {which}": (RELEASED, lambda: [*map(released, some)]),
-            "released code without tagger and vocabulary": (
-                RELEASED,
-                lambda: [[find_synset(word) for word in word_tokenize(clean_as_released(one))] for one in some],
-            ),
+            "released code": (RELEASED, lambda: [released(caption) for caption in captions[:RELEASED]]),
             "corenet in this process, its words not yet known": (count, lambda: CorenetRule().label(column)),
             "corenet in this process, its words known": (count, lambda: rule.label(column)),
             "label, parquet to parquet, one core": (count, lambda: label(*stored, cores=1)),
@@ -97,11 +79,8 @@ def main(count: int) -> None:
                 start = time.perf_counter()
                 call()
                 rates[name].append(labelled / (time.perf_counter() - start))
-    print(f"{count:,} distinct captions of {mean_words:.1f} words; {different} of {RELEASED} labelled differently")
-    print(f"the lexicon is read in {loaded:.2f} s")
-    base = next(iter(rates.values()))
     for name, values in rates.items():
-        ratios = [value / other for value, other in zip(values, base, strict=True)]
+        ratios = [value / base for value, base in zip(values, rates["released code"], strict=True)]
         print(
             f"{name}: {statistics.median(values):,.0f} captions/s, {statistics.median(ratios):,.1f}x"
             f" ({min(ratios):,.1f}x to {max(ratios):,.1f}x in {ROUNDS} rounds)"

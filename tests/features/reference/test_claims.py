@@ -11,8 +11,8 @@ from bench.features.claims.claims import get_claim
 from bench.features.claims.evidence import find_evidence
 from bench.features.claims.page import claim_document, claim_page
 from bench.features.reference import OPEN_CLIP, OURS
+from bench.features.reference.plan import recipe_of_run
 from bench.features.reference.records import ReferenceRun, ReleasedKey, ReleasedRun
-from bench.features.reference.released_run import recipe_of_run
 from bench.records.record import Record, Speed
 from reports.page import page
 from tests.features.claims.evidence import A100, from_disk
@@ -110,7 +110,6 @@ def race_records(ours: float) -> list[Record]:
                 window_seconds=(seconds + number / 1000,),
                 losses=(1.0,),
                 tokens_per_caption=None,
-                target_bytes_per_image=None,
             ),
         )
         for number in range(5)

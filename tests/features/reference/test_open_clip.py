@@ -14,14 +14,13 @@ import msgspec
 import pytest
 import torch
 
-from bench.__main__ import main
 from bench.data.order import SampleOrder
 from bench.data.stream import PackStream
 from bench.experiment.config import Experiment
 from bench.features.reference import (
+    CHECKOUTS,
     OPEN_CLIP,
     OPEN_CLIP_BUCKETED,
-    OPEN_CLIP_CHECKOUT,
     OPEN_CLIP_CHECKOUT_SIDES,
     OPEN_CLIP_PADDED,
     OURS,
@@ -30,7 +29,7 @@ from bench.features.reference import (
 from bench.features.reference.open_clip import PACKAGES, POOL, choose_images
 from bench.features.reference.records import ReferenceRun
 from bench.features.reference.runs import run_side
-from bench.features.reference.verb import compare_early_losses, reference_speed_table
+from bench.features.reference.tables import compare_early_losses, reference_speed_table
 from bench.records.record import Record
 from bench.train.build import load_data
 from tests.reports.conftest import HERE
@@ -43,7 +42,7 @@ VARIABLE = "CATLIP_BENCH_OPEN_CLIP"
 @pytest.fixture
 def checkout(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A checkout whose modules take the names of the installed release until the test ends."""
-    path = os.environ.get(VARIABLE) or pytest.skip(f"{VARIABLE} names no checkout of {OPEN_CLIP_CHECKOUT.url}")
+    path = os.environ.get(VARIABLE) or pytest.skip(f"{VARIABLE} names no checkout of {CHECKOUTS['open-clip'].url}")
     monkeypatch.setattr(sys, "path", [*sys.path])
     installed = open_clip_modules()
     yield path
@@ -100,23 +99,8 @@ def test_images_beside_a_checkout_have_the_lengths_of_the_whole_pool(results: Pa
     assert lengths[timed].mean().item() == pytest.approx(lengths[pool].mean().item(), rel=0.03)
     groups = lengths[timed].sort().values.view(-1, 4)
     assert (groups[:, -1] - groups[:, 0]).median() <= 1
-
-
-def test_runs_of_a_checkout_read_the_same_images_each_time(results: Path) -> None:
-    streams = [load_data(twenty_steps(), CPU, results) for _ in range(2)]
-    first, again = (choose_images(stream, 20) for stream in streams)  # type: ignore[arg-type]
-    assert all(torch.equal(first.batch_rows(k), again.batch_rows(k)) for k in range(20))
-
-
-def test_folder_that_is_no_checkout_of_open_clip_is_refused_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["reference", "open-clip", "--name", "clip-tiny", "--results", str(tmp_path / "results")]
-    assert main([*words, "--checkout", str(tmp_path)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert f"{tmp_path} has no {OPEN_CLIP_CHECKOUT.file}: --checkout needs a `git clone" in line
-    assert OPEN_CLIP_CHECKOUT.url in line
-    assert not (tmp_path / "results").exists()
+    again = choose_images(load_data(twenty_steps(), CPU, results), 20)  # type: ignore[arg-type]
+    assert all(torch.equal(again.batch_rows(k), rows[k]) for k in range(20))
 
 
 def test_checkout_of_another_time_ends_with_one_sentence(results: Path, tmp_path: Path, checkout: str) -> None:
@@ -127,7 +111,7 @@ def test_checkout_of_another_time_ends_with_one_sentence(results: Path, tmp_path
         (tmp_path / "src" / name / "__init__.py").touch()
     for name in ("optim", "params", "scheduler", "train", "naflex_data"):
         (tmp_path / "src" / "open_clip_train" / f"{name}.py").touch()
-    with pytest.raises(RuntimeError, match="its code differs from that of commit 89fb801"):
+    with pytest.raises(RuntimeError, match="its code differs from commit 89fb801"):
         run_side(twenty_steps(), CPU, results, OPEN_CLIP_PADDED, 0, str(tmp_path))
 
 
@@ -138,7 +122,6 @@ def run(side: str, round_: int, windows: tuple[float, ...]) -> Record:
         window_seconds=windows,
         losses=(1.0, 2.0, 3.0 if side == OPEN_CLIP_BUCKETED else 4.0),
         tokens_per_caption=None,
-        target_bytes_per_image=None,
     )
     return recorded(measured, twenty_steps())
 

@@ -3,13 +3,11 @@
 The tests that run it are skipped where CATLIP_BENCH_CORENET names no checkout of apple/corenet.
 """
 
-import json
-import math
 import os
 import random
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import chain, islice
 from pathlib import Path
 from threading import Event
@@ -22,7 +20,9 @@ from torch import nn
 
 from bench.__main__ import main
 from bench.data.order import StepSize
+from bench.data.released_labels import make_multi_hot
 from bench.data.stream import BatchStream
+from bench.data.targets import Labels, Tokens
 from bench.environment.circumstances import current_commit
 from bench.experiment.config import Experiment, change, differing_fields
 from bench.experiment.experiments import EXPERIMENTS
@@ -30,6 +30,7 @@ from bench.experiment.fields import PACK_DATA
 from bench.features.reference import RELEASED_FILES
 from bench.features.reference.corenet import import_corenet
 from bench.features.reference.corenet_released import open_pipeline, run_as_released
+from bench.features.reference.plan import recipe_of_run
 from bench.features.reference.records import ReleasedKey, ReleasedRun
 from bench.features.reference.released_batches import (
     ReleasedBatch,
@@ -39,13 +40,7 @@ from bench.features.reference.released_batches import (
     open_stream,
 )
 from bench.features.reference.released_keys import SHARDS, TINY, describe_keys, flatten
-from bench.features.reference.released_run import (
-    changes_table,
-    keys_table,
-    recipe_of_run,
-    released_speed_table,
-    runs_by_method,
-)
+from bench.features.reference.tables import changes_table, keys_table, released_speed_table, runs_by_method
 from bench.features.reference.timing import WindowTimer
 from bench.labels.labeller import get_labeller
 from bench.labels.subwords import SubwordIds
@@ -122,90 +117,56 @@ def record(name: str, measured: ReleasedRun) -> Record:
 
 
 def losses_by_hand(
-    checkout: Path, file: str, experiment: Any, folder: Path, results: Path, round_: int
+    checkout: Path, file: str, experiment: Experiment, folder: Path, results: Path, round_: int
 ) -> tuple[list[float], list[float]]:
     """Losses and gradient norms of a loop of our own over CoreNet's parts."""
     pipeline, *_ = open_pipeline(checkout, file, folder, CPU, is_tiny=True)
     options, _ = pipeline.opts, pipeline.launcher  # which draws the seeds
-    steps = experiment.timing.warmup_steps + experiment.timing.windows * experiment.timing.steps_per_window
-    _, _, load = open_batches(options, experiment, results, round_, steps)
-    model, criterion, optimizer = pipeline.model, pipeline.criteria, pipeline.optimizer
-    losses, norms, clip_norm = [], [], vars(options)["common.grad_clip"]
-    model.train()
-    criterion.train()
-    for k in range(steps):
-        batch = load(k)
-        samples = batch.images if batch.tokens is None else {"image": batch.images, "text": batch.tokens}
+    timing = experiment.timing
+    _, _, load = open_batches(
+        options, experiment, results, round_, timing.warmup_steps + timing.windows * timing.steps_per_window
+    )
+    model, optimizer = pipeline.model.train(), pipeline.optimizer
+    criterion = pipeline.criteria.train()
+    losses, norms = [], []
+    for k in range(timing.warmup_steps + timing.windows * timing.steps_per_window):
+        batch = load(k).as_corenet()
+        samples, targets = batch["samples"], batch["targets"]
         pipeline.scheduler.update_lr(optimizer, epoch=round_, curr_iter=k)
-        found = criterion(samples, model(samples), batch.targets, epoch=round_, iterations=k)["total_loss"]
+        loss = criterion(samples, model(samples), targets, epoch=round_, iterations=k)["total_loss"]
         optimizer.zero_grad()
-        found.backward()
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        norms.append(float(torch.stack([one.square().sum() for one in gradients]).sum().sqrt()))
+        loss.backward()
+        clip_norm = vars(options)["common.grad_clip"] or float("inf")
+        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        norms.append(nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]).item())
         optimizer.step()
-        losses.append(found.item())
+        losses.append(loss.item())
     return losses, norms
 
 
-@pytest.mark.parametrize("method", ["clip", "catlip"])
+@pytest.mark.parametrize(("method", "workers"), [("clip", None), ("catlip", None), ("clip", 1), ("catlip", 0)])
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("_range_augment_in_order")
-def test_losses_equal_those_of_a_loop_over_the_authors_parts(
-    method: str, checkout: Path, results: Path, tmp_path: Path
+def test_losses_equal_a_loop_over_the_authors_parts(
+    method: str, workers: int | None, checkout: Path, results: Path, shards: str, tmp_path: Path
 ) -> None:
-    file, round_ = RELEASED_FILES["vit-b16"][method], 1
+    """On the pack, and on shards with loader workers."""
+    file = RELEASED_FILES["vit-b16"][method]
     experiment = released_recipe(method, **SPEED)
-    measured = run_as_released(experiment, CPU, results, checkout, file, round_, is_tiny=True)
-    losses, norms = losses_by_hand(checkout, file, experiment, tmp_path, results, round_)
-    assert len(losses) == 20
+    if workers is not None:
+        experiment = released_recipe(method, shards, workers=workers, **FEW)
+    measured = run_as_released(experiment, CPU, results, checkout, file, 1, is_tiny=True)
+    losses, norms = losses_by_hand(checkout, file, experiment, tmp_path, results, 1)
     assert measured.losses == pytest.approx(losses, rel=1e-5)
     assert measured.gradient_norms == (pytest.approx(norms, rel=1e-4) if method == "clip" else ())
-    assert len({*measured.image_sizes}) > 1
     per_step = [images for *_, images in measured.image_sizes[experiment.timing.warmup_steps :]]
     assert measured.window_images == tuple(map(sum, zip(per_step[::2], per_step[1::2], strict=True)))
     assert measured.changed.keys() - TINY.keys() - {"model.classification.n_classes"} == {"common.mixed_precision"}
     assert measured.commit == current_commit(checkout)
-
-
-@pytest.mark.parametrize(("method", "workers"), [("clip", 1), ("catlip", 0)])
-@pytest.mark.filterwarnings("default")
-@pytest.mark.usefixtures("_range_augment_in_order")
-def test_losses_from_shards_are_finite_and_equal_those_of_the_loop(
-    method: str, workers: int, checkout: Path, results: Path, shards: str, tmp_path: Path
-) -> None:
-    experiment, file = released_recipe(method, shards, workers=workers, **FEW), RELEASED_FILES["vit-b16"][method]
-    measured = run_as_released(experiment, CPU, results, checkout, file, 0, is_tiny=True)
-    losses, _ = losses_by_hand(checkout, file, experiment, tmp_path, results, 0)
-    assert len(losses) == 5
-    assert all(map(math.isfinite, losses))
-    assert measured.losses == pytest.approx(losses, rel=1e-5)
-    assert measured.data_wait_share is not None
-    assert measured.loader_workers == workers
-    assert measured.unverified
-    assert measured.keys["dataset.workers"].reason == SHARDS
-
-
-def captions_of(keys: Sequence[str]) -> list[str]:
-    return [f"{PHOTOGRAPHS[key[:-3]][1]}, view {int(key[-3:])}" for key in keys]
-
-
-def token_rows(keys: Sequence[str]) -> torch.Tensor:
-    subwords = SubwordIds("all")
-    start, end = subwords.start_and_end
-    rows = torch.zeros(len(keys), 77, dtype=torch.int64)
-    for row, ids in zip(rows, subwords.encode(captions_of(keys)), strict=True):
-        row[: len(ids) + 2] = torch.tensor([start, *ids, end])
-    return rows
-
-
-def label_rows(keys: Sequence[str]) -> torch.Tensor:
-    rows = torch.zeros(len(keys), 723, dtype=torch.int64)
-    for row, labels in zip(rows, get_labeller("corenet", "pack-synsets").label_texts(captions_of(keys)), strict=True):
-        row[labels] = 1
-    assert rows.any()
-    return rows
+    if workers is not None:
+        assert measured.data_wait_share is not None
+        assert (measured.loader_workers, measured.unverified) == (workers, True)
+        assert measured.keys["dataset.workers"].reason == SHARDS
 
 
 @pytest.mark.parametrize("method", ["clip", "catlip"])
@@ -213,19 +174,26 @@ def label_rows(keys: Sequence[str]) -> torch.Tensor:
 def test_batches_of_shards_have_the_drawn_sizes_and_distinct_samples(
     method: str, checkout: Path, results: Path, shards: str, tmp_path: Path
 ) -> None:
-    file, steps = RELEASED_FILES["vit-b16"][method], 20
-    pipeline, *_ = open_pipeline(checkout, file, tmp_path, CPU, is_tiny=True)
+    pipeline, *_ = open_pipeline(checkout, RELEASED_FILES["vit-b16"][method], tmp_path, CPU, is_tiny=True)
     options, _ = pipeline.opts, pipeline.launcher  # which completes the options
-    sizes, stream, load = open_batches(options, released_recipe(method, shards), results, 1, steps)
-    batches = [load(k) for k in range(steps)]
+    sizes, stream, load = open_batches(options, released_recipe(method, shards), results, 1, 20)
+    batches = [load(k) for k in range(20)]
     assert [(batch.images.shape[-1], len(batch.images)) for batch in batches] == [*sizes]
     assert len({*sizes}) > 1
-    keys = [key for k in range(steps) for key in stream.keys(k)]
+    keys = [key for k in range(20) for key in stream.keys(k)]
     assert len({*keys}) == len(keys) == sum(images for _, images in sizes)
-    assert all(batch.images.dtype == torch.float32 for batch in batches)
     assert all(0 <= batch.images.min() < batch.images.max() <= 1 for batch in batches)
-    rows = torch.cat([batch.targets if batch.tokens is None else batch.tokens for batch in batches])
-    assert torch.equal(rows, token_rows(keys) if method == "clip" else label_rows(keys))
+    captions = [f"{PHOTOGRAPHS[key[:-3]][1]}, view {int(key[-3:])}" for key in keys]
+    if method == "clip":
+        subwords = SubwordIds("all")
+        rows = Tokens.from_ids(subwords.encode(captions), *subwords.start_and_end, 77, "max_length")
+        expected = rows.groups[0][rows.inverse_permutation]
+    else:
+        labels = get_labeller("corenet", "pack-synsets").label_texts(captions)
+        expected = make_multi_hot(Labels.from_lists(labels), 723)
+    assert torch.equal(
+        torch.cat([batch.targets if batch.tokens is None else batch.tokens for batch in batches]), expected
+    )
 
 
 @pytest.mark.gpu
@@ -252,17 +220,6 @@ def test_every_key_of_a_file_is_classified_and_a_gpu_changes_none(file: str, che
     assert keys.keys() == in_file.keys()
     assert {key for key, one in keys.items() if one.state in ("unclassified", "changed")} == set()
     assert all(one.reason for one in keys.values() if one.state == "not used")
-
-
-@pytest.mark.minutes
-def test_command_lists_every_key_of_both_files(checkout: Path, results: Path, tmp_path: Path) -> None:
-    figures = tmp_path / "figures.json"
-    command = ["reference", "corenet", "--as-released", "--checkout", str(checkout), "--scale", "tiny"]
-    assert main([*command, "--rounds", "1", "--results", str(results), "--json", str(figures)]) == 0
-    tables = json.loads(figures.read_text())
-    for file in RELEASED_FILES["vit-b16"].values():
-        in_file = dict(flattened(yaml.safe_load((checkout / file).read_text(encoding="utf-8"))))
-        assert {row["key"] for row in tables[f"Keys of {file}"]["rows"]} == in_file.keys()
 
 
 def test_key_has_the_state_of_the_longest_beginning_of_its_name() -> None:
@@ -298,11 +255,11 @@ def test_key_has_the_state_of_the_longest_beginning_of_its_name() -> None:
 def test_keys_of_loading_say_where_the_images_come_from() -> None:
     released = dict.fromkeys(("dataset.workers", "dataset.name", "sampler.use_shards", "sampler.vbs.max_n_scales"), 1)
     options = released | {"common.mixed_precision": True}
-    of_pack, of_shards = (describe_keys(released, options, {}, data) for data in (PACK_DATA, "/data/shards"))
-    assert {key for key in released if of_pack[key] != of_shards[key]} == {"dataset.workers", "dataset.name"}
-    assert of_shards["dataset.workers"].reason == SHARDS
-    states = ["not used", "not used", "not used", "used"]
-    assert [one.state for one in of_pack.values()] == [one.state for one in of_shards.values()] == states
+    from_pack = describe_keys(released, options, {}, PACK_DATA)
+    from_shards = describe_keys(released, options, {}, "/data/shards")
+    assert {key for key in released if from_pack[key] != from_shards[key]} == {"dataset.workers", "dataset.name"}
+    assert from_shards["dataset.workers"].reason == SHARDS
+    assert {key.state for key in from_shards.values()} == {"not used", "used"}
 
 
 def test_run_on_a_gpu_is_of_the_recipe_and_differs_in_its_loading_alone() -> None:
@@ -395,30 +352,6 @@ def test_released_run_without_all_figures_is_refused(fields: dict[str, Any], tex
         run("file.yaml", 0, **fields)
 
 
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (("open-clip", "--as-released"), "--as-released is for corenet, not for open-clip: leave it out"),
-        (("corenet", "--as-released", "--set", "flip=true"), "--as-released changes no setting, got --set"),
-        (
-            ("corenet", "--as-released", "--data", "x", "--set", "workers=2", "--set", "flip=true"),
-            "--as-released changes no setting, got --set flip=true: leave it out (with --data, workers=N may be set)",
-        ),
-        (("corenet", "--as-released", "--set", "workers=2"), "--as-released changes no setting, got --set workers=2"),
-        (("corenet", "--data", "x"), "--data needs --as-released"),
-        (("open-clip", "--data", "x"), "--data is for corenet, not for open-clip: leave it out"),
-        (("corenet", "--scale", "vit-h16"), "--scale vit-h16 needs --as-released"),
-    ],
-)
-def test_option_that_contradicts_the_files_is_refused(
-    words: tuple[str, ...], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["reference", *words, "--results", str(tmp_path / "results")]) == 2
-    (error,) = capsys.readouterr().err.splitlines()
-    assert error.startswith(f"error: {line}")
-    assert not (tmp_path / "results").exists()
-
-
 def write_empty_files(checkout: Path, *files: str) -> None:
     for file in ("corenet/modeling/models/multi_modal_img_text/clip.py", *files):
         (checkout / file).parent.mkdir(parents=True, exist_ok=True)
@@ -431,7 +364,6 @@ def test_data_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, capsys:
     words = [
         "reference",
         "corenet",
-        "--as-released",
         "--checkout",
         str(tmp_path),
         "--results",
@@ -447,6 +379,6 @@ def test_data_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, capsys:
 
 def test_checkout_without_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_empty_files(tmp_path)
-    words = ["reference", "corenet", "--as-released", "--checkout", str(tmp_path), "--scale", "vit-b16"]
+    words = ["reference", "corenet", "--checkout", str(tmp_path), "--scale", "vit-b16"]
     assert main([*words, "--results", str(tmp_path / "results")]) == 2
     assert f"{tmp_path} has no {RELEASED_FILES['vit-b16']['clip']}" in capsys.readouterr().err
