@@ -25,6 +25,8 @@ from bench.features.reference.records import ReleasedRun
 from bench.features.reference.released_batches import TimedLoader, batch_function, draw_sizes, open_stream
 from bench.features.reference.released_keys import NO_CUDA, describe_keys, flatten, tiny_changes
 from bench.features.reference.timing import WindowTimer
+from bench.profilers.device import Readings, open_reader, sampled
+from bench.profilers.nvml import VOIDING_SLOWDOWNS
 from bench.train.build import log_workers, sample_counts
 
 SPAWNED = "_launcher_distributed_spawn_fn"  # of CoreNet's pipeline: what each of its processes executes
@@ -76,13 +78,15 @@ def run_as_released(
             return norms[-1]
 
         trainer.compute_grad_norm = keep_norm
-        trainer.train_epoch(round_)
+        with sampled(open_reader(device), device) as readings:
+            trainer.train_epoch(round_)
         images = [images for _, images in sizes[experiment.timing.warmup_steps :]]
         figures.update(
             sample_counts(stream),
             keys=keys,
             window_images=tuple(sum(images[k : k + per_window]) for k in range(0, len(images), per_window)),
             image_sizes=tuple((side, side, images) for side, images in sizes),
+            throttled_percent=throttled_percent(readings, device),
             data_wait_share=sum(loader.wait_seconds[experiment.timing.warmup_steps :]) / sum(windows.seconds),
         )
 
@@ -106,6 +110,14 @@ def run_as_released(
         gradient_norms=tuple(None if norm is None else norm.item() for norm in norms),
         **figures,
     )
+
+
+def throttled_percent(readings: Readings, device: torch.device) -> float | None:
+    """Return the largest share of readings, in percent, with a slowdown by heat or hardware; None: a GPU gave none."""
+    if device.type == "cpu":
+        return 0.0
+    percents = [readings.figures[name] for name in VOIDING_SLOWDOWNS if name in readings.figures]
+    return max(percents) if len(percents) == len(VOIDING_SLOWDOWNS) else None
 
 
 def open_pipeline(

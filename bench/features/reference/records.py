@@ -1,20 +1,18 @@
 """What comparisons with other people's training code leave. No torch here."""
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
 
 from bench.environment.circumstances import MAX_ENTRIES
-from bench.records.record import AuthorsRun, NonNegative, Phases, PositiveCount, Record, Seconds
+from bench.records.record import AuthorsRun, NonNegative, Phases, PositiveCount, Seconds
 from bench.records.record_kind import RecordKind
-from bench.records.scores import Count, Share
+from bench.records.scores import Count
 
 
 class ReferenceRun(RecordKind, frozen=True, kw_only=True, tag="reference"):
     """One side of a comparison with other people's training code: a run of theirs or of ours."""
 
-    is_code_comparison = True
     side: str
     round: Count
     window_seconds: Seconds
@@ -23,13 +21,6 @@ class ReferenceRun(RecordKind, frozen=True, kw_only=True, tag="reference"):
     target_bytes_per_image: NonNegative | None  # label targets handed to the device
     phase_seconds: Phases = {}  # of the steps after the windows; empty: not measured
     commit: str = ""  # of the checkout beside which it ran; empty: none
-
-    @classmethod
-    def describe_cheapest_code(cls, records: Sequence[Record]) -> list[str]:
-        """Say which side trains CLIP at the least cost."""
-        from bench.features.reference.speeds import describe_clip_costs
-
-        return describe_clip_costs(records)
 
 
 class ReleasedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -44,8 +35,6 @@ class ReleasedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class ReleasedRun(AuthorsRun, frozen=True, kw_only=True, tag="released-run"):
     """Windows of the authors' training loop with their configuration file, the device idle at both ends of each."""
 
-    file: str  # within the checkout
-    file_sha256: str
     keys: Annotated[dict[str, ReleasedKey], msgspec.Meta(max_length=MAX_ENTRIES)] = {}  # of the file, by dotted names
     gpus: PositiveCount  # processes, one a device
     round: Count
@@ -54,9 +43,6 @@ class ReleasedRun(AuthorsRun, frozen=True, kw_only=True, tag="released-run"):
     image_sizes: tuple[tuple[PositiveCount, PositiveCount, PositiveCount], ...]  # height, width and images of each step
     losses: tuple[float, ...]  # of every step, warm-up included
     gradient_norms: tuple[float | None, ...] = ()  # of every step; None: not finite; empty: the file computes none
-    data_wait_share: Share | None = (
-        None  # of the windows' time that the loop waited for batches; a GPU may work meanwhile
-    )
 
     def __post_init__(self) -> None:
         """Raise ValueError for a figure that some windows or some steps lack."""
