@@ -10,6 +10,8 @@ from bench.records.record import AuthorsRun, Speed
 from bench.tables.formats import format_percent
 
 MAX_DATA_WAIT_SHARE = 0.05  # of the windows' time
+ACCURACY_TOLERANCE = 1.0  # points
+IMAGENET = "imagenet, fine-tune"  # task and protocol
 A100 = "A100"
 CORENET = "apple/corenet"
 CORENET_COMMIT = "1aa3acd17b7b02ba51889b648b1182845c4323eb"
@@ -190,3 +192,18 @@ AUTHORS_STEP = (
         _check_verdict_of_ratio,
     ),
 )
+CONDITIONS: Mapping[str, tuple[Condition, ...]] = {  # by the names of claims
+    "catlip-2.7x": (
+        *AUTHORS_STEP,
+        released_files("projects/clip/clip_vit_base.yaml", "projects/catlip/pretraining/vit_base.yaml"),
+    ),
+    "catlip-h16": (
+        *AUTHORS_STEP,
+        released_files("projects/range_augment/clip/clip_vit_huge.yaml", "projects/catlip/pretraining/vit_huge.yaml"),
+    ),
+    "catlip-accuracy": (
+        towers_named("clip_vit_base.pt", "vit_base.pt"),
+        on_task(IMAGENET, 1000, 1_281_167, 50_000),
+        baseline_accuracy(IMAGENET, 84.4, ACCURACY_TOLERANCE),
+    ),
+}

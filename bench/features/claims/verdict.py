@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.features.claims.claims import IMAGENET, Claim
-from bench.features.claims.conditions import unmet_by
+from bench.features.claims.claims import Claim
+from bench.features.claims.conditions import IMAGENET, unmet_by
 from bench.features.claims.evidence import Evidence, find_accuracy_evidence, find_speed_evidence
 from bench.records.record import Record
 from bench.statistics.intervals import Interval

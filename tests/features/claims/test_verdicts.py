@@ -27,7 +27,7 @@ FORK = {"commit": "f" * 40, "file": "projects/my_fork.yaml", "data_wait_share": 
 UNMET: dict[str, tuple[Callable[[Record], Record], Sequence[str]]] = {
     "a fork that waits for data": (
         with_run(**FORK),
-        ["code: apple/corenet at fff", "file: projects/my_fork.yaml", "waiting for data: 90% of the windows' time"],
+        ["code: apple/corenet at fff", "file: projects/my_fork.yaml", "waiting for data: 90 % of the windows' time"],
     ),
     "a changed checkout": (with_run(commit="1aa3acd17b7b02ba51889b648b1182845c4323eb-dirty"), ["code: "]),
     "an unknown checkout": (with_run(commit="unknown"), ["code: apple/corenet at unknown"]),
@@ -44,7 +44,10 @@ UNMET: dict[str, tuple[Callable[[Record], Record], Sequence[str]]] = {
     "two processes": (with_circumstances(processes=2), ["processes: 2, needed 1"]),
     "images of the pack": (of_the_pack, ["images: of the shipped pack, needed files of a data set"]),
     "a loader that was not timed": (with_run(data_wait_share=None), ["waiting for data: not measured"]),
-    "a slow loader": (with_run(data_wait_share=0.06), ["waiting for data: 6% of the windows' time, needed at most 5%"]),
+    "a slow loader": (
+        with_run(data_wait_share=0.06),
+        ["waiting for data: 6 % of the windows' time, needed at most 5 %"],
+    ),
     "a hot GPU": (with_run(throttled_percent=10.0), ["slowdown of the GPU by heat or hardware: in 10 % of a run"]),
     "a GPU that was not read": (
         with_run(throttled_percent=None),
@@ -72,9 +75,10 @@ def test_an_unmet_condition_prevents_both_answers_and_is_named(name: str, ratio:
     change, texts = UNMET[name]
     judged = judge_claim(SPEED, [change(record) for record in authors_runs(SPEED, ratio)])
     assert judged.verdict == "not decided"
+    unmet = [condition.replace("\N{NO-BREAK SPACE}", " ") for condition in judged.evidence[0].unmet]
+    assert judged.detail == "; ".join(judged.evidence[0].unmet)
     for text in texts:
-        assert any(unmet.startswith(text) for unmet in judged.evidence[0].unmet), judged.evidence[0].unmet
-        assert text in judged.detail
+        assert any(condition.startswith(text) for condition in unmet), unmet
 
 
 @pytest.mark.parametrize("ratio", [1.1, 2.7])
@@ -113,9 +117,9 @@ def test_evidence_that_misses_a_condition_does_not_change_a_verdict() -> None:
     assert [bool(one.unmet) for one in judged.evidence] == [False, True, True]
 
 
-@pytest.mark.parametrize(("ratio", "verdict"), [(1 / 0.37 / 1.11, "not decided"), (1 / 0.37 / 1.17, "not reproduced")])
+@pytest.mark.parametrize(("ratio", "verdict"), [(1 / 0.37 / 1.11, "not decided"), (1 / 0.37 / 1.20, "not reproduced")])
 def test_what_one_gpu_lacks_can_prevent_an_answer(ratio: float, verdict: str) -> None:
-    """A ratio of 2.43 is beyond 10 %, and within it if communication took 5 % of CLIP's step."""
+    """A ratio of 2.43 is beyond 10 %, and within it if communication took 7 % of CLIP's step."""
     assert judge_claim(SPEED, authors_runs(SPEED, ratio)).verdict == verdict
 
 
