@@ -88,7 +88,9 @@ def plan_table(plans: Sequence[PlanResult], gpus: int, *, is_utilisation_given: 
             "All experiments have this utilisation, and no cost is per step: by construction, images per GPU make no "
             "difference but in communication."
         )
-    return Table.of_figures(f"Plan for {gpus:,} GPUs", [_without_nan(row) for row in rows], "\n".join(notes), is_transposed=True)
+    return Table.of_figures(
+        f"Plan for {gpus:,} GPUs", [_without_nan(row) for row in rows], "\n".join(notes), is_transposed=True
+    )
 
 
 def communication_table(plans: Sequence[PlanResult], cluster: Cluster) -> Table:
