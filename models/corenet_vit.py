@@ -39,6 +39,7 @@ OUR_NAMES = {
     r"post_transformer_norm\.": "norm.",
 }
 STEM = "patch_emb.2.block.conv.weight"  # identifies a file of CoreNet
+CLIP_PREFIX = "image_encoder."  # of the image encoder's weights in a file of CoreNet's CLIP
 
 
 class CorenetViT(nn.Module):
@@ -138,6 +139,13 @@ def describe_sizes(sizes: VitSizes) -> str:
         if width_and_layers == (sizes.width, sizes.layers):
             return PREFIX + size
     return f"a CoreNet ViT {sizes.width} wide with {sizes.layers} blocks"
+
+
+def keep_image_encoder(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return the weights of the image encoder of CoreNet's CLIP without their prefix; other weights unchanged."""
+    if f"{CLIP_PREFIX}{STEM}" not in state:
+        return state
+    return {name.removeprefix(CLIP_PREFIX): weight for name, weight in state.items() if name.startswith(CLIP_PREFIX)}
 
 
 def convert_corenet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

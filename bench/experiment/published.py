@@ -46,14 +46,6 @@ MODELS: Mapping[str, PublishedModel] = {
 }
 
 
-SHARED_CLUSTERS: Mapping[str, str] = {  # by publication; the others have machines of their own
-    "open_clip": "JUWELS Booster",
-    "scaling laws": "JUWELS Booster",
-    "LAION 2022": "Stability's",
-    "LAION 2023": "Stability's",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class PublishedRun:
     """A published training; `low` and `high` are the ends of a range of rates."""
@@ -66,16 +58,6 @@ class PublishedRun:
     low: float  # images per second and GPU
     high: float
     is_recomputed: bool = False  # activation checkpointing, as far as published
-
-    @property
-    def publication(self) -> str:
-        """The source without the training's name."""
-        return self.source.partition(",")[0]
-
-    @property
-    def cluster(self) -> str:
-        """The machines that the training ran on."""
-        return SHARED_CLUSTERS.get(self.publication, self.publication)
 
     @property
     def midpoint(self) -> float:

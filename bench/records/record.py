@@ -166,6 +166,11 @@ class AuthorsRun(RunOnSamples, frozen=True, kw_only=True):
 
     repository: str
     commit: str  # of the checkout, "-dirty" if its files differ; "unknown": it is no git repository
+    file: str  # configuration file within the checkout
+    file_sha256: str
+    data_wait_share: Share | None = None  # of the windows' time that the loop waited for batches; None: not measured
+    # Largest share of readings, in percent, that say that heat or its hardware slowed the GPU. None: not read.
+    throttled_percent: NonNegative | None = None
 
     @property
     def round(self) -> int:

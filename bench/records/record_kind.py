@@ -1,7 +1,6 @@
 """A kind of record: what runs of one kind leave, as a struct with a tag. No torch here."""
 
 import re
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -21,12 +20,6 @@ class RecordKind(
     """The fields of a kind of record; a subclass is frozen, has keywords alone and a tag."""
 
     needs_experiment: ClassVar[bool] = True  # whether its record has an experiment
-    is_code_comparison: ClassVar[bool] = False  # whether it is of a comparison with other people's training code
-
-    @classmethod
-    def describe_cheapest_code(cls, records: Sequence[Any]) -> list[str]:  # noqa: ARG003
-        """Return sentences on the code that trains CLIP at the least cost, from such records among these."""
-        return []
 
 
 class UnknownKind(dict[str, Any], RecordContent):

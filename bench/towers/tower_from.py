@@ -91,7 +91,7 @@ def load_tower(subject: str, results: Path = Path("results")) -> LoadedTower:
     if is_trained_here(path):
         return _load_own_file(path)
     if path.is_file():
-        state = read_weights(path)
+        state = corenet_vit.keep_image_encoder(read_weights(path))
         if corenet_vit.STEM in state:
             return _load_corenet(path, state)
         raise ValueError(

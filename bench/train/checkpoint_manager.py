@@ -217,8 +217,8 @@ class CheckpointManager:
             if self.stop.code:
                 tqdm.write(escape_unprintable(f"saved {path}"), file=sys.stderr)
             return metadata.steps_taken
-        text = f"no checkpoint of step {metadata.steps_taken:,}, the one before it is kept: {failure}"
-        tqdm.write(escape_unprintable(text), file=sys.stderr)
+        warning = f"no checkpoint of step {metadata.steps_taken:,}, the one before it is kept: {failure}"
+        tqdm.write(escape_unprintable(warning), file=sys.stderr)
         return self._steps_saved
 
 

@@ -126,6 +126,16 @@ def test_training_checkpoint_loads_its_ema_weights(recorded: tuple[str, State], 
         assert torch.equal(known.tower.trunk.state_dict()[name], value)
 
 
+def test_image_encoder_of_corenets_clip_is_loaded(recorded: tuple[str, State], tmp_path: Path) -> None:
+    image_encoder = {f"image_encoder.{name}": value for name, value in recorded[1].items() if "classifier" not in name}
+    others = {"logit_scale": torch.ones(()), "text_encoder.projection_layer": torch.ones(2, 2)}
+    projection = {"image_encoder.classifier.proj": torch.ones(2, 2)}
+    clip = load_tower(str(saved(image_encoder | projection | others, tmp_path / "clip_vit_base.pt")))
+    assert clip.name == "clip_vit_base.pt"
+    for name, value in convert_corenet_state(recorded[1]).items():
+        assert torch.equal(clip.tower.trunk.state_dict()[name], value)
+
+
 def test_the_classifier_is_kept_with_its_vocabulary(recorded: tuple[str, State], tmp_path: Path) -> None:
     path = saved(recorded[1], tmp_path / "vit.pt")
     vocabulary = tmp_path / "vit.json"

@@ -32,8 +32,8 @@ from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 
 Make = dict[str, Callable[..., Any]]
-PLAN = importlib.import_module("tests.features.plan.test_page") if "plan" in REPORT_VERBS else None
-OF_FEATURES = [name for name in ("history", "plan", "data") if name in REPORT_VERBS or name in VERBS]
+PLAN = importlib.import_module("tests.features.plan.test_page") if "plan" in VERBS else None
+OF_FEATURES = [name for name in ("history", "data") if name in REPORT_VERBS or name in VERBS]
 PAGES = ("page", "explanation", *OF_FEATURES, "hostile")
 AXE = "CATLIP_BENCH_AXE"
 OPEN_ALL = "for (const one of document.querySelectorAll('details')) one.open = true"
@@ -74,7 +74,6 @@ def pages(make: Make, whole: list[Record], tmp_path_factory: pytest.TempPathFact
             documents={"suites.json": make["suites"](), **({"plan.json": PLAN.document()} if PLAN else {})},
         ),
         "explanation": page("x", read_records(Path(__file__).parents[1] / "records" / "explain-tiny")),
-        **({"plan": PLAN.plan_page(PLAN.document(), "plan.json")} if PLAN else {}),
         "hostile": hostile_page(make, whole),
     }
     for name, text in texts.items():

@@ -1,1 +1,1 @@
-"""Claims of papers, one file each, what is predicted for each, and their verdicts from records."""
+"""Claims of papers: what was published and counted, the conditions of evidence, and verdicts from records."""

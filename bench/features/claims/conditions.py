@@ -1,168 +1,209 @@
-"""The conditions that a record must meet to decide a claim, and those that it misses."""
+"""What records must be to decide a claim: each condition says it in a sentence, and checks it."""
 
-import math
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from bench.environment.gpu_specs import find_gpu_spec
-from bench.experiment.config import Experiment, differing_fields, fields_with, get_field
 from bench.experiment.fields import PACK_DATA
-from bench.experiment.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
-from bench.features.claims.claims import Conditions, Metric, PaperClaim
-from bench.features.claims.judgement import CLAIM_ACCURACY_TOLERANCE
-from bench.labels.vocabulary import vocabulary_field
-from bench.records.record import AuthorsRun, BatchTrial, Record, Transfer
-from bench.records.scores import Score
-from bench.tables.formats import GIB
+from bench.features.claims.evidence import Evidence, scores_of, subject_of
+from bench.records.record import AuthorsRun, Speed
+from bench.tables.formats import format_percent
 
-EQUAL_IMAGES = 0.01  # largest relative difference of images seen from the recipe's, of steps that are no whole number
-# Fields in which a run may differ from the recipe, as they do not change what the metric measures.
-_OWN = {*fields_with("as needed", "pace")}
-_DURATION = {*fields_with("budget"), "subset"}
-FREE_FIELDS: dict[Metric, set[str]] = {
-    "cost": _OWN | _DURATION | {"simulated_global_batch"},
-    "largest batch": _OWN | _DURATION | {*fields_with("by batch")},
-    "accuracy": _OWN | {*fields_with("same values")},
+MAX_DATA_WAIT_SHARE = 0.05  # of the windows' time
+ACCURACY_TOLERANCE = 1.0  # points
+IMAGENET = "imagenet, fine-tune"  # task and protocol
+A100 = "A100"
+CORENET = "apple/corenet"
+CORENET_COMMIT = "1aa3acd17b7b02ba51889b648b1182845c4323eb"
+# SHA-256 of the released files at this commit.
+CORENET_FILES: Mapping[str, str] = {
+    "projects/clip/clip_vit_base.yaml": "2789849b62f08f466936e4c4a9cf3fffbdd352af270c503520983cdf1427d20d",
+    "projects/catlip/pretraining/vit_base.yaml": "821bf072d91007e2c22b1c2b44ceb29879d6d7a5952594ddfc6baf29eb58250c",
+    "projects/range_augment/clip/clip_vit_huge.yaml": (
+        "eece1351690528c41f13cdac56c0dd9c3ac55a0f027b593932771341d7ccd05c"
+    ),
+    "projects/catlip/pretraining/vit_huge.yaml": "5d6fe8229181c80af4528cd8993111ab81343df8076b448cd46bb7845ba1969d",
 }
 
 
-def describe_conditions(claim: PaperClaim) -> list[str]:
-    """Return the conditions of a claim in words."""
-    needs = claim.conditions
-    if needs is None:
-        return []
-    free = ", ".join(sorted(FREE_FIELDS[claim.metric] - ({"head_rows"} if needs.head_rows is not None else set())))
-    texts = {
-        f"GPU: {'any' if needs.device == 'cuda' else needs.device}": needs.device,
-        f"processes, one a device: {needs.processes}": needs.processes,
-        "images are read from shards on disk, not from memory": needs.loading == "disk",
-        f"memory limit: {needs.memory_gib} GiB": needs.memory_gib,
-        f"rows of CatLIP's classifier: {needs.head_rows}": needs.head_rows,
-        f"training data: a path with {needs.data!r}, which does not prove what is in it": needs.data,
-        "images seen in training: those of the recipe": claim.metric == "accuracy",
-        f"images per step on all devices: {_pair(needs.images_per_step)}": needs.images_per_step,
-        f"the task: {_task(needs)}": needs.num_classes,
-        f"the baseline's accuracy: within a point of {needs.baseline_accuracy} %": needs.baseline_accuracy,
-        f"a rejection: runs of the authors' code ({needs.code})": needs.code,
-        "no disturbance by other work on the machine": claim.metric == "cost",
-        f"settings: those of the recipes; free are {free}": True,
-    }
-    return [text for text, is_needed in texts.items() if is_needed]
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition on the evidence of a claim."""
+
+    describe: str  # one sentence: what is required
+    check: Callable[[Evidence], list[str]]  # what is unmet, in words; empty: the condition is met
 
 
-def unmet_conditions(claim: PaperClaim, recipe: Experiment, record: Record) -> list[str]:
-    """Return the conditions of a claim that a record of a run of a recipe misses: what it has and what is needed."""
-    needs, run = claim.conditions, record.experiment
-    assert needs is not None
-    assert run is not None
-    return [*_unmet_circumstances(needs, run, record), *_unmet_setting_conditions(claim, recipe, run, record)]
+def unmet_by(conditions: tuple[Condition, ...], evidence: Evidence) -> list[str]:
+    """Return what evidence misses of conditions, each text once."""
+    unmet = [text for condition in conditions for text in condition.check(evidence)]
+    return list(dict.fromkeys(unmet))
 
 
-def unmet_training_conditions(
-    claim: PaperClaim, recipe: Experiment, side: int, record: Record, trainings: Sequence[Record]
-) -> list[str]:
-    """Return the conditions that the training of a scored tower misses; `side` is 0 for the baseline, 1 for the other.
+def released_files(baseline: str, experiment: str) -> Condition:
+    """Require the baseline's runs to read one released file of CoreNet, and the other runs another."""
 
-    The number of processes is that of the training's own record.
-    """
-    needs, run, scored = claim.conditions, record.experiment, record.measured
-    assert needs is not None
-    assert run is not None
-    assert isinstance(scored, Transfer)
-    missed = []
-    if abs(scored.images / recipe.training.images - 1) > EQUAL_IMAGES:
-        missed.append(
-            _describe_difference(f"images seen by {recipe.method}", f"{scored.images:,}", f"{recipe.training.images:,}")
-        )
-    if needs.images_per_step is not None:
-        own = [one.circumstances.processes for one in trainings if one.experiment == run]
-        found = {processes * run.training.batch_size for processes in own}
-        if found != {needs.images_per_step[side]}:
-            text = " and ".join(f"{one:,}" for one in sorted(found)) or "no record of the training"
-            missed.append(
-                _describe_difference(f"images per step of {recipe.method}", text, f"{needs.images_per_step[side]:,}")
-            )
-    return missed
+    def check(evidence: Evidence) -> list[str]:
+        unmet = []
+        for file, records in ((baseline, evidence.baseline), (experiment, evidence.experiment)):
+            for record in records:
+                run = record.measured
+                if isinstance(run, AuthorsRun) and (run.file, run.file_sha256) != (file, CORENET_FILES[file]):
+                    unmet.append(f"file: {run.file} with SHA-256 {run.file_sha256[:12]}, needed {file} as released")
+        return unmet
+
+    return Condition(
+        f"CLIP's runs read {baseline} and CatLIP's runs {experiment}, each with the SHA-256 that the file has at "
+        f"{CORENET_COMMIT[:7]}.",
+        check,
+    )
 
 
-def unmet_task_conditions(claim: PaperClaim, scores: Iterable[Score]) -> list[str]:
-    """Return the conditions on the task that scores of a tower miss."""
-    needs = claim.conditions
-    assert needs is not None
-    missed = []
-    for one in scores:
-        figures = {
-            "classes of the task": (one.num_classes, needs.num_classes),
-            "training images of the task": (one.num_train, needs.num_train),
-            "test images of the task": (len(one.correct), needs.num_test),
-        }
-        missed += [
-            _describe_difference(name, f"{found:,}", f"{needed:,}")
-            for name, (found, needed) in figures.items()
-            if needed is not None and found != needed
-        ]
-    return missed
+def _check_code(evidence: Evidence) -> list[str]:
+    unmet = []
+    for record in evidence.records:
+        run = record.measured
+        if not isinstance(run, AuthorsRun):
+            unmet.append(f"code: this project's, needed {CORENET}")
+        elif (run.repository, run.commit) != (CORENET, CORENET_COMMIT):
+            unmet.append(f"code: {run.repository} at {run.commit}, needed {CORENET} at {CORENET_COMMIT}")
+    return unmet
 
 
-def unmet_baseline_conditions(claim: PaperClaim, accuracy: float) -> list[str]:
-    """Return the condition on the baseline's accuracy, in %, if it is missed."""
-    needed = claim.conditions.baseline_accuracy if claim.conditions else None
-    if needed is None or abs(accuracy - needed) <= CLAIM_ACCURACY_TOLERANCE:
-        return []
-    return [_describe_difference("the baseline's accuracy", f"{accuracy:.1f} %", f"{needed} %")]
+def _check_keys(evidence: Evidence) -> list[str]:
+    runs = [record.measured for record in evidence.records]
+    return [f"{key}: {text}" for run in runs if isinstance(run, AuthorsRun) for key, text in run.changed.items()]
 
 
-def _unmet_setting_conditions(claim: PaperClaim, recipe: Experiment, run: Experiment, record: Record) -> Iterator[str]:
-    if isinstance(record.measured, AuthorsRun):
-        if not re.fullmatch("[0-9a-f]{40}", record.measured.commit):
-            yield _describe_difference(
-                "commit of the authors' code", record.measured.commit, "a checkout without changes"
-            )
-        for key, text in record.measured.changed.items():
-            yield f"{key}: {text}"
-        return
-    for field in sorted(differing_fields([recipe, run]).keys() - FREE_FIELDS[claim.metric]):
-        yield _describe_difference(f"{field} of {recipe.method}", get_field(run, field), get_field(recipe, field))
+def _check_gpu(evidence: Evidence) -> list[str]:
+    unmet = []
+    for record in evidence.records:
+        where = record.circumstances
+        spec = find_gpu_spec(where.machine)
+        if where.device != "cuda":
+            unmet.append(f"GPU: none, needed {A100}")
+        elif spec is None or A100 not in spec.name_words.split():
+            unmet.append(f"GPU: {where.machine.partition(';')[0]}, needed {A100}")
+        elif where.processes != 1:
+            unmet.append(f"processes: {where.processes}, needed 1")
+    return unmet
 
 
-def _unmet_circumstances(needs: Conditions, run: Experiment, record: Record) -> Iterator[str]:
-    where, spec = record.circumstances, find_gpu_spec(record.circumstances.machine)
-    is_cuda = where.device == "cuda"
-    if needs.device == "cuda" and not is_cuda:
-        yield _describe_difference("device", where.device, "a GPU")
-    elif needs.device not in ("", "cuda") and not (
-        is_cuda and spec is not None and needs.device in spec.name_words.split()
-    ):
-        yield _describe_difference("GPU", where.machine.partition(";")[0] if is_cuda else "none", needs.device)
-    if needs.processes is not None and where.processes != needs.processes:
-        yield _describe_difference("processes", where.processes, needs.processes)
-    if needs.loading == "disk" and run.input.data == PACK_DATA:
-        yield _describe_difference("images", "from memory", "from shards on disk")
-    if needs.data and needs.data not in run.input.data.lower():
-        yield _describe_difference("training data", run.input.data, f"a path with {needs.data!r}")
-    if needs.head_rows is not None and vocabulary_field(run) == "synset_vocabulary":
-        rows = run.targets.head_rows or (
-            DATACOMP_SYNSETS if run.targets.synset_vocabulary == DATACOMP_VOCABULARY else None
-        )
-        if rows != needs.head_rows:
-            yield _describe_difference(
-                "rows of the classifier", rows or f"those of {run.targets.synset_vocabulary}", needs.head_rows
-            )
-    if needs.memory_gib is not None and isinstance(record.measured, BatchTrial):
-        limit = record.measured.limit_bytes / GIB
-        if not math.isclose(limit, needs.memory_gib, rel_tol=EQUAL_IMAGES):
-            yield _describe_difference("memory limit", f"{limit:.3g} GiB", f"{needs.memory_gib:g} GiB")
+def _check_images(evidence: Evidence) -> list[str]:
+    experiments = [record.experiment for record in evidence.records]
+    if any(experiment is None or experiment.input.data == PACK_DATA for experiment in experiments):
+        return ["images: of the shipped pack, needed files of a data set"]
+    return []
 
 
-def _describe_difference(name: str, found: object, needed: object) -> str:
-    return f"{name}: {found}, needed {needed}"
+def _check_data_wait(evidence: Evidence) -> list[str]:
+    unmet = []
+    for record in evidence.records:
+        run = record.measured
+        share = run.data_wait_share if isinstance(run, AuthorsRun | Speed) else None
+        if share is None:
+            unmet.append("waiting for data: not measured")
+        elif share > MAX_DATA_WAIT_SHARE:
+            limit = f"needed at most {format_percent(MAX_DATA_WAIT_SHARE, 0)}"
+            unmet.append(f"waiting for data: {format_percent(share, 0)} of the windows' time, {limit}")
+    return unmet
 
 
-def _pair(values: tuple[int, int] | None) -> str:
-    one, other = values or (0, 0)
-    return f"{one:,}" if one == other else f"{one:,} and {other:,}"
+def _check_throttling(evidence: Evidence) -> list[str]:
+    unmet = []
+    for record in evidence.records:
+        run = record.measured
+        percent = run.throttled_percent if isinstance(run, AuthorsRun | Speed) else None
+        if percent is None:
+            unmet.append("slowdown of the GPU by heat or hardware: not read")
+        elif percent > 0:
+            unmet.append(f"slowdown of the GPU by heat or hardware: in {percent:.0f} % of a run, needed none")
+    return unmet
 
 
-def _task(needs: Conditions) -> str:
-    counts = {"classes": needs.num_classes, "training images": needs.num_train, "test images": needs.num_test}
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count is not None)
+def _check_verdict_of_ratio(evidence: Evidence) -> list[str]:
+    if evidence.ratio is None or evidence.ratio.verdict not in ("faster", "slower", "no difference"):
+        return ["ratio of images/s: inconclusive by the rule for measured speeds"]
+    return []
+
+
+def towers_named(baseline: str, experiment: str) -> Condition:
+    """Require towers of these file names."""
+
+    def check(evidence: Evidence) -> list[str]:
+        names = [subject_of(record) for record in evidence.records]
+        return [] if names == [baseline, experiment] else [f"towers: {' and '.join(names)}"]
+
+    return Condition(
+        f"The scored towers are named {baseline} and {experiment}. The names do not prove what is in the files: "
+        "CatLIP's pre-trained tower and its fine-tuned one have the same name.",
+        check,
+    )
+
+
+def on_task(scored: str, num_classes: int, num_train: int, num_test: int) -> Condition:
+    """Require scores on a task of a known size."""
+
+    def check(evidence: Evidence) -> list[str]:
+        expected = (num_classes, num_train, num_test)
+        unmet = []
+        for record in evidence.records:
+            for score in scores_of(record, scored):
+                sizes = (score.num_classes, score.num_train, len(score.correct))
+                if sizes != expected:
+                    unmet.append(f"classes, training and test images of the task: {sizes}, needed {expected}")
+        return unmet
+
+    return Condition(
+        f"The task has {num_classes:,} classes, {num_train:,} training images and {num_test:,} test images.", check
+    )
+
+
+def baseline_accuracy(scored: str, percent: float, margin: float) -> Condition:
+    """Require the baseline to reach its published accuracy, in percent, within a margin in points."""
+
+    def check(evidence: Evidence) -> list[str]:
+        accuracies = [100 * score.accuracy for record in evidence.baseline for score in scores_of(record, scored)]
+        far = [value for value in accuracies if abs(value - percent) > margin]
+        return [f"the baseline's accuracy: {value:.1f} %, needed {percent} %" for value in far]
+
+    return Condition(f"The baseline reaches its published {percent} % within {margin:g} point.", check)
+
+
+AUTHORS_STEP = (
+    Condition(
+        f"The authors' code was timed: a checkout of {CORENET} at {CORENET_COMMIT} without changes.", _check_code
+    ),
+    Condition("No key of the released files was changed.", _check_keys),
+    Condition(f"The runs had one whole {A100}.", _check_gpu),
+    Condition(
+        "The images are those of a data set's files (`--data`), not of the shipped pack. Whether the files were in the "
+        "page cache is not recorded.",
+        _check_images,
+    ),
+    Condition(
+        f"In every run the loop waited for batches in at most {format_percent(MAX_DATA_WAIT_SHARE, 0)} of the windows' "
+        "time.",
+        _check_data_wait,
+    ),
+    Condition("No reading in any run says that heat or its hardware slowed the GPU.", _check_throttling),
+    Condition(
+        "The rule for measured speeds (docs/measuring.md) calls the ratio faster, slower or no different.",
+        _check_verdict_of_ratio,
+    ),
+)
+CONDITIONS: Mapping[str, tuple[Condition, ...]] = {  # by the names of claims
+    "catlip-2.7x": (
+        *AUTHORS_STEP,
+        released_files("projects/clip/clip_vit_base.yaml", "projects/catlip/pretraining/vit_base.yaml"),
+    ),
+    "catlip-h16": (
+        *AUTHORS_STEP,
+        released_files("projects/range_augment/clip/clip_vit_huge.yaml", "projects/catlip/pretraining/vit_huge.yaml"),
+    ),
+    "catlip-accuracy": (
+        towers_named("clip_vit_base.pt", "vit_base.pt"),
+        on_task(IMAGENET, 1000, 1_281_167, 50_000),
+        baseline_accuracy(IMAGENET, 84.4, ACCURACY_TOLERANCE),
+    ),
+}

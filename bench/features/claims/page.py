@@ -1,338 +1,188 @@
-"""A claim's card as an HTML page, as Markdown and as a JSON document, and the list of claims.
+"""Claims on a terminal, on an HTML page, in Markdown and in JSON. Equal records give equal bytes."""
 
-Equal cards give equal bytes.
-"""
-
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from markupsafe import Markup
 
-from bench.cli.verbs import VERBS
 from bench.console.console import PROGRAM
-from bench.features.claims.card import REST, Basis, ClaimCard, NamedEvidence
-from bench.features.claims.claims import PaperClaim
-from bench.features.claims.conditions import describe_conditions
-from bench.features.claims.evidence import PairEvidence
-from bench.features.claims.judgement import CLAIM_RULE
-from bench.interfaces.sections import Block, Chart, Code, Facts, Group, ItemList, Key, Quote, Text
+from bench.features.claims.claims import PUBLISHED_FIGURES, Claim, FlopRatio
+from bench.features.claims.evidence import Evidence
+from bench.features.claims.verdict import RULE, JudgedClaim
+from bench.interfaces.sections import Block, Code, Facts, ItemList, Quote, Text
 from bench.statistics.accuracies import Estimate
-from bench.statistics.intervals import Interval
-from bench.tables.formats import INTERVAL, NBSP, format_interval, format_ratio
-from bench.tables.tables import Cell, Column, Table, escape_markdown
+from bench.tables.formats import format_bracketed_interval, format_ratio
+from bench.tables.tables import Table, escape_markdown
 from reports.render.document import BuiltSection, render_blocks, render_page
 from reports.render.markdown import blocks_to_markdown
-from reports.render.svg import MUTED, SERIES, svg
-from reports.speed.charts import NARROWEST, draw_ratio_bar, row_chart, scale_ratios
 
-STYLES: dict[Basis, tuple[str, str]] = {  # colour and hatch of a bar
-    "measured": (SERIES[0], ""),
-    "counted": (SERIES[2], "////"),
-    "unexplained": (SERIES[3], "...."),
-}
-EVIDENCE_COLUMNS = [
-    *Column.texts("pair"),
-    Column("measured", f"{INTERVAL} interval"),
-    *Column.texts("repetition", "machine", "records"),
-]
-CORENET_SCALES = {"vit-b16": "catlip-2.7x", "vit-h16": "catlip-h16"}  # of `reference corenet`, with their claims
+REST_NOTE = (
+    "FLOPs predict hours at equal utilisation; they do not explain them. The rest is the published ratio over the "
+    "counted one."
+)
 
 
-CHART_KEYS = (Key("■ measured", 1), Key("▨ counted", 3), Key("▨ not explained", 4), Key("■ published", 2))
-CHART_NOTE = f"The axis is logarithmic, so that bars add up. Lines are 95{NBSP}% intervals."
+def claim_tables(judged: Sequence[JudgedClaim]) -> list[Table]:
+    """Return the table of claims with their verdicts, and the table of figures that are not measured."""
+    claims = [
+        {
+            "claim": one.claim.name,
+            "published": describe_published(one.claim),
+            "counted FLOPs": _describe_counted(one.claim),
+            "measured": format_effect(one.evidence[0].evidence) if one.evidence else "-",
+            "verdict": one.sentence,
+        }
+        for one in judged
+    ]
+    figures = [
+        {
+            "title": figure.title,
+            "published": figure.published,
+            "counted: FLOPs over the baseline's": _describe_flop_ratio(figure.flop_ratio),
+            "source": figure.source,
+        }
+        for figure in PUBLISHED_FIGURES
+    ]
+    return [
+        Table.of_figures("Claims of papers", claims, f"One claim in full: {PROGRAM} claim NAME --out FILE.html"),
+        Table.of_figures("Published, counted, not measured", figures),
+    ]
 
 
-def claim_page(card: ClaimCard, statement: Sequence[str] = ()) -> str:
-    """Return the card as an HTML page; `statement` is that of `speed_statement` where it is on the claim."""
+def claim_page(judged: JudgedClaim) -> str:
+    """Return a claim as an HTML page."""
+    verdict, *others = claim_sections(judged).items()
     sections = [
-        BuiltSection(name, title, name.capitalize(), render_blocks(blocks))
-        for (name, title), blocks in _sections(card).items()
+        BuiltSection(f"part{number}", title, title, render_blocks(blocks))
+        for number, (title, blocks) in enumerate(others, 1)
     ]
     return render_page(
-        card.claim.title,
-        card.claim.title,
-        eyebrow=f"Claim {card.claim.name} · {card.claim.source}",
-        answer=_verdict_blocks(card, statement),
-        answer_label="The verdict",
+        judged.claim.title,
+        judged.claim.title,
+        eyebrow=f"Claim {judged.claim.name} · {judged.claim.source}",
+        answer=verdict[1],
+        answer_label=verdict[0],
         sections=sections,
     )
 
 
-def claim_markdown(card: ClaimCard, statement: Sequence[str] = ()) -> str:
-    """Return the card in Markdown; `statement` is that of `speed_statement` where it is on the claim."""
-    paragraphs = [f"# {escape_markdown(card.claim.title)}", *blocks_to_markdown(_verdict_blocks(card, statement))]
-    for (_, title), blocks in _sections(card).items():
+def claim_markdown(judged: JudgedClaim) -> str:
+    """Return a claim in Markdown."""
+    paragraphs = [f"# {escape_markdown(judged.claim.title)}"]
+    for title, blocks in claim_sections(judged).items():
         paragraphs += [f"## {title}", *blocks_to_markdown(blocks)]
     return "\n\n".join(paragraphs) + "\n"
 
 
-def _verdict_blocks(card: ClaimCard, statement: Sequence[str]) -> list[Block]:
-    summary: list[Block] = [*map(Text, _summarize(card, is_counted=not statement))]
-    summary.append(Quote(card.claim.quote, f"{card.claim.source}, {card.claim.where}"))
-    charts = list[Chart]()
-    if card.factors:
-        charts.append(Chart(waterfall_chart(card), "From 1 to the published ratio", [CHART_NOTE], CHART_KEYS))
-    return [
-        Text(Markup("<strong>{}</strong>").format(to_sentence(card.judgement.verdict_clause)), "lead"),
-        *([Text(" ".join(statement))] if statement else []),
-        Group([Group(summary), *charts], "pair"),
-    ]
-
-
-def _sections(card: ClaimCard) -> dict[tuple[str, str], list[Block]]:
-    """Return the blocks below the verdict, by their names and titles."""
-    conditions, commands = describe_conditions(card.claim), _commands(card)
-    found: dict[tuple[str, str], list[Block]] = {
-        ("factors", "Factors of the published ratio"): [_factors_table(card)] if card.factors else [],
-        ("pairs", "Measured pairs"): [_pairs_table(card)] if card.deciding else [],
-        ("others", "Other evidence, which decides nothing"): [_others_table(card)] if card.others else [],
-        ("conditions", "Conditions of a record that decides"): [ItemList(conditions)] if conditions else [],
-        ("claim", "The claim"): [Facts({name: [text] for name, text in _facts(card).items()})],
-        ("rule", "The rule of the verdict"): [Text(CLAIM_RULE[0]), ItemList(CLAIM_RULE[1:], "numbered")],
-        ("commands", "A record that settles it" if card.claim.conditions else "To count it again"): (
-            [Code(commands)] if commands else []
-        ),
+def claim_sections(judged: JudgedClaim) -> dict[str, list[Block]]:
+    """Return the blocks of a claim by their titles; the verdict comes first."""
+    claim = judged.claim
+    sections: dict[str, list[Block]] = {
+        "The verdict": [
+            Text(Markup("<strong>{}</strong>").format(judged.sentence), "lead"),
+            Text(f"Published: {describe_published(claim)}."),
+            Quote(claim.quote, f"{claim.source}, {claim.where}"),
+        ]
     }
-    return {names: blocks for names, blocks in found.items() if blocks}
+    if claim.flop_ratios:
+        sections["Counted FLOPs"] = [_flops_table(claim)]
+    if judged.evidence:
+        sections["Evidence"] = [_evidence_table(judged)]
+    if claim.conditions:
+        sections["Conditions"] = [ItemList([condition.describe for condition in claim.conditions], "numbered")]
+    facts = {"held fixed": claim.held_fixed, "hardware": claim.hardware, "checked": claim.checked}
+    sections["The claim"] = [Facts({name: [text] for name, text in facts.items()})]
+    sections["The rule of the verdict"] = [ItemList(RULE)]
+    sections["Commands that decide it"] = [Code(claim.commands)]
+    return sections
 
 
-def claim_document(card: ClaimCard, statement: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the card as a JSON document, at full precision."""
+def claim_document(judged: JudgedClaim) -> dict[str, Any]:
+    """Return a claim as a JSON document, at full precision."""
+    claim = judged.claim
     return {
-        "statement": " ".join(statement),
-        "claim": msgspec.to_builtins(card.claim),
-        "unit": card.claim.unit,
-        "published_speed_ratio": card.claim.speed_ratio,
-        "predicted_speed_ratios": msgspec.to_builtins(card.prediction),
-        "counted": card.counted,
-        "clip_costs": list(card.clip_costs),
-        "conditions": describe_conditions(card.claim),
-        "measured": [_evidence_document(card, one) for one in card.deciding],
-        "other_evidence": [_evidence_document(card, one) for one in card.others],
-        "ladder": msgspec.to_builtins(list(card.factors)),
-        "verdict": card.judgement.verdict,
-        "detail": card.judgement.detail,
-        "rule": list(CLAIM_RULE),
-    }
-
-
-def _evidence_document(card: ClaimCard, named: NamedEvidence) -> dict[str, Any]:
-    found = named.evidence
-    return {
-        "pair": named.name,
-        "baseline": named.pair[0],
-        "experiment": named.pair[1],
-        **{end: getattr(card.to_display_scale(found.effect), end) for end in ("value", "low", "high")},
-        "repetition": found.repetitions,
-        "machine": found.fingerprint,
-        "comparison": found.comparison,
-        "records": found.digest,
-        "authors_code": found.code,
-        "unmet_conditions": list(found.missed),
-        "differs_from_the_paper": _differences(card, found),
-    }
-
-
-def waterfall_chart(card: ClaimCard) -> Markup:
-    """Draw each factor as a bar that starts at the end of the previous one, from 1 to the published ratio."""
-    assert card.claim.speed_ratio is not None
-    with row_chart(len(card.factors) + 1) as (figure, axes):
-        axes.set_xscale("log")
-        axes.axvline(1, color=MUTED, linewidth=1)
-        reached, ends = 1.0, [*NARROWEST]
-        for row, one in enumerate(card.factors):
-            ends += draw_ratio_bar(axes, row, one.cause, reached, one, *STYLES[one.basis])
-            reached *= one.value
-        whole = Estimate(card.claim.speed_ratio, None, None, "")
-        ends += draw_ratio_bar(axes, len(card.factors), "published", 1.0, whole, SERIES[1])
-        scale_ratios(axes, ends)
-        axes.set_xlabel("times the baseline's images per GPU-second")
-        factors = "; ".join(f"{one.cause}, {one.basis}, {format_ratio(one.value)}" for one in card.factors)
-        return svg(figure, "claim", f"Factors of the published ratio {format_ratio(whole.value)}: {factors}.")
-
-
-def _facts(card: ClaimCard) -> dict[str, str]:
-    claim = card.claim
-    controlled = (
-        " and ".join(claim.controlled)
-        if claim.controlled
-        else "none is defined: the claim can be reproduced as published"
-    )
-    facts = {
+        "claim": claim.name,
+        "title": claim.title,
+        "quote": claim.quote,
         "source": f"{claim.source}, {claim.where}",
-        "checked": claim.checked,
-        "held fixed": claim.held_fixed,
-        "hardware": claim.hardware,
-        "published pair": " and ".join(claim.experiments),
-        "controlled pair": controlled,
-        "settings of both": ", ".join(claim.settings),
+        "published": claim.published,
+        "unit": claim.unit,
+        "counted_flop_ratios": {ratio.description: ratio.value for ratio in claim.flop_ratios},
+        "conditions": [condition.describe for condition in claim.conditions],
+        "evidence": [
+            {
+                **msgspec.to_builtins(to_estimate(one.evidence)),
+                "repetition": one.evidence.repetition,
+                "code": one.evidence.code,
+                "machine": one.evidence.machine,
+                "comparison": one.evidence.comparison,
+                "records": one.evidence.digest,
+                "unmet_conditions": list(one.unmet),
+            }
+            for one in judged.evidence
+        ],
+        "verdict": judged.verdict,
+        "detail": judged.detail,
+        "rule": list(RULE),
     }
-    return {name: text for name, text in facts.items() if text}
 
 
-def _factors_table(card: ClaimCard) -> Table:
-    columns = [
-        Column.text("factor"),
-        Column("ratio", f"{INTERVAL} interval"),
-        Column("reached"),
-        *Column.texts("basis", "source"),
-    ]
-    rows, reached = [], 1.0
-    for one in card.factors:
-        reached *= one.value
-        found = Cell.of(one.value, format_ratio, format_interval(one, format_ratio))
-        rows.append([Cell(one.cause), found, Cell.of(reached, format_ratio), Cell(one.basis), Cell(one.source)])
-    return Table.of_rows("Factors of the published ratio", columns, rows)
+def describe_published(claim: Claim) -> str:
+    """Write the published value with its unit, and for hours the ratio of speeds that they mean."""
+    text = f"{claim.published:g} {claim.unit}"
+    if claim.kind == "speed":
+        text += f", which is {format_ratio(claim.speed_ratio)} times the images per GPU-hour"
+    return text
 
 
-def _pairs_table(card: ClaimCard) -> Table:
-    rows = [
-        [*_evidence_cells(card, one), Cell("; ".join(_differences(card, one.evidence)) or "nothing")]
-        for one in card.deciding
-    ]
-    return Table.of_rows("Measured pairs", [*EVIDENCE_COLUMNS, *Column.texts("differs from the paper in")], rows)
+def to_estimate(evidence: Evidence) -> Estimate:
+    """Return the effect as a ratio or in points of accuracy, without ends where it has none."""
+    effect = evidence.effect
+    has_ends = math.isfinite(effect.low) and math.isfinite(effect.high)
+    low, high = (effect.low, effect.high) if has_ends else (None, None)
+    if evidence.ratio is None:
+        return Estimate(effect.value, low, high, "test images")
+    return Estimate(evidence.ratio.value, evidence.ratio.low, evidence.ratio.high, "runs")
 
 
-def _others_table(card: ClaimCard) -> Table:
-    rows = [[*_evidence_cells(card, one), Cell("; ".join(one.evidence.missed))] for one in card.others]
-    return Table.of_rows("Other evidence", [*EVIDENCE_COLUMNS, *Column.texts("conditions that it misses")], rows)
+def format_effect(evidence: Evidence) -> str:
+    """Write the effect with its interval."""
+    estimate = to_estimate(evidence)
+    return f"{format_ratio(estimate.value)}{format_bracketed_interval(estimate, format_ratio) or ' (no interval)'}"
 
 
-def _evidence_cells(card: ClaimCard, named: NamedEvidence) -> list[Cell]:
-    found, estimate = named.evidence, card.to_display_scale(named.evidence.effect)
-    value = Cell.of(estimate.value, format_ratio, format_interval(estimate, format_ratio) or "no interval")
-    source = Cell(found.comparison or "several comparisons", f"sha256 {found.digest}")
-    machine = Cell(found.fingerprint, f"code of {found.code}" if found.code else "")
-    return [Cell(named.name, " and ".join(named.pair)), value, Cell(found.repetitions), machine, source]
+def _flops_table(claim: Claim) -> Table:
+    rows = []
+    for ratio in claim.flop_ratios:
+        row = {"FLOPs of the baseline's forward over the other's": ratio.description, "ratio": round(ratio.value, 4)}
+        if claim.kind == "speed":
+            row["rest of the published ratio"] = round(claim.speed_ratio / ratio.value, 2)
+        rows.append(row)
+    return Table.of_figures("Counted FLOPs", rows, REST_NOTE if claim.kind == "speed" else "")
 
 
-def _differences(card: ClaimCard, found: PairEvidence) -> list[str]:
-    """Return the circumstances that the conditions leave free and in which the runs differ from the paper's."""
-    if card.claim.gpus is None or found.processes == card.claim.gpus:
-        return []
-    ours, paper = (" and ".join(map(str, one)) for one in (found.processes, card.claim.gpus))
-    return [f"GPUs of the two experiments: {ours}, the paper's trainings had {paper}"]
-
-
-def claims_table(cards: Sequence[ClaimCard]) -> Table:
-    """List the claims, each with its predictions, its measured pairs and its verdict."""
+def _evidence_table(judged: JudgedClaim) -> Table:
     rows = [
         {
-            "claim": card.claim.name,
-            "published": _published(card.claim),
-            "counted FLOPs": _short_prediction(card),
-            "measured": "; ".join(f"{one.name} {_write(card, one.evidence.effect)}" for one in card.deciding) or "-",
-            "other evidence": len(card.others),
-            "verdict": card.judgement.verdict_clause,
+            "code": one.evidence.code or "towers",
+            "measured (95 %)": format_effect(one.evidence),
+            "repetition": one.evidence.repetition,
+            "machine": one.evidence.machine,
+            "records": f"{one.evidence.comparison}, sha256 {one.evidence.digest}",
+            "conditions that are not met": "; ".join(one.unmet) or "none",
         }
-        for card in cards
+        for one in judged.evidence
     ]
-    return Table.of_figures(
-        "Claims of papers", rows, f"One claim in full: {PROGRAM} claim NAME --records FOLDER --out FILE.html"
-    )
+    return Table.of_figures("Evidence", rows)
 
 
-def _summarize(card: ClaimCard, *, is_counted: bool) -> list[str]:
-    """Say what was published and measured, and if `is_counted` what was counted, one sentence each."""
-    claim, prediction = card.claim, card.prediction
-    sentences = [f"Published: {_published(claim)}{_describe_speed_ratio(card)}."]
-    if is_counted and (claim.speed_ratio is not None or claim.metric == "zero-shot accuracy"):
-        sizes = ""
-        if prediction.released_sizes != prediction.equal_sizes:
-            sizes = (
-                f" at one image size and {format_ratio(prediction.released_sizes)} at the image sizes of each recipe"
-            )
-        sentences.append(
-            f"Counted FLOPs give {format_ratio(prediction.equal_sizes)} times the baseline's images/s{sizes}."
-        )
-    if card.counted is not None:
-        sentences.append(f"Counted here: {card.counted:.3f} {claim.unit}.")
-    for one in card.deciding:
-        found = one.evidence
-        measured = f"{_write(card, found.effect)}, {found.repetitions}, on {found.machine}"
-        sentences.append(f"Measured, the {one.name} pair: {measured}.")
-    sentences += card.clip_costs
-    if card.prediction.communication is not None and card.factors:
-        least, largest = (f"{one:.3f}" for one in card.prediction.communication)
-        sentences.append(
-            f"The rest contains communication, for which a model gives a factor of {least} to {largest}, over networks "
-            "of 1,600 to 100 Gbit/s a node and from this project's loss to the released one."
-        )
-    if is_counted and card.factors:
-        sentences.append(
-            f"A factor of {format_ratio(card.factors[-1].value)} is {REST} by anything counted or measured here."
-        )
-    return sentences
+def _describe_counted(claim: Claim) -> str:
+    if claim.kind == "FLOPs":
+        return f"{claim.counted_percent:.3f} %"
+    return " to ".join(format_ratio(ratio.value) for ratio in claim.flop_ratios[1:]) or "-"
 
 
-def _commands(card: ClaimCard) -> list[str]:
-    """Return the command lines whose records would decide the claim, or that count what decides it."""
-    claim = card.claim
-    settings = "".join(f" --set {one}" for one in claim.settings)
-    pairs = [pair for pair in (claim.experiments, claim.controlled) if pair is not None]
-    if claim.conditions is None:  # zero-shot accuracy is not measured here
-        return [f"{PROGRAM} list"] if claim.metric == "FLOPs" else []
-    if claim.metric == "accuracy":
-        names = dict.fromkeys(name for pair in pairs for name in pair)
-        protocols = dict.fromkeys(one.partition(",")[0] for one in claim.protocols)
-        options = f"--task {claim.task} --root IMAGENET" + "".join(f" --protocol {one}" for one in protocols)
-        lines = [
-            f"{PROGRAM} train {name} --data SHARDS --set seed=N --out runs/{name}    # for five seeds N"
-            for name in names
-        ]
-        lines += [f"{PROGRAM} transfer {name} --results runs/{name} {options}" for name in names]
-        folders = " ".join(f"runs/{name}" for name in names)
-        return [*lines, f"{PROGRAM} claim {claim.name} --records {folders} --out card.html"]
-    memory = (
-        f" --memory-gib {claim.conditions.memory_gib:g}" if claim.conditions and claim.conditions.memory_gib else ""
-    )
-    data = " --data SHARDS" if claim.conditions and claim.conditions.loading == "disk" else ""
-    shards = " --set data=SHARDS --caption-lengths pack" if data else ""
-    lines = [
-        f"{PROGRAM} reference corenet --scale {size} --checkout CORENET{data}"
-        for size, name in CORENET_SCALES.items()
-        if name == claim.name and "reference" in VERBS
-    ]
-    for pair in pairs:
-        allowed = "" if pair == claim.controlled else " --allow-differences"  # in more than the method
-        lines.append(f"{PROGRAM} measure {' '.join(pair)}{allowed}{memory}{data}{settings}")
-    if claim.metric == "cost" and "explain" in VERBS:
-        baseline, experiment = claim.experiments
-        lines.append(
-            f"{PROGRAM} explain {experiment} --baseline {baseline} --factors kernel global_negatives{shards}{settings}"
-        )
-    return [*lines, f"{PROGRAM} claim {claim.name} --records results --out card.html"]
-
-
-def to_sentence(text: str) -> str:
-    """Begin a clause with a capital letter and end it."""
-    return f"{text[:1].upper()}{text[1:]}."
-
-
-def _published(claim: PaperClaim) -> str:
-    if claim.is_lower_bound:
-        return f"more than {claim.published:g} {claim.unit} (no figure is given)"
-    return f"{claim.published:g} {claim.unit}"
-
-
-def _describe_speed_ratio(card: ClaimCard) -> str:
-    """Return the ratio of speeds that a claim on cost means, as the end of a sentence; else nothing."""
-    if card.claim.speed_ratio is None:
-        return ""
-    return f", which is {format_ratio(card.claim.speed_ratio)} times the baseline's images per GPU-hour"
-
-
-def _short_prediction(card: ClaimCard) -> str:
-    if card.counted is not None:
-        return f"{card.counted:.3f} %"
-    if card.claim.speed_ratio is None:
-        return "-"
-    equal, released = map(format_ratio, (card.prediction.equal_sizes, card.prediction.released_sizes))
-    sizes = f", {released} at the recipes' sizes" if released != equal else ""
-    return f"{equal} times the images/s{sizes}"
-
-
-def _write(card: ClaimCard, found: Interval) -> str:
-    estimate = card.to_display_scale(found)
-    return f"{format_ratio(estimate.value)}{NBSP}({format_interval(estimate, format_ratio) or 'no interval'})"
+def _describe_flop_ratio(ratio: FlopRatio | None) -> str:
+    return "-" if ratio is None else f"{1 / ratio.value:.2f} ({ratio.description})"

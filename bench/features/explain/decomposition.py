@@ -13,8 +13,7 @@ from scipy.special import stdtrit
 from bench.data.caption_lengths import describe_captions
 from bench.experiment.fields import PACK_DATA
 from bench.features.explain.factors import INPUT_CAUSES
-from bench.features.explain.ladder import HEAD, PADDING, REST, TEXT_TOWER, WAITING, Coordinates, Ladder
-from bench.interfaces.hooks import RatioPart, RatioParts
+from bench.features.explain.ladder import HEAD, PADDING, REST, WAITING, Coordinates, Ladder
 from bench.measure.throughput import (
     data_phase_share,
     forward_backward_rate,
@@ -23,7 +22,7 @@ from bench.measure.throughput import (
 )
 from bench.measure.windows import describe_waits
 from bench.records.record import Record, Speed
-from bench.statistics.intervals import CONFIDENCE, Interval
+from bench.statistics.intervals import CONFIDENCE
 from bench.statistics.ratios import Rounds
 from bench.statistics.verdicts import (
     Agreement,
@@ -352,28 +351,3 @@ def shapley_weights(num_causes: int, factors: Sequence[str]) -> list[dict[Coordi
         signs = ((stage, -1), (stage + 1, 1))
         values.append({(at, subset): sign * share_of_orders[len(subset)] for subset in subsets for at, sign in signs})
     return values
-
-
-def ratio_parts(records: Iterable[Record]) -> RatioParts | None:
-    """Return the parts of the ladder in the records, over whole steps; None without a ladder."""
-    found = decompose(records)
-    if found is None:
-        return None
-    rounds_of_parts, rounds_of_pair = found.rounds
-    return RatioParts(
-        baseline=found.baseline,
-        experiment=found.experiment,
-        whole=_interval_of(found.whole.step) if found.whole.step else None,
-        parts=[
-            RatioPart(part.cause, _interval_of(part.step), part.cause in (TEXT_TOWER, HEAD))
-            for part in (*found.parts, found.waiting)
-            if part is not None and part.step is not None
-        ],
-        method=_interval_of(found.method.step) if found.method and found.method.step else None,
-        repetitions=f"{rounds_of_pair} rounds of the pair, {rounds_of_parts} of its parts",
-    )
-
-
-def _interval_of(found: LogRatio) -> Interval:
-    margin = math.inf if found.margin is None else found.margin
-    return Interval(found.mean, found.mean - margin, found.mean + margin)

@@ -14,5 +14,4 @@ EXTENSION = Extension(
             "explanation", "Where the ratio comes from", "Causes", "bench.features.explain.section:build", place="above"
         )
     ],
-    hooks={"ratio_parts": "bench.features.explain.decomposition:ratio_parts"},
 )

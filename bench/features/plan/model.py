@@ -1,26 +1,31 @@
-"""Model of a training step on N devices, from one device's computation. No torch here.
+"""Model of a training step on N GPUs, from the computation of one. No torch here.
 
 A step consists of computation (data, forward and backward in proportion to images; the optimizer per step), the
-products of a contrastive loss with additional captions, and the exposed communication.
+products of a contrastive loss with the captions of other GPUs, and the communication that nothing hides.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bench.environment.gpu_specs import GpuSpec
 from bench.experiment.fields import Sharding
 from bench.features.plan.collectives import Interconnect, ParameterCounts, shard_count, step_collectives, total_seconds
 from bench.interfaces.method import Communication, get_method
 
-MAX_GPUS = 4096  # devices at the end of a curve
-SCALING_TITLE = "As GPUs grow"  # title of the curve's table, by which `python -m reports plan` finds it
+MAX_GPUS = 4096  # at the end of a curve
 OVERLAP = 0.8  # share of forward and backward that hides communication of gradients and weights: assumed
-LOSS_SHARE = 0.5  # share of the peak in these products: assumed, because of exponentials and sums between them
+LOSS_SHARE = 0.5  # share of the peak in the loss's products: assumed, because of exponentials and sums between them
 JOULES_PER_KWH = 3.6e6
-NO_STEP_COST = (  # a note below steps from an assumed utilisation
-    "All experiments have one utilisation, and no cost is per step: by construction, images per GPU (256 against "
-    "1,024) make no difference but in communication."
+# Geometric mean of the share of the bf16 peak that the 26 published trainings of CLIP reach, communication excluded
+# (bench/experiment/published.py). tests/features/plan/test_published.py computes it and the errors again.
+UTILISATION = 0.166
+MEDIAN_ERROR = 0.26  # of the images/s that are planned with it for these trainings
+# Published over planned images/s: the ends of the central 80 % of these trainings.
+PUBLISHED_LOW = 0.55
+PUBLISHED_HIGH = 2.03
+PUBLISHED_ERROR = (
+    f"This utilisation predicts half of 26 published trainings of CLIP within {100 * MEDIAN_ERROR:.0f} %; 80 % of them "
+    f"had {PUBLISHED_LOW:.2f} to {PUBLISHED_HIGH:.2f} times the predicted images/s. Two of the 26 ran on H100."
 )
 
 
@@ -35,19 +40,14 @@ class FlopsPerImage:
 
 @dataclass(frozen=True, slots=True)
 class ComputeProfile:
-    """Seconds of one device."""
+    """Seconds of one GPU."""
 
     data: float  # per image
     forward: float  # per image
     backward: float  # per image
     optimizer: float  # per step
-    # number of captions per image in a contrastive loss; additional ones are `PlannedStep.extra_negatives_seconds`
-    captions: float
-    loss_flops: float  # FLOP/s of the products with additional captions
-
-    def speed_up(self, times: float) -> "ComputeProfile":
-        """Return the profile of a device whose forward and backward are so many times as fast."""
-        return replace(self, forward=self.forward / times, backward=self.backward / times)
+    captions: float  # per image in a contrastive loss, of which these seconds include the products
+    loss_flops: float  # FLOP/s of the products with further captions
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +57,14 @@ class PlanCase:
     name: str
     weights: ParameterCounts
     compute: ComputeProfile
-    batch: float  # images per step and device
+    batch: float  # images per step and GPU
     sharding: Sharding = "ddp"
     bytes_per_parameter: int = 4  # of the computation's precision
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The interconnect of devices; `overlap` is the share of forward and backward that can hide communication."""
+    """The interconnect of GPUs; `overlap` is the share of forward and backward that can hide communication."""
 
     links: Interconnect
     overlap: float
@@ -72,14 +72,14 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """The seconds of one step on `gpus` devices."""
+    """The seconds of one step on `gpus` GPUs."""
 
     gpus: int
-    images: float  # on all devices
+    images: float  # on all GPUs
     data: float
     forward: float
     backward: float
-    extra_negatives_seconds: float  # products of a contrastive loss with additional captions
+    extra_negatives_seconds: float  # products of a contrastive loss with further captions
     optimizer: float
     comm_seconds: float  # all communication; NaN: the method does not say what its loss communicates
     hidden_seconds: float  # communication hidden by forward and backward
@@ -97,7 +97,7 @@ class PlannedStep:
 
     @property
     def images_per_second(self) -> float:
-        """Throughput of all devices together."""
+        """Throughput of all GPUs together."""
         return self.images / self.seconds
 
     @property
@@ -124,10 +124,10 @@ def loss_peak_flops(device: GpuSpec, precision: str) -> float:
 def compute_profile_from_flops(
     work: FlopsPerImage, device: GpuSpec, utilisation: float, precision: str
 ) -> ComputeProfile:
-    """Return the seconds of a device whose dense products reach an assumed share of its bf16 peak.
+    """Return the seconds of a GPU whose dense products reach an assumed share of its bf16 peak.
 
     The backward is twice the forward, three times with activation checkpointing. The share is of whole steps and
-    includes data loading and the optimizer. `precision` is that of a contrastive loss.
+    includes data loading and the optimizer. `precision` is the precision of a contrastive loss.
     """
     rate = utilisation * device.bf16_flops
     return ComputeProfile(
@@ -141,21 +141,23 @@ def compute_profile_from_flops(
 
 
 def plan_step(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | None = None) -> PlannedStep:
-    """Return the step on `gpus` devices, with the case's batch per device or a share of a global batch.
+    """Return the step on `gpus` GPUs, with the case's batch per GPU or a share of a global batch.
 
-    With sharding each device updates its shard of the weights.
+    With sharding each GPU updates its shard of the weights.
     """
     batch = case.batch if global_batch is None else global_batch / gpus
-    compute, weights = case.compute, case.weights
-    forward, backward = batch * compute.forward, batch * compute.backward
-    pairs = batch * max(0.0, batch * gpus - compute.captions)
+    compute = case.compute
+    weights = case.weights
+    forward = batch * compute.forward
+    backward = batch * compute.backward
+    further_pairs = batch * max(0.0, batch * gpus - compute.captions)
     communication = get_method(weights.method).communication
     is_unknown = communication is None and gpus > 1
-    products = 2 * (communication or Communication()).loss_products * weights.feature_width * pairs
+    products = 2 * (communication or Communication()).loss_products * weights.feature_width * further_pairs
     collectives = step_collectives(weights, case.sharding, case.bytes_per_parameter, batch, gpus)
-    in_forward, in_backward, exposed = (
-        total_seconds(collectives, gpus, cluster.links, phase) for phase in ("forward", "backward", None)
-    )
+    in_forward = total_seconds(collectives, gpus, cluster.links, "forward")
+    in_backward = total_seconds(collectives, gpus, cluster.links, "backward")
+    exposed = total_seconds(collectives, gpus, cluster.links, None)
     return PlannedStep(
         gpus=gpus,
         images=batch * gpus,
@@ -170,25 +172,14 @@ def plan_step(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | N
 
 
 def scaling_curve(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | None = None) -> list[PlannedStep]:
-    """Return the steps on powers of two and on `gpus` devices, with at least one image of a global batch per device."""
+    """Return the steps on powers of two and on `gpus` GPUs, with at least one image of a global batch per GPU."""
     numbers = {1 << power for power in range(MAX_GPUS.bit_length())} | {gpus}
     limit = max(numbers) if global_batch is None else global_batch
     return [plan_step(case, cluster, number, global_batch) for number in sorted(numbers) if number <= limit]
 
 
-def first_slower_gpus(steps: Sequence[PlannedStep], share: float) -> int | None:
-    """Return the smallest number of devices at which each is slower than a single one by more than `share`."""
-    single = steps[0].images_per_second / steps[0].gpus
-    return next((step.gpus for step in steps if step.images_per_second / step.gpus < (1 - share) * single), None)
-
-
-def first_communication_bound(steps: Sequence[PlannedStep]) -> int | None:
-    """Return the smallest number of devices at which exposed communication is more than half of the step."""
-    return next((step.gpus for step in steps if step.communication_share > 1 / 2), None)
-
-
 def training_cost(step: PlannedStep, images: int, price: float | None, watts: float | None) -> TrainingCost:
-    """Return the cost of `images` images at a price per GPU-hour and a constant power per device."""
+    """Return the cost of `images` images at a price per GPU-hour and a constant power per GPU."""
     seconds = images / step.images_per_second
     gpu_hours = step.gpus * seconds / 3600
     return TrainingCost(

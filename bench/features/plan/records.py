@@ -1,15 +1,14 @@
 """One device's step time, power and largest batch, from records. No torch here."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
-from typing import NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from bench.console.console import PROGRAM, log
 from bench.environment.circumstances import Circumstances
 from bench.environment.files import read_intact_files
-from bench.environment.gpu_specs import GB, GpuSpec, find_gpu_spec
 from bench.experiment.config import Experiment, differing_fields, fields_with, format_differences
 from bench.features.plan.collectives import FP32_BYTES, ParameterCounts, shard_count
 from bench.features.plan.model import ComputeProfile
@@ -17,7 +16,6 @@ from bench.measure.throughput import images_per_second, images_per_step, timed_r
 from bench.records.record import (
     BYTES_PER_PARAMETER,
     BatchTrial,
-    LinkSpeed,
     Memory,
     Record,
     Speed,
@@ -28,13 +26,21 @@ from bench.records.record import (
 from bench.tables.formats import GIB
 
 M = TypeVar("M", Speed, Memory, BatchTrial)
-# Fields that do not change the time per image.
-FIELDS_WITHOUT_TIME = {
+FIELDS_WITHOUT_TIME = {  # they do not change the time per image
     *fields_with("by batch"),
     *("seed", "head_initialisation", "images", "warmup_images", "learning_rate", "sharding", "windows"),
 }
-FORWARD = ("augmentation", "image forward", "text forward", "head and loss")
+FORWARD_PHASES = ("augmentation", "image forward", "text forward", "head and loss")
 POWER = "power W, by the energy counter"
+
+
+@dataclass(frozen=True, slots=True)
+class Match(Generic[M]):
+    """A measurement of an experiment at any batch."""
+
+    measured: M
+    experiment: Experiment  # as measured
+    where: Circumstances
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,34 +69,38 @@ def newest_timed_records(path: Path, experiments: Sequence[Experiment]) -> list[
     records, damaged = read_intact_files(record_files(path), read_record)
     for error in damaged:
         log(f"left out: {error}")
-    names = sorted({record.comparison for record in records}, reverse=True)
-    groups = ([record for record in records if record.comparison == name] for name in names)
-    timed = [group for group in groups if timed_runs(group)]
-    if not timed:
+    newest: list[Record] = []
+    for name in sorted({record.comparison for record in records}, reverse=True):
+        group = [record for record in records if record.comparison == name]
+        if all(find_matching(experiment, group, Speed) for experiment in experiments):
+            return group
+        if not newest and timed_runs(group):
+            newest = group
+    if not newest:
         raise ValueError(f"{path} holds no speed record; {PROGRAM} measure stores them in its results folder")
-    whole = (rows for rows in timed if all(any(find_matching(one, rows, Speed)) for one in experiments))
-    return next(whole, timed[0])
+    return newest
 
 
 def find_timed_runs(experiment: Experiment, records: Sequence[Record], path: Path) -> TimedRuns:
     """Return an experiment's timed runs, preferably at its own batch; ValueError names the nearest experiment."""
-    rows = find_matching(experiment, records, Speed)
-    if not rows:
+    matches = find_matching(experiment, records, Speed)
+    if not matches:
         timed_experiments = {name: runs[-1][0] for name, runs in timed_runs(records).items()}
         nearest = min((_differences(experiment, other) for other in timed_experiments.values()), key=len)
         raise ValueError(
             f"{path} has no speed record of {experiment.name}: it has {', '.join(timed_experiments)}, "
             f"of which the nearest differs in {format_differences(nearest)}"
         )
-    _, timed, where = next(
-        (row for row in rows if row[1].training.batch_size == experiment.training.batch_size), rows[0]
-    )
-    if where.processes > 1:
-        raise ValueError(f"{path}: {timed.name} was timed on {where.processes} processes; a plan needs records of one")
-    runs = [run for run, one, _ in rows if one.training.batch_size == timed.training.batch_size]
-    if not all(run.phase_seconds for run in runs):
+    batch_sizes = [match.experiment.training.batch_size for match in matches]
+    batch_size = experiment.training.batch_size if experiment.training.batch_size in batch_sizes else batch_sizes[0]
+    matches = [match for match in matches if match.experiment.training.batch_size == batch_size]
+    timed = matches[0].experiment
+    if matches[0].where.processes > 1:
+        processes = matches[0].where.processes
+        raise ValueError(f"{path}: {timed.name} was timed on {processes} processes; a plan needs records of one")
+    if not all(match.measured.phase_seconds for match in matches):
         raise ValueError(f"{path}: {timed.name} was timed without phases; a plan needs them")
-    return TimedRuns(timed, where, runs)
+    return TimedRuns(timed, matches[0].where, [match.measured for match in matches])
 
 
 def measured_compute(runs: TimedRuns, loss_flops: float) -> ComputeProfile:
@@ -98,29 +108,30 @@ def measured_compute(runs: TimedRuns, loss_flops: float) -> ComputeProfile:
 
     The step time is that of the windows, in which phases may overlap; it is divided in proportion to the phases.
     """
-    phases = zip(*(_seconds_by_phase(runs.experiment, run) for run in runs.runs), strict=True)
-    medians = _PhaseSeconds(*map(median, phases))
-    return ComputeProfile(*medians, runs.experiment.mean_batch_size, loss_flops)
+    profiles = [_profile_of_run(runs.experiment, run, loss_flops) for run in runs.runs]
+    return ComputeProfile(
+        data=median(profile.data for profile in profiles),
+        forward=median(profile.forward for profile in profiles),
+        backward=median(profile.backward for profile in profiles),
+        optimizer=median(profile.optimizer for profile in profiles),
+        captions=runs.experiment.mean_batch_size,
+        loss_flops=loss_flops,
+    )
 
 
-class _PhaseSeconds(NamedTuple):
-    """The seconds of a step's phases: the optimizer's of a step, the others' of an image."""
-
-    data: float
-    forward: float
-    backward: float
-    optimizer: float
-
-
-def _seconds_by_phase(experiment: Experiment, run: Speed) -> _PhaseSeconds:
-    """Return the seconds of a run's phases, scaled to the step time of its windows."""
+def _profile_of_run(experiment: Experiment, run: Speed, loss_flops: float) -> ComputeProfile:
     images = images_per_step(experiment, run)
-    typical: Callable[[Sequence[float]], float] = fmean if run.phase_images else median
-    phases = {name: typical(seconds) for name, seconds in run.phase_seconds.items()}
+    average = fmean if run.phase_images else median
+    phases = {name: average(seconds) for name, seconds in run.phase_seconds.items()}
     scale = images / images_per_second(experiment, run) / sum(phases.values())
-    forward = scale * sum(phases.get(name, 0.0) for name in FORWARD)
-    data, backward, optimizer = (scale * phases.get(name, 0.0) for name in ("data", "backward", "optimizer"))
-    return _PhaseSeconds(data / images, forward / images, backward / images, optimizer)
+    return ComputeProfile(
+        data=scale * phases.get("data", 0.0) / images,
+        forward=scale * sum(phases.get(name, 0.0) for name in FORWARD_PHASES) / images,
+        backward=scale * phases.get("backward", 0.0) / images,
+        optimizer=scale * phases.get("optimizer", 0.0),
+        captions=experiment.mean_batch_size,
+        loss_flops=loss_flops,
+    )
 
 
 def estimate_max_batch(
@@ -138,60 +149,47 @@ def estimate_max_batch(
     Sharding divides the constant share; `zero2` keeps the blocks' weights whole beside it. Captions gathered from all
     devices, and their gradients, are added per image.
     """
-    trials = [row for row in find_matching(experiment, records, BatchTrial) if row[0].limit_bytes <= limit_bytes]
-    if sizes := [one.training.batch_size for trial, one, _ in trials if trial.fits]:
-        limit = max(trial.limit_bytes for trial, _, _ in trials) / GIB
-        return max(sizes), f"tried, under {limit:g} GiB on one device"
-    memories = [(memory.peak_tensor_bytes, one) for memory, one, _ in find_matching(experiment, records, Memory)]
-    peaks = {one.mean_batch_size: peak for peak, one in memories if peak is not None}
+    trials = [
+        match for match in find_matching(experiment, records, BatchTrial) if match.measured.limit_bytes <= limit_bytes
+    ]
+    tried_sizes = [match.experiment.training.batch_size for match in trials if match.measured.fits]
+    if tried_sizes:
+        limit = max(match.measured.limit_bytes for match in trials) / GIB
+        return max(tried_sizes), f"tried, under {limit:g} GiB on one device"
+    peaks = {}
+    for match in find_matching(experiment, records, Memory):
+        if match.measured.peak_tensor_bytes is not None:
+            peaks[match.experiment.mean_batch_size] = match.measured.peak_tensor_bytes
     if not peaks:
         return None, "unknown: there is no memory record of it"
-    (small, least), (large, most) = min(peaks.items()), max(peaks.items())
+    small = min(peaks)
+    large = max(peaks)
     if large > small:
-        image_bytes, how = (most - least) / (large - small), f"peak tensor bytes at batches of {small:g} and {large:g}"
+        source = f"peak tensor bytes at batches of {small:g} and {large:g}"
+        image_bytes = (peaks[large] - peaks[small]) / (large - small)
     else:
-        how = f"peak tensor bytes at a batch of {large:g}, of which 16 per parameter are constant"
-        image_bytes = (most - BYTES_PER_PARAMETER * weights.trained) / large
-    constant_bytes = (most - image_bytes * large) / shard_count(experiment.runtime.sharding, gpus, per_node)
-    constant_bytes += FP32_BYTES * weights.in_blocks if experiment.runtime.sharding == "zero2" else 0
+        source = f"peak tensor bytes at a batch of {large:g}, of which 16 per parameter are constant"
+        image_bytes = (peaks[large] - BYTES_PER_PARAMETER * weights.trained) / large
+    sharding = experiment.runtime.sharding
+    constant_bytes = (peaks[large] - image_bytes * large) / shard_count(sharding, gpus, per_node)
+    if sharding == "zero2":
+        constant_bytes += FP32_BYTES * weights.in_blocks
     gathered_bytes = 2 * FP32_BYTES * weights.feature_width * (gpus - 1)
-    return max(0, int((limit_bytes - constant_bytes) / (max(1.0, image_bytes) + gathered_bytes))), how
+    return max(0, int((limit_bytes - constant_bytes) / (max(1.0, image_bytes) + gathered_bytes))), source
 
 
-def measured_interconnect(path: Path, device: GpuSpec | None) -> dict[str, float | None]:
-    """Return what `doctor` measured, as options of a plan: of a record file, or of the newest link record of a folder.
-
-    None: the job had one node, or one process on each. ValueError without a record, or if it is of another device than
-    the plan's, which is None without a data sheet.
-    """
-    records = [read_record(one) for one in ([path] if path.is_file() else record_files(path))]
-    found = [(record.measured, record.circumstances) for record in records if isinstance(record.measured, LinkSpeed)]
-    if not found:
-        raise ValueError(f"{path} holds no link record; torchrun … -m bench doctor stores them in its results folder")
-    link, where = found[-1]
-    measured_gpu = find_gpu_spec(where.machine.partition(";")[0])
-    if measured_gpu != device:
-        planned = device.name_words if device else "a device without a data sheet"
-        raise ValueError(f"the links of {path} are those of {where.machine}, and the plan is for {planned}")
-    return {
-        "per_node": link.processes_per_node or where.processes,
-        "link_gbs": link.bytes_per_second and link.bytes_per_second / GB,
-        "link_us": link.latency_seconds and 1e6 * link.latency_seconds,
-        "network_gbs": link.network_bytes_per_second and link.network_bytes_per_second / GB,
-        "network_us": link.network_latency_seconds and 1e6 * link.network_latency_seconds,
-    }
+def find_matching(experiment: Experiment, records: Iterable[Record], kind: type[M]) -> list[Match[M]]:
+    """Return the measurements of an experiment at any batch."""
+    matches = []
+    for record in records:
+        if not isinstance(record.measured, kind) or record.experiment is None:
+            continue
+        if not _differences(experiment, record.experiment):
+            matches.append(Match(record.measured, record.experiment, record.circumstances))
+    return matches
 
 
-def find_matching(
-    experiment: Experiment, records: Iterable[Record], kind: type[M]
-) -> list[tuple[M, Experiment, Circumstances]]:
-    """Return the measurements of an experiment at any batch, with the experiment as measured and the circumstances."""
-    return [
-        (record.measured, record.experiment, record.circumstances)
-        for record in records
-        if isinstance(record.measured, kind) and record.experiment and not _differences(experiment, record.experiment)
-    ]
-
-
-def _differences(one: Experiment, other: Experiment) -> dict[str, tuple[object, ...]]:
-    return {name: values for name, values in differing_fields([one, other]).items() if name not in FIELDS_WITHOUT_TIME}
+def _differences(first: Experiment, second: Experiment) -> dict[str, tuple[object, ...]]:
+    """Return the fields in which two experiments differ and which change the time per image."""
+    differences = differing_fields([first, second])
+    return {name: values for name, values in differences.items() if name not in FIELDS_WITHOUT_TIME}

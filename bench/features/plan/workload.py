@@ -9,29 +9,18 @@ import torch
 from torch import nn
 
 from bench.data.targets import Tokens
-from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
+from bench.environment.gpu_specs import GpuSpec
 from bench.experiment.config import Experiment, change
-from bench.features.plan.calibration import PredictedUtilisation, fit_published_utilisations
-from bench.features.plan.collectives import Interconnect, ParameterCounts, data_sheet_interconnect
-from bench.features.plan.inverse import CaseOnGpus, communication_factors, factor_range
+from bench.features.plan.collectives import ParameterCounts
 from bench.features.plan.model import (
-    OVERLAP,
-    Cluster,
+    PUBLISHED_HIGH,
+    UTILISATION,
     ComputeProfile,
     FlopsPerImage,
-    PlanCase,
     compute_profile_from_flops,
-    plan_step,
 )
 from bench.interfaces.method import get_method
-from bench.measure.costs import (
-    META,
-    build_on_meta,
-    count_costs,
-    forward_flops_as_released,
-    meta_captions,
-    text_forward_flops,
-)
+from bench.measure.costs import META, build_on_meta, count_costs, meta_captions, text_forward_flops
 from bench.train.build import count_trained_parameters, load_data
 from models.heads import DualEncoder, TokenCounts
 from models.tower_blocks import all_blocks
@@ -102,17 +91,10 @@ def estimate_compute_profile(
     )
 
 
-def predict_utilisation(experiment: Experiment, device: GpuSpec) -> PredictedUtilisation:
-    """Predict the utilisation of a training from its FLOPs with padded captions, as those of published trainings."""
-    return fit_published_utilisations().predict(forward_flops_as_released(experiment) / 1e9, device)
-
-
 def predict_most_images_per_second(experiment: Experiment, device: GpuSpec, results: Path) -> float:
-    """Predict the most images/s of a training on one GPU: those at the high end of the predicted utilisation."""
-    compute, _ = estimate_compute_profile(experiment, device, predict_utilisation(experiment, device).high, results)
-    case = PlanCase(experiment.name, count_communicated_parameters(experiment), compute, experiment.mean_batch_size)
-    alone = Interconnect(1, device.link_bytes_per_second, 0.0, device.link_bytes_per_second, 0.0)
-    return plan_step(case, Cluster(alone, OVERLAP), 1).images_per_second
+    """Predict the most images/s of a training on one GPU: at the high end of what published trainings reach."""
+    compute, _ = estimate_compute_profile(experiment, device, min(1.0, PUBLISHED_HIGH * UTILISATION), results)
+    return 1 / (compute.forward + compute.backward)
 
 
 def count_communicated_parameters(experiment: Experiment) -> ParameterCounts:
@@ -133,30 +115,6 @@ def count_communicated_parameters(experiment: Experiment) -> ParameterCounts:
         feature_width=model.text.width if isinstance(model, DualEncoder) else 0,
         counted_tokens=sum(len(one.images_with_token) for one in counts),
     )
-
-
-def case_with_released_flops(experiment: Experiment, device: GpuSpec, utilisation: float) -> PlanCase:
-    """Return the case of a plan with the FLOPs of the released code, at an assumed utilisation of a device."""
-    work = FlopsPerImage(
-        forward_flops_as_released(experiment), is_recomputed=experiment.runtime.activation_checkpointing
-    )
-    compute = compute_profile_from_flops(work, device, utilisation, experiment.runtime.contrastive_precision)
-    return PlanCase(experiment.name, count_communicated_parameters(experiment), compute, experiment.mean_batch_size)
-
-
-def communication_range(pair: tuple[Experiment, Experiment], gpus: tuple[int, int], gpu: str) -> tuple[float, float]:
-    """Return the range of the factors of two experiments as released, on so many GPUs of a name.
-
-    Their utilisation is that which published trainings predict for the first, the baseline.
-    """
-    device = GPU_SPECS[gpu]
-    utilisation = predict_utilisation(pair[0], device).value
-    baseline, experiment = (
-        CaseOnGpus(case_with_released_flops(one, device, utilisation), number)
-        for one, number in zip(pair, gpus, strict=True)
-    )
-    cluster = Cluster(data_sheet_interconnect(device), OVERLAP)
-    return factor_range(communication_factors((baseline, experiment), cluster))
 
 
 def _build_model(experiment: Experiment) -> nn.Module:

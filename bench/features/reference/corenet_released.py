@@ -25,6 +25,8 @@ from bench.features.reference.records import ReleasedRun
 from bench.features.reference.released_batches import TimedLoader, batch_function, draw_sizes, open_stream
 from bench.features.reference.released_keys import NO_CUDA, describe_keys, flatten, tiny_changes
 from bench.features.reference.timing import WindowTimer
+from bench.profilers.device import Readings, open_reader, sampled
+from bench.profilers.nvml import VOIDING_SLOWDOWNS
 from bench.train.build import log_workers, sample_counts
 
 SPAWNED = "_launcher_distributed_spawn_fn"  # method of CoreNet's pipeline that each of its processes executes
@@ -65,9 +67,11 @@ def run_as_released(
         vars(pipeline)[LOADERS] = loader, None, None
         trainer = pipeline.training_engine
         _keep_losses_and_norms(trainer, losses, norms)
-        trainer.train_epoch(round_)
+        with sampled(open_reader(device), device) as readings:
+            trainer.train_epoch(round_)
         waited = sum(loader.wait_seconds[timing.warmup_steps :])
         figures["data_wait_share"] = waited / sum(windows.seconds)
+        figures["throttled_percent"] = throttled_percent(readings, device)
         figures["image_sizes"] = tuple((side, side, images) for side, images in sizes)
         figures.update(sample_counts(stream))
 
@@ -106,6 +110,14 @@ def _keep_losses_and_norms(trainer: Any, losses: list[Tensor], norms: list[Tenso
         return norms[-1]
 
     trainer.compute_grad_norm = compute_and_keep_norm
+
+
+def throttled_percent(readings: Readings, device: torch.device) -> float | None:
+    """Return the largest share of readings, in percent, with a slowdown by heat or hardware; None: a GPU gave none."""
+    if device.type == "cpu":
+        return 0.0
+    percents = [readings.figures[name] for name in VOIDING_SLOWDOWNS if name in readings.figures]
+    return max(percents) if len(percents) == len(VOIDING_SLOWDOWNS) else None
 
 
 def open_pipeline(

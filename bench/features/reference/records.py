@@ -10,7 +10,7 @@ from bench.environment.circumstances import MAX_ENTRIES
 from bench.features.reference import OPEN_CLIP, OURS
 from bench.records.record import AuthorsRun, NonNegative, PositiveCount, Record, Seconds
 from bench.records.record_kind import RecordKind
-from bench.records.scores import Count, Share
+from bench.records.scores import Count
 from bench.statistics.ratios import Rounds, ratio_of
 from bench.tables.formats import format_bracketed_interval, format_ratio
 
@@ -18,18 +18,12 @@ from bench.tables.formats import format_bracketed_interval, format_ratio
 class ReferenceRun(RecordKind, frozen=True, kw_only=True, tag="reference"):
     """One side of a comparison with other people's training code: a run of theirs or of ours."""
 
-    is_code_comparison = True
     side: str
     round: Count
     window_seconds: Seconds
     losses: tuple[float, ...]  # of the first step with each batch, warm-up included
     tokens_per_caption: NonNegative | None  # computed, padding included; None: the method reads no text
     commit: str = ""  # commit of the checkout beside which it ran; empty: none
-
-    @classmethod
-    def describe_cheapest_code(cls, records: Sequence[Record]) -> list[str]:
-        """Say which side trains CLIP at the least cost."""
-        return describe_clip_costs(records)
 
 
 class ReleasedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -44,8 +38,6 @@ class ReleasedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class ReleasedRun(AuthorsRun, frozen=True, kw_only=True, tag="released-run"):
     """Windows of the authors' training loop with their configuration file, the device idle at both ends of each."""
 
-    file: str  # within the checkout
-    file_sha256: str
     keys: Annotated[dict[str, ReleasedKey], msgspec.Meta(max_length=MAX_ENTRIES)] = {}  # of the file, by dotted names
     gpus: PositiveCount  # processes, one a device
     round: Count
@@ -54,8 +46,6 @@ class ReleasedRun(AuthorsRun, frozen=True, kw_only=True, tag="released-run"):
     image_sizes: tuple[tuple[PositiveCount, PositiveCount, PositiveCount], ...]  # height, width and images of each step
     losses: tuple[float, ...]  # of every step, warm-up included
     gradient_norms: tuple[float | None, ...] = ()  # of every step; None: not finite; empty: the file computes none
-    # Share of the windows' time in which the loop waited for batches; a GPU may work meanwhile. None: not measured.
-    data_wait_share: Share | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for a figure that some windows or some steps lack."""

@@ -1,99 +1,106 @@
-"""Records that meet the conditions of claims, made up."""
+"""Made-up records on claims: runs of the authors' code and of this project's, and scores of two towers."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable
+from typing import Any
 
 from msgspec.structs import replace
 
-from bench.environment.circumstances import Circumstances
-from bench.experiment.config import Experiment, change
-from bench.features.claims.claims import PaperClaim
-from bench.records.record import BatchTrial, Branch, Record, Training, Transfer
+from bench.experiment.config import change
+from bench.experiment.experiments import get_experiment
+from bench.features.claims.claims import Claim
+from bench.features.claims.conditions import CORENET, CORENET_COMMIT, CORENET_FILES
+from bench.records.record import AuthorsRun, Record, Transfer
 from bench.records.scores import Score
 from tests.reports.conftest import HERE
 from tests.timed_runs import speed
 
 A100 = replace(HERE, device="cuda", machine="NVIDIA A100-SXM4-80GB; Example CPU, 2 logical cores")
 SHARDS = "/data/datacomp-1b"
-TEST_IMAGES, GIB = 50_000, 2**30
+BASE_FILES = ("projects/clip/clip_vit_base.yaml", "projects/catlip/pretraining/vit_base.yaml")
+HUGE_FILES = ("projects/range_augment/clip/clip_vit_huge.yaml", "projects/catlip/pretraining/vit_huge.yaml")
+TEST_IMAGES = 50_000
 
 
-def from_disk(experiment: Experiment) -> Experiment:
-    """An experiment on shards, with their own captions."""
-    return change(experiment, data=SHARDS, caption_lengths="pack")
+class AuthorsTiming(AuthorsRun, frozen=True, kw_only=True, tag="authors-timing"):
+    """A run of the authors' code."""
+
+    round: int
+    images_per_second: float
+    changed: dict[str, str] = {}
+    has_other_tower: bool = False
 
 
-def on_a100(records: Iterable[Record], machine: Circumstances = A100) -> list[Record]:
-    """The same records as of an A100 that reads images from shards."""
-    return [
-        replace(one, circumstances=machine, experiment=None if one.experiment is None else from_disk(one.experiment))
-        for one in records
-    ]
+def authors_runs(claim: Claim, ratio: float, rounds: int = 5) -> list[Record]:
+    """Runs of both released files that meet all conditions, CatLIP so many times as fast as CLIP."""
+    files = HUGE_FILES if claim.name == "catlip-h16" else BASE_FILES
+    records = []
+    for round_ in range(rounds):
+        for name, file, rate in zip((claim.baseline, claim.experiment), files, (100.0, 100.0 * ratio), strict=True):
+            run = AuthorsTiming(
+                repository=CORENET,
+                commit=CORENET_COMMIT,
+                file=file,
+                file_sha256=CORENET_FILES[file],
+                data_wait_share=0.01,
+                throttled_percent=0.0,
+                round=round_,
+                images_per_second=rate * math.exp(0.001 * (-1) ** round_),
+            )
+            experiment = change(get_experiment(name), data=SHARDS, caption_lengths="pack")
+            records.append(Record(comparison="released", experiment=experiment, circumstances=A100, measured=run))
+    return records
 
 
-def speed_records(claim: PaperClaim, logarithms: tuple[float, float], rounds: int = 5) -> list[Record]:
-    """Timed runs of a claim's published pair, each with so many images per second as a logarithm."""
-    found = [
-        speed(one, log + 0.001 * (-1) ** number, 0.0, number)
-        for number in range(rounds)
-        for one, log in zip(claim.experiments_of(claim.experiments), logarithms, strict=True)
-    ]
-    return on_a100(found)
+def our_runs(claim: Claim, ratio: float, rounds: int = 5) -> list[Record]:
+    """Runs of this project's code with the recipes of a claim, on an A100 and from shards."""
+    records = []
+    for round_ in range(rounds):
+        for name, log in zip((claim.baseline, claim.experiment), (5.0, 5.0 + math.log(ratio)), strict=True):
+            experiment = change(get_experiment(name), data=SHARDS, caption_lengths="pack")
+            record = speed(experiment, log + 0.001 * (-1) ** round_, 0.0, round_)
+            records.append(replace(record, circumstances=A100, measured=replace(record.measured, data_wait_share=0.01)))
+    return records
 
 
-def trials(claim: PaperClaim, side: int, largest: int, smallest: int) -> list[Record]:
-    """Trials of the largest batch that fits under the claim's limit and of the smallest that does not."""
-    own, needs = claim.experiments_of(claim.experiments)[side], claim.conditions
-    assert needs is not None
-    assert needs.memory_gib is not None
-    return [
-        Record(
-            comparison="trials",
-            experiment=change(own, name=f"{own.name}[batch_size={size}]", batch_size=size),
-            circumstances=replace(A100, processes=needs.processes or 1),
-            measured=BatchTrial(limit_bytes=int(needs.memory_gib * GIB), fits=size == largest),
-        )
-        for size in (largest, smallest)
-    ]
-
-
-def tower_records(
-    claim: PaperClaim, side: int, seed: int, right: Sequence[int], *, images: int | None = None, subject: str = ""
-) -> list[Record]:
-    """A training of a claim's experiment, and the scores of its tower by the claim's protocols: right answers of each.
-
-    A tower that was not trained has no training.
-    """
-    needs, recipe = claim.conditions, claim.experiments_of(claim.experiments)[side]
-    assert needs is not None
-    experiment = change(from_disk(recipe), seed=seed)
-    protocols = claim.protocols if len(right) > 1 else (claim.protocols[side],)
-    seen = recipe.training.images if images is None else images
-    scores = tuple(
-        Score(
-            task=claim.task,
-            protocol=protocol,
-            chosen=1.0,
+def scored_towers(baseline: int = 42_200, experiment: int = 42_150) -> list[Record]:
+    """Scores of the two released towers on ImageNet-1k: right answers of each."""
+    records = []
+    for name, num_right in (("clip_vit_base.pt", baseline), ("vit_base.pt", experiment)):
+        score = Score(
+            task="imagenet",
+            protocol="fine-tune",
+            chosen=3e-5,
             validation_accuracy=0.5,
             converged=True,
-            correct="1" * number + "0" * (TEST_IMAGES - number),
-            num_classes=needs.num_classes or 2,
-            num_train=needs.num_train or 10,
-            majority=0.5,
-            label_share=claim.label_share,
+            correct="1" * num_right + "0" * (TEST_IMAGES - num_right),
+            num_classes=1000,
+            num_train=1_281_167,
+            majority=0.001,
         )
-        for protocol, number in zip(protocols, right, strict=True)
+        scored = Transfer(subject=name, images=0, budgets=(), scores=(score,))
+        records.append(Record(comparison=f"transfer-{name}", experiment=None, circumstances=A100, measured=scored))
+    return records
+
+
+def with_run(**fields: Any) -> Callable[[Record], Record]:
+    """Return a function that changes fields of what a run left."""
+    return lambda record: replace(record, measured=replace(record.measured, **fields))
+
+
+def with_circumstances(**fields: Any) -> Callable[[Record], Record]:
+    """Return a function that changes the circumstances of a run."""
+    return lambda record: replace(record, circumstances=replace(record.circumstances, **fields))
+
+
+def with_score(**fields: Any) -> Callable[[Record], Record]:
+    """Return a function that changes the score of a tower."""
+    return lambda record: replace(
+        record, measured=replace(record.measured, scores=(replace(record.measured.scores[0], **fields),))
     )
-    processes = (needs.images_per_step or (1, 1))[side] // recipe.training.batch_size
-    training = Training(
-        trunk_losses=(1.0,),
-        cooldown_losses=((1.0,),),
-        branches=(Branch(images=max(1, seen), budgets=("equal images",), tower="tower.safetensors"),),
-        seconds=1.0,
-    )
-    whole = Transfer(subject=subject or experiment.name, images=seen, budgets=(), scores=scores)
-    comparison = f"{experiment.name}-{seed}"
-    scored = Record(comparison=comparison, experiment=experiment, circumstances=A100, measured=whole)
-    if subject:
-        return [scored]
-    trained = replace(scored, circumstances=replace(A100, processes=processes), measured=training)
-    return [trained, scored]
+
+
+def of_the_pack(record: Record) -> Record:
+    """Return the run with the pack's images, which lie in memory."""
+    assert record.experiment is not None
+    return replace(record, experiment=change(record.experiment, data="pack", caption_lengths="web"))

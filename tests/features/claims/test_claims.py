@@ -1,85 +1,91 @@
-"""Claims of papers: their files, their published values, and what is predicted for them."""
+"""Claims of papers: their published values, their sources, and the FLOPs that are counted for them."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+from bench.data.caption_lengths import WEB, caption_length_quantiles
+from bench.experiment.config import change
 from bench.experiment.recipes import PUBLISHED_HOURS
-from bench.features.claims.claims import Conditions, PaperClaim, get_claim, read_claims, read_predictions
-from bench.features.claims.predictions import predict_claim
-from bench.interfaces.hooks import find_hook
+from bench.features.claims.claims import CLAIMS, PUBLISHED_FIGURES, FlopRatio
+from bench.features.claims.conditions import AUTHORS_STEP
+from bench.features.claims.section import speed_statement
+from bench.measure.costs import forward_flops_as_released
 
-DOCS = Path(__file__).parents[3] / "docs"
-SOURCES = DOCS / "sources.md"
-COUNTED = {"catlip-2.7x", "superclip-flops", "siglip-batch"}  # the others take 15 seconds
+ROOT = Path(__file__).parents[3]
+NUM_WEB_CAPTIONS = 10_000  # whose lengths stand for those of web captions
+RATIOS = [*(ratio for claim in CLAIMS.values() for ratio in claim.flop_ratios)]
+RATIOS += [figure.flop_ratio for figure in PUBLISHED_FIGURES if figure.flop_ratio is not None]
 
 
 def rows_of_sources() -> dict[str, list[str]]:
-    """The table of docs/sources.md, by the claim that its rows name first."""
-    lines = (line.strip("| ").split(" | ") for line in SOURCES.read_text(encoding="utf-8").splitlines())
-    return {row[0].strip("`"): row for row in lines if row[0].startswith("`")}
+    """The tables of docs/sources.md, by the first cell of their rows."""
+    lines = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    return {row[0].strip("`"): row for row in rows}
 
 
-@pytest.mark.parametrize("name", read_claims())
-def test_the_published_value_is_that_of_the_table_of_sources(name: str) -> None:
-    claim = get_claim(name)
-    _, value, unit, source, where = rows_of_sources()[name]
-    assert float(value.removeprefix("> ").replace("\N{MINUS SIGN}", "-")) == claim.published
-    assert value.startswith("> ") == claim.is_lower_bound
-    assert unit == claim.unit
-    assert source == claim.source
-    assert claim.where.startswith(where)
+def test_published_values_are_those_of_the_tables_of_sources() -> None:
+    rows = rows_of_sources()
+    for claim in CLAIMS.values():
+        _, value, unit, source, where = rows[claim.name]
+        assert float(value.replace("\N{MINUS SIGN}", "-")) == claim.published
+        assert unit == claim.unit
+        assert source == claim.source
+        assert claim.where.startswith(where)
+    for figure in PUBLISHED_FIGURES:
+        assert rows[figure.title] == [figure.title, figure.published, figure.source]
 
 
-def test_every_row_of_the_table_is_a_claim() -> None:
-    assert set(rows_of_sources()) == set(read_claims())
+def test_published_hours_of_the_recipes_are_those_of_the_claims() -> None:
+    published = {
+        "corenet-vit-base": CLAIMS["catlip-2.7x"].published,
+        "corenet-vit-huge": CLAIMS["catlip-h16"].published,
+    }
+    assert published == PUBLISHED_HOURS
 
 
-@pytest.mark.parametrize("name", read_claims())
-def test_a_claim_names_two_experiments_and_says_how_it_was_checked(name: str) -> None:
-    claim = get_claim(name)
-    for pair in filter(None, (claim.experiments, claim.controlled)):
-        baseline, experiment = claim.experiments_of(pair)
-        assert baseline.image.tower == experiment.image.tower
-    assert claim.checked
-    assert claim.where
+def test_published_value_stands_in_the_quote_or_beside_it() -> None:
+    for claim in CLAIMS.values():
+        numbers = [float(number) for number in re.findall(r"\d+\.\d+|\d+", f"{claim.quote} {claim.where}")]
+        if claim.kind == "accuracy":
+            numbers = [round(first - second, 6) for first in numbers for second in numbers]
+        assert claim.published in numbers, claim.name
 
 
-def test_the_published_value_stands_in_the_quote_or_beside_it() -> None:
-    for claim in read_claims().values():
-        found = [float(number) for number in re.findall(r"\d+\.\d+|\d+", f"{claim.quote} {claim.where}")]
-        if claim.metric == "accuracy":
-            found = [round(one - other, 6) for one in found for other in found]
-        if claim.metric == "largest batch":
-            found = [one / other for one in found for other in found if other]
-        assert claim.published in found, claim.name
-
-
-def test_the_published_hours_of_the_recipes_are_those_of_the_claim() -> None:
-    claims = {"corenet-vit-base": "catlip-2.7x", "corenet-vit-huge": "catlip-h16"}
-    assert {tower: get_claim(name).published for tower, name in claims.items()} == PUBLISHED_HOURS
+def is_slow(ratio: FlopRatio) -> bool:
+    return "h16" in ratio.baseline or ratio.experiment in ("flip-vit-l14", "clipa-vit-b16")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(one, marks=[] if one in COUNTED else pytest.mark.exhaustive) for one in read_claims()]
+    "ratio",
+    [
+        pytest.param(
+            ratio,
+            id=f"{ratio.experiment}: {ratio.description}",
+            marks=pytest.mark.exhaustive if is_slow(ratio) else [],
+        )
+        for ratio in RATIOS
+    ],
 )
-@pytest.mark.skipif(find_hook("communication_range") is None, reason="no feature predicts communication")
-def test_predictions_are_those_of_the_counter(name: str) -> None:
-    assert predict_claim(get_claim(name)) == read_predictions()[name], (
-        "write them with: python -m bench.features.claims.predictions"
-    )
+def test_counted_ratios_are_those_of_the_counter(ratio: FlopRatio) -> None:
+    lengths = [] if ratio.is_padded else caption_length_quantiles(WEB, NUM_WEB_CAPTIONS, len)
+    flops = []
+    for experiment in ratio.experiments:
+        counted = experiment if ratio.has_recipe_sizes else change(experiment, image_sizes=())
+        flops.append(forward_flops_as_released(counted, lengths))
+    assert round(flops[0] / flops[1], 6) == ratio.value
 
 
-@pytest.mark.parametrize("changes", [{"published": 0.0}, {"metric": "accuracy"}, {"conditions": None}])
-def test_a_claim_with_an_impossible_value_is_refused(changes: dict[str, object]) -> None:
-    fields = {
-        **dict.fromkeys(("title", "quote", "source", "where", "checked", "held_fixed", "hardware"), "x"),
-        "metric": "cost",
-        "published": 0.5,
-        "experiments": ("clip-tiny", "catlip-tiny"),
-        "conditions": Conditions(device="cuda"),
-    }
-    assert PaperClaim(**fields).speed_ratio == 2.0
-    with pytest.raises(ValueError, match=r"published must be positive|needs a task|conditions are for"):
-        PaperClaim(**fields | changes)
+def test_statement_on_speed_stands_in_readme_and_on_its_page() -> None:
+    statement = speed_statement()
+    predicted = statement[statement.index("FLOPs predict") :]
+    for page in ("README.md", "docs/is-it-2.7x.md"):
+        assert predicted in " ".join((ROOT / page).read_text(encoding="utf-8").replace("\n> ", " ").split())
+
+
+def test_conditions_of_claims_on_speed_stand_on_their_page() -> None:
+    text = " ".join((ROOT / "docs" / "is-it-2.7x.md").read_text(encoding="utf-8").split())
+    for condition in AUTHORS_STEP:
+        assert condition.describe.replace("\N{NO-BREAK SPACE}", " ") in text

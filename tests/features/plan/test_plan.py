@@ -2,48 +2,36 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
-from contextlib import suppress
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace as with_fields
 
 from bench.__main__ import main
-from bench.environment.circumstances import CHECKOUT
 from bench.environment.gpu_specs import GPU_SPECS, find_gpu_spec
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.published import MODELS, PUBLISHED_RUNS, PUBLISHED_TOWERS
 from bench.experiment.settings import with_batch_size
 from bench.features.plan.collectives import Interconnect, ParameterCounts
+from bench.features.plan.interconnect import LINK_OPTIONS, measured_links
 from bench.features.plan.model import (
     Cluster,
     ComputeProfile,
     FlopsPerImage,
     PlanCase,
     compute_profile_from_flops,
-    first_communication_bound,
-    first_slower_gpus,
     plan_step,
     scaling_curve,
     training_cost,
 )
-from bench.features.plan.published import NCCL, fit_utilisation, predict_published_rate
-from bench.features.plan.records import TimedRuns, estimate_max_batch, measured_compute, measured_interconnect
-from bench.features.plan.validation import StepValidation, describe_communication_check, is_plan_validated
-from bench.features.plan.verb import INTERCONNECT
+from bench.features.plan.records import TimedRuns, estimate_max_batch, measured_compute
 from bench.measure.throughput import images_per_second
 from bench.orchestration.batch_search import guess_batch_size
 from bench.records.record import BatchTrial, LinkSpeed, Memory, Record, Speed, record_path, write_record
-from tests.processes import LONGEST_SECONDS, wait_until
 from tests.small import circumstances
 from tests.speeds import speed as plain_speed
 
@@ -156,20 +144,6 @@ def test_scaling_curve_doubles_and_includes_the_requested_gpus() -> None:
     assert [step.gpus for step in scaling_curve(case(), ORDINARY, 16, 64)] == [1, 2, 4, 8, 16, 32, 64]
 
 
-def test_scaling_curve_reports_where_it_slows() -> None:
-    slow = Cluster(Interconnect(8, 1e9, 0.0, 1e8, 0.0), overlap=0.0)
-    steps = scaling_curve(case("catlip"), slow, 64)
-    bound = first_communication_bound(steps)
-    assert bound is not None
-    at = [step.gpus for step in steps].index(bound)
-    assert steps[at - 1].communication_share <= 1 / 2 < steps[at].communication_share
-    first = first_slower_gpus(steps, 0.1)
-    assert first is not None
-    assert first <= bound
-    assert first_communication_bound(scaling_curve(case("catlip"), INFINITE, 64)) is None
-    assert first_slower_gpus(scaling_curve(case("catlip"), INFINITE, 64), 0.1) is None
-
-
 def test_training_cost_has_the_right_units() -> None:
     """2 devices at 1,000 images/s together: 3.6 million images are an hour, two GPU-hours, a kWh at 500 W."""
     step = plan_step(
@@ -198,50 +172,6 @@ def test_contrastive_loss_in_autocast_has_the_peak_of_half_precision() -> None:
         compute = compute_profile_from_flops(work, GPU_SPECS["a100"], 0.15, precision)
         seconds.append(plan_step(case(compute=compute), ORDINARY, 256).extra_negatives_seconds)
     assert seconds[0] / seconds[1] == pytest.approx(312 / 19.5)
-
-
-def test_published_trainings_are_predicted_as_they_were_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LAION's L/14, DataComp and SuperClass recompute activations; open_clip gathers images and captions."""
-    recomputed = {(one.source, one.model) for one in PUBLISHED_RUNS if one.is_recomputed}
-    assert {("scaling laws", "L/14"), ("DataComp, small", "B/32"), ("DataComp, xlarge", "L/14")} < recomputed
-    assert ("superclass issue 11", "B/16") in recomputed
-    stored = {(one.source, one.model) for one in PUBLISHED_RUNS if not one.is_recomputed}
-    assert not stored & recomputed
-    both = [predict_published_rate(one, 0.2, NCCL, 0.8) for one in PUBLISHED_RUNS if one.batch]
-    monkeypatch.setattr("bench.features.plan.published.MODALITIES", 1)
-    captions = [predict_published_rate(one, 0.2, NCCL, 0.8) for one in PUBLISHED_RUNS if one.batch]
-    assert all(two[1] > one[1] > 0 for two, one in zip(both, captions, strict=True))
-
-
-@pytest.mark.parametrize("point", PUBLISHED_RUNS, ids=lambda point: f"{point.source} {point.model} {point.gpus}")
-@pytest.mark.parametrize("overlap", [0.0, 0.8])
-def test_published_rate_is_predicted_from_its_computation_utilisation(point: Any, overlap: float) -> None:
-    """What is sent is counted once: it is taken off the utilisation of the step, which would predict less."""
-    utilisation = fit_utilisation(point, NCCL, overlap)
-    rate, share = predict_published_rate(point, utilisation, NCCL, overlap)
-    assert rate == pytest.approx(point.midpoint)
-    if point.batch is None:
-        assert share is None
-        assert utilisation == pytest.approx(point.utilisation)
-    else:
-        assert share is not None
-        assert utilisation > point.utilisation
-        assert predict_published_rate(point, point.utilisation, NCCL, overlap)[0] < point.midpoint
-
-
-def test_published_utilisations_match_the_literature() -> None:
-    """B/16 on 176 A100: 13.1 %."""
-    (found,) = (point.utilisation for point in PUBLISHED_RUNS if (point.source, point.gpus) == ("open_clip", 176))
-    assert found == pytest.approx(0.131, abs=5e-4)
-    assert {point.model for point in (*PUBLISHED_RUNS, *PUBLISHED_TOWERS)} == set(MODELS)
-
-
-def test_published_mfu_counts_three_forwards_and_utilisation_what_is_recomputed() -> None:
-    found = {run.model: run for run in PUBLISHED_RUNS if run.source == "open_clip"}
-    b16, l14 = found["B/16"], found["L/14"]
-    assert b16.mfu == b16.utilisation == pytest.approx(3 * 41.09e9 * 332 / 312e12)
-    assert l14.mfu == pytest.approx(3 * 175.33e9 * 70 / 312e12) == 3 / 4 * l14.utilisation
-    assert [round(run.mfu, 3) for run in PUBLISHED_TOWERS] == [0.445, 0.289]
 
 
 def test_every_gpu_is_found_by_its_name() -> None:
@@ -383,7 +313,7 @@ def test_an_assumed_plan_says_so_and_grows_to_4096(tmp_path: Path, capsys: pytes
     assert "Assumptions" in printed
     curves = figures(out)["As GPUs grow"]["rows"]
     assert [row["GPUs"] for row in curves] == 2 * [2**power for power in range(13)]
-    assert "plan --published" in str(figures(out)["Assumptions"])
+    assert "26 published trainings" in printed
 
 
 def test_power_is_what_was_measured_where_it_was(tmp_path: Path) -> None:
@@ -403,7 +333,7 @@ def test_options_replace_measured_links_and_these_the_data_sheet(tmp_path: Path)
     assert main(["plan", "clip-tiny", "--device", "h100", *options]) == 0
     found = {row["assumption"]: row for row in figures(tmp_path / "plan.json")["Assumptions"]["rows"]}
     assert {
-        name: (found[name]["value"].split()[0], found[name]["from"].split()[0]) for name in INTERCONNECT.values()
+        name: (found[name]["value"].split()[0], found[name]["from"].split()[0]) for name, _ in LINK_OPTIONS.values()
     } == {
         "GPUs per node": ("4", "measured:"),
         "links within a node": ("200", "measured:"),
@@ -411,7 +341,7 @@ def test_options_replace_measured_links_and_these_the_data_sheet(tmp_path: Path)
         "network": ("40", "80%"),
         "network, latency": ("4", "NCCL's"),
     }
-    assert measured_interconnect(written(_made(tmp_path / "nodes"), link()), GPU_SPECS["h100"]) == pytest.approx(
+    assert measured_links(written(_made(tmp_path / "nodes"), link()), GPU_SPECS["h100"]) == pytest.approx(
         {"per_node": 4, "link_gbs": 200, "link_us": 3, "network_gbs": 10, "network_us": 20}
     )
 
@@ -440,9 +370,6 @@ def test_options_replace_measured_links_and_these_the_data_sheet(tmp_path: Path)
         (["clip-tiny", "--device", "h100", "--network-us", "0"], "--network-us must be from 1e-09 to 1e+12, got 0"),
         (["clip-tiny", "--device", "h100", "--per-node", "0"], "--per-node must be from 1e-09 to 1e+12, got 0"),
         (["clip-tiny", "--device", "h100", "--images", "12B8"], "--images must be 1 to 1,000,000,000,000"),
-        (["--published", "--network-us", "1e6"], "give smaller latencies"),
-        (["clip-tiny", "--validate-local", "1"], "--validate-local must be at least 2"),
-        (["clip-tiny", "--validate-local", "4000"], "needs a core for each process"),
         (["clip-tiny", "--device", "h100", "--links", "EMPTY"], "holds no link record; torchrun"),
         (["clip-tiny", "--device", "h100", "--links", "OF_CPUS"], "are those of Example CPU, and the plan is for H100"),
     ],
@@ -467,75 +394,3 @@ def test_bad_input_is_refused_with_the_reason(
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
-
-
-def test_the_published_table_has_all_rows(tmp_path: Path) -> None:
-    out = tmp_path / "published.json"
-    assert main(["plan", "--published", "--json", str(out)]) == 0
-    rows = figures(out)["Published trainings of CLIP"]["rows"]
-    assert len(rows) == len(PUBLISHED_RUNS)
-    assert min(row["error"] for row in rows) < 0 < max(row["error"] for row in rows)
-
-
-def test_published_runs_are_predicted_at_a_given_utilisation(tmp_path: Path) -> None:
-    out = tmp_path / "published.json"
-    assert main(["plan", "--published", "--utilisation", "0.2", "--json", str(out)]) == 0
-    assert {row["planned at"] for row in figures(out)["Published trainings of CLIP"]["rows"]} == {0.2}
-
-
-# The check against runs
-
-
-@pytest.mark.parametrize(
-    ("measured", "agrees"),
-    [((1.0, 1.2, 1.2), True), ((1.0, 2.0, 2.0), True), ((1.0, 4.0, 4.0), False), ((2.0, 1.2, 1.2), False)],
-)
-def test_validation_agrees_with_one_or_parallel_processes(measured: tuple[float, float, float], agrees: bool) -> None:
-    """Planned 1.0 alone, 1.2 together from one alone, 2.0 from two side by side."""
-    planned = ((1, "one alone", 1.0, 0.0), (2, "one alone", 1.0, 0.2), (2, "2 side by side", 1.8, 0.2))
-    rows = [StepValidation("x", *row, found) for row, found in zip(planned, measured, strict=True)]
-    assert is_plan_validated(rows, "x") == agrees
-
-
-CHECKING = """
-import signal
-from bench.__main__ import StopHandler
-from bench.features.plan.validation import _start_module
-signal.signal(signal.SIGTERM, StopHandler())
-with _start_module(["bench.measure.link_speed", "1000"], [CORE, CORE]) as child:
-    child.wait()
-"""
-
-
-def test_terminated_validation_leaves_no_process_even_if_ranks_stall() -> None:
-    """torchrun's processes are in sessions of their own, and halted ones answer no signal but one."""
-    script = CHECKING.replace("CORE", str(min(os.sched_getaffinity(0))))
-    command, silent = [sys.executable, "-c", script], subprocess.DEVNULL
-    checking = subprocess.Popen(command, cwd=CHECKOUT, stdout=silent, stderr=silent)
-    parent, ranks = psutil.Process(checking.pid), set[psutil.Process]()
-
-    def both_are_halted() -> bool:
-        for child in parent.children(recursive=True):
-            with suppress(psutil.Error):  # it has ended meanwhile, or not quite begun
-                if "RANK" in child.environ() and child not in ranks:
-                    child.suspend()
-                    ranks.add(child)
-        return len(ranks) == 2
-
-    wait_until(both_are_halted, checking)
-    family = parent.children(recursive=True)
-    checking.terminate()
-    try:
-        assert checking.wait(LONGEST_SECONDS) != 0
-    finally:
-        _, left = psutil.wait_procs(family, timeout=10)
-        for process in left:
-            process.kill()
-    assert not left
-
-
-@pytest.mark.parametrize(("share", "text"), [(0.02, "too little to test its model"), (0.4, "so its model is tested")])
-def test_validation_says_whether_the_communication_model_could_fail(share: float, text: str) -> None:
-    row = StepValidation("x", 2, "one alone", 1 - share, share, 1.0)
-    assert row.comm_share == pytest.approx(share)
-    assert text in describe_communication_check(row.comm_share)
