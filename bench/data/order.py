@@ -87,7 +87,7 @@ def permute(values: npt.NDArray[np.uint64], count: int, key: int) -> npt.NDArray
     """
     left_base = math.isqrt(count - 1) + 1
     bases = (np.uint64(left_base), np.uint64(-(-count // left_base)))
-    round_keys = np.random.SeedSequence(key).generate_state(ROUNDS, np.uint64)
+    round_keys = np.random.SeedSequence(key).generate_state(ROUNDS, np.uint64).astype(np.uint64)
     result = _encrypt(values, bases, round_keys)
     outside = np.flatnonzero(result >= count)
     while len(outside):

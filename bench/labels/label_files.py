@@ -15,14 +15,9 @@ import pyarrow.parquet as pq
 from bench.console.console import PROGRAM
 from bench.data.captions.batches import CaptionBatch
 from bench.data.captions.choice import parse_caption_choice
-from bench.data.captions.files import (
-    LABELS_REMEDY,
-    choice_digest,
-    digest_file_excerpts,
-    find_caption_files,
-    read_captions,
-)
-from bench.data.captions.key_join import CaptionFieldCounts
+from bench.data.captions.fields import CaptionFieldCounts
+from bench.data.captions.files import LABELS_REMEDY, find_caption_files, read_captions
+from bench.data.paths import digest_file_excerpts
 from bench.environment.files import atomic_write, require_regular
 from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller, get_rule, vocabulary_of_counts
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
@@ -40,7 +35,6 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rule: str
     vocabulary_digest: str
     caption: str | None  # the choice of captions
-    joined_digest: str  # of the fields and of the files that it joins
 
 
 class LabelFileInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,14 +66,8 @@ class LabelJob:
 
     def origin(self) -> Origin:
         digest = read_vocabulary(self.vocabulary).digest if self.vocabulary else ""
-        source, joined = digest_file_excerpts(self.source), choice_digest(parse_caption_choice(self.caption))
-        return Origin(
-            input_digest=source,
-            rule=self.rule,
-            vocabulary_digest=digest,
-            caption=self.caption,
-            joined_digest=joined,
-        )
+        source = digest_file_excerpts(self.source)
+        return Origin(input_digest=source, rule=self.rule, vocabulary_digest=digest, caption=self.caption)
 
 
 LabelledBatch = tuple[CaptionBatch, pa.ListArray, Tally]
@@ -191,7 +179,8 @@ def find_label_files(folder: Path, shards: Sequence[Path], vocabulary: str, capt
     """
     require_single_caption_field(caption)
     option = f" --caption {shlex.quote(caption)}" if caption else ""
-    joined, expected, paths = choice_digest(parse_caption_choice(caption)), read_vocabulary(vocabulary), list[Path]()
+    expected = read_vocabulary(vocabulary)
+    paths = list[Path]()
     for shard in find_caption_files(map(str, shards)):
         path = folder / shard.labels_name
         info = read_label_file_info(path)
@@ -208,8 +197,6 @@ def find_label_files(folder: Path, shards: Sequence[Path], vocabulary: str, capt
         if info.origin.caption != caption:
             made = info.origin.caption or "none"
             raise ValueError(f"{path} was made with --caption {made}, not {caption or 'none'}: label the shards again")
-        if info.origin.joined_digest != joined:
-            raise ValueError(f"{path} was made before the files of --caption {caption} changed: label the shards again")
         if info.origin.input_digest != digest_file_excerpts(shard.path):
             raise ValueError(f"{path} was not created from {shard.path}: label the shards again")
         paths.append(path)

@@ -24,7 +24,7 @@ def require_equal_data(experiment: Experiment) -> None:
         first = f"rank 0 ({found[0][1]}): {found[0][0]}"
         raise UserError(
             f"the ranks read other data={experiment.input.data} "
-            "(shards, manifest, joined captions, labels, vocabulary, subset or teacher): "
+            "(shards, manifest, labels, vocabulary, subset or teacher): "
             f"{'; '.join([first, *others])}; copy the same files to all nodes, or name a shared folder"
         )
 

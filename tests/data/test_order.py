@@ -56,7 +56,7 @@ def test_batches_of_a_billion_samples_take_little_memory() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2**20
-    assert all(0 <= batch.min() and batch.max() < LARGE for batch in rows)
+    assert all(batch.min() >= 0 and batch.max() < LARGE for batch in rows)
 
 
 @laws

@@ -19,7 +19,8 @@ from bench.console.options import require_range
 from bench.console.progress import make_bar
 from bench.console.tables import print_tables
 from bench.data.captions.choice import parse_caption_choice
-from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, compound_suffix, find_caption_files, select_part
+from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, find_caption_files, select_part
+from bench.data.paths import compound_suffix
 from bench.data.samples import with_caption_files
 from bench.environment.cores import available_cores
 from bench.environment.files import prefix_errors
@@ -47,7 +48,6 @@ from bench.labels.vocabulary import (
 )
 
 SHOWN_FAILURES = 10
-INPUT_DIGESTS = ("input_digest", "joined_digest")  # of files, which may be replaced
 Shards = Annotated[str | None, arg(metavar="K/N", help="share of the files: every N-th, beginning at the K-th")]
 
 
@@ -244,7 +244,7 @@ def _existing_tally(job: LabelJob) -> Tally | None:
         log(f"{job.target} is not a complete file of labels: it is labelled again")
         return None
     pairs = {name: (getattr(info.origin, name), getattr(origin, name)) for name in origin.__struct_fields__}
-    if changed := {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and name not in INPUT_DIGESTS}:
+    if changed := {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and name != "input_digest"}:
         options = format_differences(changed)
         raise ValueError(f"{job.target} was made with other options ({options}): use --force or another --out")
     if info.origin != origin:

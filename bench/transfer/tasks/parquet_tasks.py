@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Int
 
 from bench.data.captions.choice import FOUND_BY_NAME
-from bench.data.captions.files import open_parquet
+from bench.data.captions.parquet import open_parquet
 from bench.data.sample_index import read_index
-from bench.data.sources.parquet_images import ParquetImages
+from bench.data.sources.arrow_tables import ParquetImages
 from bench.environment.files import prefix_errors
 from bench.interfaces.data_source import SampleRequest, Samples
 from bench.transfer.families.folders import PARQUET_LAYOUT

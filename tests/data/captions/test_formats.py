@@ -43,7 +43,7 @@ def test_written_captions_are_read_back(suffix: str, tmp_path: Path, data: st.Da
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_batches_hold_every_row_once_in_order(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("batches", "files"):
+    for module in ("batches", "parquet"):
         monkeypatch.setattr(f"bench.data.captions.{module}.MAX_BATCH_ROWS", 7)
     captions = [f"caption {row}" for row in range(50)]
     path = write_captions(tmp_path / f"c.{suffix}", captions)
@@ -61,7 +61,7 @@ def test_long_captions_end_a_batch_early(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(batches, "MAX_BATCH_BYTES", 1000)
     path = write_captions(tmp_path / "c.txt", ["x" * 300] * 10)
     assert [len(batch.keys) for batch in read_captions(path, None)] == [4, 4, 2]
-    monkeypatch.setattr("bench.data.captions.files.MAX_BATCH_BYTES", 1000)
+    monkeypatch.setattr("bench.data.captions.parquet.MAX_BATCH_BYTES", 1000)
     pq.write_table(pa.table({"text": [str(row) * 300 for row in range(10)]}), tmp_path / "c.parquet")
     assert [len(batch.keys) for batch in read_captions(tmp_path / "c.parquet", None)] == [2] * 5
 
