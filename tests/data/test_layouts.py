@@ -71,7 +71,7 @@ REFUSED: dict[str, tuple[dict[str, str | bytes], str, str]] = {
     "FFCV": (
         {"train.beton": b"x"},
         "",
-        r"no data source reads 1 \.beton; accepted is .*; docs/data\.md has the layouts",
+        r"no data source reads 1 \.beton; accepted is pack",
     ),
     "S3": ({}, "s3://pets/train", r"no file, folder or glob 's3://pets/train'; accepted is pack"),
     "a pipe": ({}, "pipe:touch x; cat 0.tar", r"no file, folder or glob 'pipe:touch x; cat 0\.tar'"),
@@ -460,9 +460,7 @@ def test_parquet_file_is_not_converted_where_the_disk_has_too_little_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrow_tables.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(
-        ValueError, match=r"are converted once, which takes .* where 0\.0 GiB are free: make room there"
-    ):
+    with pytest.raises(ValueError, match=r"are converted once, which takes .* where 0\.0 GiB are free: make"):
         opened(write_parquet(tmp_path / "data", PHOTOS), tmp_path / "cache")
     assert not [*(tmp_path / "cache").glob("*.arrow")]
 
@@ -504,5 +502,5 @@ def test_names_with_dots_are_those_of_webdataset(tmp_path: Path) -> None:
     several = chain(
         *({f"{n}.{v}.jpg": b"1", f"{n}.{v}.txt": f"{n} {v}".encode()}.items() for n in range(12) for v in "ab")
     )
-    with pytest.raises(ValueError, match="a name with several dots: 12.* its key ends at the first dot"):
+    with pytest.raises(ValueError, match=r"a name with several dots: 12.* its key ends at the first dot"):
         opened(write_shard(tmp_path / "0.tar", dict(several)), tmp_path / "cache")

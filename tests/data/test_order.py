@@ -31,8 +31,8 @@ def test_first_sample_is_uniform_over_keys(count: int) -> None:
     bins = min(count, 12)
     observed = Counter(place * bins // count for place in first)
     sizes = Counter(place * bins // count for place in range(count)) if count < LARGE else dict.fromkeys(range(bins), 1)
-    expected = [3000 * sizes[bin] / sum(sizes.values()) for bin in range(bins)]
-    assert chisquare([observed[bin] for bin in range(bins)], expected).pvalue > 0.001
+    expected = [3000 * sizes[place] / sum(sizes.values()) for place in range(bins)]
+    assert chisquare([observed[place] for place in range(bins)], expected).pvalue > 0.001
 
 
 def test_neighbours_and_epochs_are_not_correlated() -> None:
