@@ -19,7 +19,7 @@ from PIL import Image
 from bench.data.captions.choice import FOUND_BY_NAME
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.samples import caption_files, data_digest, data_files, get_source, open_samples
-from bench.data.sources import arrow_tables, image_tables
+from bench.data.sources import arrow_tables
 from bench.data.sources.image_files import MISSING_FILE, OUTSIDE
 from bench.experiment.config import change
 from bench.interfaces.data_source import SampleRequest, Samples
@@ -340,28 +340,20 @@ def test_backslashes_in_a_relative_path_are_slashes_where_no_file_has_them(tmp_p
 
 
 @pytest.mark.parametrize("key", ["", ",uid"])
-def test_rows_of_an_image_are_its_captions_wherever_they_are(key: str, tmp_path: Path) -> None:
+def test_adjacent_rows_of_an_image_are_its_captions(key: str, tmp_path: Path) -> None:
     names = write_images(tmp_path / "data", PHOTOS[:3])
     rows = [f"{name},{name} {view}" + (f",{name[:4]}{view}" if key else "") for name in names for view in range(2)]
     table = tmp_path / "data" / "captions.txt.csv"
-    for written in (rows, rows[::2] + rows[1::2]):
-        table.write_text("\n".join([f"image,caption{key}", *written, ""]))
-        samples = opened(table, tmp_path / "cache")
-        assert [samples.texts(row) for row in range(3)] == [((f"{name} 0", f"{name} 1"),) for name in names]
-        assert [samples.key(row) for row in range(3)] == [f"{name[:4]}0" if key else name for name in names]
-
-
-def test_rows_of_an_image_must_be_adjacent_in_a_table_of_more_images_than_are_grouped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(image_tables, "GROUPED_IMAGES", 1)
-    names = write_images(tmp_path / "data", PHOTOS[:3])
-    rows = [f"{name},{view}" for name in names for view in "ab"]
-    table = tmp_path / "data" / "captions.csv"
-    table.write_text("\n".join(["image,caption", *rows, ""]))
+    table.write_text("\n".join([f"image,caption{key}", *rows, ""]))
     samples = opened(table, tmp_path / "cache")
-    assert [samples.texts(row) for row in range(len(samples))] == [(("a", "b"),)] * 3
-    table.write_text("\n".join(["image,caption", *rows[::2], *rows[1::2], ""]))
+    assert [samples.texts(row) for row in range(3)] == [((f"{name} 0", f"{name} 1"),) for name in names]
+    assert [samples.key(row) for row in range(3)] == [f"{name[:4]}0" if key else name for name in names]
+
+
+def test_rows_of_an_image_that_are_apart_are_refused(tmp_path: Path) -> None:
+    names = write_images(tmp_path / "data", PHOTOS[:3])
+    table = tmp_path / "data" / "captions.csv"
+    table.write_text("\n".join(["image,caption", *(f"{name},{view}" for view in "ab" for name in names), ""]))
     with pytest.raises(ValueError, match=r"csv: 3 keys occur more .*, such as 0000\.jpg: sort the rows by image$"):
         opened(table, tmp_path / "cache")
 

@@ -47,7 +47,6 @@ PATH_COLUMNS = (
 )
 CHECKED_TABLES = 20  # the first ones of a folder: there may be thousands, of other things
 TRIED_ROWS = 64  # whose columns and whose images are looked for
-GROUPED_IMAGES = 2**20  # that are in memory at once, with the captions of their rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,70 +81,61 @@ class ImagePathTables(IndexedSource):
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         start = read_table_start(path)
         key = builder.key_column(start.columns)
+        if key is None:
+            builder.keys_remedy = f"sort the rows by {start.image_column}"
         texts = [name for name in start.columns if name not in (start.image_column, key)]
-        images = _ImageGroup(builder, start, key, builder.caption_columns(start.columns, texts))
-        for row in iterate_rows(path, images.columns):
-            if isinstance(row, str):
-                builder.add("", row, row)
-            elif not row.get(start.image_column):
-                builder.add("", NO_CAPTION, None)
+        captions = builder.caption_columns(start.columns, texts)
+        names = dict.fromkeys([start.image_column, *captions, key or start.image_column])
+        missing = list[str]()
+        for name, rows in _group_by_image(iterate_rows(path, [*names]), start.image_column, builder):
+            image = find_image_file(start.folder, name)
+            sample_key = name if key is None else str(rows[0].get(key))
+            values = _join_captions(rows, captions)
+            if isinstance(image, str):
+                missing.append(name)
+                builder.add(sample_key, values, image)
             else:
-                images.add(row)
-        images.flush()
-        if images.missing:
-            examples = list_names(images.missing[:SHOWN_FILES])
-            lost = f"{len(images.missing):,} images are not below {start.folder}, such as {examples}"
+                file, size = image
+                flaw = builder.kind.unread_format_flaw([name.lower()])
+                builder.add(sample_key, values, flaw or (file,), size)
+        if missing:
+            examples = list_names(missing[:SHOWN_FILES])
+            lost = f"{len(missing):,} images are not below {start.folder}, such as {examples}"
             builder.notes.append(f"{path}: {lost}: paths are relative to this folder, or absolute")
 
 
-class _ImageGroup:
-    """Rows by their image, until there are many images: then they become samples."""
+def _group_by_image(
+    rows: Iterator[Row], column: str, builder: IndexBuilder
+) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+    """Yield each image with its rows, which are adjacent; rows that name no image are added as flawed samples."""
+    image = ""
+    group = list[Mapping[str, Any]]()
+    for row in rows:
+        name = "" if isinstance(row, str) else str(row.get(column) or "")
+        if group and name != image:
+            yield image, group
+            group = []
+        image = name
+        if isinstance(row, str):
+            builder.add("", row, row)
+        elif name:
+            group.append(row)
+        else:
+            builder.add("", NO_CAPTION, None)
+    if group:
+        yield image, group
 
-    def __init__(self, builder: IndexBuilder, start: TableStart, key: str | None, captions: list[str]) -> None:
-        self.missing = list[str]()  # names of images that cannot be used
-        self._builder = builder
-        self._start = start
-        self._key = key
-        self._captions = captions
-        self._rows = dict[str, list[Mapping[str, Any]]]()
 
-    @property
-    def columns(self) -> list[str]:
-        """The columns that are read."""
-        names = [self._start.image_column, *self._captions]
-        return [*dict.fromkeys([*names, self._key] if self._key else names)]
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        name = str(row[self._start.image_column])
-        if name not in self._rows and len(self._rows) == GROUPED_IMAGES:
-            self.flush()
-            self._builder.keys_remedy = f"sort the rows by {self._start.image_column}"
-        self._rows.setdefault(name, []).append({column: row[column] for column in self.columns if column in row})
-
-    def flush(self) -> None:
-        """Add a sample for each image."""
-        for name, rows in self._rows.items():
-            image = find_image_file(self._start.folder, name)
-            key = name if self._key is None else str(rows[0].get(self._key))
-            if isinstance(image, str):
-                self.missing.append(name)
-                self._builder.add(key, self._join(rows), image)
-            else:
-                path, size = image
-                flaw = self._builder.kind.unread_format_flaw([name.lower()])
-                self._builder.add(key, self._join(rows), flaw or (path,), size)
-        self._rows.clear()
-
-    def _join(self, rows: list[Mapping[str, Any]]) -> dict[str, object]:
-        """Return the captions of the rows of an image by column."""
-        if len(rows) == 1:
-            return {column: rows[0][column] for column in self._captions if column in rows[0]}
-        joined = dict[str, object]()
-        for column in self._captions:
-            values = [row.get(column) for row in rows]
-            lists = [value if isinstance(value, list) else [value] for value in values]
-            joined[column] = [text for texts in lists for text in texts if text is not None]
-        return joined
+def _join_captions(rows: list[Mapping[str, Any]], columns: list[str]) -> dict[str, object]:
+    """Return the captions of an image by column: a list where it has several rows."""
+    if len(rows) == 1:
+        return {column: rows[0][column] for column in columns if column in rows[0]}
+    joined = dict[str, object]()
+    for column in columns:
+        values = [row.get(column) for row in rows]
+        lists = [value if isinstance(value, list) else [value] for value in values]
+        joined[column] = [text for texts in lists for text in texts if text is not None]
+    return joined
 
 
 def possible_tables(data: str) -> list[Path]:
