@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from itertools import chain, count
 from pathlib import Path
 from typing import cast
@@ -20,7 +19,7 @@ from typing import cast
 import msgspec
 import pyarrow as pa
 
-from bench.experiment.config import MAX_COMPARED_NAMES, choose, list_names
+from bench.experiment.config import choose, list_names
 
 MAX_BATCH_ROWS, MAX_BATCH_BYTES = 65_536, 16 * 2**20  # a batch is also a row group of the labels
 MAX_CAPTION_BYTES = 4 * 2**20  # bytes; a longer caption is skipped and counted
@@ -85,18 +84,14 @@ def collect_batches(
 
 
 def find_caption_column(names: Sequence[str], requested: str | None) -> str:
-    """Return the name of the caption column, or the requested one; ValueError lists the columns and suggests one."""
+    """Return the name of the caption column, or the requested one; ValueError lists the columns."""
     if requested is not None:
         return _require_once(choose(requested, {name: name for name in names}, "column"), names)
     known = find_column(names, CAPTION_COLUMNS)
-    if known is not None:
-        return known
-    lower = {name.lower(): name for name in names[:MAX_COMPARED_NAMES]}
-    near = [match for column in CAPTION_COLUMNS for match in get_close_matches(column, lower, n=1, cutoff=0.7)]
-    near += [name for name in lower for column in CAPTION_COLUMNS if column in name]
-    hint = f"; likely {lower[near[0]]!r}" if near else ""
-    columns = list_names(names)
-    raise ValueError(f"no column has a name known for captions{hint} (there are {columns}): name it with --caption")
+    if known is None:
+        columns = list_names(names)
+        raise ValueError(f"no column has a name known for captions (there are {columns}): name it with --caption")
+    return known
 
 
 def find_column(names: Sequence[str], known: Sequence[str]) -> str | None:

@@ -77,16 +77,21 @@ def iterate_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Membe
     Hidden files are skipped, as in webdataset. Raises ValueError or tarfile.TarError for an archive that is truncated,
     continues after its end mark, has a member twice, or holds more texts in a sample than captions have.
     """
-    key, members, text_bytes = "", dict[str, Member](), 0
+    key = ""
+    members = dict[str, Member]()
+    text_bytes = 0
     for name, member in _iterate_files(file):
         folder, slash, base = name.rpartition("/")
         stem, _, suffix = base.partition(".")
         if not stem:
             continue
-        if members and folder + slash + stem != key:
+        suffix = suffix.lower()
+        member_key = folder + slash + stem
+        if members and member_key != key:
             yield key, members
-            members, text_bytes = {}, 0
-        key, suffix = folder + slash + stem, suffix.lower()
+            members = {}
+            text_bytes = 0
+        key = member_key
         if suffix in members:
             raise ValueError(f"{name} occurs twice: keys must differ between samples")
         members[suffix] = member
@@ -148,10 +153,13 @@ def _truncation_named() -> Iterator[None]:
 
 
 def _read_content(tar: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> bytes:
+    """Return the content of a caption, and no bytes of other members."""
     suffix = name.rpartition("/")[2].partition(".")[2].lower()
-    if last_suffix(suffix) not in CAPTION_SUFFIXES or (header.size > MAX_LINE_BYTES and suffix not in CAPTION_SUFFIXES):
+    if last_suffix(suffix) not in CAPTION_SUFFIXES:
         return b""
     if header.size > MAX_LINE_BYTES:
+        if suffix not in CAPTION_SUFFIXES:
+            return b""
         raise ValueError(f"{name} is longer than {MAX_LINE_BYTES // 2**20} MiB")
     content = cast("IO[bytes]", tar.extractfile(header)).read()
     if len(content) != header.size:

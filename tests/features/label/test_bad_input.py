@@ -53,10 +53,10 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "no known column": (
         "c.csv",
         b"url,captoin\nx,a dog\n",
-        "likely 'captoin' (there are url, captoin): name it with --caption",
+        "known for captions (there are url, captoin): name it with --caption",
     ),
     "no known column, parquet": ("c.parquet", parquet_of(pa.table({"url": ["x"]})), "(there are url)"),
-    "no known column, jsonl": ("c.jsonl", b'{"url": "x", "alt_txt": "a"}\n', "likely 'alt_txt'"),
+    "no known column, jsonl": ("c.jsonl", b'{"url": "x", "alt_txt": "a"}\n', "(there are url, alt_txt)"),
     "a column of numbers": (
         "c.parquet",
         parquet_of(pa.table({"text": [1]})),
@@ -94,7 +94,7 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
         tar_of_texts({"1.jpg": "", "1.cls": "3"}),
         "has a .txt or .json caption (there are .cls",
     ),
-    "a tar with other fields": ("c.tar", tar_of_texts({"1.json": '{"captain": "x"}'}), "likely 'captain'"),
+    "a tar with other fields": ("c.tar", tar_of_texts({"1.json": '{"captain": "x"}'}), "(there are captain)"),
     "a truncated gzip": (
         "c.txt.gz",
         cut(gzip.compress(b"a dog, \n" * 999), 0.9),
