@@ -18,7 +18,7 @@ from bench.data.sample_stream import SampleStream
 from bench.data.samples import open_samples
 from bench.data.targets import Captions, NoTextMixin
 from bench.environment.cores import LoaderWorkers
-from bench.experiment.config import Experiment, require_comparable_experiments
+from bench.experiment.config import Experiment
 from bench.interfaces.method import METHODS
 from bench.labels.vocabulary import read_vocabulary
 from bench.train.build import load_data
@@ -97,21 +97,6 @@ def test_batches_are_equal_with_workers_and_from_any_step(data: Path, results: P
     assert texts_of(stream(data, results, MIXED), [7, 0]) == [whole[7], whole[0]]
 
 
-def test_ranks_draw_what_one_process_draws(data: Path, results: Path) -> None:
-    one = texts_of(stream(data, results, MIXED, batch_size=8), range(6))
-    two = [texts_of(stream(data, results, MIXED, batch_size=4, rank=rank, ranks=2), range(6)) for rank in (0, 1)]
-    assert one == [[*first, *second] for first, second in zip(*two, strict=True)]
-
-
-def test_caption_of_a_sample_varies_over_epochs_and_not_within_one(data: Path, results: Path) -> None:
-    shown = stream(data, results, MIXED, batch_size=COUNT)
-    epochs = [dict(zip(shown.keys(k), shown.target(k).texts, strict=True)) for k in range(40)]
-    seen = {key: {epoch[key] for epoch in epochs} for key in epochs[0]}
-    assert all(len(texts) == (3 if int(key[-2:]) % 3 else 1) for key, texts in seen.items())
-    other = stream(data, results, MIXED, batch_size=COUNT, seed=1)
-    assert dict(zip(other.keys(0), other.target(0).texts, strict=True)) != epochs[0]
-
-
 def test_subset_draws_the_captions_of_the_whole(data: Path, results: Path, tmp_path: Path) -> None:
     keys = [f"0-{number:02}" for number in range(0, 12, 2)]
     (tmp_path / "keys.csv").write_text("\n".join(["key", *keys]))
@@ -121,23 +106,6 @@ def test_subset_draws_the_captions_of_the_whole(data: Path, results: Path, tmp_p
     )
     texts = dict(zip(whole.keys(0), whole.batch(0).target.texts, strict=True))
     assert {*part.batch(0).target.texts} == {texts[key] for key in keys}
-
-
-@pytest.mark.parametrize("caption", ["txt", "txt:1;json.llava:0"])
-@pytest.mark.parametrize("method", ["clip", "catlip"])
-def test_choice_of_one_field_gives_the_batches_of_none_bit_for_bit(
-    method: str, caption: str, data: Path, results: Path
-) -> None:
-    default, chosen = (
-        load_data(small(method, data=str(data), caption=one, workers=0), CPU, results) for one in (None, caption)
-    )
-    for k in (0, 1, 5):
-        one, other = default.batch(k), chosen.batch(k)
-        assert one.images.equal(other.images)
-        parts = ("lengths", "ends") if method == "clip" else ("rows", "columns", "starts")
-        assert all(getattr(one.target, part).equal(getattr(other.target, part)) for part in parts)
-        if method == "clip":
-            assert all(map(torch.equal, one.target.groups, other.target.groups))
 
 
 def test_rows_of_packed_captions_are_reserved_for_the_longest_texts(tmp_path: Path, results: Path) -> None:
@@ -234,18 +202,6 @@ def test_caption_that_cannot_be_read_is_one_line(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert reason in errors[0]
-
-
-def test_experiments_with_other_captions_are_not_compared(data: Path) -> None:
-    one, other = (small("clip", data=str(data), caption=caption) for caption in (None, MIXED))
-    with pytest.raises(ValueError, match=f"cannot be compared, they differ in caption: None / {MIXED}"):
-        require_comparable_experiments([one, other])
-
-
-def test_resume_command_has_the_captions() -> None:
-    from bench.cli.train import Train
-
-    assert " --caption 'txt;json.llava' " in Train("clip-tiny", data="shards", caption="txt;json.llava")._command
 
 
 def test_captions_are_those_of_shards_from_every_source(data: Path, results: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import io
 import json
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -59,12 +58,6 @@ def test_layout_has_the_images_and_captions_that_were_written(layout: str, tmp_p
     assert len({*samples.keys}) == samples.total == samples.num_stored_label_rows == len(PHOTOS)
     assert not samples.skipped
     assert "12 samples" in samples.notes()[0]
-
-
-def test_equal_keys_in_several_shards_are_samples_of_their_own(tmp_path: Path) -> None:
-    for shard, one in enumerate(PHOTOS):
-        write_shard(tmp_path / f"{shard:05}.tar", {"0.jpg": one.image, "0.txt": one.caption.encode()})
-    assert contents(opened(tmp_path, tmp_path / "cache")) == [(one.caption, one.image) for one in PHOTOS]
 
 
 REFUSED: dict[str, tuple[dict[str, str | bytes], str, str]] = {
@@ -228,18 +221,6 @@ def test_images_of_formats_that_are_not_read_are_counted_by_suffix_with_the_comm
         ValueError, match=r"no sample can be used \(image in .* magick mogrify -format png \*\.tif \*\.bmp"
     ):
         opened(data, tmp_path / "cache")
-
-
-@pytest.mark.parametrize("layout", ["tars", "pairs"])
-def test_image_that_is_read_is_used_where_it_lies_beside_one_of_another_format(layout: str, tmp_path: Path) -> None:
-    samples = [Sample(one.image, one.caption, "png") for one in PHOTOS]
-    data = LAYOUTS[layout](tmp_path / "data", samples)
-    if layout == "pairs":
-        (data / "0000.tif").touch()
-        (data / "README.md").touch()
-    else:
-        write_shard(data / "00000.tar", {"a.tif": b"", "a.jpg": b"1", "a.txt": b"a dog"})
-    assert not opened(data, tmp_path / "cache").skipped
 
 
 def test_fields_that_are_read_and_those_that_are_not_are_named(tmp_path: Path) -> None:
@@ -484,15 +465,3 @@ def test_damaged_parquet_file_is_an_error_or_has_other_content(tmp_path: Path, d
         assert len(contents(samples)) + sum(samples.skipped.values()) == 40
     except (ValueError, OSError) as error:
         assert "a.parquet" in str(error)  # noqa: PT017 - either outcome is right
-
-
-def test_names_with_dots_are_those_of_webdataset(tmp_path: Path) -> None:
-    """The key ends at the first dot, so that names with one beginning are one sample."""
-    members = {f"{n}.v{view}.{suffix}": b"1" for n in range(20) for view in range(1) for suffix in ("jpg", "txt")}
-    samples = opened(write_shard(tmp_path / "0.tar", members), tmp_path / "cache")
-    assert [samples.key(row) for row in range(20)] == [*map(str, range(20))]
-    several = chain(
-        *({f"{n}.{v}.jpg": b"1", f"{n}.{v}.txt": f"{n} {v}".encode()}.items() for n in range(12) for v in "ab")
-    )
-    with pytest.raises(ValueError, match=r"a name with several dots: 12.* its key ends at the first dot"):
-        opened(write_shard(tmp_path / "0.tar", dict(several)), tmp_path / "cache")

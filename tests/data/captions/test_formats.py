@@ -79,11 +79,6 @@ def test_the_captions_column_is_known_by_its_name(names: list[str], column: str)
     assert batches.find_caption_column(names, None) == column
 
 
-def test_keys_are_converted_to_text(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"sample_id": [7, None], "caption": ["a", "b"]}), tmp_path / "c.parquet")
-    assert rows_of(tmp_path / "c.parquet") == [("7", "a"), (None, "b")]
-
-
 @pytest.mark.parametrize(
     "kind", [pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string()), pa.string_view()]
 )
@@ -130,15 +125,6 @@ def test_damaged_statistics_of_a_parquet_file_do_not_abort_the_process() -> None
         in_child(rows_of, path)
 
 
-def test_values_of_a_dictionary_are_decoded_few_at_once(tmp_path: Path) -> None:
-    repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 65_536), pa.array(["x" * 490_000]))
-    pq.write_table(pa.table({"caption": repeated}), tmp_path / "c.parquet", compression="zstd")
-    lengths = list[int]()
-    with pytest.raises(ValueError, match=r"c\.parquet: .* bytes hold over .* bytes of captions"):
-        lengths.extend(len(batch.captions) for batch in read_captions(tmp_path / "c.parquet", None))
-    assert max(lengths) * 490_000 <= batches.MAX_BATCH_BYTES
-
-
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_column_name_that_occurs_twice_is_refused(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"c.{suffix}"
@@ -148,16 +134,6 @@ def test_column_name_that_occurs_twice_is_refused(suffix: str, tmp_path: Path) -
     for column in (None, "caption"):
         with pytest.raises(ValueError, match="2 columns are named 'caption'"):
             rows_of(path, column)
-
-
-def test_values_as_differences_from_the_ones_before_are_decoded_few_at_once(tmp_path: Path) -> None:
-    """The file has a kilobyte. Its values are longer together than in the file, so that no length is known before."""
-    written = {"use_dictionary": False, "column_encoding": {"caption": "DELTA_BYTE_ARRAY"}, "compression": "zstd"}
-    for length, rows in ((2**20, 100), (2**25, 3)):
-        pq.write_table(pa.table({"caption": ["x" * length] * rows}), tmp_path / "c.parquet", **written)
-        sizes = [batch.captions.nbytes for batch in read_captions(tmp_path / "c.parquet", None)]
-        assert sum(sizes) >= length * rows
-        assert max(sizes) <= max(batches.MAX_BATCH_BYTES, length) + 2**10
 
 
 def test_images_beside_captions_do_not_make_batches_small(tmp_path: Path) -> None:
