@@ -1,6 +1,5 @@
 """The samples of an experiment's data, opened by the data source that recognises it. No torch here."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -20,15 +19,13 @@ from bench.data.sources.image_tables import explain_refused_table
 from bench.data.subset import is_key_file
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.environment.files import atomic_write
-from bench.experiment.config import Experiment
+from bench.experiment.config import Experiment, list_names
 from bench.experiment.fields import SEEN_CONCEPTS
 from bench.interfaces.data_source import SOURCES, DataSource, SampleRequest, Samples
-from bench.interfaces.method import reads_captions
-from bench.tables.formats import join_words
+from bench.tables.formats import pluralize
 
 MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
 KEYS_REMEDY = "list the keys to use: --set subset=FILE.csv"
-SHOWN_SUFFIXES = 4  # in a message
 LAYOUTS_PAGE = "docs/data.md says what converts others"
 
 
@@ -70,12 +67,8 @@ def _describe_files(data: str) -> str:
         return str(error)
     if not files:
         return "there is no file"
-    counts = Counter(path.suffix.lower() for path in files)
-    shown = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in counts.most_common(SHOWN_SUFFIXES)]
-    more = len(files) - sum(count for _, count in counts.most_common(SHOWN_SUFFIXES))
-    if more:
-        shown.append(f"{more:,} others")
-    return f"no data source reads {join_words(shown)}{explain_refused_table(data)}"
+    suffixes = list_names(sorted({path.suffix.lower() or "without a suffix" for path in files}))
+    return f"no data source reads {pluralize(len(files), 'file')} ({suffixes}){explain_refused_table(data)}"
 
 
 def data_files(data: str) -> list[Path]:

@@ -64,14 +64,14 @@ REFUSED: dict[str, tuple[dict[str, str | bytes], str, str]] = {
     "FFCV": (
         {"train.beton": b"x"},
         "",
-        r"no data source reads 1 \.beton; accepted is pack",
+        r"no data source reads 1 file \(\.beton\); accepted is pack",
     ),
     "S3": ({}, "s3://pets/train", r"no file, folder or glob 's3://pets/train'; accepted is pack"),
     "a pipe": ({}, "pipe:touch x; cat 0.tar", r"no file, folder or glob 'pipe:touch x; cat 0\.tar'"),
     "URLs": (
         {"pets.csv": "url,caption\nhttp://a.org/1.jpg,a dog\n"},
         "",
-        r"1 \.csv \(.*pets\.csv: no column has a name known for images \(there are url, caption\): rename ",
+        r"1 file \(\.csv\) \(.*pets\.csv: no column has a name known for images \(there are url, caption\): rename ",
     ),
     "a table in UTF-16": (
         {"pets.csv": "image,caption\n1.jpg,a dog\n".encode("utf-16")},
