@@ -239,6 +239,14 @@ def test_method_without_captions_sees_the_images_of_the_others_where_they_are_no
         assert (len(shards), shards.skipped) == (12, {"no caption": 1})
 
 
+def test_gigabyte_of_zeros_after_the_end_mark_takes_little_time(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "s.tar", members("a"))
+    os.truncate(path, 2**30)
+    started = time.process_time()
+    assert len(open_shards(str(path), tmp_path / "cache")) == 1
+    assert time.process_time() - started < 10
+
+
 def test_hidden_files_do_not_split_samples(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "s.tar", {"._1.jpg": b"", "1.jpg": b"1", "._1.txt": b"", "1.txt": b"a dog"})
     assert usable(open_shards(str(path), tmp_path / "cache")) == [("1", "a dog", b"1")]

@@ -137,7 +137,7 @@ def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
         if file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
             raise ValueError(f"{TRUNCATED}: it has no end mark; {TRUNCATED_REMEDY}")
         while rest := file.read(CHUNK_BYTES):
-            if rest.count(0) < len(rest):
+            if rest != bytes(len(rest)):
                 raise ValueError("the archive continues after its end mark: were archives concatenated?")
 
 
