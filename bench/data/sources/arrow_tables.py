@@ -170,7 +170,9 @@ def _require_intact(column: pa.ChunkedArray) -> None:
     """Raise ValueError for offsets that lead outside the column, which would end the process; texts may be no UTF-8."""
     for chunk in column.chunks:
         chunk.validate()
-        chunk.view(BINARY_OF.get(chunk.type, chunk.type)).validate(full=True)
+        if chunk.type in BINARY_OF:
+            chunk = chunk.view(BINARY_OF[chunk.type])  # noqa: PLW2901
+        chunk.validate(full=True)
 
 
 def has_image_bytes(path: Path) -> bool:
@@ -216,8 +218,9 @@ def _parquet_stem(converted: Path) -> str:
 
 
 def _decoded_bytes(path: Path) -> int:
-    """Return the bytes of a file's values before compression; ValueError names a file that is no Parquet."""
+    """Return the bytes of a file's values before compression; ValueError for a file without a column of images."""
     with prefix_errors(path, UNREADABLE), open_parquet(path) as file:
+        find_image_bytes(file.schema_arrow)
         return sum(file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups))
 
 
