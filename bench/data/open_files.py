@@ -30,7 +30,8 @@ def read_at(path: Path, version: str, offset: int, size: int) -> bytes:
 
     A file that was replaced has another `version`, and is opened anew.
     """
-    content = os.pread(_open(path, version).descriptor, size, offset)
+    file = _open(path, version)  # this reference keeps it open while another thread replaces it in the cache
+    content = os.pread(file.descriptor, size, offset)
     if len(content) != size:
         raise ValueError(f"{path} has become shorter since training began")
     return content

@@ -50,7 +50,7 @@ def test_batches_of_equal_samples_are_equal_from_every_source(
 @pytest.mark.parametrize(
     ("samples", "reason"),
     [
-        ([], r"data=a list: lists are opened as list, expected a Samples of bench\.data_source"),
+        ([], r"data=a list: lists are opened as list, expected a Samples of bench\.interfaces"),
         (Listed([], 3), r"a list: no sample can be used \(lost: 3\)"),
         (
             Listed(CONTENT, 11),
