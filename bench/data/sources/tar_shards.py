@@ -115,9 +115,11 @@ class TarShards(IndexedSource):
                     builder.skipped[DOTTED_NAMES] += merged
 
 
-def open_shards(data: str, cache: Path, choice: CaptionChoice = FOUND_BY_NAME) -> IndexedSamples:
+def open_shards(data: str, cache: Path, choice: CaptionChoice = FOUND_BY_NAME) -> TarSamples:
     """Open the samples of tar shards; ValueError or OSError as `TarShards.open`."""
-    return TarShards().open(data, SampleRequest(cache=cache, captions=choice))
+    samples = TarShards().open(data, SampleRequest(cache=cache, captions=choice))
+    assert isinstance(samples, TarSamples)
+    return samples
 
 
 def find_tar_files(data: str) -> list[Path]:
