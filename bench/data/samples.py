@@ -22,6 +22,7 @@ from bench.environment.files import atomic_write
 from bench.experiment.config import Experiment, list_names
 from bench.experiment.fields import SEEN_CONCEPTS
 from bench.interfaces.data_source import SOURCES, DataSource, SampleRequest, Samples
+from bench.interfaces.method import reads_captions
 from bench.tables.formats import pluralize
 
 MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
