@@ -384,7 +384,7 @@ def test_data_that_no_source_reads_is_refused_with_what_extensions_accept_too(fo
     returned, text = answer(folder, "--extension", "zipped_pairs.py", *words)
     assert returned == 2
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
-    assert "empty: there is no file; accepted is pack (the shipped pack); or a folder, file or glob of tar" in line
+    assert "empty: there is no file; accepted is pack (the shipped pack); or tar shards with KEY.jpg" in line
     assert "; or a folder with pairs.zip, in which KEY.jpg and KEY.txt are beside each other" in line
 
 

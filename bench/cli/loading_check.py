@@ -40,7 +40,8 @@ def predict_gpu_rate(experiment: Experiment, gpu: GpuSpec | None, given: float |
         return GpuRate(given, "--images-per-s")
     if gpu is None:
         return GpuRate(None, "no GPU of a known data sheet: give --device NAME or --images-per-s N")
-    if (predict := find_hook("most_images_per_second")) is None:
+    predict = find_hook("most_images_per_second")
+    if predict is None:
         return GpuRate(None, "no `plan` is here that predicts them: give --images-per-s N")
     return GpuRate(predict(experiment, gpu, results), f"plan for {gpu.name_words}, high end")
 
@@ -52,7 +53,9 @@ def check_loading(experiment: Experiment, rate: GpuRate, results: Path, seconds:
     """
     from bench.measure.loading import time_loading
 
-    loading, cores, gpus = time_loading(experiment, results, seconds), available_cores(), max(1, count_gpus())
+    loading = time_loading(experiment, results, seconds)
+    cores = available_cores()
+    gpus = max(1, count_gpus())
     per_core = loading.images_per_second
     row = {
         "experiment": experiment.name,
@@ -66,11 +69,12 @@ def check_loading(experiment: Experiment, rate: GpuRate, results: Path, seconds:
     }
     counted = f"{loading.images:,} images in one thread, images per CPU second with 95 % interval over batches"
     if rate.images_per_second is None:
-        return Table.of_figures(
-            LOADING, [row], f"{experiment.name}: the cores needed are not known ({rate.source}).\n{counted}"
-        )
+        note = f"{experiment.name}: the cores needed are not known ({rate.source}).\n{counted}"
+        return Table.of_figures(LOADING, [row], note)
     wanted = gpus * rate.images_per_second
-    needed, least, most = (wanted / one for one in (per_core.value, per_core.high, per_core.low))
+    needed = wanted / per_core.value
+    least = wanted / per_core.high
+    most = wanted / per_core.low
     spare = cores - gpus
     verdict = judge_loader_cores(least, most, spare)
     workers = min(loader_cores_per_rank(cores, gpus), math.ceil(rate.images_per_second / per_core.value))

@@ -38,8 +38,8 @@ Data = Annotated[
     ),
 ]
 CAPTION_HELP = (
-    "captions that are read: fields of the samples, of which one with a text is drawn (txt:0.5;json.llava:0.5), or of "
-    "parquet files joined by key (llava@FILES); default: found by its name"
+    "captions that are read: fields of the samples, of which one with a text is drawn (txt:0.5;json.llava:0.5); "
+    "default: found by its name"
 )
 Caption = Annotated[str | None, arg(metavar="FIELDS", help=CAPTION_HELP)]
 Root = Annotated[Path | None, arg(metavar="FOLDER", help="folder with the data of tasks that are not in the pack")]

@@ -35,14 +35,19 @@ class ShardCheck:
         """Return the table of the folders and that of the faulty shards; without faults all manifests are there."""
         rows = []
         for folder, shards in self.shards.items():
-            is_good = not any(path.parent == folder for path in self.faults)
-            verdict = "not written" if self.faults else "written"
-            if folder not in self.unlisted:
-                verdict = "agrees" if is_good else "disagrees"
-            row: dict[str, str | float] = {"folder": str(folder), "shards": len(shards)}
-            row["samples, unusable included"] = sum(facts.samples for facts in shards.values())
-            row["GiB"] = sum(facts.bytes for facts in shards.values()) / GIB
-            rows.append(row | {MANIFEST_NAME: verdict})
+            if folder in self.unlisted:
+                verdict = "not written" if self.faults else "written"
+            else:
+                has_fault = any(path.parent == folder for path in self.faults)
+                verdict = "disagrees" if has_fault else "agrees"
+            row: dict[str, str | float] = {
+                "folder": str(folder),
+                "shards": len(shards),
+                "samples, unusable included": sum(facts.samples for facts in shards.values()),
+                "GiB": sum(facts.bytes for facts in shards.values()) / GIB,
+                MANIFEST_NAME: verdict,
+            }
+            rows.append(row)
         faulty = [{"shard": str(path), "fault": fault} for path, fault in sorted(self.faults.items())]
         return [Table.of_figures("Shards", rows), Table.of_figures("Faulty shards", faulty)]
 
@@ -51,7 +56,8 @@ def verify_shards(data: str) -> ShardCheck:
     """Read shards whole, and compare them with the manifests of their folders."""
     paths = find_tar_files(data)
     manifests = {folder: read_manifest(folder) for folder in sorted({path.parent for path in paths})}
-    readable, faults = {folder: dict[str, ShardFacts]() for folder in manifests}, dict[Path, str]()
+    readable = {folder: dict[str, ShardFacts]() for folder in manifests}
+    faults = dict[Path, str]()
     with make_bar("reading shards", sum(path.stat().st_size for path in paths), "B", is_scaled=True) as bar:
         for path in paths:
             try:
@@ -61,9 +67,12 @@ def verify_shards(data: str) -> ShardCheck:
     for folder, manifest in manifests.items():
         if manifest is None:
             continue
-        faults |= {folder / name: "missing" for name in missing_shards(folder, manifest, data)}
+        for name in missing_shards(folder, manifest, data):
+            faults[folder / name] = "missing"
         for name, facts in readable[folder].items():
             listed = manifest.shards.get(name)
-            if fault := "not in the manifest" if listed is None else describe_difference(listed, facts):
+            fault = "not in the manifest" if listed is None else describe_difference(listed, facts)
+            if fault:
                 faults[folder / name] = fault
-    return ShardCheck(readable, {folder for folder, manifest in manifests.items() if manifest is None}, faults)
+    unlisted = {folder for folder, manifest in manifests.items() if manifest is None}
+    return ShardCheck(readable, unlisted, faults)

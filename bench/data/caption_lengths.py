@@ -23,17 +23,20 @@ EDGE_TOKENS, MIN_WEB_LENGTH = 2, 3  # start and end token; a web caption has tex
 
 def describe_captions(experiments: Iterable[Experiment]) -> str:
     """Return which captions the runs of experiments read, for the notes beside their figures."""
-    return "; ".join(dict.fromkeys(_describe_captions(one.input) for one in experiments))
+    return "; ".join(dict.fromkeys(_describe_captions(experiment.input) for experiment in experiments))
 
 
 def _describe_captions(inputs: InputSettings) -> str:
+    """Return which captions a run reads."""
+    field = "" if inputs.caption is None else f" ({inputs.caption})"
     if inputs.data != PACK_DATA:
-        return f"those of {inputs.data}{'' if inputs.caption is None else f' ({inputs.caption})'}"
+        return f"those of {inputs.data}{field}"
     if inputs.caption_lengths == PACK_DATA:
         return "those of the pack"
-    lengths = f"web captions (median {MEDIAN}, 95th percentile {PERCENTILE_95} tokens)"
-    if inputs.caption_lengths != WEB:
-        lengths = f"the captions in {inputs.caption_lengths}{'' if inputs.caption is None else f' ({inputs.caption})'}"
+    if inputs.caption_lengths == WEB:
+        lengths = f"web captions (median {MEDIAN}, 95th percentile {PERCENTILE_95} tokens)"
+    else:
+        lengths = f"the captions in {inputs.caption_lengths}{field}"
     return f"words of the pack at the lengths of {lengths}"
 
 
@@ -50,20 +53,22 @@ def match_lengths(
     and tokens are those of real words. The seed assigns lengths and draws words; equal seeds give equal captions.
     `count_tokens` returns the tokens of a text without start and end token. Raises ValueError as `read_first_captions`.
     """
-    draw, word_tokens = random.Random(seed), cache(count_tokens)  # noqa: S311
+    draw = random.Random(seed)  # noqa: S311
+    word_tokens = cache(count_tokens)
     # Control characters are remains of a wrong decoding, which the tokenizer mends by the words beside them.
     words = [[word for word in caption.split() if word.isprintable() and word_tokens(word)] for caption in captions]
     lengths = caption_length_quantiles(distribution, len(captions), count_tokens, caption)
     draw.shuffle(lengths)
     matched = []
-    for own, length in zip(words, lengths, strict=True):
-        kept, missing, source = list[str](), length - EDGE_TOKENS, own
+    for source, length in zip(words, lengths, strict=True):
+        kept = list[str]()
+        missing = length - EDGE_TOKENS
         while missing:
             for word in source:
                 if word_tokens(word) <= missing:
                     kept.append(word)
                     missing -= word_tokens(word)
-            source = draw.choice(words)
+            source = draw.choice(words)  # noqa: PLW2901
         matched.append(" ".join(kept))
     return tuple(matched)
 

@@ -56,7 +56,8 @@ def decode_image(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
 
     Raises UnusableImageError.
     """
-    if (size := _upright_jpeg_size(encoded)) is not None:
+    size = _upright_jpeg_size(encoded)
+    if size is not None:
         with suppress(ValueError):
             return _decode_jpeg(encoded, *size)
     return _open_and_decode(encoded, partial(_decode_in_full, encoded))
@@ -71,7 +72,8 @@ def decode_for_crop(
     rounded. What is no JPEG, is CMYK or is turned by EXIF is decoded as by `decode_image`. Raises UnusableImageError.
     Source: libjpeg's scaled decoding.
     """
-    if (size := _upright_jpeg_size(encoded)) is not None:
+    size = _upright_jpeg_size(encoded)
+    if size is not None:
         reduction, box = _choose_reduction(crop_box(*size), side)
         with suppress(ValueError):
             return _decode_jpeg(encoded, *size, reduction), box
@@ -91,7 +93,8 @@ def decode_for_crop(
 def _choose_reduction(box: Box, side: int) -> tuple[int, Box]:
     """Return the largest reduction at which a box is not under `side` each way, and the box at this size."""
     for reduction in JPEG_REDUCTIONS:
-        if min((reduced := reduce_box(box, reduction))[2:]) >= side:
+        reduced = reduce_box(box, reduction)
+        if min(reduced[2:]) >= side:
             return reduction, reduced
     return 1, box
 
@@ -112,7 +115,8 @@ def _upright_jpeg_size(encoded: bytes) -> tuple[int, int] | None:
 
     Raises UnusableImageError.
     """
-    if (size := _plain_jpeg_size(encoded)) is not None:
+    size = _plain_jpeg_size(encoded)
+    if size is not None:
         return size
     return _open_and_decode(encoded, lambda image: image.size if _is_upright_jpeg(image) else None)
 
@@ -125,7 +129,8 @@ def _plain_jpeg_size(encoded: bytes) -> tuple[int, int] | None:
     """
     if not encoded.startswith(JPEG_START):
         return None
-    place, width, height, channels = len(JPEG_START), 0, 0, 0
+    place = len(JPEG_START)
+    width = height = channels = 0
     with suppress(struct.error, IndexError):  # it is truncated
         while True:
             marker, length = struct.unpack_from(">2sH", encoded, place)
@@ -145,7 +150,8 @@ def _plain_jpeg_size(encoded: bytes) -> tuple[int, int] | None:
 def reduce_box(box: Box, reduction: int) -> Box:
     """Return a box in an image of 1/`reduction` of the size, its edges rounded to whole pixels."""
     top, left, height, width = box
-    new_top, new_left = round(top / reduction), round(left / reduction)
+    new_top = round(top / reduction)
+    new_left = round(left / reduction)
     return new_top, new_left, round((top + height) / reduction) - new_top, round((left + width) / reduction) - new_left
 
 

@@ -49,11 +49,9 @@ def nearest_step_count(experiment: Experiment, images: int) -> int:
 
 def first_step_of_each_size(experiment: Experiment, first: int) -> list[int]:
     """Return the first step of each size at or after a step, the largest images first."""
-    steps = range(
-        first, first + 2 * len(experiment.image.all_image_sizes)
-    )  # they hold all sizes, as they hold a whole draw
-    found = {image_size_at(experiment, step): step for step in reversed(steps)}
-    return [found[side] for side in sorted(found, reverse=True)]
+    steps = range(first, first + 2 * len(experiment.image.all_image_sizes))  # they hold a whole draw, so all sizes
+    first_steps = {image_size_at(experiment, step): step for step in reversed(steps)}
+    return [first_steps[side] for side in sorted(first_steps, reverse=True)]
 
 
 def _num_steps_to_draw(step: int) -> int:

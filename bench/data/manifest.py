@@ -18,11 +18,10 @@ def verify_pack(folder: Path = PACK) -> None:
         path = folder / name
         if not path.is_file():
             raise ValueError(f"{path} is missing from the pack; {remedy}")
-        if (found := hashlib.sha256(path.read_bytes()).hexdigest()) != expected["sha256"]:
-            raise ValueError(
-                f"{path} is corrupted: its sha256 begins with {found[:12]}, the manifest says "
-                f"{expected['sha256'][:12]}; {remedy}"
-            )
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if digest != expected["sha256"]:
+            listed = f"the manifest says {expected['sha256'][:12]}"
+            raise ValueError(f"{path} is corrupted: its sha256 begins with {digest[:12]}, {listed}; {remedy}")
 
 
 def pretrain_shards(folder: Path = PACK) -> list[Path]:

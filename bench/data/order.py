@@ -1,8 +1,11 @@
 """The samples of batch k: consecutive positions in an endless sequence of shuffled epochs."""
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -12,6 +15,8 @@ from bench.environment.seeds import ORDER, derive_seed
 from bench.experiment.config import Experiment
 
 StepSize = tuple[int, int]  # side of a step's images in pixels, and their number on one device
+ROUNDS = 6  # of the Feistel network
+MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # of SplitMix64's mixing function
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class SampleOrder:
         return side
 
     def _places(self, k: int) -> tuple[int, int]:
-        """Return the place of batch k's first sample in the sequence of epochs, and their number."""
+        """Return the place of batch k's first sample in the sequence of epochs, and the number of its samples."""
         _, size = self._size(k)
         return self._images_before(k) * self.world_size + self.rank * size, size
 
@@ -51,6 +56,7 @@ class SampleOrder:
         return side, self.experiment.batch_size_for(side)
 
     def _images_before(self, k: int) -> int:
+        """Return the number of images on one device before batch k."""
         if not self.sizes:
             return images_before_step(self.experiment, k)
         images = [size for _, size in self.sizes]
@@ -58,16 +64,54 @@ class SampleOrder:
         return repeats * sum(images) + sum(images[:rest])
 
 
+@lru_cache(maxsize=2)  # a batch's target and its images ask for the same rows
 def shuffled_rows(seed: int, count: int, *, start: int, size: int) -> Int[Tensor, " size"]:
     """Return `size` rows of the endless sequence of shuffled epochs of `count` rows, from position `start` on."""
     rows = []
     while size:
-        epoch, row = divmod(start, count)
-        rows.append(_epoch_permutation(seed, epoch, count)[row : row + size])
-        start, size = start + len(rows[-1]), size - len(rows[-1])
-    return torch.cat(rows)
+        epoch, position = divmod(start, count)
+        length = min(size, count - position)
+        positions = np.arange(position, position + length, dtype=np.uint64)
+        rows.append(permute(positions, count, derive_seed(seed, ORDER, epoch)))
+        start += length
+        size -= length
+    return torch.from_numpy(np.concatenate(rows).astype(np.int64))
 
 
-@lru_cache(maxsize=2)
-def _epoch_permutation(seed: int, epoch: int, count: int) -> Int[Tensor, " count"]:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, ORDER, epoch)))
+def permute(values: npt.NDArray[np.uint64], count: int, key: int) -> npt.NDArray[np.uint64]:
+    """Return the places of values from 0 to `count` - 1 in a random permutation, without making the permutation.
+
+    It is a Feistel network on pairs of digits (left, right) with left below ceil(sqrt(count)), so that memory depends
+    on the number of values alone. A result above `count` - 1 is permuted again until it is below (cycle walking).
+    Source: Black & Rogaway 2002, Ciphers with Arbitrary Finite Domains, section 5.
+    """
+    left_base = math.isqrt(count - 1) + 1
+    bases = (np.uint64(left_base), np.uint64(-(-count // left_base)))
+    round_keys = np.random.SeedSequence(key).generate_state(ROUNDS, np.uint64).astype(np.uint64)
+    result = _encrypt(values, bases, round_keys)
+    outside = np.flatnonzero(result >= count)
+    while len(outside):
+        result[outside] = _encrypt(result[outside], bases, round_keys)
+        outside = outside[result[outside] >= count]
+    return result
+
+
+def _encrypt(
+    values: npt.NDArray[np.uint64], bases: tuple[np.uint64, np.uint64], round_keys: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.uint64]:
+    """Permute the numbers below the product of the bases."""
+    left_base, right_base = bases
+    left, right = np.divmod(values, right_base)
+    for number, key in enumerate(round_keys):
+        if number % 2:
+            right = (right + _mix(left ^ key) % right_base) % right_base
+        else:
+            left = (left + _mix(right ^ key) % left_base) % left_base
+    return left * right_base + right
+
+
+def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return a hash of 64-bit numbers: the mixing function of SplitMix64."""
+    for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
+        values = (values ^ (values >> np.uint64(shift))) * multiplier
+    return values ^ (values >> np.uint64(31))

@@ -20,20 +20,22 @@ import pyarrow.compute as pc
 
 from bench.console.progress import show_progress
 from bench.data.captions.batches import KEY_COLUMNS, MAX_BATCH_ROWS, UTF8_REMEDY, find_column, find_columns
-from bench.data.captions.choice import CaptionChoice, Texts, to_valid_text
-from bench.data.captions.files import UNREADABLE, choice_digest, digest_file_excerpts
-from bench.data.captions.key_join import CaptionFieldCounts, CaptionFieldReader
+from bench.data.captions.choice import Texts, to_valid_text
+from bench.data.captions.fields import CaptionFieldCounts, CaptionFieldReader
+from bench.data.captions.files import UNREADABLE
+from bench.data.paths import digest_file_excerpts
 from bench.environment.files import MAX_BYTES, atomic_write, decode_json, prefix_errors
 from bench.experiment.config import list_names
 from bench.interfaces.data_source import DataSource, SampleRequest, Samples
 
-INDEX_FORMAT = 5  # raise it when the same file gives another index
+INDEX_FORMAT = 6  # raise it when the same file gives another index
 METADATA_KEY = b"catlip-bench.index"
 COLUMNS = (
     ("key", pa.large_string()),
     ("place", pa.int64()),  # among all samples of the file, unusable ones included
     ("texts", pa.list_(pa.list_(pa.large_string()))),  # by field of the choice of captions
 )
+UNREAD = "image in .{}, which is not read"
 
 Places = tuple[tuple[str, pa.DataType], ...]  # columns that say where an image is
 
@@ -50,8 +52,9 @@ class SampleKind:
 
     def unread_format_flaw(self, suffixes: Iterable[str]) -> str | None:
         """Return the flaw of a sample with an image of a format that is not read, by its files' suffixes; else None."""
-        found = {suffix.rpartition(".")[2] for suffix in suffixes}
-        return next((UNREAD.format(suffix) for suffix in self.unread if suffix in found), None)
+        last = {suffix.rpartition(".")[2] for suffix in suffixes}
+        flaws = [UNREAD.format(suffix) for suffix in self.unread if suffix in last]
+        return flaws[0] if flaws else None
 
     @property
     def accepted(self) -> str:
@@ -69,7 +72,6 @@ class SampleKind:
 
 
 CAPTIONS_ACCEPTED = ", captions from .txt, or from a text of a JSON object in .json under a name such as caption"
-UNREAD = "image in .{}, which is not read"
 IMAGES = SampleKind(
     "images",
     "image",
@@ -87,8 +89,6 @@ class IndexContents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     empty_captions: int  # of usable samples
     repaired_captions: int  # usable samples with a caption that is not UTF-8
     found: CaptionFieldCounts  # of captions
-    layout: dict[str, int] = {}  # samples and images that are lost, by the arrangement of their members
-    suffixes: dict[str, int] = {}  # of members of samples that lack one
     notes: list[str] = []  # remarks for the user
 
 
@@ -124,41 +124,42 @@ class IndexBuilder:
 
     def key_column(self, names: Sequence[str]) -> str | None:
         """Return the column that holds the keys, None if no name is known."""
-        if (key := find_column(names, KEY_COLUMNS)) is not None:
+        key = find_column(names, KEY_COLUMNS)
+        if key is not None:
             self.keys_remedy = f"rename the column {key} if it holds no names of samples"
         return key
 
     def add(
         self, key: str, values: Mapping[str, object] | str, place: tuple[object, ...] | str | None, size: int = 0
-    ) -> bool:
-        """Add the next sample, and return whether it has a caption.
+    ) -> None:
+        """Add the next sample.
 
         `values` are those from which `CaptionChoice.read` takes the captions, or the reason why there are none. `place`
         are the values of the places' columns; None: there is no image; a text: why it cannot be used. `size` is the
         image's in bytes.
         """
-        texts, flaw = self._read(key, values)
-        number, self.samples = self.samples, self.samples + 1
+        texts, flaw = self._read(values)
+        number = self.samples
+        self.samples += 1
         if place is None:
-            self.skipped[f"no {self.kind.noun}"] += 1
+            flaw = f"no {self.kind.noun}"
         elif isinstance(place, str):
-            self.skipped[place] += 1
-        elif flaw:
+            flaw = place
+        elif not flaw and size > MAX_BYTES:
+            flaw = f"{self.kind.noun} larger than {MAX_BYTES // 2**20} MiB"
+        if flaw:
             self.skipped[flaw] += 1
-        elif size > MAX_BYTES:
-            self.skipped[f"{self.kind.noun} larger than {MAX_BYTES // 2**20} MiB"] += 1
-        else:
-            self.empty_captions += self.kind.is_caption_required and not any(
-                text.strip() for one in texts for text in one
-            )
-            valid = tuple(tuple(map(to_valid_text, each)) for each in texts)
-            self.repaired_captions += valid != texts
-            self._rows.append((to_valid_text(key), number, valid, *place))
-            if len(self._rows) == MAX_BATCH_ROWS:
-                self._flush()
-        return not flaw
+            return
+        if self.kind.is_caption_required and not any(text.strip() for field_texts in texts for text in field_texts):
+            self.empty_captions += 1
+        valid = tuple(tuple(map(to_valid_text, field_texts)) for field_texts in texts)
+        if valid != texts:
+            self.repaired_captions += 1
+        self._rows.append((to_valid_text(key), number, valid, *(place or ())))
+        if len(self._rows) == MAX_BATCH_ROWS:
+            self._flush()
 
-    def write(self, path: Path, **layout: dict[str, int]) -> None:
+    def write(self, path: Path) -> None:
         """Write the index."""
         self._flush()
         contents = IndexContents(
@@ -168,7 +169,6 @@ class IndexBuilder:
             repaired_captions=self.repaired_captions,
             found=self.reader.found,
             notes=self.notes,
-            **layout,
         )
         schema = self.schema.with_metadata({METADATA_KEY: msgspec.json.encode(contents)})
         with atomic_write(path) as temporary, pa.ipc.new_file(temporary, schema) as writer:
@@ -179,30 +179,23 @@ class IndexBuilder:
         """Raise ValueError if two samples have one key, by which a list of keys would take both."""
         self._flush()
         counts = pc.value_counts(pa.chunked_array([batch["key"] for batch in self._batches]))
-        twice = counts.filter(pc.greater(counts.field("counts"), 1))
-        if len(twice):
-            found = f"{len(twice):,} keys occur more than once, such as {list_names([twice[0]['values'].as_py()])}"
-            raise ValueError(f"{found}: {self.keys_remedy}")
+        repeated = counts.filter(pc.greater(counts.field("counts"), 1))
+        if len(repeated):
+            example = list_names([repeated[0]["values"].as_py()])
+            raise ValueError(f"{len(repeated):,} keys occur more than once, such as {example}: {self.keys_remedy}")
 
-    def _read(self, key: str, values: Mapping[str, object] | str) -> tuple[Texts, str]:
+    def _read(self, values: Mapping[str, object] | str) -> tuple[Texts, str]:
+        """Return the texts of a sample by field, and its flaw or ""."""
         if not self.kind.is_caption_required:
             return ((),) * len(self.reader.choice.fields), ""
-        if isinstance(values, str):
-            return (), values
-        return self.reader.read(key, values)
+        return ((), values) if isinstance(values, str) else self.reader.read(values)
 
     def _flush(self) -> None:
+        """Turn the collected rows into a batch of the index."""
         columns = zip(*self._rows, strict=True) if self._rows else [()] * len(self.schema)
-        arrays = [pa.array(column, one.type) for column, one in zip(columns, self.schema, strict=True)]
+        arrays = [pa.array(values, column.type) for values, column in zip(columns, self.schema, strict=True)]
         self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
         self._rows = []
-
-
-def index_path(cache_folder: Path, kind: SampleKind, captions: CaptionChoice, *identity: object) -> Path:
-    """Return where an index lies: `identity` says what it is made of."""
-    made_of = "\n".join(map(str, (choice_digest(captions), *identity)))
-    digest = sha256(made_of.encode("utf-8", "surrogateescape")).hexdigest()[:24]
-    return cache_folder / f"{kind.kind}{INDEX_FORMAT}-{digest}.arrow"
 
 
 @cache
@@ -221,34 +214,44 @@ class IndexedSamples(Samples):
     indexes: tuple[Path, ...]
     kind: SampleKind
 
-    places: ClassVar[Places]  # the arguments of `read_image`
+    places: ClassVar[Places]  # the arguments of `read_image` after the file
+    are_labels_by_place: ClassVar[bool] = False  # whether stored labels count all samples, unusable ones included
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.paths, self.indexes, self.kind)
 
-    def read_image(self, path: Path, *place: Any) -> bytes:
-        """Read an image of a file by its place."""
+    def read_image(self, file: int, *place: Any) -> bytes:
+        """Read an image of a file, given by its number, by its place."""
         raise NotImplementedError
 
     def __len__(self) -> int:
         return self._ends[-1]
 
     def key(self, row: int) -> str:
-        return str(self._columns["key"][row])
+        return str(self.keys[row])
 
     def texts(self, row: int) -> Texts:
         return tuple(map(tuple, self._columns["texts"][row].as_py()))
 
     def caption(self, row: int) -> str:
-        return next((text for each in self.texts(row) for text in each), "")
+        return next((text for field_texts in self.texts(row) for text in field_texts), "")
 
     def image(self, row: int) -> bytes:
-        place = (self._columns[name][row].as_py() for name, _ in self.places)
-        return self.read_image(self.paths[self._file_of(row)], *place)
+        place = [self._columns[name][row].as_py() for name, _ in self.places]
+        return self.read_image(self._file_of(row), *place)
 
     @property
     def keys(self) -> pa.ChunkedArray:
         return self._columns["key"]
+
+    def stored_label_row(self, row: int) -> int:
+        if not self.are_labels_by_place:
+            return row
+        return self._first_places[self._file_of(row)] + int(self._columns["place"][row].as_py())
+
+    @property
+    def num_stored_label_rows(self) -> int:
+        return self._first_places[-1] if self.are_labels_by_place else len(self)
 
     @cached_property
     def contents(self) -> list[IndexContents]:
@@ -257,11 +260,11 @@ class IndexedSamples(Samples):
 
     @cached_property
     def skipped(self) -> Counter[str]:
-        return self._sum("skipped")
+        return sum((Counter(contents.skipped) for contents in self.contents), Counter[str]())
 
     @cached_property
     def empty_captions(self) -> int:
-        return sum(each.empty_captions for each in self.contents)
+        return sum(contents.empty_captions for contents in self.contents)
 
     @property
     def caption_field(self) -> str:
@@ -270,35 +273,37 @@ class IndexedSamples(Samples):
     @cached_property
     def found(self) -> CaptionFieldCounts:
         """Which fields of captions the samples have."""
-        found = CaptionFieldCounts()
-        for each in self.contents:
-            found.add(each.found)
-        return found
+        total = CaptionFieldCounts()
+        for contents in self.contents:
+            total.add(contents.found)
+        return total
 
     def explain_skipped(self) -> str:
-        """Describe the unusable samples: how many lack what, and the notes on their files."""
-        return "; ".join([super().explain_skipped(), *self._file_notes])
+        """Describe the unusable samples: how many lack what, what is read, and the notes on their files."""
+        return "; ".join([super().explain_skipped(), self.kind.accepted, *self.file_notes])
 
     def notes(self) -> list[str]:
-        """Return those of all sources, on captions that some samples lack or that are not UTF-8, and on the files."""
-        found = {name: there for name, there in self.found.samples.items() if name and there < self.total}
-        fields = [f"{there:,} of {self.total:,} samples have a caption in {name}" for name, there in found.items()]
-        if repaired := sum(each.repaired_captions for each in self.contents):
-            reason = "have a caption that is not UTF-8; its other bytes are read as U+FFFD"
-            fields.append(f"{repaired:,} of {self.total:,} samples {reason}: {UTF8_REMEDY}")
+        """Return the notes of all sources, notes on captions that some samples lack or that are not UTF-8, and more."""
         samples, *others = super().notes()
-        return [samples, *filter(None, [self.found.describe()]), *others, *fields, *self._file_notes]
+        captions = [self.found.describe()] if self.found.describe() else []
+        for name, count in self.found.samples.items():
+            if name and count < self.total:
+                others.append(f"{count:,} of {self.total:,} samples have a caption in {name}")
+        repaired = sum(contents.repaired_captions for contents in self.contents)
+        if repaired:
+            reason = "have a caption that is not UTF-8; its other bytes are read as U+FFFD"
+            others.append(f"{repaired:,} of {self.total:,} samples {reason}: {UTF8_REMEDY}")
+        return [samples, *captions, *others, *self.file_notes]
 
     @property
-    def _file_notes(self) -> list[str]:
-        notes = [note for each in self.contents for note in each.notes]
-        if unread := [f"*.{suffix}" for suffix in self.kind.unread if UNREAD.format(suffix) in self.skipped]:
+    def file_notes(self) -> list[str]:
+        """Notes on the files, and how to convert images that are not read."""
+        notes = [note for contents in self.contents for note in contents.notes]
+        unread = [f"*.{suffix}" for suffix in self.kind.unread if UNREAD.format(suffix) in self.skipped]
+        if unread:
             command = f"magick mogrify -format png {' '.join(unread)}"
             notes.append(f"convert images with: {command}; a table has to name the new files, a tar file to have them")
         return notes
-
-    def _sum(self, counts: str) -> Counter[str]:
-        return sum((Counter(getattr(each, counts)) for each in self.contents), Counter[str]())
 
     @cached_property
     def _tables(self) -> list[pa.Table]:
@@ -313,6 +318,10 @@ class IndexedSamples(Samples):
     def _ends(self) -> list[int]:
         return list(accumulate(map(len, self._tables)))
 
+    @cached_property
+    def _first_places(self) -> list[int]:
+        return list(accumulate((contents.samples for contents in self.contents), initial=0))
+
     def _file_of(self, row: int) -> int:
         return bisect_right(self._ends, row)
 
@@ -322,6 +331,7 @@ class IndexedSource(DataSource):
 
     samples: ClassVar[type[IndexedSamples]]
     reader: ClassVar[type[CaptionFieldReader]] = CaptionFieldReader
+    are_keys_distinct: ClassVar[bool] = True  # whether equal keys in a file are an error
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         """Add the samples of a file, in order; ValueError or OSError."""
@@ -335,17 +345,37 @@ class IndexedSource(DataSource):
         """Return a text that changes when the index of a file has to be made again."""
         return f"{path.name} {digest_file_excerpts(path)}"
 
+    def title(self, path: Path) -> str:
+        """Return the name of a file in messages."""
+        return str(path)
+
     def open(self, data: str, request: SampleRequest) -> IndexedSamples:
-        kind, paths = SampleKind.of(request), self.indexed(data)
-        indexes = [index_path(request.cache, kind, request.captions, self.name, self.identity(path)) for path in paths]
+        return self.open_files(self.indexed(data), request)
+
+    def open_files(self, paths: Sequence[Path], request: SampleRequest) -> IndexedSamples:
+        """Index the files that have no index, and open the samples of all."""
+        kind = SampleKind.of(request)
+        indexes = [self._index_path(path, request) for path in paths]
         missing = [(path, index) for path, index in zip(paths, indexes, strict=True) if not index.is_file()]
         for path, index in show_progress(missing, len(missing), "reading data", "files"):
-            builder = IndexBuilder(kind, self.reader(request.captions), self.samples.places)
-            with prefix_errors(path, UNREADABLE):
-                self.fill(path, builder)
-                builder.require_distinct_keys()
-            builder.write(index)
+            self.write_index(path, index, request)
         samples = self.samples(tuple(paths), tuple(indexes), kind)
         if kind.is_caption_required:
             samples.found.require(request.captions)
         return samples
+
+    def write_index(self, path: Path, index: Path, request: SampleRequest) -> None:
+        """Read a file and write its index; ValueError names a file that cannot be read."""
+        builder = IndexBuilder(SampleKind.of(request), self.reader(request.captions), self.samples.places)
+        with prefix_errors(self.title(path), UNREADABLE):
+            self.fill(path, builder)
+            if self.are_keys_distinct:
+                builder.require_distinct_keys()
+        builder.write(index)
+
+    def _index_path(self, path: Path, request: SampleRequest) -> Path:
+        """Return where the index of a file lies, whose name says all that it is made of."""
+        kind = SampleKind.of(request).kind
+        made_of = "\n".join([*request.captions.names, self.name, self.identity(path)])
+        digest = sha256(made_of.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+        return request.cache / f"{kind}{INDEX_FORMAT}-{digest}.arrow"

@@ -70,13 +70,16 @@ class SampleLoader(Generic[T]):
             return error
 
     def _load(self, k: int) -> LoadedBatch[T]:
-        samples, side, stats = self.order.batch_rows(k).tolist(), self.order.image_size(k), DecodeStats()
+        samples = self.order.batch_rows(k).tolist()
+        side = self.order.image_size(k)
+        stats = DecodeStats()
         generator = torch.Generator().manual_seed(derive_seed(self.experiment.seed, AUGMENTATION, self.order.rank, k))
         draws = draw_crop_params(len(samples), generator)
         images = [self._load_image(sample, drawn, side, stats) for sample, drawn in zip(samples, draws, strict=True)]
         _cached_targets(self)  # made outside the clock, as the pack's is
         start = time.perf_counter()
-        target = self.target([stats.replaced.get(sample, sample) for sample in samples], self.order.batch_epochs(k))
+        shown = [stats.replaced.get(sample, sample) for sample in samples]
+        target = self.target(shown, self.order.batch_epochs(k))
         seconds = time.perf_counter() - start
         if self.experiment.image.embedding_channels is not None:
             return LoadedBatch(torch.stack(images), target, seconds, stats)
@@ -85,11 +88,14 @@ class SampleLoader(Generic[T]):
 
     def target(self, samples: Sequence[int], epochs: Sequence[int]) -> T:
         """Return what the method reads of the samples' captions, one drawn for each sample and epoch."""
-        found, rows, seed = self.samples, [self.rows[sample] for sample in samples], self.experiment.seed
         choice = parse_caption_choice(self.experiment.input.caption)
-        texts = [choice.draw(found.texts(row), seed, row, epoch) for row, epoch in zip(rows, epochs, strict=True)]
-        captions = Captions(texts, [found.stored_label_row(row) for row in rows], found.num_stored_label_rows)
-        targets = _cached_targets(self)(captions)
+        rows = [self.rows[sample] for sample in samples]
+        texts = [
+            choice.draw(self.samples.texts(row), self.experiment.seed, row, epoch)
+            for row, epoch in zip(rows, epochs, strict=True)
+        ]
+        label_rows = [self.samples.stored_label_row(row) for row in rows]
+        targets = _cached_targets(self)(Captions(texts, label_rows, self.samples.num_stored_label_rows))
         return cast("T", targets.select(torch.arange(len(rows))))
 
     def keys(self, samples: Sequence[int]) -> list[str]:
@@ -97,7 +103,7 @@ class SampleLoader(Generic[T]):
         return [self.samples.key(self.rows[sample]) for sample in samples]
 
     def _load_image(self, sample: int, draws: CropParams, side: int, stats: DecodeStats) -> ImageOrGrid:
-        """Read a sample's image, or that of the sample that takes its place.
+        """Read a sample's image, or the image of the sample that takes its place.
 
         Where an image cannot be decoded, a sample drawn by the seed and the number of the sample replaces it, its
         caption included: the same one each time, in every batch and epoch.
@@ -121,26 +127,26 @@ class SampleLoader(Generic[T]):
 
     def _decode(self, encoded: bytes, draws: CropParams, side: int) -> ImageOrGrid:
         """Decode and crop an image, or read a grid of embeddings as it is."""
-        experiment = self.experiment
-        if experiment.image.embedding_channels is not None:
-            return decode_embedding_grid(encoded, experiment.image.embedding_channels, side)
-        if experiment.input.jpeg_decoding == "full":
-            return crop_and_resize(
-                decode_image(encoded), draws, experiment.input.crop_scale, side, flip=experiment.input.flip
-            )
+        channels = self.experiment.image.embedding_channels
+        inputs = self.experiment.input
+        if channels is not None:
+            return decode_embedding_grid(encoded, channels, side)
+        if inputs.jpeg_decoding == "full":
+            return crop_and_resize(decode_image(encoded), draws, inputs.crop_scale, side, flip=inputs.flip)
         drawn = draws.tolist()
-        image, box = decode_for_crop(encoded, partial(crop_box, drawn, scale=experiment.input.crop_scale), side)
-        return resize_crop(image, box, drawn, side, flip=experiment.input.flip)
+        image, box = decode_for_crop(encoded, partial(crop_box, drawn, scale=inputs.crop_scale), side)
+        return resize_crop(image, box, drawn, side, flip=inputs.flip)
 
 
-@lru_cache(maxsize=2)  # of many trainings in one process the last two's
+@lru_cache(maxsize=2)  # the last two trainings of a process
 def _cached_targets(loader: SampleLoader[Any]) -> Any:
     """Return the function that turns a loader's captions into what the method reads; a process makes it once.
 
     Rows for packed captions are reserved by some of the samples, equal in all processes: by the longest text that may
     be drawn of each.
     """
-    experiment, samples = loader.experiment, loader.samples
+    experiment = loader.experiment
+    samples = loader.samples
     make = loader.targets(experiment)
     has_text = get_method(experiment.method).embeds_captions(experiment)
     if not has_text or make(Captions.from_texts([""])).captions.padding != "packed":
@@ -150,7 +156,8 @@ def _cached_targets(loader: SampleLoader[Any]) -> Any:
     texts = [[text for text, _ in choice.options(samples.texts(row))] or [""] for row in rows]
     tokens = make(Captions.from_texts([*chain(*texts)])).captions
     longest = [int(lengths.max()) for lengths in tokens.lengths.split([*map(len, texts)])]
-    sizes, width = map(experiment.batch_size_for, experiment.image.all_image_sizes), tokens.groups[0].shape[1]
+    width = tokens.groups[0].shape[1]
+    sizes = [experiment.batch_size_for(side) for side in experiment.image.all_image_sizes]
     reserved = {size: required_packed_rows(longest, width, size) for size in sizes}
 
     def make_targets_with_reserved_rows(captions: Captions) -> Any:
@@ -179,16 +186,17 @@ class SampleStream(BatchStream[T]):
         self.workers = workers
         rows = subset_rows(experiment, samples.keys) if experiment.input.subset else range(len(samples))
         self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
-        self.target_building_seconds, self.num_captions = 0.0, 0
+        self.target_building_seconds = 0.0
+        self.num_captions = 0
         resolved = with_resolved_padding(experiment, device)
         self._loader: SampleLoader[T] = SampleLoader(resolved, targets, samples, rows, self.order)
         self._batches: BatchLoader[LoadedBatch[T]] = self._loader
         if workers.count:
-            count, prefetched = workers.count, workers.prefetched
-            self._batches = PrefetchingLoader(self._loader, count, prefetched, targets.__module__)
+            self._batches = PrefetchingLoader(self._loader, workers.count, workers.prefetched, targets.__module__)
             if device.type == "cuda":
                 self._batches = PinningLoader(self._batches, device)
-        self.incomplete, self.empty_captions = Counter(samples.skipped), samples.empty_captions
+        self.incomplete = Counter(samples.skipped)
+        self.empty_captions = samples.empty_captions
         self.is_unverified = samples.is_unverified
 
     def load_batch_parts(self, k: int) -> LoadedBatch[T]:
@@ -197,13 +205,13 @@ class SampleStream(BatchStream[T]):
         if isinstance(loaded, Exception):
             raise loaded
         self.stats.add(loaded.stats)
-        unusable, decoded = self.stats.unusable, self.stats.decoded
+        unusable = self.stats.unusable
+        decoded = self.stats.decoded
         if unusable.total() > max(MIN_TOLERATED, MAX_UNDECODABLE_FRACTION * decoded):
-            raise ValueError(
-                f"{self.experiment.input.data}: {unusable.total():,} of {decoded:,} images cannot be used "
-                f"({format_counts(unusable)}), more than {MAX_UNDECODABLE_FRACTION:.0%}: repair the data, or exclude "
-                "these samples by subset=FILE.csv"
-            )
+            counts = f"{unusable.total():,} of {decoded:,} images cannot be used ({format_counts(unusable)})"
+            remedy = "repair the data, or exclude these samples by subset=FILE.csv"
+            data = self.experiment.input.data
+            raise ValueError(f"{data}: {counts}, more than {MAX_UNDECODABLE_FRACTION:.0%}: {remedy}")
         self.target_building_seconds += loaded.target_building_seconds
         self.num_captions += len(loaded.images)
         return loaded

@@ -1,6 +1,5 @@
 """The samples of an experiment's data, opened by the data source that recognises it. No torch here."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -12,61 +11,65 @@ import pyarrow.parquet as pq
 
 from bench.console.console import describe_error
 from bench.data.captions.batches import CAPTION_COLUMNS, MAX_BATCH_ROWS
-from bench.data.captions.choice import parse_caption_choice
-from bench.data.captions.files import choice_digest, digest_file_excerpts, expand_path_or_glob
-from bench.data.captions.key_join import joined_files
+from bench.data.captions.choice import CaptionChoice, parse_caption_choice
 from bench.data.held_out import HELD_OUT_FILE
 from bench.data.manifest import pack_cache
-from bench.data.shards.layout import format_suffixes
+from bench.data.paths import digest_file_excerpts, expand_path_or_glob
+from bench.data.sources.image_tables import explain_refused_table
 from bench.data.subset import is_key_file
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.environment.files import atomic_write
-from bench.experiment.config import Experiment
+from bench.experiment.config import Experiment, list_names
 from bench.experiment.fields import SEEN_CONCEPTS
 from bench.interfaces.data_source import SOURCES, DataSource, SampleRequest, Samples
 from bench.interfaces.method import reads_captions
+from bench.tables.formats import pluralize
 
 MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
 KEYS_REMEDY = "list the keys to use: --set subset=FILE.csv"
+LAYOUTS_PAGE = "docs/data.md says what converts others"
 
 
 def find_sources(data: str) -> list[DataSource]:
-    """Return the sources that recognise data, of which the first reads them.
+    """Return the sources that recognise data; the first reads them.
 
     ValueError for several, one of an extension among them.
     """
-    found = []
+    sources = list[DataSource]()
     for source in SOURCES.values():
         with name_source_in_errors(source, data):
-            found += [source] if source.recognises(data) else []
-    if len(found) > 1 and not all(SOURCES.is_built_in(source.name) for source in found):
-        names = " and ".join(source.name for source in found)
+            if source.recognises(data):
+                sources.append(source)
+    if len(sources) > 1 and not all(SOURCES.is_built_in(source.name) for source in sources):
+        names = " and ".join(source.name for source in sources)
         raise ValueError(f"data={data}: {names} read it both: keep the files of one of them in another folder")
-    return found
+    return sources
 
 
 def get_source(data: str) -> DataSource:
-    """Return the source that reads data; ValueError says what is there, how to convert it, and what is accepted."""
+    """Return the source that reads data; ValueError says what is there, and what is accepted."""
     return _get_sources(data)[0]
 
 
 def _get_sources(data: str) -> list[DataSource]:
     """Return the sources that recognise data, at least one."""
-    if found := find_sources(data):
-        return found
-    from bench.data.sources.other_layouts import advise_on_layout  # the sources import this module
+    sources = find_sources(data)
+    if not sources:
+        accepted = "; or ".join(source.accepted for source in SOURCES.values())
+        raise ValueError(f"data={data}: {_describe_files(data)}; accepted is {accepted} ({LAYOUTS_PAGE})")
+    return sources
 
-    if advice := advise_on_layout(data):
-        raise ValueError(f"data={data}: {advice}")
+
+def _describe_files(data: str) -> str:
+    """Say which files are there that no source reads, and why the first table among them is not read."""
     try:
         files = expand_path_or_glob(data)
     except ValueError as error:
-        there = str(error)
-    else:
-        suffixes = format_suffixes(Counter(path.suffix[1:].lower() for path in files))
-        there = f"no data source reads {suffixes}" if files else "there is no file"
-    accepted = "; or ".join(source.accepted for source in SOURCES.values())
-    raise ValueError(f"data={data}: {there}; accepted is {accepted}")
+        return str(error)
+    if not files:
+        return "there is no file"
+    suffixes = list_names(sorted({path.suffix.lower() or "without a suffix" for path in files}))
+    return f"no data source reads {pluralize(len(files), 'file')} ({suffixes}){explain_refused_table(data)}"
 
 
 def data_files(data: str) -> list[Path]:
@@ -78,10 +81,7 @@ def data_files(data: str) -> list[Path]:
 
 def data_digest(data: str) -> str:
     """Return a digest that changes if data do, equal on all nodes; ValueError or OSError if they cannot be read."""
-    return _digest(get_source(data), data)
-
-
-def _digest(source: DataSource, data: str) -> str:
+    source = get_source(data)
     with name_source_in_errors(source, data):
         return source.digest(data) or files_digest(source.files(data))
 
@@ -105,15 +105,15 @@ def open_samples(experiment: Experiment, cache: Path) -> Samples:
 
 
 def _open_usable_samples(data: str, request: SampleRequest) -> Samples:
+    """Open samples; ValueError if none or too few can be used."""
     samples = _open(data, request)
     if not len(samples):
+        reasons = samples.explain_skipped() if samples.skipped else ""
+        raise ValueError(f"{data}: no sample can be used {reasons}".strip())
+    lacking = sum(samples.skipped.values())
+    if not request.lists_keys and lacking > max_unusable(samples.total):
         raise ValueError(
-            f"{data}: no sample can be used {samples.explain_skipped() if samples.skipped else ''}".strip()
-        )
-    lacking, total = sum(samples.skipped.values()), samples.total
-    if not request.lists_keys and lacking > max_unusable(total):
-        raise ValueError(
-            f"{data}: {lacking:,} of {total:,} samples cannot be used, more than {MAX_UNUSABLE_FRACTION:.0%} "
+            f"{data}: {lacking:,} of {samples.total:,} samples cannot be used, more than {MAX_UNUSABLE_FRACTION:.0%} "
             f"{samples.explain_skipped()}; repair the files, or {KEYS_REMEDY}"
         )
     return samples
@@ -125,6 +125,7 @@ def open_all_samples(data: str, request: SampleRequest) -> Samples:
 
 
 def _open(data: str, request: SampleRequest) -> Samples:
+    """Open samples with the first source that recognises the data; remark which others do."""
     source, *others = _get_sources(data)
     with name_source_in_errors(source, data):
         samples: object = source.open(data, request)
@@ -134,8 +135,7 @@ def _open(data: str, request: SampleRequest) -> Samples:
     if others:
         names = " and ".join(other.name for other in others)
         remedy = "name their file, or move them into a folder of their own"
-        remark = f"the {source.name} there are read, {names} are not: {remedy}"
-        samples.remarks = (*samples.remarks, remark)
+        samples.remarks = (*samples.remarks, f"the {source.name} there are read, {names} are not: {remedy}")
     return samples
 
 
@@ -150,35 +150,37 @@ def caption_files(data: str, caption: str | None) -> list[Path]:
     They are the files of the source, or a table that is written into the user's cache, whose columns have the names of
     the choice's fields.
     """
-    return _caption_files(get_source(data), data, caption)
-
-
-def _caption_files(source: DataSource, data: str, caption: str | None) -> list[Path]:
+    source = get_source(data)
     if source.has_caption_files:
-        with name_source_in_errors(source, data):
-            return source.files(data)
+        return data_files(data)
     choice = parse_caption_choice(caption)
-    key = f"{data} {_digest(source, data)} {choice_digest(choice)} {sorted(LOADED_EXTENSIONS.items())}"
+    key = f"{data} {data_digest(data)} {choice.names} {sorted(LOADED_EXTENSIONS.items())}"
     path = pack_cache() / f"captions-{sha256(key.encode()).hexdigest()[:16]}.parquet"
     if not path.is_file():
         samples = _open(data, SampleRequest(cache=pack_cache(), captions=choice))
-        places = {one.name or CAPTION_COLUMNS[0]: place for place, one in enumerate(choice.fields) if not one.file}
-        schema = pa.schema([("key", pa.string()), *((name, pa.list_(pa.string())) for name in places)])
-        with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-            for first in range(0, len(samples), MAX_BATCH_ROWS):
-                rows = range(first, min(first + MAX_BATCH_ROWS, len(samples)))
-                texts = [*map(samples.texts, rows)]
-                columns = [[*map(samples.key, rows)], *([each[place] for each in texts] for place in places.values())]
-                writer.write_batch(
-                    pa.record_batch([pa.array(*pair) for pair in zip(columns, schema.types, strict=True)], schema)
-                )
+        _write_captions(samples, choice, path)
     return [path]
 
 
+def _write_captions(samples: Samples, choice: CaptionChoice, path: Path) -> None:
+    """Write a Parquet file with the keys and the texts of samples, a column for each field of the choice."""
+    names = ["key", *(name or CAPTION_COLUMNS[0] for name in choice.names)]
+    types = [pa.string(), *[pa.list_(pa.string())] * len(choice.names)]
+    schema = pa.schema([*zip(names, types, strict=True)])
+    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for first in range(0, len(samples), MAX_BATCH_ROWS):
+            rows = range(first, min(first + MAX_BATCH_ROWS, len(samples)))
+            texts = [samples.texts(row) for row in rows]
+            columns = [[samples.key(row) for row in rows], *zip(*texts, strict=True)]
+            writer.write_batch(pa.record_batch([*map(pa.array, columns, types)], schema))
+
+
 def with_caption_files(name: str, caption: str | None) -> list[str]:
-    """Return an input of `label`, or the files with its captions where a source recognises it that has no such."""
-    source = next(iter(find_sources(name)), None)
-    return [name] if source is None or source.has_caption_files else [*map(str, _caption_files(source, name, caption))]
+    """Return an input of `label`, or the files with its captions where `label` does not read those of its source."""
+    sources = find_sources(name)
+    if not sources or sources[0].has_caption_files:
+        return [name]
+    return [str(path) for path in caption_files(name, caption)]
 
 
 def files_digest(files: Iterable[Path]) -> str:
@@ -187,7 +189,7 @@ def files_digest(files: Iterable[Path]) -> str:
 
 
 def inputs_digest(experiment: Experiment) -> str:
-    """Return a digest of an experiment's data, joined captions, list of keys, vocabularies and teacher's file."""
+    """Return a digest of an experiment's data, list of keys, vocabularies and teacher's file."""
     subset = experiment.input.subset
     names = (
         HELD_OUT_FILE if subset == SEEN_CONCEPTS else subset,
@@ -195,8 +197,7 @@ def inputs_digest(experiment: Experiment) -> str:
         experiment.targets.subword_vocabulary,
         experiment.targets.teacher,
     )
-    named = [Path(name) for name in names if name is not None]
-    files = [*joined_files(parse_caption_choice(experiment.input.caption)), *(path for path in named if path.is_file())]
+    files = [Path(name) for name in names if name is not None and Path(name).is_file()]
     return sha256(f"{data_digest(experiment.input.data)} {files_digest(files)}".encode()).hexdigest()[:16]
 
 

@@ -74,8 +74,10 @@ class BatchStream(ABC, Generic[T]):
     workers = LoaderWorkers(0, "the pack is in memory")
 
     def __init__(self, experiment: Experiment, device: torch.device) -> None:
-        self.experiment, self.device = experiment, device
-        self.incomplete, self.stats = Counter[str](), DecodeStats()
+        self.experiment = experiment
+        self.device = device
+        self.incomplete = Counter[str]()
+        self.stats = DecodeStats()
 
     @property
     def skipped(self) -> dict[str, int]:
@@ -87,11 +89,14 @@ class BatchStream(ABC, Generic[T]):
 
         On a GPU loading and pinning count: what follows is launched, and may wait for a full queue of earlier launches.
         """
+        is_gpu = self.device.type == "cuda"
         start = time.perf_counter()
-        loaded = pin(self.load_batch_parts(k)) if self.device.type == "cuda" else self.load_batch_parts(k)
+        loaded = self.load_batch_parts(k)
+        if is_gpu:
+            loaded = pin(loaded)
         loaded_at = time.perf_counter()
         batch = self.make_batch(loaded)
-        self.wait_seconds += (loaded_at if self.device.type == "cuda" else time.perf_counter()) - start
+        self.wait_seconds += (loaded_at if is_gpu else time.perf_counter()) - start
         return batch
 
     @abstractmethod
@@ -132,8 +137,10 @@ class PackStream(BatchStream[T]):
         captions = Captions([images.captions[row] for row in rows], rows, len(images))
         start = time.perf_counter()
         self.targets = targets(captions)
-        self.target_building_seconds, self.num_captions = time.perf_counter() - start, len(rows)
-        if (tokens := self.targets.captions) is not None:
+        self.target_building_seconds = time.perf_counter() - start
+        self.num_captions = len(rows)
+        tokens = self.targets.captions
+        if tokens is not None:
             reserved = tokens.rows_to_reserve(map(experiment.batch_size_for, experiment.image.all_image_sizes))
             self.targets = self.targets.with_captions(replace(tokens, reserved_rows=reserved))
         self._keys = [images.keys[row] for row in rows]
@@ -159,10 +166,10 @@ def augment(
     pixels: UInt8[Tensor, "batch 4 height width"], experiment: Experiment, image_size: int, generator: torch.Generator
 ) -> Float[Tensor, "batch 3 side side"]:
     """Crop and scale at random, flip at random, put on a random colour, normalise."""
-    batch, device = len(pixels), pixels.device
+    batch = len(pixels)
     shape = [batch, 4, image_size, image_size]
-    crops = to_device(_draw_crop_flip_maps(batch, experiment.input, generator), device)
-    colours = to_device(torch.rand(batch, 3, 1, 1, generator=generator), device)
+    crops = to_device(_draw_crop_flip_maps(batch, experiment.input, generator), pixels.device)
+    colours = to_device(torch.rand(batch, 3, 1, 1, generator=generator), pixels.device)
     rgba = F.grid_sample(pixels.float(), F.affine_grid(crops, shape, align_corners=False), align_corners=False)
     return composite_and_normalise(rgba, colours)
 
@@ -191,9 +198,12 @@ def _draw_crop_flip_maps(batch: int, inputs: InputSettings, generator: torch.Gen
     area = low + (high - low) * draw[0]
     narrow, wide = map(math.log, ASPECT_RATIOS)
     ratio = torch.exp(narrow + (wide - narrow) * draw[1])
-    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    width = (area * ratio).sqrt().clamp(max=1)
+    height = (area / ratio).sqrt().clamp(max=1)
     mirrored = torch.where(draw[4] < 0.5, -1.0, 1.0) if inputs.flip else torch.ones(batch)  # noqa: PLR2004
     maps = torch.zeros(batch, 2, 3)
-    maps[:, 0, 0], maps[:, 1, 1] = width * mirrored, height
-    maps[:, 0, 2], maps[:, 1, 2] = (2 * draw[2] - 1) * (1 - width), (2 * draw[3] - 1) * (1 - height)
+    maps[:, 0, 0] = width * mirrored
+    maps[:, 1, 1] = height
+    maps[:, 0, 2] = (2 * draw[2] - 1) * (1 - width)
+    maps[:, 1, 2] = (2 * draw[3] - 1) * (1 - height)
     return maps

@@ -74,8 +74,8 @@ def read_keys(path: Path) -> set[str]:
         rows = csv.DictReader(file, restval="")
         column = find_column(rows.fieldnames or (), KEY_COLUMNS)
         if column is None:
-            there = list_names(rows.fieldnames or ()) or "none"
-            raise ValueError(f"no key column; expected {' or '.join(KEY_COLUMNS)} (there are {there})")
+            columns = list_names(rows.fieldnames or ()) or "none"
+            raise ValueError(f"no key column; expected {' or '.join(KEY_COLUMNS)} (there are {columns})")
         keys = {row[column] for row in rows}
     if not keys:
         raise ValueError(f"{path}: the file lists no keys")

@@ -85,10 +85,10 @@ class Tokens:
         padding: TextPadding = "bucketed",
     ) -> "Tokens":
         """Add start and end token to each caption; longer captions are truncated before the end token."""
-        whole = [(start, *caption[: context_length - 2], end) for caption in captions]
-        lengths = torch.tensor([*map(len, whole)], dtype=torch.int64)
+        sequences = [(start, *caption[: context_length - 2], end) for caption in captions]
+        lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
         ids = torch.zeros(len(captions), context_length, dtype=torch.int64)
-        ids[torch.arange(context_length) < lengths[:, None]] = torch.tensor([*chain(*whole)], dtype=torch.int64)
+        ids[torch.arange(context_length) < lengths[:, None]] = torch.tensor([*chain(*sequences)], dtype=torch.int64)
         rows = torch.arange(len(captions))
         return cls((ids,), lengths, rows * context_length + lengths - 1, rows, padding)
 
@@ -113,8 +113,11 @@ class Tokens:
 
     def rows_to_reserve(self, batch_sizes: Iterable[int]) -> dict[int, int]:
         """Return by batch size how many rows packed batches reserve, with captions as long as these."""
-        lengths, width = self.lengths.tolist(), self.groups[0].shape[1]
-        return {size: required_packed_rows(lengths, width, size) for size in batch_sizes if self.padding == "packed"}
+        if self.padding != "packed":
+            return {}
+        lengths = self.lengths.tolist()
+        width = self.groups[0].shape[1]
+        return {size: required_packed_rows(lengths, width, size) for size in batch_sizes}
 
     def select(self, rows: Int[Tensor, " batch"]) -> "Tokens":
         """Return a batch of a data set, trimmed or packed, without a device synchronisation.
@@ -125,7 +128,8 @@ class Tokens:
         """
         if self.padding == "packed":
             return self._pack(rows)
-        (ids,), lengths = self.groups, self.lengths[rows]
+        (ids,) = self.groups
+        lengths = self.lengths[rows]
         widths = allowed_lengths(ids.shape[1])
         if self.padding == "max_length":
             sizes = {widths[-1]: len(rows)}
@@ -140,23 +144,28 @@ class Tokens:
         return Tokens(tuple(groups), lengths[order], ends, order.argsort(), self.padding)
 
     def _pack(self, rows: Int[Tensor, " batch"]) -> "Tokens":
-        (ids,), lengths, width = self.groups, self.lengths[rows], self.groups[0].shape[1]
-        found, needed = pack_into_rows(lengths.tolist(), width)
-        starts, shape = torch.tensor(found), (max(needed, self.reserved_rows.get(len(rows), 0)), width)
+        """Return a batch whose rows hold several captions."""
+        (ids,) = self.groups
+        lengths = self.lengths[rows]
+        width = ids.shape[1]
+        places, num_rows = pack_into_rows(lengths.tolist(), width)
+        starts = torch.tensor(places)
+        num_rows = max(num_rows, self.reserved_rows.get(len(rows), 0))
         caption = torch.repeat_interleave(torch.arange(len(rows)), lengths)
         position = torch.arange(len(caption)) - (lengths.cumsum(0) - lengths)[caption]
-        packed, positions = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
+        packed = torch.zeros(num_rows, width, dtype=torch.int64)
+        positions = torch.zeros_like(packed)
         packed.view(-1)[starts[caption] + position] = ids[rows[caption], position]
         positions.view(-1)[starts[caption] + position] = position
-        ends, order = starts + lengths - 1, torch.arange(len(rows))
-        return Tokens((packed,), lengths, ends, order, self.padding, positions)
+        return Tokens((packed,), lengths, starts + lengths - 1, torch.arange(len(rows)), self.padding, positions)
 
     def with_captions(self, captions: "Tokens") -> "Tokens":
         return captions
 
     def to(self, device: torch.device) -> "Tokens":
         groups = tuple(to_device(ids, device) for ids in self.groups)
-        ends, inverse = to_device(self.ends, device), to_device(self.inverse_permutation, device)
+        ends = to_device(self.ends, device)
+        inverse = to_device(self.inverse_permutation, device)
         positions = None if self.positions is None else to_device(self.positions, device)
         return replace(self, groups=groups, ends=ends, inverse_permutation=inverse, positions=positions)
 
@@ -174,7 +183,8 @@ def pin(value: Any) -> Any:
         return tuple(map(pin, value)) if type(value) is tuple else type(value)(*map(pin, value))
     if not is_dataclass(value):
         return value
-    return replace(value, **{one.name: pin(getattr(value, one.name)) for one in fields(value)})  # type: ignore[type-var]
+    pinned = {item.name: pin(getattr(value, item.name)) for item in fields(value)}
+    return replace(value, **pinned)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,12 +52,14 @@ def pack_into_rows(lengths: Sequence[int], width: int) -> tuple[list[int], int]:
     (best-fit decreasing).
     """
     rows_by_free = [list[int]() for _ in range(width + 1)]  # first free place of each row, by the number of free ones
-    starts, rows = [0] * len(lengths), 0
+    starts = [0] * len(lengths)
+    rows = 0
     for caption in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
         length = lengths[caption]
         free = next((free for free in range(length, width + 1) if rows_by_free[free]), None)
         if free is None:
-            free, starts[caption] = width, rows * width
+            free = width
+            starts[caption] = rows * width
             rows += 1
         else:
             starts[caption] = rows_by_free[free].pop()

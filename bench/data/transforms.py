@@ -28,7 +28,8 @@ def crop_and_resize(
     image: UInt8[Tensor, "3 height width"], draws: CropParams, scale: tuple[float, float], side: int, *, flip: bool
 ) -> UInt8[Tensor, "3 side side"]:
     """Crop and scale (bilinear, antialiased) an image by its draws; with `flip`, mirror half of the images."""
-    drawn, (height, width) = draws.tolist(), image.shape[1:]
+    drawn = draws.tolist()
+    height, width = image.shape[1:]
     return resize_crop(image, crop_box(drawn, width, height, scale), drawn, side, flip=flip)
 
 
@@ -65,14 +66,17 @@ def crop_box(draws: Sequence[float], width: int, height: int, scale: tuple[float
     fits, the box is the image, its longer side cropped centrally to the bounds of the ratio. Source: torchvision,
     transforms/v2/_geometry.py, RandomResizedCrop.make_params.
     """
-    (low, high), (narrow, wide) = scale, map(math.log, ASPECT_RATIOS)
+    low, high = scale
+    narrow, wide = map(math.log, ASPECT_RATIOS)
     for attempt in range(MAX_TRIES):
         area_draw, ratio_draw, top_draw, left_draw = draws[4 * attempt : 4 * attempt + 4]
         area = width * height * (low + (high - low) * area_draw)
         ratio = math.exp(narrow + (wide - narrow) * ratio_draw)
-        box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        box_width = round(math.sqrt(area * ratio))
+        box_height = round(math.sqrt(area / ratio))
         if 0 < box_width <= width and 0 < box_height <= height:
-            top, left = int(top_draw * (height - box_height + 1)), int(left_draw * (width - box_width + 1))
+            top = int(top_draw * (height - box_height + 1))
+            left = int(left_draw * (width - box_width + 1))
             return top, left, box_height, box_width
     box_width = min(width, max(1, round(height * ASPECT_RATIOS[1])))
     box_height = min(height, max(1, round(width / ASPECT_RATIOS[0])))

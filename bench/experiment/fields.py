@@ -234,7 +234,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         NonEmptyStr | None,
         field_metadata(
             "Captions that are read: fields of the samples, of which one with a text is drawn for each image and epoch "
-            '("txt:0.5;json.llava:0.5"), or of parquet files joined by key ("llava@FILES"); None: found by its name.',
+            '("txt:0.5;json.llava:0.5"); None: found by its name.',
             roles=["as needed"],
         ),
     ] = None

@@ -14,14 +14,9 @@ import pyarrow.parquet as pq
 from bench.console.console import PROGRAM
 from bench.data.captions.batches import CaptionBatch
 from bench.data.captions.choice import parse_caption_choice
-from bench.data.captions.files import (
-    LABELS_REMEDY,
-    choice_digest,
-    digest_file_excerpts,
-    find_caption_files,
-    read_captions,
-)
-from bench.data.captions.key_join import CaptionFieldCounts
+from bench.data.captions.fields import CaptionFieldCounts
+from bench.data.captions.files import LABELS_REMEDY, find_caption_files, read_captions
+from bench.data.paths import digest_file_excerpts
 from bench.environment.files import atomic_write, require_regular
 from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller, get_rule, vocabulary_of_tally
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
@@ -39,7 +34,6 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rule: str
     vocabulary_digest: str
     caption: str | None  # the choice of captions
-    joined_digest: str  # hash of the fields that the choice reads, and of the files that it joins
 
 
 class LabelFileInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,7 +71,6 @@ class LabelJob:
             rule=self.rule,
             vocabulary_digest=read_vocabulary(self.vocabulary).digest if self.vocabulary else "",
             caption=self.caption,
-            joined_digest=choice_digest(parse_caption_choice(self.caption)),
         )
 
 
@@ -222,8 +215,6 @@ def _describe_difference(info: LabelFileInfo, job: LabelJob) -> str:
         return f"has format {made.format}, this version reads format {wanted.format}"
     if made.caption != wanted.caption:
         return f"was made with --caption {made.caption or 'none'}, not {wanted.caption or 'none'}"
-    if made.joined_digest != wanted.joined_digest:
-        return f"was made before the files of --caption {wanted.caption} changed"
     if made.input_digest != wanted.input_digest:
         return f"was not created from {job.source}"
     return ""

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from bench.console.console import PROGRAM
 from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG, CaptionBatch
-from bench.data.captions.key_join import CaptionFieldCounts
+from bench.data.captions.fields import CaptionFieldCounts
 from bench.environment.files import prefix_errors
 from bench.experiment.config import choose
 from bench.labels.label_rule import LabelIds, LabelRule, Offsets

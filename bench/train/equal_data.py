@@ -34,7 +34,7 @@ def require_equal_data(experiment: Experiment) -> None:
         first = f"rank 0 ({first_node}): {first_digest}"
         raise UserError(
             f"the ranks read other data={experiment.input.data} "
-            "(shards, manifest, joined captions, labels, vocabulary, subset or teacher): "
+            "(shards, manifest, labels, vocabulary, subset or teacher): "
             f"{'; '.join([first, *differing])}; copy the same files to all nodes, or name a shared folder"
         )
 

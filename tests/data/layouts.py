@@ -169,16 +169,7 @@ LAYOUTS: dict[str, Callable[[Path, Sequence[Sample]], Path]] = {
     **{name: partial(write_tars, members=members) for name, members in TARS.items()},
     "Parquet": write_parquet,
     "Parquet of bytes": partial(write_parquet, is_struct=False),
-    "Parquet, uncompressed": partial(write_parquet, compression="none", use_dictionary=False),
-    "Parquet, Snappy without a dictionary": partial(write_parquet, use_dictionary=False),
-    "Parquet, zstd, small pages": partial(
-        write_parquet, compression="zstd", use_dictionary=False, data_page_size=2**20, write_batch_size=1
-    ),
-    "Parquet, gzip": partial(write_parquet, compression="gzip"),
-    "Parquet, pages of version 2": partial(write_parquet, data_page_version="2.0", use_dictionary=False),
-    "Parquet, lengths apart": partial(
-        write_parquet, use_dictionary=False, column_encoding={"image.bytes": "DELTA_LENGTH_BYTE_ARRAY"}
-    ),
+    "Parquet, zstd": partial(write_parquet, compression="zstd", use_dictionary=False),
     "saved dataset": write_saved_dataset,
     "metadata.csv": partial(write_table, name="metadata.csv"),
     "metadata.jsonl": partial(write_table, name="metadata.jsonl"),

@@ -8,7 +8,6 @@ apart.
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +24,12 @@ from bench.interfaces.data_source import SampleRequest
 from bench.interfaces.method import METHODS
 from bench.measure.generated_shards import make_jpeg
 from bench.statistics.intervals import geometric_mean_interval
-from tests.data.layouts import LAYOUTS, Sample, write_parquet
+from tests.data.layouts import LAYOUTS, Sample
 
 IMAGES, COPIES, BATCH = 200, 5, 20  # different images, how often each is written, and images of a batch
 SMALLEST, LARGEST = 512, 1024  # pixels a side: JPEGs of 54 to 211 KiB
 BASELINE = "tars"
-LARGE_PAGES = {
-    "Parquet, one row group": partial(write_parquet, row_group_size=2**20),
-    "Parquet, one row group, uncompressed": partial(
-        write_parquet, row_group_size=2**20, compression="none", use_dictionary=False
-    ),
-    "Parquet, zstd, 100 rows": partial(write_parquet, compression="zstd"),
-}
-RACED = (BASELINE, "Parquet", "Parquet, uncompressed", "Parquet, zstd, small pages", "Parquet, lengths apart")
-RACED += ("saved dataset", "metadata.csv", "pairs")
+RACED = (BASELINE, "Parquet", "saved dataset", "metadata.csv", "pairs")
 
 
 def main(rounds: int = 8) -> None:
@@ -55,8 +46,8 @@ def main(rounds: int = 8) -> None:
     ] * COPIES
     with tempfile.TemporaryDirectory() as folder:
         loaders = {}
-        for name, write in ({name: LAYOUTS[name] for name in RACED} | LARGE_PAGES).items():
-            data = write(Path(folder) / str(len(loaders)), samples)
+        for name in RACED:
+            data = LAYOUTS[name](Path(folder) / str(len(loaders)), samples)
             loaders[name] = open_loader(experiment, data, Path(folder) / "cache")
         first = {name: time_batches(loader, 0) for name, loader in loaders.items()}
         later = [

@@ -13,7 +13,6 @@ from bench.data.sample_stream import SampleStream
 from bench.experiment.config import change
 from bench.interfaces.method import check_experiment
 from bench.measure.costs import count_costs
-from bench.measure.speed import measure_speed
 from bench.towers.tower_from import load_trained_tower
 from bench.train.build import build_train_state, load_data
 from bench.train.loop import train
@@ -60,24 +59,12 @@ def test_embedding_grid_is_read_bit_exactly_without_augmentation(data: Path, res
         assert stream.skipped == {"no embedding": 1}
 
 
-def test_images_and_embeddings_of_one_shard_have_separate_indexes(data: Path, results: Path) -> None:
-    images = load_data(small("catlip", data=str(data)), CPU, results)
-    assert images.batch(0).images.shape[1:] == (3, 48, 48)
-    assert images.skipped == {}
-
-
 @pytest.mark.parametrize("method", ["clip", "siglip", "catlip", "superclass", "superclip"])
 def test_every_method_but_distillation_trains_on_embeddings(method: str, data: Path, results: Path) -> None:
     run = build_train_state(load_data(experiment(data, method), CPU, results))
     before = run.tower.trunk.conv1.weight.clone()
     assert run.step(run.stream.batch(0), 1e-3).isfinite()
     assert not torch.equal(run.tower.trunk.conv1.weight, before)
-
-
-def test_speed_is_measured_on_embeddings(data: Path, results: Path) -> None:
-    speed = measure_speed(experiment(data), CPU, results, 0)
-    assert speed.flops.image_forward > 0
-    assert speed.skipped == {"no embedding": 1}
 
 
 def test_embedding_tower_is_saved_and_refuses_images(data: Path, results: Path, tmp_path: Path) -> None:

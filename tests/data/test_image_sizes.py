@@ -102,16 +102,6 @@ def test_image_size_is_independent_of_query_order_and_method() -> None:
     ]
 
 
-def test_seeds_draw_independent_orders() -> None:
-    orders = {
-        seed: [tuple(image_size_at(one, 3 * cycle + k) for k in range(3)) for cycle in range(100)]
-        for seed in (0, 1)
-        for one in [small("clip", image_sizes=(32, 48, 64), seed=seed)]
-    }
-    assert orders[0] != orders[1]
-    assert len({*orders[0]}) == 6
-
-
 def test_other_batch_sizes_keep_whole_cycles_of_image_sizes() -> None:
     base = small("catlip", image_sizes=(32, 48, 64), warmup_steps=3, steps_per_window=6)
     for size in (2, 7, 16, 100, 5000):

@@ -18,10 +18,6 @@ from torchvision.transforms.v2 import functional as F
 
 from bench.data import decoding
 from bench.data.decoding import (
-    EMPTY,
-    TOO_LARGE,
-    TRUNCATED,
-    UNKNOWN_FORMAT,
     Box,
     UnusableImageError,
     decode_for_crop,
@@ -141,43 +137,6 @@ def test_pixels_are_those_of_pillows_draft_and_the_same_resize(options: dict[str
             expected = resize_crop(pixels, reduce_box(box, reduction), draws.tolist(), side, flip=True)
         assert result.equal(expected)
     assert reductions == {26: {8, 4}, 54: {4, 2}, 110: {2, 1}}[side]
-
-
-def test_crop_that_a_smaller_size_would_leave_too_small_is_decoded_at_a_larger_one() -> None:
-    jpeg = encode_image(make_image(1, 256, 128))
-    for side, height in ((16, 16), (17, 32), (32, 32), (33, 64), (65, 128), (300, 128)):
-        image, box = decode_for_crop(jpeg, whole, side)
-        assert image.shape == (3, height, 2 * height)
-        assert box == (0, 0, height, 2 * height)
-
-
-@pytest.mark.parametrize("turn", range(2, 9))
-def test_image_turned_by_exif_is_decoded_in_full(turn: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = turn
-    jpeg = encode_image(make_image(1, 256, 128), exif=exif)
-    image, box = decode_for_crop(jpeg, drawn(DRAWS[0]), 8)
-    assert image.equal(decode_image(jpeg))
-    assert box == crop_box(DRAWS[0].tolist(), image.shape[2], image.shape[1], SCALE)
-
-
-@pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGB"), ("WEBP", "RGB"), ("JPEG", "CMYK")])
-def test_other_formats_are_decoded_in_full(kind: str, mode: str) -> None:
-    content = encode_image(make_image(1, 256, 128).convert(mode), kind)
-    image, box = decode_for_crop(content, whole, 8)
-    assert image.equal(decode_image(content))
-    assert box == (0, 0, 128, 256)
-
-
-def test_errors_have_the_classes_of_full_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    jpeg = encode_image(make_image(1, 256, 128))
-    broken = {EMPTY: b"", UNKNOWN_FORMAT: b"<html>", TRUNCATED: jpeg[: len(jpeg) // 2]}
-    for reason, content in broken.items():
-        with pytest.raises(UnusableImageError, match=reason):
-            decode_for_crop(content, whole, 8)
-    monkeypatch.setattr(decoding, "MAX_PIXELS", 256 * 128 - 1)
-    with pytest.raises(UnusableImageError, match=TOO_LARGE):
-        decode_for_crop(jpeg, whole, 8)
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)

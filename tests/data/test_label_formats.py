@@ -54,12 +54,6 @@ def test_dense_labels_train_as_sparse_ones(head_rows: int | None, results: Path)
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-7)
 
 
-def test_micro_batches_of_dense_labels_are_their_rows(results: Path) -> None:
-    batch = assembled(results, label_format="dense").stream.batch(0)
-    parts = [part.target.values for part in batch.micro_batches(4)]
-    assert torch.equal(torch.cat(parts), batch.target.values)
-
-
 @pytest.mark.parametrize("label_format", ["sparse", "dense"])
 def test_labels_are_computed_for_each_batch_where_nltk_computes_them(
     label_format: str, monkeypatch: pytest.MonkeyPatch

@@ -3,8 +3,8 @@
 import io
 import json
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +17,8 @@ from PIL import Image
 
 from bench.data.captions.choice import FOUND_BY_NAME
 from bench.data.decoding import UnusableImageError, decode_image
-from bench.data.parquet.pages import decode_rle_bit_packed, find_fragments
 from bench.data.samples import caption_files, data_digest, data_files, get_source, open_samples
-from bench.data.sources import image_tables
+from bench.data.sources import arrow_tables
 from bench.data.sources.image_files import MISSING_FILE, OUTSIDE
 from bench.experiment.config import change
 from bench.interfaces.data_source import SampleRequest, Samples
@@ -33,9 +32,11 @@ from tests.data.layouts import (
     write_images,
     write_pairs,
     write_parquet,
+    write_saved_dataset,
     write_table,
 )
 from tests.data.shards import encode_image, make_image, write_shard
+from tests.processes import in_child
 from tests.small import small
 
 PHOTOS = photographs(12)
@@ -59,81 +60,42 @@ def test_layout_has_the_images_and_captions_that_were_written(layout: str, tmp_p
     assert "12 samples" in samples.notes()[0]
 
 
-def test_equal_keys_in_several_shards_are_samples_of_their_own(tmp_path: Path) -> None:
-    for shard, one in enumerate(PHOTOS):
-        write_shard(tmp_path / f"{shard:05}.tar", {"0.jpg": one.image, "0.txt": one.caption.encode()})
-    assert contents(opened(tmp_path, tmp_path / "cache")) == [(one.caption, one.image) for one in PHOTOS]
-
-
 REFUSED: dict[str, tuple[dict[str, str | bytes], str, str]] = {
     "FFCV": (
         {"train.beton": b"x"},
         "",
-        r"train\.beton is a file of FFCV, .*ShardWriter, reading them with ffcv\.loader",
+        r"no data source reads 1 file \(\.beton\); accepted is pack",
     ),
-    "litData": (
-        {"index.json": '{"chunks": [], "config": {}}', "chunk-0-0.bin": b"x"},
-        "",
-        r"litData is not read: write its samples as tar shards with webdataset\.ShardWriter, .*litdata\.StreamingData",
-    ),
-    "MosaicML": (
-        {"index.json": '{"version": 2, "shards": []}', "shard.00000.mds": b"x"},
-        "",
-        r"\(MDS\) is not read: write .* webdataset\.ShardWriter, .* streaming\.StreamingDataset\(local=",
-    ),
-    "the hub": ({}, "hf://datasets/me/pets/data", r"with: hf download --repo-type dataset me/pets --local-dir FOLDER$"),
-    "S3": ({}, "s3://pets/train", r"download them with: aws s3 sync s3://pets/train FOLDER$"),
-    "a URL": ({}, "https://a.org/0.tar", r"download them with: wget https://a\.org/0\.tar$"),
-    "a pipe": (
-        {},
-        "pipe:aws s3 cp s3://pets/0.tar -",
-        r"never executed: .*: aws s3 cp s3://pets/0\.tar - > 00000\.tar$",
-    ),
+    "S3": ({}, "s3://pets/train", r"no file, folder or glob 's3://pets/train'; accepted is pack"),
+    "a pipe": ({}, "pipe:touch x; cat 0.tar", r"no file, folder or glob 'pipe:touch x; cat 0\.tar'"),
     "URLs": (
         {"pets.csv": "url,caption\nhttp://a.org/1.jpg,a dog\n"},
         "",
-        r"img2dataset --url_list \S*pets\.csv --input_format csv --url_col url --caption_col CAPTION",
-    ),
-    "URLs as paths": (
-        {"pets.tsv": "alt\timage\na dog\thttps://a.org/1.jpg\n"},
-        "pets.tsv",
-        r"pets\.tsv has URLs of images: download them with: img2dataset .* --input_format tsv --url_col image ",
-    ),
-    "a table without images": (
-        {"pets.csv": "picture,caption\n1.jpg,a dog\n"},
-        "pets.csv",
-        r"no column has a name known for images \(there are picture, caption\): rename that .*, to image$",
-    ),
-    "a table in a folder": (
-        {"pets.csv": "photo;beschreibung\n1.jpg;a dog\n"},
-        "",
-        r"no column has a name known for images or captions \(there are photo, beschreibung\): .* to image, and that",
-    ),
-    "a table without a header": (
-        {"pets.csv": "images/1.jpg,a dog\nimages/2.jpg,a cat\n"},
-        "",
-        r"pets\.csv has no header \(there are images/1\.jpg, a dog\): write a first line with the names of the columns",
+        r"1 file \(\.csv\) \(.*pets\.csv: no column has a name known for images \(there are url, caption\): rename ",
     ),
     "a table in UTF-16": (
         {"pets.csv": "image,caption\n1.jpg,a dog\n".encode("utf-16")},
-        "",
-        r"pets\.csv cannot be read: the file is UTF-16, expected UTF-8",
-    ),
-    "URLs beside another table": (
-        {"a.csv": "name,size\na,1\n", "b.csv": "url,text\nhttp://a.org/1.jpg,a dog\n"},
-        "",
-        r"b\.csv has URLs of images",
+        "pets.csv",
+        r"pets\.csv: the file is UTF-16, expected UTF-8",
     ),
     "images that are not there": (
         {"pets.csv": "image,caption\n1.jpg,a dog\n"},
         "",
-        r"pets\.csv names images that are not there, such as 1\.jpg: their paths are relative to its folder",
+        r"pets\.csv: none of its first images is there, such as 1\.jpg: paths are relative to the table's folder",
+    ),
+    "COCO's images with one id": (
+        {
+            "c.json": '{"images": [{"id": 7, "file_name": "a.jpg"}, {"id": 7, "file_name": "b.jpg"}], '
+            '"annotations": [{"image_id": 7, "caption": "a dog"}]}'
+        },
+        "",
+        r"c\.json: several images have the id 7: give each its own",
     ),
 }
 
 
 @pytest.mark.parametrize("layout", REFUSED)
-def test_layout_that_is_not_read_is_refused_with_what_converts_it(layout: str, tmp_path: Path) -> None:
+def test_data_that_no_source_reads_are_refused_in_one_line(layout: str, tmp_path: Path) -> None:
     files, data, text = REFUSED[layout]
     for name, content in files.items():
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -210,7 +172,7 @@ def test_captions_of_every_source_are_written_for_labels_in_the_order_of_positio
     samples = opened(data, tmp_path / "cache")
     assert [samples.stored_label_row(row) for row in range(len(samples))] == [*range(12)]
     files = caption_files(data, None)
-    if source != "tars":
+    if source not in ("tars", "Parquet"):
         table = pq.read_table(files[0])
         assert table["key"].to_pylist() == [samples.key(row) for row in range(12)]
         assert table["caption"].to_pylist() == [[one.caption] for one in PHOTOS]
@@ -259,18 +221,6 @@ def test_images_of_formats_that_are_not_read_are_counted_by_suffix_with_the_comm
         ValueError, match=r"no sample can be used \(image in .* magick mogrify -format png \*\.tif \*\.bmp"
     ):
         opened(data, tmp_path / "cache")
-
-
-@pytest.mark.parametrize("layout", ["tars", "pairs"])
-def test_image_that_is_read_is_used_where_it_lies_beside_one_of_another_format(layout: str, tmp_path: Path) -> None:
-    samples = [Sample(one.image, one.caption, "png") for one in PHOTOS]
-    data = LAYOUTS[layout](tmp_path / "data", samples)
-    if layout == "pairs":
-        (data / "0000.tif").touch()
-        (data / "README.md").touch()
-    else:
-        write_shard(data / "00000.tar", {"a.tif": b"", "a.jpg": b"1", "a.txt": b"a dog"})
-    assert not opened(data, tmp_path / "cache").skipped
 
 
 def test_fields_that_are_read_and_those_that_are_not_are_named(tmp_path: Path) -> None:
@@ -371,28 +321,20 @@ def test_backslashes_in_a_relative_path_are_slashes_where_no_file_has_them(tmp_p
 
 
 @pytest.mark.parametrize("key", ["", ",uid"])
-def test_rows_of_an_image_are_its_captions_wherever_they_are(key: str, tmp_path: Path) -> None:
+def test_adjacent_rows_of_an_image_are_its_captions(key: str, tmp_path: Path) -> None:
     names = write_images(tmp_path / "data", PHOTOS[:3])
     rows = [f"{name},{name} {view}" + (f",{name[:4]}{view}" if key else "") for name in names for view in range(2)]
     table = tmp_path / "data" / "captions.txt.csv"
-    for written in (rows, rows[::2] + rows[1::2]):
-        table.write_text("\n".join([f"image,caption{key}", *written, ""]))
-        samples = opened(table, tmp_path / "cache")
-        assert [samples.texts(row) for row in range(3)] == [((f"{name} 0", f"{name} 1"),) for name in names]
-        assert [samples.key(row) for row in range(3)] == [f"{name[:4]}0" if key else name for name in names]
-
-
-def test_rows_of_an_image_must_be_adjacent_in_a_table_of_more_images_than_are_grouped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(image_tables, "GROUPED_IMAGES", 1)
-    names = write_images(tmp_path / "data", PHOTOS[:3])
-    rows = [f"{name},{view}" for name in names for view in "ab"]
-    table = tmp_path / "data" / "captions.csv"
-    table.write_text("\n".join(["image,caption", *rows, ""]))
+    table.write_text("\n".join([f"image,caption{key}", *rows, ""]))
     samples = opened(table, tmp_path / "cache")
-    assert [samples.texts(row) for row in range(len(samples))] == [(("a", "b"),)] * 3
-    table.write_text("\n".join(["image,caption", *rows[::2], *rows[1::2], ""]))
+    assert [samples.texts(row) for row in range(3)] == [((f"{name} 0", f"{name} 1"),) for name in names]
+    assert [samples.key(row) for row in range(3)] == [f"{name[:4]}0" if key else name for name in names]
+
+
+def test_rows_of_an_image_that_are_apart_are_refused(tmp_path: Path) -> None:
+    names = write_images(tmp_path / "data", PHOTOS[:3])
+    table = tmp_path / "data" / "captions.csv"
+    table.write_text("\n".join(["image,caption", *(f"{name},{view}" for view in "ab" for name in names), ""]))
     with pytest.raises(ValueError, match=r"csv: 3 keys occur more .*, such as 0000\.jpg: sort the rows by image$"):
         opened(table, tmp_path / "cache")
 
@@ -460,84 +402,51 @@ def test_captions_are_found_in_a_column_or_its_columns_are_listed(tmp_path: Path
     assert samples.texts(3) == (("a",), (f"a scene, {PHOTOS[3].caption}",))
 
 
-@pytest.mark.parametrize("version", ["1.0", "2.0"])
-@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "brotli", "zstd", "lz4"])
-@pytest.mark.parametrize("use_dictionary", [False, True])
-def test_value_of_every_kind_of_page_is_read(
-    version: str, compression: str, use_dictionary: bool, tmp_path: Path
-) -> None:
-    """Values over the bounds of Snappy's fragments, empty ones, equal ones; pages of a few values, two row groups.
-
-    Where the codec is one of every second, a page has nulls, too.
-    """
-    nulls = compression in ("none", "snappy", "zstd")
+@pytest.mark.parametrize("options", [{}, {"compression": "zstd", "data_page_version": "2.0", "use_dictionary": False}])
+def test_every_value_of_a_parquet_file_is_read(options: dict[str, object], tmp_path: Path) -> None:
+    """Empty values, equal ones, nulls at both levels, and several row groups."""
     draw = np.random.default_rng(0)
     sizes = (0, 1, 3, 70_000, 70_000, 65_536, 200_000, 65_532, 5, 10, 2, 1)
     values = [draw.bytes(size) if n % 3 else b"ab" * size for n, size in enumerate(sizes)] * 3
-    rows = [
-        None if nulls and n % 5 == 4 else {"bytes": None if nulls and n % 7 == 6 else one}
-        for n, one in enumerate(values)
-    ]
-    kind = pa.struct([("bytes", pa.binary())])
-    options = {"compression": compression, "data_page_version": version, "use_dictionary": use_dictionary}
-    table = pa.table({"image": pa.array(rows, kind), "caption": [*map(str, range(len(rows)))]})
-    pq.write_table(
-        table, tmp_path / "a.parquet", row_group_size=20, data_page_size=2**17, write_batch_size=4, **options
-    )
+    rows = [None if n % 5 == 4 else {"bytes": None if n % 7 == 6 else value} for n, value in enumerate(values)]
+    images = pa.array(rows, pa.struct([("bytes", pa.binary())]))
+    table = pa.table({"image": images, "caption": [*map(str, range(len(rows)))]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=20, **options)
     request = SampleRequest(cache=tmp_path / "cache", captions=FOUND_BY_NAME)
     samples = get_source(str(tmp_path)).open(str(tmp_path), request)
     expected = [(str(n), row["bytes"]) for n, row in enumerate(rows) if row is not None and row["bytes"] is not None]
     assert contents(samples) == expected
-    assert samples.skipped.get("no image", 0) == len(rows) - len(expected)
+    assert samples.skipped == {"no image": len(rows) - len(expected)}
 
 
-@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 7)), min_size=1))
-def test_runs_of_numbers_are_decoded_as_parquet_encodes_them(runs: list[tuple[int, int]]) -> None:
-    """Lengths of runs and bit-packed groups of eight, of three bits a number."""
-    content, expected = bytearray(), list[int]()
-    for length, value in runs:
-        if length == 9:
-            packed = [(value + n) % 8 for n in range(8)]
-            content += bytes([1 << 1 | 1]) + sum(one << 3 * n for n, one in enumerate(packed)).to_bytes(3, "little")
-            expected += packed
-        else:
-            content += bytes([length << 1, value])
-            expected += [value] * length
-    assert decode_rle_bit_packed(bytes(content), 3, len(expected)).tolist() == expected
+def test_parquet_file_is_converted_once_for_all_captions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_parquet(tmp_path / "data", PHOTOS)
+    for caption in (None, "caption"):
+        assert contents(opened(data, tmp_path / "cache", caption=caption))[0] == (PHOTOS[0].caption, PHOTOS[0].image)
+    assert len([*(tmp_path / "cache").glob("train-*.arrow")]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "converting" in line]
+    assert "converting 2 Parquet files of images to Arrow, once: 0.0 GiB in" in line
+    assert "GiB are free" in line
 
 
-def test_stream_of_snappy_is_cut_at_fragments_that_decompress_alone() -> None:
-    content = np.random.default_rng(0).bytes(100_000) + b"a dog " * 20_000
-    compressed = pa.Codec("snappy").compress(content, asbytes=True)
-    ends = find_fragments(compressed)
-    assert ends is not None
-    assert len(ends) == 1 + -(-len(content) // 2**16)
-    for number in range(len(ends) - 1):
-        part = content[number * 2**16 : (number + 1) * 2**16]
-        header = bytes([len(part) & 0x7F | 0x80, len(part) >> 7 & 0x7F | 0x80, len(part) >> 14])
-        stream = header + compressed[ends[number] : ends[number + 1]]
-        assert pa.Codec("snappy").decompress(stream, len(part), asbytes=True) == part
+def test_parquet_file_is_not_converted_where_the_disk_has_too_little_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrow_tables.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(ValueError, match=r"are converted once, which takes .* where 0\.0 GiB are free: make"):
+        opened(write_parquet(tmp_path / "data", PHOTOS), tmp_path / "cache")
+    assert not [*(tmp_path / "cache").glob("*.arrow")]
 
 
-def test_stream_whose_copies_reach_over_fragments_is_not_cut() -> None:
-    length, fragment = 2**17, 2**16
-    literal = bytes([62 << 2]) + (fragment - 1).to_bytes(3, "little") + bytes(fragment)
-    copies = (bytes([63 << 2 | 3]) + fragment.to_bytes(4, "little")) * (fragment // 64)
-    assert find_fragments(b"\x80\x80\x08" + literal + copies) is None
-    assert length == 2 * fragment
-
-
-def test_large_pages_that_are_decompressed_for_each_image_have_a_note_with_the_remedy(tmp_path: Path) -> None:
-    noise = [Sample(np.random.default_rng(n).bytes(2**20), "a dog") for n in range(12)]
-    assert not [n for n in opened(write_parquet(tmp_path / "a", noise), tmp_path / "c").notes() if "written again" in n]
-    for name, options in (
-        ("zstd", {"compression": "zstd"}),
-        ("lengths", {"use_dictionary": False, "column_encoding": {"image.bytes": "DELTA_LENGTH_BYTE_ARRAY"}}),
-    ):
-        samples = opened(write_parquet(tmp_path / name, noise, **options), tmp_path / "c")
-        (first, *_) = [note for note in samples.notes() if "written again" in note]
-        assert "MiB are read for each image: it loads faster if it is written again with pyarrow" in first
-        assert contents(samples) == [(one.caption, one.image) for one in noise]
+def test_damaged_arrow_file_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
+    data = write_saved_dataset(tmp_path / "data", [Sample(bytes(1000), "a dog")] * 40)
+    path = data / "data-00000-of-00002.arrow"
+    content = path.read_bytes()
+    offsets = np.arange(0, 4000, 1000, dtype=np.int32).tobytes()  # of the first batch of three images
+    assert offsets in content
+    path.write_bytes(content.replace(offsets, np.array([0, 1000, 2**30, 3000], np.int32).tobytes(), 1))
+    with pytest.raises(ValueError, match=r"data-00000-of-00002\.arrow: "):
+        in_child(opened, data, tmp_path / "cache")
 
 
 @settings(derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -556,15 +465,3 @@ def test_damaged_parquet_file_is_an_error_or_has_other_content(tmp_path: Path, d
         assert len(contents(samples)) + sum(samples.skipped.values()) == 40
     except (ValueError, OSError) as error:
         assert "a.parquet" in str(error)  # noqa: PT017 - either outcome is right
-
-
-def test_names_with_dots_are_those_of_webdataset(tmp_path: Path) -> None:
-    """The key ends at the first dot, so that names with one beginning are one sample."""
-    members = {f"{n}.v{view}.{suffix}": b"1" for n in range(20) for view in range(1) for suffix in ("jpg", "txt")}
-    samples = opened(write_shard(tmp_path / "0.tar", members), tmp_path / "cache")
-    assert [samples.key(row) for row in range(20)] == [*map(str, range(20))]
-    several = chain(
-        *({f"{n}.{v}.jpg": b"1", f"{n}.{v}.txt": f"{n} {v}".encode()}.items() for n in range(12) for v in "ab")
-    )
-    with pytest.raises(ValueError, match="12 names have several dots: the key ends at the first"):
-        opened(write_shard(tmp_path / "0.tar", dict(several)), tmp_path / "cache")

@@ -1,14 +1,62 @@
 """Batches are consecutive places in an endless row of shuffled epochs, whatever their sizes, also across ranks."""
 
+import tracemalloc
+from collections import Counter
+
+import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
-from bench.data.order import SampleOrder
+from bench.data.order import SampleOrder, permute, shuffled_rows
 from tests.small import small
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 SIZES = st.sets(st.integers(16, 96), max_size=5).map(sorted).map(tuple)
+LARGE = 10**9
+
+
+@laws
+@given(st.integers(1, 3000), st.integers(0, 2**63 - 1))
+def test_permutation_is_a_bijection_for_every_number_of_samples(count: int, key: int) -> None:
+    places = permute(np.arange(count, dtype=np.uint64), count, key)
+    assert sorted(places.tolist()) == [*range(count)]
+
+
+@pytest.mark.parametrize("count", [3, 8, 11_979, LARGE])
+def test_first_sample_is_uniform_over_keys(count: int) -> None:
+    first = [int(permute(np.zeros(1, np.uint64), count, key)[0]) for key in range(3000)]
+    bins = min(count, 12)
+    observed = Counter(place * bins // count for place in first)
+    sizes = Counter(place * bins // count for place in range(count)) if count < LARGE else dict.fromkeys(range(bins), 1)
+    expected = [3000 * sizes[place] / sum(sizes.values()) for place in range(bins)]
+    assert chisquare([observed[place] for place in range(bins)], expected).pvalue > 0.001
+
+
+def test_neighbours_and_epochs_are_not_correlated() -> None:
+    epochs = [shuffled_rows(0, LARGE, start=epoch * LARGE, size=5000).double() for epoch in (0, 1)]
+    pairs = [(epochs[0], epochs[1]), (epochs[0][1:], epochs[0][:-1]), (epochs[0], torch.arange(5000).double())]
+    for first, second in pairs:
+        assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 0.06
+
+
+def test_epochs_and_seeds_have_different_orders_of_the_same_samples() -> None:
+    rows = [shuffled_rows(seed, 500, start=epoch * 500, size=500) for seed in (0, 1) for epoch in (0, 1)]
+    assert len({tuple(order.tolist()) for order in rows}) == 4
+    assert all(torch.equal(order.sort().values, torch.arange(500)) for order in rows)
+
+
+def test_batches_of_a_billion_samples_take_little_memory() -> None:
+    order = SampleOrder(small("catlip", batch_size=256, images=10_000), LARGE, rank=3, world_size=8)
+    order.batch_rows(0)
+    tracemalloc.start()
+    rows = [order.batch_rows(k) for k in range(0, 10**6, 100_000)]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+    assert all(batch.min() >= 0 and batch.max() < LARGE for batch in rows)
 
 
 @laws
@@ -47,5 +95,3 @@ def test_global_batch_has_one_image_size_and_random_access(sizes: tuple[int, ...
     (side,) = {order.image_size(k) for order in orders}
     assert side in experiment.image.all_image_sizes
     assert {len(order.batch_rows(k)) for order in orders} == {experiment.batch_size_for(side)}
-    following = (orders[-1].batch_rows(k)[-1:], orders[0].batch_rows(k + 1)[:1])
-    assert all(len(row) == 1 for row in following)

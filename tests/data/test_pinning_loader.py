@@ -5,7 +5,6 @@ import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor
 from bench.console.console import UserError
 from bench.data.loader_workers import PinningLoader
 from bench.data.sample_stream import SampleStream
-from bench.data.targets import pin
 from bench.interfaces.method import METHODS
 from bench.train.build import load_data
 from tests.data.shards import write_shards
@@ -93,14 +91,6 @@ def test_all_tensors_of_a_batch_are_pinned_in_the_thread(
     assert {pinned[one.data_ptr()].partition("_")[0] for one in tensors} == {"pinning"}
 
 
-def test_thread_pins_for_the_device_of_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    devices = {}
-    monkeypatch.setattr(torch.cuda, "set_device", lambda of: devices.update({threading.current_thread().name: of}))
-    PinningLoader(Numbered(), GPU)[0]
-    assert [*devices.values()] == [GPU]
-    assert threading.current_thread().name not in devices
-
-
 def test_loader_is_asked_for_one_batch_ahead_and_earlier_pinned_ones_are_released() -> None:
     loader = Numbered()
     shown, held = PinningLoader(loader, GPU), list[weakref.ref[Tensor]]()
@@ -135,10 +125,3 @@ def test_nothing_runs_on_when_the_stream_is_gone(data: Path, results: Path) -> N
     assert threads
     del shown
     wait_until(lambda: not (threads & {*pinning_threads()}) and not {*workers} & {*multiprocessing.active_children()})
-
-
-def test_pinning_leaves_all_but_tensors_as_it_is() -> None:
-    error, names = UserError("lost"), ("a", 1, None)
-    assert pin(error) is error
-    assert pin(names) == names
-    assert pin(SimpleNamespace) is SimpleNamespace

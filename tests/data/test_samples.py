@@ -5,11 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.data.sample_stream import SampleStream
 from bench.data.samples import open_samples
-from bench.experiment.config import change
 from bench.interfaces.data_source import SOURCES
-from bench.interfaces.method import METHODS
 from bench.train.build import load_data
 from tests.data.layouts import SOURCE_LAYOUTS, Sample
 from tests.data.listed import Listed, Lists
@@ -50,22 +47,10 @@ def test_batches_of_equal_samples_are_equal_from_every_source(
     assert all(stream.stats.replaced for stream in streams)
 
 
-@pytest.mark.parametrize("source", SOURCE_LAYOUTS)
-def test_two_ranks_read_equal_batches_from_every_source(source: str, tmp_path: Path, results: Path) -> None:
-    experiment, found = small("clip", batch_size=4), dict[str, list[torch.Tensor]]()
-    for name in {"tars", source}:
-        data = str(SOURCE_LAYOUTS[name](tmp_path / f"{name} of two", SAMPLES))
-        samples = open_samples(change(experiment, data=data), results / "cache")
-        ranks = [SampleStream(experiment, samples, METHODS["clip"].targets, CPU, rank=rank, ranks=2) for rank in (0, 1)]
-        found[name] = [rank.batch(k).images for rank in ranks for k in (0, 2)]
-    assert all(map(torch.equal, found["tars"], found[source]))
-    assert not torch.equal(found[source][0], found[source][2])
-
-
 @pytest.mark.parametrize(
     ("samples", "reason"),
     [
-        ([], r"data=a list: lists are opened as list, expected a Samples of bench\.data_source"),
+        ([], r"data=a list: lists are opened as list, expected a Samples of bench\.interfaces"),
         (Listed([], 3), r"a list: no sample can be used \(lost: 3\)"),
         (
             Listed(CONTENT, 11),

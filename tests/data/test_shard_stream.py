@@ -276,31 +276,3 @@ def test_batch_on_the_device_has_planes_of_colours(data: Path, results: Path) ->
     shown = stream(data, results)
     assert shown.load_batch_parts(0).images.permute(0, 2, 3, 1).is_contiguous()
     assert shown.batch(1).images.is_contiguous()
-
-
-def test_jpeg_and_lossless_copy_give_nearly_equal_images(tmp_path: Path, results: Path) -> None:
-    images = []
-    for suffix, kind in (("jpg", "JPEG"), ("png", "PNG")):
-        members = {
-            f"{n}.{s}": c
-            for n in range(16)
-            for s, c in ((suffix, encode_image(make_image(n), kind)), ("txt", b"a dog"))
-        }
-        images.append(stream(write_shard(tmp_path / f"{suffix}.tar", members), results).batch(0).images)
-    assert 0 < (images[0] - images[1]).abs().mean() < 0.15
-
-
-def test_ranks_take_equal_steps_for_any_shard_lengths(tmp_path: Path, results: Path) -> None:
-    """Three shards of 1, 2 and 30 samples over three ranks: the order is one of samples, not of shards."""
-    for number, (first, count) in enumerate(((0, 1), (1, 2), (3, 30))):
-        write_shard(tmp_path / f"{number}.tar", webdataset_members(first, count))
-    shards = open_shards(str(tmp_path), results / "cache")
-    ranks = [
-        SampleStream(small("clip", batch_size=4), shards, METHODS["clip"].targets, CPU, rank=rank, ranks=3)
-        for rank in range(3)
-    ]
-    keys = [[each.keys(k) for each in ranks] for k in range(11)]
-    assert all(len(of_rank) == 4 for of_step in keys for of_rank in of_step)
-    seen = [key for of_step in keys for of_rank in of_step for key in of_rank]
-    assert all(sorted(seen[epoch : epoch + 33]) == sorted(seen[:33]) for epoch in (33, 66))
-    assert len(set(seen[:33])) == 33

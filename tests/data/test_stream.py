@@ -35,14 +35,6 @@ def test_all_methods_see_bit_equal_images(images: PackImages) -> None:
         assert all(torch.equal(first, other) for other in others)
 
 
-def test_batch_is_independent_of_earlier_batches(images: PackImages) -> None:
-    one, other = stream(images), stream(images)
-    for k in range(3):
-        one.batch(k)
-    assert torch.equal(one.batch(7).images, other.batch(7).images)
-    assert torch.equal(one.batch(7).target.columns, other.batch(7).target.columns)
-
-
 @pytest.mark.parametrize(("kind", "seconds"), [("cpu", 5.0), ("cuda", 2.5)])
 def test_on_a_gpu_only_loading_and_pinning_of_a_batch_is_waiting(
     kind: str, seconds: float, images: PackImages, monkeypatch: pytest.MonkeyPatch
@@ -62,12 +54,6 @@ def test_on_a_gpu_only_loading_and_pinning_of_a_batch_is_waiting(
     monkeypatch.setattr(batches, "make_batch", lambda _: take(3.0, made))
     batches.batch(0)
     assert batches.wait_seconds == seconds
-
-
-def test_batch_larger_than_the_data_wraps_around(images: PackImages) -> None:
-    few = PackImages(images.pixels[:5], images.captions[:5], images.classes[:5], images.keys[:5])
-    rows = torch.cat([stream(few, batch_size=16).order.batch_rows(k) for k in range(5)])
-    assert torch.bincount(rows, minlength=5).tolist() == [16] * 5
 
 
 def test_seeds_ranks_and_steps_draw_independently(images: PackImages) -> None:
@@ -144,15 +130,6 @@ def test_batch_tokens_keep_every_caption_and_its_end_token(
         assert batch.tokens_per_caption == context
     if padding == "longest":
         assert batch.tokens_per_caption == min(w for w in allowed_lengths(context) if w >= batch.lengths.max())
-
-
-@pytest.mark.parametrize("context", [3, 7, 24, 32, 64, 77, 256])
-def test_at_most_eight_lengths_include_the_context_length(context: int) -> None:
-    lengths = allowed_lengths(context)
-    assert len(lengths) <= 8
-    assert lengths[-1] == context
-    assert lengths == sorted({*lengths})
-    assert lengths[0] <= 8
 
 
 def by_trying_all(widths: Sequence[int], counts: Sequence[int], most: int) -> int:

@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 from bench.data.caption_lengths import WEB
 from bench.data.order import SampleOrder
 from bench.data.targets import Tokens
-from bench.data.text_layouts import pack_into_rows, required_packed_rows
-from bench.experiment.auto_fields import resolve_padding
+from bench.data.text_layouts import pack_into_rows
+from bench.environment.machine import resolve_padding
 from bench.experiment.config import Experiment
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
 from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
 from bench.train.build import load_data
-from tests.data.shards import write_shards
 from tests.small import small
 
 CPU, CUDA, CONTEXT = torch.device("cpu"), torch.device("cuda"), 77
@@ -38,12 +37,6 @@ def test_packed_captions_do_not_overlap_and_lie_in_one_row(lengths: list[int], m
     assert all(start // width == (start + length - 1) // width for start, length in zip(starts, lengths, strict=True))
     assert {place // width for place in places} == {*range(rows)}
     assert sum(lengths) <= rows * width
-
-
-@given(st.lists(st.integers(2, 77), min_size=1, max_size=50), st.integers(1, 64))
-def test_reserved_rows_depend_on_nothing_but_the_lengths(lengths: list[int], batch: int) -> None:
-    rows = required_packed_rows(lengths, CONTEXT, batch)
-    assert rows == required_packed_rows(lengths, CONTEXT, batch) <= batch
 
 
 @pytest.mark.parametrize(("lengths", "batch_size"), [(PACK_DATA, 1024), (WEB, 128)])
@@ -85,16 +78,6 @@ def test_flops_of_packed_batches_are_those_of_their_rows(results: Path) -> None:
     batches = [stream.target(k) for k in range(3)]
     _, model = build_on_meta(experiment)
     assert count_flops(experiment, batches).text_forward == text_forward_flops(model, batches[0].to(META))
-
-
-def test_packed_captions_of_shards_have_one_shape_on_all_ranks(tmp_path: Path, results: Path) -> None:
-    data = write_shards(tmp_path / "data")
-    changes = {"data": str(data), "batch_size": 8, "workers": 0}
-    stream = load_data(packed(**changes), CPU, results)
-    shapes = {stream.batch(k).target.groups[0].shape for k in range(6)}
-    again = load_data(packed(**changes), CPU, results)
-    assert shapes == {again.target(20).groups[0].shape}
-    assert len(shapes) == 1
 
 
 def test_captions_are_packed_by_default_where_the_step_is_compiled() -> None:

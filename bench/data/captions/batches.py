@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from itertools import chain, count
 from pathlib import Path
 from typing import cast
@@ -20,23 +19,22 @@ from typing import cast
 import msgspec
 import pyarrow as pa
 
-from bench.experiment.config import MAX_COMPARED_NAMES, choose, list_names
+from bench.experiment.config import choose, list_names
 
 MAX_BATCH_ROWS, MAX_BATCH_BYTES = 65_536, 16 * 2**20  # a batch is also a row group of the labels
 MAX_CAPTION_BYTES = 4 * 2**20  # bytes; a longer caption is skipped and counted
 # Why a row has no caption.
 NULL, TOO_LONG = "the caption is null", f"the caption is longer than {MAX_CAPTION_BYTES // 2**20} MiB"
+NO_CAPTION, NOT_JSON, MISCOUNTED = "no caption", "not a JSON object", "not as many values as columns"
 CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "txt", "alt", "alt_text", "title", "description")
 KEY_COLUMNS = ("key", "__key__", "uid", "sample_id")
 MAX_LINE_BYTES = 16 * 2**20  # bytes; a longer line means another format or an unclosed quotation mark
 COMPRESSED = (".gz", ".tgz")
 UTF8_MARK, UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")  # with which a text may begin
 UTF8_REMEDY = "convert the files to UTF-8, where they are Latin-1 with iconv -f latin1 -t utf-8 FILE > NEW"
-NO_CAPTION, NOT_JSON, MISCOUNTED = "no caption", "not a JSON object", "not as many values as columns"
 
 BINARY_TYPES = (pa.binary(), pa.large_binary(), pa.binary_view())
 TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view(), *BINARY_TYPES)  # bytes may be text
-MISSING = object()  # in place of the value of a field that is not there
 JSON_KINDS: dict[type, str] = {list: "a list", dict: "an object", bool: "true or false"}
 
 CaptionRow = tuple[str | None, Mapping[str, object], str]  # key (None: the row's number), values, and flaw or ""
@@ -61,43 +59,47 @@ def collect_batches(
 
     A key that is None becomes the row's number, counted from 0.
     """
-    numbered, is_last = enumerate(rows), False
-    while not is_last:
-        keys, captions, flaws, num_bytes = list[str](), list[bytes | None](), Counter[str](), 0
-        for number, (given_key, values, row_flaw) in numbered:
-            key = str(number) if given_key is None else given_key
-            texts, flaw = ((), row_flaw) if row_flaw else read(key, values, number)
-            found = [*map(encode_original_bytes, texts)] or [None]
-            keys += [key] * len(found)
-            captions += found
-            num_bytes += sum(map(len, filter(None, found)))
-            if flaw:
-                flaws[flaw] += 1
-            if len(keys) >= MAX_BATCH_ROWS or num_bytes >= MAX_BATCH_BYTES:
-                break
-        else:
-            is_last = True
-        yield CaptionBatch(pa.array(keys, pa.string()), pa.array(captions, pa.binary()), bytes_read(), flaws)
+    keys, captions, flaws = list[str](), list[bytes | None](), Counter[str]()
+    num_bytes = 0
+
+    def make_batch() -> CaptionBatch:
+        return CaptionBatch(pa.array(keys, pa.string()), pa.array(captions, pa.binary()), bytes_read(), flaws)
+
+    for number, (given_key, values, flaw) in enumerate(rows):
+        key = str(number) if given_key is None else given_key
+        texts: Sequence[str] = ()
+        if not flaw:
+            texts, flaw = read(key, values, number)  # noqa: PLW2901
+        if flaw:
+            flaws[flaw] += 1
+        encoded = [encode_original_bytes(text) for text in texts] or [None]
+        keys += [key] * len(encoded)
+        captions += encoded
+        num_bytes += sum(len(text) for text in encoded if text is not None)
+        if len(keys) >= MAX_BATCH_ROWS or num_bytes >= MAX_BATCH_BYTES:
+            yield make_batch()
+            keys, captions, flaws = [], [], Counter()
+            num_bytes = 0
+    yield make_batch()
 
 
 def find_caption_column(names: Sequence[str], requested: str | None) -> str:
-    """Return the name of the caption column, or the requested one; ValueError lists the columns and suggests one."""
+    """Return the name of the caption column, or the requested one; ValueError lists the columns."""
     if requested is not None:
         return _require_once(choose(requested, {name: name for name in names}, "column"), names)
-    if found := find_column(names, CAPTION_COLUMNS):
-        return found
-    lower = {name.lower(): name for name in names[:MAX_COMPARED_NAMES]}
-    near = [match for known in CAPTION_COLUMNS for match in get_close_matches(known, lower, n=1, cutoff=0.7)]
-    near += [name for name in lower for known in CAPTION_COLUMNS if known in name]
-    hint = f"; likely {lower[near[0]]!r}" if near else ""
-    there = list_names(names)
-    raise ValueError(f"no column has a name known for captions{hint} (there are {there}): name it with --caption")
+    known = find_column(names, CAPTION_COLUMNS)
+    if known is None:
+        columns = list_names(names)
+        raise ValueError(f"no column has a name known for captions (there are {columns}): name it with --caption")
+    return known
 
 
 def find_column(names: Sequence[str], known: Sequence[str]) -> str | None:
     """Return the first known name among `names`, in any case; ValueError for a name that occurs twice."""
     lower = {name.lower(): name for name in reversed(names)}
-    return next((_require_once(lower[name], names) for name in known if name in lower), None)
+    matches = (lower[name] for name in known if name in lower)
+    name = next(matches, None)
+    return None if name is None else _require_once(name, names)
 
 
 def find_columns(names: Sequence[str], wanted: Iterable[str]) -> list[str]:
@@ -105,17 +107,19 @@ def find_columns(names: Sequence[str], wanted: Iterable[str]) -> list[str]:
 
     ValueError as `find_caption_column`.
     """
-    found = list[str]()
+    columns = dict[str, None]()
     for name in wanted:
-        heads = [name[:place] for place, character in enumerate(name) if character == "."]
-        head = next((head for head in reversed(heads) if head in names), name)
-        found.append(find_caption_column(names, (name if name in names else head) or None))
-    return list(dict.fromkeys(found))
+        column = name
+        while column not in names and "." in column:
+            column = column.rpartition(".")[0]
+        columns[find_caption_column(names, (column if column in names else name) or None)] = None
+    return [*columns]
 
 
 def iterate_values(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, object]]:
     """Yield the rows of a batch by column; bytes of texts that are not UTF-8 are surrogates."""
-    names, columns = batch.schema.names, map(_to_values, batch.columns)
+    names = batch.schema.names
+    columns = [_to_values(column) for column in batch.columns]
     return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
 
 
@@ -142,9 +146,10 @@ def read_rows(path: Path, names: Sequence[str], read: ReadTexts, parse: Parse) -
 
 
 def split_lines(file: io.BufferedReader) -> Iterator[bytes]:
-    """Yield lines without their line breaks."""
+    """Yield lines without their line breaks; ValueError for a line that is too long, and for UTF-16."""
     for number in count(1):
-        if not (line := file.readline(MAX_LINE_BYTES + 1)):
+        line = file.readline(MAX_LINE_BYTES + 1)
+        if not line:
             return
         if len(line) > MAX_LINE_BYTES:
             raise ValueError(f"line {number} is longer than {MAX_LINE_BYTES // 2**20} MiB")
@@ -156,6 +161,7 @@ def split_lines(file: io.BufferedReader) -> Iterator[bytes]:
 
 
 def parse_plain_text(file: io.BufferedReader, names: Sequence[str]) -> Iterator[CaptionRow]:
+    """Read one caption per line."""
     if any(names):
         raise ValueError(f"plain text has no fields: leave out --caption {names[0]}")
     return ((None, {CAPTION_COLUMNS[0]: line.decode("utf-8", "surrogateescape")}, "") for line in split_lines(file))
@@ -163,18 +169,23 @@ def parse_plain_text(file: io.BufferedReader, names: Sequence[str]) -> Iterator[
 
 def parse_json_lines(file: io.BufferedReader, names: Sequence[str]) -> Iterator[CaptionRow]:
     """Read one JSON object per line; the first one determines the key field, and a caption field without a name."""
-    is_first, key, known = True, None, ""
+    is_first = True
+    key: str | None = None
+    known: str | None = None
     for fields in read_json_lines(file):
         if is_first:
             if fields is None:
                 raise ValueError("the first line is not a JSON object")
-            is_first, key = False, find_column([*fields], KEY_COLUMNS)
-            known = find_caption_column([*fields], None) if "" in names else ""
+            key = find_column([*fields], KEY_COLUMNS)
+            known = find_caption_column([*fields], None) if "" in names else None
+            is_first = False
         if fields is None:
             yield None, {}, NOT_JSON
-        else:
-            values = {known: fields[known]} if known in fields else {} if known else fields
-            yield _to_valid_text(fields.get(key)) if key else None, values, ""
+            continue
+        values = fields
+        if known is not None:
+            values = {known: fields[known]} if known in fields else {}
+        yield _to_valid_text(fields.get(key)) if key else None, values, ""
 
 
 def read_json_lines(file: io.BufferedReader) -> Iterator[dict[str, object] | None]:
@@ -216,22 +227,24 @@ def encode_original_bytes(value: object) -> bytes | None:
 
 def parse_csv(file: io.BufferedReader, names: Sequence[str], *, delimiter: str = "") -> Iterator[CaptionRow]:
     """Read csv or tsv. Columns given as numbers, counted from 1, mean that the file has no header."""
-    are_numbers, key = bool(names) and all(map(str.isdecimal, names)), None
-    rows = read_csv(file, delimiter or ("," if are_numbers else ""))
+    has_header = not all(map(str.isdecimal, names))
+    rows = read_csv(file, delimiter or ("" if has_header else ","))
     first = next(rows)
-    if are_numbers:
-        if wrong := [name for name in names if not 1 <= int(name) <= len(first)]:
-            raise ValueError(f"no column {wrong[0]}: expected 1 to {len(first)}")
-        places = {name: int(name) - 1 for name in names}
-        yield None, {name: first[place] for name, place in places.items()}, ""
-    else:
+    key: int | None = None
+    if has_header:
         places = {name: first.index(name) for name in find_columns(first, names)}
         key_name = find_column(first, KEY_COLUMNS)
-        key = first.index(key_name) if key_name else None
+        key = None if key_name is None else first.index(key_name)
+    else:
+        places = {name: int(name) - 1 for name in names}
+        outside = [name for name, place in places.items() if not 0 <= place < len(first)]
+        if outside:
+            raise ValueError(f"no column {outside[0]}: expected 1 to {len(first)}")
+        rows = chain([first], rows)
     for values in rows:
         if len(values) == len(first):
-            found = {name: values[place] for name, place in places.items()}
-            yield None if key is None else _to_valid_text(values[key]), found, ""
+            fields = {name: values[place] for name, place in places.items()}
+            yield None if key is None else _to_valid_text(values[key]), fields, ""
         else:
             yield None, {}, MISCOUNTED
 
@@ -244,7 +257,8 @@ def read_csv(file: io.BufferedReader, delimiter: str = "") -> Iterator[list[str]
     csv.field_size_limit(MAX_LINE_BYTES)
     lines = (line.decode("utf-8", "surrogateescape") + "\n" for line in split_lines(file))
     first = next(lines, "\n")
-    delimiter = delimiter or ("\t" if "\t" in first else max(",;", key=first.count))
+    if not delimiter:
+        delimiter = "\t" if "\t" in first else max(",;", key=first.count)
     rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     try:
         yield next(rows)

@@ -16,18 +16,6 @@ MANIFEST_NAME, MANIFEST_FORMAT = "manifest.json", 1  # raise the format when a f
 CHUNK_BYTES = 2**22
 
 
-def verified_marker_path(shard: Path, index: Path) -> Path:
-    """Return where an empty file says that a listed shard's whole content was compared with its manifest.
-
-    It is named by the shard's size and times: whoever writes to a shard changes them. The second time is the kernel's
-    own, which no program sets. What a disk spoils without a write is not seen, nor a write within the same few
-    milliseconds, in which the clock did not advance.
-    """
-    found = shard.stat()
-    written = sha256(f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}".encode()).hexdigest()[:16]
-    return index.with_suffix(f".{written}.compared")
-
-
 class ShardFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Facts of a shard."""
 
@@ -57,32 +45,33 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def write_manifest(folder: Path, shards: Mapping[str, ShardFacts]) -> None:
     """Write a folder's manifest, one shard per line."""
-    lines = (msgspec.json.encode({name: shards[name]}).decode()[1:-1] for name in sorted(shards))
+    lines = [msgspec.json.encode({name: shards[name]}).decode()[1:-1] for name in sorted(shards)]
+    content = ",\n".join(lines)
     with atomic_write(folder / MANIFEST_NAME) as temporary:
-        temporary.write_text(
-            f'{{"format":{MANIFEST_FORMAT},"shards":{{\n' + ",\n".join(lines) + "\n}}\n", encoding="utf-8"
-        )
+        temporary.write_text(f'{{"format":{MANIFEST_FORMAT},"shards":{{\n{content}\n}}}}\n', encoding="utf-8")
 
 
 def compute_facts(shard: Path, report: Callable[[int], object] = lambda _: None) -> ShardFacts:
     """Read a whole shard, reporting bytes; ValueError names a shard that cannot be read to its end."""
-    digest, size = sha256(), 0
+    digest = sha256()
     with prefix_errors(shard, UNREADABLE), shard.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
-            size += len(chunk)
             report(len(chunk))
+        size = file.tell()
         file.seek(0)
-        return ShardFacts(samples=sum(1 for _ in iterate_samples(file)), bytes=size, sha256=digest.hexdigest())
+        samples = sum(1 for _ in iterate_samples(file))
+    return ShardFacts(samples=samples, bytes=size, sha256=digest.hexdigest())
 
 
 def describe_difference(listed: ShardFacts, found: ShardFacts) -> str:
     """Describe the first difference between a shard and its manifest; empty if there is none."""
-    for field in ("bytes", "samples", "sha256"):
-        expected, there = getattr(listed, field), getattr(found, field)
-        if expected != there:
-            found_text, expected_text = (f"{fact:,}" if field != "sha256" else fact[:12] for fact in (there, expected))
-            return f"{field}: {found_text}, the manifest says {expected_text}"
+    if found.bytes != listed.bytes:
+        return f"bytes: {found.bytes:,}, the manifest says {listed.bytes:,}"
+    if found.samples != listed.samples:
+        return f"samples: {found.samples:,}, the manifest says {listed.samples:,}"
+    if found.sha256 != listed.sha256:
+        return f"sha256: {found.sha256[:12]}, the manifest says {listed.sha256[:12]}"
     return ""
 
 

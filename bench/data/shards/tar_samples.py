@@ -5,7 +5,7 @@ member's suffix, as "jpg" or "syn.json". Names are compared and shown, and never
 """
 
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -39,35 +39,36 @@ def last_suffix(suffix: str) -> str:
 def find_image_suffix(members: Mapping[str, Member], suffixes: Sequence[str]) -> str | None:
     """Return the suffix of a sample's image: the first plain one, else a compound one.
 
-    Of compound ones it is the first that has a caption of its own, then the first that is named as an image.
+    Of compound ones it is the first that has a caption beside it, then the first that is named as an image.
     """
-    if (plain := next((suffix for suffix in suffixes if suffix in members), None)) is not None:
-        return plain
+    for suffix in suffixes:
+        if suffix in members:
+            return suffix
     compound = [suffix for suffix in members if last_suffix(suffix) in suffixes]
-
-    def rank(suffix: str) -> tuple[bool, bool]:
-        stem = suffix.rpartition(".")[0]
-        return not any(f"{stem}.{one}" in members for one in CAPTION_SUFFIXES), stem not in IMAGE_NAMES
-
-    return min(compound, key=rank, default=None)
+    captioned = {_stem(suffix) for suffix in members if last_suffix(suffix) in CAPTION_SUFFIXES}
+    return min(compound, key=lambda suffix: _rank(suffix, captioned), default=None)
 
 
-def find_captions(members: Mapping[str, Member]) -> Mapping[str, Member]:
-    """Return a sample's members, and where none is plain `txt` or `json`, its compound captions under these suffixes.
+def find_captions(members: Mapping[str, Member]) -> dict[str, Member]:
+    """Return a sample's captions; if none is plain `txt` or `json`, compound ones have these suffixes, too.
 
-    Of several it is the one whose image `find_image_suffix` returns.
+    Of several compound ones it is that whose image `find_image_suffix` returns.
     """
-    if members.keys() & {*CAPTION_SUFFIXES}:
-        return members
-    compound = [suffix for suffix in members if last_suffix(suffix) in CAPTION_SUFFIXES]
-    stems = {suffix.rpartition(".")[0] for suffix in members if suffix not in compound}
+    captions = {suffix: member for suffix, member in members.items() if last_suffix(suffix) in CAPTION_SUFFIXES}
+    if not captions.keys() & {*CAPTION_SUFFIXES}:
+        images = {_stem(suffix) for suffix in members if suffix not in captions}
+        for suffix in sorted(captions, key=lambda suffix: _rank(suffix, images)):
+            captions.setdefault(last_suffix(suffix), members[suffix])
+    return captions
 
-    def rank(suffix: str) -> tuple[bool, bool]:
-        stem = suffix.rpartition(".")[0]
-        return stem not in stems, stem not in IMAGE_NAMES
 
-    best = sorted(compound, key=rank)
-    return {**{last_suffix(suffix): members[suffix] for suffix in reversed(best)}, **members}
+def _rank(suffix: str, stems: Container[str]) -> tuple[bool, bool]:
+    """Return the place of a compound suffix among others: the lowest has one of the stems, then that of an image."""
+    return _stem(suffix) not in stems, _stem(suffix) not in IMAGE_NAMES
+
+
+def _stem(suffix: str) -> str:
+    return suffix.rpartition(".")[0]
 
 
 def iterate_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Member]]]:
@@ -76,16 +77,21 @@ def iterate_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Membe
     Hidden files are skipped, as in webdataset. Raises ValueError or tarfile.TarError for an archive that is truncated,
     continues after its end mark, has a member twice, or holds more texts in a sample than captions have.
     """
-    key, members, text_bytes = "", dict[str, Member](), 0
+    key = ""
+    members = dict[str, Member]()
+    text_bytes = 0
     for name, member in _iterate_files(file):
         folder, slash, base = name.rpartition("/")
         stem, _, suffix = base.partition(".")
         if not stem:
             continue
-        if members and folder + slash + stem != key:
+        suffix = suffix.lower()
+        member_key = folder + slash + stem
+        if members and member_key != key:
             yield key, members
-            members, text_bytes = {}, 0
-        key, suffix = folder + slash + stem, suffix.lower()
+            members = {}
+            text_bytes = 0
+        key = member_key
         if suffix in members:
             raise ValueError(f"{name} occurs twice: keys must differ between samples")
         members[suffix] = member
@@ -131,7 +137,7 @@ def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
         if file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
             raise ValueError(f"{TRUNCATED}: it has no end mark; {TRUNCATED_REMEDY}")
         while rest := file.read(CHUNK_BYTES):
-            if any(rest):
+            if rest != bytes(len(rest)):
                 raise ValueError("the archive continues after its end mark: were archives concatenated?")
 
 
@@ -147,10 +153,13 @@ def _truncation_named() -> Iterator[None]:
 
 
 def _read_content(tar: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> bytes:
+    """Return the content of a caption, and no bytes of other members."""
     suffix = name.rpartition("/")[2].partition(".")[2].lower()
-    if last_suffix(suffix) not in CAPTION_SUFFIXES or (header.size > MAX_LINE_BYTES and suffix not in CAPTION_SUFFIXES):
+    if last_suffix(suffix) not in CAPTION_SUFFIXES:
         return b""
     if header.size > MAX_LINE_BYTES:
+        if suffix not in CAPTION_SUFFIXES:
+            return b""
         raise ValueError(f"{name} is longer than {MAX_LINE_BYTES // 2**20} MiB")
     content = cast("IO[bytes]", tar.extractfile(header)).read()
     if len(content) != header.size:

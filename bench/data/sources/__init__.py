@@ -1,9 +1,8 @@
-"""The built-in data sources, a file each; of several that read data, the first does."""
+"""The built-in data sources; of several that read data, the first does."""
 
-from bench.data.sources.arrow_datasets import ArrowDatasets
-from bench.data.sources.image_folders import ImageFolders
+from bench.data.sources.arrow_tables import ArrowDatasets, ParquetImages
+from bench.data.sources.image_files import ImageFolders
 from bench.data.sources.image_tables import ImagePathTables
-from bench.data.sources.parquet_images import ParquetImages
 from bench.data.sources.shipped_pack import ShippedPack
 from bench.data.sources.tar_shards import TarShards
 

@@ -6,18 +6,6 @@ from bench.data.captions.batches import BINARY_TYPES, CAPTION_COLUMNS, KEY_COLUM
 from bench.experiment.config import list_names
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "gif", "npy", "image_bytes", "bytes", "content")
-PATH_COLUMNS = (
-    "image",
-    "image_path",
-    "image_file",
-    "img",
-    "file_name",
-    "filename",
-    "filepath",
-    "file_path",
-    "path",
-    "file",
-)
 
 
 def image_byte_columns(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
@@ -34,19 +22,22 @@ def image_byte_columns(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
 
 def text_columns(schema: pa.Schema) -> list[str]:
     """Return the columns of texts or lists of texts."""
-    kinds = {one.name: getattr(one.type, "value_type", one.type) for one in schema}  # of lists and dictionaries
-    texts = {*TEXT_TYPES} - {*BINARY_TYPES}
-    return [name for name, kind in kinds.items() if kind in texts and name not in KEY_COLUMNS]
+    names = []
+    for field in schema:
+        kind = getattr(field.type, "value_type", field.type)  # of lists and dictionaries
+        if kind in TEXT_TYPES and kind not in BINARY_TYPES and field.name not in KEY_COLUMNS:
+            names.append(field.name)
+    return names
 
 
 def find_image_bytes(schema: pa.Schema) -> tuple[str, ...]:
     """Return the path of the column of images; ValueError for none, and for several of which no name is known."""
     columns = image_byte_columns(schema)
-    if found := find_column([*columns], IMAGE_COLUMNS):
-        return columns[found]
-    if len(columns) != 1:
-        there = f"the columns {list_names([*columns])} hold bytes: rename that of the images to image"
-        raise ValueError(
-            there if columns else f"no column holds images as bytes (there are {list_names(schema.names)})"
-        )
+    known = find_column([*columns], IMAGE_COLUMNS)
+    if known is not None:
+        return columns[known]
+    if not columns:
+        raise ValueError(f"no column holds images as bytes (there are {list_names(schema.names)})")
+    if len(columns) > 1:
+        raise ValueError(f"the columns {list_names([*columns])} hold bytes: rename that of the images to image")
     return next(iter(columns.values()))

@@ -1,10 +1,10 @@
 """Tables that name image files and hold their captions: csv, tsv, JSON lines, JSON (COCO's, too) and Parquet."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 
+from bench.console.console import describe_error
 from bench.data.captions.batches import (
     MISCOUNTED,
     NO_CAPTION,
@@ -21,29 +22,47 @@ from bench.data.captions.batches import (
     read_csv,
     read_json_lines,
 )
-from bench.data.captions.files import UNREADABLE, digest_file_excerpts, iterate_decoded_batches, open_parquet
+from bench.data.captions.files import UNREADABLE
+from bench.data.captions.parquet import iterate_decoded_batches, open_parquet
+from bench.data.paths import digest_file_excerpts, is_visible, iterate_files
 from bench.data.sample_index import IndexBuilder, IndexedSource
-from bench.data.sources.columns import PATH_COLUMNS, image_byte_columns
+from bench.data.sources.columns import image_byte_columns
 from bench.data.sources.image_files import SHOWN_FILES, FileSamples, find_image_file
-from bench.data.sources.listing import is_visible, iterate_files
-from bench.environment.files import read_limited
+from bench.environment.files import decode_json, read_limited
 from bench.experiment.config import list_names
 
 Row = Mapping[str, Any] | str  # the columns of a row, or what is wrong with it
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+PATH_COLUMNS = (
+    "image",
+    "image_path",
+    "image_file",
+    "img",
+    "file_name",
+    "filename",
+    "filepath",
+    "file_path",
+    "path",
+    "file",
+)
 CHECKED_TABLES = 20  # the first ones of a folder: there may be thousands, of other things
 TRIED_ROWS = 64  # whose columns and whose images are looked for
-GROUPED_IMAGES = 2**20  # that are in memory at once, with the captions of their rows
+
+
+@dataclass(frozen=True, slots=True)
+class TableStart:
+    """What the first rows of a table tell."""
+
+    columns: list[str]
+    image_column: str
+    folder: Path  # to which paths are relative
 
 
 class ImagePathTables(IndexedSource):
     """Rows of a table; rows of one image are its captions."""
 
     name = "tables of image files"
-    accepted = (
-        "a csv, tsv, jsonl, json (also COCO's captions) or Parquet file with a column of image paths (such as image or "
-        "file_name) and one of captions, or the folder with this file"
-    )
+    accepted = "a csv, tsv, jsonl, json or Parquet file with a column of image paths, or its folder"
     samples = FileSamples
 
     def recognises(self, data: str) -> bool:
@@ -56,48 +75,67 @@ class ImagePathTables(IndexedSource):
         return tables
 
     def identity(self, path: Path) -> str:
-        folder = read_table_start(path).find_folder()
+        folder = read_table_start(path).folder
         return f"{digest_file_excerpts(path)} {folder} {folder.stat().st_mtime_ns}"
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
-        start, lost = read_table_start(path), list[str]()
-        names, image, folder = start.columns, start.image_column, start.find_folder()
-        assert image is not None
-        key = builder.key_column(names)
-        columns = builder.caption_columns(names, [name for name in names if name not in (image, key)])
-        read = [*dict.fromkeys([*columns, *filter(None, [key])])]
-        images = dict[str, list[dict[str, Any]]]()
+        start = read_table_start(path)
+        key = builder.key_column(start.columns)
+        if key is None:
+            builder.keys_remedy = f"sort the rows by {start.image_column}"
+        texts = [name for name in start.columns if name not in (start.image_column, key)]
+        captions = builder.caption_columns(start.columns, texts)
+        names = dict.fromkeys([start.image_column, *captions, key or start.image_column])
+        missing = list[str]()
+        for name, rows in _group_by_image(iterate_rows(path, [*names]), start.image_column, builder):
+            image = find_image_file(start.folder, name)
+            sample_key = name if key is None else str(rows[0].get(key))
+            values = _join_captions(rows, captions)
+            if isinstance(image, str):
+                missing.append(name)
+                builder.add(sample_key, values, image)
+            else:
+                file, size = image
+                flaw = builder.kind.unread_format_flaw([name.lower()])
+                builder.add(sample_key, values, flaw or (file,), size)
+        if missing:
+            examples = list_names(missing[:SHOWN_FILES])
+            lost = f"{len(missing):,} images are not below {start.folder}, such as {examples}"
+            builder.notes.append(f"{path}: {lost}: paths are relative to this folder, or absolute")
 
-        def add_images() -> None:
-            for name, rows in images.items():
-                found = find_image_file(folder, name)
-                place: tuple[str] | str
-                if isinstance(found, tuple):
-                    place, size = builder.kind.unread_format_flaw([name.lower()]) or (found[0],), found[1]
-                else:
-                    place, size = found, 0
-                    lost.append(name)
-                values: dict[str, Any] = {column: rows[0][column] for column in columns if column in rows[0]}
-                if rows[1:]:
-                    values = {column: _join_captions(rows, column) for column in columns}
-                builder.add(name if key is None else str(rows[0].get(key)), values, place, size)
-            images.clear()
 
-        for row in iterate_rows(path, [*dict.fromkeys([image, *read])]):
-            if isinstance(row, str):
-                builder.add("", row, row)
-                continue
-            if not row.get(image):
-                builder.add("", NO_CAPTION, None)
-                continue
-            if (name := str(row[image])) not in images and len(images) == GROUPED_IMAGES:
-                add_images()
-                builder.keys_remedy = f"sort the rows by {image}"
-            images.setdefault(name, []).append({column: row[column] for column in read if column in row})
-        add_images()
-        if lost:
-            there = f"{path}: {len(lost):,} images are not below {folder}, such as {list_names(lost[:SHOWN_FILES])}"
-            builder.notes.append(f"{there}: paths are relative to this folder, or absolute")
+def _group_by_image(
+    rows: Iterator[Row], column: str, builder: IndexBuilder
+) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+    """Yield each image with its rows, which are adjacent; rows that name no image are added as flawed samples."""
+    image = ""
+    group = list[Mapping[str, Any]]()
+    for row in rows:
+        name = "" if isinstance(row, str) else str(row.get(column) or "")
+        if group and name != image:
+            yield image, group
+            group = []
+        image = name
+        if isinstance(row, str):
+            builder.add("", row, row)
+        elif name:
+            group.append(row)
+        else:
+            builder.add("", NO_CAPTION, None)
+    if group:
+        yield image, group
+
+
+def _join_captions(rows: list[Mapping[str, Any]], columns: list[str]) -> dict[str, object]:
+    """Return the captions of an image by column: a list where it has several rows."""
+    if len(rows) == 1:
+        return {column: rows[0][column] for column in columns if column in rows[0]}
+    joined = dict[str, object]()
+    for column in columns:
+        values = [row.get(column) for row in rows]
+        lists = [value if isinstance(value, list) else [value] for value in values]
+        joined[column] = [text for texts in lists for text in texts if text is not None]
+    return joined
 
 
 def possible_tables(data: str) -> list[Path]:
@@ -112,46 +150,42 @@ def possible_tables(data: str) -> list[Path]:
 def has_image_paths(path: Path) -> bool:
     """Return whether a table can be read, has a column of image paths, and one of its first images is there."""
     try:
-        start = read_table_start(path)
-        return start.count_images(start.find_folder()) > 0
+        read_table_start(path)
     except UNREADABLE:
         return False
-
-
-@dataclass(frozen=True, slots=True)
-class TableStart:
-    """What the first rows of a table tell."""
-
-    path: Path
-    columns: list[str]  # none of a Parquet file with the bytes of images
-    image_column: str | None  # that of image paths; None if no name is known
-    images: list[str]  # the first image paths
-
-    def find_folder(self) -> Path:
-        """Return the folder to which paths are relative: that with most of the images.
-
-        It is the table's own, one in it, or one beside it.
-        """
-        own = self.path.parent
-        return max([own, *_subfolders(own), own.parent, *_subfolders(own.parent)], key=self.count_images)
-
-    def count_images(self, folder: Path) -> int:
-        """Return how many of the first images are files of a folder."""
-        return sum(isinstance(find_image_file(folder, name), tuple) for name in self.images)
+    return True
 
 
 def read_table_start(path: Path) -> TableStart:
-    """Read the first rows of a table; ValueError or OSError if the file cannot be read."""
+    """Read the first rows of a table; ValueError if it cannot be read, or names no image that is there."""
     if path.suffix.lower() == ".parquet":
         schema = pq.read_schema(path)
-        columns = [] if image_byte_columns(schema) else list(schema.names)
+        columns = [] if image_byte_columns(schema) else schema.names
         image = find_column(columns, PATH_COLUMNS)
-        rows = [] if image is None else _first_rows(path, [image])
+        rows = _first_rows(path, [image]) if image else []
     else:
         rows = _first_rows(path, [])
         columns = [*dict.fromkeys(name for row in rows for name in row)]
         image = find_column(columns, PATH_COLUMNS)
-    return TableStart(path, columns, image, [str(row[image]) for row in rows if image and row.get(image)])
+    if image is None:
+        names = f"no column has a name known for images (there are {list_names(columns) or 'none'})"
+        raise ValueError(f"{names}: rename that of the paths, or of the bytes in Parquet, to image")
+    images = [str(row[image]) for row in rows if row.get(image)]
+    folder = _find_folder(path.parent, images)
+    if not _count_images(folder, images):
+        rule = "paths are relative to the table's folder, to one in it or beside it, or absolute"
+        raise ValueError(f"none of its first images is there, such as {list_names(images[:1])}: {rule}")
+    return TableStart(columns, image, folder)
+
+
+def _find_folder(folder: Path, images: list[str]) -> Path:
+    """Return the folder to which paths are relative: the table's own, one in it or one beside it with most images."""
+    folders = [folder, *_subfolders(folder), folder.parent, *_subfolders(folder.parent)]
+    return max(folders, key=lambda candidate: _count_images(candidate, images))
+
+
+def _count_images(folder: Path, images: list[str]) -> int:
+    return sum(isinstance(find_image_file(folder, name), tuple) for name in images)
 
 
 def _first_rows(path: Path, columns: list[str]) -> list[Mapping[str, Any]]:
@@ -162,26 +196,23 @@ def _first_rows(path: Path, columns: list[str]) -> list[Mapping[str, Any]]:
 def iterate_rows(path: Path, columns: list[str]) -> Iterator[Row]:
     """Yield the rows of a table; of a Parquet file only the given columns."""
     suffix = path.suffix.lower()
-    if suffix == ".parquet":
+    if suffix == ".json":
+        status = path.stat()
+        yield from _read_json(path, status.st_size, status.st_mtime_ns)
+    elif suffix == ".parquet":
         with open_parquet(path) as parquet:
             for batch in iterate_decoded_batches(path, parquet, columns):
                 yield from iterate_values(batch)
-    elif suffix == ".json":
-        found = path.stat()
-        yield from _decode_json(path, found.st_size, found.st_mtime_ns)
     else:
         with path.open("rb") as file:
-            yield from _read_csv(file) if suffix in (".csv", ".tsv") else _read_json_lines(file)
-
-
-def _read_csv(file: BufferedReader) -> Iterator[Row]:
-    rows = read_csv(file)
-    names = next(rows)
-    return (dict(zip(names, row, strict=True)) if len(row) == len(names) else MISCOUNTED for row in rows)
-
-
-def _read_json_lines(file: BufferedReader) -> Iterator[Row]:
-    return (NOT_JSON if row is None else row for row in read_json_lines(file))
+            if suffix in (".csv", ".tsv"):
+                rows = read_csv(file)
+                names = next(rows)
+                yield from (
+                    dict(zip(names, row, strict=True)) if len(row) == len(names) else MISCOUNTED for row in rows
+                )
+            else:
+                yield from (NOT_JSON if row is None else row for row in read_json_lines(file))
 
 
 class CocoImage(msgspec.Struct):
@@ -206,28 +237,31 @@ class CocoCaptions(msgspec.Struct):
 
 
 @lru_cache(1)
-def _decode_json(path: Path, _size: int, _time: int) -> list[Row]:
-    """Read a list of objects, or COCO's captions."""
+def _read_json(path: Path, _size: int, _time: int) -> list[Row]:
+    """Read a list of objects, or COCO's captions; ValueError for images of COCO's with one id."""
     content = read_limited(path)
     if content.lstrip()[:1] == b"[":
-        return [row if isinstance(row, dict) else NOT_JSON for row in msgspec.json.decode(content, type=list)]
-    try:
-        coco = msgspec.json.decode(content, type=CocoCaptions)
-    except msgspec.DecodeError:
-        return []
+        return [row if isinstance(row, dict) else NOT_JSON for row in decode_json(content, list)]
+    coco = decode_json(content, CocoCaptions)
+    repeated = [number for number, count in Counter(image.id for image in coco.images).most_common(1) if count > 1]
+    if repeated:
+        raise ValueError(f"several images have the id {repeated[0]!r}: give each its own, which its captions name")
     captions = dict[int | str, list[str]]()
-    for one in coco.annotations:
-        captions.setdefault(one.image_id, []).append(one.caption)
+    for caption in coco.annotations:
+        captions.setdefault(caption.image_id, []).append(caption.caption)
     return [{"file_name": image.file_name, "caption": captions.get(image.id)} for image in coco.images]
-
-
-def _join_captions(rows: list[dict[str, Any]], column: str) -> list[object]:
-    """Return the captions of rows."""
-    values = (row.get(column) for row in rows)
-    texts = (value if isinstance(value, list) else [value] for value in values)
-    return [text for each in texts for text in each if text is not None]
 
 
 def _subfolders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def explain_refused_table(data: str) -> str:
+    """Return why the first of the files that may be a table is not read; empty without such a file."""
+    for path in possible_tables(data)[:1]:
+        try:
+            read_table_start(path)
+        except UNREADABLE as error:
+            return f" ({path}: {describe_error(error)})"
+    return ""

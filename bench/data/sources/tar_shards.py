@@ -1,91 +1,43 @@
 """Tar shards as a data source: discovery, verification against manifests, and random access to samples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
-from msgspec.structs import replace
 
 from bench.console.console import PROGRAM
 from bench.console.progress import show_progress
 from bench.data.captions.choice import FOUND_BY_NAME, CaptionChoice
-from bench.data.captions.files import (
-    TAR_SUFFIXES,
-    UNREADABLE,
-    TarCaptionReader,
-    compound_suffix,
-    digest_file_excerpts,
-)
-from bench.data.sample_index import IMAGES, IndexBuilder, IndexedSamples, SampleKind, index_path
+from bench.data.captions.files import TAR_SUFFIXES
+from bench.data.captions.tars import TarCaptionReader
+from bench.data.open_files import read_at
+from bench.data.paths import compound_suffix, digest_file_excerpts, iterate_files
+from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
 from bench.data.shards import facts
 from bench.data.shards.facts import MANIFEST_NAME, ShardFacts
-from bench.data.shards.layout import DOTTED_NAMES, KEPT_SUFFIXES, LayoutCheck, format_suffixes, layout_advice
-from bench.data.shards.tar_samples import find_image_suffix, iterate_samples
-from bench.data.sources.listing import iterate_files
-from bench.environment.files import prefix_errors
-from bench.interfaces.data_source import DataSource, SampleRequest
+from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member, find_image_suffix, iterate_samples
+from bench.environment.files import make_folders
+from bench.interfaces.data_source import SampleRequest
 from bench.tables.formats import pluralize
 
-
-class TarShards(DataSource):
-    """Tar files as webdataset and img2dataset write them."""
-
-    name = "tar shards"
-    accepted = "a folder, file or glob of tar shards, in which KEY.jpg and KEY.txt (its caption) are beside each other"
-    has_caption_files = True
-
-    def recognises(self, data: str) -> bool:
-        return next(iterate_files(data, TAR_SUFFIXES), None) is not None
-
-    def files(self, data: str) -> list[Path]:
-        return find_tar_files(data)
-
-    def open(self, data: str, request: SampleRequest) -> "TarSamples":
-        return open_shards(data, request.cache, SampleKind.of(request), request.captions)
+DOTTED_NAMES = "a name with several dots"  # why samples cannot be used
+MEMBERS_RULE = (
+    "members of a sample are adjacent and in one folder (tar --sort=name), and its key ends at the first dot, so that "
+    "a.front.jpg has the key a"
+)
 
 
 class TarSamples(IndexedSamples):
     """The usable samples of shards."""
 
     places = (("offset", pa.int64()), ("size", pa.int64()))  # in bytes
+    are_labels_by_place = True
 
-    def read_image(self, path: Path, offset: int, size: int) -> bytes:
+    def read_image(self, file: int, offset: int, size: int) -> bytes:
         """Read a sample's encoded image or embeddings; ValueError if the shard has become shorter."""
-        with path.open("rb", buffering=0) as file:
-            file.seek(offset)
-            encoded = file.read(size)
-        if len(encoded) != size:
-            raise ValueError(f"{path} has become shorter since training began")
-        return encoded
-
-    def stored_label_row(self, row: int) -> int:
-        """Return a sample's number among all samples of all files."""
-        return self._begins[self._file_of(row)] + int(self._columns["place"][row].as_py())
-
-    @property
-    def num_stored_label_rows(self) -> int:
-        return self._begins[-1]
-
-    @cached_property
-    def _begins(self) -> list[int]:
-        return list(accumulate((each.samples for each in self.contents), initial=0))
-
-    @cached_property
-    def is_unverified(self) -> bool:
-        return bool(self.unverified)
-
-    @property
-    def layout(self) -> list[str]:
-        """Sentences on arrangements of members that lose samples, with their remedies."""
-        return layout_advice(self._sum("layout") + self.skipped)
-
-    def explain_skipped(self) -> str:
-        """Describe the unusable samples: how many lack what, and why that may be."""
-        suffixes = self._sum("suffixes")
-        members = [f"their members are {format_suffixes(suffixes)}; {self.kind.accepted}"] if suffixes else []
-        return "; ".join([super().explain_skipped(), *(self.layout or members)])
+        return read_at(self.paths[file], self.indexes[file].name, offset, size)
 
     @property
     def unverified(self) -> list[Path]:
@@ -93,63 +45,81 @@ class TarSamples(IndexedSamples):
         folders = sorted({path.parent for path in self.paths})
         return [folder for folder in folders if facts.read_manifest(folder) is None]
 
+    @cached_property
+    def is_unverified(self) -> bool:
+        return bool(self.unverified)
+
+    def explain_skipped(self) -> str:
+        """Describe the unusable samples, with the rule that they may break."""
+        return f"{super().explain_skipped()}; {MEMBERS_RULE}"
+
     def notes(self) -> list[str]:
         """Return those of all sources, the number of shards, lost samples and folders without a manifest."""
         samples, *others = super().notes()
-        unverified = [
-            f"unverified: {folder} has no {MANIFEST_NAME}; write one with: {PROGRAM} doctor --shards {str(folder)!r}"
-            for folder in self.unverified
-        ]
-        return [f"{samples} in {pluralize(len(self.paths), 'shard')}", *others, *self.layout, *unverified]
+        if self.skipped:
+            others.append(MEMBERS_RULE)
+        for folder in self.unverified:
+            command = f"{PROGRAM} doctor --shards {str(folder)!r}"
+            others.append(f"unverified: {folder} has no {MANIFEST_NAME}; write one with: {command}")
+        return [f"{samples} in {pluralize(len(self.paths), 'shard')}", *others]
 
 
-def open_shards(
-    data: str, cache_folder: Path, kind: SampleKind = IMAGES, choice: CaptionChoice = FOUND_BY_NAME
-) -> TarSamples:
-    """Find shards, verify them against their manifests, and index those without an index.
+class TarShards(IndexedSource):
+    """Tar files as webdataset and img2dataset write them.
 
-    A listed shard is compared by SHA-256 when it is first used, and again after a write; one that is replaced, or is
-    listed with another SHA-256, has another index. Raises ValueError that names a shard that cannot be read to its end
-    or differs from its manifest, and for a field of captions that no sample has.
+    A shard that a manifest lists is compared by SHA-256 when it is first used, and again after a write.
     """
-    paths = find_tar_files(data)
-    listed = _read_manifests(paths, data)
-    made_of = {path: (digest_file_excerpts(path), listed[path].sha256 if path in listed else None) for path in paths}
-    indexes = {path: index_path(cache_folder, kind, choice, *identity) for path, identity in made_of.items()}
-    markers = {path: facts.verified_marker_path(path, indexes[path]) for path in listed}
-    unread = [path for path in paths if not (indexes[path].is_file() and markers.get(path, indexes[path]).is_file())]
-    for path in show_progress(unread, len(unread), "reading shards", "shards"):
-        if path in listed:
-            _require_equal(path, listed[path], facts.compute_facts(path))
-        if not indexes[path].is_file():
-            write_index(path, indexes[path], kind, choice)
-        if path in markers:
-            markers[path].touch()
-    samples = TarSamples(tuple(paths), tuple(indexes[path] for path in paths), kind)
-    for path, indexed in zip(paths, samples.contents, strict=True):
-        if path in listed:
-            found = replace(listed[path], samples=indexed.samples, bytes=path.stat().st_size)
-            _require_equal(path, listed[path], found)
-    if kind.is_caption_required:
-        samples.found.require(choice)
+
+    name = "tar shards"
+    accepted = "tar shards with KEY.jpg and KEY.txt or KEY.json: their folder, a file or a glob"
+    has_caption_files = True
+    samples = TarSamples
+    reader = TarCaptionReader
+    are_keys_distinct = False
+
+    def recognises(self, data: str) -> bool:
+        return next(iterate_files(data, TAR_SUFFIXES), None) is not None
+
+    def files(self, data: str) -> list[Path]:
+        return find_tar_files(data)
+
+    def identity(self, path: Path) -> str:
+        return digest_file_excerpts(path)
+
+    def open(self, data: str, request: SampleRequest) -> IndexedSamples:
+        """Verify the listed shards and open all; ValueError names one that is damaged or not as its manifest says."""
+        paths = find_tar_files(data)
+        listed = _read_manifests(paths, data)
+        _verify(listed, request.cache)
+        samples = self.open_files(paths, request)
+        for path, contents in zip(paths, samples.contents, strict=True):
+            if path in listed and listed[path].samples != contents.samples:
+                described = f"samples: {contents.samples:,}, the manifest says {listed[path].samples:,}"
+                raise ValueError(f"{path} differs from {path.with_name(MANIFEST_NAME)}: {described}")
+        return samples
+
+    def fill(self, path: Path, builder: IndexBuilder) -> None:
+        reader, kind = builder.reader, builder.kind
+        assert isinstance(reader, TarCaptionReader)
+        with path.open("rb") as file:
+            for key, members in iterate_samples(file):
+                suffix = find_image_suffix(members, kind.suffixes)
+                values = reader.values(members) if kind.is_caption_required else {}
+                if suffix is None:
+                    builder.add(key, values, kind.unread_format_flaw(members))
+                    continue
+                image = members[suffix]
+                builder.add(key, values, (image.offset, image.size), image.size)
+                merged = _count_merged_samples(members, suffix, kind.suffixes)
+                if merged:
+                    builder.skipped[DOTTED_NAMES] += merged
+
+
+def open_shards(data: str, cache: Path, choice: CaptionChoice = FOUND_BY_NAME) -> TarSamples:
+    """Open the samples of tar shards; ValueError or OSError as `TarShards.open`."""
+    samples = TarShards().open(data, SampleRequest(cache=cache, captions=choice))
+    assert isinstance(samples, TarSamples)
     return samples
-
-
-def write_index(shard: Path, path: Path, kind: SampleKind = IMAGES, choice: CaptionChoice = FOUND_BY_NAME) -> None:
-    """Read a shard and write its index; ValueError names a shard that cannot be read to its end."""
-    reader, layout = TarCaptionReader(choice), LayoutCheck(kind.suffixes)
-    builder = IndexBuilder(kind, reader, TarSamples.places)
-    with prefix_errors(shard, UNREADABLE), shard.open("rb") as file:
-        for key, members in iterate_samples(file):
-            suffix = find_image_suffix(members, kind.suffixes)
-            image = None if suffix is None else members[suffix]
-            place = kind.unread_format_flaw(members) if image is None else (image.offset, image.size)
-            values = reader.values(members) if kind.is_caption_required else {}
-            has_caption = builder.add(key, values, place, 0 if image is None else image.size)
-            layout.add(key, members, suffix, is_complete=image is not None and has_caption)
-    if layout.dotted:
-        builder.skipped[DOTTED_NAMES] = layout.dotted
-    builder.write(path, layout=layout.counts, suffixes=dict(layout.suffixes.most_common(KEPT_SUFFIXES)))
 
 
 def find_tar_files(data: str) -> list[Path]:
@@ -163,21 +133,53 @@ def find_tar_files(data: str) -> list[Path]:
     return paths
 
 
+def _count_merged_samples(members: Mapping[str, Member], image: str, suffixes: Sequence[str]) -> int:
+    """Return the number of pairs of an image and a caption beside the one that is read: a.1.jpg and a.1.txt.
+
+    a.front.jpg alone is another view of a.
+    """
+    stems = {suffix: suffix.rpartition(".") for suffix in members}
+    images = {stem for stem, _, last in stems.values() if last in suffixes}
+    captions = {stem for stem, _, last in stems.values() if last in CAPTION_SUFFIXES}
+    return len((images & captions) - {"", image.rpartition(".")[0]})
+
+
 def _read_manifests(paths: Sequence[Path], data: str) -> dict[Path, ShardFacts]:
     """Return the manifests' facts of shards; ValueError if a folder's shards are not those that its manifest lists."""
     listed = {}
     for folder in {path.parent for path in paths}:
-        if (manifest := facts.read_manifest(folder)) is None:
+        manifest = facts.read_manifest(folder)
+        if manifest is None:
             continue
-        if lost := facts.missing_shards(folder, manifest, data):
-            raise ValueError(f"{folder / lost[0]} is missing, {folder / MANIFEST_NAME} lists it")
-        for path in (path for path in paths if path.parent == folder):
-            if path.name not in manifest.shards:
-                raise ValueError(f"{path} is not in {folder / MANIFEST_NAME}; remove that file to create it again")
-            listed[path] = manifest.shards[path.name]
+        missing = facts.missing_shards(folder, manifest, data)
+        if missing:
+            raise ValueError(f"{folder / missing[0]} is missing, {folder / MANIFEST_NAME} lists it")
+        for path in paths:
+            if path.parent == folder:
+                if path.name not in manifest.shards:
+                    raise ValueError(f"{path} is not in {folder / MANIFEST_NAME}; remove that file to create it again")
+                listed[path] = manifest.shards[path.name]
     return listed
 
 
-def _require_equal(path: Path, listed: ShardFacts, found: ShardFacts) -> None:
-    if wrong := facts.describe_difference(listed, found):
-        raise ValueError(f"{path} differs from {path.with_name(MANIFEST_NAME)}: {wrong}")
+def _verify(listed: Mapping[Path, ShardFacts], cache: Path) -> None:
+    """Compare listed shards with their manifest; those that were compared and not written to since have a marker."""
+    markers = {path: _marker_path(path, listed[path], cache) for path in listed}
+    unread = [path for path, marker in markers.items() if not marker.is_file()]
+    for path in show_progress(unread, len(unread), "verifying shards", "shards"):
+        difference = facts.describe_difference(listed[path], facts.compute_facts(path))
+        if difference:
+            raise ValueError(f"{path} differs from {path.with_name(MANIFEST_NAME)}: {difference}")
+        make_folders(cache)
+        markers[path].touch()
+
+
+def _marker_path(shard: Path, listed: ShardFacts, cache: Path) -> Path:
+    """Return where an empty file says that a shard's whole content was compared with its manifest.
+
+    It is named by the shard's size and times: whoever writes to a shard changes them. The second time is the kernel's
+    own, which no program sets. What a disk spoils without a write is not seen.
+    """
+    status = shard.stat()
+    written = f"{shard} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {listed.sha256}"
+    return cache / f"verified-{sha256(written.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}"

@@ -20,7 +20,8 @@ from bench.console.options import require_range
 from bench.console.progress import make_bar
 from bench.console.tables import print_tables
 from bench.data.captions.choice import parse_caption_choice
-from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, compound_suffix, find_caption_files, select_part
+from bench.data.captions.files import TAR_SUFFIXES, CaptionFile, find_caption_files, select_part
+from bench.data.paths import compound_suffix
 from bench.data.samples import with_caption_files
 from bench.environment.cores import available_cores
 from bench.environment.files import prefix_errors
@@ -48,7 +49,6 @@ from bench.labels.vocabulary import (
 )
 
 SHOWN_FAILURES = 10
-INPUT_DIGESTS = ("input_digest", "joined_digest")  # fields that differ if an input was replaced
 Shards = Annotated[str | None, arg(metavar="K/N", help="share of the files: every N-th, beginning at the K-th")]
 
 
@@ -257,7 +257,7 @@ def _existing_tally(job: LabelJob) -> Tally | None:
     made = msgspec.to_builtins(info.origin)
     options = {}
     for name, value in msgspec.to_builtins(origin).items():
-        if made[name] != value and name not in INPUT_DIGESTS:
+        if made[name] != value and name != "input_digest":
             options[name] = (made[name], value)
     if options:
         differences = format_differences(options)

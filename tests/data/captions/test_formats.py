@@ -43,7 +43,7 @@ def test_written_captions_are_read_back(suffix: str, tmp_path: Path, data: st.Da
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_batches_hold_every_row_once_in_order(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("batches", "files"):
+    for module in ("batches", "parquet"):
         monkeypatch.setattr(f"bench.data.captions.{module}.MAX_BATCH_ROWS", 7)
     captions = [f"caption {row}" for row in range(50)]
     path = write_captions(tmp_path / f"c.{suffix}", captions)
@@ -61,7 +61,7 @@ def test_long_captions_end_a_batch_early(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(batches, "MAX_BATCH_BYTES", 1000)
     path = write_captions(tmp_path / "c.txt", ["x" * 300] * 10)
     assert [len(batch.keys) for batch in read_captions(path, None)] == [4, 4, 2]
-    monkeypatch.setattr("bench.data.captions.files.MAX_BATCH_BYTES", 1000)
+    monkeypatch.setattr("bench.data.captions.parquet.MAX_BATCH_BYTES", 1000)
     pq.write_table(pa.table({"text": [str(row) * 300 for row in range(10)]}), tmp_path / "c.parquet")
     assert [len(batch.keys) for batch in read_captions(tmp_path / "c.parquet", None)] == [2] * 5
 
@@ -77,11 +77,6 @@ def test_long_captions_end_a_batch_early(monkeypatch: pytest.MonkeyPatch, tmp_pa
 )
 def test_the_captions_column_is_known_by_its_name(names: list[str], column: str) -> None:
     assert batches.find_caption_column(names, None) == column
-
-
-def test_keys_are_converted_to_text(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"sample_id": [7, None], "caption": ["a", "b"]}), tmp_path / "c.parquet")
-    assert rows_of(tmp_path / "c.parquet") == [("7", "a"), (None, "b")]
 
 
 @pytest.mark.parametrize(
@@ -130,15 +125,6 @@ def test_damaged_statistics_of_a_parquet_file_do_not_abort_the_process() -> None
         in_child(rows_of, path)
 
 
-def test_values_of_a_dictionary_are_decoded_few_at_once(tmp_path: Path) -> None:
-    repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 65_536), pa.array(["x" * 490_000]))
-    pq.write_table(pa.table({"caption": repeated}), tmp_path / "c.parquet", compression="zstd")
-    lengths = list[int]()
-    with pytest.raises(ValueError, match=r"c\.parquet: .* bytes hold over .* bytes of captions"):
-        lengths.extend(len(batch.captions) for batch in read_captions(tmp_path / "c.parquet", None))
-    assert max(lengths) * 490_000 <= batches.MAX_BATCH_BYTES
-
-
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_column_name_that_occurs_twice_is_refused(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"c.{suffix}"
@@ -148,16 +134,6 @@ def test_column_name_that_occurs_twice_is_refused(suffix: str, tmp_path: Path) -
     for column in (None, "caption"):
         with pytest.raises(ValueError, match="2 columns are named 'caption'"):
             rows_of(path, column)
-
-
-def test_values_as_differences_from_the_ones_before_are_decoded_few_at_once(tmp_path: Path) -> None:
-    """The file has a kilobyte. Its values are longer together than in the file, so that no length is known before."""
-    written = {"use_dictionary": False, "column_encoding": {"caption": "DELTA_BYTE_ARRAY"}, "compression": "zstd"}
-    for length, rows in ((2**20, 100), (2**25, 3)):
-        pq.write_table(pa.table({"caption": ["x" * length] * rows}), tmp_path / "c.parquet", **written)
-        sizes = [batch.captions.nbytes for batch in read_captions(tmp_path / "c.parquet", None)]
-        assert sum(sizes) >= length * rows
-        assert max(sizes) <= max(batches.MAX_BATCH_BYTES, length) + 2**10
 
 
 def test_images_beside_captions_do_not_make_batches_small(tmp_path: Path) -> None:

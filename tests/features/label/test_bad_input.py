@@ -39,9 +39,9 @@ def parquet_of(table: pa.Table) -> bytes:
 PARQUET = parquet_of(pa.table({"caption": DOGS}))
 TAR = tar_of_texts({f"{number}.txt": text for number, text in enumerate(DOGS)})
 REFUSED = [
-    ("c.csv", b"url,captoin\nx,a dog\n", "likely 'captoin' (there are url, captoin): name it with --caption"),
+    ("c.csv", b"url,captoin\nx,a dog\n", "known for captions (there are url, captoin): name it with --caption"),
     ("c.parquet", parquet_of(pa.table({"url": ["x"]})), "(there are url)"),
-    ("c.jsonl", b'{"url": "x", "alt_txt": "a"}\n', "likely 'alt_txt'"),
+    ("c.jsonl", b'{"url": "x", "alt_txt": "a"}\n', "(there are url, alt_txt)"),
     ("c.parquet", parquet_of(pa.table({"text": [1]})), "holds int64, expected text"),
     ("c.parquet", parquet_of(pa.table({"text": [[1]]})), "holds list<element: int64>, expected text"),
     *((f"c.{suffix}", b"", "the file is empty") for suffix in FORMATS),
@@ -52,7 +52,7 @@ REFUSED = [
     ("c.tar", TAR[: 1024 * 40 + 515], "truncated; copy or download it again"),
     ("c.tar", b"a dog" * 1000, "c.tar: "),
     ("c.tar", tar_of_texts({"1.cls": "3"}), "has a .txt or .json caption (there are .cls"),
-    ("c.tar", tar_of_texts({"1.json": '{"captain": "x"}'}), "likely 'captain'"),
+    ("c.tar", tar_of_texts({"1.json": '{"captain": "x"}'}), "captain"),
     ("c.txt.gz", gzip.compress(b"a dog, \n" * 999)[:-9], "before the end-of-stream marker"),
     ("c.jsonl.gz", b"not compressed", "Not a gzipped file"),
     ("c.csv", "caption\na dog\n".encode("utf-16"), "the file is UTF-16, expected UTF-8"),

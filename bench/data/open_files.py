@@ -1,0 +1,37 @@
+"""Files that stay open, so that one image is one `pread`: opening a file takes longer, above all on a network disk.
+
+A descriptor has no position that is read, so forked processes share it, and spawned ones open the file anew.
+"""
+
+import os
+import resource
+import weakref
+from functools import lru_cache
+from pathlib import Path
+
+MAX_OPEN_FILES = max(16, min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))  # of this cache
+
+
+class _OpenFile:
+    """A descriptor, which is closed when nothing refers to it any more: another thread may be reading."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self.descriptor)
+
+
+@lru_cache(MAX_OPEN_FILES)
+def _open(path: Path, _version: str) -> _OpenFile:
+    return _OpenFile(path)
+
+
+def read_at(path: Path, version: str, offset: int, size: int) -> bytes:
+    """Read bytes of a file; ValueError if it has become shorter.
+
+    A file that was replaced has another `version`, and is opened anew.
+    """
+    file = _open(path, version)  # this reference keeps it open while another thread replaces it in the cache
+    content = os.pread(file.descriptor, size, offset)
+    if len(content) != size:
+        raise ValueError(f"{path} has become shorter since training began")
+    return content
