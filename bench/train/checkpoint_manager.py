@@ -204,8 +204,8 @@ class CheckpointManager:
 
         If no attempt succeeds, the error is logged, and the previous checkpoint is kept.
         """
-        text = added_method_text(metadata.experiment)
-        provenance = Provenance(experiment=metadata.experiment, images=metadata.images, budgets=(), method=text)
+        method = added_method_text(metadata.experiment)
+        provenance = Provenance(experiment=metadata.experiment, images=metadata.images, budgets=(), method=method)
         writers = {TOWER: tensor_writer(tower, provenance.to_facts()), TENSORS: tensor_writer(state, {})}
         failure = None
         for _ in range(ATTEMPTS):

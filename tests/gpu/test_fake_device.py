@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
 from bench.data.stream import Batch
-from bench.interfaces.method import methods
+from bench.interfaces.method import METHODS
 from bench.train.build import build_train_state, load_data
 from bench.train.state import collect_state
 from tests.small import small
@@ -32,7 +32,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("fake_cuda")
-@pytest.mark.parametrize("method", methods())
+@pytest.mark.parametrize("method", METHODS)
 def test_step_stays_on_its_device(method: str, results: Path) -> None:
     stream = load_data(small(method, **SETTINGS), CPU, results)
     batch = stream.batch(0)
