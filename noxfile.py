@@ -73,7 +73,7 @@ def fake_cuda(session: nox.Session) -> None:
 def selftest(session: nox.Session) -> None:
     """Measure which slowdowns this machine detects: none, 5 and 10 %; 240 runs, half an hour."""
     install(session, ".[tests]")
-    run(session, "python", "-m", "bench", "selftest", *session.posargs)
+    run(session, "python", "-m", "pytest", "tests/slowdowns.py", "-q", "-s", *IN_ORDER, *session.posargs)
 
 
 @nox.session
