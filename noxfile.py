@@ -26,7 +26,7 @@ SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]  # th
 QUICK = ["-m", "not minutes and not exhaustive"]
 LEFT_TO_END = {"interrupt_timeout": 20, "terminate_timeout": 20}  # seconds for a command to save its state
 OF_EXTRAS = [
-    *("tests/features/label/test_label.py", "tests/features/build_pack", "tests/data/test_label_formats.py"),
+    *("tests/features/label/test_label.py", "tests/pack", "tests/data/test_label_formats.py"),
     *map("tests/labels/test_{}.py".format, ("corenet", "hypernyms", "lexicon")),
 ]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -34,7 +34,7 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 CLASSES = ("chair", "table", "cabinet", "plant", "mammal", "fruit", "vehicle", "building")
 SHARES = (0.45, 0.15, 0.4)  # share of each class's cut-outs, by split
-# Each split has plain and busy photos (bench/features/build_pack/transfer_images.py has their names).
+# Each split has plain and busy photos (tests/pack/transfer_images.py has their names).
 PHOTOS: dict[Split, tuple[int, ...]] = {"train": (0, 3, 5, 7, 9), "validation": (1, 6), "test": (2, 4, 8, 10)}
 
 FURNITURE = {
