@@ -118,7 +118,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     ("name", "lines"),
     [
         ("other size", r"00\d.jpg has 20 x 10 px, the mask of an object in it 10 x 20"),
-        ("unknown category", "annotations name categories that it does not list: 8"),
+        ("unknown category", "annotations name category ids that it does not list: 8"),
         ("no mask", r"an object in .*00\d.jpg has no mask"),
         ("flat polygon", r"an object in .*00\d.jpg has no mask"),
         ("odd polygon", r"an object in .*00\d.jpg has a polygon of an odd number of numbers"),

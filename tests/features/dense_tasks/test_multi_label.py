@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 
-from bench.features.dense_tasks import scene_tasks
 from bench.features.dense_tasks.multi_label import (
     PAPER,
     RELEASED,
@@ -220,15 +218,6 @@ def test_towers_as_wide_as_published_ones_are_trained_at_the_released_size(
     for metric in score_fine_tuned(subject, task, published=replace(RELEASED, epochs=1, image_size=64)):
         assert metric.training is not None
         assert (metric.training.image_size, metric.training.batch_size) == (side, 12)
-
-
-def test_scene_task_parts_show_every_class(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scene_tasks, "LABELS_COUNTS", {"train": 80, "validation": 80, "test": 80})
-    task = scene_tasks.scene_labels.__wrapped__(results / "cache")
-    assert len(task.classes) == 8
-    for part in (task.train, task.validation, task.test):
-        assert (part.labels.mean(axis=0) > 0.1).all()
-        assert 1 <= part.labels.sum(axis=1).min() <= part.labels.sum(axis=1).max() <= 3
 
 
 @settings(derandomize=True, deadline=None)
