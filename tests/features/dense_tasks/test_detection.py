@@ -78,11 +78,6 @@ def test_detections_in_crowds_are_ignored() -> None:
     assert average_precision([crowded, (objects((0, 0, 10, 10)), found((0, 0, 10, 10)))])["box AP"] == pytest.approx(1)
 
 
-def test_part_without_objects_is_refused() -> None:
-    with pytest.raises(ValueError, match="no object"):
-        average_precision([(objects(), found((0, 0, 5, 5)))])
-
-
 def test_average_precision_equals_pycocotools(tmp_path: Path) -> None:
     torch.manual_seed(0)
     images, truth, answers = [], [], []

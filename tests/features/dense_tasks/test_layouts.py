@@ -116,18 +116,12 @@ def test_inconsistent_coco_is_refused(tmp_path: Path, change: Callable[[dict[str
         coco_labels(coco_tree(tmp_path, change), tmp_path / CACHE)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[" * 200_000, '{"images": 1}', "\ud800"])
+@pytest.mark.parametrize("content", ["{", "[" * 200_000, "\ud800"])
 def test_invalid_json_is_refused_with_the_file_name(tmp_path: Path, content: str) -> None:
     path = coco_tree(tmp_path) / "annotations" / "instances_train2017.json"
     path.write_bytes(content.encode(errors="surrogatepass"))
     with pytest.raises(ValueError, match=r"instances_train2017\.json: "):
         coco_labels(tmp_path, tmp_path / CACHE)
-
-
-def test_a_json_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coco_layout, "MAX_BYTES", 100)
-    with pytest.raises(ValueError, match=r"instances_train2017\.json: larger than"):
-        coco_labels(coco_tree(tmp_path), tmp_path / CACHE)
 
 
 def test_broken_image_is_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,6 +279,9 @@ def test_oversized_files_are_not_read(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(voc_layout, "MAX_ANNOTATION_BYTES", 10)
     with pytest.raises(ValueError, match=r"2008_000\.xml: larger than"):
         voc_labels(root, tmp_path / CACHE)
+    monkeypatch.setattr(coco_layout, "MAX_BYTES", 100)
+    with pytest.raises(ValueError, match=r"instances_train2017\.json: larger than"):
+        coco_labels(coco_tree(tmp_path), tmp_path / CACHE)
     monkeypatch.setattr(voc_layout, "MAX_LIST_BYTES", 10)
     with pytest.raises(ValueError, match=r"train\.txt: larger than"):
         voc_labels(root, tmp_path / CACHE)
