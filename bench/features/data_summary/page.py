@@ -86,7 +86,7 @@ def _histogram(name: str, values: npt.NDArray[np.int64], marked: int | None, axi
     """Draw the number of values in bars of equal width, with a line at a marked value."""
     with drawing(WIDTH, HEIGHT) as figure:
         axes = margin_axes(figure, 44, 8, 44, 12)
-        bins = np.unique(np.linspace(values.min(), values.max() + 1, NUM_BARS).round())
+        bins = np.unique(np.linspace(values.min(), values.max() + 1, NUM_BARS).round()).tolist()
         axes.hist(values, bins, color=SERIES[0], edgecolor=PAPER)
         if marked is not None:
             axes.axvline(marked, color=MUTED, linewidth=1.5, linestyle=(0, (4, 3)))

@@ -214,7 +214,9 @@ def coco_detection(root: Path, cache: Path) -> DetectionTask:
         rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"coco {name}", "boxes and masks")
         parts[name] = part.select(rows)
         notes += note
-    return DetectionTask("coco", classes, *parts.values(), PUBLISHED, notes=tuple(notes))
+    return DetectionTask(
+        "coco", classes, parts["train"], parts["validation"], parts["test"], PUBLISHED, notes=tuple(notes)
+    )
 
 
 def _read_objects(root: Path, split: str, notes: list[str]) -> tuple[CocoFiles, tuple[str, ...]]:

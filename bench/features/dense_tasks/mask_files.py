@@ -121,7 +121,9 @@ def _make_task(name: str, classes: tuple[str, ...], train: MaskFiles, test: Mask
         rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"{name} {part_name}", class_numbers)
         parts[part_name] = part.select(rows)
         notes += note
-    return SegmentationTask(name, classes, *parts.values(), PUBLISHED, notes=tuple(notes))
+    return SegmentationTask(
+        name, classes, parts["train"], parts["validation"], parts["test"], PUBLISHED, notes=tuple(notes)
+    )
 
 
 def _pair_folders(root: Path, layout: str, images: Path, masks: Path, class_of: Mapping[int, int]) -> MaskFiles:

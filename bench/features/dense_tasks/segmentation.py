@@ -187,8 +187,8 @@ def _train_segmenter(
         rows = shuffled_rows(training.seed, len(part), start=k * training.batch_size, size=training.batch_size)
         generator = torch.Generator().manual_seed(derive_seed(training.seed, AUGMENTATION, k))
         crops = [random_scale_crop_flip(part[row], side, scales, generator) for row in rows.tolist()]
-        rgb = torch.stack([image for image, _ in crops]).split(training.micro_batch_size)
-        masks = torch.stack([mask for _, mask in crops]).split(training.micro_batch_size)
+        rgb = torch.split(torch.stack([image for image, _ in crops]), training.micro_batch_size)
+        masks = torch.split(torch.stack([mask for _, mask in crops]), training.micro_batch_size)
         return list(zip(rgb, masks, strict=True))
 
     def loss_of(batch: tuple[Tensor, Tensor]) -> Float[Tensor, ""]:

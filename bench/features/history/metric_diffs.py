@@ -64,7 +64,7 @@ def compare_observations(old: Sequence[Observation], new: Sequence[Observation],
         raise ValueError("nothing was compared: the two sides have no metric in common")
     counters = []
     pairs: dict[str, tuple[Rounds, Rounds]] = {}
-    varying = []
+    varying: list[tuple[BenchmarkId, Metric, list[float], list[float]]] = []
     for benchmark, metric in common:
         sides = (old_values[benchmark, metric], new_values[benchmark, metric])
         if metric.is_counter:
