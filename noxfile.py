@@ -26,7 +26,7 @@ SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]  # th
 QUICK = ["-m", "not minutes and not exhaustive"]
 LEFT_TO_END = {"interrupt_timeout": 20, "terminate_timeout": 20}  # seconds for a command to save its state
 OF_EXTRAS = [
-    *("tests/features/label/test_label.py", "tests/features/build_pack", "tests/data/test_label_formats.py"),
+    *("tests/features/label/test_label.py", "tests/pack", "tests/data/test_label_formats.py"),
     *map("tests/labels/test_{}.py".format, ("corenet", "hypernyms", "lexicon")),
 ]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -73,7 +73,7 @@ def fake_cuda(session: nox.Session) -> None:
 def selftest(session: nox.Session) -> None:
     """Measure which slowdowns this machine detects: none, 5 and 10 %; 240 runs, half an hour."""
     install(session, ".[tests]")
-    run(session, "python", "-m", "bench", "selftest", *session.posargs)
+    run(session, "python", "-m", "pytest", "tests/slowdowns.py", "-q", "-s", *IN_ORDER, *session.posargs)
 
 
 @nox.session

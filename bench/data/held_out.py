@@ -1,6 +1,6 @@
 """The pairs of the shipped pack that show or name a held-out concept, or look like one. No torch here.
 
-`bench.features.build_pack.held_out_concepts` has the rule, and writes the file.
+`tests.pack.held_out_concepts` has the rule, and writes the file.
 """
 
 import csv

@@ -4,7 +4,8 @@ import random
 
 from bench.labels.wordnet import lexicon
 
-SHORTEST, LONGEST = 8, 40  # words
+SHORTEST = 8  # words
+LONGEST = 40
 UNCLEAN_EVERY = 10
 # What a word becomes, one at a time: tags, entities, URL quoting, mojibake, quotes, and what a tokeniser stumbles over.
 UNCLEAN = (

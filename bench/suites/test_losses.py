@@ -14,7 +14,10 @@ from losses.multilabel import multilabel_loss
 from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import token_softmax_loss
 
-BATCH, DIM, LABELS, POSITIVES = 256, 512, 24_320, 8
+BATCH = 256
+DIM = 512
+LABELS = 24_320
+POSITIVES = 8
 
 pytestmark = pytest.mark.benchmark(group="losses", timer=seconds)
 
@@ -54,6 +57,6 @@ def test_multilabel(benchmark: BenchmarkFixture, generator: torch.Generator) -> 
 
 def test_token_softmax(benchmark: BenchmarkFixture, generator: torch.Generator) -> None:
     rows, columns = positives(generator)
-    logits, weights = torch.randn(BATCH, LABELS, generator=generator), torch.rand(LABELS, generator=generator)
-    weights = weights.to(DEVICE)
+    logits = torch.randn(BATCH, LABELS, generator=generator)
+    weights = torch.rand(LABELS, generator=generator).to(DEVICE)
     forward_and_backward(benchmark, lambda logits: token_softmax_loss(logits, rows, columns, weights), logits)

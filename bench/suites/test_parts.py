@@ -28,16 +28,19 @@ from models.range_augment import RangeAugment
 from models.text_tower import build_text_tower
 
 CLIP = EXPERIMENTS["clip-tiny"]
-BATCH, STEPS, NUM_IMAGES = 32, 3, 128  # of the counters
-ON_GPU, SIDE = DEVICE.type == "cuda", 224
+NUM_COUNTED_STEPS = 3
+NUM_COUNTED_IMAGES = 128
+COUNTED_BATCH = 32
+ON_GPU = DEVICE.type == "cuda"
+SIDE = 224
 WIDTH, HEADS, PATCH, IMAGES = (768, 12, 16, 128) if ON_GPU else (384, 6, 32, 8)  # of ViT-B/16 and ViT-S/32
-READING = [name for name, one in METHODS.items() if not one.has_teacher]  # which has no targets to make
+METHODS_WITH_TARGETS = [name for name, method in METHODS.items() if not method.has_teacher]
 
 
 @pytest.mark.benchmark(group="optimizer", timer=seconds)
 @pytest.mark.parametrize("method", [*METHODS])
 def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> None:
-    """The update alone; what three whole steps count stands beside it."""
+    """Time the update alone; `extra_info` has the counters of whole steps."""
     experiment = EXPERIMENTS[f"{method}-tiny"]
     model = METHODS[method].build_model(build_untrained_tower(experiment), experiment).to(DEVICE)
     optimizer = make_optimizer(experiment.optimizer, model)
@@ -88,7 +91,8 @@ def test_patch_embedding(benchmark: BenchmarkFixture, kind: type[nn.Conv2d]) -> 
 
 def time_forward_and_backward(benchmark: BenchmarkFixture, module: nn.Module, inputs: Tensor) -> None:
     """Time a module on a batch; on a GPU in bf16, as in training."""
-    module, inputs = module.to(DEVICE), inputs.to(DEVICE)
+    module = module.to(DEVICE)
+    inputs = inputs.to(DEVICE)
 
     def work() -> None:
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=ON_GPU):
@@ -102,7 +106,8 @@ def time_forward_and_backward(benchmark: BenchmarkFixture, module: nn.Module, in
 @pytest.mark.benchmark(group="loading", timer=seconds)
 def test_augmented_batch(benchmark: BenchmarkFixture, images: PackImages, generator: torch.Generator) -> None:
     rows = torch.randperm(len(images), generator=generator)[: CLIP.training.batch_size]
-    pixels, rows = images.pixels.to(DEVICE), rows.to(DEVICE)
+    pixels = images.pixels.to(DEVICE)
+    rows = rows.to(DEVICE)
     benchmark(lambda: augment(pixels[rows], CLIP, CLIP.image.image_size, generator))
     rate(benchmark, "images", CLIP.training.batch_size)
 
@@ -110,7 +115,8 @@ def test_augmented_batch(benchmark: BenchmarkFixture, images: PackImages, genera
 @pytest.mark.benchmark(group="augmentation", timer=seconds)
 def test_range_augment(benchmark: BenchmarkFixture) -> None:
     """Forward and backward of RangeAugment and its loss, without a tower."""
-    augmentor, side = RangeAugment().to(DEVICE), CLIP.image.image_size
+    augmentor = RangeAugment().to(DEVICE)
+    side = CLIP.image.image_size
     images = torch.rand(CLIP.training.batch_size, 3, side, side).to(DEVICE)
     target = scheduled_error(augmentor.steps_taken, 1)
     benchmark(lambda: psnr_loss(images, augmentor(images), target).backward())  # type: ignore[no-untyped-call]
@@ -118,7 +124,7 @@ def test_range_augment(benchmark: BenchmarkFixture) -> None:
 
 
 @pytest.mark.benchmark(group="targets")
-@pytest.mark.parametrize("method", READING)
+@pytest.mark.parametrize("method", METHODS_WITH_TARGETS)
 def test_targets_of_a_thousand_captions_seen_before(
     benchmark: BenchmarkFixture, images: PackImages, method: str
 ) -> None:
@@ -129,17 +135,20 @@ def test_targets_of_a_thousand_captions_seen_before(
 
 
 def step_counters(experiment: Experiment, images: PackImages) -> dict[str, float]:
-    """Return bytes and FLOPs of a step of a small batch of few images, and on a CPU the loss of the third."""
+    """Return bytes and FLOPs of a step of a small batch, and on a CPU the loss of the third step."""
     few = PackImages(
-        images.pixels[:NUM_IMAGES], images.captions[:NUM_IMAGES], images.classes[:NUM_IMAGES], images.keys[:NUM_IMAGES]
+        images.pixels[:NUM_COUNTED_IMAGES],
+        images.captions[:NUM_COUNTED_IMAGES],
+        images.classes[:NUM_COUNTED_IMAGES],
+        images.keys[:NUM_COUNTED_IMAGES],
     )
-    small = change(experiment, batch_size=BATCH, images=NUM_IMAGES, warmup_images=BATCH)
+    small = change(experiment, batch_size=COUNTED_BATCH, images=NUM_COUNTED_IMAGES, warmup_images=COUNTED_BATCH)
     stream = PackStream(small, few, METHODS[small.method].targets(small), DEVICE)
-    counted: dict[str, float] = {
+    counters: dict[str, float] = {
         "peak tensor bytes": step_tensor_bytes(stream),
         "FLOPs of a step": count_flops(small, [stream.target(0)]).step,
     }
     if DEVICE.type == "cpu":  # elsewhere sums are taken in an order that varies
-        losses = take_steps_at_full_learning_rate(build_train_state(stream, plain=True), range(STEPS))
-        counted[f"loss at step {STEPS}"] = losses[-1].item()
-    return counted
+        losses = take_steps_at_full_learning_rate(build_train_state(stream, plain=True), range(NUM_COUNTED_STEPS))
+        counters[f"loss at step {NUM_COUNTED_STEPS}"] = losses[-1].item()
+    return counters

@@ -245,7 +245,6 @@ def numbers() -> dict[str, Case]:
         "label --explain dog --size=0",
         "regress HEAD --rounds=0",
         "history 0",
-        "report history --simulate --lines=0",
         "doctor --shards FOLDER --loading-seconds=nan",
         "gpu --minutes=-0.0 --results FOLDER/out",
         "train clip-tiny --checkpoint-minutes=-1 --out FOLDER/out",

@@ -18,7 +18,6 @@ SHORT = "--set batch_size=16 --set warmup_steps=1 --set windows=1 --set steps_pe
 SMALLER = {
     "vit-b16": "tiny",
     "12.8M": "256",
-    "catlip-bench data": "catlip-bench data --loading-seconds 0",
     "catlip-bench doctor": "catlip-bench doctor --loading-seconds 0.2",
     "catlip-bench --data": "catlip-bench --smoke --results default --data",
     "catlip-bench measure": f"catlip-bench measure --rounds 2 {SHORT}",

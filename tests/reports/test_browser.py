@@ -83,7 +83,7 @@ def pages(make: Make, whole: list[Record], tmp_path_factory: pytest.TempPathFact
         assert report(["history", str(slow), "--out", str(folder / "history.html")]) == 0
     if "data" in PAGES:
         shards = write_shards(folder / "shards")
-        options = ["--loading-seconds", "0", "--results", str(folder), "--out", str(folder / "data.html")]
+        options = ["--results", str(folder), "--out", str(folder / "data.html")]
         assert main(["data", str(shards), *options]) == 0
     return {name: (folder / f"{name}.html").as_uri() for name in PAGES}
 

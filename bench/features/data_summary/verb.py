@@ -1,4 +1,4 @@
-"""The verb `data`: images, captions and faults of data, before anybody trains on them."""
+"""The verb `data`: images, captions and faults of data, before a training reads them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Caption, Json, Results
-from bench.console.console import OK, escape_unprintable
+from bench.console.console import OK
 from bench.console.options import require_range
 from bench.console.tables import print_tables
 from bench.data.samples import get_source
@@ -16,19 +16,18 @@ from bench.experiment.fields import PACK_DATA
 
 @dataclass(frozen=True, slots=True)
 class SummarizeData:
-    """Show what data hold before anybody trains on them: images, captions, faults, and how long an epoch loads.
+    """Show the contents of data before a training reads them: images, captions and faults.
 
     A random sample of the images is decoded and one of the captions is read, so that a million samples take little
-    longer than thousands. Each table says how many it is about.
+    longer than thousands. Each table gives the size of its sample.
     """
 
     data: Annotated[
         Positional[str], arg(metavar="PATH", help="folder, file or glob of data, or pack: the shipped pack")
     ]
     caption: Caption = None
-    sample: int = 2000  # number of images that are decoded
+    sample: int = 2000  # number of images that are decoded, and compared to find exact copies
     seed: int = 0  # seed of the random samples: another one shows other images
-    loading_seconds: float = 3.0  # seconds for which loading is timed; 0: it is not timed
     out: Path | None = None  # HTML page to write, with charts and 64 images
     keys: Path | None = None  # csv file to write, with the keys of the usable samples, for --set subset=FILE
     results: Results = Path("results")
@@ -37,19 +36,15 @@ class SummarizeData:
     resume_hint: ClassVar[str] = "start it again"
 
     def run(self) -> int:
-        """Read the samples, print the tables and the next commands, and write the page."""
+        """Read the samples, print the tables, and write the page."""
         require_range("sample", self.sample, 1, 1e6)
-        require_range("loading-seconds", self.loading_seconds, 0, 1e6)
         if self.data != PACK_DATA:
             get_source(self.data)  # refuses what no source reads, before PyTorch is imported
         from bench.features.data_summary.summary import summarize_data
-        from bench.features.data_summary.tables import next_commands, summary_tables
+        from bench.features.data_summary.tables import summary_tables
 
-        summary = summarize_data(
-            self.data, self.caption, self.results, self.sample, self.seed, self.loading_seconds, self.keys
-        )
+        summary = summarize_data(self.data, self.caption, self.results, self.sample, self.seed, self.keys)
         print_tables(summary_tables(summary), self.json)
-        print("Next commands", *map(escape_unprintable, next_commands(summary)), sep="\n")
         if self.out is not None:
             from bench.features.data_summary.page import summary_page
             from reports.render.document import write_page

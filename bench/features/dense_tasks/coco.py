@@ -76,21 +76,25 @@ def read_instances(path: Path, kind: type[T]) -> T:
     """Read an annotations file; ValueError for a file that is too large, is not JSON, or contradicts itself."""
     content = read_limited(path, MAX_BYTES)
     with prefix_errors(path):
-        found = decode_json(content, kind)
-    images, categories = [one.id for one in found.images], [one.id for one in found.categories]
-    for what, ids in (("image", images), ("category", categories)):
-        twice = [one for one, count in Counter(ids).items() if count > 1]
-        if not ids:
-            raise ValueError(f"{path}: holds no {what}")
-        if twice:
-            raise ValueError(f"{path}: {what} ids occur twice: {join_first_names(twice)}")
-    for what, named, listed in (
-        ("images", {one.image_id for one in found.annotations}, images),
-        ("categories", {one.category_id for one in found.annotations}, categories),
-    ):
-        if lost := sorted(named.difference(listed)):
-            raise ValueError(f"{path}: annotations name {what} that it does not list: {join_first_names(lost)}")
-    return found
+        instances = decode_json(content, kind)
+    annotations = instances.annotations
+    image_ids = [image.id for image in instances.images]
+    category_ids = [category.id for category in instances.categories]
+    _check_ids(path, "image", image_ids, {annotation.image_id for annotation in annotations})
+    _check_ids(path, "category", category_ids, {annotation.category_id for annotation in annotations})
+    return instances
+
+
+def _check_ids(path: Path, kind: str, ids: Sequence[int], annotated: set[int]) -> None:
+    """Raise ValueError for no ids, repeated ids, or annotations of an id that is not listed."""
+    if not ids:
+        raise ValueError(f"{path}: holds no {kind}")
+    repeated = [number for number, count in Counter(ids).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{path}: {kind} ids occur twice: {join_first_names(repeated)}")
+    unlisted = sorted(annotated.difference(ids))
+    if unlisted:
+        raise ValueError(f"{path}: annotations name {kind} ids that it does not list: {join_first_names(unlisted)}")
 
 
 def find_split(root: Path, split: str) -> tuple[Path, Path]:
@@ -107,9 +111,10 @@ def find_split(root: Path, split: str) -> tuple[Path, Path]:
 
 def image_paths(instances: Instances, file: Path, folder: Path) -> list[Path]:
     """Return the image files; ValueError where some are missing."""
-    here = {path.name for path in folder.iterdir()}
-    if lost := [image.file_name for image in instances.images if image.file_name not in here]:
-        raise ValueError(f"{file} lists {len(lost)} images that are not in {folder}: {join_first_names(lost)}")
+    names = {path.name for path in folder.iterdir()}
+    missing = [image.file_name for image in instances.images if image.file_name not in names]
+    if missing:
+        raise ValueError(f"{file} lists {len(missing)} images that are not in {folder}: {join_first_names(missing)}")
     return [folder / image.file_name for image in instances.images]
 
 
@@ -124,11 +129,12 @@ def _read_labels(root: Path, split: str) -> tuple[tuple[str, ...], MultiLabelPar
         labels[rows[annotation.image_id], columns[annotation.category_id]] = True
     without = [path.name for path, row in zip(paths, labels, strict=True) if not row.any()]
     extra = sorted({path.name for path in folder.iterdir()} - {path.name for path in paths})
-    notes = [
-        f"{file.name}: {len(names):,} images {what}: {join_first_names(names)}"
-        for names, what in ((without, "have no annotation and show no class"), (extra, f"of {folder} are not listed"))
-        if names
-    ]
+    notes = []
+    if without:
+        names = join_first_names(without)
+        notes.append(f"{file.name}: {len(without):,} images have no annotation and show no class: {names}")
+    if extra:
+        notes.append(f"{file.name}: {len(extra):,} images of {folder} are not listed: {join_first_names(extra)}")
     part = MultiLabelPart(FileImageSource(paths), labels, unjudged=np.zeros_like(labels))
     return tuple(category.name for category in instances.categories), part, notes
 
@@ -167,15 +173,21 @@ class CocoFiles:
 
         UnreadableImageError where the image cannot be decoded.
         """
-        rgb, found = self.images.rgb(row), self.objects[row]
+        rgb = self.images.rgb(row)
         height, width = rgb.shape[1:]
-        masks = [_decode_mask(one.segmentation, height, width, self.images.files[row]) for one in found]
-        boxes = [(left, top, left + wide, top + high) for left, top, wide, high in (one.bbox for one in found)]
+        boxes = []
+        masks = []
+        for instance in self.objects[row]:
+            left, top, box_width, box_height = instance.bbox
+            boxes.append((left, top, left + box_width, top + box_height))
+            masks.append(_decode_mask(instance.segmentation, height, width, self.images.files[row]))
+        labels = [self.label_of[instance.category_id] for instance in self.objects[row]]
+        crowd = [bool(instance.iscrowd) for instance in self.objects[row]]
         return rgb, ObjectAnnotations(
             boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-            labels=torch.tensor([self.label_of[one.category_id] for one in found], dtype=torch.int64),
+            labels=torch.tensor(labels, dtype=torch.int64),
             masks=torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, height, width)),
-            crowd=torch.tensor([bool(one.iscrowd) for one in found], dtype=torch.bool),
+            crowd=torch.tensor(crowd, dtype=torch.bool),
         )
 
     def select(self, rows: Sequence[int]) -> "CocoFiles":
@@ -191,42 +203,45 @@ def coco_detection(root: Path, cache: Path) -> DetectionTask:
     """
     import_pycocotools("mask")  # a missing pycocotools is reported before the large files are read
     notes = list[str]()
-    (train, classes), (test, test_classes) = (_read_objects(root, split, notes) for split in ("train", "val"))
+    train, classes = _read_objects(root, "train", notes)
+    test, test_classes = _read_objects(root, "val", notes)
     if classes != test_classes:
         raise ValueError(f"{root}: train and val have other categories")
-    kept, held = map(train.select, split_train_validation("coco", [path.name for path in train.images.files]))
-    parts = list[CocoFiles]()
-    for part, what in ((kept, "train"), (held, "validation"), (test, "test")):
+    rows, held_rows = split_train_validation("coco", [path.name for path in train.images.files])
+    parts = {"train": train.select(rows), "validation": train.select(held_rows), "test": test}
+    for name, part in parts.items():
         files = [*part.images.files, part.annotations]
-        rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"coco {what}", "boxes and masks")
-        parts.append(part.select(rows))
+        rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"coco {name}", "boxes and masks")
+        parts[name] = part.select(rows)
         notes += note
-    return DetectionTask("coco", classes, parts[0], parts[1], parts[2], PUBLISHED, notes=tuple(notes))
+    return DetectionTask(
+        "coco", classes, parts["train"], parts["validation"], parts["test"], PUBLISHED, notes=tuple(notes)
+    )
 
 
 def _read_objects(root: Path, split: str, notes: list[str]) -> tuple[CocoFiles, tuple[str, ...]]:
     """Return a split's images and objects, and its classes; append a note on polygons that are left out."""
     file, folder = find_split(root, split)
     instances = read_instances(file, _Objects)
-    categories = sorted(instances.categories, key=lambda one: one.id)
-    by_image: dict[int, list[_Object]] = defaultdict(list)
-    flat = 0
-    for one in instances.annotations:
-        if min(one.bbox[2:]) <= 0:  # COCO has some empty boxes
+    categories = sorted(instances.categories, key=lambda category: category.id)
+    objects_of_image: dict[int, list[_Object]] = defaultdict(list)
+    num_flat = 0
+    for instance in instances.annotations:
+        if min(instance.bbox[2:]) <= 0:  # COCO has some empty boxes
             continue
-        if isinstance(one.segmentation, list):
-            polygons = [polygon for polygon in one.segmentation if len(polygon) >= FEWEST_NUMBERS]
-            flat += len(one.segmentation) - len(polygons)
-            one.segmentation = polygons
-        by_image[one.image_id].append(one)
-    if not by_image:
+        if isinstance(instance.segmentation, list):
+            polygons = [polygon for polygon in instance.segmentation if len(polygon) >= FEWEST_NUMBERS]
+            num_flat += len(instance.segmentation) - len(polygons)
+            instance.segmentation = polygons
+        objects_of_image[instance.image_id].append(instance)
+    if not objects_of_image:
         raise ValueError(f"{file} has no object")
-    if flat:
-        notes.append(f"{file}: {flat:,} polygons have fewer than three corners; they are left out")
-    objects = [by_image[image.id] for image in instances.images]
-    label_of = {one.id: label for label, one in enumerate(categories, start=1)}
+    if num_flat:
+        notes.append(f"{file}: {num_flat:,} polygons have fewer than three corners; they are left out")
+    objects = [objects_of_image[image.id] for image in instances.images]
+    label_of = {category.id: label for label, category in enumerate(categories, start=1)}
     files = CocoFiles(file, FileImageSource(image_paths(instances, file, folder)), objects, label_of)
-    return files, tuple(one.name for one in categories)
+    return files, tuple(category.name for category in categories)
 
 
 def _decode_mask(

@@ -28,6 +28,7 @@ from models.dense_heads import DetectorHeadSizes, mask_rcnn
 from models.image_tower import ImageTower
 
 DetectionTarget = dict[str, Tensor]
+Detections = dict[str, Tensor]  # an image's "boxes", "labels", "scores" and boolean "masks", as torchvision names them
 MASK_THRESHOLD = 0.5  # smallest mask probability of a pixel that belongs to the object
 MAX_AVERAGED_IMAGES = 2000  # images whose boxes the baseline averages
 
@@ -40,16 +41,6 @@ class ObjectAnnotations:
     labels: Int[Tensor, " objects"]  # from 1
     masks: Bool[Tensor, "objects height width"]
     crowd: Bool[Tensor, " objects"]  # an object that stands for many: detections in it are neither right nor wrong
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Detections:
-    """The detections in an image."""
-
-    boxes: Float[Tensor, "objects 4"]
-    labels: Int[Tensor, " objects"]
-    scores: Float[Tensor, " objects"]
-    masks: Bool[Tensor, "objects height width"]
 
 
 def import_pycocotools(name: str) -> Any:
@@ -69,20 +60,21 @@ def average_precision(images: Iterable[tuple[ObjectAnnotations, Detections]]) ->
     import_pycocotools("mask")
     from torchmetrics.detection import MeanAveragePrecision  # whose import takes a second
 
-    overlaps, recalls = np.linspace(0.5, 0.95, 10).tolist(), np.linspace(0, 1, 101).tolist()  # COCO's, in float64
-    metric, has_objects = MeanAveragePrecision("xyxy", ("bbox", "segm"), overlaps, recalls), False
+    overlaps = np.linspace(0.5, 0.95, 10).tolist()  # COCO's, in float64
+    recalls = np.linspace(0, 1, 101).tolist()
+    metric = MeanAveragePrecision("xyxy", ("bbox", "segm"), overlaps, recalls)
     metric.warn_on_many_detections = False
-    for objects, found in images:
-        has_objects = has_objects or len(objects.labels) > 0
-        real = {
+    num_objects = 0
+    for objects, detections in images:
+        num_objects += len(objects.labels)
+        target = {
             "boxes": objects.boxes,
             "labels": objects.labels,
             "masks": objects.masks,
             "iscrowd": objects.crowd.int(),
         }
-        answer = {"boxes": found.boxes, "labels": found.labels, "masks": found.masks, "scores": found.scores}
-        metric.update([answer], [real])
-    if not has_objects:
+        metric.update([detections], [target])
+    if not num_objects:
         raise ValueError("there is no object in the test part, so nothing can be detected")
     values = metric.compute()
     figures = {"box AP": "bbox_map", "box AP50": "bbox_map_50", "mask AP": "segm_map", "mask AP50": "segm_map_50"}
@@ -152,65 +144,73 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Metr
     The baseline predicts the same for every image: each class's mean box, filled by the mask, scored by frequency.
     """
     assert subject.tower is not None
-    tower, training = subject.tower.to(subject.device), task.recipe.training_for(subject.tower.width)
+    tower = subject.tower.to(subject.device)
+    training = task.recipe.training_for(tower.width)
 
     def quality(rate: float) -> float:
         return average_precision(_detect(_train_detector(tower, task, task.train, rate), task.validation))["box AP"]
 
     rate = training.best_rate(tower.width, quality)
     joint = concatenate_datasets(task.train, task.validation)
-    found = average_precision(_detect(_train_detector(tower, task, joint, rate), task.test))
-    known = average_precision(_predict_mean_boxes(joint, task.test, len(task.classes)))
+    precision = average_precision(_detect(_train_detector(tower, task, joint, rate), task.test))
+    baseline = average_precision(_predict_mean_boxes(joint, task.test, len(task.classes)))
     return [
         MetricScore(
             task=task.name,
             protocol="detection",
             name=name,
-            value=found[name],
+            value=precision[name],
             num_train=len(joint),
             num_test=len(task.test),
-            baseline=known[name],
+            baseline=baseline[name],
             training=training.task_training(len(joint), task.recipe.side, rate),
         )
-        for name in found
+        for name in precision
     ]
 
 
 def _train_detector(tower: ImageTower, task: DetectionTask, part: Examples[Annotated], rate: float) -> MaskRCNN:
     """Train a copy of a tower with new heads, by the sum of torchvision's five losses."""
-    device, how = next(tower.parameters()).device, task.recipe.training_for(tower.width)
+    device = next(tower.parameters()).device
+    training = task.recipe.training_for(tower.width)
     with torch.random.fork_rng([]):
-        torch.manual_seed(derive_seed(how.seed, HEAD))
-        mean_and_std = OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-        own = copy.deepcopy(tower).cpu()
-        model = mask_rcnn(own, len(task.classes) + 1, task.recipe.side, mean_and_std, task.recipe.heads).to(device)
+        torch.manual_seed(derive_seed(training.seed, HEAD))
+        mean_and_std = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+        trained_tower = copy.deepcopy(tower).cpu()
+        model = mask_rcnn(trained_tower, len(task.classes) + 1, task.recipe.side, mean_and_std, task.recipe.heads)
+    model = model.to(device)
 
     def load(k: int) -> list[list[tuple[Tensor, DetectionTarget]]]:
-        rows = shuffled_rows(how.seed, len(part), start=k * how.batch_size, size=how.batch_size).tolist()
-        draws = torch.rand(len(rows), generator=torch.Generator().manual_seed(derive_seed(how.seed, AUGMENTATION, k)))
-        mirrored = (draws < 0.5).tolist()  # noqa: PLR2004
-        batch = [_image_and_target(*part[row], mirrored=one) for row, one in zip(rows, mirrored, strict=True)]
-        return [batch[first : first + how.micro_batch_size] for first in range(0, len(batch), how.micro_batch_size)]
+        rows = shuffled_rows(training.seed, len(part), start=k * training.batch_size, size=training.batch_size)
+        generator = torch.Generator().manual_seed(derive_seed(training.seed, AUGMENTATION, k))
+        is_mirrored = torch.rand(len(rows), generator=generator) < 0.5  # noqa: PLR2004
+        batch = []
+        for row, mirrored in zip(rows.tolist(), is_mirrored.tolist(), strict=True):
+            batch.append(_image_and_target(*part[row], mirrored=mirrored))
+        size = training.micro_batch_size
+        return [batch[first : first + size] for first in range(0, len(batch), size)]
 
     def loss_of(batch: list[tuple[Tensor, DetectionTarget]]) -> Float[Tensor, ""]:
         images = [rgb.to(device) / WHITE for rgb, _ in batch]
         targets = [{name: value.to(device) for name, value in target.items()} for _, target in batch]
         return torch.stack(list(model(images, targets).values())).sum()
 
-    steps = how.steps(len(part))
-    learned: MaskRCNN = train_on_task(model, own, prefetch(load, steps), steps, loss_of, how, rate)
-    return learned
+    steps = training.steps(len(part))
+    trained: MaskRCNN = train_on_task(model, trained_tower, prefetch(load, steps), steps, loss_of, training, rate)
+    return trained
 
 
 def _image_and_target(rgb: Tensor, objects: ObjectAnnotations, *, mirrored: bool) -> tuple[Tensor, DetectionTarget]:
     """Return an image and its targets for torchvision's detectors, without crowds."""
     kept = ~objects.crowd
-    boxes, masks = objects.boxes[kept], objects.masks[kept].to(torch.uint8)
+    boxes = objects.boxes[kept]
+    masks = objects.masks[kept].to(torch.uint8)
     if mirrored:
         left, top, right, bottom = boxes.unbind(1)
         width = rgb.shape[-1]
         boxes = torch.stack([width - right, top, width - left, bottom], dim=1)
-        rgb, masks = rgb.flip(-1), masks.flip(-1)
+        rgb = rgb.flip(-1)
+        masks = masks.flip(-1)
     return rgb, {"boxes": boxes, "labels": objects.labels[kept], "masks": masks}
 
 
@@ -219,30 +219,33 @@ def _detect(model: MaskRCNN, part: Examples[Annotated]) -> Iterator[tuple[Object
     device = next(model.parameters()).device
     for row in range(len(part)):
         rgb, objects = part[row]
-        (found,) = model([rgb.to(device) / WHITE])
-        boxes, labels, scores, masks = (found[name].cpu() for name in ("boxes", "labels", "scores", "masks"))
-        yield objects, Detections(boxes, labels, scores, masks[:, 0] >= MASK_THRESHOLD)
+        (output,) = model([rgb.to(device) / WHITE])
+        detections = {name: value.cpu() for name, value in output.items()}
+        detections["masks"] = detections["masks"][:, 0] >= MASK_THRESHOLD
+        yield objects, detections
 
 
 def _predict_mean_boxes(
     train: Examples[Annotated], part: Examples[Annotated], num_classes: int
 ) -> Iterator[tuple[ObjectAnnotations, Detections]]:
     """Yield each image's objects, and the mean box of each class in training, relative to the sides of the image."""
-    sums, counts = torch.zeros(num_classes, 4), torch.zeros(num_classes)
+    sums = torch.zeros(num_classes, 4)
+    counts = torch.zeros(num_classes)
     for row in range(min(len(train), MAX_AVERAGED_IMAGES)):
         rgb, objects = train[row]
         labels = objects.labels[~objects.crowd] - 1
         sums.index_add_(0, labels, objects.boxes[~objects.crowd] / _box_scale(rgb))
         counts.index_add_(0, labels, torch.ones(len(labels)))
     seen = counts.nonzero()[:, 0]
-    means, shares = sums[seen] / counts[seen, None], counts[seen] / counts.sum()
+    means = sums[seen] / counts[seen, None]
+    shares = counts[seen] / counts.sum()
     for row in range(len(part)):
         rgb, objects = part[row]
         boxes = means * _box_scale(rgb)
         masks = torch.zeros(len(boxes), *rgb.shape[1:], dtype=torch.bool)
         for mask, (left, top, right, bottom) in zip(masks, boxes.round().int().tolist(), strict=True):
             mask[top:bottom, left:right] = True
-        yield objects, Detections(boxes, seen + 1, shares, masks)
+        yield objects, {"boxes": boxes, "labels": seen + 1, "scores": shares, "masks": masks}
 
 
 def _box_scale(rgb: UInt8[Tensor, "3 height width"]) -> Float[Tensor, "4"]:

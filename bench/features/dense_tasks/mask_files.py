@@ -50,11 +50,13 @@ class MaskFiles:
 
         UnreadableImageError where one of them cannot be decoded.
         """
-        rgb, path = self.images.rgb(row), self.masks[row]
+        rgb = self.images.rgb(row)
+        path = self.masks[row]
         numbers = _read_mask(path)
         if numbers.shape != rgb.shape[1:]:
-            of_mask, of_image = (f"{width} x {height}" for height, width in (numbers.shape, rgb.shape[1:]))
-            raise ValueError(f"{path} has {of_mask} px, its image {self.images.files[row]} has {of_image}")
+            mask_size = "{1} x {0}".format(*numbers.shape)
+            image_size = "{1} x {0}".format(*rgb.shape[1:])
+            raise ValueError(f"{path} has {mask_size} px, its image {self.images.files[row]} has {image_size}")
         classes = np.array([self.class_of.get(number, -1) for number in range(256)])[numbers]
         if (classes < 0).any():
             unknown = sorted({*np.unique(numbers).tolist()} - {*self.class_of})
@@ -110,14 +112,18 @@ def mask_folders(root: Path, cache: Path) -> SegmentationTask:
 
 def _make_task(name: str, classes: tuple[str, ...], train: MaskFiles, test: MaskFiles, cache: Path) -> SegmentationTask:
     """Hold out the validation part from the training part; leave out unreadable pairs."""
-    kept, held = map(train.select, split_train_validation(name, [path.name for path in train.masks]))
-    notes, parts, how = list[str](), list[MaskFiles](), f"{sorted(train.class_of.items())}"
-    for part, what in ((kept, "train"), (held, "validation"), (test, "test")):
+    notes = list[str]()
+    rows, held_rows = split_train_validation(name, [path.name for path in train.masks])
+    parts = {"train": train.select(rows), "validation": train.select(held_rows), "test": test}
+    for part_name, part in parts.items():
         files = [*part.images.files, *part.masks]
-        rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"{name} {what}", how)
-        parts.append(part.select(rows))
+        class_numbers = str(sorted(train.class_of.items()))
+        rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"{name} {part_name}", class_numbers)
+        parts[part_name] = part.select(rows)
         notes += note
-    return SegmentationTask(name, classes, parts[0], parts[1], parts[2], PUBLISHED, notes=tuple(notes))
+    return SegmentationTask(
+        name, classes, parts["train"], parts["validation"], parts["test"], PUBLISHED, notes=tuple(notes)
+    )
 
 
 def _pair_folders(root: Path, layout: str, images: Path, masks: Path, class_of: Mapping[int, int]) -> MaskFiles:
@@ -125,12 +131,12 @@ def _pair_folders(root: Path, layout: str, images: Path, masks: Path, class_of: 
     for folder in (images, masks):
         if not folder.is_dir():
             raise ValueError(describe_layout_error(root, f"{folder} is not there", layout))
-    found = sorted(path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if separate := {path.stem for path in masks.glob("*.png")} - {path.stem for path in found}:
-        raise ValueError(
-            f"{len(separate)} masks of {masks} have no image in {images}: {join_first_names(sorted(separate))}"
-        )
-    return _pair_files(root, layout, found, [masks / f"{path.stem}.png" for path in found], class_of)
+    image_files = sorted(path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    unpaired = {path.stem for path in masks.glob("*.png")} - {path.stem for path in image_files}
+    if unpaired:
+        names = join_first_names(sorted(unpaired))
+        raise ValueError(f"{len(unpaired)} masks of {masks} have no image in {images}: {names}")
+    return _pair_files(root, layout, image_files, [masks / f"{path.stem}.png" for path in image_files], class_of)
 
 
 def _pair_files(
@@ -139,9 +145,10 @@ def _pair_files(
     """Check that every image has its mask, without decoding."""
     if not images:
         raise ValueError(describe_layout_error(root, "a part of it has no image", layout))
-    if missing := [path for path in (*images, *masks) if not path.is_file()]:
-        some = join_first_names(missing)
-        raise ValueError(f"{len(missing)} files of {len(images)} images and their masks are missing: {some}")
+    missing = [path for path in (*images, *masks) if not path.is_file()]
+    if missing:
+        names = join_first_names(missing)
+        raise ValueError(f"{len(missing)} files of {len(images)} images and their masks are missing: {names}")
     return MaskFiles(FileImageSource(images), masks, class_of)
 
 

@@ -69,11 +69,11 @@ def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[Metric
             yield fit.logits(axes.project(scored)).cpu().numpy()
 
     search = HyperparameterSearch(INVERSE_L2, INVERSE_L2_LIMITS)
-    for found in scores(train, task.train, validation, search):
-        search.qualities.append(mean_average_precision(found, task.validation)["macro"])
+    for validation_scores in scores(train, task.train, validation, search):
+        search.qualities.append(mean_average_precision(validation_scores, task.validation)["macro"])
     joint = task.train.concatenate(task.validation)
-    found = next(scores(torch.cat([train, validation]), joint, test, [search.best]))
-    return task_metrics(task, "multi-label, linear", found, joint)
+    test_scores = next(scores(torch.cat([train, validation]), joint, test, [search.best]))
+    return task_metrics(task, "multi-label, linear", test_scores, joint)
 
 
 def score_fine_tuned(
@@ -87,8 +87,10 @@ def score_fine_tuned(
     Towers narrower than ViT-B keep their own image size.
     """
     assert subject.tower is not None, f"{subject.name} has no tower"
-    tower, device = subject.tower, subject.device
-    head, count = init_head(tower.width, len(task.classes), seed=0), len(task.train.images)
+    tower = subject.tower
+    device = subject.device
+    count = len(task.train.images)
+    head = init_head(tower.width, len(task.classes), seed=0)
     if tower.width < PUBLISHED_WIDTH:
         published = replace(published, image_size=None, resize_over_crop=None)
 
@@ -113,12 +115,15 @@ score_as_in_paper = partial(score_fine_tuned, protocol="multi-label, fine-tuned,
 
 def make_loss(part: MultiLabelPart, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     """Return CatLIP's loss of logits against the labels of a part's rows, without unjudged pairs."""
-    labels, unjudged = torch.from_numpy(part.labels), torch.from_numpy(part.unjudged)
+    labels = torch.from_numpy(part.labels)
+    unjudged = torch.from_numpy(part.unjudged)
 
     def loss_of(logits: Tensor, rows: Tensor) -> Tensor:
-        positives, left_out = (mask[rows].nonzero(as_tuple=True) for mask in (labels, unjudged))
-        loss = multilabel_loss(logits, *(index.to(device) for index in positives))
-        return loss - F.softplus(logits[tuple(index.to(device) for index in left_out)].float()).sum() / len(logits)
+        positive_rows, positive_columns = labels[rows].nonzero(as_tuple=True)
+        loss = multilabel_loss(logits, positive_rows.to(device), positive_columns.to(device))
+        unjudged_rows, unjudged_columns = unjudged[rows].nonzero(as_tuple=True)
+        unjudged_logits = logits[unjudged_rows.to(device), unjudged_columns.to(device)]
+        return loss - F.softplus(unjudged_logits.float()).sum() / len(logits)
 
     return loss_of
 
@@ -143,8 +148,10 @@ def mean_average_precision(scores: Scores, part: MultiLabelPart) -> dict[str, fl
     target = torch.from_numpy(np.where(part.unjudged, UNJUDGED_TARGET, part.labels))
 
     def mean(average: Literal["macro", "weighted", "micro"], columns: np.ndarray) -> float:
-        some, truth = predicted[:, columns], target[:, columns]
-        return float(multilabel_average_precision(some, truth, len(columns), average, ignore_index=UNJUDGED_TARGET))
+        precision = multilabel_average_precision(
+            predicted[:, columns], target[:, columns], len(columns), average, ignore_index=UNJUDGED_TARGET
+        )
+        return float(precision)
 
     with_positives = np.flatnonzero(shown)
     return {
@@ -162,10 +169,11 @@ def task_metrics(
     The constant is each class's share of positives in the fitted images: the average precision of a class is then its
     share in the test images, and classes are ranked by frequency.
     """
-    found = mean_average_precision(scores, task.test)
+    precisions = mean_average_precision(scores, task.test)
     shares = fitted.labels.sum(axis=0) / np.maximum(1, (~fitted.unjudged).sum(axis=0))
     constant = mean_average_precision(np.broadcast_to(shares, scores.shape), task.test)
-    if absent := [task.classes[column] for column in np.flatnonzero(~task.test.labels.any(axis=0))]:
+    absent = [task.classes[column] for column in np.flatnonzero(~task.test.labels.any(axis=0))]
+    if absent:
         why = "are left out of the macro and the weighted mean, because no test image shows them"
         log(f"{task.name}: {len(absent)} classes {why}: {join_first_names(absent)}")
     return [
@@ -179,7 +187,7 @@ def task_metrics(
             baseline=constant[name],
             training=training,
         )
-        for name, value in found.items()
+        for name, value in precisions.items()
     ]
 
 
@@ -207,8 +215,11 @@ def fit_sigmoids(
     without the bias: scikit-learn's logistic regression with C = `strength`. Classes are independent, and solved
     together by L-BFGS in float64 to share the matrix products. Weights are scaled by their curvature at a logit of 0.
     """
-    inputs, count, device = projected, len(projected), projected.device
-    shown, judged = labels.to(inputs.dtype), (~unjudged).to(inputs.dtype)
+    inputs = projected
+    count = len(inputs)
+    device = inputs.device
+    shown = labels.to(inputs.dtype)
+    judged = (~unjudged).to(inputs.dtype)
     shares = (shown.sum(0) + 1) / (judged.sum(0) + 2)
     weights = torch.zeros(inputs.shape[1], labels.shape[1], dtype=inputs.dtype, device=device)
     shape = weights.shape
@@ -228,6 +239,6 @@ def fit_sigmoids(
 
         limits = {"maxiter": MAX_ITERATIONS, "maxfun": 2 * MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": 0.0}
         start = (weights / unit).flatten().cpu().numpy()
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", options=limits)
-        weights = torch.from_numpy(found.x).to(device).view(shape) * unit
-        yield SigmoidFit(strength, weights, converged=bool(found.success))
+        solution = minimize(loss, start, jac=True, method="L-BFGS-B", options=limits)
+        weights = torch.from_numpy(solution.x).to(device).view(shape) * unit
+        yield SigmoidFit(strength, weights, converged=bool(solution.success))

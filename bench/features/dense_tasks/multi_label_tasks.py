@@ -36,7 +36,8 @@ class MultiLabelPart:
         return MultiLabelPart(self.file_images.select(rows), self.labels[rows], self.unjudged[rows])
 
     def concatenate(self, other: "MultiLabelPart") -> "MultiLabelPart":
-        labels, unjudged = np.vstack([self.labels, other.labels]), np.vstack([self.unjudged, other.unjudged])
+        labels = np.vstack([self.labels, other.labels])
+        unjudged = np.vstack([self.unjudged, other.unjudged])
         return MultiLabelPart(ConcatenatedImages(self.images, other.images), labels, unjudged)
 
 
@@ -63,16 +64,19 @@ def build_task_from_files(
 
     ValueError for too many unreadable files.
     """
-    notes, parts = [*notes], list[MultiLabelPart]()
+    notes = [*notes]
     if validation is None:
-        kept, held = split_train_validation(name, [path.name for path in train.file_images.files])
-        notes.append(f"{name}: {len(held):,} of {len(train.images):,} images of train are set aside to choose on")
-        train, validation = train.select(kept), train.select(held)
-    for part, what in ((train, "train"), (validation, "validation"), (test, "test")):
-        rows, note = readable_rows(part.images.rgb, len(part.images), part.file_images.files, cache, f"{name} {what}")
-        parts.append(part.select(rows))
+        rows, held_rows = split_train_validation(name, [path.name for path in train.file_images.files])
+        notes.append(f"{name}: {len(held_rows):,} of {len(train.images):,} images of train are set aside to choose on")
+        validation = train.select(held_rows)
+        train = train.select(rows)
+    parts = {"train": train, "validation": validation, "test": test}
+    for part_name, part in parts.items():
+        images = part.file_images
+        rows, note = readable_rows(images.rgb, len(images), images.files, cache, f"{name} {part_name}")
+        parts[part_name] = part.select(rows)
         notes += note
-    return MultiLabelTask(name, classes, *parts, notes=tuple(notes))
+    return MultiLabelTask(name, classes, *parts.values(), notes=tuple(notes))
 
 
 def split_train_validation(name: str, image_names: Sequence[str]) -> tuple[list[int], list[int]]:

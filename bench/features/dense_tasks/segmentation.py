@@ -82,14 +82,17 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
     The baseline predicts the commonest class everywhere.
     """
     assert subject.tower is not None
-    tower, recipe, num_classes = subject.tower.to(subject.device), task.recipe, len(task.classes)
+    tower = subject.tower.to(subject.device)
+    recipe = task.recipe
+    num_classes = len(task.classes)
     patch = map_channels_and_patch_size(tower)[1]
     side = max(1, round(recipe.side / patch)) * patch
     heads: dict[str, tuple[Callable[[ImageTower, int], Segmenter], TransferTraining]] = {
         "linear head": (with_linear_head, recipe.linear),
         "DeepLabV3": (partial(with_deeplab_head, channels=recipe.channels), recipe.deeplab),
     }
-    joint, trainings = concatenate_datasets(task.train, task.validation), dict[str, TaskTraining]()
+    joint = concatenate_datasets(task.train, task.validation)
+    trainings = dict[str, TaskTraining]()
     scores = dict[str, MeanIoU]()
     for name, (add_head, training) in heads.items():
         fit = partial(_train_segmenter, tower, add_head, num_classes, side, recipe.scales, training)
@@ -155,9 +158,12 @@ def random_scale_crop_flip(
     rgb = TF.resize(rgb, size, antialias=True)
     mask = TF.resize(mask[None], size, InterpolationMode.NEAREST_EXACT)
     lacking = [0, max(0, side - size[1]), 0, max(0, side - size[0])]
-    rgb, mask = F.pad(rgb, lacking), F.pad(mask, lacking, value=IGNORED)[0]
-    top, left = (int(share * (have - side + 1)) for share, have in zip((down, across), mask.shape, strict=True))
-    rgb, mask = (one[..., top : top + side, left : left + side] for one in (rgb, mask))
+    rgb = F.pad(rgb, lacking)
+    mask = F.pad(mask, lacking, value=IGNORED)[0]
+    top = int(down * (mask.shape[0] - side + 1))
+    left = int(across * (mask.shape[1] - side + 1))
+    rgb = rgb[..., top : top + side, left : left + side]
+    mask = mask[top : top + side, left : left + side]
     return (rgb.flip(-1), mask.flip(-1)) if mirrored < 0.5 else (rgb, mask)  # noqa: PLR2004
 
 
@@ -181,12 +187,13 @@ def _train_segmenter(
         rows = shuffled_rows(training.seed, len(part), start=k * training.batch_size, size=training.batch_size)
         generator = torch.Generator().manual_seed(derive_seed(training.seed, AUGMENTATION, k))
         crops = [random_scale_crop_flip(part[row], side, scales, generator) for row in rows.tolist()]
-        rgb, masks = (torch.stack(one) for one in zip(*crops, strict=True))
-        micro_batches = (torch.split(one, training.micro_batch_size) for one in (rgb, masks))
-        return list(zip(*micro_batches, strict=True))
+        rgb = torch.split(torch.stack([image for image, _ in crops]), training.micro_batch_size)
+        masks = torch.split(torch.stack([mask for _, mask in crops]), training.micro_batch_size)
+        return list(zip(rgb, masks, strict=True))
 
     def loss_of(batch: tuple[Tensor, Tensor]) -> Float[Tensor, ""]:
-        rgb, masks = (one.to(device) for one in batch)
+        rgb = batch[0].to(device)
+        masks = batch[1].to(device)
         logits = model(normalise(rgb / WHITE))
         sum_of_all = F.cross_entropy(logits, masks.long(), ignore_index=IGNORED, reduction="sum")
         return sum_of_all / (masks != IGNORED).sum().clamp(min=1)

@@ -1,7 +1,7 @@
 """Pascal VOC's layout as a multi-label task."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 from xml.etree import ElementTree as ET
@@ -16,7 +16,9 @@ from bench.transfer.tasks.image_sources import FileImageSource, join_first_names
 MAX_ANNOTATION_BYTES = 2**20  # VOC's annotations have some kB
 MAX_LIST_BYTES = 2**26  # of a list of images or classes
 # In the list of a class: the image shows the class, shows it only in objects marked as difficult, does not show it.
-SHOWN, DIFFICULT, NOT_SHOWN = "1", "0", "-1"
+SHOWN = "1"
+DIFFICULT = "0"
+NOT_SHOWN = "-1"
 Judgements = dict[str, dict[str, bool]]  # by image, by class shown: whether all its objects are difficult
 
 
@@ -28,25 +30,29 @@ def voc_labels(root: Path, cache: Path) -> MultiLabelTask:
     counts neither way for the class, as in the challenge. Raises ValueError for missing or contradictory files.
     """
     lists = root / "ImageSets" / "Main"
-    splits = [split for split in ("train", "val", "test") if (lists / f"{split}.txt").is_file()]
-    if splits[:2] != ["train", "val"]:
-        lost = "train.txt" if "train" not in splits else "val.txt"
-        raise ValueError(describe_layout_error(root, f"ImageSets/Main/{lost} is not there", VOC_LABELS_LAYOUT))
-    names = {split: read_image_list(lists / f"{split}.txt") for split in splits}
-    listed = sorted(path.name.removesuffix("_train.txt") for path in lists.glob("*_train.txt"))
-    found = {
-        split: _read_class_lists(root, split, names[split], listed) if listed else _read_annotations(root, names[split])
-        for split in splits
-    }
-    classes = tuple(listed) or tuple(sorted({one for judged in found["train"].values() for one in judged}))
-    parts = {split: _part_of(root, split, names[split], found[split], classes) for split in splits}
+    for split in ("train", "val"):
+        _require_file(root, lists / f"{split}.txt")
+    splits = ["train", "val"]
+    if (lists / "test.txt").is_file():
+        splits.append("test")
+    classes = sorted(path.name.removesuffix("_train.txt") for path in lists.glob("*_train.txt"))
+    judgements = {}
+    for split in splits:
+        names = read_image_list(lists / f"{split}.txt")
+        judgements[split] = (
+            _read_class_lists(root, split, names, classes) if classes else _read_annotations(root, names)
+        )
+    if not classes:
+        classes = sorted({name for shown in judgements["train"].values() for name in shown})
+    parts = {split: _make_part(root, split, images, classes) for split, images in judgements.items()}
     notes = [
         f"VOC {split}: {len(part.labels):,} images, {(~part.labels.any(axis=1)).sum():,} show no class; "
         f"{part.unjudged.sum():,} pairs of image and class are left out, their objects being difficult"
         for split, part in parts.items()
     ]
-    validation, test = (parts["val"], parts["test"]) if "test" in parts else (None, parts["val"])
-    return build_task_from_files("VOC", classes, parts["train"], validation, test, notes, cache)
+    validation = parts["val"] if "test" in parts else None
+    test = parts.get("test", parts["val"])
+    return build_task_from_files("VOC", tuple(classes), parts["train"], validation, test, notes, cache)
 
 
 def read_objects(path: Path) -> list[tuple[str, bool]]:
@@ -60,11 +66,13 @@ def read_objects(path: Path) -> list[tuple[str, bool]]:
     with prefix_errors(path, (ET.ParseError, ValueError)):
         parser.feed(content)
         annotation = parser.close()
-    objects = annotation.findall("object") if annotation.tag == "annotation" else []
-    named = [(one.findtext("name", "").strip(), one.findtext("difficult", "0").strip() == "1") for one in objects]
-    if unnamed := [name for name, _ in named if not name]:
-        raise ValueError(f"{path}: {len(unnamed)} objects have no name")
-    return named
+    objects = []
+    for element in annotation.findall("object") if annotation.tag == "annotation" else []:
+        name = element.findtext("name", "").strip()
+        if not name:
+            raise ValueError(f"{path}: an object has no name")
+        objects.append((name, element.findtext("difficult", "0").strip() == "1"))
+    return objects
 
 
 class _NoDoctypeBuilder(ET.TreeBuilder):
@@ -73,47 +81,56 @@ class _NoDoctypeBuilder(ET.TreeBuilder):
 
 
 def _read_class_lists(root: Path, split: str, names: Sequence[str], classes: Sequence[str]) -> Judgements:
-    found: Judgements = {name: {} for name in names}
-    for one in classes:
-        path = root / "ImageSets" / "Main" / f"{one}_{split}.txt"
-        if not path.is_file():
-            raise ValueError(describe_layout_error(root, f"ImageSets/Main/{path.name} is not there", VOC_LABELS_LAYOUT))
-        rows = [line.split() for line in read_image_list(path)]
-        if wrong := [" ".join(row) for row in rows if len(row) != 2 or row[1] not in (SHOWN, DIFFICULT, NOT_SHOWN)]:  # noqa: PLR2004
-            raise ValueError(f"{path}: a line is an image and 1, 0 or -1, got {join_first_names(wrong)}")
-        if differing := sorted({name for name, _ in rows} ^ found.keys()):
+    """Read the list of each class, which judges every image of the split."""
+    judgements: Judgements = {name: {} for name in names}
+    for class_name in classes:
+        path = root / "ImageSets" / "Main" / f"{class_name}_{split}.txt"
+        _require_file(root, path)
+        judged = set()
+        for line in read_image_list(path):
+            name, *values = line.split()
+            if values not in ([SHOWN], [DIFFICULT], [NOT_SHOWN]):
+                raise ValueError(f"{path}: a line is an image and 1, 0 or -1, got {line}")
+            judged.add(name)
+            if name in judgements and values != [NOT_SHOWN]:
+                judgements[name][class_name] = values == [DIFFICULT]
+        differing = sorted(judged ^ judgements.keys())
+        if differing:
             raise ValueError(f"{path} and {split}.txt name other images: {join_first_names(differing)}")
-        for name, value in rows:
-            if value != NOT_SHOWN:
-                found[name][one] = value == DIFFICULT
-    return found
+    return judgements
 
 
 def _read_annotations(root: Path, names: Sequence[str]) -> Judgements:
-    files = {name: root / "Annotations" / f"{name}.xml" for name in names}
-    if lost := [name for name, file in files.items() if not file.is_file()]:
-        lacks = f"{len(lost)} images have no file in Annotations: {join_first_names(lost)}"
-        raise ValueError(describe_layout_error(root, lacks, VOC_LABELS_LAYOUT))
-    found: Judgements = {name: {} for name in names}
-    for name, file in files.items():
-        for one, is_difficult in read_objects(file):
-            found[name][one] = is_difficult and found[name].get(one, True)
-    return found
+    judgements: Judgements = {}
+    for name in names:
+        file = root / "Annotations" / f"{name}.xml"
+        _require_file(root, file)
+        judgements[name] = {}
+        for class_name, is_difficult in read_objects(file):
+            judgements[name][class_name] = is_difficult and judgements[name].get(class_name, True)
+    return judgements
 
 
-def _part_of(root: Path, split: str, names: Sequence[str], found: Judgements, classes: Sequence[str]) -> MultiLabelPart:
-    columns = {one: column for column, one in enumerate(classes)}
-    labels, unjudged = (np.zeros((len(names), len(classes)), dtype=bool) for _ in range(2))
-    for row, name in enumerate(names):
-        for one, is_difficult in found[name].items():
-            if one not in columns:
-                raise ValueError(f"{root}: {name} of {split} shows {one!r}, which no image of train shows")
-            (unjudged if is_difficult else labels)[row, columns[one]] = True
-    paths = [root / "JPEGImages" / f"{name}.jpg" for name in names]
-    if lost := [path.name for path in paths if not path.is_file()]:
-        lacks = f"{split}.txt names {len(lost)} images that are not in JPEGImages: {join_first_names(lost)}"
-        raise ValueError(describe_layout_error(root, lacks, VOC_LABELS_LAYOUT))
+def _make_part(
+    root: Path, split: str, judgements: Mapping[str, Mapping[str, bool]], classes: list[str]
+) -> MultiLabelPart:
+    labels = np.zeros((len(judgements), len(classes)), dtype=bool)
+    unjudged = np.zeros_like(labels)
+    paths = []
+    for row, (name, shown) in enumerate(judgements.items()):
+        for class_name, is_difficult in shown.items():
+            if class_name not in classes:
+                raise ValueError(f"{root}: {name} of {split} shows {class_name!r}, which no image of train shows")
+            (unjudged if is_difficult else labels)[row, classes.index(class_name)] = True
+        paths.append(root / "JPEGImages" / f"{name}.jpg")
+        _require_file(root, paths[-1])
     return MultiLabelPart(FileImageSource(paths), labels, unjudged)
+
+
+def _require_file(root: Path, path: Path) -> None:
+    """Raise ValueError with the expected layout if a file is missing."""
+    if not path.is_file():
+        raise ValueError(describe_layout_error(root, f"{path.relative_to(root)} is not there", VOC_LABELS_LAYOUT))
 
 
 def read_text_lines(path: Path) -> list[str]:
@@ -127,9 +144,10 @@ def read_text_lines(path: Path) -> list[str]:
 def read_image_list(path: Path) -> list[str]:
     """Return a list's lines; ValueError for a file that `read_text_lines` refuses, or that repeats a name."""
     lines = read_text_lines(path)
-    names = [line.split()[0] for line in lines]
-    if bad := [name for name in names if Path(name).name != name]:
-        raise ValueError(f"{path}: an image is named without its folder, got {join_first_names(bad)}")
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise ValueError(f"{path}: names images twice: {join_first_names(twice)}")
+    counts = Counter(line.split()[0] for line in lines)
+    for name, count in counts.items():
+        if Path(name).name != name:
+            raise ValueError(f"{path}: an image is named without its folder, got {name}")
+        if count > 1:
+            raise ValueError(f"{path}: names an image twice: {name}")
     return lines

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -16,14 +16,18 @@ from bench.environment.files import atomic_write
 from bench.measure.observations import FINGERPRINT
 from bench.orchestration.runner import Slot, round_robin
 
+PLUGIN = Path(__file__).parent / "plugin" / "suites_in_turn.py"
+PYTEST_OPTIONS = ["-q", "-m", "not minutes", "-p", PLUGIN.stem, "-p", "no:randomly"]  # equal order in every tree
 # At most 0.25 s per benchmark after three warm-up rounds: a process takes half a minute.
-BENCHMARK_OPTIONS = tuple(
-    f"--benchmark-{option}" for option in ("warmup=on", "warmup-iterations=3", "min-rounds=3", "max-time=0.25")
-)
+BENCHMARK_OPTIONS = [
+    "--benchmark-warmup=on",
+    "--benchmark-warmup-iterations=3",
+    "--benchmark-min-rounds=3",
+    "--benchmark-max-time=0.25",
+]
 CHILD_ENV = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 PROCESS_SECONDS = 30.0  # estimate for two cores, corrected as processes end
 LINES_SHOWN = 15  # of the output of failed suites
-PLUGIN = Path(__file__).parent / "plugin" / "suites_in_turn.py"
 
 
 def run_git(repository: Path, *arguments: str) -> str:
@@ -60,17 +64,18 @@ def checkout_work_tree(repository: Path, commit: str) -> Iterator[Path]:
         run_git(repository, "worktree", "prune")
 
 
-def time_suites(trees: Mapping[Path, Path], fingerprint: str, only: str | None = None) -> dict[Path, str]:
+def time_suites(trees: Sequence[Path], documents: Sequence[Path], fingerprint: str, only: str | None) -> list[str]:
     """Run each tree's suites once in a process of its own, interleaved benchmark by benchmark.
 
-    `trees` are by the paths of their documents. Return the last output of failed suites by path. All processes hold
-    their memory, about 1 GiB each, at once.
+    Each tree's document is written to the path in `documents`. Return the reason why a tree's suites failed, or "". All
+    processes hold their memory, about 1 GiB each, at once.
     """
-    started_at = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
+    turn = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
     with TemporaryDirectory() as folder:
-        slots, runs = [Slot.create() for _ in trees], list[_SuitesRun]()
+        slots = [Slot.create() for _ in trees]
+        runs: list[_SuitesRun] = []
         try:
-            for number, (tree, slot) in enumerate(zip(trees.values(), slots, strict=True)):
+            for number, (tree, slot) in enumerate(zip(trees, slots, strict=True)):
                 runs.append(_SuitesRun(tree, Path(folder) / str(number), slot, only))
             round_robin(slots)
         except BaseException:
@@ -78,13 +83,11 @@ def time_suites(trees: Mapping[Path, Path], fingerprint: str, only: str | None =
                 run.process.kill()
                 run.process.wait()
             raise
-        failed = {}
-        for run, path in zip(runs, trees, strict=True):
-            if reason := run.failure_reason():
-                failed[path] = reason
-            else:
-                save_document(run.document_path, path, fingerprint, started_at)
-        return failed
+        reasons = [run.failure_reason() for run in runs]
+        for run, path, reason in zip(runs, documents, reasons, strict=True):
+            if not reason:
+                save_document(run.document_path, path, fingerprint, turn)
+        return reasons
 
 
 def save_document(measured: Path, path: Path, fingerprint: str, turn: str) -> None:
@@ -107,11 +110,14 @@ class _SuitesRun:
 
     def __init__(self, tree: Path, scratch: Path, slot: Slot, only: str | None) -> None:
         scratch.mkdir()
-        self.tree, self.document_path, self.output_path = tree, scratch / "suites.json", scratch / "output"
+        self.tree = tree
+        self.document_path = scratch / "suites.json"
+        self.output_path = scratch / "output"
         (tree / "results" / "cache").mkdir(parents=True, exist_ok=True)  # the pack is decoded once per tree
-        command = [sys.executable, "-m", "pytest", "bench/suites", "-q", "-m", "not minutes", "-p", PLUGIN.stem]
-        command += ["-p", "no:randomly"]  # equal order in every tree
-        command += [*BENCHMARK_OPTIONS, f"--benchmark-json={self.document_path}", *(["-k", only] if only else [])]
+        command = [sys.executable, "-m", "pytest", "bench/suites", *PYTEST_OPTIONS, *BENCHMARK_OPTIONS]
+        command.append(f"--benchmark-json={self.document_path}")
+        if only:
+            command += ["-k", only]
         path = os.pathsep.join(filter(None, (str(PLUGIN.parent), os.environ.get("PYTHONPATH"))))
         environment = os.environ | CHILD_ENV | slot.environment | {"PYTHONPATH": path}
         with self.output_path.open("wb") as output, closing(slot):
@@ -123,8 +129,8 @@ class _SuitesRun:
         """Wait for the process; return the last lines of its output if it failed or measured nothing, else ""."""
         if not self.process.wait() and self.document_path.is_file() and self.document_path.stat().st_size:
             return ""
-        last = "\n".join(self.output_path.read_text(errors="replace").splitlines()[-LINES_SHOWN:])
-        return f"the suites of {self.tree.name} failed with exit code {self.process.returncode}:\n{last}"
+        last_lines = "\n".join(self.output_path.read_text(errors="replace").splitlines()[-LINES_SHOWN:])
+        return f"the suites of {self.tree.name} failed with exit code {self.process.returncode}:\n{last_lines}"
 
 
 @cache

@@ -1,171 +1,187 @@
 """Comparison of two sides' measurements: times and memory by statistics, counters exactly."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from bench.console.console import DISAGREEMENT, INCONCLUSIVE, OK
 from bench.measure.observations import BenchmarkId, Metric, Observation
-from bench.statistics.ratios import Ratio, ratios_of_pairs
+from bench.statistics.ratios import Ratio, Rounds, ratios_of_pairs
 from bench.tables.formats import format_quantity
 from bench.tables.tables import Table
 
-Key = tuple[BenchmarkId, Metric]
-OF_BYTES = {"faster": "smaller", "slower": "larger"}  # verdicts on memory
-
-
-def format_exactly(value: float, unit: str) -> str:
-    """Format a value with every digit."""
-    return f"{value:,.17g} {unit}".strip()
+MEMORY_VERDICTS = {"faster": "smaller", "slower": "larger"}
 
 
 @dataclass(frozen=True, slots=True)
 class MetricDiff:
-    """A metric of both sides; `ratio` is new over old, with its interval."""
+    """A metric of both sides; `ratio` is new over old, with its 95 % interval."""
 
     benchmark: BenchmarkId
     metric: Metric
     old: tuple[float, ...]  # one value per process
     new: tuple[float, ...]
-    ratio: float | None  # new over old; None for a counter that was 0
-    low: float | None
-    high: float | None
-    p: float | None  # adjusted for the number of compared times and memories; None for a counter
+    ratio: float | None  # None for a counter that was 0
     verdict: str
     is_worse: bool
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None  # adjusted for the number of compared times and memories; None for a counter
 
     @property
     def name(self) -> str:
         """The benchmark or experiment, and the metric if it is no speed."""
-        of_speed = self.metric.unit in ("s", "images/s")
-        return self.benchmark.short if of_speed else f"{self.benchmark.short}, {self.metric.name}"
+        is_speed = self.metric.unit in ("s", "images/s")
+        return self.benchmark.short if is_speed else f"{self.benchmark.short}, {self.metric.name}"
 
     def format_side(self, side: Sequence[float]) -> str:
         """Format a side's median, of a counter with every digit."""
-        return (format_exactly if self.metric.is_counter else format_quantity)(median(side), self.metric.unit)
+        if self.metric.is_counter:
+            return f"{median(side):,.17g} {self.metric.unit}".strip()
+        return format_quantity(median(side), self.metric.unit)
+
+    def describe(self) -> str:
+        """Return the change and its evidence in one line."""
+        levels = f"{self.format_side(self.old)} to {self.format_side(self.new)}"
+        if self.metric.is_counter:
+            return f"{self.benchmark.name}: {self.metric.name} went from {levels}"
+        interval = "" if self.low is None else f"{self.low:.2f} to {self.high:.2f}, "
+        evidence = f"{self.ratio:.2f} times ({interval}p {self.p:.4f})"
+        return f"{self.benchmark.name} is {self.verdict}: {self.metric.name} from {levels}, {evidence}"
 
 
 def compare_observations(old: Sequence[Observation], new: Sequence[Observation], *, paired: bool) -> list[MetricDiff]:
     """Compare every metric that both sides have; ValueError if there is none.
 
     Counters are compared exactly, the others by the processes' medians, adjusted for their number. With `paired` the
-    processes of both sides were interleaved and are in that order; p is Student's on their differences, because eight
-    rounds have too few signs for 25 benchmarks. Otherwise p is of a permutation test.
+    processes of both sides were interleaved and are in that order; p is then Student's on the differences of pairs.
     """
-    before, after = _values_by_key(old), _values_by_key(new)
-    common = [key for key in before if key in after]
+    old_values = _values_by_metric(old)
+    new_values = _values_by_metric(new)
+    common = [key for key in old_values if key in new_values]
     if not common:
         raise ValueError("nothing was compared: the two sides have no metric in common")
-    varying = [key for key in common if not key[1].is_counter]
-    rates = {str(at): _rates(key, before, after, paired) for at, key in enumerate(varying)}
-    ratios = ratios_of_pairs(rates)
-    diffs = [_diff(key, before[key], after[key], ratio) for key, ratio in zip(varying, ratios.values(), strict=True)]
-    return diffs + [_diff_counter(key, before[key], after[key]) for key in common if key[1].is_counter]
+    counters = []
+    pairs: dict[str, tuple[Rounds, Rounds]] = {}
+    varying: list[tuple[BenchmarkId, Metric, list[float], list[float]]] = []
+    for benchmark, metric in common:
+        sides = (old_values[benchmark, metric], new_values[benchmark, metric])
+        if metric.is_counter:
+            counters.append(_compare_counter(benchmark, metric, *sides))
+        else:
+            pairs[str(len(varying))] = _rates_by_round(benchmark, metric, *sides, paired=paired)
+            varying.append((benchmark, metric, *sides))
+    ratios = ratios_of_pairs(pairs)
+    return [_diff(*sides, ratio) for sides, ratio in zip(varying, ratios.values(), strict=True)] + counters
 
 
-def _values_by_key(observations: Sequence[Observation]) -> dict[Key, list[float]]:
+def _values_by_metric(observations: Sequence[Observation]) -> dict[tuple[BenchmarkId, Metric], list[float]]:
     """Return the values of every metric, in the order of the processes."""
-    values = defaultdict[Key, list[float]](list)
-    for one in observations:
-        values[one.benchmark, one.metric].append(one.value)
+    values = defaultdict[tuple[BenchmarkId, Metric], list[float]](list)
+    for observation in observations:
+        values[observation.benchmark, observation.metric].append(observation.value)
     return values
 
 
+def _rates_by_round(
+    benchmark: BenchmarkId, metric: Metric, old: Sequence[float], new: Sequence[float], *, paired: bool
+) -> tuple[Rounds, Rounds]:
+    """Return both sides' rates (more is better) by the number of the round; pairs have equal numbers."""
+    if min(*old, *new) <= 0:
+        raise ValueError(f"{benchmark.name}: {metric.name} must be positive to be compared, got {min(*old, *new)}")
+    if metric.better == "less":
+        old = [1 / value for value in old]
+        new = [1 / value for value in new]
+    is_complete = len(old) == len(new)  # else a round is missing, and it is unknown which
+    return dict(enumerate(old)), dict(enumerate(new, start=0 if paired and is_complete else len(old)))
+
+
+def _diff(
+    benchmark: BenchmarkId, metric: Metric, old: Sequence[float], new: Sequence[float], ratio: Ratio
+) -> MetricDiff:
+    """Return a comparison in the metric's own direction; `ratio` is that of rates."""
+    value, low, high = ratio.value, ratio.low, ratio.high
+    if metric.better == "less":
+        value = 1 / value
+        low, high = (1 / high if high else None), (1 / low if low else None)
+    verdict: str = ratio.verdict
+    if metric.unit == "B":
+        verdict = MEMORY_VERDICTS.get(verdict, verdict)
+    is_worse = ratio.verdict == "slower"
+    return MetricDiff(benchmark, metric, tuple(old), tuple(new), value, verdict, is_worse, low, high, ratio.p)
+
+
+def _compare_counter(benchmark: BenchmarkId, metric: Metric, old: Sequence[float], new: Sequence[float]) -> MetricDiff:
+    """Compare a counter; it is inconclusive if it varies within a side."""
+    before = old[0]
+    after = new[0]
+    if len(set(old)) > 1 or len(set(new)) > 1:
+        verdict = "inconclusive"
+    elif before == after:
+        verdict = "equal"
+    elif metric.better == "same":
+        verdict = "changed"
+    else:
+        verdict = "more" if after > before else "less"
+    is_worse = verdict == "changed" or verdict == {"less": "more", "more": "less"}.get(metric.better)
+    return MetricDiff(benchmark, metric, tuple(old), tuple(new), after / before if before else None, verdict, is_worse)
+
+
 def describe_unmatched_metrics(old: Sequence[Observation], new: Sequence[Observation]) -> list[str]:
-    """List benchmarks, and metrics of common benchmarks, that only one side has."""
-    before, after = ({(one.benchmark.name, one.metric.name) for one in side} for side in (old, new))
-    common = {benchmark for benchmark, _ in before} & {benchmark for benchmark, _ in after}
+    """List the metrics that only one side has; a benchmark without a common metric is listed once, by its name."""
+    old_names = {(observation.benchmark.name, observation.metric.name) for observation in old}
+    new_names = {(observation.benchmark.name, observation.metric.name) for observation in new}
+    common = {benchmark for benchmark, _ in old_names} & {benchmark for benchmark, _ in new_names}
     lines = []
-    for missing, side in ((before - after, "before"), (after - before, "after")):
+    for missing, side in ((old_names - new_names, "before"), (new_names - old_names, "after")):
         names = {f"{benchmark}, {metric}" if benchmark in common else benchmark for benchmark, metric in missing}
         lines += [f"{name} (only {side})" for name in sorted(names)]
     return lines
 
 
-def verdict_exit_code(judged: Sequence[MetricDiff]) -> int:
+def verdict_exit_code(diffs: Sequence[MetricDiff]) -> int:
     """Return the exit code: 1 if a metric is worse, 4 if one is inconclusive, else 0."""
-    if any(one.is_worse for one in judged):
+    if any(diff.is_worse for diff in diffs):
         return DISAGREEMENT
-    return INCONCLUSIVE if any(one.verdict == "inconclusive" for one in judged) else OK
+    return INCONCLUSIVE if any(diff.verdict == "inconclusive" for diff in diffs) else OK
 
 
-def diff_table(judged: Sequence[MetricDiff], notes: Sequence[str] = (), *, paired: bool) -> Table:
+def diff_table(diffs: Sequence[MetricDiff], notes: Sequence[str] = (), *, paired: bool) -> Table:
     """List times, memory and changed counters, with further notes; `paired` as in `compare_observations`."""
-    counters = [one for one in judged if one.metric.is_counter]
-    same = sum(one.verdict == "equal" for one in counters)
+    counters = [diff for diff in diffs if diff.metric.is_counter]
+    equal = [diff for diff in counters if diff.verdict == "equal"]
     rows = [
         {
-            "part": one.name,
-            "old": one.format_side(one.old),
-            "new": one.format_side(one.new),
-            "new/old": one.ratio,
-            "low": one.low,
-            "high": one.high,
-            "p": one.p,
-            "runs": f"{len(one.old)} + {len(one.new)}",
-            "verdict": one.verdict,
+            "part": diff.name,
+            "old": diff.format_side(diff.old),
+            "new": diff.format_side(diff.new),
+            "new/old": diff.ratio,
+            "low": diff.low,
+            "high": diff.high,
+            "p": diff.p,
+            "runs": f"{len(diff.old)} + {len(diff.new)}",
+            "verdict": diff.verdict,
         }
-        for one in judged
-        if one.verdict != "equal"
+        for diff in diffs
+        if diff.verdict != "equal"
     ]
-    permutation = "of a permutation test"
-    test = f"Student's, of paired differences (under five pairs {permutation})" if paired else permutation
-    note = (
-        "old, new: median of the processes' medians. low, high: 95 % interval of new/old, over processes.\n"
-        f"p: {test}, adjusted for all times of the table (Holm).\n"
-        "Slower or faster: p at most 0.01 and a change of 2 % or more.\n"
-        f"{same} of {len(counters)} counters (parameters, FLOPs, tensor bytes, losses) are equal to the last digit."
-    )
-    return Table.of_figures("New against old", rows, "\n".join([note, *notes]))
+    test = "Student's, of paired differences" if paired else "Student's, of all processes"
+    lines = [
+        "old, new: median of the processes' medians. low, high: 95 % interval of new/old, over processes.",
+        f"p: {test}, adjusted for all times of the table (Holm).",
+        "Slower or faster: p at most 0.01 and a change of 2 % or more.",
+        f"{len(equal)} of {len(counters)} counters (parameters, FLOPs, tensor bytes, losses) are exactly equal.",
+        *notes,
+    ]
+    return Table.of_figures("New against old", rows, "\n".join(lines))
 
 
-def describe_diffs(judged: Sequence[MetricDiff]) -> str:
+def describe_diffs(diffs: Sequence[MetricDiff]) -> str:
     """Describe each worse metric in one line, or report that there is none, and the number of inconclusive ones."""
-    if worse := [_describe_worse(one) for one in judged if one.is_worse]:
+    worse = [f"regressed: {diff.describe()}" for diff in diffs if diff.is_worse]
+    if worse:
         return "\n".join(worse)
-    inconclusive = sum(one.verdict == "inconclusive" for one in judged)
-    addition = f"; inconclusive: {inconclusive} of {len(judged)} metrics" if inconclusive else ""
+    num_inconclusive = sum(diff.verdict == "inconclusive" for diff in diffs)
+    addition = f"; inconclusive: {num_inconclusive} of {len(diffs)} metrics" if num_inconclusive else ""
     return f"no regression was found{addition}"
-
-
-def _describe_worse(diff: MetricDiff) -> str:
-    before, after = diff.format_side(diff.old), diff.format_side(diff.new)
-    if diff.metric.is_counter:
-        return f"regressed: {diff.benchmark.name}: {diff.metric.name} went from {before} to {after}"
-    interval = f"{diff.low:.2f} to {diff.high:.2f}, " if diff.low is not None and diff.high is not None else ""
-    assert diff.ratio is not None
-    size = f"{diff.ratio:.2f} times ({interval}p {diff.p:.4f})"
-    return f"regressed: {diff.benchmark.name} is {diff.verdict}: {diff.metric.name} from {before} to {after}, {size}"
-
-
-def _rates(
-    key: Key, before: Mapping[Key, Sequence[float]], after: Mapping[Key, Sequence[float]], paired: bool
-) -> tuple[dict[int, float], dict[int, float]]:
-    """Return both sides' rates (more is better) numbered in the order of rounds, with equal numbers for pairs."""
-    benchmark, metric = key
-    if bad := [value for value in (*before[key], *after[key]) if not value > 0]:
-        raise ValueError(f"{benchmark.name}: {metric.name} must be positive to be compared, got {bad[0]}")
-    is_rate = metric.better == "more"
-    old, new = ([value if is_rate else 1 / value for value in side[key]] for side in (before, after))
-    are_pairs = paired and len(old) == len(new)  # else one is missing, of an unknown round
-    return dict(enumerate(old)), dict(enumerate(new, start=0 if are_pairs else len(old)))
-
-
-def _diff(key: Key, old: Sequence[float], new: Sequence[float], ratio: Ratio) -> MetricDiff:
-    change, low, high = ratio.value, ratio.low, ratio.high
-    if key[1].better == "less":
-        change, low, high = 1 / change, high and 1 / high, low and 1 / low
-    verdict = OF_BYTES.get(ratio.verdict, ratio.verdict) if key[1].unit == "B" else ratio.verdict
-    return MetricDiff(*key, tuple(old), tuple(new), change, low, high, ratio.p, verdict, ratio.verdict == "slower")
-
-
-def _diff_counter(key: Key, old: Sequence[float], new: Sequence[float]) -> MetricDiff:
-    """Compare a counter; it is inconclusive if it varies within a side."""
-    before, after, better = old[0], new[0], key[1].better
-    is_worse = before != after and (better == "same" or (after > before) == (better == "less"))
-    verdict = "equal" if before == after else "changed" if better == "same" else "more" if after > before else "less"
-    if len({*old}) > 1 or len({*new}) > 1:
-        verdict, is_worse = "inconclusive", False
-    change = after / before if before else None
-    return MetricDiff(*key, tuple(old), tuple(new), change, None, None, None, verdict, is_worse)

@@ -6,11 +6,9 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from bench.console.console import DISAGREEMENT, OK, escape_unprintable, escape_unprintable_lines, log_damaged_files
-from bench.console.options import require_range
+from bench.console.console import DISAGREEMENT, escape_unprintable, escape_unprintable_lines, log_damaged_files
 from bench.console.tables import print_tables
 from bench.features.history.changes import find_changes
-from bench.features.history.detection import detection_rates_table, few_commits_table
 from bench.features.history.history_page import history_page
 from bench.features.history.metric_diffs import (
     compare_observations,
@@ -32,30 +30,15 @@ class HistoryPage:
     """Folder of pytest-benchmark documents and records of several commits."""
     out: Path | None = None
     """Path of the page; default charts.html in the folder."""
-    simulate: bool = False
-    """Instead, simulate series and report the rates of detected changes and of false alarms."""
-    lines: int = 400
-    """Number of series simulated per rate."""
 
     def run(self) -> int:
-        """Write the page; or simulate, with exit code 1 where the detection misses its bounds."""
-        if self.simulate:
-            require_range("lines", self.lines, 1, 1e6)
-            table, holds = detection_rates_table(self.lines)
-            print_tables([table, few_commits_table(self.lines)])
-            return OK if holds else DISAGREEMENT
+        """Write the page."""
         damaged = list[str]()
         history = build_history(read_observations([self.results], damaged))
-        changes = [change for line in history.series for change in find_changes(line)]
-        text = history_page(history, changes, damaged)
+        changes = [change for series in history.series for change in find_changes(series)]
         for change in changes:
-            worse, series = "worse" if change.is_worse else "better", change.series
-            print(
-                escape_unprintable(
-                    f"{change.kind}, {worse}: {series.benchmark.name}, {series.metric.name}: {change.text}"
-                )
-            )
-        write_page(self.out or self.results / "charts.html", text.encode())
+            print(escape_unprintable(change.describe()))
+        write_page(self.out or self.results / "charts.html", history_page(history, changes, damaged).encode())
         return log_damaged_files(damaged)
 
 
@@ -72,8 +55,9 @@ class CompareFigures:
     def run(self) -> int:
         """Print the verdicts."""
         damaged = list[str]()
-        old, new = (read_observations([path], damaged) for path in (self.old, self.new))
-        machines = list(dict.fromkeys(figure.machine for figure in [*old, *new]))
+        old = read_observations([self.old], damaged)
+        new = read_observations([self.new], damaged)
+        machines = list(dict.fromkeys(observation.machine for observation in [*old, *new]))
         if len(machines) > 1:
             raise ValueError(
                 f"figures of several machines are not comparable, name files of one: {' / '.join(machines)}"
@@ -85,5 +69,6 @@ class CompareFigures:
             notes.append(f"with fewer than {MIN_ROUNDS} processes per side most changes stay inconclusive")
         print_tables([diff_table(diffs, notes, paired=False)])
         print(escape_unprintable_lines(describe_diffs(diffs)))
-        code = log_damaged_files(damaged)
-        return DISAGREEMENT if self.fail == "slower" and any(diff.is_worse for diff in diffs) else code
+        is_slower = any(diff.is_worse for diff in diffs)
+        damaged_code = log_damaged_files(damaged)
+        return DISAGREEMENT if self.fail == "slower" and is_slower else damaged_code

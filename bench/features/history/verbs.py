@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from bench.cli.options import Json, Results
 from bench.console.console import FAILED_CASE, OK, escape_unprintable_lines, log
-from bench.console.options import MAX_ECHOED_CHARACTERS, ROUNDS_RANGE, require_range
+from bench.console.options import ROUNDS_RANGE, require_range
 from bench.console.progress import Progress
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
@@ -56,25 +56,28 @@ class History:
 
     def run(self) -> int:
         """Time the suites, and report the commits whose suites failed."""
-        if not 1 <= self.commits <= MAX_COMMITS:
-            raise ValueError(
-                f"commits must be from 1 to {MAX_COMMITS}, got {str(self.commits)[:MAX_ECHOED_CHARACTERS]}"
-            )
+        require_range("commits", self.commits, 1, MAX_COMMITS)
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
-        commits, fingerprint = last_commits(self.repository, self.commits), current_fingerprint()
-        stamp, failed = f"{datetime.now(UTC):%Y%m%dT%H%M%S}", set[str]()
+        commits = last_commits(self.repository, self.commits)
+        fingerprint = current_fingerprint()
+        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
         progress = Progress(PROCESS_SECONDS * len(commits) * self.rounds)
+        failed = set[str]()
         with ExitStack() as stack:
             trees = {commit: stack.enter_context(checkout_work_tree(self.repository, commit)) for commit in commits}
             for round_ in range(self.rounds):
                 for first in range(0, len(commits), MAX_INTERLEAVED):
-                    group = commits[first : first + MAX_INTERLEAVED][:: -1 if round_ % 2 else 1]
-                    progress.log_start(f"round {round_ + 1} of {self.rounds}: {', '.join(one[:8] for one in group)}")
-                    names = {f"{one[:12]}-{stamp}-{round_:02}.json": one for one in group if one not in failed}
-                    documents = {self.out / name: trees[one] for name, one in names.items()}
-                    for path, reason in time_suites(documents, fingerprint, self.only).items():
-                        log(f"error: {reason}")
-                        failed.add(names[path.name])
+                    group = commits[first : first + MAX_INTERLEAVED]
+                    if round_ % 2:
+                        group.reverse()
+                    progress.log_start(f"round {round_ + 1} of {self.rounds}: {', '.join(name[:8] for name in group)}")
+                    working = [commit for commit in group if commit not in failed]
+                    documents = [self.out / f"{commit[:12]}-{stamp}-{round_:02}.json" for commit in working]
+                    reasons = time_suites([trees[commit] for commit in working], documents, fingerprint, self.only)
+                    for commit, reason in zip(working, reasons, strict=True):
+                        if reason:
+                            log(f"error: {reason}")
+                            failed.add(commit)
                     progress.finish(PROCESS_SECONDS * len(group))
         return FAILED_CASE if failed else OK
 
@@ -98,32 +101,40 @@ class Regress:
     def run(self) -> int:
         """Time both sides interleaved, then print the verdicts."""
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
-        base, out = resolve_commit(CHECKOUT, self.base), self.results / "regress"
-        changed = run_git(CHECKOUT, "diff", "--name-only", base, "--", "bench/suites").splitlines()
-        shutil.rmtree(out, ignore_errors=True)
-        if failed := self._time_sides(base, out):
-            for reason in failed.values():
-                log(f"error: {reason}")
+        base = resolve_commit(CHECKOUT, self.base)
+        folder = self.results / "regress"
+        shutil.rmtree(folder, ignore_errors=True)
+        reasons = self._time_sides(base, folder)
+        for reason in reasons:
+            log(f"error: {reason}")
+        if reasons:
             return FAILED_CASE
-        old, new = (read_observations([out / side]) for side in ("old", "new"))
-        judged = compare_observations(old, new, paired=True)
+        old = read_observations([folder / "old"])
+        new = read_observations([folder / "new"])
         notes = [f"not compared: {name}" for name in describe_unmatched_metrics(old, new)]
         if self.rounds < MIN_ROUNDS:
             notes.append(f"no benchmark can be called slower or faster with fewer than {MIN_ROUNDS} rounds")
-        notes += [f"{file} differs: it may time different work on the two sides" for file in changed]
-        print_tables([diff_table(judged, notes, paired=True)], self.json)
-        print(escape_unprintable_lines(describe_diffs(judged)))
-        return verdict_exit_code(judged)
+        changed_files = run_git(CHECKOUT, "diff", "--name-only", base, "--", "bench/suites").splitlines()
+        notes += [f"{file} differs: it may time different work on the two sides" for file in changed_files]
+        diffs = compare_observations(old, new, paired=True)
+        print_tables([diff_table(diffs, notes, paired=True)], self.json)
+        print(escape_unprintable_lines(describe_diffs(diffs)))
+        return verdict_exit_code(diffs)
 
-    def _time_sides(self, base: str, out: Path) -> dict[Path, str]:
-        """Store a document per side and round; return the reasons of failed suites by the document's path."""
-        fingerprint, progress = current_fingerprint(), Progress(2 * PROCESS_SECONDS * self.rounds)
+    def _time_sides(self, base: str, folder: Path) -> list[str]:
+        """Store a document per side and round; return the reasons of failed suites."""
+        fingerprint = current_fingerprint()
+        progress = Progress(2 * PROCESS_SECONDS * self.rounds)
         with checkout_work_tree(CHECKOUT, base) as tree:
             for round_ in range(self.rounds):
                 progress.log_start(f"round {round_ + 1} of {self.rounds}, old and new interleaved")
-                sides = [("old", tree), ("new", CHECKOUT)][:: -1 if round_ % 2 else 1]
-                documents = {out / side / f"{round_:02}.json": side_tree for side, side_tree in sides}
-                if failed := time_suites(documents, fingerprint, self.only):
-                    return failed
+                trees = [tree, CHECKOUT]
+                documents = [folder / side / f"{round_:02}.json" for side in ("old", "new")]
+                if round_ % 2:
+                    trees.reverse()
+                    documents.reverse()
+                reasons = [reason for reason in time_suites(trees, documents, fingerprint, self.only) if reason]
+                if reasons:
+                    return reasons
                 progress.finish(2 * PROCESS_SECONDS)
-        return {}
+        return []

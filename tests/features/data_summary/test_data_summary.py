@@ -3,9 +3,7 @@
 import io
 import json
 import re
-import shlex
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +11,13 @@ import pytest
 from PIL import Image
 
 from bench.__main__ import main
-from bench.cli.main import parse
 from bench.cli.options import experiment_from
-from bench.cli.train import Train
-from bench.console.console import OK, PROGRAM
 from bench.data.samples import open_samples
 from bench.data.subset import subset_rows
 from bench.features.data_summary.captions import NO_LETTERS, find_script
 from bench.features.data_summary.images import find_format
 from bench.features.data_summary.page import summary_page
 from bench.features.data_summary.summary import MAX_CAPTION_ROWS, NUM_SHOWN, summarize_data
-from bench.features.data_summary.tables import next_commands
-from bench.features.data_summary.verb import SummarizeData
 from bench.interfaces.data_source import SOURCES
 from bench.labels.subwords import tokenizer
 from tests.data.listed import Listed, Lists
@@ -84,7 +77,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def summarize(data: str | Path, folder: Path, *options: str) -> dict[str, Any]:
     """The tables of `data` by title, each as its rows and its note."""
     file = folder / "summary.json"
-    words = ["data", str(data), "--results", str(folder), "--json", str(file), "--loading-seconds", "0", *options]
+    words = ["data", str(data), "--results", str(folder), "--json", str(file), *options]
     assert main(words) == 0
     found: dict[str, Any] = json.loads(file.read_text())
     return found
@@ -140,28 +133,13 @@ def test_what_a_training_cannot_use_is_listed_with_its_reason(tables: dict[str, 
     assert found["no caption"]["of"] == NUM_SHOWN + NO_CAPTION
 
 
-def test_copies_of_images_that_are_not_decoded_are_found(
-    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (data,) = summarize(shards, tmp_path, "--sample", "5")["Data"]["rows"]
-    assert data["exact copies"] == COPIES
-    monkeypatch.setattr("bench.features.data_summary.images.MAX_COMPARED_BYTES", 0)
-    summary = summarize_data(str(shards), None, tmp_path, 5, 0, 0)
-    assert summary.duplicates.images == 5
-
-
 @pytest.mark.parametrize(
     ("text", "script"),
     [
         ("a dog, ein Hündchen", "Latin"),
         ("ＡＢＣ", "Latin"),
         ("собака dog", "Cyrillic"),
-        ("σκύλος", "Greek"),
-        ("כלב", "Hebrew"),
         ("كلب", "Arabic"),
-        ("कुत्ता", "Devanagari"),
-        ("สุนัข", "Thai"),
-        ("강아지", "Hangul"),
         ("一只狗", "Han"),
         ("東京都庁舎の犬", "Kana"),
         ("123 — !", NO_LETTERS),
@@ -191,13 +169,12 @@ def test_page_shows_64_images_and_a_broken_one_as_such(shards: Path, tmp_path: P
         "Sizes of images",
         "Scripts of captions",
         "Samples that cannot be used",
-        "Loading",
     }
 
 
 def test_seed_draws_the_images_and_equal_seeds_draw_equal_ones(shards: Path, tmp_path: Path) -> None:
     def shown(seed: int) -> list[str]:
-        return [one.key for one in summarize_data(str(shards), None, tmp_path, 8, seed, 0).shown]
+        return [one.key for one in summarize_data(str(shards), None, tmp_path, 8, seed).shown]
 
     assert shown(0) == shown(0)
     assert len(set(shown(0))) == 8
@@ -215,7 +192,6 @@ def test_the_shipped_pack_is_summarised(tmp_path: Path) -> None:
     (captions,) = found["Captions"]["rows"]
     assert (captions["tokens, median"], captions["tokens, 95 %"]) == (9, 17)
     assert page.read_text().count("data:image/webp") == NUM_SHOWN
-    assert "in memory" in found["Loading"]["note"]
 
 
 THREE = [
@@ -247,7 +223,7 @@ def test_error_in_reading_a_strangers_source_is_one_line_that_names_it(
     function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Listed, function, lambda _, row: {}[row])
-    assert main(["data", "a list", "--results", str(tmp_path / "r"), "--loading-seconds", "0"]) == 2
+    assert main(["data", "a list", "--results", str(tmp_path / "r")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(r"a list: lists cannot be read: KeyError: [012]$", line)
 
@@ -300,59 +276,32 @@ def test_each_field_of_captions_is_counted(tmp_path: Path) -> None:
     assert (pictures.count(">a dog<"), pictures.count(">a long red car<")) == (12, 4)
 
 
-@pytest.mark.usefixtures("listed")
-def test_field_without_a_caption_is_shown_beside_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Listed, "texts", lambda *_: ((), ("a dog", "a cat")))
-    found = rows(summarize("a list", tmp_path, "--caption", "none;both"), "Captions")
-    assert (found["none"]["without a caption"], found["both"]["captions per sample"]) == (1, 2)
-    assert "tokens, median" not in found["none"]
-    assert found["both"]["tokens, median"] == 4
-
-
-def test_data_that_a_training_refuses_are_summarised_with_the_reason(tmp_path: Path) -> None:
+def test_refused_data_are_summarised_and_can_be_trained_on_by_the_usable_keys(tmp_path: Path) -> None:
     samples = {
         f"{number:02}": (encode_image(make_image(number)), "a cat" if number % 2 else None) for number in range(40)
     }
-    write_shard(tmp_path / "s.tar", members(samples))
-    note = summarize(tmp_path / "s.tar", tmp_path)["Data"]["note"]
+    samples["01"] = (b"\xff\xd8 no image", "a cat")
+    data = str(write_shard(tmp_path / "s.tar", members(samples)))
+    keys = tmp_path / "keys.csv"
+    note = summarize(data, tmp_path, "--keys", str(keys))["Data"]["note"]
     assert "A training refuses these data: 20 of 40 samples cannot be used." in note
+    with pytest.raises(ValueError, match="20 of 40 samples cannot be used"):
+        open_samples(experiment_from("catlip-tiny", (), data), tmp_path)
+    experiment = experiment_from("catlip-tiny", [f"subset={keys}"], data)
+    opened = open_samples(experiment, tmp_path)
+    usable = {opened.key(row) for row in subset_rows(experiment, opened.keys)}
+    assert usable == {key for key, (_, text) in samples.items() if text is not None} - {"01"}
 
 
 def test_page_counts_broken_images_and_repeated_captions_and_names_the_remedy_of_damaged_ones(tmp_path: Path) -> None:
     samples = {f"{number:02}": (encode_image(make_image(number)), "stock") for number in range(12)}
     samples["03"] = (b"\xff\xd8 no image", "stock")
     files = members(samples) | {"05.txt": "caf\xe9".encode("latin1")}
-    summary = summarize_data(str(write_shard(tmp_path / "s.tar", files)), None, tmp_path, 20, 0, 0)
+    summary = summarize_data(str(write_shard(tmp_path / "s.tar", files)), None, tmp_path, 20, 0)
     words = Document(summary_page(summary)).words()
-    assert "11 of 12 samples can be used." in words
-    assert "1 of 12 samples have a caption that is not UTF-8" in words.partition("Next commands")[0]
+    assert "1 of 12 sampled images cannot be decoded" in words
+    assert "1 of 12 samples have a caption that is not UTF-8" in words
     assert "Most of these captions are repeated" in words
-
-
-def test_next_commands_for_refused_data_train_on_the_usable_samples(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    samples = {
-        f"{number:02}": (encode_image(make_image(number)), "a cat" if number % 2 else None) for number in range(40)
-    }
-    samples["01"] = (b"\xff\xd8 no image", "a cat")
-    write_shard(tmp_path / "s.tar", members(samples))
-    commands = next_commands(summarize_data("s.tar", None, tmp_path, 40, 0, 0))
-    again, listing, train = (
-        parse(shlex.split(line)[len(shlex.split(PROGRAM)) :]) for line in commands if not line.startswith("#")
-    )
-    assert isinstance(again, SummarizeData)
-    assert again.data == "s.tar"
-    assert isinstance(train, Train)
-    with pytest.raises(ValueError, match="20 of 40 samples cannot be used"):
-        open_samples(experiment_from(train.name, (), train.data), tmp_path)
-    assert isinstance(listing, SummarizeData)
-    assert replace(listing, loading_seconds=0).run() == OK
-    listed = experiment_from(train.name, train.settings, train.data)
-    opened = open_samples(listed, tmp_path)
-    keys = {opened.key(row) for row in subset_rows(listed, opened.keys)}
-    assert keys == {key for key, (_, text) in samples.items() if text is not None} - {"01"}
 
 
 def test_files_of_samples_are_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -364,28 +313,6 @@ def test_files_of_samples_are_told_in_words(tmp_path: Path, capsys: pytest.Captu
     assert not any("manifest.json" in line for line in lines)
 
 
-def test_next_commands_name_the_file_that_they_write_into_the_data(shards: Path, tmp_path: Path) -> None:
-    (doctor, *_) = next_commands(summarize_data(str(shards), None, tmp_path, 5, 0, 0))
-    assert "doctor --shards" in doctor
-    assert doctor.endswith("writes manifest.json beside the shards")
-
-
-def test_epoch_takes_its_samples_at_the_speed_of_the_cores(shards: Path, tmp_path: Path) -> None:
-    (row,) = summarize(shards, tmp_path, "--loading-seconds", "0.01")["Loading"]["rows"]
-    rate = row["images/s per core"][0]
-    assert row["epoch on 1 core"] == pytest.approx(NUM_SHOWN / rate)
-    *_, cores = (name for name in row if re.fullmatch(r"epoch on \d+ cores?", name))
-    assert row[cores] == pytest.approx(row["epoch on 1 core"] / int(cores.split()[2]))
-
-
-@pytest.mark.parametrize("caption", [None, "txt"])
-def test_next_commands_are_accepted(caption: str | None, shards: Path, tmp_path: Path) -> None:
-    commands = next_commands(summarize_data(str(shards), caption, tmp_path, 5, 0, 0))
-    assert len(commands) >= 2
-    for line in commands:
-        parse(shlex.split(line, comments=True)[len(shlex.split(PROGRAM)) :])
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -393,8 +320,7 @@ def test_next_commands_are_accepted(caption: str | None, shards: Path, tmp_path:
         (["EMPTY"], ": there is no file; accepted is "),
         (["SHARDS", "--caption", "txt;"], "caption 'txt;' has an empty field"),
         (["SHARDS", "--sample", "0"], "--sample must be from 1 to 1e+06, got 0"),
-        (["SHARDS", "--loading-seconds", "-1"], "--loading-seconds must be from 0 to 1e+06, got -1.0"),
-        (["SHARDS", "--loading-seconds", "0", "--out", "EMPTY"], "EMPTY"),
+        (["SHARDS", "--out", "EMPTY"], "EMPTY"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(

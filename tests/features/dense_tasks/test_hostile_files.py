@@ -10,7 +10,7 @@ import torchmetrics.functional.classification  # noqa: F401 - whose first import
 
 from bench.console.console import describe_error, log
 from bench.features.dense_tasks.coco import Instances, read_instances
-from bench.features.dense_tasks.mask_files import MaskFiles, mask_folders, voc_masks
+from bench.features.dense_tasks.mask_files import MaskFiles, mask_folders
 from bench.features.dense_tasks.multi_label import task_metrics
 from bench.features.dense_tasks.voc import read_image_list, read_objects
 from bench.transfer.tasks.image_sources import FileImageSource
@@ -25,44 +25,22 @@ NUM_IMAGES = 12
 
 
 def pipes() -> dict[str, Case]:
-    """Return pipes and devices in places of files."""
+    """Return files that do not end: pipes, devices and long lists."""
 
     def mask(path: Path) -> object:
         image = write_file(path.with_name("a.png"), encode_image(make_image(0), "PNG"))
         return MaskFiles(FileImageSource([image]), [path], {0: 0})[0]
 
+    def classes(folder: Path) -> Path:
+        write_file(folder / "classes.txt", b"a\n" * 10**6)
+        return folder
+
     return {
+        "a million classes of masks": reading(classes, lambda path: mask_folders(path, path / "cache")),
         "a link to /dev/zero for a mask": reading(link("a.mask", "/dev/zero"), mask),
         "a pipe for annotations": reading(pipe("instances_a.json"), lambda path: read_instances(path, Instances)),
         "a pipe for an annotation in XML": reading(pipe("a.xml"), read_objects),
         "a link to /dev/zero for a list": reading(link("train.txt", "/dev/zero"), read_image_list),
-    }
-
-
-def lists() -> dict[str, Case]:
-    """Return lists of images and classes that lead elsewhere or have no end."""
-
-    def names(content: bytes) -> Callable[[Path], Path]:
-        def write(folder: Path) -> Path:
-            for split in ("train", "val"):
-                write_file(folder / "ImageSets" / "Segmentation" / f"{split}.txt", content)
-            write_file(folder / "classes.txt", content)
-            return folder
-
-        return write
-
-    def voc(path: Path) -> object:
-        return voc_masks(path, path / "cache")
-
-    def folders(path: Path) -> object:
-        return mask_folders(path, path / "cache")
-
-    return {
-        "masks above the folder": reading(names(b"../../outside\n"), voc),
-        "masks listed twice": reading(names(b"a\na\n"), voc),
-        "masks listed in UTF-16": reading(names("a\n".encode("utf-16")), voc),
-        "a million classes of masks": reading(names(b"a\n" * 10**6), folders),
-        "classes of masks that are not UTF-8": reading(names(b"\xff\n\xfe\n"), folders),
     }
 
 
@@ -145,7 +123,7 @@ def _write_images(folder: Path, names: list[str]) -> None:
             (folder / name).write_bytes(encode_image(make_image(0)))
 
 
-ENDLESS = pipes() | lists()
+ENDLESS = pipes()
 STRANGERS = {name: attack(act) for name, act in strangers().items()}
 
 

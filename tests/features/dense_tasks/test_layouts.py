@@ -98,8 +98,8 @@ def test_missing_coco_file_error_shows_the_layout(tmp_path: Path, lost: str, tex
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda c: c["annotations"][0].update(image_id=77), "annotations name images that it does not list: 77"),
-        (lambda c: c["annotations"][0].update(category_id=3), "annotations name categories that it does not list: 3"),
+        (lambda c: c["annotations"][0].update(image_id=77), "annotations name image ids that it does not list: 77"),
+        (lambda c: c["annotations"][0].update(category_id=3), "annotations name category ids that it does not list: 3"),
         (lambda c: c["images"][0].update(file_name="x.jpg"), "lists 1 images that are not in .*train2017: x.jpg"),
         (lambda c: c["images"][0].update(file_name="../val2017/100.jpg"), "lists 1 images that are not in"),
         (lambda c: c["images"][0].update(id=1), "image ids occur twice: 1"),
@@ -116,18 +116,12 @@ def test_inconsistent_coco_is_refused(tmp_path: Path, change: Callable[[dict[str
         coco_labels(coco_tree(tmp_path, change), tmp_path / CACHE)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[" * 200_000, '{"images": 1}', "\ud800"])
+@pytest.mark.parametrize("content", ["{", "[" * 200_000, "\ud800"])
 def test_invalid_json_is_refused_with_the_file_name(tmp_path: Path, content: str) -> None:
     path = coco_tree(tmp_path) / "annotations" / "instances_train2017.json"
     path.write_bytes(content.encode(errors="surrogatepass"))
     with pytest.raises(ValueError, match=r"instances_train2017\.json: "):
         coco_labels(tmp_path, tmp_path / CACHE)
-
-
-def test_a_json_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coco_layout, "MAX_BYTES", 100)
-    with pytest.raises(ValueError, match=r"instances_train2017\.json: larger than"):
-        coco_labels(coco_tree(tmp_path), tmp_path / CACHE)
 
 
 def test_broken_image_is_left_out_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +208,7 @@ def test_a_difficult_object_counts_neither_for_nor_against(tmp_path: Path) -> No
     [
         ("ImageSets/Main/val.txt", "ImageSets/Main/val.txt is not there"),
         ("ImageSets/Main/dog_val.txt", "ImageSets/Main/dog_val.txt is not there"),
-        ("JPEGImages/2008_100.jpg", "val.txt names 1 images that are not in JPEGImages: 2008_100.jpg"),
+        ("JPEGImages/2008_100.jpg", "JPEGImages/2008_100.jpg is not there"),
     ],
 )
 def test_missing_voc_file_error_shows_the_layout(tmp_path: Path, lost: str, text: str) -> None:
@@ -230,7 +224,7 @@ def test_missing_voc_file_error_shows_the_layout(tmp_path: Path, lost: str, text
     [
         ("ImageSets/Main/dog_val.txt", "2008_100 2\n2008_101 1\n2008_102 1\n", "1, 0 or -1, got 2008_100 2"),
         ("ImageSets/Main/dog_val.txt", "2008_100 1\n", "name other images: 2008_101, 2008_102"),
-        ("ImageSets/Main/val.txt", "2008_100\n2008_100\n", "names images twice: 2008_100"),
+        ("ImageSets/Main/val.txt", "2008_100\n2008_100\n", "names an image twice: 2008_100"),
         ("ImageSets/Main/val.txt", "../../x\n", "named without its folder, got ../../x"),
         ("ImageSets/Main/val.txt", "\udcff", "val.txt: 'utf-8' codec can't decode"),
     ],
@@ -247,7 +241,7 @@ def test_missing_annotations_and_unknown_classes_are_named(tmp_path: Path) -> No
     with pytest.raises(ValueError, match="2008_100 of val shows 'cat', which no image of train shows"):
         voc_labels(root, tmp_path / CACHE)
     (root / "Annotations" / "2008_100.xml").unlink()
-    with pytest.raises(ValueError, match="1 images have no file in Annotations: 2008_100"):
+    with pytest.raises(ValueError, match=r"Annotations/2008_100\.xml is not there"):
         voc_labels(root, tmp_path / CACHE)
 
 
@@ -264,7 +258,7 @@ BOMB = "<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'>" + "".join(
         ("<!DOCTYPE x [<!ENTITY a SYSTEM 'file:///etc/passwd'>]><annotation>&a;</annotation>", "a document type"),
         ("<annotation>&a;</annotation>", "undefined entity"),
         ("<annotation><object>", "no element found"),
-        ("<annotation><object><difficult>1</difficult></object></annotation>", "1 objects have no name"),
+        ("<annotation><object><difficult>1</difficult></object></annotation>", "an object has no name"),
         ("", "no element found"),
         ("<a></b>", "mismatched tag"),
     ],
@@ -285,6 +279,9 @@ def test_oversized_files_are_not_read(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(voc_layout, "MAX_ANNOTATION_BYTES", 10)
     with pytest.raises(ValueError, match=r"2008_000\.xml: larger than"):
         voc_labels(root, tmp_path / CACHE)
+    monkeypatch.setattr(coco_layout, "MAX_BYTES", 100)
+    with pytest.raises(ValueError, match=r"instances_train2017\.json: larger than"):
+        coco_labels(coco_tree(tmp_path), tmp_path / CACHE)
     monkeypatch.setattr(voc_layout, "MAX_LIST_BYTES", 10)
     with pytest.raises(ValueError, match=r"train\.txt: larger than"):
         voc_labels(root, tmp_path / CACHE)

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 
-from bench.features.dense_tasks import scene_tasks
 from bench.features.dense_tasks.multi_label import (
     PAPER,
     RELEASED,
@@ -186,16 +184,6 @@ def test_linear_head_and_fine_tuning_learn_colours(monkeypatch: pytest.MonkeyPat
             assert metric.baseline < 0.7
 
 
-def test_uninformative_labels_score_as_a_constant_prediction() -> None:
-    shuffled = replace(coloured(2, 300), labels=coloured(3, 300).labels)
-    task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 60), coloured(1, 30), shuffled)
-    embed = cache(UNTRAINED_FEATURES["raw pixels"])
-    for metric in score_linear(
-        FeatureExtractor(name="toy", embed=embed, tower=None, device=CPU, experiment=None), task
-    ):
-        assert metric.value == pytest.approx(metric.baseline, abs=0.08)
-
-
 def test_the_recipe_is_the_released_one() -> None:
     """apple/corenet, projects/catlip/multi_label_image_classification/vit_base.yaml; the paper's batch is 32."""
     assert (RELEASED.epochs, RELEASED.learning_rate, RELEASED.min_learning_rate) == (10, 1e-5, 1e-6)
@@ -220,15 +208,6 @@ def test_towers_as_wide_as_published_ones_are_trained_at_the_released_size(
     for metric in score_fine_tuned(subject, task, published=replace(RELEASED, epochs=1, image_size=64)):
         assert metric.training is not None
         assert (metric.training.image_size, metric.training.batch_size) == (side, 12)
-
-
-def test_scene_task_parts_show_every_class(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scene_tasks, "LABELS_COUNTS", {"train": 80, "validation": 80, "test": 80})
-    task = scene_tasks.scene_labels.__wrapped__(results / "cache")
-    assert len(task.classes) == 8
-    for part in (task.train, task.validation, task.test):
-        assert (part.labels.mean(axis=0) > 0.1).all()
-        assert 1 <= part.labels.sum(axis=1).min() <= part.labels.sum(axis=1).max() <= 3
 
 
 @settings(derandomize=True, deadline=None)

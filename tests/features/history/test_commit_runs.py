@@ -95,7 +95,8 @@ def test_part(benchmark, part):
 
 
 def test_suites_are_interleaved_by_benchmark(tmp_path: Path) -> None:
-    trees = {}
+    trees = []
+    documents = []
     for name, parts in (("a", 3), ("b", 1), ("c", 2)):
         suite = tmp_path / name / "bench" / "suites" / "test_parts.py"
         suite.parent.mkdir(parents=True)
@@ -105,12 +106,13 @@ def test_suites_are_interleaved_by_benchmark(tmp_path: Path) -> None:
             text = text.replace(f"{{{field}}}", value)
         suite.write_text(text)
         (tmp_path / name / "pyproject.toml").write_text(SETTINGS)
-        trees[tmp_path / f"{name}.json"] = tmp_path / name
-    assert time_suites(trees, "here") == {}
+        trees.append(tmp_path / name)
+        documents.append(tmp_path / f"{name}.json")
+    assert time_suites(trees, documents, "here", None) == ["", "", ""]
     turns = ["a 0", "b 0", "c 0", "a 1", "c 1", "a 2"]
     expected = [f"{turn[0]} {what} {turn[2]}" for turn in turns for what in ("begins", "ends")]
     assert (tmp_path / "log").read_text().splitlines() == expected
-    assert len(read_observations(list(trees))) == 6
+    assert len(read_observations(documents)) == 6
 
 
 def test_work_tree_is_removed_however_its_block_ends(repository: Path) -> None:

@@ -14,14 +14,14 @@ INTERLEAVE = run_path(str(Path(__file__).parents[3] / "environment" / "slots.py"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop() -> None:
-    """Wait until all are collected: the first slot is empty, so that nothing is timed while others still start."""
+    """Wait until all processes have collected: the first slot is empty, so nothing is timed while others start."""
     INTERLEAVE["wait_for_slot"]()
     INTERLEAVE["yield_slot"]()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
-    """Run a benchmark, with what it sets up, and let the others run theirs."""
-    found = yield
+    """Run a benchmark with its fixtures, then let the other processes run theirs."""
+    result = yield
     INTERLEAVE["yield_slot"]()
-    return found
+    return result

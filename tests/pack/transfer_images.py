@@ -11,7 +11,7 @@ import pickle
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.features.build_pack.shards import Pair
+from tests.pack.shards import Pair
 
 BACKGROUND_SIDE = 256  # pixels
-# Written as bg00.webp, bg01.webp and so on, in this order.
-PHOTOS = (
-    ("skimage.data", "grass.png"),
-    ("skimage.data", "gravel.png"),
-    ("skimage.data", "brick.png"),
-    ("skimage.data", "coffee.png"),
-    ("skimage.data", "rocket.jpg"),
-    ("skimage.data", "chelsea.png"),
-    ("skimage.data", "astronaut.png"),
-    ("skimage.data", "hubble_deep_field.jpg"),
-    ("skimage.data", "moon.png"),
-    ("sklearn.datasets.images", "china.jpg"),
-    ("sklearn.datasets.images", "flower.jpg"),
+SKIMAGE = (
+    "grass.png gravel.png brick.png coffee.png rocket.jpg chelsea.png astronaut.png hubble_deep_field.jpg moon.png"
 )
+SKLEARN = "china.jpg flower.jpg"
+# Written as bg00.webp, bg01.webp and so on, in this order.
+PHOTOS = [files("skimage.data") / name for name in SKIMAGE.split()]
+PHOTOS += [files("sklearn.datasets.images") / name for name in SKLEARN.split()]
 # Catalogues in the pack's order. KatorLegaz and Reallusion state CC-BY-3.0 United States, whose terms are equal.
 FURNITURE_LICENCES = {
     "BlendSwap-CC-0": "CC0-1.0",
@@ -47,27 +40,15 @@ FURNITURE_LICENCES = {
 AUTHOR_TAGS = ("Blend Swap", "Scopia", "KatorLegaz", "Katorlegaz", "Reallusion")  # tags that name no content
 ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
 MAX_SILHOUETTES = 3_000  # of 10,000
-# The components of a pickled array, under their names in files of numpy 1 and 2.
-_RECONSTRUCT: Any = np.empty(0).__reduce__()[0]
-_ARRAY_COMPONENTS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-}
+ARRAY_PARTS = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
 
 
 def write_backgrounds(out: Path) -> None:
     """Write each photo, scaled to a square without cropping, as WebP of quality 80."""
-    for number, (package, name) in enumerate(PHOTOS):
-        with Image.open(io.BytesIO((files(package) / name).read_bytes())) as photo:
+    for number, path in enumerate(PHOTOS):
+        with Image.open(io.BytesIO(path.read_bytes())) as photo:
             square = photo.convert("RGB").resize((BACKGROUND_SIDE, BACKGROUND_SIDE), Image.Resampling.LANCZOS)
         square.save(out / f"bg{number:02d}.webp", "WEBP", quality=80)
-
-
-def catalogue_files(folder: Path) -> tuple[Path, ...]:
-    """Return the required catalogue files."""
-    return tuple(folder / f"{catalogue}.sh3f" for catalogue in FURNITURE_LICENCES)
 
 
 def furniture_pairs(folder: Path) -> Iterator[Pair]:
@@ -75,7 +56,7 @@ def furniture_pairs(folder: Path) -> Iterator[Pair]:
     for catalogue, licence in FURNITURE_LICENCES.items():
         with zipfile.ZipFile(folder / f"{catalogue}.sh3f") as archive:
             properties = archive.read("PluginFurnitureCatalog.properties").decode("latin-1")
-            for number, model in sorted(_parse_catalogue(properties).items()):
+            for number, model in sorted(parse_catalogue(properties).items()):
                 image = Image.open(io.BytesIO(archive.read(model["icon"].lstrip("/")))).convert("RGBA")
                 tags = [tag.strip() for tag in model.get("tags", "").split(",")]
                 words = [tag.lower() for tag in tags if tag and tag not in AUTHOR_TAGS][:3]
@@ -84,12 +65,12 @@ def furniture_pairs(folder: Path) -> Iterator[Pair]:
                 yield Pair(f"{catalogue.lower()}-{number}", image, caption, licence, label)
 
 
-def _parse_catalogue(properties: str) -> dict[int, dict[str, str]]:
+def parse_catalogue(properties: str) -> dict[int, dict[str, str]]:
     """Parse the lines `field#number=value` of a catalogue into fields by number."""
     models: defaultdict[int, dict[str, str]] = defaultdict(dict)
     for line in properties.splitlines():
-        if found := re.match(r"\s*(\w+)#(\d+)\s*=\s*(.*)", line):
-            name, number, value = found.groups()
+        if match := re.match(r"\s*(\w+)#(\d+)\s*=\s*(.*)", line):
+            name, number, value = match.groups()
             models[int(number)][name] = value.strip()
     return models
 
@@ -97,16 +78,11 @@ def _parse_catalogue(properties: str) -> dict[int, dict[str, str]]:
 class ArrayUnpickler(pickle.Unpickler):
     """Reads pickled numpy arrays and refuses everything else, because a pickle may call any function by name."""
 
-    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+    def find_class(self, module: str, name: str) -> Any:
         """Return a component of an array; UnpicklingError for any other name."""
-        if (module, name) not in _ARRAY_COMPONENTS:
+        if module.split(".", maxsplit=1)[0] != "numpy" or name not in ARRAY_PARTS:
             raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
-        return _ARRAY_COMPONENTS[module, name]
-
-
-def silhouette_files(folder: Path) -> tuple[Path, ...]:
-    """Return the files of images and of classes."""
-    return folder / "animal_data_version_3.gz", folder / "animal_label_version_3.gz"
+        return ARRAY_PARTS[name]
 
 
 def silhouette_pairs(folder: Path, count: int = MAX_SILHOUETTES) -> Iterator[Pair]:
@@ -114,7 +90,8 @@ def silhouette_pairs(folder: Path, count: int = MAX_SILHOUETTES) -> Iterator[Pai
 
     The caption and the class are the animal's name.
     """
-    images, classes = (_read_array(path) for path in silhouette_files(folder))
+    images = read_array(folder / "animal_data_version_3.gz")
+    classes = read_array(folder / "animal_label_version_3.gz")
     _, distinct = np.unique(images.reshape(len(images), -1), axis=0, return_index=True)
     shuffle = np.random.RandomState(0)  # the generator of the shipped order
     for row in shuffle.permutation(np.sort(distinct))[:count]:
@@ -122,8 +99,7 @@ def silhouette_pairs(folder: Path, count: int = MAX_SILHOUETTES) -> Iterator[Pai
         yield Pair(f"{row:05d}", Image.fromarray(images[row]), animal, "MIT", {"category": animal})
 
 
-def _read_array(path: Path) -> np.ndarray[Any, Any]:
+def read_array(path: Path) -> np.ndarray[Any, Any]:
     with gzip.open(path) as file:
-        array = ArrayUnpickler(file).load()
-    assert isinstance(array, np.ndarray), f"{path} holds {type(array)}"
+        array: np.ndarray[Any, Any] = ArrayUnpickler(file).load()
     return array

@@ -10,14 +10,13 @@ import torch
 
 from bench.data.held_out import ALIKE, SHOWN, exclusion_reasons, left_out_concepts
 from bench.data.pack import PackImages, load_pack_images
-from bench.features.build_pack.held_out_concepts import (
+from tests.pack.held_out_concepts import (
     GROUPS,
     SHARE,
-    UnitFeatures,
     choose_concepts,
+    excess_over_limits,
     find_rows_of_held_out_concepts,
     group_overlapping_names,
-    shown_features,
 )
 
 SAMPLED = 60  # one in so many of the pre-trained images
@@ -80,7 +79,7 @@ def test_near_duplicates_of_held_out_emoji_are_left_out(
     """Of all that are left out, and of a sample of those that are pre-trained."""
     alike = [row for row, key in enumerate(images.keys) if exclusion_reasons().get(key) == ALIKE]
     seen = [row for row, key in enumerate(images.keys) if key not in exclusion_reasons()][::SAMPLED]
-    excess = UnitFeatures(images, [*alike, *seen]).excess(shown_features(images, twemoji, held_out))
+    excess = excess_over_limits(images, [*alike, *seen], twemoji, held_out)
     of_alike, of_seen = torch.tensor_split(excess, [len(alike)])
     assert of_alike.min() > -ROUNDING
     assert of_seen.max() < ROUNDING

@@ -1,1 +1,0 @@
-"""The self-test: which slowdowns comparisons detect on this machine."""

@@ -1,0 +1,18 @@
+"""The shipped vocabularies, counted over the pack's captions: `python -m tests.pack.vocabularies`."""
+
+from bench.data.manifest import pretrain_shards
+from bench.labels.label_files import count_file_labels
+from bench.labels.vocabulary import SHIPPED_FOLDER, Vocabulary, write_vocabulary
+
+RULES = {"pack-synsets": "corenet", "pack-subwords": "subword"}
+MIN_COUNTS = {"pack-synsets": 10, "pack-subwords": 1}  # CatLIP's least count was 500 in 1.3 billion captions
+
+
+def shipped_vocabulary(name: str) -> Vocabulary:
+    """Count a shipped vocabulary over the pack's captions."""
+    return count_file_labels(pretrain_shards(), RULES[name]).filtered(MIN_COUNTS[name], None)
+
+
+if __name__ == "__main__":
+    for name in RULES:
+        write_vocabulary(shipped_vocabulary(name), SHIPPED_FOLDER / f"{name}.json")
