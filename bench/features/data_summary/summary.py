@@ -129,9 +129,7 @@ def summarize_data(
             notes=samples.notes(),
             images=images,
             duplicates=find_duplicates(reader, images, total),
-            captions=inspect_captions(
-                samples, caption_rows, [str(field) or samples.caption_field for field in choice.fields]
-            ),
+            captions=inspect_captions(samples, caption_rows, [name or samples.caption_field for name in choice.names]),
             loading=loading,
             cores=available_cores(),
             experiment=experiment,
