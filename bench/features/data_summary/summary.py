@@ -101,8 +101,8 @@ def summarize_data(
             write_keys(key_file, samples.keys, [samples.key(image.row) for image in images if image.flaw])
         texts = [samples.texts(row) for row in show_progress(caption_rows, len(caption_rows), "captions", "samples")]
         captions = []
-        for number, field in enumerate(choice.fields):
-            name = str(field) or samples.caption_field
+        for number, field_name in enumerate(choice.names):
+            name = field_name or samples.caption_field
             captions.append(inspect_captions(name, [[*map(to_valid_text, fields[number])] for fields in texts]))
         files = source.files(data)
         return DataSummary(
