@@ -21,7 +21,6 @@ BENCHMARK_OPTIONS = tuple(
     f"--benchmark-{option}" for option in ("warmup=on", "warmup-iterations=3", "min-rounds=3", "max-time=0.25")
 )
 CHILD_ENV = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-PROCESS_SECONDS = 30.0  # estimate for two cores, corrected as processes end
 LINES_SHOWN = 15  # of the output of failed suites
 PLUGIN = Path(__file__).parent / "plugin" / "suites_in_turn.py"
 

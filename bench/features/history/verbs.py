@@ -1,6 +1,7 @@
 """The verbs `history` and `regress`: timings of the benchmark suites over commits."""
 
 import shutil
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,6 @@ from bench.console.progress import Progress
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
 from bench.features.history.commit_runs import (
-    PROCESS_SECONDS,
     checkout_work_tree,
     current_fingerprint,
     last_commits,
@@ -63,7 +63,7 @@ class History:
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
         commits, fingerprint = last_commits(self.repository, self.commits), current_fingerprint()
         stamp, failed = f"{datetime.now(UTC):%Y%m%dT%H%M%S}", set[str]()
-        progress = Progress(PROCESS_SECONDS * len(commits) * self.rounds)
+        progress, start = Progress(), time.monotonic()
         with ExitStack() as stack:
             trees = {commit: stack.enter_context(checkout_work_tree(self.repository, commit)) for commit in commits}
             for round_ in range(self.rounds):
@@ -75,7 +75,7 @@ class History:
                     for path, reason in time_suites(documents, fingerprint, self.only).items():
                         log(f"error: {reason}")
                         failed.add(names[path.name])
-                    progress.finish(PROCESS_SECONDS * len(group))
+                progress.expect((time.monotonic() - start) * (self.rounds / (round_ + 1) - 1))
         return FAILED_CASE if failed else OK
 
 
@@ -117,7 +117,7 @@ class Regress:
 
     def _time_sides(self, base: str, out: Path) -> dict[Path, str]:
         """Store a document per side and round; return the reasons of failed suites by the document's path."""
-        fingerprint, progress = current_fingerprint(), Progress(2 * PROCESS_SECONDS * self.rounds)
+        fingerprint, progress, start = current_fingerprint(), Progress(), time.monotonic()
         with checkout_work_tree(CHECKOUT, base) as tree:
             for round_ in range(self.rounds):
                 progress.log_start(f"round {round_ + 1} of {self.rounds}, old and new interleaved")
@@ -125,5 +125,5 @@ class Regress:
                 documents = {out / side / f"{round_:02}.json": side_tree for side, side_tree in sides}
                 if failed := time_suites(documents, fingerprint, self.only):
                     return failed
-                progress.finish(2 * PROCESS_SECONDS)
+                progress.expect((time.monotonic() - start) * (self.rounds / (round_ + 1) - 1))
         return {}

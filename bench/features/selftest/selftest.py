@@ -17,8 +17,7 @@ from bench.experiment.settings import with_settings
 from bench.measure.tables import ratio_columns
 from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.preflight import open_comparison
-from bench.orchestration.scope import Scope
+from bench.orchestration.preflight import begin, check, resume
 from bench.records.record import Memory
 from bench.statistics.ratios import Ratio, Rounds, ratio_of
 from bench.tables.tables import Table
@@ -65,11 +64,12 @@ class SlowdownDetectionCheck:
 
     def run(self) -> int:
         """Measure and simulate comparisons, then check the bounds."""
-        arms, scope = injected_slowdown_arms(), Scope("selftest", COMPARISONS * ROUNDS)
+        arms = injected_slowdown_arms()
         allowed = (*MAY_DIFFER, "injected_slowdown")
-        comparison = open_comparison(self.results, arms, scope, resume=self.resume, trained=False, may_differ=allowed)
+        check(self.results, arms, may_differ=allowed)
+        comparison = (resume if self.resume else begin)(self.results, "selftest", arms)
         comparison.measure_memory(arms[:1])
-        comparison.measure(scope)
+        comparison.measure(COMPARISONS * ROUNDS)
         comparison.measure_memory(arms[1:3])
         if comparison.runner.failures:
             return print_results(comparison, json_file=self.json)
