@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from bench.__main__ import main
-from bench.cli.compare import Measure
+from bench.cli.measure import Measure
 from bench.cli.main import parse
 from bench.cli.options import experiment_from
 from bench.cli.verbs import VERBS
