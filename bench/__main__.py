@@ -7,7 +7,9 @@ Little is imported here: a signal that arrives during the imports, which take a 
 import math
 import signal
 import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from types import FrameType
 
@@ -15,8 +17,10 @@ from bench.console.console import (
     EXIT_CODE_BY_SIGNAL,
     INTERRUPTED,
     PROGRAM,
+    UNEXPECTED,
     USAGE,
     Stopped,
+    describe_error,
     extension_arguments,
     log,
     run_with_streams,
@@ -36,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run_with_streams(lambda: _run(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt as interrupt:
         return interrupt.code if isinstance(interrupt, Stopped) else INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - a defect of this program
+        return report_unexpected(error)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -46,6 +52,14 @@ def _run(arguments: Sequence[str]) -> int:
             raise
         log(f"error: {error}: install what is missing with {install_command(unmet)}")
         return USAGE
+
+
+def report_unexpected(error: Exception) -> int:
+    """Log an error that nobody expected as one line, with the file of its traceback; return its exit code."""
+    with tempfile.NamedTemporaryFile("w", prefix="catlip-bench-error-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    log(f"error: {type(error).__name__}: {describe_error(error)}; please report this with {file.name}")
+    return UNEXPECTED
 
 
 def _run_verb(arguments: Sequence[str]) -> int:

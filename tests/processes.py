@@ -16,14 +16,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from bench.cli import rank_checks
-from bench.console.console import UserError, describe_error
 from bench.data import loader_workers
 from bench.environment.rank_info import TORCHRUN_VARIABLES, torchrun_env
-from bench.orchestration import preflight, runner
-from bench.orchestration.request_base import Request
+from bench.orchestration import preflight
 from bench.orchestration.runner import Runner, Slot
-from bench.orchestration.worker import run_request
+from bench.orchestration.runs import Run, decode_run, describe_failure, execute
 
 if TYPE_CHECKING:
     import subprocess
@@ -103,18 +100,17 @@ def answered(folder: Path, words: Sequence[str]) -> tuple[int, str]:
     return code, text.getvalue()
 
 
-def start_ranks(ranks: int, folder: Path, *words: str, runner: type[Runner] = Runner) -> list[mp.Process]:
+def start_ranks(ranks: int, folder: Path, *words: str) -> list[mp.Process]:
     """Start the command line of each of so many ranks, as torchrun does; what it prints goes to FOLDER/RANK.log."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    return [started(_be_rank, rank, ranks, port, folder / f"{rank}.log", words, runner) for rank in range(ranks)]
+    return [started(_be_rank, rank, ranks, port, folder / f"{rank}.log", words) for rank in range(ranks)]
 
 
-def _be_rank(rank: int, ranks: int, port: int, log: Path, words: Sequence[str], kind: type[Runner]) -> None:
+def _be_rank(rank: int, ranks: int, port: int, log: Path, words: Sequence[str]) -> None:
     from bench.__main__ import main
 
-    runner.Runner = rank_checks.Runner = preflight.Runner = kind
     values = map(str, (rank, ranks, rank, ranks, "localhost", port))
     os.environ |= dict(zip(TORCHRUN_VARIABLES, values, strict=True))
     torchrun_env.cache_clear()
@@ -146,35 +142,37 @@ def _joined(rank: int, work: Callable[..., Any], ranks: int, folder: str, argume
 
 
 class InProcess(Runner):
-    """Carries out runs in this process: what a fresh one does, without its start, each whole in its first turn."""
+    """Executes runs in this process: what a fresh one does, without its start, each whole in its first turn."""
 
-    def _start(self, request: Request, *_: Any, slot: Slot | None = None) -> str:
+    def _start(self, run: Run, _settings: dict[str, str], slot: Slot | None = None) -> str:
         with closing(slot) if slot else nullcontext():
             if slot:
                 os.read(slot.grant_read, 1)
             try:
-                run_request(request)
+                execute(decode_run(run.encode()))
             except Exception as error:  # noqa: BLE001 - as a worker answers it
-                return describe_error(error if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+                return describe_failure(error)
         return ""
 
 
 class Parting(Runner):
-    """Carries out each run in a process of its own, without the seconds that a fresh one imports for."""
+    """Executes each run in a process of its own, without the seconds that a fresh one imports for."""
 
-    def _start(self, request: Request, *_: Any, **__: Any) -> str:
+    def _start(self, run: Run, _settings: dict[str, str], slot: Slot | None = None) -> str:
+        if slot is not None:
+            slot.close()
         reasons = forkserver().SimpleQueue()
-        process = started(_carried_out, request, reasons)
+        process = started(_execute, run.encode(), reasons)
         process.join()
         if not process.exitcode:
             return ""
         return f"ended with exit code {process.exitcode}" if reasons.empty() else str(reasons.get())
 
 
-def _carried_out(request: Request, reasons: Any) -> None:
+def _execute(run: str, reasons: Any) -> None:
     torch.set_num_threads(1)
     try:
-        run_request(request)
+        execute(decode_run(run))
     except Exception as error:
-        reasons.put(describe_error(f"{type(error).__name__}: {error}"))
+        reasons.put(describe_failure(error))
         raise

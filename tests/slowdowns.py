@@ -15,8 +15,7 @@ from bench.experiment.config import MAY_DIFFER, Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import with_settings
 from bench.measure.throughput import throughputs_by_round
-from bench.orchestration.preflight import open_comparison
-from bench.orchestration.scope import Scope
+from bench.orchestration.preflight import begin, check
 from bench.records.record import Memory, Record
 from bench.statistics.ratios import Ratio, ratio_of
 
@@ -81,10 +80,10 @@ def slowed_arms() -> list[Experiment]:
 
 def measure_arms(arms: list[Experiment], results: Path) -> list[Record]:
     """Time the arms in interleaved rounds, and the memory of three equal runs: first, last and beside another."""
-    scope = Scope("selftest", COMPARISONS * ROUNDS)
-    comparison = open_comparison(results, arms, scope, trained=False, may_differ=(*MAY_DIFFER, "injected_slowdown"))
+    check(results, arms, may_differ=(*MAY_DIFFER, "injected_slowdown"))
+    comparison = begin(results, "selftest", arms)
     comparison.measure_memory(arms[:1])
-    comparison.measure(scope)
+    comparison.measure(COMPARISONS * ROUNDS)
     comparison.measure_memory(arms[1:3])
     assert not comparison.runner.failures
     return comparison.records()

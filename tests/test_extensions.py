@@ -407,7 +407,7 @@ def test_source_of_an_extension_trains_alike_with_workers_and_after_a_stop(folde
     code = (folder / "zipped_pairs.py").read_text()
     assert line in code
     source.write_text(code.replace(line, STOP + line))
-    words = ("--extension", str(source), "train", "catlip-tiny", "--data", str(data), "--count-vocabulary", "--yes")
+    words = ("--extension", str(source), "train", "catlip-tiny", "--data", str(data), "--count-vocabulary")
     words += ("--set", "batch_size=16", "--images", "128", "--task", "rooms")
     losses = {}
     for out, stop_at in (("whole", ""), ("stopped", "33")):
@@ -466,11 +466,11 @@ def test_method_of_an_extension_is_used_as_one_of_ours(name: str, folder: Path, 
     ):
         returned, text = answer(folder, *door, *words)
         assert returned == OK, text
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bench")
+    launch = ("--launch", f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node 2")
     results = str(tmp_path / "ranks")
     own = ("--set", "margin=0.5") if name == "ranking" else ()
     words = (*door, "measure", "clip-tiny", f"{name}-tiny", "--rounds", "1", *SMALL, *own, "--results", results)
-    returned, text = run(folder, *words, program=torchrun)
+    returned, text = run(folder, *words, *launch)
     assert returned == OK, text
     records = records_of(results)
     assert {record.circumstances.processes for record in records} == {2}

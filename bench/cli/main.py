@@ -1,13 +1,13 @@
 """Parses the command line, runs its verb and maps errors to exit codes."""
 
+import os
 import shlex
 from collections.abc import Sequence
 
-from bench.cli.compare import Bench
+from bench.cli.default import Bench
 from bench.cli.verbs import REPORT, VERBS, verbs_by_purpose
+from bench.console.command_line import parent_command_line, program_command_line
 from bench.console.console import (
-    FAILED_CASE,
-    OK,
     PROGRAM,
     REQUEUE,
     USAGE,
@@ -17,59 +17,58 @@ from bench.console.console import (
     split_extension_arguments,
 )
 from bench.console.options import parse_options
+from bench.environment.circumstances import COMMAND
 from bench.environment.rank_info import torchrun_env
 from bench.environment.variables import require_valid_variables
 from bench.interfaces.extensions import load_extensions
 from bench.interfaces.verb import Command
-from bench.orchestration.runner import OutOfTimeError, follow_rank0
-from bench.orchestration.torchrun import RunCoordinator, connect_coordinator
+from bench.orchestration.runner import OutOfTimeError
+
+TRAIN = "train"  # the verb that torchrun may start
 
 
 def dispatch(arguments: Sequence[str]) -> int:
     """Run the verb that a command line names and return its exit code; KeyboardInterrupt is re-raised.
 
-    Under torchrun only rank 0 runs the verb; the other ranks follow it.
+    Under torchrun only rank 0 runs the verb, a training; the other ranks follow it.
     """
+    os.environ[COMMAND] = f"{PROGRAM} {shlex.join(arguments)}".strip()
     try:
-        named, arguments = split_extension_arguments(arguments)
-        load_extensions(named)
+        extensions, arguments = split_extension_arguments(arguments)
+        load_extensions(extensions)
         require_valid_variables()
-        coordinator = connect_coordinator()
-        if coordinator is None:
-            return _run_verb(arguments)
-        coordinator.publish_command(arguments)
-        if coordinator.rank_info.rank > 0:
-            follow_rank0(coordinator)
-            return OK
+        if torchrun_env().world_size > 1:
+            return _run_rank(arguments)
+        return _run_verb(arguments)
     except ValueError as error:
         return _report_usage_error(error)
-    coordinator.start_heartbeat()
-    silent = ""
+
+
+def _run_rank(arguments: Sequence[str]) -> int:
+    """Run a training on this rank of a torchrun; other verbs are refused with the command line that starts them."""
+    from bench.orchestration.ranks import connect_ranks, follow_rank0, share_run
+
+    is_rank0 = torchrun_env().rank == 0
+    if arguments[:1] != [TRAIN]:
+        if is_rank0:
+            torchrun = shlex.join(program_command_line(parent_command_line())[:-2])
+            line = f"{PROGRAM} {shlex.join(arguments)} --launch {shlex.quote(torchrun)}"
+            log(f"error: torchrun starts {TRAIN} alone, other verbs start it: {line}")
+        return USAGE
+    if not is_rank0:
+        return follow_rank0()
+    connect_ranks()
     try:
-        code = _run_verb(arguments, coordinator)
+        return _run_verb(arguments)
     finally:
-        silent = coordinator.shut_down()
-    if silent and code == OK:
-        log(f"error: the command line of rank {silent} does not end, as if stopped; all results are written")
-        return FAILED_CASE
-    return code
+        share_run(None)
 
 
-def _run_verb(arguments: Sequence[str], coordinator: RunCoordinator | None = None) -> int:
+def _run_verb(arguments: Sequence[str]) -> int:
     try:
         require_utf8(*arguments)
         command = parse(arguments)
-        if torchrun_env().world_size > 1 and not getattr(command, "runs_on_all_ranks", False):
-            verbs = [
-                name
-                for verbs in verbs_by_purpose().values()
-                for name, verb in verbs.items()
-                if getattr(verb, "runs_on_all_ranks", False)
-            ]
-            return _report_usage_error(f"torchrun can start {', '.join(verbs)} only; start other verbs without it")
         try:
-            if coordinator is not None and not getattr(command, "accepts_unequal_ranks", False):
-                coordinator.require_equal_commands()
             return command.run()
         except KeyboardInterrupt:
             log("")
@@ -88,7 +87,8 @@ def _run_verb(arguments: Sequence[str], coordinator: RunCoordinator | None = Non
 def parse(arguments: Sequence[str]) -> Command:
     """Parse a verb and its options, or without a verb the options of the default comparison."""
     if not arguments or arguments[0].startswith("-"):
-        return parse_options(Bench, PROGRAM, arguments, _describe_verbs())
+        description = _describe_verbs() if {"-h", "--help"} & {*arguments} else None
+        return parse_options(Bench, PROGRAM, arguments, description)
     verb, *options = arguments
     command: Command = parse_options(VERBS.find(verb), f"{PROGRAM} {verb}", options)
     return command
@@ -97,13 +97,11 @@ def parse(arguments: Sequence[str]) -> Command:
 def _describe_verbs() -> str:
     """Return the help of the program: its verbs, grouped by purpose."""
     paragraphs = [Bench.__doc__ or "", "Verbs; each has its own --help."]
-    by_purpose = {
-        purpose: {name: (verb.__doc__ or "").splitlines()[0] for name, verb in verbs.items()}
-        for purpose, verbs in verbs_by_purpose().items()
-    }
+    by_purpose = verbs_by_purpose()
     by_purpose[REPORT] = {REPORT: "Build pages, charts and exports from records."} | by_purpose.get(REPORT, {})
-    for purpose, texts in by_purpose.items():
-        paragraphs.append("\n".join([f"To {purpose}:", *(f"  {name:10} {text}" for name, text in texts.items())]))
+    for purpose, summaries in by_purpose.items():
+        lines = [f"  {name:10} {summary}" for name, summary in summaries.items()]
+        paragraphs.append("\n".join([f"To {purpose}:", *lines]))
     paragraphs.append(
         "Every command takes --extension PATH.py or --extension package.module (repeatable): it first loads what that "
         "adds (docs/extending.md)."

@@ -26,11 +26,11 @@ def require_no_other_vocabulary(vocabulary: str | None, labels: str | None) -> N
 
 def fields_to_count(experiments: Sequence[Experiment]) -> list[str]:
     """Return the fields that name the vocabularies of experiments; ValueError if none of them reads captions."""
-    found = sorted({field for one in experiments if (field := vocabulary_field(one)) is not None})
-    if not found:
-        methods = ", ".join(dict.fromkeys(one.method for one in experiments))
+    fields = {vocabulary_field(experiment) for experiment in experiments} - {None}
+    if not fields:
+        methods = ", ".join(dict.fromkeys(experiment.method for experiment in experiments))
         raise ValueError(f"--count-vocabulary needs captions, {methods} reads none: leave it out")
-    return found
+    return sorted(filter(None, fields))
 
 
 def count_own_vocabulary(data: str, field: str, min_count: int | None = None, caption: str | None = None) -> Vocabulary:
@@ -53,14 +53,15 @@ def with_counted_vocabularies(experiments: Sequence[Experiment], results: Path) 
     A file is named by its content, so that counting equal captions again gives the same file. Raises ValueError as
     `count_own_vocabulary` and `fields_to_count`.
     """
-    files, inputs = dict[str, str](), experiments[0].input
+    files = dict[str, str]()
+    inputs = experiments[0].input
     for field in fields_to_count(experiments):
         vocabulary = count_own_vocabulary(inputs.data, field, caption=inputs.caption)
         digest = hashlib.sha256(msgspec.json.encode(vocabulary)).hexdigest()[:8]
         path = results / FOLDER / f"{field.partition('_')[0]}s-{digest}.json"
         save_vocabulary(vocabulary, path)
         files[field] = str(path)
-    return [change(one, **files) for one in experiments]
+    return [change(experiment, **files) for experiment in experiments]
 
 
 def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:

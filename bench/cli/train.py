@@ -1,4 +1,4 @@
-"""The verbs `train`, `embed` and `export`: a resumable pre-training run, a teacher's features, and tower files."""
+"""The verb `train`: a resumable pre-training run, in processes of its own or in those that torchrun started."""
 
 import re
 import shlex
@@ -17,34 +17,28 @@ from bench.cli.options import (
     Data,
     Json,
     Labels,
-    Results,
     Root,
     Settings,
     Tasks,
     VocabularyFile,
-    Yes,
     experiment_from,
     option_arguments,
     print_results,
-    require_confirmed,
 )
 from bench.cli.own_vocabulary import count_own_vocabulary, fields_to_count, require_no_other_vocabulary, save_vocabulary
 from bench.cli.transfer import choose_tasks_root_and_protocols, require_openable_tasks
 from bench.console.command_line import parent_command_line, program_command_line
-from bench.console.console import INTERRUPTED, OK, Stopped, log
+from bench.console.console import INTERRUPTED, Stopped, log
 from bench.console.options import MAX_ECHOED_CHARACTERS, MINUTES_RANGE, require_range
 from bench.data.samples import inputs_digest
 from bench.environment.circumstances import current_commit
-from bench.environment.files import make_folders, safe_file_name
+from bench.environment.files import safe_file_name
 from bench.environment.rank_info import restart_count, torchrun_env
 from bench.experiment.config import Experiment, change, differing_fields, format_differences
 from bench.experiment.fields import PACK_DATA
-from bench.interfaces.method import METHODS, get_method
 from bench.orchestration.budgets import set_images
-from bench.orchestration.comparison import Comparison
-from bench.orchestration.pace import Pace
-from bench.orchestration.preflight import open_comparison, prepare_data, require_runnable
-from bench.orchestration.requests import TeacherFeaturesRequest
+from bench.orchestration.preflight import begin, check, prepare_data, require_runnable, resume
+from bench.orchestration.ranks import RankRunner
 from bench.orchestration.scope import Scope
 from bench.records.record import Training, read_records
 from bench.train.checkpoints import (
@@ -98,12 +92,10 @@ class Train:
     score: bool = True  # score the tower on transfer tasks after the training
     tasks: Tasks = ()
     root: Root = None
-    yes: Yes = False
     settings: Settings = ()
     json: Json = None
 
     purpose: ClassVar[str] = "train"
-    runs_on_all_ranks: ClassVar[bool] = True
 
     @property
     def resume_hint(self) -> str:
@@ -140,13 +132,6 @@ class Train:
         tasks, root, _ = choose_tasks_root_and_protocols(self.tasks, self.root)
         return tuple(tasks), root
 
-    def expected_seconds(self, pace: Pace) -> float:
-        """Return the expected seconds of the training and of the scoring of its tower."""
-        experiment, (tasks, root) = self._experiment(), self._tasks_and_root()
-        return pace.command_seconds + Comparison.for_planning([experiment], pace).expected_seconds(
-            training_scope(experiment, tasks, root)
-        )
-
     @contextmanager
     def _mark_for_requeue(self) -> Iterator[None]:
         """Leave a file in OUT if the block ends because it was told to, or because the job's time is nearly over."""
@@ -175,15 +160,19 @@ class Train:
     ) -> int:
         """Train and score in a folder that this process has locked."""
         scope = training_scope(experiment, tasks, root)
-        comparison = open_comparison(self._out, [experiment], scope, name=name, tasks=tasks, may_measure_pace=True)
-        seconds, is_confirmed = comparison.expected_seconds(scope), self.yes or bool(resume_from)
-        require_confirmed(comparison, seconds, "train on fewer --images", is_confirmed=is_confirmed)
+        check(self._out, [experiment], trained=True, tasks=tasks)
+        if name is None:
+            comparison = begin(self._out, "train", [experiment])
+        else:
+            comparison = resume(self._out, "train", [experiment], name=name)
+        if torchrun_env().world_size > 1:
+            comparison.runner = RankRunner()
         events = str((self._out / "tensorboard").resolve()) if self.tensorboard else ""
         folder = str(self._checkpoints.resolve())
         checkpoint_config = CheckpointConfig(
             folder=folder, interval_minutes=self.checkpoint_minutes, resume_from=resume_from, tensorboard=events
         )
-        comparison.train(scope, checkpoint_config)
+        comparison.train(scope, checkpoint_config=checkpoint_config)
         if tasks and experiment.image.embedding_channels is not None:
             log("not scored: the tasks hold images, and this tower reads embeddings")
         elif tasks and not comparison.runner.failures:
@@ -275,67 +264,3 @@ def parse_count(text: str) -> int:
             f"--images must be 1 to {MOST_IMAGES:,}, as 80000, 80k or 12.8M, got {text[:MAX_ECHOED_CHARACTERS]!r}"
         )
     return round(count)
-
-
-@dataclass(frozen=True, slots=True)
-class Embed:
-    """Compute a distillation teacher's features of every image and store them for training."""
-
-    name: Positional[str]  # name of a distillation experiment
-    out: Annotated[Path, arg(help=".safetensors file for the features, to be passed as `--set teacher=FILE`")]
-    settings: Settings = ()
-    results: Results = Path("results")
-    purpose: ClassVar[str] = "train"
-    resume_hint = "unfinished features are not stored; start the command again"
-
-    def expected_seconds(self, pace: Pace) -> float:
-        """Return the expected seconds of the process that computes the features, of few images."""
-        return pace.command_seconds + pace.process_start_seconds
-
-    def run(self) -> int:
-        """Compute the features in a separate process."""
-        experiment = experiment_from(self.name, self.settings)
-        if not get_method(experiment.method).has_teacher:
-            accepted = ", ".join(name for name, one in METHODS.items() if one.has_teacher)
-            raise ValueError(
-                f"{self.name} has the method {experiment.method}; name an experiment of a method with a teacher "
-                f"({accepted})"
-            )
-        if self.out.suffix != ".safetensors":
-            raise ValueError(f"--out must be a .safetensors file, got {self.out}")
-        if self.out.exists():
-            raise ValueError(f"{self.out} exists; remove it, or name another file")
-        comparison = open_comparison(self.results, [experiment], Scope("embed", 0), trained=False)
-        label, file = f"features of {experiment.targets.teacher}", str(self.out.resolve())
-        seconds = comparison.pace.process_start_seconds
-        job = comparison.new_job(TeacherFeaturesRequest, experiment, label, seconds, file=file)
-        comparison.runner.run([job], threads=comparison.cores)
-        return print_results(comparison)
-
-
-@dataclass(frozen=True, slots=True)
-class Export:
-    """Export a trained tower in open_clip's layout, or in timm's layout if it is a timm tower."""
-
-    tower: Positional[str]  # tower file, or name of an experiment whose newest tower is exported
-    out: Annotated[Path, arg(help="folder for the exported files, empty or absent")]
-    results: Results = Path("results")
-    purpose: ClassVar[str] = "train"
-    resume_hint = "an unfinished folder holds no configuration; remove it and start the command again"
-
-    def expected_seconds(self, pace: Pace) -> float:
-        """Return the expected seconds of a process that loads and writes a tower."""
-        return pace.command_seconds + pace.process_start_seconds
-
-    def run(self) -> int:
-        """Write the folder, and print the code that loads it."""
-        if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
-            raise ValueError(f"{self.out} exists and is not an empty folder; remove it, or name another folder")
-        from bench.towers.export import export_tower
-        from bench.towers.tower_from import load_tower
-
-        known = load_tower(self.tower, self.results)
-        make_folders(self.out)
-        print(export_tower(known, self.out))
-        log(f"written: {self.out}, from {known.file}" if known.file else f"written: {self.out}")
-        return OK

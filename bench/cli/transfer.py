@@ -24,16 +24,12 @@ from bench.interfaces.catalog import (
     compatible_tasks_and_protocols,
     default_protocols,
 )
-from bench.orchestration.comparison import Comparison
-from bench.orchestration.pace import Pace
-from bench.orchestration.preflight import open_comparison
-from bench.orchestration.scope import Scope
+from bench.orchestration.preflight import begin, check, resume
 from bench.towers.provenance import is_trained_here, latest_towers, read_provenance
 from bench.transfer.label_curves import INIT_PROTOCOL
 from bench.transfer.prompt_templates import read_templates
 from bench.transfer.terminal_tables import transfer_tables
 
-TOWERS_EXPECTED = 4  # of an experiment: three budgets, and an untrained one
 STAND_IN = "catlip-tiny"  # experiment of the records of a tower that no experiment trained
 TEMPLATES_HELP = (
     "prompt templates of transfer-init, one per line with {} or {c} for the class; default: those beside the data, or "
@@ -61,43 +57,38 @@ class Transfer:
     purpose: ClassVar[str] = "score"
     resume_hint = "finished scores are kept; resume with the same command and --resume"
 
-    def expected_seconds(self, pace: Pace) -> float:
-        """Return the expected seconds of scoring, at most so many towers of each that is named, and their baselines."""
-        tasks, _, protocols = choose_tasks_root_and_protocols(self.tasks, self.root, self.protocols)
-        comparison = Comparison.for_planning([EXPERIMENTS[STAND_IN]], pace)
-        num_towers = TOWERS_EXPECTED * (1 if self.reference is None else 2)
-        return pace.command_seconds + comparison.scoring_seconds(num_towers, tuple(protocols), tuple(tasks))
-
     def run(self) -> int:
         """Score the towers and print the accuracy tables."""
         tasks, root, protocols = choose_tasks_root_and_protocols(self.tasks, self.root, self.protocols)
         if self.templates is not None and INIT_PROTOCOL not in protocols:
             raise ValueError(f"--templates is read by --protocol {INIT_PROTOCOL} alone: add it")
-        templates = "" if self.templates is None else str(self.templates.resolve())
-        digested = [root, read_templates(templates).title] if templates else [root]
+        templates = ""
+        digested = [root]
+        if self.templates is not None:
+            templates = str(self.templates.resolve())
+            digested.append(read_templates(templates).title)
         towers = _resolve_tower_arguments(self.tower, self.results)
         references = [] if self.reference is None else _resolve_tower_arguments(self.reference, self.results)
         if len(references) > 1:  # the most trained one is the upper bound
             references = [max(references, key=lambda tower: read_provenance(Path(tower)).images)]
-        every = [*towers, *references]
-        trained_by = {tower: read_provenance(Path(tower)).experiment for tower in every if is_trained_here(Path(tower))}
+        trained_by = dict[str, Experiment]()
+        for tower in (*towers, *references):
+            if is_trained_here(Path(tower)):
+                trained_by[tower] = read_provenance(Path(tower)).experiment
         experiment = trained_by.get(towers[0], EXPERIMENTS[STAND_IN])
-        digest = hashlib.sha256("\0".join([*towers, *(references or ["None"]), *digested]).encode()).hexdigest()[:8]
-        scope, scored = Scope(f"transfer-{digest}", 0), trained_by.values()
-        comparison = open_comparison(
-            self.results,
-            [experiment],
-            scope,
-            resume=self.resume,
-            trained=False,
-            scored=scored,
-            tasks=tasks,
-            reads_data=False,
-        )
-        require_openable_tasks(comparison.results, root, tasks, every)
-        subjects = [*map(ScoringSubject, towers), *(ScoringSubject(tower, "reference") for tower in references)]
-        subjects += _distinct_random_inits(every, trained_by)
-        comparison.score_towers(subjects, tuple(protocols), tuple(tasks), root=root, templates=templates)
+        digested = [*towers, *(references or ["None"]), *digested]
+        digest = hashlib.sha256("\0".join(digested).encode()).hexdigest()[:8]
+        purpose = f"transfer-{digest}"
+        check(self.results, [experiment], tasks=tasks, reads_data=False)
+        if self.resume:
+            comparison = resume(self.results, purpose, [experiment], scored=trained_by.values())
+        else:
+            comparison = begin(self.results, purpose, [experiment])
+        require_openable_tasks(comparison.results, root, tasks, [*towers, *references])
+        subjects = [ScoringSubject(tower) for tower in towers]
+        subjects += [ScoringSubject(tower, "reference") for tower in references]
+        subjects += _distinct_random_inits([*towers, *references], trained_by)
+        comparison.score_towers(subjects, protocols, tasks, root=root, templates=templates)
         return print_results(comparison, transfer_tables(comparison.records()), self.json)
 
 
@@ -107,16 +98,19 @@ def _resolve_tower_arguments(tower: str, results: Path) -> list[str]:
         return [str(path.resolve()) for path in latest_towers(results, tower)]
     name, equals, file = ("", "", tower) if Path(tower).exists() else tower.rpartition("=")
     if not Path(file).exists():
-        near = [f"; did you mean {one}?" for one in get_close_matches(tower, EXPERIMENTS, n=1)]
-        hint = "".join(near) or f" ({PROGRAM} list)"
+        near = get_close_matches(tower, EXPERIMENTS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f" ({PROGRAM} list)"
         raise ValueError(f"there is no tower file {file}, nor an experiment of that name{hint}")
     return [f"{name}{equals}{Path(file).resolve()}"]
 
 
 def _distinct_random_inits(towers: Sequence[str], trained_by: Mapping[str, Experiment]) -> list[ScoringSubject]:
     """Return random-init baselines: one per kind and seed of the towers made here, one per external tower."""
-    kinds = {tower: (*one.image.random_init_kind, one.seed) for tower, one in trained_by.items()}
-    first_of_kind = {kinds.get(tower, tower): tower for tower in reversed(towers)}
+    first_of_kind = dict[object, str]()
+    for tower in reversed(towers):
+        experiment = trained_by.get(tower)
+        kind = tower if experiment is None else (*experiment.image.random_init_kind, experiment.seed)
+        first_of_kind[kind] = tower
     return [ScoringSubject(tower, "untrained") for tower in first_of_kind.values()]
 
 
@@ -136,7 +130,7 @@ def choose_tasks_root_and_protocols(
     as `choose_tasks_and_protocols`.
     """
     tasks, protocols = choose_tasks_and_protocols(tasks or ([] if root is None else [DEFAULT_ROOT_TASK]), protocols)
-    on_disk = {task: layout for task in tasks if (layout := TASKS[task].layout)}
+    on_disk = {task: TASKS[task].layout for task in tasks if TASKS[task].layout}
     if on_disk and root is None:
         expected = "; ".join(f"{task} ({layout})" for task, layout in on_disk.items())
         raise ValueError(f"--root is missing: name the folder that holds the data of {expected}")

@@ -3,26 +3,29 @@
 import re
 from collections.abc import Sequence
 from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 from bench.console.console import describe_error
 from bench.experiment.config import choose
 from bench.interfaces.registry import Registry, import_object
 
-if TYPE_CHECKING:
-    from bench.interfaces.verb import Command
-
 BUILT_IN = {  # where each verb lies, in the order of the help
     "list": "bench.cli.listing:List",
-    "measure": "bench.cli.compare:Measure",
+    "measure": "bench.cli.measure:Measure",
     "train": "bench.cli.train:Train",
-    "embed": "bench.cli.train:Embed",
-    "export": "bench.cli.train:Export",
+    "embed": "bench.cli.tower_files:Embed",
+    "export": "bench.cli.tower_files:Export",
     "transfer": "bench.cli.transfer:Transfer",
     "doctor": "bench.cli.doctor:Doctor",
 }
 PURPOSES = ("compare", "train", "score", "explain", "check", "report")  # in the order of the help; others follow
 REPORT = "report"  # the word before the verbs of report
+# Of the source of a verb: the first line of its docstring, and its purpose.
+SUMMARY = (
+    r'^class {class_name}\b[^"]*"""(?P<summary>[^\n]*?)(""")?$.*?^    purpose(: ClassVar\[str\])? = "(?P<purpose>\w+)"'
+)
 
 
 class VerbRegistry(Registry["type[Any] | str"]):
@@ -60,6 +63,20 @@ class VerbRegistry(Registry["type[Any] | str"]):
         self._require_complete(name, verb, self.origin(name))
         return verb  # type: ignore[no-any-return]
 
+    def summarize(self, name: str) -> tuple[str, str]:
+        """Return the purpose and the first line of the help of a verb, whose module is read and not imported."""
+        place = self[name]
+        if isinstance(place, str):
+            module, _, class_name = place.partition(":")
+            spec = find_spec(module)
+            if spec is not None and spec.origin is not None:
+                pattern = SUMMARY.format(class_name=re.escape(class_name))
+                match = re.search(pattern, Path(spec.origin).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+                if match:
+                    return match["purpose"], match["summary"]
+        verb = self.find(name)
+        return verb.purpose, (verb.__doc__ or "").partition("\n")[0]
+
     def _require_complete(self, name: str, verb: object, origin: str) -> None:
         """Raise ValueError for a class that is no verb."""
         missing = [attribute for attribute in self._needed if not hasattr(verb, attribute)]
@@ -72,10 +89,10 @@ VERBS = VerbRegistry("verb", "bench.cli.verbs:BUILT_IN", ("purpose", "resume_hin
 REPORT_VERBS = VerbRegistry("verb of report", "reports.verbs:BUILT_IN", ("run",))
 
 
-def verbs_by_purpose() -> "dict[str, dict[str, type[Command]]]":
-    """Return all verbs by the purpose under which the help lists them."""
-    found: dict[str, dict[str, type[Command]]] = {purpose: {} for purpose in PURPOSES}
+def verbs_by_purpose() -> dict[str, dict[str, str]]:
+    """Return the first sentence of the help of each verb, by the purpose under which the help lists it, and by name."""
+    grouped: dict[str, dict[str, str]] = {purpose: {} for purpose in PURPOSES}
     for name in VERBS:
-        verb = VERBS.find(name)
-        found.setdefault(verb.purpose, {})[name] = verb
-    return {purpose: verbs for purpose, verbs in found.items() if verbs}
+        purpose, summary = VERBS.summarize(name)
+        grouped.setdefault(purpose, {})[name] = summary
+    return {purpose: verbs for purpose, verbs in grouped.items() if verbs}

@@ -15,6 +15,7 @@ from types import FrameType
 from bench.environment.variables import END_TIME, read_seconds_variable
 
 OK, DISAGREEMENT, USAGE, FAILED_CASE, INCONCLUSIVE = 0, 1, 2, 3, 4  # exit codes of commands
+UNEXPECTED = 70  # exit code after an error that nobody expected (EX_SOFTWARE of sysexits.h)
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # exit codes after SIGINT, without a reader, after SIGTERM
 REQUEUE = 75  # exit code after SIGUSR1, or before a job's time is over: requeue the command (EX_TEMPFAIL of sysexits.h)
 EXIT_CODE_BY_SIGNAL = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGUSR1: REQUEUE}

@@ -1,4 +1,4 @@
-"""Progress of jobs with elapsed and remaining time, on standard error."""
+"""Progress of runs with elapsed and remaining time, on standard error."""
 
 import sys
 import threading
@@ -12,65 +12,34 @@ from bench.console.console import escape_unprintable, log
 
 LINE_SECONDS = 60.0  # between two lines on progress where standard error is no terminal
 T = TypeVar("T")
-PRIOR_SHARE = 0.25  # share of all expected seconds after which the pace of the finished jobs alone counts
 
 
 class Progress:
-    """Estimates the remaining time from expected seconds, corrected by the pace of finished jobs.
+    """Logs the start of runs with the elapsed time, and with the remaining time once it is known."""
 
-    The first jobs correct it little: when the first of several parallel jobs ends, the time that has passed belongs to
-    all of them.
-    """
-
-    def __init__(self, expected_seconds: float) -> None:
-        self._expected = expected_seconds
+    def __init__(self) -> None:
         self._started_at = time.monotonic()
+        self._expected_end: float | None = None  # of time.monotonic(); None: not known yet
         self._lock = threading.Lock()
-        self._done, self._elapsed_at_finish, self._next_line = 0.0, 0.0, 0.0
+        self._next_line = 0.0
 
     def expect(self, seconds: float) -> None:
-        """Add expected seconds; those of a job that is not run are subtracted."""
-        with self._lock:
-            self._expected += seconds
-
-    def seconds_left(self, saved_seconds: float = 0.0) -> float:
-        """Estimate the remaining time, without so many of the expected seconds."""
-        with self._lock:
-            since_finish = time.monotonic() - self._started_at - self._elapsed_at_finish
-            return max(0.0, self._pace() * (self._expected - saved_seconds - self._done) - since_finish)
-
-    def corrected(self, expected_seconds: float) -> float:
-        """Return so many expected seconds at the pace of the finished jobs."""
-        with self._lock:
-            return self._pace() * expected_seconds
-
-    def _pace(self) -> float:
-        """Return the elapsed seconds per expected second."""
-        prior = max(PRIOR_SHARE * self._expected - self._done, 0.0)  # seconds as if done at the expected pace
-        return (self._elapsed_at_finish + prior) / ((self._done + prior) or 1.0)
+        """Expect the end after so many seconds from now."""
+        self._expected_end = time.monotonic() + seconds
 
     def log_start(self, label: str) -> None:
-        """Log that a job starts; without a terminal at most every LINE_SECONDS."""
-        elapsed, left = time.monotonic() - self._started_at, self.seconds_left()
+        """Log that a run starts; without a terminal at most every LINE_SECONDS."""
+        now = time.monotonic()
+        elapsed = now - self._started_at
         if not sys.stderr.isatty():
             with self._lock:
                 if elapsed < self._next_line:
                     return
                 self._next_line = elapsed + LINE_SECONDS
-        log(f"{_format_minutes(elapsed):>6} elapsed, about {_format_minutes(left):>5} left | {label}")
-
-    def finish(self, expected_seconds: float) -> None:
-        with self._lock:
-            self._done += expected_seconds
-            self._elapsed_at_finish = time.monotonic() - self._started_at
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration in the unit that a person would choose: minutes, hours or days."""
-    for unit, length in (("days", 86_400.0), ("hours", 3_600.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.0f} {unit}"
-    return f"{seconds / 60:.0f} minutes"
+        left = "estimating"
+        if self._expected_end is not None:
+            left = f"about {_format_minutes(max(0.0, self._expected_end - now)):>5} left"
+        log(f"{_format_minutes(elapsed):>6} elapsed, {left} | {label}")
 
 
 def _format_minutes(seconds: float) -> str:

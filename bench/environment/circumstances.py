@@ -15,6 +15,7 @@ from bench.environment.variables import COMMIT
 
 CHECKOUT = Path(__file__).parents[2]
 PACKAGES = ("bench", "losses", "models")
+COMMAND = "CATLIP_BENCH_COMMAND"  # environment variable with the command line, for the processes that it starts
 MAX_ENTRIES = 1000  # of a mapping in a record
 # Version and digest of each loaded extension's source, by its name; filled by `bench.interfaces.extensions`.
 LOADED_EXTENSIONS: dict[str, str] = {}
@@ -39,6 +40,7 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     gpu_uuid: str = ""  # of rank 0's card; the speeds of two cards of one model differ by some percent
     extensions: Texts = {}  # version and digest of the source, by name
     busy_processes: str = ""  # other processes that kept a core busy before the comparison, for which it left one free
+    command: str = ""  # command line that started the run
 
     def __post_init__(self) -> None:
         """Raise ValueError for a start that is no date."""

@@ -45,7 +45,6 @@ class Extension:
     # of its own name.
     experiments: Mapping[str, MethodSettings] = field(default_factory=dict)
     record_kinds: Sequence[type[RecordKind]] = ()
-    runs: Sequence[type[Any]] = ()  # subclasses of `bench.orchestration.request_base.Request`
     # Classes of verbs (`bench.interfaces.verb.Command`) by name, or where they lie as "package.module:Class", which is
     # imported when it is needed.
     verbs: Mapping[str, type[Any] | str] = field(default_factory=dict)
@@ -118,8 +117,6 @@ def _add(extension: Extension, origin: str) -> None:
         _add_experiments(name, settings, origin)
     for record_kind in extension.record_kinds:
         add_kind(record_kind, origin)
-    for run in extension.runs:
-        import_object("bench.orchestration.request_base:add_request_kind")(run, origin)
     named_members: dict[str, tuple[Registry[Any], Sequence[Any]]] = {
         "sections": (SECTIONS, extension.sections),
         "measurements": (MEASUREMENTS, extension.measurements),

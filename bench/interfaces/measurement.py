@@ -27,7 +27,7 @@ class Measurement(Named):
 
     title: ClassVar[str]  # of its table
     figures: ClassVar[Sequence[Figure]]
-    runs_on_all_ranks: ClassVar[bool] = False  # under torchrun all ranks measure; the figures of rank 0 are recorded
+    runs_on_all_ranks: ClassVar[bool] = False  # with --launch all ranks measure; the figures of rank 0 are recorded
 
     def measure(
         self, experiment: "Experiment", device: "torch.device", results: Path

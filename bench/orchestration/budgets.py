@@ -1,7 +1,7 @@
 """The images on which an experiment is trained, by budget, and the speeds that decide them."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 from bench.console.console import log
 from bench.data.image_sizes import images_before_step, nearest_step_count
@@ -12,7 +12,6 @@ from bench.statistics.ratios import ratios_of
 
 EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
-EXPECTED_SPEED = 1.05  # of an experiment over the slowest's, on average, before speeds are measured
 
 
 def set_images(experiment: Experiment, images: int) -> Experiment:
@@ -21,32 +20,24 @@ def set_images(experiment: Experiment, images: int) -> Experiment:
 
 
 def image_budgets(
-    experiment: Experiment,
-    speeds: Mapping[str, float],
-    *,
-    images: int | None = None,
-    half_way: bool = False,
-    processes: int = 1,
+    experiment: Experiment, speeds: Mapping[str, float], *, half_way: bool = False, processes: int = 1
 ) -> dict[str, int]:
-    """Return an experiment's budgets in images (by default its own), in whole batches of all processes.
+    """Return an experiment's budgets in images of all processes, by name, in whole batches of all processes.
 
-    The device seconds are those that the slowest experiment needs for the equal images, so that every other one trains
-    on as many images or more. Without speeds there is only the budget of equal images.
+    `speeds` are images/s by experiment. The device seconds are those that the slowest experiment needs for the equal
+    images, so that every other one trains on as many images or more. Without speeds there is no budget of seconds.
     """
-    images = experiment.training.images if images is None else images
+    images = experiment.training.images
     budgets: dict[str, float] = {EQUAL_IMAGES: images}
     if half_way:
         budgets[HALF_WAY] = images / 2
     if experiment.name in speeds:
         budgets[EQUAL_SECONDS] = images * speeds[experiment.name] / min(speeds.values())
-    steps = {name: max(1, nearest_step_count(experiment, round(size / processes))) for name, size in budgets.items()}
-    return {name: images_before_step(experiment, many) * processes for name, many in steps.items()}
-
-
-def expected_speeds(experiments: Sequence[Experiment]) -> dict[str, float]:
-    """Return relative speeds as expected before they are measured: that of the slowest is 1."""
-    slowest, *others = (one.name for one in experiments)
-    return {slowest: 1.0, **dict.fromkeys(others, EXPECTED_SPEED)}
+    whole_batches = dict[str, int]()
+    for name, size in budgets.items():
+        steps = max(1, nearest_step_count(experiment, round(size / processes)))
+        whole_batches[name] = images_before_step(experiment, steps) * processes
+    return whole_batches
 
 
 def measured_speeds(records: Collection[Record], names: Collection[str]) -> dict[str, float]:
@@ -60,7 +51,9 @@ def measured_speeds(records: Collection[Record], names: Collection[str]) -> dict
     base, *others = rates
     ratios = ratios_of(rates[base], {name: rates[name] for name in others})
     uncertain = [
-        name for name, one in ratios.items() if not one.low or (one.high or math.inf) > MAX_INTERVAL_RATIO * one.low
+        name
+        for name, ratio in ratios.items()
+        if not ratio.low or (ratio.high or math.inf) > MAX_INTERVAL_RATIO * ratio.low
     ]
     if uncertain:
         log(
@@ -68,10 +61,13 @@ def measured_speeds(records: Collection[Record], names: Collection[str]) -> dict
             f"{MAX_INTERVAL_RATIO} times apart (a busy machine, or too few rounds)"
         )
         return {}
-    return {base: 1.0, **{name: one.value for name, one in ratios.items()}}
+    return {base: 1.0} | {name: ratio.value for name, ratio in ratios.items()}
 
 
-def trained_images(records: Iterable[Record]) -> set[int]:
-    """Return the equal images of trainings that have ended."""
-    trainings = [record.measured for record in records if isinstance(record.measured, Training)]
-    return {branch.images for one in trainings for branch in one.branches if EQUAL_IMAGES in branch.budgets}
+def trained_images(records: Iterable[Record]) -> int | None:
+    """Return the equal images of the trainings that have ended; None if none has."""
+    sizes = set[int]()
+    for record in records:
+        if isinstance(record.measured, Training):
+            sizes |= {branch.images for branch in record.measured.branches if EQUAL_IMAGES in branch.budgets}
+    return min(sizes) if sizes else None

@@ -10,7 +10,6 @@ from pathlib import Path
 import pynvml
 
 from bench.console.console import log, require_utf8
-from bench.console.progress import Progress
 from bench.data.caption_lengths import WEB, read_first_captions
 from bench.data.manifest import CACHE, pack_cache, verify_pack
 from bench.data.samples import open_samples
@@ -20,7 +19,7 @@ from bench.environment.circumstances import LOADED_EXTENSIONS, current_commit
 from bench.environment.cores import LoaderWorkers, available_cores
 from bench.environment.files import atomic_write
 from bench.environment.gpu_settings import read_gpu_settings
-from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec, find_gpu_spec
+from bench.environment.gpu_specs import GpuSpec, find_gpu_spec
 from bench.environment.gpus import count_gpus, first_gpu_handle
 from bench.environment.rank_info import torchrun_env
 from bench.experiment.config import (
@@ -38,80 +37,88 @@ from bench.interfaces.catalog import TASKS
 from bench.interfaces.method import METHODS, check_experiment, get_method, reads_captions
 from bench.labels.vocabulary import vocabulary_mismatch
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.pace import TWO_CORES, GpuPace, Pace
 from bench.orchestration.runner import Runner
-from bench.orchestration.scope import Scope
-from bench.orchestration.step_trial import has_tiny_tower, measure_pace, recorded_pace
-from bench.orchestration.torchrun import connect_coordinator
+from bench.orchestration.runs import require_multi_process_support
 from bench.records.record import Failure, Record, Speed, comparisons
 from bench.towers.patches import check_whole_patches
 from bench.train.shared_memory import limit_workers_to_shared_memory
 
 model_settings = attrgetter(*map(dotted_field_name, fields_with("model")))
-LARGE_GPU_BYTES = 40 * GB
-SLOWEST_GPU = min(
-    (one for one in GPU_SPECS.values() if one.memory_bytes >= LARGE_GPU_BYTES), key=attrgetter("bf16_flops")
-)
 
 
-def open_comparison(
+def check(
     results: Path,
     experiments: Sequence[Experiment],
-    scope: Scope,
     *,
-    resume: bool = False,
-    name: str | None = None,
-    trained: bool = True,
+    trained: bool = False,
     may_differ: Iterable[str] = MAY_DIFFER,
-    scored: Iterable[Experiment] = (),
     tasks: Iterable[str] = (),
     reads_data: bool = True,
-    pace: Pace | None = None,
-    may_measure_pace: bool = False,
-) -> Comparison:
-    """Check conditions that would stop a long run late, then begin a comparison, or resume the newest or the named one.
+) -> None:
+    """Raise ValueError or OSError for what would stop the runs of experiments late; decode or index their data.
 
-    A resumed comparison may also contain transfer records of the experiments in `scored`. `tasks` will be scored. Where
-    no run `reads_data` of the experiments, their files may be gone. Durations are predicted from `pace`, by default
-    that of `machine_pace`. A comparison on a CPU that is not named takes it from its records, or times a few steps
-    first, if it `may_measure_pace`.
+    `trained` experiments need a vocabulary of their data. `tasks` will be scored. Where no run `reads_data` of the
+    experiments, their files may be gone.
     """
     require_comparable_experiments(experiments, may_differ)
     for warning in chain.from_iterable(map(check_whole_patches, experiments)):
         log(warning)
-    for one in experiments if trained else ():
-        if reason := vocabulary_mismatch(one):
-            raise ValueError(reason)
+    if trained:
+        for experiment in experiments:
+            mismatch = vocabulary_mismatch(experiment)
+            if mismatch:
+                raise ValueError(mismatch)
     results = results.resolve()
     require_runnable(results, experiments, reads_data=reads_data)
-    is_named = name is not None
-    name = name or (
-        latest_comparison_name(results, scope.name) if resume else reserve_comparison_name(results, scope.name)
-    )
-    on_gpu, own_cores = has_gpu(), max(1, available_cores() // torchrun_env().local_world_size)
-    runner = Runner(Progress(0.0), connect_coordinator())
-    comparison = Comparison(name, results, experiments, own_cores, on_gpu, runner, pace or machine_pace())
-    finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
-    _require_continuable(name, finished, [*experiments, *scored], on_gpu=on_gpu)
     if not all(TASKS[task].layout for task in tasks):
         decode_pack(pack_cache())
-    for note in prepare_data(results, experiments) if reads_data else ():
-        log(note)
-    has_known_pace = on_gpu or runner.coordinator is not None or has_tiny_tower(experiments[0].image)
-    if may_measure_pace and not is_named and not has_known_pace:
-        recorded = recorded_pace(finished, experiments[0])
-        comparison.pace = recorded or measure_pace(experiments[0], results, own_cores)
-    runner.progress = Progress(comparison.expected_seconds(scope, trained=trained))
+    if reads_data:
+        for note in prepare_data(results, experiments):
+            log(note)
+
+
+def begin(results: Path, purpose: str, experiments: Sequence[Experiment], launch: str = "") -> Comparison:
+    """Begin a comparison of checked experiments. `launch` starts its distributed runs, such as "torchrun ..."."""
+    results = results.resolve()
+    return _new_comparison(results, reserve_comparison_name(results, purpose), experiments, Runner(launch=launch))
+
+
+def resume(
+    results: Path,
+    purpose: str,
+    experiments: Sequence[Experiment],
+    launch: str = "",
+    *,
+    name: str | None = None,
+    scored: Iterable[Experiment] = (),
+) -> Comparison:
+    """Resume the newest comparison of a purpose, or the named one, whose failures are tried again.
+
+    Its records may also be of the experiments in `scored`. Raises ValueError if there is none, or if its records are of
+    other experiments, another commit, other extensions or another GPU.
+    """
+    results = results.resolve()
+    if name is None:
+        name = latest_comparison_name(results, purpose)
+    comparison = _new_comparison(results, name, experiments, Runner(launch=launch))
+    finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
+    _require_continuable(name, finished, [*experiments, *scored], on_gpu=comparison.on_gpu)
     for failure in results.glob(f"{name}.failure.*.json"):
-        failure.unlink()  # the run is repeated
+        failure.unlink()
     return comparison
+
+
+def _new_comparison(results: Path, name: str, experiments: Sequence[Experiment], runner: Runner) -> Comparison:
+    cores = max(1, available_cores() // torchrun_env().local_world_size)
+    return Comparison(name, results, experiments, cores, has_gpu(), runner)
 
 
 def require_runnable(results: Path, experiments: Sequence[Experiment], *, reads_data: bool = True) -> None:
     """Raise ValueError or OSError for experiments or a results folder that every run would refuse."""
     for experiment in experiments:
         check_experiment(experiment)
-    _require_multi_process_support(experiments)
+        if torchrun_env().world_size > 1:
+            require_multi_process_support(experiment)
     if reads_data:
         _require_buildable(experiments)
     verify_pack()
@@ -124,10 +131,11 @@ def prepare_data(results: Path, experiments: Sequence[Experiment]) -> list[str]:
 
     Raises ValueError or OSError for data that every run would refuse.
     """
-    by_data = {
-        (one.input.data, one.input.caption, one.image.embedding_channels is None, reads_captions(one)): one
-        for one in experiments
-    }
+    by_data = dict[tuple[str, str | None, bool, bool], Experiment]()
+    for experiment in experiments:
+        inputs = experiment.input
+        has_images = experiment.image.embedding_channels is None
+        by_data[inputs.data, inputs.caption, has_images, reads_captions(experiment)] = experiment
     notes = dict[str, None]()
     for experiment in by_data.values():
         samples = open_samples(experiment, results / CACHE)
@@ -143,12 +151,13 @@ def prepare_data(results: Path, experiments: Sequence[Experiment]) -> list[str]:
 
 def _require_continuable(name: str, records: Sequence[Record], accepted: Sequence[Experiment], *, on_gpu: bool) -> None:
     """Raise ValueError if records are of other experiments, another commit, other extensions or another GPU."""
-    others = {one.experiment.name for one in records if one.experiment and not _is_one_of(accepted, one.experiment)}
-    if others:
-        raise ValueError(f"{name} is of other experiments, {', '.join(sorted(others))}: begin a new comparison")
-    if other := {record.circumstances.commit for record in records} - {current_commit()}:
-        text = f"{name} was begun at commit {', '.join(other)}, this is {current_commit()}"
-        raise ValueError(f"{text}: begin a new comparison")
+    for record in records:
+        if record.experiment is not None and not _is_one_of(accepted, record.experiment):
+            raise ValueError(f"{name} is of other experiments, {record.experiment.name}: begin a new comparison")
+        commit = record.circumstances.commit
+        if commit != current_commit():
+            text = f"{name} was begun at commit {commit}, this is {current_commit()}"
+            raise ValueError(f"{text}: begin a new comparison")
     if any(record.circumstances.extensions != LOADED_EXTENSIONS for record in records):
         raise ValueError(f"{name} was begun with other extensions, or other source of them: begin a new comparison")
     if on_gpu:
@@ -161,37 +170,30 @@ def _require_equal_gpu(name: str, records: Iterable[Record]) -> None:
         here = read_gpu_settings(first_gpu_handle())
     except pynvml.NVMLError:  # records of this machine lack its settings, too
         return
-    for where in (one.circumstances for one in records if isinstance(one.measured, Speed)):
-        recorded = {what: where.gpu.get(what, value) for what, value in here.items()}
-        if differing := [
-            f"{what} {value}, not {here[what]}" for what, value in recorded.items() if value != here[what]
-        ]:
-            text = f"{name} has runs on a GPU with {', '.join(differing)}"
+    for record in records:
+        if not isinstance(record.measured, Speed):
+            continue
+        recorded = record.circumstances.gpu
+        differences = [
+            f"{setting} {recorded[setting]}, not {value}"
+            for setting, value in here.items()
+            if recorded.get(setting, value) != value
+        ]
+        if differences:
+            text = f"{name} has runs on a GPU with {', '.join(differences)}"
             raise ValueError(f"{text}: continue it on that machine, or begin a new comparison without --resume")
 
 
 def _is_one_of(experiments: Iterable[Experiment], recorded: Experiment) -> bool:
-    """Return whether a record is of one of the experiments, with any seed and batch size."""
-    named = (one for one in experiments if recorded.name.startswith(one.name))
-    sized = (with_batch_size(one, recorded.training.batch_size) for one in named)
-    return any(change(one, seed=recorded.seed) == recorded for one in sized)
-
-
-def _require_multi_process_support(experiments: Sequence[Experiment]) -> None:
-    ranks, per_node = torchrun_env().world_size, torchrun_env().local_world_size
-    for one in experiments if ranks > 1 else ():
-        if one.runtime.sharding == "hsdp" and ranks % per_node:
-            raise ValueError(
-                f"{one.name}: sharding=hsdp needs equally many processes on every node, got {ranks} of all"
-            )
-        if one.runtime.sharding != "ddp" and one.optimizer.ema_decay is not None:
-            raise ValueError(f"{one.name}: ema_decay needs sharding=ddp: averages of shards are not supported")
-        if one.runtime.sharding != "ddp" and one.optimizer.log_grad_norm:
-            raise ValueError(f"{one.name}: log_grad_norm needs sharding=ddp: norms of shards are not supported")
-        if one.runtime.simulated_global_batch is not None:
-            raise ValueError(f"{one.name}: simulated_global_batch needs one process: several exchange their captions")
-        if one.training.accumulation > 1:
-            raise ValueError(f"{one.name}: accumulation needs one process: several would all-reduce every micro-batch")
+    """Return whether a record is of one of the experiments, with any seed, batch size and number of images."""
+    training = recorded.training
+    for experiment in experiments:
+        if recorded.name.startswith(experiment.name):
+            sized = with_batch_size(experiment, training.batch_size)
+            changes = {"images": training.images, "warmup_images": training.warmup_images}
+            if change(sized, seed=recorded.seed, **changes) == recorded:
+                return True
+    return False
 
 
 def _require_buildable(experiments: Sequence[Experiment]) -> None:
@@ -199,15 +201,21 @@ def _require_buildable(experiments: Sequence[Experiment]) -> None:
 
     torch is imported to build models without weights, but not for the models of the named experiments.
     """
-    named = {model_settings(one) for one in EXPERIMENTS.values() if METHODS.is_built_in(one.method)}
-    for one in {model_settings(one): one for one in experiments if model_settings(one) not in named}.values():
-        try:
-            _require_buildable_model(one)
-        except ValueError as error:
-            raise ValueError(str(error) if str(error).startswith(one.name) else f"{one.name}: {error}") from None
-    for subset in filter(is_key_file, {one.input.subset for one in experiments}):
-        read_keys(Path(subset))
-    for file, caption in {(one.input.caption_lengths, one.input.caption) for one in experiments}:
+    checked = {model_settings(named) for named in EXPERIMENTS.values() if METHODS.is_built_in(named.method)}
+    for experiment in experiments:
+        settings = model_settings(experiment)
+        if settings not in checked:
+            checked.add(settings)
+            try:
+                _require_buildable_model(experiment)
+            except ValueError as error:
+                reason = str(error)
+                text = reason if reason.startswith(experiment.name) else f"{experiment.name}: {reason}"
+                raise ValueError(text) from None
+    for subset in {experiment.input.subset for experiment in experiments}:
+        if is_key_file(subset):
+            read_keys(Path(subset))
+    for file, caption in {(experiment.input.caption_lengths, experiment.input.caption) for experiment in experiments}:
         if file not in (PACK_DATA, WEB):
             read_first_captions(file, caption)
 
@@ -245,11 +253,6 @@ def find_machine_gpu() -> GpuSpec | None:
     return find_gpu_spec(pynvml.nvmlDeviceGetName(first_gpu_handle())) if has_gpu() else None
 
 
-def machine_pace() -> Pace:
-    """Return the pace of this machine's GPU, of an unknown one that of the slowest large one; else of two cores."""
-    return GpuPace(gpu=find_machine_gpu() or SLOWEST_GPU) if has_gpu() else TWO_CORES
-
-
 def reserve_comparison_name(results: Path, purpose: str) -> str:
     """Name a comparison by its start time and its purpose; of several begun in one second each has one of its own.
 
@@ -272,8 +275,9 @@ def reserve_comparison_name(results: Path, purpose: str) -> str:
 
 def latest_comparison_name(results: Path, purpose: str) -> str:
     """Return the newest comparison of a purpose; ValueError lists the comparisons that exist."""
-    found = comparisons(results) if results.is_dir() else []
-    if not (matching := [name for name in found if name.endswith(f"-{purpose}")]):
-        there = f"there are {', '.join(found)}" if found else "there are no records"
-        raise ValueError(f"{results} has no {purpose!r} comparison to resume ({there})")
+    names = comparisons(results) if results.is_dir() else []
+    matching = [name for name in names if name.endswith(f"-{purpose}")]
+    if not matching:
+        known = f"there are {', '.join(names)}" if names else "there are no records"
+        raise ValueError(f"{results} has no {purpose!r} comparison to resume ({known})")
     return matching[-1]

@@ -6,6 +6,7 @@ window meet the same: one works while the others wait (bench/environment/slots.p
 
 import math
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -22,11 +23,11 @@ from bench.console.console import END_MARGIN_SECONDS, EXIT_CODE_BY_SIGNAL, Stopp
 from bench.console.progress import Progress
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import remove_abandoned_writes
+from bench.environment.rank_info import TORCHRUN_VARIABLES
 from bench.environment.slots import SLOT_VARIABLE
-from bench.orchestration.request_base import Request
-from bench.orchestration.requests import FailureRequest
-from bench.orchestration.torchrun import Announcement, Child, RunCoordinator
-from bench.orchestration.worker import PARENT
+from bench.orchestration.launcher import PARENT
+from bench.orchestration.runs import Run
+from bench.records.record import record_path
 
 # numpy's BLAS threads compete with torch's and are many times slower than one thread. OpenMP's threads spin while they
 # wait, by default so long that another busy process halves their speed. glibc returns freed tensors to the kernel and
@@ -39,8 +40,9 @@ ENVIRONMENT = {
     "GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in KEEP_FREED.items()),
     "HF_HUB_OFFLINE": "1",
 }
-
-SAVING_SECONDS = 25.0  # time for a child to save its state; torchrun kills after 30 s
+WORKER = "bench.orchestration.worker"
+LAUNCHER = "bench.orchestration.launcher"
+SAVING_SECONDS = 25.0  # time for a training to save its state; torchrun kills after 30 s
 
 
 @dataclass(slots=True)
@@ -89,68 +91,59 @@ def round_robin(slots: Iterable[Slot]) -> None:
             os.close(slot.done_read)
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A run to start, its name in messages, and its expected duration."""
-
-    request: Request
-    label: str
-    expected_seconds: float
-
-    @property
-    def is_done(self) -> bool:
-        """Whether every file of the run exists."""
-        return all(path.is_file() for path in self.request.paths)
-
-
-def expected_job_seconds(rounds: Iterable[Sequence[Job]]) -> float:
-    """Sum the expected seconds of the jobs of rounds."""
-    return sum(job.expected_seconds for jobs in rounds for job in jobs)
-
-
 class OutOfTimeError(Exception):
-    """Jobs are left to another command, because they are expected to end after the deadline."""
+    """Runs are left to another command, because they would end after the deadline."""
 
 
 @dataclass(slots=True)
 class Runner:
-    """Starts jobs and lists failures. Under torchrun, all ranks start distributed jobs together."""
+    """Starts runs, and lists those that failed."""
 
-    progress: Progress
-    coordinator: RunCoordinator | None = None
-    deadline: float = math.inf  # time by which the jobs should end, of time.monotonic()
-    skips_late_jobs: bool = False  # whether a job that is expected to end later is not started, nor any after it
+    progress: Progress = field(default_factory=Progress)
+    launch: str = ""  # words that start a distributed run on all ranks, such as "torchrun --nproc-per-node 8"
+    deadline: float = math.inf  # time by which runs should end, of time.monotonic(): late ones are left
     failures: list[str] = field(default_factory=list)
-    _children: set[Child] = field(default_factory=set)
+    _children: set[subprocess.Popen[bytes]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _longest_seconds: dict[str, float] = field(default_factory=dict)  # of the finished runs, by function
     _stopping: bool = False
-    _has_skipped_jobs: bool = False
 
-    def run(self, jobs: Sequence[Job], *, max_parallel: int = 1, threads: int) -> None:
-        """Run the jobs that are not done, `max_parallel` in parallel, each with so many threads.
+    def run(self, runs: Sequence[Run], *, max_parallel: int = 1, threads: int) -> None:
+        """Execute the runs that are not done, `max_parallel` in parallel, each with so many threads.
 
-        The failure of a job is recorded and the others continue. An interrupt ends the children and is raised here,
-        also one that only a training received, which saved its state and ended. Raises OutOfTimeError if jobs are left.
+        The failure of a run is recorded and the others continue. An interrupt ends the children and is raised here,
+        also one that only a training received, which saved its state and ended. Raises OutOfTimeError before a run that
+        would end after the deadline, if it takes as long as the longest of its function.
         """
-        settings = {"OMP_NUM_THREADS": str(threads)} | ({"TQDM_DISABLE": "1"} if max_parallel > 1 else {})
-
-        def run(job: Job) -> None:
-            if not self._must_skip([job], max_parallel):
-                self._run(job, settings)
-
-        self._run_in_threads([partial(run, job) for job in jobs], max_parallel)
-
-    def run_interleaved(self, jobs: Sequence[Job], *, threads: int) -> None:
-        """Run the jobs as `run` does, but interleaved and all in memory at once; under torchrun one after the other."""
-        if self.coordinator is not None:
-            self.run(jobs, threads=threads)
-            return
-        if self._must_skip(jobs):
-            raise self._out_of_time()
-        slots = [Slot.create() for _ in jobs]
         settings = {"OMP_NUM_THREADS": str(threads)}
-        runs = [partial(self._run_in_slot, job, settings, slot) for job, slot in zip(jobs, slots, strict=True)]
-        self._run_in_threads([*runs, partial(round_robin, slots)], len(jobs) + 1)
+        if max_parallel > 1:
+            settings["TQDM_DISABLE"] = "1"
+
+        def execute(run: Run) -> None:
+            if run.is_done:
+                return
+            self._require_time(run)
+            start = time.monotonic()
+            self._run(run, settings)
+            self._note_seconds(run, time.monotonic() - start)
+
+        self._run_in_threads([partial(execute, run) for run in runs], max_parallel)
+
+    def run_interleaved(self, runs: Sequence[Run], *, threads: int) -> None:
+        """Execute the runs as `run` does, but interleaved and all in memory at once; with a launcher one by one."""
+        if self.launch:
+            self.run(runs, threads=threads)
+            return
+        runs = [run for run in runs if not run.is_done]
+        if not runs:
+            return
+        self._require_time(runs[0])
+        start = time.monotonic()
+        slots = [Slot.create() for _ in runs]
+        settings = {"OMP_NUM_THREADS": str(threads)}
+        tasks = [partial(self._run_in_slot, run, settings, slot) for run, slot in zip(runs, slots, strict=True)]
+        self._run_in_threads([*tasks, partial(round_robin, slots)], len(runs) + 1)
+        self._note_seconds(runs[0], time.monotonic() - start)
 
     def _run_in_threads(self, tasks: Sequence[Callable[[], None]], num_threads: int) -> None:
         with ThreadPoolExecutor(num_threads) as pool:
@@ -158,35 +151,25 @@ class Runner:
             try:
                 for future in as_completed(running):
                     future.result()
+            except OutOfTimeError:
+                pool.shutdown(cancel_futures=True)
+                raise
             except BaseException:
                 self.stop()
                 raise
-        if self._has_skipped_jobs:
-            raise self._out_of_time()
 
-    def _out_of_time(self) -> OutOfTimeError:
-        minutes = math.ceil(self.progress.seconds_left() / 60)
-        return OutOfTimeError(f"the next run would end too late, and runs of about {minutes} min are left")
+    def _require_time(self, run: Run) -> None:
+        """Raise OutOfTimeError if a run that takes as long as the longest of its function would end too late."""
+        if time.monotonic() + self._longest_seconds.get(run.function, 0.0) > self.deadline:
+            raise OutOfTimeError(f"{run.label} would end too late")
 
-    def _must_skip(self, jobs: Sequence[Job], num_parallel: int = 1) -> bool:
-        """Return whether jobs of which so many run in parallel are left, because of these or of earlier ones."""
-        seconds = [job.expected_seconds for job in jobs if not job.is_done]
-        if seconds and self.skips_late_jobs:
-            end = time.monotonic() + self.progress.corrected(num_parallel * sum(seconds))
-            self._has_skipped_jobs |= end > self.deadline
-        return bool(seconds) and self._has_skipped_jobs
-
-    def run_announced(self, start: Announcement, coordinator: RunCoordinator) -> None:
-        """Run this rank's part of a distributed run, and publish how it ended."""
-        reason = self._start(start.request, start.settings, lambda child: coordinator.supervise(child, start))
-        coordinator.publish_exit(start, reason)
+    def _note_seconds(self, run: Run, seconds: float) -> None:
+        self._longest_seconds[run.function] = max(seconds, self._longest_seconds.get(run.function, 0.0))
 
     def stop(self) -> None:
         """End the children, and start no more."""
         with self._lock:
             self._stopping = True
-        if self.coordinator is not None:
-            self.coordinator.is_stopping = True
         for child in list(self._children):
             child.terminate()
         killer = threading.Timer(END_MARGIN_SECONDS, self._kill_children)  # a child may wait for ever, or be stopped
@@ -198,102 +181,96 @@ class Runner:
             log(f"process {child.pid} is killed: it has not ended {END_MARGIN_SECONDS:g} s after it was asked to")
             child.kill()
 
-    def wait_for_children(self) -> None:
-        """Wait for children that save their state: they die with this process."""
-        for child in list(self._children):
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(SAVING_SECONDS)
-
-    def _run_in_slot(self, job: Job, settings: dict[str, str], slot: Slot) -> None:
+    def _run_in_slot(self, run: Run, settings: dict[str, str], slot: Slot) -> None:
         with closing(slot):
-            self._run(job, settings, slot)
+            self._run(run, settings, slot)
 
-    def _run(self, job: Job, settings: dict[str, str], slot: Slot | None = None) -> None:
+    def _run(self, run: Run, settings: dict[str, str], slot: Slot | None = None) -> None:
+        """Execute a run in a process of its own, and record its failure."""
         if self._stopping:
             return
-        if job.is_done:
-            self.progress.expect(-job.expected_seconds)
+        self.progress.log_start(run.label)
+        reason = self._start(run, settings, slot)
+        if run.is_done:
             return
-        self.progress.log_start(job.label)
-        if self.coordinator is not None and job.request.runs_on_all_ranks and self.coordinator.unfinished_ranks():
-            reason = f"the command line of rank {self.coordinator.unfinished_ranks()} does not answer"
-        elif self.coordinator is not None and job.request.runs_on_all_ranks:
-            start = self.coordinator.announce(job.request, settings)
-            self.run_announced(start, self.coordinator)
-            reason = self.coordinator.failure_reason(start)
+        with suppress(OSError):  # of a network file system, say: the next writer tries again
+            remove_abandoned_writes(run.path.parent)
+        if not self._stopping:
+            reason = reason or "ended without leaving its record"
+            self.failures.append(f"{run.label}: {reason}")
+            log(f"FAILED {run.label}: {reason}")
+            self._start(failure_run(run, reason), settings)
+
+    def _start(self, run: Run, settings: dict[str, str], slot: Slot | None = None) -> str:
+        """Execute a run in a fresh process, interleaved if it has a slot; return the reason of its failure, or ""."""
+        content = run.encode()
+        is_launched = bool(self.launch and run.is_distributed)
+        if is_launched:  # its processes do not share our standard input
+            words = [sys.executable, "-P", "-m", LAUNCHER, *shlex.split(self.launch), "-m", WORKER, run.label, content]
         else:
-            reason = self._start(job.request, settings, slot=slot)
-        reason = reason or "ended without leaving its record"
-        if not job.is_done:
-            with suppress(OSError):  # of a network file system, say: the next writer tries again
-                remove_abandoned_writes(job.request.paths[0].parent)
-            if not self._stopping:
-                self.failures.append(f"{job.label}: {reason}")
-                log(f"FAILED {job.label}: {reason}")
-                shared = {name: getattr(job.request, name) for name in ("results", "comparison", "experiment")}
-                self._start(FailureRequest(**shared, label=job.label, reason=reason), settings)
-        self.progress.finish(job.expected_seconds)
-
-    def _start(
-        self,
-        request: Request,
-        settings: dict[str, str],
-        supervise: Callable[[Child], tuple[bytes, bool]] | None = None,
-        slot: Slot | None = None,
-    ) -> str:
-        """Run a request in a fresh process, interleaved if it has a slot; return the reason of its failure, or "".
-
-        `supervise` sends the request and returns the process's output, and whether it stopped the process.
-        """
-        # The last argument is for process lists: the request comes on standard input.
-        command = [sys.executable, "-P", "-m", "bench.orchestration.worker"]
-        command.append(f"{request.kind} of {request.experiment.name if request.experiment else 'all ranks'}")
-        own = {"PYTHONPATH": pythonpath_with_checkout(), PARENT: str(os.getpid())} | (slot.environment if slot else {})
+            words = [sys.executable, "-P", "-m", WORKER, run.label]
+        variables = {name: value for name, value in os.environ.items() if name not in TORCHRUN_VARIABLES}
+        variables |= ENVIRONMENT | settings | {"PYTHONPATH": pythonpath_with_checkout(), PARENT: str(os.getpid())}
+        if is_launched:  # what -P does for a run without a launcher: modules of the user's folder are not ours
+            variables["PYTHONSAFEPATH"] = "1"
+        if slot is not None:
+            variables |= slot.environment
         with self._lock, closing(slot) if slot else nullcontext():
             if self._stopping:
                 return ""
             child = subprocess.Popen(
-                command,
+                words,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=os.environ | ENVIRONMENT | settings | own,
+                env=variables,
                 pass_fds=slot.child_fds if slot else (),
                 process_group=0,  # Ctrl-C reaches only the parent, which ends its children
             )
             self._children.add(child)
-        if supervise:
-            output, was_stopped = supervise(child)
-        else:
-            output, was_stopped = child.communicate(msgspec.json.encode(request))[0], False
+        output, _ = child.communicate(b"" if is_launched else content.encode())
         self._children.discard(child)
-        if was_stopped:
-            return "stopped, because it had ended on another rank"
         if child.returncode == 0 or self._stopping:
             return ""
-        if request.saves_checkpoints and child.returncode in EXIT_CODE_BY_SIGNAL.values():
+        if run.saves_checkpoints and child.returncode in EXIT_CODE_BY_SIGNAL.values():
             raise Stopped(child.returncode)
-        return _failure_reason(child.returncode, output)
+        return describe_exit(child.returncode, output)
 
 
-def _failure_reason(returncode: int, output: bytes) -> str:
+class WorkerError(msgspec.Struct):
+    """What a process of a run prints when it fails."""
+
+    error: str
+    rank: int
+
+
+def describe_exit(returncode: int, output: bytes) -> str:
+    """Return the reason of a failure, which each rank that failed has printed as a line of JSON."""
+    ranks_by_reason = dict[str, list[str]]()
+    for line in output.splitlines():
+        with suppress(msgspec.DecodeError):
+            failed = msgspec.json.decode(line, type=WorkerError)
+            ranks_by_reason.setdefault(failed.error, []).append(str(failed.rank))
+    if len(ranks_by_reason) == 1:
+        return next(iter(ranks_by_reason))
+    if ranks_by_reason:
+        return "; ".join(f"rank {', '.join(ranks)}: {reason}" for reason, ranks in ranks_by_reason.items())
     if returncode < 0:
         return f"killed by signal {-returncode}"
-    try:
-        return str(msgspec.json.decode(output.splitlines()[-1])["error"])
-    except (msgspec.DecodeError, IndexError, KeyError, TypeError):
-        return f"ended with exit code {returncode}"
+    return f"ended with exit code {returncode}"
 
 
-def follow_rank0(coordinator: RunCoordinator) -> None:
-    """Execute the runs that rank 0 announces, until it is done."""
-    runner = Runner(Progress(0.0), coordinator)
-    try:
-        for start in coordinator.iter_announcements():
-            runner.run_announced(start, coordinator)
-    except BaseException:
-        runner.stop()
-        runner.wait_for_children()
-        raise
+def failure_run(run: Run, reason: str) -> Run:
+    """Return the run that records the failure of another one."""
+    path = record_path(run.path.parent, run.comparison, "failure", run.label)
+    return Run(
+        function="bench.orchestration.functions:record_failure",
+        label=f"failure of {run.label}",
+        results=run.results,
+        comparison=run.comparison,
+        experiment=run.experiment,
+        files=(str(path),),
+        arguments={"label": run.label, "reason": reason},
+    )
 
 
 def pythonpath_with_checkout() -> str:

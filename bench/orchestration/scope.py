@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.interfaces.catalog import DEFAULT_TASKS, SINGLE_LABEL, SMOKE_TASKS, TASKS
+from bench.interfaces.catalog import DEFAULT_TASKS, SINGLE_LABEL, SMOKE_TASKS, TASKS, default_protocols
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,13 @@ class Scope:
     curves: tuple[str, ...] = ("few-shot",)  # protocols over the number of labels, on the first task that has classes
 
     @property
-    def curve_tasks(self) -> tuple[str, ...]:
-        """Return the task of the curves; none where no curve is drawn, or no task has one class per image."""
-        return tuple(task for task in self.tasks if self.curves and TASKS[task].labels == SINGLE_LABEL)[:1]
+    def protocols_and_tasks(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Return the protocols and the tasks that are scored by them: whole tasks, and curves over few labels."""
+        pairs = [(default_protocols(), self.tasks)] if self.tasks else []
+        single_label_tasks = [task for task in self.tasks if TASKS[task].labels == SINGLE_LABEL]
+        if self.curves and single_label_tasks:
+            pairs.append((self.curves, tuple(single_label_tasks[:1])))
+        return pairs
 
 
 def scopes(*, on_gpu: bool) -> dict[str, Scope]:

@@ -8,7 +8,7 @@ import psutil
 import torch
 
 from bench.environment.busy_processes import BUSY_PROCESSES
-from bench.environment.circumstances import LOADED_EXTENSIONS, Circumstances, current_commit, summarize_machine
+from bench.environment.circumstances import COMMAND, LOADED_EXTENSIONS, Circumstances, current_commit, summarize_machine
 from bench.environment.machine import default_device, describe_processors, gpu_settings, gpu_uuid, package_versions
 from bench.environment.tf32 import describe_tf32
 from bench.experiment.auto_fields import resolve_precision_and_compile
@@ -35,6 +35,7 @@ def current_circumstances(experiment: Experiment | None, device: torch.device, p
         extensions=dict(LOADED_EXTENSIONS),
         gpu_uuid=gpu_uuid(device),
         busy_processes=os.environ.get(BUSY_PROCESSES, ""),
+        command=os.environ.get(COMMAND, ""),
     )
 
 

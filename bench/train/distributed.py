@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -18,12 +18,12 @@ import torch.distributed as dist
 from jaxtyping import Float
 from msgspec.structs import replace
 from torch import Tensor, nn
-from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 from bench.environment.circumstances import Circumstances
 from bench.environment.machine import describe_processors
-from bench.environment.rank_info import MIXED_MACHINES, torchrun_env
+from bench.environment.rank_info import MIXED_MACHINES, restart_count, torchrun_env
 from bench.environment.variables import DEFAULT_WATCHDOG_SECONDS, WATCHDOG_SECONDS, read_seconds_variable
 from bench.experiment.config import Experiment
 from bench.experiment.fields import RuntimeSettings, Sharding
@@ -34,36 +34,50 @@ from models.tower_blocks import all_blocks
 
 T = TypeVar("T")
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # by precision
-# Maximum wait of a rank for the others; a failed one is noticed sooner (bench/orchestration/torchrun.py).
+# Maximum wait of a rank for the others; torchrun notices a rank that has ended sooner.
 WATCHDOG_TIMEOUT = timedelta(seconds=read_seconds_variable(WATCHDOG_SECONDS) or DEFAULT_WATCHDOG_SECONDS)
 # of WATCHDOG_TIMEOUT without a step: then the process prints its stacks, before the others time out
 WATCHDOG_FRACTION = 0.9
 
 
-@contextmanager
-def process_group(rendezvous_id: str, device: torch.device) -> Iterator[torch.device]:
-    """Form the process group of all ranks for the block, and yield this rank's device.
+@cache
+def rank_store() -> Store:
+    """Connect to the key-value store of all ranks: torchrun's, or one that rank 0 opens if torchrun's is private.
 
-    CPUs use gloo, GPUs nccl, one per rank. `rendezvous_id` is a unique name; it is empty for a single
-    process. The end of the block is a barrier, so that the files of rank 0 exist when any rank has ended.
+    Rank 0 waits until all ranks are connected to its store.
     """
-    if not rendezvous_id:
-        yield device
+    rank_info = torchrun_env()
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # it outlives a restart
+        agent_store = TCPStore(address, port, is_master=False, timeout=WATCHDOG_TIMEOUT)
+        return PrefixStore(f"bench, restart {restart_count()}", agent_store)
+    is_rank0 = rank_info.rank == 0
+    return TCPStore(address, port, rank_info.world_size, is_master=is_rank0, timeout=WATCHDOG_TIMEOUT)
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Form the process group of all ranks for the block; a single process needs none.
+
+    CPUs use gloo, GPUs nccl, one per rank. The end of the block is a barrier, so that the files of rank 0 exist when
+    any rank has ended.
+    """
+    rank_info = torchrun_env()
+    if rank_info.world_size == 1:
+        yield
         return
-    rank_info, on_gpu = torchrun_env(), device.type == "cuda"
+    on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = PrefixStore(rendezvous_id, TCPStore(address, port, is_master=False, timeout=WATCHDOG_TIMEOUT))
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
-        store=store,
+        store=rank_store(),
         rank=rank_info.rank,
         world_size=rank_info.world_size,
         timeout=WATCHDOG_TIMEOUT,
         device_id=device if on_gpu else None,
     )
-    yield device
+    yield
     faulthandler.cancel_dump_traceback_later()
     dist.barrier()
     dist.destroy_process_group()  # not after an error, where it would deadlock with waiting ranks

@@ -1,11 +1,13 @@
-"""The data of a distributed run, which must be equal on all ranks: each rank reads its own copy of the files."""
+"""What must be equal on all ranks of a distributed run: command, sources, and each node's own copy of the data."""
 
+import os
 from hashlib import sha256
 from pathlib import Path
 
 from bench.console.console import UserError
 from bench.data.samples import caption_files, data_files, files_digest, inputs_digest
 from bench.data.shards.facts import MANIFEST_NAME
+from bench.environment.circumstances import COMMAND, LOADED_EXTENSIONS, sources_digest
 from bench.environment.rank_info import describe_node, torchrun_env
 from bench.experiment.config import Experiment
 from bench.interfaces.method import get_label_method
@@ -37,6 +39,26 @@ def require_equal_data(experiment: Experiment) -> None:
             "(shards, manifest, labels, vocabulary, subset or teacher): "
             f"{'; '.join([first, *differing])}; copy the same files to all nodes, or name a shared folder"
         )
+
+
+def require_equal_sources() -> None:
+    """Raise UserError that names the ranks with another command line, sources or extensions than rank 0."""
+    extensions = [f"extension {name}: {source}" for name, source in sorted(LOADED_EXTENSIONS.items())]
+    facts = {
+        "command": os.environ.get(COMMAND, ""),
+        "code": ", ".join([f"digest {sources_digest()}", *extensions]),
+    }
+    facts_of_ranks = all_gather_objects(facts)
+    differences = list[str]()
+    for fact, of_rank0 in facts_of_ranks[0].items():
+        for rank, facts_of_rank in enumerate(facts_of_ranks):
+            if facts_of_rank[fact] != of_rank0:
+                differences.append(
+                    f"rank {rank} has another {fact} than rank 0 ({facts_of_rank[fact]}; rank 0: {of_rank0})"
+                )
+    if differences:
+        text = "; ".join(differences)
+        raise UserError(f"{text}: start all ranks by the same command, from equal checkouts")
 
 
 def shared_inputs_digest(experiment: Experiment) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from bench.environment.circumstances import CHECKOUT
-from bench.orchestration.worker import PARENT
+from bench.orchestration.launcher import PARENT
 from bench.records.record import Failure, Training, read_record
 from bench.records.record_kind import RecordContent
 from bench.train.checkpoints import list_checkpoints, read_checkpoint

@@ -37,7 +37,7 @@ SHARDED = ("--set", "sharding=fsdp2")
 APART = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 # When a process is killed, and for how many seconds the moment lasts.
 MOMENTS: dict[str, tuple[Callable[[Process, Path], bool], float]] = {
-    "at the start": (lambda job, _: process_of(job, 0, is_run=False) is not None, 4.0),
+    "at the start": (lambda job, _: process_of(job, 0) is not None, 4.0),
     "while steps are taken": (lambda _, out: bool(list_checkpoints(out / "checkpoints")), 1.0),
     "while saving": (lambda _, out: bool(list_checkpoints(out / "checkpoints")), 0.0),
     "while scoring": (lambda _, out: any(out.glob("*.training.*.json")), 1.0),
@@ -63,29 +63,28 @@ def log_of(out: Path) -> str:
     return out.with_suffix(".log").read_text()[-2000:]
 
 
-def process_of(job: Process, rank: int, *, is_run: bool) -> psutil.Process | None:
-    """Return a rank's command line, or what it runs."""
+def process_of(job: Process, rank: int) -> psutil.Process | None:
+    """Return a rank's process."""
     for process in descendants(job):
         with suppress(psutil.Error, KeyError):  # it has ended meanwhile, or not quite begun
-            wanted = "bench.orchestration.worker" if is_run else "bench"
             words = process.cmdline()
-            is_it = wanted in words and "torch.distributed.run" not in words
-            if is_it and process.environ()["RANK"] == str(rank):
+            is_rank = "bench" in words and "torch.distributed.run" not in words
+            if is_rank and process.environ()["RANK"] == str(rank):
                 return process
     return None
 
 
 def kill_one(out: Path, draw: random.Random, moment: str, restarts: int, *more: str) -> bool:
-    """Kill a rank's command line or its run at a moment; all that ran ends soon, and a job may be started anew.
+    """Kill a rank at a moment; all that ran ends soon, and a job may be started anew.
 
     Returns whether the job had not ended before.
     """
-    job, rank, is_run = torchrun(out, restarts, *more), draw.randrange(RANKS), draw.random() < 0.5
+    job, rank = torchrun(out, restarts, *more), draw.randrange(RANKS)
     begins, lasts = MOMENTS[moment]
     try:
         wait_while_running(job, lambda: begins(job, out))
         time.sleep(draw.uniform(0, lasts))
-        target = (process_of(job, rank, is_run=True) if is_run else None) or process_of(job, rank, is_run=False)
+        target = process_of(job, rank)
         running = descendants(job)
         if moment == "while saving":  # which is over before processes are found
             saved = out / "checkpoints"
@@ -137,7 +136,7 @@ def test_stalled_rank_ends_all_and_they_say_where_they_stood(own_results: Path) 
     job = torchrun(out, 0, **{WATCHDOG_SECONDS: str(HELD_WATCHDOG_SECONDS)})
     try:
         wait_while_running(job, lambda: bool(list_checkpoints(out / "checkpoints")))
-        everyone, target = descendants(job), process_of(job, 1, is_run=True)
+        everyone, target = descendants(job), process_of(job, 1)
         assert target is not None, log_of(out)
         os.kill(target.pid, signal.SIGSTOP)
         assert wait_for_exit(job, HELD_WATCHDOG_SECONDS + EXIT_SECONDS) not in (0, None)

@@ -24,6 +24,7 @@ This page is generated from the parsers; a test fails when it is stale.
 | 2 | wrong usage, or nothing was measured |
 | 3 | a run failed; the other runs are recorded |
 | 4 | inconclusive (`regress`, `explain`) |
+| 70 | an error that nobody expected; the message names the file with its traceback |
 | 75 | interrupted by SIGUSR1, by the end of a SLURM job, or by `--max-minutes`: requeue it; finished work is kept |
 | 130, 143 | interrupted by SIGINT, by SIGTERM; finished work is kept |
 | 141 | whoever read the output ended first, as `head` does |

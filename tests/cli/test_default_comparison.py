@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.compare import Bench
+from bench.cli.default import Bench
+from bench.cli.default_comparison import on_data
 from bench.console.console import PROGRAM
 from bench.experiment.config import change
 from bench.experiment.experiments import COMPARED, EXPERIMENTS
@@ -17,7 +18,7 @@ KEPT = Path(__file__).parents[1] / "records"
 
 def test_every_method_of_the_default_comparison_trains_without_the_held_out_concepts() -> None:
     compared = [EXPERIMENTS[f"{method}-tiny"] for method in COMPARED]
-    assert Bench()._on_data(compared) == [change(one, subset=SEEN_CONCEPTS) for one in compared]
+    assert on_data(compared, None, None, Path()) == [change(one, subset=SEEN_CONCEPTS) for one in compared]
 
 
 def test_hint_of_an_interrupted_comparison_resumes_what_is_recorded_and_starts_again_without_records(

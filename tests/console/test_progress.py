@@ -1,6 +1,5 @@
-"""The remaining time: what was expected at first, and the pace of finished jobs at last."""
+"""The elapsed and the remaining time of runs, and bars of one run."""
 
-import re
 import sys
 from types import SimpleNamespace
 
@@ -11,52 +10,24 @@ from bench.console.console import log
 from bench.console.progress import Progress, show_progress
 
 
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
-    return clock
-
-
-def minutes_left(one: Progress, capsys: pytest.CaptureFixture[str]) -> float:
-    one.log_start("a job")
-    found = re.search(r"about +(\d+):(\d\d) left \| a job", capsys.readouterr().err)
-    assert found
-    return int(found[1]) + int(found[2]) / 60
-
-
-@pytest.mark.parametrize("times", [0.5, 1.0, 2.0])
-def test_estimate_approaches_the_pace_of_the_machine_and_neither_doubles_nor_halves_at_once(
-    times: float, clock: Clock, capsys: pytest.CaptureFixture[str]
+def test_remaining_time_is_shown_once_it_is_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of sixty jobs of ten seconds each, two run in parallel: the first ends with half of the time of both."""
-    one, totals = Progress(600.0), list[float]()
-    for done in range(1, 60):
-        clock.now = 10 * times * (done + done % 2)
-        one.finish(10.0)
-        totals.append(clock.now / 60 + minutes_left(one, capsys))
-    assert totals[0] == pytest.approx(10, rel=0.4)
-    assert totals[-1] == pytest.approx(10 * times, rel=0.05)
-    steps = [after / before for before, after in zip([10.0, *totals], totals, strict=False)]
-    assert all(0.75 < step < 1.25 for step in steps)
-
-
-def test_without_a_terminal_jobs_that_start_within_a_minute_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    one = Progress(600.0)
-    for job in range(100):
-        one.log_start(f"job {job}")
-    assert capsys.readouterr().err.splitlines() == ["  0:00 elapsed, about 10:00 left | job 0"]
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(progress, "time", clock)
+    shown = Progress()
+    shown.log_start("the first run")
+    clock.now = 61.0
+    shown.expect(120.0)
+    shown.log_start("the second run")
+    shown.log_start("a run that starts within a minute of it")
+    clock.now = 600.0
+    shown.log_start("a late run")
+    assert capsys.readouterr().err.splitlines() == [
+        "  0:00 elapsed, estimating | the first run",
+        "  1:01 elapsed, about  2:00 left | the second run",
+        " 10:00 elapsed, about  0:00 left | a late run",
+    ]
 
 
 def test_without_a_terminal_a_job_shows_whole_lines_and_none_if_it_is_short(

@@ -19,7 +19,6 @@ from bench.environment.machine import default_device, package_versions
 from bench.environment.rank_info import TORCHRUN_VARIABLES, torchrun_env
 from bench.environment.tf32 import allow_tf32
 from bench.measure.memory import limit_additional_memory
-from bench.orchestration.request_base import Request
 from bench.records.current import current_circumstances
 from tests.small import circumstances
 
@@ -118,20 +117,17 @@ def test_labels_of_a_micro_batch_stay_on_the_device() -> None:
     assert {part.rows.device.type, part.columns.device.type} == {"meta"}
 
 
-class RoundingRequest(Request, frozen=True):
-    """A run that does nothing but look at torch's flags."""
-
-    def carry_out(self, _device: torch.device, _stop: object) -> None:
-        """Check that products and convolutions are fp32 on a GPU, too."""
-        assert not torch.backends.cudnn.allow_tf32
-        assert not torch.backends.cuda.matmul.allow_tf32
-        assert torch.get_float32_matmul_precision() == "highest"
+def require_fp32() -> None:
+    """Check that products and convolutions are fp32 on a GPU, too."""
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_runs_in_fp32_round_neither_products_nor_convolutions_to_tf32() -> None:
     """By torch's default cuDNN's convolutions are rounded, and by a variable of NVIDIA's images cuBLAS's products."""
-    imports = f"from bench.orchestration.worker import run_request; from {__name__} import RoundingRequest"
-    run = f"{imports}; run_request(RoundingRequest(results='', comparison=''))"
+    fields = f"function='{__name__}:require_fp32', label='', results='', comparison='', files=('x',)"
+    run = f"from bench.orchestration.runs import Run, execute; execute(Run({fields}))"
     environment = os.environ | {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", run], env=environment, check=True)
 

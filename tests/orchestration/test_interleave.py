@@ -3,14 +3,11 @@
 import os
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from bench.console.progress import Progress
-from bench.orchestration.request_base import Request
-from bench.orchestration.requests import SpeedRequest
-from bench.orchestration.runner import Job, Runner, Slot, round_robin
+from bench.orchestration.comparison import Comparison
+from bench.orchestration.runner import Runner, Slot, round_robin
+from bench.orchestration.runs import Run
 from bench.records.record import Speed, read_record
 from tests.processes import Parting
 from tests.small import small
@@ -65,26 +62,25 @@ def test_run_ends_if_its_scheduler_is_gone(tmp_path: Path) -> None:
 class OthersPart(Parting):
     """Starts runs with a slot as a command does; others fork."""
 
-    def _start(self, request: Request, *given: Any, slot: Slot | None = None, **named: Any) -> str:
-        start = super()._start if slot is None else partial(Runner._start, self, slot=slot)
-        return start(request, *given, **named)
+    def _start(self, run: Run, settings: dict[str, str], slot: Slot | None = None) -> str:
+        start = Parting._start if slot is None else Runner._start
+        return start(self, run, settings, slot)
 
 
 def test_interleaved_runs_leave_the_same_records_and_the_reason_of_one_that_fails(results: Path) -> None:
     """One is there already, and does not keep the others from their turns."""
-    runner, experiments = OthersPart(Progress(0.0)), [small("catlip", windows=3), small("clip")]
+    experiments = [small("catlip", windows=3), small("clip")]
     broken = small("catlip", learning_rate=1e30, name="diverges")
-    jobs = [
-        Job(SpeedRequest(results=str(results), comparison="turns", experiment=one), one.name, 1.0)
-        for one in (*experiments, broken)
-    ]
-    runner.run(jobs[:1], threads=1)
-    runner.run_interleaved(jobs, threads=1)
+    runner = OthersPart()
+    comparison = Comparison("turns", results, [*experiments, broken], cores=1, on_gpu=False, runner=runner)
+    runs = comparison.speed_runs(comparison.experiments, 0)
+    runner.run(runs[:1], threads=1)
+    runner.run_interleaved(runs, threads=1)
     (failure,) = runner.failures
-    assert failure.startswith("diverges: ")
+    assert failure.startswith("speed of diverges, round 1: ")
     assert "is not finite" in failure
-    for job, experiment in zip(jobs, experiments, strict=False):
-        speed = read_record(job.request.paths[0]).measured
+    for run, experiment in zip(runs, experiments, strict=False):
+        speed = read_record(run.path).measured
         assert isinstance(speed, Speed)
         assert len(speed.window_seconds) == experiment.timing.windows
         assert {len(seconds) for seconds in speed.phase_seconds.values()} == {experiment.timing.windows}

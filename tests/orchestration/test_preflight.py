@@ -5,41 +5,45 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bench.__main__ import main
+from bench.environment.circumstances import current_commit
 from bench.environment.rank_info import RankInfo
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.orchestration import preflight
-from bench.orchestration.preflight import open_comparison, reserve_comparison_name
-from bench.orchestration.scope import Scope
+from bench.orchestration import preflight, runs
+from bench.orchestration.preflight import check, reserve_comparison_name, resume
+from bench.records.record import record_path, write_record
 from tests.data.shards import write_shards
-from tests.simulated_gpu import SETTINGS, SimulatedGpu
+from tests.orchestration.test_comparison import timed
 
 
 def test_comparison_on_shards_decodes_nothing_of_the_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     experiment = change(EXPERIMENTS["clip-tiny"], data=str(write_shards(tmp_path / "shards")))
-    open_comparison(tmp_path / "results", [experiment], Scope("measure", 0), trained=False)
+    check(tmp_path / "results", [experiment])
     assert not (tmp_path / "caches" / "catlip-bench").exists()
 
 
 @pytest.mark.parametrize(("driver", "is_refused"), [("580.1", False), ("570.2", True)])
 def test_rounds_of_another_driver_are_not_continued(
-    driver: str, is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    driver: str, is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A card of another UUID with equal settings is accepted: the page names its rounds."""
-    machine = SimulatedGpu()
-    machine.installed(monkeypatch)
-    words = ["measure", "clip-vit-b16", "catlip-vit-b16", "--results", str(tmp_path), "--rounds"]
-    assert main([*words, "1"]) == 0
-    monkeypatch.setattr(preflight, "read_gpu_settings", lambda _: SETTINGS | {"driver": driver})
-    runs = len(machine.runs)
-    assert main([*words, "2", "--resume"]) == (2 if is_refused else 0)
-    if is_refused:
-        assert len(machine.runs) == runs
-        (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
-        assert "has runs on a GPU with driver 580.1, not 570.2: continue it on that machine, or begin" in line
+    experiment = EXPERIMENTS["clip-tiny"]
+    record = timed(experiment, 1000.0, 0)
+    where = replace(record.circumstances, commit=current_commit(), gpu={"driver": "580.1"}, gpu_uuid="another")
+    path = record_path(tmp_path, "20260101T000000-measure", "speed", "x")
+    write_record(replace(record, comparison="20260101T000000-measure", circumstances=where), path)
+    monkeypatch.setattr(preflight, "count_gpus", lambda: 1)
+    monkeypatch.setattr(preflight, "read_gpu_settings", lambda _: {"driver": driver})
+    monkeypatch.setattr(preflight, "first_gpu_handle", lambda: None)
+    if not is_refused:
+        assert len(resume(tmp_path, "measure", [experiment]).records()) == 1
+        return
+    with pytest.raises(ValueError, match=r"driver 580\.1, not 570\.2: continue it on that machine, or begin"):
+        resume(tmp_path, "measure", [experiment])
 
 
 def test_comparisons_begun_at_once_have_names_of_their_own(tmp_path: Path) -> None:
@@ -124,8 +128,9 @@ def test_nearest_experiment_is_suggested_for_a_tower_that_is_not_there(capsys: p
 def test_settings_that_need_whole_weights_are_refused_over_sharded_processes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(preflight, "torchrun_env", lambda: RankInfo(0, 2, 0, 2))
+    for module in (preflight, runs):
+        monkeypatch.setattr(module, "torchrun_env", lambda: RankInfo(0, 2, 0, 2))
     for field, value in (("ema_decay", 0.9), ("log_grad_norm", True)):
         sharded = change(EXPERIMENTS["clip-tiny"], sharding="fsdp2", **{field: value})
         with pytest.raises(ValueError, match=f"clip-tiny: {field} needs sharding=ddp"):
-            open_comparison(tmp_path, [sharded], Scope("measure", 1), resume=False, trained=False)
+            check(tmp_path, [sharded])

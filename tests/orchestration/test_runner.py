@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,15 +12,13 @@ import psutil
 import pytest
 
 from bench.__main__ import main
-from bench.console.progress import Progress
+from bench.console.console import REQUEUE
 from bench.experiment.experiments import EXPERIMENTS
 from bench.measure import costs
-from bench.orchestration.budgets import image_budgets, set_images
-from bench.orchestration.request_base import Request
-from bench.orchestration.requests import MemoryRequest, SpeedRequest
-from bench.orchestration.runner import Job, Runner
-from bench.orchestration.scope import scopes
-from bench.records.record import Failure, Memory, Speed, read_record, read_records
+from bench.orchestration.comparison import Comparison
+from bench.orchestration.runner import OutOfTimeError, Runner
+from bench.orchestration.runs import Run, call_function, decode_run
+from bench.records.record import Failure, Flops, Memory, Speed, read_record, read_records
 from bench.transfer.score import collect_error
 from tests.processes import LONGEST_SECONDS, Parting, have_ended, run_of, wait_until
 from tests.small import small
@@ -27,40 +26,107 @@ from tests.small import small
 ROOT = Path(__file__).parents[2]
 
 
-def request(results: Path, kind: type[Request] = SpeedRequest, **changes: object) -> Request:
-    return kind(results=str(results), comparison="c", experiment=small("catlip", **changes))
+def make_run(results: Path, kind: str = "speed", **changes: object) -> Run:
+    """Return a run of a small experiment."""
+    comparison = Comparison("c", results, [small("catlip", **changes)], cores=1, on_gpu=False, runner=Runner())
+    if kind == "speed":
+        return comparison.speed_runs(comparison.experiments, 0)[0]
+    function = "bench.measure.memory:measure_memory"
+    return comparison.new_run(function, kind, comparison.experiments[0], "memory of catlip")
 
 
-def run(*jobs: Job, lanes: int = 1, kind: type[Runner] = Runner) -> Runner:
-    runner = kind(Progress(1.0))
-    runner.run(jobs, max_parallel=lanes, threads=1)
+def execute(*runs: Run, max_parallel: int = 1, kind: type[Runner] = Runner) -> Runner:
+    runner = kind()
+    runner.run(runs, max_parallel=max_parallel, threads=1)
     return runner
 
 
 def test_a_run_leaves_its_record_and_is_not_run_again(results: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    job = Job(request(results), "speed of catlip", 1.0)
-    assert not run(job, kind=Parting).failures
-    record = read_record(job.request.paths[0])
+    run = make_run(results)
+    assert not execute(run, kind=Parting).failures
+    record = read_record(run.path)
     assert isinstance(record.measured, Speed)
-    assert record.experiment == job.request.experiment
+    assert record.experiment == run.experiment
     assert len(record.measured.window_seconds) >= 2
-    written = job.request.paths[0].stat().st_mtime_ns
+    written = run.path.stat().st_mtime_ns
     capfd.readouterr()
-    run(job)
-    assert job.request.paths[0].stat().st_mtime_ns == written
+    execute(run)
+    assert run.path.stat().st_mtime_ns == written
     assert not capfd.readouterr().err
 
 
 def test_failed_run_is_recorded_and_the_others_continue(results: Path) -> None:
-    bad = Job(request(results, tower="no-such-tower", seed=7), "speed of a tower that is not", 1.0)
-    good = Job(request(results, kind=MemoryRequest), "memory of catlip", 1.0)
-    runner = run(bad, good, lanes=2, kind=Parting)
+    bad = make_run(results, tower="no-such-tower", seed=7)
+    good = make_run(results, "memory")
+    runner = execute(bad, good, max_parallel=2, kind=Parting)
     assert len(runner.failures) == 1
     failure = next(r.measured for r in read_records(results, "c") if isinstance(r.measured, Failure))
     assert "no tower named 'no-such-tower'" in failure.reason
-    memory = read_record(good.request.paths[0]).measured
+    memory = read_record(good.path).measured
     assert isinstance(memory, Memory)
     assert memory.peak_rss_bytes is None or memory.peak_rss_bytes > 0
+
+
+def test_function_gets_its_arguments_by_its_annotations() -> None:
+    """They come as JSON; what the run knows is passed where the signature names it."""
+    run = Run(
+        function=f"{__name__}:check_arguments",
+        label="x",
+        results="/r",
+        comparison="c",
+        files=("/r/x.json",),
+        arguments={"flops": FLOPS, "names": ("a", "b"), "folder": Path("/f")},
+    )
+    decoded = decode_run(run.encode())
+    known = {"results": Path(decoded.results), "device": None}
+    failure = call_function(decoded.function, known, decoded.arguments)
+    assert failure == Failure(what="x", reason="called")
+
+
+FLOPS = Flops(image_forward=1, text_forward=2, forward=3, step=9)
+
+
+def check_arguments(results: Path, flops: Flops, names: tuple[str, ...], folder: Path) -> Failure:
+    assert (results, flops, names, folder) == (Path("/r"), FLOPS, ("a", "b"), Path("/f"))
+    return Failure(what="x", reason="called")
+
+
+class OneMinuteEach(Runner):
+    """Runs that take a minute each, by a clock that they advance."""
+
+    def _start(self, run: Run, *_: object) -> str:
+        CLOCK.append(CLOCK[-1] + 60.0)
+        run.path.touch()
+        return ""
+
+
+CLOCK = [0.0]
+
+
+@pytest.mark.parametrize(("deadline", "num_done"), [(0.0, 0), (59.0, 1), (150.0, 2), (1000.0, 3)])
+def test_no_run_begins_that_would_end_after_the_deadline(
+    deadline: float, num_done: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is expected to take as long as the longest before it, and the first of all to take no time."""
+    CLOCK[:] = [1.0]
+    monkeypatch.setattr(time, "monotonic", lambda: CLOCK[-1])
+    runs = [make_run(tmp_path, seed=seed) for seed in range(3)]
+    runner = OneMinuteEach(deadline=deadline)
+    if num_done < 3:
+        with pytest.raises(OutOfTimeError, match="would end too late"):
+            runner.run(runs, threads=1)
+    else:
+        runner.run(runs, threads=1)
+    assert sum(run.is_done for run in runs) == num_done
+
+
+def test_command_that_is_cut_says_how_to_continue(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["measure", "clip-tiny", "--max-minutes", "0.001", "--results", str(own_results)]
+    assert main(words) == REQUEUE
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert "would end too late; continue with: python -m bench measure clip-tiny " in line
+    assert line.endswith("--resume")
+    assert not [*own_results.glob("*.json")]
 
 
 @pytest.mark.usefixtures("forked_runs")
@@ -99,9 +165,9 @@ def test_run_stopped_while_it_writes_leaves_no_temporary_file(tmp_path: Path, mo
     script.write_text(WRITER.format(python=sys.executable, root=str(ROOT), folder=str(tmp_path / "r"), seconds=seconds))
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    runner = Runner(Progress(1.0))
+    runner = Runner()
     with ThreadPoolExecutor() as pool:
-        running = pool.submit(runner.run, [Job(request(tmp_path / "r"), "a run", 1.0)], threads=1)
+        running = pool.submit(runner.run, [make_run(tmp_path / "r")], threads=1)
         wait_until(lambda: [path for path in tmp_path.glob("r/.*.part") if path.stat().st_size])
         runner.stop()
     running.result()
@@ -125,9 +191,9 @@ def test_child_that_does_not_end_in_time_after_a_signal_is_killed(
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
     monkeypatch.setattr("bench.orchestration.runner.END_MARGIN_SECONDS", 0.5)
-    runner = Runner(Progress(1.0))
+    runner = Runner()
     with ThreadPoolExecutor() as pool:
-        running = pool.submit(runner.run, [Job(request(tmp_path), "a run", 1.0)], threads=1)
+        running = pool.submit(runner.run, [make_run(tmp_path)], threads=1)
         wait_until(begun.exists)
         runner.stop()
     running.result()
@@ -144,7 +210,7 @@ def test_child_that_says_nothing_is_reported_with_how_it_ended(
     script.write_text(f"#!/bin/sh\ncat > {tmp_path}/request\n{end}\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    assert run(Job(request(tmp_path), "a run", 1.0)).failures == [f"a run: {reason}"]
+    assert execute(make_run(tmp_path)).failures == [f"speed of {small('catlip').name}, round 1: {reason}"]
 
 
 @pytest.mark.parametrize(
@@ -200,23 +266,6 @@ def test_interrupt_keeps_finished_runs_and_prints_the_resume_hint(
     assert have_ended(workers)
     with pytest.raises(ProcessLookupError):
         os.killpg(child.pid, 0)
-
-
-def test_budgets_give_the_slowest_the_equal_images_and_the_others_its_seconds() -> None:
-    speeds = {"clip-tiny": 1000.0, "catlip-tiny": 1200.0}
-    slow, fast = (image_budgets(set_images(EXPERIMENTS[name], 12_800), speeds, half_way=True) for name in speeds)
-    assert slow == {"equal images": 12_800, "half of equal images": 6_400, "equal device seconds": 12_800}
-    assert fast == {"equal images": 12_800, "half of equal images": 6_400, "equal device seconds": 15_360}
-    assert image_budgets(EXPERIMENTS["siglip-tiny"], speeds) == {"equal images": 80_000}
-
-
-def test_a_short_training_has_a_short_warmup() -> None:
-    assert set_images(EXPERIMENTS["clip-tiny"], 5_000).training.warmup_images == 500
-
-
-def test_four_methods_get_enough_rounds_for_three_ratios() -> None:
-    assert scopes(on_gpu=True)["default"].rounds == 6
-    assert scopes(on_gpu=False)["default"].rounds == 10
 
 
 def test_out_of_memory_within_a_tower_is_given_once() -> None:

@@ -13,7 +13,7 @@ import pynvml
 import pytest
 import torch
 
-from bench.cli.doctor import DISTURBS, FINDING_OK, MISSING, check_gpus
+from bench.cli.machine_checks import DISTURBS, FINDING_OK, MISSING, check_gpus
 from bench.environment.gpu_settings import device_handle, is_mig_slice, read_gpu_settings
 from bench.environment.machine import gpu_settings
 from bench.profilers.device import Readings, sampled

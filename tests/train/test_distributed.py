@@ -5,6 +5,7 @@ Losses, gradients and updates are compared in gloo groups of two and four; the c
 
 import errno
 import math
+import shlex
 import subprocess
 import sys
 import weakref
@@ -25,6 +26,7 @@ from torch import Tensor
 import bench.train.distributed as distributed_module
 import bench.train.loop as train_module
 import bench.train.state as state_module
+from bench.__main__ import main
 from bench.console.console import FAILED_CASE, OK, TERMINATED, StopRequest
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.stream import Batch, PackStream
@@ -33,7 +35,7 @@ from bench.interfaces.method import METHODS
 from bench.measure.memory import max_over_ranks
 from bench.measure.throughput import images_per_second_of_all
 from bench.profilers.memory import Peaks
-from bench.records.record import Failure, Memory, Speed, read_records
+from bench.records.record import Failure, Memory, Speed, Training, Transfer, read_records
 from bench.train import checkpoint_manager
 from bench.train.build import TrainState, build_train_state, build_untrained_tower
 from bench.train.checkpoint_manager import CheckpointManager
@@ -42,7 +44,7 @@ from bench.train.distributed import all_gather_floats, all_gather_objects, full_
 from bench.train.loop import train
 from bench.train.state import ScheduleSegment, collect_state, gather_to_host
 from models.repeated_blocks import transformer_blocks
-from tests.processes import LONGEST_SECONDS, have_ended, in_ranks, run_of, start_ranks, wait_until
+from tests.processes import LONGEST_SECONDS, have_ended, in_ranks, start_ranks, wait_until
 from tests.small import small, two_blocks
 
 ROOT, CPU = Path(__file__).parents[2], torch.device("cpu")
@@ -357,30 +359,38 @@ def test_training_stopped_on_one_rank_resumes_on_all(results: Path, tmp_path: Pa
 
 # The command line
 
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+LAUNCH = ["--launch", shlex.join([sys.executable, *TORCHRUN])]
 SHORT = [
     *("--set", "warmup_steps=1", "--set", "windows=2", "--set", "steps_per_window=1", "--set", "batch_size=8"),
     *("--rounds", "1"),
 ]
 
 
-def test_measurement_records_windows_of_all_ranks_and_survives_a_killed_rank(own_results: Path) -> None:
-    ranks = start_ranks(2, own_results, "measure", "catlip-tiny", *SHORT, "--results", str(own_results))
-    wait_until(lambda: run_of(ranks[1].pid, "memory of catlip-tiny"))[0].kill()
-    for one in ranks:
-        one.join(LONGEST_SECONDS)
-    printed, of_rank_1 = ((own_results / f"{rank}.log").read_text() for rank in range(2))
-    assert [one.exitcode for one in ranks] == [FAILED_CASE, OK], printed
-    assert "Throughput" not in of_rank_1
-    assert printed.count("Throughput of each experiment") == printed.count("Runs that failed\n") == 1
+def ranks_of(parent: int, words: str) -> dict[int, psutil.Process]:
+    """Return the descendants of a process whose command line has the words, by rank."""
+    ranks = dict[int, psutil.Process]()
+    for child in psutil.Process(parent).children(recursive=True):
+        with suppress(psutil.Error, KeyError):  # it has ended meanwhile, or not quite begun
+            if words in " ".join(child.cmdline()):
+                ranks[int(child.environ()["RANK"])] = child
+    return ranks
+
+
+def test_launched_measurement_records_windows_of_all_ranks_and_survives_a_killed_rank(own_results: Path) -> None:
+    words = [sys.executable, "-m", "bench", "measure", "catlip-tiny", *SHORT, "--results", str(own_results), *LAUNCH]
+    running = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    wait_until(lambda: ranks_of(running.pid, "memory of catlip-tiny").get(1), running).kill()
+    printed, _ = running.communicate(timeout=LONGEST_SECONDS)
+    assert running.returncode == FAILED_CASE, printed
     assert "of 2 processes together" in printed
     records = read_records(own_results)
-    assert {record.comparison for record in records} == {records[0].comparison}
     (failure,) = [record.measured for record in records if isinstance(record.measured, Failure)]
     assert failure.what.startswith("memory of catlip-tiny")
-    assert "rank 1: killed by signal 9" in failure.reason
     assert not [record for record in records if isinstance(record.measured, Memory)]
     (record,) = [record for record in records if isinstance(record.measured, Speed)]
     assert record.circumstances.processes == 2
+    assert "--launch" in record.circumstances.command
     speed = record.measured
     assert isinstance(speed, Speed)
     assert [len(windows) for windows in speed.rank_window_seconds] == [2, 2]
@@ -390,25 +400,64 @@ def test_measurement_records_windows_of_all_ranks_and_survives_a_killed_rank(own
     assert images_per_second_of_all(record.experiment, speed) == pytest.approx(2 * 8 / (sum(slowest) / 2))
 
 
-def ranks_of(agent: int) -> dict[int, psutil.Process]:
-    """Return the command lines that torchrun has started, by rank."""
-    found = {}
-    for child in psutil.Process(agent).children():
-        with suppress(psutil.Error, KeyError):  # it has ended meanwhile, or not quite begun
-            if "bench" in child.cmdline():
-                found[int(child.environ()["RANK"])] = child
-    return found
+def test_killed_command_line_ends_its_launcher_and_all_ranks(own_results: Path) -> None:
+    words = [sys.executable, "-m", "bench", "measure", "catlip-tiny", *SHORT, "--results", str(own_results), *LAUNCH]
+    running = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
+    wait_until(lambda: ranks_of(running.pid, "memory of catlip-tiny").get(1), running)
+    descendants = psutil.Process(running.pid).children(recursive=True)
+    running.kill()
+    running.wait()
+    assert have_ended(descendants)
 
 
-def test_killed_command_line_ends_all_ranks(own_results: Path) -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bench"]
-    words = ["measure", "catlip-tiny", *SHORT, "--results", str(own_results)]
-    running = subprocess.Popen([*launcher, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    command = wait_until(lambda: ranks_of(running.pid).get(1), running)
-    wait_until(lambda: run_of(command.pid, "memory of catlip-tiny"), running)
-    all_of_them = psutil.Process(running.pid).children(recursive=True)
-    command.kill()
-    _, text = running.communicate(timeout=LONGEST_SECONDS)
-    assert running.returncode == 1, text
-    assert "interrupted: finished records are kept" in text
-    assert have_ended(all_of_them)
+def test_missing_launcher_is_a_recorded_failure(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--results", str(own_results), "--launch", "no-such-launcher --x"]) == FAILED_CASE
+    assert "FAILED links: --launch no-such-launcher: No such file or directory" in capsys.readouterr().err
+
+
+TRAIN = ["train", "catlip-tiny", "--images", "512", "--set", "batch_size=8", "--task", "rooms"]
+
+
+def test_torchrun_trains_in_its_own_processes_and_rank_0_scores(own_results: Path) -> None:
+    ranks = start_ranks(2, own_results, *TRAIN, "--out", str(own_results / "out"))
+    for rank in ranks:
+        rank.join(LONGEST_SECONDS)
+    printed, of_rank_1 = ((own_results / f"{rank}.log").read_text() for rank in range(2))
+    assert [rank.exitcode for rank in ranks] == [OK, OK], printed
+    assert "rooms" in printed
+    assert "rooms" not in of_rank_1
+    records = read_records(own_results / "out")
+    (training,) = [record for record in records if isinstance(record.measured, Training)]
+    assert training.circumstances.processes == 2
+    assert {record.circumstances.processes for record in records if isinstance(record.measured, Transfer)} == {1}
+
+
+def test_training_that_fails_on_the_ranks_is_a_recorded_failure_and_asks_for_no_requeue(own_results: Path) -> None:
+    ranks = start_ranks(2, own_results, *TRAIN, "--set", "learning_rate=1e30", "--out", str(own_results / "out"))
+    for rank in ranks:
+        rank.join(LONGEST_SECONDS)
+    assert [rank.exitcode for rank in ranks] == [FAILED_CASE, FAILED_CASE]
+    (failure,) = [record.measured for record in read_records(own_results / "out")]
+    assert isinstance(failure, Failure)
+    assert "is not finite" in failure.reason
+    assert not (own_results / "out" / "requeue").exists()
+
+
+def test_other_verbs_than_train_are_refused_under_torchrun_with_the_line_that_starts_them(own_results: Path) -> None:
+    ranks = start_ranks(2, own_results, "measure", "clip-tiny")
+    for rank in ranks:
+        rank.join(LONGEST_SECONDS)
+    assert [rank.exitcode for rank in ranks] == [2, 2]
+    printed, of_rank_1 = ((own_results / f"{rank}.log").read_text() for rank in range(2))
+    assert "torchrun starts train alone" in printed
+    assert "measure clip-tiny --launch 'torchrun --nproc-per-node 2'" in printed
+    assert not of_rank_1
+
+
+def test_wrong_options_under_torchrun_end_all_ranks(own_results: Path) -> None:
+    ranks = start_ranks(2, own_results, "train", "no-such-experiment")
+    for rank in ranks:
+        rank.join(LONGEST_SECONDS)
+    assert ranks[0].exitcode == 2
+    assert "no-such-experiment" in (own_results / "0.log").read_text()
+    assert "Traceback" not in (own_results / "1.log").read_text()

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench.console.console import UserError
-from bench.environment.circumstances import CHECKOUT, sources_digest
-from bench.train.equal_data import require_equal_data
+from bench.environment.circumstances import CHECKOUT, COMMAND, sources_digest
+from bench.train.equal_data import require_equal_data, require_equal_sources
 from tests.data.shards import webdataset_members, write_shard, write_shards
 from tests.processes import in_ranks
 from tests.small import small
@@ -54,6 +54,24 @@ def test_ranks_with_other_data_are_refused_by_their_numbers(change: object, tmp_
         assert "; rank 1 (" in found[0]
         assert "; rank 2 (" not in found[0]
         assert "\n" not in found[0]
+
+
+def refused_sources(rank: int, _ranks: int) -> str:
+    """Return the error of a rank that was started by another command line than the others."""
+    os.environ[COMMAND] = f"catlip-bench train clip-tiny --set seed={int(rank == 1)}"
+    try:
+        require_equal_sources()
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def test_ranks_with_another_command_line_are_refused_by_their_numbers(tmp_path: Path) -> None:
+    errors = in_ranks(refused_sources, 3, tmp_path)
+    assert len({*errors}) == 1
+    assert errors[0].startswith("rank 1 has another command than rank 0 (catlip-bench train clip-tiny --set seed=1; ")
+    assert errors[0].endswith("start all ranks by the same command, from equal checkouts")
+    assert "rank 2" not in errors[0]
 
 
 def test_digest_of_the_sources_changes_with_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,7 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.recipes import DATACOMP_SYNSETS
 from bench.labels.vocabulary import SHIPPED_FOLDER, read_vocabulary
 from bench.measure.costs import build_on_meta
-from bench.orchestration.preflight import open_comparison
-from bench.orchestration.scope import Scope
+from bench.orchestration.preflight import check
 from bench.records.record import Training, read_records
 from bench.towers.tower_from import load_tower
 from bench.train.build import load_data, log_labels
@@ -75,7 +74,7 @@ def test_training_on_other_data_is_refused_with_the_command_that_counts_its_voca
     assert [label.name for label in read_vocabulary("vocabulary.json").labels] == ["dog.n.01"]
 
     experiment = experiment_from(name, [], str(shards), "vocabulary.json")
-    open_comparison(tmp_path / "results", [experiment], Scope("train", 0))
+    check(tmp_path / "results", [experiment], trained=True)
     assert head_rows(experiment) == 1
 
 
@@ -89,7 +88,7 @@ def test_training_on_other_data_does_not_leave_out_subwords_that_the_pack_lacks(
     assert main([*arguments, "--vocabulary", str(SHIPPED_FOLDER / "pack-subwords.json")]) == 2
     assert "json is that of the pack's captions: add --set" in capsys.readouterr().err
     accepted = experiment_from(f"{method}-tiny", ["subword_vocabulary=all"], str(shards))
-    open_comparison(tmp_path / "results", [accepted], Scope("train", 0))
+    check(tmp_path / "results", [accepted], trained=True)
 
 
 @pytest.mark.usefixtures("forked_runs", "decoded")
@@ -129,7 +128,7 @@ def test_cost_of_the_released_head_is_measured_with_the_labels_of_the_pack(
     log_labels(stream)
     assert "vocabulary datacomp-synsets (not shipped; the labels are those of pack-synsets" in capsys.readouterr().err
     with pytest.raises(ValueError, match="datacomp-synsets is not shipped: add --vocabulary pack-synsets, the pack's"):
-        open_comparison(tmp_path, [EXPERIMENTS["catlip-vit-b16"]], Scope("train", 0))
+        check(tmp_path, [EXPERIMENTS["catlip-vit-b16"]], trained=True)
 
 
 @pytest.mark.usefixtures("forked_runs", "decoded")

@@ -14,14 +14,13 @@ import pytest
 from bench.__main__ import main
 from bench.cli.options import experiment_from
 from bench.cli.train import Train, parse_count
-from bench.console.progress import Progress
 from bench.environment.cores import available_cores
 from bench.experiment.config import change, get_field
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import with_settings
-from bench.orchestration.budgets import image_budgets, set_images
-from bench.orchestration.requests import TrainingRequest
-from bench.orchestration.runner import Job
+from bench.orchestration.budgets import set_images
+from bench.orchestration.comparison import Comparison
+from bench.orchestration.scope import Scope
 from bench.records.record import Record, Training, Transfer, read_records, write_record
 from bench.train.checkpoints import exclusive_lock, latest_valid, list_checkpoints
 from bench.transfer.families.pack_tasks import TASKS as PACK_TASKS
@@ -93,13 +92,8 @@ def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_an
     assert {score.task for transfer in scored for score in transfer.scores} == {"rooms"}
     training = next(record.measured for record in records if isinstance(record.measured, Training))
 
-    whole = TrainingRequest(
-        results=str(decoded),
-        comparison="whole",
-        experiment=EXPERIMENT,
-        budgets=image_budgets(EXPERIMENT, {}),
-    )
-    Parting(Progress(1.0)).run([Job(whole, "unstopped", 1.0)], threads=available_cores())
+    scope = Scope("whole", 0, half_way=False, equal_seconds=False)
+    Comparison("whole", decoded, [EXPERIMENT], available_cores(), on_gpu=False, runner=Parting()).train(scope)
     unstopped = next(r.measured for r in read_records(decoded, "whole") if isinstance(r.measured, Training))
     assert training.trunk_losses == unstopped.trunk_losses
     assert training.cooldown_losses == unstopped.cooldown_losses
@@ -220,7 +214,7 @@ def test_training_locks_its_folder_while_it_runs(tmp_path: Path, monkeypatch: py
             pass
         raise ValueError("it was locked")
 
-    monkeypatch.setattr("bench.cli.train.open_comparison", open_in_locked_folder)
+    monkeypatch.setattr("bench.cli.train.check", open_in_locked_folder)
     with pytest.raises(ValueError, match="it was locked"):
         Train("catlip-tiny", out=tmp_path).run()
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from bench.__main__ import main
-from bench.cli import doctor
-from bench.cli.findings import DISTURBS, FINDING_OK
+from bench.cli import machine_checks
+from bench.cli.machine_checks import DISTURBS, FINDING_OK
 from bench.console.console import UserError
 from bench.data import loader_workers
 from bench.data.loader_workers import PrefetchingLoader
@@ -81,10 +81,10 @@ def test_chosen_workers_are_fewer_where_shared_memory_is_small(monkeypatch: pyte
 def test_doctor_says_how_much_shared_memory_is_free(
     on_gpu: bool, verdict: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "OBSERVED_SECONDS", 0.01)
-    monkeypatch.setattr(doctor, "has_gpu", lambda: on_gpu)
+    monkeypatch.setattr(machine_checks, "OBSERVED_SECONDS", 0.01)
+    monkeypatch.setattr(machine_checks, "has_gpu", lambda: on_gpu)
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=DOCKER))
-    (found,) = (one for one in doctor.check_host() if one.check == "shared memory")
+    (found,) = (one for one in machine_checks.check_host() if one.check == "shared memory")
     assert (found.found, found.verdict) == ("0.06 GiB free at /dev/shm", verdict)
 
 

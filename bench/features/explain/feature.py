@@ -1,13 +1,11 @@
 """What the decomposition of a ratio adds."""
 
 from bench.features.explain.ladder import Ladder
-from bench.features.explain.requests import LadderRequest
 from bench.interfaces.extensions import Extension
 from bench.interfaces.sections import Section
 
 EXTENSION = Extension(
     record_kinds=[Ladder],
-    runs=[LadderRequest],
     verbs={"explain": "bench.features.explain.verb:ExplainRatio"},
     sections=[
         Section(

@@ -17,9 +17,7 @@ from bench.cli.options import (
     MaxMinutes,
     Results,
     Settings,
-    Yes,
     add_caption_settings,
-    require_confirmed,
     set_deadline,
 )
 from bench.console.console import DISAGREEMENT, FAILED_CASE, INCONCLUSIVE, OK, log
@@ -43,7 +41,6 @@ from bench.features.explain.ladder import (
     needs_padding_stage,
     stages_between,
 )
-from bench.features.explain.requests import LadderRequest
 from bench.features.explain.tables import (
     decompositions_table,
     describe_interval_at_double_rounds,
@@ -52,10 +49,8 @@ from bench.features.explain.tables import (
 )
 from bench.measure.tables import failure_table
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.pace import Pace
-from bench.orchestration.preflight import has_gpu, open_comparison
-from bench.orchestration.runner import Job
-from bench.orchestration.scope import Scope
+from bench.orchestration.preflight import begin, check, has_gpu, resume
+from bench.orchestration.runs import Run
 from bench.records.record import read_record
 from bench.statistics.verdicts import Agreement
 
@@ -67,7 +62,6 @@ NOT_PUBLISHED_HERE = {
 }
 PACK_IN_MEMORY = "the pack is in memory; --set data=SHARDS measures it"
 MIN_ROUNDS = 2  # one for the parts, one for the whole
-PAIRS = (0, 1), (2, 3)  # the first rounds, and later ones, whose kernels are compiled
 FIRST_ROUNDS = 4  # that are run whatever the time: an interval needs two of each kind
 # From best to worst: the worst of several decompositions counts.
 EXIT_CODES: dict[Agreement, int] = {"agree": OK, "inconclusive": INCONCLUSIVE, "disagree": DISAGREEMENT}
@@ -98,7 +92,6 @@ class ExplainRatio:
     max_minutes: MaxMinutes = None
     caption_lengths: CaptionLengths = None
     caption: Caption = None
-    yes: Yes = False
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
@@ -123,12 +116,6 @@ class ExplainRatio:
         if runner.failures or len(found) < len(begun):
             return FAILED_CASE
         return EXIT_CODES[max((one.verdict for one in found.values()), key=[*EXIT_CODES].index)]
-
-    def expected_seconds(self, pace: Pace) -> float:
-        """Return the expected seconds of all rounds."""
-        plans = [self._plan(recipe, on_gpu=pace.on_gpu) for recipe in self._recipes]
-        planned = [plan_runs(Comparison.for_planning(configurations, pace), ladder) for ladder, configurations in plans]
-        return pace.command_seconds + self._expect(planned).seconds
 
     @property
     def _recipes(self) -> Sequence[Recipe | None]:
@@ -157,97 +144,61 @@ class ExplainRatio:
         self, recipe: Recipe | None, ladder: Ladder, configurations: Sequence[Experiment]
     ) -> "DecompositionRuns":
         """Begin or resume a decomposition; ValueError if the one to resume is of another ladder."""
-        scope = Scope("explain" if recipe is None else f"explain-{recipe}", 0)
-        comparison = open_comparison(
-            self.results,
-            configurations,
-            scope,
-            resume=self.resume,
-            trained=False,
-            may_differ=FIELDS,
-            may_measure_pace=True,
-        )
+        purpose = "explain" if recipe is None else f"explain-{recipe}"
+        check(self.results, configurations, may_differ=FIELDS)
+        comparison = (resume if self.resume else begin)(self.results, purpose, configurations)
         runs = plan_runs(comparison, ladder)
-        if runs.record_ladder.is_done and read_record(runs.record_ladder.request.paths[0]).measured != ladder:
+        if runs.record_ladder.is_done and read_record(runs.record_ladder.path).measured != ladder:
             raise ValueError(f"{comparison.name} has another ladder: start a new decomposition without --resume")
         return runs
 
-    def _expect(self, begun: Sequence["DecompositionRuns"]) -> "ExpectedRounds":
-        """Plan the rounds that were asked for, or those that fit into the time, with their first compilations."""
-        jobs = [[job for one in begun for at in pair for job in one.jobs_of_round(at, FIRST_ROUNDS)] for pair in PAIRS]
-        first, pair = (sum(job.expected_seconds for job in of_pair) for of_pair in jobs)
-        rounds = self.rounds or max(FIRST_ROUNDS, rounds_that_fit(60 * self.minutes * len(begun), pair))
-        ladders = sum(one.record_ladder.expected_seconds for one in begun)
-        return ExpectedRounds(rounds, len(jobs[0]), pair, ladders + first + (rounds / 2 - 1) * pair)
-
     def _run_rounds(self, begun: Sequence["DecompositionRuns"]) -> None:
         """Record the ladders, and run the rounds in turn, as many as were asked for, or in pairs while time is left."""
-        first, budget = begun[0].comparison, 60 * self.minutes * len(begun)
-        progress = first.runner.progress
-
-        planned, runs_of_pair, seconds_of_pair, seconds = self._expect(begun)
-        remedy = "make its runs shorter with --rounds or --set batch_size=N"
-        require_confirmed(first, seconds, remedy, is_confirmed=self.yes or self.resume)
-        progress.expect(seconds)
-        first.runner.run([one.record_ladder for one in begun], threads=first.cores)
-        runs, minutes = runs_of_pair * planned // 2, self.minutes * len(begun)
-        time_left = f"about {minutes:g} min" if self.rounds is None else "the time left is corrected as runs end"
-        log(f"{planned} rounds, {runs} runs: {time_left}")
+        first = begun[0].comparison
+        budget = 60 * self.minutes * len(begun)
+        first.runner.run([runs.record_ladder for runs in begun], threads=first.cores)
+        planned = self.rounds or FIRST_ROUNDS
         started = pair_started = time.monotonic()
-        round_, num_new, pairs_before = 0, 0, 0.0
+        round_ = 0
         while round_ < planned:
-            jobs = [one.jobs_of_round(round_, planned) for one in begun]
-            num_new += sum(not job.is_done for job in chain.from_iterable(jobs))
-            for of_round in jobs:  # by one runner, which counts all failures and shows one progress
-                first.run_round(of_round)
+            for runs in begun:  # by one runner, which counts all failures and shows one progress
+                first.run_round(runs.runs_of_round(round_, planned))
             round_ += 1
-            is_planned_by_time = self.rounds is None and not first.runner.failures  # a failed run may take no time
             if round_ % 2:
                 continue
             now = time.monotonic()
-            if is_planned_by_time and round_ >= FIRST_ROUNDS and num_new == runs_of_pair:
-                spent = now - started + pairs_before * (now - pair_started)
-                fitting = round_ + rounds_that_fit(budget - spent, now - pair_started)
-                progress.expect((fitting - planned) / 2 * seconds_of_pair)
-                planned = fitting
-            pairs_before += 1 - num_new / runs_of_pair  # by an earlier command
-            pair_started, num_new = now, 0
+            pair_seconds = now - pair_started
+            pair_started = now
+            if self.rounds is None and round_ >= FIRST_ROUNDS and not first.runner.failures:
+                planned = round_ + rounds_that_fit(budget - (now - started), pair_seconds)
+            first.runner.progress.expect((planned - round_) / 2 * pair_seconds)
 
 
 class DecompositionRuns(NamedTuple):
     """A decomposition that was begun or is resumed."""
 
     comparison: Comparison
-    record_ladder: Job  # writes the ladder, before its runs
-    jobs_of_round: Callable[[int, int], list[Job]]  # of a round of so many: all configurations if it is even, else ends
-
-
-class ExpectedRounds(NamedTuple):
-    """The rounds of decompositions, as they are expected."""
-
-    rounds: int
-    runs_of_pair: int  # in a round of all configurations and one of the two ends
-    seconds_of_pair: float
-    seconds: float  # of all rounds
+    record_ladder: Run  # writes the ladder, before its runs
+    runs_of_round: Callable[[int, int], list[Run]]  # of a round of so many: all configurations if it is even, else ends
 
 
 def plan_runs(comparison: Comparison, ladder: Ladder) -> "DecompositionRuns":
     """Return the runs of a ladder, whose configurations are the experiments of a comparison."""
     configurations = comparison.experiments
     ends = [configurations[0], configurations[len(ladder.chain) - 1]]
-    seconds = comparison.pace.process_start_seconds
 
-    def jobs_of_round(round_: int, rounds: int) -> list[Job]:
-        arms = ends if round_ % 2 else configurations
-        return comparison.jobs_of_round(arms, round_, rounds, round_ // 2, is_first=round_ == 0)
+    def runs_of_round(round_: int, rounds: int) -> list[Run]:
+        return comparison.speed_runs(ends if round_ % 2 else configurations, round_, rounds, round_ // 2)
 
-    record_ladder = comparison.new_job(LadderRequest, ends[-1], "the ladder", seconds, ladder=ladder)
-    return DecompositionRuns(comparison, record_ladder, jobs_of_round)
+    record_ladder = comparison.new_run(
+        "bench.features.explain.ladder:record_ladder", "ladder", ends[-1], "the ladder", ladder=ladder
+    )
+    return DecompositionRuns(comparison, record_ladder, runs_of_round)
 
 
 def rounds_that_fit(seconds_left: float, seconds_of_pair: float) -> int:
     """Return how many rounds fit into a time, in pairs of one of all configurations and one of the two ends."""
-    return 2 * max(0, int(seconds_left / seconds_of_pair))
+    return 2 * max(0, int(seconds_left / max(seconds_of_pair, 1e-3)))
 
 
 def get_recipe_experiment(name: str, recipe: Recipe) -> Experiment:

@@ -31,7 +31,7 @@ def main(device_type: str) -> None:
     require_tools(device_type)
     import torch
 
-    from bench.cli.doctor import check_gpus
+    from bench.cli.machine_checks import check_gpus
     from bench.environment.circumstances import summarize_machine
     from bench.environment.machine import default_device
     from bench.profilers.clock import clock

@@ -26,7 +26,6 @@ BENCHMARK_OPTIONS = [
     "--benchmark-max-time=0.25",
 ]
 CHILD_ENV = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-PROCESS_SECONDS = 30.0  # estimate for two cores, corrected as processes end
 LINES_SHOWN = 15  # of the output of failed suites
 
 

@@ -1,6 +1,7 @@
 """The verbs `history` and `regress`: timings of the benchmark suites over commits."""
 
 import shutil
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,6 @@ from bench.console.progress import Progress
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
 from bench.features.history.commit_runs import (
-    PROCESS_SECONDS,
     checkout_work_tree,
     current_fingerprint,
     last_commits,
@@ -61,7 +61,8 @@ class History:
         commits = last_commits(self.repository, self.commits)
         fingerprint = current_fingerprint()
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
-        progress = Progress(PROCESS_SECONDS * len(commits) * self.rounds)
+        progress = Progress()
+        start = time.monotonic()
         failed = set[str]()
         with ExitStack() as stack:
             trees = {commit: stack.enter_context(checkout_work_tree(self.repository, commit)) for commit in commits}
@@ -78,7 +79,7 @@ class History:
                         if reason:
                             log(f"error: {reason}")
                             failed.add(commit)
-                    progress.finish(PROCESS_SECONDS * len(group))
+                progress.expect((time.monotonic() - start) * (self.rounds / (round_ + 1) - 1))
         return FAILED_CASE if failed else OK
 
 
@@ -124,7 +125,8 @@ class Regress:
     def _time_sides(self, base: str, folder: Path) -> list[str]:
         """Store a document per side and round; return the reasons of failed suites."""
         fingerprint = current_fingerprint()
-        progress = Progress(2 * PROCESS_SECONDS * self.rounds)
+        progress = Progress()
+        start = time.monotonic()
         with checkout_work_tree(CHECKOUT, base) as tree:
             for round_ in range(self.rounds):
                 progress.log_start(f"round {round_ + 1} of {self.rounds}, old and new interleaved")
@@ -136,5 +138,5 @@ class Regress:
                 reasons = [reason for reason in time_suites(trees, documents, fingerprint, self.only) if reason]
                 if reasons:
                     return reasons
-                progress.finish(2 * PROCESS_SECONDS)
+                progress.expect((time.monotonic() - start) * (self.rounds / (round_ + 1) - 1))
         return []

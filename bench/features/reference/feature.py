@@ -1,11 +1,9 @@
 """What comparisons with other people's training code add."""
 
 from bench.features.reference.records import ReferenceRun, ReleasedRun
-from bench.features.reference.requests import ReferenceRequest, ReleasedRunRequest
 from bench.interfaces.extensions import Extension
 
 EXTENSION = Extension(
     record_kinds=[ReferenceRun, ReleasedRun],
-    runs=[ReferenceRequest, ReleasedRunRequest],
     verbs={"reference": "bench.features.reference.verb:Reference"},
 )

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from bench.data.caption_lengths import WEB
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS, get_experiment
 from bench.experiment.recipes import AS_RELEASED
 from bench.experiment.settings import with_settings
 from bench.features.reference import RELEASED_FILES
-from bench.features.reference.requests import ReferenceRequest, ReleasedRunRequest
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.pace import Pace
-from bench.orchestration.runner import Job
+from bench.orchestration.runs import Run
 
 FIRST_ROUND_FACTOR = (
     3  # factor of the number of windows in the first round on a CPU: 20 steps, whose losses are compared
@@ -28,27 +28,34 @@ PLAIN: dict[str, Any] = {
 }
 GPU_WINDOWS = {"windows": 3, "steps_per_window": 40}  # of a second or so, with the losses that are compared
 TINY_WINDOWS = {"windows": 3, "steps_per_window": 4, "warmup_steps": 2}
-BUILD_SECONDS = 20.0  # of a run as released, beside ours: CoreNet's modules are imported, and its pipeline is built
+RUN_SIDE = "bench.features.reference.runs:run_side"
+RUN_AS_RELEASED = "bench.features.reference.corenet_released:run_as_released"
 
 
 @dataclass(frozen=True, slots=True)
 class SideRun:
     """A process of a round."""
 
-    request: type[ReferenceRequest | ReleasedRunRequest]
+    function: str  # "module:function"
+    kind: str  # of the record, in its file's name
     experiment: Experiment
     label: str
-    seconds: float  # expected
-    fields: Mapping[str, Any]  # fields of the request, beside the experiment and the round
+    arguments: Mapping[str, Any]  # of the function, beside the experiment and the round
+    names: tuple[str, ...] = ()  # further parts of the name of the record's file
+    uses_tf32: bool = False  # whether a GPU rounds the factors of fp32 products to TF32
 
 
-def jobs_of_round(comparison: Comparison, runs: Sequence[SideRun], round_: int, num_rounds: int) -> list[Job]:
-    """Return the jobs of a round; every other round has the reversed order."""
-    jobs = []
-    for run in runs if round_ % 2 == 0 else reversed(runs):
-        label = f"{run.label}, round {round_ + 1} of {num_rounds}"
-        jobs.append(comparison.new_job(run.request, run.experiment, label, run.seconds, round=round_, **run.fields))
-    return jobs
+def runs_of_round(comparison: Comparison, sides: Sequence[SideRun], round_: int, num_rounds: int) -> list[Run]:
+    """Return the runs of a round; every other round has the reversed order."""
+    runs = []
+    for side in sides if round_ % 2 == 0 else reversed(sides):
+        label = f"{side.label}, round {round_ + 1} of {num_rounds}"
+        names = (*side.names, f"round{round_:02}")
+        run = comparison.new_run(
+            side.function, side.kind, side.experiment, label, *names, round_=round_, **side.arguments
+        )
+        runs.append(structs.replace(run, uses_tf32=side.uses_tf32))
+    return runs
 
 
 def open_clip_experiments(name: str | None, settings: Sequence[str], *, on_gpu: bool) -> list[Experiment]:
@@ -111,17 +118,16 @@ class ReleasedPlan:
             if not (checkout / file).is_file():
                 raise ValueError(f"{checkout} has no {file}: the comparison needs the file in the checkout")
 
-    def runs(self, pace: Pace, checkout: str) -> list[SideRun]:
-        """Return the processes of a round."""
+    def runs(self, checkout: str) -> list[SideRun]:
+        """Return the processes of a round.
+
+        Convolutions compute by torch's default, in TF32, and products as CoreNet's `device_setup` sets them.
+        """
         runs = []
         for method, file in self.files.items():
+            arguments = {"checkout": checkout, "file": file, "is_tiny": self.is_tiny}
             experiment = self.experiments[method]
-            if self.is_tiny:
-                seconds = pace.process_start_seconds
-            else:
-                seconds = pace.speed_run_seconds(change(experiment, compile="off"))  # the authors' code is not compiled
-            fields = {"checkout": checkout, "file": file, "is_tiny": self.is_tiny}
-            runs.append(SideRun(ReleasedRunRequest, experiment, file, BUILD_SECONDS + seconds, fields))
+            runs.append(SideRun(RUN_AS_RELEASED, "released-run", experiment, file, arguments, uses_tf32=True))
         return runs
 
 

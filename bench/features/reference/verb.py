@@ -20,20 +20,19 @@ from bench.features.reference import (
     ReferenceName,
 )
 from bench.features.reference.plan import (
+    RUN_SIDE,
     ReleasedPlan,
     SideRun,
-    jobs_of_round,
     open_clip_experiments,
+    runs_of_round,
     superclass_experiment,
     with_first_round_windows,
 )
-from bench.features.reference.requests import ReferenceRequest
 from bench.features.reference.tables import LOSSES_NOTE, compare_early_losses, reference_speed_table, released_tables
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.pace import Pace
-from bench.orchestration.preflight import has_gpu, open_comparison
-from bench.orchestration.runner import Job, expected_job_seconds
-from bench.orchestration.scope import Scope, default_rounds
+from bench.orchestration.preflight import begin, check, has_gpu, resume
+from bench.orchestration.runs import Run
+from bench.orchestration.scope import default_rounds
 from bench.tables.tables import Table
 
 # References that use an option; the other ones refuse it.
@@ -83,21 +82,19 @@ class Reference:
         self._check_checkout()
         experiments = self._experiments(on_gpu=has_gpu())
         is_released = self.reference == "corenet"
-        comparison = open_comparison(
-            self.results,
-            experiments,
-            Scope("reference", 0),
-            resume=self.resume,
-            trained=False,
-            may_differ=FIELDS if is_released else (*MAY_DIFFER_AT_LARGEST_BATCH, "compile"),
-            scored=map(with_first_round_windows, experiments),
-            may_measure_pace=not is_released,
-        )
+        may_differ = FIELDS if is_released else (*MAY_DIFFER_AT_LARGEST_BATCH, "compile")
+        check(self.results, experiments, may_differ=may_differ)
+        if self.resume:
+            longer = map(with_first_round_windows, experiments)
+            comparison = resume(self.results, "reference", experiments, scored=longer)
+        else:
+            comparison = begin(self.results, "reference", experiments)
         rounds = self._rounds(comparison)
-        comparison.runner.progress.expect(expected_job_seconds(rounds))
         set_deadline(comparison, self.max_minutes, start)
-        for jobs in rounds:
-            comparison.run_round(jobs)
+        for number, runs in enumerate(rounds, start=1):
+            comparison.run_round(runs)
+            if comparison.round_seconds is not None:
+                comparison.runner.progress.expect((len(rounds) - number) * comparison.round_seconds)
         records = comparison.records()
         if is_released:
             return print_results(comparison, released_tables(records), self.json)
@@ -110,12 +107,6 @@ class Reference:
         if code == OK and any(row["equal"] == "no" for row in losses):
             return DISAGREEMENT
         return code
-
-    def expected_seconds(self, pace: Pace) -> float:
-        """Return the expected seconds of all rounds of all sides."""
-        self._check_options()
-        rounds = self._rounds(Comparison.for_planning(self._experiments(on_gpu=pace.on_gpu), pace))
-        return pace.command_seconds + expected_job_seconds(rounds)
 
     @property
     def _sides(self) -> tuple[str, ...]:
@@ -139,19 +130,19 @@ class Reference:
         data = [] if self.data is None else [f"data={self.data}"]
         return ReleasedPlan.of_scale(self.scale, [*data, *self.settings], on_gpu=on_gpu)
 
-    def _rounds(self, comparison: Comparison) -> list[list[Job]]:
-        """Return the jobs of every round."""
+    def _rounds(self, comparison: Comparison) -> list[list[Run]]:
+        """Return the runs of every round."""
         is_released = self.reference == "corenet"
         num_rounds = self.rounds or default_rounds(on_gpu=comparison.on_gpu)
         rounds = []
         for round_ in range(num_rounds):
             if is_released:
-                runs = self._released_plan(on_gpu=comparison.on_gpu).runs(comparison.pace, self._checkout_path)
-                rounds.append(jobs_of_round(comparison, runs, round_, num_rounds))
+                runs = self._released_plan(on_gpu=comparison.on_gpu).runs(self._checkout_path)
+                rounds.append(runs_of_round(comparison, runs, round_, num_rounds))
                 continue
             for experiment in comparison.experiments:
                 runs = self._runs_of_sides(comparison, experiment, round_)
-                rounds.append(jobs_of_round(comparison, runs, round_, num_rounds))
+                rounds.append(runs_of_round(comparison, runs, round_, num_rounds))
         return rounds
 
     def _runs_of_sides(self, comparison: Comparison, experiment: Experiment, round_: int) -> list[SideRun]:
@@ -163,11 +154,11 @@ class Reference:
         is_longer = round_ == 0 or self._sides == OPEN_CLIP_CHECKOUT_SIDES
         if is_longer and not comparison.on_gpu:
             experiment = with_first_round_windows(experiment)
-        seconds = comparison.pace.speed_run_seconds(experiment, is_first=round_ == 0)
         runs = []
         for side in self._sides:
-            fields = {"side": side, "checkout": self._checkout_path}
-            runs.append(SideRun(ReferenceRequest, experiment, f"{experiment.name}, {side}", seconds, fields))
+            arguments = {"side": side, "checkout": self._checkout_path}
+            label = f"{experiment.name}, {side}"
+            runs.append(SideRun(RUN_SIDE, "reference", experiment, label, arguments, (side,)))
         return runs
 
     def _check_checkout(self) -> None:

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from bench.__main__ import main
-from bench.cli.compare import Measure
 from bench.cli.main import parse
+from bench.cli.measure import Measure
 from bench.cli.options import experiment_from
 from bench.cli.verbs import VERBS
 from bench.experiment.config import require_comparable_experiments

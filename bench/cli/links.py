@@ -1,0 +1,53 @@
+"""A part of the verb `doctor`: the links between the ranks of a job, which `plan --links` reads."""
+
+from pathlib import Path
+
+from bench.console.console import FAILED_CASE, OK, PROGRAM
+from bench.console.tables import print_tables
+from bench.environment.gpu_specs import GB
+from bench.orchestration.preflight import reserve_comparison_name
+from bench.orchestration.runner import Runner
+from bench.orchestration.runs import Run
+from bench.records.record import DDP_BUCKET_BYTES, LinkSpeed, read_record, record_path
+from bench.tables.tables import Table
+
+LINKS = "links"  # folder of the records in a results folder
+MICRO = 1e-6
+
+
+def measure_link_speed(results: Path, launch: str, json_file: Path | None) -> int:
+    """Time all-reduces between the ranks that `launch` starts, and print the table; return the exit code."""
+    folder = results.resolve() / LINKS
+    comparison = reserve_comparison_name(folder, "link")
+    path = record_path(folder, comparison, "link")
+    run = Run(
+        function="bench.measure.link_speed:measure_links",
+        label="links",
+        results=str(folder),
+        comparison=comparison,
+        files=(str(path),),
+        arguments={"size": DDP_BUCKET_BYTES},
+        is_distributed=True,
+    )
+    runner = Runner(launch=launch)
+    runner.run([run], threads=1)
+    if not run.is_done:
+        return FAILED_CASE
+    link = read_record(path).measured
+    assert isinstance(link, LinkSpeed)
+    print_tables([link_table(link, folder)], json_file)
+    return OK
+
+
+def link_table(link: LinkSpeed, folder: Path) -> Table:
+    """Return bandwidth and latency within and between nodes."""
+    rows = list[dict[str, object]]()
+    for level, speed, latency, slowest in (
+        ("within nodes", link.bytes_per_second, link.latency_seconds, link.slowest_node),
+        ("between nodes", link.network_bytes_per_second, link.network_latency_seconds, None),
+    ):
+        if speed is not None and latency is not None:
+            row = {"link": level, "backend": link.backend, "bus bandwidth, GB/s": speed / GB}
+            rows.append(row | {"us per step": latency / MICRO, "slowest node": slowest})
+    note = "Per rank and direction, of all-reduces. Steps: of a ring within nodes, of a tree between them.\n"
+    return Table.of_figures("Links", rows, f"{note}A plan with them: {PROGRAM} plan NAMES --links {folder}")

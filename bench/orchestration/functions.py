@@ -1,0 +1,91 @@
+"""Functions of runs that combine parts of this project: training, fitting a batch, measurements of extensions."""
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+
+from bench.console.console import StopRequest
+from bench.environment.circumstances import Circumstances
+from bench.environment.rank_info import torchrun_env
+from bench.experiment.config import Experiment
+from bench.interfaces.measurement import get_measurement
+from bench.interfaces.method import added_method_text
+from bench.measure.memory import try_batch_size
+from bench.records.record import Failure, Figures, Record, Training, record_path, write_record
+from bench.train.checkpoint_manager import CheckpointManager
+from bench.train.checkpoints import CheckpointConfig, exclusive_lock
+from bench.train.loop import train
+
+
+def pretrain(
+    experiment: Experiment,
+    device: torch.device,
+    results: Path,
+    comparison: str,
+    budgets: dict[str, int],
+    checkpoint_config: CheckpointConfig | None,
+    stop: StopRequest | None,
+) -> Training:
+    """Train to budgets, which are images of all ranks by name, and write a tower for each.
+
+    With checkpoints, a signal saves the state and ends the process by SystemExit.
+    """
+
+    def tower_path(images: int) -> Path:
+        names = (experiment.name, f"seed{experiment.seed}", images)
+        return record_path(results, comparison, "tower", *names).with_suffix(".safetensors")
+
+    if checkpoint_config is None or stop is None:
+        return train(experiment, device, results, budgets, tower_path)
+    is_writer = torchrun_env().rank == 0
+    with exclusive_lock(Path(checkpoint_config.folder)) if is_writer else nullcontext():
+        manager = CheckpointManager(checkpoint_config, comparison, budgets, stop)
+        return train(experiment, device, results, budgets, tower_path, manager)
+
+
+def try_batch(
+    experiment: Experiment,
+    device: torch.device,
+    results: Path,
+    path: Path,
+    comparison: str,
+    circumstances: Circumstances,
+    limit_bytes: int,
+) -> None:
+    """Record whether a batch fits into a memory limit: one that does not fit on one rank fits on none."""
+    try:
+        trial = try_batch_size(experiment, device, results, limit_bytes)
+    except Exception:
+        if path.is_file():  # another rank has recorded that it does not fit, and has left
+            sys.exit(1)
+        raise
+    rank_info = torchrun_env()
+    if rank_info.rank == 0 or not trial.fits:
+        record = Record(
+            comparison=comparison,
+            experiment=experiment,
+            circumstances=circumstances,
+            measured=trial,
+            method=added_method_text(experiment),
+        )
+        write_record(record, path)
+    if rank_info.world_size > 1 and not trial.fits:
+        sys.exit(1)  # the other ranks wait for this one in the middle of a step
+
+
+def measure_figures(
+    experiment: Experiment, device: torch.device, results: Path, measurement: str, round_: int
+) -> Figures:
+    """Measure the figures of a measurement that an extension adds."""
+    chosen = get_measurement(measurement)
+    values = chosen.run(experiment, device, results)
+    return Figures(
+        measurement=chosen.name, title=chosen.title, round=round_, figures=tuple(chosen.figures), values=values
+    )
+
+
+def record_failure(label: str, reason: str) -> Failure:
+    """Return the record of a run that failed."""
+    return Failure(what=label, reason=reason)

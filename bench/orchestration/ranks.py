@@ -1,0 +1,105 @@
+"""A training under torchrun, in the processes that torchrun started: rank 0 prepares and scores, all ranks train.
+
+Rank 0 checks the options, indexes the data and chooses the checkpoint, which may take hours, and then shares the run in
+the key-value store of the ranks.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from bench.console.console import FAILED_CASE, OK, TERMINATED, Stopped, log, record_signals
+from bench.environment.child_processes import kill_children
+from bench.environment.imports import imports_without_gc
+from bench.environment.rank_info import torchrun_env
+from bench.orchestration.runner import ENVIRONMENT, Runner, Slot
+from bench.orchestration.runs import Run, decode_run, describe_failure, execute
+
+POLL_SECONDS = 0.2  # between two reads of the store
+RUN_KEY = "run"  # of the run as JSON; empty: there is nothing to train
+FAILURE_KEY = "failure"  # of the reason of the first failure
+
+
+class RankRunner(Runner):
+    """Executes distributed runs in this process, which is rank 0, and others in processes of their own."""
+
+    def run(self, runs: Sequence[Run], *, max_parallel: int = 1, threads: int) -> None:
+        """Execute the runs as `Runner.run` does; of the distributed ones there is at most one, the training."""
+        distributed = [run for run in runs if run.is_distributed and not run.is_done]
+        for run in distributed:  # in the main thread, which handles signals
+            self._run(run, {})
+        super().run([run for run in runs if not run.is_distributed], max_parallel=max_parallel, threads=threads)
+
+    def _start(self, run: Run, settings: dict[str, str], slot: Slot | None = None) -> str:
+        if not run.is_distributed:
+            return super()._start(run, settings, slot)
+        share_run(run)
+        return train_here(run)
+
+
+def connect_ranks() -> None:
+    """Wait until the other ranks have started."""
+    with imports_without_gc():
+        from bench.train.distributed import rank_store
+
+    rank_store()
+
+
+def share_run(run: Run | None) -> None:
+    """Let the other ranks execute a run; None ends those that still wait for one."""
+    from bench.train.distributed import rank_store
+
+    store = rank_store()
+    if run is not None or not store.check([RUN_KEY]):
+        store.set(RUN_KEY, "" if run is None else run.encode())
+
+
+def follow_rank0() -> int:
+    """Wait for the run that rank 0 shares, and execute it; return the exit code of this rank."""
+    with imports_without_gc():
+        from bench.train.distributed import rank_store
+
+    torchrun = os.getppid()
+    try:
+        store = rank_store()
+        while not store.check([RUN_KEY]):
+            if os.getppid() != torchrun:
+                return TERMINATED
+            time.sleep(POLL_SECONDS)
+        content = store.get(RUN_KEY).decode()
+    except RuntimeError:  # rank 0, which holds the store, has ended
+        return TERMINATED
+    if not content:
+        return OK
+    return FAILED_CASE if train_here(decode_run(content)) else OK
+
+
+def train_here(run: Run) -> str:
+    """Execute a run in this process; return the reason of its failure, or "". Raises Stopped after a signal.
+
+    torchrun sends SIGTERM to all ranks when one has failed: this is no request to save, but the failure of all.
+    """
+    from bench.train.distributed import rank_store
+
+    os.environ |= {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
+    store = rank_store()
+    reason = f"rank {torchrun_env().rank}: another rank failed"
+    try:
+        with record_signals() as stop:
+            execute(decode_run(run.encode()), stop)
+    except SystemExit as ended:
+        kill_children()  # loader workers would finish their batches first
+        if not store.check([FAILURE_KEY]):
+            raise Stopped(int(ended.code or 0)) from None
+    except Exception as error:  # noqa: BLE001 - it is recorded
+        reason = f"rank {torchrun_env().rank}: {describe_failure(error)}"
+        log(f"failed on {reason}")
+        kill_children()
+    else:
+        return ""
+    with suppress(RuntimeError):  # the rank that holds the store has ended
+        if not store.check([FAILURE_KEY]):
+            store.set(FAILURE_KEY, reason)
+        return store.get(FAILURE_KEY).decode()
+    return reason

@@ -1,0 +1,163 @@
+"""A run: a function that a fresh process calls with keyword arguments, and the record of what it returns.
+
+The command line describes a run without torch and sends it as JSON; the process of the run imports torch.
+"""
+
+import inspect
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.console.console import StopRequest, UserError, describe_error, escape_unprintable, log
+from bench.environment.cores import available_cores
+from bench.environment.files import atomic_write
+from bench.environment.rank_info import torchrun_env
+from bench.experiment.config import Experiment
+from bench.interfaces.method import added_method_text
+from bench.interfaces.registry import import_object
+from bench.records.record import Record, write_record
+from bench.records.record_kind import RecordContent
+from bench.train.not_finite import NotFiniteError
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A function that a process of its own calls, and the files that it leaves.
+
+    The function takes keyword arguments: those of `arguments`, and of the following those that its signature names.
+    `experiment`, `device`, `results` (the folder of the records), `path` (the first file), `comparison` (its name),
+    `circumstances` (those of the record) and `stop` (a `StopRequest`, for a run that saves checkpoints). What it
+    returns is recorded in the first file; a function that returns None writes its files itself.
+    """
+
+    function: str  # "package.module:function"
+    label: str  # name of the run in messages
+    results: str  # absolute path of the folder of the records
+    comparison: str  # name of the comparison
+    files: tuple[str, ...]  # absolute paths of the files that exist once the run is done
+    experiment: Experiment | None = None
+    arguments: dict[str, Any] = {}  # keyword arguments of the function, decoded by its annotations
+    is_distributed: bool = False  # whether a launcher starts it on all ranks
+    saves_checkpoints: bool = False  # whether it saves its state when it is asked to end
+    uses_tf32: bool = False  # whether a GPU rounds the factors of fp32 products to TF32
+
+    @property
+    def path(self) -> Path:
+        """The first file: the record, unless the function writes another one."""
+        return Path(self.files[0])
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every file of the run exists."""
+        return all(Path(file).is_file() for file in self.files)
+
+    def encode(self) -> str:
+        """Return the run as JSON."""
+        return msgspec.json.encode(self, enc_hook=str).decode()
+
+
+def decode_run(content: bytes | str) -> Run:
+    """Return the run that JSON describes."""
+    return msgspec.json.decode(content, type=Run)
+
+
+def execute(run: Run, stop: StopRequest | None = None) -> None:
+    """Call the function of a decoded run, and write its record with the time and the commit of the start.
+
+    All ranks of a torchrun call it together, and rank 0 writes. A training with checkpoints watches `stop`, and may end
+    the process by SystemExit.
+    """
+    import torch
+
+    from bench.environment.machine import default_device
+    from bench.environment.tf32 import allow_tf32
+    from bench.train.distributed import circumstances_of_ranks, process_group
+    from bench.train.equal_data import require_equal_data, require_equal_sources
+
+    rank_info = torchrun_env()
+    if rank_info.world_size > 1:  # else the environment says how many threads the run has
+        torch.set_num_threads(max(1, available_cores() // rank_info.local_world_size))
+    device = default_device()
+    allow_tf32(allowed=run.uses_tf32 and device.type == "cuda")
+    with process_group(device), _save_sample_keys_if_not_finite(run):
+        if rank_info.world_size > 1:
+            require_equal_sources()
+            if run.experiment is not None:
+                require_multi_process_support(run.experiment)
+                require_equal_data(run.experiment)
+        circumstances = circumstances_of_ranks(run.experiment, device)
+        known = {
+            "experiment": run.experiment,
+            "device": device,
+            "results": Path(run.results),
+            "path": run.path,
+            "comparison": run.comparison,
+            "circumstances": circumstances,
+            "stop": stop,
+        }
+        measured = call_function(run.function, known, run.arguments)
+        if measured is not None and rank_info.rank == 0:
+            record = Record(
+                comparison=run.comparison,
+                experiment=run.experiment,
+                circumstances=circumstances,
+                measured=measured,
+                method=added_method_text(run.experiment),
+            )
+            write_record(record, run.path)
+
+
+def require_multi_process_support(experiment: Experiment) -> None:
+    """Raise UserError for an experiment that several processes cannot train."""
+    name, sharding = experiment.name, experiment.runtime.sharding
+    rank_info = torchrun_env()
+    if sharding == "hsdp" and rank_info.world_size % rank_info.local_world_size:
+        raise UserError(f"{name}: sharding=hsdp needs equally many processes on every node")
+    if sharding != "ddp" and experiment.optimizer.ema_decay is not None:
+        raise UserError(f"{name}: ema_decay needs sharding=ddp: averages of shards are not supported")
+    if sharding != "ddp" and experiment.optimizer.log_grad_norm:
+        raise UserError(f"{name}: log_grad_norm needs sharding=ddp: norms of shards are not supported")
+    if experiment.runtime.simulated_global_batch is not None:
+        raise UserError(f"{name}: simulated_global_batch needs one process: several exchange their captions")
+    if experiment.training.accumulation > 1:
+        raise UserError(f"{name}: accumulation needs one process: several would all-reduce every micro-batch")
+
+
+def call_function(place: str, known: dict[str, Any], arguments: dict[str, Any]) -> RecordContent | None:
+    """Call the function at "package.module:function" with decoded arguments, and with known ones that it names."""
+    function: Callable[..., RecordContent | None] = import_object(place)
+    parameters = inspect.signature(function).parameters
+    given = {name: value for name, value in known.items() if name in parameters}
+    for name, value in arguments.items():
+        given[name] = msgspec.convert(value, parameters[name].annotation, dec_hook=_decode_path)
+    return function(**given)
+
+
+def describe_failure(error: Exception) -> str:
+    """Return the reason of a failed run in one line; unless its message says what to do, the traceback is logged."""
+    if isinstance(error, UserError):
+        return describe_error(error)
+    for line in traceback.format_exc().splitlines():
+        log(line)
+    return describe_error(f"{type(error).__name__}: {error}")
+
+
+def _decode_path(kind: type[Any], value: Any) -> Any:
+    if kind is not Path:
+        raise NotImplementedError
+    return Path(value)
+
+
+@contextmanager
+def _save_sample_keys_if_not_finite(run: Run) -> Iterator[None]:
+    """Write the sample keys of a step that is not finite to a file of this rank, one per line; the error names it."""
+    try:
+        yield
+    except NotFiniteError as error:
+        path = run.path.with_suffix(f".rank{torchrun_env().rank}.samples.txt")
+        with atomic_write(path) as temporary:
+            temporary.write_text("".join(f"{escape_unprintable(key)}\n" for key in error.keys), encoding="utf-8")
+        raise NotFiniteError(error.step, error.keys, path.name) from error

@@ -1,0 +1,130 @@
+"""Runs that score towers and reference features, and their records. Only `score_subjects` imports torch."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.experiment.config import Experiment
+from bench.interfaces.catalog import RANDOM_INIT, ScoringSubject, compatible_tasks_and_protocols
+from bench.interfaces.method import added_method_text
+from bench.orchestration.runs import Run
+from bench.records.record import Record, record_path, write_record
+
+if TYPE_CHECKING:
+    import torch
+
+FUNCTION = "bench.orchestration.scoring:score_subjects"
+
+
+class Scoring(NamedTuple):
+    """A score that a run records."""
+
+    subject: ScoringSubject
+    task: str
+    protocol: str
+    path: Path  # of the record
+
+
+def scoring_run(
+    results: Path,
+    comparison: str,
+    experiment: Experiment,
+    subjects: Sequence[ScoringSubject],
+    tasks: Sequence[str],
+    protocols: Sequence[str],
+    *,
+    root: str = "",
+    templates: str = "",
+) -> Run:
+    """Return the run that scores subjects on tasks by protocols.
+
+    `root` is the folder of the tasks that lie on disk, and `templates` the file of the prompt templates of text towers.
+    """
+    scorings = list_scorings(results, comparison, experiment, subjects, tasks, protocols)
+    return Run(
+        function=FUNCTION,
+        label=f"scoring of {len(subjects)} towers",
+        results=str(results),
+        comparison=comparison,
+        experiment=experiment,
+        files=tuple(str(scoring.path) for scoring in scorings),
+        arguments={
+            "subjects": subjects,
+            "tasks": tasks,
+            "protocols": protocols,
+            "root": root,
+            "templates": templates,
+        },
+    )
+
+
+def list_scorings(
+    results: Path,
+    comparison: str,
+    experiment: Experiment,
+    subjects: Sequence[ScoringSubject],
+    tasks: Sequence[str],
+    protocols: Sequence[str],
+) -> Iterator[Scoring]:
+    """Yield the scores of every subject on the tasks and protocols that are compatible with it."""
+    for subject in subjects:
+        names = _names_of_subject(subject, comparison, experiment)
+        for task, protocol in compatible_tasks_and_protocols(subject.name, tasks, protocols):
+            path = record_path(results, comparison, "transfer", *names, task, protocol)
+            yield Scoring(subject, task, protocol, path)
+
+
+def score_subjects(
+    experiment: Experiment,
+    device: "torch.device",
+    results: Path,
+    comparison: str,
+    subjects: tuple[ScoringSubject, ...],
+    tasks: tuple[str, ...],
+    protocols: tuple[str, ...],
+    root: str,
+    templates: str,
+) -> None:
+    """Record every score that is missing; a failed scoring does not stop the others, except out of memory."""
+    from bench.records.current import current_circumstances
+    from bench.transfer.score import collect_error, open_extractor, score_task
+    from bench.transfer.tasks.named_tasks import load_task
+
+    errors = list[str]()
+    for subject in subjects:
+        scorings = list_scorings(results, comparison, experiment, [subject], tasks, protocols)
+        missing = [scoring for scoring in scorings if not scoring.path.is_file()]
+        if not missing:
+            continue
+        with collect_error(errors, subject.title):
+            extractor = open_extractor(subject.name, experiment, device, subject.role)
+            for scoring in missing:
+                with collect_error(errors, f"{subject.title}, {scoring.protocol} on {scoring.task}"):
+                    circumstances = current_circumstances(None, device)
+                    task = load_task(scoring.task, results, root)
+                    record = Record(
+                        comparison=comparison,
+                        experiment=extractor.experiment,
+                        circumstances=circumstances,
+                        measured=score_task(extractor, task, scoring.protocol, templates),
+                        method=added_method_text(extractor.experiment),
+                    )
+                    write_record(record, scoring.path)
+    if errors:
+        raise RuntimeError("; ".join(errors))
+
+
+def _names_of_subject(subject: ScoringSubject, comparison: str, experiment: Experiment) -> tuple[str, ...]:
+    """Return the parts of the file names of a subject's records."""
+    if subject.name == RANDOM_INIT:
+        return ("random-init", experiment.name, f"seed{experiment.seed}")
+    role = (subject.role,) if subject.role else ()
+    if not subject.name.endswith(".safetensors"):
+        return (*role, subject.name.replace(" ", "-"))
+    path = Path(subject.name)
+    prefix = f"{comparison}.tower."
+    names = path.stem.removeprefix(prefix).split(".")
+    if not path.name.startswith(prefix):  # files of several folders may have one name
+        names.append(hashlib.sha256(str(path).encode()).hexdigest()[:8])
+    return (*role, *names)
