@@ -8,12 +8,10 @@ from bench.experiment.recipes import multi_scale
 from bench.experiment.settings import with_settings
 from bench.features.explain.ladder import (
     FIELDS_WITHOUT_WORK,
-    INPUT_FIELDS,
     LABEL_FIELDS,
     OBJECTIVE_FIELDS,
     PACE_FIELDS,
     SHARED_FIELDS,
-    UPDATE_FIELDS,
     Factor,
     setting_text,
 )
@@ -45,8 +43,6 @@ FACTORS: dict[str, tuple[str, Callable[[Experiment], object]]] = {
     "dense_labels": ("label_format", lambda _: "dense"),
     "nltk_labels": ("labels", lambda _: NLTK),
 }
-INPUT_CAUSES = {name for name, (field, _) in FACTORS.items() if field in INPUT_FIELDS} | {*INPUT_FIELDS}
-UPDATE_CAUSES = {name for name, (field, _) in FACTORS.items() if field in UPDATE_FIELDS}
 NEVER_FACTORS = (*OBJECTIVE_FIELDS, *SHARED_FIELDS)  # fields that are never factors
 NOT_ON_A_CPU = {
     "precision": "on a CPU without bf16 units, bf16 is nine times slower than fp32",
@@ -61,34 +57,54 @@ def select_factors(
 
     A factor is chosen by name, or as FIELD=VALUE with its value at the beginning; ValueError for unknown ones.
     """
-    differing, no_factors = differing_fields([baseline, first]), {*NEVER_FACTORS, *FIELDS_WITHOUT_WORK}
-    label_method = get_label_method(first.method)
-    unread_labels = {*LABEL_FIELDS} - {*(label_method.label_fields if label_method else ())}
-    no_factors |= unread_labels
-    no_factors |= {*differing} - {*FIELDS}  # fields that the methods declare belong to their objectives
-    by_field = {field: _make_factor(field, *values) for field, values in differing.items() if field not in no_factors}
     left_out = {} if on_gpu else dict(NOT_ON_A_CPU)
-    for one in dict.fromkeys(chosen):
-        field, equals, _ = one.partition("=")
-        field = field if equals else choose(one, FACTORS, "factor (or FIELD=VALUE)")[0]
-        factor = _factor_by_start(field, one, first) if equals else _factor_by_name(one, first)
-        if factor.field in unread_labels:
-            left_out[factor.name] = f"{first.method} does not read {factor.field}"
-        elif factor.field == "gather" and not _gathers_images(baseline):
-            left_out[factor.name] = f"{baseline.method} does not gather images"
-        elif factor.field == "ema_kernel" and baseline.optimizer.ema_decay is None:
-            left_out[factor.name] = f"{baseline.name} has no moving average (--set ema_decay=0.9995)"
-        elif factor.field == "residual_precision" and first.runtime.precision in (
-            "fp32",
-            *(() if on_gpu else ("auto",)),
-        ):
-            left_out[factor.name] = f"{first.name} computes in fp32"
-        elif factor.before == factor.after:
-            left_out[factor.name] = f"{first.name} has {factor.after} already"
+    factors = _differing_factors(baseline, first)
+    for text in dict.fromkeys(chosen):
+        field, equals, _ = text.partition("=")
+        if equals:
+            factor = _factor_by_start(field, text, first)
+        else:
+            choose(text, FACTORS, "factor (or FIELD=VALUE)")  # refuses unknown names
+            factor = _factor_by_name(text, first)
+        reason = _reason_left_out(factor, baseline, first, on_gpu=on_gpu)
+        if reason:
+            left_out[factor.name] = reason
         elif equals or factor.name not in left_out:
-            by_field.setdefault(field, factor)
+            factors.setdefault(factor.field, factor)
             left_out.pop(factor.name, None)
-    return list(by_field.values()), left_out
+    return list(factors.values()), left_out
+
+
+def _differing_factors(baseline: Experiment, first: Experiment) -> dict[str, Factor]:
+    """Return a factor for each field in which two experiments differ and that a step's work depends on."""
+    never = {*NEVER_FACTORS, *FIELDS_WITHOUT_WORK, *_unread_label_fields(first)}
+    factors = {}
+    for field, (before, after) in differing_fields([baseline, first]).items():
+        if field in FIELDS and field not in never:  # other fields are declared by methods and belong to the objective
+            factors[field] = _make_factor(field, before, after)
+    return factors
+
+
+def _unread_label_fields(experiment: Experiment) -> set[str]:
+    """Return the fields of labels that the experiment's method does not read."""
+    method = get_label_method(experiment.method)
+    return set(LABEL_FIELDS) - set(method.label_fields if method else ())
+
+
+def _reason_left_out(factor: Factor, baseline: Experiment, first: Experiment, *, on_gpu: bool) -> str:
+    """Return the reason why a chosen factor changes nothing; empty if it changes something."""
+    fp32 = ("fp32",) if on_gpu else ("fp32", "auto")
+    if factor.field in _unread_label_fields(first):
+        return f"{first.method} does not read {factor.field}"
+    if factor.field == "gather" and not _gathers_images(baseline):
+        return f"{baseline.method} does not gather images"
+    if factor.field == "ema_kernel" and baseline.optimizer.ema_decay is None:
+        return f"{baseline.name} has no moving average (--set ema_decay=0.9995)"
+    if factor.field == "residual_precision" and first.runtime.precision in fp32:
+        return f"{first.name} computes in fp32"
+    if factor.before == factor.after:
+        return f"{first.name} has {factor.after} already"
+    return ""
 
 
 def _gathers_images(experiment: Experiment) -> bool:

@@ -9,8 +9,8 @@ from bench.features.explain.verb import ExplainRatio, plan_ladder
 def chain(
     first: Experiment, baseline: Experiment, *chosen: str
 ) -> tuple[tuple[str, ...], list[Experiment], dict[str, str]]:
-    ladder, configurations = plan_ladder(first, baseline, chosen, factorial=False, on_gpu=False)
-    return ladder.steps, configurations[: len(ladder.chain)], ladder.left_out
+    ladder, configurations = plan_ladder(first, baseline, chosen, on_gpu=False)
+    return ladder.causes, configurations, ladder.left_out
 
 
 def test_released_labels_are_stages_after_the_objective() -> None:
@@ -35,5 +35,5 @@ def test_other_methods_have_no_stage_of_labels() -> None:
 
 
 def test_ladder_has_the_lengths_at_each_of_its_configurations() -> None:
-    _, configurations = ExplainRatio("catlip-tiny", "clip-tiny", caption_lengths="web")._plan(None, on_gpu=False)
+    _, configurations = ExplainRatio("catlip-tiny", "clip-tiny", caption_lengths="web")._plan()
     assert {one.input.caption_lengths for one in configurations} == {"web"}

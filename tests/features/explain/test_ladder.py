@@ -15,8 +15,6 @@ from bench.features.explain.ladder import (
     RECIPE_FIELDS,
     REST,
     TEXT_TOWER,
-    all_configurations,
-    build_chain,
     build_ladder,
     stages_between,
 )
@@ -45,7 +43,7 @@ def test_ladder_from_clip_to_catlip_has_four_configurations() -> None:
 
 def test_factors_change_one_after_the_other_and_then_the_objective() -> None:
     ladder, configurations = ladder_of(chosen=["kernel", "batch", "injected_slowdown=0.5"])
-    assert ladder.steps == ("kernel", "batch", "injected_slowdown", PADDING, TEXT_TOWER, HEAD)
+    assert ladder.causes == ("kernel", "batch", "injected_slowdown", PADDING, TEXT_TOWER, HEAD)
     changed = [{*differing_fields(pair)} - {"warmup_steps", "steps_per_window"} for pair in pairwise(configurations)]
     assert changed[:3] == [{"attention"}, {"batch_size"}, {"injected_slowdown"}]
     assert configurations[0].runtime.attention == "fp32_softmax"
@@ -75,41 +73,22 @@ def test_rest_of_the_recipe_changes_in_one_stage_before_the_objective() -> None:
 
 def test_recipe_factor_is_not_part_of_the_rest() -> None:
     ladder, configurations = ladder_of(chosen=["flip=false"], settings=["flip=false"])
-    assert ladder.steps == ("flip", PADDING, TEXT_TOWER, HEAD)
+    assert ladder.causes == ("flip", PADDING, TEXT_TOWER, HEAD)
     assert [one.input.flip for one in configurations] == [False, True, True, True, True]
 
 
 def test_same_method_in_two_recipes_has_a_rest_stage() -> None:
     ladder, configurations = ladder_of("clip-tiny", "clip-tiny", settings=["ema_decay=0.9"])
-    assert (ladder.causes, ladder.steps) == ((REST,), (REST,))
+    assert ladder.causes == (REST,)
     assert [one.optimizer.ema_decay for one in configurations] == [0.9, None]
-
-
-def test_factorial_ladder_has_every_stage_for_every_combination() -> None:
-    ladder, configurations = ladder_of(chosen=["kernel", "global_negatives"], whole=True)
-    assert len(configurations) == len({one.name for one in configurations}) == 16
-    assert ladder.is_factorial
-    assert {configuration.coordinates for configuration in ladder.configurations} == {
-        *all_configurations(3, ["kernel", "global_negatives"])
-    }
-    for configuration, one in zip(ladder.configurations, configurations, strict=True):
-        assert (one.runtime.attention == "fused") == ("kernel" in configuration.after)
-        assert (one.runtime.simulated_global_batch is None) == ("global_negatives" in configuration.after)
-        assert (one.method == "catlip") == (configuration.stage == 3)
-    assert (
-        tuple(configuration.coordinates for configuration in ladder.configurations[:6])
-        == build_chain(3, ["kernel", "global_negatives"])
-        == ladder.chain
-    )
-    assert not ladder_of(chosen=["kernel", "global_negatives"])[0].is_factorial
 
 
 def test_configurations_take_similar_images_and_balanced_sizes() -> None:
     first = change(TINY["catlip"], tower="vit_tiny_patch16_224")
     against = change(TINY["clip"], tower="vit_tiny_patch16_224")
     factors, _ = select_factors(against, first, ["sampler", "batch"], on_gpu=False)
-    ladder, configurations = build_ladder(stages_between(against, first), factors, factorial=True, pace=first)
-    assert ladder.factors[0].after == "image_sizes=[32, 48, 64]"
+    assert factors[0].after == "image_sizes=[32, 48, 64]"
+    _, configurations = build_ladder(stages_between(against, first), factors, pace=first)
     pace = 2 * first.images_per_window
     for one in configurations:
         assert (
@@ -135,18 +114,18 @@ def test_other_pairs_have_ladders_where_there_is_one(against: str, first: str, c
 
 def test_pooling_is_a_factor_of_its_own_and_not_part_of_the_head() -> None:
     ladder, configurations = ladder_of("superclass-tiny")
-    assert ladder.steps == ("pooling", PADDING, TEXT_TOWER, HEAD)
+    assert ladder.causes == ("pooling", PADDING, TEXT_TOWER, HEAD)
     assert [one.image.pooling for one in configurations] == ["own", *["mean"] * 4]
     changed = [{*differing_fields(pair)} for pair in pairwise(configurations)]
     assert changed[0] == {"pooling"}
     assert changed[-1] == {"method", "text_features", "learning_rate"}
-    assert ladder_of("superclass-cls-tiny")[0].steps == (PADDING, TEXT_TOWER, HEAD)
-    assert ladder_of("superclass-tiny", "superclass-cls-tiny")[0].steps == ("pooling",)
+    assert ladder_of("superclass-cls-tiny")[0].causes == (PADDING, TEXT_TOWER, HEAD)
+    assert ladder_of("superclass-tiny", "superclass-cls-tiny")[0].causes == ("pooling",)
 
 
 def test_same_method_ladder_has_the_differing_factors() -> None:
     ladder, configurations = ladder_of("flip-tiny", "clip-tiny")
-    assert (ladder.causes, ladder.steps) == ((), ("patch_drop",))
+    assert ladder.causes == ("patch_drop",)
     assert [one.image.patch_drop for one in configurations] == [0.0, 0.5]
 
 
@@ -171,13 +150,6 @@ def test_two_towers_have_no_ladder() -> None:
 def test_identical_experiments_have_no_ladder() -> None:
     with pytest.raises(ValueError, match="catlip-tiny differs from the other in nothing"):
         ladder_of("catlip-tiny", "catlip-tiny")
-
-
-def test_five_factors_are_refused_for_a_factorial() -> None:
-    five = ["kernel", "checkpointing", "batch", "global_negatives", "injected_slowdown=1"]
-    with pytest.raises(ValueError, match="at most 4 factors are combined, got kernel, checkpointing"):
-        ladder_of(chosen=five, whole=True)
-    assert len(ladder_of(chosen=five)[1]) == 9
 
 
 def test_padded_text_towers_skip_the_padding_stage() -> None:
@@ -241,7 +213,7 @@ def test_factor_leads_from_the_released_form_and_is_not_part_of_the_rest(
 ) -> None:
     field, before, after = change
     ladder, configurations = ladder_of(chosen=[name], settings=["ema_decay=0.9", "clip_norm=null"])
-    assert ladder.steps == (name, REST, PADDING, TEXT_TOWER, HEAD)
+    assert ladder.causes == (name, REST, PADDING, TEXT_TOWER, HEAD)
     assert [get_field(one, field) for one in configurations] == [before, *[after] * 5]
     assert {*differing_fields(configurations[:2])} == {field}
 
