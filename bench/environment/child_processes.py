@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import subprocess
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PARENT_AT_START = os.getppid()  # of this process; it has another one later if the parent ends
 
 
 def kill_children() -> None:

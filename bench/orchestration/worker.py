@@ -10,7 +10,7 @@ import sys
 from contextlib import nullcontext
 
 from bench.console.console import INTERRUPTED, record_signals
-from bench.environment.child_processes import die_with_parent, kill_children
+from bench.environment.child_processes import PARENT_AT_START, die_with_parent, kill_children
 from bench.environment.imports import imports_without_gc
 from bench.environment.rank_info import torchrun_env
 from bench.environment.slots import wait_for_slot
@@ -26,7 +26,7 @@ def main() -> None:
         load_extensions()
         run = decode_run(sys.argv[2] if is_launched else sys.stdin.buffer.read())
         if not run.saves_checkpoints:  # a training saves first
-            die_with_parent(os.getppid() if is_launched else int(os.environ[PARENT]))
+            die_with_parent(PARENT_AT_START if is_launched else int(os.environ[PARENT]))
         wait_for_slot()
         with record_signals() if run.saves_checkpoints else nullcontext() as stop:  # torch's import takes seconds
             with imports_without_gc():

@@ -393,17 +393,19 @@ def test_launched_measurement_records_windows_of_all_ranks_and_survives_a_killed
     assert "--launch" in record.circumstances.command
     speed = record.measured
     assert isinstance(speed, Speed)
-    assert [len(windows) for windows in speed.rank_window_seconds] == [2, 2]
+    num_windows = len(speed.window_seconds)  # as many as it takes until two count
+    assert [len(windows) for windows in speed.rank_window_seconds] == [num_windows] * 2
     assert speed.rank_window_seconds[0] == speed.window_seconds
     assert record.experiment is not None
     slowest = [max(of_ranks) for of_ranks in zip(*speed.rank_window_seconds, strict=True)]
-    assert images_per_second_of_all(record.experiment, speed) == pytest.approx(2 * 8 / (sum(slowest) / 2))
+    assert images_per_second_of_all(record.experiment, speed) == pytest.approx(2 * 8 * num_windows / sum(slowest))
 
 
 def test_killed_command_line_ends_its_launcher_and_all_ranks(own_results: Path) -> None:
     words = [sys.executable, "-m", "bench", "measure", "catlip-tiny", *SHORT, "--results", str(own_results), *LAUNCH]
     running = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
-    wait_until(lambda: ranks_of(running.pid, "memory of catlip-tiny").get(1), running)
+    rank = wait_until(lambda: ranks_of(running.pid, "memory of catlip-tiny").get(1), running)
+    wait_until(lambda: any("libtorch" in mapped.path for mapped in rank.memory_maps()), running)
     descendants = psutil.Process(running.pid).children(recursive=True)
     running.kill()
     running.wait()

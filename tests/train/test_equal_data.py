@@ -50,7 +50,7 @@ def test_ranks_with_other_data_are_refused_by_their_numbers(change: object, tmp_
     if change is equal:
         assert found[0] == ""
     else:
-        assert found[0].startswith("the ranks read other data=data (shards, manifest, joined captions, labels, ")
+        assert found[0].startswith("the ranks read other data=data (shards, manifest, labels, ")
         assert "; rank 1 (" in found[0]
         assert "; rank 2 (" not in found[0]
         assert "\n" not in found[0]
