@@ -235,26 +235,6 @@ class Transfer(RecordKind, frozen=True, kw_only=True, tag="transfer"):
     metrics: tuple[MetricScore, ...] = ()
 
 
-class RankState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one rank of a job found: its node, its software, and the results folder that rank 0 wrote to."""
-
-    node: str  # host name, and number of the node in the job
-    processors: str
-    packages: Texts
-    commit: str  # of this project
-    clock_ahead_seconds: float  # of rank 0's clock; the time that a barrier takes is within it
-    visible_after_seconds: NonNegative | None  # until the folder lists a file of rank 0's; None: it does not
-    sees_rank0_lock: bool | None  # whether rank 0's lock on this file kept it out; None: it did not see the file
-
-
-class RankStates(RecordKind, frozen=True, kw_only=True, tag="ranks"):
-    """What all ranks of a job found, in their order."""
-
-    needs_experiment = False
-
-    ranks: Annotated[tuple[RankState, ...], msgspec.Meta(min_length=1)]
-
-
 class LinkSpeed(RecordKind, frozen=True, kw_only=True, tag="link"):
     """Bus bandwidth, per process and direction, and latency of all-reduces between the processes of a job.
 
@@ -306,7 +286,7 @@ class Failure(RecordKind, frozen=True, kw_only=True, tag="failure"):
     reason: str
 
 
-_BUILT_IN = (Speed, Memory, BatchTrial, RankStates, LinkSpeed, Training, Transfer, Figures, Failure)
+_BUILT_IN = (Speed, Memory, BatchTrial, LinkSpeed, Training, Transfer, Figures, Failure)
 KINDS: dict[str, type[RecordKind]] = {tag_of(kind): kind for kind in _BUILT_IN}  # by tag, with those of extensions
 
 

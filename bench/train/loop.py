@@ -79,6 +79,8 @@ def train(
             if len(progress.losses) < segment.end_step:
                 _run_segment(run, segment, progress, logger, manager, is_last=segment is segments[-1])
                 if segment.images is not None:
+                    if manager is not None:
+                        manager.close()  # so that the disk need not hold an unfinished checkpoint beside the tower
                     _save_tower(run, segment.images, names_of_budgets[segment.images], tower_path(segment.images))
                 if progress.trunk:
                     load_state(run, progress.trunk)

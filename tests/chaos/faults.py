@@ -283,7 +283,7 @@ def records() -> dict[str, Case]:
             write_file(folder / path.name, text.encode())
             write_file(folder / "plan.json", written)
 
-        return command("report build FOLDER --out FOLDER/page.html", words, write)
+        return command("report build FOLDER --out FOLDER/page.html", words, write, code=3)
 
     return {
         "a record with a byte order mark": page(b"\xef\xbb\xbf" + text.encode(), path.name),

@@ -175,12 +175,12 @@ def test_doctor_checks_the_machine_and_times_a_run(
 
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_signal_during_import_ends_the_command_line_cleanly(number: str, code: int) -> None:
-    """It comes where pyarrow is asked for, which is before a verb is known."""
+    """It comes where tyro is asked for, which is before a verb is known."""
     signalled = (
         "import os, signal, sys\n"
         "class Signal:\n"
         "    def find_spec(self, name, path, target=None):\n"
-        f"        if name == 'pyarrow': os.kill(os.getpid(), signal.{number})\n"
+        f"        if name == 'tyro': os.kill(os.getpid(), signal.{number})\n"
         "sys.meta_path.insert(0, Signal())\n"
         "from bench.__main__ import main\n"
         "sys.exit(main(['list']))"

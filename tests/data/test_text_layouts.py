@@ -12,7 +12,7 @@ from bench.data.caption_lengths import WEB
 from bench.data.order import SampleOrder
 from bench.data.targets import Tokens
 from bench.data.text_layouts import pack_into_rows
-from bench.environment.machine import resolve_padding
+from bench.experiment.auto_fields import resolve_padding
 from bench.experiment.config import Experiment
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA

@@ -300,7 +300,7 @@ def test_plan_computes_the_tokens_that_measure_counts(lengths: str, padding: Tex
     assert fmean(counted) == pytest.approx(mean_tokens(planned), abs=4 * error)
     text = count_flops(experiment, batches).text_forward / experiment.training.batch_size
     forward, without = (count_flops_per_image(experiment, captions).forward for captions in (planned, []))
-    assert forward - without == pytest.approx(text, rel=0.05)
+    assert forward - without == pytest.approx(text, rel=max(0.05, 6 * error / fmean(counted)))
 
 
 @pytest.mark.parametrize("padding", ["bucketed", "packed"])
