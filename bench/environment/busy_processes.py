@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import psutil
 
-MIN_BUSY_CORES = 0.9  # of a process, in each second that it is watched
+MIN_BUSY_CORES = 0.9  # cores that a process must keep busy in every second of the watch
 WATCH_SECONDS = 30  # longer than bursts of other work usually last
 BUSY_PROCESSES = "CATLIP_BENCH_BUSY_PROCESSES"  # environment variable by which runs learn of them, for their records
 
@@ -24,9 +24,9 @@ class BusyProcess:
 
 
 def find_busy_processes(max_seconds: int = WATCH_SECONDS) -> list[BusyProcess]:
-    """Return the processes that kept at least a core busy in each of `max_seconds` seconds.
+    """Return the processes that kept at least 0.9 of a core busy in each of `max_seconds` seconds.
 
-    It ends when there is none left, so that it takes a second on a quiet machine. Bursts of other work do not count.
+    It returns as soon as no process qualifies, after one second on a quiet machine. Bursts of other work do not count.
     """
     start = time.monotonic()
     first = _cpu_seconds()
@@ -53,7 +53,7 @@ def find_busy_processes(max_seconds: int = WATCH_SECONDS) -> list[BusyProcess]:
 
 
 def undisturbed_threads(cores: int, processes: Sequence[BusyProcess]) -> int:
-    """Return the threads that leave each busy process its cores: at least one."""
+    """Return the number of threads that leaves each busy process its cores; at least 1."""
     return max(1, cores - sum(round(process.cores) for process in processes))
 
 

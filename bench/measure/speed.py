@@ -63,8 +63,8 @@ def measure_speed(
 ) -> Speed:
     """Time a run: warm-up (recorded, not counted), windows, then the phases in a separate pass.
 
-    `flops` are those of the timed steps; None: they are counted. Every rank times its own windows, which begin at a
-    barrier, and its phases; the other figures are of this rank. Windows are timed until enough of them count
+    `flops` are the mean of the planned steps; None: they are counted. Every rank times its own windows, which begin at
+    a barrier, and its phases; the other figures are of this rank. Windows are timed until enough of them count
     (bench/measure/windows.py). A window in which a graph was compiled is recorded as not measured. Raises RuntimeError
     if graphs were compiled in all windows.
     """
@@ -108,11 +108,12 @@ def measure_speed(
         window_seconds=tuple(window_seconds),
         steps_per_window=steps_per_window,
         waits_source=_waits_source(run),
-        window_core_waits=_known_waits([window.waits for window in windows]),
-        window_throttled_percent=tuple(window.throttled_percent for window in windows) if device.type == "cuda" else (),
+        window_core_waits=_known_readings([window.waits for window in windows]),
+        window_throttled_percent=_known_readings([window.throttled_percent for window in windows]),
         window_images=window_images(experiment, [window.steps for window in windows]),
         phase_seconds={name: tuple(seconds) for name, seconds in phases.seconds.items()},
-        phase_core_waits=_known_waits(phases.waits),
+        planned_phase_steps=len(phase_steps),
+        phase_core_waits=_known_readings(phases.waits),
         phase_images=window_images(experiment, [range(k, k + 1) for k in phases.steps]),
         flops=flops or count_flops(experiment, batches, [run.stream.order.image_size(k) for k in planned_steps]),
         tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
@@ -163,6 +164,9 @@ def _rank_figures(
     }
 
 
+NOT_READ = -1.0  # stands for a missing reading in a maximum over ranks
+
+
 @dataclass(frozen=True, slots=True)
 class TimedSteps:
     """Steps that were timed together."""
@@ -170,13 +174,13 @@ class TimedSteps:
     steps: range
     seconds: float  # of this rank
     waits: float  # core-seconds per second that threads waited for a core; NaN: not reported
-    throttled_percent: float  # of the time, by heat or by the GPU's hardware
+    throttled_percent: float  # of the time, by heat or by the GPU's hardware; NaN: not read
 
 
 def time_windows(
     run: TrainState, planned_steps: range, steps_per_window: int
 ) -> tuple[list[TimedSteps], dict[str, str], Readings]:
-    """Time windows until as many count as the steps that are planned, or five times as many were timed.
+    """Time windows until the planned number of them counts, or five times that number was timed.
 
     Returns the windows, the reasons why others are left out, by their number, and the device's mean readings. All ranks
     time the same windows. An interleaved run yields its slot before each window.
@@ -198,14 +202,14 @@ def time_windows(
             losses = take_steps_at_full_learning_rate(run, steps)
         waits = core_waits(run, readings, waited_before, elapsed.seconds)
         check_finite(losses, steps, run.stream)
-        throttled_percent = max(readings.figures.get(name, 0.0) for name in VOIDING_SLOWDOWNS)
+        throttled_percent = max(readings.figures.get(name, NOT_READ) for name in VOIDING_SLOWDOWNS)
         new_graphs, throttled_percent = all_reduce_max(
             [float(count_graphs() - graphs_before), throttled_percent], device
         )
         if new_graphs:
             compiled[f"window {len(all_readings) + 1}"] = f"{new_graphs:.0f} graphs were compiled in it"
         else:
-            timed.append(TimedSteps(steps, elapsed.seconds, waits, throttled_percent))
+            timed.append(TimedSteps(steps, elapsed.seconds, waits, _nan_if_not_read(throttled_percent)))
         all_readings.append(readings)
         first_step = steps.stop
     return timed, compiled, Readings.mean(all_readings)
@@ -217,14 +221,19 @@ def as_windows(timed: Sequence[TimedSteps], planned: int) -> Windows:
         planned=planned,
         images=[1] * len(timed),
         seconds=[window.seconds for window in timed],
-        waits=_known_waits([window.waits for window in timed]),
-        throttled_percent=[window.throttled_percent for window in timed],
+        waits=_known_readings([window.waits for window in timed]),
+        throttled_percent=_known_readings([window.throttled_percent for window in timed]),
     )
 
 
-def _known_waits(waits: Sequence[float]) -> tuple[float, ...]:
-    """Return the waits, or nothing if this system does not report them."""
-    return () if any(map(math.isnan, waits)) else tuple(waits)
+def _known_readings(readings: Sequence[float]) -> tuple[float, ...]:
+    """Return the readings of windows, or nothing if this system does not give them."""
+    return () if any(map(math.isnan, readings)) else tuple(readings)
+
+
+def _nan_if_not_read(reading: float) -> float:
+    """Return a reading, which is negative where no rank took it."""
+    return math.nan if reading < 0 else reading
 
 
 def _waits_source(run: TrainState) -> WaitsSource:
@@ -325,7 +334,7 @@ class PhaseTimes:
 def measure_phases(run: TrainState, planned_steps: range, *, may_prolong: bool = True) -> tuple[PhaseTimes, Readings]:
     """Time the phases of each step with a device synchronisation between them, which a timed window must not have.
 
-    If it `may_prolong` the pass, steps follow until as many count as planned, as in `time_windows`. A step in which a
+    With `may_prolong`, further steps are timed until as many count as planned, as in `time_windows`. A step in which a
     graph was compiled is taken again. The readings are of CPU time, in this run's own slots.
     """
     device = run.stream.device

@@ -1,7 +1,7 @@
 """Which timed windows count, and the speed that they give. No torch here.
 
-Other work on a machine makes the threads of a run wait for a core. The kernel reports how long they waited, and that is
-all this rule looks at: a window counts if its threads hardly waited, and the seconds that they waited are subtracted.
+Other work on a machine makes the threads of a run wait for a core. A window
+counts if its threads hardly waited and its GPU was not throttled. The seconds that they waited are subtracted.
 How long a window took plays no part, because slow steps of an experiment's own are a cost of that experiment.
 """
 
@@ -15,11 +15,11 @@ from bench.experiment.config import Experiment
 from bench.records.record import Record, Speed
 from bench.tables.formats import pluralize
 
-# Core-seconds of waiting per second. Undisturbed windows stay below it; a window at the limit is corrected by 10 %.
+# Core-seconds of waiting per second. A window at the limit is corrected by 10 %.
 MAX_WAITS = 0.1
 # A run ends when as many windows count as were planned, or after this many times as many windows.
 MAX_WINDOWS_FACTOR = 5
-# A run whose counted windows are fewer than this share of the planned ones has no undisturbed speed: luck decides it.
+# A run whose counted windows are fewer than this share of the planned ones has no undisturbed speed.
 MIN_COUNTED_SHARE = 0.25
 
 
@@ -66,11 +66,11 @@ class Windows:
         if len(self.waits):
             seconds = seconds * (1 - np.array(self.waits))
         total_seconds = 0.0
-        for size in np.unique(images):
-            is_size = images == size
-            if not (is_size & counted).any():
+        for num_images in np.unique(images):
+            has_num_images = images == num_images
+            if not (has_num_images & counted).any():
                 return None
-            total_seconds += seconds[is_size & counted].mean() * is_size.sum()
+            total_seconds += seconds[has_num_images & counted].mean() * has_num_images.sum()
         return float(images.sum() / total_seconds)
 
     def rate_of_all(self) -> float:
@@ -79,7 +79,7 @@ class Windows:
 
 
 def timed_windows(experiment: Experiment, speed: Speed) -> Windows:
-    """Return the windows of a timed run; a window is as long as that of its slowest process."""
+    """Return the windows of a timed run; with several processes a window lasts as long as on the slowest."""
     steps_per_window = speed.steps_per_window or experiment.timing.steps_per_window
     planned_steps = experiment.timing.windows * experiment.timing.steps_per_window
     seconds = speed.window_seconds
@@ -97,12 +97,12 @@ def forward_backward_steps(experiment: Experiment, speed: Speed) -> Windows | No
         return None
     seconds = [sum(step) for step in zip(*phases, strict=True)]
     images = speed.phase_images or [experiment.training.batch_size] * len(seconds)
-    planned = min(len(seconds), experiment.timing.windows * experiment.timing.steps_per_window)
-    return Windows(planned, images, seconds, speed.phase_core_waits)
+    planned = experiment.timing.windows * experiment.timing.steps_per_window
+    return Windows(speed.planned_phase_steps or min(len(seconds), planned), images, seconds, speed.phase_core_waits)
 
 
 def describe_busy_processes(records: Sequence[Record]) -> str:
-    """Say why the runs had fewer threads than this machine has cores; empty if they had as many."""
+    """Say that busy processes reduced the threads of the runs; empty if they did not."""
     for record in records:
         circumstances = record.circumstances
         if circumstances.busy_processes and isinstance(record.measured, Speed):
@@ -134,13 +134,14 @@ def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
     share = f"{100 * left_out / number:.0f} %"
     is_cpu = record.circumstances.device == "cpu"
     if throttled:
-        sentences.append(f"{share} of the {steps}, in which the GPU was throttled or waited for a core, were left out.")
-    elif is_cpu and not record.measured.window_core_waits:
+        sentences.append(f"{share} of the {steps} were left out: the GPU was throttled, or threads waited for a core.")
+    elif not record.measured.window_core_waits:
         sentences.append(
             f"All {steps} count: this system does not report whether other work kept the runs from a core."
         )
     elif not left_out:
-        sentences.append(f"No other work disturbed the runs: all {steps} count.")
+        percent = 100 * MAX_WAITS
+        sentences.append(f"All {steps} count: threads waited for a core for at most {percent:.0f} % of each.")
     else:
         sentences.append(
             f"{share} of the {steps} waited for a core and were left out; "

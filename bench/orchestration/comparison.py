@@ -96,7 +96,7 @@ class Comparison:
         first_round: int = 0,
         later_seconds: float = 0.0,
     ) -> None:
-        """Time every experiment once per round, each in a fresh process with all cores.
+        """Time every experiment once per round, each in a fresh process; see `timing_threads` for its threads.
 
         `later_seconds` are expected after the last round.
         """
@@ -106,9 +106,9 @@ class Comparison:
                 self.runner.progress.expect((rounds - round_ - 1) * self.round_seconds + later_seconds)
 
     def run_round(self, runs: Sequence[Run]) -> None:
-        """Run a round: one run after the other on a GPU, interleaved by window on a CPU.
+        """Run a round: interleaved by window on a CPU without a launcher, else one run after the other.
 
-        A CPU's cores are often shared with other guests of its host; a GPU's memory holds only one run.
+        A CPU's cores are often shared with other work; a GPU's memory may hold only one run.
         """
         is_new = not any(run.is_done for run in runs)
         start = time.monotonic()
@@ -120,7 +120,7 @@ class Comparison:
             self.round_seconds = time.monotonic() - start
 
     def timing_threads(self) -> int:
-        """Return the threads of timed runs on a CPU: as many as before, or as OMP_NUM_THREADS says, else of all cores.
+        """Return the threads of timed runs on a CPU: as in recorded runs, else OMP_NUM_THREADS, else one a core.
 
         Cores that other processes keep busy all the time are left to them, because they would slow most steps.
         """

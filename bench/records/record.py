@@ -4,7 +4,6 @@ import hashlib
 import re
 from functools import cache
 from pathlib import Path
-from statistics import fmean
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -88,9 +87,10 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     # Core-seconds per second of each window for which other work kept the run from a core. Empty: not reported.
     window_core_waits: tuple[NonNegative, ...] = ()
     waits_source: WaitsSource = "threads"
-    window_throttled_percent: tuple[NonNegative, ...] = ()  # of each window's time, by heat or hardware; empty: a CPU
+    window_throttled_percent: tuple[NonNegative, ...] = ()  # of its time, by heat or hardware; empty: not read
     phase_seconds: Phases  # by name of PHASES, one entry a step, from a pass that waits for the device between them
     phase_core_waits: tuple[NonNegative, ...] = ()  # of each of that pass's steps, as `window_core_waits`
+    planned_phase_steps: PositiveCount | None = None  # steps to split into phases; others make up for disturbed ones
     phase_images: tuple[PositiveCount, ...] = ()  # of each of that pass's steps; empty: the experiment's batch_size
     flops: Flops
     tokens_per_caption: NonNegative | None  # computed, padding included; None: the method reads no text
@@ -128,11 +128,6 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     def processes(self) -> int:
         """How many processes the run had."""
         return max(1, len(self.rank_window_seconds))
-
-    @property
-    def throttled_percent(self) -> float:
-        """The share of the windows' time, in percent, in which heat or its hardware slowed a GPU."""
-        return fmean(self.window_throttled_percent) if self.window_throttled_percent else 0.0
 
 
 class Memory(RecordKind, frozen=True, kw_only=True, tag="memory"):

@@ -1,7 +1,7 @@
 """Ratios of rates, with their intervals, p and verdicts.
 
 The unit of repetition of a speed is the run (a process), never the window: windows of one run are correlated. The
-interval of a ratio is over runs on one machine in one hour; it says nothing of other machines, seeds or data.
+interval of a ratio is over the runs of one comparison on one machine; it says nothing of other machines, seeds or data.
 """
 
 import math
@@ -18,12 +18,12 @@ Rounds = Mapping[int, float]  # the figure of one run a round, by the round's nu
 ALPHA = 0.01  # a verdict of "faster", "slower", "better" or "worse" needs an adjusted p at or under this
 SMALLEST_EFFECT = 0.02  # and one on speed a ratio at least this far from 1
 MIN_FIGURE, MAX_FIGURE = 1e-40, 1e40  # beyond these a figure is a fault, not a measurement
-MIN_ROUNDS = 5  # runs a side that a verdict needs: Student's t of fewer depends on their being normal
+MIN_ROUNDS = 5  # runs a side for a verdict: with fewer, Student's t leans on a normal distribution
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times larger the second group's figure is, with its 95 % interval; None where it cannot be had."""
+    """How many times larger the second group's figure is, with its 95 % interval; None where it cannot be computed."""
 
     value: float
     low: float | None
@@ -47,7 +47,7 @@ def ratios_of_pairs(pairs: Mapping[str, tuple[Rounds, Rounds]]) -> dict[str, Rat
     """Compare the groups of each pair; p and verdict are adjusted for the number of pairs by Holm's step-down.
 
     Interval and p are those of Student's t on the rounds' differences of logarithms, so that what the runs of a round
-    share, such as a machine that gets slower, falls out. Groups with fewer than two rounds in common are compared by
+    share, such as a machine that gets slower, cancels. Groups with fewer than two rounds in common are compared by
     Student's t on all runs with a pooled spread.
 
     Figures are rates: more is "faster", which is reported where p and the size of the ratio agree. Intervals stay those

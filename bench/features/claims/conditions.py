@@ -1,4 +1,4 @@
-"""What records must be to decide a claim: each condition says it in a sentence, and checks it."""
+"""The conditions that records must meet to decide a claim, each as a sentence and a check."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -105,7 +105,7 @@ def _check_data_wait(evidence: Evidence) -> list[str]:
             unmet.append("waiting for data: not measured")
         elif share > MAX_DATA_WAIT_SHARE:
             limit = f"needed at most {format_percent(MAX_DATA_WAIT_SHARE, 0)}"
-            unmet.append(f"waiting for data: {format_percent(share, 0)} of the windows' time, {limit}")
+            unmet.append(f"waiting for data: {format_percent(share, 1)} of the windows' time, {limit}")
     return unmet
 
 
@@ -113,11 +113,13 @@ def _check_throttling(evidence: Evidence) -> list[str]:
     unmet = []
     for record in evidence.records:
         run = record.measured
-        percent = run.throttled_percent if isinstance(run, AuthorsRun | Speed) else None
+        percent = run.throttled_percent if isinstance(run, AuthorsRun) else None
         if percent is None:
             unmet.append("slowdown of the GPU by heat or hardware: not read")
         elif percent > 0:
-            unmet.append(f"slowdown of the GPU by heat or hardware: in {percent:.0f} % of a run, needed none")
+            unmet.append(
+                f"slowdown of the GPU by heat or hardware: in {percent:.2g} % of the readings of a run, needed none"
+            )
     return unmet
 
 
@@ -186,9 +188,12 @@ AUTHORS_STEP = (
         "time.",
         _check_data_wait,
     ),
-    Condition("No reading in any run says that heat or its hardware slowed the GPU.", _check_throttling),
     Condition(
-        "The rule for measured speeds (docs/measuring.md) calls the ratio faster, slower or no different.",
+        "In every run NVML was read, and no reading says that heat or a hardware protection slowed the GPU.",
+        _check_throttling,
+    ),
+    Condition(
+        'The verdict on the ratio (docs/measuring.md, "Intervals and verdicts") is faster, slower or no difference.',
         _check_verdict_of_ratio,
     ),
 )

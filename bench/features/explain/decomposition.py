@@ -144,18 +144,18 @@ def _figures_by_rung(records: Iterable[Record], names: Sequence[str]) -> dict[st
 
 def _ratio(figures: Mapping[str, RungFigures], before: Rung, after: Rung, cause: str, change: str = "") -> CauseRatio:
     """Return the ratio of two rungs over the rounds that have both."""
-    first = figures[before.experiment]
-    last = figures[after.experiment]
+    start = figures[before.experiment]
+    end = figures[after.experiment]
     flop_ratio = None
-    if first.log_flops is not None and last.log_flops is not None:
-        flop_ratio = math.exp(first.log_flops - last.log_flops)
-    common = first.step.keys() & last.step.keys()
-    saved = [math.exp(-first.step[number]) - math.exp(-last.step[number]) for number in common]
+    if start.log_flops is not None and end.log_flops is not None:
+        flop_ratio = math.exp(start.log_flops - end.log_flops)
+    common = start.step.keys() & end.step.keys()
+    saved = [math.exp(-start.step[number]) - math.exp(-end.step[number]) for number in common]
     return CauseRatio(
         cause=cause,
         change=change,
-        forward_backward=_difference(first.forward_backward, last.forward_backward),
-        step=_difference(first.step, last.step),
+        forward_backward=_difference(start.forward_backward, end.forward_backward),
+        step=_difference(start.step, end.step),
         flop_ratio=flop_ratio,
         saved_seconds=fmean(saved) if saved else None,
     )

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from bench.experiment.settings import strip_settings
 from bench.features.explain.decomposition import CauseRatio, Decomposition, LogRatio
+from bench.features.explain.ladder import ExpectedRatio
 from bench.statistics.accuracies import Estimate
 from bench.statistics.verdicts import FLOPS_TOLERANCE
 from bench.tables.formats import INTERVAL, format_rate, format_ratio
@@ -12,7 +13,7 @@ from bench.tables.tables import Cell, Column, Table
 NOTE = (
     "Ratios of images/s over rounds of fresh processes. forward + backward: of steps timed in phases, without data and "
     "optimizer. whole step: of the windows, with both. FLOP-predicted: from the products of forward and backward. "
-    f"off FLOPs: log of measured over predicted; consistent if its interval lies within {FLOPS_TOLERANCE:.2f}. "
+    f"deviation from FLOPs: ln(measured / predicted), consistent if its interval is within {FLOPS_TOLERANCE:.2f} of 0. "
     "saved: microseconds per image of the whole step."
 )
 NOT_MEASURED = "some of its runs are missing, or other work disturbed them"
@@ -24,7 +25,7 @@ def cause_table(result: Decomposition) -> Table:
         *Column.texts("cause", "change"),
         Column("forward + backward", INTERVAL),
         Column("FLOP-predicted"),
-        Column("off FLOPs", "ln(measured / predicted)"),
+        Column("deviation from FLOPs", "ln(measured / predicted)"),
         Column.text("verdict"),
         Column("whole step", INTERVAL),
         Column("saved, us/image"),
@@ -72,9 +73,12 @@ def summarize(result: Decomposition) -> str:
     """Say in a few sentences how large the ratio is and what it is made of."""
     whole = result.whole.forward_backward
     if whole is None or any(cause.forward_backward is None for cause in result.causes):
-        return "Some configurations were not measured, so the ratio cannot be decomposed."
+        return "Some experiments of the ladder were not measured or were disturbed, so the ratio cannot be decomposed."
     end = strip_settings(result.experiment)
     start = strip_settings(result.baseline)
+    if end == start:
+        end = result.experiment
+        start = result.baseline
     causes = ", ".join(f"{_format(cause.forward_backward)} for {cause.cause}" for cause in result.causes)
     sentences = [
         f"Forward and backward are {_format(whole)} as fast at the ladder's end ({end}) as at its start ({start}).",
@@ -86,9 +90,13 @@ def summarize(result: Decomposition) -> str:
         sentences.append(f"FLOPs predict {format_ratio(result.whole.flop_ratio)}x.")
     if result.whole.step is not None:
         sentences.append(f"With data and optimizer a step is {_format(result.whole.step)} as fast.")
-    sentences += [f"{line.what.capitalize()}: {format_ratio(line.ratio)}x." for line in result.ladder.references]
+    sentences += [_describe_reference(line) for line in result.ladder.references]
     sentences.append(f"Captions: {result.captions}.")
     return " ".join(sentences)
+
+
+def _describe_reference(line: ExpectedRatio) -> str:
+    return f"{line.what[:1].upper()}{line.what[1:]}: {format_ratio(line.ratio)}x."
 
 
 def _format(log_ratio: LogRatio | None) -> str:

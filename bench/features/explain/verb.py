@@ -48,14 +48,14 @@ Recipe = Literal["published", "controlled"]
 ENDINGS: dict[Recipe, str] = {"published": "datacomp", "controlled": "controlled"}
 PUBLISHED_FACTORS = ("kernel", "global_negatives")  # factors of CLIP's released run that are no fields of its recipe
 COMMUNICATION = "a single process communicates nothing; captions of other processes are simulated"
-MIN_ROUNDS = 2  # an interval needs two
+MIN_LADDER_ROUNDS = 2  # an interval needs two
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainRatio:
     """Find the causes of the throughput ratio of two experiments.
 
-    Each round times every experiment of a ladder, of which each differs from the one before in one cause. The table
+    Each round times every experiment of a ladder. Each experiment differs from the previous one in one cause. The table
     shows the ratio of each cause beside its FLOP-predicted ratio.
     """
 
@@ -96,15 +96,15 @@ class ExplainRatio:
 
     def _plan(self) -> tuple[Ladder, list[Experiment]]:
         """Return the ladder and its experiments; ValueError for options that cannot be."""
-        require_range("rounds", self.rounds, MIN_ROUNDS, ROUNDS_RANGE[1])
+        require_range("rounds", self.rounds, MIN_LADDER_ROUNDS, ROUNDS_RANGE[1])
         require_range("minutes", self.minutes, *MINUTES_RANGE)
         require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
         names = (self.name, self.baseline)
         pair = [get_recipe_experiment(name, self.recipe) if self.recipe else get_experiment(name) for name in names]
         settings = add_caption_settings(self.settings, self.caption_lengths, self.caption)
-        first, baseline = (with_settings(experiment, settings) for experiment in pair)
+        named, baseline = (with_settings(experiment, settings) for experiment in pair)
         chosen = (*PUBLISHED_FACTORS, *self.factors) if self.recipe == "published" else self.factors
-        ladder, experiments = plan_ladder(first, baseline, chosen, on_gpu=has_gpu())
+        ladder, experiments = plan_ladder(named, baseline, chosen, on_gpu=has_gpu())
         if self.recipe is not None:
             ladder = structs.replace(ladder, references=expected_ratios(*pair))
         if self.recipe == "published":
@@ -126,7 +126,7 @@ class ExplainRatio:
 
     def _run_rounds(self, comparison: Comparison) -> None:
         """Run as many rounds as were asked for, or as fit into the time by the duration of the last one."""
-        planned = self.rounds or MIN_ROUNDS
+        planned = self.rounds or MIN_LADDER_ROUNDS
         started = time.monotonic()
         round_ = 0
         while round_ < planned:
@@ -136,7 +136,7 @@ class ExplainRatio:
             now = time.monotonic()
             seconds = now - round_started
             if self.rounds is None and not comparison.runner.failures:
-                planned = max(MIN_ROUNDS, round_ + int((60 * self.minutes - (now - started)) / seconds))
+                planned = max(MIN_LADDER_ROUNDS, round_ + int((60 * self.minutes - (now - started)) / seconds))
             comparison.runner.progress.expect((planned - round_) * seconds)
 
 

@@ -96,7 +96,7 @@ def test_rounds_that_other_work_disturbed_are_left_out() -> None:
 def test_ladder_without_undisturbed_runs_cannot_be_decomposed() -> None:
     result = decomposition([kept_from_cores(row) for row in measured(*ladder_of(), LOGS)])
     assert result.whole.step is None
-    assert summarize(result).startswith("Some configurations were not measured")
+    assert summarize(result).startswith("Some experiments of the ladder were not measured")
 
 
 def test_records_without_a_ladder_have_no_decomposition() -> None:
