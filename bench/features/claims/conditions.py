@@ -117,9 +117,7 @@ def _check_throttling(evidence: Evidence) -> list[str]:
         if percent is None:
             unmet.append("slowdown of the GPU by heat or hardware: not read")
         elif percent > 0:
-            unmet.append(
-                f"slowdown of the GPU by heat or hardware: in {percent:.2g} % of the readings of a run, needed none"
-            )
+            unmet.append(f"slowdown of the GPU by heat or hardware: in {percent:.2g} % of the readings, needed none")
     return unmet
 
 
