@@ -7,7 +7,7 @@ from bench.interfaces.sections import ComparisonRecords, PageContext
 from bench.interfaces.throughput import Throughput
 from bench.measure.windows import describe_busy_processes
 from bench.orchestration.scope import scopes
-from bench.records.record import BatchTrial, Failure, Training, Transfer
+from bench.records.record import BatchTrial, Failure, Speed, Training, Transfer
 from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
 from bench.tables.formats import (
     GIB,
@@ -85,12 +85,11 @@ def limits_sentence(comparison: ComparisonRecords, answers: WholeTaskScores) -> 
     """Say what the answer does not show: other machines, sizes, trainings and tasks than those of the records."""
     circumstances = [record.circumstances for record in comparison.records]
     machines = {one.machine_and_gpu: one.machine for one in circumstances}
-    threads = pluralize(circumstances[0].threads, "thread")
-    here = (
-        f"this one ({circumstances[0].machine}; {threads})"
-        if len(machines) == 1
-        else f"these ({join_words([*machines])})"
-    )
+    threads = [pluralize(record.circumstances.threads, "thread") for record, _ in comparison.of(Speed)][:1]
+    if len(machines) == 1:
+        here = f"this one ({'; '.join([circumstances[0].machine, *threads])})"
+    else:
+        here = f"these ({join_words([*machines])})"
     limits = [f"other machines than {here}"]
     if comparison.experiments:
         limits.append(f"other sizes than {_describe_size(comparison)}")
