@@ -32,12 +32,6 @@ def images_per_second_of_all(experiment: Experiment, speed: Speed) -> float:
     return speed.processes * timed_windows(experiment, speed).rate_of_all()
 
 
-def window_rates(experiment: Experiment, speed: Speed) -> list[float]:
-    """Return the images per second of every window, over all processes."""
-    windows = timed_windows(experiment, speed)
-    return [speed.processes * images / seconds for images, seconds in zip(windows.images, windows.seconds, strict=True)]
-
-
 def steps_per_window(experiment: Experiment, speed: Speed) -> int:
     """Return the number of steps in each window of a timed run."""
     return speed.steps_per_window or experiment.timing.steps_per_window
@@ -73,15 +67,6 @@ def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
     steps = forward_backward_steps(experiment, speed)
     rate = None if steps is None else steps.undisturbed_rate()
     return None if rate is None else speed.processes * rate
-
-
-def data_phase_share(speed: Speed) -> float:
-    """Return the share of the phase "data" in the steps that are timed in phases.
-
-    The device has nothing to do in this phase. The wait share of the windows may overlap with work of a GPU.
-    """
-    data = sum(speed.phase_seconds.get("data", ()))
-    return data / sum(map(sum, speed.phase_seconds.values())) if data else 0.0
 
 
 def timed_runs(records: Iterable[Record], names: Iterable[str] | None = None) -> dict[str, list[Run]]:

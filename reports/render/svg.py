@@ -15,7 +15,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.style import context as style
-from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import ArrayLike
 
 # Placeholder colours for matplotlib; the style sheet defines them for the light and the dark theme.
@@ -144,15 +143,6 @@ def margin_axes(figure: Figure, left: float, right: float, foot: float, top: flo
     axes.yaxis.grid(visible=True)
     axes.set_axisbelow(True)
     return axes
-
-
-def set_log2_x_axis(axes: Axes, low: float, high: float, ticks: Sequence[float]) -> None:
-    """Scale the x axis by powers of two."""
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
 
 def label_line_ends(axes: Axes, ends: Sequence[tuple[str, float, str]], longest: int = LONGEST_LABEL) -> None:
