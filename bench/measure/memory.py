@@ -157,7 +157,10 @@ def step_tensor_bytes(stream: BatchStream[Any]) -> int:
     held += [parameter.grad for parameter in run.model.parameters() if parameter.grad is not None]
     counted = TensorBytes(stream.device, held)
     del held
+    steps = first_step_of_each_size(stream.experiment, 1)
+    for k in steps:
+        stream.batch(k)  # the rows of a step are remembered: on a first run they would count, later not
     with counted:
-        for k in first_step_of_each_size(stream.experiment, 1):
+        for k in steps:
             run.step(stream.batch(k), learning_rate)
     return counted.peak
