@@ -22,9 +22,20 @@ nox.options.sessions = ["lint", "tests"]
 FAILED_CASE = 3  # exit code of `python -m bench` if a run failed and the others are valid
 IN_ORDER = ["-p", "no:randomly"]
 SUITES = ["--benchmark-warmup=on", "--benchmark-warmup-iterations=3"]
-SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]  # the tests of a file share fixtures
+# The tests of a file share fixtures.
+SIDE_BY_SIDE = [
+    "-n",
+    "3",
+    "--dist",
+    "loadfile",
+    "--no-loadscope-reorder",
+]
 QUICK = ["-m", "not minutes and not exhaustive"]
-LEFT_TO_END = {"interrupt_timeout": 20, "terminate_timeout": 20}  # seconds for a command to save its state
+# Seconds for a command to save its state.
+LEFT_TO_END = {
+    "interrupt_timeout": 20,
+    "terminate_timeout": 20,
+}
 OF_EXTRAS = [
     *("tests/features/label/test_label.py", "tests/pack", "tests/data/test_label_formats.py"),
     *map("tests/labels/test_{}.py".format, ("corenet", "hypernyms", "lexicon")),
@@ -44,12 +55,24 @@ def bench(session: nox.Session) -> None:
     results = folder_of(session.posargs, "--results", "results")
     budget = QUICK_SUITES if "--smoke" in session.posargs else SUITES
     some = [] if "--full" in session.posargs else ["-m", "not minutes"]
-    command = ["pytest", "bench/suites", "-q", *IN_ORDER, *some, f"--benchmark-json={results}/suites.json", *budget]
+    command = [
+        "pytest",
+        "bench/suites",
+        "-q",
+        *IN_ORDER,
+        *some,
+        f"--benchmark-json={results}/suites.json",
+        *budget,
+    ]
     run(session, "python", "-m", *command, env={"OMP_NUM_THREADS": "1"})
     run(session, "python", "-m", "reports", "build", results, "--out", f"{results}/index.html")
-    newest = max((path.name.split(".", 1)[0] for path in Path(results).glob("*-*.*.json")), default="none")
+    newest = max(
+        (path.name.split(".", 1)[0] for path in Path(results).glob("*-*.*.json")), default="none"
+    )
     if list(Path(results).glob(f"{newest}.failure.*.json")):
-        session.error(f"a run failed: {results}/index.html says which and why; `--resume` tries it again")
+        session.error(
+            f"a run failed: {results}/index.html says which and why; `--resume` tries it again"
+        )
 
 
 @nox.session
@@ -65,15 +88,35 @@ def fake_cuda(session: nox.Session) -> None:
     install(session, ".[tests]")
     is_cuda = "import sys, torch; sys.exit(torch.version.cuda is None)"
     if code_of(session, "python", "-c", is_cuda):
-        session.error("this PyTorch is built without CUDA: install it from https://download.pytorch.org/whl/cu130")
-    run(session, "python", "-m", "pytest", "tests/gpu/test_fake_device.py", *IN_ORDER, *session.posargs)
+        session.error(
+            "this PyTorch is built without CUDA: install it from https://download.pytorch.org/whl/cu130"
+        )
+    run(
+        session,
+        "python",
+        "-m",
+        "pytest",
+        "tests/gpu/test_fake_device.py",
+        *IN_ORDER,
+        *session.posargs,
+    )
 
 
 @nox.session
 def selftest(session: nox.Session) -> None:
     """Measure which slowdowns this machine detects: none, 5 and 10 %; 240 runs, half an hour."""
     install(session, ".[tests]")
-    run(session, "python", "-m", "pytest", "tests/slowdowns.py", "-q", "-s", *IN_ORDER, *session.posargs)
+    run(
+        session,
+        "python",
+        "-m",
+        "pytest",
+        "tests/slowdowns.py",
+        "-q",
+        "-s",
+        *IN_ORDER,
+        *session.posargs,
+    )
 
 
 @nox.session
@@ -104,7 +147,14 @@ def history(session: nox.Session) -> None:
     install(session, ".[tests,history]")
     code = code_of(session, "python", "-m", "bench", "history", *session.posargs)
     if code in (0, FAILED_CASE) and not {"-h", "--help"} & set(session.posargs):
-        run(session, "python", "-m", "reports", "history", folder_of(session.posargs, "--out", "results/history"))
+        run(
+            session,
+            "python",
+            "-m",
+            "reports",
+            "history",
+            folder_of(session.posargs, "--out", "results/history"),
+        )
     if code:
         sys.exit(code)
 
@@ -115,15 +165,41 @@ def tests(session: nox.Session) -> None:
     install(session, ".[tests,history,tensorboard]")
     run(session, "python", "-m", "pytest", *SIDE_BY_SIDE, *QUICK, *session.posargs, env=ONE_THREAD)
     if not session.posargs:
-        run(session, "python", "-m", "reports", "build", "tests/records", "--out", "results/records/index.html")
-        run(session, "python", "-m", "reports", "history", "tests/records", "--out", "results/records/charts.html")
+        run(
+            session,
+            "python",
+            "-m",
+            "reports",
+            "build",
+            "tests/records",
+            "--out",
+            "results/records/index.html",
+        )
+        run(
+            session,
+            "python",
+            "-m",
+            "reports",
+            "history",
+            "tests/records",
+            "--out",
+            "results/records/charts.html",
+        )
 
 
 @nox.session(name="tests-extras")
 def tests_extras(session: nox.Session) -> None:
     """Run the tests that need the extras `pack` and `oracle`."""
     install(session, ".[tests,pack,oracle]")
-    run(session, "python", "-m", "pytest", *SIDE_BY_SIDE, *(session.posargs or OF_EXTRAS), env=ONE_THREAD)
+    run(
+        session,
+        "python",
+        "-m",
+        "pytest",
+        *SIDE_BY_SIDE,
+        *(session.posargs or OF_EXTRAS),
+        env=ONE_THREAD,
+    )
 
 
 @nox.session

@@ -56,9 +56,13 @@ def _run(arguments: Sequence[str]) -> int:
 
 def report_unexpected(error: Exception) -> int:
     """Log an error that nobody expected as one line, with the file of its traceback; return its exit code."""
-    with tempfile.NamedTemporaryFile("w", prefix="catlip-bench-error-", suffix=".txt", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="catlip-bench-error-", suffix=".txt", delete=False
+    ) as file:
         traceback.print_exception(error, file=file)
-    log(f"error: {type(error).__name__}: {describe_error(error)}; please report this with {file.name}")
+    log(
+        f"error: {type(error).__name__}: {describe_error(error)}; please report this with {file.name}"
+    )
     return UNEXPECTED
 
 

@@ -40,7 +40,9 @@ def rank_and_world_size(group: ProcessGroupLike) -> tuple[int, int]:
     return (0, 1) if group is None else (dist.get_rank(group), dist.get_world_size(group))
 
 
-def all_gather(local_rows: Float[Tensor, "rows dim"], group: ProcessGroupLike) -> Float[Tensor, "all_rows dim"]:
+def all_gather(
+    local_rows: Float[Tensor, "rows dim"], group: ProcessGroupLike
+) -> Float[Tensor, "all_rows dim"]:
     """Return the rows of all ranks, in order (all-gather)."""
     if group is None:
         return local_rows
@@ -51,11 +53,15 @@ def all_gather(local_rows: Float[Tensor, "rows dim"], group: ProcessGroupLike) -
     return rows
 
 
-def reduce_scatter(rows: Float[Tensor, "all_rows dim"], group: ProcessGroupLike) -> Float[Tensor, "rows dim"]:
+def reduce_scatter(
+    rows: Float[Tensor, "all_rows dim"], group: ProcessGroupLike
+) -> Float[Tensor, "rows dim"]:
     """Sum over the ranks and return this rank's rows (reduce-scatter): the backward of `all_gather`."""
     if group is None:
         return rows
-    if isinstance(group, SimulatedGroup):  # by symmetry, this rank's values for other rows are the others' for its own
+    if isinstance(
+        group, SimulatedGroup
+    ):  # by symmetry, this rank's values for other rows are the others' for its own
         return rows.view(group.world_size, -1, rows.shape[1]).sum(0)
     local_rows = rows.new_empty(len(rows) // dist.get_world_size(group), rows.shape[1])
     _reduce_scatter(local_rows, rows.contiguous(), group=group)
@@ -82,7 +88,9 @@ class _AllGather(torch.autograd.Function):
         return reduce_scatter(gradient, ctx.group), None
 
 
-def all_reduce_sum_(value: Float[Tensor, "*shape"], group: ProcessGroupLike) -> Float[Tensor, "*shape"]:
+def all_reduce_sum_(
+    value: Float[Tensor, "*shape"], group: ProcessGroupLike
+) -> Float[Tensor, "*shape"]:
     """Sum over the ranks, in place (all-reduce)."""
     if isinstance(group, SimulatedGroup):
         return value.mul_(group.world_size)
@@ -91,7 +99,9 @@ def all_reduce_sum_(value: Float[Tensor, "*shape"], group: ProcessGroupLike) -> 
     return value
 
 
-def all_reduce_logsumexp(log: Float[Tensor, " columns"], group: ProcessGroupLike) -> Float[Tensor, " columns"]:
+def all_reduce_logsumexp(
+    log: Float[Tensor, " columns"], group: ProcessGroupLike
+) -> Float[Tensor, " columns"]:
     """Return the logarithm of the sum over ranks of exp(log), without overflow."""
     if group is None:
         return log

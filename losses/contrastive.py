@@ -52,7 +52,11 @@ def contrastive_loss(
     """
     product_dtype = loss_dtype(image.dtype)
     device = image.device.type
-    if in_autocast and torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if (
+        in_autocast
+        and torch.amp.is_autocast_available(device)
+        and torch.is_autocast_enabled(device)
+    ):
         product_dtype = torch.get_autocast_dtype(device)
     if gathers_images:
         return _loss_of_both_gathered(image, text, scale, group, product_dtype)
@@ -75,13 +79,19 @@ def _loss_of_both_gathered(
         by_text = F.cross_entropy(logits_per_text.to(dtype), labels)
         loss = (by_image + by_text) / 2
         mean = all_reduce_sum_(loss.detach().clone(), group) / ranks
-    return loss + (mean - loss.detach())  # the value of the global batch, the gradient of these rows
+    # The value of the global batch, the gradient of these rows.
+    return loss + (mean - loss.detach())
 
 
 class _Contrastive(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, group: ProcessGroupLike, product_dtype: torch.dtype
+        ctx: Any,
+        image: Tensor,
+        text: Tensor,
+        scale: Tensor,
+        group: ProcessGroupLike,
+        product_dtype: torch.dtype,
     ) -> Tensor:
         rank, ranks = rank_and_world_size(group)
         dtype = loss_dtype(image.dtype)
@@ -103,7 +113,9 @@ class _Contrastive(torch.autograd.Function):
                     column_logsumexp[j] = torch.logaddexp(column_logsumexp[j], logits.logsumexp(0))
             column_logsumexp = all_reduce_logsumexp(column_logsumexp, group)
             loss = (row_logsumexp + column_logsumexp[first : first + num_rows]).sum() / 2 - pairs
-        ctx.save_for_backward(image, text if group is None else columns, scale, row_logsumexp, column_logsumexp)
+        ctx.save_for_backward(
+            image, text if group is None else columns, scale, row_logsumexp, column_logsumexp
+        )
         ctx.group = group
         ctx.first = first
         ctx.factor = ranks / (2 * batch)
@@ -132,7 +144,9 @@ class _Contrastive(torch.autograd.Function):
                     share = (logits - row_logsumexp[i, None]).exp_()  # softmax over the row
                     share += logits.sub_(column_logsumexp[j]).exp_()  # plus softmax over the column
                     share.diagonal(ctx.first + i.start - j.start).sub_(2)
-                    if is_narrow:  # with the factor, which holds fp16's scale, small shares do not become 0
+                    if (
+                        is_narrow
+                    ):  # with the factor, which holds fp16's scale, small shares do not become 0
                         share = share.mul_(factor).to(product_dtype)
                     _add_product(grad_rows[i], share, columns[j])
                     _add_product(grad_columns[j], share.T, rows)

@@ -12,7 +12,9 @@ from losses.chunks import LINEAR_FROM, loss_dtype, row_chunks
 
 
 def multilabel_loss(
-    logits: Float[Tensor, "batch labels"], rows: Int[Tensor, " positives"], columns: Int[Tensor, " positives"]
+    logits: Float[Tensor, "batch labels"],
+    rows: Int[Tensor, " positives"],
+    columns: Int[Tensor, " positives"],
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy against a multi-hot target, which is never built; summed over labels, mean over images.
 

@@ -9,7 +9,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from losses.chunks import LINEAR_FROM, loss_dtype, slice_into_tiles, without_autocast
-from losses.collectives import ProcessGroupLike, all_gather, all_reduce_sum_, rank_and_world_size, reduce_scatter
+from losses.collectives import (
+    ProcessGroupLike,
+    all_gather,
+    all_reduce_sum_,
+    rank_and_world_size,
+    reduce_scatter,
+)
 
 
 def sigmoid_loss(
@@ -30,7 +36,9 @@ def sigmoid_loss(
 
     With a `group`, the batch is the global batch of its ranks, with value and gradients as in `contrastive_loss`.
     """
-    needs_grad = torch.is_grad_enabled() and any(value.requires_grad for value in (image, text, scale, bias))
+    needs_grad = torch.is_grad_enabled() and any(
+        value.requires_grad for value in (image, text, scale, bias)
+    )
     loss: Tensor = _Sigmoid.apply(image, text, scale, bias, group, needs_grad)  # type: ignore[no-untyped-call, unused-ignore]
     return loss
 
@@ -38,7 +46,13 @@ def sigmoid_loss(
 class _Sigmoid(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, group: ProcessGroupLike, needs_grad: bool
+        ctx: Any,
+        image: Tensor,
+        text: Tensor,
+        scale: Tensor,
+        bias: Tensor,
+        group: ProcessGroupLike,
+        needs_grad: bool,
     ) -> Tensor:
         rank, ranks = rank_and_world_size(group)
         dtype = loss_dtype(image.dtype)

@@ -54,7 +54,9 @@ class _Softmax(torch.autograd.Function):
         for chunk in row_chunks(*logits.shape):
             softmax = (logits[chunk].to(norms.dtype) - norms[chunk, None]).exp_()
             grad_logits[chunk] = softmax.mul_(of_row[chunk, None])
-        positives = (logits[rows, columns].to(norms.dtype) - norms[rows]).exp() * of_row[rows] - share * factor
+        positives = (logits[rows, columns].to(norms.dtype) - norms[rows]).exp() * of_row[
+            rows
+        ] - share * factor
         return grad_logits.index_put_((rows, columns), positives.to(logits.dtype)), None, None, None
 
 

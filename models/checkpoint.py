@@ -25,7 +25,14 @@ MAX_NAMES = 3  # in a message
 BLOCK_ELEMENTS = 2**20  # elements of a tensor that are checked at once
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 # Keys of the weights in checkpoints of open_clip, timm and CoreNet; averaged weights first, because they are scored.
-STATE_DICT_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model")
+STATE_DICT_KEYS = (
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "state_dict",
+    "model_state_dict",
+    "model",
+)
 POSITIONS = "positional_embedding"  # of open_clip's vision transformer
 
 
@@ -42,7 +49,11 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], otherwise: str
     """
     expected = module.state_dict()
     mismatches = {
-        "missing": [name for name in expected if name not in state and not name.endswith(".num_batches_tracked")],
+        "missing": [
+            name
+            for name in expected
+            if name not in state and not name.endswith(".num_batches_tracked")
+        ],
         "left over": [name for name in state if name not in expected],
         "of another shape": [],
         "of another type": [],
@@ -58,7 +69,11 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], otherwise: str
             mismatches["of another type"].append(f"{name} {_dtype(value)} for {_dtype(own_value)}")
         elif _count_not_finite(value.to(own_value.dtype)):
             mismatches["not finite"].append(name)
-    wrong = [f"{len(names)} {kind} ({_first_names(names)})" for kind, names in mismatches.items() if names]
+    wrong = [
+        f"{len(names)} {kind} ({_first_names(names)})"
+        for kind, names in mismatches.items()
+        if names
+    ]
     if wrong:
         raise ValueError(f"{otherwise}: {'; '.join(wrong)}")
     module.load_state_dict(expected | dict(state))
@@ -67,7 +82,9 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], otherwise: str
 def require_finite(values: Tensor, noun: str) -> None:
     """Raise ValueError, which begins with `noun`, unless all values are finite floating-point numbers."""
     if not values.is_floating_point():
-        raise ValueError(f"{noun} are of the type {_dtype(values)}, expected floating-point numbers")
+        raise ValueError(
+            f"{noun} are of the type {_dtype(values)}, expected floating-point numbers"
+        )
     count = _count_not_finite(values)
     if count:
         raise ValueError(f"{noun}: {count:,} of {values.numel():,} are not finite")
@@ -91,7 +108,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         inner = (content[key] for key in STATE_DICT_KEYS if isinstance(content.get(key), Mapping))
         state = next(inner, content)
     items = state.items() if isinstance(state, Mapping) else ()
-    tensors = {str(name).removeprefix("module."): value for name, value in items if isinstance(value, Tensor)}
+    tensors = {
+        str(name).removeprefix("module."): value
+        for name, value in items
+        if isinstance(value, Tensor)
+    }
     if not tensors:
         raise ValueError(f"{path} holds no weights by name, but a {type(content).__name__}")
     unstored = [name for name, value in tensors.items() if not _is_stored(value)]
@@ -124,17 +145,25 @@ def _require_no_decompression_bomb(path: Path) -> None:
         if content[:2] == b"PK":
             with zipfile.ZipFile(file) as archive:
                 if sum(member.file_size for member in archive.infolist()) > len(content):
-                    raise ValueError("its members are larger than the file, and torch.save compresses nothing")
-                pickles = [archive.read(name) for name in archive.namelist() if name.endswith(".pkl")]
+                    raise ValueError(
+                        "its members are larger than the file, and torch.save compresses nothing"
+                    )
+                pickles = [
+                    archive.read(name) for name in archive.namelist() if name.endswith(".pkl")
+                ]
         for function in (b"bytearray", b"encode"):
             if any(pickled.find(b"\n%s\n" % function) >= 0 for pickled in pickles):
-                raise ValueError(f"it asks for {function.decode()}, and only tensors are taken from a file")
+                raise ValueError(
+                    f"it asks for {function.decode()}, and only tensors are taken from a file"
+                )
 
 
 def _is_stored(weight: Tensor) -> bool:
     """Return whether a file holds each value of a tensor, which may otherwise claim any size."""
     has_storage = weight.layout == torch.strided and not weight.is_meta
-    return has_storage and weight.numel() * weight.element_size() <= weight.untyped_storage().nbytes()
+    return (
+        has_storage and weight.numel() * weight.element_size() <= weight.untyped_storage().nbytes()
+    )
 
 
 def _first_names(names: list[str]) -> str:
@@ -156,7 +185,8 @@ def _describe_load_error(error: Exception) -> str:
         return f"it asks for {requested[1]}, and only tensors are taken from a file"
     if "TorchScript" in text:
         return "it is a TorchScript archive, which is a program, and only tensors are taken from a file"
-    reason = re.search(r"WeightsUnpickler error:\s*(.*)", text)  # torch then explains how to execute it anyway
+    # Torch then explains how to execute it anyway.
+    reason = re.search(r"WeightsUnpickler error:\s*(.*)", text)
     if reason:
         return f"it is no pickle of tensors alone: {reason[1]}"
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'damaged'}"
@@ -179,7 +209,11 @@ def adapt_to_trunk(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, T
         heads = tuple(f"{name}." for name in names)
         left_out = ""
     resized = adapt_to_image_size(image, trunk)
-    return {name: value for name, value in resized.items() if name != left_out and not name.startswith(heads)}
+    return {
+        name: value
+        for name, value in resized.items()
+        if name != left_out and not name.startswith(heads)
+    }
 
 
 def adapt_to_image_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
@@ -212,7 +246,9 @@ def adapt_to_image_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[s
 
 def strip_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights under a prefix, with the prefix removed from their names."""
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
 
 
 def describe_weights(state: Mapping[str, Tensor]) -> str:

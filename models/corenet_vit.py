@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from models.open_clip_blocks import replace_image_blocks
 
 PREFIX = "corenet-vit-"  # of the towers' names
-SIZES = {"tiny": (192, 12), "small": (384, 12), "base": (768, 12), "large": (1024, 24), "huge": (1280, 32)}
+SIZES = {
+    "tiny": (192, 12),
+    "small": (384, 12),
+    "base": (768, 12),
+    "large": (1024, 24),
+    "huge": (1280, 32),
+}
 HEAD_WIDTH = 64  # of attention, at every size
 POSITIONS = 14 * 14  # with learned embeddings: patches of 16 px in 224 px
 # Names in this module by CoreNet's. Attention that is not "flash" has the same weights under the name `out_proj`.
@@ -72,7 +78,9 @@ class CorenetViT(nn.Module):
         self._initialise()
         replace_image_blocks(self.transformer, class_token_only=True)
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch features"]:
         """Return the class token."""
         patches = self.stem(images).flatten(2).transpose(1, 2)
         patches = patches + self.resample_positions(patches.shape[1]).to(patches.dtype)
@@ -111,7 +119,9 @@ def corenet_vit(name: str) -> CorenetViT:
     """Build a tower by its name, such as `corenet-vit-base`; the ValueError lists the names."""
     size = name.removeprefix(PREFIX)
     if size not in SIZES:
-        raise ValueError(f"no tower named {name!r} (CoreNet's are {', '.join(PREFIX + size for size in SIZES)})")
+        raise ValueError(
+            f"no tower named {name!r} (CoreNet's are {', '.join(PREFIX + size for size in SIZES)})"
+        )
     width, layers = SIZES[size]
     return CorenetViT(width, layers, 4 * width)
 
@@ -145,7 +155,11 @@ def keep_image_encoder(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Return the weights of the image encoder of CoreNet's CLIP without their prefix; other weights unchanged."""
     if f"{CLIP_PREFIX}{STEM}" not in state:
         return state
-    return {name.removeprefix(CLIP_PREFIX): weight for name, weight in state.items() if name.startswith(CLIP_PREFIX)}
+    return {
+        name.removeprefix(CLIP_PREFIX): weight
+        for name, weight in state.items()
+        if name.startswith(CLIP_PREFIX)
+    }
 
 
 def convert_corenet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -157,7 +171,10 @@ def convert_corenet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, value in state.items():
         if not name.startswith(("classifier.", "neural_augmentor.")):
             weights[convert_name(name)] = value
-    for name, num_dims in (("class_token", 1), ("positions", 2)):  # CoreNet has leading dimensions of 1
+    for name, num_dims in (
+        ("class_token", 1),
+        ("positions", 2),
+    ):  # CoreNet has leading dimensions of 1
         if name in weights:
             weights[name] = weights[name].reshape(weights[name].shape[-num_dims:])
     return weights

@@ -48,7 +48,9 @@ class Segmenter(nn.Module):
         self.head = head
         self.stride = stride
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes height width"]:
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch classes height width"]:
         features = patch_map(self.tower, images)
         sides = images.shape[-2:]
         if self.stride is not None:
@@ -62,7 +64,9 @@ def with_linear_head(tower: ImageTower, num_classes: int) -> Segmenter:
     return Segmenter(tower, nn.Conv2d(map_channels_and_patch_size(tower)[0], num_classes, 1))
 
 
-def with_deeplab_head(tower: ImageTower, num_classes: int, channels: int = ASPP_CHANNELS) -> Segmenter:
+def with_deeplab_head(
+    tower: ImageTower, num_classes: int, channels: int = ASPP_CHANNELS
+) -> Segmenter:
     """Add DeepLabV3's head to a tower: pyramid pooling at three rates, then a linear layer.
 
     CoreNet's ViT has an output stride of 8 by smaller strides in its convolutional stem. A patch embedding of one
@@ -101,13 +105,17 @@ class SimplePyramid(nn.Module):
         width = map_channels_and_patch_size(tower)[0]
         self.levels = nn.ModuleList()
         for scale in LEVEL_SCALES:
-            layers = _scaling_layers(width, scale) + _conv_norms(round(width / max(1, scale)), channels)
+            layers = _scaling_layers(width, scale) + _conv_norms(
+                round(width / max(1, scale)), channels
+            )
             self.levels.append(nn.Sequential(*layers))
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> OrderedDict[str, Tensor]:
         """Return the maps, finest first, by the names that torchvision's detectors expect."""
         features = patch_map(self.tower, images)
-        maps = OrderedDict((str(number), level(features)) for number, level in enumerate(self.levels))
+        maps = OrderedDict(
+            (str(number), level(features)) for number, level in enumerate(self.levels)
+        )
         maps["pool"] = F.max_pool2d(maps[str(len(LEVEL_SCALES) - 1)], 1, 2)
         return maps
 
@@ -115,7 +123,9 @@ class SimplePyramid(nn.Module):
 class ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of a map, separately at each position."""
 
-    def forward(self, x: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch channels rows columns"]:
+    def forward(
+        self, x: Float[Tensor, "batch channels rows columns"]
+    ) -> Float[Tensor, "batch channels rows columns"]:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
@@ -175,7 +185,9 @@ def mask_rcnn(
 
 def _build_roi_align(size: int, patch: int) -> MultiScaleRoIAlign:
     """Return the pooling of regions with the maps' true scales; torchvision would assume powers of two."""
-    pooling = MultiScaleRoIAlign([str(number) for number in range(len(LEVEL_SCALES))], size, sampling_ratio=2)
+    pooling = MultiScaleRoIAlign(
+        [str(number) for number in range(len(LEVEL_SCALES))], size, sampling_ratio=2
+    )
     pooling.scales = [scale / patch for scale in LEVEL_SCALES]
     coarsest = FINEST_LEVEL + len(LEVEL_SCALES) - 1
     pooling.map_levels = LevelMapper(FINEST_LEVEL, coarsest, CANONICAL_SIDE * patch, OWN_LEVEL)

@@ -32,7 +32,9 @@ class ImageProjection(nn.Module):
     loss_in_autocast = False  # whether the products of CLIP's loss have autocast's dtype
     loss_gathers_images = False  # whether it gathers images, too
 
-    def __init__(self, tower: ImageTower, width: int, *, initial_scale: float, initial_bias: float | None) -> None:
+    def __init__(
+        self, tower: ImageTower, width: int, *, initial_scale: float, initial_bias: float | None
+    ) -> None:
         super().__init__()
         self.tower = tower
         # Scaled as open_clip's VisionTransformer initialises its projection.
@@ -40,7 +42,9 @@ class ImageProjection(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         self.bias = None if initial_bias is None else nn.Parameter(torch.tensor(initial_bias))
 
-    def encode_with_text(self, images: Images, text: Float[Tensor, "batch dim"]) -> tuple[Projected, Projected]:
+    def encode_with_text(
+        self, images: Images, text: Float[Tensor, "batch dim"]
+    ) -> tuple[Projected, Projected]:
         """Return the L2-normalised features of images and the L2-normalised given text features."""
         return self.project(self.tower(images)), F.normalize(text, dim=-1)
 
@@ -52,7 +56,14 @@ class ImageProjection(nn.Module):
 class DualEncoder(ImageProjection):
     """Image tower and text tower, projected into a common space."""
 
-    def __init__(self, tower: ImageTower, text: TextTower, *, initial_scale: float, initial_bias: float | None) -> None:
+    def __init__(
+        self,
+        tower: ImageTower,
+        text: TextTower,
+        *,
+        initial_scale: float,
+        initial_bias: float | None,
+    ) -> None:
         super().__init__(tower, text.width, initial_scale=initial_scale, initial_bias=initial_bias)
         self.text = text
 
@@ -90,10 +101,17 @@ class TokenCounts(nn.Module):
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
-    def add(self, columns: Int[Tensor, " positives"], num_images: int, group: dist.ProcessGroup | None = None) -> None:
+    def add(
+        self,
+        columns: Int[Tensor, " positives"],
+        num_images: int,
+        group: dist.ProcessGroup | None = None,
+    ) -> None:
         """Count a batch, of all ranks of a group if given; `columns` has the distinct tokens of each image."""
         if group is None:
-            self.images_with_token.index_add_(0, columns, torch.ones_like(columns, dtype=torch.float64))
+            self.images_with_token.index_add_(
+                0, columns, torch.ones_like(columns, dtype=torch.float64)
+            )
             self.images_seen += num_images
             return
         of_batch = torch.zeros_like(self.images_with_token, dtype=torch.float32)
@@ -129,7 +147,13 @@ class DualEncoderClassifier(DualEncoder):
     """
 
     def __init__(
-        self, tower: ImageTower, text: TextTower, num_tokens: int, *, initial_scale: float, has_patch_mean: bool
+        self,
+        tower: ImageTower,
+        text: TextTower,
+        num_tokens: int,
+        *,
+        initial_scale: float,
+        has_patch_mean: bool,
     ) -> None:
         super().__init__(tower, text, initial_scale=initial_scale, initial_bias=None)
         self.classified_width = tower.patch_mean_width if has_patch_mean else tower.width
@@ -176,12 +200,19 @@ def open_clip_state(pair: DualEncoder) -> dict[str, Tensor]:
     A classifier beside the pair is left out. Source: open_clip 3.3.0, `open_clip/model.py`, class CLIP.
     """
     left_out = "head.", "counts.", "tower.", "projection"
-    weights = {name: value for name, value in pair.state_dict().items() if not name.startswith(left_out)}
-    texts = {OPEN_CLIP_NAMES.get(name) or name.removeprefix("text.text."): value for name, value in weights.items()}
+    weights = {
+        name: value for name, value in pair.state_dict().items() if not name.startswith(left_out)
+    }
+    texts = {
+        OPEN_CLIP_NAMES.get(name) or name.removeprefix("text.text."): value
+        for name, value in weights.items()
+    }
     return open_clip_visual_state(pair.tower, pair.projection.detach()) | texts
 
 
-def open_clip_visual_state(tower: ImageTower, projection: Float[Tensor, "width dim"]) -> dict[str, Tensor]:
+def open_clip_visual_state(
+    tower: ImageTower, projection: Float[Tensor, "width dim"]
+) -> dict[str, Tensor]:
     """Return the weights of a tower of open_clip under its names, with a projection where its class has one.
 
     A timm tower has it as a linear layer, a ResNet in the last layer of its attention pooling.
@@ -195,7 +226,9 @@ def open_clip_visual_state(tower: ImageTower, projection: Float[Tensor, "width d
     return weights | {"visual.proj": projection}
 
 
-def build_open_clip(name: str, image_size: int, context_length: int, vocabulary_size: int, *, bias: bool) -> nn.Module:
+def build_open_clip(
+    name: str, image_size: int, context_length: int, vocabulary_size: int, *, bias: bool
+) -> nn.Module:
     """Build open_clip's own model by its name, at these sizes; with a bias of the logits it is a SigLIP model."""
     config = copy.deepcopy(open_clip_config(name))
     assert config is not None, f"open_clip has no model {name!r}"

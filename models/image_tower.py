@@ -18,10 +18,18 @@ from models import Features, Images, corenet_vit, open_clip_config, similar_name
 from models.open_clip_blocks import replace_image_blocks, uses_class_token_only
 from models.patch_embedding import use_linear_patch_embedding
 from models.repeated_blocks import skip_repeated_blocks
-from models.token_subsets import PatchMeans, Pooling, add_patch_drop, feature_and_patch_mean, set_pooling
+from models.token_subsets import (
+    PatchMeans,
+    Pooling,
+    add_patch_drop,
+    feature_and_patch_mean,
+    set_pooling,
+)
 
 PIXEL_CHANNELS = 3
-PIXEL_STATISTICS: dict[str, tuple[Any, Any]] = {  # mean and deviation that a tower's pixels are normalised by
+PIXEL_STATISTICS: dict[
+    str, tuple[Any, Any]
+] = {  # mean and deviation that a tower's pixels are normalised by
     "openai": (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD),
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
@@ -39,11 +47,15 @@ class Renormalise(nn.Module):
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         values = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, mean, std)
-        our_mean, our_std, their_mean, their_std = torch.tensor(values, dtype=torch.float32).view(4, 3, 1, 1)
+        our_mean, our_std, their_mean, their_std = torch.tensor(values, dtype=torch.float32).view(
+            4, 3, 1, 1
+        )
         self.register_buffer("scale", our_std / their_std, persistent=False)
         self.register_buffer("shift", (our_mean - their_mean) / their_std, persistent=False)
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch 3 height width"]:
         return images * self.scale + self.shift
 
 
@@ -63,7 +75,11 @@ class ImageTower(nn.Module):
     """
 
     def __init__(
-        self, trunk: nn.Module, image_size: int, image_sizes: Sequence[int] = (), channels: int = PIXEL_CHANNELS
+        self,
+        trunk: nn.Module,
+        image_size: int,
+        image_sizes: Sequence[int] = (),
+        channels: int = PIXEL_CHANNELS,
     ) -> None:
         super().__init__()
         self.trunk = trunk
@@ -75,9 +91,13 @@ class ImageTower(nn.Module):
     @cached_property
     def patch_mean_width(self) -> int:
         """The length of the mean that is returned `with_patch_mean`; ValueError for a trunk without one."""
-        return _feature_width(self.trunk, [self.image_size], self.channels, lambda *x: feature_and_patch_mean(*x)[1])
+        return _feature_width(
+            self.trunk, [self.image_size], self.channels, lambda *x: feature_and_patch_mean(*x)[1]
+        )
 
-    def forward(self, images: Images, *, with_patch_mean: bool = False) -> Features | tuple[Features, PatchMeans]:
+    def forward(
+        self, images: Images, *, with_patch_mean: bool = False
+    ) -> Features | tuple[Features, PatchMeans]:
         """Embed normalised images, or grids of embeddings; with `with_patch_mean` see `feature_and_patch_mean`."""
         images = self.normalise_for_trunk(images)
         if with_patch_mean:
@@ -131,7 +151,9 @@ def build_image_tower(
         except (AssertionError, RuntimeError) as error:
             text = f"tower {name!r} does not take images of {', '.join(map(str, image_sizes or [image_size]))} px"
             is_built_for_one_size = config is not None and len(image_sizes) > 0
-            one_size = "open_clip builds it for one size, and a vision transformer of timm takes any"
+            one_size = (
+                "open_clip builds it for one size, and a vision transformer of timm takes any"
+            )
             raise ValueError(f"{text}: {one_size if is_built_for_one_size else error}") from None
         if pooling == "both":
             assert tower.patch_mean_width  # raises ValueError for a tower without one
@@ -156,8 +178,13 @@ def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own
     timm_name = config["vision_cfg"].get("timm_model_name")
     if timm_name is not None:
         _require_timm_model(timm_name)
-    vision = copy.deepcopy(config["vision_cfg"]) | {"image_size": image_size, "timm_model_pretrained": False}
-    trunk: nn.Module = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
+    vision = copy.deepcopy(config["vision_cfg"]) | {
+        "image_size": image_size,
+        "timm_model_pretrained": False,
+    }
+    trunk: nn.Module = _build_vision_tower(
+        config["embed_dim"], vision, config.get("quick_gelu", False)
+    )
     if isinstance(trunk, open_clip.transformer.VisionTransformer):
         trunk.proj = None
         trunk.output_tokens = False
@@ -165,7 +192,9 @@ def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own
         replace_image_blocks(trunk.transformer, class_token_only=class_token_only)
     elif isinstance(trunk, open_clip.timm_model.TimmModel):
         trunk.trunk.reset_classifier(0)
-        trunk.head = nn.Sequential(*(part for name, part in trunk.head.named_children() if name == "pool"))
+        trunk.head = nn.Sequential(
+            *(part for name, part in trunk.head.named_children() if name == "pool")
+        )
     return trunk
 
 
@@ -198,7 +227,8 @@ def _build_timm_for_embeddings(name: str, side: int, channels: int) -> Any:
     _require_timm_model(name)
     with suppress(TypeError, AssertionError, RuntimeError, ValueError):
         vit: Any = _create_timm_model(name, img_size=side, patch_size=1, in_chans=channels)
-        stem: Any = getattr(vit, "patch_embed", getattr(vit, "embeds", nn.Identity()))  # the second is NaFlexViT's
+        # The second is NaFlexViT's.
+        stem: Any = getattr(vit, "patch_embed", getattr(vit, "embeds", nn.Identity()))
         layers = [layer for layer in stem.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
         if len(layers) == 1 and layers[0].weight[0].numel() == channels:
             return vit
@@ -222,9 +252,15 @@ def _create_timm_model(name: str, **arguments: Any) -> nn.Module:
 
 
 def _require_timm_model(name: str) -> None:
-    if ":" in name or not timm.is_model(name):  # timm asks a hub for "hf-hub:NAME" and reads a folder
+    if ":" in name or not timm.is_model(
+        name
+    ):  # timm asks a hub for "hf-hub:NAME" and reads a folder
         near = similar_names(name, [*open_clip.list_models(), *timm.list_models()])
-        advice = f"did you mean {' or '.join(near)}?" if near else "their list_models() have the accepted names"
+        advice = (
+            f"did you mean {' or '.join(near)}?"
+            if near
+            else "their list_models() have the accepted names"
+        )
         raise ValueError(f"no tower named {name!r} in open_clip or timm; {advice}")
 
 
@@ -236,8 +272,11 @@ def _feature_width(
 ) -> int:
     """Return the length of a trunk's feature from a forward without values; AssertionError if it gives no features."""
     tensors = [*trunk.parameters(), *trunk.buffers()]
-    probe = copy.deepcopy(trunk, {id(tensor): tensor.detach().to("meta") for tensor in tensors}).eval()
+    probe = copy.deepcopy(
+        trunk, {id(tensor): tensor.detach().to("meta") for tensor in tensors}
+    ).eval()
     with torch.no_grad(), torch.device("meta"), skip_repeated_blocks(probe):
         shapes = [embed(probe, torch.empty(1, channels, side, side)).shape for side in image_sizes]
-    assert len(shapes[0]) == 2, f"a tower gives one feature per image, this one gives {tuple(shapes[0])}"  # noqa: PLR2004
+    is_one_vector = len(shapes[0]) == 2  # noqa: PLR2004
+    assert is_one_vector, f"a tower gives one feature per image, this one gives {tuple(shapes[0])}"
     return int(shapes[0][-1])

@@ -21,7 +21,9 @@ class OpenClipBlock(nn.Module):
         self.mlp = block.mlp
         self.ls_2 = block.ls_2
 
-    def project_qkv(self, x: Float[Tensor, "*tokens dim"], rows: slice = slice(None)) -> Float[Tensor, "*tokens _"]:
+    def project_qkv(
+        self, x: Float[Tensor, "*tokens dim"], rows: slice = slice(None)
+    ) -> Float[Tensor, "*tokens _"]:
         """Return queries, keys and values of tokens, or those of some rows of the weight."""
         return F.linear(x, self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows])
 
@@ -47,7 +49,9 @@ class ImageBlock(OpenClipBlock):
     That module copies queries, keys and values, and attention's result, to be contiguous. Here they are views.
     """
 
-    def forward(self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any) -> Float[Tensor, "batch _ dim"]:
+    def forward(
+        self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any
+    ) -> Float[Tensor, "batch _ dim"]:
         """Return the tokens after the block; open_clip also passes keys, values and a mask, all None."""
         query, key, value = self.split_heads(self.project_qkv(self.ln_1(x)), *x.shape[:2])
         attended = F.scaled_dot_product_attention(query, key, value)
@@ -61,7 +65,9 @@ class ClassTokenOnlyBlock(ImageBlock):
     be left out: 5/6 of the block's FLOPs, 1/14 of a forward of ViT-B. The class token and all gradients are the same.
     """
 
-    def forward(self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any) -> Float[Tensor, "batch 1 dim"]:
+    def forward(
+        self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any
+    ) -> Float[Tensor, "batch 1 dim"]:
         """Return the class token after the block."""
         count, tokens, dim = x.shape
         normed = self.ln_1(x)
@@ -88,4 +94,6 @@ def replace_image_blocks(transformer: Transformer, *, class_token_only: bool) ->
     for index, block in enumerate(blocks):
         if type(block) is ResidualAttentionBlock:
             is_last = index == len(blocks) - 1
-            blocks[index] = ClassTokenOnlyBlock(block) if is_last and class_token_only else ImageBlock(block)
+            blocks[index] = (
+                ClassTokenOnlyBlock(block) if is_last and class_token_only else ImageBlock(block)
+            )

@@ -27,7 +27,9 @@ class LinearPatchEmbedding(nn.Conv2d):
             embedded: Tensor = super().forward(images)  # raises RuntimeError
             return embedded
         covered = images[:, :, : rows * height, : columns * width]
-        patches = covered.reshape(*images.shape[:2], rows, height, columns, width).permute(0, 2, 4, 1, 3, 5)
+        patches = covered.reshape(*images.shape[:2], rows, height, columns, width).permute(
+            0, 2, 4, 1, 3, 5
+        )
         return F.linear(patches.flatten(3), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 

@@ -37,16 +37,24 @@ def patch_map(
     if isinstance(trunk, CorenetViT):
         return _corenet_map(trunk, images)
     if isinstance(trunk, ModifiedResNet):
-        outputs: dict[str, list[Tensor]] = trunk.forward_intermediates(images, indices=1, intermediates_only=True)
+        outputs: dict[str, list[Tensor]] = trunk.forward_intermediates(
+            images, indices=1, intermediates_only=True
+        )
         return outputs["image_intermediates"][-1]
     if type(trunk) is TimmViT and type(trunk.patch_embed) is PatchEmbed:
         return _timm_map(trunk, images)
-    if not isinstance(getattr(trunk, "feature_info", None), list):  # timm's multi-stage models have it
+    if not isinstance(
+        getattr(trunk, "feature_info", None), list
+    ):  # timm's multi-stage models have it
         raise ValueError(f"a {type(trunk).__name__} has no patch map")  # noqa: TRY004 - a person chose the tower
     try:
-        features: list[Tensor] = trunk.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)
+        features: list[Tensor] = trunk.forward_intermediates(
+            images, indices=1, norm=True, intermediates_only=True
+        )
     except (AssertionError, RuntimeError) as error:
-        raise ValueError(f"a {type(trunk).__name__} makes no patch map of {_format_size(images)} px: {error}") from None
+        raise ValueError(
+            f"a {type(trunk).__name__} makes no patch map of {_format_size(images)} px: {error}"
+        ) from None
     return features[-1]
 
 
@@ -79,7 +87,9 @@ def resized_tower(tower: ImageTower, side: int) -> ImageTower:
     try:
         resized = ImageTower(wrapped_trunk, size, channels=tower.channels)
     except (AssertionError, RuntimeError) as error:
-        raise ValueError(f"a {type(trunk).__name__} cannot be resized to {size} px: {error}") from None
+        raise ValueError(
+            f"a {type(trunk).__name__} cannot be resized to {size} px: {error}"
+        ) from None
     resized.pixels = copy.deepcopy(tower.pixels)
     return resized.train(tower.training)
 
@@ -87,8 +97,12 @@ def resized_tower(tower: ImageTower, side: int) -> ImageTower:
 def _open_clip_map(trunk: OpenClipViT, images: Tensor) -> Tensor:
     rows, columns = _grid_shape(images, trunk.patch_size[0])
     patches = trunk.conv1(images).flatten(2).transpose(1, 2)
-    positions = resample_abs_pos_embed(trunk.positional_embedding[None], [rows, columns], list(trunk.grid_size))
-    x = trunk.ln_pre(torch.cat([trunk.class_embedding.expand(len(images), 1, -1), patches], dim=1) + positions)
+    positions = resample_abs_pos_embed(
+        trunk.positional_embedding[None], [rows, columns], list(trunk.grid_size)
+    )
+    x = trunk.ln_pre(
+        torch.cat([trunk.class_embedding.expand(len(images), 1, -1), patches], dim=1) + positions
+    )
     x = _run_blocks(trunk.transformer.resblocks, x)
     # open_clip does not normalise tokens that it pools by attention or before the norm.
     is_normed = trunk.attn_pool is None and not trunk.final_ln_after_pool
@@ -106,10 +120,20 @@ def _timm_map(trunk: TimmViT, images: Tensor) -> Tensor:
     """Compute the map like timm's forward for dynamic image sizes, which trunks built for one size refuse."""
     rows, columns = _grid_shape(images, trunk.patch_embed.patch_size[0])
     x = trunk.patch_embed.norm(trunk.patch_embed.proj(images).flatten(2).transpose(1, 2))
-    before = [token.expand(len(x), -1, -1) for token in (trunk.cls_token, trunk.reg_token) if token is not None]
+    before = [
+        token.expand(len(x), -1, -1)
+        for token in (trunk.cls_token, trunk.reg_token)
+        if token is not None
+    ]
     prefix = 0 if trunk.no_embed_class else trunk.num_prefix_tokens
-    positions = resample_abs_pos_embed(trunk.pos_embed, [rows, columns], list(trunk.patch_embed.grid_size), prefix)
-    x = torch.cat([*before, x + positions], 1) if trunk.no_embed_class else torch.cat([*before, x], 1) + positions
+    positions = resample_abs_pos_embed(
+        trunk.pos_embed, [rows, columns], list(trunk.patch_embed.grid_size), prefix
+    )
+    x = (
+        torch.cat([*before, x + positions], 1)
+        if trunk.no_embed_class
+        else torch.cat([*before, x], 1) + positions
+    )
     x = trunk.norm(trunk.blocks(trunk.norm_pre(trunk.pos_drop(x))))
     return _tokens_to_map(x, rows, columns)
 
@@ -123,7 +147,9 @@ def _run_blocks(blocks: Iterable[nn.Module], x: Float[Tensor, "batch tokens widt
 def _grid_shape(images: Tensor, patch: int) -> tuple[int, int]:
     height, width = images.shape[-2:]
     if height % patch or width % patch:
-        raise ValueError(f"images of {_format_size(images)} px do not divide into patches of {patch} px")
+        raise ValueError(
+            f"images of {_format_size(images)} px do not divide into patches of {patch} px"
+        )
     return height // patch, width // patch
 
 

@@ -58,7 +58,12 @@ class RangeAugment(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.low, self.high = (
-            nn.ParameterDict({name: nn.Parameter(torch.tensor(initial[end])) for name, initial in INITIAL.items()})
+            nn.ParameterDict(
+                {
+                    name: nn.Parameter(torch.tensor(initial[end]))
+                    for name, initial in INITIAL.items()
+                }
+            )
             for end in (0, 1)
         )
         self.register_buffer("steps_taken", torch.zeros((), dtype=torch.float64))
@@ -82,7 +87,9 @@ class RangeAugment(nn.Module):
             name = [*OPERATIONS][number]
             rows = torch.randperm(count, device=device)[: max(1, count // 2)]
             low, high = self.magnitude_range(name)
-            magnitudes = low + (high - low) * torch.rand(len(rows), 1, 1, 1, dtype=low.dtype, device=device)
+            magnitudes = low + (high - low) * torch.rand(
+                len(rows), 1, 1, 1, dtype=low.dtype, device=device
+            )
             changed = OPERATIONS[name](images.index_select(0, rows), magnitudes)
             images = images.index_copy(0, rows, changed)
         return images.clamp(0, 1)

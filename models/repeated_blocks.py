@@ -14,7 +14,9 @@ def transformer_blocks(tower: nn.Module) -> Iterator[nn.Module]:
     """Yield the blocks of a tower: members of its outermost module lists, or sequences of one type, with parameters."""
     for child in tower.children():
         blocks = list(child.children()) if isinstance(child, (nn.Sequential, nn.ModuleList)) else []
-        is_block_list = len(blocks) > 1 and (isinstance(child, nn.ModuleList) or len({*map(type, blocks)}) == 1)
+        is_block_list = len(blocks) > 1 and (
+            isinstance(child, nn.ModuleList) or len({*map(type, blocks)}) == 1
+        )
         if is_block_list and all(any(True for _ in block.parameters()) for block in blocks):
             yield from blocks
         else:
@@ -29,9 +31,13 @@ class BlockOutputCache:
     skipped_count: int = 0
     _outputs: dict[str, tuple[Any, int]] = field(default_factory=dict)
 
-    def forward(self, block: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def forward(
+        self, block: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
         """Compute a block, or return the output of an equal one with inputs of equal shapes."""
-        structure = repr((forward, [*map(_settings, block.modules())], tree_map(_shape, (args, kwargs))))
+        structure = repr(
+            (forward, [*map(_settings, block.modules())], tree_map(_shape, (args, kwargs)))
+        )
         if structure in self._outputs:
             output, counted = self._outputs[structure]
             self.skipped_count += counted
@@ -43,7 +49,9 @@ class BlockOutputCache:
 
 
 @contextmanager
-def skip_repeated_blocks(tower: nn.Module, count: Callable[[], int] = int) -> Iterator[BlockOutputCache]:
+def skip_repeated_blocks(
+    tower: nn.Module, count: Callable[[], int] = int
+) -> Iterator[BlockOutputCache]:
     """Compute blocks of equal structure once in the forwards of this block, on the `meta` device without values.
 
     `count` returns a running count of the work that is done. A tower with many blocks takes a fraction of the time.
@@ -65,8 +73,16 @@ def skip_repeated_blocks(tower: nn.Module, count: Callable[[], int] = int) -> It
 
 def _settings(module: nn.Module) -> tuple[object, ...]:
     """Return what determines the computation of a module beside its submodules."""
-    plain = {name: value for name, value in vars(module).items() if isinstance(value, bool | int | float | str | tuple)}
-    return type(module), plain, [_shape(parameter) for parameter in module.parameters(recurse=False)]
+    plain = {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, bool | int | float | str | tuple)
+    }
+    return (
+        type(module),
+        plain,
+        [_shape(parameter) for parameter in module.parameters(recurse=False)],
+    )
 
 
 def _shape(value: Any) -> Any:

@@ -39,7 +39,10 @@ def file_order(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def write_tensors(
-    file: Writable, state: Mapping[str, Tensor], ordered_tensors: Iterable[Tensor], metadata: Mapping[str, str]
+    file: Writable,
+    state: Mapping[str, Tensor],
+    ordered_tensors: Iterable[Tensor],
+    metadata: Mapping[str, str],
 ) -> None:
     """Write a safetensors file: names, shapes and dtypes from `state`, contents from `ordered_tensors`.
 

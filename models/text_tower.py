@@ -16,7 +16,15 @@ from models import open_clip_config, similar_names
 from models.open_clip_blocks import OpenClipBlock
 
 # Settings with which open_clip builds other blocks than the usual; no causal text tower of open_clip has them.
-CUSTOM = {"block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"}
+CUSTOM = {
+    "block_type",
+    "qk_norm",
+    "scaled_cosine_attn",
+    "scale_heads",
+    "scale_attn_inner",
+    "scale_attn",
+    "scale_fc",
+}
 
 Tokens = Float[Tensor, "tokens dim"]  # of all groups
 Shapes = list[tuple[int, int]]  # of the groups: number of rows, and their width in tokens
@@ -34,9 +42,13 @@ class PackedBlock(OpenClipBlock):
 
     def forward(self, x: Tokens, shapes: Shapes, mask: Mask | None, _ends: Ends) -> Tokens:
         attended = []
-        for group, shape in zip(_split_by_group(self.project_qkv(self.ln_1(x)), shapes), shapes, strict=True):
+        for group, shape in zip(
+            _split_by_group(self.project_qkv(self.ln_1(x)), shapes), shapes, strict=True
+        ):
             query, key, value = self.split_heads(group, *shape)
-            attention = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
+            attention = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, is_causal=mask is None
+            )
             attended.append(attention.transpose(1, 2).reshape(len(group), -1))
         return self.residual_and_mlp(x, torch.cat(attended))
 
@@ -52,14 +64,20 @@ class EndTokenBlock(PackedBlock):
         if mask is None:
             attended = self._attend_to_own_row(queries, keys_and_values, shapes, ends)
         else:  # rows have different numbers of captions: other tokens' queries are 0, and what they find is not used
-            (query,) = self.split_heads(queries.new_zeros(x.shape).index_copy(0, ends, queries), *shapes[0])
+            (query,) = self.split_heads(
+                queries.new_zeros(x.shape).index_copy(0, ends, queries), *shapes[0]
+            )
             key, value = self.split_heads(keys_and_values, *shapes[0])
             attention = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
             attended = attention.transpose(1, 2).reshape(x.shape).index_select(0, ends)
         return self.residual_and_mlp(x.index_select(0, ends), attended)
 
     def _attend_to_own_row(
-        self, queries: EndTokens, keys_and_values: Float[Tensor, "tokens _"], shapes: Shapes, ends: Ends
+        self,
+        queries: EndTokens,
+        keys_and_values: Float[Tensor, "tokens _"],
+        shapes: Shapes,
+        ends: Ends,
     ) -> EndTokens:
         """Return attention's result where each row of a group has one caption."""
         counts = [count for count, _ in shapes]
@@ -98,7 +116,9 @@ class TextTower(nn.Module):
         self.padding_reason = padding_reason
         if not padding_reason:
             *blocks, last = text.transformer.resblocks
-            text.transformer.resblocks = nn.ModuleList([*map(PackedBlock, blocks), EndTokenBlock(last)])
+            text.transformer.resblocks = nn.ModuleList(
+                [*map(PackedBlock, blocks), EndTokenBlock(last)]
+            )
         self.width: int = text.width if text.text_projection is None else text.output_dim
 
     def forward(
@@ -121,7 +141,9 @@ class TextTower(nn.Module):
         mask = None
         shapes = [(ids.shape[0], ids.shape[1]) for ids in groups]
         if positions is None:
-            embedded = torch.cat([text.positional_embedding[:width].repeat(count, 1) for count, width in shapes])
+            embedded = torch.cat(
+                [text.positional_embedding[:width].repeat(count, 1) for count, width in shapes]
+            )
         else:
             embedded = F.embedding(positions.flatten(), text.positional_embedding)
             place = torch.arange(positions.shape[1], device=positions.device)
@@ -137,11 +159,15 @@ class TextTower(nn.Module):
         projection = text.text_projection
         if projection is None:
             return features
-        projected: Tensor = projection(features) if isinstance(projection, nn.Module) else features @ projection
+        projected: Tensor = (
+            projection(features) if isinstance(projection, nn.Module) else features @ projection
+        )
         return projected
 
 
-def _split_by_group(x: Float[Tensor, "tokens dim"], shapes: Shapes) -> tuple[Float[Tensor, "_ dim"], ...]:
+def _split_by_group(
+    x: Float[Tensor, "tokens dim"], shapes: Shapes
+) -> tuple[Float[Tensor, "_ dim"], ...]:
     return torch.split(x, [count * width for count, width in shapes])
 
 
@@ -185,7 +211,11 @@ def open_clip_text_tower(name: str, context_length: int, vocabulary_size: int) -
         raise ValueError(
             f"the text tower of {name!r} is {text['hf_model_name']}, which open_clip does not build itself"
         )
-    text |= {"context_length": context_length, "vocab_size": vocabulary_size, "output_tokens": False}
+    text |= {
+        "context_length": context_length,
+        "vocab_size": vocabulary_size,
+        "output_tokens": False,
+    }
     text |= {"pad_id": 0, "eos_id": vocabulary_size - 1}
     return _build_text_tower(config["embed_dim"], text, config.get("quick_gelu", False))
 
@@ -200,5 +230,8 @@ def _require_config(name: str) -> dict[str, Any]:
     config = open_clip_config(name)
     if config is None:
         near = similar_names(name, open_clip.list_models())
-        raise ValueError(f"open_clip has no model {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+        raise ValueError(
+            f"open_clip has no model {name!r}"
+            + (f"; did you mean {' or '.join(near)}?" if near else "")
+        )
     return config

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from models import Features, Images
 
 Pooling = Literal["own", "mean", "both"]
-PatchMeans = Float[Tensor, "batch mean_features"]  # they may be longer than features that a tower projects
+# They may be longer than features that a tower projects.
+PatchMeans = Float[Tensor, "batch mean_features"]
 
 
 class PatchDrop(nn.Module):
@@ -35,7 +36,12 @@ class PatchDrop(nn.Module):
         first = self.prefix_tokens
         patches = x.shape[1] - first
         kept = max(1, int(patches * (1 - self.share)))
-        drawn = torch.rand(len(x), patches, device=x.device).topk(kept, sorted=False).indices.sort().values
+        drawn = (
+            torch.rand(len(x), patches, device=x.device)
+            .topk(kept, sorted=False)
+            .indices.sort()
+            .values
+        )
         kept_patches = x[:, first:].gather(1, drawn[..., None].expand(-1, -1, x.shape[2]))
         return torch.cat([x[:, :first], kept_patches], dim=1)
 
@@ -88,7 +94,11 @@ def set_pooling(trunk: nn.Module, name: str, pooling: Pooling) -> None:
             assert vit.attn_pool is None, "its last norm has the width of its attention pooling"
             vit.pool_type = "avg" if pooling == "mean" else vit.pool_type
         elif isinstance(vit, ModifiedResNet):
-            vit.attnpool = vit.attnpool if pooling == "both" else nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            vit.attnpool = (
+                vit.attnpool
+                if pooling == "both"
+                else nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            )
         else:
             _set_timm_pooling(trunk, vit, pooling)
     except (AssertionError, TypeError) as error:
@@ -115,7 +125,9 @@ def _set_timm_pooling(trunk: nn.Module, vit: Any, pooling: Pooling) -> None:
 
 def has_normed_class_token(vit: Any) -> bool:
     """Return whether a tower of timm normalises its tokens before pooling, a class token among them."""
-    has_token = getattr(vit, "cls_token", None) is not None and getattr(vit, "attn_pool", None) is None
+    has_token = (
+        getattr(vit, "cls_token", None) is not None and getattr(vit, "attn_pool", None) is None
+    )
     return has_token and not isinstance(getattr(vit, "norm", None), nn.Identity | None)
 
 
@@ -144,7 +156,9 @@ def _spatial_mean(vit: Any, tokens: Any) -> PatchMeans:
     """Return the mean over the patches of a sequence of tokens, or over the positions of a map."""
     if isinstance(tokens, Tensor):
         if tokens.ndim == 4:  # noqa: PLR2004 - a map
-            return tokens.mean(dim=(1, 2) if getattr(vit, "output_fmt", "NCHW") == "NHWC" else (2, 3))
+            return tokens.mean(
+                dim=(1, 2) if getattr(vit, "output_fmt", "NCHW") == "NHWC" else (2, 3)
+            )
         if hasattr(vit, "num_prefix_tokens"):
             return tokens[:, vit.num_prefix_tokens :].mean(dim=1)
     raise ValueError(

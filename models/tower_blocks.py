@@ -36,7 +36,9 @@ def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
     trunk = unwrap_timm_trunk(tower.trunk)
     kind = type(trunk)
     if kind not in MODULES_AFTER_BLOCKS:
-        known = " and ".join(f"{known_kind.__module__}.{known_kind.__name__}" for known_kind in MODULES_AFTER_BLOCKS)
+        known = " and ".join(
+            f"{known_kind.__module__}.{known_kind.__name__}" for known_kind in MODULES_AFTER_BLOCKS
+        )
         raise ValueError(
             f"a tower of kind {kind.__name__} has no known order of blocks; known are the blocks of {known}"
         )
@@ -47,7 +49,10 @@ def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
         if module is not None:
             layers[-1] += module.parameters()
     in_layers = {id(parameter) for layer in layers for parameter in layer}
-    return [[parameter for parameter in tower.parameters() if id(parameter) not in in_layers], *layers]
+    return [
+        [parameter for parameter in tower.parameters() if id(parameter) not in in_layers],
+        *layers,
+    ]
 
 
 def checkpoint_activations(model: nn.Module) -> None:
@@ -64,7 +69,8 @@ def checkpoint_activations(model: nn.Module) -> None:
         elif isinstance(module, ImageTower):
             trunk = unwrap_timm_trunk(module.trunk)
             can = hasattr(trunk, "set_grad_checkpointing")
-            can = can and not isinstance(trunk, ModifiedResNet)  # open_clip's ResNet ignores the call
+            # Open_clip's ResNet ignores the call.
+            can = can and not isinstance(trunk, ModifiedResNet)
             try:
                 is_on = can and trunk.set_grad_checkpointing(True) is None
             except AssertionError:  # timm raises it where there is no support
@@ -81,18 +87,33 @@ def cast_residual_stream(model: nn.Module) -> None:
     which are fp32 again.
     """
     for module in model.modules():
-        if not isinstance(module, ImageTower) or not any(parameter.requires_grad for parameter in module.parameters()):
+        if not isinstance(module, ImageTower) or not any(
+            parameter.requires_grad for parameter in module.parameters()
+        ):
             continue
         trunk = unwrap_timm_trunk(module.trunk)
         blocks = [*transformer_blocks(trunk)]
-        scales = [name for block in blocks for name, _ in block.named_parameters() if name.endswith("gamma")]
+        scales = [
+            name
+            for block in blocks
+            for name, _ in block.named_parameters()
+            if name.endswith("gamma")
+        ]
         if not isinstance(trunk, TimmViT | CorenetViT) or scales:
-            reason = "blocks that scale their outputs" if scales else "no fp32 sums between its blocks"
-            raise ValueError(f"residual_precision must be tower for a {type(trunk).__name__}, which has {reason}")
+            reason = (
+                "blocks that scale their outputs" if scales else "no fp32 sums between its blocks"
+            )
+            raise ValueError(
+                f"residual_precision must be tower for a {type(trunk).__name__}, which has {reason}"
+            )
         blocks[0].register_forward_pre_hook(_cast_to_autocast)
 
 
 def _cast_to_autocast(_block: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
     tokens, *others = inputs
     device = tokens.device.type
-    return (tokens.to(torch.get_autocast_dtype(device)), *others) if torch.is_autocast_enabled(device) else None
+    return (
+        (tokens.to(torch.get_autocast_dtype(device)), *others)
+        if torch.is_autocast_enabled(device)
+        else None
+    )

@@ -32,7 +32,10 @@ def main(arguments: Sequence[str], program: str = "python -m reports") -> int:
     except (ValueError, OSError) as error:
         log(f"{program}: {describe_error(error)}")
         return USAGE
-    print("\n".join([f"usage: {program} VERB ...", *lines]), file=sys.stdout if arguments else sys.stderr)
+    print(
+        "\n".join([f"usage: {program} VERB ...", *lines]),
+        file=sys.stdout if arguments else sys.stderr,
+    )
     return OK if arguments else USAGE
 
 

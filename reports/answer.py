@@ -21,16 +21,29 @@ from bench.tables.formats import (
     pluralize,
 )
 from bench.transfer.subject_scores import WholeTaskScores
-from reports.accuracy.ranking import MOST_NAMED, accuracy_answer, headline_experiment, link_to_omitted
+from reports.accuracy.ranking import (
+    MOST_NAMED,
+    accuracy_answer,
+    headline_experiment,
+    link_to_omitted,
+)
 from reports.circumstances import head_flops_shares
 
 ANSWERS = {  # by verdict; any other leaves the answer open
     "faster": Markup("{lead} trains {ratio} times as many images per second as {base}"),
     "slower": Markup("{lead} trains only {ratio} times as many images per second as {base}"),
-    "no difference": Markup("{lead} trains as many images per second as {base}, within {smallest}: {ratio} times"),
+    "no difference": Markup(
+        "{lead} trains as many images per second as {base}, within {smallest}: {ratio} times"
+    ),
 }
-DEFAULT_SCOPES = {"default": [], "full": ["--full"]}  # options of the default comparison, by the end of its name
-SMOKE = Markup("Smoke test: the figures on this page mean nothing. It checks that every stage runs.")
+# Options of the default comparison, by the end of its name.
+DEFAULT_SCOPES = {
+    "default": [],
+    "full": ["--full"],
+}
+SMOKE = Markup(
+    "Smoke test: the figures on this page mean nothing. It checks that every stage runs."
+)
 OPEN = Markup(
     "It cannot be told yet whether {lead} or {base} is faster: {lead} trained {ratio} times as many images per second"
 )
@@ -70,7 +83,9 @@ def largest_batch_sentences(largest: ComparisonRecords | None) -> list[Markup]:
     """Report the ratio of experiments that each fill the same memory, separately from that at equal batch size."""
     if largest is None or (lead := headline_row(largest)) is None:
         return []
-    limits = sorted({f"{trial.limit_bytes / GIB:g}{NBSP}GiB" for _, trial in largest.of(BatchTrial)})
+    limits = sorted(
+        {f"{trial.limit_bytes / GIB:g}{NBSP}GiB" for _, trial in largest.of(BatchTrial)}
+    )
     head = Markup("Each at its largest batch size under {}: ").format(join_words(limits))
     return [head + _ratio_sentence(largest, lead)]
 
@@ -85,7 +100,9 @@ def limits_sentence(comparison: ComparisonRecords, answers: WholeTaskScores) -> 
     """Say what the answer does not show: other machines, sizes, trainings and tasks than those of the records."""
     circumstances = [record.circumstances for record in comparison.records]
     machines = {one.machine_and_gpu: one.machine for one in circumstances}
-    threads = [pluralize(record.circumstances.threads, "thread") for record, _ in comparison.of(Speed)][:1]
+    threads = [
+        pluralize(record.circumstances.threads, "thread") for record, _ in comparison.of(Speed)
+    ][:1]
     if len(machines) == 1:
         here = f"this one ({'; '.join([circumstances[0].machine, *threads])})"
     else:
@@ -108,7 +125,9 @@ def _speed_answer(comparison: ComparisonRecords) -> list[Markup]:
         Markup("{} trains {} images per second ({})").format(
             comparison.label(row.experiment),
             format_rate(row.images_per_second),
-            f"median of {pluralize(len(row.rounds), 'run')}" if len(row.rounds) > 1 else "one run: no interval",
+            f"median of {pluralize(len(row.rounds), 'run')}"
+            if len(row.rounds) > 1
+            else "one run: no interval",
         )
         for row in comparison.throughputs[:MOST_NAMED]
     ]
@@ -130,8 +149,16 @@ def _ratio_sentence(comparison: ComparisonRecords, row: Throughput) -> Markup:
 def _format_runs_interval(found: Ratio) -> str:
     if found.low is None or found.high is None:
         is_disturbed = min(found.runs) > 1
-        return "no interval: other work disturbed nearly all runs" if is_disturbed else "one run each: no interval"
-    runs = f"{found.runs[0]} runs each" if len(set(found.runs)) == 1 else f"{found.runs[1]} and {found.runs[0]} runs"
+        return (
+            "no interval: other work disturbed nearly all runs"
+            if is_disturbed
+            else "one run each: no interval"
+        )
+    runs = (
+        f"{found.runs[0]} runs each"
+        if len(set(found.runs)) == 1
+        else f"{found.runs[1]} and {found.runs[0]} runs"
+    )
     return f"{INTERVAL} interval {format_interval(found, format_ratio)}, {runs}"
 
 

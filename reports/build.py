@@ -40,17 +40,25 @@ class ComparisonPage:
         found = {name: records for name, (records, _) in read.items() if records}
         if not found:
             log_damaged_files([error for _, damaged in read.values() for error in damaged])
-            raise ValueError(f"{self.results} holds no records; run `{PROGRAM}` first, which writes them")
+            raise ValueError(
+                f"{self.results} holds no records; run `{PROGRAM}` first, which writes them"
+            )
         if self.comparison is not None:
             choose(self.comparison, found, f"comparison in {self.results}")
         shown = found if self.comparison is None else {self.comparison: found[self.comparison]}
         joined = join_comparisons(shown)
-        others = {name: joined.left_out.get(name, "") for name in reversed(found) if name not in joined.comparisons}
+        others = {
+            name: joined.left_out.get(name, "")
+            for name in reversed(found)
+            if name not in joined.comparisons
+        }
         newer = [*read][[*read].index(joined.comparisons[0]) + 1 :]
         unread = [name for name in newer if name not in found]
         damaged = [error for name in (*joined.comparisons, *unread) for error in read[name][1]]
         names = dict.fromkeys(name for section, _ in page_sections() for name in section.documents)
-        documents = {name: read_limited(path) for name in names if (path := self.results / name).is_file()}
+        documents = {
+            name: read_limited(path) for name in names if (path := self.results / name).is_file()
+        }
         failed = list[str]()
         text = page(
             joined.comparisons[0].rpartition("/")[2],

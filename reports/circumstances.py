@@ -7,14 +7,24 @@ from bench.experiment.config import Experiment, differing_fields, fields_of, get
 from bench.experiment.experiments import tuning_of
 from bench.experiment.fields import PACK_DATA
 from bench.interfaces.method import method_text
-from bench.interfaces.sections import Block, ComparisonRecords, Facts, Fold, Heading, PageContext, Section, Text
+from bench.interfaces.sections import (
+    Block,
+    ComparisonRecords,
+    Facts,
+    Fold,
+    Heading,
+    PageContext,
+    Section,
+    Text,
+)
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.tables import failure_table
 from bench.tables.formats import format_count, format_percent, join_words
 from bench.tables.tables import Cell, Column, Table
 from reports.render.frames import group_by
 
-FactValues = dict[str, list[str]]  # circumstances by name, each with several values where the records differ in it
+# Circumstances by name, each with several values where the records differ in it.
+FactValues = dict[str, list[str]]
 UNKNOWN = "unknown: the extension that adds the method is not loaded"
 COMPARED = ("machine", "device", "threads", "processes", "precision", "compiled", "commit")
 
@@ -26,7 +36,12 @@ def _build_methods(page: PageContext) -> Sequence[Block]:
     if differences is not None:
         blocks += [Heading(differences.title), differences]
     else:
-        blocks.append(Text("All settings are the same." if several else "The comparison has one experiment.", "under"))
+        blocks.append(
+            Text(
+                "All settings are the same." if several else "The comparison has one experiment.",
+                "under",
+            )
+        )
     same = "Settings that are the same for all"
     return [*blocks, *([Fold(same, [Facts(common_settings(comparison))])] if several else [])]
 
@@ -40,7 +55,8 @@ def _build_environment(page: PageContext) -> Sequence[Block]:
     comparison = page.comparison
     same = Text("Every experiment ran in the environment of the baseline experiment.", "empty")
     settings = [
-        Fold(f"{one.name}, all settings", [Facts(setting_facts(one))]) for one in comparison.experiments.values()
+        Fold(f"{one.name}, all settings", [Facts(setting_facts(one))])
+        for one in comparison.experiments.values()
     ]
     return [
         Facts(environment_facts(comparison)),
@@ -67,7 +83,10 @@ def methods_table(comparison: ComparisonRecords) -> Table:
         Column("tuning", "of rate, crops, flips and initial head"),
     ]
     by_name = {row.experiment: row.figures for row in comparison.throughputs}
-    shown = [_method_row(comparison, one, by_name.get(one.name, {})) for one in comparison.experiments.values()]
+    shown = [
+        _method_row(comparison, one, by_name.get(one.name, {}))
+        for one in comparison.experiments.values()
+    ]
     return Table.of_rows("Methods", columns, shown)
 
 
@@ -78,7 +97,10 @@ def differences_table(comparison: ComparisonRecords) -> Table | None:
     if not fields:
         return None
     columns = Column.texts("setting", *(comparison.label(one.name) for one in experiments))
-    rows = [[Cell.of(field), *(Cell(format_setting(get_field(one, field))) for one in experiments)] for field in fields]
+    rows = [
+        [Cell.of(field), *(Cell(format_setting(get_field(one, field))) for one in experiments)]
+        for field in fields
+    ]
     return Table.of_rows("Settings that differ", columns, rows)
 
 
@@ -86,7 +108,11 @@ def common_settings(comparison: ComparisonRecords) -> FactValues:
     """Return the settings that all experiments share."""
     experiments = list(comparison.experiments.values())
     differing = {"name", "seed", *differing_fields(experiments)}
-    return {name: values for name, values in setting_facts(experiments[0]).items() if name not in differing}
+    return {
+        name: values
+        for name, values in setting_facts(experiments[0]).items()
+        if name not in differing
+    }
 
 
 def setting_facts(experiment: Experiment) -> FactValues:
@@ -108,9 +134,14 @@ def environment_facts(comparison: ComparisonRecords) -> FactValues:
 def environment_differences(comparison: ComparisonRecords) -> Table | None:
     """Show the circumstances that differ from those of the base; None where none does."""
     by_name = group_by(comparison.records, lambda one: one.experiment_name)
-    found = {name: [record.circumstances for record in by_name.get(name, [])] for name in comparison.experiments}
+    found = {
+        name: [record.circumstances for record in by_name.get(name, [])]
+        for name in comparison.experiments
+    }
     base = found.get(comparison.base or "", [])
-    packages = dict.fromkeys(name for of in found.values() for one in of for name in _versions_and_gpu(one))
+    packages = dict.fromkeys(
+        name for of in found.values() for one in of for name in _versions_and_gpu(one)
+    )
     differing: dict[tuple[str, str, str], list[str]] = {}
     for what in (*COMPARED, *packages):
         expected = _distinct_values(base, what)
@@ -141,7 +172,11 @@ def format_setting(value: object) -> str:
     if isinstance(value, tuple):
         is_span = len(value) == 2 and value[0] != value[1]  # noqa: PLR2004
         return (" to " if is_span else ", ").join(map(format_setting, value)) or "none"
-    return {None: "none", True: "yes", False: "no"}[value] if value is None or isinstance(value, bool) else str(value)
+    return (
+        {None: "none", True: "yes", False: "no"}[value]
+        if value is None or isinstance(value, bool)
+        else str(value)
+    )
 
 
 def _method_row(

@@ -34,11 +34,12 @@ from bench.records.record import (
 from bench.records.record_kind import UnknownKind
 from bench.records.scores import MetricScore, Score
 
+# Kinds of records that a page has of one comparison, whose rounds belong together.
 SPEED_AND_MEMORY = (
     Speed,
     Memory,
     BatchTrial,
-)  # kinds of records that a page has of one comparison, whose rounds belong together
+)
 JOINED = (*SPEED_AND_MEMORY, Training, Transfer, Failure, Figures, UnknownKind)
 Key = tuple[object, ...]
 
@@ -72,8 +73,15 @@ def comparison_files(results: Path) -> dict[str, list[Path]]:
 
     A comparison in a folder of a training is named with the folder.
     """
-    folders = [results, *sorted({tower.parent for tower in results.glob("*/*.tower.*.safetensors")})]
-    found = [(comparison_from_filename(path), folder, path) for folder in folders for path in record_files(folder)]
+    folders = [
+        results,
+        *sorted({tower.parent for tower in results.glob("*/*.tower.*.safetensors")}),
+    ]
+    found = [
+        (comparison_from_filename(path), folder, path)
+        for folder in folders
+        for path in record_files(folder)
+    ]
     files: dict[str, list[Path]] = {}
     for comparison, folder, path in sorted(found):
         files.setdefault((folder.relative_to(results) / comparison).as_posix(), []).append(path)
@@ -82,7 +90,9 @@ def comparison_files(results: Path) -> dict[str, list[Path]]:
 
 def row_key(experiment: Experiment) -> Key:
     """Return the settings that all records of one row of a page share."""
-    fields = (name for name in fields_of(experiment) if name not in ("name", *FIELDS_IGNORED_IN_ROWS))
+    fields = (
+        name for name in fields_of(experiment) if name not in ("name", *FIELDS_IGNORED_IN_ROWS)
+    )
     return tuple(get_field(experiment, name) for name in fields)
 
 
@@ -120,8 +130,15 @@ def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str
     """Return the reason why the records of a comparison do not belong to the page; empty if they do."""
     if not all(isinstance(one.measured, JOINED) for one in (*page, *records)):
         return "only timed runs, trainings and scores are joined"
-    shown, others = ([one.experiment for one in rows if one.experiment is not None] for rows in (page, records))
-    allowed = {*MAY_DIFFER, *FIELDS_IGNORED_IN_ROWS, *differing_fields(shown), *differing_fields(others)}
+    shown, others = (
+        [one.experiment for one in rows if one.experiment is not None] for rows in (page, records)
+    )
+    allowed = {
+        *MAY_DIFFER,
+        *FIELDS_IGNORED_IN_ROWS,
+        *differing_fields(shown),
+        *differing_fields(others),
+    }
     differences = unexpected_differences([*shown, *others], allowed)
     machines = dict.fromkeys(one.circumstances.machine_and_gpu for one in (*page, *records))
     if len(machines) > 1:
@@ -129,7 +146,12 @@ def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str
     if differences:
         return f"it differs in {format_differences(differences)}"
     tests = {task: test for record in page for task, test in _test_sets(record)}
-    changed = [task for record in records for task, test in _test_sets(record) if tests.get(task, test) != test]
+    changed = [
+        task
+        for record in records
+        for task, test in _test_sets(record)
+        if tests.get(task, test) != test
+    ]
     return f"its task {changed[0]} has other test images" if changed else ""
 
 
@@ -145,7 +167,9 @@ def _not_superseded(page: Sequence[Record], records: Sequence[Record]) -> list[R
         tower = _trained_experiment(record)
         is_older = tower is not None and not are_replicates(trained[row_key(tower)], tower)
         is_new = (
-            not has_timed if isinstance(record.measured, SPEED_AND_MEMORY) else there.isdisjoint(_identity_keys(record))
+            not has_timed
+            if isinstance(record.measured, SPEED_AND_MEMORY)
+            else there.isdisjoint(_identity_keys(record))
         )
         if is_new and not is_older:
             kept.append(record)

@@ -55,7 +55,10 @@ def page_sections() -> list[tuple[Section, str]]:
     """Return the sections in the order of the page, each with its extension or ""; ValueError for a name used twice."""
     results, background = ([(section, "") for section in of] for of in (RESULTS, BACKGROUND))
     added = added_sections({one.name for one in (*RESULTS, *BACKGROUND)})
-    first, others = ([one for one in added if (one[0].place == "above") == is_above] for is_above in (True, False))
+    first, others = (
+        [one for one in added if (one[0].place == "above") == is_above]
+        for is_above in (True, False)
+    )
     return [*first, *results, *others, *background]
 
 
@@ -97,14 +100,20 @@ def page(
     _, in_answer = build_sections(context, failed, in_answer=True)
     sections, built = build_sections(replace(context, built=[figures]), failed)
     asked = [block.text for block in built if isinstance(block, Question)][:1]
-    sentences = [*([SMOKE] if comparison.is_smoke_test else []), *asked, *answer_sentences(context, answers)]
+    sentences = [
+        *([SMOKE] if comparison.is_smoke_test else []),
+        *asked,
+        *answer_sentences(context, answers),
+    ]
     title = f"{'Smoke test' if comparison.is_smoke_test else 'Comparison'} {name} of pre-training methods"
     several = Markup('{}, joined with older <a href="#data">comparisons</a>')
     return render_page(
         title,
         sentences[0],
         eyebrow=several.format(title) if len(joined) > 1 else title,
-        answer=answer_blocks(context, sentences[1:], None if asked else figures, in_answer, damaged),
+        answer=answer_blocks(
+            context, sentences[1:], None if asked else figures, in_answer, damaged
+        ),
         sections=sections,
     )
 
@@ -125,8 +134,12 @@ def build_sections(
         except Exception as error:  # it may be the code of others
             if failed is None:
                 raise
-            reason = describe_error(error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
-            failed.append(f"section {section.name}{f' of {origin}' if origin else ''} failed: {reason}")
+            reason = describe_error(
+                error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            )
+            failed.append(
+                f"section {section.name}{f' of {origin}' if origin else ''} failed: {reason}"
+            )
             blocks = [Warn(failed[-1])]
             content = render_blocks(blocks)
         sections.append(BuiltSection(section.name, section.title, section.label, content))
@@ -145,4 +158,6 @@ def _require_blocks(found: Sequence[Block]) -> list[Block]:
 
 def judge_differences(comparison: ComparisonRecords) -> dict[Key, JudgedAccuracyDifference]:
     """Judge all differences of the towers' accuracies from the base's as one family."""
-    return judge_accuracy_differences(ranking_differences(comparison, whole_task_scores(comparison)))
+    return judge_accuracy_differences(
+        ranking_differences(comparison, whole_task_scores(comparison))
+    )

@@ -67,12 +67,18 @@ GLOSSARY: dict[str, str] = {
 
 def _build_unmeasured(page: PageContext) -> Sequence[Block]:
     table = _unmeasured_table(page)
-    return [table, Text(UNMEASURED_NOTE, "under")] if table.cells else [Text("Everything was measured.", "empty")]
+    return (
+        [table, Text(UNMEASURED_NOTE, "under")]
+        if table.cells
+        else [Text("Everything was measured.", "empty")]
+    )
 
 
 def _build_data(page: PageContext) -> Sequence[Block]:
     files = [block for block in flatten(page.built) if isinstance(block, Download)]
-    records = Download("records.json", "all records, with every step", msgspec.json.encode(page.records))
+    records = Download(
+        "records.json", "all records, with every step", msgspec.json.encode(page.records)
+    )
     blocks: list[Block] = [Files([*files, records], f"{page.comparison.name}-")]
     if (samples := sample_table(page.comparison.records, page.comparison.label)).cells:
         blocks += [Heading(samples.title), samples]
@@ -80,9 +86,15 @@ def _build_data(page: PageContext) -> Sequence[Block]:
         blocks += [Heading("Comparisons on this page"), ItemList(page.joined, "others")]
     if page.others:
         others = [f"{name}: {reason}" if reason else name for name, reason in page.others.items()]
-        command = Markup("Show one with <code>catlip-bench report build {} --comparison NAME</code>.")
+        command = Markup(
+            "Show one with <code>catlip-bench report build {} --comparison NAME</code>."
+        )
         command = command.format(shlex.quote(page.results))
-        blocks += [Heading("Other comparisons in the same folder"), Text(command, "under"), ItemList(others, "others")]
+        blocks += [
+            Heading("Other comparisons in the same folder"),
+            Text(command, "under"),
+            ItemList(others, "others"),
+        ]
     return blocks
 
 
@@ -103,11 +115,15 @@ def _unmeasured_table(page: PageContext) -> Table:
         (kind, "this comparison has no run of this kind"): {"all": None} for kind in absent
     }
     tables = [block for block in flatten(page.built) if isinstance(block, Table)]
-    rows_with_columns = chain.from_iterable(((table.columns, row) for row in table.cells) for table in tables)
+    rows_with_columns = chain.from_iterable(
+        ((table.columns, row) for row in table.cells) for table in tables
+    )
     for columns, row in rows_with_columns:
         for column, cell in zip(columns, row, strict=False):
             if cell.why.startswith(NOT_MEASURED):
-                names.setdefault((column.title, cell.why.removeprefix(NOT_MEASURED)), {})[row[0].text] = None
+                names.setdefault((column.title, cell.why.removeprefix(NOT_MEASURED)), {})[
+                    row[0].text
+                ] = None
     for experiment, speed in comparison.runs(Speed):
         for reading, reason in speed.not_measured.items():
             names.setdefault((reading, reason), {})[comparison.label(experiment.name)] = None
@@ -117,7 +133,14 @@ def _unmeasured_table(page: PageContext) -> Table:
     figures: dict[tuple[str, str], dict[str, None]] = {}  # by rows and reason
     for (figure, reason), found in names.items():
         more = len(found) - MOST_NAMED
-        of = join_words([*found]) if more <= 0 else f"{', '.join([*found][:MOST_NAMED])} and {more} more"
+        of = (
+            join_words([*found])
+            if more <= 0
+            else f"{', '.join([*found][:MOST_NAMED])} and {more} more"
+        )
         figures.setdefault((of, reason), {})[figure] = None
-    rows = [[Cell(join_words([*found])), Cell.of(of), Cell.of(reason)] for (of, reason), found in figures.items()]
+    rows = [
+        [Cell(join_words([*found])), Cell.of(of), Cell.of(reason)]
+        for (of, reason), found in figures.items()
+    ]
     return Table.of_rows("Not measured, and why", Column.texts("figures", "of", "reason"), rows)

@@ -23,7 +23,9 @@ class CommitPoint:
 
     commit: Commit
     runs: tuple[float, ...]
-    slots: tuple[str, ...] = ()  # of each run: the name of its interleaved turn, shared with other commits; "": none
+    slots: tuple[
+        str, ...
+    ] = ()  # of each run: the name of its interleaved turn, shared with other commits; "": none
 
     @property
     def value(self) -> float:
@@ -50,7 +52,11 @@ class Series:
         The common factor of the processes of a turn, such as a slow minute of the machine, is divided out.
         """
         factors = _turn_factors(self.points)
-        values = [value / factors.get(turn, 1.0) for point in self.points for value, turn in point.runs_with_slots()]
+        values = [
+            value / factors.get(turn, 1.0)
+            for point in self.points
+            for value, turn in point.runs_with_slots()
+        ]
         return values, [at for at, point in enumerate(self.points) for _ in point.runs]
 
 
@@ -60,7 +66,8 @@ class CommitHistory:
 
     series: tuple[Series, ...]
     commits: tuple[Commit, ...]
-    committed_at: dict[Commit, str]  # ISO 8601; time of the first measurement where the commit's time is unknown
+    # ISO 8601; time of the first measurement where the commit's time is unknown.
+    committed_at: dict[Commit, str]
     figures: tuple[Observation, ...]
 
     @property
@@ -86,15 +93,22 @@ def build_history(figures: Iterable[Observation]) -> CommitHistory:
     """Group figures into series; commits are in the order of their times."""
     figures = list(figures)
     commits = _times_of_commits(figures)
-    runs: dict[tuple[BenchmarkId, Metric, str], dict[Commit, list[tuple[float, str]]]] = {}  # (value, slot)
+    runs: dict[
+        tuple[BenchmarkId, Metric, str], dict[Commit, list[tuple[float, str]]]
+    ] = {}  # (value, slot)
     for figure in figures:
         of_series = runs.setdefault((figure.benchmark, figure.metric, figure.machine), {})
         of_series.setdefault(figure.commit, []).append((figure.value, figure.slot))
     lines = [
-        Series(*key, tuple(CommitPoint(at, *zip(*found[at], strict=True)) for at in commits if at in found))
+        Series(
+            *key,
+            tuple(CommitPoint(at, *zip(*found[at], strict=True)) for at in commits if at in found),
+        )
         for key, found in runs.items()
     ]
-    lines.sort(key=lambda line: (line.benchmark.group, line.benchmark.name, line.metric.name, line.machine))
+    lines.sort(
+        key=lambda line: (line.benchmark.group, line.benchmark.name, line.metric.name, line.machine)
+    )
     return CommitHistory(tuple(lines), tuple(commits), commits, tuple(figures))
 
 
@@ -122,7 +136,9 @@ def _parse_time(text: str) -> datetime:
 def figures_frame(history: CommitHistory) -> pd.DataFrame:
     """Return one row per figure of each process, in the order of the series and of their measurements."""
     figures = sorted(history.figures, key=lambda one: _parse_time(one.measured_at))
-    figures.sort(key=lambda one: (one.benchmark.group, one.benchmark.name, one.metric.name, one.machine))
+    figures.sort(
+        key=lambda one: (one.benchmark.group, one.benchmark.name, one.metric.name, one.machine)
+    )
     rows = [
         {
             "group": one.benchmark.group,

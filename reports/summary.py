@@ -27,7 +27,12 @@ from bench.tables.formats import (
     pluralize,
 )
 from bench.tables.tables import Cell, Column, Table
-from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget, whole_task_scores
+from bench.transfer.subject_scores import (
+    ScorePoint,
+    WholeTaskScores,
+    towers_at_budget,
+    whole_task_scores,
+)
 from reports.accuracy.accuracy_section import headline_chart
 from reports.accuracy.ranking import MOST_NAMED, gain_sentences, link_to_omitted, rank_others
 from reports.answer import largest_batch_sentences, limits_sentence
@@ -42,7 +47,11 @@ NOT_SCORED = "its tower was not scored at this budget"
 
 
 def answer_blocks(
-    page: PageContext, sentences: Sequence[str], figures: Table | None, added: Sequence[Block], damaged: Sequence[str]
+    page: PageContext,
+    sentences: Sequence[str],
+    figures: Table | None,
+    added: Sequence[Block],
+    damaged: Sequence[str],
 ) -> list[Block]:
     """Return the sentences that answer, what limits them, a chart, the table of figures, and notes.
 
@@ -77,7 +86,9 @@ def answer_blocks(
     ]
 
 
-def headline_table(comparison: ComparisonRecords, largest: ComparisonRecords | None, answers: WholeTaskScores) -> Table:
+def headline_table(
+    comparison: ComparisonRecords, largest: ComparisonRecords | None, answers: WholeTaskScores
+) -> Table:
     """Show speeds, FLOP-predicted ratios and MFU of each experiment, and the accuracy of its tower."""
     task = answers.tasks[0] if answers else ""
     found = answers.main_points(task) if answers else []
@@ -87,7 +98,10 @@ def headline_table(comparison: ComparisonRecords, largest: ComparisonRecords | N
         Column.text("experiment"),
         Column("images/s at equal batch size", f"times {base}’s, {INTERVAL}"),
         *([Column("at its largest batch size", f"times {base}’s, {INTERVAL}")] if largest else []),
-        *(Column(f"{task} at {budget}", f"accuracy, {INTERVAL}; device time") for budget in budgets),
+        *(
+            Column(f"{task} at {budget}", f"accuracy, {INTERVAL}; device time")
+            for budget in budgets
+        ),
         Column("FLOP-predicted ratio", "at equal batch size"),
         Column("MFU"),
     ]
@@ -103,7 +117,9 @@ def headline_table(comparison: ComparisonRecords, largest: ComparisonRecords | N
                 *_largest_batch_cells(comparison, name, largest),
                 *(_accuracy_cell(towers_at_budget(found, budget), name, row) for budget in budgets),
                 predicted,
-                Cell.measured(row.mfu if row else None, format_percent, row.peak_source if row else UNTIMED),
+                Cell.measured(
+                    row.mfu if row else None, format_percent, row.peak_source if row else UNTIMED
+                ),
             ]
         )
     return Table.of_rows("The answer in figures", columns, shown)
@@ -112,10 +128,14 @@ def headline_table(comparison: ComparisonRecords, largest: ComparisonRecords | N
 def _own_data_notes(comparison: ComparisonRecords, answers: WholeTaskScores) -> list[str]:
     """Say that towers of other data were scored on the pack's drawings, and which option scores them on others."""
     data = {experiment.input.data for experiment in comparison.experiments.values()} - {PACK_DATA}
-    drawings = describe_out_of_domain_scoring(answers.tasks, sorted(data)) if data and answers else ""
+    drawings = (
+        describe_out_of_domain_scoring(answers.tasks, sorted(data)) if data and answers else ""
+    )
     if not drawings:
         return []
-    return [f"{drawings}: --root FOLDER scores them on classes of your own, with a folder of images for each."]
+    return [
+        f"{drawings}: --root FOLDER scores them on classes of your own, with a folder of images for each."
+    ]
 
 
 def _describe_durations(records: Sequence[Record]) -> str:
@@ -137,7 +157,11 @@ def _known_seconds(record: Record) -> float:
     measured = record.measured
     if isinstance(measured, Training):
         return measured.seconds
-    return measured.warmup_seconds + sum(measured.window_seconds) if isinstance(measured, Speed) else 0.0
+    return (
+        measured.warmup_seconds + sum(measured.window_seconds)
+        if isinstance(measured, Speed)
+        else 0.0
+    )
 
 
 def _sample_notes(comparison: ComparisonRecords) -> list[Markup]:
@@ -157,12 +181,16 @@ def _sample_notes(comparison: ComparisonRecords) -> list[Markup]:
 def _flops_mismatch_notes(comparison: ComparisonRecords) -> list[Markup]:
     """Report ratios that differ from the FLOP-predicted ones by more than 8 %, with likely reasons."""
     base = next((row for row in comparison.throughputs if row.experiment == comparison.base), None)
-    factors = [(row, factor) for row in comparison.throughputs if (factor := row.unexplained()) is not None]
+    factors = [
+        (row, factor) for row in comparison.throughputs if (factor := row.unexplained()) is not None
+    ]
     left = sorted(factors, key=lambda pair: -abs(math.log(pair[1])))
     if base is None or not left:
         return []
     clauses = [
-        Markup("{} is {} times as fast as {}, the FLOP-predicted ratio is {}, which leaves a factor of {}").format(
+        Markup(
+            "{} is {} times as fast as {}, the FLOP-predicted ratio is {}, which leaves a factor of {}"
+        ).format(
             comparison.label(row.experiment),
             format_ratio(row.forward_backward.value),
             comparison.label(base.experiment),
@@ -175,45 +203,72 @@ def _flops_mismatch_notes(comparison: ComparisonRecords) -> list[Markup]:
     clauses += link_to_omitted(len(left) - MOST_NAMED, "throughput")
     shown = [base, *(row for row, _ in left[:MOST_NAMED])]
     utilisation = join_words(
-        [f"{comparison.label(row.experiment)} {format_percent(row.mfu)}" for row in shown if row.mfu]
+        [
+            f"{comparison.label(row.experiment)} {format_percent(row.mfu)}"
+            for row in shown
+            if row.mfu
+        ]
     )
     one_run = (
-        " With one run each, run-to-run variation is another." if all(len(row.rounds) == 1 for row in shown) else ""
+        " With one run each, run-to-run variation is another."
+        if all(len(row.rounds) == 1 for row in shown)
+        else ""
     )
     return [
         Markup(
             "<strong>FLOPs do not explain the whole difference.</strong> Forward and backward alone: {}. Likely "
             "reasons: matrix products too small to fill the device, and elementwise work (norms, activations, softmax) "
             "that takes time and is not counted as FLOPs.{}"
-        ).format(Markup("; ").join(clauses), one_run + (f" MFU: {utilisation}." if utilisation else ""))
+        ).format(
+            Markup("; ").join(clauses), one_run + (f" MFU: {utilisation}." if utilisation else "")
+        )
     ]
 
 
 def _warnings(comparison: ComparisonRecords) -> list[Markup]:
     found = []
     if comparison.incomparable is not None:
-        found.append(Markup("<strong>No ratios are shown:</strong> {}.").format(comparison.incomparable))
+        found.append(
+            Markup("<strong>No ratios are shown:</strong> {}.").format(comparison.incomparable)
+        )
     rounds_by_gpu: dict[str, set[int]] = {}
     for record, speed in comparison.of(Speed):
-        rounds_by_gpu.setdefault(record.circumstances.gpu_uuid or "unknown", set()).add(speed.round + 1)
+        rounds_by_gpu.setdefault(record.circumstances.gpu_uuid or "unknown", set()).add(
+            speed.round + 1
+        )
     if len(rounds_by_gpu) > 1:
-        gpus = [f"{uuid} (rounds {join_words([*map(str, sorted(of))])})" for uuid, of in rounds_by_gpu.items()]
-        text = Markup("<strong>Runs are of several GPUs:</strong> {}. Two of one model differ by some percent.")
+        gpus = [
+            f"{uuid} (rounds {join_words([*map(str, sorted(of))])})"
+            for uuid, of in rounds_by_gpu.items()
+        ]
+        text = Markup(
+            "<strong>Runs are of several GPUs:</strong> {}. Two of one model differ by some percent."
+        )
         found.append(text.format(join_words(gpus)))
     if (gap := extreme_mfu_rows(comparison.throughputs)) is not None:
         text = Markup(
             "<strong>Engineering is being compared, not methods.</strong> {} uses {} of the device's peak and {} only "
             "{}: a factor of {} in MFU means that one implementation fills the device better."
         )
-        (low, least), (high, largest) = ((comparison.label(row.experiment), row.mfu or 1.0) for row in gap)
+        (low, least), (high, largest) = (
+            (comparison.label(row.experiment), row.mfu or 1.0) for row in gap
+        )
         found.append(
-            text.format(high, format_percent(largest), low, format_percent(least), format_ratio(largest / least))
+            text.format(
+                high,
+                format_percent(largest),
+                low,
+                format_percent(least),
+                format_ratio(largest / least),
+            )
         )
     if number := len(comparison.of(Failure)):
         text = Markup('<strong>{} failed.</strong> <a href="#failures">See the reasons</a>.')
         found.append(text.format(pluralize(number, "run")))
     for name, differences in conflicting_settings(comparison).items():
-        text = Markup("<strong>Records of {} differ in {}.</strong> The page shows them in one row.")
+        text = Markup(
+            "<strong>Records of {} differ in {}.</strong> The page shows them in one row."
+        )
         found.append(text.format(comparison.label(name), differences))
     return found
 
@@ -228,13 +283,17 @@ def _ratio_cells(comparison: ComparisonRecords, row: Throughput | None) -> tuple
     return measured, Cell.measured(row.flop_ratio, format_ratio, comparison.incomparable or UNTIMED)
 
 
-def _largest_batch_cells(comparison: ComparisonRecords, name: str, largest: ComparisonRecords | None) -> list[Cell]:
+def _largest_batch_cells(
+    comparison: ComparisonRecords, name: str, largest: ComparisonRecords | None
+) -> list[Cell]:
     """Return the ratio of an experiment at its largest batch size; no cell where none was timed at it."""
     if largest is None:
         return []
     family = batch_independent_settings(comparison.experiments[name])
     same = [
-        row for row in largest.throughputs if batch_independent_settings(largest.experiments[row.experiment]) == family
+        row
+        for row in largest.throughputs
+        if batch_independent_settings(largest.experiments[row.experiment]) == family
     ]
     if not same:
         return [Cell.unmeasured("no batch size fits, or its runs failed")]
@@ -242,7 +301,11 @@ def _largest_batch_cells(comparison: ComparisonRecords, name: str, largest: Comp
     batch = f"batch {largest.experiments[row.experiment].training.batch_size:,}"
     if row.ratio is None:
         is_base = row.experiment == largest.base
-        return [Cell("1", f"base, {batch}", 1) if is_base else Cell.not_applicable(largest.incomparable or IS_BASE)]
+        return [
+            Cell("1", f"base, {batch}", 1)
+            if is_base
+            else Cell.not_applicable(largest.incomparable or IS_BASE)
+        ]
     cell = Cell.estimate(row.ratio, format_ratio)
     return [Cell(cell.text, ", ".join(filter(None, [cell.note, batch])), cell.value)]
 

@@ -48,7 +48,13 @@ LONGEST_FILES = (  # those with tests that are marked `minutes` come first
         "test_distributed.py",
         "test_explain.py",
     ),
-    *("test_methods.py", "test_costs.py", "test_export.py", "test_instruments.py", "test_faults.py"),
+    *(
+        "test_methods.py",
+        "test_costs.py",
+        "test_export.py",
+        "test_instruments.py",
+        "test_faults.py",
+    ),
     *("test_commit_runs.py", "test_collectives.py", "test_killed.py"),
 )
 # How long an example takes on a busy machine is no law. The same examples each time: `--hypothesis-profile explore`
@@ -59,7 +65,12 @@ settings.load_profile("same")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--tries", type=float, default=0.0, help="share of all faults that tests/chaos tries; 0: a few")
+    parser.addoption(
+        "--tries",
+        type=float,
+        default=0.0,
+        help="share of all faults that tests/chaos tries; 0: a few",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -104,7 +115,9 @@ def user_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iter
     """A user's cache of the session's own, which its workers share: the pack is decoded once."""
     own = tmp_path_factory.getbasetemp()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str((own if worker_id == "master" else own.parent) / "user-cache"))
+        patch.setenv(
+            "XDG_CACHE_HOME", str((own if worker_id == "master" else own.parent) / "user-cache")
+        )
         yield pack_cache()
 
 

@@ -20,7 +20,11 @@ def document(
     dirty: bool = False,
 ) -> dict[str, Any]:
     return {
-        "machine_info": {"fingerprint": machine, "cpu": {"brand_raw": "Example CPU", "count": 2}, "system": "Linux"},
+        "machine_info": {
+            "fingerprint": machine,
+            "cpu": {"brand_raw": "Example CPU", "count": 2},
+            "system": "Linux",
+        },
         "commit_info": {"id": commit, "time": time, "dirty": dirty},
         "benchmarks": [
             {
@@ -28,7 +32,13 @@ def document(
                 "name": name,
                 "fullname": f"bench/suites/test_losses.py::{name}",
                 "extra_info": extra or {},
-                "stats": {"median": value, "iqr": value / 50, "rounds": 20, "iterations": 1, "data": [value]},
+                "stats": {
+                    "median": value,
+                    "iqr": value / 50,
+                    "rounds": 20,
+                    "iterations": 1,
+                    "data": [value],
+                },
             }
             for name, value in seconds.items()
         ],
@@ -44,7 +54,9 @@ def written(folder: Path, *documents: dict[str, Any]) -> Path:
     return folder
 
 
-def commits(*levels: float, machine: str = "here", processes: int = 1, first: int = 0) -> list[dict[str, Any]]:
+def commits(
+    *levels: float, machine: str = "here", processes: int = 1, first: int = 0
+) -> list[dict[str, Any]]:
     """Documents of one commit a level."""
     draw = random.Random(3)
     return [

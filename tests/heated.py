@@ -8,7 +8,9 @@ import bench.measure.heating as heating_module
 from bench.profilers.nvml import SM_CLOCK, TEMPERATURE, DeviceReader
 
 
-def heat_like_a_gpu(patch: pytest.MonkeyPatch, longest: float, **gauges: Callable[[], float]) -> None:
+def heat_like_a_gpu(
+    patch: pytest.MonkeyPatch, longest: float, **gauges: Callable[[], float]
+) -> None:
     """Heat a CPU, with standing still for 0.2 s and these readings of `clock` and `temperature`."""
     names = {"clock": SM_CLOCK, "temperature": TEMPERATURE}
     patch.setitem(heating_module.HEATING_SECONDS, "cpu", longest)

@@ -13,6 +13,7 @@ from tests.data.shards import write_shard
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
 SKLEARN = Path(sklearn.__file__).parent / "datasets" / "images"
+# By class: file and caption.
 PHOTOGRAPHS = {
     "astronaut": (SKIMAGE / "astronaut.png", "an astronaut in an orange suit before a flag"),
     "cat": (SKIMAGE / "chelsea.png", "a cat with green eyes"),
@@ -20,11 +21,14 @@ PHOTOGRAPHS = {
     "flower": (SKLEARN / "flower.jpg", "a red flower in a garden"),
     "grass": (SKIMAGE / "grass.png", "grass on a meadow"),
     "motorcycle": (SKIMAGE / "motorcycle_left.png", "a motorcycle in a garage beside a wall"),
-    "officer": (Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg", "a woman in a navy uniform"),
+    "officer": (
+        Path(mpl.get_data_path()) / "sample_data" / "grace_hopper.jpg",
+        "a woman in a navy uniform",
+    ),
     "rocket": (SKIMAGE / "rocket.jpg", "a rocket at night, on the launch pad"),
     "stars": (SKIMAGE / "hubble_deep_field.jpg", "galaxies and stars in the dark sky"),
     "temple": (SKLEARN / "china.jpg", "a Chinese temple with a curved roof"),
-}  # by class: file and caption
+}
 SIDE = 96  # of a crop, in pixels
 
 
@@ -35,7 +39,9 @@ def crop(name: str, number: int) -> bytes:
         side = int(min(image.size) * draw.uniform(0.4, 0.9))
         left, top = (int(draw.integers(0, length - side + 1)) for length in image.size)
         file = io.BytesIO()
-        image.convert("RGB").crop((left, top, left + side, top + side)).resize((SIDE, SIDE)).save(file, "JPEG")
+        image.convert("RGB").crop((left, top, left + side, top + side)).resize((SIDE, SIDE)).save(
+            file, "JPEG"
+        )
     return file.getvalue()
 
 

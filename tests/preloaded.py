@@ -6,7 +6,14 @@ from bench.environment.imports import imports_without_gc
 from bench.interfaces.extensions import load_extensions
 
 MODULES = (
-    *("open_clip.loss", "torch.nn.parallel", "bench.train.loop", "bench.transfer.score", "bench.cli.main", "tyro"),
+    *(
+        "open_clip.loss",
+        "torch.nn.parallel",
+        "bench.train.loop",
+        "bench.transfer.score",
+        "bench.cli.main",
+        "tyro",
+    ),
     *("bench.orchestration.worker", "bench.measure.memory", "pandas", "tests.computed_once"),
 )
 with imports_without_gc():

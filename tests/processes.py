@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PRELOAD = loader_workers.FORKSERVER_PRELOAD
 loader_workers.FORKSERVER_PRELOAD = ["tests.preloaded"]  # one process for workers and tests
-LONGEST_SECONDS = 1200  # after which a test that waits has hung; no law depends on it, however busy the machine
+LONGEST_SECONDS = (
+    1200  # after which a test that waits has hung; no law depends on it, however busy the machine
+)
 
 
 def wait_until(holds: Callable[[], T], running: "subprocess.Popen[Any] | None" = None) -> T:
@@ -38,7 +40,9 @@ def wait_until(holds: Callable[[], T], running: "subprocess.Popen[Any] | None" =
         if time.monotonic() > deadline:
             raise TimeoutError("waited in vain")
         if running is not None and running.poll() is not None:
-            raise TimeoutError(f"the process ended with {running.returncode} before: {running.communicate()}")
+            raise TimeoutError(
+                f"the process ended with {running.returncode} before: {running.communicate()}"
+            )
         time.sleep(0.02)
     return found
 
@@ -105,7 +109,9 @@ def start_ranks(ranks: int, folder: Path, *words: str) -> list[mp.Process]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    return [started(_be_rank, rank, ranks, port, folder / f"{rank}.log", words) for rank in range(ranks)]
+    return [
+        started(_be_rank, rank, ranks, port, folder / f"{rank}.log", words) for rank in range(ranks)
+    ]
 
 
 def _be_rank(rank: int, ranks: int, port: int, log: Path, words: Sequence[str]) -> None:
@@ -133,10 +139,14 @@ def in_ranks(work: Callable[..., T], ranks: int, folder: Path, *arguments: Any) 
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(ranks)]
 
 
-def _joined(rank: int, work: Callable[..., Any], ranks: int, folder: str, arguments: tuple[Any, ...]) -> None:
+def _joined(
+    rank: int, work: Callable[..., Any], ranks: int, folder: str, arguments: tuple[Any, ...]
+) -> None:
     torch.set_num_threads(1)
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo"}
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks
+    )
     torch.save(work(rank, ranks, *arguments), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 

@@ -36,11 +36,15 @@ class Machine:
     pause_share: float = 0.0  # of the windows of every experiment, at random: a garbage collection
     pause_by: float = 0.0  # relative, of these windows
     slowdown: float = 1.0  # while there is other work
-    dwell_seconds: float = 20.0  # mean time with other work, and without it where both have equal shares
+    dwell_seconds: float = (
+        20.0  # mean time with other work, and without it where both have equal shares
+    )
     busy_share: float = 0.5  # of the time
     inequality: float = 0.0  # share of the slowdown's logarithm that the last experiment is spared
     only_last: bool = False  # whether other work slows the last experiment alone
-    hidden_slowdown: float = 0.0  # share of a slowdown that waits do not show: caches and memory are shared too
+    hidden_slowdown: float = (
+        0.0  # share of a slowdown that waits do not show: caches and memory are shared too
+    )
     waits_slope: float = 1.0  # by how much the logarithm of the seconds grows with waits
     has_waits: bool = True  # whether waits are reported
     drift: float = 0.0  # relative rise of all times from the first round to the last
@@ -50,7 +54,9 @@ class Machine:
         return self._mean_seconds(0) / self._mean_seconds(index)
 
     def _mean_seconds(self, index: int) -> float:
-        seconds = math.exp(self.window_spreads[index] ** 2 / 2) * (1 + self.pause_share * self.pause_by)
+        seconds = math.exp(self.window_spreads[index] ** 2 / 2) * (
+            1 + self.pause_share * self.pause_by
+        )
         if self.slow_every and index == len(NAMES) - 1:
             seconds *= 1 + self.slow_by / self.slow_every
         return seconds
@@ -65,23 +71,43 @@ MACHINES = {
     "drifts by 30 %": Machine(drift=0.3),
     "drifts by 100 %": Machine(drift=1.0),
     "light load": Machine(window_spreads=UNEQUAL, slowdown=1.6, dwell_seconds=0.3, busy_share=0.3),
-    "bursts 30 % of the time, 10 s": Machine(window_spreads=UNEQUAL, slowdown=2.5, dwell_seconds=10, busy_share=0.3),
-    "bursts 70 % of the time, 1 s": Machine(window_spreads=UNEQUAL, slowdown=2.5, dwell_seconds=1, busy_share=0.7),
-    "bursts 70 % of the time, 10 s": Machine(window_spreads=UNEQUAL, slowdown=2.5, dwell_seconds=10, busy_share=0.7),
+    "bursts 30 % of the time, 10 s": Machine(
+        window_spreads=UNEQUAL, slowdown=2.5, dwell_seconds=10, busy_share=0.3
+    ),
+    "bursts 70 % of the time, 1 s": Machine(
+        window_spreads=UNEQUAL, slowdown=2.5, dwell_seconds=1, busy_share=0.7
+    ),
+    "bursts 70 % of the time, 10 s": Machine(
+        window_spreads=UNEQUAL, slowdown=2.5, dwell_seconds=10, busy_share=0.7
+    ),
     "two speeds, 5 times, 2 s": Machine(window_spreads=UNEQUAL, slowdown=5, dwell_seconds=2),
     "two speeds, 5 times, 20 s": Machine(window_spreads=UNEQUAL, slowdown=5, dwell_seconds=20),
     "two speeds, 2 times, 200 s": Machine(window_spreads=UNEQUAL, slowdown=2, dwell_seconds=200),
-    "very unequal, 2 times, 2 s": Machine(window_spreads=UNEQUAL, slowdown=2, dwell_seconds=2, inequality=0.6),
-    "very unequal, 5 times, 20 s": Machine(window_spreads=UNEQUAL, slowdown=5, dwell_seconds=20, inequality=0.6),
+    "very unequal, 2 times, 2 s": Machine(
+        window_spreads=UNEQUAL, slowdown=2, dwell_seconds=2, inequality=0.6
+    ),
+    "very unequal, 5 times, 20 s": Machine(
+        window_spreads=UNEQUAL, slowdown=5, dwell_seconds=20, inequality=0.6
+    ),
     "the last alone, 2 times, 2 s": Machine(slowdown=2, dwell_seconds=2, only_last=True),
     "the last alone, 1.3 times, 20 s": Machine(slowdown=1.3, dwell_seconds=20, only_last=True),
     "bursts, slow steps, pauses": Machine(
-        window_spreads=UNEQUAL, slow_every=5, slow_by=0.25, pause_share=0.1, pause_by=0.5, slowdown=2.5, dwell_seconds=3
+        window_spreads=UNEQUAL,
+        slow_every=5,
+        slow_by=0.25,
+        pause_share=0.1,
+        pause_by=0.5,
+        slowdown=2.5,
+        dwell_seconds=3,
     ),
-    "bursts, waits grow by 1.2": Machine(window_spreads=UNEQUAL, slowdown=2.5, dwell_seconds=3, waits_slope=1.2),
+    "bursts, waits grow by 1.2": Machine(
+        window_spreads=UNEQUAL, slowdown=2.5, dwell_seconds=3, waits_slope=1.2
+    ),
     "bursts, a tenth not in the waits": Machine(slowdown=2.5, dwell_seconds=3, hidden_slowdown=0.1),
     "one core busy throughout": Machine(slowdown=1.6, dwell_seconds=ALWAYS),
-    "all cores busy throughout, unequal": Machine(slowdown=2.2, dwell_seconds=ALWAYS, inequality=0.3),
+    "all cores busy throughout, unequal": Machine(
+        slowdown=2.2, dwell_seconds=ALWAYS, inequality=0.3
+    ),
 }
 
 
@@ -98,7 +124,9 @@ class SimulatedRounds:
         """Return whether there is other work, by the tick, for longer than any comparison takes."""
         machine = self._machine
         windows = ROUNDS * len(NAMES) * WINDOWS * MAX_WINDOWS_FACTOR
-        seconds = ROUNDS * BETWEEN_ROUNDS_SECONDS + windows * WINDOW_SECONDS * machine.slowdown * (1 + machine.drift)
+        seconds = ROUNDS * BETWEEN_ROUNDS_SECONDS + windows * WINDOW_SECONDS * machine.slowdown * (
+            1 + machine.drift
+        )
         ticks = round(2 * seconds / TICK_SECONDS)
         if machine.slowdown == 1 or machine.dwell_seconds == ALWAYS:
             return np.full(ticks, machine.slowdown > 1)
@@ -107,7 +135,11 @@ class SimulatedRounds:
         first = 0
         while first < ticks:
             share = machine.busy_share if is_busy else 1 - machine.busy_share
-            last = first + 1 + round(self._random.exponential(2 * machine.dwell_seconds * share) / TICK_SECONDS)
+            last = (
+                first
+                + 1
+                + round(self._random.exponential(2 * machine.dwell_seconds * share) / TICK_SECONDS)
+            )
             busy[first:last] = is_busy
             first = last
             is_busy = not is_busy
@@ -129,7 +161,9 @@ class SimulatedRounds:
                 work *= 1 + machine.drift * round_ / (ROUNDS - 1)
                 seconds, waited = self._take(work, self._slowdown_of(index))
                 waits = [*run.waits, waited / seconds] if machine.has_waits else []
-                runs[NAMES[index]] = replace(run, images=[*run.images, 1], seconds=[*run.seconds, seconds], waits=waits)
+                runs[NAMES[index]] = replace(
+                    run, images=[*run.images, 1], seconds=[*run.seconds, seconds], waits=waits
+                )
         return runs
 
     def _work(self, index: int, number: int) -> float:
@@ -182,7 +216,10 @@ def compare(measured: Sequence[dict[str, Windows]]) -> dict[str, Ratio]:
     ratios = {}
     for name in others:
         if len(rates[base].keys() & rates[name].keys()) < 2:
-            everything = [dict(enumerate(runs[side].rate_of_all() for runs in measured)) for side in (base, name)]
+            everything = [
+                dict(enumerate(runs[side].rate_of_all() for runs in measured))
+                for side in (base, name)
+            ]
             ratios[name] = ratio_without_interval(*everything)
     answered = {name: rates[name] for name in others if name not in ratios}
     return ratios | ratios_of(rates[base], answered)
@@ -209,7 +246,9 @@ def summarize(machine: Machine, comparisons: Sequence[dict[str, Ratio]]) -> Summ
         for index, name in enumerate(NAMES[1:], 1):
             ratio = ratios[name]
             truth = machine.true_ratio(index)
-            is_wrong = (ratio.verdict == "faster" and truth < 1.005) or (ratio.verdict == "slower" and truth > 0.995)
+            is_wrong = (ratio.verdict == "faster" and truth < 1.005) or (
+                ratio.verdict == "slower" and truth > 0.995
+            )
             wrong += is_wrong
             if ratio.low is not None and ratio.high is not None:
                 errors[name].append(math.log(ratio.value / truth))
@@ -229,12 +268,20 @@ def summarize(machine: Machine, comparisons: Sequence[dict[str, Ratio]]) -> Summ
 
 def main() -> None:
     """Print a row of a table for each machine."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--comparisons", type=int, default=200, help="per machine, of three ratios each (200)")
-    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first comparison (0)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--comparisons", type=int, default=200, help="per machine, of three ratios each (200)"
+    )
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="seed of the first comparison (0)"
+    )
     parser.add_argument("--machine", default="", help="only machines with this text in their names")
     options = parser.parse_args()
-    print("| machine | bias | coverage | wrong verdicts | answered | half width |\n|---|---|---|---|---|---|")
+    print(
+        "| machine | bias | coverage | wrong verdicts | answered | half width |\n|---|---|---|---|---|---|"
+    )
     for name, machine in MACHINES.items():
         if options.machine in name:
             seeds = range(options.first_seed, options.first_seed + options.comparisons)

@@ -27,9 +27,15 @@ SLOWDOWNS = (0.02, 0.03, 0.05, 0.10)
 MAX_FALSE_ALARMS = 1  # of the six comparisons of an experiment with itself
 CALM_SPREAD = 0.03  # standard deviation of the log throughput within a round, under which 10 % must always be detected
 MAX_FALSE_ALARM_SHARE = 0.02  # of simulated comparisons
-COVERAGE = (0.93, 0.97)  # bounds of the share of simulated comparisons whose 95 % interval contains the true ratio
+# Bounds of the share of simulated comparisons whose 95 % interval contains the true ratio.
+COVERAGE = (
+    0.93,
+    0.97,
+)
 MIN_POWER = 0.90  # share of simulated slowdowns of 5 % that ten rounds detect at a spread of 2 %
-MAX_MEMORY_DIFFERENCE = 0.08  # between equal runs at the tiny scale: 116 MiB, in huge pages of 2 MiB
+MAX_MEMORY_DIFFERENCE = (
+    0.08  # between equal runs at the tiny scale: 116 MiB, in huge pages of 2 MiB
+)
 
 LogRates = npt.NDArray[np.float64]  # logs of images per second, [comparisons, arms, rounds]
 
@@ -60,7 +66,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     arms = slowed_arms()
     records = measure_arms(arms, tmp_path_factory.mktemp("results"))
     rates = throughputs_by_round(records)
-    logs = np.log([[rates[arm.name][round_] for round_ in range(COMPARISONS * ROUNDS)] for arm in arms])
+    logs = np.log(
+        [[rates[arm.name][round_] for round_ in range(COMPARISONS * ROUNDS)] for arm in arms]
+    )
     log_rates = logs.reshape(len(arms), COMPARISONS, ROUNDS).swapaxes(0, 1)
     memory = [record.measured for record in records if isinstance(record.measured, Memory)]
     print_detection(fit_spread(log_rates))
@@ -91,7 +99,10 @@ def measure_arms(arms: list[Experiment], results: Path) -> list[Record]:
 
 def compare(pairs: LogRates) -> list[Ratio]:
     """Compare the second arm with the first, in each comparison."""
-    return [ratio_of(dict(enumerate(base)), dict(enumerate(other))) for base, other in np.exp(pairs).tolist()]
+    return [
+        ratio_of(dict(enumerate(base)), dict(enumerate(other)))
+        for base, other in np.exp(pairs).tolist()
+    ]
 
 
 def fit_spread(log_rates: LogRates) -> Spread:
@@ -122,10 +133,14 @@ def share_called(ratios: list[Ratio], *verdicts: str) -> float:
 
 def print_detection(spread: Spread) -> None:
     """Print the share of simulated slowdowns that comparisons on this machine detect."""
-    print(f"\nspread of the log throughput: {spread.shared:.1%} shared by a round, {spread.single:.1%} of single runs")
+    print(
+        f"\nspread of the log throughput: {spread.shared:.1%} shared by a round, {spread.single:.1%} of single runs"
+    )
     print("rounds  " + "".join(f"detects {slowdown:.0%}".rjust(14) for slowdown in SLOWDOWNS))
     for rounds in SIMULATED_ROUNDS:
-        shares = [share_called(simulate(spread, rounds, slowdown), "slower") for slowdown in SLOWDOWNS]
+        shares = [
+            share_called(simulate(spread, rounds, slowdown), "slower") for slowdown in SLOWDOWNS
+        ]
         print(f"{rounds:6}  " + "".join(f"{share:14.3f}" for share in shares))
 
 
@@ -166,15 +181,21 @@ def test_ten_percent_slower_is_always_detected(measured: Measured) -> None:
 
 
 @pytest.mark.parametrize("rounds", SIMULATED_ROUNDS)
-def test_false_alarms_are_rare_and_intervals_cover_at_the_measured_spread(measured: Measured, rounds: int) -> None:
+def test_false_alarms_are_rare_and_intervals_cover_at_the_measured_spread(
+    measured: Measured, rounds: int
+) -> None:
     ratios = simulate(fit_spread(measured.log_rates), rounds, 0.0)
     assert share_called(ratios, "faster", "slower") <= MAX_FALSE_ALARM_SHARE
-    covering = [ratio for ratio in ratios if ratio.low is not None and ratio.low <= 1 <= (ratio.high or 0)]
+    covering = [
+        ratio for ratio in ratios if ratio.low is not None and ratio.low <= 1 <= (ratio.high or 0)
+    ]
     assert COVERAGE[0] <= len(covering) / len(ratios) <= COVERAGE[1]
 
 
 def test_equal_runs_need_equal_memory(measured: Measured) -> None:
-    peaks = [memory.peak_rss_bytes or memory.peak_allocated_bytes or 0 for memory in measured.memory]
+    peaks = [
+        memory.peak_rss_bytes or memory.peak_allocated_bytes or 0 for memory in measured.memory
+    ]
     assert len(peaks) == 3
     assert len({memory.peak_tensor_bytes for memory in measured.memory}) == 1
     assert max(peaks) / min(peaks) - 1 <= MAX_MEMORY_DIFFERENCE

@@ -10,7 +10,11 @@ from bench.experiment.experiments import EXPERIMENTS
 
 open_clip.add_model_config(Path(__file__).parent / "configs")
 TWO_BLOCKS: dict[str, object] = dict.fromkeys(("tower", "text_tower", "teacher"), "two-blocks")
-FP16: dict[str, object] = {"precision": "fp16", **TWO_BLOCKS}  # whose products take a CPU many times as long
+# Whose products take a CPU many times as long.
+FP16: dict[str, object] = {
+    "precision": "fp16",
+    **TWO_BLOCKS,
+}
 
 
 def small(method: str, **changes: object) -> Experiment:
@@ -33,5 +37,12 @@ def two_blocks(method: str, **changes: object) -> Experiment:
 
 def circumstances(**changes: object) -> Circumstances:
     """The circumstances of a run on a machine that no law depends on."""
-    where = {"machine": "m", "device": "cpu", "threads": 2, "precision": "fp32", "compiled": False, "packages": {}}
+    where = {
+        "machine": "m",
+        "device": "cpu",
+        "threads": 2,
+        "precision": "fp32",
+        "compiled": False,
+        "packages": {},
+    }
     return Circumstances(**where | {"commit": "c", "started_at": "2026-01-01"} | changes)

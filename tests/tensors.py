@@ -13,7 +13,9 @@ def assert_equal_with_gradients(*computed: tuple[Tensor, Iterable[Tensor]]) -> N
     outputs, inputs = zip(*computed, strict=True)
     torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
     weights = torch.randn_like(outputs[0])
-    gradients = (torch.autograd.grad(one, [*of], weights) for one, of in zip(outputs, inputs, strict=True))
+    gradients = (
+        torch.autograd.grad(one, [*of], weights) for one, of in zip(outputs, inputs, strict=True)
+    )
     for mine, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
 

@@ -23,7 +23,14 @@ from bench.experiment.config import (
     get_field,
     require_comparable_experiments,
 )
-from bench.experiment.experiments import EXPERIMENTS, METHOD_SETTINGS, SCALES, TUNED_FIELDS, get_experiment, tuning_of
+from bench.experiment.experiments import (
+    EXPERIMENTS,
+    METHOD_SETTINGS,
+    SCALES,
+    TUNED_FIELDS,
+    get_experiment,
+    tuning_of,
+)
 from bench.experiment.fields import NonEmptyStr, Role
 from bench.experiment.recipes import RECIPES
 from bench.experiment.settings import with_batch_size, with_settings
@@ -34,7 +41,9 @@ laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 TINY = EXPERIMENTS["clip-tiny"]
 SETTABLE = tuple(field for field in FIELDS if field != "name")
 
-PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" "), min_size=1, max_size=12)
+PRINTABLE = st.text(
+    st.characters(exclude_categories=("C", "Z"), include_characters=" "), min_size=1, max_size=12
+)
 
 
 def values_of(kind: Any) -> st.SearchStrategy[Any]:
@@ -51,7 +60,12 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
     if origin is Annotated:
         _, bounds = arguments
         largest = 10 if bounds.lt is None and bounds.le is None else 1
-        return st.floats(bounds.ge or 0, largest, exclude_min=bounds.gt is not None, exclude_max=bounds.lt is not None)
+        return st.floats(
+            bounds.ge or 0,
+            largest,
+            exclude_min=bounds.gt is not None,
+            exclude_max=bounds.lt is not None,
+        )
     return {bool: st.booleans(), NoneType: st.none()}[kind]
 
 
@@ -68,7 +82,9 @@ FITTING: dict[str, st.SearchStrategy[Any]] = {
     "gather": st.just("captions"),
     "caption_lengths": st.just("pack"),
     "jpeg_decoding": st.just("full"),
-    "subset": values_of(FIELDS["subset"]).filter(lambda subset: subset is None or not subset.startswith("random:"))
+    "subset": values_of(FIELDS["subset"]).filter(
+        lambda subset: subset is None or not subset.startswith("random:")
+    )
     | st.integers(1, 10**11).map("random:{}".format),
     "batch_size": st.integers(2, 4096),
     "accumulation": st.just(1),
@@ -80,7 +96,9 @@ FITTING: dict[str, st.SearchStrategy[Any]] = {
     "cooldown_share": st.floats(0.01, 0.9),
     "min_learning_rate": st.sampled_from([0.0, 1e-12]),
 }
-VALUES = st.fixed_dictionaries({field: values_of(FIELDS[field]) for field in FIELDS if field not in FITTING} | FITTING)
+VALUES = st.fixed_dictionaries(
+    {field: values_of(FIELDS[field]) for field in FIELDS if field not in FITTING} | FITTING
+)
 
 # Another valid value of fields where it is not any other.
 ANOTHER: dict[str, Any] = {
@@ -159,7 +177,9 @@ def test_experiments_are_immutable_and_compared_by_value(field: str) -> None:
 
 def test_every_scale_has_every_method() -> None:
     assert {*METHODS} == {row.method for row in METHOD_SETTINGS.values()}
-    named = {f"{row}-{scale}": METHOD_SETTINGS[row].method for scale in SCALES for row in METHOD_SETTINGS}
+    named = {
+        f"{row}-{scale}": METHOD_SETTINGS[row].method for scale in SCALES for row in METHOD_SETTINGS
+    }
     assert {name: EXPERIMENTS[name].method for name in named} == named
     assert {*EXPERIMENTS} == {*named, *(recipe().name for recipe in RECIPES)}
     for name in EXPERIMENTS:
@@ -184,7 +204,9 @@ def test_a_released_experiment_has_the_tuned_settings_of_its_recipe(name: str, r
 def test_tuning_is_of_the_tuned_settings_and_needs_a_source() -> None:
     """An experiment with another rate is untuned, one with another number of images is not."""
     released = get_experiment("catlip-vit-b16")
-    assert tuning_of(with_settings(released, ["learning_rate=5e-4"])) == tuning_of(get_experiment("siglip-vit-b16"))
+    assert tuning_of(with_settings(released, ["learning_rate=5e-4"])) == tuning_of(
+        get_experiment("siglip-vit-b16")
+    )
     assert tuning_of(with_settings(released, ["tower=ViT-B-32"])).state == "untuned"
     assert tuning_of(with_settings(released, ["images=1000000"])) == tuning_of(released)
     assert tuning_of(get_experiment("clip-vit-b16-controlled")).state == "untuned"
@@ -198,7 +220,9 @@ def test_all_methods_of_a_scale_are_comparable_by_default(scale: str) -> None:
 
 
 def test_unknown_name_gives_the_nearest_match_or_all_names() -> None:
-    with pytest.raises(ValueError, match="no experiment named 'clip-tinny'; did you mean 'clip-tiny'"):
+    with pytest.raises(
+        ValueError, match="no experiment named 'clip-tinny'; did you mean 'clip-tiny'"
+    ):
         get_experiment("clip-tinny")
     with pytest.raises(ValueError, match=r"no fruit named 'xyz' \(there are apple, pear\)"):
         choose("xyz", {"pear": 1, "apple": 2}, "fruit")
@@ -215,12 +239,17 @@ def test_settings_reach_every_field_with_its_type(values: dict[str, Any]) -> Non
     assert repr(reached) == repr(change(TINY, **values | {"name": reached.name}))
 
 
-@pytest.mark.parametrize("field", [field for field in SETTABLE if field not in ("seed", "batch_size")])
+@pytest.mark.parametrize(
+    "field", [field for field in SETTABLE if field not in ("seed", "batch_size")]
+)
 def test_setting_changes_one_field_and_the_name_reproduces_it(field: str) -> None:
     base, text = based(field), setting(field, another(field))
     changed = with_settings(base, [text])
     assert changed == change(base, name=f"{base.name}[{text}]", **{field: another(field)})
-    assert with_settings(base, [changed.name.removeprefix(f"{base.name}[").removesuffix("]")]) == changed
+    assert (
+        with_settings(base, [changed.name.removeprefix(f"{base.name}[").removesuffix("]")])
+        == changed
+    )
 
 
 def test_setting_of_the_batch_keeps_the_images_of_warm_up_and_windows_unless_they_are_set() -> None:
@@ -261,7 +290,12 @@ def test_setting_is_parsed_by_its_fields_type(text: str, value: object) -> None:
 
 def test_settings_without_effect_return_the_same_experiment() -> None:
     same = [setting(field, get_field(TINY, field)) for field in SETTABLE]
-    for settings_ in ([], same, ["learning_rate=5e-4", "betas=[ 0.90,0.98]", "flip=true"], ["seed=1", "seed=0"]):
+    for settings_ in (
+        [],
+        same,
+        ["learning_rate=5e-4", "betas=[ 0.90,0.98]", "flip=true"],
+        ["seed=1", "seed=0"],
+    ):
         assert with_settings(TINY, settings_) is TINY
 
 
@@ -292,8 +326,14 @@ def test_trainings_with_several_seeds_are_of_one_experiment() -> None:
         ("learning_rate=1e999", "learning_rate=1e999: "),
         ("betas=[0.9]", "length 2, got 1"),
         ("betas=[0.9,", "betas=[0.9,: "),
-        ("precision=fp8", "precision=fp8: Invalid enum value 'fp8' (accepted: auto, fp32, bf16, fp16)"),
-        ("compile=maybe", "compile=maybe: Invalid enum value 'maybe' (accepted: auto, on, off, max-autotune)"),
+        (
+            "precision=fp8",
+            "precision=fp8: Invalid enum value 'fp8' (accepted: auto, fp32, bf16, fp16)",
+        ),
+        (
+            "compile=maybe",
+            "compile=maybe: Invalid enum value 'maybe' (accepted: auto, on, off, max-autotune)",
+        ),
         ("crop_scale=[0.9,0.1]", "crop_scale must rise, got (0.9, 0.1)"),
     ],
 )
@@ -321,7 +361,9 @@ NOT_FINITE = (math.nan, math.inf, -math.inf)
 
 def of_another_kind(kind: Any) -> tuple[object, ...]:
     """Return values that a text, a switch or a choice does not accept."""
-    return {NonEmptyStr: ("", 3, None), bool: (1, "true", None)}.get(kind, ("no such value", None, 0.5))
+    return {NonEmptyStr: ("", 3, None), bool: (1, "true", None)}.get(
+        kind, ("no such value", None, 0.5)
+    )
 
 
 REFUSED: dict[str, tuple[object, ...]] = {
@@ -337,14 +379,26 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "subset": ("", 3),
     "workers": (-1, 2.5, "2", None),
     "jpeg_decoding": ("half", None, True, "reduced"),  # "reduced": the pack has no JPEGs
-    "min_learning_rate": (-1e-9, 1.0, "0", *NOT_FINITE),  # 1.0 is above the rate that it should fall from
+    "min_learning_rate": (
+        -1e-9,
+        1.0,
+        "0",
+        *NOT_FINITE,
+    ),  # 1.0 is above the rate that it should fall from
     "ema_decay": (1.0, -0.1, True, *NOT_FINITE),
     "patch_drop": (1.0, -0.1, None, *NOT_FINITE),
     "seed": (-1, 2**62, 2**64, 0.0),  # a generator would refuse them in the middle of a run
     "context_length": (2, -1),
     "warmup_images": (-1, 80_001, 64_001),  # what is left is all cool-down
     "cooldown_share": (0.0, 1.0, -0.2, *NOT_FINITE),
-    "betas": ((1.0, 0.98), (0.9, 1.0), (-0.1, 0.98), (0.9,), 0.9, *((bad, 0.98) for bad in NOT_FINITE)),
+    "betas": (
+        (1.0, 0.98),
+        (0.9, 1.0),
+        (-0.1, 0.98),
+        (0.9,),
+        0.9,
+        *((bad, 0.98) for bad in NOT_FINITE),
+    ),
     "embedding_channels": (0, 2.5, "8", True, 8),  # 8: the pack holds images
     "image_sizes": (48, None, (0, 48), (48, 48), (64, 48), (48.5, 64.0)),
     "crop_scale": (
@@ -367,11 +421,20 @@ def test_invalid_value_is_refused_at_construction_with_field_and_value(field: st
     ("changes", "text"),
     [
         *(
-            ({"method": method, "accumulation": 2}, f"accumulation must be 1, for {method} compares all images")
+            (
+                {"method": method, "accumulation": 2},
+                f"accumulation must be 1, for {method} compares all images",
+            )
             for method in ("clip", "siglip", "superclip")
         ),
-        ({"method": "catlip", "accumulation": 3}, "accumulation must divide batch_size (128), got 3"),
-        ({"method": "clip", "pooling": "both"}, "pooling must be own or mean, for clip has one loss, got both"),
+        (
+            {"method": "catlip", "accumulation": 3},
+            "accumulation must divide batch_size (128), got 3",
+        ),
+        (
+            {"method": "clip", "pooling": "both"},
+            "pooling must be own or mean, for clip has one loss, got both",
+        ),
         (
             {"data": "own-shards", "embedding_channels": 8, "pixel_normalisation": "none"},
             "embedding_channels=8 needs pixel_normalisation=openai",
@@ -380,7 +443,10 @@ def test_invalid_value_is_refused_at_construction_with_field_and_value(field: st
             {"method": "siglip", "contrastive_precision": "autocast"},
             "contrastive_precision must be fp32, for siglip's loss has no other",
         ),
-        ({"method": "siglip", "gather": "both"}, "gather must be captions, for siglip's loss needs no images of other"),
+        (
+            {"method": "siglip", "gather": "both"},
+            "gather must be captions, for siglip's loss needs no images of other",
+        ),
         (
             {"method": "superclip", "text_features": "stored"},
             "text_features must be computed, for superclip reads captions twice",
@@ -398,11 +464,15 @@ def test_run_has_at_least_one_batch_and_contrastive_batches_two_images() -> None
     with pytest.raises(ValueError, match=r"^clip-tiny: images must be a batch or more, got 100$"):
         change(TINY, images=100, warmup_images=0)
     for method in ("clip", "siglip"):
-        with pytest.raises(ValueError, match=f"^clip-tiny: batch_size must be 2 or more, for {method} needs"):
+        with pytest.raises(
+            ValueError, match=f"^clip-tiny: batch_size must be 2 or more, for {method} needs"
+        ):
             check_experiment(change(TINY, method=method, batch_size=1))
     for method in ("catlip", "superclass"):
         check_experiment(change(TINY, method=method, batch_size=1))
-    with pytest.raises(ValueError, match=r"^clip-tiny: batch_size must be 2 or more at 480 px, for clip needs"):
+    with pytest.raises(
+        ValueError, match=r"^clip-tiny: batch_size must be 2 or more at 480 px, for clip needs"
+    ):
         check_experiment(change(TINY, image_sizes=(48, 480), batch_size=199))
     assert change(TINY, image_sizes=(48, 480), batch_size=200).batch_size_for(480) == 2
     check_experiment(change(TINY, image_sizes=(48, 480), batch_size=199, method="catlip"))

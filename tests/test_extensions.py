@@ -16,7 +16,15 @@ from bench.cli.verbs import VERBS
 from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK, USAGE
 from bench.interfaces.extensions import ENTRY_POINT_GROUP
 from bench.measure.figures import summarize_figures
-from bench.records.record import Record, Speed, Training, Transfer, read_record, record_files, write_record
+from bench.records.record import (
+    Record,
+    Speed,
+    Training,
+    Transfer,
+    read_record,
+    record_files,
+    write_record,
+)
 from bench.records.record_kind import UnknownKind
 from bench.tables.formats import format_rate
 from tests.data.shards import CAPTIONS, encode_image, make_image
@@ -79,7 +87,9 @@ def write_examples(folder: Path) -> Path:
     return folder
 
 
-def run(folder: Path, *words: str, program: tuple[str, ...] = ("-m", "bench"), **environment: str) -> tuple[int, str]:
+def run(
+    folder: Path, *words: str, program: tuple[str, ...] = ("-m", "bench"), **environment: str
+) -> tuple[int, str]:
     paths = os.pathsep.join([str(ROOT), environment.pop("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, *program, *words],
@@ -102,10 +112,16 @@ def records_of(results: str | Path, kind: type = Speed) -> list[Record]:
     ("code", "reason"),
     [
         (None, "there is no such file"),
-        ("import absent_module", "cannot be loaded: ModuleNotFoundError: No module named 'absent_module'"),
+        (
+            "import absent_module",
+            "cannot be loaded: ModuleNotFoundError: No module named 'absent_module'",
+        ),
         ("def", "cannot be loaded: SyntaxError: invalid syntax"),
         ("EXTENSION = 3", "has no EXTENSION: it must be a bench.interfaces.extensions.Extension"),
-        (f"{IMPORTS}{OURS}EXTENSION = Extension([Clip()])", "adds the method clip, which this program has already"),
+        (
+            f"{IMPORTS}{OURS}EXTENSION = Extension([Clip()])",
+            "adds the method clip, which this program has already",
+        ),
         (
             f"{IMPORTS}{OURS}EXTENSION = Extension([Clip])",
             "it must be an object of the class Method of bench.interfaces.method",
@@ -117,12 +133,18 @@ def records_of(results: str | Path, kind: type = Speed) -> list[Record]:
         *(
             (OWN.format(declared), f"the method mine declares {reason}")
             for declared, reason in (
-                ("batch_size: Annotated[int, field_metadata('One.')] = 1", "batch_size, which experiments have"),
+                (
+                    "batch_size: Annotated[int, field_metadata('One.')] = 1",
+                    "batch_size, which experiments have",
+                ),
                 (
                     "margin: float = 0.1",
                     "margin without a description: declare it as Annotated[KIND, field_metadata(...)]",
                 ),
-                ("margin: Annotated[int, field_metadata('One.')]", "margin without a default: give it one"),
+                (
+                    "margin: Annotated[int, field_metadata('One.')]",
+                    "margin without a default: give it one",
+                ),
             )
         ),
         (
@@ -145,9 +167,18 @@ def records_of(results: str | Path, kind: type = Speed) -> list[Record]:
             f"{IMPORTS}class Mine(RecordKind, {OF_KIND}, tag='speed'): 3\nEXTENSION = Extension(record_kinds=[Mine])",
             "adds the kind of record speed, which is taken: give it another name",
         ),
-        (f"{VERB}EXTENSION = Extension(verbs={{'list': Mine}})", "adds the verb list, which this program has already"),
-        (f"{VERB}EXTENSION = Extension(verbs={{'Mine': Mine}})", "its name must be small letters, digits and hyphens"),
-        (f"{VERB}del Mine.run\nEXTENSION = Extension(verbs={{'mine': Mine}})", "adds the verb mine without run: see "),
+        (
+            f"{VERB}EXTENSION = Extension(verbs={{'list': Mine}})",
+            "adds the verb list, which this program has already",
+        ),
+        (
+            f"{VERB}EXTENSION = Extension(verbs={{'Mine': Mine}})",
+            "its name must be small letters, digits and hyphens",
+        ),
+        (
+            f"{VERB}del Mine.run\nEXTENSION = Extension(verbs={{'mine': Mine}})",
+            "adds the verb mine without run: see ",
+        ),
         (
             f"{IMPORTS}{SECTION}EXTENSION = Extension(sections=[Section('My Own', 'a', 'a', print)])",
             "adds the section My Own: its name must be lower-case letters, digits and hyphens",
@@ -162,11 +193,15 @@ def records_of(results: str | Path, kind: type = Speed) -> list[Record]:
         ),
     ],
 )
-def test_extension_that_cannot_be_used_is_one_line(code: str | None, reason: str, tmp_path: Path) -> None:
+def test_extension_that_cannot_be_used_is_one_line(
+    code: str | None, reason: str, tmp_path: Path
+) -> None:
     path = tmp_path / "mine.py"
     if code is not None:
         path.write_text(code)
-    returned, text = answer(tmp_path, "--extension", str(path), "measure", "clip-tiny", "--rounds", "0")
+    returned, text = answer(
+        tmp_path, "--extension", str(path), "measure", "clip-tiny", "--rounds", "0"
+    )
     assert returned == 2
     assert len(text.splitlines()) == 1
     assert str(path) in text
@@ -202,31 +237,53 @@ def test_verb_of_an_extension_is_run_and_listed_under_its_purpose(tmp_path: Path
 
 
 def test_verb_that_cannot_be_imported_is_one_line_when_it_is_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(f"{IMPORTS}EXTENSION = Extension(verbs={{'mine': 'absent_module:Verb'}})")
+    (tmp_path / "mine.py").write_text(
+        f"{IMPORTS}EXTENSION = Extension(verbs={{'mine': 'absent_module:Verb'}})"
+    )
     returned, text = answer(tmp_path, "--extension", "mine.py", "mine")
     assert returned == 2
-    assert re.fullmatch(r"error: .*mine.py: the verb mine cannot be loaded: No module named 'absent_module'\n", text)
+    assert re.fullmatch(
+        r"error: .*mine.py: the verb mine cannot be loaded: No module named 'absent_module'\n", text
+    )
     assert answer(tmp_path, "--extension", "mine.py", "doctor", "--help")[0] == OK
 
 
-def test_measurement_is_compared_and_shown_without_its_extension(folder: Path, tmp_path: Path) -> None:
+def test_measurement_is_compared_and_shown_without_its_extension(
+    folder: Path, tmp_path: Path
+) -> None:
     results = str(tmp_path / "results")
-    words = ("measure", "clip-tiny", "catlip-tiny", "--measurement", "latency", "--rounds", "2", "--results", results)
+    words = (
+        "measure",
+        "clip-tiny",
+        "catlip-tiny",
+        "--measurement",
+        "latency",
+        "--rounds",
+        "2",
+        "--results",
+        results,
+    )
     returned, text = answer(folder, "--extension", "latency.py", *words)
     assert returned == OK, text
     assert re.search(r"one image, ms +catlip-tiny +2 .* inconclusive", text)
     records = [*map(read_record, record_files(Path(results)))]
     rows = summarize_figures(records, ["clip-tiny", "catlip-tiny"])
     assert [(row.figure.name, row.experiment, len(row.rounds)) for row in rows] == [
-        (name, experiment, 2) for name in ("one image", "parameters") for experiment in ("clip-tiny", "catlip-tiny")
+        (name, experiment, 2)
+        for name in ("one image", "parameters")
+        for experiment in ("clip-tiny", "catlip-tiny")
     ]
     assert rows[2].value == pytest.approx(0.85, rel=0.01)
     returned, text = answer(folder, *words)
     assert returned == 2
-    assert "no measurement named 'latency': name the extension that adds it with --extension" in text
+    assert (
+        "no measurement named 'latency': name the extension that adds it with --extension" in text
+    )
 
 
-def test_run_of_an_extension_is_a_fresh_process_and_its_record_is_kept_without_it(folder: Path, tmp_path: Path) -> None:
+def test_run_of_an_extension_is_a_fresh_process_and_its_record_is_kept_without_it(
+    folder: Path, tmp_path: Path
+) -> None:
     results = tmp_path / "results"
     words = ("build-time", "--name", "clip-tiny", "--results", str(results))
     returned, text = run(folder, "--extension", "build_time.py", *words)
@@ -243,13 +300,17 @@ def test_run_of_an_extension_is_a_fresh_process_and_its_record_is_kept_without_i
 
 
 def test_experiments_of_an_extension_are_listed(folder: Path) -> None:
-    returned, text = answer(folder, "--extension", "rotation.py", "--extension", "ranking.py", "list")
+    returned, text = answer(
+        folder, "--extension", "rotation.py", "--extension", "ranking.py", "list"
+    )
     assert returned == OK, text
     for name in ("rotation-tiny", "rotation-vit-l14", "ranking-vit-b16", "ranking-half-tiny"):
         assert name in text
 
 
-def test_file_imports_its_neighbours_and_its_digest_changes_with_them(folder: Path, tmp_path: Path) -> None:
+def test_file_imports_its_neighbours_and_its_digest_changes_with_them(
+    folder: Path, tmp_path: Path
+) -> None:
     code = (folder / "rotation.py").read_text()
     (tmp_path / "mine.py").write_text(f"from neighbour import TURNS\n{code}")
     digests = set()
@@ -290,7 +351,10 @@ def test_record_names_the_extension_and_is_shown_with_the_title_of_its_method_wi
     assert returned == OK, text
     speeds = records_of(results)
     assert [getattr(record.method, "title", "") for record in speeds] == ["", "VSE++, smooth"]
-    assert all(record.circumstances.extensions["ranking"].startswith("no version, sha256 ") for record in speeds)
+    assert all(
+        record.circumstances.extensions["ranking"].startswith("no version, sha256 ")
+        for record in speeds
+    )
     returned, text = answer(folder, *words)
     assert (returned, "no experiment named 'ranking-tiny'" in text) == (2, True)
     returned, text = answer(folder, "report", "build", results)
@@ -301,7 +365,10 @@ def test_record_names_the_extension_and_is_shown_with_the_title_of_its_method_wi
     changed = tmp_path / "ranking.py"
     changed.write_text((folder / "ranking.py").read_text() + "\n# changed\n")
     returned, text = answer(folder, "--extension", str(changed), *words, "--resume")
-    assert (returned, "was begun with other extensions, or other source of them" in text) == (2, True)
+    assert (returned, "was begun with other extensions, or other source of them" in text) == (
+        2,
+        True,
+    )
 
 
 def built(folder: Path, page: Path, *extensions: str) -> tuple[int, str]:
@@ -310,17 +377,23 @@ def built(folder: Path, page: Path, *extensions: str) -> tuple[int, str]:
     return answer(folder, *doors, "report", "build", str(RECORDS), "--out", str(page))
 
 
-def test_section_of_an_extension_has_its_chart_its_table_and_a_csv_of_it(folder: Path, tmp_path: Path) -> None:
+def test_section_of_an_extension_has_its_chart_its_table_and_a_csv_of_it(
+    folder: Path, tmp_path: Path
+) -> None:
     returned, text = built(folder, tmp_path / "page.html", "warmup.py")
     assert returned == OK, text
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     shown = Document(page)
     seconds = {
-        record.experiment.name: record.measured.warmup_seconds for record in records_of(RECORDS) if record.experiment
+        record.experiment.name: record.measured.warmup_seconds
+        for record in records_of(RECORDS)
+        if record.experiment
     }
     table = shown.tables["Warm-up of each experiment"]
     assert table[0] == ["experiment", "warm-up|s, median of runs", "runs"]
-    assert {(row[1], row[2]) for row in table[1:]} == {(format_rate(one), "1") for one in seconds.values()}
+    assert {(row[1], row[2]) for row in table[1:]} == {
+        (format_rate(one), "1") for one in seconds.values()
+    }
     assert '<a href="#warmup">Warm-up</a>' in page
     section = page.partition('<section id="warmup">')[2].partition("</section>")[0]
     assert "Seconds of warm-up of each run." in section
@@ -372,23 +445,41 @@ def write_zipped_pairs(folder: Path, images: int = 40) -> Path:
     folder.mkdir()
     with zipfile.ZipFile(folder / "pairs.zip", "w") as archive:
         for number in range(images):
-            archive.writestr(f"{number}.jpg", b"no JPEG" if number == 1 else encode_image(make_image(number)))
+            archive.writestr(
+                f"{number}.jpg", b"no JPEG" if number == 1 else encode_image(make_image(number))
+            )
             archive.writestr(f"{number}.txt", CAPTIONS[number % len(CAPTIONS)])
         archive.writestr("lost.txt", "a dog")
     return folder
 
 
-def test_data_that_no_source_reads_is_refused_with_what_extensions_accept_too(folder: Path, tmp_path: Path) -> None:
+def test_data_that_no_source_reads_is_refused_with_what_extensions_accept_too(
+    folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "empty").mkdir()
-    words = ("measure", "clip-tiny", "--data", str(tmp_path / "empty"), "--results", str(tmp_path / "results"))
+    words = (
+        "measure",
+        "clip-tiny",
+        "--data",
+        str(tmp_path / "empty"),
+        "--results",
+        str(tmp_path / "results"),
+    )
     returned, text = answer(folder, "--extension", "zipped_pairs.py", *words)
     assert returned == 2
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
-    assert "empty: there is no file; accepted is pack (the shipped pack); or tar shards with KEY.jpg" in line
-    assert "; or a folder with pairs.zip, in which KEY.jpg and KEY.txt are beside each other" in line
+    assert (
+        "empty: there is no file; accepted is pack (the shipped pack); or tar shards with KEY.jpg"
+        in line
+    )
+    assert (
+        "; or a folder with pairs.zip, in which KEY.jpg and KEY.txt are beside each other" in line
+    )
 
 
-def test_error_in_the_code_of_a_source_is_one_line_with_its_name(folder: Path, tmp_path: Path) -> None:
+def test_error_in_the_code_of_a_source_is_one_line_with_its_name(
+    folder: Path, tmp_path: Path
+) -> None:
     data = write_zipped_pairs(tmp_path / "data", 2)
     (data / "pairs.zip").write_bytes(b"no archive")
     words = ("measure", "clip-tiny", "--data", str(data), "--results", str(tmp_path / "results"))
@@ -400,14 +491,24 @@ def test_error_in_the_code_of_a_source_is_one_line_with_its_name(folder: Path, t
 
 
 @pytest.mark.minutes
-def test_source_of_an_extension_trains_alike_with_workers_and_after_a_stop(folder: Path, tmp_path: Path) -> None:
+def test_source_of_an_extension_trains_alike_with_workers_and_after_a_stop(
+    folder: Path, tmp_path: Path
+) -> None:
     """The second training is stopped by a signal while it loads the third batch, and is resumed with loader workers."""
     data, source = write_zipped_pairs(tmp_path / "data"), tmp_path / "zipped_pairs.py"
     line = '        return self.archive.read(f"{self.key(row)}.jpg")\n'
     code = (folder / "zipped_pairs.py").read_text()
     assert line in code
     source.write_text(code.replace(line, STOP + line))
-    words = ("--extension", str(source), "train", "catlip-tiny", "--data", str(data), "--count-vocabulary")
+    words = (
+        "--extension",
+        str(source),
+        "train",
+        "catlip-tiny",
+        "--data",
+        str(data),
+        "--count-vocabulary",
+    )
     words += ("--set", "batch_size=16", "--images", "128", "--task", "rooms")
     losses = {}
     for out, stop_at in (("whole", ""), ("stopped", "33")):
@@ -425,12 +526,34 @@ def test_source_of_an_extension_trains_alike_with_workers_and_after_a_stop(folde
 
 
 @pytest.mark.minutes
-def test_task_and_protocol_of_an_extension_are_in_tables_and_on_the_page(folder: Path, tmp_path: Path) -> None:
+def test_task_and_protocol_of_an_extension_are_in_tables_and_on_the_page(
+    folder: Path, tmp_path: Path
+) -> None:
     door, results = ("--extension", "stripes.py"), str(tmp_path / "results")
-    words = ("train", "clip-tiny", "--images", "64", "--set", "batch_size=16", "--task", "rooms", "--out", results)
+    words = (
+        "train",
+        "clip-tiny",
+        "--images",
+        "64",
+        "--set",
+        "batch_size=16",
+        "--task",
+        "rooms",
+        "--out",
+        results,
+    )
     returned, text = run(folder, *words)
     assert returned == OK, text
-    words = ("transfer", "clip-tiny", "--task", "stripes", "--protocol", "nearest-mean", "--results", results)
+    words = (
+        "transfer",
+        "clip-tiny",
+        "--task",
+        "stripes",
+        "--protocol",
+        "nearest-mean",
+        "--results",
+        results,
+    )
     returned, text = run(folder, *door, *words)
     assert returned == OK, text
     assert "Transfer: nearest mean" in text
@@ -448,13 +571,27 @@ def test_task_and_protocol_of_an_extension_are_in_tables_and_on_the_page(folder:
 
 @pytest.mark.minutes
 @pytest.mark.parametrize("name", ["rotation", "ranking"])
-def test_method_of_an_extension_is_used_as_one_of_ours(name: str, folder: Path, tmp_path: Path) -> None:
+def test_method_of_an_extension_is_used_as_one_of_ours(
+    name: str, folder: Path, tmp_path: Path
+) -> None:
     door, out = ("--extension", f"{name}.py"), str(tmp_path / "trained")
-    last, base = (f"{name}-tiny", "clip-tiny") if name == "rotation" else ("catlip-tiny", f"{name}-tiny")
+    last, base = (
+        (f"{name}-tiny", "clip-tiny") if name == "rotation" else ("catlip-tiny", f"{name}-tiny")
+    )
     for words in (
         ("train", f"{name}-tiny", "--images", "1024", "--task", "rooms", "--out", out),
         ("transfer", f"{name}-tiny", "--task", "rooms", "--protocol", "k-nn", "--results", out),
-        ("explain", last, "--baseline", base, "--rounds", "2", *SMALL, "--results", str(tmp_path / "explained")),
+        (
+            "explain",
+            last,
+            "--baseline",
+            base,
+            "--rounds",
+            "2",
+            *SMALL,
+            "--results",
+            str(tmp_path / "explained"),
+        ),
     ):
         if words[0] not in VERBS:
             continue
@@ -466,15 +603,31 @@ def test_method_of_an_extension_is_used_as_one_of_ours(name: str, folder: Path, 
     ):
         returned, text = answer(folder, *door, *words)
         assert returned == OK, text
-    launch = ("--launch", f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node 2")
+    launch = (
+        "--launch",
+        f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node 2",
+    )
     results = str(tmp_path / "ranks")
     own = ("--set", "margin=0.5") if name == "ranking" else ()
-    words = (*door, "measure", "clip-tiny", f"{name}-tiny", "--rounds", "1", *SMALL, *own, "--results", results)
+    words = (
+        *door,
+        "measure",
+        "clip-tiny",
+        f"{name}-tiny",
+        "--rounds",
+        "1",
+        *SMALL,
+        *own,
+        "--results",
+        results,
+    )
     returned, text = run(folder, *words, *launch)
     assert returned == OK, text
     records = records_of(results)
     assert {record.circumstances.processes for record in records} == {2}
-    found = {record.experiment.method: record.experiment.own for record in records if record.experiment}
+    found = {
+        record.experiment.method: record.experiment.own for record in records if record.experiment
+    }
     assert found == {"clip": {}, name: {"margin": 0.5} if own else {}}
 
 
@@ -489,11 +642,18 @@ def test_installed_package_adds_its_methods_by_an_entry_point(folder: Path, tmp_
         f'[project.entry-points.{ENTRY_POINT_GROUP}]\nrotation = "of_others.rotation"\n'
     )
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    subprocess.run([*pip, "wheel", "--no-build-isolation", "--no-deps", "-w", wheels, source], check=True)
+    subprocess.run(
+        [*pip, "wheel", "--no-build-isolation", "--no-deps", "-w", wheels, source], check=True
+    )
     (wheel,) = wheels.glob("*.whl")
-    subprocess.run([*pip, "install", "--no-index", "--no-deps", "--target", site, wheel], check=True)
+    subprocess.run(
+        [*pip, "install", "--no-index", "--no-deps", "--target", site, wheel], check=True
+    )
     results = str(tmp_path / "results")
     words = ("measure", "rotation-tiny", "--rounds", "1", *SMALL, "--results", results)
     returned, text = run(tmp_path, *words, PYTHONPATH=str(site))
     assert returned == OK, text
-    assert [record.circumstances.extensions["rotation"].partition(",")[0] for record in records_of(results)] == ["1.2"]
+    assert [
+        record.circumstances.extensions["rotation"].partition(",")[0]
+        for record in records_of(results)
+    ] == ["1.2"]

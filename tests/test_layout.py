@@ -20,7 +20,9 @@ SECTIONS = sorted((ROOT / "bench" / "features").glob("*/section.py"))
 @pytest.mark.parametrize("package", ["bench", "models", "losses", "reports"])
 def test_the_checkout_is_what_is_imported(package: str) -> None:
     module = importlib.import_module(package)
-    assert Path(str(module.__file__)).is_relative_to(ROOT), f"{package} comes from {module.__file__}"
+    assert Path(str(module.__file__)).is_relative_to(ROOT), (
+        f"{package} comes from {module.__file__}"
+    )
 
 
 def test_a_run_starts_without_the_command_line_and_without_charts() -> None:
@@ -33,10 +35,14 @@ sys.exit(bool({"tyro", "matplotlib"} & {*sys.modules}))
 
 
 def test_every_module_of_bench_has_a_layer() -> None:
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
     (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
     modules = {
-        f"bench.{path.stem}" for path in (ROOT / "bench").iterdir() if path.suffix == ".py" or [*path.glob("*.py")]
+        f"bench.{path.stem}"
+        for path in (ROOT / "bench").iterdir()
+        if path.suffix == ".py" or [*path.glob("*.py")]
     }
     in_layers = set(re.findall(r"bench\.\w+", " ".join(layers)))
     assert modules - {"bench.__init__", "bench.suites"} == in_layers
@@ -56,7 +62,9 @@ def test_command_line_and_reports_start_without_torch(statements: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem
+)
 def test_a_workflow_pins_its_actions_and_hands_no_secret_to_forks(path: Path) -> None:
     text = path.read_text()
     assert all(re.search(r"@v\d+$", line) for line in text.splitlines() if "uses:" in line)
@@ -73,26 +81,44 @@ REFERENCES = ("features/reference/",)
 @pytest.fixture(scope="module")
 def trees() -> dict[str, ast.Module]:
     """The modules of this program, by their place in it."""
-    paths = [path for folder in ("bench", "models", "losses", "reports") for path in (ROOT / folder).rglob("*.py")]
-    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in sorted(paths)}
+    paths = [
+        path
+        for folder in ("bench", "models", "losses", "reports")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    return {
+        path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in sorted(paths)
+    }
 
 
-def test_no_method_is_named_outside_its_file_and_the_experiments_that_use_it(trees: dict[str, ast.Module]) -> None:
+def test_no_method_is_named_outside_its_file_and_the_experiments_that_use_it(
+    trees: dict[str, ast.Module],
+) -> None:
     names, found = {*METHODS}, list[str]()
     for path, tree in trees.items():
         if not path.removeprefix("bench/").startswith((*NAMING, *REFERENCES)):
             constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant))
-            found += [f"{path}:{node.lineno}: {node.value}" for node in constants if node.value in names]
+            found += [
+                f"{path}:{node.lineno}: {node.value}" for node in constants if node.value in names
+            ]
     assert not found
 
 
 def test_no_list_of_fields_is_kept_beside_the_fields(trees: dict[str, ast.Module]) -> None:
     """Three fields of an experiment or more, as constants: what they share is a role in `bench.experiment.config`."""
     found = []
-    core = {path: tree for path, tree in trees.items() if not path.startswith(("bench/features/", "bench/experiment/"))}
+    core = {
+        path: tree
+        for path, tree in trees.items()
+        if not path.startswith(("bench/features/", "bench/experiment/"))
+    }
     for path, tree in core.items():
         for node in ast.walk(tree):
             if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
                 texts = [one.value for one in node.elts if isinstance(one, ast.Constant)]
-                found += [f"{path}:{node.lineno}: {texts}"] if len(texts) > 2 and {*texts} <= FIELDS.keys() else []
+                found += (
+                    [f"{path}:{node.lineno}: {texts}"]
+                    if len(texts) > 2 and {*texts} <= FIELDS.keys()
+                    else []
+                )
     assert not found

@@ -45,7 +45,9 @@ def test_the_initial_tower_is_equal_to_the_last_bit(results: Path) -> None:
 @pytest.mark.parametrize("method", [*METHODS])
 def test_few_steps_lower_the_loss_and_update_every_parameter(method: str, results: Path) -> None:
     run = assembled(method, results, learning_rate=3e-3)
-    before = {name: value.clone() for name, value in run.model.named_parameters() if value.requires_grad}
+    before = {
+        name: value.clone() for name, value in run.model.named_parameters() if value.requires_grad
+    }
     batch = run.stream.batch(0)
     losses = [float(run.step(batch, 3e-3)) for _ in range(12)]
     assert losses[-1] < losses[0]
@@ -56,7 +58,10 @@ def test_few_steps_lower_the_loss_and_update_every_parameter(method: str, result
 
 @pytest.mark.parametrize("method", [*METHODS])
 def test_repeated_run_gives_bit_equal_losses(method: str, results: Path) -> None:
-    runs = [torch.stack(take_steps_at_full_learning_rate(assembled(method, results), range(2))) for _ in range(2)]
+    runs = [
+        torch.stack(take_steps_at_full_learning_rate(assembled(method, results), range(2)))
+        for _ in range(2)
+    ]
     assert torch.equal(*runs)
 
 
@@ -68,7 +73,10 @@ def test_superclass_counts_images_once_and_weights_rare_tokens_more(results: Pat
     assert isinstance(run.model, TokenClassifier)
     counts = run.model.counts
     assert counts.images_seen == 3 * 16
-    counted = sum(torch.bincount(batch.target.columns, minlength=len(counts.images_with_token)) for batch in batches)
+    counted = sum(
+        torch.bincount(batch.target.columns, minlength=len(counts.images_with_token))
+        for batch in batches
+    )
     assert torch.equal(counts.images_with_token, counted.double())
     assert (counts.images_with_token <= counts.images_seen).all()
 
@@ -88,7 +96,8 @@ def test_stored_text_features_give_the_text_towers_loss(method: str, results: Pa
     losses = whole.step.forward(batch), stored.step.forward(Batch(batch.images, Features(made)))
     torch.testing.assert_close(*losses)
     kept = [
-        [one for name, one in run.model.named_parameters() if not name.startswith("text.")] for run in (whole, stored)
+        [one for name, one in run.model.named_parameters() if not name.startswith("text.")]
+        for run in (whole, stored)
     ]
     gradients = [torch.autograd.grad(loss, of) for loss, of in zip(losses, kept, strict=True)]
     for one, other in zip(*gradients, strict=True):
@@ -120,7 +129,9 @@ def test_recomputed_activations_are_counted(results: Path) -> None:
 
 def test_head_at_the_log_odds_predicts_how_often_each_label_occurs(results: Path) -> None:
     """The weights are those of the plain head; the first loss is that of the frequencies, 14 nats in place of 501."""
-    plain, prior = (assembled("catlip", results, head_initialisation=how) for how in ("uniform", "log_odds"))
+    plain, prior = (
+        assembled("catlip", results, head_initialisation=how) for how in ("uniform", "log_odds")
+    )
     assert torch.equal(plain.model.head.weight, prior.model.head.weight)
     vocabulary = read_vocabulary("pack-synsets")
     assert vocabulary.captions is not None
@@ -139,10 +150,14 @@ def test_half_of_the_patches_halves_the_tower_flops(flops_of: Callable[[str], Fl
     assert 0.5 < half / whole < 0.6  # the class token, and the patches' embedding
 
 
-@pytest.mark.parametrize("method", [name for name, one in METHODS.items() if not one.compares_batch])
+@pytest.mark.parametrize(
+    "method", [name for name, one in METHODS.items() if not one.compares_batch]
+)
 def test_accumulated_gradient_equals_the_full_batch_gradient(method: str, results: Path) -> None:
     """But for SuperClass, whose weights are of the images counted so far: there it is that of the parts."""
-    whole, parts = (assembled(method, results, accumulation=count, clip_norm=None) for count in (1, 4))
+    whole, parts = (
+        assembled(method, results, accumulation=count, clip_norm=None) for count in (1, 4)
+    )
     batch = whole.stream.batch(0)
     loss = whole.step.forward(batch)
     whole.step.backward(loss)
@@ -153,7 +168,9 @@ def test_accumulated_gradient_equals_the_full_batch_gradient(method: str, result
         parts.step.backward(losses[-1])
     if method == "superclass":
         assert whole.model.counts.images_seen == parts.model.counts.images_seen == 16
-        assert torch.equal(whole.model.counts.images_with_token, parts.model.counts.images_with_token)
+        assert torch.equal(
+            whole.model.counts.images_with_token, parts.model.counts.images_with_token
+        )
         return
     torch.testing.assert_close(torch.stack(losses).mean(), loss)
     for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
@@ -192,6 +209,8 @@ def test_text_tower_of_vit_b16_has_the_flop_share_that_pages_name(results: Path)
     experiment = EXPERIMENTS["clip-vit-b16"]
     tower, model = build_on_meta(experiment)
     captions = load_data(experiment, CPU, results).target(0).to(META)
-    images = meta_images(experiment.training.batch_size, experiment.image.image_size, PIXEL_CHANNELS)
+    images = meta_images(
+        experiment.training.batch_size, experiment.image.image_size, PIXEL_CHANNELS
+    )
     text, image = text_forward_flops(model, captions), count_forward_flops(tower, images)
     assert text / (text + image) == pytest.approx(TEXT_SHARE_AT_VIT_B16, abs=0.005)

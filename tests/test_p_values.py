@@ -15,21 +15,27 @@ laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
 LEAST_P_OF_FIVE = 2 / 252  # the two fully separated deals of ten runs into two hands of five
 EIGHTHS = st.integers(-40, 40).map(lambda eighths: eighths / 8)  # exact in binary: ties are ties
-P_VALUES = st.lists(st.integers(0, 1000).map(lambda thousandths: thousandths / 1000), min_size=1, max_size=8)
+P_VALUES = st.lists(
+    st.integers(0, 1000).map(lambda thousandths: thousandths / 1000), min_size=1, max_size=8
+)
 
 
 # Student's t of differences
 
 
 def student_p_of(differences: list[float]) -> float:
-    return student_t_p(fmean(differences), stdev(differences) / math.sqrt(len(differences)), len(differences) - 1)
+    return student_t_p(
+        fmean(differences), stdev(differences) / math.sqrt(len(differences)), len(differences) - 1
+    )
 
 
 @laws
 @given(st.lists(EIGHTHS, min_size=2, max_size=9))
 def test_student_p_equals_scipy(differences: list[float]) -> None:
     assume(len({*differences}) > 1)
-    assert student_p_of(differences) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, rel=1e-9, abs=1e-300)
+    assert student_p_of(differences) == pytest.approx(
+        stats.ttest_1samp(differences, 0).pvalue, rel=1e-9, abs=1e-300
+    )
     assert student_p_of([-one for one in differences]) == student_p_of(differences)
 
 
@@ -44,8 +50,12 @@ KINDS = {
     "heavy tails": lambda draw, shape: 0.02 * draw.standard_t(2, shape),
     "skewed": lambda draw, shape: 0.02 * draw.exponential(1, shape),
     "within bounds": lambda draw, shape: draw.uniform(-0.02, 0.02, shape),
-    "two speeds": lambda draw, shape: 0.05 * (draw.random(shape) < 0.5) + draw.normal(0, 0.003, shape),
-    "disturbed": lambda draw, shape: draw.normal(0, 0.01, shape) + 0.3 * (draw.random(shape) < 0.05),
+    "two speeds": lambda draw, shape: (
+        0.05 * (draw.random(shape) < 0.5) + draw.normal(0, 0.003, shape)
+    ),
+    "disturbed": lambda draw, shape: (
+        draw.normal(0, 0.01, shape) + 0.3 * (draw.random(shape) < 0.05)
+    ),
 }
 
 
@@ -82,10 +92,13 @@ def test_holm_equals_the_step_down_procedure(p_values: list[float], level: float
 @laws
 @given(P_VALUES)
 @example([])
-def test_holm_is_the_running_maximum_of_the_scaled_p_values_in_their_order(p_values: list[float]) -> None:
+def test_holm_is_the_running_maximum_of_the_scaled_p_values_in_their_order(
+    p_values: list[float],
+) -> None:
     raised = sorted(p_values)
     expected = [
-        max(min(1.0, (len(raised) - j) * raised[j]) for j in range(len(raised)) if raised[j] <= p) for p in p_values
+        max(min(1.0, (len(raised) - j) * raised[j]) for j in range(len(raised)) if raised[j] <= p)
+        for p in p_values
     ]
     assert holm(p_values) == pytest.approx(expected)
     adjusted = [adjusted for _, adjusted in sorted(zip(p_values, holm(p_values), strict=True))]

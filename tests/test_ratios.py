@@ -73,13 +73,17 @@ def test_interval_and_p_are_students_t_on_the_rounds_whatever_their_order_and_un
     assert ends(ratio) == pytest.approx((math.exp(interval.low), math.exp(interval.high)), rel=1e-7)
     assert ratio.p == pytest.approx(expected.pvalue, rel=1e-7)
     base, other = zip(*draw.sample(pairs, len(pairs)), strict=True)
-    again = ratio_of(rounds([unit * rate for rate in base]), rounds([unit * rate for rate in other]))
+    again = ratio_of(
+        rounds([unit * rate for rate in base]), rounds([unit * rate for rate in other])
+    )
     assert ends(again) == pytest.approx(ends(ratio), rel=1e-7)
     swapped = ratio_of(rounds(other), rounds(base))
     assert ends(swapped) == pytest.approx((1 / ends(ratio)[1], 1 / ends(ratio)[0]), rel=1e-7)
 
 
-@pytest.mark.filterwarnings("ignore:Precision loss occurred")  # scipy warns where one group is all equal
+@pytest.mark.filterwarnings(
+    "ignore:Precision loss occurred"
+)  # scipy warns where one group is all equal
 @laws
 @given(*[st.lists(FIGURES, min_size=2, max_size=6)] * 2)
 def test_groups_without_common_rounds_are_compared_by_students_t_of_all_runs(
@@ -87,7 +91,9 @@ def test_groups_without_common_rounds_are_compared_by_students_t_of_all_runs(
 ) -> None:
     assume(len(set(base)) > 1 or len(set(other)) > 1)
     ratio = ratio_of(rounds(base), unpaired(other))
-    expected = stats.ttest_ind([math.log(rate) for rate in other], [math.log(rate) for rate in base])
+    expected = stats.ttest_ind(
+        [math.log(rate) for rate in other], [math.log(rate) for rate in base]
+    )
     interval = expected.confidence_interval(0.95)
     assert ends(ratio) == pytest.approx((math.exp(interval.low), math.exp(interval.high)), rel=1e-7)
     assert ratio.p == pytest.approx(expected.pvalue, rel=1e-7)
@@ -99,7 +105,10 @@ def test_interval_has_nominal_coverage_though_rounds_share_their_luck() -> None:
     pairs = []
     for _ in range(1500):
         luck = [draw.gauss(0, 0.05) for _ in range(8)]
-        base, other = (rounds([100 * math.exp(shared + draw.gauss(0, 0.02)) for shared in luck]) for _ in range(2))
+        base, other = (
+            rounds([100 * math.exp(shared + draw.gauss(0, 0.02)) for shared in luck])
+            for _ in range(2)
+        )
         pairs.append(ratio_of(base, other))
     assert 0.93 <= share(pairs, lambda ratio: covers(ratio, 1.0)) <= 0.97
     assert share(pairs, lambda ratio: ratio.verdict in ("faster", "slower")) <= ALPHA + 0.005
@@ -131,9 +140,13 @@ def by_definition(ratio: Ratio) -> Verdict:
 
 @laws
 @given(st.lists(PAIRS, min_size=1, max_size=4))
-def test_several_ratios_are_single_ratios_with_adjusted_p(groups: list[list[tuple[float, float]]]) -> None:
+def test_several_ratios_are_single_ratios_with_adjusted_p(
+    groups: list[list[tuple[float, float]]],
+) -> None:
     base = rounds([first for first, _ in groups[0]])
-    others = {str(number): rounds([second for _, second in pairs]) for number, pairs in enumerate(groups)}
+    others = {
+        str(number): rounds([second for _, second in pairs]) for number, pairs in enumerate(groups)
+    }
     single = {name: ratio_of(base, other) for name, other in others.items()}
     several = ratios_of(base, others)
     assert list(several) == list(single)
@@ -156,9 +169,13 @@ def test_verdict_needs_an_effect_of_two_percent() -> None:
 def test_one_run_and_equal_runs_have_a_ratio() -> None:
     for base, other in (([10.0], [30.0]), ([10.0], [30.0] * 5), ([10.0] * 5, [30.0])):
         ratio = ratio_of(rounds(base), rounds(other))
-        assert ratio == Ratio(ratio.value, None, None, None, (len(base), len(other)), "inconclusive")
+        assert ratio == Ratio(
+            ratio.value, None, None, None, (len(base), len(other)), "inconclusive"
+        )
         assert ratio.value == pytest.approx(3)
-    assert ratio_of(rounds([7.0] * 5), rounds([7.0] * 5)) == Ratio(1.0, 1.0, 1.0, 1.0, (5, 5), "no difference")
+    assert ratio_of(rounds([7.0] * 5), rounds([7.0] * 5)) == Ratio(
+        1.0, 1.0, 1.0, 1.0, (5, 5), "no difference"
+    )
 
 
 def test_round_that_one_side_lacks_is_left_out() -> None:

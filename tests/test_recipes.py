@@ -30,7 +30,10 @@ CONTROLLED = [EXPERIMENTS["clip-vit-b16-controlled"], EXPERIMENTS["catlip-vit-b1
 
 @pytest.mark.parametrize(
     ("name", "devices", "batches", "gflop", "images"),
-    [("clip-vit-b16-datacomp", 256, 1.029, 34.4, 13.5e9), ("catlip-vit-b16-datacomp", 64, 1.272, 27.7, 16.7e9)],
+    [
+        ("clip-vit-b16-datacomp", 256, 1.029, 34.4, 13.5e9),
+        ("catlip-vit-b16-datacomp", 64, 1.272, 27.7, 16.7e9),
+    ],
 )
 def test_multi_scale_sampler_has_the_released_flops(
     name: str, devices: int, batches: float, gflop: float, images: float
@@ -41,11 +44,17 @@ def test_multi_scale_sampler_has_the_released_flops(
     The FLOPs are timm's: its ViT computes all tokens.
     """
     experiment = change(EXPERIMENTS[name], tower="vit_base_patch16_224")
-    assert experiment.mean_batch_size / experiment.training.batch_size == pytest.approx(batches, abs=5e-4)
+    assert experiment.mean_batch_size / experiment.training.batch_size == pytest.approx(
+        batches, abs=5e-4
+    )
     assert count_costs(experiment).image_flops / 1e9 == pytest.approx(gflop, abs=0.05)
     assert experiment.training.images == pytest.approx(images, rel=0.01)
-    assert experiment.training.images / devices / experiment.mean_batch_size == pytest.approx(200_000)
-    assert experiment.training.warmup_images == pytest.approx(experiment.training.images / 20, abs=1)
+    assert experiment.training.images / devices / experiment.mean_batch_size == pytest.approx(
+        200_000
+    )
+    assert experiment.training.warmup_images == pytest.approx(
+        experiment.training.images / 20, abs=1
+    )
 
 
 SIDES_BY_METHOD = {"clip": range(160, 321, 32), "catlip": range(128, 321, 16)}
@@ -63,11 +72,15 @@ def image_flops(side: int, width: int, layers: int) -> int:
     return 2 * convolutions + transformer_flops(patches + 1, width, layers)
 
 
-def hand_counted(method: str, batch: int, text_lengths: Sequence[int], sizes: tuple[int, ...], sides: range) -> float:
+def hand_counted(
+    method: str, batch: int, text_lengths: Sequence[int], sizes: tuple[int, ...], sides: range
+) -> float:
     """The FLOPs of an image with its caption; `sizes` are widths and layers, of towers and projection."""
     width, layers, text_width, text_layers, projected = sizes
     images = {side: int(round(batch * 224**2 / side**2, 2)) for side in sides}
-    of_images = sum(count * image_flops(side, width, layers) for side, count in images.items()) / sum(images.values())
+    of_images = sum(
+        count * image_flops(side, width, layers) for side, count in images.items()
+    ) / sum(images.values())
     if method == "catlip":
         return of_images + 2 * width * 24_320
     texts = [transformer_flops(length, text_width, text_layers) for length in text_lengths]
@@ -100,7 +113,9 @@ def test_counted_flop_ratios_equal_a_count_by_hand(
 
 def test_flops_leave_more_of_the_published_ratio_at_the_larger_tower() -> None:
     clip, catlip = map(forward_flops_as_released, PUBLISHED_H16)
-    assert 1 / PUBLISHED_HOURS[PUBLISHED_H16[0].image.tower] / (clip / catlip) == pytest.approx(2.13, abs=0.005)
+    assert 1 / PUBLISHED_HOURS[PUBLISHED_H16[0].image.tower] / (clip / catlip) == pytest.approx(
+        2.13, abs=0.005
+    )
 
 
 def test_recipe_windows_have_balanced_image_sizes() -> None:
@@ -116,7 +131,10 @@ def test_controlled_pair_differs_only_in_the_method() -> None:
 
 
 def test_published_pair_needs_allow_differences() -> None:
-    with pytest.raises(ValueError, match=r"they differ in image_sizes: .*batch_size: 256 / 1024.*--allow-differences"):
+    with pytest.raises(
+        ValueError,
+        match=r"they differ in image_sizes: .*batch_size: 256 / 1024.*--allow-differences",
+    ):
         require_comparable_experiments(PUBLISHED)
 
 

@@ -48,10 +48,14 @@ HERE = circumstances(machine="two cores", packages={"torch": "2.6.0"})
 
 def failed(reason: str = "out of memory", **changes: Any) -> Record:
     measured = Failure(what="speed", reason=reason)
-    return replace(Record(comparison="c", experiment=TINY, circumstances=HERE, measured=measured), **changes)
+    return replace(
+        Record(comparison="c", experiment=TINY, circumstances=HERE, measured=measured), **changes
+    )
 
 
-OF_EACH: dict[str, tuple[str, ...]] = {  # the fields of kinds that have an entry for each window, step or branch
+OF_EACH: dict[
+    str, tuple[str, ...]
+] = {  # the fields of kinds that have an entry for each window, step or branch
     "Speed": (),
     "Training": ("branches", "cooldown_losses"),
     "ReleasedRun": ("window_images", "window_seconds", "image_sizes", "losses", "gradient_norms"),
@@ -99,9 +103,13 @@ def of_each(kind: type, count: int) -> dict[str, st.SearchStrategy[Any]]:
         return st.lists(values_of(element), min_size=count, max_size=count).map(tuple)
 
     if kind is Figures:
-        figures = st.shared(st.lists(values_of(Figure), max_size=3, unique_by=lambda one: one.name).map(tuple))
+        figures = st.shared(
+            st.lists(values_of(Figure), max_size=3, unique_by=lambda one: one.name).map(tuple)
+        )
         numbers = st.lists(values_of(float), min_size=1, max_size=4).map(tuple)
-        values = figures.flatmap(lambda of: st.fixed_dictionaries({one.name: numbers for one in of}))
+        values = figures.flatmap(
+            lambda of: st.fixed_dictionaries({one.name: numbers for one in of})
+        )
         return {"figures": figures, "values": values}
     if kind is not Speed:
         return {name: entries(hints[name]) for name in OF_EACH.get(kind.__name__, ())}
@@ -128,9 +136,13 @@ def within(kind: Any, meta: msgspec.Meta) -> st.SearchStrategy[Any]:
         return st.integers(meta.ge, 2**63 - 1 if meta.le is None else meta.le)
     if kind is float:
         low = meta.ge if meta.gt is None else meta.gt
-        return st.floats(low, meta.le, exclude_min=meta.gt is not None, allow_nan=False, allow_infinity=False)
+        return st.floats(
+            low, meta.le, exclude_min=meta.gt is not None, allow_nan=False, allow_infinity=False
+        )
     if meta.min_length:
-        return st.lists(values_of(get_args(kind)[0]), min_size=meta.min_length, max_size=4).map(tuple)
+        return st.lists(values_of(get_args(kind)[0]), min_size=meta.min_length, max_size=4).map(
+            tuple
+        )
     return st.from_regex(meta.pattern, fullmatch=True) if meta.pattern else values_of(kind)
 
 
@@ -162,8 +174,12 @@ def test_record_round_trips(kind: type[RecordKind], tmp_path: Path) -> None:
 
     @settings(laws, max_examples=10)
     @given(values_of(of), values_of(Circumstances), values_of(kind), st.text(max_size=10))
-    def check(experiment: Experiment | None, where: Circumstances, measured: Any, comparison: str) -> None:
-        record = Record(comparison=comparison, experiment=experiment, circumstances=where, measured=measured)
+    def check(
+        experiment: Experiment | None, where: Circumstances, measured: Any, comparison: str
+    ) -> None:
+        record = Record(
+            comparison=comparison, experiment=experiment, circumstances=where, measured=measured
+        )
         write_record(record, path)
         again = read_record(path)
         assert again == record
@@ -176,7 +192,9 @@ PLACES: dict[str, Callable[[float], Record]] = {
     "warmup_seconds": lambda bad: speed(warmup_seconds=bad),
     "window_seconds": lambda bad: speed(window_seconds=(1.0, bad)),
     "utilisation": lambda bad: speed(utilisation={"gpu_busy_percent": bad}),
-    "not finite": lambda bad: speed(tokens_per_caption=bad),  # JSON's null would read as "not measured"
+    "not finite": lambda bad: speed(
+        tokens_per_caption=bad
+    ),  # JSON's null would read as "not measured"
 }
 
 
@@ -218,7 +236,9 @@ def test_write_becomes_visible_after_fsync_and_concurrent_writes_do_not_interfer
 
 
 @pytest.mark.parametrize("number", [0, FORMAT - 1, FORMAT + 1, 99, -1])
-def test_another_format_is_refused_by_number_with_a_remedy_whatever_else_it_holds(number: int, tmp_path: Path) -> None:
+def test_another_format_is_refused_by_number_with_a_remedy_whatever_else_it_holds(
+    number: int, tmp_path: Path
+) -> None:
     later = b'{"format": %d, "invented": [1, {"later": null}]}' % number
     for content in (GOOD.replace(b'"format":%d' % FORMAT, b'"format":%d' % number), later):
         path = corrupt(content, tmp_path)
@@ -256,14 +276,22 @@ IMPOSSIBLE = {
     "images of some windows": ("measured", "window_images", [8] * 5),
     "a rank that lacks a window": ("measured", "rank_window_seconds", [[0.5], [0.5] * 5]),
     "figures of other ranks": ("measured", "rank_figures", {"data, ms": [1.0, 2.0, 3.0]}),
-    "a step without work": ("measured", "flops", {"image_forward": 0, "text_forward": 0, "forward": 0, "step": 0}),
+    "a step without work": (
+        "measured",
+        "flops",
+        {"image_forward": 0, "text_forward": 0, "forward": 0, "step": 0},
+    ),
     "more steps than there can be": ("experiment", "steps_per_window", 10**30),
     "tokens below 0": ("measured", "tokens_per_caption", -1.0),
     "parameters below 0": ("measured", "trained_parameters", -1),
     "0 processes": ("circumstances", "processes", 0),
     "0 threads": ("circumstances", "threads", 0),
     "a date that is none": ("circumstances", "started_at", "2026-13-45T00:00:00"),
-    "100,000 readings": ("measured", "utilisation", {f"reading {number}": 1.0 for number in range(100_000)}),
+    "100,000 readings": (
+        "measured",
+        "utilisation",
+        {f"reading {number}": 1.0 for number in range(100_000)},
+    ),
 }
 
 
@@ -286,7 +314,8 @@ def test_impossible_record_is_refused_with_its_file_name(what: str, tmp_path: Pa
 # Where a record lies
 
 
-NAMES = st.lists(st.text(st.characters(), max_size=20), min_size=1, max_size=3)  # lone surrogates among them
+# Lone surrogates among them.
+NAMES = st.lists(st.text(st.characters(), max_size=20), min_size=1, max_size=3)
 PLAIN = st.from_regex(r"[A-Za-z0-9=+,_-]{1,12}", fullmatch=True)
 
 
@@ -298,7 +327,9 @@ def lay(results: Path, comparison: str, *names: object) -> Record:
 
 @laws
 @given(st.text(max_size=20), NAMES, NAMES)
-def test_arbitrary_names_become_distinct_plain_file_names(kind: str, one: list[str], two: list[str]) -> None:
+def test_arbitrary_names_become_distinct_plain_file_names(
+    kind: str, one: list[str], two: list[str]
+) -> None:
     paths = [record_path(Path("results"), "2026-01-01", kind, *names) for names in (one, two)]
     assert (paths[0] == paths[1]) == (one == two)
     assert paths[0].parent == Path("results")
@@ -312,8 +343,15 @@ def test_plain_name_is_kept_in_the_file_name(names: list[str]) -> None:
     assert record_path(Path(), "c", "speed", *names).name == f"c.speed.{'.'.join(names)}.json"
 
 
-def test_comparisons_are_listed_once_oldest_first_and_read_alone_in_the_order_of_names(tmp_path: Path) -> None:
-    runs = [("2026-03-01", "a", 0), ("2026-01-01", "b", 0), ("2026-01-01", "a", 1), ("2026-01-01-b", "a", 0)]
+def test_comparisons_are_listed_once_oldest_first_and_read_alone_in_the_order_of_names(
+    tmp_path: Path,
+) -> None:
+    runs = [
+        ("2026-03-01", "a", 0),
+        ("2026-01-01", "b", 0),
+        ("2026-01-01", "a", 1),
+        ("2026-01-01-b", "a", 0),
+    ]
     third, second, first, other = (lay(tmp_path, *run) for run in runs)
     assert comparisons(tmp_path) == ["2026-01-01", "2026-01-01-b", "2026-03-01"]
     assert read_records(tmp_path, "2026-01-01") == [first, second]
@@ -326,11 +364,29 @@ def test_every_kind_of_record_is_read_and_no_other_file(tmp_path: Path) -> None:
     kinds = [*map(tag_of, KINDS)]
     for kind in kinds:
         write_record(failed(kind), record_path(tmp_path, "c", kind, "x"))
-    json_files = ("figures.json", "c.json", "c.suites.json", "d.others.1.json", "speed.c.json", ".c.speed.x.json")
-    for name in (*json_files, "index.html", "c.tower.safetensors", "c.speed.x.json.4711", ".5.part", "notes"):
+    json_files = (
+        "figures.json",
+        "c.json",
+        "c.suites.json",
+        "d.others.1.json",
+        "speed.c.json",
+        ".c.speed.x.json",
+    )
+    for name in (
+        *json_files,
+        "index.html",
+        "c.tower.safetensors",
+        "c.speed.x.json.4711",
+        ".5.part",
+        "notes",
+    ):
         (tmp_path / name).write_text("half a rec", encoding="utf-8")
     (tmp_path / "cache").mkdir()
-    assert read_records(tmp_path) == read_records(tmp_path, "c") == [failed(kind) for kind in sorted(kinds)]
+    assert (
+        read_records(tmp_path)
+        == read_records(tmp_path, "c")
+        == [failed(kind) for kind in sorted(kinds)]
+    )
     assert comparisons(tmp_path) == ["c"]
     for empty in (tmp_path / "cache", tmp_path / "not there"):
         assert read_records(empty) == []
@@ -356,7 +412,9 @@ def test_record_of_an_unknown_kind_is_read_and_kept_as_it_is(tmp_path: Path) -> 
     assert read_records(tmp_path) == [failed()]  # its name alone does not make it a record
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests" / "records").rglob("*.*.json")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "tests" / "records").rglob("*.*.json")), ids=lambda path: path.name
+)
 def test_kept_record_is_written_again_byte_for_byte(path: Path, tmp_path: Path) -> None:
     if is_record(path):
         write_record(read_record(path), tmp_path / path.name)
@@ -375,9 +433,16 @@ def differences(*rows: Record, may_differ: Iterable[str] = ()) -> set[str]:
     return set()
 
 
-OTHER_PLACE: dict[str, Any] = {"machine": "an H100", "device": "cuda", "threads": 4, "packages": {"torch": "2.7.0"}}
+OTHER_PLACE: dict[str, Any] = {
+    "machine": "an H100",
+    "device": "cuda",
+    "threads": 4,
+    "packages": {"torch": "2.7.0"},
+}
 OTHER_GPU: dict[str, Any] = {"gpu": {"power limit": "500 W", "ECC": None}}
-OTHER_CIRCUMSTANCE: dict[str, Any] = OTHER_PLACE | OTHER_GPU | {"precision": "bf16", "compiled": True, "processes": 2}
+OTHER_CIRCUMSTANCE: dict[str, Any] = (
+    OTHER_PLACE | OTHER_GPU | {"precision": "bf16", "compiled": True, "processes": 2}
+)
 
 
 def elsewhere(**changes: Any) -> Record:
@@ -389,7 +454,12 @@ def otherwise(**changes: Any) -> Record:
 
 
 def test_comparable_records_may_differ_in_name_commit_time_and_package_order() -> None:
-    named = failed(), failed("another reason"), failed(comparison="another"), otherwise(name="another")
+    named = (
+        failed(),
+        failed("another reason"),
+        failed(comparison="another"),
+        otherwise(name="another"),
+    )
     later = failed(), elsewhere(commit="fedcba9", started_at="2027-01-01")
     for rows in (named, later, [failed()], []):
         assert differences(*rows) == set()
@@ -406,5 +476,7 @@ def test_differing_circumstance_is_named_unless_explained_by_an_allowed_field(
     rows = [failed(experiment=experiment, circumstances=where) for where in (HERE, HERE, there)]
     explanation = {"precision": "precision", "compiled": "compile"}.get(circumstance)
     assert differences(*rows) == {circumstance}
-    assert differences(*rows, may_differ={*FIELDS, *OTHER_CIRCUMSTANCE} - {explanation}) == {circumstance}
+    assert differences(*rows, may_differ={*FIELDS, *OTHER_CIRCUMSTANCE} - {explanation}) == {
+        circumstance
+    }
     assert differences(*rows, may_differ=FIELDS) == (set() if explanation else {circumstance})

@@ -23,7 +23,12 @@ from bench.statistics.ratios import (
     ALPHA,
     MIN_ROUNDS,
 )
-from bench.statistics.verdicts import FLOPS_TOLERANCE, judge_agreement, judge_flops_prediction, max_relative_difference
+from bench.statistics.verdicts import (
+    FLOPS_TOLERANCE,
+    judge_agreement,
+    judge_flops_prediction,
+    max_relative_difference,
+)
 
 Floats = npt.NDArray[float64]
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -59,7 +64,9 @@ def test_no_answers_have_no_interval() -> None:
         accuracy_interval([])
 
 
-def table_of(runs: int, items: int, of_runs: float, of_items: float, rest: float, chance: Generator) -> Floats:
+def table_of(
+    runs: int, items: int, of_runs: float, of_items: float, rest: float, chance: Generator
+) -> Floats:
     """Draw a (runs, items) table of mean 0 with these standard deviations of its runs, items and rest."""
     spreads = ((of_runs, (runs, 1)), (of_items, (1, items)), (rest, (runs, items)))
     return sum(chance.normal(0, spread, shape) for spread, shape in spreads)
@@ -67,7 +74,9 @@ def table_of(runs: int, items: int, of_runs: float, of_items: float, rest: float
 
 @laws
 @given(st.integers(3, 6), st.integers(2, 9), st.integers(0, 99))
-def test_two_level_interval_is_satterthwaites_of_the_variance_components(runs: int, items: int, seed: int) -> None:
+def test_two_level_interval_is_satterthwaites_of_the_variance_components(
+    runs: int, items: int, seed: int
+) -> None:
     table = table_of(runs, items, 0.5, 0.5, 1, default_rng(seed)) + 0.3
     found = estimate_over_seeds(list(table))
     mean = sum(table[s, i] for s in range(runs) for i in range(items)) / (runs * items)
@@ -76,7 +85,11 @@ def test_two_level_interval_is_satterthwaites_of_the_variance_components(runs: i
     freedoms = runs - 1, items - 1, (runs - 1) * (items - 1)
     a = sum((one - mean) ** 2 for one in of_run) / freedoms[0] / runs
     b = sum((one - mean) ** 2 for one in of_item) / freedoms[1] / items
-    rests = [(table[s, i] - of_run[s] - of_item[i] + mean) ** 2 for s in range(runs) for i in range(items)]
+    rests = [
+        (table[s, i] - of_run[s] - of_item[i] + mean) ** 2
+        for s in range(runs)
+        for i in range(items)
+    ]
     c = sum(rests) / freedoms[2] / (runs * items)
     variance = max(a - c, 0) + max(b - c, 0) + c
     a_enters, b_enters = bool(a > c), bool(b > c)
@@ -85,7 +98,9 @@ def test_two_level_interval_is_satterthwaites_of_the_variance_components(runs: i
     degrees_of_freedom = variance**2 / sum(part**2 / of for part, of in entering)
     expected = stats.t(degrees_of_freedom, loc=mean, scale=math.sqrt(variance))
     assert (found.value, found.low, found.high) == pytest.approx((mean, *expected.interval(0.95)))
-    assert found.p == pytest.approx(2 * stats.t(degrees_of_freedom).sf(abs(mean) / math.sqrt(variance)))
+    assert found.p == pytest.approx(
+        2 * stats.t(degrees_of_freedom).sf(abs(mean) / math.sqrt(variance))
+    )
     assert found.over == f"{runs} seeds and {items} test images"
 
 
@@ -93,7 +108,9 @@ SPREADS = [(0.0, 0.0, 1.0), (0.02, 1.0, 0.3), (0.1, 1.0, 0.5), (0.0, 0.5, 1.0), 
 
 
 @pytest.mark.parametrize("spreads", SPREADS)
-def test_two_level_interval_covers_other_seeds_and_other_items(spreads: tuple[float, float, float]) -> None:
+def test_two_level_interval_covers_other_seeds_and_other_items(
+    spreads: tuple[float, float, float],
+) -> None:
     """An interval over seeds alone covers 30 to 95 % of these."""
     chance = default_rng(0)
     found = [estimate_over_seeds(list(table_of(5, 400, *spreads, chance))) for _ in range(2000)]
@@ -101,7 +118,14 @@ def test_two_level_interval_covers_other_seeds_and_other_items(spreads: tuple[fl
     assert fmean(one.p <= ALPHA for one in found) <= 1.8 * ALPHA
 
 
-TASK_SPREADS = [(0.0, 1.0, 0.3), (0.3, 1.0, 0.3), (1.0, 0.3, 0.3), (0.1, 1.0, 0.1), (1.0, 1.0, 1.0), (0.0, 0.0, 1.0)]
+TASK_SPREADS = [
+    (0.0, 1.0, 0.3),
+    (0.3, 1.0, 0.3),
+    (1.0, 0.3, 0.3),
+    (0.1, 1.0, 0.1),
+    (1.0, 1.0, 1.0),
+    (0.0, 0.0, 1.0),
+]
 
 
 @pytest.mark.parametrize("spreads", TASK_SPREADS)
@@ -111,7 +135,10 @@ def test_interval_over_tasks_and_seeds_covers_other_tasks_and_other_seeds(
 ) -> None:
     """An interval over the seeds alone covers 20 to 55 % of tables whose tasks differ."""
     chance = default_rng(0)
-    found = [estimate_over_tasks(table_of(seeds, tasks, *spreads, chance).tolist()).mean for _ in range(1000)]
+    found = [
+        estimate_over_tasks(table_of(seeds, tasks, *spreads, chance).tolist()).mean
+        for _ in range(1000)
+    ]
     assert fmean(one.low <= 0 <= one.high for one in found) >= 0.925
     assert found[0].over == f"{tasks} tasks and {seeds} seeds"
 
@@ -138,7 +165,9 @@ def test_interval_of_one_or_two_trainings_covers_other_tasks_for_these(seeds: in
     of_seeds[0] = 3.0  # the luck of one training, which no task shows
     tables = [table_of(seeds, 6, 0.0, 1.0, 0.3, chance) + of_seeds for _ in range(1000)]
     found = [estimate_over_tasks(table.tolist()).mean for table in tables]
-    assert fmean(one.low <= of_seeds.mean() <= one.high for one in found) == pytest.approx(0.95, abs=0.02)
+    assert fmean(one.low <= of_seeds.mean() <= one.high for one in found) == pytest.approx(
+        0.95, abs=0.02
+    )
     assert found[0].over == "6 tasks, of these trainings"
     assert fmean(one.low <= 0 <= one.high for one in found) < 0.5
 
@@ -155,8 +184,12 @@ def test_smallest_difference_is_shown_with_a_power_of_80_percent(tasks: int) -> 
     sample = default_rng(tasks).normal(0, 1, tasks)
     smallest = estimate_over_tasks([sample.tolist()]).smallest
     chance = default_rng(0)
-    repeated = [chance.normal(smallest, sample.std(ddof=1), (1, tasks)).tolist() for _ in range(3000)]
-    assert fmean(estimate_over_tasks(table).mean.low > 0 for table in repeated) == pytest.approx(0.8, abs=0.025)
+    repeated = [
+        chance.normal(smallest, sample.std(ddof=1), (1, tasks)).tolist() for _ in range(3000)
+    ]
+    assert fmean(estimate_over_tasks(table).mean.low > 0 for table in repeated) == pytest.approx(
+        0.8, abs=0.025
+    )
 
 
 @laws
@@ -167,14 +200,18 @@ def test_smallest_difference_grows_with_the_spread_and_not_with_the_mean(
     table = table_of(seeds, tasks, 0.5, 0.5, 1, default_rng(seed))
     smallest = estimate_over_tasks(table.tolist()).smallest
     assert smallest > 0
-    assert estimate_over_tasks((times * table + shift).tolist()).smallest == pytest.approx(times * smallest)
+    assert estimate_over_tasks((times * table + shift).tolist()).smallest == pytest.approx(
+        times * smallest
+    )
 
 
 @laws
 @given(st.lists(EIGHTHS, min_size=3, max_size=8))
 def test_one_figure_per_seed_gives_students_t_over_seeds(values: list[float]) -> None:
     found, expected = estimate_over_seeds(values), mean_interval(values)
-    assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (expected.value, expected.low, expected.high)
+    )
     assert found.over == f"{len(values)} seeds"
 
 
@@ -206,14 +243,20 @@ def test_interval_over_seeds_needs_two_finite_values() -> None:
 
 def test_step_is_bound_by_its_longer_part() -> None:
     shares = (0.0, 0.05, 0.06, 0.5, 0.51, 1.0)
-    separate, ahead = ([verdicts.bound_by(share, prefetches=ahead) for share in shares] for ahead in (False, True))
+    separate, ahead = (
+        [verdicts.bound_by(share, prefetches=ahead) for share in shares] for ahead in (False, True)
+    )
     assert separate == [*["compute-bound"] * 4, *["input-bound"] * 2]
     assert ahead == [*["compute-bound"] * 2, *["input-bound"] * 4]
 
 
 def test_cores_suffice_where_the_whole_interval_says_so() -> None:
     needed = ((2.0, 4.0), (3.9, 4.1), (4.1, 6.0))
-    assert [verdicts.judge_loader_cores(*ends, 4) for ends in needed] == ["enough", "too close to tell", "too few"]
+    assert [verdicts.judge_loader_cores(*ends, 4) for ends in needed] == [
+        "enough",
+        "too close to tell",
+        "too few",
+    ]
 
 
 # Parts and whole, measured and predicted
@@ -241,7 +284,11 @@ def test_an_agreement_claims_no_more_than_its_interval(difference: float, margin
     [
         (0.0, math.log(1.099), "agree"),
         (0.0, math.log(1.101), "inconclusive"),
-        (0.05, 0.06, "inconclusive"),  # its middle and half of its interval are under 10 %, its far end is not
+        (
+            0.05,
+            0.06,
+            "inconclusive",
+        ),  # its middle and half of its interval are under 10 %, its far end is not
         (0.05, 0.04, "disagree"),
         (math.log(1.019), 1e-6, "agree"),
         (math.log(1.021), 1e-6, "disagree"),
@@ -249,7 +296,9 @@ def test_an_agreement_claims_no_more_than_its_interval(difference: float, margin
         (0.0, None, "inconclusive"),
     ],
 )
-def test_agreement_needs_a_near_far_end(difference: float, margin: float | None, verdict: str) -> None:
+def test_agreement_needs_a_near_far_end(
+    difference: float, margin: float | None, verdict: str
+) -> None:
     assert judge_agreement(difference, margin) == verdict
 
 
@@ -266,9 +315,13 @@ def test_prediction_is_judged_by_the_whole_interval(difference: float, margin: f
 
 @laws
 @given(st.lists(st.tuples(DIFFERENCES, st.none() | st.floats(0, 0.05)), max_size=8))
-def test_accuracy_differences_are_judged_as_one_family(found: list[tuple[float, float | None]]) -> None:
+def test_accuracy_differences_are_judged_as_one_family(
+    found: list[tuple[float, float | None]],
+) -> None:
     """Better and worse by the adjusted p alone, at the level of the speeds' verdicts."""
-    estimates = {index: Estimate(value, None, None, "", p) for index, (value, p) in enumerate(found)}
+    estimates = {
+        index: Estimate(value, None, None, "", p) for index, (value, p) in enumerate(found)
+    }
     claims = judge_accuracy_differences(estimates)
     known = [index for index, (_, p) in enumerate(found) if p is not None]
     assert [claims[index].p for index in known] == holm([found[index][1] for index in known])

@@ -27,7 +27,13 @@ ROWS = [
         Cell.of(2),
         Cell.unmeasured("no peak"),
     ],
-    [Cell.of("=1+1"), Cell.of(2.0, format_ratio), Cell.of(3), Cell.of(4), Cell.of(0.5, format_ratio)],
+    [
+        Cell.of("=1+1"),
+        Cell.of(2.0, format_ratio),
+        Cell.of(3),
+        Cell.of(4),
+        Cell.of(0.5, format_ratio),
+    ],
 ]
 TABLE = Table.of_rows("Ratios", COLUMNS, ROWS, "a note")
 
@@ -42,7 +48,9 @@ def test_csv_has_full_precision_ends_of_intervals_and_no_formula() -> None:
     assert second["experiment"] == "'=1+1"
 
 
-def test_json_has_the_values_behind_the_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_values_behind_the_texts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     print_tables([TABLE], tmp_path / "tables.json")
     figures = json.loads((tmp_path / "tables.json").read_text())["Ratios"]
     assert figures["note"] == "a note"
@@ -57,8 +65,14 @@ def test_json_has_the_values_behind_the_texts(tmp_path: Path, capsys: pytest.Cap
 def test_terminal_says_beside_each_row_of_a_transposed_table_what_its_figures_mean(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    rows = [[Cell.of(name), Cell.of(share, format_percent)] for name, share in (("clip", 0.5), ("catlip", 0.0625))]
-    columns, note = [Column.text("experiment"), Column("MFU", "over peak")], "words of a long note " * 9
+    rows = [
+        [Cell.of(name), Cell.of(share, format_percent)]
+        for name, share in (("clip", 0.5), ("catlip", 0.0625))
+    ]
+    columns, note = (
+        [Column.text("experiment"), Column("MFU", "over peak")],
+        "words of a long note " * 9,
+    )
     print_tables([Table("T", columns, {"": rows}, note, is_transposed=True)])
     title, *shown, first, second = capsys.readouterr().out.rstrip().splitlines()
     assert (title, shown) == ("T", ["                 clip catlip", "MFU, over peak 50.0 %  6.2 %"])
@@ -68,25 +82,47 @@ def test_terminal_says_beside_each_row_of_a_transposed_table_what_its_figures_me
 
 def test_markdown_has_the_texts_escaped() -> None:
     table = Table.of_rows("T", Column.texts("a|b", "c"), [[Cell("x|y", "z"), Cell("<b>")]])
-    assert table.to_markdown().splitlines() == ["| a\\|b | c |", "| --- | --- |", "| x\\|y (z) | \\<b\\> |"]
+    assert table.to_markdown().splitlines() == [
+        "| a\\|b | c |",
+        "| --- | --- |",
+        "| x\\|y (z) | \\<b\\> |",
+    ]
 
 
 def test_headings_of_groups_are_rows_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     columns = [Column.text("task"), Column("time")]
-    print_tables([Table.of_groups("T", columns, {"Towers": [[Cell("a"), Cell("9\N{NO-BREAK SPACE}s")]]}, "a note")])
-    assert capsys.readouterr().out.splitlines() == ["T", "task time", "Towers", "  a  9 s", "a note", ""]
+    print_tables(
+        [
+            Table.of_groups(
+                "T", columns, {"Towers": [[Cell("a"), Cell("9\N{NO-BREAK SPACE}s")]]}, "a note"
+            )
+        ]
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        "T",
+        "task time",
+        "Towers",
+        "  a  9 s",
+        "a note",
+        "",
+    ]
 
 
 def test_headings_of_groups_are_a_column_where_there_is_no_heading() -> None:
     table = Table.of_groups(
-        "T", Column.texts("task"), {"Towers": [[Cell("a")]], "None": [], "References": [[Cell("b")]]}
+        "T",
+        Column.texts("task"),
+        {"Towers": [[Cell("a")]], "None": [], "References": [[Cell("b")]]},
     )
     assert table.rows == [{"group": "Towers", "task": "a"}, {"group": "References", "task": "b"}]
     assert table.to_csv() == b"group,task\nTowers,a\nReferences,b\n"
 
 
 def test_figures_are_kept_as_they_are_given() -> None:
-    rows = [{"name": "a", "count": 12_000, "share": (0.5, 0.25, 0.75), "more": None}, {"name": "b", "count": True}]
+    rows = [
+        {"name": "a", "count": 12_000, "share": (0.5, 0.25, 0.75), "more": None},
+        {"name": "b", "count": True},
+    ]
     table = Table.of_figures("T", rows)
     assert table.rows == rows
     assert [cell.text for cell in table.cells[0]] == ["a", "12,000", "0.500 ±0.250", UNMEASURED]

@@ -16,10 +16,17 @@ def speed(experiment: Experiment, log: float, flops_log: float, round_: int) -> 
     seconds, step = size / math.exp(log), round(size * FLOPS * math.exp(-flops_log))
     measured = speeds.speed(
         round=round_,
-        window_seconds=(experiment.timing.steps_per_window * seconds / 0.75,) * experiment.timing.windows,
-        phase_seconds={"data": (seconds,), "image forward": (seconds / 3,), "backward": (2 * seconds / 3,)},
+        window_seconds=(experiment.timing.steps_per_window * seconds / 0.75,)
+        * experiment.timing.windows,
+        phase_seconds={
+            "data": (seconds,),
+            "image forward": (seconds / 3,),
+            "backward": (2 * seconds / 3,),
+        },
         flops=Flops(image_forward=FLOPS, text_forward=0, forward=FLOPS, step=step),
         peak_flops_per_second=1e12,
         peak_source="made up",
     )
-    return Record(comparison=COMPARISON, experiment=experiment, circumstances=HERE, measured=measured)
+    return Record(
+        comparison=COMPARISON, experiment=experiment, circumstances=HERE, measured=measured
+    )

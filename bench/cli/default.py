@@ -20,14 +20,20 @@ class Bench:
     `catlip-bench report build` draws the page from them.
     """
 
-    minutes: float | None = None  # minutes for the comparison, which decide rounds, images and seeds; default: 12
-    smoke: bool = False  # check of all stages with CLIP and CatLIP, in 90 s; its figures mean nothing
+    minutes: float | None = (
+        None  # minutes for the comparison, which decide rounds, images and seeds; default: 12
+    )
+    smoke: bool = (
+        False  # check of all stages with CLIP and CatLIP, in 90 s; its figures mean nothing
+    )
     full: bool = False  # three seeds and longer training, with intervals over seeds and test images
     data: Data = None
     caption: Caption = None
     root: Root = None
     tasks: Tasks = ()
-    resume: bool = False  # resume the newest comparison of this scope; recorded runs are not repeated
+    resume: bool = (
+        False  # resume the newest comparison of this scope; recorded runs are not repeated
+    )
     results: Results = Path("results")
 
     purpose: ClassVar[str] = "compare"
@@ -42,7 +48,8 @@ class Bench:
     @property
     def resume_hint(self) -> str:
         """The resume command, or that of the start where no run is finished."""
-        under_nox = "NOX_CURRENT_SESSION" in os.environ  # its environment is not that of the person's shell
+        # Its environment is not that of the person's shell.
+        under_nox = "NOX_CURRENT_SESSION" in os.environ
         program = "nox -s bench --" if under_nox else PROGRAM
         options = option_arguments(self, "resume")
         if not self._has_records():

@@ -43,7 +43,9 @@ def run_default(
     start = time.monotonic()
     is_smoke = scope_name == "smoke"
     if scope_name != "default" and minutes is not None:
-        raise ValueError(f"--minutes plans the default comparison: leave out --{scope_name} or --minutes")
+        raise ValueError(
+            f"--minutes plans the default comparison: leave out --{scope_name} or --minutes"
+        )
     require_range("minutes", minutes, *MINUTES_RANGE)
     require_writable(results.resolve())
     methods = HEADLINE if is_smoke else COMPARED
@@ -54,10 +56,15 @@ def run_default(
         scope = replace(scope, tasks=tuple(chosen_tasks), root=task_root)
     experiments = [
         set_images(experiment, IMAGES[scope.name])
-        for experiment in on_data([EXPERIMENTS[f"{method}-tiny"] for method in methods], data, caption, results)
+        for experiment in on_data(
+            [EXPERIMENTS[f"{method}-tiny"] for method in methods], data, caption, results
+        )
     ]
     if is_smoke:
-        experiments = [change(experiment, warmup_steps=2, windows=2, steps_per_window=2) for experiment in experiments]
+        experiments = [
+            change(experiment, warmup_steps=2, windows=2, steps_per_window=2)
+            for experiment in experiments
+        ]
     check(results, experiments, trained=True, tasks=scope.tasks)
     comparison = (resume if is_resumed else begin)(results, scope.name, experiments)
     comparison.measure_memory()
@@ -82,12 +89,16 @@ def plan_later_stages(
     if times is None:
         return scope, images, 0.0
     if scope.name == "default":
-        seconds = 60 * (DEFAULT_MINUTES if minutes is None else minutes) - (time.monotonic() - start)
+        seconds = 60 * (DEFAULT_MINUTES if minutes is None else minutes) - (
+            time.monotonic() - start
+        )
         scope, trained_images = keep_trained(comparison.records(), scope)
         scope, images = fit_stages(scope, seconds, times.seconds_left, trained_images)
     left = times.seconds_left(scope, images)
     trainings = f"{pluralize(len(scope.seeds), 'seed')} of {images:,} images for each method"
-    log(f"planned: {scope.rounds} rounds of speed, {trainings}: about {max(1, round(left / 60))} min left")
+    log(
+        f"planned: {scope.rounds} rounds of speed, {trainings}: about {max(1, round(left / 60))} min left"
+    )
     comparison.runner.progress.expect(left)
     return scope, images, times.later_seconds(scope, images)
 

@@ -11,7 +11,16 @@ from tyro.conf import arg
 from bench.cli.links import measure_link_speed
 from bench.cli.loading_check import check_loading, chosen_gpu_spec, predict_gpu_rate
 from bench.cli.machine_checks import FINDING_OK, Finding, check_machine, finding_table, judge
-from bench.cli.options import OPTION_NAMES, Caption, Json, Launch, Results, Settings, experiment_from, print_results
+from bench.cli.options import (
+    OPTION_NAMES,
+    Caption,
+    Json,
+    Launch,
+    Results,
+    Settings,
+    experiment_from,
+    print_results,
+)
 from bench.cli.shard_check import ShardCheck, verify_shards
 from bench.console.console import DISAGREEMENT, OK, log
 from bench.console.options import require_range
@@ -43,12 +52,22 @@ class Doctor:
     """
 
     shards: Annotated[
-        str | None, arg(metavar="GLOB", help="folder, file or glob of tar shards to verify against their manifest")
+        str | None,
+        arg(
+            metavar="GLOB",
+            help="folder, file or glob of tar shards to verify against their manifest",
+        ),
     ] = None
     caption: Caption = None
-    experiment: str | None = None  # name of the experiment that the shards feed; default clip-vit-b16
-    device: Annotated[str | None, arg(help="name of its GPU; default: this machine's, by its data sheet")] = None
-    images_per_s: float | None = None  # images/s per GPU that the training takes; default: what `plan` predicts
+    experiment: str | None = (
+        None  # name of the experiment that the shards feed; default clip-vit-b16
+    )
+    device: Annotated[
+        str | None, arg(help="name of its GPU; default: this machine's, by its data sheet")
+    ] = None
+    images_per_s: float | None = (
+        None  # images/s per GPU that the training takes; default: what `plan` predicts
+    )
     loading_seconds: float = 10.0  # seconds of loading; 0: the shards are only verified
     launch: Launch = ""
     settings: Settings = ()
@@ -68,7 +87,9 @@ class Doctor:
         if self.launch:
             return measure_link_speed(self.results, self.launch, self.json)
         findings = list[Finding]()
-        for finding in check_machine(self.results):  # logged at once, so that it is known if a later check hangs
+        for finding in check_machine(
+            self.results
+        ):  # logged at once, so that it is known if a later check hangs
             problem = "" if finding.verdict == FINDING_OK else f" ({finding.verdict})"
             log(f"{finding.check}: {finding.found}{problem}")
             findings.append(finding)
@@ -89,8 +110,12 @@ class Doctor:
         require_range("loading-seconds", self.loading_seconds, 0, 1e6)
         require_range("images-per-s", self.images_per_s, 1e-3, 1e9)
         if self.device is not None and self.images_per_s is not None:
-            raise ValueError("--device and --images-per-s both give the images/s of a GPU: leave out one of them")
-        experiment = experiment_from(self.experiment or "clip-vit-b16", self.settings, shards, caption=self.caption)
+            raise ValueError(
+                "--device and --images-per-s both give the images/s of a GPU: leave out one of them"
+            )
+        experiment = experiment_from(
+            self.experiment or "clip-vit-b16", self.settings, shards, caption=self.caption
+        )
         gpu = chosen_gpu_spec(self.device) if self.images_per_s is None else None
         is_tar, loading = isinstance(get_source(shards), TarShards), list[Table]()
         check = verify_shards(shards) if is_tar else ShardCheck({}, set(), {})
@@ -116,6 +141,13 @@ def describe_trial(records: Sequence[Record]) -> Iterator[Finding]:
             where = record.circumstances
             yield Finding("device", f"{summarize_machine(where)}; {where.precision}")
             rate = images_per_second(record.experiment, record.measured)
-            waited = 1 - float(timed_windows(record.experiment, record.measured).is_counted().mean())
+            waited = 1 - float(
+                timed_windows(record.experiment, record.measured).is_counted().mean()
+            )
             found = f"{rate:,.0f} images/s; {waited:.0%} of its steps waited for a core"
-            yield judge(f"trial of {TRIED}", found, "end other work, or measure longer", is_bad=waited > MAX_WAITED)
+            yield judge(
+                f"trial of {TRIED}",
+                found,
+                "end other work, or measure longer",
+                is_bad=waited > MAX_WAITED,
+            )

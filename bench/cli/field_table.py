@@ -52,4 +52,6 @@ def describe_type(kind: Any) -> str:
                 if limit is not None:
                     words.append(text.format(limit))
         return " ".join(words)
-    return {int: "number", float: "number", str: "text", bool: "true, false", type(None): "null"}[kind]
+    return {int: "number", float: "number", str: "text", bool: "true, false", type(None): "null"}[
+        kind
+    ]

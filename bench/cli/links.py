@@ -50,4 +50,6 @@ def link_table(link: LinkSpeed, folder: Path) -> Table:
             row = {"link": level, "backend": link.backend, "bus bandwidth, GB/s": speed / GB}
             rows.append(row | {"us per step": latency / MICRO, "slowest node": slowest})
     note = "Per rank and direction, of all-reduces. Steps: of a ring within nodes, of a tree between them.\n"
-    return Table.of_figures("Links", rows, f"{note}A plan with them: {PROGRAM} plan NAMES --links {folder}")
+    return Table.of_figures(
+        "Links", rows, f"{note}A plan with them: {PROGRAM} plan NAMES --links {folder}"
+    )

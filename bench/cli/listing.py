@@ -46,7 +46,9 @@ class List:
     def run(self) -> int:
         """Print the table; ValueError for options that exclude each other."""
         if sum((self.costs, self.recipe is not None, self.fields, self.towers is not None)) > 1:
-            raise ValueError("--costs, --recipe, --fields and --towers list different things: name one of them")
+            raise ValueError(
+                "--costs, --recipe, --fields and --towers list different things: name one of them"
+            )
         print_tables([self._table()], self.json)
         return OK
 
@@ -60,10 +62,14 @@ class List:
         if self.recipe is not None:
             return released_table(self.recipe)
         if not self.costs:
-            return Table.of_figures("Experiments", [_describe(experiment) for experiment in EXPERIMENTS.values()], NOTE)
+            return Table.of_figures(
+                "Experiments", [_describe(experiment) for experiment in EXPERIMENTS.values()], NOTE
+            )
         from bench.measure.costs import count_costs
 
-        return experiment_table(EXPERIMENTS, {name: count_costs(one) for name, one in EXPERIMENTS.items()})
+        return experiment_table(
+            EXPERIMENTS, {name: count_costs(one) for name, one in EXPERIMENTS.items()}
+        )
 
 
 def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, "Costs"]) -> Table:

@@ -34,7 +34,9 @@ def chosen_gpu_spec(device: str | None) -> GpuSpec | None:
     return find_machine_gpu()
 
 
-def predict_gpu_rate(experiment: Experiment, gpu: GpuSpec | None, given: float | None, results: Path) -> GpuRate:
+def predict_gpu_rate(
+    experiment: Experiment, gpu: GpuSpec | None, given: float | None, results: Path
+) -> GpuRate:
     """Return the images/s of a GPU: those given, or the most that `plan` predicts."""
     if given is not None:
         return GpuRate(given, "--images-per-s")
@@ -77,10 +79,16 @@ def check_loading(experiment: Experiment, rate: GpuRate, results: Path, seconds:
     most = wanted / per_core.low
     spare = cores - gpus
     verdict = judge_loader_cores(least, most, spare)
-    workers = min(loader_cores_per_rank(cores, gpus), math.ceil(rate.images_per_second / per_core.value))
+    workers = min(
+        loader_cores_per_rank(cores, gpus), math.ceil(rate.images_per_second / per_core.value)
+    )
     free = f"{max(0, spare)} of {cores} are free beside the training"
     line = f"{experiment.name}: loading needs {needed:.1f} cores ({least:.1f} to {most:.1f}), and {free}: {verdict}"
-    remedies = "; faster are jpeg_decoding=reduced and smaller images in the shards" if verdict != "enough" else ""
+    remedies = (
+        "; faster are jpeg_decoding=reduced and smaller images in the shards"
+        if verdict != "enough"
+        else ""
+    )
     return Table.of_figures(
         LOADING,
         [row | {"cores needed": needed, "workers": workers, "verdict": verdict}],

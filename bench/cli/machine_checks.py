@@ -15,7 +15,12 @@ import pynvml
 from bench.environment.circumstances import current_commit
 from bench.environment.cores import CGROUP_QUOTA, available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
-from bench.environment.requirements import MIN_SHARED_BYTES, SHARED_MEMORY, compiler_requirements, gpu_requirements
+from bench.environment.requirements import (
+    MIN_SHARED_BYTES,
+    SHARED_MEMORY,
+    compiler_requirements,
+    gpu_requirements,
+)
 from bench.orchestration.preflight import has_gpu
 from bench.profilers.nvml import SLOWDOWNS, throttle_bits
 from bench.tables.formats import GIB
@@ -62,10 +67,17 @@ def check_machine(results: Path) -> Iterator[Finding]:
 
 def check_host() -> Iterator[Finding]:
     """Check cores, quota, other processes, memory, swap and huge pages; this watches the machine for two seconds."""
-    yield Finding("cores", f"{available_cores()} usable of {psutil.cpu_count(logical=True)} logical")
+    yield Finding(
+        "cores", f"{available_cores()} usable of {psutil.cpu_count(logical=True)} logical"
+    )
     if CGROUP_QUOTA.is_file() and not CGROUP_QUOTA.read_text().startswith("max"):
         quota = f"container quota of {' / '.join(CGROUP_QUOTA.read_text().split())} microseconds"
-        yield Finding("quota", quota, DISTURBS, "a quota pauses all threads periodically; bind whole cores instead")
+        yield Finding(
+            "quota",
+            quota,
+            DISTURBS,
+            "a quota pauses all threads periodically; bind whole cores instead",
+        )
     swapped_before = psutil.swap_memory().sin
     busy = psutil.cpu_times_percent(OBSERVED_SECONDS)
     load = 100 - busy.idle
@@ -77,7 +89,12 @@ def check_host() -> Iterator[Finding]:
         yield Finding("host", f"takes {stolen:.0f} % of the cores' time", DISTURBS, advice)
     memory = psutil.virtual_memory()
     free = f"{memory.available / GIB:.1f} GiB available of {memory.total / GIB:.1f} GiB"
-    yield judge("memory", free, "end processes that hold memory", is_bad=memory.available < MIN_FREE_GIB * GIB)
+    yield judge(
+        "memory",
+        free,
+        "end processes that hold memory",
+        is_bad=memory.available < MIN_FREE_GIB * GIB,
+    )
     swap = psutil.swap_memory()
     paged = swap.sin - swapped_before
     used = f"{swap.used / GIB:.1f} GiB used, {paged} bytes read in {OBSERVED_SECONDS:g} s"
@@ -95,23 +112,36 @@ def check_host() -> Iterator[Finding]:
 
 def check_cpu_clocks() -> Iterator[Finding]:
     """Check the frequency governor and thermal throttling, which most virtual machines do not show."""
-    governors = {path.read_text().strip() for path in CPU.glob("cpu[0-9]*/cpufreq/scaling_governor")}
+    governors = {
+        path.read_text().strip() for path in CPU.glob("cpu[0-9]*/cpufreq/scaling_governor")
+    }
     if governors:
         advice = "`cpupower frequency-set -g performance`"
-        yield judge("governor", ", ".join(sorted(governors)), advice, is_bad=governors != {"performance"})
+        yield judge(
+            "governor", ", ".join(sorted(governors)), advice, is_bad=governors != {"performance"}
+        )
     else:
         yield Finding("governor", "the kernel shows no clocks (a virtual machine?)", UNKNOWN)
-    counts = [int(path.read_text()) for path in CPU.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
+    counts = [
+        int(path.read_text()) for path in CPU.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
+    ]
     if counts:
         throttled = f"throttled {sum(counts)} times since boot"
-        yield judge("temperature", throttled, "cool it, and check whether the count grows", is_bad=sum(counts) > 0)
+        yield judge(
+            "temperature",
+            throttled,
+            "cool it, and check whether the count grows",
+            is_bad=sum(counts) > 0,
+        )
 
 
 def check_gpus() -> Iterator[Finding]:
     """Check every GPU through NVML, and whether PyTorch can use one."""
     try:
         pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        handles = [
+            pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())
+        ]
     except pynvml.NVMLError as error:
         yield Finding("NVML", str(error), MISSING, "runs use the CPU; no GPU is read")
         return
@@ -119,25 +149,38 @@ def check_gpus() -> Iterator[Finding]:
     for index, handle in enumerate(handles):
         name = _query_nvml(pynvml.nvmlDeviceGetName, handle)
         yield Finding(f"GPU {index}", f"{name}, {format_gpu_settings(read_gpu_settings(handle))}")
-        running = _query_nvml(lambda gpu: len(pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)), handle)
+        running = _query_nvml(
+            lambda gpu: len(pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)), handle
+        )
         is_busy = running.isdecimal() and running != "0"
         yield judge(f"GPU {index}: processes", running, "end them, or wait", is_bad=is_busy)
-        slowed = _query_nvml(lambda gpu: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu) & reasons, handle)
+        slowed = _query_nvml(
+            lambda gpu: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu) & reasons, handle
+        )
         advice = "see `nvidia-smi -q -d PERFORMANCE`"
-        yield judge(f"GPU {index}: slowdown reasons", slowed, advice, is_bad=slowed not in {"0", ""})
-        yield Finding(f"GPU {index}: persistence mode", _query_nvml(pynvml.nvmlDeviceGetPersistenceMode, handle))
+        yield judge(
+            f"GPU {index}: slowdown reasons", slowed, advice, is_bad=slowed not in {"0", ""}
+        )
+        yield Finding(
+            f"GPU {index}: persistence mode",
+            _query_nvml(pynvml.nvmlDeviceGetPersistenceMode, handle),
+        )
     if handles:
         yield check_cuda()
 
 
 def check_cuda() -> Finding:
     """Start CUDA and compute in a process of its own, which a broken driver may end."""
-    done = subprocess.run([sys.executable, "-c", START_CUDA], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", START_CUDA], capture_output=True, text=True, check=False
+    )
     if done.returncode == 0:
         return Finding("CUDA", "initialises, and a kernel runs")
     lines = done.stderr.strip().splitlines()
     reason = lines[-1] if lines else f"its process ended with exit code {done.returncode}"
-    return Finding("CUDA", reason, MISSING, "runs use the CPU: install a PyTorch build for this GPU and driver")
+    return Finding(
+        "CUDA", reason, MISSING, "runs use the CPU: install a PyTorch build for this GPU and driver"
+    )
 
 
 def check_compiler_disk_commit(results: Path) -> Iterator[Finding]:
@@ -151,9 +194,13 @@ def check_compiler_disk_commit(results: Path) -> Iterator[Finding]:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free / GIB
-    yield judge("disk", f"{free:.0f} GiB free at {folder}", "free disk space", is_bad=free < MIN_FREE_GIB)
+    yield judge(
+        "disk", f"{free:.0f} GiB free at {folder}", "free disk space", is_bad=free < MIN_FREE_GIB
+    )
     commit = current_commit()
-    advice = "records of a changed checkout cannot be reproduced" if commit.endswith("-dirty") else ""
+    advice = (
+        "records of a changed checkout cannot be reproduced" if commit.endswith("-dirty") else ""
+    )
     yield Finding("commit", commit, FINDING_OK, advice)
 
 

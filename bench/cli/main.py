@@ -98,7 +98,9 @@ def _describe_verbs() -> str:
     """Return the help of the program: its verbs, grouped by purpose."""
     paragraphs = [Bench.__doc__ or "", "Verbs; each has its own --help."]
     by_purpose = verbs_by_purpose()
-    by_purpose[REPORT] = {REPORT: "Build pages, charts and exports from records."} | by_purpose.get(REPORT, {})
+    by_purpose[REPORT] = {REPORT: "Build pages, charts and exports from records."} | by_purpose.get(
+        REPORT, {}
+    )
     for purpose, summaries in by_purpose.items():
         lines = [f"  {name:10} {summary}" for name, summary in summaries.items()]
         paragraphs.append("\n".join([f"To {purpose}:", *lines]))

@@ -64,18 +64,24 @@ class Measure:
 
     names: Positional[tuple[str, ...]]  # names of experiments; the first is the baseline
     rounds: Rounds = None
-    memory_gib: float | None = None  # GiB of memory under which each experiment is also compared at its largest batch
+    memory_gib: float | None = (
+        None  # GiB of memory under which each experiment is also compared at its largest batch
+    )
     data: Data = None
     caption: Caption = None
     caption_lengths: CaptionLengths = None
     vocabulary: VocabularyFile = None
     labels: Labels = None
-    count_vocabulary: bool = False  # count vocabularies from the captions first, into RESULTS/vocabularies
+    count_vocabulary: bool = (
+        False  # count vocabularies from the captions first, into RESULTS/vocabularies
+    )
     measurements: Measurements = ()
     trace: bool = False  # also write a Perfetto trace of a few steps of each experiment
     # accept experiments that differ in more than the method; the table lists the differences
     allow_differences: bool = False
-    resume: bool = False  # resume the newest comparison of the folder; recorded runs are not repeated
+    resume: bool = (
+        False  # resume the newest comparison of the folder; recorded runs are not repeated
+    )
     max_minutes: MaxMinutes = None
     launch: Launch = ""
     settings: Settings = ()
@@ -92,8 +98,12 @@ class Measure:
         if self.count_vocabulary:
             require_runnable(self.results.resolve(), experiments)
             experiments = with_counted_vocabularies(experiments, self.results)
-        check(self.results, experiments, may_differ=FIELDS if self.allow_differences else MAY_DIFFER)
-        comparison = (resume if self.resume else begin)(self.results, "measure", experiments, self.launch)
+        check(
+            self.results, experiments, may_differ=FIELDS if self.allow_differences else MAY_DIFFER
+        )
+        comparison = (resume if self.resume else begin)(
+            self.results, "measure", experiments, self.launch
+        )
         if experiments[0].input.data != PACK_DATA:
             for experiment in experiments:
                 mismatch = vocabulary_mismatch(experiment)
@@ -102,14 +112,18 @@ class Measure:
         set_deadline(comparison, self.max_minutes, start)
         if self.measurements:
             comparison.measure_figures([*dict.fromkeys(self.measurements)], rounds)
-            tables = figure_tables(comparison.records(), [experiment.name for experiment in experiments])
+            tables = figure_tables(
+                comparison.records(), [experiment.name for experiment in experiments]
+            )
             return print_results(comparison, tables, self.json)
         return self._measure_costs(comparison, rounds)
 
     def _experiments(self) -> list[Experiment]:
         """Return the experiments; ValueError for options that exclude each other or are out of range."""
         if not self.names:
-            raise ValueError(f"name the experiments to measure (there are {', '.join(EXPERIMENTS)})")
+            raise ValueError(
+                f"name the experiments to measure (there are {', '.join(EXPERIMENTS)})"
+            )
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
         require_range("memory-gib", self.memory_gib, 1e-6, 1e6)
         require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
@@ -118,7 +132,9 @@ class Measure:
         for name in self.measurements:
             get_measurement(name)  # refuses a name that no extension adds
         if self.measurements and (self.trace or self.memory_gib is not None):
-            raise ValueError("--measurement measures neither speed nor memory: leave out --trace and --memory-gib")
+            raise ValueError(
+                "--measurement measures neither speed nor memory: leave out --trace and --memory-gib"
+            )
         settings = add_caption_settings(self.settings, self.caption_lengths, self.caption)
         return experiments_from(self.names, settings, self.data, self.vocabulary, self.labels)
 
@@ -136,7 +152,9 @@ class Measure:
             names = [experiment.name for experiment in largest]
             accepted = FIELDS if self.allow_differences else MAY_DIFFER_AT_LARGEST_BATCH
             group = group_named(records, names, accepted)
-            tables.append(with_differences(largest_batch_table(group), group, MAY_DIFFER_AT_LARGEST_BATCH))
+            tables.append(
+                with_differences(largest_batch_table(group), group, MAY_DIFFER_AT_LARGEST_BATCH)
+            )
             tables.append(batch_trial_table(records))
         if self.trace:
             for path in comparison.trace():
@@ -144,10 +162,14 @@ class Measure:
         return finish_timed(comparison, tables, self.json)
 
 
-def finish_timed(comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None) -> int:
+def finish_timed(
+    comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None
+) -> int:
     """Print the tables, and log how to draw the page, which ranks are slow and which steps were left out."""
     code = print_results(comparison, tables, json_file)
-    log(f"draw the page with: {PROGRAM} report build {shlex.quote(os.path.relpath(comparison.results))}")
+    log(
+        f"draw the page with: {PROGRAM} report build {shlex.quote(os.path.relpath(comparison.results))}"
+    )
     names = [experiment.name for experiment in comparison.experiments]
     records = comparison.records()
     for slow_rank in find_slow_ranks(records, names):

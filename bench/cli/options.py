@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 
 Repeated = Annotated[tuple[str, ...], UseAppendAction]
 Settings = Annotated[
-    Repeated, arg(name="set", metavar="FIELD=VALUE", help="field of the experiments and its value; repeatable")
+    Repeated,
+    arg(
+        name="set", metavar="FIELD=VALUE", help="field of the experiments and its value; repeatable"
+    ),
 ]
-Tasks = Annotated[Repeated, arg(name="task", metavar="TASK", help="name of a transfer task; repeatable")]
+Tasks = Annotated[
+    Repeated, arg(name="task", metavar="TASK", help="name of a transfer task; repeatable")
+]
 Protocols = Annotated[
-    Repeated, arg(name="protocol", metavar="PROTOCOL", help="name of an evaluation protocol; repeatable")
+    Repeated,
+    arg(name="protocol", metavar="PROTOCOL", help="name of an evaluation protocol; repeatable"),
 ]
 DATA_HELP = "folder, file or glob of captioned images (docs/data.md); default: the shipped pack"
 Data = Annotated[str | None, arg(metavar="SHARDS", help=DATA_HELP)]
@@ -30,18 +36,27 @@ CAPTION_HELP = (
     "found by its name"
 )
 Caption = Annotated[str | None, arg(metavar="FIELDS", help=CAPTION_HELP)]
-Root = Annotated[Path | None, arg(metavar="FOLDER", help="folder with the data of tasks that are not in the pack")]
+Root = Annotated[
+    Path | None,
+    arg(metavar="FOLDER", help="folder with the data of tasks that are not in the pack"),
+]
 LENGTHS_HELP = (
     "lengths of the pack's captions: their own (pack), of web captions (web), or of a file's captions; default: the "
     "experiment's"
 )
 CaptionLengths = Annotated[str | None, arg(metavar="pack|web|FILE", help=LENGTHS_HELP)]
-VOCABULARY_HELP = "vocabulary of the labels: its .json file, CoreNet's .pkl file or the name of a shipped one"
+VOCABULARY_HELP = (
+    "vocabulary of the labels: its .json file, CoreNet's .pkl file or the name of a shipped one"
+)
 VocabularyFile = Annotated[str | None, arg(metavar="FILE", help=VOCABULARY_HELP)]
-Labels = Annotated[str | None, arg(metavar="FOLDER", help="folder of labels that `label` made; default: computed")]
+Labels = Annotated[
+    str | None, arg(metavar="FOLDER", help="folder of labels that `label` made; default: computed")
+]
 ROUNDS_HELP = "number of rounds of fresh processes; default: 10 on a CPU, 5 on a GPU, more for many comparisons"
 Rounds = Annotated[int | None, arg(help=ROUNDS_HELP)]
-MEASUREMENTS_HELP = "name of an extension's measurement, in place of throughput and memory; repeatable"
+MEASUREMENTS_HELP = (
+    "name of an extension's measurement, in place of throughput and memory; repeatable"
+)
 Measurements = Annotated[Repeated, arg(name="measurement", metavar="NAME", help=MEASUREMENTS_HELP)]
 LAUNCH_HELP = (
     'words that start a run on all ranks, such as "torchrun --nproc-per-node 8" (docs/distributed.md); default: one '
@@ -49,14 +64,21 @@ LAUNCH_HELP = (
 )
 Launch = Annotated[str, arg(metavar="WORDS", help=LAUNCH_HELP)]
 Results = Annotated[Path, arg(help="folder for records and towers")]
-Json = Annotated[Path | None, arg(help="file to which the printed tables are also written, as one JSON object")]
+Json = Annotated[
+    Path | None, arg(help="file to which the printed tables are also written, as one JSON object")
+]
 MAX_MINUTES_HELP = (
     "minutes from the start after which no run should end: later ones are left to the same command with --resume, and "
     "the exit code is 75"
 )
 MaxMinutes = Annotated[float | None, arg(metavar="M", help=MAX_MINUTES_HELP)]
 # Options that are not named as their fields.
-OPTION_NAMES = {"settings": "set", "tasks": "task", "protocols": "protocol", "measurements": "measurement"}
+OPTION_NAMES = {
+    "settings": "set",
+    "tasks": "task",
+    "protocols": "protocol",
+    "measurements": "measurement",
+}
 
 
 def experiment_from(
@@ -88,12 +110,16 @@ def experiment_from(
     return experiment
 
 
-def experiments_from(names: Iterable[str], settings: Sequence[str], *options: str | None) -> "list[Experiment]":
+def experiments_from(
+    names: Iterable[str], settings: Sequence[str], *options: str | None
+) -> "list[Experiment]":
     """Return experiments as `experiment_from`, each name once; a field that some methods declare is set for those."""
     from bench.experiment.config import fields_of_method
     from bench.experiment.experiments import get_experiment
 
-    fields_by_name = {name: fields_of_method(get_experiment(name).method).keys() for name in dict.fromkeys(names)}
+    fields_by_name = {
+        name: fields_of_method(get_experiment(name).method).keys() for name in dict.fromkeys(names)
+    }
     declared = {field for fields in fields_by_name.values() for field in fields}
     experiments = list["Experiment"]()
     for name, fields in fields_by_name.items():
@@ -106,7 +132,9 @@ def experiments_from(names: Iterable[str], settings: Sequence[str], *options: st
     return experiments
 
 
-def add_caption_settings(settings: Sequence[str], caption_lengths: str | None, caption: str | None = None) -> list[str]:
+def add_caption_settings(
+    settings: Sequence[str], caption_lengths: str | None, caption: str | None = None
+) -> list[str]:
     """Return the settings and those of `--caption-lengths` and `--caption`, if they are given."""
     from bench.data.captions.choice import parse_caption_choice
 
@@ -137,7 +165,9 @@ def set_deadline(comparison: "Comparison", max_minutes: float | None, start: flo
         comparison.runner.deadline = start + 60 * max_minutes
 
 
-def print_results(comparison: "Comparison", tables: "Sequence[Table]" = (), json_file: Path | None = None) -> int:
+def print_results(
+    comparison: "Comparison", tables: "Sequence[Table]" = (), json_file: Path | None = None
+) -> int:
     """Show tables, the counts of skipped samples and the recorded failures; return the exit code."""
     from bench.console.tables import print_tables
     from bench.measure.tables import failure_table, sample_table

@@ -12,7 +12,13 @@ from bench.experiment.config import Experiment, change
 from bench.experiment.recipes import DATACOMP_SYNSETS
 from bench.interfaces.hooks import find_hook
 from bench.labels.label_files import count_file_labels
-from bench.labels.vocabulary import SUBWORD, Vocabulary, min_count_for, vocabulary_field, write_vocabulary
+from bench.labels.vocabulary import (
+    SUBWORD,
+    Vocabulary,
+    min_count_for,
+    vocabulary_field,
+    write_vocabulary,
+)
 
 FOLDER = "vocabularies"  # in the results folder
 RULES = {"synset_vocabulary": "corenet", "subword_vocabulary": SUBWORD}  # by field of an experiment
@@ -21,7 +27,9 @@ RULES = {"synset_vocabulary": "corenet", "subword_vocabulary": SUBWORD}  # by fi
 def require_no_other_vocabulary(vocabulary: str | None, labels: str | None) -> None:
     """Raise ValueError where options name a vocabulary or labels beside `--count-vocabulary`."""
     if vocabulary is not None or labels is not None:
-        raise ValueError("--count-vocabulary counts what --vocabulary and --labels name: leave out one of them")
+        raise ValueError(
+            "--count-vocabulary counts what --vocabulary and --labels name: leave out one of them"
+        )
 
 
 def fields_to_count(experiments: Sequence[Experiment]) -> list[str]:
@@ -33,14 +41,18 @@ def fields_to_count(experiments: Sequence[Experiment]) -> list[str]:
     return sorted(filter(None, fields))
 
 
-def count_own_vocabulary(data: str, field: str, min_count: int | None = None, caption: str | None = None) -> Vocabulary:
+def count_own_vocabulary(
+    data: str, field: str, min_count: int | None = None, caption: str | None = None
+) -> Vocabulary:
     """Count the vocabulary of a field over the captions of data, over all texts where one of several is drawn.
 
     By default all subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that
     `min_count_for` the captions keeps. Raises ValueError for captions without such labels, or a file that fails.
     """
     files = caption_files(data, caption)
-    counted: Vocabulary = (find_hook("count_labels") or count_file_labels)(files, RULES[field], caption)
+    counted: Vocabulary = (find_hook("count_labels") or count_file_labels)(
+        files, RULES[field], caption
+    )
     is_subword = counted.rule == SUBWORD
     if min_count is None:
         min_count = 1 if is_subword else min_count_for(counted.captions or 0)
@@ -76,7 +88,9 @@ def cut_vocabulary(vocabulary: Vocabulary, min_count: int, size: int | None) -> 
     The error says how often the most frequent label occurs.
     """
     if not vocabulary.labels:
-        raise ValueError(f"no caption has a label of the rule {vocabulary.rule}: name captions with English nouns")
+        raise ValueError(
+            f"no caption has a label of the rule {vocabulary.rule}: name captions with English nouns"
+        )
     cut = vocabulary.filtered(min_count, size)
     if not cut.labels:
         most = max(label.count for label in vocabulary.labels)

@@ -20,7 +20,9 @@ class ReleasedSetting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     released: Any
     where: str = ""  # FILE: FRAGMENT of the released code, where no field says it; "not" before a missing fragment
     ours: str = ""  # field=value of our experiment; empty: no field
-    state: Literal["equal", "different", "unused"] = "equal"  # unused: it changes neither a loss nor the work of a step
+    state: Literal["equal", "different", "unused"] = (
+        "equal"  # unused: it changes neither a loss nor the work of a step
+    )
     reason: str = ""  # of a state other than equal, or why it is equal without a field
 
 
@@ -34,7 +36,9 @@ class ReleasedRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 @cache
 def _read_tables() -> dict[str, ReleasedRecipe]:
-    return msgspec.convert(tomllib.loads(FILE.read_text(encoding="utf-8")), dict[str, ReleasedRecipe])
+    return msgspec.convert(
+        tomllib.loads(FILE.read_text(encoding="utf-8")), dict[str, ReleasedRecipe]
+    )
 
 
 def released_recipes() -> tuple[str, ...]:
@@ -51,7 +55,9 @@ def released_settings(name: str) -> dict[str, ReleasedSetting]:
 def released_table(name: str) -> Table:
     """Return every setting of an experiment's released recipe beside ours; ValueError names the recipes there are."""
     if name not in released_recipes():
-        raise ValueError(f"no released recipe named {name!r} (there are {', '.join(released_recipes())})")
+        raise ValueError(
+            f"no released recipe named {name!r} (there are {', '.join(released_recipes())})"
+        )
     settings = sorted(released_settings(name).items(), key=lambda item: item[1].state)
     rows = [
         {

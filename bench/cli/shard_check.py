@@ -48,17 +48,23 @@ class ShardCheck:
                 MANIFEST_NAME: verdict,
             }
             rows.append(row)
-        faulty = [{"shard": str(path), "fault": fault} for path, fault in sorted(self.faults.items())]
+        faulty = [
+            {"shard": str(path), "fault": fault} for path, fault in sorted(self.faults.items())
+        ]
         return [Table.of_figures("Shards", rows), Table.of_figures("Faulty shards", faulty)]
 
 
 def verify_shards(data: str) -> ShardCheck:
     """Read shards whole, and compare them with the manifests of their folders."""
     paths = find_tar_files(data)
-    manifests = {folder: read_manifest(folder) for folder in sorted({path.parent for path in paths})}
+    manifests = {
+        folder: read_manifest(folder) for folder in sorted({path.parent for path in paths})
+    }
     readable = {folder: dict[str, ShardFacts]() for folder in manifests}
     faults = dict[Path, str]()
-    with make_bar("reading shards", sum(path.stat().st_size for path in paths), "B", is_scaled=True) as bar:
+    with make_bar(
+        "reading shards", sum(path.stat().st_size for path in paths), "B", is_scaled=True
+    ) as bar:
         for path in paths:
             try:
                 readable[path.parent][path.name] = compute_facts(path, bar.update)

@@ -19,7 +19,9 @@ class Embed:
     """Compute a distillation teacher's features of every image and store them for training."""
 
     name: Positional[str]  # name of an experiment with a teacher
-    out: Annotated[Path, arg(help=".safetensors file for the features, to be passed as `--set teacher=FILE`")]
+    out: Annotated[
+        Path, arg(help=".safetensors file for the features, to be passed as `--set teacher=FILE`")
+    ]
     settings: Settings = ()
     results: Results = Path("results")
     purpose: ClassVar[str] = "train"
@@ -59,12 +61,16 @@ class Export:
     out: Annotated[Path, arg(help="folder for the exported files, empty or absent")]
     results: Results = Path("results")
     purpose: ClassVar[str] = "train"
-    resume_hint = "an unfinished folder holds no configuration; remove it and start the command again"
+    resume_hint = (
+        "an unfinished folder holds no configuration; remove it and start the command again"
+    )
 
     def run(self) -> int:
         """Write the folder, and print the code that loads it."""
         if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
-            raise ValueError(f"{self.out} exists and is not an empty folder; remove it, or name another folder")
+            raise ValueError(
+                f"{self.out} exists and is not an empty folder; remove it, or name another folder"
+            )
         from bench.towers.export import export_tower
         from bench.towers.tower_from import load_tower
 

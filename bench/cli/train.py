@@ -25,7 +25,12 @@ from bench.cli.options import (
     option_arguments,
     print_results,
 )
-from bench.cli.own_vocabulary import count_own_vocabulary, fields_to_count, require_no_other_vocabulary, save_vocabulary
+from bench.cli.own_vocabulary import (
+    count_own_vocabulary,
+    fields_to_count,
+    require_no_other_vocabulary,
+    save_vocabulary,
+)
 from bench.cli.transfer import choose_tasks_root_and_protocols, require_openable_tasks
 from bench.console.command_line import parent_command_line, program_command_line
 from bench.console.console import INTERRUPTED, Stopped, log
@@ -68,7 +73,9 @@ Resume = Annotated[
         choices=("auto",),
     ),
 ]
-REQUEUE_FILE = "requeue"  # in OUT, after a signal to end or shortly before the end of the job's time
+REQUEUE_FILE = (
+    "requeue"  # in OUT, after a signal to end or shortly before the end of the job's time
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +88,19 @@ class Train:
     caption: Caption = None
     vocabulary: VocabularyFile = None
     labels: Labels = None
-    count_vocabulary: bool = False  # count the vocabulary from the captions first, into OUT/vocabulary.json
+    count_vocabulary: bool = (
+        False  # count the vocabulary from the captions first, into OUT/vocabulary.json
+    )
     # smallest count of a label in the counted vocabulary; default 1 for subwords, and for synsets 500, or a thousandth
     # of the captions if there are fewer than 500,000
     min_count: int | None = None
     out: Path | None = None  # folder for checkpoints, records and tower; default results/train-NAME
-    resume: Resume = "no"  # resume from the newest checkpoint in OUT; auto: or start, if there is none
-    checkpoint_minutes: float = CHECKPOINT_MINUTES  # minutes between checkpoints; the newest two are kept
+    resume: Resume = (
+        "no"  # resume from the newest checkpoint in OUT; auto: or start, if there is none
+    )
+    checkpoint_minutes: float = (
+        CHECKPOINT_MINUTES  # minutes between checkpoints; the newest two are kept
+    )
     tensorboard: bool = False  # also write event files to OUT/tensorboard
     score: bool = True  # score the tower on transfer tasks after the training
     tasks: Tasks = ()
@@ -112,9 +125,12 @@ class Train:
             require_openable_tasks(self._out, root, tasks)
         require_range("checkpoint-minutes", self.checkpoint_minutes, 1e-9, MINUTES_RANGE[1])
         if self.tensorboard and find_spec("tensorboard") is None:
-            raise ValueError("--tensorboard needs a package: python -m pip install -e '.[tensorboard]'")
+            raise ValueError(
+                "--tensorboard needs a package: python -m pip install -e '.[tensorboard]'"
+            )
         with self._mark_for_requeue():
-            resume_from, name = self._checkpoint_and_comparison(experiment)  # which reads whole checkpoints
+            # Which reads whole checkpoints.
+            resume_from, name = self._checkpoint_and_comparison(experiment)
             with exclusive_lock(self._out):
                 (self._out / REQUEUE_FILE).unlink(missing_ok=True)
                 if self.count_vocabulary and not resume_from:
@@ -156,7 +172,12 @@ class Train:
         save_vocabulary(counted, self._out / VOCABULARY)
 
     def _run(
-        self, experiment: Experiment, tasks: tuple[str, ...], root: str, resume_from: str, name: str | None
+        self,
+        experiment: Experiment,
+        tasks: tuple[str, ...],
+        root: str,
+        resume_from: str,
+        name: str | None,
     ) -> int:
         """Train and score in a folder that this process has locked."""
         scope = training_scope(experiment, tasks, root)
@@ -170,7 +191,10 @@ class Train:
         events = str((self._out / "tensorboard").resolve()) if self.tensorboard else ""
         folder = str(self._checkpoints.resolve())
         checkpoint_config = CheckpointConfig(
-            folder=folder, interval_minutes=self.checkpoint_minutes, resume_from=resume_from, tensorboard=events
+            folder=folder,
+            interval_minutes=self.checkpoint_minutes,
+            resume_from=resume_from,
+            tensorboard=events,
         )
         comparison.train(scope, checkpoint_config=checkpoint_config)
         if tasks and experiment.image.embedding_channels is not None:
@@ -186,7 +210,9 @@ class Train:
 
     @property
     def _out(self) -> Path:
-        return self.out or Path("results") / f"train-{safe_file_name(self._named_experiment().name)}"
+        return (
+            self.out or Path("results") / f"train-{safe_file_name(self._named_experiment().name)}"
+        )
 
     @property
     def _checkpoints(self) -> Path:
@@ -204,14 +230,20 @@ class Train:
         return shlex.join([*words, "--resume", *(["auto"] if self.resume == "auto" else [])])
 
     def _named_experiment(self) -> Experiment:
-        return experiment_from(self.name, self.settings, self.data, self.vocabulary, self.labels, self.caption)
+        return experiment_from(
+            self.name, self.settings, self.data, self.vocabulary, self.labels, self.caption
+        )
 
     def _experiment(self) -> Experiment:
         if any(setting.startswith("caption_lengths=") for setting in self.settings):
-            raise ValueError("train reads captions as they are: leave out caption_lengths, which measure and plan take")
+            raise ValueError(
+                "train reads captions as they are: leave out caption_lengths, which measure and plan take"
+            )
         experiment = self._named_experiment()
         if self.min_count is not None and not self.count_vocabulary:
-            raise ValueError("--min-count is for --count-vocabulary: add it, or leave out --min-count")
+            raise ValueError(
+                "--min-count is for --count-vocabulary: add it, or leave out --min-count"
+            )
         require_range("min-count", self.min_count, 1, 1e12)
         if self.count_vocabulary:
             require_no_other_vocabulary(self.vocabulary, self.labels)
@@ -220,9 +252,14 @@ class Train:
         experiment = change(experiment, caption_lengths=PACK_DATA)
         if self.images is None:
             return experiment
-        images, batch = parse_count(self.images), experiment.training.batch_size * torchrun_env().world_size
+        images, batch = (
+            parse_count(self.images),
+            experiment.training.batch_size * torchrun_env().world_size,
+        )
         if images < 2 * batch:
-            raise ValueError(f"--images must be at least two batches ({2 * batch}), got {self.images}")
+            raise ValueError(
+                f"--images must be at least two batches ({2 * batch}), got {self.images}"
+            )
         return set_images(experiment, images)
 
     def _checkpoint_and_comparison(self, experiment: Experiment) -> tuple[str, str | None]:
@@ -236,14 +273,18 @@ class Train:
             if saved.experiment != experiment:
                 held = f"{saved.experiment.name}, seed {saved.experiment.seed}"
                 differ = format_differences(differing_fields([saved.experiment, experiment]))
-                raise ValueError(f"{self._out} holds a training of {held} ({differ}): name another folder with --out")
+                raise ValueError(
+                    f"{self._out} holds a training of {held} ({differ}): name another folder with --out"
+                )
             remedy = f"resume with: {self._command}, or name another folder with --out"
             raise ValueError(f"{self._out} already holds a checkpoint ({path.name}); {remedy}")
         processes = torchrun_env().world_size
         records = read_records(self._out, saved.comparison) if saved.processes != processes else []
         if any(isinstance(record.measured, Training) for record in records):
             text = f"the training in {self._out} was finished by {saved.processes} processes, this is {processes}"
-            raise ValueError(f"{text}: start the command with as many, or name another folder with --out")
+            raise ValueError(
+                f"{text}: start the command with as many, or name another folder with --out"
+            )
         require_same_experiment(saved, experiment, processes, inputs_digest(experiment))
         log_differences(path, saved, processes, current_commit())
         return str(path.resolve()), saved.comparison

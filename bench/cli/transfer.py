@@ -45,11 +45,14 @@ class Transfer:
     NAME=FILE with the name of an open_clip or timm model. Scores are recorded.
     """
 
-    tower: Positional[str]  # experiment, tower file, or weights trained by CoreNet, open_clip or timm
+    # Experiment, tower file, or weights trained by CoreNet, open_clip or timm.
+    tower: Positional[str]
     tasks: Tasks = ()
     protocols: Protocols = ()
     root: Root = None
-    reference: Annotated[str | None, arg(metavar="TOWER", help="tower known to be good, as the upper bound")] = None
+    reference: Annotated[
+        str | None, arg(metavar="TOWER", help="tower known to be good, as the upper bound")
+    ] = None
     templates: Annotated[Path | None, arg(metavar="FILE", help=TEMPLATES_HELP)] = None
     resume: bool = False  # resume the newest scoring of the same towers, root and templates
     results: Results = Path("results")
@@ -59,7 +62,9 @@ class Transfer:
 
     def run(self) -> int:
         """Score the towers and print the accuracy tables."""
-        tasks, root, protocols = choose_tasks_root_and_protocols(self.tasks, self.root, self.protocols)
+        tasks, root, protocols = choose_tasks_root_and_protocols(
+            self.tasks, self.root, self.protocols
+        )
         if self.templates is not None and INIT_PROTOCOL not in protocols:
             raise ValueError(f"--templates is read by --protocol {INIT_PROTOCOL} alone: add it")
         templates = ""
@@ -68,7 +73,9 @@ class Transfer:
             templates = str(self.templates.resolve())
             digested.append(read_templates(templates).title)
         towers = _resolve_tower_arguments(self.tower, self.results)
-        references = [] if self.reference is None else _resolve_tower_arguments(self.reference, self.results)
+        references = (
+            [] if self.reference is None else _resolve_tower_arguments(self.reference, self.results)
+        )
         if len(references) > 1:  # the most trained one is the upper bound
             references = [max(references, key=lambda tower: read_provenance(Path(tower)).images)]
         trained_by = dict[str, Experiment]()
@@ -104,17 +111,23 @@ def _resolve_tower_arguments(tower: str, results: Path) -> list[str]:
     return [f"{name}{equals}{Path(file).resolve()}"]
 
 
-def _distinct_random_inits(towers: Sequence[str], trained_by: Mapping[str, Experiment]) -> list[ScoringSubject]:
+def _distinct_random_inits(
+    towers: Sequence[str], trained_by: Mapping[str, Experiment]
+) -> list[ScoringSubject]:
     """Return random-init baselines: one per kind and seed of the towers made here, one per external tower."""
     first_of_kind = dict[object, str]()
     for tower in reversed(towers):
         experiment = trained_by.get(tower)
-        kind = tower if experiment is None else (*experiment.image.random_init_kind, experiment.seed)
+        kind = (
+            tower if experiment is None else (*experiment.image.random_init_kind, experiment.seed)
+        )
         first_of_kind[kind] = tower
     return [ScoringSubject(tower, "untrained") for tower in first_of_kind.values()]
 
 
-def require_openable_tasks(results: Path, root: str, tasks: Sequence[str], towers: Sequence[str] = ()) -> None:
+def require_openable_tasks(
+    results: Path, root: str, tasks: Sequence[str], towers: Sequence[str] = ()
+) -> None:
     """Open the tasks on disk, and towers, in this process; ValueError or OSError if one cannot be opened."""
     with imports_without_gc():  # of torch, too
         from bench.transfer.tasks.named_tasks import require_openable
@@ -129,23 +142,35 @@ def choose_tasks_root_and_protocols(
     With a folder, the default task reads it as its content shows. ValueError for a task on disk without a folder, or
     as `choose_tasks_and_protocols`.
     """
-    tasks, protocols = choose_tasks_and_protocols(tasks or ([] if root is None else [DEFAULT_ROOT_TASK]), protocols)
+    tasks, protocols = choose_tasks_and_protocols(
+        tasks or ([] if root is None else [DEFAULT_ROOT_TASK]), protocols
+    )
     on_disk = {task: TASKS[task].layout for task in tasks if TASKS[task].layout}
     if on_disk and root is None:
         expected = "; ".join(f"{task} ({layout})" for task, layout in on_disk.items())
         raise ValueError(f"--root is missing: name the folder that holds the data of {expected}")
     if root is not None and not on_disk:
-        raise ValueError(f"--root is for tasks on disk, and {', '.join(tasks)} has none: leave out --root or --task")
+        raise ValueError(
+            f"--root is for tasks on disk, and {', '.join(tasks)} has none: leave out --root or --task"
+        )
     return tasks, "" if root is None else str(root.resolve()), protocols
 
 
-def choose_tasks_and_protocols(tasks: Sequence[str], protocols: Sequence[str]) -> tuple[list[str], list[str]]:
+def choose_tasks_and_protocols(
+    tasks: Sequence[str], protocols: Sequence[str]
+) -> tuple[list[str], list[str]]:
     """Return tasks and protocols, or their defaults; ValueError if one is compatible with none of the others."""
     protocols = [choose(name, PROTOCOLS, "protocol").name for name in protocols]
     accepted = protocols or default_protocols()
-    by_default = [name for name in DEFAULT_TASKS if compatible_tasks_and_protocols(RANDOM_INIT, [name], accepted)]
+    by_default = [
+        name
+        for name in DEFAULT_TASKS
+        if compatible_tasks_and_protocols(RANDOM_INIT, [name], accepted)
+    ]
     tasks = [choose(name, TASKS, "task").name for name in tasks] or by_default
-    protocols = protocols or [name for name in accepted if compatible_tasks_and_protocols(RANDOM_INIT, tasks, [name])]
+    protocols = protocols or [
+        name for name in accepted if compatible_tasks_and_protocols(RANDOM_INIT, tasks, [name])
+    ]
     for task in tasks:
         if not compatible_tasks_and_protocols(RANDOM_INIT, [task], protocols):
             labels = TASKS[task].labels
@@ -153,5 +178,7 @@ def choose_tasks_and_protocols(tasks: Sequence[str], protocols: Sequence[str]) -
             raise ValueError(f"{task} has {labels}: add one of the protocols {', '.join(fitting)}")
     for protocol in protocols:
         if not compatible_tasks_and_protocols(RANDOM_INIT, tasks, [protocol]):
-            raise ValueError(f"{protocol} scores tasks that have {PROTOCOLS[protocol].labels}: add such a --task")
+            raise ValueError(
+                f"{protocol} scores tasks that have {PROTOCOLS[protocol].labels}: add such a --task"
+            )
     return tasks, protocols

@@ -20,11 +20,20 @@ BUILT_IN = {  # where each verb lies, in the order of the help
     "transfer": "bench.cli.transfer:Transfer",
     "doctor": "bench.cli.doctor:Doctor",
 }
-PURPOSES = ("compare", "train", "score", "explain", "check", "report")  # in the order of the help; others follow
+# In the order of the help; others follow.
+PURPOSES = (
+    "compare",
+    "train",
+    "score",
+    "explain",
+    "check",
+    "report",
+)
 REPORT = "report"  # the word before the verbs of report
 # Of the source of a verb: the first line of its docstring, and its purpose.
 SUMMARY = (
-    r'^class {class_name}\b[^"]*"""(?P<summary>[^\n]*?)(""")?$.*?^    purpose(: ClassVar\[str\])? = "(?P<purpose>\w+)"'
+    r'^class {class_name}\b[^"]*"""(?P<summary>[^\n]*?)(""")?$.*?'
+    r'^    purpose(: ClassVar\[str\])? = "(?P<purpose>\w+)"'
 )
 
 
@@ -59,7 +68,9 @@ class VerbRegistry(Registry["type[Any] | str"]):
             verb = import_object(found)
         except (ImportError, AttributeError) as error:
             reason = describe_error(str(error))
-            raise ValueError(f"{self.origin(name)}: the {self.noun} {name} cannot be loaded: {reason}") from None
+            raise ValueError(
+                f"{self.origin(name)}: the {self.noun} {name} cannot be loaded: {reason}"
+            ) from None
         self._require_complete(name, verb, self.origin(name))
         return verb  # type: ignore[no-any-return]
 
@@ -71,7 +82,9 @@ class VerbRegistry(Registry["type[Any] | str"]):
             spec = find_spec(module)
             if spec is not None and spec.origin is not None:
                 pattern = SUMMARY.format(class_name=re.escape(class_name))
-                match = re.search(pattern, Path(spec.origin).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+                match = re.search(
+                    pattern, Path(spec.origin).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+                )
                 if match:
                     return match["purpose"], match["summary"]
         verb = self.find(name)
@@ -81,8 +94,14 @@ class VerbRegistry(Registry["type[Any] | str"]):
         """Raise ValueError for a class that is no verb."""
         missing = [attribute for attribute in self._needed if not hasattr(verb, attribute)]
         if missing or not is_dataclass(verb) or not isinstance(verb, type) or verb.__doc__ is None:
-            text = f"without {', '.join(missing)}" if missing else "that is no dataclass with a docstring"
-            raise ValueError(f"{origin} adds the {self.noun} {name} {text}: see Command in bench/interfaces/verb.py")
+            text = (
+                f"without {', '.join(missing)}"
+                if missing
+                else "that is no dataclass with a docstring"
+            )
+            raise ValueError(
+                f"{origin} adds the {self.noun} {name} {text}: see Command in bench/interfaces/verb.py"
+            )
 
 
 VERBS = VerbRegistry("verb", "bench.cli.verbs:BUILT_IN", ("purpose", "resume_hint", "run"))

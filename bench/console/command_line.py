@@ -28,7 +28,10 @@ def program_command_line(parent: Sequence[str]) -> list[str]:
     if torchrun_env().world_size == 1:
         return shlex.split(PROGRAM)
     names, pairs = [Path(word).name for word in parent], [*pairwise(parent)]
-    first = next((at for at, name in enumerate(names) if name in ("torchrun", "torch.distributed.run")), len(pairs))
+    first = next(
+        (at for at, name in enumerate(names) if name in ("torchrun", "torch.distributed.run")),
+        len(pairs),
+    )
     if ("-m", "bench") in pairs[first:]:
         return ["torchrun", *parent[first + 1 : pairs.index(("-m", "bench"), first)], "-m", "bench"]
     return ["torchrun", "--nproc-per-node", str(torchrun_env().local_world_size), "-m", "bench"]

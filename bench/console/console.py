@@ -16,9 +16,18 @@ from bench.environment.variables import END_TIME, read_seconds_variable
 
 OK, DISAGREEMENT, USAGE, FAILED_CASE, INCONCLUSIVE = 0, 1, 2, 3, 4  # exit codes of commands
 UNEXPECTED = 70  # exit code after an error that nobody expected (EX_SOFTWARE of sysexits.h)
-INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # exit codes after SIGINT, without a reader, after SIGTERM
+# Exit codes after SIGINT, without a reader, after SIGTERM.
+INTERRUPTED, BROKEN_PIPE, TERMINATED = (
+    130,
+    141,
+    143,
+)
 REQUEUE = 75  # exit code after SIGUSR1, or before a job's time is over: requeue the command (EX_TEMPFAIL of sysexits.h)
-EXIT_CODE_BY_SIGNAL = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGUSR1: REQUEUE}
+EXIT_CODE_BY_SIGNAL = {
+    signal.SIGINT: INTERRUPTED,
+    signal.SIGTERM: TERMINATED,
+    signal.SIGUSR1: REQUEUE,
+}
 END_MARGIN_SECONDS = 120.0  # time left to save before SLURM ends the job
 EXTENSION_OPTION = "--extension"
 
@@ -45,7 +54,9 @@ def extension_arguments(named: Sequence[str]) -> list[str]:
 # The program as a person started it, for messages that name a command: child processes inherit it.
 _INHERITED = os.environ.get("CATLIP_BENCH_PROGRAM", "python -m bench")
 _STARTED = "catlip-bench" if Path(sys.argv[0]).name == "catlip-bench" else _INHERITED
-PROGRAM = " ".join([_STARTED, *map(shlex.quote, extension_arguments(split_extension_arguments(sys.argv)[0]))])
+PROGRAM = " ".join(
+    [_STARTED, *map(shlex.quote, extension_arguments(split_extension_arguments(sys.argv)[0]))]
+)
 os.environ["CATLIP_BENCH_PROGRAM"] = PROGRAM
 
 
@@ -122,7 +133,8 @@ def run_with_streams(run: Callable[[], int]) -> int:
             _flush_log()
             sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+        # For what Python flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return BROKEN_PIPE
         log(f"error: standard output cannot be written: {error.strerror}")
@@ -139,7 +151,9 @@ def _flush_log() -> None:
 
 def escape_unprintable(text: str) -> str:
     r"""Escape characters that are not printable as Python does (`\x1b`): controls, line breaks, bidi marks."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 def escape_unprintable_lines(text: str) -> str:

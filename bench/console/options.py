@@ -18,7 +18,9 @@ MAX_ECHOED_CHARACTERS = 30  # of a number that is refused
 T = TypeVar("T")
 
 
-def parse_options(kind: type[T], program: str, arguments: Sequence[str], description: str | None = None) -> T:
+def parse_options(
+    kind: type[T], program: str, arguments: Sequence[str], description: str | None = None
+) -> T:
     """Parse the options of a command; ValueError, in place of tyro's frame, for those that it does not accept.
 
     tyro draws its frame of box characters, or of hyphens where they cannot be written.
@@ -30,12 +32,20 @@ def parse_options(kind: type[T], program: str, arguments: Sequence[str], descrip
     except SystemExit as ended:
         if ended.code != USAGE:  # of --help
             raise
-    lines = [re.sub(r"\x1b\[[\d;]*m", "", line).strip("│| ") for line in framed.getvalue().splitlines()]
-    said = takewhile(lambda line: not line.startswith(("Argument helptext", "For full helptext")), lines[1:])
+    lines = [
+        re.sub(r"\x1b\[[\d;]*m", "", line).strip("│| ") for line in framed.getvalue().splitlines()
+    ]
+    said = takewhile(
+        lambda line: not line.startswith(("Argument helptext", "For full helptext")), lines[1:]
+    )
     message = re.sub(r"(^| )[─-]{9,} ?", "; ", " ".join(said)).strip("; ")
     if message.startswith(UNRECOGNIZED):
         unrecognized = "".join(message.removeprefix(UNRECOGNIZED).split())  # tyro breaks long words
-        paths = [word for word in filter(os.path.lexists, arguments) if unrecognized.startswith("".join(word.split()))]
+        paths = [
+            word
+            for word in filter(os.path.lexists, arguments)
+            if unrecognized.startswith("".join(word.split()))
+        ]
         if paths:  # as where a shell expands a glob
             message = f"several paths where one is accepted, such as {paths[0]}: quote the glob, or name the folder"
     raise ValueError(f"{message} (see {program} --help)")

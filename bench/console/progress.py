@@ -52,13 +52,24 @@ def make_bar(label: str, total: int, unit: str, *, is_scaled: bool = False) -> A
 
     `is_scaled` shows counts as 1.2M. Nothing is shown if TQDM_DISABLE is set, where several runs share the terminal.
     """
-    options = {"desc": escape_unprintable(label), "total": total, "unit": unit, "unit_scale": is_scaled, "leave": False}
+    options = {
+        "desc": escape_unprintable(label),
+        "total": total,
+        "unit": unit,
+        "unit_scale": is_scaled,
+        "leave": False,
+    }
     count = "{n_fmt}/{total_fmt} {unit}"
     if sys.stderr.isatty():
         shown = f"{{l_bar}}{{bar}}| {count} [{{elapsed}}<{{remaining}}{{postfix}}]"
         return tqdm(**options, mininterval=1, bar_format=shown)
     times = dict.fromkeys(("mininterval", "maxinterval", "delay"), LINE_SECONDS)
-    return tqdm(**options, **times, file=_Lines(), bar_format=f"{{desc}}: {count}, about {{remaining}} left{{postfix}}")
+    return tqdm(
+        **options,
+        **times,
+        file=_Lines(),
+        bar_format=f"{{desc}}: {count}, about {{remaining}} left{{postfix}}",
+    )
 
 
 class _Lines:

@@ -38,7 +38,10 @@ def _draw(table: Table) -> Iterator[str]:
     names = table.names
     if table.is_transposed:  # there is room for what the figures of a row mean
         names = [column.title_with_note for column in table.columns]
-    texts = [[UNKNOWN if cell.text == UNMEASURED else cell.text_with_note for cell in row] for row in table.cells]
+    texts = [
+        [UNKNOWN if cell.text == UNMEASURED else cell.text_with_note for cell in row]
+        for row in table.cells
+    ]
     columns = [[*map(_plain, column)] for column in zip(names, *texts, strict=True)]
     found = (_shared_settings(column) for _, *column in columns)
     shared, short = next((one for one in found if one[0]), (set[str](), dict[str, str]()))

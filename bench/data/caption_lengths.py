@@ -23,7 +23,9 @@ EDGE_TOKENS, MIN_WEB_LENGTH = 2, 3  # start and end token; a web caption has tex
 
 def describe_captions(experiments: Iterable[Experiment]) -> str:
     """Return which captions the runs of experiments read, for the notes beside their figures."""
-    return "; ".join(dict.fromkeys(_describe_captions(experiment.input) for experiment in experiments))
+    return "; ".join(
+        dict.fromkeys(_describe_captions(experiment.input) for experiment in experiments)
+    )
 
 
 def _describe_captions(inputs: InputSettings) -> str:
@@ -56,7 +58,10 @@ def match_lengths(
     draw = random.Random(seed)  # noqa: S311
     word_tokens = cache(count_tokens)
     # Control characters are remains of a wrong decoding, which the tokenizer mends by the words beside them.
-    words = [[word for word in caption.split() if word.isprintable() and word_tokens(word)] for caption in captions]
+    words = [
+        [word for word in caption.split() if word.isprintable() and word_tokens(word)]
+        for caption in captions
+    ]
     lengths = caption_length_quantiles(distribution, len(captions), count_tokens, caption)
     draw.shuffle(lengths)
     matched = []
@@ -79,18 +84,28 @@ def caption_length_quantiles(
     """Return `count` lengths at equally spaced probabilities of a distribution, ascending; "web" is log-normal."""
     shares = [(place + 0.5) / count for place in range(count)]
     if distribution == WEB:
-        normal = NormalDist(math.log(MEDIAN), math.log(PERCENTILE_95 / MEDIAN) / NormalDist().inv_cdf(0.95))
+        normal = NormalDist(
+            math.log(MEDIAN), math.log(PERCENTILE_95 / MEDIAN) / NormalDist().inv_cdf(0.95)
+        )
         return [max(MIN_WEB_LENGTH, round(math.exp(normal.inv_cdf(share)))) for share in shares]
-    lengths = sorted(EDGE_TOKENS + count_tokens(text) for text in read_first_captions(distribution, caption))
+    lengths = sorted(
+        EDGE_TOKENS + count_tokens(text) for text in read_first_captions(distribution, caption)
+    )
     return [lengths[int(share * len(lengths))] for share in shares]
 
 
 def read_first_captions(file: str, caption: str | None = None) -> list[str]:
     """Return a file's first captions, of several texts one drawn; ValueError if it is no file that `label` reads."""
     if not Path(file).is_file():
-        raise ValueError(f"caption lengths are {PACK_DATA}, {WEB} or those of a file of captions, got {file!r}")
-    rows = chain.from_iterable(batch.captions.to_pylist() for batch in read_captions(Path(file), caption, "drawn"))
-    texts = [row.decode(errors="replace") for row in islice(rows, MAX_FILE_CAPTIONS) if row is not None]
+        raise ValueError(
+            f"caption lengths are {PACK_DATA}, {WEB} or those of a file of captions, got {file!r}"
+        )
+    rows = chain.from_iterable(
+        batch.captions.to_pylist() for batch in read_captions(Path(file), caption, "drawn")
+    )
+    texts = [
+        row.decode(errors="replace") for row in islice(rows, MAX_FILE_CAPTIONS) if row is not None
+    ]
     if not texts:
         raise ValueError(f"{file}: no captions")
     return texts

@@ -24,7 +24,11 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 EMPTY = "no bytes"
 UNKNOWN_FORMAT = f"not {', '.join(FORMATS)}"
 TOO_LARGE = f"over {MAX_PIXELS / 1e6:.0f} megapixels"
-MAX_SCANS, MAX_EXIF_SEGMENTS = 100, 16  # of a JPEG, which usually has up to 12 and one; decoders take time for each
+# Of a JPEG, which usually has up to 12 and one; decoders take time for each.
+MAX_SCANS, MAX_EXIF_SEGMENTS = (
+    100,
+    16,
+)
 TOO_MANY_PARTS = f"over {MAX_SCANS} scans or {MAX_EXIF_SEGMENTS} EXIF segments"
 TRUNCATED, CORRUPTED = "truncated", "corrupted"
 NOT_AN_ARRAY = "not a .npy array of floats"
@@ -35,6 +39,7 @@ JPEG_START, SCAN, EXIF = b"\xff\xd8", b"\xff\xda", b"Exif\0\0"
 ONE_SCAN_FRAMES = (b"\xff\xc0", b"\xff\xc1")  # of Huffman-coded JPEGs that are not progressive
 # Tables, JFIF, Adobe's colour transform and comments.
 PLAIN_SEGMENTS = (b"\xff\xdb", b"\xff\xc4", b"\xff\xdd", b"\xff\xe0", b"\xff\xee", b"\xff\xfe")
+# Transposition to upright by EXIF orientation.
 TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -43,8 +48,11 @@ TRANSPOSES = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # transposition to upright by EXIF orientation
-NPY_HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+}
+NPY_HEADER_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 class UnusableImageError(Exception):
@@ -99,7 +107,9 @@ def _choose_reduction(box: Box, side: int) -> tuple[int, Box]:
     return 1, box
 
 
-def _decode_jpeg(encoded: bytes, width: int, height: int, reduction: int = 1) -> UInt8[Tensor, "3 _ _"]:
+def _decode_jpeg(
+    encoded: bytes, width: int, height: int, reduction: int = 1
+) -> UInt8[Tensor, "3 _ _"]:
     """Decode a JPEG of this size at 1/`reduction` of it; ValueError if libjpeg has so much as a warning.
 
     The pixels are those of torchvision and of Pillow's `Image.draft`, which use the same library with the same settings
@@ -152,14 +162,21 @@ def reduce_box(box: Box, reduction: int) -> Box:
     top, left, height, width = box
     new_top = round(top / reduction)
     new_left = round(left / reduction)
-    return new_top, new_left, round((top + height) / reduction) - new_top, round((left + width) / reduction) - new_left
+    return (
+        new_top,
+        new_left,
+        round((top + height) / reduction) - new_top,
+        round((left + width) / reduction) - new_left,
+    )
 
 
 def _open_and_decode(encoded: bytes, decode: Callable[[Image.Image], T]) -> T:
     """Decode an image of accepted size and format; every failure is an UnusableImageError of a known class."""
     if not encoded:
         raise UnusableImageError(EMPTY)
-    if encoded.startswith(JPEG_START) and (encoded.count(SCAN) > MAX_SCANS or encoded.count(EXIF) > MAX_EXIF_SEGMENTS):
+    if encoded.startswith(JPEG_START) and (
+        encoded.count(SCAN) > MAX_SCANS or encoded.count(EXIF) > MAX_EXIF_SEGMENTS
+    ):
         raise UnusableImageError(TOO_MANY_PARTS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about unusual but valid files
@@ -193,7 +210,11 @@ def _decode_in_full(encoded: bytes, image: Image.Image) -> UInt8[Tensor, "3 heig
 
 
 def _is_upright_jpeg(image: Image.Image) -> bool:
-    return image.format == "JPEG" and image.mode in ("RGB", "L") and _transpose_to_upright(image) is None
+    return (
+        image.format == "JPEG"
+        and image.mode in ("RGB", "L")
+        and _transpose_to_upright(image) is None
+    )
 
 
 def _to_tensor(rgb: Image.Image) -> UInt8[Tensor, "3 height width"]:
@@ -217,7 +238,9 @@ def _transpose_to_upright(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def decode_embedding_grid(encoded: bytes, channels: int, side: int) -> Float[Tensor, "channels side side"]:
+def decode_embedding_grid(
+    encoded: bytes, channels: int, side: int
+) -> Float[Tensor, "channels side side"]:
     """Read a grid of embeddings, fp16 or fp32 in C order, as fp32; nothing is unpickled.
 
     A grid is the output of an image tokeniser or autoencoder, as Synth2 trains on (arXiv:2403.07750). Raises

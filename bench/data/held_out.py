@@ -23,12 +23,16 @@ def exclusion_reasons() -> dict[str, str]:
         return {row["key"]: row["reason"] for row in csv.DictReader(file)}
 
 
-def left_out_concepts(reason: Reason, keys: Iterable[str], classes: Iterable[Mapping[str, str]]) -> set[str]:
+def left_out_concepts(
+    reason: Reason, keys: Iterable[str], classes: Iterable[Mapping[str, str]]
+) -> set[str]:
     """Return the concepts with an emoji that is left out for a reason, given the pack's pairs for pre-training.
 
     Those that are "shown" are the held-out concepts.
     """
     reasons = exclusion_reasons()
     return {
-        of["concept"] for key, of in zip(keys, classes, strict=True) if reasons.get(key) == reason and "concept" in of
+        of["concept"]
+        for key, of in zip(keys, classes, strict=True)
+        if reasons.get(key) == reason and "concept" in of
     }

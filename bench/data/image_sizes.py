@@ -49,7 +49,8 @@ def nearest_step_count(experiment: Experiment, images: int) -> int:
 
 def first_step_of_each_size(experiment: Experiment, first: int) -> list[int]:
     """Return the first step of each size at or after a step, the largest images first."""
-    steps = range(first, first + 2 * len(experiment.image.all_image_sizes))  # they hold a whole draw, so all sizes
+    # They hold a whole draw, so all sizes.
+    steps = range(first, first + 2 * len(experiment.image.all_image_sizes))
     first_steps = {image_size_at(experiment, step): step for step in reversed(steps)}
     return [first_steps[side] for side in sorted(first_steps, reverse=True)]
 
@@ -63,7 +64,9 @@ def _num_steps_to_draw(step: int) -> int:
 def _draw_sizes(experiment: Experiment, steps: int) -> tuple[Integers, Integers]:
     """Return the index of each step's size and the images before it; longer draws begin with shorter ones."""
     sizes = len(experiment.image.image_sizes)
-    raw = np.random.PCG64(derive_seed(experiment.seed, IMAGE_SIZE)).random_raw((steps // sizes + 1) * sizes)
+    raw = np.random.PCG64(derive_seed(experiment.seed, IMAGE_SIZE)).random_raw(
+        (steps // sizes + 1) * sizes
+    )
     places = raw.reshape(-1, sizes).argsort(axis=1).astype(np.uint16).ravel()[:steps]
     batches = np.array([experiment.batch_size_for(side) for side in experiment.image.image_sizes])
     return places, np.concatenate([[0], batches[places].cumsum()[:-1]])

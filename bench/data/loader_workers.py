@@ -18,9 +18,11 @@ from bench.environment.child_processes import exit_with_parent
 
 B_co = TypeVar("B_co", covariant=True)
 WORKER_MEMORY_REMEDY = (
-    "use fewer workers (--set workers=N) or none (--set workers=0), or give the container more memory"
+    "use fewer workers (--set workers=N) or none (--set workers=0), "
+    "or give the container more memory"
 )
-FORKSERVER_PRELOAD = ["bench.data.worker_imports"]  # modules that the process imports from which workers fork
+# Modules that the process imports from which workers fork.
+FORKSERVER_PRELOAD = ["bench.data.worker_imports"]
 
 
 @runtime_checkable
@@ -36,7 +38,9 @@ class PrefetchingLoader(Generic[B_co]):
     Each worker loads `prefetched` batches ahead. It forks from a process that has imported `module`.
     """
 
-    def __init__(self, loader: BatchLoader[B_co], workers: int, prefetched: int, module: str) -> None:
+    def __init__(
+        self, loader: BatchLoader[B_co], workers: int, prefetched: int, module: str
+    ) -> None:
         self._numbers = _CountingSampler()
         self._loader: DataLoader[B_co | Exception] = DataLoader(
             cast("Any", loader),
@@ -59,7 +63,11 @@ class PrefetchingLoader(Generic[B_co]):
         self._numbers.next = k + 1
         try:
             return next(self._batches)
-        except (RuntimeError, OSError, EOFError) as error:  # the last two: it has ended while it handed a batch over
+        except (
+            RuntimeError,
+            OSError,
+            EOFError,
+        ) as error:  # the last two: it has ended while it handed a batch over
             if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
                 raise
             reason = f"a loader worker was killed, perhaps because memory ran out ({error})"
@@ -104,7 +112,14 @@ class _BatchQueue(Queue):  # type: ignore[type-arg]
 
     def _on_queue_feeder_error(self, error: Exception, item: tuple[int, object]) -> None:
         number, _ = item
-        self.put((number, UserError(f"a loader worker cannot hand over a batch ({error}): {WORKER_MEMORY_REMEDY}")))
+        self.put(
+            (
+                number,
+                UserError(
+                    f"a loader worker cannot hand over a batch ({error}): {WORKER_MEMORY_REMEDY}"
+                ),
+            )
+        )
 
 
 class _WorkerPopen(popen_forkserver.Popen):

@@ -21,7 +21,9 @@ def verify_pack(folder: Path = PACK) -> None:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest != expected["sha256"]:
             listed = f"the manifest says {expected['sha256'][:12]}"
-            raise ValueError(f"{path} is corrupted: its sha256 begins with {digest[:12]}, {listed}; {remedy}")
+            raise ValueError(
+                f"{path} is corrupted: its sha256 begins with {digest[:12]}, {listed}; {remedy}"
+            )
 
 
 def pretrain_shards(folder: Path = PACK) -> list[Path]:
@@ -38,7 +40,9 @@ def pack_cache() -> Path:
     try:
         return Path(folder).expanduser() / "catlip-bench"
     except RuntimeError:
-        raise ValueError(f"there is no home for {folder}: name a folder for caches in XDG_CACHE_HOME") from None
+        raise ValueError(
+            f"there is no home for {folder}: name a folder for caches in XDG_CACHE_HOME"
+        ) from None
 
 
 def cache_path(part: str, cache: Path, folder: Path = PACK) -> Path:

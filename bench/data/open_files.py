@@ -9,7 +9,8 @@ import weakref
 from functools import lru_cache
 from pathlib import Path
 
-MAX_OPEN_FILES = max(16, min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))  # of this cache
+# Of this cache.
+MAX_OPEN_FILES = max(16, min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
 
 
 class _OpenFile:
@@ -30,7 +31,8 @@ def read_at(path: Path, version: str, offset: int, size: int) -> bytes:
 
     A file that was replaced has another `version`, and is opened anew.
     """
-    file = _open(path, version)  # this reference keeps it open while another thread replaces it in the cache
+    # This reference keeps it open while another thread replaces it in the cache.
+    file = _open(path, version)
     content = os.pread(file.descriptor, size, offset)
     if len(content) != size:
         raise ValueError(f"{path} has become shorter since training began")

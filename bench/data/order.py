@@ -16,7 +16,11 @@ from bench.experiment.config import Experiment
 
 StepSize = tuple[int, int]  # side of a step's images in pixels, and their number on one device
 ROUNDS = 6  # of the Feistel network
-MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # of SplitMix64's mixing function
+# Of SplitMix64's mixing function.
+MULTIPLIERS = (
+    np.uint64(0xBF58476D1CE4E5B9),
+    np.uint64(0x94D049BB133111EB),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,9 @@ class SampleOrder:
     num_samples: int  # samples of the data set
     rank: int = 0
     world_size: int = 1
-    sizes: tuple[StepSize, ...] = ()  # of the first steps, repeated by later ones; empty: as the experiment draws them
+    sizes: tuple[
+        StepSize, ...
+    ] = ()  # of the first steps, repeated by later ones; empty: as the experiment draws them
 
     def batch_rows(self, k: int) -> Int[Tensor, " batch"]:
         """Return the samples of batch k, equally many on every rank."""
@@ -97,7 +103,9 @@ def permute(values: npt.NDArray[np.uint64], count: int, key: int) -> npt.NDArray
 
 
 def _encrypt(
-    values: npt.NDArray[np.uint64], bases: tuple[np.uint64, np.uint64], round_keys: npt.NDArray[np.uint64]
+    values: npt.NDArray[np.uint64],
+    bases: tuple[np.uint64, np.uint64],
+    round_keys: npt.NDArray[np.uint64],
 ) -> npt.NDArray[np.uint64]:
     """Permute the numbers below the product of the bases."""
     left_base, right_base = bases

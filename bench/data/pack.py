@@ -49,13 +49,22 @@ def load_pack_images(part: str, cache: Path, folder: Path = PACK) -> PackImages:
             save_file({"pixels": images.pixels}, temporary, metadata={"texts": json.dumps(texts)})
     with safe_open(path, framework="pt") as file:
         texts = json.loads(file.metadata()["texts"])
-    return PackImages(load_file(path)["pixels"], **{name: tuple(values) for name, values in texts.items()})
+    return PackImages(
+        load_file(path)["pixels"], **{name: tuple(values) for name, values in texts.items()}
+    )
 
 
 def _decode_part(part: str, folder: Path) -> PackImages:
-    shards = pretrain_shards(folder) if part == "pretrain" else [folder / "transfer" / f"{part}.tar.gz"]
-    keys, pixels, texts = zip(*(pair for shard in shards for pair in _read_pairs(shard)), strict=True)
-    captions, classes = (text["caption"] for text in texts), (text.get("label", {}) for text in texts)
+    shards = (
+        pretrain_shards(folder) if part == "pretrain" else [folder / "transfer" / f"{part}.tar.gz"]
+    )
+    keys, pixels, texts = zip(
+        *(pair for shard in shards for pair in _read_pairs(shard)), strict=True
+    )
+    captions, classes = (
+        (text["caption"] for text in texts),
+        (text.get("label", {}) for text in texts),
+    )
     return PackImages(torch.from_numpy(np.stack(pixels)), tuple(captions), tuple(classes), keys)
 
 
@@ -76,7 +85,9 @@ def _read_pairs(shard: Path) -> Iterator[_ImageWithText]:
             # before the next header: seeking back would decompress all again
             pixels = _decode_pixels(_read_member(tar, member))
             text_member = next(members)
-            assert text_member.name == f"{key}.json", f"{shard}: {member.name} is followed by {text_member.name}"
+            assert text_member.name == f"{key}.json", (
+                f"{shard}: {member.name} is followed by {text_member.name}"
+            )
             yield _ImageWithText(key, pixels, json.loads(_read_member(tar, text_member)))
 
 

@@ -15,7 +15,9 @@ def expand_path_or_glob(name: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        return [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")]
+        return [
+            file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")
+        ]
     if not has_magic(name):
         raise ValueError(f"no file, folder or glob {name!r}")
     return [Path(file).absolute() for file in glob(name, recursive=True) if Path(file).is_file()]  # noqa: PTH207
@@ -25,7 +27,9 @@ def iterate_files(data: str, suffixes: Sequence[str]) -> Iterator[Path]:
     """Yield visible files with one of these endings: below a folder, those of a glob, or the file itself."""
     if Path(data).is_dir():
         for folder, _, names in os.walk(data):
-            yield from (Path(folder, name).absolute() for name in names if is_visible(name, suffixes))
+            yield from (
+                Path(folder, name).absolute() for name in names if is_visible(name, suffixes)
+            )
     elif Path(data).is_file() or has_magic(data):
         yield from (path for path in expand_path_or_glob(data) if is_visible(path.name, suffixes))
 

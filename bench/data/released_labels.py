@@ -31,7 +31,9 @@ class DenseLabels(NoTextMixin):
 
     labels: Labels | LazyLabels
     width: int
-    values: Int[Tensor, "captions labels"] | None = None  # None: a data set, whose rows are made batch by batch
+    values: Int[Tensor, "captions labels"] | None = (
+        None  # None: a data set, whose rows are made batch by batch
+    )
 
     @property
     def nbytes(self) -> int:
@@ -41,7 +43,9 @@ class DenseLabels(NoTextMixin):
 
     def select(self, rows: Int[Tensor, " batch"]) -> "DenseLabels":
         if self.values is not None:
-            return DenseLabels(self.labels, self.width, self.values[to_device(rows, self.values.device)])
+            return DenseLabels(
+                self.labels, self.width, self.values[to_device(rows, self.values.device)]
+            )
         labels = self.labels.select(rows)
         return DenseLabels(labels, self.width, make_multi_hot(labels, self.width))
 

@@ -19,7 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.console.progress import show_progress
-from bench.data.captions.batches import KEY_COLUMNS, MAX_BATCH_ROWS, UTF8_REMEDY, find_column, find_columns
+from bench.data.captions.batches import (
+    KEY_COLUMNS,
+    MAX_BATCH_ROWS,
+    UTF8_REMEDY,
+    find_column,
+    find_columns,
+)
 from bench.data.captions.choice import Texts, to_valid_text
 from bench.data.captions.fields import CaptionFieldCounts, CaptionFieldReader
 from bench.data.captions.files import UNREADABLE
@@ -71,7 +77,9 @@ class SampleKind:
         return replace(kind, kind=f"{kind.kind}-alone", is_caption_required=False)
 
 
-CAPTIONS_ACCEPTED = ", captions from .txt, or from a text of a JSON object in .json under a name such as caption"
+CAPTIONS_ACCEPTED = (
+    ", captions from .txt, or from a text of a JSON object in .json under a name such as caption"
+)
 IMAGES = SampleKind(
     "images",
     "image",
@@ -130,7 +138,11 @@ class IndexBuilder:
         return key
 
     def add(
-        self, key: str, values: Mapping[str, object] | str, place: tuple[object, ...] | str | None, size: int = 0
+        self,
+        key: str,
+        values: Mapping[str, object] | str,
+        place: tuple[object, ...] | str | None,
+        size: int = 0,
     ) -> None:
         """Add the next sample.
 
@@ -150,7 +162,9 @@ class IndexBuilder:
         if flaw:
             self.skipped[flaw] += 1
             return
-        if self.kind.is_caption_required and not any(text.strip() for field_texts in texts for text in field_texts):
+        if self.kind.is_caption_required and not any(
+            text.strip() for field_texts in texts for text in field_texts
+        ):
             self.empty_captions += 1
         valid = tuple(tuple(map(to_valid_text, field_texts)) for field_texts in texts)
         if valid != texts:
@@ -182,7 +196,9 @@ class IndexBuilder:
         repeated = counts.filter(pc.greater(counts.field("counts"), 1))
         if len(repeated):
             example = list_names([repeated[0]["values"].as_py()])
-            raise ValueError(f"{len(repeated):,} keys occur more than once, such as {example}: {self.keys_remedy}")
+            raise ValueError(
+                f"{len(repeated):,} keys occur more than once, such as {example}: {self.keys_remedy}"
+            )
 
     def _read(self, values: Mapping[str, object] | str) -> tuple[Texts, str]:
         """Return the texts of a sample by field, and its flaw or ""."""
@@ -193,7 +209,10 @@ class IndexBuilder:
     def _flush(self) -> None:
         """Turn the collected rows into a batch of the index."""
         columns = zip(*self._rows, strict=True) if self._rows else [()] * len(self.schema)
-        arrays = [pa.array(values, column.type) for values, column in zip(columns, self.schema, strict=True)]
+        arrays = [
+            pa.array(values, column.type)
+            for values, column in zip(columns, self.schema, strict=True)
+        ]
         self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
         self._rows = []
 
@@ -203,7 +222,9 @@ def read_index(path: Path) -> tuple[pa.Table, IndexContents]:
     """Return the usable samples of a file and what it holds in all; its pages are shared by all processes."""
     with prefix_errors(f"{path}: no index of samples, remove it", UNREADABLE):
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        return table, decode_json((table.schema.metadata or {}).get(METADATA_KEY, b""), IndexContents)
+        return table, decode_json(
+            (table.schema.metadata or {}).get(METADATA_KEY, b""), IndexContents
+        )
 
 
 @dataclass(eq=False)
@@ -215,7 +236,9 @@ class IndexedSamples(Samples):
     kind: SampleKind
 
     places: ClassVar[Places]  # the arguments of `read_image` after the file
-    are_labels_by_place: ClassVar[bool] = False  # whether stored labels count all samples, unusable ones included
+    are_labels_by_place: ClassVar[bool] = (
+        False  # whether stored labels count all samples, unusable ones included
+    )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.paths, self.indexes, self.kind)
@@ -299,10 +322,14 @@ class IndexedSamples(Samples):
     def file_notes(self) -> list[str]:
         """Notes on the files, and how to convert images that are not read."""
         notes = [note for contents in self.contents for note in contents.notes]
-        unread = [f"*.{suffix}" for suffix in self.kind.unread if UNREAD.format(suffix) in self.skipped]
+        unread = [
+            f"*.{suffix}" for suffix in self.kind.unread if UNREAD.format(suffix) in self.skipped
+        ]
         if unread:
             command = f"magick mogrify -format png {' '.join(unread)}"
-            notes.append(f"convert images with: {command}; a table has to name the new files, a tar file to have them")
+            notes.append(
+                f"convert images with: {command}; a table has to name the new files, a tar file to have them"
+            )
         return notes
 
     @cached_property
@@ -356,7 +383,9 @@ class IndexedSource(DataSource):
         """Index the files that have no index, and open the samples of all."""
         kind = SampleKind.of(request)
         indexes = [self._index_path(path, request) for path in paths]
-        missing = [(path, index) for path, index in zip(paths, indexes, strict=True) if not index.is_file()]
+        missing = [
+            (path, index) for path, index in zip(paths, indexes, strict=True) if not index.is_file()
+        ]
         for path, index in show_progress(missing, len(missing), "reading data", "files"):
             self.write_index(path, index, request)
         samples = self.samples(tuple(paths), tuple(indexes), kind)
@@ -366,7 +395,9 @@ class IndexedSource(DataSource):
 
     def write_index(self, path: Path, index: Path, request: SampleRequest) -> None:
         """Read a file and write its index; ValueError names a file that cannot be read."""
-        builder = IndexBuilder(SampleKind.of(request), self.reader(request.captions), self.samples.places)
+        builder = IndexBuilder(
+            SampleKind.of(request), self.reader(request.captions), self.samples.places
+        )
         with prefix_errors(self.title(path), UNREADABLE):
             self.fill(path, builder)
             if self.are_keys_distinct:

@@ -17,7 +17,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bench.data.captions.choice import parse_caption_choice
-from bench.data.decoding import UnusableImageError, decode_embedding_grid, decode_for_crop, decode_image
+from bench.data.decoding import (
+    UnusableImageError,
+    decode_embedding_grid,
+    decode_for_crop,
+    decode_image,
+)
 from bench.data.loader_workers import BatchLoader, PinningLoader, PrefetchingLoader
 from bench.data.order import SampleOrder, StepSize
 from bench.data.samples import MIN_TOLERATED
@@ -25,7 +30,15 @@ from bench.data.stream import Batch, BatchStream, DecodeStats
 from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, to_device
 from bench.data.text_layouts import required_packed_rows
-from bench.data.transforms import WHITE, CropParams, crop_and_resize, crop_box, draw_crop_params, normalise, resize_crop
+from bench.data.transforms import (
+    WHITE,
+    CropParams,
+    crop_and_resize,
+    crop_box,
+    draw_crop_params,
+    normalise,
+    resize_crop,
+)
 from bench.environment.cores import LoaderWorkers
 from bench.environment.seeds import AUGMENTATION, REPLACEMENT, derive_seed
 from bench.experiment.auto_fields import with_resolved_padding
@@ -34,8 +47,10 @@ from bench.interfaces.data_source import Samples, format_counts
 from bench.interfaces.method import get_method
 
 T = TypeVar("T", bound=Target)
-MakeTargets = Callable[[Experiment], Callable[[Captions], T]]  # the result turns an experiment's captions into targets
-ImageOrGrid = UInt8[Tensor, "3 side side"] | Float[Tensor, "channels side side"]  # decoded and cropped, or embeddings
+# The result turns an experiment's captions into targets.
+MakeTargets = Callable[[Experiment], Callable[[Captions], T]]
+# Decoded and cropped, or embeddings.
+ImageOrGrid = UInt8[Tensor, "3 side side"] | Float[Tensor, "channels side side"]
 SAMPLED_CAPTIONS = 4096  # of the data set, whose lengths decide how many rows packed captions need
 MAX_REPLACEMENTS = 32  # of one image, one after the other
 MAX_UNDECODABLE_FRACTION = 0.01  # of the decoded images
@@ -57,9 +72,11 @@ class SampleLoader(Generic[T]):
     """Loads batch k: a pure function of the experiment, the samples, the rank and k."""
 
     experiment: Experiment
-    targets: MakeTargets[T]  # a function that other processes can import, which make their own of it
+    # A function that other processes can import, which make their own of it.
+    targets: MakeTargets[T]
     samples: Samples
-    rows: Sequence[int]  # of the samples, that the experiment sees; the order numbers its samples by their places here
+    # Of the samples, that the experiment sees; the order numbers its samples by their places here.
+    rows: Sequence[int]
     order: SampleOrder
 
     def __getitem__(self, k: int) -> LoadedBatch[T] | Exception:
@@ -73,9 +90,14 @@ class SampleLoader(Generic[T]):
         samples = self.order.batch_rows(k).tolist()
         side = self.order.image_size(k)
         stats = DecodeStats()
-        generator = torch.Generator().manual_seed(derive_seed(self.experiment.seed, AUGMENTATION, self.order.rank, k))
+        generator = torch.Generator().manual_seed(
+            derive_seed(self.experiment.seed, AUGMENTATION, self.order.rank, k)
+        )
         draws = draw_crop_params(len(samples), generator)
-        images = [self._load_image(sample, drawn, side, stats) for sample, drawn in zip(samples, draws, strict=True)]
+        images = [
+            self._load_image(sample, drawn, side, stats)
+            for sample, drawn in zip(samples, draws, strict=True)
+        ]
         _cached_targets(self)  # made outside the clock, as the pack's is
         start = time.perf_counter()
         shown = [stats.replaced.get(sample, sample) for sample in samples]
@@ -95,14 +117,18 @@ class SampleLoader(Generic[T]):
             for row, epoch in zip(rows, epochs, strict=True)
         ]
         label_rows = [self.samples.stored_label_row(row) for row in rows]
-        targets = _cached_targets(self)(Captions(texts, label_rows, self.samples.num_stored_label_rows))
+        targets = _cached_targets(self)(
+            Captions(texts, label_rows, self.samples.num_stored_label_rows)
+        )
         return cast("T", targets.select(torch.arange(len(rows))))
 
     def keys(self, samples: Sequence[int]) -> list[str]:
         """Return the samples' names."""
         return [self.samples.key(self.rows[sample]) for sample in samples]
 
-    def _load_image(self, sample: int, draws: CropParams, side: int, stats: DecodeStats) -> ImageOrGrid:
+    def _load_image(
+        self, sample: int, draws: CropParams, side: int, stats: DecodeStats
+    ) -> ImageOrGrid:
         """Read a sample's image, or the image of the sample that takes its place.
 
         Where an image cannot be decoded, a sample drawn by the seed and the number of the sample replaces it, its
@@ -115,7 +141,10 @@ class SampleLoader(Generic[T]):
                 image = self._decode(self.samples.image(self.rows[candidate]), draws, side)
             except UnusableImageError as error:
                 stats.unusable[str(error)] += 1
-                candidate = derive_seed(self.experiment.seed, REPLACEMENT, sample, attempt) % self.order.num_samples
+                candidate = (
+                    derive_seed(self.experiment.seed, REPLACEMENT, sample, attempt)
+                    % self.order.num_samples
+                )
                 continue
             if candidate != sample:
                 stats.replaced[sample] = candidate
@@ -132,9 +161,13 @@ class SampleLoader(Generic[T]):
         if channels is not None:
             return decode_embedding_grid(encoded, channels, side)
         if inputs.jpeg_decoding == "full":
-            return crop_and_resize(decode_image(encoded), draws, inputs.crop_scale, side, flip=inputs.flip)
+            return crop_and_resize(
+                decode_image(encoded), draws, inputs.crop_scale, side, flip=inputs.flip
+            )
         drawn = draws.tolist()
-        image, box = decode_for_crop(encoded, partial(crop_box, drawn, scale=inputs.crop_scale), side)
+        image, box = decode_for_crop(
+            encoded, partial(crop_box, drawn, scale=inputs.crop_scale), side
+        )
         return resize_crop(image, box, drawn, side, flip=inputs.flip)
 
 
@@ -184,7 +217,11 @@ class SampleStream(BatchStream[T]):
     ) -> None:
         super().__init__(experiment, device)
         self.workers = workers
-        rows = subset_rows(experiment, samples.keys) if experiment.input.subset else range(len(samples))
+        rows = (
+            subset_rows(experiment, samples.keys)
+            if experiment.input.subset
+            else range(len(samples))
+        )
         self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
         self.target_building_seconds = 0.0
         self.num_captions = 0
@@ -192,7 +229,9 @@ class SampleStream(BatchStream[T]):
         self._loader: SampleLoader[T] = SampleLoader(resolved, targets, samples, rows, self.order)
         self._batches: BatchLoader[LoadedBatch[T]] = self._loader
         if workers.count:
-            self._batches = PrefetchingLoader(self._loader, workers.count, workers.prefetched, targets.__module__)
+            self._batches = PrefetchingLoader(
+                self._loader, workers.count, workers.prefetched, targets.__module__
+            )
             if device.type == "cuda":
                 self._batches = PinningLoader(self._batches, device)
         self.incomplete = Counter(samples.skipped)
@@ -211,7 +250,9 @@ class SampleStream(BatchStream[T]):
             counts = f"{unusable.total():,} of {decoded:,} images cannot be used ({format_counts(unusable)})"
             remedy = "repair the data, or exclude these samples by subset=FILE.csv"
             data = self.experiment.input.data
-            raise ValueError(f"{data}: {counts}, more than {MAX_UNDECODABLE_FRACTION:.0%}: {remedy}")
+            raise ValueError(
+                f"{data}: {counts}, more than {MAX_UNDECODABLE_FRACTION:.0%}: {remedy}"
+            )
         self.target_building_seconds += loaded.target_building_seconds
         self.num_captions += len(loaded.images)
         return loaded
@@ -233,4 +274,6 @@ class SampleStream(BatchStream[T]):
 
     def _samples(self, k: int) -> list[int]:
         """Return the samples of batch k, replacements instead of those whose image is unusable."""
-        return [self.stats.replaced.get(sample, sample) for sample in self.order.batch_rows(k).tolist()]
+        return [
+            self.stats.replaced.get(sample, sample) for sample in self.order.batch_rows(k).tolist()
+        ]

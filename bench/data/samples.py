@@ -25,7 +25,11 @@ from bench.interfaces.data_source import SOURCES, DataSource, SampleRequest, Sam
 from bench.interfaces.method import reads_captions
 from bench.tables.formats import pluralize
 
-MAX_UNUSABLE_FRACTION, MIN_TOLERATED = 0.1, 10  # largest fraction of unusable samples; this many are always tolerated
+# Largest fraction of unusable samples; this many are always tolerated.
+MAX_UNUSABLE_FRACTION, MIN_TOLERATED = (
+    0.1,
+    10,
+)
 KEYS_REMEDY = "list the keys to use: --set subset=FILE.csv"
 LAYOUTS_PAGE = "docs/data.md says what converts others"
 
@@ -42,7 +46,9 @@ def find_sources(data: str) -> list[DataSource]:
                 sources.append(source)
     if len(sources) > 1 and not all(SOURCES.is_built_in(source.name) for source in sources):
         names = " and ".join(source.name for source in sources)
-        raise ValueError(f"data={data}: {names} read it both: keep the files of one of them in another folder")
+        raise ValueError(
+            f"data={data}: {names} read it both: keep the files of one of them in another folder"
+        )
     return sources
 
 
@@ -56,7 +62,9 @@ def _get_sources(data: str) -> list[DataSource]:
     sources = find_sources(data)
     if not sources:
         accepted = "; or ".join(source.accepted for source in SOURCES.values())
-        raise ValueError(f"data={data}: {_describe_files(data)}; accepted is {accepted} ({LAYOUTS_PAGE})")
+        raise ValueError(
+            f"data={data}: {_describe_files(data)}; accepted is {accepted} ({LAYOUTS_PAGE})"
+        )
     return sources
 
 
@@ -131,11 +139,15 @@ def _open(data: str, request: SampleRequest) -> Samples:
         samples: object = source.open(data, request)
     if not isinstance(samples, Samples):
         expected = f"expected a {Samples.__name__} of {Samples.__module__}"
-        raise ValueError(f"data={data}: {source.name} are opened as {type(samples).__name__}, {expected}")  # noqa: TRY004
+        opened = f"{source.name} are opened as {type(samples).__name__}"
+        raise ValueError(f"data={data}: {opened}, {expected}")  # noqa: TRY004
     if others:
         names = " and ".join(other.name for other in others)
         remedy = "name their file, or move them into a folder of their own"
-        samples.remarks = (*samples.remarks, f"the {source.name} there are read, {names} are not: {remedy}")
+        samples.remarks = (
+            *samples.remarks,
+            f"the {source.name} there are read, {names} are not: {remedy}",
+        )
     return samples
 
 
@@ -198,7 +210,9 @@ def inputs_digest(experiment: Experiment) -> str:
         experiment.targets.teacher,
     )
     files = [Path(name) for name in names if name is not None and Path(name).is_file()]
-    return sha256(f"{data_digest(experiment.input.data)} {files_digest(files)}".encode()).hexdigest()[:16]
+    return sha256(
+        f"{data_digest(experiment.input.data)} {files_digest(files)}".encode()
+    ).hexdigest()[:16]
 
 
 @contextmanager

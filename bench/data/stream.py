@@ -33,7 +33,8 @@ T = TypeVar("T", bound=Target)
 class Batch(Generic[T]):
     """Images and targets of a step."""
 
-    images: Float[Tensor, "batch channels side side"]  # normalised pixels (3 channels) or embeddings
+    # Normalised pixels (3 channels) or embeddings.
+    images: Float[Tensor, "batch channels side side"]
     target: T
 
     def micro_batches(self, count: int) -> "list[Batch[T]]":
@@ -41,7 +42,9 @@ class Batch(Generic[T]):
         if count == 1:
             return [self]
         rows = torch.arange(len(self.images)).chunk(count)
-        return [Batch(self.images[part[0] : part[-1] + 1], self.target.select(part)) for part in rows]
+        return [
+            Batch(self.images[part[0] : part[-1] + 1], self.target.select(part)) for part in rows
+        ]
 
 
 @dataclass(slots=True)
@@ -50,7 +53,8 @@ class DecodeStats:
 
     decoded: int = 0  # or tried to
     unusable: Counter[str] = field(default_factory=Counter)  # by what is wrong with them
-    replaced: dict[int, int] = field(default_factory=dict)  # samples, by the sample whose place they took
+    # Samples, by the sample whose place they took.
+    replaced: dict[int, int] = field(default_factory=dict)
 
     def add(self, other: "DecodeStats") -> None:
         self.decoded += other.decoded
@@ -63,13 +67,16 @@ class BatchStream(ABC, Generic[T]):
 
     experiment: Experiment
     device: torch.device
-    incomplete: Counter[str]  # samples of the data set that lack an image or a caption, by what they lack
+    # Samples of the data set that lack an image or a caption, by what they lack.
+    incomplete: Counter[str]
     stats: DecodeStats  # of the batches so far, those before a resume included
     order: SampleOrder
     target_building_seconds: float  # spent so far to turn captions into targets
     num_captions: int  # turned into targets in that time
     empty_captions = 0  # of usable samples
-    is_unverified = False  # whether files could have been verified, and nothing says what they should hold
+    is_unverified = (
+        False  # whether files could have been verified, and nothing says what they should hold
+    )
     wait_seconds: float = 0.0  # that `batch` has taken so far
     workers = LoaderWorkers(0, "the pack is in memory")
 
@@ -133,7 +140,9 @@ class PackStream(BatchStream[T]):
         super().__init__(experiment, device)
         rows = subset_rows(experiment, images.keys)
         self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
-        self.pixels = (images.pixels if isinstance(rows, range) else images.pixels[torch.tensor(rows)]).to(device)
+        self.pixels = (
+            images.pixels if isinstance(rows, range) else images.pixels[torch.tensor(rows)]
+        ).to(device)
         captions = Captions([images.captions[row] for row in rows], rows, len(images))
         start = time.perf_counter()
         self.targets = targets(captions)
@@ -141,7 +150,9 @@ class PackStream(BatchStream[T]):
         self.num_captions = len(rows)
         tokens = self.targets.captions
         if tokens is not None:
-            reserved = tokens.rows_to_reserve(map(experiment.batch_size_for, experiment.image.all_image_sizes))
+            reserved = tokens.rows_to_reserve(
+                map(experiment.batch_size_for, experiment.image.all_image_sizes)
+            )
             self.targets = self.targets.with_captions(replace(tokens, reserved_rows=reserved))
         self._keys = [images.keys[row] for row in rows]
 
@@ -151,7 +162,9 @@ class PackStream(BatchStream[T]):
     def make_batch(self, loaded: tuple[int, T]) -> Batch[T]:
         k, target = loaded
         rows = to_device(self.order.batch_rows(k), self.device)
-        generator = torch.Generator().manual_seed(derive_seed(self.experiment.seed, AUGMENTATION, self.order.rank, k))
+        generator = torch.Generator().manual_seed(
+            derive_seed(self.experiment.seed, AUGMENTATION, self.order.rank, k)
+        )
         images = augment(self.pixels[rows], self.experiment, self.order.image_size(k), generator)
         return Batch(images, target.to(self.device))
 
@@ -163,18 +176,25 @@ class PackStream(BatchStream[T]):
 
 
 def augment(
-    pixels: UInt8[Tensor, "batch 4 height width"], experiment: Experiment, image_size: int, generator: torch.Generator
+    pixels: UInt8[Tensor, "batch 4 height width"],
+    experiment: Experiment,
+    image_size: int,
+    generator: torch.Generator,
 ) -> Float[Tensor, "batch 3 side side"]:
     """Crop and scale at random, flip at random, put on a random colour, normalise."""
     batch = len(pixels)
     shape = [batch, 4, image_size, image_size]
     crops = to_device(_draw_crop_flip_maps(batch, experiment.input, generator), pixels.device)
     colours = to_device(torch.rand(batch, 3, 1, 1, generator=generator), pixels.device)
-    rgba = F.grid_sample(pixels.float(), F.affine_grid(crops, shape, align_corners=False), align_corners=False)
+    rgba = F.grid_sample(
+        pixels.float(), F.affine_grid(crops, shape, align_corners=False), align_corners=False
+    )
     return composite_and_normalise(rgba, colours)
 
 
-def eval_transform(pixels: UInt8[Tensor, "batch 4 height width"], side: int) -> Float[Tensor, "batch 3 side side"]:
+def eval_transform(
+    pixels: UInt8[Tensor, "batch 4 height width"], side: int
+) -> Float[Tensor, "batch 3 side side"]:
     """Scale whole images, put them on white, normalise: what a tower is given when it is scored."""
     rgba = F.interpolate(pixels.float(), (side, side), mode="bilinear", antialias=True)
     return composite_and_normalise(rgba, torch.ones(1, 3, 1, 1, device=pixels.device))
@@ -188,7 +208,9 @@ def composite_and_normalise(
     return normalise(rgb)
 
 
-def _draw_crop_flip_maps(batch: int, inputs: InputSettings, generator: torch.Generator) -> Float[Tensor, "batch 2 3"]:
+def _draw_crop_flip_maps(
+    batch: int, inputs: InputSettings, generator: torch.Generator
+) -> Float[Tensor, "batch 2 3"]:
     """Draw boxes as torchvision's RandomResizedCrop does, as maps from output to input coordinates (both -1 to 1).
 
     A box that does not fit is cut to the image, where torchvision draws again.

@@ -35,15 +35,21 @@ def subset_rows(experiment: Experiment, keys: Sequence[str] | pa.ChunkedArray) -
     if subset is None:
         return range(len(keys))
     if subset == SEEN_CONCEPTS:
-        return _to_array(pc.indices_nonzero(_is_kept(_key_array(keys), [*exclusion_reasons()])).to_numpy())
+        return _to_array(
+            pc.indices_nonzero(_is_kept(_key_array(keys), [*exclusion_reasons()])).to_numpy()
+        )
     if is_key_file(subset):
         array = _key_array(keys)
-        return _to_array(pc.indices_nonzero(pc.is_in(array, value_set=_known_keys(subset, array))).to_numpy())
+        return _to_array(
+            pc.indices_nonzero(pc.is_in(array, value_set=_known_keys(subset, array))).to_numpy()
+        )
     require_subset(subset, keys)
     import torch
 
     generator = torch.Generator().manual_seed(derive_seed(experiment.seed, SUBSET))
-    drawn = torch.randperm(len(keys), generator=generator)[: int(subset.removeprefix(RANDOM_SUBSET))]
+    drawn = torch.randperm(len(keys), generator=generator)[
+        : int(subset.removeprefix(RANDOM_SUBSET))
+    ]
     return _to_array(drawn.sort().values.numpy())
 
 
@@ -52,7 +58,9 @@ def require_subset(subset: str, keys: Sequence[str] | pa.ChunkedArray) -> None:
     if is_key_file(subset):
         _known_keys(subset, _key_array(keys))
     elif subset != SEEN_CONCEPTS and int(subset.removeprefix(RANDOM_SUBSET)) > len(keys):
-        expected = f"expected {RANDOM_SUBSET}N with N from 1 to the data set's {len(keys):,} samples"
+        expected = (
+            f"expected {RANDOM_SUBSET}N with N from 1 to the data set's {len(keys):,} samples"
+        )
         raise ValueError(f"subset={subset}: {expected}")
 
 
@@ -62,20 +70,26 @@ def _known_keys(subset: str, keys: pa.ChunkedArray) -> pa.Array:
     unknown = wanted.filter(pc.invert(pc.is_in(wanted, value_set=keys)))
     if len(unknown):
         example = list_names([unknown[0].as_py()])
-        raise ValueError(f"{subset}: no sample has {len(unknown):,} of its {len(wanted):,} keys, such as {example}")
+        raise ValueError(
+            f"{subset}: no sample has {len(unknown):,} of its {len(wanted):,} keys, such as {example}"
+        )
     return wanted
 
 
 def read_keys(path: Path) -> set[str]:
     """Return the keys that a file lists; ValueError if it is no csv file with a key column and keys."""
     if not path.is_file():
-        raise ValueError(f"subset={path}: no such file; expected a csv file of keys or {RANDOM_SUBSET}N")
+        raise ValueError(
+            f"subset={path}: no such file; expected a csv file of keys or {RANDOM_SUBSET}N"
+        )
     with prefix_errors(path, UNREADABLE), path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file, restval="")
         column = find_column(rows.fieldnames or (), KEY_COLUMNS)
         if column is None:
             columns = list_names(rows.fieldnames or ()) or "none"
-            raise ValueError(f"no key column; expected {' or '.join(KEY_COLUMNS)} (there are {columns})")
+            raise ValueError(
+                f"no key column; expected {' or '.join(KEY_COLUMNS)} (there are {columns})"
+            )
         keys = {row[column] for row in rows}
     if not keys:
         raise ValueError(f"{path}: the file lists no keys")
@@ -86,7 +100,9 @@ def write_keys(path: Path, keys: Sequence[str] | pa.ChunkedArray, left_out: Sequ
     """Write keys of samples, but those left out, into a csv file that `subset` takes; OSError if it cannot."""
     array = _key_array(keys)
     with atomic_write(path) as temporary:
-        pa.csv.write_csv(pa.table({KEY_COLUMNS[0]: array.filter(_is_kept(array, left_out))}), temporary)
+        pa.csv.write_csv(
+            pa.table({KEY_COLUMNS[0]: array.filter(_is_kept(array, left_out))}), temporary
+        )
 
 
 def _is_kept(keys: pa.ChunkedArray, left_out: Sequence[str]) -> pa.ChunkedArray:
@@ -94,7 +110,11 @@ def _is_kept(keys: pa.ChunkedArray, left_out: Sequence[str]) -> pa.ChunkedArray:
 
 
 def _key_array(keys: Sequence[str] | pa.ChunkedArray) -> pa.ChunkedArray:
-    return keys if isinstance(keys, pa.ChunkedArray) else pa.chunked_array([pa.array(keys, pa.large_string())])
+    return (
+        keys
+        if isinstance(keys, pa.ChunkedArray)
+        else pa.chunked_array([pa.array(keys, pa.large_string())])
+    )
 
 
 def _to_array(rows: npt.NDArray[Any]) -> "array[int]":

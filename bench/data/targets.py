@@ -10,7 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bench.data.text_layouts import allowed_lengths, choose_padding_buckets, pack_into_rows, required_packed_rows
+from bench.data.text_layouts import (
+    allowed_lengths,
+    choose_padding_buckets,
+    pack_into_rows,
+    required_packed_rows,
+)
 from bench.experiment.fields import TextPadding
 
 MAX_BUCKETS = 4
@@ -72,8 +77,11 @@ class Tokens:
     ends: Int[Tensor, " captions"]  # place of each caption's end token in the concatenated groups
     inverse_permutation: Int[Tensor, " captions"]
     padding: TextPadding
-    positions: Int[Tensor, "rows width"] | None = None  # of tokens in their captions, where rows hold several captions
-    reserved_rows: Mapping[int, int] = field(default_factory=dict)  # of a packed batch, by its number of captions
+    positions: Int[Tensor, "rows width"] | None = (
+        None  # of tokens in their captions, where rows hold several captions
+    )
+    # Of a packed batch, by its number of captions.
+    reserved_rows: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
     def from_ids(
@@ -88,7 +96,9 @@ class Tokens:
         sequences = [(start, *caption[: context_length - 2], end) for caption in captions]
         lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
         ids = torch.zeros(len(captions), context_length, dtype=torch.int64)
-        ids[torch.arange(context_length) < lengths[:, None]] = torch.tensor([*chain(*sequences)], dtype=torch.int64)
+        ids[torch.arange(context_length) < lengths[:, None]] = torch.tensor(
+            [*chain(*sequences)], dtype=torch.int64
+        )
         rows = torch.arange(len(captions))
         return cls((ids,), lengths, rows * context_length + lengths - 1, rows, padding)
 
@@ -134,12 +144,23 @@ class Tokens:
         if self.padding == "max_length":
             sizes = {widths[-1]: len(rows)}
         else:
-            counts = torch.bucketize(lengths, torch.tensor(widths)).bincount(minlength=len(widths)).tolist()
-            sizes = choose_padding_buckets(widths, counts, MAX_BUCKETS if self.padding == "bucketed" else 1)
+            counts = (
+                torch.bucketize(lengths, torch.tensor(widths))
+                .bincount(minlength=len(widths))
+                .tolist()
+            )
+            sizes = choose_padding_buckets(
+                widths, counts, MAX_BUCKETS if self.padding == "bucketed" else 1
+            )
         order = lengths.argsort(stable=True)
         bounds = pairwise(accumulate(sizes.values(), initial=0))
-        groups = (ids[rows[order[first:last]], :width] for width, (first, last) in zip(sizes, bounds, strict=True))
-        row_widths = torch.repeat_interleave(torch.tensor([*sizes]), torch.tensor([*sizes.values()]))
+        groups = (
+            ids[rows[order[first:last]], :width]
+            for width, (first, last) in zip(sizes, bounds, strict=True)
+        )
+        row_widths = torch.repeat_interleave(
+            torch.tensor([*sizes]), torch.tensor([*sizes.values()])
+        )
         ends = row_widths.cumsum(0) - row_widths + lengths[order] - 1
         return Tokens(tuple(groups), lengths[order], ends, order.argsort(), self.padding)
 
@@ -157,7 +178,14 @@ class Tokens:
         positions = torch.zeros_like(packed)
         packed.view(-1)[starts[caption] + position] = ids[rows[caption], position]
         positions.view(-1)[starts[caption] + position] = position
-        return Tokens((packed,), lengths, starts + lengths - 1, torch.arange(len(rows)), self.padding, positions)
+        return Tokens(
+            (packed,),
+            lengths,
+            starts + lengths - 1,
+            torch.arange(len(rows)),
+            self.padding,
+            positions,
+        )
 
     def with_captions(self, captions: "Tokens") -> "Tokens":
         return captions
@@ -167,12 +195,18 @@ class Tokens:
         ends = to_device(self.ends, device)
         inverse = to_device(self.inverse_permutation, device)
         positions = None if self.positions is None else to_device(self.positions, device)
-        return replace(self, groups=groups, ends=ends, inverse_permutation=inverse, positions=positions)
+        return replace(
+            self, groups=groups, ends=ends, inverse_permutation=inverse, positions=positions
+        )
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor to a device asynchronously; to a GPU from pinned memory, which a large one is in already."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    return (
+        tensor.pin_memory().to(device, non_blocking=True)
+        if device.type == "cuda"
+        else tensor.to(device)
+    )
 
 
 def pin(value: Any) -> Any:
@@ -209,7 +243,9 @@ class Labels(NoTextMixin):
         return cls._from_counts(counts, columns)
 
     @classmethod
-    def _from_counts(cls, counts: Int[Tensor, " captions"], columns: Int[Tensor, " positives"]) -> "Labels":
+    def _from_counts(
+        cls, counts: Int[Tensor, " captions"], columns: Int[Tensor, " positives"]
+    ) -> "Labels":
         rows = to_device(torch.repeat_interleave(torch.arange(len(counts)), counts), columns.device)
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
         return cls(rows, columns, starts)
@@ -217,7 +253,9 @@ class Labels(NoTextMixin):
     def select(self, rows: Int[Tensor, " batch"]) -> "Labels":
         counts = self.starts[rows + 1] - self.starts[rows]
         first = torch.repeat_interleave(self.starts[rows] - (counts.cumsum(0) - counts), counts)
-        return self._from_counts(counts, self.columns[to_device(first + torch.arange(len(first)), self.columns.device)])
+        return self._from_counts(
+            counts, self.columns[to_device(first + torch.arange(len(first)), self.columns.device)]
+        )
 
     def to(self, device: torch.device) -> "Labels":
         return Labels(to_device(self.rows, device), to_device(self.columns, device), self.starts)

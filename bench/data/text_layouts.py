@@ -9,7 +9,11 @@ from itertools import pairwise
 from statistics import fmean, stdev
 
 MAX_LENGTHS = 8
-DRAWN_BATCHES, RESERVED_DEVIATIONS = 32, 5  # a batch needs more rows than are reserved once in three million
+# A batch needs more rows than are reserved once in three million.
+DRAWN_BATCHES, RESERVED_DEVIATIONS = (
+    32,
+    5,
+)
 
 
 def allowed_lengths(context_length: int) -> list[int]:
@@ -21,7 +25,9 @@ def allowed_lengths(context_length: int) -> list[int]:
     return [*range(step, min(context_length, step * MAX_LENGTHS), step), context_length]
 
 
-def choose_padding_buckets(widths: Sequence[int], counts: Sequence[int], max_buckets: int) -> dict[int, int]:
+def choose_padding_buckets(
+    widths: Sequence[int], counts: Sequence[int], max_buckets: int
+) -> dict[int, int]:
     """Return the number of captions by group width, such that the fewest tokens are computed.
 
     `counts[k]` captions need `widths[k]` tokens, widths ascending; a group is as wide as its longest caption needs.
@@ -42,7 +48,10 @@ def choose_padding_buckets(widths: Sequence[int], counts: Sequence[int], max_buc
         return min(options)
 
     ends = (0, *best(len(needed), max_buckets)[1])
-    return {needed[end - 1][0]: sum(count for _, count in needed[start:end]) for start, end in pairwise(ends)}
+    return {
+        needed[end - 1][0]: sum(count for _, count in needed[start:end])
+        for start, end in pairwise(ends)
+    }
 
 
 def pack_into_rows(lengths: Sequence[int], width: int) -> tuple[list[int], int]:
@@ -51,7 +60,8 @@ def pack_into_rows(lengths: Sequence[int], width: int) -> tuple[list[int], int]:
     Places count through the rows. A caption lies in one row, of those with room the fullest; long ones come first
     (best-fit decreasing).
     """
-    rows_by_free = [list[int]() for _ in range(width + 1)]  # first free place of each row, by the number of free ones
+    # First free place of each row, by the number of free ones.
+    rows_by_free = [list[int]() for _ in range(width + 1)]
     starts = [0] * len(lengths)
     rows = 0
     for caption in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):

@@ -25,7 +25,12 @@ def draw_crop_params(images: int, generator: torch.Generator) -> Float[Tensor, "
 
 
 def crop_and_resize(
-    image: UInt8[Tensor, "3 height width"], draws: CropParams, scale: tuple[float, float], side: int, *, flip: bool
+    image: UInt8[Tensor, "3 height width"],
+    draws: CropParams,
+    scale: tuple[float, float],
+    side: int,
+    *,
+    flip: bool,
 ) -> UInt8[Tensor, "3 side side"]:
     """Crop and scale (bilinear, antialiased) an image by its draws; with `flip`, mirror half of the images."""
     drawn = draws.tolist()
@@ -34,7 +39,12 @@ def crop_and_resize(
 
 
 def resize_crop(
-    image: UInt8[Tensor, "3 height width"], box: Box, draws: Sequence[float], side: int, *, flip: bool
+    image: UInt8[Tensor, "3 height width"],
+    box: Box,
+    draws: Sequence[float],
+    side: int,
+    *,
+    flip: bool,
 ) -> UInt8[Tensor, "3 side side"]:
     """Scale a box (bilinear, antialiased) of an image; with `flip`, mirror half of the images, by their draws.
 
@@ -54,7 +64,9 @@ def resize_and_crop_centre(
     The shorter side is scaled to `resize_over_crop` times the side of the crop.
     """
     lengths = [min(length, MAX_ASPECT_RATIO * min(image.shape[1:])) for length in image.shape[1:]]
-    scaled = F.resize(F.center_crop(image, lengths), [round(side * resize_over_crop)], antialias=True)
+    scaled = F.resize(
+        F.center_crop(image, lengths), [round(side * resize_over_crop)], antialias=True
+    )
     cropped: Tensor = F.center_crop(scaled, [side, side])
     return cropped
 
@@ -89,15 +101,21 @@ def normalise(rgb: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batc
     return (rgb - mean) / std
 
 
-def denormalise(images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+def denormalise(
+    images: Float[Tensor, "batch 3 height width"],
+) -> Float[Tensor, "batch 3 height width"]:
     """Return normalised images in the range 0 to 1."""
     mean, std = _mean_and_std(images.device)
     return images * std + mean
 
 
 @cache
-@torch.inference_mode(mode=False)  # autograd refuses tensors that were made where the first caller scores
+@torch.inference_mode(
+    mode=False
+)  # autograd refuses tensors that were made where the first caller scores
 def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation on a device, copied once."""
-    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
+    mean, std = (
+        torch.tensor(value).view(3, 1, 1) for value in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+    )
     return mean.to(device), std.to(device)

@@ -37,7 +37,9 @@ def find_busy_processes(max_seconds: int = WATCH_SECONDS) -> list[BusyProcess]:
         time.sleep(1)
         now = _cpu_seconds()
         seconds = time.monotonic() - previous_time
-        busy = {pid for pid in busy & now.keys() if now[pid] - previous[pid] >= MIN_BUSY_CORES * seconds}
+        busy = {
+            pid for pid in busy & now.keys() if now[pid] - previous[pid] >= MIN_BUSY_CORES * seconds
+        }
         previous = now
         previous_time += seconds
         if not busy:

@@ -22,10 +22,14 @@ LOADED_EXTENSIONS: dict[str, str] = {}
 Texts = Annotated[dict[str, str], msgspec.Meta(max_length=MAX_ENTRIES)]
 
 
-class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Circumstances(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """The machine, software, time and commit of a run."""
 
-    machine: str  # description; runs are compared only on equal machines with equal settings of the GPU
+    machine: (
+        str  # description; runs are compared only on equal machines with equal settings of the GPU
+    )
     device: str  # "cpu" or "cuda"
     threads: Annotated[int, msgspec.Meta(ge=1)]
     precision: str
@@ -33,11 +37,15 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     packages: Texts
     commit: str  # of this project at the start, as `current_commit` returns it
     started_at: str  # UTC, ISO 8601, before the run
-    processes: Annotated[int, msgspec.Meta(ge=1)] = 1  # number that shared each batch; `threads` is per process
+    processes: Annotated[int, msgspec.Meta(ge=1)] = (
+        1  # number that shared each batch; `threads` is per process
+    )
     # driver, power limit, ECC, MIG and clocks of the GPU (bench/environment/gpu_settings.py); None: NVML does not tell.
     # "TF32": what fp32 computes in it (bench/environment/tf32.py).
     gpu: Annotated[dict[str, str | None], msgspec.Meta(max_length=MAX_ENTRIES)] = {}
-    gpu_uuid: str = ""  # of rank 0's card; the speeds of two cards of one model differ by some percent
+    gpu_uuid: str = (
+        ""  # of rank 0's card; the speeds of two cards of one model differ by some percent
+    )
     extensions: Texts = {}  # version and digest of the source, by name
     busy_processes: str = ""  # other processes that kept a core busy before the comparison, for which it left one free
     command: str = ""  # command line that started the run
@@ -65,7 +73,11 @@ def sources_digest() -> str:
     digest = sha256()
     for path in sorted(path for package in PACKAGES for path in (CHECKOUT / package).rglob("*")):
         names = path.relative_to(CHECKOUT).parts
-        if path.is_file() and "pack" not in names and not any(name.startswith((".", "__pycache__")) for name in names):
+        if (
+            path.is_file()
+            and "pack" not in names
+            and not any(name.startswith((".", "__pycache__")) for name in names)
+        ):
             content = path.read_bytes()
             digest.update(f"{'/'.join(names)} {len(content)} ".encode() + content)
     return digest.hexdigest()[:16]
@@ -78,7 +90,18 @@ def current_commit(checkout: Path | None = None) -> str:
     """
     folder = checkout or CHECKOUT
     if (folder / ".git").exists():  # else git would describe a repository that the folder lies in
-        command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        command = [
+            "git",
+            "-C",
+            str(folder),
+            "describe",
+            "--always",
+            "--dirty",
+            "--abbrev=40",
+            "--exclude=*",
+        ]
         with suppress(OSError, subprocess.CalledProcessError):
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True
+            ).stdout.strip()
     return "unknown" if checkout else os.environ.get(COMMIT) or f"sources-{sources_digest()}"

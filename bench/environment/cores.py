@@ -22,7 +22,9 @@ class LoaderWorkers:
 
 def available_cores() -> int:
     """Return the number of cores this process may use: its CPU affinity, or a container's quota if it is smaller."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bound = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     quota = CGROUP_QUOTA.read_text().split() if CGROUP_QUOTA.is_file() else ["max"]
     return bound if quota[0] == "max" else max(1, min(bound, int(quota[0]) // int(quota[1])))
 

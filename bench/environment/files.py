@@ -69,7 +69,9 @@ def make_folders(folder: Path) -> None:
     """Make a folder and those above it; ValueError if the first would be in the file system's root, as after a typo."""
     top = Path(*folder.absolute().parts[:2])
     if not top.exists():
-        raise ValueError(f"{folder} cannot be made, there is no {top}: make that folder, or name another")
+        raise ValueError(
+            f"{folder} cannot be made, there is no {top}: make that folder, or name another"
+        )
     folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -88,7 +90,9 @@ def _new_locked_file(path: Path) -> Iterator[Path]:
     while True:
         temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
         with temporary.open("xb") as file, hold_lock(file, wait=True):
-            if temporary.exists():  # another writer may have removed it as abandoned before it was locked
+            if (
+                temporary.exists()
+            ):  # another writer may have removed it as abandoned before it was locked
                 yield temporary
                 return
 
@@ -125,7 +129,9 @@ def read_limited(path: Path, most_bytes: int = MAX_BYTES) -> bytes:
     return content
 
 
-def read_intact_files(paths: Iterable[Path], read: Callable[[Path], T]) -> tuple[list[T], list[str]]:
+def read_intact_files(
+    paths: Iterable[Path], read: Callable[[Path], T]
+) -> tuple[list[T], list[str]]:
     """Read files; return what the intact ones hold, and the error of each damaged one, which names it."""
     contents: list[T] = []
     errors: list[str] = []
@@ -149,16 +155,24 @@ def add_path_to_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def prefix_errors(name: object, kinds: tuple[type[Exception], ...] = (ValueError,)) -> Iterator[None]:
+def prefix_errors(
+    name: object, kinds: tuple[type[Exception], ...] = (ValueError,)
+) -> Iterator[None]:
     """Raise errors of these kinds as a ValueError of one line that begins with the name of the file."""
     try:
         yield
     except kinds as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        reason = (
+            (error.strerror if isinstance(error, OSError) else None)
+            or str(error)
+            or type(error).__name__
+        )
         raise ValueError(f"{name}: {reason.splitlines()[0]}") from None
 
 
-def decode_json(content: bytes | str, kind: type[T], dec_hook: Callable[[type, Any], Any] | None = None) -> T:
+def decode_json(
+    content: bytes | str, kind: type[T], dec_hook: Callable[[type, Any], Any] | None = None
+) -> T:
     """Decode JSON, other types by msgspec's `dec_hook`; ValueError if it is malformed, of another type or too deep."""
     try:
         return msgspec.json.decode(content, type=kind, dec_hook=dec_hook)
@@ -190,4 +204,6 @@ class FormatHeader(msgspec.Struct):
 def require_format(header: FormatHeader, expected: int, remedy: str) -> None:
     """Raise ValueError for a document of another format than the one that is read."""
     if header.format != expected:
-        raise ValueError(f"has format {header.format}, this version reads format {expected}: {remedy}")
+        raise ValueError(
+            f"has format {header.format}, this version reads format {expected}: {remedy}"
+        )

@@ -33,7 +33,11 @@ def is_mig_slice(handle: Any) -> bool:
 
 def gpu_of_mig_slice(handle: Any) -> Any:
     """Return NVML's handle of a GPU, of a MIG slice that of its GPU: a slice has no clock, temperature or settings."""
-    return pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle) if is_mig_slice(handle) else handle
+    return (
+        pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
+        if is_mig_slice(handle)
+        else handle
+    )
 
 
 def read_gpu_settings(handle: Any) -> dict[str, str | None]:
@@ -44,9 +48,15 @@ def read_gpu_settings(handle: Any) -> dict[str, str | None]:
         "power limit": lambda: f"{pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000:g} W",
         "ECC": lambda: SWITCH[pynvml.nvmlDeviceGetEccMode(handle)[0]],
         "MIG": lambda: SWITCH[pynvml.nvmlDeviceGetMigMode(handle)[0]],
-        "largest SM clock": lambda: f"{pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)} MHz",
-        "largest memory clock": lambda: f"{pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_MEM)} MHz",
-        "application SM clock": lambda: f"{pynvml.nvmlDeviceGetApplicationsClock(handle, pynvml.NVML_CLOCK_SM)} MHz",
+        "largest SM clock": lambda: (
+            f"{pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)} MHz"
+        ),
+        "largest memory clock": lambda: (
+            f"{pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_MEM)} MHz"
+        ),
+        "application SM clock": lambda: (
+            f"{pynvml.nvmlDeviceGetApplicationsClock(handle, pynvml.NVML_CLOCK_SM)} MHz"
+        ),
         "application memory clock": lambda: (
             f"{pynvml.nvmlDeviceGetApplicationsClock(handle, pynvml.NVML_CLOCK_MEM)} MHz"
         ),

@@ -23,7 +23,8 @@ class GpuSpec:
     memory_bytes: float  # bytes
     watts: float
     link_bytes_per_second: float  # bytes per second to the GPUs of its node
-    network_bytes_per_second: float | None  # bytes per second to other nodes; None: no node with a network is sold
+    # Bytes per second to other nodes; None: no node with a network is sold.
+    network_bytes_per_second: float | None
     gpus_per_node: int = 8
     sheet: str = ""  # source, if it is not NVIDIA's data sheet of that name
 
@@ -38,19 +39,77 @@ class GpuSpec:
 
 # The order is that of matching CUDA device names: "H100" is in several.
 _SPECS = (
-    GpuSpec("GB300", 2500e12, 80e12, 288 * GB, 1400.0, 900 * GB, 100 * GB, 72, "NVIDIA GB300 NVL72 datasheet"),
-    GpuSpec("B300", 2250e12, 75e12, 288 * GB, 1400.0, 900 * GB, 100 * GB, sheet="NVIDIA HGX B300 datasheet"),
-    GpuSpec("GB200", 2500e12, 80e12, 186 * GB, 1200.0, 900 * GB, 50 * GB, 72, "NVIDIA GB200 NVL72 datasheet"),
-    GpuSpec("B200", 2250e12, 80e12, 180 * GB, 1000.0, 900 * GB, 50 * GB, sheet="NVIDIA DGX B200 datasheet"),
+    GpuSpec(
+        "GB300",
+        2500e12,
+        80e12,
+        288 * GB,
+        1400.0,
+        900 * GB,
+        100 * GB,
+        72,
+        "NVIDIA GB300 NVL72 datasheet",
+    ),
+    GpuSpec(
+        "B300",
+        2250e12,
+        75e12,
+        288 * GB,
+        1400.0,
+        900 * GB,
+        100 * GB,
+        sheet="NVIDIA HGX B300 datasheet",
+    ),
+    GpuSpec(
+        "GB200",
+        2500e12,
+        80e12,
+        186 * GB,
+        1200.0,
+        900 * GB,
+        50 * GB,
+        72,
+        "NVIDIA GB200 NVL72 datasheet",
+    ),
+    GpuSpec(
+        "B200",
+        2250e12,
+        80e12,
+        180 * GB,
+        1000.0,
+        900 * GB,
+        50 * GB,
+        sheet="NVIDIA DGX B200 datasheet",
+    ),
     GpuSpec("H200 NVL", 835.5e12, 60e12, 141 * GB, 600.0, 64 * GB, None),
     GpuSpec("H100 NVL", 835.5e12, 60e12, 94 * GB, 400.0, 64 * GB, None),
-    GpuSpec("GH200", 989.4e12, 67e12, 96 * GB, 1000.0, 450 * GB, 50 * GB, 1, "NVIDIA GH200 datasheet"),
+    GpuSpec(
+        "GH200", 989.4e12, 67e12, 96 * GB, 1000.0, 450 * GB, 50 * GB, 1, "NVIDIA GH200 datasheet"
+    ),
     GpuSpec("H200", 989.4e12, 67e12, 141 * GB, 700.0, 450 * GB, 50 * GB),
     GpuSpec("H100 PCIe", 756e12, 51e12, 80 * GB, 350.0, 64 * GB, None),
     GpuSpec("H100", 989.4e12, 67e12, 80 * GB, 700.0, 450 * GB, 50 * GB),
     GpuSpec("H20", 148e12, 44e12, 96 * GB, 400.0, 450 * GB, 50 * GB),
-    GpuSpec("A100 PCIE 40GB", 312e12, 19.5e12, 40 * GB, 250.0, 32 * GB, None, sheet="NVIDIA A100 datasheet"),
-    GpuSpec("A100 80GB PCIe", 312e12, 19.5e12, 80 * GB, 300.0, 32 * GB, None, sheet="NVIDIA A100 datasheet"),
+    GpuSpec(
+        "A100 PCIE 40GB",
+        312e12,
+        19.5e12,
+        40 * GB,
+        250.0,
+        32 * GB,
+        None,
+        sheet="NVIDIA A100 datasheet",
+    ),
+    GpuSpec(
+        "A100 80GB PCIe",
+        312e12,
+        19.5e12,
+        80 * GB,
+        300.0,
+        32 * GB,
+        None,
+        sheet="NVIDIA A100 datasheet",
+    ),
     GpuSpec("A100 40GB", 312e12, 19.5e12, 40 * GB, 400.0, 300 * GB, 25 * GB),
     GpuSpec("A100", 312e12, 19.5e12, 80 * GB, 400.0, 300 * GB, 25 * GB),
     GpuSpec("L40S", 362e12, 91.6e12, 48 * GB, 350.0, 32 * GB, None),
@@ -78,11 +137,32 @@ _SPECS = (
         None,
         sheet="NVIDIA RTX Blackwell whitepaper",
     ),
-    GpuSpec("MI300X", 1307.4e12, 163.4e12, 192 * GB, 750.0, 448 * GB, 50 * GB, sheet="AMD Instinct MI300X datasheet"),
-    GpuSpec("RTX 4090", 165.2e12, 82.6e12, 24 * GB, 450.0, 32 * GB, None, sheet="NVIDIA Ada architecture whitepaper"),
+    GpuSpec(
+        "MI300X",
+        1307.4e12,
+        163.4e12,
+        192 * GB,
+        750.0,
+        448 * GB,
+        50 * GB,
+        sheet="AMD Instinct MI300X datasheet",
+    ),
+    GpuSpec(
+        "RTX 4090",
+        165.2e12,
+        82.6e12,
+        24 * GB,
+        450.0,
+        32 * GB,
+        None,
+        sheet="NVIDIA Ada architecture whitepaper",
+    ),
 )
-_OTHER_CARD = re.compile(r"\b(MIG|Laptop|Max-Q|[45]090 D)\b")  # a part of a GPU, or another chip of the same number
-GPU_SPECS: Mapping[str, GpuSpec] = {spec.name_words.lower().replace(" ", "-"): spec for spec in _SPECS}
+# A part of a GPU, or another chip of the same number.
+_OTHER_CARD = re.compile(r"\b(MIG|Laptop|Max-Q|[45]090 D)\b")
+GPU_SPECS: Mapping[str, GpuSpec] = {
+    spec.name_words.lower().replace(" ", "-"): spec for spec in _SPECS
+}
 
 
 def find_gpu_spec(name: str) -> GpuSpec | None:

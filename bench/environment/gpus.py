@@ -22,7 +22,9 @@ for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0
 @cache
 def visible_gpu_uuids() -> tuple[str, ...]:
     """Return the UUIDs of the GPUs that torch can use, in the order of their CUDA indices."""
-    done = subprocess.run([sys.executable, "-c", PRINT_UUIDS], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT_UUIDS], capture_output=True, text=True, check=False
+    )
     return tuple(done.stdout.split())
 
 

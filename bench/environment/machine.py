@@ -20,12 +20,18 @@ PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 
 def default_device() -> torch.device:
     """Return this process's GPU, with its index, if there is one, else the CPU. CUDA is not initialised."""
-    return torch.device("cuda", torchrun_env().local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    return (
+        torch.device("cuda", torchrun_env().local_rank)
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
 
 
 def describe_processors(device: torch.device) -> str:
     processor = f"{_cpu_name()}, {psutil.cpu_count(logical=True)} logical cores"
-    return f"{torch.cuda.get_device_name(device)}; {processor}" if device.type == "cuda" else processor
+    return (
+        f"{torch.cuda.get_device_name(device)}; {processor}" if device.type == "cuda" else processor
+    )
 
 
 def gpu_settings(device: torch.device) -> dict[str, str | None]:
@@ -52,11 +58,15 @@ def package_versions(device: torch.device) -> dict[str, str]:
     libraries["NCCL"] = ".".join(map(str, nccl())) if is_nccl_available() else None  # type: ignore[no-untyped-call]
     with suppress(PackageNotFoundError):
         libraries["triton"] = version("triton")
-    return versions | {name: str(number) for name, number in libraries.items() if number is not None}
+    return versions | {
+        name: str(number) for name, number in libraries.items() if number is not None
+    }
 
 
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    if info.is_file() and (names := re.findall(r"^model name[^:\n]*:(.*)", info.read_text(), re.MULTILINE)):
+    if info.is_file() and (
+        names := re.findall(r"^model name[^:\n]*:(.*)", info.read_text(), re.MULTILINE)
+    ):
         return " ".join(names[0].split())
     return platform.processor() or platform.machine()

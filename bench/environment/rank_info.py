@@ -7,8 +7,17 @@ from functools import cache
 
 from bench.environment.variables import RESTART_COUNT, read_integer_variable
 
-TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-MIXED_MACHINES = "CATLIP_BENCH_MIXED_MACHINES"  # environment variable; 1 allows ranks on different machines
+TORCHRUN_VARIABLES = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
+MIXED_MACHINES = (
+    "CATLIP_BENCH_MIXED_MACHINES"  # environment variable; 1 allows ranks on different machines
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +37,18 @@ def torchrun_env() -> RankInfo:
         return RankInfo()
     missing = [name for name in TORCHRUN_VARIABLES if name not in os.environ]
     if missing:
-        raise ValueError(f"WORLD_SIZE is set and {', '.join(missing)} not: start several processes with torchrun")
-    counts = [read_integer_variable(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
+        raise ValueError(
+            f"WORLD_SIZE is set and {', '.join(missing)} not: start several processes with torchrun"
+        )
+    counts = [
+        read_integer_variable(name)
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    ]
     found = RankInfo(*(count for count in counts if count is not None))
-    if not (found.local_rank < found.local_world_size <= found.world_size and found.rank < found.world_size):
+    if not (
+        found.local_rank < found.local_world_size <= found.world_size
+        and found.rank < found.world_size
+    ):
         raise ValueError(
             f"RANK={found.rank} must be below WORLD_SIZE={found.world_size}, and LOCAL_RANK={found.local_rank} below "
             f"LOCAL_WORLD_SIZE={found.local_world_size}, which is no larger: start several processes with torchrun"
@@ -42,7 +59,8 @@ def torchrun_env() -> RankInfo:
 def describe_node() -> str:
     """Return the name of this host, and the number of its node in the job."""
     rank_info = torchrun_env()
-    if_equal = rank_info.rank // rank_info.local_world_size  # if all nodes have as many processes as this one
+    # If all nodes have as many processes as this one.
+    if_equal = rank_info.rank // rank_info.local_world_size
     return f"{platform.node()}, node {os.environ.get('GROUP_RANK', if_equal)}"  # torchrun sets it
 
 

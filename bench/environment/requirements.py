@@ -18,7 +18,9 @@ from pathlib import Path
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 # Packages that are built for the driver of a machine, pip's own, and this project.
-NOT_BROUGHT = re.compile(r"(torch|torchvision|triton|nvidia-.*|cuda-.*|pip|setuptools|wheel|catlip-bench)")
+NOT_BROUGHT = re.compile(
+    r"(torch|torchvision|triton|nvidia-.*|cuda-.*|pip|setuptools|wheel|catlip-bench)"
+)
 NVML = "nvidia-ml-py"  # which is needed, and no library of CUDA
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where loader workers leave their batches
 # Two batches of 256 images of 224 px for each of 13 loader workers; 64 MB, Docker's default, hold those of one.
@@ -63,7 +65,9 @@ def compiler_requirements() -> Iterator[SystemRequirement]:
     yield SystemRequirement("C++ compiler", compilers[0] if compilers else "", f"{APT_INSTALL} g++")
     header = Path(sysconfig.get_path("include"), "Python.h")
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    yield SystemRequirement("Python.h", str(header) if header.is_file() else "", f"{APT_INSTALL} {python}-dev")
+    yield SystemRequirement(
+        "Python.h", str(header) if header.is_file() else "", f"{APT_INSTALL} {python}-dev"
+    )
 
 
 def gpu_requirements() -> Iterator[SystemRequirement]:
@@ -109,7 +113,9 @@ def _is_met(requirement: str) -> bool:
     oldest = re.search(r">=([\d.]+)", requirement)
     first_refused = re.search(r"<([\d.]+)", requirement)
     is_new_enough = oldest is None or installed >= _version_numbers(oldest[1])
-    return is_new_enough and (first_refused is None or installed < _version_numbers(first_refused[1]))
+    return is_new_enough and (
+        first_refused is None or installed < _version_numbers(first_refused[1])
+    )
 
 
 def _package_name(requirement: str) -> str:
@@ -124,4 +130,10 @@ def _version_numbers(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    print("\n".join(wheels_for_offline_install() if sys.argv[1:] == ["--wheels"] else unmet_requirements("tests")))
+    print(
+        "\n".join(
+            wheels_for_offline_install()
+            if sys.argv[1:] == ["--wheels"]
+            else unmet_requirements("tests")
+        )
+    )

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-RESTART_COUNT = "TORCHELASTIC_RESTART_COUNT"  # how often torchrun has restarted these processes after a failure
+RESTART_COUNT = (
+    "TORCHELASTIC_RESTART_COUNT"  # how often torchrun has restarted these processes after a failure
+)
 END_TIME = "SLURM_JOB_END_TIME"  # Unix time at which SLURM ends the job
 WATCHDOG_SECONDS = "CATLIP_BENCH_WATCHDOG_SECONDS"  # maximum wait of a rank for the others
 DEFAULT_WATCHDOG_SECONDS = 600.0
@@ -46,14 +48,18 @@ def _parse_number(name: str, kind: Callable[[str], T], limits: tuple[T, T]) -> T
         if low <= number <= high and text.isascii():
             return number
     noun = "a whole number" if kind is int else "a number"
-    raise ValueError(f"{name} must be {noun} from {low:.0f} to {high:.0f}, got {text!r}: correct it, or unset it")
+    raise ValueError(
+        f"{name} must be {noun} from {low:.0f} to {high:.0f}, got {text!r}: correct it, or unset it"
+    )
 
 
 def require_valid_variables() -> None:
     """Raise ValueError that names a variable without a valid value."""
     commit = os.environ.get(COMMIT, "")
     if not re.fullmatch("([0-9a-f]{40}(-dirty)?)?", commit):
-        raise ValueError(f"{COMMIT} must be a commit of 40 hexadecimal digits, got {commit!r}: correct it, or unset it")
+        raise ValueError(
+            f"{COMMIT} must be a commit of 40 hexadecimal digits, got {commit!r}: correct it, or unset it"
+        )
     for name in COUNTS:
         read_integer_variable(name)
     for name in SECONDS:

@@ -6,7 +6,9 @@ from bench.experiment.config import Experiment, change
 from bench.experiment.fields import RuntimeSettings, TextPadding
 
 
-def resolve_precision_and_compile(runtime: RuntimeSettings, device: torch.device) -> tuple[str, bool]:
+def resolve_precision_and_compile(
+    runtime: RuntimeSettings, device: torch.device
+) -> tuple[str, bool]:
     """Return the precision and whether to compile: on CUDA bf16 and compiled, on a CPU fp32 and eager by default."""
     cuda = device.type == "cuda"
     precision = runtime.precision if runtime.precision != "auto" else ("bf16" if cuda else "fp32")

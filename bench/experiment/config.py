@@ -46,7 +46,10 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     name: Annotated[NonEmptyStr, field_metadata("Unique name of the experiment.")]
-    method: Annotated[NonEmptyStr, field_metadata("Name of a method of `bench.methods`.", roles=["tuned", "model"])]
+    method: Annotated[
+        NonEmptyStr,
+        field_metadata("Name of a method of `bench.methods`.", roles=["tuned", "model"]),
+    ]
     seed: Annotated[
         Annotated[int, Meta(ge=0, lt=2**62)],
         field_metadata(
@@ -63,7 +66,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     optimizer: OptimizerSettings
     runtime: RuntimeSettings
     timing: TimingSettings
-    own: dict[str, bool | int | float | str] = {}  # values of fields that the method itself declares, by name
+    own: dict[
+        str, bool | int | float | str
+    ] = {}  # values of fields that the method itself declares, by name
 
     def __hash__(self) -> int:
         """Hash a value that holds a dict."""
@@ -77,7 +82,12 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 msgspec.convert(getattr(self, name), FIELDS[name])
             except msgspec.ValidationError as error:
                 raise ValueError(f"{self.name}: {name}={getattr(self, name)!r}: {error}") from None
-        for check in (self._image_errors, self._caption_errors, self._data_errors, self._training_errors):
+        for check in (
+            self._image_errors,
+            self._caption_errors,
+            self._data_errors,
+            self._training_errors,
+        ):
             for reason in check():
                 raise ValueError(f"{self.name}: {reason}")
 
@@ -96,14 +106,20 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if PACK_DATA not in (inputs.data, inputs.caption_lengths):
             lengths = f"caption_lengths={inputs.caption_lengths!r}"
             yield f"{lengths} is for the pack alone: leave it out with data={inputs.data}"
-        if inputs.caption is not None and inputs.data == PACK_DATA and inputs.caption_lengths in (PACK_DATA, "web"):
+        if (
+            inputs.caption is not None
+            and inputs.data == PACK_DATA
+            and inputs.caption_lengths in (PACK_DATA, "web")
+        ):
             yield f"caption={inputs.caption!r} is for other data: the shipped pack has one caption, leave it out"
 
     def _data_errors(self) -> Iterator[str]:
         image = self.image
         samples = self.input
         subset = samples.subset or ""
-        if subset.startswith(RANDOM_SUBSET) and not re.fullmatch(rf"{RANDOM_SUBSET}[1-9][0-9]{{0,11}}", subset):
+        if subset.startswith(RANDOM_SUBSET) and not re.fullmatch(
+            rf"{RANDOM_SUBSET}[1-9][0-9]{{0,11}}", subset
+        ):
             yield f"subset={subset}: expected a csv file of keys, or {RANDOM_SUBSET}N with N from 1"
         if subset == SEEN_CONCEPTS and samples.data != PACK_DATA:
             yield f"subset={subset} is for the pack alone: leave it out with data={samples.data}"
@@ -126,7 +142,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         training = self.training
         if training.images < training.batch_size:
             yield f"images must be a batch or more, got {training.images}"
-        falls_from = training.images * (1 - training.cooldown_share if training.schedule == "wsd" else 1)
+        falls_from = training.images * (
+            1 - training.cooldown_share if training.schedule == "wsd" else 1
+        )
         if training.warmup_images > falls_from:
             yield f"warmup_images leaves nothing before the rate falls: {training.warmup_images}"
         if training.min_learning_rate > self.optimizer.learning_rate:
@@ -139,7 +157,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
         Source: apple/corenet, `corenet/data/sampler/utils.py`, `image_batch_pairs`.
         """
-        return max(1, int(round(self.training.batch_size * self.image.image_size**2 / image_size**2, 2)))
+        return max(
+            1, int(round(self.training.batch_size * self.image.image_size**2 / image_size**2, 2))
+        )
 
     @property
     def mean_batch_size(self) -> float:
@@ -249,7 +269,10 @@ def change(experiment: Experiment, **changes: Any) -> Experiment:
     values = by_group.pop("", {})
     method_values = by_group.pop(OWN, {})
     try:
-        groups = {group: replace(getattr(experiment, group), **changed) for group, changed in by_group.items()}
+        groups = {
+            group: replace(getattr(experiment, group), **changed)
+            for group, changed in by_group.items()
+        }
     except ValueError as error:
         raise ValueError(f"{values.get('name', experiment.name)}: {error}") from None
     if method == experiment.method:
@@ -282,13 +305,19 @@ def are_replicates(first: Experiment, second: Experiment) -> bool:
     return {*differing_fields([first, second])} <= {*REPLICATE_FIELDS}
 
 
-def unexpected_differences(experiments: Iterable[Experiment], may_differ: Iterable[str]) -> dict[str, tuple[Any, ...]]:
+def unexpected_differences(
+    experiments: Iterable[Experiment], may_differ: Iterable[str]
+) -> dict[str, tuple[Any, ...]]:
     """Return `differing_fields` without those that may differ; fields that methods declare always may."""
     bound = FIELDS.keys() - {*may_differ}
-    return {field: values for field, values in differing_fields(experiments).items() if field in bound}
+    return {
+        field: values for field, values in differing_fields(experiments).items() if field in bound
+    }
 
 
-def require_comparable_experiments(experiments: Iterable[Experiment], may_differ: Iterable[str] = MAY_DIFFER) -> None:
+def require_comparable_experiments(
+    experiments: Iterable[Experiment], may_differ: Iterable[str] = MAY_DIFFER
+) -> None:
     """Raise ValueError listing the fields in which experiments of a comparison differ and may not."""
     extra = unexpected_differences(experiments, may_differ)
     if extra:
@@ -300,7 +329,9 @@ def require_comparable_experiments(experiments: Iterable[Experiment], may_differ
 
 def format_differences(differences: Mapping[str, tuple[Any, ...]]) -> str:
     """Format differences: each field with its values."""
-    return "; ".join(f"{field}: {' / '.join(map(str, values))}" for field, values in differences.items())
+    return "; ".join(
+        f"{field}: {' / '.join(map(str, values))}" for field, values in differences.items()
+    )
 
 
 def choose(name: str, options: Mapping[str, T], noun: str) -> T:

@@ -75,7 +75,9 @@ SCALES: dict[str, Experiment] = {
     "vit-b32": vit_b32(),
     # the size of CatLIP's headline 2.7x
     "vit-b16": change(vit_b32(), name="clip-vit-b16", tower="ViT-B-16", text_tower="ViT-B-16"),
-    "vit-l14": change(vit_b32(), name="clip-vit-l14", tower="ViT-L-14", text_tower="ViT-L-14", batch_size=128),
+    "vit-l14": change(
+        vit_b32(), name="clip-vit-l14", tower="ViT-L-14", text_tower="ViT-L-14", batch_size=128
+    ),
 }
 
 
@@ -102,7 +104,8 @@ class MethodSettings:
 SEARCHED = {"tiny": Tuning("searched", "the best of four rates, with an earlier tower or head")}
 # CoreNet trains CLIP at ViT-B/16 with 1e-3, CatLIP's paper (table 6) with 5e-4, as open_clip does.
 OPEN_CLIP = Tuning(
-    "default", "mlfoundations/open_clip at 89fb801, defaults of open_clip_train/params.py and open_clip/transform.py"
+    "default",
+    "mlfoundations/open_clip at 89fb801, defaults of open_clip_train/params.py and open_clip/transform.py",
 )
 CATLIP = "apple/corenet at 1aa3acd, projects/catlip/pretraining"
 SUPERCLASS = "x-cls/superclass at 90b761f, opencls/configs/cls_schedule"
@@ -128,13 +131,23 @@ SUPERCLIP = "hustvl/SuperCLIP at fb59c6d, superclip/configs/SuperCLIP_schedule"
 # CLIPA (arXiv 2305.07017) trains it on small images and the first tokens of captions; its second phase, at full size,
 # is not included. The teacher is untrained unless one is named: `--set teacher=FILE`.
 METHOD_SETTINGS: dict[str, MethodSettings] = {
-    "clip": MethodSettings("clip", tuning=SEARCHED | dict.fromkeys(("vit-b32", "vit-b16", "vit-l14"), OPEN_CLIP)),
+    "clip": MethodSettings(
+        "clip", tuning=SEARCHED | dict.fromkeys(("vit-b32", "vit-b16", "vit-l14"), OPEN_CLIP)
+    ),
     "siglip": MethodSettings("siglip", tuning=SEARCHED),
     "catlip": MethodSettings(
         "catlip",
-        {"learning_rate": 1e-3, "crop_scale": (0.08, 1.0), "flip": True, "head_initialisation": "trunc_normal"},
         {
-            "tiny": {"crop_scale": SCALES["tiny"].input.crop_scale, "head_initialisation": "log_odds"},
+            "learning_rate": 1e-3,
+            "crop_scale": (0.08, 1.0),
+            "flip": True,
+            "head_initialisation": "trunc_normal",
+        },
+        {
+            "tiny": {
+                "crop_scale": SCALES["tiny"].input.crop_scale,
+                "head_initialisation": "log_odds",
+            },
             "vit-l14": {"learning_rate": 6e-4},
         },
         SEARCHED
@@ -153,7 +166,9 @@ METHOD_SETTINGS: dict[str, MethodSettings] = {
             "vit-l14": Tuning("released", f"{SUPERCLASS}/cls_vit_l14_s1.28B_bs16k.yaml"),
         },
     ),
-    "superclass-cls": MethodSettings("superclass", by_scale={"tiny": {"learning_rate": 1e-3}}, tuning=SEARCHED),
+    "superclass-cls": MethodSettings(
+        "superclass", by_scale={"tiny": {"learning_rate": 1e-3}}, tuning=SEARCHED
+    ),
     "superclip": MethodSettings(
         "superclip",
         {"pooling": "both", "learning_rate": 1e-3},
@@ -177,7 +192,13 @@ METHOD_SETTINGS: dict[str, MethodSettings] = {
     ),
 }
 HEADLINE = ("clip", "catlip")  # the methods whose published ratio is the project's question
-COMPARED = ("clip", "siglip", "catlip", "superclass")  # what `python -m bench` compares, at the tiny scale
+# What `python -m bench` compares, at the tiny scale.
+COMPARED = (
+    "clip",
+    "siglip",
+    "catlip",
+    "superclass",
+)
 
 
 def _make_experiment(name: str, scale: str) -> Experiment:
@@ -198,7 +219,9 @@ EXPERIMENTS: dict[str, Experiment] = {
 def add_experiments(name: str, settings: MethodSettings, origin: str) -> list[Experiment]:
     """Add the experiments of these settings at every scale, and return them; ValueError if their name is taken."""
     if name in METHOD_SETTINGS:
-        raise ValueError(f"{origin} adds the experiments {name}-{next(iter(SCALES))}, …, but others have this name")
+        raise ValueError(
+            f"{origin} adds the experiments {name}-{next(iter(SCALES))}, …, but others have this name"
+        )
     for scale in (*settings.by_scale, *settings.tuning):
         choose(scale, SCALES, "scale")
     METHOD_SETTINGS[name] = settings
@@ -206,7 +229,9 @@ def add_experiments(name: str, settings: MethodSettings, origin: str) -> list[Ex
         try:
             EXPERIMENTS[f"{name}-{scale}"] = _make_experiment(name, scale)
         except (TypeError, ValueError) as error:  # of an unknown field, or a value
-            raise ValueError(f"{origin}: the experiment {name}-{scale} cannot be made: {error}") from None
+            raise ValueError(
+                f"{origin}: the experiment {name}-{scale} cannot be made: {error}"
+            ) from None
         TUNING[f"{name}-{scale}"] = settings.tuning.get(scale, UNTUNED)
     return [EXPERIMENTS[f"{name}-{scale}"] for scale in SCALES]
 

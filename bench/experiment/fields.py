@@ -84,7 +84,9 @@ class ImageSettings(Settings, frozen=True, kw_only=True):
     ]
     image_sizes: Annotated[
         tuple[ImageSize, ...],
-        field_metadata("Sides in pixels; each step draws one. Empty: `image_size` alone.", roles=["model"]),
+        field_metadata(
+            "Sides in pixels; each step draws one. Empty: `image_size` alone.", roles=["model"]
+        ),
     ] = ()
     patch_drop: Annotated[
         BelowOne,
@@ -109,7 +111,10 @@ class ImageSettings(Settings, frozen=True, kw_only=True):
         ),
     ] = "openai"
     embedding_channels: Annotated[
-        Channels | None, field_metadata("Channels of stored grids in place of images; None: images.", roles=["model"])
+        Channels | None,
+        field_metadata(
+            "Channels of stored grids in place of images; None: images.", roles=["model"]
+        ),
     ] = None
 
     @property
@@ -128,11 +133,16 @@ class TextSettings(Settings, frozen=True, kw_only=True):
 
     text_tower: Annotated[
         NonEmptyStr,
-        field_metadata("open_clip model whose text tower contrastive methods use.", roles=["model"]),
+        field_metadata(
+            "open_clip model whose text tower contrastive methods use.", roles=["model"]
+        ),
     ]
     context_length: Annotated[
         ContextLength,
-        field_metadata("Maximum number of tokens per caption, start and end token included.", roles=["tuned", "model"]),
+        field_metadata(
+            "Maximum number of tokens per caption, start and end token included.",
+            roles=["tuned", "model"],
+        ),
     ]
     text_padding: Annotated[
         Literal["auto", TextPadding],
@@ -288,7 +298,10 @@ class TrainingSettings(Settings, frozen=True, kw_only=True):
 
     batch_size: Annotated[
         PositiveInt,
-        field_metadata("Number of images of `image_size` per step on one device.", roles=["by batch", "same values"]),
+        field_metadata(
+            "Number of images of `image_size` per step on one device.",
+            roles=["by batch", "same values"],
+        ),
     ]
     accumulation: Annotated[
         PositiveInt,
@@ -319,7 +332,9 @@ class TrainingSettings(Settings, frozen=True, kw_only=True):
         Annotated[float, Meta(gt=0, lt=1)],
         field_metadata("Fraction of a budget's images in the cool-down."),
     ] = 0.2
-    min_learning_rate: Annotated[NonNegativeFloat, field_metadata("Learning rate at the end of a cosine.")] = 0.0
+    min_learning_rate: Annotated[
+        NonNegativeFloat, field_metadata("Learning rate at the end of a cosine.")
+    ] = 0.0
 
 
 class OptimizerSettings(Settings, frozen=True, kw_only=True):
@@ -343,7 +358,9 @@ class OptimizerSettings(Settings, frozen=True, kw_only=True):
     ] = 0.2
     optimizer_kernel: Annotated[
         OptimizerKernel,
-        field_metadata("AdamW's form in torch; on a GPU torch's default is \"foreach\".", roles=["same values"]),
+        field_metadata(
+            "AdamW's form in torch; on a GPU torch's default is \"foreach\".", roles=["same values"]
+        ),
     ] = "fused"
     clip_norm: Annotated[
         PositiveFloat | None,
@@ -359,12 +376,15 @@ class OptimizerSettings(Settings, frozen=True, kw_only=True):
     ] = False
     ema_decay: Annotated[
         BelowOne | None,
-        field_metadata("Decay per step of the weights' average, which is scored; None: no average."),
+        field_metadata(
+            "Decay per step of the weights' average, which is scored; None: no average."
+        ),
     ] = None
     ema_kernel: Annotated[
         EmaKernel,
         field_metadata(
-            'Update of that average: of all weights at once, or "for_loop" one by one.', roles=["same values"]
+            'Update of that average: of all weights at once, or "for_loop" one by one.',
+            roles=["same values"],
         ),
     ] = "foreach"
 
@@ -373,10 +393,14 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
     """How the same model is computed."""
 
     precision: Annotated[
-        Precision, field_metadata('Precision of forward and backward; "auto" is bf16 on a GPU and fp32 on a CPU.')
+        Precision,
+        field_metadata(
+            'Precision of forward and backward; "auto" is bf16 on a GPU and fp32 on a CPU.'
+        ),
     ] = "auto"
     contrastive_precision: Annotated[
-        Literal["fp32", "autocast"], field_metadata('Precision of CLIP\'s loss; "autocast": as `precision`.')
+        Literal["fp32", "autocast"],
+        field_metadata('Precision of CLIP\'s loss; "autocast": as `precision`.'),
     ] = "fp32"
     residual_precision: Annotated[
         Literal["tower", "autocast"],

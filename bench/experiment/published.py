@@ -16,7 +16,9 @@ from dataclasses import dataclass, replace
 
 from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec
 
-V100 = GpuSpec("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16")
+V100 = GpuSpec(
+    "V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None, sheet="NVIDIA V100 datasheet, fp16"
+)
 A100 = GPU_SPECS["a100"]
 H100 = GPU_SPECS["h100"]
 NEMO = "NeMo"  # the source of the trainings under NVIDIA's NeMo; all others are of open_clip or its kind
@@ -54,7 +56,8 @@ class PublishedRun:
     model: str
     device: GpuSpec
     gpus: int
-    batch: int | None  # per GPU; None if it is unknown for the rate: communication cannot be predicted
+    # Per GPU; None if it is unknown for the rate: communication cannot be predicted.
+    batch: int | None
     low: float  # images per second and GPU
     high: float
     is_recomputed: bool = False  # activation checkpointing, as far as published
@@ -114,13 +117,23 @@ PUBLISHED_TOWERS: Sequence[PublishedRun] = (
 STATED_MFU = (
     ("Llama 3.1 8B", "8 H100 at 500 W", 0.33, "torchtitan, as stated"),
     ("Llama 3.1 8B, compiled", "8 H100 at 500 W", 0.39, "torchtitan, as stated"),
-    ("image tower ViT-5-Small, compiled and tuned", "1 H100", 0.229, "documentation of nvSubquadratic, as stated"),
+    (
+        "image tower ViT-5-Small, compiled and tuned",
+        "1 H100",
+        0.229,
+        "documentation of nvSubquadratic, as stated",
+    ),
 )
 
 
 def published_mfu_rows() -> list[tuple[str, str, float, str]]:
     """Return training, GPUs, MFU and source of open_clip, of NeMo, and of those who state an MFU."""
-    runs = [(f"CLIP {run.model}", run) for run in PUBLISHED_RUNS if run.source in ("open_clip", NEMO)]
+    runs = [
+        (f"CLIP {run.model}", run) for run in PUBLISHED_RUNS if run.source in ("open_clip", NEMO)
+    ]
     runs += [(run.model, run) for run in PUBLISHED_TOWERS]
     where = ((name, f"{run.gpus} {run.device.name_words}", run) for name, run in runs)
-    return [*((name, gpus, run.mfu, f"{run.source}, from images/s") for name, gpus, run in where), *STATED_MFU]
+    return [
+        *((name, gpus, run.mfu, f"{run.source}, from images/s") for name, gpus, run in where),
+        *STATED_MFU,
+    ]

@@ -25,9 +25,13 @@ from bench.experiment.fields import (
     TrainingSettings,
 )
 
-DATACOMP_VOCABULARY = "datacomp-synsets"  # vocabulary of the released head; its labels are not shipped
+DATACOMP_VOCABULARY = (
+    "datacomp-synsets"  # vocabulary of the released head; its labels are not shipped
+)
 DATACOMP_SYNSETS = 24_320  # number of its labels: `_anchor_vocab_size` in the yaml
-AS_RELEASED = "-as-released"  # end of the name of a recipe whose run a CPU or the tiny scale changes
+AS_RELEASED = (
+    "-as-released"  # end of the name of a recipe whose run a CPU or the tiny scale changes
+)
 STEPS = 200_000  # `scheduler.max_iterations`
 WARMUP_STEPS = 10_000  # `scheduler.warmup_iterations`
 H16_TEXT_TOWER = "ViT-H-16-text-768"  # models/configs: no text tower of open_clip is 768 wide and projects to 512
@@ -56,10 +60,13 @@ def clip_vit_b16_datacomp() -> Experiment:
         ),
         text=TextSettings(text_tower="ViT-B-16", context_length=77, text_padding="max_length"),
         targets=TargetSettings(synset_vocabulary=DATACOMP_VOCABULARY, subword_vocabulary="all"),
-        input=InputSettings(caption_lengths="web", crop_scale=(0.9, 1.0), flip=False, augmentation="range"),
+        input=InputSettings(
+            caption_lengths="web", crop_scale=(0.9, 1.0), flip=False, augmentation="range"
+        ),
         training=TrainingSettings(
             batch_size=256,
-            images=STEPS * 65_536,  # at 224 px; `_with_schedule_images` corrects it for the image sizes
+            images=STEPS
+            * 65_536,  # at 224 px; `_with_schedule_images` corrects it for the image sizes
             warmup_images=WARMUP_STEPS * 65_536,
             schedule="cosine",
             min_learning_rate=1e-6,
@@ -131,7 +138,8 @@ def catlip_vit_h16_datacomp() -> Experiment:
     Source: yaml. Expected: ImageNet-1k fine-tuned 86.7 % (paper, table 2).
     """
     recipe = _larger_catlip("catlip-vit-h16-datacomp", "corenet-vit-huge", 256, 4e-4, 4e-6)
-    return change(recipe, text_tower=H16_TEXT_TOWER)  # that of `clip_vit_h16_datacomp`; CatLIP reads none
+    # That of `clip_vit_h16_datacomp`; CatLIP reads none.
+    return change(recipe, text_tower=H16_TEXT_TOWER)
 
 
 def clip_vit_h16_datacomp() -> Experiment:
@@ -220,7 +228,12 @@ def superclass_vit_b16_datacomp() -> Experiment:
 
 def catlip_vit_b16_controlled() -> Experiment:
     """CatLIP's published recipe for ViT-B/16, at 256 images per device, which fit its counterpart, too."""
-    return change(catlip_vit_b16_datacomp(), name="catlip-vit-b16-controlled", batch_size=256, text_padding="auto")
+    return change(
+        catlip_vit_b16_datacomp(),
+        name="catlip-vit-b16-controlled",
+        batch_size=256,
+        text_padding="auto",
+    )
 
 
 def clip_vit_b16_controlled() -> Experiment:
@@ -233,8 +246,15 @@ def clip_vit_b16_controlled() -> Experiment:
 
 
 def _larger_catlip(name: str, tower: str, batch: int, rate: float, min_rate: float) -> Experiment:
-    changes = {"tower": tower, "batch_size": batch, "learning_rate": rate, "min_learning_rate": min_rate}
-    return _with_schedule_images(65_536 // batch, change(catlip_vit_b16_datacomp(), name=name, **changes))
+    changes = {
+        "tower": tower,
+        "batch_size": batch,
+        "learning_rate": rate,
+        "min_learning_rate": min_rate,
+    }
+    return _with_schedule_images(
+        65_536 // batch, change(catlip_vit_b16_datacomp(), name=name, **changes)
+    )
 
 
 def _with_schedule_images(
@@ -242,7 +262,11 @@ def _with_schedule_images(
 ) -> Experiment:
     """Return the recipe with the images of all devices in the steps of its schedule."""
     images_per_step = devices * recipe.mean_batch_size
-    return change(recipe, images=round(steps * images_per_step), warmup_images=round(warmup_steps * images_per_step))
+    return change(
+        recipe,
+        images=round(steps * images_per_step),
+        warmup_images=round(warmup_steps * images_per_step),
+    )
 
 
 RECIPES = (
@@ -259,7 +283,9 @@ RECIPES = (
 )
 
 
-def multi_scale(smallest: int, largest: int, scales: int, multiple: int, base: int) -> tuple[int, ...]:
+def multi_scale(
+    smallest: int, largest: int, scales: int, multiple: int, base: int
+) -> tuple[int, ...]:
     """Return sides in pixels from `smallest` to `largest`, evenly spaced, and `base`, each rounded to a multiple.
 
     Equal sides count once, as in the released code: 25 scales from 128 to 320 in multiples of 16 are 13.

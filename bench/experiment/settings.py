@@ -44,7 +44,9 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
         values[field] = value
     if values.get("data", PACK_DATA) != PACK_DATA:  # the captions of shards have their own lengths
         values.setdefault("caption_lengths", PACK_DATA)
-    sized = _fields_at_batch_size(experiment, values.get("batch_size", experiment.training.batch_size))
+    sized = _fields_at_batch_size(
+        experiment, values.get("batch_size", experiment.training.batch_size)
+    )
     changes = {}
     for field, value in values.items():
         before = get_field(experiment, field)
@@ -52,7 +54,9 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
             changes[field] = value
     if not changes:
         return experiment
-    named = [f"{field}={texts[field]}" for field in sorted(changes) if field in texts and field != "seed"]
+    named = [
+        f"{field}={texts[field]}" for field in sorted(changes) if field in texts and field != "seed"
+    ]
     name = f"{experiment.name}[{','.join(named)}]" if named else experiment.name
     return change(experiment, name=name, **sized | changes)
 
@@ -87,7 +91,11 @@ def with_batch_size(experiment: Experiment, size: int) -> Experiment:
     and windows draw every image size equally often.
     """
     fields = _fields_at_batch_size(experiment, size)
-    return change(experiment, name=f"{experiment.name}[batch_size={size}]", **fields) if fields else experiment
+    return (
+        change(experiment, name=f"{experiment.name}[batch_size={size}]", **fields)
+        if fields
+        else experiment
+    )
 
 
 def _fields_at_batch_size(experiment: Experiment, size: int) -> dict[str, int]:

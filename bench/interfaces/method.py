@@ -30,9 +30,13 @@ VocabularyField = Literal["synset_vocabulary", "subword_vocabulary"]
 class Communication:
     """What a loss computes and sends on several GPUs, besides the gradients and weights that all methods send."""
 
-    loss_products: int = 0  # matrix products of batch x captions x width in a step, its backward included
+    loss_products: int = (
+        0  # matrix products of batch x captions x width in a step, its backward included
+    )
     normaliser_all_reduces: int = 0  # all-reduces of one pair of fp32 numbers per caption in a step
-    gathers_images_as_released: bool = False  # whether the authors' loss gathers images too; ours gathers captions
+    gathers_images_as_released: bool = (
+        False  # whether the authors' loss gathers images too; ours gathers captions
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,9 @@ class Method(Named):
         """Return the model around a tower, in which the tower is the attribute `tower`."""
         raise NotImplementedError
 
-    def loss(self, model: Any, images: "Tensor", target: Any, group: "ProcessGroupLike") -> "Tensor":
+    def loss(
+        self, model: Any, images: "Tensor", target: Any, group: "ProcessGroupLike"
+    ) -> "Tensor":
         """Return a scalar in nats, averaged over the batch's images, on the device and attached to the graph.
 
         It is called in timed windows and must not synchronise with the device. No shape may depend on the values of
@@ -148,7 +154,9 @@ class Method(Named):
 class LabelMethod(Method):
     """A method whose captions become labels of the vocabulary in `vocabulary_field`."""
 
-    label_fields: ClassVar[tuple[str, ...]] = ()  # fields of the experiment that only this method's labels depend on
+    label_fields: ClassVar[
+        tuple[str, ...]
+    ] = ()  # fields of the experiment that only this method's labels depend on
 
     def dense_label_bytes(self, experiment: Experiment) -> int:
         """Return the bytes of an image's labels where they are dense rows; 0 where labels take little memory."""
@@ -184,7 +192,11 @@ def get_method(name: str) -> Method:
 
 def added_method_text(experiment: Experiment | None) -> MethodText | UnsetType:
     """Return what records say of the method of an extension; UNSET for one of this program, or one not loaded."""
-    if experiment is None or experiment.method not in METHODS or METHODS.is_built_in(experiment.method):
+    if (
+        experiment is None
+        or experiment.method not in METHODS
+        or METHODS.is_built_in(experiment.method)
+    ):
         return UNSET
     return METHODS[experiment.method].text()
 
@@ -194,7 +206,11 @@ def method_text(experiment: Experiment, records: Iterable[Record]) -> MethodText
     if experiment.method in METHODS:
         return METHODS[experiment.method].text()
     for record in records:
-        if record.method is not UNSET and record.experiment and record.experiment.method == experiment.method:
+        if (
+            record.method is not UNSET
+            and record.experiment
+            and record.experiment.method == experiment.method
+        ):
             return record.method
     return None
 

@@ -40,7 +40,11 @@ class Registry(Mapping[str, T], Generic[T]):
     @cached_property
     def _objects(self) -> dict[str, T]:
         built_in = import_object(self._built_in) if self._built_in else {}
-        return dict(built_in) if isinstance(built_in, Mapping) else {member.name: member for member in built_in}
+        return (
+            dict(built_in)
+            if isinstance(built_in, Mapping)
+            else {member.name: member for member in built_in}
+        )
 
     def __getitem__(self, name: str) -> T:
         return self._objects[name]
@@ -73,7 +77,9 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def clash(self, name: str, origin: str, other: str = "this program") -> ValueError:
         """Return the error of a name that another origin has."""
-        return ValueError(f"{origin} adds the {self.noun} {name}, which {other} has already: give it another name")
+        return ValueError(
+            f"{origin} adds the {self.noun} {name}, which {other} has already: give it another name"
+        )
 
     def origin(self, name: str) -> str:
         """Return what added an object, in words."""

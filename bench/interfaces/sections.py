@@ -49,11 +49,19 @@ class ComparisonRecords:
 
     def of(self, kind: type[M]) -> list[tuple["Record", M]]:
         """Return the records of one kind of measurement."""
-        return [(record, record.measured) for record in self.records if isinstance(record.measured, kind)]
+        return [
+            (record, record.measured)
+            for record in self.records
+            if isinstance(record.measured, kind)
+        ]
 
     def runs(self, kind: type[M]) -> list[tuple["Experiment", M]]:
         """Return the experiment and the figures of each run of one kind."""
-        return [(record.experiment, run) for record, run in self.of(kind) if record.experiment is not None]
+        return [
+            (record.experiment, run)
+            for record, run in self.of(kind)
+            if record.experiment is not None
+        ]
 
     def label(self, subject: str) -> str:
         """Return the name of a subject in sentences and charts; references keep their own."""
@@ -232,13 +240,19 @@ class PageContext:
     """What a section is built from."""
 
     comparison: ComparisonRecords  # at equal batch size
-    largest: ComparisonRecords | None  # at the largest batch size under a memory limit, with the trials of sizes
+    # At the largest batch size under a memory limit, with the trials of sizes.
+    largest: ComparisonRecords | None
     records: Sequence["Record"]  # all of the page
-    documents: Mapping[str, bytes] = field(default_factory=dict)  # files beside the records, by name
-    differences: Mapping[tuple[object, ...], "JudgedAccuracyDifference"] = field(default_factory=dict)  # of accuracies
+    # Files beside the records, by name.
+    documents: Mapping[str, bytes] = field(default_factory=dict)
+    # Of accuracies.
+    differences: Mapping[tuple[object, ...], "JudgedAccuracyDifference"] = field(
+        default_factory=dict
+    )
     joined: Sequence[str] = ()  # names of the comparisons on the page, the newest first
     results: str = DEFAULT_RESULTS  # the folder of the records, as commands name it
-    others: Mapping[str, str] = field(default_factory=dict)  # the folder's other comparisons, with the reason or ""
+    # The folder's other comparisons, with the reason or "".
+    others: Mapping[str, str] = field(default_factory=dict)
     folder: Sequence["Record"] = ()  # all of the folder, also those of other comparisons
     built: Sequence[Block] = ()  # blocks above the section on the page
 
@@ -252,7 +266,9 @@ class Section(Named):
     label: str  # in the navigation
     # Returns None where the page has no such section. A place "package.module:function" is imported when it is needed.
     build: Callable[[PageContext], Sequence[Block] | None] | str
-    documents: Sequence[str] = ()  # names of files beside the records that it reads, where they exist
+    documents: Sequence[
+        str
+    ] = ()  # names of files beside the records that it reads, where they exist
     # Where its blocks stand: above this program's results, below them, or without a heading in the answer of the page.
     place: Literal["above", "below", "answer"] = "below"
 

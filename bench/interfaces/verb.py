@@ -6,7 +6,8 @@ from typing import ClassVar, Protocol
 class Command(Protocol):
     """A parsed verb: a dataclass, whose fields are its options and whose docstring is its help."""
 
-    purpose: ClassVar[str]  # under which the help lists it: "compare", "train", "score", "explain", "check" or another
+    # Under which the help lists it: "compare", "train", "score", "explain", "check" or another.
+    purpose: ClassVar[str]
 
     @property
     def resume_hint(self) -> str:

@@ -22,7 +22,9 @@ from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller, get_rule, vo
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
 
 FORMAT = 1  # of the labels; raise it when the same captions give another file
-SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("labels", LABEL_LISTS, nullable=False)])
+SCHEMA = pa.schema(
+    [pa.field("key", pa.string(), nullable=False), pa.field("labels", LABEL_LISTS, nullable=False)]
+)
 METADATA_KEY = b"catlip-bench.labels"
 
 
@@ -88,14 +90,18 @@ def label_serially(job: LabelJob, batches: Iterator[CaptionBatch]) -> Iterator[L
 
 
 def run_job(
-    job: LabelJob, report: ReportProgress = lambda _captions, _bytes: None, label: LabelFunction = label_serially
+    job: LabelJob,
+    report: ReportProgress = lambda _captions, _bytes: None,
+    label: LabelFunction = label_serially,
 ) -> Tally:
     """Label the only caption of each sample of a shard, or count the labels of all.
 
     ValueError says why it cannot be read, and no output remains.
     """
     total = Tally()
-    captions = read_captions(job.source, job.caption, "one" if job.target else "all", total.field_counts)
+    captions = read_captions(
+        job.source, job.caption, "one" if job.target else "all", total.field_counts
+    )
     rows = _accumulate(label(job, captions), total, report)
     if job.target is None:
         for _ in rows:
@@ -104,7 +110,9 @@ def run_job(
     origin = job.origin()
     with (
         atomic_write(job.target) as temporary,
-        pq.ParquetWriter(temporary, SCHEMA, compression="zstd", use_dictionary=["labels.list.element"]) as writer,
+        pq.ParquetWriter(
+            temporary, SCHEMA, compression="zstd", use_dictionary=["labels.list.element"]
+        ) as writer,
     ):
         for batch in rows:
             writer.write_batch(batch, row_group_size=len(batch))
@@ -130,7 +138,9 @@ def count_file_labels(files: Iterable[Path], rule: str, caption: str | None = No
     return vocabulary_of_tally(get_rule(rule), total)
 
 
-def _accumulate(labelled: Iterator[LabelledBatch], total: Tally, report: ReportProgress) -> Iterator[pa.RecordBatch]:
+def _accumulate(
+    labelled: Iterator[LabelledBatch], total: Tally, report: ReportProgress
+) -> Iterator[pa.RecordBatch]:
     """Yield rows of labels; add their tallies to `total` and report the progress."""
     reported_bytes = 0
     for batch, labels, tally in labelled:
@@ -164,23 +174,30 @@ class StoredLabels:
 
     folder: Path
     columns: npt.NDArray[np.uint32]  # columns of all captions, concatenated
-    offsets: npt.NDArray[np.int64]  # [captions + 1]: caption i has columns[offsets[i] : offsets[i + 1]]
+    # [captions + 1]: caption i has columns[offsets[i] : offsets[i + 1]].
+    offsets: npt.NDArray[np.int64]
 
     def select(self, rows: Sequence[int], num_captions: int) -> list[list[int]]:
         """Return the columns of the given rows; ValueError unless the files hold labels of so many captions."""
         num_stored = len(self.offsets) - 1
         if num_stored != num_captions:
-            raise ValueError(f"{self.folder} has labels of {num_stored} captions, there are {num_captions}")
+            raise ValueError(
+                f"{self.folder} has labels of {num_stored} captions, there are {num_captions}"
+            )
         return [self.columns[self.offsets[row] : self.offsets[row + 1]].tolist() for row in rows]
 
 
 def require_single_caption_field(caption: str | None) -> None:
     """Raise ValueError for a choice that draws captions of several fields: a file holds the labels of one."""
     if parse_caption_choice(caption).is_drawn:
-        raise ValueError(f"stored labels are of one caption of each sample, and {caption} draws it: {LABELS_REMEDY}")
+        raise ValueError(
+            f"stored labels are of one caption of each sample, and {caption} draws it: {LABELS_REMEDY}"
+        )
 
 
-def find_label_files(folder: Path, shards: Sequence[Path], vocabulary: str, caption: str | None) -> list[Path]:
+def find_label_files(
+    folder: Path, shards: Sequence[Path], vocabulary: str, caption: str | None
+) -> list[Path]:
     """Return the label files of shards.
 
     ValueError if they were made from other shards, of other captions, or with another vocabulary.
@@ -220,7 +237,9 @@ def _describe_difference(info: LabelFileInfo, job: LabelJob) -> str:
     return ""
 
 
-def load_stored_labels(folder: Path, shards: Sequence[Path], vocabulary: str, caption: str | None) -> StoredLabels:
+def load_stored_labels(
+    folder: Path, shards: Sequence[Path], vocabulary: str, caption: str | None
+) -> StoredLabels:
     """Read the labels of shards; ValueError as `find_label_files`."""
     columns = [np.zeros(0, np.uint32)]
     counts = [np.zeros(1, np.int64)]

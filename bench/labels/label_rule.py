@@ -17,7 +17,8 @@ class LabelRule(Protocol):
     """A mapping of captions to labels. A label's id is its index in `keys`, the same in every process."""
 
     name: str  # value of `--rule`; a vocabulary of another rule is refused
-    keys: Sequence[str]  # keys of all possible labels: a synset (`n2084071`), or a subword's id in the tokenizer
+    # Keys of all possible labels: a synset (`n2084071`), or a subword's id in the tokenizer.
+    keys: Sequence[str]
 
     def title(self, label: int) -> str:
         """Return a label's readable name: `dog.n.01`, or the subword."""

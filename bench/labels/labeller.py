@@ -17,7 +17,13 @@ from bench.data.captions.fields import CaptionFieldCounts
 from bench.environment.files import prefix_errors
 from bench.experiment.config import choose
 from bench.labels.label_rule import LabelIds, LabelRule, Offsets
-from bench.labels.vocabulary import SUBWORD, Vocabulary, VocabularyLabel, read_vocabulary, sort_labels_by_count
+from bench.labels.vocabulary import (
+    SUBWORD,
+    Vocabulary,
+    VocabularyLabel,
+    read_vocabulary,
+    sort_labels_by_count,
+)
 
 Counts = npt.NDArray[np.int64]
 NOT_UTF8 = "the caption is not UTF-8"  # it is still labelled, after a repair
@@ -45,10 +51,14 @@ class Tally:
     captions: int = 0
     empty: int = 0  # captions without a label
     labels: int = 0
-    flaws: Counter[str] = field(default_factory=Counter)  # rows without a caption or with a repaired one, by flaw
-    counts: Counts = field(default_factory=lambda: np.zeros(0, np.int64))  # occurrences of each column
-    caption_counts: Counts = field(default_factory=lambda: np.zeros(0, np.int64))  # captions with each column
-    field_counts: CaptionFieldCounts = field(default_factory=CaptionFieldCounts)  # texts that the files have, by field
+    # Rows without a caption or with a repaired one, by flaw.
+    flaws: Counter[str] = field(default_factory=Counter)
+    # Occurrences of each column.
+    counts: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
+    # Captions with each column.
+    caption_counts: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
+    # Texts that the files have, by field.
+    field_counts: CaptionFieldCounts = field(default_factory=CaptionFieldCounts)
 
     def add(self, other: "Tally") -> None:
         """Add the counts of other captions."""
@@ -73,13 +83,19 @@ class Labeller:
 
     def __init__(self, rule: LabelRule, vocabulary: Vocabulary | None = None) -> None:
         if vocabulary is not None and vocabulary.rule != rule.name:
-            remedy = f"count one with: {PROGRAM} label IN --count-only --rule {rule.name} --out FILE"
-            raise ValueError(f"the vocabulary is of the rule {vocabulary.rule!r}, expected {rule.name!r}; {remedy}")
+            remedy = (
+                f"count one with: {PROGRAM} label IN --count-only --rule {rule.name} --out FILE"
+            )
+            raise ValueError(
+                f"the vocabulary is of the rule {vocabulary.rule!r}, expected {rule.name!r}; {remedy}"
+            )
         keys = rule.keys if vocabulary is None else vocabulary.keys
         column_of = {key: column for column, key in enumerate(keys)}
         unknown = column_of.keys() - set(rule.keys)
         if unknown:
-            raise ValueError(f"the vocabulary has labels that the rule {rule.name!r} never gives: {min(unknown)}, …")
+            raise ValueError(
+                f"the vocabulary has labels that the rule {rule.name!r} never gives: {min(unknown)}, …"
+            )
         self.rule = rule
         self.size = len(keys)
         self.counts_captions = vocabulary is None
@@ -100,7 +116,9 @@ class Labeller:
         )
         if self.counts_captions:
             tally.caption_counts = count_captions(columns, offsets, self.size)
-        lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(columns, pa.uint32()), LABEL_LISTS)
+        lists = pa.ListArray.from_arrays(
+            pa.array(offsets, pa.int32()), pa.array(columns, pa.uint32()), LABEL_LISTS
+        )
         return lists, tally
 
     def label(self, captions: pa.StringArray) -> tuple[LabelIds, Offsets]:
@@ -108,7 +126,9 @@ class Labeller:
         ids, offsets = self.rule.label(captions)
         columns = self._columns[ids]
         has_column = columns >= 0
-        return columns[has_column].astype(np.uint32), np.concatenate([[0], np.cumsum(has_column)])[offsets]
+        return columns[has_column].astype(np.uint32), np.concatenate([[0], np.cumsum(has_column)])[
+            offsets
+        ]
 
     def label_texts(self, captions: Sequence[str]) -> list[list[int]]:
         """Return the columns of each caption."""
@@ -134,7 +154,10 @@ def decode_texts(captions: pa.BinaryArray) -> tuple[pa.StringArray, Counter[str]
     try:
         return captions.cast(pa.string()), flaws
     except pa.ArrowInvalid:
-        texts = [None if caption is None else caption.decode("utf-8", "replace") for caption in captions.to_pylist()]
+        texts = [
+            None if caption is None else caption.decode("utf-8", "replace")
+            for caption in captions.to_pylist()
+        ]
         repaired = pa.array(texts, pa.string())
         flaws[NOT_UTF8] = pc.sum(pc.not_equal(repaired.cast(pa.binary()), captions)).as_py()
         return repaired, flaws

@@ -80,4 +80,6 @@ def explain_missing_nltk(user: str, data: str) -> Iterator[None]:
         raise ValueError(f"{user} needs NLTK: pip install -e '.[paper]'") from error
     except LookupError as error:
         remedy = f"python -m nltk.downloader {data}"
-        raise ValueError(f"{user} needs data of NLTK that no Python package contains: {remedy}") from error
+        raise ValueError(
+            f"{user} needs data of NLTK that no Python package contains: {remedy}"
+        ) from error

@@ -23,7 +23,9 @@ from bench.labels.wordnet import NOT_A_LABEL, Lexicon
 
 # A word that is one token in any context, its genitive, and punctuation that is split off. A period must end a sentence
 # here, which `always_ends_sentence` decides.
-SIMPLE = re.compile(r"[(\"\[]*([a-z][a-z0-9]+(?:-[a-z0-9]+)*)(?:'s?)?(?:[,;:!?)\"\]]*|(\.))", re.ASCII)
+SIMPLE = re.compile(
+    r"[(\"\[]*([a-z][a-z0-9]+(?:-[a-z0-9]+)*)(?:'s?)?(?:[,;:!?)\"\]]*|(\.))", re.ASCII
+)
 # Text without quotes is tokenised in one way if its punctuation stands before a letter or digit, or is one comma or
 # colon at the end. Such punctuation ends no sentence.
 STEADY = re.compile(r"(?:[^'\"`‘’“”„«».,:?!]|[.,:?!](?=[a-z0-9]))+[,:]?", re.ASCII)

@@ -13,9 +13,12 @@ from bench.labels.label_rule import LabelIds, Offsets, concatenate_rows
 from bench.labels.vocabulary import SUBWORD, read_vocabulary
 
 ALL_SUBWORDS = "all"
-MAX_CAPTION_BYTES = 2048  # encoded: no context holds more, and a word's cost is quadratic in its length
+MAX_CAPTION_BYTES = (
+    2048  # encoded: no context holds more, and a word's cost is quadratic in its length
+)
 MAX_CACHED_WORDS = 2**20  # words in the tokenizer's cache, about 250 MB
-PLAIN_TEXT = re.compile("[ -%'-~]*")  # ASCII without control characters and "&": there is nothing to repair
+# ASCII without control characters and "&": there is nothing to repair.
+PLAIN_TEXT = re.compile("[ -%'-~]*")
 repair_text = get_clean_fn("lower")  # with ftfy, which takes a third of the time of encoding
 
 
@@ -68,7 +71,9 @@ def _counted_subwords(vocabulary: str) -> npt.NDArray[np.int64]:
     """Return the tokenizer's ids that a vocabulary counts, and the ids of padding, start and end; ascending."""
     counted = read_vocabulary(vocabulary)
     if counted.rule != SUBWORD:
-        raise ValueError(f"the vocabulary {vocabulary} is of the rule {counted.rule!r}, expected {SUBWORD!r}")
+        raise ValueError(
+            f"the vocabulary {vocabulary} is of the rule {counted.rule!r}, expected {SUBWORD!r}"
+        )
     ids = {0, int(tokenizer().sot_token_id), int(tokenizer().eot_token_id)}
     ids.update(int(key) for key in counted.keys)
     return np.array(sorted(ids))
@@ -84,9 +89,12 @@ class SubwordIds:
     def __init__(self, vocabulary: str) -> None:
         self.start = int(tokenizer().sot_token_id)
         self.end = int(tokenizer().eot_token_id)
-        kept = np.arange(self.end + 1) if vocabulary == ALL_SUBWORDS else _counted_subwords(vocabulary)
+        kept = (
+            np.arange(self.end + 1) if vocabulary == ALL_SUBWORDS else _counted_subwords(vocabulary)
+        )
         self.size = len(kept)
-        self.id_map: npt.NDArray[np.int64] = np.full(self.end + 1, -1)  # id of each tokenizer id; -1: left out
+        # Id of each tokenizer id; -1: left out.
+        self.id_map: npt.NDArray[np.int64] = np.full(self.end + 1, -1)
         self.id_map[kept] = np.arange(self.size)
         self.start_and_end = (int(self.id_map[self.start]), int(self.id_map[self.end]))
 

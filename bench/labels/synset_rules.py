@@ -108,13 +108,26 @@ class CorenetRule:
         labels, counts = _gather_piece_labels(labels_by_piece, piece_indices)
         caption_starts = split.offsets.to_numpy() - split.offsets[0].as_py()
         offsets = np.concatenate([[0], counts.cumsum()])[caption_starts]
-        needs_context = np.array([piece_labels is None for piece_labels in labels_by_piece], dtype=bool)
-        rows = np.searchsorted(caption_starts, np.flatnonzero(needs_context[piece_indices]), side="right") - 1
+        needs_context = np.array(
+            [piece_labels is None for piece_labels in labels_by_piece], dtype=bool
+        )
+        rows = (
+            np.searchsorted(
+                caption_starts, np.flatnonzero(needs_context[piece_indices]), side="right"
+            )
+            - 1
+        )
         rows_with_moved_closing = np.flatnonzero(pc.match_substring_regex(texts, MOVED_CLOSING))
-        return self._replace_labels(np.union1d(rows, rows_with_moved_closing), captions, labels, offsets)
+        return self._replace_labels(
+            np.union1d(rows, rows_with_moved_closing), captions, labels, offsets
+        )
 
     def _replace_labels(
-        self, rows: npt.NDArray[np.int64], captions: pa.StringArray, labels: LabelIds, offsets: Offsets
+        self,
+        rows: npt.NDArray[np.int64],
+        captions: pa.StringArray,
+        labels: LabelIds,
+        offsets: Offsets,
     ) -> tuple[LabelIds, npt.NDArray[np.int64]]:
         """Replace the labels of captions that must be tokenised as a whole; return them with the number of each."""
         counts = np.diff(offsets)
@@ -184,5 +197,6 @@ def _gather_piece_labels(
     lengths = np.fromiter(map(len, known), np.int64)
     starts = lengths.cumsum() - lengths
     counts = lengths[piece_indices]
-    shift = starts[piece_indices] - (counts.cumsum() - counts)  # from a position in the result to one in `labels`
+    # From a position in the result to one in `labels`.
+    shift = starts[piece_indices] - (counts.cumsum() - counts)
     return labels[np.repeat(shift, counts) + np.arange(counts.sum())], counts

@@ -23,7 +23,9 @@ import regex
 from bench.data.manifest import PACK
 from bench.labels.cleaning import clean_caption
 
-REPEATED_MARKS = r"(?:-{2,}|\.{2,}|(?:\.\s){2,}\.)"  # punctuation of several characters: dashes and ellipses
+REPEATED_MARKS = (
+    r"(?:-{2,}|\.{2,}|(?:\.\s){2,}\.)"  # punctuation of several characters: dashes and ellipses
+)
 ELLIPSIS = re.compile(r"\.\.+$")
 NUMBER = "##number##"  # Punkt's type of every number
 PLAIN_MARKS = (";", ":", ",", ".", "!", "?")
@@ -42,7 +44,9 @@ PUNKT_TOKEN = regex.compile(
 )
 
 
-class PunktParameters(msgspec.Struct, frozen=True, dict=True, rename={"lower_case_starters": "lower-case starters"}):
+class PunktParameters(
+    msgspec.Struct, frozen=True, dict=True, rename={"lower_case_starters": "lower-case starters"}
+):
     """Punkt's parameters of a language."""
 
     abbreviations: frozenset[str]  # without their last period
@@ -220,7 +224,9 @@ PADDED_RULES = (
 )
 CONTRACTIONS = (
     Substitution(
-        "", r"(?i)\b(can(?=not\b)|gim(?=me\b)|gon(?=na\b)|got(?=ta\b)|lem(?=me\b)|wan(?=na\s))(\w+)", r" \1 \2 "
+        "",
+        r"(?i)\b(can(?=not\b)|gim(?=me\b)|gon(?=na\b)|got(?=ta\b)|lem(?=me\b)|wan(?=na\s))(\w+)",
+        r" \1 \2 ",
     ),
     Substitution("'", r"(?i)\b(d(?='ye\b)|more(?='n\b))('\w+)", r" \1 \2 "),
     Substitution("'", r"(?i) ('t)(is|was)\b", r" \1 \2 "),
@@ -244,7 +250,9 @@ def compile_word_rules(engine: ModuleType) -> WordRules:
 
 
 def _compile_substitutions(engine: ModuleType, rules: Iterable[Substitution]) -> CompiledRules:
-    return [(frozenset(rule.needs), engine.compile(rule.pattern), rule.replacement) for rule in rules]
+    return [
+        (frozenset(rule.needs), engine.compile(rule.pattern), rule.replacement) for rule in rules
+    ]
 
 
 ASCII_RULES = compile_word_rules(re)  # as regex for ASCII, and faster

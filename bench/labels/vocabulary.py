@@ -26,20 +26,27 @@ SHIPPED_FOLDER = Path(__file__).resolve().parent / "vocabularies"
 PACK_SYNSETS = "pack-synsets"  # shipped, counted over the pack's captions
 PACK_SUBWORDS = "pack-subwords"  # likewise
 MIN_COUNT = 500  # smallest count of a synset, which is kept; arXiv 2404.15653 keeps synsets that occur more often
-MIN_COUNT_SHARE = 1 / 1000  # smallest count over the number of captions, where there are too few for `MIN_COUNT`
+# Smallest count over the number of captions, where there are too few for `MIN_COUNT`.
+MIN_COUNT_SHARE = 1 / 1000
 PART = "[1-9][0-9]{0,9}/[1-9][0-9]{0,9}"
 MAX_LISTED_PARTS = 10  # in a message
-SUBWORD = "subword"  # the only rule whose labels are subword ids; the labels of all others are synsets
+SUBWORD = (
+    "subword"  # the only rule whose labels are subword ids; the labels of all others are synsets
+)
 
 
-class VocabularyLabel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class VocabularyLabel(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
     """A label, identified by its synset (`n2084071`: part of speech and offset) or by its subword's id."""
 
     synset: str = ""
     subword: str = ""
     name: str  # readable: dog.n.01
     count: Annotated[int, Meta(ge=0)]  # occurrences, with repeats in a caption
-    captions: Annotated[int, Meta(ge=0)] | None = None  # captions with the label; None: as many as occurrences
+    captions: Annotated[int, Meta(ge=0)] | None = (
+        None  # captions with the label; None: as many as occurrences
+    )
     gloss: str = ""
 
     @property
@@ -53,14 +60,23 @@ class VocabularyLabel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         return self.count if self.captions is None else self.captions
 
 
-class Vocabulary(msgspec.Struct, frozen=True, dict=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Vocabulary(
+    msgspec.Struct,
+    frozen=True,
+    dict=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+):
     """Labels by descending count; a label's index is its column in the classification head."""
 
     rule: str
     captions: int | None  # number of captions counted; None: unknown
     min_count: Annotated[int, Meta(ge=1)] = 1  # labels with smaller counts were left out
     size: Annotated[int, Meta(ge=1)] | None = None  # labels after this many were left out
-    part: Annotated[str, Meta(pattern=rf"^({PART})?\Z")] = ""  # "k/n": of the files that were counted
+    part: Annotated[str, Meta(pattern=rf"^({PART})?\Z")] = (
+        ""  # "k/n": of the files that were counted
+    )
     labels: tuple[VocabularyLabel, ...]
 
     @cached_property
@@ -76,7 +92,9 @@ class Vocabulary(msgspec.Struct, frozen=True, dict=True, kw_only=True, omit_defa
     def filtered(self, min_count: int, size: int | None) -> "Vocabulary":
         """Keep the labels with at least `min_count` occurrences, and the first `size` of these."""
         labels = tuple(label for label in self.labels if label.count >= min_count)[:size]
-        return replace(self, labels=labels, min_count=max(min_count, self.min_count), size=size or self.size)
+        return replace(
+            self, labels=labels, min_count=max(min_count, self.min_count), size=size or self.size
+        )
 
 
 def sort_labels_by_count(labels: Iterable[VocabularyLabel]) -> tuple[VocabularyLabel, ...]:
@@ -100,7 +118,9 @@ def merge_vocabularies(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
         return first
     rules = tuple(dict.fromkeys(vocabulary.rule for vocabulary in vocabularies))
     if len(rules) > 1:
-        raise ValueError(f"vocabularies of several rules cannot be merged: {format_differences({'rule': rules})}")
+        raise ValueError(
+            f"vocabularies of several rules cannot be merged: {format_differences({'rule': rules})}"
+        )
     total: dict[str, VocabularyLabel] = {}
     captions: int | None = 0
     for vocabulary in vocabularies:
@@ -112,8 +132,14 @@ def merge_vocabularies(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
         for label in vocabulary.labels:
             known = total.get(label.key)
             total[label.key] = _add_counts(label, known) if known else label
-        captions = None if captions is None or vocabulary.captions is None else captions + vocabulary.captions
-    return Vocabulary(rule=first.rule, captions=captions, labels=sort_labels_by_count(total.values()))
+        captions = (
+            None
+            if captions is None or vocabulary.captions is None
+            else captions + vocabulary.captions
+        )
+    return Vocabulary(
+        rule=first.rule, captions=captions, labels=sort_labels_by_count(total.values())
+    )
 
 
 def _add_counts(label: VocabularyLabel, other: VocabularyLabel) -> VocabularyLabel:
@@ -128,12 +154,17 @@ def _require_all_parts(parts: Sequence[str]) -> None:
         return
     divisions = {part.partition("/")[2] for part in parts}
     if len(divisions) > 1:
-        raise ValueError(f"these are parts of different divisions: {', '.join(part or 'all files' for part in parts)}")
+        raise ValueError(
+            f"these are parts of different divisions: {', '.join(part or 'all files' for part in parts)}"
+        )
     total = int(divisions.pop())
     given = {int(part.partition("/")[0]) for part in parts}
     if len(parts) == total and given == set(range(1, total + 1)):
         return
-    missing = islice((f"{number}/{total}" for number in range(1, total + 1) if number not in given), MAX_LISTED_PARTS)
+    missing = islice(
+        (f"{number}/{total}" for number in range(1, total + 1) if number not in given),
+        MAX_LISTED_PARTS,
+    )
     text = f"missing: {', '.join(missing) or 'none'}"
     raise ValueError(f"all {total} parts must be given once, got {len(parts)}; {text}")
 
@@ -155,7 +186,9 @@ def resolve_head_rows(targets: TargetSettings, num_labels: int) -> int:
     if targets.head_rows is None:
         return num_labels
     if targets.head_rows < num_labels:
-        raise ValueError(f"head_rows is {targets.head_rows}, its vocabulary has {num_labels} labels")
+        raise ValueError(
+            f"head_rows is {targets.head_rows}, its vocabulary has {num_labels} labels"
+        )
     return targets.head_rows
 
 
@@ -177,7 +210,10 @@ def vocabulary_mismatch(experiment: Experiment) -> str:
         return ""
     data = experiment.input.data
     vocabulary = get_field(experiment, field)
-    is_of_pack = vocabulary in (PACK_SYNSETS, PACK_SUBWORDS) or Path(vocabulary).parent.resolve() == SHIPPED_FOLDER
+    is_of_pack = (
+        vocabulary in (PACK_SYNSETS, PACK_SUBWORDS)
+        or Path(vocabulary).parent.resolve() == SHIPPED_FOLDER
+    )
     if vocabulary != DATACOMP_VOCABULARY and (data == PACK_DATA or not is_of_pack):
         return ""
     if data == PACK_DATA:
@@ -227,7 +263,9 @@ def read_vocabulary_or_part(name: str) -> Vocabulary:
         return _require_valid_labels(vocabulary, path)
     if content.startswith(b"\x80") or path.suffix in (".pkl", ".pickle"):
         counts = _read_released_counts(content, path)
-        labels = tuple(VocabularyLabel(synset=key, name=key, count=count) for key, count in counts.items())
+        labels = tuple(
+            VocabularyLabel(synset=key, name=key, count=count) for key, count in counts.items()
+        )
         return _require_valid_labels(Vocabulary(rule="corenet", captions=None, labels=labels), path)
     raise ValueError(
         f"{path}: unknown vocabulary format; accepted are JSON of `{PROGRAM} label --count-only` and CoreNet's pickle"
@@ -252,11 +290,17 @@ def _require_valid_labels(vocabulary: Vocabulary, path: Path) -> Vocabulary:
     for index, label in enumerate(vocabulary.labels):
         key = label.subword if kind == "subword" else label.synset
         if not pattern.fullmatch(key):
-            raise ValueError(f"{path}: label {index} has the {kind} {key!r}, expected {pattern.pattern}")
+            raise ValueError(
+                f"{path}: label {index} has the {kind} {key!r}, expected {pattern.pattern}"
+            )
         if key in index_of:
-            raise ValueError(f"{path}: the {kind} {key!r} occurs twice, in label {index_of[key]} and label {index}")
+            raise ValueError(
+                f"{path}: the {kind} {key!r} occurs twice, in label {index_of[key]} and label {index}"
+            )
         if vocabulary.captions is not None and label.num_captions > vocabulary.captions:
-            raise ValueError(f"{path}: label {index} has more than all {vocabulary.captions} captions: count again")
+            raise ValueError(
+                f"{path}: label {index} has more than all {vocabulary.captions} captions: count again"
+            )
         index_of[key] = index
     return vocabulary
 
@@ -276,10 +320,16 @@ class _PlainUnpickler(pickle._Unpickler):  # noqa: SLF001
 
 def _read_released_counts(content: bytes, path: Path) -> dict[str, int]:
     """Return the counts by synset of CoreNet's pickle, in its order; ValueError unless it is a dict of str to int."""
-    with prefix_errors(f"{path}: only a pickle of dict, str and int is read", (Exception,)):  # those are not documented
+    with prefix_errors(
+        f"{path}: only a pickle of dict, str and int is read", (Exception,)
+    ):  # those are not documented
         counts = _PlainUnpickler(io.BytesIO(content)).load()
-    if type(counts) is not dict or not all(type(key) is str and type(count) is int for key, count in counts.items()):
-        raise ValueError(f"{path}: only a pickle of dict, str and int is read, this one holds other types")
+    if type(counts) is not dict or not all(
+        type(key) is str and type(count) is int for key, count in counts.items()
+    ):
+        raise ValueError(
+            f"{path}: only a pickle of dict, str and int is read, this one holds other types"
+        )
     if any(count < 0 for count in counts.values()):
         raise ValueError(f"{path}: a count is negative")
     return counts

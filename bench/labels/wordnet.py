@@ -40,15 +40,21 @@ class Lexicon:
     """
 
     def __init__(self) -> None:
-        self.label_of: dict[str, int] = {}  # all noun lemmas; NOT_A_LABEL if no synset has the lemma's name
+        self.label_of: dict[
+            str, int
+        ] = {}  # all noun lemmas; NOT_A_LABEL if no synset has the lemma's name
         self.lemmas: list[str] = []
-        self.keys: list[str] = []  # "n<offset>" without leading zeros, as in CatLIP's released vocabulary
+        self.keys: list[
+            str
+        ] = []  # "n<offset>" without leading zeros, as in CatLIP's released vocabulary
         for lemma, *offset in read_tsv(PACK / "wordnet30-nouns.tsv.gz"):
             self.label_of[lemma] = len(self.keys) if offset else NOT_A_LABEL
             if offset:
                 self.keys.append(f"n{offset[0]}")
                 self.lemmas.append(lemma)
-        self.exceptions = {word: bases.split() for word, bases in read_tsv(PACK / "wordnet30-noun-exc.tsv.gz")}
+        self.exceptions = {
+            word: bases.split() for word, bases in read_tsv(PACK / "wordnet30-noun-exc.tsv.gz")
+        }
 
     def lemma(self, word: str) -> str:
         """Return the noun lemma of a lower-case word: the shortest known to WordNet, or the word itself.
@@ -59,7 +65,11 @@ class Lexicon:
         if word in self.exceptions:
             bases = self.exceptions[word]
         elif word.endswith(("s", "men")):
-            bases = [word.removesuffix(suffix) + base for suffix, base in DETACHMENTS if word.endswith(suffix)]
+            bases = [
+                word.removesuffix(suffix) + base
+                for suffix, base in DETACHMENTS
+                if word.endswith(suffix)
+            ]
         else:
             return word
         known = [form for form in (word, *bases) if form in self.label_of]
@@ -80,7 +90,9 @@ class Lexicon:
 
     @cached_property
     def _glosses(self) -> dict[str, str]:
-        return {f"n{offset}": gloss for offset, gloss in read_tsv(PACK / "wordnet30-glosses.tsv.xz")}
+        return {
+            f"n{offset}": gloss for offset, gloss in read_tsv(PACK / "wordnet30-glosses.tsv.xz")
+        }
 
 
 lexicon = cache(Lexicon)  # read once per process
@@ -112,7 +124,9 @@ class Hypernyms:
                 self.names[f"n{offset}"] = name[0]
         for lemma, key in zip(lexicon().lemmas, lexicon().keys, strict=True):
             self.names[key] = f"{lemma}.n.01"
-        unnamed_lemmas = [lemma for lemma, label in lexicon().label_of.items() if label == NOT_A_LABEL]
+        unnamed_lemmas = [
+            lemma for lemma, label in lexicon().label_of.items() if label == NOT_A_LABEL
+        ]
         first_senses = [f"n{offset}" for (offset,) in read_tsv(PACK / "wordnet30-senses.tsv.xz")]
         self._first_sense = dict(zip(unnamed_lemmas, first_senses, strict=True))
 
@@ -137,7 +151,9 @@ class Hypernyms:
         climbs = self.climbs(start)
         descents = self.climbs(end)
         shared = climbs.keys() & descents.keys()
-        top = min(shared, key=lambda key: (len(climbs[key]) + len(descents[key]), len(climbs[key]), key))
+        top = min(
+            shared, key=lambda key: (len(climbs[key]) + len(descents[key]), len(climbs[key]), key)
+        )
         return tuple(self.names[key] for key in climbs[top] + descents[top][-2::-1])
 
 
@@ -146,12 +162,16 @@ class SynsetCandidates:
 
     def __init__(self, keys: Iterable[str], tree: Hypernyms) -> None:
         self._tree = tree
-        self._nearest_below: dict[str, tuple[int, int, str]] = {}  # by hypernym: length of the path, index, candidate
+        self._nearest_below: dict[
+            str, tuple[int, int, str]
+        ] = {}  # by hypernym: length of the path, index, candidate
         for index, key in enumerate(keys):
             climbs = tree.climbs(key) if key in tree.above else {}
             for hypernym, path in climbs.items():
                 candidate = (len(path), index, key)
-                self._nearest_below[hypernym] = min(self._nearest_below.get(hypernym, candidate), candidate)
+                self._nearest_below[hypernym] = min(
+                    self._nearest_below.get(hypernym, candidate), candidate
+                )
 
     def nearest(self, key: str) -> NearestSynset:
         """Return the candidate of the highest similarity to a synset."""

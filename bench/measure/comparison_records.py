@@ -3,7 +3,14 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
-from bench.experiment.config import FIELDS, MAY_DIFFER, Experiment, differing_fields, fields_with, get_field
+from bench.experiment.config import (
+    FIELDS,
+    MAY_DIFFER,
+    Experiment,
+    differing_fields,
+    fields_with,
+    get_field,
+)
 from bench.interfaces.method import METHODS, method_text
 from bench.interfaces.sections import ComparisonRecords
 from bench.measure.summary import throughputs_of
@@ -11,7 +18,11 @@ from bench.measure.throughput import require_comparable
 from bench.records.record import Record, Speed
 
 UNTIMED = "its speed was not measured"  # the reason of an absent figure
-VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}  # CLIP with other settings, by the first word of the experiment's name
+# CLIP with other settings, by the first word of the experiment's name.
+VARIANTS = {
+    "flip": "FLIP",
+    "clipa": "CLIPA",
+}
 
 
 def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
@@ -20,10 +31,13 @@ def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
         one
         for record in records
         if (one := record.experiment) is not None
-        and getattr(record.measured, "subject", one.name) == one.name  # not the random-init baseline of its tower
+        and getattr(record.measured, "subject", one.name)
+        == one.name  # not the random-init baseline of its tower
     ]
     order = [*METHODS, *sorted({one.method for one in found} - METHODS.keys())]
-    experiments = _first_by_name(sorted(found, key=lambda one: (order.index(one.method), one.name, one.seed)))
+    experiments = _first_by_name(
+        sorted(found, key=lambda one: (order.index(one.method), one.name, one.seed))
+    )
     return _compare(name, records, experiments, _unique_labels(experiments, records))
 
 
@@ -35,7 +49,9 @@ def group_named(
     Raises ValueError if the timed runs differ in more than the fields that `may_differ`, machines included.
     """
     kept = [record for record in records if record.experiment_name in names]
-    require_comparable([record for record in kept if isinstance(record.measured, Speed)], may_differ=may_differ)
+    require_comparable(
+        [record for record in kept if isinstance(record.measured, Speed)], may_differ=may_differ
+    )
     found = _first_by_name(record.experiment for record in kept if record.experiment is not None)
     return _compare("", kept, {name: found[name] for name in names if name in found}, {})
 
@@ -73,7 +89,9 @@ def _compare(
     names, incomparable = {record.experiment_name for record in timed}, reason_incomparable(timed)
     base = next((one for one in experiments if one in names), next(iter(experiments), None))
     throughputs = throughputs_of(records, experiments, base if incomparable is None else None)
-    return ComparisonRecords(name, tuple(records), experiments, labels, base, incomparable, tuple(throughputs))
+    return ComparisonRecords(
+        name, tuple(records), experiments, labels, base, incomparable, tuple(throughputs)
+    )
 
 
 def _unique_labels(experiments: dict[str, Experiment], records: Sequence[Record]) -> dict[str, str]:
@@ -88,16 +106,21 @@ def _unique_labels(experiments: dict[str, Experiment], records: Sequence[Record]
             elif {*differing_fields(same)} <= {*fields_with("by batch")}:
                 labels[experiment.name] = f"{title} at batch {experiment.training.batch_size}"
             else:
-                labels[experiment.name] = ", ".join([title, *_distinguishing_settings(experiment, same)])
+                labels[experiment.name] = ", ".join(
+                    [title, *_distinguishing_settings(experiment, same)]
+                )
     counted = Counter(labels.values())
     return {name: label if counted[label] == 1 else name for name, label in labels.items()}
 
 
-def _distinguishing_settings(experiment: Experiment, alternatives: Sequence[Experiment]) -> list[str]:
+def _distinguishing_settings(
+    experiment: Experiment, alternatives: Sequence[Experiment]
+) -> list[str]:
     """Return the settings in which an experiment differs from most of the alternatives."""
     fields = [field for field in differing_fields(alternatives) if field != "name"]
     usual = {
-        field: Counter(str(get_field(one, field)) for one in alternatives).most_common(1)[0][0] for field in fields
+        field: Counter(str(get_field(one, field)) for one in alternatives).most_common(1)[0][0]
+        for field in fields
     }
     own = {field: str(get_field(experiment, field)) for field in fields}
     return [f"{field}={value}" for field, value in own.items() if value != usual[field]]

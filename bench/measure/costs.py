@@ -16,7 +16,12 @@ from bench.experiment.fields import ImageSettings
 from bench.profilers.counters import count_forward_flops, count_image_flops, count_matmul_flops
 from bench.records.record import Flops
 from bench.train.augmentation import get_augmented_method
-from bench.train.build import apply_block_settings, build_tower, build_untrained_tower, count_trained_parameters
+from bench.train.build import (
+    apply_block_settings,
+    build_tower,
+    build_untrained_tower,
+    count_trained_parameters,
+)
 from bench.train.step import simulated_group
 from models.heads import Classifier, DualEncoder, DualEncoderClassifier, ImageProjection, Student
 from models.image_tower import PIXEL_CHANNELS
@@ -55,7 +60,9 @@ def count_costs(experiment: Experiment) -> Costs:
         tower_parameters=sum(parameter.numel() for parameter in tower.parameters()),
         image_flops=_mean_image_flops(experiment),
         text_flops=text_forward_flops(model, meta_captions(1, experiment.text.context_length)),
-        teacher_flops=_teacher_forward_flops(model, meta_images(1, experiment.image.image_size, PIXEL_CHANNELS)),
+        teacher_flops=_teacher_forward_flops(
+            model, meta_images(1, experiment.image.image_size, PIXEL_CHANNELS)
+        ),
     )
 
 
@@ -68,14 +75,24 @@ def forward_flops_as_released(experiment: Experiment, caption_lengths: Sequence[
     _, model = build_on_meta(change(experiment, image_sizes=()))
     flops = _mean_image_flops(experiment, all_tokens=True)
     if isinstance(model, Classifier | DualEncoderClassifier):
-        width = model.classified_width if isinstance(model, DualEncoderClassifier) else model.tower.width
+        width = (
+            model.classified_width
+            if isinstance(model, DualEncoderClassifier)
+            else model.tower.width
+        )
         features = torch.empty(1, width, device=META)
         flops += count_matmul_flops(lambda: model.head(features))
     if isinstance(model, ImageProjection):
         tower, context = experiment.text.text_tower, experiment.text.context_length
         counts = Counter(min(length, context) for length in caption_lengths or (context,))
-        counted = {length: _text_flops_as_released(tower, length) for length in _widths_to_count(sorted(counts))}
-        flops += sum(count * _interpolate(counted, length) for length, count in counts.items()) // counts.total()
+        counted = {
+            length: _text_flops_as_released(tower, length)
+            for length in _widths_to_count(sorted(counts))
+        }
+        flops += (
+            sum(count * _interpolate(counted, length) for length, count in counts.items())
+            // counts.total()
+        )
     return flops
 
 
@@ -87,7 +104,9 @@ def _text_flops_as_released(text_tower: str, length: int) -> int:
         )
 
 
-def count_flops(experiment: Experiment, batches: Sequence[Target], image_sizes: Sequence[int] = ()) -> Flops:
+def count_flops(
+    experiment: Experiment, batches: Sequence[Target], image_sizes: Sequence[int] = ()
+) -> Flops:
     """Count the FLOPs of a step's matrix products on the `meta` device, the mean over the batches.
 
     On the CPU, torch's counter misses attention. `image_sizes` are the sides of the batches' images in pixels (by
@@ -98,20 +117,34 @@ def count_flops(experiment: Experiment, batches: Sequence[Target], image_sizes: 
     """
     tower, model = build_on_meta(experiment)
     by_size: dict[int, list[Target]] = {}
-    for size, batch in zip(image_sizes or [experiment.image.image_size] * len(batches), batches, strict=True):
+    for size, batch in zip(
+        image_sizes or [experiment.image.image_size] * len(batches), batches, strict=True
+    ):
         by_size.setdefault(size, []).append(batch)
-    counts = {size: _count_flops_at_size(experiment, tower, model, size, group) for size, group in by_size.items()}
+    counts = {
+        size: _count_flops_at_size(experiment, tower, model, size, group)
+        for size, group in by_size.items()
+    }
     return _weighted_mean([(len(by_size[size]), flops) for size, flops in counts.items()])
 
 
 def _count_flops_at_size(
-    experiment: Experiment, tower: nn.Module, model: nn.Module, image_size: int, batches: Sequence[Target]
+    experiment: Experiment,
+    tower: nn.Module,
+    model: nn.Module,
+    image_size: int,
+    batches: Sequence[Target],
 ) -> Flops:
     """Count a step at one image side, the mean over its batches."""
     method, batch_size = get_augmented_method(experiment), experiment.batch_size_for(image_size)
     simulated = simulated_group(experiment)
-    images = meta_images(batch_size, image_size, experiment.image.embedding_channels or PIXEL_CHANNELS)
-    image_forward, teacher_forward = count_forward_flops(tower, images), _teacher_forward_flops(model, images)
+    images = meta_images(
+        batch_size, image_size, experiment.image.embedding_channels or PIXEL_CHANNELS
+    )
+    image_forward, teacher_forward = (
+        count_forward_flops(tower, images),
+        _teacher_forward_flops(model, images),
+    )
 
     def count(target: Target) -> Flops:
         def step() -> None:
@@ -128,7 +161,11 @@ def _count_flops_at_size(
         )
 
     target = batches[0].to(META)
-    counts, layouts = Counter[int](), dict[int, Tokens]()  # by rows of packed captions, or else by width
+    # By rows of packed captions, or else by width.
+    counts, layouts = (
+        Counter[int](),
+        dict[int, Tokens](),
+    )
     for text in (batch.captions for batch in batches if batch.captions):
         if text.positions is None:
             counts += text.rows_by_width
@@ -141,16 +178,25 @@ def _count_flops_at_size(
         flops = {rows: count(target.with_captions(text.to(META))) for rows, text in layouts.items()}
     else:
         flops = _interpolate_over_widths(
-            lambda width: count(target.with_captions(meta_captions(batch_size, width))), sorted(counts)
+            lambda width: count(target.with_captions(meta_captions(batch_size, width))),
+            sorted(counts),
         )
     return _weighted_mean([(counts[at], flops[at]) for at in counts])
 
 
-def _interpolate_over_widths(count: Callable[[int], Flops], widths: Sequence[int]) -> dict[int, Flops]:
+def _interpolate_over_widths(
+    count: Callable[[int], Flops], widths: Sequence[int]
+) -> dict[int, Flops]:
     """Return the FLOPs at each width."""
     counted = {width: count(width) for width in _widths_to_count(widths)}
-    by_name = {name: {width: getattr(flops, name) for width, flops in counted.items()} for name in FLOPS_FIELDS}
-    return {width: Flops(**{name: _interpolate(of, width) for name, of in by_name.items()}) for width in widths}
+    by_name = {
+        name: {width: getattr(flops, name) for width, flops in counted.items()}
+        for name in FLOPS_FIELDS
+    }
+    return {
+        width: Flops(**{name: _interpolate(of, width) for name, of in by_name.items()})
+        for width in widths
+    }
 
 
 def _widths_to_count(widths: Sequence[int]) -> set[int]:
@@ -162,7 +208,9 @@ def _interpolate(counted: Mapping[int, int], width: int) -> int:
     """Return Lagrange's polynomial through the counted widths, which is a whole number here."""
     total = Fraction(0)
     for at, flops in counted.items():
-        total += flops * prod(Fraction(width - other, at - other) for other in counted if other != at)
+        total += flops * prod(
+            Fraction(width - other, at - other) for other in counted if other != at
+        )
     return int(total)
 
 
@@ -182,7 +230,9 @@ def _teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
 def _mean_image_flops(experiment: Experiment, *, all_tokens: bool = False) -> int:
     """Return the FLOPs of the image tower's forward, the mean over the images of a training."""
     flops_by_size = _image_flops_by_size(experiment.image, all_tokens=all_tokens)
-    images_by_size = {size: experiment.batch_size_for(size) for size in experiment.image.all_image_sizes}
+    images_by_size = {
+        size: experiment.batch_size_for(size) for size in experiment.image.all_image_sizes
+    }
     flops = sum(images * flops_by_size[size] for size, images in images_by_size.items())
     return flops // sum(images_by_size.values())
 
@@ -200,7 +250,10 @@ def _image_flops_by_size(image: ImageSettings, *, all_tokens: bool) -> dict[int,
 def _weighted_mean(counts: Sequence[tuple[int, Flops]]) -> Flops:
     """Return the mean of counts, weighted by the numbers before them."""
     total = sum(weight for weight, _ in counts)
-    weighted = {name: sum(weight * getattr(flops, name) for weight, flops in counts) for name in FLOPS_FIELDS}
+    weighted = {
+        name: sum(weight * getattr(flops, name) for weight, flops in counts)
+        for name in FLOPS_FIELDS
+    }
     return Flops(**{name: value // total for name, value in weighted.items()})
 
 
@@ -221,5 +274,8 @@ def meta_images(count: int, image_size: int, channels: int) -> torch.Tensor:
 def meta_captions(count: int, width: int) -> Tokens:
     """Return a batch of captions of one width, on the `meta` device."""
     with META:
-        ids, row = torch.zeros(count, width, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
+        ids, row = (
+            torch.zeros(count, width, dtype=torch.int64),
+            torch.zeros(count, dtype=torch.int64),
+        )
     return Tokens((ids,), row, row, row, "max_length")

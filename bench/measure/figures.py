@@ -28,7 +28,8 @@ class FigureSummary:
     experiment: str
     rounds: dict[int, float]  # by round: the median of the values of its run
     value: float  # the median over the rounds
-    ratio: Ratio | None  # to the baseline; None for the baseline itself, and where a value is not above 0
+    # To the baseline; None for the baseline itself, and where a value is not above 0.
+    ratio: Ratio | None
     verdict: str  # "better", "worse", "higher", "lower", or the ratio's own; empty without a ratio
 
 
@@ -56,25 +57,35 @@ def _summarize_measurement(experiments: Mapping[str, RunsByRound]) -> list[Figur
     runs = [run for rounds in experiments.values() for run in rounds.values()]
     first = runs[0]
     if any(run.figures != first.figures for run in runs):
-        raise ValueError(f"records of the measurement {first.measurement} have other figures: measure all again")
+        raise ValueError(
+            f"records of the measurement {first.measurement} have other figures: measure all again"
+        )
     values: dict[tuple[str, str], dict[int, float]] = {}
     for figure in first.figures:
         for name, by_round in experiments.items():
-            values[figure.name, name] = {number: median(run.values[figure.name]) for number, run in by_round.items()}
+            values[figure.name, name] = {
+                number: median(run.values[figure.name]) for number, run in by_round.items()
+            }
     ratios = _ratios_to_first(values, list(experiments))
     summaries = []
     for figure in first.figures:
         for name in experiments:
             rounds = values[figure.name, name]
             ratio = ratios.get(_pair_key(figure.name, name))
-            verdict = "" if ratio is None else WORDS[figure.better].get(ratio.verdict, ratio.verdict)
+            verdict = (
+                "" if ratio is None else WORDS[figure.better].get(ratio.verdict, ratio.verdict)
+            )
             value = median(rounds.values())
-            summary = FigureSummary(first.measurement, first.title, figure, name, rounds, value, ratio, verdict)
+            summary = FigureSummary(
+                first.measurement, first.title, figure, name, rounds, value, ratio, verdict
+            )
             summaries.append(summary)
     return summaries
 
 
-def _ratios_to_first(values: Mapping[tuple[str, str], dict[int, float]], names: Sequence[str]) -> dict[str, Ratio]:
+def _ratios_to_first(
+    values: Mapping[tuple[str, str], dict[int, float]], names: Sequence[str]
+) -> dict[str, Ratio]:
     """Return the ratio of each figure of each experiment to the first experiment's, where all values are above 0."""
     pairs = {}
     for (figure, name), rounds in values.items():

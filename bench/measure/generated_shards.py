@@ -23,17 +23,25 @@ from bench.labels.subwords import encode_caption
 
 SIDE = 512  # pixels, as image-text data sets are often stored
 SHARD_IMAGES = 1024
-NOISE, QUALITY = 8.0, 87  # standard deviation, of 255: with it JPEGs of 256 to 512 pixels have 35 KiB, the mean
+# Standard deviation, of 255: with it JPEGs of 256 to 512 pixels have 35 KiB, the mean.
+NOISE, QUALITY = (
+    8.0,
+    87,
+)
 
 
 def main(folder: str, images: str) -> None:
     """Write shards of `images` pairs into a folder."""
     total, captions = int(images), _web_captions()
-    shards = [range(first, min(first + SHARD_IMAGES, total)) for first in range(0, total, SHARD_IMAGES)]
+    shards = [
+        range(first, min(first + SHARD_IMAGES, total)) for first in range(0, total, SHARD_IMAGES)
+    ]
     paths = [Path(folder) / f"{numbers.start:08}.tar" for numbers in shards]
     with ProcessPoolExecutor(available_cores()) as pool:
         running = [
-            pool.submit(write_shard, path, numbers, [captions[number % len(captions)] for number in numbers])
+            pool.submit(
+                write_shard, path, numbers, [captions[number % len(captions)] for number in numbers]
+            )
             for path, numbers in zip(paths, shards, strict=True)
             if not path.exists()
         ]
@@ -44,12 +52,19 @@ def main(folder: str, images: str) -> None:
 
 
 def write_shard(
-    path: Path, numbers: Iterable[int], captions: Iterable[str], smallest: int = SIDE, largest: int = SIDE
+    path: Path,
+    numbers: Iterable[int],
+    captions: Iterable[str],
+    smallest: int = SIDE,
+    largest: int = SIDE,
 ) -> None:
     """Write a shard of JPEGs whose sides lie between two lengths in pixels; equal numbers have equal images."""
     with atomic_write(path) as temporary, tarfile.open(temporary, "w") as tar:
         for number, caption in zip(numbers, captions, strict=False):
-            for suffix, content in (("jpg", make_jpeg(number, smallest, largest)), ("txt", caption.encode())):
+            for suffix, content in (
+                ("jpg", make_jpeg(number, smallest, largest)),
+                ("txt", caption.encode()),
+            ):
                 member = tarfile.TarInfo(f"{number:08}.{suffix}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))

@@ -75,7 +75,9 @@ class Heating:
         synchronize(self.device)
         elapsed = time.perf_counter() - self._start
         state: HeatState = "steady" if is_steady(self.readings, elapsed) else "unsteady"
-        if not self.readings or self.readings[-1].seconds < elapsed - STEADY_SECONDS:  # NVML may fail midway
+        if (
+            not self.readings or self.readings[-1].seconds < elapsed - STEADY_SECONDS
+        ):  # NVML may fail midway
             state = "not read"
         self.seconds, worst = all_reduce_max([elapsed, float(STATES.index(state))], self.device)
         self.state = STATES[int(worst)]
@@ -94,6 +96,8 @@ def heating(device: torch.device) -> Iterator[Heating]:
     gauges = open_reader(device).gauges if device.type in HEATING_SECONDS else {}
     reader = DeviceReader()
     if {SM_CLOCK, TEMPERATURE} <= gauges.keys():
-        reader = DeviceReader({TEMPERATURE: lambda: heat.read(gauges[SM_CLOCK], gauges[TEMPERATURE])})
+        reader = DeviceReader(
+            {TEMPERATURE: lambda: heat.read(gauges[SM_CLOCK], gauges[TEMPERATURE])}
+        )
     with sampled(reader, device, every_s=READING_SECONDS):
         yield heat

@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WARMUPS, REPETITIONS = 3, 15
-WORK, WIDTH = 20, 256  # number and width of matrix products before each collective: on a CPU some milliseconds
-CALLS_ON_GPU = 20  # of a repetition, so that starting the first and waiting for the last do not count
+# Number and width of matrix products before each collective: on a CPU some milliseconds.
+WORK, WIDTH = (
+    20,
+    256,
+)
+CALLS_ON_GPU = (
+    20  # of a repetition, so that starting the first and waiting for the last do not count
+)
 
 
 def measure_links(size: int, device: torch.device) -> LinkSpeed:
@@ -34,16 +40,22 @@ def measure_links(size: int, device: torch.device) -> LinkSpeed:
     """
     local, ranks = torchrun_env().local_world_size, dist.get_world_size()
     if {*all_gather_objects(local)} != {local}:
-        raise ValueError("the nodes have different numbers of processes: start equally many on each")
+        raise ValueError(
+            "the nodes have different numbers of processes: start equally many on each"
+        )
     nodes, (node, local_rank) = ranks // local, divmod(dist.get_rank(), local)
     # Each rank makes all groups, and is a member of its own ones.
-    new_group = cast("Callable[[list[int]], Group]", partial(dist.new_group, timeout=WATCHDOG_TIMEOUT))
+    new_group = cast(
+        "Callable[[list[int]], Group]", partial(dist.new_group, timeout=WATCHDOG_TIMEOUT)
+    )
     within = [new_group([*range(first, first + local)]) for first in range(0, ranks, local)][node]
     between = [new_group([*range(first, ranks, local)]) for first in range(local)][local_rank]
     speed = latency = network_speed = network_latency = None
     slowest_node = ""
     if local > 1:
-        found = all_gather_objects((*_measure(size, device, within, 2 * (local - 1)), describe_node()))
+        found = all_gather_objects(
+            (*_measure(size, device, within, 2 * (local - 1)), describe_node())
+        )
         speed, _, slowest_node = min(found)
         latency = max(of_rank for _, of_rank, _ in found)
     if nodes > 1:
@@ -62,7 +74,9 @@ def measure_links(size: int, device: torch.device) -> LinkSpeed:
     )
 
 
-def _measure(size: int, device: torch.device, group: Group, latency_steps: int) -> tuple[float, float]:
+def _measure(
+    size: int, device: torch.device, group: Group, latency_steps: int
+) -> tuple[float, float]:
     """Time all-reduces of one number and of `size` bytes; return the bus bandwidth and the seconds per step.
 
     The bandwidth is that of the fastest all-reduces, which other processes disturb least; at least a tenth of their
@@ -77,7 +91,10 @@ def _measure(size: int, device: torch.device, group: Group, latency_steps: int) 
 
 def _all_reduce_seconds(num_elements: int, device: torch.device, group: Group) -> list[float]:
     """Return the seconds of all-reduces, which all groups begin at the same time."""
-    values, matrix = torch.zeros(num_elements, device=device), torch.ones(WIDTH, WIDTH, device=device)
+    values, matrix = (
+        torch.zeros(num_elements, device=device),
+        torch.ones(WIDTH, WIDTH, device=device),
+    )
     seconds, calls = [], CALLS_ON_GPU if device.type == "cuda" else 1
     for _ in range(WARMUPS + REPETITIONS):
         barrier()
@@ -99,7 +116,13 @@ def main() -> None:
     link = measure_links(int(sys.argv[1]), device)
     if dist.get_rank() == 0:
         write_record(
-            Record(comparison=comparison_from_filename(path), experiment=None, circumstances=where, measured=link), path
+            Record(
+                comparison=comparison_from_filename(path),
+                experiment=None,
+                circumstances=where,
+                measured=link,
+            ),
+            path,
         )
     dist.barrier()
     dist.destroy_process_group()

@@ -33,7 +33,13 @@ MAX_REASON_LENGTH = 300  # characters recorded of an allocator's message
 # Out-of-memory messages of torch's allocators, the C++ library, oneDNN, and cuBLAS and cuDNN (the last two: a full
 # device has no room for a handle, either).
 OUT_OF_MEMORY = (
-    *("out of memory", "allocate memory", "not enough memory", "bad_alloc", "could not create a primitive"),
+    *(
+        "out of memory",
+        "allocate memory",
+        "not enough memory",
+        "bad_alloc",
+        "could not create a primitive",
+    ),
     *("status_alloc_failed", "status_not_initialized"),
 )
 
@@ -63,7 +69,9 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
         peak_reserved_bytes=peaks.reserved,
         process_bytes=peaks.process,
         peak_tensor_bytes=None if is_sharded else _count_if_it_fits(stream),
-        rank_peak_bytes=() if is_alone else tuple(peak.allocated or peak.rss or 0 for peak in rank_peaks),
+        rank_peak_bytes=()
+        if is_alone
+        else tuple(peak.allocated or peak.rss or 0 for peak in rank_peaks),
     )
 
 
@@ -94,16 +102,24 @@ def max_over_ranks(rank_peaks: Sequence[Peaks]) -> Peaks:
     return Peaks(*(None if None in values else max(values) for values in by_counter))
 
 
-def try_batch_size(experiment: Experiment, device: torch.device, results: Path, limit_bytes: int) -> BatchTrial:
+def try_batch_size(
+    experiment: Experiment, device: torch.device, results: Path, limit_bytes: int
+) -> BatchTrial:
     """Test whether a few steps fit into a memory limit, above imports and data."""
     stream, steps = _load_first_batches(experiment, device, results)
     try:
         with limit_additional_memory(device, limit_bytes):
-            check_finite(take_steps_at_full_learning_rate(build_train_state(stream), steps), steps, stream)
+            check_finite(
+                take_steps_at_full_learning_rate(build_train_state(stream), steps), steps, stream
+            )
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return BatchTrial(limit_bytes=limit_bytes, fits=False, reason=" ".join(str(error).split())[:MAX_REASON_LENGTH])
+        return BatchTrial(
+            limit_bytes=limit_bytes,
+            fits=False,
+            reason=" ".join(str(error).split())[:MAX_REASON_LENGTH],
+        )
     return BatchTrial(limit_bytes=limit_bytes, fits=True)
 
 
@@ -136,7 +152,9 @@ def limit_additional_memory(device: torch.device, limit_bytes: int) -> Iterator[
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error is out of memory."""
     text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in text for word in OUT_OF_MEMORY)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        word in text for word in OUT_OF_MEMORY
+    )
 
 
 def step_tensor_bytes(stream: BatchStream[Any]) -> int:
@@ -159,7 +177,8 @@ def step_tensor_bytes(stream: BatchStream[Any]) -> int:
     del held
     steps = first_step_of_each_size(stream.experiment, 1)
     for k in steps:
-        stream.batch(k)  # the rows of a step are remembered: on a first run they would count, later not
+        # The rows of a step are remembered: on a first run they would count, later not.
+        stream.batch(k)
     with counted:
         for k in steps:
             run.step(stream.batch(k), learning_rate)

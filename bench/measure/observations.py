@@ -20,7 +20,9 @@ from bench.measure.throughput import images_per_second
 from bench.records.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
 from bench.statistics.intervals import Interval, accuracy_interval
 
-FINGERPRINT = "fingerprint"  # entry of `machine_info`, of this project's documents; see `summarize_machine`
+FINGERPRINT = (
+    "fingerprint"  # entry of `machine_info`, of this project's documents; see `summarize_machine`
+)
 LOSS_STEP = 10  # step of a training, counted from 1
 UNVERSIONED = ("", "unversioned", "unknown")  # pytest-benchmark's ids of an unknown commit
 
@@ -106,7 +108,9 @@ TOKENS = Metric("tokens per caption", "", "less", is_counter=True)
 LOSS = Metric(f"loss at step {LOSS_STEP}", "nats", "same", is_counter=True)
 LOSS_AT_3 = Metric("loss at step 3", "nats", "same", is_counter=True)
 # The counters in a benchmark's `extra_info`.
-SUITE_COUNTERS = {one.name: one for one in (PARAMETERS, PEAK_TENSORS, STEP_FLOPS, TOKENS, LOSS_AT_3)}
+SUITE_COUNTERS = {
+    one.name: one for one in (PARAMETERS, PEAK_TENSORS, STEP_FLOPS, TOKENS, LOSS_AT_3)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,9 @@ class Observation:
     committed_at: str | None  # ISO 8601
     measured_at: str  # ISO 8601
     slot: str = ""  # equal for interleaved processes; "" if not interleaved
-    experiment: Experiment | None = None  # None: of a benchmark, or of features that no experiment trained
+    experiment: Experiment | None = (
+        None  # None: of a benchmark, or of features that no experiment trained
+    )
     images: int | None = None  # seen by a tower that was scored
     interval: Interval | None = None  # 95 %, of an accuracy over the test items of this tower
 
@@ -164,14 +170,18 @@ def read_observations(
     """
     observations: list[Observation] = []
     for path in paths:
-        files, errors = read_intact_files(json_files(path), partial(_read_file, named=path, with_scores=with_scores))
+        files, errors = read_intact_files(
+            json_files(path), partial(_read_file, named=path, with_scores=with_scores)
+        )
         if errors and (damaged is None or not files):
             raise ValueError(errors[0])
         if damaged is not None:
             damaged += errors
         found = [one for file in files for one in file]
         if not found:
-            raise ValueError(f"{path} measured nothing: no figure in a record or a pytest-benchmark document was found")
+            raise ValueError(
+                f"{path} measured nothing: no figure in a record or a pytest-benchmark document was found"
+            )
         observations += found
     return observations
 
@@ -183,7 +193,11 @@ def json_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     files = sorted(path.rglob("*.json"))
-    return [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    return [
+        file
+        for file in files
+        if not any(part.startswith(".") for part in file.relative_to(path).parts)
+    ]
 
 
 def _read_file(path: Path, named: Path, *, with_scores: bool) -> list[Observation]:
@@ -209,7 +223,11 @@ def observations_of_benchmark_file(document: BenchmarkFile) -> Iterable[Observat
     for benchmark in document.benchmarks:
         subject = BenchmarkId(benchmark.fullname or benchmark.name, benchmark.group or "no group")
         values: dict[Metric, Any] = {SECONDS: benchmark.stats.median}
-        values |= {SUITE_COUNTERS[name]: one for name, one in benchmark.extra_info.items() if name in SUITE_COUNTERS}
+        values |= {
+            SUITE_COUNTERS[name]: one
+            for name, one in benchmark.extra_info.items()
+            if name in SUITE_COUNTERS
+        }
         for metric, value in values.items():
             if isinstance(value, int | float):
                 origin = machine, commit, info.time, document.datetime, document.turn
@@ -220,7 +238,9 @@ def observations_of_record(record: Record) -> Iterable[Observation]:
     """Yield the values of a speed, memory or training record."""
     if record.experiment is None:
         return
-    subject = BenchmarkId(record.experiment.name, "experiments", _settings_digest(record.experiment))
+    subject = BenchmarkId(
+        record.experiment.name, "experiments", _settings_digest(record.experiment)
+    )
     for metric, value in _metric_values(record, record.experiment):
         if value is not None:
             yield _observation(record, subject, metric, float(value))
@@ -236,11 +256,21 @@ def scores_of_record(record: Record) -> Iterable[Observation]:
     for score in transfer.scores:
         share = "" if score.label_share is None else f", {score.label_share:.0%} of the labels"
         few = "" if score.per_class is None else f", {score.per_class} per class"
-        metric = Metric(f"accuracy of {score.protocol} on {score.task}{few}{share}", "", "more", is_counter=False)
+        metric = Metric(
+            f"accuracy of {score.protocol} on {score.task}{few}{share}",
+            "",
+            "more",
+            is_counter=False,
+        )
         interval = accuracy_interval([float(one) for one in score.correct])
-        yield replace(_observation(record, subject, metric, score.accuracy, transfer.images), interval=interval)
+        yield replace(
+            _observation(record, subject, metric, score.accuracy, transfer.images),
+            interval=interval,
+        )
     for found in transfer.metrics:
-        metric = Metric(f"{found.name} of {found.protocol} on {found.task}", "", "more", is_counter=False)
+        metric = Metric(
+            f"{found.name} of {found.protocol} on {found.task}", "", "more", is_counter=False
+        )
         yield _observation(record, subject, metric, found.value, transfer.images)
 
 
@@ -249,7 +279,9 @@ def _observation(
 ) -> Observation:
     where = record.circumstances
     is_known = where.commit not in UNVERSIONED and not where.commit.startswith("sources-")
-    commit = Commit(where.commit.removesuffix("-dirty") if is_known else "", where.commit.endswith("-dirty"))
+    commit = Commit(
+        where.commit.removesuffix("-dirty") if is_known else "", where.commit.endswith("-dirty")
+    )
     origin = summarize_machine(where), commit, None, where.started_at
     return Observation(subject, metric, value, *origin, experiment=record.experiment, images=images)
 
@@ -266,7 +298,9 @@ def _metric_values(record: Record, experiment: Experiment) -> Iterable[tuple[Met
             yield PEAK_RSS, measured.peak_rss_bytes or None
             yield PEAK_ALLOCATED, measured.peak_allocated_bytes
             yield PEAK_TENSORS, measured.peak_tensor_bytes
-        case Training(steps_per_loss=1, trunk_losses=losses) if record.circumstances.device == "cpu":
+        case Training(steps_per_loss=1, trunk_losses=losses) if (
+            record.circumstances.device == "cpu"
+        ):
             yield LOSS, losses[LOSS_STEP - 1] if len(losses) >= LOSS_STEP else None
 
 

@@ -44,13 +44,21 @@ class SlowRank:
 
 def spreads_over_ranks(records: Sequence[Record], name: str) -> list[RankSpread]:
     """Return the spread of every figure of an experiment's ranks: its medians over the runs, and peaks of memory."""
-    spreads, runs = list[RankSpread](), [speed for _, speed in _distributed_runs(records, [name]).get(name, [])]
+    spreads, runs = (
+        list[RankSpread](),
+        [speed for _, speed in _distributed_runs(records, [name]).get(name, [])],
+    )
     for figure in dict.fromkeys(one for speed in runs for one in speed.rank_figures):
         rows = [speed.rank_figures[figure] for speed in runs if figure in speed.rank_figures]
         spreads.append(_spread(figure, [median(of_rank) for of_rank in zip(*rows, strict=True)]))
     for record in records:
         memory, experiment = record.measured, record.experiment
-        if isinstance(memory, Memory) and memory.rank_peak_bytes and experiment and experiment.name == name:
+        if (
+            isinstance(memory, Memory)
+            and memory.rank_peak_bytes
+            and experiment
+            and experiment.name == name
+        ):
             spreads.append(_spread(PEAK_MEMORY, [peak / MIB for peak in memory.rank_peak_bytes]))
     return spreads
 
@@ -63,14 +71,24 @@ def find_slow_ranks(records: Iterable[Record], names: Iterable[str]) -> list[Slo
         if slow := find_slow_rank(work):
             rank, factor = slow
             found.append(
-                SlowRank(name, rank, " or ".join(dict.fromkeys(speed.rank_hosts[rank] for _, speed in runs)), factor)
+                SlowRank(
+                    name,
+                    rank,
+                    " or ".join(dict.fromkeys(speed.rank_hosts[rank] for _, speed in runs)),
+                    factor,
+                )
             )
     return found
 
 
-def rank_table(records: Sequence[Record], names: Collection[str], label: Callable[[str], str] = str) -> Table:
+def rank_table(
+    records: Sequence[Record], names: Collection[str], label: Callable[[str], str] = str
+) -> Table:
     """List the spread of every figure over the ranks, experiments by their labels; empty for single processes."""
-    columns = [*Column.texts("experiment", "figure"), *map(Column, ("min", "rank of min", "median"))]
+    columns = [
+        *Column.texts("experiment", "figure"),
+        *map(Column, ("min", "rank of min", "median")),
+    ]
     columns += map(Column, ("max", "rank of max"))
     rows = [
         [
@@ -94,7 +112,11 @@ def _distributed_runs(records: Iterable[Record], names: Iterable[str]) -> dict[s
     found: dict[str, list[Run]] = {}
     for name, runs in timed_runs(records, names).items():
         distributed = [(one, speed) for one, speed in runs if speed.rank_figures]
-        same = [(one, speed) for one, speed in distributed if speed.processes == distributed[0][1].processes]
+        same = [
+            (one, speed)
+            for one, speed in distributed
+            if speed.processes == distributed[0][1].processes
+        ]
         if same:
             found[name] = same
     return found
@@ -103,7 +125,9 @@ def _distributed_runs(records: Iterable[Record], names: Iterable[str]) -> dict[s
 def _own_work(runtime: RuntimeSettings, speed: Speed) -> tuple[float, ...]:
     """Return each rank's milliseconds of work in which it waits for no other rank; empty if that is unknown."""
     phases = [
-        speed.rank_figures[figure] for one in OWN_WORK if (figure := PHASE_FIGURE.format(one)) in speed.rank_figures
+        speed.rank_figures[figure]
+        for one in OWN_WORK
+        if (figure := PHASE_FIGURE.format(one)) in speed.rank_figures
     ]
     return tuple(map(sum, zip(*phases, strict=True))) if runtime.sharding == "ddp" else ()
 

@@ -33,7 +33,15 @@ from bench.profilers.device import (
     sampled,
 )
 from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceReader
-from bench.records.record import HOST_BUSY, OTHERS_BUSY, PHASE_FIGURE, WAIT_FIGURE, Flops, Speed, WaitsSource
+from bench.records.record import (
+    HOST_BUSY,
+    OTHERS_BUSY,
+    PHASE_FIGURE,
+    WAIT_FIGURE,
+    Flops,
+    Speed,
+    WaitsSource,
+)
 from bench.train.attention import find_attention_kernels
 from bench.train.build import (
     TrainState,
@@ -59,7 +67,11 @@ from models.heads import DualEncoder
 
 
 def measure_speed(
-    experiment: Experiment, device: torch.device, results: Path, round_: int, flops: Flops | None = None
+    experiment: Experiment,
+    device: torch.device,
+    results: Path,
+    round_: int,
+    flops: Flops | None = None,
 ) -> Speed:
     """Time a run: warm-up (recorded, not counted), windows, then the phases in a separate pass.
 
@@ -79,29 +91,42 @@ def measure_speed(
         check_finite(take_steps_at_full_learning_rate(run, warmup_steps), warmup_steps, run.stream)
         with heating(device) as heat:
             while not heat.is_over():
-                take_steps_at_full_learning_rate(run, range(first_step, first_step + steps_per_window))
+                take_steps_at_full_learning_rate(
+                    run, range(first_step, first_step + steps_per_window)
+                )
                 first_step += steps_per_window
 
     planned_steps = range(first_step, first_step + experiment.timing.windows * steps_per_window)
-    if device.type == "cpu":  # nothing is launched ahead, and other work disturbs fewer of short windows
+    if (
+        device.type == "cpu"
+    ):  # nothing is launched ahead, and other work disturbs fewer of short windows
         steps_per_window = 1
     wait_before = run.stream.wait_seconds
     windows, compiled, readings = time_windows(run, planned_steps, steps_per_window)
     if not windows:
-        raise RuntimeError("no window can be used (graphs were compiled in all): give the experiment more warmup_steps")
+        raise RuntimeError(
+            "no window can be used (graphs were compiled in all): give the experiment more warmup_steps"
+        )
     next_step = windows[-1].steps.stop
-    data_wait_share = (run.stream.wait_seconds - wait_before) / sum(window.seconds for window in windows)
+    data_wait_share = (run.stream.wait_seconds - wait_before) / sum(
+        window.seconds for window in windows
+    )
 
     phase_steps = planned_phase_steps(experiment, device, next_step)
-    are_disturbed = as_windows(windows, len(planned_steps) // steps_per_window).undisturbed_rate() is None
+    are_disturbed = (
+        as_windows(windows, len(planned_steps) // steps_per_window).undisturbed_rate() is None
+    )
     phases, phase_readings = measure_phases(run, phase_steps, may_prolong=not are_disturbed)
     if world_group() is None:  # to a rank, the others are among the other processes
         readings.replace_if_larger(phase_readings, (OTHERS_BUSY, HOST_BUSY))
     batches = [run.stream.target(k) for k in planned_steps]
     tokens = [batch.captions.tokens_per_caption for batch in batches if batch.captions]
-    peak, peak_source = peak_flops(device, resolve_precision_and_compile(experiment.runtime, device)[0])
+    peak, peak_source = peak_flops(
+        device, resolve_precision_and_compile(experiment.runtime, device)[0]
+    )
     window_seconds = [window.seconds for window in windows]
-    rank_figures = _rank_figures(device, window_seconds, phases.seconds, readings, data_wait_share)  # corrects readings
+    # Corrects readings.
+    rank_figures = _rank_figures(device, window_seconds, phases.seconds, readings, data_wait_share)
     return Speed(
         round=round_,
         warmup_seconds=warmup.seconds,
@@ -115,7 +140,10 @@ def measure_speed(
         planned_phase_steps=len(phase_steps),
         phase_core_waits=_known_readings(phases.waits),
         phase_images=window_images(experiment, [range(k, k + 1) for k in phases.steps]),
-        flops=flops or count_flops(experiment, batches, [run.stream.order.image_size(k) for k in planned_steps]),
+        flops=flops
+        or count_flops(
+            experiment, batches, [run.stream.order.image_size(k) for k in planned_steps]
+        ),
         tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
         trained_parameters=count_trained_parameters(run.model),
         tower_parameters=sum(parameter.numel() for parameter in run.tower.parameters()),
@@ -149,8 +177,12 @@ def _rank_figures(
     """
     if world_group() is None:
         return {}
-    host = platform.node() + (f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else "")
-    medians = {PHASE_FIGURE.format(name): 1000 * median(seconds) for name, seconds in phases.items()}
+    host = platform.node() + (
+        f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
+    )
+    medians = {
+        PHASE_FIGURE.format(name): 1000 * median(seconds) for name, seconds in phases.items()
+    }
     own = medians | {WAIT_FIGURE: data_wait_share} | readings.figures
     ranks = all_gather_objects((host, own))
     names = [name for name in own if all(name in figures for _, figures in ranks)]
@@ -192,7 +224,10 @@ def time_windows(
     compiled: dict[str, str] = {}
     all_readings: list[Readings] = []
     first_step = planned_steps.start
-    while not as_windows(timed, planned).is_finished() and len(all_readings) < MAX_WINDOWS_FACTOR * planned:
+    while (
+        not as_windows(timed, planned).is_finished()
+        and len(all_readings) < MAX_WINDOWS_FACTOR * planned
+    ):
         steps = range(first_step, first_step + steps_per_window)
         yield_slot()
         barrier()
@@ -207,9 +242,13 @@ def time_windows(
             [float(count_graphs() - graphs_before), throttled_percent], device
         )
         if new_graphs:
-            compiled[f"window {len(all_readings) + 1}"] = f"{new_graphs:.0f} graphs were compiled in it"
+            compiled[f"window {len(all_readings) + 1}"] = (
+                f"{new_graphs:.0f} graphs were compiled in it"
+            )
         else:
-            timed.append(TimedSteps(steps, elapsed.seconds, waits, _nan_if_not_read(throttled_percent)))
+            timed.append(
+                TimedSteps(steps, elapsed.seconds, waits, _nan_if_not_read(throttled_percent))
+            )
         all_readings.append(readings)
         first_step = steps.stop
     return timed, compiled, Readings.mean(all_readings)
@@ -241,13 +280,17 @@ def _waits_source(run: TrainState) -> WaitsSource:
 
     Threads of loader workers and of other ranks wait for each other, so that their waits say nothing of other work.
     """
-    is_alone = run.stream.device.type == "cpu" and world_group() is None and not run.stream.workers.count
+    is_alone = (
+        run.stream.device.type == "cpu" and world_group() is None and not run.stream.workers.count
+    )
     if is_alone and thread_wait_seconds() is not None:
         return "threads"
     return "other processes"
 
 
-def core_waits(run: TrainState, readings: Readings, waited_before: float | None, seconds: float) -> float:
+def core_waits(
+    run: TrainState, readings: Readings, waited_before: float | None, seconds: float
+) -> float:
     """Return the core-seconds per second for which other work kept this run from a core; NaN if nothing reports it.
 
     `waited_before` is `thread_wait_seconds` before the block that the readings are of, and `seconds` its duration.
@@ -303,7 +346,9 @@ def peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]
         with clock(device) as elapsed:
             a @ b
         seconds.append(elapsed.seconds)
-    source = f"best of ten 1024 x 1024 x 1024 {precision} matrix products measured in the same process"
+    source = (
+        f"best of ten 1024 x 1024 x 1024 {precision} matrix products measured in the same process"
+    )
     return 2 * side**3 / min(seconds), source
 
 
@@ -312,7 +357,8 @@ def window_images(experiment: Experiment, windows: Iterable[range]) -> tuple[int
     if not experiment.image.image_sizes:
         return ()
     return tuple(
-        images_before_step(experiment, steps.stop) - images_before_step(experiment, steps.start) for steps in windows
+        images_before_step(experiment, steps.stop) - images_before_step(experiment, steps.start)
+        for steps in windows
     )
 
 
@@ -327,11 +373,14 @@ class PhaseTimes:
     """The steps that were split into phases."""
 
     steps: list[int] = field(default_factory=list)
-    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # of each step, by phase
+    # Of each step, by phase.
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     waits: list[float] = field(default_factory=list)  # as in `TimedSteps`
 
 
-def measure_phases(run: TrainState, planned_steps: range, *, may_prolong: bool = True) -> tuple[PhaseTimes, Readings]:
+def measure_phases(
+    run: TrainState, planned_steps: range, *, may_prolong: bool = True
+) -> tuple[PhaseTimes, Readings]:
     """Time the phases of each step with a device synchronisation between them, which a timed window must not have.
 
     With `may_prolong`, further steps are timed until as many count as planned, as in `time_windows`. A step in which a
@@ -348,7 +397,9 @@ def measure_phases(run: TrainState, planned_steps: range, *, may_prolong: bool =
     timed: list[TimedSteps] = []
     all_readings: list[Readings] = []
     k = planned_steps.start
-    while len(timed) < len(planned_steps) or (may_prolong and not as_windows(timed, len(planned_steps)).is_finished()):
+    while len(timed) < len(planned_steps) or (
+        may_prolong and not as_windows(timed, len(planned_steps)).is_finished()
+    ):
         if len(timed) % run.stream.experiment.timing.steps_per_window == 0:
             yield_slot()
         new_graphs = 1.0

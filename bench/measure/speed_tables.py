@@ -4,7 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bench.data.caption_lengths import describe_captions
-from bench.experiment.config import FIELDS, MAY_DIFFER, differing_fields, format_differences, unexpected_differences
+from bench.experiment.config import (
+    FIELDS,
+    MAY_DIFFER,
+    differing_fields,
+    format_differences,
+    unexpected_differences,
+)
 from bench.experiment.experiments import TUNED_FIELDS
 from bench.interfaces.sections import ComparisonRecords
 from bench.interfaces.throughput import PHASE, Throughput
@@ -64,13 +70,20 @@ def throughput_table(comparison: ComparisonRecords) -> Table:
     sources = dict.fromkeys(row.peak_source for row in comparison.throughputs)
     sentences = [
         _describe_intervals(comparison),
-        *(f"MFU is 3 x forward FLOPs per image x images/s over the peak: {source}." for source in sources),
+        *(
+            f"MFU is 3 x forward FLOPs per image x images/s over the peak: {source}."
+            for source in sources
+        ),
         HFU_NOTE,
         FORWARD_BACKWARD_NOTE,
     ]
     if any(row.ratio is not None for row in comparison.throughputs):
-        sentences.append(f"“Faster” and “slower” require p ≤ 0.01 and an effect of 2{NBSP}% or more.")
-    return _speed_table("Throughput of each experiment", comparison, " ".join(filter(None, sentences)))
+        sentences.append(
+            f"“Faster” and “slower” require p ≤ 0.01 and an effect of 2{NBSP}% or more."
+        )
+    return _speed_table(
+        "Throughput of each experiment", comparison, " ".join(filter(None, sentences))
+    )
 
 
 def largest_batch_table(comparison: ComparisonRecords) -> Table:
@@ -79,14 +92,18 @@ def largest_batch_table(comparison: ComparisonRecords) -> Table:
     return _speed_table("Throughput of each at its largest batch", comparison, note)
 
 
-def with_differences(table: Table, comparison: ComparisonRecords, may_differ: Iterable[str] = MAY_DIFFER) -> Table:
+def with_differences(
+    table: Table, comparison: ComparisonRecords, may_differ: Iterable[str] = MAY_DIFFER
+) -> Table:
     """Add to a table of speeds, for a terminal, how p was found, of what the runs were, and how they differ.
 
     `may_differ` are the fields in which experiments that are compared by method may differ.
     """
     runs = [runs[0] for runs in timed_runs(comparison.records, comparison.experiments).values()]
     experiments = [one for one, _ in runs]
-    ratios = [found for row in comparison.throughputs if (found := row.ratio) and found.p is not None]
+    ratios = [
+        found for row in comparison.throughputs if (found := row.ratio) and found.p is not None
+    ]
     beyond = unexpected_differences(experiments, may_differ)
     own = {
         field: values
@@ -111,7 +128,9 @@ def _describe_intervals(comparison: ComparisonRecords) -> str:
     numbers = sorted({len(row.rounds) for row in comparison.throughputs})
     if not numbers:
         return ""
-    text = pluralize(numbers[0], "run") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"
+    text = (
+        pluralize(numbers[0], "run") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"
+    )
     captions = f"Captions: {describe_captions(comparison.experiments.values())}."
     if numbers == [1]:
         return f"n: {text} each, in a fresh process. One run gives neither an interval nor a verdict. {captions}"
@@ -141,7 +160,11 @@ def phase_table(comparison: ComparisonRecords) -> Table:
         Column("whole step", "ms, from the windows"),
         Column("sum over whole", "check: near 1"),
         Column("data", "share of the phases"),
-        *([Column("waited for batches", "share of the windows"), Column("loader workers")] if has_workers else []),
+        *(
+            [Column("waited for batches", "share of the windows"), Column("loader workers")]
+            if has_workers
+            else []
+        ),
         Column.text("bound"),
     ]
     note = (
@@ -159,24 +182,39 @@ def phase_table(comparison: ComparisonRecords) -> Table:
 
 def measured_phases(rows: Sequence[Throughput]) -> list[str]:
     """Return the phases that any row has, in the order of the step."""
-    return [phase for phase in PHASES if any(row.figures.get(PHASE + phase) is not None for row in rows)]
+    return [
+        phase for phase in PHASES if any(row.figures.get(PHASE + phase) is not None for row in rows)
+    ]
 
 
 def memory_and_size_table(comparison: ComparisonRecords) -> Table:
     """Show memory, utilisation, the cost of targets, and numbers of parameters."""
     counts = {
-        one.name: {name: getattr(found, name) for name in MEMORY_COUNTS} for one, found in comparison.runs(Memory)
+        one.name: {name: getattr(found, name) for name in MEMORY_COUNTS}
+        for one, found in comparison.runs(Memory)
     }
     sizes = [size for peaks in counts.values() for size in peaks.values() if size is not None]
     unit = memory_unit(max(sizes, default=GIB))
-    kept = [name for name in MEMORY_COUNTS if any(found.get(name) is not None for found in counts.values())]
+    kept = [
+        name
+        for name in MEMORY_COUNTS
+        if any(found.get(name) is not None for found in counts.values())
+    ]
     busy = list(
-        dict.fromkeys(name for row in comparison.throughputs for name in row.figures if name.startswith(UTILISATION))
+        dict.fromkeys(
+            name
+            for row in comparison.throughputs
+            for name in row.figures
+            if name.startswith(UTILISATION)
+        )
     )
     by_name = {row.experiment: row for row in comparison.throughputs}
     columns = [
         Column.text("experiment"),
-        *(Column(title, f"{UNIT_NAMES[unit]}, {note}") for title, note in map(MEMORY_COUNTS.__getitem__, kept)),
+        *(
+            Column(title, f"{UNIT_NAMES[unit]}, {note}")
+            for title, note in map(MEMORY_COUNTS.__getitem__, kept)
+        ),
         *([] if kept else [Column("peak memory", "GiB")]),
         *(Column(name.removeprefix(UTILISATION), "mean over the windows") for name in busy),
         Column("captions/s", "converted to targets, once"),
@@ -191,9 +229,12 @@ def memory_and_size_table(comparison: ComparisonRecords) -> Table:
         peaks = counts.get(name, {})
         why = "this device has no such counter" if peaks else "no memory run is recorded"
         memory = [
-            Cell.measured(peaks.get(column), lambda size: format_memory(size, unit), why) for column in kept or ["none"]
+            Cell.measured(peaks.get(column), lambda size: format_memory(size, unit), why)
+            for column in kept or ["none"]
         ]
-        shown.append([comparison.name_cell(name), *memory, *_usage_and_size_cells(by_name.get(name), busy)])
+        shown.append(
+            [comparison.name_cell(name), *memory, *_usage_and_size_cells(by_name.get(name), busy)]
+        )
     note = (
         "Memory is the peak of one run in its own process, without imports and data; “tensors” sums the tensors of one "
         "step, independently of the allocator. Utilisation is a mean over the timed windows, then a median over runs. "
@@ -202,7 +243,9 @@ def memory_and_size_table(comparison: ComparisonRecords) -> Table:
     )
     reasons = dict.fromkeys(reason for row in comparison.throughputs for reason in row.not_measured)
     note += "".join(f" Not measured, or only in part: {reason}." for reason in reasons)
-    return Table("Memory, utilisation, targets and sizes", columns, {"": shown}, note, is_transposed=True)
+    return Table(
+        "Memory, utilisation, targets and sizes", columns, {"": shown}, note, is_transposed=True
+    )
 
 
 def _speed_table(title: str, comparison: ComparisonRecords, note: str) -> Table:
@@ -221,7 +264,9 @@ def _speed_table(title: str, comparison: ComparisonRecords, note: str) -> Table:
         Column("HFU", "all FLOPs of the step over peak"),
     ]
     shown = [_speed_row(comparison, row) for row in comparison.throughputs]
-    shown += [_untimed_row(comparison, name, len(columns)) for name in _untimed_experiments(comparison)]
+    shown += [
+        _untimed_row(comparison, name, len(columns)) for name in _untimed_experiments(comparison)
+    ]
     return Table(title, columns, {"": shown}, note, is_transposed=True)
 
 
@@ -230,11 +275,17 @@ def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
     why = IS_BASE if is_base else (comparison.incomparable or "no other experiment was timed")
     p = verdict = Cell.not_applicable(why)
     if row.ratio is not None:
-        p = Cell.applicable(row.ratio.p, format_p_value, ONE_RUN if len(row.rounds) == 1 else DISTURBED)
+        p = Cell.applicable(
+            row.ratio.p, format_p_value, ONE_RUN if len(row.rounds) == 1 else DISTURBED
+        )
         verdict = Cell(VERDICTS[row.ratio.verdict], "", row.ratio.verdict)
     return [
         comparison.name_cell(row.experiment),
-        Cell.of(row.images_per_second, format_rate, format_interval(row.interval, format_rate) or "one run"),
+        Cell.of(
+            row.images_per_second,
+            format_rate,
+            format_interval(row.interval, format_rate) or "one run",
+        ),
         Cell.of(len(row.rounds)),
         BASE_CELL if is_base else Cell.estimate(row.ratio, format_ratio, why),
         BASE_CELL if is_base else Cell.estimate(row.ratio_of_all, format_ratio, why),
@@ -256,10 +307,16 @@ def _untimed_row(comparison: ComparisonRecords, name: str, width: int) -> list[C
 
 def _describe_input_bound(comparison: ComparisonRecords) -> str:
     """Return a sentence on the experiments that are input-bound."""
-    known = [(row, share) for row in comparison.throughputs if (share := row.data_share) is not None]
+    known = [
+        (row, share) for row in comparison.throughputs if (share := row.data_share) is not None
+    ]
     if not known:
         return ""
-    starved = [comparison.label(row.experiment) for row, share in known if _bottleneck(row, share) == "input-bound"]
+    starved = [
+        comparison.label(row.experiment)
+        for row, share in known
+        if _bottleneck(row, share) == "input-bound"
+    ]
     shares = [share for _, share in known]
     subject = "All experiments are compute-bound:"
     if starved:
@@ -277,7 +334,10 @@ def _phase_row(
     return [
         comparison.name_cell(row.experiment),
         Cell.measured(of["batch_size"], format_count, ""),
-        *(no_phase if (ms := of.get(PHASE + phase)) is None else Cell.of(ms, format_rate) for phase in phases),
+        *(
+            no_phase if (ms := of.get(PHASE + phase)) is None else Cell.of(ms, format_rate)
+            for phase in phases
+        ),
         Cell.measured(total, format_rate, NO_PHASES),
         Cell.measured(whole, format_rate, ""),
         _sum_check_cell(total, whole),
@@ -296,20 +356,26 @@ def _sum_check_cell(total: float | None, whole: float | None) -> Cell:
     if not total or not whole:
         return Cell.unmeasured(NO_PHASES)
     found = total / whole
-    return Cell(format_ratio(found), "" if phases_add_up(found) else "differs from the whole step", found)
+    return Cell(
+        format_ratio(found), "" if phases_add_up(found) else "differs from the whole step", found
+    )
 
 
 def _usage_and_size_cells(row: Throughput | None, busy: Sequence[str]) -> list[Cell]:
     of = row.figures if row else {}
 
     def known(column: str, why: str = "no timed run is recorded") -> Cell:
-        return Cell.measured(of.get(column), format_count if column.endswith("parameters") else format_rate, why)
+        return Cell.measured(
+            of.get(column), format_count if column.endswith("parameters") else format_rate, why
+        )
 
     reads_text = row is None or of.get("tokens_per_caption") is not None
     return [
         *(known(column, "not read on this device") for column in busy),
         known("captions_per_second"),
-        known("tokens_per_caption") if reads_text else Cell.not_applicable("the method reads no text"),
+        known("tokens_per_caption")
+        if reads_text
+        else Cell.not_applicable("the method reads no text"),
         known("trained_parameters"),
         known("tower_parameters"),
         replace(known("warmup_seconds"), note=row.heating if row else ""),

@@ -25,7 +25,9 @@ from bench.statistics.verdicts import is_engineering_gap
 UTILISATION = "utilisation: "  # prefix of a figure from `Speed.utilisation`
 
 
-def throughputs_of(records: Sequence[Record], names: Collection[str], base: str | None) -> list[Throughput]:
+def throughputs_of(
+    records: Sequence[Record], names: Collection[str], base: str | None
+) -> list[Throughput]:
     """Summarise the timed runs of the named experiments and compare them with `base`.
 
     p and verdict are adjusted for the number of ratios.
@@ -33,7 +35,8 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
     timed = timed_runs(records, names)
     peak = device_peak(speed for runs in timed.values() for _, speed in runs)
     figures = {
-        name: [run_figures(experiment, speed, peak) for experiment, speed in runs] for name, runs in timed.items()
+        name: [run_figures(experiment, speed, peak) for experiment, speed in runs]
+        for name, runs in timed.items()
     }
     medians = {name: _medians(rows) for name, rows in figures.items()}
     all_windows = _rounds_of(figures, "images_per_second_of_all")
@@ -44,7 +47,9 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
     return [
         Throughput(
             experiment=name,
-            rounds=(rounds := {int(row["round"]): row["images_per_second"] for row in figures[name]}),
+            rounds=(
+                rounds := {int(row["round"]): row["images_per_second"] for row in figures[name]}
+            ),
             images_per_second=median(rounds.values()),
             interval=geometric_mean_interval([*rounds.values()]),
             ratio=ratios.get(name),
@@ -54,7 +59,9 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
             figures=medians[name],
             peak_source=runs[0][1].peak_source,
             loader_workers=max(_count_workers(one, speed) for one, speed in runs),
-            not_measured=tuple(dict.fromkeys(filter(None, (missing_readings(speed) for _, speed in runs)))),
+            not_measured=tuple(
+                dict.fromkeys(filter(None, (missing_readings(speed) for _, speed in runs)))
+            ),
             heating=describe_heating([speed for _, speed in runs]),
         )
         for name, runs in timed.items()
@@ -63,14 +70,21 @@ def throughputs_of(records: Sequence[Record], names: Collection[str], base: str 
 
 def device_peak(speeds: Iterable[Speed]) -> float:
     """Return the largest peak in FLOP/s that any run found, NaN without one: on a CPU each run measures it."""
-    return max((speed.peak_flops_per_second for speed in speeds if speed.peak_flops_per_second), default=math.nan)
+    return max(
+        (speed.peak_flops_per_second for speed in speeds if speed.peak_flops_per_second),
+        default=math.nan,
+    )
 
 
 def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, float]:
     """Derive the figures of one timed run; NaN is not measured."""
     images = images_per_step(experiment, speed)
     undisturbed = undisturbed_images_per_second(experiment, speed)
-    phases = {name: 1000 * median(seconds) for name in PHASES if (seconds := speed.phase_seconds.get(name))}
+    phases = {
+        name: 1000 * median(seconds)
+        for name in PHASES
+        if (seconds := speed.phase_seconds.get(name))
+    }
     return {
         "round": speed.round,
         "batch_size": experiment.training.batch_size,  # of one process, as the FLOPs are
@@ -90,7 +104,9 @@ def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, 
         "captions_per_second": speed.num_captions / speed.target_building_seconds
         if speed.target_building_seconds > 0
         else math.nan,
-        "tokens_per_caption": math.nan if speed.tokens_per_caption is None else speed.tokens_per_caption,
+        "tokens_per_caption": math.nan
+        if speed.tokens_per_caption is None
+        else speed.tokens_per_caption,
         "trained_parameters": speed.trained_parameters,
         "tower_parameters": speed.tower_parameters,
         "monitor_thread_share": speed.monitor_thread_share,
@@ -134,7 +150,9 @@ def _count_workers(experiment: Experiment, speed: Speed) -> int:
     return 0 if experiment.input.workers == "auto" else experiment.input.workers
 
 
-def _rounds_of(figures: Mapping[str, Sequence[Mapping[str, float]]], column: str) -> dict[str, dict[int, float]]:
+def _rounds_of(
+    figures: Mapping[str, Sequence[Mapping[str, float]]], column: str
+) -> dict[str, dict[int, float]]:
     """Return a figure by experiment and round, without runs that do not have it."""
     return {
         name: {int(row["round"]): row[column] for row in rows if not math.isnan(row[column])}
@@ -142,7 +160,9 @@ def _rounds_of(figures: Mapping[str, Sequence[Mapping[str, float]]], column: str
     }
 
 
-def _ratios(base: str | None, undisturbed: Mapping[str, Rounds], all_windows: Mapping[str, Rounds]) -> dict[str, Ratio]:
+def _ratios(
+    base: str | None, undisturbed: Mapping[str, Rounds], all_windows: Mapping[str, Rounds]
+) -> dict[str, Ratio]:
     """Return the ratios to `base`.
 
     Where other work left fewer than two rounds undisturbed, a ratio is of all windows and has neither interval nor
@@ -163,7 +183,9 @@ def _ratios(base: str | None, undisturbed: Mapping[str, Rounds], all_windows: Ma
     return ratios | ratios_of_pairs(pairs)
 
 
-def _flops_speed_ratio(medians: Mapping[str, Mapping[str, float | None]], base: str | None, name: str) -> float | None:
+def _flops_speed_ratio(
+    medians: Mapping[str, Mapping[str, float | None]], base: str | None, name: str
+) -> float | None:
     if base is None or base not in medians or name == base:
         return None
     ours, theirs = (medians[one]["step_flops_per_image"] for one in (name, base))

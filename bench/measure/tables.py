@@ -20,8 +20,17 @@ def ratio_columns(ratio: Ratio | None) -> dict[str, Any]:
 
 def batch_trial_table(records: Sequence[Record], label: Callable[[str], str] = str) -> Table:
     """List every batch size that was tried under a memory limit, experiments by their labels."""
-    columns = [Column.text("experiment"), Column("batch"), Column("limit, GiB"), Column.text("fits")]
-    trials = [(r.experiment, r.measured) for r in records if isinstance(r.measured, BatchTrial) and r.experiment]
+    columns = [
+        Column.text("experiment"),
+        Column("batch"),
+        Column("limit, GiB"),
+        Column.text("fits"),
+    ]
+    trials = [
+        (r.experiment, r.measured)
+        for r in records
+        if isinstance(r.measured, BatchTrial) and r.experiment
+    ]
     trials.sort(key=lambda trial: (strip_settings(trial[0].name), trial[0].training.batch_size))
     rows = [
         [
@@ -41,11 +50,18 @@ def sample_table(records: Iterable[Record], label: Callable[[str], str] = str) -
         (r.experiment.name, str(r.measured.__struct_config__.tag), what): number
         for r in records
         if isinstance(r.measured, RunOnSamples) and r.experiment
-        for what, number in (r.measured.skipped | {EMPTY_CAPTION: r.measured.empty_captions}).items()
+        for what, number in (
+            r.measured.skipped | {EMPTY_CAPTION: r.measured.empty_captions}
+        ).items()
     }
     note = "Images that cannot be decoded count each time that the run, of several processes rank 0, reads them."
     rows = [
-        [Cell.of_name(label(name), name), Cell.of(run), Cell.of(what), Cell.of(number, format_count)]
+        [
+            Cell.of_name(label(name), name),
+            Cell.of(run),
+            Cell.of(what),
+            Cell.of(number, format_count),
+        ]
         for (name, run, what), number in counts.items()
         if number
     ]
@@ -56,11 +72,15 @@ def sample_table(records: Iterable[Record], label: Callable[[str], str] = str) -
 def failure_table(records: Iterable[Record], label: Callable[[str], str] = str) -> Table:
     """List the runs that failed in the order of their starts, experiments by their labels."""
     columns = [*Column.texts("experiment", "run", "reason"), Column.text("started", "UTC")]
-    failed = [(record, record.measured) for record in records if isinstance(record.measured, Failure)]
+    failed = [
+        (record, record.measured) for record in records if isinstance(record.measured, Failure)
+    ]
     failed.sort(key=lambda found: found[0].circumstances.started_at)
     rows = [
         [
-            Cell.of_name(label(r.experiment.name), r.experiment.name) if r.experiment else Cell("none"),
+            Cell.of_name(label(r.experiment.name), r.experiment.name)
+            if r.experiment
+            else Cell("none"),
             *map(Cell.of, (failure.what, failure.reason, r.circumstances.started_at)),
         ]
         for r, failure in failed

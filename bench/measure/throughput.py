@@ -11,7 +11,9 @@ from bench.records.record import Record, Speed
 
 Run = tuple[Experiment, Speed]
 # What must be equal where speeds are compared, and the experiment's field that may explain a difference.
-CIRCUMSTANCES = dict.fromkeys(("machine", "gpu", "device", "threads", "processes", "packages", "extensions"))
+CIRCUMSTANCES = dict.fromkeys(
+    ("machine", "gpu", "device", "threads", "processes", "packages", "extensions")
+)
 CIRCUMSTANCES |= {"precision": "precision", "compiled": "compile"}
 
 
@@ -44,7 +46,9 @@ def images_per_step(experiment: Experiment, speed: Speed) -> float:
     return float(experiment.training.batch_size)
 
 
-def model_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per_second: float) -> float:
+def model_flops_utilisation(
+    experiment: Experiment, speed: Speed, peak_flops_per_second: float
+) -> float:
     """Return the MFU: the matrix products of forward and backward (3 x forward FLOPs) over the devices' peak.
 
     A teacher's forward counts once: it has no backward. Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
@@ -53,7 +57,9 @@ def model_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per
     return _flops_utilisation(flops, experiment, speed, peak_flops_per_second)
 
 
-def hardware_flops_utilisation(experiment: Experiment, speed: Speed, peak_flops_per_second: float) -> float:
+def hardware_flops_utilisation(
+    experiment: Experiment, speed: Speed, peak_flops_per_second: float
+) -> float:
     """Return the HFU: all matrix products of a step, recomputed ones included, over the devices' peak.
 
     Products that a backward leaves out, as for the gradient of images, do not count, so that it may be below the MFU.
@@ -69,12 +75,16 @@ def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
     return None if rate is None else speed.processes * rate
 
 
-def timed_runs(records: Iterable[Record], names: Iterable[str] | None = None) -> dict[str, list[Run]]:
+def timed_runs(
+    records: Iterable[Record], names: Iterable[str] | None = None
+) -> dict[str, list[Run]]:
     """Return the timed runs of each of the names (by default of all) that has any, by round."""
     found: dict[str, list[Run]] = {}
     for record in records:
         if isinstance(record.measured, Speed) and record.experiment is not None:
-            found.setdefault(record.experiment.name, []).append((record.experiment, record.measured))
+            found.setdefault(record.experiment.name, []).append(
+                (record.experiment, record.measured)
+            )
     chosen = found if names is None else [name for name in names if name in found]
     return {name: sorted(found[name], key=lambda run: run[1].round) for name in chosen}
 
@@ -102,10 +112,16 @@ def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) 
         if len(values) > 1 and field not in allowed:
             differences[circumstance] = tuple(values.values())
     if differences:
-        raise ValueError(f"these records cannot be compared, they differ in {format_differences(differences)}")
+        raise ValueError(
+            f"these records cannot be compared, they differ in {format_differences(differences)}"
+        )
 
 
-def _flops_utilisation(flops: int, experiment: Experiment, speed: Speed, peak_flops_per_second: float) -> float:
+def _flops_utilisation(
+    flops: int, experiment: Experiment, speed: Speed, peak_flops_per_second: float
+) -> float:
     """Return the share of the peak that steps of so many FLOPs on one device make."""
     an_image = flops / images_per_step(experiment, speed)
-    return an_image * images_per_second(experiment, speed) / (speed.processes * peak_flops_per_second)
+    return (
+        an_image * images_per_second(experiment, speed) / (speed.processes * peak_flops_per_second)
+    )

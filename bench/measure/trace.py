@@ -35,6 +35,7 @@ def trace(experiment: Experiment, device: torch.device, results: Path, path: Pat
             with record_function(f"step {k}"):
                 take_steps_at_full_learning_rate(run, [k])
     if profiler is not None:
-        unfinished = path.with_name(f".{path.name}")  # with the same suffix: the profiler compresses files named .gz
+        # With the same suffix: the profiler compresses files named .gz.
+        unfinished = path.with_name(f".{path.name}")
         profiler.export_chrome_trace(str(unfinished))
         unfinished.replace(path)

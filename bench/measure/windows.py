@@ -30,7 +30,9 @@ class Windows:
     planned: int
     images: Sequence[int]  # per window, of one process
     seconds: Sequence[float]  # per window, of the slowest process
-    waits: Sequence[float] = ()  # core-seconds per second that the threads waited for a core; empty: not reported
+    waits: Sequence[
+        float
+    ] = ()  # core-seconds per second that the threads waited for a core; empty: not reported
     throttled_percent: Sequence[float] = ()  # of a window's time; empty: no GPU
 
     def is_counted(self) -> npt.NDArray[np.bool_]:
@@ -85,20 +87,33 @@ def timed_windows(experiment: Experiment, speed: Speed) -> Windows:
     seconds = speed.window_seconds
     if speed.rank_window_seconds:
         seconds = tuple(max(ranks) for ranks in zip(*speed.rank_window_seconds, strict=True))
-    images = speed.window_images or [experiment.training.batch_size * steps_per_window] * len(seconds)
+    images = speed.window_images or [experiment.training.batch_size * steps_per_window] * len(
+        seconds
+    )
     planned = max(1, planned_steps // steps_per_window)
-    return Windows(planned, images, seconds, speed.window_core_waits, speed.window_throttled_percent)
+    return Windows(
+        planned, images, seconds, speed.window_core_waits, speed.window_throttled_percent
+    )
 
 
 def forward_backward_steps(experiment: Experiment, speed: Speed) -> Windows | None:
     """Return the steps that were timed in phases, each without its data and its optimizer; None without phases."""
-    phases = [seconds for name, seconds in speed.phase_seconds.items() if name not in ("data", "optimizer")]
+    phases = [
+        seconds
+        for name, seconds in speed.phase_seconds.items()
+        if name not in ("data", "optimizer")
+    ]
     if not phases:
         return None
     seconds = [sum(step) for step in zip(*phases, strict=True)]
     images = speed.phase_images or [experiment.training.batch_size] * len(seconds)
     planned = experiment.timing.windows * experiment.timing.steps_per_window
-    return Windows(speed.planned_phase_steps or min(len(seconds), planned), images, seconds, speed.phase_core_waits)
+    return Windows(
+        speed.planned_phase_steps or min(len(seconds), planned),
+        images,
+        seconds,
+        speed.phase_core_waits,
+    )
 
 
 def describe_busy_processes(records: Sequence[Record]) -> str:
@@ -119,7 +134,9 @@ def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
     timed = [
         (record, timed_windows(record.experiment, record.measured))
         for record in records
-        if isinstance(record.measured, Speed) and record.experiment is not None and record.experiment_name in names
+        if isinstance(record.measured, Speed)
+        and record.experiment is not None
+        and record.experiment_name in names
     ]
     if not timed:
         return ""
@@ -134,22 +151,30 @@ def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
     share = f"{100 * left_out / number:.0f} %"
     is_cpu = record.circumstances.device == "cpu"
     if throttled:
-        sentences.append(f"{share} of the {steps} were left out: the GPU was throttled, or threads waited for a core.")
+        sentences.append(
+            f"{share} of the {steps} were left out: the GPU was throttled, or threads waited for a core."
+        )
     elif not record.measured.window_core_waits:
         sentences.append(
             f"All {steps} count: this system does not report whether other work kept the runs from a core."
         )
     elif not left_out:
         percent = 100 * MAX_WAITS
-        sentences.append(f"All {steps} count: threads waited for a core for at most {percent:.0f} % of each.")
+        sentences.append(
+            f"All {steps} count: threads waited for a core for at most {percent:.0f} % of each."
+        )
     else:
         sentences.append(
             f"{share} of the {steps} waited for a core and were left out; "
             f"{added_seconds:.0f} s were added to make up for them."
         )
     if is_cpu and record.measured.waits_source == "other processes":
-        sentences.append("The CPU time of other processes was read in place of the waits of the run's threads.")
+        sentences.append(
+            "The CPU time of other processes was read in place of the waits of the run's threads."
+        )
     disturbed = sum(windows.undisturbed_rate() is None for _, windows in timed)
     if disturbed:
-        sentences.append(f"{disturbed} of {len(timed)} runs were disturbed nearly throughout and are left out.")
+        sentences.append(
+            f"{disturbed} of {len(timed)} runs were disturbed nearly throughout and are left out."
+        )
     return " ".join(sentences)

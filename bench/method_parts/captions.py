@@ -23,13 +23,17 @@ from models.text_tower import TextTower, build_text_tower, text_width, why_paddi
 STORED_CAPTIONS = 16_384  # rows of stored features; further captions share them
 
 
-def build_dual_encoder(tower: ImageTower, experiment: Experiment, scale: float, bias: float | None) -> ImageProjection:
+def build_dual_encoder(
+    tower: ImageTower, experiment: Experiment, scale: float, bias: float | None
+) -> ImageProjection:
     """Return the tower with a text tower, or without one if captions' features are stored."""
     if experiment.text.text_features == "stored":
         width = text_width(experiment.text.text_tower, experiment.text.context_length)
         pair = ImageProjection(tower, width, initial_scale=scale, initial_bias=bias)
     else:
-        pair = DualEncoder(tower, build_text_tower_of(experiment), initial_scale=scale, initial_bias=bias)
+        pair = DualEncoder(
+            tower, build_text_tower_of(experiment), initial_scale=scale, initial_bias=bias
+        )
     set_loss_options(pair, experiment.runtime)
     return pair
 
@@ -50,12 +54,16 @@ def build_text_tower_of(experiment: Experiment) -> TextTower:
     """Return an experiment's text tower with its initial weights."""
     num_subwords = SubwordIds(experiment.targets.subword_vocabulary).size
     seed = derive_seed(experiment.seed, TEXT)
-    return build_text_tower(experiment.text.text_tower, experiment.text.context_length, num_subwords, seed)
+    return build_text_tower(
+        experiment.text.text_tower, experiment.text.context_length, num_subwords, seed
+    )
 
 
 def count_subword_rows(experiment: Experiment) -> int:
     """Return the number of rows of a classifier of subwords."""
-    return resolve_head_rows(experiment.targets, SubwordIds(experiment.targets.subword_vocabulary).size)
+    return resolve_head_rows(
+        experiment.targets, SubwordIds(experiment.targets.subword_vocabulary).size
+    )
 
 
 def token_function(experiment: Experiment) -> Callable[[Captions], Tokens]:
@@ -67,7 +75,9 @@ def token_function(experiment: Experiment) -> Callable[[Captions], Tokens]:
     padding = "max_length" if why_padding_is_needed(text.text_tower) else text.text_padding
 
     def tokenize(captions: Captions) -> Tokens:
-        return Tokens.from_ids(subwords.encode(captions.texts), start, end, text.context_length, padding)
+        return Tokens.from_ids(
+            subwords.encode(captions.texts), start, end, text.context_length, padding
+        )
 
     return tokenize
 
@@ -96,7 +106,9 @@ def subword_label_function(experiment: Experiment) -> Callable[[Captions], Label
     return label
 
 
-def encode_pair(pair: ImageProjection, images: Images, target: Tokens | Features) -> tuple[Tensor, Tensor]:
+def encode_pair(
+    pair: ImageProjection, images: Images, target: Tokens | Features
+) -> tuple[Tensor, Tensor]:
     """Return the normalised features of images and of their captions."""
     if isinstance(target, Features):
         return pair.encode_with_text(images, target.values)
@@ -104,7 +116,9 @@ def encode_pair(pair: ImageProjection, images: Images, target: Tokens | Features
     return image, text
 
 
-def clip_loss(pair: ImageProjection, image: Tensor, text: Tensor, group: ProcessGroupLike) -> Tensor:
+def clip_loss(
+    pair: ImageProjection, image: Tensor, text: Tensor, group: ProcessGroupLike
+) -> Tensor:
     """Return CLIP's loss of normalised features."""
     return contrastive_loss(
         image,
@@ -116,7 +130,9 @@ def clip_loss(pair: ImageProjection, image: Tensor, text: Tensor, group: Process
     )
 
 
-def idf_weighted_softmax_loss(logits: Tensor, target: Labels, counts: TokenCounts, group: ProcessGroupLike) -> Tensor:
+def idf_weighted_softmax_loss(
+    logits: Tensor, target: Labels, counts: TokenCounts, group: ProcessGroupLike
+) -> Tensor:
     """Return SuperClass's loss; the batch is counted before it is weighted."""
     process_group = None if isinstance(group, SimulatedGroup) else group
     counts.add(target.columns, len(logits), process_group)

@@ -16,11 +16,18 @@ from bench.experiment.fields import COMPUTED, NLTK
 from bench.labels.label_files import load_stored_labels
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
-from bench.labels.vocabulary import Vocabulary, count_synset_rows, read_vocabulary, replace_unshipped_vocabulary
+from bench.labels.vocabulary import (
+    Vocabulary,
+    count_synset_rows,
+    read_vocabulary,
+    replace_unshipped_vocabulary,
+)
 from models.heads import Classifier
 from models.image_tower import ImageTower
 
-HEAD_STD = 0.02  # `model.layer.linear_init_std_dev` of CatLIP's recipes (bench/cli/released_recipes.toml)
+HEAD_STD = (
+    0.02  # `model.layer.linear_init_std_dev` of CatLIP's recipes (bench/cli/released_recipes.toml)
+)
 
 
 def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classifier:
@@ -53,10 +60,14 @@ def label_log_odds(vocabulary: Vocabulary, rows: int) -> Float[Tensor, " rows"]:
     captions_with_label = torch.zeros(rows)
     known = [float(label.num_captions) for label in vocabulary.labels]
     captions_with_label[: len(known)] = torch.tensor(known)
-    return torch.log((captions_with_label + 0.5) / (vocabulary.captions - captions_with_label + 0.5))
+    return torch.log(
+        (captions_with_label + 0.5) / (vocabulary.captions - captions_with_label + 0.5)
+    )
 
 
-def synset_label_function(experiment: Experiment) -> Callable[[Captions], Labels | LazyLabels | DenseLabels]:
+def synset_label_function(
+    experiment: Experiment,
+) -> Callable[[Captions], Labels | LazyLabels | DenseLabels]:
     """Return a function to the WordNet nouns in captions, by the released rule or as stored."""
     make_labels = _sparse_synset_labels(experiment)
     if experiment.targets.label_format == "sparse":

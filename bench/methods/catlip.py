@@ -38,7 +38,11 @@ class CatLip(LabelMethod):
     label_fields = ("label_format", "labels")
 
     def dense_label_bytes(self, experiment: Experiment) -> int:
-        return 0 if experiment.targets.label_format == "sparse" else LABEL_BYTES * count_synset_rows(experiment.targets)
+        return (
+            0
+            if experiment.targets.label_format == "sparse"
+            else LABEL_BYTES * count_synset_rows(experiment.targets)
+        )
 
     def label_files(self, experiment: Experiment, shards: Sequence[Path]) -> list[Path]:
         if experiment.targets.labels in (COMPUTED, NLTK):
@@ -51,11 +55,15 @@ class CatLip(LabelMethod):
         from bench.data.samples import caption_files
 
         if experiment.targets.labels in (COMPUTED, NLTK):
-            get_labeller("corenet", replace_unshipped_vocabulary(experiment.targets.synset_vocabulary))
+            get_labeller(
+                "corenet", replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
+            )
             if experiment.targets.labels == NLTK:
                 NltkLabeller([])
         else:
-            self.label_files(experiment, caption_files(experiment.input.data, experiment.input.caption))
+            self.label_files(
+                experiment, caption_files(experiment.input.data, experiment.input.caption)
+            )
 
     def row_labels(self, experiment: Experiment) -> tuple[str, ...]:
         return read_vocabulary(experiment.targets.synset_vocabulary).keys
@@ -65,13 +73,19 @@ class CatLip(LabelMethod):
 
         return build_synset_classifier(tower, experiment)
 
-    def targets(self, experiment: Experiment) -> "Callable[[Captions], Labels | LazyLabels | DenseLabels]":
+    def targets(
+        self, experiment: Experiment
+    ) -> "Callable[[Captions], Labels | LazyLabels | DenseLabels]":
         from bench.method_parts.synsets import synset_label_function
 
         return synset_label_function(experiment)
 
     def loss(
-        self, model: "Classifier", images: "Images", target: "Labels | DenseLabels", _: "ProcessGroupLike"
+        self,
+        model: "Classifier",
+        images: "Images",
+        target: "Labels | DenseLabels",
+        _: "ProcessGroupLike",
     ) -> "Tensor":
         from bench.data.released_labels import DenseLabels
         from losses.multilabel import dense_multilabel_loss, multilabel_loss

@@ -32,7 +32,11 @@ class Clip(SoftmaxContrastiveMethod):
         return build_dual_encoder(tower, experiment, SCALE, None)
 
     def loss(
-        self, model: "ImageProjection", images: "Images", target: "Tokens | Features", group: "ProcessGroupLike"
+        self,
+        model: "ImageProjection",
+        images: "Images",
+        target: "Tokens | Features",
+        group: "ProcessGroupLike",
     ) -> "Tensor":
         from bench.method_parts.captions import clip_loss, encode_pair
 

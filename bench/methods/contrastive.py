@@ -34,7 +34,9 @@ class SoftmaxContrastiveMethod(ContrastiveMethod):
     """CLIP's loss is the method's, or a part of it."""
 
     # The products are the logits twice, and two gradients.
-    communication = Communication(loss_products=4, normaliser_all_reduces=2, gathers_images_as_released=True)
+    communication = Communication(
+        loss_products=4, normaliser_all_reduces=2, gathers_images_as_released=True
+    )
 
     def after_update(self, model: "ImageProjection") -> None:
         from bench.method_parts.captions import clamp_scale

@@ -55,7 +55,11 @@ class Distillation(Method):
         return super().targets(experiment)
 
     def loss(
-        self, model: "Student", images: "Images", target: "Features | NoTarget", _: "ProcessGroupLike"
+        self,
+        model: "Student",
+        images: "Images",
+        target: "Features | NoTarget",
+        _: "ProcessGroupLike",
     ) -> "Tensor":
         from bench.data.targets import Features
         from losses.distillation import cosine_loss

@@ -28,7 +28,8 @@ class SigLip(ContrastiveMethod):
     targets_description = "the caption's token ids, through a text tower"
     loss_description = "sigmoid: for every image and caption of the batch, whether they are a pair"
     ladder_role = "pair"
-    communication = Communication(loss_products=3)  # the logits once, because the forward computes the gradients
+    # The logits once, because the forward computes the gradients.
+    communication = Communication(loss_products=3)
 
     def config_errors(self, experiment: Experiment) -> Iterator[str]:
         yield from super().config_errors(experiment)
@@ -43,7 +44,11 @@ class SigLip(ContrastiveMethod):
         return build_dual_encoder(tower, experiment, SCALE, BIAS)
 
     def loss(
-        self, model: "ImageProjection", images: "Images", target: "Tokens | Features", group: "ProcessGroupLike"
+        self,
+        model: "ImageProjection",
+        images: "Images",
+        target: "Tokens | Features",
+        group: "ProcessGroupLike",
     ) -> "Tensor":
         from bench.method_parts.captions import encode_pair
         from losses.sigmoid import sigmoid_loss

@@ -23,7 +23,9 @@ class SuperClass(LabelMethod):
     name = "superclass"
     title = "SuperClass"
     targets_description = "labels: the subword tokens of the caption"
-    loss_description = "softmax cross-entropy over the subwords, weighted by inverse document frequency"
+    loss_description = (
+        "softmax cross-entropy over the subwords, weighted by inverse document frequency"
+    )
     communication = Communication()
     ladder_role = "classifier"
     vocabulary_field = "subword_vocabulary"
@@ -39,7 +41,13 @@ class SuperClass(LabelMethod):
 
         return subword_label_function(experiment)
 
-    def loss(self, model: "TokenClassifier", images: "Images", target: "Labels", group: "ProcessGroupLike") -> "Tensor":
+    def loss(
+        self,
+        model: "TokenClassifier",
+        images: "Images",
+        target: "Labels",
+        group: "ProcessGroupLike",
+    ) -> "Tensor":
         from bench.method_parts.captions import idf_weighted_softmax_loss
 
         return idf_weighted_softmax_loss(model(images), target, model.counts, group)

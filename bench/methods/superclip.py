@@ -23,7 +23,9 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
 
     name = "superclip"
     title = "SuperCLIP"
-    targets_description = "the caption's token ids, through a text tower, and its subword tokens as labels"
+    targets_description = (
+        "the caption's token ids, through a text tower, and its subword tokens as labels"
+    )
     loss_description = "the sum of CLIP's contrastive loss and SuperClass's softmax cross-entropy, with equal weights"
     no_ladder_reason = "adds to a pair of towers"
 
@@ -32,7 +34,11 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
             yield "text_features must be computed, for superclip reads captions twice, got stored"
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "DualEncoderClassifier":
-        from bench.method_parts.captions import build_text_tower_of, count_subword_rows, set_loss_options
+        from bench.method_parts.captions import (
+            build_text_tower_of,
+            count_subword_rows,
+            set_loss_options,
+        )
         from models.heads import DualEncoderClassifier
 
         pair = DualEncoderClassifier(
@@ -54,11 +60,17 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
         return lambda captions: TokensAndLabels(to_tokens(captions), to_labels(captions))
 
     def loss(
-        self, model: "DualEncoderClassifier", images: "Images", target: "TokensAndLabels", group: "ProcessGroupLike"
+        self,
+        model: "DualEncoderClassifier",
+        images: "Images",
+        target: "TokensAndLabels",
+        group: "ProcessGroupLike",
     ) -> "Tensor":
         from bench.method_parts.captions import clip_loss, idf_weighted_softmax_loss
 
         feature, classified = model.embed(images)
         image, text = model.encode_pair(feature, *target.tokens.inputs)
         contrastive = clip_loss(model, image, text, group)
-        return contrastive + idf_weighted_softmax_loss(model.head(classified), target.labels, model.counts, group)
+        return contrastive + idf_weighted_softmax_loss(
+            model.head(classified), target.labels, model.counts, group
+        )

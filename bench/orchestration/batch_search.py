@@ -40,8 +40,13 @@ def find_largest_fitting(
             low = size
         else:
             high = size
-        if low < smallest or high > largest:  # one bound is unknown: search there in growing strides
-            size, stride = (max(size - stride, smallest) if low < smallest else min(size + stride, largest)), 2 * stride
+        if (
+            low < smallest or high > largest
+        ):  # one bound is unknown: search there in growing strides
+            size, stride = (
+                (max(size - stride, smallest) if low < smallest else min(size + stride, largest)),
+                2 * stride,
+            )
         else:
             size = (low + high) // 2
     return low * grain if low >= smallest else None
@@ -49,4 +54,6 @@ def find_largest_fitting(
 
 def smallest_batch_to_try(experiment: Experiment) -> int:
     """Return the smallest batch to try: it has two of the largest images, for contrastive losses need a negative."""
-    return math.ceil(MIN_BATCH_SIZE * (max(experiment.image.all_image_sizes) / experiment.image.image_size) ** 2)
+    return math.ceil(
+        MIN_BATCH_SIZE * (max(experiment.image.all_image_sizes) / experiment.image.image_size) ** 2
+    )

@@ -10,17 +10,29 @@ from bench.measure.throughput import throughputs_by_round
 from bench.records.record import Record, Training
 from bench.statistics.ratios import ratios_of
 
-EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = "equal images", "equal device seconds", "half of equal images"
+EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = (
+    "equal images",
+    "equal device seconds",
+    "half of equal images",
+)
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
 
 
 def set_images(experiment: Experiment, images: int) -> Experiment:
     """Return the experiment trained on so many images, with a warm-up of at most a tenth of them."""
-    return change(experiment, images=images, warmup_images=min(experiment.training.warmup_images, images // 10))
+    return change(
+        experiment,
+        images=images,
+        warmup_images=min(experiment.training.warmup_images, images // 10),
+    )
 
 
 def image_budgets(
-    experiment: Experiment, speeds: Mapping[str, float], *, half_way: bool = False, processes: int = 1
+    experiment: Experiment,
+    speeds: Mapping[str, float],
+    *,
+    half_way: bool = False,
+    processes: int = 1,
 ) -> dict[str, int]:
     """Return an experiment's budgets in images of all processes, by name, in whole batches of all processes.
 
@@ -69,5 +81,9 @@ def trained_images(records: Iterable[Record]) -> int | None:
     sizes = set[int]()
     for record in records:
         if isinstance(record.measured, Training):
-            sizes |= {branch.images for branch in record.measured.branches if EQUAL_IMAGES in branch.budgets}
+            sizes |= {
+                branch.images
+                for branch in record.measured.branches
+                if EQUAL_IMAGES in branch.budgets
+            }
     return min(sizes) if sizes else None

@@ -11,13 +11,21 @@ from typing import Any
 from msgspec import structs
 
 from bench.console.console import log
-from bench.environment.busy_processes import BUSY_PROCESSES, find_busy_processes, undisturbed_threads
+from bench.environment.busy_processes import (
+    BUSY_PROCESSES,
+    find_busy_processes,
+    undisturbed_threads,
+)
 from bench.environment.rank_info import torchrun_env
 from bench.experiment.config import Experiment, change
 from bench.experiment.settings import with_batch_size
 from bench.interfaces.catalog import RANDOM_INIT, ScoringSubject, installed_references
 from bench.interfaces.measurement import get_measurement
-from bench.orchestration.batch_search import find_largest_fitting, guess_batch_size, smallest_batch_to_try
+from bench.orchestration.batch_search import (
+    find_largest_fitting,
+    guess_batch_size,
+    smallest_batch_to_try,
+)
 from bench.orchestration.budgets import image_budgets, measured_speeds, set_images
 from bench.orchestration.runner import Runner
 from bench.orchestration.runs import Run
@@ -76,7 +84,9 @@ class Comparison:
 
         Its file is named by its kind, the experiment, the seed and `names`.
         """
-        path = record_path(self.results, self.name, kind, experiment.name, f"seed{experiment.seed}", *names)
+        path = record_path(
+            self.results, self.name, kind, experiment.name, f"seed{experiment.seed}", *names
+        )
         return Run(
             function=function,
             label=label,
@@ -103,7 +113,9 @@ class Comparison:
         for round_ in range(first_round, rounds):
             self.run_round(self.speed_runs(experiments or self.experiments, round_, rounds))
             if self.round_seconds is not None:
-                self.runner.progress.expect((rounds - round_ - 1) * self.round_seconds + later_seconds)
+                self.runner.progress.expect(
+                    (rounds - round_ - 1) * self.round_seconds + later_seconds
+                )
 
     def run_round(self, runs: Sequence[Run]) -> None:
         """Run a round: interleaved by window on a CPU without a launcher, else one run after the other.
@@ -136,11 +148,17 @@ class Comparison:
         if threads < self.cores:
             names = join_words([str(process) for process in processes])
             os.environ[BUSY_PROCESSES] = names
-            log(f"timed with {pluralize(threads, 'thread')} in place of {self.cores}, because {names} kept a core busy")
+            log(
+                f"timed with {pluralize(threads, 'thread')} in place of {self.cores}, because {names} kept a core busy"
+            )
         return threads
 
     def speed_runs(
-        self, experiments: Sequence[Experiment], round_: int, rounds: int | None = None, rotation: int | None = None
+        self,
+        experiments: Sequence[Experiment],
+        round_: int,
+        rounds: int | None = None,
+        rotation: int | None = None,
     ) -> list[Run]:
         """Return the speed runs of a round. `rotation` numbers the rounds of a kind where there are several kinds."""
         label = f"round {round_ + 1}" + (f" of {rounds}" if rounds else "")
@@ -161,7 +179,9 @@ class Comparison:
 
     def _flops_of_first_round(self, experiment: Experiment) -> Flops | None:
         """Return the FLOPs that the first round counted. On a GPU they differ, because heating moves the steps."""
-        path = record_path(self.results, self.name, "speed", experiment.name, f"seed{experiment.seed}", "round00")
+        path = record_path(
+            self.results, self.name, "speed", experiment.name, f"seed{experiment.seed}", "round00"
+        )
         if self.on_gpu or not path.is_file():
             return None
         speed = read_record(path).measured
@@ -193,7 +213,9 @@ class Comparison:
             ]
             self.run_round(runs)
             if self.round_seconds is not None:
-                self.runner.progress.expect((rounds - round_ - 1) * len(measurements) * self.round_seconds)
+                self.runner.progress.expect(
+                    (rounds - round_ - 1) * len(measurements) * self.round_seconds
+                )
 
     def measure_memory(self, experiments: Sequence[Experiment] | None = None) -> None:
         """Measure the peak memory of every experiment, each in its own process, in parallel on a CPU."""
@@ -263,7 +285,12 @@ class Comparison:
         self.runner.run(runs, threads=self.cores)
         return [run.path for run in runs if run.is_done]
 
-    def train(self, scope: Scope, images: int | None = None, checkpoint_config: CheckpointConfig | None = None) -> None:
+    def train(
+        self,
+        scope: Scope,
+        images: int | None = None,
+        checkpoint_config: CheckpointConfig | None = None,
+    ) -> None:
         """Train every experiment for every seed, to the budgets of equal images and of equal device seconds.
 
         `images` are the equal images, by default those of the experiments. On a CPU the trainings run in parallel and
@@ -274,8 +301,12 @@ class Comparison:
         speeds = measured_speeds(self.records(), names) if scope.equal_seconds else {}
         runs = list[Run]()
         for seed, experiment in product(scope.seeds, self.experiments):
-            trained = change(experiment if images is None else set_images(experiment, images), seed=seed)
-            budgets = image_budgets(trained, speeds, half_way=scope.half_way, processes=torchrun_env().world_size)
+            trained = change(
+                experiment if images is None else set_images(experiment, images), seed=seed
+            )
+            budgets = image_budgets(
+                trained, speeds, half_way=scope.half_way, processes=torchrun_env().world_size
+            )
             run = self.new_run(
                 "bench.orchestration.functions:pretrain",
                 "training",
@@ -293,7 +324,10 @@ class Comparison:
         towers = list[ScoringSubject]()
         for record in self.records():
             if isinstance(record.measured, Training):
-                towers += [ScoringSubject(str(self.results / branch.tower)) for branch in record.measured.branches]
+                towers += [
+                    ScoringSubject(str(self.results / branch.tower))
+                    for branch in record.measured.branches
+                ]
         towers.sort()
         for protocols, tasks in scope.protocols_and_tasks:
             self.score_towers(towers, protocols, tasks, root=scope.root, baseline_seeds=scope.seeds)
@@ -310,16 +344,24 @@ class Comparison:
     ) -> None:
         """Score towers, the reference features, and random-init baselines of these seeds, in parallel on a CPU."""
         baseline = ScoringSubject(RANDOM_INIT)
-        subjects = [*towers, *map(ScoringSubject, installed_references()), *([baseline] if baseline_seeds else [])]
+        subjects = [
+            *towers,
+            *map(ScoringSubject, installed_references()),
+            *([baseline] if baseline_seeds else []),
+        ]
         first_seed = baseline_seeds[0] if baseline_seeds else 0
-        groups = [(subjects[first :: self.max_parallel], first_seed) for first in range(self.max_parallel)]
+        groups = [
+            (subjects[first :: self.max_parallel], first_seed) for first in range(self.max_parallel)
+        ]
         groups += [([baseline], seed) for seed in baseline_seeds[1:]]
         runs = list[Run]()
         for group, seed in groups:
             if group:
                 experiment = change(self.experiments[0], seed=seed)
                 place = self.results, self.name, experiment
-                runs.append(scoring_run(*place, group, tasks, protocols, root=root, templates=templates))
+                runs.append(
+                    scoring_run(*place, group, tasks, protocols, root=root, templates=templates)
+                )
         self._run_parallel(runs)
 
     def records(self) -> list[Record]:

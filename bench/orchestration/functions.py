@@ -82,7 +82,11 @@ def measure_figures(
     chosen = get_measurement(measurement)
     values = chosen.run(experiment, device, results)
     return Figures(
-        measurement=chosen.name, title=chosen.title, round=round_, figures=tuple(chosen.figures), values=values
+        measurement=chosen.name,
+        title=chosen.title,
+        round=round_,
+        figures=tuple(chosen.figures),
+        values=values,
     )
 
 

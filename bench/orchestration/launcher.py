@@ -17,7 +17,9 @@ PARENT = "CATLIP_BENCH_PARENT"  # environment variable with the process id of th
 def main() -> None:
     """Execute the words of the command line, such as those of torchrun, which may lie beside this Python."""
     die_with_parent(int(os.environ[PARENT]))
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    os.environ["PATH"] = os.pathsep.join(
+        [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    )
     try:
         os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606 - no shell
     except OSError as error:

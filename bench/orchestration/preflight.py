@@ -77,10 +77,14 @@ def check(
             log(note)
 
 
-def begin(results: Path, purpose: str, experiments: Sequence[Experiment], launch: str = "") -> Comparison:
+def begin(
+    results: Path, purpose: str, experiments: Sequence[Experiment], launch: str = ""
+) -> Comparison:
     """Begin a comparison of checked experiments. `launch` starts its distributed runs, such as "torchrun ..."."""
     results = results.resolve()
-    return _new_comparison(results, reserve_comparison_name(results, purpose), experiments, Runner(launch=launch))
+    return _new_comparison(
+        results, reserve_comparison_name(results, purpose), experiments, Runner(launch=launch)
+    )
 
 
 def resume(
@@ -101,19 +105,25 @@ def resume(
     if name is None:
         name = latest_comparison_name(results, purpose)
     comparison = _new_comparison(results, name, experiments, Runner(launch=launch))
-    finished = [record for record in comparison.records() if not isinstance(record.measured, Failure)]
+    finished = [
+        record for record in comparison.records() if not isinstance(record.measured, Failure)
+    ]
     _require_continuable(name, finished, [*experiments, *scored], on_gpu=comparison.on_gpu)
     for failure in results.glob(f"{name}.failure.*.json"):
         failure.unlink()
     return comparison
 
 
-def _new_comparison(results: Path, name: str, experiments: Sequence[Experiment], runner: Runner) -> Comparison:
+def _new_comparison(
+    results: Path, name: str, experiments: Sequence[Experiment], runner: Runner
+) -> Comparison:
     cores = max(1, available_cores() // torchrun_env().local_world_size)
     return Comparison(name, results, experiments, cores, has_gpu(), runner)
 
 
-def require_runnable(results: Path, experiments: Sequence[Experiment], *, reads_data: bool = True) -> None:
+def require_runnable(
+    results: Path, experiments: Sequence[Experiment], *, reads_data: bool = True
+) -> None:
     """Raise ValueError or OSError for experiments or a results folder that every run would refuse."""
     for experiment in experiments:
         check_experiment(experiment)
@@ -143,23 +153,31 @@ def prepare_data(results: Path, experiments: Sequence[Experiment]) -> list[str]:
             require_subset(experiment.input.subset, samples.keys)
         if experiment.input.workers != "auto" and not samples.is_decoded:
             limit_workers_to_shared_memory(
-                experiment, LoaderWorkers(experiment.input.workers, ""), torchrun_env().local_world_size
+                experiment,
+                LoaderWorkers(experiment.input.workers, ""),
+                torchrun_env().local_world_size,
             )
         notes |= dict.fromkeys(f"{experiment.input.data}: {note}" for note in samples.notes())
     return [*notes]
 
 
-def _require_continuable(name: str, records: Sequence[Record], accepted: Sequence[Experiment], *, on_gpu: bool) -> None:
+def _require_continuable(
+    name: str, records: Sequence[Record], accepted: Sequence[Experiment], *, on_gpu: bool
+) -> None:
     """Raise ValueError if records are of other experiments, another commit, other extensions or another GPU."""
     for record in records:
         if record.experiment is not None and not _is_one_of(accepted, record.experiment):
-            raise ValueError(f"{name} is of other experiments, {record.experiment.name}: begin a new comparison")
+            raise ValueError(
+                f"{name} is of other experiments, {record.experiment.name}: begin a new comparison"
+            )
         commit = record.circumstances.commit
         if commit != current_commit():
             text = f"{name} was begun at commit {commit}, this is {current_commit()}"
             raise ValueError(f"{text}: begin a new comparison")
     if any(record.circumstances.extensions != LOADED_EXTENSIONS for record in records):
-        raise ValueError(f"{name} was begun with other extensions, or other source of them: begin a new comparison")
+        raise ValueError(
+            f"{name} was begun with other extensions, or other source of them: begin a new comparison"
+        )
     if on_gpu:
         _require_equal_gpu(name, records)
 
@@ -181,7 +199,9 @@ def _require_equal_gpu(name: str, records: Iterable[Record]) -> None:
         ]
         if differences:
             text = f"{name} has runs on a GPU with {', '.join(differences)}"
-            raise ValueError(f"{text}: continue it on that machine, or begin a new comparison without --resume")
+            raise ValueError(
+                f"{text}: continue it on that machine, or begin a new comparison without --resume"
+            )
 
 
 def _is_one_of(experiments: Iterable[Experiment], recorded: Experiment) -> bool:
@@ -201,7 +221,9 @@ def _require_buildable(experiments: Sequence[Experiment]) -> None:
 
     torch is imported to build models without weights, but not for the models of the named experiments.
     """
-    checked = {model_settings(named) for named in EXPERIMENTS.values() if METHODS.is_built_in(named.method)}
+    checked = {
+        model_settings(named) for named in EXPERIMENTS.values() if METHODS.is_built_in(named.method)
+    }
     for experiment in experiments:
         settings = model_settings(experiment)
         if settings not in checked:
@@ -210,12 +232,16 @@ def _require_buildable(experiments: Sequence[Experiment]) -> None:
                 _require_buildable_model(experiment)
             except ValueError as error:
                 reason = str(error)
-                text = reason if reason.startswith(experiment.name) else f"{experiment.name}: {reason}"
+                text = (
+                    reason if reason.startswith(experiment.name) else f"{experiment.name}: {reason}"
+                )
                 raise ValueError(text) from None
     for subset in {experiment.input.subset for experiment in experiments}:
         if is_key_file(subset):
             read_keys(Path(subset))
-    for file, caption in {(experiment.input.caption_lengths, experiment.input.caption) for experiment in experiments}:
+    for file, caption in {
+        (experiment.input.caption_lengths, experiment.input.caption) for experiment in experiments
+    }:
         if file not in (PACK_DATA, WEB):
             read_first_captions(file, caption)
 

@@ -29,7 +29,11 @@ class RankRunner(Runner):
         distributed = [run for run in runs if run.is_distributed and not run.is_done]
         for run in distributed:  # in the main thread, which handles signals
             self._run(run, {})
-        super().run([run for run in runs if not run.is_distributed], max_parallel=max_parallel, threads=threads)
+        super().run(
+            [run for run in runs if not run.is_distributed],
+            max_parallel=max_parallel,
+            threads=threads,
+        )
 
     def _start(self, run: Run, settings: dict[str, str], slot: Slot | None = None) -> str:
         if not run.is_distributed:

@@ -33,11 +33,18 @@ from bench.records.record import record_path
 # wait, by default so long that another busy process halves their speed. glibc returns freed tensors to the kernel and
 # faults in small pages again: with freed memory kept in huge pages, clip-tiny runs 15 % faster, its peak is 10 % lower,
 # and its run-to-run spread falls from 12 to 3 % (ten runs each, interleaved, two cores). The hub is offline.
-KEEP_FREED = {"hugetlb": 1, "mmap_threshold": 1 << 30, "trim_threshold": 1 << 34, "top_pad": 1 << 26}
+KEEP_FREED = {
+    "hugetlb": 1,
+    "mmap_threshold": 1 << 30,
+    "trim_threshold": 1 << 34,
+    "top_pad": 1 << 26,
+}
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "GOMP_SPINCOUNT": "10000",
-    "GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in KEEP_FREED.items()),
+    "GLIBC_TUNABLES": ":".join(
+        f"glibc.malloc.{name}={value}" for name, value in KEEP_FREED.items()
+    ),
     "HF_HUB_OFFLINE": "1",
 }
 WORKER = "bench.orchestration.worker"
@@ -100,12 +107,16 @@ class Runner:
     """Starts runs, and lists those that failed."""
 
     progress: Progress = field(default_factory=Progress)
-    launch: str = ""  # words that start a distributed run on all ranks, such as "torchrun --nproc-per-node 8"
-    deadline: float = math.inf  # time by which runs should end, of time.monotonic(): late ones are left
+    launch: str = (
+        ""  # words that start a distributed run on all ranks, such as "torchrun --nproc-per-node 8"
+    )
+    # Time by which runs should end, of time.monotonic(): late ones are left.
+    deadline: float = math.inf
     failures: list[str] = field(default_factory=list)
     _children: set[subprocess.Popen[bytes]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _longest_seconds: dict[str, float] = field(default_factory=dict)  # of the finished runs, by function
+    # Of the finished runs, by function.
+    _longest_seconds: dict[str, float] = field(default_factory=dict)
     _stopping: bool = False
 
     def run(self, runs: Sequence[Run], *, max_parallel: int = 1, threads: int) -> None:
@@ -141,7 +152,10 @@ class Runner:
         start = time.monotonic()
         slots = [Slot.create() for _ in runs]
         settings = {"OMP_NUM_THREADS": str(threads)}
-        tasks = [partial(self._run_in_slot, run, settings, slot) for run, slot in zip(runs, slots, strict=True)]
+        tasks = [
+            partial(self._run_in_slot, run, settings, slot)
+            for run, slot in zip(runs, slots, strict=True)
+        ]
         self._run_in_threads([*tasks, partial(round_robin, slots)], len(runs) + 1)
         self._note_seconds(runs[0], time.monotonic() - start)
 
@@ -164,7 +178,9 @@ class Runner:
             raise OutOfTimeError(f"{run.label} would end too late")
 
     def _note_seconds(self, run: Run, seconds: float) -> None:
-        self._longest_seconds[run.function] = max(seconds, self._longest_seconds.get(run.function, 0.0))
+        self._longest_seconds[run.function] = max(
+            seconds, self._longest_seconds.get(run.function, 0.0)
+        )
 
     def stop(self) -> None:
         """End the children, and start no more."""
@@ -172,13 +188,16 @@ class Runner:
             self._stopping = True
         for child in list(self._children):
             child.terminate()
-        killer = threading.Timer(END_MARGIN_SECONDS, self._kill_children)  # a child may wait for ever, or be stopped
+        # A child may wait for ever, or be stopped.
+        killer = threading.Timer(END_MARGIN_SECONDS, self._kill_children)
         killer.daemon = True
         killer.start()
 
     def _kill_children(self) -> None:
         for child in list(self._children):
-            log(f"process {child.pid} is killed: it has not ended {END_MARGIN_SECONDS:g} s after it was asked to")
+            log(
+                f"process {child.pid} is killed: it has not ended {END_MARGIN_SECONDS:g} s after it was asked to"
+            )
             child.kill()
 
     def _run_in_slot(self, run: Run, settings: dict[str, str], slot: Slot) -> None:
@@ -206,12 +225,30 @@ class Runner:
         content = run.encode()
         is_launched = bool(self.launch and run.is_distributed)
         if is_launched:  # its processes do not share our standard input
-            words = [sys.executable, "-P", "-m", LAUNCHER, *shlex.split(self.launch), "-m", WORKER, run.label, content]
+            words = [
+                sys.executable,
+                "-P",
+                "-m",
+                LAUNCHER,
+                *shlex.split(self.launch),
+                "-m",
+                WORKER,
+                run.label,
+                content,
+            ]
         else:
             words = [sys.executable, "-P", "-m", WORKER, run.label]
-        variables = {name: value for name, value in os.environ.items() if name not in TORCHRUN_VARIABLES}
-        variables |= ENVIRONMENT | settings | {"PYTHONPATH": pythonpath_with_checkout(), PARENT: str(os.getpid())}
-        if is_launched:  # what -P does for a run without a launcher: modules of the user's folder are not ours
+        variables = {
+            name: value for name, value in os.environ.items() if name not in TORCHRUN_VARIABLES
+        }
+        variables |= (
+            ENVIRONMENT
+            | settings
+            | {"PYTHONPATH": pythonpath_with_checkout(), PARENT: str(os.getpid())}
+        )
+        if (
+            is_launched
+        ):  # what -P does for a run without a launcher: modules of the user's folder are not ours
             variables["PYTHONSAFEPATH"] = "1"
         if slot is not None:
             variables |= slot.environment
@@ -253,7 +290,9 @@ def describe_exit(returncode: int, output: bytes) -> str:
     if len(ranks_by_reason) == 1:
         return next(iter(ranks_by_reason))
     if ranks_by_reason:
-        return "; ".join(f"rank {', '.join(ranks)}: {reason}" for reason, ranks in ranks_by_reason.items())
+        return "; ".join(
+            f"rank {', '.join(ranks)}: {reason}" for reason, ranks in ranks_by_reason.items()
+        )
     if returncode < 0:
         return f"killed by signal {-returncode}"
     return f"ended with exit code {returncode}"

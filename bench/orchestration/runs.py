@@ -117,16 +117,26 @@ def require_multi_process_support(experiment: Experiment) -> None:
     if sharding == "hsdp" and rank_info.world_size % rank_info.local_world_size:
         raise UserError(f"{name}: sharding=hsdp needs equally many processes on every node")
     if sharding != "ddp" and experiment.optimizer.ema_decay is not None:
-        raise UserError(f"{name}: ema_decay needs sharding=ddp: averages of shards are not supported")
+        raise UserError(
+            f"{name}: ema_decay needs sharding=ddp: averages of shards are not supported"
+        )
     if sharding != "ddp" and experiment.optimizer.log_grad_norm:
-        raise UserError(f"{name}: log_grad_norm needs sharding=ddp: norms of shards are not supported")
+        raise UserError(
+            f"{name}: log_grad_norm needs sharding=ddp: norms of shards are not supported"
+        )
     if experiment.runtime.simulated_global_batch is not None:
-        raise UserError(f"{name}: simulated_global_batch needs one process: several exchange their captions")
+        raise UserError(
+            f"{name}: simulated_global_batch needs one process: several exchange their captions"
+        )
     if experiment.training.accumulation > 1:
-        raise UserError(f"{name}: accumulation needs one process: several would all-reduce every micro-batch")
+        raise UserError(
+            f"{name}: accumulation needs one process: several would all-reduce every micro-batch"
+        )
 
 
-def call_function(place: str, known: dict[str, Any], arguments: dict[str, Any]) -> RecordContent | None:
+def call_function(
+    place: str, known: dict[str, Any], arguments: dict[str, Any]
+) -> RecordContent | None:
     """Call the function at "package.module:function" with decoded arguments, and with known ones that it names."""
     function: Callable[..., RecordContent | None] = import_object(place)
     parameters = inspect.signature(function).parameters
@@ -159,5 +169,7 @@ def _save_sample_keys_if_not_finite(run: Run) -> Iterator[None]:
     except NotFiniteError as error:
         path = run.path.with_suffix(f".rank{torchrun_env().rank}.samples.txt")
         with atomic_write(path) as temporary:
-            temporary.write_text("".join(f"{escape_unprintable(key)}\n" for key in error.keys), encoding="utf-8")
+            temporary.write_text(
+                "".join(f"{escape_unprintable(key)}\n" for key in error.keys), encoding="utf-8"
+            )
         raise NotFiniteError(error.step, error.keys, path.name) from error

@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass
 
-from bench.interfaces.catalog import DEFAULT_TASKS, SINGLE_LABEL, SMOKE_TASKS, TASKS, default_protocols
+from bench.interfaces.catalog import (
+    DEFAULT_TASKS,
+    SINGLE_LABEL,
+    SMOKE_TASKS,
+    TASKS,
+    default_protocols,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +22,8 @@ class Scope:
     equal_seconds: bool = True  # also score towers trained for equal device seconds
     tasks: tuple[str, ...] = DEFAULT_TASKS
     root: str = ""  # folder of the tasks that lie on disk
-    curves: tuple[str, ...] = ("few-shot",)  # protocols over the number of labels, on the first task that has classes
+    # Protocols over the number of labels, on the first task that has classes.
+    curves: tuple[str, ...] = ("few-shot",)
 
     @property
     def protocols_and_tasks(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -34,7 +41,9 @@ def scopes(*, on_gpu: bool) -> dict[str, Scope]:
     return {
         "default": Scope("default", rounds),
         "full": Scope("full", rounds, seeds=(0, 1, 2), curves=("few-shot", "label-fractions")),
-        "smoke": Scope("smoke", 1, half_way=False, equal_seconds=False, tasks=SMOKE_TASKS, curves=()),
+        "smoke": Scope(
+            "smoke", 1, half_way=False, equal_seconds=False, tasks=SMOKE_TASKS, curves=()
+        ),
     }
 
 

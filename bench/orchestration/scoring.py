@@ -100,7 +100,9 @@ def score_subjects(
         with collect_error(errors, subject.title):
             extractor = open_extractor(subject.name, experiment, device, subject.role)
             for scoring in missing:
-                with collect_error(errors, f"{subject.title}, {scoring.protocol} on {scoring.task}"):
+                with collect_error(
+                    errors, f"{subject.title}, {scoring.protocol} on {scoring.task}"
+                ):
                     circumstances = current_circumstances(None, device)
                     task = load_task(scoring.task, results, root)
                     record = Record(
@@ -115,7 +117,9 @@ def score_subjects(
         raise RuntimeError("; ".join(errors))
 
 
-def _names_of_subject(subject: ScoringSubject, comparison: str, experiment: Experiment) -> tuple[str, ...]:
+def _names_of_subject(
+    subject: ScoringSubject, comparison: str, experiment: Experiment
+) -> tuple[str, ...]:
     """Return the parts of the file names of a subject's records."""
     if subject.name == RANDOM_INIT:
         return ("random-init", experiment.name, f"seed{experiment.seed}")

@@ -14,15 +14,23 @@ from bench.orchestration.scope import Scope
 from bench.records.record import Record, Speed
 from bench.statistics.ratios import MIN_ROUNDS
 
-START_SECONDS = 4.0  # from the start of a process to its first step, on two cores, where it was not timed
+START_SECONDS = (
+    4.0  # from the start of a process to its first step, on two cores, where it was not timed
+)
 PARALLEL_GAIN = 1.2  # images/s of trainings that share the cores, over those of one on all cores
-CURVE_SECONDS = {"few-shot": 4.0, "label-fractions": 7.0}  # of a subject on a task, at REFERENCE_RATE
+# Of a subject on a task, at REFERENCE_RATE.
+CURVE_SECONDS = {
+    "few-shot": 4.0,
+    "label-fractions": 7.0,
+}
 SCORING_SECONDS = 1.5  # of a subject on a task by all other protocols, at REFERENCE_RATE
 REFERENCE_RATE = 900.0  # images/s of the first experiment on the two cores that were timed
 
 MAX_SEEDS = 5
 MAX_IMAGES, MIN_IMAGES, IMAGES_STEP = 80_000, 20_000, 1_000  # of a training that is planned by time
-CHEAP_RATIO = 1.1  # of the times with MAX_IMAGES and MIN_IMAGES, up to which MAX_IMAGES are always trained
+CHEAP_RATIO = (
+    1.1  # of the times with MAX_IMAGES and MIN_IMAGES, up to which MAX_IMAGES are always trained
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +51,17 @@ def read_first_round(
     names = {experiment.name for experiment in experiments}
     for record in records:
         speed = record.measured
-        if isinstance(speed, Speed) and speed.round == 0 and record.experiment and record.experiment.name in names:
+        if (
+            isinstance(speed, Speed)
+            and speed.round == 0
+            and record.experiment
+            and record.experiment.name in names
+        ):
             rates[record.experiment.name] = images_per_second(record.experiment, speed)
             step_seconds += (
-                speed.warmup_seconds + sum(speed.window_seconds) + sum(map(sum, speed.phase_seconds.values()))
+                speed.warmup_seconds
+                + sum(speed.window_seconds)
+                + sum(map(sum, speed.phase_seconds.values()))
             )
     if len(rates) < len(names):
         return None
@@ -67,12 +82,20 @@ def training_seconds(
         budgets = {*image_budgets(experiment, speeds, half_way=scope.half_way).values()}
         cooldown_images = experiment.training.cooldown_share * (sum(budgets) - max(budgets))
         images = max(budgets) + cooldown_images
-        seconds += first_round.start_seconds / num_parallel + images / first_round.rates[experiment.name] / gain
+        seconds += (
+            first_round.start_seconds / num_parallel
+            + images / first_round.rates[experiment.name] / gain
+        )
     return len(scope.seeds) * seconds
 
 
 def scoring_seconds(
-    first_round: FirstRound, experiments: Sequence[Experiment], scope: Scope, max_parallel: int, *, on_gpu: bool
+    first_round: FirstRound,
+    experiments: Sequence[Experiment],
+    scope: Scope,
+    max_parallel: int,
+    *,
+    on_gpu: bool,
 ) -> float:
     """Return the expected seconds of scoring all towers of a scope, their baselines and the reference features."""
     # Each budget leaves a tower, but the slowest experiment's two budgets of equal size share one.
@@ -82,8 +105,13 @@ def scoring_seconds(
     num_processes = max_parallel + len(scope.seeds) - 1
     seconds = 0.0
     for protocols, tasks in scope.protocols_and_tasks:
-        seconds_per_score = sum(CURVE_SECONDS.get(protocol, 0.0) for protocol in protocols) or SCORING_SECONDS
-        seconds += num_processes * first_round.start_seconds + slowness * seconds_per_score * num_subjects * len(tasks)
+        seconds_per_score = (
+            sum(CURVE_SECONDS.get(protocol, 0.0) for protocol in protocols) or SCORING_SECONDS
+        )
+        seconds += (
+            num_processes * first_round.start_seconds
+            + slowness * seconds_per_score * num_subjects * len(tasks)
+        )
     return seconds / max_parallel
 
 
@@ -100,7 +128,9 @@ class StageTimes:
         """Return the expected seconds of training on so many images, and of scoring."""
         sized = [set_images(experiment, images) for experiment in self.experiments]
         training = training_seconds(self.first_round, sized, scope, self.max_parallel)
-        return training + scoring_seconds(self.first_round, sized, scope, self.max_parallel, on_gpu=self.on_gpu)
+        return training + scoring_seconds(
+            self.first_round, sized, scope, self.max_parallel, on_gpu=self.on_gpu
+        )
 
     def seconds_left(self, scope: Scope, images: int) -> float:
         """Return the expected seconds of everything after the first round."""
@@ -108,7 +138,10 @@ class StageTimes:
 
 
 def fit_stages(
-    scope: Scope, seconds: float, expected_seconds: Callable[[Scope, int], float], images: int | None = None
+    scope: Scope,
+    seconds: float,
+    expected_seconds: Callable[[Scope, int], float],
+    images: int | None = None,
 ) -> tuple[Scope, int]:
     """Return the rounds, seeds and images of each training that fit into a time; the fewest if none fit.
 
@@ -123,7 +156,9 @@ def fit_stages(
             return seeded, most_images
     if images is not None:
         return scope, images
-    is_cheap = expected_seconds(scope, MAX_IMAGES) <= CHEAP_RATIO * expected_seconds(scope, MIN_IMAGES)
+    is_cheap = expected_seconds(scope, MAX_IMAGES) <= CHEAP_RATIO * expected_seconds(
+        scope, MIN_IMAGES
+    )
     fewest_images = MAX_IMAGES if is_cheap else MIN_IMAGES
     for size in range(MAX_IMAGES, fewest_images - 1, -IMAGES_STEP):
         if expected_seconds(scope, size) <= seconds:

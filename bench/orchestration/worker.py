@@ -28,7 +28,9 @@ def main() -> None:
         if not run.saves_checkpoints:  # a training saves first
             die_with_parent(PARENT_AT_START if is_launched else int(os.environ[PARENT]))
         wait_for_slot()
-        with record_signals() if run.saves_checkpoints else nullcontext() as stop:  # torch's import takes seconds
+        with (
+            record_signals() if run.saves_checkpoints else nullcontext() as stop
+        ):  # torch's import takes seconds
             with imports_without_gc():
                 import bench.train.distributed  # noqa: F401 - and with it torch and open_clip
             execute(run, stop)
@@ -38,7 +40,9 @@ def main() -> None:
         kill_children()
         raise
     except Exception as error:  # noqa: BLE001 - the parent and the terminal receive the error
-        print(json.dumps({"error": describe_failure(error), "rank": torchrun_env().rank}), flush=True)
+        print(
+            json.dumps({"error": describe_failure(error), "rank": torchrun_env().rank}), flush=True
+        )
         kill_children()
         sys.exit(1)
 

@@ -33,7 +33,9 @@ def clock(device: torch.device) -> Iterator[Elapsed]:
 
 
 @contextmanager
-def forward_clocks(modules: Mapping[str, nn.Module], device: torch.device) -> Iterator[dict[str, float]]:
+def forward_clocks(
+    modules: Mapping[str, nn.Module], device: torch.device
+) -> Iterator[dict[str, float]]:
     """Yield the total seconds of each module's forward within the block; the waits forbid it in a timed window."""
     seconds = dict.fromkeys(modules, 0.0)
     started = dict.fromkeys(modules, 0.0)
@@ -48,6 +50,8 @@ def forward_clocks(modules: Mapping[str, nn.Module], device: torch.device) -> It
 
     with ExitStack() as hooks:
         for name, module in modules.items():
-            hooks.callback(module.register_forward_pre_hook(lambda *_, name=name: start(name)).remove)
+            hooks.callback(
+                module.register_forward_pre_hook(lambda *_, name=name: start(name)).remove
+            )
             hooks.callback(module.register_forward_hook(lambda *_, name=name: stop(name)).remove)
         yield seconds

@@ -33,7 +33,10 @@ class Readings:
     def mean(cls, blocks: Sequence["Readings"]) -> "Readings":
         """Return the means of blocks of about equal length; a figure that some lack is averaged over the others."""
         names = dict.fromkeys(name for block in blocks for name in block.figures)
-        means = {name: fmean(block.figures[name] for block in blocks if name in block.figures) for name in names}
+        means = {
+            name: fmean(block.figures[name] for block in blocks if name in block.figures)
+            for name in names
+        }
         missing = {name: reason for block in blocks for name, reason in block.not_measured.items()}
         return cls(means, missing, fmean(block.monitor_thread_share for block in blocks))
 
@@ -64,7 +67,9 @@ class Readings:
 
 
 @contextmanager
-def sampled(reader: DeviceReader, device: torch.device, *, every_s: float = 0.2) -> Iterator[Readings]:
+def sampled(
+    reader: DeviceReader, device: torch.device, *, every_s: float = 0.2
+) -> Iterator[Readings]:
     """Read the device while the block runs: spans at its idle ends, gauges every `every_s` seconds, averaged.
 
     NVML averages over 1/6 s to 1 s itself, so a shorter interval returns the same number again. A gauge that fails is
@@ -143,13 +148,19 @@ def cpu_busy_spans() -> dict[str, Span]:
         busy = 0.0
         for times in times_of_own_cores():
             waiting = times.idle + getattr(times, "iowait", 0.0) + getattr(times, "steal", 0.0)
-            guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # included in user and nice
+            # Included in user and nice.
+            guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
             busy += sum(times) - waiting - guests
         return busy - own_seconds()
 
-    spans = {OWN_BUSY: counter_rate(own_seconds, percent), OTHERS_BUSY: counter_rate(other_seconds, percent)}
+    spans = {
+        OWN_BUSY: counter_rate(own_seconds, percent),
+        OTHERS_BUSY: counter_rate(other_seconds, percent),
+    }
     if hasattr(psutil.cpu_times(), "steal"):
-        spans[HOST_BUSY] = counter_rate(lambda: sum(times.steal for times in times_of_own_cores()), percent)
+        spans[HOST_BUSY] = counter_rate(
+            lambda: sum(times.steal for times in times_of_own_cores()), percent
+        )
     return spans
 
 

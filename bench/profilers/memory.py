@@ -50,7 +50,9 @@ class PeakMemory:
         """Return the peaks so far."""
         if self._device.type != "cuda":
             peak = _read_bytes_without_files("VmHWM")
-            return Peaks(None if peak is None else max(0, peak - self._start_bytes), None, None, None)
+            return Peaks(
+                None if peak is None else max(0, peak - self._start_bytes), None, None, None
+            )
         return Peaks(
             rss=None,
             allocated=torch.cuda.max_memory_allocated(self._device) - self._start_bytes,

@@ -66,17 +66,26 @@ def nvml_reader(uuid: str, index: int) -> DeviceReader:
     gpu = gpu_of_mig_slice(handle)
     gauges: dict[str, Gauge] = {
         "GPU busy percent": lambda: float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
-        "memory controller busy percent": lambda: float(pynvml.nvmlDeviceGetUtilizationRates(handle).memory),
+        "memory controller busy percent": lambda: float(
+            pynvml.nvmlDeviceGetUtilizationRates(handle).memory
+        ),
         "power W": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
         SM_CLOCK: lambda: float(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)),
-        "memory clock MHz": lambda: float(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_MEM)),
-        TEMPERATURE: lambda: float(pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)),
+        "memory clock MHz": lambda: float(
+            pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_MEM)
+        ),
+        TEMPERATURE: lambda: float(
+            pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)
+        ),
     } | {name: partial(_percent_if_throttled, gpu, reasons) for name, reasons in SLOWDOWNS.items()}
     spans: dict[str, Span] = {
         "power W, by the energy counter": counter_rate(
             partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle), 1e-3
         )
-    } | {name: partial(_begin_gpm_span, handle, getattr(pynvml, metric)) for name, metric in GPM.items()}
+    } | {
+        name: partial(_begin_gpm_span, handle, getattr(pynvml, metric))
+        for name, metric in GPM.items()
+    }
     return DeviceReader(gauges, spans)
 
 
@@ -96,7 +105,9 @@ def throttle_bits(reasons: Iterable[str]) -> int:
 
 
 def _percent_if_throttled(handle: Any, reasons: tuple[str, ...]) -> float:
-    return 100.0 * bool(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle) & throttle_bits(reasons))
+    return 100.0 * bool(
+        pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle) & throttle_bits(reasons)
+    )
 
 
 def _begin_gpm_span(handle: Any, metric: int) -> Gauge:
@@ -124,5 +135,7 @@ def _begin_gpm_span(handle: Any, metric: int) -> Gauge:
 def _take_gpm_sample(handle: Any) -> Any:
     sample = pynvml.nvmlGpmSampleAlloc()
     if is_mig_slice(handle):
-        return pynvml.nvmlGpmMigSampleGet(gpu_of_mig_slice(handle), pynvml.nvmlDeviceGetGpuInstanceId(handle), sample)
+        return pynvml.nvmlGpmMigSampleGet(
+            gpu_of_mig_slice(handle), pynvml.nvmlDeviceGetGpuInstanceId(handle), sample
+        )
     return pynvml.nvmlGpmSampleGet(handle, sample)

@@ -8,17 +8,33 @@ import psutil
 import torch
 
 from bench.environment.busy_processes import BUSY_PROCESSES
-from bench.environment.circumstances import COMMAND, LOADED_EXTENSIONS, Circumstances, current_commit, summarize_machine
-from bench.environment.machine import default_device, describe_processors, gpu_settings, gpu_uuid, package_versions
+from bench.environment.circumstances import (
+    COMMAND,
+    LOADED_EXTENSIONS,
+    Circumstances,
+    current_commit,
+    summarize_machine,
+)
+from bench.environment.machine import (
+    default_device,
+    describe_processors,
+    gpu_settings,
+    gpu_uuid,
+    package_versions,
+)
 from bench.environment.tf32 import describe_tf32
 from bench.experiment.auto_fields import resolve_precision_and_compile
 from bench.experiment.config import Experiment
 from bench.tables.formats import GIB
 
 
-def current_circumstances(experiment: Experiment | None, device: torch.device, processes: int = 1) -> Circumstances:
+def current_circumstances(
+    experiment: Experiment | None, device: torch.device, processes: int = 1
+) -> Circumstances:
     """Return the circumstances of a run whose batches `processes` share, with "auto" fields resolved."""
-    precision, compiled = resolve_precision_and_compile(experiment.runtime, device) if experiment else ("fp32", False)
+    precision, compiled = (
+        resolve_precision_and_compile(experiment.runtime, device) if experiment else ("fp32", False)
+    )
     memory = psutil.virtual_memory().total / GIB
     return Circumstances(
         # Records of different machines are never compared.

@@ -23,7 +23,14 @@ from bench.environment.files import (
 )
 from bench.experiment.config import Experiment
 from bench.records.method_text import MethodText
-from bench.records.record_kind import RecordContent, RecordKind, Tag, UnknownKind, require_tagged, tag_of
+from bench.records.record_kind import (
+    RecordContent,
+    RecordKind,
+    Tag,
+    UnknownKind,
+    require_tagged,
+    tag_of,
+)
 from bench.records.scores import Count, MetricScore, Score, Share
 
 FORMAT = 5  # raise it when a field changes its name or its meaning
@@ -35,7 +42,9 @@ MAX_RECORD_BYTES = 2**24  # the largest records have 4 MB
 # What a field of a record can be; reading refuses anything else.
 PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=10**18)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
-Seconds = Annotated[tuple[Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)], ...], msgspec.Meta(min_length=1)]
+Seconds = Annotated[
+    tuple[Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)], ...], msgspec.Meta(min_length=1)
+]
 Phases = Annotated[dict[str, Seconds], msgspec.Meta(max_length=MAX_ENTRIES)]
 Readings = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
 Counts = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
@@ -53,7 +62,15 @@ HOST_BUSY = "taken by the host CPU percent"
 PHASE_FIGURE = "{}, ms"
 WAIT_FIGURE = "waited for batches, share"
 # A step's phases, in its order.
-PHASES = ("data", "augmentation", "image forward", "text forward", "head and loss", "backward", "optimizer")
+PHASES = (
+    "data",
+    "augmentation",
+    "image forward",
+    "text forward",
+    "head and loss",
+    "backward",
+    "optimizer",
+)
 
 
 class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,7 +89,9 @@ class RunOnSamples(RecordKind, frozen=True, kw_only=True):
     skipped: Counts = {}  # samples that could not be used, by what is wrong with them
     empty_captions: Count = 0  # samples of the shards with a caption without text; they are used
     unverified: bool = False  # the shards have no manifest that they could be compared with
-    loader_workers: Count | None = None  # processes that loaded shards; None: the experiment's `workers`
+    loader_workers: Count | None = (
+        None  # processes that loaded shards; None: the experiment's `workers`
+    )
     workers_reason: str = ""  # for their number
 
 
@@ -83,17 +102,28 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     warmup_seconds: NonNegative  # with the heating
     window_seconds: Seconds
     steps_per_window: PositiveCount | None = None  # None: as many as the experiment's; on a CPU one
-    window_images: tuple[PositiveCount, ...] = ()  # of each; empty: all steps have the experiment's batch_size
+    window_images: tuple[
+        PositiveCount, ...
+    ] = ()  # of each; empty: all steps have the experiment's batch_size
     # Core-seconds per second of each window for which other work kept the run from a core. Empty: not reported.
     window_core_waits: tuple[NonNegative, ...] = ()
     waits_source: WaitsSource = "threads"
-    window_throttled_percent: tuple[NonNegative, ...] = ()  # of its time, by heat or hardware; empty: not read
+    window_throttled_percent: tuple[
+        NonNegative, ...
+    ] = ()  # of its time, by heat or hardware; empty: not read
     phase_seconds: Phases  # by name of PHASES, one entry a step, from a pass that waits for the device between them
-    phase_core_waits: tuple[NonNegative, ...] = ()  # of each of that pass's steps, as `window_core_waits`
-    planned_phase_steps: PositiveCount | None = None  # steps to split into phases; others make up for disturbed ones
-    phase_images: tuple[PositiveCount, ...] = ()  # of each of that pass's steps; empty: the experiment's batch_size
+    phase_core_waits: tuple[
+        NonNegative, ...
+    ] = ()  # of each of that pass's steps, as `window_core_waits`
+    planned_phase_steps: PositiveCount | None = (
+        None  # steps to split into phases; others make up for disturbed ones
+    )
+    phase_images: tuple[
+        PositiveCount, ...
+    ] = ()  # of each of that pass's steps; empty: the experiment's batch_size
     flops: Flops
-    tokens_per_caption: NonNegative | None  # computed, padding included; None: the method reads no text
+    # Computed, padding included; None: the method reads no text.
+    tokens_per_caption: NonNegative | None
     trained_parameters: Count
     tower_parameters: Count
     peak_flops_per_second: NonNegative | None  # None: not known for this device
@@ -103,18 +133,26 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     utilisation: Readings  # over the windows, by name with unit; what was not measured is not there
     not_measured: Texts = {}  # by the reading's name: why it is not there, or not of the whole time
     monitor_thread_share: float = 0.0  # of the windows' time that the sampling thread was running
-    data_wait_share: Share | None = None  # of the windows' time that was spent waiting for batches; None: not measured
-    rank_window_seconds: tuple[Seconds, ...] = ()  # of every rank, where there are several; begun together
+    data_wait_share: Share | None = (
+        None  # of the windows' time that was spent waiting for batches; None: not measured
+    )
+    rank_window_seconds: tuple[
+        Seconds, ...
+    ] = ()  # of every rank, where there are several; begun together
     rank_figures: RankFigures = {}  # of every rank, where there are several: phases, waits and utilisation, with unit
     rank_hosts: tuple[str, ...] = ()  # host name and GPU of every rank, where there are several
     heating_seconds: NonNegative = 0.0  # of steps by which a GPU was heated; 0 on a CPU
     heat_state: HeatState | None = None  # at the end of that; None: on a CPU
-    attention_kernels: tuple[str, ...] = ()  # names of the kernels of attention; empty: not recorded
+    attention_kernels: tuple[
+        str, ...
+    ] = ()  # names of the kernels of attention; empty: not recorded
     compilation: Readings = {}  # graphs, breaks between them, seconds of it; empty: nothing was to be compiled
 
     def __post_init__(self) -> None:
         """Raise ValueError for a figure that some windows or some ranks lack."""
-        by_rank = [*self.rank_figures.values()] + ([self.rank_hosts] if self.rank_hosts or self.rank_figures else [])
+        by_rank = [*self.rank_figures.values()] + (
+            [self.rank_hosts] if self.rank_hosts or self.rank_figures else []
+        )
         if any(len(values) != self.processes for values in by_rank):
             raise ValueError(f"rank_figures and rank_hosts must be of all {self.processes} ranks")
         number = len(self.window_seconds)
@@ -138,14 +176,19 @@ class Memory(RecordKind, frozen=True, kw_only=True, tag="memory"):
 
     steps: Count
     trained_parameters: Count
-    peak_rss_bytes: Count | None  # CPU: resident memory, without pages of files that were mapped meanwhile
+    # CPU: resident memory, without pages of files that were mapped meanwhile.
+    peak_rss_bytes: Count | None
     peak_allocated_bytes: Count | None  # CUDA: tensors
     peak_reserved_bytes: Count | None  # CUDA: the allocator's share of the device
-    process_bytes: Count | None = None  # CUDA: what NVML counts for the process at the end, with context and kernels
+    process_bytes: Count | None = (
+        None  # CUDA: what NVML counts for the process at the end, with context and kernels
+    )
     # Of one uncompiled step, counted tensor by tensor: the same on every run. None: shards cannot be counted like that,
     # or the step does not fit uncompiled.
     peak_tensor_bytes: Count | None
-    rank_peak_bytes: tuple[Count, ...] = ()  # of every rank, where there are several: allocated, on a CPU resident
+    rank_peak_bytes: tuple[
+        Count, ...
+    ] = ()  # of every rank, where there are several: allocated, on a CPU resident
 
 
 class BatchTrial(RecordKind, frozen=True, kw_only=True, tag="fit"):
@@ -163,7 +206,9 @@ class AuthorsRun(RunOnSamples, frozen=True, kw_only=True):
     commit: str  # of the checkout, "-dirty" if its files differ; "unknown": it is no git repository
     file: str  # configuration file within the checkout
     file_sha256: str
-    data_wait_share: Share | None = None  # of the windows' time that the loop waited for batches; None: not measured
+    data_wait_share: Share | None = (
+        None  # of the windows' time that the loop waited for batches; None: not measured
+    )
     # Largest share of readings, in percent, that say that heat or its hardware slowed the GPU. None: not read.
     throttled_percent: NonNegative | None = None
 
@@ -207,15 +252,21 @@ class Training(RunOnSamples, frozen=True, kw_only=True, tag="training"):
     cooldown_losses: tuple[tuple[float, ...], ...]
     branches: tuple[Branch, ...]
     seconds: NonNegative  # of the whole run, for information: speeds come from speed records
-    rss_bytes_per_step: float | None = None  # growth (bench/profilers/memory.py); None: too few steps to tell
-    overflows: Count = 0  # updates of trunk and cool-downs that were skipped for an overflow in fp16
+    rss_bytes_per_step: float | None = (
+        None  # growth (bench/profilers/memory.py); None: too few steps to tell
+    )
+    overflows: Count = (
+        0  # updates of trunk and cool-downs that were skipped for an overflow in fp16
+    )
     steps_per_loss: PositiveCount = 1
     num_samples: PositiveCount | None = None  # of the data set that were used; None: not counted
 
     def __post_init__(self) -> None:
         """Raise ValueError for a branch without losses, or losses without a branch."""
         if len(self.branches) != len(self.cooldown_losses):
-            raise ValueError(f"has {len(self.branches)} branches and losses of {len(self.cooldown_losses)} cool-downs")
+            raise ValueError(
+                f"has {len(self.branches)} branches and losses of {len(self.cooldown_losses)} cool-downs"
+            )
 
 
 class Transfer(RecordKind, frozen=True, kw_only=True, tag="transfer"):
@@ -239,7 +290,8 @@ class LinkSpeed(RecordKind, frozen=True, kw_only=True, tag="link"):
     needs_experiment = False
     backend: str  # of torch.distributed
     message_bytes: PositiveCount  # of the all-reduces that were timed
-    bytes_per_second: NonNegative | None  # within a node, of the slowest; None: each node has one process
+    # Within a node, of the slowest; None: each node has one process.
+    bytes_per_second: NonNegative | None
     latency_seconds: NonNegative | None  # per ring step
     slowest_node: str = ""
     network_bytes_per_second: NonNegative | None = None  # between nodes; None: there is one node
@@ -263,13 +315,16 @@ class Figures(RecordKind, frozen=True, kw_only=True, tag="figures"):
     round: Count
     figures: tuple[Figure, ...]
     values: Annotated[
-        dict[str, Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]], msgspec.Meta(max_length=MAX_ENTRIES)
+        dict[str, Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]],
+        msgspec.Meta(max_length=MAX_ENTRIES),
     ]
 
     def __post_init__(self) -> None:
         """Raise ValueError for values of other figures."""
         if {*self.values} != {figure.name for figure in self.figures}:
-            raise ValueError(f"values must be of the figures {', '.join(figure.name for figure in self.figures)}")
+            raise ValueError(
+                f"values must be of the figures {', '.join(figure.name for figure in self.figures)}"
+            )
 
 
 class Failure(RecordKind, frozen=True, kw_only=True, tag="failure"):
@@ -282,14 +337,17 @@ class Failure(RecordKind, frozen=True, kw_only=True, tag="failure"):
 
 
 _BUILT_IN = (Speed, Memory, BatchTrial, LinkSpeed, Training, Transfer, Figures, Failure)
-KINDS: dict[str, type[RecordKind]] = {tag_of(kind): kind for kind in _BUILT_IN}  # by tag, with those of extensions
+# By tag, with those of extensions.
+KINDS: dict[str, type[RecordKind]] = {tag_of(kind): kind for kind in _BUILT_IN}
 
 
 def add_kind(kind: type[RecordKind], origin: str) -> None:
     """Add a kind of record; ValueError if it is none, or its tag is taken."""
     tag = require_tagged(kind, RecordKind, "kind of record", origin)
     if tag in KINDS:
-        raise ValueError(f"{origin} adds the kind of record {tag}, which is taken: give it another name")
+        raise ValueError(
+            f"{origin} adds the kind of record {tag}, which is taken: give it another name"
+        )
     KINDS[tag] = kind
 
 
@@ -298,15 +356,21 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     format: int = FORMAT
     comparison: str  # runs started together share it
-    experiment: Experiment | None  # None: the subject was not trained (reference features), or a link
+    # None: the subject was not trained (reference features), or a link.
+    experiment: Experiment | None
     circumstances: Circumstances
     measured: RecordContent
-    method: MethodText | msgspec.UnsetType = msgspec.UNSET  # of an extension; a method of this program has none
+    # Of an extension; a method of this program has none.
+    method: MethodText | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         """Raise ValueError for a run without an experiment: features that were not trained and jobs have none."""
         measured = self.measured
-        if self.experiment is None and isinstance(measured, RecordKind) and measured.needs_experiment:
+        if (
+            self.experiment is None
+            and isinstance(measured, RecordKind)
+            and measured.needs_experiment
+        ):
             raise ValueError(f"a {tag_of(type(measured))} record has no experiment")
 
     @property
@@ -334,13 +398,19 @@ def read_record(path: Path) -> Record:
 
 def read_records(results: Path, comparison: str = "*") -> list[Record]:
     """Read a folder's records (of one comparison), in the order of their file names; a damaged one is a ValueError."""
-    return [read_record(path) for path in record_files(results) if comparison in ("*", comparison_from_filename(path))]
+    return [
+        read_record(path)
+        for path in record_files(results)
+        if comparison in ("*", comparison_from_filename(path))
+    ]
 
 
 def record_path(results: Path, comparison: str, kind: str, *names: object) -> Path:
     """Return where a run's record lies: a run that is not done has no file there."""
     if not re.fullmatch(PLAIN, comparison):
-        raise ValueError(f"a comparison is named in letters, digits and =+,_- alone, got {comparison!r}")
+        raise ValueError(
+            f"a comparison is named in letters, digits and =+,_- alone, got {comparison!r}"
+        )
     stem = ".".join((comparison, *(safe_file_name(str(name)) for name in (kind, *names))))
     if len(stem) > MAX_STEM_LENGTH:
         stem = f"{stem[:MAX_STEM_LENGTH]}-{hashlib.sha256(stem.encode()).hexdigest()[:8]}"
@@ -394,7 +464,9 @@ def decode_record(content: bytes, path: Path) -> Record:
         measured = _measured_as(KINDS.get(kind, dict), content)
         if kind not in KINDS:
             if kind_from_filename(path) != kind:
-                raise ValueError(f"has the unknown kind {kind!r}, which is not that of the file's name")
+                raise ValueError(
+                    f"has the unknown kind {kind!r}, which is not that of the file's name"
+                )
             measured = UnknownKind(measured)
         return decode_json(content, Record, lambda _, __: measured)
 

@@ -15,7 +15,12 @@ class RecordContent:
 
 
 class RecordKind(
-    msgspec.Struct, RecordContent, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"
+    msgspec.Struct,
+    RecordContent,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
 ):
     """The fields of a kind of record; a subclass is frozen, has keywords alone and a tag."""
 
@@ -39,10 +44,13 @@ def tag_of(kind: type[msgspec.Struct]) -> str:
     return str(kind.__struct_config__.tag)
 
 
-def require_tagged(kind: type[msgspec.Struct], base: type[msgspec.Struct], noun: str, origin: str) -> str:
+def require_tagged(
+    kind: type[msgspec.Struct], base: type[msgspec.Struct], noun: str, origin: str
+) -> str:
     """Return the tag of a kind that an extension adds; ValueError if it has another base, or no tag for file names."""
     if not (isinstance(kind, type) and issubclass(kind, base)):
-        raise ValueError(f"{origin} adds the {noun} {kind!r}: it must be a subclass of {base.__name__}")  # noqa: TRY004
+        addition = f"{origin} adds the {noun} {kind!r}"
+        raise ValueError(f"{addition}: it must be a subclass of {base.__name__}")  # noqa: TRY004
     tag = tag_of(kind)
     if tag == kind.__name__ or not re.fullmatch(PLAIN, tag):
         raise ValueError(

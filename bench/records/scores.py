@@ -29,7 +29,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     chosen: float  # strength C or k, chosen on the validation part; of a retrieval 1, the nearest image alone
     validation_accuracy: Share
     converged: bool
-    correct: Annotated[str, msgspec.Meta(pattern="^[01]+$")]  # "1" or "0" for each test image, in the task's order
+    # "1" or "0" for each test image, in the task's order.
+    correct: Annotated[str, msgspec.Meta(pattern="^[01]+$")]
     num_classes: Count
     # Images that the head was fitted on, of whole tasks and shares with the validation part's; of a retrieval the
     # gallery.
@@ -53,7 +54,9 @@ class MetricScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     protocol: str
     name: str  # "macro mAP", "mIoU", "box AP", ...
     class_name: str = ""  # class of the task that the figure is of; empty: the whole task
-    wordnet_path: tuple[str, ...] = ()  # synsets from the class to the label that its row of a head is copied from
+    wordnet_path: tuple[
+        str, ...
+    ] = ()  # synsets from the class to the label that its row of a head is copied from
     value: float
     num_train: Count  # training and validation part together
     num_test: Count

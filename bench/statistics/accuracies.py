@@ -20,7 +20,9 @@ Answers = npt.NDArray[np.float64] | float  # by test item, or one figure for all
 SEEDS_FOR_INTERVAL = 3  # training seeds; fewer give a mean without an interval
 SEEDS_FOR_RANKING = 5  # training seeds that two methods have in common
 TASKS_FOR_INTERVAL = 3  # tasks on different images; fewer give a mean without an interval
-POWER = 0.8  # the probability with which the smallest difference that could have been shown is shown
+POWER = (
+    0.8  # the probability with which the smallest difference that could have been shown is shown
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,12 @@ def estimate_over_seeds(rows: Sequence[Answers]) -> Estimate:
     other trainings and other test items. Trainings with different numbers of items have no interval.
     """
     if len({np.size(row) for row in rows}) > 1:
-        return Estimate(fmean(map(np.mean, rows)), None, None, f"{len(rows)} seeds, different test images, no interval")
+        return Estimate(
+            fmean(map(np.mean, rows)),
+            None,
+            None,
+            f"{len(rows)} seeds, different test images, no interval",
+        )
     if len(rows) < SEEDS_FOR_INTERVAL:
         return Estimate(fmean(map(np.mean, rows)), None, None, f"{len(rows)} seeds, no interval")
     return _estimate_two_levels(rows, "seeds")
@@ -58,7 +65,9 @@ def estimate_over_draws(runs: Mapping[K, Mapping[int, Answers]]) -> Estimate:
     return _estimate_two_levels([*draws.values()], "draws")
 
 
-def estimate_paired_over_seeds(base: Mapping[K, Answers], other: Mapping[K, Answers]) -> Estimate | None:
+def estimate_paired_over_seeds(
+    base: Mapping[K, Answers], other: Mapping[K, Answers]
+) -> Estimate | None:
     """Estimate other - base over the seeds and items that both have; None under five seeds, which rank nothing."""
     differences = [np.subtract(other[seed], base[seed]) for seed in base if seed in other]
     return estimate_over_seeds(differences) if len(differences) >= SEEDS_FOR_RANKING else None
@@ -86,14 +95,18 @@ def estimate_over_tasks(figures_by_training: Sequence[Sequence[float]]) -> MeanO
     table = np.array(figures_by_training, np.float64)
     seeds, tasks = table.shape
     if tasks < TASKS_FOR_INTERVAL:
-        return MeanOverTasks(Estimate(float(table.mean()), None, None, f"{tasks} tasks, no interval"), None)
+        return MeanOverTasks(
+            Estimate(float(table.mean()), None, None, f"{tasks} tasks, no interval"), None
+        )
     over = f"{tasks} tasks and {seeds} seeds"
     if seeds < SEEDS_FOR_INTERVAL:
         table, over = table.mean(axis=0)[:, None], f"{tasks} tasks, of these trainings"
     mean, variance, degrees_of_freedom = _mean_of_two_levels(table)
     estimate = _to_estimate(mean, variance, degrees_of_freedom, over)
     end = float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
-    return MeanOverTasks(estimate, float(nctdtrinc(degrees_of_freedom, 1 - POWER, end)) * math.sqrt(variance))
+    return MeanOverTasks(
+        estimate, float(nctdtrinc(degrees_of_freedom, 1 - POWER, end)) * math.sqrt(variance)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +125,9 @@ def judge_accuracy_differences(found: Mapping[K, Estimate]) -> dict[K, JudgedAcc
     """
     known = {name: estimate.p for name, estimate in found.items() if estimate.p is not None}
     adjusted = dict(zip(known, holm([*known.values()]), strict=True))
-    return {name: _judge_difference(estimate, adjusted.get(name)) for name, estimate in found.items()}
+    return {
+        name: _judge_difference(estimate, adjusted.get(name)) for name, estimate in found.items()
+    }
 
 
 def _judge_difference(difference: Estimate, p: float | None) -> JudgedAccuracyDifference:

@@ -29,7 +29,9 @@ def accuracy_interval(correct: Sequence[float]) -> Interval:
     z = float(ndtri((1 + CONFIDENCE) / 2))
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     margin = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Interval(share, max(0.0, min(share, centre - margin)), min(1.0, max(share, centre + margin)))
+    return Interval(
+        share, max(0.0, min(share, centre - margin)), min(1.0, max(share, centre + margin))
+    )
 
 
 def mean_interval(values: Sequence[float]) -> Interval:

@@ -54,7 +54,10 @@ def ratios_of_pairs(pairs: Mapping[str, tuple[Rounds, Rounds]]) -> dict[str, Rat
     of single ratios. A p of None (too few runs) is left out of the family. Raises ValueError where a figure is not
     positive and finite.
     """
-    ratios = {name: _compare(_logarithms(base), _logarithms(other)) for name, (base, other) in pairs.items()}
+    ratios = {
+        name: _compare(_logarithms(base), _logarithms(other))
+        for name, (base, other) in pairs.items()
+    }
     known = {name: ratio.p for name, ratio in ratios.items() if ratio.p is not None}
     adjusted = holm(list(known.values()))
     for name, p in zip(known, adjusted, strict=True):
@@ -89,7 +92,9 @@ def _compare_unpaired(base: Sequence[float], other: Sequence[float]) -> Ratio:
     return _to_ratio(difference, error, degrees_of_freedom, runs)
 
 
-def _to_ratio(difference: float, error: float, degrees_of_freedom: int, runs: tuple[int, int]) -> Ratio:
+def _to_ratio(
+    difference: float, error: float, degrees_of_freedom: int, runs: tuple[int, int]
+) -> Ratio:
     margin = _student_t_quantile(degrees_of_freedom) * error
     low = math.exp(difference - margin)
     high = math.exp(difference + margin)

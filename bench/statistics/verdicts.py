@@ -16,7 +16,11 @@ MAX_WAIT_SHARE = 0.05  # of a step's time, for batches that are loaded ahead
 MAX_AGREEMENT_MARGIN = math.log(1.1)  # beyond it a tenth of a ratio could be missing unseen
 FLOPS_TOLERANCE = 0.08  # of a logarithm: what is left to elementwise work, memory and launches
 RUNS_FOR_SLOW_RANK = 3
-SLOW_IN_MOST, SLOW_RANK = 1.03, 1.05  # times the others' time for their own work, in most runs and in the median run
+# Times the others' time for their own work, in most runs and in the median run.
+SLOW_IN_MOST, SLOW_RANK = (
+    1.03,
+    1.05,
+)
 ENGINEERING_FACTOR = 2.0  # between two MFU
 PHASES_TOLERANCE = 0.1  # relative, between the sum of the phases and the whole step
 
@@ -27,7 +31,9 @@ def bound_by(data_share: float, *, prefetches: bool) -> Bottleneck:
     Where data takes longer than all the rest, a loader that works in the background would still be waited for. Where
     one does work ahead, what a step spends on its data is waiting, and little of it is allowed.
     """
-    return "input-bound" if data_share > (MAX_WAIT_SHARE if prefetches else 0.5) else "compute-bound"
+    return (
+        "input-bound" if data_share > (MAX_WAIT_SHARE if prefetches else 0.5) else "compute-bound"
+    )
 
 
 def judge_loader_cores(min_cores: float, max_cores: float, spare: int) -> Loading:
@@ -45,7 +51,10 @@ def judge_agreement(log_difference: float, margin: float | None) -> Agreement:
     """
     if margin is None:
         return "inconclusive"
-    if abs(log_difference) > margin and abs(log_difference) >= math.log1p(SMALLEST_EFFECT) - ROUNDING:
+    if (
+        abs(log_difference) > margin
+        and abs(log_difference) >= math.log1p(SMALLEST_EFFECT) - ROUNDING
+    ):
         return "disagree"
     return "agree" if abs(log_difference) + margin <= MAX_AGREEMENT_MARGIN else "inconclusive"
 
@@ -61,7 +70,11 @@ def judge_flops_prediction(log_difference: float, margin: float | None) -> Predi
         return "cannot be told"
     if abs(log_difference) + margin <= FLOPS_TOLERANCE:
         return "consistent with FLOPs"
-    return "not consistent with FLOPs" if abs(log_difference) - margin > FLOPS_TOLERANCE else "cannot be told"
+    return (
+        "not consistent with FLOPs"
+        if abs(log_difference) - margin > FLOPS_TOLERANCE
+        else "cannot be told"
+    )
 
 
 def unexplained_factor(measured: Ratio | None, predicted: float | None) -> float | None:
@@ -85,7 +98,9 @@ def find_slow_rank(work: Sequence[Sequence[float]]) -> tuple[int, float] | None:
     """
     found = list[tuple[float, int]]()
     for rank in range(len(work[0]) if len(work) >= RUNS_FOR_SLOW_RANK else 0):
-        factors = sorted(of_run[rank] / median([*of_run[:rank], *of_run[rank + 1 :]]) for of_run in work)
+        factors = sorted(
+            of_run[rank] / median([*of_run[:rank], *of_run[rank + 1 :]]) for of_run in work
+        )
         if factors[len(factors) // 4] > SLOW_IN_MOST and (factor := median(factors)) > SLOW_RANK:
             found.append((factor, rank))
     if not found:

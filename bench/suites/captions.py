@@ -9,7 +9,17 @@ LONGEST = 40
 UNCLEAN_EVERY = 10
 # What a word becomes, one at a time: tags, entities, URL quoting, mojibake, quotes, and what a tokeniser stumbles over.
 UNCLEAN = (
-    *("<b>{0}</b>", "{0}&#39;s", "&quot;{0}&quot;", "{0}&amp;{0}", "{0}%20{0}", "{0}+{0}", "“{0}”", "{0}’s", "{0}—{0}"),
+    *(
+        "<b>{0}</b>",
+        "{0}&#39;s",
+        "&quot;{0}&quot;",
+        "{0}&amp;{0}",
+        "{0}%20{0}",
+        "{0}+{0}",
+        "“{0}”",
+        "{0}’s",
+        "{0}—{0}",
+    ),
     *("cafÃ©-{0}", "{0}™", "é{0}", "{0}🐕", "St. {0}", "don't {0}", "U.S. {0}", "{0}...", "'{0}'"),
 )
 

@@ -30,7 +30,9 @@ Work = Callable[[], object]
 pytestmark = pytest.mark.minutes
 
 
-def compare_seconds(benchmark: BenchmarkFixture, ours: Work, theirs: Work, turns: int, max_ratio: float) -> None:
+def compare_seconds(
+    benchmark: BenchmarkFixture, ours: Work, theirs: Work, turns: int, max_ratio: float
+) -> None:
     """Time ours as the benchmark's figure and theirs before each turn; ours takes at most this ratio of their time."""
     seconds = []
 
@@ -46,7 +48,9 @@ def compare_seconds(benchmark: BenchmarkFixture, ours: Work, theirs: Work, turns
         assert ratio <= max_ratio
 
 
-def compare_peak_memory(benchmark: BenchmarkFixture, ours: Work, theirs: Work, max_ratio: float) -> None:
+def compare_peak_memory(
+    benchmark: BenchmarkFixture, ours: Work, theirs: Work, max_ratio: float
+) -> None:
     cpu = torch.device("cpu")
     ratio = peak_bytes(ours, cpu) / peak_bytes(theirs, cpu)
     benchmark.extra_info["memory to theirs"] = round(ratio, 4)
@@ -90,9 +94,15 @@ def test_pairs(
 
 
 @pytest.mark.benchmark(group="labels")
-@pytest.mark.parametrize(("batch", "max_seconds", "max_memory"), [(128, 1.0, 1.0), (1024, 1 / 2.5, 1 / 2)])
+@pytest.mark.parametrize(
+    ("batch", "max_seconds", "max_memory"), [(128, 1.0, 1.0), (1024, 1 / 2.5, 1 / 2)]
+)
 def test_labels(
-    benchmark: BenchmarkFixture, generator: torch.Generator, batch: int, max_seconds: float, max_memory: float
+    benchmark: BenchmarkFixture,
+    generator: torch.Generator,
+    batch: int,
+    max_seconds: float,
+    max_memory: float,
 ) -> None:
     """Against dense int64 targets, as in CatLIP's released code; the time has no head, the memory has one."""
     rows = [torch.randperm(LABELS, generator=generator)[:POSITIVES] for _ in range(batch)]
@@ -105,11 +115,22 @@ def test_labels(
         return multilabel_loss(logits, labels.rows, labels.columns)
 
     def dense_loss(logits: Tensor) -> Tensor:
-        targets = torch.stack([torch.zeros(LABELS, dtype=torch.int64).index_fill_(0, row, 1) for row in rows])
-        return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="sum") / batch
+        targets = torch.stack(
+            [torch.zeros(LABELS, dtype=torch.int64).index_fill_(0, row, 1) for row in rows]
+        )
+        return (
+            F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="sum")
+            / batch
+        )
 
     def with_head(loss: Callable[[Tensor], Tensor]) -> Work:
         return gradient_work(lambda *_: loss(head(features)), features, *head.parameters())
 
-    compare_seconds(benchmark, gradient_work(sparse_loss, logits), gradient_work(dense_loss, logits), 10, max_seconds)
+    compare_seconds(
+        benchmark,
+        gradient_work(sparse_loss, logits),
+        gradient_work(dense_loss, logits),
+        10,
+        max_seconds,
+    )
     compare_peak_memory(benchmark, with_head(sparse_loss), with_head(dense_loss), max_memory)

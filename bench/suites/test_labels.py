@@ -17,7 +17,9 @@ def captions() -> pa.StringArray:
 
 
 @pytest.mark.benchmark(group="labels")
-def test_corenet_on_captions_of_known_words(benchmark: BenchmarkFixture, captions: pa.StringArray) -> None:
+def test_corenet_on_captions_of_known_words(
+    benchmark: BenchmarkFixture, captions: pa.StringArray
+) -> None:
     rule = CorenetRule()
     rule.label(captions)
     benchmark(rule.label, captions)

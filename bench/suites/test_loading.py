@@ -39,23 +39,40 @@ def test_batch_of_shards(benchmark: BenchmarkFixture, tmp_path: Path, method: st
 
 @pytest.mark.parametrize("decoding", ["full", "reduced"])
 @pytest.mark.parametrize("side", [512, 1024])
-def test_batch_of_large_jpegs(benchmark: BenchmarkFixture, tmp_path: Path, side: int, decoding: Any) -> None:
+def test_batch_of_large_jpegs(
+    benchmark: BenchmarkFixture, tmp_path: Path, side: int, decoding: Any
+) -> None:
     data = str(tmp_path / "0.tar")
-    experiment = change(CATLIP, data=data, caption_lengths="pack", batch_size=10, jpeg_decoding=decoding)
+    experiment = change(
+        CATLIP, data=data, caption_lengths="pack", batch_size=10, jpeg_decoding=decoding
+    )
     time_batches(benchmark, experiment, tmp_path, 20, side, side)
 
 
 def time_batches(
-    benchmark: BenchmarkFixture, experiment: Experiment, folder: Path, images: int, smallest: int, largest: int
+    benchmark: BenchmarkFixture,
+    experiment: Experiment,
+    folder: Path,
+    images: int,
+    smallest: int,
+    largest: int,
 ) -> None:
     """Time batches of images whose sides are between two numbers of pixels."""
-    write_shard(folder / "0.tar", range(images), repeat("a dog and a cat on a red chair"), smallest, largest)
+    write_shard(
+        folder / "0.tar", range(images), repeat("a dog and a cat on a red chair"), smallest, largest
+    )
     shards = open_shards(str(folder), folder / "cache")
     loader: SampleLoader[Any] = SampleLoader(
-        experiment, METHODS[experiment.method].targets, shards, range(images), SampleOrder(experiment, images)
+        experiment,
+        METHODS[experiment.method].targets,
+        shards,
+        range(images),
+        SampleOrder(experiment, images),
     )
     numbers = count()
     benchmark(lambda: loader[next(numbers)])
     benchmark.extra_info["images"] = experiment.training.batch_size
     if benchmark.stats:
-        benchmark.extra_info["images per CPU second"] = experiment.training.batch_size / benchmark.stats.stats.median
+        benchmark.extra_info["images per CPU second"] = (
+            experiment.training.batch_size / benchmark.stats.stats.median
+        )

@@ -22,7 +22,9 @@ POSITIVES = 8
 pytestmark = pytest.mark.benchmark(group="losses", timer=seconds)
 
 
-def forward_and_backward(benchmark: BenchmarkFixture, loss: Callable[..., Tensor], *inputs: Tensor) -> None:
+def forward_and_backward(
+    benchmark: BenchmarkFixture, loss: Callable[..., Tensor], *inputs: Tensor
+) -> None:
     leaves = [value.to(DEVICE).requires_grad_() for value in inputs]
 
     def work() -> object:
@@ -34,18 +36,26 @@ def forward_and_backward(benchmark: BenchmarkFixture, loss: Callable[..., Tensor
 
 
 def test_contrastive(benchmark: BenchmarkFixture, generator: torch.Generator) -> None:
-    image, text = (F.normalize(torch.randn(BATCH, DIM, generator=generator), dim=-1) for _ in range(2))
+    image, text = (
+        F.normalize(torch.randn(BATCH, DIM, generator=generator), dim=-1) for _ in range(2)
+    )
     forward_and_backward(benchmark, contrastive_loss, image, text, torch.tensor(14.0))
 
 
 def test_sigmoid(benchmark: BenchmarkFixture, generator: torch.Generator) -> None:
-    image, text = (F.normalize(torch.randn(BATCH, DIM, generator=generator), dim=-1) for _ in range(2))
-    forward_and_backward(benchmark, sigmoid_loss, image, text, torch.tensor(10.0), torch.tensor(-10.0))
+    image, text = (
+        F.normalize(torch.randn(BATCH, DIM, generator=generator), dim=-1) for _ in range(2)
+    )
+    forward_and_backward(
+        benchmark, sigmoid_loss, image, text, torch.tensor(10.0), torch.tensor(-10.0)
+    )
 
 
 def positives(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     rows = torch.arange(BATCH).repeat_interleave(POSITIVES)
-    columns = torch.stack([torch.randperm(LABELS, generator=generator)[:POSITIVES] for _ in range(BATCH)]).flatten()
+    columns = torch.stack(
+        [torch.randperm(LABELS, generator=generator)[:POSITIVES] for _ in range(BATCH)]
+    ).flatten()
     return rows.to(DEVICE), columns.to(DEVICE)
 
 
@@ -59,4 +69,6 @@ def test_token_softmax(benchmark: BenchmarkFixture, generator: torch.Generator) 
     rows, columns = positives(generator)
     logits = torch.randn(BATCH, LABELS, generator=generator)
     weights = torch.rand(LABELS, generator=generator).to(DEVICE)
-    forward_and_backward(benchmark, lambda logits: token_softmax_loss(logits, rows, columns, weights), logits)
+    forward_and_backward(
+        benchmark, lambda logits: token_softmax_loss(logits, rows, columns, weights), logits
+    )

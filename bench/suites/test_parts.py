@@ -19,7 +19,11 @@ from bench.labels.subwords import SubwordIds
 from bench.measure.costs import count_flops
 from bench.measure.memory import step_tensor_bytes
 from bench.suites.device import DEVICE, rate, seconds
-from bench.train.build import build_train_state, build_untrained_tower, take_steps_at_full_learning_rate
+from bench.train.build import (
+    build_train_state,
+    build_untrained_tower,
+    take_steps_at_full_learning_rate,
+)
 from bench.train.step import make_optimizer
 from losses.psnr import psnr_loss, scheduled_error
 from models.open_clip_blocks import ImageBlock
@@ -33,7 +37,8 @@ NUM_COUNTED_IMAGES = 128
 COUNTED_BATCH = 32
 ON_GPU = DEVICE.type == "cuda"
 SIDE = 224
-WIDTH, HEADS, PATCH, IMAGES = (768, 12, 16, 128) if ON_GPU else (384, 6, 32, 8)  # of ViT-B/16 and ViT-S/32
+# Of ViT-B/16 and ViT-S/32.
+WIDTH, HEADS, PATCH, IMAGES = (768, 12, 16, 128) if ON_GPU else (384, 6, 32, 8)
 METHODS_WITH_TARGETS = [name for name, method in METHODS.items() if not method.has_teacher]
 
 
@@ -52,12 +57,21 @@ def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> 
 
 
 @pytest.mark.benchmark(group="text forward", timer=seconds)
-@pytest.mark.parametrize("padding", get_args(TextPadding), ids=("none", "packed", "batch", "full"))  # names of series
+@pytest.mark.parametrize(
+    "padding", get_args(TextPadding), ids=("none", "packed", "batch", "full")
+)  # names of series
 def test_text_tower(
-    benchmark: BenchmarkFixture, images: PackImages, generator: torch.Generator, padding: TextPadding
+    benchmark: BenchmarkFixture,
+    images: PackImages,
+    generator: torch.Generator,
+    padding: TextPadding,
 ) -> None:
-    targets = METHODS["clip"].targets(change(CLIP, text_padding=padding))(Captions.from_texts(images.captions))
-    batch = targets.select(torch.randperm(len(images), generator=generator)[: CLIP.training.batch_size]).to(DEVICE)
+    targets = METHODS["clip"].targets(change(CLIP, text_padding=padding))(
+        Captions.from_texts(images.captions)
+    )
+    batch = targets.select(
+        torch.randperm(len(images), generator=generator)[: CLIP.training.batch_size]
+    ).to(DEVICE)
     size = SubwordIds(CLIP.targets.subword_vocabulary).size
     text = build_text_tower(CLIP.text.text_tower, CLIP.text.context_length, size, 0).to(DEVICE)
     with torch.inference_mode():
@@ -86,10 +100,14 @@ def test_image_block(benchmark: BenchmarkFixture, is_open_clips: bool) -> None:
 @pytest.mark.parametrize("kind", [LinearPatchEmbedding, nn.Conv2d])
 def test_patch_embedding(benchmark: BenchmarkFixture, kind: type[nn.Conv2d]) -> None:
     """Forward and backward of the patch embedding, as a linear layer and as a convolution."""
-    time_forward_and_backward(benchmark, kind(3, WIDTH, PATCH, PATCH, bias=False), torch.randn(IMAGES, 3, SIDE, SIDE))
+    time_forward_and_backward(
+        benchmark, kind(3, WIDTH, PATCH, PATCH, bias=False), torch.randn(IMAGES, 3, SIDE, SIDE)
+    )
 
 
-def time_forward_and_backward(benchmark: BenchmarkFixture, module: nn.Module, inputs: Tensor) -> None:
+def time_forward_and_backward(
+    benchmark: BenchmarkFixture, module: nn.Module, inputs: Tensor
+) -> None:
     """Time a module on a batch; on a GPU in bf16, as in training."""
     module = module.to(DEVICE)
     inputs = inputs.to(DEVICE)
@@ -104,7 +122,9 @@ def time_forward_and_backward(benchmark: BenchmarkFixture, module: nn.Module, in
 
 
 @pytest.mark.benchmark(group="loading", timer=seconds)
-def test_augmented_batch(benchmark: BenchmarkFixture, images: PackImages, generator: torch.Generator) -> None:
+def test_augmented_batch(
+    benchmark: BenchmarkFixture, images: PackImages, generator: torch.Generator
+) -> None:
     rows = torch.randperm(len(images), generator=generator)[: CLIP.training.batch_size]
     pixels = images.pixels.to(DEVICE)
     rows = rows.to(DEVICE)
@@ -142,13 +162,17 @@ def step_counters(experiment: Experiment, images: PackImages) -> dict[str, float
         images.classes[:NUM_COUNTED_IMAGES],
         images.keys[:NUM_COUNTED_IMAGES],
     )
-    small = change(experiment, batch_size=COUNTED_BATCH, images=NUM_COUNTED_IMAGES, warmup_images=COUNTED_BATCH)
+    small = change(
+        experiment, batch_size=COUNTED_BATCH, images=NUM_COUNTED_IMAGES, warmup_images=COUNTED_BATCH
+    )
     stream = PackStream(small, few, METHODS[small.method].targets(small), DEVICE)
     counters: dict[str, float] = {
         "peak tensor bytes": step_tensor_bytes(stream),
         "FLOPs of a step": count_flops(small, [stream.target(0)]).step,
     }
     if DEVICE.type == "cpu":  # elsewhere sums are taken in an order that varies
-        losses = take_steps_at_full_learning_rate(build_train_state(stream, plain=True), range(NUM_COUNTED_STEPS))
+        losses = take_steps_at_full_learning_rate(
+            build_train_state(stream, plain=True), range(NUM_COUNTED_STEPS)
+        )
         counters[f"loss at step {NUM_COUNTED_STEPS}"] = losses[-1].item()
     return counters

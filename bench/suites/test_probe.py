@@ -33,12 +33,16 @@ def draw_features(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     class_means = torch.randn(CLASSES, FEATURES, generator=generator, dtype=torch.float64) / 2
     noise = torch.randn(NUM_IMAGES, FEATURES, generator=generator, dtype=torch.float64)
     spectrum = torch.arange(1, FEATURES + 1, dtype=torch.float64) ** -0.5
-    rotation, _ = torch.linalg.qr(torch.randn(FEATURES, FEATURES, generator=generator, dtype=torch.float64))
+    rotation, _ = torch.linalg.qr(
+        torch.randn(FEATURES, FEATURES, generator=generator, dtype=torch.float64)
+    )
     features = (noise + class_means[labels]) * spectrum @ rotation
     return (features - features.mean(0)) / features.std(0, correction=0), labels
 
 
-def gradient_norm(features: Tensor, labels: Tensor, model: LogisticRegression, strength: float) -> float:
+def gradient_norm(
+    features: Tensor, labels: Tensor, model: LogisticRegression, strength: float
+) -> float:
     """Return the length of the gradient of the mean loss with its penalty at scikit-learn's solution."""
     weights = torch.from_numpy(model.coef_.T)
     probabilities = (features @ weights + torch.from_numpy(model.intercept_)).softmax(1)
@@ -49,7 +53,9 @@ def gradient_norm(features: Tensor, labels: Tensor, model: LogisticRegression, s
 
 @pytest.mark.minutes
 @pytest.mark.benchmark(group="linear probe")
-def test_a_sweep_of_twenty_strengths(benchmark: BenchmarkFixture, generator: torch.Generator) -> None:
+def test_a_sweep_of_twenty_strengths(
+    benchmark: BenchmarkFixture, generator: torch.Generator
+) -> None:
     torch.set_num_threads(THREADS)
     features, labels = draw_features(generator)
     model = LogisticRegression(tol=1e-7, warm_start=True, max_iter=5000)
@@ -63,11 +69,18 @@ def test_a_sweep_of_twenty_strengths(benchmark: BenchmarkFixture, generator: tor
         gradients.append(gradient_norm(features, labels, model, strength))
 
     def fit() -> list[LogisticFit]:
-        return list(fit_path(PrincipalAxes.fit(features).project(features), labels, INVERSE_L2, min(gradients)))
+        return list(
+            fit_path(
+                PrincipalAxes.fit(features).project(features), labels, INVERSE_L2, min(gradients)
+            )
+        )
 
     fits: list[LogisticFit] = benchmark.pedantic(fit, rounds=1)  # type: ignore[no-untyped-call]
     assert all(result.converged for result in fits)
-    benchmark.extra_info["gradients left: theirs, ours"] = [min(gradients), max(fit.gradient_norm for fit in fits)]
+    benchmark.extra_info["gradients left: theirs, ours"] = [
+        min(gradients),
+        max(fit.gradient_norm for fit in fits),
+    ]
     if benchmark.stats is not None:
         speedup = seconds / benchmark.stats.stats.median
         benchmark.extra_info["times faster than scikit-learn"] = round(speedup, 2)

@@ -60,7 +60,11 @@ def format_ratio(value: Number) -> str:
 
 def format_seconds(value: Number) -> str:
     """Write a duration in s, min, h or days."""
-    for least, size, unit in ((2 * 86_400, 86_400, "days"), (2 * 3600, 3600, "h"), (600, 60, "min")):
+    for least, size, unit in (
+        (2 * 86_400, 86_400, "days"),
+        (2 * 3600, 3600, "h"),
+        (600, 60, "min"),
+    ):
         if value >= least:
             return f"{value / size:,.1f}{NBSP}{unit}"
     return f"{value:,.0f}{NBSP}s" if value >= 10 else f"{value:.2g}{NBSP}s"  # noqa: PLR2004
@@ -81,7 +85,9 @@ def format_accuracy_gain(difference: Number) -> str:
     return f"+{format_accuracy(difference)}" if difference >= 0 else format_accuracy(difference)
 
 
-def format_interval(found: HasEstimate | None, write: Callable[[float], str], prefix: str = "") -> str:
+def format_interval(
+    found: HasEstimate | None, write: Callable[[float], str], prefix: str = ""
+) -> str:
     """Write the ends of an interval after `prefix`; empty where there is no interval."""
     if found is None or found.low is None or found.high is None:
         return ""

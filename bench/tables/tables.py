@@ -46,7 +46,9 @@ class Cell:
         """Return the cell of a number, a text, a number with the ends of its interval, or None."""
         if isinstance(value, tuple):
             figure, low, high = value
-            text = Cell.plain(figure).text if low is None else f"{figure:.3f} ±{(high - low) / 2:.3f}"
+            text = (
+                Cell.plain(figure).text if low is None else f"{figure:.3f} ±{(high - low) / 2:.3f}"
+            )
             return Cell(text, value=figure, interval=(low, high))
         if value is None or value != value:  # noqa: PLR0124 - NaN
             return Cell(UNMEASURED)
@@ -128,29 +130,46 @@ class Table:
 
     title: str
     columns: Sequence[Column]
-    groups: Mapping[str, Sequence[Sequence[Cell]]]  # rows by heading; sorting keeps those of a group together
+    # Rows by heading; sorting keeps those of a group together.
+    groups: Mapping[str, Sequence[Sequence[Cell]]]
     note: str = ""  # below it
-    is_transposed: bool = False  # a terminal shows each row as a column: for many values of few experiments
+    is_transposed: bool = (
+        False  # a terminal shows each row as a column: for many values of few experiments
+    )
 
     @staticmethod
-    def of_rows(title: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], note: str = "") -> "Table":
+    def of_rows(
+        title: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], note: str = ""
+    ) -> "Table":
         """Return a table of one group without a heading."""
         return Table(title, columns, {"": rows}, note)
 
     @staticmethod
     def of_groups(
-        title: str, columns: Sequence[Column], groups: Mapping[str, Sequence[Sequence[Cell]]], note: str = ""
+        title: str,
+        columns: Sequence[Column],
+        groups: Mapping[str, Sequence[Sequence[Cell]]],
+        note: str = "",
     ) -> "Table":
         """Return a table of the groups that have rows, by their headings."""
-        return Table(title, columns, {heading: rows for heading, rows in groups.items() if rows}, note)
+        return Table(
+            title, columns, {heading: rows for heading, rows in groups.items() if rows}, note
+        )
 
     @staticmethod
     def of_figures(
-        title: str, rows: Sequence[Mapping[str, Any]], note: str = "", *, is_transposed: bool = False
+        title: str,
+        rows: Sequence[Mapping[str, Any]],
+        note: str = "",
+        *,
+        is_transposed: bool = False,
     ) -> "Table":
         """Return a table of rows that map columns to what `Cell.plain` takes; a row may lack columns."""
         keys = list(dict.fromkeys(key for row in rows for key in row))
-        columns = [Column(key, numeric=not any(isinstance(row.get(key), str) for row in rows)) for key in keys]
+        columns = [
+            Column(key, numeric=not any(isinstance(row.get(key), str) for row in rows))
+            for key in keys
+        ]
         cells = [[Cell.plain(row[key]) if key in row else NO_CELL for key in keys] for row in rows]
         return Table(title, columns, {"": cells}, note, is_transposed)
 
@@ -163,7 +182,11 @@ class Table:
         """The values of the rows by column, and their headings where they have any."""
         columns, cells = self.flat()
         return [
-            {name: cell.figure_or_text for name, cell in zip(columns, row, strict=True) if cell is not NO_CELL}
+            {
+                name: cell.figure_or_text
+                for name, cell in zip(columns, row, strict=True)
+                if cell is not NO_CELL
+            }
             for row in cells
         ]
 
@@ -171,19 +194,28 @@ class Table:
     def names(self) -> list[str]:
         """The names of columns, of which no two are equal."""
         titles = [column.title for column in self.columns]
-        return [one.title_with_note if titles.count(one.title) > 1 else one.title for one in self.columns]
+        return [
+            one.title_with_note if titles.count(one.title) > 1 else one.title
+            for one in self.columns
+        ]
 
     def flat(self) -> tuple[list[str], list[list[Cell]]]:
         """Return names of columns and rows; headings are a column of their own."""
         if not any(self.groups):
             return self.names, [list(row) for row in self.cells]
-        return ["group", *self.names], [[Cell.of(title), *row] for title, rows in self.groups.items() for row in rows]
+        return ["group", *self.names], [
+            [Cell.of(title), *row] for title, rows in self.groups.items() for row in rows
+        ]
 
     def to_csv(self) -> bytes:
         """Write values at full precision and an empty cell as nothing, then ends of intervals and other notes."""
         names, cells = self.flat()
         bounded = [at for at in range(len(names)) if any(row[at].interval for row in cells)]
-        noted = [at for at in range(len(names)) if at not in bounded and any(row[at].note for row in cells)]
+        noted = [
+            at
+            for at in range(len(names))
+            if at not in bounded and any(row[at].note for row in cells)
+        ]
         head = [*names, *(f"{names[at]}, {end}" for at in bounded for end in ("low", "high"))]
         head += [f"{names[at]}, note" for at in noted]
         rows = [
@@ -208,7 +240,9 @@ class Table:
 
         names, cells = self.flat()
         rows = [[escape_markdown(cell.text_with_note) for cell in row] for row in cells]
-        return "\n".join([line([*map(escape_markdown, names)]), line(["---"] * len(names)), *map(line, rows)])
+        return "\n".join(
+            [line([*map(escape_markdown, names)]), line(["---"] * len(names)), *map(line, rows)]
+        )
 
 
 def escape_markdown(text: str) -> str:
@@ -221,4 +255,8 @@ def escape_spreadsheet_formula(cell: object) -> object:
 
     Source: OWASP, "CSV Injection".
     """
-    return f"'{cell}" if isinstance(cell, str) and cell.lstrip(" ").startswith(FORMULA_STARTS) else cell
+    return (
+        f"'{cell}"
+        if isinstance(cell, str) and cell.lstrip(" ").startswith(FORMULA_STARTS)
+        else cell
+    )

@@ -34,7 +34,9 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
     untrained. A timm tower becomes a folder of timm. ValueError for a tower that neither library builds.
     """
     if loaded.provenance is None:
-        raise ValueError(f"{loaded.name} was not trained here: export accepts the towers of `{PROGRAM} train`")
+        raise ValueError(
+            f"{loaded.name} was not trained here: export accepts the towers of `{PROGRAM} train`"
+        )
     trunk = loaded.tower.trunk
     config = open_clip_config(loaded.architecture)
     if config is not None:
@@ -52,9 +54,13 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
         _write_folder(out, FOLDER_WEIGHTS[0], weights, FOLDER_CONFIG, facts)
         return f"open_clip.create_model({f'local-dir:{out}'!r})"
     if type(trunk).__module__.startswith("timm."):
-        _write_folder(out, "model.safetensors", trunk.state_dict(), "config.json", _timm_config(loaded))
+        _write_folder(
+            out, "model.safetensors", trunk.state_dict(), "config.json", _timm_config(loaded)
+        )
         return f"timm.create_model({f'local-dir:{out}'!r}, pretrained=True)"
-    raise ValueError(f"{loaded.name} has a {type(trunk).__name__}, which neither open_clip nor timm builds from a file")
+    raise ValueError(
+        f"{loaded.name} has a {type(trunk).__name__}, which neither open_clip nor timm builds from a file"
+    )
 
 
 def _image_tower_config(loaded: LoadedTower, config: dict[str, Any]) -> dict[str, Any]:
@@ -68,12 +74,19 @@ def _image_tower_config(loaded: LoadedTower, config: dict[str, Any]) -> dict[str
         changes |= {"pool_type": trunk.pool_type, "output_tokens": False}
     elif isinstance(trunk, TimmModel):
         pool = get_model_args(trunk.trunk)["global_pool"]
-        changes |= {"timm_pool": pool, "timm_proj": "linear", "timm_proj_bias": False, "timm_model_pretrained": False}
+        changes |= {
+            "timm_pool": pool,
+            "timm_proj": "linear",
+            "timm_proj_bias": False,
+            "timm_model_pretrained": False,
+        }
     elif isinstance(trunk.attnpool, nn.Sequential):
         reason = "pools the mean"
     if reason:
         advice = "train a tower of timm by its name, which is exported with it"
-        raise ValueError(f"{loaded.name} {reason}, which no configuration of open_clip describes: {advice}")
+        raise ValueError(
+            f"{loaded.name} {reason}, which no configuration of open_clip describes: {advice}"
+        )
     image_config: dict[str, Any] = {
         name: copy.deepcopy(config[name]) for name in ("vision_cfg", "quick_gelu") if name in config
     }
@@ -97,7 +110,8 @@ def _dual_encoder_weights(
         raise ValueError(f"{loaded.name} is not exported: {reason}")
     model_config = image_config | {
         "embed_dim": pair.text.width,
-        "text_cfg": config["text_cfg"] | {"context_length": settings.context_length, "vocab_size": ALL_IDS},
+        "text_cfg": config["text_cfg"]
+        | {"context_length": settings.context_length, "vocab_size": ALL_IDS},
     }
     if pair.bias is not None:
         model_config["init_logit_bias"] = 0.0  # makes open_clip build a bias; its value is loaded
@@ -109,7 +123,9 @@ def _dual_encoder_weights(
     return model_config, weights | {"token_embedding.weight": table}
 
 
-def _image_tower_weights(loaded: LoadedTower, image_config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _image_tower_weights(
+    loaded: LoadedTower, image_config: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the configuration and the weights of a tower with an untrained text tower."""
     width = loaded.tower.width
     with torch.random.fork_rng(devices=[]):
@@ -147,7 +163,9 @@ def _preprocessing(loaded: LoadedTower) -> dict[str, Any]:
     return {"mean": mean, "std": std, "interpolation": "bilinear"}
 
 
-def _write_folder(out: Path, file: str, weights: Mapping[str, Tensor], config: str, facts: dict[str, Any]) -> None:
+def _write_folder(
+    out: Path, file: str, weights: Mapping[str, Tensor], config: str, facts: dict[str, Any]
+) -> None:
     """Write weights, then their configuration, which marks the folder as complete."""
     save_tower(weights, out / file, {})
     with atomic_write(out / config) as temporary:

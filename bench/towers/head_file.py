@@ -55,7 +55,9 @@ class TextEncoder:
         """Return the normalised features of captions."""
         start, end = self.subwords.start_and_end
         padding: TextPadding = "max_length" if self.pair.text.padding_reason else "bucketed"
-        tokens = Tokens.from_ids(self.subwords.encode(captions), start, end, self.context_length, padding)
+        tokens = Tokens.from_ids(
+            self.subwords.encode(captions), start, end, self.context_length, padding
+        )
         batch = tokens.select(torch.arange(len(captions)))
         return F.normalize(self.pair.text(*batch.inputs), dim=-1)
 
@@ -74,12 +76,17 @@ class TextEncoder:
 
         Such a row times a feature, over the length of the projected feature, is the logit of class and image.
         """
-        rows: Tensor = self.pair.log_scale.exp() * self.class_features(prompts) @ self.pair.projection.T
+        rows: Tensor = (
+            self.pair.log_scale.exp() * self.class_features(prompts) @ self.pair.projection.T
+        )
         return rows
 
 
 def save_tower(
-    state: Mapping[str, Tensor], path: Path, facts: Mapping[str, str], tensors: Iterable[Tensor] | None = None
+    state: Mapping[str, Tensor],
+    path: Path,
+    facts: Mapping[str, str],
+    tensors: Iterable[Tensor] | None = None,
 ) -> None:
     """Write a tower's state dict atomically, with metadata.
 
@@ -107,7 +114,9 @@ def make_label_classifier(weight: Tensor, bias: Tensor, keys: tuple[str, ...]) -
     """Return a classifier; ValueError for other shapes, fewer rows than labels, or values that are not finite."""
     if weight.ndim != MATRIX or bias.shape != weight.shape[:1]:
         shapes = f"{tuple(weight.shape)} and {tuple(bias.shape)}"
-        raise ValueError(f"a classifier's weight and bias have shapes (labels, width) and (labels,), not {shapes}")
+        raise ValueError(
+            f"a classifier's weight and bias have shapes (labels, width) and (labels,), not {shapes}"
+        )
     if len(weight) < len(keys):
         raise ValueError(f"a classifier of {len(weight):,} rows for {len(keys):,} labels")
     require_finite(weight, "the classifier's weights")
@@ -120,7 +129,9 @@ def read_label_classifier(tower: Path) -> LabelClassifier | None:
     path = head_path(tower)
     if not path.is_file():
         return None
-    with prefix_errors(f"{path} holds no classifier", (ValueError, KeyError, msgspec.DecodeError, SafetensorError)):
+    with prefix_errors(
+        f"{path} holds no classifier", (ValueError, KeyError, msgspec.DecodeError, SafetensorError)
+    ):
         keys = msgspec.json.decode(read_metadata(path)["labels"], type=tuple[str, ...])
         if not keys:
             return None
@@ -142,10 +153,18 @@ def read_text_encoder(tower: ImageTower, path: Path, provenance: Provenance) -> 
     trained = provenance.experiment
     subwords = SubwordIds(trained.targets.subword_vocabulary)
     seed = derive_seed(trained.seed, TEXT)
-    text = build_text_tower(trained.text.text_tower, trained.text.context_length, subwords.size, seed)
-    pair = DualEncoder(tower, text, initial_scale=1.0, initial_bias=0.0 if "bias" in saved else None)
+    text = build_text_tower(
+        trained.text.text_tower, trained.text.context_length, subwords.size, seed
+    )
+    pair = DualEncoder(
+        tower, text, initial_scale=1.0, initial_bias=0.0 if "bias" in saved else None
+    )
     expected = pair.state_dict()
     weights = {name: value for name, value in expected.items() if name.startswith("tower.")}
     weights |= {name: value for name, value in saved.items() if name in expected}
-    load_strictly(pair, weights, f"{head_path(path)} does not hold what {trained.method} puts around this tower")
+    load_strictly(
+        pair,
+        weights,
+        f"{head_path(path)} does not hold what {trained.method} puts around this tower",
+    )
     return TextEncoder(pair.eval(), subwords, trained.text.context_length)

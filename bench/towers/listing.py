@@ -39,11 +39,16 @@ def tower_table(pattern: str, limit: int = MAX_TOWERS) -> Table:
         raise ValueError(f"no tower of open_clip or timm is named {pattern!r}; {advice}")
     shown = matching[:limit]
     reasons = dict[str, str]()  # why a tower or a method is not there: the first example
-    rows = [_row(name, reasons) for name in show_progress(shown, len(shown), "building towers", "towers")]
+    rows = [
+        _row(name, reasons)
+        for name in show_progress(shown, len(shown), "building towers", "towers")
+    ]
     lines = [NOTE, *(f"{name}: {reason}." for name, reason in reasons.items())]
     if len(matching) > len(shown):
         num_others = len(matching) - len(shown)
-        lines.append(f"{num_others:,} more towers match {pattern!r}; a narrower pattern lists them.")
+        lines.append(
+            f"{num_others:,} more towers match {pattern!r}; a narrower pattern lists them."
+        )
     return Table.of_rows("Towers", COLUMNS, rows, "\n".join(lines))
 
 
@@ -61,7 +66,9 @@ def _row(name: str, reasons: dict[str, str]) -> list[Cell]:
     for method, reason in unable.items():
         reasons.setdefault(method, reason)
     able = [method for method in METHOD_SETTINGS if method not in unable]
-    figures = [Cell.plain(value) for value in (name, side, tower.width, parameters / 1e6, flops / 1e9)]
+    figures = [
+        Cell.plain(value) for value in (name, side, tower.width, parameters / 1e6, flops / 1e9)
+    ]
     return [*figures, Cell(f"all but {', '.join(unable)}" if unable else "all", value=able)]
 
 

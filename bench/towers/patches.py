@@ -24,7 +24,10 @@ def check_whole_patches(experiment: Experiment) -> list[str]:
     if image.embedding_channels is not None:
         return []
     towers = [image.tower]
-    if get_method(experiment.method).has_teacher and Path(experiment.targets.teacher).suffix != ".safetensors":
+    if (
+        get_method(experiment.method).has_teacher
+        and Path(experiment.targets.teacher).suffix != ".safetensors"
+    ):
         towers.append(experiment.targets.teacher)
     warnings = list[str]()
     for tower, side in product(towers, sorted({image.image_size, *image.image_sizes})):

@@ -19,7 +19,8 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     experiment: Experiment
     images: int  # seen
     budgets: tuple[str, ...]  # for which it was cooled down
-    method: MethodText | msgspec.UnsetType = msgspec.UNSET  # of an extension; a method of this program has none
+    # Of an extension; a method of this program has none.
+    method: MethodText | msgspec.UnsetType = msgspec.UNSET
 
     def to_facts(self) -> dict[str, str]:
         """Return the metadata of a safetensors header."""
@@ -30,7 +31,9 @@ def read_provenance(path: Path) -> Provenance:
     """Read how a tower was trained; ValueError for a file without this metadata."""
     facts = read_metadata(path)
     if "made" not in facts:
-        raise ValueError(f"{path} does not say which experiment made it, so its tower cannot be built")
+        raise ValueError(
+            f"{path} does not say which experiment made it, so its tower cannot be built"
+        )
     with prefix_errors(f"{path} has invalid metadata of the experiment that made it"):
         return decode_json(facts["made"], Provenance)
 
@@ -43,7 +46,10 @@ def is_trained_here(path: Path) -> bool:
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of a safetensors file; ValueError for another file."""
     require_regular(path)
-    with prefix_errors(f"{path} is not a safetensors file", (SafetensorError,)), safe_open(path, "numpy") as file:
+    with (
+        prefix_errors(f"{path} is not a safetensors file", (SafetensorError,)),
+        safe_open(path, "numpy") as file,
+    ):
         return file.metadata() or {}
 
 
@@ -59,19 +65,35 @@ def latest_towers(results: Path, name: str) -> list[Path]:
     one choice of settings. ValueError for no such experiment, or for several.
     """
     paths = [*results.glob("*.tower.*.safetensors"), *results.glob("*/*.tower.*.safetensors")]
-    trained = {path: read_provenance(path).experiment for path in sorted(paths, key=lambda path: path.name)}
+    trained = {
+        path: read_provenance(path).experiment for path in sorted(paths, key=lambda path: path.name)
+    }
     names = dict.fromkeys(experiment.name for experiment in trained.values())
-    matching = [name] if name in names else [full_name for full_name in names if split_name(full_name)[0] == name]
+    matching = (
+        [name]
+        if name in names
+        else [full_name for full_name in names if split_name(full_name)[0] == name]
+    )
     if len(matching) > 1:
-        raise ValueError(f"{results} holds towers of several experiments {name!r}: name {' or '.join(matching)}")
+        raise ValueError(
+            f"{results} holds towers of several experiments {name!r}: name {' or '.join(matching)}"
+        )
     if not matching:
         others = f"it holds towers of {', '.join(names)}: name one of them, or " if names else ""
-        raise ValueError(f"{results} holds no tower of {name!r}; {others}make one with: {PROGRAM} train {name}")
-    towers = {path: experiment for path, experiment in trained.items() if experiment.name in matching}
+        raise ValueError(
+            f"{results} holds no tower of {name!r}; {others}make one with: {PROGRAM} train {name}"
+        )
+    towers = {
+        path: experiment for path, experiment in trained.items() if experiment.name in matching
+    }
     last = [*towers.values()][-1]
     comparisons = {path: comparison_from_filename(path) for path in towers}
     newest = dict[int, str]()  # comparison by seed
     for path, experiment in towers.items():
         if are_replicates(experiment, last):
             newest[experiment.seed] = comparisons[path]
-    return [path for path, experiment in towers.items() if newest.get(experiment.seed) == comparisons[path]]
+    return [
+        path
+        for path, experiment in towers.items()
+        if newest.get(experiment.seed) == comparisons[path]
+    ]

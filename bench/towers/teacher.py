@@ -46,13 +46,19 @@ def build_teacher(experiment: Experiment) -> ImageTower:
     """
     teacher = experiment.targets.teacher
     if not teacher.endswith(SUFFIX):
-        return build_image_tower(teacher, experiment.image.image_size, derive_seed(experiment.seed, TEACHER))
+        return build_image_tower(
+            teacher, experiment.image.image_size, derive_seed(experiment.seed, TEACHER)
+        )
     if not Path(teacher).is_file():
-        raise ValueError(f"no tower file {teacher!r} for a teacher; `{PROGRAM} train` writes tower files")
+        raise ValueError(
+            f"no tower file {teacher!r} for a teacher; `{PROGRAM} train` writes tower files"
+        )
     return load_trained_tower(Path(teacher))[0]
 
 
-def write_teacher_features(experiment: Experiment, device: torch.device, results: Path, path: Path) -> None:
+def write_teacher_features(
+    experiment: Experiment, device: torch.device, results: Path, path: Path
+) -> None:
     """Embed every sample of an experiment's data with its teacher: images as towers are scored on, at its size.
 
     The file has one row per sample; rows of unusable samples are 0 and are never read.
@@ -65,7 +71,9 @@ def write_teacher_features(experiment: Experiment, device: torch.device, results
             features[torch.tensor(rows)] = teacher(images.to(device)).float().cpu()
     require_finite(features, f"features of the teacher {experiment.targets.teacher}")
     digest = data_digest(experiment.input.data)
-    facts = FeatureFacts(teacher=experiment.targets.teacher, data=experiment.input.data, digest=digest)
+    facts = FeatureFacts(
+        teacher=experiment.targets.teacher, data=experiment.input.data, digest=digest
+    )
     save_tower({"features": features}, path, {"features": msgspec.json.encode(facts).decode()})
 
 
@@ -84,7 +92,9 @@ def stored_features(experiment: Experiment) -> Float[Tensor, "samples dim"] | No
     with prefix_errors(path):
         facts = decode_json(metadata, FeatureFacts)
     if facts.digest != data_digest(experiment.input.data):
-        raise ValueError(f"{path} holds features of data={facts.data}, which is not this data={experiment.input.data}")
+        raise ValueError(
+            f"{path} holds features of data={facts.data}, which is not this data={experiment.input.data}"
+        )
     features = load_file(path).get("features", torch.empty(0))
     if features.ndim != 2:  # noqa: PLR2004 - a matrix
         raise ValueError(f"{path} holds no matrix of features")

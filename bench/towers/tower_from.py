@@ -42,11 +42,16 @@ from models.image_tower import (
     published_image_size,
 )
 
-FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+FOLDER_WEIGHTS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
 FOLDER_CONFIG = "open_clip_config.json"
 CORENET_SIZE = 224  # pixels of its images
 MAX_LAYERS = 1000  # that a configuration may name
-MAX_UNCHECKED_WEIGHTS = 2**26  # weights, 256 MiB, that are allocated although a file is too small for them
+# Weights, 256 MiB, that are allocated although a file is too small for them.
+MAX_UNCHECKED_WEIGHTS = 2**26
 VOCABULARY_SUFFIXES = (".pkl", ".json")
 ACCEPTED_TOWERS = (
     f"accepted are a tower file of `{PROGRAM} train`, an experiment, a file of CoreNet, a folder of open_clip, or "
@@ -63,7 +68,9 @@ class LoadedTower:
     architecture: str
     provenance: Provenance | None = None  # None if trained elsewhere
     label_classifier: LabelClassifier | None = None  # the classifier that was trained with it
-    build: Callable[[], ImageTower] | None = None  # builds the untrained architecture, if it was trained elsewhere
+    build: Callable[[], ImageTower] | None = (
+        None  # builds the untrained architecture, if it was trained elsewhere
+    )
     file: Path | None = None  # of a tower that was trained here
 
     def read_text_encoder(self) -> TextEncoder | None:
@@ -71,7 +78,11 @@ class LoadedTower:
 
         Raises ValueError if the vocabulary is gone.
         """
-        return read_text_encoder(self.tower, self.file, self.provenance) if self.file and self.provenance else None
+        return (
+            read_text_encoder(self.tower, self.file, self.provenance)
+            if self.file and self.provenance
+            else None
+        )
 
 
 def load_tower(subject: str, results: Path = Path("results")) -> LoadedTower:
@@ -104,7 +115,10 @@ def load_tower(subject: str, results: Path = Path("results")) -> LoadedTower:
         raise ValueError(f"no file {subject!r}")
     if subject not in EXPERIMENTS and "[" not in subject:
         raise ValueError(f"{subject!r} is no tower: {ACCEPTED_TOWERS}")
-    newest = max(latest_towers(results, subject), key=lambda tower: (read_provenance(tower).images, tower.name))
+    newest = max(
+        latest_towers(results, subject),
+        key=lambda tower: (read_provenance(tower).images, tower.name),
+    )
     return _load_own_file(newest)
 
 
@@ -131,7 +145,9 @@ def load_trained_tower(path: Path) -> tuple[ImageTower, Provenance]:
 
 def build_untrained_copy(loaded: LoadedTower) -> ImageTower:
     """Return the random-init baseline of a tower that was trained elsewhere, with the same weights at every call."""
-    assert loaded.build is not None, f"{loaded.name} was trained here, from weights that its seed gives"
+    assert loaded.build is not None, (
+        f"{loaded.name} was trained here, from weights that its seed gives"
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(0, TOWER))
         tower = loaded.build()
@@ -161,8 +177,14 @@ def _load_open_clip_folder(folder: Path) -> LoadedTower:
         build = partial(_build_tower, partial(build_trunk, config, size), size)
         num_weights = _count_weights(build)
     except Exception as error:  # noqa: BLE001 - open_clip documents no exceptions for invalid configurations
-        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
-        raise ValueError(f"{folder} is no folder of open_clip's: {FOLDER_CONFIG}: {reason}") from None
+        reason = (
+            f"it has no {error}"
+            if isinstance(error, KeyError)
+            else str(error) or type(error).__name__
+        )
+        raise ValueError(
+            f"{folder} is no folder of open_clip's: {FOLDER_CONFIG}: {reason}"
+        ) from None
     file = next((folder / name for name in FOLDER_WEIGHTS if (folder / name).is_file()), None)
     if file is None:
         raise ValueError(f"{folder} holds none of {', '.join(FOLDER_WEIGHTS)}")
@@ -240,7 +262,9 @@ def _require_file_can_hold(file: Path, num_weights: int) -> None:
     """Raise ValueError if a file is too small for a large architecture; loading names what a small one lacks."""
     file_bytes = file.stat().st_size
     if file_bytes < num_weights and num_weights > MAX_UNCHECKED_WEIGHTS:
-        raise ValueError(f"{file} has {file_bytes:,} bytes, too few for the {num_weights:,} weights that it describes")
+        raise ValueError(
+            f"{file} has {file_bytes:,} bytes, too few for the {num_weights:,} weights that it describes"
+        )
 
 
 def _require_few_layers(vision: dict[str, Any]) -> None:
@@ -261,6 +285,15 @@ def _load_trunk(tower: ImageTower, state: Mapping[str, Tensor], file: Path, name
 
 def _published_mean_and_std(name: str) -> tuple[Any, Any]:
     """Return the mean and deviation that all published weights of an open_clip model share, or else the defaults."""
-    configs = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
-    statistics = {(tuple(config["mean"]), tuple(config["std"])) for config in configs if "mean" in config}
-    return statistics.pop() if len(statistics) == 1 else (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    configs = [
+        open_clip.get_pretrained_cfg(name, tag)
+        for tag in open_clip.list_pretrained_tags_by_model(name)
+    ]
+    statistics = {
+        (tuple(config["mean"]), tuple(config["std"])) for config in configs if "mean" in config
+    }
+    return (
+        statistics.pop()
+        if len(statistics) == 1
+        else (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+    )

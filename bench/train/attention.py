@@ -25,7 +25,9 @@ SEPARATE_PRODUCTS = "separate products"
 Mask = Bool[Tensor, "*_ queries keys"] | Float[Tensor, "*_ queries keys"]
 
 
-def use_attention_kernel(kernel: Attention, *, has_fixed_shapes: bool = True) -> AbstractContextManager[None]:
+def use_attention_kernel(
+    kernel: Attention, *, has_fixed_shapes: bool = True
+) -> AbstractContextManager[None]:
     """Select the kernel of all attention in the block.
 
     Without fixed shapes, the fused kernel is not cuDNN's, which on GPUs of compute capability 9.0 and 10.0 comes first
@@ -47,7 +49,10 @@ def find_attention_kernels(forward: Callable[[], object]) -> tuple[str, ...]:
     kernel is `SEPARATE_PRODUCTS`.
     """
     is_compiled = "torch._dynamo" in sys.modules
-    with torch.compiler.set_stance("force_eager") if is_compiled else nullcontext(), _AttentionNames() as names:
+    with (
+        torch.compiler.set_stance("force_eager") if is_compiled else nullcontext(),
+        _AttentionNames() as names,
+    ):
         forward()
     return tuple(sorted(names.kernels)) or (SEPARATE_PRODUCTS,)
 
@@ -60,7 +65,11 @@ class _AttentionNames(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.kernels: set[str] = set()
 
     def __torch_dispatch__(
-        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         operation = func.overloadpacket.__name__
         self.kernels |= {name for part, name in KERNEL_NAMES.items() if part in operation}

@@ -31,8 +31,12 @@ class AugmentedMethod(Method):
         model.augmentor = RangeAugment()
         return model
 
-    def loss(self, model: nn.Module, images: Images, target: Any, group: ProcessGroupLike) -> Tensor:
-        augmented, range_loss = _augment(cast("RangeAugment", model.augmentor), images, self._num_steps)
+    def loss(
+        self, model: nn.Module, images: Images, target: Any, group: ProcessGroupLike
+    ) -> Tensor:
+        augmented, range_loss = _augment(
+            cast("RangeAugment", model.augmentor), images, self._num_steps
+        )
         return self._method.loss(model, augmented, target, group) + range_loss
 
     def after_update(self, model: nn.Module) -> None:

@@ -63,7 +63,13 @@ def build_untrained_tower(experiment: Experiment) -> ImageTower:
 
 def build_tower(image: ImageSettings, seed: int) -> ImageTower:
     """Build the image tower of these settings; see `build_image_tower`."""
-    options = image.image_sizes, image.patch_drop, image.embedding_channels, image.pooling, image.pixel_normalisation
+    options = (
+        image.image_sizes,
+        image.patch_drop,
+        image.embedding_channels,
+        image.pooling,
+        image.pixel_normalisation,
+    )
     return build_image_tower(image.tower, image.image_size, seed, *options)
 
 
@@ -83,14 +89,23 @@ def load_data(
             experiment, resolve_workers(experiment.input, device), torchrun_env().local_world_size
         )
         return SampleStream(
-            experiment, samples, method.targets, device, rank=rank, ranks=ranks, workers=workers, sizes=sizes
+            experiment,
+            samples,
+            method.targets,
+            device,
+            rank=rank,
+            ranks=ranks,
+            workers=workers,
+            sizes=sizes,
         )
     targets = method.targets(with_resolved_padding(experiment, device))
     captions = tuple(map(samples.caption, range(len(samples))))
     if experiment.input.caption_lengths != PACK_DATA:
         seed = derive_seed(experiment.seed, CAPTIONS)
         lengths, caption = experiment.input.caption_lengths, experiment.input.caption
-        captions = match_lengths(captions, lengths, lambda text: len(encode_caption(text)), seed, caption)
+        captions = match_lengths(
+            captions, lengths, lambda text: len(encode_caption(text)), seed, caption
+        )
     images = PackImages(samples.pixels, captions, (), tuple(samples.keys))
     return PackStream(experiment, images, targets, device, rank=rank, ranks=ranks, sizes=sizes)
 
@@ -107,7 +122,9 @@ def resolve_workers(inputs: InputSettings, device: torch.device) -> LoaderWorker
 def log_workers(stream: BatchStream[Any]) -> None:
     """Log on rank 0 how many workers load files for each process, and why."""
     if stream.order.rank == 0 and isinstance(stream, SampleStream):
-        log(f"{stream.experiment.name}: {stream.workers.count} loader workers ({stream.workers.reason})")
+        log(
+            f"{stream.experiment.name}: {stream.workers.count} loader workers ({stream.workers.reason})"
+        )
 
 
 def log_labels(stream: BatchStream[Any]) -> None:
@@ -120,12 +137,16 @@ def log_labels(stream: BatchStream[Any]) -> None:
     if substitute != vocabulary:
         vocabulary += f" (not shipped; the labels are those of {substitute}, for speed alone)"
     described = min(DESCRIBED_CAPTIONS, experiment.training.images)
-    targets = (stream.target(k) for k in range(math.ceil(described / experiment.training.batch_size)))
+    targets = (
+        stream.target(k) for k in range(math.ceil(described / experiment.training.batch_size))
+    )
     counts = torch.cat([getattr(target, "labels", target).starts.diff() for target in targets])
     labels_per_image = counts.double().mean()
     share_without = (counts == 0).double().mean()
     text = f"{experiment.name}: vocabulary {vocabulary}, {labels_per_image:.2f} labels per image"
-    log(f"{text}, {share_without:.1%} of captions without a label (the first {len(counts):,} that the run reads)")
+    log(
+        f"{text}, {share_without:.1%} of captions without a label (the first {len(counts):,} that the run reads)"
+    )
 
 
 def sample_counts(stream: BatchStream[Any]) -> dict[str, Any]:
@@ -152,7 +173,9 @@ def build_train_state(stream: BatchStream[Any], *, plain: bool = False) -> Train
     torch.manual_seed(derive_seed(experiment.seed, STEP))
     precision, compiled = resolve_precision_and_compile(experiment.runtime, device)
     group = None if plain else world_group()
-    step: Step[Any] = make_step(experiment, model, method, precision, compiled=compiled and not plain, group=group)
+    step: Step[Any] = make_step(
+        experiment, model, method, precision, compiled=compiled and not plain, group=group
+    )
     return TrainState(tower, model, method, stream, step)
 
 

@@ -32,7 +32,14 @@ from bench.train.checkpoints import (
     require_same_experiment,
     write_checkpoint,
 )
-from bench.train.distributed import all_gather_objects, all_reduce_max, barrier, world_group, world_rank, world_size
+from bench.train.distributed import (
+    all_gather_objects,
+    all_reduce_max,
+    barrier,
+    world_group,
+    world_rank,
+    world_size,
+)
 from bench.train.equal_data import shared_inputs_digest
 from bench.train.state import (
     ScheduleSegment,
@@ -62,7 +69,11 @@ class CheckpointManager:
     """
 
     def __init__(
-        self, config: CheckpointConfig, comparison: str, budgets: Mapping[str, int], stop: StopRequest
+        self,
+        config: CheckpointConfig,
+        comparison: str,
+        budgets: Mapping[str, int],
+        stop: StopRequest,
     ) -> None:
         self.config = config
         self.stop = stop
@@ -71,7 +82,9 @@ class CheckpointManager:
         self._commit = current_commit()
         self._data_digest = ""
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-writer")
-        self._pending: Future[int] | None = None  # steps of the newest checkpoint when it is written
+        self._pending: Future[int] | None = (
+            None  # steps of the newest checkpoint when it is written
+        )
         self._begin(0)
 
     def restore(self, run: TrainState) -> TrainProgress:
@@ -86,13 +99,18 @@ class CheckpointManager:
             tensors = load_file(path / TENSORS)  # mapped, and copied by tensor
             require_same_experiment(saved, run.stream.experiment, world_size(), self._data_digest)
             if saved.budgets != self._budgets:
-                raise ValueError(f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}")
+                raise ValueError(
+                    f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}"
+                )
             load_state(run, tensors)
             run.step.overflows.fill_(saved.overflows)
             run.stream.stats = DecodeStats(saved.decoded, Counter(saved.unusable))
             state = collect_state(run)
-            trunk = strip_prefix("trunk.", tensors)  # with the state of a GPU's generator, if a GPU wrote it
-            trunk = {name: shard_like(value, state.get(name, value)) for name, value in trunk.items()}
+            # With the state of a GPU's generator, if a GPU wrote it.
+            trunk = strip_prefix("trunk.", tensors)
+            trunk = {
+                name: shard_like(value, state.get(name, value)) for name, value in trunk.items()
+            }
             progress = TrainProgress(tensors["losses"].tolist(), copy_state(trunk), saved.seconds)
         self._begin(len(progress.losses))
         self.stop.can_save = True
@@ -121,11 +139,15 @@ class CheckpointManager:
             if len({name for name, _ in newest_and_nodes}) == 1:
                 break
         else:
-            listed = ", ".join(f"{name} on {node}" for name, node in dict.fromkeys(newest_and_nodes))
+            listed = ", ".join(
+                f"{name} on {node}" for name, node in dict.fromkeys(newest_and_nodes)
+            )
             text = f"the newest checkpoint in {self.config.folder} is {listed}"
             raise ValueError(f"{text}: name a folder in --out that all nodes share")
         if newest is not None and not self.config.resume_from:
-            raise ValueError(f"{newest} appeared in {self.config.folder} after the start: start again")
+            raise ValueError(
+                f"{newest} appeared in {self.config.folder} after the start: start again"
+            )
 
     def maybe_save(self, run: TrainState, progress: TrainProgress, segment: ScheduleSegment) -> int:
         """Save if it is due; SystemExit after a signal to end. It is called before a step of `segment`.
@@ -173,16 +195,22 @@ class CheckpointManager:
             return
         metadata = self._metadata(run, progress, segment)
         tower = gather_to_host(tower_state_to_score(run))
-        state = gather_to_host(collect_state(run) | {f"trunk.{name}": value for name, value in progress.trunk.items()})
+        state = gather_to_host(
+            collect_state(run) | {f"trunk.{name}": value for name, value in progress.trunk.items()}
+        )
         if world_rank() == 0:
             state["losses"] = torch.tensor(progress.losses, dtype=torch.float64)
             self._pending = self._writer.submit(self._write, metadata, tower, state)
         self._last_save = time.monotonic()
 
-    def _metadata(self, run: TrainState, progress: TrainProgress, segment: ScheduleSegment) -> CheckpointMetadata:
+    def _metadata(
+        self, run: TrainState, progress: TrainProgress, segment: ScheduleSegment
+    ) -> CheckpointMetadata:
         experiment = run.stream.experiment
         taken = len(progress.losses)
-        images_per_rank = images_before_step(experiment, segment.batches.start + taken - segment.first_step)
+        images_per_rank = images_before_step(
+            experiment, segment.batches.start + taken - segment.first_step
+        )
         return CheckpointMetadata(
             comparison=self._comparison,
             experiment=experiment,
@@ -205,8 +233,13 @@ class CheckpointManager:
         If no attempt succeeds, the error is logged, and the previous checkpoint is kept.
         """
         method = added_method_text(metadata.experiment)
-        provenance = Provenance(experiment=metadata.experiment, images=metadata.images, budgets=(), method=method)
-        writers = {TOWER: tensor_writer(tower, provenance.to_facts()), TENSORS: tensor_writer(state, {})}
+        provenance = Provenance(
+            experiment=metadata.experiment, images=metadata.images, budgets=(), method=method
+        )
+        writers = {
+            TOWER: tensor_writer(tower, provenance.to_facts()),
+            TENSORS: tensor_writer(state, {}),
+        }
         failure = None
         for _ in range(ATTEMPTS):
             try:
@@ -217,7 +250,9 @@ class CheckpointManager:
             if self.stop.code:
                 tqdm.write(escape_unprintable(f"saved {path}"), file=sys.stderr)
             return metadata.steps_taken
-        warning = f"no checkpoint of step {metadata.steps_taken:,}, the one before it is kept: {failure}"
+        warning = (
+            f"no checkpoint of step {metadata.steps_taken:,}, the one before it is kept: {failure}"
+        )
         tqdm.write(escape_unprintable(warning), file=sys.stderr)
         return self._steps_saved
 

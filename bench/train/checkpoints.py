@@ -34,9 +34,15 @@ from bench.experiment.config import Experiment, change, differing_fields, format
 FORMAT = 2  # raise it when a file changes its meaning
 OTHER_FORMAT_REMEDY = "train anew in another folder, or resume at the commit that it names"
 MAX_KEPT = 2
-TOWER, TENSORS, STATE, MANIFEST = FILES = "tower.safetensors", "state.safetensors", "state.json", "manifest.json"
+TOWER, TENSORS, STATE, MANIFEST = FILES = (
+    "tower.safetensors",
+    "state.safetensors",
+    "state.json",
+    "manifest.json",
+)
 NAME = re.compile(r"step-([0-9]{8,})")  # of a checkpoint
-UNFINISHED = re.compile(rf"\.{NAME.pattern}\.[0-9a-f]{{32}}\.part")  # of one that is being written or removed
+# Of one that is being written or removed.
+UNFINISHED = re.compile(rf"\.{NAME.pattern}\.[0-9a-f]{{32}}\.part")
 Writer = Callable[["HashedFile"], None]  # writes the content of a file
 
 
@@ -100,11 +106,15 @@ class HashedFile:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, newest first."""
-    checkpoints = [path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir()]
+    checkpoints = [
+        path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir()
+    ]
     return sorted(checkpoints, key=_step_of_name, reverse=True)
 
 
-def write_checkpoint(folder: Path, saved: CheckpointMetadata, writers: Mapping[str, Writer]) -> Path:
+def write_checkpoint(
+    folder: Path, saved: CheckpointMetadata, writers: Mapping[str, Writer]
+) -> Path:
     """Write a checkpoint, keep the previous one, and remove the others.
 
     `writers` write the files `TOWER` and `TENSORS`. They are written to a temporary folder, which is renamed after all
@@ -135,7 +145,9 @@ def write_checkpoint(folder: Path, saved: CheckpointMetadata, writers: Mapping[s
 def read_checkpoint(path: Path) -> CheckpointMetadata:
     """Verify every file of a checkpoint against its manifest; ValueError or OSError names the defect."""
     with prefix_errors(MANIFEST):
-        manifest = msgspec.convert(decode_json(read_limited(path / MANIFEST), dict), dict[str, FileEntry])
+        manifest = msgspec.convert(
+            decode_json(read_limited(path / MANIFEST), dict), dict[str, FileEntry]
+        )
     for name in (TOWER, TENSORS, STATE):
         if manifest.get(name) != _describe_file(path / name):
             raise ValueError(f"{name} is not what {MANIFEST} says")
@@ -157,7 +169,9 @@ def latest_valid(folder: Path) -> tuple[Path, CheckpointMetadata]:
     checkpoints = list_checkpoints(folder)
     if not checkpoints:
         names = ", ".join(sorted(path.name for path in folder.parent.glob("[!.]*"))) or "nothing"
-        raise ValueError(f"no checkpoint to resume from in {folder} ({folder.parent} holds {names})")
+        raise ValueError(
+            f"no checkpoint to resume from in {folder} ({folder.parent} holds {names})"
+        )
     for path in checkpoints:
         try:
             saved = read_checkpoint(path)
@@ -165,7 +179,9 @@ def latest_valid(folder: Path) -> tuple[Path, CheckpointMetadata]:
             log(f"{path} is damaged and not resumed from: {error}")
         else:
             return path, saved
-    raise ValueError(f"every checkpoint in {folder} is damaged: {', '.join(path.name for path in checkpoints)}")
+    raise ValueError(
+        f"every checkpoint in {folder} is damaged: {', '.join(path.name for path in checkpoints)}"
+    )
 
 
 def require_same_experiment(
@@ -181,16 +197,23 @@ def require_same_experiment(
         before = change(before, batch_size=experiment.training.batch_size)
     differences = differing_fields([before, experiment])
     if differences:
-        raise ValueError(f"the checkpoint is of another experiment, they differ in {format_differences(differences)}")
+        raise ValueError(
+            f"the checkpoint is of another experiment, they differ in {format_differences(differences)}"
+        )
     if saved.data_digest != data_digest:
         raise ValueError(
             f"data={experiment.input.data}, its subset, vocabulary or teacher is not what it was: files were replaced"
         )
 
 
-def _require_equal_batches(before: Experiment, processes_before: int, now: Experiment, processes: int) -> None:
+def _require_equal_batches(
+    before: Experiment, processes_before: int, now: Experiment, processes: int
+) -> None:
     sides = before.image.all_image_sizes
-    if all(before.batch_size_for(side) * processes_before == now.batch_size_for(side) * processes for side in sides):
+    if all(
+        before.batch_size_for(side) * processes_before == now.batch_size_for(side) * processes
+        for side in sides
+    ):
         return
     global_batch_size = before.training.batch_size * processes_before
     if global_batch_size % processes == 0:
@@ -242,7 +265,9 @@ def _write_json(path: Path, content: object) -> FileEntry:
 
 def _describe_file(path: Path) -> FileEntry:
     with require_regular(path).open("rb") as file:
-        return FileEntry(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+        return FileEntry(
+            bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest()
+        )
 
 
 def _step_of_name(path: Path) -> int:

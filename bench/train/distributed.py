@@ -24,18 +24,30 @@ from torch.nn.parallel import DistributedDataParallel
 from bench.environment.circumstances import Circumstances
 from bench.environment.machine import describe_processors
 from bench.environment.rank_info import MIXED_MACHINES, restart_count, torchrun_env
-from bench.environment.variables import DEFAULT_WATCHDOG_SECONDS, WATCHDOG_SECONDS, read_seconds_variable
+from bench.environment.variables import (
+    DEFAULT_WATCHDOG_SECONDS,
+    WATCHDOG_SECONDS,
+    read_seconds_variable,
+)
 from bench.experiment.config import Experiment
 from bench.experiment.fields import RuntimeSettings, Sharding
 from bench.records.current import current_circumstances
-from losses.collectives import Group, ProcessGroupLike, SimulatedGroup, all_reduce_sum_, rank_and_world_size
+from losses.collectives import (
+    Group,
+    ProcessGroupLike,
+    SimulatedGroup,
+    all_reduce_sum_,
+    rank_and_world_size,
+)
 from models import Images
 from models.tower_blocks import all_blocks
 
 T = TypeVar("T")
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # by precision
 # Maximum wait of a rank for the others; torchrun notices a rank that has ended sooner.
-WATCHDOG_TIMEOUT = timedelta(seconds=read_seconds_variable(WATCHDOG_SECONDS) or DEFAULT_WATCHDOG_SECONDS)
+WATCHDOG_TIMEOUT = timedelta(
+    seconds=read_seconds_variable(WATCHDOG_SECONDS) or DEFAULT_WATCHDOG_SECONDS
+)
 # of WATCHDOG_TIMEOUT without a step: then the process prints its stacks, before the others time out
 WATCHDOG_FRACTION = 0.9
 
@@ -52,7 +64,9 @@ def rank_store() -> Store:
         agent_store = TCPStore(address, port, is_master=False, timeout=WATCHDOG_TIMEOUT)
         return PrefixStore(f"bench, restart {restart_count()}", agent_store)
     is_rank0 = rank_info.rank == 0
-    return TCPStore(address, port, rank_info.world_size, is_master=is_rank0, timeout=WATCHDOG_TIMEOUT)
+    return TCPStore(
+        address, port, rank_info.world_size, is_master=is_rank0, timeout=WATCHDOG_TIMEOUT
+    )
 
 
 @contextmanager
@@ -112,15 +126,22 @@ def rearm_stack_dump_timer() -> None:
     """
     if dist.is_initialized():
         seconds = WATCHDOG_FRACTION * WATCHDOG_TIMEOUT.total_seconds()
-        faulthandler.dump_traceback_later(seconds, exit=True, file=2)  # standard error, even if sys.stderr is replaced
+        # Standard error, even if sys.stderr is replaced.
+        faulthandler.dump_traceback_later(seconds, exit=True, file=2)
 
 
 def all_reduce_mean(value: Float[Tensor, ""], group: Group) -> Float[Tensor, ""]:
     """Return the mean over the ranks, which is finite if it is finite on all of them."""
-    return value if group is None else all_reduce_sum_(value.clone(), group) / dist.get_world_size(group)
+    return (
+        value
+        if group is None
+        else all_reduce_sum_(value.clone(), group) / dist.get_world_size(group)
+    )
 
 
-def all_gather_floats(values: Sequence[float], device: torch.device) -> tuple[tuple[float, ...], ...]:
+def all_gather_floats(
+    values: Sequence[float], device: torch.device
+) -> tuple[tuple[float, ...], ...]:
     """All-gather the figures, equally many on each rank."""
     if not dist.is_initialized():
         return (tuple(values),)
@@ -142,7 +163,9 @@ def circumstances_of_ranks(experiment: Experiment | None, device: torch.device) 
     """Return the circumstances of a run of all ranks; ValueError as `require_equal_nodes`."""
     own = current_circumstances(experiment, device, world_size())
     processors = describe_processors(device)
-    return replace(own, machine=own.machine.replace(processors, require_equal_nodes(processors, own.packages)))
+    return replace(
+        own, machine=own.machine.replace(processors, require_equal_nodes(processors, own.packages))
+    )
 
 
 def require_equal_nodes(processors: str, packages: Mapping[str, str]) -> str:
@@ -156,12 +179,17 @@ def require_equal_nodes(processors: str, packages: Mapping[str, str]) -> str:
         differing = {name for name, _ in packages_of_rank.items() ^ first_packages.items()}
         if differing:
             found = ", ".join(
-                f"{name} {packages_of_rank.get(name)}, not {first_packages.get(name)}" for name in sorted(differing)
+                f"{name} {packages_of_rank.get(name)}, not {first_packages.get(name)}"
+                for name in sorted(differing)
             )
-            raise ValueError(f"rank {rank} has other packages than rank 0 ({found}): install equal ones on all nodes")
+            raise ValueError(
+                f"rank {rank} has other packages than rank 0 ({found}): install equal ones on all nodes"
+            )
         if of_rank != first_processors and os.environ.get(MIXED_MACHINES) != "1":
             text = f"rank {rank} runs on {of_rank}, and rank 0 on {first_processors}"
-            raise ValueError(f"{text}: the slowest sets the speed of all; {MIXED_MACHINES}=1 allows it")
+            raise ValueError(
+                f"{text}: the slowest sets the speed of all; {MIXED_MACHINES}=1 allows it"
+            )
     return " and ".join(dict.fromkeys(of_rank for of_rank, _ in all_ranks))
 
 
@@ -193,7 +221,9 @@ class ModelWithLoss(nn.Module):
         return self.loss(self.model, images, target, self.loss_group)
 
 
-def parallelize(model_with_loss: ModelWithLoss, runtime: RuntimeSettings, precision: str) -> nn.Module:
+def parallelize(
+    model_with_loss: ModelWithLoss, runtime: RuntimeSettings, precision: str
+) -> nn.Module:
     """Parallelize a model over its group; the gradients after a backward are means over the ranks.
 
     FSDP2 replaces the parameters by shards (DTensors), so that the optimizer must be built afterwards.
@@ -202,7 +232,9 @@ def parallelize(model_with_loss: ModelWithLoss, runtime: RuntimeSettings, precis
         return model_with_loss
     if runtime.sharding != "ddp":
         return fully_shard_model(model_with_loss, precision, runtime.sharding)
-    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # a name changed in torch 2.13
+    with warnings.catch_warnings(
+        action="ignore", category=FutureWarning
+    ):  # a name changed in torch 2.13
         return DistributedDataParallel(
             model_with_loss,
             broadcast_buffers=False,  # buffers already count over all ranks
@@ -211,7 +243,9 @@ def parallelize(model_with_loss: ModelWithLoss, runtime: RuntimeSettings, precis
         )
 
 
-def fully_shard_model(model_with_loss: ModelWithLoss, precision: str, sharding: Sharding) -> nn.Module:
+def fully_shard_model(
+    model_with_loss: ModelWithLoss, precision: str, sharding: Sharding
+) -> nn.Module:
     """Shard every block of the towers, and the remaining parameters, over all ranks or over those of each node.
 
     With `zero2` the blocks' gathered weights are kept for the backward. Scalars cannot be sharded: every rank holds
@@ -225,7 +259,9 @@ def fully_shard_model(model_with_loss: ModelWithLoss, precision: str, sharding: 
     ranks_per_node = torchrun_env().local_world_size
     if sharding == "hsdp":
         mesh = init_device_mesh(
-            device.type, (ranks // ranks_per_node, ranks_per_node), mesh_dim_names=("nodes", "ranks")
+            device.type,
+            (ranks // ranks_per_node, ranks_per_node),
+            mesh_dim_names=("nodes", "ranks"),
         )
     else:
         mesh = init_device_mesh(device.type, (ranks,), mesh_dim_names=("ranks",))

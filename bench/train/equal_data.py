@@ -43,7 +43,9 @@ def require_equal_data(experiment: Experiment) -> None:
 
 def require_equal_sources() -> None:
     """Raise UserError that names the ranks with another command line, sources or extensions than rank 0."""
-    extensions = [f"extension {name}: {source}" for name, source in sorted(LOADED_EXTENSIONS.items())]
+    extensions = [
+        f"extension {name}: {source}" for name, source in sorted(LOADED_EXTENSIONS.items())
+    ]
     facts = {
         "command": os.environ.get(COMMAND, ""),
         "code": ", ".join([f"digest {sources_digest()}", *extensions]),
@@ -68,7 +70,10 @@ def shared_inputs_digest(experiment: Experiment) -> str:
 
 def _data_digest(experiment: Experiment) -> str:
     """Return a digest of all files that an experiment reads."""
-    files = [folder / MANIFEST_NAME for folder in sorted({path.parent for path in data_files(experiment.input.data)})]
+    files = [
+        folder / MANIFEST_NAME
+        for folder in sorted({path.parent for path in data_files(experiment.input.data)})
+    ]
     files += [Path(experiment.input.caption_lengths)]
     captions = caption_files(experiment.input.data, experiment.input.caption)
     method = get_label_method(experiment.method)

@@ -73,15 +73,24 @@ def train(
     with (
         clock(device) as elapsed,
         nullcontext() if manager is None else closing(manager),
-        closing(TrainLogger(run.stream, segments[-1].end_step, len(progress.losses), events)) as logger,
+        closing(
+            TrainLogger(run.stream, segments[-1].end_step, len(progress.losses), events)
+        ) as logger,
     ):
         for segment in segments:
             if len(progress.losses) < segment.end_step:
-                _run_segment(run, segment, progress, logger, manager, is_last=segment is segments[-1])
+                _run_segment(
+                    run, segment, progress, logger, manager, is_last=segment is segments[-1]
+                )
                 if segment.images is not None:
                     if manager is not None:
                         manager.close()  # so that the disk need not hold an unfinished checkpoint beside the tower
-                    _save_tower(run, segment.images, names_of_budgets[segment.images], tower_path(segment.images))
+                    _save_tower(
+                        run,
+                        segment.images,
+                        names_of_budgets[segment.images],
+                        tower_path(segment.images),
+                    )
                 if progress.trunk:
                     load_state(run, progress.trunk)
                     progress.trunk = {}
@@ -106,7 +115,8 @@ def plan_segments(experiment: Experiment, image_counts: Sequence[int]) -> list[S
     `image_counts` are cumulative, over all ranks, in ascending order.
     """
     training = experiment.training
-    cooldown_share = training.cooldown_share if training.schedule == "wsd" else 1.0  # a cosine has no trunk
+    # A cosine has no trunk.
+    cooldown_share = training.cooldown_share if training.schedule == "wsd" else 1.0
     segments: list[ScheduleSegment] = []
     steps_before = 0  # steps of trunk and cool-downs that are taken before a segment
     trunk_steps = 0
@@ -169,7 +179,9 @@ def cooldown_learning_rate(experiment: Experiment, step: int, first: int, last: 
     if step < warmup:
         return trunk_learning_rate(experiment, step)
     done = (step - warmup) / max(1, last - warmup)
-    return cosine_decay(experiment.optimizer.learning_rate, experiment.training.min_learning_rate, done)
+    return cosine_decay(
+        experiment.optimizer.learning_rate, experiment.training.min_learning_rate, done
+    )
 
 
 def cosine_decay(high: float, low: float, done: float) -> float:
@@ -181,7 +193,10 @@ def cosine_decay(high: float, low: float, done: float) -> float:
 
 
 def _warmup_steps(experiment: Experiment) -> int:
-    return max(1, math.ceil(experiment.training.warmup_images / (experiment.mean_batch_size * world_size())))
+    return max(
+        1,
+        math.ceil(experiment.training.warmup_images / (experiment.mean_batch_size * world_size())),
+    )
 
 
 def _learning_rate(experiment: Experiment, segment: ScheduleSegment, step: int) -> float:

@@ -14,6 +14,8 @@ class NotFiniteError(FloatingPointError):
         num_hidden = len(keys) - MAX_KEYS_SHOWN
         more = f" and {num_hidden} more" if num_hidden > 0 else ""
         where = f"; all {len(keys)} are in {file}" if file else ""
-        super().__init__(f"loss or gradient of step {step} is not finite; its samples: {text}{more}{where}")
+        super().__init__(
+            f"loss or gradient of step {step} is not finite; its samples: {text}{more}{where}"
+        )
         self.step = step
         self.keys = tuple(keys)

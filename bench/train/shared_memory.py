@@ -10,12 +10,15 @@ from bench.interfaces.method import LabelMethod, get_method
 from bench.tables.formats import MIB
 
 SHARED_MEMORY_REMEDY = (
-    "enlarge it (docker run --shm-size), or use fewer workers (--set workers=N) or none (--set workers=0)"
+    "enlarge it (docker run --shm-size), "
+    "or use fewer workers (--set workers=N) or none (--set workers=0)"
 )
 TOKEN_BYTES = 8  # of a token id, in int64
 
 
-def limit_workers_to_shared_memory(experiment: Experiment, workers: LoaderWorkers, processes: int) -> LoaderWorkers:
+def limit_workers_to_shared_memory(
+    experiment: Experiment, workers: LoaderWorkers, processes: int
+) -> LoaderWorkers:
     """Return the workers of each of the `processes` of this machine, with batches that fit into shared memory.
 
     Each prefetches fewer where that helps; where it does not, there are fewer workers, unless the experiment gives
@@ -26,8 +29,11 @@ def limit_workers_to_shared_memory(experiment: Experiment, workers: LoaderWorker
     size = max(_batch_bytes(experiment, side) for side in experiment.image.all_image_sizes)
     file_system = os.statvfs(SHARED_MEMORY)
     free_bytes = file_system.f_bavail * file_system.f_frsize
-    ahead = free_bytes // (size * processes) - 1  # batches of each process, beside the one that it trains on
-    count = workers.count if experiment.input.workers != "auto" else max(1, min(workers.count, ahead))
+    # Batches of each process, beside the one that it trains on.
+    ahead = free_bytes // (size * processes) - 1
+    count = (
+        workers.count if experiment.input.workers != "auto" else max(1, min(workers.count, ahead))
+    )
     prefetched = min(workers.prefetched, ahead // count)
     free = f"{SHARED_MEMORY} has {free_bytes / MIB:,.2f} MiB free"
     if prefetched < 1:
@@ -47,6 +53,8 @@ def _batch_bytes(experiment: Experiment, side: int) -> int:
     channels = experiment.image.embedding_channels
     image = 3 * side**2 if channels is None else 4 * channels * side**2
     method = get_method(experiment.method)
-    tokens = TOKEN_BYTES * experiment.text.context_length if method.embeds_captions(experiment) else 0
+    tokens = (
+        TOKEN_BYTES * experiment.text.context_length if method.embeds_captions(experiment) else 0
+    )
     labels = method.dense_label_bytes(experiment) if isinstance(method, LabelMethod) else 0
     return experiment.batch_size_for(side) * (image + tokens + labels)

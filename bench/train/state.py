@@ -47,14 +47,23 @@ def collect_state(run: TrainState) -> State:
     They are the run's own tensors, which the next step changes.
     """
     frozen = _frozen_names(run)
-    state = {f"model.{name}": value for name, value in run.model.state_dict().items() if name not in frozen}
+    state = {
+        f"model.{name}": value
+        for name, value in run.model.state_dict().items()
+        if name not in frozen
+    }
     if run.step.ema is not None:
         averages = run.step.ema.state_dict()
-        state |= {f"average.{name}": value for name, value in averages.items() if name not in frozen}
+        state |= {
+            f"average.{name}": value for name, value in averages.items() if name not in frozen
+        }
     for name, parameter in run.model.named_parameters():
         moments = run.step.optimizer.state.get(parameter, {})
         state |= {f"optimizer.{name}.{moment}": value for moment, value in moments.items()}
-    state |= {f"scaler.{name}": torch.tensor(value) for name, value in run.step.scaler.state_dict().items()}
+    state |= {
+        f"scaler.{name}": torch.tensor(value)
+        for name, value in run.step.scaler.state_dict().items()
+    }
     state["generator.cpu"] = torch.get_rng_state()
     if run.stream.device.type == "cuda":
         state["generator.cuda"] = torch.cuda.get_rng_state(run.stream.device)
@@ -97,7 +106,9 @@ def _load_moments(run: TrainState, moments: State) -> None:
         if loaded is value:  # the optimizer would keep it
             loaded = value.to(parameter.device if is_like_parameter else value.device, copy=True)
         moments_by_index.setdefault(indices[parameter], {})[moment] = loaded
-    optimizer.load_state_dict({"state": moments_by_index, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": moments_by_index, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
 
 
 def shard_like(value: Tensor, target: Tensor) -> Tensor:
@@ -120,7 +131,11 @@ def head_state_to_score(run: TrainState) -> State:
     """Return the scored weights outside the tower, the run's own tensors, without a teacher's or RangeAugment's."""
     frozen = _frozen_names(run)
     model = run.model if run.step.ema is None else run.step.ema
-    head = {name: value for name, value in model.state_dict().items() if not name.startswith(("tower.", "augmentor."))}
+    head = {
+        name: value
+        for name, value in model.state_dict().items()
+        if not name.startswith(("tower.", "augmentor."))
+    }
     return {name: value for name, value in head.items() if name not in frozen}
 
 
@@ -130,7 +145,10 @@ def _frozen_names(run: TrainState) -> set[str]:
 
 def copy_state(state: State) -> State:
     """Return a copy on the CPU, or of a shard on its device."""
-    return {name: value.clone() if is_sharded(value) else value.to("cpu", copy=True) for name, value in state.items()}
+    return {
+        name: value.clone() if is_sharded(value) else value.to("cpu", copy=True)
+        for name, value in state.items()
+    }
 
 
 def gather_to_host(state: State) -> State:

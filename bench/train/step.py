@@ -93,15 +93,21 @@ def make_step(
     optimizer = make_optimizer(experiment.optimizer, model)
     is_fused = experiment.optimizer.optimizer_kernel == "fused"
     clip_gradient = make_gradient_clipper(list(model.parameters()), experiment.optimizer.clip_norm)
-    ema, update_ema = make_ema(model, experiment.optimizer.ema_decay, experiment.optimizer.ema_kernel)
+    ema, update_ema = make_ema(
+        model, experiment.optimizer.ema_decay, experiment.optimizer.ema_kernel
+    )
     if compiled:  # after the moving average has its copy of the model, which is never called
-        compile_towers(model, len(experiment.image.all_image_sizes), compile_mode(experiment.runtime))
+        compile_towers(
+            model, len(experiment.image.all_image_sizes), compile_mode(experiment.runtime)
+        )
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     overflows = torch.zeros((), dtype=torch.int64, device=device)
     grad_norms: list[float] = []
     # Equal for all methods of a comparison, whether they read captions or not.
     has_fixed_shapes = resolve_padding(experiment, device) in ("packed", "max_length")
-    select_kernel = partial(use_attention_kernel, experiment.runtime.attention, has_fixed_shapes=has_fixed_shapes)
+    select_kernel = partial(
+        use_attention_kernel, experiment.runtime.attention, has_fixed_shapes=has_fixed_shapes
+    )
 
     def forward(batch: Batch[T]) -> Tensor:
         dtype = AUTOCAST_DTYPES.get(precision)
@@ -140,15 +146,28 @@ def make_step(
         return torch.where(finite | overflow, mean_loss, math.nan)
 
     return Step(
-        forward, backward, update, optimizer, experiment.training.accumulation, ema, scaler, overflows, grad_norms
+        forward,
+        backward,
+        update,
+        optimizer,
+        experiment.training.accumulation,
+        ema,
+        scaler,
+        overflows,
+        grad_norms,
     )
 
 
 def simulated_group(experiment: Experiment) -> SimulatedGroup | None:
     """Return the simulated process group of a loss that compares the batch; None where nothing is simulated."""
-    if experiment.runtime.simulated_global_batch is None or not get_method(experiment.method).compares_batch:
+    if (
+        experiment.runtime.simulated_global_batch is None
+        or not get_method(experiment.method).compares_batch
+    ):
         return None
-    return SimulatedGroup(max(1, experiment.runtime.simulated_global_batch // experiment.training.batch_size))
+    return SimulatedGroup(
+        max(1, experiment.runtime.simulated_global_batch // experiment.training.batch_size)
+    )
 
 
 def compile_mode(runtime: RuntimeSettings) -> str | None:
@@ -169,7 +188,8 @@ def compile_towers(model: nn.Module, num_image_sizes: int, mode: str | None = No
     from torch._dynamo import config
     from torch._inductor import config as inductor_config
 
-    cores = available_cores() // torchrun_env().local_world_size  # of this rank; inductor would take all
+    # Of this rank; inductor would take all.
+    cores = available_cores() // torchrun_env().local_world_size
     inductor_config.compile_threads = max(1, min(inductor_config.decide_compile_threads(), cores))
     config.recompile_limit = GRAPHS_PER_IMAGE_SIZE * num_image_sizes
     config.fail_on_recompile_limit_hit = True
@@ -241,7 +261,9 @@ def weight_decay_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, An
     return groups + [{"params": group, "weight_decay": 0.0} for group in split_by_sharding(vectors)]
 
 
-def make_gradient_clipper(parameters: list[nn.Parameter], max_norm: float | None) -> Callable[[], Float[Tensor, ""]]:
+def make_gradient_clipper(
+    parameters: list[nn.Parameter], max_norm: float | None
+) -> Callable[[], Float[Tensor, ""]]:
     """Return a function that returns the norm of the whole gradient and clips it to `max_norm`; None: no clipping."""
     groups = split_by_sharding(parameters)
 

@@ -24,7 +24,8 @@ class TrainLogger:
         self._total = total
         self._steps_at_start = taken
         self._taken = taken
-        self._is_quiet = "TQDM_DISABLE" in os.environ or stream.order.rank > 0  # parallel runs share the terminal
+        # Parallel runs share the terminal.
+        self._is_quiet = "TQDM_DISABLE" in os.environ or stream.order.rank > 0
         self._has_bar = sys.stderr.isatty() and not self._is_quiet
         self._bar = tqdm(
             total=total,
@@ -40,7 +41,8 @@ class TrainLogger:
         if events and stream.order.rank == 0:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(events, purge_step=taken + 1)  # hides later steps of an earlier process
+            # Hides later steps of an earlier process.
+            self._board = SummaryWriter(events, purge_step=taken + 1)
         self._started = time.perf_counter()
         self._last_log = self._started
         self._next_line = self._started
@@ -53,7 +55,11 @@ class TrainLogger:
             self._board.close()
 
     def log_steps(
-        self, losses: Sequence[float], images: int, learning_rate: float, grad_norms: Sequence[float] = ()
+        self,
+        losses: Sequence[float],
+        images: int,
+        learning_rate: float,
+        grad_norms: Sequence[float] = (),
     ) -> None:
         """Log losses, images and gradient norms of the steps since the last call, and the last learning rate."""
         now = time.perf_counter()
@@ -62,7 +68,8 @@ class TrainLogger:
             "loss": fmean(losses),
             "learning rate": learning_rate,
             "images per second": images / seconds,
-            "share of time waiting for data": (self._stream.wait_seconds - self._last_wait) / seconds,
+            "share of time waiting for data": (self._stream.wait_seconds - self._last_wait)
+            / seconds,
         }
         if grad_norms:
             values["gradient norm"] = fmean(grad_norms)
@@ -77,7 +84,11 @@ class TrainLogger:
         self._bar.set_postfix_str(figures, refresh=False)
         self._bar.update(len(losses))
         if not self._has_bar and not self._is_quiet and now >= self._next_line:
-            seconds_left = (self._total - self._taken) * (now - self._started) / (self._taken - self._steps_at_start)
+            seconds_left = (
+                (self._total - self._taken)
+                * (now - self._started)
+                / (self._taken - self._steps_at_start)
+            )
             steps = f"{self._stream.experiment.name}: {self._taken:,} of {self._total:,} steps"
             log(f"{steps}, {figures}, about {tqdm.format_interval(seconds_left)} left")
             self._next_line = now + LINE_SECONDS

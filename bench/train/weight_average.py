@@ -19,7 +19,9 @@ def make_ema(
     """
     if decay is None:
         return None, lambda: None
-    frozen = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
+    frozen = {
+        id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad
+    }
     average = copy.deepcopy(model, frozen)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     average.requires_grad_(requires_grad=False)
@@ -27,9 +29,12 @@ def make_ema(
     return average, update(average, model, trained, decay)
 
 
-def _foreach_ema_update(average: nn.Module, model: nn.Module, trained: set[str], decay: float) -> Callable[[], None]:
+def _foreach_ema_update(
+    average: nn.Module, model: nn.Module, trained: set[str], decay: float
+) -> Callable[[], None]:
     averages, weights = (
-        [parameter for name, parameter in module.named_parameters() if name in trained] for module in (average, model)
+        [parameter for name, parameter in module.named_parameters() if name in trained]
+        for module in (average, model)
     )
     buffers = list(zip(average.buffers(), model.buffers(), strict=True))
     update_parameters: Callable[..., None] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
@@ -42,7 +47,9 @@ def _foreach_ema_update(average: nn.Module, model: nn.Module, trained: set[str],
     return update
 
 
-def _per_tensor_ema_update(average: nn.Module, model: nn.Module, trained: set[str], decay: float) -> Callable[[], None]:
+def _per_tensor_ema_update(
+    average: nn.Module, model: nn.Module, trained: set[str], decay: float
+) -> Callable[[], None]:
     """Update tensor by tensor of the state, with four kernels for each.
 
     Source: apple/corenet at 1aa3acd, `corenet/modeling/misc/averaging_utils.py`, `EMA.update_parameters`, which also

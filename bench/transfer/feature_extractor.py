@@ -35,18 +35,24 @@ class FeatureExtractor:
     loaded: LoadedTower | None = None  # the tower with its classifier or text tower
     images: int = 0  # seen in pre-training
     budgets: tuple[str, ...] = ()  # for which the tower was cooled down
-    templates: str = ""  # file of the prompt templates of its text tower; empty: CLIP's for ImageNet
+    templates: str = (
+        ""  # file of the prompt templates of its text tower; empty: CLIP's for ImageNet
+    )
 
 
 def tower_embedder(tower: ImageTower, device: torch.device) -> Embed:
     """Return an embedding function of a frozen tower; ValueError from it for features that are not finite."""
     if tower.channels != PIXEL_CHANNELS:
-        raise ValueError(f"the tasks hold images, and this tower reads embeddings of {tower.channels} channels")
+        raise ValueError(
+            f"the tasks hold images, and this tower reads embeddings of {tower.channels} channels"
+        )
     tower = tower.to(device).eval()
 
     @torch.inference_mode()
     def embed(images: ImageSource) -> np.ndarray:
-        batches = (normalise(batch.to(device) / WHITE) for batch in eval_batches(images, tower.image_size))
+        batches = (
+            normalise(batch.to(device) / WHITE) for batch in eval_batches(images, tower.image_size)
+        )
         features = stack_rows((tower(batch).cpu() for batch in batches), len(images))
         require_finite(features, f"features of {len(images):,} images")
         return features.numpy()
@@ -71,9 +77,17 @@ def embed_hog_and_colour(images: ImageSource) -> np.ndarray:
 
 def _hog_and_colour(batch: Tensor) -> Tensor:
     rgb = (batch.double() / WHITE).permute(0, 2, 3, 1).numpy()
-    gradients = [hog(image, pixels_per_cell=(8, 8), cells_per_block=(2, 2), channel_axis=-1) for image in rgb]
-    colours = [np.histogramdd(image.reshape(-1, 3), bins=8, range=[(0, 1)] * 3)[0].ravel() for image in rgb]
-    return torch.from_numpy(np.hstack([np.stack(gradients), np.sqrt(np.stack(colours) / HOG_SIDE**2)]))
+    gradients = [
+        hog(image, pixels_per_cell=(8, 8), cells_per_block=(2, 2), channel_axis=-1) for image in rgb
+    ]
+    colours = [
+        np.histogramdd(image.reshape(-1, 3), bins=8, range=[(0, 1)] * 3)[0].ravel() for image in rgb
+    ]
+    return torch.from_numpy(
+        np.hstack([np.stack(gradients), np.sqrt(np.stack(colours) / HOG_SIDE**2)])
+    )
 
 
-UNTRAINED_FEATURES: dict[str, Embed] = dict(zip(LOWER_BOUNDS, (embed_raw_pixels, embed_hog_and_colour), strict=True))
+UNTRAINED_FEATURES: dict[str, Embed] = dict(
+    zip(LOWER_BOUNDS, (embed_raw_pixels, embed_hog_and_colour), strict=True)
+)

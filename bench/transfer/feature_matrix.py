@@ -15,7 +15,9 @@ MAX_IN_MEMORY = 2**27  # numbers of a matrix in memory; 175,000 images of 768 fe
 BLOCK_ROWS = 2**13  # rows that are computed at once
 
 
-def matrix_in_memory_or_file(rows: int, columns: int, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
+def matrix_in_memory_or_file(
+    rows: int, columns: int, dtype: torch.dtype, device: torch.device | None = None
+) -> Tensor:
     """Return a matrix to fill; one of over `MAX_IN_MEMORY` numbers is float32 and on the CPU, mapped to a file.
 
     The file lies in the user's cache, has no name, and its space is free again when the matrix is. OSError if the disk
@@ -26,10 +28,14 @@ def matrix_in_memory_or_file(rows: int, columns: int, dtype: torch.dtype, device
     make_folders(pack_cache())
     with NamedTemporaryFile(dir=pack_cache()) as file:
         os.posix_fallocate(file.fileno(), 0, rows * columns * torch.float32.itemsize)
-        return torch.from_file(file.name, shared=True, size=rows * columns, dtype=torch.float32).view(rows, columns)
+        return torch.from_file(
+            file.name, shared=True, size=rows * columns, dtype=torch.float32
+        ).view(rows, columns)
 
 
-def stack_rows(batches: Iterable[Float[Tensor, "_ columns"]], rows: int) -> Float[Tensor, "images columns"]:
+def stack_rows(
+    batches: Iterable[Float[Tensor, "_ columns"]], rows: int
+) -> Float[Tensor, "images columns"]:
     """Return the rows of all batches as one matrix (see `matrix_in_memory_or_file`)."""
     matrix = torch.empty(0)
     first = 0

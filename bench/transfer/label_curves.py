@@ -70,7 +70,11 @@ class Curve:
         gains = dict[Run, dict[int, npt.NDArray[np.float64]]]()
         for run, draws in self.answers.get(labels, {}).items():
             base_draws = base.answers.get(labels, {}).get(run, {})
-            common = {draw: answers - base_draws[draw] for draw, answers in draws.items() if draw in base_draws}
+            common = {
+                draw: answers - base_draws[draw]
+                for draw, answers in draws.items()
+                if draw in base_draws
+            }
             if common:
                 gains[run] = common
         return estimate_over_draws(gains) if gains else None
@@ -102,7 +106,9 @@ def _label_count(score: Score) -> float:
 
 def choose_curve_per_subject(curves: Sequence[Curve]) -> list[Curve]:
     """Return one curve per subject: of its tower at equal images where there is one, else of the most images."""
-    in_order = sorted(curves, key=lambda curve: (QUESTION_BUDGETS[0] in curve.budgets, curve.images))
+    in_order = sorted(
+        curves, key=lambda curve: (QUESTION_BUDGETS[0] in curve.budgets, curve.images)
+    )
     chosen = {curve.subject: curve for curve in in_order}
     return [chosen[subject] for subject in dict.fromkeys(curve.subject for curve in curves)]
 
@@ -137,13 +143,17 @@ def describe_small_classes(curves: Sequence[Curve]) -> str:
         if curve.label_unit == PER_CLASS and images < labels * curve.num_classes
     }
     numbers = join_words([f"{labels:g}" for labels in sorted(short)])
-    return f"{numbers} per class: classes with fewer images contribute all of theirs." if short else ""
+    return (
+        f"{numbers} per class: classes with fewer images contribute all of theirs." if short else ""
+    )
 
 
 def describe_repetition(curves: Sequence[Curve]) -> str:
     """Return a sentence on the unit of repetition of the curves' intervals."""
     most_seeds = max((curve.seeds for curve in curves if not curve.is_reference), default=1)
-    numbers = {len(draws) for curve in curves for runs in curve.answers.values() for draws in runs.values()}
+    numbers = {
+        len(draws) for curve in curves for runs in curve.answers.values() for draws in runs.values()
+    }
     several = [f"{number:,}" for number in sorted(numbers - {1})]
     over = f"{join_words(several)} draws of the labelled images" if several else "one draw"
     sentence = f"Each point is the mean of {over}, the same for every row."

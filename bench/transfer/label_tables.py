@@ -11,9 +11,23 @@ from bench.interfaces.sections import ComparisonRecords
 from bench.records.record import Transfer
 from bench.records.scores import MetricScore, describe_task_trainings
 from bench.statistics.accuracies import estimate_over_draws
-from bench.tables.formats import INTERVAL, format_accuracy, format_accuracy_gain, format_count, format_ratio
+from bench.tables.formats import (
+    INTERVAL,
+    format_accuracy,
+    format_accuracy_gain,
+    format_count,
+    format_ratio,
+)
 from bench.tables.tables import Cell, Column, Table
-from bench.transfer.label_curves import INIT_PROTOCOL, RANDOM_HEAD, SHARE, Curve, Run, format_labels, label_counts
+from bench.transfer.label_curves import (
+    INIT_PROTOCOL,
+    RANDOM_HEAD,
+    SHARE,
+    Curve,
+    Run,
+    format_labels,
+    label_counts,
+)
 from bench.transfer.score_tables import (
     LOWER_BOUNDS_HEADING,
     NOT_TRAINED,
@@ -36,11 +50,25 @@ def labels_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Tabl
     """Show the accuracy of all towers by one protocol on one task at each number of labels, then of references."""
     first = curves[0]
     numbers = label_counts(curves)
-    columns = [*Column.texts("features"), Column("images seen"), Column("seeds"), *label_count_columns(curves)]
-    groups: dict[str, list[list[Cell]]] = {"Towers": [], LOWER_BOUNDS_HEADING: [], UPPER_BOUNDS_HEADING: []}
+    columns = [
+        *Column.texts("features"),
+        Column("images seen"),
+        Column("seeds"),
+        *label_count_columns(curves),
+    ]
+    groups: dict[str, list[list[Cell]]] = {
+        "Towers": [],
+        LOWER_BOUNDS_HEADING: [],
+        UPPER_BOUNDS_HEADING: [],
+    }
     for curve in curves:
         cells = [Cell.estimate(curve.at(labels), format_accuracy, NOT_SCORED) for labels in numbers]
-        row = [subject_name_cell(comparison, curve.subject), images_cell(curve.images), Cell.of(curve.seeds), *cells]
+        row = [
+            subject_name_cell(comparison, curve.subject),
+            images_cell(curve.images),
+            Cell.of(curve.seeds),
+            *cells,
+        ]
         groups[bound_heading(curve) or "Towers"].append(row)
     title = f"{first.task}: accuracy by {first.protocol} against the {first.label_unit}"
     return Table.of_groups(title, columns, groups)
@@ -53,24 +81,39 @@ def heads_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Table
     for curve in curves:
         subject = subject_name_cell(comparison, curve.subject)
         images = images_cell(curve.images)
-        accuracies = [Cell.estimate(curve.at(labels), format_accuracy, NOT_SCORED) for labels in numbers]
+        accuracies = [
+            Cell.estimate(curve.at(labels), format_accuracy, NOT_SCORED) for labels in numbers
+        ]
         rows.append([subject, Cell.of(curve.head), images, *accuracies])
         base = random_head(curves, curve)
         if base is not None:
-            gains = [Cell.estimate(curve.gain(base, labels), format_accuracy_gain, NOT_SCORED) for labels in numbers]
+            gains = [
+                Cell.estimate(curve.gain(base, labels), format_accuracy_gain, NOT_SCORED)
+                for labels in numbers
+            ]
             rows.append([subject, Cell.of(f"{curve.head}, gain over random"), images, *gains])
-    columns = [*Column.texts("features", "head"), Column("images seen"), *label_count_columns(curves)]
-    return Table.of_rows(f"{curves[0].task}: heads against the {curves[0].label_unit}", columns, rows)
+    columns = [
+        *Column.texts("features", "head"),
+        Column("images seen"),
+        *label_count_columns(curves),
+    ]
+    return Table.of_rows(
+        f"{curves[0].task}: heads against the {curves[0].label_unit}", columns, rows
+    )
 
 
 def label_count_columns(curves: Sequence[Curve]) -> list[Column]:
     """Return a column for each number of labels; the note of a share is its number of images."""
     unit = curves[0].label_unit
-    images = {labels: number for curve in curves for labels, number in curve.labelled_images.items()}
+    images = {
+        labels: number for curve in curves for labels, number in curve.labelled_images.items()
+    }
     columns = []
     for labels in label_counts(curves):
         if unit == SHARE:
-            columns.append(Column(format_labels(unit, labels), f"{format_count(images[labels])} images"))
+            columns.append(
+                Column(format_labels(unit, labels), f"{format_count(images[labels])} images")
+            )
         elif labels:
             columns.append(Column(format_labels(unit, labels), "per class"))
         else:
@@ -117,14 +160,32 @@ def _metric_table(comparison: ComparisonRecords, measured: Sequence[SubjectMetri
         if per_class is not None:
             name = replace(name, note=f"{per_class} labelled per class")
         seeds = {item.run for item in metrics_of_row}
-        cells = [_metric_cell([item for item in metrics_of_row if item.metric.name == metric]) for metric in names]
+        cells = [
+            _metric_cell([item for item in metrics_of_row if item.metric.name == metric])
+            for metric in names
+        ]
         rows.append([name, images_cell(images), Cell.of(len(seeds)), *cells])
-    baselines = {item.metric.name: item.metric.baseline for item in measured if item.metric.baseline is not None}
-    baseline_row = [Cell("trivial baseline"), Cell.not_applicable(NOT_TRAINED), Cell.not_applicable(NOT_TRAINED)]
+    baselines = {
+        item.metric.name: item.metric.baseline
+        for item in measured
+        if item.metric.baseline is not None
+    }
+    baseline_row = [
+        Cell("trivial baseline"),
+        Cell.not_applicable(NOT_TRAINED),
+        Cell.not_applicable(NOT_TRAINED),
+    ]
     no_baseline = "this metric has no trivial baseline"
-    baseline_row += [Cell.measured(baselines.get(name), format_accuracy, no_baseline) for name in names]
+    baseline_row += [
+        Cell.measured(baselines.get(name), format_accuracy, no_baseline) for name in names
+    ]
     first = measured[0].metric
-    columns = [*Column.texts("features"), Column("images seen"), Column("seeds"), *map(Column, names)]
+    columns = [
+        *Column.texts("features"),
+        Column("images seen"),
+        Column("seeds"),
+        *map(Column, names),
+    ]
     sizes = f"{format_count(first.num_test)} test images; {format_count(first.num_train)} for training and validation."
     note = sizes + describe_task_trainings(item.metric for item in measured)
     groups = {"Towers and features": rows, "Without image features": [baseline_row]}

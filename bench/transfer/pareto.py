@@ -25,7 +25,10 @@ from bench.transfer.subject_scores import ScorePoint
 POWERS = ("power W, by the energy counter", "power W")  # the more accurate first
 WHOLE_READER = "GPU"  # key of the reason where the device could not be opened
 MOST_NAMED = 3  # towers named in a sentence
-UNTRAINED = {RANDOM_INIT: "the random-init baseline", **dict(zip(LOWER_BOUNDS, LOWER_BOUNDS, strict=True))}
+UNTRAINED = {
+    RANDOM_INIT: "the random-init baseline",
+    **dict(zip(LOWER_BOUNDS, LOWER_BOUNDS, strict=True)),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +39,8 @@ class CostAxis:
     title: str  # for sentences
     axis: str  # label of the axis
     write: Callable[[float], str]
-    per_image: Mapping[str, float] | None  # the cost of an image in training, by experiment; None: images are the cost
+    # The cost of an image in training, by experiment; None: images are the cost.
+    per_image: Mapping[str, float] | None
     unknown_reasons: Mapping[str, str]  # the reason of an unknown cost, by experiment
 
     def of(self, point: ScorePoint) -> float | None:
@@ -70,14 +74,20 @@ def cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
     kilojoules = dict[str, float]()
     no_energy = dict[str, str]()
     for name, runs in timed_runs(comparison.records).items():
-        rate = median({speed.round: images_per_second(experiment, speed) for experiment, speed in runs}.values())
+        rate = median(
+            {
+                speed.round: images_per_second(experiment, speed) for experiment, speed in runs
+            }.values()
+        )
         seconds[name] = 1 / rate
         watts = _mean_power([speed for _, speed in runs])
         if isinstance(watts, str):
             no_energy[name] = watts
         else:
             kilojoules[name] = watts / rate / 1000
-    untimed = dict.fromkeys((name for name in comparison.experiments if name not in seconds), UNTIMED)
+    untimed = dict.fromkeys(
+        (name for name in comparison.experiments if name not in seconds), UNTIMED
+    )
     device = CostAxis(
         name="seconds",
         title="device seconds",
@@ -103,7 +113,9 @@ def _mean_power(runs: Sequence[Speed]) -> float | str:
         if all(power in run.utilisation for run in runs):
             return fmean(run.utilisation[power] * run.processes for run in runs)
     names = (*POWERS, WHOLE_READER)
-    reasons = dict.fromkeys(run.not_measured[name] for run in runs for name in names if name in run.not_measured)
+    reasons = dict.fromkeys(
+        run.not_measured[name] for run in runs for name in names if name in run.not_measured
+    )
     return "; ".join(reasons) or "this device has no counter of power or energy"
 
 
@@ -125,7 +137,9 @@ def pareto_front(points: Sequence[ScorePoint], cost_axis: CostAxis) -> list[Scor
     return front
 
 
-def describe_front(comparison: ComparisonRecords, points: Sequence[ScorePoint], cost_axis: CostAxis) -> str:
+def describe_front(
+    comparison: ComparisonRecords, points: Sequence[ScorePoint], cost_axis: CostAxis
+) -> str:
     """Name the towers on the front, and the references that reach its highest accuracy without training."""
     front = pareto_front(points, cost_axis)
     paid = sum(_cost_if_trained(point, cost_axis) is not None for point in points)
@@ -135,21 +149,34 @@ def describe_front(comparison: ComparisonRecords, points: Sequence[ScorePoint], 
         for point in front
     ]
     best = max((point.accuracy.value for point in front), default=math.inf)
-    free = [UNTRAINED[p.subject] for p in points if p.subject in UNTRAINED and p.accuracy.value >= best]
+    free = [
+        UNTRAINED[p.subject] for p in points if p.subject in UNTRAINED and p.accuracy.value >= best
+    ]
     verb_of_free = "needs" if len(free) == 1 else "need"
-    beaten = f" No tower is above {join_words(free)}, which {verb_of_free} no training." if free else ""
-    named = f": {join_words(towers)}" if len(towers) <= MOST_NAMED else f", from {towers[0]} to {towers[-1]}"
+    beaten = (
+        f" No tower is above {join_words(free)}, which {verb_of_free} no training." if free else ""
+    )
+    named = (
+        f": {join_words(towers)}"
+        if len(towers) <= MOST_NAMED
+        else f", from {towers[0]} to {towers[-1]}"
+    )
     verb = "is" if len(front) == 1 else "are"
     return f"{len(front)} of {pluralize(paid, 'tower')} {verb} on the front{named}.{beaten}"
 
 
-def describe_unknown_costs(comparison: ComparisonRecords, subjects: Sequence[str], cost_axis: CostAxis) -> list[str]:
+def describe_unknown_costs(
+    comparison: ComparisonRecords, subjects: Sequence[str], cost_axis: CostAxis
+) -> list[str]:
     """Return the towers without this cost, grouped by reason."""
     unpriced = [subject for subject in subjects if subject not in (cost_axis.per_image or {})]
     reasons = dict[str, list[str]]()
     for subject in unpriced:
         reasons.setdefault(cost_axis.unknown_reasons.get(subject, UNTIMED), []).append(subject)
-    return [f"{join_words([*map(comparison.label, names)])}: {reason}" for reason, names in reasons.items()]
+    return [
+        f"{join_words([*map(comparison.label, names)])}: {reason}"
+        for reason, names in reasons.items()
+    ]
 
 
 def _cost_if_trained(point: ScorePoint, cost_axis: CostAxis) -> float | None:

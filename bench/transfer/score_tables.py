@@ -57,7 +57,10 @@ def overview_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> T
         towers = [towers_at_budget(points, budget) for points in points_by_task.values()]
         groups[f"Towers at {budget}"] = _rows_of_subjects(comparison, towers)
     for heading in (LOWER_BOUNDS_HEADING, UPPER_BOUNDS_HEADING):
-        bounds = [[point for point in points if bound_heading(point) == heading] for points in points_by_task.values()]
+        bounds = [
+            [point for point in points if bound_heading(point) == heading]
+            for points in points_by_task.values()
+        ]
         groups[heading] = _rows_of_subjects(comparison, bounds)
     return Table.of_groups("Accuracy on every task", columns, groups)
 
@@ -74,13 +77,18 @@ def protocol_table(comparison: ComparisonRecords, answers: WholeTaskScores, prot
     rows = []
     for (subject, images, seed), accuracies_of_tower in accuracies.items():
         name = subject_name_cell(comparison, subject)
-        cells = [Cell.estimate(accuracies_of_tower.get(task), format_accuracy, NOT_SCORED) for task in tasks]
+        cells = [
+            Cell.estimate(accuracies_of_tower.get(task), format_accuracy, NOT_SCORED)
+            for task in tasks
+        ]
         rows.append([name, images_cell(images), Cell.applicable(seed, str, NO_SEED), *cells])
     columns = [Column.text("features"), *map(Column, ("images seen", "seed", *tasks))]
     return Table(f"Transfer: {protocol}", columns, {"": rows}, is_transposed=len(tasks) > len(rows))
 
 
-def task_table(comparison: ComparisonRecords, answers: WholeTaskScores, task: str, protocols: Sequence[str]) -> Table:
+def task_table(
+    comparison: ComparisonRecords, answers: WholeTaskScores, task: str, protocols: Sequence[str]
+) -> Table:
     """Show the accuracies on a task at each budget, with gains over the random-init baseline, costs and Pareto fronts.
 
     The fronts are those of the charts, by the first protocol. Energy is shown if it was measured for any tower.
@@ -88,11 +96,20 @@ def task_table(comparison: ComparisonRecords, answers: WholeTaskScores, task: st
     device, energy = cost_axes(comparison)
     costs = [device, energy] if energy.per_image else [device]
     fronts = [(cost, pareto_front(answers.points(task, protocols[0]), cost)) for cost in costs]
-    columns = [Column.text("features"), Column("images seen"), Column("device time", "at its measured speed")]
+    columns = [
+        Column.text("features"),
+        Column("images seen"),
+        Column("device time", "at its measured speed"),
+    ]
     columns += [Column("energy", "of all devices") for _ in costs[1:]]
-    rows = dict[tuple[str, int], dict[str, ScorePoint]]()  # points by subject and images, and protocol
+    rows = dict[
+        tuple[str, int], dict[str, ScorePoint]
+    ]()  # points by subject and images, and protocol
     for protocol in protocols:
-        columns += [Column(protocol, f"accuracy, {INTERVAL}"), Column("gain", f"over random init, {INTERVAL}")]
+        columns += [
+            Column(protocol, f"accuracy, {INTERVAL}"),
+            Column("gain", f"over random init, {INTERVAL}"),
+        ]
         hyperparameter = CHOSEN.get(protocol, "rate")
         if hyperparameter:
             columns.append(Column(hyperparameter, "chosen on validation"))
@@ -101,7 +118,9 @@ def task_table(comparison: ComparisonRecords, answers: WholeTaskScores, task: st
     columns += [Column("seeds"), Column.text("on the Pareto front", "against")]
     groups = {}
     for title, rows_of_group in _group_by_budget(answers.budgets, list(rows.values())).items():
-        groups[title] = [_subject_row_of_task(comparison, row, protocols, fronts) for row in rows_of_group]
+        groups[title] = [
+            _subject_row_of_task(comparison, row, protocols, fronts) for row in rows_of_group
+        ]
     return Table.of_groups(f"Accuracy on {task}", columns, groups)
 
 
@@ -129,12 +148,18 @@ def task_note(answers: WholeTaskScores, task: str) -> str:
     first = here[0]
     if first.protocol == RETRIEVAL:
         return f"{len(first.correct):,} test queries; {format_count(first.num_train)} images in the gallery."
-    train = join_words([format_count(number) for number in sorted({score.num_train for score in here})])
+    train = join_words(
+        [format_count(number) for number in sorted({score.num_train for score in here})]
+    )
     unconverged = sum(not score.converged for score in here)
     return (
         f"{first.num_classes} classes; {len(first.correct):,} test images; {train} images for training and validation; "
         f"the majority class is {format_percent(first.majority)} of the test images."
-        + (f" {unconverged} of {len(here)} fits stopped before they converged (marked †)." if unconverged else "")
+        + (
+            f" {unconverged} of {len(here)} fits stopped before they converged (marked †)."
+            if unconverged
+            else ""
+        )
     )
 
 
@@ -159,13 +184,20 @@ def _group_by_budget(
 
 
 def _subject_row_of_task(
-    comparison: ComparisonRecords, row: dict[str, ScorePoint], protocols: Iterable[str], fronts: Sequence[Front]
+    comparison: ComparisonRecords,
+    row: dict[str, ScorePoint],
+    protocols: Iterable[str],
+    fronts: Sequence[Front],
 ) -> list[Cell]:
     point = next(iter(row.values()))
     cells = [subject_name_cell(comparison, point.subject), images_cell(point.images)]
     cells += [_cost_cell(point, cost) for cost, _ in fronts]
     is_baseline = is_random_init(point.subject)
-    no_gain = "this is the random-init baseline" if is_baseline else "its random-init baseline was not scored"
+    no_gain = (
+        "this is the random-init baseline"
+        if is_baseline
+        else "its random-init baseline was not scored"
+    )
     for protocol in protocols:
         scored = row.get(protocol)
         cells += [
@@ -173,7 +205,9 @@ def _subject_row_of_task(
             Cell.estimate(scored.gain if scored else None, format_accuracy_gain, no_gain),
         ]
         if CHOSEN.get(protocol, "rate"):
-            cells.append(_hyperparameter_cell(scored) if scored else Cell.not_applicable(NOT_SCORED))
+            cells.append(
+                _hyperparameter_cell(scored) if scored else Cell.not_applicable(NOT_SCORED)
+            )
     return [*cells, Cell.of(len(point.runs)), _fronts_cell(point, fronts)]
 
 
@@ -187,7 +221,9 @@ def _hyperparameter_cell(point: ScorePoint) -> Cell:
 def _cost_cell(point: ScorePoint, cost: CostAxis) -> Cell:
     if not point.images:
         return Cell.not_applicable(NOT_TRAINED)
-    return Cell.measured(cost.of(point), cost.write, cost.unknown_reasons.get(point.subject, UNTIMED))
+    return Cell.measured(
+        cost.of(point), cost.write, cost.unknown_reasons.get(point.subject, UNTIMED)
+    )
 
 
 def _fronts_cell(point: ScorePoint, fronts: Sequence[Front]) -> Cell:

@@ -52,7 +52,8 @@ class ScorePoint:
     budgets: tuple[str, ...]
     runs: tuple[SubjectScore, ...]  # one per seed
     accuracy: Estimate
-    gain: Estimate | None  # over the random-init baseline; None for the baseline itself, or without one
+    # Over the random-init baseline; None for the baseline itself, or without one.
+    gain: Estimate | None
 
     def by_seed(self) -> dict[int | None, Answers]:
         """Return what the tower of each seed answered."""
@@ -71,7 +72,9 @@ class WholeTaskScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
     @cached_property
     def budgets(self) -> list[str]:
         """The budgets at which towers were scored, those of the page's question first."""
-        names = dict.fromkeys(budget for scored in self if not scored.is_reference for budget in scored.budgets)
+        names = dict.fromkeys(
+            budget for scored in self if not scored.is_reference for budget in scored.budgets
+        )
         return sorted(names, key=lambda name: index_or_end(QUESTION_BUDGETS, name))
 
     @property
@@ -117,7 +120,9 @@ class WholeTaskScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
 def whole_task_scores(comparison: ComparisonRecords) -> WholeTaskScores:
     """Return the scores on whole tasks; `label_curves.py` has the scores with few labels."""
     scores = all_scores(comparison)
-    return WholeTaskScores(s for s in scores if s.score.per_class is None and s.score.label_share is None)
+    return WholeTaskScores(
+        s for s in scores if s.score.per_class is None and s.score.label_share is None
+    )
 
 
 def all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
@@ -127,11 +132,15 @@ def all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
         subject = transfer.subject
         is_reference = record.experiment is None or subject != record.experiment.name
         scores += [
-            SubjectScore(subject, is_reference, record.experiment, transfer.images, transfer.budgets, score)
+            SubjectScore(
+                subject, is_reference, record.experiment, transfer.images, transfer.budgets, score
+            )
             for score in transfer.scores
         ]
     order = [*comparison.experiments, RANDOM_INIT, *REFERENCES]
-    return sorted(scores, key=lambda s: (index_or_end(order, s.subject), s.subject, s.images, s.seed or 0))
+    return sorted(
+        scores, key=lambda s: (index_or_end(order, s.subject), s.subject, s.images, s.seed or 0)
+    )
 
 
 def towers_at_budget(points: Sequence[ScorePoint], budget: str) -> list[ScorePoint]:
@@ -163,21 +172,31 @@ def _score_points(scores: Sequence[SubjectScore]) -> list[ScorePoint]:
     """Return a point for each subject and number of images on one task by one protocol."""
     runs_by_point = dict[tuple[str, int, object], list[SubjectScore]]()
     for scored in scores:
-        runs_by_point.setdefault((scored.subject, scored.images, _random_init_kind(scored)), []).append(scored)
+        runs_by_point.setdefault(
+            (scored.subject, scored.images, _random_init_kind(scored)), []
+        ).append(scored)
     random_inits = [scored for scored in scores if is_random_init(scored.subject)]
     return [_score_point(runs, random_inits) for runs in runs_by_point.values()]
 
 
 def _random_init_kind(scored: SubjectScore) -> object:
     """Return what the features of a random-init baseline depend on beside its seed; None for other features."""
-    return scored.experiment.image.random_init_kind if scored.subject == RANDOM_INIT and scored.experiment else None
+    return (
+        scored.experiment.image.random_init_kind
+        if scored.subject == RANDOM_INIT and scored.experiment
+        else None
+    )
 
 
 def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectScore]) -> ScorePoint:
     first = runs[0]
     gain = None
     if not is_random_init(first.subject):
-        gains = [run.correct - other.correct for run in runs for other in _random_inits_for(run, random_inits)]
+        gains = [
+            run.correct - other.correct
+            for run in runs
+            for other in _random_inits_for(run, random_inits)
+        ]
         gain = _estimate_mean(gains, mean_interval) if gains else None
     return ScorePoint(
         subject=first.subject,
@@ -191,7 +210,8 @@ def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectSco
 
 
 def _estimate_mean(
-    rows: Sequence[npt.NDArray[np.float64]], interval_over_items: Callable[[Sequence[float]], Interval]
+    rows: Sequence[npt.NDArray[np.float64]],
+    interval_over_items: Callable[[Sequence[float]], Interval],
 ) -> Estimate:
     """Estimate a mean over seeds and test items; for one seed over the test items."""
     if len(rows) > 1 or len(rows[0]) == 1:
@@ -200,21 +220,31 @@ def _estimate_mean(
     return Estimate(interval.value, interval.low, interval.high, f"{len(rows[0]):,} test images")
 
 
-def _random_inits_for(scored: SubjectScore, random_inits: Sequence[SubjectScore]) -> list[SubjectScore]:
+def _random_inits_for(
+    scored: SubjectScore, random_inits: Sequence[SubjectScore]
+) -> list[SubjectScore]:
     """Return the random-init baseline of the same tower, with the same pooling and seed if there is such a one.
 
     Features without a training seed are compared with the baselines of all seeds.
     """
-    candidates = [other for other in random_inits if len(other.score.correct) == len(scored.score.correct)]
+    candidates = [
+        other for other in random_inits if len(other.score.correct) == len(scored.score.correct)
+    ]
     names = [other.subject for other in candidates]
     name_of_tower = f"{RANDOM_INIT} of {scored.subject}"  # of another kind, or of a tower that was trained elsewhere
     name = name_of_tower if name_of_tower in names else RANDOM_INIT
     candidates = [other for other in candidates if other.subject == name]
     if scored.is_reference or scored.experiment is None:
-        return [other for other in candidates if _random_init_kind(other) == _random_init_kind(candidates[0])]
+        return [
+            other
+            for other in candidates
+            if _random_init_kind(other) == _random_init_kind(candidates[0])
+        ]
     image = scored.experiment.image
     same_tower = [other for other in candidates if _has_tower(other, image.tower, image.image_size)]
-    same_kind = [other for other in same_tower if _random_init_kind(other) == image.random_init_kind] or same_tower
+    same_kind = [
+        other for other in same_tower if _random_init_kind(other) == image.random_init_kind
+    ] or same_tower
     same_seed = [other for other in same_kind if other.seed == scored.seed]
     return (same_seed or same_kind)[:1]
 

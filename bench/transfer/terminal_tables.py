@@ -23,7 +23,13 @@ from bench.transfer.label_curves import (
     describe_small_classes,
     few_label_curves,
 )
-from bench.transfer.label_tables import METRICS_NOTE, heads_table, labels_table, metric_tables, nearest_label_table
+from bench.transfer.label_tables import (
+    METRICS_NOTE,
+    heads_table,
+    labels_table,
+    metric_tables,
+    nearest_label_table,
+)
 from bench.transfer.pareto import cost_axes, describe_unknown_costs
 from bench.transfer.score_tables import TASKS_NOTE, protocol_table, task_note, task_table
 from bench.transfer.subject_scores import PROBE, WholeTaskScores, whole_task_scores
@@ -51,21 +57,31 @@ def transfer_tables(records: Sequence[Record]) -> list[Table]:
         *_protocol_tables(comparison, answers),
         *_task_tables(comparison, answers),
         *_curve_tables(comparison),
-        *(replace(table, note=f"{table.note}\n{METRICS_NOTE}") for table in metric_tables(comparison)),
+        *(
+            replace(table, note=f"{table.note}\n{METRICS_NOTE}")
+            for table in metric_tables(comparison)
+        ),
         nearest_label_table(comparison),
     ]
 
 
 def _protocol_tables(comparison: ComparisonRecords, answers: WholeTaskScores) -> list[Table]:
-    data = dict.fromkeys(scored.experiment.input.data for scored in answers if scored.experiment is not None)
+    data = dict.fromkeys(
+        scored.experiment.input.data for scored in answers if scored.experiment is not None
+    )
     drawings = describe_out_of_domain_scoring(answers.tasks, data)
-    protocols = dict.fromkeys(protocol for task in answers.tasks for protocol in answers.protocols(task))
+    protocols = dict.fromkeys(
+        protocol for task in answers.tasks for protocol in answers.protocols(task)
+    )
     tables = list[Table]()
     for protocol in sorted(protocols, key=lambda name: (name != PROBE, name)):
         scores = [scored.score for scored in answers if scored.score.protocol == protocol]
         note = TOWER_NOTE + describe_task_trainings(scores)
         names = [score.task for score in scores]
-        remarks = [describe_default_tasks(names) if not tables else "", describe_concept_overlap(names, data)]
+        remarks = [
+            describe_default_tasks(names) if not tables else "",
+            describe_concept_overlap(names, data),
+        ]
         note = "\n".join([note, *filter(None, remarks)])
         if drawings and not tables:
             note += f"\n{drawings}: --root FOLDER scores them on classes of your own, with a folder of images for each."
@@ -76,7 +92,10 @@ def _protocol_tables(comparison: ComparisonRecords, answers: WholeTaskScores) ->
 def _task_tables(comparison: ComparisonRecords, answers: WholeTaskScores) -> list[Table]:
     """Return a table for each task by its main protocol, the last with the notes on all."""
     tables = [
-        replace(task_table(comparison, answers, task, [answers.main_protocol(task)]), note=task_note(answers, task))
+        replace(
+            task_table(comparison, answers, task, [answers.main_protocol(task)]),
+            note=task_note(answers, task),
+        )
         for task in answers.tasks
     ]
     device, energy = cost_axes(comparison)
@@ -88,10 +107,15 @@ def _task_tables(comparison: ComparisonRecords, answers: WholeTaskScores) -> lis
         unknown = describe_unknown_costs(comparison, trained, energy)
         if unknown:
             notes.append(f"Energy was not measured. {' '.join(f'{reason}.' for reason in unknown)}")
-    batch_sizes = {scored.experiment.training.batch_size for scored in answers if scored.experiment is not None}
+    batch_sizes = {
+        scored.experiment.training.batch_size for scored in answers if scored.experiment is not None
+    }
     if len(batch_sizes) == 1:
         notes.append(SAME_STEPS)
-    return [*tables[:-1], *(replace(table, note="\n".join([table.note, *notes])) for table in tables[-1:])]
+    return [
+        *tables[:-1],
+        *(replace(table, note="\n".join([table.note, *notes])) for table in tables[-1:]),
+    ]
 
 
 def _curve_tables(comparison: ComparisonRecords) -> list[Table]:
@@ -103,7 +127,11 @@ def _curve_tables(comparison: ComparisonRecords) -> list[Table]:
     tables = []
     for (protocol, unit, _), curves in groups.items():
         table = labels_table(comparison, curves) if protocol else heads_table(comparison, curves)
-        shares = [f"{column.title}: {column.note}" for column in table.columns if column.note and unit == SHARE]
+        shares = [
+            f"{column.title}: {column.note}"
+            for column in table.columns
+            if column.note and unit == SHARE
+        ]
         notes = [
             "" if protocol else INIT_NOTE,
             f"{describe_repetition(curves)} One draw has no interval.",
@@ -111,7 +139,10 @@ def _curve_tables(comparison: ComparisonRecords) -> list[Table]:
             describe_shares_left_out(curves),
             describe_small_classes(curves),
         ]
-        rows = {heading: [[*map(_shorten, row)] for row in rows] for heading, rows in table.groups.items()}
+        rows = {
+            heading: [[*map(_shorten, row)] for row in rows]
+            for heading, rows in table.groups.items()
+        }
         tables.append(replace(table, groups=rows, note="\n".join(filter(None, notes))))
     return tables
 

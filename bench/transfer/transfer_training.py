@@ -36,9 +36,13 @@ class TrainingRecipe:
 
     epochs: int
     batch_size: int
-    milestones: tuple[float, ...] = ()  # shares of the steps at which the rate falls to a tenth; empty for a cosine
+    milestones: tuple[
+        float, ...
+    ] = ()  # shares of the steps at which the rate falls to a tenth; empty for a cosine
     warmup_share: float = 0.02  # of the steps
-    warmup_steps: int | None = None  # in place of the share, in runs of at least ten times as many steps
+    warmup_steps: int | None = (
+        None  # in place of the share, in runs of at least ten times as many steps
+    )
     weight_decay: float = 0.1
     layer_decay: float = 1.0  # factor of the rate from the head to the last block, and from each block to its previous
     clip_norm: float | None = None  # of the gradient over all parameters
@@ -71,7 +75,11 @@ class TrainingRecipe:
 
         More than a third of such an average would still be the initial weights, including the random head.
         """
-        return None if self.ema_decay is None or steps < round(1 / (1 - self.ema_decay)) else self.ema_decay
+        return (
+            None
+            if self.ema_decay is None or steps < round(1 / (1 - self.ema_decay))
+            else self.ema_decay
+        )
 
     def learning_rate_factor(self, step: int, steps: int) -> float:
         """Return the factor of the learning rate at a step."""
@@ -80,7 +88,9 @@ class TrainingRecipe:
             return (step + 1) / warmup
         if self.milestones:
             return 0.1 ** sum(step >= fall * steps for fall in self.milestones)
-        return cosine_decay(1.0, self.final_learning_rate_ratio, (step - warmup) / max(1, steps - warmup))
+        return cosine_decay(
+            1.0, self.final_learning_rate_ratio, (step - warmup) / max(1, steps - warmup)
+        )
 
     def task_training(self, images: int, image_size: int, learning_rate: float) -> TaskTraining:
         """Return the settings of a training on this number of images, for its record."""
@@ -111,7 +121,9 @@ def prefetch(load: Callable[[int], T], count: int) -> Iterator[T]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def find_best_learning_rate(rates: Sequence[float], quality: Callable[[float], float]) -> tuple[float, float]:
+def find_best_learning_rate(
+    rates: Sequence[float], quality: Callable[[float], float]
+) -> tuple[float, float]:
     """Return the rate of the highest quality, and this quality; of equal ones the lowest rate.
 
     Rates at which training diverges are skipped. FloatingPointError if it diverges at all rates.
@@ -123,7 +135,9 @@ def find_best_learning_rate(rates: Sequence[float], quality: Callable[[float], f
         except FloatingPointError as error:
             log(f"this learning rate is skipped: {error}")
     if not qualities:
-        raise FloatingPointError(f"no learning rate of {', '.join(map(str, rates))} can be trained at")
+        raise FloatingPointError(
+            f"no learning rate of {', '.join(map(str, rates))} can be trained at"
+        )
     best = max(qualities, key=lambda rate: (qualities[rate], -rate))
     return best, qualities[best]
 
@@ -151,25 +165,33 @@ def train_on_task(
             module.eval()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = _parameter_groups(model, tower, recipe, learning_rate)
-    optimizer = torch.optim.AdamW(groups, betas=BETAS, eps=EPS, weight_decay=recipe.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        groups, betas=BETAS, eps=EPS, weight_decay=recipe.weight_decay, fused=True
+    )
     clip = make_gradient_clipper(parameters, recipe.clip_norm)
     ema, update_ema = make_ema(model, recipe.ema_decay_for(steps))
     finite = torch.ones((), dtype=torch.bool, device=device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(derive_seed(recipe.seed, STEP))
-        for step, batch in enumerate(show_progress(batches, steps, f"training at rate {learning_rate:g}", "steps")):
+        for step, batch in enumerate(
+            show_progress(batches, steps, f"training at rate {learning_rate:g}", "steps")
+        ):
             for micro_batch in batch:
                 loss = loss_of(micro_batch)
                 (loss / len(batch)).backward()  # type: ignore[no-untyped-call]
                 finite &= loss.isfinite()
             finite &= clip().isfinite()
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate * recipe.learning_rate_factor(step, steps) * group["share"]
+                group["lr"] = (
+                    learning_rate * recipe.learning_rate_factor(step, steps) * group["share"]
+                )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             update_ema()
             if ((step + 1) % CHECK_EVERY == 0 or step + 1 == steps) and not finite:
-                raise FloatingPointError(f"loss or gradient is not finite by step {step}, at rate {learning_rate:g}")
+                raise FloatingPointError(
+                    f"loss or gradient is not finite by step {step}, at rate {learning_rate:g}"
+                )
     return cast("Model", model if ema is None else ema).eval()
 
 
@@ -182,7 +204,9 @@ def _parameter_groups(
     last block, so that a decay of 0 trains only the parameters around the tower.
     """
     tower_parameters = {id(parameter) for parameter in tower.parameters()}
-    layers = [[parameter for parameter in model.parameters() if id(parameter) not in tower_parameters]]
+    layers = [
+        [parameter for parameter in model.parameters() if id(parameter) not in tower_parameters]
+    ]
     if recipe.updates_tower and recipe.layer_decay == 1:
         layers.append(list(tower.parameters()))
     elif recipe.updates_tower:
@@ -190,5 +214,8 @@ def _parameter_groups(
     groups = []
     for depth, layer in enumerate(layers):
         share = recipe.layer_decay**depth
-        groups += [group | {"share": share, "lr": learning_rate * share} for group in weight_decay_groups(layer)]
+        groups += [
+            group | {"share": share, "lr": learning_rate * share}
+            for group in weight_decay_groups(layer)
+        ]
     return groups

@@ -40,7 +40,11 @@ class MeasureBuildTime:
         function = f"{__name__}:measure_build_time"
         run = comparison.new_run(function, "build-time", experiment, f"build of {self.name}")
         comparison.runner.run([run], threads=comparison.cores)
-        builds = [record.measured for record in comparison.records() if isinstance(record.measured, BuildTime)]
+        builds = [
+            record.measured
+            for record in comparison.records()
+            if isinstance(record.measured, BuildTime)
+        ]
         rows = [{"experiment": self.name, "seconds": build.seconds} for build in builds]
         return print_results(comparison, [Table.of_figures("Building the image tower", rows)])
 

@@ -17,7 +17,8 @@ from losses.collectives import all_gather_with_gradient, rank_and_world_size
 
 class RankingSettings(Settings, frozen=True):
     margin: Annotated[
-        PositiveFloat, field_metadata("Difference of similarities above which a caption costs little.")
+        PositiveFloat,
+        field_metadata("Difference of similarities above which a caption costs little."),
     ] = 0.2
 
 

@@ -27,22 +27,33 @@ def draw_part(seed, images):
     period, phase = draw.uniform(6, 16, (images, 1, 1)), draw.uniform(0, 6.28, (images, 1, 1))
     waves = np.sin(6.28 / period * (x * np.cos(angle) + y * np.sin(angle)) + phase)
     grey = (127 + 100 * waves + draw.normal(0, 10, waves.shape)).clip(0, 255).astype(np.uint8)
-    return LabelledImages(ArrayImageSource(torch.from_numpy(grey)[:, None].repeat(1, 3, 1, 1)), labels)
+    return LabelledImages(
+        ArrayImageSource(torch.from_numpy(grey)[:, None].repeat(1, 3, 1, 1)), labels
+    )
 
 
 def score_nearest_mean(subject, task):
     from bench.transfer.classification.probe import make_score
 
     features = subject.embed(task.train.images)
-    means = np.stack([features[task.train.labels == label].mean(0) for label in range(len(task.classes))])
+    means = np.stack(
+        [features[task.train.labels == label].mean(0) for label in range(len(task.classes))]
+    )
 
     def is_correct(part):
         distances = np.linalg.norm(subject.embed(part.images)[:, None] - means, axis=2)
         return distances.argmin(1) == part.labels
 
-    chosen, validation = 0.0, float(is_correct(task.validation).mean())  # there is no setting to choose
+    chosen, validation = (
+        0.0,
+        float(is_correct(task.validation).mean()),
+    )  # there is no setting to choose
     correct, images = is_correct(task.test), len(task.train.labels)
-    return [make_score(task, "nearest mean", chosen, validation, correct, converged=True, num_train=images)]
+    return [
+        make_score(
+            task, "nearest mean", chosen, validation, correct, converged=True, num_train=images
+        )
+    ]
 
 
 EXTENSION = Extension(

@@ -16,7 +16,10 @@ def build(page):
     if not seconds:
         return None  # the page has no such section
     columns = [Column.text("experiment"), Column("warm-up", "s, median of runs"), Column("runs")]
-    rows = [[Cell.of(name), Cell.of(median(runs), format_rate), Cell.of(len(runs))] for name, runs in seconds.items()]
+    rows = [
+        [Cell.of(name), Cell.of(median(runs), format_rate), Cell.of(len(runs))]
+        for name, runs in seconds.items()
+    ]
     table = Table.of_rows("Warm-up of each experiment", columns, rows)
     return [
         Text("Warm-up includes compilation, and is not part of any window."),
@@ -27,7 +30,10 @@ def build(page):
 
 
 def draw(seconds):
-    from reports.render.svg import SERIES, svg  # here, because matplotlib would slow down every command
+    from reports.render.svg import (
+        SERIES,
+        svg,
+    )  # here, because matplotlib would slow down every command
     from reports.speed.charts import row_chart, write_row_label
 
     with row_chart(len(seconds)) as (figure, axes):
@@ -39,4 +45,6 @@ def draw(seconds):
         return svg(figure, "warmup", "Seconds of warm-up of each run.")
 
 
-EXTENSION = Extension(sections=[Section(name="warmup", title="Warm-up", label="Warm-up", build=build)])
+EXTENSION = Extension(
+    sections=[Section(name="warmup", title="Warm-up", label="Warm-up", build=build)]
+)

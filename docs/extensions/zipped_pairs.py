@@ -27,8 +27,12 @@ class ZippedSamples(Samples):
     def __init__(self, path):
         self.path, self.archive = path, zipfile.ZipFile(path)
         names = self.archive.namelist()
-        images, texts = ({name[:-4] for name in names if name.endswith(suffix)} for suffix in (".jpg", ".txt"))
-        self.rows = [(key, self.archive.read(f"{key}.txt").decode()) for key in sorted(images & texts)]
+        images, texts = (
+            {name[:-4] for name in names if name.endswith(suffix)} for suffix in (".jpg", ".txt")
+        )
+        self.rows = [
+            (key, self.archive.read(f"{key}.txt").decode()) for key in sorted(images & texts)
+        ]
         self.skipped = {"no image": len(texts - images), "no caption": len(images - texts)}
         self.empty_captions = sum(not text.strip() for _, text in self.rows)
 

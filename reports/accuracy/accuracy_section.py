@@ -22,7 +22,13 @@ from bench.records.record import Transfer
 from bench.statistics.intervals import accuracy_interval
 from bench.tables.formats import NBSP, join_words
 from bench.transfer import score_tables
-from bench.transfer.pareto import IMAGES, CostAxis, cost_axes, describe_front, describe_unknown_costs
+from bench.transfer.pareto import (
+    IMAGES,
+    CostAxis,
+    cost_axes,
+    describe_front,
+    describe_unknown_costs,
+)
 from bench.transfer.subject_scores import WholeTaskScores, whole_task_scores
 from reports.accuracy.training_charts import accuracy_chart
 from reports.render.document import csv_file
@@ -85,7 +91,13 @@ def _build(page: PageContext) -> Sequence[Block]:
     intervals = INTERVALS.get(seeds, "over test images")
     data = {experiment.input.data for experiment in comparison.experiments.values()}
     known = filter(
-        None, [describe_default_tasks(names), PROTOCOL, RANKING.get(seeds), describe_concept_overlap(names, data)]
+        None,
+        [
+            describe_default_tasks(names),
+            PROTOCOL,
+            RANKING.get(seeds),
+            describe_concept_overlap(names, data),
+        ],
     )
     return [
         Text(" ".join(known), "protocol"),
@@ -105,14 +117,18 @@ def _task_fold(comparison: ComparisonRecords, answers: WholeTaskScores, task: st
     return Fold(task, [note, table], "task", is_open=task == answers.tasks[0])
 
 
-def _chart_blocks(comparison: ComparisonRecords, answers: WholeTaskScores, protocol: str) -> list[Block]:
+def _chart_blocks(
+    comparison: ComparisonRecords, answers: WholeTaskScores, protocol: str
+) -> list[Block]:
     """Return the charts against images seen, device seconds and energy; none without a trained tower."""
     trained = list(dict.fromkeys(scored.subject for scored in answers if not scored.is_reference))
     if not trained:
         return []
     device, energy = cost_axes(comparison)
     start = (
-        "lines start at the random-init baseline; " if any(scored.subject == RANDOM_INIT for scored in answers) else ""
+        "lines start at the random-init baseline; "
+        if any(scored.subject == RANDOM_INIT for scored in answers)
+        else ""
     )
     note = (
         f"Accuracy is by {protocol}. Marks are towers after cool-down with their 95{NBSP}% interval; {start}dashed "
@@ -139,7 +155,9 @@ def _chart_blocks(comparison: ComparisonRecords, answers: WholeTaskScores, proto
     ]
 
 
-def _charts(comparison: ComparisonRecords, answers: WholeTaskScores, cost_axis: CostAxis) -> list[Chart]:
+def _charts(
+    comparison: ComparisonRecords, answers: WholeTaskScores, cost_axis: CostAxis
+) -> list[Chart]:
     trained = {scored.subject for scored in answers if not scored.is_reference}
     if cost_axis.per_image is not None and trained.isdisjoint(cost_axis.per_image):
         return []

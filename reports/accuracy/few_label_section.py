@@ -67,7 +67,9 @@ def _build(page: PageContext) -> Sequence[Block] | None:
     blocks = list[Block]()
     if towers and not any(isinstance(block, Legend) for block in flatten(page.built)):
         blocks.append(Legend(legend(comparison, towers), "Legend of the towers"))
-    for number, group in enumerate(group_by(probes, lambda curve: (curve.protocol, curve.label_unit)).values()):
+    for number, group in enumerate(
+        group_by(probes, lambda curve: (curve.protocol, curve.label_unit)).values()
+    ):
         blocks += _curve_blocks(comparison, number, group)
     if metrics:
         blocks += [Heading("Several labels, masks and boxes"), Text(METRICS_NOTE, "under")]
@@ -84,17 +86,25 @@ def _build(page: PageContext) -> Sequence[Block] | None:
 SECTION = Section("learned", "Few labels, other tasks, other heads", "Few labels", _build)
 
 
-def _curve_blocks(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> list[Block]:
+def _curve_blocks(
+    comparison: ComparisonRecords, number: int, curves: Sequence[Curve]
+) -> list[Block]:
     """Draw a chart for each task, with its table."""
     panels = []
-    for index, (task, curves_of_task) in enumerate(group_by(curves, lambda curve: curve.task).items()):
+    for index, (task, curves_of_task) in enumerate(
+        group_by(curves, lambda curve: curve.task).items()
+    ):
         shown = choose_curve_per_subject(curves_of_task)
         lines = label_charts.curve_lines(comparison, shown)
         title = f"{task}, {curves[0].protocol}"
-        chart = label_charts.label_chart(f"labels-{number}-{index}", title, lines, label_charts.highest_bound(shown))
+        chart = label_charts.label_chart(
+            f"labels-{number}-{index}", title, lines, label_charts.highest_bound(shown)
+        )
         table = labels_table(comparison, curves_of_task)
         panels.append(Chart(chart, task, _shares_left_out(curves_of_task), table=table))
-    labels = "few labels per class" if curves[0].label_unit == PER_CLASS else "the share of the labels"
+    labels = (
+        "few labels per class" if curves[0].label_unit == PER_CLASS else "the share of the labels"
+    )
     note = (
         f"Linear probe on frozen features. {describe_repetition(curves)} Each experiment has one line: "
         "its tower at equal images, else that of the most images; the tables list all towers. Dashed lines are the "
@@ -108,19 +118,26 @@ def _shares_left_out(curves: Sequence[Curve]) -> list[str]:
     return [note] if note else []
 
 
-def _head_panels(comparison: ComparisonRecords, number: int, curves: Sequence[Curve]) -> list[Block]:
+def _head_panels(
+    comparison: ComparisonRecords, number: int, curves: Sequence[Curve]
+) -> list[Block]:
     """Draw the heads of each tower on each task; the charts of one task have equal axes.
 
     The random-init baseline has a chart of its own only where no tower was trained.
     """
     panels = []
     tables = []
-    for task_index, (task, curves_of_task) in enumerate(group_by(curves, lambda curve: curve.task).items()):
+    for task_index, (task, curves_of_task) in enumerate(
+        group_by(curves, lambda curve: curve.task).items()
+    ):
         tables.append(heads_table(comparison, curves_of_task))
         subjects = list(dict.fromkeys(curve.subject for curve in curves_of_task))
         subjects = [subject for subject in subjects if not is_random_init(subject)] or subjects
         lines = {subject: _head_and_baseline_lines(curves_of_task, subject) for subject in subjects}
-        highest = max(label_charts.highest_bound([line.curve for line in lines[subject]]) for subject in subjects)
+        highest = max(
+            label_charts.highest_bound([line.curve for line in lines[subject]])
+            for subject in subjects
+        )
         for index, subject in enumerate(subjects):
             title = f"{comparison.label(subject)} on {task}"
             name = f"heads-{number}-{task_index}-{index}"
@@ -151,7 +168,9 @@ def _head_and_baseline_lines(curves: Sequence[Curve], subject: str) -> list[Curv
         dashes = RANDOM_DASHES if curve.head == RANDOM_HEAD else ()
         lines.append(CurveLine(curve.head, curve, SERIES[series], marker, dashes))
     random_inits = {RANDOM_INIT, f"{RANDOM_INIT} of {subject}"} - {subject}
-    baselines = [curve for curve in curves if curve.subject in random_inits and curve.head == RANDOM_HEAD]
+    baselines = [
+        curve for curve in curves if curve.subject in random_inits and curve.head == RANDOM_HEAD
+    ]
     return [*lines, *label_charts.reference_lines(choose_curve_per_subject(baselines))]
 
 

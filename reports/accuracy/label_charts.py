@@ -36,7 +36,11 @@ class CurveLine:
 def curve_lines(comparison: ComparisonRecords, curves: Sequence[Curve]) -> list[CurveLine]:
     """Return the lines of towers, then those of references."""
     towers = [
-        CurveLine(comparison.label(curve.subject), curve, *series_colour_and_marker(comparison, curve.subject))
+        CurveLine(
+            comparison.label(curve.subject),
+            curve,
+            *series_colour_and_marker(comparison, curve.subject),
+        )
         for curve in curves
         if not curve.is_reference
     ]
@@ -47,7 +51,13 @@ def reference_lines(curves: Sequence[Curve]) -> list[CurveLine]:
     """Return the lines of reference curves, each with its own dashes."""
     titles = {RANDOM_INIT: RANDOM_INIT_TITLE}
     return [
-        CurveLine(titles.get(curve.subject, curve.subject), curve, MUTED, "", training_charts.reference_dashes(index))
+        CurveLine(
+            titles.get(curve.subject, curve.subject),
+            curve,
+            MUTED,
+            "",
+            training_charts.reference_dashes(index),
+        )
         for index, curve in enumerate(curves)
     ]
 
@@ -64,13 +74,20 @@ def label_chart(name: str, text: str, lines: Sequence[CurveLine], highest: float
         training_charts.scale_accuracy(axes, highest)
         margin = 0.06 * ((x_of[numbers[-1]] - x_of[numbers[0]]) or 1.0)
         axes.set_xlim(x_of[numbers[0]] - margin, x_of[numbers[-1]] + margin)
-        axes.set_xticks(list(x_of.values()), [format_labels(unit, number).removesuffix(PERCENT) for number in numbers])
+        axes.set_xticks(
+            list(x_of.values()),
+            [format_labels(unit, number).removesuffix(PERCENT) for number in numbers],
+        )
         axes.set_xlabel(f"{unit},{PERCENT}" if unit == SHARE else unit)
         chance = max(curve.majority for curve in curves)
         dashes = training_charts.reference_dashes(len(lines) - len(marked))
         axes.axhline(chance, color=MUTED, linewidth=1, linestyle=(0, dashes))
         for line in lines:
-            shift = training_charts.SHIFT * (marked.index(line) - (len(marked) - 1) / 2) if line.marker else 0.0
+            shift = (
+                training_charts.SHIFT * (marked.index(line) - (len(marked) - 1) / 2)
+                if line.marker
+                else 0.0
+            )
             _draw_line(axes, line, x_of, training_charts.shifted_transform(axes, shift))
         ends = [(line.name, line.curve.points()[-1][1].value, line.colour) for line in lines]
         training_charts.write_labels(axes, [*ends, (training_charts.CHANCE, chance, MUTED)])
@@ -98,11 +115,23 @@ def _draw_line(axes: Axes, line: CurveLine, x_of: dict[float, float], transform:
     estimates = [estimate for _, estimate in points]
     y = [estimate.value for estimate in estimates]
     style = (0, line.dashes) if line.dashes else "-"
-    axes.plot(x, y, color=line.colour, linewidth=1.25, linestyle=style, transform=transform, clip_on=False)
+    axes.plot(
+        x, y, color=line.colour, linewidth=1.25, linestyle=style, transform=transform, clip_on=False
+    )
     if line.marker:
         training_charts.draw_intervals(axes, x, estimates, line.colour, transform)
         tooltip = f"{line.name}: {_format_points(line.curve, points)}"
-        draw_marks(axes, x, y, line.marker, line.colour, tooltip, size=6, transform=transform, clip_on=False)
+        draw_marks(
+            axes,
+            x,
+            y,
+            line.marker,
+            line.colour,
+            tooltip,
+            size=6,
+            transform=transform,
+            clip_on=False,
+        )
 
 
 def _describe_ends(curve: Curve) -> str:
@@ -112,5 +141,6 @@ def _describe_ends(curve: Curve) -> str:
 
 def _format_points(curve: Curve, points: Sequence[tuple[float, Estimate]]) -> str:
     return ", ".join(
-        f"{format_accuracy(estimate.value)} at {format_labels(curve.label_unit, labels)}" for labels, estimate in points
+        f"{format_accuracy(estimate.value)} at {format_labels(curve.label_unit, labels)}"
+        for labels, estimate in points
     )

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.interfaces.sections import Block, Chart, ComparisonRecords, Fold, Group, PageContext, Section, Text
+from bench.interfaces.sections import (
+    Block,
+    Chart,
+    ComparisonRecords,
+    Fold,
+    Group,
+    PageContext,
+    Section,
+    Text,
+)
 from bench.records.record import Training
 from bench.tables.formats import format_count
 from bench.tables.tables import Cell, Column, Table
@@ -28,7 +37,10 @@ def _build(page: PageContext) -> Sequence[Block]:
         return [Text("This comparison has no record of a training.", "empty")]
     return [
         Text(LOSSES_NOTE, "under"),
-        Group([Chart(loss_chart(comparison, name), comparison.label(name)) for name in names], "panels"),
+        Group(
+            [Chart(loss_chart(comparison, name), comparison.label(name)) for name in names],
+            "panels",
+        ),
         Fold("The figures behind these charts", [_loss_curves_table(comparison)], "behind"),
         *csv_file("losses.csv", "the points of the loss charts", losses_frame(comparison)),
     ]
@@ -49,6 +61,8 @@ def _loss_curves_table(comparison: ComparisonRecords) -> Table:
             Cell.of(images, format_count),
             Cell.of(loss, write_loss),
         ]
-        for name, seed, part, images, loss in losses_frame(comparison, max_points=10).itertuples(index=False)
+        for name, seed, part, images, loss in losses_frame(comparison, max_points=10).itertuples(
+            index=False
+        )
     ]
     return Table.of_rows("Training losses", columns, rows)

@@ -20,10 +20,22 @@ from bench.statistics.accuracies import (
     estimate_paired_over_seeds,
 )
 from bench.statistics.intervals import CONFIDENCE
-from bench.tables.formats import INTERVAL, format_accuracy, format_accuracy_gain, format_percent, join_words, pluralize
+from bench.tables.formats import (
+    INTERVAL,
+    format_accuracy,
+    format_accuracy_gain,
+    format_percent,
+    join_words,
+    pluralize,
+)
 from bench.tables.tables import Cell, Column, Table
 from bench.transfer.score_tables import subject_name_cell
-from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget, whole_task_scores
+from bench.transfer.subject_scores import (
+    ScorePoint,
+    WholeTaskScores,
+    towers_at_budget,
+    whole_task_scores,
+)
 
 OUTCOMES = ("above", "not apart", "below")  # of an interval of a difference from another method
 RANK_NOTE = (
@@ -78,7 +90,9 @@ class TaskProfile:
         differences = []
         for task, points in self.towers.items():
             for base, other in combinations(self.subjects, 2):
-                estimate = estimate_paired_over_seeds(points[base].by_seed(), points[other].by_seed())
+                estimate = estimate_paired_over_seeds(
+                    points[base].by_seed(), points[other].by_seed()
+                )
                 if estimate is not None and estimate.low is not None:
                     differences.append(PairedDifference(task, base, other, estimate))
         return differences
@@ -96,12 +110,18 @@ class TaskProfile:
                 for seed in base_answers.keys() & other_answers.keys()
             }
         seeds = sorted(set.intersection(*seeds_by_tower), key=str)
-        rows = [[fmean(gains[task][seed] for task in tasks) for tasks in self.image_sets] for seed in seeds]
+        rows = [
+            [fmean(gains[task][seed] for task in tasks) for tasks in self.image_sets]
+            for seed in seeds
+        ]
         return estimate_over_tasks(rows) if rows else None
 
     def mean_accuracy(self, subject: str) -> float:
         """Return the mean over sets of test images."""
-        return fmean(fmean(self.towers[task][subject].accuracy.value for task in tasks) for tasks in self.image_sets)
+        return fmean(
+            fmean(self.towers[task][subject].accuracy.value for task in tasks)
+            for tasks in self.image_sets
+        )
 
 
 def _build(page: PageContext) -> Sequence[Block] | None:
@@ -119,7 +139,11 @@ def _build(page: PageContext) -> Sequence[Block] | None:
     if not tables:
         return None
     downloads = [Download(name, table.title, table.to_csv()) for name, table in tables.items()]
-    return [Text(_describe(profile, budget, has_ranks=bool(differences)), "protocol"), *tables.values(), *downloads]
+    return [
+        Text(_describe(profile, budget, has_ranks=bool(differences)), "protocol"),
+        *tables.values(),
+        *downloads,
+    ]
 
 
 SECTION = Section("tasks", "All tasks together", "All tasks", _build)
@@ -128,7 +152,9 @@ SECTION = Section("tasks", "All tasks together", "All tasks", _build)
 def _collect_profile(answers: WholeTaskScores, budget: str) -> TaskProfile:
     """Return the towers of a budget on the tasks on which all of them were scored, by each task's main protocol."""
     towers = {
-        task: {point.subject: point for point in towers_at_budget(answers.main_points(task), budget)}
+        task: {
+            point.subject: point for point in towers_at_budget(answers.main_points(task), budget)
+        }
         for task in answers.tasks
     }
     subjects = list(dict.fromkeys(subject for points in towers.values() for subject in points))
@@ -139,7 +165,9 @@ def _collect_profile(answers: WholeTaskScores, budget: str) -> TaskProfile:
 def _describe(profile: TaskProfile, budget: str, *, has_ranks: bool) -> str:
     sentences = [f"Towers at {budget} on {pluralize(len(profile.towers), 'task')}."]
     if profile.left_out:
-        sentences.append(f"Not all of them were scored on {join_words(profile.left_out)}, which is left out.")
+        sentences.append(
+            f"Not all of them were scored on {join_words(profile.left_out)}, which is left out."
+        )
     if not has_ranks:
         sentences.append(f"Methods are not ranked: that needs {SEEDS_FOR_RANKING} paired seeds.")
     if len(profile.image_sets) < TASKS_FOR_INTERVAL:
@@ -163,7 +191,9 @@ def _mean_table(comparison: ComparisonRecords, profile: TaskProfile) -> Table:
     for subject in profile.subjects:
         accuracy = Cell.of(profile.mean_accuracy(subject), format_accuracy)
         gain = None if subject == base else profile.mean_gain_over_paired_seeds(base, subject)
-        reason = "this is the base" if subject == base else "no training seed in common with the base"
+        reason = (
+            "this is the base" if subject == base else "no training seed in common with the base"
+        )
         difference = Cell.not_applicable(reason)
         smallest = Cell.not_applicable(reason)
         if gain is not None:
@@ -173,20 +203,28 @@ def _mean_table(comparison: ComparisonRecords, profile: TaskProfile) -> Table:
             smallest = Cell.of(gain.smallest, format_accuracy)
         rows.append([subject_name_cell(comparison, subject), accuracy, difference, smallest])
     shared = [join_words(tasks) for tasks in profile.image_sets if len(tasks) > 1]
-    shared_note = f" Tasks on the same test images count as one: {'; '.join(shared)}." if shared else ""
+    shared_note = (
+        f" Tasks on the same test images count as one: {'; '.join(shared)}." if shared else ""
+    )
     return Table.of_rows("Mean over all tasks", columns, rows, MEAN_NOTE.format(shared=shared_note))
 
 
-def _rank_table(comparison: ComparisonRecords, profile: TaskProfile, differences: Sequence[PairedDifference]) -> Table:
+def _rank_table(
+    comparison: ComparisonRecords, profile: TaskProfile, differences: Sequence[PairedDifference]
+) -> Table:
     opposite = {"above": "below", "below": "above", "not apart": "not apart"}
-    outcomes = {subject: {task: Counter[str]() for task in profile.towers} for subject in profile.subjects}
+    outcomes = {
+        subject: {task: Counter[str]() for task in profile.towers} for subject in profile.subjects
+    }
     for difference in differences:
         outcomes[difference.other][difference.task][difference.outcome] += 1
         outcomes[difference.base][difference.task][opposite[difference.outcome]] += 1
     rows = []
     for subject, outcomes_by_task in outcomes.items():
         total = sum(outcomes_by_task.values(), Counter[str]())
-        ranks = [_rank_cell(counts, len(profile.subjects) - 1) for counts in outcomes_by_task.values()]
+        ranks = [
+            _rank_cell(counts, len(profile.subjects) - 1) for counts in outcomes_by_task.values()
+        ]
         totals = [Cell.of(total[outcome]) for outcome in OUTCOMES]
         rows.append([subject_name_cell(comparison, subject), *ranks, *totals])
     outcome_columns = [Column(outcome, "intervals against others") for outcome in OUTCOMES]
@@ -199,7 +237,11 @@ def _rank_table(comparison: ComparisonRecords, profile: TaskProfile, differences
 def _rank_cell(outcomes: Counter[str], others: int) -> Cell:
     """Return the span of places of a method among others; a dash where it has no interval against some of them."""
     if outcomes.total() < others:
-        return Cell.not_applicable(f"fewer than {SEEDS_FOR_RANKING} seeds in common with all others")
+        return Cell.not_applicable(
+            f"fewer than {SEEDS_FOR_RANKING} seeds in common with all others"
+        )
     first = 1 + outcomes["below"]
     last = 1 + others - outcomes["above"]
-    return Cell(f"{first}" if first == last else f"{first} to {last}", value=first, interval=(first, last))
+    return Cell(
+        f"{first}" if first == last else f"{first} to {last}", value=first, interval=(first, last)
+    )

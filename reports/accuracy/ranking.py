@@ -26,26 +26,40 @@ from bench.tables.formats import (
     pluralize,
 )
 from bench.transfer.pareto import UNTRAINED
-from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, is_upper_bound, towers_at_budget
+from bench.transfer.subject_scores import (
+    ScorePoint,
+    WholeTaskScores,
+    is_upper_bound,
+    towers_at_budget,
+)
 from reports.render.frames import group_by
 
 MOST_NAMED = 4  # experiments that a sentence names
-AFTER = {"equal images": "after equally many images", "equal device seconds": "after equal time on the device"}
+AFTER = {
+    "equal images": "after equally many images",
+    "equal device seconds": "after equal time on the device",
+}
 Key = tuple[object, ...]  # of a claim
 Claims = Mapping[Key, JudgedAccuracyDifference]  # all of the page
 
 
-def ranking_differences(comparison: ComparisonRecords, answers: WholeTaskScores) -> dict[Key, Estimate]:
+def ranking_differences(
+    comparison: ComparisonRecords, answers: WholeTaskScores
+) -> dict[Key, Estimate]:
     """Return each tower's difference from the base on the first task, by experiment and budget of the question.
 
     Both towers have five training seeds or more in common.
     """
     differences = dict[Key, Estimate]()
     for budget in answers.headline_budgets:
-        towers = {point.subject: point for point in towers_at_budget(_first_task_points(answers), budget)}
+        towers = {
+            point.subject: point for point in towers_at_budget(_first_task_points(answers), budget)
+        }
         base = towers.pop(comparison.base or "", None)
         for subject, tower in towers.items():
-            difference = estimate_paired_over_seeds(base.by_seed(), tower.by_seed()) if base else None
+            difference = (
+                estimate_paired_over_seeds(base.by_seed(), tower.by_seed()) if base else None
+            )
             if difference is not None:
                 differences[subject, budget] = difference
     return differences
@@ -64,14 +78,18 @@ class HeadlinePair:
         return self.lead.subject, self.budget
 
 
-def accuracy_answer(comparison: ComparisonRecords, answers: WholeTaskScores, claims: Claims) -> list[Markup]:
+def accuracy_answer(
+    comparison: ComparisonRecords, answers: WholeTaskScores, claims: Claims
+) -> list[Markup]:
     """Compare the first experiment's tower with the base's, or say that it cannot be told; nothing without both."""
     pair = _headline_pair(comparison, answers)
     if pair is None:
         return []
     if pair.key in claims:
         return _ranking_sentences(comparison, answers, {pair.key: claims[pair.key]})
-    intervals = [format_interval(point.accuracy, format_accuracy) for point in (pair.lead, pair.base)]
+    intervals = [
+        format_interval(point.accuracy, format_accuracy) for point in (pair.lead, pair.base)
+    ]
     interval_text = f"{INTERVAL} intervals {join_words(intervals)} " if all(intervals) else ""
     paired_seeds = pair.lead.by_seed().keys() & pair.base.by_seed().keys()
     text = Markup(
@@ -99,7 +117,9 @@ def _headline_pair(comparison: ComparisonRecords, answers: WholeTaskScores) -> H
     if not answers.headline_budgets:
         return None
     budget = answers.headline_budgets[-1]
-    towers = {point.subject: point for point in towers_at_budget(_first_task_points(answers), budget)}
+    towers = {
+        point.subject: point for point in towers_at_budget(_first_task_points(answers), budget)
+    }
     if comparison.base not in towers or len(towers) == 1:
         return None
     base = towers.pop(comparison.base)
@@ -108,8 +128,14 @@ def _headline_pair(comparison: ComparisonRecords, answers: WholeTaskScores) -> H
 
 def gain_sentences(comparison: ComparisonRecords, answers: WholeTaskScores) -> list[Markup]:
     """Report what training added to the accuracy on the first task, and the bounds that it is compared with."""
-    if not answers and any(transfer.scores or transfer.metrics for _, transfer in comparison.of(Transfer)):
-        return [Markup('Accuracies are listed under <a href="#learned">Few labels, other tasks, other heads</a>.')]
+    if not answers and any(
+        transfer.scores or transfer.metrics for _, transfer in comparison.of(Transfer)
+    ):
+        return [
+            Markup(
+                'Accuracies are listed under <a href="#learned">Few labels, other tasks, other heads</a>.'
+            )
+        ]
     points = _first_task_points(answers) if answers else []
     towers = _headline_towers(answers, points)
     if not towers:
@@ -124,10 +150,14 @@ def gain_sentences(comparison: ComparisonRecords, answers: WholeTaskScores) -> l
     clauses = []
     for subject, estimate in figures.items():
         interval = format_bracketed_interval(estimate, write)
-        clauses.append(Markup("{} {}{}").format(comparison.label(subject), write(estimate.value), interval))
+        clauses.append(
+            Markup("{} {}{}").format(comparison.label(subject), write(estimate.value), interval)
+        )
     clauses += link_to_omitted(len(towers) - len(shown), "accuracy")
     protocol = answers.main_protocol(answers.tasks[0])
-    sentence = Markup("On {} by {}, {}: {}.").format(answers.tasks[0], protocol, title, Markup(", ").join(clauses))
+    sentence = Markup("On {} by {}, {}: {}.").format(
+        answers.tasks[0], protocol, title, Markup(", ").join(clauses)
+    )
     verdicts = [_describe_gains_over_random_init(comparison, gains)] if has_gains else []
     return [sentence, *verdicts, *_describe_samples(comparison), *_describe_bounds(points)]
 
@@ -135,7 +165,9 @@ def gain_sentences(comparison: ComparisonRecords, answers: WholeTaskScores) -> l
 def _headline_towers(answers: WholeTaskScores, points: Sequence[ScorePoint]) -> list[ScorePoint]:
     """Return the trained towers at the first budget, or the most trained ones where none was cooled down for it."""
     trained = [point for point in points if not point.is_reference]
-    at_budget = towers_at_budget(points, answers.headline_budgets[0]) if answers.headline_budgets else []
+    at_budget = (
+        towers_at_budget(points, answers.headline_budgets[0]) if answers.headline_budgets else []
+    )
     most_images = max((point.images for point in trained), default=0)
     return at_budget or [point for point in trained if point.images == most_images]
 
@@ -151,20 +183,28 @@ def _describe_bounds(points: Sequence[ScorePoint]) -> list[Markup]:
             bounds.append(text)
     sentences = []
     if lower_bounds:
-        sentences.append(Markup("Lower bounds, without training, are {}.").format(join_words(lower_bounds)))
+        sentences.append(
+            Markup("Lower bounds, without training, are {}.").format(join_words(lower_bounds))
+        )
     if upper_bounds:
-        sentences.append(Markup("Towers that are known to be good reach {}.").format(join_words(upper_bounds)))
+        sentences.append(
+            Markup("Towers that are known to be good reach {}.").format(join_words(upper_bounds))
+        )
     return sentences
 
 
-def _describe_gains_over_random_init(comparison: ComparisonRecords, gains: Mapping[str, Estimate]) -> Markup:
+def _describe_gains_over_random_init(
+    comparison: ComparisonRecords, gains: Mapping[str, Estimate]
+) -> Markup:
     """Say whether the intervals of gains tell trained towers from untrained ones."""
     clauses = []
     for verdict, subjects in group_by(gains, lambda subject: _gain_verdict(gains[subject])).items():
         names = join_words([*map(comparison.label, subjects)])
         if verdict in ("better", "worse"):
             is_all = 1 < len(gains) == len(subjects)
-            clauses.append(f"{'all' if is_all else names} {'are' if len(subjects) > 1 else 'is'} {verdict}")
+            clauses.append(
+                f"{'all' if is_all else names} {'are' if len(subjects) > 1 else 'is'} {verdict}"
+            )
         else:
             clauses.append(f"{names} {verdict}")
     return Markup("By these intervals, {}.").format("; ".join(clauses))
@@ -188,10 +228,16 @@ def _describe_samples(comparison: ComparisonRecords) -> list[Markup]:
         f"{pluralize(samples, 'sample')} in {images / samples:,.1f} passes ({images:,} images)"
         for samples, images in sorted(trainings)
     ]
-    return [Markup("The trainings saw {}.").format(join_words(clauses[:MOST_NAMED]))] if clauses else []
+    return (
+        [Markup("The trainings saw {}.").format(join_words(clauses[:MOST_NAMED]))]
+        if clauses
+        else []
+    )
 
 
-def _ranking_sentences(comparison: ComparisonRecords, answers: WholeTaskScores, claims: Claims) -> list[Markup]:
+def _ranking_sentences(
+    comparison: ComparisonRecords, answers: WholeTaskScores, claims: Claims
+) -> list[Markup]:
     """Compare each tower with the base on the first task over their common seeds, at every budget of the question."""
     clauses = dict[str, list[Markup]]()
     for budget in answers.headline_budgets:
@@ -205,11 +251,15 @@ def _ranking_sentences(comparison: ComparisonRecords, answers: WholeTaskScores, 
     sentences = []
     for subject in sorted(clauses, key=lambda subject: subject != first):
         text = Markup("; ").join(clauses[subject])
-        sentences.append(Markup("On {}, {} is {}.").format(answers.tasks[0], comparison.label(subject), text))
+        sentences.append(
+            Markup("On {}, {} is {}.").format(answers.tasks[0], comparison.label(subject), text)
+        )
     return sentences
 
 
-def _versus_base_clause(comparison: ComparisonRecords, budget: str, claim: JudgedAccuracyDifference) -> Markup:
+def _versus_base_clause(
+    comparison: ComparisonRecords, budget: str, claim: JudgedAccuracyDifference
+) -> Markup:
     base = comparison.label(comparison.base or "")
     difference = claim.difference
     if claim.verdict in ("better", "worse"):
@@ -227,7 +277,9 @@ def _after(budget: str) -> str:
     return AFTER.get(budget, f"at {budget}")
 
 
-def rank_others(comparison: ComparisonRecords, answers: WholeTaskScores, claims: Claims) -> list[Markup]:
+def rank_others(
+    comparison: ComparisonRecords, answers: WholeTaskScores, claims: Claims
+) -> list[Markup]:
     """Report the rankings beside the one in the answer, and their rule."""
     if not claims:
         return []

@@ -17,7 +17,16 @@ from bench.tables.formats import format_accuracy, format_short
 from bench.transfer.pareto import IMAGES, CostAxis, pareto_front
 from bench.transfer.subject_scores import RETRIEVAL, ScorePoint, WholeTaskScores
 from reports.render.frames import losses_frame
-from reports.render.svg import INK, MUTED, chart_label, draw_marks, drawing, label_line_ends, margin_axes, svg
+from reports.render.svg import (
+    INK,
+    MUTED,
+    chart_label,
+    draw_marks,
+    drawing,
+    label_line_ends,
+    margin_axes,
+    svg,
+)
 from reports.speed.charts import series_colour_and_marker, series_index
 
 WIDTH = 440  # points
@@ -47,13 +56,17 @@ def accuracy_chart(
     """
     protocol = answers.main_protocol(task)
     all_points = answers.points(task, protocol)
-    points = [point for point in all_points if point.is_reference or cost_axis.of(point) is not None]
+    points = [
+        point for point in all_points if point.is_reference or cost_axis.of(point) is not None
+    ]
     majority = next(scored.score.majority for scored in answers if scored.score.task == task)
     front = [] if cost_axis is IMAGES else pareto_front(points, cost_axis)
     with drawing(WIDTH, HEIGHT) as figure:
         axes = labelled_axes(figure)
         bottom = _scale_axes(axes, points, cost_axis)
-        labels = _draw_references(axes, points, majority if majority >= bottom and protocol != RETRIEVAL else None)
+        labels = _draw_references(
+            axes, points, majority if majority >= bottom and protocol != RETRIEVAL else None
+        )
         if front:
             costs = [cost_axis.of(point) or 0.0 for point in front]
             values = [point.accuracy.value for point in front]
@@ -65,7 +78,9 @@ def accuracy_chart(
                 linewidth=1.5,
                 alpha=0.8,
             )
-        start = next((point.accuracy.value for point in points if point.subject == RANDOM_INIT), None)
+        start = next(
+            (point.accuracy.value for point in points if point.subject == RANDOM_INIT), None
+        )
         subjects = dict.fromkeys(point.subject for point in points if not point.is_reference)
         for index, subject in enumerate(subjects):
             points_of_subject = [point for point in points if point.subject == subject]
@@ -77,9 +92,14 @@ def accuracy_chart(
             labels.append((label, points_of_subject[-1].accuracy.value, style[0]))
         write_labels(axes, labels)
         last = "; ".join(f"{label} {format_accuracy(value)}" for label, value, _ in labels)
-        text = f"{task}: accuracy by {protocol} against {cost_axis.title}. At the last point: {last}."
+        text = (
+            f"{task}: accuracy by {protocol} against {cost_axis.title}. At the last point: {last}."
+        )
         if front:
-            towers = (f"{comparison.label(point.subject)} {_format_costs([point], cost_axis)}" for point in front)
+            towers = (
+                f"{comparison.label(point.subject)} {_format_costs([point], cost_axis)}"
+                for point in front
+            )
             text += f" On the Pareto front: {'; '.join(towers)}."
         return svg(figure, f"{name}-{cost_axis.name}-{answers.tasks.index(task)}", text)
 
@@ -92,8 +112,11 @@ def loss_chart(comparison: ComparisonRecords, experiment: str) -> Markup:
         for _, run in frame.groupby("seed", sort=False):
             trunk = run[run["part"] == "trunk"]
             for part, curve in run.groupby("part", sort=False):
-                colour = series_colour_and_marker(comparison, experiment)[0] if part == "trunk" else INK
-                before = trunk[trunk["images"] < curve["images"].iloc[0]].tail(1)  # the branch point
+                colour = (
+                    series_colour_and_marker(comparison, experiment)[0] if part == "trunk" else INK
+                )
+                # The branch point.
+                before = trunk[trunk["images"] < curve["images"].iloc[0]].tail(1)
                 joined = pd.concat([before, curve])
                 axes.plot(joined["images"], joined["loss"], color=colour, linewidth=1.5, alpha=0.8)
         axes.set_xlim(left=0)
@@ -103,14 +126,20 @@ def loss_chart(comparison: ComparisonRecords, experiment: str) -> Markup:
         axes.set_xlabel("images seen")
         axes.set_ylabel("loss, nats")
         losses = frame[frame["part"] == "trunk"]["loss"]
-        text = f"The trunk begins at {losses.iloc[0]:.4g} and ends at {losses.iloc[-1]:.4g}." if len(losses) else ""
+        text = (
+            f"The trunk begins at {losses.iloc[0]:.4g} and ends at {losses.iloc[-1]:.4g}."
+            if len(losses)
+            else ""
+        )
         name = f"loss-{series_index(comparison, experiment)}"
         return svg(figure, name, f"Training loss of {comparison.label(experiment)} in nats. {text}")
 
 
 def _scale_axes(axes: Axes, points: Sequence[ScorePoint], cost_axis: CostAxis) -> float:
     """Scale the cost from zero and accuracy from the tenth below all figures; return the lower end of accuracy."""
-    furthest = max((cost_axis.of(point) or 0.0 for point in points if not point.is_reference), default=1.0)
+    furthest = max(
+        (cost_axis.of(point) or 0.0 for point in points if not point.is_reference), default=1.0
+    )
     axes.set_xlim(0, 1.04 * (furthest or 1.0))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(lambda value, _: format_short(value))
@@ -136,10 +165,15 @@ def scale_accuracy(axes: Axes, highest: float, lowest: float = 0.0) -> float:
 
 
 def _format_costs(points: Sequence[ScorePoint], cost_axis: CostAxis) -> str:
-    return ", ".join(f"{format_accuracy(point.accuracy.value)} for {cost_axis.format_cost(point)}" for point in points)
+    return ", ".join(
+        f"{format_accuracy(point.accuracy.value)} for {cost_axis.format_cost(point)}"
+        for point in points
+    )
 
 
-def _draw_references(axes: Axes, points: Sequence[ScorePoint], chance: float | None) -> list[tuple[str, float, str]]:
+def _draw_references(
+    axes: Axes, points: Sequence[ScorePoint], chance: float | None
+) -> list[tuple[str, float, str]]:
     """Draw dashed lines at the accuracies of references and at chance; return their labels."""
     lines = [
         ("random init" if point.subject == RANDOM_INIT else point.subject, point.accuracy.value)
@@ -177,12 +211,26 @@ def _draw_subject(
     for point, cost in zip(points, costs, strict=True):
         if len(point.runs) > 1:
             seeds = [run.score.accuracy for run in point.runs]
-            axes.plot([cost] * len(seeds), seeds, "_", color=colour, markersize=5, transform=transform, clip_on=False)
+            axes.plot(
+                [cost] * len(seeds),
+                seeds,
+                "_",
+                color=colour,
+                markersize=5,
+                transform=transform,
+                clip_on=False,
+            )
     tooltip = f"{label}: {_format_costs(points, cost_axis)}"
     draw_marks(axes, costs, values, marker, colour, tooltip, transform=transform, clip_on=False)
-    rings = [(cost, value) for point, cost, value in zip(points, costs, values, strict=True) if point in front]
+    rings = [
+        (cost, value)
+        for point, cost, value in zip(points, costs, values, strict=True)
+        if point in front
+    ]
     if rings:
-        ring = axes.plot(*zip(*rings, strict=True), "o", markersize=12, transform=transform, clip_on=False)
+        ring = axes.plot(
+            *zip(*rings, strict=True), "o", markersize=12, transform=transform, clip_on=False
+        )
         ring[0].set(color="none", markeredgecolor=INK, markeredgewidth=1)
 
 
@@ -197,7 +245,15 @@ def draw_intervals(
             line_x += [position, position, math.nan]
             line_y += [max(0.0, estimate.low), min(1.0, estimate.high), math.nan]
     if line_x:
-        axes.plot(line_x, line_y, color=colour, linewidth=1.25, alpha=0.7, transform=transform, clip_on=False)
+        axes.plot(
+            line_x,
+            line_y,
+            color=colour,
+            linewidth=1.25,
+            alpha=0.7,
+            transform=transform,
+            clip_on=False,
+        )
 
 
 def shifted_transform(axes: Axes, units: float) -> Transform:
@@ -209,5 +265,9 @@ def shifted_transform(axes: Axes, units: float) -> Transform:
 def write_labels(axes: Axes, labels: Sequence[tuple[str, float, str]]) -> None:
     """Write (name, accuracy, colour) at the right of the axes."""
     label_line_ends(
-        axes, [(f"{chart_label(name, 15)} {format_accuracy(value)}", value, colour) for name, value, colour in labels]
+        axes,
+        [
+            (f"{chart_label(name, 15)} {format_accuracy(value)}", value, colour)
+            for name, value, colour in labels
+        ],
     )

@@ -71,7 +71,11 @@ def _write_pytest_benchmark(figures: Sequence[Observation]) -> bytes:
     first = next(figure for figure in figures if figure.commit == timed[0].points[0].commit)
     document = {
         "machine_info": {"fingerprint": timed[0].machine, "cpu": {}},
-        "commit_info": {"id": first.commit.id, "time": first.committed_at, "dirty": first.commit.is_dirty},
+        "commit_info": {
+            "id": first.commit.id,
+            "time": first.committed_at,
+            "dirty": first.commit.is_dirty,
+        },
         "benchmarks": [_benchmark_entry(line, counters[line.benchmark]) for line in timed],
         "datetime": first.measured_at,
         "version": "5.3.1",
@@ -89,7 +93,8 @@ def _benchmark_entry(line: Series, extra: dict[str, float]) -> dict[str, Any]:
         "fullname": line.benchmark.name,
         "params": None,
         "param": None,
-        "extra_info": extra | ({} if line.metric.unit == "s" else {line.metric.name: median(values)}),
+        "extra_info": extra
+        | ({} if line.metric.unit == "s" else {line.metric.name: median(values)}),
         "options": {"disable_gc": False, "timer": "perf_counter", "warmup": True},
         "stats": _round_stats(seconds),
     }

@@ -76,7 +76,11 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"kind": lambda block: type(block).__name__, "embed": _embed, "base64": _base64}
+    environment.filters |= {
+        "kind": lambda block: type(block).__name__,
+        "embed": _embed,
+        "base64": _base64,
+    }
     return environment
 
 

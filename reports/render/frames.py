@@ -74,13 +74,21 @@ def speeds_frame(comparison: ComparisonRecords) -> pd.DataFrame:
 def memory_frame(comparison: ComparisonRecords) -> pd.DataFrame:
     """Return one row per memory run, one column per count."""
     rows = [
-        {"experiment": one.name, "batch_size": one.training.batch_size, **msgspec.structs.asdict(memory)}
+        {
+            "experiment": one.name,
+            "batch_size": one.training.batch_size,
+            **msgspec.structs.asdict(memory),
+        }
         for one, memory in comparison.runs(Memory)
     ]
-    return pd.DataFrame(rows).astype(dict.fromkeys(MEMORY_COUNTS, "Int64")) if rows else pd.DataFrame()
+    return (
+        pd.DataFrame(rows).astype(dict.fromkeys(MEMORY_COUNTS, "Int64")) if rows else pd.DataFrame()
+    )
 
 
-def losses_frame(comparison: ComparisonRecords, max_points: int = 120, name: str | None = None) -> pd.DataFrame:
+def losses_frame(
+    comparison: ComparisonRecords, max_points: int = 120, name: str | None = None
+) -> pd.DataFrame:
     """Return the training losses of one experiment or of all, averaged to at most `max_points` points per trunk.
 
     A point of a cool-down averages as many steps as one of its trunk.
@@ -120,11 +128,17 @@ def loss_curve_parts(
 
 def conflicting_settings(comparison: ComparisonRecords) -> dict[str, str]:
     """Return the names whose records differ in settings that trainings and timed runs both read, with the values."""
-    experiments = [record.experiment for record in comparison.records if record.experiment is not None]
+    experiments = [
+        record.experiment for record in comparison.records if record.experiment is not None
+    ]
     found = {}
     for name, group in group_by(experiments, lambda one: one.name).items():
         unread = {*FIELDS_IGNORED_IN_ROWS} - {vocabulary_field(group[0])}
-        differing = {field: values for field, values in differing_fields(group).items() if field not in unread}
+        differing = {
+            field: values
+            for field, values in differing_fields(group).items()
+            if field not in unread
+        }
         if differing:
             found[name] = format_differences(differing)
     return found
@@ -132,4 +146,6 @@ def conflicting_settings(comparison: ComparisonRecords) -> dict[str, str]:
 
 def batch_independent_settings(experiment: Experiment) -> tuple[object, ...]:
     """Return the settings that are equal for an experiment at all batch sizes."""
-    return tuple(get_field(experiment, field) for field in fields_of(experiment) if field not in BY_BATCH)
+    return tuple(
+        get_field(experiment, field) for field in fields_of(experiment) if field not in BY_BATCH
+    )

@@ -18,13 +18,21 @@ def blocks_to_markdown(blocks: Sequence[Block]) -> list[str]:
             case Text():
                 paragraphs.append(_plain(block.text))
             case ItemList():
-                marks = (f"{at}." if block.style == "numbered" else "-" for at in range(1, len(block.items) + 1))
-                lines = (f"{mark} {_plain(item)}" for mark, item in zip(marks, block.items, strict=True))
+                marks = (
+                    f"{at}." if block.style == "numbered" else "-"
+                    for at in range(1, len(block.items) + 1)
+                )
+                lines = (
+                    f"{mark} {_plain(item)}" for mark, item in zip(marks, block.items, strict=True)
+                )
                 paragraphs.append("\n".join(lines))
             case Table():
                 paragraphs.append(block.to_markdown())
             case Facts():
-                facts = (f"- {_plain(name)}: {_plain('; '.join(values))}" for name, values in block.facts.items())
+                facts = (
+                    f"- {_plain(name)}: {_plain('; '.join(values))}"
+                    for name, values in block.facts.items()
+                )
                 paragraphs.append("\n".join(facts))
             case Quote():
                 paragraphs.append(f"> {_plain(block.text)}\n>\n> {_plain(block.source)}")

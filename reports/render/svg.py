@@ -75,7 +75,8 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
     """
     buffer = io.StringIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the browser has the glyph
+        # The browser has the glyph.
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure.savefig(buffer, format="svg", metadata=NO_METADATA)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -84,8 +85,10 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
     body = text[text.index(">") + 1 :]
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
-    body = re.sub(r"<[^>]+>", lambda tag: _adapt_svg_tag(tag[0], name), body)  # only tags: text comes from the records
-    body = re.sub(r'<path d="[^"]*"( clip-path="[^"]*")? style="fill: none"/>', "", body)  # draws nothing
+    # Only tags: text comes from the records.
+    body = re.sub(r"<[^>]+>", lambda tag: _adapt_svg_tag(tag[0], name), body)
+    # Draws nothing.
+    body = re.sub(r'<path d="[^"]*"( clip-path="[^"]*")? style="fill: none"/>', "", body)
     body = re.sub(r"\s*\n\s*", "\n", body)
     body = re.sub(r"<g>\s*</g>\n?", "", body)
     body = _move_common_styles_to_css(body)
@@ -105,7 +108,8 @@ def _move_common_styles_to_css(body: str) -> str:
 
 def add_tooltip(artist: Artist, text: str) -> None:
     """Give an artist a tooltip."""
-    artist.set_gid(f"{HOVERED}{text.encode().hex()}")  # hexadecimal, so that no text can end the attribute
+    # Hexadecimal, so that no text can end the attribute.
+    artist.set_gid(f"{HOVERED}{text.encode().hex()}")
 
 
 def _adapt_svg_tag(tag: str, name: str) -> str:
@@ -122,13 +126,26 @@ def _adapt_svg_tag(tag: str, name: str) -> str:
         return f'<g class="mark"{rest}<title>{escape(bytes.fromhex(group[2]).decode())}</title>'
     tag = re.sub(r"font-family: [^;\"]*(; )?", "", tag)
     tag = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag)
-    tag = re.sub(r"(\bid=\"|xlink:href=\"#|url\(#)", rf"\g<1>{name}-", tag).replace("xlink:href", "href")
-    tag = re.sub(r'(?<=[ ("])-?\d+\.\d{3,}', lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), tag)
+    tag = re.sub(r"(\bid=\"|xlink:href=\"#|url\(#)", rf"\g<1>{name}-", tag).replace(
+        "xlink:href", "href"
+    )
+    tag = re.sub(
+        r'(?<=[ ("])-?\d+\.\d{3,}',
+        lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."),
+        tag,
+    )
     return re.sub(r"#[0-9a-f]{6}", lambda found: CSS.get(found[0], found[0]), tag)
 
 
 def draw_marks(
-    axes: Axes, x: ArrayLike, y: ArrayLike, marker: str, colour: str, tooltip: str, size: float = 6.5, **style: Any
+    axes: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    marker: str,
+    colour: str,
+    tooltip: str,
+    size: float = 6.5,
+    **style: Any,
 ) -> None:
     """Draw marks with an edge in the colour of the page, and a tooltip."""
     style = {"markeredgecolor": PAPER, "markeredgewidth": 0.75, **style}
@@ -139,25 +156,46 @@ def draw_marks(
 def margin_axes(figure: Figure, left: float, right: float, foot: float, top: float) -> Axes:
     """Add axes with margins in SVG units and horizontal grid lines behind the marks."""
     width, height = (72 * inches for inches in figure.get_size_inches())
-    axes = figure.add_axes((left / width, foot / height, 1 - (left + right) / width, 1 - (foot + top) / height))
+    axes = figure.add_axes(
+        (left / width, foot / height, 1 - (left + right) / width, 1 - (foot + top) / height)
+    )
     axes.yaxis.grid(visible=True)
     axes.set_axisbelow(True)
     return axes
 
 
-def label_line_ends(axes: Axes, ends: Sequence[tuple[str, float, str]], longest: int = LONGEST_LABEL) -> None:
+def label_line_ends(
+    axes: Axes, ends: Sequence[tuple[str, float, str]], longest: int = LONGEST_LABEL
+) -> None:
     """Write (name, y, colour) at the right of the axes, without overlaps, each tied to its y; long names are cut."""
     pixels = axes.get_window_extent()
     width, height = pixels.width, pixels.height  # SVG units, for the figure has 72 dots per inch
     low, high = axes.get_ylim()
     starts = [(y - low) / (high - low) for _, y, _ in ends]
-    label_heights = spread_labels([start * height for start in starts], LABEL_GAP, 6.0, height - 4.0)
+    label_heights = spread_labels(
+        [start * height for start in starts], LABEL_GAP, 6.0, height - 4.0
+    )
     for (name, _, colour), start, label_height in zip(ends, starts, label_heights, strict=True):
         y = label_height / height
         x = [1.0, 1 + 6 / width, 1 + 16 / width]
-        axes.plot(x, [start, start, y], color=LINE, linewidth=0.75, transform=axes.transAxes, clip_on=False)
+        axes.plot(
+            x,
+            [start, start, y],
+            color=LINE,
+            linewidth=0.75,
+            transform=axes.transAxes,
+            clip_on=False,
+        )
         label = chart_label(name, longest)
-        axes.text(1 + 19 / width, y, label, color=colour, fontsize=12, transform=axes.transAxes, va="center_baseline")
+        axes.text(
+            1 + 19 / width,
+            y,
+            label,
+            color=colour,
+            fontsize=12,
+            transform=axes.transAxes,
+            va="center_baseline",
+        )
 
 
 def chart_label(label: object, longest: int = LONGEST_LABEL) -> str:

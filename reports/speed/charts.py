@@ -30,7 +30,29 @@ from reports.render.svg import (
 WIDTH = 440  # SVG units; a phone scales it by 0.8, a desktop by about 1.1
 ROW, RATIO_ROW = 46, 74
 FOOT = 44
-TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 20, 50, 100)  # of ratios
+# Of ratios.
+TICKS = (
+    0.1,
+    0.2,
+    0.5,
+    0.7,
+    0.8,
+    0.9,
+    1,
+    1.1,
+    1.25,
+    1.5,
+    2,
+    2.5,
+    3,
+    4,
+    5,
+    7,
+    10,
+    20,
+    50,
+    100,
+)
 MOST_TICKS = 7
 NARROWEST = (0.8, 1.25)  # the least range of an axis of ratios, so that 1 % looks small
 
@@ -45,16 +67,32 @@ def throughput_chart(comparison: ComparisonRecords) -> Markup:
             axes.barh(at, row.images_per_second, height=0.2, color=colour, alpha=0.28, linewidth=0)
             spread = [at + 0.05 * (index % 3 - 1) for index in range(len(row.rounds))]
             tooltip = _runs_tooltip(comparison, row)
-            draw_marks(axes, [*row.rounds.values()], spread, marker, colour, tooltip, size=4.5, markeredgewidth=0.5)
+            draw_marks(
+                axes,
+                [*row.rounds.values()],
+                spread,
+                marker,
+                colour,
+                tooltip,
+                size=4.5,
+                markeredgewidth=0.5,
+            )
             if row.interval is not None:
                 axes.hlines(at + 0.26, row.interval.low, row.interval.high, color=INK, linewidth=2)
-            write_row_label(axes, at, comparison.label(row.experiment), format_rate(row.images_per_second))
+            write_row_label(
+                axes, at, comparison.label(row.experiment), format_rate(row.images_per_second)
+            )
         axes.set_xlabel("images per second")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         text = "; ".join(
-            f"{comparison.label(row.experiment)} {format_rate(row.images_per_second)}" for row in comparison.throughputs
+            f"{comparison.label(row.experiment)} {format_rate(row.images_per_second)}"
+            for row in comparison.throughputs
         )
-        return svg(figure, "throughput", f"Images per second, each run a dot, axis from zero. Medians: {text}.")
+        return svg(
+            figure,
+            "throughput",
+            f"Images per second, each run a dot, axis from zero. Medians: {text}.",
+        )
 
 
 def ratio_chart(comparison: ComparisonRecords) -> Markup:
@@ -67,15 +105,23 @@ def ratio_chart(comparison: ComparisonRecords) -> Markup:
         axes.axvline(1, color=MUTED, linewidth=1)
         for at, row in enumerate(compared):
             assert row.ratio is not None
-            write_row_label(axes, at, comparison.label(row.experiment), format_ratio(row.ratio.value), 0.37)
+            write_row_label(
+                axes, at, comparison.label(row.experiment), format_ratio(row.ratio.value), 0.37
+            )
             _draw_ratio(axes, at - 0.08, row.ratio, "whole step", "o", SERIES[0])
-            _draw_ratio(axes, at + 0.13, row.forward_backward, "forward and backward", "s", SERIES[1])
+            _draw_ratio(
+                axes, at + 0.13, row.forward_backward, "forward and backward", "s", SERIES[1]
+            )
             if row.flop_ratio is not None:
-                predicted = axes.plot([row.flop_ratio], [at + 0.34], "D", color=SERIES[2], markersize=6)
+                predicted = axes.plot(
+                    [row.flop_ratio], [at + 0.34], "D", color=SERIES[2], markersize=6
+                )
                 add_tooltip(predicted[0], f"FLOP-predicted {format_ratio(row.flop_ratio)}")
         axes.set_xlabel(f"times {chart_label(base)}'s images per second")
         text = "; ".join(_describe_ratios(comparison, row) for row in compared)
-        return svg(figure, "ratios", f"Ratios to {base}, the band is plus or minus 2 percent. {text}.")
+        return svg(
+            figure, "ratios", f"Ratios to {base}, the band is plus or minus 2 percent. {text}."
+        )
 
 
 def series_colour_and_marker(comparison: ComparisonRecords, experiment: str) -> tuple[str, str]:
@@ -85,7 +131,10 @@ def series_colour_and_marker(comparison: ComparisonRecords, experiment: str) -> 
 
 def legend(comparison: ComparisonRecords, experiments: Iterable[str]) -> list[tuple[str, Markup]]:
     """Return the label and the marker of each experiment, once."""
-    return [(comparison.label(one), swatch(series_index(comparison, one))) for one in dict.fromkeys(experiments)]
+    return [
+        (comparison.label(one), swatch(series_index(comparison, one)))
+        for one in dict.fromkeys(experiments)
+    ]
 
 
 def series_index(comparison: ComparisonRecords, experiment: str) -> int:
@@ -98,7 +147,9 @@ def row_chart(number: int, height: int = ROW) -> Iterator[tuple[Figure, Axes]]:
     """Open a chart with rows of this height in SVG units, the first on top; `write_row_label` writes their labels."""
     total = height * number + FOOT
     with drawing(WIDTH, total) as figure:
-        axes = figure.add_axes((4 / WIDTH, (FOOT - 4) / total, 1 - 8 / WIDTH, height * number / total))
+        axes = figure.add_axes(
+            (4 / WIDTH, (FOOT - 4) / total, 1 - 8 / WIDTH, height * number / total)
+        )
         axes.set_ylim(number - 0.5, -0.5)
         axes.set_yticks([])
         axes.xaxis.grid(visible=True)
@@ -110,8 +161,25 @@ def row_chart(number: int, height: int = ROW) -> Iterator[tuple[Figure, Axes]]:
 def write_row_label(axes: Axes, row: int, label: str, value: str, above: float = 0.34) -> None:
     """Write the name of a row at its left and its figure at its right, `above` rows above its middle."""
     transform = axes.get_yaxis_transform()
-    axes.text(0.004, row - above, chart_label(label), transform=transform, va="center", ha="left", fontsize=13)
-    axes.text(0.996, row - above, value, transform=transform, va="center", ha="right", fontsize=13, fontweight="bold")
+    axes.text(
+        0.004,
+        row - above,
+        chart_label(label),
+        transform=transform,
+        va="center",
+        ha="left",
+        fontsize=13,
+    )
+    axes.text(
+        0.996,
+        row - above,
+        value,
+        transform=transform,
+        va="center",
+        ha="right",
+        fontsize=13,
+        fontweight="bold",
+    )
 
 
 def draw_ratio_bar(
@@ -120,8 +188,12 @@ def draw_ratio_bar(
     """Draw a ratio as a bar with its interval at its end; return the values that the axis must contain."""
     write_row_label(axes, row, label, f"{format_ratio(one.value)}x")
     end = start * one.value
-    bar = axes.barh(row + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1)
-    add_tooltip(bar[0], f"{format_ratio(one.value)}x{format_interval(one, format_ratio, ', 95 % ')}")
+    bar = axes.barh(
+        row + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1
+    )
+    add_tooltip(
+        bar[0], f"{format_ratio(one.value)}x{format_interval(one, format_ratio, ', 95 % ')}"
+    )
     if one.low is None or one.high is None:
         return [start, end]
     axes.hlines(row + 0.06, start * one.low, start * one.high, color=INK, linewidth=2)
@@ -145,7 +217,9 @@ def _runs_tooltip(comparison: ComparisonRecords, row: Throughput) -> str:
     return median + mean + format_interval(row.interval, format_rate, ", 95 % ")
 
 
-def _draw_ratio(axes: Axes, y: float, found: Ratio | None, name: str, marker: str, colour: str) -> None:
+def _draw_ratio(
+    axes: Axes, y: float, found: Ratio | None, name: str, marker: str, colour: str
+) -> None:
     if found is None:
         return
     text = f"{name}: {format_ratio(found.value)}"
@@ -168,6 +242,10 @@ def _ratio_limits(rows: Sequence[Throughput]) -> tuple[float, float]:
 
 def _describe_ratios(comparison: ComparisonRecords, row: Throughput) -> str:
     assert row.ratio is not None
-    separate = f", forward and backward {format_ratio(row.forward_backward.value)}" if row.forward_backward else ""
+    separate = (
+        f", forward and backward {format_ratio(row.forward_backward.value)}"
+        if row.forward_backward
+        else ""
+    )
     flops = f", FLOP-predicted {format_ratio(row.flop_ratio)}" if row.flop_ratio else ""
     return f"{comparison.label(row.experiment)}: whole step {format_ratio(row.ratio.value)}{separate}{flops}"

@@ -16,7 +16,9 @@ NOTE = (
 
 def _build(page: PageContext) -> Sequence[Block]:
     if (document := page.documents.get(SUITES_FILE)) is None:
-        return [Text(f"The folder of the records has no {SUITES_FILE} of pytest-benchmark.", "empty")]
+        return [
+            Text(f"The folder of the records has no {SUITES_FILE} of pytest-benchmark.", "empty")
+        ]
     file = Download(SUITES_FILE, "the document of pytest-benchmark", document)
     return [_components_table(document), Text(NOTE, "under"), file]
 
@@ -29,12 +31,18 @@ def _components_table(document: bytes) -> Table:
 
     Raises ValueError for a document of another kind.
     """
-    columns = [Column.text("benchmark"), Column("median"), Column("IQR", "interquartile range"), Column("rounds")]
+    columns = [
+        Column.text("benchmark"),
+        Column("median"),
+        Column("IQR", "interquartile range"),
+        Column("rounds"),
+    ]
     groups: dict[str, list[list[Cell]]] = {}
     suites = parse_benchmark_file(document, SUITES_FILE)
     for one in sorted(suites.benchmarks, key=lambda one: (one.group or "", one.name)):
         times = [
-            Cell.of(time, lambda seconds: format_quantity(seconds, "s")) for time in (one.stats.median, one.stats.iqr)
+            Cell.of(time, lambda seconds: format_quantity(seconds, "s"))
+            for time in (one.stats.median, one.stats.iqr)
         ]
         groups.setdefault(one.group or "no group", []).append(
             [Cell.of(one.name), *times, Cell.of(one.stats.rounds, format_count)]

@@ -23,9 +23,14 @@ def _build(page: PageContext) -> Sequence[Block] | None:
     ]
     if not rows:
         return None
-    shown = [block for table in figure_tables(records, names) for block in (Heading(table.title), table)]
+    shown = [
+        block for table in figure_tables(records, names) for block in (Heading(table.title), table)
+    ]
     runs = Table.of_figures("Figures of every run", rows)
-    return [*shown, Download("figures.csv", "the figures of every run of a measurement", runs.to_csv())]
+    return [
+        *shown,
+        Download("figures.csv", "the figures of every run of a measurement", runs.to_csv()),
+    ]
 
 
 SECTION = Section("figures", "Figures of measurements", "Figures", _build)

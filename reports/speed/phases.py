@@ -32,15 +32,29 @@ def phase_chart(comparison: ComparisonRecords) -> Markup:
     """Draw the phases of a step in milliseconds, one bar per experiment."""
     split, described = [row for row in comparison.throughputs if row.figures["phases_ms"]], []
     with row_chart(len(split)) as (figure, axes):
-        axes.set_xlim(0, 1.04 * max(_ms_or_zero(row, name) for row in split for name in ("phases_ms", "step_ms")))
+        axes.set_xlim(
+            0,
+            1.04
+            * max(_ms_or_zero(row, name) for row in split for name in ("phases_ms", "step_ms")),
+        )
         for at, row in enumerate(split):
             start, durations = 0.0, []
             for phase in measured_phases([row]):
                 (series, hatch, _), ms = PHASE_STYLES[phase], _ms_or_zero(row, PHASE + phase)
                 colour = SERIES[series - 1]
-                bar = axes.barh(at + 0.08, ms, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1)
+                bar = axes.barh(
+                    at + 0.08,
+                    ms,
+                    0.3,
+                    start,
+                    color=colour,
+                    edgecolor=PAPER,
+                    hatch=hatch,
+                    linewidth=1,
+                )
                 add_tooltip(
-                    bar[0], f"{phase}: {format_rate(ms)} ms, {format_percent(ms / _ms_or_zero(row, 'phases_ms'))}"
+                    bar[0],
+                    f"{phase}: {format_rate(ms)} ms, {format_percent(ms / _ms_or_zero(row, 'phases_ms'))}",
                 )
                 start += ms
                 durations.append(f"{phase} {format_rate(ms)}")

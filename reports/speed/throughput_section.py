@@ -19,7 +19,12 @@ from bench.interfaces.sections import (
     Text,
 )
 from bench.measure.ranks import find_slow_ranks, rank_table
-from bench.measure.speed_tables import largest_batch_table, memory_and_size_table, phase_table, throughput_table
+from bench.measure.speed_tables import (
+    largest_batch_table,
+    memory_and_size_table,
+    phase_table,
+    throughput_table,
+)
 from bench.measure.tables import batch_trial_table
 from bench.records.record import BatchTrial, Speed
 from bench.tables.formats import GIB, NBSP, format_percent, format_rate
@@ -29,7 +34,11 @@ from reports.render.frames import memory_frame, speeds_frame
 from reports.speed import phases
 from reports.speed.charts import ratio_chart, throughput_chart
 
-RATIO_KEYS = (Key("● whole step", 1), Key("■ forward and backward alone", 2), Key("◆ FLOP-predicted", 3))
+RATIO_KEYS = (
+    Key("● whole step", 1),
+    Key("■ forward and backward alone", 2),
+    Key("◆ FLOP-predicted", 3),
+)
 
 
 def _build(page: PageContext) -> Sequence[Block]:
@@ -59,7 +68,14 @@ def _speed_blocks(comparison: ComparisonRecords) -> list[Block]:
                 f"Lines are 95{NBSP}% intervals. Ratios inside the grey band (±2{NBSP}%) are not called a difference. "
                 "The table below gives the figures."
             )
-            charts.append(Chart(ratio_chart(comparison), "Measured and FLOP-predicted ratios", [note], RATIO_KEYS))
+            charts.append(
+                Chart(
+                    ratio_chart(comparison),
+                    "Measured and FLOP-predicted ratios",
+                    [note],
+                    RATIO_KEYS,
+                )
+            )
         blocks.append(Group(charts, "pair"))
     if (speeds := throughput_table(comparison)).cells:
         blocks.append(speeds)
@@ -71,7 +87,9 @@ def _speed_blocks(comparison: ComparisonRecords) -> list[Block]:
 def _largest_batch_blocks(largest: ComparisonRecords) -> list[Block]:
     limits = sorted({trial.limit_bytes / GIB for _, trial in largest.of(BatchTrial)})
     return [
-        Heading(f"Largest batch size of each experiment under {' and '.join(map(str, limits))}{NBSP}GiB"),
+        Heading(
+            f"Largest batch size of each experiment under {' and '.join(map(str, limits))}{NBSP}GiB"
+        ),
         largest_batch_table(largest),
         Fold("Trials", [batch_trial_table(largest.records, largest.label)], "behind"),
     ]
@@ -101,7 +119,10 @@ def _memory_and_size_blocks(comparison: ComparisonRecords) -> list[Block]:
 def _runs_table(comparison: ComparisonRecords) -> Table:
     """Show the images per second of every run."""
     most = max((len(row.rounds) for row in comparison.throughputs), default=0)
-    columns = [Column.text("experiment"), *(Column(f"run {number + 1}", "images/s") for number in range(most))]
+    columns = [
+        Column.text("experiment"),
+        *(Column(f"run {number + 1}", "images/s") for number in range(most)),
+    ]
     shown = [
         [
             comparison.name_cell(row.experiment),
@@ -119,8 +140,13 @@ def _published_mfu_table(comparison: ComparisonRecords) -> Table | None:
         one.circumstances.device == "cpu" for one, _ in comparison.of(Speed)
     ):
         return None
-    columns = [*Column.texts("training", "GPUs"), Column("MFU", "3 x forward over dense peak"), Column.text("source")]
+    columns = [
+        *Column.texts("training", "GPUs"),
+        Column("MFU", "3 x forward over dense peak"),
+        Column.text("source"),
+    ]
     shown = [
-        [*map(Cell, names), Cell.of(mfu, format_percent), Cell(source)] for *names, mfu, source in published_mfu_rows()
+        [*map(Cell, names), Cell.of(mfu, format_percent), Cell(source)]
+        for *names, mfu, source in published_mfu_rows()
     ]
     return Table.of_rows("MFU of published trainings", columns, shown)

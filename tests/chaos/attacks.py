@@ -39,7 +39,14 @@ from tests.data.shards import encode_image, make_image, write_shard
 
 def _label(path: str | Path, folder: Path) -> object:
     return run_command_line(
-        "label", str(path), "--vocabulary", "pack-synsets", "--out", str(folder / "out"), "--workers", "1"
+        "label",
+        str(path),
+        "--vocabulary",
+        "pack-synsets",
+        "--out",
+        str(folder / "out"),
+        "--workers",
+        "1",
     )
 
 
@@ -48,7 +55,11 @@ def pickles() -> dict[str, Attack]:
 
     def objects(folder: Path) -> object:
         file = io.BytesIO()
-        np.save(file, np.array([PickledCall(os.system, f"touch {folder / EXECUTED}")]), allow_pickle=True)
+        np.save(
+            file,
+            np.array([PickledCall(os.system, f"touch {folder / EXECUTED}")]),
+            allow_pickle=True,
+        )
         try:
             return decode_embedding_grid(file.getvalue(), 4, 8)
         except UnusableImageError as error:
@@ -62,9 +73,13 @@ def pickles() -> dict[str, Attack]:
 
     return {
         "embeddings": objects,
-        "a tower": lambda folder: load_trained_tower(write_file(folder / "t.safetensors", pickle_payload(folder))),
+        "a tower": lambda folder: load_trained_tower(
+            write_file(folder / "t.safetensors", pickle_payload(folder))
+        ),
         "a checkpoint": as_checkpoint,
-        "labels": lambda folder: _label(write_file(folder / "c.parquet", pickle_payload(folder)), folder),
+        "labels": lambda folder: _label(
+            write_file(folder / "c.parquet", pickle_payload(folder)), folder
+        ),
     }
 
 
@@ -80,7 +95,9 @@ def tars() -> dict[str, Attack]:
         def attack(folder: Path) -> object:
             files = make_samples(0, 4) | {f"00001.{suffix}": pickle_payload(folder)}
             write_shard(folder / "data" / "0.tar", files)
-            return train_in_process(short_experiment("catlip", data=str(folder / "data")), _made(folder / "out"))
+            return train_in_process(
+                short_experiment("catlip", data=str(folder / "data")), _made(folder / "out")
+            )
 
         return attack
 
@@ -90,7 +107,8 @@ def tars() -> dict[str, Attack]:
             path.parent.mkdir()
             with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
                 for each, content in (
-                    make_samples(0, 4) | {name: encode_image(make_image(9)), f"{name}.txt": b"a dog"}
+                    make_samples(0, 4)
+                    | {name: encode_image(make_image(9)), f"{name}.txt": b"a dog"}
                 ).items():
                     info = tarfile.TarInfo(each)
                     info.size = 0 if each == name and kind != tarfile.REGTYPE else len(content)
@@ -103,7 +121,10 @@ def tars() -> dict[str, Attack]:
         return attack
 
     return {
-        **{f"a pickle called .{suffix}": pickled(suffix) for suffix in ("pkl", "pyd", "pth", "jpg", "txt")},
+        **{
+            f"a pickle called .{suffix}": pickled(suffix)
+            for suffix in ("pkl", "pyd", "pth", "jpg", "txt")
+        },
         "a name with ../": member("../../outside.jpg"),
         "an absolute name": member("/outside.jpg"),
         "a name with a NUL's neighbours": member("a\x01b\x1b[2J.jpg"),
@@ -122,13 +143,17 @@ def specs() -> dict[str, Attack]:
         def attack(folder: Path) -> object:
             spec = words.format(executed=folder / EXECUTED)
             for act in (
-                lambda: train_in_process(short_experiment("catlip", data=spec), _made(folder / "out")),
+                lambda: train_in_process(
+                    short_experiment("catlip", data=spec), _made(folder / "out")
+                ),
                 lambda: run_command_line(
                     "doctor", "--shards", spec, "--loading-seconds", "0", "--results", str(folder)
                 ),
                 lambda: _label(spec, folder),
                 lambda: read_vocabulary(spec),
-                lambda: train_in_process(short_experiment("catlip", subset=spec), _made(folder / "out")),
+                lambda: train_in_process(
+                    short_experiment("catlip", subset=spec), _made(folder / "out")
+                ),
             ):
                 require_refusal(act)
             return None
@@ -163,10 +188,14 @@ def bombs() -> dict[str, Attack]:
     return {
         "YAML for a manifest": manifest(BILLION_LAUGHS),
         "YAML for a vocabulary": vocabulary("v.yaml", BILLION_LAUGHS),
-        "YAML for captions": lambda folder: _label(write_file(folder / "c.yaml", BILLION_LAUGHS), folder),
+        "YAML for captions": lambda folder: _label(
+            write_file(folder / "c.yaml", BILLION_LAUGHS), folder
+        ),
         "a manifest nested 200,000 deep": manifest(b'{"shards":' + DEEP),
         "a vocabulary nested deep": vocabulary("v.json", b'{"labels":' + DEEP),
-        "a record nested deep": lambda folder: read_record(write_file(folder / name, b'{"x":' + DEEP)),
+        "a record nested deep": lambda folder: read_record(
+            write_file(folder / name, b'{"x":' + DEEP)
+        ),
         "a line of 128 MiB in 130 kB": packed,
     }
 
@@ -176,22 +205,44 @@ def terminal() -> dict[str, Attack]:
 
     def shard(folder: Path) -> object:
         write_shard(folder / "data" / f"{HOSTILE_NAME}.tar", {"a.jpg": b"?", "a.txt": b"a dog"})
-        run_command_line("doctor", "--shards", str(folder / "data"), "--loading-seconds", "0", "--results", str(folder))
+        run_command_line(
+            "doctor",
+            "--shards",
+            str(folder / "data"),
+            "--loading-seconds",
+            "0",
+            "--results",
+            str(folder),
+        )
         return run_command_line(
-            "label", str(folder / "data"), "--vocabulary", HOSTILE_NAME, "--out", str(folder / "out")
+            "label",
+            str(folder / "data"),
+            "--vocabulary",
+            HOSTILE_NAME,
+            "--out",
+            str(folder / "out"),
         )
 
     def column(folder: Path) -> object:
         return _label(write_file(folder / "c.csv", f"url,{HOSTILE_NAME}\nx,y\n".encode()), folder)
 
     def member(folder: Path) -> object:
-        files = {f"{HOSTILE_NAME}.jpg": b"?", f"{HOSTILE_NAME}.json": json.dumps({HOSTILE_NAME: "x"}).encode()}
+        files = {
+            f"{HOSTILE_NAME}.jpg": b"?",
+            f"{HOSTILE_NAME}.json": json.dumps({HOSTILE_NAME: "x"}).encode(),
+        }
         return _label(write_shard(folder / "0.tar", files), folder)
 
-    table = Table.of_figures(HOSTILE_NAME, [{"what": HOSTILE_NAME, HOSTILE_NAME: 1}], f"{HOSTILE_NAME}\nbelow")
+    table = Table.of_figures(
+        HOSTILE_NAME, [{"what": HOSTILE_NAME, HOSTILE_NAME: 1}], f"{HOSTILE_NAME}\nbelow"
+    )
     return {
-        "a table's title, heading and note": lambda _: print_tables([table, replace(table, is_transposed=True)], None),
-        "an explained caption": lambda _: run_command_line("label", "--explain", f"a {HOSTILE_NAME} dog"),
+        "a table's title, heading and note": lambda _: print_tables(
+            [table, replace(table, is_transposed=True)], None
+        ),
+        "an explained caption": lambda _: run_command_line(
+            "label", "--explain", f"a {HOSTILE_NAME} dog"
+        ),
         "a verb": lambda _: run_command_line(HOSTILE_NAME),
         "an experiment": lambda _: run_command_line("measure", HOSTILE_NAME),
         "a file's name": shard,

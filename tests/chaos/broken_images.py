@@ -23,13 +23,17 @@ def chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def png(width: int, height: int, data: bytes, *, depth: int = 8, colour: int = GREY, more: bytes = b"") -> bytes:
+def png(
+    width: int, height: int, data: bytes, *, depth: int = 8, colour: int = GREY, more: bytes = b""
+) -> bytes:
     """Return a PNG whose header says what it is asked to."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return SIGNATURE + chunk(b"IHDR", header) + more + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-def bomb(width: int, height: int, *, depth: int = 8, colour: int = GREY, more: bytes = b"") -> bytes:
+def bomb(
+    width: int, height: int, *, depth: int = 8, colour: int = GREY, more: bytes = b""
+) -> bytes:
     """Return a PNG of one colour: a thousandth of the size of its pixels."""
     row = 1 + -(-width * depth * CHANNELS[colour] // 8)
     squeeze = zlib.compressobj(9)
@@ -134,13 +138,17 @@ def largest_images() -> dict[str, bytes]:
         "the largest colour PNG": bomb(SIDE, SIDE, colour=RGB),
         "the largest PNG with alpha": bomb(SIDE, SIDE, colour=RGBA),
         "the largest grey PNG with alpha": bomb(SIDE, SIDE, colour=GREY_ALPHA),
-        "the largest palette PNG": bomb(SIDE, SIDE, colour=PALETTE, more=chunk(b"PLTE", bytes(768))),
+        "the largest palette PNG": bomb(
+            SIDE, SIDE, colour=PALETTE, more=chunk(b"PLTE", bytes(768))
+        ),
         "the largest transparent palette PNG": bomb(
             SIDE, SIDE, colour=PALETTE, more=chunk(b"PLTE", bytes(768)) + chunk(b"tRNS", bytes(256))
         ),
         "the largest JPEG": encode_image(Image.new("RGB", (SIDE, SIDE))),
         "the largest CMYK JPEG": encode_image(Image.new("CMYK", (SIDE, SIDE))),
-        "the largest WebP": encode_image(Image.new("RGB", (16_383, MAX_PIXELS // 16_383)), "WEBP", method=0),
+        "the largest WebP": encode_image(
+            Image.new("RGB", (16_383, MAX_PIXELS // 16_383)), "WEBP", method=0
+        ),
     }
 
 
@@ -152,9 +160,13 @@ def images_of_odd_forms() -> dict[str, bytes]:
         "progressive": encode_image(plain, progressive=True),
         "grey": encode_image(plain.convert("L")),
         "palette": encode_image(plain.convert("P"), "PNG"),
-        "palette with a transparent colour": encode_image(plain.convert("P"), "PNG", transparency=0),
+        "palette with a transparent colour": encode_image(
+            plain.convert("P"), "PNG", transparency=0
+        ),
         "1 bit": encode_image(plain.convert("1"), "PNG"),
-        "16 bits": encode_image(Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50), "PNG"),
+        "16 bits": encode_image(
+            Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50), "PNG"
+        ),
         "grey with alpha": encode_image(plain.convert("LA"), "PNG"),
         "alpha": encode_image(plain.convert("RGBA"), "WEBP", lossless=True),
         "an animated PNG": encode_image(plain, "PNG", save_all=True, append_images=frames),
@@ -163,7 +175,9 @@ def images_of_odd_forms() -> dict[str, bytes]:
         "turned by EXIF": encode_image(plain, exif=with_exif(6)),
         "EXIF that says 99": encode_image(plain, exif=with_exif(99)),
         "broken EXIF": encode_image(plain, exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
-        "64 kB of EXIF": encode_image(plain, exif=b"Exif\0\0II*\0\x08\0\0\0\x00\x10" + bytes(60_000)),
+        "64 kB of EXIF": encode_image(
+            plain, exif=b"Exif\0\0II*\0\x08\0\0\0\x00\x10" + bytes(60_000)
+        ),
         "a profile of noise": encode_image(plain, icc_profile=np.random.default_rng(0).bytes(500)),
     }
 
@@ -176,4 +190,9 @@ def _two_images(one: Image.Image, other: Image.Image) -> bytes:
 
 def broken_images() -> dict[str, bytes]:
     """Return all but the largest, by what is wrong."""
-    return images_of_other_formats() | corrupted_images() | images_of_odd_sizes() | images_of_odd_forms()
+    return (
+        images_of_other_formats()
+        | corrupted_images()
+        | images_of_odd_sizes()
+        | images_of_odd_forms()
+    )

@@ -32,7 +32,9 @@ class Limits:
 
     seconds: float  # of the processors, so that other processes make no case slower
     mebibytes: float  # above the imports
-    is_watched: bool  # it starts no process, asks for no address, and changes nothing outside of its folder
+    is_watched: (
+        bool  # it starts no process, asks for no address, and changes nothing outside of its folder
+    )
 
 
 def nothing(_: Path) -> None:
@@ -71,7 +73,9 @@ def reading(
             raise
         return OK if is_right or expected == "refused" else DISAGREEMENT
 
-    return Case(lambda folder: paths.append(write(folder)), act, USAGE if expected == "refused" else OK)
+    return Case(
+        lambda folder: paths.append(write(folder)), act, USAGE if expected == "refused" else OK
+    )
 
 
 def violations(case: Case, folder: Path, limits: Limits) -> list[str]:
@@ -79,7 +83,12 @@ def violations(case: Case, folder: Path, limits: Limits) -> list[str]:
     folder.mkdir()
     with capture_output():
         case.write(folder)
-    before, peak, error, began = _entries(folder), PeakMemory(torch.device("cpu")), "", time.process_time()
+    before, peak, error, began = (
+        _entries(folder),
+        PeakMemory(torch.device("cpu")),
+        "",
+        time.process_time(),
+    )
     with watch_audit_events(folder) as seen, capture_output() as output, stop_hanging():
         try:
             code = case.act(folder)
@@ -89,7 +98,11 @@ def violations(case: Case, folder: Path, limits: Limits) -> list[str]:
             code = end.code
     seconds, mebibytes = time.process_time() - began, (peak.read().rss or 0) / 2**20
     text, after = output.getvalue() + error, _entries(folder)
-    found = [f"lost or changed: {path.name!r}" for path, content in before.items() if after.get(path) != content]
+    found = [
+        f"lost or changed: {path.name!r}"
+        for path, content in before.items()
+        if after.get(path) != content
+    ]
     found += [f"exit code {code}: {text[-1000:]}"] if case.code not in (None, code) else []
     found += ["a traceback"] if "Traceback" in text else []
     found += [f"says: {text[-1000:]}"] if not re.search(case.text, text) else []
@@ -98,8 +111,12 @@ def violations(case: Case, folder: Path, limits: Limits) -> list[str]:
     found += [f"{mebibytes:.0f} MiB"] if mebibytes > limits.mebibytes else []
     if limits.is_watched:
         beside = [path for path in folder.parent.iterdir() if path != folder]
-        above = [path for place in (Path.cwd(), *Path.cwd().parents) for path in place.glob("outside*")]
-        found += [f"{'starts' if event.startswith(STARTS) else 'changes'}: {event}" for event in seen]
+        above = [
+            path for place in (Path.cwd(), *Path.cwd().parents) for path in place.glob("outside*")
+        ]
+        found += [
+            f"{'starts' if event.startswith(STARTS) else 'changes'}: {event}" for event in seen
+        ]
         found += [f"changed: {path}" for path in beside + above]
         found += ["its payload ran"] if (folder / EXECUTED).exists() else []
     return found
@@ -112,7 +129,13 @@ def _entries(folder: Path) -> dict[Path, object]:
         if MADE not in path.relative_to(folder).parts:
             is_file = path.is_file() and not path.is_symlink()
             is_small = is_file and path.stat().st_size <= 2**28
-            found[path] = path.read_bytes() if is_small else path.readlink() if path.is_symlink() else path.is_dir()
+            found[path] = (
+                path.read_bytes()
+                if is_small
+                else path.readlink()
+                if path.is_symlink()
+                else path.is_dir()
+            )
     return found
 
 

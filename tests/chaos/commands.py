@@ -23,7 +23,9 @@ POLL, POLL_OFTEN = 0.02, 0.001  # seconds from one look to the next; often for w
 Process = subprocess.Popen[str]
 
 
-def start_command(words: Sequence[str], log: Path, core: int | None = None, **variables: str) -> Process:
+def start_command(
+    words: Sequence[str], log: Path, core: int | None = None, **variables: str
+) -> Process:
     """Start `python WORDS` from the checkout, on one core or on all; what it says goes to a file."""
     with log.open("w", encoding="utf-8") as text:
         process = subprocess.Popen(
@@ -75,7 +77,10 @@ def child_runs(process: Process) -> list[psutil.Process]:
 
 
 def wait_while_running(
-    process: Process, is_there: Callable[[], bool], seconds: float = EXIT_SECONDS, poll: float = POLL
+    process: Process,
+    is_there: Callable[[], bool],
+    seconds: float = EXIT_SECONDS,
+    poll: float = POLL,
 ) -> None:
     """Wait until something is there, or the process has ended, or too much time has gone."""
     deadline = time.monotonic() + seconds
@@ -91,16 +96,26 @@ def latest_step(out: Path) -> int:
 
 def read_record_files(out: Path) -> dict[str, bytes]:
     """Return the records of a folder, those of failures aside, which a new try removes; each has to be whole."""
-    paths = [path for path in out.glob("*-*.*.json") if not isinstance(read_record(path).measured, Failure)]
+    paths = [
+        path
+        for path in out.glob("*-*.*.json")
+        if not isinstance(read_record(path).measured, Failure)
+    ]
     return {path.name: path.read_bytes() for path in paths}
 
 
 def measured_in(out: Path) -> dict[str, RecordContent]:
     """Return what was measured, by what records are called but for their comparison."""
-    return {path.name.split(".", 1)[1]: read_record(path).measured for path in out.glob("*-*.*.json")}
+    return {
+        path.name.split(".", 1)[1]: read_record(path).measured for path in out.glob("*-*.*.json")
+    }
 
 
 def training_of(out: Path) -> tuple[tuple[float, ...], tuple[object, ...], bytes]:
     """Return what a training left: losses, and its last tower's file."""
     (training,) = (one for one in measured_in(out).values() if isinstance(one, Training))
-    return training.trunk_losses, training.cooldown_losses, (out / training.branches[-1].tower).read_bytes()
+    return (
+        training.trunk_losses,
+        training.cooldown_losses,
+        (out / training.branches[-1].tower).read_bytes(),
+    )

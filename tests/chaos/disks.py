@@ -24,7 +24,10 @@ def mount_small_disk(path: Path, size: int) -> Iterator[bool]:
     """Mount a file system of so many bytes, and tell whether that went well; root alone may."""
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
-    if shutil.which("mount") is None or subprocess.run(mount, check=False, capture_output=True).returncode:
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(mount, check=False, capture_output=True).returncode
+    ):
         yield False
         return
     try:

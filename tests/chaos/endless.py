@@ -76,16 +76,24 @@ def pipes() -> dict[str, Case]:
 
     return {
         "a pipe among records": reading(pipe(NAME), lambda path: read_records(path.parent)),
-        "a pipe among documents of charts": reading(pipe("a.json"), lambda path: read_observations([path.parent])),
-        "a folder that is called like a document": reading(folder_named, lambda path: read_observations([path.parent])),
+        "a pipe among documents of charts": reading(
+            pipe("a.json"), lambda path: read_observations([path.parent])
+        ),
+        "a folder that is called like a document": reading(
+            folder_named, lambda path: read_observations([path.parent])
+        ),
         "a pipe for a plan": reading(pipe("plan.json"), page),
         "a pipe for an image": reading(pipe("a.jpg"), lambda path: FileImageSource([path]).rgb(0)),
         "a link to /dev/zero for an image": reading(
             link("a.jpg", "/dev/zero"), lambda path: FileImageSource([path]).rgb(0)
         ),
-        "a pipe among towers": reading(pipe("a.tower.b.safetensors"), lambda path: latest_towers(path.parent, "a")),
+        "a pipe among towers": reading(
+            pipe("a.tower.b.safetensors"), lambda path: latest_towers(path.parent, "a")
+        ),
         "a pipe in a checkpoint": reading(_checkpoint_with_a_pipe, latest_valid),
-        "a pipe for labels": reading(pipe("a.parquet"), lambda path: read_label_file_info(path) is None, "read right"),
+        "a pipe for labels": reading(
+            pipe("a.parquet"), lambda path: read_label_file_info(path) is None, "read right"
+        ),
         "a pipe for a manifest": reading(
             pipe("manifest.json"), lambda path: read_manifest(path.parent) is None, "read right"
         ),
@@ -95,14 +103,19 @@ def pipes() -> dict[str, Case]:
 
 def _checkpoint_with_a_pipe(folder: Path) -> Path:
     step = folder / "checkpoints" / "step-00000005"
-    listed = {name: {"bytes": 0, "sha256": ""} for name in ("tower.safetensors", "state.safetensors", "state.json")}
+    listed = {
+        name: {"bytes": 0, "sha256": ""}
+        for name in ("tower.safetensors", "state.safetensors", "state.json")
+    }
     write_file(step / "manifest.json", json.dumps(listed).encode())
     os.mkfifo(step / "tower.safetensors")
     return step.parent
 
 
 def _subset(path: Path) -> object:
-    return subset_rows(short_experiment("clip", subset=str(path)), pa.chunked_array([["a"]], pa.large_string()))
+    return subset_rows(
+        short_experiment("clip", subset=str(path)), pa.chunked_array([["a"]], pa.large_string())
+    )
 
 
 def _read_all(path: Path) -> int:
@@ -113,20 +126,33 @@ def parquets() -> dict[str, Case]:
     """Return small parquet files that decode to much, and columns that are ambiguous."""
     same, long = pa.array(np.zeros(65_536, np.int32)), pa.array(["x" * 490_000])
     repeated, short = pa.DictionaryArray.from_arrays(same, long), pa.array(["a"] * 65_536)
-    delta: dict[str, Any] = {"use_dictionary": False, "column_encoding": {"caption": "DELTA_BYTE_ARRAY"}}
+    delta: dict[str, Any] = {
+        "use_dictionary": False,
+        "column_encoding": {"caption": "DELTA_BYTE_ARRAY"},
+    }
 
-    def parquet(columns: Any, names: list[str] | None = None, **options: Any) -> Callable[[Path], Path]:
+    def parquet(
+        columns: Any, names: list[str] | None = None, **options: Any
+    ) -> Callable[[Path], Path]:
         def write(folder: Path) -> Path:
             table = pa.table(columns, names=names)
-            pq.write_table(table, folder / "a.parquet", **{"compression": "zstd", "store_schema": False} | options)
+            pq.write_table(
+                table,
+                folder / "a.parquet",
+                **{"compression": "zstd", "store_schema": False} | options,
+            )
             return folder / "a.parquet"
 
         return write
 
     return {
         "one caption of 490 kB, 65,536 times": reading(parquet({"caption": repeated}), _read_all),
-        "the same in categories": reading(parquet({"caption": repeated}, store_schema=True), _read_all),
-        "one key of 490 kB, 65,536 times": reading(parquet({"caption": short, "key": repeated}), _read_all),
+        "the same in categories": reading(
+            parquet({"caption": repeated}, store_schema=True), _read_all
+        ),
+        "one key of 490 kB, 65,536 times": reading(
+            parquet({"caption": short, "key": repeated}), _read_all
+        ),
         "captions as differences from the ones before": reading(
             parquet({"caption": ["x" * MIB] * 2000}, **delta), _read_all
         ),
@@ -138,7 +164,9 @@ def parquets() -> dict[str, Case]:
         ),
         "captions that are structures": reading(parquet({"caption": [{"en": "a dog"}]}), _read_all),
         "a million nulls": reading(
-            parquet({"caption": pa.nulls(10**6, pa.string())}), lambda path: _read_all(path) == 10**6, "read right"
+            parquet({"caption": pa.nulls(10**6, pa.string())}),
+            lambda path: _read_all(path) == 10**6,
+            "read right",
         ),
     }
 
@@ -153,9 +181,15 @@ def texts() -> dict[str, Case]:
     names = [f"descriptiom{number}" for number in range(100_000)]
     return {
         "a line of 64 MiB of commas in 300 kB": lines("a.csv.gz", b"caption\n" + b"," * 64 * MIB),
-        "a line of 48 MiB of lists in 300 kB": lines("a.jsonl.gz", b'{"caption":[' + b"[]," * 16 * MIB),
-        "an open quotation mark before 48 MiB": lines("a.csv.gz", b'caption\n"' + b"a\n" * 24 * MIB),
-        "a JSON object of 100,000 keys": lines("a.jsonl", json.dumps(dict.fromkeys(names, "x")).encode()),
+        "a line of 48 MiB of lists in 300 kB": lines(
+            "a.jsonl.gz", b'{"caption":[' + b"[]," * 16 * MIB
+        ),
+        "an open quotation mark before 48 MiB": lines(
+            "a.csv.gz", b'caption\n"' + b"a\n" * 24 * MIB
+        ),
+        "a JSON object of 100,000 keys": lines(
+            "a.jsonl", json.dumps(dict.fromkeys(names, "x")).encode()
+        ),
         "100,000 columns": lines("a.csv", ",".join(names).encode() + b"\n"),
         "a column's name of 8 MB": lines("a.csv", b"y" * 8_000_000 + b"\n"),
         "two columns called caption": lines("a.csv", b"caption,caption\na,b\n"),
@@ -165,7 +199,9 @@ def texts() -> dict[str, Case]:
         "a subset whose rows are short": reading(
             lambda folder: write_file(folder / "a.csv", b"url,key\nx\ny,a\n"), _subset
         ),
-        "a subset that is not UTF-8": reading(lambda folder: write_file(folder / "a.csv", b"key\n\xff\n"), _subset),
+        "a subset that is not UTF-8": reading(
+            lambda folder: write_file(folder / "a.csv", b"key\n\xff\n"), _subset
+        ),
     }
 
 
@@ -197,7 +233,9 @@ def tars() -> dict[str, Case]:
         return reading(write, _read_all)
 
     def many_texts(folder: Path) -> Path:
-        texts = b"".join(_header(f"a.{number}.txt", 8 * MIB) + bytes(8 * MIB) for number in range(80))
+        texts = b"".join(
+            _header(f"a.{number}.txt", 8 * MIB) + bytes(8 * MIB) for number in range(80)
+        )
         return write_file(folder / "a.tgz", gzip.compress(texts + text + end, 1))
 
     def large_image(folder: Path) -> Path:
@@ -207,24 +245,41 @@ def tars() -> dict[str, Case]:
         return path
 
     def named(folder: Path) -> Path:
-        return write_shard(folder / "a.tar", {"a.jpg": image, "a.txt": b"<script>alert(1)</script>"})
+        return write_shard(
+            folder / "a.tar", {"a.jpg": image, "a.txt": b"<script>alert(1)</script>"}
+        )
 
     global_records = _pax({f"k{number}": "v" for number in range(200)}, tarfile.XGLTYPE)
-    sparse = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a.txt", "GNU.sparse.realsize": "9"}
+    sparse = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "a.txt",
+        "GNU.sparse.realsize": "9",
+    }
     return {
-        "a long name of 8 GiB": tar(_header("x", 2**33, tarfile.GNUTYPE_LONGNAME), hole=2**33 + 2**20),
+        "a long name of 8 GiB": tar(
+            _header("x", 2**33, tarfile.GNUTYPE_LONGNAME), hole=2**33 + 2**20
+        ),
         "pax records of 8 GiB": tar(_header("x", 2**33, tarfile.XHDTYPE), hole=2**33 + 2**20),
         "a member of -1,024 bytes": tar(text, _header("b.txt", -1024), text, end),
         "a member of -1,024 bytes by pax": tar(text, _pax({"size": "-1024"}), text, end),
         "a member of 10**30 bytes by pax": tar(text, _pax({"size": "9" * 30}), text, end),
-        "3,000 long names of each other": tar(*[_header("x", 0, tarfile.GNUTYPE_LONGNAME)] * 3000, text, end),
+        "3,000 long names of each other": tar(
+            *[_header("x", 0, tarfile.GNUTYPE_LONGNAME)] * 3000, text, end
+        ),
         "200 records that stay for all members": tar(global_records, text, end),
-        "a sparse member by pax": tar(_pax(sparse), _header("b.txt", BLOCK), b"1\n0\n9\n".ljust(BLOCK, b"\0"), end),
+        "a sparse member by pax": tar(
+            _pax(sparse), _header("b.txt", BLOCK), b"1\n0\n9\n".ljust(BLOCK, b"\0"), end
+        ),
         "a sample of 80 texts of 8 MiB": reading(many_texts, _read_all),
         "an image of 8 GiB": reading(
-            large_image, lambda path: not len(open_shards(str(path), path.parent / "cache")), "read right"
+            large_image,
+            lambda path: not len(open_shards(str(path), path.parent / "cache")),
+            "read right",
         ),
-        "a caption that is a script": reading(named, lambda path: _read_all(path) == 1, "read right"),
+        "a caption that is a script": reading(
+            named, lambda path: _read_all(path) == 1, "read right"
+        ),
     }
 
 
@@ -253,10 +308,14 @@ def images() -> dict[str, Case]:
         "1,000 EXIF segments of 60 kB": encoded(segments(b"Exif\0\0" + bytes(60_000), 1000)),
         "3,000 scans": encoded(progressive[:first] + scan * 3000 + b"\xff\xd9"),
         "a progressive JPEG": encoded(progressive, "read right"),
-        "1,000 colour profiles": encoded(segments(b"ICC_PROFILE\0\1\1" + bytes(10_000), 1000, 0xE2), "read right"),
+        "1,000 colour profiles": encoded(
+            segments(b"ICC_PROFILE\0\1\1" + bytes(10_000), 1000, 0xE2), "read right"
+        ),
         "1,000 comments": encoded(segments(bytes(10_000), 1000, 0xFE), "read right"),
         "a PNG of 5,000 notes": encoded(encode_image(image, "PNG", pnginfo=notes), "read right"),
-        "an animation": encoded(encode_image(frames[0], "WEBP", save_all=True, append_images=frames[1:]), "read right"),
+        "an animation": encoded(
+            encode_image(frames[0], "WEBP", save_all=True, append_images=frames[1:]), "read right"
+        ),
     }
 
 
@@ -268,7 +327,9 @@ def weights() -> dict[str, Case]:
         (plain,) = (archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
     one = b"K\x01\x85"  # the shape, and the stride, of the tensor
 
-    def archived(pickled: bytes, data: bytes = bytes(4), compression: int = zipfile.ZIP_STORED) -> Case:
+    def archived(
+        pickled: bytes, data: bytes = bytes(4), compression: int = zipfile.ZIP_STORED
+    ) -> Case:
         def write(folder: Path) -> Path:
             with zipfile.ZipFile(folder / "a.pt", "w", compression) as archive:
                 for name, content in (("data.pkl", pickled), ("version", b"3\n"), ("data/0", data)):
@@ -287,10 +348,14 @@ def weights() -> dict[str, Case]:
     called = b"\x80\x02}X\x01\x00\x00\x00a"
     built = called + b"c__builtin__\nbytearray\n\x8a\x04\xff\xff\xff\x7f\x85Rs."
     encoded = called + b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00utf-8\x86Rs."
-    overlapping = json.dumps({n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in "ab"}).encode()
+    overlapping = json.dumps(
+        {n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in "ab"}
+    ).encode()
     tensors = struct.pack("<Q", len(overlapping)) + overlapping + bytes(4)
     return {
-        "tensors that overlap": reading(lambda folder: write_file(folder / "a.safetensors", tensors), read_weights),
+        "tensors that overlap": reading(
+            lambda folder: write_file(folder / "a.safetensors", tensors), read_weights
+        ),
         "zeros of 512 MiB in 0.5 MB": archived(plain, bytes(2**29), zipfile.ZIP_DEFLATED),
         "a pickle that asks for 2 GiB of bytes": archived(built),
         "the same as torch.save wrote before 1.6": reading(
@@ -300,7 +365,9 @@ def weights() -> dict[str, Case]:
         "a tensor of one value, 2**28 times": archived(
             plain.replace(one, b"J\x00\x00\x00\x10\x85", 1).replace(one, b"K\x00\x85", 1)
         ),
-        "a tensor larger than its storage": archived(plain.replace(one, b"J\x00\x00\x00\x10\x85", 1)),
+        "a tensor larger than its storage": archived(
+            plain.replace(one, b"J\x00\x00\x00\x10\x85", 1)
+        ),
         "a tensor without values": tensor(torch.zeros(2**30, device="meta")),
         "a sparse tensor": tensor(torch.ones(1).to_sparse()),
     }
@@ -313,15 +380,21 @@ def documents() -> dict[str, Case]:
 
     def changed(part: str, **fields: object) -> Case:
         document = record | {part: record[part] | fields}
-        return reading(lambda folder: write_file(folder / NAME, json.dumps(document).encode()), read_record)
+        return reading(
+            lambda folder: write_file(folder / NAME, json.dumps(document).encode()), read_record
+        )
 
     def vocabulary(content: bytes) -> Case:
         return reading(
-            lambda folder: write_file(folder / "v.json", content), lambda path: read_vocabulary.__wrapped__(str(path))
+            lambda folder: write_file(folder / "v.json", content),
+            lambda path: read_vocabulary.__wrapped__(str(path)),
         )
 
     def charts(content: bytes) -> Case:
-        return reading(lambda folder: write_file(folder / "a.json", content), lambda path: read_observations([path]))
+        return reading(
+            lambda folder: write_file(folder / "a.json", content),
+            lambda path: read_observations([path]),
+        )
 
     head = b'{"rule":"corenet","captions":1,"labels":['
     return {

@@ -31,7 +31,9 @@ from tests.chaos.made import make_samples
 from tests.chaos.payloads import write_file
 from tests.data.shards import write_shard
 
-ODD = "a\nb\u202egnp.=1+1"  # a name with a line break, a mark that turns the direction, and a formula
+ODD = (
+    "a\nb\u202egnp.=1+1"  # a name with a line break, a mark that turns the direction, and a formula
+)
 
 
 def command(
@@ -75,7 +77,11 @@ def tower() -> bytes:
     experiment = EXPERIMENTS["catlip-tiny"]
     facts = Provenance(experiment=experiment, images=8, budgets=()).to_facts()
     with TemporaryDirectory() as folder:
-        save_tower(build_untrained_tower(experiment).state_dict(), Path(folder) / "tower.safetensors", facts)
+        save_tower(
+            build_untrained_tower(experiment).state_dict(),
+            Path(folder) / "tower.safetensors",
+            facts,
+        )
         return (Path(folder) / "tower.safetensors").read_bytes()
 
 
@@ -88,7 +94,9 @@ def towers() -> dict[str, Case]:
             fields = json.loads(tower()[8 : 8 + size])
             changed = change(fields)
             text = json.dumps(fields if changed is None else changed).encode()
-            write_file(folder / "t.safetensors", struct.pack("<Q", len(text)) + text + tower()[8 + size :])
+            write_file(
+                folder / "t.safetensors", struct.pack("<Q", len(text)) + text + tower()[8 + size :]
+            )
 
         return write
 
@@ -117,17 +125,23 @@ def towers() -> dict[str, Case]:
 
     return {
         "a weight without values": exported(
-            tensors(lambda found: found.update({"trunk.class_embedding": torch.zeros(0)})), "t.safetensors"
+            tensors(lambda found: found.update({"trunk.class_embedding": torch.zeros(0)})),
+            "t.safetensors",
         ),
         "a first weight without dimensions": exported(
-            tensors(lambda found: found.update({"trunk.conv1.weight": torch.zeros(())})), "t.safetensors"
+            tensors(lambda found: found.update({"trunk.conv1.weight": torch.zeros(())})),
+            "t.safetensors",
         ),
         "a weight too many": exported(
             tensors(lambda found: found.update({f"trunk.{ODD}": torch.zeros(2)})), r"a b\\u202e"
         ),
         "a weight too few": exported(tensors(lambda found: found.pop(first(found))), "lack|miss"),
-        "an unknown type": exported(header(lambda h: h[first(h)].update(dtype="F7")), "t.safetensors"),
-        "a negative side": exported(header(lambda h: h[first(h)].update(shape=[-1])), "t.safetensors"),
+        "an unknown type": exported(
+            header(lambda h: h[first(h)].update(dtype="F7")), "t.safetensors"
+        ),
+        "a negative side": exported(
+            header(lambda h: h[first(h)].update(shape=[-1])), "t.safetensors"
+        ),
         "sides whose product overflows": exported(
             header(lambda h: h[first(h)].update(shape=[2**33, 2**33])), "t.safetensors"
         ),
@@ -138,7 +152,9 @@ def towers() -> dict[str, Case]:
             header(lambda h: h[first(h)].update(data_offsets=[8, 4])), "t.safetensors"
         ),
         "a header that is a list": exported(header(lambda h: [h]), "t.safetensors"),
-        "metadata that are no JSON": exported(header(lambda h: h["__metadata__"].update(made="{")), "t.safetensors"),
+        "metadata that are no JSON": exported(
+            header(lambda h: h["__metadata__"].update(made="{")), "t.safetensors"
+        ),
         "metadata without an experiment": exported(
             header(lambda h: h["__metadata__"].update(made="{}")), "t.safetensors"
         ),
@@ -152,7 +168,9 @@ def towers() -> dict[str, Case]:
             lambda folder: write_file(folder / "t.safetensors", tower()[:300]), "t.safetensors"
         ),
         "a name with a line break, of the file": command(
-            "export FOLDER/a\u202eb.safetensors --out FOLDER/out", r"\\u202e", content("a\u202eb.safetensors", b"{}")
+            "export FOLDER/a\u202eb.safetensors --out FOLDER/out",
+            r"\\u202e",
+            content("a\u202eb.safetensors", b"{}"),
         ),
     }
 
@@ -185,21 +203,35 @@ def captions() -> dict[str, Case]:
 
     return {
         "a csv with a byte order mark": labelled("a.csv", b"\xef\xbb\xbf" + text, "\\b2\\b"),
-        "a csv in Latin-1": labelled("a.csv", "caption\nein Hünd\n".encode("latin-1"), "after a repair"),
-        "a csv that ends lines with CR alone": labelled("a.csv", text.replace(b"\n", b"\r"), "a.csv", 2),
+        "a csv in Latin-1": labelled(
+            "a.csv", "caption\nein Hünd\n".encode("latin-1"), "after a repair"
+        ),
+        "a csv that ends lines with CR alone": labelled(
+            "a.csv", text.replace(b"\n", b"\r"), "a.csv", 2
+        ),
         "a csv with fewer cells in a row": labelled(
             "a.csv", b"key,caption\nx,a dog\ny\n", "not as many values as columns    1"
         ),
         "a csv of a heading alone": labelled("a.csv", b"caption\n", "\\b0\\b"),
-        "a csv.gz with zeros behind it": labelled("a.csv.gz", gzip.compress(text) + bytes(100), "\\b2\\b"),
-        "two gzips joined": labelled("a.txt.gz", gzip.compress(b"a dog\n") + gzip.compress(b"a cat\n"), "\\b2\\b"),
-        "a gzip with text behind it": labelled("a.txt.gz", gzip.compress(b"a dog\n") + b"a cat\n", "a.txt.gz", 2),
+        "a csv.gz with zeros behind it": labelled(
+            "a.csv.gz", gzip.compress(text) + bytes(100), "\\b2\\b"
+        ),
+        "two gzips joined": labelled(
+            "a.txt.gz", gzip.compress(b"a dog\n") + gzip.compress(b"a cat\n"), "\\b2\\b"
+        ),
+        "a gzip with text behind it": labelled(
+            "a.txt.gz", gzip.compress(b"a dog\n") + b"a cat\n", "a.txt.gz", 2
+        ),
         "a jsonl whose caption changes its name": labelled(
             "a.jsonl", b'{"caption":"a dog"}\n{"Caption":"a cat"}\n', "no caption +1"
         ),
-        "a jsonl that is one list": labelled("a.jsonl", b'[{"caption":"a dog"},{"caption":"a cat"}]', "a.jsonl", 2),
+        "a jsonl that is one list": labelled(
+            "a.jsonl", b'[{"caption":"a dog"},{"caption":"a cat"}]', "a.jsonl", 2
+        ),
         "an encrypted parquet": labelled("a.parquet", plain[:-4] + b"PARE", "a.parquet", 2),
-        "a parquet whose footer has 2**31 - 1 bytes": labelled("a.parquet", footer(2**31 - 1), "a.parquet", 2),
+        "a parquet whose footer has 2**31 - 1 bytes": labelled(
+            "a.parquet", footer(2**31 - 1), "a.parquet", 2
+        ),
         "a parquet whose footer has no bytes": labelled("a.parquet", footer(0), "a.parquet", 2),
         "a parquet without a row": labelled(
             "a.parquet", parquet(pa.table({"caption": pa.array([], pa.string())})), "\\b0\\b"
@@ -209,9 +241,13 @@ def captions() -> dict[str, Case]:
             "a.tar", one[:1024].replace(b"ustar", b"ustaR") + one[1024:], "a.tar", 2
         ),
         "a name with a mark of direction": labelled("a\u202eb.csv", text, "\\b2\\b"),
-        "a column with a mark of direction": labelled("a.csv", text, r"\\u202e", 2, "--caption a\u202eb"),
+        "a column with a mark of direction": labelled(
+            "a.csv", text, r"\\u202e", 2, "--caption a\u202eb"
+        ),
         "a share of none": labelled("a.csv", text, "--shards", 2, "--shards 0/0"),
-        "a share in Arabic digits": labelled("a.csv", text, "--shards", 2, "--shards \u0661/\u0662"),
+        "a share in Arabic digits": labelled(
+            "a.csv", text, "--shards", 2, "--shards \u0661/\u0662"
+        ),
         "a negative share": labelled("a.csv", text, "--shards", 2, "--shards -1/2"),
         "captions into a full disk": Case(
             content("a.csv", text),
@@ -235,8 +271,23 @@ def _train_images(value: str, folder: Path) -> int:
 
 def numbers() -> dict[str, Case]:
     """Return numbers at the edge of their type."""
-    images = ("0", "-1", "1e3", "1k1", "\u0663k", "0.0001", "1_000", "99999999999999999999B", "1 ", "infinity", "")
-    found = {f"--images={value!r}": Case(nothing, partial(_train_images, value), 2, "--images") for value in images}
+    images = (
+        "0",
+        "-1",
+        "1e3",
+        "1k1",
+        "\u0663k",
+        "0.0001",
+        "1_000",
+        "99999999999999999999B",
+        "1 ",
+        "infinity",
+        "",
+    )
+    found = {
+        f"--images={value!r}": Case(nothing, partial(_train_images, value), 2, "--images")
+        for value in images
+    }
     for words in (
         "plan clip-vit-b16 --device h100 --batch=-64",
         "plan clip-vit-b16 --device h100 --price=-0.01",
@@ -268,7 +319,9 @@ def records() -> dict[str, Case]:
     def changed(part: str, **fields: object) -> bytes:
         return json.dumps(document | {part: document[part] | fields}).encode()
 
-    def page(written: bytes, words: str, code: int = 2, verb: str = "build FOLDER --out FOLDER/page.html") -> Case:
+    def page(
+        written: bytes, words: str, code: int = 2, verb: str = "build FOLDER --out FOLDER/page.html"
+    ) -> Case:
         return command(f"report {verb}", words, content(path.name, written), code=code)
 
     def onto_pipe(verb: str) -> Case:
@@ -287,24 +340,41 @@ def records() -> dict[str, Case]:
 
     return {
         "a record with a byte order mark": page(b"\xef\xbb\xbf" + text.encode(), path.name),
-        "windows of 1e400": page(text.replace('"window_seconds"', '"window_seconds":[1e400],"x"').encode(), path.name),
+        "windows of 1e400": page(
+            text.replace('"window_seconds"', '"window_seconds":[1e400],"x"').encode(), path.name
+        ),
         "windows of 1e-320": page(changed("measured", window_seconds=[1e-320] * 8), path.name),
         "a batch of 2**63": page(changed("experiment", batch_size=2**63), path.name),
-        "a comparison above the folder": page(json.dumps(document | {"comparison": "../../x"}).encode(), ".", 0),
-        "a comparison with a line break": page(json.dumps(document | {"comparison": ODD}).encode(), ".", 0),
+        "a comparison above the folder": page(
+            json.dumps(document | {"comparison": "../../x"}).encode(), ".", 0
+        ),
+        "a comparison with a line break": page(
+            json.dumps(document | {"comparison": ODD}).encode(), ".", 0
+        ),
         "an experiment that is a formula": page(
-            changed("experiment", name="=1+1"), ".", 0, "export FOLDER --format csv --out FOLDER/a.csv"
+            changed("experiment", name="=1+1"),
+            ".",
+            0,
+            "export FOLDER --format csv --out FOLDER/a.csv",
         ),
         "a folder that is not there": command("report build FOLDER/none", "none"),
-        "a file in place of a folder": command("report build FOLDER/a.json", "a.json", content("a.json", b"{}")),
-        "a page where a folder is": page(text.encode(), "not a regular file", verb="build FOLDER --out FOLDER"),
+        "a file in place of a folder": command(
+            "report build FOLDER/a.json", "a.json", content("a.json", b"{}")
+        ),
+        "a page where a folder is": page(
+            text.encode(), "not a regular file", verb="build FOLDER --out FOLDER"
+        ),
         "an export where a folder is": page(
             text.encode(), "not a regular file", verb="export FOLDER --format csv --out FOLDER"
         ),
         "a page where a pipe is": onto_pipe("build FOLDER"),
         "an export where a pipe is": onto_pipe("export FOLDER --format csv"),
-        "a comparison of no name": page(text.encode(), "comparison", verb="build FOLDER --comparison="),
-        "a comparison that is a pattern": page(text.encode(), "comparison", verb="build FOLDER --comparison=*"),
+        "a comparison of no name": page(
+            text.encode(), "comparison", verb="build FOLDER --comparison="
+        ),
+        "a comparison that is a pattern": page(
+            text.encode(), "comparison", verb="build FOLDER --comparison=*"
+        ),
         "a plan that is a list": plan(b"[]", "plan.json"),
         "a plan of NaN": plan(b'{"a":{"rows":[{"x":NaN}],"note":""}}', "plan.json"),
         "a plan of 1e400": plan(b'{"a":{"rows":[{"x":1e400}],"note":""}}', "plan.json"),
@@ -313,15 +383,20 @@ def records() -> dict[str, Case]:
         "a claim of no name": command("claim a\u202eb", r"\\u202e"),
         "a card of an unknown kind": command("claim catlip-2.7x --out FOLDER/card.txt", ".txt"),
         "a card onto a full disk": command(
-            "claim catlip-2.7x --out FOLDER/card.md", "File too large", limits=partial(limit_file_size, 64)
+            "claim catlip-2.7x --out FOLDER/card.md",
+            "File too large",
+            limits=partial(limit_file_size, 64),
         ),
         "tables onto a full device": command(
-            "plan clip-vit-b16 --device h100 --json /dev/full", "No space left on device: '/dev/full'"
+            "plan clip-vit-b16 --device h100 --json /dev/full",
+            "No space left on device: '/dev/full'",
         ),
         "tables into a folder that is not there": command(
             "plan clip-vit-b16 --device h100 --json FOLDER/none/a.json", "none"
         ),
-        "tables into a folder": command("plan clip-vit-b16 --device h100 --json FOLDER", "Is a directory"),
+        "tables into a folder": command(
+            "plan clip-vit-b16 --device h100 --json FOLDER", "Is a directory"
+        ),
     }
 
 
@@ -331,7 +406,9 @@ def records() -> dict[str, Case]:
 def environments() -> dict[str, Case]:
     """Return environment variables of torchrun, SLURM, the shell and this project that are wrong."""
 
-    def with_variables(text: str, *, words: str = "label --explain dog", code: int = 2, **variables: str) -> Case:
+    def with_variables(
+        text: str, *, words: str = "label --explain dog", code: int = 2, **variables: str
+    ) -> Case:
         return command(words, text, code=code, environment=variables)
 
     rank = {
@@ -344,14 +421,18 @@ def environments() -> dict[str, Case]:
     }
     return {
         "a world without ranks": with_variables("RANK", words="measure clip-tiny", WORLD_SIZE="2"),
-        "a rank beyond its world": command("measure clip-tiny", "RANK", environment=rank | {"RANK": "2"}),
+        "a rank beyond its world": command(
+            "measure clip-tiny", "RANK", environment=rank | {"RANK": "2"}
+        ),
         "a local rank beyond its node": command(
             "measure clip-tiny", "LOCAL_RANK", environment=rank | {"LOCAL_RANK": "2"}
         ),
         "a local world larger than the world": command(
             "measure clip-tiny", "LOCAL_WORLD_SIZE", environment=rank | {"LOCAL_WORLD_SIZE": "3"}
         ),
-        "a watchdog with a line break": with_variables("WATCHDOG", CATLIP_BENCH_WATCHDOG_SECONDS="6\u202e0\n"),
+        "a watchdog with a line break": with_variables(
+            "WATCHDOG", CATLIP_BENCH_WATCHDOG_SECONDS="6\u202e0\n"
+        ),
         "a terminal without columns": with_variables("dog", code=0, COLUMNS="0"),
         "a terminal of minus one column": with_variables("dog", code=0, COLUMNS="-1"),
         "a terminal whose columns are a word": with_variables("dog", code=0, COLUMNS="wide"),

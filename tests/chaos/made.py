@@ -12,7 +12,9 @@ def make_samples(first: int, count: int, width: int = 30) -> dict[str, bytes]:
     members = {}
     for number in range(first, first + count):
         suffix, kind = kinds[number % 3]
-        members[f"{number:05}.{suffix}"] = encode_image(make_image(number, width + number % 20), kind)
+        members[f"{number:05}.{suffix}"] = encode_image(
+            make_image(number, width + number % 20), kind
+        )
         members[f"{number:05}.txt"] = CAPTIONS[number % len(CAPTIONS)].encode()
     return members
 

@@ -67,7 +67,9 @@ def of_json() -> dict[str, bytes]:
         "a NUL": "a dog\0",
         "control characters": "a\x1b[31m dog",
     }
-    return {f"JSON, {name}": json.dumps({"caption": value}).encode() for name, value in captions.items()} | {
+    return {
+        f"JSON, {name}": json.dumps({"caption": value}).encode() for name, value in captions.items()
+    } | {
         "JSON, half a surrogate pair": b'{"caption": "a \\ud83d dog"}',
         "JSON, nested 100,000 deep": b'{"caption": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         "JSON, cut": b'{"caption": "a do',

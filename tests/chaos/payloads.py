@@ -7,10 +7,13 @@ from pathlib import Path
 
 from tests.chaos.case import EXECUTED
 
-Attack = Callable[[Path], object]  # given a folder to write into; what it may leave lies in the folder `out` there
+# Given a folder to write into; what it may leave lies in the folder `out` there.
+Attack = Callable[[Path], object]
 HOSTILE_NAME = "\x1b]0;owned\x07\x1b[2J\u202edog"
 DEEP = b"[" * 200_000
-BILLION_LAUGHS = b"a: &a [x,x]\n" + b"".join(b"%c: &%c [*%c,*%c]\n" % (n + 1, n + 1, n, n) for n in range(97, 120))
+BILLION_LAUGHS = b"a: &a [x,x]\n" + b"".join(
+    b"%c: &%c [*%c,*%c]\n" % (n + 1, n + 1, n, n) for n in range(97, 120)
+)
 
 
 class PickledCall:
@@ -25,7 +28,9 @@ class PickledCall:
 
 def pickle_payload(folder: Path, protocol: int = 4) -> bytes:
     """Return a pickle that makes a file; `pickle.loads` would."""
-    return pickle.dumps({"n1": 1, "n2": PickledCall(os.system, f"touch {folder / EXECUTED}")}, protocol)
+    return pickle.dumps(
+        {"n1": 1, "n2": PickledCall(os.system, f"touch {folder / EXECUTED}")}, protocol
+    )
 
 
 def write_file(path: Path, content: bytes) -> Path:

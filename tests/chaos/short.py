@@ -17,7 +17,9 @@ def short_experiment(method: str, **changes: object) -> Experiment:
     return change(EXPERIMENTS[f"{method}-tiny"], **fewer | changes)
 
 
-def train_in_process(experiment: Experiment, folder: Path, manager: CheckpointManager | None = None) -> Training:
+def train_in_process(
+    experiment: Experiment, folder: Path, manager: CheckpointManager | None = None
+) -> Training:
     """Train in this process; the tower is left in the folder."""
     budgets, tower = {"all": experiment.training.images}, folder / "tower.safetensors"
     return train(experiment, torch.device("cpu"), folder, budgets, lambda _: tower, manager)

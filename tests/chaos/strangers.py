@@ -37,14 +37,21 @@ def towers() -> dict[str, Attack]:
         return attack
 
     def described(**vision: object) -> Callable[[Path], object]:
-        config = {"embed_dim": 8, "vision_cfg": {"image_size": 48, "layers": 1, "width": 64, "patch_size": 12} | vision}
+        config = {
+            "embed_dim": 8,
+            "vision_cfg": {"image_size": 48, "layers": 1, "width": 64, "patch_size": 12} | vision,
+        }
         return lambda path: write_file(path, json.dumps({"model_cfg": config}).encode())
 
     return {
         "open_clip's folder, its weights a pickle that calls": folder_of(described()),
         "open_clip's folder, its safetensors a pickle": folder_of(described(), FOLDER_WEIGHTS[0]),
-        "open_clip's folder, its tower on a hub": folder_of(described(timm_model_name="hf-hub:owned/owned")),
-        "open_clip's folder, its JSON nested 200,000 deep": folder_of(lambda path: write_file(path, DEEP)),
+        "open_clip's folder, its tower on a hub": folder_of(
+            described(timm_model_name="hf-hub:owned/owned")
+        ),
+        "open_clip's folder, its JSON nested 200,000 deep": folder_of(
+            lambda path: write_file(path, DEEP)
+        ),
         "open_clip's folder, its JSON within nested 200,000 deep": folder_of(
             lambda path: write_file(path, b'{"model_cfg":' + DEEP)
         ),
@@ -69,7 +76,9 @@ def checkpoints() -> dict[str, Attack]:
                 data_digest=HOSTILE_NAME,
                 seconds=1.0,
             )
-            write_checkpoint(folder / "out", saved, dict.fromkeys((TOWER, TENSORS), lambda file: file.write(b"")))
+            write_checkpoint(
+                folder / "out", saved, dict.fromkeys((TOWER, TENSORS), lambda file: file.write(b""))
+            )
             path, found = latest_valid(folder / "out")
             log_differences(path, found, 1, "a commit of this project")
 

@@ -22,12 +22,22 @@ from tests.data.shards import encode_image, make_image, write_shard
 MOST_SECONDS = 10.0
 SMALL = 100_000  # bytes of captions that are tried each time
 NO_TEXT = [f"caption holds {kind}, expected a text" for kind in (*JSON_KINDS.values(), "a number")]
-KNOWN = {NULL, TOO_LONG, NO_CAPTION, NOT_JSON, EMPTY_LIST, "caption is a list without a text", *NO_TEXT}
+KNOWN = {
+    NULL,
+    TOO_LONG,
+    NO_CAPTION,
+    NOT_JSON,
+    EMPTY_LIST,
+    "caption is a list without a text",
+    *NO_TEXT,
+}
 
 
 def odd_captions(tries: Tries) -> dict[str, dict[str, bytes]]:
     """Return the members of a sample by what is odd about its caption."""
-    texts = {name: {"txt": text} for name, text in of_text().items() if tries.share or len(text) < SMALL}
+    texts = {
+        name: {"txt": text} for name, text in of_text().items() if tries.share or len(text) < SMALL
+    }
     return texts | {name: {"json": text} for name, text in of_json().items()}
 
 
@@ -79,7 +89,9 @@ def test_no_caption_crashes_a_method(tries: Tries) -> None:
     texts = st.one_of(st.text(st.characters(exclude_categories=["Cs"]), max_size=200), drawn)
 
     @hypothesis.seed(tries.seed)
-    @hypothesis.settings(max_examples=tries(few=10, full=500), deadline=None, database=None, derandomize=False)
+    @hypothesis.settings(
+        max_examples=tries(few=10, full=500), deadline=None, database=None, derandomize=False
+    )
     @hypothesis.given(st.lists(texts, min_size=1, max_size=4))
     def law(texts: list[str]) -> None:
         targets_of(texts, [*METHODS])

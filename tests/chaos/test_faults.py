@@ -28,12 +28,25 @@ from tests.chaos.commands import child_runs
 from tests.processes import answered, have_ended, in_child, wait_until
 
 ROOT = Path(__file__).parents[2]
-SHORT = ["--set", "warmup_steps=1", "--set", "windows=2", "--set", "steps_per_window=1", "--set", "batch_size=16"]
+SHORT = [
+    "--set",
+    "warmup_steps=1",
+    "--set",
+    "windows=2",
+    "--set",
+    "steps_per_window=1",
+    "--set",
+    "batch_size=16",
+]
 ONE_ROUND = ["--rounds", "1", *SHORT]
 
 
 def failures(results: Path) -> list[str]:
-    return [record.measured.reason for record in read_records(results) if isinstance(record.measured, Failure)]
+    return [
+        record.measured.reason
+        for record in read_records(results)
+        if isinstance(record.measured, Failure)
+    ]
 
 
 def timed(results: Path) -> set[str]:
@@ -42,10 +55,22 @@ def timed(results: Path) -> set[str]:
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_nan_loss_is_a_recorded_failure(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["measure", "clip-tiny", *ONE_ROUND, "--set", "learning_rate=1e30", "--set", "clip_norm=null"]
+def test_nan_loss_is_a_recorded_failure(
+    own_results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "measure",
+        "clip-tiny",
+        *ONE_ROUND,
+        "--set",
+        "learning_rate=1e30",
+        "--set",
+        "clip_norm=null",
+    ]
     assert main([*arguments, "--set", "warmup_steps=4", "--results", str(own_results)]) == 3
-    assert all("NotFiniteError: loss or gradient of step" in reason for reason in failures(own_results))
+    assert all(
+        "NotFiniteError: loss or gradient of step" in reason for reason in failures(own_results)
+    )
     assert len(failures(own_results)) == 2  # of the speed and of the memory run
     for reason in failures(own_results):
         text = re.fullmatch(r".*; its samples: (.*) and 8 more; all 16 are in (\S+)", reason)
@@ -66,7 +91,9 @@ def without_flock(folder: Path, *words: str) -> tuple[int, str]:
     return answered(folder, words)
 
 
-def test_file_system_without_flock_holds_the_records_and_is_reported_once(own_results: Path) -> None:
+def test_file_system_without_flock_holds_the_records_and_is_reported_once(
+    own_results: Path,
+) -> None:
     words = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(own_results)]
     code, text = in_child(without_flock, own_results, *words)
     assert code == 0, text
@@ -102,7 +129,15 @@ def short_of_memory(folder: Path, *words: str) -> tuple[int, str]:
 
 
 def test_out_of_memory_run_is_a_recorded_failure(own_results: Path) -> None:
-    words = ["measure", "catlip-tiny", *ONE_ROUND, "--results", str(own_results), "--set", "batch_size=4000"]
+    words = [
+        "measure",
+        "catlip-tiny",
+        *ONE_ROUND,
+        "--results",
+        str(own_results),
+        "--set",
+        "batch_size=4000",
+    ]
     code, text = in_child(short_of_memory, own_results, *words)
     assert code == 3, text
     assert failures(own_results)
@@ -118,39 +153,78 @@ def test_largest_batch_under_a_memory_limit_gives_a_second_ratio(
 ) -> None:
     """Some twenty runs, each in a process with a limit of its own."""
     figures = own_results / "figures.json"
-    arguments = ["measure", "clip-tiny", "catlip-tiny", *ONE_ROUND, "--memory-gib", "0.04", "--json", str(figures)]
-    arguments += ["--set", "text_padding=max_length"]  # so that the text tower takes more than the search's grain
+    arguments = [
+        "measure",
+        "clip-tiny",
+        "catlip-tiny",
+        *ONE_ROUND,
+        "--memory-gib",
+        "0.04",
+        "--json",
+        str(figures),
+    ]
+    # So that the text tower takes more than the search's grain.
+    arguments += [
+        "--set",
+        "text_padding=max_length",
+    ]
     assert main([*arguments, "--results", str(own_results)]) == 0
-    fits = [record for record in read_records(own_results) if isinstance(record.measured, BatchTrial)]
+    fits = [
+        record for record in read_records(own_results) if isinstance(record.measured, BatchTrial)
+    ]
     titles = ["Throughput of each experiment", "Throughput of each at its largest batch"]
     equal, largest = (json.loads(figures.read_text())[title]["rows"] for title in titles)
-    sizes = {one.name: one.training.batch_size for record in read_records(own_results) if (one := record.experiment)}
+    sizes = {
+        one.name: one.training.batch_size
+        for record in read_records(own_results)
+        if (one := record.experiment)
+    }
     assert [sizes[row["experiment"]] for row in equal] == [16, 16]
     assert {row["verdict"] for row in (equal[1], largest[1])} == {"inconclusive"}  # one round
     for method, row in zip(("clip", "catlip"), largest, strict=True):
         tries = {
-            r.experiment.training.batch_size: r.measured for r in fits if r.experiment and r.experiment.method == method
+            r.experiment.training.batch_size: r.measured
+            for r in fits
+            if r.experiment and r.experiment.method == method
         }
         batch = sizes[row["experiment"]]
         assert tries[batch].fits
         beyond = [size for size, fit in tries.items() if size > batch and not fit.fits]
         assert min(beyond) <= 1.1 * batch + 1
         assert all(is_out_of_memory(RuntimeError(tries[size].reason)) for size in beyond)
-    assert sizes[largest[1]["experiment"]] > sizes[largest[0]["experiment"]]  # no text tower takes its share
+    # No text tower takes its share.
+    assert sizes[largest[1]["experiment"]] > sizes[largest[0]["experiment"]]
     assert "no: " in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("forked_runs")
 def test_memory_limit_that_nothing_fits_keeps_the_equal_batch_comparison(own_results: Path) -> None:
-    assert main(["measure", "catlip-tiny", *ONE_ROUND, "--memory-gib", "0.001", "--results", str(own_results)]) == 0
+    assert (
+        main(
+            [
+                "measure",
+                "catlip-tiny",
+                *ONE_ROUND,
+                "--memory-gib",
+                "0.001",
+                "--results",
+                str(own_results),
+            ]
+        )
+        == 0
+    )
     assert not any(
-        record.measured.fits for record in read_records(own_results) if isinstance(record.measured, BatchTrial)
+        record.measured.fits
+        for record in read_records(own_results)
+        if isinstance(record.measured, BatchTrial)
     )
     assert timed(own_results) == {"catlip"}
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "1e-320", "1e308"])
-def test_invalid_memory_limit_is_refused(limit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_memory_limit_is_refused(
+    limit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["measure", "clip-tiny", f"--memory-gib={limit}", "--results", str(tmp_path)]) == 2
     assert "--memory-gib must be from 1e-06 to 1e+06" in capsys.readouterr().err
 
@@ -163,9 +237,22 @@ def test_doctor_checks_the_machine_and_times_a_run(
     monkeypatch.setitem(EXPERIMENTS, TRIED, fewer_steps)
     monkeypatch.setattr("bench.cli.machine_checks.OBSERVED_SECONDS", 0.01)
     figures = own_results / "figures.json"
-    assert main(["doctor", "--json", str(figures), "--results", str(own_results / "none" / "yet")]) == 0
+    assert (
+        main(["doctor", "--json", str(figures), "--results", str(own_results / "none" / "yet")])
+        == 0
+    )
     rows = {row["check"]: row for row in json.loads(figures.read_text())["This machine"]["rows"]}
-    expected = {"cores", "other processes", "memory", "swap", "governor", "C++ compiler", "Python.h", "disk", "commit"}
+    expected = {
+        "cores",
+        "other processes",
+        "memory",
+        "swap",
+        "governor",
+        "C++ compiler",
+        "Python.h",
+        "disk",
+        "commit",
+    }
     assert expected <= rows.keys()
     assert "images/s" in rows["trial of clip-tiny"]["found"]
     assert "NVML" in rows or "GPU 0" in rows
@@ -185,7 +272,9 @@ def test_signal_during_import_ends_the_command_line_cleanly(number: str, code: i
         "from bench.__main__ import main\n"
         "sys.exit(main(['list']))"
     )
-    done = subprocess.run([sys.executable, "-c", signalled], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", signalled], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
 
 
@@ -201,7 +290,9 @@ def test_killing_the_command_line_kills_its_run(own_results: Path) -> None:
     """Else it would go on beside the run of the same name that is started when the comparison is resumed."""
     words = ["measure", "clip-tiny", "--rounds", "1", "--set", "windows=10000"]
     command = [sys.executable, "-m", "bench", *words]
-    parent = subprocess.Popen([*command, "--results", str(own_results)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    parent = subprocess.Popen(
+        [*command, "--results", str(own_results)], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
     try:
         wait_until(lambda: any(map(computes, child_runs(parent))), parent)
         runs = child_runs(parent)

@@ -23,7 +23,9 @@ def train(out: Path, data: Path) -> None:
     out.mkdir()
     config = CheckpointConfig(folder=str(out / "checkpoints"), interval_minutes=1e-9)
     train_in_process(
-        experiment, out, CheckpointManager(config, "disk", {"all": experiment.training.images}, StopRequest())
+        experiment,
+        out,
+        CheckpointManager(config, "disk", {"all": experiment.training.images}, StopRequest()),
     )
 
 
@@ -33,14 +35,20 @@ def test_disk_that_fills_loses_no_checkpoint_and_no_record(
     monkeypatch.setattr("bench.train.loop.CHECK_INTERVAL", 2)
     write_shards(tmp_path / "data", listed=True)
     train(tmp_path / "roomy", tmp_path / "data")
-    size = sum(file.stat().st_size for file in list_checkpoints(tmp_path / "roomy" / "checkpoints")[0].iterdir())
+    size = sum(
+        file.stat().st_size
+        for file in list_checkpoints(tmp_path / "roomy" / "checkpoints")[0].iterdir()
+    )
     assert "is kept" not in capsys.readouterr().err
     with mount_small_disk(disk := tmp_path / "disk", int(ROOM * size)) as is_mounted:
         if not is_mounted:
             pytest.skip("root alone may mount a disk")
         train(disk / "out", tmp_path / "data")
         assert "the one before it is kept" in capsys.readouterr().err
-        assert [read_checkpoint(path).steps_taken for path in list_checkpoints(disk / "out" / "checkpoints")] == [4, 2]
+        assert [
+            read_checkpoint(path).steps_taken
+            for path in list_checkpoints(disk / "out" / "checkpoints")
+        ] == [4, 2]
         assert not [*disk.rglob("*.part")]
         failure = Failure(what="x", reason="y" * 100_000)
         where = current_circumstances(None, torch.device("cpu"))

@@ -26,7 +26,19 @@ from tests.chaos.conftest import Tries
 from tests.data.shards import write_shard
 
 MOST_SECONDS, MOST_MIB = 5.0, 600.0  # of one file
-TOKENS = (b"\0", b"\xff", b"-1", b"1e999", b"null", b"[]", b"{}", b'"', b"\xed\xa0\x80", b"9" * 30, b"[" * 2000)
+TOKENS = (
+    b"\0",
+    b"\xff",
+    b"-1",
+    b"1e999",
+    b"null",
+    b"[]",
+    b"{}",
+    b'"',
+    b"\xed\xa0\x80",
+    b"9" * 30,
+    b"[" * 2000,
+)
 RECORDS = Path(__file__).parents[1] / "records"
 
 
@@ -35,12 +47,19 @@ def records(_: Path) -> list[bytes]:
 
 
 def tower(_: Path) -> list[bytes]:
-    made = {"experiment": json.loads(msgspec.json.encode(EXPERIMENTS["catlip-tiny"])), "images": 96, "budgets": []}
+    made = {
+        "experiment": json.loads(msgspec.json.encode(EXPERIMENTS["catlip-tiny"])),
+        "images": 96,
+        "budgets": [],
+    }
     return [save({"trunk.weight": torch.zeros(4, 4)}, {"made": json.dumps(made)})]
 
 
 def vocabulary(_: Path) -> list[bytes]:
-    labels = [{"synset": f"n{number:08}", "name": f"thing {number}", "count": 9 - number} for number in range(5)]
+    labels = [
+        {"synset": f"n{number:08}", "name": f"thing {number}", "count": 9 - number}
+        for number in range(5)
+    ]
     return [json.dumps({"rule": "corenet", "captions": 20, "labels": labels}).encode()]
 
 
@@ -89,7 +108,12 @@ def mutate(content: bytes, draw: random.Random) -> bytes:
 @pytest.mark.parametrize("name", READERS)
 def test_mutated_file_is_read_or_refused(name: str, tries: Tries, tmp_path: Path) -> None:
     draw, (write, read) = tries.random, READERS[name]
-    whole, path, slowest, peak = write(tmp_path), tmp_path / name, 0.0, PeakMemory(torch.device("cpu"))
+    whole, path, slowest, peak = (
+        write(tmp_path),
+        tmp_path / name,
+        0.0,
+        PeakMemory(torch.device("cpu")),
+    )
     for _ in range(tries(few=100, full=20_000)):
         path.write_bytes(mutate(draw.choice(whole), draw))
         began = time.process_time()

@@ -27,7 +27,11 @@ def require_usable_or_classified(image: bytes) -> None:
     try:
         draws, scale = draw_crop_params(1, torch.Generator())[0], experiment.input.crop_scale
         found = crop_and_resize(
-            decode_image(image), draws, scale, experiment.image.image_size, flip=experiment.input.flip
+            decode_image(image),
+            draws,
+            scale,
+            experiment.image.image_size,
+            flip=experiment.input.flip,
         )
     except UnusableImageError as error:
         if str(error) not in ERROR_CLASSES:
@@ -39,7 +43,9 @@ def require_usable_or_classified(image: bytes) -> None:
         )
 
 
-@pytest.mark.parametrize("kinds", [broken_images, pytest.param(largest_images, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(
+    "kinds", [broken_images, pytest.param(largest_images, marks=pytest.mark.exhaustive)]
+)
 def test_broken_image_decodes_or_has_an_error_class_in_little_memory(kinds: Kinds) -> None:
     """In a process of its own, for memory is measured."""
     for name, (mebibytes, is_bomb) in in_child(peaks_of, kinds).items():
@@ -52,16 +58,26 @@ def peaks_of(kinds: Kinds) -> dict[str, tuple[float, bool]]:
     for name, image in kinds().items():
         peak = PeakMemory(torch.device("cpu"))
         require_usable_or_classified(image)
-        found[name] = (peak.read().rss or 0) / 2**20, image.startswith(SIGNATURE) and len(image) <= BOMB_BYTES
+        found[name] = (
+            (peak.read().rss or 0) / 2**20,
+            image.startswith(SIGNATURE) and len(image) <= BOMB_BYTES,
+        )
     return found
 
 
 def test_corrupted_image_decodes_or_has_an_error_class(tries: Tries) -> None:
-    whole = [encode_image(make_image(number), kind) for number, kind in enumerate(("JPEG", "PNG", "WEBP"))]
-    edits = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 4), st.binary(max_size=8)), max_size=5)
+    whole = [
+        encode_image(make_image(number), kind)
+        for number, kind in enumerate(("JPEG", "PNG", "WEBP"))
+    ]
+    edits = st.lists(
+        st.tuples(st.floats(0, 1), st.integers(0, 4), st.binary(max_size=8)), max_size=5
+    )
 
     @hypothesis.seed(tries.seed)
-    @hypothesis.settings(max_examples=tries(few=50, full=1000), deadline=None, database=None, derandomize=False)
+    @hypothesis.settings(
+        max_examples=tries(few=50, full=1000), deadline=None, database=None, derandomize=False
+    )
     @hypothesis.given(st.sampled_from(whole), edits, st.floats(0, 1))
     def law(image: bytes, edits: list[tuple[float, int, bytes]], kept: float) -> None:
         corrupted = bytearray(image)

@@ -14,11 +14,18 @@ from tests.chaos.endless import ENDLESS
 from tests.chaos.faults import FAULTS
 from tests.chaos.payloads import pickle_payload, write_file
 
-HOSTILE, LARGE, ANY = Limits(60.0, 1536.0, True), Limits(5.0, 600.0, True), Limits(60.0, 1024.0, False)
+HOSTILE, LARGE, ANY = (
+    Limits(60.0, 1536.0, True),
+    Limits(5.0, 600.0, True),
+    Limits(60.0, 1024.0, False),
+)
 SLOW = ("attacks: tar", "endless: parquet", "endless: text", "endless: tar", "endless: weights")
 TABLES: dict[str, tuple[Limits, Callable[[], Mapping[str, Case]]]] = {
     **{
-        f"attacks: {kind}": (HOSTILE, lambda of=of: {name: attack(act) for name, act in of().items()})
+        f"attacks: {kind}": (
+            HOSTILE,
+            lambda of=of: {name: attack(act) for name, act in of().items()},
+        )
         for kind, of in ATTACKS.items()
     },
     **{f"endless: {kind}": (LARGE, of) for kind, of in ENDLESS.items()},
@@ -28,9 +35,12 @@ TABLES: dict[str, tuple[Limits, Callable[[], Mapping[str, Case]]]] = {
 
 @pytest.mark.usefixtures("decoded")
 @pytest.mark.parametrize(
-    "table", [pytest.param(name, marks=pytest.mark.minutes if name in SLOW else ()) for name in TABLES]
+    "table",
+    [pytest.param(name, marks=pytest.mark.minutes if name in SLOW else ()) for name in TABLES],
 )
-def test_input_is_answered_as_it_has_to_be_and_does_nothing_else(table: str, tmp_path: Path) -> None:
+def test_input_is_answered_as_it_has_to_be_and_does_nothing_else(
+    table: str, tmp_path: Path
+) -> None:
     limits, cases_of = TABLES[table]
     found = dict[str, list[str]]()
     for number, (name, case) in enumerate(cases_of().items()):
@@ -50,11 +60,23 @@ VIOLATIONS: dict[str, tuple[Case, list[str]]] = {
         Case(lambda folder: write_file(folder / "mine", b""), loses, USAGE, "a reason"),
         ["lost or changed", "exit code 1", "a traceback", "says", "control characters"],
     ),
-    "an execution": (attack(lambda folder: pickle.loads(pickle_payload(folder))), ["starts", "its payload ran"]),
-    "a write": (attack(lambda folder: (folder.parent / "beside").write_text("x")), ["changes", "changed"]),
-    "a write in C": (attack(lambda folder: pa.OSFile(str(folder / ".." / "beside"), "wb").close()), ["changed"]),
+    "an execution": (
+        attack(lambda folder: pickle.loads(pickle_payload(folder))),
+        ["starts", "its payload ran"],
+    ),
+    "a write": (
+        attack(lambda folder: (folder.parent / "beside").write_text("x")),
+        ["changes", "changed"],
+    ),
+    "a write in C": (
+        attack(lambda folder: pa.OSFile(str(folder / ".." / "beside"), "wb").close()),
+        ["changed"],
+    ),
     "what is not refused": (reading(lambda folder: folder, lambda _: True), ["exit code 0"]),
-    "what is read wrong": (reading(lambda folder: folder, lambda _: False, "read right"), ["exit code 1"]),
+    "what is read wrong": (
+        reading(lambda folder: folder, lambda _: False, "read right"),
+        ["exit code 1"],
+    ),
     "nothing": (attack(lambda _: int("x")), []),
 }
 

@@ -31,7 +31,11 @@ from tests.processes import have_ended
 
 MOST_KILLS = 10  # of one command
 STEPS_PER_KILL, FEWEST_STEPS, BATCH = 40, 80, 16
-TRAINING, BETWEEN = 2.0, 2.0  # seconds, about: that steps are taken before a kill; from one record to the next
+# Seconds, about: that steps are taken before a kill; from one record to the next.
+TRAINING, BETWEEN = (
+    2.0,
+    2.0,
+)
 METHODS = (("catlip-tiny", ()), ("superclass-tiny", ("--set", "ema_decay=0.9")))
 Kill = Callable[[Process, Path, random.Random], None]
 
@@ -46,7 +50,12 @@ def end_by_itself(words: Sequence[str], out: Path) -> None:
 
 
 def kill_and_resume(
-    words: Sequence[str], out: Path, begun: Callable[[Path], object], kill: Kill, draw: random.Random, kills: int
+    words: Sequence[str],
+    out: Path,
+    begun: Callable[[Path], object],
+    kill: Kill,
+    draw: random.Random,
+    kills: int,
 ) -> int:
     """Kill a command up to so many times, and resume it until it ends by itself; return how often it was killed.
 
@@ -76,7 +85,9 @@ def kill_and_resume(
 def kill_training(process: Process, out: Path, draw: random.Random) -> None:
     """Kill the command line, or the process that trains, or both at once, as if the power failed; steps are taken."""
     before = latest_step(out)
-    wait_while_running(process, lambda: bool(list_checkpoints(out / "checkpoints")) and latest_step(out) > before)
+    wait_while_running(
+        process, lambda: bool(list_checkpoints(out / "checkpoints")) and latest_step(out) > before
+    )
     deadline = time.monotonic() + draw.uniform(0, TRAINING)
     wait_while_running(process, lambda: time.monotonic() > deadline)
     which, runs = draw.choices(("both", "command line", "run"), (5, 3, 2))[0], descendants(process)
@@ -108,7 +119,9 @@ def kill_while_recording(process: Process, out: Path, draw: random.Random) -> No
 
 
 @pytest.mark.minutes
-def test_killed_training_resumes_to_the_same_losses_and_tower(tries: Tries, own_results: Path) -> None:
+def test_killed_training_resumes_to_the_same_losses_and_tower(
+    tries: Tries, own_results: Path
+) -> None:
     """To the last bit."""
     kills, done, draw, number = tries(few=1, full=60), 0, tries.random, 0
     while done < kills:
@@ -118,9 +131,20 @@ def test_killed_training_resumes_to_the_same_losses_and_tower(tries: Tries, own_
         for setting in (f"batch_size={BATCH}", "subset=random:500", f"seed={number}"):
             words += ["--set", setting]
         out, whole = own_results / f"killed{number}", own_results / f"unkilled{number}"
-        often = [*words, "--task", "rooms", "--checkpoint-minutes", "0.0001", "--out", str(out)]  # every twenty steps
+        # Every twenty steps.
+        often = [
+            *words,
+            "--task",
+            "rooms",
+            "--checkpoint-minutes",
+            "0.0001",
+            "--out",
+            str(out),
+        ]
         kill = kill_at_once if tries.share and number % 4 == 3 else kill_training
-        done += kill_and_resume(often, out, lambda out: list_checkpoints(out / "checkpoints"), kill, draw, more)
+        done += kill_and_resume(
+            often, out, lambda out: list_checkpoints(out / "checkpoints"), kill, draw, more
+        )
         end_by_itself([*words, "--no-score", "--out", str(whole)], whole)
         assert training_of(out) == training_of(whole)
         number += 1
@@ -138,7 +162,9 @@ def test_killed_scoring_resumes_to_the_same_scores(tries: Tries, own_results: Pa
     while done < kills:
         out = own_results / f"killed{number}"
         more = [*words, "--results", str(out)]
-        done += kill_and_resume(more, out, read_record_files, kill_while_recording, draw, kills - done)
+        done += kill_and_resume(
+            more, out, read_record_files, kill_while_recording, draw, kills - done
+        )
         mine, theirs = measured_in(out), measured_in(whole)
         assert mine.keys() == theirs.keys()
         scored = [name for name in mine if isinstance(mine[name], Transfer)]
@@ -152,11 +178,22 @@ def test_killed_comparison_resumes_with_each_record_once(tries: Tries, own_resul
     kills, done, draw, number = tries(few=1, full=20), 0, tries.random, 0
     rounds = max(1, kills // 2)
     words = ["-m", "bench", "measure", "clip-tiny", "catlip-tiny", "--rounds", str(rounds)]
-    for setting in ("warmup_steps=1", "windows=2", "steps_per_window=1", "batch_size=16", "subset=random:500"):
+    for setting in (
+        "warmup_steps=1",
+        "windows=2",
+        "steps_per_window=1",
+        "batch_size=16",
+        "subset=random:500",
+    ):
         words += ["--set", setting]
     while done < kills:
         out = own_results / f"killed{number}"
         more = [*words, "--results", str(out)]
-        done += kill_and_resume(more, out, read_record_files, kill_while_recording, draw, kills - done)
-        assert Counter(name.split(".")[0] for name in measured_in(out)) == {"memory": 2, "speed": 2 * rounds}
+        done += kill_and_resume(
+            more, out, read_record_files, kill_while_recording, draw, kills - done
+        )
+        assert Counter(name.split(".")[0] for name in measured_in(out)) == {
+            "memory": 2,
+            "speed": 2 * rounds,
+        }
         number += 1

@@ -24,14 +24,20 @@ def held(count: int, seed: int, folder: Path) -> list[tuple[int, int, int]]:
         if number in (first, first + count):
             files = len([*Path("/proc/self/fd").iterdir()])
             found.append((read_status_bytes("VmRSS") or 0, files, threading.active_count()))
-        experiment = short_experiment(METHODS[number % len(METHODS)], data=str(folder / "data"), seed=seed)
+        experiment = short_experiment(
+            METHODS[number % len(METHODS)], data=str(folder / "data"), seed=seed
+        )
         config = CheckpointConfig(folder=str(folder / "checkpoints"), interval_minutes=1e-9)
-        manager = CheckpointManager(config, "loops", {"all": experiment.training.images}, StopRequest())
+        manager = CheckpointManager(
+            config, "loops", {"all": experiment.training.images}, StopRequest()
+        )
         train_in_process(experiment, folder, manager)
     return found
 
 
-def test_repeated_trainings_leave_neither_memory_nor_files_nor_threads(tries: Tries, tmp_path: Path) -> None:
+def test_repeated_trainings_leave_neither_memory_nor_files_nor_threads(
+    tries: Tries, tmp_path: Path
+) -> None:
     """In a process of its own, for memory and files of this one are other tests', too."""
     count = tries(few=8, full=1000)
     before, after = in_child(held, count, tries.seed, tmp_path)

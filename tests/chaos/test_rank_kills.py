@@ -30,7 +30,11 @@ from tests.chaos.conftest import Tries
 from tests.processes import have_ended
 
 STEPS, BATCH, RANKS = 200, 8, 2
-EXIT_SECONDS, GOES_ON_WITHIN = 60.0, 300.0  # seconds from a kill: until all have ended; until a restarted job is done
+# Seconds from a kill: until all have ended; until a restarted job is done.
+EXIT_SECONDS, GOES_ON_WITHIN = (
+    60.0,
+    300.0,
+)
 HELD_WATCHDOG_SECONDS = 20.0  # seconds of the longest wait, in the run of which a process is held
 SHARDED = ("--set", "sharding=fsdp2")
 # torchrun's agents and ranks share a store by default, which may hang a restart (torch 2.13).
@@ -50,11 +54,24 @@ def torchrun(out: Path, restarts: int, *more: str, **variables: str) -> Process:
 
 
 def train_under(
-    launcher: list[str], out: Path, restarts: int, log: Path, *more: str, core: int | None = None, **variables: str
+    launcher: list[str],
+    out: Path,
+    restarts: int,
+    log: Path,
+    *more: str,
+    core: int | None = None,
+    **variables: str,
 ) -> Process:
     words = ["-m", "torch.distributed.run", *launcher, "--max-restarts", str(restarts)]
     words += ["-m", "bench", "train", "catlip-tiny", "--out", str(out)]
-    words += ["--images", str(STEPS * BATCH * RANKS), "--task", "rooms", "--checkpoint-minutes", "0.0001"]
+    words += [
+        "--images",
+        str(STEPS * BATCH * RANKS),
+        "--task",
+        "rooms",
+        "--checkpoint-minutes",
+        "0.0001",
+    ]
     words += ["--set", f"batch_size={BATCH}", "--set", "subset=random:500", *more]
     return start_command(words, log, core, **APART | variables)
 
@@ -113,7 +130,9 @@ def train_without_kill(out: Path, *more: str) -> Path:
 
 
 @pytest.mark.minutes
-def test_killing_a_rank_ends_the_other_ranks_and_a_restart_ends_the_same(tries: Tries, own_results: Path) -> None:
+def test_killing_a_rank_ends_the_other_ranks_and_a_restart_ends_the_same(
+    tries: Tries, own_results: Path
+) -> None:
     """Each moment in turn, without a restart and with one; the last try is of a model that the processes share."""
     if not tries.share:
         assert kill_one(own_results / "killed", tries.random, "while saving", 0)
@@ -153,11 +172,25 @@ def test_node_killed_and_started_again_resumes_to_the_same_tower(own_results: Pa
     with socket.socket() as free:
         free.bind(("localhost", 0))
         endpoint = f"localhost:{free.getsockname()[1]}"
-    launcher = ["--nnodes", str(RANKS), "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint]
+    launcher = [
+        "--nnodes",
+        str(RANKS),
+        "--nproc-per-node",
+        "1",
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        endpoint,
+    ]
 
     def start_node(number: int, log: str) -> Process:
-        options, log_file = [*launcher, "--rdzv-conf", f"is_host={int(number == 0)}"], out.with_suffix(f".{log}.log")
-        return train_under(options, out, 3, log_file, "--resume", "auto", core=number, GLOO_SOCKET_IFNAME="lo")
+        options, log_file = (
+            [*launcher, "--rdzv-conf", f"is_host={int(number == 0)}"],
+            out.with_suffix(f".{log}.log"),
+        )
+        return train_under(
+            options, out, 3, log_file, "--resume", "auto", core=number, GLOO_SOCKET_IFNAME="lo"
+        )
 
     nodes = [start_node(0, "first"), start_node(1, "second")]
     try:

@@ -38,7 +38,9 @@ def _watchers() -> list[tuple[Path, list[str]]]:
 
     def hear(event: str, arguments: tuple[Any, ...]) -> None:
         for folder, seen in watchers:
-            if event.startswith(STARTS) or (event == "open" and _writes_outside(folder, *arguments)):
+            if event.startswith(STARTS) or (
+                event == "open" and _writes_outside(folder, *arguments)
+            ):
                 seen.append(f"{event} {arguments!r}"[:200])
 
     sys.addaudithook(hear)

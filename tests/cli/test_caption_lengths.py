@@ -13,7 +13,16 @@ from bench.experiment.fields import PACK_DATA
 from bench.records.record import read_records
 
 WEB = "words of the pack at the lengths of web captions (median 15, 95th percentile 40 tokens)"
-SHORT = ["--set", "batch_size=16", "--set", "warmup_steps=1", "--set", "windows=1", "--set", "steps_per_window=1"]
+SHORT = [
+    "--set",
+    "batch_size=16",
+    "--set",
+    "warmup_steps=1",
+    "--set",
+    "windows=1",
+    "--set",
+    "steps_per_window=1",
+]
 
 
 def tables(path: Path) -> dict[str, Any]:
@@ -36,7 +45,9 @@ def test_measure_prints_the_lengths_and_the_tokens_and_records_both(
     assert {one.input.caption_lengths for one in recorded if one is not None} == {"web"}
 
 
-def test_training_reads_captions_as_they_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_training_reads_captions_as_they_are(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert Train("clip-vit-b32")._experiment().input.caption_lengths == PACK_DATA
     assert main(["train", "clip-tiny", "--set", "caption_lengths=web", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
@@ -51,7 +62,10 @@ def test_training_reads_captions_as_they_are(capsys: pytest.CaptureFixture[str],
             ["--data", "own-shards", "--caption-lengths", "web"],
             "is for the pack alone: leave it out with data=own-shards",
         ),
-        (["--caption-lengths", "wbe"], "caption lengths are pack, web or those of a file of captions, got 'wbe'"),
+        (
+            ["--caption-lengths", "wbe"],
+            "caption lengths are pack, web or those of a file of captions, got 'wbe'",
+        ),
     ],
 )
 def test_lengths_that_cannot_be_are_refused(
@@ -66,5 +80,6 @@ def test_lengths_that_cannot_be_are_refused(
 def test_option_names_the_experiment() -> None:
     assert experiment_from("clip-vit-b16", add_caption_settings([], "web")).name == "clip-vit-b16"
     assert (
-        experiment_from("clip-vit-b16", add_caption_settings([], "pack")).name == "clip-vit-b16[caption_lengths=pack]"
+        experiment_from("clip-vit-b16", add_caption_settings([], "pack")).name
+        == "clip-vit-b16[caption_lengths=pack]"
     )

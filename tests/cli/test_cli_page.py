@@ -46,10 +46,13 @@ def page(columns: int) -> str:
     sections = [INTRODUCTION, f"## catlip-bench\n\n```text\n{help_of(columns=columns)}\n```\n"]
     for purpose, verbs in verbs_by_purpose().items():
         sections.append(f"## To {purpose}\n")
-        sections += [f"### {verb}\n\n```text\n{help_of(verb, columns=columns)}\n```\n" for verb in verbs]
+        sections += [
+            f"### {verb}\n\n```text\n{help_of(verb, columns=columns)}\n```\n" for verb in verbs
+        ]
     sections.append("## Verbs of report\n")
     sections += [
-        f"### report {verb}\n\n```text\n{help_of('report', verb, columns=columns)}\n```\n" for verb in REPORT_VERBS
+        f"### report {verb}\n\n```text\n{help_of('report', verb, columns=columns)}\n```\n"
+        for verb in REPORT_VERBS
     ]
     return "\n".join(sections)
 

@@ -24,4 +24,7 @@ def test_findings_before_the_trial_are_known_if_it_never_ends(
 
 def test_option_of_shards_is_refused_without_shards(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--images-per-s", "5"]) == 2
-    assert "--images-per-s is for --shards: add it, or leave out --images-per-s" in capsys.readouterr().err
+    assert (
+        "--images-per-s is for --shards: add it, or leave out --images-per-s"
+        in capsys.readouterr().err
+    )

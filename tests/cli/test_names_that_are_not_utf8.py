@@ -46,7 +46,9 @@ def test_a_results_folder_below_such_a_folder_is_refused(
     assert not (tmp_path / LATIN1 / "results").exists()
 
 
-def test_shards_are_read_but_not_listed(tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shards_are_read_but_not_listed(
+    tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = tmp_path / "data"
     data.mkdir()
     write_shard(data / f"{LATIN1}.tar", webdataset_members(0, 20))
@@ -70,7 +72,9 @@ def test_class_folders_and_unreadable_images_are_named(tmp_path: Path) -> None:
     for name in (LATIN1, "b"):
         (tmp_path / "set" / name).mkdir(parents=True)
         for number in range(60):
-            (tmp_path / "set" / name / f"{LATIN1}{number}.jpg").write_bytes(encode_image(make_image(number)))
+            (tmp_path / "set" / name / f"{LATIN1}{number}.jpg").write_bytes(
+                encode_image(make_image(number))
+            )
     (tmp_path / "set" / LATIN1 / f"{LATIN1}7.jpg").write_bytes(b"?")
     for _ in range(2):  # found, then read from the cache
         task = folder_task("imagefolder", tmp_path / "set", tmp_path)

@@ -43,13 +43,17 @@ def own_data_commands() -> list[list[str]]:
 
 @pytest.mark.minutes
 @pytest.mark.usefixtures("forked_runs", "decoded")
-def test_readmes_commands_lead_from_own_data_to_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readmes_commands_lead_from_own_data_to_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     photographs.write_shards(tmp_path / "mine", 4)
     photographs.write_task(tmp_path / "pets", 3)
     monkeypatch.chdir(tmp_path)
     for words in own_data_commands():
         assert main(words) == 0, words
-    towers = [one.measured for one in read_records(Path("results")) if isinstance(one.measured, Transfer)]
+    towers = [
+        one.measured for one in read_records(Path("results")) if isinstance(one.measured, Transfer)
+    ]
     assert {"clip-tiny", "catlip-tiny"} <= {one.subject.partition("[")[0] for one in towers}
     assert main(["report", "build", "default"]) == 0
     for folder in ("default", "results"):

@@ -23,10 +23,16 @@ from tests.data.shards import write_shard
 from tests.reports.test_page import Document
 
 USED = {"data", "label", "plan"}
-pytestmark = pytest.mark.skipif(not {*VERBS} >= USED, reason="the page names verbs of features that are not here")
+pytestmark = pytest.mark.skipif(
+    not {*VERBS} >= USED, reason="the page names verbs of features that are not here"
+)
 PAGE = CHECKOUT / "docs" / "quickstart.md"
 # What makes the commands take seconds on a CPU.
-CUT, WIDTH = "…", 120  # in place of what the page leaves out, and the letters of a line that it shows
+# In place of what the page leaves out, and the letters of a line that it shows.
+CUT, WIDTH = (
+    "…",
+    120,
+)
 BLOCK = re.compile(r"(?<=```console\n).*?(?=```)", re.DOTALL)
 PROGRAM = f'catlip-bench() {{ CATLIP_BENCH_PROGRAM=catlip-bench {sys.executable} -m bench "$@"; }}'  # for bash
 
@@ -55,7 +61,9 @@ def parse(block: str) -> list[tuple[str, list[str]]]:
 
 def commands() -> list[tuple[str, list[str]]]:
     """The commands of the page in order, each with the lines of its output that the page shows."""
-    return [one for block in BLOCK.findall(PAGE.read_text(encoding="utf-8")) for one in parse(block)]
+    return [
+        one for block in BLOCK.findall(PAGE.read_text(encoding="utf-8")) for one in parse(block)
+    ]
 
 
 def words_of_lines(output: list[str]) -> set[str]:
@@ -75,7 +83,9 @@ def write_other_layouts(pairs: Path) -> None:
     pairs.with_name("hub").mkdir()
     pd.DataFrame(inside).to_parquet(pairs.with_name("hub") / "train-00000-of-00001.parquet")
     pd.DataFrame(inside)[:3].to_parquet(pairs.with_name("hub") / "test-00000-of-00001.parquet")
-    members = {path.name: path.read_bytes() for text in texts for path in (text.with_suffix(".webp"), text)}
+    members = {
+        path.name: path.read_bytes() for text in texts for path in (text.with_suffix(".webp"), text)
+    }
     pairs.with_name("shards").mkdir()
     write_shard(pairs.with_name("shards") / "00000.tar", members)
 
@@ -100,7 +110,9 @@ def run(command: str) -> bool:
 
 
 def test_data_of_each_layout_on_the_page_hold_the_same_samples(folder: Path) -> None:
-    for command in takewhile(lambda command: not command.startswith("catlip-bench"), dict(commands())):
+    for command in takewhile(
+        lambda command: not command.startswith("catlip-bench"), dict(commands())
+    ):
         run(command)
     write_other_layouts(folder / "mine")
     cells = re.findall(r"\| (`catlip-bench data .*) \|", PAGE.read_text(encoding="utf-8"))
@@ -111,7 +123,9 @@ def test_data_of_each_layout_on_the_page_hold_the_same_samples(folder: Path) -> 
         run(f"{command} --sample 20 --json summary.json")
         tables = json.loads(Path("summary.json").read_text())
         captions = [{**row, "field": "a name of each layout"} for row in tables["Captions"]["rows"]]
-        found.append((tables["Data"]["rows"][0]["samples"], captions, tables["Scripts of captions"]))
+        found.append(
+            (tables["Data"]["rows"][0]["samples"], captions, tables["Scripts of captions"])
+        )
     assert found == [found[0]] * 6
     assert found[0][0] == len([*Path("mine").glob("*.txt")])
 
@@ -125,7 +139,10 @@ def test_commands_of_the_quickstart_lead_to_a_page(capfd: pytest.CaptureFixture[
             assert shown
             assert words_of_lines(shown) <= printed
     document = Document(Path("results/index.html").read_text(encoding="utf-8"))
-    assert [row[0].split("|")[0] for row in document.tables["The answer in figures"][1:]] == ["CLIP", "CatLIP"]
+    assert [row[0].split("|")[0] for row in document.tables["The answer in figures"][1:]] == [
+        "CLIP",
+        "CatLIP",
+    ]
     assert "data:image/webp" in Path("data.html").read_text(encoding="utf-8")
 
 
@@ -136,7 +153,8 @@ def shorten(printed: str, shown: list[str]) -> list[str]:
         title, *rest = table.splitlines()
         if not shown or title in shown:
             lines += [
-                line if len(line) <= WIDTH else f"{line[:WIDTH]}{CUT}" for line in map(str.rstrip, [title, *rest, ""])
+                line if len(line) <= WIDTH else f"{line[:WIDTH]}{CUT}"
+                for line in map(str.rstrip, [title, *rest, ""])
             ]
         elif lines[-1:] != [CUT]:
             lines.append(CUT)
@@ -149,7 +167,9 @@ def with_outputs(block: str, folder: Path) -> str:
     for command, shown in parse(block):
         environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "TQDM_DISABLE": "1"}
         words = ["bash", "-ec", f"{PROGRAM}\n{command}"]
-        done = subprocess.run(words, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(
+            words, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        )
         lines += [f"$ {command}", *(shorten(done.stdout, shown) if done.stdout else [])]
     return "".join(f"{line}\n" for line in lines)
 
@@ -157,5 +177,7 @@ def with_outputs(block: str, folder: Path) -> str:
 if __name__ == "__main__":
     with TemporaryDirectory() as name:
         (Path(name) / "bench").symlink_to(CHECKOUT / "bench")
-        text = BLOCK.sub(lambda block: with_outputs(block[0], Path(name)), PAGE.read_text(encoding="utf-8"))
+        text = BLOCK.sub(
+            lambda block: with_outputs(block[0], Path(name)), PAGE.read_text(encoding="utf-8")
+        )
     PAGE.write_text(text, encoding="utf-8")

@@ -33,7 +33,9 @@ CORENET_FILES = {
     "catlip-vit-l16-datacomp": "projects/catlip/pretraining/vit_large.yaml",
     "catlip-vit-h16-datacomp": "projects/catlip/pretraining/vit_huge.yaml",
 }
-SUPERCLASS_FILES = {"superclass-vit-b16-datacomp": "opencls/configs/cls_schedule/cls_vit_b16_s1.28B_bs16k.yaml"}
+SUPERCLASS_FILES = {
+    "superclass-vit-b16-datacomp": "opencls/configs/cls_schedule/cls_vit_b16_s1.28B_bs16k.yaml"
+}
 FILES = CORENET_FILES | SUPERCLASS_FILES
 METHODS = {"multi_modal_image_text": "clip", "classification": "catlip"}
 PRECISIONS = {"float16": "fp16", "bfloat16": "bf16", "amp_bfloat16": "bf16"}
@@ -67,19 +69,26 @@ def corenet_options(name: str) -> Mapping[str, Any]:
     pytest.importorskip("bench.features.reference.corenet").import_corenet(checkout_of(name))
     from corenet.options.opts import get_training_arguments
 
-    return vars(get_training_arguments(args=["--common.config-file", str(checkout_of(name) / FILES[name])]))
+    return vars(
+        get_training_arguments(args=["--common.config-file", str(checkout_of(name) / FILES[name])])
+    )
 
 
 @pytest.mark.parametrize("name", released_recipes())
 def test_released_settings_are_equal_or_different_with_a_reason(name: str) -> None:
     """A setting of ours is the recipe's, also where it differs; what is equal without a setting says where."""
     for key, setting in released_settings(name).items():
-        assert not setting.ours or with_settings(EXPERIMENTS[name], [setting.ours]) == EXPERIMENTS[name], key
+        assert (
+            not setting.ours
+            or with_settings(EXPERIMENTS[name], [setting.ours]) == EXPERIMENTS[name]
+        ), key
         assert setting.reason or (setting.ours and setting.state == "equal"), key
         assert bool(setting.where) >= key.endswith(CODE), key
 
 
-def test_every_recipe_but_the_controlled_pair_has_released_settings(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_recipe_but_the_controlled_pair_has_released_settings(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     names = {recipe().name for recipe in RECIPES}
     assert {*released_recipes()} == {name for name in names if not name.endswith("-controlled")}
     assert {*FILES} == {name for name in released_recipes() if not name.endswith("-cc3m")}
@@ -87,16 +96,25 @@ def test_every_recipe_but_the_controlled_pair_has_released_settings(capsys: pyte
     printed = capsys.readouterr().out
     assert all(f"\n{key} " in printed for key in released_settings("catlip-vit-b16-datacomp"))
     assert main(["list", "--recipe", "clip-tiny"]) == 2
-    assert "no released recipe named 'clip-tiny' (there are clip-vit-b16-datacomp, " in capsys.readouterr().err
+    assert (
+        "no released recipe named 'clip-tiny' (there are clip-vit-b16-datacomp, "
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_released_settings_are_all_those_of_the_file(name: str) -> None:
     in_file = dict(flattened(yaml.safe_load(released_text(name))))
     for key, value in in_file.items():
-        if isinstance(value, str) and re.fullmatch(r"\d+e-?\d+", value):  # for PyYAML, 5e-4 is no number
+        if isinstance(value, str) and re.fullmatch(
+            r"\d+e-?\d+", value
+        ):  # for PyYAML, 5e-4 is no number
             in_file[key] = float(value)
-    released = {key: one.released for key, one in released_settings(name).items() if not key.endswith((DEFAULT, CODE))}
+    released = {
+        key: one.released
+        for key, one in released_settings(name).items()
+        if not key.endswith((DEFAULT, CODE))
+    }
     assert released == {key: value for key, value in in_file.items() if not key.startswith("_")}
 
 
@@ -112,7 +130,9 @@ def test_released_defaults_are_those_of_the_released_parser(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_released_code_holds_the_fragment_that_a_setting_names(name: str) -> None:
-    located = {key: setting.where for key, setting in released_settings(name).items() if setting.where}
+    located = {
+        key: setting.where for key, setting in released_settings(name).items() if setting.where
+    }
     assert located
     for key, where in located.items():
         file, _, fragment = where.partition(": ")
@@ -160,7 +180,9 @@ def corenet_fields(name: str) -> dict[str, Any]:
         "clip_norm": options["common.grad_clip"],
         "ema_decay": 1 - options["ema.momentum"],
         "precision": PRECISIONS[options["common.mixed_precision_dtype"]],
-        "attention": "fused" if options["model.classification.vit.use_flash_attention"] else "fp32_softmax",
+        "attention": "fused"
+        if options["model.classification.vit.use_flash_attention"]
+        else "fp32_softmax",
         "activation_checkpointing": options["model.activation_checkpointing"],
         "images": round(options["scheduler.max_iterations"] * images_per_step),
         "warmup_images": round(options["scheduler.warmup_iterations"] * images_per_step),
@@ -171,7 +193,9 @@ def corenet_fields(name: str) -> dict[str, Any]:
 def test_the_experiment_follows_from_the_file_of_corenet(name: str) -> None:
     """The sampler's sizes and batches are those of the released function."""
     experiment = EXPERIMENTS[name]
-    assert {field: get_field(experiment, field) for field in corenet_fields(name)} == corenet_fields(name)
+    assert {
+        field: get_field(experiment, field) for field in corenet_fields(name)
+    } == corenet_fields(name)
 
 
 @pytest.mark.parametrize("name", [name for name in CORENET_FILES if name.startswith("clip")])
@@ -179,7 +203,10 @@ def test_the_text_tower_follows_from_the_file_of_corenet(name: str) -> None:
     options = corenet_options(name)
     config = open_clip_config(EXPERIMENTS[name].text.text_tower)
     assert config is not None
-    assert EXPERIMENTS[name].text.context_length == options["dataset.multi_modal_img_text.context_length"]
+    assert (
+        EXPERIMENTS[name].text.context_length
+        == options["dataset.multi_modal_img_text.context_length"]
+    )
     assert config["embed_dim"] == options["model.multi_modal_image_text.clip.projection_dim"]
     assert config["text_cfg"] == {
         "context_length": options["model.text.context_length"],
@@ -194,14 +221,19 @@ def test_the_text_tower_follows_from_the_file_of_corenet(name: str) -> None:
 def test_the_head_follows_from_the_file_of_corenet(name: str) -> None:
     options = corenet_options(name)
     assert EXPERIMENTS[name].targets.head_initialisation == options["model.layer.linear_init"]
-    assert options["model.classification.n_classes"] == options["dataset.wordnet_tagged_classification.vocab_size"]
+    assert (
+        options["model.classification.n_classes"]
+        == options["dataset.wordnet_tagged_classification.vocab_size"]
+    )
 
 
 @pytest.mark.parametrize("name", SUPERCLASS_FILES)
 def test_the_experiment_follows_from_the_file_of_superclass(name: str) -> None:
     file = yaml.safe_load(released_text(name))
     experiment = EXPERIMENTS[name]
-    assert {field: get_field(experiment, field) for field in superclass_fields(file)} == superclass_fields(file)
+    assert {
+        field: get_field(experiment, field) for field in superclass_fields(file)
+    } == superclass_fields(file)
     assert file["global_batch_size"] % experiment.training.batch_size == 0
 
 

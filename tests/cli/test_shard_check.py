@@ -22,7 +22,9 @@ def doctor(data: Path, figures: Path) -> tuple[int, dict[str, str]]:
     return code, {Path(row["shard"]).name: row["fault"] for row in rows}
 
 
-def test_a_manifest_is_written_once_and_then_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_manifest_is_written_once_and_then_verified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, figures = write_shards(tmp_path / "data"), tmp_path / "figures.json"
     assert doctor(folder / "*.tar", figures) == (0, {})
     written = (folder / "manifest.json").read_bytes()
@@ -40,7 +42,9 @@ def test_a_manifest_is_written_once_and_then_verified(tmp_path: Path, capsys: py
     assert "00001.tar" in capsys.readouterr().out
 
 
-def test_unreadable_shard_prevents_writing_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_shard_prevents_writing_a_manifest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = write_shards(tmp_path / "data")
     (folder / "00001.tar").write_bytes((folder / "00001.tar").read_bytes()[:5000])
     code, wrong = doctor(folder, tmp_path / "figures.json")
@@ -58,13 +62,22 @@ def test_manifest_is_written_only_where_a_training_accepts_the_shards(
     write_shard(tmp_path / "0.tar", {f"{n}.jpg": b"1" for n in range(12)})
     places = ["--shards", str(tmp_path), "--results", str(tmp_path / "results")]
     code = main(["doctor", *places, "--experiment", f"{method}-tiny", "--loading-seconds", "0"])
-    assert (code, (tmp_path / "manifest.json").exists()) == ((2, False) if method == "clip" else (0, True))
+    assert (code, (tmp_path / "manifest.json").exists()) == (
+        (2, False) if method == "clip" else (0, True)
+    )
     capsys.readouterr()
 
 
-@settings(derandomize=True, deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=10,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(st.data())
-def test_every_bit_flip_is_detected(tmp_path: Path, capsys: pytest.CaptureFixture[str], data: st.DataObject) -> None:
+def test_every_bit_flip_is_detected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], data: st.DataObject
+) -> None:
     folder = tmp_path / "data"
     if not folder.exists():
         assert doctor(write_shards(folder), tmp_path / "figures.json") == (0, {})

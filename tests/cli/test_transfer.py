@@ -12,7 +12,13 @@ from bench.__main__ import main
 from bench.cli.transfer import choose_tasks_and_protocols
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.interfaces.catalog import DEFAULT_TASKS, PROTOCOLS, RETRIEVAL_TASK, Protocol, installed_references
+from bench.interfaces.catalog import (
+    DEFAULT_TASKS,
+    PROTOCOLS,
+    RETRIEVAL_TASK,
+    Protocol,
+    installed_references,
+)
 from bench.records.record import Transfer, read_records
 from bench.towers.head_file import save_head_beside_tower, save_tower
 from bench.towers.provenance import Provenance, read_provenance
@@ -39,7 +45,9 @@ def task(tmp_path: Path) -> list[str]:
 
 
 def saved(folder: Path, experiment: Experiment) -> Path:
-    path = folder / f"20260101T000000-train.tower.{experiment.name}.seed{experiment.seed}.safetensors"
+    path = (
+        folder / f"20260101T000000-train.tower.{experiment.name}.seed{experiment.seed}.safetensors"
+    )
     made = Provenance(experiment=experiment, images=512, budgets=("equal images",))
     save_tower(build_untrained_tower(experiment).state_dict(), path, made.to_facts())
     return path
@@ -49,7 +57,11 @@ def saved(folder: Path, experiment: Experiment) -> Path:
     ("tasks", "protocols", "chosen"),
     [
         ([], [], ([*DEFAULT_TASKS], ["linear-probe", "k-nn", "retrieval"])),
-        ([], ["few-shot"], (["unseen subgroup", "Twemoji subgroup", "Twemoji group"], ["few-shot"])),
+        (
+            [],
+            ["few-shot"],
+            (["unseen subgroup", "Twemoji subgroup", "Twemoji group"], ["few-shot"]),
+        ),
         ([], ["retrieval"], (["unseen emoji retrieval"], ["retrieval"])),
         (["rooms"], [], (["rooms"], ["linear-probe", "k-nn"])),
         ([RETRIEVAL_TASK], [], ([RETRIEVAL_TASK], ["retrieval"])),
@@ -62,8 +74,12 @@ def test_tasks_and_protocols_by_default_fit_each_other(
 
 
 def test_protocol_that_no_default_task_takes_needs_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PROTOCOLS._objects, "depth", Protocol("depth", "a depth for every pixel", lambda *_: ()))
-    with pytest.raises(ValueError, match="depth scores tasks that have a depth for every pixel: add such a --task"):
+    monkeypatch.setitem(
+        PROTOCOLS._objects, "depth", Protocol("depth", "a depth for every pixel", lambda *_: ())
+    )
+    with pytest.raises(
+        ValueError, match="depth scores tasks that have a depth for every pixel: add such a --task"
+    ):
         choose_tasks_and_protocols([], ["depth"])
 
 
@@ -98,18 +114,33 @@ def test_templates_that_cannot_be_used_are_refused_in_one_line(
     tower = str(saved(ready, EXPERIMENTS["clip-tiny"]))
     given = ["transfer", tower, "--results", str(ready), "--templates", str(tmp_path / "mine.txt")]
     assert main(given) == 2
-    assert "error: --templates is read by --protocol transfer-init alone: add it" in capfd.readouterr().err
+    assert (
+        "error: --templates is read by --protocol transfer-init alone: add it"
+        in capfd.readouterr().err
+    )
     assert main([*given, "--protocol", "transfer-init"]) == 2
-    assert "mine.txt: line 1 has no {} or {c} for the class name: 'a photo of a dog'" in capfd.readouterr().err
+    assert (
+        "mine.txt: line 1 has no {} or {c} for the class name: 'a photo of a dog'"
+        in capfd.readouterr().err
+    )
     assert not list(ready.glob("*.json"))
 
 
-def test_a_root_folder_of_tars_is_scored_without_the_name_of_a_task(ready: Path, tmp_path: Path) -> None:
+def test_a_root_folder_of_tars_is_scored_without_the_name_of_a_task(
+    ready: Path, tmp_path: Path
+) -> None:
     root = tars(tmp_path / "colours", {"train": 8, "test": 4})
     tower = str(saved(tmp_path, EXPERIMENTS["catlip-tiny"]))
-    assert main(["transfer", tower, "--root", str(root), "--protocol", "k-nn", "--results", str(ready)]) == 0
+    assert (
+        main(
+            ["transfer", tower, "--root", str(root), "--protocol", "k-nn", "--results", str(ready)]
+        )
+        == 0
+    )
     found = [one.measured for one in read_records(ready) if isinstance(one.measured, Transfer)]
-    assert {(score.task, len(score.correct)) for one in found for score in one.scores} == {("colours", 12)}
+    assert {(score.task, len(score.correct)) for one in found for score in one.scores} == {
+        ("colours", 12)
+    }
 
 
 def test_each_seed_has_a_random_init_baseline(ready: Path, task: list[str]) -> None:
@@ -118,7 +149,15 @@ def test_each_seed_has_a_random_init_baseline(ready: Path, task: list[str]) -> N
     for seed in (0, 1):
         saved(ready, change(tiny, seed=seed))
     upper_bound = saved(ready, EXPERIMENTS["superclass-cls-tiny"])
-    arguments = ["transfer", "catlip-tiny", *task, "--reference", str(upper_bound), "--results", str(ready)]
+    arguments = [
+        "transfer",
+        "catlip-tiny",
+        *task,
+        "--reference",
+        str(upper_bound),
+        "--results",
+        str(ready),
+    ]
     assert main(arguments) == 0
     assert subjects(ready) == [
         ("HOG and colour", None),
@@ -134,20 +173,35 @@ def test_each_seed_has_a_random_init_baseline(ready: Path, task: list[str]) -> N
     assert {path: path.stat().st_mtime_ns for path in ready.glob("*.json")} == records
 
 
-def test_tower_is_scored_from_its_file_and_the_task_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tower_is_scored_from_its_file_and_the_task_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its shards and its vocabulary are gone, and the pack is not decoded."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     gone = {"data": str(tmp_path / "shards"), "subword_vocabulary": str(tmp_path / "words.json")}
     tower = saved(tmp_path, change(EXPERIMENTS["clip-tiny"], **gone))
-    save_head_beside_tower({"text.token_embedding.weight": torch.zeros(2, 2)}, tower, read_provenance(tower), ())
+    save_head_beside_tower(
+        {"text.token_embedding.weight": torch.zeros(2, 2)}, tower, read_provenance(tower), ()
+    )
     root = folders(tmp_path / "task", {"train": 8, "test": 4})
-    arguments = ["transfer", str(tower), "--task", "imagefolder", "--root", str(root), "--protocol", "linear-probe"]
+    arguments = [
+        "transfer",
+        str(tower),
+        "--task",
+        "imagefolder",
+        "--root",
+        str(root),
+        "--protocol",
+        "linear-probe",
+    ]
     assert main([*arguments, "--results", str(tmp_path / "results")]) == 0
     assert ("clip-tiny", 0) in subjects(tmp_path / "results")
     assert not (tmp_path / "caches" / "catlip-bench").exists()
 
 
-def test_external_tower_has_a_random_init_baseline(ready: Path, task: list[str], tmp_path: Path) -> None:
+def test_external_tower_has_a_random_init_baseline(
+    ready: Path, task: list[str], tmp_path: Path
+) -> None:
     torch.save(open_clip.create_model(TINY).state_dict(), tmp_path / "weights.pt")
     named = f"{TINY}={tmp_path / 'weights.pt'}"
     assert main(["transfer", named, *task, "--results", str(ready)]) == 0

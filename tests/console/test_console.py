@@ -22,7 +22,10 @@ def test_printable_text_is_printable_and_invertible(text: str) -> None:
     assert found.isprintable()
     assert text.isprintable() == (found == text)
     if "\\" not in text:
-        assert found.encode(errors="backslashreplace").decode("unicode_escape") == text or not text.isascii()
+        assert (
+            found.encode(errors="backslashreplace").decode("unicode_escape") == text
+            or not text.isascii()
+        )
 
 
 @pytest.mark.parametrize(
@@ -34,7 +37,9 @@ def test_printable_text_is_printable_and_invertible(text: str) -> None:
         ("\x9b31m \u202egod \u2028 \ud83d", r"\x9b31m \u202egod \u2028 \ud83d"),
     ],
 )
-def test_control_characters_are_escaped(text: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_are_escaped(
+    text: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert escape_unprintable(text) == shown
     log(text)
     assert capsys.readouterr().err == f"{shown}\n"
@@ -50,8 +55,12 @@ def test_errors_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     assert r"\x1b[2Jclip-tiny" in err
 
 
-@pytest.mark.parametrize(("name", "program"), [("catlip-bench", "catlip-bench"), ("__main__.py", "python -m bench")])
-def test_child_processes_name_the_program_as_it_was_started(name: str, program: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "program"), [("catlip-bench", "catlip-bench"), ("__main__.py", "python -m bench")]
+)
+def test_child_processes_name_the_program_as_it_was_started(
+    name: str, program: str, tmp_path: Path
+) -> None:
     child = "from bench.console.console import PROGRAM; print(PROGRAM)"
     text = f"import subprocess, sys; {child}; sys.stdout.flush(); subprocess.run([sys.executable, '-c', {child!r}])"
     (tmp_path / name).write_text(text)
@@ -61,10 +70,17 @@ def test_child_processes_name_the_program_as_it_was_started(name: str, program: 
     assert printed.splitlines() == [program] * 2
 
 
-def test_settings_that_all_rows_share_are_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = ["clip-tiny[batch_size=16,image_sizes=[32,48]]", "catlip-tiny[batch_size=16,image_sizes=[32,48],seed=1]"]
+def test_settings_that_all_rows_share_are_printed_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [
+        "clip-tiny[batch_size=16,image_sizes=[32,48]]",
+        "catlip-tiny[batch_size=16,image_sizes=[32,48],seed=1]",
+    ]
     table = Table.of_figures(
-        "Speed", [{"experiment": name, "ratio": 1.0} for name in names], f"ratio: over those of {names[0]}."
+        "Speed",
+        [{"experiment": name, "ratio": 1.0} for name in names],
+        f"ratio: over those of {names[0]}.",
     )
     print_tables([table], tmp_path / "figures.json")
     out = capsys.readouterr().out
@@ -76,10 +92,19 @@ def test_settings_that_all_rows_share_are_printed_once(tmp_path: Path, capsys: p
 
 
 @pytest.mark.parametrize(
-    "other", ["clip-tiny", "clip-tiny[seed=1]", "raw pixels", "speed of clip-tiny[batch_size=16], round 1"]
+    "other",
+    ["clip-tiny", "clip-tiny[seed=1]", "raw pixels", "speed of clip-tiny[batch_size=16], round 1"],
 )
-def test_settings_that_a_row_lacks_stay_in_the_names(other: str, capsys: pytest.CaptureFixture[str]) -> None:
-    print_tables([Table.of_figures("Speed", [{"experiment": name} for name in ("catlip-tiny[batch_size=16]", other)])])
+def test_settings_that_a_row_lacks_stay_in_the_names(
+    other: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_tables(
+        [
+            Table.of_figures(
+                "Speed", [{"experiment": name} for name in ("catlip-tiny[batch_size=16]", other)]
+            )
+        ]
+    )
     out = capsys.readouterr().out
     assert "all rows" not in out
     assert "catlip-tiny[batch_size=16]" in out

@@ -13,7 +13,10 @@ from bench.console.options import ROUNDS_RANGE, require_range
     ("arguments", "text"),
     [
         (["list", "--json"], "Missing value for argument '--json'"),
-        (["measure", "clip-tiny", "--roundz", "3"], "Unrecognized options: --roundz, 3; Perhaps you meant: --rounds"),
+        (
+            ["measure", "clip-tiny", "--roundz", "3"],
+            "Unrecognized options: --roundz, 3; Perhaps you meant: --rounds",
+        ),
         (["measure", "clip-tiny", "--rounds", "x"], "Error parsing --rounds: "),
         (["train"], "name of the experiment"),
         (["--smok"], "Unrecognized options: --smok"),
@@ -37,7 +40,9 @@ def test_options_that_are_not_accepted_are_one_line(
     assert not out
 
 
-@pytest.mark.parametrize("command", [["data"], ["--smoke", "--data"], ["train", "clip-tiny", "--data"]])
+@pytest.mark.parametrize(
+    "command", [["data"], ["--smoke", "--data"], ["train", "clip-tiny", "--data"]]
+)
 def test_glob_without_quotes_is_answered_with_its_remedy(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -46,12 +51,18 @@ def test_glob_without_quotes_is_answered_with_its_remedy(
         shard.touch()
     assert main([*command, *map(str, shards)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: several paths where one is accepted, such as {shards[1]}: quote the glob, or name")
+    assert line.startswith(
+        f"error: several paths where one is accepted, such as {shards[1]}: quote the glob, or name"
+    )
     assert len(line) < 200 + len(str(shards[1]))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list", "--help"], ["report", "build", "--help"]])
-def test_help_goes_to_standard_output(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list", "--help"], ["report", "build", "--help"]]
+)
+def test_help_goes_to_standard_output(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     out, err = capsys.readouterr()

@@ -6,7 +6,12 @@ import time
 
 import pytest
 
-from bench.console.console import END_MARGIN_SECONDS, EXIT_CODE_BY_SIGNAL, StopRequest, record_signals
+from bench.console.console import (
+    END_MARGIN_SECONDS,
+    EXIT_CODE_BY_SIGNAL,
+    StopRequest,
+    record_signals,
+)
 from bench.environment.variables import END_TIME
 
 
@@ -16,14 +21,19 @@ def test_no_request_has_the_code_0(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds_left", "code"), [(END_MARGIN_SECONDS + 100, 0), (END_MARGIN_SECONDS - 1, 75), (-9, 75)]
+    ("seconds_left", "code"),
+    [(END_MARGIN_SECONDS + 100, 0), (END_MARGIN_SECONDS - 1, 75), (-9, 75)],
 )
-def test_end_of_the_jobs_time_asks_to_requeue(seconds_left: float, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_end_of_the_jobs_time_asks_to_requeue(
+    seconds_left: float, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(END_TIME, str(int(time.time() + seconds_left)))
     assert StopRequest().code == code
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 75)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 75)]
+)
 def test_signals_are_kept_once_a_state_can_be_saved_and_end_the_process_before(
     number: signal.Signals, code: int
 ) -> None:

@@ -16,7 +16,9 @@ LIST = "list --fields"
 def shell(words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command line in a shell, which can close streams."""
     command, there = f"exec '{sys.executable}' -m {words}", os.environ | environment
-    return subprocess.run(["sh", "-c", command], cwd=CHECKOUT, env=there, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["sh", "-c", command], cwd=CHECKOUT, env=there, capture_output=True, text=True, check=False
+    )
 
 
 def test_closed_standard_error_and_input_do_not_end_a_command() -> None:
@@ -26,10 +28,14 @@ def test_closed_standard_error_and_input_do_not_end_a_command() -> None:
     assert shell("bench measure nothing 2>&-").returncode == 2
 
 
-@pytest.mark.parametrize(("words", "code"), [("measure nothing", 2), ("label FILE --workers 1 --out OUT", 0)])
+@pytest.mark.parametrize(
+    ("words", "code"), [("measure nothing", 2), ("label FILE --workers 1 --out OUT", 0)]
+)
 def test_full_standard_error_leaves_the_exit_code(words: str, code: int, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("caption\na dog\n")
-    words = words.replace("FILE", f"{tmp_path}/a.csv --vocabulary pack-synsets").replace("OUT", f"{tmp_path}/out")
+    words = words.replace("FILE", f"{tmp_path}/a.csv --vocabulary pack-synsets").replace(
+        "OUT", f"{tmp_path}/out"
+    )
     assert shell(f"bench {words} 2>/dev/full").returncode == code
 
 

@@ -31,18 +31,25 @@ def photographs(count: int) -> list[Sample]:
     """Crops of photographs with their captions."""
     names = [*PHOTOGRAPHS]
     return [
-        Sample(crop(names[number % len(names)], number), f"{PHOTOGRAPHS[names[number % len(names)]][1]}, view {number}")
+        Sample(
+            crop(names[number % len(names)], number),
+            f"{PHOTOGRAPHS[names[number % len(names)]][1]}, view {number}",
+        )
         for number in range(count)
     ]
 
 
-def write_tars(folder: Path, samples: Sequence[Sample], members: Callable[[int, Sample], dict[str, Any]]) -> Path:
+def write_tars(
+    folder: Path, samples: Sequence[Sample], members: Callable[[int, Sample], dict[str, Any]]
+) -> Path:
     """Write two shards; the members of a sample are texts, bytes or what is encoded as JSON."""
     folder.mkdir()
     half = len(samples) // 2
     for shard, first, last in ((0, 0, half), (1, half, len(samples))):
         found = chain(*(members(number, samples[number]).items() for number in range(first, last)))
-        write_shard(folder / f"{shard:05}.tar", {name: _to_bytes(content) for name, content in found})
+        write_shard(
+            folder / f"{shard:05}.tar", {name: _to_bytes(content) for name, content in found}
+        )
     return folder
 
 
@@ -59,8 +66,14 @@ TARS: dict[str, Callable[[int, Sample], dict[str, Any]]] = {
         f"{n:09}.json": {"caption": one.caption, "url": "x", "status": "success"},
         f"{n:09}.txt": one.caption,
     },
-    "capital suffixes": lambda n, one: {f"{n:04}.{one.suffix.upper()}": one.image, f"{n:04}.TXT": one.caption},
-    "nested paths": lambda n, one: {f"a/{n:04}.{one.suffix}": one.image, f"a/{n:04}.txt": one.caption},
+    "capital suffixes": lambda n, one: {
+        f"{n:04}.{one.suffix.upper()}": one.image,
+        f"{n:04}.TXT": one.caption,
+    },
+    "nested paths": lambda n, one: {
+        f"a/{n:04}.{one.suffix}": one.image,
+        f"a/{n:04}.txt": one.caption,
+    },
     "several JSON captions": lambda n, one: {
         f"{n:04}.{one.suffix}": one.image,
         f"{n:04}.json": {"llava": "a scene", "caption": one.caption},
@@ -81,21 +94,33 @@ TARS: dict[str, Callable[[int, Sample], dict[str, Any]]] = {
         f"{n:04}.npz": b"PK",
         f"{n:04}.pth.gz": b"\x1f\x8b",
     },
-    "names with dots": lambda n, one: {f"{n:04}.front.{one.suffix}": one.image, f"{n:04}.front.txt": one.caption},
+    "names with dots": lambda n, one: {
+        f"{n:04}.front.{one.suffix}": one.image,
+        f"{n:04}.front.txt": one.caption,
+    },
 }
 
 
-def write_parquet(folder: Path, samples: Sequence[Sample], *, is_struct: bool = True, **options: Any) -> Path:
+def write_parquet(
+    folder: Path, samples: Sequence[Sample], *, is_struct: bool = True, **options: Any
+) -> Path:
     """Write two Parquet files of the hub's names; by default as `datasets` does, with 100 rows in a row group."""
     folder.mkdir()
     half = len(samples) // 2
     for shard, part in enumerate((samples[:half], samples[half:])):
         images = [
-            {"bytes": one.image, "path": f"{n}.{one.suffix}"} if is_struct else one.image for n, one in enumerate(part)
+            {"bytes": one.image, "path": f"{n}.{one.suffix}"} if is_struct else one.image
+            for n, one in enumerate(part)
         ]
         kind = HF_IMAGE if is_struct else pa.binary()
-        table = pa.table({"image": pa.array(images, kind), "caption": [one.caption for one in part]})
-        pq.write_table(table, folder / f"train-{shard:05}-of-00002.parquet", **{"row_group_size": 100} | options)
+        table = pa.table(
+            {"image": pa.array(images, kind), "caption": [one.caption for one in part]}
+        )
+        pq.write_table(
+            table,
+            folder / f"train-{shard:05}-of-00002.parquet",
+            **{"row_group_size": 100} | options,
+        )
     return folder
 
 
@@ -108,7 +133,9 @@ def write_saved_dataset(folder: Path, samples: Sequence[Sample]) -> Path:
         table = pa.table({"image": images, "caption": [one.caption for one in part]})
         with pa.ipc.new_stream(folder / name, table.schema) as writer:
             writer.write_table(table, max_chunksize=3)
-    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
+    (folder / "state.json").write_text(
+        json.dumps({"_data_files": [{"filename": name} for name in names]})
+    )
     (folder / "dataset_info.json").write_text("{}")
     return folder
 
@@ -173,16 +200,21 @@ LAYOUTS: dict[str, Callable[[Path, Sequence[Sample]], Path]] = {
     "saved dataset": write_saved_dataset,
     "metadata.csv": partial(write_table, name="metadata.csv"),
     "metadata.jsonl": partial(write_table, name="metadata.jsonl"),
-    "csv above a folder": partial(write_table, name="captions.csv", images="images", columns="image,caption"),
+    "csv above a folder": partial(
+        write_table, name="captions.csv", images="images", columns="image,caption"
+    ),
     "csv with semicolons": partial(write_table, name="captions.csv", delimiter=";"),
     "tsv": partial(write_table, name="captions.tsv", columns="filepath,title", delimiter="\t"),
     "JSON list": partial(write_table, name="pairs.json", images="images", columns="image,caption"),
-    "Parquet of paths": partial(write_table, name="pairs.parquet", images="images", columns="image_path,text"),
+    "Parquet of paths": partial(
+        write_table, name="pairs.parquet", images="images", columns="image_path,text"
+    ),
     "COCO": write_coco,
     "pairs": write_pairs,
     "pairs with JSON": partial(write_pairs, is_json=True),
 }
 
+# One each.
 SOURCE_LAYOUTS = {
     name: LAYOUTS[name] for name in ("tars", "Parquet", "saved dataset", "metadata.csv", "pairs")
-}  # one each
+}

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-CAPTIONS = ("a dog and a cat", "two cats", "a bird on a tree", "a red car", "an apple", "a horse beside a house")
+CAPTIONS = (
+    "a dog and a cat",
+    "two cats",
+    "a bird on a tree",
+    "a red car",
+    "an apple",
+    "a horse beside a house",
+)
 
 
 def make_image(seed: int, width: int = 40, height: int = 30) -> Image.Image:
@@ -25,7 +32,9 @@ def encode_image(image: Image.Image, kind: str = "JPEG", **options: object) -> b
     return file.getvalue()
 
 
-def write_shard(path: Path, members: Mapping[str, bytes], tar_format: int = tarfile.PAX_FORMAT) -> Path:
+def write_shard(
+    path: Path, members: Mapping[str, bytes], tar_format: int = tarfile.PAX_FORMAT
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(tar_bytes(members, tar_format))
     return path
@@ -47,7 +56,9 @@ def webdataset_members(first: int, count: int) -> dict[str, bytes]:
     members = {}
     for number in range(first, first + count):
         suffix, kind = [*kinds.items()][number % 4]
-        members[f"train/{number:04}.{suffix}"] = encode_image(make_image(number, 30 + number, 40), kind)
+        members[f"train/{number:04}.{suffix}"] = encode_image(
+            make_image(number, 30 + number, 40), kind
+        )
         members[f"train/{number:04}.txt"] = CAPTIONS[number % 6].encode()
     return members
 
@@ -58,7 +69,9 @@ def img2dataset_members(first: int, count: int) -> dict[str, bytes]:
     for number in range(first, first + count):
         key, caption = f"{number:09}", CAPTIONS[number % 6]
         members[f"{key}.jpg"] = encode_image(make_image(number, 40, 30 + number))
-        members[f"{key}.json"] = json.dumps({"caption": caption, "url": "x", "key": key, "status": "success"}).encode()
+        members[f"{key}.json"] = json.dumps(
+            {"caption": caption, "url": "x", "key": key, "status": "success"}
+        ).encode()
         if number % 2:
             members[f"{key}.txt"] = caption.encode()
     return members
@@ -67,7 +80,11 @@ def img2dataset_members(first: int, count: int) -> dict[str, bytes]:
 def write_shards(folder: Path) -> Path:
     """Three shards with 36 samples, of which 33 can be used."""
     first = {"none.txt": b"no image", **webdataset_members(0, 12)}
-    second = {**img2dataset_members(12, 6), "lost.jpg": encode_image(make_image(3)), **img2dataset_members(18, 6)}
+    second = {
+        **img2dataset_members(12, 6),
+        "lost.jpg": encode_image(make_image(3)),
+        **img2dataset_members(18, 6),
+    }
     third = {
         **img2dataset_members(24, 4),
         "null.png": b"",

@@ -26,7 +26,12 @@ from bench.measure.generated_shards import make_jpeg
 from bench.statistics.intervals import geometric_mean_interval
 from tests.data.layouts import LAYOUTS, Sample
 
-IMAGES, COPIES, BATCH = 200, 5, 20  # different images, how often each is written, and images of a batch
+# Different images, how often each is written, and images of a batch.
+IMAGES, COPIES, BATCH = (
+    200,
+    5,
+    20,
+)
 SMALLEST, LARGEST = 512, 1024  # pixels a side: JPEGs of 54 to 211 KiB
 BASELINE = "tars"
 RACED = (BASELINE, "Parquet", "saved dataset", "metadata.csv", "pairs")
@@ -42,7 +47,8 @@ def main(rounds: int = 8) -> None:
     )
     torch.set_num_threads(1)
     samples = [
-        Sample(make_jpeg(n, SMALLEST, LARGEST), f"a dog and {n} cats on a red chair") for n in range(IMAGES)
+        Sample(make_jpeg(n, SMALLEST, LARGEST), f"a dog and {n} cats on a red chair")
+        for n in range(IMAGES)
     ] * COPIES
     with tempfile.TemporaryDirectory() as folder:
         loaders = {}
@@ -51,7 +57,8 @@ def main(rounds: int = 8) -> None:
             loaders[name] = open_loader(experiment, data, Path(folder) / "cache")
         first = {name: time_batches(loader, 0) for name, loader in loaders.items()}
         later = [
-            {name: time_batches(loader, number + 1) for name, loader in loaders.items()} for number in range(rounds)
+            {name: time_batches(loader, number + 1) for name, loader in loaders.items()}
+            for number in range(rounds)
         ]
     size, rate = np.mean([len(one.image) for one in samples]) / 1024, IMAGES / later[0][BASELINE]
     print(f"{size:.0f} KiB a JPEG, {rate:.0f} images/s from tars")
@@ -59,13 +66,19 @@ def main(rounds: int = 8) -> None:
         ratio = geometric_mean_interval([one[name] / one[BASELINE] for one in later])
         assert ratio is not None
         begin = first[name] / first[BASELINE]
-        print(f"{name:40} {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}), first {begin:.2f}")
+        print(
+            f"{name:40} {ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f}), first {begin:.2f}"
+        )
 
 
 def open_loader(experiment: Experiment, data: Path, cache: Path) -> SampleLoader[Any]:
-    samples = get_source(str(data)).open(str(data), SampleRequest(cache=cache, captions=FOUND_BY_NAME))
+    samples = get_source(str(data)).open(
+        str(data), SampleRequest(cache=cache, captions=FOUND_BY_NAME)
+    )
     targets = METHODS[experiment.method].targets
-    return SampleLoader(experiment, targets, samples, range(len(samples)), SampleOrder(experiment, len(samples)))
+    return SampleLoader(
+        experiment, targets, samples, range(len(samples)), SampleOrder(experiment, len(samples))
+    )
 
 
 def time_batches(loader: SampleLoader[Any], number: int) -> float:

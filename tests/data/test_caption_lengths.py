@@ -30,7 +30,9 @@ def matched(images: PackImages, seed: int = 0, lengths: str = WEB) -> tuple[str,
     return match_lengths(images.captions, lengths, count_tokens, seed)
 
 
-def test_web_captions_have_a_median_of_15_and_a_95th_percentile_of_40_tokens(images: PackImages) -> None:
+def test_web_captions_have_a_median_of_15_and_a_95th_percentile_of_40_tokens(
+    images: PackImages,
+) -> None:
     lengths = lengths_of(matched(images))
     assert len(lengths) == len(images.captions)
     assert median(lengths) == 15
@@ -38,7 +40,9 @@ def test_web_captions_have_a_median_of_15_and_a_95th_percentile_of_40_tokens(ima
     assert min(lengths) >= 3
 
 
-def test_matched_caption_keeps_its_own_words_and_is_extended_by_words_of_the_pack(images: PackImages) -> None:
+def test_matched_caption_keeps_its_own_words_and_is_extended_by_words_of_the_pack(
+    images: PackImages,
+) -> None:
     known = {word for caption in images.captions for word in caption.split()}
     for own, caption in zip(images.captions, matched(images), strict=True):
         assert {*caption.split()} <= known
@@ -47,7 +51,9 @@ def test_matched_caption_keeps_its_own_words_and_is_extended_by_words_of_the_pac
             assert caption.split()[: len(words)] == words
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.txt", "a dog\na black dog\nx\n"), ("a.csv", "caption\na dog\nx\n")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.txt", "a dog\na black dog\nx\n"), ("a.csv", "caption\na dog\nx\n")]
+)
 def test_lengths_of_a_file_are_those_of_its_captions(
     images: PackImages, tmp_path: Path, name: str, content: str
 ) -> None:
@@ -62,7 +68,11 @@ def test_lengths_of_a_file_are_those_of_its_captions(
 def test_all_methods_read_the_same_captions(results: Path) -> None:
     """SuperClass's labels are the tokens that CLIP reads of the same caption, each once."""
     clip, superclass = (
-        load_data(small(method, caption_lengths=WEB, context_length=77, subword_vocabulary="all"), CPU, results)
+        load_data(
+            small(method, caption_lengths=WEB, context_length=77, subword_vocabulary="all"),
+            CPU,
+            results,
+        )
         for method in ("clip", "superclass")
     )
     tokens, labels = clip.target(0), superclass.target(0)
@@ -81,9 +91,14 @@ def test_scales_of_vit_have_web_lengths_and_the_tiny_one_the_packs() -> None:
 def test_captions_of_shards_keep_their_lengths() -> None:
     clip = EXPERIMENTS["clip-vit-b16"]
     shards = with_settings(clip, ["data=own-shards"])
-    assert (shards.input.caption_lengths, shards.name) == (PACK_DATA, "clip-vit-b16[data=own-shards]")
+    assert (shards.input.caption_lengths, shards.name) == (
+        PACK_DATA,
+        "clip-vit-b16[data=own-shards]",
+    )
     assert describe_captions([shards]) == "those of own-shards"
-    with pytest.raises(ValueError, match="caption_lengths='web' is for the pack alone: leave it out"):
+    with pytest.raises(
+        ValueError, match="caption_lengths='web' is for the pack alone: leave it out"
+    ):
         with_settings(clip, ["data=own-shards", "caption_lengths=web"])
 
 
@@ -95,7 +110,9 @@ def test_unknown_lengths_are_refused_with_the_accepted_ones(tmp_path: Path) -> N
         match_lengths(["a dog"], str(tmp_path / "empty.csv"), count_tokens, 0)
 
 
-def test_file_without_a_caption_column_is_refused_with_the_option_that_names_it(tmp_path: Path) -> None:
+def test_file_without_a_caption_column_is_refused_with_the_option_that_names_it(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "c.csv").write_text("beschreibung,url\na dog,u\ntwo cats,v\n")
     text = r"c\.csv: no column has a name known for captions \(there are beschreibung, url\): name it with --caption$"
     with pytest.raises(ValueError, match=text):
@@ -104,7 +121,10 @@ def test_file_without_a_caption_column_is_refused_with_the_option_that_names_it(
 
 
 def test_lengths_of_a_file_are_those_of_captions_drawn_by_the_choice(tmp_path: Path) -> None:
-    rows = "".join(f'{{"short": "dog {row}", "long": ["a dog {row}", "a long dog {row}"]}}\n' for row in range(400))
+    rows = "".join(
+        f'{{"short": "dog {row}", "long": ["a dog {row}", "a long dog {row}"]}}\n'
+        for row in range(400)
+    )
     (tmp_path / "c.jsonl").write_text(rows)
     texts = read_first_captions(str(tmp_path / "c.jsonl"), "short:0.8;long:0.2")
     assert [text.rpartition(" ")[2] for text in texts] == [str(row) for row in range(400)]

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
-from bench.data.transforms import ASPECT_RATIOS, crop_and_resize, crop_box, draw_crop_params, resize_crop
+from bench.data.transforms import (
+    ASPECT_RATIOS,
+    crop_and_resize,
+    crop_box,
+    draw_crop_params,
+    resize_crop,
+)
 
 SIDES = st.integers(1, 2000)
 SCALE = (0.5, 1.0)
@@ -28,8 +34,12 @@ def test_crop_box_lies_inside_the_image(seed: int, width: int, height: int, low:
 
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(st.integers(0, 2**31), st.integers(200, 2000), st.integers(200, 2000), st.floats(0.05, 0.4))
-def test_crop_box_has_the_requested_area_and_aspect_ratio(seed: int, width: int, height: int, low: float) -> None:
-    _, _, box_height, box_width = crop_box(draws(seed)[0].tolist(), width, height, (low, low + 0.02))
+def test_crop_box_has_the_requested_area_and_aspect_ratio(
+    seed: int, width: int, height: int, low: float
+) -> None:
+    _, _, box_height, box_width = crop_box(
+        draws(seed)[0].tolist(), width, height, (low, low + 0.02)
+    )
     if min(width, height) / max(width, height) > 0.6:  # where every box fits
         assert low - 0.02 < box_width * box_height / (width * height) < low + 0.04
         assert ASPECT_RATIOS[0] * 0.95 < box_width / box_height < ASPECT_RATIOS[1] * 1.05
@@ -37,13 +47,19 @@ def test_crop_box_has_the_requested_area_and_aspect_ratio(seed: int, width: int,
 
 @pytest.mark.parametrize(("width", "height"), [(300, 200), (200, 300), (100, 1000), (256, 256)])
 @pytest.mark.parametrize("scale", [(0.08, 1.0), (0.9, 1.0)])
-def test_crop_boxes_are_distributed_as_torchvisions(width: int, height: int, scale: tuple[float, float]) -> None:
+def test_crop_boxes_are_distributed_as_torchvisions(
+    width: int, height: int, scale: tuple[float, float]
+) -> None:
     count = 3000
-    ours = torch.tensor([crop_box(row, width, height, scale) for row in draws(0, count).tolist()]).double()
+    ours = torch.tensor(
+        [crop_box(row, width, height, scale) for row in draws(0, count).tolist()]
+    ).double()
     image = torch.empty(3, height, width)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        boxes = [RandomResizedCrop.get_params(image, [*scale], [*ASPECT_RATIOS]) for _ in range(count)]
+        boxes = [
+            RandomResizedCrop.get_params(image, [*scale], [*ASPECT_RATIOS]) for _ in range(count)
+        ]
     theirs = torch.tensor(boxes).double()
     for power in (1, 2):
         one, other = ours**power, theirs**power
@@ -63,7 +79,14 @@ def test_full_crop_equals_resizing_the_image(side: int) -> None:
 def test_crop_equals_torchvisions_resized_crop(are_channels_adjacent: bool) -> None:
     image = torch.randint(0, 256, (60, 70, 3), dtype=torch.uint8).permute(2, 0, 1)
     image = image if are_channels_adjacent else image.contiguous()
-    for box in ((0, 0, 60, 70), (5, 7, 40, 41), (0, 8, 60, 62), (10, 0, 30, 70), (3, 4, 24, 24), (59, 69, 1, 1)):
+    for box in (
+        (0, 0, 60, 70),
+        (5, 7, 40, 41),
+        (0, 8, 60, 62),
+        (10, 0, 30, 70),
+        (3, 4, 24, 24),
+        (59, 69, 1, 1),
+    ):
         found = resize_crop(image, box, draws(0)[0].tolist(), 24, flip=False)
         assert found.equal(F.resized_crop(image, *box, [24, 24], antialias=True))
         assert found.permute(1, 2, 0).is_contiguous()

@@ -41,14 +41,18 @@ def test_jpeg_of_any_mode_decodes_as_pillow_does(mode: str) -> None:
     jpeg = encode_image(PLAIN.convert(mode))
     with Image.open(io.BytesIO(jpeg)) as image:
         expected = pixels(image.convert("RGB"))
-    assert (decode_image(jpeg).float() - expected.float()).abs().max() <= 2  # two builds of the same library
+    assert (
+        decode_image(jpeg).float() - expected.float()
+    ).abs().max() <= 2  # two builds of the same library
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA"])
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_lossless_formats_decode_bit_exactly(kind: str, mode: str) -> None:
     image = PLAIN.convert(mode)
-    assert decode_image(encode_image(image, kind, lossless=True)).equal(pixels(image.convert("RGB")))
+    assert decode_image(encode_image(image, kind, lossless=True)).equal(
+        pixels(image.convert("RGB"))
+    )
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
@@ -92,7 +96,9 @@ def test_transparent_pixels_become_white() -> None:
 def test_animation_decodes_to_its_first_frame() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     for kind in ("PNG", "WEBP", "GIF"):
-        image = encode_image(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
+        image = encode_image(
+            frames[0], kind, save_all=True, append_images=frames[1:], lossless=True
+        )
         assert decode_image(image)[:, 4, 4].tolist() == [255, 0, 0]
 
 
@@ -116,7 +122,10 @@ UNUSABLE: dict[str, tuple[bytes, str]] = {
     "a PNG with a wrong checksum": (PNG[:60] + bytes([PNG[60] ^ 1]) + PNG[61:], CORRUPTED),
     "a PNG with too little data": (png(40, 30, zlib.compress(bytes(50))), TRUNCATED),
     "a PNG without height": (png(40, 0, zlib.compress(b"")), UNKNOWN_FORMAT),
-    "a JPEG without height": (JPEG.replace(b"\x00\x1e\x00\x28\x03", b"\x00\x00\x00\x28\x03"), UNKNOWN_FORMAT),
+    "a JPEG without height": (
+        JPEG.replace(b"\x00\x1e\x00\x28\x03", b"\x00\x00\x00\x28\x03"),
+        UNKNOWN_FORMAT,
+    ),
     "a JPEG of 3,600 megapixels": (ENLARGED_JPEG, TOO_LARGE),
     "a WebP of 268 megapixels": (ENLARGED_WEBP, TOO_LARGE),
     "a PNG of 3,600 megapixels": (png(60_000, 60_000, b""), TOO_LARGE),
@@ -153,7 +162,9 @@ def test_decompression_bomb_is_refused_before_allocating(monkeypatch: pytest.Mon
     assert in_child(bytes_taken, side * side, image) > 40 * 2**20
 
 
-@pytest.mark.parametrize("part", [b"\xff\xe1\x00\x08Exif\0\0", b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00"])
+@pytest.mark.parametrize(
+    "part", [b"\xff\xe1\x00\x08Exif\0\0", b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00"]
+)
 def test_jpeg_of_very_many_parts_is_refused_before_decoding(part: bytes) -> None:
     with pytest.raises(UnusableImageError, match=TOO_MANY_PARTS):
         decode_image(JPEG[:2] + part * 101 + JPEG[2:])

@@ -77,12 +77,16 @@ def texts_of(shown: SampleStream, batches: Sequence[int]) -> list[list[str]]:
     return [shown.batch(k).target.texts for k in batches]
 
 
-def test_batches_equal_those_of_a_slow_loop_over_samples_and_epochs(data: Path, results: Path) -> None:
+def test_batches_equal_those_of_a_slow_loop_over_samples_and_epochs(
+    data: Path, results: Path
+) -> None:
     shown, choice = stream(data, results, MIXED, batch_size=7, seed=3), parse_caption_choice(MIXED)
     samples = open_samples(shown.experiment, results / "cache")
     row_of = {samples.key(row): row for row in range(len(samples))}
     place = 0
-    for texts, keys in ((shown.batch(k).target.texts, shown.keys(k)) for k in range(3 * COUNT // 7)):
+    for texts, keys in (
+        (shown.batch(k).target.texts, shown.keys(k)) for k in range(3 * COUNT // 7)
+    ):
         for text, key in zip(texts, keys, strict=True):
             row = row_of[key]
             assert text == drawn_slowly(choice, samples.texts(row), 3, row, place // COUNT)
@@ -93,7 +97,9 @@ def test_batches_equal_those_of_a_slow_loop_over_samples_and_epochs(data: Path, 
 
 def test_batches_are_equal_with_workers_and_from_any_step(data: Path, results: Path) -> None:
     whole = texts_of(stream(data, results, MIXED), range(8))
-    assert texts_of(stream(data, results, MIXED, workers=2), [5, 6, 2, 3]) == [whole[k] for k in (5, 6, 2, 3)]
+    assert texts_of(stream(data, results, MIXED, workers=2), [5, 6, 2, 3]) == [
+        whole[k] for k in (5, 6, 2, 3)
+    ]
     assert texts_of(stream(data, results, MIXED), [7, 0]) == [whole[7], whole[0]]
 
 
@@ -108,17 +114,31 @@ def test_subset_draws_the_captions_of_the_whole(data: Path, results: Path, tmp_p
     assert {*part.batch(0).target.texts} == {texts[key] for key in keys}
 
 
-def test_rows_of_packed_captions_are_reserved_for_the_longest_texts(tmp_path: Path, results: Path) -> None:
+def test_rows_of_packed_captions_are_reserved_for_the_longest_texts(
+    tmp_path: Path, results: Path
+) -> None:
     members, image = dict[str, bytes](), encode_image(make_image(0))
     for key in range(64):
         llava = json.dumps({"llava": ["dog", "a dog " * (8 + key % 9)]})
-        members |= {f"{key:02}.jpg": image, f"{key:02}.txt": b"dog", f"{key:02}.json": llava.encode()}
+        members |= {
+            f"{key:02}.jpg": image,
+            f"{key:02}.txt": b"dog",
+            f"{key:02}.json": llava.encode(),
+        }
     path = write_shard(tmp_path / "0.tar", members)
-    changes = {"data": str(path), "text_padding": "packed", "context_length": 77, "workers": 0, "subset": None}
+    changes = {
+        "data": str(path),
+        "text_padding": "packed",
+        "context_length": 77,
+        "workers": 0,
+        "subset": None,
+    }
     longest = write_shard(
         tmp_path / "1.tar",
         {
-            name: content if name.endswith("jpg") else json.loads(members[f"{name[:2]}.json"])["llava"][1].encode()
+            name: content
+            if name.endswith("jpg")
+            else json.loads(members[f"{name[:2]}.json"])["llava"][1].encode()
             for name, content in members.items()
             if not name.endswith("json")
         },
@@ -136,28 +156,51 @@ def test_vocabulary_counts_the_texts_of_all_fields_and_lists(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     llava = json.dumps({"llava": ["cats", "a bird"]}).encode()
-    members = {f"{n}.{s}": c for n in range(5) for s, c in (("jpg", b"1"), ("txt", b"a dog"), ("json", llava))}
+    members = {
+        f"{n}.{s}": c
+        for n in range(5)
+        for s, c in (("jpg", b"1"), ("txt", b"a dog"), ("json", llava))
+    }
     path = write_shard(tmp_path / "0.tar", members)
     options = ["label", str(path), "--count-only", "--out", str(tmp_path / "v.json")]
     assert main([*options, "--caption", "txt:1;json.llava:0"]) == 0
     found = read_vocabulary(str(tmp_path / "v.json"))
-    assert {label.name: label.count for label in found.labels} == {"dog.n.01": 5, "cat.n.01": 5, "bird.n.01": 5}
+    assert {label.name: label.count for label in found.labels} == {
+        "dog.n.01": 5,
+        "cat.n.01": 5,
+        "bird.n.01": 5,
+    }
     assert found.captions == 15
     assert main([*options, "--caption", "txt:1;json.lava:0"]) == 2
-    assert "no sample has a caption named 'json.lava'; did you mean 'json.llava'?" in capsys.readouterr().err
+    assert (
+        "no sample has a caption named 'json.lava'; did you mean 'json.llava'?"
+        in capsys.readouterr().err
+    )
 
 
-def test_labels_of_a_choice_are_those_that_its_training_computes(data: Path, results: Path, tmp_path: Path) -> None:
+def test_labels_of_a_choice_are_those_that_its_training_computes(
+    data: Path, results: Path, tmp_path: Path
+) -> None:
     made = ["label", str(data), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "labels")]
     caption = "json.url:1;txt:0"
     assert main([*made, "--caption", caption]) == 0
-    stored = {"labels": str(tmp_path / "labels"), "data": str(data), "batch_size": COUNT, "workers": 0}
+    stored = {
+        "labels": str(tmp_path / "labels"),
+        "data": str(data),
+        "batch_size": COUNT,
+        "workers": 0,
+    }
     computed = stored | {"labels": "computed"}
-    streams = [load_data(small("catlip", **one, caption=caption), CPU, results) for one in (stored, computed)]
+    streams = [
+        load_data(small("catlip", **one, caption=caption), CPU, results)
+        for one in (stored, computed)
+    ]
     first, second = (shown.batch(0).target for shown in streams)
     assert len(first.columns) >= 2
     assert first.columns.equal(second.columns)
-    with pytest.raises(ValueError, match=r"was made with --caption json\.url:1;txt:0, not none: label the shards"):
+    with pytest.raises(
+        ValueError, match=r"was made with --caption json\.url:1;txt:0, not none: label the shards"
+    ):
         load_data(small("catlip", **stored), CPU, results).batch(0)
 
 
@@ -166,22 +209,44 @@ def test_stored_labels_of_drawn_captions_are_refused_with_what_to_do(
     caption: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = ["--out", str(tmp_path / "labels")]
-    assert main(["label", str(data), "--caption", caption, "--vocabulary", "pack-synsets", *out]) == 2
-    assert "train computes labels of drawn texts while loading, leave out --labels" in capsys.readouterr().err
+    assert (
+        main(["label", str(data), "--caption", caption, "--vocabulary", "pack-synsets", *out]) == 2
+    )
+    assert (
+        "train computes labels of drawn texts while loading, leave out --labels"
+        in capsys.readouterr().err
+    )
     assert not [*tmp_path.rglob("*.parquet")]
     stored = small("catlip", data=str(data), caption=caption, labels=str(tmp_path / "labels"))
-    with pytest.raises(ValueError, match="leave out --labels" if caption == MIXED else "no complete file of labels"):
+    with pytest.raises(
+        ValueError, match="leave out --labels" if caption == MIXED else "no complete file of labels"
+    ):
         METHODS["catlip"].check_inputs(stored)
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["train", "clip-tiny", "--caption", "txt"], "the shipped pack has one caption, leave it out"),
-        (["measure", "clip-tiny", "--caption", "txt:0.5;json.llava:0.6"], "probabilities that sum to 1.1, expected 1"),
-        (["explain", "catlip-tiny", "--baseline", "clip-tiny", "--caption", "txt;"], "has an empty field"),
-        (["doctor", "--caption", "txt"], "--caption is for --shards: add it, or leave out --caption"),
-        (["measure", "clip-tiny", "--data", "DATA", "--caption", "json.lava"], "did you mean 'json.llava'?"),
+        (
+            ["train", "clip-tiny", "--caption", "txt"],
+            "the shipped pack has one caption, leave it out",
+        ),
+        (
+            ["measure", "clip-tiny", "--caption", "txt:0.5;json.llava:0.6"],
+            "probabilities that sum to 1.1, expected 1",
+        ),
+        (
+            ["explain", "catlip-tiny", "--baseline", "clip-tiny", "--caption", "txt;"],
+            "has an empty field",
+        ),
+        (
+            ["doctor", "--caption", "txt"],
+            "--caption is for --shards: add it, or leave out --caption",
+        ),
+        (
+            ["measure", "clip-tiny", "--data", "DATA", "--caption", "json.lava"],
+            "did you mean 'json.llava'?",
+        ),
         (
             ["label", "DATA/0.tar", "--vocabulary", "pack-synsets", "--caption", "json.lava"],
             "did you mean 'json.llava'?",
@@ -204,14 +269,18 @@ def test_caption_that_cannot_be_read_is_one_line(
     assert reason in errors[0]
 
 
-def test_captions_are_those_of_shards_from_every_source(data: Path, results: Path, tmp_path: Path) -> None:
+def test_captions_are_those_of_shards_from_every_source(
+    data: Path, results: Path, tmp_path: Path
+) -> None:
     """Draws and counts do not depend on the kind of file."""
     caption = "txt:0.4;llava:0.6"
     of_shards = open_samples(small("catlip", data=str(data), caption=caption), results / "cache")
     rows = range(len(of_shards))
     columns = {"key": [*map(of_shards.key, rows)], "image": [*map(of_shards.image, rows)]}
     texts = [of_shards.texts(row) for row in rows]
-    table = pa.table(columns | {"txt": [txt[0] for txt, _ in texts], "llava": [[*llava] for _, llava in texts]})
+    table = pa.table(
+        columns | {"txt": [txt[0] for txt, _ in texts], "llava": [[*llava] for _, llava in texts]}
+    )
     pq.write_table(table, tmp_path / "images.parquet")
     first, second = (stream(path, results, caption) for path in (data, tmp_path / "images.parquet"))
     assert texts_of(first, range(6)) == texts_of(second, range(6))

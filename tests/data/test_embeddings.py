@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from bench.data.decoding import EMPTY, NOT_AN_ARRAY, NOT_FINITE, TOO_SHORT, UnusableImageError, decode_embedding_grid
+from bench.data.decoding import (
+    EMPTY,
+    NOT_AN_ARRAY,
+    NOT_FINITE,
+    TOO_SHORT,
+    UnusableImageError,
+    decode_embedding_grid,
+)
 from bench.data.sample_stream import SampleStream
 from bench.experiment.config import change
 from bench.interfaces.method import check_experiment
@@ -37,7 +44,10 @@ def grid(number: int, kind: str = "<f4") -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    members = {"lost.txt": b"an image without its embedding", "lost.jpg": encode_image(make_image(1))}
+    members = {
+        "lost.txt": b"an image without its embedding",
+        "lost.jpg": encode_image(make_image(1)),
+    }
     for number in range(20):
         members[f"{number}.npy"] = npy(grid(number, "<f2" if number % 2 else "<f4"))
         members[f"{number}.jpg"] = encode_image(make_image(number))
@@ -46,7 +56,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def experiment(data: Path, method: str = "catlip", **changes: object) -> object:
-    return small(method, data=str(data), embedding_channels=CHANNELS, image_size=SIDE, batch_size=5, **changes)
+    return small(
+        method,
+        data=str(data),
+        embedding_channels=CHANNELS,
+        image_size=SIDE,
+        batch_size=5,
+        **changes,
+    )
 
 
 def test_embedding_grid_is_read_bit_exactly_without_augmentation(data: Path, results: Path) -> None:
@@ -54,27 +71,35 @@ def test_embedding_grid_is_read_bit_exactly_without_augmentation(data: Path, res
         stream = load_data(experiment(data, workers=workers), CPU, results)
         assert isinstance(stream, SampleStream)
         batch = stream.batch(3)
-        wanted = [grid(int(key), "<f2" if int(key) % 2 else "<f4").astype("<f4") for key in stream.keys(3)]
+        wanted = [
+            grid(int(key), "<f2" if int(key) % 2 else "<f4").astype("<f4") for key in stream.keys(3)
+        ]
         assert batch.images.equal(torch.from_numpy(np.stack(wanted)))
         assert stream.skipped == {"no embedding": 1}
 
 
 @pytest.mark.parametrize("method", ["clip", "siglip", "catlip", "superclass", "superclip"])
-def test_every_method_but_distillation_trains_on_embeddings(method: str, data: Path, results: Path) -> None:
+def test_every_method_but_distillation_trains_on_embeddings(
+    method: str, data: Path, results: Path
+) -> None:
     run = build_train_state(load_data(experiment(data, method), CPU, results))
     before = run.tower.trunk.conv1.weight.clone()
     assert run.step(run.stream.batch(0), 1e-3).isfinite()
     assert not torch.equal(run.tower.trunk.conv1.weight, before)
 
 
-def test_embedding_tower_is_saved_and_refuses_images(data: Path, results: Path, tmp_path: Path) -> None:
+def test_embedding_tower_is_saved_and_refuses_images(
+    data: Path, results: Path, tmp_path: Path
+) -> None:
     short, path = experiment(data, images=20, warmup_images=5), tmp_path / "tower.safetensors"
     training = train(short, CPU, results, {"b": 20}, lambda _: path)
     assert len(training.branches) == 1
     tower, made = load_trained_tower(path)
     assert (tower.channels, made.experiment.image.embedding_channels) == (CHANNELS, CHANNELS)
     assert tower(torch.zeros(2, CHANNELS, SIDE, SIDE)).shape == (2, tower.width)
-    with pytest.raises(ValueError, match="the tasks hold images, and this tower reads embeddings of 5 channels"):
+    with pytest.raises(
+        ValueError, match="the tasks hold images, and this tower reads embeddings of 5 channels"
+    ):
         tower_embedder(tower, CPU)
 
 
@@ -86,7 +111,9 @@ def test_each_embedding_is_one_patch(name: str) -> None:
     other[..., 2, 3] += 1
     assert tower.trunk.get_parameter(stem(name)).shape[1:] == (CHANNELS, 1, 1)
     assert not tower(one).equal(tower(other))
-    assert tower(one).equal(build_image_tower(name, SIDE, 0, embedding_channels=CHANNELS).eval()(one))
+    assert tower(one).equal(
+        build_image_tower(name, SIDE, 0, embedding_channels=CHANNELS).eval()(one)
+    )
 
 
 def stem(name: str) -> str:
@@ -94,7 +121,8 @@ def stem(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["ViTamin-S", "RN50", "resnet18", "vitamin_small_224", "mambaout_femto", "mixer_s32_224"]
+    "name",
+    ["ViTamin-S", "RN50", "resnet18", "vitamin_small_224", "mambaout_femto", "mixer_s32_224"],
 )
 def test_tower_without_patch_embedding_is_refused(name: str) -> None:
     text = f"tower '{name}' cannot read embeddings: its stem reads overlapping patches .* accepted are towers of"
@@ -104,7 +132,8 @@ def test_tower_without_patch_embedding_is_refused(name: str) -> None:
 
 def test_costs_are_counted_at_the_embedding_channels(data: Path) -> None:
     few, many = (
-        count_costs(change(experiment(data), embedding_channels=number)) for number in (CHANNELS, 2 * CHANNELS)
+        count_costs(change(experiment(data), embedding_channels=number))
+        for number in (CHANNELS, 2 * CHANNELS)
     )
     width = trunk_width()
     assert many.image_flops - few.image_flops == 2 * CHANNELS * width * SIDE**2
@@ -112,7 +141,9 @@ def test_costs_are_counted_at_the_embedding_channels(data: Path) -> None:
 
 
 def trunk_width() -> int:
-    return build_image_tower("catlip-bench-tiny", SIDE, 0, embedding_channels=1).trunk.conv1.out_channels
+    return build_image_tower(
+        "catlip-bench-tiny", SIDE, 0, embedding_channels=1
+    ).trunk.conv1.out_channels
 
 
 class Hostile:
@@ -129,7 +160,9 @@ def as_objects() -> bytes:
 def huge() -> bytes:
     """A header that promises a terabyte."""
     file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (5, 2**18, 2**18)})
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "<f4", "fortran_order": False, "shape": (5, 2**18, 2**18)}
+    )
     return file.getvalue()
 
 

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data.image_sizes import first_step_of_each_size, image_size_at, images_before_step, nearest_step_count
+from bench.data.image_sizes import (
+    first_step_of_each_size,
+    image_size_at,
+    images_before_step,
+    nearest_step_count,
+)
 from bench.experiment.recipes import multi_scale
 from bench.experiment.settings import with_batch_size
 from tests.small import small
@@ -50,7 +55,9 @@ def test_image_and_batch_sizes_equal_the_released_sampler(
 
 @laws
 @given(CHANGES, st.integers(0, 500))
-def test_images_seen_before_a_step_sum_all_earlier_steps(changes: dict[str, Any], step: int) -> None:
+def test_images_seen_before_a_step_sum_all_earlier_steps(
+    changes: dict[str, Any], step: int
+) -> None:
     experiment = small("catlip", **changes)
     batches = (experiment.batch_size_for(image_size_at(experiment, k)) for k in range(step))
     assert images_before_step(experiment, step) == sum(batches)
@@ -58,7 +65,9 @@ def test_images_seen_before_a_step_sum_all_earlier_steps(changes: dict[str, Any]
 
 @laws
 @given(CHANGES, st.integers(0, 5000))
-def test_steps_for_images_are_the_nearest_whole_number(changes: dict[str, Any], images: int) -> None:
+def test_steps_for_images_are_the_nearest_whole_number(
+    changes: dict[str, Any], images: int
+) -> None:
     experiment = small("catlip", **changes)
     found = nearest_step_count(experiment, images)
     assert nearest_step_count(experiment, images_before_step(experiment, found)) == found
@@ -73,7 +82,9 @@ def test_each_image_size_is_drawn_once_per_cycle(changes: dict[str, Any], cycle:
     experiment = small("catlip", **changes)
     sizes = len(experiment.image.all_image_sizes)
     steps = range(cycle * sizes, (cycle + 1) * sizes)
-    assert sorted(image_size_at(experiment, step) for step in steps) == list(experiment.image.all_image_sizes)
+    assert sorted(image_size_at(experiment, step) for step in steps) == list(
+        experiment.image.all_image_sizes
+    )
     seen = images_before_step(experiment, steps.stop) - images_before_step(experiment, steps.start)
     assert seen == pytest.approx(sizes * experiment.mean_batch_size)
 
@@ -85,10 +96,14 @@ def test_the_first_step_of_each_size_is_the_first_and_the_largest_comes_first(
 ) -> None:
     experiment = small("catlip", **changes)
     found = first_step_of_each_size(experiment, start)
-    assert [image_size_at(experiment, step) for step in found] == list(experiment.image.all_image_sizes)[::-1]
+    assert [image_size_at(experiment, step) for step in found] == list(
+        experiment.image.all_image_sizes
+    )[::-1]
     for step in found:
         assert step >= start
-        assert image_size_at(experiment, step) not in {image_size_at(experiment, k) for k in range(start, step)}
+        assert image_size_at(experiment, step) not in {
+            image_size_at(experiment, k) for k in range(start, step)
+        }
 
 
 def test_image_size_is_independent_of_query_order_and_method() -> None:

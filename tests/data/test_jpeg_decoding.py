@@ -96,7 +96,9 @@ def test_jpeg_that_can_only_be_upright_and_has_one_scan_is_decoded_without_pillo
 ) -> None:
     opened, open_image = list[object](), Image.open
     monkeypatch.setattr(
-        Image, "open", lambda *given, **options: [opened.append(given), open_image(*given, **options)][1]
+        Image,
+        "open",
+        lambda *given, **options: [opened.append(given), open_image(*given, **options)][1],
     )
     decode_image(JPEGS[kind])
     decode_for_crop(JPEGS[kind], whole, 8)
@@ -114,12 +116,17 @@ def test_reduced_box_is_the_same_region_to_half_a_pixel(
         *((left, new_left), (left + width, new_left + new_width)),
     ):
         assert abs(edge / reduction - new) <= 0.5
-    assert new_top + new_height <= -(-(top + height) // reduction)  # inside what libjpeg decodes, which rounds up
+    # Inside what libjpeg decodes, which rounds up.
+    assert new_top + new_height <= -(-(top + height) // reduction)
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, None])  # None: grey
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"subsampling": 0}, None]
+)  # None: grey
 @pytest.mark.parametrize("side", [26, 54, 110])
-def test_pixels_are_those_of_pillows_draft_and_the_same_resize(options: dict[str, object] | None, side: int) -> None:
+def test_pixels_are_those_of_pillows_draft_and_the_same_resize(
+    options: dict[str, object] | None, side: int
+) -> None:
     image = make_image(1, WIDTH, HEIGHT)
     jpeg = encode_image(image.convert("L")) if options is None else encode_image(image, **options)
     reductions = set()
@@ -134,14 +141,18 @@ def test_pixels_are_those_of_pillows_draft_and_the_same_resize(options: dict[str
         else:
             pixels = drafted(jpeg, reduction)
             assert pixels.shape == (3, -(-HEIGHT // reduction), -(-WIDTH // reduction))
-            expected = resize_crop(pixels, reduce_box(box, reduction), draws.tolist(), side, flip=True)
+            expected = resize_crop(
+                pixels, reduce_box(box, reduction), draws.tolist(), side, flip=True
+            )
         assert result.equal(expected)
     assert reductions == {26: {8, 4}, 54: {4, 2}, 110: {2, 1}}[side]
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(st.data())
-def test_corrupted_jpeg_gives_the_pixels_or_the_error_that_pillow_and_torchvision_give(data: st.DataObject) -> None:
+def test_corrupted_jpeg_gives_the_pixels_or_the_error_that_pillow_and_torchvision_give(
+    data: st.DataObject,
+) -> None:
     jpeg = bytearray(encode_image(make_image(1, 64, 48)))
     for _ in range(data.draw(st.integers(1, 4))):
         jpeg[data.draw(st.integers(0, len(jpeg) - 1))] = data.draw(st.integers(0, 255))
@@ -162,8 +173,14 @@ def outcome(decode: Callable[[bytes], torch.Tensor], jpeg: bytes) -> str | tuple
     return pixels.shape, pixels.numpy().tobytes()
 
 
-def test_batches_of_shards_are_of_the_decoding_that_the_experiment_names(tmp_path: Path, results: Path) -> None:
-    members = {f"{n}.{s}": c for n in range(16) for s, c in (("jpg", encode_image(photo(n))), ("txt", b"a dog"))}
+def test_batches_of_shards_are_of_the_decoding_that_the_experiment_names(
+    tmp_path: Path, results: Path
+) -> None:
+    members = {
+        f"{n}.{s}": c
+        for n in range(16)
+        for s, c in (("jpg", encode_image(photo(n))), ("txt", b"a dog"))
+    }
     data = str(write_shard(tmp_path / "s.tar", members))
     full, reduced = (
         load_data(small("clip", data=data, jpeg_decoding=kind), CPU, results).batch(0).images

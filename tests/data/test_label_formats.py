@@ -40,12 +40,16 @@ def test_dense_loss_and_gradients_equal_those_of_index_lists() -> None:
 
 @pytest.mark.parametrize("head_rows", [None, 1000])
 def test_dense_labels_train_as_sparse_ones(head_rows: int | None, results: Path) -> None:
-    runs = [assembled(results, label_format=one, head_rows=head_rows) for one in ("sparse", "dense")]
+    runs = [
+        assembled(results, label_format=one, head_rows=head_rows) for one in ("sparse", "dense")
+    ]
     batches = [run.stream.batch(0) for run in runs]
     sparse, dense = (batch.target for batch in batches)
     assert dense.values.dtype == torch.int64
     assert dense.values.shape == (16, runs[0].model.head.out_features)
-    assert torch.equal(dense.values.nonzero(), torch.stack([sparse.rows, sparse.columns], 1).unique(dim=0))
+    assert torch.equal(
+        dense.values.nonzero(), torch.stack([sparse.rows, sparse.columns], 1).unique(dim=0)
+    )
     losses = [run.step.forward(batch) for run, batch in zip(runs, batches, strict=True)]
     for run, loss in zip(runs, losses, strict=True):
         run.step.backward(loss)
@@ -96,6 +100,9 @@ def test_labels_by_nltk_are_refused_without_it_with_the_command_that_installs_it
 def test_labels_by_nltk_equal_those_of_the_rule_corenet(images: object) -> None:
     captions = [*dict.fromkeys(images.captions)][::20]  # type: ignore[attr-defined]
     label = NltkLabeller(
-        [*read_vocabulary("pack-synsets").keys], tag=lambda tokens: [(token, "NN") for token in tokens]
+        [*read_vocabulary("pack-synsets").keys],
+        tag=lambda tokens: [(token, "NN") for token in tokens],
     )
-    assert [label(one) for one in captions] == get_labeller("corenet", "pack-synsets").label_texts(captions)
+    assert [label(one) for one in captions] == get_labeller("corenet", "pack-synsets").label_texts(
+        captions
+    )

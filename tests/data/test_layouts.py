@@ -67,7 +67,11 @@ REFUSED: dict[str, tuple[dict[str, str | bytes], str, str]] = {
         r"no data source reads 1 file \(\.beton\); accepted is pack",
     ),
     "S3": ({}, "s3://pets/train", r"no file, folder or glob 's3://pets/train'; accepted is pack"),
-    "a pipe": ({}, "pipe:touch x; cat 0.tar", r"no file, folder or glob 'pipe:touch x; cat 0\.tar'"),
+    "a pipe": (
+        {},
+        "pipe:touch x; cat 0.tar",
+        r"no file, folder or glob 'pipe:touch x; cat 0\.tar'",
+    ),
     "URLs": (
         {"pets.csv": "url,caption\nhttp://a.org/1.jpg,a dog\n"},
         "",
@@ -144,7 +148,8 @@ def test_odd_image_has_the_same_pixels_or_is_unusable_for_the_same_reason_in_eve
     images = [make() for make in ODDITIES.values()]
     suffixes = ("jpg", "jpeg", "png", "webp", "gif")
     written = [
-        Sample(image, name, suffixes[n % 5]) for n, (name, image) in enumerate(zip(ODDITIES, images, strict=True))
+        Sample(image, name, suffixes[n % 5])
+        for n, (name, image) in enumerate(zip(ODDITIES, images, strict=True))
     ]
     samples = opened(SOURCE_LAYOUTS[source](tmp_path / "data", written), tmp_path / "cache")
     expected = {name: decoded(image) for name, image in zip(ODDITIES, images, strict=True)}
@@ -167,7 +172,9 @@ def test_changed_data_has_another_digest_and_another_index(source: str, tmp_path
 
 
 @pytest.mark.parametrize("source", SOURCE_LAYOUTS)
-def test_captions_of_every_source_are_written_for_labels_in_the_order_of_positions(source: str, tmp_path: Path) -> None:
+def test_captions_of_every_source_are_written_for_labels_in_the_order_of_positions(
+    source: str, tmp_path: Path
+) -> None:
     data = str(SOURCE_LAYOUTS[source](tmp_path / "data", PHOTOS))
     samples = opened(data, tmp_path / "cache")
     assert [samples.stored_label_row(row) for row in range(len(samples))] == [*range(12)]
@@ -185,14 +192,23 @@ def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Pa
     captions[3:6] = None, "x" * (4 * 2**20 + 1), ""
     columns = {
         "image": pa.array(
-            [{"bytes": None, "path": None}, *({"bytes": one, "path": None} for one in images[1:])], HF_IMAGE
+            [{"bytes": None, "path": None}, *({"bytes": one, "path": None} for one in images[1:])],
+            HF_IMAGE,
         )
     }
     pq.write_table(pa.table(columns | {"caption": captions}), tmp_path / "a.parquet")
     samples = opened(tmp_path / "a.parquet", tmp_path / "cache")
-    assert samples.skipped == {"no image": 1, "the caption is null": 1, "the caption is longer than 4 MiB": 1}
+    assert samples.skipped == {
+        "no image": 1,
+        "the caption is null": 1,
+        "the caption is longer than 4 MiB": 1,
+    }
     assert (len(samples), samples.total, samples.empty_captions) == (9, 12, 1)
-    assert contents(samples)[:3] == [(PHOTOS[1].caption, images[1]), (PHOTOS[2].caption, images[2]), ("", images[5])]
+    assert contents(samples)[:3] == [
+        (PHOTOS[1].caption, images[1]),
+        (PHOTOS[2].caption, images[2]),
+        ("", images[5]),
+    ]
 
     folder = write_pairs(tmp_path / "pairs", PHOTOS)
     (folder / "0000.jpg").unlink()
@@ -203,22 +219,34 @@ def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Pa
     assert samples.skipped == {"no caption": 1, "the caption is longer than 4 MiB": 1}
     assert (len(samples), samples.total, samples.empty_captions) == (9, 11, 1)
     assert samples.image(2) == images[5]
-    assert f"{folder}: no image has the name of 1 text file, such as 0000.txt: left out, " in "".join(samples.notes())
+    assert (
+        f"{folder}: no image has the name of 1 text file, such as 0000.txt: left out, "
+        in "".join(samples.notes())
+    )
 
 
-@pytest.mark.parametrize("layout", ["tars", "names with dots", "pairs", "pairs with JSON", "metadata.csv", "COCO"])
+@pytest.mark.parametrize(
+    "layout", ["tars", "names with dots", "pairs", "pairs with JSON", "metadata.csv", "COCO"]
+)
 def test_images_of_formats_that_are_not_read_are_counted_by_suffix_with_the_command_that_converts_them(
     layout: str, tmp_path: Path
 ) -> None:
-    unread = [Sample(b"", one.caption, suffix) for one, suffix in zip(PHOTOS[:3], ("tif", "TIF", "bmp"), strict=True)]
+    unread = [
+        Sample(b"", one.caption, suffix)
+        for one, suffix in zip(PHOTOS[:3], ("tif", "TIF", "bmp"), strict=True)
+    ]
     samples = opened(LAYOUTS[layout](tmp_path / "data", [*unread, *PHOTOS[3:]]), tmp_path / "cache")
-    assert samples.skipped == {"image in .bmp, which is not read": 1, "image in .tif, which is not read": 2}
+    assert samples.skipped == {
+        "image in .bmp, which is not read": 1,
+        "image in .tif, which is not read": 2,
+    }
     assert contents(samples) == [(one.caption, one.image) for one in PHOTOS[3:]]
     remedy = "convert images with: magick mogrify -format png *.tif *.bmp"
     assert sum(remedy in note for note in samples.notes()) == 1
     data = LAYOUTS[layout](tmp_path / "unread", unread)
     with pytest.raises(
-        ValueError, match=r"no sample can be used \(image in .* magick mogrify -format png \*\.tif \*\.bmp"
+        ValueError,
+        match=r"no sample can be used \(image in .* magick mogrify -format png \*\.tif \*\.bmp",
     ):
         opened(data, tmp_path / "cache")
 
@@ -226,15 +254,26 @@ def test_images_of_formats_that_are_not_read_are_counted_by_suffix_with_the_comm
 def test_fields_that_are_read_and_those_that_are_not_are_named(tmp_path: Path) -> None:
     fields = {"uid": "u", "alt_text": "a dog", "recaption": "a dog on a beach", "width": 3}
     texts = {"sample_id": "s", "text": ["a dog"], "recaption": "a dog on a beach", "width": 3}
-    images = [{**texts, "sample_id": str(n), "image": {"bytes": one.image}} for n, one in enumerate(PHOTOS)]
+    images = [
+        {**texts, "sample_id": str(n), "image": {"bytes": one.image}}
+        for n, one in enumerate(PHOTOS)
+    ]
     members = {"a.jpg": PHOTOS[0].image, "a.json": json.dumps(fields).encode()}
     write_shard(tmp_path / "json.tar", members)
     write_shard(tmp_path / "both.tar", members | {"a.txt": b"a dog"})
-    write_shard(tmp_path / "view.tar", {name.replace("a.", "a.view."): content for name, content in members.items()})
+    write_shard(
+        tmp_path / "view.tar",
+        {name.replace("a.", "a.view."): content for name, content in members.items()},
+    )
     pq.write_table(pa.Table.from_pylist(images), tmp_path / "rows.parquet")
-    table = write_table(tmp_path / "table", PHOTOS, "t.jsonl", columns="file_name,title") / "t.jsonl"
+    table = (
+        write_table(tmp_path / "table", PHOTOS, "t.jsonl", columns="file_name,title") / "t.jsonl"
+    )
     table.write_text(
-        "".join(json.dumps({**json.loads(line), "recaption": "a"}) + "\n" for line in table.read_text().splitlines())
+        "".join(
+            json.dumps({**json.loads(line), "recaption": "a"}) + "\n"
+            for line in table.read_text().splitlines()
+        )
     )
     both = "json.alt_text, json.recaption"
     for name, caption, field, read, others in (
@@ -277,7 +316,9 @@ def test_caption_with_a_mark_of_its_encoding_is_read_without_it(
 
 
 @pytest.mark.parametrize("source", ["pairs", "table"])
-def test_captions_that_are_not_utf8_are_counted_with_the_remedy(source: str, tmp_path: Path) -> None:
+def test_captions_that_are_not_utf8_are_counted_with_the_remedy(
+    source: str, tmp_path: Path
+) -> None:
     for n, one in enumerate(PHOTOS):
         (tmp_path / f"{n}.jpg").write_bytes(one.image)
     captions = ["ein M\xe4dchen".encode("latin-1") if n < 3 else b"a dog" for n in range(12)]
@@ -294,18 +335,30 @@ def test_captions_that_are_not_utf8_are_counted_with_the_remedy(source: str, tmp
     assert samples.caption(0) == "ein M\ufffddchen"
 
 
-def test_image_that_is_not_there_or_is_outside_the_folder_is_counted_and_named(tmp_path: Path) -> None:
+def test_image_that_is_not_there_or_is_outside_the_folder_is_counted_and_named(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "data"
     names = write_images(folder / "images", PHOTOS)
     (tmp_path / "secret.jpg").write_bytes(PHOTOS[0].image)
     (folder / "images" / "folder.jpg").mkdir()
     rows = [*names, "lost.jpg", "../../secret.jpg", "folder.jpg", str(tmp_path / "secret.jpg")]
-    (folder / "t.csv").write_text("image,caption\n" + "".join(f"{name},a dog\n" for name in rows) + "a,b,c\n,a cat\n")
+    (folder / "t.csv").write_text(
+        "image,caption\n" + "".join(f"{name},a dog\n" for name in rows) + "a,b,c\n,a cat\n"
+    )
     samples = opened(folder, tmp_path / "cache")
-    assert samples.skipped == {MISSING_FILE: 2, OUTSIDE: 1, "not as many values as columns": 1, "no image": 1}
+    assert samples.skipped == {
+        MISSING_FILE: 2,
+        OUTSIDE: 1,
+        "not as many values as columns": 1,
+        "no image": 1,
+    }
     assert samples.image(len(samples) - 1) == PHOTOS[0].image  # an absolute path is a user's own
     (note,) = [note for note in samples.notes() if "t.csv" in note]
-    assert f"3 images are not below {folder / 'images'}, such as lost.jpg, ../../secret.jpg, folder.jpg" in note
+    assert (
+        f"3 images are not below {folder / 'images'}, such as lost.jpg, ../../secret.jpg, folder.jpg"
+        in note
+    )
 
 
 def test_backslashes_in_a_relative_path_are_slashes_where_no_file_has_them(tmp_path: Path) -> None:
@@ -313,48 +366,74 @@ def test_backslashes_in_a_relative_path_are_slashes_where_no_file_has_them(tmp_p
     write_images(folder / "images", PHOTOS[:3])
     (folder / "images\\0001.jpg").write_bytes(PHOTOS[5].image)
     (tmp_path / "secret.jpg").write_bytes(PHOTOS[0].image)
-    rows = ["images\\0000.jpg", "images\\0001.jpg", ".\\images/0002.jpg", "images\\..\\..\\secret.jpg"]
+    rows = [
+        "images\\0000.jpg",
+        "images\\0001.jpg",
+        ".\\images/0002.jpg",
+        "images\\..\\..\\secret.jpg",
+    ]
     (folder / "t.csv").write_text("image,caption\n" + "".join(f"{name},a dog\n" for name in rows))
     samples = opened(folder, tmp_path / "cache")
-    assert [samples.image(row) for row in range(3)] == [PHOTOS[number].image for number in (0, 5, 2)]
+    assert [samples.image(row) for row in range(3)] == [
+        PHOTOS[number].image for number in (0, 5, 2)
+    ]
     assert samples.skipped == {OUTSIDE: 1}
 
 
 @pytest.mark.parametrize("key", ["", ",uid"])
 def test_adjacent_rows_of_an_image_are_its_captions(key: str, tmp_path: Path) -> None:
     names = write_images(tmp_path / "data", PHOTOS[:3])
-    rows = [f"{name},{name} {view}" + (f",{name[:4]}{view}" if key else "") for name in names for view in range(2)]
+    rows = [
+        f"{name},{name} {view}" + (f",{name[:4]}{view}" if key else "")
+        for name in names
+        for view in range(2)
+    ]
     table = tmp_path / "data" / "captions.txt.csv"
     table.write_text("\n".join([f"image,caption{key}", *rows, ""]))
     samples = opened(table, tmp_path / "cache")
-    assert [samples.texts(row) for row in range(3)] == [((f"{name} 0", f"{name} 1"),) for name in names]
-    assert [samples.key(row) for row in range(3)] == [f"{name[:4]}0" if key else name for name in names]
+    assert [samples.texts(row) for row in range(3)] == [
+        ((f"{name} 0", f"{name} 1"),) for name in names
+    ]
+    assert [samples.key(row) for row in range(3)] == [
+        f"{name[:4]}0" if key else name for name in names
+    ]
 
 
 def test_rows_of_an_image_that_are_apart_are_refused(tmp_path: Path) -> None:
     names = write_images(tmp_path / "data", PHOTOS[:3])
     table = tmp_path / "data" / "captions.csv"
-    table.write_text("\n".join(["image,caption", *(f"{name},{view}" for view in "ab" for name in names), ""]))
-    with pytest.raises(ValueError, match=r"csv: 3 keys occur more .*, such as 0000\.jpg: sort the rows by image$"):
+    table.write_text(
+        "\n".join(["image,caption", *(f"{name},{view}" for view in "ab" for name in names), ""])
+    )
+    with pytest.raises(
+        ValueError, match=r"csv: 3 keys occur more .*, such as 0000\.jpg: sort the rows by image$"
+    ):
         opened(table, tmp_path / "cache")
 
 
 def test_equal_keys_in_a_table_are_refused(tmp_path: Path) -> None:
     images = pa.array([{"bytes": one.image, "path": None} for one in PHOTOS], HF_IMAGE)
-    table = pa.table({"image": images, "caption": [one.caption for one in PHOTOS], "key": ["a", "b"] * 6})
+    table = pa.table(
+        {"image": images, "caption": [one.caption for one in PHOTOS], "key": ["a", "b"] * 6}
+    )
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(
-        ValueError, match=r"a\.parquet: 2 keys occur more than once, such as a: rename the column key if it"
+        ValueError,
+        match=r"a\.parquet: 2 keys occur more than once, such as a: rename the column key if it",
     ):
         opened(tmp_path / "a.parquet", tmp_path / "cache")
 
 
-def test_first_of_several_layouts_in_a_folder_is_read_and_the_others_are_named(tmp_path: Path) -> None:
+def test_first_of_several_layouts_in_a_folder_is_read_and_the_others_are_named(
+    tmp_path: Path,
+) -> None:
     folder = write_table(tmp_path / "data", PHOTOS, "captions.csv")
     write_shard(folder / "0.tar", {"a.jpg": PHOTOS[0].image, "a.txt": b"a dog"})
     samples = opened(folder, tmp_path / "cache")
     assert len(samples) == 1
-    remark = "the tar shards there are read, tables of image files are not: name their file, or move "
+    remark = (
+        "the tar shards there are read, tables of image files are not: name their file, or move "
+    )
     remark += "them into a folder of their own"
     assert remark in samples.notes()
     assert len(opened(folder / "captions.csv", tmp_path / "cache")) == 12
@@ -362,7 +441,9 @@ def test_first_of_several_layouts_in_a_folder_is_read_and_the_others_are_named(t
 
 def test_metadata_of_img2dataset_beside_its_shards_are_no_other_layout(tmp_path: Path) -> None:
     folder = LAYOUTS["img2dataset"](tmp_path / "data", PHOTOS)
-    pq.write_table(pa.table({"url": ["x"], "caption": ["a"], "key": ["0"]}), folder / "00000.parquet")
+    pq.write_table(
+        pa.table({"url": ["x"], "caption": ["a"], "key": ["0"]}), folder / "00000.parquet"
+    )
     (folder / "00000_stats.json").write_text(json.dumps({"count": 6}))
     assert not opened(folder, tmp_path / "cache").remarks
 
@@ -370,7 +451,9 @@ def test_metadata_of_img2dataset_beside_its_shards_are_no_other_layout(tmp_path:
 def test_one_of_several_splits_or_tables_has_to_be_named(tmp_path: Path) -> None:
     hub = write_parquet(tmp_path / "hub", PHOTOS)
     (hub / "train-00000-of-00002.parquet").rename(hub / "test-00000-of-00001.parquet")
-    with pytest.raises(ValueError, match=r"has the splits test, train: name one of them, as '.*/train-\*\.parquet'"):
+    with pytest.raises(
+        ValueError, match=r"has the splits test, train: name one of them, as '.*/train-\*\.parquet'"
+    ):
         data_files(str(hub))
     assert len(opened(hub / "train-*.parquet", tmp_path / "cache")) == 6
     LAYOUTS["saved dataset"](tmp_path / "train", PHOTOS)
@@ -379,50 +462,78 @@ def test_one_of_several_splits_or_tables_has_to_be_named(tmp_path: Path) -> None
         data_files(str(tmp_path))
     tables = write_table(tmp_path / "tables", PHOTOS, "a.csv")
     (tables / "b.csv").write_text((tables / "a.csv").read_text())
-    with pytest.raises(ValueError, match=r"has 2 tables of images \(.*a\.csv, .*b\.csv\): name one"):
+    with pytest.raises(
+        ValueError, match=r"has 2 tables of images \(.*a\.csv, .*b\.csv\): name one"
+    ):
         data_files(str(tables))
 
 
 def test_image_column_is_found_by_its_type_or_has_to_be_renamed(tmp_path: Path) -> None:
-    columns = {"photo": pa.array([one.image for one in PHOTOS]), "caption": [one.caption for one in PHOTOS]}
+    columns = {
+        "photo": pa.array([one.image for one in PHOTOS]),
+        "caption": [one.caption for one in PHOTOS],
+    }
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     assert len(opened(tmp_path / "a.parquet", tmp_path / "cache")) == 12
     pq.write_table(pa.table(columns | {"depth": columns["photo"]}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="the columns photo, depth hold bytes: rename that of the images to image"):
+    with pytest.raises(
+        ValueError, match="the columns photo, depth hold bytes: rename that of the images to image"
+    ):
         opened(tmp_path / "a.parquet", tmp_path / "cache")
 
 
 def test_captions_are_found_in_a_column_or_its_columns_are_listed(tmp_path: Path) -> None:
     images = pa.array([{"bytes": one.image, "path": None} for one in PHOTOS], HF_IMAGE)
     recaptions = [{"llava": f"a scene, {one.caption}"} for one in PHOTOS]
-    pq.write_table(pa.table({"jpg": images, "beschreibung": ["a"] * 12, "json": recaptions}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"\(there are jpg, beschreibung, json\): name it with --caption"):
+    pq.write_table(
+        pa.table({"jpg": images, "beschreibung": ["a"] * 12, "json": recaptions}),
+        tmp_path / "a.parquet",
+    )
+    with pytest.raises(
+        ValueError, match=r"\(there are jpg, beschreibung, json\): name it with --caption"
+    ):
         opened(tmp_path / "a.parquet", tmp_path / "cache")
-    samples = opened(tmp_path / "a.parquet", tmp_path / "cache", caption="beschreibung:0.5;json.llava:0.5")
+    samples = opened(
+        tmp_path / "a.parquet", tmp_path / "cache", caption="beschreibung:0.5;json.llava:0.5"
+    )
     assert samples.texts(3) == (("a",), (f"a scene, {PHOTOS[3].caption}",))
 
 
-@pytest.mark.parametrize("options", [{}, {"compression": "zstd", "data_page_version": "2.0", "use_dictionary": False}])
+@pytest.mark.parametrize(
+    "options", [{}, {"compression": "zstd", "data_page_version": "2.0", "use_dictionary": False}]
+)
 def test_every_value_of_a_parquet_file_is_read(options: dict[str, object], tmp_path: Path) -> None:
     """Empty values, equal ones, nulls at both levels, and several row groups."""
     draw = np.random.default_rng(0)
     sizes = (0, 1, 3, 70_000, 70_000, 65_536, 200_000, 65_532, 5, 10, 2, 1)
     values = [draw.bytes(size) if n % 3 else b"ab" * size for n, size in enumerate(sizes)] * 3
-    rows = [None if n % 5 == 4 else {"bytes": None if n % 7 == 6 else value} for n, value in enumerate(values)]
+    rows = [
+        None if n % 5 == 4 else {"bytes": None if n % 7 == 6 else value}
+        for n, value in enumerate(values)
+    ]
     images = pa.array(rows, pa.struct([("bytes", pa.binary())]))
     table = pa.table({"image": images, "caption": [*map(str, range(len(rows)))]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=20, **options)
     request = SampleRequest(cache=tmp_path / "cache", captions=FOUND_BY_NAME)
     samples = get_source(str(tmp_path)).open(str(tmp_path), request)
-    expected = [(str(n), row["bytes"]) for n, row in enumerate(rows) if row is not None and row["bytes"] is not None]
+    expected = [
+        (str(n), row["bytes"])
+        for n, row in enumerate(rows)
+        if row is not None and row["bytes"] is not None
+    ]
     assert contents(samples) == expected
     assert samples.skipped == {"no image": len(rows) - len(expected)}
 
 
-def test_parquet_file_is_converted_once_for_all_captions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_parquet_file_is_converted_once_for_all_captions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = write_parquet(tmp_path / "data", PHOTOS)
     for caption in (None, "caption"):
-        assert contents(opened(data, tmp_path / "cache", caption=caption))[0] == (PHOTOS[0].caption, PHOTOS[0].image)
+        assert contents(opened(data, tmp_path / "cache", caption=caption))[0] == (
+            PHOTOS[0].caption,
+            PHOTOS[0].image,
+        )
     assert len([*(tmp_path / "cache").glob("train-*.arrow")]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "converting" in line]
     assert "converting 2 Parquet files of images to Arrow, once: 0.0 GiB in" in line
@@ -433,7 +544,9 @@ def test_parquet_file_is_not_converted_where_the_disk_has_too_little_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrow_tables.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(ValueError, match=r"are converted once, which takes .* where 0\.0 GiB are free: make"):
+    with pytest.raises(
+        ValueError, match=r"are converted once, which takes .* where 0\.0 GiB are free: make"
+    ):
         opened(write_parquet(tmp_path / "data", PHOTOS), tmp_path / "cache")
     assert not [*(tmp_path / "cache").glob("*.arrow")]
 
@@ -442,16 +555,27 @@ def test_damaged_arrow_file_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
     data = write_saved_dataset(tmp_path / "data", [Sample(bytes(1000), "a dog")] * 40)
     path = data / "data-00000-of-00002.arrow"
     content = path.read_bytes()
-    offsets = np.arange(0, 4000, 1000, dtype=np.int32).tobytes()  # of the first batch of three images
+    offsets = np.arange(
+        0, 4000, 1000, dtype=np.int32
+    ).tobytes()  # of the first batch of three images
     assert offsets in content
-    path.write_bytes(content.replace(offsets, np.array([0, 1000, 2**30, 3000], np.int32).tobytes(), 1))
+    path.write_bytes(
+        content.replace(offsets, np.array([0, 1000, 2**30, 3000], np.int32).tobytes(), 1)
+    )
     with pytest.raises(ValueError, match=r"data-00000-of-00002\.arrow: "):
         in_child(opened, data, tmp_path / "cache")
 
 
-@settings(derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
-def test_damaged_parquet_file_is_an_error_or_has_other_content(tmp_path: Path, data: st.DataObject) -> None:
+def test_damaged_parquet_file_is_an_error_or_has_other_content(
+    tmp_path: Path, data: st.DataObject
+) -> None:
     table = io.BytesIO()
     images = pa.array([{"bytes": b"ab" * n, "path": None} for n in range(40)], HF_IMAGE)
     pq.write_table(pa.table({"image": images, "caption": ["a dog"] * 40}), table, row_group_size=16)

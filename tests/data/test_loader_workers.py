@@ -23,7 +23,9 @@ CORES, RANKS = st.integers(1, 512), st.integers(1, 16)
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(CORES, RANKS)
-def test_workers_are_all_cores_but_one_of_each_process_up_to_a_bound(cores: int, ranks: int) -> None:
+def test_workers_are_all_cores_but_one_of_each_process_up_to_a_bound(
+    cores: int, ranks: int
+) -> None:
     count = choose_workers(cores, ranks).count
     assert 1 <= count <= MAX_WORKERS
     assert count in (1, MAX_WORKERS) or (count + 1) * ranks <= cores < (count + 2) * ranks
@@ -37,18 +39,29 @@ def test_reason_names_cores_and_processes() -> None:
     assert choose_workers(128, 1) == LoaderWorkers(MAX_WORKERS, reason)
 
 
-def test_cores_are_those_of_affinity_and_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_are_those_of_affinity_and_quota(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(12))
-    for quota, expected in (("max 100000", 12), ("350000 100000", 3), ("50000 100000", 1), ("3200000 100000", 12)):
+    for quota, expected in (
+        ("max 100000", 12),
+        ("350000 100000", 3),
+        ("50000 100000", 1),
+        ("3200000 100000", 12),
+    ):
         (tmp_path / "cpu.max").write_text(quota)
         monkeypatch.setattr(cores, "CGROUP_QUOTA", tmp_path / "cpu.max")
         assert available_cores() == expected
 
 
-def test_asked_number_wins_and_a_training_on_a_cpu_has_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asked_number_wins_and_a_training_on_a_cpu_has_no_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("bench.train.build.available_cores", lambda: 16)
     for asked, count in ((0, 0), (7, 7), ("auto", 15)):
-        assert resolve_workers(small("clip", data="shards", workers=asked).input, GPU).count == count
+        assert (
+            resolve_workers(small("clip", data="shards", workers=asked).input, GPU).count == count
+        )
     assert resolve_workers(small("clip", data="shards").input, CPU).count == 0
 
 
@@ -64,7 +77,11 @@ def test_record_log_and_table_have_the_workers_and_the_reason(
         assert capsys.readouterr().err.endswith(f"catlip-tiny: {count} loader workers ({reason})\n")
         counts = sample_counts(stream)
         assert (counts["loader_workers"], counts["workers_reason"]) == (count, reason)
-        fields = {"experiment": stream.experiment, "circumstances": circumstances(), "measured": speed(**counts)}
+        fields = {
+            "experiment": stream.experiment,
+            "circumstances": circumstances(),
+            "measured": speed(**counts),
+        }
         timed = Record(comparison="c", **fields)
         (row,) = phase_table(group_named([timed], ["catlip-tiny"])).rows
         assert row.get("loader workers", 0) == count

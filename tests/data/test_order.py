@@ -30,20 +30,30 @@ def test_first_sample_is_uniform_over_keys(count: int) -> None:
     first = [int(permute(np.zeros(1, np.uint64), count, key)[0]) for key in range(3000)]
     bins = min(count, 12)
     observed = Counter(place * bins // count for place in first)
-    sizes = Counter(place * bins // count for place in range(count)) if count < LARGE else dict.fromkeys(range(bins), 1)
+    sizes = (
+        Counter(place * bins // count for place in range(count))
+        if count < LARGE
+        else dict.fromkeys(range(bins), 1)
+    )
     expected = [3000 * sizes[place] / sum(sizes.values()) for place in range(bins)]
     assert chisquare([observed[place] for place in range(bins)], expected).pvalue > 0.001
 
 
 def test_neighbours_and_epochs_are_not_correlated() -> None:
     epochs = [shuffled_rows(0, LARGE, start=epoch * LARGE, size=5000).double() for epoch in (0, 1)]
-    pairs = [(epochs[0], epochs[1]), (epochs[0][1:], epochs[0][:-1]), (epochs[0], torch.arange(5000).double())]
+    pairs = [
+        (epochs[0], epochs[1]),
+        (epochs[0][1:], epochs[0][:-1]),
+        (epochs[0], torch.arange(5000).double()),
+    ]
     for first, second in pairs:
         assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 0.06
 
 
 def test_epochs_and_seeds_have_different_orders_of_the_same_samples() -> None:
-    rows = [shuffled_rows(seed, 500, start=epoch * 500, size=500) for seed in (0, 1) for epoch in (0, 1)]
+    rows = [
+        shuffled_rows(seed, 500, start=epoch * 500, size=500) for seed in (0, 1) for epoch in (0, 1)
+    ]
     assert len({tuple(order.tolist()) for order in rows}) == 4
     assert all(torch.equal(order.sort().values, torch.arange(500)) for order in rows)
 
@@ -70,18 +80,28 @@ def test_ranks_partition_the_sample_order(
     for epoch in torch.split(read, count)[: len(read) // count]:
         assert torch.equal(epoch.sort().values, torch.arange(count))
     separate = SampleOrder(experiment, count)
-    row = torch.cat([separate.batch_rows(k) for k in range(steps * ranks)])  # the same row, cut otherwise
+    # The same row, cut otherwise.
+    row = torch.cat([separate.batch_rows(k) for k in range(steps * ranks)])
     common = min(len(row), len(read))
     assert torch.equal(row[:common], read[:common])
 
 
 @laws
-@given(st.lists(st.tuples(st.integers(16, 96), st.integers(1, 40)), min_size=1, max_size=5), st.integers(1, 4))
-def test_given_sizes_repeat_and_partition_the_sample_order(sizes: list[tuple[int, int]], ranks: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(16, 96), st.integers(1, 40)), min_size=1, max_size=5),
+    st.integers(1, 4),
+)
+def test_given_sizes_repeat_and_partition_the_sample_order(
+    sizes: list[tuple[int, int]], ranks: int
+) -> None:
     count, steps = 50, 2 * len(sizes) + 1
-    orders = [SampleOrder(small("catlip"), count, rank, ranks, tuple(sizes)) for rank in range(ranks)]
+    orders = [
+        SampleOrder(small("catlip"), count, rank, ranks, tuple(sizes)) for rank in range(ranks)
+    ]
     for k in range(steps):
-        assert {(order.image_size(k), len(order.batch_rows(k))) for order in orders} == {sizes[k % len(sizes)]}
+        assert {(order.image_size(k), len(order.batch_rows(k))) for order in orders} == {
+            sizes[k % len(sizes)]
+        }
     read = torch.cat([order.batch_rows(k) for k in range(steps) for order in orders])
     for epoch in torch.split(read, count)[: len(read) // count]:
         assert torch.equal(epoch.sort().values, torch.arange(count))
@@ -89,7 +109,9 @@ def test_given_sizes_repeat_and_partition_the_sample_order(sizes: list[tuple[int
 
 @laws
 @given(SIZES, st.integers(1, 4), st.integers(0, 10**6))
-def test_global_batch_has_one_image_size_and_random_access(sizes: tuple[int, ...], ranks: int, k: int) -> None:
+def test_global_batch_has_one_image_size_and_random_access(
+    sizes: tuple[int, ...], ranks: int, k: int
+) -> None:
     experiment = small("catlip", image_sizes=sizes)
     orders = [SampleOrder(experiment, 1000, rank, ranks) for rank in range(ranks)]
     (side,) = {order.image_size(k) for order in orders}

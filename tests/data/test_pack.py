@@ -40,11 +40,17 @@ def test_cached_images_equal_decoded_images(pack: Path, tmp_path: Path) -> None:
     assert [*tmp_path.glob("*.safetensors")] == [cache_path("pretrain", tmp_path, pack)]
     again = load_pack_images("pretrain", tmp_path, pack)
     assert torch.equal(first.pixels, again.pixels)
-    assert (first.captions, first.classes, first.keys) == (again.captions, again.classes, again.keys)
+    assert (first.captions, first.classes, first.keys) == (
+        again.captions,
+        again.classes,
+        again.keys,
+    )
     assert len(first) == 327
 
 
-def test_another_decoder_has_another_cache_file(pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_decoder_has_another_cache_file(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = cache_path("pretrain", tmp_path, pack)
     monkeypatch.setattr("bench.data.manifest.version", lambda _: "0.0")
     assert cache_path("pretrain", tmp_path, pack) != path

@@ -12,7 +12,12 @@ from bench.data.manifest import PACK, verify_pack
 
 FILES = json.loads((PACK / "manifest.json").read_text(encoding="utf-8"))["files"]
 SHARDS = sorted(name for name in FILES if name.endswith(".tar.gz"))
-LICENCES_OF_PRETRAINING = {"Apache-2.0", "MIT", "CC-BY-4.0", "public domain (CC PublicDomain dedication)"}
+LICENCES_OF_PRETRAINING = {
+    "Apache-2.0",
+    "MIT",
+    "CC-BY-4.0",
+    "public domain (CC PublicDomain dedication)",
+}
 
 
 def test_every_file_matches_the_manifest():
@@ -22,7 +27,10 @@ def test_every_file_matches_the_manifest():
 
 def test_no_data_file_is_outside_the_manifest():
     present = {path.relative_to(PACK).as_posix() for path in PACK.rglob("*") if path.is_file()}
-    aside = {name for name in present if name.startswith("licences/")} | {"NOTICE.md", "manifest.json"}
+    aside = {name for name in present if name.startswith("licences/")} | {
+        "NOTICE.md",
+        "manifest.json",
+    }
     assert present - aside == set(FILES)
 
 
@@ -32,7 +40,11 @@ def test_shard_holds_pairs_of_one_source_and_one_licence_that_the_notice_names(s
         names, texts = [], []
         for member in tar:
             names.append(member.name)
-            texts += [json.loads(tar.extractfile(member).read())] if member.name.endswith(".json") else []
+            texts += (
+                [json.loads(tar.extractfile(member).read())]
+                if member.name.endswith(".json")
+                else []
+            )
     images, companions = names[::2], names[1::2]
     assert len(set(names)) == len(names)
     assert [name.rpartition(".")[0] + ".json" for name in images] == companions
@@ -40,7 +52,9 @@ def test_shard_holds_pairs_of_one_source_and_one_licence_that_the_notice_names(s
     assert len(companions) == FILES[shard]["pairs"]
     source = Path(shard).name.removesuffix(".tar.gz")
     assert {text["source"] for text in texts} == {source}
-    assert re.search(rf"^## {re.escape(source)}$", (PACK / "NOTICE.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.search(
+        rf"^## {re.escape(source)}$", (PACK / "NOTICE.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert all(text["caption"] for text in texts)
     if shard.startswith("pretrain/"):
         (licence,) = {text["licence"] for text in texts}

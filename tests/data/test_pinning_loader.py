@@ -63,7 +63,9 @@ def pinning_threads() -> list[threading.Thread]:
     return [one for one in threading.enumerate() if one.name.startswith("pinning")]
 
 
-def test_pinned_batches_equal_those_of_the_training_process_in_any_order(data: Path, results: Path) -> None:
+def test_pinned_batches_equal_those_of_the_training_process_in_any_order(
+    data: Path, results: Path
+) -> None:
     plain, shown = stream(data, results), stream(data, results, workers=2)
     shown._batches = PinningLoader(shown._batches, GPU)
     for k in (0, 1, 2, 900, 1, 2):
@@ -124,4 +126,9 @@ def test_nothing_runs_on_when_the_stream_is_gone(data: Path, results: Path) -> N
     assert workers
     assert threads
     del shown
-    wait_until(lambda: not (threads & {*pinning_threads()}) and not {*workers} & {*multiprocessing.active_children()})
+    wait_until(
+        lambda: (
+            not (threads & {*pinning_threads()})
+            and not {*workers} & {*multiprocessing.active_children()}
+        )
+    )

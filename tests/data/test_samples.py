@@ -14,7 +14,9 @@ from tests.data.shards import CAPTIONS, encode_image, make_image, write_shard
 from tests.data.test_stream import CPU
 from tests.small import small
 
-CONTENT = [(f"{number:02}", encode_image(make_image(number)), CAPTIONS[number % 6]) for number in range(20)]
+CONTENT = [
+    (f"{number:02}", encode_image(make_image(number)), CAPTIONS[number % 6]) for number in range(20)
+]
 CONTENT[3] = ("03", b"no image", "two cats")
 
 
@@ -24,20 +26,38 @@ SAMPLES = [Sample(image, caption) for _, image, caption in CONTENT]
 @pytest.mark.parametrize(
     ("method", "workers", "source"),
     [
-        *((method, 0, source) for method in ("clip", "distill") for source in ("lists", *SOURCE_LAYOUTS)),
+        *(
+            (method, 0, source)
+            for method in ("clip", "distill")
+            for source in ("lists", *SOURCE_LAYOUTS)
+        ),
         *(("clip", 2, source) for source in SOURCE_LAYOUTS),
     ],
 )
 def test_batches_of_equal_samples_are_equal_from_every_source(
-    method: str, workers: int, source: str, tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+    method: str,
+    workers: int,
+    source: str,
+    tmp_path: Path,
+    results: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(SOURCES._objects, "lists", Lists(Listed(CONTENT)))
-    data = "a list" if source == "lists" else str(SOURCE_LAYOUTS[source](tmp_path / "data", SAMPLES))
-    members = {f"{key}.{suffix}": one for key, *two in CONTENT for suffix, one in zip(("jpg", "txt"), two, strict=True)}
+    data = (
+        "a list" if source == "lists" else str(SOURCE_LAYOUTS[source](tmp_path / "data", SAMPLES))
+    )
+    members = {
+        f"{key}.{suffix}": one
+        for key, *two in CONTENT
+        for suffix, one in zip(("jpg", "txt"), two, strict=True)
+    }
     texts = {name: one.encode() if isinstance(one, str) else one for name, one in members.items()}
     shard = str(write_shard(tmp_path / "0.tar", texts))
     pairs = ((shard, 0), (data, workers))
-    streams = [load_data(small(method, data=data, workers=workers), CPU, results) for data, workers in pairs]
+    streams = [
+        load_data(small(method, data=data, workers=workers), CPU, results)
+        for data, workers in pairs
+    ]
     for k in (1, 0):
         first, second = (stream.batch(k) for stream in streams)
         assert torch.equal(first.images, second.images)
@@ -71,6 +91,8 @@ def test_lost_samples_are_no_error_where_a_file_lists_those_to_use(
 ) -> None:
     monkeypatch.setitem(SOURCES._objects, "lists", Lists(Listed(CONTENT, 11)))
     (tmp_path / "keys.csv").write_text("key\n05\n07\n")
-    stream = load_data(small("clip", data="a list", subset=str(tmp_path / "keys.csv")), CPU, tmp_path)
+    stream = load_data(
+        small("clip", data="a list", subset=str(tmp_path / "keys.csv")), CPU, tmp_path
+    )
     assert {*stream.keys(0)} == {"05", "07"}
     assert stream.skipped == {"lost": 11}

@@ -33,35 +33,63 @@ from tests.data.shards import (
 from tests.small import small
 
 laws = settings(
-    derandomize=True, deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    derandomize=True,
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 REQUEST = SampleRequest(cache=Path(), captions=FOUND_BY_NAME)
-SMALL = {"a.jpg": b"\xff" * 700, "a.txt": b"a dog", "b.json": b'{"caption": "a cat"}', "b.png": b"x", "c.cls": b"3"}
+SMALL = {
+    "a.jpg": b"\xff" * 700,
+    "a.txt": b"a dog",
+    "b.json": b'{"caption": "a cat"}',
+    "b.png": b"x",
+    "c.cls": b"3",
+}
 
 
 def usable(samples: TarSamples) -> list[tuple[str, str, bytes]]:
-    return [(samples.key(row), samples.caption(row), samples.image(row)) for row in range(len(samples))]
+    return [
+        (samples.key(row), samples.caption(row), samples.image(row)) for row in range(len(samples))
+    ]
 
 
 @pytest.mark.parametrize("layout", [webdataset_members, img2dataset_members])
-@pytest.mark.parametrize("tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_index_lists_every_sample_with_image_and_caption(layout, tar_format: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+)
+def test_index_lists_every_sample_with_image_and_caption(
+    layout, tar_format: int, tmp_path: Path
+) -> None:
     members = {f"{'long/' * 30}{name}": content for name, content in layout(0, 9).items()}
     path = write_shard(tmp_path / "s.tar", members, tar_format)
     found = usable(open_shards(str(path), tmp_path / "cache"))
-    images = {name.split(".")[0]: content for name, content in members.items() if not name.endswith(("txt", "json"))}
+    images = {
+        name.split(".")[0]: content
+        for name, content in members.items()
+        if not name.endswith(("txt", "json"))
+    }
     assert found == [(key, CAPTIONS[row % 6], images[key]) for row, key in enumerate(images)]
 
 
 def test_shards_of_webdatasets_writer_are_read(tmp_path: Path) -> None:
-    webdataset = pytest.importorskip("webdataset", reason="webdataset is not needed to read its shards")
+    webdataset = pytest.importorskip(
+        "webdataset", reason="webdataset is not needed to read its shards"
+    )
     with webdataset.ShardWriter(f"{tmp_path}/%05d.tar", maxcount=4, verbose=0) as writer:
         for number in range(10):
             writer.write(
-                {"__key__": f"k{number}", "jpg": encode_image(make_image(number)), "txt": CAPTIONS[number % 6]}
+                {
+                    "__key__": f"k{number}",
+                    "jpg": encode_image(make_image(number)),
+                    "txt": CAPTIONS[number % 6],
+                }
             )
     found = usable(open_shards(str(tmp_path), tmp_path / "cache"))
-    assert found == [(f"k{number}", CAPTIONS[number % 6], encode_image(make_image(number))) for number in range(10)]
+    assert found == [
+        (f"k{number}", CAPTIONS[number % 6], encode_image(make_image(number)))
+        for number in range(10)
+    ]
 
 
 @laws
@@ -79,7 +107,9 @@ def test_truncated_shard_is_an_error_or_unchanged(tmp_path: Path, data: st.DataO
         assert str(error).startswith(f"{tmp_path / 'cut.tar'}: ")  # noqa: PT017 - either outcome is right
         assert not (tmp_path / f"{cut}.arrow").exists()
     else:
-        assert read_index(tmp_path / f"{cut}.arrow")[0].equals(read_index(tmp_path / "whole.arrow")[0])
+        assert read_index(tmp_path / f"{cut}.arrow")[0].equals(
+            read_index(tmp_path / "whole.arrow")[0]
+        )
         assert read_index(tmp_path / f"{cut}.arrow")[1] == read_index(tmp_path / "whole.arrow")[1]
 
 
@@ -105,7 +135,10 @@ def write_twice(path: Path) -> None:
 
 
 REFUSED = {
-    "put together": (lambda path: path.write_bytes(path.read_bytes() * 2), "were archives concatenated"),
+    "put together": (
+        lambda path: path.write_bytes(path.read_bytes() * 2),
+        "were archives concatenated",
+    ),
     "empty": (lambda path: path.write_bytes(b""), "empty"),
     "no tar": (lambda path: path.write_bytes(b"a dog" * 1000), "s.tar: "),
     "a member twice": (write_twice, "a.jpg occurs twice"),
@@ -127,7 +160,12 @@ def test_file_that_is_no_shard_is_refused_with_its_name(case: str, tmp_path: Pat
 
 
 def test_unusable_samples_are_counted_by_reason(tmp_path: Path) -> None:
-    long = {"long.jpg": b"1", "long.txt": b"x" * (MAX_CAPTION_BYTES + 1), "bad.jpg": b"1", "bad.json": b"{"}
+    long = {
+        "long.jpg": b"1",
+        "long.txt": b"x" * (MAX_CAPTION_BYTES + 1),
+        "bad.jpg": b"1",
+        "bad.json": b"{",
+    }
     write_shard(write_shards(tmp_path) / "00003.tar", long)
     shards = open_shards(str(tmp_path), tmp_path / "cache")
     assert shards.skipped == {
@@ -141,13 +179,19 @@ def test_unusable_samples_are_counted_by_reason(tmp_path: Path) -> None:
     assert any("5 of 38 samples are skipped (" in note for note in shards.notes())
 
 
-def members(key: str, image: str = "jpg", caption: str = "txt", text: bytes = b"a dog") -> dict[str, bytes]:
+def members(
+    key: str, image: str = "jpg", caption: str = "txt", text: bytes = b"a dog"
+) -> dict[str, bytes]:
     return {f"{key}.{image}": b"1", f"{key}.{caption}": text}
 
 
 def twelve(key: str = "{}", **kinds: object) -> dict[str, bytes]:
     """The members of twelve samples, more than are tolerated without an image or a caption."""
-    return {name: content for n in range(12) for name, content in members(key.format(n), **kinds).items()}
+    return {
+        name: content
+        for n in range(12)
+        for name, content in members(key.format(n), **kinds).items()
+    }
 
 
 LAYOUTS = {
@@ -164,7 +208,11 @@ LAYOUTS = {
         r"a name with several dots: 11.*list the keys to use: --set subset=FILE.csv",
     ),
     "a pair within a pair": (
-        {name: content for n in range(12) for name, content in (members(f"{n}") | members(f"{n}.b")).items()},
+        {
+            name: content
+            for n in range(12)
+            for name, content in (members(f"{n}") | members(f"{n}.b")).items()
+        },
         "a name with several dots: 12",
     ),
     "unread images": (
@@ -187,7 +235,9 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_layout_that_loses_samples_is_refused_with_what_is_there_and_what_to_do(layout: str, tmp_path: Path) -> None:
+def test_layout_that_loses_samples_is_refused_with_what_is_there_and_what_to_do(
+    layout: str, tmp_path: Path
+) -> None:
     content, text = LAYOUTS[layout]
     path = write_shard(tmp_path / "0.tar", content)
     with pytest.raises(ValueError, match=text):
@@ -195,12 +245,20 @@ def test_layout_that_loses_samples_is_refused_with_what_is_there_and_what_to_do(
 
 
 def test_further_views_of_a_sample_are_no_lost_samples(tmp_path: Path) -> None:
-    views = {name: b"1" for n in range(12) for name in (f"{n}.jpg", f"{n}.txt", f"{n}.depth.png", f"{n}.url.txt")}
-    shards = open_samples(small("clip", data=str(write_shard(tmp_path / "0.tar", views))), tmp_path / "cache")
+    views = {
+        name: b"1"
+        for n in range(12)
+        for name in (f"{n}.jpg", f"{n}.txt", f"{n}.depth.png", f"{n}.url.txt")
+    }
+    shards = open_samples(
+        small("clip", data=str(write_shard(tmp_path / "0.tar", views))), tmp_path / "cache"
+    )
     assert (len(shards), shards.skipped) == (12, {})
 
 
-def test_samples_lost_to_several_dots_are_counted_as_samples_that_cannot_be_used(tmp_path: Path) -> None:
+def test_samples_lost_to_several_dots_are_counted_as_samples_that_cannot_be_used(
+    tmp_path: Path,
+) -> None:
     path = write_shard(tmp_path / "0.tar", twelve("IMG.{}"))
     shards = open_shards(str(path), tmp_path / "cache")
     assert (len(shards), shards.total, shards.skipped) == (1, 12, {"a name with several dots": 11})
@@ -209,8 +267,14 @@ def test_samples_lost_to_several_dots_are_counted_as_samples_that_cannot_be_used
 
 
 @pytest.mark.parametrize("caption", [None, "text", "json.text"])
-def test_sample_of_several_views_has_the_image_and_the_caption_of_one(caption: str | None, tmp_path: Path) -> None:
-    views = {f"a.{n}.{suffix}": f'{{"text": "{n}"}}'.encode() for n in range(3) for suffix in ("json", "jpg")}
+def test_sample_of_several_views_has_the_image_and_the_caption_of_one(
+    caption: str | None, tmp_path: Path
+) -> None:
+    views = {
+        f"a.{n}.{suffix}": f'{{"text": "{n}"}}'.encode()
+        for n in range(3)
+        for suffix in ("json", "jpg")
+    }
     lone = {"b.jpg": b"1", "b.side.json": b'{"text": "side"}'}
     path = write_shard(tmp_path / "0.tar", views | lone)
     samples = open_shards(str(path), tmp_path / "cache", choice=parse_caption_choice(caption))
@@ -219,9 +283,14 @@ def test_sample_of_several_views_has_the_image_and_the_caption_of_one(caption: s
 
 
 @pytest.mark.parametrize("experiment", [small("distill"), small("clip", text_features="stored")])
-def test_method_without_captions_trains_on_images_alone(experiment: Experiment, tmp_path: Path) -> None:
+def test_method_without_captions_trains_on_images_alone(
+    experiment: Experiment, tmp_path: Path
+) -> None:
     images = (
-        {f"{n}.jpg": b"1" for n in range(12)} | members("a") | {"b.txt": b"no image"} | members("c", caption="json")
+        {f"{n}.jpg": b"1" for n in range(12)}
+        | members("a")
+        | {"b.txt": b"no image"}
+        | members("c", caption="json")
     )
     experiment = change(experiment, data=str(write_shard(tmp_path / "0.tar", images)))
     shards = open_samples(experiment, tmp_path / "cache")
@@ -232,7 +301,9 @@ def test_method_without_captions_trains_on_images_alone(experiment: Experiment, 
         open_samples(small("clip", data=experiment.input.data), tmp_path / "cache")
 
 
-def test_method_without_captions_sees_the_images_of_the_others_where_they_are_not_refused(tmp_path: Path) -> None:
+def test_method_without_captions_sees_the_images_of_the_others_where_they_are_not_refused(
+    tmp_path: Path,
+) -> None:
     path = write_shard(tmp_path / "0.tar", twelve() | {"a.jpg": b"1"})
     for method in ("clip", "distill"):
         shards = open_samples(small(method, data=str(path)), tmp_path / "cache")
@@ -248,7 +319,9 @@ def test_gigabyte_of_zeros_after_the_end_mark_takes_little_time(tmp_path: Path) 
 
 
 def test_hidden_files_do_not_split_samples(tmp_path: Path) -> None:
-    path = write_shard(tmp_path / "s.tar", {"._1.jpg": b"", "1.jpg": b"1", "._1.txt": b"", "1.txt": b"a dog"})
+    path = write_shard(
+        tmp_path / "s.tar", {"._1.jpg": b"", "1.jpg": b"1", "._1.txt": b"", "1.txt": b"a dog"}
+    )
     assert usable(open_shards(str(path), tmp_path / "cache")) == [("1", "a dog", b"1")]
 
 
@@ -268,7 +341,11 @@ def test_shard_is_indexed_once_and_again_after_replacement(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("names", "data", "text"),
     [
-        (["a.tar.gz"], "", r"a\.tar\.gz: a compressed shard has no random access; decompress it with: gunzip"),
+        (
+            ["a.tar.gz"],
+            "",
+            r"a\.tar\.gz: a compressed shard has no random access; decompress it with: gunzip",
+        ),
         (["a.tgz", "b.tar"], "", r"a\.tgz: a compressed shard"),
         (
             ["a.csv"],
@@ -294,15 +371,24 @@ def test_data_that_no_source_reads_is_refused_with_what_is_accepted(
         data_files(data if ":" in data else str(tmp_path / data))
 
 
-def test_modified_listed_shard_is_verified_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modified_listed_shard_is_verified_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A flip between what an index's name is made of, in a shard that is indexed, changes its times alone."""
-    members = {"a.jpg": encode_image(make_image(0)), "a.txt": b"a dog", "b.jpg": bytes(2**20), "b.txt": b"a cat"}
+    members = {
+        "a.jpg": encode_image(make_image(0)),
+        "a.txt": b"a dog",
+        "b.jpg": bytes(2**20),
+        "b.txt": b"a cat",
+    }
     (tmp_path / "data").mkdir()
     path, cache = write_shard(tmp_path / "data" / "0.tar", members), tmp_path / "cache"
     write_manifest(path.parent, {path.name: compute_facts(path)})
     first, digest = open_shards(str(path), cache), digest_file_excerpts(path)
     read = []
-    monkeypatch.setattr(facts, "compute_facts", lambda path: read.append(path) or compute_facts(path))
+    monkeypatch.setattr(
+        facts, "compute_facts", lambda path: read.append(path) or compute_facts(path)
+    )
     assert open_shards(str(path), cache).indexes == first.indexes
     assert not read
     time.sleep(0.02)  # that the file system's clock may not advance
@@ -325,7 +411,9 @@ def test_modified_listed_shard_is_verified_again(tmp_path: Path, monkeypatch: py
 def test_training_checks_the_manifest(tmp_path: Path) -> None:
     folder, cache = write_shards(tmp_path / "data"), tmp_path / "cache"
     assert any("unverified" in note for note in open_shards(str(folder), cache).notes())
-    facts = {path.name: compute_facts(path, lambda _: None) for path in sorted(folder.glob("*.tar"))}
+    facts = {
+        path.name: compute_facts(path, lambda _: None) for path in sorted(folder.glob("*.tar"))
+    }
     write_manifest(folder, facts)
     assert read_manifest(folder).shards == facts
     shards = open_shards(str(folder / "*.tar"), cache)
@@ -346,7 +434,8 @@ def test_training_checks_the_manifest(tmp_path: Path) -> None:
         open_shards(str(folder), cache)
     (folder / "manifest.json").write_text(json.dumps({"format": 2, "shards": {}}))
     with pytest.raises(
-        ValueError, match=r"has format 2, this version reads format 1: remove it, and write it anew with"
+        ValueError,
+        match=r"has format 2, this version reads format 1: remove it, and write it anew with",
     ):
         open_shards(str(folder), cache)
     (folder / "manifest.json").write_text(json.dumps({"format": 1, "shards": 3}))

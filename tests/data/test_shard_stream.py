@@ -27,7 +27,14 @@ from bench.interfaces.method import METHODS
 from bench.measure.speed import measure_speed
 from bench.train.build import load_data
 from bench.train.loop import train
-from tests.data.shards import CAPTIONS, encode_image, make_image, webdataset_members, write_shard, write_shards
+from tests.data.shards import (
+    CAPTIONS,
+    encode_image,
+    make_image,
+    webdataset_members,
+    write_shard,
+    write_shards,
+)
 from tests.data.test_stream import CPU
 from tests.processes import PRELOAD, forkserver, have_ended, started, wait_until
 from tests.small import small
@@ -47,16 +54,26 @@ def stream(data: Path, results: Path, method: str = "clip", **changes: object) -
 def tensors(batch: Batch) -> list[torch.Tensor]:
     target = batch.target
     if isinstance(target, Tokens):
-        return [batch.images, *target.groups, target.lengths, target.ends, target.inverse_permutation]
+        return [
+            batch.images,
+            *target.groups,
+            target.lengths,
+            target.ends,
+            target.inverse_permutation,
+        ]
     return [batch.images, target.rows, target.columns, target.starts]
 
 
 def are_equal(one: Batch, other: Batch) -> bool:
-    return all(first.equal(second) for first, second in zip(tensors(one), tensors(other), strict=True))
+    return all(
+        first.equal(second) for first, second in zip(tensors(one), tensors(other), strict=True)
+    )
 
 
 def test_batches_are_bit_equal_with_zero_one_and_two_workers(data: Path, results: Path) -> None:
-    with_broken = write_shard(data.parent / "broken.tar", {**webdataset_members(0, 20), "x.jpg": b"?", "x.txt": b"x"})
+    with_broken = write_shard(
+        data.parent / "broken.tar", {**webdataset_members(0, 20), "x.jpg": b"?", "x.txt": b"x"}
+    )
     streams = [stream(with_broken, results, workers=workers, batch_size=5) for workers in (0, 1, 2)]
     torch.manual_seed(0)
     for k in (0, 1, 2, 900, 1, 2):  # on, forward, back and on
@@ -77,7 +94,9 @@ def load_after_signals(data: Path, results: Path, workers: Any) -> None:
     assert are_equal(expected.batch(0), shown.batch(0))
     children = psutil.Process().children(recursive=True)
     assert len(children) >= 3  # two workers and the process from which they fork
-    for steps, number in zip((range(1, 10), range(10, 20), range(20, 30)), EXIT_CODE_BY_SIGNAL, strict=True):
+    for steps, number in zip(
+        (range(1, 10), range(10, 20), range(20, 30)), EXIT_CODE_BY_SIGNAL, strict=True
+    ):
         for child in children:
             child.send_signal(number)
         assert all(are_equal(expected.batch(k), shown.batch(k)) for k in steps), number
@@ -86,7 +105,9 @@ def load_after_signals(data: Path, results: Path, workers: Any) -> None:
     signal.pause()
 
 
-def test_workers_load_on_after_a_signal_and_end_with_their_killed_training(data: Path, results: Path) -> None:
+def test_workers_load_on_after_a_signal_and_end_with_their_killed_training(
+    data: Path, results: Path
+) -> None:
     """A training needs them until it has saved its state."""
     workers = forkserver().SimpleQueue()
     training = started(load_after_signals, data, results, workers)
@@ -128,9 +149,14 @@ def test_image_is_paired_with_its_caption(data: Path, results: Path) -> None:
     shown = stream(data, results, crop_scale=(1.0, 1.0), flip=False)
     batch, keys = shown.batch(2), shown.keys(2)
     texts = [CAPTIONS[int(key.removeprefix("train/")) % 6] for key in keys]
-    captions = METHODS["clip"].targets(shown.experiment)(Captions.from_texts(texts)).select(torch.arange(len(keys)))
+    captions = (
+        METHODS["clip"]
+        .targets(shown.experiment)(Captions.from_texts(texts))
+        .select(torch.arange(len(keys)))
+    )
     assert are_equal(Batch(batch.images, captions), batch)
-    blue = batch.images[:, 2].mean(dim=(1, 2))  # `make_image` draws it by the number, as captions are chosen
+    # `make_image` draws it by the number, as captions are chosen.
+    blue = batch.images[:, 2].mean(dim=(1, 2))
     order = torch.tensor([CAPTIONS.index(text) for text in texts]).argsort(stable=True)
     assert torch.corrcoef(torch.stack([blue[order], torch.arange(len(order)).float()]))[0, 1] > 0.95
 
@@ -143,32 +169,48 @@ def test_broken_image_is_replaced_without_shifting_others(tmp_path: Path, result
     one, other = stream(whole, results), stream(broken, results)
     assert one.batch(0).images.shape == other.batch(0).images.shape
     assert other.skipped == {CORRUPTED: 1, UNKNOWN_FORMAT: 1}
-    pairs = [*zip(one.keys(0), other.keys(0), one.batch(0).images, other.batch(0).images, strict=True)]
+    pairs = [
+        *zip(one.keys(0), other.keys(0), one.batch(0).images, other.batch(0).images, strict=True)
+    ]
     for key, taken, image, shown in pairs:
         is_broken = key in ("train/0003", "train/0006")
         assert (taken != key) == is_broken
         assert image.equal(shown) != is_broken
     texts = [CAPTIONS[int(key.removeprefix("train/")) % 6] for key in other.keys(0)]
-    captions = METHODS["clip"].targets(other.experiment)(Captions.from_texts(texts)).select(torch.arange(16))
+    captions = (
+        METHODS["clip"]
+        .targets(other.experiment)(Captions.from_texts(texts))
+        .select(torch.arange(16))
+    )
     assert are_equal(other.batch(0), Batch(other.batch(0).images, captions))
     assert other.target(0).lengths.equal(captions.lengths)
 
 
-def test_too_many_broken_images_stop_the_run_with_error_classes(tmp_path: Path, results: Path) -> None:
+def test_too_many_broken_images_stop_the_run_with_error_classes(
+    tmp_path: Path, results: Path
+) -> None:
     def shard(broken: int) -> Path:
-        bad = {f"bad{n}.{s}": c for n in range(broken) for s, c in (("jpg", b"<html>"), ("txt", b"a dog"))}
+        bad = {
+            f"bad{n}.{s}": c
+            for n in range(broken)
+            for s, c in (("jpg", b"<html>"), ("txt", b"a dog"))
+        }
         return write_shard(tmp_path / f"{broken}.tar", {**webdataset_members(0, 30), **bad})
 
     tolerated = stream(shard(3), results, batch_size=33, images=330)
     assert len(tolerated.batch(0).images) == 33
     refused = stream(shard(20), results, batch_size=50, images=500)
     with pytest.raises(
-        ValueError, match=r"of \d+ images cannot be used \(not JPEG, PNG, WEBP, GIF: \d+\), more than 1%"
+        ValueError,
+        match=r"of \d+ images cannot be used \(not JPEG, PNG, WEBP, GIF: \d+\), more than 1%",
     ):
         refused.batch(0)
     only = {f"{n}.{s}": c for n in range(3) for s, c in (("jpg", b"<html>"), ("txt", b"a dog"))}
     nothing = stream(write_shard(tmp_path / "only.tar", only), results, workers=0)
-    with pytest.raises(ValueError, match=r"neither \d nor any of 32 others drawn for it has an image that can be used"):
+    with pytest.raises(
+        ValueError,
+        match=r"neither \d nor any of 32 others drawn for it has an image that can be used",
+    ):
         nothing.batch(0)
 
 
@@ -181,14 +223,23 @@ def lacking(number: int) -> dict[str, bytes]:
         {"jpg": image, "json": b'{"caption": null}'},
         {"jpg": image, "json": b"{"},
     ]
-    return {f"bad{n}.{suffix}": content for n in range(number) for suffix, content in kinds[n % 4].items()}
+    return {
+        f"bad{n}.{suffix}": content
+        for n in range(number)
+        for suffix, content in kinds[n % 4].items()
+    }
 
 
 @pytest.mark.parametrize(
     ("usable", "bad", "begins"), [(3, 10, True), (3, 11, False), (108, 12, True), (108, 13, False)]
 )
 def test_too_many_incomplete_samples_prevent_the_run(
-    usable: int, bad: int, begins: bool, tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]
+    usable: int,
+    bad: int,
+    begins: bool,
+    tmp_path: Path,
+    results: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Ten, or a tenth of all; those that a file lists are all that is asked for."""
     data = write_shard(tmp_path / "s.tar", {**lacking(bad), **webdataset_members(0, usable)})
@@ -207,7 +258,10 @@ def test_too_many_incomplete_samples_prevent_the_run(
             with pytest.raises(ValueError, match=text):
                 stream(data, results, subset=subset)
     if not begins:
-        assert main(["measure", "catlip-tiny", "--set", f"data={data}", "--results", str(results)]) == 2
+        assert (
+            main(["measure", "catlip-tiny", "--set", f"data={data}", "--results", str(results)])
+            == 2
+        )
         assert "samples cannot be used" in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -233,9 +287,13 @@ def unpicklable(_: Experiment) -> Callable[[Captions], Any]:
     return lambda _: Unpicklable()
 
 
-def test_lost_batch_is_an_error_of_the_run_and_the_next_one_is_loaded(data: Path, results: Path) -> None:
+def test_lost_batch_is_an_error_of_the_run_and_the_next_one_is_loaded(
+    data: Path, results: Path
+) -> None:
     shards = open_shards(str(data), results / "cache")
-    lost = SampleStream(small("catlip"), shards, unpicklable, CPU, workers=LoaderWorkers(1, "a test"))
+    lost = SampleStream(
+        small("catlip"), shards, unpicklable, CPU, workers=LoaderWorkers(1, "a test")
+    )
     for k in (0, 1):
         with pytest.raises(UserError, match=r"cannot hand over a batch \(it has no pickle\): use "):
             lost.load_batch_parts(k)
@@ -246,12 +304,16 @@ def test_killed_worker_is_an_error_of_the_run(data: Path, results: Path) -> None
     killed.load_batch_parts(0)
     for worker in multiprocessing.active_children():
         worker.kill()
-    with pytest.raises(UserError, match=r"^a loader worker was killed, perhaps because memory ran out "):
+    with pytest.raises(
+        UserError, match=r"^a loader worker was killed, perhaps because memory ran out "
+    ):
         [killed.load_batch_parts(k) for k in range(1, 10)]
 
 
 @pytest.mark.parametrize("method", ["clip", "catlip"])
-def test_speed_runs_on_shards_record_skipped_samples_and_waiting(method: str, data: Path, results: Path) -> None:
+def test_speed_runs_on_shards_record_skipped_samples_and_waiting(
+    method: str, data: Path, results: Path
+) -> None:
     speed = measure_speed(small(method, data=str(data)), CPU, results, 0)
     assert 0 < speed.data_wait_share < 1
     assert speed.skipped == {"no caption": 1, "no image": 1, "the caption is null": 1}
@@ -260,9 +322,13 @@ def test_speed_runs_on_shards_record_skipped_samples_and_waiting(method: str, da
     assert (speed.loader_workers, speed.workers_reason) == (0, "a training on a CPU uses all cores")
 
 
-def test_training_on_shards_records_skipped_samples(data: Path, results: Path, tmp_path: Path) -> None:
+def test_training_on_shards_records_skipped_samples(
+    data: Path, results: Path, tmp_path: Path
+) -> None:
     experiment = small("catlip", data=str(data), images=32, warmup_images=0)
-    training = train(experiment, CPU, results, {"all": 32}, lambda _: tmp_path / "tower.safetensors")
+    training = train(
+        experiment, CPU, results, {"all": 32}, lambda _: tmp_path / "tower.safetensors"
+    )
     assert training.skipped == {"no caption": 1, "no image": 1, "the caption is null": 1}
     assert training.unverified
     write_manifest(data, {path.name: compute_facts(path) for path in data.glob("*.tar")})

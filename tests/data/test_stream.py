@@ -22,10 +22,17 @@ CPU = torch.device("cpu")
 
 
 def stream(
-    pack_images: PackImages, method: str = "catlip", *, rank: int = 0, ranks: int = 1, **changes: object
+    pack_images: PackImages,
+    method: str = "catlip",
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+    **changes: object,
 ) -> PackStream:
     experiment = small(method, **changes)
-    return PackStream(experiment, pack_images, METHODS[method].targets(experiment), CPU, rank=rank, ranks=ranks)
+    return PackStream(
+        experiment, pack_images, METHODS[method].targets(experiment), CPU, rank=rank, ranks=ranks
+    )
 
 
 def test_all_methods_see_bit_equal_images(images: PackImages) -> None:
@@ -81,7 +88,9 @@ def test_full_crop_without_flip_equals_resizing() -> None:
 def test_crops_stay_inside_the_image(seed: int, low: float) -> None:
     """An image of one opaque colour stays that colour wherever it is cropped: nothing from outside is mixed in."""
     pixels = torch.full((8, 4, 64, 64), 255, dtype=torch.uint8)
-    images = augment(pixels, small("clip", crop_scale=(low, 1.0)), 48, torch.Generator().manual_seed(seed))
+    images = augment(
+        pixels, small("clip", crop_scale=(low, 1.0)), 48, torch.Generator().manual_seed(seed)
+    )
     inner = images[:, :, 1:-1, 1:-1]
     torch.testing.assert_close(inner, inner[:1, :, :1, :1].expand_as(inner), atol=1e-4, rtol=0)
 
@@ -100,11 +109,15 @@ LISTS = st.lists(st.lists(st.integers(0, 20), max_size=6), min_size=1, max_size=
 
 @settings(max_examples=60, derandomize=True, deadline=None)
 @given(LISTS, st.data())
-def test_labels_of_a_batch_are_those_of_its_captions(lists: list[list[int]], data: st.DataObject) -> None:
+def test_labels_of_a_batch_are_those_of_its_captions(
+    lists: list[list[int]], data: st.DataObject
+) -> None:
     rows = data.draw(st.lists(st.integers(0, len(lists) - 1), min_size=1, max_size=10))
     batch = Labels.from_lists(lists).select(torch.tensor(rows))
     pairs = list(zip(batch.rows.tolist(), batch.columns.tolist(), strict=True))
-    assert pairs == [(place, label) for place, row in enumerate(rows) for label in dict.fromkeys(lists[row])]
+    assert pairs == [
+        (place, label) for place, row in enumerate(rows) for label in dict.fromkeys(lists[row])
+    ]
 
 
 @settings(max_examples=60, derandomize=True, deadline=None)
@@ -113,7 +126,9 @@ def test_batch_tokens_keep_every_caption_and_its_end_token(
     lists: list[list[int]], context: int, padding: TextPadding, data: st.DataObject
 ) -> None:
     whole = Tokens.from_ids(lists, start=30, end=31, context_length=context, padding=padding)
-    rows = torch.tensor(data.draw(st.lists(st.integers(0, len(lists) - 1), min_size=1, max_size=10)))
+    rows = torch.tensor(
+        data.draw(st.lists(st.integers(0, len(lists) - 1), min_size=1, max_size=10))
+    )
     batch = whole.select(rows)
     flat = torch.cat([ids.flatten() for ids in batch.groups]).tolist()
     widths = {ids.shape[1] for ids in batch.groups}
@@ -129,7 +144,9 @@ def test_batch_tokens_keep_every_caption_and_its_end_token(
     if padding == "max_length":
         assert batch.tokens_per_caption == context
     if padding == "longest":
-        assert batch.tokens_per_caption == min(w for w in allowed_lengths(context) if w >= batch.lengths.max())
+        assert batch.tokens_per_caption == min(
+            w for w in allowed_lengths(context) if w >= batch.lengths.max()
+        )
 
 
 def by_trying_all(widths: Sequence[int], counts: Sequence[int], most: int) -> int:
@@ -138,17 +155,27 @@ def by_trying_all(widths: Sequence[int], counts: Sequence[int], most: int) -> in
     for cuts in (cuts for k in range(most) for cuts in combinations(range(1, len(widths)), k)):
         parts = list(pairwise((0, *cuts, len(widths))))
         needed = [max((widths[k] for k in range(*part) if counts[k]), default=0) for part in parts]
-        tokens.append(sum(width * sum(counts[slice(*part)]) for width, part in zip(needed, parts, strict=True)))
+        tokens.append(
+            sum(
+                width * sum(counts[slice(*part)]) for width, part in zip(needed, parts, strict=True)
+            )
+        )
     return min(tokens)
 
 
 @settings(max_examples=200, derandomize=True, deadline=None)
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(any), st.integers(1, 5), st.data())
-def test_length_buckets_minimise_computed_tokens(counts: list[int], most: int, data: st.DataObject) -> None:
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(any), st.integers(1, 5), st.data()
+)
+def test_length_buckets_minimise_computed_tokens(
+    counts: list[int], most: int, data: st.DataObject
+) -> None:
     size = st.lists(st.integers(1, 80), min_size=len(counts), max_size=len(counts), unique=True)
     widths = sorted(data.draw(size))
     groups = choose_padding_buckets(widths, counts, most)
-    assert sum(width * count for width, count in groups.items()) == by_trying_all(widths, counts, most)
+    assert sum(width * count for width, count in groups.items()) == by_trying_all(
+        widths, counts, most
+    )
     assert sum(groups.values()) == sum(counts)
     assert len(groups) <= most
     assert list(groups) == sorted(groups)

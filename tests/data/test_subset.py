@@ -19,7 +19,9 @@ from tests.data.shards import write_shards
 from tests.data.test_stream import CPU
 from tests.small import small
 
-KEYS = pa.chunked_array([pa.array(["a", "b"], pa.large_string()), pa.array(["c", "b", "d"], pa.large_string())])
+KEYS = pa.chunked_array(
+    [pa.array(["a", "b"], pa.large_string()), pa.array(["c", "b", "d"], pa.large_string())]
+)
 
 
 def rows_of(subset: str | None, seed: int = 0) -> list[int]:
@@ -47,7 +49,10 @@ def test_random_subset_has_its_size_and_depends_on_the_seed(size: int, seed: int
     ("content", "text"),
     [
         ("key\na\nx\ny\n", r"ids\.csv: no sample has 2 of its 3 keys, such as x"),
-        ("name,url\na,b\n", r"no key column; expected key or __key__ or uid or sample_id \(there are name, url\)"),
+        (
+            "name,url\na,b\n",
+            r"no key column; expected key or __key__ or uid or sample_id \(there are name, url\)",
+        ),
         ("", r"no key column; .* \(there are none\)"),
         ("key\n", "the file lists no keys"),
     ],
@@ -58,13 +63,17 @@ def test_unknown_keys_are_refused(content: str, text: str, tmp_path: Path) -> No
         rows_of(str(tmp_path / "ids.csv"))
 
 
-@pytest.mark.parametrize("subset", ["random:0", "random:6", "random:-1", "random:x", "random:", "nowhere.csv"])
+@pytest.mark.parametrize(
+    "subset", ["random:0", "random:6", "random:-1", "random:x", "random:", "nowhere.csv"]
+)
 def test_invalid_subset_is_refused(subset: str) -> None:
     with pytest.raises(ValueError, match=f"subset={subset}: "):
         rows_of(subset)
 
 
-def test_pack_and_shards_show_only_the_subset(images: PackImages, results: Path, tmp_path: Path) -> None:
+def test_pack_and_shards_show_only_the_subset(
+    images: PackImages, results: Path, tmp_path: Path
+) -> None:
     (tmp_path / "ids.csv").write_text("\n".join(["key", *images.keys[5:500:5]]))
     experiment = small("clip", subset=str(tmp_path / "ids.csv"))
     part = PackStream(experiment, images, METHODS["clip"].targets(experiment), CPU)
@@ -77,14 +86,23 @@ def test_pack_and_shards_show_only_the_subset(images: PackImages, results: Path,
 
     data = write_shards(tmp_path / "data")
     (tmp_path / "ids.csv").write_text("uid\n000000012\ntrain/0003\n")
-    shards = load_data(small("clip", data=str(data), subset=str(tmp_path / "ids.csv")), CPU, results)
+    shards = load_data(
+        small("clip", data=str(data), subset=str(tmp_path / "ids.csv")), CPU, results
+    )
     assert {*shards.keys(0), *shards.keys(1)} == {"000000012", "train/0003"}
-    assert load_data(small("clip", data=str(data), subset="random:7"), CPU, results).order.num_samples == 7
+    assert (
+        load_data(small("clip", data=str(data), subset="random:7"), CPU, results).order.num_samples
+        == 7
+    )
 
 
-def test_every_method_sees_the_pack_without_the_held_out_concepts(images: PackImages, results: Path) -> None:
+def test_every_method_sees_the_pack_without_the_held_out_concepts(
+    images: PackImages, results: Path
+) -> None:
     streams = [load_data(small(method, subset=SEEN_CONCEPTS), CPU, results) for method in COMPARED]
-    assert {stream.order.num_samples for stream in streams} == {len(images) - len(exclusion_reasons())}
+    assert {stream.order.num_samples for stream in streams} == {
+        len(images) - len(exclusion_reasons())
+    }
     (keys,) = {tuple(key for k in range(4) for key in stream.keys(k)) for stream in streams}
     assert len({*keys}) == 4 * 16
     assert {*images.keys} >= {*keys}
@@ -93,6 +111,7 @@ def test_every_method_sees_the_pack_without_the_held_out_concepts(images: PackIm
 
 def test_held_out_concepts_are_those_of_the_pack_alone() -> None:
     with pytest.raises(
-        ValueError, match=f"subset={SEEN_CONCEPTS} is for the pack alone: leave it out with data=shards"
+        ValueError,
+        match=f"subset={SEEN_CONCEPTS} is for the pack alone: leave it out with data=shards",
     ):
         small("clip", data="shards", subset=SEEN_CONCEPTS)

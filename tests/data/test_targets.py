@@ -35,11 +35,17 @@ class RecordIndexes(TorchDispatchMode):
         self.devices = list[tuple[torch.device, torch.device]]()
 
     def __torch_dispatch__(
-        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if func.overloadpacket.__name__ in ("index", "index_select"):
             indexes = args[1] if func.overloadpacket.__name__ == "index" else args[2:3]
-            self.devices += [(args[0].device, one.device) for one in indexes if isinstance(one, Tensor)]
+            self.devices += [
+                (args[0].device, one.device) for one in indexes if isinstance(one, Tensor)
+            ]
         return func(*args, **(kwargs or {}))
 
 
@@ -58,7 +64,9 @@ def test_targets_of_a_worker_never_ask_for_a_device(
 ) -> None:
     """CUDA cannot start in a forked process, and a worker's own answer may differ from the training's."""
     data = write_shards(tmp_path / "data")
-    stream = load_data(small(method, data=str(data), text_padding="auto", compile="auto"), GPU, results)
+    stream = load_data(
+        small(method, data=str(data), text_padding="auto", compile="auto"), GPU, results
+    )
     assert isinstance(stream, SampleStream)
 
     def refuse(*_: object) -> NoReturn:

@@ -32,15 +32,24 @@ def packed(**changes: object) -> Experiment:
 def test_packed_captions_do_not_overlap_and_lie_in_one_row(lengths: list[int], more: int) -> None:
     width = max(lengths) + more
     starts, rows = pack_into_rows(lengths, width)
-    places = [place for start, length in zip(starts, lengths, strict=True) for place in range(start, start + length)]
+    places = [
+        place
+        for start, length in zip(starts, lengths, strict=True)
+        for place in range(start, start + length)
+    ]
     assert len({*places}) == len(places) == sum(lengths)
-    assert all(start // width == (start + length - 1) // width for start, length in zip(starts, lengths, strict=True))
+    assert all(
+        start // width == (start + length - 1) // width
+        for start, length in zip(starts, lengths, strict=True)
+    )
     assert {place // width for place in places} == {*range(rows)}
     assert sum(lengths) <= rows * width
 
 
 @pytest.mark.parametrize(("lengths", "batch_size"), [(PACK_DATA, 1024), (WEB, 128)])
-def test_all_batches_of_all_ranks_fit_into_the_reserved_rows(lengths: str, batch_size: int, results: Path) -> None:
+def test_all_batches_of_all_ranks_fit_into_the_reserved_rows(
+    lengths: str, batch_size: int, results: Path
+) -> None:
     experiment = packed(caption_lengths=lengths, batch_size=batch_size, images=BATCHES * batch_size)
     tokens = load_data(experiment, CPU, results).targets
     (reserved,) = tokens.reserved_rows.values()
@@ -48,7 +57,10 @@ def test_all_batches_of_all_ranks_fit_into_the_reserved_rows(lengths: str, batch
         for rank in range(ranks):
             order = SampleOrder(experiment, len(tokens.lengths), rank, ranks)
             for k in range(-(-BATCHES // ranks)):
-                assert pack_into_rows(tokens.lengths[order.batch_rows(k)].tolist(), CONTEXT)[1] <= reserved
+                assert (
+                    pack_into_rows(tokens.lengths[order.batch_rows(k)].tolist(), CONTEXT)[1]
+                    <= reserved
+                )
 
 
 @pytest.mark.parametrize(("lengths", "batch_size"), [(PACK_DATA, 128), (WEB, 128), (WEB, 1024)])
@@ -58,7 +70,9 @@ def test_packed_batches_compute_at_most_8_percent_more_tokens_than_bucketed_ones
     changes = {"caption_lengths": lengths, "batch_size": batch_size, "images": 10 * batch_size}
     stream = load_data(packed(**changes), CPU, results)
     bucketed = load_data(packed(**changes, text_padding="bucketed"), CPU, results)
-    tokens, padded = (fmean(one.target(k).tokens_per_caption for k in range(10)) for one in (stream, bucketed))
+    tokens, padded = (
+        fmean(one.target(k).tokens_per_caption for k in range(10)) for one in (stream, bucketed)
+    )
     assert tokens <= 1.08 * padded
     assert len({stream.target(k).groups[0].shape for k in range(10)}) == 1
 
@@ -66,7 +80,10 @@ def test_packed_batches_compute_at_most_8_percent_more_tokens_than_bucketed_ones
 def test_batch_that_needs_more_rows_than_are_reserved_gets_them() -> None:
     tokens = Tokens.from_ids([[1] * 60] * 3 + [[2]] * 997, 3, 4, CONTEXT, "packed")
     reserved = tokens.rows_to_reserve([4])
-    batch = Tokens(**{field: getattr(tokens, field) for field in tokens.__slots__} | {"reserved_rows": reserved})
+    batch = Tokens(
+        **{field: getattr(tokens, field) for field in tokens.__slots__}
+        | {"reserved_rows": reserved}
+    )
     assert reserved == {4: 1}
     assert batch.select(torch.arange(4)).groups[0].shape == (3, CONTEXT)
     assert batch.select(torch.arange(3, 7)).groups[0].shape == (1, CONTEXT)
@@ -77,11 +94,15 @@ def test_flops_of_packed_batches_are_those_of_their_rows(results: Path) -> None:
     stream = load_data(experiment, CPU, results)
     batches = [stream.target(k) for k in range(3)]
     _, model = build_on_meta(experiment)
-    assert count_flops(experiment, batches).text_forward == text_forward_flops(model, batches[0].to(META))
+    assert count_flops(experiment, batches).text_forward == text_forward_flops(
+        model, batches[0].to(META)
+    )
 
 
 def test_captions_are_packed_by_default_where_the_step_is_compiled() -> None:
     experiment = EXPERIMENTS["clip-vit-b16"]
     assert resolve_padding(experiment, CPU) == "bucketed"
     assert resolve_padding(experiment, CUDA) == "packed"
-    assert {resolve_padding(EXPERIMENTS["clip-tiny"], device) for device in (CPU, CUDA)} == {"bucketed"}
+    assert {resolve_padding(EXPERIMENTS["clip-tiny"], device) for device in (CPU, CUDA)} == {
+        "bucketed"
+    }

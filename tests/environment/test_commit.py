@@ -43,10 +43,14 @@ def test_variable_that_holds_no_commit_is_refused_at_the_start(
     monkeypatch.setenv("CATLIP_BENCH_COMMIT", "main")
     assert main(["list"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: CATLIP_BENCH_COMMIT must be a commit of 40 hexadecimal digits, got 'main'")
+    assert line.startswith(
+        "error: CATLIP_BENCH_COMMIT must be a commit of 40 hexadecimal digits, got 'main'"
+    )
 
 
-def test_commit_says_whether_files_differ_and_a_folder_within_a_repository_has_none(tmp_path: Path) -> None:
+def test_commit_says_whether_files_differ_and_a_folder_within_a_repository_has_none(
+    tmp_path: Path,
+) -> None:
     def git(*words: str) -> str:
         names = ["-c", "user.name=a", "-c", "user.email=a@b"]
         command = ["git", "-C", str(tmp_path), *names, *words]

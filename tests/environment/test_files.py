@@ -99,7 +99,9 @@ def test_writer_whose_file_was_removed_before_it_was_locked_takes_another(
 
 
 @pytest.mark.parametrize("code", ["ENOSYS", "EOPNOTSUPP", "ENOLCK"])
-def test_file_system_without_flock_is_written_to_and_reported_once(code: str, tmp_path: Path) -> None:
+def test_file_system_without_flock_is_written_to_and_reported_once(
+    code: str, tmp_path: Path
+) -> None:
     """What others are writing stays there."""
     path, without = tmp_path / "it [1]*.txt", WITHOUT_FLOCK.format(code)
     child = writing(path, without)
@@ -114,7 +116,12 @@ def test_file_system_without_flock_is_written_to_and_reported_once(code: str, tm
 
 
 def test_other_errors_of_flock_are_raised(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WITHOUT_FLOCK.format("EIO") + WRITE_TWICE, str(tmp_path / "it.txt")]
+    command = [
+        sys.executable,
+        "-c",
+        WITHOUT_FLOCK.format("EIO") + WRITE_TWICE,
+        str(tmp_path / "it.txt"),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "not here" in done.stderr
@@ -137,7 +144,9 @@ def test_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("writer", ["written whole", "tower"])
-def test_rename_is_flushed_to_disk(writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rename_is_flushed_to_disk(
+    writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A rename is in the folder: where that is not written out, a power failure leaves the old file, or none."""
     path, written, plain = tmp_path / "it.safetensors", list[tuple[int, bool]](), os.fsync
 
@@ -159,9 +168,14 @@ def test_folders_are_made_below_existing_ones_but_not_in_the_root(tmp_path: Path
     make_folders(tmp_path / "results" / "x" / "y")
     assert (tmp_path / "results" / "x" / "y").is_dir()
     nowhere = Path("/no folder of this name")
-    with pytest.raises(ValueError, match="x cannot be made, there is no /no folder of this name: make that folder"):
+    with pytest.raises(
+        ValueError, match="x cannot be made, there is no /no folder of this name: make that folder"
+    ):
         make_folders(nowhere / "x")
-    with pytest.raises(ValueError, match="/x cannot be made"), atomic_write(nowhere / "x" / "page.html"):
+    with (
+        pytest.raises(ValueError, match="/x cannot be made"),
+        atomic_write(nowhere / "x" / "page.html"),
+    ):
         pass
     assert not nowhere.exists()
 

@@ -82,7 +82,9 @@ def test_a_superchip_is_not_the_gpu_whose_name_it_contains() -> None:
         ("NVIDIA A100 80GB PCIe", 300, 32),
     ],
 )
-def test_a100_on_pcie_has_less_power_and_no_nvlink(name: str, watts: float, link_gigabytes: float) -> None:
+def test_a100_on_pcie_has_less_power_and_no_nvlink(
+    name: str, watts: float, link_gigabytes: float
+) -> None:
     spec = find_gpu_spec(name)
     assert spec is not None
     assert (spec.watts, spec.link_bytes_per_second) == (watts, 1e9 * link_gigabytes)

@@ -29,7 +29,9 @@ def test_file_is_read_fully_or_refused_with_its_name(tmp_path: Path) -> None:
         read_limited(Path("/dev/zero"), 2**20)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'"\xff"', b'{"x":' + b"[" * 100_000, b"NaN", b"[1]"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", b'"\xff"', b'{"x":' + b"[" * 100_000, b"NaN", b"[1]"]
+)
 def test_json_of_another_type_is_a_value_error(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         decode_json(content, Provenance)
@@ -51,7 +53,9 @@ def test_a_file_of_eight_gigabytes_is_never_read(tmp_path: Path) -> None:
             read(path)
 
 
-TWICE = b'{"rule":"corenet","captions":1,"labels":[%s]}' % b",".join([b'{"synset":"n2","name":"a","count":1}'] * 2)
+TWICE = b'{"rule":"corenet","captions":1,"labels":[%s]}' % b",".join(
+    [b'{"synset":"n2","name":"a","count":1}'] * 2
+)
 DAMAGED: dict[str, tuple[str, bytes, Callable[[Path], object], str]] = {
     "a label twice": (
         "v.json",
@@ -59,10 +63,25 @@ DAMAGED: dict[str, tuple[str, bytes, Callable[[Path], object], str]] = {
         lambda path: read_vocabulary.__wrapped__(str(path)),
         "the synset 'n2' occurs twice, in label 0 and label 1",
     ),
-    "an index of samples": ("i.arrow", b"half", read_index.__wrapped__, "no index of samples, remove it"),
-    "a head": ("t.head", b"half", lambda path: read_label_classifier(path.with_suffix(".safetensors")), ""),
+    "an index of samples": (
+        "i.arrow",
+        b"half",
+        read_index.__wrapped__,
+        "no index of samples, remove it",
+    ),
+    "a head": (
+        "t.head",
+        b"half",
+        lambda path: read_label_classifier(path.with_suffix(".safetensors")),
+        "",
+    ),
     "a tower": ("t.safetensors", b"half", read_provenance, " is not a safetensors file"),
-    "a manifest": (MANIFEST_NAME, b"half", lambda path: read_manifest(path.parent), "not a manifest of shards"),
+    "a manifest": (
+        MANIFEST_NAME,
+        b"half",
+        lambda path: read_manifest(path.parent),
+        "not a manifest of shards",
+    ),
 }
 
 
@@ -70,6 +89,8 @@ DAMAGED: dict[str, tuple[str, bytes, Callable[[Path], object], str]] = {
 def test_damaged_file_is_refused_with_its_name(what: str, tmp_path: Path) -> None:
     name, content, read, text = DAMAGED[what]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=re.escape(str(tmp_path / name)) + ".*" + re.escape(text)) as raised:
+    with pytest.raises(
+        ValueError, match=re.escape(str(tmp_path / name)) + ".*" + re.escape(text)
+    ) as raised:
         read(tmp_path / name)
     assert "\n" not in str(raised.value)

@@ -77,7 +77,9 @@ def test_gpu_that_nvml_does_not_list_is_refused(gpu_machine: Callable[..., None]
         gpus.count_gpus()
 
 
-def test_first_gpu_is_the_visible_one(gpu_machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_gpu_is_the_visible_one(
+    gpu_machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     gpu_machine(8, "third", "first")
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda name: name)
@@ -92,7 +94,9 @@ def test_torch_without_a_gpu_has_no_uuids() -> None:
 
 def test_gpu_at_another_power_limit_is_another_machine() -> None:
     """A history joins the figures of equal fingerprints; that of a CPU is as it was before GPUs had settings."""
-    limited, whole = (circumstances(gpu={"power limit": limit, "ECC": None}) for limit in ("500 W", "700 W"))
+    limited, whole = (
+        circumstances(gpu={"power limit": limit, "ECC": None}) for limit in ("500 W", "700 W")
+    )
     assert summarize_machine(limited) == "m; power limit 500 W, ECC unknown; 2 threads; "
     assert summarize_machine(whole) != summarize_machine(limited)
     assert summarize_machine(circumstances()) == "m; 2 threads; "
@@ -126,9 +130,14 @@ def require_fp32() -> None:
 
 def test_runs_in_fp32_round_neither_products_nor_convolutions_to_tf32() -> None:
     """By torch's default cuDNN's convolutions are rounded, and by a variable of NVIDIA's images cuBLAS's products."""
-    fields = f"function='{__name__}:require_fp32', label='', results='', comparison='', files=('x',)"
+    fields = (
+        f"function='{__name__}:require_fp32', label='', results='', comparison='', files=('x',)"
+    )
     run = f"from bench.orchestration.runs import Run, execute; execute(Run({fields}))"
-    environment = os.environ | {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {
+        "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     subprocess.run([sys.executable, "-c", run], env=environment, check=True)
 
 
@@ -142,5 +151,8 @@ def test_record_of_a_gpu_says_what_is_rounded_to_tf32(monkeypatch: pytest.Monkey
         found.append(current_circumstances(None, cuda).gpu)
     torch.set_float32_matmul_precision("highest")
     found.append(current_circumstances(None, cuda).gpu)
-    assert found == [{"driver": "580", "TF32": what} for what in ("off", "products and convolutions", "convolutions")]
+    assert found == [
+        {"driver": "580", "TF32": what}
+        for what in ("off", "products and convolutions", "convolutions")
+    ]
     assert current_circumstances(None, torch.device("cpu")).gpu == {"driver": "580"}

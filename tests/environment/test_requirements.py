@@ -26,7 +26,9 @@ def bare_python(folder: Path, *left_out: str, packages: bool = True) -> Path:
     """Make an environment of the installed packages, without those that begin with one of the names, or of none."""
     venv.create(folder, symlinks=True)
     site = folder / SITE.relative_to(sys.prefix)
-    installed = [path for path in map(Path, sys.path) if path.name == "site-packages"] if packages else []
+    installed = (
+        [path for path in map(Path, sys.path) if path.name == "site-packages"] if packages else []
+    )
     for entry in (entry for path in installed for entry in path.iterdir()):
         is_left_out = bool(left_out) and entry.name.startswith(left_out)
         if not is_left_out and entry.suffix != ".pth" and not (site / entry.name).exists():
@@ -76,10 +78,13 @@ def image_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     constraints = tmp_path / "constraint.txt"
     constraints.write_text("tiny==1\n")
     python = str(Path(sys.base_prefix, "bin", version))
-    monkeypatch.setenv("PYTHONHOME", str(home))  # it is no virtual environment, where pip would always install
+    # It is no virtual environment, where pip would always install.
+    monkeypatch.setenv("PYTHONHOME", str(home))
     code, output = run(python, "-m", "ensurepip")
     assert code == 0, output
-    (library / "EXTERNALLY-MANAGED").write_text("[externally-managed]\nError=this Python is the image's\n")
+    (library / "EXTERNALLY-MANAGED").write_text(
+        "[externally-managed]\nError=this Python is the image's\n"
+    )
     monkeypatch.setenv("PIP_CONSTRAINT", str(constraints))
     monkeypatch.setenv("PIP_DISABLE_PIP_VERSION_CHECK", "1")
     return python
@@ -92,11 +97,15 @@ def write_wheel(folder: Path) -> None:
     with zipfile.ZipFile(folder / "tiny-2-py3-none-any.whl", "w") as wheel:
         wheel.writestr("tiny.py", "")
         wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 2\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         wheel.writestr(f"{info}/RECORD", "")
 
 
-def test_documented_line_installs_where_an_image_forbids_it(image_python: str, tmp_path: Path) -> None:
+def test_documented_line_installs_where_an_image_forbids_it(
+    image_python: str, tmp_path: Path
+) -> None:
     write_wheel(tmp_path / "wheels")
 
     def install(settings: str) -> tuple[int, str]:

@@ -4,7 +4,12 @@ import pytest
 
 from bench.__main__ import main
 from bench.data.manifest import pack_cache
-from bench.environment.variables import COUNTS, SECONDS, read_integer_variable, read_seconds_variable
+from bench.environment.variables import (
+    COUNTS,
+    SECONDS,
+    read_integer_variable,
+    read_seconds_variable,
+)
 
 
 @pytest.mark.parametrize("text", ["x", "nan", "inf", "-1", "1e400", "9" * 5000, "٣", " "])
@@ -22,15 +27,23 @@ def test_variable_without_a_valid_number_is_refused_at_the_start(
 
 
 def test_valid_numbers_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (read_integer_variable("WORLD_SIZE"), read_seconds_variable("SLURM_JOB_END_TIME")) == (None, None)
+    assert (read_integer_variable("WORLD_SIZE"), read_seconds_variable("SLURM_JOB_END_TIME")) == (
+        None,
+        None,
+    )
     monkeypatch.setenv("WORLD_SIZE", "16")
     monkeypatch.setenv("SLURM_JOB_END_TIME", "1790000000")
-    assert (read_integer_variable("WORLD_SIZE"), read_seconds_variable("SLURM_JOB_END_TIME")) == (16, 1.79e9)
+    assert (read_integer_variable("WORLD_SIZE"), read_seconds_variable("SLURM_JOB_END_TIME")) == (
+        16,
+        1.79e9,
+    )
     monkeypatch.setenv("SLURM_JOB_END_TIME", "")
     assert read_seconds_variable("SLURM_JOB_END_TIME") is None
 
 
 def test_user_without_a_home_is_told_to_name_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "~no-such-user/caches")
-    with pytest.raises(ValueError, match="there is no home for ~no-such-user/caches: name a folder"):
+    with pytest.raises(
+        ValueError, match="there is no home for ~no-such-user/caches: name a folder"
+    ):
         pack_cache()

@@ -26,9 +26,18 @@ NAMES = sorted(path.parent.name for path in FEATURES.glob("*/__init__.py"))
 
 
 def run(copy: Path, *words: str) -> None:
-    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": str(copy),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
-        [sys.executable, *words], cwd=copy, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, *words],
+        cwd=copy,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, f"{words}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
 
@@ -45,9 +54,28 @@ def test_everything_else_works_without_features(names: list[str], tmp_path: Path
     run(copy, "-c", IMPORT_ALL)
     if find_spec("importlinter") is not None:  # it is in the lint session
         run(copy, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()")
-    run(copy, "-m", "tests.cli.test_cli_page")  # which writes the page without the verbs of the feature
-    run(copy, "-m", "pytest", "tests", "bench/suites", "-q", "--collect-only", "-p", "no:cacheprovider")
+    # Which writes the page without the verbs of the feature.
+    run(copy, "-m", "tests.cli.test_cli_page")
+    run(
+        copy,
+        "-m",
+        "pytest",
+        "tests",
+        "bench/suites",
+        "-q",
+        "--collect-only",
+        "-p",
+        "no:cacheprovider",
+    )
     run(copy, "-m", "pytest", *CORE_TESTS, "-q", "-m", "not minutes", "-p", "no:cacheprovider")
     if names == NAMES:
         run(copy, "-m", "bench", "--smoke", "--results", str(tmp_path / "results"))
-        run(copy, "-m", "reports", "build", str(tmp_path / "results"), "--out", str(tmp_path / "page.html"))
+        run(
+            copy,
+            "-m",
+            "reports",
+            "build",
+            str(tmp_path / "results"),
+            "--out",
+            str(tmp_path / "page.html"),
+        )

@@ -33,7 +33,12 @@ def experiments_made_on_a_gpu_alone(source: str) -> Iterator[str]:
     functions = functions_of(source)
     tests = [name for name in functions if name.startswith("test_")]
     on_a_gpu, on_a_cpu = (
-        {one for name in tests if needs_a_gpu(functions[name]) == gpu for one in reachable(name, functions)}
+        {
+            one
+            for name in tests
+            if needs_a_gpu(functions[name]) == gpu
+            for one in reachable(name, functions)
+        }
         for gpu in (True, False)
     )
     for name in sorted(on_a_gpu - on_a_cpu):

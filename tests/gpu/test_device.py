@@ -50,7 +50,9 @@ def cuda(request: pytest.FixtureRequest) -> torch.device:  # noqa: ARG001 - it c
     return default_device()
 
 
-def built(device: torch.device, results: Path, method: str = "catlip", **changes: object) -> TrainState:
+def built(
+    device: torch.device, results: Path, method: str = "catlip", **changes: object
+) -> TrainState:
     return build_train_state(load_data(small(method, **changes), device, results))
 
 
@@ -77,17 +79,30 @@ def test_loss_and_gradient_are_those_of_float64(
 ) -> None:
     """Of inputs that both dtypes hold exactly."""
     loss, inputs = LOSSES[name]
-    inputs, found = [value.to(dtype) if value.is_floating_point() else value for value in inputs], []
+    inputs, found = (
+        [value.to(dtype) if value.is_floating_point() else value for value in inputs],
+        [],
+    )
     for where, kind in ((CPU, torch.float64), (device, dtype)):
-        leaf, *others = (value.to(where, kind) if value.is_floating_point() else value.to(where) for value in inputs)
+        leaf, *others = (
+            value.to(where, kind) if value.is_floating_point() else value.to(where)
+            for value in inputs
+        )
         value = loss(leaf.requires_grad_(), *others)
-        found.append([one.to(CPU, torch.float64) for one in (value.detach(), *torch.autograd.grad(value, leaf))])
+        found.append(
+            [
+                one.to(CPU, torch.float64)
+                for one in (value.detach(), *torch.autograd.grad(value, leaf))
+            ]
+        )
     for exact, rounded in zip(*found, strict=True):
         assert (rounded - exact).norm() <= tolerance * exact.norm()
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_step_that_is_not_finite_changes_nothing(device: torch.device, precision: str, results: Path) -> None:
+def test_step_that_is_not_finite_changes_nothing(
+    device: torch.device, precision: str, results: Path
+) -> None:
     run = built(device, results, **TWO_BLOCKS, precision=precision)
     run.step(run.stream.batch(0), RATE)
     before = copy.deepcopy(weights_and_moments(run))
@@ -101,7 +116,11 @@ def test_step_that_is_not_finite_changes_nothing(device: torch.device, precision
 
 
 def weights_and_moments(run: TrainState) -> dict[str, Tensor]:
-    return {name: value for name, value in collect_state(run).items() if not name.startswith(("scaler", "generator"))}
+    return {
+        name: value
+        for name, value in collect_state(run).items()
+        if not name.startswith(("scaler", "generator"))
+    }
 
 
 def test_overflow_in_fp16_halves_the_scale(device: torch.device, results: Path) -> None:
@@ -114,7 +133,9 @@ def test_overflow_in_fp16_halves_the_scale(device: torch.device, results: Path) 
     assert (run.step.scaler.get_scale(), run.step.overflows.item()) == (before / 2, 1)
 
 
-def test_gradient_of_micro_batches_is_that_of_the_batch(device: torch.device, results: Path) -> None:
+def test_gradient_of_micro_batches_is_that_of_the_batch(
+    device: torch.device, results: Path
+) -> None:
     found = []
     for count in (1, 4):
         run = built(device, results, accumulation=count)
@@ -137,18 +158,24 @@ def test_restored_training_takes_the_same_step(device: torch.device, results: Pa
         torch.testing.assert_close(after[name], before[name], rtol=1e-4, atol=1e-6)
 
 
-def test_trace_holds_the_work_of_the_device(device: torch.device, results: Path, tmp_path: Path) -> None:
+def test_trace_holds_the_work_of_the_device(
+    device: torch.device, results: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "trace.json.gz"
     trace(small("clip"), device, results, path)
     events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
     assert {"step 1", "step 2", "step 3"} <= {event.get("name") for event in events}
-    assert any(event.get("cat") == ("kernel" if device.type == "cuda" else "cpu_op") for event in events)
+    assert any(
+        event.get("cat") == ("kernel" if device.type == "cuda" else "cpu_op") for event in events
+    )
     assert any("attention" in str(event.get("name")) for event in events)
     assert [*tmp_path.iterdir()] == [path]
 
 
 @pytest.mark.parametrize("experiment", [small(method) for method in METHODS], ids=METHODS)
-def test_batch_is_that_of_the_cpu(cuda: torch.device, experiment: Experiment, results: Path) -> None:
+def test_batch_is_that_of_the_cpu(
+    cuda: torch.device, experiment: Experiment, results: Path
+) -> None:
     batch, expected = (load_data(experiment, where, results).batch(1) for where in (cuda, CPU))
     torch.testing.assert_close(batch.images.cpu(), expected.images, rtol=0, atol=1e-3)
     for found, other in zip(tensors_of(batch.target), tensors_of(expected.target), strict=True):
@@ -156,8 +183,12 @@ def test_batch_is_that_of_the_cpu(cuda: torch.device, experiment: Experiment, re
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
-@pytest.mark.parametrize("experiment", [small(method, precision="bf16") for method in METHODS], ids=METHODS)
-def test_five_steps_do_not_wait_for_the_device(cuda: torch.device, experiment: Experiment, results: Path) -> None:
+@pytest.mark.parametrize(
+    "experiment", [small(method, precision="bf16") for method in METHODS], ids=METHODS
+)
+def test_five_steps_do_not_wait_for_the_device(
+    cuda: torch.device, experiment: Experiment, results: Path
+) -> None:
     run = build_train_state(load_data(experiment, cuda, results))
     run.step(run.stream.batch(0), RATE)  # allocates
     torch.cuda.set_sync_debug_mode("error")
@@ -168,9 +199,14 @@ def test_five_steps_do_not_wait_for_the_device(cuda: torch.device, experiment: E
     assert torch.stack(losses).isfinite().all()
 
 
-@pytest.mark.parametrize("experiment", COMPILED, ids=[f"{one.method}-{one.runtime.compile}" for one in COMPILED])
-def test_compiled_step_is_not_compiled_again(cuda: torch.device, experiment: Experiment, results: Path) -> None:
-    first, last, breaks = in_child(count_graphs, cuda, experiment, results)  # where no shapes are checked
+@pytest.mark.parametrize(
+    "experiment", COMPILED, ids=[f"{one.method}-{one.runtime.compile}" for one in COMPILED]
+)
+def test_compiled_step_is_not_compiled_again(
+    cuda: torch.device, experiment: Experiment, results: Path
+) -> None:
+    # Where no shapes are checked.
+    first, last, breaks = in_child(count_graphs, cuda, experiment, results)
     assert 0 < last == first
     assert breaks == 0
 
@@ -186,7 +222,9 @@ def count_fused_attention(device: torch.device, results: Path) -> int:
     return int(torch._dynamo.utils.counters["inductor"]["fuse_attention"])
 
 
-def count_graphs(device: torch.device, experiment: Experiment, results: Path) -> tuple[float, float, float]:
+def count_graphs(
+    device: torch.device, experiment: Experiment, results: Path
+) -> tuple[float, float, float]:
     """Return the graphs after two and after twelve steps, and the graph breaks."""
     run = build_train_state(load_data(experiment, device, results))
     found = []

@@ -20,14 +20,23 @@ from tests.small import small
 CPU = torch.device("cpu")
 DEVICE = torch.device("cuda", 0) if torch.version.cuda else CPU
 # Attention in separate products: torch asks the properties of a GPU to choose a fused kernel.
-SETTINGS = {"precision": "bf16", "text_padding": "packed", "compile": "off", "attention": "plain", "batch_size": 8}
+SETTINGS = {
+    "precision": "bf16",
+    "text_padding": "packed",
+    "compile": "off",
+    "attention": "plain",
+    "batch_size": 8,
+}
 
 
 @pytest.fixture
 def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let autocast work for fake tensors on a machine without a GPU, and modules stay where they are made."""
-    monkeypatch.setattr(torch.nn.Module, "to", lambda module, *_: module)  # it cannot move fake parameters
-    monkeypatch.setattr("torch.amp.autocast_mode.torch.cuda.is_bf16_supported", lambda *_, **__: True)
+    # It cannot move fake parameters.
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, *_: module)
+    monkeypatch.setattr(
+        "torch.amp.autocast_mode.torch.cuda.is_bf16_supported", lambda *_, **__: True
+    )
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
 
 
@@ -42,6 +51,10 @@ def test_step_stays_on_its_device(method: str, results: Path) -> None:
             run = build_train_state(stream)
         for _ in range(2):  # the optimizer has no state before the first
             loss = run.step(Batch(batch.images.to(DEVICE), batch.target.to(DEVICE)), 1e-3)
-        state = [value for name, value in collect_state(run).items() if name.startswith(("model.", "average."))]
+        state = [
+            value
+            for name, value in collect_state(run).items()
+            if name.startswith(("model.", "average."))
+        ]
     assert isinstance(loss, FakeTensor)
     assert {tensor.device for tensor in tree_leaves([loss, state])} == {DEVICE}

@@ -35,7 +35,9 @@ def compare(name: str, texts: list[str]) -> int:
             continue
         if ours != theirs:
             different.append((text, ours, theirs))
-    print(f"{name}: {len(texts):,} captions, {len(different)} differ, the released code raises on {crashed}")
+    print(
+        f"{name}: {len(texts):,} captions, {len(different)} differ, the released code raises on {crashed}"
+    )
     for text, ours, theirs in different[:5]:
         print(f"  {text[:300]!r}\n    ours: {ours}\n    theirs: {theirs}")
     return len(different)
@@ -44,7 +46,12 @@ def compare(name: str, texts: list[str]) -> int:
 def record() -> None:
     """Write captions with the released code's answers: the pack's, definitions, the benchmark's, hostile ones."""
     pack = load_pack_images("pretrain", CACHE).captions[::20]
-    texts = [*pack, *list(glosses())[::100], *distinct_captions(400), *hostile_captions(1500, seed=1)]
+    texts = [
+        *pack,
+        *list(glosses())[::100],
+        *distinct_captions(400),
+        *hostile_captions(1500, seed=1),
+    ]
     answers = [[text, oracle.labels(text)] for text in texts]
     RECORD.write_bytes(gzip.compress(json.dumps(answers, ensure_ascii=False).encode(), mtime=0))
 
@@ -58,7 +65,9 @@ def main(arguments: list[str]) -> int:
     texts = captions(CACHE)
     if arguments:
         texts = texts[:: max(1, len(texts) // int(arguments[0]))]
-    return int(compare("real text", texts) + compare("hostile", hostile_captions(50_000, seed=0)) > 0)
+    return int(
+        compare("real text", texts) + compare("hostile", hostile_captions(50_000, seed=0)) > 0
+    )
 
 
 if __name__ == "__main__":

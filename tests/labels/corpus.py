@@ -15,7 +15,13 @@ from bench.data.pack import load_pack_images
 
 def captions(cache: Path) -> list[str]:
     """Return distinct captions, in a fixed order."""
-    sources = (load_pack_images("pretrain", cache).captions, debian(), python(), documentation(), glosses())
+    sources = (
+        load_pack_images("pretrain", cache).captions,
+        debian(),
+        python(),
+        documentation(),
+        glosses(),
+    )
     return list(dict.fromkeys(text for source in sources for text in source if text.strip()))
 
 
@@ -52,4 +58,8 @@ def glosses() -> Iterator[str]:
     """WordNet's definitions with their examples, where the database is installed."""
     path = Path("/usr/share/wordnet/data.noun")
     if path.is_file():
-        yield from (line.split("|")[1] for line in path.read_text(encoding="utf-8").split("\n")[29::2] if "|" in line)
+        yield from (
+            line.split("|")[1]
+            for line in path.read_text(encoding="utf-8").split("\n")[29::2]
+            if "|" in line
+        )

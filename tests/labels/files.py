@@ -27,7 +27,11 @@ def write_captions(path: Path, captions: Sequence[str]) -> Path:
             {
                 f"{key}.{kind}": text
                 for key, text in zip(keys, captions, strict=True)
-                for kind, text in (("jpg", "no image"), ("txt", text), ("json", json.dumps({"caption": "not this"})))
+                for kind, text in (
+                    ("jpg", "no image"),
+                    ("txt", text),
+                    ("json", json.dumps({"caption": "not this"})),
+                )
             }
         )
     else:
@@ -37,7 +41,9 @@ def write_captions(path: Path, captions: Sequence[str]) -> Path:
 
 
 def tar_of_texts(members: dict[str, str]) -> bytes:
-    return tar_bytes({name: text.encode("utf-8", "surrogatepass") for name, text in members.items()})
+    return tar_bytes(
+        {name: text.encode("utf-8", "surrogatepass") for name, text in members.items()}
+    )
 
 
 def _text(suffix: str, keys: Sequence[str], captions: Sequence[str]) -> str:
@@ -48,5 +54,7 @@ def _text(suffix: str, keys: Sequence[str], captions: Sequence[str]) -> str:
         return "".join(f"{caption}\n" for caption in captions)
     file = io.StringIO()
     writer = csv.writer(file, delimiter="\t" if suffix == "tsv" else ",", lineterminator="\n")
-    writer.writerows([["key", "TEXT"], *([key, caption] for key, caption in zip(keys, captions, strict=True))])
+    writer.writerows(
+        [["key", "TEXT"], *([key, caption] for key, caption in zip(keys, captions, strict=True))]
+    )
     return file.getvalue()

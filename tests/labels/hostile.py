@@ -17,7 +17,20 @@ dog--cat -dog 5dog 5.dog 5. 5.5 3,000 $5 12.5. -3. a. i. j. b. stewart zimmer co
 mg. cos. t. « » «dog.» “dog.” ‘dog’ dog’s „dog – — dog–cat … 🐕 🐕. é. café's ÿ𝐀bc 𝐀. İ ı ſ 日本 שלום ﬁ
 ＡＢ ＆amp； Ã© â€™ Ã Â œ &amp; &lt;b&gt; &#39; &nbsp; &amp;amp; %20 %C3%A9 100% <b> </p> < >
 http://a.b/c?d=e+f me@x.com #dog @dog *dog* `dog` ``dog''""".split()  # noqa: SIM905
-MARKS = [*"'\"`.,:;?!-()[]{}<>/\\|@#$%&*+=~^_", "''", "``", "--", "...", "?!", ".)", ') "', "')", "'s", "n't", "'ll"]
+MARKS = [
+    *"'\"`.,:;?!-()[]{}<>/\\|@#$%&*+=~^_",
+    "''",
+    "``",
+    "--",
+    "...",
+    "?!",
+    ".)",
+    ') "',
+    "')",
+    "'s",
+    "n't",
+    "'ll",
+]
 SPACES = [
     " ",
     " ",
@@ -76,7 +89,10 @@ def _pieces(generator: random.Random) -> list[str]:
     for _ in range(generator.randrange(1, 10)):
         kind = generator.choices((WORDS, MARKS, ODD), (8, 3, 1))[0]
         glue = generator.random()
-        parts += [generator.choice(kind), "" if glue < 0.25 else " " if glue < 0.85 else generator.choice(SPACES)]
+        parts += [
+            generator.choice(kind),
+            "" if glue < 0.25 else " " if glue < 0.85 else generator.choice(SPACES),
+        ]
     return parts
 
 

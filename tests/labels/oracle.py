@@ -23,8 +23,13 @@ noun.process 1|noun.quantity 1|noun.relation 1|noun.shape 1|noun.state 1|noun.su
 verb.body 2|verb.change 2|verb.cognition 2|verb.communication 2|verb.competition 2|verb.consumption 2
 verb.contact 2|verb.creation 2|verb.emotion 2|verb.motion 2|verb.perception 2|verb.possession 2|verb.social 2
 verb.stative 2|verb.weather 2|adj.ppl 3""".replace("\n", "|").split("|")
-WORDNET = [f"{kind}.{part}" for part in ("adj", "adv", "noun", "verb") for kind in ("index", "data")]
-WORDNET += [f"{part}.exc" for part in ("adj", "adv", "noun", "verb")] + ["cntlist.rev", "index.sense"]
+WORDNET = [
+    f"{kind}.{part}" for part in ("adj", "adv", "noun", "verb") for kind in ("index", "data")
+]
+WORDNET += [f"{part}.exc" for part in ("adj", "adv", "noun", "verb")] + [
+    "cntlist.rev",
+    "index.sense",
+]
 
 
 def missing() -> str | None:

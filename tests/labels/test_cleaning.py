@@ -43,7 +43,10 @@ def test_no_mojibake_is_missed(text: str) -> None:
 def test_suspect_ranges_cover_ftfys_mojibake() -> None:
     assert all(re.fullmatch(f"[{DUBIOUS}]", character) for character in MOJIBAKE)
     for character in map(chr, range(0x80, 0x2C00)):
-        texts = [f"{before}{character} {character}{before} x {character}" for before in ("", *string.printable)]
+        texts = [
+            f"{before}{character} {character}{before} x {character}"
+            for before in ("", *string.printable)
+        ]
         if is_bad("  ".join(texts)):  # whether one of the texts is
             assert all(SUSPECT.search(text) or not is_bad(text) for text in texts), character
 
@@ -51,4 +54,7 @@ def test_suspect_ranges_cover_ftfys_mojibake() -> None:
 @pytest.mark.parametrize("more", ["", "\x01", "é", "x" * 1_000_001])
 def test_nested_entities_take_bounded_time(more: str) -> None:
     """ftfy takes a pass for each: minutes for so many."""
-    assert clean_caption("a dog &" + "amp;" * 100_000 + f"lt; {more}") == f"a dog & {more}".replace("\x01", "").strip()
+    assert (
+        clean_caption("a dog &" + "amp;" * 100_000 + f"lt; {more}")
+        == f"a dog & {more}".replace("\x01", "").strip()
+    )

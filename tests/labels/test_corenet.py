@@ -43,18 +43,26 @@ def test_labels_equal_the_released_code_in_a_column_and_as_a_whole() -> None:
     [
         ("A dog and two Dogs", ["dog", "two", "dog"]),  # as often as named, in the order of mention
         ("glasses, mice; geese", ["glass", "mouse", "goose"]),
-        ("photo of us", []),  # photo's first synset is photograph.n.01; us becomes u, which heads nothing
+        (
+            "photo of us",
+            [],
+        ),  # photo's first synset is photograph.n.01; us becomes u, which heads nothing
         ("the women's knives", ["woman", "knife"]),
         ("dog&#39;s%20bone+collar <b>cat</b>", ["dog", "bone", "collar", "cat"]),
         ("a hot_dog", []),
         ("a fire_engine, 24/7.", ["fire_engine", "24/7"]),
-        ("the reps. of dogs. cats", ["dog", "cat"]),  # an abbreviation keeps its period, and is no noun
+        (
+            "the reps. of dogs. cats",
+            ["dog", "cat"],
+        ),  # an abbreviation keeps its period, and is no noun
         ("a cat–dog thing", ["cat", "dog", "thing"]),
         ("日本語 🐕", []),
     ],
 )
 def test_caption_names_its_nouns(caption: str, lemmas: list[str]) -> None:
-    assert synsets(get_rule("corenet"), [caption]) == [[lexicon().synset_of(lemma) for lemma in lemmas]]
+    assert synsets(get_rule("corenet"), [caption]) == [
+        [lexicon().synset_of(lemma) for lemma in lemmas]
+    ]
 
 
 @given(st.lists(captions, max_size=8))
@@ -74,7 +82,9 @@ def test_column_cleaning_equals_caption_cleaning(texts: list[str]) -> None:
 
 
 @given(st.lists(st.none() | captions, max_size=12), st.integers(0, 12), st.integers(0, 12))
-def test_splitting_a_column_does_not_change_labels(texts: list[str | None], start: int, length: int) -> None:
+def test_splitting_a_column_does_not_change_labels(
+    texts: list[str | None], start: int, length: int
+) -> None:
     column = pa.array(texts, pa.string())
     labels, offsets = get_rule("corenet").label(column)
     assert (labels.dtype, offsets.dtype, len(offsets)) == (np.uint32, np.int64, len(texts) + 1)
@@ -85,21 +95,29 @@ def test_splitting_a_column_does_not_change_labels(texts: list[str | None], star
 
 
 def test_null_is_an_empty_caption_and_long_columns_work() -> None:
-    _, offsets = get_rule("corenet").label(pa.array([None, "", "a dog", "a dog's' tail."] * 20_000, pa.string()))
+    _, offsets = get_rule("corenet").label(
+        pa.array([None, "", "a dog", "a dog's' tail."] * 20_000, pa.string())
+    )
     np.testing.assert_array_equal(np.diff(offsets), [0, 0, 1, 2] * 20_000)
 
 
-@pytest.mark.parametrize("part", [*"<!.'\"-,\n\té&", "a<", "dog ", "dog", "dog. ", "! ", ". ", "a.", "' ", "ÿÀ"])
+@pytest.mark.parametrize(
+    "part", [*"<!.'\"-,\n\té&", "a<", "dog ", "dog", "dog. ", "! ", ". ", "a.", "' ", "ÿÀ"]
+)
 def test_a_quarter_of_a_million_characters_are_labelled(part: str) -> None:
     text = (part * 250_000)[:250_000]
-    assert synsets(get_rule("corenet"), [text, f"cat {text}"])[1][:1] == [lexicon().synset_of("cat")]
+    assert synsets(get_rule("corenet"), [text, f"cat {text}"])[1][:1] == [
+        lexicon().synset_of("cat")
+    ]
 
 
 def test_piece_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.labels.pieces.MAX_ENTRIES", 3)
     pieces = PieceLabels(lexicon())
     texts = ["dogs", "cats.", "mice", "men", "d'ye", "geese", "dogs", "can't", "oxen", "two"]
-    assert pieces.label_pieces(texts) == [PieceLabels(lexicon()).label_pieces([text])[0] for text in texts]
+    assert pieces.label_pieces(texts) == [
+        PieceLabels(lexicon()).label_pieces([text])[0] for text in texts
+    ]
     assert len(pieces._pieces) <= 3
 
 

@@ -20,7 +20,9 @@ def test_every_noun_synset_has_a_unique_name_and_leads_to_entity() -> None:
     assert set(lexicon().keys) <= set(tree.above)
     (entity,) = [key for key, above in tree.above.items() if not above]
     assert tree.names[entity] == "entity.n.01"
-    assert all(entity in tree.climbs(key) for key in random.Random(0).sample(sorted(tree.above), 2_000))
+    assert all(
+        entity in tree.climbs(key) for key in random.Random(0).sample(sorted(tree.above), 2_000)
+    )
 
 
 def test_paths_have_single_steps_and_the_lengths_that_nltk_gives() -> None:
@@ -30,7 +32,10 @@ def test_paths_have_single_steps_and_the_lengths_that_nltk_gives() -> None:
     for start, end, length in RECORDED:
         path = [key_of[name] for name in tree.path(key_of[start], key_of[end])]
         assert (path[0], path[-1], len(path)) == (key_of[start], key_of[end], length)
-        assert all(below in tree.above[above] or above in tree.above[below] for below, above in pairwise(path))
+        assert all(
+            below in tree.above[above] or above in tree.above[below]
+            for below, above in pairwise(path)
+        )
 
 
 def test_the_nearest_label_is_the_first_of_the_most_similar() -> None:

@@ -47,7 +47,9 @@ def test_merged_vocabularies_equal_a_sorted_count_of_all(parts: list[list[int]])
     assert merge_vocabularies([merge_vocabularies(vocabularies[:-1]), vocabularies[-1]]) == total
     order = [(-label.count, int(label.synset[1:])) for label in total.labels]
     assert order == sorted(order)
-    assert Counter(label.count for label in total.labels) == Counter(count for count in counts if count)
+    assert Counter(label.count for label in total.labels) == Counter(
+        count for count in counts if count
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,9 @@ def test_merged_vocabularies_equal_a_sorted_count_of_all(parts: list[list[int]])
 )
 def test_parts_must_be_all_of_one_division(parts: list[str], text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        merge_vocabularies([Vocabulary(rule="corenet", captions=1, part=part, labels=()) for part in parts])
+        merge_vocabularies(
+            [Vocabulary(rule="corenet", captions=1, part=part, labels=()) for part in parts]
+        )
 
 
 def test_cut_vocabularies_and_other_rules_cannot_be_merged() -> None:
@@ -70,14 +74,24 @@ def test_cut_vocabularies_and_other_rules_cannot_be_merged() -> None:
     frequent, first = counted.filtered(3, None), counted.filtered(1, 2)
     assert [label.count for label in frequent.labels] == [9, 5, 3, 3]
     assert [label.count for label in first.labels] == [9, 5]
-    subwords = Vocabulary(rule="subword", captions=1, labels=(VocabularyLabel(subword="3", name="a", count=1),))
-    for other, text in ((frequent, "has lost counts"), (first, "has lost counts"), (subwords, "corenet / subword")):
+    subwords = Vocabulary(
+        rule="subword", captions=1, labels=(VocabularyLabel(subword="3", name="a", count=1),)
+    )
+    for other, text in (
+        (frequent, "has lost counts"),
+        (first, "has lost counts"),
+        (subwords, "corenet / subword"),
+    ):
         with pytest.raises(ValueError, match=text):
             merge_vocabularies([counted, other])
 
 
 def test_vocabulary_round_trips_through_its_file(tmp_path: Path) -> None:
-    for vocabulary in (vocabulary_of([1, 2, 3]), vocabulary_of([4, 5]).filtered(2, 7), vocabulary_of([])):
+    for vocabulary in (
+        vocabulary_of([1, 2, 3]),
+        vocabulary_of([4, 5]).filtered(2, 7),
+        vocabulary_of([]),
+    ):
         write_vocabulary(vocabulary, tmp_path / "v.json")
         read_vocabulary.cache_clear()
         assert read_vocabulary(str(tmp_path / "v.json")) == vocabulary
@@ -90,7 +104,8 @@ def test_digest_depends_on_the_order_of_the_labels_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("pack-synset", "did you mean 'pack-synsets'"), ("/nowhere/x.json", "no vocabulary file")]
+    ("name", "text"),
+    [("pack-synset", "did you mean 'pack-synsets'"), ("/nowhere/x.json", "no vocabulary file")],
 )
 def test_unknown_vocabulary_is_refused(name: str, text: str) -> None:
     with pytest.raises(ValueError, match=text):
@@ -140,14 +155,18 @@ def test_pickle_is_read_in_its_order_and_executes_nothing(protocol: int, tmp_pat
 
     content = pickle.dumps({"n1": 1, "n2": Malicious(tmp_path / "executed")}, protocol)
     (tmp_path / "w.pkl").write_bytes(content)
-    with pytest.raises(ValueError, match=r"w\.pkl: only a pickle of dict, str and int is read: .* \w+\.system"):
+    with pytest.raises(
+        ValueError, match=r"w\.pkl: only a pickle of dict, str and int is read: .* \w+\.system"
+    ):
         read_vocabulary(str(tmp_path / "w.pkl"))
     assert not (tmp_path / "executed").exists()
     pickle.loads(content)
     assert (tmp_path / "executed").exists(), "the pickle was not malicious"
 
 
-@pytest.mark.parametrize("held", [["n1"], {"n1": 1.5}, {1: 1}, {"n1": True}, {"n1": -1}, {"dog": 1}, {"n1": {}}, 7])
+@pytest.mark.parametrize(
+    "held", [["n1"], {"n1": 1.5}, {1: 1}, {"n1": True}, {"n1": -1}, {"dog": 1}, {"n1": {}}, 7]
+)
 def test_a_pickle_of_anything_else_is_refused(held: object, tmp_path: Path) -> None:
     (tmp_path / "v.pkl").write_bytes(pickle.dumps(held))
     with pytest.raises(ValueError, match=r"v\.pkl: "):
@@ -156,7 +175,9 @@ def test_a_pickle_of_anything_else_is_refused(held: object, tmp_path: Path) -> N
 
 @settings(max_examples=300, derandomize=True, deadline=None)
 @given(st.binary(max_size=60))
-def test_arbitrary_bytes_are_at_most_an_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_arbitrary_bytes_are_at_most_an_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
     path = tmp_path_factory.mktemp("v") / "v.pkl"
     path.write_bytes(b"\x80\x04" + content)
     with suppress(ValueError):
@@ -172,7 +193,8 @@ def bytes_taken(path: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    "content", [b"\x80\x04}r\xff\xff\xff\x7f.", b"\x80\x05\x96" + (2**36).to_bytes(8, "little") + b"."]
+    "content",
+    [b"\x80\x04}r\xff\xff\xff\x7f.", b"\x80\x05\x96" + (2**36).to_bytes(8, "little") + b"."],
 )
 def test_small_pickle_allocates_little_memory(content: bytes, tmp_path: Path) -> None:
     """It asks for place 2**31 - 1 of what is remembered, or for 64 GiB. Python's C class would take 32 GiB."""
@@ -180,7 +202,9 @@ def test_small_pickle_allocates_little_memory(content: bytes, tmp_path: Path) ->
     assert in_child(bytes_taken, tmp_path / "v.pkl") < 2**27
 
 
-def test_log_odds_are_of_the_captions_with_a_label_which_a_caption_may_repeat(tmp_path: Path) -> None:
+def test_log_odds_are_of_the_captions_with_a_label_which_a_caption_may_repeat(
+    tmp_path: Path,
+) -> None:
     """Occurrences would be more than there are captions, and their odds no number."""
     counted = []
     for texts in (["a dog, a dog and a dog", "a cat"], ["dogs"], ["two dogs"]):
@@ -193,6 +217,8 @@ def test_log_odds_are_of_the_captions_with_a_label_which_a_caption_may_repeat(tm
     torch.testing.assert_close(label_log_odds(vocabulary, 4), torch.tensor(odds).log())
     write_vocabulary(vocabulary, tmp_path / "v.json")
     assert read_vocabulary(str(tmp_path / "v.json")) == vocabulary
-    (tmp_path / "w.json").write_bytes((tmp_path / "v.json").read_bytes().replace(b'"captions":3,', b""))
+    (tmp_path / "w.json").write_bytes(
+        (tmp_path / "v.json").read_bytes().replace(b'"captions":3,', b"")
+    )
     with pytest.raises(ValueError, match="has more than all 4 captions: count again"):
         read_vocabulary(str(tmp_path / "w.json"))

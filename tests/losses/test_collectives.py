@@ -21,7 +21,12 @@ from losses.contrastive import contrastive_loss
 from losses.sigmoid import sigmoid_loss
 from tests.processes import in_ranks
 
-PER_RANK, DIM, SIDE = 6, 5, 4  # squares smaller than a process's rows, so that its own pairs lie in several
+# Squares smaller than a process's rows, so that its own pairs lie in several.
+PER_RANK, DIM, SIDE = (
+    6,
+    5,
+    4,
+)
 MODES = list(product((False, True), repeat=2))  # local_loss, gather_with_grad
 EXCHANGES = ["bidir", "shift", "reduce", "gather"]
 Figures = dict[str, list[Tensor]]  # the value, then the gradient of each input
@@ -39,7 +44,11 @@ def features(ranks: int, dtype: torch.dtype) -> list[Tensor]:
     generator = torch.Generator().manual_seed(ranks)
     image, noise = torch.randn(2, ranks * PER_RANK, DIM, dtype=torch.float64, generator=generator)
     pair = F.normalize(image, dim=-1), F.normalize(image + noise, dim=-1)
-    return [*(rows.to(dtype) for rows in pair), torch.tensor(9.0, dtype=dtype), torch.tensor(-3.0, dtype=dtype)]
+    return [
+        *(rows.to(dtype) for rows in pair),
+        torch.tensor(9.0, dtype=dtype),
+        torch.tensor(-3.0, dtype=dtype),
+    ]
 
 
 def figures(loss: Callable[..., Tensor], inputs: list[Tensor], **keywords: Any) -> list[Tensor]:
@@ -58,7 +67,11 @@ class Pair(nn.Module):
         self.scale = nn.Parameter(torch.tensor(9.0, dtype=dtype))
 
     def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return F.normalize(self.image(image), dim=-1), F.normalize(self.text(text), dim=-1), self.scale * 1
+        return (
+            F.normalize(self.image(image), dim=-1),
+            F.normalize(self.text(text), dim=-1),
+            self.scale * 1,
+        )
 
 
 def work(rank: int, ranks: int) -> Figures:
@@ -75,7 +88,10 @@ def work(rank: int, ranks: int) -> Figures:
         model = DistributedDataParallel(Pair(dtype))
         loss = contrastive_loss(*model(image[mine], text[mine]), group=dist.group.WORLD)
         loss.backward()
-        out[f"ddp {dtype}"] = [loss.detach(), *(value.grad for value in model.parameters() if value.grad is not None)]
+        out[f"ddp {dtype}"] = [
+            loss.detach(),
+            *(value.grad for value in model.parameters() if value.grad is not None),
+        ]
     warnings.simplefilter("ignore")  # open_clip's way to gather has been renamed
     for local, with_grad in MODES:
         theirs = ClipLoss(local_loss=local, gather_with_grad=with_grad, rank=rank, world_size=ranks)
@@ -88,17 +104,25 @@ def work(rank: int, ranks: int) -> Figures:
 
 def compiled_work(rank: int, ranks: int) -> Figures:
     """What each process computes by losses that must be one graph each."""
-    inputs = [value[rank * PER_RANK :][:PER_RANK] if value.ndim else value for value in features(ranks, torch.float64)]
+    inputs = [
+        value[rank * PER_RANK :][:PER_RANK] if value.ndim else value
+        for value in features(ranks, torch.float64)
+    ]
     out = {}
     for name, plain in LOSSES.items():
-        given, loss = inputs[: 4 if name == "sigmoid" else 3], partial(plain, group=dist.group.WORLD)
+        given, loss = (
+            inputs[: 4 if name == "sigmoid" else 3],
+            partial(plain, group=dist.group.WORLD),
+        )
         compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
         out |= {f"eager {name}": figures(loss, given), f"compiled {name}": figures(compiled, given)}
     return out
 
 
 @pytest.fixture(scope="module", params=[2, 4])
-def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Figures]:
+def ranks(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[Figures]:
     """Each process's figures."""
     return in_ranks(work, request.param, tmp_path_factory.mktemp("ranks"))
 
@@ -110,7 +134,8 @@ def concatenated(ranks: list[Figures], name: str) -> list[Tensor]:
     """
     of_ranks = zip(*(each[name] for each in ranks), strict=True)
     return [
-        torch.cat(of_one) / len(ranks) if of_one[0].ndim == 2 else torch.stack(of_one).mean(0) for of_one in of_ranks
+        torch.cat(of_one) / len(ranks) if of_one[0].ndim == 2 else torch.stack(of_one).mean(0)
+        for of_one in of_ranks
     ]
 
 
@@ -132,11 +157,16 @@ def test_distributed_loss_and_gradients_equal_one_process(
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-9)])
-def test_ddp_gradients_equal_one_process(ranks: list[Figures], dtype: torch.dtype, tolerance: float) -> None:
+def test_ddp_gradients_equal_one_process(
+    ranks: list[Figures], dtype: torch.dtype, tolerance: float
+) -> None:
     model = Pair(dtype)
     loss = contrastive_loss(*model(*features(len(ranks), dtype)[:2]))
     loss.backward()  # type: ignore[no-untyped-call]
-    expected = [loss.detach(), *(value.grad for value in model.parameters() if value.grad is not None)]
+    expected = [
+        loss.detach(),
+        *(value.grad for value in model.parameters() if value.grad is not None),
+    ]
     for each in ranks:
         equal(each[f"ddp {dtype}"], expected, tolerance)
 
@@ -150,7 +180,8 @@ def test_open_clips_contrastive_loss_has_our_value_in_every_mode_and_our_gradien
     How much of the gradient's direction that costs depends on the features: here a cosine of .887 and .938.
     """
     ours, theirs = (
-        concatenated(ranks, name) for name in ("contrastive torch.float64", f"ClipLoss {local} {with_grad}")
+        concatenated(ranks, name)
+        for name in ("contrastive torch.float64", f"ClipLoss {local} {with_grad}")
     )
     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-9, atol=0)
     if with_grad:
@@ -158,7 +189,9 @@ def test_open_clips_contrastive_loss_has_our_value_in_every_mode_and_our_gradien
     elif not local:
         equal([value / len(ranks) for value in ours[1:3]], theirs[1:3], 1e-9)
     else:
-        cosine = F.cosine_similarity(torch.cat(ours[1:3]).flatten(), torch.cat(theirs[1:3]).flatten(), dim=0)
+        cosine = F.cosine_similarity(
+            torch.cat(ours[1:3]).flatten(), torch.cat(theirs[1:3]).flatten(), dim=0
+        )
         assert cosine == pytest.approx({2: 0.887, 4: 0.938}[len(ranks)], abs=0.001), float(cosine)
     equal(ours[3:], theirs[3:], 1e-9)
 
@@ -170,13 +203,21 @@ def test_loss_of_both_gathered_equals_open_clips_on_every_process(ranks: list[Fi
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-def test_open_clips_sigmoid_loss_equals_ours_in_every_exchange_mode(ranks: list[Figures], exchange: str) -> None:
-    equal(concatenated(ranks, "sigmoid torch.float64"), concatenated(ranks, f"SigLipLoss {exchange}"), 1e-9)
+def test_open_clips_sigmoid_loss_equals_ours_in_every_exchange_mode(
+    ranks: list[Figures], exchange: str
+) -> None:
+    equal(
+        concatenated(ranks, "sigmoid torch.float64"),
+        concatenated(ranks, f"SigLipLoss {exchange}"),
+        1e-9,
+    )
 
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("many", [1, 3])
-def test_simulated_group_equals_ranks_with_equal_rows(name: str, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simulated_group_equals_ranks_with_equal_rows(
+    name: str, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Value and gradients are those of the rows so many times; of rows times the processes, as each of them has."""
     monkeypatch.setattr(losses.chunks, "SIDE", SIDE)
     image, text, *scalars = features(1, torch.float64)[: 4 if name == "sigmoid" else 3]

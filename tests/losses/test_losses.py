@@ -28,7 +28,9 @@ def unit_rows(rows: int, columns: int, seed: int) -> Tensor:
 
 
 def logits_of(rows: int, columns: int, seed: int) -> Tensor:
-    return 4 * torch.randn(rows, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return 4 * torch.randn(
+        rows, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def pairs(labels: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
@@ -91,7 +93,9 @@ def test_sigmoid_loss_equals_the_formula_and_open_clip(batch: int) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "precision"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
-def test_contrastive_loss_in_autocast_has_the_precision_of_its_products(dtype: torch.dtype, precision: float) -> None:
+def test_contrastive_loss_in_autocast_has_the_precision_of_its_products(
+    dtype: torch.dtype, precision: float
+) -> None:
     """Its gradients are scaled as a gradient scaler does, without which fp16 has no small shares."""
     found: list[list[Tensor]] = []
     for in_autocast in (False, True):
@@ -107,7 +111,9 @@ def test_contrastive_loss_in_autocast_has_the_precision_of_its_products(dtype: t
 
 
 def test_zero_scale_gives_the_loss_of_a_uniform_guess() -> None:
-    loss = contrastive_loss(unit_rows(6, 4, 0), unit_rows(6, 4, 1), torch.tensor(0.0, dtype=torch.float64))
+    loss = contrastive_loss(
+        unit_rows(6, 4, 0), unit_rows(6, 4, 1), torch.tensor(0.0, dtype=torch.float64)
+    )
     assert loss.item() == pytest.approx(math.log(6))
 
 
@@ -115,13 +121,17 @@ def test_zero_scale_gives_the_loss_of_a_uniform_guess() -> None:
 def test_opposite_pair_at_the_largest_scale_has_a_finite_loss(loss: Callable[..., Tensor]) -> None:
     """Logits from -100 to 100, whose exponentials a float32 cannot hold."""
     image = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], requires_grad=True)
-    leaves = [image, -image.detach(), torch.tensor(100.0)] + [torch.tensor(0.0)] * (loss is sigmoid_loss)
+    leaves = [image, -image.detach(), torch.tensor(100.0)] + [torch.tensor(0.0)] * (
+        loss is sigmoid_loss
+    )
     value = loss(*leaves)
     assert value.item() == pytest.approx(200)
     assert torch.autograd.grad(value, image)[0].isfinite().all()
 
 
-@pytest.mark.parametrize(("loss", "scalars"), [(contrastive_loss, (7.0,)), (sigmoid_loss, (7.0, -3.0))])
+@pytest.mark.parametrize(
+    ("loss", "scalars"), [(contrastive_loss, (7.0,)), (sigmoid_loss, (7.0, -3.0))]
+)
 def test_full_similarity_matrix_is_never_allocated(
     loss: Callable[..., Tensor], scalars: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +151,9 @@ LABELS = st.lists(st.lists(st.integers(0, 8), unique=True, max_size=5), min_size
 
 @settings(max_examples=40, derandomize=True, deadline=None)
 @given(LABELS, st.sampled_from([9, 18, 4096]))
-def test_multilabel_loss_equals_bce_with_the_multi_hot_target(labels: list[list[int]], at_once: int) -> None:
+def test_multilabel_loss_equals_bce_with_the_multi_hot_target(
+    labels: list[list[int]], at_once: int
+) -> None:
     """Also where a caption has no label: its row still enters the sum."""
     rows, columns = pairs(labels)
     target = torch.zeros(len(labels), 9, dtype=torch.float64)
@@ -152,7 +164,11 @@ def test_multilabel_loss_equals_bce_with_the_multi_hot_target(labels: list[list[
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(losses.chunks, "LOGITS_AT_ONCE", at_once)
-        agree(lambda logits: multilabel_loss(logits, rows, columns), dense, logits_of(len(labels), 9, 2))
+        agree(
+            lambda logits: multilabel_loss(logits, rows, columns),
+            dense,
+            logits_of(len(labels), 9, 2),
+        )
 
 
 def superclass_by_hand(labels: list[list[int]], weights: Tensor) -> Callable[[Tensor], Tensor]:
@@ -171,7 +187,9 @@ def superclass_by_hand(labels: list[list[int]], weights: Tensor) -> Callable[[Te
 
 @settings(max_examples=40, derandomize=True, deadline=None)
 @given(LABELS.filter(any), st.integers(0, 3), st.sampled_from([9, 18, 4096]))
-def test_token_softmax_loss_equals_the_formula(labels: list[list[int]], weightless: int, at_once: int) -> None:
+def test_token_softmax_loss_equals_the_formula(
+    labels: list[list[int]], weightless: int, at_once: int
+) -> None:
     """Also where all of a caption's tokens weigh nothing: it adds nothing and no NaN."""
     rows, columns = pairs(labels)
     weights = torch.arange(9, dtype=torch.float64).sub(weightless).clamp_min(0)
@@ -192,9 +210,14 @@ def test_token_in_every_caption_has_zero_weight() -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_distillation_loss_is_one_minus_cosine(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    student, teacher = (torch.randn(7, 5, dtype=torch.float64).to(dtype).requires_grad_() for _ in range(2))
+    student, teacher = (
+        torch.randn(7, 5, dtype=torch.float64).to(dtype).requires_grad_() for _ in range(2)
+    )
     loss = cosine_loss(student, teacher)
-    cosines = [a @ b / (a.norm() * b.norm()) for a, b in zip(student.double(), teacher.double(), strict=True)]
+    cosines = [
+        a @ b / (a.norm() * b.norm())
+        for a, b in zip(student.double(), teacher.double(), strict=True)
+    ]
     expected = 1 - sum(cosines) / 7
     tolerance = 1e-9 if dtype == torch.float64 else 1e-6
     torch.testing.assert_close(loss.double(), expected.detach(), rtol=tolerance, atol=tolerance)

@@ -14,7 +14,10 @@ def slow_loss(images: Tensor, augmented: Tensor, target: float) -> Tensor:
     terms = []
     for image, changed in zip(images, augmented, strict=True):
         pairs = list(zip(image.flatten(), changed.flatten(), strict=True))
-        error = sum(((255 * (after - before)) ** 2 for before, after in pairs), torch.zeros((), dtype=image.dtype))
+        error = sum(
+            ((255 * (after - before)) ** 2 for before, after in pairs),
+            torch.zeros((), dtype=image.dtype),
+        )
         distance = (error / len(pairs) - target).abs()
         terms.append(distance**2 / 2 if distance < 1 else distance - 0.5)
     return torch.stack(terms).mean() * 100 / 65025
@@ -24,7 +27,8 @@ def slow_loss(images: Tensor, augmented: Tensor, target: float) -> Tensor:
 def test_psnr_loss_and_gradients_equal_a_loop_over_pixels(target: float) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(4, 3, 2, 3, generator=generator, dtype=torch.float64)
-    changes = torch.tensor([0.0, 0.01, 0.0248, 0.3], dtype=torch.float64).view(4, 1, 1, 1)  # the third is 40 squared
+    # The third is 40 squared.
+    changes = torch.tensor([0.0, 0.01, 0.0248, 0.3], dtype=torch.float64).view(4, 1, 1, 1)
     augmented = (images + changes).requires_grad_()
     found = psnr_loss(images, augmented, torch.tensor(target, dtype=torch.float64))
     expected = slow_loss(images, augmented, target)
@@ -35,8 +39,14 @@ def test_psnr_loss_and_gradients_equal_a_loop_over_pixels(target: float) -> None
 
 def test_target_falls_from_40_to_20_decibels_by_the_released_curve() -> None:
     num_steps, (first, last) = 10, (6.5025, 650.25)
-    curve = [last + 0.5 * (first - last) * (1 + math.cos(math.pi * i / (num_steps + 1))) for i in range(num_steps + 1)]
-    found = [float(scheduled_error(torch.tensor(float(step), dtype=torch.float64), num_steps)) for step in range(15)]
+    curve = [
+        last + 0.5 * (first - last) * (1 + math.cos(math.pi * i / (num_steps + 1)))
+        for i in range(num_steps + 1)
+    ]
+    found = [
+        float(scheduled_error(torch.tensor(float(step), dtype=torch.float64), num_steps))
+        for step in range(15)
+    ]
     assert found == pytest.approx([*curve, *[curve[-1]] * 4])
     decibels = [10 * math.log10(255**2 / error) for error in found]
     assert decibels[0] == pytest.approx(40)

@@ -10,7 +10,14 @@ from bench.data.targets import Captions
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS, get_experiment
 from bench.interfaces.method import METHODS
-from bench.measure.costs import META, build_on_meta, count_costs, count_flops, forward_flops_as_released, meta_images
+from bench.measure.costs import (
+    META,
+    build_on_meta,
+    count_costs,
+    count_flops,
+    forward_flops_as_released,
+    meta_images,
+)
 from bench.records.record import Flops
 from bench.train.build import build_train_state, load_data
 from models.heads import DualEncoder
@@ -21,9 +28,13 @@ from tests.small import small
 def test_counted_costs_equal_those_of_the_built_model(method: str, results: Path) -> None:
     experiment = small(method)
     model = build_train_state(load_data(experiment, torch.device("cpu"), results)).model
-    uncut = METHODS[method].targets(experiment)(Captions.from_texts(["a dog"] * experiment.training.batch_size))
+    uncut = METHODS[method].targets(experiment)(
+        Captions.from_texts(["a dog"] * experiment.training.batch_size)
+    )
     costs, whole = count_costs(experiment), count_flops(experiment, [uncut])
-    assert costs.parameters == sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert costs.parameters == sum(
+        parameter.numel() for parameter in model.parameters() if parameter.requires_grad
+    )
     assert costs.image_flops * experiment.training.batch_size == whole.image_forward
     assert costs.text_flops * experiment.training.batch_size == whole.text_forward
 
@@ -31,7 +42,9 @@ def test_counted_costs_equal_those_of_the_built_model(method: str, results: Path
 def test_flops_of_a_step_do_not_depend_on_the_precision_of_the_contrastive_loss() -> None:
     """They are counted on the `meta` device, which has no autocast."""
     experiment = small("clip")
-    captions = METHODS["clip"].targets(experiment)(Captions.from_texts(["a dog"] * experiment.training.batch_size))
+    captions = METHODS["clip"].targets(experiment)(
+        Captions.from_texts(["a dog"] * experiment.training.batch_size)
+    )
     in_autocast = change(experiment, contrastive_precision="autocast")
     assert count_flops(in_autocast, [captions]) == count_flops(experiment, [captions])
 
@@ -39,15 +52,20 @@ def test_flops_of_a_step_do_not_depend_on_the_precision_of_the_contrastive_loss(
 def test_gathered_images_cost_two_more_products() -> None:
     """Of each process's rows with all of the other modality: six where captions alone need four."""
     experiment = small("clip", simulated_global_batch=64)
-    captions = METHODS["clip"].targets(experiment)(Captions.from_texts(["a dog"] * experiment.training.batch_size))
-    alone, both = (count_flops(change(experiment, gather=one), [captions]).step for one in ("captions", "both"))
+    captions = METHODS["clip"].targets(experiment)(
+        Captions.from_texts(["a dog"] * experiment.training.batch_size)
+    )
+    alone, both = (
+        count_flops(change(experiment, gather=one), [captions]).step for one in ("captions", "both")
+    )
     _, model = build_on_meta(experiment)
     assert isinstance(model, DualEncoder)
     assert both - alone == 2 * 2 * experiment.training.batch_size * 64 * model.text.width
 
 
 @pytest.mark.parametrize(
-    ("name", "millions"), [("clip-vit-b32", 151.28), ("clip-vit-b16", 149.62), ("clip-vit-l14", 427.62)]
+    ("name", "millions"),
+    [("clip-vit-b32", 151.28), ("clip-vit-b16", 149.62), ("clip-vit-l14", 427.62)],
 )
 def test_parameter_counts_equal_open_clips_published_counts(name: str, millions: float) -> None:
     """Source: open_clip, docs/model_profile.csv."""
@@ -56,7 +74,9 @@ def test_parameter_counts_equal_open_clips_published_counts(name: str, millions:
 
 @pytest.mark.parametrize("method", ["clip", "catlip"])
 @pytest.mark.parametrize("tower", ["vit_pe_core_tiny_patch16_384", "mobilenetv4_conv_small_035"])
-def test_tower_with_attention_pooling_or_batch_norm_is_counted_as_torch_counts_a_step(tower: str, method: str) -> None:
+def test_tower_with_attention_pooling_or_batch_norm_is_counted_as_torch_counts_a_step(
+    tower: str, method: str
+) -> None:
     experiment = small(method, tower=tower, image_size=32, batch_size=2)
     target = METHODS[method].targets(experiment)(Captions.from_texts(["a dog"] * 2))
     _, model = build_on_meta(experiment)
@@ -69,7 +89,9 @@ def test_tower_with_attention_pooling_or_batch_norm_is_counted_as_torch_counts_a
 
 
 def test_classification_methods_have_no_text_cost() -> None:
-    texts = {name: count_costs(EXPERIMENTS[name]).text_share for name in ("siglip-tiny", "catlip-tiny")}
+    texts = {
+        name: count_costs(EXPERIMENTS[name]).text_share for name in ("siglip-tiny", "catlip-tiny")
+    }
     assert texts["siglip-tiny"] > 0.1
     assert texts["catlip-tiny"] == 0
 
@@ -78,7 +100,9 @@ def test_classification_methods_have_no_text_cost() -> None:
     ("name", "image", "text"),
     [("clip-vit-b32", 8.82, 5.96), ("clip-vit-b16", 35.13, 5.96), ("clip-vit-l14", 162.03, 13.3)],
 )
-def test_flops_of_clip_are_those_that_open_clip_publishes(name: str, image: float, text: float) -> None:
+def test_flops_of_clip_are_those_that_open_clip_publishes(
+    name: str, image: float, text: float
+) -> None:
     """Forward GFLOPs of docs/model_profile.csv; ours are fewer, for the last blocks compute one token alone."""
     experiment = get_experiment(name)
     assert forward_flops_as_released(experiment) / 1e9 == pytest.approx(image + text, abs=0.01)

@@ -13,7 +13,15 @@ from bench.console.console import UserError
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.measurement import MEASUREMENTS, Measurement, get_measurement
 from bench.measure.figures import FigureSummary, figure_tables, summarize_figures
-from bench.records.record import Better, Figure, Figures, Record, read_record, record_path, write_record
+from bench.records.record import (
+    Better,
+    Figure,
+    Figures,
+    Record,
+    read_record,
+    record_path,
+    write_record,
+)
 from bench.statistics.ratios import ratios_of_pairs
 from tests.reports.conftest import HERE
 
@@ -21,7 +29,9 @@ NAMES = ("clip-tiny", "catlip-tiny", "siglip-tiny")
 ROUNDS = 6
 
 
-def records_of(values: Mapping[str, Mapping[str, float]], better: Better | None = "higher") -> list[Record]:
+def records_of(
+    values: Mapping[str, Mapping[str, float]], better: Better | None = "higher"
+) -> list[Record]:
     """Six rounds with the values of each figure of each experiment, and a spread of 1 %."""
     draw = random.Random(0)
     figures = tuple(Figure(name, "ms", better) for name in next(iter(values.values())))
@@ -35,7 +45,9 @@ def records_of(values: Mapping[str, Mapping[str, float]], better: Better | None 
                 title="Mine",
                 round=round_,
                 figures=figures,
-                values={figure: (0.0, value * draw.gauss(1, 0.01), 1e9) for figure, value in own.items()},
+                values={
+                    figure: (0.0, value * draw.gauss(1, 0.01), 1e9) for figure, value in own.items()
+                },
             ),
         )
         for round_ in range(ROUNDS)
@@ -44,38 +56,59 @@ def records_of(values: Mapping[str, Mapping[str, float]], better: Better | None 
 
 
 def found(records: list[Record], *names: str) -> dict[tuple[str, str], FigureSummary]:
-    return {(row.figure.name, row.experiment): row for row in summarize_figures(records, names or NAMES)}
+    return {
+        (row.figure.name, row.experiment): row for row in summarize_figures(records, names or NAMES)
+    }
 
 
-def test_ratios_are_those_of_the_medians_of_runs_adjusted_for_all_ratios_of_the_measurement() -> None:
-    values = {"clip-tiny": {"a": 10.0, "b": 5.0}, "catlip-tiny": {"a": 20.0, "b": 5.0}, "siglip-tiny": {"a": 9, "b": 4}}
+def test_ratios_are_those_of_the_medians_of_runs_adjusted_for_all_ratios_of_the_measurement() -> (
+    None
+):
+    values = {
+        "clip-tiny": {"a": 10.0, "b": 5.0},
+        "catlip-tiny": {"a": 20.0, "b": 5.0},
+        "siglip-tiny": {"a": 9, "b": 4},
+    }
     rows = found(records_of(values))
     rounds = {key: row.rounds for key, row in rows.items()}
     expected = ratios_of_pairs(
-        {f"{figure} {name}": (rounds[figure, NAMES[0]], rounds[figure, name]) for figure in "ab" for name in NAMES[1:]}
+        {
+            f"{figure} {name}": (rounds[figure, NAMES[0]], rounds[figure, name])
+            for figure in "ab"
+            for name in NAMES[1:]
+        }
     )
-    assert {f"{figure} {name}": row.ratio for (figure, name), row in rows.items() if row.ratio} == expected
+    assert {
+        f"{figure} {name}": row.ratio for (figure, name), row in rows.items() if row.ratio
+    } == expected
     assert rows["a", "catlip-tiny"].value == pytest.approx(20, rel=0.02)
     assert rows["a", "catlip-tiny"].verdict == "better"
     assert rows["a", "siglip-tiny"].verdict == "worse"
     assert (rows["a", "clip-tiny"].ratio, rows["a", "clip-tiny"].verdict) == (None, "")
 
 
-@pytest.mark.parametrize(("better", "verdict"), [("higher", "better"), ("lower", "worse"), (None, "higher")])
+@pytest.mark.parametrize(
+    ("better", "verdict"), [("higher", "better"), ("lower", "worse"), (None, "higher")]
+)
 def test_verdict_follows_the_direction_that_is_better(better: Better | None, verdict: str) -> None:
     rows = found(records_of({"clip-tiny": {"a": 1.0}, "catlip-tiny": {"a": 2.0}}, better))
     assert rows["a", "catlip-tiny"].verdict == verdict
 
 
 def test_figure_that_is_not_above_zero_has_no_ratio_and_the_others_have_one() -> None:
-    rows = found(records_of({"clip-tiny": {"a": -1.0, "b": 1.0}, "catlip-tiny": {"a": 2.0, "b": 2.0}}))
+    rows = found(
+        records_of({"clip-tiny": {"a": -1.0, "b": 1.0}, "catlip-tiny": {"a": 2.0, "b": 2.0}})
+    )
     assert rows["a", "catlip-tiny"].ratio is None
     assert rows["b", "catlip-tiny"].ratio is not None
 
 
 def test_table_of_each_measurement_has_a_row_for_each_figure_and_experiment() -> None:
     records = records_of({"clip-tiny": {"a": 1.0}, "catlip-tiny": {"a": 2.0}})
-    others = [replace(one, measured=replace(one.measured, measurement="other", title="Other")) for one in records]
+    others = [
+        replace(one, measured=replace(one.measured, measurement="other", title="Other"))
+        for one in records
+    ]
     tables = figure_tables([*records, *others], NAMES)
     assert [table.title for table in tables] == ["Mine", "Other"]
     assert [(row["figure"], row["experiment"], row["runs"]) for row in tables[0].rows] == [
@@ -85,7 +118,10 @@ def test_table_of_each_measurement_has_a_row_for_each_figure_and_experiment() ->
 
 
 def test_records_of_other_figures_are_not_compared() -> None:
-    first, other = records_of({"clip-tiny": {"a": 1.0}}, "lower"), records_of({"catlip-tiny": {"a": 1.0}}, None)
+    first, other = (
+        records_of({"clip-tiny": {"a": 1.0}}, "lower"),
+        records_of({"catlip-tiny": {"a": 1.0}}, None),
+    )
     with pytest.raises(ValueError, match="records of the measurement mine have other figures"):
         summarize_figures([*first, *other], NAMES)
 
@@ -121,7 +157,10 @@ def run(returned: Any) -> dict[str, tuple[float, ...]]:
 
 
 def test_values_are_numbers_in_the_order_of_the_figures() -> None:
-    assert run({"b": torch.tensor(2), "a": torch.tensor([1.0, 3.0])}) == {"a": (1.0, 3.0), "b": (2.0,)}
+    assert run({"b": torch.tensor(2), "a": torch.tensor([1.0, 3.0])}) == {
+        "a": (1.0, 3.0),
+        "b": (2.0,),
+    }
     assert [*run({"b": 1, "a": 2})] == ["a", "b"]
 
 
@@ -136,7 +175,10 @@ def test_values_are_numbers_in_the_order_of_the_figures() -> None:
         ({"a": float("nan"), "b": 1.0}, "returns nan for the figure a: return a finite number"),
         ({"a": "fast", "b": 1.0}, "returns 'fast' for the figure a: return a finite number"),
         ({"a": None, "b": 1.0}, "returns None for the figure a: return a finite number"),
-        (ZeroDivisionError("by 0"), r"fails: ZeroDivisionError: by 0 \(test_figures\.py, line \d+\)"),
+        (
+            ZeroDivisionError("by 0"),
+            r"fails: ZeroDivisionError: by 0 \(test_figures\.py, line \d+\)",
+        ),
         (UserError("no such file: x"), "^no such file: x$"),
     ],
 )
@@ -159,8 +201,14 @@ def changed(**attributes: Any) -> Measurement:
         (changed(name="A b"), "A b: its name must be small letters, digits and hyphens"),
         (changed(figures=()), "its figures must be objects of the class Figure"),
         (changed(figures=("a",)), "its figures must be objects of the class Figure"),
-        (changed(figures=(Figure("a", "ms"), Figure("a", "s"))), "its figures must have different names"),
-        (changed(figures=(Figure("a", "ms", "more"),)), "of its figure a higher or lower values must be better"),  # type: ignore[arg-type]
+        (
+            changed(figures=(Figure("a", "ms"), Figure("a", "s"))),
+            "its figures must have different names",
+        ),
+        (
+            changed(figures=(Figure("a", "ms", "more"),)),
+            "of its figure a higher or lower values must be better",
+        ),  # type: ignore[arg-type]
     ],
 )
 def test_incomplete_measurement_is_refused(one: Any, reason: str) -> None:
@@ -169,5 +217,7 @@ def test_incomplete_measurement_is_refused(one: Any, reason: str) -> None:
 
 
 def test_unknown_measurement_names_the_option_that_adds_one() -> None:
-    with pytest.raises(ValueError, match="no measurement named 'speed': name the extension that adds it with"):
+    with pytest.raises(
+        ValueError, match="no measurement named 'speed': name the extension that adds it with"
+    ):
         get_measurement("speed")

@@ -11,7 +11,14 @@ import pytest
 import torch
 
 import bench.measure.speed as speed_module
-from bench.measure.heating import HEATING_SECONDS, READING_SECONDS, Heating, HeatReading, heating, is_steady
+from bench.measure.heating import (
+    HEATING_SECONDS,
+    READING_SECONDS,
+    Heating,
+    HeatReading,
+    heating,
+    is_steady,
+)
 from bench.measure.speed import measure_speed, planned_phase_steps
 from bench.measure.summary import describe_heating
 from tests.heated import heat_like_a_gpu
@@ -77,7 +84,10 @@ def test_jitter_of_a_bin_does_not_hide_a_changing_clock(per_second: float) -> No
 
 
 def test_most_clocks_that_only_jump_between_two_bins_are_steady_in_time() -> None:
-    found = [first_steady(jittered(still(STEADY_CLOCK), seed), still(STEADY_TEMPERATURE)) for seed in range(100)]
+    found = [
+        first_steady(jittered(still(STEADY_CLOCK), seed), still(STEADY_TEMPERATURE))
+        for seed in range(100)
+    ]
     assert sum(seconds is not None for seconds in found) >= 90
 
 
@@ -103,7 +113,10 @@ def test_temperature_that_approaches_its_end_is_steady_near_it() -> None:
 
 def test_readings_that_end_are_not_steady() -> None:
     """NVML may fail in the middle of the heating."""
-    readings = [HeatReading(READING_SECONDS * number, STEADY_CLOCK, STEADY_TEMPERATURE) for number in range(100)]
+    readings = [
+        HeatReading(READING_SECONDS * number, STEADY_CLOCK, STEADY_TEMPERATURE)
+        for number in range(100)
+    ]
     assert is_steady(readings, 9.95)
     assert not is_steady(readings, 14.0)
     assert not is_steady([], 20.0)
@@ -149,7 +162,12 @@ def steps_of_rank(rank: int, _ranks: int) -> tuple[int, str | None]:
     """Heat until it is over; the temperature of the second rank rises for as long as the first one is read."""
     steps = 0
     with pytest.MonkeyPatch.context() as patch:
-        heat_like_a_gpu(patch, 1.0, clock=lambda: STEADY_CLOCK, temperature=lambda: rank * time.perf_counter() * 100)
+        heat_like_a_gpu(
+            patch,
+            1.0,
+            clock=lambda: STEADY_CLOCK,
+            temperature=lambda: rank * time.perf_counter() * 100,
+        )
         with heating(CPU) as found:
             while not found.is_over():
                 steps += 1
@@ -163,12 +181,16 @@ def test_all_ranks_heat_for_the_same_steps_until_the_last_is_steady(tmp_path: Pa
     assert first[1] == "unsteady"
 
 
-def test_speed_record_says_how_a_gpu_was_heated(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_record_says_how_a_gpu_was_heated(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heat_like_a_gpu(monkeypatch, 0.3, clock=lambda: STEADY_CLOCK)
     taken = list[int]()
     plain = speed_module.take_steps_at_full_learning_rate
     monkeypatch.setattr(
-        speed_module, "take_steps_at_full_learning_rate", lambda run, steps: (taken.extend(steps), plain(run, steps))[1]
+        speed_module,
+        "take_steps_at_full_learning_rate",
+        lambda run, steps: (taken.extend(steps), plain(run, steps))[1],
     )
     found = measure_speed(small("catlip", steps_per_window=3), CPU, results, 1)
     assert found.heat_state == "not read"
@@ -180,9 +202,13 @@ def test_speed_record_says_how_a_gpu_was_heated(results: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("device", "sizes", "expected"), [("cpu", (), 6), ("cuda", (), 3), ("cuda", (32, 48), 6)], ids=str
+    ("device", "sizes", "expected"),
+    [("cpu", (), 6), ("cuda", (), 3), ("cuda", (32, 48), 6)],
+    ids=str,
 )
-def test_phases_of_a_gpu_are_those_of_one_window(device: str, sizes: tuple[int, ...], expected: int) -> None:
+def test_phases_of_a_gpu_are_those_of_one_window(
+    device: str, sizes: tuple[int, ...], expected: int
+) -> None:
     """Images of several sizes need more steps."""
     experiment = small("catlip", windows=2, steps_per_window=3, image_sizes=sizes)
     assert planned_phase_steps(experiment, torch.device(device), 16) == range(16, 16 + expected)
@@ -190,8 +216,13 @@ def test_phases_of_a_gpu_are_those_of_one_window(device: str, sizes: tuple[int, 
 
 def test_page_can_say_that_a_gpu_was_still_warming() -> None:
     steady = speed(heating_seconds=6.5, heat_state="steady")
-    warming, unread = (speed(heating_seconds=20.0, heat_state=state) for state in ("unsteady", "not read"))
+    warming, unread = (
+        speed(heating_seconds=20.0, heat_state=state) for state in ("unsteady", "not read")
+    )
     assert describe_heating([speed()]) == ""
     assert describe_heating([steady, steady]) == "6.5 s of it heating, until steady"
-    assert describe_heating([steady, warming, warming]) == "20.0 s of it heating; still warming in 2 of 3 runs"
+    assert (
+        describe_heating([steady, warming, warming])
+        == "20.0 s of it heating; still warming in 2 of 3 runs"
+    )
     assert describe_heating([unread]) == "20.0 s of it heating; clock or temperature not read"

@@ -5,14 +5,27 @@ from pathlib import Path
 
 import pytest
 
-from bench.measure.observations import machine_of_benchmark_file, parse_benchmark_file, read_observations
+from bench.measure.observations import (
+    machine_of_benchmark_file,
+    parse_benchmark_file,
+    read_observations,
+)
 from tests.documents import MACHINE, document, written
 
 
 def test_observations_are_medians_and_known_counters(tmp_path: Path) -> None:
-    extra = {"parameters": 12, "peak tensor bytes": 34, "images per second": 5.0, "least and most": [1, 2]}
+    extra = {
+        "parameters": 12,
+        "peak tensor bytes": 34,
+        "images per second": 5.0,
+        "least and most": [1, 2],
+    }
     found = read_observations([written(tmp_path, document({"test_a": 0.5}, extra=extra))])
-    assert {(f.metric.name, f.value) for f in found} == {("time", 0.5), ("parameters", 12), ("peak tensor bytes", 34)}
+    assert {(f.metric.name, f.value) for f in found} == {
+        ("time", 0.5),
+        ("parameters", 12),
+        ("peak tensor bytes", 34),
+    }
     assert {f.machine for f in found} == {MACHINE}
     assert {f.benchmark.short for f in found} == {"test_a"}
 
@@ -27,7 +40,9 @@ def test_observations_are_medians_and_known_counters(tmp_path: Path) -> None:
         ("one.speed.json", "{", "not a record"),
     ],
 )
-def test_empty_or_broken_document_is_an_error(tmp_path: Path, name: str, content: str, text: str) -> None:
+def test_empty_or_broken_document_is_an_error(
+    tmp_path: Path, name: str, content: str, text: str
+) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=text):
         read_observations([tmp_path])

@@ -29,10 +29,17 @@ CPU = torch.device("cpu")
 
 def record(measured: Speed | Memory, **changes: object) -> Record:
     where = circumstances(processes=2)
-    return Record(comparison="c", experiment=small("catlip", **changes), circumstances=where, measured=measured)
+    return Record(
+        comparison="c",
+        experiment=small("catlip", **changes),
+        circumstances=where,
+        measured=measured,
+    )
 
 
-def drawn(random: np.random.Generator, ranks: int, runs: int, factors: dict[int, float]) -> list[list[float]]:
+def drawn(
+    random: np.random.Generator, ranks: int, runs: int, factors: dict[int, float]
+) -> list[list[float]]:
     """Return the work of ranks that vary by 2 %."""
     work = np.exp(random.normal(0, 0.02, (runs, ranks)))
     for rank, factor in factors.items():
@@ -47,12 +54,17 @@ def test_slow_rank_is_found_and_equal_ranks_are_not_accused(ranks: int, runs: in
     draws = [drawn(random, ranks, runs, {1: 1.1}) for _ in range(200)]
     found = [find_slow_rank(work) for work in draws]
     assert np.mean([one is not None and one[0] == 1 for one in found]) > 0.95
-    accused = np.mean([find_slow_rank(drawn(random, ranks, runs, {})) is not None for _ in range(200)])
+    accused = np.mean(
+        [find_slow_rank(drawn(random, ranks, runs, {})) is not None for _ in range(200)]
+    )
     assert accused <= 0.02
 
 
 def test_factor_is_over_the_other_ranks_and_a_passing_slowness_accuses_none() -> None:
-    assert find_slow_rank([[1.0, 1.0, 1.2], [1.0, 1.0, 1.1], [1.0, 1.0, 1.3]]) == (2, pytest.approx(1.2))
+    assert find_slow_rank([[1.0, 1.0, 1.2], [1.0, 1.0, 1.1], [1.0, 1.0, 1.3]]) == (
+        2,
+        pytest.approx(1.2),
+    )
     assert find_slow_rank([[1.0, 1.5, 1.0], [1.0, 1.5, 1.0], [1.0, 1.0, 1.0]]) is None
     assert find_slow_rank([[1.0, 1.5, 1.0]] * 2) is None  # too few runs
     assert find_slow_rank([]) is None
@@ -67,7 +79,9 @@ def of_two(round_: int) -> Speed:
         WAIT_FIGURE: (0.0, 0.5),
     }
     windows = ((2.0, 2.0), (2.0, 2.0))
-    return speed(round=round_, rank_window_seconds=windows, rank_figures=figures, rank_hosts=("a", "b, H100"))
+    return speed(
+        round=round_, rank_window_seconds=windows, rank_figures=figures, rank_hosts=("a", "b, H100")
+    )
 
 
 def test_spreads_are_medians_over_runs_then_extremes_over_ranks() -> None:
@@ -83,20 +97,32 @@ def test_spreads_are_medians_over_runs_then_extremes_over_ranks() -> None:
     records = [*(record(of_two(number)) for number in range(3)), record(memory)]
     found = {one.figure: one for one in spreads_over_ranks(records, "catlip-tiny")}
     backward, peak = found["backward, ms"], found[PEAK_MEMORY]
-    assert (backward.least, backward.rank_of_minimum, backward.median, backward.most) == (28.0, 1, 29.0, 30.0)
+    assert (backward.least, backward.rank_of_minimum, backward.median, backward.most) == (
+        28.0,
+        1,
+        29.0,
+        30.0,
+    )
     assert (peak.least, peak.most, peak.rank_of_maximum) == (1.0, 3.0, 1)
     (slow,) = find_slow_ranks(records, ["catlip-tiny"])
     assert (slow.rank, slow.host, slow.factor) == (1, "b, H100", pytest.approx(13 / 11))
-    assert not find_slow_ranks([record(of_two(0), sharding="fsdp2")], ["catlip-tiny"])  # its forwards wait for others
+    # Its forwards wait for others.
+    assert not find_slow_ranks([record(of_two(0), sharding="fsdp2")], ["catlip-tiny"])
     assert not rank_table([record(speed())], ["catlip-tiny"]).rows
     windows, figures = ((2.0, 2.0),) * 3, {"image forward, ms": (1.0, 2.0, 3.0)}
     other = speed(round=3, rank_window_seconds=windows, rank_figures=figures, rank_hosts=("a",) * 3)
-    assert rank_table([*records, record(other)], ["catlip-tiny"]) == rank_table(records, ["catlip-tiny"])
+    assert rank_table([*records, record(other)], ["catlip-tiny"]) == rank_table(
+        records, ["catlip-tiny"]
+    )
 
 
 def test_figures_that_a_rank_lacks_are_refused() -> None:
     with pytest.raises(ValueError, match="must be of all 2 ranks"):
-        speed(rank_window_seconds=((2.0, 2.0),) * 2, rank_figures={"data, ms": (1.0,)}, rank_hosts=("a", "b"))
+        speed(
+            rank_window_seconds=((2.0, 2.0),) * 2,
+            rank_figures={"data, ms": (1.0,)},
+            rank_hosts=("a", "b"),
+        )
     with pytest.raises(ValueError, match="must be of all 2 ranks"):
         speed(rank_window_seconds=((2.0, 2.0),) * 2, rank_figures={"data, ms": (1.0, 2.0)})
 
@@ -112,11 +138,16 @@ def measured_with_slow_rank(rank: int, _ranks: int, results: Path) -> tuple[list
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed_module, "build_train_state", build)
-        timed = [measure_speed(small("catlip"), CPU, results, number) for number in range(RUNS_FOR_SLOW_RANK)]
+        timed = [
+            measure_speed(small("catlip"), CPU, results, number)
+            for number in range(RUNS_FOR_SLOW_RANK)
+        ]
     return timed, measure_memory(small("catlip"), CPU, results)
 
 
-def test_planted_slow_rank_is_named_in_the_table_and_on_the_page(results: Path, tmp_path: Path) -> None:
+def test_planted_slow_rank_is_named_in_the_table_and_on_the_page(
+    results: Path, tmp_path: Path
+) -> None:
     (runs, memory), (of_other_rank, _) = in_ranks(measured_with_slow_rank, 2, tmp_path, results)
     timed = runs[0]
     assert timed.rank_figures == of_other_rank[0].rank_figures
@@ -146,7 +177,9 @@ def test_planted_slow_rank_is_named_in_the_table_and_on_the_page(results: Path, 
 
 def test_processes_of_no_rank_are_the_others_of_a_host() -> None:
     """Two ranks that take 30 % of a host each leave 10 % of its 70 % to others; on the second host there are none."""
-    ranks = [("a", {OWN_BUSY: 30.0, OTHERS_BUSY: 40.0})] * 2 + [("b", {OWN_BUSY: 99.0, OTHERS_BUSY: 0.5})]
+    ranks = [("a", {OWN_BUSY: 30.0, OTHERS_BUSY: 40.0})] * 2 + [
+        ("b", {OWN_BUSY: 99.0, OTHERS_BUSY: 0.5})
+    ]
     assert max_other_cpu_percent(ranks) == pytest.approx(10)
     assert max_other_cpu_percent(ranks[2:]) == pytest.approx(0.5)
     assert max_other_cpu_percent([("a", {OWN_BUSY: 50.0, OTHERS_BUSY: 49.0})] * 2) == 0.0
@@ -177,5 +210,8 @@ def test_ranks_on_different_machines_are_refused_unless_allowed(tmp_path: Path) 
         assert (equal, allowed) == ("", "")
         assert mixed.startswith("rank 1 runs on m1, and rank 0 on m0: ")
         assert f"{MIXED_MACHINES}=1 allows it" in mixed
-        assert packages == "rank 1 has other packages than rank 0 (torch 1, not 0): install equal ones on all nodes"
+        assert (
+            packages
+            == "rank 1 has other packages than rank 0 (torch 1, not 0): install equal ones on all nodes"
+        )
     require_equal_nodes("m", {})  # of one process

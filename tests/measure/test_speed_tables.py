@@ -6,24 +6,40 @@ import pytest
 
 from bench.experiment.experiments import EXPERIMENTS
 from bench.measure.comparison_records import group_comparison, group_named
-from bench.measure.speed_tables import memory_and_size_table, phase_table, throughput_table, with_differences
+from bench.measure.speed_tables import (
+    memory_and_size_table,
+    phase_table,
+    throughput_table,
+    with_differences,
+)
 from bench.records.record import Record, read_record
 from tests.small import circumstances
 from tests.speeds import speed
 
-RECORDS = [read_record(path) for path in sorted((Path(__file__).parents[1] / "records").glob("*-smoke.*.json"))]
+RECORDS = [
+    read_record(path)
+    for path in sorted((Path(__file__).parents[1] / "records").glob("*-smoke.*.json"))
+]
 
 
 def timed(name: str, round_: int = 0) -> Record:
     measured = speed(round=round_, window_seconds=(1.0 + round_,))
-    return Record(comparison="c", experiment=EXPERIMENTS[name], circumstances=circumstances(), measured=measured)
+    return Record(
+        comparison="c",
+        experiment=EXPERIMENTS[name],
+        circumstances=circumstances(),
+        measured=measured,
+    )
 
 
 def test_experiments_stand_in_the_given_order_and_the_first_that_was_timed_is_the_base() -> None:
     names = ["superclass-tiny", "catlip-tiny", "clip-tiny"]
     found = group_named([timed("clip-tiny"), timed("siglip-tiny"), timed("catlip-tiny")], names)
     assert found.base == "catlip-tiny"
-    assert [row["experiment"] for row in throughput_table(found).rows] == ["catlip-tiny", "clip-tiny"]
+    assert [row["experiment"] for row in throughput_table(found).rows] == [
+        "catlip-tiny",
+        "clip-tiny",
+    ]
 
 
 def test_page_and_terminal_have_the_same_figures() -> None:
@@ -45,9 +61,14 @@ flip: False / True
 
 @pytest.mark.parametrize(
     ("names", "own"),
-    [(("clip-vit-b16", "catlip-vit-b16"), CLIP_AND_CATLIP), (("clip-vit-b16", "siglip-vit-b16"), "")],
+    [
+        (("clip-vit-b16", "catlip-vit-b16"), CLIP_AND_CATLIP),
+        (("clip-vit-b16", "siglip-vit-b16"), ""),
+    ],
 )
-def test_the_speed_table_says_which_settings_the_methods_have_of_their_own(names: tuple[str, ...], own: str) -> None:
+def test_the_speed_table_says_which_settings_the_methods_have_of_their_own(
+    names: tuple[str, ...], own: str
+) -> None:
     found = group_named([timed(name, round_) for name in names for round_ in range(2)], names)
     note = with_differences(throughput_table(found), found).note
     settings = note.partition("The methods' own settings: ")[2]

@@ -17,7 +17,10 @@ def test_skipped_samples_and_empty_captions_are_listed_once_for_all_rounds() -> 
             measured=speed(**counts),
         )
 
-    flawed = [record("catlip", round=n, skipped={"no image": 2, "truncated": 4}, empty_captions=1) for n in range(3)]
+    flawed = [
+        record("catlip", round=n, skipped={"no image": 2, "truncated": 4}, empty_captions=1)
+        for n in range(3)
+    ]
     rows = [tuple(row.values()) for row in sample_table([*flawed, record("clip")]).rows]
     counts = [("no image", 2), ("truncated", 4), ("empty caption (used)", 1)]
     assert rows == [("catlip", "speed", *count) for count in counts]
@@ -32,7 +35,9 @@ def test_failed_runs_are_listed_in_the_order_of_their_starts_by_their_labels() -
             measured=Failure(what=what, reason="no memory left"),
         )
 
-    table = failure_table([failed("speed", "late", "2026-11-30"), failed("scoring", None, "2026-11-29")], str.upper)
+    table = failure_table(
+        [failed("speed", "late", "2026-11-30"), failed("scoring", None, "2026-11-29")], str.upper
+    )
     rows = [[cell.text_with_note for cell in row] for row in table.cells]
     assert rows == [
         ["none", "scoring", "no memory left", "2026-11-29"],

@@ -28,7 +28,9 @@ def test_slow_windows_that_did_not_wait_count_in_full() -> None:
 
 @pytest.mark.parametrize("slowdown", [1.3, 50.0])
 @pytest.mark.parametrize("disturbed", [1, 10, 15])
-def test_windows_that_waited_do_not_count_however_many_they_are(slowdown: float, disturbed: int) -> None:
+def test_windows_that_waited_do_not_count_however_many_they_are(
+    slowdown: float, disturbed: int
+) -> None:
     quiet = np.random.default_rng(1).lognormal(0, 0.04, NUMBER)
     seconds = np.where(np.arange(NUMBER) < disturbed, slowdown * quiet, quiet)
     windows = windows_of(seconds, 1 - quiet / seconds)
@@ -60,7 +62,9 @@ def test_run_goes_on_until_enough_windows_count_or_its_limit_is_reached() -> Non
 
 
 def test_throttled_windows_do_not_count() -> None:
-    windows = replace(windows_of([1.0] * 10 + [2.0] * 10), throttled_percent=[0.0] * 10 + [20.0] * 10)
+    windows = replace(
+        windows_of([1.0] * 10 + [2.0] * 10), throttled_percent=[0.0] * 10 + [20.0] * 10
+    )
     assert windows.count() == 10
     assert windows.undisturbed_rate() == pytest.approx(128)
 
@@ -80,13 +84,21 @@ def test_left_out_windows_do_not_change_the_mix_of_image_sizes() -> None:
     for index in range(1, 15, 2):
         seconds[index] = 5.0
         waits[index] = 0.8
-    assert Windows(NUMBER, images, seconds, waits).undisturbed_rate() == pytest.approx(quiet.undisturbed_rate())
+    assert Windows(NUMBER, images, seconds, waits).undisturbed_rate() == pytest.approx(
+        quiet.undisturbed_rate()
+    )
     only_large_waited = Windows(NUMBER, images, seconds, [0.0, 0.8] * 10)
     assert only_large_waited.undisturbed_rate() is None
 
 
 @pytest.mark.parametrize(
-    "name", ["unequal spread", "every fifth step 25 % longer", "bursts, slow steps, pauses", "two speeds, 5 times, 2 s"]
+    "name",
+    [
+        "unequal spread",
+        "every fifth step 25 % longer",
+        "bursts, slow steps, pauses",
+        "two speeds, 5 times, 2 s",
+    ],
 )
 def test_interval_covers_the_true_ratio(name: str) -> None:
     """docs/measuring.md has the shares of more comparisons on more machines."""

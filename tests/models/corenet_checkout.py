@@ -57,13 +57,17 @@ def drawn(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
         if name.endswith("running_var"):
             value = 1 + np.abs(value)
         counts = name.endswith("num_batches_tracked")
-        weights[name] = torch.tensor(7) if counts else torch.from_numpy(np.asarray(value, dtype=np.float32))
+        weights[name] = (
+            torch.tensor(7) if counts else torch.from_numpy(np.asarray(value, dtype=np.float32))
+        )
     return weights
 
 
 def images(side: int) -> torch.Tensor:
     """Draw two images of pixels from 0 to 1."""
-    return torch.from_numpy(np.random.RandomState(side).random_sample((2, 3, side, side)).astype(np.float32))
+    return torch.from_numpy(
+        np.random.RandomState(side).random_sample((2, 3, side, side)).astype(np.float32)
+    )
 
 
 @torch.no_grad()
@@ -81,10 +85,15 @@ def main(checkout: Path) -> None:
         model.load_state_dict(drawn(shapes))
         kind = "flash" if flash else "naive"
         recorded[f"{kind} names"] = np.array(list(shapes))
-        recorded[f"{kind} shapes"] = np.array([" ".join(map(str, shape)) for shape in shapes.values()])
+        recorded[f"{kind} shapes"] = np.array(
+            [" ".join(map(str, shape)) for shape in shapes.values()]
+        )
         for side in SIDES:
             features, logits = answers(model, side)
-            recorded |= {f"{kind} features {side}": features.numpy(), f"{kind} logits {side}": logits.numpy()}
+            recorded |= {
+                f"{kind} features {side}": features.numpy(),
+                f"{kind} logits {side}": logits.numpy(),
+            }
     np.savez_compressed(RECORDED, **recorded)
 
 

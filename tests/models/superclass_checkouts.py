@@ -32,7 +32,8 @@ THEIR_NAMES = {
 def released_model_and_loss(method: str, checkout: Path, ours: Any) -> tuple[nn.Module, nn.Module]:
     """Build the released model with our weights, and the released loss for one process."""
     folder, (module, name), loss = RELEASED[method]
-    package = types.ModuleType(f"released_{method}")  # their package imports what current libraries do not have
+    # Their package imports what current libraries do not have.
+    package = types.ModuleType(f"released_{method}")
     package.__path__ = [str(checkout / folder)]
     sys.modules[package.__name__] = package
     losses = importlib.import_module(f"{package.__name__}.loss")
@@ -50,8 +51,14 @@ def released_model_and_loss(method: str, checkout: Path, ours: Any) -> tuple[nn.
     else:
         config |= {"text_cfg": config["text_cfg"] | rows, "clstext_cfg": head}
         config["vision_cfg"] |= {"output_tokens": True}
-    theirs = getattr(importlib.import_module(f"{package.__name__}.{module}"), name)(**config).double()
-    weights = {their_name(one): value for one, value in ours.state_dict().items() if not one.startswith("counts.")}
+    theirs = getattr(importlib.import_module(f"{package.__name__}.{module}"), name)(
+        **config
+    ).double()
+    weights = {
+        their_name(one): value
+        for one, value in ours.state_dict().items()
+        if not one.startswith("counts.")
+    }
     theirs.load_state_dict(theirs.state_dict() | weights)
     return theirs, getattr(losses, loss)(world_size=1)
 

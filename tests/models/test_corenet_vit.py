@@ -16,7 +16,15 @@ from bench.towers.tower_from import build_untrained_copy, load_tower
 from bench.train.attention import use_attention_kernel
 from models.corenet_vit import convert_corenet_state
 from models.image_tower import build_image_tower
-from tests.models.corenet_checkout import CLASSES, RECORDED, SIDES, answers, corenet_vit, drawn, images
+from tests.models.corenet_checkout import (
+    CLASSES,
+    RECORDED,
+    SIDES,
+    answers,
+    corenet_vit,
+    drawn,
+    images,
+)
 
 CHECKOUT = os.environ.get("CATLIP_BENCH_CORENET", "")
 OUT = "out_proj.weight"
@@ -29,7 +37,9 @@ def recorded(request: pytest.FixtureRequest) -> tuple[str, State]:
     """Weights under CoreNet's names, as the answers were recorded for."""
     found = np.load(RECORDED)
     shapes = [tuple(map(int, text.split())) for text in found[f"{request.param} shapes"].tolist()]
-    return request.param, drawn(dict(zip(found[f"{request.param} names"].tolist(), shapes, strict=True)))
+    return request.param, drawn(
+        dict(zip(found[f"{request.param} names"].tolist(), shapes, strict=True))
+    )
 
 
 def saved(state: State, path: Path) -> Path:
@@ -50,7 +60,9 @@ def agree(path: Path, side: int, features: torch.Tensor, logits: torch.Tensor) -
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_features_and_logits_equal_corenets(recorded: tuple[str, State], side: int, tmp_path: Path) -> None:
+def test_features_and_logits_equal_corenets(
+    recorded: tuple[str, State], side: int, tmp_path: Path
+) -> None:
     """Recorded from its own modules; 160 px have 100 patches, whose positions are interpolated."""
     kind, state = recorded
     found = np.load(RECORDED)
@@ -73,7 +85,11 @@ def test_features_equal_those_of_a_corenet_checkout(size: str, flash: bool, tmp_
         path = saved(model.state_dict(), tmp_path / "vit.pt")
         for side in SIDES:
             differences[weights, side] = agree(path, side, *answers(model, side))
-    print(size, "flash" if flash else "naive", {key: f"{value:.1e}" for key, value in differences.items()})
+    print(
+        size,
+        "flash" if flash else "naive",
+        {key: f"{value:.1e}" for key, value in differences.items()},
+    )
     assert max(differences.values()) < 1e-4
 
 
@@ -92,14 +108,19 @@ def test_attention_equals_that_of_a_corenet_checkout(dtype: torch.dtype | None) 
     block = build_image_tower("corenet-vit-tiny", 224, 0).trunk.transformer.resblocks[0]
     theirs, tokens = MultiHeadAttention(192, 3), torch.randn(2, 50, 192)
     with torch.no_grad():
-        for own, released in ((block.attn.in_proj_weight, "qkv_proj.weight"), (block.attn.out_proj.weight, OUT)):
+        for own, released in (
+            (block.attn.in_proj_weight, "qkv_proj.weight"),
+            (block.attn.out_proj.weight, OUT),
+        ):
             own.mul_(4)  # so that the softmax is far from uniform
             theirs.get_parameter(released).copy_(own)
         for name in ("qkv_proj.bias", "out_proj.bias"):
             theirs.get_parameter(name).zero_()
 
     def ours(x: torch.Tensor) -> torch.Tensor:
-        attended = F.scaled_dot_product_attention(*block.split_heads(block.project_qkv(x), *x.shape[:2]))
+        attended = F.scaled_dot_product_attention(
+            *block.split_heads(block.project_qkv(x), *x.shape[:2])
+        )
         return block.attn.out_proj(attended.transpose(1, 2).flatten(2))
 
     def figures(attend: Any, kernel: Attention) -> torch.Tensor:
@@ -110,12 +131,17 @@ def test_attention_equals_that_of_a_corenet_checkout(dtype: torch.dtype | None) 
         return torch.cat([result.detach().float().flatten(), gradient.flatten()])
 
     expected = figures(theirs, "fused")
-    differences = {one: (figures(ours, one) - expected).norm() / expected.norm() for one in ("fp32_softmax", "plain")}
+    differences = {
+        one: (figures(ours, one) - expected).norm() / expected.norm()
+        for one in ("fp32_softmax", "plain")
+    }
     print(dtype, {name: f"{value:.1e}" for name, value in differences.items()})
     assert differences["fp32_softmax"] < (1e-6 if dtype is None else 0.1 * differences["plain"])
 
 
-def test_training_checkpoint_loads_its_ema_weights(recorded: tuple[str, State], tmp_path: Path) -> None:
+def test_training_checkpoint_loads_its_ema_weights(
+    recorded: tuple[str, State], tmp_path: Path
+) -> None:
     """And what RangeAugment learned is left out."""
     state = recorded[1]
     average = state | {"neural_augmentor.brightness._low": torch.zeros(())}
@@ -126,20 +152,32 @@ def test_training_checkpoint_loads_its_ema_weights(recorded: tuple[str, State], 
         assert torch.equal(known.tower.trunk.state_dict()[name], value)
 
 
-def test_image_encoder_of_corenets_clip_is_loaded(recorded: tuple[str, State], tmp_path: Path) -> None:
-    image_encoder = {f"image_encoder.{name}": value for name, value in recorded[1].items() if "classifier" not in name}
+def test_image_encoder_of_corenets_clip_is_loaded(
+    recorded: tuple[str, State], tmp_path: Path
+) -> None:
+    image_encoder = {
+        f"image_encoder.{name}": value
+        for name, value in recorded[1].items()
+        if "classifier" not in name
+    }
     others = {"logit_scale": torch.ones(()), "text_encoder.projection_layer": torch.ones(2, 2)}
     projection = {"image_encoder.classifier.proj": torch.ones(2, 2)}
-    clip = load_tower(str(saved(image_encoder | projection | others, tmp_path / "clip_vit_base.pt")))
+    clip = load_tower(
+        str(saved(image_encoder | projection | others, tmp_path / "clip_vit_base.pt"))
+    )
     assert clip.name == "clip_vit_base.pt"
     for name, value in convert_corenet_state(recorded[1]).items():
         assert torch.equal(clip.tower.trunk.state_dict()[name], value)
 
 
-def test_the_classifier_is_kept_with_its_vocabulary(recorded: tuple[str, State], tmp_path: Path) -> None:
+def test_the_classifier_is_kept_with_its_vocabulary(
+    recorded: tuple[str, State], tmp_path: Path
+) -> None:
     path = saved(recorded[1], tmp_path / "vit.pt")
     vocabulary = tmp_path / "vit.json"
-    labels = ",".join(f'{{"synset":"n{number}","name":"a","count":1}}' for number in range(1, 1 + CLASSES))
+    labels = ",".join(
+        f'{{"synset":"n{number}","name":"a","count":1}}' for number in range(1, 1 + CLASSES)
+    )
     vocabulary.write_text(f'{{"rule":"corenet","captions":null,"labels":[{labels}]}}')
     rows = load_tower(str(path)).label_classifier
     assert rows is not None
@@ -147,11 +185,15 @@ def test_the_classifier_is_kept_with_its_vocabulary(recorded: tuple[str, State],
     assert torch.equal(rows.weight, recorded[1]["classifier.weight"])
     vocabulary.write_bytes(vocabulary_path("pack-synsets").read_bytes())
     read_vocabulary.cache_clear()
-    with pytest.raises(ValueError, match=r"with the vocabulary .*vit\.json: a classifier of 12 rows for \d+ labels"):
+    with pytest.raises(
+        ValueError, match=r"with the vocabulary .*vit\.json: a classifier of 12 rows for \d+ labels"
+    ):
         load_tower(str(path))
 
 
-def test_initialisation_follows_the_released_recipe(recorded: tuple[str, State], tmp_path: Path) -> None:
+def test_initialisation_follows_the_released_recipe(
+    recorded: tuple[str, State], tmp_path: Path
+) -> None:
     known = load_tower(str(saved(recorded[1], tmp_path / "vit.pt")))
     trained, drawn_anew = known.tower.state_dict(), build_untrained_copy(known).state_dict()
     assert {name: value.shape for name, value in drawn_anew.items()} == {

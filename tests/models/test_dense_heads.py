@@ -18,7 +18,13 @@ UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def tower_of_patch(patch: int) -> ImageTower:
-    vision = {"image_size": 4 * patch, "patch_size": patch, "width": 32, "layers": 1, "head_width": 16}
+    vision = {
+        "image_size": 4 * patch,
+        "patch_size": patch,
+        "width": 32,
+        "layers": 1,
+        "head_width": 16,
+    }
     return ImageTower(build_trunk({"embed_dim": 32, "vision_cfg": vision}, 4 * patch), 4 * patch)
 
 
@@ -41,8 +47,12 @@ def test_regions_are_pooled_at_their_position(patch: int) -> None:
     for number, scale in enumerate(LEVEL_SCALES):
         stride, count = patch / scale, round(16 * scale)
         pixels = torch.arange(count) * stride
-        maps[str(number)] = torch.stack([pixels.expand(count, -1), pixels[:, None].expand(-1, count)])[None]
-    boxes = torch.tensor([[20.0, 30.0, 90.0, 65.0], [40.0, 40.0, 60.0, 72.0], [16.0, 20.0, 190.0, 180.0]])
+        maps[str(number)] = torch.stack(
+            [pixels.expand(count, -1), pixels[:, None].expand(-1, count)]
+        )[None]
+    boxes = torch.tensor(
+        [[20.0, 30.0, 90.0, 65.0], [40.0, 40.0, 60.0, 72.0], [16.0, 20.0, 190.0, 180.0]]
+    )
     pooled = pooling(maps, [boxes], [(16 * patch, 16 * patch)])
     for box, found in zip(boxes, pooled, strict=True):
         places = (torch.arange(7) + 0.5) / 7
@@ -63,4 +73,6 @@ def test_anchors_are_centred_on_map_positions(patch: int) -> None:
     for level, of_level in zip(maps, anchors.split(counts), strict=True):
         stride = 8 * patch / level.shape[3]
         middles = (of_level[:, :2] + of_level[:, 2:]) / 2
-        assert (middles[::3, 0].view(level.shape[2:])[0] / stride).tolist() == list(range(level.shape[3]))
+        assert (middles[::3, 0].view(level.shape[2:])[0] / stride).tolist() == list(
+            range(level.shape[3])
+        )

@@ -21,10 +21,15 @@ def test_open_clip_loads_our_weights_and_computes_our_features(method: str, resu
     sides = (experiment.image.image_size, experiment.text.context_length, size)
     theirs: Any = build_open_clip(experiment.image.tower, *sides, bias=method == "siglip").eval()
     theirs.load_state_dict(open_clip_state(run.model))  # strict: none is missing, none is left over
-    images, ids = run.stream.batch(0).images, run.stream.targets.groups[0][run.stream.order.batch_rows(0)]
+    images, ids = (
+        run.stream.batch(0).images,
+        run.stream.targets.groups[0][run.stream.order.batch_rows(0)],
+    )
     target = run.stream.batch(0).target
     image, text = run.model.eval()(images, *target.inputs)
-    torch.testing.assert_close(image, theirs.encode_image(images, normalize=True), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        image, theirs.encode_image(images, normalize=True), rtol=1e-5, atol=1e-6
+    )
     torch.testing.assert_close(text, theirs.encode_text(ids, normalize=True), rtol=1e-5, atol=1e-6)
     assert theirs.logit_scale == run.model.log_scale
     assert method == "clip" or theirs.logit_bias == run.model.bias

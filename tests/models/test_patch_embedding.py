@@ -20,14 +20,20 @@ def test_linear_patch_embedding_equals_the_convolution(
     """To float64's last digits; pixels that do not fill a patch are ignored by both."""
     torch.manual_seed(0)
     settings = {"img_size": None, "patch_size": 8, "embed_dim": 12, "bias": has_bias}
-    settings |= {"output_fmt": layout and Format(layout), "flatten": layout is None, "dynamic_img_pad": 23 in size}
+    settings |= {
+        "output_fmt": layout and Format(layout),
+        "flatten": layout is None,
+        "dynamic_img_pad": 23 in size,
+    }
     theirs, ours = PatchEmbed(**settings).double(), PatchEmbed(**settings).double()
     ours.load_state_dict(theirs.state_dict())
     use_linear_patch_embedding(ours)
     assert (type(ours.proj), type(theirs.proj)) == (LinearPatchEmbedding, nn.Conv2d)
     images = torch.randn(3, 3, *size, dtype=torch.float64, requires_grad=True)
     for layers in ((ours, theirs), (ours.proj, theirs.proj)):
-        assert_equal_with_gradients(*((layer(images), [images, *layer.parameters()]) for layer in layers))
+        assert_equal_with_gradients(
+            *((layer(images), [images, *layer.parameters()]) for layer in layers)
+        )
 
 
 def test_image_without_a_whole_patch_is_refused() -> None:

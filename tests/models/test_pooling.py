@@ -13,7 +13,12 @@ from bench.data.targets import Captions
 from bench.interfaces.method import METHODS
 from bench.train.build import build_untrained_tower
 from models.image_tower import build_image_tower
-from tests.models.superclass_checkouts import RELEASED, label_rows, released_model_and_loss, their_name
+from tests.models.superclass_checkouts import (
+    RELEASED,
+    label_rows,
+    released_model_and_loss,
+    their_name,
+)
 from tests.small import small
 
 CAPTIONS = Captions.from_texts(["a red apple", "two dogs and a cat", "a dog with a red ball"])
@@ -28,7 +33,11 @@ def built(method: str, **changes: object) -> tuple[Any, Tensor, Any]:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.02)
-    return model, torch.randn(3, 3, 48, 48, dtype=torch.float64), METHODS[method].targets(experiment)(CAPTIONS)
+    return (
+        model,
+        torch.randn(3, 3, 48, 48, dtype=torch.float64),
+        METHODS[method].targets(experiment)(CAPTIONS),
+    )
 
 
 def norm_by_hand(x: Tensor, norm: nn.LayerNorm) -> Tensor:
@@ -50,7 +59,10 @@ def head_loss_by_hand(model: Any, images: Tensor, labels: Any) -> Tensor:
     for row, tokens in enumerate(tokens_before_norm(model, images)):
         patches = [norm_by_hand(token, trunk.ln_post) for token in tokens[1:]]
         logits = linear.weight @ norm_by_hand(sum(patches) / len(patches), norm) + linear.bias
-        weights = {token: math.log(4 / (seen[token] + 1)) for token in columns[starts[row] : starts[row + 1]]}
+        weights = {
+            token: math.log(4 / (seen[token] + 1))
+            for token in columns[starts[row] : starts[row + 1]]
+        }
         for token, weight in weights.items():
             share = weight / sum(weights.values())
             loss += (logits.exp().sum().log() - logits[token]) * share / len(images)
@@ -59,10 +71,13 @@ def head_loss_by_hand(model: Any, images: Tensor, labels: Any) -> Tensor:
 
 def clip_loss_by_hand(model: Any, images: Tensor, captions: Any) -> Tensor:
     tokens = tokens_before_norm(model, images)[:, 0]
-    projected = [norm_by_hand(token, model.tower.trunk.ln_post) @ model.projection for token in tokens]
+    projected = [
+        norm_by_hand(token, model.tower.trunk.ln_post) @ model.projection for token in tokens
+    ]
     texts = model.text(*captions.inputs)
     logits = [
-        [model.log_scale.exp() * image @ text / image.norm() / text.norm() for text in texts] for image in projected
+        [model.log_scale.exp() * image @ text / image.norm() / text.norm() for text in texts]
+        for image in projected
     ]
     loss = torch.zeros((), dtype=torch.float64)
     for one in range(3):
@@ -89,7 +104,9 @@ def test_superclass_loss_and_gradients_equal_the_released_formula() -> None:
 def test_superclip_loss_and_gradients_equal_the_released_formula() -> None:
     model, images, target = built("superclip")
     loss = METHODS["superclip"].loss(model, images, target, None)
-    by_hand = clip_loss_by_hand(model, images, target.tokens) + head_loss_by_hand(model, images, target.labels)
+    by_hand = clip_loss_by_hand(model, images, target.tokens) + head_loss_by_hand(
+        model, images, target.labels
+    )
     assert_same_values_and_gradients(model, (loss, by_hand))
 
 
@@ -114,20 +131,30 @@ def test_logits_loss_and_gradients_equal_those_of_a_released_checkout(method: st
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
     weights = [torch.randn_like(one) for one in ours]
     their_parameters = dict(theirs.named_parameters())
-    pairs = [(one, their_parameters[their_name(name)]) for name, one in model.named_parameters() if name != "log_scale"]
+    pairs = [
+        (one, their_parameters[their_name(name)])
+        for name, one in model.named_parameters()
+        if name != "log_scale"
+    ]
     for mine, other in zip(
         torch.autograd.grad(weighted_sum(ours, weights), [mine for mine, _ in pairs]),
-        torch.autograd.grad(weighted_sum(reference, weights), [other for _, other in pairs], retain_graph=True),
+        torch.autograd.grad(
+            weighted_sum(reference, weights), [other for _, other in pairs], retain_graph=True
+        ),
         strict=True,
     ):
         torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-9)
     losses = their_loss(**found)
     losses = sum(losses) if isinstance(losses, tuple) else losses
-    torch.testing.assert_close(METHODS[method].loss(model, images, target, None), losses, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        METHODS[method].loss(model, images, target, None), losses, rtol=1e-6, atol=1e-6
+    )
 
 
 def weighted_sum(outputs: list[Tensor], weights: list[Tensor]) -> Tensor:
-    return torch.stack([(one * weight).sum() for one, weight in zip(outputs, weights, strict=True)]).sum()
+    return torch.stack(
+        [(one * weight).sum() for one, weight in zip(outputs, weights, strict=True)]
+    ).sum()
 
 
 def test_class_token_that_a_tower_does_not_pool_itself_is_pooled_where_both_are_asked_for() -> None:
@@ -148,7 +175,10 @@ def test_class_token_that_a_tower_does_not_pool_itself_is_pooled_where_both_are_
 @pytest.mark.parametrize(("name", "size"), VITS)
 def test_only_kept_patches_are_in_the_mean(name: str, size: int) -> None:
     """With one patch kept, the mean is that patch: images that are equal in all patches have one feature."""
-    towers = [build_image_tower(name, size, 0, patch_drop=0.99, pooling=pooling) for pooling in ("mean", "both")]
+    towers = [
+        build_image_tower(name, size, 0, patch_drop=0.99, pooling=pooling)
+        for pooling in ("mean", "both")
+    ]
     images = torch.randn(1, 3, size, size).repeat(32, 1, 1, 1)
     features = towers[0].train()(images), towers[1].train()(images, with_patch_mean=True)[1]
     for one in features:

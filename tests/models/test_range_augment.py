@@ -21,14 +21,18 @@ def double() -> Iterator[None]:
 
 def without_width(monkeypatch: pytest.MonkeyPatch, **magnitudes: float) -> RangeAugment:
     """Ranges of one magnitude each, by default the one that changes nothing."""
-    fixed = {name: ((value, value), (value, value)) for name, value in (IDENTITY | magnitudes).items()}
+    fixed = {
+        name: ((value, value), (value, value)) for name, value in (IDENTITY | magnitudes).items()
+    }
     monkeypatch.setattr(range_augment, "BOUNDS", fixed)
     return RangeAugment()
 
 
 def slow_range(augmentor: RangeAugment, name: str) -> list[Tensor]:
     ends = []
-    for parameters, (least, most) in zip((augmentor.low, augmentor.high), BOUNDS[name], strict=True):
+    for parameters, (least, most) in zip(
+        (augmentor.low, augmentor.high), BOUNDS[name], strict=True
+    ):
         ends.append(1 / (1 + torch.exp(-parameters[name])) * (most - least) + least)
     return ends
 
@@ -55,7 +59,13 @@ def slow(augmentor: RangeAugment, images: Tensor) -> Tensor:
                         else:
                             assert normal is not None
                             line[x] = value + normal[place, c, y, x] * magnitude
-    flat = [value.clamp(0, 1) for image in rows for channel in image for line in channel for value in line]
+    flat = [
+        value.clamp(0, 1)
+        for image in rows
+        for channel in image
+        for line in channel
+        for value in line
+    ]
     return torch.stack(flat).view_as(images)
 
 
@@ -75,7 +85,9 @@ def test_values_and_gradients_equal_a_loop_over_pixels(seed: int) -> None:
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
-def test_ranges_of_width_zero_at_the_identity_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranges_of_width_zero_at_the_identity_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     images = torch.rand(8, 3, 5, 5)
     assert torch.equal(without_width(monkeypatch)(images), images)
 

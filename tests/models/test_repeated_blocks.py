@@ -21,7 +21,10 @@ def test_each_kind_of_block_is_computed_once_per_shape_and_the_tower_is_as_befor
         tower = build_image_tower("vit_tiny_patch16_224", 224, 0, image_sizes=(224, 160))
     forwards = [block.forward for block in transformer_blocks(tower)]
     calls = list[int]()
-    with torch.no_grad(), skip_repeated_blocks(tower, lambda: calls.append(0) or len(calls)) as cache:
+    with (
+        torch.no_grad(),
+        skip_repeated_blocks(tower, lambda: calls.append(0) or len(calls)) as cache,
+    ):
         for size in (224, 160, 224):
             tower(meta_images(1, size, 3))
     assert len(calls) == 2 * 2  # before and after the first block of each size

@@ -11,7 +11,9 @@ from models.repeated_blocks import transformer_blocks
 from models.tower_blocks import cast_residual_stream
 
 
-def block_outputs(tower: nn.Module, images: Tensor, *, is_autocast: bool) -> tuple[Tensor, set[torch.dtype]]:
+def block_outputs(
+    tower: nn.Module, images: Tensor, *, is_autocast: bool
+) -> tuple[Tensor, set[torch.dtype]]:
     """Return the features, and the precisions of the blocks' outputs."""
     found = set[torch.dtype]()
 
@@ -41,7 +43,10 @@ def test_sums_between_blocks_are_in_the_precision_of_autocast(name: str) -> None
 def test_open_clips_sums_are_in_the_precision_of_autocast_already() -> None:
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
     assert block_outputs(tower, torch.randn(2, 3, 48, 48), is_autocast=True)[1] == {torch.bfloat16}
-    with pytest.raises(ValueError, match="residual_precision must be tower for a VisionTransformer, which has no fp32"):
+    with pytest.raises(
+        ValueError,
+        match="residual_precision must be tower for a VisionTransformer, which has no fp32",
+    ):
         cast_residual_stream(tower)
 
 

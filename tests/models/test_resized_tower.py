@@ -17,7 +17,9 @@ from models.patch_map import resized_tower
         ("resnet18", 64, 96, 96),
     ],
 )
-def test_resized_tower_equals_the_tower_loaded_at_that_size(name: str, size: int, side: int, expected: int) -> None:
+def test_resized_tower_equals_the_tower_loaded_at_that_size(
+    name: str, size: int, side: int, expected: int
+) -> None:
     tower = build_image_tower(name, size, 0).eval()
     tower.pixels = make_renormalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     before = {key: value.clone() for key, value in tower.state_dict().items()}

@@ -26,7 +26,9 @@ def test_bytes_are_those_of_safetensors(metadata: dict[str, str], tmp_path: Path
     path = tmp_path / "x.safetensors"
     with path.open("wb") as file:
         write_tensors(file, STATE, [STATE[name] for name in file_order(STATE)], metadata)
-    assert path.read_bytes() == save({name: value.contiguous() for name, value in STATE.items()}, metadata or None)
+    assert path.read_bytes() == save(
+        {name: value.contiguous() for name, value in STATE.items()}, metadata or None
+    )
     read = load_file(path)
     assert all(torch.equal(read[name], value) for name, value in STATE.items())
     with safe_open(path, "pt") as file:

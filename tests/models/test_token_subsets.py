@@ -13,7 +13,9 @@ from models.token_subsets import PatchDrop
 
 @settings(max_examples=30, derandomize=True, deadline=None)
 @given(st.integers(1, 20), st.floats(0.01, 0.99), st.integers(0, 3), st.integers(0, 2**31))
-def test_patch_drop_keeps_an_ordered_subset_of_each_image(patches: int, share: float, prefix: int, seed: int) -> None:
+def test_patch_drop_keeps_an_ordered_subset_of_each_image(
+    patches: int, share: float, prefix: int, seed: int
+) -> None:
     torch.manual_seed(seed)
     x = torch.arange(3 * (prefix + patches)).view(3, -1, 1).expand(-1, -1, 5).double()
     kept = PatchDrop(share, prefix)(x)
@@ -39,10 +41,16 @@ def test_scoring_sees_every_patch() -> None:
         ("naflexvit_base_patch16_gap", 64),
     ],
 )
-def test_half_of_the_patches_are_dropped_in_training_and_all_tokens_before_them_kept(name: str, size: int) -> None:
+def test_half_of_the_patches_are_dropped_in_training_and_all_tokens_before_them_kept(
+    name: str, size: int
+) -> None:
     tower, seen = build_image_tower(name, size, 0, patch_drop=0.5), list[int]()
     trunk: Any = tower.trunk
-    blocks, prefix = (trunk.transformer.resblocks, 1) if "bench" in name else (trunk.blocks, trunk.num_prefix_tokens)
+    blocks, prefix = (
+        (trunk.transformer.resblocks, 1)
+        if "bench" in name
+        else (trunk.blocks, trunk.num_prefix_tokens)
+    )
     blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
     for is_training in (True, False):
         tower.train(is_training)(torch.randn(2, 3, size, size))
@@ -55,9 +63,15 @@ def test_half_of_the_patches_are_dropped_in_training_and_all_tokens_before_them_
         ("ViTamin-S", 224, "from a VisionTransformer with a convolutional stem"),
         ("RN50", 64, "from a ModifiedResNet with a convolutional stem"),
         ("resnet18", 64, "from a ResNet with a convolutional stem"),
-        ("swin_tiny_patch4_window7_224", 224, "from a SwinTransformer: it is no plain vision transformer"),
+        (
+            "swin_tiny_patch4_window7_224",
+            224,
+            "from a SwinTransformer: it is no plain vision transformer",
+        ),
     ],
 )
-def test_towers_without_patch_drop_support_are_refused_with_the_reason(name: str, size: int, reason: str) -> None:
+def test_towers_without_patch_drop_support_are_refused_with_the_reason(
+    name: str, size: int, reason: str
+) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match=reason):
         build_image_tower(name, size, 0, patch_drop=0.5)

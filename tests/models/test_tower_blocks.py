@@ -7,7 +7,12 @@ from models.image_tower import build_image_tower
 from models.tower_blocks import parameters_by_depth
 
 # With their numbers of blocks: open_clip's own, timm's, timm's inside open_clip's, CoreNet's.
-TOWERS = {"catlip-bench-tiny": 4, "vit_tiny_patch16_224": 12, "ViT-B-16-SigLIP": 12, "corenet-vit-tiny": 12}
+TOWERS = {
+    "catlip-bench-tiny": 4,
+    "vit_tiny_patch16_224": 12,
+    "ViT-B-16-SigLIP": 12,
+    "corenet-vit-tiny": 12,
+}
 
 
 @pytest.mark.parametrize(("name", "blocks"), TOWERS.items())
@@ -35,5 +40,7 @@ def test_parameters_are_used_in_order_of_depth() -> None:
 
 
 def test_unsupported_tower_is_refused_with_its_name() -> None:
-    with pytest.raises(ValueError, match="a tower of kind ResNet has no known order of blocks; known are"):
+    with pytest.raises(
+        ValueError, match="a tower of kind ResNet has no known order of blocks; known are"
+    ):
         parameters_by_depth(build_image_tower("resnet18", 64, 0))

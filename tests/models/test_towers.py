@@ -17,7 +17,12 @@ from bench.data.targets import Tokens
 from bench.experiment.fields import TextPadding
 from models import open_clip_config, text_tower
 from models.image_tower import build_image_tower
-from models.open_clip_blocks import ClassTokenOnlyBlock, ImageBlock, replace_image_blocks, uses_class_token_only
+from models.open_clip_blocks import (
+    ClassTokenOnlyBlock,
+    ImageBlock,
+    replace_image_blocks,
+    uses_class_token_only,
+)
 from models.text_tower import TextTower, build_text_tower
 from tests.tensors import assert_equal_with_gradients
 
@@ -36,7 +41,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def test_bucketed_batch_equals_open_clips_padded_batch(padding: TextPadding, variant: str) -> None:
     """To float64's last digits: features, and the gradient of every parameter."""
     torch.manual_seed(0)
-    config = {"context_length": 24, "vocab_size": 50, "width": 32, "heads": 2, "layers": 2} | VARIANTS[variant]
+    config = {
+        "context_length": 24,
+        "vocab_size": 50,
+        "width": 32,
+        "heads": 2,
+        "layers": 2,
+    } | VARIANTS[variant]
     theirs = _build_text_tower(16, config).double()
     ours = TextTower(copy.deepcopy(theirs))
     tokens = Tokens.from_ids(CAPTIONS, start=48, end=49, context_length=24, padding=padding)
@@ -53,7 +64,9 @@ def test_padded_text_tower_equals_open_clips(name: str, monkeypatch: pytest.Monk
     whole = open_clip_config(name)
     assert whole is not None
     small = whole["text_cfg"] | {"width": 32, "heads": 2, "layers": 2}
-    monkeypatch.setattr(text_tower, "open_clip_config", lambda _: whole | {"embed_dim": 32, "text_cfg": small})
+    monkeypatch.setattr(
+        text_tower, "open_clip_config", lambda _: whole | {"embed_dim": 32, "text_cfg": small}
+    )
     ours = build_text_tower(name, 12, 50, 0)
     tokens = Tokens.from_ids(CAPTIONS[:3], 48, 49, 12, "max_length").select(torch.tensor([2, 0, 1]))
     padded = tokens.groups[0]
@@ -65,8 +78,12 @@ def test_padded_text_tower_equals_open_clips(name: str, monkeypatch: pytest.Monk
 def test_every_open_clip_text_tower_is_bucketed_padded_or_refused() -> None:
     """The three together are all, and none fails when it is built; many models share a text tower."""
     kinds: Counter[str] = Counter()
-    configs = {name: open_clip.get_model_config(name)["text_cfg"] for name in open_clip.list_models()}
-    for name in {json.dumps(config, sort_keys=True): name for name, config in configs.items()}.values():
+    configs = {
+        name: open_clip.get_model_config(name)["text_cfg"] for name in open_clip.list_models()
+    }
+    for name in {
+        json.dumps(config, sort_keys=True): name for name, config in configs.items()
+    }.values():
         with torch.device("meta"):
             if "hf_model_name" in configs[name]:
                 with pytest.raises(ValueError, match="which open_clip does not build itself"):
@@ -87,7 +104,14 @@ def test_unknown_text_towers_are_refused() -> None:
 def test_our_blocks_change_neither_feature_nor_gradient(pool: str, scaled: float | None) -> None:
     """To float64's last digits; the last computes the class token alone, unless all tokens are pooled."""
     torch.manual_seed(0)
-    sizes = {"image_size": 24, "patch_size": 8, "width": 32, "layers": 3, "heads": 2, "mlp_ratio": 4}
+    sizes = {
+        "image_size": 24,
+        "patch_size": 8,
+        "width": 32,
+        "layers": 3,
+        "heads": 2,
+        "mlp_ratio": 4,
+    }
     theirs = VisionTransformer(**sizes, pool_type=pool, ls_init_value=scaled).double()
     theirs.proj = None
     ours = copy.deepcopy(theirs)
@@ -100,15 +124,22 @@ def test_our_blocks_change_neither_feature_nor_gradient(pool: str, scaled: float
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18"])
 def test_multi_size_tower_has_the_weights_and_features_of_one_size(name: str) -> None:
-    one, several = build_image_tower(name, 48, 3).eval(), build_image_tower(name, 48, 3, (32, 48, 64)).eval()
-    assert all(torch.equal(*pair) for pair in zip(one.parameters(), several.parameters(), strict=True))
+    one, several = (
+        build_image_tower(name, 48, 3).eval(),
+        build_image_tower(name, 48, 3, (32, 48, 64)).eval(),
+    )
+    assert all(
+        torch.equal(*pair) for pair in zip(one.parameters(), several.parameters(), strict=True)
+    )
     images = torch.randn(2, 3, 48, 48)
     assert torch.equal(one(images), several(images))
     assert several(torch.randn(2, 3, 64, 64)).shape == (2, several.width)
 
 
 def test_an_unknown_tower_is_refused_with_a_near_one() -> None:
-    with pytest.raises(ValueError, match=r"no tower named 'vit_tiny_patch16_22'.*vit_tiny_patch16_224"):
+    with pytest.raises(
+        ValueError, match=r"no tower named 'vit_tiny_patch16_22'.*vit_tiny_patch16_224"
+    ):
         build_image_tower("vit_tiny_patch16_22", 224, 0)
 
 
@@ -119,13 +150,16 @@ def test_unsupported_image_size_is_refused() -> None:
 
 @pytest.mark.parametrize("prefix", ["hf-hub:", "local-dir:"])
 @pytest.mark.parametrize(
-    "build", [lambda name: build_image_tower(name, 48, 0), lambda name: build_text_tower(name, 24, 99, 0)]
+    "build",
+    [lambda name: build_image_tower(name, 48, 0), lambda name: build_text_tower(name, 24, 99, 0)],
 )
 def test_a_name_with_a_source_asks_no_hub_and_reads_no_folder(
     prefix: str, build: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stranger's tower file may name any tower; its metadata must reach neither network nor folders."""
-    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": open_clip.get_model_config("ViT-B-32")}))
+    (tmp_path / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": open_clip.get_model_config("ViT-B-32")})
+    )
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asks for an address"))
     with pytest.raises(ValueError, match=r"no tower named|has no model"):
         build(f"{prefix}{tmp_path}")

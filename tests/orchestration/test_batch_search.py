@@ -13,7 +13,9 @@ MANY = settings(max_examples=300, derandomize=True, deadline=None, database=None
 
 @MANY
 @given(st.integers(0, 20_000), st.integers(1, 100_000), st.integers(1, 3), st.integers(3, 12_000))
-def test_largest_fitting_batch_is_found_to_three_percent(truth: int, guess: int, least: int, most: int) -> None:
+def test_largest_fitting_batch_is_found_to_three_percent(
+    truth: int, guess: int, least: int, most: int
+) -> None:
     asked = list[int]()
 
     def fits(size: int) -> bool:
@@ -35,7 +37,12 @@ def test_largest_fitting_batch_is_found_to_three_percent(truth: int, guess: int,
 def test_good_guess_needs_few_trials() -> None:
     for truth in range(500, 1500, 7):
         asked = list[int]()
-        find_largest_fitting(lambda size: asked.append(size) or size <= truth, round(1.1 * truth), 2, 2**20)  # type: ignore[func-returns-value]  # noqa: B023
+
+        def fits(size: int, asked: list[int] = asked, truth: int = truth) -> bool:
+            asked.append(size)
+            return size <= truth
+
+        find_largest_fitting(fits, round(1.1 * truth), 2, 2**20)
         assert len(asked) <= 6
 
 
@@ -60,5 +67,8 @@ def test_at_batch_size_keeps_about_the_same_number_of_images(size: int) -> None:
     assert other.training.batch_size == size
     assert other.images_per_window >= min(size, base.images_per_window / 1.5)
     assert other.images_per_window <= max(4 * size, 1.5 * base.images_per_window)
-    assert size == base.training.batch_size or min(other.timing.warmup_steps, other.timing.steps_per_window) >= 4
+    assert (
+        size == base.training.batch_size
+        or min(other.timing.warmup_steps, other.timing.steps_per_window) >= 4
+    )
     assert (other == base) == (size == base.training.batch_size)

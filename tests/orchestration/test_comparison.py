@@ -36,28 +36,42 @@ class RecordingRunner(Runner):
 
 def timed(experiment: Experiment, rate: float, round_: int) -> Record:
     """A run at so many images per second."""
-    measured = speed(round=round_, window_seconds=(experiment.images_per_window / rate,) * experiment.timing.windows)
+    measured = speed(
+        round=round_,
+        window_seconds=(experiment.images_per_window / rate,) * experiment.timing.windows,
+    )
     return Record(comparison="c", experiment=experiment, circumstances=WHERE, measured=measured)
 
 
 def training_record(experiment: Experiment, budgets: dict[str, int]) -> Record:
     """A training with a tower for each budget."""
-    branches = tuple(Branch(images=size, budgets=(name,), tower=f"{size}") for name, size in budgets.items())
-    measured = Training(trunk_losses=(), cooldown_losses=((),) * len(branches), branches=branches, seconds=1.0)
+    branches = tuple(
+        Branch(images=size, budgets=(name,), tower=f"{size}") for name, size in budgets.items()
+    )
+    measured = Training(
+        trunk_losses=(), cooldown_losses=((),) * len(branches), branches=branches, seconds=1.0
+    )
     return Record(comparison="c", experiment=experiment, circumstances=WHERE, measured=measured)
 
 
-def budgets_after(rates: dict[str, list[float]], folder: Path, images: int | None = None) -> dict[str, dict[str, int]]:
+def budgets_after(
+    rates: dict[str, list[float]], folder: Path, images: int | None = None
+) -> dict[str, dict[str, int]]:
     """Return the budgets of trainings after rounds at these images/s."""
     for name, runs in rates.items():
         for round_, rate in enumerate(runs):
-            write_record(timed(EXPERIMENTS[name], rate, round_), record_path(folder, "c", "speed", name, round_))
+            write_record(
+                timed(EXPERIMENTS[name], rate, round_),
+                record_path(folder, "c", "speed", name, round_),
+            )
     runner = RecordingRunner()
     comparison = Comparison("c", folder, PAIR, cores=4, on_gpu=False, runner=runner)
     comparison.train(Scope("default", 6, half_way=False), images)
     ((runs, max_parallel, threads),) = runner.calls
     assert (max_parallel, threads) == (2, 2)
-    return {run.experiment.name: run.arguments["budgets"] for run in runs if run.experiment is not None}
+    return {
+        run.experiment.name: run.arguments["budgets"] for run in runs if run.experiment is not None
+    }
 
 
 def test_steady_speeds_give_an_equal_device_seconds_budget(tmp_path: Path) -> None:
@@ -73,16 +87,29 @@ def test_uncertain_speeds_give_no_budget(
     clip_rates: list[float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One run that a neighbour slowed down twentyfold must not train the others twenty times as long."""
-    budgets = budgets_after({"clip-tiny": clip_rates, "catlip-tiny": [1200.0] * len(clip_rates)}, tmp_path)
+    budgets = budgets_after(
+        {"clip-tiny": clip_rates, "catlip-tiny": [1200.0] * len(clip_rates)}, tmp_path
+    )
     assert set(budgets["catlip-tiny"]) == {"equal images"}
     assert "no budget of equal device seconds" in capsys.readouterr().err
 
 
 def test_budgets_give_the_slowest_the_equal_images_and_the_others_its_seconds() -> None:
     speeds = {"clip-tiny": 1000.0, "catlip-tiny": 1200.0}
-    slow, fast = (image_budgets(set_images(EXPERIMENTS[name], 12_800), speeds, half_way=True) for name in speeds)
-    assert slow == {"equal images": 12_800, "half of equal images": 6_400, "equal device seconds": 12_800}
-    assert fast == {"equal images": 12_800, "half of equal images": 6_400, "equal device seconds": 15_360}
+    slow, fast = (
+        image_budgets(set_images(EXPERIMENTS[name], 12_800), speeds, half_way=True)
+        for name in speeds
+    )
+    assert slow == {
+        "equal images": 12_800,
+        "half of equal images": 6_400,
+        "equal device seconds": 12_800,
+    }
+    assert fast == {
+        "equal images": 12_800,
+        "half of equal images": 6_400,
+        "equal device seconds": 15_360,
+    }
     assert image_budgets(EXPERIMENTS["siglip-tiny"], speeds) == {"equal images": 80_000}
     assert set_images(EXPERIMENTS["clip-tiny"], 5_000).training.warmup_images == 500
 
@@ -91,18 +118,28 @@ def test_each_round_runs_every_experiment_once_in_another_order(tmp_path: Path) 
     runner = RecordingRunner()
     four = [change(EXPERIMENTS["clip-tiny"], name=name) for name in "abcd"]
     Comparison("c", tmp_path, four, cores=2, on_gpu=False, runner=runner).measure(6)
-    rounds = ["".join(run.experiment.name for run in runs if run.experiment) for runs, _, _ in runner.calls]
+    rounds = [
+        "".join(run.experiment.name for run in runs if run.experiment)
+        for runs, _, _ in runner.calls
+    ]
     assert len(rounds) == 6
     assert all(sorted(round_) == list("abcd") for round_ in rounds)
     assert rounds[0] == "abcd"
     assert len(set(rounds)) > 3
-    followers = {name: {round_[i + 1] for round_ in rounds for i in range(3) if round_[i] == name} for name in "abcd"}
+    followers = {
+        name: {round_[i + 1] for round_ in rounds for i in range(3) if round_[i] == name}
+        for name in "abcd"
+    }
     assert all(len(after) > 1 for after in followers.values())
 
 
-def test_later_rounds_on_a_cpu_have_the_flops_of_the_first(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_rounds_on_a_cpu_have_the_flops_of_the_first(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They take the same steps. A GPU is heated, which moves the steps."""
-    comparison = Comparison("rounds", results, [small("catlip")], cores=1, on_gpu=False, runner=InProcess())
+    comparison = Comparison(
+        "rounds", results, [small("catlip")], cores=1, on_gpu=False, runner=InProcess()
+    )
     comparison.measure(1)
     monkeypatch.setattr("bench.measure.speed.count_flops", lambda *_: pytest.fail("counted again"))
     comparison.measure(2, first_round=1)
@@ -114,7 +151,9 @@ def test_later_rounds_on_a_cpu_have_the_flops_of_the_first(results: Path, monkey
     assert run.arguments["flops"] is None
 
 
-def test_remaining_time_is_known_after_the_first_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_remaining_time_is_known_after_the_first_round(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Logging(Runner):
         def run_interleaved(self, runs: list[Run], *, threads: int) -> None:  # noqa: ARG002
             self.progress._next_line = 0.0

@@ -28,7 +28,9 @@ for turn in range(int(sys.argv[2])):
 """
 
 
-def start(folder: Path, seat: Slot, name: str, turns: int, dies_in: int = -1) -> subprocess.Popen[bytes]:
+def start(
+    folder: Path, seat: Slot, name: str, turns: int, dies_in: int = -1
+) -> subprocess.Popen[bytes]:
     """Start a run with a seat; here its ends are closed, as the runner closes them."""
     child = subprocess.Popen(
         [sys.executable, "-c", RUN, name, str(turns), str(dies_in)],
@@ -67,12 +69,16 @@ class OthersPart(Parting):
         return start(self, run, settings, slot)
 
 
-def test_interleaved_runs_leave_the_same_records_and_the_reason_of_one_that_fails(results: Path) -> None:
+def test_interleaved_runs_leave_the_same_records_and_the_reason_of_one_that_fails(
+    results: Path,
+) -> None:
     """One is there already, and does not keep the others from their turns."""
     experiments = [small("catlip", windows=3), small("clip")]
     broken = small("catlip", learning_rate=1e30, name="diverges")
     runner = OthersPart()
-    comparison = Comparison("turns", results, [*experiments, broken], cores=1, on_gpu=False, runner=runner)
+    comparison = Comparison(
+        "turns", results, [*experiments, broken], cores=1, on_gpu=False, runner=runner
+    )
     runs = comparison.speed_runs(comparison.experiments, 0)
     runner.run(runs[:1], threads=1)
     runner.run_interleaved(runs, threads=1)
@@ -83,5 +89,7 @@ def test_interleaved_runs_leave_the_same_records_and_the_reason_of_one_that_fail
         speed = read_record(run.path).measured
         assert isinstance(speed, Speed)
         assert len(speed.window_seconds) >= experiment.timing.windows
-        assert {len(seconds) for seconds in speed.phase_seconds.values()} == {len(speed.phase_seconds["backward"])}
+        assert {len(seconds) for seconds in speed.phase_seconds.values()} == {
+            len(speed.phase_seconds["backward"])
+        }
         assert 0 < speed.utilisation["process CPU busy percent"] <= 100

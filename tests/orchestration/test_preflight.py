@@ -19,7 +19,9 @@ from tests.data.shards import write_shards
 from tests.orchestration.test_comparison import timed
 
 
-def test_comparison_on_shards_decodes_nothing_of_the_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comparison_on_shards_decodes_nothing_of_the_pack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     experiment = change(EXPERIMENTS["clip-tiny"], data=str(write_shards(tmp_path / "shards")))
     check(tmp_path / "results", [experiment])
@@ -33,7 +35,9 @@ def test_rounds_of_another_driver_are_not_continued(
     """A card of another UUID with equal settings is accepted: the page names its rounds."""
     experiment = EXPERIMENTS["clip-tiny"]
     record = timed(experiment, 1000.0, 0)
-    where = replace(record.circumstances, commit=current_commit(), gpu={"driver": "580.1"}, gpu_uuid="another")
+    where = replace(
+        record.circumstances, commit=current_commit(), gpu={"driver": "580.1"}, gpu_uuid="another"
+    )
     path = record_path(tmp_path, "20260101T000000-measure", "speed", "x")
     write_record(replace(record, comparison="20260101T000000-measure", circumstances=where), path)
     monkeypatch.setattr(preflight, "count_gpus", lambda: 1)
@@ -42,7 +46,9 @@ def test_rounds_of_another_driver_are_not_continued(
     if not is_refused:
         assert len(resume(tmp_path, "measure", [experiment]).records()) == 1
         return
-    with pytest.raises(ValueError, match=r"driver 580\.1, not 570\.2: continue it on that machine, or begin"):
+    with pytest.raises(
+        ValueError, match=r"driver 580\.1, not 570\.2: continue it on that machine, or begin"
+    ):
         resume(tmp_path, "measure", [experiment])
 
 
@@ -58,9 +64,8 @@ def test_comparisons_begun_at_once_have_names_of_their_own(tmp_path: Path) -> No
 def test_reserved_names_of_the_past_are_forgotten(tmp_path: Path) -> None:
     (tmp_path / ".20260101T000000-smoke.begun").touch()
     first = reserve_comparison_name(tmp_path, "smoke")
-    second = reserve_comparison_name(
-        tmp_path, "smoke"
-    )  # the clock of another host may still show the first one's second
+    # The clock of another host may still show the first one's second.
+    second = reserve_comparison_name(tmp_path, "smoke")
     assert {path.name for path in tmp_path.iterdir()} == {f".{first}.begun", f".{second}.begun"}
 
 
@@ -79,15 +84,39 @@ def test_stray_entry_is_never_taken_for_a_reserved_name(tmp_path: Path) -> None:
             "tower=vit_tinny",
             "no tower named 'vit_tinny' in open_clip or timm; did you mean vit_tiny_patch16",
         ),
-        ("clip-tiny", "tower=resnet999", "no tower named 'resnet999' in open_clip or timm; their list_models() have"),
-        ("clip-tiny", "text_tower=ViT-B32", "open_clip has no model 'ViT-B32'; did you mean ViT-B-32"),
+        (
+            "clip-tiny",
+            "tower=resnet999",
+            "no tower named 'resnet999' in open_clip or timm; their list_models() have",
+        ),
+        (
+            "clip-tiny",
+            "text_tower=ViT-B32",
+            "open_clip has no model 'ViT-B32'; did you mean ViT-B-32",
+        ),
         ("clip-tiny", "subword_vocabulary=pack-subword", "did you mean 'pack-subwords'"),
-        ("superclass-tiny", "subword_vocabulary=pack-synsets", "is of the rule 'corenet', expected 'subword'"),
+        (
+            "superclass-tiny",
+            "subword_vocabulary=pack-synsets",
+            "is of the rule 'corenet', expected 'subword'",
+        ),
         ("catlip-tiny", "head_rows=7", "head_rows is 7, its vocabulary has"),
-        ("catlip-tiny", "labels=no-folder", "is no complete file of labels; create it with: python -m bench label"),
+        (
+            "catlip-tiny",
+            "labels=no-folder",
+            "is no complete file of labels; create it with: python -m bench label",
+        ),
         ("catlip-tiny", "subset=no.csv", "subset=no.csv: no such file"),
-        ("catlip-tiny", "subset=random:-1", "subset=random:-1: expected a csv file of keys, or random:N with N from 1"),
-        ("distill-tiny", "teacher=none.safetensors", "no tower file 'none.safetensors' for a teacher"),
+        (
+            "catlip-tiny",
+            "subset=random:-1",
+            "subset=random:-1: expected a csv file of keys, or random:N with N from 1",
+        ),
+        (
+            "distill-tiny",
+            "teacher=none.safetensors",
+            "no tower file 'none.safetensors' for a teacher",
+        ),
         ("clip-tiny", "context_length=2", "context_length"),
         (
             "superclass-tiny",
@@ -115,12 +144,26 @@ def test_subset_larger_than_the_pack_is_refused_before_the_first_run(
         ("random:20000", "with N from 1 to the data set's"),
         (own_results / "keys.csv", "no sample has"),
     ):
-        assert main(["measure", "catlip-tiny", "--set", f"subset={subset}", "--results", str(own_results)]) == 2
+        assert (
+            main(
+                [
+                    "measure",
+                    "catlip-tiny",
+                    "--set",
+                    f"subset={subset}",
+                    "--results",
+                    str(own_results),
+                ]
+            )
+            == 2
+        )
         (line,) = capsys.readouterr().err.splitlines()
         assert text in line
 
 
-def test_nearest_experiment_is_suggested_for_a_tower_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nearest_experiment_is_suggested_for_a_tower_that_is_not_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["transfer", "catlip-tinny"]) == 2
     assert "did you mean catlip-tiny?" in capsys.readouterr().err
 

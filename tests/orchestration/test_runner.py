@@ -28,7 +28,9 @@ ROOT = Path(__file__).parents[2]
 
 def make_run(results: Path, kind: str = "speed", **changes: object) -> Run:
     """Return a run of a small experiment."""
-    comparison = Comparison("c", results, [small("catlip", **changes)], cores=1, on_gpu=False, runner=Runner())
+    comparison = Comparison(
+        "c", results, [small("catlip", **changes)], cores=1, on_gpu=False, runner=Runner()
+    )
     if kind == "speed":
         return comparison.speed_runs(comparison.experiments, 0)[0]
     function = "bench.measure.memory:measure_memory"
@@ -41,7 +43,9 @@ def execute(*runs: Run, max_parallel: int = 1, kind: type[Runner] = Runner) -> R
     return runner
 
 
-def test_a_run_leaves_its_record_and_is_not_run_again(results: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_leaves_its_record_and_is_not_run_again(
+    results: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     run = make_run(results)
     assert not execute(run, kind=Parting).failures
     record = read_record(run.path)
@@ -60,7 +64,9 @@ def test_failed_run_is_recorded_and_the_others_continue(results: Path) -> None:
     good = make_run(results, "memory")
     runner = execute(bad, good, max_parallel=2, kind=Parting)
     assert len(runner.failures) == 1
-    failure = next(r.measured for r in read_records(results, "c") if isinstance(r.measured, Failure))
+    failure = next(
+        r.measured for r in read_records(results, "c") if isinstance(r.measured, Failure)
+    )
     assert "no tower named 'no-such-tower'" in failure.reason
     memory = read_record(good.path).measured
     assert isinstance(memory, Memory)
@@ -120,7 +126,9 @@ def test_no_run_begins_that_would_end_after_the_deadline(
     assert sum(run.is_done for run in runs) == num_done
 
 
-def test_command_that_is_cut_says_how_to_continue(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_that_is_cut_says_how_to_continue(
+    own_results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["measure", "clip-tiny", "--max-minutes", "0.001", "--results", str(own_results)]
     assert main(words) == REQUEUE
     (line,) = capsys.readouterr().err.splitlines()[-1:]
@@ -129,9 +137,29 @@ def test_command_that_is_cut_says_how_to_continue(own_results: Path, capsys: pyt
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_comparison_resumes_where_it_stopped(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    short = ["--set", "warmup_steps=1", "--set", "windows=2", "--set", "steps_per_window=1", "--set", "batch_size=16"]
-    arguments = ["measure", "catlip-tiny", "superclass-tiny", *short, "--rounds", "1", "--results", str(own_results)]
+def test_comparison_resumes_where_it_stopped(
+    own_results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = [
+        "--set",
+        "warmup_steps=1",
+        "--set",
+        "windows=2",
+        "--set",
+        "steps_per_window=1",
+        "--set",
+        "batch_size=16",
+    ]
+    arguments = [
+        "measure",
+        "catlip-tiny",
+        "superclass-tiny",
+        *short,
+        "--rounds",
+        "1",
+        "--results",
+        str(own_results),
+    ]
     assert main([*arguments, "--resume"]) == 2
     assert "no 'measure' comparison to resume" in capsys.readouterr().err
     assert main(arguments) == 0
@@ -158,10 +186,16 @@ with atomic_write(Path({folder!r}) / "record.json") as file:
 """
 
 
-def test_run_stopped_while_it_writes_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_stopped_while_it_writes_leaves_no_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     script = tmp_path / "writer"
     seconds = LONGEST_SECONDS
-    script.write_text(WRITER.format(python=sys.executable, root=str(ROOT), folder=str(tmp_path / "r"), seconds=seconds))
+    script.write_text(
+        WRITER.format(
+            python=sys.executable, root=str(ROOT), folder=str(tmp_path / "r"), seconds=seconds
+        )
+    )
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
     runner = Runner()
@@ -200,7 +234,8 @@ def test_child_that_does_not_end_in_time_after_a_signal_is_killed(
 
 
 @pytest.mark.parametrize(
-    ("end", "reason"), [("kill -KILL $$", "killed by signal 9"), ("exit 1", "ended with exit code 1")]
+    ("end", "reason"),
+    [("kill -KILL $$", "killed by signal 9"), ("exit 1", "ended with exit code 1")],
 )
 def test_child_that_says_nothing_is_reported_with_how_it_ended(
     end: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -209,7 +244,9 @@ def test_child_that_says_nothing_is_reported_with_how_it_ended(
     script.write_text(f"#!/bin/sh\ncat > {tmp_path}/request\n{end}\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    assert execute(make_run(tmp_path)).failures == [f"speed of {small('catlip').name}, round 1: {reason}"]
+    assert execute(make_run(tmp_path)).failures == [
+        f"speed of {small('catlip').name}, round 1: {reason}"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -218,15 +255,27 @@ def test_child_that_says_nothing_is_reported_with_how_it_ended(
         (["mesure"], "did you mean 'measure'"),
         (["measure"], "name the experiments to measure"),
         (["measure", "clip-tiny", "--set", "batch_sise=3"], "did you mean 'batch_size'"),
-        (["measure", "clip-tiny", "catlip-vit-b32"], "cannot be compared, they differ in tower: catlip-bench-tiny"),
+        (
+            ["measure", "clip-tiny", "catlip-vit-b32"],
+            "cannot be compared, they differ in tower: catlip-bench-tiny",
+        ),
         (["transfer", "nothing.safetensors"], "nothing.safetensors"),
-        (["transfer", "clip-tiny", "--results", "/nowhere"], "make one with: python -m bench train clip-tiny"),
+        (
+            ["transfer", "clip-tiny", "--results", "/nowhere"],
+            "make one with: python -m bench train clip-tiny",
+        ),
         (["transfer", "clip-tiny", "--task", "rums"], "did you mean 'rooms'"),
         (["transfer", "clip-tiny", "--protocol", "few-shots"], "did you mean 'few-shot'"),
-        (["transfer", "clip-tiny", "--task", "dtd"], "--root is missing: name the folder that holds the data of dtd"),
+        (
+            ["transfer", "clip-tiny", "--task", "dtd"],
+            "--root is missing: name the folder that holds the data of dtd",
+        ),
         (["--smoke", "--full"], "exclude each other"),
         (["--resume", "--results", "EMPTY"], "no 'default' comparison to resume"),
-        (["--results", "/dev/null/results"], "the results folder /dev/null/results cannot be written"),
+        (
+            ["--results", "/dev/null/results"],
+            "the results folder /dev/null/results cannot be written",
+        ),
     ],
 )
 def test_typo_is_answered_with_the_nearest_name(
@@ -236,7 +285,9 @@ def test_typo_is_answered_with_the_nearest_name(
     assert text in capsys.readouterr().err
 
 
-def test_list_shows_every_experiment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_shows_every_experiment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each with the costs of one, which is enough to show them."""
     of_one = costs.count_costs(EXPERIMENTS["clip-tiny"])
     monkeypatch.setattr(costs, "count_costs", lambda _: of_one)
@@ -250,12 +301,29 @@ def test_interrupt_keeps_finished_runs_and_prints_the_resume_hint(
     sent: signal.Signals, code: int, own_results: Path
 ) -> None:
     """SIGINT comes once the first record is there, SIGTERM while the first run starts; no child is left behind."""
-    words = ["measure", "catlip-tiny", "--rounds", "1", "--set", "batch_size=16", "--results", str(own_results)]
+    words = [
+        "measure",
+        "catlip-tiny",
+        "--rounds",
+        "1",
+        "--set",
+        "batch_size=16",
+        "--results",
+        str(own_results),
+    ]
     command, finished = [sys.executable, "-m", "bench", *words], int(sent is signal.SIGINT)
-    child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    wait_until(lambda: len(list(own_results.glob("*.memory.*.json"))) == finished and run_of(child.pid, ""), child)
+    child = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_until(
+        lambda: (
+            len(list(own_results.glob("*.memory.*.json"))) == finished and run_of(child.pid, "")
+        ),
+        child,
+    )
     workers = psutil.Process(child.pid).children(recursive=True)
-    (os.killpg if finished else os.kill)(child.pid, sent)  # a terminal's Ctrl-C reaches the whole group
+    # A terminal's Ctrl-C reaches the whole group.
+    (os.killpg if finished else os.kill)(child.pid, sent)
     _, text = child.communicate(timeout=LONGEST_SECONDS)
     assert child.returncode == code, text
     assert "--resume" in text
@@ -271,7 +339,9 @@ def test_out_of_memory_within_a_tower_is_given_once() -> None:
     errors = list[str]()
     with collect_error(errors, "the first task"):
         raise ValueError("no such task")
-    expected = "the first task: ValueError: no such task; the second task: MemoryError: out of memory"
+    expected = (
+        "the first task: ValueError: no such task; the second task: MemoryError: out of memory"
+    )
     outer, inner = collect_error(errors, "the tower"), collect_error(errors, "the second task")
     with pytest.raises(RuntimeError, match=f"^{expected}$"), outer, inner:
         raise MemoryError("out of memory")

@@ -39,7 +39,9 @@ def stage_times(rate: float, start_seconds: float = 4.0, round_seconds: float = 
 
 
 @given(st.floats(1, 1e5), st.floats(0, 60), st.floats(1, 1e3), st.floats(0, 1e5))
-def test_most_that_fits_into_the_time_is_chosen(rate: float, start: float, round_: float, seconds: float) -> None:
+def test_most_that_fits_into_the_time_is_chosen(
+    rate: float, start: float, round_: float, seconds: float
+) -> None:
     times = stage_times(rate, start, round_)
     scope, images = fit_stages(SCOPE, seconds, times.seconds_left)
     assert MIN_IMAGES <= images <= MAX_IMAGES
@@ -56,7 +58,8 @@ def test_most_that_fits_into_the_time_is_chosen(rate: float, start: float, round
 
 def test_two_quiet_cores_train_all_images_of_one_seed_in_twelve_minutes() -> None:
     times = stage_times(900.0)
-    scope, images = fit_stages(SCOPE, 12 * 60 - 60, times.seconds_left)  # a minute for memory and the first round
+    # A minute for memory and the first round.
+    scope, images = fit_stages(SCOPE, 12 * 60 - 60, times.seconds_left)
     assert scope.rounds == 10
     assert len(scope.seeds) == 1
     assert images >= 20_000
@@ -86,7 +89,9 @@ def test_resumed_comparison_keeps_rounds_seeds_and_images_of_its_trainings() -> 
     records = [timed(EXPERIMENTS["clip-tiny"], 1000.0, round_) for round_ in range(7)]
     assert keep_trained(records, SCOPE) == (SCOPE, None)
     trained = change(set_images(EXPERIMENTS["clip-tiny"], 33_000), seed=1)
-    scope, images = keep_trained([*records, training_record(trained, {"equal images": 33_024})], SCOPE)
+    scope, images = keep_trained(
+        [*records, training_record(trained, {"equal images": 33_024})], SCOPE
+    )
     assert (scope.rounds, scope.seeds, images) == (7, (0, 1), 33_000)
     assert fit_stages(scope, 0.0, stage_times(900.0).seconds_left, images) == (scope, images)
 
@@ -105,10 +110,18 @@ def test_stages_are_planned_once_after_the_first_round(
 ) -> None:
     """Only the default scope is fitted to the time that is left."""
     for experiment in DEFAULT:
-        write_record(timed(experiment, 900.0, 0), record_path(tmp_path, "c", "speed", experiment.name, "round00"))
-    comparison = Comparison("c", tmp_path, DEFAULT, 2, on_gpu=False, runner=Runner(), round_seconds=40.0)
+        write_record(
+            timed(experiment, 900.0, 0),
+            record_path(tmp_path, "c", "speed", experiment.name, "round00"),
+        )
+    comparison = Comparison(
+        "c", tmp_path, DEFAULT, 2, on_gpu=False, runner=Runner(), round_seconds=40.0
+    )
     scope, planned, later_seconds = plan_later_stages(
-        comparison, scopes(on_gpu=False)[name], 12.0 if images is None else None, time.monotonic() - 60
+        comparison,
+        scopes(on_gpu=False)[name],
+        12.0 if images is None else None,
+        time.monotonic() - 60,
     )
     assert scope.rounds == rounds
     assert planned == images or (images is None and MIN_IMAGES <= planned < MAX_IMAGES)

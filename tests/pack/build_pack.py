@@ -40,10 +40,14 @@ def build(folder: Path, out: Path) -> None:
     for vendor in LICENCES:
         part = transfer if vendor == "twemoji" else pretrain
         write_shard(part, vendor, emoji_pairs(npm, vendor))
-    write_shard(pretrain, "flat-color-icons", icon_pairs(npm / "@iconify-json/flat-color-icons", "MIT"))
+    write_shard(
+        pretrain, "flat-color-icons", icon_pairs(npm / "@iconify-json/flat-color-icons", "MIT")
+    )
     write_shard(pretrain, "openclipart", openclipart_pairs(folder / DEBIAN / "openclipart/svg"))
     write_shard(transfer, "sweethome3d", furniture_pairs(folder / DEBIAN / "sweethome3d/furniture"))
-    write_shard(transfer, "silhouettes", silhouette_pairs(folder / "animals/animal_mnist/data/Animal_MNIST"))
+    write_shard(
+        transfer, "silhouettes", silhouette_pairs(folder / "animals/animal_mnist/data/Animal_MNIST")
+    )
     write_backgrounds(transfer)
     write_wordnet_tables(folder / DEBIAN / "wordnet", out)
     write_punkt_parameters(folder / PUNKT, out)

@@ -14,13 +14,19 @@ SKIPPED_FILES = re.compile(
     "shapes/(stars|jigsaw)|special/|unsorted/duplicates|signs_and_symbols/led|computer/(buttons|icons/)|buttons/"
 )
 NO_KEYWORD = re.compile(
-    r"unsorted|clipart|clip|art|hash.*|symbol|image|clip-art|united_nations_member|signs_and_symbols", re.DOTALL
+    r"unsorted|clipart|clip|art|hash.*|symbol|image|clip-art|united_nations_member|signs_and_symbols",
+    re.DOTALL,
 )
 MAX_KEYWORD = 25  # characters
 MAX_KEYWORDS = 6
 MAX_DESCRIPTION = 100  # characters
-NO_TITLE = re.compile(r"clipart by|svg road signs|aiga|gramastar|.*architetto|untitled|unnamed|drawing", re.IGNORECASE)
-TITLE_NOISE = re.compile(r"part of [^,]*collection[^,]*|\(?\w{3} \w{3} \d+ [\d: ]+\)?", re.IGNORECASE)  # and dates
+NO_TITLE = re.compile(
+    r"clipart by|svg road signs|aiga|gramastar|.*architetto|untitled|unnamed|drawing", re.IGNORECASE
+)
+# And dates.
+TITLE_NOISE = re.compile(
+    r"part of [^,]*collection[^,]*|\(?\w{3} \w{3} \d+ [\d: ]+\)?", re.IGNORECASE
+)
 NO_DESCRIPTION = re.compile(r"http|collection|@|clip ?art|hash\(", re.IGNORECASE)
 
 
@@ -32,7 +38,9 @@ def openclipart_pairs(folder: Path) -> Iterator[Pair]:
         if SKIPPED_FILES.match(name) or path.is_symlink():
             continue
         svg = path.read_text(encoding="utf-8", errors="replace")
-        digest = hashlib.sha256(re.sub(r"<metadata.*?</metadata>", "", svg, flags=re.DOTALL).encode()).hexdigest()
+        digest = hashlib.sha256(
+            re.sub(r"<metadata.*?</metadata>", "", svg, flags=re.DOTALL).encode()
+        ).hexdigest()
         if digest in digests:
             continue
         digests.add(digest)
@@ -84,5 +92,11 @@ def words_of_file_name(stem: str, svg: str) -> str:
 
 
 def keywords(svg: str) -> list[str]:
-    words = [word.strip().lower() for word in re.findall(r"<rdf:li[^>]*>(.*?)</rdf:li>", svg, re.DOTALL)]
-    return [word for word in dict.fromkeys(words) if 0 < len(word) < MAX_KEYWORD and not NO_KEYWORD.fullmatch(word)]
+    words = [
+        word.strip().lower() for word in re.findall(r"<rdf:li[^>]*>(.*?)</rdf:li>", svg, re.DOTALL)
+    ]
+    return [
+        word
+        for word in dict.fromkeys(words)
+        if 0 < len(word) < MAX_KEYWORD and not NO_KEYWORD.fullmatch(word)
+    ]

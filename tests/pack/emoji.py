@@ -22,8 +22,14 @@ LICENCES = {
     "emojione": "CC-BY-4.0",
     "twemoji": "CC-BY-4.0",
 }
-EXCLUDED_GROUPS = (None, 2, 9)  # emojibase's groups: single letters, components (skin tones, hair), flags
-NUMBERED_NAME = re.compile(r"\d{2,}$")  # numerical-sorting-12: a name that does not describe the icon
+# Emojibase's groups: single letters, components (skin tones, hair), flags.
+EXCLUDED_GROUPS = (
+    None,
+    2,
+    9,
+)
+# Numerical-sorting-12: a name that does not describe the icon.
+NUMBERED_NAME = re.compile(r"\d{2,}$")
 
 Drawing = Callable[[], Image.Image]
 
@@ -73,17 +79,32 @@ def emoji_pairs(npm: Path, vendor: str) -> Iterator[Pair]:
     else:
         icons = IconSet(npm / "@iconify-json" / vendor)
         # fluent-emoji lists no code points; its icons have the names of the flat set
-        listing = npm / "@iconify-json" / ("fluent-emoji-flat" if vendor == "fluent-emoji" else vendor) / "chars.json"
+        listing = (
+            npm
+            / "@iconify-json"
+            / ("fluent-emoji-flat" if vendor == "fluent-emoji" else vendor)
+            / "chars.json"
+        )
         listed = json.loads(listing.read_bytes()) if listing.is_file() else {}
         for code, name in listed.items():
             if name in icons.drawing_of_name:
-                drawings[code_of_code.get(normalise_code(code))] = partial(icons.draw, icons.drawing_of_name[name])
+                drawings[code_of_code.get(normalise_code(code))] = partial(
+                    icons.draw, icons.drawing_of_name[name]
+                )
         code_of_name = {normalise_name(item["label"]): code for code, item in emoji.items()}
         for name, drawing_name in icons.drawing_of_name.items():
-            drawings.setdefault(code_of_name.get(normalise_name(name)), partial(icons.draw, drawing_name))
+            drawings.setdefault(
+                code_of_name.get(normalise_name(name)), partial(icons.draw, drawing_name)
+            )
     drawings.pop(None, None)  # flags and others that are left out
     for code, draw in sorted(drawings.items()):
-        yield Pair(code.lower(), draw(), caption(emoji[code], vendor), LICENCES[vendor], emoji[code]["classes"])
+        yield Pair(
+            code.lower(),
+            draw(),
+            caption(emoji[code], vendor),
+            LICENCES[vendor],
+            emoji[code]["classes"],
+        )
 
 
 def load_emoji(folder: Path) -> dict[str, dict[str, Any]]:

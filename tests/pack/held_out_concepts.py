@@ -61,19 +61,25 @@ def group_overlapping_names(concepts: Iterable[str]) -> list[list[str]]:
 def choose_concepts(group_of: Mapping[str, str]) -> set[str]:
     """Return the held-out concepts, given the group of every concept."""
     families_of_group = defaultdict[str, list[list[str]]](list)
-    for family in group_overlapping_names(concept for concept, group in group_of.items() if group in GROUPS):
+    for family in group_overlapping_names(
+        concept for concept, group in group_of.items() if group in GROUPS
+    ):
         families_of_group[group_of[family[0]]].append(family)
     chosen = set[str]()
     for families in families_of_group.values():
         room = round(SHARE * sum(map(len, families)))
-        for family in sorted(families, key=lambda family: hashlib.sha256(family[0].encode()).digest()):
+        for family in sorted(
+            families, key=lambda family: hashlib.sha256(family[0].encode()).digest()
+        ):
             if len(family) <= room:
                 chosen.update(family)
                 room -= len(family)
     return chosen
 
 
-def find_rows_of_held_out_concepts(pretrain: PackImages, held_out: Iterable[str]) -> dict[int, Reason]:
+def find_rows_of_held_out_concepts(
+    pretrain: PackImages, held_out: Iterable[str]
+) -> dict[int, Reason]:
     """Return the rows whose image is an emoji of a held-out concept, or whose caption names one."""
     names = {concept: lemmatized_name(concept) for concept in held_out}
     reasons = dict[int, Reason]()
@@ -115,14 +121,18 @@ def excess_over_limits(
     features = UnitFeatures(pretrain, rows)
     excesses = []
     for images in (pretrain, twemoji):
-        shown = [row for row, classes in enumerate(images.classes) if classes.get("concept") in held_out]
+        shown = [
+            row for row, classes in enumerate(images.classes) if classes.get("concept") in held_out
+        ]
         excesses.append(features.excess(UnitFeatures(images, shown)))
     return torch.maximum(*excesses)
 
 
 def find_left_out(pretrain: PackImages, twemoji: PackImages) -> dict[str, Reason]:
     """Return the keys of the pairs that are left out, with the reason, in the pack's order."""
-    held_out = choose_concepts({classes["concept"]: classes["group"] for classes in twemoji.classes})
+    held_out = choose_concepts(
+        {classes["concept"]: classes["group"] for classes in twemoji.classes}
+    )
     reasons = find_rows_of_held_out_concepts(pretrain, held_out)
     other_rows = [row for row in range(len(pretrain)) if row not in reasons]
     excess = excess_over_limits(pretrain, other_rows, twemoji, held_out)
@@ -133,6 +143,8 @@ def find_left_out(pretrain: PackImages, twemoji: PackImages) -> dict[str, Reason
 
 
 if __name__ == "__main__":
-    reasons = find_left_out(load_pack_images("pretrain", pack_cache()), load_pack_images("twemoji", pack_cache()))
+    reasons = find_left_out(
+        load_pack_images("pretrain", pack_cache()), load_pack_images("twemoji", pack_cache())
+    )
     with HELD_OUT_FILE.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([("key", "reason"), *reasons.items()])

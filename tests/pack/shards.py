@@ -34,7 +34,8 @@ class Pair:
     image: Image.Image  # a grey one (mode L) is stored unchanged and lossless; others are fitted
     caption: str
     licence: str
-    label: dict[str, str] = field(default_factory=dict)  # class by name of the classification, and the author
+    # Class by name of the classification, and the author.
+    label: dict[str, str] = field(default_factory=dict)
 
 
 def write_shard(folder: Path, source: str, pairs: Iterable[Pair]) -> None:
@@ -58,7 +59,11 @@ def write_shard(folder: Path, source: str, pairs: Iterable[Pair]) -> None:
             if not image:
                 continue
             add_member(tar, f"{source}-{key}.{suffix}", image)
-            text: dict[str, Any] = {"caption": pair.caption, "source": source, "licence": pair.licence}
+            text: dict[str, Any] = {
+                "caption": pair.caption,
+                "source": source,
+                "licence": pair.licence,
+            }
             if pair.label:
                 text["label"] = pair.label
             encoded_text = json.dumps(text, ensure_ascii=False, separators=(",", ":")).encode()
@@ -113,7 +118,9 @@ def render_svg(svg: str) -> Image.Image:
     """
     import resvg_py
 
-    png = resvg_py.svg_to_bytes(svg_string=add_namespace(svg), width=RENDER_SIDE, dpi=96, skip_system_fonts=True)
+    png = resvg_py.svg_to_bytes(
+        svg_string=add_namespace(svg), width=RENDER_SIDE, dpi=96, skip_system_fonts=True
+    )
     return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
 
 

@@ -19,7 +19,13 @@ from tests.pack.build_pack import DEBIAN, PUNKT, build
 from tests.pack.clip_art import caption, openclipart_pairs
 from tests.pack.emoji import LICENCES, emoji_pairs, icon_pairs
 from tests.pack.shards import MIN_ALPHA, SIDE, Pair, crop_and_fit_square, render_svg, write_shard
-from tests.pack.transfer_images import FURNITURE_LICENCES, PHOTOS, furniture_pairs, silhouette_pairs, write_backgrounds
+from tests.pack.transfer_images import (
+    FURNITURE_LICENCES,
+    PHOTOS,
+    furniture_pairs,
+    silhouette_pairs,
+    write_backgrounds,
+)
 from tests.pack.vocabularies import RULES, shipped_vocabulary
 from tests.pack.word_tables import write_punkt_parameters, write_wordnet_tables
 
@@ -48,7 +54,13 @@ def write_json(path, content):
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def metadata(title="", description="", author="", keywords=(), licence="http://web.resource.org/cc/PublicDomain"):
+def metadata(
+    title="",
+    description="",
+    author="",
+    keywords=(),
+    licence="http://web.resource.org/cc/PublicDomain",
+):
     words = "".join(f"<rdf:li>{word}</rdf:li>" for word in keywords)
     return (
         f'<metadata><dc:title xml:x="">{title}</dc:title><dc:description>{description}</dc:description>'
@@ -62,7 +74,9 @@ def metadata(title="", description="", author="", keywords=(), licence="http://w
 def sources(tmp_path, monkeypatch):
     """A folder with small packages of all sources."""
     for module in (emoji, clip_art):
-        monkeypatch.setattr(module, "render_svg", lambda svg: drawing(box=(0, 0, len(svg) % 30 + 3, 15)))
+        monkeypatch.setattr(
+            module, "render_svg", lambda svg: drawing(box=(0, 0, len(svg) % 30 + 3, 15))
+        )
     folder = tmp_path / "sources"
     add_emoji(folder / "node_modules")
     add_clip_art(folder / DEBIAN / "openclipart/svg")
@@ -76,21 +90,42 @@ def sources(tmp_path, monkeypatch):
 def add_emoji(npm):
     """Two emoji, a flag, a skin tone and a letter, drawn by all vendors, and an icon set."""
     entries = [
-        {"hexcode": "1F41F", "label": "fish", "tags": ["Fish", "pisces", "zodiac", "><>", "animal", "sea"], "group": 3},
+        {
+            "hexcode": "1F41F",
+            "label": "fish",
+            "tags": ["Fish", "pisces", "zodiac", "><>", "animal", "sea"],
+            "group": 3,
+        },
         {"hexcode": "2764-FE0F", "label": "red heart", "tags": ["heart", "love"], "group": 0},
         {"hexcode": "1F3F4", "label": "cat flag", "group": 9},
         {"hexcode": "1F3FB", "label": "light skin tone", "group": 2},
         {"hexcode": "1F1E6", "label": "regional indicator A"},
     ]
-    write_json(npm / "emojibase-data/en/data.json", [entry | {"subgroup": entry.get("group")} for entry in entries])
+    write_json(
+        npm / "emojibase-data/en/data.json",
+        [entry | {"subgroup": entry.get("group")} for entry in entries],
+    )
     keys = [{"order": 0, "key": "smileys"}, {"order": 3, "key": "animals"}]
     write_json(npm / "emojibase-data/en/messages.json", {"groups": keys, "subgroups": keys})
-    icons = {name: {"body": SQUARE} for name in ("fish", "heart-drawn", "cat-flag", "light-skin-tone")}
+    icons = {
+        name: {"body": SQUARE} for name in ("fish", "heart-drawn", "cat-flag", "light-skin-tone")
+    }
     aliases = {"red-heart": {"parent": "heart-drawn"}, "lost": {"parent": "nowhere"}}
     for vendor in LICENCES:
-        write_json(npm / "@iconify-json" / vendor / "icons.json", {"icons": icons, "aliases": aliases})
-        write_json(npm / "@iconify-json" / vendor / "chars.json", {"1f41f": "fish", "1f3fb": "light-skin-tone"})
-    flat = {"icons": {"alarm-clock": {"body": SQUARE}, "sorting-12": {"body": SQUARE}, "old": {"hidden": True}}}
+        write_json(
+            npm / "@iconify-json" / vendor / "icons.json", {"icons": icons, "aliases": aliases}
+        )
+        write_json(
+            npm / "@iconify-json" / vendor / "chars.json",
+            {"1f41f": "fish", "1f3fb": "light-skin-tone"},
+        )
+    flat = {
+        "icons": {
+            "alarm-clock": {"body": SQUARE},
+            "sorting-12": {"body": SQUARE},
+            "old": {"hidden": True},
+        }
+    }
     write_json(npm / "@iconify-json/flat-color-icons/icons.json", flat)
     renders = npm / "@lobehub/fluent-emoji-3d/assets"
     renders.mkdir(parents=True)
@@ -181,7 +216,9 @@ def test_pack_is_built_reproducibly(sources, tmp_path):
         assert (tmp_path / "pack" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-@pytest.mark.parametrize("box", [(5, 2, 30, 18), (0, 0, 39, 19), (10, 3, 14, 17), (3, 3, 5, 5), (0, 0, 29, 9)])
+@pytest.mark.parametrize(
+    "box", [(5, 2, 30, 18), (0, 0, 39, 19), (10, 3, 14, 17), (3, 3, 5, 5), (0, 0, 29, 9)]
+)
 def test_drawing_fills_the_square_up_to_the_margin_in_its_aspect_ratio(box):
     fitted = crop_and_fit_square(drawing(box=box))
     left, top, right, bottom = fitted.getchannel("A").getbbox()
@@ -194,7 +231,9 @@ def test_drawing_fills_the_square_up_to_the_margin_in_its_aspect_ratio(box):
 
 
 def test_no_transparent_colour_bleeds_into_the_edge():
-    fitted = np.asarray(crop_and_fit_square(drawing(size=(300, 300), box=(31, 57, 201, 288), ground=(0, 255, 0, 0))))
+    fitted = np.asarray(
+        crop_and_fit_square(drawing(size=(300, 300), box=(31, 57, 201, 288), ground=(0, 255, 0, 0)))
+    )
     visible = fitted[fitted[..., 3] > 32]
     assert visible[:, 1:3].max() == 0
     assert visible[:, 0].min() >= 250
@@ -202,7 +241,11 @@ def test_no_transparent_colour_bleeds_into_the_edge():
 
 @pytest.mark.parametrize(
     "image",
-    [Image.new("RGBA", (20, 20)), Image.new("RGBA", (20, 20), (255, 0, 0, MIN_ALPHA)), drawing(box=(3, 3, 3, 15))],
+    [
+        Image.new("RGBA", (20, 20)),
+        Image.new("RGBA", (20, 20), (255, 0, 0, MIN_ALPHA)),
+        drawing(box=(3, 3, 3, 15)),
+    ],
     ids=["empty", "faint", "line"],
 )
 def test_blank_images_are_dropped(image, tmp_path):
@@ -212,7 +255,9 @@ def test_blank_images_are_dropped(image, tmp_path):
 
 def test_svg_needs_neither_namespace_nor_fonts():
     pytest.importorskip("resvg_py", reason="resvg-py (extra `pack`) draws SVG")
-    assert render_svg(f'<svg width="16pt" height="16pt" viewBox="0 0 16 16">{SQUARE}</svg>').size == (128, 128)
+    assert render_svg(
+        f'<svg width="16pt" height="16pt" viewBox="0 0 16 16">{SQUARE}</svg>'
+    ).size == (128, 128)
     text = '<svg width="16" height="16"><text y="12">cat</text></svg>'
     assert render_svg(text).getchannel("A").getbbox() is None
     with pytest.raises(ValueError, match=r"."):
@@ -222,7 +267,12 @@ def test_svg_needs_neither_namespace_nor_fonts():
 def test_shard_holds_each_image_followed_by_its_text(tmp_path):
     grey = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
     label = {"category": "pets"}
-    pairs = [pair("b", caption="café, cat", label=label), pair("a", Image.fromarray(grey)), pair("a"), pair("a")]
+    pairs = [
+        pair("b", caption="café, cat", label=label),
+        pair("a", Image.fromarray(grey)),
+        pair("a"),
+        pair("a"),
+    ]
     write_shard(tmp_path, "zoo", pairs)
     content = unpack(tmp_path / "zoo.tar.gz")
     assert list(content)[:4] == ["zoo-b.webp", "zoo-b.json", "zoo-a.png", "zoo-a.json"]
@@ -243,7 +293,9 @@ def test_emoji_caption_is_its_name_and_new_keywords(sources):
         name, *keywords = fish.caption.split(", ")
         assert (name, heart.caption) == ("fish", "red heart, love")
         assert 1 <= len(keywords) <= 4
-        assert set(keywords) <= {"pisces", "zodiac", "animal", "sea"}, "neither the name again nor an emoticon"
+        assert set(keywords) <= {"pisces", "zodiac", "animal", "sea"}, (
+            "neither the name again nor an emoticon"
+        )
     assert len(captions) > 1, "vendors draw their own keywords"
 
 
@@ -263,8 +315,16 @@ def test_icons_are_captioned_by_their_names(sources):
 @pytest.mark.parametrize(
     ("fields", "stem", "expected"),
     [
-        ({"title": "Elefante", "keywords": ["mammal", "clipart", "Mammal"]}, "x", "Elefante, mammal"),
-        ({"title": "Tom &amp; cat_2", "description": "two  friends"}, "x", "Tom & cat, two friends"),
+        (
+            {"title": "Elefante", "keywords": ["mammal", "clipart", "Mammal"]},
+            "x",
+            "Elefante, mammal",
+        ),
+        (
+            {"title": "Tom &amp; cat_2", "description": "two  friends"},
+            "x",
+            "Tom & cat, two friends",
+        ),
         ({"title": "untitled", "keywords": ["sea"]}, "blue_fish_01", "blue fish, sea"),
         ({"author": "Nicolas Clement"}, "old_phone_nicolas_clement_01", "old phone"),
         ({"description": "see http://example.org"}, "red-apple", "red apple"),
@@ -304,7 +364,9 @@ def test_silhouettes_are_sampled_without_duplicates(sources):
         "00002": "zebra",
         "00003": "bird",
     }
-    assert [pair.key for pair in silhouette_pairs(sources / ANIMALS, count=2)] == [pair.key for pair in pairs[:2]]
+    assert [pair.key for pair in silhouette_pairs(sources / ANIMALS, count=2)] == [
+        pair.key for pair in pairs[:2]
+    ]
 
 
 def test_pickle_of_anything_but_arrays_is_refused(sources):
@@ -342,7 +404,8 @@ def test_background_photos_look_as_shipped(tmp_path):
         name = f"bg{number:02d}.webp"
         made = np.asarray(Image.open(tmp_path / name)).astype(float)
         shipped = np.asarray(Image.open(PACK / "transfer" / name)).astype(float)
-        assert np.abs(made - shipped).mean() < 2, photo.name  # of 255: encoders differ from version to version
+        # Of 255: encoders differ from version to version.
+        assert np.abs(made - shipped).mean() < 2, photo.name
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -38,14 +38,18 @@ def held_out(images: PackImages) -> set[str]:
     return left_out_concepts(SHOWN, images.keys, images.classes)
 
 
-def test_half_of_the_concepts_of_each_group_are_held_out(group_of: dict[str, str], held_out: set[str]) -> None:
+def test_half_of_the_concepts_of_each_group_are_held_out(
+    group_of: dict[str, str], held_out: set[str]
+) -> None:
     assert held_out == choose_concepts(group_of)
     sizes, taken = Counter(group_of.values()), Counter(group_of[concept] for concept in held_out)
     assert {*taken} == {*GROUPS}
     assert all(taken[group] / sizes[group] == pytest.approx(SHARE, abs=0.04) for group in GROUPS)
 
 
-def test_held_out_concepts_do_not_depend_on_the_order(group_of: dict[str, str], held_out: set[str]) -> None:
+def test_held_out_concepts_do_not_depend_on_the_order(
+    group_of: dict[str, str], held_out: set[str]
+) -> None:
     shuffled = random.Random(0).sample([*group_of.items()], len(group_of))
     assert choose_concepts(dict(shuffled)) == held_out
 
@@ -54,20 +58,33 @@ def test_concepts_whose_names_contain_one_another_are_held_out_together(
     group_of: dict[str, str], held_out: set[str]
 ) -> None:
     of_bears = ["bear", "beard", "dog face", "guide dog", "polar bear"]
-    assert group_overlapping_names(of_bears) == [["bear", "polar bear"], ["beard"], ["dog face", "guide dog"]]
-    for family in group_overlapping_names(concept for concept, group in group_of.items() if group in GROUPS):
+    assert group_overlapping_names(of_bears) == [
+        ["bear", "polar bear"],
+        ["beard"],
+        ["dog face", "guide dog"],
+    ]
+    for family in group_overlapping_names(
+        concept for concept, group in group_of.items() if group in GROUPS
+    ):
         assert held_out.isdisjoint(family) or held_out.issuperset(family)
 
 
 def test_pairs_that_show_or_name_a_held_out_concept_are_those_of_the_rule(
     images: PackImages, held_out: set[str]
 ) -> None:
-    found = {images.keys[row]: reason for row, reason in find_rows_of_held_out_concepts(images, held_out).items()}
+    found = {
+        images.keys[row]: reason
+        for row, reason in find_rows_of_held_out_concepts(images, held_out).items()
+    }
     assert found == {key: reason for key, reason in exclusion_reasons().items() if reason != ALIKE}
 
 
-def test_no_pre_trained_pair_shows_or_names_a_held_out_concept(images: PackImages, held_out: set[str]) -> None:
-    names = re.compile(rf"\b({'|'.join(re.escape(concept.lower()) for concept in sorted(held_out))})\b")
+def test_no_pre_trained_pair_shows_or_names_a_held_out_concept(
+    images: PackImages, held_out: set[str]
+) -> None:
+    names = re.compile(
+        rf"\b({'|'.join(re.escape(concept.lower()) for concept in sorted(held_out))})\b"
+    )
     seen = [row for row, key in enumerate(images.keys) if key not in exclusion_reasons()]
     assert not [images.captions[row] for row in seen if names.search(images.captions[row].lower())]
     assert held_out.isdisjoint(images.classes[row].get("concept") for row in seen)

@@ -23,7 +23,8 @@ from tests.pack.shards import Pair
 
 BACKGROUND_SIDE = 256  # pixels
 SKIMAGE = (
-    "grass.png gravel.png brick.png coffee.png rocket.jpg chelsea.png astronaut.png hubble_deep_field.jpg moon.png"
+    "grass.png gravel.png brick.png coffee.png rocket.jpg chelsea.png astronaut.png "
+    "hubble_deep_field.jpg moon.png"
 )
 SKLEARN = "china.jpg flower.jpg"
 # Written as bg00.webp, bg01.webp and so on, in this order.
@@ -37,17 +38,30 @@ FURNITURE_LICENCES = {
     "Reallusion": "CC-BY-3.0",
     "Scopia": "CC-BY-3.0",
 }
-AUTHOR_TAGS = ("Blend Swap", "Scopia", "KatorLegaz", "Katorlegaz", "Reallusion")  # tags that name no content
+# Tags that name no content.
+AUTHOR_TAGS = (
+    "Blend Swap",
+    "Scopia",
+    "KatorLegaz",
+    "Katorlegaz",
+    "Reallusion",
+)
 ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
 MAX_SILHOUETTES = 3_000  # of 10,000
-ARRAY_PARTS = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
+ARRAY_PARTS = {
+    "_reconstruct": np.empty(0).__reduce__()[0],
+    "ndarray": np.ndarray,
+    "dtype": np.dtype,
+}
 
 
 def write_backgrounds(out: Path) -> None:
     """Write each photo, scaled to a square without cropping, as WebP of quality 80."""
     for number, path in enumerate(PHOTOS):
         with Image.open(io.BytesIO(path.read_bytes())) as photo:
-            square = photo.convert("RGB").resize((BACKGROUND_SIDE, BACKGROUND_SIDE), Image.Resampling.LANCZOS)
+            square = photo.convert("RGB").resize(
+                (BACKGROUND_SIDE, BACKGROUND_SIDE), Image.Resampling.LANCZOS
+            )
         square.save(out / f"bg{number:02d}.webp", "WEBP", quality=80)
 
 
@@ -57,7 +71,9 @@ def furniture_pairs(folder: Path) -> Iterator[Pair]:
         with zipfile.ZipFile(folder / f"{catalogue}.sh3f") as archive:
             properties = archive.read("PluginFurnitureCatalog.properties").decode("latin-1")
             for number, model in sorted(parse_catalogue(properties).items()):
-                image = Image.open(io.BytesIO(archive.read(model["icon"].lstrip("/")))).convert("RGBA")
+                image = Image.open(io.BytesIO(archive.read(model["icon"].lstrip("/")))).convert(
+                    "RGBA"
+                )
                 tags = [tag.strip() for tag in model.get("tags", "").split(",")]
                 words = [tag.lower() for tag in tags if tag and tag not in AUTHOR_TAGS][:3]
                 label = {"category": model["category"], "author": model.get("creator", catalogue)}

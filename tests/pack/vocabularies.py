@@ -5,7 +5,11 @@ from bench.labels.label_files import count_file_labels
 from bench.labels.vocabulary import SHIPPED_FOLDER, Vocabulary, write_vocabulary
 
 RULES = {"pack-synsets": "corenet", "pack-subwords": "subword"}
-MIN_COUNTS = {"pack-synsets": 10, "pack-subwords": 1}  # CatLIP's least count was 500 in 1.3 billion captions
+# CatLIP's least count was 500 in 1.3 billion captions.
+MIN_COUNTS = {
+    "pack-synsets": 10,
+    "pack-subwords": 1,
+}
 
 
 def shipped_vocabulary(name: str) -> Vocabulary:

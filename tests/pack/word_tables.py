@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HYPERNYM_POINTERS = ("@", "@i")  # pointers to the hypernyms of a class and of an instance
-UPPER_CASE = 2 | 4 | 8  # bits of a word's orthographic context: seen with a capital, in any position
+# Bits of a word's orthographic context: seen with a capital, in any position.
+UPPER_CASE = 2 | 4 | 8
 LOWER_CASE_AT_BEGIN = 16  # seen in lower case at the beginning of a sentence
 
 
@@ -66,7 +67,10 @@ def write_wordnet_tables(folder: Path, out: Path) -> None:
         bases_of_form[form] = " ".join(bases)
 
     write_gzip(out / "wordnet30-nouns.tsv.gz", nouns)
-    write_gzip(out / "wordnet30-noun-exc.tsv.gz", [f"{form}\t{bases}" for form, bases in sorted(bases_of_form.items())])
+    write_gzip(
+        out / "wordnet30-noun-exc.tsv.gz",
+        [f"{form}\t{bases}" for form, bases in sorted(bases_of_form.items())],
+    )
     write_xz(out / "wordnet30-glosses.tsv.xz", glosses)
     write_xz(out / "wordnet30-hypernyms.tsv.xz", hypernyms)
     write_xz(out / "wordnet30-senses.tsv.xz", senses)

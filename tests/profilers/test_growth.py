@@ -19,7 +19,9 @@ def slope_of(resident: list[int], monkeypatch: pytest.MonkeyPatch) -> float | No
 
 def test_slope_equals_the_bytes_kept_per_step(monkeypatch: pytest.MonkeyPatch) -> None:
     filling = [10**9 + 10**6 * number for number in range(30)]
-    assert slope_of([*filling, *(filling[-1] + 100 * 20 * n for n in range(60))], monkeypatch) == pytest.approx(100)
+    assert slope_of(
+        [*filling, *(filling[-1] + 100 * 20 * n for n in range(60))], monkeypatch
+    ) == pytest.approx(100)
     assert slope_of([*filling, *[filling[-1]] * 60], monkeypatch) == pytest.approx(0, abs=1e-6)
     noisy = [10**9 + 4096 * (number % 2) for number in range(400)]
     assert abs(slope_of(noisy, monkeypatch) or 1) < 1

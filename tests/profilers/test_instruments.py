@@ -42,7 +42,12 @@ from bench.profilers.counters import TensorBytes
 from bench.profilers.device import max_lacking_cores, open_reader, sampled
 from bench.profilers.nvml import DeviceReader, counter_rate
 from bench.records.record import HOST_BUSY, OTHERS_BUSY, OWN_BUSY, PHASES, Speed
-from bench.train.build import TrainState, build_train_state, load_data, take_steps_at_full_learning_rate
+from bench.train.build import (
+    TrainState,
+    build_train_state,
+    load_data,
+    take_steps_at_full_learning_rate,
+)
 from tests.processes import in_child, wait_until
 from tests.small import small, two_blocks
 
@@ -80,7 +85,9 @@ def test_gauges_are_averaged_and_spans_are_differences() -> None:
         asked.append(asked[-1] + 1)
         return asked[-1]
 
-    reader = DeviceReader(gauges={"busy percent": gauge}, spans={"rise a second": counter_rate(lambda: counter[0])})
+    reader = DeviceReader(
+        gauges={"busy percent": gauge}, spans={"rise a second": counter_rate(lambda: counter[0])}
+    )
     before = time.perf_counter()
     with sampled(reader, CPU, every_s=0.01) as readings, clock(CPU) as block:
         wait_until(lambda: len(asked) > 3)
@@ -101,15 +108,21 @@ def test_failing_gauge_leaves_its_reason_and_others_continue() -> None:
         raise OSError("no driver")
 
     gauges = {"dies": fails_later, "is dead": fails, "lives": lambda: 7.0}
-    with sampled(DeviceReader(gauges=gauges, spans={"no span": lambda: fails}), CPU, every_s=0.01) as readings:
+    with sampled(
+        DeviceReader(gauges=gauges, spans={"no span": lambda: fails}), CPU, every_s=0.01
+    ) as readings:
         wait_until(lambda: "dies" in readings.not_measured)
     assert readings.figures == {"dies": 2.0, "lives": 7.0}  # the mean of what there was
     assert readings.not_measured["dies"].endswith("(the figure is of the 2 readings before)")
-    assert readings.not_measured["is dead"] == readings.not_measured["no span"] == "OSError: no driver"
+    assert (
+        readings.not_measured["is dead"] == readings.not_measured["no span"] == "OSError: no driver"
+    )
 
 
 def test_a_block_too_short_for_a_reading_is_not_zero() -> None:
-    with sampled(DeviceReader(gauges={"busy percent": lambda: 0.0}, missing={"GPU": "no driver"}), CPU) as readings:
+    with sampled(
+        DeviceReader(gauges={"busy percent": lambda: 0.0}, missing={"GPU": "no driver"}), CPU
+    ) as readings:
         pass
     assert readings.figures == {}
     assert "before the first reading" in readings.not_measured["busy percent"]
@@ -117,7 +130,10 @@ def test_a_block_too_short_for_a_reading_is_not_zero() -> None:
 
 
 def test_error_in_the_block_propagates_and_stops_the_sampler() -> None:
-    with pytest.raises(RuntimeError), sampled(DeviceReader(gauges={"busy percent": lambda: 0.0}), CPU):
+    with (
+        pytest.raises(RuntimeError),
+        sampled(DeviceReader(gauges={"busy percent": lambda: 0.0}), CPU),
+    ):
         raise RuntimeError
     assert "device-sampler" not in {thread.name for thread in threading.enumerate()}
 
@@ -163,20 +179,32 @@ def test_the_cpu_reader_tells_this_process_from_the_others() -> None:
         end = time.thread_time() + 0.2
         while time.thread_time() < end:
             sum(range(1000))
-    assert {"process CPU busy percent", "other processes CPU busy percent"} <= readings.figures.keys()
+    assert {
+        "process CPU busy percent",
+        "other processes CPU busy percent",
+    } <= readings.figures.keys()
     machine_seconds = os.cpu_count() * (time.perf_counter() - before)
     assert readings.figures["process CPU busy percent"] > 100 * (0.2 - 2 * TICK) / machine_seconds
-    for is_own, name in ((True, "process CPU busy percent"), (False, "other processes CPU busy percent")):
+    for is_own, name in (
+        (True, "process CPU busy percent"),
+        (False, "other processes CPU busy percent"),
+    ):
         with busy_process(is_own=is_own) as process:
             before, used = time.perf_counter(), sum(process.cpu_times()[:2])
             with sampled(open_reader(CPU), CPU) as readings:
-                wait_until(lambda process=process, used=used: sum(process.cpu_times()[:2]) > used + 0.3)
+                wait_until(
+                    lambda process=process, used=used: sum(process.cpu_times()[:2]) > used + 0.3
+                )
             machine_seconds = os.cpu_count() * (time.perf_counter() - before)
         assert readings.figures[name] > 100 * (0.3 - 2 * TICK) / machine_seconds
-    assert readings.figures["process CPU busy percent"] < 50 / os.cpu_count()  # of this process without the other
+    # Of this process without the other.
+    assert readings.figures["process CPU busy percent"] < 50 / os.cpu_count()
 
 
-@pytest.mark.skipif(thread_wait_seconds() is None, reason="this kernel does not say how long threads wait for a core")
+@pytest.mark.skipif(
+    thread_wait_seconds() is None,
+    reason="this kernel does not say how long threads wait for a core",
+)
 def test_a_thread_that_shares_its_core_waits_about_as_long_as_it_runs() -> None:
     cores, core = os.sched_getaffinity(0), min(os.sched_getaffinity(0))
     with busy_process(is_own=True) as process:
@@ -192,7 +220,9 @@ def test_a_thread_that_shares_its_core_waits_about_as_long_as_it_runs() -> None:
     assert waits > 0.1
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the limit is Linux's RLIMIT_DATA")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the limit is Linux's RLIMIT_DATA"
+)
 def test_a_memory_limit_stops_what_does_not_fit_and_is_lifted_afterwards() -> None:
     in_child(a_limited_process)
     assert not is_out_of_memory(ValueError("no such tower"))
@@ -202,7 +232,9 @@ def test_a_memory_limit_stops_what_does_not_fit_and_is_lifted_afterwards() -> No
 @pytest.mark.parametrize("library", ["CUBLAS", "CUDNN"])
 def test_failed_allocation_of_a_cuda_library_is_out_of_memory(library: str, status: str) -> None:
     """The backward makes handles of its own, when the most memory is in use."""
-    assert is_out_of_memory(RuntimeError(f"CUDA error: {library}_STATUS_{status} when calling `create(handle)`"))
+    assert is_out_of_memory(
+        RuntimeError(f"CUDA error: {library}_STATUS_{status} when calling `create(handle)`")
+    )
 
 
 def test_memory_record_is_kept_if_the_uncompiled_step_does_not_fit(
@@ -238,7 +270,8 @@ def count_weights_alive(experiment: Experiment, results: Path) -> int:
         patch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
         patch.setattr("bench.measure.memory.build_train_state", build)
         patch.setattr(
-            "bench.measure.memory.step_tensor_bytes", lambda _: alive.append(sum(one() is not None for one in weights))
+            "bench.measure.memory.step_tensor_bytes",
+            lambda _: alive.append(sum(one() is not None for one in weights)),
         )
         measure_memory(experiment, CPU, results)
     assert weights
@@ -282,7 +315,9 @@ def test_tensor_bytes_of_a_step_are_those_of_torchs_tracker() -> None:
 
     step()
     state = [value for of_one in optimizer.state.values() for value in of_one.values()]
-    counted = TensorBytes(CPU, [images, *model.parameters(), *(p.grad for p in model.parameters()), *state])
+    counted = TensorBytes(
+        CPU, [images, *model.parameters(), *(p.grad for p in model.parameters()), *state]
+    )
     with counted:
         step()
     tracker = MemTracker()
@@ -322,7 +357,9 @@ def test_text_flops_count_computed_tokens() -> None:
 
 
 @pytest.mark.parametrize(("method", "text"), [("clip", ["text forward"]), ("catlip", [])])
-def test_a_speed_run_records_every_window_and_phase(method: str, text: list[str], results: Path) -> None:
+def test_a_speed_run_records_every_window_and_phase(
+    method: str, text: list[str], results: Path
+) -> None:
     speed = measure_speed(small(method), CPU, results, 3)
     assert speed.round == 3
     windows = timed_windows(small(method), speed)
@@ -331,7 +368,9 @@ def test_a_speed_run_records_every_window_and_phase(method: str, text: list[str]
     phases = ["data", "image forward", *text, "head and loss", "backward", "optimizer"]
     assert [phase for phase in PHASES if phase in speed.phase_seconds] == phases
     assert {*phases} == {*speed.phase_seconds}
-    assert {len(seconds) for seconds in speed.phase_seconds.values()} == {len(speed.phase_core_waits)}
+    assert {len(seconds) for seconds in speed.phase_seconds.values()} == {
+        len(speed.phase_core_waits)
+    }
     assert all(min(seconds) > 0 for seconds in speed.phase_seconds.values())
     assert speed.flops.step > 2 * speed.flops.forward
     assert (speed.tokens_per_caption is not None) == bool(text)
@@ -349,7 +388,10 @@ def test_processes_that_are_busy_during_the_phases_alone_disturb_a_run(
         spans = {name: lambda percent=percent: lambda: percent for name in (OTHERS_BUSY, HOST_BUSY)}
         given = DeviceReader(spans=spans) if reader == "open_reader" else spans
         monkeypatch.setattr(f"bench.measure.speed.{reader}", lambda *_, given=given: given)
-    assert measure_speed(small("catlip"), CPU, results, 1).utilisation == {OTHERS_BUSY: 60.0, HOST_BUSY: 60.0}
+    assert measure_speed(small("catlip"), CPU, results, 1).utilisation == {
+        OTHERS_BUSY: 60.0,
+        HOST_BUSY: 60.0,
+    }
 
 
 def compiled(experiment: Experiment, results: Path) -> Speed:
@@ -376,11 +418,15 @@ def test_run_with_compilation_in_every_window_fails_with_the_reason(
 ) -> None:
     number = itertools.count()
     monkeypatch.setattr("bench.measure.speed.count_graphs", lambda: next(number))
-    with pytest.raises(RuntimeError, match=r"graphs were compiled in all.*: give the experiment more warmup_steps"):
+    with pytest.raises(
+        RuntimeError, match=r"graphs were compiled in all.*: give the experiment more warmup_steps"
+    ):
         measure_speed(small("clip"), CPU, results, 0)
 
 
-def test_window_in_which_the_gpu_was_throttled_is_made_up_for(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_window_in_which_the_gpu_was_throttled_is_made_up_for(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     readings = iter([0.0, 40.0, 0.0])
     reader = DeviceReader(spans={"slowed by heat percent": lambda: lambda: next(readings)})
     monkeypatch.setattr("bench.measure.speed.open_reader", lambda _: reader)
@@ -410,11 +456,14 @@ def test_other_work_counts_only_beyond_the_cores_that_are_idle() -> None:
 
     assert lacking((50.0, 20.0)) == 0
     assert lacking((70.0, 30.0)) == pytest.approx(0.3)
-    assert lacking((40.0, 60.0), (40.0, 60.0)) == pytest.approx(0.2)  # the other rank is among the others
+    # The other rank is among the others.
+    assert lacking((40.0, 60.0), (40.0, 60.0)) == pytest.approx(0.2)
     assert math.isnan(max_lacking_cores([("host", {})]))
 
 
-def test_injected_slowdown_is_a_fraction_of_the_step_time(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_injected_slowdown_is_a_fraction_of_the_step_time(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slept, batches = list[float](), list[float]()
     monkeypatch.setattr(time, "sleep", slept.append)
     run = build_train_state(load_data(small("catlip", injected_slowdown=0.1), CPU, results))
@@ -433,11 +482,14 @@ def test_injected_slowdown_is_a_fraction_of_the_step_time(results: Path, monkeyp
     assert 0 < sum(batches) < slept[0] / 0.1 <= elapsed.seconds
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak resident memory is read from /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="peak resident memory is read from /proc"
+)
 def test_cpu_memory_has_a_peak_and_no_cuda_counts(results: Path) -> None:
     memory = measure_memory(small("catlip"), CPU, results)
     assert memory.peak_rss_bytes is not None
-    assert memory.peak_rss_bytes > -MIB  # this process has had more before; the kernel counts in steps
+    # This process has had more before; the kernel counts in steps.
+    assert memory.peak_rss_bytes > -MIB
     assert memory.peak_allocated_bytes is memory.process_bytes is None
     weights = 4 * memory.trained_parameters
     assert memory.peak_tensor_bytes > 4 * weights  # with gradients and two moments
@@ -445,16 +497,22 @@ def test_cpu_memory_has_a_peak_and_no_cuda_counts(results: Path) -> None:
 
 def test_tensors_of_a_step_are_the_same_on_every_run_and_grow_with_the_batch(results: Path) -> None:
     def count(batch_size: int) -> int:
-        return step_tensor_bytes(load_data(small("superclass", batch_size=batch_size), CPU, results))
+        return step_tensor_bytes(
+            load_data(small("superclass", batch_size=batch_size), CPU, results)
+        )
 
     assert count(16) == count(16) < count(32)
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the limit is Linux's RLIMIT_DATA")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the limit is Linux's RLIMIT_DATA"
+)
 def test_batch_trial_records_whether_it_fits(results: Path) -> None:
     """Each in a process of its own, as in the product: where oneDNN runs out of memory it never recovers."""
     sized = (small("clip", batch_size=size, images=10_000) for size in (16, 512))
-    fits, does_not = (in_child(try_batch_size, experiment, CPU, results, 128 * MIB) for experiment in sized)
+    fits, does_not = (
+        in_child(try_batch_size, experiment, CPU, results, 128 * MIB) for experiment in sized
+    )
     assert (fits.fits, fits.reason) == (True, "")
     assert not does_not.fits
     assert is_out_of_memory(RuntimeError(does_not.reason))

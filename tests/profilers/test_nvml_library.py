@@ -22,18 +22,27 @@ from tests.processes import wait_until
 
 CPU = torch.device("cpu")
 GPU, SLICE = "0123", "4567"
-NAMES = ["SM active percent", "SM occupancy percent", "tensor cores active percent", "memory bandwidth percent"]
+NAMES = [
+    "SM active percent",
+    "SM occupancy percent",
+    "tensor cores active percent",
+    "memory bandwidth percent",
+]
 
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., CDLL]:
     """Build the library and load it as nvidia-ml-py loads NVML."""
-    compiler = shutil.which("cc") or pytest.skip("there is no C compiler `cc` to build NVML's stub with")
+    compiler = shutil.which("cc") or pytest.skip(
+        "there is no C compiler `cc` to build NVML's stub with"
+    )
 
     def build(*options: str) -> CDLL:
         path = tmp_path / "libnvidia-ml.so.1"
         source = Path(__file__).with_name("nvml_stub.c")
-        subprocess.run([compiler, "-shared", "-fPIC", *options, "-o", str(path), str(source)], check=True)
+        subprocess.run(
+            [compiler, "-shared", "-fPIC", *options, "-o", str(path), str(source)], check=True
+        )
         library = CDLL(str(path))
         monkeypatch.setattr(pynvml, "nvmlLib", library)
         monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
@@ -56,7 +65,9 @@ def read(library: CDLL, uuid: str) -> Readings:
 
 
 @pytest.mark.parametrize(("uuid", "missing"), [(GPU, 0), (SLICE, 4)])
-def test_readings_of_a_gpu_and_of_a_slice_are_nvmls(load: Callable[..., CDLL], uuid: str, missing: int) -> None:
+def test_readings_of_a_gpu_and_of_a_slice_are_nvmls(
+    load: Callable[..., CDLL], uuid: str, missing: int
+) -> None:
     """A slice has counters of its own, and its GPU's clocks, temperature and slowdowns, but not its power."""
     library = load()
     c_ulonglong.in_dll(library, "reasons").value = 0x4 | 0x80  # power limit, power brake
@@ -64,7 +75,11 @@ def test_readings_of_a_gpu_and_of_a_slice_are_nvmls(load: Callable[..., CDLL], u
     figures = readings.figures
     assert {figures.pop(name) for name in NAMES} == {2.5, 3.5, 5.5, 10.5}
     assert [figures.pop(name) for name in SLOWDOWNS] == [100.0, 0.0, 100.0]
-    busy_and_power = {"GPU busy percent": 80.0, "memory controller busy percent": 30.0, "power W": 412.5}
+    busy_and_power = {
+        "GPU busy percent": 80.0,
+        "memory controller busy percent": 30.0,
+        "power W": 412.5,
+    }
     if uuid == GPU:
         assert figures.pop("power W, by the energy counter") > 0
     assert figures == (busy_and_power if uuid == GPU else {}) | {
@@ -97,7 +112,9 @@ def test_card_without_mig_has_its_settings_and_readings(load: Callable[..., CDLL
 
 
 @pytest.mark.parametrize("failing", [1, 1 + len(NAMES)])
-def test_counter_sample_that_fails_leaves_no_figure(load: Callable[..., CDLL], failing: int) -> None:
+def test_counter_sample_that_fails_leaves_no_figure(
+    load: Callable[..., CDLL], failing: int
+) -> None:
     """The first sample is taken at the beginning of the windows, the second at their end."""
     library = load()
     number(library, "failing_sample").value = failing
@@ -131,7 +148,9 @@ def test_device_of_torch_has_the_settings_of_its_uuid(
     c_uint.in_dll(library, "power_limit").value = 700_000
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid=GPU))
     assert gpu_settings(torch.device("cuda", 0))["power limit"] == "700 W"
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="unknown"))
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="unknown")
+    )
     assert gpu_settings(torch.device("cuda", 0)) == gpu_settings(CPU) == {}
 
 
@@ -142,14 +161,19 @@ def test_process_bytes_are_those_that_nvml_lists(load: Callable[..., CDLL]) -> N
     assert process_bytes(GPU, 0) == 7 << 32
 
 
-@pytest.mark.parametrize(("options", "processes"), [((), "1"), (("-DOLD_DRIVER",), "does not match")])
+@pytest.mark.parametrize(
+    ("options", "processes"), [((), "1"), (("-DOLD_DRIVER",), "does not match")]
+)
 def test_doctor_examines_every_gpu_and_whether_torch_can_use_one(
     load: Callable[..., CDLL], options: tuple[str, ...], processes: str
 ) -> None:
     library = load(*options)
     c_ulonglong.in_dll(library, "reasons").value = 0x40  # heat
     found = {finding.check: finding for finding in check_gpus()}
-    assert "NVIDIA H100 80GB HBM3, driver 580.65.06, power limit 500 W, ECC on, MIG off" in found["GPU 0"].found
+    assert (
+        "NVIDIA H100 80GB HBM3, driver 580.65.06, power limit 500 W, ECC on, MIG off"
+        in found["GPU 0"].found
+    )
     assert "application SM clock unknown" in found["GPU 0"].found
     assert processes in found["GPU 0: processes"].found
     assert found["GPU 0: slowdown reasons"].verdict == DISTURBS

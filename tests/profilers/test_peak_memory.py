@@ -12,7 +12,9 @@ from tests.processes import in_child
 
 MIB = 2**20
 SIZE, BLOCK = 64 * MIB, 64 * 1024
-ONLY_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells mapped files from allocated memory")
+ONLY_LINUX = pytest.mark.skipif(
+    sys.platform != "linux", reason="Linux alone tells mapped files from allocated memory"
+)
 
 
 def peak_of_mapping_and_allocating(path: Path) -> tuple[int, int]:
@@ -33,7 +35,8 @@ def test_peak_counts_allocated_memory_and_no_mapped_file(tmp_path: Path) -> None
 
 
 def peak_in_place_of_freed_memory() -> int:
-    *freed, held = (torch.ones(BLOCK, dtype=torch.uint8) for _ in range(SIZE // BLOCK))  # `held` keeps the heap's end
+    # `held` keeps the heap's end.
+    *freed, held = (torch.ones(BLOCK, dtype=torch.uint8) for _ in range(SIZE // BLOCK))
     del freed
     peak = PeakMemory(torch.device("cpu"))
     blocks = [torch.ones(BLOCK, dtype=torch.uint8) for _ in range(SIZE // BLOCK)]

@@ -38,8 +38,18 @@ from reports.page import page
 COMPARISON = "2026-11-25-tiny"
 NAMES = ("clip-tiny", "siglip-tiny", "catlip-tiny", "superclass-tiny")
 # Seconds of a step of 128 images; forward FLOPs of the text tower and of the head.
-FORWARD_BACKWARD = {"clip-tiny": 0.121, "siglip-tiny": 0.122, "catlip-tiny": 0.094, "superclass-tiny": 0.101}
-UPDATE = {"clip-tiny": 0.0062, "siglip-tiny": 0.0061, "catlip-tiny": 0.0051, "superclass-tiny": 0.0078}
+FORWARD_BACKWARD = {
+    "clip-tiny": 0.121,
+    "siglip-tiny": 0.122,
+    "catlip-tiny": 0.094,
+    "superclass-tiny": 0.101,
+}
+UPDATE = {
+    "clip-tiny": 0.0062,
+    "siglip-tiny": 0.0061,
+    "catlip-tiny": 0.0051,
+    "superclass-tiny": 0.0078,
+}
 TEXT_FLOPS = {"clip-tiny": 410_000_000, "siglip-tiny": 410_000_000}
 HEAD_FLOPS = {
     "clip-tiny": 6_000_000,
@@ -63,14 +73,22 @@ HERE = Circumstances(
     threads=2,
     precision="fp32",
     compiled=False,
-    packages={"python": "3.11.7", "torch": "2.9.1", "open_clip_torch": "3.3.0", "timm": "1.0.22", "numpy": "2.3.5"},
+    packages={
+        "python": "3.11.7",
+        "torch": "2.9.1",
+        "open_clip_torch": "3.3.0",
+        "timm": "1.0.22",
+        "numpy": "2.3.5",
+    },
     commit="0123456789abcdef0123456789abcdef01234567",
     started_at="2026-11-25T01:00:00+00:00",
 )
 
 
 def record(measured: RecordContent, experiment: Experiment | None) -> Record:
-    return Record(comparison=COMPARISON, experiment=experiment, circumstances=HERE, measured=measured)
+    return Record(
+        comparison=COMPARISON, experiment=experiment, circumstances=HERE, measured=measured
+    )
 
 
 def speed_record(name: str, number: int, *, slower: float = 1.0) -> Record:
@@ -97,20 +115,34 @@ def speed_record(name: str, number: int, *, slower: float = 1.0) -> Record:
         peak_source="best of ten 1024 x 1024 x 1024 fp32 matrix products measured in the same process",
         target_building_seconds=0.4 if text else 0.11,
         num_captions=17_420,
-        utilisation={"process CPU busy percent": 97.0 + luck, "other processes CPU busy percent": 0.8},
+        utilisation={
+            "process CPU busy percent": 97.0 + luck,
+            "other processes CPU busy percent": 0.8,
+        },
     )
     return record(speed, experiment)
 
 
-def phases(name: str, steps: Callable[[float, int], tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+def phases(
+    name: str, steps: Callable[[float, int], tuple[float, ...]]
+) -> dict[str, tuple[float, ...]]:
     text = 0.08 if name in TEXT_FLOPS else 0.0
-    shares = {"image forward": 0.3, "text forward": text, "head and loss": 0.02, "backward": 0.68 - text}
-    towers = {phase: steps(share * FORWARD_BACKWARD[name], 8) for phase, share in shares.items() if share}
+    shares = {
+        "image forward": 0.3,
+        "text forward": text,
+        "head and loss": 0.02,
+        "backward": 0.68 - text,
+    }
+    towers = {
+        phase: steps(share * FORWARD_BACKWARD[name], 8) for phase, share in shares.items() if share
+    }
     return {"data": steps(0.0031, 8), **towers, "optimizer": steps(UPDATE[name], 8)}
 
 
 def memory_record(name: str) -> Record:
-    peak = {"clip-tiny": 402, "siglip-tiny": 398, "catlip-tiny": 287, "superclass-tiny": 331}[name] * 2**20
+    peak = {"clip-tiny": 402, "siglip-tiny": 398, "catlip-tiny": 287, "superclass-tiny": 331}[
+        name
+    ] * 2**20
     memory = Memory(
         steps=4,
         trained_parameters=2_000_000,
@@ -124,11 +156,20 @@ def memory_record(name: str) -> Record:
 
 def training_record(name: str, seed: int) -> Record:
     experiment, chance = change(get_experiment(name), seed=seed), random.Random(f"{name} {seed}")
-    height = {"clip-tiny": 4.85, "siglip-tiny": 9.2, "catlip-tiny": 12.4, "superclass-tiny": 8.1}[name]
-    trunk = [height * (0.55 + 0.45 * math.exp(-step / 140)) + chance.gauss(0, 0.04 * height) for step in range(500)]
-    cool = [height * (0.55 - 0.05 * step / 125) + chance.gauss(0, 0.04 * height) for step in range(125)]
+    height = {"clip-tiny": 4.85, "siglip-tiny": 9.2, "catlip-tiny": 12.4, "superclass-tiny": 8.1}[
+        name
+    ]
+    trunk = [
+        height * (0.55 + 0.45 * math.exp(-step / 140)) + chance.gauss(0, 0.04 * height)
+        for step in range(500)
+    ]
+    cool = [
+        height * (0.55 - 0.05 * step / 125) + chance.gauss(0, 0.04 * height) for step in range(125)
+    ]
     branch = Branch(images=80_000, budgets=("equal images",), tower="tower.safetensors")
-    training = Training(trunk_losses=tuple(trunk), cooldown_losses=(tuple(cool),), branches=(branch,), seconds=91.2)
+    training = Training(
+        trunk_losses=tuple(trunk), cooldown_losses=(tuple(cool),), branches=(branch,), seconds=91.2
+    )
     return record(training, experiment)
 
 
@@ -173,13 +214,21 @@ def transfer_records(seed: int) -> list[Record]:
             learned = LEARNED[name] * (1 - math.exp(-images / 30_000))
             found = {task: of[4] + learned for task, of in TASKS.items()}
             transfer = Transfer(
-                subject=name, images=images, budgets=budgets, scores=scores(found, f"{name}{seed}{images}")
+                subject=name,
+                images=images,
+                budgets=budgets,
+                scores=scores(found, f"{name}{seed}{images}"),
             )
             made.append(record(transfer, experiment))
     random_init = {task: of[4] for task, of in TASKS.items()}
     first = change(get_experiment("clip-tiny"), seed=seed)
     made.append(
-        record(Transfer(subject="random init", images=0, budgets=(), scores=scores(random_init, f"{seed}")), first)
+        record(
+            Transfer(
+                subject="random init", images=0, budgets=(), scores=scores(random_init, f"{seed}")
+            ),
+            first,
+        )
     )
     return made
 
@@ -206,7 +255,10 @@ def reference_records() -> list[Record]:
     return [
         record(
             Transfer(
-                subject=subject, images=0, budgets=(), scores=scores({t: of[at] for t, of in TASKS.items()}, subject)
+                subject=subject,
+                images=0,
+                budgets=(),
+                scores=scores({t: of[at] for t, of in TASKS.items()}, subject),
             ),
             None,
         )
@@ -214,7 +266,9 @@ def reference_records() -> list[Record]:
     ]
 
 
-def failure_record(name: str = "superclass-tiny", reason: str = "killed by SIGKILL (out of memory?)") -> Record:
+def failure_record(
+    name: str = "superclass-tiny", reason: str = "killed by SIGKILL (out of memory?)"
+) -> Record:
     return record(Failure(what="speed", reason=reason), get_experiment(name))
 
 
@@ -255,7 +309,12 @@ def short(record: Record) -> Record:
 
 def suites_document() -> bytes:
     stats = {"median": 0.0123, "iqr": 0.0004, "rounds": 20, "min": 0.011}
-    rows = [("losses", "contrastive"), ("losses", "multilabel"), ("loading", "decode"), (None, "alone")]
+    rows = [
+        ("losses", "contrastive"),
+        ("losses", "multilabel"),
+        ("loading", "decode"),
+        (None, "alone"),
+    ]
     return json.dumps(
         {"version": "5", "benchmarks": [{"group": g, "name": n, "stats": stats} for g, n in rows]}
     ).encode()
@@ -292,7 +351,9 @@ def words() -> Callable[[str], str]:
     """What a page says: no markup, one blank between words."""
 
     def read(text: str) -> str:
-        shown = re.sub(r"<style>.*?</style>|<script>.*?</script>|<[^>]*>", " ", text, flags=re.DOTALL)
+        shown = re.sub(
+            r"<style>.*?</style>|<script>.*?</script>|<[^>]*>", " ", text, flags=re.DOTALL
+        )
         return " ".join(html.unescape(shown).split())
 
     return read

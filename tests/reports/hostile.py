@@ -15,7 +15,9 @@ PAYLOAD = (
 )
 
 
-IS_FREE: dict[tuple[object, ...], bool] = {}  # whether a field of a kind of record may have any text
+IS_FREE: dict[
+    tuple[object, ...], bool
+] = {}  # whether a field of a kind of record may have any text
 
 
 @dataclass(frozen=True)

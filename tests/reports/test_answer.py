@@ -20,7 +20,9 @@ Words = Callable[[str], str]
 EQUAL = 0.1303 / 0.1022  # of CatLIP's step to CLIP's: both train equally many images per second
 
 
-def timed(make: Make, rounds: int = 10, *, slower: float = 1.0, **circumstances: object) -> list[Record]:
+def timed(
+    make: Make, rounds: int = 10, *, slower: float = 1.0, **circumstances: object
+) -> list[Record]:
     """Runs of CLIP and of CatLIP, which takes so many times as long as it does."""
     runs = [
         make["speed"](name, number, slower=factor)
@@ -38,19 +40,31 @@ def heading(text: str) -> str:
     ("slower", "rounds", "answer"),
     [
         (1.0, 10, "CatLIP trains 1.27 times as many images per second as CLIP (95 % interval 1.2"),
-        (1.5 * EQUAL, 10, "CatLIP trains only 0.67 times as many images per second as CLIP (95 % interval 0.6"),
-        (EQUAL, 10, "CatLIP trains as many images per second as CLIP, within 2 %: 1.00 times (95 % interval "),
+        (
+            1.5 * EQUAL,
+            10,
+            "CatLIP trains only 0.67 times as many images per second as CLIP (95 % interval 0.6",
+        ),
+        (
+            EQUAL,
+            10,
+            "CatLIP trains as many images per second as CLIP, within 2 %: 1.00 times (95 % interval ",
+        ),
         (1.0, 3, "It cannot be told yet whether CatLIP or CLIP is faster: CatLIP trained 1.2"),
     ],
     ids=["faster", "slower", "no difference", "inconclusive"],
 )
-def test_heading_answers_by_the_verdict(make: Make, words: Words, slower: float, rounds: int, answer: str) -> None:
+def test_heading_answers_by_the_verdict(
+    make: Make, words: Words, slower: float, rounds: int, answer: str
+) -> None:
     shown = words(heading(first_screen("x", timed(make, rounds, slower=slower))))
     assert shown.startswith(answer)
     assert shown.endswith(f", {rounds} runs each).")
 
 
-def test_page_of_a_smoke_test_says_at_its_top_that_its_figures_mean_nothing(make: Make, words: Words) -> None:
+def test_page_of_a_smoke_test_says_at_its_top_that_its_figures_mean_nothing(
+    make: Make, words: Words
+) -> None:
     smoke, measured = (first_screen(name, timed(make, 1)) for name in ("1-smoke", "1-measure"))
     assert words(smoke.partition("<header>")[2]).startswith(
         "Smoke test 1-smoke of pre-training methods Smoke test: the figures on this page mean nothing."
@@ -68,7 +82,9 @@ def test_accuracy_answers_the_page_without_speeds(make: Make, words: Words) -> N
     )
 
 
-def test_page_says_what_it_does_not_show(make: Make, words: Words, whole: list[Record], whole_page: str) -> None:
+def test_page_says_what_it_does_not_show(
+    make: Make, words: Words, whole: list[Record], whole_page: str
+) -> None:
     circumstances = whole[0].circumstances
     machine = f"{circumstances.machine}; {pluralize(circumstances.threads, 'thread')}"
     small = (
@@ -79,13 +95,19 @@ def test_page_says_what_it_does_not_show(make: Make, words: Words, whole: list[R
     assert f"{here} and more than 1 training seed on 5 transfer tasks." in words(whole_page)
     speeds = timed(make)
     assert f"{here} and what the towers learn." in words(first_screen("x", speeds))
-    large = [replace(one, experiment=change(one.experiment, tower="ViT-B-16", image_size=224)) for one in speeds]
-    assert "other sizes than ViT-B-16 at 224 px and what the towers learn." in words(first_screen("x", large))
+    large = [
+        replace(one, experiment=change(one.experiment, tower="ViT-B-16", image_size=224))
+        for one in speeds
+    ]
+    assert "other sizes than ViT-B-16 at 224 px and what the towers learn." in words(
+        first_screen("x", large)
+    )
 
 
 def on_own_data(records: list[Record]) -> list[Record]:
     return [
-        replace(one, experiment=change(one.experiment, data="my shards")) if one.experiment else one for one in records
+        replace(one, experiment=change(one.experiment, data="my shards")) if one.experiment else one
+        for one in records
     ]
 
 
@@ -100,16 +122,26 @@ def test_towers_of_own_data_are_said_to_be_scored_on_drawings(
     assert "a known concept is found in another style" in words(whole_page)
     assert "a known concept" not in shown
     folders = [
-        replace(one, measured=replace(one.measured, scores=[replace(score, task="folder") for score in scores]))
+        replace(
+            one,
+            measured=replace(
+                one.measured, scores=[replace(score, task="folder") for score in scores]
+            ),
+        )
         for one in own
         if (scores := getattr(one.measured, "scores", ()))
     ]
     assert "scored on drawings" not in words(first_screen("x", folders))
 
 
-def test_skipped_samples_are_counted_below_the_answer_and_listed_by_run(make: Make, words: Words) -> None:
+def test_skipped_samples_are_counted_below_the_answer_and_listed_by_run(
+    make: Make, words: Words
+) -> None:
     runs = [
-        replace(one, measured=replace(one.measured, skipped={"truncated": 1_000 + number}, empty_captions=3))
+        replace(
+            one,
+            measured=replace(one.measured, skipped={"truncated": 1_000 + number}, empty_captions=3),
+        )
         for number, one in enumerate(timed(make, 1))
     ]
     text = page("x", runs)
@@ -128,31 +160,47 @@ def test_skipped_samples_are_counted_below_the_answer_and_listed_by_run(make: Ma
 
 def test_line_on_steps_that_waited_stands_below_the_answer(whole_page: str, words: Words) -> None:
     shown = words(whole_page)
-    assert shown.index("CatLIP trains") < shown.index("All windows count") < shown.index("This does not")
+    assert (
+        shown.index("CatLIP trains")
+        < shown.index("All windows count")
+        < shown.index("This does not")
+    )
 
 
 def test_warnings_stand_directly_below_the_answer(make: Make, words: Words) -> None:
     shown = words(first_screen("x", [*timed(make), make["failure"]()]))
-    assert shown.index("This does not show") < shown.index("1 run failed.") < shown.index("FLOP-predicted ratio")
+    assert (
+        shown.index("This does not show")
+        < shown.index("1 run failed.")
+        < shown.index("FLOP-predicted ratio")
+    )
 
 
 def test_durations_are_from_the_first_start_to_the_last_end(make: Make, words: Words) -> None:
     early, late = timed(make, 1, started_at="2026-11-25T01:00:00"), make["training"]("clip-tiny", 0)
-    late = replace(late, circumstances=replace(late.circumstances, started_at="2026-11-25T03:20:00+02:00"))
+    late = replace(
+        late, circumstances=replace(late.circumstances, started_at="2026-11-25T03:20:00+02:00")
+    )
     late = replace(late, measured=replace(late.measured, seconds=600.0))
     shown = words(first_screen("x", [*early, late]))
     assert "All runs took 30.0 min, from the first start to the last known end." in shown
 
 
-def test_towers_are_compared_with_their_untrained_ones(whole: list[Record], whole_page: str, words: Words) -> None:
+def test_towers_are_compared_with_their_untrained_ones(
+    whole: list[Record], whole_page: str, words: Words
+) -> None:
     shown = words(whole_page)
     gain = "On unseen subgroup by linear probe, the gain over the untrained tower is: CatLIP +0."
     assert gain in shown
     assert "By these intervals, all are better." in shown
     points = {
-        one.subject: one for one in whole_task_scores(group_comparison("x", whole)).main_points("unseen subgroup")
+        one.subject: one
+        for one in whole_task_scores(group_comparison("x", whole)).main_points("unseen subgroup")
     }
-    untrained = [f"{points[name].accuracy.value:.3f}" for name in ("random init", "raw pixels", "HOG and colour")]
+    untrained = [
+        f"{points[name].accuracy.value:.3f}"
+        for name in ("random init", "raw pixels", "HOG and colour")
+    ]
     text = "Lower bounds, without training, are {} (the random-init baseline), {} (raw pixels) and {} (HOG and colour)."
     assert text.format(*untrained) in shown
 
@@ -163,9 +211,14 @@ def test_tower_whose_gain_has_zero_in_its_interval_cannot_be_told_from_the_untra
     """The towers answer as their untrained ones do."""
     transfers = [one for one in whole if isinstance(one.measured, Transfer)]
     untrained = next(one.measured for one in transfers if one.measured.subject == "random init")
-    same = [replace(one, measured=replace(one.measured, scores=untrained.scores)) for one in transfers]
+    same = [
+        replace(one, measured=replace(one.measured, scores=untrained.scores)) for one in transfers
+    ]
     shown = words(first_screen("x", same))
-    assert "By these intervals, CatLIP, CLIP, SigLIP and SuperClass cannot be told from the untrained tower." in shown
+    assert (
+        "By these intervals, CatLIP, CLIP, SigLIP and SuperClass cannot be told from the untrained tower."
+        in shown
+    )
 
 
 def test_page_has_the_number_of_samples_and_passes_of_trainings(make: Make, words: Words) -> None:
@@ -178,10 +231,17 @@ def test_page_has_the_number_of_samples_and_passes_of_trainings(make: Make, word
     assert "The trainings saw" not in words(first_screen("x", [training, *scored]))
 
 
-def test_page_of_a_busy_machine_shows_ratios_of_all_steps_without_a_verdict(make: Make, words: Words) -> None:
+def test_page_of_a_busy_machine_shows_ratios_of_all_steps_without_a_verdict(
+    make: Make, words: Words
+) -> None:
     def shown(waits: float) -> str:
         runs = [
-            replace(run, measured=replace(run.measured, window_core_waits=[waits] * len(run.measured.window_seconds)))
+            replace(
+                run,
+                measured=replace(
+                    run.measured, window_core_waits=[waits] * len(run.measured.window_seconds)
+                ),
+            )
             for run in timed(make)
         ]
         return words(first_screen("x", runs))
@@ -194,14 +254,21 @@ def test_page_of_a_busy_machine_shows_ratios_of_all_steps_without_a_verdict(make
 
 def test_page_says_first_that_a_core_was_left_to_a_busy_process(make: Make, words: Words) -> None:
     runs = [
-        replace(run, circumstances=replace(run.circumstances, threads=1, busy_processes="loop (99 % of a core)"))
+        replace(
+            run,
+            circumstances=replace(
+                run.circumstances, threads=1, busy_processes="loop (99 % of a core)"
+            ),
+        )
         for run in timed(make)
     ]
     shown = words(heading(first_screen("x", runs)))
     assert shown == "Timed with 1 thread, because loop (99 % of a core) kept a core busy."
 
 
-def test_comparison_that_ended_early_says_first_how_much_of_it_there_is(make: Make, words: Words) -> None:
+def test_comparison_that_ended_early_says_first_how_much_of_it_there_is(
+    make: Make, words: Words
+) -> None:
     runs, training = timed(make, 1), make["training"]("clip-tiny", 0)
     early = "This comparison ended early: 1 of 10 rounds timed; of 2 experiments, 1 trained and 0 scored."
     assert words(heading(first_screen("1-default", [*runs, training]))) == early
@@ -213,9 +280,12 @@ def test_comparison_that_ended_early_says_first_how_much_of_it_there_is(make: Ma
         assert "ended early" not in first_screen(name, records)
 
 
-def test_smoke_test_has_neither_published_figures_nor_a_front_in_its_answer(whole: list[Record], words: Words) -> None:
+def test_smoke_test_has_neither_published_figures_nor_a_front_in_its_answer(
+    whole: list[Record], words: Words
+) -> None:
     smoke, default = (
-        words(first_screen(name, whole)).partition("Images per second")[0] for name in ("1-smoke", "1-default")
+        words(first_screen(name, whole)).partition("Images per second")[0]
+        for name in ("1-smoke", "1-default")
     )
     for noise in ("As published:", "on the front", "Pareto front"):
         assert noise in default

@@ -24,7 +24,9 @@ from tests.data.shards import write_shards
 from tests.documents import commits, written
 from tests.reports.test_hostile import few_labels, hostile_page
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e .[tests]")
+webdriver = pytest.importorskip(
+    "selenium.webdriver", reason="selenium is not installed: pip install -e .[tests]"
+)
 
 from selenium.webdriver import ActionChains  # noqa: E402 - it is there from here on
 from selenium.webdriver.chrome.options import Options  # noqa: E402
@@ -43,10 +45,18 @@ OPEN_ALL = "for (const one of document.querySelectorAll('details')) one.open = t
 def browser() -> Iterator[Any]:
     binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if binary is None or driver is None:
-        pytest.skip("needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
+        pytest.skip(
+            "needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)"
+        )
     options = Options()
     options.binary_location = binary
-    for option in ("headless=new", "disable-gpu", "no-sandbox", "disable-dev-shm-usage", "window-size=1400,1000"):
+    for option in (
+        "headless=new",
+        "disable-gpu",
+        "no-sandbox",
+        "disable-dev-shm-usage",
+        "window-size=1400,1000",
+    ):
         options.add_argument(f"--{option}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     with webdriver.Chrome(options, Service(driver)) as opened:
@@ -62,7 +72,9 @@ def of_two_tasks(record: Record) -> Record:
 
 
 @pytest.fixture(scope="module")
-def pages(make: Make, whole: list[Record], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def pages(
+    make: Make, whole: list[Record], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
     """The address of each kind of page, built once."""
     folder = tmp_path_factory.mktemp("pages")
     records = [*map(of_two_tasks, whole), *make["largest"](), *few_labels(make)]
@@ -71,9 +83,14 @@ def pages(make: Make, whole: list[Record], tmp_path_factory: pytest.TempPathFact
             "one",
             records,
             others={"another": ""},
-            documents={"suites.json": make["suites"](), **({"plan.json": PLAN.document()} if PLAN else {})},
+            documents={
+                "suites.json": make["suites"](),
+                **({"plan.json": PLAN.document()} if PLAN else {}),
+            },
         ),
-        "explanation": page("x", read_records(Path(__file__).parents[1] / "records" / "explain-tiny")),
+        "explanation": page(
+            "x", read_records(Path(__file__).parents[1] / "records" / "explain-tiny")
+        ),
         "hostile": hostile_page(make, whole),
     }
     for name, text in texts.items():
@@ -119,7 +136,11 @@ def test_page_logs_nothing_makes_no_request_and_is_no_wider_than_a_phone(
     browser.execute_script(OPEN_ALL)
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
+    asked = [
+        one["params"]["request"]["url"]
+        for one in events
+        if one["method"] == "Network.requestWillBeSent"
+    ]
     assert {url for url in asked if not url.startswith("data:")} == {pages[name]}
     widths = "return [document.documentElement.scrollWidth, document.body.scrollWidth]"
     assert max(browser.execute_script(widths)) <= 400
@@ -130,7 +151,10 @@ def table(browser: Any, name: str) -> Any:
 
 
 def column(found: Any, number: int) -> list[str]:
-    return [row.find_elements(By.CSS_SELECTOR, "th, td")[number].text for row in found.find_elements(*ROWS)]
+    return [
+        row.find_elements(By.CSS_SELECTOR, "th, td")[number].text
+        for row in found.find_elements(*ROWS)
+    ]
 
 
 ROWS = (By.CSS_SELECTOR, "tbody tr:not([hidden])")
@@ -151,7 +175,12 @@ def test_columns_sort_both_ways_by_value(at: Callable[..., Any]) -> None:
     button.click()
     assert speeds() == sorted(before)[::-1]
     assert sorted(column(found, 0)) == sorted(
-        ["CLIP\nclip-tiny", "SigLIP\nsiglip-tiny", "CatLIP\ncatlip-tiny", "SuperClass\nsuperclass-tiny"]
+        [
+            "CLIP\nclip-tiny",
+            "SigLIP\nsiglip-tiny",
+            "CatLIP\ncatlip-tiny",
+            "SuperClass\nsuperclass-tiny",
+        ]
     )
 
 
@@ -168,7 +197,9 @@ def test_filtered_rows_are_the_copied_rows(at: Callable[..., Any]) -> None:
     allowed = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
     browser.execute_cdp_cmd("Browser.grantPermissions", allowed)
     tools.find_element(By.TAG_NAME, "button").click()
-    copied = browser.execute_async_script("navigator.clipboard.readText().then(arguments[0], arguments[0])")
+    copied = browser.execute_async_script(
+        "navigator.clipboard.readText().then(arguments[0], arguments[0])"
+    )
     lines = [line.split("\t") for line in copied.split("\n")]
     assert len(lines) == 1 + len(shown)
     assert {line[0] for line in lines[1:]} == {"CatLIP (catlip-tiny)"}
@@ -210,7 +241,10 @@ def test_hostile_payloads_do_nothing_when_clicked(at: Callable[..., Any]) -> Non
         """
     )
     assert browser.execute_script("return window.hit") is None
-    assert browser.execute_script("return document.querySelectorAll('img, textarea, script').length") == 1
+    assert (
+        browser.execute_script("return document.querySelectorAll('img, textarea, script').length")
+        == 1
+    )
     assert browser.get_log("browser") == []
 
 
@@ -228,7 +262,9 @@ def axe() -> str:
 
 
 @pytest.mark.parametrize("name", PAGES[:-1])
-def test_axe_finds_nothing_serious_in_light_and_dark(at: Callable[..., Any], axe: str, name: str) -> None:
+def test_axe_finds_nothing_serious_in_light_and_dark(
+    at: Callable[..., Any], axe: str, name: str
+) -> None:
     """The theme changes nothing but contrast."""
     browser = at(name)
     browser.execute_script(OPEN_ALL)
@@ -236,7 +272,8 @@ def test_axe_finds_nothing_serious_in_light_and_dark(at: Callable[..., Any], axe
     for dark, rules in ((False, {}), (True, {"runOnly": ["color-contrast"]})):
         show(browser, 1400, dark=dark)
         found = browser.execute_async_script(
-            "axe.run({resultTypes: ['violations'], ...arguments[0]}).then((all) => arguments[1](all.violations))", rules
+            "axe.run({resultTypes: ['violations'], ...arguments[0]}).then((all) => arguments[1](all.violations))",
+            rules,
         )
         serious = [
             (one["id"], [node["html"][:200] for node in one["nodes"][:3]])

@@ -96,7 +96,9 @@ def test_a_file_that_is_no_record_does_not_choose_the_comparison(
     assert "zzz.failure.x.json: " in err
 
 
-def test_folder_of_damaged_records_alone_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_of_damaged_records_alone_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "2026-11-25-tiny.speed.json").write_text("{")
     assert main(["build", str(tmp_path)]) == 2
     err = capsys.readouterr().err
@@ -109,7 +111,12 @@ def test_damaged_file_of_a_folder_is_named_and_the_others_are_exported(
 ) -> None:
     broken = results / "2026-11-25-tiny.memory.clip-tiny.json"
     broken.write_text("{")
-    assert main(["export", str(results), "--format", "csv", "--out", str(tmp_path / "out" / "out.csv")]) == 3
+    assert (
+        main(
+            ["export", str(results), "--format", "csv", "--out", str(tmp_path / "out" / "out.csv")]
+        )
+        == 3
+    )
     assert f"{broken}: not a record" in capsys.readouterr().err
 
 
@@ -126,7 +133,9 @@ def test_error_messages_are_escaped(verb: str, capsys: pytest.CaptureFixture[str
     assert err.removesuffix("\n").isprintable()
 
 
-def test_document_of_another_type_fails_its_section_alone(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_document_of_another_type_fails_its_section_alone(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (results / "suites.json").write_text('{"benchmarks": [{}]}')
     assert main(["build", str(results)]) == 3
     line = "section suites failed: suites.json: not a document of pytest-benchmark"

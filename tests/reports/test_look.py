@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from bench.records.record import Record
 from reports.page import page
 from reports.render.document import TEMPLATES
-from reports.render.svg import CSS, SERIES, chart_label, colour_and_marker, drawing, spread_labels, svg
+from reports.render.svg import (
+    CSS,
+    SERIES,
+    chart_label,
+    colour_and_marker,
+    drawing,
+    spread_labels,
+    svg,
+)
 
 ON_PAPER = ("ink", "muted", "link", *(f"series-{number}" for number in range(1, len(SERIES) + 1)))
 
@@ -30,7 +38,9 @@ def themes() -> dict[str, dict[str, str]]:
 def luminance(colour: str) -> float:
     """Source: WCAG 2.2, relative luminance."""
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
@@ -82,10 +92,15 @@ def test_a_label_is_one_short_line() -> None:
     assert len(chart_label("x" * 100)) == 28
 
 
-def test_the_policy_allows_the_one_script_and_nothing_else(make: dict[str, Callable[..., Record]]) -> None:
+def test_the_policy_allows_the_one_script_and_nothing_else(
+    make: dict[str, Callable[..., Record]],
+) -> None:
     text = page("one", [make["speed"]("clip-tiny", 0)])
     script = text.split("<script>")[1].split("</script>", maxsplit=1)[0]
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{allowed}'" in text
+    assert (
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{allowed}'"
+        in text
+    )
     assert text.count("<script") == 1
     assert not re.search(r"\son[a-z]+=", text)

@@ -31,7 +31,10 @@ def renamed(record: Record, number: int) -> Record:
 
 def test_an_experiment_takes_less_than_an_80th_of_2_mb(make: Make) -> None:
     """Five rounds, memory and a training, with a chart of its own: 80 of them are 500 runs."""
-    runs = [*(make["speed"]("catlip-tiny", number) for number in range(5)), make["memory"]("catlip-tiny")]
+    runs = [
+        *(make["speed"]("catlip-tiny", number) for number in range(5)),
+        make["memory"]("catlip-tiny"),
+    ]
     runs.append(make["training"]("catlip-tiny", 0))
 
     def size(count: int) -> int:

@@ -15,7 +15,9 @@ Words = Callable[[str], str]
 
 def test_page_with_speed_records_only(make: Make, words: Words) -> None:
     names = ("clip-tiny", "catlip-tiny")
-    text = words(page("speeds", [make["speed"](name, number) for name in names for number in range(5)]))
+    text = words(
+        page("speeds", [make["speed"](name, number) for name in names for number in range(5)])
+    )
     assert "CatLIP trains 1.2" in text
     assert "No tower was scored in this comparison" in text
     assert "This comparison has no record of a training." in text

@@ -91,7 +91,10 @@ def text(whole: list[Record], make: Make) -> str:
 
 
 def test_equal_records_give_equal_bytes(whole: list[Record], make: Make, text: str) -> None:
-    assert page("one", whole, others={"older": ""}, documents={"suites.json": make["suites"]()}) == text
+    assert (
+        page("one", whole, others={"older": ""}, documents={"suites.json": make["suites"]()})
+        == text
+    )
 
 
 def require_self_contained(text: str) -> None:
@@ -103,7 +106,9 @@ def require_self_contained(text: str) -> None:
     assert not re.search("https?://|@import", text)
     ids = [value for _, name, value in attributes if name == "id"]
     assert len(ids) == len(set(ids))
-    assert {value[1:] for _, name, value in attributes if name == "href" and value.startswith("#")} <= set(ids)
+    assert {
+        value[1:] for _, name, value in attributes if name == "href" and value.startswith("#")
+    } <= set(ids)
 
 
 def test_page_loads_nothing_and_its_anchors_resolve(text: str) -> None:
@@ -118,7 +123,9 @@ def test_summary_equals_the_statistics(whole: list[Record], text: str) -> None:
     assert f"CatLIP trains {found.value:.2f} times as many images per second as CLIP" in words
     assert f"(95 % interval {found.low:.2f} to {found.high:.2f}, 6 runs each)" in words
     rows = [Document(text).row("The answer in figures", name)[3] for name in ("CatLIP", "CLIP")]
-    (ours, _, interval), (base, _, other) = (cell.partition("; in ")[0].partition("|") for cell in rows)
+    (ours, _, interval), (base, _, other) = (
+        cell.partition("; in ")[0].partition("|") for cell in rows
+    )
     assert (
         f"on unseen subgroup CatLIP's scores {ours} and CLIP's {base} (95 % intervals {interval} and {other} over 822 "
         "test images; 1 paired seed, a ranking needs 5)"
@@ -146,7 +153,9 @@ def test_throughput_table_equals_the_statistics(whole: list[Record], text: str) 
         assert ratio.verdict in row[6].replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_utilisation_and_predicted_ratio_come_from_the_flops(whole: list[Record], text: str) -> None:
+def test_utilisation_and_predicted_ratio_come_from_the_flops(
+    whole: list[Record], text: str
+) -> None:
     runs = [one for one in whole if isinstance(one.measured, Speed) and one.experiment]
     by_name: dict[str, list[Speed]] = {}
     for one in runs:
@@ -159,7 +168,9 @@ def test_utilisation_and_predicted_ratio_come_from_the_flops(whole: list[Record]
     peak = max(speed.peak_flops_per_second or 0 for speeds in by_name.values() for speed in speeds)
     measured = [
         3 * speed.flops.forward / 128 * rate / peak
-        for speed, rate in zip(by_name["catlip-tiny"], rates(whole, "catlip-tiny").values(), strict=True)
+        for speed, rate in zip(
+            by_name["catlip-tiny"], rates(whole, "catlip-tiny").values(), strict=True
+        )
     ]
     assert row[9].replace("\N{NO-BREAK SPACE}", " ") == f"{100 * median(measured):.1f} %"
 
@@ -169,7 +180,8 @@ def test_accuracy_table_equals_the_statistics(whole: list[Record], text: str) ->
         found = next(
             one.measured
             for one in whole
-            if isinstance(one.measured, Transfer) and (one.measured.subject, one.measured.images) == (subject, images)
+            if isinstance(one.measured, Transfer)
+            and (one.measured.subject, one.measured.images) == (subject, images)
         )
         assert isinstance(found, Transfer)
         return [*map(float, found.scores[0].correct)]
@@ -178,7 +190,10 @@ def test_accuracy_table_equals_the_statistics(whole: list[Record], text: str) ->
         return f"{value:.3f}"
 
     tower, random_init = answers("catlip-tiny", 80_000), answers("random init", 0)
-    accuracy, gain = accuracy_interval(tower), mean_interval([a - b for a, b in zip(tower, random_init, strict=True)])
+    accuracy, gain = (
+        accuracy_interval(tower),
+        mean_interval([a - b for a, b in zip(tower, random_init, strict=True)]),
+    )
     row = Document(text).row("Accuracy on unseen subgroup", "CatLIP")
     assert row[1] == "80,000"
     assert row[3] == f"{shown(accuracy.value)}|{shown(accuracy.low)} to {shown(accuracy.high)}"
@@ -216,14 +231,22 @@ def test_half_budget_is_shown_but_not_in_the_summary(text: str) -> None:
 
 def test_unreadable_device_is_reported(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
-    one = replace(one, measured=replace(one.measured, utilisation={}, not_measured={"GPU": "no such driver"}))
-    assert "Not measured, or only in part: GPU: no such driver." in Document(page("x", [one])).words()
+    one = replace(
+        one, measured=replace(one.measured, utilisation={}, not_measured={"GPU": "no such driver"})
+    )
+    assert (
+        "Not measured, or only in part: GPU: no such driver." in Document(page("x", [one])).words()
+    )
 
 
-@pytest.mark.parametrize("change", [{"machine": "another"}, {"gpu": {"power limit": "500 W", "ECC": None}}])
+@pytest.mark.parametrize(
+    "change", [{"machine": "another"}, {"gpu": {"power limit": "500 W", "ECC": None}}]
+)
 def test_runs_of_two_machines_are_not_compared(make: Make, change: dict[str, Any]) -> None:
     one, other = make["speed"]("clip-tiny", 0), make["speed"]("catlip-tiny", 0)
-    one = replace(one, circumstances=replace(one.circumstances, gpu={"power limit": "700 W", "ECC": "on"}))
+    one = replace(
+        one, circumstances=replace(one.circumstances, gpu={"power limit": "700 W", "ECC": "on"})
+    )
     other = replace(other, circumstances=replace(one.circumstances, **change))
     document = Document(page("x", [one, other]))
     assert "No ratios are shown: these records cannot be compared" in document.words()
@@ -231,7 +254,10 @@ def test_runs_of_two_machines_are_not_compared(make: Make, change: dict[str, Any
     assert "times as many" not in document.words()
     if "gpu" in change:
         differing = document.tables["Circumstances that differ from the baseline's"]
-        assert [row[:3] for row in differing[1:]] == [["power limit", "700 W", "500 W"], ["ECC", "on", "unknown"]]
+        assert [row[:3] for row in differing[1:]] == [
+            ["power limit", "700 W", "500 W"],
+            ["ECC", "on", "unknown"],
+        ]
 
 
 def test_rounds_of_another_gpu_are_named(make: Make) -> None:
@@ -240,29 +266,44 @@ def test_rounds_of_another_gpu_are_named(make: Make) -> None:
         return replace(one, circumstances=replace(one.circumstances, gpu_uuid=card))
 
     text = "Runs are of several GPUs: first (rounds 1 and 2) and second (rounds 3)."
-    assert text in Document(page("x", [timed("first", 0), timed("first", 1), timed("second", 2)])).words()
+    assert (
+        text
+        in Document(page("x", [timed("first", 0), timed("first", 1), timed("second", 2)])).words()
+    )
     assert "several GPUs" not in Document(page("x", [timed("first", 0), timed("first", 1)])).words()
 
 
 def test_one_name_with_two_settings_is_reported(make: Make) -> None:
     one, other = make["speed"]("clip-tiny", 0), make["speed"]("clip-tiny", 1)
     other = replace(other, experiment=change(other.experiment, learning_rate=0.5))
-    assert "Records of CLIP differ in learning_rate: 0.0005 / 0.5." in Document(page("x", [one, other])).words()
+    assert (
+        "Records of CLIP differ in learning_rate: 0.0005 / 0.5."
+        in Document(page("x", [one, other])).words()
+    )
 
 
 def test_twofold_mfu_gap_is_reported_as_engineering(make: Make) -> None:
     one, other = make["speed"]("clip-tiny", 0, slower=2.5), make["speed"]("catlip-tiny", 0)
     one = replace(one, measured=replace(one.measured, peak_flops_per_second=2.1e11))
-    assert "Engineering is being compared, not methods." in Document(page("x", [one, other])).words()
+    assert (
+        "Engineering is being compared, not methods." in Document(page("x", [one, other])).words()
+    )
 
 
 def test_recomputation_raises_the_hfu_and_not_the_mfu(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
     flops = one.measured.flops
-    again = replace(one, measured=replace(one.measured, flops=replace(flops, step=4 * flops.forward)))
+    again = replace(
+        one, measured=replace(one.measured, flops=replace(flops, step=4 * flops.forward))
+    )
     before, after = (throughputs_of([of], ["clip-tiny"], None)[0] for of in (one, again))
     hfu = "hardware_flops_utilisation"
-    assert before.mfu == after.mfu == pytest.approx(before.figures[hfu]) == pytest.approx(3 / 4 * after.figures[hfu])
+    assert (
+        before.mfu
+        == after.mfu
+        == pytest.approx(before.figures[hfu])
+        == pytest.approx(3 / 4 * after.figures[hfu])
+    )
     table = Document(page("x", [again])).tables["Throughput of each experiment"]
     assert [cell.partition("|")[0] for cell in table[0][-2:]] == ["MFU", "HFU"]
     mfu, hfu = (cell.partition("|")[0] for cell in table[1][-2:])
@@ -299,13 +340,17 @@ def test_phases_that_do_not_sum_to_the_step_are_marked(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
     phases = one.measured.phase_seconds | {"data": (0.5,)}
     apart = replace(one, measured=replace(one.measured, phase_seconds=phases))
-    cells = [Document(page("x", [of])).row("Where a step's time goes", "CLIP")[10] for of in (one, apart)]
+    cells = [
+        Document(page("x", [of])).row("Where a step's time goes", "CLIP")[10] for of in (one, apart)
+    ]
     assert ["differs from the whole step" in cell for cell in cells] == [False, True]
 
 
 def test_five_seeds_allow_a_ranking_and_fewer_do_not(make: Make) -> None:
     by_seed = [[short(one) for one in make["transfers"](seed)] for seed in range(5)]
-    few, many = (Document(first_screen("x", [*chain(*by_seed[:count])])).words() for count in (4, 5))
+    few, many = (
+        Document(first_screen("x", [*chain(*by_seed[:count])])).words() for count in (4, 5)
+    )
     assert "4 paired seeds, a ranking needs 5" in few
     assert "over 5 paired seeds" not in few
     assert "over 5 paired seeds and 822 test images; adjusted p" in many
@@ -315,7 +360,12 @@ def test_five_seeds_allow_a_ranking_and_fewer_do_not(make: Make) -> None:
 
 def test_a_device_memory_count_has_a_column_of_its_own(make: Make) -> None:
     gpu, cpu = make["memory"]("clip-tiny"), make["memory"]("catlip-tiny")
-    counts = replace(gpu.measured, peak_rss_bytes=None, peak_allocated_bytes=3 * 2**30, peak_reserved_bytes=4 * 2**30)
+    counts = replace(
+        gpu.measured,
+        peak_rss_bytes=None,
+        peak_allocated_bytes=3 * 2**30,
+        peak_reserved_bytes=4 * 2**30,
+    )
     document = Document(page("x", [replace(gpu, measured=counts), cpu]))
     row = document.row("Memory, utilisation, targets and sizes", "CLIP")
     assert row[1:3] == ["3.00", "4.00"]
@@ -324,7 +374,9 @@ def test_a_device_memory_count_has_a_column_of_its_own(make: Make) -> None:
 
 def test_largest_batches_are_compared_separately(make: Make) -> None:
     """The two ratios are never one: the equal batch has its table, the largest batches have theirs."""
-    records = [make["speed"](name, number) for name in ("clip-tiny", "catlip-tiny") for number in range(5)]
+    records = [
+        make["speed"](name, number) for name in ("clip-tiny", "catlip-tiny") for number in range(5)
+    ]
     records += [make["memory"](name) for name in ("clip-tiny", "catlip-tiny")]
     separate = Document(page("x", records))
     records += make["largest"]()
@@ -332,7 +384,10 @@ def test_largest_batches_are_compared_separately(make: Make) -> None:
     equal, largest = "Throughput of each experiment", "Throughput of each at its largest batch"
     assert document.tables[equal] == separate.tables[equal]
     expected = ratio_of(
-        *(rates(records, f"{name}[batch_size={size}]") for name, size in (("clip-tiny", 576), ("catlip-tiny", 688)))
+        *(
+            rates(records, f"{name}[batch_size={size}]")
+            for name, size in (("clip-tiny", 576), ("catlip-tiny", 688))
+        )
     )
     row = document.row(largest, "CatLIP at batch 688")
     assert row[3].startswith(f"{expected.value:.2f}|")
@@ -350,7 +405,9 @@ def test_largest_batches_are_compared_separately(make: Make) -> None:
 
 def test_bottleneck_of_the_steps_is_reported(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
-    assert "All experiments are compute-bound: data takes from" in Document(page("x", [one])).words()
+    assert (
+        "All experiments are compute-bound: data takes from" in Document(page("x", [one])).words()
+    )
     phases = one.measured.phase_seconds | {"data": (0.9,)}
     starved = replace(one, measured=replace(one.measured, phase_seconds=phases))
     assert "Input-bound: CLIP." in Document(page("x", [starved])).words()
@@ -360,33 +417,56 @@ def test_headline_table_equals_the_other_tables(text: str) -> None:
     document = Document(text)
     columns = [column.split("|")[0] for column in document.tables["The answer in figures"][0]]
     assert columns[1] == "images/s at equal batch size"
-    assert columns[2:4] == ["unseen subgroup at equal images", "unseen subgroup at equal device seconds"]
+    assert columns[2:4] == [
+        "unseen subgroup at equal images",
+        "unseen subgroup at equal device seconds",
+    ]
     assert columns[4:] == ["FLOP-predicted ratio", "MFU"]
     for name in ("SigLIP", "CatLIP", "SuperClass"):
-        answer, speed = document.row("The answer in figures", name), document.row("Throughput of each experiment", name)
+        answer, speed = (
+            document.row("The answer in figures", name),
+            document.row("Throughput of each experiment", name),
+        )
         assert [answer[1], *answer[4:]] == [speed[3], speed[8], speed[9]]
         accuracy, _, taken = answer[2].partition("; in ")
-        rows = [row for row in document.tables["Accuracy on unseen subgroup"] if row[0].startswith(name)]
+        rows = [
+            row for row in document.tables["Accuracy on unseen subgroup"] if row[0].startswith(name)
+        ]
         assert (accuracy, taken) == next((row[3], row[2]) for row in rows if row[1] == "80,000")
 
 
 def test_unmeasured_figures_are_listed_with_their_reason(make: Make) -> None:
     one = make["speed"]("clip-tiny", 0)
     measured = replace(
-        one.measured, peak_flops_per_second=None, peak_source="no such device", not_measured={"GPU": "no such driver"}
+        one.measured,
+        peak_flops_per_second=None,
+        peak_source="no such device",
+        not_measured={"GPU": "no such driver"},
     )
-    document = Document(page("x", [replace(one, measured=measured), make["speed"]("siglip-tiny", 0)]))
+    document = Document(
+        page("x", [replace(one, measured=measured), make["speed"]("siglip-tiny", 0)])
+    )
     listed = {tuple(row) for row in document.tables["Not measured, and why"][1:]}
     assert ("GPU and energy", "CLIP", "no such driver") in listed
     assert ("energy", "SigLIP", "this device has no counter of power or energy") in listed
-    assert ("memory, training losses and transfer accuracy", "all", "this comparison has no run of this kind") in listed
+    assert (
+        "memory, training losses and transfer accuracy",
+        "all",
+        "this comparison has no run of this kind",
+    ) in listed
 
 
 def test_every_dash_has_a_reason(make: Make) -> None:
-    records = [make["speed"]("clip-tiny", 0), make["memory"]("catlip-tiny"), make["failure"]("superclass-tiny")]
+    records = [
+        make["speed"]("clip-tiny", 0),
+        make["memory"]("catlip-tiny"),
+        make["failure"]("superclass-tiny"),
+    ]
     document = Document(page("x", [*records, *make["largest"](1)]))
     text = "not measured: "
-    cells = [cell for rows in document.tables.values() for row in rows for cell in row if text in cell]
+    cells = [
+        cell for rows in document.tables.values() for row in rows for cell in row if text in cell
+    ]
     reasons = {cell.partition(text)[2].partition("|")[0] for cell in cells}
     assert reasons
     assert reasons <= {row[2] for row in document.tables["Not measured, and why"]}
@@ -398,14 +478,18 @@ def test_runs_in_another_environment_than_the_baseline_are_reported(make: Make) 
     assert "Every experiment ran in the environment of the baseline experiment." in same
     packages = other.circumstances.packages | {"torch": "2.10"}
     other = replace(other, circumstances=replace(other.circumstances, threads=4, packages=packages))
-    rows = Document(page("x", [base, other])).tables["Circumstances that differ from the baseline's"]
+    rows = Document(page("x", [base, other])).tables[
+        "Circumstances that differ from the baseline's"
+    ]
     assert rows[1:] == [["threads", "2", "4", "CatLIP"], ["torch", "2.9.1", "2.10", "CatLIP"]]
 
 
 def test_the_methods_say_which_settings_were_tuned(make: Make) -> None:
     searched = make["speed"]("clip-tiny", 0)
     experiment = with_settings(searched.experiment, ["learning_rate=1e-3"])
-    rows = Document(page("x", [searched, replace(searched, experiment=experiment)])).tables["Methods"]
+    rows = Document(page("x", [searched, replace(searched, experiment=experiment)])).tables[
+        "Methods"
+    ]
     column = [row[-1] for row in rows]
     assert column == ["tuning|of rate, crops, flips and initial head", column[1], "untuned"]
     assert column[1] == "searched|the best of four rates, with an earlier tower or head"
@@ -424,7 +508,9 @@ def test_section_in_the_answer_has_no_heading_and_its_failure_is_one_line(
         assert 'id="mine"' not in below
         return answer
 
-    assert "The folder has 3 records." in shown(Section("mine", "Mine", "Mine", build, place="answer"), [])
+    assert "The folder has 3 records." in shown(
+        Section("mine", "Mine", "Mine", build, place="answer"), []
+    )
     failed = list[str]()
     assert "section mine of mine.py failed: " in shown(
         Section("mine", "Mine", "Mine", "absent:build", place="answer"), failed

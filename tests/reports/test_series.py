@@ -24,12 +24,21 @@ def test_machines_and_settings_are_never_joined(tmp_path: Path, make: Make) -> N
     times = [one for one in found.series if one.metric == SECONDS]
     assert {one.machine: len(one.points) for one in times} == {"here": 2, "there": 2}
     one = make["speed"]("clip-tiny", 0)
-    other = replace(one, experiment=change(one.experiment, batch_size=64, images=64, warmup_images=0))
-    joined = build_history([*observations_of_record(one), *observations_of_record(make["speed"]("clip-tiny", 1))])
+    other = replace(
+        one, experiment=change(one.experiment, batch_size=64, images=64, warmup_images=0)
+    )
+    joined = build_history(
+        [*observations_of_record(one), *observations_of_record(make["speed"]("clip-tiny", 1))]
+    )
     apart = build_history([*observations_of_record(one), *observations_of_record(other)])
     assert 2 * len(joined.series) == len(apart.series)
     upgraded = replace(one.circumstances, packages={"torch": "99"})
-    apart = build_history([*observations_of_record(one), *observations_of_record(replace(one, circumstances=upgraded))])
+    apart = build_history(
+        [
+            *observations_of_record(one),
+            *observations_of_record(replace(one, circumstances=upgraded)),
+        ]
+    )
     assert 2 * len(joined.series) == len(apart.series)
 
 
@@ -41,4 +50,9 @@ def test_commits_are_ordered_by_commit_time(tmp_path: Path) -> None:
     changed["commit_info"]["dirty"] = True
     found = history(tmp_path, changed, *documents[::-1])
     order = [(commit.id[:8], commit.is_dirty) for commit in found.commits]
-    assert order == [("00000000", False), ("00000001", False), ("00000001", True), ("00000002", False)]
+    assert order == [
+        ("00000000", False),
+        ("00000001", False),
+        ("00000001", True),
+        ("00000002", False),
+    ]

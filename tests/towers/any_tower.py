@@ -25,16 +25,51 @@ open_clip.add_model_config(Path(__file__).parents[1] / "configs")
 SIDES = {
     32: [
         *("vit_tiny_patch16_224", "deit3_small_patch16_224", "deit_tiny_distilled_patch16_224"),
-        *("vit_little_patch16_reg4_gap_256", "vit_small_patch16_dinov3", "vit_base_patch16_siglip_224"),
-        *("vit_pe_core_tiny_patch16_384", "naflexvit_base_patch16_gap", "test_vit_relpos", "beit_base_patch16_224"),
-        *("cait_xxs24_224", "xcit_nano_12_p16_224", "convit_tiny", "resnet18", "resnet50", "convnext_atto"),
-        *("convnextv2_atto", "mobilenetv4_conv_small", "mobilenetv3_small_050", "efficientnet_b0", "regnety_002"),
+        *(
+            "vit_little_patch16_reg4_gap_256",
+            "vit_small_patch16_dinov3",
+            "vit_base_patch16_siglip_224",
+        ),
+        *(
+            "vit_pe_core_tiny_patch16_384",
+            "naflexvit_base_patch16_gap",
+            "test_vit_relpos",
+            "beit_base_patch16_224",
+        ),
+        *(
+            "cait_xxs24_224",
+            "xcit_nano_12_p16_224",
+            "convit_tiny",
+            "resnet18",
+            "resnet50",
+            "convnext_atto",
+        ),
+        *(
+            "convnextv2_atto",
+            "mobilenetv4_conv_small",
+            "mobilenetv3_small_050",
+            "efficientnet_b0",
+            "regnety_002",
+        ),
         *("hgnetv2_b0", "ghostnet_100", "repvit_m0_9", "mambaout_femto", "starnet_s050"),
     ],
     42: ["eva02_tiny_patch14_224"],
     64: [
-        *("mixer_s32_224", "swinv2_tiny_window8_256", "hiera_tiny_224", "pvt_v2_b0", "mvitv2_tiny", "test_maxvit"),
-        *("coatnet_pico_rw_224", "resnet50_clip", "poolformer_s12", "fastvit_t8", "edgenext_xx_small"),
+        *(
+            "mixer_s32_224",
+            "swinv2_tiny_window8_256",
+            "hiera_tiny_224",
+            "pvt_v2_b0",
+            "mvitv2_tiny",
+            "test_maxvit",
+        ),
+        *(
+            "coatnet_pico_rw_224",
+            "resnet50_clip",
+            "poolformer_s12",
+            "fastvit_t8",
+            "edgenext_xx_small",
+        ),
         *("mobilevit_xxs", "tiny_vit_5m_224", "efficientvit_b0", "tnt_s_patch16_224"),
     ],
     112: ["swin_tiny_patch4_window7_224", "pit_ti_224"],
@@ -43,14 +78,24 @@ SIDES = {
 }
 TOWERS = {name: side for side, names in SIDES.items() for name in names}
 QUICK = {  # of a few layers
-    **dict.fromkeys(("test_vit", "test_vit2", "test_vit_relpos", "vit_pe_core_tiny_patch16_384"), 32),
-    **dict.fromkeys(("test_convnext", "test_resnet", "test_mambaout", "mobilenetv4_conv_small_035"), 64),
+    **dict.fromkeys(
+        ("test_vit", "test_vit2", "test_vit_relpos", "vit_pe_core_tiny_patch16_384"), 32
+    ),
+    **dict.fromkeys(
+        ("test_convnext", "test_resnet", "test_mambaout", "mobilenetv4_conv_small_035"), 64
+    ),
 }
 
 
 def experiment_of(name: str, tower: str, side: int) -> Experiment:
     """Return the tiny experiment of a method with this tower, for two images a step."""
-    smaller = {"batch_size": 2, "warmup_images": 0, "teacher": "test_resnet", "tower": tower, "image_size": side}
+    smaller = {
+        "batch_size": 2,
+        "warmup_images": 0,
+        "teacher": "test_resnet",
+        "tower": tower,
+        "image_size": side,
+    }
     return change(EXPERIMENTS[f"{name}-tiny"], **smaller)
 
 
@@ -65,7 +110,11 @@ def take_step(experiment: Experiment, tower: ImageTower) -> None:
     loss = step.forward(Batch(torch.randn(2, 3, side, side), method.targets(experiment)(captions)))
     step.backward(loss)
     trained = {name: one.grad for name, one in tower.named_parameters() if one.requires_grad}
-    assert not [name for name, gradient in trained.items() if gradient is None or not gradient.isfinite().all()]
+    assert not [
+        name
+        for name, gradient in trained.items()
+        if gradient is None or not gradient.isfinite().all()
+    ]
     assert step.update(loss.detach(), 1e-3).isfinite()
 
 
@@ -79,6 +128,8 @@ def assert_timm_computes_the_same(loaded: LoadedTower, folder: Path) -> None:
     export_tower(loaded, folder)
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     tower = loaded.tower.eval()
-    images = torch.randn(2, tower.channels, *2 * (tower.image_size,), generator=torch.Generator().manual_seed(1))
+    images = torch.randn(
+        2, tower.channels, *2 * (tower.image_size,), generator=torch.Generator().manual_seed(1)
+    )
     with torch.no_grad():
         torch.testing.assert_close(model(images), tower(images), rtol=1e-4, atol=1e-4)

@@ -31,12 +31,19 @@ PAGE = Path(__file__).parents[2] / "docs" / "results" / "towers.md"
 
 
 # Towers whose own pooling is not the mean of their map, by the side of an image.
-WITH_CLASS_TOKEN_OR_ATTENTION = {"catlip-bench-tiny": 48, "vit_pe_core_tiny_patch16_384": 32, "small-resnet": 64}
+WITH_CLASS_TOKEN_OR_ATTENTION = {
+    "catlip-bench-tiny": 48,
+    "vit_pe_core_tiny_patch16_384": 32,
+    "small-resnet": 64,
+}
 
 
 def pooled(name: str, side: int, **options: Any) -> list[Any]:
     """Build a tower with each pooling, with equal seeds."""
-    return [build_image_tower(name, side, 3, pooling=pooling, **options).eval() for pooling in ("own", "mean", "both")]
+    return [
+        build_image_tower(name, side, 3, pooling=pooling, **options).eval()
+        for pooling in ("own", "mean", "both")
+    ]
 
 
 @pytest.mark.parametrize("name", QUICK | WITH_CLASS_TOKEN_OR_ATTENTION)
@@ -60,7 +67,9 @@ def test_second_feature_of_both_is_the_feature_of_mean_with_the_same_weights(nam
 
 @pytest.mark.parametrize("name", QUICK)
 @pytest.mark.parametrize("method", ["superclass", "superclip"])
-def test_tower_of_any_family_is_trained_and_loaded_by_timm_alone(name: str, method: str, tmp_path: Path) -> None:
+def test_tower_of_any_family_is_trained_and_loaded_by_timm_alone(
+    name: str, method: str, tmp_path: Path
+) -> None:
     """The mean of the patches, and the tower's own feature, which superclip reads beside the mean."""
     experiment = experiment_of(method, name, QUICK[name])
     take_step(experiment, tower := build_untrained_tower(experiment))
@@ -80,7 +89,12 @@ def test_grid_of_embeddings_is_read_by_a_patch_embedding(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "side", "pooling", "text"),
     [
-        ("deit_tiny_distilled_patch16_224", 32, "mean", "The distilled head reads the class and distillation tokens"),
+        (
+            "deit_tiny_distilled_patch16_224",
+            32,
+            "mean",
+            "The distilled head reads the class and distillation tokens",
+        ),
         ("pit_ti_224", 224, "both", "one sequence or map of patch tokens"),
         ("crossvit_tiny_240", 240, "both", "one sequence or map of patch tokens"),
         ("coca_ViT-B-32", 224, "both", "its last norm has the width of its attention pooling"),
@@ -108,7 +122,9 @@ def test_names_are_of_many_families() -> None:
 def test_methods_train_every_tower_unless_the_page_says_why_not(name: str, tmp_path: Path) -> None:
     """One step with finite gradients for each method; the tower of each pooling is loaded by timm alone."""
     unable, built = unsupported_methods(name, TOWERS[name]), dict[str, ImageTower]()
-    assert row(name, unable) in PAGE.read_text(encoding="utf-8"), "write it: python -m tests.towers.test_any_tower"
+    assert row(name, unable) in PAGE.read_text(encoding="utf-8"), (
+        "write it: python -m tests.towers.test_any_tower"
+    )
     for method in METHOD_SETTINGS:
         experiment = experiment_of(method, name, TOWERS[name])
         image = f"{experiment.image.pooling}-{experiment.image.patch_drop}"
@@ -127,7 +143,9 @@ def test_methods_train_every_tower_unless_the_page_says_why_not(name: str, tmp_p
 
 def row(name: str, unable: dict[str, str]) -> str:
     """Return a tower's row of the page, with the reasons without what was given and what is accepted."""
-    short = {method: reason.partition(";")[0].rpartition(": ")[2] for method, reason in unable.items()}
+    short = {
+        method: reason.partition(";")[0].rpartition(": ")[2] for method, reason in unable.items()
+    }
     reasons = "; ".join(f"`{method}`: {reason}" for method, reason in short.items())
     return f"| `{name}` | {TOWERS[name]} | {reasons or 'none'} |"
 

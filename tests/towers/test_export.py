@@ -82,19 +82,30 @@ def test_open_clip_loads_an_exported_dual_encoder_with_its_tokenizer(
     pair = encoder.pair
     with torch.no_grad():
         image = F.normalize(features(known, transformed(images)) @ pair.projection, dim=-1)
-        torch.testing.assert_close(model.encode_image(transformed(images), normalize=True), image, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            model.encode_image(transformed(images), normalize=True), image, rtol=1e-4, atol=1e-5
+        )
         ids = open_clip.get_tokenizer(name)(list(captions))
         text = encoder.encode(captions)
-        torch.testing.assert_close(model.encode_text(ids, normalize=True), text, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            model.encode_text(ids, normalize=True), text, rtol=1e-4, atol=1e-5
+        )
     assert model.logit_scale == pair.log_scale
     assert pair.bias is None or model.logit_bias == pair.bias
     again = load_tower(str(tmp_path / "out"))
-    torch.testing.assert_close(features(again, transformed(images)), features(known, transformed(images)))
+    torch.testing.assert_close(
+        features(again, transformed(images)), features(known, transformed(images))
+    )
 
 
-def test_prompt_ensemble_equals_open_clips_zero_shot_classifier(trained: Trained, tmp_path: Path) -> None:
+def test_prompt_ensemble_equals_open_clips_zero_shot_classifier(
+    trained: Trained, tmp_path: Path
+) -> None:
     """With all subwords, because open_clip's tokenizer leaves none out."""
-    path, names = trained(two_blocks("clip", subword_vocabulary="all")), ["dog", "tree frog", "kitchen"]
+    path, names = (
+        trained(two_blocks("clip", subword_vocabulary="all")),
+        ["dog", "tree frog", "kitchen"],
+    )
     name = exported(path, tmp_path / "out")
     model: Any = open_clip.create_model(name).eval()
     encoder = load_tower(str(path)).read_text_encoder()
@@ -108,7 +119,8 @@ def test_prompt_ensemble_equals_open_clips_zero_shot_classifier(trained: Trained
 
 
 @pytest.mark.parametrize(
-    ("method", "normalisation"), [("catlip", "openai"), ("superclass", "openai"), ("catlip", "none")]
+    ("method", "normalisation"),
+    [("catlip", "openai"), ("superclass", "openai"), ("catlip", "none")],
 )
 def test_open_clip_loads_an_exported_image_tower(
     method: str, normalisation: str, trained: Trained, images: PackImages, tmp_path: Path
@@ -124,9 +136,15 @@ def test_open_clip_loads_an_exported_image_tower(
         )
     )
     with torch.no_grad():
-        found = model.encode_image((transformed(images) * ours[1] + ours[0] - theirs[0]) / theirs[1])
-    torch.testing.assert_close(found, features(load_tower(str(path)), transformed(images)), rtol=1e-4, atol=1e-5)
-    larger = [resized_tower(load_tower(str(one)).tower, 72).eval() for one in (tmp_path / "out", path)]
+        found = model.encode_image(
+            (transformed(images) * ours[1] + ours[0] - theirs[0]) / theirs[1]
+        )
+    torch.testing.assert_close(
+        found, features(load_tower(str(path)), transformed(images)), rtol=1e-4, atol=1e-5
+    )
+    larger = [
+        resized_tower(load_tower(str(one)).tower, 72).eval() for one in (tmp_path / "out", path)
+    ]
     with torch.no_grad():
         torch.testing.assert_close(*(tower(transformed(images, 72)) for tower in larger))
 
@@ -169,7 +187,9 @@ def test_timm_loads_an_exported_timm_tower(
     model = timm.create_model(exported(path, tmp_path / "out"), pretrained=True).eval()
     with torch.no_grad():
         found = model(transformed(images))
-    torch.testing.assert_close(found, features(load_tower(str(path)), transformed(images)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        found, features(load_tower(str(path)), transformed(images)), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("tower", ["catlip-bench-tiny", "test_vit"])
@@ -185,13 +205,17 @@ def test_scoring_embedding_and_an_exported_tower_show_an_image_alike(
         files[-1].write_bytes(encode_image(image, "PNG"))
         members |= {f"{number}.png": files[-1].read_bytes()}
     write_teacher_features(
-        two_blocks("distill", data=str(write_shard(tmp_path / "0.tar", members)), teacher=str(path)),
+        two_blocks(
+            "distill", data=str(write_shard(tmp_path / "0.tar", members)), teacher=str(path)
+        ),
         CPU,
         results,
         tmp_path / "features.safetensors",
     )
     embedded = load_file(tmp_path / "features.safetensors")["features"]
-    scored = torch.from_numpy(tower_embedder(load_tower(str(path)).tower, CPU)(FileImageSource(files)))
+    scored = torch.from_numpy(
+        tower_embedder(load_tower(str(path)).tower, CPU)(FileImageSource(files))
+    )
     name = exported(path, tmp_path / "out")
     if tower == "test_vit":
         model = timm.create_model(name, pretrained=True).eval()
@@ -224,12 +248,17 @@ def test_a_teacher_is_not_kept_beside_its_student(trained: Trained) -> None:
     assert head_path(path).stat().st_size < path.stat().st_size / 4
 
 
-def test_full_disk_is_one_line_and_leaves_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_full_disk_is_one_line_and_leaves_no_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A limit on the size of files ends the writing as a full disk does."""
     experiment, out = small("catlip"), tmp_path / "out"
     facts = Provenance(experiment=experiment, images=1, budgets=()).to_facts()
     save_tower(build_untrained_tower(experiment).state_dict(), tmp_path / "x.safetensors", facts)
     with limit_file_size(2**20):
         assert main(["export", str(tmp_path / "x.safetensors"), "--out", str(out)]) == 2
-    assert capsys.readouterr().err == f"error: [Errno 27] File too large: '{out}/open_clip_model.safetensors'\n"
+    assert (
+        capsys.readouterr().err
+        == f"error: [Errno 27] File too large: '{out}/open_clip_model.safetensors'\n"
+    )
     assert not list(out.iterdir())

@@ -14,13 +14,19 @@ from bench.towers.listing import MAX_TOWERS, tower_table
 aten = torch.ops.aten
 
 
-def test_towers_are_listed_with_their_costs_and_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_towers_are_listed_with_their_costs_and_methods(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["list", "--towers", "test_[rv]*t", "--json", str(tmp_path / "x.json")]) == 0
     assert "all but flip" in capsys.readouterr().out
-    rows = {row["tower"]: row for row in json.loads((tmp_path / "x.json").read_text())["Towers"]["rows"]}
+    rows = {
+        row["tower"]: row for row in json.loads((tmp_path / "x.json").read_text())["Towers"]["rows"]
+    }
     assert rows.keys() == {"test_vit", "test_resnet"}
     assert rows["test_vit"]["methods"] == [*METHOD_SETTINGS]
-    assert rows["test_resnet"]["methods"] == [method for method in METHOD_SETTINGS if method != "flip"]
+    assert rows["test_resnet"]["methods"] == [
+        method for method in METHOD_SETTINGS if method != "flip"
+    ]
     for name, row in rows.items():
         whole = timm.create_model(name, num_classes=0)
         assert row["parameters, M"] * 1e6 == sum(one.numel() for one in whole.parameters())
@@ -38,10 +44,15 @@ def test_towers_beyond_the_limit_are_counted_and_not_built() -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--towers", "vit_tyni*"], "no tower of open_clip or timm is named 'vit_tyni*'; did you mean vit_ti"),
+        (
+            ["--towers", "vit_tyni*"],
+            "no tower of open_clip or timm is named 'vit_tyni*'; did you mean vit_ti",
+        ),
         (["--towers", "*", "--fields"], "--recipe, --fields and --towers list different things"),
     ],
 )
-def test_pattern_without_a_tower_is_one_line(words: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pattern_without_a_tower_is_one_line(
+    words: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["list", *words]) == 2
     assert text in capsys.readouterr().err.splitlines()[-1]

@@ -40,7 +40,9 @@ def test_stored_features_have_one_row_per_image_and_a_student_reads_its_own(
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_stored_features_of_shards_follow_sample_positions_and_refuse_other_data(results: Path, tmp_path: Path) -> None:
+def test_stored_features_of_shards_follow_sample_positions_and_refuse_other_data(
+    results: Path, tmp_path: Path
+) -> None:
     for name, first in (("a", 0), ("b", 10)):
         (tmp_path / name).mkdir()
         write_shard(tmp_path / name / "0.tar", img2dataset_members(first, 6))
@@ -57,7 +59,9 @@ def test_stored_features_of_shards_follow_sample_positions_and_refuse_other_data
         stored_features(small("distill", data=str(tmp_path / "b"), teacher=str(path)))
 
 
-def test_embed_verb_refuses_unsupported_requests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_embed_verb_refuses_unsupported_requests(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "x.safetensors"
     for arguments, text in (
         (

@@ -52,26 +52,44 @@ def written(state: State, path: Path, form: str) -> Path:
     if form == "safetensors":
         save_file(state, path.with_suffix(".safetensors"))
         return path.with_suffix(".safetensors")
-    whole: Any = {f"module.{name}": value for name, value in state.items()} if "module" in form else state
-    torch.save({"epoch": 1, "state_dict": whole, "optimizer": {"lr": 0.1}} if "checkpoint" in form else whole, path)
+    whole: Any = (
+        {f"module.{name}": value for name, value in state.items()} if "module" in form else state
+    )
+    torch.save(
+        {"epoch": 1, "state_dict": whole, "optimizer": {"lr": 0.1}}
+        if "checkpoint" in form
+        else whole,
+        path,
+    )
     return path
 
 
-@pytest.mark.parametrize("form", ["safetensors", "state dict", "checkpoint", "checkpoint of module", "image tower"])
-def test_named_open_clip_model_with_its_file_gives_open_clips_features(form: str, model: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "form", ["safetensors", "state dict", "checkpoint", "checkpoint of module", "image tower"]
+)
+def test_named_open_clip_model_with_its_file_gives_open_clips_features(
+    form: str, model: Any, tmp_path: Path
+) -> None:
     state = model.visual.state_dict() if form == "image tower" else model.state_dict()
     known = load_tower(f"{TINY}={written(state, tmp_path / 'x.pt', form)}")
     with torch.no_grad():
-        torch.testing.assert_close(known.tower.eval()(images()), features(model), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            known.tower.eval()(images()), features(model), rtol=1e-5, atol=1e-5
+        )
 
 
 def test_position_embeddings_are_resampled_as_open_clip_does(model: Any, tmp_path: Path) -> None:
     state = open_clip.create_model(TINY, force_image_size=72).state_dict()
-    known, theirs = load_tower(f"{TINY}={written(state, tmp_path / 'x.pt', 'state dict')}"), copy.deepcopy(model)
+    known, theirs = (
+        load_tower(f"{TINY}={written(state, tmp_path / 'x.pt', 'state dict')}"),
+        copy.deepcopy(model),
+    )
     resize_pos_embed(state, theirs)
     theirs.load_state_dict(state)
     with torch.no_grad():
-        torch.testing.assert_close(known.tower.eval()(images()), features(theirs), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            known.tower.eval()(images()), features(theirs), rtol=1e-5, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("side", [48, 224])
@@ -85,11 +103,15 @@ def test_named_timm_model_with_its_file_gives_timms_features(side: int, tmp_path
     timm.models.load_checkpoint(theirs, str(path), filter_fn=checkpoint_filter_fn)
     pixels = torch.rand(2, 3, 224, 224)
     mean, std = (
-        torch.tensor(values).view(3, 1, 1) for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+        torch.tensor(values).view(3, 1, 1)
+        for values in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
     )
     with torch.no_grad():
-        expected = theirs.forward_head(theirs.forward_features(pixels * 2 - 1), pre_logits=True)  # mean and std are .5
-        torch.testing.assert_close(known.tower.eval()((pixels - mean) / std), expected, rtol=1e-4, atol=1e-4)
+        # Mean and std are .5.
+        expected = theirs.forward_head(theirs.forward_features(pixels * 2 - 1), pre_logits=True)
+        torch.testing.assert_close(
+            known.tower.eval()((pixels - mean) / std), expected, rtol=1e-4, atol=1e-4
+        )
 
 
 class Hostile:
@@ -108,15 +130,23 @@ def test_a_hostile_pickle_is_refused_and_not_executed(way: str, tmp_path: Path) 
     if "pickle" in way:
         path.write_bytes(pickle.dumps(Hostile(mark), 2 if "old" in way else 4))
     else:
-        torch.save({"a": torch.zeros(2), "b": Hostile(mark)} if way == "within" else Hostile(mark), path)
-    for subject in (str(path), f"{TINY}={path}", f"vit_tiny_patch16_224={path}", f"corenet-vit-base={path}"):
+        torch.save(
+            {"a": torch.zeros(2), "b": Hostile(mark)} if way == "within" else Hostile(mark), path
+        )
+    for subject in (
+        str(path),
+        f"{TINY}={path}",
+        f"vit_tiny_patch16_224={path}",
+        f"corenet-vit-base={path}",
+    ):
         with pytest.raises(
             ValueError, match=r"x\.pt is not read: it (asks for \S*mkdir|is no pickle of tensors)"
         ) as refused:
             load_tower(subject)
         assert "\n" not in str(refused.value)
     assert not mark.exists()
-    pickle.loads(path.read_bytes()) if "pickle" in way else torch.load(path, weights_only=False)  # it is a real one
+    # It is a real one.
+    pickle.loads(path.read_bytes()) if "pickle" in way else torch.load(path, weights_only=False)
     assert mark.exists()
 
 
@@ -129,7 +159,9 @@ def test_a_damaged_file_is_refused_in_one_line(content: bytes, tmp_path: Path) -
     assert "\n" not in str(refused.value)
 
 
-def test_weights_of_another_architecture_are_refused_with_what_differs(model: Any, tmp_path: Path) -> None:
+def test_weights_of_another_architecture_are_refused_with_what_differs(
+    model: Any, tmp_path: Path
+) -> None:
     tiny = written(model.state_dict(), tmp_path / "tiny.pt", "state dict")
     with pytest.raises(ValueError, match=r"does not fit vit_tiny_patch16_224: 97 missing \("):
         load_tower(f"vit_tiny_patch16_224={tiny}")
@@ -138,16 +170,27 @@ def test_weights_of_another_architecture_are_refused_with_what_differs(model: An
 
 
 @pytest.mark.parametrize("others", [{}, {"transformer.3.pre_norm_ffn.0.weight": 768}])
-def test_incomplete_corenet_file_names_the_missing_weights(others: dict[str, int], tmp_path: Path) -> None:
+def test_incomplete_corenet_file_names_the_missing_weights(
+    others: dict[str, int], tmp_path: Path
+) -> None:
     state = {"patch_emb.2.block.conv.weight": torch.zeros(768, 192, 2, 2)}
-    path = written(state | {name: torch.zeros(size) for name, size in others.items()}, tmp_path / "x.pt", "state dict")
+    path = written(
+        state | {name: torch.zeros(size) for name, size in others.items()},
+        tmp_path / "x.pt",
+        "state dict",
+    )
     with pytest.raises(ValueError, match=r"x.pt does not fit a ViT of CoreNet: \d+ missing"):
         load_tower(str(path))
 
 
-def test_file_without_a_model_name_is_refused_with_its_first_names(model: Any, tmp_path: Path) -> None:
+def test_file_without_a_model_name_is_refused_with_its_first_names(
+    model: Any, tmp_path: Path
+) -> None:
     path = written(model.state_dict(), tmp_path / "x.pt", "state dict")
-    with pytest.raises(ValueError, match=r"name its model: NAME=\S*x.pt. It has \d+ weights, the first are positional"):
+    with pytest.raises(
+        ValueError,
+        match=r"name its model: NAME=\S*x.pt. It has \d+ weights, the first are positional",
+    ):
         load_tower(str(path))
 
 
@@ -157,7 +200,10 @@ def test_file_without_a_model_name_is_refused_with_its_first_names(model: Any, t
         ("ViT-B-32=nowhere.pt", "no file 'nowhere.pt' with weights of ViT-B-32"),
         ("nowhere.pt", "no file 'nowhere.pt'"),
         ("vit_tiny_patch16_22=nowhere.pt", "no tower named 'vit_tiny_patch16_22'"),
-        ("catlip-tin", "is no tower: accepted are a tower file of `python -m bench train`, an experiment"),
+        (
+            "catlip-tin",
+            "is no tower: accepted are a tower file of `python -m bench train`, an experiment",
+        ),
         ("catlip-tiny", "holds no tower of 'catlip-tiny'; make one with"),
     ],
 )
@@ -194,13 +240,18 @@ def given(kind: str, model: Any, folder: Path) -> str:
     if kind == "name":
         return f"{TINY}={written(model.state_dict(), folder / 'x.pt', 'state dict')}"
     written(model.state_dict(), folder / "open_clip_model", "safetensors")
-    config = {"model_cfg": open_clip.get_model_config(TINY), "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+    config = {
+        "model_cfg": open_clip.get_model_config(TINY),
+        "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3},
+    }
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     return str(folder)
 
 
 @pytest.mark.parametrize("kind", ["name", "folder", "timm"])
-def test_untrained_copy_has_other_weights_in_the_same_architecture(kind: str, model: Any, tmp_path: Path) -> None:
+def test_untrained_copy_has_other_weights_in_the_same_architecture(
+    kind: str, model: Any, tmp_path: Path
+) -> None:
     """The same at every call, whatever was drawn before; pixels are shown to it as to the trained one."""
     known = load_tower(given(kind, model, tmp_path))
     first = build_untrained_copy(known)
@@ -218,7 +269,10 @@ def test_untrained_copy_has_other_weights_in_the_same_architecture(kind: str, mo
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda weight: weight * torch.nan, r"does not hold this tower's weights: \d+ not finite \(class_embedding"),
+        (
+            lambda weight: weight * torch.nan,
+            r"does not hold this tower's weights: \d+ not finite \(class_embedding",
+        ),
         (lambda weight: weight.double() * 1e300, r"\d+ not finite \(class_embedding"),
         (lambda weight: weight.int(), r"\d+ of another type \(class_embedding int32 for float32"),
         (lambda weight: weight > 0, r"\d+ of another type \(class_embedding bool for float32"),
@@ -228,8 +282,15 @@ def test_weights_that_are_not_finite_or_no_floating_point_numbers_are_refused(
     change: Callable[[torch.Tensor], torch.Tensor], text: str, tmp_path: Path
 ) -> None:
     experiment = EXPERIMENTS["catlip-tiny"]
-    state = {name: change(value) for name, value in build_untrained_tower(experiment).state_dict().items()}
-    save_tower(state, tmp_path / "x.safetensors", Provenance(experiment=experiment, images=1, budgets=()).to_facts())
+    state = {
+        name: change(value)
+        for name, value in build_untrained_tower(experiment).state_dict().items()
+    }
+    save_tower(
+        state,
+        tmp_path / "x.safetensors",
+        Provenance(experiment=experiment, images=1, budgets=()).to_facts(),
+    )
     with pytest.raises(ValueError, match=text):
         load_trained_tower(tmp_path / "x.safetensors")
 
@@ -237,29 +298,57 @@ def test_weights_that_are_not_finite_or_no_floating_point_numbers_are_refused(
 @pytest.mark.parametrize(
     ("weight", "bias", "text"),
     [
-        (torch.full((2, 8), torch.inf), torch.zeros(2), "the classifier's weights: 16 of 16 are not finite"),
-        (torch.zeros(2, 8), torch.tensor([0.0, torch.nan]), "the classifier's biases: 1 of 2 are not finite"),
-        (torch.zeros(2, 8, dtype=torch.int8), torch.zeros(2), "weights are of the type int8, expected floating-point"),
+        (
+            torch.full((2, 8), torch.inf),
+            torch.zeros(2),
+            "the classifier's weights: 16 of 16 are not finite",
+        ),
+        (
+            torch.zeros(2, 8),
+            torch.tensor([0.0, torch.nan]),
+            "the classifier's biases: 1 of 2 are not finite",
+        ),
+        (
+            torch.zeros(2, 8, dtype=torch.int8),
+            torch.zeros(2),
+            "weights are of the type int8, expected floating-point",
+        ),
         (torch.zeros(1, 8), torch.zeros(1), "a classifier of 1 rows for 2 labels"),
-        (torch.zeros(2, 8), torch.zeros(3), r"shapes \(labels, width\) and \(labels,\), not \(2, 8\) and \(3,\)"),
+        (
+            torch.zeros(2, 8),
+            torch.zeros(3),
+            r"shapes \(labels, width\) and \(labels,\), not \(2, 8\) and \(3,\)",
+        ),
     ],
 )
 def test_classifier_that_does_not_fit_its_labels_is_refused(
     weight: torch.Tensor, bias: torch.Tensor, text: str, tmp_path: Path
 ) -> None:
     made = Provenance(experiment=EXPERIMENTS["catlip-tiny"], images=1, budgets=())
-    save_head_beside_tower({"head.weight": weight, "head.bias": bias}, tmp_path / "x.safetensors", made, ["n1", "n2"])
+    save_head_beside_tower(
+        {"head.weight": weight, "head.bias": bias}, tmp_path / "x.safetensors", made, ["n1", "n2"]
+    )
     with pytest.raises(ValueError, match=rf"x\.head holds no classifier: .*{text}"):
         read_label_classifier(tmp_path / "x.safetensors")
 
 
-def test_architecture_that_its_file_cannot_hold_is_refused_before_it_is_allocated(tmp_path: Path) -> None:
+def test_architecture_that_its_file_cannot_hold_is_refused_before_it_is_allocated(
+    tmp_path: Path,
+) -> None:
     """The numbers of the last three are those of a tower of over a terabyte."""
-    made = Provenance(experiment=EXPERIMENTS["catlip-tiny"], images=1, budgets=()).to_facts()["made"]
-    described = {"embed_dim": 8, "vision_cfg": {"image_size": 48, "patch_size": 12, "width": 64, "layers": 1}}
+    made = Provenance(experiment=EXPERIMENTS["catlip-tiny"], images=1, budgets=()).to_facts()[
+        "made"
+    ]
+    described = {
+        "embed_dim": 8,
+        "vision_cfg": {"image_size": 48, "patch_size": 12, "width": 64, "layers": 1},
+    }
     for text, reason in (
         (made.replace('"image_size":48', '"image_size":1000000000'), r"<= 4096.*image_size"),
-        (made.replace('"catlip-bench-tiny"', '"ViT-bigG-14"'), r"has [\d,]+ bytes, too few for the 1,[\d,]+ weights"),
+        (
+            made.replace('"catlip-bench-tiny"', '"ViT-bigG-14"'),
+            r"has [\d,]+ bytes, too few for the 1,[\d,]+ weights",
+        ),
     ):
         assert text != made
         save_tower({"weight": torch.zeros(1)}, tmp_path / "x.safetensors", {"made": text})

@@ -36,11 +36,15 @@ COMPARISON, BUDGETS = "20260101T000000-train", {"equal images": 96}
 def build(experiment: Experiment, cache: Path, rank: int, ranks: int) -> TrainState:
     """Return a run whose optimizer has moments, as after a step."""
     images = load_pack_images("pretrain", cache)
-    stream = PackStream(experiment, images, METHODS["catlip"].targets(experiment), CPU, rank=rank, ranks=ranks)
+    stream = PackStream(
+        experiment, images, METHODS["catlip"].targets(experiment), CPU, rank=rank, ranks=ranks
+    )
     run = build_train_state(stream)
     for group in run.step.optimizer.param_groups:
         for parameter in group["params"]:
-            moments = {name: torch.ones_like(parameter.detach()) for name in ("exp_avg", "exp_avg_sq")}
+            moments = {
+                name: torch.ones_like(parameter.detach()) for name in ("exp_avg", "exp_avg_sq")
+            }
             run.step.optimizer.state[parameter] = {"step": torch.tensor(1.0)} | moments
     return run
 
@@ -65,9 +69,14 @@ def peak_above() -> Iterator[list[float]]:
 def save_and_restore(rank: int, ranks: int, cache: str, folder: str) -> dict[str, float]:
     """Return the peaks of a rank, and the seconds."""
     one = change(
-        EXPERIMENTS["catlip-vit-h16-datacomp"], batch_size=2, synset_vocabulary="pack-synsets", precision="fp32"
+        EXPERIMENTS["catlip-vit-h16-datacomp"],
+        batch_size=2,
+        synset_vocabulary="pack-synsets",
+        precision="fp32",
     )
-    one = change(one, compile="off", **({"sharding": "fsdp2", "ema_decay": None} if ranks > 1 else {}))
+    one = change(
+        one, compile="off", **({"sharding": "fsdp2", "ema_decay": None} if ranks > 1 else {})
+    )
     run = build(one, Path(cache), rank, ranks)
     config = CheckpointConfig(folder=folder, interval_minutes=1e6)
     manager = CheckpointManager(config, COMPARISON, BUDGETS, StopRequest())
@@ -82,7 +91,10 @@ def save_and_restore(rank: int, ranks: int, cache: str, folder: str) -> dict[str
     checked = time.monotonic()
     with peak_above() as restoring:
         CheckpointManager(
-            CheckpointConfig(folder=folder, interval_minutes=1e6, resume_from=path), COMPARISON, BUDGETS, StopRequest()
+            CheckpointConfig(folder=folder, interval_minutes=1e6, resume_from=path),
+            COMPARISON,
+            BUDGETS,
+            StopRequest(),
         ).restore(run)
     seconds = {"save_s": saved - start, "restore_s": time.monotonic() - checked}
     return {"save_gib": saving[0], "restore_gib": restoring[0]} | seconds
@@ -90,9 +102,13 @@ def save_and_restore(rank: int, ranks: int, cache: str, folder: str) -> dict[str
 
 def main() -> None:
     """Save and restore in so many processes; print peaks, sizes and times."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--ranks", type=int, default=4)
-    parser.add_argument("--cache", default="results/cache", help="folder of the decoded pack (results/cache)")
+    parser.add_argument(
+        "--cache", default="results/cache", help="folder of the decoded pack (results/cache)"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Path(folder, "checkpoints")
@@ -100,13 +116,17 @@ def main() -> None:
             found = [save_and_restore(0, 1, options.cache, str(checkpoints))]
         else:
             processes.LONGEST_SECONDS = 3600
-            found = in_ranks(save_and_restore, options.ranks, Path(folder), options.cache, str(checkpoints))
+            found = in_ranks(
+                save_and_restore, options.ranks, Path(folder), options.cache, str(checkpoints)
+            )
         path, _ = latest_valid(checkpoints)
         sizes = {name: (path / name).stat().st_size / GIB for name in (TENSORS, TOWER)}
     for name, size in sizes.items():
         print(f"{name}: {size:.2f} GiB")
     for name in found[0]:
-        print(f"{name}: largest {max(one[name] for one in found):.2f}, smallest {min(one[name] for one in found):.2f}")
+        print(
+            f"{name}: largest {max(one[name] for one in found):.2f}, smallest {min(one[name] for one in found):.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -49,11 +49,15 @@ class SlowFile:
 
 def main() -> None:
     """Save once, and print the seconds until the next step and until the checkpoint is complete."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rate", type=float, default=200, help="MB written per second")
     parser.add_argument("--cache", default="results/cache", help="folder of the decoded pack")
     options = parser.parse_args()
-    experiment = change(EXPERIMENTS["catlip-vit-b16"], batch_size=2, synset_vocabulary="pack-synsets", compile="off")
+    experiment = change(
+        EXPERIMENTS["catlip-vit-b16"], batch_size=2, synset_vocabulary="pack-synsets", compile="off"
+    )
     run = build(experiment, Path(options.cache), 0, 1)
     plain_open = Path.open
 
@@ -74,7 +78,9 @@ def main() -> None:
                 manager.close()
             complete = time.monotonic() - start
         size = sum(file.stat().st_size for file in latest_valid(Path(folder))[0].iterdir())
-    print(f"{size / GIB:.2f} GiB: the ranks waited {waited:.1f} s, the checkpoint was complete after {complete:.1f} s")
+    print(
+        f"{size / GIB:.2f} GiB: the ranks waited {waited:.1f} s, the checkpoint was complete after {complete:.1f} s"
+    )
 
 
 if __name__ == "__main__":

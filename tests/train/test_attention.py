@@ -9,7 +9,11 @@ import torch.nn.functional as F
 from torch.backends import cuda
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.train.attention import attention_with_fp32_softmax, find_attention_kernels, use_attention_kernel
+from bench.train.attention import (
+    attention_with_fp32_softmax,
+    find_attention_kernels,
+    use_attention_kernel,
+)
 from bench.train.build import build_train_state, load_data
 from tests.small import small
 
@@ -32,7 +36,9 @@ class Names(TorchDispatchMode):
 
     @property
     def fused(self) -> set[str]:
-        return {name for name in self.seen if "flash_attention" in name or "efficient_attention" in name}
+        return {
+            name for name in self.seen if "flash_attention" in name or "efficient_attention" in name
+        }
 
 
 @pytest.mark.parametrize(
@@ -43,7 +49,9 @@ class Names(TorchDispatchMode):
         ("vit_tiny_patch16_224", True, "plain"),
     ],
 )
-def test_unfused_attention_equals_fused_attention(tower: str, checkpointed: bool, kernel: str, results: Path) -> None:
+def test_unfused_attention_equals_fused_attention(
+    tower: str, checkpointed: bool, kernel: str, results: Path
+) -> None:
     """Losses and the gradient of every parameter of image and text tower; forward, backward and what is recomputed."""
     found = {}
     for attention in ("fused", kernel):
@@ -53,7 +61,10 @@ def test_unfused_attention_equals_fused_attention(tower: str, checkpointed: bool
             loss = run.step.forward(run.stream.batch(0))
             run.step.backward(loss)
         assert bool(names.fused) == (attention == "fused")
-        found[attention] = [loss.detach(), *(one.grad for one in run.model.parameters() if one.grad is not None)]
+        found[attention] = [
+            loss.detach(),
+            *(one.grad for one in run.model.parameters() if one.grad is not None),
+        ]
     for fused, unfused in zip(*found.values(), strict=True):
         torch.testing.assert_close(unfused, fused, rtol=1e-3, atol=1e-5)
 
@@ -62,7 +73,9 @@ def test_fp32_softmax_is_exact_for_packed_captions(results: Path) -> None:
     """Rows of several captions have a mask, and unused rows have no key."""
     losses = []
     for attention in ("fused", "fp32_softmax"):
-        run = build_train_state(load_data(small("clip", attention=attention, text_padding="packed"), CPU, results))
+        run = build_train_state(
+            load_data(small("clip", attention=attention, text_padding="packed"), CPU, results)
+        )
         losses.append(run.step(run.stream.batch(0), 1e-3))
     torch.testing.assert_close(*losses)
 
@@ -72,7 +85,9 @@ MASKS: dict[str, dict[str, Any]] = {
     "none": {},
     "causal": {"is_causal": True},
     "boolean": {"attn_mask": BOOLEAN_MASK},
-    "added": {"attn_mask": torch.zeros(2, 3, dtype=torch.float64).masked_fill(~BOOLEAN_MASK, -torch.inf)},
+    "added": {
+        "attn_mask": torch.zeros(2, 3, dtype=torch.float64).masked_fill(~BOOLEAN_MASK, -torch.inf)
+    },
     "scaled": {"scale": 0.3},
 }
 
@@ -80,7 +95,10 @@ MASKS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("mask", MASKS)
 def test_attention_with_fp32_softmax_equals_torchs_function(mask: str) -> None:
     """In float64, in which its softmax is, too."""
-    inputs = [torch.randn(2, 4, tokens, 8, dtype=torch.float64, requires_grad=True) for tokens in (2, 3, 3)]
+    inputs = [
+        torch.randn(2, 4, tokens, 8, dtype=torch.float64, requires_grad=True)
+        for tokens in (2, 3, 3)
+    ]
     found = []
     for attention in (F.scaled_dot_product_attention, attention_with_fp32_softmax):
         result = attention(*inputs, **MASKS[mask])
@@ -104,7 +122,11 @@ class Dtypes(TorchDispatchMode):
 
 def test_softmax_alone_is_in_fp32_under_autocast() -> None:
     inputs = [torch.randn(2, 4, 5, 8, dtype=torch.bfloat16) for _ in range(3)]
-    with Dtypes() as dtypes, torch.autocast("cpu", torch.bfloat16), use_attention_kernel("fp32_softmax"):
+    with (
+        Dtypes() as dtypes,
+        torch.autocast("cpu", torch.bfloat16),
+        use_attention_kernel("fp32_softmax"),
+    ):
         result = F.scaled_dot_product_attention(*inputs)
     assert dtypes.seen == {"bmm": {torch.bfloat16}, "_softmax": {torch.float32}}
     assert result.dtype == torch.bfloat16
@@ -139,19 +161,27 @@ def test_attention_kernel_choice_ends_with_its_block() -> None:
     assert chosen() == before
 
 
-@pytest.mark.parametrize(("padding", "with_cudnn"), [("bucketed", False), ("longest", False), ("packed", True)])
+@pytest.mark.parametrize(
+    ("padding", "with_cudnn"), [("bucketed", False), ("longest", False), ("packed", True)]
+)
 def test_shapes_that_change_keep_cudnn_out(padding: str, with_cudnn: bool, results: Path) -> None:
     """It would plan for every new shape; the blocks that are computed again in the backward included."""
-    run = build_train_state(load_data(small("clip", text_padding=padding, activation_checkpointing=True), CPU, results))
+    run = build_train_state(
+        load_data(small("clip", text_padding=padding, activation_checkpointing=True), CPU, results)
+    )
     with Names() as names:
         run.step.backward(run.step.forward(run.stream.batch(0)))
     assert names.with_cudnn == {with_cudnn}
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-@pytest.mark.parametrize(("attention", "kernel"), [("fused", "flash"), ("plain", "separate products")])
+@pytest.mark.parametrize(
+    ("attention", "kernel"), [("fused", "flash"), ("plain", "separate products")]
+)
 @pytest.mark.parametrize("compile_option", ["off", "on"])
-def test_kernels_of_attention_are_named(attention: str, kernel: str, compile_option: str, results: Path) -> None:
+def test_kernels_of_attention_are_named(
+    attention: str, kernel: str, compile_option: str, results: Path
+) -> None:
     experiment = small("clip", attention=attention, compile=compile_option, text_padding="packed")
     run = build_train_state(load_data(experiment, CPU, results))
     assert find_attention_kernels(lambda: run.step.forward(run.stream.batch(0))) == (kernel,)

@@ -24,8 +24,12 @@ CPU = torch.device("cpu")
 RATE = 1e-2
 
 
-def assembled(results: Path, method: str = "catlip", augmentation: str = "range", **changes: object) -> TrainState:
-    return build_train_state(load_data(small(method, augmentation=augmentation, **changes), CPU, results))
+def assembled(
+    results: Path, method: str = "catlip", augmentation: str = "range", **changes: object
+) -> TrainState:
+    return build_train_state(
+        load_data(small(method, augmentation=augmentation, **changes), CPU, results)
+    )
 
 
 def augmentor_of(run: TrainState) -> RangeAugment:
@@ -34,7 +38,9 @@ def augmentor_of(run: TrainState) -> RangeAugment:
 
 
 @pytest.mark.parametrize("method", [*METHODS])
-def test_loss_is_the_methods_on_augmented_images_and_that_of_their_psnr(method: str, results: Path) -> None:
+def test_loss_is_the_methods_on_augmented_images_and_that_of_their_psnr(
+    method: str, results: Path
+) -> None:
     run, batch = assembled(results, method), None
     batch = run.stream.batch(0)
     torch.manual_seed(7)
@@ -58,14 +64,22 @@ def test_ranges_are_trained_and_their_target_falls_with_the_steps(results: Path)
     assert torch.stack(losses).isfinite().all()
     assert augmentor_of(run).steps_taken == 3
     assert len(before) == 6
-    assert not [name for name, value in augmentor_of(run).named_parameters() if torch.equal(value, before[name])]
+    assert not [
+        name
+        for name, value in augmentor_of(run).named_parameters()
+        if torch.equal(value, before[name])
+    ]
 
 
 def test_ranges_have_weight_decay_in_an_optimizer_group_of_their_own(results: Path) -> None:
     run = assembled(results)
     groups = [{*group["params"]} for group in run.step.optimizer.param_groups]
     assert groups[-1] == {*augmentor_of(run).parameters()}
-    assert run.step.optimizer.param_groups[-1]["weight_decay"] == run.stream.experiment.optimizer.weight_decay > 0
+    assert (
+        run.step.optimizer.param_groups[-1]["weight_decay"]
+        == run.stream.experiment.optimizer.weight_decay
+        > 0
+    )
     assert sum(map(len, groups)) == len([*run.model.parameters()])
 
 
@@ -77,15 +91,24 @@ def test_accumulated_micro_batches_are_one_step(results: Path) -> None:
 
 def test_scored_tower_and_head_hold_nothing_of_the_augmentation(results: Path) -> None:
     for ema_decay in (None, 0.9):
-        plain, augmented = (assembled(results, augmentation=one, ema_decay=ema_decay) for one in ("none", "range"))
+        plain, augmented = (
+            assembled(results, augmentation=one, ema_decay=ema_decay) for one in ("none", "range")
+        )
         for weights in (tower_state_to_score, head_state_to_score):
             assert weights(plain).keys() == weights(augmented).keys()
 
 
 def test_state_of_the_augmentation_is_saved(results: Path) -> None:
     plain, augmented = (assembled(results, augmentation=one) for one in ("none", "range"))
-    ends = {f"model.augmentor.{end}.{name}" for end in ("low", "high") for name in ("brightness", "contrast", "noise")}
-    assert collect_state(augmented).keys() - collect_state(plain).keys() == {*ends, "model.augmentor.steps_taken"}
+    ends = {
+        f"model.augmentor.{end}.{name}"
+        for end in ("low", "high")
+        for name in ("brightness", "contrast", "noise")
+    }
+    assert collect_state(augmented).keys() - collect_state(plain).keys() == {
+        *ends,
+        "model.augmentor.steps_taken",
+    }
 
 
 def test_costs_count_six_parameters_and_the_gradient_of_the_images(results: Path) -> None:
@@ -94,7 +117,9 @@ def test_costs_count_six_parameters_and_the_gradient_of_the_images(results: Path
     target = load_data(plain, CPU, results).target(0)
     counted = [count_flops(one, [target]) for one in (plain, augmented)]
     patches, patch, width = 16, 3 * 12 * 12, 128
-    assert counted[1].step - counted[0].step == 2 * plain.training.batch_size * patches * patch * width
+    assert (
+        counted[1].step - counted[0].step == 2 * plain.training.batch_size * patches * patch * width
+    )
     assert counted[1].forward == counted[0].forward
 
 
@@ -107,7 +132,10 @@ def test_augmentation_is_a_phase_of_its_own(results: Path) -> None:
 
 
 def test_embeddings_are_not_augmented() -> None:
-    with pytest.raises(ValueError, match="embedding_channels=8 needs augmentation=none, RangeAugment changes images"):
+    with pytest.raises(
+        ValueError,
+        match="embedding_channels=8 needs augmentation=none, RangeAugment changes images",
+    ):
         small("catlip", embedding_channels=8, data="shards", augmentation="range")
 
 
@@ -118,7 +146,10 @@ def trained(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
         experiment = small("catlip", batch_size=8, sharding=sharding, augmentation="range")
         run = build_train_state(load_data(experiment, CPU, results))
         losses = [run.step(run.stream.batch(k), RATE) for k in range(3)]
-        state = {name: full_tensor(value).clone() for name, value in augmentor_of(run).state_dict().items()}
+        state = {
+            name: full_tensor(value).clone()
+            for name, value in augmentor_of(run).state_dict().items()
+        }
         found[sharding] = {"losses": torch.stack(losses), **state}
     assert dist.get_world_size() == 2
     return found
@@ -130,7 +161,9 @@ def test_ranks_keep_equal_ranges(results: Path, tmp_path: Path) -> None:
     for sharding in ("ddp", "fsdp2"):
         for name, value in first[sharding].items():
             torch.testing.assert_close(value, second[sharding][name], rtol=0, atol=0)
-        torch.testing.assert_close(first[sharding]["losses"], first["ddp"]["losses"], rtol=1e-4, atol=0)
+        torch.testing.assert_close(
+            first[sharding]["losses"], first["ddp"]["losses"], rtol=1e-4, atol=0
+        )
         assert first[sharding]["steps_taken"] == 3
 
 

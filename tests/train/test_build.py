@@ -40,9 +40,18 @@ def test_labels_of_shards_are_counted_as_the_labeller_does(
     tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     captions = [*["a dog and a cat"] * 20, *["xyzzy"] * 12]
-    members = {f"{n}.{s}": c for n, text in enumerate(captions) for s, c in (("jpg", IMAGE), ("txt", text.encode()))}
-    experiment = small("catlip", data=str(write_shard(tmp_path / "s.tar", members)), images=32, warmup_images=0)
-    assert sorted(map(len, get_labeller("corenet", "pack-synsets").label_texts(captions))) == [0] * 12 + [2] * 20
+    members = {
+        f"{n}.{s}": c
+        for n, text in enumerate(captions)
+        for s, c in (("jpg", IMAGE), ("txt", text.encode()))
+    }
+    experiment = small(
+        "catlip", data=str(write_shard(tmp_path / "s.tar", members)), images=32, warmup_images=0
+    )
+    assert (
+        sorted(map(len, get_labeller("corenet", "pack-synsets").label_texts(captions)))
+        == [0] * 12 + [2] * 20
+    )
     expected = "catlip-tiny: vocabulary pack-synsets, 1.25 labels per image, 37.5% of captions without a label"
     expected += " (the first 32 that the run reads)"
     measure_speed(experiment, CPU, results, 0)

@@ -120,13 +120,18 @@ def test_copy_under_the_name_of_another_step_is_not_resumed_from(
 ) -> None:
     shutil.copytree(written(tmp_path, 5), tmp_path / "step-00000020")
     assert latest_valid(tmp_path)[0].name == "step-00000005"
-    assert "step-00000020 is damaged and not resumed from: it is a copy of step 5" in capsys.readouterr().err
+    assert (
+        "step-00000020 is damaged and not resumed from: it is a copy of step 5"
+        in capsys.readouterr().err
+    )
 
 
 def test_all_damaged_checkpoints_are_named(tmp_path: Path) -> None:
     for step in (5, 10):
         cut(written(tmp_path, step) / TOWER)
-    with pytest.raises(ValueError, match=r"every checkpoint in .* is damaged: step-00000010, step-00000005"):
+    with pytest.raises(
+        ValueError, match=r"every checkpoint in .* is damaged: step-00000010, step-00000005"
+    ):
         latest_valid(tmp_path)
 
 
@@ -136,21 +141,32 @@ def test_missing_checkpoint_error_lists_the_folder(tmp_path: Path) -> None:
         latest_valid(tmp_path / "checkpoints")
 
 
-def test_another_format_is_refused_by_its_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_format_is_refused_by_its_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     saved = read_checkpoint(written(tmp_path, 5))
     shutil.rmtree(tmp_path / "step-00000005")
-    later = CheckpointMetadata(**{field: getattr(saved, field) for field in saved.__struct_fields__} | {"format": 99})
+    later = CheckpointMetadata(
+        **{field: getattr(saved, field) for field in saved.__struct_fields__} | {"format": 99}
+    )
     write_checkpoint(tmp_path, later, dict.fromkeys((TOWER, TENSORS), lambda file: file.write(b"")))
     with pytest.raises(ValueError, match="is damaged"):
         latest_valid(tmp_path)
-    assert "has format 99, this version reads format 2: train anew in another folder" in capsys.readouterr().err
+    assert (
+        "has format 99, this version reads format 2: train anew in another folder"
+        in capsys.readouterr().err
+    )
 
 
 def test_checkpoint_of_another_experiment_is_refused_with_the_differences(tmp_path: Path) -> None:
     saved = read_checkpoint(written(tmp_path, 5))
     require_same_experiment(saved, small("catlip"), 1, DIGEST)
-    with pytest.raises(ValueError, match="data=pack, its subset, vocabulary or teacher is not what it was"):
-        require_same_experiment(msgspec.structs.replace(saved, data_digest="other"), small("catlip"), 1, DIGEST)
+    with pytest.raises(
+        ValueError, match="data=pack, its subset, vocabulary or teacher is not what it was"
+    ):
+        require_same_experiment(
+            msgspec.structs.replace(saved, data_digest="other"), small("catlip"), 1, DIGEST
+        )
     with pytest.raises(ValueError, match=r"differ in seed: 0 / 3; .*learning_rate: 0.001 / 0.5"):
         require_same_experiment(saved, small("catlip", seed=3, learning_rate=0.5), 1, DIGEST)
 
@@ -160,23 +176,37 @@ def test_resume_with_another_number_of_loader_workers_continues(tmp_path: Path) 
     for before, now in ((4, "auto"), ("auto", 2), (2, 0)):
         experiment = change(saved.experiment, workers=before)
         require_same_experiment(
-            msgspec.structs.replace(saved, experiment=experiment), small("catlip", workers=now), 1, DIGEST
+            msgspec.structs.replace(saved, experiment=experiment),
+            small("catlip", workers=now),
+            1,
+            DIGEST,
         )
 
 
 def test_resume_with_another_world_size_needs_the_same_global_batch(tmp_path: Path) -> None:
     saved = read_checkpoint(written(tmp_path, 5))  # of one process with 16
     require_same_experiment(saved, small("catlip", batch_size=8), 2, DIGEST)
-    for batch, processes, remedy in ((16, 2, "--set batch_size=8"), (16, 3, "as many, 16 images have no equal parts")):
-        with pytest.raises(ValueError, match=f"is of 1 processes with 16 images .* with 16: resume with {remedy}"):
+    for batch, processes, remedy in (
+        (16, 2, "--set batch_size=8"),
+        (16, 3, "as many, 16 images have no equal parts"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"is of 1 processes with 16 images .* with 16: resume with {remedy}"
+        ):
             require_same_experiment(saved, small("catlip", batch_size=batch), processes, DIGEST)
     with pytest.raises(ValueError, match="they differ in seed: 0 / 1"):
         require_same_experiment(saved, small("catlip", batch_size=8, seed=1), 2, DIGEST)
     with pytest.raises(ValueError, match="they differ in batch_size: 16 / 8"):
         require_same_experiment(saved, small("catlip", batch_size=8), 1, DIGEST)
-    sizes = msgspec.structs.replace(saved, experiment=small("catlip", image_sizes=[32, 40], batch_size=9))
-    with pytest.raises(ValueError, match="resume with --set batch_size=3"):  # 3 x 13 images of 40 px are not 13
-        require_same_experiment(sizes, small("catlip", image_sizes=[32, 40], batch_size=3), 3, DIGEST)
+    sizes = msgspec.structs.replace(
+        saved, experiment=small("catlip", image_sizes=[32, 40], batch_size=9)
+    )
+    with pytest.raises(
+        ValueError, match="resume with --set batch_size=3"
+    ):  # 3 x 13 images of 40 px are not 13
+        require_same_experiment(
+            sizes, small("catlip", image_sizes=[32, 40], batch_size=3), 3, DIGEST
+        )
 
 
 def test_a_write_that_fails_leaves_the_checkpoints_as_they_were(tmp_path: Path) -> None:
@@ -241,14 +271,26 @@ def contents(path: Path) -> dict[str, bytes | str]:
 
 
 STRAY = (
-    *("step-notes.txt", "step-00000005.bak", "step-00000010-good", "step-", "step-5", "step-00000011", "step-99999999"),
+    *(
+        "step-notes.txt",
+        "step-00000005.bak",
+        "step-00000010-good",
+        "step-",
+        "step-5",
+        "step-00000011",
+        "step-99999999",
+    ),
     *("step-٠٠٠٠٠٠١٠", "step-00000010\n", "step-00000010 (copy)", "STEP-00000010"),
     *(".x.part", ".step-00000020.part", ".step-00000010.old.part", ".part"),
 )
 
 
-@pytest.mark.parametrize("make", [file, link, copy, plain_copy, dangling, endless, os.mkfifo, Path.mkdir])
-def test_stray_entry_is_never_touched_and_never_prevents_a_save(make: Callable[[Path], None], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "make", [file, link, copy, plain_copy, dangling, endless, os.mkfifo, Path.mkdir]
+)
+def test_stray_entry_is_never_touched_and_never_prevents_a_save(
+    make: Callable[[Path], None], tmp_path: Path
+) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     strays = [folder / name for name in STRAY]
@@ -280,7 +322,9 @@ def test_checkpoints_are_written_through_a_link_to_their_folder(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("make", "name"), [(file, "."), (Path.mkdir, ".lock")])
-def test_folder_that_cannot_be_locked_is_named(make: Callable[[Path], None], name: str, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_locked_is_named(
+    make: Callable[[Path], None], name: str, tmp_path: Path
+) -> None:
     folder = tmp_path / "checkpoints"
     (folder / name).parent.mkdir(exist_ok=True)
     make(folder / name)
@@ -296,9 +340,14 @@ def test_checkpoint_that_cannot_be_removed_prevents_no_save(
 
     for step in (5, 10):
         written(tmp_path, step)
-    monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors=False: ignore_errors or refuse(path))
+    monkeypatch.setattr(
+        shutil, "rmtree", lambda path, ignore_errors=False: ignore_errors or refuse(path)
+    )
     written(tmp_path, 15)
-    assert capsys.readouterr().err == f"{tmp_path / 'step-00000005'} cannot be removed: Operation not permitted\n"
+    assert (
+        capsys.readouterr().err
+        == f"{tmp_path / 'step-00000005'} cannot be removed: Operation not permitted\n"
+    )
     monkeypatch.undo()
     written(tmp_path, 20)
     assert names(tmp_path) == ["step-00000015", "step-00000020"]
@@ -323,7 +372,8 @@ def test_a_writer_killed_at_any_moment_leaves_only_complete_checkpoints(tmp_path
         writer.kill()
         writer.join()
         found = list_checkpoints(tmp_path)
-        assert len(found) <= 3  # a third where it was killed between writing one and removing another
+        # A third where it was killed between writing one and removing another.
+        assert len(found) <= 3
         for path in found:
             read_checkpoint(path)
         first = read_checkpoint(found[0]).steps_taken + 1
@@ -337,7 +387,9 @@ def refused(rank: int, _ranks: int, folder: Path, owner: int) -> str:
     own.mkdir(parents=True, exist_ok=True)
     if rank == owner:
         written(own, 5)
-    manager = CheckpointManager(CheckpointConfig(folder=str(own), interval_minutes=1), "c", {}, StopRequest())
+    manager = CheckpointManager(
+        CheckpointConfig(folder=str(own), interval_minutes=1), "c", {}, StopRequest()
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.train.checkpoint_manager.LISTING_SECONDS", 1)
         patch.setattr("bench.environment.rank_info.torchrun_env", lambda: RankInfo(rank, 2, 0, 1))

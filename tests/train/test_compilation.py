@@ -23,7 +23,12 @@ from bench.experiment.config import change
 from bench.interfaces.method import METHODS
 from bench.measure.speed import compilation_counters, measure_phases
 from bench.train import step
-from bench.train.build import TrainState, build_train_state, load_data, take_steps_at_full_learning_rate
+from bench.train.build import (
+    TrainState,
+    build_train_state,
+    load_data,
+    take_steps_at_full_learning_rate,
+)
 from tests.processes import in_child, in_ranks
 from tests.small import small
 
@@ -63,7 +68,9 @@ def work(results: Path, folder: Path) -> Found:
             eager = losses_of(build_train_state(stream, plain=True))
             found[name, "alone"] = compiled_steps(stream) | {"eager": eager}
             if name in GROUPED:
-                dist.init_process_group("gloo", init_method=f"file://{folder}/{name}", rank=0, world_size=1)
+                dist.init_process_group(
+                    "gloo", init_method=f"file://{folder}/{name}", rank=0, world_size=1
+                )
                 for group in GROUPS:
                     stream.experiment = change(stream.experiment, sharding=group)
                     found[name, group] = compiled_steps(stream) | {"eager": eager}
@@ -101,9 +108,12 @@ def compiled_steps(stream: BatchStream[Any]) -> dict[str, Any]:
     losses, graphs = losses_of(run), compilation_counters(run)["graphs"]
     phases, _ = measure_phases(run, range(STEPS, 2 * STEPS))
     last = compilation_counters(run)
-    return {"losses": losses, "graphs": graphs, "later": last["graphs"] - graphs, "breaks": last["graph breaks"]} | {
-        "phases": set(phases.seconds)
-    }
+    return {
+        "losses": losses,
+        "graphs": graphs,
+        "later": last["graphs"] - graphs,
+        "breaks": last["graph breaks"],
+    } | {"phases": set(phases.seconds)}
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +122,17 @@ def found(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
     return in_child(work, results, tmp_path_factory.mktemp("group"))
 
 
-CASES = [*product(METHODS, ["alone"]), *product(GROUPED, GROUPS), *product(OTHERWISE, ["otherwise"])]
+CASES = [
+    *product(METHODS, ["alone"]),
+    *product(GROUPED, GROUPS),
+    *product(OTHERWISE, ["otherwise"]),
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=" ".join)
-def test_compiled_step_has_the_losses_of_the_eager_one_and_few_graphs(found: Found, case: tuple[str, str]) -> None:
+def test_compiled_step_has_the_losses_of_the_eager_one_and_few_graphs(
+    found: Found, case: tuple[str, str]
+) -> None:
     """The equal blocks of a tower share a graph, and later steps need no other.
 
     The last block, which computes one token, has its own, as has the embedding of an image tower of open_clip. A second
@@ -150,9 +166,13 @@ def compiled_shapes(results: Path) -> list[list[int | str]]:
     shapes = list[list[int | str]]()
 
     def keep(graph: torch.fx.GraphModule, _inputs: object) -> torch.fx.GraphModule:
-        inputs = (node.meta["example_value"] for node in graph.graph.nodes if node.op == "placeholder")
+        inputs = (
+            node.meta["example_value"] for node in graph.graph.nodes if node.op == "placeholder"
+        )
         tokens = next(value for value in inputs if isinstance(value, torch.Tensor))
-        shapes.append([length if isinstance(length, int) else str(length) for length in tokens.shape[1:]])
+        shapes.append(
+            [length if isinstance(length, int) else str(length) for length in tokens.shape[1:]]
+        )
         return graph
 
     with pytest.MonkeyPatch.context() as patch:
@@ -161,7 +181,9 @@ def compiled_shapes(results: Path) -> list[list[int | str]]:
     return shapes
 
 
-def compiled_under_ddp(_rank: int, _ranks: int, results: Path) -> tuple[list[int], list[float], list[float]]:
+def compiled_under_ddp(
+    _rank: int, _ranks: int, results: Path
+) -> tuple[list[int], list[float], list[float]]:
     """Return the calls in every graph that the backend is given, and the losses of compiled and eager steps."""
     sizes = list[int]()
 
@@ -169,7 +191,9 @@ def compiled_under_ddp(_rank: int, _ranks: int, results: Path) -> tuple[list[int
         sizes.append(sum(node.op.startswith("call_") for node in graph.graph.nodes))
         return graph
 
-    stream = load_data(small("clip", batch_size=8, text_padding="packed", compile="off"), CPU, results)
+    stream = load_data(
+        small("clip", batch_size=8, text_padding="packed", compile="off"), CPU, results
+    )
     eager = losses_of(build_train_state(stream))
     stream.experiment = change(stream.experiment, compile="on")
     with pytest.MonkeyPatch.context() as patch:
@@ -181,7 +205,8 @@ def compiled_under_ddp(_rank: int, _ranks: int, results: Path) -> tuple[list[int
 def test_ddp_splits_no_graph_of_a_block(results: Path, tmp_path: Path) -> None:
     """By default dynamo splits them at the borders of DDP's buckets, and no other test sees it: graphs are reused."""
     for sizes, compiled, eager in in_ranks(compiled_under_ddp, 2, tmp_path, results):
-        assert len(sizes) == 5  # embedding, block and last block of the image tower, block and last block of the other
+        # Embedding, block and last block of the image tower, block and last block of the other.
+        assert len(sizes) == 5
         assert {26, 29} <= {*sizes}  # whole blocks of image and text tower
         assert compiled == pytest.approx(eager, rel=1e-5)
 
@@ -208,7 +233,9 @@ def test_ranks_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> 
     kept = {limit: getattr(torch._dynamo.config, limit) for limit in limits}
     with config.patch(compile_threads=config.compile_threads), torch._dynamo.config.patch(kept):
         for ranks in (1, 4, 16):
-            monkeypatch.setattr(step, "torchrun_env", lambda ranks=ranks: RankInfo(0, ranks, 0, ranks))
+            monkeypatch.setattr(
+                step, "torchrun_env", lambda ranks=ranks: RankInfo(0, ranks, 0, ranks)
+            )
             step.compile_towers(torch.nn.Linear(1, 1), 1)
             found.append(config.compile_threads)
     assert found == [12, 3, 1]

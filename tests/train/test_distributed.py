@@ -52,7 +52,11 @@ GLOBAL_BATCH, RATE = 16, 1e-3
 SHARDINGS, NODES = ("ddp", "fsdp2"), 2
 FP32, FP64 = torch.float32, torch.float64
 TOLERANCES = {FP32: 1e-5, FP64: 1e-9}
-STEPS = {FP32: 1, FP64: 2}  # Adam's first steps divide small gradients by themselves, rounding and all
+# Adam's first steps divide small gradients by themselves, rounding and all.
+STEPS = {
+    FP32: 1,
+    FP64: 2,
+}
 AVERAGED: dict[str, object] = {"ema_decay": 0.5, "clip_norm": None}
 RECOMPUTED: dict[str, object] = {"activation_checkpointing": True, "text_padding": "max_length"}
 PLAIN: dict[str, object] = {}
@@ -63,7 +67,10 @@ CASES = [  # what a loss asks other ranks does not depend on how weights are sha
     (2, "clip", "zero2", FP64, PLAIN),
     (2, "catlip", "ddp", FP64, AVERAGED),
     *((2, "clip", sharding, FP64, RECOMPUTED) for sharding in SHARDINGS),
-    *((4, method, sharding, FP64, PLAIN) for method, sharding in (("siglip", "ddp"), ("clip", "hsdp"))),
+    *(
+        (4, method, sharding, FP64, PLAIN)
+        for method, sharding in (("siglip", "ddp"), ("clip", "hsdp"))
+    ),
     (4, "superclass", "hsdp", FP64, PLAIN),
 ]
 STRUCK = [("clip", "fsdp2"), ("catlip", "ddp")]
@@ -73,25 +80,41 @@ FoundBy = Callable[[int], list[dict[str, Any]]]  # what each rank found, by thei
 
 def few(results: Path) -> PackImages:
     whole = load_pack_images("pretrain", results / "cache")
-    return PackImages(whole.pixels[:300], whole.captions[:300], whole.classes[:300], whole.keys[:300])
+    return PackImages(
+        whole.pixels[:300], whole.captions[:300], whole.classes[:300], whole.keys[:300]
+    )
 
 
-def stream(method: str, images: PackImages, rank: int, ranks: int, **changes: object) -> PackStream[Any]:
+def stream(
+    method: str, images: PackImages, rank: int, ranks: int, **changes: object
+) -> PackStream[Any]:
     experiment = two_blocks(method, batch_size=GLOBAL_BATCH // ranks, **changes)
-    return PackStream(experiment, images, METHODS[method].targets(experiment), CPU, rank=rank, ranks=ranks)
+    return PackStream(
+        experiment, images, METHODS[method].targets(experiment), CPU, rank=rank, ranks=ranks
+    )
 
 
 def share(run: TrainState, whole: PackStream[Any], k: int, dtype: torch.dtype) -> Batch[Any]:
     """This rank's part of the one process's batch k: its own rows' captions, and the images as augmented there."""
     order = run.stream.order
-    return Batch(whole.batch(k).images.chunk(order.world_size)[order.rank].to(dtype), run.stream.target(k))
+    return Batch(
+        whole.batch(k).images.chunk(order.world_size)[order.rank].to(dtype), run.stream.target(k)
+    )
 
 
 def steps(
-    method: str, images: PackImages, rank: int, ranks: int, dtype: torch.dtype = torch.float32, **changes: object
+    method: str,
+    images: PackImages,
+    rank: int,
+    ranks: int,
+    dtype: torch.dtype = torch.float32,
+    **changes: object,
 ) -> Figures:
     """The loss of each step, the first gradient, and what the model is after the last."""
-    whole, own = stream(method, images, 0, 1, **changes), stream(method, images, rank, ranks, **changes)
+    whole, own = (
+        stream(method, images, 0, 1, **changes),
+        stream(method, images, rank, ranks, **changes),
+    )
     torch.set_default_dtype(dtype)
     run = build_train_state(own)
     torch.set_default_dtype(torch.float32)
@@ -107,17 +130,24 @@ def steps(
     if dtype == torch.float64:
         found["state"] = run.model.state_dict()
         found["average"] = {} if run.step.ema is None else run.step.ema.state_dict()
-    return {what: {name: full_tensor(value).detach() for name, value in of.items()} for what, of in found.items()}
+    return {
+        what: {name: full_tensor(value).detach() for name, value in of.items()}
+        for what, of in found.items()
+    }
 
 
-def struck(method: str, images: PackImages, rank: int, ranks: int, sharding: str) -> dict[str, bool]:
+def struck(
+    method: str, images: PackImages, rank: int, ranks: int, sharding: str
+) -> dict[str, bool]:
     """What the ranks see of an image, and of a loss, that is not finite on the last rank alone."""
     whole, dtype = stream(method, images, 0, 1), torch.float32
     run = build_train_state(stream(method, images, rank, ranks, sharding=sharding))
     run.step(share(run, whole, 0, dtype), RATE)
 
     def state() -> list[Tensor]:
-        moments = [value for of_one in run.step.optimizer.state.values() for value in of_one.values()]
+        moments = [
+            value for of_one in run.step.optimizer.state.values() for value in of_one.values()
+        ]
         tensors = [*run.model.state_dict().values(), *moments]
         return [full_tensor(value).clone() for value in tensors]
 
@@ -129,13 +159,22 @@ def struck(method: str, images: PackImages, rank: int, ranks: int, sharding: str
     run.step.backward(loss)
     text = run.step.update(loss * math.inf if rank == ranks - 1 else loss, RATE).isnan()
     kept = all(map(torch.equal, before, state()))
-    moved = bool(run.step(share(run, whole, 3, dtype), RATE).isfinite()) and not all(map(torch.equal, before, state()))
-    return {"an image": bool(skipped), "a loss": bool(text), "nothing changed": kept, "and then on": moved}
+    moved = bool(run.step(share(run, whole, 3, dtype), RATE).isfinite()) and not all(
+        map(torch.equal, before, state())
+    )
+    return {
+        "an image": bool(skipped),
+        "a loss": bool(text),
+        "nothing changed": kept,
+        "and then on": moved,
+    }
 
 
 def trained(rank: int, results: Path, folder: Path, sharding: str) -> tuple[int, tuple[float, ...]]:
     experiment = two_blocks("catlip", batch_size=8, images=96, sharding=sharding)
-    training = train(experiment, CPU, results, {"x": 96}, lambda images: folder / f"{sharding}-{rank}.{images}")
+    training = train(
+        experiment, CPU, results, {"x": 96}, lambda images: folder / f"{sharding}-{rank}.{images}"
+    )
     return len(training.trunk_losses), training.trunk_losses + training.cooldown_losses[0]
 
 
@@ -160,14 +199,20 @@ def taken_up(_rank: int, _ranks: int, results: Path, folder: Path) -> dict[str, 
         return training.trunk_losses + training.cooldown_losses[0]
 
     def manager(stop: StopRequest, path: str = "") -> CheckpointManager:
-        checkpoint_config = CheckpointConfig(folder=str(folder / "kept"), interval_minutes=1e6, resume_from=path)
+        checkpoint_config = CheckpointConfig(
+            folder=str(folder / "kept"), interval_minutes=1e6, resume_from=path
+        )
         return CheckpointManager(checkpoint_config, "20260101T000000-train", {"x": 96}, stop)
 
     whole = go("whole", None)
     with pytest.raises(SystemExit, match="143"):
         go("stopped", manager(AskedOfRank1()))
     path, saved = latest_valid(folder / "kept")
-    return {"whole": whole, "resumed": go("taken-up", manager(StopRequest(), str(path))), "at": saved.steps_taken}
+    return {
+        "whole": whole,
+        "resumed": go("taken-up", manager(StopRequest(), str(path))),
+        "at": saved.steps_taken,
+    }
 
 
 def gather_states(rank: int, _ranks: int, results: Path) -> dict[str, Any]:
@@ -190,7 +235,9 @@ def gather_states(rank: int, _ranks: int, results: Path) -> dict[str, Any]:
 
             patch.setattr(state_module, "full_tensor", counted)
             gathered = gather_to_host(state)
-        is_equal = gathered.keys() == expected.keys() and all(torch.equal(gathered[n], expected[n]) for n in expected)
+        is_equal = gathered.keys() == expected.keys() and all(
+            torch.equal(gathered[n], expected[n]) for n in expected
+        )
         found[sharding] = {"equal": is_equal if rank == 0 else not gathered, "most": most}
     return found
 
@@ -200,7 +247,9 @@ def work(rank: int, ranks: int, results: Path, folder: Path) -> dict[str, Any]:
     images, local = few(results), ranks // NODES
     out: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distributed_module, "torchrun_env", lambda: RankInfo(rank, ranks, rank % local, local))
+        patch.setattr(
+            distributed_module, "torchrun_env", lambda: RankInfo(rank, ranks, rank % local, local)
+        )
         for _, method, sharding, dtype, changes in (case for case in CASES if case[0] == ranks):
             found = steps(method, images, rank, ranks, dtype, sharding=sharding, **changes)
             out[f"{method} {sharding} {dtype} {changes}"] = found
@@ -222,7 +271,10 @@ def found_by(results: Path, tmp_path_factory: pytest.TempPathFactory) -> FoundBy
     @cache
     def found(ranks: int) -> list[dict[str, Any]]:
         folder = tmp_path_factory.mktemp("ranks")
-        return [of_rank | {"folder": folder} for of_rank in in_ranks(work, ranks, folder, results, folder)]
+        return [
+            of_rank | {"folder": folder}
+            for of_rank in in_ranks(work, ranks, folder, results, folder)
+        ]
 
     return found
 
@@ -231,8 +283,13 @@ def found_by(results: Path, tmp_path_factory: pytest.TempPathFactory) -> FoundBy
 def one_process(results: Path) -> dict[str, Figures]:
     torch.set_num_threads(1)
     whole = few(results)
-    cases = {f"{method} {dtype} {changes}": (method, dtype, changes) for _, method, _, dtype, changes in CASES}
-    return {name: steps(method, whole, 0, 1, dtype, **of) for name, (method, dtype, of) in cases.items()}
+    cases = {
+        f"{method} {dtype} {changes}": (method, dtype, changes)
+        for _, method, _, dtype, changes in CASES
+    }
+    return {
+        name: steps(method, whole, 0, 1, dtype, **of) for name, (method, dtype, of) in cases.items()
+    }
 
 
 @pytest.mark.parametrize(("ranks", "method", "sharding", "dtype", "changes"), CASES, ids=str)
@@ -258,14 +315,22 @@ def equal(found: Figures, expected: Figures, tolerance: float) -> None:
         for name, value in tensors.items():
             text = f"{what} of {name}"
             torch.testing.assert_close(
-                found[what][name], value, rtol=tolerance, atol=tolerance, msg=lambda m, text=text: f"{text}: {m}"
+                found[what][name],
+                value,
+                rtol=tolerance,
+                atol=tolerance,
+                msg=lambda m, text=text: f"{text}: {m}",
             )
 
 
 @pytest.mark.parametrize(("method", "sharding"), STRUCK)
-def test_non_finite_step_on_one_rank_is_skipped_on_all(found_by: FoundBy, method: str, sharding: str) -> None:
+def test_non_finite_step_on_one_rank_is_skipped_on_all(
+    found_by: FoundBy, method: str, sharding: str
+) -> None:
     for of_rank in found_by(2):
-        assert all(of_rank[f"struck {method} {sharding}"].values()), of_rank[f"struck {method} {sharding}"]
+        assert all(of_rank[f"struck {method} {sharding}"].values()), of_rank[
+            f"struck {method} {sharding}"
+        ]
 
 
 def test_a_training_counts_global_batches_and_rank_0_leaves_the_tower(found_by: FoundBy) -> None:
@@ -295,7 +360,8 @@ def test_rank_batches_form_the_global_batch(images: PackImages) -> None:
         whole = stream("catlip", images, 0, 1).order
         own = [stream("catlip", images, rank, count).order for rank in range(count)]
         assert all(
-            torch.equal(torch.cat([one.batch_rows(k) for one in own]), whole.batch_rows(k)) for k in (0, 7, 2_000)
+            torch.equal(torch.cat([one.batch_rows(k) for one in own]), whole.batch_rows(k))
+            for k in (0, 7, 2_000)
         )
 
 
@@ -304,7 +370,9 @@ def test_rank_batches_form_the_global_batch(images: PackImages) -> None:
     [("catlip-bench-tiny", 48, 4), ("vit_tiny_patch16_224", 48, 12), ("convnext_atto", 64, 4)],
 )
 def test_transformer_blocks_are_the_layers_of_a_tower(name: str, size: int, count: int) -> None:
-    found = list(transformer_blocks(build_untrained_tower(small("catlip", tower=name, image_size=size))))
+    found = list(
+        transformer_blocks(build_untrained_tower(small("catlip", tower=name, image_size=size)))
+    )
     assert len(found) == count
     assert len({*map(type, found[:-1])}) == 1  # the last may compute the class token alone
 
@@ -313,7 +381,8 @@ def test_a_state_is_gathered_tensor_by_tensor(results: Path, tmp_path: Path) -> 
     few(results)
     for of_rank, sharding in product(in_ranks(gather_states, 2, tmp_path, results), SHARDINGS):
         assert of_rank[sharding]["equal"]
-        assert of_rank[sharding]["most"] <= 2  # the one that was copied, and the one that is gathered
+        # The one that was copied, and the one that is gathered.
+        assert of_rank[sharding]["most"] <= 2
 
 
 def saved_beside_a_full_disk(rank: int, _ranks: int, results: Path, folder: Path) -> list[bool]:
@@ -321,7 +390,10 @@ def saved_beside_a_full_disk(rank: int, _ranks: int, results: Path, folder: Path
     run = build_train_state(stream("clip", few(results), rank, 2, sharding="fsdp2"))
     run.step(run.stream.batch(0), RATE)
     config = CheckpointConfig(folder=str(folder / "checkpoints"), interval_minutes=1e6)
-    manager, written = CheckpointManager(config, "20260101T000000-train", {"x": 96}, StopRequest()), []
+    manager, written = (
+        CheckpointManager(config, "20260101T000000-train", {"x": 96}, StopRequest()),
+        [],
+    )
     progress = manager.restore(run)
     progress.losses.append(1.0)
     for is_full in (True, False):
@@ -341,7 +413,10 @@ def full_after_three(file: HashedFile, *_: object) -> None:
 
 def test_full_disk_of_rank_0_keeps_the_ranks_together(results: Path, tmp_path: Path) -> None:
     few(results)
-    assert in_ranks(saved_beside_a_full_disk, 2, tmp_path, results, tmp_path) == [[False, True], [False, False]]
+    assert in_ranks(saved_beside_a_full_disk, 2, tmp_path, results, tmp_path) == [
+        [False, True],
+        [False, False],
+    ]
     path, saved = latest_valid(tmp_path / "checkpoints")
     assert (path.name, saved.steps_taken) == ("step-00000001", 1)
     assert [one.name for one in path.parent.iterdir()] == ["step-00000001"]
@@ -362,7 +437,16 @@ def test_training_stopped_on_one_rank_resumes_on_all(results: Path, tmp_path: Pa
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 LAUNCH = ["--launch", shlex.join([sys.executable, *TORCHRUN])]
 SHORT = [
-    *("--set", "warmup_steps=1", "--set", "windows=2", "--set", "steps_per_window=1", "--set", "batch_size=8"),
+    *(
+        "--set",
+        "warmup_steps=1",
+        "--set",
+        "windows=2",
+        "--set",
+        "steps_per_window=1",
+        "--set",
+        "batch_size=8",
+    ),
     *("--rounds", "1"),
 ]
 
@@ -377,9 +461,23 @@ def ranks_of(parent: int, words: str) -> dict[int, psutil.Process]:
     return ranks
 
 
-def test_launched_measurement_records_windows_of_all_ranks_and_survives_a_killed_rank(own_results: Path) -> None:
-    words = [sys.executable, "-m", "bench", "measure", "catlip-tiny", *SHORT, "--results", str(own_results), *LAUNCH]
-    running = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+def test_launched_measurement_records_windows_of_all_ranks_and_survives_a_killed_rank(
+    own_results: Path,
+) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "bench",
+        "measure",
+        "catlip-tiny",
+        *SHORT,
+        "--results",
+        str(own_results),
+        *LAUNCH,
+    ]
+    running = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     wait_until(lambda: ranks_of(running.pid, "memory of catlip-tiny").get(1), running).kill()
     printed, _ = running.communicate(timeout=LONGEST_SECONDS)
     assert running.returncode == FAILED_CASE, printed
@@ -398,11 +496,23 @@ def test_launched_measurement_records_windows_of_all_ranks_and_survives_a_killed
     assert speed.rank_window_seconds[0] == speed.window_seconds
     assert record.experiment is not None
     slowest = [max(of_ranks) for of_ranks in zip(*speed.rank_window_seconds, strict=True)]
-    assert images_per_second_of_all(record.experiment, speed) == pytest.approx(2 * 8 * num_windows / sum(slowest))
+    assert images_per_second_of_all(record.experiment, speed) == pytest.approx(
+        2 * 8 * num_windows / sum(slowest)
+    )
 
 
 def test_killed_command_line_ends_its_launcher_and_all_ranks(own_results: Path) -> None:
-    words = [sys.executable, "-m", "bench", "measure", "catlip-tiny", *SHORT, "--results", str(own_results), *LAUNCH]
+    words = [
+        sys.executable,
+        "-m",
+        "bench",
+        "measure",
+        "catlip-tiny",
+        *SHORT,
+        "--results",
+        str(own_results),
+        *LAUNCH,
+    ]
     running = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
     rank = wait_until(lambda: ranks_of(running.pid, "memory of catlip-tiny").get(1), running)
     wait_until(lambda: any("libtorch" in mapped.path for mapped in rank.memory_maps()), running)
@@ -412,9 +522,17 @@ def test_killed_command_line_ends_its_launcher_and_all_ranks(own_results: Path) 
     assert have_ended(descendants)
 
 
-def test_missing_launcher_is_a_recorded_failure(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--results", str(own_results), "--launch", "no-such-launcher --x"]) == FAILED_CASE
-    assert "FAILED links: --launch no-such-launcher: No such file or directory" in capsys.readouterr().err
+def test_missing_launcher_is_a_recorded_failure(
+    own_results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["doctor", "--results", str(own_results), "--launch", "no-such-launcher --x"])
+        == FAILED_CASE
+    )
+    assert (
+        "FAILED links: --launch no-such-launcher: No such file or directory"
+        in capsys.readouterr().err
+    )
 
 
 TRAIN = ["train", "catlip-tiny", "--images", "512", "--set", "batch_size=8", "--task", "rooms"]
@@ -431,11 +549,19 @@ def test_torchrun_trains_in_its_own_processes_and_rank_0_scores(own_results: Pat
     records = read_records(own_results / "out")
     (training,) = [record for record in records if isinstance(record.measured, Training)]
     assert training.circumstances.processes == 2
-    assert {record.circumstances.processes for record in records if isinstance(record.measured, Transfer)} == {1}
+    assert {
+        record.circumstances.processes
+        for record in records
+        if isinstance(record.measured, Transfer)
+    } == {1}
 
 
-def test_training_that_fails_on_the_ranks_is_a_recorded_failure_and_asks_for_no_requeue(own_results: Path) -> None:
-    ranks = start_ranks(2, own_results, *TRAIN, "--set", "learning_rate=1e30", "--out", str(own_results / "out"))
+def test_training_that_fails_on_the_ranks_is_a_recorded_failure_and_asks_for_no_requeue(
+    own_results: Path,
+) -> None:
+    ranks = start_ranks(
+        2, own_results, *TRAIN, "--set", "learning_rate=1e30", "--out", str(own_results / "out")
+    )
     for rank in ranks:
         rank.join(LONGEST_SECONDS)
     assert [rank.exitcode for rank in ranks] == [FAILED_CASE, FAILED_CASE]
@@ -445,7 +571,9 @@ def test_training_that_fails_on_the_ranks_is_a_recorded_failure_and_asks_for_no_
     assert not (own_results / "out" / "requeue").exists()
 
 
-def test_other_verbs_than_train_are_refused_under_torchrun_with_the_line_that_starts_them(own_results: Path) -> None:
+def test_other_verbs_than_train_are_refused_under_torchrun_with_the_line_that_starts_them(
+    own_results: Path,
+) -> None:
     ranks = start_ranks(2, own_results, "measure", "clip-tiny")
     for rank in ranks:
         rank.join(LONGEST_SECONDS)

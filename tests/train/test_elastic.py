@@ -44,21 +44,35 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shard(tmp_path_factory.mktemp("data") / "0.tar", members)
 
 
-def trained(processes: int, data: Path, results: Path, kept: Path, *, after: Path | None = None, stops: bool) -> Losses:
+def trained(
+    processes: int, data: Path, results: Path, kept: Path, *, after: Path | None = None, stops: bool
+) -> Losses:
     """Train, from a checkpoint of others on or until a signal comes; leave checkpoints and a tower."""
-    changes = {"batch_size": BATCH // processes, "images": IMAGES, "sharding": "fsdp2", "data": str(data)}
+    changes = {
+        "batch_size": BATCH // processes,
+        "images": IMAGES,
+        "sharding": "fsdp2",
+        "data": str(data),
+    }
     experiment = small("clip", **changes, flip=False, crop_scale=(1.0, 1.0))
     taken_up = "" if after is None else str(latest_valid(after)[0])
-    checkpoint_config = CheckpointConfig(folder=str(kept), interval_minutes=1e6, resume_from=taken_up)
+    checkpoint_config = CheckpointConfig(
+        folder=str(kept), interval_minutes=1e6, resume_from=taken_up
+    )
     manager = CheckpointManager(
-        checkpoint_config, "20260101T000000-train", {"x": IMAGES}, StopsLater() if stops else StopRequest()
+        checkpoint_config,
+        "20260101T000000-train",
+        {"x": IMAGES},
+        StopsLater() if stops else StopRequest(),
     )
     tower = kept.with_suffix(".safetensors")
     with (
         patch.object(train_module, "CHECK_INTERVAL", 2),
         pytest.raises(SystemExit) if stops else nullcontext() as stopped,
     ):
-        training = train(experiment, torch.device("cpu"), results, {"x": IMAGES}, lambda _: tower, manager)
+        training = train(
+            experiment, torch.device("cpu"), results, {"x": IMAGES}, lambda _: tower, manager
+        )
     if stopped is not None:
         assert stopped.value.code == TERMINATED
         return ()

@@ -69,12 +69,16 @@ def refused_sources(rank: int, _ranks: int) -> str:
 def test_ranks_with_another_command_line_are_refused_by_their_numbers(tmp_path: Path) -> None:
     errors = in_ranks(refused_sources, 3, tmp_path)
     assert len({*errors}) == 1
-    assert errors[0].startswith("rank 1 has another command than rank 0 (catlip-bench train clip-tiny --set seed=1; ")
+    assert errors[0].startswith(
+        "rank 1 has another command than rank 0 (catlip-bench train clip-tiny --set seed=1; "
+    )
     assert errors[0].endswith("start all ranks by the same command, from equal checkouts")
     assert "rank 2" not in errors[0]
 
 
-def test_digest_of_the_sources_changes_with_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digest_of_the_sources_changes_with_a_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert sources_digest() == sources_digest()
     module = tmp_path / "bench" / "train" / "loop.py"
     module.parent.mkdir(parents=True)

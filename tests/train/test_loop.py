@@ -25,7 +25,13 @@ def trained(
     results: Path, folder: Path, budgets: dict[str, int], method: str = "catlip", **changes: object
 ) -> Training:
     folder.mkdir()
-    return train(small(method, **changes), CPU, results, budgets, lambda images: folder / f"{images}.safetensors")
+    return train(
+        small(method, **changes),
+        CPU,
+        results,
+        budgets,
+        lambda images: folder / f"{images}.safetensors",
+    )
 
 
 def towers(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -51,7 +57,9 @@ def test_cooldown_branch_does_not_change_the_trunk(results: Path, tmp_path: Path
     assert len(branched.trunk_losses) + len(branched.cooldown_losses[-1]) == 160 // 16
 
 
-def test_training_logs_each_gradient_norm_once(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_logs_each_gradient_norm_once(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The norms of the steps since the last call, with the same losses as without them."""
     logged = list[int]()
 
@@ -62,7 +70,9 @@ def test_training_logs_each_gradient_norm_once(results: Path, tmp_path: Path, mo
 
     monkeypatch.setattr(training, "TrainLogger", Counting)
     monkeypatch.setattr(training, "CHECK_INTERVAL", 2)
-    runs = [trained(results, tmp_path / str(one), {"x": 96}, log_grad_norm=one) for one in (False, True)]
+    runs = [
+        trained(results, tmp_path / str(one), {"x": 96}, log_grad_norm=one) for one in (False, True)
+    ]
     assert runs[0].trunk_losses == runs[1].trunk_losses
     steps = len(logged) // 2
     assert logged[:steps] == [0] * steps
@@ -70,7 +80,9 @@ def test_training_logs_each_gradient_norm_once(results: Path, tmp_path: Path, mo
     assert max(logged) == 2
 
 
-def test_equal_budgets_share_a_branch_and_the_tower_records_its_provenance(results: Path, tmp_path: Path) -> None:
+def test_equal_budgets_share_a_branch_and_the_tower_records_its_provenance(
+    results: Path, tmp_path: Path
+) -> None:
     training = trained(results, tmp_path / "x", {"equal images": 96, "equal device seconds": 96})
     assert len(training.branches) == 1
     provenance = read_provenance(tmp_path / "x" / "96.safetensors")
@@ -80,13 +92,22 @@ def test_equal_budgets_share_a_branch_and_the_tower_records_its_provenance(resul
 
 def test_learning_rate_schedule_is_continuous() -> None:
     experiment = small("clip", learning_rate=1.0, warmup_images=64)  # 4 steps of 16
-    assert [trunk_learning_rate(experiment, step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert [trunk_learning_rate(experiment, step) for step in range(6)] == [
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+        1.0,
+        1.0,
+    ]
     cooled = [cooldown_learning_rate(experiment, step, 10, 14) for step in range(10, 14)]
     assert cooled == pytest.approx([0.8, 0.6, 0.4, 0.2])
 
 
 def test_cosine_warms_up_and_falls_to_the_minimum_rate() -> None:
-    experiment = small("clip", learning_rate=1.0, min_learning_rate=0.2, warmup_images=64, schedule="cosine")
+    experiment = small(
+        "clip", learning_rate=1.0, min_learning_rate=0.2, warmup_images=64, schedule="cosine"
+    )
     rates = [cooldown_learning_rate(experiment, step, 0, 12) for step in range(13)]
     assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert rates[8] == pytest.approx(0.6)  # half way
@@ -110,19 +131,30 @@ def test_saved_tower_has_the_ema_weights(results: Path, tmp_path: Path) -> None:
     slow = trained(results, tmp_path / "slow", {"half": 64, "equal images": 96}, ema_decay=0.9)
     assert plain.trunk_losses == followed.trunk_losses == slow.trunk_losses  # it only looks on
     kept = [towers(tmp_path / name)["96.safetensors"] for name in ("plain", "followed", "slow")]
-    assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[0])  # decay 0 is the model itself
-    assert not any(torch.equal(kept[0][name], kept[2][name]) for name in kept[0] if "weight" in name)
+    # Decay 0 is the model itself.
+    assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
+    assert not any(
+        torch.equal(kept[0][name], kept[2][name]) for name in kept[0] if "weight" in name
+    )
     again = trained(results, tmp_path / "again", {"equal images": 96}, ema_decay=0.9)
     assert again.trunk_losses == slow.trunk_losses
     other = towers(tmp_path / "again")["96.safetensors"]
-    assert all(torch.equal(kept[2][name], other[name]) for name in other)  # a branch leaves no trace in the average
+    # A branch leaves no trace in the average.
+    assert all(torch.equal(kept[2][name], other[name]) for name in other)
 
 
-def test_record_of_a_training_counts_the_samples_that_it_used(results: Path, tmp_path: Path) -> None:
-    assert trained(results, tmp_path / "few", {"equal images": 96}, subset="random:50").num_samples == 50
+def test_record_of_a_training_counts_the_samples_that_it_used(
+    results: Path, tmp_path: Path
+) -> None:
+    assert (
+        trained(results, tmp_path / "few", {"equal images": 96}, subset="random:50").num_samples
+        == 50
+    )
 
 
-def test_many_losses_are_stored_as_means(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_losses_are_stored_as_means(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """12 trunk and 3 cool-down steps in at most 4 figures: means of 4; three of the cool-down's steps fill none."""
     whole = trained(results, tmp_path / "whole", {"equal images": 240})
     monkeypatch.setattr(training, "MAX_LOSSES_KEPT", 4)
@@ -135,12 +167,23 @@ def test_many_losses_are_stored_as_means(results: Path, tmp_path: Path, monkeypa
     some = trained(results, tmp_path / "some", {"equal images": 240})
     assert some.cooldown_losses == ((pytest.approx(sum(whole.cooldown_losses[0][1:]) / 2),),)
     trunk, cooldown = (curve for _, curve in loss_curve_parts(small("catlip"), some, 1))
-    assert [images for images, _ in trunk] == [32, 64, 96, 128, 160, 192]  # where each mean's steps end
+    # Where each mean's steps end.
+    assert [images for images, _ in trunk] == [
+        32,
+        64,
+        96,
+        128,
+        160,
+        192,
+    ]
     assert [images for images, _ in cooldown] == [240]
 
 
 def test_time_waiting_for_data_is_counted(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    results: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     plain, streams = PackStream.make_batch, set[PackStream]()
 

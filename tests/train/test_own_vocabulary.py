@@ -34,7 +34,11 @@ TINY = ["--images", "64", "--set", "batch_size=16", "--no-score"]
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with 600 samples: 550 dogs, 300 bridges, 250 beaches, and 50 captions without a noun."""
     folder, image = tmp_path_factory.mktemp("shards"), encode_image(make_image(0))
-    members = {f"{n:03}.{s}": c for n, text in enumerate(CAPTIONS) for s, c in (("jpg", image), ("txt", text.encode()))}
+    members = {
+        f"{n:03}.{s}": c
+        for n, text in enumerate(CAPTIONS)
+        for s, c in (("jpg", image), ("txt", text.encode()))
+    }
     write_shard(folder / "0.tar", members)
     return folder
 
@@ -47,7 +51,9 @@ def counted_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def head_rows(experiment: Experiment) -> int:
     head = build_on_meta(experiment)[1].head
-    return next(module.out_features for module in [*head.modules()][::-1] if isinstance(module, nn.Linear))
+    return next(
+        module.out_features for module in [*head.modules()][::-1] if isinstance(module, nn.Linear)
+    )
 
 
 def test_own_vocabulary_is_the_same_without_the_feature_that_counts_on_all_cores(
@@ -60,7 +66,10 @@ def test_own_vocabulary_is_the_same_without_the_feature_that_counts_on_all_cores
 
 
 def test_training_on_other_data_is_refused_with_the_command_that_counts_its_vocabulary(
-    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     name = "catlip-vit-b16-datacomp"
     assert main(["train", name, "--data", str(shards), "--out", str(tmp_path / "out")]) == 2
@@ -68,7 +77,9 @@ def test_training_on_other_data_is_refused_with_the_command_that_counts_its_voca
     assert f"{name}[data=" in line
     assert "add --count-vocabulary, or count one with: " in line
     monkeypatch.chdir(tmp_path)
-    typed = shlex.split(line.partition("count one with: ")[2].partition(" (then add --vocabulary")[0])
+    typed = shlex.split(
+        line.partition("count one with: ")[2].partition(" (then add --vocabulary")[0]
+    )
     assert typed[:3] == ["python", "-m", "bench"]
     assert main(typed[3:]) == 0
     assert [label.name for label in read_vocabulary("vocabulary.json").labels] == ["dog.n.01"]
@@ -84,7 +95,10 @@ def test_training_on_other_data_does_not_leave_out_subwords_that_the_pack_lacks(
 ) -> None:
     arguments = ["train", f"{method}-tiny", "--data", str(shards), "--out", str(tmp_path / "out")]
     assert main(arguments) == 2
-    assert "add --set subword_vocabulary=all (the tokenizer's own), or --count-vocabulary" in capsys.readouterr().err
+    assert (
+        "add --set subword_vocabulary=all (the tokenizer's own), or --count-vocabulary"
+        in capsys.readouterr().err
+    )
     assert main([*arguments, "--vocabulary", str(SHIPPED_FOLDER / "pack-subwords.json")]) == 2
     assert "json is that of the pack's captions: add --set" in capsys.readouterr().err
     accepted = experiment_from(f"{method}-tiny", ["subword_vocabulary=all"], str(shards))
@@ -96,18 +110,39 @@ def test_speed_on_other_data_is_measured_with_a_vocabulary_of_their_captions_or_
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = ["batch_size=16", "warmup_steps=1", "windows=1", "steps_per_window=1"]
-    command = ["measure", "catlip-tiny", "--data", str(shards), "--rounds", "1", "--results", str(tmp_path)]
+    command = [
+        "measure",
+        "catlip-tiny",
+        "--data",
+        str(shards),
+        "--rounds",
+        "1",
+        "--results",
+        str(tmp_path),
+    ]
     command += [word for setting in short for word in ("--set", setting)]
     remark = "the vocabulary pack-synsets is that of the pack's captions: add --count-vocabulary"
     assert main(command) == 0
     assert remark in capsys.readouterr().err
     assert main([*command, "--count-vocabulary"]) == 0
     assert remark not in capsys.readouterr().err
-    used = {record.experiment.targets.synset_vocabulary for record in read_records(tmp_path) if record.experiment}
+    used = {
+        record.experiment.targets.synset_vocabulary
+        for record in read_records(tmp_path)
+        if record.experiment
+    }
     (counted,) = used - {"pack-synsets"}
-    assert [label.name for label in read_vocabulary(counted).labels[:3]] == ["dog.n.01", "bridge.n.01", "beach.n.01"]
-    assert [str(path) for path in (tmp_path / "vocabularies").iterdir()] == [counted]  # no method reads subwords
-    assert main(["measure", "distill-tiny", "--count-vocabulary", "--results", str(tmp_path / "none")]) == 2
+    assert [label.name for label in read_vocabulary(counted).labels[:3]] == [
+        "dog.n.01",
+        "bridge.n.01",
+        "beach.n.01",
+    ]
+    # No method reads subwords.
+    assert [str(path) for path in (tmp_path / "vocabularies").iterdir()] == [counted]
+    assert (
+        main(["measure", "distill-tiny", "--count-vocabulary", "--results", str(tmp_path / "none")])
+        == 2
+    )
     assert "--count-vocabulary needs captions, distill reads none" in capsys.readouterr().err
 
 
@@ -122,26 +157,53 @@ def test_cost_of_the_released_head_is_measured_with_the_labels_of_the_pack(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     released = small("catlip", synset_vocabulary="datacomp-synsets")
-    assert head_rows(released) == head_rows(EXPERIMENTS["catlip-vit-b16"]) == DATACOMP_SYNSETS == 24_320
+    assert (
+        head_rows(released)
+        == head_rows(EXPERIMENTS["catlip-vit-b16"])
+        == DATACOMP_SYNSETS
+        == 24_320
+    )
     stream, pack = (load_data(one, CPU, results) for one in (released, small("catlip")))
     assert torch.equal(stream.target(0).columns, pack.target(0).columns)
     log_labels(stream)
-    assert "vocabulary datacomp-synsets (not shipped; the labels are those of pack-synsets" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="datacomp-synsets is not shipped: add --vocabulary pack-synsets, the pack's"):
+    assert (
+        "vocabulary datacomp-synsets (not shipped; the labels are those of pack-synsets"
+        in capsys.readouterr().err
+    )
+    with pytest.raises(
+        ValueError,
+        match="datacomp-synsets is not shipped: add --vocabulary pack-synsets, the pack's",
+    ):
         check(tmp_path, [EXPERIMENTS["catlip-vit-b16"]], trained=True)
 
 
 @pytest.mark.usefixtures("forked_runs", "decoded")
-@pytest.mark.parametrize(("method", "field"), [("catlip", "synset_vocabulary"), ("superclass", "subword_vocabulary")])
+@pytest.mark.parametrize(
+    ("method", "field"), [("catlip", "synset_vocabulary"), ("superclass", "subword_vocabulary")]
+)
 def test_counted_vocabulary_lies_beside_the_run_and_its_labels_are_the_rows_of_the_head(
     method: str, field: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    options = [f"{method}-tiny", *TINY, "--data", str(shards), "--out", str(out), "--count-vocabulary"]
+    options = [
+        f"{method}-tiny",
+        *TINY,
+        "--data",
+        str(shards),
+        "--out",
+        str(out),
+        "--count-vocabulary",
+    ]
     assert main(["train", *options, "--min-count", "250"]) == 0
     vocabulary = read_vocabulary(str(out / "vocabulary.json"))
-    names = ["dog", "bridge", "beach"] if method == "catlip" else ["a", "dog", "the", "near", "bridge", "on", "beach"]
-    assert {label.name.removesuffix(".n.01").removesuffix("</w>") for label in vocabulary.labels} == {*names}
+    names = (
+        ["dog", "bridge", "beach"]
+        if method == "catlip"
+        else ["a", "dog", "the", "near", "bridge", "on", "beach"]
+    )
+    assert {
+        label.name.removesuffix(".n.01").removesuffix("</w>") for label in vocabulary.labels
+    } == {*names}
     assert (vocabulary.captions, vocabulary.min_count) == (600, 250)
     (record,) = (record for record in read_records(out) if isinstance(record.measured, Training))
     assert get_field(record.experiment, field) == str(out / "vocabulary.json")
@@ -161,12 +223,25 @@ def test_resumed_training_uses_the_counted_vocabulary_and_refuses_another(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    options = ["train", "catlip-tiny", *TINY, "--data", str(shards), "--out", str(out), "--count-vocabulary"]
+    options = [
+        "train",
+        "catlip-tiny",
+        *TINY,
+        "--data",
+        str(shards),
+        "--out",
+        str(out),
+        "--count-vocabulary",
+    ]
     assert main(options) == 0
     (record,) = (record for record in read_records(out) if isinstance(record.measured, Training))
     name, experiment, counted = record.comparison, record.experiment, out / "vocabulary.json"
     assert experiment is not None
-    changes = {"comparison": name, "experiment": experiment, "data_digest": inputs_digest(experiment)}
+    changes = {
+        "comparison": name,
+        "experiment": experiment,
+        "data_digest": inputs_digest(experiment),
+    }
     written(out / "checkpoints", 2, **changes)
     before = counted.stat().st_mtime_ns
     assert main(options) == 2
@@ -175,15 +250,29 @@ def test_resumed_training_uses_the_counted_vocabulary_and_refuses_another(
     assert counted.stat().st_mtime_ns == before
     counted.write_text(counted.read_text().replace("dog.n.01", "cat.n.01"))
     assert main([*options, "--resume"]) == 2
-    assert "its subset, vocabulary or teacher is not what it was: files were replaced" in capsys.readouterr().err
+    assert (
+        "its subset, vocabulary or teacher is not what it was: files were replaced"
+        in capsys.readouterr().err
+    )
 
 
 def test_vocabulary_that_no_label_reaches_is_refused(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--data", str(shards), "--out", str(tmp_path / "out"), "--count-vocabulary", "--min-count", "551"]
+    options = [
+        "--data",
+        str(shards),
+        "--out",
+        str(tmp_path / "out"),
+        "--count-vocabulary",
+        "--min-count",
+        "551",
+    ]
     assert main(["train", "catlip-vit-b16", *options]) == 2
-    assert "no label occurs 551 times, the most frequent one 550 times: lower --min-count" in capsys.readouterr().err
+    assert (
+        "no label occurs 551 times, the most frequent one 550 times: lower --min-count"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "out" / "vocabulary.json").exists()
 
 
@@ -199,7 +288,15 @@ def test_vocabulary_that_no_label_reaches_is_refused(
 def test_vocabulary_is_not_counted_for_a_training_that_other_options_refuse(
     more: list[str], text: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--data", str(shards), "--out", str(tmp_path / "out"), "--count-vocabulary", "--min-count", "250"]
+    options = [
+        "--data",
+        str(shards),
+        "--out",
+        str(tmp_path / "out"),
+        "--count-vocabulary",
+        "--min-count",
+        "250",
+    ]
     assert main(["train", "catlip-tiny", *options, *more]) == 2
     assert text in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out" / "vocabulary.json").exists()
@@ -208,15 +305,32 @@ def test_vocabulary_is_not_counted_for_a_training_that_other_options_refuse(
 @pytest.mark.parametrize(
     ("name", "more", "text"),
     [
-        ("distill-tiny", ["--count-vocabulary"], "--count-vocabulary needs captions, distill reads none"),
+        (
+            "distill-tiny",
+            ["--count-vocabulary"],
+            "--count-vocabulary needs captions, distill reads none",
+        ),
         ("catlip-tiny", ["--min-count", "5"], "--min-count is for --count-vocabulary"),
-        ("catlip-tiny", ["--count-vocabulary", "--min-count", "0"], "--min-count must be from 1 to 1e+12, got 0"),
-        ("catlip-tiny", ["--count-vocabulary", "--vocabulary", "pack-synsets"], "leave out one of them"),
+        (
+            "catlip-tiny",
+            ["--count-vocabulary", "--min-count", "0"],
+            "--min-count must be from 1 to 1e+12, got 0",
+        ),
+        (
+            "catlip-tiny",
+            ["--count-vocabulary", "--vocabulary", "pack-synsets"],
+            "leave out one of them",
+        ),
         ("catlip-tiny", ["--count-vocabulary", "--labels", "folder"], "leave out one of them"),
     ],
 )
 def test_options_that_exclude_each_other_are_one_line(
-    name: str, more: list[str], text: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str,
+    more: list[str],
+    text: str,
+    shards: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["train", name, "--data", str(shards), "--out", str(tmp_path / "out"), *more]) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -30,7 +30,8 @@ from tests.train.test_checkpoints import written
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["catlip-tiny", "--images", "1.28k", "--set", "batch_size=16", "--task", "rooms"]
-EXPERIMENT = set_images(with_settings(EXPERIMENTS["catlip-tiny"], ["batch_size=16"]), 1280)  # 64 + 16 steps
+# 64 + 16 steps.
+EXPERIMENT = set_images(with_settings(EXPERIMENTS["catlip-tiny"], ["batch_size=16"]), 1280)
 
 
 def command(out: Path, *more: str) -> list[str]:
@@ -41,7 +42,9 @@ def command(out: Path, *more: str) -> list[str]:
 def started(out: Path, *more: str) -> tuple["subprocess.Popen[str]", psutil.Process]:
     """Start a training and wait until it has saved once more; return it and the process that trains."""
     before = list_checkpoints(out / "checkpoints")[:1]
-    parent = subprocess.Popen(command(out, *more), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        command(out, *more), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     wait_until(lambda: list_checkpoints(out / "checkpoints")[:1] != before, parent)
     return parent, run_of(parent.pid, "training of catlip-tiny")[0]
 
@@ -75,8 +78,11 @@ def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_an
     saved = latest_valid(out / "checkpoints")[1].steps_taken
     assert saved < 80
 
-    over = {"SLURM_JOB_END_TIME": str(int(time.time()) + 60)}  # less than what a training keeps to save its state
-    late = subprocess.run(command(out, *again), cwd=ROOT, env=os.environ | over, capture_output=True, check=False)
+    # Less than what a training keeps to save its state.
+    over = {"SLURM_JOB_END_TIME": str(int(time.time()) + 60)}
+    late = subprocess.run(
+        command(out, *again), cwd=ROOT, env=os.environ | over, capture_output=True, check=False
+    )
     assert late.returncode == 75, late.stderr
     assert (out / "requeue").exists()
     assert latest_valid(out / "checkpoints")[1].steps_taken == saved
@@ -93,13 +99,27 @@ def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_an
     training = next(record.measured for record in records if isinstance(record.measured, Training))
 
     scope = Scope("whole", 0, half_way=False, equal_seconds=False)
-    Comparison("whole", decoded, [EXPERIMENT], available_cores(), on_gpu=False, runner=Parting()).train(scope)
-    unstopped = next(r.measured for r in read_records(decoded, "whole") if isinstance(r.measured, Training))
+    Comparison(
+        "whole", decoded, [EXPERIMENT], available_cores(), on_gpu=False, runner=Parting()
+    ).train(scope)
+    unstopped = next(
+        r.measured for r in read_records(decoded, "whole") if isinstance(r.measured, Training)
+    )
     assert training.trunk_losses == unstopped.trunk_losses
     assert training.cooldown_losses == unstopped.cooldown_losses
-    assert (out / training.branches[0].tower).read_bytes() == (decoded / unstopped.branches[0].tower).read_bytes()
+    assert (out / training.branches[0].tower).read_bytes() == (
+        decoded / unstopped.branches[0].tower
+    ).read_bytes()
 
-    page = [sys.executable, "-m", "reports", "build", str(out), "--out", str(tmp_path / "index.html")]
+    page = [
+        sys.executable,
+        "-m",
+        "reports",
+        "build",
+        str(out),
+        "--out",
+        str(tmp_path / "index.html"),
+    ]
     subprocess.run(page, cwd=ROOT, check=True, capture_output=True)
     assert (tmp_path / "index.html").stat().st_size
 
@@ -117,7 +137,10 @@ def test_signal_to_the_training_process_ends_the_command(decoded: Path) -> None:
 def test_signal_before_the_first_step_ends_at_once(decoded: Path) -> None:
     out = decoded / "train-early"
     parent = subprocess.Popen(command(out), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: run_of(parent.pid, "training of catlip-tiny") and (out / "checkpoints").is_dir(), parent)
+    wait_until(
+        lambda: run_of(parent.pid, "training of catlip-tiny") and (out / "checkpoints").is_dir(),
+        parent,
+    )
     os.kill(parent.pid, signal.SIGTERM)
     _, text = parent.communicate(timeout=LONGEST_SECONDS)
     assert parent.returncode == 143
@@ -131,10 +154,16 @@ def test_signal_before_the_first_step_ends_at_once(decoded: Path) -> None:
         ([], "holds a training of catlip-tiny, seed 0 (seed: 0 / 7; images: 96 / 1280"),
         (["--images", "96"], "): name another folder with --out"),
         (["--resume"], "of another experiment, they differ in seed: 0 / 7; images: 96 / 1280"),
-        (["--resume", "--checkpoint-minutes", "0"], "--checkpoint-minutes must be from 1e-09 to 1e+06, got 0.0"),
+        (
+            ["--resume", "--checkpoint-minutes", "0"],
+            "--checkpoint-minutes must be from 1e-09 to 1e+06, got 0.0",
+        ),
         (["--resume", "--task", "rums"], "did you mean 'rooms'"),
         (["--no-score"], "--no-score scores nothing: leave it or them out"),
-        (["--resume", "always"], "invalid choice 'always' for argument '--resume'. Expected one of ('auto',)"),
+        (
+            ["--resume", "always"],
+            "invalid choice 'always' for argument '--resume'. Expected one of ('auto',)",
+        ),
         (["--resume", "--images", "3"], "--images must be at least two batches (32), got 3"),
         (["--resume", "--images", "9" * 400], f"as 80000, 80k or 12.8M, got '{'9' * 30}'"),
     ],
@@ -150,7 +179,9 @@ def test_refused_command_changes_nothing(
 
 
 @pytest.mark.usefixtures("forked_runs", "decoded")
-def test_training_without_scoring_leaves_its_tower_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_without_scoring_leaves_its_tower_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["train", "catlip-tiny", "--images", "64", "--set", "batch_size=16"]
     arguments = [*words, "--no-score", "--out", str(tmp_path)]
     assert main(arguments) == 0
@@ -169,13 +200,32 @@ def test_training_that_several_processes_finished_is_resumed_by_as_many(
     written(tmp_path / "checkpoints", 5, comparison=comparison, experiment=experiment, processes=2)
     training = Training(trunk_losses=(1.0,), cooldown_losses=(), branches=(), seconds=1.0)
     record = Record(
-        comparison=comparison, experiment=experiment, circumstances=circumstances(processes=2), measured=training
+        comparison=comparison,
+        experiment=experiment,
+        circumstances=circumstances(processes=2),
+        measured=training,
     )
     write_record(record, tmp_path / f"{comparison}.training.json")
     for batch_size in (8, 16):
-        assert main(["train", *OPTIONS, "--set", f"batch_size={batch_size}", "--out", str(tmp_path), "--resume"]) == 2
+        assert (
+            main(
+                [
+                    "train",
+                    *OPTIONS,
+                    "--set",
+                    f"batch_size={batch_size}",
+                    "--out",
+                    str(tmp_path),
+                    "--resume",
+                ]
+            )
+            == 2
+        )
         (line,) = capsys.readouterr().err.splitlines()
-        assert "was finished by 2 processes, this is 1: start the command with as many, or name another folder" in line
+        assert (
+            "was finished by 2 processes, this is 1: start the command with as many, or name another folder"
+            in line
+        )
 
 
 def test_vocabulary_option_sets_the_field_of_its_rule() -> None:
@@ -187,7 +237,9 @@ def test_vocabulary_option_sets_the_field_of_its_rule() -> None:
         assert (get_field(experiment, field), experiment.targets.labels) == (given, "labels")
 
 
-def test_resume_without_a_checkpoint_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_without_a_checkpoint_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["train", *OPTIONS, "--out", str(tmp_path / "none"), "--resume"]) == 2
     assert "no checkpoint to resume from" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
@@ -203,12 +255,17 @@ def test_second_training_in_a_folder_is_refused_before_it_loads_anything(
             assert main(["train", *OPTIONS, "--out", str(tmp_path)]) == 2
             assert sorted(tmp_path.rglob("*")) == before
         text = capsys.readouterr().err
-        assert f"another training writes to {locked}: name another folder with --out, or resume" in text
+        assert (
+            f"another training writes to {locked}: name another folder with --out, or resume"
+            in text
+        )
         assert text.count("\n") == 1
         (locked / ".lock").unlink()
 
 
-def test_training_locks_its_folder_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_locks_its_folder_while_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def open_in_locked_folder(out: Path, *_: object, **__: object) -> None:
         with pytest.raises(ValueError, match="another training writes to"), exclusive_lock(out):
             pass

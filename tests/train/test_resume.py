@@ -31,7 +31,11 @@ from tests.small import FP16, small
 
 CPU = torch.device("cpu")
 BUDGETS = {"half": 48, "equal images": 96}  # 3 and 6 steps of 16
-SHARE = {"cooldown_share": 0.5, "warmup_images": 16}  # cool-downs of 2 and 3 steps: 1 + 2 + 2 + 3 steps in all
+# Cool-downs of 2 and 3 steps: 1 + 2 + 2 + 3 steps in all.
+SHARE = {
+    "cooldown_share": 0.5,
+    "warmup_images": 16,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -68,11 +72,15 @@ def go(experiment: Experiment, folder: Path, results: Path, minutes: float = 1e6
     """Begin, or go on from the newest checkpoint; return the training, or the exit code of one that was stopped."""
     kept = folder / "checkpoints"
     taken_up = str(latest_valid(kept)[0]) if list_checkpoints(kept) else ""
-    checkpoint_config = CheckpointConfig(folder=str(kept), interval_minutes=minutes, resume_from=taken_up)
+    checkpoint_config = CheckpointConfig(
+        folder=str(kept), interval_minutes=minutes, resume_from=taken_up
+    )
     try:
         with record_signals() as stop:
             manager = CheckpointManager(checkpoint_config, "20260101T000000-train", BUDGETS, stop)
-            return training.train(experiment, CPU, results, BUDGETS, lambda n: folder / f"{n}.safetensors", manager)
+            return training.train(
+                experiment, CPU, results, BUDGETS, lambda n: folder / f"{n}.safetensors", manager
+            )
     except SystemExit as ended:
         return int(str(ended.code))
 
@@ -84,12 +92,17 @@ def unstopped(experiment: Experiment, folder: Path, results: Path) -> Training:
 
 def equal(one: Path, other: Path) -> bool:
     tensors, others = load_file(one), load_file(other)
-    return tensors.keys() == others.keys() and all(torch.equal(tensors[name], others[name]) for name in tensors)
+    return tensors.keys() == others.keys() and all(
+        torch.equal(tensors[name], others[name]) for name in tensors
+    )
 
 
 def require_equal(found: Training | int, folder: Path, whole: Training, whole_folder: Path) -> None:
     assert isinstance(found, Training)
-    assert (found.trunk_losses, found.cooldown_losses) == (whole.trunk_losses, whole.cooldown_losses)
+    assert (found.trunk_losses, found.cooldown_losses) == (
+        whole.trunk_losses,
+        whole.cooldown_losses,
+    )
     assert (found.branches, found.overflows) == (whole.branches, whole.overflows)
     for branch in whole.branches:
         assert equal(folder / branch.tower, whole_folder / branch.tower)
@@ -103,7 +116,11 @@ def require_equal(found: Training | int, folder: Path, whole: Training, whole_fo
     ],
 )
 def test_training_stopped_after_every_step_equals_an_unstopped_one(
-    method: str, changes: dict[str, object], interrupt_at: Callable[[int], None], results: Path, tmp_path: Path
+    method: str,
+    changes: dict[str, object],
+    interrupt_at: Callable[[int], None],
+    results: Path,
+    tmp_path: Path,
 ) -> None:
     """Every step is the last of a process: in the trunk, in a cool-down, where the trunk goes on, at the end."""
     experiment = small(method, **changes)
@@ -133,10 +150,15 @@ def test_training_in_fp16_resumes_with_its_scale(
 
 
 def test_counts_of_samples_are_those_of_an_unstopped_training(
-    interrupt_at: Callable[[int], None], results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    interrupt_at: Callable[[int], None],
+    results: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(training, "load_data", load_data)  # a process has a stream of its own
-    usable = [Sample(encode_image(make_image(number)), CAPTIONS[number % 6]) for number in range(31)]
+    usable = [
+        Sample(encode_image(make_image(number)), CAPTIONS[number % 6]) for number in range(31)
+    ]
     odd = Sample(b"<html>", "a dog"), Sample(usable[0].image, " \n")
     data = LAYOUTS["tars"](tmp_path / "data", [*usable[1:], *odd])
     experiment = small("catlip", data=str(data), **SHARE)
@@ -180,25 +202,41 @@ def test_training_stopped_on_a_gpu_in_a_cooldown_resumes_on_a_cpu(
     experiment = small("catlip", **SHARE)
     whole = unstopped(experiment, tmp_path / "whole", results)
     interrupt_at(2)  # in a cool-down that the trunk goes on after
-    with patch.object(training, "collect_state", lambda run: collect_state(run) | {"generator.cuda": torch.ones(16)}):
+    with patch.object(
+        training,
+        "collect_state",
+        lambda run: collect_state(run) | {"generator.cuda": torch.ones(16)},
+    ):
         assert go(experiment, tmp_path / "stopped", results) == 143
     path, _ = latest_valid(tmp_path / "stopped" / "checkpoints")
     assert "trunk.generator.cuda" in load_file(path / TENSORS)
     interrupt_at(0)
-    require_equal(go(experiment, tmp_path / "stopped", results), tmp_path / "stopped", whole, tmp_path / "whole")
+    require_equal(
+        go(experiment, tmp_path / "stopped", results),
+        tmp_path / "stopped",
+        whole,
+        tmp_path / "whole",
+    )
 
 
-def test_checkpoint_before_each_cooldown_holds_the_tower_to_score(results: Path, tmp_path: Path) -> None:
+def test_checkpoint_before_each_cooldown_holds_the_tower_to_score(
+    results: Path, tmp_path: Path
+) -> None:
     experiment = small("catlip", **SHARE, ema_decay=0.9)
     go(experiment, tmp_path, results)
-    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["step-00000005", "step-00000001"]
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == [
+        "step-00000005",
+        "step-00000001",
+    ]
     path, saved = latest_valid(tmp_path / "checkpoints")
     assert (saved.phase, saved.images) == ("cool-down to 96 images", 3 * 16)
     provenance = read_provenance(path / TOWER)
     assert (provenance.experiment, provenance.images, provenance.budgets) == (experiment, 48, ())
     tower, state = load_file(path / TOWER), load_file(path / TENSORS)
     assert all(torch.equal(value, state[f"average.tower.{name}"]) for name, value in tower.items())
-    assert not all(torch.equal(value, state[f"model.tower.{name}"]) for name, value in tower.items())
+    assert not all(
+        torch.equal(value, state[f"model.tower.{name}"]) for name, value in tower.items()
+    )
 
 
 def test_checkpoint_interval_decides_how_often_it_saves(
@@ -206,7 +244,10 @@ def test_checkpoint_interval_decides_how_often_it_saves(
 ) -> None:
     monkeypatch.setattr(training, "CHECK_INTERVAL", 1)
     go(small("catlip", **SHARE), tmp_path, results, minutes=1e-9)
-    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == ["step-00000007", "step-00000006"]
+    assert [path.name for path in list_checkpoints(tmp_path / "checkpoints")] == [
+        "step-00000007",
+        "step-00000006",
+    ]
 
 
 def stopped_on_a_full_disk(experiment: Experiment, folder: Path, results: Path) -> str:
@@ -217,7 +258,11 @@ def stopped_on_a_full_disk(experiment: Experiment, folder: Path, results: Path) 
         return plain(stream, k)
 
     plain, text = PackStream.batch, io.StringIO()
-    with patch.object(PackStream, "batch", batch), limit_file_size(1_000_000), redirect_stderr(text):
+    with (
+        patch.object(PackStream, "batch", batch),
+        limit_file_size(1_000_000),
+        redirect_stderr(text),
+    ):
         assert go(experiment, folder, results) == 143
     return text.getvalue()
 
@@ -232,13 +277,19 @@ def test_full_disk_keeps_the_previous_checkpoint_and_reports_it(
     assert "no checkpoint of step 4, the one before it is kept" in in_child(
         stopped_on_a_full_disk, experiment, folder, results
     )
-    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step-00000001", "step-00000003"]
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
+        "step-00000001",
+        "step-00000003",
+    ]
     interrupt_at(0)
     require_equal(go(experiment, folder, results), folder, whole, tmp_path / "whole")
 
 
 def test_resume_with_other_budgets_is_refused(
-    interrupt_at: Callable[[int], None], results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    interrupt_at: Callable[[int], None],
+    results: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     interrupt_at(1)
     assert go(small("catlip"), tmp_path, results) == 143

@@ -61,14 +61,20 @@ def test_batch_size_follows_from_its_image_size(results: Path) -> None:
         assert len(stream.keys(k)) == len(batch.target.lengths) == size
 
 
-def test_multi_size_training_is_reproducible_and_its_tower_scored(results: Path, tmp_path: Path) -> None:
+def test_multi_size_training_is_reproducible_and_its_tower_scored(
+    results: Path, tmp_path: Path
+) -> None:
     experiment = several("superclass", images=150)
     budgets = image_budgets(experiment, {}, half_way=True)
     runs: list[tuple[Training, dict[str, Any]]] = []
     for name in "ab":
         (folder := tmp_path / name).mkdir()
         training = train(
-            experiment, CPU, results, budgets, lambda images, folder=folder: folder / f"{images}.safetensors"
+            experiment,
+            CPU,
+            results,
+            budgets,
+            lambda images, folder=folder: folder / f"{images}.safetensors",
         )
         runs.append((training, load_file(folder / f"{max(budgets.values())}.safetensors")))
     (one, weights), (other, again) = runs
@@ -77,7 +83,9 @@ def test_multi_size_training_is_reproducible_and_its_tower_scored(results: Path,
     assert all(torch.equal(weights[name], again[name]) for name in weights)
     steps = [nearest_step_count(experiment, branch.images) for branch in one.branches]
     assert len(one.trunk_losses) + len(one.cooldown_losses[-1]) == steps[-1]
-    assert [branch.images for branch in one.branches] == [images_before_step(experiment, many) for many in steps]
+    assert [branch.images for branch in one.branches] == [
+        images_before_step(experiment, many) for many in steps
+    ]
     path = tmp_path / "a" / f"{one.branches[-1].images}.safetensors"
     assert read_provenance(path).images == one.branches[-1].images
     tower = build_untrained_tower(experiment)
@@ -89,7 +97,9 @@ def test_multi_size_training_is_reproducible_and_its_tower_scored(results: Path,
 def test_loss_curves_are_at_images_seen() -> None:
     experiment = several("catlip", images=1000)
     branch = Branch(images=images_before_step(experiment, 30), budgets=("equal images",), tower="t")
-    training = Training(trunk_losses=(1.0,) * 25, cooldown_losses=((0.5,) * 5,), branches=(branch,), seconds=1.0)
+    training = Training(
+        trunk_losses=(1.0,) * 25, cooldown_losses=((0.5,) * 5,), branches=(branch,), seconds=1.0
+    )
     batches = [experiment.batch_size_for(image_size_at(experiment, k)) for k in range(30)]
     (_, trunk), (_, cooled) = loss_curve_parts(experiment, training, 1)
     assert [images for images, _ in (*trunk, *cooled)] == list(accumulate(batches))
@@ -103,7 +113,9 @@ def test_throughput_counts_the_images_really_seen(speed: Speed, results: Path) -
     assert speed.window_images == tuple(sizes[1 : 1 + number])
     assert speed.phase_images == tuple(sizes[1 + number :])
     assert len({*speed.window_images}) > 1
-    assert images_per_second_of_all(experiment, speed) == sum(speed.window_images) / sum(speed.window_seconds)
+    assert images_per_second_of_all(experiment, speed) == sum(speed.window_images) / sum(
+        speed.window_seconds
+    )
     assert images_per_step(experiment, speed) == pytest.approx(fmean(speed.window_images))
     assert {len(seconds) for seconds in speed.phase_seconds.values()} == {len(speed.phase_images)}
 
@@ -115,7 +127,9 @@ def test_flops_of_a_record_are_the_mean_over_its_steps(speed: Speed, results: Pa
     separate = []
     for k in range(1, 4):
         side = image_size_at(experiment, k)
-        sized = change(experiment, image_size=side, image_sizes=(), batch_size=experiment.batch_size_for(side))
+        sized = change(
+            experiment, image_size=side, image_sizes=(), batch_size=experiment.batch_size_for(side)
+        )
         separate.append(asdict(count_flops(sized, [stream.target(k)])))
     for name, counted in asdict(speed.flops).items():
         assert counted == pytest.approx(fmean(one[name] for one in separate), rel=1e-6), name
@@ -134,11 +148,14 @@ def test_peak_memory_is_of_the_most_demanding_image_size(results: Path) -> None:
     """Here the smallest images: they are many, and the head is wide."""
     experiment = several("catlip", head_rows=60_000, image_sizes=(32, 64))
     separate = {
-        side: change(experiment, image_size=side, image_sizes=(), batch_size=experiment.batch_size_for(side))
+        side: change(
+            experiment, image_size=side, image_sizes=(), batch_size=experiment.batch_size_for(side)
+        )
         for side in experiment.image.all_image_sizes
     }
     whole, small_, large = (
-        step_tensor_bytes(load_data(one, CPU, results)) for one in (experiment, separate[32], separate[64])
+        step_tensor_bytes(load_data(one, CPU, results))
+        for one in (experiment, separate[32], separate[64])
     )
     assert whole == pytest.approx(small_, rel=0.01)
     assert small_ > 1.02 * large
@@ -159,7 +176,9 @@ def test_min_batch_size_has_two_of_the_largest_images() -> None:
 
 
 def test_single_size_tower_is_refused_before_running(results: Path) -> None:
-    with pytest.raises(ValueError, match=r"'catlip-bench-tiny' does not take images of 36, 48, 60 px: .*takes any"):
+    with pytest.raises(
+        ValueError, match=r"'catlip-bench-tiny' does not take images of 36, 48, 60 px: .*takes any"
+    ):
         build_train_state(load_data(small("clip", image_sizes=(36, 48, 60)), CPU, results))
 
 
@@ -172,10 +191,14 @@ def test_nan_loss_names_its_step(results: Path) -> None:
         check_finite(take_steps_at_full_learning_rate(run, steps), steps, run.stream)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules, as they are imported
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # of torch's own modules, as they are imported
 def test_compiled_step_allows_graphs_for_all_image_sizes(results: Path) -> None:
     """Beyond dynamo's limit a size would run uncompiled without a word."""
-    run = build_train_state(load_data(several("catlip", image_sizes=tuple(range(32, 224, 16))), CPU, results))
+    run = build_train_state(
+        load_data(several("catlip", image_sizes=tuple(range(32, 224, 16))), CPU, results)
+    )
     with dynamo.patch(recompile_limit=8):
         make_step(run.stream.experiment, run.model, run.method, "fp32", compiled=True)
         assert dynamo.recompile_limit >= 12

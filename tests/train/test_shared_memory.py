@@ -31,7 +31,9 @@ NEW_MOUNTS = 0x00020000  # CLONE_NEWNS of unshare(2)
 
 
 def free(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
-    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_bavail=free_bytes // 4096, f_frsize=4096))
+    monkeypatch.setattr(
+        "os.statvfs", lambda _: SimpleNamespace(f_bavail=free_bytes // 4096, f_frsize=4096)
+    )
 
 
 @pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="the system has no /dev/shm")
@@ -42,9 +44,13 @@ def test_workers_prefetch_what_fits_into_shared_memory_and_are_refused_where_no_
     sizes = {"data": "shards", "batch_size": 128, "images": 128, "warmup_images": 0}
     large = small("clip", image_size=228, **sizes)
 
-    def fitted(workers: int, processes: int, experiment: Experiment = large) -> tuple[int, int, str]:
+    def fitted(
+        workers: int, processes: int, experiment: Experiment = large
+    ) -> tuple[int, int, str]:
         asked = change(experiment, workers=workers)
-        found = limit_workers_to_shared_memory(asked, LoaderWorkers(workers, "asked for"), processes)
+        found = limit_workers_to_shared_memory(
+            asked, LoaderWorkers(workers, "asked for"), processes
+        )
         return found.count, found.prefetched, found.reason
 
     assert fitted(0, 8) == (0, 2, "asked for")
@@ -63,10 +69,20 @@ def test_workers_prefetch_what_fits_into_shared_memory_and_are_refused_where_no_
 
 
 @pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="the system has no /dev/shm")
-def test_chosen_workers_are_fewer_where_shared_memory_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    automatic = small("clip", data="shards", image_size=228, batch_size=128, images=128, warmup_images=0)
+def test_chosen_workers_are_fewer_where_shared_memory_is_small(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    automatic = small(
+        "clip", data="shards", image_size=228, batch_size=128, images=128, warmup_images=0
+    )
     chosen = choose_workers(16, 1)
-    for batches, (count, prefetched) in {2: (1, 1), 5: (4, 1), 16: (15, 1), 29: (15, 1), 30: (15, 2)}.items():
+    for batches, (count, prefetched) in {
+        2: (1, 1),
+        5: (4, 1),
+        16: (15, 1),
+        29: (15, 1),
+        30: (15, 2),
+    }.items():
         free(monkeypatch, batches * 20 * 2**20)  # a little more than so many batches
         found = limit_workers_to_shared_memory(automatic, chosen, 1)
         assert (found.count, found.prefetched) == (count, prefetched)
@@ -117,19 +133,27 @@ def test_small_shared_memory_is_one_line_before_the_first_run(
     settings = ["--set", f"data={data}", "--set", "workers=2", "--set", "subword_vocabulary=all"]
     assert main(["measure", "superclass-tiny", *settings, "--results", str(tmp_path)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "of shared memory, /dev/shm has 0.06 MiB free: enlarge it (docker run --shm-size), or use fewer" in line
+    assert (
+        "of shared memory, /dev/shm has 0.06 MiB free: enlarge it (docker run --shm-size), or use fewer"
+        in line
+    )
 
 
 def load_in_64_kib(data: Path) -> str:
     """Load a batch in a worker, with so little shared memory; return the error, or nothing where no disk is mounted."""
     if ctypes.CDLL(None).unshare(NEW_MOUNTS):
         return ""
-    for words in (["--make-rprivate", "/"], ["-t", "tmpfs", "-o", "size=64k", "none", str(SHARED_MEMORY)]):
+    for words in (
+        ["--make-rprivate", "/"],
+        ["-t", "tmpfs", "-o", "size=64k", "none", str(SHARED_MEMORY)],
+    ):
         subprocess.run(["mount", *words], check=True)
     loader_workers.FORKSERVER_PRELOAD = PRELOAD
     workers, shards = LoaderWorkers(1, "a test"), open_shards(str(data), data / "cache")
     with pytest.raises(UserError) as error:
-        SampleStream(small("clip"), shards, METHODS["clip"].targets, CPU, workers=workers).load_batch_parts(0)
+        SampleStream(
+            small("clip"), shards, METHODS["clip"].targets, CPU, workers=workers
+        ).load_batch_parts(0)
     return str(error.value)
 
 
@@ -137,5 +161,7 @@ def test_batch_that_a_worker_cannot_hand_over_is_an_error_of_the_run(tmp_path: P
     text = in_child(load_in_64_kib, write_shards(tmp_path / "data"))
     if not text:
         pytest.skip("mounting a small /dev/shm needs root")
-    assert text.startswith("a loader worker cannot hand over a batch (unable to allocate shared memory")
+    assert text.startswith(
+        "a loader worker cannot hand over a batch (unable to allocate shared memory"
+    )
     assert text.endswith("or give the container more memory")

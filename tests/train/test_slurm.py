@@ -37,7 +37,9 @@ def free_port() -> str:
         return str(one.getsockname()[1])
 
 
-def start_job(script: str, *arguments: str, commands: Path, **settings: str) -> "subprocess.Popen[str]":
+def start_job(
+    script: str, *arguments: str, commands: Path, **settings: str
+) -> "subprocess.Popen[str]":
     """Start a job script with SLURM's variables, and with the commands of a folder first."""
     path = os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]])
     return subprocess.Popen(
@@ -85,9 +87,13 @@ def test_job_that_fails_is_requeued_while_its_checkpoints_advance(
     tmp_path: Path, commands: Path, slurm_environment: dict[str, str]
 ) -> None:
     """As after an abort of NCCL, whose processes end without leaving the file `requeue`."""
-    (commands / "srun").write_text(f"#!/bin/bash\nmkdir -p {tmp_path}/out/checkpoints/step-00000005\nexit 134\n")
+    (commands / "srun").write_text(
+        f"#!/bin/bash\nmkdir -p {tmp_path}/out/checkpoints/step-00000005\nexit 134\n"
+    )
     for is_requeued in (True, False):
-        code, text = submit("train.sbatch", str(tmp_path / "out"), "clip", commands=commands, **slurm_environment)
+        code, text = submit(
+            "train.sbatch", str(tmp_path / "out"), "clip", commands=commands, **slurm_environment
+        )
         assert code == 134, text
         assert (commands / "requeued").exists() == is_requeued
         (commands / "requeued").unlink(missing_ok=True)
@@ -108,7 +114,9 @@ def test_training_on_two_nodes_requeues_itself_and_then_ends(
     assert not [*out.glob("*.failure.*")]
 
     (commands / "requeued").unlink()
-    code, text = submit("train.sbatch", *train, commands=commands, **slurm_environment, SLURM_RESTART_COUNT="1")
+    code, text = submit(
+        "train.sbatch", *train, commands=commands, **slurm_environment, SLURM_RESTART_COUNT="1"
+    )
     assert code == 0, text
     assert not (commands / "requeued").exists()
     (training,) = (record for record in read_records(out) if isinstance(record.measured, Training))
@@ -122,16 +130,25 @@ def test_training_saves_when_slurm_signals_all_processes_of_the_job(
 ) -> None:
     """SLURM signals the loader workers, too, and torchrun signals its own processes once more."""
     out, data = tmp_path / "out", write_shards(tmp_path / "data")
-    settings = [f"--set=data={data}", "--set=subword_vocabulary=all", "--set=batch_size=8", "--set=workers=1"]
+    settings = [
+        f"--set=data={data}",
+        "--set=subword_vocabulary=all",
+        "--set=batch_size=8",
+        "--set=workers=1",
+    ]
     train = [str(out), "clip-tiny", "--images", "640k", "--no-score", *settings]
     training = start_job("train.sbatch", *train, commands=commands, **slurm_environment)
     try:
         lines = iter(training.stderr or ())
-        text = next((line for line in lines if "steps, loss" in line), "it ended before its first step")
+        text = next(
+            (line for line in lines if "steps, loss" in line), "it ended before its first step"
+        )
         children = psutil.Process(training.pid).children(recursive=True)
         with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
             for child in children:
-                if "python" in child.exe():  # and not what stands for srun, which SLURM does not signal
+                if (
+                    "python" in child.exe()
+                ):  # and not what stands for srun, which SLURM does not signal
                     child.terminate()
         text += training.communicate(timeout=LONGEST_SECONDS)[1]
     finally:
@@ -141,7 +158,9 @@ def test_training_saves_when_slurm_signals_all_processes_of_the_job(
 
 
 @pytest.mark.minutes
-def test_jobs_of_an_array_label_all_files_and_a_failed_one_is_repeated_alone(tmp_path: Path) -> None:
+def test_jobs_of_an_array_label_all_files_and_a_failed_one_is_repeated_alone(
+    tmp_path: Path,
+) -> None:
     files = [tmp_path / f"{number}.txt" for number in range(3)]
     for number, file in enumerate(files):
         file.write_text(f"a dog and {number} cats\n" * 3)
@@ -149,7 +168,9 @@ def test_jobs_of_an_array_label_all_files_and_a_failed_one_is_repeated_alone(tmp
     options = [*map(str, files), "--vocabulary", "pack-synsets", "--out", str(out)]
 
     def run(task: int, **given: str) -> None:
-        code, text = submit("label.sbatch", *options, commands=tmp_path, SLURM_ARRAY_TASK_ID=str(task), **given)
+        code, text = submit(
+            "label.sbatch", *options, commands=tmp_path, SLURM_ARRAY_TASK_ID=str(task), **given
+        )
         assert code == 0, text
 
     for task in (1, 2):

@@ -36,7 +36,9 @@ def state(run: TrainState) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(("method", "clip_norm"), [("clip", 1.0), ("catlip", None)])
-def test_non_finite_step_changes_nothing(method: str, clip_norm: float | None, results: Path) -> None:
+def test_non_finite_step_changes_nothing(
+    method: str, clip_norm: float | None, results: Path
+) -> None:
     """Weights, moments and step counts are, to the last bit, what they would be had the batch never come."""
     spared, struck = (assembled(results, method, clip_norm=clip_norm) for _ in range(2))
     good = [spared.stream.batch(k) for k in range(3)]
@@ -44,7 +46,9 @@ def test_non_finite_step_changes_nothing(method: str, clip_norm: float | None, r
     met = [struck.step(batch, RATE) for batch in (good[0], corrupt(good[1]), *good[1:])]
     assert [bool(loss.isfinite()) for loss in met] == [True, False, True, True]
     assert torch.equal(torch.stack(losses), torch.stack([met[0], *met[2:]]))
-    assert all(torch.equal(one, other) for one, other in zip(state(spared), state(struck), strict=True))
+    assert all(
+        torch.equal(one, other) for one, other in zip(state(spared), state(struck), strict=True)
+    )
 
 
 def test_non_finite_gradient_with_finite_loss_is_skipped(results: Path) -> None:
@@ -67,7 +71,9 @@ def test_fp16_has_the_gradients_of_fp32_once_they_are_unscaled(results: Path) ->
         run.step.scaler.load_state_dict(torch.amp.GradScaler("cpu", init_scale=2.0**8).state_dict())
         run.step.backward(run.step.forward(run.stream.batch(0)))
         scale = run.step.scaler.get_scale()
-        found.append((scale, torch.cat([value.grad.flatten() / scale for value in run.model.parameters()])))
+        found.append(
+            (scale, torch.cat([value.grad.flatten() / scale for value in run.model.parameters()]))
+        )
     (no_scale, exact), (scale, rounded) = found
     assert (no_scale, scale) == (1.0, 2.0**8)
     assert 0 < (rounded - exact).norm() / exact.norm() < 2**-7
@@ -87,7 +93,10 @@ def test_overflow_in_fp16_lowers_the_scale_and_is_counted(results: Path) -> None
         assert torch.equal(returned, loss) if len(scales) < 17 else returned.isnan()
     assert scales == [2.0 ** (15 - k) for k in range(17)]
     assert run.step.overflows == 16
-    assert all(torch.equal(one, other) for one, other in zip(state(run)[: len(before)], before, strict=True))
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(state(run)[: len(before)], before, strict=True)
+    )
 
 
 def test_loss_that_is_not_finite_is_no_overflow_of_fp16(results: Path) -> None:
@@ -120,11 +129,20 @@ class Names(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("kernel", ["foreach", "for_loop"])
-def test_optimizer_kernels_take_the_same_steps_and_skip_the_same_updates(kernel: str, results: Path) -> None:
+def test_optimizer_kernels_take_the_same_steps_and_skip_the_same_updates(
+    kernel: str, results: Path
+) -> None:
     """Weights and averages are equal to rounding; a bad batch leaves no trace with any kernel."""
-    fused, other = (assembled(results, ema_decay=0.9, optimizer_kernel=one) for one in ("fused", kernel))
+    fused, other = (
+        assembled(results, ema_decay=0.9, optimizer_kernel=one) for one in ("fused", kernel)
+    )
     for run in (fused, other):
-        batches = [run.stream.batch(0), run.stream.batch(1), corrupt(run.stream.batch(2)), run.stream.batch(3)]
+        batches = [
+            run.stream.batch(0),
+            run.stream.batch(1),
+            corrupt(run.stream.batch(2)),
+            run.stream.batch(3),
+        ]
         with Names() as names:
             finite = [bool(run.step(batch, RATE).isfinite()) for batch in batches]
         assert finite == [True, True, False, True]
@@ -144,7 +162,10 @@ def test_logged_gradient_norm_is_that_of_the_unscaled_gradient(results: Path) ->
     loss = run.step.forward(run.stream.batch(0))
     run.step.backward(loss)
     scale = run.step.scaler.get_scale()
-    squares = [float((parameter.grad.double() / scale).square().sum()) for parameter in run.model.parameters()]
+    squares = [
+        float((parameter.grad.double() / scale).square().sum())
+        for parameter in run.model.parameters()
+    ]
     run.step.update(loss, RATE)
     assert run.step.grad_norms == [pytest.approx(math.sqrt(sum(squares)), rel=1e-5)]
     run.step(corrupt(run.stream.batch(1)), RATE)
@@ -157,7 +178,10 @@ def test_logged_gradient_norm_is_that_of_the_unscaled_gradient(results: Path) ->
 def test_average_in_a_loop_equals_the_average_at_once(results: Path) -> None:
     """Weights to rounding, buffers exactly; a frozen teacher is shared by both."""
     for method in ("superclass", "distill"):
-        runs = [assembled(results, method, ema_decay=0.9, ema_kernel=kernel) for kernel in ("foreach", "for_loop")]
+        runs = [
+            assembled(results, method, ema_decay=0.9, ema_kernel=kernel)
+            for kernel in ("foreach", "for_loop")
+        ]
         for run, has_foreach in zip(runs, (True, False), strict=True):
             run.step(run.stream.batch(0), RATE)
             with Names() as names:
@@ -189,7 +213,9 @@ def test_ema_equals_its_formula(kernel: str, results: Path) -> None:
 
 
 @pytest.mark.parametrize(("method", "tower"), [("clip", None), ("catlip", "vit_tiny_patch16_224")])
-def test_checkpointing_gives_the_same_gradients_in_less_memory(method: str, tower: str | None, results: Path) -> None:
+def test_checkpointing_gives_the_same_gradients_in_less_memory(
+    method: str, tower: str | None, results: Path
+) -> None:
     changes = {"batch_size": 64} | ({"tower": tower} if tower else {})
     losses, gradients, peaks = [], [], []
     for on in (False, True):

@@ -20,12 +20,17 @@ from tests.small import FP16, small
 from tests.tensors import tensors_of
 
 CPU, META, RATE = torch.device("cpu"), torch.device("meta"), 1e-3
-CASES: dict[str, tuple[str, dict[str, object]]] = {name: (name, {}) for name in (*[*METHODS], "flip", "clipa")} | {
+CASES: dict[str, tuple[str, dict[str, object]]] = {
+    name: (name, {}) for name in (*[*METHODS], "flip", "clipa")
+} | {
     "micro-batches": ("superclass", {"accumulation": 2}),
     "dense labels": ("catlip", {"accumulation": 2, "label_format": "dense"}),
     "packed captions": ("superclip", {"text_padding": "packed"}),
     "stored text features": ("siglip", {"text_features": "stored"}),
-    "recipe": ("clip", FP16 | {"contrastive_precision": "autocast", "ema_decay": 0.9, "clip_norm": 1.0}),
+    "recipe": (
+        "clip",
+        FP16 | {"contrastive_precision": "autocast", "ema_decay": 0.9, "clip_norm": 1.0},
+    ),
     "plain attention": ("clip", {"attention": "plain", "activation_checkpointing": True}),
     "fp32 softmax": ("clip", {"attention": "fp32_softmax", "activation_checkpointing": True}),
     "both gathered": ("clip", {"gather": "both", "simulated_global_batch": 32}),
@@ -58,7 +63,11 @@ class RefuseWaiting(TorchDispatchMode):
         self._storages = {one.untyped_storage()._cdata: one.untyped_storage() for one in held}
 
     def __torch_dispatch__(
-        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         is_on_device = any(one.untyped_storage()._cdata in self._storages for one in given)
@@ -68,15 +77,23 @@ class RefuseWaiting(TorchDispatchMode):
                 raise RuntimeError(f"{func} waits for the device")
         result = func(*args, **(kwargs or {}))
         if is_on_device:
-            made = (leaf.untyped_storage() for leaf in tree_leaves(result) if isinstance(leaf, Tensor))
-            self._storages |= {storage._cdata: storage for storage in made}  # kept, so that no other has their address
+            made = (
+                leaf.untyped_storage() for leaf in tree_leaves(result) if isinstance(leaf, Tensor)
+            )
+            # Kept, so that no other has their address.
+            self._storages |= {storage._cdata: storage for storage in made}
         return result
 
     @staticmethod
     def _waits(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         if name.startswith("index"):  # by a mask
-            return any(isinstance(leaf, Tensor) and leaf.dtype == torch.bool for leaf in tree_leaves(args[1:2]))
-        return name in WAITING or (name == "repeat_interleave" and kwargs.get("output_size") is None)
+            return any(
+                isinstance(leaf, Tensor) and leaf.dtype == torch.bool
+                for leaf in tree_leaves(args[1:2])
+            )
+        return name in WAITING or (
+            name == "repeat_interleave" and kwargs.get("output_size") is None
+        )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -85,7 +102,9 @@ def test_step_does_not_wait_for_the_device(case: str, results: Path) -> None:
 
 
 @pytest.mark.parametrize("case", WAITING_CASES)
-def test_step_waits_as_often_as_the_released_code_where_a_setting_says_so(case: str, results: Path) -> None:
+def test_step_waits_as_often_as_the_released_code_where_a_setting_says_so(
+    case: str, results: Path
+) -> None:
     name, changes, waits = WAITING_CASES[case]
     require_waits(assembled(name, changes, CPU, results), waits)
 
@@ -103,7 +122,9 @@ def require_waits(run: TrainState, waits: int) -> None:
     scale = vars(run.step.scaler).get("_scale")
     held = [one for model in models for one in (*model.parameters(), *model.buffers())]
     held += [] if scale is None else [scale]
-    with RefuseWaiting([*held, *state, batch.images, *device_tensors(batch.target)], allowed=waits) as waiting:
+    with RefuseWaiting(
+        [*held, *state, batch.images, *device_tensors(batch.target)], allowed=waits
+    ) as waiting:
         loss = run.step(batch, RATE)
     assert loss.isfinite()
     assert waiting.allowed == 0
@@ -113,7 +134,9 @@ def built(case: str, device: torch.device, results: Path) -> TrainState:
     return assembled(*CASES[case], device, results)
 
 
-def assembled(name: str, changes: Mapping[str, object], device: torch.device, results: Path) -> TrainState:
+def assembled(
+    name: str, changes: Mapping[str, object], device: torch.device, results: Path
+) -> TrainState:
     fewer = {"batch_size": 8, "subset": "random:32", "images": 32, "warmup_images": 8}
     return build_train_state(load_data(small(name, **fewer | changes), device, results))
 
@@ -121,7 +144,11 @@ def assembled(name: str, changes: Mapping[str, object], device: torch.device, re
 def device_tensors(target: Any) -> list[Tensor]:
     """Return the tensors of a target that a batch moves to the device."""
     moved = target.to(META)
-    return [one for one, other in zip(tensors_of(target), tensors_of(moved), strict=True) if other.device == META]
+    return [
+        one
+        for one, other in zip(tensors_of(target), tensors_of(moved), strict=True)
+        if other.device == META
+    ]
 
 
 WAITS: dict[str, Callable[[Tensor], object]] = {
@@ -144,7 +171,9 @@ def test_waiting_operation_is_refused_on_device_tensors_alone(wait: str) -> None
             WAITS[wait](on_device)
 
 
-@pytest.mark.parametrize("case", [case for case, (_, changes) in CASES.items() if "precision" not in changes])
+@pytest.mark.parametrize(
+    "case", [case for case, (_, changes) in CASES.items() if "precision" not in changes]
+)
 def test_forward_and_backward_read_nothing_of_the_device(case: str, results: Path) -> None:
     """Tensors of the device `meta` have no values: every copy to the host fails, and every tensor left there."""
     run = built(case, META, results)

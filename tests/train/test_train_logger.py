@@ -53,7 +53,9 @@ def test_without_a_terminal_progress_is_logged_in_lines(capsys: pytest.CaptureFi
     assert re.fullmatch(rf"catlip-tiny: 220 of 1,000 steps, {figures}, about \S+ left", lines[0])
 
 
-def test_gradient_norm_of_a_training_that_reads_it_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_gradient_norm_of_a_training_that_reads_it_is_logged(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """The mean over the steps since the last line."""
     watch = TrainLogger(STREAM, 1000, 200)
     watch.log_steps([4.0] * 2, 320, 5e-4, [1.0, 2.0])
@@ -61,7 +63,9 @@ def test_gradient_norm_of_a_training_that_reads_it_is_logged(capsys: pytest.Capt
     assert ", rate 5.00e-04, gradient norm 1.5, about" in capsys.readouterr().err
 
 
-def test_parallel_trainings_log_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parallel_trainings_log_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TQDM_DISABLE", "1")
     watch = TrainLogger(STREAM, 1000, 0)
     watch.log_steps([4.0], 320, 5e-4)
@@ -79,7 +83,9 @@ def test_terminal_progress_bar_starts_at_the_resumed_step(monkeypatch: pytest.Mo
         watch._bar.refresh()
         terminal.flush()
         shown = b""
-        while b"rate" not in shown and select.select([ours], [], [], 5)[0]:  # a terminal gives it in pieces
+        while (
+            b"rate" not in shown and select.select([ours], [], [], 5)[0]
+        ):  # a terminal gives it in pieces
             shown += os.read(ours, 100_000)
         watch.close()
     os.close(ours)
@@ -102,6 +108,10 @@ def test_tensorboard_events_are_read_back_and_purged_after_a_lost_process(tmp_pa
     found = EventAccumulator(str(tmp_path)).Reload()
     names = {"loss", "learning rate", "images per second", "share of time waiting for data"}
     assert set(found.Tags()["scalars"]) == names
-    assert [(event.step, event.value) for event in found.Scalars("loss")] == [(20, 1.0), (40, 2.0), (60, 7.5)]
+    assert [(event.step, event.value) for event in found.Scalars("loss")] == [
+        (20, 1.0),
+        (40, 2.0),
+        (60, 7.5),
+    ]
     assert found.Scalars("learning rate")[-1].value == pytest.approx(2e-3)
     assert all(event.value > 0 for event in found.Scalars("images per second"))

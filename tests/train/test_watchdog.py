@@ -24,7 +24,9 @@ print("went on in a group")
 """
 
 
-def test_stalled_rank_is_reported_with_its_stack_and_a_process_of_no_group_is_left_alone(tmp_path: Path) -> None:
+def test_stalled_rank_is_reported_with_its_stack_and_a_process_of_no_group_is_left_alone(
+    tmp_path: Path,
+) -> None:
     done = subprocess.run(
         [sys.executable, "-c", STANDS_STILL, str(tmp_path)],
         cwd=ROOT,

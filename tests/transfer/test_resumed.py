@@ -10,7 +10,9 @@ from tests.chaos.short import short_experiment, train_in_process
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_scoring_resumes_where_it_stopped(own_results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scoring_resumes_where_it_stopped(
+    own_results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What is scored stays to the last byte, and what is scored again gets the same scores."""
     tower = own_results / "tower.safetensors"
     train_in_process(short_experiment("catlip"), own_results)
@@ -26,7 +28,9 @@ def test_scoring_resumes_where_it_stopped(own_results: Path, capsys: pytest.Capt
         path.unlink()
     assert main([*arguments, "--resume"]) == 0
     assert {*own_results.glob("*.*.json")} == records.keys()
-    assert all(path.read_bytes() == content for path, content in records.items() if path not in lost)
+    assert all(
+        path.read_bytes() == content for path, content in records.items() if path not in lost
+    )
     assert all(read_record(path).measured == measured for path, measured in lost.items())
     other = tower.with_name("other.safetensors")
     other.write_bytes(tower.read_bytes())

@@ -44,7 +44,9 @@ def score(right: int, **changes: object) -> Score:
 def scored(subject: str, seed: int, *scores: Score) -> Record:
     trained = subject == CLIP.name
     budgets = ("equal images", "equal device seconds") if trained else ()
-    measured = Transfer(subject=subject, images=80_000 if trained else 0, budgets=budgets, scores=scores)
+    measured = Transfer(
+        subject=subject, images=80_000 if trained else 0, budgets=budgets, scores=scores
+    )
     of = None if subject == "raw pixels" else change(CLIP, seed=seed)
     return Record(comparison="c", experiment=of, circumstances=HERE, measured=measured)
 
@@ -70,7 +72,11 @@ def test_each_protocol_has_a_table_of_the_towers_of_each_seed_with_intervals_ove
     ]
     tables = tables_of(records)
     probe, neighbours = tables["Transfer: linear probe"], tables["Transfer: k-NN"]
-    assert [(row["features"], row["seed"]) for row in probe.rows] == [(CLIP.name, 0), (CLIP.name, 1), (FLOOR, 0)]
+    assert [(row["features"], row["seed"]) for row in probe.rows] == [
+        (CLIP.name, 0),
+        (CLIP.name, 1),
+        (FLOOR, 0),
+    ]
     assert [row["rooms"][0] for row in probe.rows] == [0.6, 0.61, 0.4]
     assert all(low < figure < high for figure, low, high in (row["rooms"] for row in probe.rows))
     assert [row["rooms"][0] for row in neighbours.rows] == [0.5]
@@ -78,7 +84,9 @@ def test_each_protocol_has_a_table_of_the_towers_of_each_seed_with_intervals_ove
 
 def test_device_time_and_energy_that_are_unknown_have_a_reason() -> None:
     towers = [scored(CLIP.name, 0, score(60)), scored(FLOOR, 0, score(40))]
-    bare, unpowered = (tables_of([*towers, *speeds])["Accuracy on rooms"] for speeds in ([], [timed()]))
+    bare, unpowered = (
+        tables_of([*towers, *speeds])["Accuracy on rooms"] for speeds in ([], [timed()])
+    )
     assert [row["group"] for row in bare.rows] == [
         "Equal images",
         "Equal device seconds",
@@ -86,7 +94,9 @@ def test_device_time_and_energy_that_are_unknown_have_a_reason() -> None:
     ]
     assert all(row["device time"] is None for row in bare.rows)
     assert "this comparison has none" in bare.note
-    assert unpowered.rows[0]["device time"] == pytest.approx(80_000 / images_per_second(CLIP, timed().measured))
+    assert unpowered.rows[0]["device time"] == pytest.approx(
+        80_000 / images_per_second(CLIP, timed().measured)
+    )
     assert "energy" not in unpowered.rows[0]
     assert "Energy was not measured. clip-tiny: NVMLError: no GPU." in unpowered.note
     assert "equal steps are equal images" in unpowered.note
@@ -94,13 +104,17 @@ def test_device_time_and_energy_that_are_unknown_have_a_reason() -> None:
 
 def test_tower_without_a_budget_is_no_reference() -> None:
     row = scored(CLIP.name, 0, score(60))
-    (shown,) = tables_of([replace(row, measured=replace(row.measured, budgets=()))])["Accuracy on rooms"].rows
+    (shown,) = tables_of([replace(row, measured=replace(row.measured, budgets=()))])[
+        "Accuracy on rooms"
+    ].rows
     assert shown["group"] == "Other numbers of images"
 
 
 def test_tower_of_another_project_gains_over_its_own_random_init() -> None:
     rights = {"vit": 60, "random init of vit": 45, FLOOR: 40, "raw pixels": 42}
-    records = [replace(scored(name, 0, score(right)), experiment=None) for name, right in rights.items()]
+    records = [
+        replace(scored(name, 0, score(right)), experiment=None) for name, right in rights.items()
+    ]
     rows = {row["features"]: row["gain"] for row in tables_of(records)["Accuracy on rooms"].rows}
     assert rows["vit"][0] == pytest.approx(0.15)
     assert rows["raw pixels"][0] == pytest.approx(0.02)
@@ -108,7 +122,10 @@ def test_tower_of_another_project_gains_over_its_own_random_init() -> None:
 
 
 def test_features_without_seeds_gain_over_the_random_inits_of_all_seeds() -> None:
-    records = [*(scored(FLOOR, seed, score(40 + seed)) for seed in range(3)), scored("raw pixels", 0, score(50))]
+    records = [
+        *(scored(FLOOR, seed, score(40 + seed)) for seed in range(3)),
+        scored("raw pixels", 0, score(50)),
+    ]
     random_init, pixels = tables_of(records)["Accuracy on rooms"].rows
     figure, low, high = pixels["gain"]
     assert figure == pytest.approx(pixels["linear probe"][0] - random_init["linear probe"][0])
@@ -117,7 +134,9 @@ def test_features_without_seeds_gain_over_the_random_inits_of_all_seeds() -> Non
 
 @pytest.mark.parametrize("seeds", [1, 2, 3])
 def test_intervals_are_over_the_test_images_of_one_seed_and_over_three_seeds(seeds: int) -> None:
-    table = tables_of([scored(CLIP.name, seed, score(60)) for seed in range(seeds)])["Accuracy on rooms"]
+    table = tables_of([scored(CLIP.name, seed, score(60)) for seed in range(seeds)])[
+        "Accuracy on rooms"
+    ]
     over_images = accuracy_interval([1.0] * 60 + [0.0] * 40)
     figure, low, high = table.rows[0]["linear probe"]
     assert figure == 0.6
@@ -126,7 +145,9 @@ def test_intervals_are_over_the_test_images_of_one_seed_and_over_three_seeds(see
     assert "With three seeds or more, both are over seeds and test images." in table.note
 
 
-@pytest.mark.parametrize(("task", "is_said"), [("Twemoji group", True), ("emoji retrieval", True), ("rooms", False)])
+@pytest.mark.parametrize(
+    ("task", "is_said"), [("Twemoji group", True), ("emoji retrieval", True), ("rooms", False)]
+)
 def test_tables_of_all_emoji_say_that_their_concepts_are_known(task: str, is_said: bool) -> None:
     table = tables_of([scored(CLIP.name, 0, score(60, task=task))])["Transfer: linear probe"]
     assert ("a known concept is found in another style" in table.note) == is_said
@@ -134,22 +155,34 @@ def test_tables_of_all_emoji_say_that_their_concepts_are_known(task: str, is_sai
 
 
 def test_tables_of_unseen_concepts_say_which_towers_know_them() -> None:
-    table = tables_of([scored(CLIP.name, 0, score(60, task="unseen subgroup"))])["Transfer: linear probe"]
-    assert "unseen subgroup are new to a tower that was pre-trained with subset=seen-concepts" in table.note
+    table = tables_of([scored(CLIP.name, 0, score(60, task="unseen subgroup"))])[
+        "Transfer: linear probe"
+    ]
+    assert (
+        "unseen subgroup are new to a tower that was pre-trained with subset=seen-concepts"
+        in table.note
+    )
     assert "a known concept is found in another style" not in table.note
 
 
 def test_tasks_with_headroom_lead_and_the_tables_say_what_their_scores_show() -> None:
-    scores = [score(60, task=task) for task in ("Twemoji group", "unseen subgroup", "Twemoji subgroup")]
+    scores = [
+        score(60, task=task) for task in ("Twemoji group", "unseen subgroup", "Twemoji subgroup")
+    ]
     tables = tables_of([scored(CLIP.name, 0, *scores)])
     tasks = [column.title for column in tables["Transfer: linear probe"].columns][3:]
     assert tasks == ["unseen subgroup", "Twemoji subgroup", "Twemoji group"]
-    assert "they cannot show which method is better on photographs" in tables["Transfer: linear probe"].note
+    assert (
+        "they cannot show which method is better on photographs"
+        in tables["Transfer: linear probe"].note
+    )
 
 
 def test_references_are_lower_or_upper_bounds() -> None:
     rights = {"raw pixels": 30, "HOG and colour": 40, "EfficientNet-Lite0": 70, "reference vit": 80}
-    records = [replace(scored(name, 0, score(right)), experiment=None) for name, right in rights.items()]
+    records = [
+        replace(scored(name, 0, score(right)), experiment=None) for name, right in rights.items()
+    ]
     rows = tables_of(records)["Accuracy on rooms"].rows
     lower, upper = "Lower bounds, without training", "Upper bounds"
     assert [(row["group"], row["features"]) for row in rows] == [
@@ -181,9 +214,14 @@ def test_tables_name_the_trainings_of_their_scores() -> None:
     assert fine_tuned.note.splitlines()[-1] == line
 
 
-def test_three_tasks_are_readable_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_three_tasks_are_readable_on_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tasks = [score(60, task=task) for task in ("Twemoji group", "Twemoji subgroup", "rooms")]
-    records = [*(scored(name, 0, *tasks) for name in (CLIP.name, FLOOR, "raw pixels")), timed(**{"power W": 250.0})]
+    records = [
+        *(scored(name, 0, *tasks) for name in (CLIP.name, FLOOR, "raw pixels")),
+        timed(**{"power W": 250.0}),
+    ]
     print_tables(transfer_tables(records), tmp_path / "x.json")
     shown = capsys.readouterr().out
     assert "0.600 (0.502 to 0.691)" in shown
@@ -197,9 +235,14 @@ def test_tables_of_towers_of_own_data_say_once_that_drawings_score_them() -> Non
     drawings = "The towers were trained on my shards and scored on drawings of the shipped pack, such as emoji: --root"
 
     def tables(experiment: Experiment, task: str) -> list[Table]:
-        scores = [replace(score(60, task=task), protocol=protocol) for protocol in ("linear probe", "k-NN")]
+        scores = [
+            replace(score(60, task=task), protocol=protocol)
+            for protocol in ("linear probe", "k-NN")
+        ]
         records = [scored(CLIP.name, 0, one) for one in scores]
-        return list(tables_of([replace(one, experiment=experiment) for one in records]).values())[:2]
+        return list(tables_of([replace(one, experiment=experiment) for one in records]).values())[
+            :2
+        ]
 
     first, second = tables(own, "unseen subgroup")
     assert first.note.count(drawings) == 1

@@ -61,7 +61,11 @@ def tasks(results: Path) -> list[SingleLabelTask]:
 
 def test_pack_tasks_have_their_sizes(tasks: list[SingleLabelTask]) -> None:
     found = {
-        task.name: (len(task.classes), len(task.train.labels) + len(task.validation.labels), len(task.test.labels))
+        task.name: (
+            len(task.classes),
+            len(task.train.labels) + len(task.validation.labels),
+            len(task.test.labels),
+        )
         for task in tasks
     }
     assert found == SIZES
@@ -80,10 +84,14 @@ def test_every_class_is_in_every_part(tasks: list[SingleLabelTask]) -> None:
             assert set(part.labels) == set(range(len(task.classes)))
 
 
-def test_images_of_one_caption_stay_in_one_split(results: Path, tasks: list[SingleLabelTask]) -> None:
+def test_images_of_one_caption_stay_in_one_split(
+    results: Path, tasks: list[SingleLabelTask]
+) -> None:
     rooms = load_pack_images("sweethome3d", results / "cache")
     pixels = on_white(rooms.pixels).pixels
-    captions: dict[bytes, str] = {p.numpy().tobytes(): c for p, c in zip(pixels, rooms.captions, strict=True)}
+    captions: dict[bytes, str] = {
+        p.numpy().tobytes(): c for p, c in zip(pixels, rooms.captions, strict=True)
+    }
     task = next(task for task in tasks if task.name == "rooms")
     sides = [
         {captions[image] for part in side for image in images_of(part)}
@@ -102,7 +110,9 @@ def test_queries_have_one_emoji_of_their_own_in_a_gallery_of_another_vendor(
         images = load_pack_images(part, results / "cache")
         rows = zip(images.keys, on_white(images.pixels).pixels, images.classes, strict=True)
         names[vendor] = {
-            pixels.numpy().tobytes(): of["concept"] for key, pixels, of in rows if key.startswith(f"{vendor}-")
+            pixels.numpy().tobytes(): of["concept"]
+            for key, pixels, of in rows
+            if key.startswith(f"{vendor}-")
         }
     assert task.train.labels.tolist() == list(range(len(task.classes)))
     gallery = [names["noto"][image.numpy().tobytes()] for image in rgb(task.train)]
@@ -112,7 +122,9 @@ def test_queries_have_one_emoji_of_their_own_in_a_gallery_of_another_vendor(
             assert names["twemoji"][image.numpy().tobytes()] == gallery[label]
         assert queries.isdisjoint(part.labels)
         queries |= {*part.labels.tolist()}
-    drawn = [image.numpy().tobytes() for part in (task.validation, task.test) for image in rgb(part)]
+    drawn = [
+        image.numpy().tobytes() for part in (task.validation, task.test) for image in rgb(part)
+    ]
     assert len({*drawn}) == len(drawn) == len(queries)
     assert len(images_of(task.train)) == len(task.classes)
 
@@ -125,14 +137,24 @@ def test_retrieval_is_the_share_of_nearest_images_that_show_the_query() -> None:
     gallery, queries = gallery.byte(), (0.15 * gallery[labels] + 0.85 * noise).byte()
     parts = [
         LabelledImages(ArrayImageSource(images), of)
-        for images, of in ((gallery, np.arange(12)), (queries[:5], labels[:5]), (queries[5:], labels[5:]))
+        for images, of in (
+            (gallery, np.arange(12)),
+            (queries[:5], labels[:5]),
+            (queries[5:], labels[5:]),
+        )
     ]
-    task, flat = SingleLabelTask("a gallery", tuple("abcdefghijkl"), *parts), lambda images: images.flatten(1).double()
+    task, flat = (
+        SingleLabelTask("a gallery", tuple("abcdefghijkl"), *parts),
+        lambda images: images.flatten(1).double(),
+    )
     embed = lambda source: flat(source.pixels).numpy()  # noqa: E731
     subject = FeatureExtractor(name="pixels", embed=embed, tower=None, device=CPU, experiment=None)
     (score,) = score_task(subject, task, "retrieval").scores
     nearest = [
-        max(range(12), key=lambda row, query=query: float(torch.cosine_similarity(query, row_of[row], dim=0)))
+        max(
+            range(12),
+            key=lambda row, query=query: float(torch.cosine_similarity(query, row_of[row], dim=0)),
+        )
         for row_of in [flat(gallery)]
         for query in flat(queries)
     ]
@@ -150,7 +172,9 @@ def brightness(images: ArrayImageSource) -> np.ndarray:
 
 
 def test_separable_classes_are_learned_and_others_are_at_chance() -> None:
-    subject = FeatureExtractor(name="brightness", embed=brightness, tower=None, device=CPU, experiment=None)
+    subject = FeatureExtractor(
+        name="brightness", embed=brightness, tower=None, device=CPU, experiment=None
+    )
     separable, others = (toy_task(60, 30, 200, separable=one) for one in (True, False))
     for score in (score_linear_probe, score_k_nn):
         ((one,), (other,)) = score(subject, separable), score(subject, others)
@@ -162,19 +186,26 @@ def test_separable_classes_are_learned_and_others_are_at_chance() -> None:
 def test_tower_features_are_independent_of_the_batch(results: Path) -> None:
     pixels = load_pack_images("twemoji", results / "cache").pixels
     embed = tower_embedder(build_image_tower("catlip-bench-tiny", 48, 0), CPU)
-    np.testing.assert_allclose(embed(on_white(pixels[:300]))[260:], embed(on_white(pixels[260:300])), atol=1e-5)
+    np.testing.assert_allclose(
+        embed(on_white(pixels[:300]))[260:], embed(on_white(pixels[260:300])), atol=1e-5
+    )
 
 
-def test_features_that_are_not_finite_are_refused_with_their_number(tmp_path: Path, results: Path) -> None:
+def test_features_that_are_not_finite_are_refused_with_their_number(
+    tmp_path: Path, results: Path
+) -> None:
     """Weights of 3e38 are finite, and no feature of theirs is."""
     experiment = EXPERIMENTS["catlip-tiny"]
     state = {
-        name: torch.full_like(value, 3e38) for name, value in build_untrained_tower(experiment).state_dict().items()
+        name: torch.full_like(value, 3e38)
+        for name, value in build_untrained_tower(experiment).state_dict().items()
     }
     facts = Provenance(experiment=experiment, images=512, budgets=()).to_facts()
     save_tower(state, tmp_path / "x.safetensors", facts)
     subject = open_extractor(str(tmp_path / "x.safetensors"), experiment, CPU)
-    with pytest.raises(ValueError, match=r"features of 249 images: 31,872 of 31,872 are not finite"):
+    with pytest.raises(
+        ValueError, match=r"features of 249 images: 31,872 of 31,872 are not finite"
+    ):
         score_task(subject, load_task("rooms", results, ""), "linear-probe")
 
 
@@ -194,7 +225,10 @@ def test_saved_tower_scores_the_same(tmp_path: Path, results: Path) -> None:
     untrained = open_extractor(RANDOM_INIT, experiment, CPU)
     assert trained.experiment == experiment
     for _, protocol in compatible_tasks_and_protocols(RANDOM_INIT, ["rooms"], default_protocols()):
-        was, now = (score_task(subject, load_task("rooms", results, ""), protocol) for subject in (untrained, trained))
+        was, now = (
+            score_task(subject, load_task("rooms", results, ""), protocol)
+            for subject in (untrained, trained)
+        )
         assert (now.subject, now.images, now.budgets) == ("catlip-tiny", 512, ("equal images",))
         assert now.scores == was.scores
 
@@ -217,7 +251,9 @@ def test_towers_are_found_without_the_settings_they_were_trained_with(tmp_path: 
     tower = saved(tmp_path, own, "20260101T000000-train")
     assert latest_towers(tmp_path, "clip-tiny") == latest_towers(tmp_path, own.name) == [tower]
     saved(tmp_path, with_settings(own, ["batch_size=32"]), "20260102T000000-train")
-    with pytest.raises(ValueError, match=r"several experiments 'clip-tiny': name clip-tiny\[data=shards\] or clip-"):
+    with pytest.raises(
+        ValueError, match=r"several experiments 'clip-tiny': name clip-tiny\[data=shards\] or clip-"
+    ):
         latest_towers(tmp_path, "clip-tiny")
     assert latest_towers(tmp_path, own.name) == [tower]
     plain = saved(tmp_path, EXPERIMENTS["clip-tiny"], "20260103T000000-train")
@@ -228,7 +264,11 @@ def test_every_seed_has_its_newest_tower_of_equal_trainings(tmp_path: Path) -> N
     tiny = EXPERIMENTS["clip-tiny"]
     experiments = [change(tiny, images=256, warmup_images=0), tiny, change(tiny, seed=1), tiny]
     for day, one in enumerate(experiments, 1):
-        saved(tmp_path, change(one, synset_vocabulary=f"runs/{day}.json"), f"2026010{day}T000000-train")
+        saved(
+            tmp_path,
+            change(one, synset_vocabulary=f"runs/{day}.json"),
+            f"2026010{day}T000000-train",
+        )
     found = [path.name[:8] for path in latest_towers(tmp_path, "clip-tiny")]
     assert found == ["20260103", "20260104"]
 

@@ -34,4 +34,6 @@ def toy_task(*counts: int, separable: bool = True) -> SingleLabelTask:
 def toy_subject(tower: ImageTower) -> FeatureExtractor:
     """A tower that is trained on a task, so that nothing asks for its features."""
     cpu = torch.device("cpu")
-    return FeatureExtractor(name="toy", embed=lambda _: np.zeros((0, 1)), tower=tower, device=cpu, experiment=None)
+    return FeatureExtractor(
+        name="toy", embed=lambda _: np.zeros((0, 1)), tower=tower, device=cpu, experiment=None
+    )

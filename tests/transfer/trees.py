@@ -33,7 +33,8 @@ def folders(root: Path, sizes: Mapping[str, int]) -> Path:
 def colours(part: LabelledImages) -> list[str]:
     """What each image shows."""
     return [
-        list(COLOURS)[int(part.images.rgb(row).flatten(1).float().mean(1).argmax())] for row in range(len(part.labels))
+        list(COLOURS)[int(part.images.rgb(row).flatten(1).float().mean(1).argmax())]
+        for row in range(len(part.labels))
     ]
 
 
@@ -43,7 +44,9 @@ def sizes(task: SingleLabelTask) -> tuple[int, int, int]:
 
 def dtd(root: Path) -> None:
     for part, per_class in (("train", 4), ("val", 2), ("test", 3)):
-        names = [f"{colour}/{colour}_{part}_{n}.jpg" for colour in COLOURS for n in range(per_class)]
+        names = [
+            f"{colour}/{colour}_{part}_{n}.jpg" for colour in COLOURS for n in range(per_class)
+        ]
         for name in names:
             make_image(root / "dtd/dtd/images" / name, name.split("/")[0])
         labels = root / f"dtd/dtd/labels/{part}1.txt"
@@ -85,7 +88,9 @@ def euro(root: Path) -> None:
 def aircraft(root: Path) -> None:
     data = root / "fgvc-aircraft-2013b/data"
     for part, count in (("train", 4), ("val", 2), ("test", 3)):
-        lines = [f"{colour}{part}{number} {colour}" for colour in COLOURS for number in range(count)]
+        lines = [
+            f"{colour}{part}{number} {colour}" for colour in COLOURS for number in range(count)
+        ]
         for line in lines:
             make_image(data / f"images/{line.split()[0]}.jpg")
         (data / f"images_variant_{part}.txt").write_text("\n".join(lines))
@@ -109,10 +114,14 @@ def digits(root: Path) -> None:
         (raw / f"{part}-images-idx3-ubyte").write_bytes(
             np.array([0x803, *images.shape], ">i4").tobytes() + images.tobytes()
         )
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(np.array([0x801, count], ">i4").tobytes() + labels.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(
+            np.array([0x801, count], ">i4").tobytes() + labels.tobytes()
+        )
 
 
-def tars(root: Path, sizes: Mapping[str, int], *, per_shard: int = 10, suffix: str = "webp") -> Path:
+def tars(
+    root: Path, sizes: Mapping[str, int], *, per_shard: int = 10, suffix: str = "webp"
+) -> Path:
     """Shards as CLIP_benchmark writes them, with so many images of every colour in each part."""
     for part, size in sizes.items():
         samples = [(colour, label) for _ in range(size) for label, colour in enumerate(COLOURS)]
@@ -121,7 +130,10 @@ def tars(root: Path, sizes: Mapping[str, int], *, per_shard: int = 10, suffix: s
         for shard, start in enumerate(starts):
             members = {}
             for index, (colour, label) in enumerate(samples[start : start + per_shard], start):
-                members |= {f"s{index:07}.cls": str(label).encode(), f"s{index:07}.{suffix}": encode(colour, suffix)}
+                members |= {
+                    f"s{index:07}.cls": str(label).encode(),
+                    f"s{index:07}.{suffix}": encode(colour, suffix),
+                }
             write_shard(root / part / f"{shard}.tar", members)
         (root / part / "nshards.txt").write_text(f"{len(starts)}\n")
     (root / "classnames.txt").write_text("\n".join([*COLOURS, ""]))
@@ -144,9 +156,13 @@ def hub_table(
 
     `others` are names of further columns of class labels.
     """
-    images = pa.array([{"bytes": encode(colour), "path": f"{row}.png"} for row, colour in enumerate(colours)])
+    images = pa.array(
+        [{"bytes": encode(colour), "path": f"{row}.png"} for row, colour in enumerate(colours)]
+    )
     features = {name: {"_type": "ClassLabel", "names": names} for name in (*others, "label")}
     described = {"image": {"_type": "Image"}, **features}
-    metadata = {b"huggingface": json.dumps({"info": {"features": described}}).encode()} if names else None
+    metadata = (
+        {b"huggingface": json.dumps({"info": {"features": described}}).encode()} if names else None
+    )
     columns = {"image": images, **dict.fromkeys(others, [0] * len(colours)), "label": list(labels)}
     return pa.table(columns).replace_schema_metadata(metadata)

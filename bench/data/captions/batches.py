@@ -24,22 +24,45 @@ from bench.experiment.config import choose, list_names
 MAX_BATCH_ROWS, MAX_BATCH_BYTES = 65_536, 16 * 2**20  # a batch is also a row group of the labels
 MAX_CAPTION_BYTES = 4 * 2**20  # bytes; a longer caption is skipped and counted
 # Why a row has no caption.
-NULL, TOO_LONG = "the caption is null", f"the caption is longer than {MAX_CAPTION_BYTES // 2**20} MiB"
-NO_CAPTION, NOT_JSON, MISCOUNTED = "no caption", "not a JSON object", "not as many values as columns"
-CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "txt", "alt", "alt_text", "title", "description")
+NULL, TOO_LONG = (
+    "the caption is null",
+    f"the caption is longer than {MAX_CAPTION_BYTES // 2**20} MiB",
+)
+NO_CAPTION, NOT_JSON, MISCOUNTED = (
+    "no caption",
+    "not a JSON object",
+    "not as many values as columns",
+)
+CAPTION_COLUMNS = (
+    "caption",
+    "captions",
+    "text",
+    "texts",
+    "txt",
+    "alt",
+    "alt_text",
+    "title",
+    "description",
+)
 KEY_COLUMNS = ("key", "__key__", "uid", "sample_id")
-MAX_LINE_BYTES = 16 * 2**20  # bytes; a longer line means another format or an unclosed quotation mark
+# Bytes; a longer line means another format or an unclosed quotation mark.
+MAX_LINE_BYTES = 16 * 2**20
 COMPRESSED = (".gz", ".tgz")
 UTF8_MARK, UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")  # with which a text may begin
-UTF8_REMEDY = "convert the files to UTF-8, where they are Latin-1 with iconv -f latin1 -t utf-8 FILE > NEW"
+UTF8_REMEDY = (
+    "convert the files to UTF-8, where they are Latin-1 with iconv -f latin1 -t utf-8 FILE > NEW"
+)
 
 BINARY_TYPES = (pa.binary(), pa.large_binary(), pa.binary_view())
 TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view(), *BINARY_TYPES)  # bytes may be text
 JSON_KINDS: dict[type, str] = {list: "a list", dict: "an object", bool: "true or false"}
 
-CaptionRow = tuple[str | None, Mapping[str, object], str]  # key (None: the row's number), values, and flaw or ""
-Parse = Callable[[io.BufferedReader, Sequence[str]], Iterator[CaptionRow]]  # of a file with these fields
-ReadTexts = Callable[[str, Mapping[str, object], int], tuple[Sequence[str], str]]  # of a row: texts, and flaw or ""
+# Key (None: the row's number), values, and flaw or "".
+CaptionRow = tuple[str | None, Mapping[str, object], str]
+# Of a file with these fields.
+Parse = Callable[[io.BufferedReader, Sequence[str]], Iterator[CaptionRow]]
+# Of a row: texts, and flaw or "".
+ReadTexts = Callable[[str, Mapping[str, object], int], tuple[Sequence[str], str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +86,9 @@ def collect_batches(
     num_bytes = 0
 
     def make_batch() -> CaptionBatch:
-        return CaptionBatch(pa.array(keys, pa.string()), pa.array(captions, pa.binary()), bytes_read(), flaws)
+        return CaptionBatch(
+            pa.array(keys, pa.string()), pa.array(captions, pa.binary()), bytes_read(), flaws
+        )
 
     for number, (given_key, values, flaw) in enumerate(rows):
         key = str(number) if given_key is None else given_key
@@ -90,7 +115,9 @@ def find_caption_column(names: Sequence[str], requested: str | None) -> str:
     known = find_column(names, CAPTION_COLUMNS)
     if known is None:
         columns = list_names(names)
-        raise ValueError(f"no column has a name known for captions (there are {columns}): name it with --caption")
+        raise ValueError(
+            f"no column has a name known for captions (there are {columns}): name it with --caption"
+        )
     return known
 
 
@@ -136,7 +163,9 @@ def _require_once(name: str, names: Sequence[str]) -> str:
     return name
 
 
-def read_rows(path: Path, names: Sequence[str], read: ReadTexts, parse: Parse) -> Iterator[CaptionBatch]:
+def read_rows(
+    path: Path, names: Sequence[str], read: ReadTexts, parse: Parse
+) -> Iterator[CaptionBatch]:
     """Read a file, plain or gzipped, whose content `parse` turns into rows."""
     with path.open("rb") as raw:
         file = raw
@@ -155,7 +184,9 @@ def split_lines(file: io.BufferedReader) -> Iterator[bytes]:
             raise ValueError(f"line {number} is longer than {MAX_LINE_BYTES // 2**20} MiB")
         if number == 1:
             if line.startswith(UTF16_MARKS):
-                raise ValueError("the file is UTF-16, expected UTF-8: convert it with iconv -f utf-16 -t utf-8")
+                raise ValueError(
+                    "the file is UTF-16, expected UTF-8: convert it with iconv -f utf-16 -t utf-8"
+                )
             line = line.removeprefix(UTF8_MARK)
         yield line.rstrip(b"\n").removesuffix(b"\r")
 
@@ -164,7 +195,10 @@ def parse_plain_text(file: io.BufferedReader, names: Sequence[str]) -> Iterator[
     """Read one caption per line."""
     if any(names):
         raise ValueError(f"plain text has no fields: leave out --caption {names[0]}")
-    return ((None, {CAPTION_COLUMNS[0]: line.decode("utf-8", "surrogateescape")}, "") for line in split_lines(file))
+    return (
+        (None, {CAPTION_COLUMNS[0]: line.decode("utf-8", "surrogateescape")}, "")
+        for line in split_lines(file)
+    )
 
 
 def parse_json_lines(file: io.BufferedReader, names: Sequence[str]) -> Iterator[CaptionRow]:
@@ -225,7 +259,9 @@ def encode_original_bytes(value: object) -> bytes | None:
         return value.encode("utf-8", "surrogatepass")
 
 
-def parse_csv(file: io.BufferedReader, names: Sequence[str], *, delimiter: str = "") -> Iterator[CaptionRow]:
+def parse_csv(
+    file: io.BufferedReader, names: Sequence[str], *, delimiter: str = ""
+) -> Iterator[CaptionRow]:
     """Read csv or tsv. Columns given as numbers, counted from 1, mean that the file has no header."""
     has_header = not all(map(str.isdecimal, names))
     rows = read_csv(file, delimiter or ("" if has_header else ","))
@@ -264,9 +300,13 @@ def read_csv(file: io.BufferedReader, delimiter: str = "") -> Iterator[list[str]
         yield next(rows)
         yield from filter(None, rows)
     except csv.Error as error:
-        raise ValueError(f"line {rows.line_num}: {error} (is a quotation mark left open?)") from None
+        raise ValueError(
+            f"line {rows.line_num}: {error} (is a quotation mark left open?)"
+        ) from None
 
 
 def _to_valid_text(value: object) -> str | None:
     """Return a key as valid Unicode."""
-    return None if value is None else str(value).encode("utf-8", "replace").decode("utf-8", "replace")
+    return (
+        None if value is None else str(value).encode("utf-8", "replace").decode("utf-8", "replace")
+    )

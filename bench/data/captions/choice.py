@@ -23,7 +23,9 @@ from bench.data.captions.batches import (
 from bench.environment.seeds import CAPTION, derive_seed
 from bench.experiment.config import MAX_NAME_LENGTH
 
-EXPECTED = "expected FIELD[:PROBABILITY], several with a semicolon between them, as txt:0.5;json.llava:0.5"
+EXPECTED = (
+    "expected FIELD[:PROBABILITY], several with a semicolon between them, as txt:0.5;json.llava:0.5"
+)
 EMPTY_LIST = "the caption is an empty list"
 MISSING = object()  # in place of the value of a field that is not there
 NOT_AN_OBJECT = object()  # in place of the content of a JSON member that is no object
@@ -31,7 +33,8 @@ MAX_DEVIATION = 1e-6  # of the sum of probabilities from 1
 MAX_NAMED_DEPTH = 3  # of objects in objects, of whose texts a message has the names
 SEEDS = 2**63  # number of values of `derive_seed`
 
-Texts = tuple[tuple[str, ...], ...]  # of a sample by field: none where it has no such field, several of a list
+# Of a sample by field: none where it has no such field, several of a list.
+Texts = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,9 @@ class CaptionChoice:
         """
         texts, flaws = zip(*(_read_field(name, values) for name in self.names), strict=True)
         if any(text.strip() for field_texts in texts for text in field_texts):
-            return tuple(tuple(text for text in field_texts if text.strip()) for field_texts in texts), ""
+            return tuple(
+                tuple(text for text in field_texts if text.strip()) for field_texts in texts
+            ), ""
         if any(texts):
             return texts, ""
         return texts, flaws[0] if len({*flaws}) == 1 else NO_CAPTION
@@ -81,7 +86,11 @@ class CaptionChoice:
         ((name, text),) = values.items()
         wanted = self.fields[0].name
         is_named = name == wanted if wanted else name in CAPTION_COLUMNS
-        return text if is_named and isinstance(text, str) and len(text) <= MAX_CAPTION_BYTES // 4 else None
+        return (
+            text
+            if is_named and isinstance(text, str) and len(text) <= MAX_CAPTION_BYTES // 4
+            else None
+        )
 
     def options(self, texts: Texts) -> list[tuple[str, float]]:
         """Return the texts that may be read of a sample, with their weights: a field's is shared by its texts.
@@ -132,13 +141,17 @@ def parse_caption_choice(text: str | None) -> CaptionChoice:
     if not all(0 <= probability <= 1 for probability in given):
         raise ValueError(f"caption {text!r} has a probability that is not between 0 and 1")
     if abs(sum(given) - 1) > MAX_DEVIATION:
-        raise ValueError(f"caption {text!r} has probabilities that sum to {sum(given):g}, expected 1")
+        raise ValueError(
+            f"caption {text!r} has probabilities that sum to {sum(given):g}, expected 1"
+        )
     return CaptionChoice(tuple(map(CaptionField, names, given)))
 
 
 def to_valid_text(text: str) -> str:
     """Return a text without surrogates: U+FFFD in place of bytes that are not UTF-8."""
-    return text if text.isascii() else (encode_original_bytes(text) or b"").decode("utf-8", "replace")
+    return (
+        text if text.isascii() else (encode_original_bytes(text) or b"").decode("utf-8", "replace")
+    )
 
 
 def text_names(values: Mapping[str, object], prefix: str = "") -> Iterator[str]:
@@ -214,4 +227,7 @@ def _to_texts(value: object, name: str) -> tuple[tuple[str, ...], str]:
 
 def _is_too_long(text: str) -> bool:
     """Return whether a text has more bytes than a caption may; a character has at most four."""
-    return len(text) > MAX_CAPTION_BYTES // 4 and len(encode_original_bytes(text) or b"") > MAX_CAPTION_BYTES
+    return (
+        len(text) > MAX_CAPTION_BYTES // 4
+        and len(encode_original_bytes(text) or b"") > MAX_CAPTION_BYTES
+    )

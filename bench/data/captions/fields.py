@@ -7,7 +7,13 @@ from itertools import islice
 import msgspec
 
 from bench.data.captions.batches import KEY_COLUMNS, NULL
-from bench.data.captions.choice import FOUND_BY_NAME, CaptionChoice, Texts, text_names, to_valid_text
+from bench.data.captions.choice import (
+    FOUND_BY_NAME,
+    CaptionChoice,
+    Texts,
+    text_names,
+    to_valid_text,
+)
 from bench.experiment.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, list_names
 
 NAMED_SAMPLES = 1000  # whose names of fields are collected for messages
@@ -27,7 +33,9 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     def add_names(self, names: Iterable[str]) -> None:
         """Add names, unless there are many already."""
         room = max(0, MAX_LISTED_NAMES - len(self.names))
-        self.names |= dict.fromkeys(to_valid_text(name[:MAX_NAME_LENGTH]) for name in islice(names, room))
+        self.names |= dict.fromkeys(
+            to_valid_text(name[:MAX_NAME_LENGTH]) for name in islice(names, room)
+        )
 
     def add(self, other: "CaptionFieldCounts") -> None:
         """Add the counts of other files."""
@@ -41,9 +49,15 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
         read = [*self.known] or [*filter(None, self.samples)]
         if not read:
             return ""
-        mentioned = {*KEY_COLUMNS, *read, *(name.partition(".")[0] for name in read)}  # also the objects of paths
+        # Also the objects of paths.
+        mentioned = {
+            *KEY_COLUMNS,
+            *read,
+            *(name.partition(".")[0] for name in read),
+        }
         others = [name for name in self.names if not {name, name.removeprefix("json.")} & mentioned]
-        texts = [name for name in others if not name.startswith(".")]  # not the suffixes of a tar's members
+        # Not the suffixes of a tar's members.
+        texts = [name for name in others if not name.startswith(".")]
         unread = f"; not read: {list_names(texts)} (others with --caption)" if texts else ""
         return f"captions are read from {list_names(read)}{unread}"
 
@@ -53,11 +67,15 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
         if missing:
             near = get_close_matches(missing[0], self.names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"no sample has a caption named {missing[0]!r}{hint} (there are {self._listed_names})")
+            raise ValueError(
+                f"no sample has a caption named {missing[0]!r}{hint} (there are {self._listed_names})"
+            )
 
     def require_any(self) -> None:
         """Raise ValueError that lists the names of texts."""
-        raise ValueError(f"none of its samples has a .txt or .json caption (there are {self._listed_names})")
+        raise ValueError(
+            f"none of its samples has a .txt or .json caption (there are {self._listed_names})"
+        )
 
     @property
     def _listed_names(self) -> str:

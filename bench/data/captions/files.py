@@ -34,13 +34,17 @@ PARSERS: dict[str, batches.Parse] = {
 }
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 SUFFIXES = (".parquet", *(name + gz for gz in ("", ".gz") for name in PARSERS), *TAR_SUFFIXES)
-Selection = Literal["all", "one", "drawn"]  # of a row's texts: all, the only one, or one drawn by the row's number
+# Of a row's texts: all, the only one, or one drawn by the row's number.
+Selection = Literal["all", "one", "drawn"]
 LABELS_REMEDY = "train computes labels of drawn texts while loading, leave out --labels"
 UNREADABLE = (ValueError, OSError, EOFError, tarfile.TarError, zlib.error, csv.Error)
 
 
 def read_captions(
-    path: Path, caption: str | None, selection: Selection = "all", found: CaptionFieldCounts | None = None
+    path: Path,
+    caption: str | None,
+    selection: Selection = "all",
+    found: CaptionFieldCounts | None = None,
 ) -> Iterator[CaptionBatch]:
     """Read the selected texts of a file by a choice of captions; count them in `found`.
 
@@ -63,18 +67,24 @@ def read_captions(
         if suffix == ".parquet":
             rows = read_parquet(path, reader, read)
         else:
-            parse = tar_reader.parse if suffix in TAR_SUFFIXES else PARSERS[suffix.removesuffix(".gz")]
+            parse = (
+                tar_reader.parse if suffix in TAR_SUFFIXES else PARSERS[suffix.removesuffix(".gz")]
+            )
             rows = batches.read_rows(path, choice.names, read, parse)
         decoded = 0
         for batch in rows:
             decoded += batch.keys.nbytes + batch.captions.nbytes
             if decoded > MAX_DECODED_BYTES + MAX_EXPANSION * size:
-                raise ValueError(f"{size:,} bytes hold over {decoded:,} bytes of captions, as no real captions do")
+                raise ValueError(
+                    f"{size:,} bytes hold over {decoded:,} bytes of captions, as no real captions do"
+                )
             yield batch
         reader.require_any()
 
 
-def _select(choice: CaptionChoice, selection: Selection, texts: Texts, key: str, row: int) -> list[str]:
+def _select(
+    choice: CaptionChoice, selection: Selection, texts: Texts, key: str, row: int
+) -> list[str]:
     """Return the selected texts of a row; ValueError for several where one is selected."""
     if selection == "all":
         return [*chain.from_iterable(texts)]
@@ -82,7 +92,9 @@ def _select(choice: CaptionChoice, selection: Selection, texts: Texts, key: str,
         return [choice.draw(texts, 0, row, 0)] if any(texts) else []
     options = choice.options(texts)
     if len(options) > 1:
-        raise ValueError(f"{key} has {len(options)} texts to draw from, and stored labels are of one: {LABELS_REMEDY}")
+        raise ValueError(
+            f"{key} has {len(options)} texts to draw from, and stored labels are of one: {LABELS_REMEDY}"
+        )
     return [text for text, _ in options]
 
 
@@ -106,9 +118,14 @@ def find_caption_files(inputs: Iterable[str], out: Path | None = None) -> list[C
     """
     paths = {path for name in inputs for path in _find_paths(name, out)}
     if not paths:
-        raise ValueError("no input given: name parquet, csv, tsv, jsonl, txt or tar files, globs or folders")
+        raise ValueError(
+            "no input given: name parquet, csv, tsv, jsonl, txt or tar files, globs or folders"
+        )
     root = Path(commonpath([path.parent for path in paths]))
-    return sorted((CaptionFile(path, path.relative_to(root).as_posix()) for path in paths), key=lambda file: file.name)
+    return sorted(
+        (CaptionFile(path, path.relative_to(root).as_posix()) for path in paths),
+        key=lambda file: file.name,
+    )
 
 
 def _find_paths(name: str, out: Path | None) -> list[Path]:
@@ -120,7 +137,9 @@ def _find_paths(name: str, out: Path | None) -> list[Path]:
         if out is not None and folder in out.absolute().parents:
             paths = [path for path in paths if out.absolute() not in path.parents]
     if not paths:
-        raise ValueError(f"{name}: no file of captions found (suffixes that are read: {', '.join(SUFFIXES)})")
+        raise ValueError(
+            f"{name}: no file of captions found (suffixes that are read: {', '.join(SUFFIXES)})"
+        )
     return paths
 
 

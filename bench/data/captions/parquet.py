@@ -26,8 +26,14 @@ from bench.data.captions.fields import CaptionFieldReader
 BUFFER_BYTES = 2**20  # of a column chunk in memory at once: a row group may be the whole file
 PAGE_BYTES = 2**20  # of a column chunk's page, as all writers make them
 READ_ROWS = 4096  # of a file at once, which are then joined to batches; more are no faster
-MAX_DECODED_BYTES, MAX_EXPANSION = 2**30, 100  # of what a file holds: the sum of bytes and of times its size
-open_parquet = partial(pq.ParquetFile, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True)
+# Of what a file holds: the sum of bytes and of times its size.
+MAX_DECODED_BYTES, MAX_EXPANSION = (
+    2**30,
+    100,
+)
+open_parquet = partial(
+    pq.ParquetFile, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+)
 
 
 def read_parquet(path: Path, reader: CaptionFieldReader, read: ReadTexts) -> Iterator[CaptionBatch]:
@@ -39,7 +45,9 @@ def read_parquet(path: Path, reader: CaptionFieldReader, read: ReadTexts) -> Ite
         tables = _iterate_tables(path, file, columns)
         bytes_per_row = path.stat().st_size / max(file.metadata.num_rows, 1)
         num_read = 0
-        if len(reader.choice.fields) == 1 and not pa.types.is_nested(kinds[0]):  # a text a row, which stays in Arrow
+        if len(reader.choice.fields) == 1 and not pa.types.is_nested(
+            kinds[0]
+        ):  # a text a row, which stays in Arrow
             for keys, table in tables:
                 num_read += len(table)
                 captions = table[columns[0]].combine_chunks().cast(pa.binary())
@@ -57,11 +65,15 @@ def read_parquet(path: Path, reader: CaptionFieldReader, read: ReadTexts) -> Ite
         yield from collect_batches(iterate_rows(), read, lambda: int(bytes_per_row * num_read))
 
 
-def _iterate_tables(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[tuple[pa.StringArray, pa.Table]]:
+def _iterate_tables(
+    path: Path, file: pq.ParquetFile, columns: list[str]
+) -> Iterator[tuple[pa.StringArray, pa.Table]]:
     """Yield the keys and the columns of rows; ValueError if rows are missing at the end."""
     key = find_column(file.schema_arrow.names, KEY_COLUMNS)
     if key is not None and pa.types.is_nested(file.schema_arrow.field(key).type):
-        raise ValueError(f"the key column holds {file.schema_arrow.field(key).type}, expected text or numbers")
+        raise ValueError(
+            f"the key column holds {file.schema_arrow.field(key).type}, expected text or numbers"
+        )
     names = columns if key is None or key in columns else [*columns, key]
     num_read = 0
     for table in join_batches(iterate_decoded_batches(path, file, names)):
@@ -70,7 +82,9 @@ def _iterate_tables(path: Path, file: pq.ParquetFile, columns: list[str]) -> Ite
         yield keys.cast(pa.string()), table.select(columns)
         num_read += len(table)
     if num_read != file.metadata.num_rows:
-        raise ValueError(f"the file is truncated: {num_read} of its {file.metadata.num_rows} rows can be read")
+        raise ValueError(
+            f"the file is truncated: {num_read} of its {file.metadata.num_rows} rows can be read"
+        )
 
 
 def _require_text(name: str, kind: pa.DataType) -> pa.DataType:
@@ -92,11 +106,17 @@ def iterate_decoded_batches(
     flat = [column for column, kind in types.items() if not pa.types.is_nested(kind)]
     with open_parquet(path, metadata=file.metadata, read_dictionary=flat) as encoded:
         for number in range(file.num_row_groups):
-            group = file.metadata.row_group(number)  # not its columns: pyarrow aborts the process at damaged statistics
+            # Not its columns: pyarrow aborts the process at damaged statistics.
+            group = file.metadata.row_group(number)
             total = group.total_byte_size
-            longest = max(_longest_value(encoded, number, columns, total, size), total // max(group.num_rows, 1), 1)
+            longest = max(
+                _longest_value(encoded, number, columns, total, size),
+                total // max(group.num_rows, 1),
+                1,
+            )
             rows = max(1, min(most_rows, MAX_BATCH_ROWS, MAX_BATCH_BYTES // longest))
-            step = MAX_BATCH_ROWS if are_dictionaries else rows  # each batch of dictionaries copies them
+            # Each batch of dictionaries copies them.
+            step = MAX_BATCH_ROWS if are_dictionaries else rows
             for batch in file.iter_batches(step, row_groups=[number], columns=columns):
                 for first in range(0, len(batch), rows):
                     yield _decode_dictionaries(batch.slice(first, rows))
@@ -104,12 +124,15 @@ def iterate_decoded_batches(
 
 def _decode_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
     columns = [
-        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in batch.columns
+        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        for column in batch.columns
     ]
     return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
-def _longest_value(encoded: pq.ParquetFile, group: int, columns: Sequence[str], total: int, size: int) -> int:
+def _longest_value(
+    encoded: pq.ParquetFile, group: int, columns: Sequence[str], total: int, size: int
+) -> int:
     """Return the bytes of the longest value in the dictionaries of a row group, or a bound where they cannot be read.
 
     The group has `total` bytes before compression, the file `size`.
@@ -131,7 +154,9 @@ def join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     parts = list[pa.RecordBatch]()
     rows = num_bytes = 0
     for batch in batches:
-        if parts and (rows + len(batch) > MAX_BATCH_ROWS or num_bytes + batch.nbytes > MAX_BATCH_BYTES):
+        if parts and (
+            rows + len(batch) > MAX_BATCH_ROWS or num_bytes + batch.nbytes > MAX_BATCH_BYTES
+        ):
             yield pa.Table.from_batches(parts)
             parts = []
             rows = num_bytes = 0

@@ -3,10 +3,21 @@
 from collections.abc import Iterator, Mapping, Sequence
 from io import BufferedReader
 
-from bench.data.captions.batches import CaptionRow, decode_json_object, decode_text, find_caption_column
+from bench.data.captions.batches import (
+    CaptionRow,
+    decode_json_object,
+    decode_text,
+    find_caption_column,
+)
 from bench.data.captions.choice import NOT_AN_OBJECT, CaptionChoice, text_names
 from bench.data.captions.fields import CaptionFieldCounts, CaptionFieldReader
-from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member, find_captions, iterate_samples, last_suffix
+from bench.data.shards.tar_samples import (
+    CAPTION_SUFFIXES,
+    Member,
+    find_captions,
+    iterate_samples,
+    last_suffix,
+)
 
 PEEKED_SAMPLES = 20  # of a file, of which all texts are looked at, also those that are not read
 
@@ -29,12 +40,20 @@ class TarCaptionReader(CaptionFieldReader):
         """Return the values of the members that the choice reads: texts, and JSON objects or NOT_AN_OBJECT."""
         captions = find_captions(members)
         if "" not in self.choice.names:
-            self.found.add_names(suffix if last_suffix(suffix) == "txt" else f".{suffix}" for suffix in members)
-            return {suffix: _decode(suffix, member) for suffix, member in captions.items() if self._reads(suffix)}
+            self.found.add_names(
+                suffix if last_suffix(suffix) == "txt" else f".{suffix}" for suffix in members
+            )
+            return {
+                suffix: _decode(suffix, member)
+                for suffix, member in captions.items()
+                if self._reads(suffix)
+            }
         self.found.add_names(f".{suffix}" for suffix in members)
         if self.num_read < PEEKED_SAMPLES:
             shown = captions if members.keys() & {*CAPTION_SUFFIXES} else CAPTION_SUFFIXES
-            texts = {suffix: _decode(suffix, captions[suffix]) for suffix in shown if suffix in captions}
+            texts = {
+                suffix: _decode(suffix, captions[suffix]) for suffix in shown if suffix in captions
+            }
             self.found.add_names(text_names(texts))
         if "txt" in captions:
             return {"txt": _decode("txt", captions["txt"])}

@@ -10,9 +10,20 @@ import msgspec
 from bench.console.console import PROGRAM
 from bench.data.captions.files import UNREADABLE
 from bench.data.shards.tar_samples import iterate_samples
-from bench.environment.files import FormatHeader, atomic_write, decode_json, prefix_errors, read_limited, require_format
+from bench.environment.files import (
+    FormatHeader,
+    atomic_write,
+    decode_json,
+    prefix_errors,
+    read_limited,
+    require_format,
+)
 
-MANIFEST_NAME, MANIFEST_FORMAT = "manifest.json", 1  # raise the format when a field changes its name or its meaning
+# Raise the format when a field changes its name or its meaning.
+MANIFEST_NAME, MANIFEST_FORMAT = (
+    "manifest.json",
+    1,
+)
 CHUNK_BYTES = 2**22
 
 
@@ -48,7 +59,9 @@ def write_manifest(folder: Path, shards: Mapping[str, ShardFacts]) -> None:
     lines = [msgspec.json.encode({name: shards[name]}).decode()[1:-1] for name in sorted(shards)]
     content = ",\n".join(lines)
     with atomic_write(folder / MANIFEST_NAME) as temporary:
-        temporary.write_text(f'{{"format":{MANIFEST_FORMAT},"shards":{{\n{content}\n}}}}\n', encoding="utf-8")
+        temporary.write_text(
+            f'{{"format":{MANIFEST_FORMAT},"shards":{{\n{content}\n}}}}\n', encoding="utf-8"
+        )
 
 
 def compute_facts(shard: Path, report: Callable[[int], object] = lambda _: None) -> ShardFacts:
@@ -78,5 +91,9 @@ def describe_difference(listed: ShardFacts, found: ShardFacts) -> str:
 def missing_shards(folder: Path, manifest: Manifest, data: str) -> list[str]:
     """Return the shards that the manifest lists, that `data` (a folder or glob) matches and that do not exist."""
     pattern = str(Path(data).absolute())
-    requested = [name for name in manifest.shards if Path(data).is_dir() or fnmatch(str(folder / name), pattern)]
+    requested = [
+        name
+        for name in manifest.shards
+        if Path(data).is_dir() or fnmatch(str(folder / name), pattern)
+    ]
     return [name for name in requested if not (folder / name).is_file()]

@@ -19,7 +19,11 @@ BLOCK_BYTES, CHUNK_BYTES = tarfile.BLOCKSIZE, 2**20
 TRUNCATED, TRUNCATED_REMEDY = "the archive is truncated", "copy or download it again"
 EXTENSIONS = (*b"LKxgX",)  # types of headers that extend the next ones: long names, and pax records
 MAX_TEXT_BYTES = 4 * MAX_LINE_BYTES  # of all texts of a sample
-MAX_EXTENSION_BYTES, MAX_GLOBAL_RECORDS = 2**16, 100  # of one such header; of pax records that stay for all members
+# Of one such header; of pax records that stay for all members.
+MAX_EXTENSION_BYTES, MAX_GLOBAL_RECORDS = (
+    2**16,
+    100,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,11 @@ def find_captions(members: Mapping[str, Member]) -> dict[str, Member]:
 
     Of several compound ones it is that whose image `find_image_suffix` returns.
     """
-    captions = {suffix: member for suffix, member in members.items() if last_suffix(suffix) in CAPTION_SUFFIXES}
+    captions = {
+        suffix: member
+        for suffix, member in members.items()
+        if last_suffix(suffix) in CAPTION_SUFFIXES
+    }
     if not captions.keys() & {*CAPTION_SUFFIXES}:
         images = {_stem(suffix) for suffix in members if suffix not in captions}
         for suffix in sorted(captions, key=lambda suffix: _rank(suffix, images)):
@@ -138,7 +146,9 @@ def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
             raise ValueError(f"{TRUNCATED}: it has no end mark; {TRUNCATED_REMEDY}")
         while rest := file.read(CHUNK_BYTES):
             if rest != bytes(len(rest)):
-                raise ValueError("the archive continues after its end mark: were archives concatenated?")
+                raise ValueError(
+                    "the archive continues after its end mark: were archives concatenated?"
+                )
 
 
 @contextmanager

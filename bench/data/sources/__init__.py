@@ -6,4 +6,11 @@ from bench.data.sources.image_tables import ImagePathTables
 from bench.data.sources.shipped_pack import ShippedPack
 from bench.data.sources.tar_shards import TarShards
 
-SOURCES = (ShippedPack(), TarShards(), ArrowDatasets(), ParquetImages(), ImagePathTables(), ImageFolders())
+SOURCES = (
+    ShippedPack(),
+    TarShards(),
+    ArrowDatasets(),
+    ParquetImages(),
+    ImagePathTables(),
+    ImageFolders(),
+)

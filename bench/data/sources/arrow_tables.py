@@ -30,7 +30,14 @@ from bench.data.captions.parquet import (
 from bench.data.paths import digest_file_excerpts, iterate_files
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
 from bench.data.sources.columns import find_image_bytes, image_byte_columns, text_columns
-from bench.environment.files import atomic_write, decode_json, hold_lock, make_folders, prefix_errors, read_limited
+from bench.environment.files import (
+    atomic_write,
+    decode_json,
+    hold_lock,
+    make_folders,
+    prefix_errors,
+    read_limited,
+)
 from bench.experiment.config import list_names
 from bench.interfaces.data_source import SampleRequest
 from bench.tables.formats import GIB
@@ -39,7 +46,11 @@ STATE, SPLITS = "state.json", "dataset_dict.json"
 FILE_MAGIC = b"ARROW1"
 CONVERTED_FORMAT = 1  # raise it when the same Parquet file gives another Arrow file
 CONVERTED_ROWS = 64  # of a Parquet file in memory at once: each may be an image of some MiB
-BINARY_OF = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+BINARY_OF = {
+    pa.string(): pa.binary(),
+    pa.large_string(): pa.large_binary(),
+    pa.string_view(): pa.binary_view(),
+}
 SPLIT = re.compile(r"(.+)-\d{5}-of-\d{5}")  # names of the hub's files
 
 
@@ -79,7 +90,9 @@ class ArrowDatasets(IndexedSource):
         folder = Path(data).absolute()
         if not (folder / STATE).is_file():
             splits = sorted(path.parent.name for path in folder.glob(f"*/{STATE}"))
-            raise ValueError(f"{data} has the splits {list_names(splits)}: name the folder of one of them")
+            raise ValueError(
+                f"{data} has the splits {list_names(splits)}: name the folder of one of them"
+            )
         with prefix_errors(folder / STATE):
             state = decode_json(read_limited(folder / STATE), State)
             return [folder / Path(file["filename"]).name for file in state.data_files]
@@ -107,7 +120,9 @@ class ParquetImages(IndexedSource):
             train = [split for split in splits if "train" in split]
             split = train[0] if train else min(splits)
             glob = splits[split] / f"{split}-*.parquet"
-            raise ValueError(f"{data} has the splits {list_names(sorted(splits))}: name one of them, as {str(glob)!r}")
+            raise ValueError(
+                f"{data} has the splits {list_names(sorted(splits))}: name one of them, as {str(glob)!r}"
+            )
         return paths
 
     def identity(self, path: Path) -> str:
@@ -189,19 +204,30 @@ def convert_to_arrow(paths: Sequence[Path], cache_folder: Path) -> list[Path]:
     ValueError names a damaged file, or says that the disk has too little space.
     """
     converted = [_converted_path(path, cache_folder) for path in paths]
-    missing = [(path, target) for path, target in zip(paths, converted, strict=True) if not target.is_file()]
+    missing = [
+        (path, target)
+        for path, target in zip(paths, converted, strict=True)
+        if not target.is_file()
+    ]
     if not missing:
         return converted
     make_folders(cache_folder)
     sizes = [_decoded_bytes(path) for path, _ in missing]
     free = shutil.disk_usage(cache_folder).free
-    described = f"{sum(sizes) / GIB:,.1f} GiB in {cache_folder}, where {free / GIB:,.1f} GiB are free"
+    described = (
+        f"{sum(sizes) / GIB:,.1f} GiB in {cache_folder}, where {free / GIB:,.1f} GiB are free"
+    )
     if sum(sizes) > free:
-        raise ValueError(f"Parquet files of images are converted once, which takes {described}: make room there")
+        raise ValueError(
+            f"Parquet files of images are converted once, which takes {described}: make room there"
+        )
     log(f"converting {len(missing)} Parquet files of images to Arrow, once: {described}")
     with make_bar("converting Parquet", sum(sizes), "B", is_scaled=True) as bar:
         for (path, target), size in zip(missing, sizes, strict=True):
-            with (cache_folder / f"{target.name}.lock").open("ab") as lock, hold_lock(lock, wait=True):
+            with (
+                (cache_folder / f"{target.name}.lock").open("ab") as lock,
+                hold_lock(lock, wait=True),
+            ):
                 if not target.is_file():  # another process of the machine may have written it
                     with prefix_errors(path, UNREADABLE):
                         _convert(path, target)
@@ -221,7 +247,9 @@ def _decoded_bytes(path: Path) -> int:
     """Return the bytes of a file's values before compression; ValueError for a file without a column of images."""
     with prefix_errors(path, UNREADABLE), open_parquet(path) as file:
         find_image_bytes(file.schema_arrow)
-        return sum(file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups))
+        return sum(
+            file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups)
+        )
 
 
 def _convert(path: Path, target: Path) -> None:
@@ -240,6 +268,10 @@ def _convert(path: Path, target: Path) -> None:
                 num_rows += len(table)
                 num_bytes += table.nbytes
                 if num_bytes > limit:
-                    raise ValueError(f"its values have over {num_bytes:,} bytes, as no real images do")
+                    raise ValueError(
+                        f"its values have over {num_bytes:,} bytes, as no real images do"
+                    )
         if num_rows != file.metadata.num_rows:
-            raise ValueError(f"the file is truncated: {num_rows} of its {file.metadata.num_rows} rows can be read")
+            raise ValueError(
+                f"the file is truncated: {num_rows} of its {file.metadata.num_rows} rows can be read"
+            )

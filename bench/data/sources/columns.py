@@ -2,10 +2,28 @@
 
 import pyarrow as pa
 
-from bench.data.captions.batches import BINARY_TYPES, CAPTION_COLUMNS, KEY_COLUMNS, TEXT_TYPES, find_column
+from bench.data.captions.batches import (
+    BINARY_TYPES,
+    CAPTION_COLUMNS,
+    KEY_COLUMNS,
+    TEXT_TYPES,
+    find_column,
+)
 from bench.experiment.config import list_names
 
-IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "gif", "npy", "image_bytes", "bytes", "content")
+IMAGE_COLUMNS = (
+    "image",
+    "img",
+    "jpg",
+    "jpeg",
+    "png",
+    "webp",
+    "gif",
+    "npy",
+    "image_bytes",
+    "bytes",
+    "content",
+)
 
 
 def image_byte_columns(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
@@ -13,7 +31,11 @@ def image_byte_columns(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
     columns = dict[str, tuple[str, ...]]()
     for field in schema:
         kind = field.type
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and kind.field("bytes").type in BINARY_TYPES:
+        if (
+            pa.types.is_struct(kind)
+            and kind.get_field_index("bytes") >= 0
+            and kind.field("bytes").type in BINARY_TYPES
+        ):
             columns[field.name] = (field.name, "bytes")
         elif kind in BINARY_TYPES and field.name.lower() not in (*CAPTION_COLUMNS, *KEY_COLUMNS):
             columns[field.name] = (field.name,)
@@ -39,5 +61,7 @@ def find_image_bytes(schema: pa.Schema) -> tuple[str, ...]:
     if not columns:
         raise ValueError(f"no column holds images as bytes (there are {list_names(schema.names)})")
     if len(columns) > 1:
-        raise ValueError(f"the columns {list_names([*columns])} hold bytes: rename that of the images to image")
+        raise ValueError(
+            f"the columns {list_names([*columns])} hold bytes: rename that of the images to image"
+        )
     return next(iter(columns.values()))

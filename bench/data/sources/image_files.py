@@ -49,7 +49,10 @@ class ImageFolders(IndexedSource):
                     continue
                 stem, _, suffix = name.rpartition(".")
                 suffixes.setdefault(stem, set()).add(suffix.lower())
-            if any(there & {*IMAGE_SUFFIXES} and there & {*CAPTION_SUFFIXES} for there in suffixes.values()):
+            if any(
+                there & {*IMAGE_SUFFIXES} and there & {*CAPTION_SUFFIXES}
+                for there in suffixes.values()
+            ):
                 return True
         return False
 
@@ -79,7 +82,9 @@ class ImageFolders(IndexedSource):
         captions, lone = _match_captions(texts, images)
         if lone:
             examples = f"{pluralize(len(lone), 'text file')}, such as {list_names(sorted(lone)[:SHOWN_FILES])}"
-            builder.notes.append(f"{path}: no image has the name of {examples}: left out, and not counted as samples")
+            builder.notes.append(
+                f"{path}: no image has the name of {examples}: left out, and not counted as samples"
+            )
         for key, (_, image, size) in sorted(images.items()):
             values: dict[str, object] = {}
             if builder.kind.is_caption_required:
@@ -89,7 +94,12 @@ class ImageFolders(IndexedSource):
                     for suffix, (name, length) in captions.get(key, {}).items()
                 }
                 values = builder.reader.values(members)
-            builder.add(key, values, builder.kind.unread_format_flaw([image.lower()]) or (str(path / image),), size)
+            builder.add(
+                key,
+                values,
+                builder.kind.unread_format_flaw([image.lower()]) or (str(path / image),),
+                size,
+            )
 
 
 def _digest(lines: Iterator[str]) -> str:

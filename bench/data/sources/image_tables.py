@@ -71,7 +71,9 @@ class ImagePathTables(IndexedSource):
     def files(self, data: str) -> list[Path]:
         tables = [*filter(has_image_paths, possible_tables(data))]
         if Path(data).is_dir() and len(tables) > 1:
-            raise ValueError(f"{data} has {len(tables)} tables of images ({list_names([*map(str, tables)])}): name one")
+            raise ValueError(
+                f"{data} has {len(tables)} tables of images ({list_names([*map(str, tables)])}): name one"
+            )
         return tables
 
     def identity(self, path: Path) -> str:
@@ -87,7 +89,9 @@ class ImagePathTables(IndexedSource):
         captions = builder.caption_columns(start.columns, texts)
         names = dict.fromkeys([start.image_column, *captions, key or start.image_column])
         missing = list[str]()
-        for name, rows in _group_by_image(iterate_rows(path, [*names]), start.image_column, builder):
+        for name, rows in _group_by_image(
+            iterate_rows(path, [*names]), start.image_column, builder
+        ):
             image = find_image_file(start.folder, name)
             sample_key = name if key is None else str(rows[0].get(key))
             values = _join_captions(rows, captions)
@@ -143,7 +147,12 @@ def possible_tables(data: str) -> list[Path]:
     paths = iterate_files(data, SUFFIXES)
     if Path(data).is_dir():
         folders = [Path(data).absolute(), *_subfolders(Path(data).absolute())]
-        paths = (path for folder in folders for path in folder.iterdir() if is_visible(path.name, SUFFIXES))
+        paths = (
+            path
+            for folder in folders
+            for path in folder.iterdir()
+            if is_visible(path.name, SUFFIXES)
+        )
     return sorted(filter(Path.is_file, paths), key=Path.as_posix)
 
 
@@ -174,7 +183,9 @@ def read_table_start(path: Path) -> TableStart:
     folder = _find_folder(path.parent, images)
     if not _count_images(folder, images):
         rule = "paths are relative to the table's folder, to one in it or beside it, or absolute"
-        raise ValueError(f"none of its first images is there, such as {list_names(images[:1])}: {rule}")
+        raise ValueError(
+            f"none of its first images is there, such as {list_names(images[:1])}: {rule}"
+        )
     return TableStart(columns, image, folder)
 
 
@@ -209,7 +220,8 @@ def iterate_rows(path: Path, columns: list[str]) -> Iterator[Row]:
                 rows = read_csv(file)
                 names = next(rows)
                 yield from (
-                    dict(zip(names, row, strict=True)) if len(row) == len(names) else MISCOUNTED for row in rows
+                    dict(zip(names, row, strict=True)) if len(row) == len(names) else MISCOUNTED
+                    for row in rows
                 )
             else:
                 yield from (NOT_JSON if row is None else row for row in read_json_lines(file))
@@ -243,18 +255,30 @@ def _read_json(path: Path, _size: int, _time: int) -> list[Row]:
     if content.lstrip()[:1] == b"[":
         return [row if isinstance(row, dict) else NOT_JSON for row in decode_json(content, list)]
     coco = decode_json(content, CocoCaptions)
-    repeated = [number for number, count in Counter(image.id for image in coco.images).most_common(1) if count > 1]
+    repeated = [
+        number
+        for number, count in Counter(image.id for image in coco.images).most_common(1)
+        if count > 1
+    ]
     if repeated:
-        raise ValueError(f"several images have the id {repeated[0]!r}: give each its own, which its captions name")
+        raise ValueError(
+            f"several images have the id {repeated[0]!r}: give each its own, which its captions name"
+        )
     captions = dict[int | str, list[str]]()
     for caption in coco.annotations:
         captions.setdefault(caption.image_id, []).append(caption.caption)
-    return [{"file_name": image.file_name, "caption": captions.get(image.id)} for image in coco.images]
+    return [
+        {"file_name": image.file_name, "caption": captions.get(image.id)} for image in coco.images
+    ]
 
 
 def _subfolders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(
+            Path(entry.path)
+            for entry in entries
+            if entry.is_dir() and not entry.name.startswith(".")
+        )
 
 
 def explain_refused_table(data: str) -> str:

@@ -17,7 +17,12 @@ from bench.data.paths import compound_suffix, digest_file_excerpts, iterate_file
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
 from bench.data.shards import facts
 from bench.data.shards.facts import MANIFEST_NAME, ShardFacts
-from bench.data.shards.tar_samples import CAPTION_SUFFIXES, Member, find_image_suffix, iterate_samples
+from bench.data.shards.tar_samples import (
+    CAPTION_SUFFIXES,
+    Member,
+    find_image_suffix,
+    iterate_samples,
+)
 from bench.environment.files import make_folders
 from bench.interfaces.data_source import SampleRequest
 from bench.tables.formats import pluralize
@@ -94,8 +99,12 @@ class TarShards(IndexedSource):
         samples = self.open_files(paths, request)
         for path, contents in zip(paths, samples.contents, strict=True):
             if path in listed and listed[path].samples != contents.samples:
-                described = f"samples: {contents.samples:,}, the manifest says {listed[path].samples:,}"
-                raise ValueError(f"{path} differs from {path.with_name(MANIFEST_NAME)}: {described}")
+                described = (
+                    f"samples: {contents.samples:,}, the manifest says {listed[path].samples:,}"
+                )
+                raise ValueError(
+                    f"{path} differs from {path.with_name(MANIFEST_NAME)}: {described}"
+                )
         return samples
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
@@ -129,11 +138,15 @@ def find_tar_files(data: str) -> list[Path]:
         raise ValueError(f"{data}: no tar file; accepted is {TarShards.accepted}")
     for path in paths:
         if compound_suffix(path) != ".tar":
-            raise ValueError(f"{path}: a compressed shard has no random access; decompress it with: gunzip {path}")
+            raise ValueError(
+                f"{path}: a compressed shard has no random access; decompress it with: gunzip {path}"
+            )
     return paths
 
 
-def _count_merged_samples(members: Mapping[str, Member], image: str, suffixes: Sequence[str]) -> int:
+def _count_merged_samples(
+    members: Mapping[str, Member], image: str, suffixes: Sequence[str]
+) -> int:
     """Return the number of pairs of an image and a caption beside the one that is read: a.1.jpg and a.1.txt.
 
     a.front.jpg alone is another view of a.
@@ -157,7 +170,9 @@ def _read_manifests(paths: Sequence[Path], data: str) -> dict[Path, ShardFacts]:
         for path in paths:
             if path.parent == folder:
                 if path.name not in manifest.shards:
-                    raise ValueError(f"{path} is not in {folder / MANIFEST_NAME}; remove that file to create it again")
+                    raise ValueError(
+                        f"{path} is not in {folder / MANIFEST_NAME}; remove that file to create it again"
+                    )
                 listed[path] = manifest.shards[path.name]
     return listed
 

@@ -27,7 +27,9 @@ class FlopRatio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     baseline: str
     experiment: str
     settings: tuple[str, ...] = ()  # FIELD=VALUE of both experiments
-    is_padded: bool = True  # captions are padded to the context; else they have an assumed web length
+    is_padded: bool = (
+        True  # captions are padded to the context; else they have an assumed web length
+    )
     has_recipe_sizes: bool = True  # at the image sizes of each recipe; else at one size
 
     @property

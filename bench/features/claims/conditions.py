@@ -48,8 +48,13 @@ def released_files(baseline: str, experiment: str) -> Condition:
         for file, records in ((baseline, evidence.baseline), (experiment, evidence.experiment)):
             for record in records:
                 run = record.measured
-                if isinstance(run, AuthorsRun) and (run.file, run.file_sha256) != (file, CORENET_FILES[file]):
-                    unmet.append(f"file: {run.file} with SHA-256 {run.file_sha256[:12]}, needed {file} as released")
+                if isinstance(run, AuthorsRun) and (run.file, run.file_sha256) != (
+                    file,
+                    CORENET_FILES[file],
+                ):
+                    unmet.append(
+                        f"file: {run.file} with SHA-256 {run.file_sha256[:12]}, needed {file} as released"
+                    )
         return unmet
 
     return Condition(
@@ -66,13 +71,20 @@ def _check_code(evidence: Evidence) -> list[str]:
         if not isinstance(run, AuthorsRun):
             unmet.append(f"code: this project's, needed {CORENET}")
         elif (run.repository, run.commit) != (CORENET, CORENET_COMMIT):
-            unmet.append(f"code: {run.repository} at {run.commit}, needed {CORENET} at {CORENET_COMMIT}")
+            unmet.append(
+                f"code: {run.repository} at {run.commit}, needed {CORENET} at {CORENET_COMMIT}"
+            )
     return unmet
 
 
 def _check_keys(evidence: Evidence) -> list[str]:
     runs = [record.measured for record in evidence.records]
-    return [f"{key}: {text}" for run in runs if isinstance(run, AuthorsRun) for key, text in run.changed.items()]
+    return [
+        f"{key}: {text}"
+        for run in runs
+        if isinstance(run, AuthorsRun)
+        for key, text in run.changed.items()
+    ]
 
 
 def _check_gpu(evidence: Evidence) -> list[str]:
@@ -105,7 +117,9 @@ def _check_data_wait(evidence: Evidence) -> list[str]:
             unmet.append("waiting for data: not measured")
         elif share > MAX_DATA_WAIT_SHARE:
             limit = f"needed at most {format_percent(MAX_DATA_WAIT_SHARE, 0)}"
-            unmet.append(f"waiting for data: {format_percent(share, 1)} of the windows' time, {limit}")
+            unmet.append(
+                f"waiting for data: {format_percent(share, 1)} of the windows' time, {limit}"
+            )
     return unmet
 
 
@@ -117,12 +131,18 @@ def _check_throttling(evidence: Evidence) -> list[str]:
         if percent is None:
             unmet.append("slowdown of the GPU by heat or hardware: not read")
         elif percent > 0:
-            unmet.append(f"slowdown of the GPU by heat or hardware: in {percent:.2g} % of the readings, needed none")
+            unmet.append(
+                f"slowdown of the GPU by heat or hardware: in {percent:.2g} % of the readings, needed none"
+            )
     return unmet
 
 
 def _check_verdict_of_ratio(evidence: Evidence) -> list[str]:
-    if evidence.ratio is None or evidence.ratio.verdict not in ("faster", "slower", "no difference"):
+    if evidence.ratio is None or evidence.ratio.verdict not in (
+        "faster",
+        "slower",
+        "no difference",
+    ):
         return ["ratio of images/s: inconclusive by the rule for measured speeds"]
     return []
 
@@ -151,11 +171,14 @@ def on_task(scored: str, num_classes: int, num_train: int, num_test: int) -> Con
             for score in scores_of(record, scored):
                 sizes = (score.num_classes, score.num_train, len(score.correct))
                 if sizes != expected:
-                    unmet.append(f"classes, training and test images of the task: {sizes}, needed {expected}")
+                    unmet.append(
+                        f"classes, training and test images of the task: {sizes}, needed {expected}"
+                    )
         return unmet
 
     return Condition(
-        f"The task has {num_classes:,} classes, {num_train:,} training images and {num_test:,} test images.", check
+        f"The task has {num_classes:,} classes, {num_train:,} training images and {num_test:,} test images.",
+        check,
     )
 
 
@@ -163,16 +186,23 @@ def baseline_accuracy(scored: str, percent: float, margin: float) -> Condition:
     """Require the baseline to reach its published accuracy, in percent, within a margin in points."""
 
     def check(evidence: Evidence) -> list[str]:
-        accuracies = [100 * score.accuracy for record in evidence.baseline for score in scores_of(record, scored)]
+        accuracies = [
+            100 * score.accuracy
+            for record in evidence.baseline
+            for score in scores_of(record, scored)
+        ]
         far = [value for value in accuracies if abs(value - percent) > margin]
         return [f"the baseline's accuracy: {value:.1f} %, needed {percent} %" for value in far]
 
-    return Condition(f"The baseline reaches its published {percent} % within {margin:g} point.", check)
+    return Condition(
+        f"The baseline reaches its published {percent} % within {margin:g} point.", check
+    )
 
 
 AUTHORS_STEP = (
     Condition(
-        f"The authors' code was timed: a checkout of {CORENET} at {CORENET_COMMIT} without changes.", _check_code
+        f"The authors' code was timed: a checkout of {CORENET} at {CORENET_COMMIT} without changes.",
+        _check_code,
     ),
     Condition("No key of the released files was changed.", _check_keys),
     Condition(f"The runs had one whole {A100}.", _check_gpu),
@@ -198,11 +228,16 @@ AUTHORS_STEP = (
 CONDITIONS: Mapping[str, tuple[Condition, ...]] = {  # by the names of claims
     "catlip-2.7x": (
         *AUTHORS_STEP,
-        released_files("projects/clip/clip_vit_base.yaml", "projects/catlip/pretraining/vit_base.yaml"),
+        released_files(
+            "projects/clip/clip_vit_base.yaml", "projects/catlip/pretraining/vit_base.yaml"
+        ),
     ),
     "catlip-h16": (
         *AUTHORS_STEP,
-        released_files("projects/range_augment/clip/clip_vit_huge.yaml", "projects/catlip/pretraining/vit_huge.yaml"),
+        released_files(
+            "projects/range_augment/clip/clip_vit_huge.yaml",
+            "projects/catlip/pretraining/vit_huge.yaml",
+        ),
     ),
     "catlip-accuracy": (
         towers_named("clip_vit_base.pt", "vit_base.pt"),

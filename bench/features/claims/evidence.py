@@ -49,11 +49,15 @@ class Evidence:
     @property
     def digest(self) -> str:
         """The first 12 digits of the SHA-256 of the records, in any order."""
-        encoded = sorted(msgspec.json.encode(record, order="deterministic") for record in self.records)
+        encoded = sorted(
+            msgspec.json.encode(record, order="deterministic") for record in self.records
+        )
         return hashlib.sha256(b"\n".join(encoded)).hexdigest()[:12]
 
 
-def find_speed_evidence(baseline: str, experiment: str, records: Sequence[Record]) -> list[Evidence]:
+def find_speed_evidence(
+    baseline: str, experiment: str, records: Sequence[Record]
+) -> list[Evidence]:
     """Return the evidence of each comparison that timed both experiments on one machine with equal software.
 
     Runs of the authors' code and of this project's code are evidence of their own.
@@ -67,7 +71,9 @@ def find_speed_evidence(baseline: str, experiment: str, records: Sequence[Record
     return [one for one in evidence if one is not None]
 
 
-def find_accuracy_evidence(baseline: str, experiment: str, scored: str, records: Sequence[Record]) -> list[Evidence]:
+def find_accuracy_evidence(
+    baseline: str, experiment: str, scored: str, records: Sequence[Record]
+) -> list[Evidence]:
     """Return the evidence of the newest scores of two towers; `scored` is "TASK, PROTOCOL".
 
     The interval is over the test images: it holds for these two towers.
@@ -81,9 +87,13 @@ def find_accuracy_evidence(baseline: str, experiment: str, scored: str, records:
     (base_record, base_score), (other_record, other_score) = answers[baseline], answers[experiment]
     if len(base_score.correct) != len(other_score.correct):
         return []
-    points = mean_interval((PERCENT * (correct_per_item(other_score) - correct_per_item(base_score))).tolist())
+    points = mean_interval(
+        (PERCENT * (correct_per_item(other_score) - correct_per_item(base_score))).tolist()
+    )
     repetition = f"one training of each, {len(base_score.correct):,} test images"
-    return [Evidence(other_record.comparison, "", [base_record], [other_record], points, repetition)]
+    return [
+        Evidence(other_record.comparison, "", [base_record], [other_record], points, repetition)
+    ]
 
 
 def subject_of(record: Record) -> str:
@@ -98,7 +108,9 @@ def scores_of(record: Record, scored: str) -> list[Score]:
     return [
         score
         for score in record.measured.scores
-        if f"{score.task}, {score.protocol}" == scored and score.label_share is None and score.per_class is None
+        if f"{score.task}, {score.protocol}" == scored
+        and score.label_share is None
+        and score.per_class is None
     ]
 
 
@@ -109,7 +121,9 @@ def _runs_by_side(
     sides: tuple[list[Record], list[Record]] = ([], [])
     for record in records:
         name = strip_settings(record.experiment_name).removesuffix(AS_RELEASED)
-        has_other_tower = isinstance(record.measured, AuthorsRun) and record.measured.has_other_tower
+        has_other_tower = (
+            isinstance(record.measured, AuthorsRun) and record.measured.has_other_tower
+        )
         if isinstance(record.measured, kind) and name in names and not has_other_tower:
             sides[names.index(name)].append(record)
     return sides

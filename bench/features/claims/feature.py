@@ -5,5 +5,13 @@ from bench.interfaces.sections import Section
 
 EXTENSION = Extension(
     verbs={"claim": "bench.features.claims.verb:ClaimVerb"},
-    sections=[Section("claim", "As published", "As published", "bench.features.claims.section:build", place="answer")],
+    sections=[
+        Section(
+            "claim",
+            "As published",
+            "As published",
+            "bench.features.claims.section:build",
+            place="answer",
+        )
+    ],
 )

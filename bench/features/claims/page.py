@@ -46,7 +46,9 @@ def claim_tables(judged: Sequence[JudgedClaim]) -> list[Table]:
         for figure in PUBLISHED_FIGURES
     ]
     return [
-        Table.of_figures("Claims of papers", claims, f"One claim in full: {PROGRAM} claim NAME --out FILE.html"),
+        Table.of_figures(
+            "Claims of papers", claims, f"One claim in full: {PROGRAM} claim NAME --out FILE.html"
+        ),
         Table.of_figures("Published, counted, not measured", figures),
     ]
 
@@ -91,7 +93,9 @@ def claim_sections(judged: JudgedClaim) -> dict[str, list[Block]]:
     if judged.evidence:
         sections["Evidence"] = [_evidence_table(judged)]
     if claim.conditions:
-        sections["Conditions"] = [ItemList([condition.describe for condition in claim.conditions], "numbered")]
+        sections["Conditions"] = [
+            ItemList([condition.describe for condition in claim.conditions], "numbered")
+        ]
     facts = {"held fixed": claim.held_fixed, "hardware": claim.hardware, "checked": claim.checked}
     sections["The claim"] = [Facts({name: [text] for name, text in facts.items()})]
     sections["The rule of the verdict"] = [ItemList(RULE)]
@@ -156,7 +160,10 @@ def format_effect(evidence: Evidence) -> str:
 def _flops_table(claim: Claim) -> Table:
     rows = []
     for ratio in claim.flop_ratios:
-        row = {"FLOPs of the baseline's forward over the other's": ratio.description, "ratio": round(ratio.value, 4)}
+        row = {
+            "FLOPs of the baseline's forward over the other's": ratio.description,
+            "ratio": round(ratio.value, 4),
+        }
         if claim.kind == "speed":
             row["rest of the published ratio"] = round(claim.speed_ratio / ratio.value, 2)
         rows.append(row)

@@ -28,14 +28,18 @@ def build(page: PageContext) -> list[Block] | None:
         )
         for name in SPEED_CLAIMS
     ]
-    return [Text(Markup("<strong>As published:</strong> {} {} {}").format(speed_statement(), *verdicts))]
+    return [
+        Text(Markup("<strong>As published:</strong> {} {} {}").format(speed_statement(), *verdicts))
+    ]
 
 
 def speed_statement() -> str:
     """Return what is published and counted of CatLIP's speed at two sizes of the tower."""
     base, huge = (get_claim(name) for name in SPEED_CLAIMS)
     published = [format_ratio(claim.speed_ratio) for claim in (base, huge)]
-    counted = [[format_ratio(ratio.value) for ratio in claim.flop_ratios[1:]] for claim in (base, huge)]
+    counted = [
+        [format_ratio(ratio.value) for ratio in claim.flop_ratios[1:]] for claim in (base, huge)
+    ]
     rests = [
         [format_ratio(claim.speed_ratio / ratio.value) for ratio in reversed(claim.flop_ratios[1:])]
         for claim in (base, huge)

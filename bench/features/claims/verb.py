@@ -33,7 +33,12 @@ class ClaimVerb:
     def run(self) -> int:
         """Read the records; print or write the claim, or the list."""
         # These import what renders pages, which the help of the program does not need.
-        from bench.features.claims.page import claim_document, claim_markdown, claim_page, claim_tables
+        from bench.features.claims.page import (
+            claim_document,
+            claim_markdown,
+            claim_page,
+            claim_tables,
+        )
         from bench.features.claims.verdict import judge_claim
         from reports.render.document import write_page
 
@@ -41,17 +46,23 @@ class ClaimVerb:
         if self.name is None:
             if self.out is not None:
                 raise ValueError(f"--out is for one claim: name it (there are {', '.join(CLAIMS)})")
-            print_tables(claim_tables([judge_claim(claim, records) for claim in CLAIMS.values()]), self.json)
+            print_tables(
+                claim_tables([judge_claim(claim, records) for claim in CLAIMS.values()]), self.json
+            )
             return log_damaged_files(damaged)
         judged = judge_claim(get_claim(self.name), records)
         if self.json is not None:
             with add_path_to_errors(self.json):
-                self.json.write_text(json.dumps(claim_document(judged), indent=1, allow_nan=False), encoding="utf-8")
+                self.json.write_text(
+                    json.dumps(claim_document(judged), indent=1, allow_nan=False), encoding="utf-8"
+                )
         if self.out is None:
             print(escape_unprintable_lines(claim_markdown(judged)), end="")
         else:
             writers = {".html": claim_page, ".md": claim_markdown}
-            write_page(self.out, choose(self.out.suffix, writers, "ending of --out")(judged).encode())
+            write_page(
+                self.out, choose(self.out.suffix, writers, "ending of --out")(judged).encode()
+            )
         return log_damaged_files(damaged)
 
     def _read_records(self) -> tuple[list[Record], list[str]]:

@@ -57,7 +57,9 @@ def judge_claim(claim: Claim, records: Sequence[Record]) -> JudgedClaim:
     """Judge a claim by records, or by its count; the rule in words is `RULE`."""
     if claim.kind == "FLOPs":
         counted = math.log(claim.counted_percent)
-        return JudgedClaim(claim, [], compare(claim, Interval(counted, counted, counted)), claim.decided_by)
+        return JudgedClaim(
+            claim, [], compare(claim, Interval(counted, counted, counted)), claim.decided_by
+        )
     if claim.kind == "speed":
         evidence = find_speed_evidence(claim.baseline, claim.experiment, records)
     else:
@@ -66,7 +68,12 @@ def judge_claim(claim: Claim, records: Sequence[Record]) -> JudgedClaim:
     judged = [JudgedEvidence(one, unmet_by(claim.conditions, one)) for one in newest_first]
     judged.sort(key=lambda one: len(one.unmet))
     if not judged:
-        return JudgedClaim(claim, judged, "not decided", f"no record has both {claim.baseline} and {claim.experiment}")
+        return JudgedClaim(
+            claim,
+            judged,
+            "not decided",
+            f"no record has both {claim.baseline} and {claim.experiment}",
+        )
     if judged[0].unmet:
         return JudgedClaim(claim, judged, "not decided", "; ".join(judged[0].unmet))
     verdict = compare(claim, judged[0].evidence.effect)

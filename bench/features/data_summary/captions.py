@@ -51,10 +51,16 @@ def find_script(text: str) -> str:
     A script is not a language: English and French are both Latin.
     """
     scripts = Counter[str]()
-    for letter in unicodedata.normalize("NFKC", text):  # wide and mathematical letters become plain ones
+    for letter in unicodedata.normalize(
+        "NFKC", text
+    ):  # wide and mathematical letters become plain ones
         if letter.isalpha():
             name = unicodedata.name(letter, "UNKNOWN").split()[0].capitalize()
             scripts[SCRIPTS.get(name, name)] += 1
     if scripts["Kana"]:
         scripts["Kana"] += scripts.pop("Han", 0)
-    return max(scripts, key=lambda script: (scripts[script], script)) if scripts.total() else NO_LETTERS
+    return (
+        max(scripts, key=lambda script: (scripts[script], script))
+        if scripts.total()
+        else NO_LETTERS
+    )

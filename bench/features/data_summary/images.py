@@ -52,7 +52,11 @@ def inspect_image(samples: Samples, row: int, *, is_shown: bool) -> SampledImage
         kind = find_format(content)
     digest = blake2b(content, digest_size=16).digest()
     try:
-        rgb = _pixels_on_white(samples, row) if samples.is_decoded else decode_image(content).permute(1, 2, 0).numpy()
+        rgb = (
+            _pixels_on_white(samples, row)
+            if samples.is_decoded
+            else decode_image(content).permute(1, 2, 0).numpy()
+        )
     except UnusableImageError as error:
         return SampledImage(row, kind, len(content), digest, flaw=str(error))
     height, width, _ = rgb.shape

@@ -31,7 +31,9 @@ def summary_page(summary: DataSummary) -> str:
     sections = []
     for number, table in enumerate(summary_tables(summary)):
         blocks = _table_blocks(table) if table.cells else [Text("None.", "empty")]
-        sections.append(BuiltSection(f"table-{number}", table.title, table.title, render_blocks(blocks)))
+        sections.append(
+            BuiltSection(f"table-{number}", table.title, table.title, render_blocks(blocks))
+        )
     shown = render_blocks([Text(SHOWN_NOTE, "under"), Pictures([*map(_picture, summary.shown)])])
     sections.append(BuiltSection("samples", "A look at the samples", "Samples", shown))
     return render_page(
@@ -45,7 +47,9 @@ def summary_page(summary: DataSummary) -> str:
         ],
         answer=[
             Text(_lead_sentence(summary), "lead"),
-            *map(Warn, [*summary.refusals, *(note for note in summary.notes if UTF8_REMEDY in note)]),
+            *map(
+                Warn, [*summary.refusals, *(note for note in summary.notes if UTF8_REMEDY in note)]
+            ),
             Group(_charts(summary), "pair"),
         ],
         sections=sections,
@@ -57,13 +61,17 @@ def _lead_sentence(summary: DataSummary) -> Markup:
     num_flawed = summary.flaws.total()
     sentences = []
     if num_flawed:
-        sentences.append(f"{num_flawed:,} of {len(summary.images):,} sampled images cannot be decoded.")
+        sentences.append(
+            f"{num_flawed:,} of {len(summary.images):,} sampled images cannot be decoded."
+        )
     if summary.usable_images:
         width = quantiles([image.width for image in summary.usable_images])[2]
         height = quantiles([image.height for image in summary.usable_images])[2]
         sentences.append(f"The median image has {width:,} x {height:,} px.")
     if summary.captions[0].texts:
-        sentences.append(f"The median caption has {quantiles(summary.captions[0].tokens)[2]:,} tokens.")
+        sentences.append(
+            f"The median caption has {quantiles(summary.captions[0].tokens)[2]:,} tokens."
+        )
     counted = f"{summary.num_samples:,} of {pluralize(summary.total, 'sample')} can be read."
     return Markup("<strong>{}</strong> {}").format(counted, " ".join(sentences))
 
@@ -73,16 +81,24 @@ def _charts(summary: DataSummary) -> list[Block]:
     if summary.usable_images:
         sides = np.array([min(image.width, image.height) for image in summary.usable_images])
         drawn = _histogram("sizes", sides, None, "shorter side in pixels", "images")
-        charts.append(Chart(drawn, "Shorter side of the images", ["Images of the sample by their shorter side."]))
+        charts.append(
+            Chart(
+                drawn, "Shorter side of the images", ["Images of the sample by their shorter side."]
+            )
+        )
     for number, captions in enumerate(summary.captions):
         if captions.texts:
-            drawn = _histogram(f"lengths-{number}", captions.tokens, CONTEXT, "tokens per caption", "captions")
+            drawn = _histogram(
+                f"lengths-{number}", captions.tokens, CONTEXT, "tokens per caption", "captions"
+            )
             note = f"Captions by their tokens. The line is {CONTEXT}, after which CLIP cuts them."
             charts.append(Chart(drawn, f"Length of the captions: {captions.field}", [note]))
     return charts
 
 
-def _histogram(name: str, values: npt.NDArray[np.int64], marked: int | None, axis: str, noun: str) -> Markup:
+def _histogram(
+    name: str, values: npt.NDArray[np.int64], marked: int | None, axis: str, noun: str
+) -> Markup:
     """Draw the number of values in bars of equal width, with a line at a marked value."""
     with drawing(WIDTH, HEIGHT) as figure:
         axes = margin_axes(figure, 44, 8, 44, 12)
@@ -94,12 +110,16 @@ def _histogram(name: str, values: npt.NDArray[np.int64], marked: int | None, axi
         axes.set_ylabel(noun)
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_short(value)))
-        return svg(figure, name, f"Histogram: {noun} by {axis}; the median is {np.median(values):,.0f}.")
+        return svg(
+            figure, name, f"Histogram: {noun} by {axis}; the median is {np.median(values):,.0f}."
+        )
 
 
 def _picture(sample: ShownSample) -> Picture:
     image = sample.image
-    captions = [textwrap.shorten(text, MAX_SHOWN_CHARACTERS, placeholder="…") for text in sample.captions]
+    captions = [
+        textwrap.shorten(text, MAX_SHOWN_CHARACTERS, placeholder="…") for text in sample.captions
+    ]
     if image.flaw:
         return Picture(sample.key, b"", captions, image.kind, f"cannot be decoded: {image.flaw}")
     return Picture(sample.key, image.thumbnail, captions, f"{image.width} x {image.height}")

@@ -18,7 +18,9 @@ from bench.interfaces.data_source import SampleRequest, Samples
 
 MAX_CAPTION_ROWS = 50_000  # samples whose captions are read
 NUM_SHOWN = 64  # images on the page
-KEYS_REMEDY = "`--keys FILE` writes the keys of the usable samples, and `train --set subset=FILE` reads them."
+KEYS_REMEDY = (
+    "`--keys FILE` writes the keys of the usable samples, and `train --set subset=FILE` reads them."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,9 @@ class DataSummary:
     @property
     def image_bytes(self) -> int:
         """Number of bytes of all images, expected from the sample."""
-        return round(self.num_samples * sum(image.num_bytes for image in self.images) / len(self.images))
+        return round(
+            self.num_samples * sum(image.num_bytes for image in self.images) / len(self.images)
+        )
 
     @property
     def flaws(self) -> Counter[str]:
@@ -81,7 +85,12 @@ class DataSummary:
 
 
 def summarize_data(
-    data: str, caption: str | None, results: Path, num_images: int, seed: int, key_file: Path | None = None
+    data: str,
+    caption: str | None,
+    results: Path,
+    num_images: int,
+    seed: int,
+    key_file: Path | None = None,
 ) -> DataSummary:
     """Read data; their index lies in `results`. Raises ValueError or OSError.
 
@@ -98,12 +107,19 @@ def summarize_data(
         caption_rows = sorted(draw.sample(range(len(samples)), min(MAX_CAPTION_ROWS, len(samples))))
         images = _inspect_images(samples, rows)
         if key_file is not None:
-            write_keys(key_file, samples.keys, [samples.key(image.row) for image in images if image.flaw])
-        texts = [samples.texts(row) for row in show_progress(caption_rows, len(caption_rows), "captions", "samples")]
+            write_keys(
+                key_file, samples.keys, [samples.key(image.row) for image in images if image.flaw]
+            )
+        texts = [
+            samples.texts(row)
+            for row in show_progress(caption_rows, len(caption_rows), "captions", "samples")
+        ]
         captions = []
         for number, field_name in enumerate(choice.names):
             name = field_name or samples.caption_field
-            captions.append(inspect_captions(name, [[*map(to_valid_text, fields[number])] for fields in texts]))
+            captions.append(
+                inspect_captions(name, [[*map(to_valid_text, fields[number])] for fields in texts])
+            )
         files = source.files(data)
         return DataSummary(
             data=data,

@@ -41,7 +41,9 @@ def source_table(summary: DataSummary) -> Table:
         "read as": Cell(summary.source),
         "files": files,
         "samples": Cell.of(summary.num_samples, format_count),
-        "images": Cell.of(summary.image_bytes, _format_bytes, "" if is_exact else "expected from the sample"),
+        "images": Cell.of(
+            summary.image_bytes, _format_bytes, "" if is_exact else "expected from the sample"
+        ),
         "left out": Cell.of(summary.total - summary.num_samples, format_count),
         "exact copies": Cell.of(num_copies, format_count, f"of {len(summary.images):,} images"),
     }
@@ -63,7 +65,9 @@ def size_table(summary: DataSummary) -> Table:
             write = _format_bytes if name == "bytes" else format_count
             rows.append([Cell(name), *(Cell.of(value, write) for value in quantiles(values))])
     note = f"Images of {_describe_sample(len(summary.images), summary.num_samples)}; upright, as EXIF turns them."
-    return Table.of_rows("Sizes of images", [Column.text("quantity"), *map(Column, QUANTILES)], rows, note)
+    return Table.of_rows(
+        "Sizes of images", [Column.text("quantity"), *map(Column, QUANTILES)], rows, note
+    )
 
 
 def format_table(summary: DataSummary) -> Table:
@@ -79,7 +83,12 @@ def format_table(summary: DataSummary) -> Table:
         ]
         for kind, number in kinds.most_common()
     ]
-    columns = [Column.text("format"), Column("images"), Column("share"), Column("cannot be decoded")]
+    columns = [
+        Column.text("format"),
+        Column("images"),
+        Column("share"),
+        Column("cannot be decoded"),
+    ]
     return Table.of_rows("Formats of images", columns, rows)
 
 
@@ -92,7 +101,9 @@ def caption_table(summary: DataSummary) -> Table:
     )
     if any(2 * captions.num_repeated > len(captions.texts) for captions in summary.captions):
         note += "\nMost of these captions are repeated and teach little: --caption FIELD reads another field."
-    return _table_of_cells("Captions", [_caption_cells(captions) for captions in summary.captions], note)
+    return _table_of_cells(
+        "Captions", [_caption_cells(captions) for captions in summary.captions], note
+    )
 
 
 def _caption_cells(captions: FieldCaptions) -> dict[str, Cell]:
@@ -103,7 +114,9 @@ def _caption_cells(captions: FieldCaptions) -> dict[str, Cell]:
             num_empty / len(captions.per_sample), format_percent, pluralize(num_empty, "sample")
         ),
         "captions per sample": Cell.of(
-            float(captions.per_sample.mean()), "{:.2f}".format, f"{captions.per_sample.max():,} at most"
+            float(captions.per_sample.mean()),
+            "{:.2f}".format,
+            f"{captions.per_sample.max():,} at most",
         ),
     }
     if not captions.texts:
@@ -111,8 +124,12 @@ def _caption_cells(captions: FieldCaptions) -> dict[str, Cell]:
     for name, value in zip(QUANTILES, quantiles(captions.tokens), strict=True):
         cells[f"tokens, {name}"] = Cell.of(value, format_count)
     repeated = f"{captions.num_repeated:,} captions"
-    cells[f"over {CONTEXT} tokens"] = Cell.of(float((captions.tokens > CONTEXT).mean()), format_percent)
-    cells["repeated"] = Cell.of(captions.num_repeated / len(captions.texts), format_percent, repeated)
+    cells[f"over {CONTEXT} tokens"] = Cell.of(
+        float((captions.tokens > CONTEXT).mean()), format_percent
+    )
+    cells["repeated"] = Cell.of(
+        captions.num_repeated / len(captions.texts), format_percent, repeated
+    )
     cells["with a noun"] = Cell.of(float((captions.nouns > 0).mean()), format_percent)
     cells["nouns per caption"] = Cell.of(float(captions.nouns.mean()), "{:.2f}".format)
     return cells
@@ -125,7 +142,11 @@ def script_table(summary: DataSummary) -> Table:
         counts = dict(Counter(map(find_script, captions.texts)).most_common(MAX_SCRIPTS))
         counts["others"] = len(captions.texts) - sum(counts.values())
         rows_of_field[captions.field if len(summary.captions) > 1 else ""] = [
-            [Cell(name), Cell.of(number, format_count), Cell.of(number / len(captions.texts), format_percent)]
+            [
+                Cell(name),
+                Cell.of(number, format_count),
+                Cell.of(number / len(captions.texts), format_percent),
+            ]
             for name, number in counts.items()
             if number
         ]
@@ -137,16 +158,29 @@ def script_table(summary: DataSummary) -> Table:
 def unusable_table(summary: DataSummary) -> Table:
     """Return the samples that a training leaves out or replaces, by reason."""
     rows = [
-        _unusable_row(reason, number, summary.total, "left out") for reason, number in sorted(summary.skipped.items())
+        _unusable_row(reason, number, summary.total, "left out")
+        for reason, number in sorted(summary.skipped.items())
     ]
     for flaw, number in sorted(summary.flaws.items()):
-        rows.append(_unusable_row(f"image: {flaw}", number, len(summary.images), "replaced by another sample"))
-    columns = [*Column.texts("reason"), *map(Column, ("samples", "of", "share")), *Column.texts("in a training")]
+        rows.append(
+            _unusable_row(
+                f"image: {flaw}", number, len(summary.images), "replaced by another sample"
+            )
+        )
+    columns = [
+        *Column.texts("reason"),
+        *map(Column, ("samples", "of", "share")),
+        *Column.texts("in a training"),
+    ]
     return Table.of_rows("Samples that cannot be used", columns, rows)
 
 
 def _unusable_row(reason: str, number: int, total: int, consequence: str) -> list[Cell]:
-    counts = [Cell.of(number, format_count), Cell.of(total, format_count), Cell.of(number / total, format_percent)]
+    counts = [
+        Cell.of(number, format_count),
+        Cell.of(total, format_count),
+        Cell.of(number / total, format_percent),
+    ]
     return [Cell(reason), *counts, Cell(consequence)]
 
 
@@ -165,7 +199,11 @@ def _table_of_cells(title: str, rows: Sequence[dict[str, Cell]], note: str) -> T
 
 
 def _describe_sample(number: int, total: int) -> str:
-    return f"all {total:,} samples" if number == total else f"{number:,} of {total:,} samples, drawn at random"
+    return (
+        f"all {total:,} samples"
+        if number == total
+        else f"{number:,} of {total:,} samples, drawn at random"
+    )
 
 
 def _format_bytes(number: float) -> str:

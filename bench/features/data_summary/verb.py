@@ -23,13 +23,16 @@ class SummarizeData:
     """
 
     data: Annotated[
-        Positional[str], arg(metavar="PATH", help="folder, file or glob of data, or pack: the shipped pack")
+        Positional[str],
+        arg(metavar="PATH", help="folder, file or glob of data, or pack: the shipped pack"),
     ]
     caption: Caption = None
     sample: int = 2000  # number of images that are decoded, and compared to find exact copies
     seed: int = 0  # seed of the random samples: another one shows other images
     out: Path | None = None  # HTML page to write, with charts and 64 images
-    keys: Path | None = None  # csv file to write, with the keys of the usable samples, for --set subset=FILE
+    keys: Path | None = (
+        None  # csv file to write, with the keys of the usable samples, for --set subset=FILE
+    )
     results: Results = Path("results")
     json: Json = None
     purpose: ClassVar[str] = "check"
@@ -43,7 +46,9 @@ class SummarizeData:
         from bench.features.data_summary.summary import summarize_data
         from bench.features.data_summary.tables import summary_tables
 
-        summary = summarize_data(self.data, self.caption, self.results, self.sample, self.seed, self.keys)
+        summary = summarize_data(
+            self.data, self.caption, self.results, self.sample, self.seed, self.keys
+        )
         print_tables(summary_tables(summary), self.json)
         if self.out is not None:
             from bench.features.data_summary.page import summary_page

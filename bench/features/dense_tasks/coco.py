@@ -68,7 +68,9 @@ def coco_labels(root: Path, cache: Path) -> MultiLabelTask:
     test_classes, test, more = _read_labels(root, "val")
     if test_classes != classes:
         differing = sorted({*classes} ^ {*test_classes}) or ["their order"]
-        raise ValueError(f"{root}: train and val have other categories: they differ in {join_first_names(differing)}")
+        raise ValueError(
+            f"{root}: train and val have other categories: they differ in {join_first_names(differing)}"
+        )
     return build_task_from_files("COCO", classes, train, None, test, notes + more, cache)
 
 
@@ -81,7 +83,9 @@ def read_instances(path: Path, kind: type[T]) -> T:
     image_ids = [image.id for image in instances.images]
     category_ids = [category.id for category in instances.categories]
     _check_ids(path, "image", image_ids, {annotation.image_id for annotation in annotations})
-    _check_ids(path, "category", category_ids, {annotation.category_id for annotation in annotations})
+    _check_ids(
+        path, "category", category_ids, {annotation.category_id for annotation in annotations}
+    )
     return instances
 
 
@@ -94,7 +98,9 @@ def _check_ids(path: Path, kind: str, ids: Sequence[int], annotated: set[int]) -
         raise ValueError(f"{path}: {kind} ids occur twice: {join_first_names(repeated)}")
     unlisted = sorted(annotated.difference(ids))
     if unlisted:
-        raise ValueError(f"{path}: annotations name {kind} ids that it does not list: {join_first_names(unlisted)}")
+        raise ValueError(
+            f"{path}: annotations name {kind} ids that it does not list: {join_first_names(unlisted)}"
+        )
 
 
 def find_split(root: Path, split: str) -> tuple[Path, Path]:
@@ -114,7 +120,9 @@ def image_paths(instances: Instances, file: Path, folder: Path) -> list[Path]:
     names = {path.name for path in folder.iterdir()}
     missing = [image.file_name for image in instances.images if image.file_name not in names]
     if missing:
-        raise ValueError(f"{file} lists {len(missing)} images that are not in {folder}: {join_first_names(missing)}")
+        raise ValueError(
+            f"{file} lists {len(missing)} images that are not in {folder}: {join_first_names(missing)}"
+        )
     return [folder / image.file_name for image in instances.images]
 
 
@@ -132,9 +140,13 @@ def _read_labels(root: Path, split: str) -> tuple[tuple[str, ...], MultiLabelPar
     notes = []
     if without:
         names = join_first_names(without)
-        notes.append(f"{file.name}: {len(without):,} images have no annotation and show no class: {names}")
+        notes.append(
+            f"{file.name}: {len(without):,} images have no annotation and show no class: {names}"
+        )
     if extra:
-        notes.append(f"{file.name}: {len(extra):,} images of {folder} are not listed: {join_first_names(extra)}")
+        notes.append(
+            f"{file.name}: {len(extra):,} images of {folder} are not listed: {join_first_names(extra)}"
+        )
     part = MultiLabelPart(FileImageSource(paths), labels, unjudged=np.zeros_like(labels))
     return tuple(category.name for category in instances.categories), part, notes
 
@@ -211,11 +223,19 @@ def coco_detection(root: Path, cache: Path) -> DetectionTask:
     parts = {"train": train.select(rows), "validation": train.select(held_rows), "test": test}
     for name, part in parts.items():
         files = [*part.images.files, part.annotations]
-        rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"coco {name}", "boxes and masks")
+        rows, note = readable_rows(
+            part.__getitem__, len(part), files, cache, f"coco {name}", "boxes and masks"
+        )
         parts[name] = part.select(rows)
         notes += note
     return DetectionTask(
-        "coco", classes, parts["train"], parts["validation"], parts["test"], PUBLISHED, notes=tuple(notes)
+        "coco",
+        classes,
+        parts["train"],
+        parts["validation"],
+        parts["test"],
+        PUBLISHED,
+        notes=tuple(notes),
     )
 
 
@@ -230,17 +250,23 @@ def _read_objects(root: Path, split: str, notes: list[str]) -> tuple[CocoFiles, 
         if min(instance.bbox[2:]) <= 0:  # COCO has some empty boxes
             continue
         if isinstance(instance.segmentation, list):
-            polygons = [polygon for polygon in instance.segmentation if len(polygon) >= FEWEST_NUMBERS]
+            polygons = [
+                polygon for polygon in instance.segmentation if len(polygon) >= FEWEST_NUMBERS
+            ]
             num_flat += len(instance.segmentation) - len(polygons)
             instance.segmentation = polygons
         objects_of_image[instance.image_id].append(instance)
     if not objects_of_image:
         raise ValueError(f"{file} has no object")
     if num_flat:
-        notes.append(f"{file}: {num_flat:,} polygons have fewer than three corners; they are left out")
+        notes.append(
+            f"{file}: {num_flat:,} polygons have fewer than three corners; they are left out"
+        )
     objects = [objects_of_image[image.id] for image in instances.images]
     label_of = {category.id: label for label, category in enumerate(categories, start=1)}
-    files = CocoFiles(file, FileImageSource(image_paths(instances, file, folder)), objects, label_of)
+    files = CocoFiles(
+        file, FileImageSource(image_paths(instances, file, folder)), objects, label_of
+    )
     return files, tuple(category.name for category in categories)
 
 
@@ -252,12 +278,16 @@ def _decode_mask(
         raise ValueError(f"an object in {path} has no mask")
     if isinstance(segmentation, list):
         if any(len(polygon) % 2 for polygon in segmentation):
-            raise ValueError(f"an object in {path} has a polygon of an odd number of numbers, not of pairs")
+            raise ValueError(
+                f"an object in {path} has a polygon of an odd number of numbers, not of pairs"
+            )
         runs = tool.merge(tool.frPyObjects(segmentation, height, width))
     else:
         if segmentation.size != (height, width):
             of_mask = f"{segmentation.size[1]} x {segmentation.size[0]}"
-            raise ValueError(f"{path} has {width} x {height} px, the mask of an object in it {of_mask}")
+            raise ValueError(
+                f"{path} has {width} x {height} px, the mask of an object in it {of_mask}"
+            )
         runs = msgspec.to_builtins(segmentation)
         if isinstance(segmentation.counts, list):
             runs = tool.frPyObjects(runs, height, width)

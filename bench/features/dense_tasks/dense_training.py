@@ -6,7 +6,11 @@ from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from torch.utils.data import ConcatDataset
 
-from bench.transfer.transfer_training import PUBLISHED_WIDTH, TrainingRecipe, find_best_learning_rate
+from bench.transfer.transfer_training import (
+    PUBLISHED_WIDTH,
+    TrainingRecipe,
+    find_best_learning_rate,
+)
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -36,4 +40,8 @@ class TransferTraining(TrainingRecipe):
     def best_rate(self, width: int, quality: Callable[[float], float]) -> float:
         """Return the learning rate of the highest quality; the first, without a search, for towers as wide as ViT-B."""
         first, *others = self.learning_rates
-        return find_best_learning_rate(self.learning_rates, quality)[0] if others and width < PUBLISHED_WIDTH else first
+        return (
+            find_best_learning_rate(self.learning_rates, quality)[0]
+            if others and width < PUBLISHED_WIDTH
+            else first
+        )

@@ -19,7 +19,11 @@ from torchvision.models.detection import MaskRCNN
 from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE
 from bench.environment.seeds import AUGMENTATION, HEAD, derive_seed
-from bench.features.dense_tasks.dense_training import Examples, TransferTraining, concatenate_datasets
+from bench.features.dense_tasks.dense_training import (
+    Examples,
+    TransferTraining,
+    concatenate_datasets,
+)
 from bench.records.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import TaskWithSplits
@@ -28,7 +32,8 @@ from models.dense_heads import DetectorHeadSizes, mask_rcnn
 from models.image_tower import ImageTower
 
 DetectionTarget = dict[str, Tensor]
-Detections = dict[str, Tensor]  # an image's "boxes", "labels", "scores" and boolean "masks", as torchvision names them
+# An image's "boxes", "labels", "scores" and boolean "masks", as torchvision names them.
+Detections = dict[str, Tensor]
 MASK_THRESHOLD = 0.5  # smallest mask probability of a pixel that belongs to the object
 MAX_AVERAGED_IMAGES = 2000  # images whose boxes the baseline averages
 
@@ -37,10 +42,12 @@ MAX_AVERAGED_IMAGES = 2000  # images whose boxes the baseline averages
 class ObjectAnnotations:
     """The objects in an image."""
 
-    boxes: Float[Tensor, "objects 4"]  # left, top, right, bottom in pixels; right and bottom exclusive
+    # Left, top, right, bottom in pixels; right and bottom exclusive.
+    boxes: Float[Tensor, "objects 4"]
     labels: Int[Tensor, " objects"]  # from 1
     masks: Bool[Tensor, "objects height width"]
-    crowd: Bool[Tensor, " objects"]  # an object that stands for many: detections in it are neither right nor wrong
+    # An object that stands for many: detections in it are neither right nor wrong.
+    crowd: Bool[Tensor, " objects"]
 
 
 def import_pycocotools(name: str) -> Any:
@@ -48,7 +55,9 @@ def import_pycocotools(name: str) -> Any:
     try:
         return importlib.import_module(f"pycocotools.{name}")
     except ModuleNotFoundError:
-        raise ValueError("detection needs pycocotools: python3 -m pip install -e '.[coco]'") from None
+        raise ValueError(
+            "detection needs pycocotools: python3 -m pip install -e '.[coco]'"
+        ) from None
 
 
 def average_precision(images: Iterable[tuple[ObjectAnnotations, Detections]]) -> dict[str, float]:
@@ -77,7 +86,12 @@ def average_precision(images: Iterable[tuple[ObjectAnnotations, Detections]]) ->
     if not num_objects:
         raise ValueError("there is no object in the test part, so nothing can be detected")
     values = metric.compute()
-    figures = {"box AP": "bbox_map", "box AP50": "bbox_map_50", "mask AP": "segm_map", "mask AP50": "segm_map_50"}
+    figures = {
+        "box AP": "bbox_map",
+        "box AP50": "bbox_map_50",
+        "mask AP": "segm_map",
+        "mask AP50": "segm_map_50",
+    }
     return {name: float(values[figure]) for name, figure in figures.items()}
 
 
@@ -91,7 +105,8 @@ class DetectionRecipe:
     side: int  # of the square that images are resized to, in pixels
     heads: DetectorHeadSizes
     training: TransferTraining
-    wide_trainings: Mapping[int, TransferTraining] = field(default_factory=dict)  # in its place, from a width on
+    # In its place, from a width on.
+    wide_trainings: Mapping[int, TransferTraining] = field(default_factory=dict)
 
     def training_for(self, width: int) -> TransferTraining:
         """Return the training of a tower of this width."""
@@ -115,7 +130,9 @@ _VIT_B = TransferTraining(
 )
 PUBLISHED = DetectionRecipe(
     side=1024,
-    heads=DetectorHeadSizes(channels=256, box_features=1024, mask_layers=4, proposals=1000, regions=512),
+    heads=DetectorHeadSizes(
+        channels=256, box_features=1024, mask_layers=4, proposals=1000, regions=512
+    ),
     training=_VIT_B,
     wide_trainings={
         1024: replace(_VIT_B, layer_decay=0.8),
@@ -135,7 +152,9 @@ class DetectionTask(TaskWithSplits[Examples[Annotated]]):
         for what in ("train", "validation", "test"):
             part = getattr(self, what)
             if not any((~part[row][1].crowd).any() for row in range(len(part))):
-                raise ValueError(f"{self.name}: no image of the {what} part shows an object that is no crowd")
+                raise ValueError(
+                    f"{self.name}: no image of the {what} part shows an object that is no crowd"
+                )
 
 
 def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[MetricScore]:
@@ -148,7 +167,9 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Metr
     training = task.recipe.training_for(tower.width)
 
     def quality(rate: float) -> float:
-        return average_precision(_detect(_train_detector(tower, task, task.train, rate), task.validation))["box AP"]
+        return average_precision(
+            _detect(_train_detector(tower, task, task.train, rate), task.validation)
+        )["box AP"]
 
     rate = training.best_rate(tower.width, quality)
     joint = concatenate_datasets(task.train, task.validation)
@@ -169,7 +190,9 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Metr
     ]
 
 
-def _train_detector(tower: ImageTower, task: DetectionTask, part: Examples[Annotated], rate: float) -> MaskRCNN:
+def _train_detector(
+    tower: ImageTower, task: DetectionTask, part: Examples[Annotated], rate: float
+) -> MaskRCNN:
     """Train a copy of a tower with new heads, by the sum of torchvision's five losses."""
     device = next(tower.parameters()).device
     training = task.recipe.training_for(tower.width)
@@ -177,11 +200,15 @@ def _train_detector(tower: ImageTower, task: DetectionTask, part: Examples[Annot
         torch.manual_seed(derive_seed(training.seed, HEAD))
         mean_and_std = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
         trained_tower = copy.deepcopy(tower).cpu()
-        model = mask_rcnn(trained_tower, len(task.classes) + 1, task.recipe.side, mean_and_std, task.recipe.heads)
+        model = mask_rcnn(
+            trained_tower, len(task.classes) + 1, task.recipe.side, mean_and_std, task.recipe.heads
+        )
     model = model.to(device)
 
     def load(k: int) -> list[list[tuple[Tensor, DetectionTarget]]]:
-        rows = shuffled_rows(training.seed, len(part), start=k * training.batch_size, size=training.batch_size)
+        rows = shuffled_rows(
+            training.seed, len(part), start=k * training.batch_size, size=training.batch_size
+        )
         generator = torch.Generator().manual_seed(derive_seed(training.seed, AUGMENTATION, k))
         is_mirrored = torch.rand(len(rows), generator=generator) < 0.5  # noqa: PLR2004
         batch = []
@@ -192,15 +219,21 @@ def _train_detector(tower: ImageTower, task: DetectionTask, part: Examples[Annot
 
     def loss_of(batch: list[tuple[Tensor, DetectionTarget]]) -> Float[Tensor, ""]:
         images = [rgb.to(device) / WHITE for rgb, _ in batch]
-        targets = [{name: value.to(device) for name, value in target.items()} for _, target in batch]
+        targets = [
+            {name: value.to(device) for name, value in target.items()} for _, target in batch
+        ]
         return torch.stack(list(model(images, targets).values())).sum()
 
     steps = training.steps(len(part))
-    trained: MaskRCNN = train_on_task(model, trained_tower, prefetch(load, steps), steps, loss_of, training, rate)
+    trained: MaskRCNN = train_on_task(
+        model, trained_tower, prefetch(load, steps), steps, loss_of, training, rate
+    )
     return trained
 
 
-def _image_and_target(rgb: Tensor, objects: ObjectAnnotations, *, mirrored: bool) -> tuple[Tensor, DetectionTarget]:
+def _image_and_target(
+    rgb: Tensor, objects: ObjectAnnotations, *, mirrored: bool
+) -> tuple[Tensor, DetectionTarget]:
     """Return an image and its targets for torchvision's detectors, without crowds."""
     kept = ~objects.crowd
     boxes = objects.boxes[kept]
@@ -215,7 +248,9 @@ def _image_and_target(rgb: Tensor, objects: ObjectAnnotations, *, mirrored: bool
 
 
 @torch.inference_mode()
-def _detect(model: MaskRCNN, part: Examples[Annotated]) -> Iterator[tuple[ObjectAnnotations, Detections]]:
+def _detect(
+    model: MaskRCNN, part: Examples[Annotated]
+) -> Iterator[tuple[ObjectAnnotations, Detections]]:
     device = next(model.parameters()).device
     for row in range(len(part)):
         rgb, objects = part[row]
@@ -243,7 +278,9 @@ def _predict_mean_boxes(
         rgb, objects = part[row]
         boxes = means * _box_scale(rgb)
         masks = torch.zeros(len(boxes), *rgb.shape[1:], dtype=torch.bool)
-        for mask, (left, top, right, bottom) in zip(masks, boxes.round().int().tolist(), strict=True):
+        for mask, (left, top, right, bottom) in zip(
+            masks, boxes.round().int().tolist(), strict=True
+        ):
             mask[top:bottom, left:right] = True
         yield objects, {"boxes": boxes, "labels": seen + 1, "scores": shares, "masks": masks}
 

@@ -28,10 +28,21 @@ EXTENSION = Extension(
         Task("voc-segmentation", MASKS, _lazy_function("mask_files:voc_masks"), VOC_MASKS_LAYOUT),
     ],
     protocols=[
-        Protocol("detection", OBJECTS, _lazy_function("detection:score_detection"), needs_tower=True, is_default=True),
-        Protocol("multi-label", MULTI_LABEL, _lazy_function("multi_label:score_linear"), is_default=True),
         Protocol(
-            "multi-label-fine-tune", MULTI_LABEL, _lazy_function("multi_label:score_fine_tuned"), needs_tower=True
+            "detection",
+            OBJECTS,
+            _lazy_function("detection:score_detection"),
+            needs_tower=True,
+            is_default=True,
+        ),
+        Protocol(
+            "multi-label", MULTI_LABEL, _lazy_function("multi_label:score_linear"), is_default=True
+        ),
+        Protocol(
+            "multi-label-fine-tune",
+            MULTI_LABEL,
+            _lazy_function("multi_label:score_fine_tuned"),
+            needs_tower=True,
         ),
         Protocol(
             "multi-label-fine-tune-paper",
@@ -40,7 +51,11 @@ EXTENSION = Extension(
             needs_tower=True,
         ),
         Protocol(
-            "segmentation", MASKS, _lazy_function("segmentation:score_segmentation"), needs_tower=True, is_default=True
+            "segmentation",
+            MASKS,
+            _lazy_function("segmentation:score_segmentation"),
+            needs_tower=True,
+            is_default=True,
         ),
     ],
 )

@@ -7,7 +7,8 @@ COCO_LAYOUT = (
     "year in place of 2017)"
 )
 ADE20K_LAYOUT = (
-    "images/training/NAME.jpg, annotations/training/NAME.png (0: no class, else 1 to 150), and both under validation/"
+    "images/training/NAME.jpg, annotations/training/NAME.png (0: no class, else 1 to 150), "
+    "and both under validation/"
 )
 FOLDERS_LAYOUT = (
     "classes.txt (line k names class k, from 0), images/train/NAME.jpg, masks/train/NAME.png (one class per pixel; "

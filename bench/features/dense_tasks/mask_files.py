@@ -11,7 +11,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from bench.data.decoding import MAX_PIXELS, TOO_LARGE
-from bench.features.dense_tasks.layouts import ADE20K_LAYOUT, FOLDERS_LAYOUT, VOC_MASKS_LAYOUT, describe_layout_error
+from bench.features.dense_tasks.layouts import (
+    ADE20K_LAYOUT,
+    FOLDERS_LAYOUT,
+    VOC_MASKS_LAYOUT,
+    describe_layout_error,
+)
 from bench.features.dense_tasks.multi_label_tasks import split_train_validation
 from bench.features.dense_tasks.segmentation import IGNORED, PUBLISHED, Pair, SegmentationTask
 from bench.features.dense_tasks.voc import read_image_list, read_text_lines
@@ -29,8 +34,31 @@ ONE_CHANNEL_MODES = ("L", "P", "1")  # Pillow's modes with one number per pixel
 
 ADE20K_CLASSES = 150
 VOC_CLASSES = (
-    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+    *(
+        "background",
+        "aeroplane",
+        "bicycle",
+        "bird",
+        "boat",
+        "bottle",
+        "bus",
+        "car",
+        "cat",
+        "chair",
+        "cow",
+    ),
+    *(
+        "diningtable",
+        "dog",
+        "horse",
+        "motorbike",
+        "person",
+        "pottedplant",
+        "sheep",
+        "sofa",
+        "train",
+        "tvmonitor",
+    ),
 )
 
 
@@ -56,11 +84,15 @@ class MaskFiles:
         if numbers.shape != rgb.shape[1:]:
             mask_size = "{1} x {0}".format(*numbers.shape)
             image_size = "{1} x {0}".format(*rgb.shape[1:])
-            raise ValueError(f"{path} has {mask_size} px, its image {self.images.files[row]} has {image_size}")
+            raise ValueError(
+                f"{path} has {mask_size} px, its image {self.images.files[row]} has {image_size}"
+            )
         classes = np.array([self.class_of.get(number, -1) for number in range(256)])[numbers]
         if (classes < 0).any():
             unknown = sorted({*np.unique(numbers).tolist()} - {*self.class_of})
-            raise ValueError(f"{path} has numbers that are no class of the set: {join_first_names(unknown)}")
+            raise ValueError(
+                f"{path} has numbers that are no class of the set: {join_first_names(unknown)}"
+            )
         return rgb, torch.from_numpy(classes.astype(np.uint8))
 
     def select(self, rows: Sequence[int]) -> "MaskFiles":
@@ -71,7 +103,9 @@ def ade20k(root: Path, cache: Path) -> SegmentationTask:
     """Read ADE20k as in its challenge of 2016: 150 classes; 0 marks pixels without a class, which are ignored."""
     class_of = {0: IGNORED} | {number: number - 1 for number in range(1, ADE20K_CLASSES + 1)}
     train, test = (
-        _pair_folders(root, ADE20K_LAYOUT, root / "images" / part, root / "annotations" / part, class_of)
+        _pair_folders(
+            root, ADE20K_LAYOUT, root / "images" / part, root / "annotations" / part, class_of
+        )
         for part in ("training", "validation")
     )
     classes = tuple(f"class {number}" for number in range(1, ADE20K_CLASSES + 1))
@@ -85,7 +119,9 @@ def voc_masks(root: Path, cache: Path) -> SegmentationTask:
     def part(name: str) -> MaskFiles:
         listed = root / "ImageSets" / "Segmentation" / f"{name}.txt"
         if not listed.is_file():
-            raise ValueError(describe_layout_error(root, f"{listed} is not there", VOC_MASKS_LAYOUT))
+            raise ValueError(
+                describe_layout_error(root, f"{listed} is not there", VOC_MASKS_LAYOUT)
+            )
         names = [line.split()[0] for line in read_image_list(listed)]
         images = [root / "JPEGImages" / f"{name}.jpg" for name in names]
         masks = [root / "SegmentationClass" / f"{name}.png" for name in names]
@@ -110,7 +146,9 @@ def mask_folders(root: Path, cache: Path) -> SegmentationTask:
     return _make_task("masks", classes, train, test, cache)
 
 
-def _make_task(name: str, classes: tuple[str, ...], train: MaskFiles, test: MaskFiles, cache: Path) -> SegmentationTask:
+def _make_task(
+    name: str, classes: tuple[str, ...], train: MaskFiles, test: MaskFiles, cache: Path
+) -> SegmentationTask:
     """Hold out the validation part from the training part; leave out unreadable pairs."""
     notes = list[str]()
     rows, held_rows = split_train_validation(name, [path.name for path in train.masks])
@@ -118,15 +156,25 @@ def _make_task(name: str, classes: tuple[str, ...], train: MaskFiles, test: Mask
     for part_name, part in parts.items():
         files = [*part.images.files, *part.masks]
         class_numbers = str(sorted(train.class_of.items()))
-        rows, note = readable_rows(part.__getitem__, len(part), files, cache, f"{name} {part_name}", class_numbers)
+        rows, note = readable_rows(
+            part.__getitem__, len(part), files, cache, f"{name} {part_name}", class_numbers
+        )
         parts[part_name] = part.select(rows)
         notes += note
     return SegmentationTask(
-        name, classes, parts["train"], parts["validation"], parts["test"], PUBLISHED, notes=tuple(notes)
+        name,
+        classes,
+        parts["train"],
+        parts["validation"],
+        parts["test"],
+        PUBLISHED,
+        notes=tuple(notes),
     )
 
 
-def _pair_folders(root: Path, layout: str, images: Path, masks: Path, class_of: Mapping[int, int]) -> MaskFiles:
+def _pair_folders(
+    root: Path, layout: str, images: Path, masks: Path, class_of: Mapping[int, int]
+) -> MaskFiles:
     """Pair the images of one folder with the masks of the same names in another."""
     for folder in (images, masks):
         if not folder.is_dir():
@@ -136,11 +184,17 @@ def _pair_folders(root: Path, layout: str, images: Path, masks: Path, class_of: 
     if unpaired:
         names = join_first_names(sorted(unpaired))
         raise ValueError(f"{len(unpaired)} masks of {masks} have no image in {images}: {names}")
-    return _pair_files(root, layout, image_files, [masks / f"{path.stem}.png" for path in image_files], class_of)
+    return _pair_files(
+        root, layout, image_files, [masks / f"{path.stem}.png" for path in image_files], class_of
+    )
 
 
 def _pair_files(
-    root: Path, layout: str, images: Sequence[Path], masks: Sequence[Path], class_of: Mapping[int, int]
+    root: Path,
+    layout: str,
+    images: Sequence[Path],
+    masks: Sequence[Path],
+    class_of: Mapping[int, int],
 ) -> MaskFiles:
     """Check that every image has its mask, without decoding."""
     if not images:
@@ -148,7 +202,9 @@ def _pair_files(
     missing = [path for path in (*images, *masks) if not path.is_file()]
     if missing:
         names = join_first_names(missing)
-        raise ValueError(f"{len(missing)} files of {len(images)} images and their masks are missing: {names}")
+        raise ValueError(
+            f"{len(missing)} files of {len(images)} images and their masks are missing: {names}"
+        )
     return MaskFiles(FileImageSource(images), masks, class_of)
 
 
@@ -157,7 +213,9 @@ def _read_mask(path: Path) -> UInt8[np.ndarray, "height width"]:
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:  # reads only the header
             mode, pixels = image.mode, image.width * image.height
-            numbers = np.asarray(image) if mode in ONE_CHANNEL_MODES and pixels <= MAX_PIXELS else None
+            numbers = (
+                np.asarray(image) if mode in ONE_CHANNEL_MODES and pixels <= MAX_PIXELS else None
+            )
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - decoders document no exceptions

@@ -29,7 +29,11 @@ from bench.transfer.classification.fine_tune import (
     search_learning_rate,
     train_classifier_copy,
 )
-from bench.transfer.classification.hyperparameter_search import INVERSE_L2, INVERSE_L2_LIMITS, HyperparameterSearch
+from bench.transfer.classification.hyperparameter_search import (
+    INVERSE_L2,
+    INVERSE_L2_LIMITS,
+    HyperparameterSearch,
+)
 from bench.transfer.classification.logistic import PrincipalAxes, Projected
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import join_first_names
@@ -57,15 +61,24 @@ TOLERANCE = 1e-7  # of each partial derivative of the mean loss, in nats
 def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[MetricScore]:
     """Score a linear head on frozen features; of equally good penalties the strongest is chosen."""
     parts = (task.train, task.validation, task.test)
-    features = [torch.from_numpy(subject.embed(part.images)).to(subject.device, torch.float64) for part in parts]
+    features = [
+        torch.from_numpy(subject.embed(part.images)).to(subject.device, torch.float64)
+        for part in parts
+    ]
     train, validation, test = features
 
-    def scores(features: Tensor, part: MultiLabelPart, scored: Tensor, strengths: Iterable[float]) -> Iterator[Scores]:
+    def scores(
+        features: Tensor, part: MultiLabelPart, scored: Tensor, strengths: Iterable[float]
+    ) -> Iterator[Scores]:
         axes = PrincipalAxes.fit(features)
-        labels, unjudged = (torch.from_numpy(mask).to(subject.device) for mask in (part.labels, part.unjudged))
+        labels, unjudged = (
+            torch.from_numpy(mask).to(subject.device) for mask in (part.labels, part.unjudged)
+        )
         for fit in fit_sigmoids(axes.project(features), labels, unjudged, strengths):
             if not fit.converged:
-                log(f"{task.name}: the linear head of {subject.name} at {fit.strength:g} has not converged")
+                log(
+                    f"{task.name}: the linear head of {subject.name} at {fit.strength:g} has not converged"
+                )
             yield fit.logits(axes.project(scored)).cpu().numpy()
 
     search = HyperparameterSearch(INVERSE_L2, INVERSE_L2_LIMITS)
@@ -95,22 +108,32 @@ def score_fine_tuned(
         published = replace(published, image_size=None, resize_over_crop=None)
 
     def fit(part: MultiLabelPart, recipe: FineTuning) -> FineTunedClassifier:
-        return train_classifier_copy(tower, head, part.images, make_loss(part, device), recipe, device)
+        return train_classifier_copy(
+            tower, head, part.images, make_loss(part, device), recipe, device
+        )
 
     def scores(model: FineTunedClassifier, part: MultiLabelPart) -> Scores:
-        return compute_logits(model, part.images, device, published.resize_over_crop).double().numpy()
+        return (
+            compute_logits(model, part.images, device, published.resize_over_crop).double().numpy()
+        )
 
     def quality(recipe: FineTuning) -> float:
-        return mean_average_precision(scores(fit(task.train, recipe), task.validation), task.validation)["macro"]
+        return mean_average_precision(
+            scores(fit(task.train, recipe), task.validation), task.validation
+        )["macro"]
 
-    recipe, _ = search_learning_rate(recipe_for(published, count), candidate_rates(tower, count, published), quality)
+    recipe, _ = search_learning_rate(
+        recipe_for(published, count), candidate_rates(tower, count, published), quality
+    )
     joint = task.train.concatenate(task.validation)
     model = fit(joint, recipe)
     training = recipe.task_training(len(joint.images), model.tower.image_size, recipe.learning_rate)
     return task_metrics(task, protocol, scores(model, task.test), joint, training)
 
 
-score_as_in_paper = partial(score_fine_tuned, protocol="multi-label, fine-tuned, paper", published=PAPER)
+score_as_in_paper = partial(
+    score_fine_tuned, protocol="multi-label, fine-tuned, paper", published=PAPER
+)
 
 
 def make_loss(part: MultiLabelPart, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
@@ -135,7 +158,10 @@ def mean_average_precision(scores: Scores, part: MultiLabelPart) -> dict[str, fl
     of image and class. Unjudged pairs are left out. ValueError for a score that is not finite, or where no image shows
     any class.
     """
-    from torchmetrics.functional.classification import multilabel_average_precision  # whose import takes a second
+    # Whose import takes a second.
+    from torchmetrics.functional.classification import (
+        multilabel_average_precision,
+    )
 
     if not np.isfinite(scores).all():
         raise ValueError("a score is not finite")
@@ -149,7 +175,11 @@ def mean_average_precision(scores: Scores, part: MultiLabelPart) -> dict[str, fl
 
     def mean(average: Literal["macro", "weighted", "micro"], columns: np.ndarray) -> float:
         precision = multilabel_average_precision(
-            predicted[:, columns], target[:, columns], len(columns), average, ignore_index=UNJUDGED_TARGET
+            predicted[:, columns],
+            target[:, columns],
+            len(columns),
+            average,
+            ignore_index=UNJUDGED_TARGET,
         )
         return float(precision)
 
@@ -162,7 +192,11 @@ def mean_average_precision(scores: Scores, part: MultiLabelPart) -> dict[str, fl
 
 
 def task_metrics(
-    task: MultiLabelTask, protocol: str, scores: Scores, fitted: MultiLabelPart, training: TaskTraining | None = None
+    task: MultiLabelTask,
+    protocol: str,
+    scores: Scores,
+    fitted: MultiLabelPart,
+    training: TaskTraining | None = None,
 ) -> list[MetricScore]:
     """Return the mAPs of scores on the test part, with a constant prediction as the baseline.
 
@@ -229,7 +263,9 @@ def fit_sigmoids(
         penalty[-1] = 0
         unit = (inputs.square().mean(0)[:, None] / 4 + penalty).rsqrt()
 
-        def loss(scaled: np.ndarray, unit: Tensor = unit, penalty: Tensor = penalty) -> tuple[float, np.ndarray]:
+        def loss(
+            scaled: np.ndarray, unit: Tensor = unit, penalty: Tensor = penalty
+        ) -> tuple[float, np.ndarray]:
             tried = torch.from_numpy(scaled).to(device).view(shape) * unit
             logits = inputs @ tried
             entropies = (F.softplus(logits, threshold=LINEAR_FROM) - shown * logits) * judged
@@ -237,7 +273,12 @@ def fit_sigmoids(
             value = entropies.sum() / count + (penalty * tried.square()).sum() / 2
             return float(value), (slope * unit).flatten().cpu().numpy()
 
-        limits = {"maxiter": MAX_ITERATIONS, "maxfun": 2 * MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": 0.0}
+        limits = {
+            "maxiter": MAX_ITERATIONS,
+            "maxfun": 2 * MAX_ITERATIONS,
+            "gtol": TOLERANCE,
+            "ftol": 0.0,
+        }
         start = (weights / unit).flatten().cpu().numpy()
         solution = minimize(loss, start, jac=True, method="L-BFGS-B", options=limits)
         weights = torch.from_numpy(solution.x).to(device).view(shape) * unit

@@ -8,10 +8,19 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from bench.transfer.tasks.image_sources import ConcatenatedImages, FileImageSource, ImageSource, readable_rows
+from bench.transfer.tasks.image_sources import (
+    ConcatenatedImages,
+    FileImageSource,
+    ImageSource,
+    readable_rows,
+)
 from bench.transfer.tasks.tasks import TaskWithSplits
 
-VALIDATION_SHARE, MAX_VALIDATION = 0.25, 5000  # share of the training part, and largest number of images
+# Share of the training part, and largest number of images.
+VALIDATION_SHARE, MAX_VALIDATION = (
+    0.25,
+    5000,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,7 +29,8 @@ class MultiLabelPart:
 
     images: ImageSource
     labels: Bool[np.ndarray, "images classes"]
-    unjudged: Bool[np.ndarray, "images classes"]  # neither positive nor negative: left out of losses and metrics
+    # Neither positive nor negative: left out of losses and metrics.
+    unjudged: Bool[np.ndarray, "images classes"]
 
     def __post_init__(self) -> None:
         assert len(self.images) == len(self.labels) == len(self.unjudged)
@@ -66,14 +76,20 @@ def build_task_from_files(
     """
     notes = [*notes]
     if validation is None:
-        rows, held_rows = split_train_validation(name, [path.name for path in train.file_images.files])
-        notes.append(f"{name}: {len(held_rows):,} of {len(train.images):,} images of train are set aside to choose on")
+        rows, held_rows = split_train_validation(
+            name, [path.name for path in train.file_images.files]
+        )
+        notes.append(
+            f"{name}: {len(held_rows):,} of {len(train.images):,} images of train are set aside to choose on"
+        )
         validation = train.select(held_rows)
         train = train.select(rows)
     parts = {"train": train, "validation": validation, "test": test}
     for part_name, part in parts.items():
         images = part.file_images
-        rows, note = readable_rows(images.rgb, len(images), images.files, cache, f"{name} {part_name}")
+        rows, note = readable_rows(
+            images.rgb, len(images), images.files, cache, f"{name} {part_name}"
+        )
         parts[part_name] = part.select(rows)
         notes += note
     return MultiLabelTask(name, classes, *parts.values(), notes=tuple(notes))
@@ -88,5 +104,7 @@ def split_train_validation(name: str, image_names: Sequence[str]) -> tuple[list[
     order = sorted(range(count), key=lambda row: hashlib.sha256(image_names[row].encode()).digest())
     held = min(MAX_VALIDATION, round(count * VALIDATION_SHARE))
     if not held:
-        raise ValueError(f"{name}: of {count} training images none can be set aside to choose on, 3 are the fewest")
+        raise ValueError(
+            f"{name}: of {count} training images none can be set aside to choose on, 3 are the fewest"
+        )
     return sorted(order[held:]), sorted(order[:held])

@@ -16,7 +16,11 @@ from torchvision.transforms.v2 import functional as TF
 from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE, normalise
 from bench.environment.seeds import AUGMENTATION, HEAD, derive_seed
-from bench.features.dense_tasks.dense_training import Examples, TransferTraining, concatenate_datasets
+from bench.features.dense_tasks.dense_training import (
+    Examples,
+    TransferTraining,
+    concatenate_datasets,
+)
 from bench.records.scores import MetricScore, TaskTraining
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import TaskWithSplits
@@ -26,9 +30,12 @@ from models.image_tower import ImageTower
 from models.patch_map import map_channels_and_patch_size
 
 IGNORED = 255  # in a mask: excluded from training and scoring
-MAX_ASPECT_RATIO = 2.0  # largest ratio of a training image's longer side, before cropping, to the crop's side
+MAX_ASPECT_RATIO = (
+    2.0  # largest ratio of a training image's longer side, before cropping, to the crop's side
+)
 PREDICT_BATCH_SIZE = 16  # images per batch of scoring
-Pair = tuple[UInt8[Tensor, "3 height width"], UInt8[Tensor, "height width"]]  # an image and the class of each pixel
+# An image and the class of each pixel.
+Pair = tuple[UInt8[Tensor, "3 height width"], UInt8[Tensor, "height width"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +56,11 @@ PUBLISHED = SegmentationRecipe(
     side=512,
     scales=(0.5, 1.5),
     linear=TransferTraining(
-        epochs=10, batch_size=32, micro_batch_size=32, learning_rates=(1e-3, 1e-2), train_tower=False
+        epochs=10,
+        batch_size=32,
+        micro_batch_size=32,
+        learning_rates=(1e-3, 1e-2),
+        train_tower=False,
     ),
     deeplab=TransferTraining(
         epochs=50,
@@ -98,7 +109,9 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
         fit = partial(_train_segmenter, tower, add_head, num_classes, side, recipe.scales, training)
 
         def quality(rate: float, fit: Callable[[Examples[Pair], float], Segmenter] = fit) -> float:
-            return mean_iou(partial(_predict, fit(task.train, rate), side), task.validation, num_classes).value
+            return mean_iou(
+                partial(_predict, fit(task.train, rate), side), task.validation, num_classes
+            ).value
 
         rate = training.best_rate(tower.width, quality)
         scores[name] = mean_iou(partial(_predict, fit(joint, rate), side), task.test, num_classes)
@@ -128,7 +141,9 @@ class MeanIoU(NamedTuple):
 
 
 @torch.inference_mode()
-def mean_iou(predict: Callable[[Sequence[Pair]], Iterator[Tensor]], part: Examples[Pair], num_classes: int) -> MeanIoU:
+def mean_iou(
+    predict: Callable[[Sequence[Pair]], Iterator[Tensor]], part: Examples[Pair], num_classes: int
+) -> MeanIoU:
     """Return the mean IoU over classes, from the pixels of all images together.
 
     Classes without a true or predicted pixel are left out, and so are IGNORED pixels. `predict` yields the class of
@@ -136,7 +151,9 @@ def mean_iou(predict: Callable[[Sequence[Pair]], Iterator[Tensor]], part: Exampl
     """
     from torchmetrics.classification import MulticlassJaccardIndex  # whose import takes a second
 
-    metric = MulticlassJaccardIndex(num_classes, average="macro", ignore_index=IGNORED, validate_args=False)
+    metric = MulticlassJaccardIndex(
+        num_classes, average="macro", ignore_index=IGNORED, validate_args=False
+    )
     for first in range(0, len(part), PREDICT_BATCH_SIZE):
         pairs = [part[row] for row in range(first, min(first + PREDICT_BATCH_SIZE, len(part)))]
         for (_, mask), predicted in zip(pairs, predict(pairs), strict=True):
@@ -153,7 +170,10 @@ def random_scale_crop_flip(
     rgb, mask = pair
     stretch, down, across, mirrored = torch.rand(4, generator=generator).tolist()
     shorter, longer = sorted(mask.shape)
-    scale = min(side * (scales[0] + (scales[1] - scales[0]) * stretch) / shorter, MAX_ASPECT_RATIO * side / longer)
+    scale = min(
+        side * (scales[0] + (scales[1] - scales[0]) * stretch) / shorter,
+        MAX_ASPECT_RATIO * side / longer,
+    )
     size = [max(1, round(length * scale)) for length in mask.shape]
     rgb = TF.resize(rgb, size, antialias=True)
     mask = TF.resize(mask[None], size, InterpolationMode.NEAREST_EXACT)
@@ -184,9 +204,13 @@ def _train_segmenter(
         model = add_head(copy.deepcopy(tower).cpu(), num_classes).to(device)
 
     def load(k: int) -> list[tuple[Tensor, Tensor]]:
-        rows = shuffled_rows(training.seed, len(part), start=k * training.batch_size, size=training.batch_size)
+        rows = shuffled_rows(
+            training.seed, len(part), start=k * training.batch_size, size=training.batch_size
+        )
         generator = torch.Generator().manual_seed(derive_seed(training.seed, AUGMENTATION, k))
-        crops = [random_scale_crop_flip(part[row], side, scales, generator) for row in rows.tolist()]
+        crops = [
+            random_scale_crop_flip(part[row], side, scales, generator) for row in rows.tolist()
+        ]
         rgb = torch.split(torch.stack([image for image, _ in crops]), training.micro_batch_size)
         masks = torch.split(torch.stack([mask for _, mask in crops]), training.micro_batch_size)
         return list(zip(rgb, masks, strict=True))
@@ -214,6 +238,10 @@ def _oracle_patch_classes(side: int, patch: int, pairs: Sequence[Pair]) -> Itera
     """Yield the commonest true class of each patch: nearly the upper bound of any prediction per patch."""
     for _, mask in pairs:
         squeezed = TF.resize(mask[None], [side, side], InterpolationMode.NEAREST_EXACT)[0]
-        commonest = squeezed.unfold(0, patch, patch).unfold(1, patch, patch).flatten(2).mode(-1).values
+        commonest = (
+            squeezed.unfold(0, patch, patch).unfold(1, patch, patch).flatten(2).mode(-1).values
+        )
         commonest[commonest == IGNORED] = 0
-        yield F.interpolate(commonest[None, None].float(), list(mask.shape), mode="nearest-exact")[0, 0].long()
+        yield F.interpolate(commonest[None, None].float(), list(mask.shape), mode="nearest-exact")[
+            0, 0
+        ].long()

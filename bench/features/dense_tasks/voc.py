@@ -10,7 +10,11 @@ import numpy as np
 
 from bench.environment.files import prefix_errors, read_limited
 from bench.features.dense_tasks.layouts import VOC_LABELS_LAYOUT, describe_layout_error
-from bench.features.dense_tasks.multi_label_tasks import MultiLabelPart, MultiLabelTask, build_task_from_files
+from bench.features.dense_tasks.multi_label_tasks import (
+    MultiLabelPart,
+    MultiLabelTask,
+    build_task_from_files,
+)
 from bench.transfer.tasks.image_sources import FileImageSource, join_first_names
 
 MAX_ANNOTATION_BYTES = 2**20  # VOC's annotations have some kB
@@ -19,7 +23,8 @@ MAX_LIST_BYTES = 2**26  # of a list of images or classes
 SHOWN = "1"
 DIFFICULT = "0"
 NOT_SHOWN = "-1"
-Judgements = dict[str, dict[str, bool]]  # by image, by class shown: whether all its objects are difficult
+# By image, by class shown: whether all its objects are difficult.
+Judgements = dict[str, dict[str, bool]]
 
 
 def voc_labels(root: Path, cache: Path) -> MultiLabelTask:
@@ -40,11 +45,15 @@ def voc_labels(root: Path, cache: Path) -> MultiLabelTask:
     for split in splits:
         names = read_image_list(lists / f"{split}.txt")
         judgements[split] = (
-            _read_class_lists(root, split, names, classes) if classes else _read_annotations(root, names)
+            _read_class_lists(root, split, names, classes)
+            if classes
+            else _read_annotations(root, names)
         )
     if not classes:
         classes = sorted({name for shown in judgements["train"].values() for name in shown})
-    parts = {split: _make_part(root, split, images, classes) for split, images in judgements.items()}
+    parts = {
+        split: _make_part(root, split, images, classes) for split, images in judgements.items()
+    }
     notes = [
         f"VOC {split}: {len(part.labels):,} images, {(~part.labels.any(axis=1)).sum():,} show no class; "
         f"{part.unjudged.sum():,} pairs of image and class are left out, their objects being difficult"
@@ -52,7 +61,9 @@ def voc_labels(root: Path, cache: Path) -> MultiLabelTask:
     ]
     validation = parts["val"] if "test" in parts else None
     test = parts.get("test", parts["val"])
-    return build_task_from_files("VOC", tuple(classes), parts["train"], validation, test, notes, cache)
+    return build_task_from_files(
+        "VOC", tuple(classes), parts["train"], validation, test, notes, cache
+    )
 
 
 def read_objects(path: Path) -> list[tuple[str, bool]]:
@@ -80,7 +91,9 @@ class _NoDoctypeBuilder(ET.TreeBuilder):
         raise ValueError("a document type is refused: annotations need none")
 
 
-def _read_class_lists(root: Path, split: str, names: Sequence[str], classes: Sequence[str]) -> Judgements:
+def _read_class_lists(
+    root: Path, split: str, names: Sequence[str], classes: Sequence[str]
+) -> Judgements:
     """Read the list of each class, which judges every image of the split."""
     judgements: Judgements = {name: {} for name in names}
     for class_name in classes:
@@ -96,7 +109,9 @@ def _read_class_lists(root: Path, split: str, names: Sequence[str], classes: Seq
                 judgements[name][class_name] = values == [DIFFICULT]
         differing = sorted(judged ^ judgements.keys())
         if differing:
-            raise ValueError(f"{path} and {split}.txt name other images: {join_first_names(differing)}")
+            raise ValueError(
+                f"{path} and {split}.txt name other images: {join_first_names(differing)}"
+            )
     return judgements
 
 
@@ -120,7 +135,9 @@ def _make_part(
     for row, (name, shown) in enumerate(judgements.items()):
         for class_name, is_difficult in shown.items():
             if class_name not in classes:
-                raise ValueError(f"{root}: {name} of {split} shows {class_name!r}, which no image of train shows")
+                raise ValueError(
+                    f"{root}: {name} of {split} shows {class_name!r}, which no image of train shows"
+                )
             (unjudged if is_difficult else labels)[row, classes.index(class_name)] = True
         paths.append(root / "JPEGImages" / f"{name}.jpg")
         _require_file(root, paths[-1])
@@ -130,7 +147,9 @@ def _make_part(
 def _require_file(root: Path, path: Path) -> None:
     """Raise ValueError with the expected layout if a file is missing."""
     if not path.is_file():
-        raise ValueError(describe_layout_error(root, f"{path.relative_to(root)} is not there", VOC_LABELS_LAYOUT))
+        raise ValueError(
+            describe_layout_error(root, f"{path.relative_to(root)} is not there", VOC_LABELS_LAYOUT)
+        )
 
 
 def read_text_lines(path: Path) -> list[str]:

@@ -8,7 +8,11 @@ from statistics import fmean
 
 from bench.data.caption_lengths import describe_captions
 from bench.features.explain.ladder import Ladder, Rung
-from bench.measure.throughput import forward_backward_rate, images_per_step, undisturbed_images_per_second
+from bench.measure.throughput import (
+    forward_backward_rate,
+    images_per_step,
+    undisturbed_images_per_second,
+)
 from bench.measure.windows import describe_waits
 from bench.records.record import Record, Speed
 from bench.statistics.accuracies import Estimate
@@ -37,7 +41,10 @@ class LogRatio:
         if self.margin is None:
             return Estimate(math.exp(self.value), None, None, "one round")
         return Estimate(
-            math.exp(self.value), math.exp(self.value - self.margin), math.exp(self.value + self.margin), "rounds"
+            math.exp(self.value),
+            math.exp(self.value - self.margin),
+            math.exp(self.value + self.margin),
+            "rounds",
         )
 
 
@@ -45,7 +52,8 @@ class LogRatio:
 class RungFigures:
     """The figures of one experiment of a ladder, logarithms by round."""
 
-    forward_backward: Rounds = field(default_factory=dict)  # log of images/s, of steps timed in phases
+    # Log of images/s, of steps timed in phases.
+    forward_backward: Rounds = field(default_factory=dict)
     step: Rounds = field(default_factory=dict)  # log of images/s, of the windows
     log_flops: float | None = None  # log of FLOPs per image
 
@@ -73,7 +81,9 @@ class CauseRatio:
     def verdict(self) -> Prediction | None:
         """Whether forward and backward are consistent with FLOPs."""
         deviation = self.deviation
-        return None if deviation is None else judge_flops_prediction(deviation.value, deviation.margin)
+        return (
+            None if deviation is None else judge_flops_prediction(deviation.value, deviation.margin)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,8 @@ class Decomposition:
 
     ladder: Ladder
     causes: tuple[CauseRatio, ...]  # in the order of the ladder
-    objective: CauseRatio | None  # all stages of the objective together; None if there are no other causes
+    # All stages of the objective together; None if there are no other causes.
+    objective: CauseRatio | None
     whole: CauseRatio
     num_rounds: int  # in which all rungs were measured
     captions: str  # that the runs read
@@ -101,7 +112,9 @@ class Decomposition:
 
 def decompose(records: Sequence[Record]) -> Decomposition | None:
     """Decompose the ratio of the ladder in the records; None if there is no ladder."""
-    ladder = next((record.measured for record in records if isinstance(record.measured, Ladder)), None)
+    ladder = next(
+        (record.measured for record in records if isinstance(record.measured, Ladder)), None
+    )
     if ladder is None:
         return None
     names = [rung.experiment for rung in ladder.rungs]
@@ -112,7 +125,12 @@ def decompose(records: Sequence[Record]) -> Decomposition | None:
     objective_rungs = [number for number, rung in enumerate(ladder.rungs) if rung.is_objective]
     objective = None
     if objective_rungs and objective_rungs[0] > 1:
-        objective = _ratio(figures, ladder.rungs[objective_rungs[0] - 1], ladder.rungs[-1], "objective, all else equal")
+        objective = _ratio(
+            figures,
+            ladder.rungs[objective_rungs[0] - 1],
+            ladder.rungs[-1],
+            "objective, all else equal",
+        )
     complete = set.intersection(*(set(figures[name].step) for name in names))
     return Decomposition(
         ladder=ladder,
@@ -142,7 +160,9 @@ def _figures_by_rung(records: Iterable[Record], names: Sequence[str]) -> dict[st
     return figures
 
 
-def _ratio(figures: Mapping[str, RungFigures], before: Rung, after: Rung, cause: str, change: str = "") -> CauseRatio:
+def _ratio(
+    figures: Mapping[str, RungFigures], before: Rung, after: Rung, cause: str, change: str = ""
+) -> CauseRatio:
     """Return the ratio of two rungs over the rounds that have both."""
     start = figures[before.experiment]
     end = figures[after.experiment]
@@ -163,7 +183,9 @@ def _ratio(figures: Mapping[str, RungFigures], before: Rung, after: Rung, cause:
 
 def _difference(before: Rounds, after: Rounds) -> LogRatio | None:
     """Return the mean difference over common rounds; None without one."""
-    differences = [after[number] - before[number] for number in sorted(before.keys() & after.keys())]
+    differences = [
+        after[number] - before[number] for number in sorted(before.keys() & after.keys())
+    ]
     if not differences:
         return None
     if len(differences) == 1:

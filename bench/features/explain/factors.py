@@ -17,29 +17,46 @@ from bench.features.explain.ladder import (
 )
 from bench.interfaces.method import get_label_method, get_method
 
-PUBLISHED_GLOBAL_BATCH = 65_536  # images per step of all GPUs, in CatLIP's and CLIP's released recipes
+PUBLISHED_GLOBAL_BATCH = (
+    65_536  # images per step of all GPUs, in CatLIP's and CLIP's released recipes
+)
 BATCH_DIVISOR = 4  # divisor: 256 images per GPU in CLIP's recipe, 1,024 in CatLIP's
 # Factors by name: the field, and its value at the beginning of a ladder, from the experiment at the end.
 FACTORS: dict[str, tuple[str, Callable[[Experiment], object]]] = {
-    "kernel": ("attention", lambda first: "fp32_softmax" if first.runtime.attention == "fused" else "fused"),
+    "kernel": (
+        "attention",
+        lambda first: "fp32_softmax" if first.runtime.attention == "fused" else "fused",
+    ),
     "precision": ("precision", lambda _: "fp32"),
     "residual": (
         "residual_precision",
         lambda first: "autocast" if first.runtime.residual_precision == "tower" else "tower",
     ),
     "compile": ("compile", lambda _: "off"),
-    "checkpointing": ("activation_checkpointing", lambda first: not first.runtime.activation_checkpointing),
+    "checkpointing": (
+        "activation_checkpointing",
+        lambda first: not first.runtime.activation_checkpointing,
+    ),
     "sampler": ("image_sizes", lambda _: ()),
     "batch": ("batch_size", lambda first: max(1, first.training.batch_size // BATCH_DIVISOR)),
     "global_negatives": ("simulated_global_batch", lambda _: PUBLISHED_GLOBAL_BATCH),
-    "gather": ("gather", lambda first: "both" if first.runtime.gather == "captions" else "captions"),
+    "gather": (
+        "gather",
+        lambda first: "both" if first.runtime.gather == "captions" else "captions",
+    ),
     "optimizer": (
         "optimizer_kernel",
         lambda first: "foreach" if first.optimizer.optimizer_kernel == "fused" else "fused",
     ),
-    "ema": ("ema_kernel", lambda first: "for_loop" if first.optimizer.ema_kernel == "foreach" else "foreach"),
+    "ema": (
+        "ema_kernel",
+        lambda first: "for_loop" if first.optimizer.ema_kernel == "foreach" else "foreach",
+    ),
     "grad_norm": ("log_grad_norm", lambda first: not first.optimizer.log_grad_norm),
-    "augmentation": ("augmentation", lambda first: "range" if first.input.augmentation == "none" else "none"),
+    "augmentation": (
+        "augmentation",
+        lambda first: "range" if first.input.augmentation == "none" else "none",
+    ),
     "dense_labels": ("label_format", lambda _: "dense"),
     "nltk_labels": ("labels", lambda _: NLTK),
 }
@@ -80,7 +97,9 @@ def _differing_factors(baseline: Experiment, first: Experiment) -> dict[str, Fac
     never = {*NEVER_FACTORS, *FIELDS_WITHOUT_WORK, *_unread_label_fields(first)}
     factors = {}
     for field, (before, after) in differing_fields([baseline, first]).items():
-        if field in FIELDS and field not in never:  # other fields are declared by methods and belong to the objective
+        if (
+            field in FIELDS and field not in never
+        ):  # other fields are declared by methods and belong to the objective
             factors[field] = _make_factor(field, before, after)
     return factors
 
@@ -91,7 +110,9 @@ def _unread_label_fields(experiment: Experiment) -> set[str]:
     return set(LABEL_FIELDS) - set(method.label_fields if method else ())
 
 
-def _reason_left_out(factor: Factor, baseline: Experiment, first: Experiment, *, on_gpu: bool) -> str:
+def _reason_left_out(
+    factor: Factor, baseline: Experiment, first: Experiment, *, on_gpu: bool
+) -> str:
     """Return the reason why a chosen factor changes nothing; empty if it changes something."""
     fp32 = ("fp32",) if on_gpu else ("fp32", "auto")
     if factor.field in _unread_label_fields(first):
@@ -115,7 +136,11 @@ def _gathers_images(experiment: Experiment) -> bool:
 
 def _make_factor(field: str, before: object, after: object) -> Factor:
     names = {of: name for name, (of, _) in FACTORS.items()}
-    return Factor(name=names.get(field, field), before=setting_text(field, before), after=setting_text(field, after))
+    return Factor(
+        name=names.get(field, field),
+        before=setting_text(field, before),
+        after=setting_text(field, after),
+    )
 
 
 def _factor_by_name(name: str, first: Experiment) -> Factor:
@@ -130,7 +155,11 @@ def _factor_by_name(name: str, first: Experiment) -> Factor:
 def _factor_by_start(field: str, start: str, first: Experiment) -> Factor:
     """Return the factor whose value at the beginning is FIELD=VALUE."""
     changed = with_settings(first, [start])
-    choose(field, dict.fromkeys(name for name in FIELDS if name not in (*NEVER_FACTORS, *PACE_FIELDS)), "factor")
+    choose(
+        field,
+        dict.fromkeys(name for name in FIELDS if name not in (*NEVER_FACTORS, *PACE_FIELDS)),
+        "factor",
+    )
     return _make_factor(field, get_field(changed, field), get_field(first, field))
 
 

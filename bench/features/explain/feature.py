@@ -9,7 +9,11 @@ EXTENSION = Extension(
     verbs={"explain": "bench.features.explain.verb:ExplainRatio"},
     sections=[
         Section(
-            "explanation", "Where the ratio comes from", "Causes", "bench.features.explain.section:build", place="above"
+            "explanation",
+            "Where the ratio comes from",
+            "Causes",
+            "bench.features.explain.section:build",
+            place="above",
         )
     ],
 )

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 
 import msgspec
 
-from bench.experiment.config import Experiment, change, differing_fields, fields_with, format_differences, get_field
+from bench.experiment.config import (
+    Experiment,
+    change,
+    differing_fields,
+    fields_with,
+    format_differences,
+    get_field,
+)
 from bench.experiment.settings import with_settings
 from bench.interfaces.method import METHODS, get_label_method, get_method
 from bench.records.record_kind import RecordKind
@@ -19,22 +26,48 @@ from bench.records.record_kind import RecordKind
 PADDING, TEXT_TOWER, HEAD = "captions' padding", "the text tower", "head and loss"
 REST = "the recipe's rest"
 PACE_FIELDS = fields_with("pace")
-OBJECTIVE_FIELDS = ("method", "text_padding", "text_features", "head_rows")  # stages of a ladder change them
+# Stages of a ladder change them.
+OBJECTIVE_FIELDS = (
+    "method",
+    "text_padding",
+    "text_features",
+    "head_rows",
+)
 LABEL_FIELDS = ("labels", "label_format")  # only CatLIP's labels depend on them
-SHARED_FIELDS = ("tower", "text_tower", "data", "caption", "subset")  # equal in all experiments of a ladder
+# Equal in all experiments of a ladder.
+SHARED_FIELDS = (
+    "tower",
+    "text_tower",
+    "data",
+    "caption",
+    "subset",
+)
 TOWER_FIELDS = (  # some towers refuse values of these
     *("image_size", "image_sizes", "patch_drop", "pooling"),
     *("residual_precision", "activation_checkpointing"),
 )
 SAMPLE_FIELDS = ("workers", "jpeg_decoding", "crop_scale", "flip")  # a loader of shards reads them
-UPDATE_FIELDS = ("optimizer_kernel", "log_grad_norm", "ema_kernel")  # the update after a backward reads them
+# The update after a backward reads them.
+UPDATE_FIELDS = (
+    "optimizer_kernel",
+    "log_grad_norm",
+    "ema_kernel",
+)
 # Work of a step outside its forward and backward: differences are one stage before the objective.
 RECIPE_FIELDS = (*SAMPLE_FIELDS, "clip_norm", "ema_decay")
 # No work of a forward or backward: each experiment keeps its own. Fields that the recipe does not have change with the
 # method.
 FIELDS_WITHOUT_WORK = (
     *RECIPE_FIELDS,
-    *("seed", "pixel_normalisation", "labels", "synset_vocabulary", "head_initialisation", "teacher", "sharding"),
+    *(
+        "seed",
+        "pixel_normalisation",
+        "labels",
+        "synset_vocabulary",
+        "head_initialisation",
+        "teacher",
+        "sharding",
+    ),
     *("images", "warmup_images", "schedule", "cooldown_share"),
     *("learning_rate", "min_learning_rate", "betas", "eps", "weight_decay"),
     *PACE_FIELDS,
@@ -100,7 +133,10 @@ class Stage:
 
 
 def stages_between(
-    baseline: Experiment, first: Experiment, padding_reason: str | None = None, factors: Sequence[Factor] = ()
+    baseline: Experiment,
+    first: Experiment,
+    padding_reason: str | None = None,
+    factors: Sequence[Factor] = (),
 ) -> list[Stage]:
     """Return the stages from one experiment to another, the first without a cause.
 
@@ -110,7 +146,11 @@ def stages_between(
     """
     stages = _objective_stages(baseline, first, padding_reason)
     factor_fields = {factor.field for factor in factors}
-    rest = [name for name in differing_fields([baseline, first]) if name in RECIPE_FIELDS and name not in factor_fields]
+    rest = [
+        name
+        for name in differing_fields([baseline, first])
+        if name in RECIPE_FIELDS and name not in factor_fields
+    ]
     if rest:
         before = tuple(setting_text(name, get_field(baseline, name)) for name in rest)
         after = tuple(setting_text(name, get_field(first, name)) for name in rest)
@@ -120,7 +160,9 @@ def stages_between(
             Stage(REST, start.base, (*start.settings, *after)),
             *(Stage(stage.cause, stage.base, (*stage.settings, *after)) for stage in stages[1:]),
         ]
-    return _with_label_stages(stages, [factor for factor in factors if factor.field in LABEL_FIELDS])
+    return _with_label_stages(
+        stages, [factor for factor in factors if factor.field in LABEL_FIELDS]
+    )
 
 
 def _with_label_stages(stages: Sequence[Stage], factors: Sequence[Factor]) -> list[Stage]:
@@ -128,7 +170,9 @@ def _with_label_stages(stages: Sequence[Stage], factors: Sequence[Factor]) -> li
     with_labels = []
     for stage in stages:
         method = get_label_method(stage.base.method)
-        before = [factor.before for factor in factors if method and factor.field in method.label_fields]
+        before = [
+            factor.before for factor in factors if method and factor.field in method.label_fields
+        ]
         with_labels.append(Stage(stage.cause, stage.base, (*stage.settings, *before)))
     for factor in factors:
         last = with_labels[-1]
@@ -141,12 +185,16 @@ def setting_text(field: str, value: object) -> str:
     return f"{field}={value if isinstance(value, str) else json.dumps(value)}"
 
 
-def _objective_stages(baseline: Experiment, first: Experiment, padding_reason: str | None) -> list[Stage]:
+def _objective_stages(
+    baseline: Experiment, first: Experiment, padding_reason: str | None
+) -> list[Stage]:
     """Return the stages of the objective, the first without a cause."""
     differences = differing_fields([baseline, first])
     shared = {name: values for name, values in differences.items() if name in SHARED_FIELDS}
     if shared:
-        raise ValueError(f"a ladder has one tower and one data set, these differ in {format_differences(shared)}")
+        raise ValueError(
+            f"a ladder has one tower and one data set, these differ in {format_differences(shared)}"
+        )
     if baseline.method == first.method:
         return [Stage("", first)]
     roles = (get_method(baseline.method).ladder_role, get_method(first.method).ladder_role)
@@ -155,7 +203,9 @@ def _objective_stages(baseline: Experiment, first: Experiment, padding_reason: s
     if roles == ("classifier", "classifier"):
         return [Stage("", baseline), Stage(f"labels, {HEAD}", first)]
     if roles == ("pair", "classifier"):
-        padding = "auto" if baseline.text.text_padding == "max_length" else baseline.text.text_padding
+        padding = (
+            "auto" if baseline.text.text_padding == "max_length" else baseline.text.text_padding
+        )
         stages = [Stage("", baseline, ("text_padding=max_length",))]
         if not padding_reason:
             stages.append(Stage(PADDING, baseline, (f"text_padding={padding}",)))
@@ -186,18 +236,27 @@ def build_ladder(
 
     Raises ValueError if nothing differs.
     """
-    factors = [factor for factor in factors if factor.field not in LABEL_FIELDS]  # label factors are stages
+    # Label factors are stages.
+    factors = [factor for factor in factors if factor.field not in LABEL_FIELDS]
     if not factors and len(stages) == 1:
-        raise ValueError(f"{stages[0].base.name} differs from the other in nothing that a step's work depends on")
+        raise ValueError(
+            f"{stages[0].base.name} differs from the other in nothing that a step's work depends on"
+        )
     experiments = []
     rungs = []
 
-    def add(stage: Stage, num_changed: int, cause: str, changed: str = "", *, is_objective: bool = False) -> None:
+    def add(
+        stage: Stage, num_changed: int, cause: str, changed: str = "", *, is_objective: bool = False
+    ) -> None:
         settings = [factor.after for factor in factors[:num_changed]]
         settings += [factor.before for factor in factors[num_changed:]]
-        experiment = _match_timed_images(with_settings(stage.base, [*stage.settings, *settings]), pace)
+        experiment = _match_timed_images(
+            with_settings(stage.base, [*stage.settings, *settings]), pace
+        )
         experiments.append(experiment)
-        rungs.append(Rung(experiment=experiment.name, cause=cause, change=changed, is_objective=is_objective))
+        rungs.append(
+            Rung(experiment=experiment.name, cause=cause, change=changed, is_objective=is_objective)
+        )
 
     add(stages[0], 0, "")
     for number, factor in enumerate(factors, 1):

@@ -49,7 +49,9 @@ def waterfall_chart(result: Decomposition) -> Markup:
             ratio = cause.forward_backward.ratio
             ends += draw_ratio_bar(axes, row, cause.cause, reached, ratio, SERIES[0])
             if cause.flop_ratio is not None:
-                (mark,) = axes.plot([reached * cause.flop_ratio], [row + 0.3], "D", color=SERIES[2], markersize=6)
+                (mark,) = axes.plot(
+                    [reached * cause.flop_ratio], [row + 0.3], "D", color=SERIES[2], markersize=6
+                )
                 add_tooltip(mark, f"FLOP-predicted {format_ratio(cause.flop_ratio)}x")
                 ends.append(reached * cause.flop_ratio)
             reached *= ratio.value
@@ -57,5 +59,7 @@ def waterfall_chart(result: Decomposition) -> Markup:
         ends += draw_ratio_bar(axes, len(result.causes), "whole ratio", 1.0, whole, SERIES[1])
         scale_ratios(axes, ends)
         axes.set_xlabel("ratio of images per second")
-        text = f"Causes of a ratio: {'; '.join(described)}; whole ratio {format_ratio(whole.value)}."
+        text = (
+            f"Causes of a ratio: {'; '.join(described)}; whole ratio {format_ratio(whole.value)}."
+        )
         return svg(figure, "waterfall", text)

@@ -35,11 +35,18 @@ def cause_table(result: Decomposition) -> Table:
     for reference in result.ladder.references:
         blank = [Cell.not_applicable("counted or published, not measured")] * (len(columns) - 3)
         rows.append(
-            [Cell.of(reference.what), Cell.of(reference.source), Cell.of(reference.ratio, format_ratio), *blank]
+            [
+                Cell.of(reference.what),
+                Cell.of(reference.source),
+                Cell.of(reference.ratio, format_ratio),
+                *blank,
+            ]
         )
     notes = [NOTE, f"Rounds: {result.num_rounds}. {result.waits}"]
     notes += [f"Left out, {name}: {reason}." for name, reason in result.ladder.left_out.items()]
-    return Table.of_rows(f"From {result.baseline} to {result.experiment}", columns, rows, "\n".join(notes))
+    return Table.of_rows(
+        f"From {result.baseline} to {result.experiment}", columns, rows, "\n".join(notes)
+    )
 
 
 def _row(cause: CauseRatio) -> list[Cell]:
@@ -66,7 +73,9 @@ def _deviation_cell(deviation: LogRatio | None) -> Cell:
     if deviation.margin is None:
         return Cell(f"{deviation.value:+.2f}", value=deviation.value)
     interval = (deviation.interval.low, deviation.interval.high)
-    return Cell(f"{deviation.value:+.2f} ± {deviation.margin:.2f}", value=deviation.value, interval=interval)
+    return Cell(
+        f"{deviation.value:+.2f} ± {deviation.margin:.2f}", value=deviation.value, interval=interval
+    )
 
 
 def summarize(result: Decomposition) -> str:
@@ -79,7 +88,9 @@ def summarize(result: Decomposition) -> str:
     if end == start:
         end = result.experiment
         start = result.baseline
-    causes = ", ".join(f"{_format(cause.forward_backward)} for {cause.cause}" for cause in result.causes)
+    causes = ", ".join(
+        f"{_format(cause.forward_backward)} for {cause.cause}" for cause in result.causes
+    )
     sentences = [
         f"Forward and backward are {_format(whole)} as fast at the ladder's end ({end}) as at its start ({start}).",
         f"The causes, in this order, are {causes}.",

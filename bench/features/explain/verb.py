@@ -46,7 +46,11 @@ from bench.records.record import read_record
 
 Recipe = Literal["published", "controlled"]
 ENDINGS: dict[Recipe, str] = {"published": "datacomp", "controlled": "controlled"}
-PUBLISHED_FACTORS = ("kernel", "global_negatives")  # factors of CLIP's released run that are no fields of its recipe
+# Factors of CLIP's released run that are no fields of its recipe.
+PUBLISHED_FACTORS = (
+    "kernel",
+    "global_negatives",
+)
 COMMUNICATION = "a single process communicates nothing; captions of other processes are simulated"
 MIN_LADDER_ROUNDS = 2  # an interval needs two
 
@@ -61,13 +65,19 @@ class ExplainRatio:
 
     name: Positional[str]  # name of the experiment at which the ladder ends
     baseline: str  # name of the experiment at which the ladder begins, with captions padded to the context length
-    recipe: Recipe | None = None  # recipe of both experiments: published (each its own), controlled (CatLIP's for both)
+    recipe: Recipe | None = (
+        None  # recipe of both experiments: published (each its own), controlled (CatLIP's for both)
+    )
     # factors to vary: kernel, precision, residual, compile, checkpointing, sampler, batch, global_negatives, gather,
     # optimizer, ema, grad_norm, augmentation, dense_labels, nltk_labels; or FIELD=VALUE, the value at the beginning of
     # the ladder
     factors: tuple[str, ...] = ()
-    rounds: int | None = None  # number of rounds of fresh processes; default: as many as --minutes allow
-    minutes: float = 12.0  # minutes for the rounds, if --rounds is not given; at least two rounds are run
+    rounds: int | None = (
+        None  # number of rounds of fresh processes; default: as many as --minutes allow
+    )
+    minutes: float = (
+        12.0  # minutes for the rounds, if --rounds is not given; at least two rounds are run
+    )
     resume: bool = False  # resume the newest ladder; recorded runs are not repeated
     max_minutes: MaxMinutes = None
     caption_lengths: CaptionLengths = None
@@ -100,7 +110,10 @@ class ExplainRatio:
         require_range("minutes", self.minutes, *MINUTES_RANGE)
         require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
         names = (self.name, self.baseline)
-        pair = [get_recipe_experiment(name, self.recipe) if self.recipe else get_experiment(name) for name in names]
+        pair = [
+            get_recipe_experiment(name, self.recipe) if self.recipe else get_experiment(name)
+            for name in names
+        ]
         settings = add_caption_settings(self.settings, self.caption_lengths, self.caption)
         named, baseline = (with_settings(experiment, settings) for experiment in pair)
         chosen = (*PUBLISHED_FACTORS, *self.factors) if self.recipe == "published" else self.factors
@@ -108,7 +121,9 @@ class ExplainRatio:
         if self.recipe is not None:
             ladder = structs.replace(ladder, references=expected_ratios(*pair))
         if self.recipe == "published":
-            ladder = structs.replace(ladder, left_out=ladder.left_out | {"communication": COMMUNICATION})
+            ladder = structs.replace(
+                ladder, left_out=ladder.left_out | {"communication": COMMUNICATION}
+            )
         return ladder, experiments
 
     def _record_ladder(self, comparison: Comparison, ladder: Ladder) -> None:
@@ -121,7 +136,9 @@ class ExplainRatio:
             ladder=ladder,
         )
         if run.is_done and read_record(run.path).measured != ladder:
-            raise ValueError(f"{comparison.name} has another ladder: start a new one without --resume")
+            raise ValueError(
+                f"{comparison.name} has another ladder: start a new one without --resume"
+            )
         comparison.runner.run([run], threads=comparison.cores)
 
     def _run_rounds(self, comparison: Comparison) -> None:
@@ -136,7 +153,9 @@ class ExplainRatio:
             now = time.monotonic()
             seconds = now - round_started
             if self.rounds is None and not comparison.runner.failures:
-                planned = max(MIN_LADDER_ROUNDS, round_ + int((60 * self.minutes - (now - started)) / seconds))
+                planned = max(
+                    MIN_LADDER_ROUNDS, round_ + int((60 * self.minutes - (now - started)) / seconds)
+                )
             comparison.runner.progress.expect((planned - round_) * seconds)
 
 
@@ -144,8 +163,14 @@ def get_recipe_experiment(name: str, recipe: Recipe) -> Experiment:
     """Return a named experiment's recipe; ValueError lists the experiments that have one."""
     ending = ENDINGS[recipe]
     if f"{name}-{ending}" not in EXPERIMENTS:
-        others = [other.removesuffix(f"-{ending}") for other in EXPERIMENTS if other.endswith(f"-{ending}")]
-        raise ValueError(f"{name} has no {recipe} recipe (experiments with one: {', '.join(others)})")
+        others = [
+            other.removesuffix(f"-{ending}")
+            for other in EXPERIMENTS
+            if other.endswith(f"-{ending}")
+        ]
+        raise ValueError(
+            f"{name} has no {recipe} recipe (experiments with one: {', '.join(others)})"
+        )
     return EXPERIMENTS[f"{name}-{ending}"]
 
 
@@ -158,7 +183,11 @@ def plan_ladder(
     """
     from models.text_tower import why_padding_is_needed
 
-    padding_reason = why_padding_is_needed(baseline.text.text_tower) if needs_padding_stage(baseline, first) else None
+    padding_reason = (
+        why_padding_is_needed(baseline.text.text_tower)
+        if needs_padding_stage(baseline, first)
+        else None
+    )
     selected, left_out = select_factors(baseline, first, chosen, on_gpu=on_gpu)
     if padding_reason:
         left_out[PADDING] = padding_reason
@@ -198,7 +227,10 @@ def expected_ratios(first: Experiment, baseline: Experiment) -> tuple[ExpectedRa
         source = "counted: image tower, captions padded to their context, head"
         return ExpectedRatio(what=what, ratio=before / after, source=source)
 
-    ratios = counted("FLOPs alone, one image size", image_sizes=()), counted("FLOPs alone, the recipes' image sizes")
+    ratios = (
+        counted("FLOPs alone, one image size", image_sizes=()),
+        counted("FLOPs alone, the recipes' image sizes"),
+    )
     if (baseline.method, first.method) != HEADLINE or first.image.tower not in PUBLISHED_HOURS:
         return ratios
     published = 1 / PUBLISHED_HOURS[first.image.tower]

@@ -40,7 +40,9 @@ def main(device_type: str) -> None:
 
     if device_type == "cuda" and not torch.cuda.is_available():
         build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
-        sys.exit(f"torch {torch.__version__}, built {build}, finds no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES")
+        sys.exit(
+            f"torch {torch.__version__}, built {build}, finds no GPU: see nvidia-smi and CUDA_VISIBLE_DEVICES"
+        )
     for finding in check_gpus():  # before this process is on the GPU
         print(f"{finding.check}: {finding.found} {finding.advice}")
     device = torch.device("cpu") if device_type == "cpu" else default_device()
@@ -87,7 +89,9 @@ def print_device_readings(reader: "DeviceReader", values: "Tensor") -> None:
     for name, reason in readings.not_measured.items():
         print(f"{name}: not measured: {reason}")
     if reader.gauges and readings.figures.keys().isdisjoint(reader.gauges):
-        sys.exit("NVML is there and none of its gauges could be read, so runs would have no power and no clocks")
+        sys.exit(
+            "NVML is there and none of its gauges could be read, so runs would have no power and no clocks"
+        )
 
 
 def _toy_kernel(values: "torch.Tensor") -> "torch.Tensor":

@@ -44,7 +44,9 @@ class Step:
     def command(self, results: Path) -> list[str]:
         """Return the words of the command line. It resumes the comparison that its folder holds."""
         folder = results / (self.folder or self.name)
-        words = [word.format(results=results, folder=folder) for word in shlex.split(self.arguments)]
+        words = [
+            word.format(results=results, folder=folder) for word in shlex.split(self.arguments)
+        ]
         can_resume = "{folder}" in self.arguments and folder.is_dir() and bool(comparisons(folder))
         return [sys.executable, *words, *(["--resume"] if can_resume else [])]
 
@@ -54,7 +56,9 @@ def list_steps(device: Device) -> list[Step]:
     if device == "cuda":
         measure_b16 = "-m bench measure clip-vit-b16 catlip-vit-b16 --results {folder}"
         measure_l14 = "-m bench measure clip-vit-l14 catlip-vit-l14 --results {folder}"
-        ladder = "catlip-vit-b16 --baseline clip-vit-b16 --factors kernel checkpointing batch compile"
+        ladder = (
+            "catlip-vit-b16 --baseline clip-vit-b16 --factors kernel checkpointing batch compile"
+        )
         tests = "tests/gpu tests/profilers -m gpu"
         open_clip = "--set batch_size=256 --rounds 2"
         rounds = 5
@@ -74,18 +78,34 @@ def list_steps(device: Device) -> list[Step]:
         Step("tests", f"-m pytest {tests} -q -p no:randomly", 15),
         Step("l14", f"{measure_l14} --rounds 1", 10),
         Step("l14-verdict", f"{measure_l14} --rounds {rounds}", 30, "l14"),
-        Step("b16-512", f"{measure_b16} --rounds 1 --set batch_size=512", 15, accepted_codes=BATCH_MAY_NOT_FIT),
-        Step("l14-256", f"{measure_l14} --rounds 1 --set batch_size=256", 15, accepted_codes=BATCH_MAY_NOT_FIT),
+        Step(
+            "b16-512",
+            f"{measure_b16} --rounds 1 --set batch_size=512",
+            15,
+            accepted_codes=BATCH_MAY_NOT_FIT,
+        ),
+        Step(
+            "l14-256",
+            f"{measure_l14} --rounds 1 --set batch_size=256",
+            15,
+            accepted_codes=BATCH_MAY_NOT_FIT,
+        ),
         Step("b16-ladder", f"-m bench explain {ladder} --rounds 2 --results {{folder}}", 40),
         Step("b16-max-autotune", f"{measure_b16} --rounds 1 --set compile=max-autotune", 30),
         Step("shards", f"-m bench.measure.generated_shards {{results}}/shards {images}", 5),
         Step("b16-shards", f"{measure_b16} --rounds 1 --data {{results}}/shards", 10),
-        Step("train", "-m bench train catlip-tiny --images 2048 --task rooms --out {results}/train --resume auto", 10),
+        Step(
+            "train",
+            "-m bench train catlip-tiny --images 2048 --task rooms --out {results}/train --resume auto",
+            10,
+        ),
         Step("open-clip", f"-m bench reference open-clip {open_clip} --results {{folder}}", 20),
     ]
 
 
-Only = Annotated[tuple[str, ...], UseAppendAction, arg(metavar="STEP", help="name of a step to run; repeatable")]
+Only = Annotated[
+    tuple[str, ...], UseAppendAction, arg(metavar="STEP", help="name of a step to run; repeatable")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +153,11 @@ def run_step(step: Step, results: Path) -> str:
     folder = results / (step.folder or step.name)
     if folder.is_dir() and comparisons(folder):
         page = f"{folder}.html"
-        run_command([sys.executable, "-m", "reports", "build", str(folder), "--out", page], output, PAGE_SECONDS)
+        run_command(
+            [sys.executable, "-m", "reports", "build", str(folder), "--out", page],
+            output,
+            PAGE_SECONDS,
+        )
     if code in step.accepted_codes:
         return "ok"
     status = "timeout" if code is None else "failed"
@@ -147,7 +171,9 @@ def run_command(command: list[str], output: Path, seconds: float) -> int | None:
     After the seconds, or an interrupt, it is killed with its descendants. None: it took longer.
     """
     with output.open("ab") as file:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=CHECKOUT)
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=CHECKOUT
+        )
         with kill_at_end(child), suppress(subprocess.TimeoutExpired):
             return child.wait(seconds)
     return None

@@ -72,7 +72,9 @@ def _step_changes(series: Series) -> list[Change]:
     runs_of_point: list[list[float]] = [[] for _ in series.points]
     for value, at in zip(*series.processes(), strict=True):
         if value <= 0:
-            raise ValueError(f"{series.benchmark.name}: {series.metric.name} must be positive, got {value}")
+            raise ValueError(
+                f"{series.benchmark.name}: {series.metric.name} must be positive, got {value}"
+            )
         runs_of_point[at].append(value)
     edges = [0, *_detect_steps([median(runs) for runs in runs_of_point]), len(series.points)]
     changes = []

@@ -17,7 +17,16 @@ from bench.measure.observations import FINGERPRINT
 from bench.orchestration.runner import Slot, round_robin
 
 PLUGIN = Path(__file__).parent / "plugin" / "suites_in_turn.py"
-PYTEST_OPTIONS = ["-q", "-m", "not minutes", "-p", PLUGIN.stem, "-p", "no:randomly"]  # equal order in every tree
+# Equal order in every tree.
+PYTEST_OPTIONS = [
+    "-q",
+    "-m",
+    "not minutes",
+    "-p",
+    PLUGIN.stem,
+    "-p",
+    "no:randomly",
+]
 # At most 0.25 s per benchmark after three warm-up rounds: a process takes half a minute.
 BENCHMARK_OPTIONS = [
     "--benchmark-warmup=on",
@@ -48,7 +57,9 @@ def resolve_commit(repository: Path, name: str) -> str:
 
 def last_commits(repository: Path, count: int) -> list[str]:
     """Return the last commits of the current branch, oldest first, along first parents."""
-    return run_git(repository, "log", "--first-parent", "--format=%H", f"--max-count={count}").splitlines()[::-1]
+    return run_git(
+        repository, "log", "--first-parent", "--format=%H", f"--max-count={count}"
+    ).splitlines()[::-1]
 
 
 @contextmanager
@@ -63,7 +74,9 @@ def checkout_work_tree(repository: Path, commit: str) -> Iterator[Path]:
         run_git(repository, "worktree", "prune")
 
 
-def time_suites(trees: Sequence[Path], documents: Sequence[Path], fingerprint: str, only: str | None) -> list[str]:
+def time_suites(
+    trees: Sequence[Path], documents: Sequence[Path], fingerprint: str, only: str | None
+) -> list[str]:
     """Run each tree's suites once in a process of its own, interleaved benchmark by benchmark.
 
     Each tree's document is written to the path in `documents`. Return the reason why a tree's suites failed, or "". All
@@ -112,8 +125,16 @@ class _SuitesRun:
         self.tree = tree
         self.document_path = scratch / "suites.json"
         self.output_path = scratch / "output"
-        (tree / "results" / "cache").mkdir(parents=True, exist_ok=True)  # the pack is decoded once per tree
-        command = [sys.executable, "-m", "pytest", "bench/suites", *PYTEST_OPTIONS, *BENCHMARK_OPTIONS]
+        # The pack is decoded once per tree.
+        (tree / "results" / "cache").mkdir(parents=True, exist_ok=True)
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "bench/suites",
+            *PYTEST_OPTIONS,
+            *BENCHMARK_OPTIONS,
+        ]
         command.append(f"--benchmark-json={self.document_path}")
         if only:
             command += ["-k", only]
@@ -121,14 +142,25 @@ class _SuitesRun:
         environment = os.environ | CHILD_ENV | slot.environment | {"PYTHONPATH": path}
         with self.output_path.open("wb") as output, closing(slot):
             self.process = subprocess.Popen(
-                command, cwd=tree, env=environment, pass_fds=slot.child_fds, stdout=output, stderr=output
+                command,
+                cwd=tree,
+                env=environment,
+                pass_fds=slot.child_fds,
+                stdout=output,
+                stderr=output,
             )
 
     def failure_reason(self) -> str:
         """Wait for the process; return the last lines of its output if it failed or measured nothing, else ""."""
-        if not self.process.wait() and self.document_path.is_file() and self.document_path.stat().st_size:
+        if (
+            not self.process.wait()
+            and self.document_path.is_file()
+            and self.document_path.stat().st_size
+        ):
             return ""
-        last_lines = "\n".join(self.output_path.read_text(errors="replace").splitlines()[-LINES_SHOWN:])
+        last_lines = "\n".join(
+            self.output_path.read_text(errors="replace").splitlines()[-LINES_SHOWN:]
+        )
         return f"the suites of {self.tree.name} failed with exit code {self.process.returncode}:\n{last_lines}"
 
 
@@ -136,5 +168,12 @@ class _SuitesRun:
 def current_fingerprint() -> str:
     """Return the fingerprint of this machine, from a separate process because it imports torch."""
     command = [sys.executable, "-m", "bench.records.current"]
-    done = subprocess.run(command, cwd=CHECKOUT, env=os.environ | CHILD_ENV, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command,
+        cwd=CHECKOUT,
+        env=os.environ | CHILD_ENV,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return done.stdout.strip()

@@ -3,7 +3,10 @@
 from bench.interfaces.extensions import Extension
 
 EXTENSION = Extension(
-    verbs={"regress": "bench.features.history.verbs:Regress", "history": "bench.features.history.verbs:History"},
+    verbs={
+        "regress": "bench.features.history.verbs:Regress",
+        "history": "bench.features.history.verbs:History",
+    },
     report_verbs={
         "history": "bench.features.history.report_verbs:HistoryPage",
         "compare": "bench.features.history.report_verbs:CompareFigures",

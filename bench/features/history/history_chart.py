@@ -8,7 +8,15 @@ from matplotlib.axes import Axes
 from bench.features.history.changes import Change
 from bench.measure.observations import Commit
 from bench.tables.formats import format_quantity, format_ratio, pluralize
-from reports.render.svg import INK, chart_label, colour_and_marker, draw_marks, drawing, margin_axes, svg
+from reports.render.svg import (
+    INK,
+    chart_label,
+    colour_and_marker,
+    draw_marks,
+    drawing,
+    margin_axes,
+    svg,
+)
 from reports.series import CommitHistory, Series
 
 WIDTH = 440  # points
@@ -21,7 +29,9 @@ LEAST_SPAN = 0.1  # least half-range of an axis, as a share of the median, so th
 MOST_TICKS = 5
 
 
-def series_chart(name: str, history: CommitHistory, lines: Sequence[Series], changes: Sequence[Change]) -> Markup:
+def series_chart(
+    name: str, history: CommitHistory, lines: Sequence[Series], changes: Sequence[Change]
+) -> Markup:
     """Draw the series of one metric, one line per machine; `name` is the prefix of the ids in the SVG."""
     measured = {point.commit for line in lines for point in line.points}
     commits = [commit for commit in history.commits if commit in measured]
@@ -40,12 +50,16 @@ def series_chart(name: str, history: CommitHistory, lines: Sequence[Series], cha
         return svg(figure, name, _describe_chart(lines, changes))
 
 
-def _draw_line(axes: Axes, commits: Sequence[Commit], line: Series, colour: str, marker: str) -> None:
+def _draw_line(
+    axes: Axes, commits: Sequence[Commit], line: Series, colour: str, marker: str
+) -> None:
     """Draw the medians of commits as marks on a line, and the processes as small dots."""
     positions = [commits.index(point.commit) for point in line.points]
     axes.plot(positions, [point.value for point in line.points], color=colour, linewidth=1.25)
     for position, point in zip(positions, line.points, strict=True):
-        axes.plot([position] * len(point.runs), point.runs, "o", color=colour, markersize=2.5, alpha=0.45)
+        axes.plot(
+            [position] * len(point.runs), point.runs, "o", color=colour, markersize=2.5, alpha=0.45
+        )
         processes = pluralize(len(point.runs), "process", "processes")
         value = format_quantity(point.value, line.metric.unit)
         tooltip = f"{point.commit.short}: {value}, median of {processes}"
@@ -59,19 +73,27 @@ def _draw_change(axes: Axes, commits: Sequence[Commit], change: Change, row: int
     after = commits.index(points[change.at].commit)
     middle = (before + after) / 2
     axes.axvline(middle, color=INK, linewidth=1.25)
-    text = chart_label(f"{'▼' if change.is_worse else '▲'} {format_ratio(change.new / change.old)}x")
+    text = chart_label(
+        f"{'▼' if change.is_worse else '▲'} {format_ratio(change.new / change.old)}x"
+    )
     position = axes.get_xaxis_transform()
-    axes.text(middle, 1.03 + 0.1 * row, text, transform=position, ha="center", va="bottom", fontsize=11)
+    axes.text(
+        middle, 1.03 + 0.1 * row, text, transform=position, ha="center", va="bottom", fontsize=11
+    )
 
 
 def _set_y_axis(axes: Axes, lines: Sequence[Series]) -> None:
     values = sorted(value for line in lines for point in line.points for value in point.runs)
     middle = values[len(values) // 2]
     unit = lines[0].metric.unit
-    axes.set_ylim(min(values[0], (1 - LEAST_SPAN) * middle), max(values[-1], (1 + LEAST_SPAN) * middle))
+    axes.set_ylim(
+        min(values[0], (1 - LEAST_SPAN) * middle), max(values[-1], (1 + LEAST_SPAN) * middle)
+    )
     axes.margins(y=0.04)
     axes.locator_params(axis="y", nbins=4)
-    axes.yaxis.set_major_formatter(lambda value, _: format_quantity(value, unit) if value > 0 else "")
+    axes.yaxis.set_major_formatter(
+        lambda value, _: format_quantity(value, unit) if value > 0 else ""
+    )
 
 
 def _describe_chart(lines: Sequence[Series], changes: Sequence[Change]) -> str:

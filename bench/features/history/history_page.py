@@ -25,14 +25,22 @@ CHARTS_NOTE = (
 )
 
 
-def history_page(history: CommitHistory, changes: Sequence[Change], damaged: Sequence[str] = ()) -> str:
+def history_page(
+    history: CommitHistory, changes: Sequence[Change], damaged: Sequence[str] = ()
+) -> str:
     """Return the page of a history and its changes; `damaged` are the errors of files that are left out."""
     changes = sorted(changes, key=lambda change: (not change.is_worse, -_relative_size(change)))
-    sections = [BuiltSection("changes", "Changes", "Changes", render_blocks(_changes_blocks(history, changes)))]
+    sections = [
+        BuiltSection(
+            "changes", "Changes", "Changes", render_blocks(_changes_blocks(history, changes))
+        )
+    ]
     for number, (group, charts) in enumerate(_charts_by_group(history, changes).items(), 1):
         note = [Text(CHARTS_NOTE, "under")] if number == 1 else []
         blocks = render_blocks([*note, Group(charts, "panels")])
-        sections.append(BuiltSection(f"group-{number}", group.capitalize(), group.capitalize(), blocks))
+        sections.append(
+            BuiltSection(f"group-{number}", group.capitalize(), group.capitalize(), blocks)
+        )
     files = Files(csv_file("figures.csv", "every process", figures_frame(history)))
     commits = render_blocks([_commits_table(history), files])
     sections.append(BuiltSection("commits", "Commits", "Commits", commits))
@@ -54,7 +62,9 @@ def _lead_sentence(history: CommitHistory, changes: Sequence[Change]) -> Markup:
     """Return how many changes are for the worse and for the better; `changes` are sorted."""
     num_worse = sum(change.is_worse for change in changes)
     if not num_worse:
-        return Markup("No change for the worse was found in {}.").format(pluralize(len(history.commits), "commit"))
+        return Markup("No change for the worse was found in {}.").format(
+            pluralize(len(history.commits), "commit")
+        )
     largest = changes[0]
     return Markup(
         "<strong>{}</strong> for the worse and {} for the better. The largest is {}, {}, {} to {}, {}."
@@ -70,8 +80,13 @@ def _lead_sentence(history: CommitHistory, changes: Sequence[Change]) -> Markup:
 
 
 def _changes_blocks(history: CommitHistory, changes: Sequence[Change]) -> list[Block]:
-    machines = [(_machine_name(history, machine), swatch(at)) for at, machine in enumerate(history.machines)]
-    legend = Legend([(f"{name}: {history.machines[at]}", mark) for at, (name, mark) in enumerate(machines)], "Machines")
+    machines = [
+        (_machine_name(history, machine), swatch(at)) for at, machine in enumerate(history.machines)
+    ]
+    legend = Legend(
+        [(f"{name}: {history.machines[at]}", mark) for at, (name, mark) in enumerate(machines)],
+        "Machines",
+    )
     if not changes:
         return [legend, Text("No change was found.", "empty")]
     columns = [
@@ -88,9 +103,15 @@ def _changes_blocks(history: CommitHistory, changes: Sequence[Change]) -> list[B
 
 
 def _change_row(history: CommitHistory, change: Change) -> list[Cell]:
-    digits = "{:.4g}x".format if change.series.metric.is_counter else lambda ratio: f"{format_ratio(ratio)}x"
+    digits = (
+        "{:.4g}x".format
+        if change.series.metric.is_counter
+        else lambda ratio: f"{format_ratio(ratio)}x"
+    )
     return [
-        Cell(change.series.benchmark.short, change.series.metric.name, change.series.benchmark.short),
+        Cell(
+            change.series.benchmark.short, change.series.metric.name, change.series.benchmark.short
+        ),
         Cell("▼ worse" if change.is_worse else "▲ better"),
         Cell.applicable(change.ratio, digits, "the old level is 0"),
         Cell(_format_level(change, change.old), "", change.old),
@@ -105,11 +126,21 @@ def _charts_by_group(history: CommitHistory, changes: Sequence[Change]) -> dict[
     """Return the charts of times and memory, each with all machines, by the group of the benchmark."""
     varying = [series for series in history.series if not series.metric.is_counter]
     groups: dict[str, list[Chart]] = {}
-    for number, lines in enumerate(group_by(varying, lambda series: (series.benchmark, series.metric)).values()):
+    for number, lines in enumerate(
+        group_by(varying, lambda series: (series.benchmark, series.metric)).values()
+    ):
         benchmark = lines[0].benchmark
         metric = lines[0].metric
-        same_name = {series.benchmark.settings for series in history.series if series.benchmark.name == benchmark.name}
-        title = benchmark.short if len(same_name) == 1 else f"{benchmark.short} (settings {benchmark.settings})"
+        same_name = {
+            series.benchmark.settings
+            for series in history.series
+            if series.benchmark.name == benchmark.name
+        }
+        title = (
+            benchmark.short
+            if len(same_name) == 1
+            else f"{benchmark.short} (settings {benchmark.settings})"
+        )
         own_changes = [change for change in changes if change.series in lines]
         drawn = series_chart(f"chart-{number}", history, lines, own_changes)
         note = f"{metric.name}, {metric.better} is better"

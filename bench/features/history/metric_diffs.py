@@ -27,7 +27,9 @@ class MetricDiff:
     is_worse: bool
     low: float | None = None
     high: float | None = None
-    p: float | None = None  # adjusted for the number of compared times and memories; None for a counter
+    p: float | None = (
+        None  # adjusted for the number of compared times and memories; None for a counter
+    )
 
     @property
     def name(self) -> str:
@@ -48,10 +50,14 @@ class MetricDiff:
             return f"{self.benchmark.name}: {self.metric.name} went from {levels}"
         interval = "" if self.low is None else f"{self.low:.2f} to {self.high:.2f}, "
         evidence = f"{self.ratio:.2f} times ({interval}p {self.p:.4f})"
-        return f"{self.benchmark.name} is {self.verdict}: {self.metric.name} from {levels}, {evidence}"
+        return (
+            f"{self.benchmark.name} is {self.verdict}: {self.metric.name} from {levels}, {evidence}"
+        )
 
 
-def compare_observations(old: Sequence[Observation], new: Sequence[Observation], *, paired: bool) -> list[MetricDiff]:
+def compare_observations(
+    old: Sequence[Observation], new: Sequence[Observation], *, paired: bool
+) -> list[MetricDiff]:
     """Compare every metric that both sides have; ValueError if there is none.
 
     Counters are compared exactly, the others by the processes' medians, adjusted for their number. With `paired` the
@@ -73,10 +79,14 @@ def compare_observations(old: Sequence[Observation], new: Sequence[Observation],
             pairs[str(len(varying))] = _rates_by_round(benchmark, metric, *sides, paired=paired)
             varying.append((benchmark, metric, *sides))
     ratios = ratios_of_pairs(pairs)
-    return [_diff(*sides, ratio) for sides, ratio in zip(varying, ratios.values(), strict=True)] + counters
+    return [
+        _diff(*sides, ratio) for sides, ratio in zip(varying, ratios.values(), strict=True)
+    ] + counters
 
 
-def _values_by_metric(observations: Sequence[Observation]) -> dict[tuple[BenchmarkId, Metric], list[float]]:
+def _values_by_metric(
+    observations: Sequence[Observation],
+) -> dict[tuple[BenchmarkId, Metric], list[float]]:
     """Return the values of every metric, in the order of the processes."""
     values = defaultdict[tuple[BenchmarkId, Metric], list[float]](list)
     for observation in observations:
@@ -85,16 +95,25 @@ def _values_by_metric(observations: Sequence[Observation]) -> dict[tuple[Benchma
 
 
 def _rates_by_round(
-    benchmark: BenchmarkId, metric: Metric, old: Sequence[float], new: Sequence[float], *, paired: bool
+    benchmark: BenchmarkId,
+    metric: Metric,
+    old: Sequence[float],
+    new: Sequence[float],
+    *,
+    paired: bool,
 ) -> tuple[Rounds, Rounds]:
     """Return both sides' rates (more is better) by the number of the round; pairs have equal numbers."""
     if min(*old, *new) <= 0:
-        raise ValueError(f"{benchmark.name}: {metric.name} must be positive to be compared, got {min(*old, *new)}")
+        raise ValueError(
+            f"{benchmark.name}: {metric.name} must be positive to be compared, got {min(*old, *new)}"
+        )
     if metric.better == "less":
         old = [1 / value for value in old]
         new = [1 / value for value in new]
     is_complete = len(old) == len(new)  # else a round is missing, and it is unknown which
-    return dict(enumerate(old)), dict(enumerate(new, start=0 if paired and is_complete else len(old)))
+    return dict(enumerate(old)), dict(
+        enumerate(new, start=0 if paired and is_complete else len(old))
+    )
 
 
 def _diff(
@@ -109,10 +128,14 @@ def _diff(
     if metric.unit == "B":
         verdict = MEMORY_VERDICTS.get(verdict, verdict)
     is_worse = ratio.verdict == "slower"
-    return MetricDiff(benchmark, metric, tuple(old), tuple(new), value, verdict, is_worse, low, high, ratio.p)
+    return MetricDiff(
+        benchmark, metric, tuple(old), tuple(new), value, verdict, is_worse, low, high, ratio.p
+    )
 
 
-def _compare_counter(benchmark: BenchmarkId, metric: Metric, old: Sequence[float], new: Sequence[float]) -> MetricDiff:
+def _compare_counter(
+    benchmark: BenchmarkId, metric: Metric, old: Sequence[float], new: Sequence[float]
+) -> MetricDiff:
     """Compare a counter; it is inconclusive if it varies within a side."""
     before = old[0]
     after = new[0]
@@ -124,8 +147,18 @@ def _compare_counter(benchmark: BenchmarkId, metric: Metric, old: Sequence[float
         verdict = "changed"
     else:
         verdict = "more" if after > before else "less"
-    is_worse = verdict == "changed" or verdict == {"less": "more", "more": "less"}.get(metric.better)
-    return MetricDiff(benchmark, metric, tuple(old), tuple(new), after / before if before else None, verdict, is_worse)
+    is_worse = verdict == "changed" or verdict == {"less": "more", "more": "less"}.get(
+        metric.better
+    )
+    return MetricDiff(
+        benchmark,
+        metric,
+        tuple(old),
+        tuple(new),
+        after / before if before else None,
+        verdict,
+        is_worse,
+    )
 
 
 def describe_unmatched_metrics(old: Sequence[Observation], new: Sequence[Observation]) -> list[str]:
@@ -135,7 +168,10 @@ def describe_unmatched_metrics(old: Sequence[Observation], new: Sequence[Observa
     common = {benchmark for benchmark, _ in old_names} & {benchmark for benchmark, _ in new_names}
     lines = []
     for missing, side in ((old_names - new_names, "before"), (new_names - old_names, "after")):
-        names = {f"{benchmark}, {metric}" if benchmark in common else benchmark for benchmark, metric in missing}
+        names = {
+            f"{benchmark}, {metric}" if benchmark in common else benchmark
+            for benchmark, metric in missing
+        }
         lines += [f"{name} (only {side})" for name in sorted(names)]
     return lines
 
@@ -183,5 +219,7 @@ def describe_diffs(diffs: Sequence[MetricDiff]) -> str:
     if worse:
         return "\n".join(worse)
     num_inconclusive = sum(diff.verdict == "inconclusive" for diff in diffs)
-    addition = f"; inconclusive: {num_inconclusive} of {len(diffs)} metrics" if num_inconclusive else ""
+    addition = (
+        f"; inconclusive: {num_inconclusive} of {len(diffs)} metrics" if num_inconclusive else ""
+    )
     return f"no regression was found{addition}"

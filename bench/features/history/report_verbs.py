@@ -6,7 +6,12 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from bench.console.console import DISAGREEMENT, escape_unprintable, escape_unprintable_lines, log_damaged_files
+from bench.console.console import (
+    DISAGREEMENT,
+    escape_unprintable,
+    escape_unprintable_lines,
+    log_damaged_files,
+)
 from bench.console.tables import print_tables
 from bench.features.history.changes import find_changes
 from bench.features.history.history_page import history_page
@@ -38,7 +43,10 @@ class HistoryPage:
         changes = [change for series in history.series for change in find_changes(series)]
         for change in changes:
             print(escape_unprintable(change.describe()))
-        write_page(self.out or self.results / "charts.html", history_page(history, changes, damaged).encode())
+        write_page(
+            self.out or self.results / "charts.html",
+            history_page(history, changes, damaged).encode(),
+        )
         return log_damaged_files(damaged)
 
 
@@ -49,7 +57,8 @@ class CompareFigures:
     old: Positional[Path]
     new: Positional[Path]
     fail: Annotated[
-        Literal["never", "slower"], arg(help="condition of exit code 1: a figure is slower or a counter worse")
+        Literal["never", "slower"],
+        arg(help="condition of exit code 1: a figure is slower or a counter worse"),
     ] = "never"
 
     def run(self) -> int:
@@ -63,10 +72,15 @@ class CompareFigures:
                 f"figures of several machines are not comparable, name files of one: {' / '.join(machines)}"
             )
         diffs = compare_observations(old, new, paired=False)
-        notes = [escape_unprintable(f"not compared: {name}") for name in describe_unmatched_metrics(old, new)]
+        notes = [
+            escape_unprintable(f"not compared: {name}")
+            for name in describe_unmatched_metrics(old, new)
+        ]
         varying = [diff for diff in diffs if not diff.metric.is_counter]
         if any(min(len(diff.old), len(diff.new)) < MIN_ROUNDS for diff in varying):
-            notes.append(f"with fewer than {MIN_ROUNDS} processes per side most changes stay inconclusive")
+            notes.append(
+                f"with fewer than {MIN_ROUNDS} processes per side most changes stay inconclusive"
+            )
         print_tables([diff_table(diffs, notes, paired=False)])
         print(escape_unprintable_lines(describe_diffs(diffs)))
         is_slower = any(diff.is_worse for diff in diffs)

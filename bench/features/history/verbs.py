@@ -65,16 +65,25 @@ class History:
         start = time.monotonic()
         failed = set[str]()
         with ExitStack() as stack:
-            trees = {commit: stack.enter_context(checkout_work_tree(self.repository, commit)) for commit in commits}
+            trees = {
+                commit: stack.enter_context(checkout_work_tree(self.repository, commit))
+                for commit in commits
+            }
             for round_ in range(self.rounds):
                 for first in range(0, len(commits), MAX_INTERLEAVED):
                     group = commits[first : first + MAX_INTERLEAVED]
                     if round_ % 2:
                         group.reverse()
-                    progress.log_start(f"round {round_ + 1} of {self.rounds}: {', '.join(name[:8] for name in group)}")
+                    progress.log_start(
+                        f"round {round_ + 1} of {self.rounds}: {', '.join(name[:8] for name in group)}"
+                    )
                     working = [commit for commit in group if commit not in failed]
-                    documents = [self.out / f"{commit[:12]}-{stamp}-{round_:02}.json" for commit in working]
-                    reasons = time_suites([trees[commit] for commit in working], documents, fingerprint, self.only)
+                    documents = [
+                        self.out / f"{commit[:12]}-{stamp}-{round_:02}.json" for commit in working
+                    ]
+                    reasons = time_suites(
+                        [trees[commit] for commit in working], documents, fingerprint, self.only
+                    )
                     for commit, reason in zip(working, reasons, strict=True):
                         if reason:
                             log(f"error: {reason}")
@@ -114,9 +123,15 @@ class Regress:
         new = read_observations([folder / "new"])
         notes = [f"not compared: {name}" for name in describe_unmatched_metrics(old, new)]
         if self.rounds < MIN_ROUNDS:
-            notes.append(f"no benchmark can be called slower or faster with fewer than {MIN_ROUNDS} rounds")
-        changed_files = run_git(CHECKOUT, "diff", "--name-only", base, "--", "bench/suites").splitlines()
-        notes += [f"{file} differs: it may time different work on the two sides" for file in changed_files]
+            notes.append(
+                f"no benchmark can be called slower or faster with fewer than {MIN_ROUNDS} rounds"
+            )
+        changed_files = run_git(
+            CHECKOUT, "diff", "--name-only", base, "--", "bench/suites"
+        ).splitlines()
+        notes += [
+            f"{file} differs: it may time different work on the two sides" for file in changed_files
+        ]
         diffs = compare_observations(old, new, paired=True)
         print_tables([diff_table(diffs, notes, paired=True)], self.json)
         print(escape_unprintable_lines(describe_diffs(diffs)))
@@ -135,7 +150,11 @@ class Regress:
                 if round_ % 2:
                     trees.reverse()
                     documents.reverse()
-                reasons = [reason for reason in time_suites(trees, documents, fingerprint, self.only) if reason]
+                reasons = [
+                    reason
+                    for reason in time_suites(trees, documents, fingerprint, self.only)
+                    if reason
+                ]
                 if reasons:
                     return reasons
                 progress.expect((time.monotonic() - start) * (self.rounds / (round_ + 1) - 1))

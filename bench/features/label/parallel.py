@@ -36,7 +36,9 @@ def count_useful_processes(jobs: Sequence[LabelJob], cores: int) -> int:
     return min(cores, 1 + sum(job.size for job in jobs) // MIN_BYTES_PER_PROCESS)
 
 
-def run_jobs(jobs: Sequence[LabelJob], workers: int, report: ReportProgress) -> Generator[JobOutcome, None, None]:
+def run_jobs(
+    jobs: Sequence[LabelJob], workers: int, report: ReportProgress
+) -> Generator[JobOutcome, None, None]:
     """Run jobs on `workers` processes, or in this one if `workers` is 1; yield each with its tally or its error.
 
     An error that the user can fix (ValueError, OSError) fails one job; the others continue.
@@ -61,12 +63,17 @@ def run_jobs(jobs: Sequence[LabelJob], workers: int, report: ReportProgress) -> 
     finally:
         pool.shutdown(cancel_futures=True)
         for folder in {job.target.parent for job in jobs if job.target}:
-            with suppress(OSError):  # for example of a network file system: the next writer tries again
+            with suppress(
+                OSError
+            ):  # for example of a network file system: the next writer tries again
                 remove_abandoned_writes(folder)
 
 
 def _run_side_by_side(
-    jobs: Sequence[LabelJob], pool: ProcessPoolExecutor, progress: "SynchronizedArray[int]", report: ReportProgress
+    jobs: Sequence[LabelJob],
+    pool: ProcessPoolExecutor,
+    progress: "SynchronizedArray[int]",
+    report: ReportProgress,
 ) -> Iterator[JobOutcome]:
     """Run each job in a process of the pool; the processes add their progress to a shared array."""
     job_of = {pool.submit(run_job, job, _add_progress): job for job in jobs}
@@ -87,7 +94,13 @@ def _label_on_pool(
     """Label batches on a pool, in order, with at most `max_submitted` of them submitted."""
     waiting = deque[tuple[CaptionBatch, Future[SerializedLabels]]]()
     for batch in batches:
-        future = pool.submit(_label_batch, job.rule, job.vocabulary, _serialize(batch.captions, CAPTIONS), batch.flaws)
+        future = pool.submit(
+            _label_batch,
+            job.rule,
+            job.vocabulary,
+            _serialize(batch.captions, CAPTIONS),
+            batch.flaws,
+        )
         waiting.append((replace(batch, captions=pa.nulls(0, pa.binary())), future))
         if len(waiting) == max_submitted:
             yield _await_labels(*waiting.popleft())
@@ -116,7 +129,9 @@ def _run_caught(run: Callable[[], Tally]) -> Tally | Exception:
     except (ValueError, OSError) as error:
         return error
     except BrokenProcessPool:
-        raise ChildProcessError("a labelling process was killed: check the free memory, or lower --workers") from None
+        raise ChildProcessError(
+            "a labelling process was killed: check the free memory, or lower --workers"
+        ) from None
 
 
 # The functions below run in a process of the pool.
@@ -139,7 +154,11 @@ def _add_progress(captions: int, num_bytes: int) -> None:
         _progress[1] += num_bytes
 
 
-def _label_batch(rule: str, vocabulary: str | None, captions: pa.Buffer, flaws: Counter[str]) -> SerializedLabels:
-    batch = CaptionBatch(pa.nulls(0, pa.string()), _deserialize(captions, CAPTIONS), bytes_read=0, flaws=flaws)
+def _label_batch(
+    rule: str, vocabulary: str | None, captions: pa.Buffer, flaws: Counter[str]
+) -> SerializedLabels:
+    batch = CaptionBatch(
+        pa.nulls(0, pa.string()), _deserialize(captions, CAPTIONS), bytes_read=0, flaws=flaws
+    )
     labels, tally = get_labeller(rule, vocabulary)(batch)
     return _serialize(labels, LABELS), tally

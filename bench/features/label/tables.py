@@ -37,7 +37,9 @@ def explanation_table(rule: LabelRule, caption: str) -> Table:
                 "lemma": token.lemma,
                 "label": token.key,
                 "name": token.title,
-                "gloss, or why there is no label": _shorten(token.dropped or token.gloss or "", EXPLAINED_GLOSS_CHARS),
+                "gloss, or why there is no label": _shorten(
+                    token.dropped or token.gloss or "", EXPLAINED_GLOSS_CHARS
+                ),
             }
             for token in rule.explain(caption)
         ]
@@ -50,7 +52,9 @@ def explanation_table(rule: LabelRule, caption: str) -> Table:
     return Table.of_figures(f"Labels by the rule {rule.name}", rows)
 
 
-def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[VocabularyLabel]) -> list[Table]:
+def summary_tables(
+    total: Tally, captions_per_second: float, labels: Iterable[VocabularyLabel]
+) -> list[Table]:
     """Return tables of the captions, the most frequent labels and the flawed rows."""
     row = {
         "captions": total.captions,
@@ -65,20 +69,35 @@ def summary_tables(total: Tally, captions_per_second: float, labels: Iterable[Vo
     return [
         Table.of_figures("Captions", [row], CAPTIONS_NOTE),
         frequent_label_table(labels),
-        Table.of_figures("Rows with problems", flaws, f"{NOT_UTF8}: {UTF8_REMEDY}." if NOT_UTF8 in total.flaws else ""),
+        Table.of_figures(
+            "Rows with problems",
+            flaws,
+            f"{NOT_UTF8}: {UTF8_REMEDY}." if NOT_UTF8 in total.flaws else "",
+        ),
     ]
 
 
 def frequent_label_table(labels: Iterable[VocabularyLabel]) -> Table:
     """Return a table of the first labels with their counts."""
     rows = [
-        {"label": label.key, "name": label.name, "count": label.count, "gloss": _shorten(label.gloss, GLOSS_CHARS)}
+        {
+            "label": label.key,
+            "name": label.name,
+            "count": label.count,
+            "gloss": _shorten(label.gloss, GLOSS_CHARS),
+        }
         for label in islice(labels, MAX_FREQUENT_LABELS)
     ]
     return Table.of_figures("Most frequent labels", rows, "Of the captions read in this run.")
 
 
-def labels_by_descending_count(vocabulary: Vocabulary, counts: npt.NDArray[np.int64]) -> list[VocabularyLabel]:
+def labels_by_descending_count(
+    vocabulary: Vocabulary, counts: npt.NDArray[np.int64]
+) -> list[VocabularyLabel]:
     """Return the labels that occur, by descending count; `counts` has one entry per column."""
     order = np.argsort(-counts, kind="stable").tolist()
-    return [replace(vocabulary.labels[column], count=int(counts[column])) for column in order if counts[column]]
+    return [
+        replace(vocabulary.labels[column], count=int(counts[column]))
+        for column in order
+        if counts[column]
+    ]

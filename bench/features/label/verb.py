@@ -49,7 +49,9 @@ from bench.labels.vocabulary import (
 )
 
 SHOWN_FAILURES = 10
-Shards = Annotated[str | None, arg(metavar="K/N", help="share of the files: every N-th, beginning at the K-th")]
+Shards = Annotated[
+    str | None, arg(metavar="K/N", help="share of the files: every N-th, beginning at the K-th")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,18 @@ class Label:
     inputs: Positional[tuple[str, ...]] = ()  # files, globs or folders of captions
     out: Path | None = None  # folder for the label files, or file for the vocabulary
     vocabulary: str | None = None  # .json file, CoreNet .pkl file or name of a shipped vocabulary
-    rule: str | None = None  # labelling rule: corenet, paper or subword; default the vocabulary's, else corenet
+    rule: str | None = (
+        None  # labelling rule: corenet, paper or subword; default the vocabulary's, else corenet
+    )
     caption: Caption = None
-    count_only: bool = False  # write a vocabulary, which can be merged unless --min-count or --size cut it
+    count_only: bool = (
+        False  # write a vocabulary, which can be merged unless --min-count or --size cut it
+    )
     min_count: int | None = None  # smallest count of a label in the vocabulary
     size: int | None = None  # largest number of labels in the vocabulary
-    merge: tuple[Path, ...] = ()  # vocabularies to add up, or one CoreNet vocabulary to convert to JSON
+    merge: tuple[
+        Path, ...
+    ] = ()  # vocabularies to add up, or one CoreNet vocabulary to convert to JSON
     explain: str | None = None  # caption whose labels are explained word by word
     shards: Shards = None
     workers: int | None = None  # number of processes; default: number of cores
@@ -84,7 +92,9 @@ class Label:
         require_range("workers", self.workers, 1, 1024)
         try:
             if self.explain is not None:
-                print_tables([explanation_table(get_rule(self.rule or "corenet"), self.explain)], self.json)
+                print_tables(
+                    [explanation_table(get_rule(self.rule or "corenet"), self.explain)], self.json
+                )
                 return OK
             if self.merge:
                 return self._merge()
@@ -106,7 +116,9 @@ class Label:
     def count_labels(self) -> Vocabulary:
         """Count the labels of the captions, and print their tables; ValueError, after their errors, if files failed."""
         if self.shards and (self.min_count is not None or self.size is not None):
-            raise ValueError("--shards counts a part, which --min-count and --size may not cut: give them to --merge")
+            raise ValueError(
+                "--shards counts a part, which --min-count and --size may not cut: give them to --merge"
+            )
         rule = get_rule(self.rule or "corenet")
         jobs = [LabelJob(shard.path, rule.name, self.caption) for shard in self._find_shards()]
         total, failures, seconds = self._run(jobs)
@@ -134,13 +146,18 @@ class Label:
     def _label(self) -> int:
         folder = self._require_out("FOLDER").absolute()
         if self.vocabulary is None:
-            raise ValueError(f"--vocabulary FILE is missing; make one with: {PROGRAM} label IN --count-only --out FILE")
+            raise ValueError(
+                f"--vocabulary FILE is missing; make one with: {PROGRAM} label IN --count-only --out FILE"
+            )
         vocabulary = read_vocabulary(self.vocabulary)
         if self.rule not in (None, vocabulary.rule):
-            raise ValueError(f"{self.vocabulary} is a vocabulary of the rule {vocabulary.rule!r}, not of {self.rule!r}")
+            raise ValueError(
+                f"{self.vocabulary} is a vocabulary of the rule {vocabulary.rule!r}, not of {self.rule!r}"
+            )
         require_single_caption_field(self.caption)
         path = str(vocabulary_path(self.vocabulary).absolute())
-        get_labeller(vocabulary.rule, path)  # an incompatible pair raises one error, not one per file
+        # An incompatible pair raises one error, not one per file.
+        get_labeller(vocabulary.rule, path)
         jobs = [
             LabelJob(shard.path, vocabulary.rule, self.caption, path, folder / shard.labels_name)
             for shard in self._find_shards()
@@ -175,7 +192,9 @@ class Label:
         """Return the inputs, without img2dataset's tables: a parquet file beside a tar of its stem has its captions."""
         inputs = chain.from_iterable(with_caption_files(name, self.caption) for name in self.inputs)
         files = find_caption_files(inputs, self.out)
-        table_names = {file.labels_name for file in files if compound_suffix(file.path) in TAR_SUFFIXES}
+        table_names = {
+            file.labels_name for file in files if compound_suffix(file.path) in TAR_SUFFIXES
+        }
         shards = [file for file in files if file.name not in table_names]
         num_tables = len(files) - len(shards)
         if num_tables:
@@ -196,7 +215,9 @@ class Label:
         def report(more_captions: int, more_bytes: int) -> None:
             nonlocal captions
             captions += more_captions
-            bar.set_postfix_str(f"{captions / (time.monotonic() - start):,.0f} captions/s", refresh=False)
+            bar.set_postfix_str(
+                f"{captions / (time.monotonic() - start):,.0f} captions/s", refresh=False
+            )
             bar.update(more_bytes)
 
         workers = self.workers or count_useful_processes(jobs, available_cores())
@@ -230,7 +251,9 @@ def _require_safe_outputs(jobs: Sequence[LabelJob]) -> None:
     for job in jobs:
         other = job_by_target.setdefault(job.target, job)
         if other is not job:
-            raise ValueError(f"{other.source} and {job.source} would both write {job.target}: label one at a time")
+            raise ValueError(
+                f"{other.source} and {job.source} would both write {job.target}: label one at a time"
+            )
     sources = {job.source.resolve() for job in jobs}
     for job in jobs:
         assert job.target is not None
@@ -253,7 +276,13 @@ def _existing_tally(job: LabelJob) -> Tally | None:
         return None
     origin = job.origin()
     if info.origin == origin:
-        return Tally(info.captions, info.empty, info.labels, Counter(info.flaws), field_counts=info.field_counts)
+        return Tally(
+            info.captions,
+            info.empty,
+            info.labels,
+            Counter(info.flaws),
+            field_counts=info.field_counts,
+        )
     made = msgspec.to_builtins(info.origin)
     options = {}
     for name, value in msgspec.to_builtins(origin).items():
@@ -261,6 +290,8 @@ def _existing_tally(job: LabelJob) -> Tally | None:
             options[name] = (made[name], value)
     if options:
         differences = format_differences(options)
-        raise ValueError(f"{job.target} was made with other options ({differences}): use --force or another --out")
+        raise ValueError(
+            f"{job.target} was made with other options ({differences}): use --force or another --out"
+        )
     log(f"{job.source} changed since {job.target} was made: it is labelled again")
     return None

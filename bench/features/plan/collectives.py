@@ -20,8 +20,14 @@ Kind = Literal["all-reduce", "reduce-scatter", "all-gather"]
 Phase = Literal["forward", "backward"]
 Level = Literal["all", "within nodes", "between nodes"]
 FP32_BYTES = 4  # bytes of a weight, a gradient and a feature: CUDA's autocast normalises in fp32
-LINK_SHARE = 0.8  # share of a data sheet's bandwidth: nccl-tests reach 230 to 250 of 300 GB/s on 8 A100
-LINK_US, NETWORK_US = 1.9, 4.0  # per ring step: NCCL's constants (src/graph/tuning.cc, hwLat, ring, LL128)
+LINK_SHARE = (
+    0.8  # share of a data sheet's bandwidth: nccl-tests reach 230 to 250 of 300 GB/s on 8 A100
+)
+# Per ring step: NCCL's constants (src/graph/tuning.cc, hwLat, ring, LL128).
+LINK_US, NETWORK_US = (
+    1.9,
+    4.0,
+)
 DDP_FIRST_BUCKET_BYTES = 1 << 20  # of DDP's gradient buckets: torch's default
 
 
@@ -37,12 +43,16 @@ class Interconnect:
 
 
 def data_sheet_interconnect(
-    device: GpuSpec, link_seconds: float = 1e-6 * LINK_US, network_seconds: float = 1e-6 * NETWORK_US
+    device: GpuSpec,
+    link_seconds: float = 1e-6 * LINK_US,
+    network_seconds: float = 1e-6 * NETWORK_US,
 ) -> Interconnect:
     """Return the interconnect of a device by its data sheet, with these latencies; ValueError without a network."""
     if device.network_bytes_per_second is None:
         raise ValueError(f"no data sheet is known for a network of {device.name_words}")
-    link, network = (LINK_SHARE * one for one in (device.link_bytes_per_second, device.network_bytes_per_second))
+    link, network = (
+        LINK_SHARE * one for one in (device.link_bytes_per_second, device.network_bytes_per_second)
+    )
     return Interconnect(device.gpus_per_node, link, link_seconds, network, network_seconds)
 
 
@@ -70,16 +80,24 @@ class Collective:
     size: float  # bytes of the full tensor: after an all-gather, before a reduce-scatter
     calls: int = 1
     overlaps_with: Phase | None = None  # the phase that can hide it; None if it is exposed
-    level: Level = "all"  # "between nodes": each process sends its shard of a tensor that its node holds
+    level: Level = (
+        "all"  # "between nodes": each process sends its shard of a tensor that its node holds
+    )
 
 
 def shard_count(sharding: Sharding, processes: int, per_node: int) -> int:
     """Return the number of shards that weights, gradients and moments are divided into."""
-    return {"ddp": 1, "zero2": processes, "fsdp2": processes, "hsdp": min(processes, per_node)}[sharding]
+    return {"ddp": 1, "zero2": processes, "fsdp2": processes, "hsdp": min(processes, per_node)}[
+        sharding
+    ]
 
 
 def step_collectives(
-    weights: ParameterCounts, sharding: Sharding, bytes_per_parameter: int, batch: float, processes: int
+    weights: ParameterCounts,
+    sharding: Sharding,
+    bytes_per_parameter: int,
+    batch: float,
+    processes: int,
 ) -> list[Collective]:
     """Return the collectives of a step of `bench.train.distributed` and `losses.collectives`; `batch` is per process.
 
@@ -94,7 +112,10 @@ def step_collectives(
         collectives = [Collective("gradients", "all-reduce", gradients, buckets, "backward")]
     else:
         gathers = weights.blocks + weights.frozen_blocks + 1
-        whole, again = (float(bytes_per_parameter * n) for n in (weights.trained + weights.frozen, weights.in_blocks))
+        whole, again = (
+            float(bytes_per_parameter * n)
+            for n in (weights.trained + weights.frozen, weights.in_blocks)
+        )
         level: Level = "within nodes" if sharding == "hsdp" else "all"
         scatters = weights.blocks + 1
         collectives = [
@@ -102,10 +123,16 @@ def step_collectives(
             Collective("gradients", "reduce-scatter", gradients, scatters, "backward", level),
         ]
         if sharding != "zero2":
-            collectives += [Collective("blocks' weights again", "all-gather", again, weights.blocks, "backward", level)]
+            collectives += [
+                Collective(
+                    "blocks' weights again", "all-gather", again, weights.blocks, "backward", level
+                )
+            ]
         if sharding == "hsdp":
             name = "shards of gradients"
-            collectives += [Collective(name, "all-reduce", gradients, scatters, "backward", "between nodes")]
+            collectives += [
+                Collective(name, "all-reduce", gradients, scatters, "backward", "between nodes")
+            ]
         sums += 1 + weights.scalars  # the gradient's norm
     method = get_method(weights.method)
     if method.compares_batch:
@@ -118,9 +145,13 @@ def step_collectives(
         calls = method.communication.normaliser_all_reduces if method.communication else 0
         if calls:
             size = calls * FP32_BYTES * rows
-            collectives.append(Collective("softmax normalisers of columns", "all-reduce", size, calls))
+            collectives.append(
+                Collective("softmax normalisers of columns", "all-reduce", size, calls)
+            )
     if weights.counted_tokens:
-        collectives.append(Collective("token counts", "all-reduce", float(FP32_BYTES * weights.counted_tokens)))
+        collectives.append(
+            Collective("token counts", "all-reduce", float(FP32_BYTES * weights.counted_tokens))
+        )
     return [*collectives, Collective("scalars", "all-reduce", float(FP32_BYTES * sums), sums)]
 
 
@@ -128,8 +159,12 @@ def collective_seconds(collective: Collective, processes: int, links: Interconne
     """Return the seconds of all calls of a collective."""
     nodes, latency = math.ceil(processes / links.gpus_per_node), links.network_latency_seconds
     per_node, size = processes / nodes, collective.size / collective.calls
-    within = ring_all_gather_seconds(size, per_node, links.link_bytes_per_second, links.link_latency_seconds)
-    between = ring_all_gather_seconds(size / per_node, nodes, links.network_bytes_per_second, latency)
+    within = ring_all_gather_seconds(
+        size, per_node, links.link_bytes_per_second, links.link_latency_seconds
+    )
+    between = ring_all_gather_seconds(
+        size / per_node, nodes, links.network_bytes_per_second, latency
+    )
     if collective.level == "within nodes":
         nodes, between = 1, 0.0
     if collective.level == "between nodes":
@@ -140,7 +175,9 @@ def collective_seconds(collective: Collective, processes: int, links: Interconne
     return collective.calls * (2 * within + 2 * (between - (nodes - 1) * latency) + tree)
 
 
-def ring_all_gather_seconds(size: float, processes: float, bandwidth: float, latency: float) -> float:
+def ring_all_gather_seconds(
+    size: float, processes: float, bandwidth: float, latency: float
+) -> float:
     """Return the seconds of a ring all-gather or reduce-scatter of a tensor of `size` bytes; an all-reduce is both.
 
     In each of n - 1 steps every process sends 1 / n of the tensor.
@@ -149,7 +186,10 @@ def ring_all_gather_seconds(size: float, processes: float, bandwidth: float, lat
 
 
 def total_seconds(
-    collectives: Sequence[Collective], processes: int, links: Interconnect, overlaps_with: Phase | None
+    collectives: Sequence[Collective],
+    processes: int,
+    links: Interconnect,
+    overlaps_with: Phase | None,
 ) -> float:
     """Return the seconds of the collectives that one phase can hide, or with None of the exposed ones."""
     hidden = (one for one in collectives if one.overlaps_with == overlaps_with)

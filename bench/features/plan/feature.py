@@ -5,6 +5,10 @@ from bench.interfaces.sections import Section
 
 EXTENSION = Extension(
     verbs={"plan": "bench.features.plan.verb:Plan"},
-    sections=[Section("plan", "On more GPUs", "More GPUs", "bench.features.plan.section:build", ["plan.json"])],
+    sections=[
+        Section(
+            "plan", "On more GPUs", "More GPUs", "bench.features.plan.section:build", ["plan.json"]
+        )
+    ],
     hooks={"most_images_per_second": "bench.features.plan.workload:predict_most_images_per_second"},
 )

@@ -34,13 +34,18 @@ def choose_links(
 
     Raises ValueError for options without any value.
     """
-    chosen = {"link_us": LinkValue(LINK_US, "NCCL's constant"), "network_us": LinkValue(NETWORK_US, "NCCL's constant")}
+    chosen = {
+        "link_us": LinkValue(LINK_US, "NCCL's constant"),
+        "network_us": LinkValue(NETWORK_US, "NCCL's constant"),
+    }
     if device is not None:
         share = f"{LINK_SHARE:.0%} of the data sheet's (nccl-tests on A100)"
         chosen["per_node"] = LinkValue(device.gpus_per_node, "data sheet")
         chosen["link_gbs"] = LinkValue(LINK_SHARE * device.link_bytes_per_second / GB, share)
         if device.network_bytes_per_second is not None:
-            chosen["network_gbs"] = LinkValue(LINK_SHARE * device.network_bytes_per_second / GB, share)
+            chosen["network_gbs"] = LinkValue(
+                LINK_SHARE * device.network_bytes_per_second / GB, share
+            )
     measured = {} if record is None else measured_links(record, device)
     for values, source in ((measured, f"measured: {record}"), (given, "given")):
         for name, value in values.items():
@@ -48,7 +53,9 @@ def choose_links(
                 chosen[name] = LinkValue(value, source)
     unknown = [f"--{name.replace('_', '-')}" for name in LINK_OPTIONS if name not in chosen]
     if unknown:
-        raise ValueError(f"no data sheet is known for the interconnect: give --links or {', '.join(unknown)}")
+        raise ValueError(
+            f"no data sheet is known for the interconnect: give --links or {', '.join(unknown)}"
+        )
     return {name: chosen[name] for name in LINK_OPTIONS}
 
 
@@ -72,13 +79,17 @@ def measured_links(path: Path, device: GpuSpec | None) -> dict[str, float | None
     records = [read_record(file) for file in ([path] if path.is_file() else record_files(path))]
     link_records = [record for record in records if isinstance(record.measured, LinkSpeed)]
     if not link_records:
-        raise ValueError(f"{path} holds no link record; torchrun … -m bench doctor stores them in its results folder")
+        raise ValueError(
+            f"{path} holds no link record; torchrun … -m bench doctor stores them in its results folder"
+        )
     link = link_records[-1].measured
     where = link_records[-1].circumstances
     assert isinstance(link, LinkSpeed)
     if find_gpu_spec(where.machine.partition(";")[0]) != device:
         planned = device.name_words if device else "a device without a data sheet"
-        raise ValueError(f"the links of {path} are those of {where.machine}, and the plan is for {planned}")
+        raise ValueError(
+            f"the links of {path} are those of {where.machine}, and the plan is for {planned}"
+        )
     return {
         "per_node": link.processes_per_node or where.processes,
         "link_gbs": _divide(link.bytes_per_second, GB),

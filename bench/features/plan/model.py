@@ -9,11 +9,19 @@ from dataclasses import dataclass
 
 from bench.environment.gpu_specs import GpuSpec
 from bench.experiment.fields import Sharding
-from bench.features.plan.collectives import Interconnect, ParameterCounts, shard_count, step_collectives, total_seconds
+from bench.features.plan.collectives import (
+    Interconnect,
+    ParameterCounts,
+    shard_count,
+    step_collectives,
+    total_seconds,
+)
 from bench.interfaces.method import Communication, get_method
 
 MAX_GPUS = 4096  # at the end of a curve
-OVERLAP = 0.8  # share of forward and backward that hides communication of gradients and weights: assumed
+OVERLAP = (
+    0.8  # share of forward and backward that hides communication of gradients and weights: assumed
+)
 LOSS_SHARE = 0.5  # share of the peak in the loss's products: assumed, because of exponentials and sums between them
 JOULES_PER_KWH = 3.6e6
 # Geometric mean of the share of the bf16 peak that the 26 published trainings of CLIP reach, communication excluded
@@ -81,7 +89,9 @@ class PlannedStep:
     backward: float
     extra_negatives_seconds: float  # products of a contrastive loss with further captions
     optimizer: float
-    comm_seconds: float  # all communication; NaN: the method does not say what its loss communicates
+    comm_seconds: (
+        float  # all communication; NaN: the method does not say what its loss communicates
+    )
     hidden_seconds: float  # communication hidden by forward and backward
 
     @property
@@ -140,7 +150,9 @@ def compute_profile_from_flops(
     )
 
 
-def plan_step(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | None = None) -> PlannedStep:
+def plan_step(
+    case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | None = None
+) -> PlannedStep:
     """Return the step on `gpus` GPUs, with the case's batch per GPU or a share of a global batch.
 
     With sharding each GPU updates its shard of the weights.
@@ -153,7 +165,9 @@ def plan_step(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | N
     further_pairs = batch * max(0.0, batch * gpus - compute.captions)
     communication = get_method(weights.method).communication
     is_unknown = communication is None and gpus > 1
-    products = 2 * (communication or Communication()).loss_products * weights.feature_width * further_pairs
+    products = (
+        2 * (communication or Communication()).loss_products * weights.feature_width * further_pairs
+    )
     collectives = step_collectives(weights, case.sharding, case.bytes_per_parameter, batch, gpus)
     in_forward = total_seconds(collectives, gpus, cluster.links, "forward")
     in_backward = total_seconds(collectives, gpus, cluster.links, "backward")
@@ -167,18 +181,27 @@ def plan_step(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | N
         extra_negatives_seconds=products / compute.loss_flops,
         optimizer=compute.optimizer / shard_count(case.sharding, gpus, cluster.links.gpus_per_node),
         comm_seconds=math.nan if is_unknown else in_forward + in_backward + exposed,
-        hidden_seconds=min(in_forward, cluster.overlap * forward) + min(in_backward, cluster.overlap * backward),
+        hidden_seconds=min(in_forward, cluster.overlap * forward)
+        + min(in_backward, cluster.overlap * backward),
     )
 
 
-def scaling_curve(case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | None = None) -> list[PlannedStep]:
+def scaling_curve(
+    case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | None = None
+) -> list[PlannedStep]:
     """Return the steps on powers of two and on `gpus` GPUs, with at least one image of a global batch per GPU."""
     numbers = {1 << power for power in range(MAX_GPUS.bit_length())} | {gpus}
     limit = max(numbers) if global_batch is None else global_batch
-    return [plan_step(case, cluster, number, global_batch) for number in sorted(numbers) if number <= limit]
+    return [
+        plan_step(case, cluster, number, global_batch)
+        for number in sorted(numbers)
+        if number <= limit
+    ]
 
 
-def training_cost(step: PlannedStep, images: int, price: float | None, watts: float | None) -> TrainingCost:
+def training_cost(
+    step: PlannedStep, images: int, price: float | None, watts: float | None
+) -> TrainingCost:
     """Return the cost of `images` images at a price per GPU-hour and a constant power per GPU."""
     seconds = images / step.images_per_second
     gpu_hours = step.gpus * seconds / 3600

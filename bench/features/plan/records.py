@@ -28,7 +28,15 @@ from bench.tables.formats import GIB
 M = TypeVar("M", Speed, Memory, BatchTrial)
 FIELDS_WITHOUT_TIME = {  # they do not change the time per image
     *fields_with("by batch"),
-    *("seed", "head_initialisation", "images", "warmup_images", "learning_rate", "sharding", "windows"),
+    *(
+        "seed",
+        "head_initialisation",
+        "images",
+        "warmup_images",
+        "learning_rate",
+        "sharding",
+        "windows",
+    ),
 }
 FORWARD_PHASES = ("augmentation", "image forward", "text forward", "head and loss")
 POWER = "power W, by the energy counter"
@@ -77,7 +85,9 @@ def newest_timed_records(path: Path, experiments: Sequence[Experiment]) -> list[
         if not newest and timed_runs(group):
             newest = group
     if not newest:
-        raise ValueError(f"{path} holds no speed record; {PROGRAM} measure stores them in its results folder")
+        raise ValueError(
+            f"{path} holds no speed record; {PROGRAM} measure stores them in its results folder"
+        )
     return newest
 
 
@@ -86,18 +96,26 @@ def find_timed_runs(experiment: Experiment, records: Sequence[Record], path: Pat
     matches = find_matching(experiment, records, Speed)
     if not matches:
         timed_experiments = {name: runs[-1][0] for name, runs in timed_runs(records).items()}
-        nearest = min((_differences(experiment, other) for other in timed_experiments.values()), key=len)
+        nearest = min(
+            (_differences(experiment, other) for other in timed_experiments.values()), key=len
+        )
         raise ValueError(
             f"{path} has no speed record of {experiment.name}: it has {', '.join(timed_experiments)}, "
             f"of which the nearest differs in {format_differences(nearest)}"
         )
     batch_sizes = [match.experiment.training.batch_size for match in matches]
-    batch_size = experiment.training.batch_size if experiment.training.batch_size in batch_sizes else batch_sizes[0]
+    batch_size = (
+        experiment.training.batch_size
+        if experiment.training.batch_size in batch_sizes
+        else batch_sizes[0]
+    )
     matches = [match for match in matches if match.experiment.training.batch_size == batch_size]
     timed = matches[0].experiment
     if matches[0].where.processes > 1:
         processes = matches[0].where.processes
-        raise ValueError(f"{path}: {timed.name} was timed on {processes} processes; a plan needs records of one")
+        raise ValueError(
+            f"{path}: {timed.name} was timed on {processes} processes; a plan needs records of one"
+        )
     if not all(match.measured.phase_seconds for match in matches):
         raise ValueError(f"{path}: {timed.name} was timed without phases; a plan needs them")
     return TimedRuns(timed, matches[0].where, [match.measured for match in matches])
@@ -150,7 +168,9 @@ def estimate_max_batch(
     devices, and their gradients, are added per image.
     """
     trials = [
-        match for match in find_matching(experiment, records, BatchTrial) if match.measured.limit_bytes <= limit_bytes
+        match
+        for match in find_matching(experiment, records, BatchTrial)
+        if match.measured.limit_bytes <= limit_bytes
     ]
     tried_sizes = [match.experiment.training.batch_size for match in trials if match.measured.fits]
     if tried_sizes:
@@ -168,17 +188,23 @@ def estimate_max_batch(
         source = f"peak tensor bytes at batches of {small:g} and {large:g}"
         image_bytes = (peaks[large] - peaks[small]) / (large - small)
     else:
-        source = f"peak tensor bytes at a batch of {large:g}, of which 16 per parameter are constant"
+        source = (
+            f"peak tensor bytes at a batch of {large:g}, of which 16 per parameter are constant"
+        )
         image_bytes = (peaks[large] - BYTES_PER_PARAMETER * weights.trained) / large
     sharding = experiment.runtime.sharding
     constant_bytes = (peaks[large] - image_bytes * large) / shard_count(sharding, gpus, per_node)
     if sharding == "zero2":
         constant_bytes += FP32_BYTES * weights.in_blocks
     gathered_bytes = 2 * FP32_BYTES * weights.feature_width * (gpus - 1)
-    return max(0, int((limit_bytes - constant_bytes) / (max(1.0, image_bytes) + gathered_bytes))), source
+    return max(
+        0, int((limit_bytes - constant_bytes) / (max(1.0, image_bytes) + gathered_bytes))
+    ), source
 
 
-def find_matching(experiment: Experiment, records: Iterable[Record], kind: type[M]) -> list[Match[M]]:
+def find_matching(
+    experiment: Experiment, records: Iterable[Record], kind: type[M]
+) -> list[Match[M]]:
     """Return the measurements of an experiment at any batch."""
     matches = []
     for record in records:

@@ -34,7 +34,10 @@ class PlanResult:
 
 def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row in which unknown figures, which are NaN, are None."""
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in row.items()
+    }
 
 
 def plan_table(plans: Sequence[PlanResult], gpus: int, *, is_utilisation_given: bool) -> Table:
@@ -59,7 +62,8 @@ def plan_table(plans: Sequence[PlanResult], gpus: int, *, is_utilisation_given: 
                 "hidden communication, ms": MS * step.hidden_seconds,
                 "step, ms": MS * step.seconds,
                 "images/s": step.images_per_second,
-                f"images/s, times {base.case.name}'s": step.images_per_second / base.step.images_per_second,
+                f"images/s, times {base.case.name}'s": step.images_per_second
+                / base.step.images_per_second,
                 "hours": plan.cost.hours,
                 "GPU-hours": plan.cost.gpu_hours,
                 "price": plan.cost.price,
@@ -73,11 +77,15 @@ def plan_table(plans: Sequence[PlanResult], gpus: int, *, is_utilisation_given: 
         "'-': unknown, or not requested.",
     ]
     for plan in plans:
-        is_too_large = plan.largest_batch is not None and plan.step.images / gpus > plan.largest_batch
+        is_too_large = (
+            plan.largest_batch is not None and plan.step.images / gpus > plan.largest_batch
+        )
         note = f"Largest batch of {plan.case.name}: {plan.largest_batch_source}."
         notes.append(f"{note} The planned batch is larger." if is_too_large else note)
     if any(math.isnan(plan.step.comm_seconds) for plan in plans):
-        notes.append("Communication is unknown for a method that does not set `communication` (docs/extending.md).")
+        notes.append(
+            "Communication is unknown for a method that does not set `communication` (docs/extending.md)."
+        )
     if not base.is_measured:
         notes.append(
             "The step time is from an assumed utilisation, data and optimizer included: it is not a measurement."
@@ -89,7 +97,10 @@ def plan_table(plans: Sequence[PlanResult], gpus: int, *, is_utilisation_given: 
             "difference but in communication."
         )
     return Table.of_figures(
-        f"Plan for {gpus:,} GPUs", [_without_nan(row) for row in rows], "\n".join(notes), is_transposed=True
+        f"Plan for {gpus:,} GPUs",
+        [_without_nan(row) for row in rows],
+        "\n".join(notes),
+        is_transposed=True,
     )
 
 
@@ -99,7 +110,9 @@ def communication_table(plans: Sequence[PlanResult], cluster: Cluster) -> Table:
     for plan in plans:
         case = plan.case
         batch = plan.step.images / plan.step.gpus
-        collectives = step_collectives(case.weights, case.sharding, case.bytes_per_parameter, batch, plan.step.gpus)
+        collectives = step_collectives(
+            case.weights, case.sharding, case.bytes_per_parameter, batch, plan.step.gpus
+        )
         rows += [
             {
                 "experiment": case.name,
@@ -112,7 +125,9 @@ def communication_table(plans: Sequence[PlanResult], cluster: Cluster) -> Table:
             }
             for collective in collectives
         ]
-    return Table.of_figures("Communication of a step", rows, "MB: of the full tensor. ms: of all calls, hidden or not.")
+    return Table.of_figures(
+        "Communication of a step", rows, "MB: of the full tensor. ms: of all calls, hidden or not."
+    )
 
 
 def curve_table(plans: Sequence[PlanResult]) -> Table:
@@ -139,5 +154,8 @@ def curve_table(plans: Sequence[PlanResult]) -> Table:
 
 def assumption_table(assumptions: Mapping[str, tuple[str, str]]) -> Table:
     """List the assumptions with their values and sources."""
-    rows = [{"assumption": name, "value": value, "from": source} for name, (value, source) in assumptions.items()]
+    rows = [
+        {"assumption": name, "value": value, "from": source}
+        for name, (value, source) in assumptions.items()
+    ]
     return Table.of_figures("Assumptions", rows)

@@ -8,7 +8,15 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Caption, CaptionLengths, Json, Results, Settings, add_caption_settings, experiments_from
+from bench.cli.options import (
+    Caption,
+    CaptionLengths,
+    Json,
+    Results,
+    Settings,
+    add_caption_settings,
+    experiments_from,
+)
 from bench.cli.train import Images, parse_count
 from bench.console.console import OK
 from bench.console.options import require_range
@@ -37,10 +45,20 @@ from bench.features.plan.records import (
     measured_compute,
     newest_timed_records,
 )
-from bench.features.plan.tables import PlanResult, assumption_table, communication_table, curve_table, plan_table
+from bench.features.plan.tables import (
+    PlanResult,
+    assumption_table,
+    communication_table,
+    curve_table,
+    plan_table,
+)
 from bench.records.record import Record
 
-LEAST, MOST = 1e-9, 1e12  # of an option that is a number: beyond, figures have no meaning, or no finite value
+# Of an option that is a number: beyond, figures have no meaning, or no finite value.
+LEAST, MOST = (
+    1e-9,
+    1e12,
+)
 USABLE = 0.9  # share of a GPU's memory: the rest is for context, kernels and fragmentation
 HALF_PRECISION_BYTES = 2
 
@@ -57,16 +75,26 @@ class Plan:
     gpus: int = 64  # number of GPUs
     images: Images = None
     record: Path | None = None  # speed record of one device, or folder of records
-    device: Annotated[str | None, arg(help=f"name of a GPU, in place of a record: {', '.join(GPU_SPECS)}")] = None
+    device: Annotated[
+        str | None, arg(help=f"name of a GPU, in place of a record: {', '.join(GPU_SPECS)}")
+    ] = None
     # share of that GPU's bf16 peak, communication excluded; default: the mean of published CLIP trainings
     utilisation: float | None = None
-    batch: int | None = None  # images per step of all GPUs; default: the experiment's batch_size on each GPU
+    batch: int | None = (
+        None  # images per step of all GPUs; default: the experiment's batch_size on each GPU
+    )
     price: float | None = None  # price of a GPU-hour
     overlap: float = OVERLAP  # share of forward and backward that can hide the communication of gradients and weights
     per_node: int | None = None  # number of GPUs per node; default: the device's
-    link_gbs: float | None = None  # bandwidth within a node, GB/s per GPU and direction; default: the device's
-    link_us: float | None = None  # latency within a node, microseconds per ring step; default: NCCL's
-    network_gbs: float | None = None  # bandwidth between nodes, GB/s per GPU and direction; default: the device's
+    link_gbs: float | None = (
+        None  # bandwidth within a node, GB/s per GPU and direction; default: the device's
+    )
+    link_us: float | None = (
+        None  # latency within a node, microseconds per ring step; default: NCCL's
+    )
+    network_gbs: float | None = (
+        None  # bandwidth between nodes, GB/s per GPU and direction; default: the device's
+    )
     network_us: float | None = None  # latency between nodes, microseconds per step; default: NCCL's
     # record of `doctor` under torchrun, or folder of records: what it measured replaces the defaults of these five
     links: Path | None = None
@@ -97,22 +125,30 @@ class Plan:
         require_range("overlap", self.overlap, 0, 1)
         require_range("utilisation", self.utilisation, LEAST, 1)
         if self.batch is not None and self.batch < self.gpus:
-            raise ValueError(f"--batch must be at least one image for each of {self.gpus} GPUs, got {self.batch}")
+            raise ValueError(
+                f"--batch must be at least one image for each of {self.gpus} GPUs, got {self.batch}"
+            )
         if not self.names:
             raise ValueError(f"name the experiments to plan (there are {', '.join(EXPERIMENTS)})")
         if (self.record is None) == (self.device is None):
-            raise ValueError("a plan needs either --record FILE (measured) or --device NAME (assumed): give one")
+            raise ValueError(
+                "a plan needs either --record FILE (measured) or --device NAME (assumed): give one"
+            )
 
     @cached_property
     def _experiments(self) -> Sequence[Experiment]:
-        return experiments_from(self.names, add_caption_settings(self.settings, self.caption_lengths, self.caption))
+        return experiments_from(
+            self.names, add_caption_settings(self.settings, self.caption_lengths, self.caption)
+        )
 
     @cached_property
     def _records(self) -> Sequence[Record]:
         return [] if self.record is None else newest_timed_records(self.record, self._experiments)
 
     def _timed_runs(self, experiment: Experiment) -> TimedRuns | None:
-        return None if self.record is None else find_timed_runs(experiment, self._records, self.record)
+        return (
+            None if self.record is None else find_timed_runs(experiment, self._records, self.record)
+        )
 
     @cached_property
     def _device(self) -> GpuSpec | None:
@@ -135,15 +171,24 @@ class Plan:
 
     def _plan(self, experiment: Experiment) -> PlanResult:
         runs = self._timed_runs(experiment)
-        return self._plan_from_flops(experiment) if runs is None else self._plan_from_runs(experiment, runs)
+        return (
+            self._plan_from_flops(experiment)
+            if runs is None
+            else self._plan_from_runs(experiment, runs)
+        )
 
     def _plan_from_flops(self, experiment: Experiment) -> PlanResult:
         """Plan from counted FLOPs at an assumed utilisation of the device."""
-        from bench.features.plan.workload import count_communicated_parameters, estimate_compute_profile
+        from bench.features.plan.workload import (
+            count_communicated_parameters,
+            estimate_compute_profile,
+        )
 
         assert self._device is not None
         utilisation = self.utilisation or UTILISATION
-        compute, tokens = estimate_compute_profile(experiment, self._device, utilisation, self.results)
+        compute, tokens = estimate_compute_profile(
+            experiment, self._device, utilisation, self.results
+        )
         weights = count_communicated_parameters(experiment)
         case = PlanCase(
             experiment.name,
@@ -154,7 +199,9 @@ class Plan:
             HALF_PRECISION_BYTES,
         )
         largest = (None, "unknown without memory records of one GPU; give --record")
-        return self._result(experiment, case, tokens, self._device.watts, largest, is_measured=False)
+        return self._result(
+            experiment, case, tokens, self._device.watts, largest, is_measured=False
+        )
 
     def _plan_from_runs(self, experiment: Experiment, runs: TimedRuns) -> PlanResult:
         """Plan from the measured step of one device."""
@@ -167,7 +214,9 @@ class Plan:
             peak: float | None = loss_peak_flops(device, experiment.runtime.contrastive_precision)
             per_node = self._cluster.links.gpus_per_node
             limit_bytes = USABLE * device.memory_bytes
-            largest = estimate_max_batch(experiment, self._records, limit_bytes, weights, self.gpus, per_node)
+            largest = estimate_max_batch(
+                experiment, self._records, limit_bytes, weights, self.gpus, per_node
+            )
         else:
             peak = runs.runs[0].peak_flops_per_second if runs.where.device == "cpu" else None
         if peak is None:
@@ -216,12 +265,18 @@ class Plan:
                 basis = f"measured: {len(runs.runs)} runs, batch {batch}, {runs.where.precision}"
                 rows[f"step of {experiment.name}"] = (basis, runs.where.machine)
                 if runs.watts is not None:
-                    rows[f"power, {experiment.name}"] = (f"{runs.watts:.0f} W, constant", "measured, energy counter")
+                    rows[f"power, {experiment.name}"] = (
+                        f"{runs.watts:.0f} W, constant",
+                        "measured, energy counter",
+                    )
         if self.device is not None and self._device is not None:
             device = self._device
             source = "given" if self.utilisation else "mean of published CLIP trainings"
             peak = f"{self.utilisation or UTILISATION:.3f} of {device.bf16_flops / 1e12:g} TFLOP/s, bf16"
-            rows["utilisation"] = (f"{peak} ({device.source})", f"assumed, not a measurement: {source}")
+            rows["utilisation"] = (
+                f"{peak} ({device.source})",
+                f"assumed, not a measurement: {source}",
+            )
             rows["power of a GPU"] = (f"{device.watts:g} W, constant", device.source)
         rows["captions"] = (describe_captions(self._experiments), "--caption-lengths, or the data")
         for name, link in self._links.items():
@@ -229,8 +284,20 @@ class Plan:
             rows[title] = (f"{link.value:.4g}{unit}", link.source)
         overlap = f"hidden behind {self.overlap:.0%} of forward and backward"
         rows["communication of gradients and weights"] = (overlap, "--overlap")
-        rows["communication of features"] = ("not hidden: the loss waits for it", "losses/collectives.py")
-        rows["loss with further captions"] = (f"{LOSS_SHARE:.0%} of the peak of its precision", "assumed")
-        rows["computation"] = ("proportional to the number of images", "assumed, within the memory limit")
-        rows["not modelled"] = ("waiting for slow GPUs and for data, stalls, restarts, scoring, power of hosts", "")
+        rows["communication of features"] = (
+            "not hidden: the loss waits for it",
+            "losses/collectives.py",
+        )
+        rows["loss with further captions"] = (
+            f"{LOSS_SHARE:.0%} of the peak of its precision",
+            "assumed",
+        )
+        rows["computation"] = (
+            "proportional to the number of images",
+            "assumed, within the memory limit",
+        )
+        rows["not modelled"] = (
+            "waiting for slow GPUs and for data, stalls, restarts, scoring, power of hosts",
+            "",
+        )
         return rows

@@ -47,10 +47,15 @@ def mean_tokens(captions: Sequence[Tokens]) -> float | None:
 def count_flops_per_image(experiment: Experiment, captions: Sequence[Tokens]) -> FlopsPerImage:
     """Count the FLOPs of an image and of a caption, the mean over the batches of `sample_captions`."""
     costs, model = count_costs(experiment), _build_model(experiment)
-    layers = [one for name, one in model.named_parameters() if name.split(".")[0] in ("head", "projection")]
+    layers = [
+        one
+        for name, one in model.named_parameters()
+        if name.split(".")[0] in ("head", "projection")
+    ]
     last_layer_flops = 2 * sum(one.numel() for one in layers if one.ndim == 2)  # noqa: PLR2004
     per_caption = [
-        flops / len(batch.lengths) for flops, batch in zip(text_flops(model, captions), captions, strict=True)
+        flops / len(batch.lengths)
+        for flops, batch in zip(text_flops(model, captions), captions, strict=True)
     ]
     return FlopsPerImage(
         forward=costs.image_flops + (fmean(per_caption) if per_caption else 0.0) + last_layer_flops,
@@ -66,7 +71,11 @@ def text_flops(model: nn.Module, captions: Sequence[Tokens]) -> list[int]:
     """
     of_caption = cache(lambda width: text_forward_flops(model, meta_captions(1, width)))
     sizes = [(len(batch.groups[0]), len(batch.lengths)) for batch in captions]
-    packed = {size: batch for size, batch in zip(sizes, captions, strict=True) if batch.positions is not None}
+    packed = {
+        size: batch
+        for size, batch in zip(sizes, captions, strict=True)
+        if batch.positions is not None
+    }
     of_packed = {size: text_forward_flops(model, batch.to(META)) for size, batch in packed.items()}
     return [
         sum(rows * of_caption(width) for width, rows in batch.rows_by_width.items())
@@ -83,17 +92,22 @@ def estimate_compute_profile(
 
     Raises ValueError or OSError for data that cannot be read.
     """
-    compiled = change(experiment, compile="on") if experiment.runtime.compile == "auto" else experiment  # as on a GPU
+    # As on a GPU.
+    compiled = (
+        change(experiment, compile="on") if experiment.runtime.compile == "auto" else experiment
+    )
     captions = sample_captions(compiled, results)
     work = count_flops_per_image(experiment, captions)
-    return compute_profile_from_flops(work, device, utilisation, experiment.runtime.contrastive_precision), mean_tokens(
-        captions
-    )
+    return compute_profile_from_flops(
+        work, device, utilisation, experiment.runtime.contrastive_precision
+    ), mean_tokens(captions)
 
 
 def predict_most_images_per_second(experiment: Experiment, device: GpuSpec, results: Path) -> float:
     """Predict the most images/s of a training on one GPU: at the high end of what published trainings reach."""
-    compute, _ = estimate_compute_profile(experiment, device, min(1.0, PUBLISHED_HIGH * UTILISATION), results)
+    compute, _ = estimate_compute_profile(
+        experiment, device, min(1.0, PUBLISHED_HIGH * UTILISATION), results
+    )
     return 1 / (compute.forward + compute.backward)
 
 
@@ -101,7 +115,9 @@ def count_communicated_parameters(experiment: Experiment) -> ParameterCounts:
     """Count the parameters of an experiment that devices exchange."""
     model = _build_model(experiment)
     blocks = all_blocks(model)
-    trained_blocks = [block for block in blocks if all(one.requires_grad for one in block.parameters())]
+    trained_blocks = [
+        block for block in blocks if all(one.requires_grad for one in block.parameters())
+    ]
     counts = [module for module in model.modules() if isinstance(module, TokenCounts)]
     parameters = list(model.parameters())
     return ParameterCounts(

@@ -18,7 +18,10 @@ SUPERCLASS_SIDES = (SUPERCLASS, OURS)
 WARMUP_STEPS = 2
 # CoreNet's files of CLIP and CatLIP by scale, within a checkout; the baseline comes first.
 RELEASED_FILES = {
-    "vit-b16": {"clip": "projects/clip/clip_vit_base.yaml", "catlip": "projects/catlip/pretraining/vit_base.yaml"},
+    "vit-b16": {
+        "clip": "projects/clip/clip_vit_base.yaml",
+        "catlip": "projects/catlip/pretraining/vit_base.yaml",
+    },
     "vit-h16": {
         "clip": "projects/range_augment/clip/clip_vit_huge.yaml",
         "catlip": "projects/catlip/pretraining/vit_huge.yaml",
@@ -32,7 +35,9 @@ class Checkout:
 
     url: str
     file: str  # a file that identifies a checkout
-    unused: tuple[str, ...] = ()  # packages that its modules import and no step of a training on images uses
+    unused: tuple[
+        str, ...
+    ] = ()  # packages that its modules import and no step of a training on images uses
 
     def matches_folder(self, folder: Path) -> bool:
         """Return whether a folder is such a checkout."""
@@ -41,11 +46,23 @@ class Checkout:
 
 CHECKOUTS: dict[ReferenceName, Checkout] = {
     # The main branch, from the commit on that buckets captions by length. Without a checkout the release is compared.
-    "open-clip": Checkout("https://github.com/mlfoundations/open_clip", "src/open_clip_train/naflex_data.py"),
+    "open-clip": Checkout(
+        "https://github.com/mlfoundations/open_clip", "src/open_clip_train/naflex_data.py"
+    ),
     "corenet": Checkout(
         "https://github.com/apple/corenet",
         "corenet/modeling/models/multi_modal_img_text/clip.py",
-        ("torchtext", "torchaudio", "pytorchvideo", "av", "coremltools", "boto3", "requests", "pybase64", "ujson"),
+        (
+            "torchtext",
+            "torchaudio",
+            "pytorchvideo",
+            "av",
+            "coremltools",
+            "boto3",
+            "requests",
+            "pybase64",
+            "ujson",
+        ),
     ),
     "superclass": Checkout("https://github.com/x-cls/superclass", "opencls/open_clip/cls_model.py"),
 }

@@ -21,8 +21,14 @@ class _HollowFinder(MetaPathFinder, Loader):
     def __init__(self, packages: Iterable[str]) -> None:
         self.packages = frozenset(packages)
 
-    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
-        return ModuleSpec(name, self, is_package=True) if name.partition(".")[0] in self.packages else None
+    def find_spec(
+        self, name: str, _path: object = None, _target: object = None
+    ) -> ModuleSpec | None:
+        return (
+            ModuleSpec(name, self, is_package=True)
+            if name.partition(".")[0] in self.packages
+            else None
+        )
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return _HollowModule(spec.name)
@@ -66,7 +72,9 @@ def match_weights(
         matched[name] = our_weight.reshape(weight.shape)
         unmatched.discard(our_name(name))
     if unmatched:
-        raise ValueError(f"weights without a counterpart of their size: {', '.join(sorted(unmatched))}")
+        raise ValueError(
+            f"weights without a counterpart of their size: {', '.join(sorted(unmatched))}"
+        )
     return matched
 
 

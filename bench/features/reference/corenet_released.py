@@ -22,7 +22,12 @@ from bench.experiment.config import Experiment
 from bench.features.reference import CORENET
 from bench.features.reference.corenet import import_corenet
 from bench.features.reference.records import ReleasedRun
-from bench.features.reference.released_batches import TimedLoader, batch_function, draw_sizes, open_stream
+from bench.features.reference.released_batches import (
+    TimedLoader,
+    batch_function,
+    draw_sizes,
+    open_stream,
+)
 from bench.features.reference.released_keys import NO_CUDA, describe_keys, flatten, tiny_changes
 from bench.features.reference.timing import WindowTimer
 from bench.profilers.device import Readings, open_reader, sampled
@@ -49,21 +54,30 @@ def run_as_released(
     tiny scale change. Raises RuntimeError where the checkout's code reports an error.
     """
     import_corenet(checkout)
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"corenet\.")  # names that torch has renamed
+    # Names that torch has renamed.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"corenet\.")
     timing = experiment.timing
-    windows = WindowTimer(device, timing.steps_per_window, timing.windows, timing.warmup_steps, is_heated=False)
+    windows = WindowTimer(
+        device, timing.steps_per_window, timing.windows, timing.warmup_steps, is_heated=False
+    )
     losses = list[Tensor]()
     norms = list[Tensor | None]()
     figures = dict[str, Any]()  # of the record
 
     def take_steps(pipeline: Any) -> None:
         options = pipeline.opts
-        figures["keys"] = describe_keys(released, dict(flatten(vars(options))), reasons, experiment.input.data)
-        sizes = draw_sizes(options, round_, timing.warmup_steps + timing.windows * timing.steps_per_window)
+        figures["keys"] = describe_keys(
+            released, dict(flatten(vars(options))), reasons, experiment.input.data
+        )
+        sizes = draw_sizes(
+            options, round_, timing.warmup_steps + timing.windows * timing.steps_per_window
+        )
         stream = open_stream(options, experiment, device, results, sizes)
         if round_ == 0:
             log_workers(stream)
-        loader = TimedLoader(windows, batch_function(stream, sizes, is_pinned=device.type == "cuda"))
+        loader = TimedLoader(
+            windows, batch_function(stream, sizes, is_pinned=device.type == "cuda")
+        )
         vars(pipeline)[LOADERS] = loader, None, None
         trainer = pipeline.training_engine
         _keep_losses_and_norms(trainer, losses, norms)
@@ -77,7 +91,9 @@ def run_as_released(
 
     try:
         with TemporaryDirectory() as folder:
-            pipeline, released, reasons = open_pipeline(checkout, file, Path(folder), device, is_tiny=is_tiny)
+            pipeline, released, reasons = open_pipeline(
+                checkout, file, Path(folder), device, is_tiny=is_tiny
+            )
             launch(pipeline, take_steps)
     except SystemExit as error:
         if not isinstance(error.code, str):  # a text is of CoreNet's `logger.error`
@@ -93,7 +109,9 @@ def run_as_released(
         gpus=1,
         round=round_,
         window_seconds=tuple(windows.seconds),
-        window_images=tuple(sum(timed_images[start : start + timing.steps_per_window]) for start in window_starts),
+        window_images=tuple(
+            sum(timed_images[start : start + timing.steps_per_window]) for start in window_starts
+        ),
         losses=tuple(torch.stack(losses).tolist()),
         gradient_norms=tuple(None if norm is None else norm.item() for norm in norms),
         **figures,
@@ -102,7 +120,9 @@ def run_as_released(
 
 def _keep_losses_and_norms(trainer: Any, losses: list[Tensor], norms: list[Tensor | None]) -> None:
     """Let a trainer of CoreNet append the loss of each step, and each gradient norm that it computes."""
-    trainer.criteria.register_forward_hook(lambda _loss, _inputs, values: losses.append(values["total_loss"].detach()))
+    trainer.criteria.register_forward_hook(
+        lambda _loss, _inputs, values: losses.append(values["total_loss"].detach())
+    )
     compute_norm = trainer.compute_grad_norm
 
     def compute_and_keep_norm() -> Tensor | None:

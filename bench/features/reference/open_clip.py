@@ -36,7 +36,9 @@ from models.heads import DualEncoder, build_open_clip, open_clip_state
 PACKAGES = ("open_clip", "open_clip_train")
 PRECISIONS = {"bf16": "amp_bf16", "fp16": "amp"}  # others are fp32
 POOL = 2048  # captions that the checkout's bucketing sorts at once: its default
-COMPILED_PAD_MULTIPLE = 16  # widths of captions in a compiled step, which bound its graphs, as params.py advises
+COMPILED_PAD_MULTIPLE = (
+    16  # widths of captions in a compiled step, which bound its graphs, as params.py advises
+)
 
 
 @dataclass(slots=True)
@@ -68,12 +70,15 @@ def run_installed_open_clip(
     kernel = "fused" if side == OPEN_CLIP_FUSED else DEFAULT_KERNELS[device.type]
     optimizer = make_optimizer(change(experiment, optimizer_kernel=kernel).optimizer, model)
     if is_compiled:
-        model = cast("nn.Module", torch.compile(model, mode=compile_mode(experiment.runtime)))  # as --torchcompile does
+        # As --torchcompile does.
+        model = cast("nn.Module", torch.compile(model, mode=compile_mode(experiment.runtime)))
     texts = _padded_captions(stream, len(batches))
     pairs = [(batch.images, text) for batch, text in zip(batches, texts, strict=True)]
     loss = ClipLoss()
     losses = list[Tensor]()
-    loss.register_forward_hook(lambda _loss, _inputs, values: losses.append(values["contrastive_loss"].detach()))
+    loss.register_forward_hook(
+        lambda _loss, _inputs, values: losses.append(values["contrastive_loss"].detach())
+    )
     arguments = SimpleNamespace(
         device=str(device),
         precision=PRECISIONS.get(precision, "fp32"),
@@ -94,7 +99,11 @@ def run_installed_open_clip(
 
 
 def run_open_clip_checkout(
-    stream: PackStream[Tokens], batches: Sequence[Batch[Tokens]], windows: WindowTimer, side: str, checkout: Path
+    stream: PackStream[Tokens],
+    batches: Sequence[Batch[Tokens]],
+    windows: WindowTimer,
+    side: str,
+    checkout: Path,
 ) -> tuple[list[Tensor], float]:
     """Run the loop of a checkout; return losses and mean tokens per caption.
 
@@ -116,18 +125,30 @@ def run_open_clip_checkout(
     try:
         modules = _import_checkout(checkout)
         arguments = modules["params"].parse_args(words)
-        vars(arguments).update(distributed=False, wandb=False, trackio=False, world_size=1, rank=0, local_rank=0)
-        model = _build_checkout_model(modules["open_clip"], experiment, weights, is_bucketed=is_bucketed)
+        vars(arguments).update(
+            distributed=False, wandb=False, trackio=False, world_size=1, rank=0, local_rank=0
+        )
+        model = _build_checkout_model(
+            modules["open_clip"], experiment, weights, is_bucketed=is_bucketed
+        )
         del weights  # the processes of all sides are alive together
         task = modules["task"].CLIPTask(model.to(stream.device))
         optim = modules["optim"]
-        options = {name: getattr(arguments, name) for name in ("opt", "lr", "beta1", "beta2", "eps", "opt_kwargs")}
-        optimizer = optim.create_optimizer(model, optim.OptimizerCfg(**options, weight_decay=arguments.wd))
+        options = {
+            name: getattr(arguments, name)
+            for name in ("opt", "lr", "beta1", "beta2", "eps", "opt_kwargs")
+        }
+        optimizer = optim.create_optimizer(
+            model, optim.OptimizerCfg(**options, weight_decay=arguments.wd)
+        )
         if is_bucketed:
             samples = _bucketed_batches(stream, batches, modules["naflex_data"], arguments)
         else:
             texts = _padded_captions(stream, len(batches))
-            samples = [{"image": batch.images, "text": text} for batch, text in zip(batches, texts, strict=True)]
+            samples = [
+                {"image": batch.images, "text": text}
+                for batch, text in zip(batches, texts, strict=True)
+            ]
         if is_compiled:
             task.compile(mode=compile_mode(experiment.runtime))  # as --torchcompile does
         scaler = torch.amp.GradScaler(stream.device.type) if precision == "fp16" else None
@@ -136,8 +157,12 @@ def run_open_clip_checkout(
     except (AttributeError, ImportError, SystemExit, TypeError) as error:
         raise RuntimeError(f"{checkout}: its code differs from commit 89fb801: {error}") from error
     losses = list[Tensor]()
-    task.register_forward_hook(lambda _task, _inputs, outputs: losses.append(outputs[0]["loss"].detach()))
-    modules["train"].train_one_epoch(state, {"train": _data(samples, windows, experiment)}, arguments)
+    task.register_forward_hook(
+        lambda _task, _inputs, outputs: losses.append(outputs[0]["loss"].detach())
+    )
+    modules["train"].train_one_epoch(
+        state, {"train": _data(samples, windows, experiment)}, arguments
+    )
     return losses, fmean(sample["text"].shape[1] for sample in samples)
 
 
@@ -168,7 +193,11 @@ def _build_checkout_model(
     assert config is not None, f"open_clip has no model {experiment.image.tower!r}"
     image_size, context, vocabulary = _sizes(experiment)
     config["vision_cfg"]["image_size"] = image_size
-    config["text_cfg"] |= {"context_length": context, "vocab_size": vocabulary, "variable_text": is_bucketed}
+    config["text_cfg"] |= {
+        "context_length": context,
+        "vocab_size": vocabulary,
+        "variable_text": is_bucketed,
+    }
     build = open_clip.CustomTextCLIP if is_bucketed else open_clip.CLIP
     quick_gelu = config.get("quick_gelu", False)
     model: nn.Module = build(
@@ -192,7 +221,9 @@ def choose_images(stream: PackStream[Tokens], steps: int) -> SampleOrder:
     pool_size = max(POOL, timed_steps * batch_size) // batch_size * batch_size
     pool = shuffled_rows(seed, len(lengths), start=0, size=pool_size)
     sorted_batches = pool[lengths[pool].argsort(stable=True)].view(-1, batch_size)
-    places = (torch.arange(timed_steps) * len(sorted_batches) + len(sorted_batches) // 2) // timed_steps
+    places = (
+        torch.arange(timed_steps) * len(sorted_batches) + len(sorted_batches) // 2
+    ) // timed_steps
     chosen = sorted_batches[places].flatten()
     generator = torch.Generator().manual_seed(derive_seed(seed, ORDER, 0))
     shuffled = chosen[torch.randperm(len(chosen), generator=generator)]
@@ -231,7 +262,11 @@ def _bucketed_batches(
         for row, image in zip(stream.order.batch_rows(k).tolist(), batch.images, strict=True):
             samples.append({"image": image, "text": ids[row, : lengths[row]]})
     bucketer = naflex_data.LengthBucketer(
-        [naflex_data.CaptionLength()], arguments.bucket_pool, arguments.bucket_chunk, arguments.seed, epoch=0
+        [naflex_data.CaptionLength()],
+        arguments.bucket_pool,
+        arguments.bucket_chunk,
+        arguments.seed,
+        epoch=0,
     )
     warm_up = WARMUP_STEPS * arguments.batch_size
     ordered = [*samples[:warm_up], *bucketer(samples[warm_up:])]
@@ -250,7 +285,9 @@ def _bucketed_batches(
 
 
 def _data(batches: Sequence[Any], windows: WindowTimer, experiment: Experiment) -> SimpleNamespace:
-    loader = _TimedLoader(batches, windows, len(batches), len(batches) * experiment.training.batch_size)
+    loader = _TimedLoader(
+        batches, windows, len(batches), len(batches) * experiment.training.batch_size
+    )
     return SimpleNamespace(set_epoch=lambda _: None, dataloader=loader)
 
 

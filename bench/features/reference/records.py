@@ -22,11 +22,14 @@ class ReferenceRun(RecordKind, frozen=True, kw_only=True, tag="reference"):
     round: Count
     window_seconds: Seconds
     losses: tuple[float, ...]  # of the first step with each batch, warm-up included
-    tokens_per_caption: NonNegative | None  # computed, padding included; None: the method reads no text
+    # Computed, padding included; None: the method reads no text.
+    tokens_per_caption: NonNegative | None
     commit: str = ""  # commit of the checkout beside which it ran; empty: none
 
 
-class ReleasedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class ReleasedKey(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """A key of a configuration file, and what a run did with its value."""
 
     state: Literal["used", "changed", "not used", "unclassified"]
@@ -38,14 +41,19 @@ class ReleasedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class ReleasedRun(AuthorsRun, frozen=True, kw_only=True, tag="released-run"):
     """Windows of the authors' training loop with their configuration file, the device idle at both ends of each."""
 
-    keys: Annotated[dict[str, ReleasedKey], msgspec.Meta(max_length=MAX_ENTRIES)] = {}  # of the file, by dotted names
+    keys: Annotated[
+        dict[str, ReleasedKey], msgspec.Meta(max_length=MAX_ENTRIES)
+    ] = {}  # of the file, by dotted names
     gpus: PositiveCount  # processes, one a device
     round: Count
     window_images: tuple[PositiveCount, ...]  # processed in each window by one process
     window_seconds: Seconds
-    image_sizes: tuple[tuple[PositiveCount, PositiveCount, PositiveCount], ...]  # height, width and images of each step
+    # Height, width and images of each step.
+    image_sizes: tuple[tuple[PositiveCount, PositiveCount, PositiveCount], ...]
     losses: tuple[float, ...]  # of every step, warm-up included
-    gradient_norms: tuple[float | None, ...] = ()  # of every step; None: not finite; empty: the file computes none
+    gradient_norms: tuple[
+        float | None, ...
+    ] = ()  # of every step; None: not finite; empty: the file computes none
 
     def __post_init__(self) -> None:
         """Raise ValueError for a figure that some windows or some steps lack."""
@@ -82,7 +90,8 @@ def rates_by_experiment(records: Sequence[Record]) -> dict[str, dict[str, dict[i
         run = record.measured
         if isinstance(run, ReferenceRun) and record.experiment is not None:
             rates_by_side = rates.setdefault(record.experiment.name, {})
-            rate = record.experiment.images_per_window / fmean(run.window_seconds)  # windows may differ in work
+            # Windows may differ in work.
+            rate = record.experiment.images_per_window / fmean(run.window_seconds)
             rates_by_side.setdefault(run.side, {})[run.round] = rate
     return rates
 
@@ -100,10 +109,14 @@ def describe_clip_costs(records: Sequence[Record]) -> list[str]:
             if record.experiment is not None:
                 where = record.circumstances
                 batch_size = record.experiment.training.batch_size
-                machines[record.experiment.name] = f"{where.machine}, {where.precision}, batch {batch_size}"
+                machines[record.experiment.name] = (
+                    f"{where.machine}, {where.precision}, batch {batch_size}"
+                )
         for name, rates in rates_by_experiment(comparison_records).items():
             if OPEN_CLIP in rates:
-                sentences[name] = f"{_describe_cheapest_side(name, rates)} Machine: {machines[name]}."
+                sentences[name] = (
+                    f"{_describe_cheapest_side(name, rates)} Machine: {machines[name]}."
+                )
     return list(sentences.values())
 
 

@@ -54,7 +54,8 @@ class TimedLoader:
 
     windows: WindowTimer
     load: Callable[[int], ReleasedBatch]
-    wait_seconds: list[float] = field(default_factory=list, init=False)  # of each step, for its batch
+    # Of each step, for its batch.
+    wait_seconds: list[float] = field(default_factory=list, init=False)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         with ThreadPoolExecutor(1) as thread:
@@ -75,18 +76,25 @@ def draw_sizes(options: Namespace, epoch: int, steps: int) -> tuple[StepSize, ..
     sampler.set_epoch(epoch)
     largest_batch = max(images for *_, images in sampler.img_batch_tuples)
     gpus = max(1, torch.cuda.device_count())
-    sampler.update_indices([*range(steps * largest_batch * gpus)])  # an epoch of all steps, on each GPU of the machine
+    # An epoch of all steps, on each GPU of the machine.
+    sampler.update_indices([*range(steps * largest_batch * gpus)])
     sizes = []
     for batch in islice(sampler, steps):
         height, width = batch[0][:2]
         if height != width:
-            raise ValueError(f"images of this project's loaders are square, got a size of {height} x {width} px")
+            raise ValueError(
+                f"images of this project's loaders are square, got a size of {height} x {width} px"
+            )
         sizes.append((height, len(batch)))
     return tuple(sizes)
 
 
 def open_stream(
-    options: Namespace, experiment: Experiment, device: torch.device, results: Path, sizes: tuple[StepSize, ...]
+    options: Namespace,
+    experiment: Experiment,
+    device: torch.device,
+    results: Path,
+    sizes: tuple[StepSize, ...],
 ) -> BatchStream[Any]:
     """Open an experiment's data for steps of the sizes, with the crops, flips, context and rows of labels of options.
 
@@ -100,7 +108,9 @@ def open_stream(
     if experiment.method == "clip":
         fields["context_length"] = chosen["dataset.multi_modal_img_text.context_length"]
     else:
-        fields["synset_vocabulary"] = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
+        fields["synset_vocabulary"] = replace_unshipped_vocabulary(
+            experiment.targets.synset_vocabulary
+        )
         fields |= {"label_format": "dense", "head_rows": chosen["model.classification.n_classes"]}
     if experiment.input.data == PACK_DATA:
         device = torch.device("cpu")
@@ -138,4 +148,6 @@ def _load_batch(stream: BatchStream[Any], k: int) -> ReleasedBatch:
         assert target.values is not None
         return ReleasedBatch(images, None, target.values)
     (ids,) = target.groups
-    return ReleasedBatch(images, ids[target.inverse_permutation], torch.full((len(images),), IGNORED_LABEL))
+    return ReleasedBatch(
+        images, ids[target.inverse_permutation], torch.full((len(images),), IGNORED_LABEL)
+    )

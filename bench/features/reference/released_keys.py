@@ -13,8 +13,15 @@ from bench.labels.vocabulary import read_vocabulary, replace_unshipped_vocabular
 USED = (
     *("common.accum_freq", "common.grad_clip", "common.log_freq"),
     *("common.mixed_precision", "common.mixed_precision_dtype"),
-    *("dataset.category", "dataset.multi_modal_img_text.context_length", "dataset.train_batch_size0"),
-    *("image_augmentation.random_horizontal_flip.enable", "image_augmentation.random_resized_crop.scale"),
+    *(
+        "dataset.category",
+        "dataset.multi_modal_img_text.context_length",
+        "dataset.train_batch_size0",
+    ),
+    *(
+        "image_augmentation.random_horizontal_flip.enable",
+        "image_augmentation.random_resized_crop.scale",
+    ),
     *("sampler.name", "sampler.vbs", "loss", "optim", "scheduler", "model", "ema", "stats.train"),
 )
 ANCHOR = "its value is repeated where it is used"
@@ -49,6 +56,7 @@ UNUSED = {
     "stats.checkpoint_metric_max": CHECKPOINTS,
     "stats.val": VALIDATION,
 }
+# Keys of loading, with the end of their reason, which begins with `PACK` or `SHARDS`.
 LOADING = {
     "dataset.collate_fn_name_train": "",
     "dataset.multi_modal_img_text.img_text_tar": "",
@@ -58,7 +66,7 @@ LOADING = {
     "dataset.root_train": "",
     "dataset.wordnet_tagged_classification": "; label rows are as wide as the head",
     "dataset.workers": "",
-}  # keys of loading, with the end of their reason, which begins with `PACK` or `SHARDS`
+}
 NOT_MIXED = "mixed precision is off"
 NO_OPTION = "CoreNet has no such option"
 NO_CUDA = "CoreNet's autocast requires CUDA (corenet/engine/utils.py)"
@@ -114,10 +122,14 @@ def describe_keys(
         if name is None:
             keys[key] = ReleasedKey(state="unclassified", released=text)
         elif name in unused or key not in options:
-            keys[key] = ReleasedKey(state="not used", released=text, reason=unused.get(name, NO_OPTION))
+            keys[key] = ReleasedKey(
+                state="not used", released=text, reason=unused.get(name, NO_OPTION)
+            )
         elif options[key] != value:
             reason = reasons.get(key, "CoreNet sets it")
-            keys[key] = ReleasedKey(state="changed", released=text, used=json.dumps(options[key]), reason=reason)
+            keys[key] = ReleasedKey(
+                state="changed", released=text, used=json.dumps(options[key]), reason=reason
+            )
         else:
             keys[key] = ReleasedKey(state="used", released=text)
     return keys

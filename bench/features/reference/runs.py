@@ -21,7 +21,11 @@ from bench.features.reference import (
     SUPERCLASS,
     WARMUP_STEPS,
 )
-from bench.features.reference.open_clip import choose_images, run_installed_open_clip, run_open_clip_checkout
+from bench.features.reference.open_clip import (
+    choose_images,
+    run_installed_open_clip,
+    run_open_clip_checkout,
+)
 from bench.features.reference.records import ReferenceRun
 from bench.features.reference.superclass import build_superclass
 from bench.features.reference.timing import WindowTimer, batch_number, reference_learning_rate
@@ -30,7 +34,12 @@ from bench.train.build import build_train_state, load_data
 
 
 def run_side(
-    experiment: Experiment, device: torch.device, results: Path, side: str, round_: int, checkout: str = ""
+    experiment: Experiment,
+    device: torch.device,
+    results: Path,
+    side: str,
+    round_: int,
+    checkout: str = "",
 ) -> ReferenceRun:
     """Run the warm-up and the windows of an experiment on one side of a comparison, whose code may be a checkout.
 
@@ -46,7 +55,8 @@ def run_side(
             f"{experiment.name}: the comparison needs the pack's images, data is {experiment.input.data!r}"
         )
     if side == SUPERCLASS:
-        experiment = change(experiment, text_padding="max_length")  # as the released code pads captions
+        # As the released code pads captions.
+        experiment = change(experiment, text_padding="max_length")
     stream = load_data(experiment, device, results)
     assert isinstance(stream, PackStream)
     if checkout and experiment.method == "clip":
@@ -73,7 +83,9 @@ def run_side(
     )
 
 
-def _run_ours(stream: PackStream[Any], batches: Sequence[Batch[Any]], windows: WindowTimer) -> list[Tensor]:
+def _run_ours(
+    stream: PackStream[Any], batches: Sequence[Batch[Any]], windows: WindowTimer
+) -> list[Tensor]:
     """Run our steps and return losses; captions of CLIP are padded and sorted inside the windows."""
     experiment = stream.experiment
     step = build_train_state(stream).step
@@ -97,7 +109,8 @@ def _run_superclass(
         padded.append(Batch(batch.images, padded_labels(stream, k).to(stream.device)))
     settings = stream.experiment.optimizer
     return [
-        step(padded[batch_number(k, len(padded))], reference_learning_rate(settings, k)) for k in windows.time_steps()
+        step(padded[batch_number(k, len(padded))], reference_learning_rate(settings, k))
+        for k in windows.time_steps()
     ]
 
 

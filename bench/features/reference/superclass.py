@@ -54,7 +54,9 @@ def build_superclass(state: TrainState, checkout: Path) -> Step[Any]:
         loss: Tensor = loss_function(**model(batch.images, batch.target.groups[0]))
         return loss
 
-    settings = change(experiment, optimizer_kernel=DEFAULT_KERNELS[state.stream.device.type]).optimizer
+    settings = change(
+        experiment, optimizer_kernel=DEFAULT_KERNELS[state.stream.device.type]
+    ).optimizer
     return make_reference_step(experiment, model, make_optimizer(settings, model), compute_loss)
 
 

@@ -6,7 +6,12 @@ from statistics import fmean, median
 from typing import Any
 
 from bench.features.reference import OPEN_CLIP_BUCKETED, OURS, WARMUP_STEPS
-from bench.features.reference.records import ReferenceRun, ReleasedRun, describe_clip_costs, rates_by_experiment
+from bench.features.reference.records import (
+    ReferenceRun,
+    ReleasedRun,
+    describe_clip_costs,
+    rates_by_experiment,
+)
 from bench.measure.tables import ratio_columns
 from bench.records.record import Record
 from bench.statistics.ratios import log_std, ratios_of
@@ -27,7 +32,9 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
     tokens = {}
     for record in records:
         if isinstance(record.measured, ReferenceRun):
-            tokens[record.experiment_name, record.measured.side] = record.measured.tokens_per_caption
+            tokens[record.experiment_name, record.measured.side] = (
+                record.measured.tokens_per_caption
+            )
     rows = []
     for name, rates in rates_by_experiment(records).items():
         base = rates.get(sides[0])
@@ -36,7 +43,12 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
         for side in sides:
             if side not in rates:
                 continue
-            row = {"experiment": name, "side": side, "runs": len(rates[side]), "images/s": median(rates[side].values())}
+            row = {
+                "experiment": name,
+                "side": side,
+                "runs": len(rates[side]),
+                "images/s": median(rates[side].values()),
+            }
             row |= {"spread": log_std(rates[side])} | ratio_columns(ratios.get(side))
             rows.append(row | {"tokens": tokens[name, side]})
     notes = [
@@ -56,7 +68,9 @@ def compare_early_losses(records: Sequence[Record]) -> list[dict[str, Any]]:
     bounds = {}
     for record in records:
         if isinstance(record.measured, ReferenceRun) and record.measured.round == 0:
-            losses.setdefault(record.experiment_name, {})[record.measured.side] = record.measured.losses
+            losses.setdefault(record.experiment_name, {})[record.measured.side] = (
+                record.measured.losses
+            )
             bounds[record.experiment_name] = EQUAL_LOSSES[record.circumstances.precision]
     rows = []
     for name, losses_by_side in losses.items():
@@ -64,7 +78,9 @@ def compare_early_losses(records: Sequence[Record]) -> list[dict[str, Any]]:
         for side, theirs in losses_by_side.items():
             steps = WARMUP_STEPS if side == OPEN_CLIP_BUCKETED else STEPS_COMPARED
             pairs = list(zip(theirs[:steps], ours[:steps], strict=False))
-            difference = max((abs(their - our) / abs(their) for their, our in pairs), default=float("inf"))
+            difference = max(
+                (abs(their - our) / abs(their) for their, our in pairs), default=float("inf")
+            )
             is_equal = difference <= bounds[name] and len(ours[:steps]) == len(theirs[:steps])
             rows.append(
                 {
@@ -88,18 +104,29 @@ def runs_by_method(records: Sequence[Record]) -> dict[str, list[ReleasedRun]]:
     for record in records:
         if isinstance(record.measured, ReleasedRun) and record.experiment is not None:
             runs[record.experiment.method].append(record.measured)
-    return {method: sorted(rounds, key=lambda run: run.round) for method, rounds in runs.items() if rounds}
+    return {
+        method: sorted(rounds, key=lambda run: run.round)
+        for method, rounds in runs.items()
+        if rounds
+    }
 
 
 def released_tables(records: Sequence[Record]) -> list[Table]:
     """Return the tables of speeds, of changed keys, and of every key of each file."""
     runs = runs_by_method(records)
-    return [released_speed_table(runs), changes_table(runs), *(keys_table(rounds[0]) for rounds in runs.values())]
+    return [
+        released_speed_table(runs),
+        changes_table(runs),
+        *(keys_table(rounds[0]) for rounds in runs.values()),
+    ]
 
 
 def released_speed_table(runs: dict[str, list[ReleasedRun]]) -> Table:
     """List each file's images per second, and the ratio of CatLIP's to CLIP's."""
-    rates = {method: {run.round: run.images_per_second for run in rounds} for method, rounds in runs.items()}
+    rates = {
+        method: {run.round: run.images_per_second for run in rounds}
+        for method, rounds in runs.items()
+    }
     ratios = ratios_of(rates["clip"], {"catlip": rates["catlip"]}) if len(rates) > 1 else {}
     rows = []
     for method, rounds in runs.items():
@@ -109,7 +136,11 @@ def released_speed_table(runs: dict[str, list[ReleasedRun]]) -> Table:
         waits = [run.data_wait_share for run in rounds if run.data_wait_share is not None]
         row = {"file": first.file, "runs": len(rounds), "images/s": median(rates[method].values())}
         row |= {"spread": log_std(rates[method])} | ratio_columns(ratios.get(method))
-        row |= {"waited": median(waits) if waits else None, "px": _range(heights), "images a step": _range(images)}
+        row |= {
+            "waited": median(waits) if waits else None,
+            "px": _range(heights),
+            "images a step": _range(images),
+        }
         rows.append(row | {"first loss": first.losses[0], "last loss": first.losses[-1]})
     sources = {f"{run.repository} at {run.commit}" for rounds in runs.values() for run in rounds}
     note = (
@@ -132,7 +163,9 @@ def keys_table(run: ReleasedRun) -> Table:
     """List every key of a file, with what became of it."""
     rows = []
     for name, key in sorted(run.keys.items(), key=lambda item: STATES.index(item[1].state)):
-        rows.append({"key": name, "released": key.released, "state": key.state, "reason": key.reason})
+        rows.append(
+            {"key": name, "released": key.released, "state": key.state, "reason": key.reason}
+        )
     counts = Counter[str](key.state for key in run.keys.values())
     note = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     return Table.of_figures(f"Keys of {run.file}", rows, note)

@@ -8,7 +8,16 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Data, Json, MaxMinutes, Results, Rounds, Settings, print_results, set_deadline
+from bench.cli.options import (
+    Data,
+    Json,
+    MaxMinutes,
+    Results,
+    Rounds,
+    Settings,
+    print_results,
+    set_deadline,
+)
 from bench.console.console import DISAGREEMENT, OK, log
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.experiment.config import FIELDS, MAY_DIFFER_AT_LARGEST_BATCH, Experiment
@@ -28,7 +37,12 @@ from bench.features.reference.plan import (
     superclass_experiment,
     with_first_round_windows,
 )
-from bench.features.reference.tables import LOSSES_NOTE, compare_early_losses, reference_speed_table, released_tables
+from bench.features.reference.tables import (
+    LOSSES_NOTE,
+    compare_early_losses,
+    reference_speed_table,
+    released_tables,
+)
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.preflight import begin, check, has_gpu, resume
 from bench.orchestration.runs import Run
@@ -55,13 +69,17 @@ class Reference:
     reference: Positional[ReferenceName]  # name of the reference implementation
     # name of the CLIP experiment to compare with open-clip, at a batch of 8; default clip-vit-b32
     name: str | None = None
-    checkout: Annotated[Path | None, arg(metavar="PATH", help="folder of a checkout of the reference's code")] = None
+    checkout: Annotated[
+        Path | None, arg(metavar="PATH", help="folder of a checkout of the reference's code")
+    ] = None
     # scale of the experiment to compare with superclass, tiny or vit-b16 (the default); size of corenet's files,
     # vit-b16 or vit-h16, or tiny, the default on a CPU
     scale: Literal["tiny", "vit-b16", "vit-h16"] | None = None
     data: Data = None
     rounds: Rounds = None
-    resume: bool = False  # resume the newest comparison with a reference; recorded runs are not repeated
+    resume: bool = (
+        False  # resume the newest comparison with a reference; recorded runs are not repeated
+    )
     max_minutes: MaxMinutes = None
     settings: Settings = ()
     results: Results = Path("results")
@@ -74,7 +92,9 @@ class Reference:
         start = time.monotonic()
         self._check_options()
         if self.checkout is None and self.reference != "open-clip":
-            log(f"skipped: {self.reference} needs --checkout PATH, a `git clone {CHECKOUTS[self.reference].url}`")
+            log(
+                f"skipped: {self.reference} needs --checkout PATH, a `git clone {CHECKOUTS[self.reference].url}`"
+            )
             return OK
         if self.reference == "open-clip" and find_spec("open_clip_train") is None:
             log("skipped: open_clip_train is not installed; install open_clip_torch 3.3")
@@ -145,7 +165,9 @@ class Reference:
                 rounds.append(runs_of_round(comparison, runs, round_, num_rounds))
         return rounds
 
-    def _runs_of_sides(self, comparison: Comparison, experiment: Experiment, round_: int) -> list[SideRun]:
+    def _runs_of_sides(
+        self, comparison: Comparison, experiment: Experiment, round_: int
+    ) -> list[SideRun]:
         """Return the processes of a round: one for each side.
 
         On a CPU the first round has more windows, for the losses. A checkout of open_clip needs the images of many
@@ -168,7 +190,9 @@ class Reference:
         expected = CHECKOUTS[self.reference]
         folder = self.checkout.resolve()
         if not expected.matches_folder(folder):
-            raise ValueError(f"{folder} has no {expected.file}: --checkout needs a `git clone {expected.url}`")
+            raise ValueError(
+                f"{folder} has no {expected.file}: --checkout needs a `git clone {expected.url}`"
+            )
         if self.reference == "corenet":
             self._released_plan(on_gpu=has_gpu()).require_files(folder)
 
@@ -179,7 +203,9 @@ class Reference:
         for option, references in USERS.items():
             if getattr(self, option) is not None and self.reference not in references:
                 users = " or ".join(references)
-                raise ValueError(f"--{option} is for {users}, not for {self.reference}: leave it out")
+                raise ValueError(
+                    f"--{option} is for {users}, not for {self.reference}: leave it out"
+                )
         if self.reference == "superclass" and self.scale == "vit-h16":
             raise ValueError("--scale vit-h16 is for corenet; superclass has tiny and vit-b16")
         if self.reference == "corenet":

@@ -35,10 +35,14 @@ INITIAL_SPREAD = 0.02  # standard deviation of a new head's weights
 
 RowLoss = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
 RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # the published rate, and larger rates for smaller towers
-PUBLISHED_IMAGES = 10_000  # smallest training part for which the published epochs are used unchanged
+PUBLISHED_IMAGES = (
+    10_000  # smallest training part for which the published epochs are used unchanged
+)
 FEWEST_STEPS = 500  # of a training on fewer images
 SMALL_BATCH = 32  # images per step of a training on fewer images
-PAPER_BATCH = 128  # largest batch of a training of ten epochs that is too short for the released batch
+PAPER_BATCH = (
+    128  # largest batch of a training of ten epochs that is too short for the released batch
+)
 MICRO_BATCH_PIXELS = 128 * 224**2  # most pixels of the images that pass through a tower at once
 
 
@@ -60,10 +64,16 @@ class FineTuning(TrainingRecipe):
     label_smoothing: float = 0.1
     clip_norm: float | None = 1.0
     ema_decay: float | None = 0.9995
-    crop_scale: tuple[float, float] = (0.08, 1.0)  # range of a random crop's area, as a share of the image's
+    # Range of a random crop's area, as a share of the image's.
+    crop_scale: tuple[float, float] = (
+        0.08,
+        1.0,
+    )
     flip: bool = True
     image_size: int | None = None  # in pixels, that the tower is resized to; None: the tower's own
-    resize_over_crop: float | None = None  # of images to score (`ImageSource`); None: that of the task
+    resize_over_crop: float | None = (
+        None  # of images to score (`ImageSource`); None: that of the task
+    )
 
     @property
     def final_learning_rate_ratio(self) -> float:
@@ -71,9 +81,15 @@ class FineTuning(TrainingRecipe):
         return self.min_learning_rate / self.learning_rate
 
 
+# CatLIP's: arXiv:2404.15653, table 6. CoreNet has no file of it: what the table leaves out is as in fine-tuning.
 LINEAR_PROBE = FineTuning(
-    epochs=30, batch_size=256, learning_rate=3e-5, min_learning_rate=1e-6, weight_decay=0.0, train_tower=False
-)  # CatLIP's: arXiv:2404.15653, table 6. CoreNet has no file of it: what the table leaves out is as in fine-tuning
+    epochs=30,
+    batch_size=256,
+    learning_rate=3e-5,
+    min_learning_rate=1e-6,
+    weight_decay=0.0,
+    train_tower=False,
+)
 RELEASED = FineTuning()
 PAPER = FineTuning(batch_size=PAPER_BATCH)  # Mehta et al. 2024, arXiv:2404.15653, table 6
 # `projects/catlip/image_classification/{imagenet,places365}/vit_*_512x512.yaml`, whose images to score are not cropped.
@@ -103,7 +119,11 @@ def init_head(width: int, classes: int, seed: int) -> nn.Linear:
 
 
 def fine_tune_copy(
-    tower: ImageTower, head: nn.Linear, part: LabelledImages, recipe: FineTuning, device: torch.device
+    tower: ImageTower,
+    head: nn.Linear,
+    part: LabelledImages,
+    recipe: FineTuning,
+    device: torch.device,
 ) -> FineTunedClassifier:
     """Return trained copies of a tower and a head; the originals are unchanged.
 
@@ -113,19 +133,30 @@ def fine_tune_copy(
     labels = torch.from_numpy(part.labels)
 
     def loss_of(logits: Tensor, rows: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels[rows].to(device), label_smoothing=recipe.label_smoothing)
+        return F.cross_entropy(
+            logits, labels[rows].to(device), label_smoothing=recipe.label_smoothing
+        )
 
     return train_classifier_copy(tower, head, part.images, loss_of, recipe, device)
 
 
 def train_classifier_copy(
-    tower: ImageTower, head: nn.Linear, images: ImageSource, loss_of: RowLoss, recipe: FineTuning, device: torch.device
+    tower: ImageTower,
+    head: nn.Linear,
+    images: ImageSource,
+    loss_of: RowLoss,
+    recipe: FineTuning,
+    device: torch.device,
 ) -> FineTunedClassifier:
     """Return trained copies of a tower and a head; `loss_of` takes logits, and rows of the images on the CPU.
 
     Micro-batches have at most MICRO_BATCH_PIXELS, so that large images fit into a device's memory.
     """
-    tower = copy.deepcopy(tower) if recipe.image_size is None else resized_tower(tower, recipe.image_size)
+    tower = (
+        copy.deepcopy(tower)
+        if recipe.image_size is None
+        else resized_tower(tower, recipe.image_size)
+    )
     model = FineTunedClassifier(tower, copy.deepcopy(head)).to(device)
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(images)))
     steps = recipe.steps(len(images))
@@ -141,7 +172,9 @@ def train_classifier_copy(
             return loss_of(model(normalise(images.to(device) / WHITE)), rows)
 
     batches = zip(*[prefetch(load, steps * micro_batches)] * micro_batches, strict=True)
-    return train_on_task(model, model.tower, batches, steps, loss_of_batch, recipe, recipe.learning_rate)
+    return train_on_task(
+        model, model.tower, batches, steps, loss_of_batch, recipe, recipe.learning_rate
+    )
 
 
 def load_batch(
@@ -152,7 +185,9 @@ def load_batch(
     The batch is a pure function of the arguments. Batches cross the borders of epochs, so that all are full.
     """
     rows = shuffled_rows(recipe.seed, len(images), start=k * size, size=size)
-    draws = draw_crop_params(size, torch.Generator().manual_seed(derive_seed(recipe.seed, AUGMENTATION, k)))
+    draws = draw_crop_params(
+        size, torch.Generator().manual_seed(derive_seed(recipe.seed, AUGMENTATION, k))
+    )
     crops = [
         crop_and_resize(images.rgb(row), drawn, recipe.crop_scale, side, flip=recipe.flip)
         for row, drawn in zip(rows.tolist(), draws, strict=True)
@@ -162,15 +197,23 @@ def load_batch(
 
 @torch.inference_mode()
 def compute_logits(
-    model: FineTunedClassifier, images: ImageSource, device: torch.device, resize_over_crop: float | None = None
+    model: FineTunedClassifier,
+    images: ImageSource,
+    device: torch.device,
+    resize_over_crop: float | None = None,
 ) -> Float[Tensor, "images classes"]:
     """Return the logits of images, preprocessed for scoring, on the CPU."""
-    batches = eval_batches(images, model.tower.image_size, resize_over_crop or images.resize_over_crop)
+    batches = eval_batches(
+        images, model.tower.image_size, resize_over_crop or images.resize_over_crop
+    )
     return torch.cat([model(normalise(batch.to(device) / WHITE)).cpu() for batch in batches])
 
 
 def score_fine_tuning(
-    subject: FeatureExtractor, task: SingleLabelTask, protocol: str = "fine-tune", published: FineTuning = RELEASED
+    subject: FeatureExtractor,
+    task: SingleLabelTask,
+    protocol: str = "fine-tune",
+    published: FineTuning = RELEASED,
 ) -> list[Score]:
     """Search the learning rate, train the subject's tower and a head by a recipe on training and validation part, test.
 
@@ -181,7 +224,9 @@ def score_fine_tuning(
     device = subject.device
     head = init_head(tower.width, len(task.classes), seed=0)
 
-    def predict_correct(model: FineTunedClassifier, part: LabelledImages) -> Bool[Tensor, " images"]:
+    def predict_correct(
+        model: FineTunedClassifier, part: LabelledImages
+    ) -> Bool[Tensor, " images"]:
         logits = compute_logits(model, part.images, device, published.resize_over_crop)
         return logits.argmax(dim=1) == torch.from_numpy(part.labels)
 
@@ -191,7 +236,9 @@ def score_fine_tuning(
 
     images = len(task.train.labels)
     rates = candidate_rates(tower, images, published)
-    recipe, validation_accuracy = search_learning_rate(recipe_for(published, images), rates, accuracy)
+    recipe, validation_accuracy = search_learning_rate(
+        recipe_for(published, images), rates, accuracy
+    )
     both = task.train.concatenate(task.validation)
     model = fine_tune_copy(tower, head, both, recipe, device)
     score = make_score(
@@ -202,12 +249,16 @@ def score_fine_tuning(
         is_correct=predict_correct(model, task.test),
         converged=True,
         num_train=len(both.labels),
-        training=recipe.task_training(len(both.labels), model.tower.image_size, recipe.learning_rate),
+        training=recipe.task_training(
+            len(both.labels), model.tower.image_size, recipe.learning_rate
+        ),
     )
     return [score]
 
 
-score_linear_probe_catlip = partial(score_fine_tuning, protocol="linear probe, CatLIP's recipe", published=LINEAR_PROBE)
+score_linear_probe_catlip = partial(
+    score_fine_tuning, protocol="linear probe, CatLIP's recipe", published=LINEAR_PROBE
+)
 score_as_in_paper = partial(score_fine_tuning, protocol="fine-tune-paper", published=PAPER)
 score_at_512_px = partial(score_fine_tuning, protocol="fine-tune-512px", published=AT_512_PX)
 
@@ -221,9 +272,17 @@ def recipe_for(published: FineTuning, images: int) -> FineTuning:
     if images >= PUBLISHED_IMAGES:
         steps = published.steps(images)
         is_long = published.warmup(steps) == published.warmup_steps
-        return published if is_long else replace(published, batch_size=min(PAPER_BATCH, published.batch_size))
+        return (
+            published
+            if is_long
+            else replace(published, batch_size=min(PAPER_BATCH, published.batch_size))
+        )
     batch = min(SMALL_BATCH, images)
-    return replace(published, batch_size=batch, epochs=max(published.epochs, -(-FEWEST_STEPS * batch // images)))
+    return replace(
+        published,
+        batch_size=batch,
+        epochs=max(published.epochs, -(-FEWEST_STEPS * batch // images)),
+    )
 
 
 def candidate_rates(tower: ImageTower, images: int, published: FineTuning) -> tuple[float, ...]:
@@ -241,6 +300,8 @@ def search_learning_rate(
     The ratio of final to initial rate is kept. FloatingPointError if training diverges at all rates.
     """
     share = recipe.final_learning_rate_ratio
-    recipes = {rate: replace(recipe, learning_rate=rate, min_learning_rate=rate * share) for rate in rates}
+    recipes = {
+        rate: replace(recipe, learning_rate=rate, min_learning_rate=rate * share) for rate in rates
+    }
     rate, best = find_best_learning_rate(rates, lambda rate: quality(recipes[rate]))
     return recipes[rate], best

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-INVERSE_L2 = tuple(float(strength) for strength in np.logspace(-5, 0, 11))  # C, the inverse of the L2 penalty
+# C, the inverse of the L2 penalty.
+INVERSE_L2 = tuple(float(strength) for strength in np.logspace(-5, 0, 11))
 INVERSE_L2_LIMITS = 1e-8, 1e6  # within which the grid is extended
 
 
@@ -15,7 +16,9 @@ class HyperparameterSearch:
     setting lies inside of what was tried, or at a limit. Of equally good settings the first one tried is the best.
     """
 
-    def __init__(self, settings: Sequence[float], limits: tuple[float, float] | None = None) -> None:
+    def __init__(
+        self, settings: Sequence[float], limits: tuple[float, float] | None = None
+    ) -> None:
         self.settings = list(settings)
         self.qualities = list[float]()
         self._limits = limits

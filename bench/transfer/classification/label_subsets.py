@@ -13,13 +13,17 @@ RowsByClass = list[Rows]  # the rows of a part, class by class
 
 def class_orders(salt: str, labels: Int[np.ndarray, " images"], num_classes: int) -> RowsByClass:
     """Return each class's rows in an order that depends on the salt alone."""
-    shuffled = np.random.default_rng([*hashlib.sha256(salt.encode()).digest()]).permutation(len(labels))
+    shuffled = np.random.default_rng([*hashlib.sha256(salt.encode()).digest()]).permutation(
+        len(labels)
+    )
     return [shuffled[labels[shuffled] == label] for label in range(num_classes)]
 
 
 def first_rows(order: RowsByClass, *, shots: int | None = None, share: float = 1.0) -> Rows:
     """Return the first `shots` rows of each class, or else a share of each class."""
-    return np.concatenate([rows[: images_for_share(len(rows), share) if shots is None else shots] for rows in order])
+    return np.concatenate(
+        [rows[: images_for_share(len(rows), share) if shots is None else shots] for rows in order]
+    )
 
 
 def images_for_share(size: int, share: float) -> int:

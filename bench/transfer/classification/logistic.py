@@ -64,7 +64,8 @@ class PrincipalAxes:
         deviation = torch.where(deviation > 1e-12 * (1 + mean.abs()), deviation, 1.0)
         scaled = ((block.double() - mean) / deviation for block in blocks)
         if count < features.shape[1]:
-            basis, upper = torch.linalg.qr(torch.cat([*scaled]).T)  # the span of the images, of lower dimension
+            # The span of the images, of lower dimension.
+            basis, upper = torch.linalg.qr(torch.cat([*scaled]).T)
             values, axes = torch.linalg.eigh(upper @ upper.T)
             axes = basis @ axes
         else:
@@ -76,8 +77,12 @@ class PrincipalAxes:
 
     def project(self, features: Features) -> Projected:
         """Return a column per axis, and a column of ones for the intercepts, in the precision of the features."""
-        projected = matrix_in_memory_or_file(len(features), self.axes.shape[1] + 1, features.dtype, self.mean.device)
-        for block, out in zip(torch.split(features, BLOCK_ROWS), torch.split(projected, BLOCK_ROWS), strict=True):
+        projected = matrix_in_memory_or_file(
+            len(features), self.axes.shape[1] + 1, features.dtype, self.mean.device
+        )
+        for block, out in zip(
+            torch.split(features, BLOCK_ROWS), torch.split(projected, BLOCK_ROWS), strict=True
+        ):
             out[:, :-1] = (block.to(self.mean) - self.mean) / self.deviation @ self.axes
             out[:, -1] = 1
         return projected
@@ -96,12 +101,17 @@ class LogisticFit:
 
     def predictions(self, projected: Projected) -> Int[Tensor, " images"]:
         """Return the most probable label of each image."""
-        blocks = (block.to(self.weights) @ self.weights.T for block in torch.split(projected, BLOCK_ROWS))
+        blocks = (
+            block.to(self.weights) @ self.weights.T for block in torch.split(projected, BLOCK_ROWS)
+        )
         return self.present[torch.cat([logits.argmax(1) for logits in blocks])]
 
 
 def fit_path(
-    projected: Projected, labels: Int[Tensor, " images"], strengths: Iterable[float], tolerance: float = TOLERANCE
+    projected: Projected,
+    labels: Int[Tensor, " images"],
+    strengths: Iterable[float],
+    tolerance: float = TOLERANCE,
 ) -> Iterator[LogisticFit]:
     """Yield a fit for each strength (C), which are solved fastest from small to large.
 
@@ -110,9 +120,13 @@ def fit_path(
     """
     present, targets = torch.unique(labels, return_inverse=True)
     problem = _LogisticObjective(projected, targets, len(present))
-    weights = torch.zeros(len(present), projected.shape[1], dtype=torch.float64, device=labels.device)
+    weights = torch.zeros(
+        len(present), projected.shape[1], dtype=torch.float64, device=labels.device
+    )
     for strength in strengths:
-        weights, objective, gradient_norm, converged = problem.minimise(weights, strength, tolerance)
+        weights, objective, gradient_norm, converged = problem.minimise(
+            weights, strength, tolerance
+        )
         yield LogisticFit(strength, weights, present, objective, gradient_norm, converged)
 
 
@@ -126,7 +140,13 @@ class _LogisticObjective:
     def __init__(self, inputs: Projected, targets: Int[Tensor, " images"], classes: int) -> None:
         rows = max(1, BLOCK_SIZE // classes)
         self.count = len(inputs)
-        self.blocks = [*zip(torch.split(inputs, rows), torch.split(targets.unsqueeze(0), rows, dim=1), strict=True)]
+        self.blocks = [
+            *zip(
+                torch.split(inputs, rows),
+                torch.split(targets.unsqueeze(0), rows, dim=1),
+                strict=True,
+            )
+        ]
         self.rough_blocks = torch.split(inputs.float(), rows)  # the same memory if they are float32
         squares = torch.stack([block.double().square().sum(0) for block, _ in self.blocks])
         self.spread = (squares.sum(0) / self.count).to(targets.device)
@@ -134,7 +154,9 @@ class _LogisticObjective:
         self.keeps = self.count * classes <= MAX_KEPT
         self.kept = list[Tensor]()
 
-    def minimise(self, weights: Tensor, strength: float, tolerance: float) -> tuple[Tensor, float, float, bool]:
+    def minimise(
+        self, weights: Tensor, strength: float, tolerance: float
+    ) -> tuple[Tensor, float, float, bool]:
         """Return the weights, objective and gradient norm of the minimum, and whether it was reached.
 
         It stops before if rounding prevents progress. With the features in float32 it is reached where the objective
@@ -149,9 +171,14 @@ class _LogisticObjective:
         for steps_left in range(MAX_STEPS, -1, -1):
             length = float(gradient.norm())
             if self.is_rough:
-                twice = gradient[:, :-1].square().sum() / least + (gradient[:, -1:].square() / self.curvature).sum()
+                twice = (
+                    gradient[:, :-1].square().sum() / least
+                    + (gradient[:, -1:].square() / self.curvature).sum()
+                )
                 excess = float(twice) / 2 / objective
-                log(f"C = {strength:g}: objective {objective:.6f}, at most {excess:.1e} of it above the minimum")
+                log(
+                    f"C = {strength:g}: objective {objective:.6f}, at most {excess:.1e} of it above the minimum"
+                )
                 reached = excess <= MAX_EXCESS
                 limit = math.sqrt(2 * least * MAX_EXCESS * objective)
             else:
@@ -190,7 +217,9 @@ class _LogisticObjective:
             self.curvature += (shares * (1 - shares)).sum(1, keepdim=True) / self.count
             if self.keeps:
                 self.kept.append(shares.float())
-            gradient += shares.scatter_add(0, targets, shares.new_full(targets.shape, -1.0)) @ inputs
+            gradient += (
+                shares.scatter_add(0, targets, shares.new_full(targets.shape, -1.0)) @ inputs
+            )
         objective = entropy / self.count + float((penalty * weights.square()).sum()) / 2
         return objective, gradient / self.count + penalty * weights
 
@@ -211,11 +240,15 @@ class _LogisticObjective:
             product.addmm_(weighed, inputs)
         return product / self.count + penalty * direction
 
-    def _newton_step(self, weights: Tensor, gradient: Tensor, penalty: Tensor, max_residual: float) -> Tensor:
+    def _newton_step(
+        self, weights: Tensor, gradient: Tensor, penalty: Tensor, max_residual: float
+    ) -> Tensor:
         """Solve for the Newton step by conjugate gradients, up to a relative residual."""
         weights = weights.float()
         penalty = penalty.float()
-        diagonal = (self.curvature * self.spread).float() + penalty + torch.finfo(torch.float32).tiny
+        diagonal = (
+            (self.curvature * self.spread).float() + penalty + torch.finfo(torch.float32).tiny
+        )
         step = torch.zeros_like(weights)
         scale = float(gradient.norm())
         residual = (-gradient / scale).float()

@@ -17,8 +17,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bench.records.scores import Score
-from bench.transfer.classification.hyperparameter_search import INVERSE_L2, INVERSE_L2_LIMITS, HyperparameterSearch
-from bench.transfer.classification.label_subsets import Rows, RowsByClass, class_orders, distinct_shares, first_rows
+from bench.transfer.classification.hyperparameter_search import (
+    INVERSE_L2,
+    INVERSE_L2_LIMITS,
+    HyperparameterSearch,
+)
+from bench.transfer.classification.label_subsets import (
+    Rows,
+    RowsByClass,
+    class_orders,
+    distinct_shares,
+    first_rows,
+)
 from bench.transfer.classification.logistic import PrincipalAxes, fit_path
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.feature_matrix import MAX_IN_MEMORY, stack_rows
@@ -53,7 +63,9 @@ class LabelledFeatures:
         count = MAX_IN_MEMORY // self.features.shape[1]
         if count >= len(self.labels):
             return self
-        return self.select(torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(0))[:count])
+        return self.select(
+            torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(0))[:count]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +74,9 @@ class EmbeddedTask(TaskWithSplits[LabelledFeatures]):
 
     def select(self, train: Rows, validation: Rows) -> "EmbeddedTask":
         """Return the task with some rows of the training and the validation part."""
-        return replace(self, train=self.train.select(train), validation=self.validation.select(validation))
+        return replace(
+            self, train=self.train.select(train), validation=self.validation.select(validation)
+        )
 
     def with_classes(self, classes: Sequence[int], name: str) -> "EmbeddedTask":
         """Return the task restricted to some of its classes."""
@@ -89,13 +103,20 @@ class ProbeProtocol:
 
     name: str
     settings: tuple[float, ...]
-    predictions: Callable[[LabelledFeatures, Tensor, Iterable[float], int], Iterator[tuple[Classes, bool]]]
-    limits: tuple[float, float] | None = None  # of the settings beyond an end of the grid that is best
+    predictions: Callable[
+        [LabelledFeatures, Tensor, Iterable[float], int], Iterator[tuple[Classes, bool]]
+    ]
+    limits: tuple[float, float] | None = (
+        None  # of the settings beyond an end of the grid that is best
+    )
     is_tuned_on_sample: bool = False  # where the features of the training part do not fit in memory
 
 
 def linear_predictions(
-    train: LabelledFeatures, queries: Float[Tensor, "queries features"], strengths: Iterable[float], _num_classes: int
+    train: LabelledFeatures,
+    queries: Float[Tensor, "queries features"],
+    strengths: Iterable[float],
+    _num_classes: int,
 ) -> Iterator[tuple[Classes, bool]]:
     """Yield the predictions of logistic regression, and whether it converged."""
     axes = PrincipalAxes.fit(train.features)
@@ -104,7 +125,9 @@ def linear_predictions(
         yield fit.predictions(projected), fit.converged
 
 
-def _majority_classes(neighbours: Int[Tensor, "queries k"], num_classes: int) -> Int[Tensor, " queries"]:
+def _majority_classes(
+    neighbours: Int[Tensor, "queries k"], num_classes: int
+) -> Int[Tensor, " queries"]:
     """Return the commonest class of each row; of equally common classes the first in the row."""
     queries, k = neighbours.shape
     votes = neighbours.new_zeros(queries, num_classes)
@@ -115,7 +138,10 @@ def _majority_classes(neighbours: Int[Tensor, "queries k"], num_classes: int) ->
 
 
 def neighbour_predictions(
-    train: LabelledFeatures, queries: Float[Tensor, "queries features"], ks: Iterable[float], num_classes: int
+    train: LabelledFeatures,
+    queries: Float[Tensor, "queries features"],
+    ks: Iterable[float],
+    num_classes: int,
 ) -> Iterator[tuple[Classes, bool]]:
     """Yield the majority class of each query's k nearest neighbours by cosine; k is at most the size of `train`.
 
@@ -124,21 +150,28 @@ def neighbour_predictions(
     """
     sizes = [min(int(k), len(train.labels)) for k in ks]
     bank = F.normalize(train.features.double())
-    order = torch.arange(len(bank), 0, -1, device=bank.device)  # of equal cosines the first row has the largest key
+    # Of equal cosines the first row has the largest key.
+    order = torch.arange(len(bank), 0, -1, device=bank.device)
     predictions_by_block = []
     for block in torch.split(queries, max(1, MAX_COSINES // max(bank.shape))):
         cosines = F.normalize(block.double()) @ bank.T
         keys = cosines.mul_(COSINE_STEPS).round_().long().mul_(COSINE_STEPS).add_(order)
         nearest = train.labels[keys.topk(max(sizes), dim=1).indices]
-        predictions_by_block.append(torch.stack([_majority_classes(nearest[:, :k], num_classes) for k in sizes]))
+        predictions_by_block.append(
+            torch.stack([_majority_classes(nearest[:, :k], num_classes) for k in sizes])
+        )
     for predictions in torch.cat(predictions_by_block, dim=1):
         yield predictions, True
 
 
-LINEAR_PROBE = ProbeProtocol("linear probe", INVERSE_L2, linear_predictions, INVERSE_L2_LIMITS, is_tuned_on_sample=True)
+LINEAR_PROBE = ProbeProtocol(
+    "linear probe", INVERSE_L2, linear_predictions, INVERSE_L2_LIMITS, is_tuned_on_sample=True
+)
 NEAREST_NEIGHBOURS = ProbeProtocol("k-NN", KS, neighbour_predictions)
 RETRIEVAL = ProbeProtocol("retrieval", (1.0,), neighbour_predictions)
-FEW_SHOT, LABEL_FRACTIONS = (replace(LINEAR_PROBE, name=name) for name in ("few-shot", "label fractions"))
+FEW_SHOT, LABEL_FRACTIONS = (
+    replace(LINEAR_PROBE, name=name) for name in ("few-shot", "label fractions")
+)
 
 
 def score_linear_probe(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
@@ -179,26 +212,37 @@ def embed_task(
 
     train = embed_split(task.train)
     validation = embed_split(task.validation)
-    return EmbeddedTask(task.name, task.classes, train, validation, embed_split(task.test), templates=task.templates)
+    return EmbeddedTask(
+        task.name, task.classes, train, validation, embed_split(task.test), templates=task.templates
+    )
 
 
 def draw_class_orders(task: EmbeddedTask) -> list[tuple[RowsByClass, RowsByClass]]:
     """Return for each draw the class orders of the training and the validation part."""
 
     def order(name: str, part: LabelledFeatures, draw: int) -> RowsByClass:
-        return class_orders(f"{task.name}/{name}/{draw}", part.labels.cpu().numpy(), len(task.classes))
+        return class_orders(
+            f"{task.name}/{name}/{draw}", part.labels.cpu().numpy(), len(task.classes)
+        )
 
-    return [(order("train", task.train, draw), order("validation", task.validation, draw)) for draw in range(DRAWS)]
+    return [
+        (order("train", task.train, draw), order("validation", task.validation, draw))
+        for draw in range(DRAWS)
+    ]
 
 
 def score_after_refit(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any) -> Score:
     """Choose the setting on the validation part, refit on both parts, and score on the test part."""
     search = HyperparameterSearch(protocol.settings, protocol.limits)
     tuned = task.train.sample() if protocol.is_tuned_on_sample else task.train
-    for answers, _ in protocol.predictions(tuned, task.validation.features, search, len(task.classes)):
+    for answers, _ in protocol.predictions(
+        tuned, task.validation.features, search, len(task.classes)
+    ):
         search.qualities.append(_accuracy(answers, task.validation))
     both = task.train.concatenate(task.validation)
-    answers, converged = next(protocol.predictions(both, task.test.features, [search.best], len(task.classes)))
+    answers, converged = next(
+        protocol.predictions(both, task.test.features, [search.best], len(task.classes))
+    )
     return make_score(
         task,
         protocol.name,
@@ -287,11 +331,16 @@ def score_label_fractions(subject: FeatureExtractor, task: SingleLabelTask) -> l
     part is used to choose the penalty, then both are fitted to. All labels are a single draw, and the linear probe.
     """
     embedded = embed_task(subject, task)
-    sizes = [*np.bincount(task.train.labels).tolist(), *np.bincount(task.validation.labels).tolist()]
+    sizes = [
+        *np.bincount(task.train.labels).tolist(),
+        *np.bincount(task.validation.labels).tolist(),
+    ]
     *shares, all_labels = distinct_shares(sizes)
     scores = []
     for draw, (train, validation) in enumerate(draw_class_orders(embedded)):
         for share in shares:
-            subset = embedded.select(first_rows(train, share=share), first_rows(validation, share=share))
+            subset = embedded.select(
+                first_rows(train, share=share), first_rows(validation, share=share)
+            )
             scores.append(score_after_refit(LABEL_FRACTIONS, subset, label_share=share, draw=draw))
     return [*scores, score_after_refit(LABEL_FRACTIONS, embedded, label_share=all_labels)]

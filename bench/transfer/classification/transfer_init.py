@@ -16,7 +16,12 @@ from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor
 
 from bench.labels.vocabulary import read_vocabulary
-from bench.labels.wordnet import NearestSynset, SynsetCandidates, hypernyms, synset_keys_of_class_name
+from bench.labels.wordnet import (
+    NearestSynset,
+    SynsetCandidates,
+    hypernyms,
+    synset_keys_of_class_name,
+)
 from bench.records.scores import MetricScore, Score
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
@@ -32,7 +37,13 @@ from bench.transfer.classification.probe import (
     make_score,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.label_curves import CLASS_NAMES, COPIED_ROWS, INIT_PROTOCOL, PROMPTS, RANDOM_HEAD
+from bench.transfer.label_curves import (
+    CLASS_NAMES,
+    COPIED_ROWS,
+    INIT_PROTOCOL,
+    PROMPTS,
+    RANDOM_HEAD,
+)
 from bench.transfer.prompt_templates import BARE_NAME, PromptTemplates, read_templates
 from bench.transfer.tasks.tasks import SingleLabelTask
 from bench.transfer.transfer_training import BETAS
@@ -51,7 +62,9 @@ class InitialHeads(NamedTuple):
     weight: Float[Tensor, "draws classes width"]
     bias: Float[Tensor, "draws classes"]
 
-    def predictions(self, features: Float[Tensor, "*draws images width"]) -> Int[Tensor, "draws images"]:
+    def predictions(
+        self, features: Float[Tensor, "*draws images width"]
+    ) -> Int[Tensor, "draws images"]:
         return (features @ self.weight.mT + self.bias[:, None]).argmax(-1)
 
     def accuracy(self, part: LabelledFeatures) -> Float[Tensor, " draws"]:
@@ -66,14 +79,20 @@ class ChosenRate(NamedTuple):
     images: int
 
 
-def score_initial_heads(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score | MetricScore]:
+def score_initial_heads(
+    subject: FeatureExtractor, task: SingleLabelTask
+) -> list[Score | MetricScore]:
     """Score every head that the subject has, untrained and trained on few labels, and report each class's label.
 
     If the vocabulary contains some of the classes themselves, these are scored also as a task of their own.
     """
     embedded = embed_task(subject, task, torch.device("cpu"), torch.float32)
     classifier = subject.loaded.label_classifier if subject.loaded is not None else None
-    keys = classifier.keys if classifier is not None and classifier.keys else read_vocabulary("pack-synsets").keys
+    keys = (
+        classifier.keys
+        if classifier is not None and classifier.keys
+        else read_vocabulary("pack-synsets").keys
+    )
     labels_by_class = match_labels(task.classes, keys)
     metrics = [
         MetricScore(
@@ -94,10 +113,15 @@ def score_initial_heads(subject: FeatureExtractor, task: SingleLabelTask) -> lis
     for row, labels in enumerate(labels_by_class):
         if [label.similarity for label in labels] == [1.0]:
             in_vocabulary.append(row)
-    templates = {CLASS_NAMES: BARE_NAME, PROMPTS: read_templates(subject.templates or task.templates)}
+    templates = {
+        CLASS_NAMES: BARE_NAME,
+        PROMPTS: read_templates(subject.templates or task.templates),
+    }
     scores = list(_score_heads(subject.loaded, embedded, templates, with_shares=True))
     if 1 < len(in_vocabulary) < len(task.classes):
-        restricted = embedded.with_classes(in_vocabulary, f"{task.name}, {len(in_vocabulary)} in the vocabulary")
+        restricted = embedded.with_classes(
+            in_vocabulary, f"{task.name}, {len(in_vocabulary)} in the vocabulary"
+        )
         scores += _score_heads(subject.loaded, restricted, templates, with_shares=False)
     return [*metrics, *scores]
 
@@ -109,7 +133,9 @@ def match_labels(classes: Sequence[str], keys: Sequence[str]) -> list[list[Neare
 
 
 def copy_head(
-    classifier: LabelClassifier, labels_by_class: Sequence[Sequence[NearestSynset]], random: InitialHeads
+    classifier: LabelClassifier,
+    labels_by_class: Sequence[Sequence[NearestSynset]],
+    random: InitialHeads,
 ) -> InitialHeads:
     """Copy the classifier's row for each class: the mean row for several synsets, a random row for none.
 
@@ -141,7 +167,10 @@ def class_names_for_prompts(classes: Sequence[str]) -> list[str]:
 
 
 def make_text_head(
-    texts: TextEncoder, prompts: Sequence[tuple[str, ...]], features: Float[Tensor, "images width"], draws: int
+    texts: TextEncoder,
+    prompts: Sequence[tuple[str, ...]],
+    features: Float[Tensor, "images width"],
+    draws: int,
 ) -> InitialHeads:
     """Build rows from the text embeddings of each class's prompts; logits are those of pre-training up to a scale.
 
@@ -162,7 +191,10 @@ def make_random_head(width: int, classes: int, count: int) -> InitialHeads:
 
 
 def fit_heads(
-    start: InitialHeads, features: Float[Tensor, "draws images width"], labels: Int[Tensor, "draws images"], rate: float
+    start: InitialHeads,
+    features: Float[Tensor, "draws images width"],
+    labels: Int[Tensor, "draws images"],
+    rate: float,
 ) -> InitialHeads:
     """Train the head of each draw on the features of its images, full-batch, with the recipe of fine-tuning.
 
@@ -170,10 +202,14 @@ def fit_heads(
     """
     weight, bias = (value.clone().requires_grad_() for value in start)
     groups: list[dict[str, Any]] = [{"params": [weight]}, {"params": [bias], "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=rate, betas=BETAS, weight_decay=RECIPE.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        groups, lr=rate, betas=BETAS, weight_decay=RECIPE.weight_decay, fused=True
+    )
     for step in range(STEPS):
         logits = (features @ weight.mT + bias[:, None]).flatten(0, 1)
-        losses = F.cross_entropy(logits, labels.flatten(), label_smoothing=RECIPE.label_smoothing, reduction="sum")
+        losses = F.cross_entropy(
+            logits, labels.flatten(), label_smoothing=RECIPE.label_smoothing, reduction="sum"
+        )
         optimizer.zero_grad()
         (losses / labels.shape[1]).backward()  # type: ignore[no-untyped-call]
         for group in optimizer.param_groups:
@@ -210,7 +246,11 @@ def tune_heads(
 
 
 def _score_heads(
-    loaded: LoadedTower | None, task: EmbeddedTask, templates: Mapping[str, PromptTemplates], *, with_shares: bool
+    loaded: LoadedTower | None,
+    task: EmbeddedTask,
+    templates: Mapping[str, PromptTemplates],
+    *,
+    with_shares: bool,
 ) -> Iterator[Score]:
     """Score every head at every number of labels.
 
@@ -220,7 +260,9 @@ def _score_heads(
     orders = draw_class_orders(task)
     for name, start in _initial_heads(loaded, task, templates).items():
         prompts = templates[name].title if name in templates else ""
-        untrained = [ChosenRate(0.0, accuracy, 0) for accuracy in start.accuracy(task.validation).tolist()]
+        untrained = [
+            ChosenRate(0.0, accuracy, 0) for accuracy in start.accuracy(task.validation).tolist()
+        ]
         yield from _make_scores(name, start, untrained, task, per_class=0, prompts=prompts)
         for point, train_rows, validation_rows in _label_subsets(orders, with_shares=with_shares):
             head, chosen = tune_heads(start, task, train_rows, validation_rows)
@@ -236,7 +278,9 @@ def _initial_heads(
         return heads
     classifier = loaded.label_classifier
     if classifier is not None and classifier.keys:
-        heads[COPIED_ROWS] = copy_head(classifier, match_labels(task.classes, classifier.keys), random)
+        heads[COPIED_ROWS] = copy_head(
+            classifier, match_labels(task.classes, classifier.keys), random
+        )
     text_encoder = loaded.read_text_encoder()
     if text_encoder is not None:
         names = task.classes if task.templates else class_names_for_prompts(task.classes)
@@ -255,15 +299,23 @@ def _label_subsets(
     """
 
     def rows(part: int, draws: int = DRAWS, **subset: Any) -> Rows:
-        return torch.from_numpy(np.stack([first_rows(order[part], **subset) for order in orders[:draws]]))
+        return torch.from_numpy(
+            np.stack([first_rows(order[part], **subset) for order in orders[:draws]])
+        )
 
     train_order, validation_order = orders[0]
     smallest_class = min(map(len, train_order))
     for shots in SHOTS:
         if shots <= smallest_class:
-            yield {"per_class": shots}, rows(0, shots=shots), rows(1, shots=min(shots, MAX_SHOTS_TO_TUNE))
+            yield (
+                {"per_class": shots},
+                rows(0, shots=shots),
+                rows(1, shots=min(shots, MAX_SHOTS_TO_TUNE)),
+            )
     if with_shares:
-        for share in distinct_shares([len(class_rows) for class_rows in [*train_order, *validation_order]]):
+        for share in distinct_shares(
+            [len(class_rows) for class_rows in [*train_order, *validation_order]]
+        ):
             draws = 1 if share == 1 else DRAWS
             yield {"label_share": share}, rows(0, draws, share=share), rows(1, draws, share=share)
 
@@ -275,5 +327,13 @@ def _make_scores(
     is_correct = head.predictions(task.test.features) == task.test.labels
     for draw, (correct, by) in enumerate(zip(is_correct, chosen, strict=True)):
         yield make_score(
-            task, f"{INIT_PROTOCOL}, {name}", by.rate, by.accuracy, correct, True, by.images, draw=draw, **point
+            task,
+            f"{INIT_PROTOCOL}, {name}",
+            by.rate,
+            by.accuracy,
+            correct,
+            True,
+            by.images,
+            draw=draw,
+            **point,
         )

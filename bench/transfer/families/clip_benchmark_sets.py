@@ -60,7 +60,12 @@ SIZES = {
     "wds_vtab-smallnorb_label_elevation": PublishedSize(9, 24_300, 12_150),
     "wds_vtab-svhn": PublishedSize(10, 65_931, 26_032),
 }
-SHARED_IMAGES = ("wds_vtab-clevr", "wds_vtab-dsprites", "wds_vtab-smallnorb")  # begin the names of several sets
+# Begin the names of several sets.
+SHARED_IMAGES = (
+    "wds_vtab-clevr",
+    "wds_vtab-dsprites",
+    "wds_vtab-smallnorb",
+)
 TASKS = tuple(
     Task(
         name,

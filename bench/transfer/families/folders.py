@@ -16,7 +16,10 @@ PARQUET_LAYOUT = (
 )
 _FOLDERS = "bench.transfer.tasks.file_tasks:folder_task"
 _READERS = {
-    DEFAULT_ROOT_TASK: ("parquet_tasks:load_folder_of_any_layout", f"{LAYOUT}; or {TAR_LAYOUT}; or {PARQUET_LAYOUT}"),
+    DEFAULT_ROOT_TASK: (
+        "parquet_tasks:load_folder_of_any_layout",
+        f"{LAYOUT}; or {TAR_LAYOUT}; or {PARQUET_LAYOUT}",
+    ),
     "webdataset": ("tar_tasks:tar_task", TAR_LAYOUT),
     "parquet": ("parquet_tasks:parquet_task", PARQUET_LAYOUT),
 }
@@ -25,5 +28,8 @@ TASKS = (
         Task(name, SINGLE_LABEL, LazyFunction(f"bench.transfer.tasks.{reader}"), layout)
         for name, (reader, layout) in _READERS.items()
     ),
-    *(Task(name, SINGLE_LABEL, LazyFunction(_FOLDERS, (name,)), LAYOUT) for name in ("imagefolder", "imagenet")),
+    *(
+        Task(name, SINGLE_LABEL, LazyFunction(_FOLDERS, (name,)), LAYOUT)
+        for name in ("imagefolder", "imagenet")
+    ),
 )

@@ -10,7 +10,11 @@ from bench.interfaces.catalog import (
     Task,
 )
 
-SILHOUETTES = ("silhouettes 20 per class", "silhouettes 100 per class")  # grey shapes, which HOG classifies best
+# Grey shapes, which HOG classifies best.
+SILHOUETTES = (
+    "silhouettes 20 per class",
+    "silhouettes 100 per class",
+)
 TWEMOJI = "Twemoji"  # the test images of all tasks on emoji
 TASKS = (
     *(
@@ -23,7 +27,12 @@ TASKS = (
         for name in (*EMOJI_TASKS, "rooms", *SILHOUETTES)
     ),
     *(
-        Task(name, labels, LazyFunction("bench.transfer.tasks.unseen_concepts:unseen_task", (name,)), images=TWEMOJI)
+        Task(
+            name,
+            labels,
+            LazyFunction("bench.transfer.tasks.unseen_concepts:unseen_task", (name,)),
+            images=TWEMOJI,
+        )
         for name, labels in zip(UNSEEN_TASKS, (SINGLE_LABEL, GALLERY), strict=True)
     ),
 )

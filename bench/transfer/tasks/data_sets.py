@@ -24,7 +24,10 @@ def data_set_task(name: str, root: Path, cache: Path) -> SingleLabelTask:
     """Read a task by torchvision's name; the ValueError shows the layout, or where labels and images disagree."""
     opened = {part: _open_part(name, part, root) for part in DATA_SETS[name].parts}
     classes = _class_names(opened["train"])
-    parts = {part: _check_part(f"the {part} part of {name} in {root}", data, classes) for part, data in opened.items()}
+    parts = {
+        part: _check_part(f"the {part} part of {name} in {root}", data, classes)
+        for part, data in opened.items()
+    }
     return make_task(name, classes, parts, cache)
 
 
@@ -35,11 +38,19 @@ def _open_part(name: str, part: str, root: Path) -> Any:
     except Exception as error:  # noqa: BLE001 - readers document no exceptions
         file = _find_file_in_traceback(error)
         if file:
-            reason = f"{error} is not listed" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
-            raise ValueError(f"the {part} part of {name} in {root} cannot be read, at {file}: {reason}") from None
+            reason = (
+                f"{error} is not listed"
+                if isinstance(error, KeyError)
+                else f"{type(error).__name__}: {error}"
+            )
+            raise ValueError(
+                f"the {part} part of {name} in {root} cannot be read, at {file}: {reason}"
+            ) from None
         reason = re.split(r" You can (?:use|set) download=True", str(error))[0]
         expected = f"torchvision's {data_set.reader} reads {root}/{data_set.layout}"
-        raise ValueError(f"{root} does not hold the {part} part of {name} ({reason}); {expected}") from None
+        raise ValueError(
+            f"{root} does not hold the {part} part of {name} ({reason}); {expected}"
+        ) from None
 
 
 def _find_file_in_traceback(error: Exception) -> str:
@@ -67,14 +78,18 @@ def _check_part(title: str, data: Any, classes: list[str]) -> SplitOnDisk:
     invalid = sorted(set(numbers.tolist()) - set(range(len(classes))))
     if invalid:
         accepted = f"labels are 0 to {len(classes) - 1}, for {len(classes)} classes"
-        raise ValueError(f"{title} has labels that are no class: {join_first_names(invalid)} ({accepted})")
+        raise ValueError(
+            f"{title} has labels that are no class: {join_first_names(invalid)} ({accepted})"
+        )
     repeated = [class_name for class_name, count in Counter(classes).items() if count > 1]
     if repeated:
         raise ValueError(f"{title} has several labels for {format_classes(repeated)}")
     names = list(map(str, getattr(data, "classes", classes)))
     if names != classes:
         differing = sorted({*names} ^ {*classes}) or ["their order"]
-        raise ValueError(f"{title} has other classes than the train part: they differ in {join_first_names(differing)}")
+        raise ValueError(
+            f"{title} has other classes than the train part: they differ in {join_first_names(differing)}"
+        )
     return SplitOnDisk(_image_source(title, raw), numbers, title)
 
 

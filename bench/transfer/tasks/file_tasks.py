@@ -35,10 +35,14 @@ class SplitOnDisk(LabelledImages):
     title: str  # in messages
 
     def select(self, rows: Sequence[int], title: str) -> "SplitOnDisk":
-        return SplitOnDisk(self.images.select(rows), self.labels[np.asarray(rows, dtype=int)], title)
+        return SplitOnDisk(
+            self.images.select(rows), self.labels[np.asarray(rows, dtype=int)], title
+        )
 
 
-def make_task(name: str, classes: Sequence[str], parts: Mapping[str, SplitOnDisk], cache: Path) -> SingleLabelTask:
+def make_task(
+    name: str, classes: Sequence[str], parts: Mapping[str, SplitOnDisk], cache: Path
+) -> SingleLabelTask:
     """Build a task from the parts `train`, `validation` and `test` that are on disk.
 
     With only one part beside `train`, this part is the test part. A part alone is split. A missing part is held out
@@ -48,12 +52,16 @@ def make_task(name: str, classes: Sequence[str], parts: Mapping[str, SplitOnDisk
     or too many unreadable files.
     """
     if len(classes) == 1:
-        raise ValueError(f"{name}: all images are of one class, {classes[0]!r}: there is nothing to tell apart")
+        raise ValueError(
+            f"{name}: all images are of one class, {classes[0]!r}: there is nothing to tell apart"
+        )
     parts = dict(parts)
     notes = list[str]()
     if "train" not in parts:
         if len(parts) > 1:
-            raise ValueError(f"{name} has the parts {' and '.join(parts)} and no train part to learn from")
+            raise ValueError(
+                f"{name} has the parts {' and '.join(parts)} and no train part to learn from"
+            )
         (only_part,) = parts.values()
         parts = {"train": only_part}
         notes.append(f"{name}: there is no train part, so that {only_part.title} is split")
@@ -61,7 +69,9 @@ def make_task(name: str, classes: Sequence[str], parts: Mapping[str, SplitOnDisk
         parts["test"] = parts.pop("validation")
     for part_name, part in parts.items():
         if not isinstance(part.images, ArrayImageSource):
-            rows, reports = readable_rows(part.images.rgb, len(part.images), part.images.files, cache, part.title)
+            rows, reports = readable_rows(
+                part.images.rgb, len(part.images), part.images.files, cache, part.title
+            )
             parts[part_name] = part.select(rows, part.title)
             notes += reports
     for part_name, share in (("test", TEST_SHARE), ("validation", VALIDATION_SHARE)):
@@ -74,7 +84,9 @@ def make_task(name: str, classes: Sequence[str], parts: Mapping[str, SplitOnDisk
             )
     for part in parts.values():
         _require_every_class(name, classes, part)
-    return SingleLabelTask(name, tuple(classes), parts["train"], parts["validation"], parts["test"], notes=tuple(notes))
+    return SingleLabelTask(
+        name, tuple(classes), parts["train"], parts["validation"], parts["test"], notes=tuple(notes)
+    )
 
 
 def _require_every_class(name: str, classes: Sequence[str], part: SplitOnDisk) -> None:
@@ -92,7 +104,9 @@ def _hold_out(
 ) -> tuple[SplitOnDisk, SplitOnDisk]:
     """Return the remaining and the held-out part: a share of each class, at least one image, chosen by a hash."""
     counts = np.bincount(part.labels, minlength=len(classes))
-    small_classes = [class_name for class_name, count in zip(classes, counts, strict=True) if count <= 1]
+    small_classes = [
+        class_name for class_name, count in zip(classes, counts, strict=True) if count <= 1
+    ]
     if small_classes:
         raise ValueError(
             f"{name}: {part.title} has {len(part.labels):,} images of {len(classes):,} classes, and fewer than two "
@@ -104,7 +118,9 @@ def _hold_out(
         rows.sort(key=lambda row: hashlib.sha256(str(row).encode()).digest())
         held_out += rows[: max(1, round(int(count) * share))]
     rest = sorted({*range(len(part.labels))} - {*held_out})
-    return part.select(rest, part.title), part.select(sorted(held_out), f"what is set aside of {part.title}")
+    return part.select(rest, part.title), part.select(
+        sorted(held_out), f"what is set aside of {part.title}"
+    )
 
 
 def format_classes(classes: Sequence[str]) -> str:
@@ -121,7 +137,9 @@ def folder_task(name: str, root: Path, cache: Path) -> SingleLabelTask:
     folders = folders or {"train": root}
     files = {part: _list_images(folder) for part, folder in folders.items()}
     if not any(files["train"].values()):
-        raise ValueError(f"{folders['train']} has no class folder with images; expected is {LAYOUT}")
+        raise ValueError(
+            f"{folders['train']} has no class folder with images; expected is {LAYOUT}"
+        )
     classes = sorted({class_name for images in files.values() for class_name in images})
     if name == "imagenet" and len(classes) != IMAGENET_CLASSES:
         raise ValueError(
@@ -130,9 +148,15 @@ def folder_task(name: str, root: Path, cache: Path) -> SingleLabelTask:
         )
     parts = {}
     for part, folder in folders.items():
-        images = [(path, label) for label, class_name in enumerate(classes) for path in files[part].get(class_name, [])]
+        images = [
+            (path, label)
+            for label, class_name in enumerate(classes)
+            for path in files[part].get(class_name, [])
+        ]
         labels = np.array([label for _, label in images], dtype=int)
-        parts[part] = SplitOnDisk(FileImageSource([path for path, _ in images]), labels, str(folder))
+        parts[part] = SplitOnDisk(
+            FileImageSource([path for path, _ in images]), labels, str(folder)
+        )
     return make_task(name if name == "imagenet" else root.name, classes, parts, cache)
 
 
@@ -151,7 +175,9 @@ def _list_images(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise ValueError(f"no folder {folder}; expected is {LAYOUT}")
     return {
-        class_folder.name: sorted(path for path in class_folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        class_folder.name: sorted(
+            path for path in class_folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES
+        )
         for class_folder in folder.iterdir()
         if class_folder.is_dir() and not class_folder.name.startswith(".")
     }

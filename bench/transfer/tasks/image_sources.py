@@ -22,12 +22,22 @@ from bench.environment.files import atomic_write, prefix_errors, read_limited
 
 BATCH_SIZE = 256
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-RESIZE_OVER_CROP = 232 / 224  # torchvision's recipe for evaluation, which CatLIP's fine-tuning follows
+# Torchvision's recipe for evaluation, which CatLIP's fine-tuning follows.
+RESIZE_OVER_CROP = 232 / 224
 MAX_NAMES = 3  # in a message
-MAX_UNREADABLE_SHARE = 0.01  # share of a data set's files; with more missing, its scores would be of another data set
+MAX_UNREADABLE_SHARE = (
+    0.01  # share of a data set's files; with more missing, its scores would be of another data set
+)
 
 
-UNREADABLE_FILES = (ValueError, OSError, EOFError, tarfile.TarError, pa.ArrowException)  # errors of damaged files
+# Errors of damaged files.
+UNREADABLE_FILES = (
+    ValueError,
+    OSError,
+    EOFError,
+    tarfile.TarError,
+    pa.ArrowException,
+)
 IMAGE_INDEX = pa.schema(
     [
         ("file", pa.int32()),  # number of the file that holds the image
@@ -142,7 +152,9 @@ class ConcatenatedImages:
         return len(self.first) + len(self.second)
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        return self.first.rgb(row) if row < len(self.first) else self.second.rgb(row - len(self.first))
+        return (
+            self.first.rgb(row) if row < len(self.first) else self.second.rgb(row - len(self.first))
+        )
 
 
 def eval_batches(
@@ -156,7 +168,9 @@ def eval_batches(
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         firsts = range(0, len(images), BATCH_SIZE)
         for first in show_progress(firsts, len(firsts), "embedding", "batches"):
-            yield torch.stack(list(pool.map(centre, range(first, min(first + BATCH_SIZE, len(images))))))
+            yield torch.stack(
+                list(pool.map(centre, range(first, min(first + BATCH_SIZE, len(images)))))
+            )
 
 
 def read_image_file(path: Path) -> bytes:
@@ -174,7 +188,12 @@ def join_first_names(names: Sequence[object]) -> str:
 
 
 def readable_rows(
-    decode: Callable[[int], object], count: int, files: Sequence[Path], cache: Path, what: str, how: str = ""
+    decode: Callable[[int], object],
+    count: int,
+    files: Sequence[Path],
+    cache: Path,
+    what: str,
+    how: str = "",
 ) -> tuple[list[int], list[str]]:
     """Return the rows that `decode` can read, and a note on the rows for which it raises UnreadableImageError.
 
@@ -183,7 +202,9 @@ def readable_rows(
     """
     file = cache / f"unreadable-{digest_files(files, how)}.json"
     if file.is_file():
-        with prefix_errors(f"{file}: no list of unreadable images, remove it", (msgspec.DecodeError,)):
+        with prefix_errors(
+            f"{file}: no list of unreadable images, remove it", (msgspec.DecodeError,)
+        ):
             reasons = msgspec.json.decode(file.read_bytes(), type=dict[int, str])
     else:
         reasons = _find_unreadable(decode, count, what)
@@ -192,7 +213,9 @@ def readable_rows(
     note = f"{what}: {len(reasons):,} of {count:,} images cannot be read ({join_first_names([*reasons.values()])})"
     if len(reasons) > MAX_UNREADABLE_SHARE * count:
         raise ValueError(f"{note}: more than one in a hundred, so nothing is scored")
-    return [row for row in range(count) if row not in reasons], [f"{note}; they are left out"] if reasons else []
+    return [row for row in range(count) if row not in reasons], [
+        f"{note}; they are left out"
+    ] if reasons else []
 
 
 def _find_unreadable(decode: Callable[[int], object], count: int, what: str) -> dict[int, str]:
@@ -206,7 +229,10 @@ def _find_unreadable(decode: Callable[[int], object], count: int, what: str) -> 
         return ""
 
     reasons = dict[int, str]()
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool, make_bar(f"decoding {what}", count, "images") as bar:
+    with (
+        ThreadPoolExecutor(torch.get_num_threads()) as pool,
+        make_bar(f"decoding {what}", count, "images") as bar,
+    ):
         for first in range(0, count, BATCH_SIZE):
             rows = range(first, min(first + BATCH_SIZE, count))
             for row, reason in zip(rows, pool.map(find_reason, rows), strict=True):
@@ -234,5 +260,7 @@ def digest_files(paths: Sequence[Path], how: str = "") -> str:
     digest = hashlib.sha256(how.encode())
     for path in paths:
         status = path.stat()
-        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        digest.update(
+            f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape")
+        )
     return digest.hexdigest()[:16]

@@ -63,7 +63,9 @@ def parquet_task(root: Path, cache: Path) -> SingleLabelTask:
     columns = _find_common_columns([path for paths in files.values() for path in paths])
     notes = []
     if left_out:
-        notes.append(f"{root.name}: {join_first_names(left_out)} has the name of no split and is left out")
+        notes.append(
+            f"{root.name}: {join_first_names(left_out)} has the name of no split and is left out"
+        )
     labels = {}
     for part, paths in files.items():
         labels_of_part = _read_labels(paths, columns.label)
@@ -107,7 +109,9 @@ def _group_by_part(root: Path) -> tuple[dict[str, list[Path]], list[str]]:
         paths = [path for path in tables if part_of_table[path] == part]
         folders = sorted({str(path.parent) for path in paths})
         if len(folders) > 1:
-            raise ValueError(f"{root} has {part} files in several folders, {join_first_names(folders)}: name one")
+            raise ValueError(
+                f"{root} has {part} files in several folders, {join_first_names(folders)}: name one"
+            )
         if paths:
             files[part] = paths
     return files, [path.name for path in tables if part_of_table[path] is None]
@@ -126,8 +130,14 @@ def _find_columns(path: Path) -> TableColumns:
     with prefix_errors(path, UNREADABLE_FILES):
         schema = pq.read_schema(path)
         features = _read_description(schema)
-        described = [name for name in schema.names if features.get(name, {}).get("_type") == "ClassLabel"]
-        by_name = [name for name in LABEL_NAMES if name in schema.names and _may_be_label(schema.field(name).type)]
+        described = [
+            name for name in schema.names if features.get(name, {}).get("_type") == "ClassLabel"
+        ]
+        by_name = [
+            name
+            for name in LABEL_NAMES
+            if name in schema.names and _may_be_label(schema.field(name).type)
+        ]
         labels = described or by_name
         if not labels:
             columns = f"no column of labels ({', '.join(LABEL_NAMES)}) among {join_first_names(schema.names)}"
@@ -135,7 +145,9 @@ def _find_columns(path: Path) -> TableColumns:
         image = _find_image_column(schema)
     label = next((name for name in labels if name in LABEL_NAMES), labels[0])
     classes = features.get(label, {}).get("names") or ()
-    return TableColumns(image, label, tuple(map(str, classes)), tuple(name for name in labels if name != label))
+    return TableColumns(
+        image, label, tuple(map(str, classes)), tuple(name for name in labels if name != label)
+    )
 
 
 def _find_image_column(schema: pa.Schema) -> str:
@@ -147,7 +159,9 @@ def _find_image_column(schema: pa.Schema) -> str:
             for inner in field.type:
                 if _is_binary(inner.type):
                     return f"{field.name}.{inner.name}"
-    raise ValueError(f"no column holds images as bytes (there are {join_first_names(schema.names)})")
+    raise ValueError(
+        f"no column holds images as bytes (there are {join_first_names(schema.names)})"
+    )
 
 
 def _read_description(schema: pa.Schema) -> dict[str, dict[str, Any]]:
@@ -157,7 +171,9 @@ def _read_description(schema: pa.Schema) -> dict[str, dict[str, Any]]:
         features = json.loads(content).get("info", {}).get("features", {})
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
     except (ValueError, AttributeError, RecursionError):
-        raise ValueError(f"the metadata {HUB_KEY.decode()} describes no columns: write the file anew") from None
+        raise ValueError(
+            f"the metadata {HUB_KEY.decode()} describes no columns: write the file anew"
+        ) from None
 
 
 def _is_binary(kind: pa.DataType) -> bool:
@@ -210,7 +226,12 @@ def _copy_images(files: Sequence[Path], column: str, output: BinaryIO) -> Iterat
                 rows = []
                 for row, value in enumerate(values, first_row):
                     image = value.as_py() or b""
-                    place = {"file": 0, "offset": output.tell(), "size": len(image), "title": f"{path}: row {row}"}
+                    place = {
+                        "file": 0,
+                        "offset": output.tell(),
+                        "size": len(image),
+                        "title": f"{path}: row {row}",
+                    }
                     output.write(image)
                     rows.append(place)
                 first_row += len(rows)
@@ -219,27 +240,43 @@ def _copy_images(files: Sequence[Path], column: str, output: BinaryIO) -> Iterat
 
 def _is_labelled(labels: pa.ChunkedArray) -> pa.ChunkedArray:
     known = pc.is_valid(labels)
-    return known if _is_text(labels.type) else pc.and_(known, pc.fill_null(pc.not_equal(labels, NO_LABEL), False))
+    return (
+        known
+        if _is_text(labels.type)
+        else pc.and_(known, pc.fill_null(pc.not_equal(labels, NO_LABEL), False))
+    )
 
 
 def _list_classes(columns: TableColumns, labels: Mapping[str, pa.ChunkedArray]) -> list[str]:
     """Return the names of the classes: those of the description, else all texts, else the numbers up to the largest."""
     if columns.classes:
         return list(columns.classes)
-    values = {value for labels_of_part in labels.values() for value in pc.unique(labels_of_part).to_pylist()}
+    values = {
+        value
+        for labels_of_part in labels.values()
+        for value in pc.unique(labels_of_part).to_pylist()
+    }
     if any(isinstance(value, str) for value in values):
         return sorted(value for value in values if value)
-    return [str(number) for number in range(1 + max(value for value in values if value is not None))]
+    return [
+        str(number) for number in range(1 + max(value for value in values if value is not None))
+    ]
 
 
-def _number_labels(images: PackedImageSource, labels: pa.ChunkedArray, classes: Sequence[str]) -> np.ndarray:
+def _number_labels(
+    images: PackedImageSource, labels: pa.ChunkedArray, classes: Sequence[str]
+) -> np.ndarray:
     """Return the class numbers of a part; ValueError names the first row without a class."""
-    numbers = pc.index_in(labels, pa.array(classes, labels.type)) if _is_text(labels.type) else labels
+    numbers = (
+        pc.index_in(labels, pa.array(classes, labels.type)) if _is_text(labels.type) else labels
+    )
     numbers = np.asarray(pc.fill_null(numbers, NO_LABEL).to_numpy(), dtype=np.int64)
     invalid = np.flatnonzero((numbers < 0) | (numbers >= len(classes)))
     if len(invalid):
         row = int(invalid[0])
         title = images.index["title"][row].as_py()
         accepted = f"{len(classes):,} classes, {join_first_names(classes)}"
-        raise ValueError(f"{title} has the label {labels[row].as_py()!r}, which is none of {accepted}")
+        raise ValueError(
+            f"{title} has the label {labels[row].as_py()!r}, which is none of {accepted}"
+        )
     return numbers

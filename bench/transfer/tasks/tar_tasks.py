@@ -70,7 +70,9 @@ def published_task(name: str, root: Path, cache: Path) -> SingleLabelTask:
         ("test images", sizes["test"], published.test),
     ):
         if published_size is None:
-            notes.append(f"{name}: the number of {unit} is not checked, because no exact one is published")
+            notes.append(
+                f"{name}: the number of {unit} is not checked, because no exact one is published"
+            )
         elif size != published_size:
             raise ValueError(
                 f"{root} has {size:,} {unit}, {name} is published with {published_size:,}: name the folder of that "
@@ -90,7 +92,9 @@ def _make_task(
 
 def open_parts(root: Path, cache: Path) -> tuple[list[str], dict[str, SplitOnDisk]]:
     """Return the classes and the parts that have shards, without decoding an image."""
-    shards_by_part = {part: _list_shards(folder) for part, folder in find_part_folders(root).items()}
+    shards_by_part = {
+        part: _list_shards(folder) for part, folder in find_part_folders(root).items()
+    }
     if not any(shards_by_part.values()):
         raise ValueError(f"{root} has no shards; expected is {TAR_LAYOUT}")
     kind = _read_lines(root / TYPE)[0].lower() if (root / TYPE).is_file() else ONE_CLASS
@@ -99,7 +103,11 @@ def open_parts(root: Path, cache: Path) -> tuple[list[str], dict[str, SplitOnDis
     if not (root / CLASS_NAMES).is_file():
         raise ValueError(f"{root / CLASS_NAMES} is missing; expected is {TAR_LAYOUT}")
     classes = _read_lines(root / CLASS_NAMES)
-    return classes, {part: _open_part(shards, classes, cache) for part, shards in shards_by_part.items() if shards}
+    return classes, {
+        part: _open_part(shards, classes, cache)
+        for part, shards in shards_by_part.items()
+        if shards
+    }
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -138,7 +146,9 @@ def _open_part(shards: Sequence[Path], classes: Sequence[str], cache: Path) -> S
     file = cache / f"labelled{INDEX_FORMAT}-{digest_files(shards)}.arrow"
     if not file.is_file():
         progress = show_progress(shards, len(shards), f"reading {folder}", "shards")
-        write_index(file, TAR_INDEX, (_index_shard(number, shard) for number, shard in enumerate(progress)))
+        write_index(
+            file, TAR_INDEX, (_index_shard(number, shard) for number, shard in enumerate(progress))
+        )
     index = read_index(file)
     labels = index["label"].to_numpy()
     if not len(labels):
@@ -164,12 +174,22 @@ def _index_shard(number: int, shard: Path) -> pa.RecordBatch:
             image = members[suffixes[0]]
             label = _read_label(file.fileno(), members["cls"], key)
             title = f"{shard}: {key}"
-            rows.append({"file": number, "offset": image.offset, "size": image.size, "title": title, "label": label})
+            rows.append(
+                {
+                    "file": number,
+                    "offset": image.offset,
+                    "size": image.size,
+                    "title": title,
+                    "label": label,
+                }
+            )
     return pa.RecordBatch.from_pylist(rows, TAR_INDEX)
 
 
 def _read_label(descriptor: int, member: Member, key: str) -> int:
     content = os.pread(descriptor, min(member.size, MAX_LABEL_BYTES), member.offset).strip()
     if not re.fullmatch(rb"-?\d{1,18}", content):
-        raise ValueError(f"{key}.cls is {content.decode(errors='replace')!r}, expected is the number of a class")
+        raise ValueError(
+            f"{key}.cls is {content.decode(errors='replace')!r}, expected is the number of a class"
+        )
     return int(content)

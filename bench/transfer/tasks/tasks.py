@@ -38,7 +38,8 @@ class LabelledImages:
 
     def concatenate(self, other: "LabelledImages") -> "LabelledImages":
         return LabelledImages(
-            ConcatenatedImages(self.images, other.images), np.concatenate([self.labels, other.labels])
+            ConcatenatedImages(self.images, other.images),
+            np.concatenate([self.labels, other.labels]),
         )
 
 
@@ -51,8 +52,10 @@ class TaskWithSplits(Generic[Part]):
     train: Part
     validation: Part
     test: Part
-    notes: tuple[str, ...] = field(default=(), kw_only=True)  # remarks on the files and the split, for the user
-    templates: str = field(default="", kw_only=True)  # file of prompt templates beside the data; its classes are words
+    # Remarks on the files and the split, for the user.
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
+    # File of prompt templates beside the data; its classes are words.
+    templates: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +70,31 @@ def pack_task(name: str, cache: Path) -> SingleLabelTask:
         return _retrieval(load_pack_images("twemoji", cache), load_pack_images("pretrain", cache))
     if name == "rooms":
         rooms = load_pack_images("sweethome3d", cache)
-        furniture = [row for row, classes in enumerate(rooms.classes) if classes["category"] != "Miscellaneous"]
-        return _split_in_halves(name, rooms, _keep_frequent(rooms, furniture, "category"), "category")
+        furniture = [
+            row
+            for row, classes in enumerate(rooms.classes)
+            if classes["category"] != "Miscellaneous"
+        ]
+        return _split_in_halves(
+            name, rooms, _keep_frequent(rooms, furniture, "category"), "category"
+        )
     if name in SILHOUETTES:
         task = _few_shot(name, load_pack_images("silhouettes", cache), SHOTS[name])
-        return task if name == SILHOUETTES[0] else replace(task, test=pack_task(SILHOUETTES[0], cache).test)
+        return (
+            task
+            if name == SILHOUETTES[0]
+            else replace(task, test=pack_task(SILHOUETTES[0], cache).test)
+        )
     twemoji = load_pack_images("twemoji", cache)
     if name == "Twemoji group":
         return _split_in_halves(name, twemoji, range(len(twemoji)), "group")
     if name == "Twemoji subgroup":
-        things = [row for row, classes in enumerate(twemoji.classes) if classes["group"] != "people-body"]
-        return _split_in_halves(name, twemoji, _keep_frequent(twemoji, things, "subgroup"), "subgroup")
+        things = [
+            row for row, classes in enumerate(twemoji.classes) if classes["group"] != "people-body"
+        ]
+        return _split_in_halves(
+            name, twemoji, _keep_frequent(twemoji, things, "subgroup"), "subgroup"
+        )
     raise ValueError(f"the pack has no task {name!r}")
 
 
@@ -104,7 +121,9 @@ def _retrieval(twemoji: Pack, pretrain: Pack) -> SingleLabelTask:
     split = round(len(order) * VALIDATION_SHARE)
 
     def make_part(rows: list[int]) -> LabelledImages:
-        return LabelledImages(on_white(twemoji.pixels[rows]), np.array([answers[row] for row in rows]))
+        return LabelledImages(
+            on_white(twemoji.pixels[rows]), np.array([answers[row] for row in rows])
+        )
 
     shown = LabelledImages(on_white(pretrain.pixels[[*gallery.values()]]), np.arange(len(gallery)))
     validation = make_part(sorted(order[:split]))
@@ -120,7 +139,11 @@ def unique_emoji(images: Pack, vendor: str) -> dict[str, int]:
     rows = [row for row, key in enumerate(images.keys) if key.startswith(vendor)]
     groups = group_duplicates(images, rows)
     sizes = Counter(groups.values())
-    return {images.keys[row].removeprefix(vendor): row for row, group in groups.items() if sizes[group] == 1}
+    return {
+        images.keys[row].removeprefix(vendor): row
+        for row, group in groups.items()
+        if sizes[group] == 1
+    }
 
 
 def _few_shot(name: str, images: Pack, per_class: int) -> SingleLabelTask:
@@ -149,11 +172,15 @@ def split_task(
     validation = set[int]()
     for members in _group_by_class(images, train, key).values():
         wanted = max(1, round(len(members) * VALIDATION_SHARE))
-        for group in _sort_by_key_hash(images, {groups[row] for row in members}, f"validation/{name}"):
+        for group in _sort_by_key_hash(
+            images, {groups[row] for row in members}, f"validation/{name}"
+        ):
             if sum(row in validation for row in members) < wanted:
                 validation |= {row for row in train if groups[row] == group}
     train_part = make_part(sorted({*train} - validation))
-    return SingleLabelTask(name, classes, train_part, make_part(sorted(validation)), make_part(sorted(test)))
+    return SingleLabelTask(
+        name, classes, train_part, make_part(sorted(validation)), make_part(sorted(test))
+    )
 
 
 def group_duplicates(images: Pack, rows: Iterable[int]) -> dict[int, int]:
@@ -169,9 +196,13 @@ def group_duplicates(images: Pack, rows: Iterable[int]) -> dict[int, int]:
         group = min(linked, default=row)
         first[row] = group
         if len(linked) > 1:  # this row joins several groups
-            first = {other: group if row_of_group in linked else row_of_group for other, row_of_group in first.items()}
+            first = {
+                other: group if row_of_group in linked else row_of_group
+                for other, row_of_group in first.items()
+            }
             seen = {
-                content: group if row_of_group in linked else row_of_group for content, row_of_group in seen.items()
+                content: group if row_of_group in linked else row_of_group
+                for content, row_of_group in seen.items()
             }
         seen |= dict.fromkeys(contents, group)
     return first
@@ -179,7 +210,12 @@ def group_duplicates(images: Pack, rows: Iterable[int]) -> dict[int, int]:
 
 def _keep_frequent(images: Pack, rows: Iterable[int], key: str) -> list[int]:
     members = _group_by_class(images, rows, key).values()
-    return sorted(row for rows_of_class in members if len(rows_of_class) >= MIN_MEMBERS for row in rows_of_class)
+    return sorted(
+        row
+        for rows_of_class in members
+        if len(rows_of_class) >= MIN_MEMBERS
+        for row in rows_of_class
+    )
 
 
 def _group_by_class(images: Pack, rows: Iterable[int], key: str) -> Mapping[str, list[int]]:
@@ -191,4 +227,6 @@ def _group_by_class(images: Pack, rows: Iterable[int], key: str) -> Mapping[str,
 
 def _sort_by_key_hash(images: Pack, rows: Iterable[int], salt: str) -> list[int]:
     """Sort rows by a hash of their keys, so that a split depends on nothing else."""
-    return sorted(rows, key=lambda row: hashlib.sha256(f"{salt}/{images.keys[row]}".encode()).digest())
+    return sorted(
+        rows, key=lambda row: hashlib.sha256(f"{salt}/{images.keys[row]}".encode()).digest()
+    )

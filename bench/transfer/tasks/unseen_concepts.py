@@ -29,7 +29,9 @@ SUBGROUPS, RETRIEVAL = UNSEEN_TASKS
 MIN_TRAINED = 8  # training images of a subgroup
 MIN_TESTED = 5  # test images of a subgroup
 MAX_ZOOM = 2**0.5  # of a crop, which has at least half of the area, as in pre-training
-VALIDATION_VENDOR = "fluent-emoji-flat-"  # begins the keys of the validation queries, which are not in the gallery
+VALIDATION_VENDOR = (
+    "fluent-emoji-flat-"  # begins the keys of the validation queries, which are not in the gallery
+)
 
 
 @functools.cache
@@ -49,15 +51,28 @@ def _subgroups(images: PackImages, held_out: set[str], alike: set[str]) -> Singl
     Subgroups with too few images are left out.
     """
     held_out_groups = {label["group"] for label in images.classes if label["concept"] in held_out}
-    candidates = [row for row, label in enumerate(images.classes) if label["group"] in held_out_groups]
+    candidates = [
+        row for row, label in enumerate(images.classes) if label["group"] in held_out_groups
+    ]
     train = [row for row in candidates if images.classes[row]["concept"] not in held_out | alike]
     test = [row for row in candidates if images.classes[row]["concept"] in held_out]
     num_train = Counter(images.classes[row]["subgroup"] for row in train)
     num_test = Counter(images.classes[row]["subgroup"] for row in test)
-    kept = {name for name in num_train if num_train[name] >= MIN_TRAINED and num_test[name] >= MIN_TESTED}
+    kept = {
+        name
+        for name in num_train
+        if num_train[name] >= MIN_TRAINED and num_test[name] >= MIN_TESTED
+    }
     train = [row for row in train if images.classes[row]["subgroup"] in kept]
     test = [row for row in test if images.classes[row]["subgroup"] in kept]
-    return split_task(SUBGROUPS, augment_at_random(images), train, test, "subgroup", group_duplicates(images, train))
+    return split_task(
+        SUBGROUPS,
+        augment_at_random(images),
+        train,
+        test,
+        "subgroup",
+        group_duplicates(images, train),
+    )
 
 
 def _retrieval(pretrain: PackImages, twemoji: PackImages, held_out: set[str]) -> SingleLabelTask:
@@ -68,7 +83,10 @@ def _retrieval(pretrain: PackImages, twemoji: PackImages, held_out: set[str]) ->
     def make_part(images: PackImages, *, of_validation: bool = False) -> LabelledImages:
         rows = []
         for row, (key, label) in enumerate(zip(images.keys, images.classes, strict=True)):
-            if label.get("concept") in number and key.startswith(VALIDATION_VENDOR) == of_validation:
+            if (
+                label.get("concept") in number
+                and key.startswith(VALIDATION_VENDOR) == of_validation
+            ):
                 rows.append(row)
         shown = augment_at_random(select_rows(images, rows))
         labels = np.array([number[label["concept"]] for label in shown.classes])
@@ -96,10 +114,13 @@ def augment_at_random(images: PackImages) -> PackImages:
     for index, key in enumerate(images.keys):
         generator = np.random.default_rng([*hashlib.sha256(key.encode()).digest()])
         side = 1 / generator.uniform(1, MAX_ZOOM)  # side of the crop over the side of the image
-        x, y = generator.uniform(side - 1, 1 - side, 2)  # centre of the crop; the image is from -1 to 1
+        # Centre of the crop; the image is from -1 to 1.
+        x, y = generator.uniform(side - 1, 1 - side, 2)
         maps[index] = torch.tensor([[generator.choice((-side, side)), 0, x], [0, side, y]])
         colours[index, :, 0, 0] = torch.from_numpy(generator.uniform(0, 1, 3))
     rgba = images.pixels.float()
-    rgba = F.grid_sample(rgba, F.affine_grid(maps, [*rgba.shape], align_corners=False), align_corners=False)
+    rgba = F.grid_sample(
+        rgba, F.affine_grid(maps, [*rgba.shape], align_corners=False), align_corners=False
+    )
     rgb = (rgba[:, :3] + (WHITE - rgba[:, 3:]) * colours).round().clamp(0, WHITE).byte()
     return replace(images, pixels=torch.cat([rgb, torch.full_like(rgb[:, :1], int(WHITE))], dim=1))

@@ -19,9 +19,22 @@ from bench.data.captions.choice import (
 )
 from bench.environment.seeds import CAPTION, derive_seed
 
-TEXTS = st.lists(st.lists(st.text(st.characters(categories=["L"]), min_size=1), max_size=3).map(tuple), max_size=4)
-JSON = {"llava": "by llava", "captions": ["one", None, "two"], "syn": {"syn_text": "nested"}, "a.b": "with a dot"}
-SAMPLE = {"txt": "by text", "json": JSON, "syn.json": {"syn_text": ["synthetic"]}, "bad.json": NOT_AN_OBJECT}
+TEXTS = st.lists(
+    st.lists(st.text(st.characters(categories=["L"]), min_size=1), max_size=3).map(tuple),
+    max_size=4,
+)
+JSON = {
+    "llava": "by llava",
+    "captions": ["one", None, "two"],
+    "syn": {"syn_text": "nested"},
+    "a.b": "with a dot",
+}
+SAMPLE = {
+    "txt": "by text",
+    "json": JSON,
+    "syn.json": {"syn_text": ["synthetic"]},
+    "bad.json": NOT_AN_OBJECT,
+}
 
 
 @pytest.mark.parametrize(
@@ -36,7 +49,9 @@ SAMPLE = {"txt": "by text", "json": JSON, "syn.json": {"syn_text": ["synthetic"]
     ],
 )
 def test_choice_is_what_its_text_states(text: str | None, fields: list[tuple[str, float]]) -> None:
-    assert parse_caption_choice(text) == CaptionChoice(tuple(CaptionField(*field) for field in fields))
+    assert parse_caption_choice(text) == CaptionChoice(
+        tuple(CaptionField(*field) for field in fields)
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,18 +118,27 @@ def test_texts_of_a_sample_are_those_of_the_fields(
         ("a;b", {"a": None}, NO_CAPTION),
     ],
 )
-def test_sample_without_a_text_has_a_flaw(text: str | None, values: dict[str, object], flaw: str) -> None:
+def test_sample_without_a_text_has_a_flaw(
+    text: str | None, values: dict[str, object], flaw: str
+) -> None:
     texts, found = parse_caption_choice(text).read(values)
     assert (any(texts), found) == (False, flaw)
 
 
 def drawn_slowly(choice: CaptionChoice, texts: Texts, seed: int, row: int, epoch: int) -> str:
     """Draw a field among those with a text, then a text of it, from one uniform number; in exact fractions."""
-    there = [(each, Fraction(field.probability)) for each, field in zip(texts, choice.fields, strict=True) if each]
+    there = [
+        (each, Fraction(field.probability))
+        for each, field in zip(texts, choice.fields, strict=True)
+        if each
+    ]
     if not there:
         return ""
     total = sum(probability for _, probability in there)
-    shares = [(each, probability / total if total else Fraction(not n)) for n, (each, probability) in enumerate(there)]
+    shares = [
+        (each, probability / total if total else Fraction(not n))
+        for n, (each, probability) in enumerate(there)
+    ]
     uniform = Fraction(derive_seed(seed, CAPTION, row, epoch), 2**63)
     for each, share in shares:
         if uniform < share:
@@ -127,9 +151,13 @@ def drawn_slowly(choice: CaptionChoice, texts: Texts, seed: int, row: int, epoch
 def test_draw_equals_a_slow_one(
     texts: list[tuple[str, ...]], seed: int, row: int, epoch: int, data: st.DataObject
 ) -> None:
-    weights = data.draw(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=len(texts), max_size=len(texts)))
+    weights = data.draw(
+        st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=len(texts), max_size=len(texts))
+    )
     choice = CaptionChoice(tuple(CaptionField(str(n), weight) for n, weight in enumerate(weights)))
-    assert choice.draw(tuple(texts), seed, row, epoch) == drawn_slowly(choice, tuple(texts), seed, row, epoch)
+    assert choice.draw(tuple(texts), seed, row, epoch) == drawn_slowly(
+        choice, tuple(texts), seed, row, epoch
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,17 +169,28 @@ def test_draw_equals_a_slow_one(
     ],
 )
 @pytest.mark.parametrize("over", ["rows", "epochs"])
-def test_draws_have_the_stated_frequencies(texts: Texts, shares: dict[str, float], over: str) -> None:
+def test_draws_have_the_stated_frequencies(
+    texts: Texts, shares: dict[str, float], over: str
+) -> None:
     """The probability of a field that a sample lacks is shared out among the others."""
     choice, count = parse_caption_choice("txt:0.5;json.a:0.3;json.b:0.2"), 4_000
     places = [(row, 0) if over == "rows" else (7, row) for row in range(count)]
     drawn = Counter(choice.draw(texts, 0, *place) for place in places)
     assert drawn.keys() == shares.keys()
-    assert chisquare([drawn[text] for text in shares], [count * share for share in shares.values()]).pvalue > 0.001
+    assert (
+        chisquare(
+            [drawn[text] for text in shares], [count * share for share in shares.values()]
+        ).pvalue
+        > 0.001
+    )
 
 
 def test_field_without_a_probability_is_read_only_of_samples_that_have_no_other() -> None:
     choice = parse_caption_choice("a:1;b:0;c:0")
     assert not choice.is_drawn
-    for texts, expected in (((("a",), ("b",), ("c",)), "a"), (((), ("b",), ("c",)), "b"), (((), (), ("c",)), "c")):
+    for texts, expected in (
+        ((("a",), ("b",), ("c",)), "a"),
+        (((), ("b",), ("c",)), "b"),
+        (((), (), ("c",)), "c"),
+    ):
         assert {choice.draw(texts, 0, 0, epoch) for epoch in range(50)} == {expected}

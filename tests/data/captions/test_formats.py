@@ -15,20 +15,32 @@ from tests.labels.files import FORMATS, tar_of_texts, write_captions
 from tests.processes import in_child
 
 # csv.reader takes a lone carriage return for an end of line outside quotes, and csv.writer quotes it.
-TEXTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=20)
-LINES = st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=30), min_size=1)
+TEXTS = st.lists(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=20
+)
+LINES = st.lists(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=30),
+    min_size=1,
+)
 
 
 def rows_of(path: Path, column: str | None = None) -> list[tuple[str, str | None]]:
     rows = []
     for batch in read_captions(path, column):
-        texts = [None if caption is None else caption.decode() for caption in batch.captions.to_pylist()]
+        texts = [
+            None if caption is None else caption.decode() for caption in batch.captions.to_pylist()
+        ]
         rows += zip(batch.keys.to_pylist(), texts, strict=True)
     return rows
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-@settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 def test_written_captions_are_read_back(suffix: str, tmp_path: Path, data: st.DataObject) -> None:
     captions = data.draw(LINES if "txt" in suffix else TEXTS)
@@ -37,21 +49,30 @@ def test_written_captions_are_read_back(suffix: str, tmp_path: Path, data: st.Da
     path = write_captions(tmp_path / f"c.{suffix}", captions)
     keys = [str(row) if "txt" in suffix else f"k{row}" for row in range(len(captions))]
     if suffix.startswith("txt"):
-        captions = [caption.removeprefix("\ufeff") if row == 0 else caption for row, caption in enumerate(captions)]
+        captions = [
+            caption.removeprefix("\ufeff") if row == 0 else caption
+            for row, caption in enumerate(captions)
+        ]
     assert rows_of(path) == list(zip(keys, captions, strict=True))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_batches_hold_every_row_once_in_order(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_hold_every_row_once_in_order(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in ("batches", "parquet"):
         monkeypatch.setattr(f"bench.data.captions.{module}.MAX_BATCH_ROWS", 7)
     captions = [f"caption {row}" for row in range(50)]
     path = write_captions(tmp_path / f"c.{suffix}", captions)
     read = list(read_captions(path, None))
-    assert [text for batch in read for text in batch.captions.to_pylist()] == [text.encode() for text in captions]
+    assert [text for batch in read for text in batch.captions.to_pylist()] == [
+        text.encode() for text in captions
+    ]
     assert len(read) >= 7
     if suffix == "txt":
-        assert [key for batch in read for key in batch.keys.to_pylist()] == [str(row) for row in range(50)]
+        assert [key for batch in read for key in batch.keys.to_pylist()] == [
+            str(row) for row in range(50)
+        ]
     sizes = [batch.bytes_read for batch in read]
     assert sizes == sorted(sizes)
     assert sizes[-1] == path.stat().st_size
@@ -62,7 +83,9 @@ def test_long_captions_end_a_batch_early(monkeypatch: pytest.MonkeyPatch, tmp_pa
     path = write_captions(tmp_path / "c.txt", ["x" * 300] * 10)
     assert [len(batch.keys) for batch in read_captions(path, None)] == [4, 4, 2]
     monkeypatch.setattr("bench.data.captions.parquet.MAX_BATCH_BYTES", 1000)
-    pq.write_table(pa.table({"text": [str(row) * 300 for row in range(10)]}), tmp_path / "c.parquet")
+    pq.write_table(
+        pa.table({"text": [str(row) * 300 for row in range(10)]}), tmp_path / "c.parquet"
+    )
     assert [len(batch.keys) for batch in read_captions(tmp_path / "c.parquet", None)] == [2] * 5
 
 
@@ -80,16 +103,26 @@ def test_the_captions_column_is_known_by_its_name(names: list[str], column: str)
 
 
 @pytest.mark.parametrize(
-    "kind", [pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string()), pa.string_view()]
+    "kind",
+    [pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string()), pa.string_view()],
 )
 def test_every_stored_text_type_is_read_as_text(kind: pa.DataType, tmp_path: Path) -> None:
-    array = pa.array(["a dog", None, "a cat", "a dog"]).cast(kind if kind != pa.binary() else pa.binary())
+    array = pa.array(["a dog", None, "a cat", "a dog"]).cast(
+        kind if kind != pa.binary() else pa.binary()
+    )
     pq.write_table(pa.table({"caption": array}), tmp_path / "c.parquet")
-    assert [text for _, text in rows_of(tmp_path / "c.parquet")] == ["a dog", None, "a cat", "a dog"]
+    assert [text for _, text in rows_of(tmp_path / "c.parquet")] == [
+        "a dog",
+        None,
+        "a cat",
+        "a dog",
+    ]
 
 
 @pytest.mark.parametrize(("suffix", "delimiter"), [("tsv", "\t"), ("csv", ",")])
-def test_file_without_header_is_read_by_column_number(suffix: str, delimiter: str, tmp_path: Path) -> None:
+def test_file_without_header_is_read_by_column_number(
+    suffix: str, delimiter: str, tmp_path: Path
+) -> None:
     rows = [["a dog; a cat; a cow", "http://a"], ["a cat", "http://b"]]
     (tmp_path / f"cc3m.{suffix}").write_text("".join(f"{delimiter.join(row)}\n" for row in rows))
     assert rows_of(tmp_path / f"cc3m.{suffix}", "1") == [("0", rows[0][0]), ("1", "a cat")]
@@ -113,9 +146,17 @@ def test_shard_caption_is_the_txt_member_or_a_json_field(tmp_path: Path) -> None
         "b/2.txt": "another folder",
     }
     (tmp_path / "s.tar").write_bytes(tar_of_texts(members))
-    assert rows_of(tmp_path / "s.tar") == [("a/1", "by text"), ("a/2", "by JSON"), ("b/2", "another folder")]
+    assert rows_of(tmp_path / "s.tar") == [
+        ("a/1", "by text"),
+        ("a/2", "by JSON"),
+        ("b/2", "another folder"),
+    ]
     assert [text for _, text in rows_of(tmp_path / "s.tar", "url")] == [None, "", None]
-    assert [text for _, text in rows_of(tmp_path / "s.tar", "txt")] == ["by text", None, "another folder"]
+    assert [text for _, text in rows_of(tmp_path / "s.tar", "txt")] == [
+        "by text",
+        None,
+        "another folder",
+    ]
 
 
 def test_damaged_statistics_of_a_parquet_file_do_not_abort_the_process() -> None:
@@ -138,33 +179,56 @@ def test_column_name_that_occurs_twice_is_refused(suffix: str, tmp_path: Path) -
 
 def test_images_beside_captions_do_not_make_batches_small(tmp_path: Path) -> None:
     beside = {"caption": ["a dog"] * 400, "image": [bytes(100_000)] * 400}
-    pq.write_table(pa.table(beside), tmp_path / "c.parquet", compression="zstd", use_dictionary=False)
+    pq.write_table(
+        pa.table(beside), tmp_path / "c.parquet", compression="zstd", use_dictionary=False
+    )
     assert [len(batch.captions) for batch in read_captions(tmp_path / "c.parquet", None)] == [400]
 
 
 @pytest.mark.parametrize(
-    "kind", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string()), pa.string_view()]
+    "kind",
+    [
+        pa.string(),
+        pa.large_string(),
+        pa.binary(),
+        pa.dictionary(pa.int32(), pa.string()),
+        pa.string_view(),
+    ],
 )
 def test_texts_of_several_columns_are_those_of_each(kind: pa.DataType, tmp_path: Path) -> None:
-    columns = {"caption": pa.array(["a dog", None, "é", ""]).cast(kind), "alt": [["b", "c"], ["d"], [], None]}
+    columns = {
+        "caption": pa.array(["a dog", None, "é", ""]).cast(kind),
+        "alt": [["b", "c"], ["d"], [], None],
+    }
     pq.write_table(pa.table(columns), tmp_path / "c.parquet")
     found = [("0", "a dog"), ("0", "b"), ("0", "c"), ("1", "d"), ("2", "é"), ("3", "")]
     assert rows_of(tmp_path / "c.parquet", "caption;alt") == found
 
 
 def test_fields_of_every_format_are_those_that_the_choice_names(tmp_path: Path) -> None:
-    rows = [{"key": f"k{row}", "a": f"a {row}", "b": f"b {row}", "caption": "not this"} for row in range(5)]
+    rows = [
+        {"key": f"k{row}", "a": f"a {row}", "b": f"b {row}", "caption": "not this"}
+        for row in range(5)
+    ]
     expected = [(f"k{row}", f"{name} {row}") for row in range(5) for name in ("b", "a")]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "c.parquet")
     (tmp_path / "c.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    (tmp_path / "c.csv").write_text("\n".join(["key,a,b,caption", *(",".join(row.values()) for row in rows)]))
-    (tmp_path / "c.tar").write_bytes(tar_of_texts({f"k{row}.json": json.dumps(one) for row, one in enumerate(rows)}))
+    (tmp_path / "c.csv").write_text(
+        "\n".join(["key,a,b,caption", *(",".join(row.values()) for row in rows)])
+    )
+    (tmp_path / "c.tar").write_bytes(
+        tar_of_texts({f"k{row}.json": json.dumps(one) for row, one in enumerate(rows)})
+    )
     for suffix in ("parquet", "jsonl", "csv", "tar"):
         assert rows_of(tmp_path / f"c.{suffix}", "b;a") == expected, suffix
-        with pytest.raises(ValueError, match=r"c\.\w+: no .* named 'captoin'; did you mean '(json\.)?caption'"):
+        with pytest.raises(
+            ValueError, match=r"c\.\w+: no .* named 'captoin'; did you mean '(json\.)?caption'"
+        ):
             rows_of(tmp_path / f"c.{suffix}", "captoin")
     (tmp_path / "c.tsv").write_text("a 0\tb 0\na 1\tb 1\n")
     assert [text for _, text in rows_of(tmp_path / "c.tsv", "2;1")] == ["b 0", "a 0", "b 1", "a 1"]
     (tmp_path / "c.txt").write_text("a dog\n")
-    with pytest.raises(ValueError, match=r"c\.txt: plain text has no fields: leave out --caption a$"):
+    with pytest.raises(
+        ValueError, match=r"c\.txt: plain text has no fields: leave out --caption a$"
+    ):
         rows_of(tmp_path / "c.txt", "a")

@@ -18,7 +18,10 @@ from tests.timed_runs import speed
 A100 = replace(HERE, device="cuda", machine="NVIDIA A100-SXM4-80GB; Example CPU, 2 logical cores")
 SHARDS = "/data/datacomp-1b"
 BASE_FILES = ("projects/clip/clip_vit_base.yaml", "projects/catlip/pretraining/vit_base.yaml")
-HUGE_FILES = ("projects/range_augment/clip/clip_vit_huge.yaml", "projects/catlip/pretraining/vit_huge.yaml")
+HUGE_FILES = (
+    "projects/range_augment/clip/clip_vit_huge.yaml",
+    "projects/catlip/pretraining/vit_huge.yaml",
+)
 TEST_IMAGES = 50_000
 
 
@@ -36,7 +39,9 @@ def authors_runs(claim: Claim, ratio: float, rounds: int = 5) -> list[Record]:
     files = HUGE_FILES if claim.name == "catlip-h16" else BASE_FILES
     records = []
     for round_ in range(rounds):
-        for name, file, rate in zip((claim.baseline, claim.experiment), files, (100.0, 100.0 * ratio), strict=True):
+        for name, file, rate in zip(
+            (claim.baseline, claim.experiment), files, (100.0, 100.0 * ratio), strict=True
+        ):
             run = AuthorsTiming(
                 repository=CORENET,
                 commit=CORENET_COMMIT,
@@ -48,7 +53,11 @@ def authors_runs(claim: Claim, ratio: float, rounds: int = 5) -> list[Record]:
                 images_per_second=rate * math.exp(0.001 * (-1) ** round_),
             )
             experiment = change(get_experiment(name), data=SHARDS, caption_lengths="pack")
-            records.append(Record(comparison="released", experiment=experiment, circumstances=A100, measured=run))
+            records.append(
+                Record(
+                    comparison="released", experiment=experiment, circumstances=A100, measured=run
+                )
+            )
     return records
 
 
@@ -56,10 +65,18 @@ def our_runs(claim: Claim, ratio: float, rounds: int = 5) -> list[Record]:
     """Runs of this project's code with the recipes of a claim, on an A100 and from shards."""
     records = []
     for round_ in range(rounds):
-        for name, log in zip((claim.baseline, claim.experiment), (5.0, 5.0 + math.log(ratio)), strict=True):
+        for name, log in zip(
+            (claim.baseline, claim.experiment), (5.0, 5.0 + math.log(ratio)), strict=True
+        ):
             experiment = change(get_experiment(name), data=SHARDS, caption_lengths="pack")
             record = speed(experiment, log + 0.001 * (-1) ** round_, 0.0, round_)
-            records.append(replace(record, circumstances=A100, measured=replace(record.measured, data_wait_share=0.01)))
+            records.append(
+                replace(
+                    record,
+                    circumstances=A100,
+                    measured=replace(record.measured, data_wait_share=0.01),
+                )
+            )
     return records
 
 
@@ -79,7 +96,11 @@ def scored_towers(baseline: int = 42_200, experiment: int = 42_150) -> list[Reco
             majority=0.001,
         )
         scored = Transfer(subject=name, images=0, budgets=(), scores=(score,))
-        records.append(Record(comparison=f"transfer-{name}", experiment=None, circumstances=A100, measured=scored))
+        records.append(
+            Record(
+                comparison=f"transfer-{name}", experiment=None, circumstances=A100, measured=scored
+            )
+        )
     return records
 
 
@@ -96,7 +117,8 @@ def with_circumstances(**fields: Any) -> Callable[[Record], Record]:
 def with_score(**fields: Any) -> Callable[[Record], Record]:
     """Return a function that changes the score of a tower."""
     return lambda record: replace(
-        record, measured=replace(record.measured, scores=(replace(record.measured.scores[0], **fields),))
+        record,
+        measured=replace(record.measured, scores=(replace(record.measured.scores[0], **fields),)),
     )
 
 

@@ -48,7 +48,9 @@ def test_published_hours_of_the_recipes_are_those_of_the_claims() -> None:
 
 def test_published_value_stands_in_the_quote_or_beside_it() -> None:
     for claim in CLAIMS.values():
-        numbers = [float(number) for number in re.findall(r"\d+\.\d+|\d+", f"{claim.quote} {claim.where}")]
+        numbers = [
+            float(number) for number in re.findall(r"\d+\.\d+|\d+", f"{claim.quote} {claim.where}")
+        ]
         if claim.kind == "accuracy":
             numbers = [round(first - second, 6) for first in numbers for second in numbers]
         assert claim.published in numbers, claim.name
@@ -82,7 +84,9 @@ def test_statement_on_speed_stands_in_readme_and_on_its_page() -> None:
     statement = speed_statement()
     predicted = statement[statement.index("FLOPs predict") :]
     for page in ("README.md", "docs/is-it-2.7x.md"):
-        assert predicted in " ".join((ROOT / page).read_text(encoding="utf-8").replace("\n> ", " ").split())
+        assert predicted in " ".join(
+            (ROOT / page).read_text(encoding="utf-8").replace("\n> ", " ").split()
+        )
 
 
 def test_conditions_of_claims_on_speed_stand_on_their_page() -> None:

@@ -24,15 +24,23 @@ KEPT = Path(__file__).parent / "records"
 def test_kept_records_of_a_cpu_are_shown_and_decide_nothing() -> None:
     judged = judge_claim(get_claim(NAME), read_records(KEPT))
     assert judged.verdict == "not decided"
-    assert {"GPU: none, needed A100", "code: this project's, needed apple/corenet"} <= {*judged.evidence[0].unmet}
+    assert {"GPU: none, needed A100", "code: this project's, needed apple/corenet"} <= {
+        *judged.evidence[0].unmet
+    }
     assert "1.33 (1.30 to 1.38)" in claim_markdown(judged)
 
 
-def test_html_markdown_and_json_show_the_same_claim(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    records = [replace(record, comparison="20261128T120000-a") for record in our_runs(get_claim(NAME), 2.0)]
+def test_html_markdown_and_json_show_the_same_claim(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [
+        replace(record, comparison="20261128T120000-a") for record in our_runs(get_claim(NAME), 2.0)
+    ]
     for record in records:
         name = f"round{record.measured.round}"  # type: ignore[union-attr]
-        write_record(record, record_path(tmp_path, record.comparison, "speed", record.experiment_name, name))
+        write_record(
+            record, record_path(tmp_path, record.comparison, "speed", record.experiment_name, name)
+        )
     out, document = tmp_path / "card.html", tmp_path / "card.json"
     options = ["--records", str(tmp_path), "--json", str(document)]
     assert main(["claim", NAME, *options, "--out", str(out)]) == 0
@@ -87,7 +95,17 @@ def test_default_page_has_the_statement_and_both_verdicts() -> None:
     runs = [record for record in whole_comparison() if isinstance(record.measured, Speed)]
     without = Document(page("x", runs)).words()
     assert speed_statement() in without
-    assert "Not decided: no record has both clip-vit-b16-datacomp and catlip-vit-b16-datacomp." in without
-    assert "Not reproduced" in Document(page("x", runs, folder=authors_runs(get_claim(NAME), 1.4))).words()
-    clip = [record for record in runs if record.experiment is not None and record.experiment.method == "clip"]
+    assert (
+        "Not decided: no record has both clip-vit-b16-datacomp and catlip-vit-b16-datacomp."
+        in without
+    )
+    assert (
+        "Not reproduced"
+        in Document(page("x", runs, folder=authors_runs(get_claim(NAME), 1.4))).words()
+    )
+    clip = [
+        record
+        for record in runs
+        if record.experiment is not None and record.experiment.method == "clip"
+    ]
     assert "As published" not in Document(page("x", clip)).words()

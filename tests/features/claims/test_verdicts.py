@@ -27,23 +27,45 @@ FORK = {"commit": "f" * 40, "file": "projects/my_fork.yaml", "data_wait_share": 
 UNMET: dict[str, tuple[Callable[[Record], Record], Sequence[str]]] = {
     "a fork that waits for data": (
         with_run(**FORK),
-        ["code: apple/corenet at fff", "file: projects/my_fork.yaml", "waiting for data: 90.0 % of the windows' time"],
+        [
+            "code: apple/corenet at fff",
+            "file: projects/my_fork.yaml",
+            "waiting for data: 90.0 % of the windows' time",
+        ],
     ),
-    "a changed checkout": (with_run(commit="1aa3acd17b7b02ba51889b648b1182845c4323eb-dirty"), ["code: "]),
+    "a changed checkout": (
+        with_run(commit="1aa3acd17b7b02ba51889b648b1182845c4323eb-dirty"),
+        ["code: "],
+    ),
     "an unknown checkout": (with_run(commit="unknown"), ["code: apple/corenet at unknown"]),
     "another repository": (with_run(repository="me/corenet"), ["code: me/corenet at "]),
-    "an edited file": (with_run(file_sha256="0" * 64), [f"file: {file} with SHA-256 000000" for file in BASE_FILES]),
+    "an edited file": (
+        with_run(file_sha256="0" * 64),
+        [f"file: {file} with SHA-256 000000" for file in BASE_FILES],
+    ),
     "the same file on both sides": (with_run(file=BASE_FILES[0]), [f"file: {BASE_FILES[0]}"]),
     "a changed key": (
         with_run(changed={"common.mixed_precision": "used false, released true"}),
         ["common.mixed_precision: used false"],
     ),
     "a CPU": (with_circumstances(device="cpu"), ["GPU: none, needed A100"]),
-    "another GPU": (with_circumstances(machine="NVIDIA H100 80GB HBM3; a CPU"), ["GPU: NVIDIA H100 80GB HBM3"]),
-    "a slice of the GPU": (with_circumstances(machine="NVIDIA A100-SXM4-80GB MIG 3g.40gb; a CPU"), ["GPU: NVIDIA"]),
+    "another GPU": (
+        with_circumstances(machine="NVIDIA H100 80GB HBM3; a CPU"),
+        ["GPU: NVIDIA H100 80GB HBM3"],
+    ),
+    "a slice of the GPU": (
+        with_circumstances(machine="NVIDIA A100-SXM4-80GB MIG 3g.40gb; a CPU"),
+        ["GPU: NVIDIA"],
+    ),
     "two processes": (with_circumstances(processes=2), ["processes: 2, needed 1"]),
-    "images of the pack": (of_the_pack, ["images: of the shipped pack, needed files of a data set"]),
-    "a loader that was not timed": (with_run(data_wait_share=None), ["waiting for data: not measured"]),
+    "images of the pack": (
+        of_the_pack,
+        ["images: of the shipped pack, needed files of a data set"],
+    ),
+    "a loader that was not timed": (
+        with_run(data_wait_share=None),
+        ["waiting for data: not measured"],
+    ),
     "a slow loader": (
         with_run(data_wait_share=0.06),
         ["waiting for data: 6.0 % of the windows' time, needed at most 5 %"],
@@ -62,9 +84,16 @@ UNMET: dict[str, tuple[Callable[[Record], Record], Sequence[str]]] = {
 @pytest.mark.parametrize("name", ["catlip-2.7x", "catlip-h16"])
 @pytest.mark.parametrize(
     ("ratio", "verdict"),
-    [(2.7, "reproduced"), (1.1, "not reproduced"), (1.9, "not reproduced"), (4.0, "not reproduced")],
+    [
+        (2.7, "reproduced"),
+        (1.1, "not reproduced"),
+        (1.9, "not reproduced"),
+        (4.0, "not reproduced"),
+    ],
 )
-def test_equal_evidence_gives_equal_verdicts_at_both_sizes(name: str, ratio: float, verdict: str) -> None:
+def test_equal_evidence_gives_equal_verdicts_at_both_sizes(
+    name: str, ratio: float, verdict: str
+) -> None:
     claim = get_claim(name)
     judged = judge_claim(claim, authors_runs(claim, ratio))
     assert judged.verdict == verdict
@@ -88,19 +117,27 @@ def test_an_unmet_condition_prevents_both_answers_and_is_named(name: str, ratio:
 def test_this_projects_code_gives_no_answer(ratio: float) -> None:
     judged = judge_claim(SPEED, our_runs(SPEED, ratio))
     assert judged.sentence.startswith("Not decided: code: this project's, needed apple/corenet")
-    assert judged.evidence[0].evidence.effect.value == pytest.approx(judged.evidence[0].evidence.effect.high, abs=0.01)
+    assert judged.evidence[0].evidence.effect.value == pytest.approx(
+        judged.evidence[0].evidence.effect.high, abs=0.01
+    )
 
 
 @pytest.mark.parametrize("ratio", [1.1, 2.7])
 def test_too_few_runs_give_no_answer(ratio: float) -> None:
     for rounds in (1, 3):
         judged = judge_claim(SPEED, authors_runs(SPEED, ratio, rounds))
-        assert judged.sentence == "Not decided: ratio of images/s: inconclusive by the rule for measured speeds."
+        assert (
+            judged.sentence
+            == "Not decided: ratio of images/s: inconclusive by the rule for measured speeds."
+        )
 
 
 def test_one_file_alone_gives_no_answer() -> None:
     judged = judge_claim(SPEED, authors_runs(SPEED, 2.7)[::2])
-    assert judged.sentence == f"Not decided: no record has both {SPEED.baseline} and {SPEED.experiment}."
+    assert (
+        judged.sentence
+        == f"Not decided: no record has both {SPEED.baseline} and {SPEED.experiment}."
+    )
 
 
 def test_runs_of_two_machines_are_not_compared() -> None:
@@ -110,7 +147,9 @@ def test_runs_of_two_machines_are_not_compared() -> None:
 
 
 def test_runs_of_another_tower_are_no_evidence() -> None:
-    assert not judge_claim(SPEED, [with_run(has_other_tower=True)(one) for one in authors_runs(SPEED, 2.7)]).evidence
+    assert not judge_claim(
+        SPEED, [with_run(has_other_tower=True)(one) for one in authors_runs(SPEED, 2.7)]
+    ).evidence
 
 
 def test_evidence_that_misses_a_condition_does_not_change_a_verdict() -> None:
@@ -120,7 +159,9 @@ def test_evidence_that_misses_a_condition_does_not_change_a_verdict() -> None:
     assert [bool(one.unmet) for one in judged.evidence] == [False, True, True]
 
 
-@pytest.mark.parametrize(("ratio", "verdict"), [(1 / 0.37 / 1.11, "not decided"), (1 / 0.37 / 1.20, "not reproduced")])
+@pytest.mark.parametrize(
+    ("ratio", "verdict"), [(1 / 0.37 / 1.11, "not decided"), (1 / 0.37 / 1.20, "not reproduced")]
+)
 def test_what_one_gpu_lacks_can_prevent_an_answer(ratio: float, verdict: str) -> None:
     """A ratio of 2.43 is beyond 10 %, and within it if communication took 7 % of CLIP's step."""
     assert judge_claim(SPEED, authors_runs(SPEED, ratio)).verdict == verdict
@@ -128,7 +169,9 @@ def test_what_one_gpu_lacks_can_prevent_an_answer(ratio: float, verdict: str) ->
 
 def test_two_released_towers_decide_the_claim_on_accuracy() -> None:
     judged = judge_claim(ACCURACY, scored_towers())
-    assert judged.sentence == "Reproduced: by this project's fine-tuning of the two released towers."
+    assert (
+        judged.sentence == "Reproduced: by this project's fine-tuning of the two released towers."
+    )
     assert judged.evidence[0].evidence.effect.value == pytest.approx(-0.1)
     assert judge_claim(ACCURACY, scored_towers(experiment=40_000)).verdict == "not reproduced"
     assert judge_claim(ACCURACY, scored_towers()[:1]).verdict == "not decided"
@@ -138,12 +181,22 @@ def test_two_released_towers_decide_the_claim_on_accuracy() -> None:
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"num_train": 12_811}, "classes, training and test images of the task: (1000, 12811, 50000)"),
-        ({"num_classes": 100}, "classes, training and test images of the task: (100, 1281167, 50000)"),
+        (
+            {"num_train": 12_811},
+            "classes, training and test images of the task: (1000, 12811, 50000)",
+        ),
+        (
+            {"num_classes": 100},
+            "classes, training and test images of the task: (100, 1281167, 50000)",
+        ),
     ],
 )
-def test_another_task_gives_no_answer_on_accuracy(fields: dict[str, object], text: str, num_right: int) -> None:
-    judged = judge_claim(ACCURACY, [with_score(**fields)(one) for one in scored_towers(experiment=num_right)])
+def test_another_task_gives_no_answer_on_accuracy(
+    fields: dict[str, object], text: str, num_right: int
+) -> None:
+    judged = judge_claim(
+        ACCURACY, [with_score(**fields)(one) for one in scored_towers(experiment=num_right)]
+    )
     assert judged.verdict == "not decided"
     assert text in judged.detail
 
@@ -154,7 +207,9 @@ def test_poor_towers_give_no_answer_on_accuracy() -> None:
 
 
 def test_scores_with_few_labels_are_no_evidence_on_accuracy() -> None:
-    assert not judge_claim(ACCURACY, [with_score(label_share=0.01)(one) for one in scored_towers()]).evidence
+    assert not judge_claim(
+        ACCURACY, [with_score(label_share=0.01)(one) for one in scored_towers()]
+    ).evidence
 
 
 def test_a_count_decides_the_claim_on_flops() -> None:
@@ -163,14 +218,18 @@ def test_a_count_decides_the_claim_on_flops() -> None:
     assert judged.claim.counted_percent == pytest.approx(0.074, abs=0.001)
 
 
-def judged_evidence(records: list[Record], change: Callable[[Record], Record]) -> Sequence[JudgedEvidence]:
+def judged_evidence(
+    records: list[Record], change: Callable[[Record], Record]
+) -> Sequence[JudgedEvidence]:
     return judge_claim(SPEED, [change(record) for record in records]).evidence
 
 
 def test_every_condition_is_one_that_some_records_miss() -> None:
     """The cases above miss each condition of each claim."""
     speed_evidence = [
-        one.evidence for change, _ in UNMET.values() for one in judged_evidence(authors_runs(SPEED, 2.7), change)
+        one.evidence
+        for change, _ in UNMET.values()
+        for one in judged_evidence(authors_runs(SPEED, 2.7), change)
     ]
     few = judge_claim(SPEED, authors_runs(SPEED, 2.7, rounds=1)).evidence[0].evidence
     poor_towers = [with_score(num_train=1)(record) for record in scored_towers(5_000)]

@@ -102,9 +102,15 @@ def test_counts_are_those_of_a_slow_loop_over_what_was_written(tables: dict[str,
     assert data["exact copies"] == len(both) - len({image for image, _ in both.values()}) == COPIES
     kinds = Counter(find_format(image) for image, _ in both.values())
     assert {kind: row["images"] for kind, row in rows(tables, "Formats of images").items()} == kinds
-    sides = sorted(min(Image.open(io.BytesIO(image)).size) for image, _ in both.values() if image != TRUNCATED)
+    sides = sorted(
+        min(Image.open(io.BytesIO(image)).size) for image, _ in both.values() if image != TRUNCATED
+    )
     shorter = rows(tables, "Sizes of images")["shorter side, px"]
-    assert (shorter["least"], shorter["median"], shorter["most"]) == (sides[0], sides[len(sides) // 2], sides[-1])
+    assert (shorter["least"], shorter["median"], shorter["most"]) == (
+        sides[0],
+        sides[len(sides) // 2],
+        sides[-1],
+    )
 
 
 def test_captions_are_counted_as_a_slow_loop_counts_them(tables: dict[str, Any]) -> None:
@@ -115,11 +121,15 @@ def test_captions_are_counted_as_a_slow_loop_counts_them(tables: dict[str, Any])
     assert row["repeated"] == pytest.approx(1 - len(set(captions)) / len(captions))
     lengths = sorted(2 + len(tokenizer().encode(text)) for text in captions)
     assert (row["tokens, least"], row["tokens, most"]) == (lengths[0], lengths[-1])
-    assert row["over 77 tokens"] == pytest.approx(sum(length > 77 for length in lengths) / len(lengths))
+    assert row["over 77 tokens"] == pytest.approx(
+        sum(length > 77 for length in lengths) / len(lengths)
+    )
     english = [text for text in captions if re.match("a dog|copy|a broken", text)]
     assert row["with a noun"] >= len(english) / len(captions)
     assert row["with a noun"] < 1
-    scripts = {name: found["captions"] for name, found in rows(tables, "Scripts of captions").items()}
+    scripts = {
+        name: found["captions"] for name, found in rows(tables, "Scripts of captions").items()
+    }
     assert scripts == Counter(map(find_script, captions))
     assert {"Latin", "Cyrillic", "Han", "Kana", "Arabic", NO_LETTERS} == set(scripts)
 
@@ -161,7 +171,11 @@ def test_page_shows_64_images_and_a_broken_one_as_such(shards: Path, tmp_path: P
     assert pictures.count("data:image/webp;base64,") == NUM_SHOWN - BROKEN
     assert pictures.count("cannot be decoded: truncated") == BROKEN
     assert "<script>alert" not in text
-    assert all(value.startswith(("#", "data:")) for _, name, value in document.attributes if name in {"src", "href"})
+    assert all(
+        value.startswith(("#", "data:"))
+        for _, name, value in document.attributes
+        if name in {"src", "href"}
+    )
     words = document.words()
     for _, caption in planted().values():
         assert " ".join((caption or "").split()) in words
@@ -172,7 +186,9 @@ def test_page_shows_64_images_and_a_broken_one_as_such(shards: Path, tmp_path: P
     }
 
 
-def test_seed_draws_the_images_and_equal_seeds_draw_equal_ones(shards: Path, tmp_path: Path) -> None:
+def test_seed_draws_the_images_and_equal_seeds_draw_equal_ones(
+    shards: Path, tmp_path: Path
+) -> None:
     def shown(seed: int) -> list[str]:
         return [one.key for one in summarize_data(str(shards), None, tmp_path, 8, seed).shown]
 
@@ -213,14 +229,19 @@ def test_source_of_a_stranger_is_summarised(tmp_path: Path) -> None:
     (data,), (captions,) = found["Data"]["rows"], found["Captions"]["rows"]
     assert (data["read as"], data["samples"]) == ("lists", 3)
     assert captions["without a caption"] == pytest.approx(1 / 3)
-    flawed = {name: row["cannot be decoded"] for name, row in rows(found, "Formats of images").items()}
+    flawed = {
+        name: row["cannot be decoded"] for name, row in rows(found, "Formats of images").items()
+    }
     assert flawed == {"JPEG": 0, "GIF": 1, "unknown": 1}
 
 
 @pytest.mark.usefixtures("listed")
 @pytest.mark.parametrize("function", ["image", "caption", "key"])
 def test_error_in_reading_a_strangers_source_is_one_line_that_names_it(
-    function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    function: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(Listed, function, lambda _, row: {}[row])
     assert main(["data", "a list", "--results", str(tmp_path / "r")]) == 2
@@ -248,37 +269,57 @@ class MillionSamples(Listed):
         return super().caption(row % 3)
 
 
-def test_of_a_million_samples_only_random_ones_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_million_samples_only_random_ones_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(SOURCES._objects, "lists", Lists(MillionSamples(THREE)))
     MillionSamples.read = Counter()
     found = summarize("a list", tmp_path, "--sample", "100")
     assert MillionSamples.read == {"images": 100, "captions": MAX_CAPTION_ROWS + NUM_SHOWN}
-    assert found["Sizes of images"]["note"].startswith("Images of 100 of 1,000,000 samples, drawn at random")
-    assert found["Captions"]["note"].startswith("Captions of 50,000 of 1,000,000 samples, drawn at random")
+    assert found["Sizes of images"]["note"].startswith(
+        "Images of 100 of 1,000,000 samples, drawn at random"
+    )
+    assert found["Captions"]["note"].startswith(
+        "Captions of 50,000 of 1,000,000 samples, drawn at random"
+    )
 
 
 def test_each_field_of_captions_is_counted(tmp_path: Path) -> None:
     found = {}
     for number in range(12):
         found[f"{number:02}.jpg"] = encode_image(make_image(number))
-        found[f"{number:02}.json"] = json.dumps({"llava": ["собака", "a long red car"][: number % 3]}).encode()
+        found[f"{number:02}.json"] = json.dumps(
+            {"llava": ["собака", "a long red car"][: number % 3]}
+        ).encode()
         found[f"{number:02}.txt"] = b"a dog"
     write_shard(tmp_path / "s.tar", found)
     page = tmp_path / "page.html"
-    tables = summarize(tmp_path / "s.tar", tmp_path, "--caption", "txt;json.llava", "--out", str(page))
+    tables = summarize(
+        tmp_path / "s.tar", tmp_path, "--caption", "txt;json.llava", "--out", str(page)
+    )
     short, long = (rows(tables, "Captions")[field] for field in ("txt", "json.llava"))
     assert (short["captions per sample"], long["captions per sample"]) == (1, 1)
     assert (short["without a caption"], long["without a caption"]) == (0, pytest.approx(1 / 3))
     assert (short["repeated"], long["repeated"]) == (pytest.approx(11 / 12), pytest.approx(10 / 12))
-    scripts = {(row["group"], row["script"]): row["captions"] for row in tables["Scripts of captions"]["rows"]}
-    assert scripts == {("txt", "Latin"): 12, ("json.llava", "Cyrillic"): 8, ("json.llava", "Latin"): 4}
+    scripts = {
+        (row["group"], row["script"]): row["captions"]
+        for row in tables["Scripts of captions"]["rows"]
+    }
+    assert scripts == {
+        ("txt", "Latin"): 12,
+        ("json.llava", "Cyrillic"): 8,
+        ("json.llava", "Latin"): 4,
+    }
     pictures = page.read_text(encoding="utf-8").partition('<div class="pictures">')[2]
     assert (pictures.count(">a dog<"), pictures.count(">a long red car<")) == (12, 4)
 
 
-def test_refused_data_are_summarised_and_can_be_trained_on_by_the_usable_keys(tmp_path: Path) -> None:
+def test_refused_data_are_summarised_and_can_be_trained_on_by_the_usable_keys(
+    tmp_path: Path,
+) -> None:
     samples = {
-        f"{number:02}": (encode_image(make_image(number)), "a cat" if number % 2 else None) for number in range(40)
+        f"{number:02}": (encode_image(make_image(number)), "a cat" if number % 2 else None)
+        for number in range(40)
     }
     samples["01"] = (b"\xff\xd8 no image", "a cat")
     data = str(write_shard(tmp_path / "s.tar", members(samples)))
@@ -293,7 +334,9 @@ def test_refused_data_are_summarised_and_can_be_trained_on_by_the_usable_keys(tm
     assert usable == {key for key, (_, text) in samples.items() if text is not None} - {"01"}
 
 
-def test_page_counts_broken_images_and_repeated_captions_and_names_the_remedy_of_damaged_ones(tmp_path: Path) -> None:
+def test_page_counts_broken_images_and_repeated_captions_and_names_the_remedy_of_damaged_ones(
+    tmp_path: Path,
+) -> None:
     samples = {f"{number:02}": (encode_image(make_image(number)), "stock") for number in range(12)}
     samples["03"] = (b"\xff\xd8 no image", "stock")
     files = members(samples) | {"05.txt": "caf\xe9".encode("latin1")}
@@ -304,7 +347,9 @@ def test_page_counts_broken_images_and_repeated_captions_and_names_the_remedy_of
     assert "Most of these captions are repeated" in words
 
 
-def test_files_of_samples_are_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_of_samples_are_told_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, content in members(planted()).items():
         (tmp_path / name).write_bytes(content)
     summarize(tmp_path, tmp_path)

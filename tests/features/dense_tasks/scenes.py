@@ -12,7 +12,9 @@ COLOURS = torch.tensor([[220, 40, 40], [40, 200, 60]], dtype=torch.uint8)
 def draw_scene(row: int, side: int) -> Annotated:
     """Draw the square in the left half and the disc in the right half; the scene is a function of its arguments."""
     generator = torch.Generator().manual_seed(row)
-    rgb = torch.randint(90, 160, (1, side, side), generator=generator, dtype=torch.uint8).repeat(3, 1, 1)
+    rgb = torch.randint(90, 160, (1, side, side), generator=generator, dtype=torch.uint8).repeat(
+        3, 1, 1
+    )
     y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     radius = side // 8 + int(torch.randint(side // 16, (), generator=generator))
     centres = torch.randint(radius, side // 2 - radius, (4,), generator=generator).tolist()
@@ -22,4 +24,6 @@ def draw_scene(row: int, side: int) -> Annotated:
     for mask, colour in zip(masks, COLOURS, strict=True):
         rgb[:, mask] = colour[:, None]
     boxes = masks_to_boxes(masks) + torch.tensor([0, 0, 1, 1])
-    return rgb, ObjectAnnotations(boxes, torch.tensor([1, 2]), masks, torch.zeros(2, dtype=torch.bool))
+    return rgb, ObjectAnnotations(
+        boxes, torch.tensor([1, 2]), masks, torch.zeros(2, dtype=torch.bool)
+    )

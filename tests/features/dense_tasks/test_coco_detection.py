@@ -118,7 +118,9 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
         ("nothing", "instances_train2017.json has no object"),
     ],
 )
-def test_inconsistent_annotations_are_named_before_training(name: str, lines: str, tmp_path: Path) -> None:
+def test_inconsistent_annotations_are_named_before_training(
+    name: str, lines: str, tmp_path: Path
+) -> None:
     """And again, should a good state have been found and kept before."""
     coco_detection(coco_tree(tmp_path), tmp_path / "cache")
     shutil.rmtree(tmp_path / "annotations")
@@ -133,18 +135,26 @@ def test_broken_image_is_reported_and_left_out_with_its_objects(
 ) -> None:
     path = coco_tree(tmp_path) / "train2017" / "003.jpg"
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ValueError, match=r"coco \w+: 1 of \d images cannot be read \(.*train2017/003.jpg: "):
+    with pytest.raises(
+        ValueError, match=r"coco \w+: 1 of \d images cannot be read \(.*train2017/003.jpg: "
+    ):
         coco_detection(tmp_path, tmp_path / "cache")
     monkeypatch.setattr(image_sources, "MAX_UNREADABLE_SHARE", 0.5)
     task = coco_detection(tmp_path, tmp_path / "cache")
     assert len(task.train) + len(task.validation) == len(NAMES) - 1
     assert ["003.jpg" in note and "left out" in note for note in task.notes] == [True]
-    assert all(len(part[row][1].labels) == 3 for part in (task.train, task.validation) for row in range(len(part)))
+    assert all(
+        len(part[row][1].labels) == 3
+        for part in (task.train, task.validation)
+        for row in range(len(part))
+    )
 
 
 def test_degenerate_polygon_adds_nothing_and_is_reported(tmp_path: Path) -> None:
     square: list[float] = [3, 2, 9, 2, 9, 6, 3, 6]
-    task = coco_detection(coco_tree(tmp_path, with_masks([0, 0, 19, 9], square)), tmp_path / "cache")
+    task = coco_detection(
+        coco_tree(tmp_path, with_masks([0, 0, 19, 9], square)), tmp_path / "cache"
+    )
     assert all(int(mask.sum()) == 24 for mask in task.train[0][1].masks)
     assert [note.split(": ")[1] for note in task.notes] == [
         "18 polygons have fewer than three corners; they are left out"

@@ -69,9 +69,15 @@ TREES: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], Segmentati
 
 @pytest.mark.parametrize(
     ("name", "classes", "row"),
-    [("ade20k", 150, (IGNORED, 149)), ("voc-segmentation", len(VOC_CLASSES), (20, IGNORED)), ("masks", 2, (1, 0))],
+    [
+        ("ade20k", 150, (IGNORED, 149)),
+        ("voc-segmentation", len(VOC_CLASSES), (20, IGNORED)),
+        ("masks", 2, (1, 0)),
+    ],
 )
-def test_segmentation_layouts_are_read(name: str, classes: int, row: tuple[int, int], tmp_path: Path) -> None:
+def test_segmentation_layouts_are_read(
+    name: str, classes: int, row: tuple[int, int], tmp_path: Path
+) -> None:
     tree, opened = TREES[name]
     task = opened(tree(tmp_path), tmp_path / "cache")
     assert (task.name, len(task.classes)) == (name, classes)
@@ -85,7 +91,9 @@ def test_segmentation_layouts_are_read(name: str, classes: int, row: tuple[int, 
 
 @pytest.mark.parametrize("name", TREES)
 def test_missing_segmentation_data_error_shows_the_layout(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"{tmp_path} does not hold the task: .*is not there.*jpg.*NAME.png"):
+    with pytest.raises(
+        ValueError, match=rf"{tmp_path} does not hold the task: .*is not there.*jpg.*NAME.png"
+    ):
         TREES[name][1](tmp_path, tmp_path / "cache")
 
 
@@ -118,13 +126,19 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("other size", r"masks/train/000.png has 20 x 9 px, its image .*images/train/000.png has 20 x 10"),
+        (
+            "other size",
+            r"masks/train/000.png has 20 x 9 px, its image .*images/train/000.png has 20 x 10",
+        ),
         ("unknown class", r"masks/train/000.png has numbers that are no class of the set: 7"),
         ("colours", r"masks/train/000.png is RGB: a mask has one number per pixel"),
         ("no mask", r"1 files of 6 images and their masks are missing: .*masks/train/000.png"),
         ("no image", r"1 masks of .*masks/train have no image in .*images/train: 000"),
         ("one class", r"classes.txt names 1 classes"),
-        ("two pairs", "masks: of 2 training images none can be set aside to choose on, 3 are the fewest"),
+        (
+            "two pairs",
+            "masks: of 2 training images none can be set aside to choose on, 3 are the fewest",
+        ),
         ("no label", "masks: no pixel of the train part has a class"),
     ],
 )
@@ -141,11 +155,18 @@ def png(side: int = HEIGHT, second: bytes = b"IDAT") -> bytes:
     """An image that says how large it is, and what its second chunk of pixels is called."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+        return (
+            len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+        )
 
     header = side.to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
     rows = zlib.compress(bytes(HEIGHT * (1 + HEIGHT)))
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", rows[:5]) + chunk(second, rows[5:]) + chunk(b"IEND", b"")
+    chunks = (
+        chunk(b"IHDR", header)
+        + chunk(b"IDAT", rows[:5])
+        + chunk(second, rows[5:])
+        + chunk(b"IEND", b"")
+    )
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
@@ -176,7 +197,8 @@ def test_broken_pairs_are_reported_and_left_out(
     broken = masks_tree(tmp_path) / kind / "train" / "000.png"
     broken.write_bytes(BROKEN[how](broken.read_bytes()))
     with pytest.raises(
-        ValueError, match=rf"1 of \d images cannot be read \(.*{kind}/train/000.png: .*one in a hundred"
+        ValueError,
+        match=rf"1 of \d images cannot be read \(.*{kind}/train/000.png: .*one in a hundred",
     ):
         mask_folders(tmp_path, tmp_path / "cache")
     monkeypatch.setattr(image_sources, "MAX_UNREADABLE_SHARE", 0.5)

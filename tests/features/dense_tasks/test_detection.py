@@ -47,7 +47,9 @@ def objects(
 
 
 def found(
-    *boxes: tuple[int, int, int, int], labels: list[int] | None = None, scores: list[float] | None = None
+    *boxes: tuple[int, int, int, int],
+    labels: list[int] | None = None,
+    scores: list[float] | None = None,
 ) -> Detections:
     of = objects(*boxes, labels=labels)
     confidence = torch.tensor(scores or [0.9] * len(boxes), dtype=torch.float32)
@@ -58,11 +60,29 @@ def found(
     ("images", "ap", "ap50"),
     [
         ([(objects((0, 0, 10, 10)), found((0, 0, 10, 10)))], 1.0, 1.0),
-        ([(objects((0, 0, 25, 25)), found((0, 0, 25, 18)))], 0.5, 1.0),  # IoU 0.72: five of the ten thresholds
+        (
+            [(objects((0, 0, 25, 25)), found((0, 0, 25, 18)))],
+            0.5,
+            1.0,
+        ),  # IoU 0.72: five of the ten thresholds
         ([(objects((0, 0, 10, 10)), found((0, 0, 10, 10), labels=[2]))], 0.0, 0.0),
         ([(objects((0, 0, 10, 10)), found())], 0.0, 0.0),
-        ([(objects((0, 0, 10, 10)), found((0, 0, 10, 10))), (objects(), found((0, 0, 5, 5), scores=[0.5]))], 1.0, 1.0),
-        ([(objects((0, 0, 10, 10)), found((0, 0, 10, 10))), (objects(), found((0, 0, 5, 5), scores=[0.95]))], 0.5, 0.5),
+        (
+            [
+                (objects((0, 0, 10, 10)), found((0, 0, 10, 10))),
+                (objects(), found((0, 0, 5, 5), scores=[0.5])),
+            ],
+            1.0,
+            1.0,
+        ),
+        (
+            [
+                (objects((0, 0, 10, 10)), found((0, 0, 10, 10))),
+                (objects(), found((0, 0, 5, 5), scores=[0.95])),
+            ],
+            0.5,
+            0.5,
+        ),
     ],
 )
 def test_average_precision_of_fixed_cases(
@@ -75,7 +95,9 @@ def test_average_precision_of_fixed_cases(
 def test_detections_in_crowds_are_ignored() -> None:
     """Though it is the most certain, it takes nothing from what is right."""
     crowded = objects((0, 0, 30, 30), crowd=True), found((2, 2, 12, 12), scores=[0.99])
-    assert average_precision([crowded, (objects((0, 0, 10, 10)), found((0, 0, 10, 10)))])["box AP"] == pytest.approx(1)
+    assert average_precision([crowded, (objects((0, 0, 10, 10)), found((0, 0, 10, 10)))])[
+        "box AP"
+    ] == pytest.approx(1)
 
 
 def test_average_precision_equals_pycocotools(tmp_path: Path) -> None:
@@ -85,7 +107,10 @@ def test_average_precision_equals_pycocotools(tmp_path: Path) -> None:
         corners = torch.randint(0, 20, (3, 2))
         boxes = [(x, y, x + 16, y + 12) for x, y in corners.tolist()]
         moved = [
-            tuple(side + shift for side, shift in zip(box, torch.randint(-2, 3, (4,)).tolist(), strict=True))
+            tuple(
+                side + shift
+                for side, shift in zip(box, torch.randint(-2, 3, (4,)).tolist(), strict=True)
+            )
             for box in boxes
         ]
         moved = [(max(0, left), max(0, top), right, bottom) for left, top, right, bottom in moved]
@@ -93,15 +118,24 @@ def test_average_precision_equals_pycocotools(tmp_path: Path) -> None:
         images.append((objects(*boxes, labels=labels), found(*moved, labels=labels, scores=scores)))
         for box, other, label, score in zip(boxes, moved, labels, scores, strict=True):
             row, answer = (
-                {"image_id": number, "category_id": label, "bbox": [a, b, c - a, d - b]} for a, b, c, d in (box, other)
+                {"image_id": number, "category_id": label, "bbox": [a, b, c - a, d - b]}
+                for a, b, c, d in (box, other)
             )
-            truth.append(row | {"id": len(truth) + 1, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]})
+            truth.append(
+                row | {"id": len(truth) + 1, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]}
+            )
             answers.append(answer | {"score": score})
-    content = {"info": {}, "images": [{"id": k} for k in range(1, 21)], "categories": [{"id": k} for k in (1, 2, 3)]}
+    content = {
+        "info": {},
+        "images": [{"id": k} for k in range(1, 21)],
+        "categories": [{"id": k} for k in (1, 2, 3)],
+    }
     (tmp_path / "truth.json").write_text(json.dumps(content | {"annotations": truth}))
     (tmp_path / "answers.json").write_text(json.dumps(answers))
     coco = import_pycocotools("coco").COCO(str(tmp_path / "truth.json"))
-    evaluated = import_pycocotools("cocoeval").COCOeval(coco, coco.loadRes(str(tmp_path / "answers.json")), "bbox")
+    evaluated = import_pycocotools("cocoeval").COCOeval(
+        coco, coco.loadRes(str(tmp_path / "answers.json")), "bbox"
+    )
     evaluated.evaluate()
     evaluated.accumulate()
     evaluated.summarize()
@@ -117,7 +151,9 @@ def test_boxes_fit_mirrored_masks(few: DetectionTask, row: int) -> None:
     rgb, inside = few.train[row]
     image, target = _image_and_target(rgb, inside, mirrored=True)
     assert torch.equal(image.flip(-1), rgb)
-    for mask, (left, top, right, bottom) in zip(target["masks"], target["boxes"].int().tolist(), strict=True):
+    for mask, (left, top, right, bottom) in zip(
+        target["masks"], target["boxes"].int().tolist(), strict=True
+    ):
         assert mask[top:bottom, left:right].sum() == mask.sum()
         assert mask[:, left].any()
         assert mask[:, right - 1].any()
@@ -125,7 +161,9 @@ def test_boxes_fit_mirrored_masks(few: DetectionTask, row: int) -> None:
 
 def test_crowds_are_not_trained_on() -> None:
     _, target = _image_and_target(
-        torch.zeros(3, SIDE, SIDE, dtype=torch.uint8), objects((0, 0, 5, 5), crowd=True), mirrored=False
+        torch.zeros(3, SIDE, SIDE, dtype=torch.uint8),
+        objects((0, 0, 5, 5), crowd=True),
+        mirrored=False,
     )
     assert target["boxes"].shape == (0, 4)
 
@@ -136,9 +174,21 @@ def few() -> DetectionTask:
     part = [draw_scene(row, 96) for row in range(8)]
     heads = DetectorHeadSizes(channels=32, box_features=64, mask_layers=1, proposals=50, regions=16)
     descent = TransferTraining(
-        epochs=18, batch_size=4, micro_batch_size=2, learning_rates=(2e-3,), milestones=(0.7, 0.9), layer_decay=0.9
+        epochs=18,
+        batch_size=4,
+        micro_batch_size=2,
+        learning_rates=(2e-3,),
+        milestones=(0.7, 0.9),
+        layer_decay=0.9,
     )
-    return DetectionTask("few", CLASSES, part, part[:1], part, DetectionRecipe(side=96, heads=heads, training=descent))
+    return DetectionTask(
+        "few",
+        CLASSES,
+        part,
+        part[:1],
+        part,
+        DetectionRecipe(side=96, heads=heads, training=descent),
+    )
 
 
 def test_baseline_predicts_the_same_for_all_images(few: DetectionTask) -> None:
@@ -150,7 +200,9 @@ def test_baseline_predicts_the_same_for_all_images(few: DetectionTask) -> None:
 def test_detector_learns_its_training_images(few: DetectionTask) -> None:
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
     before = {name: value.clone() for name, value in tower.state_dict().items()}
-    subject = FeatureExtractor(name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None)  # type: ignore[arg-type]
+    subject = FeatureExtractor(
+        name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None
+    )  # type: ignore[arg-type]
     found = {metric.name: metric for metric in score_detection(subject, few)}
     assert list(found) == ["box AP", "box AP50", "mask AP", "mask AP50"]
     assert all(metric.value > metric.baseline for metric in found.values())
@@ -176,13 +228,19 @@ def test_layer_decay_and_epochs_follow_the_released_file_of_the_tower(
 ) -> None:
     """apple/corenet, projects/catlip/object_detection; each epoch of the files repeats the images four times."""
     training = PUBLISHED.training_for(width)
-    assert (training.layer_decay, training.epochs, training.milestones) == (decay, epochs, milestones)
+    assert (training.layer_decay, training.epochs, training.milestones) == (
+        decay,
+        epochs,
+        milestones,
+    )
     assert training.warmup(training.steps(117_266)) == 250
 
 
 def test_diverging_rate_is_not_chosen(few: DetectionTask) -> None:
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
-    subject = FeatureExtractor(name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None)  # type: ignore[arg-type]
+    subject = FeatureExtractor(
+        name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None
+    )  # type: ignore[arg-type]
 
     def found(*rates: float) -> list[MetricScore]:
         descent = replace(few.recipe.training, epochs=1, learning_rates=rates)

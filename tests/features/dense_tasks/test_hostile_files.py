@@ -36,9 +36,13 @@ def pipes() -> dict[str, Case]:
         return folder
 
     return {
-        "a million classes of masks": reading(classes, lambda path: mask_folders(path, path / "cache")),
+        "a million classes of masks": reading(
+            classes, lambda path: mask_folders(path, path / "cache")
+        ),
         "a link to /dev/zero for a mask": reading(link("a.mask", "/dev/zero"), mask),
-        "a pipe for annotations": reading(pipe("instances_a.json"), lambda path: read_instances(path, Instances)),
+        "a pipe for annotations": reading(
+            pipe("instances_a.json"), lambda path: read_instances(path, Instances)
+        ),
         "a pipe for an annotation in XML": reading(pipe("a.xml"), read_objects),
         "a link to /dev/zero for a list": reading(link("train.txt", "/dev/zero"), read_image_list),
     }
@@ -49,15 +53,20 @@ def strangers() -> dict[str, Attack]:
     plain = [f"{number:02}.jpg" for number in range(NUM_IMAGES)]
     return {
         "COCO, an image of the system": _task("coco-labels", _coco([*plain, "/etc/passwd"])),
-        "COCO, names that a terminal would obey": _task("coco-labels", _coco([*plain, f"{HOSTILE_NAME}.jpg"])),
+        "COCO, names that a terminal would obey": _task(
+            "coco-labels", _coco([*plain, f"{HOSTILE_NAME}.jpg"])
+        ),
         "VOC, an entity that is a file": _task(
-            "voc-labels", _voc("&file;", '<!DOCTYPE l [<!ENTITY file SYSTEM "file:///etc/passwd">]>')
+            "voc-labels",
+            _voc("&file;", '<!DOCTYPE l [<!ENTITY file SYSTEM "file:///etc/passwd">]>'),
         ),
         "VOC, an entity that is an address": _task(
             "voc-labels", _voc("dog", '<!DOCTYPE l SYSTEM "http://127.0.0.1:9/l.dtd">')
         ),
         "VOC, names that a terminal would obey": _task("voc-labels", _voc("\x9b2J\u202edog")),
-        "VOC, an image above the folder": _task("voc-labels", _voc("dog", others=["../../outside"])),
+        "VOC, an image above the folder": _task(
+            "voc-labels", _voc("dog", others=["../../outside"])
+        ),
     }
 
 
@@ -91,7 +100,11 @@ def _coco(names: list[str]) -> Callable[[Path], None]:
 
 
 def _instances(names: list[str], classes: int) -> Mapping[str, object]:
-    shown = [{"image_id": row, "category_id": number} for row in range(NUM_IMAGES) for number in range(classes)]
+    shown = [
+        {"image_id": row, "category_id": number}
+        for row in range(NUM_IMAGES)
+        for number in range(classes)
+    ]
     return {
         "images": [{"id": row, "file_name": name} for row, name in enumerate(names)],
         "annotations": shown,

@@ -38,7 +38,10 @@ def counted(text: Sequence[np.ndarray], masks: Sequence[np.ndarray], classes: in
     found = []
     for number in range(classes):
         both = sum(((t == number) & (m == number)).sum() for t, m in zip(text, masks, strict=True))
-        either = sum((((t == number) & (m != IGNORED)) | (m == number)).sum() for t, m in zip(text, masks, strict=True))
+        either = sum(
+            (((t == number) & (m != IGNORED)) | (m == number)).sum()
+            for t, m in zip(text, masks, strict=True)
+        )
         found += [both / either] if either else []
     return float(np.mean(found))
 
@@ -50,7 +53,9 @@ def test_mean_iou_equals_pixel_counting(seed: int, classes: int, images: int) ->
     sizes = [tuple(draw.integers(1, 9, 2)) for _ in range(images)]
     masks = [draw.choice([*range(classes), IGNORED], size).astype(np.uint8) for size in sizes]
     text = [draw.integers(0, classes, size) for size in sizes]
-    part = [(torch.zeros(3, *mask.shape, dtype=torch.uint8), torch.from_numpy(mask)) for mask in masks]
+    part = [
+        (torch.zeros(3, *mask.shape, dtype=torch.uint8), torch.from_numpy(mask)) for mask in masks
+    ]
     known = [(torch.from_numpy(one), mask) for one, (_, mask) in zip(text, part, strict=True)]
     if all((mask == IGNORED).all() for mask in masks):
         return
@@ -68,7 +73,9 @@ def test_mask_is_cropped_like_its_image(seed: int, height: int, width: int) -> N
     left = torch.arange(width).expand(height, -1) < width / 2
     mask = torch.where(left, 1, 2).to(torch.uint8)
     rgb = (mask * 100).expand(3, -1, -1).contiguous()
-    new_rgb, new_mask = random_scale_crop_flip((rgb, mask), 48, (0.5, 1.5), torch.Generator().manual_seed(seed))
+    new_rgb, new_mask = random_scale_crop_flip(
+        (rgb, mask), 48, (0.5, 1.5), torch.Generator().manual_seed(seed)
+    )
     assert new_rgb.shape == (3, 48, 48)
     assert new_mask.shape == (48, 48)
     counts = new_mask != IGNORED
@@ -97,7 +104,9 @@ class Halves:
         draw = np.random.default_rng((self.seed, row))
         shown = draw.integers(0, 2, 2)
         text = shown if self.separable else draw.integers(0, 2, 2)
-        levels, classes = (np.repeat(np.repeat(one[None], 32, 0), 16, 1) for one in (shown * 200 + 20, text))
+        levels, classes = (
+            np.repeat(np.repeat(one[None], 32, 0), 16, 1) for one in (shown * 200 + 20, text)
+        )
         return torch.from_numpy(np.repeat(levels[None], 3, 0).astype(np.uint8)), torch.from_numpy(
             classes.astype(np.uint8)
         )
@@ -105,18 +114,30 @@ class Halves:
 
 def task(*, separable: bool = True, epochs: int = 10) -> SegmentationTask:
     linear = TransferTraining(
-        epochs=epochs, batch_size=16, micro_batch_size=8, learning_rates=(1e-3, 3e-2), train_tower=False
+        epochs=epochs,
+        batch_size=16,
+        micro_batch_size=8,
+        learning_rates=(1e-3, 3e-2),
+        train_tower=False,
     )
     deeplab = TransferTraining(
-        epochs=min(epochs, 4), batch_size=8, micro_batch_size=8, learning_rates=(3e-3,), layer_decay=0.9
+        epochs=min(epochs, 4),
+        batch_size=8,
+        micro_batch_size=8,
+        learning_rates=(3e-3,),
+        layer_decay=0.9,
     )
-    recipe = SegmentationRecipe(side=32, scales=(1.0, 1.0), channels=16, linear=linear, deeplab=deeplab)
+    recipe = SegmentationRecipe(
+        side=32, scales=(1.0, 1.0), channels=16, linear=linear, deeplab=deeplab
+    )
     parts = [Halves(count, seed, separable) for seed, count in enumerate((48, 16, 40))]
     return SegmentationTask("halves", ("dark", "bright"), *parts, recipe)
 
 
 def subject(tower: ImageTower) -> FeatureExtractor:
-    return FeatureExtractor(name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None)  # type: ignore[arg-type]
+    return FeatureExtractor(
+        name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None
+    )  # type: ignore[arg-type]
 
 
 def test_separable_pixels_are_learned_and_others_are_not() -> None:
@@ -139,8 +160,12 @@ def test_scoring_fails_only_if_all_rates_diverge() -> None:
 
     def found(*rates: float) -> list[MetricScore]:
         linear = replace(short.recipe.linear, learning_rates=rates)
-        return score_segmentation(subject(tower), replace(short, recipe=replace(short.recipe, linear=linear)))
+        return score_segmentation(
+            subject(tower), replace(short, recipe=replace(short.recipe, linear=linear))
+        )
 
     assert found(1e-3, 1e38) == found(1e-3)
-    with pytest.raises(FloatingPointError, match=r"no learning rate of 1e\+38, 2e\+38 can be trained at"):
+    with pytest.raises(
+        FloatingPointError, match=r"no learning rate of 1e\+38, 2e\+38 can be trained at"
+    ):
         found(1e38, 2e38)

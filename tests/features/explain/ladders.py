@@ -14,7 +14,11 @@ from tests.timed_runs import speed
 
 
 def ladder_of(
-    first: str = "catlip-tiny", against: str = "clip-tiny", chosen: Sequence[str] = (), *, settings: Sequence[str] = ()
+    first: str = "catlip-tiny",
+    against: str = "clip-tiny",
+    chosen: Sequence[str] = (),
+    *,
+    settings: Sequence[str] = (),
 ) -> tuple[Ladder, list[Experiment]]:
     """`settings` are of the experiment where it begins."""
     ends = with_settings(EXPERIMENTS[against], settings), EXPERIMENTS[first]
@@ -33,10 +37,16 @@ def measured(
 ) -> list[Record]:
     """Records of all runs: each rung as fast as `logs` says, with luck that a round shares."""
     chance = random.Random(0)
-    records = [Record(comparison=COMPARISON, experiment=experiments[0], circumstances=HERE, measured=ladder)]
+    records = [
+        Record(
+            comparison=COMPARISON, experiment=experiments[0], circumstances=HERE, measured=ladder
+        )
+    ]
     flops = flops or [0.0] * len(experiments)
     for round_ in range(rounds):
         luck = chance.gauss(0, 5 * spread)
         for experiment, log, log_flops in zip(experiments, logs, flops, strict=True):
-            records.append(speed(experiment, log + luck + chance.gauss(0, spread), log_flops, round_))
+            records.append(
+                speed(experiment, log + luck + chance.gauss(0, spread), log_flops, round_)
+            )
     return records

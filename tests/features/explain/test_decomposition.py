@@ -60,7 +60,9 @@ def test_each_cause_is_judged_against_flops() -> None:
 
 def test_saved_seconds_add_up() -> None:
     result = decomposition(measured(*ladder_of(), LOGS))
-    assert sum(cause.saved_seconds or math.nan for cause in result.causes) == pytest.approx(result.whole.saved_seconds)
+    assert sum(cause.saved_seconds or math.nan for cause in result.causes) == pytest.approx(
+        result.whole.saved_seconds
+    )
 
 
 def test_objective_is_all_that_comes_after_factors_and_recipe() -> None:
@@ -78,15 +80,24 @@ def kept_from_cores(record: Record) -> Record:
     if not isinstance(run, Speed):
         return record
     steps = len(next(iter(run.phase_seconds.values()), ()))
-    waited = replace(run, window_core_waits=(5.0,) * len(run.window_seconds), phase_core_waits=(5.0,) * steps)
+    waited = replace(
+        run, window_core_waits=(5.0,) * len(run.window_seconds), phase_core_waits=(5.0,) * steps
+    )
     return replace(record, measured=waited)
 
 
 def test_rounds_that_other_work_disturbed_are_left_out() -> None:
     rows = measured(*ladder_of(), LOGS, rounds=12, spread=0.001)
-    quiet = decomposition([row for row in rows if not isinstance(row.measured, Speed) or row.measured.round > 2])
+    quiet = decomposition(
+        [row for row in rows if not isinstance(row.measured, Speed) or row.measured.round > 2]
+    )
     disturbed = decomposition(
-        [kept_from_cores(row) if isinstance(row.measured, Speed) and row.measured.round <= 2 else row for row in rows]
+        [
+            kept_from_cores(row)
+            if isinstance(row.measured, Speed) and row.measured.round <= 2
+            else row
+            for row in rows
+        ]
     )
     assert disturbed.num_rounds == quiet.num_rounds == 9
     assert disturbed.causes == quiet.causes
@@ -106,7 +117,13 @@ def test_records_without_a_ladder_have_no_decomposition() -> None:
 
 def test_summary_and_table_are_derived_from_the_figures() -> None:
     result = decomposition(measured(*ladder_of(), LOGS, flops=LOGS))
-    assert "1.58x as fast at the ladder's end (catlip-tiny) as at its start (clip-tiny)" in summarize(result)
-    assert "1.30x for captions' padding, 1.20x for the text tower, 1.01x for head and loss" in summarize(result)
+    assert (
+        "1.58x as fast at the ladder's end (catlip-tiny) as at its start (clip-tiny)"
+        in summarize(result)
+    )
+    assert (
+        "1.30x for captions' padding, 1.20x for the text tower, 1.01x for head and loss"
+        in summarize(result)
+    )
     table = explained_table(result)
     assert [row[0].text for row in table.cells] == [PADDING, TEXT_TOWER, HEAD, "whole ratio"]

@@ -14,7 +14,14 @@ from bench.features.explain.verb import plan_ladder
 from bench.records.record import Speed, read_records
 from tests.processes import InProcess
 
-SHORT = ("batch_size=8", "images=96", "warmup_images=0", "warmup_steps=1", "windows=2", "steps_per_window=1")
+SHORT = (
+    "batch_size=8",
+    "images=96",
+    "warmup_images=0",
+    "warmup_steps=1",
+    "windows=2",
+    "steps_per_window=1",
+)
 SETTINGS = [word for setting in SHORT for word in ("--set", setting)]
 TITLE = "From clip-tiny"
 
@@ -23,11 +30,22 @@ TITLE = "From clip-tiny"
 def explain(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the verb on a folder of its own; return exit code and figures."""
     monkeypatch.setattr("bench.orchestration.preflight.Runner", InProcess)
-    monkeypatch.setattr("bench.measure.speed.core_waits", lambda *_: 0.0)  # other tests run beside this one
+    # Other tests run beside this one.
+    monkeypatch.setattr("bench.measure.speed.core_waits", lambda *_: 0.0)
 
     def run(*arguments: str) -> tuple[int, dict[str, Any]]:
         figures = own_results / "figures.json"
-        code = main(["explain", *arguments, *SETTINGS, "--results", str(own_results), "--json", str(figures)])
+        code = main(
+            [
+                "explain",
+                *arguments,
+                *SETTINGS,
+                "--results",
+                str(own_results),
+                "--json",
+                str(figures),
+            ]
+        )
         return code, json.loads(figures.read_text()) if figures.exists() else {}
 
     return run
@@ -38,9 +56,19 @@ def test_every_configuration_runs_and_an_injected_factor_is_attributed_to_itself
     explain: Any, own_results: Path
 ) -> None:
     """It sleeps thirty-two times as long as it works: a busy machine makes no run that much slower than another."""
-    arguments = ("catlip-tiny", "--baseline", "clip-tiny", "--factors", "injected_slowdown=32", "--rounds", "2")
+    arguments = (
+        "catlip-tiny",
+        "--baseline",
+        "clip-tiny",
+        "--factors",
+        "injected_slowdown=32",
+        "--rounds",
+        "2",
+    )
     code, figures = explain(*arguments)
-    table = next(table for title, table in figures.items() if "against" in title or title.startswith(TITLE))
+    table = next(
+        table for title, table in figures.items() if "against" in title or title.startswith(TITLE)
+    )
     rows = {row["cause"]: row for row in table["rows"]}
     assert rows["injected_slowdown"]["forward + backward"][0] > 2
     assert rows["injected_slowdown"]["whole step"][0] > 2
@@ -63,21 +91,32 @@ def test_every_configuration_runs_and_an_injected_factor_is_attributed_to_itself
 
 def test_time_that_is_over_leaves_two_rounds(explain: Any, own_results: Path) -> None:
     explain("superclass-cls-tiny", "--baseline", "catlip-tiny", "--minutes", "0.001")
-    runs = [one.measured.round for one in read_records(own_results) if isinstance(one.measured, Speed)]
+    runs = [
+        one.measured.round for one in read_records(own_results) if isinstance(one.measured, Speed)
+    ]
     assert sorted({*runs}) == [0, 1]
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["clip-tiny", "--baseline", "catlip-tiny"], "explain catlip-tiny --baseline clip-tiny, not the reverse"),
+        (
+            ["clip-tiny", "--baseline", "catlip-tiny"],
+            "explain catlip-tiny --baseline clip-tiny, not the reverse",
+        ),
         (["catlip-tiny", "--baseline", "clip-tinny"], "did you mean 'clip-tiny'"),
-        (["catlip-tiny", "--baseline", "clip-tiny", "--rounds", "1"], "--rounds must be from 2 to 10000, got 1"),
+        (
+            ["catlip-tiny", "--baseline", "clip-tiny", "--rounds", "1"],
+            "--rounds must be from 2 to 10000, got 1",
+        ),
         (
             ["catlip-tiny", "--baseline", "clip-tiny", "--minutes", "0"],
             "--minutes must be from 0.001 to 1e+06",
         ),
-        (["catlip-tiny", "--baseline", "clip-tiny", "--factors", "kernal"], "did you mean 'kernel'"),
+        (
+            ["catlip-tiny", "--baseline", "clip-tiny", "--factors", "kernal"],
+            "did you mean 'kernel'",
+        ),
         (
             ["catlip-tiny", "--baseline", "clip-tiny", "--recipe", "published"],
             "catlip-tiny has no published recipe (experiments with one: clip-vit-b16, catlip-vit-b16",
@@ -108,7 +147,9 @@ def test_factors_a_tower_does_not_support_are_left_out_with_the_reason() -> None
         ("catlip-vit-b16-datacomp", None),
     ],
 )
-def test_residual_precision_is_a_factor_where_it_changes_the_step(name: str, reason: str | None) -> None:
+def test_residual_precision_is_a_factor_where_it_changes_the_step(
+    name: str, reason: str | None
+) -> None:
     pair = EXPERIMENTS[name], EXPERIMENTS[name.replace("catlip", "clip")]
     ladder, _ = plan_ladder(*pair, ["residual"], on_gpu=True)
     assert ("residual" in ladder.causes) == (reason is None)
@@ -118,10 +159,21 @@ def test_residual_precision_is_a_factor_where_it_changes_the_step(name: str, rea
 def test_published_pair_has_its_own_ladder() -> None:
     pair = EXPERIMENTS["catlip-vit-b16-datacomp"], EXPERIMENTS["clip-vit-b16-datacomp"]
     ladder, configurations = plan_ladder(*pair, ["kernel", "global_negatives"], on_gpu=True)
-    assert ladder.causes[:7] == ("sampler", "batch", "grad_norm", "precision", "kernel", "gather", "global_negatives")
+    assert ladder.causes[:7] == (
+        "sampler",
+        "batch",
+        "grad_norm",
+        "precision",
+        "kernel",
+        "gather",
+        "global_negatives",
+    )
     assert not ladder.left_out
     first, released, padded = (configurations[at] for at in (0, 7, 8))
-    assert (first.runtime.attention, first.runtime.simulated_global_batch) == ("fp32_softmax", 65_536)
+    assert (first.runtime.attention, first.runtime.simulated_global_batch) == (
+        "fp32_softmax",
+        65_536,
+    )
     assert (first.training.batch_size, first.text.text_padding) == (256, "max_length")
     assert ladder.causes[7] == REST
     assert (released.optimizer.clip_norm, padded.optimizer.clip_norm) == (None, 1.0)

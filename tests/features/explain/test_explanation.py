@@ -33,14 +33,23 @@ def test_explanation_page_lists_the_causes() -> None:
     assert "The answer in figures" not in document.tables
     rows = document.tables[cause_table(result).title][1:]
     causes = ["kernel", PADDING, TEXT_TOWER, HEAD]
-    assert [row[0] for row in rows] == [*causes, "objective, all else equal", "whole ratio", "published"]
+    assert [row[0] for row in rows] == [
+        *causes,
+        "objective, all else equal",
+        "whole ratio",
+        "published",
+    ]
     for row, cause in zip(rows, result.causes, strict=False):
         assert cause.forward_backward is not None
         ratio = cause.forward_backward.ratio
         assert row[2] == f"{ratio.value:.2f}|{ratio.low:.2f} to {ratio.high:.2f}"
         assert row[5] == cause.verdict
     assert "Left out, precision: no units." in document.words()
-    label = next(value for _, name, value in document.attributes if name == "aria-label" and "Causes" in value)
+    label = next(
+        value
+        for _, name, value in document.attributes
+        if name == "aria-label" and "Causes" in value
+    )
     assert all(f"{cause} " in label for cause in causes)
 
 

@@ -19,9 +19,18 @@ def test_released_labels_are_stages_after_the_objective() -> None:
     steps, configurations, _ = chain(catlip, clip, "dense_labels", "nltk_labels", "augmentation")
     assert steps == ("augmentation", PADDING, TEXT_TOWER, HEAD, "dense_labels", "nltk_labels")
     labels = [(one.targets.label_format, one.targets.labels) for one in configurations]
-    assert labels == [*[("sparse", "computed")] * 4, ("dense", "nltk"), ("sparse", "nltk"), ("sparse", "computed")]
+    assert labels == [
+        *[("sparse", "computed")] * 4,
+        ("dense", "nltk"),
+        ("sparse", "nltk"),
+        ("sparse", "computed"),
+    ]
     assert [one.input.augmentation for one in configurations] == ["range", *["none"] * 6]
-    assert not {*differing_fields([configurations[-1], catlip])} - {"warmup_steps", "windows", "steps_per_window"}
+    assert not {*differing_fields([configurations[-1], catlip])} - {
+        "warmup_steps",
+        "windows",
+        "steps_per_window",
+    }
     steps, configurations, _ = chain(catlip, catlip, "label_format=dense", "nltk_labels")
     assert steps == ("dense_labels", "nltk_labels")
     assert [one.method for one in configurations] == ["catlip"] * 3

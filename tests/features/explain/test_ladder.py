@@ -21,7 +21,9 @@ from bench.features.explain.ladder import (
 from bench.interfaces.method import METHODS
 from tests.features.explain.ladders import ladder_of
 
-TINY = {name.removesuffix("-tiny"): one for name, one in EXPERIMENTS.items() if name.endswith("-tiny")}
+TINY = {
+    name.removesuffix("-tiny"): one for name, one in EXPERIMENTS.items() if name.endswith("-tiny")
+}
 
 
 def test_ladder_from_clip_to_catlip_has_four_configurations() -> None:
@@ -44,7 +46,10 @@ def test_ladder_from_clip_to_catlip_has_four_configurations() -> None:
 def test_factors_change_one_after_the_other_and_then_the_objective() -> None:
     ladder, configurations = ladder_of(chosen=["kernel", "batch", "injected_slowdown=0.5"])
     assert ladder.causes == ("kernel", "batch", "injected_slowdown", PADDING, TEXT_TOWER, HEAD)
-    changed = [{*differing_fields(pair)} - {"warmup_steps", "steps_per_window"} for pair in pairwise(configurations)]
+    changed = [
+        {*differing_fields(pair)} - {"warmup_steps", "steps_per_window"}
+        for pair in pairwise(configurations)
+    ]
     assert changed[:3] == [{"attention"}, {"batch_size"}, {"injected_slowdown"}]
     assert configurations[0].runtime.attention == "fp32_softmax"
     assert (
@@ -65,7 +70,11 @@ def test_rest_of_the_recipe_changes_in_one_stage_before_the_objective() -> None:
     )
     assert ladder.causes == (REST, PADDING, TEXT_TOWER, HEAD)
     changed = [{*differing_fields(pair)} for pair in pairwise(configurations)]
-    assert changed[:3] == [{"clip_norm", "crop_scale", "flip", "workers"}, {"text_padding"}, {"text_features"}]
+    assert changed[:3] == [
+        {"clip_norm", "crop_scale", "flip", "workers"},
+        {"text_padding"},
+        {"text_features"},
+    ]
     assert changed[3] == {"method", "text_features", "learning_rate", "head_initialisation", "eps"}
     assert len({one.name for one in configurations}) == len(configurations) == 5
     assert not {*changed[3]} & {*RECIPE_FIELDS}
@@ -108,7 +117,9 @@ def test_configurations_take_similar_images_and_balanced_sizes() -> None:
         ("superclass", "catlip", (f"labels, {HEAD}",)),
     ],
 )
-def test_other_pairs_have_ladders_where_there_is_one(against: str, first: str, causes: tuple[str, ...]) -> None:
+def test_other_pairs_have_ladders_where_there_is_one(
+    against: str, first: str, causes: tuple[str, ...]
+) -> None:
     assert tuple(stage.cause for stage in stages_between(TINY[against], TINY[first])[1:]) == causes
 
 
@@ -132,18 +143,34 @@ def test_same_method_ladder_has_the_differing_factors() -> None:
 @pytest.mark.parametrize(
     ("against", "first", "text"),
     [
-        ("catlip", "clip", "from a text tower to none: explain catlip-tiny --baseline clip-tiny, not the reverse"),
-        ("clip", "superclip", "no ladder leads from clip to superclip: superclip adds to a pair of towers"),
-        ("distill", "catlip", "no ladder leads from distill to catlip: distill learns from another tower"),
+        (
+            "catlip",
+            "clip",
+            "from a text tower to none: explain catlip-tiny --baseline clip-tiny, not the reverse",
+        ),
+        (
+            "clip",
+            "superclip",
+            "no ladder leads from clip to superclip: superclip adds to a pair of towers",
+        ),
+        (
+            "distill",
+            "catlip",
+            "no ladder leads from distill to catlip: distill learns from another tower",
+        ),
     ],
 )
-def test_a_pair_without_a_ladder_is_refused_with_the_reason(against: str, first: str, text: str) -> None:
+def test_a_pair_without_a_ladder_is_refused_with_the_reason(
+    against: str, first: str, text: str
+) -> None:
     with pytest.raises(ValueError, match=re.escape(text)):
         stages_between(TINY[against], TINY[first])
 
 
 def test_two_towers_have_no_ladder() -> None:
-    with pytest.raises(ValueError, match=r"one tower and one data set, these differ in tower: .*; text_tower: "):
+    with pytest.raises(
+        ValueError, match=r"one tower and one data set, these differ in tower: .*; text_tower: "
+    ):
         stages_between(EXPERIMENTS["clip-vit-b32"], EXPERIMENTS["catlip-vit-b16"])
 
 
@@ -166,7 +193,9 @@ def test_factors_without_effect_on_a_cpu_are_left_out_unless_given_by_value() ->
     assert [factor.name for factor in factors] == ["kernel"]
     assert {*left_out} == {"precision", "compile"}
     factors, left_out = select_factors(*pair, ["precision=bf16"], on_gpu=False)
-    assert [(one.name, one.before, one.after) for one in factors] == [("precision", "precision=bf16", "precision=fp32")]
+    assert [(one.name, one.before, one.after) for one in factors] == [
+        ("precision", "precision=bf16", "precision=fp32")
+    ]
     assert {*left_out} == {"compile"}
 
 
@@ -175,7 +204,9 @@ def test_setting_already_present_is_no_factor() -> None:
     factors, left_out = select_factors(*pair, [*FACTORS], on_gpu=True)
     assert [factor.name for factor in factors] == [*FACTORS]
     assert not left_out
-    factors, left_out = select_factors(TINY["clip"], TINY["catlip"], ["compile", "attention=fused"], on_gpu=True)
+    factors, left_out = select_factors(
+        TINY["clip"], TINY["catlip"], ["compile", "attention=fused"], on_gpu=True
+    )
     assert not factors
     assert left_out == {
         "compile": "catlip-tiny has compile=off already",
@@ -195,7 +226,11 @@ def test_published_pair_has_factors_for_all_that_its_recipes_compute_otherwise()
         "kernel": "attention=fp32_softmax",
         "global_negatives": "simulated_global_batch=65536",
     }
-    assert catlip_sizes(224) == pair[1].image.image_sizes == multi_scale(128, 320, scales=25, multiple=16, base=224)
+    assert (
+        catlip_sizes(224)
+        == pair[1].image.image_sizes
+        == multi_scale(128, 320, scales=25, multiple=16, base=224)
+    )
 
 
 @pytest.mark.parametrize(
@@ -226,7 +261,9 @@ def test_factor_leads_from_the_released_form_and_is_not_part_of_the_rest(
         ("gather", "catlip", "catlip does not gather images"),
     ],
 )
-def test_factor_that_the_baseline_does_not_compute_is_left_out(name: str, against: str, reason: str) -> None:
+def test_factor_that_the_baseline_does_not_compute_is_left_out(
+    name: str, against: str, reason: str
+) -> None:
     factors, left_out = select_factors(TINY[against], TINY["superclass"], [name], on_gpu=False)
     assert name not in {factor.name for factor in factors}
     assert left_out[name] == reason
@@ -249,5 +286,11 @@ def test_unknown_factor_is_refused_with_a_message(chosen: str, text: str) -> Non
 
 
 def test_only_dual_encoders_use_stored_features() -> None:
-    assert all("text_features=stored" in stage.settings for stage in stages_between(TINY["clip"], TINY["catlip"])[2:3])
-    assert [name for name, one in METHODS.items() if one.ladder_role == "pair"] == ["clip", "siglip"]
+    assert all(
+        "text_features=stored" in stage.settings
+        for stage in stages_between(TINY["clip"], TINY["catlip"])[2:3]
+    )
+    assert [name for name, one in METHODS.items() if one.ladder_role == "pair"] == [
+        "clip",
+        "siglip",
+    ]

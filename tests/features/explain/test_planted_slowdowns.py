@@ -29,7 +29,9 @@ from tests.small import two_blocks
 
 CPU = torch.device("cpu")
 PLANTED_SECONDS = 1e9
-LARGEST_OF_OTHERS = 5.0  # in logarithms: a real step that a busy machine makes 150 times as slow; planted are 20
+LARGEST_OF_OTHERS = (
+    5.0  # in logarithms: a real step that a busy machine makes 150 times as slow; planted are 20
+)
 NO_FLOPS = Flops(image_forward=1, text_forward=1, forward=1, step=1)
 Plant = Callable[[Any, str], None]
 
@@ -38,7 +40,8 @@ Plant = Callable[[Any, str], None]
 def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
     """Make every call of a function take the planted seconds by the clocks of the process."""
     torch.set_num_threads(1)
-    monkeypatch.setattr(bench.measure.speed, "peak_flops", lambda *_: (None, ""))  # which takes longer than all else
+    # Which takes longer than all else.
+    monkeypatch.setattr(bench.measure.speed, "peak_flops", lambda *_: (None, ""))
     real, planted = time.perf_counter, [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: real() + planted[0])
 
@@ -62,9 +65,13 @@ def decomposed(results: Path, chosen: Sequence[str], **changes: object) -> Decom
 
     def timed(experiment: Experiment, round_: int) -> Record:
         run = replace(
-            measure_speed(experiment, CPU, results, round_, NO_FLOPS), window_core_waits=(), phase_core_waits=()
+            measure_speed(experiment, CPU, results, round_, NO_FLOPS),
+            window_core_waits=(),
+            phase_core_waits=(),
         )
-        return Record(comparison=COMPARISON, experiment=experiment, circumstances=HERE, measured=run)
+        return Record(
+            comparison=COMPARISON, experiment=experiment, circumstances=HERE, measured=run
+        )
 
     records = [Record(comparison=COMPARISON, experiment=first, circumstances=HERE, measured=ladder)]
     records += [timed(one, 0) for one in configurations]

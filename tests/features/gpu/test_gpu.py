@@ -52,7 +52,10 @@ def done(results: Path) -> set[str]:
 
 
 def has_ended(process_id: int) -> bool:
-    return not psutil.pid_exists(process_id) or psutil.Process(process_id).status() == psutil.STATUS_ZOMBIE
+    return (
+        not psutil.pid_exists(process_id)
+        or psutil.Process(process_id).status() == psutil.STATUS_ZOMBIE
+    )
 
 
 def test_step_that_fails_is_run_again_and_one_that_ended_well_is_not(
@@ -73,7 +76,9 @@ def test_failed_preflight_stops_the_others(monkeypatch: pytest.MonkeyPatch, tmp_
     assert not (tmp_path / "count").exists()
 
 
-def test_step_that_takes_too_long_is_killed_with_its_children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_step_that_takes_too_long_is_killed_with_its_children(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     short = Step("hangs", HANGS.arguments, 0.03)
     assert run(monkeypatch, tmp_path, [FIRST, short, COUNTS]) == 3
     assert done(tmp_path) == {"preflight", "counts"}
@@ -84,7 +89,9 @@ def test_step_that_takes_too_long_is_killed_with_its_children(monkeypatch: pytes
 def test_command_that_is_ended_kills_its_step_and_continues_there(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    running = subprocess.Popen([sys.executable, "-c", PROGRAM, "gpu", "--results", str(tmp_path)], cwd=ROOT)
+    running = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "gpu", "--results", str(tmp_path)], cwd=ROOT
+    )
     written = tmp_path / "processes"
     wait_until(lambda: written.exists() and written.read_text().endswith("end"), running)
     running.send_signal(signal.SIGTERM)
@@ -100,7 +107,9 @@ def test_step_resumes_the_comparison_of_its_folder_and_draws_its_page(
 ) -> None:
     step = Step("again", "-c 'import sys; print(sys.argv[1:])' {folder}", 5, folder="b16")
     assert "--resume" not in step.command(tmp_path)
-    record = Record(comparison="c", experiment=small("clip"), circumstances=circumstances(), measured=speed())
+    record = Record(
+        comparison="c", experiment=small("clip"), circumstances=circumstances(), measured=speed()
+    )
     (tmp_path / "b16").mkdir()
     write_record(record, record_path(tmp_path / "b16", "c", "speed", "clip", 0))
     assert run(monkeypatch, tmp_path, [FIRST, step]) == 0
@@ -119,7 +128,9 @@ def test_every_command_line_is_accepted(device: verb.Device, tmp_path: Path) -> 
         if module == "bench" and words[words.index("bench") + 1] in VERBS:
             command = parse(words[words.index("bench") + 1 :])
             if isinstance(command, Measure):
-                require_comparable_experiments(experiment_from(name, command.settings) for name in command.names)
+                require_comparable_experiments(
+                    experiment_from(name, command.settings) for name in command.names
+                )
 
 
 def test_verdict_is_sought_before_the_tests() -> None:
@@ -130,8 +141,22 @@ def test_verdict_is_sought_before_the_tests() -> None:
 
 @pytest.mark.minutes
 def test_cheap_steps_run_on_a_cpu(tmp_path: Path) -> None:
-    words = [word for name in ("preflight", "b16", "shards", "b16-shards") for word in ("--only", name)]
-    command = [sys.executable, "-m", "bench", "gpu", "--device", "cpu", "--results", str(tmp_path), *words]
-    ended = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
+    words = [
+        word for name in ("preflight", "b16", "shards", "b16-shards") for word in ("--only", name)
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "gpu",
+        "--device",
+        "cpu",
+        "--results",
+        str(tmp_path),
+        *words,
+    ]
+    ended = subprocess.run(
+        command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "catlip-tiny" in (tmp_path / "b16.html").read_text()

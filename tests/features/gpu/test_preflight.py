@@ -15,7 +15,9 @@ from bench.profilers.nvml import DeviceReader
 from tests.environment.test_requirements import bare_python, run
 
 
-def test_gauges_are_read_however_fast_the_device_computes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_gauges_are_read_however_fast_the_device_computes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     print_device_readings(DeviceReader(gauges={"power W": lambda: 700.0}), torch.ones(2, 2))
     assert capsys.readouterr().out == "power W: 700\n"
 
@@ -32,7 +34,10 @@ def test_nvml_that_reads_no_gauge_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("folders", "package"),
-    [(("pynvml", "nvidia_ml_py"), "nvidia-ml-py>=12.560"), (("open_clip",), "open_clip_torch>=3.3,<4")],
+    [
+        (("pynvml", "nvidia_ml_py"), "nvidia-ml-py>=12.560"),
+        (("open_clip",), "open_clip_torch>=3.3,<4"),
+    ],
 )
 def test_single_missing_package_is_named_without_a_traceback(
     folders: tuple[str, ...], package: str, tmp_path: Path
@@ -60,7 +65,11 @@ def test_preflight_of_a_bare_gpu_machine_names_the_driver_and_the_compiler(
         ("driver", "docker run --gpus all"),
         ("Triton", "pip install triton"),
     ):
-        assert [line for line in lines if line.startswith(f"{what}") and " is missing: " in line and remedy in line]
+        assert [
+            line
+            for line in lines
+            if line.startswith(f"{what}") and " is missing: " in line and remedy in line
+        ]
 
 
 def test_preflight_with_docker_s_shared_memory_warns_and_goes_on(

@@ -67,7 +67,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # a process of suites starts in half the time
+    # A process of suites starts in half the time.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p pytest_benchmark.plugin")
     run_git(folder, "init", "--quiet")
     (folder / "pyproject.toml").write_text(SETTINGS)
@@ -127,7 +128,10 @@ def test_work_tree_is_removed_however_its_block_ends(repository: Path) -> None:
 
 
 def test_slower_benchmark_and_changed_counter_are_named(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(verbs, "CHECKOUT", repository)
     commit(repository, 0.002, parameters=2)
@@ -141,7 +145,10 @@ def test_slower_benchmark_and_changed_counter_are_named(
 
 
 def test_an_unchanged_tree_has_no_regression(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(verbs, "CHECKOUT", repository)
     assert Regress("HEAD", rounds=5, results=tmp_path).run() == 0
@@ -149,7 +156,10 @@ def test_an_unchanged_tree_has_no_regression(
 
 
 def test_failed_suites_are_not_a_pass(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(verbs, "CHECKOUT", repository)
     commit(repository, 0.001, suite="def test_none():\n    raise RuntimeError('broken')")
@@ -189,7 +199,17 @@ def test_an_interrupt_ends_the_suites_and_removes_the_work_trees(
         commit(repository, 60, suite=SUITE + TELLS_ITS_PID)
     scratch, pids = repository.parent / "scratch", tmp_path / "pids"
     pids.mkdir()
-    command = [sys.executable, "-m", "bench", "history", "2", "--repository", str(repository), "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "history",
+        "2",
+        "--repository",
+        str(repository),
+        "--out",
+        str(tmp_path),
+    ]
     environment = os.environ | {"TMPDIR": str(scratch), "PIDS": str(pids)}
     running = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
     wait_until(lambda: len(list(pids.iterdir())) == 2, running)

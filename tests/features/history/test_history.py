@@ -32,20 +32,27 @@ FLOPS = Metric("FLOPs of a step", "FLOP", "less", is_counter=True)
 
 
 def series_of_runs(runs_by_commit: Sequence[Sequence[float]], metric: Metric = TIME) -> Series:
-    points = [CommitPoint(Commit(f"{at:040}"), tuple(runs)) for at, runs in enumerate(runs_by_commit)]
+    points = [
+        CommitPoint(Commit(f"{at:040}"), tuple(runs)) for at, runs in enumerate(runs_by_commit)
+    ]
     return Series(BenchmarkId("suite.py::part", "group"), metric, "here", tuple(points))
 
 
-def series(levels: Sequence[float], *, processes: int = 1, noise: float = 0.005, metric: Metric = TIME) -> Series:
+def series(
+    levels: Sequence[float], *, processes: int = 1, noise: float = 0.005, metric: Metric = TIME
+) -> Series:
     draw = random.Random(7)
     return series_of_runs(
-        [[level * math.exp(draw.gauss(0, noise)) for _ in range(processes)] for level in levels], metric
+        [[level * math.exp(draw.gauss(0, noise)) for _ in range(processes)] for level in levels],
+        metric,
     )
 
 
 def page_of(folder: Path, *documents: dict[str, Any]) -> str:
     history = build_history(read_observations([written(folder, *documents)]))
-    return history_page(history, [change for series in history.series for change in find_changes(series)])
+    return history_page(
+        history, [change for series in history.series for change in find_changes(series)]
+    )
 
 
 def run(*arguments: str | Path) -> int:
@@ -102,14 +109,21 @@ def test_shared_turns_neither_hide_nor_create_changes() -> None:
         for at, level in enumerate(levels):
             runs = tuple(level * factor * math.exp(draw.gauss(0, 0.01)) for factor in factors)
             points.append(CommitPoint(Commit(f"{at:040}"), runs, tuple("abcd")))
-        return [change.at for change in find_changes(Series(BenchmarkId("a", "b"), TIME, "here", tuple(points)))]
+        return [
+            change.at
+            for change in find_changes(Series(BenchmarkId("a", "b"), TIME, "here", tuple(points)))
+        ]
 
     assert changes_in_turns([1.0] * 4 + [1.08] * 4) == [4]
     assert changes_in_turns([1.0] * 8) == []
 
 
-@pytest.mark.parametrize(("noise", "slowdown", "bound"), [(0.02, 0.10, 0.6), (0.02, 0.25, 0.95), (0.04, 0.25, 0.7)])
-def test_slowdowns_are_found_over_eight_commits_of_three_processes(noise: float, slowdown: float, bound: float) -> None:
+@pytest.mark.parametrize(
+    ("noise", "slowdown", "bound"), [(0.02, 0.10, 0.6), (0.02, 0.25, 0.95), (0.04, 0.25, 0.7)]
+)
+def test_slowdowns_are_found_over_eight_commits_of_three_processes(
+    noise: float, slowdown: float, bound: float
+) -> None:
     """The rates in docs/reports-and-ci.md are of 400 series."""
     draw = np.random.default_rng(0)
     later = np.arange(8)[:, None] >= 4
@@ -137,7 +151,9 @@ def test_page_names_what_changed_and_where(text: str) -> None:
     assert counted[3:6] == ["1,000", "1,001", "00000006 … 00000007"]
     assert "2 changes for the worse" in page.words()
     labels = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
-    assert any("test_a, time over 8 commits" in label and "(1.20 times)" in label for label in labels)
+    assert any(
+        "test_a, time over 8 commits" in label and "(1.20 times)" in label for label in labels
+    )
     assert len(page.tables["test_a"]) == 1 + 1 + 8  # a heading, the machine, the commits
     require_self_contained(text)
 
@@ -145,7 +161,9 @@ def test_page_names_what_changed_and_where(text: str) -> None:
 def test_document_strings_are_escaped(tmp_path: Path) -> None:
     documents = commits(1, 1, 1, 3, 3, 3, processes=2)
     for content in documents:
-        content["machine_info"]["fingerprint"] = content["datetime"] = content["commit_info"]["time"] = HOSTILE
+        content["machine_info"]["fingerprint"] = content["datetime"] = content["commit_info"][
+            "time"
+        ] = HOSTILE
         content["commit_info"]["id"] = HOSTILE + content["commit_info"]["id"]
         for benchmark in content["benchmarks"]:
             benchmark |= {"name": HOSTILE, "fullname": HOSTILE, "group": HOSTILE}
@@ -155,7 +173,9 @@ def test_document_strings_are_escaped(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(1)" in text
 
 
-def test_command_line_draws_the_page_and_prints_its_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line_draws_the_page_and_prints_its_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = written(tmp_path / "in", *commits(1, 1, 1, 1, 1.3, 1.3, 1.3, 1.3, processes=2))
     assert run("history", folder, "--out", tmp_path / "charts.html") == 0
     text = capsys.readouterr().out
@@ -185,7 +205,10 @@ def test_compare_fails_only_on_request(tmp_path: Path, capsys: pytest.CaptureFix
     assert run("compare", new, old, "--fail", "slower") == 0
     other_machine = written(tmp_path / "there", *commits(1, machine="there"))
     assert run("compare", old, other_machine) == 2
-    assert "figures of several machines are not comparable, name files of one: here / there" in capsys.readouterr().err
+    assert (
+        "figures of several machines are not comparable, name files of one: here / there"
+        in capsys.readouterr().err
+    )
 
 
 def test_change_from_zero_has_no_ratio() -> None:
@@ -198,7 +221,9 @@ def test_change_from_zero_has_no_ratio() -> None:
 def test_damaged_files_of_a_folder_are_named_and_the_others_used(
     verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    records = write_records([speed_record(name, 0) for name in ("clip-tiny", "catlip-tiny")], tmp_path / "records")
+    records = write_records(
+        [speed_record(name, 0) for name in ("clip-tiny", "catlip-tiny")], tmp_path / "records"
+    )
     broken = records / "2026-11-25-tiny.memory.clip-tiny.json"
     broken.write_text("{")
     assert run(verb, *[records] * (2 if verb == "compare" else 1)) == 3
@@ -209,7 +234,9 @@ def test_damaged_files_of_a_folder_are_named_and_the_others_used(
     assert run("compare", broken, records) == 2  # a file that is named is not left out
 
 
-def test_names_in_foreign_documents_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_in_foreign_documents_are_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folders = []
     for count in (1, 2):
         content = document({CONTROLS: 1.0, f"{CONTROLS}{count}": 1.0}, extra={"parameters": count})

@@ -37,7 +37,9 @@ PARAMETERS = Metric("parameters", "", "same", is_counter=True)
 
 def observations(metric: Metric, *values: float, name: str = "part") -> list[Observation]:
     benchmark = BenchmarkId(name, "group")
-    return [Observation(benchmark, metric, value, "here", Commit("a"), None, "") for value in values]
+    return [
+        Observation(benchmark, metric, value, "here", Commit("a"), None, "") for value in values
+    ]
 
 
 def around(level: float, seed: int) -> list[float]:
@@ -45,8 +47,12 @@ def around(level: float, seed: int) -> list[float]:
     return [level * draw.gauss(1, 0.005) for _ in range(8)]
 
 
-def compare(metric: Metric, old: list[float], new: list[float], *, paired: bool = True) -> MetricDiff:
-    (diff,) = compare_observations(observations(metric, *old), observations(metric, *new), paired=paired)
+def compare(
+    metric: Metric, old: list[float], new: list[float], *, paired: bool = True
+) -> MetricDiff:
+    (diff,) = compare_observations(
+        observations(metric, *old), observations(metric, *new), paired=paired
+    )
     return diff
 
 
@@ -62,7 +68,9 @@ def compare(metric: Metric, old: list[float], new: list[float], *, paired: bool 
         (TIME, 1.0, "no difference", False),
     ],
 )
-def test_direction_of_worse_depends_on_the_metric(metric: Metric, factor: float, verdict: str, is_worse: bool) -> None:
+def test_direction_of_worse_depends_on_the_metric(
+    metric: Metric, factor: float, verdict: str, is_worse: bool
+) -> None:
     diff = compare(metric, around(3, 0), around(3 * factor, 1))
     assert (diff.verdict, diff.is_worse) == (verdict, is_worse)
     assert diff.ratio == pytest.approx(factor, rel=0.01)
@@ -72,7 +80,10 @@ def test_direction_of_worse_depends_on_the_metric(metric: Metric, factor: float,
 
 
 @laws
-@given(st.lists(st.floats(0.5, 2), min_size=2, max_size=8), st.lists(st.floats(0.5, 2), min_size=2, max_size=8))
+@given(
+    st.lists(st.floats(0.5, 2), min_size=2, max_size=8),
+    st.lists(st.floats(0.5, 2), min_size=2, max_size=8),
+)
 def test_swapping_sides_inverts_the_change(old: list[float], new: list[float]) -> None:
     forward = compare(TIME, old, new, paired=False)
     backward = compare(TIME, new, old, paired=False)
@@ -129,7 +140,9 @@ def test_no_common_benchmark_is_an_error() -> None:
 
 def test_saved_document_has_the_machine_and_no_raw_rounds(tmp_path: Path) -> None:
     (tmp_path / "measured.json").write_text(json.dumps(document({"test_a": 0.5}, machine="")))
-    save_document(tmp_path / "measured.json", tmp_path / "deep" / "kept.json", "here; 1 thread", "now")
+    save_document(
+        tmp_path / "measured.json", tmp_path / "deep" / "kept.json", "here; 1 thread", "now"
+    )
     kept = parse_benchmark_file((tmp_path / "deep" / "kept.json").read_bytes(), "kept")
     assert machine_of_benchmark_file(kept) == "here; 1 thread"
     assert kept.benchmarks[0].stats.median == 0.5

@@ -40,8 +40,13 @@ def load_or_train_tagger() -> PerceptronTagger:
     except LookupError:
         tagger = PerceptronTagger(load=False)
         generator = random.Random(0)
-        words = [lexicon().gloss(label).split()[:14] for label in generator.sample(range(60_000), 1500)]
-        tagger.train([[(word, f"T{len(word) * 7 % 45}") for word in sentence] for sentence in words], nr_iter=2)
+        words = [
+            lexicon().gloss(label).split()[:14] for label in generator.sample(range(60_000), 1500)
+        ]
+        tagger.train(
+            [[(word, f"T{len(word) * 7 % 45}") for word in sentence] for sentence in words],
+            nr_iter=2,
+        )
         return tagger
 
 
@@ -49,7 +54,12 @@ def label(*arguments: str, cores: int) -> None:
     """Run the command `label` on so many cores of this machine."""
     allowed = sorted(os.sched_getaffinity(0))[:cores]
     command = [sys.executable, "-m", "bench", "label", *arguments, "--workers", str(cores)]
-    subprocess.run(command, check=True, capture_output=True, preexec_fn=lambda: os.sched_setaffinity(0, allowed))
+    subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, allowed),
+    )
 
 
 def main(count: int) -> None:
@@ -67,8 +77,14 @@ def main(count: int) -> None:
         released = NltkLabeller([*read_vocabulary(vocabulary).keys], load_or_train_tagger().tag)
         stored = (source, "--vocabulary", vocabulary, "--out", out, "--force")
         sides: dict[str, tuple[int, Callable[[], object]]] = {
-            "released code": (RELEASED, lambda: [released(caption) for caption in captions[:RELEASED]]),
-            "corenet in this process, its words not yet known": (count, lambda: CorenetRule().label(column)),
+            "released code": (
+                RELEASED,
+                lambda: [released(caption) for caption in captions[:RELEASED]],
+            ),
+            "corenet in this process, its words not yet known": (
+                count,
+                lambda: CorenetRule().label(column),
+            ),
             "corenet in this process, its words known": (count, lambda: rule.label(column)),
             "label, parquet to parquet, one core": (count, lambda: label(*stored, cores=1)),
             "label, parquet to parquet, two cores": (count, lambda: label(*stored, cores=2)),

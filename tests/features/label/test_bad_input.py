@@ -20,14 +20,27 @@ DOGS = [f"a dog and {number} cats" for number in range(300)]
 
 
 def label(path: Path, *options: str, vocabulary: str = "pack-synsets") -> int:
-    return main(["label", str(path), "--vocabulary", vocabulary, "--out", str(path.parent / "labels"), *options])
+    return main(
+        [
+            "label",
+            str(path),
+            "--vocabulary",
+            vocabulary,
+            "--out",
+            str(path.parent / "labels"),
+            *options,
+        ]
+    )
 
 
 def names_of(folder: Path) -> list[list[str]]:
     """The labels of the one file that was labelled, in words."""
     names = [label.name for label in read_vocabulary("pack-synsets").labels]
     (path,) = folder.rglob("*.parquet")
-    return [[names[column] for column in row] for row in pq.read_table(path).column("labels").to_pylist()]
+    return [
+        [names[column] for column in row]
+        for row in pq.read_table(path).column("labels").to_pylist()
+    ]
 
 
 def parquet_of(table: pa.Table) -> bytes:
@@ -39,11 +52,19 @@ def parquet_of(table: pa.Table) -> bytes:
 PARQUET = parquet_of(pa.table({"caption": DOGS}))
 TAR = tar_of_texts({f"{number}.txt": text for number, text in enumerate(DOGS)})
 REFUSED = [
-    ("c.csv", b"url,captoin\nx,a dog\n", "known for captions (there are url, captoin): name it with --caption"),
+    (
+        "c.csv",
+        b"url,captoin\nx,a dog\n",
+        "known for captions (there are url, captoin): name it with --caption",
+    ),
     ("c.parquet", parquet_of(pa.table({"url": ["x"]})), "(there are url)"),
     ("c.jsonl", b'{"url": "x", "alt_txt": "a"}\n', "(there are url, alt_txt)"),
     ("c.parquet", parquet_of(pa.table({"text": [1]})), "holds int64, expected text"),
-    ("c.parquet", parquet_of(pa.table({"text": [[1]]})), "holds list<element: int64>, expected text"),
+    (
+        "c.parquet",
+        parquet_of(pa.table({"text": [[1]]})),
+        "holds list<element: int64>, expected text",
+    ),
     *((f"c.{suffix}", b"", "the file is empty") for suffix in FORMATS),
     ("c.arrow", b"ARROW1", "no format of captions with the suffix named '.arrow'"),
     ("c.parquet", PARQUET[:-50], "Parquet magic bytes not found in footer"),
@@ -74,7 +95,9 @@ def test_unreadable_input_is_one_line_and_leaves_no_file(
 
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz", "parquet"])
-def test_damaged_file_is_an_error_or_complete(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_file_is_an_error_or_complete(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Tar files that are truncated, and a parquet file with one flipped byte."""
     intact = {"tar": TAR, "tar.gz": gzip.compress(TAR), "parquet": PARQUET}[suffix]
     path = tmp_path / f"c.{suffix}"
@@ -119,7 +142,9 @@ def test_broken_caption_is_counted_and_keeps_its_position(
     elif suffix == "tar":
         write_shard(path, {f"{row}.txt": text for row, text in enumerate(captions)})
     elif suffix == "jsonl":
-        path.write_bytes(b"".join(b'{"caption": "%s"}\n' % text.replace(b"\0", b"\\u0000") for text in captions))
+        path.write_bytes(
+            b"".join(b'{"caption": "%s"}\n' % text.replace(b"\0", b"\\u0000") for text in captions)
+        )
     elif suffix == "csv":
         path.write_bytes(b"caption\n" + b"".join(b'"%s"\n' % text for text in captions))
     else:
@@ -139,7 +164,9 @@ def test_broken_caption_is_counted_and_keeps_its_position(
     ],
     ids=range(6),
 )
-def test_line_without_caption_has_no_labels_and_is_counted(line: bytes, flaw: str, tmp_path: Path) -> None:
+def test_line_without_caption_has_no_labels_and_is_counted(
+    line: bytes, flaw: str, tmp_path: Path
+) -> None:
     path = tmp_path / "c.jsonl"
     path.write_bytes(b'{"text": "a cat"}\n' + line + b'\n{"text": "a cat"}\n')
     require_counted(path, [], {flaw: 1})
@@ -151,12 +178,22 @@ def test_line_without_caption_has_no_labels_and_is_counted(line: bytes, flaw: st
         ("c.parquet", parquet_of(pa.table({"text": ["a cat", None, "a cat"]})), NULL),
         ("c.csv", b"url,text\n,a cat\nx,a dog, a cat\n,a cat\n", "not as many values as columns"),
         ("c.tar", tar_of_texts({"1.txt": "a cat", "2.jpg": "", "3.txt": "a cat"}), "no caption"),
-        ("c.tar", tar_of_texts({"1.txt": "a cat", "2.json": "{", "3.txt": "a cat"}), "not a JSON object"),
-        ("c.tar", tar_of_texts({"1.txt": "a cat", "2.json": '{"caption": null}', "3.txt": "a cat"}), NULL),
+        (
+            "c.tar",
+            tar_of_texts({"1.txt": "a cat", "2.json": "{", "3.txt": "a cat"}),
+            "not a JSON object",
+        ),
+        (
+            "c.tar",
+            tar_of_texts({"1.txt": "a cat", "2.json": '{"caption": null}', "3.txt": "a cat"}),
+            NULL,
+        ),
     ],
     ids=range(5),
 )
-def test_row_without_caption_has_no_labels_and_is_counted(name: str, content: bytes, flaw: str, tmp_path: Path) -> None:
+def test_row_without_caption_has_no_labels_and_is_counted(
+    name: str, content: bytes, flaw: str, tmp_path: Path
+) -> None:
     (tmp_path / name).write_bytes(content)
     require_counted(tmp_path / name, [], {flaw: 1})
 
@@ -167,7 +204,12 @@ def test_bad_file_does_not_stop_the_others_and_no_partial_count_is_written(
     for name in ("a", "b", "c"):
         write_captions(tmp_path / f"{name}.parquet", DOGS)
     (tmp_path / "b.parquet").write_bytes(PARQUET[:-50])
-    assert main(["label", str(tmp_path), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "out")]) == 2
+    assert (
+        main(
+            ["label", str(tmp_path), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "out")]
+        )
+        == 2
+    )
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.parquet", "c.parquet"}
     assert "b.parquet: Parquet magic bytes not found" in capsys.readouterr().err
     assert main(["label", str(tmp_path), "--count-only", "--out", str(tmp_path / "v.json")]) == 2
@@ -177,7 +219,12 @@ def test_bad_file_does_not_stop_the_others_and_no_partial_count_is_written(
 @pytest.mark.parametrize(
     ("rule", "label_", "options", "text"),
     [
-        ("subword", {"subword": "320"}, ["--rule", "corenet"], "is a vocabulary of the rule 'subword'"),
+        (
+            "subword",
+            {"subword": "320"},
+            ["--rule", "corenet"],
+            "is a vocabulary of the rule 'subword'",
+        ),
         ("corenet", {"synset": "n1"}, [], "labels that the rule 'corenet' never gives: n1"),
         ("cornet", {"synset": "n2084071"}, [], "no rule named 'cornet'; did you mean 'corenet'"),
     ],

@@ -23,9 +23,13 @@ def captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six files, large enough for two processes and for a second or more."""
     folder = tmp_path_factory.mktemp("captions")
     for shard in range(6):
-        texts = [f"a dog number {number} of {shard} and {'very ' * 10} many cats" for number in range(ROWS)]
+        texts = [
+            f"a dog number {number} of {shard} and {'very ' * 10} many cats"
+            for number in range(ROWS)
+        ]
         pq.write_table(
-            pa.table({"uid": [f"{shard}-{n}" for n in range(ROWS)], "text": texts}), folder / f"{shard}.parquet"
+            pa.table({"uid": [f"{shard}-{n}" for n in range(ROWS)], "text": texts}),
+            folder / f"{shard}.parquet",
         )
     return folder
 
@@ -56,14 +60,18 @@ def test_repeatedly_killed_labelling_ends_with_the_same_bytes(
     """Killed itself, and then one process of its pool, which it reports."""
     for whole in [True] * KILLS + [False]:
         left = being_written(tmp_path)
-        child = subprocess.Popen(command(captions, tmp_path), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        child = subprocess.Popen(
+            command(captions, tmp_path), cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
         wait_until(lambda left=left: being_written(tmp_path) - left, child)
         workers = psutil.Process(child.pid).children(recursive=True)
         of_pool = [process for process in workers if "spawn_main" in " ".join(process.cmdline())]
         (child if whole else of_pool[0]).kill()
         _, text = child.communicate(timeout=LONGEST_SECONDS)
         assert have_ended(workers), "a process of the pool outlived its parent"
-        finished = {name: data for name, data in content(tmp_path).items() if not name.startswith(".")}
+        finished = {
+            name: data for name, data in content(tmp_path).items() if not name.startswith(".")
+        }
         assert finished.items() <= undisturbed.items()
         assert all(read_label_file_info(tmp_path / name) for name in finished)
     assert child.returncode == 3, text
@@ -78,7 +86,11 @@ def test_interrupt_ends_soon_without_a_traceback(
     sent: signal.Signals, code: int, captions: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     child = subprocess.Popen(
-        command(captions, tmp_path), cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(captions, tmp_path),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     wait_until(lambda: being_written(tmp_path), child)
     workers = psutil.Process(child.pid).children(recursive=True)

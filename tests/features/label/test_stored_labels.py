@@ -13,12 +13,22 @@ from tests.data.test_shard_stream import are_equal, stream
 from tests.test_extensions import run, write_examples, write_zipped_pairs
 
 
-def test_stored_labels_equal_computed_labels(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stored_labels_equal_computed_labels(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = write_shards(tmp_path / "data")
-    command = ["label", str(data / "*.tar"), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "labels")]
+    command = [
+        "label",
+        str(data / "*.tar"),
+        "--vocabulary",
+        "pack-synsets",
+        "--out",
+        str(tmp_path / "labels"),
+    ]
     assert main(command) == 0
     computed, stored = (
-        stream(data, results, "catlip", **labels) for labels in ({}, {"labels": str(tmp_path / "labels")})
+        stream(data, results, "catlip", **labels)
+        for labels in ({}, {"labels": str(tmp_path / "labels")})
     )
     for k in range(4):
         assert isinstance(computed.batch(k).target, Labels)

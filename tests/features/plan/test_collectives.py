@@ -61,12 +61,16 @@ def ring_all_gather(
     return known, seconds
 
 
-def scattered(rows: list[list[float]], size: float, bandwidth: float, latency: float) -> tuple[list[float], float]:
+def scattered(
+    rows: list[list[float]], size: float, bandwidth: float, latency: float
+) -> tuple[list[float], float]:
     """Pass partial sums round a ring until each process has the sum of one part."""
     count, seconds = len(rows), 0.0
     held = [list(row) for row in rows]
     for step in range(count - 1):
-        sent = [((own - step - 1) % count, held[own][(own - step - 1) % count]) for own in range(count)]
+        sent = [
+            ((own - step - 1) % count, held[own][(own - step - 1) % count]) for own in range(count)
+        ]
         for own, (part, value) in enumerate(sent):
             held[(own + 1) % count][part] += value
         seconds += latency + size / count / bandwidth
@@ -88,18 +92,27 @@ def test_ring_formula_equals_a_simulated_ring(count: int) -> None:
 
 @pytest.mark.parametrize(("nodes", "per_node"), [(1, 8), (2, 4), (3, 2), (4, 1)])
 @pytest.mark.parametrize("kind", ["all-gather", "reduce-scatter", "all-reduce"])
-def test_two_level_ring_equals_rings_within_and_between_nodes(nodes: int, per_node: int, kind: Any) -> None:
+def test_two_level_ring_equals_rings_within_and_between_nodes(
+    nodes: int, per_node: int, kind: Any
+) -> None:
     """An all-reduce is both ways; between nodes it has the ring's bytes in a tree's steps."""
     size, links = 1e6, Interconnect(per_node, 3e8, 2e-6, 1e8, 5e-6)
-    _, within = ring_all_gather([0.0] * per_node, size, links.link_bytes_per_second, links.link_latency_seconds)
+    _, within = ring_all_gather(
+        [0.0] * per_node, size, links.link_bytes_per_second, links.link_latency_seconds
+    )
     _, between = ring_all_gather(
-        [0.0] * nodes, size / per_node, links.network_bytes_per_second, links.network_latency_seconds
+        [0.0] * nodes,
+        size / per_node,
+        links.network_bytes_per_second,
+        links.network_latency_seconds,
     )
     expected = within + between
     if kind == "all-reduce":
         steps = 2 * math.ceil(math.log2(nodes)) - 2 * (nodes - 1)
         expected = 2 * expected + steps * links.network_latency_seconds
-    assert collective_seconds(Collective("x", kind, size), nodes * per_node, links) == pytest.approx(expected)
+    assert collective_seconds(
+        Collective("x", kind, size), nodes * per_node, links
+    ) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("nodes", "per_node"), [(1, 8), (2, 4), (3, 2), (4, 1)])
@@ -118,7 +131,10 @@ def test_levels_of_an_all_reduce_sum_to_it(nodes: int, per_node: int) -> None:
 
 
 def test_hybrid_sharding_on_one_node_is_sharding() -> None:
-    counts, links = count_communicated_parameters(small("catlip")), Interconnect(8, 3e8, 2e-6, 1e8, 5e-6)
+    counts, links = (
+        count_communicated_parameters(small("catlip")),
+        Interconnect(8, 3e8, 2e-6, 1e8, 5e-6),
+    )
     for phase in ("forward", "backward", None):
         one, other = (
             total_seconds(step_collectives(counts, sharding, 2, BATCH, 8), 8, links, phase)
@@ -135,7 +151,12 @@ def test_large_ring_takes_the_time_of_the_full_size() -> None:
 
 
 links = st.builds(
-    Interconnect, st.integers(1, 16), st.floats(1e6, 1e12), st.floats(0, 1e-3), st.floats(1e6, 1e12), st.floats(0, 1e-3)
+    Interconnect,
+    st.integers(1, 16),
+    st.floats(1e6, 1e12),
+    st.floats(0, 1e-3),
+    st.floats(1e6, 1e12),
+    st.floats(0, 1e-3),
 )
 one = st.builds(
     Collective,
@@ -165,13 +186,27 @@ def test_one_gpu_sends_nothing_and_faster_links_never_take_longer(
 
 # What a step sends
 
-GATHERS = ("all_gather_into_tensor", "all_gather_single")  # what FSDP2 calls: before torch 2.13, and from then on
+# What FSDP2 calls: before torch 2.13, and from then on.
+GATHERS = (
+    "all_gather_into_tensor",
+    "all_gather_single",
+)
 SCATTERS = ("reduce_scatter_tensor", "reduce_scatter_single")
 SHARDED: list[tuple[str, Sharding]] = [  # two towers, one, and one that is frozen
-    *(("clip", "fsdp2"), ("catlip", "fsdp2"), ("distill", "fsdp2"), ("clip", "zero2"), ("distill", "zero2")),
+    *(
+        ("clip", "fsdp2"),
+        ("catlip", "fsdp2"),
+        ("distill", "fsdp2"),
+        ("clip", "zero2"),
+        ("distill", "zero2"),
+    ),
 ]
 SENT_CASES = [*((method, "ddp") for method in METHODS), *SHARDED]
-SENT = [name for name in ("all_reduce", "all_gather", "reduce_scatter", *GATHERS, *SCATTERS) if hasattr(dist, name)]
+SENT = [
+    name
+    for name in ("all_reduce", "all_gather", "reduce_scatter", *GATHERS, *SCATTERS)
+    if hasattr(dist, name)
+]
 
 
 def size_of(name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> int:
@@ -193,7 +228,10 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
     """What the second step of each case sends, seen at the functions that send it; and the buckets of DDP."""
     log: list[tuple[str, int]] = []
     functions = [(dist, name, name) for name in SENT]
-    functions += [(collectives, "_all_gather", GATHERS[0]), (collectives, "_reduce_scatter", SCATTERS[0])]
+    functions += [
+        (collectives, "_all_gather", GATHERS[0]),
+        (collectives, "_reduce_scatter", SCATTERS[0]),
+    ]
     for module, attribute, name in functions:
         own = getattr(module, attribute)
 
@@ -212,7 +250,9 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
         found[f"{method} {sharding}"] = list(log)
     experiment = small("clip", batch_size=BATCH)
     model = METHODS["clip"].build_model(build_untrained_tower(experiment), experiment)
-    spread_out: Any = parallelize(ModelWithLoss(model, METHODS["clip"].loss, world_group()), experiment.runtime, "fp32")
+    spread_out: Any = parallelize(
+        ModelWithLoss(model, METHODS["clip"].loss, world_group()), experiment.runtime, "fp32"
+    )
     stream = load_data(experiment, CPU, results)
     for k in range(3):
         batch = stream.batch(k)
@@ -234,9 +274,13 @@ def by_kind(sizes: list[tuple[str, float]]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("method", [*METHODS])
-def test_losses_communicate_what_the_model_predicts(of_ranks: list[dict[str, Any]], method: str) -> None:
+def test_losses_communicate_what_the_model_predicts(
+    of_ranks: list[dict[str, Any]], method: str
+) -> None:
     """To the byte, beside the gradients, which DDP sends itself."""
-    traced = step_collectives(count_communicated_parameters(sending(method, "ddp")), "ddp", FP32_BYTES, BATCH, RANKS)
+    traced = step_collectives(
+        count_communicated_parameters(sending(method, "ddp")), "ddp", FP32_BYTES, BATCH, RANKS
+    )
     expected = by_kind([(each.kind, each.size) for each in traced if each.name != "gradients"])
     calls = sum(each.calls for each in traced if each.name != "gradients")
     for found in of_ranks:
@@ -262,9 +306,14 @@ def test_fsdp2_gathers_blocks_twice_and_zero2_once(
     traced = step_collectives(
         count_communicated_parameters(sending(method, sharding)), sharding, FP32_BYTES, BATCH, RANKS
     )
-    expected, found = by_kind([(each.kind, each.size) for each in traced]), by_kind(of_ranks[0][f"{method} {sharding}"])
+    expected, found = (
+        by_kind([(each.kind, each.size) for each in traced]),
+        by_kind(of_ranks[0][f"{method} {sharding}"]),
+    )
     for kind in ("all-gather", "reduce-scatter"):
-        assert found[kind] == pytest.approx(expected[kind], rel=0.1 if method == "distill" else 0.02)
+        assert found[kind] == pytest.approx(
+            expected[kind], rel=0.1 if method == "distill" else 0.02
+        )
 
 
 @pytest.mark.parametrize("method", [*METHODS])
@@ -281,17 +330,29 @@ def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     assert 0 < weights.in_blocks < weights.trained + weights.frozen
     batch, uncut = experiment.training.batch_size, METHODS[method].targets(experiment)
     whole = count_flops(experiment, [uncut(Captions.from_texts(["a dog"] * batch))])
-    captions = [uncut(Captions.from_texts(["a dog"] * batch)).captions] if METHODS[method].compares_batch else []
+    captions = (
+        [uncut(Captions.from_texts(["a dog"] * batch)).captions]
+        if METHODS[method].compares_batch
+        else []
+    )
     work = count_flops_per_image(experiment, captions)
-    assert whole.forward == batch * (work.forward + work.teacher) + 2 * batch * batch * weights.feature_width
+    assert (
+        whole.forward
+        == batch * (work.forward + work.teacher) + 2 * batch * batch * weights.feature_width
+    )
 
 
 @pytest.mark.parametrize(
-    ("padding", "lengths"), [("bucketed", "pack"), ("packed", "web"), ("longest", "web"), ("max_length", "pack")]
+    ("padding", "lengths"),
+    [("bucketed", "pack"), ("packed", "web"), ("longest", "web"), ("max_length", "pack")],
 )
-def test_plan_computes_the_tokens_that_measure_counts(lengths: str, padding: TextPadding, results: Path) -> None:
+def test_plan_computes_the_tokens_that_measure_counts(
+    lengths: str, padding: TextPadding, results: Path
+) -> None:
     """On average over batches, for the steps that are timed are others than the first ones."""
-    experiment = small("clip", batch_size=64, context_length=77, caption_lengths=lengths, text_padding=padding)
+    experiment = small(
+        "clip", batch_size=64, context_length=77, caption_lengths=lengths, text_padding=padding
+    )
     stream = load_data(experiment, CPU, results)
     batches = [stream.target(k) for k in range(200, 260)]
     counted = [batch.tokens_per_caption for batch in batches]
@@ -299,15 +360,21 @@ def test_plan_computes_the_tokens_that_measure_counts(lengths: str, padding: Tex
     error = math.sqrt(1 / len(counted) + 1 / len(planned)) * stdev(counted)
     assert fmean(counted) == pytest.approx(mean_tokens(planned), abs=4 * error)
     text = count_flops(experiment, batches).text_forward / experiment.training.batch_size
-    forward, without = (count_flops_per_image(experiment, captions).forward for captions in (planned, []))
+    forward, without = (
+        count_flops_per_image(experiment, captions).forward for captions in (planned, [])
+    )
     assert forward - without == pytest.approx(text, rel=max(0.05, 6 * error / fmean(counted)))
 
 
 @pytest.mark.parametrize("padding", ["bucketed", "packed"])
-def test_flops_of_batches_are_those_of_each_counted_whole(padding: TextPadding, results: Path) -> None:
+def test_flops_of_batches_are_those_of_each_counted_whole(
+    padding: TextPadding, results: Path
+) -> None:
     experiment = small("clip", batch_size=32, context_length=32, text_padding=padding)
     captions, (_, model) = sample_captions(experiment, results)[:3], build_on_meta(experiment)
-    assert text_flops(model, captions) == [text_forward_flops(model, batch.to(META)) for batch in captions]
+    assert text_flops(model, captions) == [
+        text_forward_flops(model, batch.to(META)) for batch in captions
+    ]
 
 
 def test_methods_without_a_text_tower_compute_no_tokens(results: Path) -> None:

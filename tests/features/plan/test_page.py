@@ -17,8 +17,14 @@ HOSTILE = "<script>alert(1)</script>$x_1$"
 def document(**changes: Any) -> bytes:
     wide = {"experiment": "clip"} | {f"figure {number}": float(number) for number in range(20)}
     tables = {
-        "Plan for 64 GPUs": {"rows": [wide, wide | {"figure 3": None}], "note": "one line\nanother"},
-        "Assumptions": {"rows": [{"assumption": "captions", "value": HOSTILE, "from": "nowhere"}], "note": ""},
+        "Plan for 64 GPUs": {
+            "rows": [wide, wide | {"figure 3": None}],
+            "note": "one line\nanother",
+        },
+        "Assumptions": {
+            "rows": [{"assumption": "captions", "value": HOSTILE, "from": "nowhere"}],
+            "note": "",
+        },
         "Nothing": {"rows": [], "note": ""},
     }
     return json.dumps(tables | changes).encode()

@@ -31,7 +31,15 @@ from bench.features.plan.model import (
 from bench.features.plan.records import TimedRuns, estimate_max_batch, measured_compute
 from bench.measure.throughput import images_per_second
 from bench.orchestration.batch_search import guess_batch_size
-from bench.records.record import BatchTrial, LinkSpeed, Memory, Record, Speed, record_path, write_record
+from bench.records.record import (
+    BatchTrial,
+    LinkSpeed,
+    Memory,
+    Record,
+    Speed,
+    record_path,
+    write_record,
+)
 from tests.small import circumstances
 from tests.speeds import speed as plain_speed
 
@@ -43,13 +51,24 @@ METHODS = ("clip", "siglip", "superclip", "catlip", "superclass", "distill")
 def weights(method: Any) -> ParameterCounts:
     meets = method in ("clip", "siglip", "superclip")
     return ParameterCounts(
-        method, 10**8, 0, 8 * 10**7, 12, 0, 1, 512 * meets, 49_408 * (method in ("superclass", "superclip"))
+        method,
+        10**8,
+        0,
+        8 * 10**7,
+        12,
+        0,
+        1,
+        512 * meets,
+        49_408 * (method in ("superclass", "superclip")),
     )
 
 
 def case(method: str = "clip", **changes: Any) -> PlanCase:
     return replace(
-        PlanCase(method, weights(method), ComputeProfile(1e-5, 1e-4, 2e-4, 0.01, 4096.0, 1e13), 256.0), **changes
+        PlanCase(
+            method, weights(method), ComputeProfile(1e-5, 1e-4, 2e-4, 0.01, 4096.0, 1e13), 256.0
+        ),
+        **changes,
     )
 
 
@@ -86,7 +105,9 @@ def test_one_device_sends_nothing(one: PlanCase, cluster: Cluster) -> None:
 
 
 @given(cases, clusters, st.integers(2, 4096))
-def test_better_links_or_more_overlap_never_take_longer(one: PlanCase, cluster: Cluster, gpus: int) -> None:
+def test_better_links_or_more_overlap_never_take_longer(
+    one: PlanCase, cluster: Cluster, gpus: int
+) -> None:
     joined, step = cluster.links, plan_step(one, cluster, gpus)
     better = Interconnect(
         joined.gpus_per_node,
@@ -121,7 +142,10 @@ def test_every_image_caption_pair_is_counted_once() -> None:
     compute = replace(case().compute, captions=10.0)
     step = plan_step(case("clip", batch=10.0, compute=compute), INFINITE, 4)
     assert step.extra_negatives_seconds == pytest.approx(4 * 2 * 10 * 30 * 512 / 1e13)
-    siglip, catlip = (plan_step(case(name, batch=10.0, compute=compute), INFINITE, 4) for name in ("siglip", "catlip"))
+    siglip, catlip = (
+        plan_step(case(name, batch=10.0, compute=compute), INFINITE, 4)
+        for name in ("siglip", "catlip")
+    )
     assert siglip.extra_negatives_seconds == pytest.approx(3 / 4 * step.extra_negatives_seconds)
     assert catlip.extra_negatives_seconds == 0
 
@@ -135,19 +159,31 @@ def test_a_classifier_never_waits_longer_than_the_contrastive_pair_of_its_size(g
 
 
 def test_sharded_optimizer_time_is_divided_by_the_ranks() -> None:
-    assert plan_step(case("catlip", sharding="fsdp2"), INFINITE, 4).optimizer == pytest.approx(0.01 / 4)
+    assert plan_step(case("catlip", sharding="fsdp2"), INFINITE, 4).optimizer == pytest.approx(
+        0.01 / 4
+    )
 
 
 def test_scaling_curve_doubles_and_includes_the_requested_gpus() -> None:
     numbers = [step.gpus for step in scaling_curve(case(), ORDINARY, 48)]
     assert numbers == sorted({48, *(2**power for power in range(13))})
-    assert [step.gpus for step in scaling_curve(case(), ORDINARY, 16, 64)] == [1, 2, 4, 8, 16, 32, 64]
+    assert [step.gpus for step in scaling_curve(case(), ORDINARY, 16, 64)] == [
+        1,
+        2,
+        4,
+        8,
+        16,
+        32,
+        64,
+    ]
 
 
 def test_training_cost_has_the_right_units() -> None:
     """2 devices at 1,000 images/s together: 3.6 million images are an hour, two GPU-hours, a kWh at 500 W."""
     step = plan_step(
-        PlanCase("x", weights("catlip"), ComputeProfile(0.0, 1e-3, 1e-3, 0.0, 0.0, 1.0), 10.0), INFINITE, 2
+        PlanCase("x", weights("catlip"), ComputeProfile(0.0, 1e-3, 1e-3, 0.0, 0.0, 1.0), 10.0),
+        INFINITE,
+        2,
     )
     cost = training_cost(step, 3_600_000, price=2.5, watts=500.0)
     assert astuple(cost) == pytest.approx((1.0, 2.0, 5.0, 1.0))
@@ -163,7 +199,9 @@ def test_assumed_step_has_its_assumed_utilisation() -> None:
     compute = compute_profile_from_flops(work, h100, 0.25, "fp32")
     assert 3 * 41e9 / (compute.forward + compute.backward) == pytest.approx(0.25 * 989.4e12)
     again = compute_profile_from_flops(replace(work, is_recomputed=True), h100, 0.25, "fp32")
-    assert again.forward + again.backward == pytest.approx(4 / 3 * (compute.forward + compute.backward))
+    assert again.forward + again.backward == pytest.approx(
+        4 / 3 * (compute.forward + compute.backward)
+    )
 
 
 def test_contrastive_loss_in_autocast_has_the_peak_of_half_precision() -> None:
@@ -175,7 +213,9 @@ def test_contrastive_loss_in_autocast_has_the_peak_of_half_precision() -> None:
 
 
 def test_every_gpu_is_found_by_its_name() -> None:
-    assert all(find_gpu_spec(f"NVIDIA {device.name_words}") == device for device in GPU_SPECS.values())
+    assert all(
+        find_gpu_spec(f"NVIDIA {device.name_words}") == device for device in GPU_SPECS.values()
+    )
     assert find_gpu_spec("NVIDIA GeForce GT 710") is None
 
 
@@ -240,10 +280,18 @@ def link(**changes: Any) -> Record:
     st.lists(st.floats(0.01, 10), min_size=2, max_size=2),
     st.fixed_dictionaries(dict.fromkeys([*PHASES, "text forward"], st.floats(1e-3, 1))),
 )
-def test_parts_of_a_step_sum_to_the_window_time(windows: list[float], phases: dict[str, float]) -> None:
-    run = speed(window_seconds=tuple(windows), phase_seconds={name: (value,) for name, value in phases.items()})
+def test_parts_of_a_step_sum_to_the_window_time(
+    windows: list[float], phases: dict[str, float]
+) -> None:
+    run = speed(
+        window_seconds=tuple(windows),
+        phase_seconds={name: (value,) for name, value in phases.items()},
+    )
     compute = measured_compute(TimedRuns(CLIP, HERE, [run]), 1.0)
-    step = CLIP.training.batch_size * (compute.data + compute.forward + compute.backward) + compute.optimizer
+    step = (
+        CLIP.training.batch_size * (compute.data + compute.forward + compute.backward)
+        + compute.optimizer
+    )
     assert step == pytest.approx(CLIP.training.batch_size / images_per_second(CLIP, run))
     assert compute.backward * CLIP.training.batch_size / step == pytest.approx(
         phases["backward"] / sum(phases.values())
@@ -260,7 +308,9 @@ def test_largest_batch_is_the_tried_one_or_extrapolated() -> None:
     assert estimate_max_batch(of, [], 1e10, sent, 1, 8)[0] is None
     one, two = memory(128, 4 * 10**9), memory(256, 6 * 10**9)
     assert isinstance(one.measured, Memory)
-    assert estimate_max_batch(of, [one], 1e10, sent, 64, 8)[0] == guess_batch_size(one.measured, 128, 10**10)
+    assert estimate_max_batch(of, [one], 1e10, sent, 64, 8)[0] == guess_batch_size(
+        one.measured, 128, 10**10
+    )
     assert estimate_max_batch(of, [one, two], 1e10, sent, 64, 8)[0] == 512
     sharded = estimate_max_batch(change(of, sharding="fsdp2"), [one, two], 1e10, sent, 2, 8)[0]
     assert sharded == 576  # half of the 2 GB that do not grow
@@ -268,7 +318,10 @@ def test_largest_batch_is_the_tried_one_or_extrapolated() -> None:
     assert kept == int((9e9 - 4 * sent.in_blocks) / (2e9 / 128))
     gathering = estimate_max_batch(of, [one, two], 1e10, weights("clip"), 1001, 8)[0]
     assert gathering == int(8e9 / (2e9 / 128 + 2 * 4 * 512 * 1000))
-    fits = [record(with_batch_size(CLIP, b), BatchTrial(limit_bytes=10**9, fits=b < 300)) for b in (200, 288, 304)]
+    fits = [
+        record(with_batch_size(CLIP, b), BatchTrial(limit_bytes=10**9, fits=b < 300))
+        for b in (200, 288, 304)
+    ]
     assert estimate_max_batch(of, [one, two, *fits], 1e10, sent, 64, 8)[0] == 288
 
 
@@ -280,32 +333,55 @@ def figures(path: Path) -> dict[str, Any]:
 LINKS = ["--per-node", "8", "--link-gbs", "300", "--network-gbs", "20"]
 
 
-@pytest.mark.parametrize(("machine", "is_known"), [("NVIDIA H100; Xeon", True), ("GeForce GT 710; Xeon H100", False)])
-def test_the_gpu_of_a_record_is_named_by_its_device_alone(tmp_path: Path, machine: str, is_known: bool) -> None:
+@pytest.mark.parametrize(
+    ("machine", "is_known"), [("NVIDIA H100; Xeon", True), ("GeForce GT 710; Xeon H100", False)]
+)
+def test_the_gpu_of_a_record_is_named_by_its_device_alone(
+    tmp_path: Path, machine: str, is_known: bool
+) -> None:
     folder = written(tmp_path, record(CLIP, speed(), device="cuda", machine=machine))
-    assert main(["plan", "clip-tiny", "--record", str(folder), "--gpus", "1"]) == (0 if is_known else 2)
+    assert main(["plan", "clip-tiny", "--record", str(folder), "--gpus", "1"]) == (
+        0 if is_known else 2
+    )
 
 
-def test_a_plan_of_one_device_is_what_was_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_of_one_device_is_what_was_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Table and JSON agree; a record's file and its folder are the same."""
     slower = record(CATLIP, speed(window_seconds=(0.4, 0.4)))
     folder = written(tmp_path, record(CLIP, speed()), slower)
     for where in (folder, next(folder.glob("*.json"))):
         out = tmp_path / "plan.out"
-        arguments = ["plan", "clip-tiny", "catlip-tiny", "--record", str(where), "--gpus", "1", *LINKS]
+        arguments = [
+            "plan",
+            "clip-tiny",
+            "catlip-tiny",
+            "--record",
+            str(where),
+            "--gpus",
+            "1",
+            *LINKS,
+        ]
         assert main([*arguments, "--price", "2.5", "--images", "0.36M", "--json", str(out)]) == 0
         clip, catlip = figures(out)["Plan for 1 GPUs"]["rows"]
         rate = images_per_second(CLIP, speed())
         assert clip["images/s"] == pytest.approx(rate)
         assert catlip["images/s, times clip-tiny's"] == pytest.approx(2)
-        assert clip["price"] == pytest.approx(2.5 * clip["GPU-hours"]) == pytest.approx(2.5 * 100 / rate)
+        assert (
+            clip["price"]
+            == pytest.approx(2.5 * clip["GPU-hours"])
+            == pytest.approx(2.5 * 100 / rate)
+        )
         assert clip["kWh of the GPUs"] is None
         printed = capsys.readouterr().out
         assert "not a measurement" not in printed
         assert "measured" in printed
 
 
-def test_an_assumed_plan_says_so_and_grows_to_4096(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_assumed_plan_says_so_and_grows_to_4096(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "plan.json"
     assert main(["plan", "clip-tiny", "siglip-tiny", "--device", "h100", "--json", str(out)]) == 0
     printed = capsys.readouterr().out
@@ -331,9 +407,12 @@ def test_options_replace_measured_links_and_these_the_data_sheet(tmp_path: Path)
     folder = written(_made(tmp_path / "links"), link(bytes_per_second=1.0), of_one_node)
     options = ["--links", str(folder), "--link-us", "7", "--json", str(tmp_path / "plan.json")]
     assert main(["plan", "clip-tiny", "--device", "h100", *options]) == 0
-    found = {row["assumption"]: row for row in figures(tmp_path / "plan.json")["Assumptions"]["rows"]}
+    found = {
+        row["assumption"]: row for row in figures(tmp_path / "plan.json")["Assumptions"]["rows"]
+    }
     assert {
-        name: (found[name]["value"].split()[0], found[name]["from"].split()[0]) for name, _ in LINK_OPTIONS.values()
+        name: (found[name]["value"].split()[0], found[name]["from"].split()[0])
+        for name, _ in LINK_OPTIONS.values()
     } == {
         "GPUs per node": ("4", "measured:"),
         "links within a node": ("200", "measured:"),
@@ -341,7 +420,9 @@ def test_options_replace_measured_links_and_these_the_data_sheet(tmp_path: Path)
         "network": ("40", "80%"),
         "network, latency": ("4", "NCCL's"),
     }
-    assert measured_links(written(_made(tmp_path / "nodes"), link()), GPU_SPECS["h100"]) == pytest.approx(
+    assert measured_links(
+        written(_made(tmp_path / "nodes"), link()), GPU_SPECS["h100"]
+    ) == pytest.approx(
         {"per_node": 4, "link_gbs": 200, "link_us": 3, "network_gbs": 10, "network_us": 20}
     )
 
@@ -354,24 +435,63 @@ def test_options_replace_measured_links_and_these_the_data_sheet(tmp_path: Path)
         (["clip-tiny", "--device", "h100", "--record", "RECORDS"], "give one"),
         (["clip-tiny", "--device", "h10"], "no device named 'h10'; did you mean 'h100'?"),
         (["clip-tiny", "--device", "l40s"], "give --links or --network-gbs"),
-        (["clip-tiny", "--record", "RECORDS"], "give --links or --per-node, --link-gbs, --network-gbs"),
+        (
+            ["clip-tiny", "--record", "RECORDS"],
+            "give --links or --per-node, --link-gbs, --network-gbs",
+        ),
         (["clip-tin", "--device", "h100"], "did you mean 'clip-tiny'?"),
-        (["siglip-tiny", "--record", "RECORDS", *LINKS], "no speed record of siglip-tiny: it has clip-tiny"),
+        (
+            ["siglip-tiny", "--record", "RECORDS", *LINKS],
+            "no speed record of siglip-tiny: it has clip-tiny",
+        ),
         (["siglip-tiny", "--record", "RECORDS", *LINKS], "differs in method: siglip / clip"),
-        (["clip-tiny", "--record", "EMPTY", *LINKS], "holds no speed record; python -m bench measure"),
+        (
+            ["clip-tiny", "--record", "EMPTY", *LINKS],
+            "holds no speed record; python -m bench measure",
+        ),
         (["clip-tiny", "--record", "EMPTY/none", *LINKS], "holds no speed record"),
-        (["clip-tiny", "--record", "TOGETHER", *LINKS], "was timed on 2 processes; a plan needs records of one"),
-        (["clip-tiny", "--device", "h100", "--gpus", "0"], "--gpus must be from 1e-09 to 1e+12, got 0"),
+        (
+            ["clip-tiny", "--record", "TOGETHER", *LINKS],
+            "was timed on 2 processes; a plan needs records of one",
+        ),
+        (
+            ["clip-tiny", "--device", "h100", "--gpus", "0"],
+            "--gpus must be from 1e-09 to 1e+12, got 0",
+        ),
         (["clip-tiny", "--device", "h100", "--price", "nan"], "--price must be from 1e-09"),
-        (["clip-tiny", "--device", "h100", "--batch", "32"], "at least one image for each of 64 GPUs, got 32"),
-        (["clip-tiny", "--device", "h100", "--overlap", "2"], "--overlap must be from 0 to 1, got 2"),
-        (["clip-tiny", "--device", "h100", "--utilisation", "40"], "--utilisation must be from 1e-09 to 1, got 40"),
-        (["clip-tiny", "--device", "h100", "--link-gbs", "0"], "--link-gbs must be from 1e-09 to 1e+12, got 0"),
-        (["clip-tiny", "--device", "h100", "--network-us", "0"], "--network-us must be from 1e-09 to 1e+12, got 0"),
-        (["clip-tiny", "--device", "h100", "--per-node", "0"], "--per-node must be from 1e-09 to 1e+12, got 0"),
-        (["clip-tiny", "--device", "h100", "--images", "12B8"], "--images must be 1 to 1,000,000,000,000"),
+        (
+            ["clip-tiny", "--device", "h100", "--batch", "32"],
+            "at least one image for each of 64 GPUs, got 32",
+        ),
+        (
+            ["clip-tiny", "--device", "h100", "--overlap", "2"],
+            "--overlap must be from 0 to 1, got 2",
+        ),
+        (
+            ["clip-tiny", "--device", "h100", "--utilisation", "40"],
+            "--utilisation must be from 1e-09 to 1, got 40",
+        ),
+        (
+            ["clip-tiny", "--device", "h100", "--link-gbs", "0"],
+            "--link-gbs must be from 1e-09 to 1e+12, got 0",
+        ),
+        (
+            ["clip-tiny", "--device", "h100", "--network-us", "0"],
+            "--network-us must be from 1e-09 to 1e+12, got 0",
+        ),
+        (
+            ["clip-tiny", "--device", "h100", "--per-node", "0"],
+            "--per-node must be from 1e-09 to 1e+12, got 0",
+        ),
+        (
+            ["clip-tiny", "--device", "h100", "--images", "12B8"],
+            "--images must be 1 to 1,000,000,000,000",
+        ),
         (["clip-tiny", "--device", "h100", "--links", "EMPTY"], "holds no link record; torchrun"),
-        (["clip-tiny", "--device", "h100", "--links", "OF_CPUS"], "are those of Example CPU, and the plan is for H100"),
+        (
+            ["clip-tiny", "--device", "h100", "--links", "OF_CPUS"],
+            "are those of Example CPU, and the plan is for H100",
+        ),
     ],
 )
 def test_bad_input_is_refused_with_the_reason(

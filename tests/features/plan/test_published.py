@@ -11,7 +11,12 @@ from scipy.optimize import brentq
 from bench.environment.gpu_specs import GPU_SPECS
 from bench.experiment.experiments import get_experiment
 from bench.experiment.published import MODELS, PUBLISHED_RUNS, PUBLISHED_TOWERS, PublishedRun
-from bench.features.plan.collectives import LINK_US, NETWORK_US, ParameterCounts, data_sheet_interconnect
+from bench.features.plan.collectives import (
+    LINK_US,
+    NETWORK_US,
+    ParameterCounts,
+    data_sheet_interconnect,
+)
 from bench.features.plan.model import (
     MEDIAN_ERROR,
     OVERLAP,
@@ -28,7 +33,12 @@ from bench.features.plan.workload import count_communicated_parameters
 from bench.interfaces.method import get_method
 from bench.measure.costs import forward_flops_as_released
 
-NODE_GBITS = (1600.0, 400.0, 100.0)  # networks of a node with 8 A100: DGX, Amazon's p4d, Google's a2-highgpu
+# Networks of a node with 8 A100: DGX, Amazon's p4d, Google's a2-highgpu.
+NODE_GBITS = (
+    1600.0,
+    400.0,
+    100.0,
+)
 
 
 def with_released_loss(case: PlanCase) -> PlanCase:
@@ -52,7 +62,9 @@ def planned_rate(run: PublishedRun, utilisation: float) -> float:
     compute = compute_profile_from_flops(work, device, utilisation, "autocast")
     if run.batch is None or device.network_bytes_per_second is None:
         return 1 / (compute.forward + compute.backward)
-    weights = ParameterCounts("clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, model.width, 0)
+    weights = ParameterCounts(
+        "clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, model.width, 0
+    )
     links = data_sheet_interconnect(device, 1e-6 * LINK_US, 1e-6 * NETWORK_US)
     case = with_released_loss(PlanCase(run.model, weights, compute, float(run.batch)))
     return plan_step(case, Cluster(links, OVERLAP), run.gpus).images_per_second / run.gpus
@@ -60,7 +72,13 @@ def planned_rate(run: PublishedRun, utilisation: float) -> float:
 
 def reached_utilisation(run: PublishedRun) -> float:
     """Return the utilisation, communication excluded, at which a training is planned as it was."""
-    return float(brentq(lambda utilisation: planned_rate(run, utilisation) - run.midpoint, run.utilisation / 2, 1.0))
+    return float(
+        brentq(
+            lambda utilisation: planned_rate(run, utilisation) - run.midpoint,
+            run.utilisation / 2,
+            1.0,
+        )
+    )
 
 
 def test_utilisation_is_the_geometric_mean_of_published_trainings() -> None:
@@ -73,7 +91,9 @@ def test_utilisation_is_the_geometric_mean_of_published_trainings() -> None:
 def test_stated_errors_are_those_on_published_trainings() -> None:
     ratios = [run.midpoint / planned_rate(run, UTILISATION) for run in PUBLISHED_RUNS]
     assert median(abs(1 / ratio - 1) for ratio in ratios) == pytest.approx(MEDIAN_ERROR, abs=5e-3)
-    assert np.quantile(ratios, [0.1, 0.9]) == pytest.approx([PUBLISHED_LOW, PUBLISHED_HIGH], abs=5e-3)
+    assert np.quantile(ratios, [0.1, 0.9]) == pytest.approx(
+        [PUBLISHED_LOW, PUBLISHED_HIGH], abs=5e-3
+    )
 
 
 def test_published_utilisations_match_the_literature() -> None:
@@ -103,7 +123,9 @@ def test_factor_that_one_gpu_lacks_is_that_of_the_claims(
     for method in ("clip", "catlip"):
         experiment = get_experiment(f"{method}-{size}-datacomp")
         work = FlopsPerImage(forward_flops_as_released(experiment), is_recomputed=True)
-        compute = compute_profile_from_flops(work, device, UTILISATION, experiment.runtime.contrastive_precision)
+        compute = compute_profile_from_flops(
+            work, device, UTILISATION, experiment.runtime.contrastive_precision
+        )
         weights = count_communicated_parameters(experiment)
         cases.append(PlanCase(experiment.name, weights, compute, experiment.mean_batch_size))
     factors = []
@@ -115,6 +137,9 @@ def test_factor_that_one_gpu_lacks_is_that_of_the_claims(
             shares = []
             for case, number in zip(pair, gpus, strict=True):
                 step = plan_step(case, cluster, number)
-                shares.append(step.seconds / (step.seconds - step.exposed_seconds - step.extra_negatives_seconds))
+                shares.append(
+                    step.seconds
+                    / (step.seconds - step.exposed_seconds - step.extra_negatives_seconds)
+                )
             factors.append(shares[0] / shares[1])
     assert (min(factors), max(factors)) == pytest.approx(expected, abs=5e-4)

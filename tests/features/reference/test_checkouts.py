@@ -56,7 +56,9 @@ def test_only_packages_that_are_not_installed_become_empty(monkeypatch: pytest.M
         importlib.import_module("another_absent_package")
 
 
-def test_a_package_is_imported_under_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_is_imported_under_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its relative imports lead to its own modules, whatever is installed under its name."""
     monkeypatch.setattr(sys, "modules", {**sys.modules})
     (tmp_path / "part.py").write_text("from .loss import value\n")
@@ -91,13 +93,31 @@ def test_folder_that_is_no_checkout_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("corenet", "--name", "clip-tiny"), "--name is for open-clip, not for corenet: leave it out"),
-        (("open-clip", "--scale", "tiny"), "--scale is for corenet or superclass, not for open-clip: leave it out"),
+        (
+            ("corenet", "--name", "clip-tiny"),
+            "--name is for open-clip, not for corenet: leave it out",
+        ),
+        (
+            ("open-clip", "--scale", "tiny"),
+            "--scale is for corenet or superclass, not for open-clip: leave it out",
+        ),
         (("superclass", "--data", "x"), "--data is for corenet, not for superclass: leave it out"),
-        (("superclass", "--scale", "vit-h16"), "--scale vit-h16 is for corenet; superclass has tiny and vit-b16"),
-        (("corenet", "--set", "flip=true"), "corenet runs as released, got --set flip=true: leave it out"),
-        (("corenet", "--set", "workers=2"), "corenet runs as released, got --set workers=2: leave it out"),
-        (("corenet", "--data", "x", "--set", "workers=2", "--set", "flip=true"), "got --set flip=true: leave it out"),
+        (
+            ("superclass", "--scale", "vit-h16"),
+            "--scale vit-h16 is for corenet; superclass has tiny and vit-b16",
+        ),
+        (
+            ("corenet", "--set", "flip=true"),
+            "corenet runs as released, got --set flip=true: leave it out",
+        ),
+        (
+            ("corenet", "--set", "workers=2"),
+            "corenet runs as released, got --set workers=2: leave it out",
+        ),
+        (
+            ("corenet", "--data", "x", "--set", "workers=2", "--set", "flip=true"),
+            "got --set flip=true: leave it out",
+        ),
     ],
 )
 def test_option_that_the_reference_does_not_use_is_refused(
@@ -123,7 +143,9 @@ def test_padded_labels_hold_the_labels_of_ours() -> None:
 
 @pytest.mark.filterwarnings("default")
 def test_losses_equal_the_authors_code(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkout = os.environ.get("CATLIP_BENCH_SUPERCLASS") or pytest.skip("CATLIP_BENCH_SUPERCLASS names no checkout")
+    checkout = os.environ.get("CATLIP_BENCH_SUPERCLASS") or pytest.skip(
+        "CATLIP_BENCH_SUPERCLASS names no checkout"
+    )
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
     monkeypatch.syspath_prepend(checkout)
     experiment = superclass_experiment("tiny", (), on_gpu=False)
@@ -132,7 +154,9 @@ def test_losses_equal_the_authors_code(results: Path, monkeypatch: pytest.Monkey
     for side in SUPERCLASS_SIDES:
         measured = run_side(experiment, CPU, results, side, 0, checkout)
         assert len(measured.losses) == WARMUP_STEPS + 18
-        records.append(Record(comparison="x", experiment=experiment, circumstances=HERE, measured=measured))
+        records.append(
+            Record(comparison="x", experiment=experiment, circumstances=HERE, measured=measured)
+        )
     (row,) = compare_early_losses(records)
     assert row["equal"] == "yes", row
     assert row["first"] != row["last"]

@@ -21,7 +21,9 @@ def records(keys: dict[str, ReleasedKey], seconds: tuple[float, float]) -> list[
     """Five rounds of CLIP's and CatLIP's file, so many seconds a window."""
     claim = get_claim("catlip-2.7x")
     found = []
-    for name, method, taken in zip((claim.baseline, claim.experiment), ("clip", "catlip"), seconds, strict=True):
+    for name, method, taken in zip(
+        (claim.baseline, claim.experiment), ("clip", "catlip"), seconds, strict=True
+    ):
         file = RELEASED_FILES["vit-b16"][method]
         for round_ in range(5):
             windows = (taken + 0.001 * round_, taken)
@@ -29,7 +31,9 @@ def records(keys: dict[str, ReleasedKey], seconds: tuple[float, float]) -> list[
             waits = {"data_wait_share": 0.0, "throttled_percent": 0.0}
             measured = run(file, round_, windows, **fields, **waits)
             experiment = recipe_of_run(name, ["data=/disk/datacomp"], is_tiny=False, on_gpu=True)
-            found.append(Record(comparison="x", experiment=experiment, circumstances=A100, measured=measured))
+            found.append(
+                Record(comparison="x", experiment=experiment, circumstances=A100, measured=measured)
+            )
     return found
 
 

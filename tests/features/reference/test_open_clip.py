@@ -42,7 +42,9 @@ VARIABLE = "CATLIP_BENCH_OPEN_CLIP"
 @pytest.fixture
 def checkout(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A checkout whose modules take the names of the installed release until the test ends."""
-    path = os.environ.get(VARIABLE) or pytest.skip(f"{VARIABLE} names no checkout of {CHECKOUTS['open-clip'].url}")
+    path = os.environ.get(VARIABLE) or pytest.skip(
+        f"{VARIABLE} names no checkout of {CHECKOUTS['open-clip'].url}"
+    )
     monkeypatch.setattr(sys, "path", [*sys.path])
     installed = open_clip_modules()
     yield path
@@ -52,11 +54,15 @@ def checkout(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def open_clip_modules() -> dict[str, Any]:
-    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in PACKAGES}
+    return {
+        name: module for name, module in sys.modules.items() if name.partition(".")[0] in PACKAGES
+    }
 
 
 def twenty_steps() -> Experiment:
-    return small("clip", clip_norm=None, batch_size=4, windows=6, steps_per_window=3, caption_lengths="web")
+    return small(
+        "clip", clip_norm=None, batch_size=4, windows=6, steps_per_window=3, caption_lengths="web"
+    )
 
 
 def recorded(run: ReferenceRun, experiment: Experiment) -> Record:
@@ -67,7 +73,13 @@ def test_checkout_has_equal_losses_for_equal_batches_and_its_bucketing_computes_
     checkout: str, results: Path
 ) -> None:
     experiment = twenty_steps()
-    sides = (OPEN_CLIP, OURS, OPEN_CLIP_PADDED, OPEN_CLIP_BUCKETED)  # the release is not imported after the checkout
+    # The release is not imported after the checkout.
+    sides = (
+        OPEN_CLIP,
+        OURS,
+        OPEN_CLIP_PADDED,
+        OPEN_CLIP_BUCKETED,
+    )
     runs = {side: run_side(experiment, CPU, results, side, 0, checkout) for side in sides}
     rows = compare_early_losses([recorded(run, experiment) for run in runs.values()])
     assert {row["reference"]: (row["steps"], row["equal"]) for row in rows} == {
@@ -78,8 +90,14 @@ def test_checkout_has_equal_losses_for_equal_batches_and_its_bucketing_computes_
     own, ours = (runs[side].losses[WARMUP_STEPS:] for side in (OPEN_CLIP_BUCKETED, OURS))
     assert own != pytest.approx(ours, rel=1e-3)
     tokens = {side: run.tokens_per_caption or 0 for side, run in runs.items()}
-    assert tokens[OPEN_CLIP_PADDED] == experiment.text.context_length > tokens[OPEN_CLIP_BUCKETED] > 3
-    assert {len(run.commit) for run in runs.values()} <= {len("0" * 40), len("0" * 40 + "-dirty"), len("unknown")}
+    assert (
+        tokens[OPEN_CLIP_PADDED] == experiment.text.context_length > tokens[OPEN_CLIP_BUCKETED] > 3
+    )
+    assert {len(run.commit) for run in runs.values()} <= {
+        len("0" * 40),
+        len("0" * 40 + "-dirty"),
+        len("unknown"),
+    }
 
 
 def test_images_beside_a_checkout_have_the_lengths_of_the_whole_pool(results: Path) -> None:
@@ -103,7 +121,9 @@ def test_images_beside_a_checkout_have_the_lengths_of_the_whole_pool(results: Pa
     assert all(torch.equal(again.batch_rows(k), rows[k]) for k in range(20))
 
 
-def test_checkout_of_another_time_ends_with_one_sentence(results: Path, tmp_path: Path, checkout: str) -> None:
+def test_checkout_of_another_time_ends_with_one_sentence(
+    results: Path, tmp_path: Path, checkout: str
+) -> None:
     """Where its functions are other ones; the checkout variable only says that checkouts may be imported here."""
     assert checkout
     for name in ("open_clip", "open_clip/task", "open_clip_train"):
@@ -128,11 +148,21 @@ def run(side: str, round_: int, windows: tuple[float, ...]) -> Record:
 
 def test_cheapest_side_is_named_and_ours_compared_with_the_fastest_of_the_others() -> None:
     """A run's speed is that of all its windows, which differ in work where captions are grouped by length."""
-    windows = {OPEN_CLIP: (4.0, 4.0, 4.0), OPEN_CLIP_BUCKETED: (1.0, 1.0, 4.0), OURS: (1.0, 1.0, 1.0)}
-    records = [run(side, k, tuple(s + k / 100 for s in own)) for side, own in windows.items() for k in range(5)]
+    windows = {
+        OPEN_CLIP: (4.0, 4.0, 4.0),
+        OPEN_CLIP_BUCKETED: (1.0, 1.0, 4.0),
+        OURS: (1.0, 1.0, 1.0),
+    }
+    records = [
+        run(side, k, tuple(s + k / 100 for s in own))
+        for side, own in windows.items()
+        for k in range(5)
+    ]
     note = reference_speed_table(records, OPEN_CLIP_CHECKOUT_SIDES).note.splitlines()[-1]
     name, images = records[0].experiment.name, 3 * 4  # type: ignore[union-attr]
-    assert note.startswith(f"{name}: CLIP costs the least with {OURS}, {images / 1.02:.3g} images/s.")
+    assert note.startswith(
+        f"{name}: CLIP costs the least with {OURS}, {images / 1.02:.3g} images/s."
+    )
     assert f"{OURS} over the fastest of the others, {OPEN_CLIP_BUCKETED}: 1.98 (" in note
     ours_slower = [record for record in records if record.measured.side != OURS]  # type: ignore[union-attr]
     ours_slower += [run(OURS, k, (8.0,)) for k in range(5)]

@@ -18,14 +18,23 @@ PAGE = " ".join((CHECKOUT / "docs" / "performance.md").read_text(encoding="utf-8
 
 def test_page_has_the_flops_of_open_clips_forward_over_ours(results: Path) -> None:
     of_padding = []
-    for scale, rounds in (("vit-b32", "ViT-B/32, ten rounds"), ("vit-b16", "ViT-B/16, five rounds")):
+    for scale, rounds in (
+        ("vit-b32", "ViT-B/32, ten rounds"),
+        ("vit-b16", "ViT-B/16, five rounds"),
+    ):
         experiment = change(get_experiment(f"clip-{scale}"), **PLAIN, text_padding="bucketed")
         stream = load_data(experiment, torch.device("cpu"), results)
         captions = [stream.target(step) for step in range(STEPS_COMPARED)]
-        assert f"computes {fmean(one.captions.tokens_per_caption for one in captions):.1f} tokens" in PAGE
+        assert (
+            f"computes {fmean(one.captions.tokens_per_caption for one in captions):.1f} tokens"
+            in PAGE
+        )
         ours = count_flops(experiment, captions)
         forward = (ours.image_forward + ours.text_forward) / experiment.training.batch_size
-        assert f" | {forward_flops_as_released(experiment) / forward:.2f} |" in PAGE.partition(rounds)[2][:80]
+        assert (
+            f" | {forward_flops_as_released(experiment) / forward:.2f} |"
+            in PAGE.partition(rounds)[2][:80]
+        )
         padded = change(experiment, text_padding="max_length")
         stream = load_data(padded, torch.device("cpu"), results)
         of_padding.append(count_flops(padded, [stream.target(0)]).step / ours.step)

@@ -16,7 +16,11 @@ from bench.features.reference import OPEN_CLIP, OPEN_CLIP_SIDES, OURS, WARMUP_ST
 from bench.features.reference.plan import open_clip_experiments
 from bench.features.reference.records import ReferenceRun
 from bench.features.reference.runs import run_side
-from bench.features.reference.tables import STEPS_COMPARED, compare_early_losses, reference_speed_table
+from bench.features.reference.tables import (
+    STEPS_COMPARED,
+    compare_early_losses,
+    reference_speed_table,
+)
 from bench.features.reference.timing import (
     MAX_COMPILED_WINDOWS,
     RAMP_STEPS,
@@ -54,7 +58,9 @@ def test_all_sides_have_equal_losses_of_one_step_with_each_batch(
         assert len(run.window_seconds) == experiment.timing.windows
         assert len(run.losses) == WARMUP_STEPS + 2 * experiment.timing.windows
         assert run.losses == pytest.approx(runs[0].losses, rel=1e-5)
-    assert {row["equal"] for row in compare_early_losses([recorded(run, experiment) for run in runs])} == {"yes"}
+    assert {
+        row["equal"] for row in compare_early_losses([recorded(run, experiment) for run in runs])
+    } == {"yes"}
     tokens = {run.side: run.tokens_per_caption for run in runs}
     assert tokens[OPEN_CLIP] == experiment.text.context_length > (tokens[OURS] or 0) > 3
 
@@ -67,12 +73,17 @@ def test_learning_rate_of_all_sides_stays_after_its_warm_up() -> None:
     schedule = const_lr(optimizer, experiment.optimizer.learning_rate, RAMP_STEPS, RAMP_STEPS)
     for step in (0, 7, RAMP_STEPS - 1, RAMP_STEPS, 3 * RAMP_STEPS):
         schedule(step)
-        assert reference_learning_rate(experiment.optimizer, step) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert reference_learning_rate(experiment.optimizer, step) == pytest.approx(
+            optimizer.param_groups[0]["lr"]
+        )
 
 
 def test_gpu_is_heated_by_whole_windows_before_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     heat_like_a_gpu(monkeypatch, 0.1)
-    plain, heated = WindowTimer(CPU, steps=3, windows=2, is_heated=False), WindowTimer(CPU, steps=3, windows=2)
+    plain, heated = (
+        WindowTimer(CPU, steps=3, windows=2, is_heated=False),
+        WindowTimer(CPU, steps=3, windows=2),
+    )
     assert [*plain.time_steps()] == [*range(WARMUP_STEPS + 6)]
     taken = [*heated.time_steps()]
     assert taken == [*range(len(taken))]
@@ -118,9 +129,18 @@ for side in OPEN_CLIP_SIDES:
 def test_step_is_compiled_on_all_sides_or_on_none(results: Path) -> None:
     """In a process whose shapes are not checked; dynamo hands its graphs to nobody."""
     experiment = two_blocks("clip", clip_norm=None, compile="on", text_padding="packed")
-    command = [sys.executable, "-c", COMPILED, msgspec.json.encode(experiment).decode(), str(results)]
+    command = [
+        sys.executable,
+        "-c",
+        COMPILED,
+        msgspec.json.encode(experiment).decode(),
+        str(results),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT)
-    compiled = [msgspec.json.decode(line, type=tuple[int, ReferenceRun]) for line in done.stdout.splitlines()]
+    compiled = [
+        msgspec.json.decode(line, type=tuple[int, ReferenceRun])
+        for line in done.stdout.splitlines()
+    ]
     eager = runs_of_all_sides(change(experiment, compile="off"), results)
     for (graphs, run), eager_run in zip(compiled, eager, strict=True):
         assert graphs > 0
@@ -133,7 +153,11 @@ def test_step_is_compiled_on_all_sides_or_on_none(results: Path) -> None:
     [
         (False, (), ["clip-vit-b32"]),
         (True, (), ["clip-vit-b32[compile=off]", "clip-vit-b32[compile=on]"]),
-        (True, ("flip=true",), ["clip-vit-b32[compile=off,flip=true]", "clip-vit-b32[compile=on,flip=true]"]),
+        (
+            True,
+            ("flip=true",),
+            ["clip-vit-b32[compile=off,flip=true]", "clip-vit-b32[compile=on,flip=true]"],
+        ),
         (True, ("compile=on",), ["clip-vit-b32[compile=on]"]),
     ],
 )
@@ -170,7 +194,13 @@ def test_different_losses_are_reported_and_speeds_are_ratios() -> None:
     experiment = small("clip")
 
     def records(precision: str = "fp32", **ours: Any) -> list[Record]:
-        plain = ReferenceRun(side=OPEN_CLIP, round=0, window_seconds=(2.0,), losses=(1.0, 1.0), tokens_per_caption=None)
+        plain = ReferenceRun(
+            side=OPEN_CLIP,
+            round=0,
+            window_seconds=(2.0,),
+            losses=(1.0, 1.0),
+            tokens_per_caption=None,
+        )
         runs = []
         for round_ in range(5):
             run = replace(plain, round=round_, window_seconds=(2.0 * (1 + round_ / 100),))
@@ -183,5 +213,7 @@ def test_different_losses_are_reported_and_speeds_are_ratios() -> None:
     base, ours = reference_speed_table(different, (OPEN_CLIP, OURS)).rows
     assert base["ratio"] is None
     assert (ours["ratio"], ours["verdict"]) == (pytest.approx(2), "faster")
-    assert [row["equal"] for row in compare_early_losses(records("bf16", losses=(1.0, 1.001)))] == ["yes"]
+    assert [row["equal"] for row in compare_early_losses(records("bf16", losses=(1.0, 1.001)))] == [
+        "yes"
+    ]
     assert [row["equal"] for row in compare_early_losses(records(losses=()))] == ["no"]

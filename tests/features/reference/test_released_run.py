@@ -40,7 +40,12 @@ from bench.features.reference.released_batches import (
     open_stream,
 )
 from bench.features.reference.released_keys import SHARDS, TINY, describe_keys, flatten
-from bench.features.reference.tables import changes_table, keys_table, released_speed_table, runs_by_method
+from bench.features.reference.tables import (
+    changes_table,
+    keys_table,
+    released_speed_table,
+    runs_by_method,
+)
 from bench.features.reference.timing import WindowTimer
 from bench.labels.labeller import get_labeller
 from bench.labels.subwords import SubwordIds
@@ -58,7 +63,9 @@ FEW = {"windows": 2, "steps_per_window": 2, "warmup_steps": 1}  # 5 steps
 @pytest.fixture
 def checkout(monkeypatch: pytest.MonkeyPatch) -> Path:
     variable = "CATLIP_BENCH_CORENET"
-    folder = os.environ.get(variable) or pytest.skip(f"{variable} names no checkout of apple/corenet")
+    folder = os.environ.get(variable) or pytest.skip(
+        f"{variable} names no checkout of apple/corenet"
+    )
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
     monkeypatch.syspath_prepend(folder)
     import_corenet(Path(folder))
@@ -89,7 +96,9 @@ def open_batches(
     return sizes, stream, batch_function(stream, sizes, is_pinned=False)
 
 
-def run(file: str, round_: int, seconds: tuple[float, ...] = (1.0, 3.0), **fields: Any) -> ReleasedRun:
+def run(
+    file: str, round_: int, seconds: tuple[float, ...] = (1.0, 3.0), **fields: Any
+) -> ReleasedRun:
     keys = {
         "optim.name": ReleasedKey(state="used", released='"adamw"'),
         "model.size": ReleasedKey(state="changed", released="2", used="1", reason="a reason"),
@@ -113,7 +122,9 @@ def run(file: str, round_: int, seconds: tuple[float, ...] = (1.0, 3.0), **field
 
 
 def record(name: str, measured: ReleasedRun) -> Record:
-    return Record(comparison="x", experiment=EXPERIMENTS[name], circumstances=HERE, measured=measured)
+    return Record(
+        comparison="x", experiment=EXPERIMENTS[name], circumstances=HERE, measured=measured
+    )
 
 
 def losses_by_hand(
@@ -124,7 +135,11 @@ def losses_by_hand(
     options, _ = pipeline.opts, pipeline.launcher  # which draws the seeds
     timing = experiment.timing
     _, _, load = open_batches(
-        options, experiment, results, round_, timing.warmup_steps + timing.windows * timing.steps_per_window
+        options,
+        experiment,
+        results,
+        round_,
+        timing.warmup_steps + timing.windows * timing.steps_per_window,
     )
     model, optimizer = pipeline.model.train(), pipeline.optimizer
     criterion = pipeline.criteria.train()
@@ -138,13 +153,19 @@ def losses_by_hand(
         loss.backward()
         clip_norm = vars(options)["common.grad_clip"] or float("inf")
         nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        norms.append(nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]).item())
+        norms.append(
+            nn.utils.get_total_norm(
+                [p.grad for p in model.parameters() if p.grad is not None]
+            ).item()
+        )
         optimizer.step()
         losses.append(loss.item())
     return losses, norms
 
 
-@pytest.mark.parametrize(("method", "workers"), [("clip", None), ("catlip", None), ("clip", 1), ("catlip", 0)])
+@pytest.mark.parametrize(
+    ("method", "workers"), [("clip", None), ("catlip", None), ("clip", 1), ("catlip", 0)]
+)
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("_range_augment_in_order")
 def test_losses_equal_a_loop_over_the_authors_parts(
@@ -160,8 +181,12 @@ def test_losses_equal_a_loop_over_the_authors_parts(
     assert measured.losses == pytest.approx(losses, rel=1e-5)
     assert measured.gradient_norms == (pytest.approx(norms, rel=1e-4) if method == "clip" else ())
     per_step = [images for *_, images in measured.image_sizes[experiment.timing.warmup_steps :]]
-    assert measured.window_images == tuple(map(sum, zip(per_step[::2], per_step[1::2], strict=True)))
-    assert measured.changed.keys() - TINY.keys() - {"model.classification.n_classes"} == {"common.mixed_precision"}
+    assert measured.window_images == tuple(
+        map(sum, zip(per_step[::2], per_step[1::2], strict=True))
+    )
+    assert measured.changed.keys() - TINY.keys() - {"model.classification.n_classes"} == {
+        "common.mixed_precision"
+    }
     assert measured.commit == current_commit(checkout)
     if workers is not None:
         assert measured.data_wait_share is not None
@@ -174,7 +199,9 @@ def test_losses_equal_a_loop_over_the_authors_parts(
 def test_batches_of_shards_have_the_drawn_sizes_and_distinct_samples(
     method: str, checkout: Path, results: Path, shards: str, tmp_path: Path
 ) -> None:
-    pipeline, *_ = open_pipeline(checkout, RELEASED_FILES["vit-b16"][method], tmp_path, CPU, is_tiny=True)
+    pipeline, *_ = open_pipeline(
+        checkout, RELEASED_FILES["vit-b16"][method], tmp_path, CPU, is_tiny=True
+    )
     options, _ = pipeline.opts, pipeline.launcher  # which completes the options
     sizes, stream, load = open_batches(options, released_recipe(method, shards), results, 1, 20)
     batches = [load(k) for k in range(20)]
@@ -192,7 +219,8 @@ def test_batches_of_shards_have_the_drawn_sizes_and_distinct_samples(
         labels = get_labeller("corenet", "pack-synsets").label_texts(captions)
         expected = make_multi_hot(Labels.from_lists(labels), 723)
     assert torch.equal(
-        torch.cat([batch.targets if batch.tokens is None else batch.tokens for batch in batches]), expected
+        torch.cat([batch.targets if batch.tokens is None else batch.tokens for batch in batches]),
+        expected,
     )
 
 
@@ -213,8 +241,12 @@ def test_on_a_gpu_the_loop_has_the_precision_of_the_file(
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_key_of_a_file_is_classified_and_a_gpu_changes_none(file: str, checkout: Path, tmp_path: Path) -> None:
-    pipeline, released, reasons = open_pipeline(checkout, file, tmp_path, torch.device("cuda"), is_tiny=False)
+def test_every_key_of_a_file_is_classified_and_a_gpu_changes_none(
+    file: str, checkout: Path, tmp_path: Path
+) -> None:
+    pipeline, released, reasons = open_pipeline(
+        checkout, file, tmp_path, torch.device("cuda"), is_tiny=False
+    )
     in_file = dict(flattened(yaml.safe_load((checkout / file).read_text(encoding="utf-8"))))
     keys = describe_keys(released, dict(flatten(vars(pipeline.opts))), reasons, PACK_DATA)
     assert keys.keys() == in_file.keys()
@@ -253,11 +285,16 @@ def test_key_has_the_state_of_the_longest_beginning_of_its_name() -> None:
 
 
 def test_keys_of_loading_say_where_the_images_come_from() -> None:
-    released = dict.fromkeys(("dataset.workers", "dataset.name", "sampler.use_shards", "sampler.vbs.max_n_scales"), 1)
+    released = dict.fromkeys(
+        ("dataset.workers", "dataset.name", "sampler.use_shards", "sampler.vbs.max_n_scales"), 1
+    )
     options = released | {"common.mixed_precision": True}
     from_pack = describe_keys(released, options, {}, PACK_DATA)
     from_shards = describe_keys(released, options, {}, "/data/shards")
-    assert {key for key in released if from_pack[key] != from_shards[key]} == {"dataset.workers", "dataset.name"}
+    assert {key for key in released if from_pack[key] != from_shards[key]} == {
+        "dataset.workers",
+        "dataset.name",
+    }
     assert from_shards["dataset.workers"].reason == SHARDS
     assert {key.state for key in from_shards.values()} == {"not used", "used"}
 
@@ -316,7 +353,9 @@ def test_lists_of_sections_have_numbered_keys() -> None:
 
 def test_tables_have_the_ratio_of_whole_runs_and_every_key() -> None:
     clip, catlip = RELEASED_FILES["vit-b16"].values()
-    records = [record("catlip-vit-b16-datacomp", run(catlip, round_, (1.0, 1.0))) for round_ in range(5)]
+    records = [
+        record("catlip-vit-b16-datacomp", run(catlip, round_, (1.0, 1.0))) for round_ in range(5)
+    ]
     records += [record("clip-vit-b16-datacomp", run(clip, round_)) for round_ in range(5)]
     runs = runs_by_method(records)
     base, other = released_speed_table(runs).rows
@@ -358,7 +397,9 @@ def write_empty_files(checkout: Path, *files: str) -> None:
         (checkout / file).touch()
 
 
-def test_data_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_that_cannot_be_read_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_empty_files(tmp_path, *RELEASED_FILES["vit-b16"].values())
     (tmp_path / "empty").mkdir()
     words = [
@@ -377,7 +418,9 @@ def test_data_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, capsys:
     assert not [*(tmp_path / "results").glob("*.json")]
 
 
-def test_checkout_without_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_checkout_without_a_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_empty_files(tmp_path)
     words = ["reference", "corenet", "--checkout", str(tmp_path), "--scale", "vit-b16"]
     assert main([*words, "--results", str(tmp_path / "results")]) == 2

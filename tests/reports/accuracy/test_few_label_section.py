@@ -25,7 +25,12 @@ from tests.reports.test_page import Document, require_self_contained
 Make = dict[str, Callable[..., Any]]
 Words = Callable[[str], str]
 DRAWS, ITEMS = 10, 400
-PLACES: tuple[dict[str, Any], ...] = ({"per_class": 1}, {"per_class": 4}, {"label_share": 0.05}, {"label_share": 1.0})
+PLACES: tuple[dict[str, Any], ...] = (
+    {"per_class": 1},
+    {"per_class": 4},
+    {"label_share": 0.05},
+    {"label_share": 1.0},
+)
 
 
 def score(task: str, protocol: str, share: float, draw: int, **point: Any) -> Score:
@@ -53,7 +58,9 @@ def shares(subject: str, seed: int, place: dict[str, Any]) -> list[float]:
 
 def answers(subject: str, seed: int, place: dict[str, Any]) -> dict[int, Any]:
     rights = [round(share * ITEMS) for share in shares(subject, seed, place)]
-    return {draw: np.repeat([1.0, 0.0], [right, ITEMS - right]) for draw, right in enumerate(rights)}
+    return {
+        draw: np.repeat([1.0, 0.0], [right, ITEMS - right]) for draw, right in enumerate(rights)
+    }
 
 
 def curve_record(make: Make, subject: str, seed: int, tasks: Sequence[str] = ("emoji",)) -> Record:
@@ -67,13 +74,21 @@ def curve_record(make: Make, subject: str, seed: int, tasks: Sequence[str] = ("e
     trained = subject.endswith("tiny")
     experiment = change(get_experiment(subject if trained else "clip-tiny"), seed=seed)
     budgets = ("equal images",) if trained else ()
-    transfer = Transfer(subject=subject, images=80_000 if trained else 0, budgets=budgets, scores=tuple(found))
-    record: Record = make["record"](transfer, experiment if trained or subject == "random init" else None)
+    transfer = Transfer(
+        subject=subject, images=80_000 if trained else 0, budgets=budgets, scores=tuple(found)
+    )
+    record: Record = make["record"](
+        transfer, experiment if trained or subject == "random init" else None
+    )
     return record
 
 
 def head_record(
-    make: Make, subject: str, gains: dict[int, float], metrics: Iterable[MetricScore] = (), task: str = "animals"
+    make: Make,
+    subject: str,
+    gains: dict[int, float],
+    metrics: Iterable[MetricScore] = (),
+    task: str = "animals",
 ) -> Record:
     """A random head, and for trained towers copied rows that are `gains` better."""
     chance, found = random.Random(f"{subject} {task}"), []
@@ -83,9 +98,13 @@ def head_record(
             better = round((base + gain + 0.01 * chance.random()) * ITEMS) / ITEMS
             found.append(score(task, "transfer-init, random head", base, draw, per_class=per_class))
             if not subject.startswith("random init"):
-                found.append(score(task, "transfer-init, copied rows", better, draw, per_class=per_class))
+                found.append(
+                    score(task, "transfer-init, copied rows", better, draw, per_class=per_class)
+                )
     images = 0 if subject.startswith("random init") else 39_936
-    transfer = Transfer(subject=subject, images=images, budgets=(), scores=tuple(found), metrics=tuple(metrics))
+    transfer = Transfer(
+        subject=subject, images=images, budgets=(), scores=tuple(found), metrics=tuple(metrics)
+    )
     record: Record = make["record"](transfer, get_experiment("catlip-tiny"))
     return record
 
@@ -104,10 +123,18 @@ def nearest_label(class_name: str, path: tuple[str, ...], similarity: float) -> 
     )
 
 
-def metric_record(make: Make, subject: str, values: dict[str, float], baselines: dict[str, float | None]) -> Record:
-    common: dict[str, Any] = {"task": "scenes", "protocol": "multi-label", "num_train": 900, "num_test": 1_000}
+def metric_record(
+    make: Make, subject: str, values: dict[str, float], baselines: dict[str, float | None]
+) -> Record:
+    common: dict[str, Any] = {
+        "task": "scenes",
+        "protocol": "multi-label",
+        "num_train": 900,
+        "num_test": 1_000,
+    }
     found = tuple(
-        MetricScore(name=name, value=value, baseline=baselines[name], **common) for name, value in values.items()
+        MetricScore(name=name, value=value, baseline=baselines[name], **common)
+        for name, value in values.items()
     )
     transfer = Transfer(subject=subject, images=80_000, budgets=(), scores=(), metrics=found)
     record: Record = make["record"](transfer, get_experiment(subject))
@@ -126,7 +153,11 @@ def bare(value: float) -> str:
 
 def row(text: str, table: str, *names: str) -> list[str]:
     rows = Document(text).tables[table]
-    return next(one for one in rows if one and [cell.split("|")[0] for cell in one[: len(names)]] == [*names])
+    return next(
+        one
+        for one in rows
+        if one and [cell.split("|")[0] for cell in one[: len(names)]] == [*names]
+    )
 
 
 FEW = "emoji: accuracy by few-shot against the labelled images per class"
@@ -134,8 +165,18 @@ SHARES = "emoji: accuracy by label fractions against the share of the labelled i
 
 
 def test_with_one_seed_intervals_are_over_draws(make: Make, words: Words) -> None:
-    text = page("x", [curve_record(make, name, 0) for name in ("clip-tiny", "catlip-tiny", "random init", "HOG")])
-    for name, label in (("clip-tiny", "CLIP"), ("catlip-tiny", "CatLIP"), ("random init", "random-init baseline")):
+    text = page(
+        "x",
+        [
+            curve_record(make, name, 0)
+            for name in ("clip-tiny", "catlip-tiny", "random init", "HOG")
+        ],
+    )
+    for name, label in (
+        ("clip-tiny", "CLIP"),
+        ("catlip-tiny", "CatLIP"),
+        ("random init", "random-init baseline"),
+    ):
         cells = [shown(estimate_over_draws({0: answers(name, 0, place)})) for place in PLACES[:3]]
         assert row(text, FEW, label)[3:] == cells[:2]
         assert row(text, SHARES, label)[3:] == [
@@ -164,7 +205,9 @@ def test_two_seeds_give_no_interval(make: Make, words: Words) -> None:
 @given(st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=4), min_size=3, max_size=5))
 def test_a_mean_over_seeds_weighs_each_training_once(runs: list[list[float]]) -> None:
     """However many draws one of them has."""
-    found = estimate_over_draws({("x", seed): dict(enumerate(draws)) for seed, draws in enumerate(runs)})
+    found = estimate_over_draws(
+        {("x", seed): dict(enumerate(draws)) for seed, draws in enumerate(runs)}
+    )
     assert found.value == pytest.approx(fmean(fmean(draws) for draws in runs))
     more = {("x", seed): dict(enumerate(draws * (1 + seed))) for seed, draws in enumerate(runs)}
     assert estimate_over_draws(more).value == pytest.approx(found.value)
@@ -178,10 +221,14 @@ def test_records_without_curves_have_no_such_section(whole: list[Record], whole_
 
 def test_one_tower_per_subject_is_drawn_and_all_are_listed(make: Make) -> None:
     short = curve_record(make, "clip-tiny", 0)
-    long = replace(short, measured=replace(short.measured, images=160_000, budgets=("equal device seconds",)))
+    long = replace(
+        short, measured=replace(short.measured, images=160_000, budgets=("equal device seconds",))
+    )
     curves = few_label_curves(group_comparison("x", [short, long]))
     shares = [curve for curve in curves if curve.label_unit == SHARE]
-    assert [(curve.label_unit, curve.images) for curve in choose_curve_per_subject(shares)] == [(SHARE, 80_000)]
+    assert [(curve.label_unit, curve.images) for curve in choose_curve_per_subject(shares)] == [
+        (SHARE, 80_000)
+    ]
     assert {curve.images for curve in curves if curve.label_unit == PER_CLASS} == {80_000, 160_000}
 
 
@@ -206,7 +253,9 @@ def test_metrics_of_other_tasks_are_shown_with_their_baseline(make: Make, words:
     assert row(text, table, "CatLIP")[3] == "0.344"
     assert row(text, table, "CatLIP")[4].endswith("not scored")
     assert row(text, table, "trivial baseline")[3] == "0.227"
-    assert row(text, table, "trivial baseline")[4].endswith("not measured: this metric has no trivial baseline")
+    assert row(text, table, "trivial baseline")[4].endswith(
+        "not measured: this metric has no trivial baseline"
+    )
     assert "1,000 test images; 900 for training and validation." in words(text)
 
 
@@ -255,7 +304,14 @@ def test_path_to_the_nearest_label_is_shown(make: Make, words: Words) -> None:
 
 
 def test_page_with_all_sections_is_valid(whole: list[Record], make: Make) -> None:
-    names = ("clip-tiny", "siglip-tiny", "catlip-tiny", "superclass-tiny", "random init", "raw pixels")
+    names = (
+        "clip-tiny",
+        "siglip-tiny",
+        "catlip-tiny",
+        "superclass-tiny",
+        "random init",
+        "raw pixels",
+    )
     records = [
         *whole,
         *(curve_record(make, name, 0, ("emoji", "rooms")) for name in names),

@@ -11,7 +11,14 @@ from msgspec.structs import replace
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record
 from bench.statistics.accuracies import Estimate
-from bench.transfer.pareto import IMAGES, UNTRAINED, CostAxis, cost_axes, describe_front, pareto_front
+from bench.transfer.pareto import (
+    IMAGES,
+    UNTRAINED,
+    CostAxis,
+    cost_axes,
+    describe_front,
+    pareto_front,
+)
 from bench.transfer.subject_scores import ScorePoint, whole_task_scores
 from reports.page import page
 from tests.reports.conftest import short
@@ -28,7 +35,11 @@ DEVICE = CostAxis(
     unknown_reasons={"untimed": "no speed"},
 )
 POINTS = st.lists(
-    st.tuples(st.sampled_from(["fast", "slow", "untimed", "random init"]), st.integers(1, 6), st.integers(0, 6)),
+    st.tuples(
+        st.sampled_from(["fast", "slow", "untimed", "random init"]),
+        st.integers(1, 6),
+        st.integers(0, 6),
+    ),
     max_size=14,
 )
 
@@ -41,11 +52,17 @@ def point(subject: str, images: int, tenths: int) -> ScorePoint:
 @given(POINTS)
 def test_pareto_front_is_not_dominated(drawn: list[tuple[str, int, int]]) -> None:
     found = [point(*one) for one in drawn]
-    paid = [(one, cost) for one in found if not one.is_reference and (cost := DEVICE.of(one)) is not None]
+    paid = [
+        (one, cost)
+        for one in found
+        if not one.is_reference and (cost := DEVICE.of(one)) is not None
+    ]
 
     def beats(first: tuple[ScorePoint, float], second: tuple[ScorePoint, float]) -> bool:
         least = first[1] <= second[1] and first[0].accuracy.value >= second[0].accuracy.value
-        return least and (first[1] < second[1] or first[0].accuracy.value > second[0].accuracy.value)
+        return least and (
+            first[1] < second[1] or first[0].accuracy.value > second[0].accuracy.value
+        )
 
     expected = [one for one in paid if not any(beats(other, one) for other in paid)]
     front = pareto_front(found, DEVICE)
@@ -64,14 +81,19 @@ def test_images_seen_are_a_cost_axis() -> None:
     ("above", "text"),
     [
         (("raw pixels",), "raw pixels, which needs no training."),
-        (("raw pixels", "HOG and colour"), "raw pixels and HOG and colour, which need no training."),
+        (
+            ("raw pixels", "HOG and colour"),
+            "raw pixels and HOG and colour, which need no training.",
+        ),
     ],
 )
 def test_untrained_features_above_all_towers_are_named_in_their_number(
     above: tuple[str, ...], text: str, whole: list[Record]
 ) -> None:
     points = [point("clip-tiny", 100, 3), *(point(name, 0, 4) for name in above)]
-    assert describe_front(group_comparison("x", whole), points, IMAGES).endswith(f"No tower is above {text}")
+    assert describe_front(group_comparison("x", whole), points, IMAGES).endswith(
+        f"No tower is above {text}"
+    )
 
 
 def test_the_page_marks_the_front(whole: list[Record], whole_page: str, words: Words) -> None:
@@ -87,7 +109,9 @@ def test_the_page_marks_the_front(whole: list[Record], whole_page: str, words: W
     marked = {(row[0].split("|")[-1], row[1]) for row in rows if row[-1] == "device seconds"}
     assert marked == {(one.subject, f"{one.images:,}") for one in front}
     assert energy.per_image == {}
-    assert "Energy was not measured. CLIP, SigLIP, CatLIP and SuperClass: this device has no" in text
+    assert (
+        "Energy was not measured. CLIP, SigLIP, CatLIP and SuperClass: this device has no" in text
+    )
     assert "kJ" not in text
 
 
@@ -100,7 +124,9 @@ def with_power(make: Make, name: str, watts: float | None) -> Record:
 
 def test_energy_is_power_times_time_and_what_has_none_says_why(make: Make, words: Words) -> None:
     speeds = [with_power(make, "clip-tiny", 250.0), with_power(make, "catlip-tiny", None)]
-    towers = [one for one in make["transfers"](0) if one.measured.subject in ("clip-tiny", "catlip-tiny")]
+    towers = [
+        one for one in make["transfers"](0) if one.measured.subject in ("clip-tiny", "catlip-tiny")
+    ]
     comparison = group_comparison("x", [*speeds, *towers])
     device, energy = cost_axes(comparison)
     found = whole_task_scores(comparison).main_points("unseen subgroup")

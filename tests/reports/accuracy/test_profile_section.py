@@ -18,7 +18,12 @@ from bench.tables.tables import Table
 from reports.accuracy.profile_section import SECTION
 
 Make = dict[str, Callable[..., Any]]
-CLIP, CATLIP, SIGLIP, SUPERCLASS = NAMES = ("clip-tiny", "catlip-tiny", "siglip-tiny", "superclass-tiny")
+CLIP, CATLIP, SIGLIP, SUPERCLASS = NAMES = (
+    "clip-tiny",
+    "catlip-tiny",
+    "siglip-tiny",
+    "superclass-tiny",
+)
 TASKS = ("rooms", "dtd", "mnist", "food101")
 NUM_TEST = 200
 Accuracies = Mapping[str, Callable[[str, int], float]]  # by method: of a task and a seed
@@ -28,7 +33,9 @@ def equal(_: str, __: int) -> float:
     return 0.5
 
 
-def records(make: Make, accuracies: Accuracies, seeds: int, tasks: Sequence[str] = TASKS) -> list[Record]:
+def records(
+    make: Make, accuracies: Accuracies, seeds: int, tasks: Sequence[str] = TASKS
+) -> list[Record]:
     """Towers at equal images, with these accuracies by the linear probe."""
     made = []
     for seed in range(seeds):
@@ -39,13 +46,19 @@ def records(make: Make, accuracies: Accuracies, seeds: int, tasks: Sequence[str]
             for task in tasks:
                 right = round(NUM_TEST * accuracies[one.measured.subject](task, seed))
                 answers = "1" * right + "0" * (NUM_TEST - right)
-                scores.append(replace(one.measured.scores[0], task=task, protocol="linear probe", correct=answers))
+                scores.append(
+                    replace(
+                        one.measured.scores[0], task=task, protocol="linear probe", correct=answers
+                    )
+                )
             made.append(replace(one, measured=replace(one.measured, scores=tuple(scores))))
     return made
 
 
 def built(found: Sequence[Record]) -> Sequence[Block] | None:
-    return SECTION.blocks(PageContext(comparison=group_comparison("x", found), largest=None, records=found))
+    return SECTION.blocks(
+        PageContext(comparison=group_comparison("x", found), largest=None, records=found)
+    )
 
 
 def table(found: Sequence[Record], title: str) -> dict[str, dict[str, Any]]:
@@ -79,24 +92,41 @@ def test_rank_is_the_span_of_places_that_the_intervals_leave_open(make: Make) ->
     assert [row["mnist"] for row in ranks.values()] == [(2, 2, 3), (2, 2, 3), (1, 1, 1), (4, 4, 4)]
     assert [row["rooms"] for row in ranks.values()] == [(2, 2, 4), (2, 2, 4), (1, 1, 1), (2, 2, 4)]
     assert [row["above"] for row in ranks.values()] == [1, 1, 12, 0]
-    assert sum(row["above"] for row in ranks.values()) == sum(row["below"] for row in ranks.values())
+    assert sum(row["above"] for row in ranks.values()) == sum(
+        row["below"] for row in ranks.values()
+    )
     assert all(row["above"] + row["not apart"] + row["below"] == 12 for row in ranks.values())
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3, 4])
 def test_no_method_is_ranked_under_five_paired_seeds(make: Make, seeds: int) -> None:
     found = records(make, {CLIP: equal, CATLIP: lambda _, __: 0.9}, seeds)
-    assert not any(isinstance(block, Table) and block.title == "Rank on every task" for block in built(found) or ())
+    assert not any(
+        isinstance(block, Table) and block.title == "Rank on every task"
+        for block in built(found) or ()
+    )
     assert "Methods are not ranked: that needs 5 paired seeds." in words(found)
 
 
-@pytest.mark.parametrize(("seeds", "over"), [(1, "4 tasks, of these trainings"), (3, "4 tasks and 3 seeds")])
-def test_mean_difference_is_over_tasks_and_from_three_seeds_on_over_seeds(make: Make, seeds: int, over: str) -> None:
+@pytest.mark.parametrize(
+    ("seeds", "over"), [(1, "4 tasks, of these trainings"), (3, "4 tasks and 3 seeds")]
+)
+def test_mean_difference_is_over_tasks_and_from_three_seeds_on_over_seeds(
+    make: Make, seeds: int, over: str
+) -> None:
     gains = np.random.default_rng(0).integers(-20, 60, (seeds, len(TASKS))) / NUM_TEST
-    accuracies: Accuracies = {CLIP: equal, CATLIP: lambda task, seed: 0.5 + gains[seed, TASKS.index(task)]}
+    accuracies: Accuracies = {
+        CLIP: equal,
+        CATLIP: lambda task, seed: 0.5 + gains[seed, TASKS.index(task)],
+    }
     found = records(make, accuracies, seeds)
-    expected, row = estimate_over_tasks(gains.tolist()), table(found, "Mean over all tasks")["CatLIP"]
-    assert row["mean difference"] == pytest.approx((expected.mean.value, expected.mean.low, expected.mean.high))
+    expected, row = (
+        estimate_over_tasks(gains.tolist()),
+        table(found, "Mean over all tasks")["CatLIP"],
+    )
+    assert row["mean difference"] == pytest.approx(
+        (expected.mean.value, expected.mean.low, expected.mean.high)
+    )
     assert row["smallest difference"] == pytest.approx(expected.smallest)
     assert row["mean accuracy"] == pytest.approx(0.5 + gains.mean())
     cells = next(block for block in built(found) or () if isinstance(block, Table)).cells
@@ -121,7 +151,9 @@ def test_one_or_two_tasks_of_one_seed_have_no_section(make: Make, tasks: Sequenc
 
 def test_too_few_tasks_for_a_mean_are_reported_beside_the_ranks(make: Make) -> None:
     found = records(make, {CLIP: equal, CATLIP: equal}, 5, TASKS[:2])
-    assert "on 2 sets of test images; a mean over tasks needs 3: add others with --task." in words(found)
+    assert "on 2 sets of test images; a mean over tasks needs 3: add others with --task." in words(
+        found
+    )
     assert table(found, "Rank on every task")["CLIP"]["rooms"] == (1, 1, 2)
 
 
@@ -136,8 +168,12 @@ def test_task_that_not_all_towers_have_is_left_out_and_named(make: Make) -> None
 
 
 def test_both_tables_are_files_of_the_page_at_full_precision(make: Make) -> None:
-    found = records(make, {CLIP: equal, CATLIP: lambda task, seed: 0.6 + 0.1 * (task == "dtd") + 0.01 * seed}, 5)
-    files = {block.name: block.content for block in built(found) or () if isinstance(block, Download)}
+    found = records(
+        make, {CLIP: equal, CATLIP: lambda task, seed: 0.6 + 0.1 * (task == "dtd") + 0.01 * seed}, 5
+    )
+    files = {
+        block.name: block.content for block in built(found) or () if isinstance(block, Download)
+    }
     assert [*files] == ["mean-over-tasks.csv", "ranks.csv"]
     rows = list(csv.DictReader(io.StringIO(files["mean-over-tasks.csv"].decode())))
     shown = table(found, "Mean over all tasks")["CatLIP"]

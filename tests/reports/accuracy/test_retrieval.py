@@ -34,11 +34,15 @@ def with_retrieval(make: Make) -> list[Record]:
                 num_train=GALLERY,
                 majority=1 / QUERIES,
             )
-            made.append(replace(one, measured=replace(one.measured, scores=(*one.measured.scores, score))))
+            made.append(
+                replace(one, measured=replace(one.measured, scores=(*one.measured.scores, score)))
+            )
     return made
 
 
-def test_retrieval_has_columns_and_a_note_of_its_own(make: Make, words: Callable[[str], str]) -> None:
+def test_retrieval_has_columns_and_a_note_of_its_own(
+    make: Make, words: Callable[[str], str]
+) -> None:
     comparison = group_comparison("x", with_retrieval(make))
     answers = whole_task_scores(comparison)
     assert answers.main_protocol(RETRIEVAL_TASK) == "retrieval"
@@ -51,7 +55,9 @@ def test_retrieval_has_columns_and_a_note_of_its_own(make: Make, words: Callable
         "on the Pareto front",
     ]
     assert {len(row) for row in table.cells} == {len(table.columns)}
-    probed = task_table(comparison, answers, "unseen subgroup", answers.protocols("unseen subgroup"))
+    probed = task_table(
+        comparison, answers, "unseen subgroup", answers.protocols("unseen subgroup")
+    )
     assert [column.title for column in probed.columns].count("C") == 1
     notes = {column.title: column.note for column in overview_table(comparison, answers).columns}
     assert notes[RETRIEVAL_TASK] == f"retrieval, {QUERIES} test images"

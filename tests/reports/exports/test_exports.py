@@ -59,7 +59,14 @@ def test_pytest_benchmark_reads_and_compares_its_own_format(results: Path, tmp_p
     assert stats["test_a"]["rounds"] == 3
     assert stats["test_b[x/y]"]["median"] == 2.0
     again = shutil.copy(out, tmp_path / "again.json")
-    command = [sys.executable, "-c", "from pytest_benchmark.cli import main; main()", "compare", str(out), str(again)]
+    command = [
+        sys.executable,
+        "-c",
+        "from pytest_benchmark.cli import main; main()",
+        "compare",
+        str(out),
+        str(again),
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "test_a" in done.stdout
     assert not done.stderr
@@ -76,16 +83,28 @@ def test_pandas_reads_every_figure_of_every_commit(results: Path, form: Format) 
     assert sorted(frame["value"]) == sorted(figure.value for figure in figures)
 
 
-def test_csv_has_every_accuracy_with_what_it_is_of(tmp_path: Path, make: Make, whole: list[Record]) -> None:
+def test_csv_has_every_accuracy_with_what_it_is_of(
+    tmp_path: Path, make: Make, whole: list[Record]
+) -> None:
     """Each at the time of its own record; the tower's images tell two budgets of one training apart."""
-    changed = replace(whole[-1], circumstances=replace(whole[-1].circumstances, started_at="2026-11-26T01:00:00+00:00"))
+    changed = replace(
+        whole[-1],
+        circumstances=replace(whole[-1].circumstances, started_at="2026-11-26T01:00:00+00:00"),
+    )
     out = tmp_path / "out.csv"
     folder = make["written"]([*whole[:-1], changed], tmp_path / "results")
     assert main(["export", str(folder), "--format", "csv", "--out", str(out)]) == 0
     frame = pd.read_csv(out)
-    scores = [one for record in whole if isinstance(record.measured, Transfer) for one in record.measured.scores]
+    scores = [
+        one
+        for record in whole
+        if isinstance(record.measured, Transfer)
+        for one in record.measured.scores
+    ]
     assert frame["measure"].str.startswith("accuracy of ").sum() == len(scores)
-    towers = frame[(frame["measure"] == "accuracy of linear probe on rooms") & (frame["name"] == "catlip-tiny")]
+    towers = frame[
+        (frame["measure"] == "accuracy of linear probe on rooms") & (frame["name"] == "catlip-tiny")
+    ]
     assert [*towers[["method", "scale", "tower", "seed"]].drop_duplicates().iloc[0]] == [
         *("catlip", "tiny", "catlip-bench-tiny", 0)
     ]
@@ -101,7 +120,9 @@ def test_csv_has_every_accuracy_with_what_it_is_of(tmp_path: Path, make: Make, w
     assert frame[frame["measure"] == "images per second"][["low", "high"]].isna().all(axis=None)
 
 
-def test_csv_names_the_settings_in_which_an_experiment_differs_from_its_name(tmp_path: Path, make: Make) -> None:
+def test_csv_names_the_settings_in_which_an_experiment_differs_from_its_name(
+    tmp_path: Path, make: Make
+) -> None:
     speed = make["speed"]("clip-tiny", 0)
     own = replace(speed, experiment=with_settings(speed.experiment, ["data=shards", "seed=3"]))
     frame = pd.read_csv(io.BytesIO(of(make["written"]([speed, own], tmp_path), "csv")))
@@ -125,7 +146,9 @@ def test_no_cell_of_a_csv_is_a_formula_and_numbers_are_unchanged(results: Path, 
     rows = list(csv.DictReader(content))
     assert rows
     for row in rows:
-        assert [row[column] for column in ("name", "settings_digest", "machine")] == [f"'{text}"] * 3
+        assert [row[column] for column in ("name", "settings_digest", "machine")] == [
+            f"'{text}"
+        ] * 3
         assert float(row["value"]) < 0
         assert not row["value"].startswith("'")
 

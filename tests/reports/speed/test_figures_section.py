@@ -10,7 +10,11 @@ from reports.page import page
 from tests.measure.test_figures import NAMES, records_of
 from tests.reports.test_page import Document
 
-VALUES = {"clip-tiny": {"a": 10.0, "b": 5.0}, "catlip-tiny": {"a": 20.0, "b": 5.0}, "siglip-tiny": {"a": 9.0, "b": 4.0}}
+VALUES = {
+    "clip-tiny": {"a": 10.0, "b": 5.0},
+    "catlip-tiny": {"a": 20.0, "b": 5.0},
+    "siglip-tiny": {"a": 9.0, "b": 4.0},
+}
 
 
 def test_page_has_the_figures_of_measurements_their_verdicts_and_a_csv_of_all_runs() -> None:
@@ -18,13 +22,17 @@ def test_page_has_the_figures_of_measurements_their_verdicts_and_a_csv_of_all_ru
     text = page("c", records)
     (printed,) = figure_tables(records, NAMES)
     shown = Document(text).tables[printed.title]
-    assert sorted(row[:2] for row in shown[1:]) == sorted([row["figure"], row["experiment"]] for row in printed.rows)
+    assert sorted(row[:2] for row in shown[1:]) == sorted(
+        [row["figure"], row["experiment"]] for row in printed.rows
+    )
     assert {"better", "worse"} <= {cell for row in shown for cell in row}
     content = re.search(r'figures\.csv\.bz2" href="data:[^,]*,([^"]*)"', text)
     assert content is not None
     rows = list(csv.DictReader(bz2.decompress(base64.b64decode(content[1])).decode().splitlines()))
     summaries = summarize_figures(records, NAMES)
-    assert {float(row["value"]) for row in rows} == {value for row in summaries for value in row.rounds.values()}
+    assert {float(row["value"]) for row in rows} == {
+        value for row in summaries for value in row.rounds.values()
+    }
 
 
 def test_page_without_measurements_has_no_such_section() -> None:

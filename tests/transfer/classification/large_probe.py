@@ -48,7 +48,9 @@ def rss_anon_bytes() -> int:
 
 def main() -> None:
     """Generate, fit, and print times and memory."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name, value in (("images", 1_281_167), ("features", 768), ("classes", 1000)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--strength", type=float, default=0.03, help="C (0.03)")
@@ -91,7 +93,9 @@ def main() -> None:
     logistic.MAX_STEPS, logistic.MAX_PRODUCTS = 1, products
     logistic.MAX_EXCESS, logistic.MAX_RELATIVE_RESIDUAL = 1e-12, 0
     second = next(fits)
-    report(f"{products} products: objective {second.objective:.8f}, {first.objective / second.objective - 1:.1e} less")
+    report(
+        f"{products} products: objective {second.objective:.8f}, {first.objective / second.objective - 1:.1e} less"
+    )
 
 
 if __name__ == "__main__":

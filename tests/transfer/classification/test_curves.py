@@ -46,19 +46,25 @@ def part(count: int, first: int) -> LabelledImages:
 
 def task() -> SingleLabelTask:
     firsts = {"train": 0, "validation": 200, "test": 400}
-    return SingleLabelTask("toy", ("a", "b", "c", "d"), *(part(COUNTS[name], first) for name, first in firsts.items()))
+    return SingleLabelTask(
+        "toy", ("a", "b", "c", "d"), *(part(COUNTS[name], first) for name, first in firsts.items())
+    )
 
 
 def numbers(images: ImageSource) -> np.ndarray:
     assert isinstance(images, ArrayImageSource)
-    return images.pixels[:, 0, 0, 0].numpy().astype(int) + 256 * images.pixels[:, 1, 0, 0].numpy().astype(int)
+    return images.pixels[:, 0, 0, 0].numpy().astype(int) + 256 * images.pixels[
+        :, 1, 0, 0
+    ].numpy().astype(int)
 
 
 def noisy(noise: float, seed: int) -> Embed:
     """Features that tell the class, the less so the noisier."""
 
     def embed(images: ImageSource) -> np.ndarray:
-        draws = [np.random.default_rng([seed, number]).normal(size=CLASSES) for number in numbers(images)]
+        draws = [
+            np.random.default_rng([seed, number]).normal(size=CLASSES) for number in numbers(images)
+        ]
         return np.eye(CLASSES)[numbers(images) % CLASSES] + noise * np.stack(draws)
 
     return embed
@@ -77,12 +83,20 @@ def test_few_shot_curve_has_every_draw_and_rises() -> None:
         score_few_shot(subject(noisy(1.0, 0)), task()),
         score_label_fractions(subject(noisy(1.0, 0)), task()),
     )
-    assert sorted((one.draw, one.per_class) for one in shots) == sorted((d, s) for d in range(DRAWS) for s in SHOTS)
-    expected = [(draw, share) for draw in range(DRAWS) for share in (0.01, 0.1, 0.25, 0.5)] + [(0, 1.0)]
-    assert [(one.draw, one.label_share) for one in shares] == expected  # 5 % of 24 is the one image that 1 % is
+    assert sorted((one.draw, one.per_class) for one in shots) == sorted(
+        (d, s) for d in range(DRAWS) for s in SHOTS
+    )
+    expected = [(draw, share) for draw in range(DRAWS) for share in (0.01, 0.1, 0.25, 0.5)] + [
+        (0, 1.0)
+    ]
+    assert [
+        (one.draw, one.label_share) for one in shares
+    ] == expected  # 5 % of 24 is the one image that 1 % is
     assert [one.num_train for one in shots[: len(SHOTS)]] == [CLASSES * number for number in SHOTS]
     assert {one.num_train for one in shares if one.label_share == 0.5} == {CLASSES * (12 + 3)}
-    means = [np.mean([accuracy(one) for one in shots if one.per_class == number]) for number in SHOTS]
+    means = [
+        np.mean([accuracy(one) for one in shots if one.per_class == number]) for number in SHOTS
+    ]
     assert means[-1] > means[0] + 0.1
 
 
@@ -91,7 +105,11 @@ def test_full_label_share_equals_the_linear_probe() -> None:
         score_linear_probe(subject(noisy(1.0, 0)), task())[0],
         score_label_fractions(subject(noisy(1.0, 0)), task())[-1],
     )
-    assert (whole.correct, whole.chosen, whole.num_train) == (probe.correct, probe.chosen, probe.num_train)
+    assert (whole.correct, whole.chosen, whole.num_train) == (
+        probe.correct,
+        probe.chosen,
+        probe.num_train,
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -106,8 +124,14 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[frozenset[float], frozen
     given: list[tuple[frozenset[float], frozenset[float]]] = []
     for name in ("score_without_refit", "score_after_refit"):
 
-        def noting(original: Callable[..., Score], protocol: Any, task: EmbeddedTask, **point: Any) -> Score:
-            given.append(tuple(frozenset(of.features[:, -1].tolist()) for of in (task.train, task.validation)))
+        def noting(
+            original: Callable[..., Score], protocol: Any, task: EmbeddedTask, **point: Any
+        ) -> Score:
+            given.append(
+                tuple(
+                    frozenset(of.features[:, -1].tolist()) for of in (task.train, task.validation)
+                )
+            )
             return original(protocol, task, **point)
 
         monkeypatch.setattr(probe, name, partial(noting, getattr(probe, name)))
@@ -121,15 +145,21 @@ def test_label_shares_are_distinct_and_include_all_labels(sizes: list[int]) -> N
     assert len({*counts}) == len(counts)
     assert (kept[-1], counts[-1]) == (1.0, tuple(sizes))
     assert kept == sorted(kept)
-    assert {tuple(images_for_share(size, share) for size in sizes) for share in SHARES} == {*counts}  # none is lost
+    # None is lost.
+    assert {tuple(images_for_share(size, share) for size in sizes) for share in SHARES} == {*counts}
 
 
 def test_table_lists_images_per_share_and_omitted_shares() -> None:
     scores = score_label_fractions(subject(noisy(1.0, 0)), task())
     measured = Transfer(subject="features", images=0, budgets=(), scores=tuple(scores))
-    tables = transfer_tables([Record(comparison="c", experiment=None, circumstances=HERE, measured=measured)])
+    tables = transfer_tables(
+        [Record(comparison="c", experiment=None, circumstances=HERE, measured=measured)]
+    )
     (note,) = [table.note.replace(NBSP, " ") for table in tables if table.cells]
-    assert "1 %: 8 images; 10 %: 12 images; 25 %: 32 images; 50 %: 60 images; 100 %: 120 images" in note
+    assert (
+        "1 %: 8 images; 10 %: 12 images; 25 %: 32 images; 50 %: 60 images; 100 %: 120 images"
+        in note
+    )
     assert "5 %: the same images as another share" in note
 
 
@@ -158,7 +188,10 @@ def test_label_subsets_are_nested_and_tuning_uses_no_extra_labels(
         points = seen[draw * len(SHOTS) : (draw + 1) * len(SHOTS)]
         for (train, validation), number in zip(points, SHOTS, strict=True):
             for rows, count in ((train, number), (validation, min(number, MAX_SHOTS_TO_TUNE))):
-                assert np.bincount(np.array([*rows], dtype=int) % CLASSES).tolist() == [count] * CLASSES
+                assert (
+                    np.bincount(np.array([*rows], dtype=int) % CLASSES).tolist()
+                    == [count] * CLASSES
+                )
             assert not train & validation
         for (smaller, _), (larger, _) in pairwise(points):
             assert smaller < larger

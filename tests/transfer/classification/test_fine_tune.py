@@ -37,10 +37,14 @@ from models.tower_blocks import parameters_by_depth
 from tests.transfer.toys import toy_part, toy_subject, toy_task, toy_tower
 
 CPU = torch.device("cpu")
-WHOLE = FineTuning(epochs=1, batch_size=8, learning_rate=1e-3, min_learning_rate=1e-4, crop_scale=(1.0, 1.0))
+WHOLE = FineTuning(
+    epochs=1, batch_size=8, learning_rate=1e-3, min_learning_rate=1e-4, crop_scale=(1.0, 1.0)
+)
 
 
-def trained_from(recipe: FineTuning, tower: ImageTower | None = None, classes: int = 2) -> FineTunedClassifier:
+def trained_from(
+    recipe: FineTuning, tower: ImageTower | None = None, classes: int = 2
+) -> FineTunedClassifier:
     tower = toy_tower() if tower is None else tower
     return fine_tune_copy(tower, init_head(tower.width, classes, 0), toy_part(24), recipe, CPU)
 
@@ -48,7 +52,9 @@ def trained_from(recipe: FineTuning, tower: ImageTower | None = None, classes: i
 def differing(one: nn.Module, other: nn.Module) -> list[str]:
     """The names of what two models of one kind have otherwise, to the last bit."""
     theirs = other.state_dict()
-    return [name for name, value in one.state_dict().items() if not torch.equal(value, theirs[name])]
+    return [
+        name for name, value in one.state_dict().items() if not torch.equal(value, theirs[name])
+    ]
 
 
 def test_fine_tune_returns_a_changed_copy() -> None:
@@ -81,12 +87,15 @@ def test_layer_decay_of_0_trains_only_the_head(name: str) -> None:
 
 def test_first_update_scales_with_layer_decay() -> None:
     """AdamW's first step is the rate itself, in the direction of the sign: so it shows each depth's rate."""
-    recipe = replace(WHOLE, batch_size=24, weight_decay=0.0, clip_norm=None, layer_decay=0.5, learning_rate=1e-3)
+    recipe = replace(
+        WHOLE, batch_size=24, weight_decay=0.0, clip_norm=None, layer_decay=0.5, learning_rate=1e-3
+    )
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
     model = trained_from(recipe, tower)
     depths = zip(parameters_by_depth(tower), parameters_by_depth(model.tower), strict=True)
     longest = [
-        max((new - old).abs().max().item() for old, new in zip(before, after, strict=True)) for before, after in depths
+        max((new - old).abs().max().item() for old, new in zip(before, after, strict=True))
+        for before, after in depths
     ]
     assert longest == pytest.approx([1e-3 * 0.5**below for below in (5, 4, 3, 2, 1)], rel=0.02)
     moved = (model.head.bias - init_head(tower.width, 2, 0).bias).abs().max().item()
@@ -95,7 +104,9 @@ def test_first_update_scales_with_layer_decay() -> None:
 
 def test_published_probe_takes_the_steps_of_a_loop_over_frozen_features() -> None:
     """AdamW's update written out, on the features of the augmented batches; the tower is equal to the last bit."""
-    recipe = replace(LINEAR_PROBE, epochs=4, batch_size=8, learning_rate=1e-2, min_learning_rate=1e-3)
+    recipe = replace(
+        LINEAR_PROBE, epochs=4, batch_size=8, learning_rate=1e-2, min_learning_rate=1e-3
+    )
     tower, part = toy_tower(), toy_part(24)
     model = trained_from(recipe, tower)
     assert differing(model.tower, toy_tower()) == []
@@ -106,7 +117,8 @@ def test_published_probe_takes_the_steps_of_a_loop_over_frozen_features() -> Non
         images, rows = load_batch(part.images, tower.image_size, 8, recipe, step)
         with torch.no_grad():
             x = tower.eval()(normalise(images / WHITE)).double()
-        targets = nn.functional.one_hot(torch.from_numpy(part.labels[rows]), 2) * 0.9 + 0.05  # smoothed by 0.1
+        # Smoothed by 0.1.
+        targets = nn.functional.one_hot(torch.from_numpy(part.labels[rows]), 2) * 0.9 + 0.05
         wrong = ((x @ values[0].T + values[1]).softmax(1) - targets) / len(x)
         gradients = [wrong.T @ x, wrong.sum(0)]
         norm = sum(float(gradient.square().sum()) for gradient in gradients) ** 0.5
@@ -122,9 +134,13 @@ def test_published_probe_takes_the_steps_of_a_loop_over_frozen_features() -> Non
 
 
 def test_fine_tuning_drops_no_patches() -> None:
-    whole, dropping = (build_image_tower("catlip-bench-tiny", 48, 0, patch_drop=share) for share in (0.0, 0.5))
+    whole, dropping = (
+        build_image_tower("catlip-bench-tiny", 48, 0, patch_drop=share) for share in (0.0, 0.5)
+    )
     ours, theirs = trained_from(WHOLE, whole), trained_from(WHOLE, dropping)
-    assert all(torch.equal(*pair) for pair in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert all(
+        torch.equal(*pair) for pair in zip(ours.parameters(), theirs.parameters(), strict=True)
+    )
 
 
 def test_ema_with_zero_decay_is_the_last_weights() -> None:
@@ -137,7 +153,9 @@ def test_ema_with_zero_decay_is_the_last_weights() -> None:
 @given(st.integers(1, 3000))
 def test_learning_rate_rises_then_falls_to_its_minimum(steps: int) -> None:
     recipe = FineTuning()
-    rates = [recipe.learning_rate * recipe.learning_rate_factor(step, steps) for step in range(steps)]
+    rates = [
+        recipe.learning_rate * recipe.learning_rate_factor(step, steps) for step in range(steps)
+    ]
     top = rates.index(max(rates))
     assert rates[top] == pytest.approx(recipe.learning_rate)
     assert rates[: top + 1] == sorted(rates[: top + 1])
@@ -150,7 +168,9 @@ def test_learning_rate_rises_then_falls_to_its_minimum(steps: int) -> None:
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 3))
 def test_epoch_shows_each_image_once(images: int, size: int, seed: int) -> None:
     size = min(size, images)
-    load = partial(load_batch, toy_part(images).images, 16, size, FineTuning(crop_scale=(0.5, 1.0), seed=seed))
+    load = partial(
+        load_batch, toy_part(images).images, 16, size, FineTuning(crop_scale=(0.5, 1.0), seed=seed)
+    )
     rows = [row for _, of in prefetch(load, 3 * images) for row in of.tolist()]
     for epoch in range(3 * size):
         assert sorted(rows[epoch * images : (epoch + 1) * images]) == list(range(images))
@@ -172,7 +192,9 @@ def test_diverging_rate_is_reported_and_not_chosen() -> None:
 
 def test_the_best_rate_is_chosen_and_of_equal_ones_the_lowest() -> None:
     rates = (1e-5, 1e-4, 1e-3)
-    best, quality = search_learning_rate(FineTuning(), rates, lambda recipe: -abs(recipe.learning_rate - 2e-4))
+    best, quality = search_learning_rate(
+        FineTuning(), rates, lambda recipe: -abs(recipe.learning_rate - 2e-4)
+    )
     assert (best.learning_rate, quality) == (1e-4, pytest.approx(-1e-4))
     assert best.min_learning_rate == pytest.approx(1e-5)
     assert search_learning_rate(FineTuning(), rates, lambda _: 0.5)[0].learning_rate == 1e-5
@@ -180,7 +202,9 @@ def test_the_best_rate_is_chosen_and_of_equal_ones_the_lowest() -> None:
 
 @settings(derandomize=True, deadline=None)
 @given(st.integers(1, 400_000), st.sampled_from([RELEASED, PAPER, AT_512_PX]))
-def test_small_tasks_have_enough_steps_and_large_ones_the_published_recipe(images: int, published: FineTuning) -> None:
+def test_small_tasks_have_enough_steps_and_large_ones_the_published_recipe(
+    images: int, published: FineTuning
+) -> None:
     """A long run has ten times the steps of the released warm-up, 500."""
     recipe = recipe_for(published, images)
     if 10 * images > 5000 * published.batch_size:
@@ -201,8 +225,15 @@ def test_fine_tuning_on_imagenet_has_the_released_batch_and_warm_up() -> None:
     scorers = {"fine-tune-paper": score_as_in_paper, "fine-tune-512px": score_at_512_px}
     for name in ("fine-tune", "fine-tune-paper", "fine-tune-512px"):
         published = scorers[name].keywords["published"] if name in scorers else FineTuning()
-        training = recipe_for(published, images).task_training(images, published.image_size or 224, 3e-5)
-        found[name] = training.batch_size, training.steps, training.warmup_steps, training.image_size
+        training = recipe_for(published, images).task_training(
+            images, published.image_size or 224, 3e-5
+        )
+        found[name] = (
+            training.batch_size,
+            training.steps,
+            training.warmup_steps,
+            training.image_size,
+        )
     assert found == {
         "fine-tune": (512, 25_023, 500, 224),
         "fine-tune-paper": (128, 100_092, 500, 224),
@@ -210,7 +241,9 @@ def test_fine_tuning_on_imagenet_has_the_released_batch_and_warm_up() -> None:
     }
 
 
-def test_micro_batches_give_the_gradients_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_micro_batches_give_the_gradients_of_the_whole_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     recipe = replace(WHOLE, batch_size=12)
     whole = trained_from(recipe)
     shown = list[int]()
@@ -221,7 +254,8 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(monkeypatch: pytest
         lambda self, images: shown.append(len(images)) or self.head(self.tower(images)),
     )
     for ours, theirs in zip(trained_from(recipe).parameters(), whole.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=5e-5)  # AdamW's steps are up to 1e-3
+        # AdamW's steps are up to 1e-3.
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=5e-5)
     assert shown == [4] * 6
 
 
@@ -232,7 +266,9 @@ def test_fine_tuning_at_another_size_resizes_the_tower_and_scores_whole_images(
     monkeypatch.setattr(fine_tune_module, "RATES", (3e-5,))
     scaled = list[float | None]()
     batches = fine_tune_module.eval_batches
-    monkeypatch.setattr(fine_tune_module, "eval_batches", lambda *given: scaled.append(given[2]) or batches(*given))
+    monkeypatch.setattr(
+        fine_tune_module, "eval_batches", lambda *given: scaled.append(given[2]) or batches(*given)
+    )
     tower, recipe = toy_tower(), replace(AT_512_PX, image_size=64, epochs=1)
     (score,) = score_fine_tuning(toy_subject(tower), toy_task(12, 8, 10), "fine-tune-512px", recipe)
     assert score.protocol == "fine-tune-512px"
@@ -253,7 +289,11 @@ def test_the_published_rate_alone_is_for_the_towers_that_it_was_published_for() 
     with torch.device("meta"):
         base = build_image_tower("ViT-B-32", 224, 0)
     assert candidate_rates(base, 50_000, FineTuning()) == (3e-5,)
-    assert candidate_rates(base, 1_000, FineTuning()) == candidate_rates(toy_tower(), 50_000, FineTuning()) == RATES
+    assert (
+        candidate_rates(base, 1_000, FineTuning())
+        == candidate_rates(toy_tower(), 50_000, FineTuning())
+        == RATES
+    )
 
 
 @pytest.mark.parametrize("separable", [True, False])
@@ -262,7 +302,9 @@ def test_separable_classes_are_learned_and_others_are_at_chance(
 ) -> None:
     monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 40)
     monkeypatch.setattr(fine_tune_module, "RATES", (1e-3,))
-    (score,) = score_fine_tuning(toy_subject(toy_tower()), toy_task(60, 30, 200, separable=separable))
+    (score,) = score_fine_tuning(
+        toy_subject(toy_tower()), toy_task(60, 30, 200, separable=separable)
+    )
     right = score.correct.count("1") / 200
     assert right > 0.97 if separable else 0.35 < right < 0.65
     assert (score.protocol, score.num_train, len(score.correct)) == ("fine-tune", 90, 200)

@@ -12,8 +12,17 @@ IMAGES, FEATURES = 200_000, 768
 
 
 @pytest.mark.exhaustive
-def test_probe_of_large_features_needs_less_memory_than_they_have_and_ends_at_its_optimum(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.transfer.classification.large_probe", "--classes", "50", "--images"]
+def test_probe_of_large_features_needs_less_memory_than_they_have_and_ends_at_its_optimum(
+    tmp_path: Path,
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "tests.transfer.classification.large_probe",
+        "--classes",
+        "50",
+        "--images",
+    ]
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     printed = subprocess.check_output([*command, str(IMAGES)], text=True, env=environment)
     assert "converged True" in printed

@@ -13,7 +13,11 @@ from bench.transfer.classification.hyperparameter_search import INVERSE_L2
 from bench.transfer.classification.logistic import MAX_EXCESS, TOLERANCE, PrincipalAxes, fit_path
 from bench.transfer.feature_matrix import stack_rows
 
-SHAPES = {"more images than features": (400, 30, 5), "fewer": (40, 120, 3), "two classes": (150, 20, 2)}
+SHAPES = {
+    "more images than features": (400, 30, 5),
+    "fewer": (40, 120, 3),
+    "two classes": (150, 20, 2),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -22,13 +26,17 @@ def one_thread(torch_state: None) -> None:  # noqa: ARG001 - which this one come
     torch.set_num_threads(1)
 
 
-def problem(images: int, features: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def problem(
+    images: int, features: int, classes: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Classes a little apart, along axes of which some matter a hundred times less than others."""
     draw = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(classes), draw.integers(0, classes, images - classes)])
     apart = draw.normal(size=(classes, features))[labels]
     scales = np.logspace(0, -2, features)
-    return (draw.normal(size=(images, features)) + apart) * scales @ draw.normal(size=(features, features)), labels
+    return (draw.normal(size=(images, features)) + apart) * scales @ draw.normal(
+        size=(features, features)
+    ), labels
 
 
 def standardised(x: np.ndarray, by: np.ndarray) -> np.ndarray:
@@ -43,7 +51,9 @@ def test_optimum_equals_scikit_learns(shape: str) -> None:
     scaled, axes = standardised(x, x), PrincipalAxes.fit(torch.from_numpy(x))
     times = 2 if shape == "two classes" else 1
     for fit in fit_path(axes.project(torch.from_numpy(x)), torch.from_numpy(labels), INVERSE_L2):
-        theirs = LogisticRegression(C=times * fit.strength, tol=1e-7, max_iter=5000).fit(scaled, labels)
+        theirs = LogisticRegression(C=times * fit.strength, tol=1e-7, max_iter=5000).fit(
+            scaled, labels
+        )
         penalty = (theirs.coef_**2).sum() / (2 * times * fit.strength * len(labels))
         entropy = -theirs.predict_log_proba(scaled)[np.arange(len(labels)), labels].mean()
         assert fit.objective == pytest.approx(entropy + penalty, rel=1e-6)
@@ -77,7 +87,8 @@ def test_fit_is_independent_of_its_start() -> None:
     for strength in INVERSE_L2[::4]:
         separate = next(fit_path(along, labels, [strength]))
         shifts = [fit.weights - fit.weights.mean(0) for fit in (separate, swept[strength])]
-        torch.testing.assert_close(*shifts, rtol=1e-3, atol=1e-4)  # what all classes have in common is free
+        # What all classes have in common is free.
+        torch.testing.assert_close(*shifts, rtol=1e-3, atol=1e-4)
         assert separate.objective == pytest.approx(swept[strength].objective, rel=1e-9)
 
 
@@ -97,13 +108,17 @@ def test_absent_class_is_never_predicted() -> None:
     along = PrincipalAxes.fit(x).project(x)
     fit = next(fit_path(along, labels * 2 + 1, [0.1]))
     assert fit.converged
-    assert torch.equal(fit.predictions(along), next(fit_path(along, labels, [0.1])).predictions(along) * 2 + 1)
+    assert torch.equal(
+        fit.predictions(along), next(fit_path(along, labels, [0.1])).predictions(along) * 2 + 1
+    )
 
 
 def test_constant_and_duplicate_features_change_nothing() -> None:
     x, labels = map(torch.from_numpy, problem(200, 10, 3))
     wider = torch.cat([x, torch.full((200, 2), 7.0)], dim=1)
-    plain, constant = (next(fit_path(PrincipalAxes.fit(f).project(f), labels, [0.1])) for f in (x, wider))
+    plain, constant = (
+        next(fit_path(PrincipalAxes.fit(f).project(f), labels, [0.1])) for f in (x, wider)
+    )
     assert constant.objective == pytest.approx(plain.objective, rel=1e-9)
     twice = torch.cat([x, x], dim=1)
     assert PrincipalAxes.fit(twice).axes.shape[1] == 10
@@ -112,7 +127,9 @@ def test_constant_and_duplicate_features_change_nothing() -> None:
     assert repeated.objective == pytest.approx(plain.objective, rel=1e-9)
 
 
-def test_blocks_and_probabilities_computed_again_do_not_change_the_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_and_probabilities_computed_again_do_not_change_the_optimum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     x, labels = map(torch.from_numpy, problem(300, 20, 4))
     whole = [fit.objective for fit in fit_path(PrincipalAxes.fit(x).project(x), labels, INVERSE_L2)]
     monkeypatch.setattr(feature_matrix, "BLOCK_ROWS", 64)
@@ -137,9 +154,13 @@ def test_features_in_a_file_are_fitted_within_the_stated_excess(
     times = 2 if shape == "two classes" else 1
     projected = PrincipalAxes.fit(features).project(features)
     for fit in fit_path(projected, torch.from_numpy(labels), INVERSE_L2):
-        theirs = LogisticRegression(C=times * fit.strength, tol=1e-8, max_iter=5000).fit(standardised(x, x), labels)
+        theirs = LogisticRegression(C=times * fit.strength, tol=1e-8, max_iter=5000).fit(
+            standardised(x, x), labels
+        )
         penalty = (theirs.coef_**2).sum() / (2 * times * fit.strength * len(labels))
-        entropy = -theirs.predict_log_proba(standardised(x, x))[np.arange(len(labels)), labels].mean()
+        entropy = -theirs.predict_log_proba(standardised(x, x))[
+            np.arange(len(labels)), labels
+        ].mean()
         assert fit.converged
         assert -1e-6 <= fit.objective / (entropy + penalty) - 1 <= MAX_EXCESS
     del features, projected

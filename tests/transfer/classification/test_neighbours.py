@@ -18,8 +18,12 @@ from bench.transfer.classification.probe import MAX_COSINES, LabelledFeatures, n
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
 
-def predictions(bank: Tensor, labels: Tensor, queries: Tensor, ks: Sequence[int], num_classes: int) -> Tensor:
-    found = neighbour_predictions(LabelledFeatures(bank, labels), queries, [float(k) for k in ks], num_classes)
+def predictions(
+    bank: Tensor, labels: Tensor, queries: Tensor, ks: Sequence[int], num_classes: int
+) -> Tensor:
+    found = neighbour_predictions(
+        LabelledFeatures(bank, labels), queries, [float(k) for k in ks], num_classes
+    )
     return torch.stack([classes for classes, _ in found])
 
 
@@ -33,8 +37,15 @@ def by_hand(bank: np.ndarray, labels: np.ndarray, query: np.ndarray, k: int) -> 
 
 @pytest.mark.parametrize("block", [MAX_COSINES, 40, 1])
 @laws
-@given(seed=st.integers(0, 10**6), bank=st.integers(3, 30), classes=st.integers(1, 4), coarse=st.booleans())
-def test_predictions_equal_a_naive_loop(block: int, seed: int, bank: int, classes: int, coarse: bool) -> None:
+@given(
+    seed=st.integers(0, 10**6),
+    bank=st.integers(3, 30),
+    classes=st.integers(1, 4),
+    coarse=st.booleans(),
+)
+def test_predictions_equal_a_naive_loop(
+    block: int, seed: int, bank: int, classes: int, coarse: bool
+) -> None:
     """Coarse features have equal cosines and equal votes; blocks of one cosine are as good as one block."""
     draw = np.random.default_rng(seed)
     features, queries = (draw.normal(size=(rows, 3)) for rows in (bank, 7))
@@ -44,7 +55,9 @@ def test_predictions_equal_a_naive_loop(block: int, seed: int, bank: int, classe
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probe, "MAX_COSINES", block)
         found = predictions(*map(torch.from_numpy, (features, labels, queries)), ks, classes)
-    assert found.tolist() == [[by_hand(features, labels, query, k) for query in queries] for k in ks]
+    assert found.tolist() == [
+        [by_hand(features, labels, query, k) for query in queries] for k in ks
+    ]
 
 
 class Largest(TorchDispatchMode):

@@ -16,7 +16,11 @@ from sklearn.preprocessing import StandardScaler
 
 from bench.transfer import feature_matrix
 from bench.transfer.classification import probe
-from bench.transfer.classification.hyperparameter_search import INVERSE_L2, INVERSE_L2_LIMITS, HyperparameterSearch
+from bench.transfer.classification.hyperparameter_search import (
+    INVERSE_L2,
+    INVERSE_L2_LIMITS,
+    HyperparameterSearch,
+)
 from bench.transfer.classification.probe import (
     LINEAR_PROBE,
     EmbeddedTask,
@@ -42,7 +46,10 @@ def test_best_setting_is_found_inside_of_the_tried_ones(peak: float) -> None:
 
 
 def test_search_ends_at_its_limits_and_without_limits_at_the_grid() -> None:
-    rising, fixed = HyperparameterSearch(INVERSE_L2, INVERSE_L2_LIMITS), HyperparameterSearch((1.0, 3.0))
+    rising, fixed = (
+        HyperparameterSearch(INVERSE_L2, INVERSE_L2_LIMITS),
+        HyperparameterSearch((1.0, 3.0)),
+    )
     for search in (rising, fixed):
         for strength in search:
             search.qualities.append(strength)
@@ -53,7 +60,9 @@ def test_search_ends_at_its_limits_and_without_limits_at_the_grid() -> None:
 def count_right(strength: float, x: np.ndarray, labels: np.ndarray, count: int) -> int:
     """Return how many rows scikit-learn's classifier of standardised features sorts rightly, fitted to the first."""
     scaled = StandardScaler().fit(x[:count]).transform(x)
-    model = LogisticRegression(C=strength, max_iter=10_000, tol=1e-8).fit(scaled[:count], labels[:count])
+    model = LogisticRegression(C=strength, max_iter=10_000, tol=1e-8).fit(
+        scaled[:count], labels[:count]
+    )
     return int((model.predict(scaled[count:]) == labels[count:]).sum())
 
 
@@ -63,7 +72,8 @@ def test_linear_probe_beyond_the_grid_scores_as_scikit_learn() -> None:
     x = np.tanh(pixels @ np.random.default_rng(0).normal(size=(pixels.shape[1], 24)) / 40)
     features, classes = torch.from_numpy(x), torch.from_numpy(labels.astype(np.int64))
     parts = [
-        LabelledFeatures(features[rows], classes[rows]) for rows in (slice(600), slice(600, 900), slice(900, None))
+        LabelledFeatures(features[rows], classes[rows])
+        for rows in (slice(600), slice(600, 900), slice(900, None))
     ]
     task = EmbeddedTask("digits", tuple("0123456789"), *parts)
     score = score_after_refit(LINEAR_PROBE, task)
@@ -80,7 +90,10 @@ def test_features_beyond_memory_score_as_scikit_learn_with_the_penalty_chosen_on
     x = pixels + np.random.default_rng(0).normal(size=pixels.shape) * 6
     bounds = ((0, 900), (900, 1200), (1200, 1797))
     parts = [
-        LabelledImages(ArrayImageSource(torch.zeros(b - a, 3, 1, 1, dtype=torch.uint8)), labels[a:b]) for a, b in bounds
+        LabelledImages(
+            ArrayImageSource(torch.zeros(b - a, 3, 1, 1, dtype=torch.uint8)), labels[a:b]
+        )
+        for a, b in bounds
     ]
     features = {part.images: x[a:b] for part, (a, b) in zip(parts, bounds, strict=True)}
 

@@ -23,7 +23,12 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import with_settings
 from bench.interfaces.catalog import LOWER_BOUNDS, RANDOM_INIT, SINGLE_LABEL, TASKS
 from bench.transfer.classification.hyperparameter_search import INVERSE_L2, INVERSE_L2_LIMITS
-from bench.transfer.classification.probe import EmbeddedTask, LabelledFeatures, embed_task, score_linear_probe
+from bench.transfer.classification.probe import (
+    EmbeddedTask,
+    LabelledFeatures,
+    embed_task,
+    score_linear_probe,
+)
 from bench.transfer.families.pack_tasks import TASKS as PACK_TASKS
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.score import open_extractor
@@ -31,12 +36,18 @@ from bench.transfer.tasks.file_tasks import folder_task
 from bench.transfer.tasks.tasks import SingleLabelTask
 from tests.chaos.short import train_in_process
 
-CPU, TINY = torch.device("cpu"), with_settings(EXPERIMENTS["clip-tiny"], ["images=2560", "warmup_images=256"])
+CPU, TINY = (
+    torch.device("cpu"),
+    with_settings(EXPERIMENTS["clip-tiny"], ["images=2560", "warmup_images=256"]),
+)
 DIGITS = "digits"
 
 
 @pytest.fixture(scope="module")
-def subject_of(decoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], FeatureExtractor]:  # noqa: ARG001
+def subject_of(
+    decoded: Path,  # noqa: ARG001
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], FeatureExtractor]:
     """Each subject by its name, whose features of a task are computed once."""
     results = tmp_path_factory.mktemp("trained")
 
@@ -51,18 +62,27 @@ def subject_of(decoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 
 @pytest.fixture(scope="module")
-def task_of(decoded: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], SingleLabelTask]:  # noqa: ARG001
+def task_of(
+    decoded: Path,  # noqa: ARG001
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], SingleLabelTask]:
     """The pack's tasks, and half of scikit-learn's digits as a folder of images."""
     root = tmp_path_factory.mktemp("digits")
-    for number, (pixels, label) in enumerate(zip(*(one[:900] for one in load_digits(return_X_y=True)), strict=True)):
+    for number, (pixels, label) in enumerate(
+        zip(*(one[:900] for one in load_digits(return_X_y=True)), strict=True)
+    ):
         path = root / ("test" if number % 3 == 2 else "train") / str(label) / f"{number:04}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((pixels.reshape(8, 8) * 255 / 16).astype(np.uint8)).convert("RGB").save(path)
+        Image.fromarray((pixels.reshape(8, 8) * 255 / 16).astype(np.uint8)).convert("RGB").save(
+            path
+        )
     digits = cache(lambda: folder_task("imagefolder", root, root / "cache"))
     return lambda name: digits() if name == DIGITS else TASKS[name].load(pack_cache())
 
 
-def fit_scikit_learn(strengths: Sequence[float], train: LabelledFeatures, other: LabelledFeatures) -> dict[float, int]:
+def fit_scikit_learn(
+    strengths: Sequence[float], train: LabelledFeatures, other: LabelledFeatures
+) -> dict[float, int]:
     """Return how many of the other images scikit-learn's classifiers of standardised features sort rightly.
 
     Each begins at the optimum of the stronger penalty before it.
@@ -72,8 +92,11 @@ def fit_scikit_learn(strengths: Sequence[float], train: LabelledFeatures, other:
     model = LogisticRegression(tol=1e-6, max_iter=2_000, warm_start=True)
     for strength in sorted(strengths):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # rounding may stop it before a gradient of 1e-6
-            model.set_params(C=times * strength).fit(scaler.transform(train.features.numpy()), train.labels.numpy())
+            # Rounding may stop it before a gradient of 1e-6.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.set_params(C=times * strength).fit(
+                scaler.transform(train.features.numpy()), train.labels.numpy()
+            )
         answers = model.predict(scaler.transform(other.features.numpy()))
         found[strength] = int((answers == other.labels.numpy()).sum())
     return found
@@ -92,13 +115,18 @@ def tried_strengths(chosen: float) -> list[float]:
 @pytest.mark.parametrize(
     ("subject", "name"),
     [
-        pytest.param(subject, name, marks=pytest.mark.minutes if name == DIGITS else pytest.mark.exhaustive)
+        pytest.param(
+            subject, name, marks=pytest.mark.minutes if name == DIGITS else pytest.mark.exhaustive
+        )
         for subject in (RANDOM_INIT, "trained", *LOWER_BOUNDS)
         for name in (*(task.name for task in PACK_TASKS if task.labels == SINGLE_LABEL), DIGITS)
     ],
 )
 def test_linear_probe_chooses_and_scores_as_scikit_learn(
-    subject: str, name: str, subject_of: Callable[[str], FeatureExtractor], task_of: Callable[[str], SingleLabelTask]
+    subject: str,
+    name: str,
+    subject_of: Callable[[str], FeatureExtractor],
+    task_of: Callable[[str], SingleLabelTask],
 ) -> None:
     features, task = subject_of(subject), task_of(name)
     (score,), embedded = score_linear_probe(features, task), embed_task(features, task)
@@ -114,6 +142,9 @@ def test_linear_probe_chooses_and_scores_as_scikit_learn(
 def check_choice(task: EmbeddedTask, tried: list[float], chosen: float, accuracy: float) -> None:
     """Its best penalty is as good on the validation part, and the chosen one is among its best, to an image."""
     found = fit_scikit_learn(tried, task.train, task.validation)
-    best, nearest = max(found.values()), min(found, key=lambda strength: abs(np.log(strength / chosen)))
+    best, nearest = (
+        max(found.values()),
+        min(found, key=lambda strength: abs(np.log(strength / chosen))),
+    )
     assert abs(best - accuracy * len(task.validation.labels)) <= 1
     assert best - found[nearest] <= 1

@@ -55,17 +55,25 @@ def task(results: Path) -> SingleLabelTask:
 
 def rows(width: int = 8) -> LabelClassifier:
     keys, draw = read_vocabulary("pack-synsets").keys, torch.Generator().manual_seed(0)
-    return LabelClassifier(torch.randn(len(keys), width, generator=draw), torch.randn(len(keys), generator=draw), keys)
+    return LabelClassifier(
+        torch.randn(len(keys), width, generator=draw), torch.randn(len(keys), generator=draw), keys
+    )
 
 
 def texts() -> TextEncoder:
     experiment = small("clip")
     pair = METHODS["clip"].build_model(build_untrained_tower(experiment), experiment)
-    return TextEncoder(pair.eval(), SubwordIds(experiment.targets.subword_vocabulary), experiment.text.context_length)
+    return TextEncoder(
+        pair.eval(),
+        SubwordIds(experiment.targets.subword_vocabulary),
+        experiment.text.context_length,
+    )
 
 
 def test_seven_animals_are_labels_and_three_have_a_near_label() -> None:
-    found = dict(zip(ANIMALS, match_labels(ANIMALS, read_vocabulary("pack-synsets").keys), strict=True))
+    found = dict(
+        zip(ANIMALS, match_labels(ANIMALS, read_vocabulary("pack-synsets").keys), strict=True)
+    )
     assert all(len(of) == 1 for of in found.values())
     near = {name: of[0] for name, of in found.items() if of[0].similarity < 1}
     assert len(near) == 3
@@ -116,7 +124,10 @@ def test_templates_of_a_file_are_read_and_others_are_refused(tmp_path: Path) -> 
     file.write_text("a photo of a {}.\n\n {c}, drawn \n")
     found = read_templates(str(file))
     assert found.prompts("dog") == ("a photo of a dog.", "dog, drawn")
-    assert found.title == f"2 templates of mine.txt (sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:8]})"
+    assert (
+        found.title
+        == f"2 templates of mine.txt (sha256 {hashlib.sha256(file.read_bytes()).hexdigest()[:8]})"
+    )
     assert read_templates().title == "80 templates of open_clip for ImageNet"
     assert read_templates().prompts("dog")[0] == "a bad photo of a dog."
     for content, text in {
@@ -141,7 +152,9 @@ def test_text_tower_has_a_head_of_class_names_and_one_of_prompts(
     tower = build_untrained_tower(small("clip"))
     subject = FeatureExtractor(
         name="clip",
-        embed=lambda images: np.random.default_rng(len(images)).normal(size=(len(images), tower.width)),
+        embed=lambda images: np.random.default_rng(len(images)).normal(
+            size=(len(images), tower.width)
+        ),
         tower=tower,
         device=CPU,
         experiment=None,
@@ -150,7 +163,9 @@ def test_text_tower_has_a_head_of_class_names_and_one_of_prompts(
     (tmp_path / "mine.txt").write_text("{}\na {}\n")
     measured = score_task(subject, task, "transfer-init", str(tmp_path / "mine.txt"))
     prompts = {score.protocol: score.prompts for score in measured.scores}
-    assert prompts.pop("transfer-init, prompt templates").startswith("2 templates of mine.txt (sha256 ")
+    assert prompts.pop("transfer-init, prompt templates").startswith(
+        "2 templates of mine.txt (sha256 "
+    )
     assert prompts == {"transfer-init, random head": "", "transfer-init, class names": "class name"}
     beside = replace(task, templates=str(tmp_path / "mine.txt"))
     assert [score.prompts for score in score_task(subject, beside, "transfer-init").scores] == [
@@ -161,13 +176,19 @@ def test_text_tower_has_a_head_of_class_names_and_one_of_prompts(
 def test_batched_head_training_equals_torch_per_draw() -> None:
     """By a plain loop over a linear layer, with the recipe's rates, decay and smoothing."""
     draw = torch.Generator().manual_seed(2)
-    features, labels = torch.randn(3, 12, 8, generator=draw), torch.randint(0, 4, (3, 12), generator=draw)
+    features, labels = (
+        torch.randn(3, 12, 8, generator=draw),
+        torch.randint(0, 4, (3, 12), generator=draw),
+    )
     start, rate, descent = make_random_head(8, 4, 3), 1e-2, FineTuning()
     joint = fit_heads(start, features, labels, rate)
     for one in range(3):
         layer = torch.nn.Linear(8, 4)
         layer.load_state_dict({"weight": start.weight[one], "bias": start.bias[one]})
-        groups = [{"params": [layer.weight], "weight_decay": 0.05}, {"params": [layer.bias], "weight_decay": 0.0}]
+        groups = [
+            {"params": [layer.weight], "weight_decay": 0.05},
+            {"params": [layer.bias], "weight_decay": 0.0},
+        ]
         optimizer = torch.optim.AdamW(groups, lr=rate)
         for step in range(STEPS):
             for group in optimizer.param_groups:
@@ -191,11 +212,14 @@ def test_each_draw_is_tuned_on_its_own_images(monkeypatch: pytest.MonkeyPatch) -
 
     toy = EmbeddedTask("toy", ("a", "b", "c", "d"), part(), part(), part())
     rows, others = (
-        torch.stack([torch.randperm(images, generator=draw)[:count] for _ in range(draws)]) for count in (16, 8)
+        torch.stack([torch.randperm(images, generator=draw)[:count] for _ in range(draws)])
+        for count in (16, 8)
     )
     start, gathered = make_random_head(width, classes, draws), list[int]()
 
-    def noting(begin: InitialHeads, features: torch.Tensor, labels: torch.Tensor, rate: float) -> InitialHeads:
+    def noting(
+        begin: InitialHeads, features: torch.Tensor, labels: torch.Tensor, rate: float
+    ) -> InitialHeads:
         gathered.append(labels.numel())
         return fit_heads(begin, features, labels, rate)
 
@@ -205,12 +229,16 @@ def test_each_draw_is_tuned_on_its_own_images(monkeypatch: pytest.MonkeyPatch) -
     assert len({one.rate for one in chosen}) > 1  # what is pooled has one rate
     for one in range(draws):
         own = slice(one, one + 1)
-        separate, (best,) = tune_heads(InitialHeads(start.weight[own], start.bias[own]), toy, rows[own], others[own])
+        separate, (best,) = tune_heads(
+            InitialHeads(start.weight[own], start.bias[own]), toy, rows[own], others[own]
+        )
         assert best == chosen[one]
         torch.testing.assert_close(separate.weight[0], joint.weight[one])
 
 
-def test_copied_rows_classify_before_training(task: SingleLabelTask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copied_rows_classify_before_training(
+    task: SingleLabelTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Features that are the classes themselves; the random head is not, and learns."""
     monkeypatch.setattr("bench.transfer.classification.transfer_init.SHOTS", (1, 5))
     monkeypatch.setattr("bench.transfer.classification.transfer_init.RATES", (1e-2, 1e-1))
@@ -239,25 +267,40 @@ def test_copied_rows_classify_before_training(task: SingleLabelTask, monkeypatch
     for one in scored:
         if isinstance(one, Score) and one.task == task.name:
             point = one.per_class if one.label_share is None else f"{one.label_share:.0%}"
-            accuracy.setdefault((one.protocol, point), []).append(one.correct.count("1") / len(one.correct))
+            accuracy.setdefault((one.protocol, point), []).append(
+                one.correct.count("1") / len(one.correct)
+            )
     copied = accuracy["transfer-init, copied rows", 0]
     distinct = len({match[0].key for match in found}) == len(ANIMALS)
     assert all(share > (0.99 if distinct else 0.75) for share in copied)
     assert max(accuracy["transfer-init, random head", 0]) < 0.6
     assert min(accuracy["transfer-init, random head", 5]) > 0.99
-    assert {(point == "100%", len(shares)) for (_, point), shares in accuracy.items()} == {(False, DRAWS), (True, 1)}
+    assert {(point == "100%", len(shares)) for (_, point), shares in accuracy.items()} == {
+        (False, DRAWS),
+        (True, 1),
+    }
     assert {one.task for one in scored} == {task.name, f"{task.name}, 7 in the vocabulary"}
     heads, whole, *others, labels_table = transfer_tables([recorded(scored)])
     assert [row["similarity"] for row in labels_table.rows] == [one.value for one in text]
-    assert [row["head"] for row in heads.rows] == ["random head", "copied rows", "copied rows, gain over random"]
+    assert [row["head"] for row in heads.rows] == [
+        "random head",
+        "copied rows",
+        "copied rows, gain over random",
+    ]
     value, low, high = heads.rows[0]["1"]
     assert low <= value <= high
     assert whole.rows[0][f"100{NBSP}%"] == (1.0, None, None)
-    assert heads.rows[2]["no labels"][0] == pytest.approx(copied[0] - fmean(accuracy["transfer-init, random head", 0]))
+    assert heads.rows[2]["no labels"][0] == pytest.approx(
+        copied[0] - fmean(accuracy["transfer-init, random head", 0])
+    )
     assert [list(table.rows[0])[3:] for table in others] == [["no labels", "1", "5"]]
 
 
 def recorded(scored: list[Score | MetricScore]) -> Record:
-    scores, metrics = ([one for one in scored if isinstance(one, kind)] for kind in (Score, MetricScore))
-    measured = Transfer(subject="knows", images=1, budgets=(), scores=tuple(scores), metrics=tuple(metrics))
+    scores, metrics = (
+        [one for one in scored if isinstance(one, kind)] for kind in (Score, MetricScore)
+    )
+    measured = Transfer(
+        subject="knows", images=1, budgets=(), scores=tuple(scores), metrics=tuple(metrics)
+    )
     return Record(comparison="c", experiment=None, circumstances=circumstances(), measured=measured)

@@ -40,7 +40,10 @@ def test_unsplit_data_is_split_by_class_and_reported(
     for part in parts:
         assert np.ptp(np.bincount(part.labels)) == 0
         assert [task.classes[label] for label in part.labels] == colours(part)
-    assert [next(word for word in ("test", "validation") if f"no {word} part" in note) for note in task.notes] == text
+    assert [
+        next(word for word in ("test", "validation") if f"no {word} part" in note)
+        for note in task.notes
+    ] == text
     again = folder_task("imagefolder", tmp_path / "set", tmp_path)
     assert all(
         np.array_equal(a.labels, b.labels)
@@ -53,14 +56,20 @@ def test_unreadable_images_are_counted_named_and_left_out(tmp_path: Path) -> Non
     (root / "train/red/001.png").write_bytes(b"nothing")
     task = folder_task("imagefolder", root, tmp_path)
     assert sum(sizes(task)[:2]) == 179
-    assert f"1 of 180 images cannot be read ({root}/train/red/001.png: not JPEG, PNG, WEBP, GIF)" in task.notes[0]
+    assert (
+        f"1 of 180 images cannot be read ({root}/train/red/001.png: not JPEG, PNG, WEBP, GIF)"
+        in task.notes[0]
+    )
     kept = next(tmp_path.glob("unreadable-*.json"))
     written = kept.stat().st_mtime_ns
     assert folder_task("imagefolder", root, tmp_path).notes == task.notes
     assert kept.stat().st_mtime_ns == written
     for number in range(2, 5):
         (root / f"train/blue/00{number}.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"4 of 180 images cannot be read .* and 1 more.*more than one in a hundred"):
+    with pytest.raises(
+        ValueError,
+        match=r"4 of 180 images cannot be read .* and 1 more.*more than one in a hundred",
+    ):
         folder_task("imagefolder", root, tmp_path)
     with pytest.raises(UnreadableImageError, match=r"002.png: no bytes"):
         FileImageSource([root / "train/blue/002.png"]).rgb(0)
@@ -103,7 +112,10 @@ def nothing(root: Path) -> None:
     ("spoil", "text"),
     [
         (without_class, r"set/val has 4 readable images of 3 classes, and none of class 'green'"),
-        (more_classes, r"set/train has 24 images of 4 classes, and fewer than two of class 'violet'"),
+        (
+            more_classes,
+            r"set/train has 24 images of 4 classes, and fewer than two of class 'violet'",
+        ),
         (empty_class, r"set/train has 16 images of 3 classes, and fewer than two of class 'green'"),
         (one_class, r"all images are of one class, 'red'"),
         (one_image, r"set/train has 17 images of 3 classes, and fewer than two of class 'green'"),
@@ -111,7 +123,9 @@ def nothing(root: Path) -> None:
         (nothing, r"set has no class folder with images; expected is train/CLASS/IMAGE.jpg"),
     ],
 )
-def test_invalid_data_is_refused_with_the_reason(spoil: Callable[[Path], None], text: str, tmp_path: Path) -> None:
+def test_invalid_data_is_refused_with_the_reason(
+    spoil: Callable[[Path], None], text: str, tmp_path: Path
+) -> None:
     root = folders(tmp_path / "set", {"train": 8, "val": 2})
     spoil(root)
     with pytest.raises(ValueError, match=text):
@@ -121,7 +135,8 @@ def test_invalid_data_is_refused_with_the_reason(spoil: Callable[[Path], None], 
 def test_imagenet_has_a_thousand_classes(tmp_path: Path) -> None:
     root = folders(tmp_path / "set", {"train": 3, "val": 2})
     with pytest.raises(
-        ValueError, match=r"has 3 class folders, ImageNet-1k has 1,000; any other folder is --task imagefolder"
+        ValueError,
+        match=r"has 3 class folders, ImageNet-1k has 1,000; any other folder is --task imagefolder",
     ):
         folder_task("imagenet", root, tmp_path)
 

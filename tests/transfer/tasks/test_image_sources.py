@@ -12,7 +12,9 @@ from bench.transfer.tasks.image_sources import ArrayImageSource, eval_batches
 
 def images(height: int, width: int) -> ArrayImageSource:
     draw = torch.Generator().manual_seed(height * 1000 + width)
-    return ArrayImageSource(torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8, generator=draw))
+    return ArrayImageSource(
+        torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8, generator=draw)
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -30,7 +32,9 @@ def test_centre_crop_follows_scaling(shorter: int, times: float, turned: bool, s
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_only_the_middle_of_a_very_long_image_is_scaled(turned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_middle_of_a_very_long_image_is_scaled(
+    turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whole it would take gigabytes at 224 px; what is shown of it is the same."""
     of, side, scaled = images(*((3000, 2) if turned else (2, 3000))), 16, list[int]()
     expected = F.center_crop(F.resize(of.rgb(0), [side], antialias=True), [side, side])

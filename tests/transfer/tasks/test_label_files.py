@@ -9,7 +9,18 @@ import torch
 
 from bench.transfer.tasks.data_sets import data_set_task, rgb_channels_first
 from bench.transfer.tasks.image_sources import ArrayImageSource, eval_batches
-from tests.transfer.trees import aircraft, colours, country, digits, dtd, euro, food, pets, sizes, sun
+from tests.transfer.trees import (
+    aircraft,
+    colours,
+    country,
+    digits,
+    dtd,
+    euro,
+    food,
+    pets,
+    sizes,
+    sun,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,12 +48,18 @@ def test_labels_that_name_images_which_are_not_there_are_refused(tmp_path: Path)
     pets(tmp_path)
     (tmp_path / "oxford-iiit-pet/images/red_test1.jpg").unlink()
     with pytest.raises(
-        ValueError, match=r"the test part of oxfordiiitpet in .*: 1 of the 9 images .* not there \(.*red_test1.jpg"
+        ValueError,
+        match=r"the test part of oxfordiiitpet in .*: 1 of the 9 images .* not there \(.*red_test1.jpg",
     ):
         data_set_task("oxfordiiitpet", tmp_path, tmp_path)
 
 
-PETS, MNIST, FOOD, DTD = "oxford-iiit-pet/annotations", "MNIST/raw", "food-101/meta/test.json", "dtd/dtd/labels"
+PETS, MNIST, FOOD, DTD = (
+    "oxford-iiit-pet/annotations",
+    "MNIST/raw",
+    "food-101/meta/test.json",
+    "dtd/dtd/labels",
+)
 GREEN = "green/green_val_0.jpg\ngreen/green_val_1.jpg"
 AIRCRAFT = "fgvc-aircraft-2013b/data/images_variant_val.txt"
 MAKE = {
@@ -58,8 +75,20 @@ MAKE = {
 @pytest.mark.parametrize(
     ("name", "file", "old", "new", "text"),
     [
-        ("fgvcaircraft", AIRCRAFT, "red", "mauve", rf"validation part .* at .*{AIRCRAFT}: 'mauve' is not listed"),
-        ("sun397", "SUN397/ClassName.txt", "red", "mauve", "at .*ClassName.txt: 'red' is not listed"),
+        (
+            "fgvcaircraft",
+            AIRCRAFT,
+            "red",
+            "mauve",
+            rf"validation part .* at .*{AIRCRAFT}: 'mauve' is not listed",
+        ),
+        (
+            "sun397",
+            "SUN397/ClassName.txt",
+            "red",
+            "mauve",
+            "at .*ClassName.txt: 'red' is not listed",
+        ),
         (
             "mnist",
             f"{MNIST}/train-images-idx3-ubyte",
@@ -67,7 +96,13 @@ MAKE = {
             "",
             "train part .* at .*train-images.*: RuntimeError: shape",
         ),
-        ("mnist", f"{MNIST}/t10k-labels-idx1-ubyte", "\x07", "\xc8", r"no class: 200 \(labels are 0 to 9"),
+        (
+            "mnist",
+            f"{MNIST}/t10k-labels-idx1-ubyte",
+            "\x07",
+            "\xc8",
+            r"no class: 200 \(labels are 0 to 9",
+        ),
         (
             "mnist",
             f"{MNIST}/t10k-labels-idx1-ubyte",
@@ -82,12 +117,42 @@ MAKE = {
             "red_test1",
             f"test part .* at .*{PETS}/test.txt: ValueError",
         ),
-        ("oxfordiiitpet", f"{PETS}/test.txt", "blue_test1 1", "blue_test1 0", "test part .* no class: -1"),
-        ("oxfordiiitpet", f"{PETS}/trainval.txt", "val1 2", "val1 3", "several labels for class 'Green'"),
+        (
+            "oxfordiiitpet",
+            f"{PETS}/test.txt",
+            "blue_test1 1",
+            "blue_test1 0",
+            "test part .* no class: -1",
+        ),
+        (
+            "oxfordiiitpet",
+            f"{PETS}/trainval.txt",
+            "val1 2",
+            "val1 3",
+            "several labels for class 'Green'",
+        ),
         ("food101", FOOD, "]}", "", "test part .* at .*meta/test.json: JSONDecodeError: Expecting"),
-        ("food101", FOOD, '"red":', '"mauve":', "test part .* other classes .* differ in mauve, red"),
-        ("dtd", f"{DTD}/val1.txt", GREEN, "red/red_val_0.jpg", "validation part .* other classes .* differ in green"),
-        ("dtd", f"{DTD}/test1.txt", "green/", "", "test part .* at .*labels/test1.txt: ValueError: not enough"),
+        (
+            "food101",
+            FOOD,
+            '"red":',
+            '"mauve":',
+            "test part .* other classes .* differ in mauve, red",
+        ),
+        (
+            "dtd",
+            f"{DTD}/val1.txt",
+            GREEN,
+            "red/red_val_0.jpg",
+            "validation part .* other classes .* differ in green",
+        ),
+        (
+            "dtd",
+            f"{DTD}/test1.txt",
+            "green/",
+            "",
+            "test part .* at .*labels/test1.txt: ValueError: not enough",
+        ),
         ("dtd", f"{DTD}/test1.txt", "", "", "has 0 images and 0 labels"),
     ],
 )
@@ -113,7 +178,9 @@ def test_arrays_are_read_in_any_axis_order(tmp_path: Path) -> None:
     task = data_set_task("mnist", tmp_path, tmp_path)
     assert sizes(task) == (30, 10, 10)
     assert (task.test.images.rgb(3) == 3).all()
-    colour = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8))
+    colour = torch.from_numpy(
+        np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), dtype=np.uint8)
+    )
     assert torch.equal(rgb_channels_first(colour), colour)
     assert torch.equal(rgb_channels_first(colour.permute(0, 2, 3, 1)), colour)
     assert torch.equal(ArrayImageSource(colour).rgb(2), colour[2])

@@ -66,7 +66,9 @@ def plain_bytes(colours: list[str]) -> pa.Table:
 
 
 @pytest.mark.parametrize("write", [texts, dictionary, numbers, plain_bytes])
-def test_labels_without_names_are_texts_or_numbers(write: Callable[[list[str]], pa.Table], tmp_path: Path) -> None:
+def test_labels_without_names_are_texts_or_numbers(
+    write: Callable[[list[str]], pa.Table], tmp_path: Path
+) -> None:
     save(tmp_path / "set/train/0000.parquet", write(NAMES * 8))
     save(tmp_path / "set/test/0000.parquet", write(NAMES * 4))
     task = parquet_task(tmp_path / "set", tmp_path)
@@ -79,13 +81,18 @@ def test_files_of_no_split_are_one_part_that_is_split(tmp_path: Path) -> None:
     assert sizes(parquet_task(tmp_path / "set", tmp_path)) == (36, 12, 12)
 
 
-def test_split_without_labels_and_file_of_no_split_are_left_out_and_reported(tmp_path: Path) -> None:
+def test_split_without_labels_and_file_of_no_split_are_left_out_and_reported(
+    tmp_path: Path,
+) -> None:
     root = hub(tmp_path / "set", {"train": 8, "validation": 2})
     save(root / "data/test-00000-of-00001.parquet", hub_table(NAMES, [-1, -1, -1]))
     save(root / "data/unlabeled-00000-of-00001.parquet", hub_table(NAMES, [-1, -1, -1]))
     task = parquet_task(root, tmp_path)
     assert sizes(task) == (18, 6, 6)
-    assert task.notes[0] == "set: unlabeled-00000-of-00001.parquet has the name of no split and is left out"
+    assert (
+        task.notes[0]
+        == "set: unlabeled-00000-of-00001.parquet has the name of no split and is left out"
+    )
     assert task.notes[1] == "set: the test part has no labels and is left out"
 
 
@@ -98,7 +105,9 @@ def test_unreadable_images_are_counted_named_and_left_out(tmp_path: Path) -> Non
     save(root / "test.parquet", hub_table(NAMES * 4, [0, 1, 2] * 4))
     task = parquet_task(root, tmp_path)
     assert sum(sizes(task)[:2]) == 179
-    assert f"1 of 180 images cannot be read ({root}/train.parquet: row 7: no bytes)" in task.notes[0]
+    assert (
+        f"1 of 180 images cannot be read ({root}/train.parquet: row 7: no bytes)" in task.notes[0]
+    )
 
 
 def of_parts(table: pa.Table, *parts: str) -> Callable[[Path], object]:
@@ -133,7 +142,10 @@ OUTSIDE = r"train-0.parquet: row 2 has the label {}, which is none of 3 classes,
         ),
         (of_parts(hub_table(NAMES * 8, [0, 1, 3] * 8), TRAIN, TEST), OUTSIDE.format(3)),
         (of_parts(hub_table(NAMES * 8, [0, 1, None] * 8), TRAIN, TEST), OUTSIDE.format(None)),
-        (of_parts(hub_table(NAMES, [-1, -1, -1]), TRAIN), r"the column label has no label in any part"),
+        (
+            of_parts(hub_table(NAMES, [-1, -1, -1]), TRAIN),
+            r"the column label has no label in any part",
+        ),
         (other_classes, r"test-0.parquet has other labels or classes than .*train-0.parquet"),
         (
             of_parts(LABELLED, "one/train", "two/train"),
@@ -147,7 +159,9 @@ OUTSIDE = r"train-0.parquet: row 2 has the label {}, which is none of 3 classes,
         (Path.mkdir, r"set has no parquet file; expected is SPLIT-"),
     ],
 )
-def test_invalid_tables_are_refused_with_the_reason(spoil: Callable[[Path], object], text: str, tmp_path: Path) -> None:
+def test_invalid_tables_are_refused_with_the_reason(
+    spoil: Callable[[Path], object], text: str, tmp_path: Path
+) -> None:
     spoil(tmp_path / "set")
     with pytest.raises(ValueError, match=text) as error:
         parquet_task(tmp_path / "set", tmp_path)
@@ -156,7 +170,10 @@ def test_invalid_tables_are_refused_with_the_reason(spoil: Callable[[Path], obje
 
 def test_of_several_columns_of_class_labels_one_is_read_and_reported(tmp_path: Path) -> None:
     for part in ("train", "test"):
-        save(tmp_path / f"set/{part}.parquet", hub_table(NAMES * 8, [0, 1, 2] * 8, others=["coarse_label"]))
+        save(
+            tmp_path / f"set/{part}.parquet",
+            hub_table(NAMES * 8, [0, 1, 2] * 8, others=["coarse_label"]),
+        )
     task = parquet_task(tmp_path / "set", tmp_path)
     assert colours(task.test) == NAMES * 8
     assert task.notes[0] == "set: classes are read from the column label, not coarse_label"

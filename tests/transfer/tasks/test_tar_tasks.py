@@ -26,8 +26,12 @@ def root(tmp_path: Path) -> Path:
 def pack_samples(count: int) -> list[bytes]:
     """Images of the shipped pack as its shards hold them."""
     with tarfile.open(PACK / "transfer/twemoji.tar.gz", "r:gz") as tar:
-        images = (tar.extractfile(member) for member in tar if member.name.endswith((".webp", ".png")))
-        return [file.read() for file, _ in zip(images, range(count), strict=False) if file is not None]
+        images = (
+            tar.extractfile(member) for member in tar if member.name.endswith((".webp", ".png"))
+        )
+        return [
+            file.read() for file, _ in zip(images, range(count), strict=False) if file is not None
+        ]
 
 
 def test_images_labels_and_order_are_those_that_were_written(tmp_path: Path) -> None:
@@ -36,11 +40,16 @@ def test_images_labels_and_order_are_those_that_were_written(tmp_path: Path) -> 
     root = tmp_path / "pack"
     for part, first, last in (("train", 0, 24), ("test", 24, 40)):
         (root / part).mkdir(parents=True)
-        for shard, start in enumerate(range(first, last, 2)):  # twelve shards: 10.tar comes after 9.tar
+        for shard, start in enumerate(
+            range(first, last, 2)
+        ):  # twelve shards: 10.tar comes after 9.tar
             members = {}
             for index in (start, start + 1):
                 key = f"s{index:07}"
-                members |= {f"{key}.cls": b"%d" % labels[index], f"{key}.{suffixes[index]}": images[index]}
+                members |= {
+                    f"{key}.cls": b"%d" % labels[index],
+                    f"{key}.{suffixes[index]}": images[index],
+                }
             write_shard(root / part / f"{shard}.tar", members)
         (root / part / "nshards.txt").write_text(str(len(range(first, last, 2))))
     (root / "classnames.txt").write_text("a\nb b\nc-c\nd\n")
@@ -70,7 +79,9 @@ def test_parts_that_are_not_there_are_held_out(
     assert any("there is no train part" in note for note in task.notes) == ("train" not in there)
 
 
-def test_class_names_may_repeat_and_templates_lie_beside_the_data(root: Path, tmp_path: Path) -> None:
+def test_class_names_may_repeat_and_templates_lie_beside_the_data(
+    root: Path, tmp_path: Path
+) -> None:
     (root / "classnames.txt").write_text("missile\nprojectile\nmissile\n")
     (root / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\n")
     task = tar_task(root, tmp_path)
@@ -83,7 +94,10 @@ def test_unreadable_images_are_counted_named_and_left_out(tmp_path: Path) -> Non
     with (root / "train/0.tar").open("rb") as file:
         members = {name: (label, image) for name, label, image in read_members(file)}
     spoiled = {f"{key}.cls": label for key, (label, _) in members.items()}
-    spoiled |= {f"{key}.webp": image[:30] if key == "s0000007" else image for key, (_, image) in members.items()}
+    spoiled |= {
+        f"{key}.webp": image[:30] if key == "s0000007" else image
+        for key, (_, image) in members.items()
+    }
     write_shard(root / "train/0.tar", dict(sorted(spoiled.items())))
     task = tar_task(root, tmp_path)
     assert sum(sizes(task)[:2]) == 179
@@ -95,7 +109,11 @@ def test_unreadable_images_are_counted_named_and_left_out(tmp_path: Path) -> Non
 def read_members(file) -> list[tuple[str, bytes, bytes]]:  # type: ignore[no-untyped-def]
     with tarfile.open(fileobj=file) as tar:
         content = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
-    return [(name[:-4], label, content[f"{name[:-4]}.webp"]) for name, label in content.items() if name.endswith("cls")]
+    return [
+        (name[:-4], label, content[f"{name[:-4]}.webp"])
+        for name, label in content.items()
+        if name.endswith("cls")
+    ]
 
 
 def truncate(shard: Path) -> None:
@@ -122,7 +140,10 @@ NEGATIVE = r"train/1.tar: s1.cls is -1, and classnames.txt has 3 classes: number
             lambda root: (root / "classnames.txt").write_text("red\ngreen\n"),
             r"train/0.tar: s0000002.cls is 2, and classnames.txt has 2 classes: numbers are 0 to 1",
         ),
-        (lambda root: (root / "classnames.txt").write_text("red\n\nblue\n"), r"set/classnames.txt: line 2 is empty"),
+        (
+            lambda root: (root / "classnames.txt").write_text("red\n\nblue\n"),
+            r"set/classnames.txt: line 2 is empty",
+        ),
         (
             lambda root: [shutil.rmtree(root / part) for part in ("train", "test")],
             r"set has no shards; expected is classnames.txt",
@@ -141,8 +162,14 @@ NEGATIVE = r"train/1.tar: s1.cls is -1, and classnames.txt has 3 classes: number
         ),
         (lambda root: truncate(root / "train/1.tar"), r"train/1.tar: the archive is truncated"),
         (shard_of(webp=RED), r"train/1.tar: sample s1 has no .cls member"),
-        (shard_of(cls=b"1", txt=b"a"), r"train/1.tar: sample s1 has no image \(webp, png, jpg, jpeg\)"),
-        (shard_of(cls=b"red", webp=RED), r"train/1.tar: s1.cls is 'red', expected is the number of a class"),
+        (
+            shard_of(cls=b"1", txt=b"a"),
+            r"train/1.tar: sample s1 has no image \(webp, png, jpg, jpeg\)",
+        ),
+        (
+            shard_of(cls=b"red", webp=RED),
+            r"train/1.tar: s1.cls is 'red', expected is the number of a class",
+        ),
         (shard_of(cls=b"-1", webp=RED), NEGATIVE),
         (
             lambda root: (root / "train").rename(root / "val"),
@@ -163,12 +190,16 @@ def test_invalid_shards_are_refused_with_the_reason(
     assert "\n" not in str(error.value)
 
 
-def of_size(root: Path, cache: Path, size: PublishedSize, monkeypatch: pytest.MonkeyPatch) -> SingleLabelTask:
+def of_size(
+    root: Path, cache: Path, size: PublishedSize, monkeypatch: pytest.MonkeyPatch
+) -> SingleLabelTask:
     monkeypatch.setitem(SIZES, "wds_mnist", size)
     return published_task("wds_mnist", root, cache)
 
 
-def test_named_set_has_its_published_size(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_named_set_has_its_published_size(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = of_size(root, tmp_path, PublishedSize(3, 24, 12), monkeypatch)
     assert (task.name, sizes(task)) == ("wds_mnist", (18, 6, 12))
     assert not any("not checked" in note for note in task.notes)
@@ -185,5 +216,8 @@ def test_named_set_has_its_published_size(root: Path, tmp_path: Path, monkeypatc
 
 
 def test_root_without_a_named_set_is_reported_with_both_folders(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"neither {tmp_path} nor {tmp_path}/wds_cars has shards; expected is classn"):
+    with pytest.raises(
+        ValueError,
+        match=rf"neither {tmp_path} nor {tmp_path}/wds_cars has shards; expected is classn",
+    ):
         published_task("wds_cars", tmp_path, tmp_path)

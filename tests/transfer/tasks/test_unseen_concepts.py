@@ -37,7 +37,9 @@ def tasks(results: Path) -> dict[str, SingleLabelTask]:
     return {name: TASKS[name].load(results / "cache") for name in UNSEEN_TASKS}
 
 
-def emoji_of(task: SingleLabelTask, *sources: PackImages) -> dict[str, list[tuple[str, dict[str, str]]]]:
+def emoji_of(
+    task: SingleLabelTask, *sources: PackImages
+) -> dict[str, list[tuple[str, dict[str, str]]]]:
     """Return the keys and classes of the emoji that the images of each part were drawn from."""
     drawn = {
         image.numpy().tobytes(): (source.keys[row], source.classes[row])
@@ -54,7 +56,9 @@ def emoji_of(task: SingleLabelTask, *sources: PackImages) -> dict[str, list[tupl
 def test_subgroups_are_learned_from_concepts_that_are_neither_held_out_nor_drawn_like_those(
     images: PackImages, twemoji: PackImages, tasks: dict[str, SingleLabelTask]
 ) -> None:
-    held_out, alike = (left_out_concepts(reason, images.keys, images.classes) for reason in (SHOWN, ALIKE))
+    held_out, alike = (
+        left_out_concepts(reason, images.keys, images.classes) for reason in (SHOWN, ALIKE)
+    )
     task, concepts = tasks[SUBGROUPS], dict[str, set[str]]()
     for name, emoji in emoji_of(task, twemoji).items():
         part: LabelledImages = getattr(task, name)
@@ -74,7 +78,8 @@ def test_queries_and_gallery_show_the_held_out_concepts_as_different_vendors_dra
 ) -> None:
     """None of their images is pre-trained."""
     left_out = select_rows(
-        images, [row for row, key in enumerate(images.keys) if exclusion_reasons().get(key) == SHOWN]
+        images,
+        [row for row, key in enumerate(images.keys) if exclusion_reasons().get(key) == SHOWN],
     )
     task, keys = tasks[RETRIEVAL], dict[str, list[str]]()
     for name, emoji in emoji_of(task, left_out, twemoji).items():
@@ -90,7 +95,10 @@ def test_queries_and_gallery_show_the_held_out_concepts_as_different_vendors_dra
 
 def test_an_image_is_drawn_by_its_key_alone(twemoji: PackImages) -> None:
     some = select_rows(twemoji, range(40, 60))
-    drawn, alone = augment_at_random(some).pixels, augment_at_random(select_rows(twemoji, [47])).pixels
+    drawn, alone = (
+        augment_at_random(some).pixels,
+        augment_at_random(select_rows(twemoji, [47])).pixels,
+    )
     assert drawn[7].equal(alone[0])
     assert len({image.numpy().tobytes() for image in drawn}) == 20
     assert (drawn[:, 3] == 255).all()
@@ -108,8 +116,12 @@ def test_an_image_is_drawn_by_its_key_alone(twemoji: PackImages) -> None:
 def test_page_has_the_floors(name: str, score, tasks: dict[str, SingleLabelTask]) -> None:
     """Its table has the accuracies of raw pixels and of HOG features with colour."""
     for reference in LOWER_BOUNDS:
-        (found,) = score(open_extractor(reference, EXPERIMENTS["clip-tiny"], torch.device("cpu")), tasks[name])
+        (found,) = score(
+            open_extractor(reference, EXPERIMENTS["clip-tiny"], torch.device("cpu")), tasks[name]
+        )
         (line,) = (
-            row for row in PAGE.splitlines() if row.startswith(f"| {found.task}, {found.protocol} | {reference} ")
+            row
+            for row in PAGE.splitlines()
+            if row.startswith(f"| {found.task}, {found.protocol} | {reference} ")
         )
         assert f"| {found.accuracy:.3f} |" in line
