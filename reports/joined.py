@@ -32,7 +32,6 @@ from bench.records.record import (
     record_files,
 )
 from bench.records.record_kind import UnknownKind
-from bench.records.scores import MetricScore, Score
 
 # Kinds of records that a page has of one comparison, whose rounds belong together.
 SPEED_AND_MEMORY = (
@@ -206,10 +205,11 @@ def _identity_keys(record: Record) -> Iterator[Key]:
         init = one.image.random_init_kind if one is not None else None
         subject = (row_key(tower), measured.images) if tower else (measured.subject, init)
         seed = None if one is None else one.seed
-        scores: tuple[Score | MetricScore, ...] = (*measured.scores, *measured.metrics)
-        for score in scores:
-            kind = score.label_share if isinstance(score, Score) else score.name
-            yield subject, seed, score.task, score.protocol, score.per_class, kind, score.draw
+        for score in measured.scores:
+            labels = (score.per_class, score.label_share)
+            yield subject, seed, score.task, score.protocol, labels, score.draw
+        for metric in measured.metrics:
+            yield subject, seed, metric.task, metric.protocol, metric.name, metric.draw
 
 
 def _test_sets(record: Record) -> Iterator[tuple[str, Key]]:

@@ -24,7 +24,6 @@ from bench.records.record import Memory, Speed, Training, Transfer
 from bench.records.record_kind import RecordContent
 from bench.tables.formats import join_words
 from bench.tables.tables import NOT_MEASURED, Cell, Column, Table
-from bench.transfer.pareto import cost_axes
 
 KINDS: dict[str, type[RecordContent]] = {
     "speed": Speed,
@@ -127,9 +126,6 @@ def _unmeasured_table(page: PageContext) -> Table:
     for experiment, speed in comparison.runs(Speed):
         for reading, reason in speed.not_measured.items():
             names.setdefault((reading, reason), {})[comparison.label(experiment.name)] = None
-    _, energy = cost_axes(comparison)
-    for name, reason in energy.unknown_reasons.items():
-        names.setdefault(("energy", reason), {})[comparison.label(name)] = None
     figures: dict[tuple[str, str], dict[str, None]] = {}  # by rows and reason
     for (figure, reason), found in names.items():
         more = len(found) - MOST_NAMED

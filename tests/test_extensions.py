@@ -509,7 +509,7 @@ def test_source_of_an_extension_trains_alike_with_workers_and_after_a_stop(
         str(data),
         "--count-vocabulary",
     )
-    words += ("--set", "batch_size=16", "--images", "128", "--task", "rooms")
+    words += ("--set", "batch_size=16", "--images", "128", "--task", "unseen subgroup")
     losses = {}
     for out, stop_at in (("whole", ""), ("stopped", "33")):
         given = (*words, "--out", str(tmp_path / out))
@@ -538,7 +538,7 @@ def test_task_and_protocol_of_an_extension_are_in_tables_and_on_the_page(
         "--set",
         "batch_size=16",
         "--task",
-        "rooms",
+        "unseen subgroup",
         "--out",
         results,
     )
@@ -579,8 +579,17 @@ def test_method_of_an_extension_is_used_as_one_of_ours(
         (f"{name}-tiny", "clip-tiny") if name == "rotation" else ("catlip-tiny", f"{name}-tiny")
     )
     for words in (
-        ("train", f"{name}-tiny", "--images", "1024", "--task", "rooms", "--out", out),
-        ("transfer", f"{name}-tiny", "--task", "rooms", "--protocol", "k-nn", "--results", out),
+        ("train", f"{name}-tiny", "--images", "1024", "--task", "unseen subgroup", "--out", out),
+        (
+            "transfer",
+            f"{name}-tiny",
+            "--task",
+            "unseen subgroup",
+            "--protocol",
+            "k-nn",
+            "--results",
+            out,
+        ),
         (
             "explain",
             last,

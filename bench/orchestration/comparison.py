@@ -339,7 +339,6 @@ class Comparison:
         tasks: Sequence[str],
         *,
         root: str = "",
-        templates: str = "",
         baseline_seeds: Sequence[int] = (),
     ) -> None:
         """Score towers, the reference features, and random-init baselines of these seeds, in parallel on a CPU."""
@@ -359,9 +358,7 @@ class Comparison:
             if group:
                 experiment = change(self.experiments[0], seed=seed)
                 place = self.results, self.name, experiment
-                runs.append(
-                    scoring_run(*place, group, tasks, protocols, root=root, templates=templates)
-                )
+                runs.append(scoring_run(*place, group, tasks, protocols, root=root))
         self._run_parallel(runs)
 
     def records(self) -> list[Record]:

@@ -35,12 +35,8 @@ def scoring_run(
     protocols: Sequence[str],
     *,
     root: str = "",
-    templates: str = "",
 ) -> Run:
-    """Return the run that scores subjects on tasks by protocols.
-
-    `root` is the folder of the tasks that lie on disk, and `templates` the file of the prompt templates of text towers.
-    """
+    """Return the run that scores subjects on tasks by protocols; `root` is the folder of tasks that lie on disk."""
     scorings = list_scorings(results, comparison, experiment, subjects, tasks, protocols)
     return Run(
         function=FUNCTION,
@@ -54,7 +50,6 @@ def scoring_run(
             "tasks": tasks,
             "protocols": protocols,
             "root": root,
-            "templates": templates,
         },
     )
 
@@ -84,12 +79,11 @@ def score_subjects(
     tasks: tuple[str, ...],
     protocols: tuple[str, ...],
     root: str,
-    templates: str,
 ) -> None:
     """Record every score that is missing; a failed scoring does not stop the others, except out of memory."""
     from bench.records.current import current_circumstances
+    from bench.transfer.named_tasks import load_task
     from bench.transfer.score import collect_error, open_extractor, score_task
-    from bench.transfer.tasks.named_tasks import load_task
 
     errors = list[str]()
     for subject in subjects:
@@ -98,7 +92,9 @@ def score_subjects(
         if not missing:
             continue
         with collect_error(errors, subject.title):
-            extractor = open_extractor(subject.name, experiment, device, subject.role)
+            extractor = open_extractor(
+                subject.name, experiment, device, is_untrained=subject.is_untrained
+            )
             for scoring in missing:
                 with collect_error(
                     errors, f"{subject.title}, {scoring.protocol} on {scoring.task}"
@@ -109,7 +105,7 @@ def score_subjects(
                         comparison=comparison,
                         experiment=extractor.experiment,
                         circumstances=circumstances,
-                        measured=score_task(extractor, task, scoring.protocol, templates),
+                        measured=score_task(extractor, task, scoring.protocol),
                         method=added_method_text(extractor.experiment),
                     )
                     write_record(record, scoring.path)
@@ -123,7 +119,7 @@ def _names_of_subject(
     """Return the parts of the file names of a subject's records."""
     if subject.name == RANDOM_INIT:
         return ("random-init", experiment.name, f"seed{experiment.seed}")
-    role = (subject.role,) if subject.role else ()
+    role = ("untrained",) if subject.is_untrained else ()
     if not subject.name.endswith(".safetensors"):
         return (*role, subject.name.replace(" ", "-"))
     path = Path(subject.name)

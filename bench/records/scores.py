@@ -40,7 +40,6 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     label_share: Share | None = None  # of a label-fraction curve: share of the labelled images
     draw: Count = 0  # which of several draws of these
     training: TaskTraining | None = None  # None: nothing but a head on frozen features was trained
-    prompts: str = ""  # the texts that the head was initialised from; empty: none
 
     @property
     def accuracy(self) -> float:
@@ -53,16 +52,11 @@ class MetricScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     task: str
     protocol: str
     name: str  # "macro mAP", "mIoU", "box AP", ...
-    class_name: str = ""  # class of the task that the figure is of; empty: the whole task
-    wordnet_path: tuple[
-        str, ...
-    ] = ()  # synsets from the class to the label that its row of a head is copied from
     value: float
     num_train: Count  # training and validation part together
     num_test: Count
     baseline: float | None  # the same figure for what knows nothing; None: not measured
     draw: Count = 0
-    per_class: int | None = None
     training: TaskTraining | None = None  # None: as for a score
 
 

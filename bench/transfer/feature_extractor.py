@@ -35,9 +35,6 @@ class FeatureExtractor:
     loaded: LoadedTower | None = None  # the tower with its classifier or text tower
     images: int = 0  # seen in pre-training
     budgets: tuple[str, ...] = ()  # for which the tower was cooled down
-    templates: str = (
-        ""  # file of the prompt templates of its text tower; empty: CLIP's for ImageNet
-    )
 
 
 def tower_embedder(tower: ImageTower, device: torch.device) -> Embed:

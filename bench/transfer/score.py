@@ -9,11 +9,11 @@ from typing import Any, cast
 import torch
 
 from bench.experiment.config import Experiment
-from bench.interfaces.catalog import PROTOCOLS, RANDOM_INIT, REFERENCE_TOWER, Role
+from bench.interfaces.catalog import PROTOCOLS, RANDOM_INIT, REFERENCE_TOWER
 from bench.measure.memory import is_out_of_memory
 from bench.records.record import Transfer
 from bench.records.scores import MetricScore, Score
-from bench.towers.tower_from import LoadedTower, build_untrained_copy, load_tower
+from bench.towers.tower_from import build_untrained_copy, load_tower
 from bench.train.build import build_untrained_tower
 from bench.transfer.feature_extractor import (
     UNTRAINED_FEATURES,
@@ -26,51 +26,36 @@ from models.image_tower import ImageTower
 
 
 def open_extractor(
-    name: str, experiment: Experiment, device: torch.device, role: Role = ""
+    name: str, experiment: Experiment, device: torch.device, *, is_untrained: bool = False
 ) -> FeatureExtractor:
     """Open a tower (`load_tower`), the random-init baseline "random init", or reference features by their name.
 
-    The role "reference" makes a tower an upper bound, which has no budget. The role "untrained" gives the random-init
-    baseline of a tower: the initial weights of a tower that was trained here, else random weights. It is named "random
-    init" only where it is of the same kind as that of `experiment`.
+    With `is_untrained` it is the random-init baseline of a tower: the initial weights of a tower that was trained here,
+    else random weights.
     """
-    if role == "untrained":
-        return _open_random_init(load_tower(name), experiment, device)
     if name in UNTRAINED_FEATURES:
         embed = cast("Embed", cache(UNTRAINED_FEATURES[name]))
         return FeatureExtractor(name=name, embed=embed, tower=None, device=device, experiment=None)
-    extractor = _open_tower(name, experiment, device)
-    if role == "reference":
-        return replace(extractor, name=f"reference {extractor.name}", budgets=())
-    return extractor
-
-
-def _open_tower(name: str, experiment: Experiment, device: torch.device) -> FeatureExtractor:
     if name == REFERENCE_TOWER:
         return _tower_extractor(name, load_reference_tower(), device)
     if name == RANDOM_INIT:
         return _tower_extractor(name, build_untrained_tower(experiment), device, experiment)
     loaded = load_tower(name)
-    extractor = replace(_tower_extractor(loaded.name, loaded.tower, device), loaded=loaded)
     trained = loaded.provenance
-    if trained is None:
-        return extractor
-    return replace(
-        extractor, experiment=trained.experiment, images=trained.images, budgets=trained.budgets
-    )
-
-
-def _open_random_init(
-    loaded: LoadedTower, compared: Experiment, device: torch.device
-) -> FeatureExtractor:
-    name = f"{RANDOM_INIT} of {loaded.name}"
-    if loaded.provenance is None:
-        return _tower_extractor(name, build_untrained_copy(loaded), device)
-    trained = loaded.provenance.experiment
-    is_of_one_kind = trained.image.random_init_kind == compared.image.random_init_kind
-    return _tower_extractor(
-        RANDOM_INIT if is_of_one_kind else name, build_untrained_tower(trained), device, trained
-    )
+    if is_untrained and trained is not None:
+        return open_extractor(RANDOM_INIT, trained.experiment, device)
+    if is_untrained:
+        title = f"{RANDOM_INIT} of {loaded.name}"
+        return _tower_extractor(title, build_untrained_copy(loaded), device)
+    extractor = replace(_tower_extractor(loaded.name, loaded.tower, device), loaded=loaded)
+    if trained is not None:
+        extractor = replace(
+            extractor,
+            experiment=trained.experiment,
+            images=trained.images,
+            budgets=trained.budgets,
+        )
+    return extractor
 
 
 def _tower_extractor(
@@ -82,11 +67,9 @@ def _tower_extractor(
     )
 
 
-def score_task(
-    subject: FeatureExtractor, task: Any, protocol: str, templates: str = ""
-) -> Transfer:
-    """Score a subject on a task by a protocol's name, a text tower with the prompt templates of a file."""
-    scores = PROTOCOLS[protocol].score(replace(subject, templates=templates), task)
+def score_task(subject: FeatureExtractor, task: Any, protocol: str) -> Transfer:
+    """Score a subject on a task by a protocol's name."""
+    scores = PROTOCOLS[protocol].score(subject, task)
     return Transfer(
         subject=subject.name,
         images=subject.images,

@@ -1,23 +1,19 @@
 """The tables of accuracy on whole tasks. No torch here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from bench.interfaces.catalog import RANDOM_INIT
+from bench.interfaces.catalog import RANDOM_INIT, REFERENCE_TOWER
 from bench.interfaces.sections import ComparisonRecords
 from bench.measure.comparison_records import UNTIMED
-from bench.statistics.accuracies import Estimate
 from bench.statistics.intervals import accuracy_interval
 from bench.tables.formats import (
     INTERVAL,
-    HasEstimate,
     format_accuracy,
     format_accuracy_gain,
     format_count,
     format_percent,
-    join_words,
 )
 from bench.tables.tables import Cell, Column, Table
-from bench.transfer.label_curves import Curve
 from bench.transfer.pareto import CostAxis, cost_axes, pareto_front
 from bench.transfer.subject_scores import (
     PROBE,
@@ -25,13 +21,12 @@ from bench.transfer.subject_scores import (
     ScorePoint,
     WholeTaskScores,
     is_random_init,
-    is_upper_bound,
-    towers_at_budget,
 )
 
 RANDOM_INIT_TITLE = "random-init baseline"
 LOWER_BOUNDS_HEADING = "Lower bounds, without training"
-UPPER_BOUNDS_HEADING = "Upper bounds"
+UPPER_BOUND_HEADING = "Upper bound"
+OTHER_BUDGETS_HEADING = "Other numbers of images"
 NOT_SCORED = "not scored"
 NOT_TRAINED = "it was not trained"
 TASKS_NOTE = (
@@ -40,48 +35,56 @@ TASKS_NOTE = (
 )
 NO_SEED = "it has no random weights, or was not trained here"
 TowerKey = tuple[str, int, int | None]  # subject, images seen in pre-training, seed
-Front = tuple[CostAxis, Sequence[ScorePoint]]  # a cost, and the Pareto-optimal towers against it
 # The hyperparameter chosen on validation; retrieval has none, other protocols choose the learning rate.
-CHOSEN = {PROBE: "C", "k-NN": "k", RETRIEVAL: ""}
+CHOSEN = {PROBE: "C", "k-NN": "k"}
 
 
 def overview_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> Table:
     """Show the main protocol of every task at the first budget, then the bounds."""
-    points_by_task = {task: answers.main_points(task) for task in answers.tasks}
+    budget = answers.budgets[0] if answers.budgets else ""
     columns = [Column.text("features")]
-    for task, points in points_by_task.items():
+    headings = dict[str, str]()  # by subject
+    cells = dict[tuple[str, str], Cell]()  # by subject and task
+    for task in answers.tasks:
+        points = answers.main_points(task)
         num_test = len(points[0].runs[0].score.correct)
         columns.append(Column(task, f"{answers.main_protocol(task)}, {num_test:,} test images"))
-    groups = {}
-    for budget in answers.budgets[:1]:
-        towers = [towers_at_budget(points, budget) for points in points_by_task.values()]
-        groups[f"Towers at {budget}"] = _rows_of_subjects(comparison, towers)
-    for heading in (LOWER_BOUNDS_HEADING, UPPER_BOUNDS_HEADING):
-        bounds = [
-            [point for point in points if bound_heading(point) == heading]
-            for points in points_by_task.values()
-        ]
-        groups[heading] = _rows_of_subjects(comparison, bounds)
+        for point in points:
+            if point.is_reference or budget in point.budgets:
+                headings[point.subject] = bound_heading(point) or f"Towers at {budget}"
+                cell = Cell.estimate(point.accuracy, format_accuracy)
+                cells.setdefault((point.subject, task), cell)
+    groups: dict[str, list[list[Cell]]] = {
+        f"Towers at {budget}": [],
+        LOWER_BOUNDS_HEADING: [],
+        UPPER_BOUND_HEADING: [],
+    }
+    absent = Cell.not_applicable(NOT_SCORED)
+    for subject, heading in headings.items():
+        row = [cells.get((subject, task), absent) for task in answers.tasks]
+        groups[heading].append([subject_name_cell(comparison, subject), *row])
     return Table.of_groups("Accuracy on every task", columns, groups)
 
 
 def protocol_table(comparison: ComparisonRecords, answers: WholeTaskScores, protocol: str) -> Table:
     """Show the tower of each seed on every task of a protocol, with intervals over the test images."""
     tasks = [task for task in answers.tasks if answers.points(task, protocol)]
-    accuracies = dict[TowerKey, dict[str, HasEstimate]]()  # by tower and task
+    cells = dict[TowerKey, dict[str, Cell]]()  # by tower and task
     for task in tasks:
         for point in answers.points(task, protocol):
             for run in point.runs:
-                accuracies_of_tower = accuracies.setdefault((run.subject, run.images, run.seed), {})
-                accuracies_of_tower[task] = accuracy_interval(run.correct.tolist())
+                interval = accuracy_interval(run.correct.tolist())
+                cells_of_tower = cells.setdefault((run.subject, run.images, run.seed), {})
+                cells_of_tower[task] = Cell.estimate(interval, format_accuracy)
+    absent = Cell.not_applicable(NOT_SCORED)
     rows = []
-    for (subject, images, seed), accuracies_of_tower in accuracies.items():
-        name = subject_name_cell(comparison, subject)
-        cells = [
-            Cell.estimate(accuracies_of_tower.get(task), format_accuracy, NOT_SCORED)
-            for task in tasks
+    for (subject, images, seed), cells_of_tower in cells.items():
+        row = [
+            subject_name_cell(comparison, subject),
+            images_cell(images),
+            Cell.applicable(seed, str, NO_SEED),
         ]
-        rows.append([name, images_cell(images), Cell.applicable(seed, str, NO_SEED), *cells])
+        rows.append(row + [cells_of_tower.get(task, absent) for task in tasks])
     columns = [Column.text("features"), *map(Column, ("images seen", "seed", *tasks))]
     return Table(f"Transfer: {protocol}", columns, {"": rows}, is_transposed=len(tasks) > len(rows))
 
@@ -93,42 +96,78 @@ def task_table(
 
     The fronts are those of the charts, by the first protocol. Energy is shown if it was measured for any tower.
     """
-    device, energy = cost_axes(comparison)
-    costs = [device, energy] if energy.per_image else [device]
-    fronts = [(cost, pareto_front(answers.points(task, protocols[0]), cost)) for cost in costs]
-    columns = [
-        Column.text("features"),
-        Column("images seen"),
-        Column("device time", "at its measured speed"),
-    ]
-    columns += [Column("energy", "of all devices") for _ in costs[1:]]
-    rows = dict[
-        tuple[str, int], dict[str, ScorePoint]
-    ]()  # points by subject and images, and protocol
+    costs = [cost for cost in cost_axes(comparison) if cost.per_image or cost.name == "seconds"]
+    fronts = [pareto_front(answers.points(task, protocols[0]), cost) for cost in costs]
+    points_by_tower = dict[tuple[str, int], dict[str, ScorePoint]]()  # and by protocol
     for protocol in protocols:
-        columns += [
-            Column(protocol, f"accuracy, {INTERVAL}"),
-            Column("gain", f"over random init, {INTERVAL}"),
-        ]
-        hyperparameter = CHOSEN.get(protocol, "rate")
-        if hyperparameter:
-            columns.append(Column(hyperparameter, "chosen on validation"))
         for point in answers.points(task, protocol):
-            rows.setdefault((point.subject, point.images), {}).setdefault(protocol, point)
-    columns += [Column("seeds"), Column.text("on the Pareto front", "against")]
-    groups = {}
-    for title, rows_of_group in _group_by_budget(answers.budgets, list(rows.values())).items():
-        groups[title] = [
-            _subject_row_of_task(comparison, row, protocols, fronts) for row in rows_of_group
+            points = points_by_tower.setdefault((point.subject, point.images), {})
+            points.setdefault(protocol, point)
+    headings = [budget.capitalize() for budget in answers.budgets]
+    headings += [OTHER_BUDGETS_HEADING, LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING]
+    groups: dict[str, list[list[Cell]]] = {heading: [] for heading in headings}
+    for points in points_by_tower.values():
+        point = next(iter(points.values()))
+        row = [subject_name_cell(comparison, point.subject), images_cell(point.images)]
+        row += [_cost_cell(point, cost) for cost in costs]
+        for protocol in protocols:
+            row += _protocol_cells(protocol, points.get(protocol))
+        fronts_of_tower = [
+            cost.title for cost, front in zip(costs, fronts, strict=True) if point in front
         ]
+        row += [Cell.of(len(point.runs)), Cell.of(" and ".join(fronts_of_tower) or "no")]
+        headings_of_tower = [budget.capitalize() for budget in point.budgets]
+        if point.is_reference:
+            headings_of_tower = [bound_heading(point)]
+        for heading in headings_of_tower or [OTHER_BUDGETS_HEADING]:
+            groups[heading].append(row)
+    columns = [Column.text("features"), Column("images seen")]
+    columns += [Column(cost.title, "at its measured speed") for cost in costs]
+    for protocol in protocols:
+        columns += _protocol_columns(protocol)
+    columns += [Column("seeds"), Column.text("on the Pareto front", "against")]
     return Table.of_groups(f"Accuracy on {task}", columns, groups)
 
 
-def bound_heading(point: ScorePoint | Curve) -> str:
+def _cost_cell(point: ScorePoint, cost: CostAxis) -> Cell:
+    if not point.images:
+        return Cell.not_applicable(NOT_TRAINED)
+    return Cell.measured(cost.of(point), cost.write, UNTIMED)
+
+
+def _protocol_columns(protocol: str) -> list[Column]:
+    columns = [
+        Column(protocol, f"accuracy, {INTERVAL}"),
+        Column("gain", f"over random init, {INTERVAL}"),
+    ]
+    if protocol != RETRIEVAL:
+        columns.append(Column(CHOSEN.get(protocol, "rate"), "chosen on validation"))
+    return columns
+
+
+def _protocol_cells(protocol: str, point: ScorePoint | None) -> list[Cell]:
+    """Return accuracy, gain and hyperparameter; a dagger marks a fit that did not converge."""
+    if point is None:
+        return [Cell.not_applicable(NOT_SCORED)] * len(_protocol_columns(protocol))
+    no_gain = "its random-init baseline was not scored"
+    if is_random_init(point.subject):
+        no_gain = "this is the random-init baseline"
+    cells = [
+        Cell.estimate(point.accuracy, format_accuracy),
+        Cell.estimate(point.gain, format_accuracy_gain, no_gain),
+    ]
+    if protocol != RETRIEVAL:
+        values = dict.fromkeys(f"{run.score.chosen:.4g}" for run in point.runs)
+        mark = "" if all(run.score.converged for run in point.runs) else " †"
+        cells.append(Cell(", ".join(values) + mark, value=point.runs[0].score.chosen))
+    return cells
+
+
+def bound_heading(point: ScorePoint) -> str:
     """Return the heading of a reference in tables; empty for a trained tower."""
     if not point.is_reference:
         return ""
-    return UPPER_BOUNDS_HEADING if is_upper_bound(point.subject) else LOWER_BOUNDS_HEADING
+    return UPPER_BOUND_HEADING if point.subject == REFERENCE_TOWER else LOWER_BOUNDS_HEADING
 
 
 def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:
@@ -143,110 +182,12 @@ def images_cell(images: int) -> Cell:
 
 
 def task_note(answers: WholeTaskScores, task: str) -> str:
-    """Return the sizes of a task, and its fits that did not converge."""
-    here = [scored.score for scored in answers if scored.score.task == task]
-    first = here[0]
+    """Return the sizes of a task, and what marks fits that did not converge."""
+    first = next(scored.score for scored in answers if scored.score.task == task)
     if first.protocol == RETRIEVAL:
         return f"{len(first.correct):,} test queries; {format_count(first.num_train)} images in the gallery."
-    train = join_words(
-        [format_count(number) for number in sorted({score.num_train for score in here})]
-    )
-    unconverged = sum(not score.converged for score in here)
     return (
-        f"{first.num_classes} classes; {len(first.correct):,} test images; {train} images for training and validation; "
-        f"the majority class is {format_percent(first.majority)} of the test images."
-        + (
-            f" {unconverged} of {len(here)} fits stopped before they converged (marked †)."
-            if unconverged
-            else ""
-        )
+        f"{first.num_classes} classes; {len(first.correct):,} test images; {format_count(first.num_train)} images for "
+        f"training and validation; the majority class is {format_percent(first.majority)} of the test images. † marks "
+        "fits that stopped before they converged."
     )
-
-
-def _group_by_budget(
-    budgets: Iterable[str], rows: Sequence[dict[str, ScorePoint]]
-) -> dict[str, list[dict[str, ScorePoint]]]:
-    """Group the rows of a task by budget; a tower of two budgets is in both groups."""
-    groups = {}
-    for budget in budgets:
-        title = budget[:1].upper() + budget[1:]
-        groups[title] = [row for row in rows if towers_at_budget(list(row.values()), budget)]
-    without_budget = "Other numbers of images"
-    for heading in (without_budget, LOWER_BOUNDS_HEADING, UPPER_BOUNDS_HEADING):
-        groups[heading] = []
-    for row in rows:
-        heading = bound_heading(next(iter(row.values())))
-        if heading:
-            groups[heading].append(row)
-        elif not any(point.budgets for point in row.values()):
-            groups[without_budget].append(row)
-    return groups
-
-
-def _subject_row_of_task(
-    comparison: ComparisonRecords,
-    row: dict[str, ScorePoint],
-    protocols: Iterable[str],
-    fronts: Sequence[Front],
-) -> list[Cell]:
-    point = next(iter(row.values()))
-    cells = [subject_name_cell(comparison, point.subject), images_cell(point.images)]
-    cells += [_cost_cell(point, cost) for cost, _ in fronts]
-    is_baseline = is_random_init(point.subject)
-    no_gain = (
-        "this is the random-init baseline"
-        if is_baseline
-        else "its random-init baseline was not scored"
-    )
-    for protocol in protocols:
-        scored = row.get(protocol)
-        cells += [
-            Cell.estimate(scored.accuracy if scored else None, format_accuracy, NOT_SCORED),
-            Cell.estimate(scored.gain if scored else None, format_accuracy_gain, no_gain),
-        ]
-        if CHOSEN.get(protocol, "rate"):
-            cells.append(
-                _hyperparameter_cell(scored) if scored else Cell.not_applicable(NOT_SCORED)
-            )
-    return [*cells, Cell.of(len(point.runs)), _fronts_cell(point, fronts)]
-
-
-def _hyperparameter_cell(point: ScorePoint) -> Cell:
-    """Show the hyperparameter chosen on validation; a dagger marks a fit that did not converge."""
-    values = [f"{value:.4g}" for value in dict.fromkeys(run.score.chosen for run in point.runs)]
-    mark = "" if all(run.score.converged for run in point.runs) else " †"
-    return Cell(", ".join(values) + mark, "", point.runs[0].score.chosen)
-
-
-def _cost_cell(point: ScorePoint, cost: CostAxis) -> Cell:
-    if not point.images:
-        return Cell.not_applicable(NOT_TRAINED)
-    return Cell.measured(
-        cost.of(point), cost.write, cost.unknown_reasons.get(point.subject, UNTIMED)
-    )
-
-
-def _fronts_cell(point: ScorePoint, fronts: Sequence[Front]) -> Cell:
-    if point.is_reference:
-        return Cell.not_applicable(NOT_TRAINED)
-    if all(cost.of(point) is None for cost, _ in fronts):
-        return Cell.not_applicable(UNTIMED)
-    return Cell.of(" and ".join(cost.title for cost, front in fronts if point in front) or "no")
-
-
-def _rows_of_subjects(
-    comparison: ComparisonRecords, points_by_task: Sequence[Sequence[ScorePoint]]
-) -> list[list[Cell]]:
-    """Return a row of accuracies on all tasks for each subject of these points."""
-    accuracies = dict[str, dict[int, Estimate]]()  # by subject and number of the task
-    for task, points in enumerate(points_by_task):
-        for point in points:
-            accuracies.setdefault(point.subject, {}).setdefault(task, point.accuracy)
-    rows = []
-    for subject, accuracies_of_subject in accuracies.items():
-        cells = [
-            Cell.estimate(accuracies_of_subject.get(task), format_accuracy, NOT_SCORED)
-            for task in range(len(points_by_task))
-        ]
-        rows.append([subject_name_cell(comparison, subject), *cells])
-    return rows

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.experiment.config import Experiment
-from bench.interfaces.catalog import DEFAULT_TASKS, RANDOM_INIT, REFERENCE_TOWER, REFERENCES
+from bench.interfaces.catalog import DEFAULT_TASKS, RANDOM_INIT, REFERENCES
 from bench.interfaces.sections import ComparisonRecords
 from bench.records.record import Transfer
 from bench.records.scores import Score
@@ -35,6 +35,11 @@ class SubjectScore:
     def seed(self) -> int | None:
         """The training seed; None for features without random weights."""
         return self.experiment.seed if self.experiment else None
+
+    @property
+    def random_init_kind(self) -> tuple[object, ...] | None:
+        """What the features of the untrained tower depend on beside its seed."""
+        return self.experiment.image.random_init_kind if self.experiment else None
 
     @property
     def correct(self) -> npt.NDArray[np.float64]:
@@ -119,9 +124,10 @@ class WholeTaskScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
 
 def whole_task_scores(comparison: ComparisonRecords) -> WholeTaskScores:
     """Return the scores on whole tasks; `label_curves.py` has the scores with few labels."""
-    scores = all_scores(comparison)
     return WholeTaskScores(
-        s for s in scores if s.score.per_class is None and s.score.label_share is None
+        scored
+        for scored in all_scores(comparison)
+        if scored.score.per_class is None and scored.score.label_share is None
     )
 
 
@@ -130,13 +136,13 @@ def all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
     scores = list[SubjectScore]()
     for record, transfer in comparison.of(Transfer):
         subject = transfer.subject
-        is_reference = record.experiment is None or subject != record.experiment.name
-        scores += [
-            SubjectScore(
-                subject, is_reference, record.experiment, transfer.images, transfer.budgets, score
+        experiment = record.experiment
+        is_reference = experiment is None or subject != experiment.name
+        for score in transfer.scores:
+            scored = SubjectScore(
+                subject, is_reference, experiment, transfer.images, transfer.budgets, score
             )
-            for score in transfer.scores
-        ]
+            scores.append(scored)
     order = [*comparison.experiments, RANDOM_INIT, *REFERENCES]
     return sorted(
         scores, key=lambda s: (index_or_end(order, s.subject), s.subject, s.images, s.seed or 0)
@@ -158,11 +164,6 @@ def is_random_init(subject: str) -> bool:
     return subject == RANDOM_INIT or subject.startswith(f"{RANDOM_INIT} of ")
 
 
-def is_upper_bound(subject: str) -> bool:
-    """Return whether a subject is a tower that is known to be good: the reference tower, or one named as reference."""
-    return subject == REFERENCE_TOWER or subject.startswith("reference ")
-
-
 def index_or_end(order: Sequence[str], name: str) -> int:
     """Return the index of a name in an order; the length of the order for one that is not in it."""
     return order.index(name) if name in order else len(order)
@@ -172,32 +173,19 @@ def _score_points(scores: Sequence[SubjectScore]) -> list[ScorePoint]:
     """Return a point for each subject and number of images on one task by one protocol."""
     runs_by_point = dict[tuple[str, int, object], list[SubjectScore]]()
     for scored in scores:
-        runs_by_point.setdefault(
-            (scored.subject, scored.images, _random_init_kind(scored)), []
-        ).append(scored)
+        kind = scored.random_init_kind if scored.subject == RANDOM_INIT else None
+        runs_by_point.setdefault((scored.subject, scored.images, kind), []).append(scored)
     random_inits = [scored for scored in scores if is_random_init(scored.subject)]
     return [_score_point(runs, random_inits) for runs in runs_by_point.values()]
 
 
-def _random_init_kind(scored: SubjectScore) -> object:
-    """Return what the features of a random-init baseline depend on beside its seed; None for other features."""
-    return (
-        scored.experiment.image.random_init_kind
-        if scored.subject == RANDOM_INIT and scored.experiment
-        else None
-    )
-
-
 def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectScore]) -> ScorePoint:
     first = runs[0]
-    gain = None
+    gains = []
     if not is_random_init(first.subject):
-        gains = [
-            run.correct - other.correct
-            for run in runs
-            for other in _random_inits_for(run, random_inits)
-        ]
-        gain = _estimate_mean(gains, mean_interval) if gains else None
+        for run in runs:
+            baselines = _random_inits_for(run, random_inits)
+            gains += [run.correct - baseline.correct for baseline in baselines]
     return ScorePoint(
         subject=first.subject,
         is_reference=first.is_reference,
@@ -205,7 +193,7 @@ def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectSco
         budgets=tuple(dict.fromkeys(budget for run in runs for budget in run.budgets)),
         runs=tuple(runs),
         accuracy=_estimate_mean([run.correct for run in runs], accuracy_interval),
-        gain=gain,
+        gain=_estimate_mean(gains, mean_interval) if gains else None,
     )
 
 
@@ -227,28 +215,18 @@ def _random_inits_for(
 
     Features without a training seed are compared with the baselines of all seeds.
     """
+    of_tower = f"{RANDOM_INIT} of {scored.subject}"
+    candidates = [other for other in random_inits if other.subject == of_tower]
+    candidates = candidates or [other for other in random_inits if other.subject == RANDOM_INIT]
+    kind = scored.random_init_kind
+    if scored.is_reference or kind is None:
+        first_kind = candidates[0].random_init_kind if candidates else None
+        return [other for other in candidates if other.random_init_kind == first_kind]
+    # A kind begins with the tower and its image size.
     candidates = [
-        other for other in random_inits if len(other.score.correct) == len(scored.score.correct)
+        other
+        for other in candidates
+        if other.random_init_kind is None or other.random_init_kind[:2] == kind[:2]
     ]
-    names = [other.subject for other in candidates]
-    name_of_tower = f"{RANDOM_INIT} of {scored.subject}"  # of another kind, or of a tower that was trained elsewhere
-    name = name_of_tower if name_of_tower in names else RANDOM_INIT
-    candidates = [other for other in candidates if other.subject == name]
-    if scored.is_reference or scored.experiment is None:
-        return [
-            other
-            for other in candidates
-            if _random_init_kind(other) == _random_init_kind(candidates[0])
-        ]
-    image = scored.experiment.image
-    same_tower = [other for other in candidates if _has_tower(other, image.tower, image.image_size)]
-    same_kind = [
-        other for other in same_tower if _random_init_kind(other) == image.random_init_kind
-    ] or same_tower
-    same_seed = [other for other in same_kind if other.seed == scored.seed]
-    return (same_seed or same_kind)[:1]
-
-
-def _has_tower(scored: SubjectScore, tower: str, image_size: int) -> bool:
-    image = scored.experiment.image if scored.experiment else None
-    return image is None or (image.tower, image.image_size) == (tower, image_size)
+    candidates.sort(key=lambda other: (other.random_init_kind != kind, other.seed != scored.seed))
+    return candidates[:1]

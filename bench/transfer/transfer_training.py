@@ -36,15 +36,14 @@ class TrainingRecipe:
 
     epochs: int
     batch_size: int
-    milestones: tuple[
-        float, ...
-    ] = ()  # shares of the steps at which the rate falls to a tenth; empty for a cosine
+    # Shares of the steps at which the rate falls to a tenth; empty for a cosine.
+    milestones: tuple[float, ...] = ()
     warmup_share: float = 0.02  # of the steps
-    warmup_steps: int | None = (
-        None  # in place of the share, in runs of at least ten times as many steps
-    )
+    # In place of the share, in runs of at least ten times as many steps.
+    warmup_steps: int | None = None
     weight_decay: float = 0.1
-    layer_decay: float = 1.0  # factor of the rate from the head to the last block, and from each block to its previous
+    # Factor of the rate from the head to the last block, and from each block to its previous.
+    layer_decay: float = 1.0
     clip_norm: float | None = None  # of the gradient over all parameters
     ema_decay: float | None = None  # of the averaged weights, which are scored
     train_tower: bool = True  # otherwise only the parameters around it
@@ -53,11 +52,6 @@ class TrainingRecipe:
     def steps(self, images: int) -> int:
         """Return the number of steps for this number of images."""
         return math.ceil(self.epochs * images / self.batch_size)
-
-    @property
-    def updates_tower(self) -> bool:
-        """Whether the tower's weights change and its batch norms update their statistics."""
-        return self.train_tower and self.layer_decay > 0
 
     def warmup(self, steps: int) -> int:
         """Return the number of warm-up steps of a run of `steps` steps."""
@@ -75,11 +69,9 @@ class TrainingRecipe:
 
         More than a third of such an average would still be the initial weights, including the random head.
         """
-        return (
-            None
-            if self.ema_decay is None or steps < round(1 / (1 - self.ema_decay))
-            else self.ema_decay
-        )
+        if self.ema_decay is None or steps < round(1 / (1 - self.ema_decay)):
+            return None
+        return self.ema_decay
 
     def learning_rate_factor(self, step: int, steps: int) -> float:
         """Return the factor of the learning rate at a step."""
@@ -88,9 +80,8 @@ class TrainingRecipe:
             return (step + 1) / warmup
         if self.milestones:
             return 0.1 ** sum(step >= fall * steps for fall in self.milestones)
-        return cosine_decay(
-            1.0, self.final_learning_rate_ratio, (step - warmup) / max(1, steps - warmup)
-        )
+        done = (step - warmup) / max(1, steps - warmup)
+        return cosine_decay(1.0, self.final_learning_rate_ratio, done)
 
     def task_training(self, images: int, image_size: int, learning_rate: float) -> TaskTraining:
         """Return the settings of a training on this number of images, for its record."""
@@ -159,7 +150,7 @@ def train_on_task(
     """
     device = next(model.parameters()).device
     model.train().requires_grad_(requires_grad=True)
-    tower.requires_grad_(recipe.updates_tower).train(recipe.updates_tower)
+    tower.requires_grad_(recipe.train_tower).train(recipe.train_tower)
     for module in tower.modules():
         if isinstance(module, PatchDrop):
             module.eval()
@@ -201,15 +192,16 @@ def _parameter_groups(
     """Return parameter groups for an optimizer, each with its factor of the learning rate.
 
     Source of the factors: Clark et al. 2020, arXiv 2003.10555 (ELECTRA), section 3.1. The final norm belongs to the
-    last block, so that a decay of 0 trains only the parameters around the tower.
+    last block.
     """
     tower_parameters = {id(parameter) for parameter in tower.parameters()}
-    layers = [
-        [parameter for parameter in model.parameters() if id(parameter) not in tower_parameters]
+    around_tower = [
+        parameter for parameter in model.parameters() if id(parameter) not in tower_parameters
     ]
-    if recipe.updates_tower and recipe.layer_decay == 1:
+    layers = [around_tower]
+    if recipe.train_tower and recipe.layer_decay == 1:
         layers.append(list(tower.parameters()))
-    elif recipe.updates_tower:
+    elif recipe.train_tower:
         layers += reversed(parameters_by_depth(tower))
     groups = []
     for depth, layer in enumerate(layers):

@@ -22,13 +22,7 @@ from bench.records.record import Transfer
 from bench.statistics.intervals import accuracy_interval
 from bench.tables.formats import NBSP, join_words
 from bench.transfer import score_tables
-from bench.transfer.pareto import (
-    IMAGES,
-    CostAxis,
-    cost_axes,
-    describe_front,
-    describe_unknown_costs,
-)
+from bench.transfer.pareto import IMAGES, CostAxis, cost_axes, describe_front
 from bench.transfer.subject_scores import WholeTaskScores, whole_task_scores
 from reports.accuracy.training_charts import accuracy_chart
 from reports.render.document import csv_file
@@ -134,7 +128,6 @@ def _chart_blocks(
         f"Accuracy is by {protocol}. Marks are towers after cool-down with their 95{NBSP}% interval; {start}dashed "
         "lines are references. The axis of images starts at zero. The tables of the tasks below give the figures."
     )
-    unpriced = describe_unknown_costs(comparison, trained, energy)
     return [
         Legend(legend(comparison, trained)),
         Heading("Accuracy against images seen"),
@@ -143,14 +136,14 @@ def _chart_blocks(
         Heading("Accuracy against device seconds"),
         *_cost_chart_blocks(
             _charts(comparison, answers, device),
-            SECONDS_NOTE + _left_out(describe_unknown_costs(comparison, trained, device)),
+            SECONDS_NOTE,
             "No speed was measured, so device seconds are unknown.",
         ),
         Heading("Accuracy against energy"),
         *_cost_chart_blocks(
             _charts(comparison, answers, energy),
-            ENERGY_NOTE + _left_out(unpriced),
-            f"Energy was not measured. {' '.join(f'{reason}.' for reason in unpriced)}",
+            ENERGY_NOTE,
+            "Energy was not measured.",
         ),
     ]
 
@@ -167,10 +160,6 @@ def _charts(
 
 def _cost_chart_blocks(charts: Sequence[Chart], note: str, unknown: str) -> list[Block]:
     return [Text(note, "under"), Group(charts, "panels")] if charts else [Text(unknown, "empty")]
-
-
-def _left_out(reasons: Sequence[str]) -> str:
-    return "".join(f" Left out, {reason}." for reason in reasons)
 
 
 def _scores_frame(answers: WholeTaskScores) -> pd.DataFrame:

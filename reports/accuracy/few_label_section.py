@@ -1,7 +1,6 @@
 """The section on few labels, metrics of other tasks, and heads initialised from pre-training."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from bench.interfaces.catalog import RANDOM_INIT
 from bench.interfaces.sections import (
@@ -17,26 +16,18 @@ from bench.interfaces.sections import (
     Text,
     flatten,
 )
-from bench.tables.formats import join_words
 from bench.transfer.label_curves import (
-    CLASS_NAMES,
     COPIED_ROWS,
+    CURVES_NOTE,
     PER_CLASS,
     PROMPTS,
     RANDOM_HEAD,
     Curve,
     choose_curve_per_subject,
-    describe_repetition,
-    describe_shares_left_out,
+    curve_table,
     few_label_curves,
 )
-from bench.transfer.label_tables import (
-    METRICS_NOTE,
-    heads_table,
-    labels_table,
-    metric_tables,
-    nearest_label_table,
-)
+from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
 from bench.transfer.subject_scores import is_random_init
 from reports.accuracy import label_charts
 from reports.accuracy.label_charts import CurveLine
@@ -45,13 +36,12 @@ from reports.render.svg import SERIES
 from reports.speed.charts import legend
 
 # Series of the colour, and marker.
-STYLES = {COPIED_ROWS: (0, "o"), CLASS_NAMES: (3, "^"), PROMPTS: (2, "v"), RANDOM_HEAD: (1, "s")}
+STYLES = {COPIED_ROWS: (0, "o"), PROMPTS: (2, "v"), RANDOM_HEAD: (1, "s")}
 RANDOM_DASHES = (5.0, 2.5)
 HEADS_NOTE = (
     "A new head on the frozen tower is initialised with the classifier’s rows of the nearest labels (copied rows), "
-    "with the text embeddings of the class names, with the mean text embedding of several prompts per class (prompt "
-    "templates), or at random; “none” is the head before any training. All heads are trained on the same labelled "
-    "images."
+    "with the mean text embedding of several prompts per class (prompt templates), or at random; “none” is the head "
+    "before any training. All heads are trained on the same labelled images."
 )
 
 
@@ -79,7 +69,6 @@ def _build(page: PageContext) -> Sequence[Block] | None:
         blocks += [Heading("Heads initialised from pre-training"), Text(HEADS_NOTE, "under")]
         for number, group in enumerate(group_by(heads, lambda curve: curve.label_unit).values()):
             blocks += _head_panels(comparison, number, group)
-        blocks += _wordnet_label_blocks(comparison, heads)
     return blocks
 
 
@@ -100,22 +89,17 @@ def _curve_blocks(
         chart = label_charts.label_chart(
             f"labels-{number}-{index}", title, lines, label_charts.highest_bound(shown)
         )
-        table = labels_table(comparison, curves_of_task)
-        panels.append(Chart(chart, task, _shares_left_out(curves_of_task), table=table))
+        table = curve_table(comparison, curves_of_task)
+        panels.append(Chart(chart, task, table=table))
     labels = (
         "few labels per class" if curves[0].label_unit == PER_CLASS else "the share of the labels"
     )
     note = (
-        f"Linear probe on frozen features. {describe_repetition(curves)} Each experiment has one line: "
+        f"Linear probe on frozen features. {CURVES_NOTE} Each experiment has one line: "
         "its tower at equal images, else that of the most images; the tables list all towers. Dashed lines are the "
         "random-init baseline and other features on the same labels, and the majority class."
     )
     return [Heading(f"Accuracy against {labels}"), Text(note, "under"), Group(panels, "panels")]
-
-
-def _shares_left_out(curves: Sequence[Curve]) -> list[str]:
-    note = describe_shares_left_out(curves)
-    return [note] if note else []
 
 
 def _head_panels(
@@ -130,7 +114,7 @@ def _head_panels(
     for task_index, (task, curves_of_task) in enumerate(
         group_by(curves, lambda curve: curve.task).items()
     ):
-        tables.append(heads_table(comparison, curves_of_task))
+        tables.append(curve_table(comparison, curves_of_task))
         subjects = list(dict.fromkeys(curve.subject for curve in curves_of_task))
         subjects = [subject for subject in subjects if not is_random_init(subject)] or subjects
         lines = {subject: _head_and_baseline_lines(curves_of_task, subject) for subject in subjects}
@@ -142,10 +126,10 @@ def _head_panels(
             title = f"{comparison.label(subject)} on {task}"
             name = f"heads-{number}-{task_index}-{index}"
             chart = label_charts.label_chart(name, f"{title}, heads", lines[subject], highest)
-            panels.append(Chart(chart, title, _shares_left_out(curves_of_task)))
+            panels.append(Chart(chart, title))
     note = (
-        f"{describe_repetition(curves)} Circles are copied rows, triangles class names, inverted "
-        "triangles prompt templates, squares on dashed lines a random head. Grey dashed lines are a random head on the "
+        f"{CURVES_NOTE} Circles are copied rows, inverted triangles "
+        "prompt templates, squares on dashed lines a random head. Grey dashed lines are a random head on the "
         "random-init baseline, and the majority class. The charts of one task have equal axes."
     )
     return [
@@ -172,20 +156,3 @@ def _head_and_baseline_lines(curves: Sequence[Curve], subject: str) -> list[Curv
         curve for curve in curves if curve.subject in random_inits and curve.head == RANDOM_HEAD
     ]
     return [*lines, *label_charts.reference_lines(choose_curve_per_subject(baselines))]
-
-
-def _wordnet_label_blocks(comparison: ComparisonRecords, curves: Sequence[Curve]) -> list[Block]:
-    """Show the nearest label of each class with the path to it, and the number of classes without one."""
-    table = nearest_label_table(comparison)
-    if not table.cells:
-        return []
-    num_classes = {curve.task: curve.num_classes for curve in curves}
-    classes = []
-    for task, rows in table.groups.items():
-        without_label = num_classes.get(task, 0) - len({row[0].text for row in rows})
-        if without_label > 0:
-            classes.append(f"{without_label} of the classes of {task}")
-    if classes:
-        unnamed = f" WordNet has no noun for {join_words(classes)}: their rows of a copied head are random."
-        table = replace(table, note=table.note + unnamed)
-    return [Heading(table.title, 4), table]

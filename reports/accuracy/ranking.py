@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from bench.experiment.experiments import HEADLINE
+from bench.interfaces.catalog import REFERENCE_TOWER
 from bench.interfaces.sections import ComparisonRecords
 from bench.records.record import Training, Transfer
 from bench.statistics.accuracies import (
@@ -25,11 +26,9 @@ from bench.tables.formats import (
     join_words,
     pluralize,
 )
-from bench.transfer.pareto import UNTRAINED
 from bench.transfer.subject_scores import (
     ScorePoint,
     WholeTaskScores,
-    is_upper_bound,
     towers_at_budget,
 )
 from reports.render.frames import group_by
@@ -178,8 +177,8 @@ def _describe_bounds(points: Sequence[ScorePoint]) -> list[Markup]:
     upper_bounds = list[str]()
     for point in points:
         if point.is_reference:
-            text = f"{format_accuracy(point.accuracy.value)} ({UNTRAINED.get(point.subject, point.subject)})"
-            bounds = upper_bounds if is_upper_bound(point.subject) else lower_bounds
+            text = f"{format_accuracy(point.accuracy.value)} ({point.subject})"
+            bounds = upper_bounds if point.subject == REFERENCE_TOWER else lower_bounds
             bounds.append(text)
     sentences = []
     if lower_bounds:

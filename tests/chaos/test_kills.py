@@ -135,7 +135,7 @@ def test_killed_training_resumes_to_the_same_losses_and_tower(
         often = [
             *words,
             "--task",
-            "rooms",
+            "unseen subgroup",
             "--checkpoint-minutes",
             "0.0001",
             "--out",
@@ -155,7 +155,7 @@ def test_killed_scoring_resumes_to_the_same_scores(tries: Tries, own_results: Pa
     train_in_process(short_experiment("catlip"), own_results)
     words = ["-m", "bench", "transfer", str(own_results / "tower.safetensors")]
     if not tries.share:
-        words += ["--task", "rooms", "--task", "Twemoji subgroup", "--protocol", "k-nn"]
+        words += ["--task", "unseen subgroup", "--task", "Twemoji subgroup", "--protocol", "k-nn"]
     kills, done, draw, number = tries(few=1, full=20), 0, tries.random, 0
     whole = own_results / "unkilled"
     end_by_itself([*words, "--results", str(whole)], whole)

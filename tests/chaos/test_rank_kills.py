@@ -68,7 +68,7 @@ def train_under(
         "--images",
         str(STEPS * BATCH * RANKS),
         "--task",
-        "rooms",
+        "unseen subgroup",
         "--checkpoint-minutes",
         "0.0001",
     ]

@@ -201,7 +201,7 @@ def test_towers_are_compared_with_their_untrained_ones(
         f"{points[name].accuracy.value:.3f}"
         for name in ("random init", "raw pixels", "HOG and colour")
     ]
-    text = "Lower bounds, without training, are {} (the random-init baseline), {} (raw pixels) and {} (HOG and colour)."
+    text = "Lower bounds, without training, are {} (random init), {} (raw pixels) and {} (HOG and colour)."
     assert text.format(*untrained) in shown
 
 

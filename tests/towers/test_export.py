@@ -24,7 +24,6 @@ from bench.towers.tower_from import LoadedTower, load_tower
 from bench.train.build import build_untrained_tower
 from bench.train.loop import train
 from bench.transfer.feature_extractor import tower_embedder
-from bench.transfer.prompt_templates import read_templates
 from bench.transfer.tasks.image_sources import FileImageSource
 from models.image_tower import PIXEL_STATISTICS
 from models.patch_map import resized_tower
@@ -110,11 +109,13 @@ def test_prompt_ensemble_equals_open_clips_zero_shot_classifier(
     model: Any = open_clip.create_model(name).eval()
     encoder = load_tower(str(path)).read_text_encoder()
     assert encoder is not None
-    templates = read_templates()
     expected = open_clip.build_zero_shot_classifier(
         model, open_clip.get_tokenizer(name), names, open_clip.OPENAI_IMAGENET_TEMPLATES
     )
-    found = encoder.class_features([templates.prompts(one) for one in names])
+    prompts = [
+        tuple(template(one) for template in open_clip.OPENAI_IMAGENET_TEMPLATES) for one in names
+    ]
+    found = encoder.class_features(prompts)
     torch.testing.assert_close(found.T, expected, rtol=0, atol=1e-6)
 
 

@@ -535,7 +535,16 @@ def test_missing_launcher_is_a_recorded_failure(
     )
 
 
-TRAIN = ["train", "catlip-tiny", "--images", "512", "--set", "batch_size=8", "--task", "rooms"]
+TRAIN = [
+    "train",
+    "catlip-tiny",
+    "--images",
+    "512",
+    "--set",
+    "batch_size=8",
+    "--task",
+    "unseen subgroup",
+]
 
 
 def test_torchrun_trains_in_its_own_processes_and_rank_0_scores(own_results: Path) -> None:
@@ -544,8 +553,8 @@ def test_torchrun_trains_in_its_own_processes_and_rank_0_scores(own_results: Pat
         rank.join(LONGEST_SECONDS)
     printed, of_rank_1 = ((own_results / f"{rank}.log").read_text() for rank in range(2))
     assert [rank.exitcode for rank in ranks] == [OK, OK], printed
-    assert "rooms" in printed
-    assert "rooms" not in of_rank_1
+    assert "unseen subgroup" in printed
+    assert "unseen subgroup" not in of_rank_1
     records = read_records(own_results / "out")
     (training,) = [record for record in records if isinstance(record.measured, Training)]
     assert training.circumstances.processes == 2

@@ -96,7 +96,7 @@ def list_steps(device: Device) -> list[Step]:
         Step("b16-shards", f"{measure_b16} --rounds 1 --data {{results}}/shards", 10),
         Step(
             "train",
-            "-m bench train catlip-tiny --images 2048 --task rooms --out {results}/train --resume auto",
+            "-m bench train catlip-tiny --images 2048 --task 'Twemoji group' --out {results}/train --resume auto",
             10,
         ),
         Step("open-clip", f"-m bench reference open-clip {open_clip} --results {{folder}}", 20),

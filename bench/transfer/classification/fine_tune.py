@@ -35,14 +35,12 @@ INITIAL_SPREAD = 0.02  # standard deviation of a new head's weights
 
 RowLoss = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
 RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # the published rate, and larger rates for smaller towers
-PUBLISHED_IMAGES = (
-    10_000  # smallest training part for which the published epochs are used unchanged
-)
+# Smallest training part for which the published epochs are used unchanged.
+PUBLISHED_IMAGES = 10_000
 FEWEST_STEPS = 500  # of a training on fewer images
 SMALL_BATCH = 32  # images per step of a training on fewer images
-PAPER_BATCH = (
-    128  # largest batch of a training of ten epochs that is too short for the released batch
-)
+# Largest batch of a training of ten epochs that is too short for the released batch.
+PAPER_BATCH = 128
 MICRO_BATCH_PIXELS = 128 * 224**2  # most pixels of the images that pass through a tower at once
 
 
@@ -65,15 +63,11 @@ class FineTuning(TrainingRecipe):
     clip_norm: float | None = 1.0
     ema_decay: float | None = 0.9995
     # Range of a random crop's area, as a share of the image's.
-    crop_scale: tuple[float, float] = (
-        0.08,
-        1.0,
-    )
+    crop_scale: tuple[float, float] = (0.08, 1.0)
     flip: bool = True
     image_size: int | None = None  # in pixels, that the tower is resized to; None: the tower's own
-    resize_over_crop: float | None = (
-        None  # of images to score (`ImageSource`); None: that of the task
-    )
+    # Of images to score (`ImageSource`); None: that of the task.
+    resize_over_crop: float | None = None
 
     @property
     def final_learning_rate_ratio(self) -> float:
@@ -91,9 +85,6 @@ LINEAR_PROBE = FineTuning(
     train_tower=False,
 )
 RELEASED = FineTuning()
-PAPER = FineTuning(batch_size=PAPER_BATCH)  # Mehta et al. 2024, arXiv:2404.15653, table 6
-# `projects/catlip/image_classification/{imagenet,places365}/vit_*_512x512.yaml`, whose images to score are not cropped.
-AT_512_PX = FineTuning(image_size=512, resize_over_crop=1.0)
 
 
 class FineTunedClassifier(nn.Module):
@@ -152,19 +143,16 @@ def train_classifier_copy(
 
     Micro-batches have at most MICRO_BATCH_PIXELS, so that large images fit into a device's memory.
     """
-    tower = (
-        copy.deepcopy(tower)
-        if recipe.image_size is None
-        else resized_tower(tower, recipe.image_size)
-    )
+    size = recipe.image_size
+    tower = copy.deepcopy(tower) if size is None else resized_tower(tower, size)
     model = FineTunedClassifier(tower, copy.deepcopy(head)).to(device)
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(images)))
     steps = recipe.steps(len(images))
-    size = min(recipe.batch_size, max(1, MICRO_BATCH_PIXELS // tower.image_size**2))
-    while recipe.batch_size % size:  # micro-batches are equally large
-        size -= 1
-    micro_batches = recipe.batch_size // size
-    load = partial(load_batch, images, tower.image_size, size, recipe)
+    micro_batch_size = min(recipe.batch_size, max(1, MICRO_BATCH_PIXELS // tower.image_size**2))
+    while recipe.batch_size % micro_batch_size:  # micro-batches are equally large
+        micro_batch_size -= 1
+    micro_batches = recipe.batch_size // micro_batch_size
+    load = partial(load_batch, images, tower.image_size, micro_batch_size, recipe)
 
     def loss_of_batch(batch: tuple[Tensor, Tensor]) -> Tensor:
         images, rows = batch
@@ -259,8 +247,6 @@ def score_fine_tuning(
 score_linear_probe_catlip = partial(
     score_fine_tuning, protocol="linear probe, CatLIP's recipe", published=LINEAR_PROBE
 )
-score_as_in_paper = partial(score_fine_tuning, protocol="fine-tune-paper", published=PAPER)
-score_at_512_px = partial(score_fine_tuning, protocol="fine-tune-512px", published=AT_512_PX)
 
 
 def recipe_for(published: FineTuning, images: int) -> FineTuning:
@@ -270,13 +256,9 @@ def recipe_for(published: FineTuning, images: int) -> FineTuning:
     128 images, the paper's number. Under 10,000 images, the recipe has batches of 32 and at least 500 steps.
     """
     if images >= PUBLISHED_IMAGES:
-        steps = published.steps(images)
-        is_long = published.warmup(steps) == published.warmup_steps
-        return (
-            published
-            if is_long
-            else replace(published, batch_size=min(PAPER_BATCH, published.batch_size))
-        )
+        if published.warmup(published.steps(images)) == published.warmup_steps:
+            return published
+        return replace(published, batch_size=min(PAPER_BATCH, published.batch_size))
     batch = min(SMALL_BATCH, images)
     return replace(
         published,

@@ -31,8 +31,9 @@ def images_for_share(size: int, share: float) -> int:
     return min(size, max(1, round(size * share)))
 
 
-def distinct_shares(sizes: Sequence[int]) -> list[float]:
-    """Return the shares that select different images, given the sizes of the classes; of equal ones the smallest."""
+def distinct_shares(order: Sequence[RowsByClass]) -> list[float]:
+    """Return the shares that select different images of some parts; of equal ones the smallest, and all labels."""
+    sizes = [len(rows) for part in order for rows in part]
     first = {tuple(sizes): SHARES[-1]}
     for share in SHARES:
         first.setdefault(tuple(images_for_share(size, share) for size in sizes), share)

@@ -32,7 +32,7 @@ from bench.transfer.classification.label_subsets import (
 from bench.transfer.classification.logistic import PrincipalAxes, fit_path
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.feature_matrix import MAX_IN_MEMORY, stack_rows
-from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask, TaskWithSplits
+from bench.transfer.tasks.tasks import SingleLabelTask, TaskWithSplits
 
 KS = (1.0, 3.0, 5.0, 10.0, 20.0)
 Classes = Int[Tensor, " images"]
@@ -78,23 +78,8 @@ class EmbeddedTask(TaskWithSplits[LabelledFeatures]):
             self, train=self.train.select(train), validation=self.validation.select(validation)
         )
 
-    def with_classes(self, classes: Sequence[int], name: str) -> "EmbeddedTask":
-        """Return the task restricted to some of its classes."""
-        number = torch.full((len(self.classes),), -1)
-        number[list(classes)] = torch.arange(len(classes))
 
-        def restrict(part: LabelledFeatures) -> LabelledFeatures:
-            kept = number[part.labels] >= 0
-            return LabelledFeatures(part.features[kept], number[part.labels[kept]])
-
-        return replace(
-            self,
-            name=name,
-            classes=tuple(self.classes[label] for label in classes),
-            train=restrict(self.train),
-            validation=restrict(self.validation),
-            test=restrict(self.test),
-        )
+Predictions = Iterator[tuple[Classes, bool]]  # classes, and whether the fit converged
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +88,9 @@ class ProbeProtocol:
 
     name: str
     settings: tuple[float, ...]
-    predictions: Callable[
-        [LabelledFeatures, Tensor, Iterable[float], int], Iterator[tuple[Classes, bool]]
-    ]
-    limits: tuple[float, float] | None = (
-        None  # of the settings beyond an end of the grid that is best
-    )
+    predictions: Callable[[LabelledFeatures, Tensor, Iterable[float]], Predictions]
+    # Of the settings beyond an end of the grid that is best.
+    limits: tuple[float, float] | None = None
     is_tuned_on_sample: bool = False  # where the features of the training part do not fit in memory
 
 
@@ -116,8 +98,7 @@ def linear_predictions(
     train: LabelledFeatures,
     queries: Float[Tensor, "queries features"],
     strengths: Iterable[float],
-    _num_classes: int,
-) -> Iterator[tuple[Classes, bool]]:
+) -> Predictions:
     """Yield the predictions of logistic regression, and whether it converged."""
     axes = PrincipalAxes.fit(train.features)
     projected = axes.project(queries)
@@ -125,24 +106,15 @@ def linear_predictions(
         yield fit.predictions(projected), fit.converged
 
 
-def _majority_classes(
-    neighbours: Int[Tensor, "queries k"], num_classes: int
-) -> Int[Tensor, " queries"]:
+def _majority_classes(neighbours: Int[Tensor, "queries k"]) -> Int[Tensor, " queries"]:
     """Return the commonest class of each row; of equally common classes the first in the row."""
-    queries, k = neighbours.shape
-    votes = neighbours.new_zeros(queries, num_classes)
-    votes.scatter_add_(1, neighbours, torch.full_like(neighbours, k))
-    ranks = torch.arange(k, 0, -1, device=neighbours.device).expand(queries, k)
-    first = neighbours.new_zeros(queries, num_classes).scatter_reduce_(1, neighbours, ranks, "amax")
-    return (votes + first).argmax(1)
+    votes = (neighbours.unsqueeze(2) == neighbours.unsqueeze(1)).sum(2)
+    return neighbours.gather(1, votes.argmax(1, keepdim=True)).squeeze(1)
 
 
 def neighbour_predictions(
-    train: LabelledFeatures,
-    queries: Float[Tensor, "queries features"],
-    ks: Iterable[float],
-    num_classes: int,
-) -> Iterator[tuple[Classes, bool]]:
+    train: LabelledFeatures, queries: Float[Tensor, "queries features"], ks: Iterable[float]
+) -> Predictions:
     """Yield the majority class of each query's k nearest neighbours by cosine; k is at most the size of `train`.
 
     Neighbours whose cosines differ by less than 2 ** -31 are in the order of the training rows. Of classes with equally
@@ -153,13 +125,12 @@ def neighbour_predictions(
     # Of equal cosines the first row has the largest key.
     order = torch.arange(len(bank), 0, -1, device=bank.device)
     predictions_by_block = []
-    for block in torch.split(queries, max(1, MAX_COSINES // max(bank.shape))):
+    numbers_per_query = max(*bank.shape, max(sizes) ** 2)
+    for block in torch.split(queries, max(1, MAX_COSINES // numbers_per_query)):
         cosines = F.normalize(block.double()) @ bank.T
         keys = cosines.mul_(COSINE_STEPS).round_().long().mul_(COSINE_STEPS).add_(order)
         nearest = train.labels[keys.topk(max(sizes), dim=1).indices]
-        predictions_by_block.append(
-            torch.stack([_majority_classes(nearest[:, :k], num_classes) for k in sizes])
-        )
+        predictions_by_block.append(torch.stack([_majority_classes(nearest[:, :k]) for k in sizes]))
     for predictions in torch.cat(predictions_by_block, dim=1):
         yield predictions, True
 
@@ -169,9 +140,8 @@ LINEAR_PROBE = ProbeProtocol(
 )
 NEAREST_NEIGHBOURS = ProbeProtocol("k-NN", KS, neighbour_predictions)
 RETRIEVAL = ProbeProtocol("retrieval", (1.0,), neighbour_predictions)
-FEW_SHOT, LABEL_FRACTIONS = (
-    replace(LINEAR_PROBE, name=name) for name in ("few-shot", "label fractions")
-)
+FEW_SHOT = replace(LINEAR_PROBE, name="few-shot")
+LABEL_FRACTIONS = replace(LINEAR_PROBE, name="label fractions")
 
 
 def score_linear_probe(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
@@ -203,18 +173,13 @@ def embed_task(
     Features that do not fit in memory stay in their file, in float32.
     """
     device = device or subject.device
-
-    def embed_split(part: LabelledImages) -> LabelledFeatures:
+    parts = []
+    for part in (task.train, task.validation, task.test):
         features = torch.from_numpy(subject.embed(part.images))
         if features.numel() <= MAX_IN_MEMORY:
             features = features.to(device, dtype)
-        return LabelledFeatures(features, torch.from_numpy(part.labels).to(device))
-
-    train = embed_split(task.train)
-    validation = embed_split(task.validation)
-    return EmbeddedTask(
-        task.name, task.classes, train, validation, embed_split(task.test), templates=task.templates
-    )
+        parts.append(LabelledFeatures(features, torch.from_numpy(part.labels).to(device)))
+    return EmbeddedTask(task.name, task.classes, *parts)
 
 
 def draw_class_orders(task: EmbeddedTask) -> list[tuple[RowsByClass, RowsByClass]]:
@@ -233,38 +198,44 @@ def draw_class_orders(task: EmbeddedTask) -> list[tuple[RowsByClass, RowsByClass
 
 def score_after_refit(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any) -> Score:
     """Choose the setting on the validation part, refit on both parts, and score on the test part."""
-    search = HyperparameterSearch(protocol.settings, protocol.limits)
     tuned = task.train.sample() if protocol.is_tuned_on_sample else task.train
-    for answers, _ in protocol.predictions(
-        tuned, task.validation.features, search, len(task.classes)
-    ):
-        search.qualities.append(_accuracy(answers, task.validation))
+    search, _ = _search(protocol, task, tuned, task.validation.features)
     both = task.train.concatenate(task.validation)
-    answers, converged = next(
-        protocol.predictions(both, task.test.features, [search.best], len(task.classes))
-    )
-    return make_score(
-        task,
-        protocol.name,
-        chosen=search.best,
-        validation_accuracy=max(search.qualities),
-        is_correct=answers == task.test.labels,
-        converged=converged,
-        num_train=len(both.labels),
-        **point,
-    )
+    answers, converged = next(protocol.predictions(both, task.test.features, [search.best]))
+    return _probe_score(protocol, task, search, answers, converged, len(both.labels), **point)
 
 
 def score_without_refit(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any) -> Score:
     """Choose the setting on the validation part, and score on the test part the fit to the training part alone."""
     queries = torch.cat([task.validation.features, task.test.features])
-    answers_on_test = list[tuple[Tensor, bool]]()
+    search, predictions = _search(protocol, task, task.train, queries)
+    answers, converged = predictions[search.settings.index(search.best)]
+    answers = answers[len(task.validation.labels) :]
+    return _probe_score(protocol, task, search, answers, converged, len(task.train.labels), **point)
+
+
+def _search(
+    protocol: ProbeProtocol, task: EmbeddedTask, train: LabelledFeatures, queries: Tensor
+) -> tuple[HyperparameterSearch, list[tuple[Classes, bool]]]:
+    """Search the setting on the validation part, with which the queries begin; return all predictions, too."""
+    labels = task.validation.labels
     search = HyperparameterSearch(protocol.settings, protocol.limits)
-    for answers, converged in protocol.predictions(task.train, queries, search, len(task.classes)):
-        on_validation, on_test = torch.tensor_split(answers, [len(task.validation.labels)])
-        search.qualities.append(_accuracy(on_validation, task.validation))
-        answers_on_test.append((on_test, converged))
-    answers, converged = answers_on_test[search.settings.index(search.best)]
+    predictions = []
+    for answers, converged in protocol.predictions(train, queries, search):
+        search.qualities.append(float((answers[: len(labels)] == labels).double().mean()))
+        predictions.append((answers, converged))
+    return search, predictions
+
+
+def _probe_score(
+    protocol: ProbeProtocol,
+    task: EmbeddedTask,
+    search: HyperparameterSearch,
+    answers: Classes,
+    converged: bool,
+    num_train: int,
+    **point: Any,
+) -> Score:
     return make_score(
         task,
         protocol.name,
@@ -272,7 +243,7 @@ def score_without_refit(protocol: ProbeProtocol, task: EmbeddedTask, **point: An
         validation_accuracy=max(search.qualities),
         is_correct=answers == task.test.labels,
         converged=converged,
-        num_train=len(task.train.labels),
+        num_train=num_train,
         **point,
     )
 
@@ -303,10 +274,6 @@ def make_score(
     )
 
 
-def _accuracy(answers: Classes, part: LabelledFeatures) -> float:
-    return float((answers == part.labels).double().mean())
-
-
 def score_few_shot(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
     """Score with 1, 2, 4, 8 and 16 images per class, or all images of a smaller class.
 
@@ -331,16 +298,12 @@ def score_label_fractions(subject: FeatureExtractor, task: SingleLabelTask) -> l
     part is used to choose the penalty, then both are fitted to. All labels are a single draw, and the linear probe.
     """
     embedded = embed_task(subject, task)
-    sizes = [
-        *np.bincount(task.train.labels).tolist(),
-        *np.bincount(task.validation.labels).tolist(),
-    ]
-    *shares, all_labels = distinct_shares(sizes)
+    orders = draw_class_orders(embedded)
+    *shares, all_labels = distinct_shares(orders[0])
     scores = []
-    for draw, (train, validation) in enumerate(draw_class_orders(embedded)):
+    for draw, (train, validation) in enumerate(orders):
         for share in shares:
-            subset = embedded.select(
-                first_rows(train, share=share), first_rows(validation, share=share)
-            )
+            rows = first_rows(train, share=share)
+            subset = embedded.select(rows, first_rows(validation, share=share))
             scores.append(score_after_refit(LABEL_FRACTIONS, subset, label_share=share, draw=draw))
     return [*scores, score_after_refit(LABEL_FRACTIONS, embedded, label_share=all_labels)]

@@ -1,31 +1,25 @@
 """Heads initialised from pre-training, compared with random heads on few labels of a task.
 
 For a tower with a classifier, each class takes the row of the label that is nearest in WordNet. For a tower with a text
-tower, each class takes the embedding of its name, or the mean embedding of several prompts with its name.
+tower, each class takes the mean embedding of several prompts with its name.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from open_clip import IMAGENET_CLASSNAMES
+from open_clip import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
 from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor
 
-from bench.labels.vocabulary import read_vocabulary
-from bench.labels.wordnet import (
-    NearestSynset,
-    SynsetCandidates,
-    hypernyms,
-    synset_keys_of_class_name,
-)
-from bench.records.scores import MetricScore, Score
+from bench.labels.wordnet import SynsetCandidates, hypernyms, synset_keys_of_class_name
+from bench.records.scores import Score
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
-from bench.transfer.classification.fine_tune import FineTuning, init_head
+from bench.transfer.classification.fine_tune import RELEASED, init_head
 from bench.transfer.classification.label_subsets import RowsByClass, distinct_shares, first_rows
 from bench.transfer.classification.probe import (
     DRAWS,
@@ -37,22 +31,13 @@ from bench.transfer.classification.probe import (
     make_score,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.label_curves import (
-    CLASS_NAMES,
-    COPIED_ROWS,
-    INIT_PROTOCOL,
-    PROMPTS,
-    RANDOM_HEAD,
-)
-from bench.transfer.prompt_templates import BARE_NAME, PromptTemplates, read_templates
+from bench.transfer.label_curves import COPIED_ROWS, INIT_PROTOCOL, PROMPTS, RANDOM_HEAD
 from bench.transfer.tasks.tasks import SingleLabelTask
 from bench.transfer.transfer_training import BETAS
 
 SHOTS = (1, 2, 5, 20)  # per class
 RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 STEPS = 100  # full-batch
-RECIPE = FineTuning()
-NEAREST_LABEL = "similarity of the nearest label"  # a metric
 Rows = Int[Tensor, "draws _"]  # of a part
 
 
@@ -79,84 +64,66 @@ class ChosenRate(NamedTuple):
     images: int
 
 
-def score_initial_heads(
-    subject: FeatureExtractor, task: SingleLabelTask
-) -> list[Score | MetricScore]:
-    """Score every head that the subject has, untrained and trained on few labels, and report each class's label.
+def score_initial_heads(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
+    """Score every head that the subject has, untrained and trained on few labels.
 
-    If the vocabulary contains some of the classes themselves, these are scored also as a task of their own.
+    A rate is chosen for each head, number of labels and draw on validation images of that draw: as many per class as
+    for training but at most four, or the same share.
     """
     embedded = embed_task(subject, task, torch.device("cpu"), torch.float32)
-    classifier = subject.loaded.label_classifier if subject.loaded is not None else None
-    keys = (
-        classifier.keys
-        if classifier is not None and classifier.keys
-        else read_vocabulary("pack-synsets").keys
-    )
-    labels_by_class = match_labels(task.classes, keys)
-    metrics = [
-        MetricScore(
-            task=task.name,
-            protocol=INIT_PROTOCOL,
-            name=NEAREST_LABEL,
-            class_name=class_name,
-            wordnet_path=tuple(label.path),
-            value=label.similarity,
-            num_train=0,
-            num_test=0,
-            baseline=None,
-        )
-        for class_name, labels in zip(task.classes, labels_by_class, strict=True)
-        for label in labels
-    ]
-    in_vocabulary = []
-    for row, labels in enumerate(labels_by_class):
-        if [label.similarity for label in labels] == [1.0]:
-            in_vocabulary.append(row)
-    templates = {
-        CLASS_NAMES: BARE_NAME,
-        PROMPTS: read_templates(subject.templates or task.templates),
-    }
-    scores = list(_score_heads(subject.loaded, embedded, templates, with_shares=True))
-    if 1 < len(in_vocabulary) < len(task.classes):
-        restricted = embedded.with_classes(
-            in_vocabulary, f"{task.name}, {len(in_vocabulary)} in the vocabulary"
-        )
-        scores += _score_heads(subject.loaded, restricted, templates, with_shares=False)
-    return [*metrics, *scores]
+    subsets = list(_label_subsets(draw_class_orders(embedded)))
+    scores = list[Score]()
+    for name, start in _initial_heads(subject.loaded, embedded).items():
+        accuracies = start.accuracy(embedded.validation).tolist()
+        untrained = [ChosenRate(0.0, accuracy, 0) for accuracy in accuracies]
+        scores += _make_scores(name, start, untrained, embedded, per_class=0)
+        for point, train_rows, validation_rows in subsets:
+            head, chosen = tune_heads(start, embedded, train_rows, validation_rows)
+            scores += _make_scores(name, head, chosen, embedded, **point)
+    return scores
 
 
-def match_labels(classes: Sequence[str], keys: Sequence[str]) -> list[list[NearestSynset]]:
-    """Return for each class the nearest label to each of its synsets; an empty list for a class without synsets."""
-    labels = SynsetCandidates(keys, hypernyms())
-    return [[labels.nearest(key) for key in synset_keys_of_class_name(name)] for name in classes]
+def _initial_heads(loaded: LoadedTower | None, task: EmbeddedTask) -> dict[str, InitialHeads]:
+    random = make_random_head(task.train.features.shape[1], len(task.classes), DRAWS)
+    heads = {RANDOM_HEAD: random}
+    if loaded is None:
+        return heads
+    classifier = loaded.label_classifier
+    if classifier is not None and classifier.keys:
+        heads[COPIED_ROWS] = copy_head(classifier, task.classes, random)
+    text_encoder = loaded.read_text_encoder()
+    if text_encoder is not None:
+        prompts = [
+            tuple(template(name) for template in OPENAI_IMAGENET_TEMPLATES)
+            for name in class_names_for_prompts(task.classes)
+        ]
+        heads[PROMPTS] = make_text_head(text_encoder, prompts, task.train.features, DRAWS)
+    return heads
 
 
 def copy_head(
-    classifier: LabelClassifier,
-    labels_by_class: Sequence[Sequence[NearestSynset]],
-    random: InitialHeads,
+    classifier: LabelClassifier, classes: Sequence[str], random: InitialHeads
 ) -> InitialHeads:
-    """Copy the classifier's row for each class: the mean row for several synsets, a random row for none.
+    """Copy the classifier's row for each class: of the label nearest to its synset by WordNet path similarity.
 
-    A bias reflects the frequency of a label; a class without a synset gets the mean bias of the other classes. Source:
-    Mehta et al. 2024, arXiv:2404.15653 ("Transfer Init").
+    A class takes the mean row for several synsets, a random row for none. A bias reflects the frequency of a label; a
+    class without a synset gets the mean bias of the other classes. Source: Mehta et al. 2024, arXiv:2404.15653
+    ("Transfer Init").
     """
+    labels = SynsetCandidates(classifier.keys, hypernyms())
     row_of_key = {key: row for row, key in enumerate(classifier.keys)}
     weight = random.weight.clone()
     bias = random.bias.clone()
-    without_synset = []
-    with_synset = []
-    for row, labels in enumerate(labels_by_class):
-        if labels:
-            copied = [row_of_key[label.key] for label in labels]
+    with_synset = torch.zeros(len(classes), dtype=torch.bool)
+    for row, name in enumerate(classes):
+        synsets = synset_keys_of_class_name(name)
+        if synsets:
+            copied = [row_of_key[labels.nearest(synset).key] for synset in synsets]
             weight[:, row] = classifier.weight[copied].mean(0)
             bias[:, row] = classifier.bias[copied].mean()
-            with_synset.append(row)
-        else:
-            without_synset.append(row)
-    if with_synset:
-        bias[:, without_synset] = bias[0, with_synset].mean()
+            with_synset[row] = True
+    if with_synset.any():
+        bias[:, ~with_synset] = bias[0, with_synset].mean()
     return InitialHeads(weight, bias)
 
 
@@ -203,17 +170,17 @@ def fit_heads(
     weight, bias = (value.clone().requires_grad_() for value in start)
     groups: list[dict[str, Any]] = [{"params": [weight]}, {"params": [bias], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(
-        groups, lr=rate, betas=BETAS, weight_decay=RECIPE.weight_decay, fused=True
+        groups, lr=rate, betas=BETAS, weight_decay=RELEASED.weight_decay, fused=True
     )
     for step in range(STEPS):
         logits = (features @ weight.mT + bias[:, None]).flatten(0, 1)
         losses = F.cross_entropy(
-            logits, labels.flatten(), label_smoothing=RECIPE.label_smoothing, reduction="sum"
+            logits, labels.flatten(), label_smoothing=RELEASED.label_smoothing, reduction="sum"
         )
         optimizer.zero_grad()
         (losses / labels.shape[1]).backward()  # type: ignore[no-untyped-call]
         for group in optimizer.param_groups:
-            group["lr"] = rate * RECIPE.learning_rate_factor(step, STEPS)
+            group["lr"] = rate * RELEASED.learning_rate_factor(step, STEPS)
         optimizer.step()
     return InitialHeads(weight.detach(), bias.detach())
 
@@ -245,53 +212,8 @@ def tune_heads(
     return InitialHeads(weight, bias), chosen
 
 
-def _score_heads(
-    loaded: LoadedTower | None,
-    task: EmbeddedTask,
-    templates: Mapping[str, PromptTemplates],
-    *,
-    with_shares: bool,
-) -> Iterator[Score]:
-    """Score every head at every number of labels.
-
-    A rate is chosen for each head, number of labels and draw on validation images of that draw: as many per class as
-    for training but at most four, or the same share.
-    """
-    orders = draw_class_orders(task)
-    for name, start in _initial_heads(loaded, task, templates).items():
-        prompts = templates[name].title if name in templates else ""
-        untrained = [
-            ChosenRate(0.0, accuracy, 0) for accuracy in start.accuracy(task.validation).tolist()
-        ]
-        yield from _make_scores(name, start, untrained, task, per_class=0, prompts=prompts)
-        for point, train_rows, validation_rows in _label_subsets(orders, with_shares=with_shares):
-            head, chosen = tune_heads(start, task, train_rows, validation_rows)
-            yield from _make_scores(name, head, chosen, task, prompts=prompts, **point)
-
-
-def _initial_heads(
-    loaded: LoadedTower | None, task: EmbeddedTask, templates: Mapping[str, PromptTemplates]
-) -> dict[str, InitialHeads]:
-    random = make_random_head(task.train.features.shape[1], len(task.classes), DRAWS)
-    heads = {RANDOM_HEAD: random}
-    if loaded is None:
-        return heads
-    classifier = loaded.label_classifier
-    if classifier is not None and classifier.keys:
-        heads[COPIED_ROWS] = copy_head(
-            classifier, match_labels(task.classes, classifier.keys), random
-        )
-    text_encoder = loaded.read_text_encoder()
-    if text_encoder is not None:
-        names = task.classes if task.templates else class_names_for_prompts(task.classes)
-        for head, head_templates in templates.items():
-            prompts = [head_templates.prompts(name) for name in names]
-            heads[head] = make_text_head(text_encoder, prompts, task.train.features, DRAWS)
-    return heads
-
-
 def _label_subsets(
-    orders: Sequence[tuple[RowsByClass, RowsByClass]], *, with_shares: bool
+    orders: Sequence[tuple[RowsByClass, RowsByClass]],
 ) -> Iterator[tuple[dict[str, Any], Rows, Rows]]:
     """Yield each number of labels with the training rows and the validation rows of every draw.
 
@@ -303,21 +225,14 @@ def _label_subsets(
             np.stack([first_rows(order[part], **subset) for order in orders[:draws]])
         )
 
-    train_order, validation_order = orders[0]
-    smallest_class = min(map(len, train_order))
+    smallest_class = min(map(len, orders[0][0]))
     for shots in SHOTS:
         if shots <= smallest_class:
-            yield (
-                {"per_class": shots},
-                rows(0, shots=shots),
-                rows(1, shots=min(shots, MAX_SHOTS_TO_TUNE)),
-            )
-    if with_shares:
-        for share in distinct_shares(
-            [len(class_rows) for class_rows in [*train_order, *validation_order]]
-        ):
-            draws = 1 if share == 1 else DRAWS
-            yield {"label_share": share}, rows(0, draws, share=share), rows(1, draws, share=share)
+            validation_rows = rows(1, shots=min(shots, MAX_SHOTS_TO_TUNE))
+            yield {"per_class": shots}, rows(0, shots=shots), validation_rows
+    for share in distinct_shares(orders[0]):
+        draws = 1 if share == 1 else DRAWS
+        yield {"label_share": share}, rows(0, draws, share=share), rows(1, draws, share=share)
 
 
 def _make_scores(
@@ -329,11 +244,11 @@ def _make_scores(
         yield make_score(
             task,
             f"{INIT_PROTOCOL}, {name}",
-            by.rate,
-            by.accuracy,
-            correct,
-            True,
-            by.images,
+            chosen=by.rate,
+            validation_accuracy=by.accuracy,
+            is_correct=correct,
+            converged=True,
+            num_train=by.images,
             draw=draw,
             **point,
         )

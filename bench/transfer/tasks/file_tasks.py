@@ -1,21 +1,22 @@
-"""Build a task from labelled images on disk: split it, leave out unreadable images, and require every class."""
+"""Tasks in files: class folders, or tars as CLIP_benchmark writes them.
+
+Source of the tars: `build_wds_dataset` and `convert_dataset` of LAION-AI/CLIP_benchmark 48de38c.
+"""
 
 import hashlib
+import os
+import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bench.transfer.families.folders import LAYOUT
-from bench.transfer.tasks.image_sources import (
-    IMAGE_SUFFIXES,
-    ArrayImageSource,
-    FileImageSource,
-    PackedImageSource,
-    join_first_names,
-    readable_rows,
-)
+from bench.console.progress import show_progress
+from bench.data.shards.tar_samples import iterate_samples
+from bench.environment.files import prefix_errors, read_limited
+from bench.transfer.families import LAYOUT
+from bench.transfer.tasks.image_sources import IMAGE_SUFFIXES, FileImageSource
 from bench.transfer.tasks.tasks import VALIDATION_SHARE, LabelledImages, SingleLabelTask
 
 TEST_SHARE = 0.2
@@ -24,160 +25,150 @@ PART_FOLDERS = {
     "validation": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-IMAGENET_CLASSES = 1000
+CLASS_NAMES = "classnames.txt"
+SHARD_COUNT = "nshards.txt"
+MAX_LABEL_BYTES = 32  # of a .cls member
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SplitOnDisk(LabelledImages):
-    """A part as it lies on disk."""
+class LabelledFiles(LabelledImages):
+    """A part on disk."""
 
-    images: FileImageSource | PackedImageSource | ArrayImageSource
-    title: str  # in messages
+    images: FileImageSource
 
-    def select(self, rows: Sequence[int], title: str) -> "SplitOnDisk":
-        return SplitOnDisk(
-            self.images.select(rows), self.labels[np.asarray(rows, dtype=int)], title
-        )
+    def select(self, rows: Sequence[int]) -> "LabelledFiles":
+        return LabelledFiles(self.images.select(rows), self.labels[np.asarray(rows, dtype=int)])
 
 
-def make_task(
-    name: str, classes: Sequence[str], parts: Mapping[str, SplitOnDisk], cache: Path
-) -> SingleLabelTask:
+def folder_task(root: Path, _cache: Path) -> SingleLabelTask:
+    """Read class folders or tars; ValueError for another layout, or for a part that lacks a class."""
+    return _read_task(root.name, root)
+
+
+def named_task(name: str, root: Path, _cache: Path) -> SingleLabelTask:
+    """Read a task of a fixed name, in `root` or in a folder of this name there."""
+    folder = root / name
+    return _read_task(name, folder if folder.is_dir() else root)
+
+
+def _read_task(name: str, root: Path) -> SingleLabelTask:
+    folders = dict[str, Path]()
+    for part, names in PART_FOLDERS.items():
+        for folder in names:
+            if (root / folder).is_dir():
+                folders.setdefault(part, root / folder)
+    folders = folders or {"train": root}
+    shards = {part: _list_shards(folder) for part, folder in folders.items()}
+    parts = dict[str, LabelledFiles]()
+    if any(shards.values()):
+        classes = read_limited(root / CLASS_NAMES).decode().splitlines()
+        for part, shards_of_part in shards.items():
+            if shards_of_part:
+                parts[part] = _read_shards(shards_of_part, len(classes))
+    else:
+        images = {part: _list_images(folder) for part, folder in folders.items()}
+        classes = sorted({name for by_class in images.values() for name in by_class})
+        parts = {part: _label_images(by_class, classes) for part, by_class in images.items()}
+    if len(classes) <= 1:
+        raise ValueError(f"{root} has images of {len(classes)} classes; expected is {LAYOUT}")
+    return _split(name, classes, parts)
+
+
+def _list_images(folder: Path) -> dict[str, list[Path]]:
+    """Return the images of each class folder."""
+    images = dict[str, list[Path]]()
+    for class_folder in folder.iterdir():
+        if class_folder.is_dir() and not class_folder.name.startswith("."):
+            files = class_folder.rglob("*")
+            images[class_folder.name] = sorted(
+                path for path in files if path.suffix.lower() in IMAGE_SUFFIXES
+            )
+    return images
+
+
+def _label_images(images: Mapping[str, Sequence[Path]], classes: Sequence[str]) -> LabelledFiles:
+    files = list[Path]()
+    labels = list[int]()
+    for label, class_name in enumerate(classes):
+        images_of_class = images.get(class_name, [])
+        files += images_of_class
+        labels += [label] * len(images_of_class)
+    return LabelledFiles(FileImageSource(files), np.array(labels, dtype=int))
+
+
+def _list_shards(folder: Path) -> list[Path]:
+    """Return the tars of a folder in the order of their numbers; ValueError where some are missing."""
+    shards = [path for path in folder.glob("*.tar") if not path.name.startswith(".")]
+    counted = folder / SHARD_COUNT
+    if counted.is_file():
+        count = counted.read_text().strip()
+        if count != str(len(shards)):
+            raise ValueError(f"{counted} says {count} shards, and {len(shards)} are there")
+    return sorted(shards, key=lambda path: (len(path.stem), path.stem))
+
+
+def _read_shards(shards: Sequence[Path], num_classes: int) -> LabelledFiles:
+    """Return where the images of a part's shards lie, with their labels."""
+    files = list[Path]()
+    ranges = list[tuple[int, int]]()
+    labels = list[int]()
+    for shard in show_progress(shards, len(shards), f"reading {shards[0].parent}", "shards"):
+        with prefix_errors(shard, (ValueError, tarfile.TarError)), shard.open("rb") as file:
+            for key, members in iterate_samples(file):
+                suffixes = [suffix for suffix in IMAGE_SUFFIXES if suffix[1:] in members]
+                if not suffixes or "cls" not in members:
+                    raise ValueError(f"sample {key} has no image or no .cls member")
+                image = members[suffixes[0][1:]]
+                label = members["cls"]
+                text = os.pread(file.fileno(), min(label.size, MAX_LABEL_BYTES), label.offset)
+                number = int(text)
+                if not 0 <= number < num_classes:
+                    raise ValueError(
+                        f"{key}.cls is {number}, and {CLASS_NAMES} has {num_classes} classes"
+                    )
+                files.append(shard)
+                ranges.append((image.offset, image.size))
+                labels.append(number)
+    return LabelledFiles(FileImageSource(files, np.array(ranges)), np.array(labels))
+
+
+def _split(name: str, classes: Sequence[str], parts: dict[str, LabelledFiles]) -> SingleLabelTask:
     """Build a task from the parts `train`, `validation` and `test` that are on disk.
 
     With only one part beside `train`, this part is the test part. A part alone is split. A missing part is held out
-    from `train`, class by class. Unreadable images are left out.
-
-    Raises ValueError for a single class, parts without `train`, a part that lacks a class, a class too small to split,
-    or too many unreadable files.
+    from `train`, class by class.
     """
-    if len(classes) == 1:
-        raise ValueError(
-            f"{name}: all images are of one class, {classes[0]!r}: there is nothing to tell apart"
-        )
-    parts = dict(parts)
-    notes = list[str]()
-    if "train" not in parts:
-        if len(parts) > 1:
-            raise ValueError(
-                f"{name} has the parts {' and '.join(parts)} and no train part to learn from"
-            )
-        (only_part,) = parts.values()
-        parts = {"train": only_part}
-        notes.append(f"{name}: there is no train part, so that {only_part.title} is split")
+    if len(parts) == 1:
+        parts = {"train": next(iter(parts.values()))}
+    elif "train" not in parts:
+        raise ValueError(f"{name} has the parts {' and '.join(parts)}, and no train part")
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
-    for part_name, part in parts.items():
-        if not isinstance(part.images, ArrayImageSource):
-            rows, reports = readable_rows(
-                part.images.rgb, len(part.images), part.images.files, cache, part.title
-            )
-            parts[part_name] = part.select(rows, part.title)
-            notes += reports
-    for part_name, share in (("test", TEST_SHARE), ("validation", VALIDATION_SHARE)):
-        if part_name not in parts:
-            train = parts["train"]
-            parts["train"], parts[part_name] = _hold_out(name, classes, train, part_name, share)
+    notes = list[str]()
+    for part, share in (("test", TEST_SHARE), ("validation", VALIDATION_SHARE)):
+        if part not in parts:
+            parts["train"], parts[part] = _hold_out(parts["train"], share)
             notes.append(
-                f"{name}: no {part_name} part is there; {len(parts[part_name].labels):,} of {len(train.labels):,} "
-                f"images of {train.title} are set aside for it, {share:.0%} of each class"
+                f"{name}: no {part} part is there; {len(parts[part].labels):,} images are set aside for it, "
+                f"{share:.0%} of each class"
             )
-    for part in parts.values():
-        _require_every_class(name, classes, part)
+    for part, images in parts.items():
+        absent = sorted({*range(len(classes))} - {*images.labels.tolist()})
+        if absent:
+            raise ValueError(
+                f"{name}: the {part} part has no image of {classes[absent[0]]!r}; every part needs every class"
+            )
     return SingleLabelTask(
         name, tuple(classes), parts["train"], parts["validation"], parts["test"], notes=tuple(notes)
     )
 
 
-def _require_every_class(name: str, classes: Sequence[str], part: SplitOnDisk) -> None:
-    labels = set(part.labels.tolist())
-    absent = [class_name for label, class_name in enumerate(classes) if label not in labels]
-    if absent:
-        raise ValueError(
-            f"{name}: {part.title} has {len(part.labels):,} readable images of {len(classes):,} classes, "
-            f"and none of {format_classes(absent)}; every part needs every class"
-        )
-
-
-def _hold_out(
-    name: str, classes: Sequence[str], part: SplitOnDisk, held_out_name: str, share: float
-) -> tuple[SplitOnDisk, SplitOnDisk]:
+def _hold_out(part: LabelledFiles, share: float) -> tuple[LabelledFiles, LabelledFiles]:
     """Return the remaining and the held-out part: a share of each class, at least one image, chosen by a hash."""
-    counts = np.bincount(part.labels, minlength=len(classes))
-    small_classes = [
-        class_name for class_name, count in zip(classes, counts, strict=True) if count <= 1
-    ]
-    if small_classes:
-        raise ValueError(
-            f"{name}: {part.title} has {len(part.labels):,} images of {len(classes):,} classes, and fewer than two "
-            f"of {format_classes(small_classes)}: too few to set some aside for {held_out_name}"
-        )
     held_out = list[int]()
-    for label, count in enumerate(counts):
+    for label in np.unique(part.labels):
         rows = np.flatnonzero(part.labels == label).tolist()
         rows.sort(key=lambda row: hashlib.sha256(str(row).encode()).digest())
-        held_out += rows[: max(1, round(int(count) * share))]
+        held_out += rows[: max(1, round(len(rows) * share))]
     rest = sorted({*range(len(part.labels))} - {*held_out})
-    return part.select(rest, part.title), part.select(
-        sorted(held_out), f"what is set aside of {part.title}"
-    )
-
-
-def format_classes(classes: Sequence[str]) -> str:
-    """Name the first of some classes."""
-    return f"class{'es' if len(classes) > 1 else ''} {join_first_names([*map(repr, classes)])}"
-
-
-def folder_task(name: str, root: Path, cache: Path) -> SingleLabelTask:
-    """Read "imagefolder" or "imagenet" from a folder; the ValueError shows the layout, or the classes that differ."""
-    folders = find_part_folders(root)
-    if folders and "train" not in folders:
-        names = ", ".join(folder.name for folder in folders.values())
-        raise ValueError(f"{root} has {names} and no train; expected is {LAYOUT}")
-    folders = folders or {"train": root}
-    files = {part: _list_images(folder) for part, folder in folders.items()}
-    if not any(files["train"].values()):
-        raise ValueError(
-            f"{folders['train']} has no class folder with images; expected is {LAYOUT}"
-        )
-    classes = sorted({class_name for images in files.values() for class_name in images})
-    if name == "imagenet" and len(classes) != IMAGENET_CLASSES:
-        raise ValueError(
-            f"{folders['train']} has {len(classes):,} class folders, ImageNet-1k has {IMAGENET_CLASSES:,}; "
-            "any other folder is --task imagefolder"
-        )
-    parts = {}
-    for part, folder in folders.items():
-        images = [
-            (path, label)
-            for label, class_name in enumerate(classes)
-            for path in files[part].get(class_name, [])
-        ]
-        labels = np.array([label for _, label in images], dtype=int)
-        parts[part] = SplitOnDisk(
-            FileImageSource([path for path, _ in images]), labels, str(folder)
-        )
-    return make_task(name if name == "imagenet" else root.name, classes, parts, cache)
-
-
-def find_part_folders(root: Path) -> dict[str, Path]:
-    """Return the folders of the parts that are on disk."""
-    folders = {}
-    for part, names in PART_FOLDERS.items():
-        present = [root / name for name in names if (root / name).is_dir()]
-        if present:
-            folders[part] = present[0]
-    return folders
-
-
-def _list_images(folder: Path) -> dict[str, list[Path]]:
-    """Return the images of each class folder, which may have none."""
-    if not folder.is_dir():
-        raise ValueError(f"no folder {folder}; expected is {LAYOUT}")
-    return {
-        class_folder.name: sorted(
-            path for path in class_folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES
-        )
-        for class_folder in folder.iterdir()
-        if class_folder.is_dir() and not class_folder.name.startswith(".")
-    }
+    return part.select(rest), part.select(sorted(held_out))

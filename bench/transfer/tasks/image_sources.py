@@ -1,17 +1,16 @@
-"""Images by their row, from any source: how they are preprocessed for scoring, and which cannot be decoded."""
+"""Images by their row, from any source, and how they are preprocessed for scoring."""
 
 import hashlib
-import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import msgspec
-import pyarrow as pa
+import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from bench.console.console import escape_unprintable
@@ -21,31 +20,12 @@ from bench.data.transforms import resize_and_crop_centre
 from bench.environment.files import atomic_write, prefix_errors, read_limited
 
 BATCH_SIZE = 256
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGE_SUFFIXES = (".webp", ".png", ".jpg", ".jpeg")
 # Torchvision's recipe for evaluation, which CatLIP's fine-tuning follows.
 RESIZE_OVER_CROP = 232 / 224
 MAX_NAMES = 3  # in a message
-MAX_UNREADABLE_SHARE = (
-    0.01  # share of a data set's files; with more missing, its scores would be of another data set
-)
-
-
-# Errors of damaged files.
-UNREADABLE_FILES = (
-    ValueError,
-    OSError,
-    EOFError,
-    tarfile.TarError,
-    pa.ArrowException,
-)
-IMAGE_INDEX = pa.schema(
-    [
-        ("file", pa.int32()),  # number of the file that holds the image
-        ("offset", pa.int64()),  # bytes
-        ("size", pa.int64()),  # bytes; 0: there is no image
-        ("title", pa.large_string()),  # in messages
-    ]
-)
+# Share of a data set's files; with more missing, its scores would be of another data set.
+MAX_UNREADABLE_SHARE = 0.01
 
 
 class UnreadableImageError(ValueError):
@@ -64,15 +44,17 @@ class ImageSource(Protocol):
     def __len__(self) -> int: ...
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        """Return an image; raises UnreadableImageError."""
+        """Return an image; raises ValueError with the name of its file where it cannot be decoded."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileImageSource:
-    """Files, decoded on access."""
+    """Encoded images, decoded on access: files, or ranges of bytes in larger files such as tars."""
 
-    files: Sequence[Path]
+    files: Sequence[Path]  # the file of each image
+    # First byte and number of bytes of each image; None: each is a whole file.
+    ranges: Int[np.ndarray, "images 2"] | None = None
     resize_over_crop = RESIZE_OVER_CROP
 
     def __len__(self) -> int:
@@ -80,44 +62,28 @@ class FileImageSource:
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
         path = self.files[row]
-        encoded = read_image_file(path)
+        if self.ranges is None:
+            title = str(path)
+            encoded = read_image_file(path)
+        else:
+            start, size = self.ranges[row].tolist()
+            title = f"{path}, byte {start}"
+            with path.open("rb") as file:
+                file.seek(start)
+                encoded = file.read(size)
         try:
             return decode_image(encoded)
         except UnusableImageError as error:
-            raise UnreadableImageError(f"{path}: {error}") from None
+            raise UnreadableImageError(f"{title}: {error}") from None
 
     def select(self, rows: Sequence[int]) -> "FileImageSource":
-        return FileImageSource([self.files[row] for row in rows])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PackedImageSource:
-    """Images inside larger files, decoded on access; `index` has a row per image, with the columns `IMAGE_INDEX`."""
-
-    files: Sequence[Path]
-    index: pa.Table
-    resize_over_crop = RESIZE_OVER_CROP
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        place = {name: self.index[name][row].as_py() for name in IMAGE_INDEX.names}
-        with self.files[place["file"]].open("rb") as file:
-            file.seek(place["offset"])
-            encoded = file.read(place["size"])
-        try:
-            return decode_image(encoded)
-        except UnusableImageError as error:
-            raise UnreadableImageError(f"{place['title']}: {error}") from None
-
-    def select(self, rows: Sequence[int]) -> "PackedImageSource":
-        return PackedImageSource(self.files, self.index.take(pa.array(rows, pa.int64())))
+        ranges = None if self.ranges is None else self.ranges[np.asarray(rows, dtype=int)]
+        return FileImageSource([self.files[row] for row in rows], ranges)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArrayImageSource:
-    """Small whole images in memory, such as CIFAR's."""
+    """Small whole images in memory."""
 
     pixels: UInt8[Tensor, "images 3 height width"]
     resize_over_crop = 1.0
@@ -127,9 +93,6 @@ class ArrayImageSource:
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
         return self.pixels[row]
-
-    def select(self, rows: Sequence[int]) -> "ArrayImageSource":
-        return ArrayImageSource(self.pixels[rows])
 
 
 def on_white(rgba: UInt8[Tensor, "images 4 height width"]) -> ArrayImageSource:
@@ -152,9 +115,9 @@ class ConcatenatedImages:
         return len(self.first) + len(self.second)
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        return (
-            self.first.rgb(row) if row < len(self.first) else self.second.rgb(row - len(self.first))
-        )
+        if row < len(self.first):
+            return self.first.rgb(row)
+        return self.second.rgb(row - len(self.first))
 
 
 def eval_batches(
@@ -168,9 +131,14 @@ def eval_batches(
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         firsts = range(0, len(images), BATCH_SIZE)
         for first in show_progress(firsts, len(firsts), "embedding", "batches"):
-            yield torch.stack(
-                list(pool.map(centre, range(first, min(first + BATCH_SIZE, len(images)))))
-            )
+            rows = range(first, min(first + BATCH_SIZE, len(images)))
+            yield torch.stack(list(pool.map(centre, rows)))
+
+
+def join_first_names(names: Sequence[object]) -> str:
+    """Name the first three of many, and how many more there are."""
+    more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(map(str, names[:MAX_NAMES])) + more
 
 
 def read_image_file(path: Path) -> bytes:
@@ -179,12 +147,6 @@ def read_image_file(path: Path) -> bytes:
         return read_limited(path)
     except (OSError, ValueError) as error:  # each names the file
         raise UnreadableImageError(str(error)) from None
-
-
-def join_first_names(names: Sequence[object]) -> str:
-    """Name the first three of many, and how many more there are."""
-    more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(map(str, names[:MAX_NAMES])) + more
 
 
 def readable_rows(
@@ -240,19 +202,6 @@ def _find_unreadable(decode: Callable[[int], object], count: int, what: str) -> 
                     reasons[row] = reason
             bar.update(len(rows))
     return reasons
-
-
-def write_index(file: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    """Write a table to an Arrow file, which appears when it is complete."""
-    with atomic_write(file) as temporary, pa.ipc.new_file(temporary, schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-
-
-def read_index(file: Path) -> pa.Table:
-    """Return the table of an Arrow file, which is mapped to memory; ValueError where it is damaged."""
-    with prefix_errors(f"{file}: no index of images, remove it", UNREADABLE_FILES):
-        return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
 
 
 def digest_files(paths: Sequence[Path], how: str = "") -> str:

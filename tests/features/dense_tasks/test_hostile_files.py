@@ -13,8 +13,8 @@ from bench.features.dense_tasks.coco import Instances, read_instances
 from bench.features.dense_tasks.mask_files import MaskFiles, mask_folders
 from bench.features.dense_tasks.multi_label import task_metrics
 from bench.features.dense_tasks.voc import read_image_list, read_objects
+from bench.transfer.named_tasks import load_task, require_openable
 from bench.transfer.tasks.image_sources import FileImageSource
-from bench.transfer.tasks.named_tasks import load_task, require_openable
 from tests.chaos.case import Case, attack, reading, violations
 from tests.chaos.endless import link, pipe
 from tests.chaos.payloads import HOSTILE_NAME, Attack, write_file

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench.interfaces.catalog import RETRIEVAL_TASK
+from bench.interfaces.catalog import UNSEEN_TASKS
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record
 from bench.transfer.pareto import cost_axes
@@ -26,7 +26,7 @@ def with_retrieval(make: Make) -> list[Record]:
             right = "1" * (5 + index) + "0" * (QUERIES - 5 - index)
             score = replace(
                 one.measured.scores[0],
-                task=RETRIEVAL_TASK,
+                task=UNSEEN_TASKS[1],
                 protocol="retrieval",
                 chosen=1.0,
                 correct=right,
@@ -45,9 +45,9 @@ def test_retrieval_has_columns_and_a_note_of_its_own(
 ) -> None:
     comparison = group_comparison("x", with_retrieval(make))
     answers = whole_task_scores(comparison)
-    assert answers.main_protocol(RETRIEVAL_TASK) == "retrieval"
+    assert answers.main_protocol(UNSEEN_TASKS[1]) == "retrieval"
     assert answers.main_protocol("unseen subgroup") == "linear probe"
-    table = task_table(comparison, answers, RETRIEVAL_TASK, answers.protocols(RETRIEVAL_TASK))
+    table = task_table(comparison, answers, UNSEEN_TASKS[1], answers.protocols(UNSEEN_TASKS[1]))
     assert [column.title for column in table.columns][3:] == [
         "retrieval",
         "gain",
@@ -60,7 +60,7 @@ def test_retrieval_has_columns_and_a_note_of_its_own(
     )
     assert [column.title for column in probed.columns].count("C") == 1
     notes = {column.title: column.note for column in overview_table(comparison, answers).columns}
-    assert notes[RETRIEVAL_TASK] == f"retrieval, {QUERIES} test images"
+    assert notes[UNSEEN_TASKS[1]] == f"retrieval, {QUERIES} test images"
     assert notes["unseen subgroup"] == "linear probe, 822 test images"
     text = words(page("x", with_retrieval(make)))
     assert f"{QUERIES} test queries; {GALLERY} images in the gallery." in text
@@ -70,4 +70,4 @@ def test_retrieval_has_columns_and_a_note_of_its_own(
 def test_chart_of_a_retrieval_has_no_majority_class(make: Make) -> None:
     comparison = group_comparison("x", with_retrieval(make))
     answers, (device, _) = whole_task_scores(comparison), cost_axes(comparison)
-    assert CHANCE not in accuracy_chart(comparison, answers, RETRIEVAL_TASK, device)
+    assert CHANCE not in accuracy_chart(comparison, answers, UNSEEN_TASKS[1], device)

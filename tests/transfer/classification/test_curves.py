@@ -11,9 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.records.record import Record, Transfer
 from bench.records.scores import Score
-from bench.tables.formats import NBSP
 from bench.transfer.classification import probe
 from bench.transfer.classification.label_subsets import SHARES, distinct_shares, images_for_share
 from bench.transfer.classification.probe import (
@@ -28,7 +26,6 @@ from bench.transfer.classification.probe import (
 from bench.transfer.feature_extractor import Embed, FeatureExtractor
 from bench.transfer.tasks.image_sources import ArrayImageSource, ImageSource
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
-from bench.transfer.terminal_tables import transfer_tables
 from tests.small import circumstances
 
 CPU = torch.device("cpu")
@@ -140,27 +137,13 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[frozenset[float], frozen
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=8))
 def test_label_shares_are_distinct_and_include_all_labels(sizes: list[int]) -> None:
-    kept = distinct_shares(sizes)
+    kept = distinct_shares([[np.arange(size) for size in sizes]])
     counts = [tuple(images_for_share(size, share) for size in sizes) for share in kept]
     assert len({*counts}) == len(counts)
     assert (kept[-1], counts[-1]) == (1.0, tuple(sizes))
     assert kept == sorted(kept)
     # None is lost.
     assert {tuple(images_for_share(size, share) for size in sizes) for share in SHARES} == {*counts}
-
-
-def test_table_lists_images_per_share_and_omitted_shares() -> None:
-    scores = score_label_fractions(subject(noisy(1.0, 0)), task())
-    measured = Transfer(subject="features", images=0, budgets=(), scores=tuple(scores))
-    tables = transfer_tables(
-        [Record(comparison="c", experiment=None, circumstances=HERE, measured=measured)]
-    )
-    (note,) = [table.note.replace(NBSP, " ") for table in tables if table.cells]
-    assert (
-        "1 %: 8 images; 10 %: 12 images; 25 %: 32 images; 50 %: 60 images; 100 %: 120 images"
-        in note
-    )
-    assert "5 %: the same images as another share" in note
 
 
 def numbered(noise: float, seed: int) -> Embed:

@@ -18,12 +18,8 @@ from bench.transfer.classification.probe import MAX_COSINES, LabelledFeatures, n
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
 
-def predictions(
-    bank: Tensor, labels: Tensor, queries: Tensor, ks: Sequence[int], num_classes: int
-) -> Tensor:
-    found = neighbour_predictions(
-        LabelledFeatures(bank, labels), queries, [float(k) for k in ks], num_classes
-    )
+def predictions(bank: Tensor, labels: Tensor, queries: Tensor, ks: Sequence[int]) -> Tensor:
+    found = neighbour_predictions(LabelledFeatures(bank, labels), queries, [float(k) for k in ks])
     return torch.stack([classes for classes, _ in found])
 
 
@@ -54,7 +50,7 @@ def test_predictions_equal_a_naive_loop(
     labels, ks = draw.integers(0, classes, bank), (1, 2, 3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probe, "MAX_COSINES", block)
-        found = predictions(*map(torch.from_numpy, (features, labels, queries)), ks, classes)
+        found = predictions(*map(torch.from_numpy, (features, labels, queries)), ks)
     assert found.tolist() == [
         [by_hand(features, labels, query, k) for query in queries] for k in ks
     ]
@@ -78,7 +74,7 @@ def test_fifty_thousand_queries_use_bounded_memory() -> None:
     draw = torch.Generator().manual_seed(0)
     bank, queries = torch.randn(400, 512, generator=draw), torch.randn(50_000, 512, generator=draw)
     with Largest() as largest:
-        found = predictions(bank, torch.arange(400) % 10, queries, (1, 20), 10)
+        found = predictions(bank, torch.arange(400) % 10, queries, (1, 20))
     assert found.shape == (2, 50_000)
     assert largest.elements <= MAX_COSINES
     assert MAX_COSINES < 50_000 * 400

@@ -29,7 +29,7 @@ from bench.transfer.classification.probe import (
     embed_task,
     score_linear_probe,
 )
-from bench.transfer.families.pack_tasks import TASKS as PACK_TASKS
+from bench.transfer.families import TASKS as BUILT_IN
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.score import open_extractor
 from bench.transfer.tasks.file_tasks import folder_task
@@ -76,7 +76,7 @@ def task_of(
         Image.fromarray((pixels.reshape(8, 8) * 255 / 16).astype(np.uint8)).convert("RGB").save(
             path
         )
-    digits = cache(lambda: folder_task("imagefolder", root, root / "cache"))
+    digits = cache(lambda: folder_task(root, root / "cache"))
     return lambda name: digits() if name == DIGITS else TASKS[name].load(pack_cache())
 
 
@@ -119,7 +119,10 @@ def tried_strengths(chosen: float) -> list[float]:
             subject, name, marks=pytest.mark.minutes if name == DIGITS else pytest.mark.exhaustive
         )
         for subject in (RANDOM_INIT, "trained", *LOWER_BOUNDS)
-        for name in (*(task.name for task in PACK_TASKS if task.labels == SINGLE_LABEL), DIGITS)
+        for name in (
+            *(task.name for task in BUILT_IN if task.labels == SINGLE_LABEL and not task.layout),
+            DIGITS,
+        )
     ],
 )
 def test_linear_probe_chooses_and_scores_as_scikit_learn(

@@ -1,7 +1,6 @@
 """Tasks by their command-line names; everything that a scoring will open is opened before it begins."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,22 +26,15 @@ def load_task(name: str, results: Path, root: str) -> Any:
 
 def require_openable(results: Path, root: str, towers: Iterable[str], tasks: Iterable[str]) -> None:
     """Open towers and tasks, and log the tasks' notes; ValueError or OSError if one cannot be opened."""
-    for tower in towers:
-        with _name_in_errors(tower):
-            tower_embedder(load_tower(tower).tower, torch.device("cpu"))
-    for task in tasks:
-        with _name_in_errors(task):
-            for note in load_task(task, results, root).notes:
-                log(note)
+    for name in [*towers, *tasks]:
+        try:
+            if name in TASKS:
+                for note in load_task(name, results, root).notes:
+                    log(note)
+            else:
+                tower_embedder(load_tower(name).tower, torch.device("cpu"))
+        except (ValueError, OSError):
+            raise
+        except Exception as error:  # what a file's content may cause
+            raise ValueError(f"{name} cannot be opened: {type(error).__name__}: {error}") from error
     load_task.cache_clear()  # towers are scored in processes of their own
-
-
-@contextmanager
-def _name_in_errors(name: str) -> Iterator[None]:
-    """Raise what a file's content may cause, without the tower's or the task's name, as a ValueError with it."""
-    try:
-        yield
-    except (ValueError, OSError):
-        raise
-    except Exception as error:
-        raise ValueError(f"{name} cannot be opened: {type(error).__name__}: {error}") from error

@@ -1,0 +1,117 @@
+"""The built-in tasks and protocols for images of one class. No torch here.
+
+The names `wds_*` are those of CLIP_benchmark's data sets on the Hugging Face hub (`clip-benchmark/wds_*`).
+"""
+
+from bench.interfaces.catalog import (
+    DEFAULT_ROOT_TASK,
+    EMOJI_TASKS,
+    GALLERY,
+    SINGLE_LABEL,
+    UNSEEN_TASKS,
+    LazyFunction,
+    Protocol,
+    Task,
+)
+
+LAYOUT = (
+    "train/CLASS/IMAGE.jpg (or .jpeg, .png, .webp) and val/CLASS/IMAGE.jpg (or test; where both are there, val is for "
+    "tuning and test is reported), or CLASS/IMAGE.jpg, which this program splits; or, as CLIP_benchmark writes them, "
+    "classnames.txt, one class per line, and {train,test}/{0.tar, 1.tar, …} with the members KEY.webp (or .png, .jpg, "
+    ".jpeg) and KEY.cls, the number of the class"
+)
+DATA_SETS = (
+    "imagenet",
+    "wds_cars",
+    "wds_country211",
+    "wds_fer2013",
+    "wds_fgvc_aircraft",
+    "wds_food101",
+    "wds_gtsrb",
+    "wds_imagenet-a",
+    "wds_imagenet-o",
+    "wds_imagenet-r",
+    "wds_imagenet1k",
+    "wds_imagenet_sketch",
+    "wds_imagenetv2",
+    "wds_mnist",
+    "wds_objectnet",
+    "wds_renderedsst2",
+    "wds_stl10",
+    "wds_sun397",
+    "wds_voc2007",
+    "wds_vtab-caltech101",
+    "wds_vtab-cifar10",
+    "wds_vtab-cifar100",
+    "wds_vtab-clevr_closest_object_distance",
+    "wds_vtab-clevr_count_all",
+    "wds_vtab-diabetic_retinopathy",
+    "wds_vtab-dmlab",
+    "wds_vtab-dsprites_label_orientation",
+    "wds_vtab-dsprites_label_x_position",
+    "wds_vtab-dsprites_label_y_position",
+    "wds_vtab-dtd",
+    "wds_vtab-eurosat",
+    "wds_vtab-flowers",
+    "wds_vtab-kitti_closest_vehicle_distance",
+    "wds_vtab-pcam",
+    "wds_vtab-pets",
+    "wds_vtab-resisc45",
+    "wds_vtab-smallnorb_label_azimuth",
+    "wds_vtab-smallnorb_label_elevation",
+    "wds_vtab-svhn",
+)
+# Begin the names of several sets.
+SHARED_IMAGES = (
+    "wds_vtab-clevr",
+    "wds_vtab-dsprites",
+    "wds_vtab-smallnorb",
+)
+TWEMOJI = "Twemoji"  # the test images of all tasks on emoji
+
+
+def _pack_task(name: str, labels: str, function: str) -> Task:
+    load = LazyFunction(f"bench.transfer.tasks.{function}", (name,))
+    return Task(name, labels, load, images=TWEMOJI)
+
+
+def _named_task(name: str) -> Task:
+    images = next((images for images in SHARED_IMAGES if name.startswith(images)), "")
+    load = LazyFunction("bench.transfer.tasks.file_tasks:named_task", (name,))
+    return Task(name, SINGLE_LABEL, load, LAYOUT, images)
+
+
+def _protocol(
+    name: str, function: str, labels: str = SINGLE_LABEL, *, is_default: bool
+) -> Protocol:
+    score = LazyFunction(f"bench.transfer.classification.{function}")
+    return Protocol(name, labels, score, is_default=is_default)
+
+
+def _tower_protocol(name: str, function: str) -> Protocol:
+    score = LazyFunction(f"bench.transfer.classification.{function}")
+    return Protocol(name, SINGLE_LABEL, score, needs_tower=True)
+
+
+TASKS = (
+    *(_pack_task(name, SINGLE_LABEL, "emoji:emoji_task") for name in EMOJI_TASKS),
+    _pack_task(UNSEEN_TASKS[0], SINGLE_LABEL, "unseen_concepts:unseen_task"),
+    _pack_task(UNSEEN_TASKS[1], GALLERY, "unseen_concepts:unseen_task"),
+    Task(
+        DEFAULT_ROOT_TASK,
+        SINGLE_LABEL,
+        LazyFunction("bench.transfer.tasks.file_tasks:folder_task"),
+        LAYOUT,
+    ),
+    *map(_named_task, DATA_SETS),
+)
+PROTOCOLS = (
+    _protocol("linear-probe", "probe:score_linear_probe", is_default=True),
+    _protocol("k-nn", "probe:score_k_nn", is_default=True),
+    _protocol("retrieval", "probe:score_retrieval", GALLERY, is_default=True),
+    _protocol("few-shot", "probe:score_few_shot", is_default=False),
+    _protocol("label-fractions", "probe:score_label_fractions", is_default=False),
+    _tower_protocol("linear-probe-catlip", "fine_tune:score_linear_probe_catlip"),
+    _tower_protocol("fine-tune", "fine_tune:score_fine_tuning"),
+    _tower_protocol("transfer-init", "transfer_init:score_initial_heads"),
+)
