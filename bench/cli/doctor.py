@@ -1,4 +1,4 @@
-"""The verb `doctor`: disturbances and missing tools of this machine, links between ranks, or faults of tar shards."""
+"""The verb `doctor`: disturbances and missing tools of this machine, links between ranks, or the loading of data."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,20 +21,17 @@ from bench.cli.options import (
     experiment_from,
     print_results,
 )
-from bench.cli.shard_check import ShardCheck, verify_shards
-from bench.console.console import DISAGREEMENT, OK, log
+from bench.console.console import OK, log
 from bench.console.options import require_range
 from bench.console.tables import print_tables
 from bench.data.manifest import CACHE
-from bench.data.samples import get_source, open_samples
-from bench.data.sources.tar_shards import TarShards
+from bench.data.samples import open_samples
 from bench.environment.circumstances import summarize_machine
 from bench.experiment.experiments import EXPERIMENTS
 from bench.measure.throughput import images_per_second
 from bench.measure.windows import timed_windows
 from bench.orchestration.preflight import begin, check
 from bench.records.record import Record, Speed
-from bench.tables.tables import Table
 
 MAX_WAITED = 0.2  # share of the steps of the trial that may wait for a core
 TRIED = "clip-tiny"  # experiment that shows how fast the machine is
@@ -46,16 +43,15 @@ class Doctor:
 
     With --launch, measure the links between ranks instead, within and between nodes.
 
-    With --shards, verify tar shards against the manifest of their folder instead. Then load them for a few seconds, and
-    predict how many cores feed the GPUs in a training of an experiment. Where a training accepts the shards, a missing
-    manifest is written. Data of another source has no manifest, and is only loaded.
+    With --shards, load data for a few seconds instead, and predict how many cores feed the GPUs in a training of an
+    experiment.
     """
 
     shards: Annotated[
         str | None,
         arg(
             metavar="GLOB",
-            help="folder, file or glob of tar shards to verify against their manifest",
+            help="data to load: tar shards or any other that `train --data` reads",
         ),
     ] = None
     caption: Caption = None
@@ -68,7 +64,7 @@ class Doctor:
     images_per_s: float | None = (
         None  # images/s per GPU that the training takes; default: what `plan` predicts
     )
-    loading_seconds: float = 10.0  # seconds of loading; 0: the shards are only verified
+    loading_seconds: float = 10.0  # seconds of loading
     launch: Launch = ""
     settings: Settings = ()
     results: Results = Path("results")
@@ -102,11 +98,7 @@ class Doctor:
             return print_results(trial, [finding_table("This machine", findings)], self.json)
 
     def _check_shards(self, shards: str) -> int:
-        """Verify the shards; unless one is faulty, predict the cores that load them fast enough.
-
-        A manifest is written into the shards' folder only where a training accepts the shards: else it would certify
-        what has to be written again.
-        """
+        """Predict the cores that load the data fast enough."""
         require_range("loading-seconds", self.loading_seconds, 0, 1e6)
         require_range("images-per-s", self.images_per_s, 1e-3, 1e9)
         if self.device is not None and self.images_per_s is not None:
@@ -117,20 +109,12 @@ class Doctor:
             self.experiment or "clip-vit-b16", self.settings, shards, caption=self.caption
         )
         gpu = chosen_gpu_spec(self.device) if self.images_per_s is None else None
-        is_tar, loading = isinstance(get_source(shards), TarShards), list[Table]()
-        check = verify_shards(shards) if is_tar else ShardCheck({}, set(), {})
-        if check.faults:
-            print_tables(check.tables(), self.json)
-            return DISAGREEMENT
-        is_opened = bool(self.loading_seconds or check.unlisted or not is_tar)
-        opened = open_samples(experiment, self.results / CACHE) if is_opened else None
-        if self.loading_seconds:
-            rate = predict_gpu_rate(experiment, gpu, self.images_per_s, self.results)
-            loading.append(check_loading(experiment, rate, self.results, self.loading_seconds))
-        check.write_missing_manifests()
-        for note in () if opened is None else opened.notes():
+        samples = open_samples(experiment, self.results / CACHE)
+        rate = predict_gpu_rate(experiment, gpu, self.images_per_s, self.results)
+        table = check_loading(experiment, rate, self.results, self.loading_seconds)
+        for note in samples.notes():
             log(f"{shards}: {note}")
-        print_tables([*check.tables(), *loading], self.json)
+        print_tables([table], self.json)
         return OK
 
 

@@ -41,10 +41,9 @@ Root = Annotated[
     arg(metavar="FOLDER", help="folder with the data of tasks that are not in the pack"),
 ]
 LENGTHS_HELP = (
-    "lengths of the pack's captions: their own (pack), of web captions (web), or of a file's captions; default: the "
-    "experiment's"
+    "lengths of the pack's captions: their own (pack) or of web captions; default: the experiment's"
 )
-CaptionLengths = Annotated[str | None, arg(metavar="pack|web|FILE", help=LENGTHS_HELP)]
+CaptionLengths = Annotated[str | None, arg(metavar="pack|web", help=LENGTHS_HELP)]
 VOCABULARY_HELP = (
     "vocabulary of the labels: its .json file, CoreNet's .pkl file or the name of a shipped one"
 )

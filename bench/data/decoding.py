@@ -5,8 +5,7 @@ import struct
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 import simplejpeg
@@ -14,7 +13,6 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 
 T = TypeVar("T")
 Box = tuple[int, int, int, int]  # top, left, height and width in pixels
@@ -24,15 +22,12 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 EMPTY = "no bytes"
 UNKNOWN_FORMAT = f"not {', '.join(FORMATS)}"
 TOO_LARGE = f"over {MAX_PIXELS / 1e6:.0f} megapixels"
-# Of a JPEG, which usually has up to 12 and one; decoders take time for each.
-MAX_SCANS, MAX_EXIF_SEGMENTS = (
-    100,
-    16,
-)
+# Decoders take time for each part of a JPEG, which usually has up to 12 scans and one EXIF segment.
+MAX_SCANS = 100
+MAX_EXIF_SEGMENTS = 16
 TOO_MANY_PARTS = f"over {MAX_SCANS} scans or {MAX_EXIF_SEGMENTS} EXIF segments"
 TRUNCATED, CORRUPTED = "truncated", "corrupted"
 NOT_AN_ARRAY = "not a .npy array of floats"
-TOO_SHORT = "fewer bytes than its header says"
 NOT_FINITE = "a value is not finite"
 ERROR_CLASSES = (EMPTY, UNKNOWN_FORMAT, TOO_LARGE, TOO_MANY_PARTS, TRUNCATED, CORRUPTED)
 JPEG_START, SCAN, EXIF = b"\xff\xd8", b"\xff\xda", b"Exif\0\0"
@@ -49,10 +44,6 @@ TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-NPY_HEADER_READERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 
 class UnusableImageError(Exception):
@@ -64,11 +55,8 @@ def decode_image(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
 
     Raises UnusableImageError.
     """
-    size = _upright_jpeg_size(encoded)
-    if size is not None:
-        with suppress(ValueError):
-            return _decode_jpeg(encoded, *size)
-    return _open_and_decode(encoded, partial(_decode_in_full, encoded))
+    pixels, _ = decode_for_crop(encoded, lambda width, height: (0, 0, height, width), MAX_PIXELS)
+    return pixels
 
 
 def decode_for_crop(
@@ -77,25 +65,16 @@ def decode_for_crop(
     """Decode a JPEG at the smallest of 1/8, 1/4, 1/2 and 1/1 of its size at which a crop is not under `side` each way.
 
     `crop_box` returns the crop by the image's width and height. Return the pixels and the crop in them, its edges
-    rounded. What is no JPEG, is CMYK or is turned by EXIF is decoded as by `decode_image`. Raises UnusableImageError.
-    Source: libjpeg's scaled decoding.
+    rounded. What is no JPEG, is CMYK, is turned by EXIF or is damaged is decoded as by `decode_image`. Raises
+    UnusableImageError. Source: libjpeg's scaled decoding.
     """
     size = _upright_jpeg_size(encoded)
     if size is not None:
         reduction, box = _choose_reduction(crop_box(*size), side)
         with suppress(ValueError):
             return _decode_jpeg(encoded, *size, reduction), box
-
-    def decode(image: Image.Image) -> tuple[Tensor, Box]:
-        if _is_upright_jpeg(image):
-            reduction, box = _choose_reduction(crop_box(image.width, image.height), side)
-            if reduction > 1:
-                image.draft(None, (image.width // reduction, image.height // reduction))
-                return _to_tensor(image.convert("RGB")), box
-        pixels = _decode_in_full(encoded, image)
-        return pixels, crop_box(pixels.shape[2], pixels.shape[1])
-
-    return _open_and_decode(encoded, decode)
+    pixels = _open_and_decode(encoded, _decode_with_pillow)
+    return pixels, crop_box(pixels.shape[2], pixels.shape[1])
 
 
 def _choose_reduction(box: Box, side: int) -> tuple[int, Box]:
@@ -107,9 +86,7 @@ def _choose_reduction(box: Box, side: int) -> tuple[int, Box]:
     return 1, box
 
 
-def _decode_jpeg(
-    encoded: bytes, width: int, height: int, reduction: int = 1
-) -> UInt8[Tensor, "3 _ _"]:
+def _decode_jpeg(encoded: bytes, width: int, height: int, reduction: int) -> UInt8[Tensor, "3 _ _"]:
     """Decode a JPEG of this size at 1/`reduction` of it; ValueError if libjpeg has so much as a warning.
 
     The pixels are those of torchvision and of Pillow's `Image.draft`, which use the same library with the same settings
@@ -200,13 +177,11 @@ def _require_few_pixels(image: Image.Image) -> None:
         raise UnusableImageError(TOO_LARGE)
 
 
-def _decode_in_full(encoded: bytes, image: Image.Image) -> UInt8[Tensor, "3 height width"]:
-    if _is_upright_jpeg(image):
-        content = torch.frombuffer(bytearray(encoded), dtype=torch.uint8)
-        return cast("Tensor", decode_jpeg(content, ImageReadMode.RGB))
+def _decode_with_pillow(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
     image.load()
     transpose = _transpose_to_upright(image)
-    return _to_tensor(_to_rgb(image if transpose is None else image.transpose(transpose)))
+    rgb = _to_rgb(image if transpose is None else image.transpose(transpose))
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
 
 
 def _is_upright_jpeg(image: Image.Image) -> bool:
@@ -215,10 +190,6 @@ def _is_upright_jpeg(image: Image.Image) -> bool:
         and image.mode in ("RGB", "L")
         and _transpose_to_upright(image) is None
     )
-
-
-def _to_tensor(rgb: Image.Image) -> UInt8[Tensor, "3 height width"]:
-    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -241,26 +212,21 @@ def _transpose_to_upright(image: Image.Image) -> Image.Transpose | None:
 def decode_embedding_grid(
     encoded: bytes, channels: int, side: int
 ) -> Float[Tensor, "channels side side"]:
-    """Read a grid of embeddings, fp16 or fp32 in C order, as fp32; nothing is unpickled.
+    """Read a grid of embeddings, fp16 or fp32, as fp32; nothing is unpickled.
 
     A grid is the output of an image tokeniser or autoencoder, as Synth2 trains on (arXiv:2403.07750). Raises
     UnusableImageError unless it has `channels` x `side` x `side` finite numbers.
     """
     if not encoded:
         raise UnusableImageError(EMPTY)
-    file = io.BytesIO(encoded)
     try:
-        shape, fortran, kind = NPY_HEADER_READERS[np.lib.format.read_magic(file)](file)
-    except (ValueError, KeyError):
+        grid = np.lib.format.read_array(io.BytesIO(encoded), allow_pickle=False)
+    except (ValueError, EOFError, MemoryError):
         raise UnusableImageError(NOT_AN_ARRAY) from None
-    if fortran or kind not in (np.dtype("<f2"), np.dtype("<f4")):
+    if grid.dtype not in (np.float16, np.float32):
         raise UnusableImageError(NOT_AN_ARRAY)
-    if shape != (channels, side, side):
-        raise UnusableImageError(f"shape {shape}, not {(channels, side, side)}")
-    content = encoded[file.tell() :]
-    if len(content) != channels * side * side * kind.itemsize:
-        raise UnusableImageError(TOO_SHORT)
-    grid = torch.from_numpy(np.frombuffer(content, kind).reshape(shape).astype(np.float32))
-    if not grid.isfinite().all():
+    if grid.shape != (channels, side, side):
+        raise UnusableImageError(f"shape {grid.shape}, not {(channels, side, side)}")
+    if not np.isfinite(grid).all():
         raise UnusableImageError(NOT_FINITE)
-    return grid
+    return torch.from_numpy(np.ascontiguousarray(grid, np.float32))

@@ -1,8 +1,7 @@
-"""Loaders of batches ahead of their training: in worker processes with shared memory, and in pinned memory."""
+"""Loads batches ahead of their training, in worker processes with shared memory."""
 
 import signal
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from multiprocessing import forkserver, popen_forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -13,7 +12,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from bench.console.console import EXIT_CODE_BY_SIGNAL, UserError
-from bench.data.targets import pin
 from bench.environment.child_processes import exit_with_parent
 
 B_co = TypeVar("B_co", covariant=True)
@@ -35,11 +33,18 @@ class BatchLoader(Protocol[B_co]):
 class PrefetchingLoader(Generic[B_co]):
     """Returns batch k while workers load k + 1, k + 2, …; a k out of sequence restarts the workers there.
 
-    Each worker loads `prefetched` batches ahead. It forks from a process that has imported `module`.
+    Each worker loads `prefetched` batches ahead. It forks from a process that has imported `module`. With `pin_memory`,
+    a thread calls `pin_memory` of the batches that the workers hand over.
     """
 
     def __init__(
-        self, loader: BatchLoader[B_co], workers: int, prefetched: int, module: str
+        self,
+        loader: BatchLoader[B_co],
+        workers: int,
+        prefetched: int,
+        module: str,
+        *,
+        pin_memory: bool = False,
     ) -> None:
         self._numbers = _CountingSampler()
         self._loader: DataLoader[B_co | Exception] = DataLoader(
@@ -48,6 +53,7 @@ class PrefetchingLoader(Generic[B_co]):
             sampler=self._numbers,
             num_workers=workers,
             prefetch_factor=prefetched,
+            pin_memory=pin_memory,
             multiprocessing_context=_worker_context(module),
             worker_init_fn=_init_worker,
             persistent_workers=True,
@@ -63,45 +69,13 @@ class PrefetchingLoader(Generic[B_co]):
         self._numbers.next = k + 1
         try:
             return next(self._batches)
-        except (
-            RuntimeError,
-            OSError,
-            EOFError,
-        ) as error:  # the last two: it has ended while it handed a batch over
-            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+        except (RuntimeError, OSError, EOFError) as error:
+            # An OSError or EOFError: the worker has ended while it handed a batch over.
+            died = ("DataLoader worker", "Pin memory thread")
+            if isinstance(error, RuntimeError) and not str(error).startswith(died):
                 raise
             reason = f"a loader worker was killed, perhaps because memory ran out ({error})"
             return UserError(f"{reason}: {WORKER_MEMORY_REMEDY}")
-
-
-class PinningLoader(Generic[B_co]):
-    """Returns batch k of another loader in pinned memory, while a thread takes batch k + 1 and pins it.
-
-    So it holds two pinned batches. A k out of sequence is taken after the batch that the thread has begun.
-    """
-
-    def __init__(self, loader: BatchLoader[B_co], device: torch.device) -> None:
-        self._loader = loader
-        self._thread = ThreadPoolExecutor(1, "pinning", _init_thread, (device,))
-        self._next: tuple[int, Future[B_co | Exception]] | None = None
-
-    def __getitem__(self, k: int) -> B_co | Exception:
-        """Return batch k, or the error of its loader that a person can mend."""
-        if self._next is None or self._next[0] != k:
-            self._next = k, self._thread.submit(self._take, k)
-        batch = self._next[1].result()
-        self._next = k + 1, self._thread.submit(self._take, k + 1)
-        return batch
-
-    def _take(self, k: int) -> B_co | Exception:
-        pinned: B_co | Exception = pin(self._loader[k])
-        return pinned
-
-
-def _init_thread(device: torch.device) -> None:
-    """Pin for the training's GPU; a copy takes one core, those of the loader workers stay theirs."""
-    torch.cuda.set_device(device)
-    torch.set_num_threads(1)
 
 
 class _BatchQueue(Queue):  # type: ignore[type-arg]

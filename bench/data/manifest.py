@@ -1,8 +1,8 @@
 """The shipped pack's manifest and files."""
 
-import hashlib
 import json
 import os
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,16 +13,11 @@ CACHE = "cache"  # folder of indexes of shards and of tasks' images, below the r
 
 def verify_pack(folder: Path = PACK) -> None:
     """Check every file against the manifest; ValueError names a missing or corrupted file."""
-    remedy = f"bring it back with: git checkout -- {folder}"
-    for name, expected in json.loads((folder / "manifest.json").read_bytes())["files"].items():
+    for name, listed in json.loads((folder / "manifest.json").read_bytes())["files"].items():
         path = folder / name
-        if not path.is_file():
-            raise ValueError(f"{path} is missing from the pack; {remedy}")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest != expected["sha256"]:
-            listed = f"the manifest says {expected['sha256'][:12]}"
+        if not path.is_file() or sha256(path.read_bytes()).hexdigest() != listed["sha256"]:
             raise ValueError(
-                f"{path} is corrupted: its sha256 begins with {digest[:12]}, {listed}; {remedy}"
+                f"{path} is missing or corrupted; bring it back with: git checkout -- {folder}"
             )
 
 
@@ -41,12 +36,12 @@ def pack_cache() -> Path:
         return Path(folder).expanduser() / "catlip-bench"
     except RuntimeError:
         raise ValueError(
-            f"there is no home for {folder}: name a folder for caches in XDG_CACHE_HOME"
+            f"there is no home for {folder}: name a folder in XDG_CACHE_HOME"
         ) from None
 
 
 def cache_path(part: str, cache: Path, folder: Path = PACK) -> Path:
     """Return the cache file of a part's decoded images, named by a digest of the pack and of its decoding."""
     decoding = Path(__file__).with_name("pack.py").read_bytes() + version("pillow").encode()
-    digest = hashlib.sha256((folder / "manifest.json").read_bytes() + decoding).hexdigest()
+    digest = sha256((folder / "manifest.json").read_bytes() + decoding).hexdigest()
     return cache / f"{part}-{digest[:16]}.safetensors"

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from bench.data.image_sizes import image_size_at, images_before_step
-from bench.environment.seeds import ORDER, derive_seed
+from bench.environment.seeds import AUGMENTATION, ORDER, derive_seed
 from bench.experiment.config import Experiment
 
 StepSize = tuple[int, int]  # side of a step's images in pixels, and their number on one device
@@ -44,6 +44,11 @@ class SampleOrder:
         """Return the epoch of each sample of batch k, from 0."""
         start, size = self._places(k)
         return [place // self.num_samples for place in range(start, start + size)]
+
+    def draw_generator(self, k: int) -> torch.Generator:
+        """Return the generator of batch k's crops, flips and colours."""
+        seed = derive_seed(self.experiment.seed, AUGMENTATION, self.rank, k)
+        return torch.Generator().manual_seed(seed)
 
     def image_size(self, k: int) -> int:
         """Return the side in pixels of batch k's images, equal on every rank."""

@@ -3,10 +3,9 @@
 import io
 import json
 import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, cast
 
 import numpy as np
 import torch
@@ -55,46 +54,28 @@ def load_pack_images(part: str, cache: Path, folder: Path = PACK) -> PackImages:
 
 
 def _decode_part(part: str, folder: Path) -> PackImages:
-    shards = (
-        pretrain_shards(folder) if part == "pretrain" else [folder / "transfer" / f"{part}.tar.gz"]
-    )
-    keys, pixels, texts = zip(
-        *(pair for shard in shards for pair in _read_pairs(shard)), strict=True
-    )
-    captions, classes = (
-        (text["caption"] for text in texts),
-        (text.get("label", {}) for text in texts),
-    )
-    return PackImages(torch.from_numpy(np.stack(pixels)), tuple(captions), tuple(classes), keys)
+    is_pretraining = part == "pretrain"
+    shards = pretrain_shards(folder) if is_pretraining else [folder / f"transfer/{part}.tar.gz"]
+    keys = []
+    pixels = []
+    texts = []
+    for shard in shards:
+        for name, content in _read_members(shard).items():
+            key, _, suffix = name.rpartition(".")
+            if suffix == "json":
+                texts.append(json.loads(content))
+            else:
+                keys.append(key)
+                pixels.append(_decode_pixels(content))
+    captions = tuple(text["caption"] for text in texts)
+    classes = tuple(text.get("label", {}) for text in texts)
+    return PackImages(torch.from_numpy(np.stack(pixels)), captions, classes, tuple(keys))
 
 
-class _ImageWithText(NamedTuple):
-    """An image of a shard, and the JSON object that follows it."""
-
-    key: str
-    pixels: UInt8[np.ndarray, "4 64 64"]
-    text: dict[str, Any]
-
-
-def _read_pairs(shard: Path) -> Iterator[_ImageWithText]:
-    """Yield the pairs in the shard's order."""
+def _read_members(shard: Path) -> dict[str, bytes]:
+    """Return the members of a shard by name: images, each followed by its JSON object."""
     with tarfile.open(shard, "r:gz") as tar:
-        members = iter(tar)
-        for member in members:
-            key, _, _ = member.name.rpartition(".")
-            # before the next header: seeking back would decompress all again
-            pixels = _decode_pixels(_read_member(tar, member))
-            text_member = next(members)
-            assert text_member.name == f"{key}.json", (
-                f"{shard}: {member.name} is followed by {text_member.name}"
-            )
-            yield _ImageWithText(key, pixels, json.loads(_read_member(tar, text_member)))
-
-
-def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(member)
-    assert file is not None, f"{member.name} is not a file"
-    return file.read()
+        return {member.name: cast("IO[bytes]", tar.extractfile(member)).read() for member in tar}
 
 
 def _decode_pixels(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:

@@ -1,37 +1,40 @@
 """The files that a path or a glob names, and digests of their content."""
 
+import csv
 import os
+import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
-from glob import glob, has_magic
+from glob import iglob
 from hashlib import sha256
 from pathlib import Path
 
+import pyarrow as pa
+
+# Errors of reading a damaged file of any kind.
+UNREADABLE = (
+    ValueError,
+    OSError,
+    EOFError,
+    tarfile.TarError,
+    zlib.error,
+    csv.Error,
+    pa.ArrowNotImplementedError,
+)
 DIGEST_BYTES = 2**16  # read at each of three places of a file
 
 
-def expand_path_or_glob(name: str) -> list[Path]:
-    """Return a file, the visible files below a folder, or those of a glob; ValueError for another name."""
-    path = Path(name).absolute()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        return [
-            file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")
-        ]
-    if not has_magic(name):
-        raise ValueError(f"no file, folder or glob {name!r}")
-    return [Path(file).absolute() for file in glob(name, recursive=True) if Path(file).is_file()]  # noqa: PTH207
-
-
-def iterate_files(data: str, suffixes: Sequence[str]) -> Iterator[Path]:
+def iterate_files(data: str, suffixes: Sequence[str] = ("",)) -> Iterator[Path]:
     """Yield visible files with one of these endings: below a folder, those of a glob, or the file itself."""
+    names: Iterator[str] = iter([data])
     if Path(data).is_dir():
-        for folder, _, names in os.walk(data):
-            yield from (
-                Path(folder, name).absolute() for name in names if is_visible(name, suffixes)
-            )
-    elif Path(data).is_file() or has_magic(data):
-        yield from (path for path in expand_path_or_glob(data) if is_visible(path.name, suffixes))
+        names = (f"{folder}/{name}" for folder, _, names in os.walk(data) for name in names)
+    elif not Path(data).exists():
+        names = iglob(data, recursive=True)  # noqa: PTH207
+    for name in names:
+        path = Path(name)
+        if is_visible(path.name, suffixes) and path.is_file():
+            yield path.absolute()
 
 
 def is_visible(name: str, suffixes: Sequence[str]) -> bool:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from itertools import chain
 from typing import Any, Generic, TypeVar, cast
 
 import torch
@@ -18,29 +17,27 @@ from torch import Tensor
 
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.decoding import (
+    MAX_PIXELS,
     UnusableImageError,
     decode_embedding_grid,
     decode_for_crop,
-    decode_image,
 )
-from bench.data.loader_workers import BatchLoader, PinningLoader, PrefetchingLoader
+from bench.data.loader_workers import BatchLoader, PrefetchingLoader
 from bench.data.order import SampleOrder, StepSize
 from bench.data.samples import MIN_TOLERATED
 from bench.data.stream import Batch, BatchStream, DecodeStats
 from bench.data.subset import subset_rows
-from bench.data.targets import Captions, Target, to_device
-from bench.data.text_layouts import required_packed_rows
+from bench.data.targets import Captions, Target, pin, to_device
 from bench.data.transforms import (
     WHITE,
     CropParams,
-    crop_and_resize,
     crop_box,
     draw_crop_params,
     normalise,
     resize_crop,
 )
 from bench.environment.cores import LoaderWorkers
-from bench.environment.seeds import AUGMENTATION, REPLACEMENT, derive_seed
+from bench.environment.seeds import REPLACEMENT, derive_seed
 from bench.experiment.auto_fields import with_resolved_padding
 from bench.experiment.config import Experiment
 from bench.interfaces.data_source import Samples, format_counts
@@ -66,6 +63,10 @@ class LoadedBatch(Generic[T]):
     target_building_seconds: float
     stats: DecodeStats
 
+    def pin_memory(self) -> "LoadedBatch[T]":
+        """Return the batch in pinned memory; PyTorch's DataLoader calls it."""
+        return cast("LoadedBatch[T]", pin(self))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampleLoader(Generic[T]):
@@ -90,17 +91,15 @@ class SampleLoader(Generic[T]):
         samples = self.order.batch_rows(k).tolist()
         side = self.order.image_size(k)
         stats = DecodeStats()
-        generator = torch.Generator().manual_seed(
-            derive_seed(self.experiment.seed, AUGMENTATION, self.order.rank, k)
-        )
-        draws = draw_crop_params(len(samples), generator)
-        images = [
-            self._load_image(sample, drawn, side, stats)
-            for sample, drawn in zip(samples, draws, strict=True)
-        ]
+        draws = draw_crop_params(len(samples), self.order.draw_generator(k))
+        images = []
+        shown = []
+        for sample, drawn in zip(samples, draws, strict=True):
+            image, replacement = self._load_image(sample, drawn, side, stats)
+            images.append(image)
+            shown.append(replacement)
         _cached_targets(self)  # made outside the clock, as the pack's is
         start = time.perf_counter()
-        shown = [stats.replaced.get(sample, sample) for sample in samples]
         target = self.target(shown, self.order.batch_epochs(k))
         seconds = time.perf_counter() - start
         if self.experiment.image.embedding_channels is not None:
@@ -128,11 +127,10 @@ class SampleLoader(Generic[T]):
 
     def _load_image(
         self, sample: int, draws: CropParams, side: int, stats: DecodeStats
-    ) -> ImageOrGrid:
-        """Read a sample's image, or the image of the sample that takes its place.
+    ) -> tuple[ImageOrGrid, int]:
+        """Read a sample's image; return it with its sample, which is another one if the image cannot be decoded.
 
-        Where an image cannot be decoded, a sample drawn by the seed and the number of the sample replaces it, its
-        caption included: the same one each time, in every batch and epoch.
+        The replacement is drawn by the seed and the number of the sample: it is the same in every batch and epoch.
         """
         candidate = sample
         for attempt in range(1, MAX_REPLACEMENTS + 1):
@@ -141,17 +139,13 @@ class SampleLoader(Generic[T]):
                 image = self._decode(self.samples.image(self.rows[candidate]), draws, side)
             except UnusableImageError as error:
                 stats.unusable[str(error)] += 1
-                candidate = (
-                    derive_seed(self.experiment.seed, REPLACEMENT, sample, attempt)
-                    % self.order.num_samples
-                )
-                continue
-            if candidate != sample:
-                stats.replaced[sample] = candidate
-            return image
+                number = derive_seed(self.experiment.seed, REPLACEMENT, sample, attempt)
+                candidate = number % self.order.num_samples
+            else:
+                return image, candidate
         raise ValueError(
-            f"{self.experiment.input.data}: neither {self.keys([sample])[0]} nor any of {MAX_REPLACEMENTS} others "
-            f"drawn for it has an image that can be used ({format_counts(stats.unusable)})"
+            f"{self.experiment.input.data}: no image can be used of {self.keys([sample])[0]} and of {MAX_REPLACEMENTS} "
+            f"others drawn for it ({format_counts(stats.unusable)})"
         )
 
     def _decode(self, encoded: bytes, draws: CropParams, side: int) -> ImageOrGrid:
@@ -160,13 +154,10 @@ class SampleLoader(Generic[T]):
         inputs = self.experiment.input
         if channels is not None:
             return decode_embedding_grid(encoded, channels, side)
-        if inputs.jpeg_decoding == "full":
-            return crop_and_resize(
-                decode_image(encoded), draws, inputs.crop_scale, side, flip=inputs.flip
-            )
         drawn = draws.tolist()
+        min_side = side if inputs.jpeg_decoding == "reduced" else MAX_PIXELS
         image, box = decode_for_crop(
-            encoded, partial(crop_box, drawn, scale=inputs.crop_scale), side
+            encoded, partial(crop_box, drawn, scale=inputs.crop_scale), min_side
         )
         return resize_crop(image, box, drawn, side, flip=inputs.flip)
 
@@ -175,8 +166,8 @@ class SampleLoader(Generic[T]):
 def _cached_targets(loader: SampleLoader[Any]) -> Any:
     """Return the function that turns a loader's captions into what the method reads; a process makes it once.
 
-    Rows for packed captions are reserved by some of the samples, equal in all processes: by the longest text that may
-    be drawn of each.
+    Rows for packed captions are reserved by the longest texts that may be drawn of some samples, the same ones in all
+    processes.
     """
     experiment = loader.experiment
     samples = loader.samples
@@ -186,12 +177,12 @@ def _cached_targets(loader: SampleLoader[Any]) -> Any:
         return make
     rows = range(0, len(samples), math.ceil(len(samples) / SAMPLED_CAPTIONS))
     choice = parse_caption_choice(experiment.input.caption)
-    texts = [[text for text, _ in choice.options(samples.texts(row))] or [""] for row in rows]
-    tokens = make(Captions.from_texts([*chain(*texts)])).captions
-    longest = [int(lengths.max()) for lengths in tokens.lengths.split([*map(len, texts)])]
-    width = tokens.groups[0].shape[1]
+    longest = []
+    for row in rows:
+        options = choice.options(samples.texts(row))
+        longest.append(max((text for text, _ in options), key=len, default=""))
     sizes = [experiment.batch_size_for(side) for side in experiment.image.all_image_sizes]
-    reserved = {size: required_packed_rows(longest, width, size) for size in sizes}
+    reserved = make(Captions.from_texts(longest)).captions.rows_to_reserve(sizes)
 
     def make_targets_with_reserved_rows(captions: Captions) -> Any:
         target = make(captions)
@@ -230,13 +221,14 @@ class SampleStream(BatchStream[T]):
         self._batches: BatchLoader[LoadedBatch[T]] = self._loader
         if workers.count:
             self._batches = PrefetchingLoader(
-                self._loader, workers.count, workers.prefetched, targets.__module__
+                self._loader,
+                workers.count,
+                workers.prefetched,
+                targets.__module__,
+                pin_memory=device.type == "cuda",
             )
-            if device.type == "cuda":
-                self._batches = PinningLoader(self._batches, device)
         self.incomplete = Counter(samples.skipped)
         self.empty_captions = samples.empty_captions
-        self.is_unverified = samples.is_unverified
 
     def load_batch_parts(self, k: int) -> LoadedBatch[T]:
         """Load batch k of this rank; ValueError if too many images so far were unusable."""
@@ -263,17 +255,7 @@ class SampleStream(BatchStream[T]):
         return Batch(normalise(images / WHITE) if pixels else images, loaded.target.to(self.device))
 
     def target(self, k: int) -> T:
-        """Return the target of batch k of this rank, on the CPU.
-
-        It accounts for the replacements of unusable images only after the batch was loaded.
-        """
-        return self._loader.target(self._samples(k), self.order.batch_epochs(k))
+        return self._loader.target(self.order.batch_rows(k).tolist(), self.order.batch_epochs(k))
 
     def keys(self, k: int) -> Sequence[str]:
-        return self._loader.keys(self._samples(k))
-
-    def _samples(self, k: int) -> list[int]:
-        """Return the samples of batch k, replacements instead of those whose image is unusable."""
-        return [
-            self.stats.replaced.get(sample, sample) for sample in self.order.batch_rows(k).tolist()
-        ]
+        return self._loader.keys(self.order.batch_rows(k).tolist())

@@ -22,7 +22,6 @@ from bench.data.subset import subset_rows
 from bench.data.targets import Captions, Target, pin, to_device
 from bench.data.transforms import ASPECT_RATIOS, WHITE, normalise
 from bench.environment.cores import LoaderWorkers
-from bench.environment.seeds import AUGMENTATION, derive_seed
 from bench.experiment.config import Experiment
 from bench.experiment.fields import InputSettings
 
@@ -53,13 +52,10 @@ class DecodeStats:
 
     decoded: int = 0  # or tried to
     unusable: Counter[str] = field(default_factory=Counter)  # by what is wrong with them
-    # Samples, by the sample whose place they took.
-    replaced: dict[int, int] = field(default_factory=dict)
 
     def add(self, other: "DecodeStats") -> None:
         self.decoded += other.decoded
         self.unusable += other.unusable
-        self.replaced |= other.replaced
 
 
 class BatchStream(ABC, Generic[T]):
@@ -74,9 +70,6 @@ class BatchStream(ABC, Generic[T]):
     target_building_seconds: float  # spent so far to turn captions into targets
     num_captions: int  # turned into targets in that time
     empty_captions = 0  # of usable samples
-    is_unverified = (
-        False  # whether files could have been verified, and nothing says what they should hold
-    )
     wait_seconds: float = 0.0  # that `batch` has taken so far
     workers = LoaderWorkers(0, "the pack is in memory")
 
@@ -116,7 +109,7 @@ class BatchStream(ABC, Generic[T]):
 
     @abstractmethod
     def target(self, k: int) -> T:
-        """Return the target of batch k of this rank, on the CPU."""
+        """Return the target of batch k of this rank, on the CPU, as if all images could be decoded."""
 
     @abstractmethod
     def keys(self, k: int) -> Sequence[str]:
@@ -162,10 +155,12 @@ class PackStream(BatchStream[T]):
     def make_batch(self, loaded: tuple[int, T]) -> Batch[T]:
         k, target = loaded
         rows = to_device(self.order.batch_rows(k), self.device)
-        generator = torch.Generator().manual_seed(
-            derive_seed(self.experiment.seed, AUGMENTATION, self.order.rank, k)
+        images = augment(
+            self.pixels[rows],
+            self.experiment,
+            self.order.image_size(k),
+            self.order.draw_generator(k),
         )
-        images = augment(self.pixels[rows], self.experiment, self.order.image_size(k), generator)
         return Batch(images, target.to(self.device))
 
     def target(self, k: int) -> T:

@@ -3,21 +3,20 @@
 Of the shipped pack also those without the held-out concepts.
 """
 
-import csv
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from bench.data.captions.batches import KEY_COLUMNS, find_column
-from bench.data.captions.files import UNREADABLE
+from bench.data.columns import KEY_COLUMNS, find_column
 from bench.data.held_out import exclusion_reasons
+from bench.data.paths import UNREADABLE
+from bench.data.text_tables import open_text_table
 from bench.environment.files import atomic_write, prefix_errors
 from bench.environment.seeds import SUBSET, derive_seed
 from bench.experiment.config import Experiment, list_names
@@ -34,89 +33,66 @@ def subset_rows(experiment: Experiment, keys: Sequence[str] | pa.ChunkedArray) -
     subset = experiment.input.subset
     if subset is None:
         return range(len(keys))
-    if subset == SEEN_CONCEPTS:
-        return _to_array(
-            pc.indices_nonzero(_is_kept(_key_array(keys), [*exclusion_reasons()])).to_numpy()
-        )
-    if is_key_file(subset):
-        array = _key_array(keys)
-        return _to_array(
-            pc.indices_nonzero(pc.is_in(array, value_set=_known_keys(subset, array))).to_numpy()
-        )
     require_subset(subset, keys)
-    import torch
+    if subset.startswith(RANDOM_SUBSET):
+        import torch
 
-    generator = torch.Generator().manual_seed(derive_seed(experiment.seed, SUBSET))
-    drawn = torch.randperm(len(keys), generator=generator)[
-        : int(subset.removeprefix(RANDOM_SUBSET))
-    ]
-    return _to_array(drawn.sort().values.numpy())
+        generator = torch.Generator().manual_seed(derive_seed(experiment.seed, SUBSET))
+        size = int(subset.removeprefix(RANDOM_SUBSET))
+        rows = torch.randperm(len(keys), generator=generator)[:size].sort().values.numpy()
+    elif subset == SEEN_CONCEPTS:
+        rows = pc.indices_nonzero(pc.invert(_is_in(keys, [*exclusion_reasons()]))).to_numpy()
+    else:
+        rows = pc.indices_nonzero(_is_in(keys, read_keys(Path(subset)))).to_numpy()
+    # Compact in memory and in pickles for other processes.
+    return array("q", rows.astype(np.int64).tobytes())
 
 
 def require_subset(subset: str, keys: Sequence[str] | pa.ChunkedArray) -> None:
     """Raise ValueError for more rows than the data set has, a file without a key column, and keys of no sample."""
     if is_key_file(subset):
-        _known_keys(subset, _key_array(keys))
+        listed = read_keys(Path(subset))
+        unknown = pc.invert(_is_in(listed, keys))
+        if pc.any(unknown).as_py():
+            example = list_names([listed[pc.index(unknown, value=True).as_py()]])
+            raise ValueError(
+                f"{subset}: no sample has {pc.sum(unknown).as_py():,} of its {len(listed):,} keys, such as {example}"
+            )
     elif subset != SEEN_CONCEPTS and int(subset.removeprefix(RANDOM_SUBSET)) > len(keys):
-        expected = (
-            f"expected {RANDOM_SUBSET}N with N from 1 to the data set's {len(keys):,} samples"
-        )
-        raise ValueError(f"subset={subset}: {expected}")
+        raise ValueError(f"subset={subset}: the data set has {len(keys):,} samples")
 
 
-def _known_keys(subset: str, keys: pa.ChunkedArray) -> pa.Array:
-    """Return the keys that a file lists; ValueError for one that no sample has."""
-    wanted = pa.array(sorted(read_keys(Path(subset))), keys.type)
-    unknown = wanted.filter(pc.invert(pc.is_in(wanted, value_set=keys)))
-    if len(unknown):
-        example = list_names([unknown[0].as_py()])
-        raise ValueError(
-            f"{subset}: no sample has {len(unknown):,} of its {len(wanted):,} keys, such as {example}"
-        )
-    return wanted
-
-
-def read_keys(path: Path) -> set[str]:
+def read_keys(path: Path) -> list[str]:
     """Return the keys that a file lists; ValueError if it is no csv file with a key column and keys."""
     if not path.is_file():
         raise ValueError(
             f"subset={path}: no such file; expected a csv file of keys or {RANDOM_SUBSET}N"
         )
-    with prefix_errors(path, UNREADABLE), path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file, restval="")
-        column = find_column(rows.fieldnames or (), KEY_COLUMNS)
-        if column is None:
-            columns = list_names(rows.fieldnames or ()) or "none"
+    with prefix_errors(path, UNREADABLE), open_text_table(path) as table:
+        column = find_column(table.columns, KEY_COLUMNS)
+        keys = sorted({str(row.get(column or "", "")) for row in table.rows})
+        if column is None or not keys:
+            columns = list_names(table.columns) or "none"
             raise ValueError(
-                f"no key column; expected {' or '.join(KEY_COLUMNS)} (there are {columns})"
+                f"expected keys in a column named {' or '.join(KEY_COLUMNS)} (there are {columns})"
             )
-        keys = {row[column] for row in rows}
-    if not keys:
-        raise ValueError(f"{path}: the file lists no keys")
     return keys
 
 
 def write_keys(path: Path, keys: Sequence[str] | pa.ChunkedArray, left_out: Sequence[str]) -> None:
     """Write keys of samples, but those left out, into a csv file that `subset` takes; OSError if it cannot."""
-    array = _key_array(keys)
+    kept = _to_array(keys).filter(pc.invert(_is_in(keys, left_out)))
     with atomic_write(path) as temporary:
-        pa.csv.write_csv(
-            pa.table({KEY_COLUMNS[0]: array.filter(_is_kept(array, left_out))}), temporary
-        )
+        pa.csv.write_csv(pa.table({KEY_COLUMNS[0]: kept}), temporary)
 
 
-def _is_kept(keys: pa.ChunkedArray, left_out: Sequence[str]) -> pa.ChunkedArray:
-    return pc.invert(pc.is_in(keys, value_set=pa.array(left_out, pa.large_string())))
+def _is_in(
+    keys: Sequence[str] | pa.ChunkedArray, others: Sequence[str] | pa.ChunkedArray
+) -> pa.ChunkedArray:
+    return pc.is_in(_to_array(keys), value_set=_to_array(others))
 
 
-def _key_array(keys: Sequence[str] | pa.ChunkedArray) -> pa.ChunkedArray:
-    return (
-        keys
-        if isinstance(keys, pa.ChunkedArray)
-        else pa.chunked_array([pa.array(keys, pa.large_string())])
-    )
-
-
-def _to_array(rows: npt.NDArray[Any]) -> "array[int]":
-    """Return row numbers in a compact form, in memory and in pickles for other processes."""
-    return array("q", rows.astype(np.int64).tobytes())
+def _to_array(keys: Sequence[str] | pa.ChunkedArray) -> pa.ChunkedArray:
+    if isinstance(keys, pa.ChunkedArray):
+        return keys
+    return pa.chunked_array([pa.array(keys, pa.large_string())])

@@ -2,18 +2,13 @@
 
 import math
 import random
-import sys
 from collections.abc import Sequence
-from functools import cache
-from itertools import pairwise
+from itertools import combinations, pairwise
 from statistics import fmean, stdev
 
 MAX_LENGTHS = 8
-# A batch needs more rows than are reserved once in three million.
-DRAWN_BATCHES, RESERVED_DEVIATIONS = (
-    32,
-    5,
-)
+DRAWN_BATCHES = 32
+RESERVED_DEVIATIONS = 5  # a batch needs more rows than are reserved once in three million
 
 
 def allowed_lengths(context_length: int) -> list[int]:
@@ -30,28 +25,25 @@ def choose_padding_buckets(
 ) -> dict[int, int]:
     """Return the number of captions by group width, such that the fewest tokens are computed.
 
-    `counts[k]` captions need `widths[k]` tokens, widths ascending; a group is as wide as its longest caption needs.
-    Exact dynamic programme: the optimum up to a width is the last group plus the optimum of those before it.
+    `counts[k]` captions need `widths[k]` tokens, widths ascending; a group is as wide as its longest caption needs. All
+    divisions into groups are tried.
     """
     needed = [(width, count) for width, count in zip(widths, counts, strict=True) if count]
+    best: tuple[int, tuple[int, ...]] | None = None
+    for num_inner_ends in range(max_buckets):
+        for inner_ends in combinations(range(1, len(needed)), num_inner_ends):
+            ends = (0, *inner_ends, len(needed))
+            tokens = sum(
+                needed[end - 1][0] * _count(needed[start:end]) for start, end in pairwise(ends)
+            )
+            if best is None or (tokens, ends) < best:
+                best = (tokens, ends)
+    assert best is not None
+    return {needed[end - 1][0]: _count(needed[start:end]) for start, end in pairwise(best[1])}
 
-    @cache
-    def best(end: int, groups: int) -> tuple[int, tuple[int, ...]]:
-        """Return the fewest tokens of the shortest `end` widths in at most `groups` groups, and the groups' ends."""
-        if end == 0 or groups == 0:
-            return (0, ()) if end == 0 else (sys.maxsize, ())
-        options = []
-        for start in range(end):
-            tokens, ends = best(start, groups - 1)
-            captions = sum(count for _, count in needed[start:end])
-            options.append((tokens + needed[end - 1][0] * captions, (*ends, end)))
-        return min(options)
 
-    ends = (0, *best(len(needed), max_buckets)[1])
-    return {
-        needed[end - 1][0]: sum(count for _, count in needed[start:end])
-        for start, end in pairwise(ends)
-    }
+def _count(groups: Sequence[tuple[int, int]]) -> int:
+    return sum(count for _, count in groups)
 
 
 def pack_into_rows(lengths: Sequence[int], width: int) -> tuple[list[int], int]:

@@ -106,11 +106,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if PACK_DATA not in (inputs.data, inputs.caption_lengths):
             lengths = f"caption_lengths={inputs.caption_lengths!r}"
             yield f"{lengths} is for the pack alone: leave it out with data={inputs.data}"
-        if (
-            inputs.caption is not None
-            and inputs.data == PACK_DATA
-            and inputs.caption_lengths in (PACK_DATA, "web")
-        ):
+        if inputs.caption is not None and inputs.data == PACK_DATA:
             yield f"caption={inputs.caption!r} is for other data: the shipped pack has one caption, leave it out"
 
     def _data_errors(self) -> Iterator[str]:

@@ -233,13 +233,13 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         ),
     ] = PACK_DATA
     caption_lengths: Annotated[
-        NonEmptyStr,
+        Literal["pack", "web"],
         field_metadata(
-            'Lengths of the pack\'s captions in tokens: "pack" (their own), "web", or those of a file of '
-            'captions. With shards "pack" alone, which leaves the captions as they are.',
+            'Lengths of the pack\'s captions in tokens: "pack" (their own) or "web". With other data "pack" alone, '
+            "which leaves the captions as they are.",
             roles=["as needed"],
         ),
-    ] = PACK_DATA
+    ] = "pack"
     caption: Annotated[
         NonEmptyStr | None,
         field_metadata(

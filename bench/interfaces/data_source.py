@@ -39,7 +39,6 @@ class Samples:
     It is handed to loader workers by pickle: open files and large tables there, when they are first used.
     """
 
-    remarks: tuple[str, ...] = ()  # for the user, beside `notes`
     is_decoded: ClassVar[bool] = (
         False  # whether `pixels` has all images, and the device makes batches of them
     )
@@ -53,11 +52,6 @@ class Samples:
     def empty_captions(self) -> int:
         """Number of usable samples whose caption has no text."""
         return 0
-
-    @cached_property
-    def is_unverified(self) -> bool:
-        """Whether files could have been verified, and nothing says what they should hold."""
-        return False
 
     def __len__(self) -> int:
         """Return the number of usable samples."""
@@ -111,10 +105,6 @@ class Samples:
         """Number of samples, unusable ones included."""
         return len(self) + sum(self.skipped.values())
 
-    def explain_skipped(self) -> str:
-        """Describe the unusable samples: how many lack what."""
-        return f"({format_counts(self.skipped)})"
-
     def notes(self) -> list[str]:
         """Return remarks for the user: the number of samples, skipped ones, and empty captions."""
         notes = [pluralize(len(self), "sample")]
@@ -127,7 +117,7 @@ class Samples:
             notes.append(
                 f"{self.empty_captions:,} of {self.total:,} samples have an empty caption; they are used"
             )
-        return [*notes, *self.remarks]
+        return notes
 
 
 class DataSource(Named):

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from bench.console.console import PROGRAM
 from bench.data.captions.batches import CaptionBatch
 from bench.data.captions.choice import parse_caption_choice
-from bench.data.captions.fields import CaptionFieldCounts
 from bench.data.captions.files import LABELS_REMEDY, find_caption_files, read_captions
+from bench.data.captions.reader import CaptionFieldCounts
 from bench.data.paths import digest_file_excerpts
 from bench.environment.files import atomic_write, require_regular
 from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller, get_rule, vocabulary_of_tally
@@ -100,7 +100,7 @@ def run_job(
     """
     total = Tally()
     captions = read_captions(
-        job.source, job.caption, "one" if job.target else "all", total.field_counts
+        job.source, job.caption, total.field_counts, is_single=job.target is not None
     )
     rows = _accumulate(label(job, captions), total, report)
     if job.target is None:

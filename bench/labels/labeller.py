@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.console.console import PROGRAM
-from bench.data.captions.batches import MAX_CAPTION_BYTES, NULL, TOO_LONG, CaptionBatch
-from bench.data.captions.fields import CaptionFieldCounts
+from bench.data.captions.batches import CaptionBatch
+from bench.data.captions.reader import MAX_CAPTION_BYTES, NO_CAPTION, CaptionFieldCounts
 from bench.environment.files import prefix_errors
 from bench.experiment.config import choose
 from bench.labels.label_rule import LabelIds, LabelRule, Offsets
@@ -103,9 +103,8 @@ class Labeller:
 
     def __call__(self, batch: CaptionBatch) -> tuple[pa.ListArray, Tally]:
         """Return the columns of each caption of a batch, and their tally."""
-        texts, flaws = decode_texts(batch.captions)
-        flaws.update(batch.flaws)
-        flaws[NULL] += batch.captions.null_count - sum(batch.flaws.values())
+        texts, num_replaced = decode_texts(batch.captions)
+        flaws = Counter({NO_CAPTION: texts.null_count, NOT_UTF8: num_replaced + batch.num_replaced})
         columns, offsets = self.label(texts)
         tally = Tally(
             captions=len(texts),
@@ -144,23 +143,20 @@ def count_captions(columns: LabelIds, offsets: Offsets, num_columns: int) -> Cou
     return np.bincount(pairs % num_columns, minlength=num_columns)
 
 
-def decode_texts(captions: pa.BinaryArray) -> tuple[pa.StringArray, Counter[str]]:
-    """Return captions as text without those that are too long, and the number of rows by flaw."""
-    flaws = Counter[str]()
+def decode_texts(captions: pa.BinaryArray) -> tuple[pa.StringArray, int]:
+    """Return captions as text without those that are too long, and the number of those that were not UTF-8."""
     too_long = pc.greater(pc.binary_length(captions), MAX_CAPTION_BYTES)
     if pc.any(too_long).as_py():
-        flaws[TOO_LONG] = pc.sum(too_long).as_py()
         captions = pc.if_else(too_long, pa.scalar(None, captions.type), captions)
     try:
-        return captions.cast(pa.string()), flaws
+        return captions.cast(pa.string()), 0
     except pa.ArrowInvalid:
         texts = [
             None if caption is None else caption.decode("utf-8", "replace")
             for caption in captions.to_pylist()
         ]
         repaired = pa.array(texts, pa.string())
-        flaws[NOT_UTF8] = pc.sum(pc.not_equal(repaired.cast(pa.binary()), captions)).as_py()
-        return repaired, flaws
+        return repaired, pc.sum(pc.not_equal(repaired.cast(pa.binary()), captions)).as_py()
 
 
 @cache

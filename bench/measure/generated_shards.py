@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.data.caption_lengths import WEB, match_lengths
+from bench.data.caption_lengths import match_web_lengths
 from bench.data.manifest import pretrain_shards
 from bench.environment.cores import available_cores
 from bench.environment.files import atomic_write
@@ -90,7 +90,7 @@ def _web_captions() -> tuple[str, ...]:
         with tarfile.open(shard, "r:gz") as tar:
             texts = (tar.extractfile(member) for member in tar if member.name.endswith(".json"))
             captions += [json.load(text)["caption"] for text in texts if text is not None]
-    return match_lengths(captions, WEB, lambda text: len(encode_caption(text)), seed=0)
+    return match_web_lengths(captions, lambda text: len(encode_caption(text)), seed=0)
 
 
 if __name__ == "__main__":

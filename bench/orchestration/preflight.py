@@ -10,11 +10,10 @@ from pathlib import Path
 import pynvml
 
 from bench.console.console import log, require_utf8
-from bench.data.caption_lengths import WEB, read_first_captions
 from bench.data.manifest import CACHE, pack_cache, verify_pack
 from bench.data.samples import open_samples
 from bench.data.sources.shipped_pack import decode_pack
-from bench.data.subset import is_key_file, read_keys, require_subset
+from bench.data.subset import require_subset
 from bench.environment.circumstances import LOADED_EXTENSIONS, current_commit
 from bench.environment.cores import LoaderWorkers, available_cores
 from bench.environment.files import atomic_write
@@ -31,7 +30,6 @@ from bench.experiment.config import (
     require_comparable_experiments,
 )
 from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.fields import PACK_DATA
 from bench.experiment.settings import with_batch_size
 from bench.interfaces.catalog import TASKS
 from bench.interfaces.method import METHODS, check_experiment, get_method, reads_captions
@@ -236,14 +234,6 @@ def _require_buildable(experiments: Sequence[Experiment]) -> None:
                     reason if reason.startswith(experiment.name) else f"{experiment.name}: {reason}"
                 )
                 raise ValueError(text) from None
-    for subset in {experiment.input.subset for experiment in experiments}:
-        if is_key_file(subset):
-            read_keys(Path(subset))
-    for file, caption in {
-        (experiment.input.caption_lengths, experiment.input.caption) for experiment in experiments
-    }:
-        if file not in (PACK_DATA, WEB):
-            read_first_captions(file, caption)
 
 
 def _require_buildable_model(experiment: Experiment) -> None:

@@ -88,7 +88,6 @@ class RunOnSamples(RecordKind, frozen=True, kw_only=True):
 
     skipped: Counts = {}  # samples that could not be used, by what is wrong with them
     empty_captions: Count = 0  # samples of the shards with a caption without text; they are used
-    unverified: bool = False  # the shards have no manifest that they could be compared with
     loader_workers: Count | None = (
         None  # processes that loaded shards; None: the experiment's `workers`
     )

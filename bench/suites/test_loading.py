@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.data.captions.choice import CaptionChoice
 from bench.data.order import SampleOrder
 from bench.data.sample_stream import SampleLoader
-from bench.data.sources.tar_shards import open_shards
+from bench.data.sources.tar_shards import TarShards
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
+from bench.interfaces.data_source import SampleRequest
 from bench.interfaces.method import METHODS
 from bench.measure.generated_shards import write_shard
 
@@ -61,7 +63,8 @@ def time_batches(
     write_shard(
         folder / "0.tar", range(images), repeat("a dog and a cat on a red chair"), smallest, largest
     )
-    shards = open_shards(str(folder), folder / "cache")
+    request = SampleRequest(cache=folder / "cache", captions=CaptionChoice())
+    shards = TarShards().open(str(folder), request)
     loader: SampleLoader[Any] = SampleLoader(
         experiment,
         METHODS[experiment.method].targets,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.console.console import log
-from bench.data.caption_lengths import match_lengths
+from bench.data.caption_lengths import match_web_lengths
 from bench.data.image_sizes import first_step_of_each_size
 from bench.data.manifest import CACHE
 from bench.data.order import StepSize
@@ -102,10 +102,7 @@ def load_data(
     captions = tuple(map(samples.caption, range(len(samples))))
     if experiment.input.caption_lengths != PACK_DATA:
         seed = derive_seed(experiment.seed, CAPTIONS)
-        lengths, caption = experiment.input.caption_lengths, experiment.input.caption
-        captions = match_lengths(
-            captions, lengths, lambda text: len(encode_caption(text)), seed, caption
-        )
+        captions = match_web_lengths(captions, lambda text: len(encode_caption(text)), seed)
     images = PackImages(samples.pixels, captions, (), tuple(samples.keys))
     return PackStream(experiment, images, targets, device, rank=rank, ranks=ranks, sizes=sizes)
 
@@ -154,7 +151,6 @@ def sample_counts(stream: BatchStream[Any]) -> dict[str, Any]:
     return {
         "skipped": stream.skipped,
         "empty_captions": stream.empty_captions,
-        "unverified": stream.is_unverified,
         "loader_workers": stream.workers.count,
         "workers_reason": stream.workers.reason,
     }

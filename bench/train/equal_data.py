@@ -5,8 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from bench.console.console import UserError
-from bench.data.samples import caption_files, data_files, files_digest, inputs_digest
-from bench.data.shards.facts import MANIFEST_NAME
+from bench.data.samples import caption_files, files_digest, inputs_digest
 from bench.environment.circumstances import COMMAND, LOADED_EXTENSIONS, sources_digest
 from bench.environment.rank_info import describe_node, torchrun_env
 from bench.experiment.config import Experiment
@@ -15,7 +14,7 @@ from bench.train.distributed import all_gather_objects, world_rank
 
 
 def require_equal_data(experiment: Experiment) -> None:
-    """Raise UserError that names the nodes whose shards, manifests, labels or other inputs are not those of rank 0.
+    """Raise UserError that names the nodes whose shards, labels or other inputs are not those of rank 0.
 
     One rank of each node reads the files, because all ranks of a node read the same.
     """
@@ -36,7 +35,7 @@ def require_equal_data(experiment: Experiment) -> None:
         first = f"rank 0 ({first_node}): {first_digest}"
         raise UserError(
             f"the ranks read other data={experiment.input.data} "
-            "(shards, manifest, labels, vocabulary, subset or teacher): "
+            "(shards, labels, vocabulary, subset or teacher): "
             f"{'; '.join([first, *differing])}; copy the same files to all nodes, or name a shared folder"
         )
 
@@ -70,11 +69,7 @@ def shared_inputs_digest(experiment: Experiment) -> str:
 
 def _data_digest(experiment: Experiment) -> str:
     """Return a digest of all files that an experiment reads."""
-    files = [
-        folder / MANIFEST_NAME
-        for folder in sorted({path.parent for path in data_files(experiment.input.data)})
-    ]
-    files += [Path(experiment.input.caption_lengths)]
+    files = list[Path]()
     captions = caption_files(experiment.input.data, experiment.input.caption)
     method = get_label_method(experiment.method)
     if method is not None:

@@ -13,7 +13,6 @@ import numpy as np
 
 from bench.console.tables import print_tables
 from bench.data.decoding import UnusableImageError, decode_embedding_grid
-from bench.data.shards.facts import read_manifest
 from bench.labels.vocabulary import read_vocabulary
 from bench.records.record import read_record
 from bench.tables.tables import Table
@@ -179,19 +178,14 @@ def bombs() -> dict[str, Attack]:
 
     name = "20260101T000000-x.speed.a.json"
 
-    def manifest(content: bytes) -> Attack:
-        return lambda folder: read_manifest(write_file(folder / "manifest.json", content).parent)
-
     def vocabulary(name: str, content: bytes) -> Attack:
         return lambda folder: read_vocabulary(str(write_file(folder / name, content)))
 
     return {
-        "YAML for a manifest": manifest(BILLION_LAUGHS),
         "YAML for a vocabulary": vocabulary("v.yaml", BILLION_LAUGHS),
         "YAML for captions": lambda folder: _label(
             write_file(folder / "c.yaml", BILLION_LAUGHS), folder
         ),
-        "a manifest nested 200,000 deep": manifest(b'{"shards":' + DEEP),
         "a vocabulary nested deep": vocabulary("v.json", b'{"labels":' + DEEP),
         "a record nested deep": lambda folder: read_record(
             write_file(folder / name, b'{"x":' + DEEP)

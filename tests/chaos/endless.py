@@ -19,8 +19,6 @@ from PIL import PngImagePlugin
 
 from bench.data.captions.files import read_captions
 from bench.data.decoding import decode_image
-from bench.data.shards.facts import read_manifest
-from bench.data.sources.tar_shards import open_shards
 from bench.data.subset import subset_rows
 from bench.labels.label_files import read_label_file_info
 from bench.labels.vocabulary import read_vocabulary
@@ -34,7 +32,7 @@ from reports.__main__ import main as report
 from tests.chaos.case import Case, reading
 from tests.chaos.payloads import write_file
 from tests.chaos.short import short_experiment
-from tests.data.shards import encode_image, make_image, write_shard
+from tests.data.shards import encode_image, make_image, open_shards, write_shard
 
 MIB = 2**20
 NAME = "20260101T000000-x.speed.a.json"
@@ -93,9 +91,6 @@ def pipes() -> dict[str, Case]:
         "a pipe in a checkpoint": reading(_checkpoint_with_a_pipe, latest_valid),
         "a pipe for labels": reading(
             pipe("a.parquet"), lambda path: read_label_file_info(path) is None, "read right"
-        ),
-        "a pipe for a manifest": reading(
-            pipe("manifest.json"), lambda path: read_manifest(path.parent) is None, "read right"
         ),
         "a pipe for a subset": reading(pipe("a.csv"), _subset),
     }
@@ -162,7 +157,6 @@ def parquets() -> dict[str, Case]:
         "3,000 columns, none a caption": reading(
             parquet([short[:1]] * 3000, [f"descriptiom{n}" for n in range(3000)]), _read_all
         ),
-        "captions that are structures": reading(parquet({"caption": [{"en": "a dog"}]}), _read_all),
         "a million nulls": reading(
             parquet({"caption": pa.nulls(10**6, pa.string())}),
             lambda path: _read_all(path) == 10**6,

@@ -210,7 +210,7 @@ def captions() -> dict[str, Case]:
             "a.csv", text.replace(b"\n", b"\r"), "a.csv", 2
         ),
         "a csv with fewer cells in a row": labelled(
-            "a.csv", b"key,caption\nx,a dog\ny\n", "not as many values as columns    1"
+            "a.csv", b"key,caption\nx,a dog\ny\n", "no caption +1"
         ),
         "a csv of a heading alone": labelled("a.csv", b"caption\n", "\\b0\\b"),
         "a csv.gz with zeros behind it": labelled(

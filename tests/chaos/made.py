@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from bench.data.shards.facts import compute_facts, write_manifest
 from tests.data.shards import CAPTIONS, encode_image, make_image, write_shard
 
 
@@ -19,13 +18,10 @@ def make_samples(first: int, count: int, width: int = 30) -> dict[str, bytes]:
     return members
 
 
-def write_shards(folder: Path, *, listed: bool, width: int = 30) -> list[Path]:
-    """Write three shards of unequal length, with a manifest where they are to be `listed`; `width` is of images."""
+def write_shards(folder: Path, *, width: int = 30) -> list[Path]:
+    """Write three shards of unequal length; `width` is of images."""
     lengths = (10, 14, 6)
-    paths = [
+    return [
         write_shard(folder / f"{number:05}.tar", make_samples(sum(lengths[:number]), length, width))
         for number, length in enumerate(lengths)
     ]
-    if listed:
-        write_manifest(folder, {path.name: compute_facts(path) for path in paths})
-    return paths

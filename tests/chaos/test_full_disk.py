@@ -33,7 +33,7 @@ def test_disk_that_fills_loses_no_checkpoint_and_no_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("bench.train.loop.CHECK_INTERVAL", 2)
-    write_shards(tmp_path / "data", listed=True)
+    write_shards(tmp_path / "data")
     train(tmp_path / "roomy", tmp_path / "data")
     size = sum(
         file.stat().st_size

@@ -18,7 +18,7 @@ METHODS = ("clip", "siglip", "catlip", "superclass")
 
 def held(count: int, seed: int, folder: Path) -> list[tuple[int, int, int]]:
     """Train two steps and save, again and again; return bytes, files and threads before and after `count` times."""
-    write_shards(folder / "data", listed=True)
+    write_shards(folder / "data")
     first, found = max(2 * len(METHODS), round(count * SETTLED)), list[tuple[int, int, int]]()
     for number in range(first + count + 1):
         if number in (first, first + count):

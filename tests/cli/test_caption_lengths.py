@@ -64,7 +64,7 @@ def test_training_reads_captions_as_they_are(
         ),
         (
             ["--caption-lengths", "wbe"],
-            "caption lengths are pack, web or those of a file of captions, got 'wbe'",
+            "Invalid enum value 'wbe'",
         ),
     ],
 )

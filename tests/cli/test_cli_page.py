@@ -20,7 +20,7 @@ This page is generated from the parsers; a test fails when it is stale.
 | exit code | meaning |
 |---|---|
 | 0 | success |
-| 1 | a regression, or a disagreement (a shard and its manifest, a reference's losses) |
+| 1 | a regression, or a disagreement (a reference's losses) |
 | 2 | wrong usage, or nothing was measured |
 | 3 | a run failed; the other runs are recorded |
 | 4 | inconclusive (`regress`, `explain`) |

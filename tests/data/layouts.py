@@ -82,10 +82,6 @@ TARS: dict[str, Callable[[int, Sample], dict[str, Any]]] = {
         f"{n:04}.{one.suffix}": one.image,
         f"{n:04}.json": {"captions": [one.caption]},
     },
-    "image.jpg and caption.txt": lambda n, one: {
-        f"{n:04}.image.{one.suffix}": one.image,
-        f"{n:04}.caption.txt": one.caption,
-    },
     "DataCompDR": lambda n, one: {
         f"{n:04}.{one.suffix}": one.image,
         f"{n:04}.txt": one.caption,
@@ -93,10 +89,6 @@ TARS: dict[str, Callable[[int, Sample], dict[str, Any]]] = {
         f"{n:04}.paug.json": {"param_aug": "x"},
         f"{n:04}.npz": b"PK",
         f"{n:04}.pth.gz": b"\x1f\x8b",
-    },
-    "names with dots": lambda n, one: {
-        f"{n:04}.front.{one.suffix}": one.image,
-        f"{n:04}.front.txt": one.caption,
     },
 }
 
@@ -177,7 +169,7 @@ def write_table(
     elif kind == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), table)
     else:
-        table.write_text("\n".join(map(json.dumps, rows)) if kind == ".jsonl" else json.dumps(rows))
+        table.write_text("\n".join(map(json.dumps, rows)))
     return folder
 
 
@@ -205,7 +197,6 @@ LAYOUTS: dict[str, Callable[[Path, Sequence[Sample]], Path]] = {
     ),
     "csv with semicolons": partial(write_table, name="captions.csv", delimiter=";"),
     "tsv": partial(write_table, name="captions.tsv", columns="filepath,title", delimiter="\t"),
-    "JSON list": partial(write_table, name="pairs.json", images="images", columns="image,caption"),
     "Parquet of paths": partial(
         write_table, name="pairs.parquet", images="images", columns="image_path,text"
     ),

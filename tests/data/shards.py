@@ -9,6 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bench.data.captions.choice import CaptionChoice
+from bench.data.sources.tar_shards import TarSamples, TarShards
+from bench.interfaces.data_source import SampleRequest
+
 CAPTIONS = (
     "a dog and a cat",
     "two cats",
@@ -95,3 +99,7 @@ def write_shards(folder: Path) -> Path:
     write_shard(folder / "00001.tar", second, tarfile.GNU_FORMAT)
     write_shard(folder / "00002.tar", third)
     return folder
+
+
+def open_shards(data: str, cache: Path) -> TarSamples:
+    return TarShards().open(data, SampleRequest(cache=cache, captions=CaptionChoice()))

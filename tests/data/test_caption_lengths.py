@@ -6,7 +6,7 @@ from statistics import median, quantiles
 import pytest
 import torch
 
-from bench.data.caption_lengths import WEB, describe_captions, match_lengths, read_first_captions
+from bench.data.caption_lengths import WEB, describe_captions, match_web_lengths
 from bench.data.pack import PackImages
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
@@ -26,8 +26,8 @@ def lengths_of(texts: tuple[str, ...]) -> list[int]:
     return [2 + count_tokens(text) for text in texts]  # with start and end
 
 
-def matched(images: PackImages, seed: int = 0, lengths: str = WEB) -> tuple[str, ...]:
-    return match_lengths(images.captions, lengths, count_tokens, seed)
+def matched(images: PackImages) -> tuple[str, ...]:
+    return match_web_lengths(images.captions, count_tokens, 0)
 
 
 def test_web_captions_have_a_median_of_15_and_a_95th_percentile_of_40_tokens(
@@ -49,20 +49,6 @@ def test_matched_caption_keeps_its_own_words_and_is_extended_by_words_of_the_pac
         if count_tokens(own) <= count_tokens(caption):
             words = [word for word in own.split() if word.isprintable()]
             assert caption.split()[: len(words)] == words
-
-
-@pytest.mark.parametrize(
-    ("name", "content"), [("a.txt", "a dog\na black dog\nx\n"), ("a.csv", "caption\na dog\nx\n")]
-)
-def test_lengths_of_a_file_are_those_of_its_captions(
-    images: PackImages, tmp_path: Path, name: str, content: str
-) -> None:
-    (tmp_path / name).write_text(content)
-    lengths = lengths_of(matched(images, lengths=str(tmp_path / name)))
-    texts = [line for line in content.splitlines() if line != "caption"]
-    for text in texts:
-        share = lengths.count(2 + count_tokens(text)) / len(lengths)
-        assert share == pytest.approx(1 / len(texts), abs=1e-3)
 
 
 def test_all_methods_read_the_same_captions(results: Path) -> None:
@@ -100,33 +86,3 @@ def test_captions_of_shards_keep_their_lengths() -> None:
         ValueError, match="caption_lengths='web' is for the pack alone: leave it out"
     ):
         with_settings(clip, ["data=own-shards", "caption_lengths=web"])
-
-
-def test_unknown_lengths_are_refused_with_the_accepted_ones(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="pack, web or those of a file of captions, got 'wbe'"):
-        match_lengths(["a dog"], "wbe", count_tokens, 0)
-    (tmp_path / "empty.csv").write_text("caption\n")
-    with pytest.raises(ValueError, match=r"empty\.csv: no captions"):
-        match_lengths(["a dog"], str(tmp_path / "empty.csv"), count_tokens, 0)
-
-
-def test_file_without_a_caption_column_is_refused_with_the_option_that_names_it(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "c.csv").write_text("beschreibung,url\na dog,u\ntwo cats,v\n")
-    text = r"c\.csv: no column has a name known for captions \(there are beschreibung, url\): name it with --caption$"
-    with pytest.raises(ValueError, match=text):
-        read_first_captions(str(tmp_path / "c.csv"))
-    assert read_first_captions(str(tmp_path / "c.csv"), "beschreibung") == ["a dog", "two cats"]
-
-
-def test_lengths_of_a_file_are_those_of_captions_drawn_by_the_choice(tmp_path: Path) -> None:
-    rows = "".join(
-        f'{{"short": "dog {row}", "long": ["a dog {row}", "a long dog {row}"]}}\n'
-        for row in range(400)
-    )
-    (tmp_path / "c.jsonl").write_text(rows)
-    texts = read_first_captions(str(tmp_path / "c.jsonl"), "short:0.8;long:0.2")
-    assert [text.rpartition(" ")[2] for text in texts] == [str(row) for row in range(400)]
-    assert 280 <= sum(text.startswith("dog") for text in texts) <= 360
-    assert texts == read_first_captions(str(tmp_path / "c.jsonl"), "short:0.8;long:0.2")

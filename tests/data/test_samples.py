@@ -64,13 +64,12 @@ def test_batches_of_equal_samples_are_equal_from_every_source(
         if method == "clip":
             assert torch.equal(first.target.groups[0], second.target.groups[0])
     assert streams[0].skipped == streams[1].skipped
-    assert all(stream.stats.replaced for stream in streams)
+    assert all(stream.stats.unusable for stream in streams)
 
 
 @pytest.mark.parametrize(
     ("samples", "reason"),
     [
-        ([], r"data=a list: lists are opened as list, expected a Samples of bench\.interfaces"),
         (Listed([], 3), r"a list: no sample can be used \(lost: 3\)"),
         (
             Listed(CONTENT, 11),

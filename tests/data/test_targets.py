@@ -17,6 +17,7 @@ from bench.interfaces.method import METHODS
 from bench.train.build import load_data
 from tests.data.shards import write_shards
 from tests.small import small
+from tests.tensors import tensors_of
 
 META, GPU = torch.device("meta"), torch.device("cuda", 0)
 LABELS = Labels.from_lists([[1, 2], [], [0]])
@@ -79,3 +80,19 @@ def test_targets_of_a_worker_never_ask_for_a_device(
     captions = loaded.target.captions
     assert (captions is not None) == METHODS[method].compares_batch
     assert captions is None or captions.padding == "packed"  # as on the GPU, which compiles
+
+
+@pytest.mark.parametrize("method", [*METHODS])
+def test_all_tensors_of_a_loaded_batch_are_pinned(
+    method: str, tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned = list[Tensor]()
+    monkeypatch.setattr(
+        Tensor, "pin_memory", lambda one: [pinned.append(one.clone()), pinned[-1]][1]
+    )
+    fields = {"label_format": "dense"} if method == "catlip" else {}
+    data = str(write_shards(tmp_path / "data"))
+    stream = load_data(small(method, data=data, workers=0, **fields), torch.device("cpu"), results)
+    tensors = [*tensors_of(stream.load_batch_parts(0).pin_memory())]
+    assert len(tensors) > 1 or method == "distill"
+    assert {one.data_ptr() for one in tensors} <= {one.data_ptr() for one in pinned}

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.sample_index import read_index
-from bench.data.shards.facts import MANIFEST_NAME, read_manifest
+from bench.data.sources.tar_shards import TarSamples
 from bench.environment.files import decode_json, read_limited
 from bench.labels.vocabulary import read_vocabulary
 from bench.records.record import read_record
@@ -41,7 +40,6 @@ def test_a_file_of_eight_gigabytes_is_never_read(tmp_path: Path) -> None:
     """Wherever JSON of others is read; the file is a hole."""
     sizes = {"r.json": 16}
     places = {
-        tmp_path / "manifest.json": lambda path: read_manifest(path.parent),
         tmp_path / "v.json": lambda path: read_vocabulary(str(path)),
         tmp_path / "state.json": lambda path: read_metadata(path.parent),
         tmp_path / "r.json": read_record,
@@ -66,7 +64,7 @@ DAMAGED: dict[str, tuple[str, bytes, Callable[[Path], object], str]] = {
     "an index of samples": (
         "i.arrow",
         b"half",
-        read_index.__wrapped__,
+        lambda path: TarSamples((), path).table,
         "no index of samples, remove it",
     ),
     "a head": (
@@ -76,12 +74,6 @@ DAMAGED: dict[str, tuple[str, bytes, Callable[[Path], object], str]] = {
         "",
     ),
     "a tower": ("t.safetensors", b"half", read_provenance, " is not a safetensors file"),
-    "a manifest": (
-        MANIFEST_NAME,
-        b"half",
-        lambda path: read_manifest(path.parent),
-        "not a manifest of shards",
-    ),
 }
 
 

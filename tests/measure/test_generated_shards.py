@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.sources.tar_shards import open_shards
 from bench.measure import generated_shards
 from bench.measure.generated_shards import SIDE, main, make_jpeg
+from tests.data.shards import open_shards
 
 
 def test_generated_shards_hold_different_images_and_captions_and_are_kept(

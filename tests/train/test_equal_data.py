@@ -31,15 +31,11 @@ def another_shard(path: Path) -> None:
     write_shard(path / "00001.tar", webdataset_members(0, 12))
 
 
-def another_manifest(path: Path) -> None:
-    (path / "manifest.json").write_text("{}")
-
-
 def nothing(path: Path) -> None:
     path.rename(path.with_name("elsewhere"))
 
 
-@pytest.mark.parametrize("change", [equal, another_shard, another_manifest, nothing])
+@pytest.mark.parametrize("change", [equal, another_shard, nothing])
 def test_ranks_with_other_data_are_refused_by_their_numbers(change: object, tmp_path: Path) -> None:
     for rank in range(3):
         write_shards(tmp_path / f"node {rank}" / "data")
@@ -50,7 +46,7 @@ def test_ranks_with_other_data_are_refused_by_their_numbers(change: object, tmp_
     if change is equal:
         assert found[0] == ""
     else:
-        assert found[0].startswith("the ranks read other data=data (shards, manifest, labels, ")
+        assert found[0].startswith("the ranks read other data=data (shards, labels, ")
         assert "; rank 1 (" in found[0]
         assert "; rank 2 (" not in found[0]
         assert "\n" not in found[0]

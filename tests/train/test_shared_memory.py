@@ -15,13 +15,12 @@ from bench.console.console import UserError
 from bench.data import loader_workers
 from bench.data.loader_workers import PrefetchingLoader
 from bench.data.sample_stream import SampleStream
-from bench.data.sources.tar_shards import open_shards
 from bench.environment.cores import LoaderWorkers, choose_workers
 from bench.environment.requirements import SHARED_MEMORY
 from bench.experiment.config import Experiment, change
 from bench.interfaces.method import METHODS
 from bench.train.shared_memory import limit_workers_to_shared_memory
-from tests.data.shards import write_shards
+from tests.data.shards import open_shards, write_shards
 from tests.data.test_stream import CPU
 from tests.processes import PRELOAD, in_child, wait_until
 from tests.small import small

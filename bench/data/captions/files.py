@@ -3,99 +3,107 @@
 Memory does not grow with a file's size.
 """
 
-import csv
 import re
-import tarfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from os.path import commonpath
 from pathlib import Path
-from typing import Literal
 
-from bench.data.captions import batches
-from bench.data.captions.batches import CaptionBatch
-from bench.data.captions.choice import CaptionChoice, Texts, parse_caption_choice
-from bench.data.captions.fields import CaptionFieldCounts, CaptionFieldReader
-from bench.data.captions.parquet import MAX_DECODED_BYTES, MAX_EXPANSION, read_parquet
-from bench.data.captions.tars import TarCaptionReader
-from bench.data.paths import compound_suffix, expand_path_or_glob
+import pyarrow as pa
+
+from bench.data.captions.batches import CaptionBatch, collect_batches
+from bench.data.captions.choice import Texts, parse_caption_choice
+from bench.data.captions.reader import CaptionFieldCounts, CaptionReader
+from bench.data.columns import KEY_COLUMNS, find_column
+from bench.data.parquet_files import MAX_DECODED_BYTES, MAX_EXPANSION, ParquetTable
+from bench.data.paths import UNREADABLE, compound_suffix, iterate_files
+from bench.data.tables import open_table
+from bench.data.tar_samples import decode_texts, iterate_samples
+from bench.data.text_tables import TEXT_SUFFIXES, open_binary
 from bench.environment.files import prefix_errors
 from bench.experiment.config import choose
 
-PARSERS: dict[str, batches.Parse] = {
-    ".csv": batches.parse_csv,
-    ".tsv": partial(batches.parse_csv, delimiter="\t"),
-    ".jsonl": batches.parse_json_lines,
-    ".ndjson": batches.parse_json_lines,
-    ".txt": batches.parse_plain_text,
-}
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-SUFFIXES = (".parquet", *(name + gz for gz in ("", ".gz") for name in PARSERS), *TAR_SUFFIXES)
-# Of a row's texts: all, the only one, or one drawn by the row's number.
-Selection = Literal["all", "one", "drawn"]
+SUFFIXES = (".parquet", *TEXT_SUFFIXES, *(f"{name}.gz" for name in TEXT_SUFFIXES), *TAR_SUFFIXES)
 LABELS_REMEDY = "train computes labels of drawn texts while loading, leave out --labels"
-UNREADABLE = (ValueError, OSError, EOFError, tarfile.TarError, zlib.error, csv.Error)
 
 
 def read_captions(
     path: Path,
     caption: str | None,
-    selection: Selection = "all",
-    found: CaptionFieldCounts | None = None,
+    counts: CaptionFieldCounts | None = None,
+    *,
+    is_single: bool = False,
 ) -> Iterator[CaptionBatch]:
-    """Read the selected texts of a file by a choice of captions; count them in `found`.
+    """Read the texts of a file by a choice of captions; count them in `counts`.
 
-    ValueError names the file and the reason why it cannot be read, also if that shows late.
+    With `is_single`, a row with several texts that may be drawn is an error. ValueError names the file and the reason
+    why it cannot be read, also if that shows late.
     """
-    choice = parse_caption_choice(caption)
+    reader = CaptionReader(parse_caption_choice(caption), counts)
     with prefix_errors(path, UNREADABLE):
         size = path.stat().st_size
         if size == 0:
             raise ValueError("the file is empty")
         suffix = compound_suffix(path)
         choose(suffix, dict.fromkeys(SUFFIXES), "format of captions with the suffix")
-        tar_reader = TarCaptionReader(choice, found)
-        reader = tar_reader if suffix in TAR_SUFFIXES else CaptionFieldReader(choice, found)
-
-        def read(key: str, values: Mapping[str, object], row: int) -> tuple[Sequence[str], str]:
-            texts, flaw = reader.read(values)
-            return _select(choice, selection, texts, key, row), flaw
-
-        if suffix == ".parquet":
-            rows = read_parquet(path, reader, read)
-        else:
-            parse = (
-                tar_reader.parse if suffix in TAR_SUFFIXES else PARSERS[suffix.removesuffix(".gz")]
-            )
-            rows = batches.read_rows(path, choice.names, read, parse)
-        decoded = 0
-        for batch in rows:
-            decoded += batch.keys.nbytes + batch.captions.nbytes
-            if decoded > MAX_DECODED_BYTES + MAX_EXPANSION * size:
+        read = _read_tar if suffix in TAR_SUFFIXES else _read_table
+        batches = read(path, reader, is_single=is_single)
+        num_bytes = 0
+        for batch in batches:
+            num_bytes += batch.keys.nbytes + batch.captions.nbytes
+            if num_bytes > MAX_DECODED_BYTES + MAX_EXPANSION * size:
                 raise ValueError(
-                    f"{size:,} bytes hold over {decoded:,} bytes of captions, as no real captions do"
+                    f"{size:,} bytes hold over {num_bytes:,} bytes of captions, as no real captions do"
                 )
             yield batch
-        reader.require_any()
+
+
+def _read_tar(path: Path, reader: CaptionReader, *, is_single: bool) -> Iterator[CaptionBatch]:
+    with open_binary(path) as (file, count_bytes_read):
+        rows = ((key, reader.read(decode_texts(members))) for key, members in iterate_samples(file))
+        yield from collect_batches(_select(rows, reader, is_single=is_single), count_bytes_read)
+
+
+def _read_table(path: Path, reader: CaptionReader, *, is_single: bool) -> Iterator[CaptionBatch]:
+    """Read the captions and the keys; without a key column the key is the row's number, from 0."""
+    with open_table(path) as table:
+        columns = reader.find_columns(table.columns, table.columns)
+        key = find_column(table.columns, KEY_COLUMNS)
+        names = columns if key is None or key in columns else [*columns, key]
+        if isinstance(table, ParquetTable) and reader.column and table.has_text(reader.column):
+            num_read = 0
+            for batch in table.read_batches(names):
+                numbers = pa.array(range(num_read, num_read + len(batch)))
+                keys = numbers if key is None else batch[key].combine_chunks()
+                captions = batch[reader.column].combine_chunks().cast(pa.binary())
+                reader.counts.count(reader.column, len(captions) - captions.null_count)
+                yield CaptionBatch(keys.cast(pa.string()), captions, table.count_bytes_read())
+                num_read += len(batch)
+        else:
+            rows = (
+                (str(row.get(key or "", number)), reader.read(row))
+                for number, row in enumerate(table.read_rows(names))
+            )
+            selected = _select(rows, reader, is_single=is_single)
+            yield from collect_batches(selected, table.count_bytes_read)
 
 
 def _select(
-    choice: CaptionChoice, selection: Selection, texts: Texts, key: str, row: int
-) -> list[str]:
-    """Return the selected texts of a row; ValueError for several where one is selected."""
-    if selection == "all":
-        return [*chain.from_iterable(texts)]
-    if selection == "drawn":
-        return [choice.draw(texts, 0, row, 0)] if any(texts) else []
-    options = choice.options(texts)
-    if len(options) > 1:
-        raise ValueError(
-            f"{key} has {len(options)} texts to draw from, and stored labels are of one: {LABELS_REMEDY}"
-        )
-    return [text for text, _ in options]
+    rows: Iterable[tuple[str, Texts]], reader: CaptionReader, *, is_single: bool
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the keys and the selected texts of rows; ValueError for several texts where one is selected."""
+    for key, texts in rows:
+        if is_single:
+            options = [text for text, _ in reader.choice.options(texts)]
+            if len(options) > 1:
+                raise ValueError(
+                    f"{key} has {len(options)} texts to draw from, and stored labels are of one: {LABELS_REMEDY}"
+                )
+            yield key, options
+        else:
+            yield key, [*chain.from_iterable(texts)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +126,7 @@ def find_caption_files(inputs: Iterable[str], out: Path | None = None) -> list[C
     """
     paths = {path for name in inputs for path in _find_paths(name, out)}
     if not paths:
-        raise ValueError(
-            "no input given: name parquet, csv, tsv, jsonl, txt or tar files, globs or folders"
-        )
+        raise ValueError(f"no input given: name files ({', '.join(SUFFIXES)}), globs or folders")
     root = Path(commonpath([path.parent for path in paths]))
     return sorted(
         (CaptionFile(path, path.relative_to(root).as_posix()) for path in paths),
@@ -130,12 +136,10 @@ def find_caption_files(inputs: Iterable[str], out: Path | None = None) -> list[C
 
 def _find_paths(name: str, out: Path | None) -> list[Path]:
     """Return the files of one input."""
-    paths = expand_path_or_glob(name)
     folder = Path(name).absolute()
-    if folder.is_dir():
-        paths = [path for path in paths if compound_suffix(path) in SUFFIXES]
-        if out is not None and folder in out.absolute().parents:
-            paths = [path for path in paths if out.absolute() not in path.parents]
+    paths = [*iterate_files(name, SUFFIXES if folder.is_dir() else ("",))]
+    if out is not None and folder in out.absolute().parents:
+        paths = [path for path in paths if out.absolute() not in path.parents]
     if not paths:
         raise ValueError(
             f"{name}: no file of captions found (suffixes that are read: {', '.join(SUFFIXES)})"

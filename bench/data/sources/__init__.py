@@ -1,8 +1,8 @@
 """The built-in data sources; of several that read data, the first does."""
 
 from bench.data.sources.arrow_tables import ArrowDatasets, ParquetImages
-from bench.data.sources.image_files import ImageFolders
-from bench.data.sources.image_tables import ImagePathTables
+from bench.data.sources.image_pairs import ImagePairs
+from bench.data.sources.image_tables import ImageTables
 from bench.data.sources.shipped_pack import ShippedPack
 from bench.data.sources.tar_shards import TarShards
 
@@ -11,6 +11,6 @@ SOURCES = (
     TarShards(),
     ArrowDatasets(),
     ParquetImages(),
-    ImagePathTables(),
-    ImageFolders(),
+    ImageTables(),
+    ImagePairs(),
 )

@@ -84,8 +84,8 @@ def decode_pack(cache: Path, parts: Sequence[str] = PARTS) -> None:
         command = [sys.executable, "-m", "bench.data.pack"]
         done = subprocess.run(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:
-            reason = (
-                done.stderr.splitlines() or [f"its process ended with exit code {done.returncode}"]
-            )[-1]
-            remedy = "name a folder for caches with room for 1 GB in XDG_CACHE_HOME"
-            raise OSError(f"the pack's images cannot be decoded into {cache}: {reason}; {remedy}")
+            reason = [f"exit code {done.returncode}", *done.stderr.splitlines()][-1]
+            raise OSError(
+                f"the pack's images cannot be decoded into {cache}: {reason}; "
+                "name a folder for caches with room for 1 GB in XDG_CACHE_HOME"
+            )

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from bench.data.captions.batches import UTF8_REMEDY
+from bench.data.text_tables import UTF8_REMEDY
 from bench.features.data_summary.summary import DataSummary, ShownSample
 from bench.features.data_summary.tables import CONTEXT, quantiles, summary_tables
 from bench.interfaces.sections import Block, Chart, Facts, Group, Picture, Pictures, Text, Warn

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.console.progress import show_progress
-from bench.data.captions.choice import parse_caption_choice, to_valid_text
+from bench.data.captions.choice import parse_caption_choice
 from bench.data.manifest import CACHE
 from bench.data.sample_stream import MAX_UNDECODABLE_FRACTION
-from bench.data.samples import get_source, max_unusable, name_source_in_errors, open_all_samples
+from bench.data.samples import get_source, max_unusable
 from bench.data.subset import write_keys
 from bench.features.data_summary.captions import FieldCaptions, inspect_captions
 from bench.features.data_summary.images import SampledImage, inspect_image
-from bench.interfaces.data_source import SampleRequest, Samples
+from bench.interfaces.data_source import SampleRequest, Samples, format_counts
 
 MAX_CAPTION_ROWS = 50_000  # samples whose captions are read
 NUM_SHOWN = 64  # images on the page
@@ -98,41 +98,38 @@ def summarize_data(
     """
     source = get_source(data)
     choice = parse_caption_choice(caption)
-    samples = open_all_samples(data, SampleRequest(cache=results / CACHE, captions=choice))
-    with name_source_in_errors(source, data):
-        if not len(samples):
-            raise ValueError(f"{data}: no sample can be used {samples.explain_skipped()}")
-        draw = random.Random(seed)  # noqa: S311
-        rows = draw.sample(range(len(samples)), min(num_images, len(samples)))
-        caption_rows = sorted(draw.sample(range(len(samples)), min(MAX_CAPTION_ROWS, len(samples))))
-        images = _inspect_images(samples, rows)
-        if key_file is not None:
-            write_keys(
-                key_file, samples.keys, [samples.key(image.row) for image in images if image.flaw]
-            )
-        texts = [
-            samples.texts(row)
-            for row in show_progress(caption_rows, len(caption_rows), "captions", "samples")
-        ]
-        captions = []
-        for number, field_name in enumerate(choice.names):
-            name = field_name or samples.caption_field
-            captions.append(
-                inspect_captions(name, [[*map(to_valid_text, fields[number])] for fields in texts])
-            )
-        files = source.files(data)
-        return DataSummary(
-            data=data,
-            source=source.name,
-            num_files=len(files),
-            file_bytes=sum(path.stat().st_size for path in files),
-            num_samples=len(samples),
-            skipped=samples.skipped,
-            notes=samples.notes(),
-            images=images,
-            captions=captions,
-            shown=[_show_sample(samples, image) for image in images[:NUM_SHOWN]],
+    samples = source.open(data, SampleRequest(cache=results / CACHE, captions=choice))
+    if not len(samples):
+        raise ValueError(f"{data}: no sample can be used ({format_counts(samples.skipped)})")
+    draw = random.Random(seed)  # noqa: S311
+    rows = draw.sample(range(len(samples)), min(num_images, len(samples)))
+    caption_rows = sorted(draw.sample(range(len(samples)), min(MAX_CAPTION_ROWS, len(samples))))
+    images = _inspect_images(samples, rows)
+    if key_file is not None:
+        write_keys(
+            key_file, samples.keys, [samples.key(image.row) for image in images if image.flaw]
         )
+    texts = [
+        samples.texts(row)
+        for row in show_progress(caption_rows, len(caption_rows), "captions", "samples")
+    ]
+    captions = []
+    for number, field_name in enumerate(choice.names):
+        name = field_name or samples.caption_field
+        captions.append(inspect_captions(name, [fields[number] for fields in texts]))
+    files = source.files(data)
+    return DataSummary(
+        data=data,
+        source=source.name,
+        num_files=len(files),
+        file_bytes=sum(path.stat().st_size for path in files),
+        num_samples=len(samples),
+        skipped=samples.skipped,
+        notes=samples.notes(),
+        images=images,
+        captions=captions,
+        shown=[_show_sample(samples, image) for image in images[:NUM_SHOWN]],
+    )
 
 
 def _inspect_images(samples: Samples, rows: Sequence[int]) -> list[SampledImage]:
@@ -145,5 +142,5 @@ def _inspect_images(samples: Samples, rows: Sequence[int]) -> list[SampledImage]
 
 
 def _show_sample(samples: Samples, image: SampledImage) -> ShownSample:
-    captions = [to_valid_text(text) for texts in samples.texts(image.row) for text in texts]
+    captions = [text for texts in samples.texts(image.row) for text in texts]
     return ShownSample(samples.key(image.row), image, captions)

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import signal
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -99,7 +99,7 @@ def _label_on_pool(
             job.rule,
             job.vocabulary,
             _serialize(batch.captions, CAPTIONS),
-            batch.flaws,
+            batch.num_replaced,
         )
         waiting.append((replace(batch, captions=pa.nulls(0, pa.binary())), future))
         if len(waiting) == max_submitted:
@@ -155,10 +155,10 @@ def _add_progress(captions: int, num_bytes: int) -> None:
 
 
 def _label_batch(
-    rule: str, vocabulary: str | None, captions: pa.Buffer, flaws: Counter[str]
+    rule: str, vocabulary: str | None, captions: pa.Buffer, num_replaced: int
 ) -> SerializedLabels:
     batch = CaptionBatch(
-        pa.nulls(0, pa.string()), _deserialize(captions, CAPTIONS), bytes_read=0, flaws=flaws
+        pa.nulls(0, pa.string()), _deserialize(captions, CAPTIONS), 0, num_replaced
     )
     labels, tally = get_labeller(rule, vocabulary)(batch)
     return _serialize(labels, LABELS), tally

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from msgspec.structs import replace
 
-from bench.data.captions.batches import UTF8_REMEDY
+from bench.data.text_tables import UTF8_REMEDY
 from bench.labels.label_rule import LabelRule
 from bench.labels.labeller import NOT_UTF8, Tally
 from bench.labels.synset_rules import CorenetRule

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.console.progress import show_progress
-from bench.data.shards.tar_samples import iterate_samples
+from bench.data.tar_samples import iterate_samples
 from bench.environment.files import prefix_errors, read_limited
 from bench.transfer.families import LAYOUT
 from bench.transfer.tasks.image_sources import IMAGE_SUFFIXES, FileImageSource

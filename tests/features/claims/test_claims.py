@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.caption_lengths import WEB, caption_length_quantiles
+from bench.data.caption_lengths import web_length_quantiles
 from bench.experiment.config import change
 from bench.experiment.recipes import PUBLISHED_HOURS
 from bench.features.claims.claims import CLAIMS, PUBLISHED_FIGURES, FlopRatio
@@ -72,7 +72,7 @@ def is_slow(ratio: FlopRatio) -> bool:
     ],
 )
 def test_counted_ratios_are_those_of_the_counter(ratio: FlopRatio) -> None:
-    lengths = [] if ratio.is_padded else caption_length_quantiles(WEB, NUM_WEB_CAPTIONS, len)
+    lengths = [] if ratio.is_padded else web_length_quantiles(NUM_WEB_CAPTIONS)
     flops = []
     for experiment in ratio.experiments:
         counted = experiment if ratio.has_recipe_sizes else change(experiment, image_sizes=())

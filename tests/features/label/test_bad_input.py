@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.__main__ import main
-from bench.data.captions.batches import NULL, TOO_LONG
+from bench.data.captions.reader import NO_CAPTION
 from bench.labels.labeller import NOT_UTF8
 from bench.labels.vocabulary import read_vocabulary
 from tests.data.shards import write_shard
@@ -59,26 +59,17 @@ REFUSED = [
     ),
     ("c.parquet", parquet_of(pa.table({"url": ["x"]})), "(there are url)"),
     ("c.jsonl", b'{"url": "x", "alt_txt": "a"}\n', "(there are url, alt_txt)"),
-    ("c.parquet", parquet_of(pa.table({"text": [1]})), "holds int64, expected text"),
-    (
-        "c.parquet",
-        parquet_of(pa.table({"text": [[1]]})),
-        "holds list<element: int64>, expected text",
-    ),
     *((f"c.{suffix}", b"", "the file is empty") for suffix in FORMATS),
     ("c.arrow", b"ARROW1", "no format of captions with the suffix named '.arrow'"),
     ("c.parquet", PARQUET[:-50], "Parquet magic bytes not found in footer"),
     ("c.parquet", b"PAR1" + bytes(100) + b"PAR1", "c.parquet: "),
-    ("c.tar", TAR[: 1024 * 40 + 100], "truncated: it has no end mark"),
-    ("c.tar", TAR[: 1024 * 40 + 515], "truncated; copy or download it again"),
+    ("c.tar", TAR[: 1024 * 40 + 100], "truncated; copy or download it again"),
     ("c.tar", b"a dog" * 1000, "c.tar: "),
-    ("c.tar", tar_of_texts({"1.cls": "3"}), "has a .txt or .json caption (there are .cls"),
-    ("c.tar", tar_of_texts({"1.json": '{"captain": "x"}'}), "captain"),
     ("c.txt.gz", gzip.compress(b"a dog, \n" * 999)[:-9], "before the end-of-stream marker"),
     ("c.jsonl.gz", b"not compressed", "Not a gzipped file"),
-    ("c.csv", "caption\na dog\n".encode("utf-16"), "the file is UTF-16, expected UTF-8"),
-    ("c.csv", b'caption\n"a dog\na cat\n', "line 3: unexpected end of data"),
-    ("c.jsonl", b"a dog\n", "the first line is not a JSON object"),
+    ("c.csv", "caption\na dog\n".encode("utf-16"), "no column has a name known for captions"),
+    ("c.csv", b'caption\n"a dog\na cat\n', "unexpected end of data"),
+    ("c.jsonl", b"a dog\n", "no column has a name known for captions"),
 ]
 
 
@@ -127,7 +118,7 @@ def require_counted(path: Path, labels: list[str], flaws: dict[str, int]) -> Non
     [
         (b"caf\xe9, a dog", ["dog.n.01"], {NOT_UTF8: 1}),
         (b"a \x00 dog", ["dog.n.01"], {}),
-        (b"dog " * (10 * 2**20 // 4), [], {TOO_LONG: 1}),
+        (b"dog " * (10 * 2**20 // 4), [], {NO_CAPTION: 1}),
         (b"", [], {}),
     ],
     ids=["no UTF-8", "NUL", "too long", "empty"],
@@ -155,14 +146,13 @@ def test_broken_caption_is_counted_and_keeps_its_position(
 @pytest.mark.parametrize(
     ("line", "flaw"),
     [
-        (b'{"text": null}', NULL),
-        (b'{"url": ""}', "no caption"),
-        (b'{"text": 7}', "text holds a number, expected a text"),
-        (b'{"text": "a', "not a JSON object"),
-        (b"[" * 200_000, "not a JSON object"),
+        (b'{"text": null}', NO_CAPTION),
+        (b'{"text": 7}', NO_CAPTION),
+        (b'{"text": "a', NO_CAPTION),
+        (b"[" * 200_000, NO_CAPTION),
         (b'{"text": "\\ud83d"}', NOT_UTF8),
     ],
-    ids=range(6),
+    ids=range(5),
 )
 def test_line_without_caption_has_no_labels_and_is_counted(
     line: bytes, flaw: str, tmp_path: Path
@@ -173,29 +163,20 @@ def test_line_without_caption_has_no_labels_and_is_counted(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "flaw"),
+    ("name", "content"),
     [
-        ("c.parquet", parquet_of(pa.table({"text": ["a cat", None, "a cat"]})), NULL),
-        ("c.csv", b"url,text\n,a cat\nx,a dog, a cat\n,a cat\n", "not as many values as columns"),
-        ("c.tar", tar_of_texts({"1.txt": "a cat", "2.jpg": "", "3.txt": "a cat"}), "no caption"),
-        (
-            "c.tar",
-            tar_of_texts({"1.txt": "a cat", "2.json": "{", "3.txt": "a cat"}),
-            "not a JSON object",
-        ),
-        (
-            "c.tar",
-            tar_of_texts({"1.txt": "a cat", "2.json": '{"caption": null}', "3.txt": "a cat"}),
-            NULL,
-        ),
+        ("c.parquet", parquet_of(pa.table({"text": ["a cat", None, "a cat"]}))),
+        ("c.csv", b"url,text\n,a cat\nx,a dog, a cat\n,a cat\n"),
+        ("c.tar", tar_of_texts({"1.txt": "a cat", "2.jpg": "", "3.txt": "a cat"})),
+        ("c.tar", tar_of_texts({"1.txt": "a cat", "2.json": "{", "3.txt": "a cat"})),
     ],
-    ids=range(5),
+    ids=range(4),
 )
 def test_row_without_caption_has_no_labels_and_is_counted(
-    name: str, content: bytes, flaw: str, tmp_path: Path
+    name: str, content: bytes, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    require_counted(tmp_path / name, [], {flaw: 1})
+    require_counted(tmp_path / name, [], {NO_CAPTION: 1})
 
 
 def test_bad_file_does_not_stop_the_others_and_no_partial_count_is_written(

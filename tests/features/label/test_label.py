@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from bench.__main__ import main
 from bench.console.tables import print_tables
-from bench.data.captions.batches import MAX_BATCH_ROWS, NULL, CaptionBatch
+from bench.data.captions.batches import MAX_BATCH_ROWS, CaptionBatch
 from bench.data.captions.files import find_caption_files, select_part
+from bench.data.captions.reader import NO_CAPTION
 from bench.data.manifest import pretrain_shards
 from bench.data.pack import PackImages
 from bench.data.targets import Captions
@@ -90,7 +91,7 @@ def test_labels_are_vocabulary_columns_of_the_rules_labels(
     ]
     assert (tally.captions, tally.empty) == (len(captions), labels.to_pylist().count([]))
     assert tally.labels == len(labels.flatten()) == tally.counts.sum()
-    assert tally.flaws.get(NULL, 0) == captions.count(None)
+    assert tally.flaws.get(NO_CAPTION, 0) == captions.count(None)
 
 
 @settings(max_examples=40, derandomize=True, deadline=None)

@@ -5,25 +5,20 @@ member's suffix, as "jpg" or "syn.json". Names are compared and shown, and never
 """
 
 import tarfile
-from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import IO, Any, NoReturn, cast
 
-from bench.data.captions.batches import MAX_LINE_BYTES
+from bench.data.text_tables import MAX_LINE_BYTES, decode_json_object, decode_text
 
 CAPTION_SUFFIXES = ("txt", "json")
-IMAGE_NAMES = ("image", "img", "photo")  # stems of suffixes, as in KEY.image.jpg
 BLOCK_BYTES, CHUNK_BYTES = tarfile.BLOCKSIZE, 2**20
-TRUNCATED, TRUNCATED_REMEDY = "the archive is truncated", "copy or download it again"
+TRUNCATED = "the archive is truncated; copy or download it again"
 EXTENSIONS = (*b"LKxgX",)  # types of headers that extend the next ones: long names, and pax records
+MAX_EXTENSION_BYTES = 2**16  # of one such header
+MAX_GLOBAL_RECORDS = 100  # pax records that stay for all members
 MAX_TEXT_BYTES = 4 * MAX_LINE_BYTES  # of all texts of a sample
-# Of one such header; of pax records that stay for all members.
-MAX_EXTENSION_BYTES, MAX_GLOBAL_RECORDS = (
-    2**16,
-    100,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,48 +30,35 @@ class Member:
     content: bytes  # only of .txt and .json members, else empty
 
 
-def last_suffix(suffix: str) -> str:
-    """Return the last part of a compound suffix."""
-    return suffix.rpartition(".")[2]
-
-
-def find_image_suffix(members: Mapping[str, Member], suffixes: Sequence[str]) -> str | None:
-    """Return the suffix of a sample's image: the first plain one, else a compound one.
-
-    Of compound ones it is the first that has a caption beside it, then the first that is named as an image.
-    """
+def find_image(members: Mapping[str, Member], suffixes: Sequence[str]) -> Member | None:
+    """Return a sample's image: the first with one of the suffixes, else with a compound one, such as image.jpg."""
     for suffix in suffixes:
         if suffix in members:
-            return suffix
-    compound = [suffix for suffix in members if last_suffix(suffix) in suffixes]
-    captioned = {_stem(suffix) for suffix in members if last_suffix(suffix) in CAPTION_SUFFIXES}
-    return min(compound, key=lambda suffix: _rank(suffix, captioned), default=None)
+            return members[suffix]
+    for suffix, member in members.items():
+        if _last_part(suffix) in suffixes:
+            return member
+    return None
 
 
-def find_captions(members: Mapping[str, Member]) -> dict[str, Member]:
-    """Return a sample's captions; if none is plain `txt` or `json`, compound ones have these suffixes, too.
+def decode_texts(members: Mapping[str, Member]) -> dict[str, object]:
+    """Return the texts of .txt members and the objects of .json members, which a choice of captions reads.
 
-    Of several compound ones it is that whose image `find_image_suffix` returns.
+    A .json that holds no object is left out.
     """
-    captions = {
-        suffix: member
-        for suffix, member in members.items()
-        if last_suffix(suffix) in CAPTION_SUFFIXES
-    }
-    if not captions.keys() & {*CAPTION_SUFFIXES}:
-        images = {_stem(suffix) for suffix in members if suffix not in captions}
-        for suffix in sorted(captions, key=lambda suffix: _rank(suffix, images)):
-            captions.setdefault(last_suffix(suffix), members[suffix])
-    return captions
+    values = dict[str, object]()
+    for suffix, member in members.items():
+        if _last_part(suffix) == "txt":
+            values[suffix] = decode_text(member.content)
+        elif _last_part(suffix) == "json":
+            fields = decode_json_object(member.content)
+            if fields is not None:
+                values[suffix] = fields
+    return values
 
 
-def _rank(suffix: str, stems: Container[str]) -> tuple[bool, bool]:
-    """Return the place of a compound suffix among others: the lowest has one of the stems, then that of an image."""
-    return _stem(suffix) not in stems, _stem(suffix) not in IMAGE_NAMES
-
-
-def _stem(suffix: str) -> str:
-    return suffix.rpartition(".")[0]
+def _last_part(suffix: str) -> str:
+    return suffix.rpartition(".")[2]
 
 
 def iterate_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Member]]]:
@@ -134,7 +116,7 @@ class _BoundedHeader(tarfile.TarInfo):
 
 def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
     """Yield all files, under names that are valid Unicode."""
-    with _truncation_named(), tarfile.open(fileobj=file, mode="r:", tarinfo=_BoundedHeader) as tar:
+    with tarfile.open(fileobj=file, mode="r:", tarinfo=_BoundedHeader) as tar:
         while (header := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header
             if not header.isfile():
@@ -143,7 +125,7 @@ def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
             yield name, Member(header.offset_data, header.size, _read_content(tar, header, name))
         file.seek(tar.offset)  # tarfile's end, which may be a truncated header
         if file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
-            raise ValueError(f"{TRUNCATED}: it has no end mark; {TRUNCATED_REMEDY}")
+            raise ValueError(TRUNCATED)
         while rest := file.read(CHUNK_BYTES):
             if rest != bytes(len(rest)):
                 raise ValueError(
@@ -151,27 +133,13 @@ def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
                 )
 
 
-@contextmanager
-def _truncation_named() -> Iterator[None]:
-    """Raise tarfile's error for a content that ends early as a ValueError with the remedy."""
-    try:
-        yield
-    except tarfile.ReadError as error:
-        if str(error) != "unexpected end of data":
-            raise
-        raise ValueError(f"{TRUNCATED}; {TRUNCATED_REMEDY}") from error
-
-
 def _read_content(tar: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> bytes:
     """Return the content of a caption, and no bytes of other members."""
-    suffix = name.rpartition("/")[2].partition(".")[2].lower()
-    if last_suffix(suffix) not in CAPTION_SUFFIXES:
+    if _last_part(name.lower()) not in CAPTION_SUFFIXES:
         return b""
     if header.size > MAX_LINE_BYTES:
-        if suffix not in CAPTION_SUFFIXES:
-            return b""
         raise ValueError(f"{name} is longer than {MAX_LINE_BYTES // 2**20} MiB")
     content = cast("IO[bytes]", tar.extractfile(header)).read()
     if len(content) != header.size:
-        raise ValueError(f"{TRUNCATED} in {name}; {TRUNCATED_REMEDY}")
+        raise ValueError(TRUNCATED)
     return content

@@ -1,0 +1,157 @@
+"""Reads the texts of samples by a choice of captions, and counts which fields the samples have."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+
+import msgspec
+
+from bench.data.captions.choice import CaptionChoice, Texts
+from bench.data.columns import CAPTION_COLUMNS, KEY_COLUMNS, find_caption_columns, find_column
+from bench.experiment.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, list_names
+
+MAX_CAPTION_BYTES = 4 * 2**20  # a longer caption is left out
+NO_CAPTION = "no caption"  # why a sample cannot be used
+NAMED_SAMPLES = 20  # tar samples whose names of texts are collected for messages
+REPLACED = "\ufffd"  # in a text that was not UTF-8
+
+
+class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How many samples have a text in each field that is read, and the names of texts for messages."""
+
+    samples: dict[str, int] = {}  # with a text, by field
+    names: dict[str, None] = {}  # of texts in the first samples
+
+    def count(self, field: str, samples: int = 1) -> None:
+        """Add samples that have a text in a field."""
+        self.samples[field] = self.samples.get(field, 0) + samples
+
+    def add_names(self, names: Iterable[str]) -> None:
+        """Add names of texts, at most MAX_LISTED_NAMES in all."""
+        room = max(0, MAX_LISTED_NAMES - len(self.names))
+        self.names |= dict.fromkeys(name[:MAX_NAME_LENGTH] for name in islice(names, room))
+
+    def add(self, other: "CaptionFieldCounts") -> None:
+        """Add the counts of other files."""
+        for field, samples in other.samples.items():
+            self.count(field, samples)
+        self.add_names(other.names)
+
+    def describe(self) -> str:
+        """Say which fields are read, and which other texts the first samples have."""
+        read = {*self.samples, *(name.partition(".")[0] for name in self.samples)}
+        others = [name for name in self.names if not {name, name.removeprefix("json.")} & read]
+        unread = f"; not read: {list_names(others)} (others with --caption)" if others else ""
+        return f"captions are read from {list_names([*self.samples])}{unread}"
+
+    def require(self, choice: CaptionChoice) -> None:
+        """Raise ValueError for a field of the choice that no sample has."""
+        missing = [repr(name) for name in choice.names if name and not self.samples.get(name)]
+        if missing or not self.samples:
+            wanted = f" in {missing[0]}" if missing else ""
+            names = list_names(sorted(self.names)) or "none"
+            raise ValueError(
+                f"no sample has a caption{wanted} (there are {names}): name one with --caption"
+            )
+
+
+class CaptionReader:
+    """Reads the texts of samples by a choice: of rows of a table, or of samples of tar files."""
+
+    def __init__(self, choice: CaptionChoice, counts: CaptionFieldCounts | None = None) -> None:
+        self.choice = choice
+        self.counts = CaptionFieldCounts() if counts is None else counts
+        self.column = ""  # of a table, if the choice is this column alone
+        self._num_unnamed = NAMED_SAMPLES  # samples whose names of texts are still collected
+        self._json_field = ""  # of the caption in a tar sample's .json, if it is found by its name
+
+    def find_columns(self, names: Sequence[str], texts: Sequence[str]) -> list[str]:
+        """Return the columns of a table that `read` takes; ValueError lists the columns if one is missing.
+
+        `texts` are the columns that may hold captions, for messages.
+        """
+        columns = find_caption_columns(names, self.choice.names)
+        self.counts.add_names(name for name in texts if name.lower() not in KEY_COLUMNS)
+        self._num_unnamed = 0
+        if len(self.choice.fields) == 1 and self.choice.names[0] in ("", columns[0]):
+            self.column = columns[0]
+        return columns
+
+    def read(self, values: Mapping[str, object]) -> Texts:
+        """Return the texts of a sample by field; blank ones are left out beside others.
+
+        `values` are the columns of a row, or the texts and JSON objects of a tar sample by their suffixes. Without a
+        choice, the caption of a tar sample is the .txt, else the text in the .json with a known name, which the first
+        .json determines.
+        """
+        text = values.get(self.column)
+        if isinstance(text, str) and len(text) <= MAX_CAPTION_BYTES // 4:
+            # Nearly all rows: what follows takes several times as long.
+            self.counts.count(self.column)
+            return ((text,),)
+        if self._num_unnamed:
+            self._num_unnamed -= 1
+            self.counts.add_names(_text_names(values))
+        texts = tuple(self._read_field(name, values) for name in self.choice.names)
+        if has_visible_text(texts):
+            return tuple(tuple(filter(str.strip, field_texts)) for field_texts in texts)
+        return texts
+
+    def _read_field(self, name: str, values: Mapping[str, object]) -> tuple[str, ...]:
+        """Return the texts of a field, which may be in the .json of a tar sample."""
+        field = name or self.column or self._find_field(values)
+        value = _find_value(values, field)
+        if value is None and "json" in values:
+            value = _find_value(values["json"], field)
+        texts = _to_texts(value)
+        if texts:
+            self.counts.count(field)
+        return texts
+
+    def _find_field(self, values: Mapping[str, object]) -> str:
+        """Return the field of a tar sample's caption; empty if no name is known."""
+        if "txt" in values:
+            return "txt"
+        fields = values.get("json")
+        if not self._json_field and isinstance(fields, Mapping):
+            name = find_column(fields, CAPTION_COLUMNS)
+            self._json_field = f"json.{name}" if name else ""
+        return self._json_field
+
+
+def has_visible_text(texts: Iterable[Sequence[str]]) -> bool:
+    """Return whether a sample has a text that is not blank."""
+    return any(text.strip() for field_texts in texts for text in field_texts)
+
+
+def _find_value(values: object, path: str) -> object:
+    """Return the value at a path into objects, whose names may have dots; None if there is none."""
+    if not isinstance(values, Mapping):
+        return None
+    if path in values:
+        return values[path]
+    for name, value in values.items():
+        if path.startswith(f"{name}."):
+            return _find_value(value, path.removeprefix(f"{name}."))
+    return None
+
+
+def _to_texts(value: object) -> tuple[str, ...]:
+    """Return a text, or the texts of a list, that are not too long."""
+    items = value if isinstance(value, list) else [value]
+    return tuple(item for item in items if isinstance(item, str) and not _is_too_long(item))
+
+
+def _is_too_long(text: str) -> bool:
+    """Return whether a text has more bytes than a caption may; a character has at most four."""
+    return len(text) > MAX_CAPTION_BYTES // 4 and len(text.encode()) > MAX_CAPTION_BYTES
+
+
+def _text_names(values: Mapping[str, object]) -> Iterator[str]:
+    """Yield the names of the texts and lists of a tar sample, as a choice names them."""
+    for suffix, value in values.items():
+        if isinstance(value, Mapping):
+            for name, field in value.items():
+                if isinstance(field, str | list):
+                    yield f"{suffix}.{name}"
+        else:
+            yield suffix

@@ -1,0 +1,119 @@
+"""Columns of tables: the names known for captions, keys and images, and the types of texts and bytes."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
+
+import pyarrow as pa
+
+from bench.experiment.config import choose, list_names
+
+CAPTION_COLUMNS = (
+    "caption",
+    "captions",
+    "text",
+    "texts",
+    "txt",
+    "alt",
+    "alt_text",
+    "title",
+    "description",
+)
+KEY_COLUMNS = ("key", "__key__", "uid", "sample_id")
+IMAGE_COLUMNS = (  # of encoded images
+    "image",
+    "img",
+    "jpg",
+    "jpeg",
+    "png",
+    "webp",
+    "gif",
+    "npy",
+    "image_bytes",
+    "bytes",
+    "content",
+)
+PATH_COLUMNS = (  # of image files
+    "image",
+    "image_path",
+    "image_file",
+    "img",
+    "file_name",
+    "filename",
+    "filepath",
+    "file_path",
+    "path",
+    "file",
+)
+BINARY_TYPES = (pa.binary(), pa.large_binary(), pa.binary_view())
+TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view(), *BINARY_TYPES)  # bytes may be text
+
+
+def find_column(names: Iterable[str], known: Sequence[str]) -> str | None:
+    """Return the column with the first of the known names, in any case."""
+    name_by_lower = {name.lower(): name for name in names}
+    return next((name_by_lower[name] for name in known if name in name_by_lower), None)
+
+
+def find_caption_columns(names: Sequence[str], fields: Iterable[str]) -> list[str]:
+    """Return the columns that hold the fields of a choice of captions.
+
+    The field "" is the column with the first name known for captions. A field "meta.alt" that is no column is in the
+    column "meta". ValueError lists the columns if one is missing, or names one that occurs twice.
+    """
+    for name, count in Counter(names).most_common(1):
+        if count > 1:
+            raise ValueError(f"{count} columns are named {name!r}: rename all but one")
+    columns = {name: name for name in names}
+    matches = dict[str, None]()
+    for field in fields:
+        name = field or find_column(names, CAPTION_COLUMNS) or ""
+        if not name:
+            raise ValueError(
+                f"no column has a name known for captions (there are {list_names(names)}): name it with --caption"
+            )
+        while name not in columns and "." in name:
+            name = name.rpartition(".")[0]
+        matches[choose(name, columns, "column")] = None
+    return [*matches]
+
+
+def iterate_values(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, object]]:
+    """Yield the rows of a batch by column; bytes of texts that are not UTF-8 become U+FFFD."""
+    names = batch.schema.names
+    columns = [_to_values(column) for column in batch.columns]
+    return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
+
+
+def _to_values(column: pa.Array | pa.ChunkedArray) -> Sequence[object]:
+    if column.type not in TEXT_TYPES:
+        return cast("Sequence[object]", column.to_pylist())
+    texts = column.cast(pa.large_binary()).to_pylist()
+    return [None if text is None else text.decode("utf-8", "replace") for text in texts]
+
+
+def image_byte_columns(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
+    """Return the columns of bytes, or of structs with `bytes`, that may be images: their paths by their names."""
+    columns = dict[str, tuple[str, ...]]()
+    for field in schema:
+        kind = field.type
+        if (
+            pa.types.is_struct(kind)
+            and kind.get_field_index("bytes") >= 0
+            and kind.field("bytes").type in BINARY_TYPES
+        ):
+            columns[field.name] = (field.name, "bytes")
+        elif kind in BINARY_TYPES and field.name.lower() not in (*CAPTION_COLUMNS, *KEY_COLUMNS):
+            columns[field.name] = (field.name,)
+    return columns
+
+
+def find_image_bytes(schema: pa.Schema) -> tuple[str, ...]:
+    """Return the path of the column of images; ValueError unless there is one, or one of a known name."""
+    columns = image_byte_columns(schema)
+    known = find_column(columns, IMAGE_COLUMNS)
+    if known is None and len(columns) != 1:
+        raise ValueError(
+            f"no column named image holds bytes (there are {list_names(schema.names)})"
+        )
+    return columns[known or next(iter(columns))]

@@ -1,0 +1,130 @@
+"""Rows of Parquet files, in memory that does not grow with the file."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bench.data.columns import TEXT_TYPES, iterate_values
+
+MAX_BATCH_ROWS = 65_536  # of a joined batch, which is also a row group of the labels
+MAX_BATCH_BYTES = 16 * 2**20
+BUFFER_BYTES = 2**20  # of a column chunk in memory at once: a row group may be the whole file
+PAGE_BYTES = 2**20  # of a column chunk's page, as all writers make them
+READ_ROWS = 4096  # of a file at once, which are then joined to batches; more are no faster
+# A file whose values have more than MAX_DECODED_BYTES + MAX_EXPANSION * its size is refused.
+MAX_DECODED_BYTES = 2**30
+MAX_EXPANSION = 100
+open_parquet = partial(
+    pq.ParquetFile, buffer_size=BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+)
+
+
+class ParquetTable:
+    """An open Parquet file."""
+
+    def __init__(self, path: Path, file: pq.ParquetFile) -> None:
+        self.columns: list[str] = file.schema_arrow.names
+        self._path = path
+        self._file = file
+        self._num_rows_read = 0
+
+    def has_text(self, column: str) -> bool:
+        """Return whether a column has one text in each row."""
+        kind = self._file.schema_arrow.field(column).type
+        return (kind.value_type if pa.types.is_dictionary(kind) else kind) in TEXT_TYPES
+
+    def read_batches(self, columns: list[str]) -> Iterator[pa.Table]:
+        """Yield rows by MAX_BATCH_ROWS and MAX_BATCH_BYTES."""
+        for table in join_batches(iterate_decoded_batches(self._path, self._file, columns)):
+            self._num_rows_read += len(table)
+            yield table
+
+    def read_rows(self, columns: list[str]) -> Iterator[dict[str, object]]:
+        """Yield the rows with the given columns."""
+        for table in self.read_batches(columns):
+            yield from iterate_values(table)
+
+    def count_bytes_read(self) -> int:
+        """Return the bytes of the file that were read so far, for a progress bar."""
+        num_rows = max(1, self._file.metadata.num_rows)
+        return int(self._path.stat().st_size * self._num_rows_read / num_rows)
+
+
+def iterate_decoded_batches(
+    path: Path, file: pq.ParquetFile, columns: list[str], max_rows: int = READ_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """Yield decoded rows, few at once if one can be long: a value of a dictionary is stored once for all its rows.
+
+    ValueError if rows are missing at the end.
+    """
+    size = path.stat().st_size
+    schema = file.schema_arrow
+    flat = [column for column in columns if not pa.types.is_nested(schema.field(column).type)]
+    num_read = 0
+    with open_parquet(path, metadata=file.metadata, read_dictionary=flat) as encoded:
+        for number in range(file.num_row_groups):
+            # Not its columns: pyarrow aborts the process at damaged statistics.
+            group = file.metadata.row_group(number)
+            total = group.total_byte_size
+            longest = max(
+                _longest_value(encoded, number, columns, total, size),
+                total // max(group.num_rows, 1),
+                1,
+            )
+            rows = max(1, min(max_rows, MAX_BATCH_ROWS, MAX_BATCH_BYTES // longest))
+            for batch in file.iter_batches(rows, row_groups=[number], columns=columns):
+                num_read += len(batch)
+                yield _decode_dictionaries(batch)
+    if num_read != file.metadata.num_rows:
+        raise ValueError(
+            f"the file is truncated: {num_read} of its {file.metadata.num_rows} rows can be read"
+        )
+
+
+def _decode_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [
+        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def _longest_value(
+    encoded: pq.ParquetFile, group: int, columns: Sequence[str], total: int, size: int
+) -> int:
+    """Return the bytes of the longest value in the dictionaries of a row group, or a bound where they cannot be read.
+
+    The group has `total` bytes before compression, the file `size`.
+    """
+    try:
+        first = next(encoded.iter_batches(1, row_groups=[group], columns=columns), None)
+    except (OSError, pa.ArrowNotImplementedError):
+        # The values are differences from the ones before: one is no longer than all differences of its page.
+        return total if total > MAX_EXPANSION * size else min(total, PAGE_BYTES)
+    longest = 0
+    for array in [] if first is None else first.columns:
+        if pa.types.is_dictionary(array.type):
+            longest = max(longest, pc.max(pc.binary_length(array.dictionary)).as_py() or 0)
+    return longest
+
+
+def join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Join small batches to tables of at most MAX_BATCH_ROWS rows and about MAX_BATCH_BYTES."""
+    parts = list[pa.RecordBatch]()
+    rows = num_bytes = 0
+    for batch in batches:
+        if parts and (
+            rows + len(batch) > MAX_BATCH_ROWS or num_bytes + batch.nbytes > MAX_BATCH_BYTES
+        ):
+            yield pa.Table.from_batches(parts)
+            parts = []
+            rows = num_bytes = 0
+        parts.append(batch)
+        rows += len(batch)
+        num_bytes += batch.nbytes
+    if parts:
+        yield pa.Table.from_batches(parts)

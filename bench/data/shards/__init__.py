@@ -1,1 +1,0 @@
-"""Webdataset shards: their index, their manifest and the stream of their samples."""

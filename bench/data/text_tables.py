@@ -1,0 +1,125 @@
+"""Rows of csv, tsv, JSON lines and plain text, plain or gzipped, in memory that does not grow with the file.
+
+They are read in Python: pyarrow's csv reader drops rows or stops at common flaws of web data (an additional comma, a
+value longer than its block, bytes that are not UTF-8), and its JSON reader infers types by block. Bytes that are not
+UTF-8 become U+FFFD.
+"""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from bench.data.columns import CAPTION_COLUMNS
+from bench.data.paths import compound_suffix
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
+COMPRESSED = (".gz", ".tgz")
+# Bytes; a longer line means another format or an unclosed quotation mark.
+MAX_LINE_BYTES = 16 * 2**20
+UTF8_MARK = b"\xef\xbb\xbf"  # with which a text may begin
+UTF8_REMEDY = (
+    "convert the files to UTF-8, where they are Latin-1 with iconv -f latin1 -t utf-8 FILE > NEW"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """An open file of rows."""
+
+    columns: list[str]  # names in the header, or in the first JSON object
+    rows: Iterator[dict[str, Any]]
+    count_bytes_read: Callable[[], int]  # of the file, so far
+
+    def read_rows(self, _columns: list[str]) -> Iterator[dict[str, Any]]:
+        """Yield the rows with all columns; a row that cannot be read has none."""
+        return self.rows
+
+
+@contextmanager
+def open_binary(path: Path) -> Iterator[tuple[io.BufferedReader, Callable[[], int]]]:
+    """Open a file, plain or gzipped; return it, and a function that counts the bytes that were read of the file."""
+    with path.open("rb") as raw:
+        if path.suffix.lower() in COMPRESSED:
+            unpacked = gzip.GzipFile(fileobj=raw)
+            yield io.BufferedReader(cast("io.RawIOBase", unpacked), 2**20), raw.tell
+        else:
+            yield raw, raw.tell
+
+
+@contextmanager
+def open_text_table(path: Path) -> Iterator[TextTable]:
+    """Open a file by its suffix; ValueError, OSError or csv.Error if it cannot be read, also while rows are read."""
+    suffix = compound_suffix(path).removesuffix(".gz")
+    with open_binary(path) as (file, count_bytes_read):
+        lines = _split_lines(file)
+        if suffix == ".txt":
+            columns = [CAPTION_COLUMNS[0]]
+            rows: Iterator[dict[str, Any]] = (
+                {columns[0]: line.decode("utf-8", "replace")} for line in lines
+            )
+        elif suffix == ".jsonl":
+            objects = (decode_json_object(line) or {} for line in lines if line)
+            first_object = next(objects, {})
+            columns = [*first_object]
+            rows = chain([first_object], objects)
+        else:
+            values = _read_csv(lines, suffix)
+            columns = next(values, [])
+            rows = (
+                dict(zip(columns, row, strict=True)) if len(row) == len(columns) else {}
+                for row in values
+                if row
+            )
+        yield TextTable(columns, rows, count_bytes_read)
+
+
+def _split_lines(file: io.BufferedReader) -> Iterator[bytes]:
+    """Yield lines without their line breaks; ValueError for a line that is too long."""
+    if file.peek(len(UTF8_MARK)).startswith(UTF8_MARK):
+        file.read(len(UTF8_MARK))
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        if len(line) > MAX_LINE_BYTES:
+            raise ValueError(f"a line is longer than {MAX_LINE_BYTES // 2**20} MiB")
+        yield line.rstrip(b"\n").removesuffix(b"\r")
+
+
+def _read_csv(lines: Iterator[bytes], suffix: str) -> Iterator[list[str]]:
+    """Yield the header and the rows.
+
+    The delimiter is a tab if the header has one, as open_clip's default is, else a comma or a semicolon.
+    """
+    csv.field_size_limit(MAX_LINE_BYTES)
+    texts = (line.decode("utf-8", "replace") + "\n" for line in lines)
+    header = next(texts, "\n")
+    is_tab = suffix == ".tsv" or "\t" in header
+    delimiter = "\t" if is_tab else max(",;", key=header.count)
+    return csv.reader(chain([header], texts), delimiter=delimiter, strict=True)
+
+
+def decode_json_object(content: bytes) -> dict[str, object] | None:
+    """Return a JSON object, None for anything else; bytes and halves of pairs that are not valid are replaced."""
+    try:
+        value = msgspec.json.decode(content)
+    except RecursionError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError):  # NaN, long numbers, text that is not valid
+        try:
+            text = json.dumps(json.loads(decode_text(content)), ensure_ascii=False)
+            value = json.loads(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def decode_text(content: bytes) -> str:
+    """Return a text without the mark of its encoding."""
+    return content.removeprefix(UTF8_MARK).decode("utf-8", "replace")
