@@ -54,13 +54,11 @@ def bench(session: nox.Session) -> None:
         return
     results = folder_of(session.posargs, "--results", "results")
     budget = QUICK_SUITES if "--smoke" in session.posargs else SUITES
-    some = [] if "--full" in session.posargs else ["-m", "not minutes"]
     command = [
         "pytest",
         "bench/suites",
         "-q",
         *IN_ORDER,
-        *some,
         f"--benchmark-json={results}/suites.json",
         *budget,
     ]

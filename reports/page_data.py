@@ -58,8 +58,6 @@ GLOSSARY: dict[str, str] = {
     "copied rows": "a new head initialised with the classifier's rows of the labels nearest to its classes",
     "Pareto front": "the towers that no other tower exceeds in accuracy at an equal or lower cost",
     "MFU": "model FLOPs utilisation: 3 x forward FLOPs per image x images per second, over the device's peak",
-    "HFU": "hardware FLOPs utilisation: the same with all matrix products of the step: those that are recomputed "
-    "are included, those that the backward leaves out are not, so that it may be below the MFU",
     "interval": "95 %: Student's t for runs, seeds and draws, Wilson's for a share of test images",
 }
 

@@ -6,15 +6,13 @@ import re
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from bench.statistics.p_values import holm
 from bench.statistics.ratios import (
     ALPHA,
-    MAX_FIGURE,
-    MIN_FIGURE,
     MIN_ROUNDS,
     SMALLEST_EFFECT,
     Ratio,
@@ -191,21 +189,12 @@ def test_ratio_of_disturbed_runs_has_neither_interval_nor_verdict() -> None:
     assert ratio.value == pytest.approx(2)
 
 
-@pytest.mark.parametrize("bad", [0.0, -0.0, -1.0, math.inf, -math.inf, math.nan, 1e-300, 1e300])
+@pytest.mark.parametrize("bad", [0.0, -0.0, -1.0, math.inf, -math.inf, math.nan])
 def test_figures_must_be_positive_and_finite(bad: float) -> None:
     words = f"positive finite figures, got {re.escape(str(bad))}$"
     for base, other in (([1.0, 2.0], [1.0, bad]), ([bad, 2.0], [1.0, 2.0])):
         with pytest.raises(ValueError, match=words):
             ratio_of(rounds(base), rounds(other))
-
-
-@laws
-@given(*[st.lists(st.floats(MIN_FIGURE, MAX_FIGURE), min_size=1, max_size=3)] * 2)
-@example([MIN_FIGURE, MAX_FIGURE], [MIN_FIGURE, MAX_FIGURE])
-@example([MIN_FIGURE] * 2, [MAX_FIGURE] * 2)
-def test_any_figures_within_the_bounds_have_a_ratio(base: list[float], other: list[float]) -> None:
-    ratio = ratio_of(rounds(base), unpaired(other))
-    assert 0 < ratio.value < math.inf
 
 
 def test_relative_spread_is_the_deviation_of_logarithms() -> None:

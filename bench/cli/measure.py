@@ -38,7 +38,6 @@ from bench.interfaces.measurement import get_measurement
 from bench.labels.vocabulary import vocabulary_mismatch
 from bench.measure.comparison_records import group_named
 from bench.measure.figures import figure_tables
-from bench.measure.ranks import find_slow_ranks, rank_table
 from bench.measure.speed_tables import (
     largest_batch_table,
     memory_and_size_table,
@@ -165,15 +164,13 @@ class Measure:
 def finish_timed(
     comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None
 ) -> int:
-    """Print the tables, and log how to draw the page, which ranks are slow and which steps were left out."""
+    """Print the tables, and log how to draw the page and which steps were left out."""
     code = print_results(comparison, tables, json_file)
     log(
         f"draw the page with: {PROGRAM} report build {shlex.quote(os.path.relpath(comparison.results))}"
     )
     names = [experiment.name for experiment in comparison.experiments]
     records = comparison.records()
-    for slow_rank in find_slow_ranks(records, names):
-        log(str(slow_rank))
     for text in (describe_busy_processes(records), describe_waits(records, names)):
         if text:
             log(text)
@@ -181,9 +178,9 @@ def finish_timed(
 
 
 def cost_tables(comparison: Comparison, *, allow_differences: bool = False) -> list[Table]:
-    """Return the tables of throughput, phases, memory and ranks."""
+    """Return the tables of throughput, phases and memory."""
     names = [experiment.name for experiment in comparison.experiments]
     records = comparison.records()
     group = group_named(records, names, FIELDS if allow_differences else MAY_DIFFER)
     speeds = with_differences(throughput_table(group), group)
-    return [speeds, phase_table(group), memory_and_size_table(group), rank_table(records, names)]
+    return [speeds, phase_table(group), memory_and_size_table(group)]

@@ -2,8 +2,11 @@
 
 import os
 import time
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from statistics import fmean
 
 import psutil
 
@@ -28,30 +31,20 @@ def find_busy_processes(max_seconds: int = WATCH_SECONDS) -> list[BusyProcess]:
 
     It returns as soon as no process qualifies, after one second on a quiet machine. Bursts of other work do not count.
     """
-    start = time.monotonic()
-    first = _cpu_seconds()
-    previous = first
-    previous_time = start
-    busy = set(first)
+    busy = [process for process in psutil.process_iter() if process.pid != os.getpid()]
+    for process in busy:
+        _cores_since_last_call(process)
+    cores = defaultdict[psutil.Process, list[float]](list)
     for _ in range(max_seconds):
         time.sleep(1)
-        now = _cpu_seconds()
-        seconds = time.monotonic() - previous_time
-        busy = {
-            pid for pid in busy & now.keys() if now[pid] - previous[pid] >= MIN_BUSY_CORES * seconds
-        }
-        previous = now
-        previous_time += seconds
+        for process in busy:
+            cores[process].append(_cores_since_last_call(process))
+        busy = [process for process in busy if cores[process][-1] >= MIN_BUSY_CORES]
         if not busy:
             return []
-    processes = []
-    for pid in sorted(busy):
-        try:
-            name = psutil.Process(pid).name()
-        except psutil.NoSuchProcess:
-            continue
-        processes.append(BusyProcess(name, (previous[pid] - first[pid]) / (previous_time - start)))
-    return processes
+    with suppress(psutil.NoSuchProcess):
+        return [BusyProcess(process.name(), fmean(cores[process])) for process in busy]
+    return []
 
 
 def undisturbed_threads(cores: int, processes: Sequence[BusyProcess]) -> int:
@@ -59,11 +52,8 @@ def undisturbed_threads(cores: int, processes: Sequence[BusyProcess]) -> int:
     return max(1, cores - sum(round(process.cores) for process in processes))
 
 
-def _cpu_seconds() -> dict[int, float]:
-    """Return the CPU seconds of all processes but this one."""
-    seconds = {}
-    for process in psutil.process_iter(["cpu_times"]):
-        times = process.info["cpu_times"]
-        if times is not None and process.pid != os.getpid():
-            seconds[process.pid] = times.user + times.system
-    return seconds
+def _cores_since_last_call(process: psutil.Process) -> float:
+    """Return the cores that a process kept busy since the last call; 0 if it has ended or must not be read."""
+    with suppress(psutil.Error):
+        return float(process.cpu_percent()) / 100
+    return 0.0

@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import re
 import sys
@@ -180,19 +179,6 @@ def decode_json(
         raise ValueError("nested too deep") from None
     except msgspec.DecodeError as error:
         raise ValueError(str(error)) from None
-
-
-def require_unique_keys(content: bytes) -> None:
-    """Raise ValueError if an object of a JSON document has a key twice, which decoders accept."""
-
-    def check(pairs: list[tuple[str, Any]]) -> None:
-        keys = set[str]()
-        for key, _ in pairs:
-            if key in keys:
-                raise ValueError(f"the key {key!r} occurs twice")
-            keys.add(key)
-
-    json.loads(content, object_pairs_hook=check)
 
 
 class FormatHeader(msgspec.Struct):

@@ -48,12 +48,6 @@ def read_gpu_settings(handle: Any) -> dict[str, str | None]:
         "power limit": lambda: f"{pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000:g} W",
         "ECC": lambda: SWITCH[pynvml.nvmlDeviceGetEccMode(handle)[0]],
         "MIG": lambda: SWITCH[pynvml.nvmlDeviceGetMigMode(handle)[0]],
-        "largest SM clock": lambda: (
-            f"{pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)} MHz"
-        ),
-        "largest memory clock": lambda: (
-            f"{pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_MEM)} MHz"
-        ),
         "application SM clock": lambda: (
             f"{pynvml.nvmlDeviceGetApplicationsClock(handle, pynvml.NVML_CLOCK_SM)} MHz"
         ),

@@ -40,20 +40,8 @@ def torchrun_env() -> RankInfo:
         raise ValueError(
             f"WORLD_SIZE is set and {', '.join(missing)} not: start several processes with torchrun"
         )
-    counts = [
-        read_integer_variable(name)
-        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    ]
-    found = RankInfo(*(count for count in counts if count is not None))
-    if not (
-        found.local_rank < found.local_world_size <= found.world_size
-        and found.rank < found.world_size
-    ):
-        raise ValueError(
-            f"RANK={found.rank} must be below WORLD_SIZE={found.world_size}, and LOCAL_RANK={found.local_rank} below "
-            f"LOCAL_WORLD_SIZE={found.local_world_size}, which is no larger: start several processes with torchrun"
-        )
-    return found
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    return RankInfo(*(read_integer_variable(name) or 0 for name in names))
 
 
 def describe_node() -> str:

@@ -1,7 +1,7 @@
 """Packages and tools that a run needs, and the commands that bring them. Only Python's own modules are imported here.
 
 `python -m bench.environment.requirements` prints the requirements of `pyproject.toml` that are not met here, one a
-line, for `pip install -r /dev/stdin`; with `--wheels` the installed packages, pinned, that meet all of them elsewhere.
+line, for `pip install -r /dev/stdin`.
 """
 
 import ctypes
@@ -12,16 +12,11 @@ import sysconfig
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
-# Packages that are built for the driver of a machine, pip's own, and this project.
-NOT_BROUGHT = re.compile(
-    r"(torch|torchvision|triton|nvidia-.*|cuda-.*|pip|setuptools|wheel|catlip-bench)"
-)
-NVML = "nvidia-ml-py"  # which is needed, and no library of CUDA
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where loader workers leave their batches
 # Two batches of 256 images of 224 px for each of 13 loader workers; 64 MB, Docker's default, hold those of one.
 MIN_SHARED_BYTES = 2**30
@@ -94,33 +89,18 @@ def shared_memory_warning() -> str:
     )
 
 
-def wheels_for_offline_install() -> list[str]:
-    """Return the installed packages, pinned, without torch, what is built for CUDA, pip and this project."""
-    versions = {_package_name(package.name): package.version for package in distributions()}
-    return [
-        f"{name}=={number}"
-        for name, number in sorted(versions.items())
-        if name == NVML or not NOT_BROUGHT.fullmatch(name)
-    ]
-
-
 def _is_met(requirement: str) -> bool:
     """Return whether a requirement, such as "numpy>=2.1,<3", is met by the installed package."""
+    name, *limits = re.split("([<>]=?)", requirement.replace(",", ""))
     try:
-        installed = _version_numbers(version(_package_name(requirement)))
+        installed = _version_numbers(version(name))
     except PackageNotFoundError:
         return False
-    oldest = re.search(r">=([\d.]+)", requirement)
-    first_refused = re.search(r"<([\d.]+)", requirement)
-    is_new_enough = oldest is None or installed >= _version_numbers(oldest[1])
-    return is_new_enough and (
-        first_refused is None or installed < _version_numbers(first_refused[1])
-    )
-
-
-def _package_name(requirement: str) -> str:
-    name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
-    return re.sub(r"[-_.]+", "-", name).lower()
+    for operator, limit in zip(limits[::2], limits[1::2], strict=True):
+        is_new_enough = installed >= _version_numbers(limit)
+        if is_new_enough != (operator == ">="):
+            return False
+    return True
 
 
 def _version_numbers(text: str) -> list[int]:
@@ -130,10 +110,4 @@ def _version_numbers(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    print(
-        "\n".join(
-            wheels_for_offline_install()
-            if sys.argv[1:] == ["--wheels"]
-            else unmet_requirements("tests")
-        )
-    )
+    print("\n".join(unmet_requirements("tests")))

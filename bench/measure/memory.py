@@ -2,9 +2,8 @@
 
 import gc
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from bench.data.image_sizes import first_step_of_each_size
 from bench.data.stream import BatchStream
 from bench.experiment.config import Experiment
 from bench.profilers.counters import TensorBytes
-from bench.profilers.memory import PeakMemory, Peaks, read_status_bytes
+from bench.profilers.memory import PeakMemory, read_status_bytes
 from bench.records.record import BatchTrial, Memory
 from bench.train.build import (
     build_train_state,
@@ -33,14 +32,13 @@ MAX_REASON_LENGTH = 300  # characters recorded of an allocator's message
 # Out-of-memory messages of torch's allocators, the C++ library, oneDNN, and cuBLAS and cuDNN (the last two: a full
 # device has no room for a handle, either).
 OUT_OF_MEMORY = (
-    *(
-        "out of memory",
-        "allocate memory",
-        "not enough memory",
-        "bad_alloc",
-        "could not create a primitive",
-    ),
-    *("status_alloc_failed", "status_not_initialized"),
+    "out of memory",
+    "allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "could not create a primitive",
+    "status_alloc_failed",
+    "status_not_initialized",
 )
 
 
@@ -54,24 +52,16 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     peak = PeakMemory(device)
     run = build_train_state(stream)
     check_finite(take_steps_at_full_learning_rate(run, steps), steps, stream)
-    rank_peaks = all_gather_objects(peak.read())
-    peaks = max_over_ranks(rank_peaks)
-    is_alone = world_group() is None
-    is_sharded = experiment.runtime.sharding != "ddp" and not is_alone
+    peaks = max_over_ranks(all_gather_objects(peak.read()))
+    is_sharded = experiment.runtime.sharding != "ddp" and world_group() is not None
     trained_parameters = count_trained_parameters(run.model)
     del run  # the uncompiled model of the count needs its memory
     gc.collect()  # a compiled block and what calls it hold each other
     return Memory(
         steps=len(steps),
         trained_parameters=trained_parameters,
-        peak_rss_bytes=peaks.rss,
-        peak_allocated_bytes=peaks.allocated,
-        peak_reserved_bytes=peaks.reserved,
-        process_bytes=peaks.process,
         peak_tensor_bytes=None if is_sharded else _count_if_it_fits(stream),
-        rank_peak_bytes=()
-        if is_alone
-        else tuple(peak.allocated or peak.rss or 0 for peak in rank_peaks),
+        **peaks,
     )
 
 
@@ -96,10 +86,14 @@ def _load_first_batches(
     return stream, steps
 
 
-def max_over_ranks(rank_peaks: Sequence[Peaks]) -> Peaks:
+def max_over_ranks(rank_peaks: Sequence[Mapping[str, int | None]]) -> dict[str, int | None]:
     """Return the maximum of each peak over the ranks; None if a rank has no such counter."""
-    by_counter = zip(*map(astuple, rank_peaks), strict=True)
-    return Peaks(*(None if None in values else max(values) for values in by_counter))
+    maxima = {}
+    for name in rank_peaks[0]:
+        peaks = [rank[name] for rank in rank_peaks]
+        known = [peak for peak in peaks if peak is not None]
+        maxima[name] = max(known) if len(known) == len(peaks) else None
+    return maxima
 
 
 def try_batch_size(

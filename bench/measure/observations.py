@@ -6,7 +6,7 @@ counters are equal in every run of equal code.
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,13 +17,12 @@ from bench.environment.circumstances import summarize_machine
 from bench.environment.files import decode_json, prefix_errors, read_intact_files, read_limited
 from bench.experiment.config import Experiment
 from bench.measure.throughput import images_per_second
-from bench.records.record import Memory, Record, Speed, Training, Transfer, is_record, read_record
+from bench.records.record import Memory, Record, Speed, Transfer, is_record, read_record
 from bench.statistics.intervals import Interval, accuracy_interval
 
 FINGERPRINT = (
     "fingerprint"  # entry of `machine_info`, of this project's documents; see `summarize_machine`
 )
-LOSS_STEP = 10  # step of a training, counted from 1
 UNVERSIONED = ("", "unversioned", "unknown")  # pytest-benchmark's ids of an unknown commit
 
 
@@ -33,8 +32,6 @@ class Stats(msgspec.Struct, frozen=True):
     median: Annotated[float, msgspec.Meta(gt=0)]
     iqr: float
     rounds: int
-    iterations: int = 1
-    data: tuple[float, ...] = ()
 
 
 class Benchmark(msgspec.Struct, frozen=True):
@@ -71,21 +68,6 @@ def parse_benchmark_file(content: bytes, name: str) -> BenchmarkFile:
         return decode_json(content, BenchmarkFile)
 
 
-def machine_of_benchmark_file(document: BenchmarkFile) -> str:
-    """Return the machine's fingerprint, or a description from pytest-benchmark's own fields."""
-    info = document.machine_info
-    if isinstance(info.get(FINGERPRINT), str):
-        return str(info[FINGERPRINT])
-    cpu: dict[str, Any] = found if isinstance(found := info.get("cpu"), dict) else {}
-    parts = [
-        cpu.get("brand_raw") or info.get("machine"),
-        f"{cpu['count']} logical cores" if cpu.get("count") else None,
-        info.get("system"),
-        f"python {info['python_version']}" if info.get("python_version") else None,
-    ]
-    return ", ".join(str(part) for part in parts if part) or "unknown machine"
-
-
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A metric; with `better` "same" any change counts as worse."""
@@ -102,15 +84,11 @@ PEAK_RSS = Metric("peak resident memory", "B", "less", is_counter=False)
 PEAK_ALLOCATED = Metric("peak allocated memory", "B", "less", is_counter=True)
 PEAK_TENSORS = Metric("peak tensor bytes", "B", "less", is_counter=True)
 PARAMETERS = Metric("parameters", "", "same", is_counter=True)
-TOWER_PARAMETERS = Metric("tower's parameters", "", "same", is_counter=True)
 STEP_FLOPS = Metric("FLOPs of a step", "FLOP", "less", is_counter=True)
 TOKENS = Metric("tokens per caption", "", "less", is_counter=True)
-LOSS = Metric(f"loss at step {LOSS_STEP}", "nats", "same", is_counter=True)
 LOSS_AT_3 = Metric("loss at step 3", "nats", "same", is_counter=True)
 # The counters in a benchmark's `extra_info`.
-SUITE_COUNTERS = {
-    one.name: one for one in (PARAMETERS, PEAK_TENSORS, STEP_FLOPS, TOKENS, LOSS_AT_3)
-}
+SUITE_COUNTERS = (PARAMETERS, PEAK_TENSORS, STEP_FLOPS, TOKENS, LOSS_AT_3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +155,12 @@ def read_observations(
             raise ValueError(errors[0])
         if damaged is not None:
             damaged += errors
-        found = [one for file in files for one in file]
-        if not found:
+        if not any(files):
             raise ValueError(
                 f"{path} measured nothing: no figure in a record or a pytest-benchmark document was found"
             )
-        observations += found
+        for file in files:
+            observations += file
     return observations
 
 
@@ -193,17 +171,14 @@ def json_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     files = sorted(path.rglob("*.json"))
-    return [
-        file
-        for file in files
-        if not any(part.startswith(".") for part in file.relative_to(path).parts)
-    ]
+    return [file for file in files if "/." not in f"/{file.relative_to(path)}"]
 
 
 def _read_file(path: Path, named: Path, *, with_scores: bool) -> list[Observation]:
     if is_record(path):
         record = read_record(path)
-        return [*observations_of_record(record), *(scores_of_record(record) if with_scores else ())]
+        scores = _score_values(record) if with_scores else []
+        return [*_observations_of_record(record), *scores]
     content = read_limited(path)
     if path != named:
         with prefix_errors(f"{path}: not JSON"):
@@ -218,90 +193,102 @@ def _read_file(path: Path, named: Path, *, with_scores: bool) -> list[Observatio
 
 def observations_of_benchmark_file(document: BenchmarkFile) -> Iterable[Observation]:
     """Yield each benchmark's median time and counters."""
-    machine, info = machine_of_benchmark_file(document), document.commit_info
-    commit = Commit("" if info.id in UNVERSIONED else info.id, info.dirty)
+    info = document.commit_info
     for benchmark in document.benchmarks:
-        subject = BenchmarkId(benchmark.fullname or benchmark.name, benchmark.group or "no group")
-        values: dict[Metric, Any] = {SECONDS: benchmark.stats.median}
-        values |= {
-            SUITE_COUNTERS[name]: one
-            for name, one in benchmark.extra_info.items()
-            if name in SUITE_COUNTERS
-        }
+        values = {SECONDS: benchmark.stats.median}
+        for metric in SUITE_COUNTERS:
+            if metric.name in benchmark.extra_info:
+                values[metric] = float(benchmark.extra_info[metric.name])
         for metric, value in values.items():
-            if isinstance(value, int | float):
-                origin = machine, commit, info.time, document.datetime, document.turn
-                yield Observation(subject, metric, float(value), *origin)
+            yield Observation(
+                benchmark=BenchmarkId(
+                    benchmark.fullname or benchmark.name, benchmark.group or "no group"
+                ),
+                metric=metric,
+                value=value,
+                machine=str(document.machine_info.get(FINGERPRINT, "unknown machine")),
+                commit=Commit("" if info.id in UNVERSIONED else info.id, info.dirty),
+                committed_at=info.time,
+                measured_at=document.datetime,
+                slot=document.turn,
+            )
 
 
-def observations_of_record(record: Record) -> Iterable[Observation]:
-    """Yield the values of a speed, memory or training record."""
-    if record.experiment is None:
+def _observations_of_record(record: Record) -> Iterable[Observation]:
+    """Yield the values of a speed or memory record."""
+    experiment, measured = record.experiment, record.measured
+    if experiment is None:
         return
-    subject = BenchmarkId(
-        record.experiment.name, "experiments", _settings_digest(record.experiment)
-    )
-    for metric, value in _metric_values(record, record.experiment):
+    values: dict[Metric, float | None] = {}
+    if isinstance(measured, Speed):
+        values = {
+            IMAGES_PER_SECOND: images_per_second(experiment, measured),
+            PARAMETERS: measured.trained_parameters,
+            STEP_FLOPS: measured.flops.step,
+            TOKENS: measured.tokens_per_caption,
+        }
+    elif isinstance(measured, Memory):
+        values = {
+            PEAK_RSS: measured.peak_rss_bytes or None,
+            PEAK_ALLOCATED: measured.peak_allocated_bytes,
+            PEAK_TENSORS: measured.peak_tensor_bytes,
+        }
+    for metric, value in values.items():
         if value is not None:
-            yield _observation(record, subject, metric, float(value))
+            yield _observation(record, experiment.name, metric, float(value))
 
 
-def scores_of_record(record: Record) -> Iterable[Observation]:
+def _score_values(record: Record) -> Iterable[Observation]:
     """Yield the accuracies and other scores of a transfer record, of towers and of reference features."""
-    one, transfer = record.experiment, record.measured
+    transfer = record.measured
     if not isinstance(transfer, Transfer):
         return
-    group = "experiments" if one is not None and transfer.subject == one.name else "references"
-    subject = BenchmarkId(transfer.subject, group, _settings_digest(one) if one is not None else "")
     for score in transfer.scores:
-        share = "" if score.label_share is None else f", {score.label_share:.0%} of the labels"
-        few = "" if score.per_class is None else f", {score.per_class} per class"
-        metric = Metric(
-            f"accuracy of {score.protocol} on {score.task}{few}{share}",
-            "",
-            "more",
-            is_counter=False,
+        name = f"accuracy of {score.protocol} on {score.task}"
+        if score.per_class is not None:
+            name += f", {score.per_class} per class"
+        if score.label_share is not None:
+            name += f", {score.label_share:.0%} of the labels"
+        yield _observation(
+            record,
+            transfer.subject,
+            Metric(name, "", "more", is_counter=False),
+            score.accuracy,
+            transfer.images,
+            accuracy_interval([float(answer) for answer in score.correct]),
         )
-        interval = accuracy_interval([float(one) for one in score.correct])
-        yield replace(
-            _observation(record, subject, metric, score.accuracy, transfer.images),
-            interval=interval,
-        )
-    for found in transfer.metrics:
-        metric = Metric(
-            f"{found.name} of {found.protocol} on {found.task}", "", "more", is_counter=False
-        )
-        yield _observation(record, subject, metric, found.value, transfer.images)
+    for score in transfer.metrics:
+        name = f"{score.name} of {score.protocol} on {score.task}"
+        metric = Metric(name, "", "more", is_counter=False)
+        yield _observation(record, transfer.subject, metric, score.value, transfer.images)
 
 
 def _observation(
-    record: Record, subject: BenchmarkId, metric: Metric, value: float, images: int | None = None
+    record: Record,
+    subject: str,
+    metric: Metric,
+    value: float,
+    images: int | None = None,
+    interval: Interval | None = None,
 ) -> Observation:
     where = record.circumstances
     is_known = where.commit not in UNVERSIONED and not where.commit.startswith("sources-")
-    commit = Commit(
-        where.commit.removesuffix("-dirty") if is_known else "", where.commit.endswith("-dirty")
+    group = "experiments" if subject == record.experiment_name else "references"
+    settings = "" if record.experiment is None else _settings_digest(record.experiment)
+    return Observation(
+        benchmark=BenchmarkId(subject, group, settings),
+        metric=metric,
+        value=value,
+        machine=summarize_machine(where),
+        commit=Commit(
+            where.commit.removesuffix("-dirty") if is_known else "", where.commit.endswith("-dirty")
+        ),
+        committed_at=None,
+        measured_at=where.started_at,
+        experiment=record.experiment,
+        images=images,
+        interval=interval,
     )
-    origin = summarize_machine(where), commit, None, where.started_at
-    return Observation(subject, metric, value, *origin, experiment=record.experiment, images=images)
-
-
-def _metric_values(record: Record, experiment: Experiment) -> Iterable[tuple[Metric, float | None]]:
-    match measured := record.measured:
-        case Speed():
-            yield IMAGES_PER_SECOND, images_per_second(experiment, measured)
-            yield PARAMETERS, measured.trained_parameters
-            yield TOWER_PARAMETERS, measured.tower_parameters
-            yield STEP_FLOPS, measured.flops.step
-            yield TOKENS, measured.tokens_per_caption
-        case Memory():
-            yield PEAK_RSS, measured.peak_rss_bytes or None
-            yield PEAK_ALLOCATED, measured.peak_allocated_bytes
-            yield PEAK_TENSORS, measured.peak_tensor_bytes
-        case Training(steps_per_loss=1, trunk_losses=losses) if (
-            record.circumstances.device == "cpu"
-        ):
-            yield LOSS, losses[LOSS_STEP - 1] if len(losses) >= LOSS_STEP else None
 
 
 @cache

@@ -4,11 +4,10 @@ import math
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import torch
 from torch import nn
@@ -28,20 +27,11 @@ from bench.profilers.device import (
     Readings,
     cpu_busy_spans,
     max_lacking_cores,
-    max_other_cpu_percent,
     open_reader,
     sampled,
 )
 from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceReader
-from bench.records.record import (
-    HOST_BUSY,
-    OTHERS_BUSY,
-    PHASE_FIGURE,
-    WAIT_FIGURE,
-    Flops,
-    Speed,
-    WaitsSource,
-)
+from bench.records.record import OTHERS_BUSY, Flops, Speed, WaitsSource
 from bench.train.attention import find_attention_kernels
 from bench.train.build import (
     TrainState,
@@ -64,6 +54,8 @@ from bench.train.distributed import (
     world_group,
 )
 from models.heads import DualEncoder
+
+NOT_READ = -1.0  # stands for a missing reading in a maximum over ranks
 
 
 def measure_speed(
@@ -97,9 +89,8 @@ def measure_speed(
                 first_step += steps_per_window
 
     planned_steps = range(first_step, first_step + experiment.timing.windows * steps_per_window)
-    if (
-        device.type == "cpu"
-    ):  # nothing is launched ahead, and other work disturbs fewer of short windows
+    if device.type == "cpu":
+        # Nothing is launched ahead, and other work disturbs fewer of short windows.
         steps_per_window = 1
     wait_before = run.stream.wait_seconds
     windows, compiled, readings = time_windows(run, planned_steps, steps_per_window)
@@ -107,26 +98,25 @@ def measure_speed(
         raise RuntimeError(
             "no window can be used (graphs were compiled in all): give the experiment more warmup_steps"
         )
-    next_step = windows[-1].steps.stop
-    data_wait_share = (run.stream.wait_seconds - wait_before) / sum(
-        window.seconds for window in windows
-    )
-
-    phase_steps = planned_phase_steps(experiment, device, next_step)
-    are_disturbed = (
-        as_windows(windows, len(planned_steps) // steps_per_window).undisturbed_rate() is None
-    )
-    phases, phase_readings = measure_phases(run, phase_steps, may_prolong=not are_disturbed)
-    if world_group() is None:  # to a rank, the others are among the other processes
-        readings.replace_if_larger(phase_readings, (OTHERS_BUSY, HOST_BUSY))
-    batches = [run.stream.target(k) for k in planned_steps]
-    tokens = [batch.captions.tokens_per_caption for batch in batches if batch.captions]
-    peak, peak_source = peak_flops(
-        device, resolve_precision_and_compile(experiment.runtime, device)[0]
-    )
     window_seconds = [window.seconds for window in windows]
-    # Corrects readings.
-    rank_figures = _rank_figures(device, window_seconds, phases.seconds, readings, data_wait_share)
+    data_wait_share = (run.stream.wait_seconds - wait_before) / sum(window_seconds)
+    rank_window_seconds = ()
+    if world_group() is not None:
+        rank_window_seconds = all_gather_floats(window_seconds, device)
+        # To a rank, the other ranks are among the other processes.
+        readings.figures.pop(OTHERS_BUSY, None)
+
+    num_planned = len(planned_steps) // steps_per_window
+    is_disturbed = as_windows(windows, num_planned).undisturbed_rate() is None
+    phase_steps = planned_phase_steps(experiment, device, windows[-1].steps.stop)
+    phases = measure_phases(run, phase_steps, may_prolong=not is_disturbed)
+    if isinstance(run.model, DualEncoder) and run.model.text.padding_reason:
+        readings.not_measured["captions without padding"] = run.model.text.padding_reason
+    batches = [run.stream.target(k) for k in planned_steps]
+    image_sizes = [run.stream.order.image_size(k) for k in planned_steps]
+    tokens = [batch.captions.tokens_per_caption for batch in batches if batch.captions]
+    precision, _ = resolve_precision_and_compile(experiment.runtime, device)
+    peak, peak_source = peak_flops(device, precision)
     return Speed(
         round=round_,
         warmup_seconds=warmup.seconds,
@@ -138,12 +128,9 @@ def measure_speed(
         window_images=window_images(experiment, [window.steps for window in windows]),
         phase_seconds={name: tuple(seconds) for name, seconds in phases.seconds.items()},
         planned_phase_steps=len(phase_steps),
-        phase_core_waits=_known_readings(phases.waits),
-        phase_images=window_images(experiment, [range(k, k + 1) for k in phases.steps]),
-        flops=flops
-        or count_flops(
-            experiment, batches, [run.stream.order.image_size(k) for k in planned_steps]
-        ),
+        phase_core_waits=_known_readings([step.waits for step in phases.timed]),
+        phase_images=window_images(experiment, [step.steps for step in phases.timed]),
+        flops=flops or count_flops(experiment, batches, image_sizes),
         tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
         trained_parameters=count_trained_parameters(run.model),
         tower_parameters=sum(parameter.numel() for parameter in run.tower.parameters()),
@@ -152,61 +139,48 @@ def measure_speed(
         target_building_seconds=run.stream.target_building_seconds,
         num_captions=run.stream.num_captions,
         utilisation=readings.figures,
-        not_measured=readings.not_measured | why_padded(run.model) | compiled,
+        not_measured=readings.not_measured | compiled,
         heating_seconds=heat.seconds,
         heat_state=heat.state,
-        monitor_thread_share=readings.monitor_thread_share,
         data_wait_share=data_wait_share,
         **sample_counts(run.stream),
-        **rank_figures,
+        rank_window_seconds=rank_window_seconds,
         compilation=compilation_counters(run),
         attention_kernels=find_attention_kernels(lambda: run.step.forward(run.stream.batch(0))),
     )
 
 
-def _rank_figures(
-    device: torch.device,
-    window_seconds: Sequence[float],
-    phases: Mapping[str, Sequence[float]],
-    readings: Readings,
-    data_wait_share: float,
-) -> dict[str, Any]:
-    """Return the fields of a record with the figures of all ranks, those that every rank has; empty for one process.
-
-    The reading of the CPU time of other processes becomes that of `max_other_cpu_percent`.
-    """
-    if world_group() is None:
-        return {}
-    host = platform.node() + (
-        f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
-    )
-    medians = {
-        PHASE_FIGURE.format(name): 1000 * median(seconds) for name, seconds in phases.items()
-    }
-    own = medians | {WAIT_FIGURE: data_wait_share} | readings.figures
-    ranks = all_gather_objects((host, own))
-    names = [name for name in own if all(name in figures for _, figures in ranks)]
-    if OTHERS_BUSY in names:
-        names.remove(OTHERS_BUSY)
-        readings.figures[OTHERS_BUSY] = max_other_cpu_percent(ranks)
-    return {
-        "rank_window_seconds": all_gather_floats(window_seconds, device),
-        "rank_figures": {name: tuple(figures[name] for _, figures in ranks) for name in names},
-        "rank_hosts": tuple(host for host, _ in ranks),
-    }
-
-
-NOT_READ = -1.0  # stands for a missing reading in a maximum over ranks
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TimedSteps:
-    """Steps that were timed together."""
+    """Steps that were timed together; the figures are known after them."""
 
     steps: range
-    seconds: float  # of this rank
-    waits: float  # core-seconds per second that threads waited for a core; NaN: not reported
-    throttled_percent: float  # of the time, by heat or by the GPU's hardware; NaN: not read
+    seconds: float = math.nan  # of this rank
+    waits: float = math.nan  # core-seconds per second that threads waited for a core; NaN: unknown
+    # Of the time, by heat or by the GPU's hardware, on the worst rank; NaN: not read.
+    throttled_percent: float = math.nan
+    new_graphs: int = 0  # that were compiled meanwhile, on the rank with the most
+    readings: Readings = field(default_factory=Readings)
+
+
+@contextmanager
+def timed_steps(run: TrainState, steps: range, reader: DeviceReader) -> Iterator[TimedSteps]:
+    """Time the block, which takes the steps, on all ranks."""
+    device = run.stream.device
+    timed = TimedSteps(steps)
+    graphs_before = count_graphs()
+    waited_before = thread_wait_seconds()
+    with sampled(reader, device) as timed.readings, clock(device) as elapsed:
+        yield timed
+    timed.seconds = elapsed.seconds
+    timed.waits = core_waits(run, timed.readings, waited_before, elapsed.seconds)
+    figures = timed.readings.figures
+    throttled_percent = max(figures.get(name, NOT_READ) for name in VOIDING_SLOWDOWNS)
+    new_graphs, throttled_percent = all_reduce_max(
+        [float(count_graphs() - graphs_before), throttled_percent], device
+    )
+    timed.new_graphs = int(new_graphs)
+    timed.throttled_percent = math.nan if throttled_percent < 0 else throttled_percent
 
 
 def time_windows(
@@ -217,41 +191,30 @@ def time_windows(
     Returns the windows, the reasons why others are left out, by their number, and the device's mean readings. All ranks
     time the same windows. An interleaved run yields its slot before each window.
     """
-    device = run.stream.device
-    reader = open_reader(device)
-    planned = len(planned_steps) // steps_per_window
-    timed: list[TimedSteps] = []
+    reader = open_reader(run.stream.device)
+    num_planned = len(planned_steps) // steps_per_window
+    windows: list[TimedSteps] = []
     compiled: dict[str, str] = {}
     all_readings: list[Readings] = []
     first_step = planned_steps.start
     while (
-        not as_windows(timed, planned).is_finished()
-        and len(all_readings) < MAX_WINDOWS_FACTOR * planned
+        not as_windows(windows, num_planned).is_finished()
+        and len(all_readings) < MAX_WINDOWS_FACTOR * num_planned
     ):
         steps = range(first_step, first_step + steps_per_window)
         yield_slot()
         barrier()
-        graphs_before = count_graphs()
-        waited_before = thread_wait_seconds()
-        with sampled(reader, device) as readings, clock(device) as elapsed:
+        with timed_steps(run, steps, reader) as window:
             losses = take_steps_at_full_learning_rate(run, steps)
-        waits = core_waits(run, readings, waited_before, elapsed.seconds)
         check_finite(losses, steps, run.stream)
-        throttled_percent = max(readings.figures.get(name, NOT_READ) for name in VOIDING_SLOWDOWNS)
-        new_graphs, throttled_percent = all_reduce_max(
-            [float(count_graphs() - graphs_before), throttled_percent], device
-        )
-        if new_graphs:
-            compiled[f"window {len(all_readings) + 1}"] = (
-                f"{new_graphs:.0f} graphs were compiled in it"
-            )
+        all_readings.append(window.readings)
+        if window.new_graphs:
+            number = f"window {len(all_readings)}"
+            compiled[number] = f"{window.new_graphs} graphs were compiled in it"
         else:
-            timed.append(
-                TimedSteps(steps, elapsed.seconds, waits, _nan_if_not_read(throttled_percent))
-            )
-        all_readings.append(readings)
+            windows.append(window)
         first_step = steps.stop
-    return timed, compiled, Readings.mean(all_readings)
+    return windows, compiled, Readings.mean(all_readings)
 
 
 def as_windows(timed: Sequence[TimedSteps], planned: int) -> Windows:
@@ -268,11 +231,6 @@ def as_windows(timed: Sequence[TimedSteps], planned: int) -> Windows:
 def _known_readings(readings: Sequence[float]) -> tuple[float, ...]:
     """Return the readings of windows, or nothing if this system does not give them."""
     return () if any(map(math.isnan, readings)) else tuple(readings)
-
-
-def _nan_if_not_read(reading: float) -> float:
-    """Return a reading, which is negative where no rank took it."""
-    return math.nan if reading < 0 else reading
 
 
 def _waits_source(run: TrainState) -> WaitsSource:
@@ -298,11 +256,7 @@ def core_waits(
     waited = thread_wait_seconds()
     if _waits_source(run) == "threads" and waited is not None and waited_before is not None:
         return (waited - waited_before) / seconds
-    figures = readings.figures
-    ranks = [(platform.node(), figures)]
-    if world_group() is not None:
-        ranks = all_gather_objects(ranks[0])
-    return max_lacking_cores(ranks)
+    return max_lacking_cores(all_gather_objects((platform.node(), readings.figures)))
 
 
 def planned_phase_steps(experiment: Experiment, device: torch.device, first_step: int) -> range:
@@ -362,31 +316,23 @@ def window_images(experiment: Experiment, windows: Iterable[range]) -> tuple[int
     )
 
 
-def why_padded(model: nn.Module) -> dict[str, str]:
-    """Return the reason why captions stay padded, if the text tower needs it."""
-    reason = model.text.padding_reason if isinstance(model, DualEncoder) else None
-    return {"captions without padding": reason} if reason else {}
-
-
 @dataclass(slots=True)
 class PhaseTimes:
     """The steps that were split into phases."""
 
-    steps: list[int] = field(default_factory=list)
+    timed: list[TimedSteps] = field(default_factory=list)
     # Of each step, by phase.
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    waits: list[float] = field(default_factory=list)  # as in `TimedSteps`
 
 
 def measure_phases(
     run: TrainState, planned_steps: range, *, may_prolong: bool = True
-) -> tuple[PhaseTimes, Readings]:
+) -> PhaseTimes:
     """Time the phases of each step with a device synchronisation between them, which a timed window must not have.
 
     With `may_prolong`, further steps are timed until as many count as planned, as in `time_windows`. A step in which a
-    graph was compiled is taken again. The readings are of CPU time, in this run's own slots.
+    graph was compiled is taken again.
     """
-    device = run.stream.device
     modules: dict[str, nn.Module] = {"image forward": run.tower}
     if isinstance(augmentor := getattr(run.model, "augmentor", None), nn.Module):
         modules["augmentation"] = augmentor
@@ -394,30 +340,21 @@ def measure_phases(
         modules["text forward"] = run.model.text
     reader = DeviceReader(spans=cpu_busy_spans())
     phases = PhaseTimes()
-    timed: list[TimedSteps] = []
-    all_readings: list[Readings] = []
     k = planned_steps.start
-    while len(timed) < len(planned_steps) or (
-        may_prolong and not as_windows(timed, len(planned_steps)).is_finished()
+    while len(phases.timed) < len(planned_steps) or (
+        may_prolong and not as_windows(phases.timed, len(planned_steps)).is_finished()
     ):
-        if len(timed) % run.stream.experiment.timing.steps_per_window == 0:
+        if len(phases.timed) % run.stream.experiment.timing.steps_per_window == 0:
             yield_slot()
-        new_graphs = 1.0
-        while new_graphs:
-            graphs_before = count_graphs()
-            waited_before = thread_wait_seconds()
-            with sampled(reader, device) as readings, clock(device) as elapsed:
-                step_seconds = _time_step(run, k, modules)
-            waits = core_waits(run, readings, waited_before, elapsed.seconds)
-            (new_graphs,) = all_reduce_max([float(count_graphs() - graphs_before)], device)
-        timed.append(TimedSteps(range(k, k + 1), elapsed.seconds, waits, throttled_percent=0.0))
-        all_readings.append(readings)
-        phases.steps.append(k)
-        phases.waits.append(waits)
+        with timed_steps(run, range(k, k + 1), reader) as step:
+            step_seconds = _time_step(run, k, modules)
+        if step.new_graphs:
+            continue
+        phases.timed.append(step)
         for name, seconds in step_seconds.items():
             phases.seconds[name].append(seconds)
         k += 1
-    return phases, Readings.mean(all_readings)
+    return phases
 
 
 def _time_step(run: TrainState, k: int, modules: dict[str, nn.Module]) -> dict[str, float]:

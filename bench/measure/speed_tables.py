@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from bench.data.caption_lengths import describe_captions
 from bench.experiment.config import (
@@ -17,7 +18,7 @@ from bench.interfaces.throughput import PHASE, Throughput
 from bench.measure.summary import UTILISATION
 from bench.measure.throughput import timed_runs
 from bench.records.record import PHASES, Failure, Memory
-from bench.statistics.verdicts import MAX_WAIT_SHARE, Bottleneck, bound_by, phases_add_up
+from bench.statistics.verdicts import MAX_WAIT_SHARE, Bottleneck, bound_by
 from bench.tables.formats import (
     GIB,
     INTERVAL,
@@ -53,12 +54,9 @@ IS_BASE = "it is the base of the ratios"
 BASE_CELL = Cell("1", "base", 1)  # the ratio of the base to itself
 ONE_RUN = "one run: an interval needs two"
 DISTURBED = "other work disturbed nearly all runs: the ratio is of all steps and is not judged"
+VERDICT_COLUMN = 6
 NO_PHASES = "this run was not split into phases"
 NO_SUCH_PHASE = "no such phase: the method reads no text"
-HFU_NOTE = (
-    "HFU counts every matrix product of the step, recomputed ones included; it is below MFU where the backward leaves "
-    "some out, as those for a gradient of the images."
-)
 FORWARD_BACKWARD_NOTE = (
     "Forward + backward is of the steps that are timed in phases, without data and optimizer. Steps that other work "
     "disturbed are left out of it; the table of phases has medians over all steps."
@@ -67,17 +65,14 @@ FORWARD_BACKWARD_NOTE = (
 
 def throughput_table(comparison: ComparisonRecords) -> Table:
     """Show speed, measured and FLOP-predicted ratios, verdicts and MFU at equal batch size."""
-    sources = dict.fromkeys(row.peak_source for row in comparison.throughputs)
+    rows = comparison.throughputs
+    sources = join_words([*dict.fromkeys(row.peak_source for row in rows)])
     sentences = [
         _describe_intervals(comparison),
-        *(
-            f"MFU is 3 x forward FLOPs per image x images/s over the peak: {source}."
-            for source in sources
-        ),
-        HFU_NOTE,
+        f"MFU is 3 x forward FLOPs per image x images/s over the peak: {sources}.",
         FORWARD_BACKWARD_NOTE,
     ]
-    if any(row.ratio is not None for row in comparison.throughputs):
+    if any(row.ratio is not None for row in rows):
         sentences.append(
             f"“Faster” and “slower” require p ≤ 0.01 and an effect of 2{NBSP}% or more."
         )
@@ -99,11 +94,8 @@ def with_differences(
 
     `may_differ` are the fields in which experiments that are compared by method may differ.
     """
-    runs = [runs[0] for runs in timed_runs(comparison.records, comparison.experiments).values()]
-    experiments = [one for one, _ in runs]
-    ratios = [
-        found for row in comparison.throughputs if (found := row.ratio) and found.p is not None
-    ]
+    first_runs = [runs[0] for runs in timed_runs(comparison.records).values()]
+    experiments = [*comparison.experiments.values()]
     beyond = unexpected_differences(experiments, may_differ)
     own = {
         field: values
@@ -111,9 +103,9 @@ def with_differences(
         if field not in beyond and (field in TUNED_FIELDS or field not in FIELDS)
     }
     lines = [table.note]
-    if ratios:
+    if any(row.ratio and row.ratio.p is not None for row in comparison.throughputs):
         lines.append("p: Student's t on the differences of rounds, adjusted by Holm.")
-    if runs and (processes := runs[0][1].processes) > 1:
+    if first_runs and (processes := first_runs[0][1].processes) > 1:
         lines.append(f"images/s: of {processes} processes together; the batch is that of each.")
     if own:
         lines.append(f"The methods' own settings: {format_differences(own)}.")
@@ -141,43 +133,30 @@ def _describe_intervals(comparison: ComparisonRecords) -> str:
     )
 
 
-def _untimed_experiments(comparison: ComparisonRecords) -> list[str]:
-    """Return the experiments whose timed runs all failed."""
-    timed = {row.experiment for row in comparison.throughputs}
-    failed = {record.experiment_name for record, _ in comparison.of(Failure)}
-    return [name for name in comparison.experiments if name in failed and name not in timed]
-
-
 def phase_table(comparison: ComparisonRecords) -> Table:
-    """Show the phases of a step, the check of their sum, and whether data or compute limits it."""
-    rows = comparison.throughputs
-    phases, has_workers = measured_phases(rows), any(row.loader_workers for row in rows)
+    """Show the phases of a step, their sum beside the whole step, and whether data or compute limits it."""
+    phases = measured_phases(comparison.throughputs)
     columns = [
         Column.text("experiment"),
         Column("batch", "images per step"),
         *(Column(phase, "ms per step") for phase in phases),
         Column("sum of phases", "ms per step"),
         Column("whole step", "ms, from the windows"),
-        Column("sum over whole", "check: near 1"),
         Column("data", "share of the phases"),
-        *(
-            [Column("waited for batches", "share of the windows"), Column("loader workers")]
-            if has_workers
-            else []
-        ),
+        Column("waited for batches", "share of the windows"),
+        Column("loader workers"),
         Column.text("bound"),
     ]
     note = (
         "Phases are timed in a separate pass with a device synchronisation between them; figures are medians over "
-        "steps, then over runs. The ratio of their sum to the whole step is a check: well above 1, phases overlap "
-        "without synchronisation; well below 1, some time belongs to no phase. A step is input-bound if data takes "
-        "longer than all other phases, so that a background loader would also be waited for."
+        "steps, then over runs. A sum well above the whole step means that phases overlap without synchronisation, a "
+        "sum well below it that some time belongs to no phase. A step is input-bound if data takes longer than all "
+        "other phases, so that a background loader would also be waited for; with loader workers, if over "
+        f"{MAX_WAIT_SHARE:.0%} of it is spent waiting for them."
     )
-    shown = [_phase_row(comparison, row, phases, has_workers=has_workers) for row in rows]
-    if has_workers:
-        note += f" With loader workers it is, if over {MAX_WAIT_SHARE:.0%} of it is spent waiting for them."
+    rows = [_phase_row(comparison, row, phases) for row in comparison.throughputs]
     note = f"{_describe_input_bound(comparison)} {note}".lstrip()
-    return Table("Where a step's time goes", columns, {"": shown}, note, is_transposed=True)
+    return Table("Where a step's time goes", columns, {"": rows}, note, is_transposed=True)
 
 
 def measured_phases(rows: Sequence[Throughput]) -> list[str]:
@@ -189,52 +168,44 @@ def measured_phases(rows: Sequence[Throughput]) -> list[str]:
 
 def memory_and_size_table(comparison: ComparisonRecords) -> Table:
     """Show memory, utilisation, the cost of targets, and numbers of parameters."""
-    counts = {
-        one.name: {name: getattr(found, name) for name in MEMORY_COUNTS}
-        for one, found in comparison.runs(Memory)
-    }
-    sizes = [size for peaks in counts.values() for size in peaks.values() if size is not None]
-    unit = memory_unit(max(sizes, default=GIB))
-    kept = [
+    memories = {experiment.name: memory for experiment, memory in comparison.runs(Memory)}
+    throughputs = {row.experiment: row for row in comparison.throughputs}
+    counts = []
+    largest = 0
+    for name in MEMORY_COUNTS:
+        sizes = [size for memory in memories.values() if (size := getattr(memory, name))]
+        if sizes:
+            counts.append(name)
+            largest = max(largest, *sizes)
+    unit = memory_unit(largest or GIB)
+    usages = [
         name
-        for name in MEMORY_COUNTS
-        if any(found.get(name) is not None for found in counts.values())
+        for name in dict.fromkeys(chain.from_iterable(row.figures for row in throughputs.values()))
+        if name.startswith(UTILISATION)
     ]
-    busy = list(
-        dict.fromkeys(
-            name
-            for row in comparison.throughputs
-            for name in row.figures
-            if name.startswith(UTILISATION)
-        )
-    )
-    by_name = {row.experiment: row for row in comparison.throughputs}
-    columns = [
-        Column.text("experiment"),
-        *(
-            Column(title, f"{UNIT_NAMES[unit]}, {note}")
-            for title, note in map(MEMORY_COUNTS.__getitem__, kept)
-        ),
-        *([] if kept else [Column("peak memory", "GiB")]),
-        *(Column(name.removeprefix(UTILISATION), "mean over the windows") for name in busy),
+    columns = [Column.text("experiment")]
+    for name in counts:
+        title, note = MEMORY_COUNTS[name]
+        columns.append(Column(title, f"{UNIT_NAMES[unit]}, {note}"))
+    columns += [
+        *(Column(name.removeprefix(UTILISATION), "mean over the windows") for name in usages),
         Column("captions/s", "converted to targets, once"),
         Column("tokens", "per caption, with padding"),
         Column("trained", "parameters"),
         Column("tower", "parameters"),
         Column("warm-up", "s, not timed"),
     ]
-    names = [name for name in comparison.experiments if name in by_name or name in counts]
-    shown = []
-    for name in names:
-        peaks = counts.get(name, {})
-        why = "this device has no such counter" if peaks else "no memory run is recorded"
-        memory = [
-            Cell.measured(peaks.get(column), lambda size: format_memory(size, unit), why)
-            for column in kept or ["none"]
-        ]
-        shown.append(
-            [comparison.name_cell(name), *memory, *_usage_and_size_cells(by_name.get(name), busy)]
-        )
+    rows = []
+    for name in comparison.experiments:
+        memory, row = memories.get(name), throughputs.get(name)
+        if memory is None and row is None:
+            continue
+        why = "no memory run is recorded" if memory is None else "this device has no such counter"
+        cells = [comparison.name_cell(name)]
+        for count in counts:
+            size = getattr(memory, count, None)
+            cells.append(Cell.measured(size, lambda size: format_memory(size, unit), why))
+        rows.append([*cells, *_usage_and_size_cells(row, usages)])
     note = (
         "Memory is the peak of one run in its own process, without imports and data; “tensors” sums the tensors of one "
         "step, independently of the allocator. Utilisation is a mean over the timed windows, then a median over runs. "
@@ -244,7 +215,7 @@ def memory_and_size_table(comparison: ComparisonRecords) -> Table:
     reasons = dict.fromkeys(reason for row in comparison.throughputs for reason in row.not_measured)
     note += "".join(f" Not measured, or only in part: {reason}." for reason in reasons)
     return Table(
-        "Memory, utilisation, targets and sizes", columns, {"": shown}, note, is_transposed=True
+        "Memory, utilisation, targets and sizes", columns, {"": rows}, note, is_transposed=True
     )
 
 
@@ -261,13 +232,17 @@ def _speed_table(title: str, comparison: ComparisonRecords, note: str) -> Table:
         Column("forward + backward", f"ratio, {INTERVAL}"),
         Column("FLOP ratio", "predicted from FLOPs alone"),
         Column("MFU", "3 x forward over peak"),
-        Column("HFU", "all FLOPs of the step over peak"),
     ]
-    shown = [_speed_row(comparison, row) for row in comparison.throughputs]
-    shown += [
-        _untimed_row(comparison, name, len(columns)) for name in _untimed_experiments(comparison)
-    ]
-    return Table(title, columns, {"": shown}, note, is_transposed=True)
+    rows = [_speed_row(comparison, row) for row in comparison.throughputs]
+    failed = {record.experiment_name for record, _ in comparison.of(Failure)}
+    failed -= {row.experiment for row in comparison.throughputs}
+    for name in comparison.experiments:
+        if name in failed:
+            cells = [Cell.unmeasured("every timed run of this experiment failed")] * len(columns)
+            cells[0] = comparison.name_cell(name)
+            cells[VERDICT_COLUMN] = Cell("✕ failed", "see failures", "failed", anchor="failures")
+            rows.append(cells)
+    return Table(title, columns, {"": rows}, note, is_transposed=True)
 
 
 def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
@@ -294,55 +269,41 @@ def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
         BASE_CELL if is_base else Cell.estimate(row.forward_backward, format_ratio, why),
         BASE_CELL if is_base else Cell.measured(row.flop_ratio, format_ratio, why),
         Cell.measured(row.mfu, format_percent, row.peak_source),
-        Cell.measured(row.figures["hardware_flops_utilisation"], format_percent, row.peak_source),
     ]
-
-
-def _untimed_row(comparison: ComparisonRecords, name: str, width: int) -> list[Cell]:
-    empty = Cell.unmeasured("every timed run of this experiment failed")
-    row = [comparison.name_cell(name), *[empty] * (width - 1)]
-    row[6] = Cell("✕ failed", "see failures", "failed", anchor="failures")
-    return row
 
 
 def _describe_input_bound(comparison: ComparisonRecords) -> str:
     """Return a sentence on the experiments that are input-bound."""
-    known = [
-        (row, share) for row in comparison.throughputs if (share := row.data_share) is not None
-    ]
-    if not known:
+    shares = []
+    starved = []
+    for row in comparison.throughputs:
+        if row.data_share is not None:
+            shares.append(row.data_share)
+            if _bottleneck(row, row.data_share) == "input-bound":
+                starved.append(comparison.label(row.experiment))
+    if not shares:
         return ""
-    starved = [
-        comparison.label(row.experiment)
-        for row, share in known
-        if _bottleneck(row, share) == "input-bound"
-    ]
-    shares = [share for _, share in known]
     subject = "All experiments are compute-bound:"
     if starved:
         subject = f"Input-bound: {join_words(starved)}. Their ratios compare loading, not methods;"
     return f"{subject} data takes from {format_percent(min(shares))} to {format_percent(max(shares))} of a step."
 
 
-def _phase_row(
-    comparison: ComparisonRecords, row: Throughput, phases: Sequence[str], *, has_workers: bool
-) -> list[Cell]:
-    of = row.figures
-    total, whole, share = of["phases_ms"], of["step_ms"], row.data_share
-    no_phase = Cell.not_applicable(NO_SUCH_PHASE) if total else Cell.unmeasured(NO_PHASES)
-    waited = Cell.measured(of["data_wait_share"], format_percent, "this run has no record of it")
+def _phase_row(comparison: ComparisonRecords, row: Throughput, phases: Sequence[str]) -> list[Cell]:
+    figures = row.figures
+    total, share = figures["phases_ms"], row.data_share
+    absent = Cell.not_applicable(NO_SUCH_PHASE) if total else Cell.unmeasured(NO_PHASES)
+    cells = [comparison.name_cell(row.experiment), Cell.of(figures["batch_size"], format_count)]
+    for phase in phases:
+        milliseconds = figures.get(PHASE + phase)
+        cells.append(absent if milliseconds is None else Cell.of(milliseconds, format_rate))
     return [
-        comparison.name_cell(row.experiment),
-        Cell.measured(of["batch_size"], format_count, ""),
-        *(
-            no_phase if (ms := of.get(PHASE + phase)) is None else Cell.of(ms, format_rate)
-            for phase in phases
-        ),
+        *cells,
         Cell.measured(total, format_rate, NO_PHASES),
-        Cell.measured(whole, format_rate, ""),
-        _sum_check_cell(total, whole),
+        Cell.measured(figures["step_ms"], format_rate, ""),
         Cell.measured(share, format_percent, NO_PHASES),
-        *([waited, Cell.of(row.loader_workers)] if has_workers else []),
+        Cell.measured(figures["data_wait_share"], format_percent, "this run has no record of it"),
+        Cell.of(row.loader_workers),
         Cell.unmeasured(NO_PHASES) if share is None else Cell.of(_bottleneck(row, share)),
     ]
 
@@ -351,32 +312,18 @@ def _bottleneck(row: Throughput, share: float) -> Bottleneck:
     return bound_by(share, prefetches=row.loader_workers > 0)
 
 
-def _sum_check_cell(total: float | None, whole: float | None) -> Cell:
-    """Compare the sum of the phases with the whole step; mark a difference of more than 10 %."""
-    if not total or not whole:
-        return Cell.unmeasured(NO_PHASES)
-    found = total / whole
-    return Cell(
-        format_ratio(found), "" if phases_add_up(found) else "differs from the whole step", found
-    )
-
-
-def _usage_and_size_cells(row: Throughput | None, busy: Sequence[str]) -> list[Cell]:
-    of = row.figures if row else {}
-
-    def known(column: str, why: str = "no timed run is recorded") -> Cell:
-        return Cell.measured(
-            of.get(column), format_count if column.endswith("parameters") else format_rate, why
-        )
-
-    reads_text = row is None or of.get("tokens_per_caption") is not None
+def _usage_and_size_cells(row: Throughput | None, usages: Sequence[str]) -> list[Cell]:
+    figures = row.figures if row else {}
+    untimed = "no timed run is recorded"
+    tokens = Cell.measured(figures.get("tokens_per_caption"), format_rate, untimed)
+    if row and figures["tokens_per_caption"] is None:
+        tokens = Cell.not_applicable("the method reads no text")
+    warmup = Cell.measured(figures.get("warmup_seconds"), format_rate, untimed)
     return [
-        *(known(column, "not read on this device") for column in busy),
-        known("captions_per_second"),
-        known("tokens_per_caption")
-        if reads_text
-        else Cell.not_applicable("the method reads no text"),
-        known("trained_parameters"),
-        known("tower_parameters"),
-        replace(known("warmup_seconds"), note=row.heating if row else ""),
+        *(Cell.measured(figures.get(name), format_rate, "not read here") for name in usages),
+        Cell.measured(figures.get("captions_per_second"), format_rate, untimed),
+        tokens,
+        Cell.measured(figures.get("trained_parameters"), format_count, untimed),
+        Cell.measured(figures.get("tower_parameters"), format_count, untimed),
+        replace(warmup, note=row.heating if row else ""),
     ]

@@ -8,7 +8,6 @@ from bench.experiment.config import Experiment
 from bench.interfaces.throughput import PHASE, Throughput
 from bench.measure.throughput import (
     forward_backward_rate,
-    hardware_flops_utilisation,
     images_per_second,
     images_per_second_of_all,
     images_per_step,
@@ -20,8 +19,8 @@ from bench.measure.throughput import (
 from bench.records.record import PHASES, Record, Speed
 from bench.statistics.intervals import geometric_mean_interval
 from bench.statistics.ratios import Ratio, Rounds, ratio_without_interval, ratios_of_pairs
-from bench.statistics.verdicts import is_engineering_gap
 
+ENGINEERING_FACTOR = 2.0  # between two MFU
 UTILISATION = "utilisation: "  # prefix of a figure from `Speed.utilisation`
 
 
@@ -99,7 +98,6 @@ def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, 
         "image_forward_flops_per_image": speed.flops.image_forward / images,
         "text_forward_flops_per_image": speed.flops.text_forward / images,
         "model_flops_utilisation": model_flops_utilisation(experiment, speed, peak),
-        "hardware_flops_utilisation": hardware_flops_utilisation(experiment, speed, peak),
         "peak_flops_per_second": peak,
         "captions_per_second": speed.num_captions / speed.target_building_seconds
         if speed.target_building_seconds > 0
@@ -109,7 +107,6 @@ def run_figures(experiment: Experiment, speed: Speed, peak: float) -> dict[str, 
         else speed.tokens_per_caption,
         "trained_parameters": speed.trained_parameters,
         "tower_parameters": speed.tower_parameters,
-        "monitor_thread_share": speed.monitor_thread_share,
         "data_wait_share": math.nan if speed.data_wait_share is None else speed.data_wait_share,
         "warmup_seconds": speed.warmup_seconds,
         "heating_seconds": speed.heating_seconds,
@@ -138,9 +135,12 @@ def describe_heating(speeds: Sequence[Speed]) -> str:
 
 def extreme_mfu_rows(rows: Sequence[Throughput]) -> tuple[Throughput, Throughput] | None:
     """Return the rows of the least and the largest MFU where these compare implementations and not methods."""
-    known = sorted((row for row in rows if row.mfu), key=lambda row: row.mfu or 0.0)
-    is_gap = bool(known) and is_engineering_gap(known[0].mfu or 0.0, known[-1].mfu or 0.0)
-    return (known[0], known[-1]) if is_gap else None
+    rates = [(row.mfu, row) for row in rows if row.mfu]
+    if not rates:
+        return None
+    least_mfu, least = min(rates, key=lambda rate: rate[0])
+    largest_mfu, largest = max(rates, key=lambda rate: rate[0])
+    return (least, largest) if largest_mfu >= ENGINEERING_FACTOR * least_mfu else None
 
 
 def _count_workers(experiment: Experiment, speed: Speed) -> int:

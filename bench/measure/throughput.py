@@ -53,19 +53,10 @@ def model_flops_utilisation(
 
     A teacher's forward counts once: it has no backward. Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
     """
-    flops = 3 * speed.flops.forward - 2 * speed.flops.teacher_forward
-    return _flops_utilisation(flops, experiment, speed, peak_flops_per_second)
-
-
-def hardware_flops_utilisation(
-    experiment: Experiment, speed: Speed, peak_flops_per_second: float
-) -> float:
-    """Return the HFU: all matrix products of a step, recomputed ones included, over the devices' peak.
-
-    Products that a backward leaves out, as for the gradient of images, do not count, so that it may be below the MFU.
-    Source as `model_flops_utilisation`.
-    """
-    return _flops_utilisation(speed.flops.step, experiment, speed, peak_flops_per_second)
+    step_flops = 3 * speed.flops.forward - 2 * speed.flops.teacher_forward
+    image_flops = step_flops / images_per_step(experiment, speed)
+    peak = speed.processes * peak_flops_per_second
+    return image_flops * images_per_second(experiment, speed) / peak
 
 
 def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
@@ -115,13 +106,3 @@ def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) 
         raise ValueError(
             f"these records cannot be compared, they differ in {format_differences(differences)}"
         )
-
-
-def _flops_utilisation(
-    flops: int, experiment: Experiment, speed: Speed, peak_flops_per_second: float
-) -> float:
-    """Return the share of the peak that steps of so many FLOPs on one device make."""
-    an_image = flops / images_per_step(experiment, speed)
-    return (
-        an_image * images_per_second(experiment, speed) / (speed.processes * peak_flops_per_second)
-    )

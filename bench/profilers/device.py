@@ -2,7 +2,7 @@
 
 import math
 import threading
-import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,35 +27,18 @@ class Readings:
 
     figures: dict[str, float] = field(default_factory=dict)
     not_measured: dict[str, str] = field(default_factory=dict)
-    monitor_thread_share: float = 0.0  # CPU seconds of the sampling thread per second of the block
 
     @classmethod
     def mean(cls, blocks: Sequence["Readings"]) -> "Readings":
         """Return the means of blocks of about equal length; a figure that some lack is averaged over the others."""
-        names = dict.fromkeys(name for block in blocks for name in block.figures)
-        means = {
-            name: fmean(block.figures[name] for block in blocks if name in block.figures)
-            for name in names
-        }
-        missing = {name: reason for block in blocks for name, reason in block.not_measured.items()}
-        return cls(means, missing, fmean(block.monitor_thread_share for block in blocks))
-
-    def replace_if_larger(self, other: "Readings", names: Sequence[str]) -> None:
-        """Take the figures of these names from another block if their sum is larger there."""
-        theirs = {name: other.figures[name] for name in names if name in other.figures}
-        if sum(theirs.values()) > sum(self.figures.get(name, 0.0) for name in names):
-            self.figures |= theirs
-
-    def add_means(self, values: Mapping[str, Sequence[float]], every_s: float) -> None:
-        """Add the mean of each gauge's values, which were read every `every_s` seconds."""
-        for name, read in values.items():
-            if not read:
-                too_short = f"the block ended before the first reading, {every_s} s after its start"
-                self.not_measured.setdefault(name, too_short)
-                continue
-            self.figures[name] = fmean(read)
-            if name in self.not_measured:
-                self.not_measured[name] += f" (the figure is of the {len(read)} readings before)"
+        values = defaultdict[str, list[float]](list)
+        mean = cls()
+        for block in blocks:
+            mean.not_measured |= block.not_measured
+            for name, figure in block.figures.items():
+                values[name].append(figure)
+        mean.figures = {name: fmean(figures) for name, figures in values.items()}
+        return mean
 
     def attempt(self, name: str, read: Callable[[], T]) -> T | None:
         """Return a reading, or record why it failed: an instrument's error must not stop the measured run."""
@@ -72,45 +55,38 @@ def sampled(
 ) -> Iterator[Readings]:
     """Read the device while the block runs: spans at its idle ends, gauges every `every_s` seconds, averaged.
 
-    NVML averages over 1/6 s to 1 s itself, so a shorter interval returns the same number again. A gauge that fails is
-    not read again.
+    NVML averages over 1/6 s to 1 s itself, so a shorter interval returns the same number again.
     """
     readings = Readings(not_measured=dict(reader.missing))
-    gauges = dict(reader.gauges)
-    values: dict[str, list[float]] = {name: [] for name in gauges}
+    values: dict[str, list[float | None]] = {name: [] for name in reader.gauges}
     done = threading.Event()
 
     def poll() -> None:
-        """Read all gauges until the block ends."""
         while not done.wait(every_s):
-            for name, gauge in tuple(gauges.items()):
-                value = readings.attempt(name, gauge)
-                if value is None:
-                    del gauges[name]
-                else:
-                    values[name].append(value)
-        readings.monitor_thread_share = time.thread_time()
+            for name, gauge in reader.gauges.items():
+                values[name].append(readings.attempt(name, gauge))
 
     sampler = threading.Thread(target=poll, name="device-sampler", daemon=True)
     synchronize(device)
     end_gauges = {name: readings.attempt(name, begin) for name, begin in reader.spans.items()}
-    start = time.perf_counter()
-    if values:
+    if reader.gauges:
         sampler.start()
     try:
         yield readings
         synchronize(device)
     finally:
-        seconds = time.perf_counter() - start
         for name, gauge in end_gauges.items():
-            value = None if gauge is None else readings.attempt(name, gauge)
-            if value is not None:
-                readings.figures[name] = value
+            if gauge is not None:
+                values[name] = [readings.attempt(name, gauge)]
         done.set()
-        if values:
+        if sampler.is_alive():
             sampler.join()
-        readings.monitor_thread_share = readings.monitor_thread_share / seconds if seconds else 0.0
-        readings.add_means(values, every_s)
+        for name, attempts in values.items():
+            known = [value for value in attempts if value is not None]
+            if known:
+                readings.figures[name] = fmean(known)
+            else:
+                readings.not_measured.setdefault(name, f"the block took less than {every_s} s")
 
 
 def open_reader(device: torch.device) -> DeviceReader:
@@ -164,44 +140,20 @@ def cpu_busy_spans() -> dict[str, Span]:
     return spans
 
 
-def max_other_cpu_percent(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> float:
-    """Return the CPU time that processes of no rank took, in percent of the host where they took most.
-
-    `ranks` has the host and the figures of every rank. To a rank, the other ranks of its host are among the others.
-    """
-    return max(0.0, *(host.others for host in _cpu_percents_by_host(ranks)))
-
-
 def max_lacking_cores(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> float:
     """Return the cores that other work took while none was idle, on the host where this run lacked most.
 
     Other work on cores that this run leaves idle does not slow it. The unit is core-seconds per second. NaN: the system
-    does not report CPU time. See `max_other_cpu_percent` for `ranks`.
+    does not report CPU time. `ranks` has the host and the figures of every rank. To a rank, the other ranks of its host
+    are among the others.
     """
     if not all(OWN_BUSY in figures and OTHERS_BUSY in figures for _, figures in ranks):
         return math.nan
-    percents = [0.0]
-    for host in _cpu_percents_by_host(ranks):
-        other_work = host.others + host.other_guests
-        idle = max(0.0, 100 - host.own - other_work)
-        percents.append(other_work - idle)
-    return max(percents) / 100 * len(times_of_own_cores())
-
-
-@dataclass(frozen=True, slots=True)
-class _HostCpu:
-    """CPU time of a host in percent of its cores."""
-
-    own: float  # of all ranks
-    others: float  # of other processes
-    other_guests: float  # taken from this virtual machine
-
-
-def _cpu_percents_by_host(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> list[_HostCpu]:
-    hosts = []
-    for name in dict.fromkeys(host for host, _ in ranks):
-        figures = [rank_figures for host, rank_figures in ranks if host == name]
-        own = sum(rank[OWN_BUSY] for rank in figures)
-        others = figures[0][OTHERS_BUSY] - (own - figures[0][OWN_BUSY])
-        hosts.append(_HostCpu(own, others, figures[0].get(HOST_BUSY, 0.0)))
-    return hosts
+    lacking_percent = 0.0
+    for host, first in dict(reversed(ranks)).items():
+        own = sum(figures[OWN_BUSY] for name, figures in ranks if name == host)
+        other_ranks = own - first[OWN_BUSY]
+        other_work = first[OTHERS_BUSY] - other_ranks + first.get(HOST_BUSY, 0.0)
+        idle = max(0.0, 100 - own - other_work)
+        lacking_percent = max(lacking_percent, other_work - idle)
+    return lacking_percent / 100 * len(times_of_own_cores())

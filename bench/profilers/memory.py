@@ -1,29 +1,17 @@
-"""Memory of a process: its peak in a process dedicated to the measurement, and its growth with the number of steps."""
+"""Peak memory of a process that is dedicated to the measurement."""
 
 import ctypes
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from bench.profilers.nvml import process_bytes
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
+PEAK_FIELDS = ("peak_rss_bytes", "peak_allocated_bytes", "peak_reserved_bytes", "process_bytes")
 RESET_PEAK = "5"  # proc(5): reset the peak of resident memory to the current value
-SETTLING_FRACTION = 1 / 3  # of the readings, at the beginning, that is ignored because caches fill
-MIN_READINGS = 8  # that a slope needs
-
-
-@dataclass(frozen=True, slots=True)
-class Peaks:
-    """Peaks in bytes; None if this device has no such counter. `bench.records.record.Memory` documents each."""
-
-    rss: int | None
-    allocated: int | None
-    reserved: int | None
-    process: int | None
 
 
 class PeakMemory:
@@ -46,47 +34,21 @@ class PeakMemory:
                 CLEAR_REFS.write_text(RESET_PEAK)
             self._start_bytes = _read_bytes_without_files("VmRSS") or 0
 
-    def read(self) -> Peaks:
-        """Return the peaks so far."""
-        if self._device.type != "cuda":
-            peak = _read_bytes_without_files("VmHWM")
-            return Peaks(
-                None if peak is None else max(0, peak - self._start_bytes), None, None, None
-            )
-        return Peaks(
-            rss=None,
-            allocated=torch.cuda.max_memory_allocated(self._device) - self._start_bytes,
-            reserved=torch.cuda.max_memory_reserved(self._device),
-            process=self._process_bytes(),
-        )
-
-    def _process_bytes(self) -> int | None:
-        try:
-            uuid = str(torch.cuda.get_device_properties(self._device).uuid)
-            return process_bytes(uuid, self._device.index or 0)
-        except Exception:  # noqa: BLE001 - an instrument's error must not stop the measured run
-            return None
-
-
-class MemoryGrowth:
-    """Resident memory of this process, read between steps. Linux only; elsewhere there is no slope."""
-
-    def __init__(self) -> None:
-        self._readings: list[tuple[int, int]] = []
-
-    def sample(self, step: int) -> None:
-        resident = read_status_bytes("VmRSS")
+    def read(self) -> dict[str, int | None]:
+        """Return the peaks so far in bytes, by field of `bench.records.record.Memory`; None: no such counter here."""
+        peaks: dict[str, int | None] = dict.fromkeys(PEAK_FIELDS)
+        if self._device.type == "cuda":
+            allocated = torch.cuda.max_memory_allocated(self._device)
+            peaks["peak_allocated_bytes"] = allocated - self._start_bytes
+            peaks["peak_reserved_bytes"] = torch.cuda.max_memory_reserved(self._device)
+            with suppress(Exception):  # an instrument's error must not stop the measured run
+                uuid = str(torch.cuda.get_device_properties(self._device).uuid)
+                peaks["process_bytes"] = process_bytes(uuid, self._device.index or 0)
+            return peaks
+        resident = _read_bytes_without_files("VmHWM")
         if resident is not None:
-            self._readings.append((step, resident))
-
-    @property
-    def bytes_per_step(self) -> float | None:
-        """Least-squares slope of the readings in bytes per step, without the first third; None if there are too few."""
-        settled = self._readings[int(len(self._readings) * SETTLING_FRACTION) :]
-        if len(settled) < MIN_READINGS:
-            return None
-        steps, resident = np.array(settled, dtype=np.float64).T
-        return float(np.polyfit(steps - steps[0], resident - resident[0], 1)[0])
+            peaks["peak_rss_bytes"] = max(0, resident - self._start_bytes)
+        return peaks
 
 
 def _return_freed_memory() -> None:

@@ -18,7 +18,6 @@ from bench.environment.files import (
     read_intact_files,
     read_limited,
     require_format,
-    require_unique_keys,
     safe_file_name,
 )
 from bench.experiment.config import Experiment
@@ -48,7 +47,6 @@ Seconds = Annotated[
 Phases = Annotated[dict[str, Seconds], msgspec.Meta(max_length=MAX_ENTRIES)]
 Readings = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
 Counts = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
-RankFigures = Annotated[dict[str, tuple[float, ...]], msgspec.Meta(max_length=MAX_ENTRIES)]
 Better = Literal["higher", "lower"]
 HeatState = Literal["steady", "unsteady", "not read"]  # of a GPU's clock and temperature
 # What tells that other work kept a run from a core: its threads' waits. Where its threads wait for each other, or the
@@ -58,9 +56,6 @@ WaitsSource = Literal["threads", "other processes"]
 OWN_BUSY = "process CPU busy percent"
 OTHERS_BUSY = "other processes CPU busy percent"
 HOST_BUSY = "taken by the host CPU percent"
-# Names of `RankFigures`, besides the names of `Readings`.
-PHASE_FIGURE = "{}, ms"
-WAIT_FIGURE = "waited for batches, share"
 # A step's phases, in its order.
 PHASES = (
     "data",
@@ -131,15 +126,12 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     num_captions: Count
     utilisation: Readings  # over the windows, by name with unit; what was not measured is not there
     not_measured: Texts = {}  # by the reading's name: why it is not there, or not of the whole time
-    monitor_thread_share: float = 0.0  # of the windows' time that the sampling thread was running
     data_wait_share: Share | None = (
         None  # of the windows' time that was spent waiting for batches; None: not measured
     )
     rank_window_seconds: tuple[
         Seconds, ...
     ] = ()  # of every rank, where there are several; begun together
-    rank_figures: RankFigures = {}  # of every rank, where there are several: phases, waits and utilisation, with unit
-    rank_hosts: tuple[str, ...] = ()  # host name and GPU of every rank, where there are several
     heating_seconds: NonNegative = 0.0  # of steps by which a GPU was heated; 0 on a CPU
     heat_state: HeatState | None = None  # at the end of that; None: on a CPU
     attention_kernels: tuple[
@@ -148,12 +140,7 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     compilation: Readings = {}  # graphs, breaks between them, seconds of it; empty: nothing was to be compiled
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a figure that some windows or some ranks lack."""
-        by_rank = [*self.rank_figures.values()] + (
-            [self.rank_hosts] if self.rank_hosts or self.rank_figures else []
-        )
-        if any(len(values) != self.processes for values in by_rank):
-            raise ValueError(f"rank_figures and rank_hosts must be of all {self.processes} ranks")
+        """Raise ValueError for a figure that some windows lack."""
         number = len(self.window_seconds)
         for name in ("window_images", "window_core_waits", "window_throttled_percent"):
             if len(getattr(self, name)) not in (0, number):
@@ -185,9 +172,6 @@ class Memory(RecordKind, frozen=True, kw_only=True, tag="memory"):
     # Of one uncompiled step, counted tensor by tensor: the same on every run. None: shards cannot be counted like that,
     # or the step does not fit uncompiled.
     peak_tensor_bytes: Count | None
-    rank_peak_bytes: tuple[
-        Count, ...
-    ] = ()  # of every rank, where there are several: allocated, on a CPU resident
 
 
 class BatchTrial(RecordKind, frozen=True, kw_only=True, tag="fit"):
@@ -251,9 +235,6 @@ class Training(RunOnSamples, frozen=True, kw_only=True, tag="training"):
     cooldown_losses: tuple[tuple[float, ...], ...]
     branches: tuple[Branch, ...]
     seconds: NonNegative  # of the whole run, for information: speeds come from speed records
-    rss_bytes_per_step: float | None = (
-        None  # growth (bench/profilers/memory.py); None: too few steps to tell
-    )
     overflows: Count = (
         0  # updates of trunk and cool-downs that were skipped for an overflow in fp16
     )
@@ -458,7 +439,6 @@ def decode_record(content: bytes, path: Path) -> Record:
         header = decode_json(content, FormatHeader)
     with prefix_errors(path):
         require_format(header, FORMAT, OTHER_FORMAT_REMEDY)
-        require_unique_keys(content)
         kind = _measured_as(Tag, content).kind
         measured = _measured_as(KINDS.get(kind, dict), content)
         if kind not in KINDS:

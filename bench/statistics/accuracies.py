@@ -8,10 +8,15 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import nctdtrinc, stdtr, stdtrit
+from scipy.special import nctdtrinc, stdtrit
 
-from bench.statistics.intervals import CONFIDENCE
-from bench.statistics.p_values import ROUNDING, holm
+from bench.statistics.p_values import (
+    CONFIDENCE,
+    ROUNDING,
+    holm,
+    student_t_margin,
+    student_t_p,
+)
 from bench.statistics.ratios import ALPHA
 
 K = TypeVar("K")
@@ -43,15 +48,12 @@ def estimate_over_seeds(rows: Sequence[Answers]) -> Estimate:
     two towers), or one figure for all. Rows and items are both taken as drawn at random, so that the interval covers
     other trainings and other test items. Trainings with different numbers of items have no interval.
     """
+    reason = ""
     if len({np.size(row) for row in rows}) > 1:
-        return Estimate(
-            fmean(map(np.mean, rows)),
-            None,
-            None,
-            f"{len(rows)} seeds, different test images, no interval",
-        )
-    if len(rows) < SEEDS_FOR_INTERVAL:
-        return Estimate(fmean(map(np.mean, rows)), None, None, f"{len(rows)} seeds, no interval")
+        reason = ", different test images"
+    if reason or len(rows) < SEEDS_FOR_INTERVAL:
+        mean = fmean(map(np.mean, rows))
+        return Estimate(mean, None, None, f"{len(rows)} seeds{reason}, no interval")
     return _estimate_two_levels(rows, "seeds")
 
 
@@ -125,16 +127,16 @@ def judge_accuracy_differences(found: Mapping[K, Estimate]) -> dict[K, JudgedAcc
     """
     known = {name: estimate.p for name, estimate in found.items() if estimate.p is not None}
     adjusted = dict(zip(known, holm([*known.values()]), strict=True))
-    return {
-        name: _judge_difference(estimate, adjusted.get(name)) for name, estimate in found.items()
-    }
-
-
-def _judge_difference(difference: Estimate, p: float | None) -> JudgedAccuracyDifference:
-    if p is None:
-        return JudgedAccuracyDifference(difference, p, "no interval")
-    called: Difference = "better" if difference.value > 0 else "worse"
-    return JudgedAccuracyDifference(difference, p, called if p <= ALPHA else "not distinguishable")
+    judged = {}
+    for name, difference in found.items():
+        p = adjusted.get(name)
+        verdict: Difference = "no interval"
+        if p is not None:
+            verdict = "better" if difference.value > 0 else "worse"
+            if p > ALPHA:
+                verdict = "not distinguishable"
+        judged[name] = JudgedAccuracyDifference(difference, p, verdict)
+    return judged
 
 
 def _estimate_two_levels(rows: Sequence[Answers], unit: str) -> Estimate:
@@ -149,8 +151,9 @@ def _to_estimate(mean: float, variance: float, degrees_of_freedom: float, over: 
     """Return a mean with Student's t interval and p, by the mean's variance and its degrees of freedom."""
     if variance <= (ROUNDING * mean) ** 2:  # of equal figures: rounding
         return Estimate(mean, mean, mean, over, float(not mean))
-    margin = float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
-    p = 2 * float(stdtr(degrees_of_freedom, -abs(mean) / math.sqrt(variance)))
+    error = math.sqrt(variance)
+    margin = student_t_margin(error, degrees_of_freedom)
+    p = student_t_p(mean, error, degrees_of_freedom)
     return Estimate(mean, mean - margin, mean + margin, over, p)
 
 
@@ -163,30 +166,27 @@ def _mean_of_two_levels(table: npt.NDArray[np.float64]) -> tuple[float, float, f
     Source: Satterthwaite 1946, "An approximate distribution of estimates of variance components", Biometrics 2; the
     crossed random effects are those of Owen 2007, "The pigeonhole bootstrap", Ann. Appl. Stat. 1.
     """
-    runs, items = table.shape
-    mean, of_runs = float(table.mean()), table.mean(axis=1)
-    variance, degrees_of_freedom = float(of_runs.var(ddof=1)) / runs, runs - 1.0
-    if items > 1:
-        of_items = table.mean(axis=0)
-        rest = float(((table - of_runs[:, None] - of_items + mean) ** 2).sum())
-        variance, degrees_of_freedom = _variance_of_mean(
-            (variance, runs - 1),
-            (float(of_items.var(ddof=1)) / items, items - 1),
-            (rest / ((runs - 1) * (items - 1) * runs * items), (runs - 1) * (items - 1)),
-        )
-    return mean, variance, degrees_of_freedom
-
-
-def _variance_of_mean(
-    runs: tuple[float, int], items: tuple[float, int], rest: tuple[float, int]
-) -> tuple[float, float]:
-    """Return the variance of a mean and its degrees of freedom.
-
-    The arguments are (variance, degrees of freedom) of the mean as the runs alone show it, as the items alone show it,
-    and as what neither explains shows it, which is part of both.
-    """
-    above = [one for one in (runs, items) if one[0] > rest[0]]
-    parts = above if len(above) == 1 else [*above, rest]
-    variance = sum(part for part, _ in above) - rest[0] * (len(above) - 1)
-    spread = sum(part**2 / degrees_of_freedom for part, degrees_of_freedom in parts)
-    return variance, variance**2 / spread if spread else 1.0
+    num_runs, num_items = table.shape
+    run_means = table.mean(axis=1)
+    item_means = table.mean(axis=0)
+    mean = float(table.mean())
+    run_degrees = num_runs - 1.0
+    run_variance = float(run_means.var(ddof=1)) / num_runs
+    if num_items == 1:
+        return mean, run_variance, run_degrees
+    item_degrees = num_items - 1.0
+    item_variance = float(item_means.var(ddof=1)) / num_items
+    rest_degrees = run_degrees * item_degrees
+    rest = float(((table - run_means[:, None] - item_means + mean) ** 2).sum())
+    rest_variance = rest / (rest_degrees * num_runs * num_items)
+    # The rest is part of the variance that the runs show, and of the variance that the items show.
+    parts = [
+        (variance, degrees)
+        for variance, degrees in ((run_variance, run_degrees), (item_variance, item_degrees))
+        if variance > rest_variance
+    ]
+    variance = sum(part for part, _ in parts) - rest_variance * (len(parts) - 1)
+    if len(parts) != 1:
+        parts.append((rest_variance, rest_degrees))
+    spread = sum(part**2 / degrees for part, degrees in parts)
+    return mean, variance, variance**2 / spread if spread else 1.0

@@ -3,12 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from statistics import fmean
+from statistics import fmean, stdev
 
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri
 
-CONFIDENCE = 0.95
+from bench.statistics.p_values import CONFIDENCE, student_t_margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +43,8 @@ def mean_interval(values: Sequence[float]) -> Interval:
         raise ValueError("an interval needs two values or more")
     if not all(map(math.isfinite, values)):
         raise ValueError(f"an interval is made of finite figures, got {list(values)}")
-    mean, degrees = fmean(values), len(values) - 1
-    error = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / degrees / len(values))
-    margin = _student_t_quantile(degrees) * error
+    mean = fmean(values)
+    margin = student_t_margin(stdev(values, mean) / math.sqrt(len(values)), len(values) - 1)
     return Interval(mean, mean - margin, mean + margin)
 
 
@@ -56,9 +54,3 @@ def geometric_mean_interval(values: Sequence[float]) -> Interval | None:
         return None
     logs = mean_interval([math.log(value) for value in values])
     return Interval(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high))
-
-
-@lru_cache(maxsize=64)
-def _student_t_quantile(degrees_of_freedom: int) -> float:
-    """Return Student's t at which the interval ends."""
-    return float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))

@@ -10,14 +10,12 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Literal
 
-from bench.statistics.intervals import _student_t_quantile
-from bench.statistics.p_values import ROUNDING, holm, student_t_p
+from bench.statistics.p_values import ROUNDING, holm, student_t_margin, student_t_p
 
 Verdict = Literal["faster", "slower", "no difference", "inconclusive"]
 Rounds = Mapping[int, float]  # the figure of one run a round, by the round's number
 ALPHA = 0.01  # a verdict of "faster", "slower", "better" or "worse" needs an adjusted p at or under this
 SMALLEST_EFFECT = 0.02  # and one on speed a ratio at least this far from 1
-MIN_FIGURE, MAX_FIGURE = 1e-40, 1e40  # beyond these a figure is a fault, not a measurement
 MIN_ROUNDS = 5  # runs a side for a verdict: with fewer, Student's t leans on a normal distribution
 
 
@@ -95,7 +93,7 @@ def _compare_unpaired(base: Sequence[float], other: Sequence[float]) -> Ratio:
 def _to_ratio(
     difference: float, error: float, degrees_of_freedom: int, runs: tuple[int, int]
 ) -> Ratio:
-    margin = _student_t_quantile(degrees_of_freedom) * error
+    margin = student_t_margin(error, degrees_of_freedom)
     low = math.exp(difference - margin)
     high = math.exp(difference + margin)
     p = student_t_p(difference, error, degrees_of_freedom)
@@ -125,6 +123,6 @@ def log_std(runs: Rounds) -> float | None:
 
 def _logarithms(figures: Rounds) -> dict[int, float]:
     for figure in figures.values():
-        if not MIN_FIGURE <= figure <= MAX_FIGURE:
+        if not 0 < figure < math.inf:
             raise ValueError(f"a ratio is made of positive finite figures, got {figure}")
     return {round_: math.log(figure) for round_, figure in figures.items()}

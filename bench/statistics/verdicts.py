@@ -1,28 +1,15 @@
-"""Verdicts on the parts of a step, on ranks, and on a ratio beside its prediction from FLOPs."""
+"""Verdicts on the parts of a step, and on a ratio beside its prediction from FLOPs."""
 
 import math
-from collections.abc import Sequence
-from statistics import median
 from typing import Literal
 
-from bench.statistics.p_values import ROUNDING
-from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
+from bench.statistics.ratios import Ratio
 
 Bottleneck = Literal["input-bound", "compute-bound"]
 Loading = Literal["enough", "too few", "too close to tell"]
-Agreement = Literal["agree", "disagree", "inconclusive"]
 Prediction = Literal["consistent with FLOPs", "not consistent with FLOPs", "cannot be told"]
 MAX_WAIT_SHARE = 0.05  # of a step's time, for batches that are loaded ahead
-MAX_AGREEMENT_MARGIN = math.log(1.1)  # beyond it a tenth of a ratio could be missing unseen
 FLOPS_TOLERANCE = 0.08  # of a logarithm: what is left to elementwise work, memory and launches
-RUNS_FOR_SLOW_RANK = 3
-# Times the others' time for their own work, in most runs and in the median run.
-SLOW_IN_MOST, SLOW_RANK = (
-    1.03,
-    1.05,
-)
-ENGINEERING_FACTOR = 2.0  # between two MFU
-PHASES_TOLERANCE = 0.1  # relative, between the sum of the phases and the whole step
 
 
 def bound_by(data_share: float, *, prefetches: bool) -> Bottleneck:
@@ -41,27 +28,6 @@ def judge_loader_cores(min_cores: float, max_cores: float, spare: int) -> Loadin
     if max_cores <= spare:
         return "enough"
     return "too few" if min_cores > spare else "too close to tell"
-
-
-def judge_agreement(log_difference: float, margin: float | None) -> Agreement:
-    """Judge two logarithms of one ratio by their difference, with half of its interval (None: there is none).
-
-    They disagree where the interval leaves out 0 and the difference is 2 % or more. They agree within
-    `max_relative_difference` where that is under 10 %: the word alone says no more than that.
-    """
-    if margin is None:
-        return "inconclusive"
-    if (
-        abs(log_difference) > margin
-        and abs(log_difference) >= math.log1p(SMALLEST_EFFECT) - ROUNDING
-    ):
-        return "disagree"
-    return "agree" if abs(log_difference) + margin <= MAX_AGREEMENT_MARGIN else "inconclusive"
-
-
-def max_relative_difference(log_difference: float, margin: float) -> float:
-    """Return by what share two figures differ at the interval's far end, of their logarithms' difference."""
-    return math.expm1(abs(log_difference) + margin)
 
 
 def judge_flops_prediction(log_difference: float, margin: float | None) -> Prediction:
@@ -87,33 +53,3 @@ def unexplained_factor(measured: Ratio | None, predicted: float | None) -> float
     factor = measured.value / predicted
     is_within = measured.low <= predicted <= measured.high
     return None if is_within or abs(math.log(factor)) <= FLOPS_TOLERANCE else factor
-
-
-def find_slow_rank(work: Sequence[Sequence[float]]) -> tuple[int, float] | None:
-    """Return the slowest rank, and how many times as long as the others' its work takes; None if none is slow.
-
-    `work` has the time of every rank's own work in each of at least `RUNS_FOR_SLOW_RANK` runs. A rank is slow if its
-    work takes more than `SLOW_RANK` times the median of the others in the median run, and more than `SLOW_IN_MOST`
-    times in at least three quarters of the runs.
-    """
-    found = list[tuple[float, int]]()
-    for rank in range(len(work[0]) if len(work) >= RUNS_FOR_SLOW_RANK else 0):
-        factors = sorted(
-            of_run[rank] / median([*of_run[:rank], *of_run[rank + 1 :]]) for of_run in work
-        )
-        if factors[len(factors) // 4] > SLOW_IN_MOST and (factor := median(factors)) > SLOW_RANK:
-            found.append((factor, rank))
-    if not found:
-        return None
-    factor, rank = max(found)
-    return rank, factor
-
-
-def is_engineering_gap(least_mfu: float, largest_mfu: float) -> bool:
-    """Return whether MFU differ so much that a ratio compares implementations and not methods."""
-    return largest_mfu >= ENGINEERING_FACTOR * least_mfu
-
-
-def phases_add_up(sum_over_step: float) -> bool:
-    """Return whether the phases of a step sum to the step timed without a split."""
-    return abs(sum_over_step - 1) <= PHASES_TOLERANCE

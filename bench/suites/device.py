@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
 
 from bench.environment.machine import default_device
 from bench.profilers.clock import synchronize
@@ -19,16 +20,16 @@ def seconds() -> float:
     return time.perf_counter()
 
 
-def rate(benchmark: BenchmarkFixture, thing: str, count: int) -> None:
-    """Note how many things one call does and how many that are a second, once it has been timed."""
-    benchmark.extra_info[thing] = count
-    if benchmark.stats:
-        benchmark.extra_info[f"{thing} per second"] = round(count / benchmark.stats.stats.median, 1)
+def time_gradients(
+    benchmark: BenchmarkFixture, loss: Callable[..., Tensor], *inputs: Tensor
+) -> None:
+    """Time forward and backward of a loss; `extra_info` has the peak bytes of its tensors, equal on every run."""
+    leaves = [value.to(DEVICE).requires_grad_() for value in inputs]
 
+    def work() -> object:
+        return torch.autograd.grad(loss(*leaves), leaves)
 
-def peak_bytes(work: Callable[[], object], device: torch.device = DEVICE) -> int:
-    """Return the most bytes that tensors born in one call held: the same on every run."""
-    with TensorBytes(device, []) as counted:
+    benchmark(work)
+    with TensorBytes(DEVICE, []) as counted:
         work()
-    most: int = counted.peak
-    return most
+    benchmark.extra_info["peak tensor bytes"] = counted.peak

@@ -105,7 +105,6 @@ def train(
         **sample_counts(run.stream),
         overflows=int(run.step.overflows),
         num_samples=run.stream.order.num_samples,
-        rss_bytes_per_step=logger.growth.bytes_per_step,
     )
 
 

@@ -12,11 +12,10 @@ from tqdm import tqdm
 from bench.console.console import escape_unprintable, log
 from bench.console.progress import LINE_SECONDS
 from bench.data.stream import BatchStream
-from bench.profilers.memory import MemoryGrowth
 
 
 class TrainLogger:
-    """Logs the steps of a training with images per second, the share of time waiting for data, and memory growth."""
+    """Logs the steps of a training with images per second, and the share of time waiting for data."""
 
     def __init__(self, stream: BatchStream[Any], total: int, taken: int, events: str = "") -> None:
         """Begin after `taken` of `total` steps; `events` is the folder of TensorBoard's files."""
@@ -36,7 +35,6 @@ class TrainLogger:
             mininterval=1,
             disable=not self._has_bar,
         )
-        self.growth = MemoryGrowth()
         self._board: Any = None
         if events and stream.order.rank == 0:
             from torch.utils.tensorboard import SummaryWriter
@@ -76,7 +74,6 @@ class TrainLogger:
         self._taken += len(losses)
         self._last_log = now
         self._last_wait = self._stream.wait_seconds
-        self.growth.sample(self._taken)
         figures = f"loss {losses[-1]:.3f}, {values['images per second']:,.0f} images/s, "
         figures += f"{values['share of time waiting for data']:.0%} waiting for data, rate {learning_rate:.2e}"
         if grad_norms:

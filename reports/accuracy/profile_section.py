@@ -19,7 +19,7 @@ from bench.statistics.accuracies import (
     estimate_over_tasks,
     estimate_paired_over_seeds,
 )
-from bench.statistics.intervals import CONFIDENCE
+from bench.statistics.p_values import CONFIDENCE
 from bench.tables.formats import (
     INTERVAL,
     format_accuracy,

@@ -1,9 +1,6 @@
 """The section on throughput: speeds, largest batches, batch sizes, phases of a step, memory and sizes."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-
-from markupsafe import Markup
 
 from bench.experiment.published import published_mfu_rows
 from bench.interfaces.sections import (
@@ -18,7 +15,6 @@ from bench.interfaces.sections import (
     Section,
     Text,
 )
-from bench.measure.ranks import find_slow_ranks, rank_table
 from bench.measure.speed_tables import (
     largest_batch_table,
     memory_and_size_table,
@@ -104,10 +100,6 @@ def _step_blocks(comparison: ComparisonRecords) -> list[Block]:
         note, chart = "The table below gives the figures.", phases.phase_chart(comparison)
         blocks.append(Chart(chart, "Phases of a step", [note], keys, width="narrow"))
     blocks.append(phase_table(comparison))
-    if (ranks := rank_table(comparison.records, comparison.experiments, comparison.label)).cells:
-        slow = find_slow_ranks(comparison.records, comparison.experiments)
-        blocks += [Text(Markup("<strong>{}</strong>").format(str(one))) for one in slow]
-        blocks.append(Fold(ranks.title, [replace(ranks, note="")], "behind"))
     return blocks
 
 

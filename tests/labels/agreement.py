@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from bench.data.pack import load_pack_images
 from bench.labels.synset_rules import CorenetRule
-from bench.suites.captions import distinct_captions
 from tests.labels import oracle
 from tests.labels.corpus import captions, glosses
+from tests.labels.distinct_captions import distinct_captions
 from tests.labels.hostile import hostile_captions, synsets
 
 CACHE = Path("results/cache")

@@ -106,7 +106,7 @@ def compiled_steps(stream: BatchStream[Any]) -> dict[str, Any]:
     torch._dynamo.utils.counters.clear()
     run = build_train_state(stream)
     losses, graphs = losses_of(run), compilation_counters(run)["graphs"]
-    phases, _ = measure_phases(run, range(STEPS, 2 * STEPS))
+    phases = measure_phases(run, range(STEPS, 2 * STEPS))
     last = compilation_counters(run)
     return {
         "losses": losses,

@@ -25,7 +25,7 @@ from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.synset_rules import CorenetRule
 from bench.labels.vocabulary import read_vocabulary
 from bench.labels.wordnet import lexicon
-from bench.suites.captions import distinct_captions
+from tests.labels.distinct_captions import distinct_captions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
