@@ -75,7 +75,6 @@ class Measure:
         False  # count vocabularies from the captions first, into RESULTS/vocabularies
     )
     measurements: Measurements = ()
-    trace: bool = False  # also write a Perfetto trace of a few steps of each experiment
     # accept experiments that differ in more than the method; the table lists the differences
     allow_differences: bool = False
     resume: bool = (
@@ -130,9 +129,9 @@ class Measure:
             require_no_other_vocabulary(self.vocabulary, self.labels)
         for name in self.measurements:
             get_measurement(name)  # refuses a name that no extension adds
-        if self.measurements and (self.trace or self.memory_gib is not None):
+        if self.measurements and self.memory_gib is not None:
             raise ValueError(
-                "--measurement measures neither speed nor memory: leave out --trace and --memory-gib"
+                "--measurement measures neither speed nor memory: leave out --memory-gib"
             )
         settings = add_caption_settings(self.settings, self.caption_lengths, self.caption)
         return experiments_from(self.names, settings, self.data, self.vocabulary, self.labels)
@@ -155,9 +154,6 @@ class Measure:
                 with_differences(largest_batch_table(group), group, MAY_DIFFER_AT_LARGEST_BATCH)
             )
             tables.append(batch_trial_table(records))
-        if self.trace:
-            for path in comparison.trace():
-                log(f"trace: {path} (open it at https://ui.perfetto.dev)")
         return finish_timed(comparison, tables, self.json)
 
 

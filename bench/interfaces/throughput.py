@@ -18,14 +18,12 @@ class Throughput:
     images_per_second: float  # the median of the rounds
     interval: Interval | None  # of the geometric mean of the runs; None under two runs
     ratio: Ratio | None  # of images per second to the base; None for the base itself
-    ratio_of_all: Ratio | None  # the same over all windows, also those that other work disturbed
     forward_backward: Ratio | None  # the same of forward and backward alone
     flop_ratio: float | None  # the FLOP-predicted ratio
     figures: dict[str, float | None]  # medians over the runs of `run_figures`
     peak_source: str
     loader_workers: int  # processes that load batches ahead, the most of any run
     not_measured: tuple[str, ...]  # readings that the device did not give, with the reason
-    heating: str  # how a GPU was heated before the windows; empty: a CPU
 
     @property
     def mfu(self) -> float | None:

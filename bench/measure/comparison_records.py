@@ -19,26 +19,26 @@ from bench.records.record import Record, Speed
 
 UNTIMED = "its speed was not measured"  # the reason of an absent figure
 # CLIP with other settings, by the first word of the experiment's name.
-VARIANTS = {
-    "flip": "FLIP",
-    "clipa": "CLIPA",
-}
+VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}
 
 
 def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
     """Collect the experiments of one comparison in the order of their methods, and choose their labels and base."""
-    found = [
-        one
-        for record in records
-        if (one := record.experiment) is not None
-        and getattr(record.measured, "subject", one.name)
-        == one.name  # not the random-init baseline of its tower
-    ]
-    order = [*METHODS, *sorted({one.method for one in found} - METHODS.keys())]
-    experiments = _first_by_name(
-        sorted(found, key=lambda one: (order.index(one.method), one.name, one.seed))
+    experiments = {}
+    for record in records:
+        experiment = record.experiment
+        if experiment is not None:
+            # The random-init baseline of a tower has the tower's experiment.
+            subject = getattr(record.measured, "subject", experiment.name)
+            if subject == experiment.name:
+                experiments.setdefault(experiment.name, experiment)
+    methods = [*METHODS, *sorted({one.method for one in experiments.values()} - METHODS.keys())]
+    ordered = sorted(
+        experiments.values(),
+        key=lambda experiment: (methods.index(experiment.method), experiment.name),
     )
-    return _compare(name, records, experiments, _unique_labels(experiments, records))
+    experiments = {experiment.name: experiment for experiment in ordered}
+    return _compare(name, records, experiments, _unique_labels(ordered, records))
 
 
 def group_named(
@@ -52,8 +52,12 @@ def group_named(
     require_comparable(
         [record for record in kept if isinstance(record.measured, Speed)], may_differ=may_differ
     )
-    found = _first_by_name(record.experiment for record in kept if record.experiment is not None)
-    return _compare("", kept, {name: found[name] for name in names if name in found}, {})
+    experiments = {}
+    for name in names:
+        for record in kept:
+            if record.experiment is not None and record.experiment_name == name:
+                experiments.setdefault(name, record.experiment)
+    return _compare("", kept, experiments, {})
 
 
 def method_title(experiment: Experiment, records: Sequence[Record]) -> str:
@@ -74,53 +78,49 @@ def reason_incomparable(records: Sequence[Record]) -> str | None:
     return None
 
 
-def _first_by_name(experiments: Iterable[Experiment]) -> dict[str, Experiment]:
-    found: dict[str, Experiment] = {}
-    for experiment in experiments:
-        found.setdefault(experiment.name, experiment)
-    return found
-
-
 def _compare(
     name: str, records: Sequence[Record], experiments: dict[str, Experiment], labels: dict[str, str]
 ) -> ComparisonRecords:
     """Compare the experiments with the first that was timed, else with the first."""
     timed = [record for record in records if isinstance(record.measured, Speed)]
-    names, incomparable = {record.experiment_name for record in timed}, reason_incomparable(timed)
-    base = next((one for one in experiments if one in names), next(iter(experiments), None))
+    timed_names = {record.experiment_name for record in timed}
+    bases = [one for one in experiments if one in timed_names] or [*experiments]
+    base = bases[0] if bases else None
+    incomparable = reason_incomparable(timed)
     throughputs = throughputs_of(records, experiments, base if incomparable is None else None)
     return ComparisonRecords(
         name, tuple(records), experiments, labels, base, incomparable, tuple(throughputs)
     )
 
 
-def _unique_labels(experiments: dict[str, Experiment], records: Sequence[Record]) -> dict[str, str]:
+def _unique_labels(experiments: Sequence[Experiment], records: Sequence[Record]) -> dict[str, str]:
     """Name an experiment by its method, and where others share it, also by its batch size or its own settings."""
-    labels, by_title = dict[str, str](), dict[str, list[Experiment]]()
-    for experiment in experiments.values():
+    by_title: dict[str, list[Experiment]] = {}
+    for experiment in experiments:
         by_title.setdefault(method_title(experiment, records), []).append(experiment)
-    for title, same in by_title.items():
-        for experiment in same:
-            if len(same) == 1:
-                labels[experiment.name] = title
-            elif {*differing_fields(same)} <= {*fields_with("by batch")}:
-                labels[experiment.name] = f"{title} at batch {experiment.training.batch_size}"
-            else:
-                labels[experiment.name] = ", ".join(
-                    [title, *_distinguishing_settings(experiment, same)]
-                )
-    counted = Counter(labels.values())
-    return {name: label if counted[label] == 1 else name for name, label in labels.items()}
+    labels = {}
+    for title, alternatives in by_title.items():
+        fields = [field for field in differing_fields(alternatives) if field != "name"]
+        differ_by_batch = {*fields} <= {*fields_with("by batch")}
+        for experiment in alternatives:
+            label = title
+            if fields and differ_by_batch:
+                label = f"{title} at batch {experiment.training.batch_size}"
+            elif fields:
+                label = ", ".join([title, *_unusual_settings(experiment, alternatives, fields)])
+            labels[experiment.name] = label
+    counts = Counter(labels.values())
+    return {name: label if counts[label] == 1 else name for name, label in labels.items()}
 
 
-def _distinguishing_settings(
-    experiment: Experiment, alternatives: Sequence[Experiment]
+def _unusual_settings(
+    experiment: Experiment, alternatives: Sequence[Experiment], fields: Iterable[str]
 ) -> list[str]:
     """Return the settings in which an experiment differs from most of the alternatives."""
-    fields = [field for field in differing_fields(alternatives) if field != "name"]
-    usual = {
-        field: Counter(str(get_field(one, field)) for one in alternatives).most_common(1)[0][0]
-        for field in fields
-    }
-    own = {field: str(get_field(experiment, field)) for field in fields}
-    return [f"{field}={value}" for field, value in own.items() if value != usual[field]]
+    settings = []
+    for field in fields:
+        values = Counter(str(get_field(one, field)) for one in alternatives)
+        value = str(get_field(experiment, field))
+        if value != values.most_common(1)[0][0]:
+            settings.append(f"{field}={value}")
+    return settings

@@ -1,7 +1,7 @@
 """The figures of measurements over runs, with their ratios to the baseline. No torch here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from bench.measure.tables import ratio_columns
@@ -15,7 +15,6 @@ WORDS = {
     "lower": {"faster": "worse", "slower": "better"},
     None: {"faster": "higher", "slower": "lower"},
 }
-RunsByRound = dict[int, Figures]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +26,20 @@ class FigureSummary:
     figure: Figure
     experiment: str
     rounds: dict[int, float]  # by round: the median of the values of its run
-    value: float  # the median over the rounds
     # To the baseline; None for the baseline itself, and where a value is not above 0.
-    ratio: Ratio | None
-    verdict: str  # "better", "worse", "higher", "lower", or the ratio's own; empty without a ratio
+    ratio: Ratio | None = None
+
+    @property
+    def value(self) -> float:
+        """The median over the rounds."""
+        return median(self.rounds.values())
+
+    @property
+    def verdict(self) -> str:
+        """Return "better", "worse", "higher", "lower", or the ratio's own verdict; empty without a ratio."""
+        if self.ratio is None:
+            return ""
+        return WORDS[self.figure.better].get(self.ratio.verdict, self.ratio.verdict)
 
 
 def summarize_figures(records: Sequence[Record], names: Sequence[str]) -> list[FigureSummary]:
@@ -39,64 +48,43 @@ def summarize_figures(records: Sequence[Record], names: Sequence[str]) -> list[F
     p and verdict are adjusted for the number of ratios of a measurement. The records alone are read: the extension that
     added a measurement need not be here. Raises ValueError if two records of a measurement declare other figures.
     """
-    measurements: dict[str, dict[str, RunsByRound]] = {}
-    for record in records:
+    measurements: dict[str, dict[str, list[Figures]]] = {}
+    for record in sorted(records, key=lambda record: _position(record.experiment_name, names)):
         figures = record.measured
         if isinstance(figures, Figures) and record.experiment_name in names:
             experiments = measurements.setdefault(figures.measurement, {})
-            experiments.setdefault(record.experiment_name, {})[figures.round] = figures
+            experiments.setdefault(record.experiment_name, []).append(figures)
     summaries = []
     for experiments in measurements.values():
-        in_order = {name: experiments[name] for name in names if name in experiments}
-        summaries += _summarize_measurement(in_order)
+        summaries += _summarize_measurement(experiments)
     return summaries
 
 
-def _summarize_measurement(experiments: Mapping[str, RunsByRound]) -> list[FigureSummary]:
-    """Summarise the runs of one measurement, by experiment and round."""
-    runs = [run for rounds in experiments.values() for run in rounds.values()]
-    first = runs[0]
-    if any(run.figures != first.figures for run in runs):
+def _position(name: str, names: Sequence[str]) -> int:
+    return names.index(name) if name in names else len(names)
+
+
+def _summarize_measurement(experiments: Mapping[str, Sequence[Figures]]) -> list[FigureSummary]:
+    """Summarise the runs of one measurement, by experiment; the first one is the baseline."""
+    base, *others = experiments
+    first = experiments[base][0]
+    if any(run.figures != first.figures for runs in experiments.values() for run in runs):
         raise ValueError(
             f"records of the measurement {first.measurement} have other figures: measure all again"
         )
-    values: dict[tuple[str, str], dict[int, float]] = {}
-    for figure in first.figures:
-        for name, by_round in experiments.items():
-            values[figure.name, name] = {
-                number: median(run.values[figure.name]) for number, run in by_round.items()
-            }
-    ratios = _ratios_to_first(values, list(experiments))
-    summaries = []
-    for figure in first.figures:
-        for name in experiments:
-            rounds = values[figure.name, name]
-            ratio = ratios.get(_pair_key(figure.name, name))
-            verdict = (
-                "" if ratio is None else WORDS[figure.better].get(ratio.verdict, ratio.verdict)
-            )
-            value = median(rounds.values())
-            summary = FigureSummary(
-                first.measurement, first.title, figure, name, rounds, value, ratio, verdict
-            )
-            summaries.append(summary)
-    return summaries
-
-
-def _ratios_to_first(
-    values: Mapping[tuple[str, str], dict[int, float]], names: Sequence[str]
-) -> dict[str, Ratio]:
-    """Return the ratio of each figure of each experiment to the first experiment's, where all values are above 0."""
+    summaries = {}
     pairs = {}
-    for (figure, name), rounds in values.items():
-        base = values[figure, names[0]]
-        if name != names[0] and min(*base.values(), *rounds.values()) > 0:
-            pairs[_pair_key(figure, name)] = (base, rounds)
-    return ratios_of_pairs(pairs)
-
-
-def _pair_key(figure: str, experiment: str) -> str:
-    return f"{figure}\n{experiment}"
+    for figure in first.figures:
+        for name, runs in experiments.items():
+            rounds = {run.round: median(run.values[figure.name]) for run in runs}
+            summary = FigureSummary(first.measurement, first.title, figure, name, rounds)
+            key = f"{figure.name}\n{name}"
+            summaries[key] = summary
+            base_rounds = summaries[f"{figure.name}\n{base}"].rounds
+            if name in others and min(*base_rounds.values(), *rounds.values()) > 0:
+                pairs[key] = (base_rounds, rounds)
+    ratios = ratios_of_pairs(pairs)
+    return [replace(summary, ratio=ratios.get(key)) for key, summary in summaries.items()]
 
 
 def figure_tables(records: Sequence[Record], names: Sequence[str]) -> list[Table]:

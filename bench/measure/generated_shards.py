@@ -45,28 +45,23 @@ def main(folder: str, images: str) -> None:
 
 
 def write_shard(
-    path: Path,
-    numbers: Iterable[int],
-    captions: Iterable[str],
-    smallest: int = SIDE,
-    largest: int = SIDE,
+    path: Path, numbers: Iterable[int], captions: Iterable[str], side: int = SIDE
 ) -> None:
-    """Write a shard of JPEGs whose sides lie between two lengths in pixels; equal numbers have equal images."""
+    """Write a shard of square JPEGs of `side` pixels; equal numbers have equal images."""
     with atomic_write(path) as temporary, tarfile.open(temporary, "w") as tar:
         for number, caption in zip(numbers, captions, strict=False):
-            jpeg = make_jpeg(number, smallest, largest)
-            for suffix, content in (("jpg", jpeg), ("txt", caption.encode())):
+            for suffix, content in (("jpg", make_jpeg(number, side)), ("txt", caption.encode())):
                 member = tarfile.TarInfo(f"{number:08}.{suffix}")
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
 
 
-def make_jpeg(seed: int, smallest: int = SIDE, largest: int = SIDE) -> bytes:
+def make_jpeg(seed: int, side: int = SIDE) -> bytes:
     """Return a JPEG of colour ramps with noise, encoded."""
     draw = np.random.default_rng(seed)
-    width, height = draw.integers(smallest, largest + 1, 2)
-    y, x = np.ogrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    ramps = np.stack(np.broadcast_arrays(x, y, (x + y) / 2), axis=-1)
+    ramp = np.linspace(0, 1, side, dtype=np.float32)
+    x, y = np.meshgrid(ramp, ramp)
+    ramps = np.stack([x, y, (x + y) / 2], axis=-1)
     pixels = 255 * ramps + NOISE * draw.standard_normal(ramps.shape, dtype=np.float32)
     file = io.BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=QUALITY)

@@ -57,22 +57,17 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     trained_parameters = count_trained_parameters(run.model)
     del run  # the uncompiled model of the count needs its memory
     gc.collect()  # a compiled block and what calls it hold each other
+    tensor_bytes = None
+    if not is_sharded:
+        # The uncompiled step of the count may need more memory than the measured one.
+        with suppress_out_of_memory():
+            tensor_bytes = step_tensor_bytes(stream)
     return Memory(
         steps=len(steps),
         trained_parameters=trained_parameters,
-        peak_tensor_bytes=None if is_sharded else _count_if_it_fits(stream),
+        peak_tensor_bytes=tensor_bytes,
         **peaks,
     )
-
-
-def _count_if_it_fits(stream: BatchStream[Any]) -> int | None:
-    """Return `step_tensor_bytes`; None if the uncompiled step, which may need more memory, does not fit."""
-    try:
-        return step_tensor_bytes(stream)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        return None
 
 
 def _load_first_batches(
@@ -101,20 +96,22 @@ def try_batch_size(
 ) -> BatchTrial:
     """Test whether a few steps fit into a memory limit, above imports and data."""
     stream, steps = _load_first_batches(experiment, device, results)
+    with suppress_out_of_memory() as reasons, limit_additional_memory(device, limit_bytes):
+        run = build_train_state(stream)
+        check_finite(take_steps_at_full_learning_rate(run, steps), steps, stream)
+    return BatchTrial(limit_bytes=limit_bytes, fits=not reasons, reason="".join(reasons))
+
+
+@contextmanager
+def suppress_out_of_memory() -> Iterator[list[str]]:
+    """End the block where it is out of memory; the list has the allocator's message then."""
+    reasons: list[str] = []
     try:
-        with limit_additional_memory(device, limit_bytes):
-            check_finite(
-                take_steps_at_full_learning_rate(build_train_state(stream), steps), steps, stream
-            )
+        yield reasons
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return BatchTrial(
-            limit_bytes=limit_bytes,
-            fits=False,
-            reason=" ".join(str(error).split())[:MAX_REASON_LENGTH],
-        )
-    return BatchTrial(limit_bytes=limit_bytes, fits=True)
+        reasons.append(" ".join(str(error).split())[:MAX_REASON_LENGTH])
 
 
 @contextmanager
@@ -146,9 +143,8 @@ def limit_additional_memory(device: torch.device, limit_bytes: int) -> Iterator[
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error is out of memory."""
     text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        word in text for word in OUT_OF_MEMORY
-    )
+    is_known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return is_known or any(word in text for word in OUT_OF_MEMORY)
 
 
 def step_tensor_bytes(stream: BatchStream[Any]) -> int:

@@ -18,7 +18,7 @@ from bench.environment.slots import yield_slot
 from bench.experiment.auto_fields import resolve_precision_and_compile
 from bench.experiment.config import Experiment
 from bench.measure.costs import count_flops
-from bench.measure.heating import heating
+from bench.measure.heating import Heating
 from bench.measure.windows import MAX_WINDOWS_FACTOR, Windows
 from bench.profilers.clock import clock, forward_clocks
 from bench.profilers.core_waits import thread_wait_seconds
@@ -81,12 +81,10 @@ def measure_speed(
     steps_per_window = experiment.timing.steps_per_window
     with clock(device) as warmup:
         check_finite(take_steps_at_full_learning_rate(run, warmup_steps), warmup_steps, run.stream)
-        with heating(device) as heat:
-            while not heat.is_over():
-                take_steps_at_full_learning_rate(
-                    run, range(first_step, first_step + steps_per_window)
-                )
-                first_step += steps_per_window
+        heating = Heating(device)
+        while not heating.is_over():
+            take_steps_at_full_learning_rate(run, range(first_step, first_step + steps_per_window))
+            first_step += steps_per_window
 
     planned_steps = range(first_step, first_step + experiment.timing.windows * steps_per_window)
     if device.type == "cpu":
@@ -140,8 +138,6 @@ def measure_speed(
         num_captions=run.stream.num_captions,
         utilisation=readings.figures,
         not_measured=readings.not_measured | compiled,
-        heating_seconds=heat.seconds,
-        heat_state=heat.state,
         data_wait_share=data_wait_share,
         **sample_counts(run.stream),
         rank_window_seconds=rank_window_seconds,

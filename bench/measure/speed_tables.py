@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 from bench.data.caption_lengths import describe_captions
 from bench.experiment.config import (
@@ -16,7 +17,6 @@ from bench.experiment.experiments import TUNED_FIELDS
 from bench.interfaces.sections import ComparisonRecords
 from bench.interfaces.throughput import PHASE, Throughput
 from bench.measure.summary import UTILISATION
-from bench.measure.throughput import timed_runs
 from bench.records.record import PHASES, Failure, Memory
 from bench.statistics.verdicts import MAX_WAIT_SHARE, Bottleneck, bound_by
 from bench.tables.formats import (
@@ -54,9 +54,7 @@ IS_BASE = "it is the base of the ratios"
 BASE_CELL = Cell("1", "base", 1)  # the ratio of the base to itself
 ONE_RUN = "one run: an interval needs two"
 DISTURBED = "other work disturbed nearly all runs: the ratio is of all steps and is not judged"
-VERDICT_COLUMN = 6
-NO_PHASES = "this run was not split into phases"
-NO_SUCH_PHASE = "no such phase: the method reads no text"
+VERDICT_COLUMN = 5
 FORWARD_BACKWARD_NOTE = (
     "Forward + backward is of the steps that are timed in phases, without data and optimizer. Steps that other work "
     "disturbed are left out of it; the table of phases has medians over all steps."
@@ -90,11 +88,10 @@ def largest_batch_table(comparison: ComparisonRecords) -> Table:
 def with_differences(
     table: Table, comparison: ComparisonRecords, may_differ: Iterable[str] = MAY_DIFFER
 ) -> Table:
-    """Add to a table of speeds, for a terminal, how p was found, of what the runs were, and how they differ.
+    """Add to a table of speeds, for a terminal, how the experiments differ.
 
     `may_differ` are the fields in which experiments that are compared by method may differ.
     """
-    first_runs = [runs[0] for runs in timed_runs(comparison.records).values()]
     experiments = [*comparison.experiments.values()]
     beyond = unexpected_differences(experiments, may_differ)
     own = {
@@ -103,10 +100,6 @@ def with_differences(
         if field not in beyond and (field in TUNED_FIELDS or field not in FIELDS)
     }
     lines = [table.note]
-    if any(row.ratio and row.ratio.p is not None for row in comparison.throughputs):
-        lines.append("p: Student's t on the differences of rounds, adjusted by Holm.")
-    if first_runs and (processes := first_runs[0][1].processes) > 1:
-        lines.append(f"images/s: of {processes} processes together; the batch is that of each.")
     if own:
         lines.append(f"The methods' own settings: {format_differences(own)}.")
     if beyond:
@@ -135,18 +128,24 @@ def _describe_intervals(comparison: ComparisonRecords) -> str:
 
 def phase_table(comparison: ComparisonRecords) -> Table:
     """Show the phases of a step, their sum beside the whole step, and whether data or compute limits it."""
-    phases = measured_phases(comparison.throughputs)
-    columns = [
-        Column.text("experiment"),
-        Column("batch", "images per step"),
-        *(Column(phase, "ms per step") for phase in phases),
-        Column("sum of phases", "ms per step"),
-        Column("whole step", "ms, from the windows"),
-        Column("data", "share of the phases"),
-        Column("waited for batches", "share of the windows"),
-        Column("loader workers"),
-        Column.text("bound"),
-    ]
+    rows = []
+    for row in comparison.throughputs:
+        figures = row.figures
+        cells: dict[str, Any] = {"experiment": comparison.label(row.experiment)}
+        cells["batch"] = figures["batch_size"]
+        for phase in measured_phases(comparison.throughputs):
+            cells[f"{phase}, ms"] = figures.get(PHASE + phase)
+        rows.append(
+            cells
+            | {
+                "sum of phases, ms": figures["phases_ms"],
+                "whole step, ms": figures["step_ms"],
+                "data, share of the phases": row.data_share,
+                "waited for batches, share of the windows": figures["data_wait_share"],
+                "loader workers": row.loader_workers,
+                "bound": None if row.data_share is None else _bottleneck(row, row.data_share),
+            }
+        )
     note = (
         "Phases are timed in a separate pass with a device synchronisation between them; figures are medians over "
         "steps, then over runs. A sum well above the whole step means that phases overlap without synchronisation, a "
@@ -154,9 +153,8 @@ def phase_table(comparison: ComparisonRecords) -> Table:
         "other phases, so that a background loader would also be waited for; with loader workers, if over "
         f"{MAX_WAIT_SHARE:.0%} of it is spent waiting for them."
     )
-    rows = [_phase_row(comparison, row, phases) for row in comparison.throughputs]
     note = f"{_describe_input_bound(comparison)} {note}".lstrip()
-    return Table("Where a step's time goes", columns, {"": rows}, note, is_transposed=True)
+    return Table.of_figures("Where a step's time goes", rows, note, is_transposed=True)
 
 
 def measured_phases(rows: Sequence[Throughput]) -> list[str]:
@@ -193,7 +191,7 @@ def memory_and_size_table(comparison: ComparisonRecords) -> Table:
         Column("tokens", "per caption, with padding"),
         Column("trained", "parameters"),
         Column("tower", "parameters"),
-        Column("warm-up", "s, not timed"),
+        Column("warm-up", "s, not timed, with the heating of a GPU"),
     ]
     rows = []
     for name in comparison.experiments:
@@ -226,7 +224,6 @@ def _speed_table(title: str, comparison: ComparisonRecords, note: str) -> Table:
         Column("images/s", f"median of runs, {INTERVAL}"),
         Column("runs"),
         Column("ratio", f"to {base}, {INTERVAL}"),
-        Column("of all steps", "ratio, with those that other work disturbed"),
         Column("p", "Holm"),
         Column.text("verdict"),
         Column("forward + backward", f"ratio, {INTERVAL}"),
@@ -263,7 +260,6 @@ def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
         ),
         Cell.of(len(row.rounds)),
         BASE_CELL if is_base else Cell.estimate(row.ratio, format_ratio, why),
-        BASE_CELL if is_base else Cell.estimate(row.ratio_of_all, format_ratio, why),
         p,
         verdict,
         BASE_CELL if is_base else Cell.estimate(row.forward_backward, format_ratio, why),
@@ -289,25 +285,6 @@ def _describe_input_bound(comparison: ComparisonRecords) -> str:
     return f"{subject} data takes from {format_percent(min(shares))} to {format_percent(max(shares))} of a step."
 
 
-def _phase_row(comparison: ComparisonRecords, row: Throughput, phases: Sequence[str]) -> list[Cell]:
-    figures = row.figures
-    total, share = figures["phases_ms"], row.data_share
-    absent = Cell.not_applicable(NO_SUCH_PHASE) if total else Cell.unmeasured(NO_PHASES)
-    cells = [comparison.name_cell(row.experiment), Cell.of(figures["batch_size"], format_count)]
-    for phase in phases:
-        milliseconds = figures.get(PHASE + phase)
-        cells.append(absent if milliseconds is None else Cell.of(milliseconds, format_rate))
-    return [
-        *cells,
-        Cell.measured(total, format_rate, NO_PHASES),
-        Cell.measured(figures["step_ms"], format_rate, ""),
-        Cell.measured(share, format_percent, NO_PHASES),
-        Cell.measured(figures["data_wait_share"], format_percent, "this run has no record of it"),
-        Cell.of(row.loader_workers),
-        Cell.unmeasured(NO_PHASES) if share is None else Cell.of(_bottleneck(row, share)),
-    ]
-
-
 def _bottleneck(row: Throughput, share: float) -> Bottleneck:
     return bound_by(share, prefetches=row.loader_workers > 0)
 
@@ -318,12 +295,11 @@ def _usage_and_size_cells(row: Throughput | None, usages: Sequence[str]) -> list
     tokens = Cell.measured(figures.get("tokens_per_caption"), format_rate, untimed)
     if row and figures["tokens_per_caption"] is None:
         tokens = Cell.not_applicable("the method reads no text")
-    warmup = Cell.measured(figures.get("warmup_seconds"), format_rate, untimed)
     return [
         *(Cell.measured(figures.get(name), format_rate, "not read here") for name in usages),
         Cell.measured(figures.get("captions_per_second"), format_rate, untimed),
         tokens,
         Cell.measured(figures.get("trained_parameters"), format_count, untimed),
         Cell.measured(figures.get("tower_parameters"), format_count, untimed),
-        replace(warmup, note=row.heating if row else ""),
+        Cell.measured(figures.get("warmup_seconds"), format_rate, untimed),
     ]

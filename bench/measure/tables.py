@@ -1,4 +1,4 @@
-"""Tables of experiments, of the batches that were tried, and of what runs skipped or why they failed. No torch here."""
+"""Tables of the batches that were tried, and of what runs skipped or why they failed. No torch here."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -27,9 +27,9 @@ def batch_trial_table(records: Sequence[Record], label: Callable[[str], str] = s
         Column.text("fits"),
     ]
     trials = [
-        (r.experiment, r.measured)
-        for r in records
-        if isinstance(r.measured, BatchTrial) and r.experiment
+        (record.experiment, record.measured)
+        for record in records
+        if isinstance(record.measured, BatchTrial) and record.experiment
     ]
     trials.sort(key=lambda trial: (strip_settings(trial[0].name), trial[0].training.batch_size))
     rows = [
@@ -46,43 +46,34 @@ def batch_trial_table(records: Sequence[Record], label: Callable[[str], str] = s
 
 def sample_table(records: Iterable[Record], label: Callable[[str], str] = str) -> Table:
     """List the samples that runs skipped, by what is wrong with them, or used with an empty caption."""
-    counts = {
-        (r.experiment.name, str(r.measured.__struct_config__.tag), what): number
-        for r in records
-        if isinstance(r.measured, RunOnSamples) and r.experiment
-        for what, number in (
-            r.measured.skipped | {EMPTY_CAPTION: r.measured.empty_captions}
-        ).items()
-    }
-    note = "Images that cannot be decoded count each time that the run, of several processes rank 0, reads them."
-    rows = [
-        [
-            Cell.of_name(label(name), name),
-            Cell.of(run),
-            Cell.of(what),
-            Cell.of(number, format_count),
-        ]
-        for (name, run, what), number in counts.items()
-        if number
-    ]
+    rows = {}
+    for record in records:
+        run = record.measured
+        if not isinstance(run, RunOnSamples):
+            continue
+        name = Cell.of_name(label(record.experiment_name), record.experiment_name)
+        kind = str(run.__struct_config__.tag)
+        for flaw, number in (run.skipped | {EMPTY_CAPTION: run.empty_captions}).items():
+            if number:
+                row = [name, Cell.of(kind), Cell.of(flaw), Cell.of(number, format_count)]
+                rows[record.experiment_name, kind, flaw] = row
     columns = [*Column.texts("experiment", "run", "what"), Column("samples")]
-    return Table.of_rows("Samples skipped or without text", columns, rows, note)
+    note = "Images that cannot be decoded count each time that the run, of several processes rank 0, reads them."
+    return Table.of_rows("Samples skipped or without text", columns, [*rows.values()], note)
 
 
 def failure_table(records: Iterable[Record], label: Callable[[str], str] = str) -> Table:
     """List the runs that failed in the order of their starts, experiments by their labels."""
     columns = [*Column.texts("experiment", "run", "reason"), Column.text("started", "UTC")]
-    failed = [
-        (record, record.measured) for record in records if isinstance(record.measured, Failure)
-    ]
-    failed.sort(key=lambda found: found[0].circumstances.started_at)
-    rows = [
-        [
-            Cell.of_name(label(r.experiment.name), r.experiment.name)
-            if r.experiment
-            else Cell("none"),
-            *map(Cell.of, (failure.what, failure.reason, r.circumstances.started_at)),
-        ]
-        for r, failure in failed
-    ]
+    rows = []
+    for record in sorted(records, key=lambda record: record.circumstances.started_at):
+        if isinstance(record.measured, Failure):
+            name = record.experiment_name
+            texts = (
+                record.measured.what,
+                record.measured.reason,
+                record.circumstances.started_at,
+            )
+            experiment = Cell.of_name(label(name), name) if name else Cell("none")
+            rows.append([experiment, *map(Cell.of, texts)])
     return Table.of_rows("Runs that failed", columns, rows)

@@ -1,6 +1,6 @@
 """Images per second, how much of the device that uses, and which records may be compared in it. No torch here."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 
 import msgspec
@@ -70,26 +70,32 @@ def timed_runs(
     records: Iterable[Record], names: Iterable[str] | None = None
 ) -> dict[str, list[Run]]:
     """Return the timed runs of each of the names (by default of all) that has any, by round."""
-    found: dict[str, list[Run]] = {}
+    runs: dict[str, list[Run]] = {}
     for record in records:
         if isinstance(record.measured, Speed) and record.experiment is not None:
-            found.setdefault(record.experiment.name, []).append(
-                (record.experiment, record.measured)
-            )
-    chosen = found if names is None else [name for name in names if name in found]
-    return {name: sorted(found[name], key=lambda run: run[1].round) for name in chosen}
+            run = (record.experiment, record.measured)
+            runs.setdefault(record.experiment.name, []).append(run)
+    chosen = runs if names is None else [name for name in names if name in runs]
+    return {name: sorted(runs[name], key=lambda run: run[1].round) for name in chosen}
+
+
+def rates_by_round(
+    timed: Mapping[str, Sequence[Run]], rate: Callable[[Experiment, Speed], float | None]
+) -> dict[str, dict[int, float]]:
+    """Return a rate of timed runs, by experiment and round, without the runs that have none."""
+    rates: dict[str, dict[int, float]] = {}
+    for name, runs in timed.items():
+        rates[name] = {}
+        for experiment, speed in runs:
+            value = rate(experiment, speed)
+            if value is not None:
+                rates[name][speed.round] = value
+    return rates
 
 
 def throughputs_by_round(records: Iterable[Record]) -> dict[str, dict[int, float]]:
     """Return the images per second of the runs that other work did not disturb, by experiment and round."""
-    rates: dict[str, dict[int, float]] = {}
-    for name, runs in timed_runs(records).items():
-        rates[name] = {}
-        for experiment, speed in runs:
-            rate = undisturbed_images_per_second(experiment, speed)
-            if rate is not None:
-                rates[name][speed.round] = rate
-    return rates
+    return rates_by_round(timed_runs(records), undisturbed_images_per_second)
 
 
 def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) -> None:

@@ -77,7 +77,6 @@ class Comparison:
         label: str,
         *names: object,
         is_distributed: bool = False,
-        extension: str = ".json",
         **arguments: Any,
     ) -> Run:
         """Return a run of this comparison: a "module:function" that is called with the arguments.
@@ -93,7 +92,7 @@ class Comparison:
             results=str(self.results),
             comparison=self.name,
             experiment=experiment,
-            files=(str(path.with_suffix(extension)),),
+            files=(str(path),),
             arguments=arguments,
             is_distributed=is_distributed,
         )
@@ -268,22 +267,6 @@ class Comparison:
             if size is not None:
                 largest.append(with_batch_size(experiment, size))
         return largest
-
-    def trace(self) -> list[Path]:
-        """Write a trace of a few steps of every experiment; return the files."""
-        runs = [
-            self.new_run(
-                "bench.measure.trace:trace",
-                "trace",
-                experiment,
-                f"trace of {experiment.name}",
-                is_distributed=True,
-                extension=".json.gz",
-            )
-            for experiment in self.experiments
-        ]
-        self.runner.run(runs, threads=self.cores)
-        return [run.path for run in runs if run.is_done]
 
     def train(
         self,

@@ -14,8 +14,6 @@ from bench.environment.gpu_settings import device_handle, gpu_of_mig_slice, is_m
 Gauge = Callable[[], float]
 Span = Callable[[], Gauge]  # called at the beginning of a block; its result is called at the end
 
-SM_CLOCK = "SM clock MHz"
-TEMPERATURE = "temperature C"
 # Reasons for reduced clocks, by figure.
 SLOWDOWNS = {
     "slowed by the power limit percent": ("SwPowerCap",),
@@ -70,11 +68,11 @@ def nvml_reader(uuid: str, index: int) -> DeviceReader:
             pynvml.nvmlDeviceGetUtilizationRates(handle).memory
         ),
         "power W": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-        SM_CLOCK: lambda: float(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)),
+        "SM clock MHz": lambda: float(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)),
         "memory clock MHz": lambda: float(
             pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_MEM)
         ),
-        TEMPERATURE: lambda: float(
+        "temperature C": lambda: float(
             pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)
         ),
     } | {name: partial(_percent_if_throttled, gpu, reasons) for name, reasons in SLOWDOWNS.items()}

@@ -48,7 +48,6 @@ Phases = Annotated[dict[str, Seconds], msgspec.Meta(max_length=MAX_ENTRIES)]
 Readings = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
 Counts = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
 Better = Literal["higher", "lower"]
-HeatState = Literal["steady", "unsteady", "not read"]  # of a GPU's clock and temperature
 # What tells that other work kept a run from a core: its threads' waits. Where its threads wait for each other, or the
 # kernel reports no waits: the CPU time of other processes while no core was idle.
 WaitsSource = Literal["threads", "other processes"]
@@ -132,8 +131,6 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     rank_window_seconds: tuple[
         Seconds, ...
     ] = ()  # of every rank, where there are several; begun together
-    heating_seconds: NonNegative = 0.0  # of steps by which a GPU was heated; 0 on a CPU
-    heat_state: HeatState | None = None  # at the end of that; None: on a CPU
     attention_kernels: tuple[
         str, ...
     ] = ()  # names of the kernels of attention; empty: not recorded

@@ -1,8 +1,6 @@
 """Laws of a device: on the CPU, and on a GPU where they are marked `gpu` (`pytest -m gpu`, a step of `bench gpu`)."""
 
 import copy
-import gzip
-import json
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,7 +16,6 @@ from bench.environment.machine import default_device
 from bench.experiment.config import Experiment
 from bench.interfaces.method import METHODS
 from bench.measure.speed import compilation_counters
-from bench.measure.trace import trace
 from bench.profilers.device import open_reader, sampled
 from bench.train.build import TrainState, build_train_state, load_data
 from bench.train.state import collect_state, copy_state, load_state
@@ -156,20 +153,6 @@ def test_restored_training_takes_the_same_step(device: torch.device, results: Pa
     before, after = weights_and_moments(run), weights_and_moments(resumed)
     for name in before:
         torch.testing.assert_close(after[name], before[name], rtol=1e-4, atol=1e-6)
-
-
-def test_trace_holds_the_work_of_the_device(
-    device: torch.device, results: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / "trace.json.gz"
-    trace(small("clip"), device, results, path)
-    events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
-    assert {"step 1", "step 2", "step 3"} <= {event.get("name") for event in events}
-    assert any(
-        event.get("cat") == ("kernel" if device.type == "cuda" else "cpu_op") for event in events
-    )
-    assert any("attention" in str(event.get("name")) for event in events)
-    assert [*tmp_path.iterdir()] == [path]
 
 
 @pytest.mark.parametrize("experiment", [small(method) for method in METHODS], ids=METHODS)

@@ -1,13 +1,10 @@
 """Figures of documents and records: what is read of them."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from bench.measure.observations import (
-    machine_of_benchmark_file,
-    parse_benchmark_file,
     read_observations,
 )
 from tests.documents import MACHINE, document, written
@@ -46,12 +43,3 @@ def test_empty_or_broken_document_is_an_error(
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=text):
         read_observations([tmp_path])
-
-
-def test_foreign_documents_have_a_machine_fingerprint() -> None:
-    one = document({"test_a": 0.5})
-    del one["machine_info"]["fingerprint"]
-    assert (
-        machine_of_benchmark_file(parse_benchmark_file(json.dumps(one).encode(), "one"))
-        == "Example CPU, 2 logical cores, Linux"
-    )

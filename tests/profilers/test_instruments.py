@@ -531,8 +531,6 @@ def test_a_gpu_is_measured(results: Path) -> None:
     assert min(speed.window_seconds) > 0.6, "a window has three readings or more"
     assert "GPU" not in speed.not_measured
     assert speed.utilisation["GPU busy percent"] > 0
-    assert speed.monitor_thread_share < 0.1
-    assert speed.heat_state in ("steady", "unsteady")
     assert {*map(len, speed.phase_seconds.values())} == {ON_A_GPU.timing.steps_per_window}
     limited = try_batch_size(TOO_LARGE_FOR_A_GPU, device, results, 256 * MIB)
     assert not limited.fits

@@ -18,7 +18,6 @@ from msgspec.structs import replace
 from bench.experiment.config import change
 from bench.experiment.settings import with_settings
 from bench.interfaces.sections import Block, PageContext, Section, Text
-from bench.measure.summary import throughputs_of
 from bench.measure.throughput import images_per_second
 from bench.records.record import Record, Speed, Transfer
 from bench.statistics.intervals import accuracy_interval, mean_interval
@@ -290,26 +289,6 @@ def test_twofold_mfu_gap_is_reported_as_engineering(make: Make) -> None:
     )
 
 
-def test_recomputation_raises_the_hfu_and_not_the_mfu(make: Make) -> None:
-    one = make["speed"]("clip-tiny", 0)
-    flops = one.measured.flops
-    again = replace(
-        one, measured=replace(one.measured, flops=replace(flops, step=4 * flops.forward))
-    )
-    before, after = (throughputs_of([of], ["clip-tiny"], None)[0] for of in (one, again))
-    hfu = "hardware_flops_utilisation"
-    assert (
-        before.mfu
-        == after.mfu
-        == pytest.approx(before.figures[hfu])
-        == pytest.approx(3 / 4 * after.figures[hfu])
-    )
-    table = Document(page("x", [again])).tables["Throughput of each experiment"]
-    assert [cell.partition("|")[0] for cell in table[0][-2:]] == ["MFU", "HFU"]
-    mfu, hfu = (cell.partition("|")[0] for cell in table[1][-2:])
-    assert (mfu, hfu) == (format_percent(after.mfu), format_percent(4 / 3 * after.mfu))
-
-
 def test_mfu_of_a_gpu_stands_beside_that_of_published_trainings(make: Make) -> None:
     cpu = make["speed"]("clip-tiny", 0)
     gpu = replace(cpu, circumstances=replace(cpu.circumstances, device="cuda"))
@@ -327,23 +306,6 @@ def test_gpu_that_was_throttled_throughout_is_reported(make: Make) -> None:
     throttled = tuple(90.0 for _ in run.measured.window_seconds)
     run = replace(run, measured=replace(run.measured, window_throttled_percent=throttled))
     assert "were left out: the GPU was throttled" in Document(page("x", [run])).words()
-
-
-def test_gpu_that_was_still_warming_is_reported_beneath_the_warm_up(make: Make) -> None:
-    one = make["speed"]("clip-tiny", 0)
-    one = replace(one, measured=replace(one.measured, heating_seconds=20.0, heat_state="unsteady"))
-    cells = Document(page("x", [one])).row("Memory, utilisation, targets and sizes", "CLIP")
-    assert "20.0 s of it heating; still warming in 1 of 1 runs" in cells[-1]
-
-
-def test_phases_that_do_not_sum_to_the_step_are_marked(make: Make) -> None:
-    one = make["speed"]("clip-tiny", 0)
-    phases = one.measured.phase_seconds | {"data": (0.5,)}
-    apart = replace(one, measured=replace(one.measured, phase_seconds=phases))
-    cells = [
-        Document(page("x", [of])).row("Where a step's time goes", "CLIP")[10] for of in (one, apart)
-    ]
-    assert ["differs from the whole step" in cell for cell in cells] == [False, True]
 
 
 def test_five_seeds_allow_a_ranking_and_fewer_do_not(make: Make) -> None:

@@ -10,7 +10,7 @@ import torch
 from bench.environment.slots import yield_slot
 from bench.experiment.fields import OptimizerKernel, OptimizerSettings
 from bench.features.reference import WARMUP_STEPS
-from bench.measure.heating import heating
+from bench.measure.heating import Heating
 from bench.profilers.clock import synchronize
 from bench.profilers.counters import count_graphs
 
@@ -46,9 +46,9 @@ class WindowTimer:
         compiled_windows = 0
         yield from islice(steps, self.warmup_steps)
         if self.is_heated:
-            with heating(self.device) as heat:
-                while not heat.is_over():
-                    yield from islice(steps, self.steps)
+            heating = Heating(self.device)
+            while not heating.is_over():
+                yield from islice(steps, self.steps)
         while len(self.seconds) < self.windows:
             graphs = count_graphs()
             synchronize(self.device)
