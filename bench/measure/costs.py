@@ -1,13 +1,12 @@
 """Costs by count: FLOPs of a step, and parameters and FLOPs of an experiment."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache
-from math import prod
 
 import torch
+from msgspec.structs import astuple
 from torch import nn
 
 from bench.data.targets import Target, Tokens
@@ -29,7 +28,6 @@ from models.open_clip_blocks import ClassTokenOnlyBlock
 from models.text_tower import open_clip_text_tower
 
 META = torch.device("meta")
-DEGREE = 2  # of the FLOPs as a polynomial in the width of the captions
 FLOPS_FIELDS = Flops.__struct_fields__
 
 
@@ -83,16 +81,13 @@ def forward_flops_as_released(experiment: Experiment, caption_lengths: Sequence[
         features = torch.empty(1, width, device=META)
         flops += count_matmul_flops(lambda: model.head(features))
     if isinstance(model, ImageProjection):
-        tower, context = experiment.text.text_tower, experiment.text.context_length
+        context = experiment.text.context_length
         counts = Counter(min(length, context) for length in caption_lengths or (context,))
-        counted = {
-            length: _text_flops_as_released(tower, length)
-            for length in _widths_to_count(sorted(counts))
-        }
-        flops += (
-            sum(count * _interpolate(counted, length) for length, count in counts.items())
-            // counts.total()
+        text_flops = _count_at_widths(
+            lambda length: (_text_flops_as_released(experiment.text.text_tower, length),), counts
         )
+        total = sum(counts[length] * forward for length, (forward,) in text_flops.items())
+        flops += total // counts.total()
     return flops
 
 
@@ -136,15 +131,14 @@ def _count_flops_at_size(
     batches: Sequence[Target],
 ) -> Flops:
     """Count a step at one image side, the mean over its batches."""
-    method, batch_size = get_augmented_method(experiment), experiment.batch_size_for(image_size)
+    method = get_augmented_method(experiment)
+    batch_size = experiment.batch_size_for(image_size)
     simulated = simulated_group(experiment)
     images = meta_images(
         batch_size, image_size, experiment.image.embedding_channels or PIXEL_CHANNELS
     )
-    image_forward, teacher_forward = (
-        count_forward_flops(tower, images),
-        _teacher_forward_flops(model, images),
-    )
+    image_forward = count_forward_flops(tower, images)
+    teacher_forward = _teacher_forward_flops(model, images)
 
     def count(target: Target) -> Flops:
         def step() -> None:
@@ -161,11 +155,8 @@ def _count_flops_at_size(
         )
 
     target = batches[0].to(META)
-    # By rows of packed captions, or else by width.
-    counts, layouts = (
-        Counter[int](),
-        dict[int, Tokens](),
-    )
+    counts = Counter[int]()  # of batches by rows of packed captions, or else of captions by width
+    layouts: dict[int, Tokens] = {}
     for text in (batch.captions for batch in batches if batch.captions):
         if text.positions is None:
             counts += text.rows_by_width
@@ -177,41 +168,33 @@ def _count_flops_at_size(
     if layouts:
         flops = {rows: count(target.with_captions(text.to(META))) for rows, text in layouts.items()}
     else:
-        flops = _interpolate_over_widths(
-            lambda width: count(target.with_captions(meta_captions(batch_size, width))),
-            sorted(counts),
+        values = _count_at_widths(
+            lambda width: astuple(count(target.with_captions(meta_captions(batch_size, width)))),
+            counts,
         )
-    return _weighted_mean([(counts[at], flops[at]) for at in counts])
+        flops = {
+            width: Flops(**dict(zip(FLOPS_FIELDS, figures, strict=True)))
+            for width, figures in values.items()
+        }
+    return _weighted_mean([(counts[key], flops[key]) for key in counts])
 
 
-def _interpolate_over_widths(
-    count: Callable[[int], Flops], widths: Sequence[int]
-) -> dict[int, Flops]:
-    """Return the FLOPs at each width."""
-    counted = {width: count(width) for width in _widths_to_count(widths)}
-    by_name = {
-        name: {width: getattr(flops, name) for width, flops in counted.items()}
-        for name in FLOPS_FIELDS
-    }
-    return {
-        width: Flops(**{name: _interpolate(of, width) for name, of in by_name.items()})
-        for width in widths
-    }
-
-
-def _widths_to_count(widths: Sequence[int]) -> set[int]:
-    """Return at most three of some sorted widths: FLOPs of tokens times tokens are of second degree in the width."""
-    return {*widths} if len(widths) <= DEGREE else {widths[0], widths[len(widths) // 2], widths[-1]}
-
-
-def _interpolate(counted: Mapping[int, int], width: int) -> int:
-    """Return Lagrange's polynomial through the counted widths, which is a whole number here."""
-    total = Fraction(0)
-    for at, flops in counted.items():
-        total += flops * prod(
-            Fraction(width - other, at - other) for other in counted if other != at
-        )
-    return int(total)
+def _count_at_widths(
+    count: Callable[[int], Sequence[int]], widths: Collection[int]
+) -> dict[int, list[int]]:
+    """Return the FLOPs at every width from counts at three: they are of second degree in the width."""
+    widest = max(widths)
+    if len(widths) == 1:
+        return {widest: list(count(widest))}
+    counts = [count(widest - difference) for difference in range(3)]
+    flops = {}
+    for width in widths:
+        n = widest - width
+        flops[width] = [
+            first + n * (second - first) + n * (n - 1) // 2 * (third - 2 * second + first)
+            for first, second, third in zip(*counts, strict=True)
+        ]
+    return flops
 
 
 def text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:
@@ -274,8 +257,6 @@ def meta_images(count: int, image_size: int, channels: int) -> torch.Tensor:
 def meta_captions(count: int, width: int) -> Tokens:
     """Return a batch of captions of one width, on the `meta` device."""
     with META:
-        ids, row = (
-            torch.zeros(count, width, dtype=torch.int64),
-            torch.zeros(count, dtype=torch.int64),
-        )
+        ids = torch.zeros(count, width, dtype=torch.int64)
+        row = torch.zeros(count, dtype=torch.int64)
     return Tokens((ids,), row, row, row, "max_length")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 from bench.data.caption_lengths import describe_captions
@@ -20,29 +19,34 @@ from bench.measure.summary import UTILISATION
 from bench.records.record import PHASES, Failure, Memory
 from bench.statistics.verdicts import MAX_WAIT_SHARE, Bottleneck, bound_by
 from bench.tables.formats import (
-    GIB,
     INTERVAL,
+    MIB,
     NBSP,
-    UNIT_NAMES,
-    format_count,
     format_interval,
-    format_memory,
     format_p_value,
     format_percent,
     format_rate,
     format_ratio,
     join_words,
-    memory_unit,
     pluralize,
 )
 from bench.tables.tables import Cell, Column, Table
 
-MEMORY_COUNTS = {  # title and note of the column of each count of peak memory; two kinds are never in one column
-    "peak_allocated_bytes": ("peak allocated", "tensors on the device"),
-    "peak_reserved_bytes": ("peak reserved", "the allocator's share of the device"),
-    "process_bytes": ("process", "on the device, from NVML"),
-    "peak_rss_bytes": ("peak resident", "above imports and data"),
-    "peak_tensor_bytes": ("tensors", "counted, equal on every run"),
+# Titles of the counts of peak memory; two kinds are never in one column.
+MEMORY_COUNTS = {
+    "peak_allocated_bytes": "peak of tensors on the device",
+    "peak_reserved_bytes": "peak of the allocator on the device",
+    "process_bytes": "process on the device, from NVML",
+    "peak_rss_bytes": "peak resident, above imports and data",
+    "peak_tensor_bytes": "peak of tensors, counted",
+}
+# Titles of figures of `run_figures`.
+SIZES = {
+    "captions_per_second": "captions/s, to targets",
+    "tokens_per_caption": "tokens per caption, with padding",
+    "trained_parameters": "trained parameters",
+    "tower_parameters": "parameters of the tower",
+    "warmup_seconds": "warm-up, s",
 }
 VERDICTS: dict[str, str] = {
     "faster": f"▲{NBSP}faster",
@@ -168,52 +172,32 @@ def memory_and_size_table(comparison: ComparisonRecords) -> Table:
     """Show memory, utilisation, the cost of targets, and numbers of parameters."""
     memories = {experiment.name: memory for experiment, memory in comparison.runs(Memory)}
     throughputs = {row.experiment: row for row in comparison.throughputs}
-    counts = []
-    largest = 0
-    for name in MEMORY_COUNTS:
-        sizes = [size for memory in memories.values() if (size := getattr(memory, name))]
-        if sizes:
-            counts.append(name)
-            largest = max(largest, *sizes)
-    unit = memory_unit(largest or GIB)
-    usages = [
-        name
-        for name in dict.fromkeys(chain.from_iterable(row.figures for row in throughputs.values()))
-        if name.startswith(UTILISATION)
-    ]
-    columns = [Column.text("experiment")]
-    for name in counts:
-        title, note = MEMORY_COUNTS[name]
-        columns.append(Column(title, f"{UNIT_NAMES[unit]}, {note}"))
-    columns += [
-        *(Column(name.removeprefix(UTILISATION), "mean over the windows") for name in usages),
-        Column("captions/s", "converted to targets, once"),
-        Column("tokens", "per caption, with padding"),
-        Column("trained", "parameters"),
-        Column("tower", "parameters"),
-        Column("warm-up", "s, not timed, with the heating of a GPU"),
-    ]
     rows = []
     for name in comparison.experiments:
-        memory, row = memories.get(name), throughputs.get(name)
-        if memory is None and row is None:
-            continue
-        why = "no memory run is recorded" if memory is None else "this device has no such counter"
-        cells = [comparison.name_cell(name)]
-        for count in counts:
-            size = getattr(memory, count, None)
-            cells.append(Cell.measured(size, lambda size: format_memory(size, unit), why))
-        rows.append([*cells, *_usage_and_size_cells(row, usages)])
+        cells: dict[str, Any] = {"experiment": comparison.label(name)}
+        for count, title in MEMORY_COUNTS.items():
+            size = getattr(memories.get(name), count, None)
+            if size is not None:
+                cells[f"{title}, MiB"] = size / MIB
+        row = throughputs.get(name)
+        for figure, value in row.figures.items() if row else ():
+            if figure.startswith(UTILISATION):
+                cells[figure.removeprefix(UTILISATION)] = value
+            elif figure in SIZES:
+                is_count = figure.endswith("parameters") and value is not None
+                cells[SIZES[figure]] = round(value) if is_count else value
+        if len(cells) > 1:
+            rows.append(cells)
     note = (
         "Memory is the peak of one run in its own process, without imports and data; “tensors” sums the tensors of one "
         "step, independently of the allocator. Utilisation is a mean over the timed windows, then a median over runs. "
-        "Captions/s is the rate of converting captions to targets, once per data set. A dash means not measured "
-        "and differs from zero."
+        "Captions/s is the rate of converting captions to targets, once per data set. Warm-up includes the heating of "
+        "a GPU. A dash means not measured and differs from zero."
     )
     reasons = dict.fromkeys(reason for row in comparison.throughputs for reason in row.not_measured)
     note += "".join(f" Not measured, or only in part: {reason}." for reason in reasons)
-    return Table(
-        "Memory, utilisation, targets and sizes", columns, {"": rows}, note, is_transposed=True
+    return Table.of_figures(
+        "Memory, utilisation, targets and sizes", rows, note, is_transposed=True
     )
 
 
@@ -287,19 +271,3 @@ def _describe_input_bound(comparison: ComparisonRecords) -> str:
 
 def _bottleneck(row: Throughput, share: float) -> Bottleneck:
     return bound_by(share, prefetches=row.loader_workers > 0)
-
-
-def _usage_and_size_cells(row: Throughput | None, usages: Sequence[str]) -> list[Cell]:
-    figures = row.figures if row else {}
-    untimed = "no timed run is recorded"
-    tokens = Cell.measured(figures.get("tokens_per_caption"), format_rate, untimed)
-    if row and figures["tokens_per_caption"] is None:
-        tokens = Cell.not_applicable("the method reads no text")
-    return [
-        *(Cell.measured(figures.get(name), format_rate, "not read here") for name in usages),
-        Cell.measured(figures.get("captions_per_second"), format_rate, untimed),
-        tokens,
-        Cell.measured(figures.get("trained_parameters"), format_count, untimed),
-        Cell.measured(figures.get("tower_parameters"), format_count, untimed),
-        Cell.measured(figures.get("warmup_seconds"), format_rate, untimed),
-    ]

@@ -6,8 +6,8 @@ from typing import Any
 from bench.experiment.settings import strip_settings
 from bench.records.record import BatchTrial, Failure, Record, RunOnSamples
 from bench.statistics.ratios import Ratio
-from bench.tables.formats import GIB, format_count
-from bench.tables.tables import Cell, Column, Table
+from bench.tables.formats import GIB
+from bench.tables.tables import Table
 
 EMPTY_CAPTION = "empty caption (used)"
 
@@ -20,12 +20,6 @@ def ratio_columns(ratio: Ratio | None) -> dict[str, Any]:
 
 def batch_trial_table(records: Sequence[Record], label: Callable[[str], str] = str) -> Table:
     """List every batch size that was tried under a memory limit, experiments by their labels."""
-    columns = [
-        Column.text("experiment"),
-        Column("batch"),
-        Column("limit, GiB"),
-        Column.text("fits"),
-    ]
     trials = [
         (record.experiment, record.measured)
         for record in records
@@ -33,47 +27,46 @@ def batch_trial_table(records: Sequence[Record], label: Callable[[str], str] = s
     ]
     trials.sort(key=lambda trial: (strip_settings(trial[0].name), trial[0].training.batch_size))
     rows = [
-        [
-            Cell.of_name(label(experiment.name), experiment.name),
-            Cell.of(experiment.training.batch_size, format_count),
-            Cell.of(trial.limit_bytes / GIB, "{:g}".format),
-            Cell("yes" if trial.fits else "no: out of memory", trial.reason),
-        ]
+        {
+            "experiment": label(experiment.name),
+            "batch": experiment.training.batch_size,
+            "limit, GiB": trial.limit_bytes / GIB,
+            "fits": "yes" if trial.fits else "no: out of memory",
+            "reason": trial.reason,
+        }
         for experiment, trial in trials
     ]
-    return Table.of_rows("Batches tried under the memory limit", columns, rows)
+    return Table.of_figures("Batches tried under the memory limit", rows)
 
 
 def sample_table(records: Iterable[Record], label: Callable[[str], str] = str) -> Table:
     """List the samples that runs skipped, by what is wrong with them, or used with an empty caption."""
-    rows = {}
+    counts = {}
     for record in records:
         run = record.measured
-        if not isinstance(run, RunOnSamples):
-            continue
-        name = Cell.of_name(label(record.experiment_name), record.experiment_name)
-        kind = str(run.__struct_config__.tag)
-        for flaw, number in (run.skipped | {EMPTY_CAPTION: run.empty_captions}).items():
-            if number:
-                row = [name, Cell.of(kind), Cell.of(flaw), Cell.of(number, format_count)]
-                rows[record.experiment_name, kind, flaw] = row
-    columns = [*Column.texts("experiment", "run", "what"), Column("samples")]
+        if isinstance(run, RunOnSamples):
+            kind = str(run.__struct_config__.tag)
+            for flaw, number in (run.skipped | {EMPTY_CAPTION: run.empty_captions}).items():
+                counts[label(record.experiment_name), kind, flaw] = number
+    rows = [
+        {"experiment": experiment, "run": kind, "what": flaw, "samples": number}
+        for (experiment, kind, flaw), number in counts.items()
+        if number
+    ]
     note = "Images that cannot be decoded count each time that the run, of several processes rank 0, reads them."
-    return Table.of_rows("Samples skipped or without text", columns, [*rows.values()], note)
+    return Table.of_figures("Samples skipped or without text", rows, note)
 
 
 def failure_table(records: Iterable[Record], label: Callable[[str], str] = str) -> Table:
     """List the runs that failed in the order of their starts, experiments by their labels."""
-    columns = [*Column.texts("experiment", "run", "reason"), Column.text("started", "UTC")]
-    rows = []
-    for record in sorted(records, key=lambda record: record.circumstances.started_at):
-        if isinstance(record.measured, Failure):
-            name = record.experiment_name
-            texts = (
-                record.measured.what,
-                record.measured.reason,
-                record.circumstances.started_at,
-            )
-            experiment = Cell.of_name(label(name), name) if name else Cell("none")
-            rows.append([experiment, *map(Cell.of, texts)])
-    return Table.of_rows("Runs that failed", columns, rows)
+    rows = [
+        {
+            "experiment": label(record.experiment_name) or "none",
+            "run": record.measured.what,
+            "reason": record.measured.reason,
+            "started, UTC": record.circumstances.started_at,
+        }
+        for record in sorted(records, key=lambda record: record.circumstances.started_at)
+        if isinstance(record.measured, Failure)
+    ]
+    return Table.of_figures("Runs that failed", rows)

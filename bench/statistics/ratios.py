@@ -28,7 +28,17 @@ class Ratio:
     high: float | None
     p: float | None
     runs: tuple[int, int]
-    verdict: Verdict
+
+    @property
+    def verdict(self) -> Verdict:
+        """What can be said of rates: more is "faster"."""
+        if self.low is None or self.high is None or self.p is None or min(self.runs) < MIN_ROUNDS:
+            return "inconclusive"
+        smallest = math.log1p(SMALLEST_EFFECT) - ROUNDING
+        if self.p <= ALPHA and abs(math.log(self.value)) >= smallest:
+            return "faster" if self.value > 1 else "slower"
+        is_small = math.log(self.low) > -smallest and math.log(self.high) < smallest
+        return "no difference" if is_small else "inconclusive"
 
 
 def ratio_of(base: Rounds, other: Rounds) -> Ratio:
@@ -59,18 +69,18 @@ def ratios_of_pairs(pairs: Mapping[str, tuple[Rounds, Rounds]]) -> dict[str, Rat
     known = {name: ratio.p for name, ratio in ratios.items() if ratio.p is not None}
     adjusted = holm(list(known.values()))
     for name, p in zip(known, adjusted, strict=True):
-        ratios[name] = _judge_ratio(ratios[name], p)
+        ratios[name] = replace(ratios[name], p=p)
     return ratios
 
 
 def ratio_without_interval(base: Rounds, other: Rounds) -> Ratio:
     """Return a ratio that nothing can be concluded from, such as the ratio of runs that other work disturbed."""
     difference = fmean(_logarithms(other).values()) - fmean(_logarithms(base).values())
-    return Ratio(math.exp(difference), None, None, None, (len(base), len(other)), "inconclusive")
+    return Ratio(math.exp(difference), None, None, None, (len(base), len(other)))
 
 
 def _compare(base: Rounds, other: Rounds) -> Ratio:
-    """Compare logarithms; p is not adjusted, and the ratio not judged yet."""
+    """Compare logarithms; p is not adjusted."""
     rounds = sorted(base.keys() & other.keys())
     if len(rounds) > 1:
         differences = [other[round_] - base[round_] for round_ in rounds]
@@ -83,7 +93,7 @@ def _compare_unpaired(base: Sequence[float], other: Sequence[float]) -> Ratio:
     difference = fmean(other) - fmean(base)
     runs = (len(base), len(other))
     if min(runs) == 1:  # one run has no spread
-        return Ratio(math.exp(difference), None, None, None, runs, "inconclusive")
+        return Ratio(math.exp(difference), None, None, None, runs)
     degrees_of_freedom = sum(runs) - 2
     squares = (len(base) - 1) * stdev(base) ** 2 + (len(other) - 1) * stdev(other) ** 2
     error = math.sqrt(squares / degrees_of_freedom * (1 / len(base) + 1 / len(other)))
@@ -97,23 +107,7 @@ def _to_ratio(
     low = math.exp(difference - margin)
     high = math.exp(difference + margin)
     p = student_t_p(difference, error, degrees_of_freedom)
-    return Ratio(math.exp(difference), low, high, p, runs, "inconclusive")
-
-
-def _judge_ratio(ratio: Ratio, p: float) -> Ratio:
-    """Return the ratio with its adjusted p and its verdict."""
-    if min(ratio.runs) < MIN_ROUNDS:
-        return replace(ratio, p=p)
-    assert ratio.low is not None
-    assert ratio.high is not None
-    difference = math.log(ratio.value)
-    smallest = math.log1p(SMALLEST_EFFECT) - ROUNDING
-    verdict: Verdict = "inconclusive"
-    if p <= ALPHA and abs(difference) >= smallest:
-        verdict = "faster" if difference > 0 else "slower"
-    elif math.log(ratio.low) > -smallest and math.log(ratio.high) < smallest:
-        verdict = "no difference"
-    return replace(ratio, p=p, verdict=verdict)
+    return Ratio(math.exp(difference), low, high, p, runs)
 
 
 def log_std(runs: Rounds) -> float | None:

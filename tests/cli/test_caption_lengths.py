@@ -39,8 +39,8 @@ def test_measure_prints_the_lengths_and_the_tokens_and_records_both(
     assert main(["measure", *arguments, "--results", str(own_results), "--json", str(out)]) == 0
     assert f"Captions: {WEB}." in " ".join(capsys.readouterr().out.split())
     clip, catlip = tables(out)["Memory, utilisation, targets and sizes"]["rows"]
-    assert 15 < clip["tokens"] <= 24
-    assert catlip["tokens"] is None
+    assert 15 < clip["tokens per caption, with padding"] <= 24
+    assert catlip["tokens per caption, with padding"] is None
     recorded = [record.experiment for record in read_records(own_results)]
     assert {one.input.caption_lengths for one in recorded if one is not None} == {"web"}
 

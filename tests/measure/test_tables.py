@@ -41,5 +41,5 @@ def test_failed_runs_are_listed_in_the_order_of_their_starts_by_their_labels() -
     rows = [[cell.text_with_note for cell in row] for row in table.cells]
     assert rows == [
         ["none", "scoring", "no memory left", "2026-11-29"],
-        ["LATE (late)", "speed", "no memory left", "2026-11-30"],
+        ["LATE", "speed", "no memory left", "2026-11-30"],
     ]
