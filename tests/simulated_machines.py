@@ -160,9 +160,12 @@ class SimulatedRounds:
                 work = self._work(index, len(run.seconds)) * math.exp(luck_of_runs[index])
                 work *= 1 + machine.drift * round_ / (ROUNDS - 1)
                 seconds, waited = self._take(work, self._slowdown_of(index))
-                waits = [*run.waits, waited / seconds] if machine.has_waits else []
+                waits = [*run.waiting_cores, waited / seconds] if machine.has_waits else []
                 runs[NAMES[index]] = replace(
-                    run, images=[*run.images, 1], seconds=[*run.seconds, seconds], waits=waits
+                    run,
+                    images=[*run.images, 1],
+                    seconds=[*run.seconds, seconds],
+                    waiting_cores=waits,
                 )
         return runs
 

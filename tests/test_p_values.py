@@ -4,7 +4,7 @@ from statistics import fmean, stdev
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -13,7 +13,6 @@ from bench.statistics.ratios import ALPHA
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
-LEAST_P_OF_FIVE = 2 / 252  # the two fully separated deals of ten runs into two hands of five
 EIGHTHS = st.integers(-40, 40).map(lambda eighths: eighths / 8)  # exact in binary: ties are ties
 P_VALUES = st.lists(
     st.integers(0, 1000).map(lambda thousandths: thousandths / 1000), min_size=1, max_size=8
@@ -87,21 +86,3 @@ def test_holm_equals_the_step_down_procedure(p_values: list[float], level: float
             break
         rejected.add(index)
     assert {index for index, p in enumerate(holm(p_values)) if p <= level} == rejected
-
-
-@laws
-@given(P_VALUES)
-@example([])
-def test_holm_is_the_running_maximum_of_the_scaled_p_values_in_their_order(
-    p_values: list[float],
-) -> None:
-    raised = sorted(p_values)
-    expected = [
-        max(min(1.0, (len(raised) - j) * raised[j]) for j in range(len(raised)) if raised[j] <= p)
-        for p in p_values
-    ]
-    assert holm(p_values) == pytest.approx(expected)
-    adjusted = [adjusted for _, adjusted in sorted(zip(p_values, holm(p_values), strict=True))]
-    assert all(low <= high for low, high in zip(raised, adjusted, strict=True))
-    assert adjusted == sorted(adjusted)
-    assert holm(raised[:1]) == raised[:1]

@@ -53,9 +53,12 @@ def package_versions(device: torch.device) -> dict[str, str]:
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     if device.type != "cuda":
         return versions
-    nccl, cudnn = torch.cuda.nccl.version, torch.backends.cudnn.version
-    libraries: dict[str, Any] = {"CUDA": torch.version.cuda, "cuDNN": cudnn()}  # type: ignore[no-untyped-call]
-    libraries["NCCL"] = ".".join(map(str, nccl())) if is_nccl_available() else None  # type: ignore[no-untyped-call]
+    libraries: dict[str, Any] = {
+        "CUDA": torch.version.cuda,
+        "cuDNN": torch.backends.cudnn.version(),
+    }  # type: ignore[no-untyped-call]
+    if is_nccl_available():
+        libraries["NCCL"] = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
     with suppress(PackageNotFoundError):
         libraries["triton"] = version("triton")
     return versions | {
@@ -65,8 +68,7 @@ def package_versions(device: torch.device) -> dict[str, str]:
 
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    if info.is_file() and (
-        names := re.findall(r"^model name[^:\n]*:(.*)", info.read_text(), re.MULTILINE)
-    ):
+    text = info.read_text() if info.is_file() else ""
+    if names := re.findall(r"^model name[^:\n]*:(.*)", text, re.MULTILINE):
         return " ".join(names[0].split())
     return platform.processor() or platform.machine()

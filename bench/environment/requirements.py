@@ -78,17 +78,6 @@ def gpu_requirements() -> Iterator[SystemRequirement]:
     yield SystemRequirement("Triton", triton, f"{PIP_INSTALL} triton, as torch asks for")
 
 
-def shared_memory_warning() -> str:
-    """Return what small shared memory costs and what enlarges it; empty where there is enough."""
-    size = shutil.disk_usage(SHARED_MEMORY).total if SHARED_MEMORY.is_dir() else 0
-    if size >= MIN_SHARED_BYTES:
-        return ""
-    return (
-        f"{SHARED_MEMORY} has {size / 2**20:.0f} MiB, so that fewer loader workers fit: "
-        f"mount -o remount,size=8G {SHARED_MEMORY}, or docker run --shm-size=8g"
-    )
-
-
 def _is_met(requirement: str) -> bool:
     """Return whether a requirement, such as "numpy>=2.1,<3", is met by the installed package."""
     name, *limits = re.split("([<>]=?)", requirement.replace(",", ""))

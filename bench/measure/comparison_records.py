@@ -24,21 +24,20 @@ VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}
 
 def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
     """Collect the experiments of one comparison in the order of their methods, and choose their labels and base."""
-    experiments = {}
+    trained = []
     for record in records:
         experiment = record.experiment
         if experiment is not None:
             # The random-init baseline of a tower has the tower's experiment.
             subject = getattr(record.measured, "subject", experiment.name)
             if subject == experiment.name:
-                experiments.setdefault(experiment.name, experiment)
-    methods = [*METHODS, *sorted({one.method for one in experiments.values()} - METHODS.keys())]
-    ordered = sorted(
-        experiments.values(),
-        key=lambda experiment: (methods.index(experiment.method), experiment.name),
-    )
-    experiments = {experiment.name: experiment for experiment in ordered}
-    return _compare(name, records, experiments, _unique_labels(ordered, records))
+                trained.append(experiment)
+    methods = [*METHODS, *sorted({item.method for item in trained} - METHODS.keys())]
+    trained.sort(key=lambda item: (methods.index(item.method), item.name, item.seed))
+    experiments: dict[str, Experiment] = {}
+    for experiment in trained:
+        experiments.setdefault(experiment.name, experiment)
+    return _compare(name, records, experiments, _unique_labels(experiments.values(), records))
 
 
 def group_named(
@@ -84,7 +83,7 @@ def _compare(
     """Compare the experiments with the first that was timed, else with the first."""
     timed = [record for record in records if isinstance(record.measured, Speed)]
     timed_names = {record.experiment_name for record in timed}
-    bases = [one for one in experiments if one in timed_names] or [*experiments]
+    bases = [item for item in experiments if item in timed_names] or [*experiments]
     base = bases[0] if bases else None
     incomparable = reason_incomparable(timed)
     throughputs = throughputs_of(records, experiments, base if incomparable is None else None)
@@ -119,7 +118,7 @@ def _unusual_settings(
     """Return the settings in which an experiment differs from most of the alternatives."""
     settings = []
     for field in fields:
-        values = Counter(str(get_field(one, field)) for one in alternatives)
+        values = Counter(str(get_field(item, field)) for item in alternatives)
         value = str(get_field(experiment, field))
         if value != values.most_common(1)[0][0]:
             settings.append(f"{field}={value}")

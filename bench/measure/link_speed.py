@@ -39,7 +39,8 @@ def measure_links(size: int, device: torch.device) -> LinkSpeed:
     Between nodes, each rank all-reduces with the ranks of its local rank, as a plan assumes; these steps
     are those of a tree. Bandwidth and latency are those of the slowest rank. Every node has equally many processes.
     """
-    local, ranks = torchrun_env().local_world_size, dist.get_world_size()
+    local = torchrun_env().local_world_size
+    ranks = dist.get_world_size()
     within_nodes = [[*range(first, first + local)] for first in range(0, ranks, local)]
     between_nodes = [[*range(first, ranks, local)] for first in range(local)]
     within = _measure_slowest(size, device, within_nodes, 2 * (local - 1))

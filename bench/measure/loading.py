@@ -36,13 +36,18 @@ def time_loading(experiment: Experiment, results: Path, seconds: float) -> Loadi
     small_batches = with_batch_size(change(experiment, workers=0, accumulation=1), TIMED_BATCH)
     stream = load_data(small_batches, torch.device("cpu"), results)
     assert isinstance(stream, SampleStream)
-    threads, rates, images, k = torch.get_num_threads(), list[float](), 0, 0
+    threads = torch.get_num_threads()
+    rates: list[float] = []
+    images = 0
+    k = 0
     torch.set_num_threads(1)
     try:
         stream.load_batch_parts(k)  # opens files and makes the tokenizer or labeller
-        start, cpu_start = time.perf_counter(), time.process_time()
+        start = time.perf_counter()
+        cpu_start = time.process_time()
         while len(rates) < MIN_BATCHES or time.perf_counter() - start < seconds:
-            k, before = k + 1, time.process_time()
+            k += 1
+            before = time.process_time()
             count = len(stream.load_batch_parts(k).images)
             rates.append(count / (time.process_time() - before))
             images += count

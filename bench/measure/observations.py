@@ -216,7 +216,8 @@ def observations_of_benchmark_file(document: BenchmarkFile) -> Iterable[Observat
 
 def _observations_of_record(record: Record) -> Iterable[Observation]:
     """Yield the values of a speed or memory record."""
-    experiment, measured = record.experiment, record.measured
+    experiment = record.experiment
+    measured = record.measured
     if experiment is None:
         return
     values: dict[Metric, float | None] = {}

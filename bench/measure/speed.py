@@ -121,12 +121,12 @@ def measure_speed(
         window_seconds=tuple(window_seconds),
         steps_per_window=steps_per_window,
         waits_source=_waits_source(run),
-        window_core_waits=_known_readings([window.waits for window in windows]),
+        window_core_waits=_known_readings([window.waiting_cores for window in windows]),
         window_throttled_percent=_known_readings([window.throttled_percent for window in windows]),
         window_images=window_images(experiment, [window.steps for window in windows]),
         phase_seconds={name: tuple(seconds) for name, seconds in phases.seconds.items()},
         planned_phase_steps=len(phase_steps),
-        phase_core_waits=_known_readings([step.waits for step in phases.timed]),
+        phase_core_waits=_known_readings([step.waiting_cores for step in phases.timed]),
         phase_images=window_images(experiment, [step.steps for step in phases.timed]),
         flops=flops or count_flops(experiment, batches, image_sizes),
         tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
@@ -152,7 +152,9 @@ class TimedSteps:
 
     steps: range
     seconds: float = math.nan  # of this rank
-    waits: float = math.nan  # core-seconds per second that threads waited for a core; NaN: unknown
+    waiting_cores: float = (
+        math.nan
+    )  # core-seconds per second that threads waited for a core; NaN: unknown
     # Of the time, by heat or by the GPU's hardware, on the worst rank; NaN: not read.
     throttled_percent: float = math.nan
     new_graphs: int = 0  # that were compiled meanwhile, on the rank with the most
@@ -169,7 +171,7 @@ def timed_steps(run: TrainState, steps: range, reader: DeviceReader) -> Iterator
     with sampled(reader, device) as timed.readings, clock(device) as elapsed:
         yield timed
     timed.seconds = elapsed.seconds
-    timed.waits = core_waits(run, timed.readings, waited_before, elapsed.seconds)
+    timed.waiting_cores = core_waits(run, timed.readings, waited_before, elapsed.seconds)
     figures = timed.readings.figures
     throttled_percent = max(figures.get(name, NOT_READ) for name in VOIDING_SLOWDOWNS)
     new_graphs, throttled_percent = all_reduce_max(
@@ -213,13 +215,13 @@ def time_windows(
     return windows, compiled, Readings.mean(all_readings)
 
 
-def as_windows(timed: Sequence[TimedSteps], planned: int) -> Windows:
+def as_windows(timed: Sequence[TimedSteps], num_planned: int) -> Windows:
     """Return what the rule for windows needs of timed steps, whatever their images."""
     return Windows(
-        planned=planned,
+        num_planned=num_planned,
         images=[1] * len(timed),
         seconds=[window.seconds for window in timed],
-        waits=_known_readings([window.waits for window in timed]),
+        waiting_cores=_known_readings([window.waiting_cores for window in timed]),
         throttled_percent=_known_readings([window.throttled_percent for window in timed]),
     )
 
@@ -290,7 +292,8 @@ def peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]
     """
     if device.type != "cpu":
         return datasheet_peak(torch.cuda.get_device_name(device), precision)
-    side, seconds = 1024, list[float]()
+    side = 1024
+    seconds: list[float] = []
     a, b = torch.rand(2, side, side, dtype=AUTOCAST_DTYPES.get(precision, torch.float32))
     for _ in range(10):
         with clock(device) as elapsed:
@@ -330,7 +333,8 @@ def measure_phases(
     graph was compiled is taken again.
     """
     modules: dict[str, nn.Module] = {"image forward": run.tower}
-    if isinstance(augmentor := getattr(run.model, "augmentor", None), nn.Module):
+    augmentor = getattr(run.model, "augmentor", None)
+    if isinstance(augmentor, nn.Module):
         modules["augmentation"] = augmentor
     if isinstance(run.model, DualEncoder):
         modules["text forward"] = run.model.text
@@ -355,7 +359,8 @@ def measure_phases(
 
 def _time_step(run: TrainState, k: int, modules: dict[str, nn.Module]) -> dict[str, float]:
     """Take step k, and return the seconds of its phases; the forward is split by the forwards of `modules`."""
-    experiment, device = run.stream.experiment, run.stream.device
+    experiment = run.stream.experiment
+    device = run.stream.device
     with clock(device) as data:
         batch = run.stream.batch(k)
     seconds = defaultdict[str, float](float, data=data.seconds)

@@ -98,14 +98,14 @@ def with_differences(
     """
     experiments = [*comparison.experiments.values()]
     beyond = unexpected_differences(experiments, may_differ)
-    own = {
+    tuned = {
         field: values
         for field, values in differing_fields(experiments).items()
         if field not in beyond and (field in TUNED_FIELDS or field not in FIELDS)
     }
     lines = [table.note]
-    if own:
-        lines.append(f"The methods' own settings: {format_differences(own)}.")
+    if tuned:
+        lines.append(f"The methods' own settings: {format_differences(tuned)}.")
     if beyond:
         lines.append("The ratio is not the method's alone, for the experiments also differ in")
         lines += [f"  {format_differences({field: values})}" for field, values in beyond.items()]
@@ -136,7 +136,7 @@ def phase_table(comparison: ComparisonRecords) -> Table:
     for row in comparison.throughputs:
         figures = row.figures
         cells: dict[str, Any] = {"experiment": comparison.label(row.experiment)}
-        cells["batch"] = figures["batch_size"]
+        cells["batch"] = round(figures["batch_size"] or 0)
         for phase in measured_phases(comparison.throughputs):
             cells[f"{phase}, ms"] = figures.get(PHASE + phase)
         rows.append(

@@ -100,12 +100,15 @@ def throughputs_by_round(records: Iterable[Record]) -> dict[str, dict[int, float
 
 def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) -> None:
     """Raise ValueError listing what differs beyond the experiments' fields named, machines included."""
-    rows, allowed = list(records), {*may_differ}
+    rows = list(records)
+    allowed = {*may_differ}
     experiments = (record.experiment for record in rows if record.experiment is not None)
     differences = unexpected_differences(experiments, allowed)
     for circumstance, field in CIRCUMSTANCES.items():
-        found = (getattr(row.circumstances, circumstance) for row in rows)
-        values = {msgspec.json.encode(value, order="deterministic"): value for value in found}
+        values = {}
+        for row in rows:
+            value = getattr(row.circumstances, circumstance)
+            values[msgspec.json.encode(value, order="deterministic")] = value
         if len(values) > 1 and field not in allowed:
             differences[circumstance] = tuple(values.values())
     if differences:

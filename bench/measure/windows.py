@@ -16,7 +16,7 @@ from bench.records.record import Record, Speed
 from bench.tables.formats import pluralize
 
 # Core-seconds of waiting per second. A window at the limit is corrected by 10 %.
-MAX_WAITS = 0.1
+MAX_WAITING_CORES = 0.1
 # A run ends when as many windows count as were planned, or after this many times as many windows.
 MAX_WINDOWS_FACTOR = 5
 # A run whose counted windows are fewer than this share of the planned ones has no undisturbed speed.
@@ -27,27 +27,26 @@ MIN_COUNTED_SHARE = 0.25
 class Windows:
     """The timed windows of one process, or its steps that were timed in phases, in the order of time."""
 
-    planned: int
+    num_planned: int
     images: Sequence[int]  # per window, of one process
     seconds: Sequence[float]  # per window, of the slowest process
-    waits: Sequence[
-        float
-    ] = ()  # core-seconds per second that the threads waited for a core; empty: not reported
+    # Per window: the mean number of threads that waited for a core (core-seconds per second); empty: not reported.
+    waiting_cores: Sequence[float] = ()
     throttled_percent: Sequence[float] = ()  # of a window's time; empty: no GPU
 
     def is_counted(self) -> npt.NDArray[np.bool_]:
         """Return for each window whether it counts."""
         counted = np.ones(len(self.seconds), bool)
-        if len(self.waits):
-            counted &= np.array(self.waits) <= MAX_WAITS
+        if len(self.waiting_cores):
+            counted &= np.array(self.waiting_cores) <= MAX_WAITING_CORES
         if len(self.throttled_percent):
             counted &= np.array(self.throttled_percent) == 0
         return counted
 
     def is_finished(self) -> bool:
         """Return whether as many windows count as were planned, or the run has timed as many as it may."""
-        is_at_limit = len(self.seconds) >= MAX_WINDOWS_FACTOR * self.planned
-        return is_at_limit or self.count() >= self.planned
+        is_at_limit = len(self.seconds) >= MAX_WINDOWS_FACTOR * self.num_planned
+        return is_at_limit or self.count() >= self.num_planned
 
     def count(self) -> int:
         """Return the number of windows that count."""
@@ -60,13 +59,13 @@ class Windows:
         several image sizes, each number is weighted by how often it was timed, so that it does not matter which of them
         were left out.
         """
-        if self.count() < MIN_COUNTED_SHARE * self.planned:
+        if self.count() < MIN_COUNTED_SHARE * self.num_planned:
             return None
         counted = self.is_counted()
         images = np.array(self.images)
         seconds = np.array(self.seconds)
-        if len(self.waits):
-            seconds = seconds * (1 - np.array(self.waits))
+        if len(self.waiting_cores):
+            seconds = seconds * (1 - np.array(self.waiting_cores))
         total_seconds = 0.0
         for num_images in np.unique(images):
             has_num_images = images == num_images
@@ -147,7 +146,7 @@ def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
     number = sum(len(windows.seconds) for _, windows in timed)
     left_out = number - sum(windows.count() for _, windows in timed)
     throttled = sum(int(np.count_nonzero(windows.throttled_percent)) for _, windows in timed)
-    added_seconds = sum(sum(windows.seconds[windows.planned :]) for _, windows in timed)
+    added_seconds = sum(sum(windows.seconds[windows.num_planned :]) for _, windows in timed)
     share = f"{100 * left_out / number:.0f} %"
     is_cpu = record.circumstances.device == "cpu"
     if throttled:
@@ -159,7 +158,7 @@ def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
             f"All {steps} count: this system does not report whether other work kept the runs from a core."
         )
     elif not left_out:
-        percent = 100 * MAX_WAITS
+        percent = 100 * MAX_WAITING_CORES
         sentences.append(
             f"All {steps} count: threads waited for a core for at most {percent:.0f} % of each."
         )

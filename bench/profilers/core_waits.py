@@ -32,5 +32,5 @@ def thread_wait_seconds() -> float | None:
 def times_of_own_cores() -> list[Any]:
     """Return psutil's times of the cores that this process may use; of all where the system does not bind processes."""
     cores = psutil.cpu_times(percpu=True)
-    own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(cores))
-    return [cores[core] for core in own if core < len(cores)]
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(cores))
+    return [cores[core] for core in allowed if core < len(cores)]

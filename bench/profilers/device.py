@@ -151,9 +151,9 @@ def max_lacking_cores(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> float
         return math.nan
     lacking_percent = 0.0
     for host, first in dict(reversed(ranks)).items():
-        own = sum(figures[OWN_BUSY] for name, figures in ranks if name == host)
-        other_ranks = own - first[OWN_BUSY]
+        all_ranks = sum(figures[OWN_BUSY] for name, figures in ranks if name == host)
+        other_ranks = all_ranks - first[OWN_BUSY]
         other_work = first[OTHERS_BUSY] - other_ranks + first.get(HOST_BUSY, 0.0)
-        idle = max(0.0, 100 - own - other_work)
+        idle = max(0.0, 100 - all_ranks - other_work)
         lacking_percent = max(lacking_percent, other_work - idle)
     return lacking_percent / 100 * len(times_of_own_cores())

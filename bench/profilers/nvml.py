@@ -64,14 +64,8 @@ def nvml_reader(uuid: str, index: int) -> DeviceReader:
     gpu = gpu_of_mig_slice(handle)
     gauges: dict[str, Gauge] = {
         "GPU busy percent": lambda: float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
-        "memory controller busy percent": lambda: float(
-            pynvml.nvmlDeviceGetUtilizationRates(handle).memory
-        ),
         "power W": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
         "SM clock MHz": lambda: float(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)),
-        "memory clock MHz": lambda: float(
-            pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_MEM)
-        ),
         "temperature C": lambda: float(
             pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)
         ),

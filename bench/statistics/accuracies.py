@@ -102,7 +102,8 @@ def estimate_over_tasks(figures_by_training: Sequence[Sequence[float]]) -> MeanO
         )
     over = f"{tasks} tasks and {seeds} seeds"
     if seeds < SEEDS_FOR_INTERVAL:
-        table, over = table.mean(axis=0)[:, None], f"{tasks} tasks, of these trainings"
+        table = table.mean(axis=0)[:, None]
+        over = f"{tasks} tasks, of these trainings"
     mean, variance, degrees_of_freedom = _mean_of_two_levels(table)
     estimate = _to_estimate(mean, variance, degrees_of_freedom, over)
     end = float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
@@ -120,15 +121,17 @@ class JudgedAccuracyDifference:
     verdict: Difference
 
 
-def judge_accuracy_differences(found: Mapping[K, Estimate]) -> dict[K, JudgedAccuracyDifference]:
+def judge_accuracy_differences(
+    differences: Mapping[K, Estimate],
+) -> dict[K, JudgedAccuracyDifference]:
     """Judge all differences of accuracies of a page as one family.
 
     One is better or worse where p, adjusted by Holm's step-down for the number of differences, is at most `ALPHA`.
     """
-    known = {name: estimate.p for name, estimate in found.items() if estimate.p is not None}
+    known = {name: estimate.p for name, estimate in differences.items() if estimate.p is not None}
     adjusted = dict(zip(known, holm([*known.values()]), strict=True))
     judged = {}
-    for name, difference in found.items():
+    for name, difference in differences.items():
         p = adjusted.get(name)
         verdict: Difference = "no interval"
         if p is not None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.measure.windows import MAX_WAITS, MAX_WINDOWS_FACTOR, Windows
+from bench.measure.windows import MAX_WAITING_CORES, MAX_WINDOWS_FACTOR, Windows
 from tests.simulated_machines import MACHINES, Machine, compare, simulate, summarize
 
 NUMBER = 20
@@ -39,7 +39,7 @@ def test_windows_that_waited_do_not_count_however_many_they_are(
 
 
 def test_seconds_of_waiting_are_subtracted_from_windows_that_count() -> None:
-    waits = np.linspace(0, MAX_WAITS, NUMBER)
+    waits = np.linspace(0, MAX_WAITING_CORES, NUMBER)
     windows = windows_of(1 / (1 - waits), waits)
     assert windows.undisturbed_rate() == pytest.approx(128)
 
@@ -55,7 +55,7 @@ def test_run_goes_on_until_enough_windows_count_or_its_limit_is_reached() -> Non
     quiet = windows_of([1.0] * NUMBER, [0.0] * NUMBER)
     assert quiet.is_finished()
     assert not windows_of([1.0] * (NUMBER - 1), [0.0] * (NUMBER - 1)).is_finished()
-    one_waited = replace(quiet, waits=[1.0, *quiet.waits[1:]])
+    one_waited = replace(quiet, waiting_cores=[1.0, *quiet.waiting_cores[1:]])
     assert not one_waited.is_finished()
     at_limit = MAX_WINDOWS_FACTOR * NUMBER
     assert windows_of([1.0] * at_limit, [1.0] * at_limit).is_finished()

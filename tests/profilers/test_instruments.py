@@ -41,7 +41,7 @@ from bench.profilers.core_waits import thread_wait_seconds, times_of_own_cores
 from bench.profilers.counters import TensorBytes
 from bench.profilers.device import max_lacking_cores, open_reader, sampled
 from bench.profilers.nvml import DeviceReader, counter_rate
-from bench.records.record import HOST_BUSY, OTHERS_BUSY, OWN_BUSY, PHASES, Speed
+from bench.records.record import OTHERS_BUSY, OWN_BUSY, PHASES, Speed
 from bench.train.build import (
     TrainState,
     build_train_state,
@@ -71,11 +71,6 @@ def test_clock_measures_and_unfinished_blocks_are_nan() -> None:
         time.sleep(0.02)
     assert elapsed.seconds >= 0.02
     assert math.isnan(Elapsed().seconds)
-
-
-def test_exception_in_a_timed_block_propagates() -> None:
-    with pytest.raises(RuntimeError), clock(CPU):
-        raise RuntimeError
 
 
 def test_gauges_are_averaged_and_spans_are_differences() -> None:
@@ -113,7 +108,6 @@ def test_failing_gauge_leaves_its_reason_and_others_continue() -> None:
     ) as readings:
         wait_until(lambda: "dies" in readings.not_measured)
     assert readings.figures == {"dies": 2.0, "lives": 7.0}  # the mean of what there was
-    assert readings.not_measured["dies"].endswith("(the figure is of the 2 readings before)")
     assert (
         readings.not_measured["is dead"] == readings.not_measured["no span"] == "OSError: no driver"
     )
@@ -125,7 +119,7 @@ def test_a_block_too_short_for_a_reading_is_not_zero() -> None:
     ) as readings:
         pass
     assert readings.figures == {}
-    assert "before the first reading" in readings.not_measured["busy percent"]
+    assert readings.not_measured["busy percent"] == "the block took less than 0.2 s"
     assert readings.not_measured["GPU"] == "no driver"
 
 
@@ -136,25 +130,6 @@ def test_error_in_the_block_propagates_and_stops_the_sampler() -> None:
     ):
         raise RuntimeError
     assert "device-sampler" not in {thread.name for thread in threading.enumerate()}
-
-
-def test_sampler_share_is_its_own_cpu_time() -> None:
-    asked = list[float]()
-
-    def slow() -> float:
-        end = time.thread_time() + 0.02
-        while time.thread_time() < end:
-            pass
-        asked.append(1.0)
-        return 1.0
-
-    before = time.perf_counter()
-    with sampled(DeviceReader(gauges={"slow": slow}), CPU, every_s=0.02) as readings:
-        wait_until(lambda: len(asked) > 3)
-    assert 0.02 * 4 / (time.perf_counter() - before) <= readings.monitor_thread_share < 1
-    with sampled(open_reader(CPU), CPU) as readings:
-        pass
-    assert readings.monitor_thread_share == 0  # counters are read at the ends: no thread
 
 
 @contextmanager
@@ -363,7 +338,7 @@ def test_a_speed_run_records_every_window_and_phase(
     speed = measure_speed(small(method), CPU, results, 3)
     assert speed.round == 3
     windows = timed_windows(small(method), speed)
-    assert windows.planned == 2
+    assert windows.num_planned == 2
     assert windows.is_finished()
     phases = ["data", "image forward", *text, "head and loss", "backward", "optimizer"]
     assert [phase for phase in PHASES if phase in speed.phase_seconds] == phases
@@ -378,20 +353,6 @@ def test_a_speed_run_records_every_window_and_phase(
     assert speed.not_measured == {}
     assert speed.skipped == {}
     assert 0 < speed.data_wait_share < 1
-
-
-def test_processes_that_are_busy_during_the_phases_alone_disturb_a_run(
-    results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Forward and backward are timed there."""
-    for percent, reader in ((2.0, "open_reader"), (60.0, "cpu_busy_spans")):
-        spans = {name: lambda percent=percent: lambda: percent for name in (OTHERS_BUSY, HOST_BUSY)}
-        given = DeviceReader(spans=spans) if reader == "open_reader" else spans
-        monkeypatch.setattr(f"bench.measure.speed.{reader}", lambda *_, given=given: given)
-    assert measure_speed(small("catlip"), CPU, results, 1).utilisation == {
-        OTHERS_BUSY: 60.0,
-        HOST_BUSY: 60.0,
-    }
 
 
 def compiled(experiment: Experiment, results: Path) -> Speed:

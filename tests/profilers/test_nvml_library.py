@@ -77,14 +77,12 @@ def test_readings_of_a_gpu_and_of_a_slice_are_nvmls(
     assert [figures.pop(name) for name in SLOWDOWNS] == [100.0, 0.0, 100.0]
     busy_and_power = {
         "GPU busy percent": 80.0,
-        "memory controller busy percent": 30.0,
         "power W": 412.5,
     }
     if uuid == GPU:
         assert figures.pop("power W, by the energy counter") > 0
     assert figures == (busy_and_power if uuid == GPU else {}) | {
         "SM clock MHz": 1001.0,
-        "memory clock MHz": 1002.0,
         "temperature C": 61.0,
     }
     assert len(readings.not_measured) == missing

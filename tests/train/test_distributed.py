@@ -34,7 +34,6 @@ from bench.environment.rank_info import RankInfo
 from bench.interfaces.method import METHODS
 from bench.measure.memory import max_over_ranks
 from bench.measure.throughput import images_per_second_of_all
-from bench.profilers.memory import Peaks
 from bench.records.record import Failure, Memory, Speed, Training, Transfer, read_records
 from bench.train import checkpoint_manager
 from bench.train.build import TrainState, build_train_state, build_untrained_tower
@@ -259,8 +258,8 @@ def work(rank: int, ranks: int, results: Path, folder: Path) -> dict[str, Any]:
         for method, sharding in STRUCK:
             out[f"struck {method} {sharding}"] = struck(method, images, rank, ranks, sharding)
     out["each"] = all_gather_floats([rank, rank / 3], CPU)
-    peaks = max_over_ranks(all_gather_objects(Peaks(10 - rank, rank, None, None if rank else 1)))
-    out["largest"] = (peaks.rss, peaks.allocated, peaks.reserved, peaks.process)
+    peaks = {"a": 10 - rank, "b": rank, "c": None if rank else 1}
+    out["largest"] = max_over_ranks(all_gather_objects(peaks))
     return out
 
 
@@ -350,9 +349,8 @@ def test_a_training_counts_global_batches_and_rank_0_leaves_the_tower(found_by: 
 def test_figures_are_gathered_from_all_ranks(found_by: FoundBy, ranks: int) -> None:
     for of_rank in found_by(ranks):
         assert of_rank["each"] == tuple((rank, rank / 3) for rank in range(ranks))
-        assert of_rank["largest"] == (10, ranks - 1, None, None)
+        assert of_rank["largest"] == {"a": 10, "b": ranks - 1, "c": None}
     assert all_gather_floats([1.5], CPU) == ((1.5,),)
-    assert max_over_ranks([Peaks(7, None, 3, 0)]) == Peaks(7, None, 3, 0)
 
 
 def test_rank_batches_form_the_global_batch(images: PackImages) -> None:

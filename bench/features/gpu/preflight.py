@@ -12,7 +12,6 @@ from bench.environment.requirements import (
     compiler_requirements,
     gpu_requirements,
     install_command,
-    shared_memory_warning,
     unmet_requirements,
 )
 
@@ -63,9 +62,6 @@ def require_tools(device_type: str) -> None:
     packages = unmet_requirements("tests")
     if packages:
         missing.append(f"packages are missing: {install_command(packages)}")
-    warning = shared_memory_warning() if device_type == "cuda" else ""
-    if warning:
-        print(warning)
     for line in missing:
         print(line)
     if missing:

@@ -13,7 +13,9 @@ from bench.features.reference.tables import STEPS_COMPARED
 from bench.measure.costs import count_flops, forward_flops_as_released
 from bench.train.build import load_data
 
-PAGE = " ".join((CHECKOUT / "docs" / "results" / "performance.md").read_text(encoding="utf-8").split())
+PAGE = " ".join(
+    (CHECKOUT / "docs" / "results" / "performance.md").read_text(encoding="utf-8").split()
+)
 
 
 def test_page_has_the_flops_of_open_clips_forward_over_ours(results: Path) -> None:
