@@ -1,9 +1,10 @@
 """GPU specifications from data sheets. No torch here.
 
-Each row is one GPU. NVIDIA's figures are from its data sheets; a row with another source names it. Peaks are dense:
-sparse ones are twice as high. Power is the maximum of a card. Links are the bandwidth of one GPU in one direction, half
-of the figure in data sheets: NVLink if all GPUs of a node have it, else PCIe (NVLink bridges join two or four cards).
-The network is one card of the vendor's own system per GPU.
+Each row is one GPU, by NVIDIA's data sheet of the card or of its system (GB300 NVL72, HGX B300, GB200 NVL72, DGX B200);
+GeForce cards by the white papers of their architectures. Peaks are dense: sparse ones are twice as high. Power is the
+maximum of a card. Links are the bandwidth of one GPU in one direction, half of the figure in data sheets: NVLink if all
+GPUs of a node have it, else PCIe (NVLink bridges join two or four cards). The network is one card of the vendor's own
+system per GPU.
 """
 
 import re
@@ -26,11 +27,10 @@ class GpuSpec:
     # Bytes per second to other nodes; None: no node with a network is sold.
     network_bytes_per_second: float | None
     gpus_per_node: int = 8
-    sheet: str = ""  # source, if it is not NVIDIA's data sheet of that name
 
     @property
     def source(self) -> str:
-        return self.sheet or f"NVIDIA {self.name_words} datasheet"
+        return f"data sheet of {self.name_words}"
 
     def peak_flops(self, precision: str) -> float:
         """Return the peak in FLOP/s of products in a precision, with torch's defaults."""
@@ -39,101 +39,25 @@ class GpuSpec:
 
 # The order is that of matching CUDA device names: "H100" is in several.
 _SPECS = (
-    GpuSpec(
-        "GB300",
-        2500e12,
-        80e12,
-        288 * GB,
-        1400.0,
-        900 * GB,
-        100 * GB,
-        72,
-        "NVIDIA GB300 NVL72 datasheet",
-    ),
-    GpuSpec(
-        "B300",
-        2250e12,
-        75e12,
-        288 * GB,
-        1400.0,
-        900 * GB,
-        100 * GB,
-        sheet="NVIDIA HGX B300 datasheet",
-    ),
-    GpuSpec(
-        "GB200",
-        2500e12,
-        80e12,
-        186 * GB,
-        1200.0,
-        900 * GB,
-        50 * GB,
-        72,
-        "NVIDIA GB200 NVL72 datasheet",
-    ),
-    GpuSpec(
-        "B200",
-        2250e12,
-        80e12,
-        180 * GB,
-        1000.0,
-        900 * GB,
-        50 * GB,
-        sheet="NVIDIA DGX B200 datasheet",
-    ),
+    GpuSpec("GB300", 2500e12, 80e12, 288 * GB, 1400.0, 900 * GB, 100 * GB, 72),
+    GpuSpec("B300", 2250e12, 75e12, 288 * GB, 1400.0, 900 * GB, 100 * GB),
+    GpuSpec("GB200", 2500e12, 80e12, 186 * GB, 1200.0, 900 * GB, 50 * GB, 72),
+    GpuSpec("B200", 2250e12, 80e12, 180 * GB, 1000.0, 900 * GB, 50 * GB),
     GpuSpec("H200 NVL", 835.5e12, 60e12, 141 * GB, 600.0, 64 * GB, None),
     GpuSpec("H100 NVL", 835.5e12, 60e12, 94 * GB, 400.0, 64 * GB, None),
-    GpuSpec(
-        "GH200", 989.4e12, 67e12, 96 * GB, 1000.0, 450 * GB, 50 * GB, 1, "NVIDIA GH200 datasheet"
-    ),
+    GpuSpec("GH200", 989.4e12, 67e12, 96 * GB, 1000.0, 450 * GB, 50 * GB, 1),
     GpuSpec("H200", 989.4e12, 67e12, 141 * GB, 700.0, 450 * GB, 50 * GB),
     GpuSpec("H100 PCIe", 756e12, 51e12, 80 * GB, 350.0, 64 * GB, None),
     GpuSpec("H100", 989.4e12, 67e12, 80 * GB, 700.0, 450 * GB, 50 * GB),
-    GpuSpec(
-        "A100 PCIE 40GB",
-        312e12,
-        19.5e12,
-        40 * GB,
-        250.0,
-        32 * GB,
-        None,
-        sheet="NVIDIA A100 datasheet",
-    ),
-    GpuSpec(
-        "A100 80GB PCIe",
-        312e12,
-        19.5e12,
-        80 * GB,
-        300.0,
-        32 * GB,
-        None,
-        sheet="NVIDIA A100 datasheet",
-    ),
+    GpuSpec("A100 PCIE 40GB", 312e12, 19.5e12, 40 * GB, 250.0, 32 * GB, None),
+    GpuSpec("A100 80GB PCIe", 312e12, 19.5e12, 80 * GB, 300.0, 32 * GB, None),
     GpuSpec("A100 40GB", 312e12, 19.5e12, 40 * GB, 400.0, 300 * GB, 25 * GB),
     GpuSpec("A100", 312e12, 19.5e12, 80 * GB, 400.0, 300 * GB, 25 * GB),
     GpuSpec("L40S", 362e12, 91.6e12, 48 * GB, 350.0, 32 * GB, None),
     GpuSpec("L4", 121e12, 30.3e12, 24 * GB, 72.0, 32 * GB, None),
     GpuSpec("A10G", 70e12, 35e12, 24 * GB, 300.0, 32 * GB, None),
-    GpuSpec(
-        "RTX 5090",
-        209.5e12,
-        104.8e12,
-        32 * GB,
-        575.0,
-        64 * GB,
-        None,
-        sheet="NVIDIA RTX Blackwell whitepaper",
-    ),
-    GpuSpec(
-        "RTX 4090",
-        165.2e12,
-        82.6e12,
-        24 * GB,
-        450.0,
-        32 * GB,
-        None,
-        sheet="NVIDIA Ada architecture whitepaper",
-    ),
+    GpuSpec("RTX 5090", 209.5e12, 104.8e12, 32 * GB, 575.0, 64 * GB, None),
+    GpuSpec("RTX 4090", 165.2e12, 82.6e12, 24 * GB, 450.0, 32 * GB, None),
 )
 # A part of a GPU, or another chip of the same number.
 _OTHER_CARD = re.compile(r"\b(MIG|Laptop|Max-Q|[45]090 D)\b")

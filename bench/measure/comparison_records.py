@@ -3,14 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
-from bench.experiment.config import (
-    FIELDS,
-    MAY_DIFFER,
-    Experiment,
-    differing_fields,
-    fields_with,
-    get_field,
-)
+from bench.experiment.config import FIELDS, MAY_DIFFER, Experiment
 from bench.interfaces.method import METHODS, method_text
 from bench.interfaces.sections import ComparisonRecords
 from bench.measure.summary import throughputs_of
@@ -92,34 +85,8 @@ def _compare(
     )
 
 
-def _unique_labels(experiments: Sequence[Experiment], records: Sequence[Record]) -> dict[str, str]:
-    """Name an experiment by its method, and where others share it, also by its batch size or its own settings."""
-    by_title: dict[str, list[Experiment]] = {}
-    for experiment in experiments:
-        by_title.setdefault(method_title(experiment, records), []).append(experiment)
-    labels = {}
-    for title, alternatives in by_title.items():
-        fields = [field for field in differing_fields(alternatives) if field != "name"]
-        differ_by_batch = {*fields} <= {*fields_with("by batch")}
-        for experiment in alternatives:
-            label = title
-            if fields and differ_by_batch:
-                label = f"{title} at batch {experiment.training.batch_size}"
-            elif fields:
-                label = ", ".join([title, *_unusual_settings(experiment, alternatives, fields)])
-            labels[experiment.name] = label
-    counts = Counter(labels.values())
-    return {name: label if counts[label] == 1 else name for name, label in labels.items()}
-
-
-def _unusual_settings(
-    experiment: Experiment, alternatives: Sequence[Experiment], fields: Iterable[str]
-) -> list[str]:
-    """Return the settings in which an experiment differs from most of the alternatives."""
-    settings = []
-    for field in fields:
-        values = Counter(str(get_field(item, field)) for item in alternatives)
-        value = str(get_field(experiment, field))
-        if value != values.most_common(1)[0][0]:
-            settings.append(f"{field}={value}")
-    return settings
+def _unique_labels(experiments: Iterable[Experiment], records: Sequence[Record]) -> dict[str, str]:
+    """Name an experiment by its method where no other experiment has the same method, else by its own name."""
+    titles = {item.name: method_title(item, records) for item in experiments}
+    counts = Counter(titles.values())
+    return {name: title if counts[title] == 1 else name for name, title in titles.items()}

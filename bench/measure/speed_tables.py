@@ -28,7 +28,6 @@ from bench.tables.formats import (
     format_rate,
     format_ratio,
     join_words,
-    pluralize,
 )
 from bench.tables.tables import Cell, Column, Table
 
@@ -78,9 +77,7 @@ def throughput_table(comparison: ComparisonRecords) -> Table:
         sentences.append(
             f"“Faster” and “slower” require p ≤ 0.01 and an effect of 2{NBSP}% or more."
         )
-    return _speed_table(
-        "Throughput of each experiment", comparison, " ".join(filter(None, sentences))
-    )
+    return _speed_table("Throughput of each experiment", comparison, " ".join(sentences))
 
 
 def largest_batch_table(comparison: ComparisonRecords) -> Table:
@@ -113,20 +110,12 @@ def with_differences(
 
 
 def _describe_intervals(comparison: ComparisonRecords) -> str:
-    """Return sentences on the number of runs, the unit of repetition of the intervals, and the captions."""
-    numbers = sorted({len(row.rounds) for row in comparison.throughputs})
-    if not numbers:
-        return ""
-    text = (
-        pluralize(numbers[0], "run") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} runs"
-    )
-    captions = f"Captions: {describe_captions(comparison.experiments.values())}."
-    if numbers == [1]:
-        return f"n: {text} each, in a fresh process. One run gives neither an interval nor a verdict. {captions}"
+    """Return sentences on the unit of repetition of the intervals, and the captions."""
     return (
-        f"n: {text} each, every run in a fresh process. Intervals are over these runs on this machine at this time and "
-        "do not cover other machines, seeds or data. A ratio is one of geometric means over runs, so it may differ in "
-        f"its last digit from the ratio of the medians shown. {captions}"
+        "Runs: each in a fresh process; one run gives neither an interval nor a verdict. Intervals are over these runs "
+        "on this machine at this time and do not cover other machines, seeds or data. A ratio is one of geometric means "
+        "over runs, so it may differ in its last digit from the ratio of the medians shown. "
+        f"Captions: {describe_captions(comparison.experiments.values())}."
     )
 
 

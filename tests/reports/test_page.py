@@ -350,11 +350,14 @@ def test_largest_batches_are_compared_separately(make: Make) -> None:
             for name, size in (("clip-tiny", 576), ("catlip-tiny", 688))
         )
     )
-    row = document.row(largest, "CatLIP at batch 688")
+    row = document.row(largest, "catlip-tiny[batch_size=688]")
     assert row[3].startswith(f"{expected.value:.2f}|")
     assert "Largest batch size of each experiment under 0.5" in document.words()
     assert "no memory left" in document.words()
-    text = f"CatLIP at batch 688 trains {expected.value:.2f} times as many images per second as CLIP at batch 576 (95 %"
+    text = (
+        f"catlip-tiny[batch_size=688] trains {expected.value:.2f} times as many images per second as "
+        "clip-tiny[batch_size=576] (95 %"
+    )
     assert f"Each at its largest batch size under 0.5 GiB: {text}" in document.words()
     answer = document.row("The answer in figures", "CatLIP")
     assert answer[1] == document.row(equal, "CatLIP")[3]
