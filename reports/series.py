@@ -145,7 +145,6 @@ def figures_frame(history: CommitHistory) -> pd.DataFrame:
             "name": one.benchmark.name,
             **_experiment_columns(one.experiment),
             "settings_digest": one.benchmark.settings,
-            "images": one.images,
             "measure": one.metric.name,
             "unit": one.metric.unit,
             "better": one.metric.better,
@@ -154,13 +153,11 @@ def figures_frame(history: CommitHistory) -> pd.DataFrame:
             "committed_at": one.committed_at or "",
             "measured_at": one.measured_at,
             "value": one.value,
-            "low": one.interval and one.interval.low,
-            "high": one.interval and one.interval.high,
             "machine": one.machine,
         }
         for one in figures
     ]
-    return pd.DataFrame(rows).astype({"seed": "Int64", "images": "Int64"})
+    return pd.DataFrame(rows).astype({"seed": "Int64"})
 
 
 def _experiment_columns(experiment: Experiment | None) -> dict[str, object]:

@@ -49,7 +49,7 @@ def count_gpus() -> int:
 def first_gpu_handle() -> Any:
     """Return NVML's handle of the first GPU that torch can use; NVMLError if NVML does not list it."""
     pynvml.nvmlInit()
-    return device_handle(visible_gpu_uuids()[0], 0)
+    return device_handle(visible_gpu_uuids()[0])
 
 
 @cache

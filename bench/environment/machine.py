@@ -39,7 +39,7 @@ def gpu_settings(device: torch.device) -> dict[str, str | None]:
     if device.type == "cuda":
         with suppress(pynvml.NVMLError):
             pynvml.nvmlInit()
-            return read_gpu_settings(device_handle(gpu_uuid(device), device.index or 0))
+            return read_gpu_settings(device_handle(gpu_uuid(device)))
     return {}
 
 

@@ -49,19 +49,16 @@ def summarize_figures(records: Sequence[Record], names: Sequence[str]) -> list[F
     added a measurement need not be here. Raises ValueError if two records of a measurement declare other figures.
     """
     measurements: dict[str, dict[str, list[Figures]]] = {}
-    for record in sorted(records, key=lambda record: _position(record.experiment_name, names)):
-        figures = record.measured
-        if isinstance(figures, Figures) and record.experiment_name in names:
-            experiments = measurements.setdefault(figures.measurement, {})
-            experiments.setdefault(record.experiment_name, []).append(figures)
+    for name in names:
+        for record in records:
+            figures = record.measured
+            if isinstance(figures, Figures) and record.experiment_name == name:
+                experiments = measurements.setdefault(figures.measurement, {})
+                experiments.setdefault(name, []).append(figures)
     summaries = []
     for experiments in measurements.values():
         summaries += _summarize_measurement(experiments)
     return summaries
-
-
-def _position(name: str, names: Sequence[str]) -> int:
-    return names.index(name) if name in names else len(names)
 
 
 def _summarize_measurement(experiments: Mapping[str, Sequence[Figures]]) -> list[FigureSummary]:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
 
 import torch
@@ -24,15 +23,6 @@ CALLS_ON_GPU = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SlowestLink:
-    """Figures of the slowest rank; None: no group has several ranks."""
-
-    bytes_per_second: float | None = None
-    latency_seconds: float | None = None
-    node: str = ""
-
-
 def measure_links(size: int, device: torch.device) -> LinkSpeed:
     """Measure the links within and between the nodes of a job, all nodes and all ranks at the same time.
 
@@ -43,32 +33,35 @@ def measure_links(size: int, device: torch.device) -> LinkSpeed:
     ranks = dist.get_world_size()
     within_nodes = [[*range(first, first + local)] for first in range(0, ranks, local)]
     between_nodes = [[*range(first, ranks, local)] for first in range(local)]
-    within = _measure_slowest(size, device, within_nodes, 2 * (local - 1))
     tree_steps = 2 * math.ceil(math.log2(ranks // local))
-    between = _measure_slowest(size, device, between_nodes, tree_steps)
+    speed, latency, node = _measure_slowest(size, device, within_nodes, 2 * (local - 1))
+    network_speed, network_latency, _ = _measure_slowest(size, device, between_nodes, tree_steps)
     return LinkSpeed(
         backend=dist.get_backend(),
         message_bytes=size,
-        bytes_per_second=within.bytes_per_second,
-        latency_seconds=within.latency_seconds,
-        slowest_node=within.node,
-        network_bytes_per_second=between.bytes_per_second,
-        network_latency_seconds=between.latency_seconds,
+        bytes_per_second=speed,
+        latency_seconds=latency,
+        slowest_node=node,
+        network_bytes_per_second=network_speed,
+        network_latency_seconds=network_latency,
         processes_per_node=local,
     )
 
 
 def _measure_slowest(
     size: int, device: torch.device, groups: Sequence[list[int]], latency_steps: int
-) -> SlowestLink:
-    """Measure in all groups at the same time; the groups are lists of ranks."""
+) -> tuple[float | None, float | None, str]:
+    """Return the bandwidth and the latency of the slowest rank, and its node; None if a group is one rank.
+
+    All groups, which are lists of ranks, are measured at the same time.
+    """
     if len(groups[0]) == 1:
-        return SlowestLink()
+        return None, None, ""
     group, _ = dist.new_subgroups_by_enumeration(groups, timeout=WATCHDOG_TIMEOUT)
     figures = _measure(size, device, group, latency_steps)
     ranks = all_gather_objects((*figures, describe_node()))
     speed, _, node = min(ranks)
-    return SlowestLink(speed, max(latency for _, latency, _ in ranks), node)
+    return speed, max(latency for _, latency, _ in ranks), node
 
 
 def _measure(

@@ -17,8 +17,7 @@ from bench.environment.circumstances import summarize_machine
 from bench.environment.files import decode_json, prefix_errors, read_intact_files, read_limited
 from bench.experiment.config import Experiment
 from bench.measure.throughput import images_per_second
-from bench.records.record import Memory, Record, Speed, Transfer, is_record, read_record
-from bench.statistics.intervals import Interval, accuracy_interval
+from bench.records.record import Memory, Record, Speed, is_record, read_record
 
 FINGERPRINT = (
     "fingerprint"  # entry of `machine_info`, of this project's documents; see `summarize_machine`
@@ -130,27 +129,18 @@ class Observation:
     committed_at: str | None  # ISO 8601
     measured_at: str  # ISO 8601
     slot: str = ""  # equal for interleaved processes; "" if not interleaved
-    experiment: Experiment | None = (
-        None  # None: of a benchmark, or of features that no experiment trained
-    )
-    images: int | None = None  # seen by a tower that was scored
-    interval: Interval | None = None  # 95 %, of an accuracy over the test items of this tower
+    experiment: Experiment | None = None  # None: of a benchmark
 
 
-def read_observations(
-    paths: Sequence[Path], damaged: list[str] | None = None, *, with_scores: bool = False
-) -> list[Observation]:
+def read_observations(paths: Sequence[Path], damaged: list[str] | None = None) -> list[Observation]:
     """Read the records and pytest-benchmark documents in files and folders; other JSON files in folders are ignored.
 
-    Scores of towers are read `with_scores`: a comparison of two commits is of their speed and memory alone. The errors
-    of damaged files in folders are appended to `damaged`. ValueError if a path holds no value, or, without that list, a
-    damaged file.
+    The values are of speed and memory. The errors of damaged files in folders are appended to `damaged`. ValueError if
+    a path holds no value, or, without that list, a damaged file.
     """
     observations: list[Observation] = []
     for path in paths:
-        files, errors = read_intact_files(
-            json_files(path), partial(_read_file, named=path, with_scores=with_scores)
-        )
+        files, errors = read_intact_files(json_files(path), partial(_read_file, named=path))
         if errors and (damaged is None or not files):
             raise ValueError(errors[0])
         if damaged is not None:
@@ -174,11 +164,9 @@ def json_files(path: Path) -> list[Path]:
     return [file for file in files if "/." not in f"/{file.relative_to(path)}"]
 
 
-def _read_file(path: Path, named: Path, *, with_scores: bool) -> list[Observation]:
+def _read_file(path: Path, named: Path) -> list[Observation]:
     if is_record(path):
-        record = read_record(path)
-        scores = _score_values(record) if with_scores else []
-        return [*_observations_of_record(record), *scores]
+        return list(_observations_of_record(read_record(path)))
     content = read_limited(path)
     if path != named:
         with prefix_errors(f"{path}: not JSON"):
@@ -234,62 +222,23 @@ def _observations_of_record(record: Record) -> Iterable[Observation]:
             PEAK_ALLOCATED: measured.peak_allocated_bytes,
             PEAK_TENSORS: measured.peak_tensor_bytes,
         }
-    for metric, value in values.items():
-        if value is not None:
-            yield _observation(record, experiment.name, metric, float(value))
-
-
-def _score_values(record: Record) -> Iterable[Observation]:
-    """Yield the accuracies and other scores of a transfer record, of towers and of reference features."""
-    transfer = record.measured
-    if not isinstance(transfer, Transfer):
-        return
-    for score in transfer.scores:
-        name = f"accuracy of {score.protocol} on {score.task}"
-        if score.per_class is not None:
-            name += f", {score.per_class} per class"
-        if score.label_share is not None:
-            name += f", {score.label_share:.0%} of the labels"
-        yield _observation(
-            record,
-            transfer.subject,
-            Metric(name, "", "more", is_counter=False),
-            score.accuracy,
-            transfer.images,
-            accuracy_interval([float(answer) for answer in score.correct]),
-        )
-    for score in transfer.metrics:
-        name = f"{score.name} of {score.protocol} on {score.task}"
-        metric = Metric(name, "", "more", is_counter=False)
-        yield _observation(record, transfer.subject, metric, score.value, transfer.images)
-
-
-def _observation(
-    record: Record,
-    subject: str,
-    metric: Metric,
-    value: float,
-    images: int | None = None,
-    interval: Interval | None = None,
-) -> Observation:
     where = record.circumstances
     is_known = where.commit not in UNVERSIONED and not where.commit.startswith("sources-")
-    group = "experiments" if subject == record.experiment_name else "references"
-    settings = "" if record.experiment is None else _settings_digest(record.experiment)
-    return Observation(
-        benchmark=BenchmarkId(subject, group, settings),
-        metric=metric,
-        value=value,
-        machine=summarize_machine(where),
-        commit=Commit(
-            where.commit.removesuffix("-dirty") if is_known else "", where.commit.endswith("-dirty")
-        ),
-        committed_at=None,
-        measured_at=where.started_at,
-        experiment=record.experiment,
-        images=images,
-        interval=interval,
-    )
+    for metric, value in values.items():
+        if value is not None:
+            yield Observation(
+                benchmark=BenchmarkId(experiment.name, "experiments", _settings_digest(experiment)),
+                metric=metric,
+                value=float(value),
+                machine=summarize_machine(where),
+                commit=Commit(
+                    where.commit.removesuffix("-dirty") if is_known else "",
+                    where.commit.endswith("-dirty"),
+                ),
+                committed_at=None,
+                measured_at=where.started_at,
+                experiment=experiment,
+            )
 
 
 @cache

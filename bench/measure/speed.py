@@ -32,7 +32,6 @@ from bench.profilers.device import (
 )
 from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceReader
 from bench.records.record import OTHERS_BUSY, Flops, Speed, WaitsSource
-from bench.train.attention import find_attention_kernels
 from bench.train.build import (
     TrainState,
     build_train_state,
@@ -141,8 +140,6 @@ def measure_speed(
         data_wait_share=data_wait_share,
         **sample_counts(run.stream),
         rank_window_seconds=rank_window_seconds,
-        compilation=compilation_counters(run),
-        attention_kernels=find_attention_kernels(lambda: run.step.forward(run.stream.batch(0))),
     )
 
 
@@ -266,23 +263,6 @@ def planned_phase_steps(experiment: Experiment, device: torch.device, first_step
     if device.type != "cuda" or experiment.image.image_sizes:
         count *= experiment.timing.windows
     return range(first_step, first_step + count)
-
-
-def compilation_counters(run: TrainState) -> dict[str, float]:
-    """Return the number of graphs and of graph breaks, and the seconds of tracing and compiling, in this process.
-
-    They are dynamo's counters; empty if the run is not compiled. Source: `torch._dynamo.utils`, `counters` and
-    `calculate_time_spent`; the seconds are the sum of `entire_frame_compile` and `entire_backward_compile`.
-    """
-    if not resolve_precision_and_compile(run.stream.experiment.runtime, run.stream.device)[1]:
-        return {}
-    from torch._dynamo.utils import calculate_time_spent, counters
-
-    return {
-        "graphs": float(count_graphs()),
-        "graph breaks": float(sum(counters["graph_break"].values())),
-        "seconds": calculate_time_spent()["total_wall_time"],
-    }
 
 
 def peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]:

@@ -113,8 +113,8 @@ def _describe_intervals(comparison: ComparisonRecords) -> str:
     """Return sentences on the unit of repetition of the intervals, and the captions."""
     return (
         "Runs: each in a fresh process; one run gives neither an interval nor a verdict. Intervals are over these runs "
-        "on this machine at this time and do not cover other machines, seeds or data. A ratio is one of geometric means "
-        "over runs, so it may differ in its last digit from the ratio of the medians shown. "
+        "on this machine at this time and do not cover other machines, seeds or data. A ratio is one of geometric "
+        "means over runs, so it may differ in its last digit from the ratio of the medians shown. "
         f"Captions: {describe_captions(comparison.experiments.values())}."
     )
 

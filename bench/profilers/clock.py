@@ -38,15 +38,14 @@ def forward_clocks(
 ) -> Iterator[dict[str, float]]:
     """Yield the total seconds of each module's forward within the block; the waits forbid it in a timed window."""
     seconds = dict.fromkeys(modules, 0.0)
-    started = dict.fromkeys(modules, 0.0)
 
     def start(name: str) -> None:
         synchronize(device)
-        started[name] = time.perf_counter()
+        seconds[name] -= time.perf_counter()
 
     def stop(name: str) -> None:
         synchronize(device)
-        seconds[name] += time.perf_counter() - started[name]
+        seconds[name] += time.perf_counter()
 
     with ExitStack() as hooks:
         for name, module in modules.items():

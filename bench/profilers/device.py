@@ -95,7 +95,7 @@ def open_reader(device: torch.device) -> DeviceReader:
         return DeviceReader(spans=cpu_busy_spans())
     uuid = str(torch.cuda.get_device_properties(device).uuid)
     try:
-        gpu = nvml_reader(uuid, device.index or 0)
+        gpu = nvml_reader(uuid)
     except pynvml.NVMLError as error:
         gpu = DeviceReader(missing={"GPU": f"{type(error).__name__}: {error}"})
     return DeviceReader(gpu.gauges, cpu_busy_spans() | dict(gpu.spans), gpu.missing)

@@ -43,7 +43,7 @@ class PeakMemory:
             peaks["peak_reserved_bytes"] = torch.cuda.max_memory_reserved(self._device)
             with suppress(Exception):  # an instrument's error must not stop the measured run
                 uuid = str(torch.cuda.get_device_properties(self._device).uuid)
-                peaks["process_bytes"] = process_bytes(uuid, self._device.index or 0)
+                peaks["process_bytes"] = process_bytes(uuid)
             return peaks
         resident = _read_bytes_without_files("VmHWM")
         if resident is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pynvml
 
-from bench.environment.gpu_settings import device_handle, gpu_of_mig_slice, is_mig_slice
+from bench.environment.gpu_settings import device_handle
 
 Gauge = Callable[[], float]
 Span = Callable[[], Gauge]  # called at the beginning of a block; its result is called at the end
@@ -51,25 +51,25 @@ def counter_rate(counter: Gauge, scale: float = 1.0) -> Span:
     return begin
 
 
-def nvml_reader(uuid: str, index: int) -> DeviceReader:
-    """Return NVML's reader of the GPU, or MIG slice, with CUDA's `index` and `uuid`.
+def nvml_reader(uuid: str) -> DeviceReader:
+    """Return NVML's reader of the GPU with CUDA's `uuid`.
 
-    Power is NVML's own average (over 1 s from Ampere on, instantaneous before); the energy counter's rise is exact.
-    Clocks, temperature and slowdowns of a slice are its GPU's; power and energy, which others use, too, are not. A
+    Power is NVML's own average (over 1 s from Ampere on, instantaneous before); the energy counter's rise is exact. A
     figure that this device or driver does not support raises when it is read. Raises NVMLError if there is no such
-    library or device.
+    library or GPU.
     """
     pynvml.nvmlInit()
-    handle = device_handle(uuid, index)
-    gpu = gpu_of_mig_slice(handle)
+    handle = device_handle(uuid)
     gauges: dict[str, Gauge] = {
         "GPU busy percent": lambda: float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
         "power W": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-        "SM clock MHz": lambda: float(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)),
+        "SM clock MHz": lambda: float(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)),
         "temperature C": lambda: float(
-            pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)
+            pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)
         ),
-    } | {name: partial(_percent_if_throttled, gpu, reasons) for name, reasons in SLOWDOWNS.items()}
+    } | {
+        name: partial(_percent_if_throttled, handle, reasons) for name, reasons in SLOWDOWNS.items()
+    }
     spans: dict[str, Span] = {
         "power W, by the energy counter": counter_rate(
             partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle), 1e-3
@@ -81,13 +81,13 @@ def nvml_reader(uuid: str, index: int) -> DeviceReader:
     return DeviceReader(gauges, spans)
 
 
-def process_bytes(uuid: str, index: int) -> int | None:
+def process_bytes(uuid: str) -> int | None:
     """Return this process's device memory in bytes, context and kernels included; None if NVML does not list it.
 
     In a container NVML may use other process ids, and then does not find this one.
     """
     pynvml.nvmlInit()
-    running = pynvml.nvmlDeviceGetComputeRunningProcesses(device_handle(uuid, index))
+    running = pynvml.nvmlDeviceGetComputeRunningProcesses(device_handle(uuid))
     return next((process.usedGpuMemory for process in running if process.pid == os.getpid()), None)
 
 
@@ -125,9 +125,4 @@ def _begin_gpm_span(handle: Any, metric: int) -> Gauge:
 
 
 def _take_gpm_sample(handle: Any) -> Any:
-    sample = pynvml.nvmlGpmSampleAlloc()
-    if is_mig_slice(handle):
-        return pynvml.nvmlGpmMigSampleGet(
-            gpu_of_mig_slice(handle), pynvml.nvmlDeviceGetGpuInstanceId(handle), sample
-        )
-    return pynvml.nvmlGpmSampleGet(handle, sample)
+    return pynvml.nvmlGpmSampleGet(handle, pynvml.nvmlGpmSampleAlloc())

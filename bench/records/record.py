@@ -131,10 +131,6 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     rank_window_seconds: tuple[
         Seconds, ...
     ] = ()  # of every rank, where there are several; begun together
-    attention_kernels: tuple[
-        str, ...
-    ] = ()  # names of the kernels of attention; empty: not recorded
-    compilation: Readings = {}  # graphs, breaks between them, seconds of it; empty: nothing was to be compiled
 
     def __post_init__(self) -> None:
         """Raise ValueError for a figure that some windows lack."""

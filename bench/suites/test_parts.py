@@ -1,4 +1,4 @@
-"""Other parts of a step: optimizer, text forward, image block, a batch of images, making targets."""
+"""Other parts of a step: optimizer, text forward, image block, making targets."""
 
 from typing import get_args
 
@@ -8,7 +8,7 @@ from open_clip.transformer import ResidualAttentionBlock
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.data.pack import PackImages
-from bench.data.stream import PackStream, augment
+from bench.data.stream import PackStream
 from bench.data.targets import Captions
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
@@ -103,15 +103,6 @@ def test_image_block(benchmark: BenchmarkFixture) -> None:
         total.backward()  # type: ignore[no-untyped-call]
 
     benchmark(work)
-
-
-@pytest.mark.benchmark(group="loading", timer=seconds)
-def test_augmented_batch(
-    benchmark: BenchmarkFixture, images: PackImages, generator: torch.Generator
-) -> None:
-    rows = torch.randperm(len(images), generator=generator)[: CLIP.training.batch_size].to(DEVICE)
-    pixels = images.pixels.to(DEVICE)
-    benchmark(lambda: augment(pixels[rows], CLIP, CLIP.image.image_size, generator))
 
 
 @pytest.mark.benchmark(group="targets")

@@ -33,7 +33,7 @@ class ExportFigures:
     def run(self) -> int:
         """Read the figures and write the file."""
         damaged = list[str]()
-        figures = read_observations(self.results, damaged, with_scores=True)
+        figures = read_observations(self.results, damaged)
         write_page(self.out, export_figures(figures, self.format))
         return log_damaged_files(damaged)
 

@@ -15,7 +15,6 @@ from bench.data.stream import Batch
 from bench.environment.machine import default_device
 from bench.experiment.config import Experiment
 from bench.interfaces.method import METHODS
-from bench.measure.speed import compilation_counters
 from bench.profilers.device import open_reader, sampled
 from bench.train.build import TrainState, build_train_state, load_data
 from bench.train.state import collect_state, copy_state, load_state
@@ -24,6 +23,7 @@ from losses.distillation import cosine_loss
 from losses.multilabel import multilabel_loss
 from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import token_softmax_loss
+from tests.compiled import compilation_counters
 from tests.processes import in_child
 from tests.small import FP16, TWO_BLOCKS, small
 from tests.tensors import tensors_of
@@ -213,7 +213,7 @@ def count_graphs(
     found = []
     for k in range(12):
         run.step(run.stream.batch(k), RATE)
-        found.append(compilation_counters(run))
+        found.append(compilation_counters())
     return found[1]["graphs"], found[-1]["graphs"], found[-1]["graph breaks"]
 
 

@@ -370,8 +370,6 @@ def test_window_with_a_compilation_is_discarded(results: Path) -> None:
     compiled_windows = [name for name in speed.not_measured if name.startswith("window ")]
     assert compiled_windows
     assert speed.window_seconds
-    assert speed.compilation["graphs"] > len(compiled_windows)
-    assert speed.compilation["seconds"] > 0
 
 
 def test_run_with_compilation_in_every_window_fails_with_the_reason(

@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from bench.cli.machine_checks import DISTURBS, FINDING_OK, MISSING, check_gpus
-from bench.environment.gpu_settings import device_handle, is_mig_slice, read_gpu_settings
+from bench.environment.gpu_settings import device_handle, read_gpu_settings
 from bench.environment.machine import gpu_settings
 from bench.profilers.device import Readings, sampled
 from bench.profilers.nvml import GPM, SLOWDOWNS, nvml_reader, process_bytes
 from tests.processes import wait_until
 
 CPU = torch.device("cpu")
-GPU, SLICE = "0123", "4567"
+GPU = "0123"
 NAMES = [
     "SM active percent",
     "SM occupancy percent",
@@ -57,56 +57,30 @@ def number(library: CDLL, variable: str) -> Any:
     return c_int.in_dll(library, variable)
 
 
-def read(library: CDLL, uuid: str) -> Readings:
-    with sampled(nvml_reader(uuid, 0), CPU, every_s=0.01) as readings:
+def read(library: CDLL) -> Readings:
+    with sampled(nvml_reader(GPU), CPU, every_s=0.01) as readings:
         wait_until(lambda: number(library, "temperatures_read").value >= 2)
         c_ulonglong.in_dll(library, "millijoules").value = 10**9
     return readings
 
 
-@pytest.mark.parametrize(("uuid", "missing"), [(GPU, 0), (SLICE, 4)])
-def test_readings_of_a_gpu_and_of_a_slice_are_nvmls(
-    load: Callable[..., CDLL], uuid: str, missing: int
-) -> None:
-    """A slice has counters of its own, and its GPU's clocks, temperature and slowdowns, but not its power."""
+def test_readings_of_a_gpu_are_nvmls(load: Callable[..., CDLL]) -> None:
     library = load()
     c_ulonglong.in_dll(library, "reasons").value = 0x4 | 0x80  # power limit, power brake
-    readings = read(library, uuid)
+    readings = read(library)
     figures = readings.figures
     assert {figures.pop(name) for name in NAMES} == {2.5, 3.5, 5.5, 10.5}
     assert [figures.pop(name) for name in SLOWDOWNS] == [100.0, 0.0, 100.0]
-    busy_and_power = {
+    assert figures.pop("power W, by the energy counter") > 0
+    assert figures == {
         "GPU busy percent": 80.0,
         "power W": 412.5,
-    }
-    if uuid == GPU:
-        assert figures.pop("power W, by the energy counter") > 0
-    assert figures == (busy_and_power if uuid == GPU else {}) | {
         "SM clock MHz": 1001.0,
         "temperature C": 61.0,
     }
-    assert len(readings.not_measured) == missing
-    assert all("Not Supported" in reason for reason in readings.not_measured.values())
+    assert readings.not_measured == {}
     assert number(library, "samples_taken").value == 2 * len(GPM)
     assert number(library, "live_samples").value == 0
-
-
-def test_device_is_found_by_its_uuid_and_a_slice_by_its_name(
-    load: Callable[..., CDLL], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load()
-    assert [is_mig_slice(device_handle(uuid, 0)) for uuid in (GPU, SLICE)] == [False, True]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"GPU-{GPU}, MIG-{SLICE}")
-    assert is_mig_slice(device_handle("another", 1))
-    with pytest.raises(pynvml.NVMLError):
-        device_handle("another", 0)
-
-
-def test_card_without_mig_has_its_settings_and_readings(load: Callable[..., CDLL]) -> None:
-    library = load()
-    number(library, "has_no_mig").value = 1
-    assert read_gpu_settings(device_handle(GPU, 0))["power limit"] == "500 W"
-    assert read(library, GPU).not_measured == {}
 
 
 @pytest.mark.parametrize("failing", [1, 1 + len(NAMES)])
@@ -116,14 +90,14 @@ def test_counter_sample_that_fails_leaves_no_figure(
     """The first sample is taken at the beginning of the windows, the second at their end."""
     library = load()
     number(library, "failing_sample").value = failing
-    readings = read(library, GPU)
+    readings = read(library)
     assert "Not Supported" in readings.not_measured[NAMES[0]]
     assert [name in readings.figures for name in NAMES] == [False, True, True, True]
 
 
 def test_settings_of_a_gpu_are_nvmls_and_missing_ones_are_none(load: Callable[..., CDLL]) -> None:
     library = load()
-    whole = device_handle(GPU, 0)
+    whole = device_handle(GPU)
     assert read_gpu_settings(whole) == {
         "driver": "580.65.06",
         "power limit": "500 W",
@@ -133,8 +107,10 @@ def test_settings_of_a_gpu_are_nvmls_and_missing_ones_are_none(load: Callable[..
         "application memory clock": None,
     }
     number(library, "ecc").value, number(library, "mig_mode").value = -1, 1
-    settings = read_gpu_settings(device_handle(SLICE, 0))
-    assert (settings["ECC"], settings["MIG"], settings["power limit"]) == (None, "on", "500 W")
+    settings = read_gpu_settings(whole)
+    assert (settings["ECC"], settings["MIG"]) == (None, "on")
+    with pytest.raises(pynvml.NVMLError):
+        device_handle("another")
 
 
 def test_device_of_torch_has_the_settings_of_its_uuid(
@@ -152,9 +128,9 @@ def test_device_of_torch_has_the_settings_of_its_uuid(
 
 def test_process_bytes_are_those_that_nvml_lists(load: Callable[..., CDLL]) -> None:
     library = load()
-    assert process_bytes(GPU, 0) is None
+    assert process_bytes(GPU) is None
     number(library, "process_id").value = os.getpid()
-    assert process_bytes(GPU, 0) == 7 << 32
+    assert process_bytes(GPU) == 7 << 32
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from bench.data.stream import BatchStream
 from bench.environment.rank_info import RankInfo
 from bench.experiment.config import change
 from bench.interfaces.method import METHODS
-from bench.measure.speed import compilation_counters, measure_phases
+from bench.measure.speed import measure_phases
 from bench.train import step
 from bench.train.build import (
     TrainState,
@@ -29,6 +29,7 @@ from bench.train.build import (
     load_data,
     take_steps_at_full_learning_rate,
 )
+from tests.compiled import compilation_counters
 from tests.processes import in_child, in_ranks
 from tests.small import small
 
@@ -105,9 +106,9 @@ def compiled_steps(stream: BatchStream[Any]) -> dict[str, Any]:
     """Return the losses of a few steps, the new graphs in them and in later phases, and the graph breaks."""
     torch._dynamo.utils.counters.clear()
     run = build_train_state(stream)
-    losses, graphs = losses_of(run), compilation_counters(run)["graphs"]
+    losses, graphs = losses_of(run), compilation_counters()["graphs"]
     phases = measure_phases(run, range(STEPS, 2 * STEPS))
-    last = compilation_counters(run)
+    last = compilation_counters()
     return {
         "losses": losses,
         "graphs": graphs,
