@@ -53,10 +53,8 @@ def package_versions(device: torch.device) -> dict[str, str]:
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     if device.type != "cuda":
         return versions
-    libraries: dict[str, Any] = {
-        "CUDA": torch.version.cuda,
-        "cuDNN": torch.backends.cudnn.version(),
-    }  # type: ignore[no-untyped-call]
+    libraries: dict[str, Any] = {"CUDA": torch.version.cuda}
+    libraries["cuDNN"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     if is_nccl_available():
         libraries["NCCL"] = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
     with suppress(PackageNotFoundError):

@@ -44,7 +44,7 @@ def group_named(
     require_comparable(
         [record for record in kept if isinstance(record.measured, Speed)], may_differ=may_differ
     )
-    experiments = {}
+    experiments: dict[str, Experiment] = {}
     for name in names:
         for record in kept:
             if record.experiment is not None and record.experiment_name == name:

@@ -57,7 +57,7 @@ def _measure_slowest(
     """
     if len(groups[0]) == 1:
         return None, None, ""
-    group, _ = dist.new_subgroups_by_enumeration(groups, timeout=WATCHDOG_TIMEOUT)
+    group, _ = dist.new_subgroups_by_enumeration(groups, timeout=WATCHDOG_TIMEOUT)  # type: ignore[no-untyped-call]
     figures = _measure(size, device, group, latency_steps)
     ranks = all_gather_objects((*figures, describe_node()))
     speed, _, node = min(ranks)

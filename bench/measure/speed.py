@@ -97,7 +97,7 @@ def measure_speed(
         )
     window_seconds = [window.seconds for window in windows]
     data_wait_share = (run.stream.wait_seconds - wait_before) / sum(window_seconds)
-    rank_window_seconds = ()
+    rank_window_seconds: tuple[tuple[float, ...], ...] = ()
     if world_group() is not None:
         rank_window_seconds = all_gather_floats(window_seconds, device)
         # To a rank, the other ranks are among the other processes.

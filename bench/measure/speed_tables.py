@@ -173,8 +173,8 @@ def memory_and_size_table(comparison: ComparisonRecords) -> Table:
             if figure.startswith(UTILISATION):
                 cells[figure.removeprefix(UTILISATION)] = value
             elif figure in SIZES:
-                is_count = figure.endswith("parameters") and value is not None
-                cells[SIZES[figure]] = round(value) if is_count else value
+                is_count = figure.endswith("parameters")
+                cells[SIZES[figure]] = round(value or 0) if is_count else value
         if len(cells) > 1:
             rows.append(cells)
     note = (
