@@ -166,7 +166,7 @@ def json_files(path: Path) -> list[Path]:
 
 def _read_file(path: Path, named: Path) -> list[Observation]:
     if is_record(path):
-        return list(_observations_of_record(read_record(path)))
+        return list(observations_of_record(read_record(path)))
     content = read_limited(path)
     if path != named:
         with prefix_errors(f"{path}: not JSON"):
@@ -202,7 +202,7 @@ def observations_of_benchmark_file(document: BenchmarkFile) -> Iterable[Observat
             )
 
 
-def _observations_of_record(record: Record) -> Iterable[Observation]:
+def observations_of_record(record: Record) -> Iterable[Observation]:
     """Yield the values of a speed or memory record."""
     experiment = record.experiment
     measured = record.measured

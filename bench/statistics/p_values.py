@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95  # of every interval
+DegreesOfFreedom = int | float
 ROUNDING = 1e-9  # tolerance on logarithms, so that equal differences compare as equal
 
 
@@ -23,12 +24,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def student_t_margin(error: float, degrees_of_freedom: float) -> float:
+def student_t_margin(error: float, degrees_of_freedom: DegreesOfFreedom) -> float:
     """Return half of the interval of a mean with this standard error."""
     return float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2)) * error
 
 
-def student_t_p(mean: float, error: float, degrees_of_freedom: float) -> float:
+def student_t_p(mean: float, error: float, degrees_of_freedom: DegreesOfFreedom) -> float:
     """Return the two-sided p of Student's t of a mean with its standard error; 1 where the mean is 0.
 
     It assumes normal differences. For heavy tails it is mostly conservative; for bounded or two-level figures the
