@@ -113,9 +113,9 @@ def _describe_intervals(comparison: ComparisonRecords) -> str:
     """Return sentences on the unit of repetition of the intervals, and the captions."""
     return (
         "Images/s: of all processes of a run together; the batch is that of each. Runs: each in fresh processes; one "
-        "run gives neither an interval nor a verdict. Intervals are over these runs on this machine at this time and do "
-        "not cover other machines, seeds or data. A ratio is one of geometric means over runs, so it may differ in its "
-        "last digit from the ratio of the medians shown. "
+        "run gives neither an interval nor a verdict. Intervals are over these runs on this machine at this time and "
+        "do not cover other machines, seeds or data. A ratio is one of geometric means over runs, so it may differ in "
+        "its last digit from the ratio of the medians shown. "
         f"Captions: {describe_captions(comparison.experiments.values())}."
     )
 
