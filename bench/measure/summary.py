@@ -79,6 +79,7 @@ def run_figures(
         for name in PHASES
         if name in speed.phase_seconds
     }
+    images = images_per_step(experiment, speed)
     target_seconds = speed.target_building_seconds
     return {
         "round": speed.round,
@@ -86,7 +87,10 @@ def run_figures(
         "images_per_second": images_per_second(experiment, speed),
         "step_ms": 1000 * median(speed.window_seconds) / steps_per_window(experiment, speed),
         "phases_ms": sum(phases.values()) or None,
-        "step_flops_per_image": speed.flops.step / images_per_step(experiment, speed),
+        "step_flops_per_image": speed.flops.step / images,
+        "forward_flops_per_image": speed.flops.forward / images,
+        "image_forward_flops_per_image": speed.flops.image_forward / images,
+        "text_forward_flops_per_image": speed.flops.text_forward / images,
         "model_flops_utilisation": model_flops_utilisation(experiment, speed, peak)
         if peak
         else None,

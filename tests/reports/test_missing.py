@@ -41,7 +41,7 @@ def test_single_experiment_has_no_ratio(make: Make, words: Words) -> None:
 def test_page_with_failures_only(make: Make, words: Words) -> None:
     text = words(page("failed", [make["failure"](reason="out of memory")]))
     assert "1 run failed." in text
-    assert "SuperClass superclass-tiny speed out of memory" in text
+    assert "SuperClass speed out of memory" in text
     assert "✕ failed" in text
 
 

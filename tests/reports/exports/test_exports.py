@@ -20,7 +20,6 @@ from pytest_benchmark.storage.file import FileStorage
 
 from bench.experiment.settings import with_settings
 from bench.measure.observations import read_observations
-from bench.records.record import Record, Transfer
 from reports.__main__ import main
 from reports.exports.exports import WRITERS, Format, export_figures
 from tests.documents import document, written
@@ -81,43 +80,6 @@ def test_pandas_reads_every_figure_of_every_commit(results: Path, form: Format) 
     assert set(frame["unit"].dropna()) - {""} == {"s", "B"}
     figures = read_observations([results])
     assert sorted(frame["value"]) == sorted(figure.value for figure in figures)
-
-
-def test_csv_has_every_accuracy_with_what_it_is_of(
-    tmp_path: Path, make: Make, whole: list[Record]
-) -> None:
-    """Each at the time of its own record; the tower's images tell two budgets of one training apart."""
-    changed = replace(
-        whole[-1],
-        circumstances=replace(whole[-1].circumstances, started_at="2026-11-26T01:00:00+00:00"),
-    )
-    out = tmp_path / "out.csv"
-    folder = make["written"]([*whole[:-1], changed], tmp_path / "results")
-    assert main(["export", str(folder), "--format", "csv", "--out", str(out)]) == 0
-    frame = pd.read_csv(out)
-    scores = [
-        one
-        for record in whole
-        if isinstance(record.measured, Transfer)
-        for one in record.measured.scores
-    ]
-    assert frame["measure"].str.startswith("accuracy of ").sum() == len(scores)
-    towers = frame[
-        (frame["measure"] == "accuracy of linear probe on rooms") & (frame["name"] == "catlip-tiny")
-    ]
-    assert [*towers[["method", "scale", "tower", "seed"]].drop_duplicates().iloc[0]] == [
-        *("catlip", "tiny", "catlip-bench-tiny", 0)
-    ]
-    assert sorted(towers["images"]) == sorted(
-        record.measured.images
-        for record in whole
-        if isinstance(record.measured, Transfer) and record.measured.subject == "catlip-tiny"
-    )
-    assert {*frame["measured_at"]} == {one.circumstances.started_at for one in (whole[0], changed)}
-    accuracies = frame[frame["measure"].str.startswith("accuracy of ")]
-    assert (accuracies["low"] < accuracies["value"]).all()
-    assert (accuracies["value"] < accuracies["high"]).all()
-    assert frame[frame["measure"] == "images per second"][["low", "high"]].isna().all(axis=None)
 
 
 def test_csv_names_the_settings_in_which_an_experiment_differs_from_its_name(
