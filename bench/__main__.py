@@ -21,10 +21,8 @@ from bench.console.console import (
     USAGE,
     Stopped,
     describe_error,
-    extension_arguments,
     log,
     run_with_streams,
-    split_extension_arguments,
 )
 from bench.environment.requirements import install_command, unmet_requirements
 
@@ -40,18 +38,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run_with_streams(lambda: _run(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt as interrupt:
         return interrupt.code if isinstance(interrupt, Stopped) else INTERRUPTED
+    except ModuleNotFoundError as error:
+        unmet = unmet_requirements()
+        if not unmet:
+            return report_unexpected(error)
+        log(f"error: {error}: install what is missing with {install_command(unmet)}")
+        return USAGE
     except Exception as error:  # noqa: BLE001 - a defect of this program
         return report_unexpected(error)
 
 
 def _run(arguments: Sequence[str]) -> int:
-    try:
-        return _run_verb(arguments)
-    except ModuleNotFoundError as error:
-        if not (unmet := unmet_requirements()):
-            raise
-        log(f"error: {error}: install what is missing with {install_command(unmet)}")
-        return USAGE
+    if "report" in arguments:
+        from bench.interfaces.extensions import split_extension_arguments
+
+        extensions, words = split_extension_arguments(arguments)
+        if words[:1] == ["report"]:
+            from reports.__main__ import main as report
+
+            options = [f"--extension={name}" for name in extensions]
+            return report([*options, *words[1:]], f"{PROGRAM} report")
+    from bench.cli.main import dispatch
+
+    return dispatch(arguments)
 
 
 def report_unexpected(error: Exception) -> int:
@@ -64,17 +73,6 @@ def report_unexpected(error: Exception) -> int:
         f"error: {type(error).__name__}: {describe_error(error)}; please report this with {file.name}"
     )
     return UNEXPECTED
-
-
-def _run_verb(arguments: Sequence[str]) -> int:
-    named, words = split_extension_arguments(arguments)
-    if words[:1] == ["report"]:
-        from reports.__main__ import main as report
-
-        return report([*words[1:], *extension_arguments(named)], f"{PROGRAM} report")
-    from bench.cli.main import dispatch
-
-    return dispatch(arguments)
 
 
 class StopHandler:

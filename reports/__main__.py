@@ -3,40 +3,26 @@
 import sys
 from collections.abc import Sequence
 
-from bench.cli.verbs import REPORT_VERBS
-from bench.console.console import (
-    OK,
-    USAGE,
-    describe_error,
-    log,
-    require_utf8,
-    run_with_streams,
-    split_extension_arguments,
-)
+from bench.console.console import USAGE, report_usage_error, run_with_streams
 from bench.console.options import parse_options
-from bench.interfaces.extensions import load_extensions
+from bench.interfaces.extensions import load_extensions, split_extension_arguments
+from bench.interfaces.verb import REPORT_VERBS, find_command, list_verbs
 
 
 def main(arguments: Sequence[str], program: str = "python -m reports") -> int:
     """Run one verb; return the exit code."""
-    named, arguments = split_extension_arguments(arguments)
+    extensions, words = split_extension_arguments(arguments)
     try:
-        require_utf8(*arguments)
-        load_extensions(named)
-        if arguments and arguments[0] not in ("-h", "--help"):
-            verb = REPORT_VERBS.find(arguments[0], f"verb of {program}")
-            return parse_options(verb, f"{program} {arguments[0]}", arguments[1:]).run()  # type: ignore[no-any-return]
-        lines = [f"  {name:8} {REPORT_VERBS.find(name).__doc__}" for name in REPORT_VERBS]
+        load_extensions(extensions)
+        if words and words[0] not in ("-h", "--help"):
+            command = find_command(words[0], REPORT_VERBS)
+            return parse_options(command, f"{program} {words[0]}", words[1:]).run()  # type: ignore[no-any-return]
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:
-        log(f"{program}: {describe_error(error)}")
-        return USAGE
-    print(
-        "\n".join([f"usage: {program} VERB ...", *lines]),
-        file=sys.stdout if arguments else sys.stderr,
-    )
-    return OK if arguments else USAGE
+        return report_usage_error(error)
+    print(f"usage: {program} VERB ...\n{list_verbs(REPORT_VERBS)}")
+    return 0 if words else USAGE
 
 
 if __name__ == "__main__":

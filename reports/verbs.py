@@ -1,6 +1,16 @@
 """The verbs of `report`, and where each lies."""
 
-BUILT_IN = {
-    "build": "reports.build:ComparisonPage",
-    "export": "reports.exports.exports:ExportFigures",
-}
+from bench.interfaces.verb import Verb
+
+BUILT_IN = (
+    Verb(
+        "build",
+        "Write the page of a folder's newest comparison, joined with what belongs to it.",
+        "reports.build:ComparisonPage",
+    ),
+    Verb(
+        "export",
+        "Write figures in the format of another tool.",
+        "reports.exports.exports:ExportFigures",
+    ),
+)

@@ -331,12 +331,6 @@ def test_arbitrary_names_become_distinct_plain_file_names(
     assert paths[0].name.count(".") == 2 + len(one)
 
 
-@laws
-@given(st.lists(PLAIN, min_size=1, max_size=3))
-def test_plain_name_is_kept_in_the_file_name(names: list[str]) -> None:
-    assert record_path(Path(), "c", "speed", *names).name == f"c.speed.{'.'.join(names)}.json"
-
-
 def test_comparisons_are_listed_once_oldest_first_and_read_alone_in_the_order_of_names(
     tmp_path: Path,
 ) -> None:

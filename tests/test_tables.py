@@ -89,25 +89,6 @@ def test_markdown_has_the_texts_escaped() -> None:
     ]
 
 
-def test_headings_of_groups_are_rows_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    columns = [Column.text("task"), Column("time")]
-    print_tables(
-        [
-            Table.of_groups(
-                "T", columns, {"Towers": [[Cell("a"), Cell("9\N{NO-BREAK SPACE}s")]]}, "a note"
-            )
-        ]
-    )
-    assert capsys.readouterr().out.splitlines() == [
-        "T",
-        "task time",
-        "Towers",
-        "  a  9 s",
-        "a note",
-        "",
-    ]
-
-
 def test_headings_of_groups_are_a_column_where_there_is_no_heading() -> None:
     table = Table.of_groups(
         "T",

@@ -29,27 +29,20 @@ def measure_link_speed(results: Path, launch: str, json_file: Path | None) -> in
         arguments={"size": DDP_BUCKET_BYTES},
         is_distributed=True,
     )
-    runner = Runner(launch=launch)
-    runner.run([run], threads=1)
+    Runner(launch=launch).run([run], threads=1)
     if not run.is_done:
         return FAILED_CASE
     link = read_record(path).measured
     assert isinstance(link, LinkSpeed)
-    print_tables([link_table(link, folder)], json_file)
-    return OK
-
-
-def link_table(link: LinkSpeed, folder: Path) -> Table:
-    """Return bandwidth and latency within and between nodes."""
-    rows = list[dict[str, object]]()
-    for level, speed, latency, slowest in (
-        ("within nodes", link.bytes_per_second, link.latency_seconds, link.slowest_node),
-        ("between nodes", link.network_bytes_per_second, link.network_latency_seconds, None),
+    rows = []
+    for level, speed, latency in (
+        ("within nodes", link.bytes_per_second, link.latency_seconds),
+        ("between nodes", link.network_bytes_per_second, link.network_latency_seconds),
     ):
         if speed is not None and latency is not None:
-            row = {"link": level, "backend": link.backend, "bus bandwidth, GB/s": speed / GB}
-            rows.append(row | {"us per step": latency / MICRO, "slowest node": slowest})
+            figures = {"bus bandwidth, GB/s": speed / GB, "us per step": latency / MICRO}
+            rows.append({"link": level, "backend": link.backend} | figures)
     note = "Per rank and direction, of all-reduces. Steps: of a ring within nodes, of a tree between them.\n"
-    return Table.of_figures(
-        "Links", rows, f"{note}A plan with them: {PROGRAM} plan NAMES --links {folder}"
-    )
+    note += f"A plan with them: {PROGRAM} plan NAMES --links {folder}"
+    print_tables([Table.of_figures("Links", rows, note)], json_file)
+    return OK

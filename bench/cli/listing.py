@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 from bench.cli.field_table import field_table
 from bench.cli.options import Json
@@ -12,9 +12,6 @@ from bench.console.tables import print_tables
 from bench.experiment.config import Experiment
 from bench.experiment.experiments import EXPERIMENTS, tuning_of
 from bench.tables.tables import Table
-
-if TYPE_CHECKING:
-    from bench.measure.costs import Costs
 
 NOTE = (
     "px, batch: of recipes that draw image sizes, px is the range and batch that of 224 px.\n"
@@ -35,20 +32,13 @@ class List:
     """List all named experiments, or what the options name."""
 
     costs: bool = False  # also count the parameters and FLOPs of each experiment
-    recipe: str | None = None  # name of a recipe: list the released settings beside ours instead
+    recipe: str | None = None  # list the released settings of this recipe beside ours instead
     fields: bool = False  # list the fields of an experiment, which --set changes, instead
-    # pattern of names, such as 'vit_base*': list these towers of open_clip and timm with the methods that train them
-    towers: str | None = None
+    towers: str | None = None  # list the towers of open_clip and timm like 'vit_base*' instead
     json: Json = None
-    purpose: ClassVar[str] = "compare"
-    resume_hint = "there is nothing to resume"
 
     def run(self) -> int:
-        """Print the table; ValueError for options that exclude each other."""
-        if sum((self.costs, self.recipe is not None, self.fields, self.towers is not None)) > 1:
-            raise ValueError(
-                "--costs, --recipe, --fields and --towers list different things: name one of them"
-            )
+        """Print the table."""
         print_tables([self._table()], self.json)
         return OK
 
@@ -61,33 +51,26 @@ class List:
             return field_table()
         if self.recipe is not None:
             return released_table(self.recipe)
-        if not self.costs:
-            return Table.of_figures(
-                "Experiments", [_describe(experiment) for experiment in EXPERIMENTS.values()], NOTE
-            )
-        from bench.measure.costs import count_costs
-
-        return experiment_table(
-            EXPERIMENTS, {name: count_costs(one) for name, one in EXPERIMENTS.items()}
-        )
+        return experiment_table(EXPERIMENTS, has_costs=self.costs)
 
 
-def experiment_table(experiments: Mapping[str, Experiment], costs: Mapping[str, "Costs"]) -> Table:
-    """List experiments with what they cost by count."""
-    rows = []
-    for name, experiment in experiments.items():
-        cost = costs[name]
-        rows.append(
-            _describe(experiment)
-            | {
-                "trained, M": cost.parameters / 1e6,
-                "tower, M": cost.tower_parameters / 1e6,
-                "image GFLOP": cost.image_flops / 1e9,
-                "text GFLOP": cost.text_flops / 1e9 or None,
-                "text share": cost.text_share or None,
-                "teacher GFLOP": cost.teacher_flops / 1e9 or None,
-            }
-        )
+def experiment_table(experiments: Mapping[str, Experiment], *, has_costs: bool) -> Table:
+    """List experiments, with what they cost by count."""
+    rows = [_describe(experiment) for experiment in experiments.values()]
+    if not has_costs:
+        return Table.of_figures("Experiments", rows, NOTE)
+    from bench.measure.costs import count_costs
+
+    for row, experiment in zip(rows, experiments.values(), strict=True):
+        cost = count_costs(experiment)
+        row |= {
+            "trained, M": cost.parameters / 1e6,
+            "tower, M": cost.tower_parameters / 1e6,
+            "image GFLOP": cost.image_flops / 1e9,
+            "text GFLOP": cost.text_flops / 1e9 or None,
+            "text share": cost.text_share or None,
+            "teacher GFLOP": cost.teacher_flops / 1e9 or None,
+        }
     return Table.of_figures("Experiments", rows, f"{NOTE}\n{COSTS_NOTE}")
 
 

@@ -5,24 +5,13 @@ import shlex
 from collections.abc import Sequence
 
 from bench.cli.default import Bench
-from bench.cli.verbs import REPORT, VERBS, verbs_by_purpose
-from bench.console.command_line import parent_command_line, program_command_line
-from bench.console.console import (
-    PROGRAM,
-    REQUEUE,
-    USAGE,
-    describe_error,
-    log,
-    require_utf8,
-    split_extension_arguments,
-)
+from bench.console.console import PROGRAM, USAGE, log, report_usage_error, require_utf8
 from bench.console.options import parse_options
 from bench.environment.circumstances import COMMAND
 from bench.environment.rank_info import torchrun_env
 from bench.environment.variables import require_valid_variables
-from bench.interfaces.extensions import load_extensions
-from bench.interfaces.verb import Command
-from bench.orchestration.runner import OutOfTimeError
+from bench.interfaces.extensions import load_extensions, split_extension_arguments
+from bench.interfaces.verb import VERBS, Command, find_command, list_verbs
 
 TRAIN = "train"  # the verb that torchrun may start
 
@@ -33,84 +22,53 @@ def dispatch(arguments: Sequence[str]) -> int:
     Under torchrun only rank 0 runs the verb, a training; the other ranks follow it.
     """
     os.environ[COMMAND] = f"{PROGRAM} {shlex.join(arguments)}".strip()
+    extensions, words = split_extension_arguments(arguments)
     try:
-        extensions, arguments = split_extension_arguments(arguments)
+        require_utf8(*arguments)
         load_extensions(extensions)
         require_valid_variables()
         if torchrun_env().world_size > 1:
-            return _run_rank(arguments)
-        return _run_verb(arguments)
-    except ValueError as error:
-        return _report_usage_error(error)
+            return _run_rank(words)
+        return _run_verb(words)
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError) as error:
+        return report_usage_error(error)
 
 
-def _run_rank(arguments: Sequence[str]) -> int:
-    """Run a training on this rank of a torchrun; other verbs are refused with the command line that starts them."""
+def _run_rank(words: Sequence[str]) -> int:
+    """Run a training on this rank of a torchrun; other verbs are refused."""
     from bench.orchestration.ranks import connect_ranks, follow_rank0, share_run
 
     is_rank0 = torchrun_env().rank == 0
-    if arguments[:1] != [TRAIN]:
+    if words[:1] != [TRAIN]:
         if is_rank0:
-            torchrun = shlex.join(program_command_line(parent_command_line())[:-2])
-            line = f"{PROGRAM} {shlex.join(arguments)} --launch {shlex.quote(torchrun)}"
-            log(f"error: torchrun starts {TRAIN} alone, other verbs start it: {line}")
+            log('error: torchrun starts train alone; for other verbs add --launch "torchrun ..."')
         return USAGE
     if not is_rank0:
         return follow_rank0()
     connect_ranks()
     try:
-        return _run_verb(arguments)
+        return _run_verb(words)
     finally:
         share_run(None)
 
 
-def _run_verb(arguments: Sequence[str]) -> int:
+def _run_verb(words: Sequence[str]) -> int:
+    command = parse(words)
     try:
-        require_utf8(*arguments)
-        command = parse(arguments)
-        try:
-            return command.run()
-        except KeyboardInterrupt:
-            log("")
-            log(f"interrupted: {command.resume_hint}")
-            raise
-    except OutOfTimeError as late:
-        words = [*arguments, *([] if "--resume" in arguments else ["--resume"])]
-        log(f"{late}; continue with: {PROGRAM} {shlex.join(words)}")
-        return REQUEUE
-    except BrokenPipeError:
+        return command.run()
+    except KeyboardInterrupt:
+        remedy = " and --resume" if hasattr(command, "resume") else ""
+        log(f"\ninterrupted: finished work is kept; continue with the same command{remedy}")
         raise
-    except (ValueError, OSError) as error:
-        return _report_usage_error(error)
 
 
-def parse(arguments: Sequence[str]) -> Command:
+def parse(words: Sequence[str]) -> Command:
     """Parse a verb and its options, or without a verb the options of the default comparison."""
-    if not arguments or arguments[0].startswith("-"):
-        description = _describe_verbs() if {"-h", "--help"} & {*arguments} else None
-        return parse_options(Bench, PROGRAM, arguments, description)
-    verb, *options = arguments
-    command: Command = parse_options(VERBS.find(verb), f"{PROGRAM} {verb}", options)
+    if not words or words[0].startswith("-"):
+        description = f"{Bench.__doc__}\n\nVerbs; each has its own --help:\n\n{list_verbs(VERBS)}"
+        return parse_options(Bench, PROGRAM, words, description)
+    verb, *options = words
+    command: Command = parse_options(find_command(verb, VERBS), f"{PROGRAM} {verb}", options)
     return command
-
-
-def _describe_verbs() -> str:
-    """Return the help of the program: its verbs, grouped by purpose."""
-    paragraphs = [Bench.__doc__ or "", "Verbs; each has its own --help."]
-    by_purpose = verbs_by_purpose()
-    by_purpose[REPORT] = {REPORT: "Build pages, charts and exports from records."} | by_purpose.get(
-        REPORT, {}
-    )
-    for purpose, summaries in by_purpose.items():
-        lines = [f"  {name:10} {summary}" for name, summary in summaries.items()]
-        paragraphs.append("\n".join([f"To {purpose}:", *lines]))
-    paragraphs.append(
-        "Every command takes --extension PATH.py or --extension package.module (repeatable): it first loads what that "
-        "adds (docs/extending.md)."
-    )
-    return "\n\n".join(paragraphs)
-
-
-def _report_usage_error(error: Exception | str) -> int:
-    log(f"error: {describe_error(error)}")
-    return USAGE

@@ -34,29 +34,25 @@ def require_no_other_vocabulary(vocabulary: str | None, labels: str | None) -> N
 
 def fields_to_count(experiments: Sequence[Experiment]) -> list[str]:
     """Return the fields that name the vocabularies of experiments; ValueError if none of them reads captions."""
-    fields = {vocabulary_field(experiment) for experiment in experiments} - {None}
+    fields = {*filter(None, map(vocabulary_field, experiments))}
     if not fields:
-        methods = ", ".join(dict.fromkeys(experiment.method for experiment in experiments))
-        raise ValueError(f"--count-vocabulary needs captions, {methods} reads none: leave it out")
-    return sorted(filter(None, fields))
+        raise ValueError("--count-vocabulary needs a method that reads captions: leave it out")
+    return sorted(fields)
 
 
-def count_own_vocabulary(
-    data: str, field: str, min_count: int | None = None, caption: str | None = None
-) -> Vocabulary:
+def count_own_vocabulary(data: str, field: str, caption: str | None = None) -> Vocabulary:
     """Count the vocabulary of a field over the captions of data, over all texts where one of several is drawn.
 
-    By default all subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that
+    All subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that
     `min_count_for` the captions keeps. Raises ValueError for captions without such labels, or a file that fails.
     """
     files = caption_files(data, caption)
     counted: Vocabulary = (find_hook("count_labels") or count_file_labels)(
         files, RULES[field], caption
     )
-    is_subword = counted.rule == SUBWORD
-    if min_count is None:
-        min_count = 1 if is_subword else min_count_for(counted.captions or 0)
-    return cut_vocabulary(counted, min_count, None if is_subword else DATACOMP_SYNSETS)
+    if counted.rule == SUBWORD:
+        return cut_vocabulary(counted, 1, None)
+    return cut_vocabulary(counted, min_count_for(counted.captions or 0), DATACOMP_SYNSETS)
 
 
 def with_counted_vocabularies(experiments: Sequence[Experiment], results: Path) -> list[Experiment]:
@@ -68,7 +64,7 @@ def with_counted_vocabularies(experiments: Sequence[Experiment], results: Path) 
     files = dict[str, str]()
     inputs = experiments[0].input
     for field in fields_to_count(experiments):
-        vocabulary = count_own_vocabulary(inputs.data, field, caption=inputs.caption)
+        vocabulary = count_own_vocabulary(inputs.data, field, inputs.caption)
         digest = hashlib.sha256(msgspec.json.encode(vocabulary)).hexdigest()[:8]
         path = results / FOLDER / f"{field.partition('_')[0]}s-{digest}.json"
         save_vocabulary(vocabulary, path)
@@ -83,17 +79,11 @@ def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
 
 
 def cut_vocabulary(vocabulary: Vocabulary, min_count: int, size: int | None) -> Vocabulary:
-    """Keep the labels with at least `min_count` occurrences, and the first `size` of these; ValueError if none is left.
-
-    The error says how often the most frequent label occurs.
-    """
-    if not vocabulary.labels:
-        raise ValueError(
-            f"no caption has a label of the rule {vocabulary.rule}: name captions with English nouns"
-        )
+    """Keep the labels with at least `min_count` occurrences, and the first `size` of these; ValueError for none."""
     cut = vocabulary.filtered(min_count, size)
     if not cut.labels:
-        most = max(label.count for label in vocabulary.labels)
-        found = f"no label occurs {min_count} times, the most frequent one {most:,} times"
-        raise ValueError(f"{found}: lower --min-count")
+        most = max((label.count for label in vocabulary.labels), default=0)
+        raise ValueError(
+            f"no label of the rule {vocabulary.rule} occurs {min_count} times in the captions, at most {most:,} times"
+        )
     return cut

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from msgspec import structs
 from tyro.conf import Positional, arg
@@ -24,8 +24,6 @@ class Embed:
     ]
     settings: Settings = ()
     results: Results = Path("results")
-    purpose: ClassVar[str] = "train"
-    resume_hint = "unfinished features are not stored; start the command again"
 
     def run(self) -> int:
         """Compute the features in a separate process."""
@@ -42,12 +40,9 @@ class Embed:
             raise ValueError(f"{self.out} exists; remove it, or name another file")
         check(self.results, [experiment])
         comparison = begin(self.results, "embed", [experiment])
-        run = comparison.new_run(
-            "bench.towers.teacher:write_teacher_features",
-            "embedding",
-            experiment,
-            f"features of {experiment.targets.teacher}",
-        )
+        label = f"features of {experiment.targets.teacher}"
+        function = "bench.towers.teacher:write_teacher_features"
+        run = comparison.new_run(function, "embedding", experiment, label)
         run = structs.replace(run, files=(str(self.out.resolve()),))
         comparison.runner.run([run], threads=comparison.cores)
         return print_results(comparison)
@@ -60,10 +55,6 @@ class Export:
     tower: Positional[str]  # tower file, or name of an experiment whose newest tower is exported
     out: Annotated[Path, arg(help="folder for the exported files, empty or absent")]
     results: Results = Path("results")
-    purpose: ClassVar[str] = "train"
-    resume_hint = (
-        "an unfinished folder holds no configuration; remove it and start the command again"
-    )
 
     def run(self) -> int:
         """Write the folder, and print the code that loads it."""

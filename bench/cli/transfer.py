@@ -3,14 +3,11 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import ClassVar
 
 from tyro.conf import Positional
 
 from bench.cli.options import Json, Protocols, Results, Root, Tasks, print_results
-from bench.console.console import PROGRAM
 from bench.environment.imports import imports_without_gc
 from bench.experiment.config import Experiment, choose
 from bench.experiment.experiments import EXPERIMENTS
@@ -18,10 +15,8 @@ from bench.interfaces.catalog import (
     DEFAULT_ROOT_TASK,
     DEFAULT_TASKS,
     PROTOCOLS,
-    RANDOM_INIT,
     TASKS,
     ScoringSubject,
-    compatible_tasks_and_protocols,
     default_protocols,
 )
 from bench.orchestration.preflight import begin, check, resume
@@ -44,17 +39,13 @@ class Transfer:
     tasks: Tasks = ()
     protocols: Protocols = ()
     root: Root = None
-    resume: bool = False  # resume the newest scoring of the same towers and root
+    resume: bool = False  # continue the newest scoring of the same towers and root
     results: Results = Path("results")
     json: Json = None
-    purpose: ClassVar[str] = "score"
-    resume_hint = "finished scores are kept; resume with the same command and --resume"
 
     def run(self) -> int:
         """Score the towers and print the accuracy tables."""
-        tasks, root, protocols = choose_tasks_root_and_protocols(
-            self.tasks, self.root, self.protocols
-        )
+        tasks, root, protocols = choose_tasks_and_protocols(self.tasks, self.root, self.protocols)
         towers = _resolve_tower_arguments(self.tower, self.results)
         trained_by = dict[str, Experiment]()
         for tower in towers:
@@ -85,9 +76,7 @@ def _resolve_tower_arguments(tower: str, results: Path) -> list[str]:
         return [str(path.resolve()) for path in latest_towers(results, tower)]
     name, equals, file = ("", "", tower) if Path(tower).exists() else tower.rpartition("=")
     if not Path(file).exists():
-        near = get_close_matches(tower, EXPERIMENTS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f" ({PROGRAM} list)"
-        raise ValueError(f"there is no tower file {file}, nor an experiment of that name{hint}")
+        choose(tower, EXPERIMENTS, "tower file or experiment")
     return [f"{name}{equals}{Path(file).resolve()}"]
 
 
@@ -100,51 +89,35 @@ def require_openable_tasks(
     require_openable(results, root, towers, [task for task in tasks if TASKS[task].layout])
 
 
-def choose_tasks_root_and_protocols(
+def choose_tasks_and_protocols(
     tasks: Sequence[str], root: Path | None, protocols: Sequence[str] = ()
 ) -> tuple[list[str], str, list[str]]:
     """Return tasks, the absolute folder of those on disk ("" for none), and protocols, or their defaults.
 
-    With a folder, the default task reads it as its content shows. ValueError for a task on disk without a folder, or
-    as `choose_tasks_and_protocols`.
+    With a folder, the default task reads it as its content shows. ValueError for a task on disk without a folder, and
+    for tasks and protocols that do not fit each other.
     """
-    tasks, protocols = choose_tasks_and_protocols(
-        tasks or ([] if root is None else [DEFAULT_ROOT_TASK]), protocols
-    )
-    on_disk = {task: TASKS[task].layout for task in tasks if TASKS[task].layout}
-    if on_disk and root is None:
-        expected = "; ".join(f"{task} ({layout})" for task, layout in on_disk.items())
-        raise ValueError(f"--root is missing: name the folder that holds the data of {expected}")
-    if root is not None and not on_disk:
-        raise ValueError(
-            f"--root is for tasks on disk, and {', '.join(tasks)} has none: leave out --root or --task"
-        )
-    return tasks, "" if root is None else str(root.resolve()), protocols
-
-
-def choose_tasks_and_protocols(
-    tasks: Sequence[str], protocols: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """Return tasks and protocols, or their defaults; ValueError if one is compatible with none of the others."""
-    protocols = [choose(name, PROTOCOLS, "protocol").name for name in protocols]
-    accepted = protocols or default_protocols()
-    by_default = [
-        name
-        for name in DEFAULT_TASKS
-        if compatible_tasks_and_protocols(RANDOM_INIT, [name], accepted)
+    if not tasks and root is not None:
+        tasks = [DEFAULT_ROOT_TASK]
+    chosen_protocols = [
+        choose(name, PROTOCOLS, "protocol") for name in protocols or default_protocols()
     ]
-    tasks = [choose(name, TASKS, "task").name for name in tasks] or by_default
-    protocols = protocols or [
-        name for name in accepted if compatible_tasks_and_protocols(RANDOM_INIT, tasks, [name])
-    ]
-    for task in tasks:
-        if not compatible_tasks_and_protocols(RANDOM_INIT, [task], protocols):
-            labels = TASKS[task].labels
-            fitting = [name for name, protocol in PROTOCOLS.items() if protocol.labels == labels]
-            raise ValueError(f"{task} has {labels}: add one of the protocols {', '.join(fitting)}")
-    for protocol in protocols:
-        if not compatible_tasks_and_protocols(RANDOM_INIT, tasks, [protocol]):
+    protocol_kinds = {protocol.labels for protocol in chosen_protocols}
+    default_tasks = [name for name in DEFAULT_TASKS if TASKS[name].labels in protocol_kinds]
+    chosen_tasks = [choose(name, TASKS, "task") for name in tasks or default_tasks]
+    task_kinds = {task.labels for task in chosen_tasks}
+    for task in chosen_tasks:
+        if task.labels not in protocol_kinds:
+            raise ValueError(f"{task.name} has {task.labels}: add a --protocol that scores them")
+        if task.layout and root is None:
             raise ValueError(
-                f"{protocol} scores tasks that have {PROTOCOLS[protocol].labels}: add such a --task"
+                f"--root is missing: name the folder that holds the data of {task.name} ({task.layout})"
             )
-    return tasks, protocols
+    for protocol in chosen_protocols:
+        if protocols and protocol.labels not in task_kinds:
+            raise ValueError(f"{protocol.name} scores tasks that have {protocol.labels}: add one")
+    if root is not None and not any(task.layout for task in chosen_tasks):
+        raise ValueError("--root is for tasks on disk: leave it out, or name such a --task")
+    names = [protocol.name for protocol in chosen_protocols if protocol.labels in task_kinds]
+    folder = "" if root is None else str(root.resolve())
+    return [task.name for task in chosen_tasks], folder, names

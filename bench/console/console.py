@@ -2,7 +2,6 @@
 
 import math
 import os
-import shlex
 import signal
 import sys
 import time
@@ -17,11 +16,7 @@ from bench.environment.variables import END_TIME, read_seconds_variable
 OK, DISAGREEMENT, USAGE, FAILED_CASE, INCONCLUSIVE = 0, 1, 2, 3, 4  # exit codes of commands
 UNEXPECTED = 70  # exit code after an error that nobody expected (EX_SOFTWARE of sysexits.h)
 # Exit codes after SIGINT, without a reader, after SIGTERM.
-INTERRUPTED, BROKEN_PIPE, TERMINATED = (
-    130,
-    141,
-    143,
-)
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
 REQUEUE = 75  # exit code after SIGUSR1, or before a job's time is over: requeue the command (EX_TEMPFAIL of sysexits.h)
 EXIT_CODE_BY_SIGNAL = {
     signal.SIGINT: INTERRUPTED,
@@ -29,35 +24,10 @@ EXIT_CODE_BY_SIGNAL = {
     signal.SIGUSR1: REQUEUE,
 }
 END_MARGIN_SECONDS = 120.0  # time left to save before SLURM ends the job
-EXTENSION_OPTION = "--extension"
-
-
-def split_extension_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return what `--extension` names in a command line, "" for one without a value, and the other words."""
-    named, others = list[str](), list[str]()
-    words = iter(arguments)
-    for word in words:
-        if word == EXTENSION_OPTION:
-            named.append(next(words, ""))
-        elif word.startswith(f"{EXTENSION_OPTION}="):
-            named.append(word.partition("=")[2])
-        else:
-            others.append(word)
-    return named, others
-
-
-def extension_arguments(named: Sequence[str]) -> list[str]:
-    """Return the words of a command line that name extensions."""
-    return [word for name in named for word in (EXTENSION_OPTION, name)]
-
-
 # The program as a person started it, for messages that name a command: child processes inherit it.
-_INHERITED = os.environ.get("CATLIP_BENCH_PROGRAM", "python -m bench")
-_STARTED = "catlip-bench" if Path(sys.argv[0]).name == "catlip-bench" else _INHERITED
-PROGRAM = " ".join(
-    [_STARTED, *map(shlex.quote, extension_arguments(split_extension_arguments(sys.argv)[0]))]
-)
-os.environ["CATLIP_BENCH_PROGRAM"] = PROGRAM
+if Path(sys.argv[0]).name == "catlip-bench":
+    os.environ["CATLIP_BENCH_PROGRAM"] = "catlip-bench"
+PROGRAM = os.environ.setdefault("CATLIP_BENCH_PROGRAM", "python -m bench")
 
 
 class Stopped(KeyboardInterrupt):
@@ -113,46 +83,25 @@ def record_signals() -> Iterator[StopRequest]:
 def run_with_streams(run: Callable[[], int]) -> int:
     """Run a command; return its exit code, or BROKEN_PIPE once the reader of its output has ended, as `head` does.
 
-    /dev/null takes the place of closed standard input and error. Where standard output is closed or full, one line is
-    logged, and USAGE returned. Characters that its encoding lacks are escaped.
+    Characters that the encoding of standard output lacks are escaped.
     """
-    for number, name, mode in ((0, "stdin", "r"), (2, "stderr", "w")):
-        if getattr(sys, name) is None:
-            os.dup2(os.open(os.devnull, os.O_RDWR), number)
-            os.set_inheritable(number, True)
-            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - no path
-    if sys.stdout is None:
-        log("error: standard output is closed: redirect it to a file, or to /dev/null")
-        return USAGE
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        try:
-            return run()
-        finally:
-            _flush_log()
-            sys.stdout.flush()
-    except OSError as error:
-        # For what Python flushes at its end.
+        code = run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes standard output at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            return BROKEN_PIPE
-        log(f"error: standard output cannot be written: {error.strerror}")
-        return USAGE
-
-
-def _flush_log() -> None:
-    """Flush standard error; what it has no room for goes to /dev/null, for Python would exit with 120."""
-    try:
-        sys.stderr.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        return BROKEN_PIPE
+    return code
 
 
 def escape_unprintable(text: str) -> str:
     r"""Escape characters that are not printable as Python does (`\x1b`): controls, line breaks, bidi marks."""
     return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
     )
 
 
@@ -164,30 +113,26 @@ def escape_unprintable_lines(text: str) -> str:
 def describe_error(error: BaseException | str) -> str:
     """Return an error's message as one line, escaped; where a name is no UTF-8, the message is to rename it."""
     if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":
-        return escape_unprintable(
-            f"{error.object!r} is not UTF-8, rename the file or folder: JSON and parquet hold UTF-8 only"
-        )
+        return escape_unprintable(f"{error.object!r} is not UTF-8, rename the file or folder")
     return escape_unprintable(" ".join(map(str.strip, str(error).splitlines())))
 
 
 def require_utf8(*names: str) -> None:
-    """Raise UnicodeEncodeError, a ValueError, for a name that is not UTF-8."""
+    """Raise UnicodeEncodeError, a ValueError, for a name that is not UTF-8: JSON and Parquet hold UTF-8 only."""
     for name in names:
         name.encode()
 
 
 def log(text: str) -> None:
-    """Print a line to standard error, escaped; as one write, so that lines of several processes do not mix.
+    """Print lines to standard error, escaped; as one write, so that lines of several processes do not mix."""
+    sys.stderr.write(f"{escape_unprintable_lines(text)}\n")
+    sys.stderr.flush()
 
-    A line for which a full disk has no room is lost, and the command goes on.
-    """
-    try:
-        sys.stderr.write(f"{escape_unprintable(text)}\n")
-        sys.stderr.flush()
-    except BrokenPipeError:
-        raise
-    except OSError:
-        return
+
+def report_usage_error(error: Exception) -> int:
+    """Log an error that the person can correct; return the exit code."""
+    log(f"error: {describe_error(error)}")
+    return USAGE
 
 
 def log_damaged_files(damaged: Sequence[str]) -> int:

@@ -1,11 +1,9 @@
 """Options of a command line, with one line for those that are not accepted."""
 
-import os
 import re
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from io import StringIO
-from itertools import takewhile
 from typing import TypeVar
 
 import tyro
@@ -13,42 +11,27 @@ import tyro
 from bench.console.console import USAGE
 
 MINUTES_RANGE, ROUNDS_RANGE = (1e-3, 1e6), (1, 10_000)  # least and most that an option accepts
-UNRECOGNIZED = "Unrecognized options:"  # of tyro, before the words that it does not take
 MAX_ECHOED_CHARACTERS = 30  # of a number that is refused
+MAX_MESSAGE_CHARACTERS = 300
+FRAME = re.compile(r"\x1b\[[\d;]*m|[│╭╮╰╯|]|[─-]{9,}")  # of tyro's messages
 T = TypeVar("T")
 
 
 def parse_options(
     kind: type[T], program: str, arguments: Sequence[str], description: str | None = None
 ) -> T:
-    """Parse the options of a command; ValueError, in place of tyro's frame, for those that it does not accept.
-
-    tyro draws its frame of box characters, or of hyphens where they cannot be written.
-    """
-    framed = StringIO()
+    """Parse the options of a command; ValueError of one line, in place of tyro's frame, for those not accepted."""
+    message = StringIO()
     try:
-        with redirect_stderr(framed):
+        with redirect_stderr(message):
             return tyro.cli(kind, prog=program, args=arguments, description=description)
     except SystemExit as ended:
         if ended.code != USAGE:  # of --help
             raise
-    lines = [
-        re.sub(r"\x1b\[[\d;]*m", "", line).strip("│| ") for line in framed.getvalue().splitlines()
-    ]
-    said = takewhile(
-        lambda line: not line.startswith(("Argument helptext", "For full helptext")), lines[1:]
-    )
-    message = re.sub(r"(^| )[─-]{9,} ?", "; ", " ".join(said)).strip("; ")
-    if message.startswith(UNRECOGNIZED):
-        unrecognized = "".join(message.removeprefix(UNRECOGNIZED).split())  # tyro breaks long words
-        paths = [
-            word
-            for word in filter(os.path.lexists, arguments)
-            if unrecognized.startswith("".join(word.split()))
-        ]
-        if paths:  # as where a shell expands a glob
-            message = f"several paths where one is accepted, such as {paths[0]}: quote the glob, or name the folder"
-    raise ValueError(f"{message} (see {program} --help)")
+    _, _, text = message.getvalue().partition("\n")  # below the title
+    text, *_ = re.split("Argument helptext|For full helptext", text)
+    line = " ".join(FRAME.sub(" ", text).split())
+    raise ValueError(f"{line[:MAX_MESSAGE_CHARACTERS]} (see {program} --help)")
 
 
 def require_range(option: str, value: float | None, minimum: float, maximum: float) -> None:

@@ -1,7 +1,6 @@
 """Progress of runs with elapsed and remaining time, on standard error."""
 
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -20,7 +19,6 @@ class Progress:
     def __init__(self) -> None:
         self._started_at = time.monotonic()
         self._expected_end: float | None = None  # of time.monotonic(); None: not known yet
-        self._lock = threading.Lock()
         self._next_line = 0.0
 
     def expect(self, seconds: float) -> None:
@@ -32,10 +30,9 @@ class Progress:
         now = time.monotonic()
         elapsed = now - self._started_at
         if not sys.stderr.isatty():
-            with self._lock:
-                if elapsed < self._next_line:
-                    return
-                self._next_line = elapsed + LINE_SECONDS
+            if elapsed < self._next_line:
+                return
+            self._next_line = elapsed + LINE_SECONDS
         left = "estimating"
         if self._expected_end is not None:
             left = f"about {_format_minutes(max(0.0, self._expected_end - now)):>5} left"
@@ -47,40 +44,36 @@ def _format_minutes(seconds: float) -> str:
     return f"{minutes}:{rest:02}"
 
 
+class _Lines:
+    """A file to which a bar writes whole lines."""
+
+    def write(self, text: str) -> None:
+        line = text.strip()
+        if line:
+            log(line)
+
+    def flush(self) -> None:
+        """Do nothing: `log` flushes."""
+
+
 def make_bar(label: str, total: int, unit: str, *, is_scaled: bool = False) -> Any:
     """Return a tqdm bar of one job: on a terminal a bar; else a line every LINE_SECONDS, the first after that time.
 
     `is_scaled` shows counts as 1.2M. Nothing is shown if TQDM_DISABLE is set, where several runs share the terminal.
     """
-    options = {
-        "desc": escape_unprintable(label),
-        "total": total,
-        "unit": unit,
-        "unit_scale": is_scaled,
-        "leave": False,
-    }
-    count = "{n_fmt}/{total_fmt} {unit}"
-    if sys.stderr.isatty():
-        shown = f"{{l_bar}}{{bar}}| {count} [{{elapsed}}<{{remaining}}{{postfix}}]"
-        return tqdm(**options, mininterval=1, bar_format=shown)
-    times = dict.fromkeys(("mininterval", "maxinterval", "delay"), LINE_SECONDS)
+    is_terminal = sys.stderr.isatty()
+    seconds = 1.0 if is_terminal else LINE_SECONDS
     return tqdm(
-        **options,
-        **times,
-        file=_Lines(),
-        bar_format=f"{{desc}}: {count}, about {{remaining}} left{{postfix}}",
+        desc=escape_unprintable(label),
+        total=total,
+        unit=unit,
+        unit_scale=is_scaled,
+        leave=False,
+        mininterval=seconds,
+        maxinterval=10 * seconds,
+        delay=0 if is_terminal else seconds,
+        file=None if is_terminal else _Lines(),
     )
-
-
-class _Lines:
-    """A file to which a bar writes whole lines."""
-
-    def write(self, text: str) -> None:
-        if line := text.strip():
-            log(line)
-
-    def flush(self) -> None:
-        """Do nothing: `log` flushes."""
 
 
 def show_progress(steps: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:

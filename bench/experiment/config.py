@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import chain
 from operator import attrgetter
 from statistics import fmean
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -30,10 +31,7 @@ from bench.experiment.fields import (
 )
 
 T = TypeVar("T")
-# In a message on names that others chose.
-MAX_COMPARED_NAMES = 1000
-MAX_LISTED_NAMES = 100
-MAX_NAME_LENGTH = 200
+MAX_LISTED_NAMES, MAX_NAME_LENGTH = 100, 200  # in a message on names that others chose
 
 
 class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,13 +46,15 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     name: Annotated[NonEmptyStr, field_metadata("Unique name of the experiment.")]
     method: Annotated[
         NonEmptyStr,
-        field_metadata("Name of a method of `bench.methods`.", roles=["tuned", "model"]),
+        field_metadata("Name of a method of `bench.methods`.", "tuned", "model"),
     ]
     seed: Annotated[
         Annotated[int, Meta(ge=0, lt=2**62)],
         field_metadata(
             "Seed of the weights, the image order and the augmentation.",
-            roles=["tuned", "replicate", "as needed"],
+            "tuned",
+            "replicate",
+            "as needed",
         ),
     ] = 0
 
@@ -66,30 +66,22 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     optimizer: OptimizerSettings
     runtime: RuntimeSettings
     timing: TimingSettings
-    own: dict[
-        str, bool | int | float | str
-    ] = {}  # values of fields that the method itself declares, by name
+    own: dict[str, bool | int | float | str] = {}  # of fields that the method declares, by name
 
     def __hash__(self) -> int:
         """Hash a value that holds a dict."""
-        values = [getattr(self, field.name) for field in fields(self) if field.name != OWN]
-        return hash((*values, *sorted(self.own.items())))
+        return hash((self.name, self.method, self.seed, self.image, self.input, self.training))
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that cannot be run, naming the field."""
-        for name in UNGROUPED_FIELDS:
+        for name in ("name", "method", "seed"):
             try:
                 msgspec.convert(getattr(self, name), FIELDS[name])
             except msgspec.ValidationError as error:
                 raise ValueError(f"{self.name}: {name}={getattr(self, name)!r}: {error}") from None
-        for check in (
-            self._image_errors,
-            self._caption_errors,
-            self._data_errors,
-            self._training_errors,
-        ):
-            for reason in check():
-                raise ValueError(f"{self.name}: {reason}")
+        errors = chain(self._image_errors(), self._data_errors(), self._training_errors())
+        for reason in errors:
+            raise ValueError(f"{self.name}: {reason}")
 
     def _image_errors(self) -> Iterator[str]:
         sizes = self.image.image_sizes
@@ -101,38 +93,34 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if self.training.batch_size % parts:
             yield f"accumulation must divide batch_size ({self.training.batch_size}), got {parts}"
 
-    def _caption_errors(self) -> Iterator[str]:
-        inputs = self.input
-        if PACK_DATA not in (inputs.data, inputs.caption_lengths):
-            lengths = f"caption_lengths={inputs.caption_lengths!r}"
-            yield f"{lengths} is for the pack alone: leave it out with data={inputs.data}"
-        if inputs.caption is not None and inputs.data == PACK_DATA:
-            yield f"caption={inputs.caption!r} is for other data: the shipped pack has one caption, leave it out"
-
     def _data_errors(self) -> Iterator[str]:
         image = self.image
-        samples = self.input
-        subset = samples.subset or ""
+        inputs = self.input
+        is_pack = inputs.data == PACK_DATA
+        has_images = image.embedding_channels is None
+        lengths = inputs.caption_lengths
+        if not is_pack and lengths != PACK_DATA:
+            yield f"caption_lengths={lengths!r} is for the pack alone: leave it out with data={inputs.data}"
+        if inputs.caption is not None and is_pack:
+            yield f"caption={inputs.caption!r} is for other data: the shipped pack has one caption, leave it out"
+        subset = inputs.subset or ""
         if subset.startswith(RANDOM_SUBSET) and not re.fullmatch(
             rf"{RANDOM_SUBSET}[1-9][0-9]{{0,11}}", subset
         ):
             yield f"subset={subset}: expected a csv file of keys, or {RANDOM_SUBSET}N with N from 1"
-        if subset == SEEN_CONCEPTS and samples.data != PACK_DATA:
-            yield f"subset={subset} is for the pack alone: leave it out with data={samples.data}"
-        no_jpegs = samples.data == PACK_DATA or image.embedding_channels is not None
-        if samples.jpeg_decoding == "reduced" and no_jpegs:
+        if subset == SEEN_CONCEPTS and not is_pack:
+            yield f"subset={subset} is for the pack alone: leave it out with data={inputs.data}"
+        if inputs.jpeg_decoding == "reduced" and (is_pack or not has_images):
             yield "jpeg_decoding must be full without JPEGs in shards (data=SHARDS), got 'reduced'"
-        if image.embedding_channels is None:
+        if has_images:
             return
-        text = f"embedding_channels={image.embedding_channels}"
-        if samples.data == PACK_DATA:
-            yield f"{text} needs data=SHARDS with .npy members, the shipped pack holds images"
-        if image.image_sizes:
-            yield f"{text} needs image_sizes to be empty, a grid has one size"
+        text = f"embedding_channels={image.embedding_channels} needs"
+        if is_pack:
+            yield f"{text} data=SHARDS with .npy members, the shipped pack holds images"
+        if image.image_sizes or inputs.augmentation != "none":
+            yield f"{text} image_sizes to be empty and augmentation=none"
         if image.pixel_normalisation != "openai":
-            yield f"{text} needs pixel_normalisation=openai, a grid has no pixels to normalise"
-        if samples.augmentation == "range":
-            yield f"{text} needs augmentation=none, RangeAugment changes images"
+            yield f"{text} pixel_normalisation=openai, a grid has no pixels to normalise"
 
     def _training_errors(self) -> Iterator[str]:
         training = self.training
@@ -186,41 +174,25 @@ def _facts(group: str, field: Any) -> FieldFacts:
 
 
 OWN = "own"  # field of `Experiment` that holds the method's own fields
-GROUPS: dict[str, type[Settings]] = {
-    field.name: field.type
-    for field in fields(Experiment)
-    if isinstance(field.type, type) and issubclass(field.type, Settings)
-}
-_OWNERS: dict[str, type[Experiment | Settings]] = {"": Experiment, **GROUPS}
-FIELD_FACTS = {
-    field.name: _facts(group, field)
-    for group, owner in _OWNERS.items()
-    for field in fields(owner)
-    if field.name not in (*GROUPS, OWN)
-}
+FIELD_FACTS = dict[str, FieldFacts]()
+for _field in fields(Experiment):
+    if _field.name in ("name", "method", "seed"):
+        FIELD_FACTS[_field.name] = _facts("", _field)
+    elif _field.name != OWN:  # it is a group
+        FIELD_FACTS |= {field.name: _facts(_field.name, field) for field in fields(_field.type)}
 FIELDS = {name: facts.kind for name, facts in FIELD_FACTS.items()}
-UNGROUPED_FIELDS = tuple(name for name, facts in FIELD_FACTS.items() if not facts.group)
-
 
 _METHOD_FIELDS: dict[str, dict[str, FieldFacts]] = {}  # by method, of those that declare any
 
 
 def declare_fields(method: str, settings: type[Settings]) -> None:
-    """Let experiments of a method have the fields of `settings`, which the method itself declares.
+    """Let experiments of a method have the fields of `settings`, each with `field_metadata` and a default.
 
-    Raises ValueError for a field without a description or a default, or with the name of another field.
+    Raises ValueError for the name of a field that all experiments have.
     """
     for field in fields(settings):
-        name = f"the method {method} declares {field.name}"
         if field.name in FIELD_FACTS:
-            raise ValueError(f"{name}, which experiments have: give it another name")
-        if not getattr(getattr(field.type, "__metadata__", (None,))[-1], "description", None):
-            raise ValueError(
-                f"{name} without a description: declare it as Annotated[KIND, field_metadata(...)] of "
-                "bench.experiment.fields"
-            )
-        if field.required:
-            raise ValueError(f"{name} without a default: give it one")
+            raise ValueError(f"the method {method} declares {field.name}, which experiments have")
     _METHOD_FIELDS[method] = {field.name: _facts(OWN, field) for field in fields(settings)}
 
 
@@ -263,17 +235,15 @@ def change(experiment: Experiment, **changes: Any) -> Experiment:
         group = choose(name, known, "field of an experiment").group
         by_group.setdefault(group, {})[name] = value
     values = by_group.pop("", {})
-    method_values = by_group.pop(OWN, {})
-    try:
-        groups = {
-            group: replace(getattr(experiment, group), **changed)
-            for group, changed in by_group.items()
-        }
-    except ValueError as error:
-        raise ValueError(f"{values.get('name', experiment.name)}: {error}") from None
+    values[OWN] = by_group.pop(OWN, {})
     if method == experiment.method:
-        method_values = experiment.own | method_values
-    return replace(experiment, **values, **groups, own=method_values)
+        values[OWN] = experiment.own | values[OWN]
+    try:
+        for group, changed in by_group.items():
+            values[group] = replace(getattr(experiment, group), **changed)
+    except ValueError as error:
+        raise ValueError(f"{changes.get('name', experiment.name)}: {error}") from None
+    return replace(experiment, **values)
 
 
 def fields_with(*roles: Role) -> tuple[str, ...]:
@@ -334,12 +304,12 @@ def choose(name: str, options: Mapping[str, T], noun: str) -> T:
     """Return `options[name]`; ValueError suggests the nearest name."""
     if name in options:
         return options[name]
-    near = get_close_matches(name, [*options][:MAX_COMPARED_NAMES], n=1)
+    near = get_close_matches(name, options, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"no {noun} named {name!r}{hint} (there are {list_names(sorted(options))})")
 
 
 def list_names(names: Sequence[str]) -> str:
     """Join names with commas: the first of very many, and the beginnings of very long ones."""
-    more = f" and {len(names) - MAX_LISTED_NAMES:,} more" if len(names) > MAX_LISTED_NAMES else ""
+    more = ", ..." if len(names) > MAX_LISTED_NAMES else ""
     return ", ".join(name[:MAX_NAME_LENGTH] for name in names[:MAX_LISTED_NAMES]) + more

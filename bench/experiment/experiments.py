@@ -216,37 +216,22 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-def add_experiments(name: str, settings: MethodSettings, origin: str) -> list[Experiment]:
+def add_experiments(name: str, settings: MethodSettings) -> list[Experiment]:
     """Add the experiments of these settings at every scale, and return them; ValueError if their name is taken."""
     if name in METHOD_SETTINGS:
-        raise ValueError(
-            f"{origin} adds the experiments {name}-{next(iter(SCALES))}, …, but others have this name"
-        )
+        raise ValueError(f"there are experiments {name}-{next(iter(SCALES))}, ... already")
     for scale in (*settings.by_scale, *settings.tuning):
         choose(scale, SCALES, "scale")
     METHOD_SETTINGS[name] = settings
-    for scale in SCALES:
-        try:
-            EXPERIMENTS[f"{name}-{scale}"] = _make_experiment(name, scale)
-        except (TypeError, ValueError) as error:  # of an unknown field, or a value
-            raise ValueError(
-                f"{origin}: the experiment {name}-{scale} cannot be made: {error}"
-            ) from None
-        TUNING[f"{name}-{scale}"] = settings.tuning.get(scale, UNTUNED)
-    return [EXPERIMENTS[f"{name}-{scale}"] for scale in SCALES]
+    added = [_make_experiment(name, scale) for scale in SCALES]
+    EXPERIMENTS.update({experiment.name: experiment for experiment in added})
+    return added
 
 
 # Authors choose these for a scale.
 TUNED_FIELDS = ("tower", "head_initialisation", "crop_scale", "flip", "learning_rate")
 UNTUNED = Tuning("untuned")
-TUNING: dict[str, Tuning] = {
-    **{
-        f"{name}-{scale}": METHOD_SETTINGS[name].tuning.get(scale, UNTUNED)
-        for name, scale in product(METHOD_SETTINGS, SCALES)
-    },
-    **{recipe().name: Tuning("released", "a published recipe") for recipe in RECIPES},
-    clip_vit_b16_controlled().name: UNTUNED,  # it has CatLIP's
-}
+TUNED_RECIPES = {recipe().name for recipe in RECIPES} - {clip_vit_b16_controlled().name}
 
 
 def tuning_of(experiment: Experiment) -> Tuning:
@@ -255,7 +240,13 @@ def tuning_of(experiment: Experiment) -> Tuning:
     named = EXPERIMENTS.get(name)
     if named is None or {*TUNED_FIELDS} & differing_fields([named, experiment]).keys():
         return UNTUNED
-    return TUNING[name]
+    if name in TUNED_RECIPES:
+        return Tuning("released", "a published recipe")
+    for scale in SCALES:
+        settings = METHOD_SETTINGS.get(name.removesuffix(f"-{scale}"))
+        if settings is not None and name.endswith(f"-{scale}"):
+            return settings.tuning.get(scale, UNTUNED)
+    return UNTUNED
 
 
 def get_experiment(name: str) -> Experiment:

@@ -1,7 +1,6 @@
 """The fields of an experiment, in groups: each with its type, description, roles and default."""
 
 import math
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -45,9 +44,9 @@ Role = Literal[
 ]
 
 
-def field_metadata(description: str, roles: Sequence[Role] = ()) -> Meta:
+def field_metadata(description: str, *roles: Role) -> Meta:
     """Return the metadata of a field: what it is, and its roles."""
-    return Meta(description=description, extra={"roles": tuple(roles)})
+    return Meta(description=description, extra={"roles": roles})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,27 +71,27 @@ class ImageSettings(Settings, frozen=True, kw_only=True):
         NonEmptyStr,
         field_metadata(
             "Shared image tower: of an open_clip model, a timm model, or CoreNet's `corenet-vit-base`.",
-            roles=["model"],
+            "model",
         ),
     ]
     image_size: Annotated[
         ImageSize,
         field_metadata(
             "Side of the images in pixels; with `image_sizes` that of `batch_size` and of scoring.",
-            roles=["tuned", "model"],
+            "tuned",
+            "model",
         ),
     ]
     image_sizes: Annotated[
         tuple[ImageSize, ...],
-        field_metadata(
-            "Sides in pixels; each step draws one. Empty: `image_size` alone.", roles=["model"]
-        ),
+        field_metadata("Sides in pixels; each step draws one. Empty: `image_size` alone.", "model"),
     ] = ()
     patch_drop: Annotated[
         BelowOne,
         field_metadata(
             "Fraction of the patches that a training step drops (FLIP); scoring drops none.",
-            roles=["tuned", "model"],
+            "tuned",
+            "model",
         ),
     ] = 0.0
     pooling: Annotated[
@@ -101,7 +100,8 @@ class ImageSettings(Settings, frozen=True, kw_only=True):
             'Feature of an image: the tower\'s "own" pooling, or the "mean" of its patch tokens after the last '
             "norm. \"both\" is the mean for superclip's classifier, and the tower's own pooling for its "
             "contrastive loss and for scoring.",
-            roles=["tuned", "model"],
+            "tuned",
+            "model",
         ),
     ] = "own"
     pixel_normalisation: Annotated[
@@ -112,9 +112,7 @@ class ImageSettings(Settings, frozen=True, kw_only=True):
     ] = "openai"
     embedding_channels: Annotated[
         Channels | None,
-        field_metadata(
-            "Channels of stored grids in place of images; None: images.", roles=["model"]
-        ),
+        field_metadata("Channels of stored grids in place of images; None: images.", "model"),
     ] = None
 
     @property
@@ -133,15 +131,14 @@ class TextSettings(Settings, frozen=True, kw_only=True):
 
     text_tower: Annotated[
         NonEmptyStr,
-        field_metadata(
-            "open_clip model whose text tower contrastive methods use.", roles=["model"]
-        ),
+        field_metadata("open_clip model whose text tower contrastive methods use.", "model"),
     ]
     context_length: Annotated[
         ContextLength,
         field_metadata(
             "Maximum number of tokens per caption, start and end token included.",
-            roles=["tuned", "model"],
+            "tuned",
+            "model",
         ),
     ]
     text_padding: Annotated[
@@ -157,7 +154,7 @@ class TextSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             'Features of captions: of the text tower, or "stored", which replaces it by random features from '
             "memory, to measure its cost (clip and siglip).",
-            roles=["model"],
+            "model",
         ),
     ] = "computed"
 
@@ -170,14 +167,14 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             'CatLIP\'s labels: "computed", "nltk" with NLTK for each image that is loaded, or a folder made by '
             "`bench label`.",
-            roles=["model"],
+            "model",
         ),
     ] = COMPUTED
     label_format: Annotated[
         LabelFormat,
         field_metadata(
             'CatLIP\'s targets: indices, or "dense" rows of int64 as in its released code.',
-            roles=["same values"],
+            "same values",
         ),
     ] = "sparse"
     synset_vocabulary: Annotated[
@@ -186,7 +183,9 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
             "Vocabulary of CatLIP: a file of bench/labels/vocabularies, or a path; only the pack is trained "
             'on the shipped ones. "datacomp-synsets" has the 24,320 synsets of CatLIP\'s release, which are '
             "not shipped: nothing trains on them.",
-            roles=["replicate", "as needed", "model"],
+            "replicate",
+            "as needed",
+            "model",
         ),
     ] = "pack-synsets"
     subword_vocabulary: Annotated[
@@ -194,14 +193,17 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             'Vocabulary of subwords: a file of bench/labels/vocabularies, or a path; "all" is the tokenizer\'s '
             "own, of 49,408 ids.",
-            roles=["replicate", "model"],
+            "replicate",
+            "model",
         ),
     ] = "pack-subwords"
     head_rows: Annotated[
         PositiveInt | None,
         field_metadata(
             "Number of rows of the classification head; None: one per label.",
-            roles=["tuned", "as needed", "model"],
+            "tuned",
+            "as needed",
+            "model",
         ),
     ] = None
     head_initialisation: Annotated[
@@ -209,7 +211,7 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             "Initial head of CatLIP: torch's; CoreNet's (\"trunc_normal\"); or torch's weights, and biases that "
             'predict how often each label occurs ("log_odds").',
-            roles=["tuned"],
+            "tuned",
         ),
     ] = "uniform"
     teacher: Annotated[
@@ -217,7 +219,7 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             "Teacher of distillation: a tower file of `bench train`, or a tower's name for random weights of "
             "equal cost.",
-            roles=["model"],
+            "model",
         ),
     ] = "ViT-L-14"
 
@@ -229,7 +231,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         NonEmptyStr,
         field_metadata(
             "Training data: the shipped pack, or a folder, file or glob of captioned images (docs/data.md).",
-            roles=["as needed"],
+            "as needed",
         ),
     ] = PACK_DATA
     caption_lengths: Annotated[
@@ -237,7 +239,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             'Lengths of the pack\'s captions in tokens: "pack" (their own) or "web". With other data "pack" alone, '
             "which leaves the captions as they are.",
-            roles=["as needed"],
+            "as needed",
         ),
     ] = "pack"
     caption: Annotated[
@@ -245,7 +247,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             "Captions that are read: fields of the samples, of which one with a text is drawn for each image and epoch "
             '("txt:0.5;json.llava:0.5"); None: found by its name.',
-            roles=["as needed"],
+            "as needed",
         ),
     ] = None
     subset: Annotated[
@@ -260,7 +262,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             "Number of processes that load shards for each training process; 0: the training process itself. "
             '"auto": on a GPU all cores but one for each training process, on a CPU 0.',
-            roles=["as needed"],
+            "as needed",
         ),
     ] = "auto"
     jpeg_decoding: Annotated[
@@ -274,14 +276,14 @@ class InputSettings(Settings, frozen=True, kw_only=True):
         tuple[Fraction, Fraction],
         field_metadata(
             "Range of the fraction of the image's area in a random crop.",
-            roles=["tuned"],
+            "tuned",
         ),
     ] = (0.5, 1.0)
     flip: Annotated[
         bool,
         field_metadata(
             "Whether images are flipped horizontally at random.",
-            roles=["tuned"],
+            "tuned",
         ),
     ] = True
     augmentation: Annotated[
@@ -300,7 +302,8 @@ class TrainingSettings(Settings, frozen=True, kw_only=True):
         PositiveInt,
         field_metadata(
             "Number of images of `image_size` per step on one device.",
-            roles=["by batch", "same values"],
+            "by batch",
+            "same values",
         ),
     ]
     accumulation: Annotated[
@@ -314,12 +317,12 @@ class TrainingSettings(Settings, frozen=True, kw_only=True):
         PositiveInt,
         field_metadata(
             "Number of training images in the largest budget that all methods share.",
-            roles=["budget"],
+            "budget",
         ),
     ]
     warmup_images: Annotated[
         Annotated[int, Meta(ge=0)],
-        field_metadata("Number of training images in the warm-up.", roles=["budget"]),
+        field_metadata("Number of training images in the warm-up.", "budget"),
     ]
     schedule: Annotated[
         Literal["wsd", "cosine"],
@@ -342,7 +345,7 @@ class OptimizerSettings(Settings, frozen=True, kw_only=True):
 
     learning_rate: Annotated[
         PositiveFloat,
-        field_metadata("Highest learning rate of AdamW.", roles=["tuned"]),
+        field_metadata("Highest learning rate of AdamW.", "tuned"),
     ]
     betas: Annotated[tuple[BelowOne, BelowOne], field_metadata("Decays of AdamW's moments.")] = (
         0.9,
@@ -359,7 +362,7 @@ class OptimizerSettings(Settings, frozen=True, kw_only=True):
     optimizer_kernel: Annotated[
         OptimizerKernel,
         field_metadata(
-            "AdamW's form in torch; on a GPU torch's default is \"foreach\".", roles=["same values"]
+            "AdamW's form in torch; on a GPU torch's default is \"foreach\".", "same values"
         ),
     ] = "fused"
     clip_norm: Annotated[
@@ -371,7 +374,7 @@ class OptimizerSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             "Whether each step computes the gradient's norm again, parameter by parameter, and reads it on "
             "the host, to log it.",
-            roles=["same values"],
+            "same values",
         ),
     ] = False
     ema_decay: Annotated[
@@ -384,7 +387,7 @@ class OptimizerSettings(Settings, frozen=True, kw_only=True):
         EmaKernel,
         field_metadata(
             'Update of that average: of all weights at once, or "for_loop" one by one.',
-            roles=["same values"],
+            "same values",
         ),
     ] = "foreach"
 
@@ -408,7 +411,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
             "Precision of the sums between the image tower's blocks: that of the \"tower\" (fp32 for timm's and "
             "CoreNet's, unless FSDP2 casts them; as `precision` for open_clip's), or \"autocast\": as "
             "`precision`.",
-            roles=["model"],
+            "model",
         ),
     ] = "tower"
     compile: Annotated[
@@ -416,7 +419,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             'Compilation by torch; "auto" is on on a GPU and off on a CPU. "max-autotune" also times several '
             "kernels for each matrix product and keeps the fastest.",
-            roles=["same values"],
+            "same values",
         ),
     ] = "auto"
     attention: Annotated[
@@ -424,14 +427,15 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
         field_metadata(
             'Attention kernel: torch\'s fused one; "plain" for product, softmax, product; or "fp32_softmax", '
             "the same with a softmax in fp32, as in CoreNet.",
-            roles=["same values"],
+            "same values",
         ),
     ] = "fused"
     activation_checkpointing: Annotated[
         bool,
         field_metadata(
             "Whether each block's forward is computed again in the backward, to save memory.",
-            roles=["same values", "model"],
+            "same values",
+            "model",
         ),
     ] = False
     sharding: Annotated[
@@ -440,7 +444,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
             'Over several processes, "ddp" replicates the weights, "fsdp2" shards them, "zero2" does so and '
             "keeps the gathered blocks from the forward to the backward (`reshard_after_forward=False`), and "
             '"hsdp" shards them within a node.',
-            roles=["same values"],
+            "same values",
         ),
     ] = "ddp"
     gather: Annotated[
@@ -449,7 +453,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
             'Features that CLIP\'s loss gathers from all processes: those of "captions" (4 products of '
             'matrices a step), or "both" images and captions (6 products), as in open_clip and CoreNet. Loss '
             "and gradients are equal.",
-            roles=["same values"],
+            "same values",
         ),
     ] = "captions"
     simulated_global_batch: Annotated[
@@ -468,15 +472,17 @@ class TimingSettings(Settings, frozen=True, kw_only=True):
         PositiveInt,
         field_metadata(
             "Number of steps before the first window, which are recorded and not counted.",
-            roles=["by batch", "pace"],
+            "by batch",
+            "pace",
         ),
     ]
-    windows: Annotated[PositiveInt, field_metadata("Number of timed windows.", roles=["pace"])]
+    windows: Annotated[PositiveInt, field_metadata("Number of timed windows.", "pace")]
     steps_per_window: Annotated[
         PositiveInt,
         field_metadata(
             "Number of steps in a window; on a CPU each of them is a window of its own.",
-            roles=["by batch", "pace"],
+            "by batch",
+            "pace",
         ),
     ]
     injected_slowdown: Annotated[

@@ -13,7 +13,6 @@ from bench.experiment.config import (
     FieldFacts,
     change,
     choose,
-    dotted_field_name,
     fields_of_method,
     get_field,
 )
@@ -42,34 +41,30 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
         field, text, value = _parse_setting(setting, known)
         texts[field] = text
         values[field] = value
-    if values.get("data", PACK_DATA) != PACK_DATA:  # the captions of shards have their own lengths
+    if values.get("data", PACK_DATA) != PACK_DATA:  # other data's captions have their own lengths
         values.setdefault("caption_lengths", PACK_DATA)
-    sized = _fields_at_batch_size(
-        experiment, values.get("batch_size", experiment.training.batch_size)
-    )
-    changes = {}
-    for field, value in values.items():
+    batch_size = values.get("batch_size", experiment.training.batch_size)
+    changes: dict[str, Any] = _fields_at_batch_size(experiment, batch_size)
+    names = []
+    for field, value in sorted(values.items()):
         before = get_field(experiment, field)
-        if value != before or value != sized.get(field, before):
-            changes[field] = value
+        if value == before == changes.get(field, before):
+            continue
+        changes[field] = value
+        if field in texts and field != "seed":
+            names.append(f"{field}={texts[field]}")
     if not changes:
         return experiment
-    named = [
-        f"{field}={texts[field]}" for field in sorted(changes) if field in texts and field != "seed"
-    ]
-    name = f"{experiment.name}[{','.join(named)}]" if named else experiment.name
-    return change(experiment, name=name, **sized | changes)
+    name = f"{experiment.name}[{','.join(names)}]" if names else experiment.name
+    return change(experiment, name=name, **changes)
 
 
 def _parse_setting(setting: str, known: Mapping[str, FieldFacts]) -> tuple[str, str, Any]:
     """Return the field of a setting, its text and its value; ValueError says what is accepted."""
-    dotted, equals, text = setting.partition("=")
+    field, equals, text = setting.partition("=")
     if not equals or not setting.isprintable():
         raise ValueError(f"a setting is field=value, got {setting!r}")
-    group, _, field = dotted.rpartition(".")
     kind = choose(field, known, "field of an experiment").kind
-    if group and dotted_field_name(field) != dotted:
-        raise ValueError(f"--set {setting}: the field is {dotted_field_name(field)}")
     try:
         return field, text, msgspec.convert(_normalise_setting(text, kind), kind, strict=False)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -90,12 +85,10 @@ def with_batch_size(experiment: Experiment, size: int) -> Experiment:
     Both have at least four steps, because fewer would time the launch of the first and the wait for the last. Warm-up
     and windows draw every image size equally often.
     """
-    fields = _fields_at_batch_size(experiment, size)
-    return (
-        change(experiment, name=f"{experiment.name}[batch_size={size}]", **fields)
-        if fields
-        else experiment
-    )
+    if size == experiment.training.batch_size:
+        return experiment
+    name = f"{experiment.name}[batch_size={size}]"
+    return change(experiment, name=name, **_fields_at_batch_size(experiment, size))
 
 
 def _fields_at_batch_size(experiment: Experiment, size: int) -> dict[str, int]:

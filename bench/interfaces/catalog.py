@@ -4,8 +4,7 @@ The built-in ones are in `bench.transfer.families`; extensions add others.
 """
 
 import importlib.util
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,7 +34,6 @@ DEFAULT_ROOT_TASK = (
 
 SINGLE_LABEL = "one class per image"
 GALLERY = "a gallery with another image of each query's class"
-NAME = r"\w[\w .+-]*"  # of a task or a protocol, which becomes a part of file names
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +61,6 @@ class Task(Named):
         ""  # names the test images that the task shares with others; empty: they are its own
     )
 
-    def flaws(self) -> Iterator[str]:
-        yield from _flaws_of(self.name, self.labels, self.load, "load")
-
 
 @dataclass(frozen=True)
 class Protocol(Named):
@@ -77,18 +72,6 @@ class Protocol(Named):
     score: "Callable[[Any, Any], Sequence[Score | MetricScore]]"
     needs_tower: bool = False  # precomputed features are not enough
     is_default: bool = False  # it is used where no protocol is named
-
-    def flaws(self) -> Iterator[str]:
-        yield from _flaws_of(self.name, self.labels, self.score, "score")
-
-
-def _flaws_of(name: object, labels: object, function: object, function_name: str) -> Iterator[str]:
-    if not isinstance(name, str) or not re.fullmatch(NAME, name):
-        yield "its name must be letters, digits, spaces and . + -"
-    if not isinstance(labels, str) or not labels:
-        yield "labels must be a text, such as bench.interfaces.catalog.SINGLE_LABEL"
-    if not callable(function):
-        yield f"{function_name} must be a function"
 
 
 TASKS = Registry[Task]("task", Task, "bench.transfer.families:TASKS")

@@ -3,7 +3,8 @@
 The loader is the same for all sources: order, crops, decoding, targets, workers, ranks and resuming.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +16,6 @@ from bench.tables.formats import pluralize
 if TYPE_CHECKING:
     from jaxtyping import UInt8
     from torch import Tensor
-
-SOURCE_TEXTS = ("name", "accepted")  # that every source has
-SOURCE_FUNCTIONS = ("recognises", "files", "open")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,33 +131,24 @@ class DataSource(Named):
         False  # whether `label` reads its files, whose captions are in their order
     )
 
+    @abstractmethod
     def recognises(self, data: str) -> bool:
         """Return whether the source reads a path, glob or name, by what is there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def files(self, data: str) -> list[Path]:
         """Return the files whose change makes other data, in order: ranks must have equal ones, and a resumed training.
 
         ValueError or OSError if they cannot be read.
         """
-        raise NotImplementedError
 
     def digest(self, _data: str) -> str | None:
         """Return a text that changes if the data does, equal on all nodes; None: that of the content of `files`."""
         return None
 
+    @abstractmethod
     def open(self, data: str, request: SampleRequest) -> Samples:
         """Return the samples, in an order that depends on the files alone; ValueError or OSError."""
-        raise NotImplementedError
-
-    def flaws(self) -> Iterator[str]:
-        """Yield what a subclass lacks."""
-        for text in SOURCE_TEXTS:
-            if not isinstance(getattr(self, text, None), str):
-                yield f"{text} is missing, set it to a text"
-        for function in SOURCE_FUNCTIONS:
-            if getattr(type(self), function) is getattr(DataSource, function):
-                yield f"the function {function} is missing"
 
 
 SOURCES = Registry[DataSource]("data source", DataSource, "bench.data.sources:SOURCES")

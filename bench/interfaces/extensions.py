@@ -15,25 +15,30 @@ from hashlib import sha256
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.console.console import EXTENSION_OPTION, describe_error
+from bench.console.console import describe_error
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.experiment.experiments import MethodSettings, add_experiments
 from bench.interfaces.catalog import PROTOCOLS, TASKS, Protocol, Task
 from bench.interfaces.data_source import SOURCES, DataSource
+from bench.interfaces.hooks import HOOKS
 from bench.interfaces.measurement import MEASUREMENTS, Measurement
-from bench.interfaces.method import Method, add_method, check_experiment, get_method
-from bench.interfaces.registry import Registry, import_object
+from bench.interfaces.method import METHODS, Method, check_experiment, declare_method_fields
 from bench.interfaces.sections import SECTIONS, Section
+from bench.interfaces.verb import REPORT_VERBS, VERBS, Verb
 from bench.records.record import add_kind
 from bench.records.record_kind import RecordKind
 
+if TYPE_CHECKING:
+    from bench.interfaces.registry import Registry
+
+EXTENSION_OPTION = "--extension"
 ENTRY_POINT_GROUP = "catlip_bench"
 EXTENSIONS_ENV = "CATLIP_BENCH_EXTENSIONS"  # environment variable with those that a command names, for its processes
 FEATURES = Path(__file__).parents[1] / "features"  # folders with what this program adds to its core
 MODULE_PREFIX = "catlip_bench_extension_"  # of the module of a file
-_sources = set[str]()  # files and modules that are loaded
+_loaded = set[str]()  # files and modules
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +50,8 @@ class Extension:
     # of its own name.
     experiments: Mapping[str, MethodSettings] = field(default_factory=dict)
     record_kinds: Sequence[type[RecordKind]] = ()
-    # Classes of verbs (`bench.interfaces.verb.Command`) by name, or where they lie as "package.module:Class", which is
-    # imported when it is needed.
-    verbs: Mapping[str, type[Any] | str] = field(default_factory=dict)
-    # The same for verbs of `report`, which make files of records.
-    report_verbs: Mapping[str, type[Any] | str] = field(default_factory=dict)
+    verbs: Sequence[Verb] = ()
+    report_verbs: Sequence[Verb] = ()  # verbs of `report`, which make files of records
     measurements: Sequence[Measurement] = ()
     sections: Sequence[Section] = ()  # of the page of a comparison
     # Of bench/interfaces/hooks.py, as "package.module:function".
@@ -59,126 +61,99 @@ class Extension:
     protocols: Sequence[Protocol] = ()
 
 
+def split_extension_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return what `--extension` names in a command line, "" for one without a value, and the other words."""
+    named = list[str]()
+    others = list[str]()
+    words = iter(arguments)
+    for word in words:
+        option, _, value = word.partition("=")
+        if option != EXTENSION_OPTION:
+            others.append(word)
+        else:
+            named.append(value or next(words, ""))
+    return named, others
+
+
 def load_extensions(named: Sequence[str] = ()) -> None:
     """Load features of this program, extensions of installed packages, and those named here or by the parent process.
 
-    Raises ValueError for one that cannot be loaded, and for a name that two of them have or add.
+    Raises ValueError for one that cannot be loaded.
     """
-    if any(not name or name.startswith("-") for name in named):
-        raise ValueError(
-            f"{EXTENSION_OPTION} needs a value: a file PATH.py, or a module of an installed package"
-        )
-    known = [word for word in os.environ.get(EXTENSIONS_ENV, "").split(os.pathsep) if word]
-    paths = [str(Path(name).resolve()) if name.endswith(".py") else name for name in named]
-    wanted = [*dict.fromkeys([*known, *paths])]
-    for file in sorted(FEATURES.glob("*/feature.py")):
-        _load_feature(file.parent.name)
+    for path in sorted(FEATURES.glob("*/feature.py")):
+        module = f"bench.features.{path.parent.name}.feature"
+        if module not in _loaded:
+            _add(importlib.import_module(module).EXTENSION, f"the feature {path.parent.name}")
+            _loaded.add(module)
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        package, version = (
-            (point.dist.name, point.dist.version) if point.dist is not None else (point.module, "")
-        )
-        _load(point.name, point.module, f"the package {package}", version)
-    for source in wanted:
-        _load(
-            Path(source).stem if source.endswith(".py") else source,
-            source,
-            f"{EXTENSION_OPTION} {source}",
-        )
-    if wanted:
-        os.environ[EXTENSIONS_ENV] = os.pathsep.join(wanted)
-
-
-def _load_feature(name: str) -> None:
-    """Load a part of this program unless it is loaded; it is no extension in records."""
-    source = f"bench.features.{name}.feature"
-    if source not in _sources:
-        _add(importlib.import_module(source).EXTENSION, f"this program's feature {name}")
-        _sources.add(source)
+        assert point.dist is not None
+        _load(point.name, point.module, f"the package {point.dist.name}", point.dist.version)
+    inherited = os.environ.get(EXTENSIONS_ENV, "")
+    sources = inherited.split(os.pathsep) if inherited else []
+    for name in named:
+        sources.append(str(Path(name).resolve()) if name.endswith(".py") else name)
+    for source in sources:
+        name = Path(source).stem if source.endswith(".py") else source
+        _load(name, source, f"{EXTENSION_OPTION} {source}")
+    if sources:
+        os.environ[EXTENSIONS_ENV] = os.pathsep.join(dict.fromkeys(sources))
 
 
 def _load(name: str, source: str, origin: str, version: str = "") -> None:
-    """Load an extension unless its source is loaded; `name` is that in records."""
-    if source in _sources:
+    """Load an extension unless its source is loaded; records call it by its name."""
+    if source in _loaded:
         return
     if name in LOADED_EXTENSIONS:
-        raise ValueError(
-            f"{origin}: another extension has the name {name!r}, give the file or module another one"
-        )
-    if source.endswith(".py") and not Path(source).is_file():
-        raise ValueError(f"{origin}: there is no such file")
+        raise ValueError(f"{origin}: another extension is named {name!r}")
     try:
-        module = (
-            _import_file(Path(source))
-            if source.endswith(".py")
-            else importlib.import_module(source)
-        )
+        is_file = source.endswith(".py")
+        module = _import_file(Path(source)) if is_file else importlib.import_module(source)
+        _add(module.EXTENSION, origin)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the code of others
-        raise ValueError(
-            f"{origin} cannot be loaded: {describe_error(f'{type(error).__name__}: {error}')}"
-        ) from None
-    extension = getattr(module, "EXTENSION", None)
-    if not isinstance(extension, Extension):
-        reason = "it must be a bench.interfaces.extensions.Extension that says what it adds"
-        raise ValueError(f"{origin} has no EXTENSION: {reason}")  # noqa: TRY004 - a usage error
-    _add(extension, origin)
-    _sources.add(source)
-    LOADED_EXTENSIONS[name] = (
-        f"{version or getattr(module, '__version__', 'no version')}, sha256 {_digest(module)}"
-    )
+        reason = describe_error(f"{type(error).__name__}: {error}")
+        raise ValueError(f"{origin} cannot be loaded: {reason}") from None
+    _loaded.add(source)
+    version = version or getattr(module, "__version__", "no version")
+    LOADED_EXTENSIONS[name] = f"{version}, sha256 {_digest(module)}"
 
 
 def _add(extension: Extension, origin: str) -> None:
-    """Add all that an extension adds; registries of higher layers are imported when they are needed."""
-    for method in extension.methods:
-        add_method(method, origin)
-    own_experiments = {method.name: MethodSettings(method.name) for method in extension.methods}
-    for name, settings in {**own_experiments, **extension.experiments}.items():
-        _add_experiments(name, settings, origin)
-    for record_kind in extension.record_kinds:
-        add_kind(record_kind, origin)
-    named_members: dict[str, tuple[Registry[Any], Sequence[Any]]] = {
-        "sections": (SECTIONS, extension.sections),
-        "measurements": (MEASUREMENTS, extension.measurements),
-        "sources": (SOURCES, extension.sources),
-        "tasks": (TASKS, extension.tasks),
-        "protocols": (PROTOCOLS, extension.protocols),
-    }
-    for registry, members in named_members.values():
+    """Add all that an extension adds; ValueError for what cannot be used."""
+    registries: list[tuple[Registry[Any], Sequence[Any]]] = [
+        (METHODS, extension.methods),
+        (VERBS, extension.verbs),
+        (REPORT_VERBS, extension.report_verbs),
+        (MEASUREMENTS, extension.measurements),
+        (SECTIONS, extension.sections),
+        (SOURCES, extension.sources),
+        (TASKS, extension.tasks),
+        (PROTOCOLS, extension.protocols),
+    ]
+    for registry, members in registries:
         for member in members:
-            registry.add_named(member, origin)
-    members_by_name: dict[str, Mapping[str, Any]] = {
-        "bench.cli.verbs:VERBS": extension.verbs,
-        "bench.cli.verbs:REPORT_VERBS": extension.report_verbs,
-        "bench.interfaces.hooks:HOOKS": extension.hooks,
-    }
-    for place, by_name in members_by_name.items():
-        for name, member in by_name.items():
-            import_object(place).add(name, member, origin)
-
-
-def _add_experiments(name: str, settings: MethodSettings, origin: str) -> None:
-    get_method(settings.method)
-    for experiment in add_experiments(name, settings, origin):
-        try:
+            registry.add(member, origin)
+    HOOKS.update(extension.hooks)
+    for record_kind in extension.record_kinds:
+        add_kind(record_kind)
+    settings_by_name = {method.name: MethodSettings(method.name) for method in extension.methods}
+    for method in extension.methods:
+        declare_method_fields(method)
+    for name, settings in {**settings_by_name, **extension.experiments}.items():
+        for experiment in add_experiments(name, settings):
             check_experiment(experiment)
-        except ValueError as error:
-            raise ValueError(
-                f"{origin}: the experiment {experiment.name} cannot be made: {error}"
-            ) from None
 
 
 def _digest(module: ModuleType) -> str:
     """Return a digest of the package that a module is in, or of a module's file and the neighbours that it imports."""
-    file = Path(str(module.__file__))
+    folder = Path(str(module.__file__)).parent
     package = sys.modules.get(module.__name__.partition(".")[0])
-    folders = getattr(package, "__path__", ())
-    files = [path for folder in folders for path in Path(folder).rglob("*.py")]
+    files = {path for root in getattr(package, "__path__", ()) for path in Path(root).rglob("*.py")}
     if not files:
-        loaded = [
-            Path(str(getattr(other, "__file__", None) or "")) for other in [*sys.modules.values()]
-        ]
-        files = [path for path in loaded if path.parent == file.parent and path.suffix == ".py"]
-    digests = [sha256(path.read_bytes()).digest() for path in sorted({*files})]
+        for other in list(sys.modules.values()):
+            path = Path(getattr(other, "__file__", None) or "")
+            if path.parent == folder and path.suffix == ".py":
+                files.add(path)
+    digests = [sha256(path.read_bytes()).digest() for path in sorted(files)]
     return sha256(b"".join(digests)).hexdigest()[:16]
 
 
@@ -193,10 +168,7 @@ def _import_file(path: Path) -> ModuleType:
     assert spec.loader is not None
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
     return module

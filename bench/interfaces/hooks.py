@@ -7,9 +7,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from bench.interfaces.registry import Registry, import_object
+from bench.interfaces.registry import import_object
 
-HOOKS = Registry[str]("hook")  # where each function lies, as "package.module:function"
+HOOKS: dict[str, str] = {}  # where each function lies, as "package.module:function"
 
 
 def find_hook(name: str) -> Callable[..., Any] | None:

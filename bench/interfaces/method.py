@@ -3,6 +3,7 @@
 Everything else (tower, images, their order and augmentation, step, optimizer) is equal for all methods.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from msgspec import UNSET, UnsetType
 
-from bench.experiment.config import Experiment, declare_fields, fields_of_method
+from bench.experiment.config import Experiment, choose, declare_fields, fields_of_method
 from bench.experiment.fields import Settings
 from bench.interfaces.registry import Named, Registry
 from bench.records.method_text import MethodText
@@ -82,10 +83,11 @@ class Method(Named):
     # Fields of experiments that the method declares, each with a default and metadata (bench/experiment/fields.py).
     settings: ClassVar[type[Settings]] = Settings
 
+    @abstractmethod
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "nn.Module":
         """Return the model around a tower, in which the tower is the attribute `tower`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(
         self, model: Any, images: "Tensor", target: Any, group: "ProcessGroupLike"
     ) -> "Tensor":
@@ -96,7 +98,6 @@ class Method(Named):
         share the batch: a loss that compares the batch all-gathers features itself, any other averages over the local
         batch, which has as many images on every process.
         """
-        raise NotImplementedError
 
     def targets(self, experiment: Experiment) -> Callable[[Any], Any]:
         """Return a function that turns `Captions` into a `Target` (both of `bench.data.targets`), one item per caption.
@@ -139,17 +140,6 @@ class Method(Named):
             loss=self.loss_description or first_line,
         )
 
-    def flaws(self) -> Iterator[str]:
-        """Yield what a subclass lacks."""
-        name = getattr(self, "name", None)
-        if not isinstance(name, str) or not name.isidentifier():
-            yield "its name must be letters, digits and underscores"
-        for function in ("build_model", "loss"):
-            if getattr(type(self), function) is getattr(Method, function):
-                yield f"the function {function} is missing"
-        if isinstance(self, LabelMethod) and self.vocabulary_field is None:
-            yield "it has labels of no vocabulary, set vocabulary_field"
-
 
 class LabelMethod(Method):
     """A method whose captions become labels of the vocabulary in `vocabulary_field`."""
@@ -174,31 +164,22 @@ class LabelMethod(Method):
 METHODS = Registry[Method]("method", Method, "bench.methods:METHODS")  # in the order of pages
 
 
-def add_method(method: Method, origin: str) -> None:
-    """Add a method with the fields that it declares; ValueError if it is incomplete or its name is taken."""
-    METHODS.add_named(method, origin)
-    try:
-        declare_fields(method.name, method.settings)
-    except ValueError as error:
-        raise ValueError(f"{origin}: {error}") from None
+def declare_method_fields(method: Method) -> None:
+    """Let experiments have the fields that a method declares; ValueError for one that they have already."""
+    declare_fields(method.name, method.settings)
 
 
 def get_method(name: str) -> Method:
     """Return the method of a name; ValueError lists the names that exist."""
-    if name not in METHODS:
-        raise ValueError(f"no method named {name!r} (there are {', '.join(METHODS)})")
-    return METHODS[name]
+    return choose(name, METHODS, "method")
 
 
 def added_method_text(experiment: Experiment | None) -> MethodText | UnsetType:
     """Return what records say of the method of an extension; UNSET for one of this program, or one not loaded."""
-    if (
-        experiment is None
-        or experiment.method not in METHODS
-        or METHODS.is_built_in(experiment.method)
-    ):
+    method = METHODS.get(experiment.method) if experiment else None
+    if method is None or METHODS.is_built_in(method.name):
         return UNSET
-    return METHODS[experiment.method].text()
+    return method.text()
 
 
 def method_text(experiment: Experiment, records: Iterable[Record]) -> MethodText | None:
@@ -206,11 +187,8 @@ def method_text(experiment: Experiment, records: Iterable[Record]) -> MethodText
     if experiment.method in METHODS:
         return METHODS[experiment.method].text()
     for record in records:
-        if (
-            record.method is not UNSET
-            and record.experiment
-            and record.experiment.method == experiment.method
-        ):
+        described = record.experiment
+        if described and described.method == experiment.method and record.method is not UNSET:
             return record.method
     return None
 
@@ -232,20 +210,17 @@ def check_experiment(experiment: Experiment) -> None:
     method = get_method(experiment.method)
     for reason in _method_errors(experiment, method):
         raise ValueError(f"{experiment.name}: {reason}")
+    method.own_settings(experiment)
 
 
 def _method_errors(experiment: Experiment, method: Method) -> Iterator[str]:
     if method.compares_batch:
         largest = max(experiment.image.all_image_sizes)
         if experiment.batch_size_for(largest) < MIN_COMPARED_IMAGES:
-            at = f" at {largest} px" if experiment.image.image_sizes else ""
-            yield f"batch_size must be 2 or more{at}, for {method.name} needs a negative"
-        parts = experiment.training.accumulation
-        if parts > 1:
-            yield f"accumulation must be 1, for {method.name} compares all images of a batch, got {parts}"
-    unknown = [name for name in experiment.own if name not in fields_of_method(method.name)]
-    if unknown:
-        yield f"{method.name} declares no field {unknown[0]}"
-    else:
-        method.own_settings(experiment)
+            yield f"batch_size must be 2 or more at {largest} px, for {method.name} needs a negative"
+        if experiment.training.accumulation > 1:
+            yield f"accumulation must be 1, for {method.name} compares all images of a batch"
+    for name in experiment.own:
+        if name not in fields_of_method(method.name):
+            yield f"{method.name} declares no field {name}"
     yield from method.config_errors(experiment)

@@ -1,21 +1,19 @@
 """Objects of one kind by name: those of this program, which one list holds, and those that extensions add."""
 
 import importlib
+from abc import ABC
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-T = TypeVar("T")
 
-
-class Named:
+class Named(ABC):
     """An object that is found by its name."""
 
     name: str
 
-    def flaws(self) -> Iterator[str]:
-        """Yield the reasons why it cannot be used, each with the remedy."""
-        raise NotImplementedError
+
+N = TypeVar("N", bound=Named)
 
 
 def import_object(place: str) -> Any:
@@ -24,29 +22,22 @@ def import_object(place: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-class Registry(Mapping[str, T], Generic[T]):
+class Registry(Mapping[str, N], Generic[N]):
     """A mapping from names to objects; those of this program are imported when the first one is asked for."""
 
-    def __init__(self, noun: str, kind: type[T] | None = None, built_in: str = "") -> None:
-        """`kind` is the class of objects that hold their names; None for others, which are added under a name.
-
-        `built_in` is where the mapping or the list of this program's objects lies, as "package.module:NAME".
-        """
+    def __init__(self, noun: str, kind: type[Any], built_in: str = "") -> None:
+        """`built_in` is where the list of this program's objects lies, as "package.module:NAME"."""
         self.noun = noun
         self._kind = kind
         self._built_in = built_in
         self._origins: dict[str, str] = {}
 
     @cached_property
-    def _objects(self) -> dict[str, T]:
-        built_in = import_object(self._built_in) if self._built_in else {}
-        return (
-            dict(built_in)
-            if isinstance(built_in, Mapping)
-            else {member.name: member for member in built_in}
-        )
+    def _objects(self) -> dict[str, N]:
+        members = import_object(self._built_in) if self._built_in else ()
+        return {member.name: member for member in members}
 
-    def __getitem__(self, name: str) -> T:
+    def __getitem__(self, name: str) -> N:
         return self._objects[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -56,30 +47,18 @@ class Registry(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         return len(self._objects)
 
-    def add(self, name: str, member: T, origin: str) -> None:
-        """Add an object of an extension; ValueError names both origins if its name is taken."""
-        if name in self._objects:
-            raise self.clash(name, origin, self.origin(name))
-        self._objects[name] = member
-        self._origins[name] = origin
-
-    def add_named(self, member: T, origin: str) -> None:
-        """Add an object under the name that it holds; ValueError if it is of another kind or incomplete."""
-        assert self._kind is not None
-        if not isinstance(member, self._kind) or not isinstance(member, Named):
-            expected = f"it must be an object of the class {self._kind.__name__} of {self._kind.__module__}"
-            raise ValueError(f"{origin} adds the {self.noun} {member!r}: {expected}")  # noqa: TRY004 - a usage error
-        name = getattr(member, "name", type(member).__name__)
-        flaws = "; ".join(member.flaws())
-        if flaws:
-            raise ValueError(f"{origin} adds the {self.noun} {name}: {flaws}")
-        self.add(name, member, origin)
-
-    def clash(self, name: str, origin: str, other: str = "this program") -> ValueError:
-        """Return the error of a name that another origin has."""
-        return ValueError(
-            f"{origin} adds the {self.noun} {name}, which {other} has already: give it another name"
-        )
+    def add(self, member: N, origin: str) -> None:
+        """Add an object of an extension; ValueError if it is of another class, or its name is taken."""
+        if not isinstance(member, self._kind):
+            kind = f"{self._kind.__module__}.{self._kind.__name__}"
+            raise ValueError(f"the {self.noun} {member!r} must be an object of the class {kind}")  # noqa: TRY004 - a usage error
+        if member.name in self:
+            owner = self.origin(member.name)
+            raise ValueError(
+                f"{owner} has the {self.noun} {member.name} already: choose another name"
+            )
+        self._objects[member.name] = member
+        self._origins[member.name] = origin
 
     def origin(self, name: str) -> str:
         """Return what added an object, in words."""

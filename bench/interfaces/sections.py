@@ -3,7 +3,6 @@
 `reports` draws the blocks. Every text is escaped, unless it is `markupsafe.Markup`.
 """
 
-import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound="RecordContent")
 DEFAULT_RESULTS = "results"  # the folder of records that commands name by default
-NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,10 +270,6 @@ class Section(Named):
     # Where its blocks stand: above this program's results, below them, or without a heading in the answer of the page.
     place: Literal["above", "below", "answer"] = "below"
 
-    def flaws(self) -> Iterator[str]:
-        if not NAME.fullmatch(self.name):
-            yield "its name must be lower-case letters, digits and hyphens"
-
     def blocks(self, page: PageContext) -> Sequence[Block] | None:
         """Return the blocks; None where the page has no such section."""
         build = import_object(self.build) if isinstance(self.build, str) else self.build
@@ -287,10 +281,11 @@ SECTIONS = Registry[Section]("section", Section)  # of extensions
 
 def added_sections(built_in: Container[str]) -> list[tuple[Section, str]]:
     """Return the sections of extensions with their origins; ValueError for a name that is built in."""
-    for name in SECTIONS:
-        if name in built_in:
-            raise SECTIONS.clash(name, SECTIONS.origin(name))
-    return [(section, SECTIONS.origin(name)) for name, section in SECTIONS.items()]
+    sections = [(section, SECTIONS.origin(name)) for name, section in SECTIONS.items()]
+    for section, origin in sections:
+        if section.name in built_in:
+            raise ValueError(f"{origin} adds the section {section.name}, which this program has")
+    return sections
 
 
 def flatten(blocks: Sequence[Block]) -> Iterator[Block]:

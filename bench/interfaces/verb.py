@@ -1,19 +1,42 @@
-"""A verb of the command line, as an extension adds it. No torch here."""
+"""Verbs of the command line, and of `report`. No torch here."""
 
-from typing import ClassVar, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bench.experiment.config import choose
+from bench.interfaces.registry import Named, Registry, import_object
 
 
 class Command(Protocol):
     """A parsed verb: a dataclass, whose fields are its options and whose docstring is its help."""
 
-    # Under which the help lists it: "compare", "train", "score", "explain", "check" or another.
-    purpose: ClassVar[str]
-
-    @property
-    def resume_hint(self) -> str:
-        """The message for a person who interrupted the verb: what is kept and how to resume."""
-        ...
-
     def run(self) -> int:
         """Run the verb and return its exit code; ValueError or OSError for errors that the person can correct."""
         ...
+
+
+@dataclass(frozen=True)
+class Verb(Named):
+    """A verb by its name, so that its module is imported only when it is run."""
+
+    name: str
+    summary: str  # its line in the help of the program
+    command: (
+        type[Any] | str
+    )  # the class of its `Command`, or where it lies as "package.module:Class"
+
+
+VERBS = Registry[Verb]("verb", Verb, "bench.cli.verbs:BUILT_IN")
+REPORT_VERBS = Registry[Verb]("verb of report", Verb, "reports.verbs:BUILT_IN")
+
+
+def find_command(name: str, verbs: Registry[Verb]) -> type[Any]:
+    """Return the class of a verb; ValueError suggests the nearest name."""
+    command = choose(name, verbs, verbs.noun).command
+    return import_object(command) if isinstance(command, str) else command
+
+
+def list_verbs(verbs: Mapping[str, Verb]) -> str:
+    """Return a line with name and summary for each verb."""
+    return "\n".join(f"  {verb.name:10} {verb.summary}" for verb in verbs.values())

@@ -1,30 +1,25 @@
 """The images on which an experiment is trained, by budget, and the speeds that decide them."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from bench.console.console import log
 from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.experiment.config import Experiment, change
 from bench.measure.throughput import throughputs_by_round
-from bench.records.record import Record, Training
+from bench.records.record import Record
 from bench.statistics.ratios import ratios_of
 
-EQUAL_IMAGES, EQUAL_SECONDS, HALF_WAY = (
-    "equal images",
-    "equal device seconds",
-    "half of equal images",
-)
+EQUAL_IMAGES = "equal images"
+EQUAL_SECONDS = "equal device seconds"
+HALF_WAY = "half of equal images"
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
 
 
 def set_images(experiment: Experiment, images: int) -> Experiment:
     """Return the experiment trained on so many images, with a warm-up of at most a tenth of them."""
-    return change(
-        experiment,
-        images=images,
-        warmup_images=min(experiment.training.warmup_images, images // 10),
-    )
+    warmup_images = min(experiment.training.warmup_images, images // 10)
+    return change(experiment, images=images, warmup_images=warmup_images)
 
 
 def image_budgets(
@@ -55,35 +50,17 @@ def image_budgets(
 def measured_speeds(records: Collection[Record], names: Collection[str]) -> dict[str, float]:
     """Return the relative speed of each experiment; nothing if one is too uncertain to derive a budget."""
     rates = {name: runs for name, runs in throughputs_by_round(records).items() if name in names}
-    if not all(rates.values()):
-        log("no budget of equal device seconds: other work disturbed all runs of an experiment")
-        return {}
     if not rates:
         return {}
     base, *others = rates
-    ratios = ratios_of(rates[base], {name: rates[name] for name in others})
-    uncertain = [
-        name
-        for name, ratio in ratios.items()
-        if not ratio.low or (ratio.high or math.inf) > MAX_INTERVAL_RATIO * ratio.low
-    ]
-    if uncertain:
-        log(
-            f"no budget of equal device seconds: the ends of the interval of {', '.join(uncertain)} lie more than "
-            f"{MAX_INTERVAL_RATIO} times apart (a busy machine, or too few rounds)"
-        )
-        return {}
+    ratios = (
+        ratios_of(rates[base], {name: rates[name] for name in others})
+        if all(rates.values())
+        else {}
+    )
+    for name in others:
+        ratio = ratios.get(name)
+        if not ratio or not ratio.low or (ratio.high or math.inf) > MAX_INTERVAL_RATIO * ratio.low:
+            log(f"no budget of equal device seconds: the speed of {name} is too uncertain")
+            return {}
     return {base: 1.0} | {name: ratio.value for name, ratio in ratios.items()}
-
-
-def trained_images(records: Iterable[Record]) -> int | None:
-    """Return the equal images of the trainings that have ended; None if none has."""
-    sizes = set[int]()
-    for record in records:
-        if isinstance(record.measured, Training):
-            sizes |= {
-                branch.images
-                for branch in record.measured.branches
-                if EQUAL_IMAGES in branch.budgets
-            }
-    return min(sizes) if sizes else None

@@ -18,14 +18,8 @@ from bench.environment.busy_processes import (
 )
 from bench.environment.rank_info import torchrun_env
 from bench.experiment.config import Experiment, change
-from bench.experiment.settings import with_batch_size
 from bench.interfaces.catalog import RANDOM_INIT, ScoringSubject, installed_references
 from bench.interfaces.measurement import get_measurement
-from bench.orchestration.batch_search import (
-    find_largest_fitting,
-    guess_batch_size,
-    smallest_batch_to_try,
-)
 from bench.orchestration.budgets import image_budgets, measured_speeds, set_images
 from bench.orchestration.runner import Runner
 from bench.orchestration.runs import Run
@@ -33,9 +27,7 @@ from bench.orchestration.scope import Scope
 from bench.orchestration.scoring import scoring_run
 from bench.orchestration.stages import StageTimes, read_first_round
 from bench.records.record import (
-    BatchTrial,
     Flops,
-    Memory,
     Record,
     Speed,
     Training,
@@ -43,12 +35,8 @@ from bench.records.record import (
     read_records,
     record_path,
 )
-from bench.tables.formats import GIB, join_words, pluralize
+from bench.tables.formats import join_words, pluralize
 from bench.train.checkpoints import CheckpointConfig
-
-
-class _SearchFailed(Exception):  # noqa: N818 - it only ends a search
-    """An attempt failed other than out of memory; the failure is recorded."""
 
 
 @dataclass(slots=True)
@@ -69,6 +57,9 @@ class Comparison:
         is_single = self.on_gpu or self.runner.launch or torchrun_env().world_size > 1
         return 1 if is_single else self.cores
 
+    def records(self) -> list[Record]:
+        return read_records(self.results, self.name)
+
     def new_run(
         self,
         function: str,
@@ -83,9 +74,8 @@ class Comparison:
 
         Its file is named by its kind, the experiment, the seed and `names`.
         """
-        path = record_path(
-            self.results, self.name, kind, experiment.name, f"seed{experiment.seed}", *names
-        )
+        seed = f"seed{experiment.seed}"
+        path = record_path(self.results, self.name, kind, experiment.name, seed, *names)
         return Run(
             function=function,
             label=label,
@@ -100,21 +90,19 @@ class Comparison:
     def measure(
         self,
         rounds: int,
-        experiments: Sequence[Experiment] | None = None,
         *,
         first_round: int = 0,
-        later_seconds: float = 0.0,
     ) -> None:
-        """Time every experiment once per round, each in a fresh process; see `timing_threads` for its threads.
-
-        `later_seconds` are expected after the last round.
-        """
+        """Time every experiment once per round, each in a fresh process; see `timing_threads` for its threads."""
         for round_ in range(first_round, rounds):
-            self.run_round(self.speed_runs(experiments or self.experiments, round_, rounds))
-            if self.round_seconds is not None:
-                self.runner.progress.expect(
-                    (rounds - round_ - 1) * self.round_seconds + later_seconds
-                )
+            self.run_round(self.speed_runs(self.experiments, round_, rounds))
+            if not first_round:
+                self.expect_rounds(rounds - round_ - 1)
+
+    def expect_rounds(self, rounds: int) -> None:
+        """Show the time of so many rounds as the remaining time."""
+        if self.round_seconds is not None:
+            self.runner.progress.expect(rounds * self.round_seconds)
 
     def run_round(self, runs: Sequence[Run]) -> None:
         """Run a round: interleaved by window on a CPU without a launcher, else one run after the other.
@@ -123,8 +111,9 @@ class Comparison:
         """
         is_new = not any(run.is_done for run in runs)
         start = time.monotonic()
-        if self.on_gpu:
-            self.runner.run(runs, threads=self.cores)
+        if self.on_gpu or self.runner.launch:
+            threads = self.cores if self.on_gpu else self.timing_threads()
+            self.runner.run(runs, threads=threads)
         else:
             self.runner.run_interleaved(runs, threads=self.timing_threads())
         if is_new:
@@ -147,22 +136,17 @@ class Comparison:
         if threads < self.cores:
             names = join_words([str(process) for process in processes])
             os.environ[BUSY_PROCESSES] = names
-            log(
-                f"timed with {pluralize(threads, 'thread')} in place of {self.cores}, because {names} kept a core busy"
-            )
+            timed = f"{pluralize(threads, 'thread')} in place of {self.cores}"
+            log(f"timed with {timed}, because {names} kept a core busy")
         return threads
 
     def speed_runs(
-        self,
-        experiments: Sequence[Experiment],
-        round_: int,
-        rounds: int | None = None,
-        rotation: int | None = None,
+        self, experiments: Sequence[Experiment], round_: int, rounds: int | None = None
     ) -> list[Run]:
-        """Return the speed runs of a round. `rotation` numbers the rounds of a kind where there are several kinds."""
+        """Return the speed runs of a round, of `rounds` in all."""
         label = f"round {round_ + 1}" + (f" of {rounds}" if rounds else "")
         runs = list[Run]()
-        for experiment in _rotate(experiments, round_ if rotation is None else rotation):
+        for experiment in _rotate(experiments, round_):
             run = self.new_run(
                 "bench.measure.speed:measure_speed",
                 "speed",
@@ -178,9 +162,8 @@ class Comparison:
 
     def _flops_of_first_round(self, experiment: Experiment) -> Flops | None:
         """Return the FLOPs that the first round counted. On a GPU they differ, because heating moves the steps."""
-        path = record_path(
-            self.results, self.name, "speed", experiment.name, f"seed{experiment.seed}", "round00"
-        )
+        seed = f"seed{experiment.seed}"
+        path = record_path(self.results, self.name, "speed", experiment.name, seed, "round00")
         if self.on_gpu or not path.is_file():
             return None
         speed = read_record(path).measured
@@ -188,10 +171,9 @@ class Comparison:
 
     def stage_times(self) -> StageTimes | None:
         """Return the expected times after the first round; None if a run of it failed."""
-        first_round = read_first_round(self.records(), self.experiments, self.round_seconds)
-        if first_round is None:
-            return None
-        return StageTimes(first_round, self.experiments, self.max_parallel, self.on_gpu)
+        return read_first_round(
+            self.records(), self.experiments, self.max_parallel, self.round_seconds
+        )
 
     def measure_figures(self, measurements: Sequence[str], rounds: int) -> None:
         """Run measurements of extensions, each in every round for every experiment."""
@@ -211,12 +193,9 @@ class Comparison:
                 for experiment in _rotate(self.experiments, round_)
             ]
             self.run_round(runs)
-            if self.round_seconds is not None:
-                self.runner.progress.expect(
-                    (rounds - round_ - 1) * len(measurements) * self.round_seconds
-                )
+            self.expect_rounds((rounds - round_ - 1) * len(measurements))
 
-    def measure_memory(self, experiments: Sequence[Experiment] | None = None) -> None:
+    def measure_memory(self) -> None:
         """Measure the peak memory of every experiment, each in its own process, in parallel on a CPU."""
         runs = [
             self.new_run(
@@ -226,47 +205,9 @@ class Comparison:
                 f"memory of {experiment.name}",
                 is_distributed=True,
             )
-            for experiment in experiments or self.experiments
+            for experiment in self.experiments
         ]
         self._run_parallel(runs)
-
-    def find_largest_batches(self, limit_bytes: int) -> list[Experiment]:
-        """Return the experiments at the largest batch that fits into a memory limit, without those that never fit.
-
-        Each attempt is a separate process and is recorded. An attempt that fails other than out of memory ends the
-        search for its experiment.
-        """
-        largest = list[Experiment]()
-        memories = {record.experiment: record.measured for record in self.records()}
-        for experiment in self.experiments:
-            memory = memories.get(experiment)
-            if not isinstance(memory, Memory):
-                continue  # its memory run failed, which is recorded
-
-            def fits(size: int, experiment: Experiment = experiment) -> bool:
-                sized = with_batch_size(experiment, size)
-                run = self.new_run(
-                    "bench.orchestration.functions:try_batch",
-                    "fit",
-                    sized,
-                    f"{experiment.name} at batch {size} in {limit_bytes / GIB:g} GiB",
-                    is_distributed=True,
-                    limit_bytes=limit_bytes,
-                )
-                self.runner.run([run], threads=self.cores)
-                if not run.is_done:
-                    raise _SearchFailed
-                trial = read_record(run.path).measured
-                return isinstance(trial, BatchTrial) and trial.fits
-
-            guess = guess_batch_size(memory, experiment.training.batch_size, limit_bytes)
-            try:
-                size = find_largest_fitting(fits, guess, smallest_batch_to_try(experiment))
-            except _SearchFailed:
-                continue
-            if size is not None:
-                largest.append(with_batch_size(experiment, size))
-        return largest
 
     def train(
         self,
@@ -282,14 +223,12 @@ class Comparison:
         """
         names = [experiment.name for experiment in self.experiments]
         speeds = measured_speeds(self.records(), names) if scope.equal_seconds else {}
+        processes = torchrun_env().world_size
         runs = list[Run]()
         for seed, experiment in product(scope.seeds, self.experiments):
-            trained = change(
-                experiment if images is None else set_images(experiment, images), seed=seed
-            )
-            budgets = image_budgets(
-                trained, speeds, half_way=scope.half_way, processes=torchrun_env().world_size
-            )
+            trained = experiment if images is None else set_images(experiment, images)
+            trained = change(trained, seed=seed)
+            budgets = image_budgets(trained, speeds, half_way=scope.half_way, processes=processes)
             run = self.new_run(
                 "bench.orchestration.functions:pretrain",
                 "training",
@@ -304,16 +243,17 @@ class Comparison:
 
     def score(self, scope: Scope) -> None:
         """Score every tower trained here, each seed's random-init baseline, and the reference features."""
-        towers = list[ScoringSubject]()
-        for record in self.records():
-            if isinstance(record.measured, Training):
-                towers += [
-                    ScoringSubject(str(self.results / branch.tower))
-                    for branch in record.measured.branches
-                ]
-        towers.sort()
+        towers = sorted(
+            str(self.results / branch.tower)
+            for record in self.records()
+            if isinstance(record.measured, Training)
+            for branch in record.measured.branches
+        )
+        subjects = [ScoringSubject(tower) for tower in towers]
         for protocols, tasks in scope.protocols_and_tasks:
-            self.score_towers(towers, protocols, tasks, root=scope.root, baseline_seeds=scope.seeds)
+            self.score_towers(
+                subjects, protocols, tasks, root=scope.root, baseline_seeds=scope.seeds
+            )
 
     def score_towers(
         self,
@@ -326,26 +266,28 @@ class Comparison:
     ) -> None:
         """Score towers, the reference features, and random-init baselines of these seeds, in parallel on a CPU."""
         baseline = ScoringSubject(RANDOM_INIT)
-        subjects = [
-            *towers,
-            *map(ScoringSubject, installed_references()),
-            *([baseline] if baseline_seeds else []),
-        ]
-        first_seed = baseline_seeds[0] if baseline_seeds else 0
+        subjects = [*towers, *map(ScoringSubject, installed_references())]
+        seeds = baseline_seeds or [0]
+        if baseline_seeds:
+            subjects.append(baseline)
         groups = [
-            (subjects[first :: self.max_parallel], first_seed) for first in range(self.max_parallel)
+            (subjects[first :: self.max_parallel], seeds[0]) for first in range(self.max_parallel)
         ]
-        groups += [([baseline], seed) for seed in baseline_seeds[1:]]
-        runs = list[Run]()
-        for group, seed in groups:
-            if group:
-                experiment = change(self.experiments[0], seed=seed)
-                place = self.results, self.name, experiment
-                runs.append(scoring_run(*place, group, tasks, protocols, root=root))
+        groups += [([baseline], seed) for seed in seeds[1:]]
+        runs = [
+            scoring_run(
+                self.results,
+                self.name,
+                change(self.experiments[0], seed=seed),
+                group,
+                tasks,
+                protocols,
+                root=root,
+            )
+            for group, seed in groups
+            if group
+        ]
         self._run_parallel(runs)
-
-    def records(self) -> list[Record]:
-        return read_records(self.results, self.name)
 
     def _run_parallel(self, runs: Sequence[Run]) -> None:
         max_parallel = max(1, min(self.max_parallel, len(runs)))

@@ -1,19 +1,15 @@
 """Functions of runs that combine parts of this project: training, fitting a batch, measurements of extensions."""
 
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from bench.console.console import StopRequest
-from bench.environment.circumstances import Circumstances
 from bench.environment.rank_info import torchrun_env
 from bench.experiment.config import Experiment
 from bench.interfaces.measurement import get_measurement
-from bench.interfaces.method import added_method_text
-from bench.measure.memory import try_batch_size
-from bench.records.record import Failure, Figures, Record, Training, record_path, write_record
+from bench.records.record import Figures, Training, record_path
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import CheckpointConfig, exclusive_lock
 from bench.train.loop import train
@@ -45,36 +41,6 @@ def pretrain(
         return train(experiment, device, results, budgets, tower_path, manager)
 
 
-def try_batch(
-    experiment: Experiment,
-    device: torch.device,
-    results: Path,
-    path: Path,
-    comparison: str,
-    circumstances: Circumstances,
-    limit_bytes: int,
-) -> None:
-    """Record whether a batch fits into a memory limit: one that does not fit on one rank fits on none."""
-    try:
-        trial = try_batch_size(experiment, device, results, limit_bytes)
-    except Exception:
-        if path.is_file():  # another rank has recorded that it does not fit, and has left
-            sys.exit(1)
-        raise
-    rank_info = torchrun_env()
-    if rank_info.rank == 0 or not trial.fits:
-        record = Record(
-            comparison=comparison,
-            experiment=experiment,
-            circumstances=circumstances,
-            measured=trial,
-            method=added_method_text(experiment),
-        )
-        write_record(record, path)
-    if rank_info.world_size > 1 and not trial.fits:
-        sys.exit(1)  # the other ranks wait for this one in the middle of a step
-
-
 def measure_figures(
     experiment: Experiment, device: torch.device, results: Path, measurement: str, round_: int
 ) -> Figures:
@@ -88,8 +54,3 @@ def measure_figures(
         figures=tuple(chosen.figures),
         values=values,
     )
-
-
-def record_failure(label: str, reason: str) -> Failure:
-    """Return the record of a run that failed."""
-    return Failure(what=label, reason=reason)

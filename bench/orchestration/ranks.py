@@ -26,14 +26,11 @@ class RankRunner(Runner):
 
     def run(self, runs: Sequence[Run], *, max_parallel: int = 1, threads: int) -> None:
         """Execute the runs as `Runner.run` does; of the distributed ones there is at most one, the training."""
-        distributed = [run for run in runs if run.is_distributed and not run.is_done]
-        for run in distributed:  # in the main thread, which handles signals
-            self._run(run, {})
-        super().run(
-            [run for run in runs if not run.is_distributed],
-            max_parallel=max_parallel,
-            threads=threads,
-        )
+        for run in runs:
+            if run.is_distributed and not run.is_done:
+                self._run(run, {})  # in the main thread, which handles signals
+        others = [run for run in runs if not run.is_distributed]
+        super().run(others, max_parallel=max_parallel, threads=threads)
 
     def _start(self, run: Run, settings: dict[str, str], slot: Slot | None = None) -> str:
         if not run.is_distributed:

@@ -4,13 +4,11 @@ A shared machine has slow seconds and slow minutes. Consecutive runs meet differ
 window meet the same: one works while the others wait (bench/environment/slots.py).
 """
 
-import math
 import os
 import shlex
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, nullcontext, suppress
@@ -49,7 +47,6 @@ ENVIRONMENT = {
 }
 WORKER = "bench.orchestration.worker"
 LAUNCHER = "bench.orchestration.launcher"
-SAVING_SECONDS = 25.0  # time for a training to save its state; torchrun kills after 30 s
 
 
 @dataclass(slots=True)
@@ -98,66 +95,38 @@ def round_robin(slots: Iterable[Slot]) -> None:
             os.close(slot.done_read)
 
 
-class OutOfTimeError(Exception):
-    """Runs are left to another command, because they would end after the deadline."""
-
-
 @dataclass(slots=True)
 class Runner:
     """Starts runs, and lists those that failed."""
 
     progress: Progress = field(default_factory=Progress)
-    launch: str = (
-        ""  # words that start a distributed run on all ranks, such as "torchrun --nproc-per-node 8"
-    )
-    # Time by which runs should end, of time.monotonic(): late ones are left.
-    deadline: float = math.inf
+    launch: str = ""  # words that start a distributed run on all ranks, such as "torchrun ..."
     failures: list[str] = field(default_factory=list)
     _children: set[subprocess.Popen[bytes]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    # Of the finished runs, by function.
-    _longest_seconds: dict[str, float] = field(default_factory=dict)
     _stopping: bool = False
 
     def run(self, runs: Sequence[Run], *, max_parallel: int = 1, threads: int) -> None:
         """Execute the runs that are not done, `max_parallel` in parallel, each with so many threads.
 
         The failure of a run is recorded and the others continue. An interrupt ends the children and is raised here,
-        also one that only a training received, which saved its state and ended. Raises OutOfTimeError before a run that
-        would end after the deadline, if it takes as long as the longest of its function.
+        also one that only a training received, which saved its state and ended.
         """
         settings = {"OMP_NUM_THREADS": str(threads)}
         if max_parallel > 1:
             settings["TQDM_DISABLE"] = "1"
-
-        def execute(run: Run) -> None:
-            if run.is_done:
-                return
-            self._require_time(run)
-            start = time.monotonic()
-            self._run(run, settings)
-            self._note_seconds(run, time.monotonic() - start)
-
-        self._run_in_threads([partial(execute, run) for run in runs], max_parallel)
+        tasks = [partial(self._run, run, settings) for run in runs if not run.is_done]
+        self._run_in_threads(tasks, max_parallel)
 
     def run_interleaved(self, runs: Sequence[Run], *, threads: int) -> None:
-        """Execute the runs as `run` does, but interleaved and all in memory at once; with a launcher one by one."""
-        if self.launch:
-            self.run(runs, threads=threads)
-            return
+        """Execute the runs as `run` does, but interleaved and all in memory at once."""
         runs = [run for run in runs if not run.is_done]
-        if not runs:
-            return
-        self._require_time(runs[0])
-        start = time.monotonic()
         slots = [Slot.create() for _ in runs]
         settings = {"OMP_NUM_THREADS": str(threads)}
         tasks = [
-            partial(self._run_in_slot, run, settings, slot)
-            for run, slot in zip(runs, slots, strict=True)
+            partial(self._run, run, settings, slot) for run, slot in zip(runs, slots, strict=True)
         ]
         self._run_in_threads([*tasks, partial(round_robin, slots)], len(runs) + 1)
-        self._note_seconds(runs[0], time.monotonic() - start)
 
     def _run_in_threads(self, tasks: Sequence[Callable[[], None]], num_threads: int) -> None:
         with ThreadPoolExecutor(num_threads) as pool:
@@ -165,22 +134,9 @@ class Runner:
             try:
                 for future in as_completed(running):
                     future.result()
-            except OutOfTimeError:
-                pool.shutdown(cancel_futures=True)
-                raise
             except BaseException:
                 self.stop()
                 raise
-
-    def _require_time(self, run: Run) -> None:
-        """Raise OutOfTimeError if a run that takes as long as the longest of its function would end too late."""
-        if time.monotonic() + self._longest_seconds.get(run.function, 0.0) > self.deadline:
-            raise OutOfTimeError(f"{run.label} would end too late")
-
-    def _note_seconds(self, run: Run, seconds: float) -> None:
-        self._longest_seconds[run.function] = max(
-            seconds, self._longest_seconds.get(run.function, 0.0)
-        )
 
     def stop(self) -> None:
         """End the children, and start no more."""
@@ -200,16 +156,13 @@ class Runner:
             )
             child.kill()
 
-    def _run_in_slot(self, run: Run, settings: dict[str, str], slot: Slot) -> None:
-        with closing(slot):
-            self._run(run, settings, slot)
-
     def _run(self, run: Run, settings: dict[str, str], slot: Slot | None = None) -> None:
         """Execute a run in a process of its own, and record its failure."""
-        if self._stopping:
-            return
-        self.progress.log_start(run.label)
-        reason = self._start(run, settings, slot)
+        with closing(slot) if slot else nullcontext():
+            if self._stopping:
+                return
+            self.progress.log_start(run.label)
+            reason = self._start(run, settings, slot)
         if run.is_done:
             return
         with suppress(OSError):  # of a network file system, say: the next writer tries again
@@ -223,40 +176,26 @@ class Runner:
     def _start(self, run: Run, settings: dict[str, str], slot: Slot | None = None) -> str:
         """Execute a run in a fresh process, interleaved if it has a slot; return the reason of its failure, or ""."""
         content = run.encode()
+        words = ["-m", WORKER, run.label]
         is_launched = bool(self.launch and run.is_distributed)
         if is_launched:  # its processes do not share our standard input
-            words = [
-                sys.executable,
-                "-P",
-                "-m",
-                LAUNCHER,
-                *shlex.split(self.launch),
-                "-m",
-                WORKER,
-                run.label,
-                content,
-            ]
-        else:
-            words = [sys.executable, "-P", "-m", WORKER, run.label]
+            words = ["-m", LAUNCHER, *shlex.split(self.launch), *words, content]
+            settings = settings | {"PYTHONSAFEPATH": "1"}
         variables = {
             name: value for name, value in os.environ.items() if name not in TORCHRUN_VARIABLES
         }
-        variables |= (
-            ENVIRONMENT
-            | settings
-            | {"PYTHONPATH": pythonpath_with_checkout(), PARENT: str(os.getpid())}
-        )
-        if (
-            is_launched
-        ):  # what -P does for a run without a launcher: modules of the user's folder are not ours
-            variables["PYTHONSAFEPATH"] = "1"
+        variables |= ENVIRONMENT | settings
+        # Runs start in the user's folder, whose modules are not ours: -P, for a launcher its variable.
+        paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        variables["PYTHONPATH"] = os.pathsep.join(paths)
+        variables[PARENT] = str(os.getpid())
         if slot is not None:
             variables |= slot.environment
         with self._lock, closing(slot) if slot else nullcontext():
             if self._stopping:
                 return ""
             child = subprocess.Popen(
-                words,
+                [sys.executable, "-P", *words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=variables,
@@ -289,10 +228,9 @@ def describe_exit(returncode: int, output: bytes) -> str:
             ranks_by_reason.setdefault(failed.error, []).append(str(failed.rank))
     if len(ranks_by_reason) == 1:
         return next(iter(ranks_by_reason))
-    if ranks_by_reason:
-        return "; ".join(
-            f"rank {', '.join(ranks)}: {reason}" for reason, ranks in ranks_by_reason.items()
-        )
+    reasons = [f"rank {', '.join(ranks)}: {reason}" for reason, ranks in ranks_by_reason.items()]
+    if reasons:
+        return "; ".join(reasons)
     if returncode < 0:
         return f"killed by signal {-returncode}"
     return f"ended with exit code {returncode}"
@@ -302,16 +240,11 @@ def failure_run(run: Run, reason: str) -> Run:
     """Return the run that records the failure of another one."""
     path = record_path(run.path.parent, run.comparison, "failure", run.label)
     return Run(
-        function="bench.orchestration.functions:record_failure",
+        function="bench.records.record:Failure",
         label=f"failure of {run.label}",
         results=run.results,
         comparison=run.comparison,
         experiment=run.experiment,
         files=(str(path),),
-        arguments={"label": run.label, "reason": reason},
+        arguments={"what": run.label, "reason": reason},
     )
-
-
-def pythonpath_with_checkout() -> str:
-    """Return a PYTHONPATH with the checkout, because runs start in the user's folder."""
-    return os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))

@@ -112,26 +112,23 @@ def execute(run: Run, stop: StopRequest | None = None) -> None:
 
 def require_multi_process_support(experiment: Experiment) -> None:
     """Raise UserError for an experiment that several processes cannot train."""
-    name, sharding = experiment.name, experiment.runtime.sharding
     rank_info = torchrun_env()
-    if sharding == "hsdp" and rank_info.world_size % rank_info.local_world_size:
-        raise UserError(f"{name}: sharding=hsdp needs equally many processes on every node")
-    if sharding != "ddp" and experiment.optimizer.ema_decay is not None:
-        raise UserError(
-            f"{name}: ema_decay needs sharding=ddp: averages of shards are not supported"
-        )
-    if sharding != "ddp" and experiment.optimizer.log_grad_norm:
-        raise UserError(
-            f"{name}: log_grad_norm needs sharding=ddp: norms of shards are not supported"
-        )
-    if experiment.runtime.simulated_global_batch is not None:
-        raise UserError(
-            f"{name}: simulated_global_batch needs one process: several exchange their captions"
-        )
-    if experiment.training.accumulation > 1:
-        raise UserError(
-            f"{name}: accumulation needs one process: several would all-reduce every micro-batch"
-        )
+    sharding = experiment.runtime.sharding
+    is_uneven = rank_info.world_size % rank_info.local_world_size > 0
+    has_simulation = experiment.runtime.simulated_global_batch is not None
+    has_average = experiment.optimizer.ema_decay is not None
+    for is_refused, reason in (
+        (sharding == "hsdp" and is_uneven, "sharding=hsdp needs as many processes on every node"),
+        (sharding != "ddp" and has_average, "ema_decay needs sharding=ddp"),
+        (
+            sharding != "ddp" and experiment.optimizer.log_grad_norm,
+            "log_grad_norm needs sharding=ddp",
+        ),
+        (has_simulation, "simulated_global_batch needs one process"),
+        (experiment.training.accumulation > 1, "accumulation needs one process"),
+    ):
+        if is_refused:
+            raise UserError(f"{experiment.name}: {reason}")
 
 
 def call_function(

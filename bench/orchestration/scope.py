@@ -15,7 +15,7 @@ from bench.interfaces.catalog import (
 class Scope:
     """The size of a comparison."""
 
-    name: str
+    name: str  # "default", "full", "smoke" or "train"
     rounds: int
     seeds: tuple[int, ...] = (0,)
     half_way: bool = True  # also score towers trained on half of the images

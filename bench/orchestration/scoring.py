@@ -1,7 +1,7 @@
 """Runs that score towers and reference features, and their records. Only `score_subjects` imports torch."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,14 +37,17 @@ def scoring_run(
     root: str = "",
 ) -> Run:
     """Return the run that scores subjects on tasks by protocols; `root` is the folder of tasks that lie on disk."""
-    scorings = list_scorings(results, comparison, experiment, subjects, tasks, protocols)
+    files = list[str]()
+    for subject in subjects:
+        for scoring in list_scorings(results, comparison, experiment, subject, tasks, protocols):
+            files.append(str(scoring.path))
     return Run(
         function=FUNCTION,
         label=f"scoring of {len(subjects)} towers",
         results=str(results),
         comparison=comparison,
         experiment=experiment,
-        files=tuple(str(scoring.path) for scoring in scorings),
+        files=tuple(files),
         arguments={
             "subjects": subjects,
             "tasks": tasks,
@@ -58,16 +61,17 @@ def list_scorings(
     results: Path,
     comparison: str,
     experiment: Experiment,
-    subjects: Sequence[ScoringSubject],
+    subject: ScoringSubject,
     tasks: Sequence[str],
     protocols: Sequence[str],
-) -> Iterator[Scoring]:
-    """Yield the scores of every subject on the tasks and protocols that are compatible with it."""
-    for subject in subjects:
-        names = _names_of_subject(subject, comparison, experiment)
-        for task, protocol in compatible_tasks_and_protocols(subject.name, tasks, protocols):
-            path = record_path(results, comparison, "transfer", *names, task, protocol)
-            yield Scoring(subject, task, protocol, path)
+) -> list[Scoring]:
+    """Return the scores of a subject on the tasks and protocols that are compatible with it."""
+    names = _names_of_subject(subject, comparison, experiment)
+    scorings = []
+    for task, protocol in compatible_tasks_and_protocols(subject.name, tasks, protocols):
+        path = record_path(results, comparison, "transfer", *names, task, protocol)
+        scorings.append(Scoring(subject, task, protocol, path))
+    return scorings
 
 
 def score_subjects(
@@ -87,7 +91,7 @@ def score_subjects(
 
     errors = list[str]()
     for subject in subjects:
-        scorings = list_scorings(results, comparison, experiment, [subject], tasks, protocols)
+        scorings = list_scorings(results, comparison, experiment, subject, tasks, protocols)
         missing = [scoring for scoring in scorings if not scoring.path.is_file()]
         if not missing:
             continue
@@ -99,7 +103,7 @@ def score_subjects(
                 with collect_error(
                     errors, f"{subject.title}, {scoring.protocol} on {scoring.task}"
                 ):
-                    circumstances = current_circumstances(None, device)
+                    circumstances = current_circumstances(None, device)  # before the scoring
                     task = load_task(scoring.task, results, root)
                     record = Record(
                         comparison=comparison,

@@ -15,7 +15,6 @@ from bench.environment.files import (
     atomic_write,
     decode_json,
     prefix_errors,
-    read_intact_files,
     read_limited,
     require_format,
     safe_file_name,
@@ -27,7 +26,6 @@ from bench.records.record_kind import (
     RecordKind,
     Tag,
     UnknownKind,
-    require_tagged,
     tag_of,
 )
 from bench.records.scores import Count, MetricScore, Score, Share
@@ -314,14 +312,13 @@ _BUILT_IN = (Speed, Memory, BatchTrial, LinkSpeed, Training, Transfer, Figures, 
 KINDS: dict[str, type[RecordKind]] = {tag_of(kind): kind for kind in _BUILT_IN}
 
 
-def add_kind(kind: type[RecordKind], origin: str) -> None:
-    """Add a kind of record; ValueError if it is none, or its tag is taken."""
-    tag = require_tagged(kind, RecordKind, "kind of record", origin)
-    if tag in KINDS:
-        raise ValueError(
-            f"{origin} adds the kind of record {tag}, which is taken: give it another name"
-        )
-    KINDS[tag] = kind
+def add_kind(kind: type[RecordKind]) -> None:
+    """Add a kind of record of an extension; ValueError if it is none, or has no tag of its own for file names."""
+    if not issubclass(kind, RecordKind) or tag_of(kind) == kind.__name__:
+        raise ValueError(f"the kind of record {kind!r} must be a subclass of RecordKind with a tag")
+    if tag_of(kind) in KINDS or not re.fullmatch(PLAIN, tag_of(kind)):
+        raise ValueError(f"the kind of record {tag_of(kind)} needs another tag")
+    KINDS[tag_of(kind)] = kind
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -391,13 +388,8 @@ def record_path(results: Path, comparison: str, kind: str, *names: object) -> Pa
 
 
 def comparisons(results: Path) -> list[str]:
-    """Return the comparisons of which a folder holds an intact record, oldest first."""
-    names = set[str]()
-    for path in record_files(results):
-        name = comparison_from_filename(path)
-        if name not in names and read_intact_files([path], read_record)[0]:
-            names.add(name)
-    return sorted(names)
+    """Return the comparisons of which a folder holds a record, oldest first."""
+    return sorted({comparison_from_filename(path) for path in record_files(results)})
 
 
 def comparison_from_filename(path: Path) -> str:
@@ -414,8 +406,10 @@ def is_record(path: Path) -> bool:
     """Tell a record by the name that `record_path` gives it; where no kind has this name, by its content as well."""
     if kind_from_filename(path) in KINDS:
         return True
-    records, _ = read_intact_files([path], read_record)
-    return any(isinstance(record.measured, UnknownKind) for record in records)
+    try:
+        return isinstance(read_record(path).measured, UnknownKind)
+    except (ValueError, OSError):
+        return False
 
 
 def record_files(results: Path) -> list[Path]:

@@ -1,11 +1,8 @@
 """A kind of record: what runs of one kind leave, as a struct with a tag. No torch here."""
 
-import re
 from typing import Any, ClassVar
 
 import msgspec
-
-from bench.environment.files import PLAIN
 
 
 class RecordContent:
@@ -42,19 +39,3 @@ class Tag(msgspec.Struct):
 def tag_of(kind: type[msgspec.Struct]) -> str:
     """Return the tag of a struct, which names its kind in files."""
     return str(kind.__struct_config__.tag)
-
-
-def require_tagged(
-    kind: type[msgspec.Struct], base: type[msgspec.Struct], noun: str, origin: str
-) -> str:
-    """Return the tag of a kind that an extension adds; ValueError if it has another base, or no tag for file names."""
-    if not (isinstance(kind, type) and issubclass(kind, base)):
-        addition = f"{origin} adds the {noun} {kind!r}"
-        raise ValueError(f"{addition}: it must be a subclass of {base.__name__}")  # noqa: TRY004
-    tag = tag_of(kind)
-    if tag == kind.__name__ or not re.fullmatch(PLAIN, tag):
-        raise ValueError(
-            f"{origin} adds the {noun} {kind.__name__} with the tag {tag!r}: give its class a tag of letters, digits "
-            "and =+,_- that is not its name"
-        )
-    return tag

@@ -60,13 +60,12 @@ def format_ratio(value: Number) -> str:
 
 def format_seconds(value: Number) -> str:
     """Write a duration in s, min, h or days."""
-    for least, size, unit in (
-        (2 * 86_400, 86_400, "days"),
-        (2 * 3600, 3600, "h"),
-        (600, 60, "min"),
-    ):
-        if value >= least:
-            return f"{value / size:,.1f}{NBSP}{unit}"
+    if value >= 2 * 86_400:
+        return f"{value / 86_400:,.1f}{NBSP}days"
+    if value >= 2 * 3600:
+        return f"{value / 3600:,.1f}{NBSP}h"
+    if value >= 10 * 60:
+        return f"{value / 60:,.1f}{NBSP}min"
     return f"{value:,.0f}{NBSP}s" if value >= 10 else f"{value:.2g}{NBSP}s"  # noqa: PLR2004
 
 
@@ -86,17 +85,18 @@ def format_accuracy_gain(difference: Number) -> str:
 
 
 def format_interval(
-    found: HasEstimate | None, write: Callable[[float], str], prefix: str = ""
+    figure: HasEstimate | None, write: Callable[[float], str], prefix: str = ""
 ) -> str:
     """Write the ends of an interval after `prefix`; empty where there is no interval."""
-    if found is None or found.low is None or found.high is None:
+    if figure is None or figure.low is None or figure.high is None:
         return ""
-    return f"{prefix}{write(found.low)} to {write(found.high)}"
+    return f"{prefix}{write(figure.low)} to {write(figure.high)}"
 
 
-def format_bracketed_interval(found: HasEstimate, write: Callable[[float], str]) -> str:
+def format_bracketed_interval(figure: HasEstimate, write: Callable[[float], str]) -> str:
     """Write the ends of an interval in brackets, behind a figure; empty where there is no interval."""
-    return f"{ends})" if (ends := format_interval(found, write, " (")) else ""
+    ends = format_interval(figure, write, " (")
+    return f"{ends})" if ends else ""
 
 
 def format_p_value(p: Number) -> str:
@@ -114,19 +114,15 @@ def format_memory(size: Number, unit: int) -> str:
     return f"{size / unit:,.2f}" if unit == GIB else f"{size / unit:,.0f}"
 
 
-def unit_size(value: Number, unit: str) -> float:
-    """Return the size of the unit in which `format_quantity` formats a value."""
-    sizes = UNITS[unit][0] if unit in UNITS else ((1.0, unit),)
-    return next((size for size, _ in sizes if value >= size), sizes[-1][0])
-
-
 def format_quantity(value: Number, unit: str) -> str:
     """Format a value in a suitable unit, rounded; integers without a unit with every digit."""
-    if unit in UNITS:
-        (sizes, digits), size = UNITS[unit], unit_size(value, unit)
-        return f"{value / size:{digits}} {dict(sizes)[size]}"
-    number = f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
-    return f"{number} {unit}".strip()
+    if unit not in UNITS:
+        number = f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
+        return f"{number} {unit}".strip()
+    sizes, digits = UNITS[unit]
+    fitting = [(size, name) for size, name in sizes if value >= size] or [sizes[-1]]
+    size, name = fitting[0]
+    return f"{value / size:{digits}} {name}"
 
 
 def pluralize(number: int, singular: str, plural: str = "") -> str:

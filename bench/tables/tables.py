@@ -5,7 +5,6 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, TypeVar
 
 from bench.tables.formats import UNMEASURED, HasEstimate, Number, format_interval
@@ -33,9 +32,9 @@ class Cell:
         """The value, with its interval where it has one; without a value the text, None for an empty cell."""
         if self.interval is not None:
             return (self.value, *self.interval)
-        if self.value is not None:
-            return self.value
-        return None if self.text == UNMEASURED else self.text
+        if self.value is None and self.text != UNMEASURED:
+            return self.text
+        return self.value
 
     @property
     def text_with_note(self) -> str:
@@ -180,14 +179,14 @@ class Table:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The values of the rows by column, and their headings where they have any."""
-        columns, cells = self.flat()
+        names, rows = self.flat()
         return [
             {
                 name: cell.figure_or_text
-                for name, cell in zip(columns, row, strict=True)
+                for name, cell in zip(names, row, strict=True)
                 if cell is not NO_CELL
             }
-            for row in cells
+            for row in rows
         ]
 
     @property
@@ -195,54 +194,42 @@ class Table:
         """The names of columns, of which no two are equal."""
         titles = [column.title for column in self.columns]
         return [
-            one.title_with_note if titles.count(one.title) > 1 else one.title
-            for one in self.columns
+            column.title_with_note if titles.count(column.title) > 1 else column.title
+            for column in self.columns
         ]
 
     def flat(self) -> tuple[list[str], list[list[Cell]]]:
         """Return names of columns and rows; headings are a column of their own."""
         if not any(self.groups):
             return self.names, [list(row) for row in self.cells]
-        return ["group", *self.names], [
-            [Cell.of(title), *row] for title, rows in self.groups.items() for row in rows
-        ]
+        rows = [[Cell.of(title), *row] for title, rows in self.groups.items() for row in rows]
+        return ["group", *self.names], rows
 
     def to_csv(self) -> bytes:
-        """Write values at full precision and an empty cell as nothing, then ends of intervals and other notes."""
-        names, cells = self.flat()
-        bounded = [at for at in range(len(names)) if any(row[at].interval for row in cells)]
-        noted = [
-            at
-            for at in range(len(names))
-            if at not in bounded and any(row[at].note for row in cells)
-        ]
-        head = [*names, *(f"{names[at]}, {end}" for at in bounded for end in ("low", "high"))]
-        head += [f"{names[at]}, note" for at in noted]
-        rows = [
-            [
-                *(cell.figure_or_text if cell.interval is None else cell.value for cell in row),
-                *chain.from_iterable(row[at].interval or ("", "") for at in bounded),
-                *(row[at].note for at in noted),
-            ]
-            for row in cells
-        ]
+        """Write values at full precision and an empty cell as nothing, with ends of intervals and other notes."""
+        names, rows = self.flat()
+        columns = dict[str, list[Any]]()
+        for name, *cells in zip(names, *rows, strict=True):
+            bounds = [cell.interval or ("", "") for cell in cells]
+            has_bounds = any(cell.interval for cell in cells)
+            columns[name] = [cell.value if cell.interval else cell.figure_or_text for cell in cells]
+            if has_bounds:
+                columns[f"{name}, low"] = [low for low, _ in bounds]
+                columns[f"{name}, high"] = [high for _, high in bounds]
+            elif any(cell.note for cell in cells):
+                columns[f"{name}, note"] = [cell.note for cell in cells]
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(
-            [escape_spreadsheet_formula(value) for value in row] for row in [head, *rows]
-        )
+        writer = csv.writer(text, lineterminator="\n")
+        for row in zip(*([name, *values] for name, values in columns.items()), strict=True):
+            writer.writerow(map(escape_spreadsheet_formula, row))
         return text.getvalue().encode()
 
     def to_markdown(self) -> str:
         """Write texts, each with its note in brackets."""
-
-        def line(cells: Sequence[str]) -> str:
-            return f"| {' | '.join(cells)} |"
-
         names, cells = self.flat()
-        rows = [[escape_markdown(cell.text_with_note) for cell in row] for row in cells]
-        return "\n".join(
-            [line([*map(escape_markdown, names)]), line(["---"] * len(names)), *map(line, rows)]
-        )
+        rows = [names, ["---"] * len(names)]
+        rows += [[cell.text_with_note for cell in row] for row in cells]
+        return "\n".join(f"| {' | '.join(map(escape_markdown, row))} |" for row in rows)
 
 
 def escape_markdown(text: str) -> str:

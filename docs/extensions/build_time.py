@@ -7,6 +7,7 @@ from pathlib import Path
 from bench.cli.options import print_results
 from bench.experiment.experiments import get_experiment
 from bench.interfaces.extensions import Extension
+from bench.interfaces.verb import Verb
 from bench.orchestration.preflight import begin, check
 from bench.records.record_kind import RecordKind
 from bench.tables.tables import Table
@@ -30,8 +31,6 @@ class MeasureBuildTime:
 
     name: str  # name of the experiment
     results: Path = Path("results")  # folder of the records
-    purpose = "compare"
-    resume_hint = "start it again"
 
     def run(self):
         experiment = get_experiment(self.name)
@@ -49,4 +48,7 @@ class MeasureBuildTime:
         return print_results(comparison, [Table.of_figures("Building the image tower", rows)])
 
 
-EXTENSION = Extension(record_kinds=[BuildTime], verbs={"build-time": MeasureBuildTime})
+EXTENSION = Extension(
+    record_kinds=[BuildTime],
+    verbs=[Verb("build-time", "Time the building of an image tower.", MeasureBuildTime)],
+)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from bench.experiment.published import published_mfu_rows
 from bench.interfaces.sections import (
     Block,
     Chart,
@@ -22,8 +21,8 @@ from bench.measure.speed_tables import (
     throughput_table,
 )
 from bench.measure.tables import batch_trial_table
-from bench.records.record import BatchTrial, Speed
-from bench.tables.formats import GIB, NBSP, format_percent, format_rate
+from bench.records.record import BatchTrial
+from bench.tables.formats import GIB, NBSP, format_rate
 from bench.tables.tables import Cell, Column, Table
 from reports.render.document import csv_file
 from reports.render.frames import memory_frame, speeds_frame
@@ -75,8 +74,6 @@ def _speed_blocks(comparison: ComparisonRecords) -> list[Block]:
         blocks.append(Group(charts, "pair"))
     if (speeds := throughput_table(comparison)).cells:
         blocks.append(speeds)
-        if (published := _published_mfu_table(comparison)) is not None:
-            blocks.append(Fold(published.title, [published], "behind"))
     return blocks
 
 
@@ -124,21 +121,3 @@ def _runs_table(comparison: ComparisonRecords) -> Table:
         for row in comparison.throughputs
     ]
     return Table.of_rows("Images per second of every run", columns, shown)
-
-
-def _published_mfu_table(comparison: ComparisonRecords) -> Table | None:
-    """Show the MFU of published trainings; None where none was measured on a GPU."""
-    if not any(row.mfu for row in comparison.throughputs) or all(
-        one.circumstances.device == "cpu" for one, _ in comparison.of(Speed)
-    ):
-        return None
-    columns = [
-        *Column.texts("training", "GPUs"),
-        Column("MFU", "3 x forward over dense peak"),
-        Column.text("source"),
-    ]
-    shown = [
-        [*map(Cell, names), Cell.of(mfu, format_percent), Cell(source)]
-        for *names, mfu, source in published_mfu_rows()
-    ]
-    return Table.of_rows("MFU of published trainings", columns, shown)

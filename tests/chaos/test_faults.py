@@ -5,7 +5,6 @@ It breaks for real: a loss becomes infinite, memory runs out, a disk is full, a 
 
 import errno
 import fcntl
-import json
 import os
 import re
 import resource
@@ -18,12 +17,9 @@ import psutil
 import pytest
 
 from bench.__main__ import main
-from bench.cli.doctor import TRIED
-from bench.experiment.config import change
-from bench.experiment.experiments import EXPERIMENTS
 from bench.measure.memory import is_out_of_memory
 from bench.profilers.memory import read_status_bytes
-from bench.records.record import BatchTrial, Failure, Speed, read_records
+from bench.records.record import Failure, Speed, read_records
 from tests.chaos.commands import child_runs
 from tests.processes import answered, have_ended, in_child, wait_until
 
@@ -144,120 +140,6 @@ def test_out_of_memory_run_is_a_recorded_failure(own_results: Path) -> None:
     for reason in failures(own_results):
         assert is_out_of_memory(RuntimeError(reason)), reason
         assert reason in text
-
-
-@pytest.mark.minutes
-@pytest.mark.usefixtures("forked_runs")
-def test_largest_batch_under_a_memory_limit_gives_a_second_ratio(
-    own_results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Some twenty runs, each in a process with a limit of its own."""
-    figures = own_results / "figures.json"
-    arguments = [
-        "measure",
-        "clip-tiny",
-        "catlip-tiny",
-        *ONE_ROUND,
-        "--memory-gib",
-        "0.04",
-        "--json",
-        str(figures),
-    ]
-    # So that the text tower takes more than the search's grain.
-    arguments += [
-        "--set",
-        "text_padding=max_length",
-    ]
-    assert main([*arguments, "--results", str(own_results)]) == 0
-    fits = [
-        record for record in read_records(own_results) if isinstance(record.measured, BatchTrial)
-    ]
-    titles = ["Throughput of each experiment", "Throughput of each at its largest batch"]
-    equal, largest = (json.loads(figures.read_text())[title]["rows"] for title in titles)
-    sizes = {
-        one.name: one.training.batch_size
-        for record in read_records(own_results)
-        if (one := record.experiment)
-    }
-    assert [sizes[row["experiment"]] for row in equal] == [16, 16]
-    assert {row["verdict"] for row in (equal[1], largest[1])} == {"inconclusive"}  # one round
-    for method, row in zip(("clip", "catlip"), largest, strict=True):
-        tries = {
-            r.experiment.training.batch_size: r.measured
-            for r in fits
-            if r.experiment and r.experiment.method == method
-        }
-        batch = sizes[row["experiment"]]
-        assert tries[batch].fits
-        beyond = [size for size, fit in tries.items() if size > batch and not fit.fits]
-        assert min(beyond) <= 1.1 * batch + 1
-        assert all(is_out_of_memory(RuntimeError(tries[size].reason)) for size in beyond)
-    # No text tower takes its share.
-    assert sizes[largest[1]["experiment"]] > sizes[largest[0]["experiment"]]
-    assert "no: " in capsys.readouterr().out
-
-
-@pytest.mark.usefixtures("forked_runs")
-def test_memory_limit_that_nothing_fits_keeps_the_equal_batch_comparison(own_results: Path) -> None:
-    assert (
-        main(
-            [
-                "measure",
-                "catlip-tiny",
-                *ONE_ROUND,
-                "--memory-gib",
-                "0.001",
-                "--results",
-                str(own_results),
-            ]
-        )
-        == 0
-    )
-    assert not any(
-        record.measured.fits
-        for record in read_records(own_results)
-        if isinstance(record.measured, BatchTrial)
-    )
-    assert timed(own_results) == {"catlip"}
-
-
-@pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "1e-320", "1e308"])
-def test_invalid_memory_limit_is_refused(
-    limit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["measure", "clip-tiny", f"--memory-gib={limit}", "--results", str(tmp_path)]) == 2
-    assert "--memory-gib must be from 1e-06 to 1e+06" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("forked_runs")
-def test_doctor_checks_the_machine_and_times_a_run(
-    own_results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fewer_steps = change(EXPERIMENTS[TRIED], warmup_steps=1, windows=2, steps_per_window=1)
-    monkeypatch.setitem(EXPERIMENTS, TRIED, fewer_steps)
-    monkeypatch.setattr("bench.cli.machine_checks.OBSERVED_SECONDS", 0.01)
-    figures = own_results / "figures.json"
-    assert (
-        main(["doctor", "--json", str(figures), "--results", str(own_results / "none" / "yet")])
-        == 0
-    )
-    rows = {row["check"]: row for row in json.loads(figures.read_text())["This machine"]["rows"]}
-    expected = {
-        "cores",
-        "other processes",
-        "memory",
-        "swap",
-        "governor",
-        "C++ compiler",
-        "Python.h",
-        "disk",
-        "commit",
-    }
-    assert expected <= rows.keys()
-    assert "images/s" in rows["trial of clip-tiny"]["found"]
-    assert "NVML" in rows or "GPU 0" in rows
-    assert not (own_results / "none").exists()
-    assert "images/s" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])

@@ -1,4 +1,4 @@
-"""`--caption-lengths` changes what is measured and planned, never what is trained, and is printed beside figures."""
+"""`--set caption_lengths` changes what is measured and planned, not what is trained, and is printed beside figures."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bench.__main__ import main
-from bench.cli.options import add_caption_settings, experiment_from
 from bench.cli.train import Train
+from bench.experiment.experiments import get_experiment
 from bench.experiment.fields import PACK_DATA
 from bench.records.record import read_records
 
@@ -34,7 +34,15 @@ def tables(path: Path) -> dict[str, Any]:
 def test_measure_prints_the_lengths_and_the_tokens_and_records_both(
     own_results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["clip-tiny", "catlip-tiny", "--caption-lengths", "web", *SHORT, "--rounds", "1"]
+    arguments = [
+        "clip-tiny",
+        "catlip-tiny",
+        "--set",
+        "caption_lengths=web",
+        *SHORT,
+        "--rounds",
+        "1",
+    ]
     out = own_results / "measure.json"
     assert main(["measure", *arguments, "--results", str(own_results), "--json", str(out)]) == 0
     assert f"Captions: {WEB}." in " ".join(capsys.readouterr().out.split())
@@ -48,7 +56,11 @@ def test_measure_prints_the_lengths_and_the_tokens_and_records_both(
 def test_training_reads_captions_as_they_are(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert Train("clip-vit-b32")._experiment().input.caption_lengths == PACK_DATA
+    experiment = get_experiment("clip-vit-b32")
+    assert experiment.input.caption_lengths == "web"
+    assert (
+        Train("clip-vit-b32")._experiment(experiment, tmp_path).input.caption_lengths == PACK_DATA
+    )
     assert main(["train", "clip-tiny", "--set", "caption_lengths=web", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert "train reads captions as they are: leave out caption_lengths" in error
@@ -59,11 +71,11 @@ def test_training_reads_captions_as_they_are(
     ("options", "text"),
     [
         (
-            ["--data", "own-shards", "--caption-lengths", "web"],
+            ["--data", "own-shards", "--set", "caption_lengths=web"],
             "is for the pack alone: leave it out with data=own-shards",
         ),
         (
-            ["--caption-lengths", "wbe"],
+            ["--set", "caption_lengths=wbe"],
             "Invalid enum value 'wbe'",
         ),
     ],
@@ -75,11 +87,3 @@ def test_lengths_that_cannot_be_are_refused(
     error = capsys.readouterr().err
     assert text in error
     assert error.count("\n") == 1
-
-
-def test_option_names_the_experiment() -> None:
-    assert experiment_from("clip-vit-b16", add_caption_settings([], "web")).name == "clip-vit-b16"
-    assert (
-        experiment_from("clip-vit-b16", add_caption_settings([], "pack")).name
-        == "clip-vit-b16[caption_lengths=pack]"
-    )

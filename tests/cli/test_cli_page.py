@@ -2,72 +2,90 @@
 
 import io
 import os
+import re
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
+from textwrap import fill
 from unittest.mock import patch
 
 from bench.__main__ import main
-from bench.cli.verbs import REPORT_VERBS, verbs_by_purpose
+from bench.interfaces.verb import REPORT_VERBS, VERBS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "cli.md"
 INTRODUCTION = """# Command line
 
 `catlip-bench` without a verb runs the default comparison. `python -m bench`, from a checkout, is the same program.
-Tables go to stdout, progress and messages to stderr. `--json FILE` writes the figures of the tables.
-This page is generated from the parsers; a test fails when it is stale.
+Tables go to stdout, progress and messages to stderr. Every command takes `--extension PATH.py` or
+`--extension package.module`, repeatable ([extending](extending.md)). This page is generated from the parsers.
 
 | exit code | meaning |
 |---|---|
 | 0 | success |
-| 1 | a regression, or a disagreement (a reference's losses) |
+| 1 | a regression, or a disagreement |
 | 2 | wrong usage, or nothing was measured |
 | 3 | a run failed; the other runs are recorded |
 | 4 | inconclusive (`regress`, `explain`) |
 | 70 | an error that nobody expected; the message names the file with its traceback |
-| 75 | interrupted by SIGUSR1, by the end of a SLURM job, or by `--max-minutes`: requeue it; finished work is kept |
+| 75 | interrupted by SIGUSR1 or the end of a SLURM job: requeue it; finished work is kept |
 | 130, 143 | interrupted by SIGINT, by SIGTERM; finished work is kept |
 | 141 | whoever read the output ended first, as `head` does |
 """
+# What says nothing: that there is no value by default, and that a switch can be named as off.
+REPETITION = (
+    r" \(default:\s+(None|False|''|)\)| \(repeatable\)| \(required\)|\{None\}\||(?<=\w), --no-\S+"
+)
+HEADINGS = ("usage:", "options", "positional arguments", "-h, --help", "---")
+FEWEST = 3  # verbs that share an option with equal words
 
 
-def help_of(*words: str, columns: int) -> str:
-    """Return the help of a verb, as a terminal without colours shows it; the checkout's folder is not named."""
+def help_of(*words: str) -> str:
+    """Return the help of a verb, as a wide terminal without colours shows it, without the line of usage."""
     shown = io.StringIO()
-    plain = {"COLUMNS": str(columns), "NO_COLOR": "1", "TERM": "dumb"}
+    plain = {"COLUMNS": "1000", "NO_COLOR": "1", "TERM": "dumb"}
     with patch.dict(os.environ, plain), redirect_stdout(shown), suppress(SystemExit):
         main([*words, "--help"])
-    text = shown.getvalue().strip().replace(str(ROOT), "CHECKOUT")
-    return "\n".join(line.rstrip() for line in text.splitlines())
+    text = shown.getvalue().replace(str(ROOT), "CHECKOUT")
+    lines = list[str]()
+    for line in re.sub(REPETITION, "", text).splitlines():
+        indented = re.sub(r"(?<=\S) {2,}", "  ", line.rstrip())
+        if line.startswith(" " * 10):  # the help of a long option
+            lines[-1] += f"  {line.strip()}"
+        elif not line.strip().startswith(HEADINGS) and (line.strip() or lines[-1:] != [""]):
+            lines.append(indented)
+    return re.sub(r" {2,}\(", " (", "\n".join(lines).strip("\n"))
 
 
-def page(columns: int) -> str:
-    """Return the whole page, its lines as a terminal of so many columns breaks them."""
-    sections = [INTRODUCTION, f"## catlip-bench\n\n```text\n{help_of(columns=columns)}\n```\n"]
-    for purpose, verbs in verbs_by_purpose().items():
-        sections.append(f"## To {purpose}\n")
-        sections += [
-            f"### {verb}\n\n```text\n{help_of(verb, columns=columns)}\n```\n" for verb in verbs
-        ]
-    sections.append("## Verbs of report\n")
-    sections += [
-        f"### report {verb}\n\n```text\n{help_of('report', verb, columns=columns)}\n```\n"
-        for verb in REPORT_VERBS
-    ]
+def page() -> str:
+    """Return the whole page."""
+    helps = {"catlip-bench": help_of()}
+    helps |= {verb: help_of(verb) for verb in VERBS if verb != "report"}
+    helps |= {f"report {verb}": help_of("report", verb) for verb in REPORT_VERBS}
+    counts = Counter(line for text in helps.values() for line in text.splitlines())
+    shared = {line for line, count in counts.items() if line[:4] == "  --" and count >= FEWEST}
+    sections = [INTRODUCTION, f"## Options of several verbs\n\n{block(sorted(shared))}"]
+    for verb, text in helps.items():
+        lines = text.splitlines()
+        names = [line.split()[0] for line in lines if line in shared]
+        also = [f"  also {', '.join(names)}"] if names else []
+        own = [line for line in lines if line not in shared]
+        sections.append(f"## {verb}\n\n{block(own + also)}")
     return "\n".join(sections)
 
 
-def letters(text: str) -> str:
-    """Return a text without spaces, boxes and rules: a terminal of another width breaks its lines elsewhere."""
-    plain = "".join(" " if "\u2500" <= one <= "\u257f" else one for one in text)
-    return "".join(word for word in plain.split() if word.strip("-"))
+def block(lines: Sequence[str]) -> str:
+    """Return lines as they are, long ones wrapped."""
+    wrapped = [fill(line, 118, subsequent_indent="      ") for line in lines]
+    return "```text\n" + "\n".join(wrapped).strip("\n") + "\n```\n"
 
 
 def test_the_page_of_the_command_line_says_what_the_parsers_accept() -> None:
-    assert letters(PAGE.read_text(encoding="utf-8")) == letters(page(1000)), (
+    assert PAGE.read_text(encoding="utf-8") == page(), (
         "write it with: python -m tests.cli.test_cli_page"
     )
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(100), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")

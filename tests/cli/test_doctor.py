@@ -1,30 +1,22 @@
-"""The findings of `doctor` are printed one by one."""
+"""`doctor` prints its findings of the machine."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from bench.__main__ import main
-from bench.cli import doctor, machine_checks
+from bench.cli import machine_checks
 
 
-def test_findings_before_the_trial_are_known_if_it_never_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_doctor_checks_the_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hang(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(doctor, "begin", hang)
     monkeypatch.setattr(machine_checks, "OBSERVED_SECONDS", 0.01)
-    assert main(["doctor", "--results", str(tmp_path)]) == 130
-    lines = capsys.readouterr().err.splitlines()
-    for check in ("Python.h", "disk", "commit"):
-        assert [line for line in lines if line.startswith(f"{check}: ")], check
-
-
-def test_option_of_shards_is_refused_without_shards(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--images-per-s", "5"]) == 2
-    assert (
-        "--images-per-s is for --shards: add it, or leave out --images-per-s"
-        in capsys.readouterr().err
-    )
+    figures = tmp_path / "figures.json"
+    assert main(["doctor", "--json", str(figures), "--results", str(tmp_path / "none")]) == 0
+    rows = {row["check"]: row for row in json.loads(figures.read_text())["This machine"]["rows"]}
+    assert {"cores", "other processes", "memory", "C++ compiler", "disk", "commit"} <= rows.keys()
+    assert "NVML" in rows or "GPU 0" in rows
+    assert not (tmp_path / "none").exists()
+    assert "disk: " in capsys.readouterr().err

@@ -6,15 +6,17 @@ import pytest
 
 from bench.__main__ import main
 from bench.cli.listing import List
-from bench.cli.verbs import VERBS
 from bench.console.console import UNEXPECTED
+from bench.interfaces.verb import REPORT_VERBS, VERBS, Verb, find_command
 
 
-@pytest.mark.parametrize("name", [*VERBS])
-def test_help_of_the_program_has_the_first_line_of_each_verb(name: str) -> None:
-    """It is read from the source of the verb, whose module is not imported."""
-    verb = VERBS.find(name)
-    assert VERBS.summarize(name) == (verb.purpose, verb.__doc__.splitlines()[0])
+@pytest.mark.parametrize(
+    "verb", [*VERBS.values(), *REPORT_VERBS.values()], ids=lambda verb: verb.name
+)
+def test_every_verb_is_where_it_is_said_to_be(verb: Verb) -> None:
+    verbs = REPORT_VERBS if verb.name in REPORT_VERBS else VERBS
+    assert verb.name == "report" or callable(find_command(verb.name, verbs))
+    assert verb.summary.endswith(".")
 
 
 def test_unexpected_error_is_one_line_that_names_the_file_of_its_traceback(

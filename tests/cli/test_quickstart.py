@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 
 from bench.__main__ import main
-from bench.cli.verbs import VERBS
 from bench.environment.circumstances import CHECKOUT
+from bench.interfaces.verb import VERBS
 from tests.data.shards import write_shard
 from tests.reports.test_page import Document
 

@@ -66,7 +66,8 @@ def saved(folder: Path, experiment: Experiment) -> Path:
 def test_tasks_and_protocols_by_default_fit_each_other(
     tasks: list[str], protocols: list[str], chosen: tuple[list[str], list[str]]
 ) -> None:
-    assert choose_tasks_and_protocols(tasks, protocols) == chosen
+    chosen_tasks, root, chosen_protocols = choose_tasks_and_protocols(tasks, None, protocols)
+    assert (chosen_tasks, chosen_protocols, root) == (*chosen, "")
 
 
 def test_protocol_that_no_default_task_takes_needs_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,9 +75,9 @@ def test_protocol_that_no_default_task_takes_needs_a_task(monkeypatch: pytest.Mo
         PROTOCOLS._objects, "depth", Protocol("depth", "a depth for every pixel", lambda *_: ())
     )
     with pytest.raises(
-        ValueError, match="depth scores tasks that have a depth for every pixel: add such a --task"
+        ValueError, match="depth scores tasks that have a depth for every pixel: add one"
     ):
-        choose_tasks_and_protocols([], ["depth"])
+        choose_tasks_and_protocols(["rooms"], None, ["depth", "k-nn"])
 
 
 def subjects(results: Path) -> list[tuple[str, int | None]]:

@@ -160,7 +160,9 @@ def test_remaining_time_is_known_after_the_first_round(
             self.progress.log_start(runs[0].label)
 
     comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=Logging())
-    comparison.measure(2, later_seconds=600.0)
+    comparison.measure(1)
+    comparison.runner.progress.expect(600.0)
+    comparison.measure(2, first_round=1)
     first, second = capsys.readouterr().err.splitlines()
-    assert "estimating | speed of clip-tiny, round 1 of 2" in first
+    assert "estimating | speed of clip-tiny, round 1 of 1" in first
     assert "about 10:00 left | speed of clip-tiny, round 2 of 2" in second

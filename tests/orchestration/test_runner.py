@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,11 +11,10 @@ import psutil
 import pytest
 
 from bench.__main__ import main
-from bench.console.console import REQUEUE
 from bench.experiment.experiments import EXPERIMENTS
 from bench.measure import costs
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.runner import OutOfTimeError, Runner
+from bench.orchestration.runner import Runner
 from bench.orchestration.runs import Run, call_function, decode_run
 from bench.records.record import Failure, Flops, Memory, Speed, read_record, read_records
 from bench.transfer.score import collect_error
@@ -95,45 +93,6 @@ FLOPS = Flops(image_forward=1, text_forward=2, forward=3, step=9)
 def check_arguments(results: Path, flops: Flops, names: tuple[str, ...], folder: Path) -> Failure:
     assert (results, flops, names, folder) == (Path("/r"), FLOPS, ("a", "b"), Path("/f"))
     return Failure(what="x", reason="called")
-
-
-class OneMinuteEach(Runner):
-    """Runs that take a minute each, by a clock that they advance."""
-
-    def _start(self, run: Run, *_: object) -> str:
-        CLOCK.append(CLOCK[-1] + 60.0)
-        run.path.touch()
-        return ""
-
-
-CLOCK = [0.0]
-
-
-@pytest.mark.parametrize(("deadline", "num_done"), [(0.0, 0), (59.0, 1), (150.0, 2), (1000.0, 3)])
-def test_no_run_begins_that_would_end_after_the_deadline(
-    deadline: float, num_done: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run is expected to take as long as the longest before it, and the first of all to take no time."""
-    CLOCK[:] = [1.0]
-    monkeypatch.setattr(time, "monotonic", lambda: CLOCK[-1])
-    runs = [make_run(tmp_path, seed=seed) for seed in range(3)]
-    runner = OneMinuteEach(deadline=deadline)
-    if num_done < 3:
-        with pytest.raises(OutOfTimeError, match="would end too late"):
-            runner.run(runs, threads=1)
-    else:
-        runner.run(runs, threads=1)
-    assert sum(run.is_done for run in runs) == num_done
-
-
-def test_command_that_is_cut_says_how_to_continue(
-    own_results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["measure", "clip-tiny", "--max-minutes", "0.001", "--results", str(own_results)]
-    assert main(words) == REQUEUE
-    (line,) = capsys.readouterr().err.splitlines()[-1:]
-    assert "would end too late; continue with: python -m bench measure clip-tiny " in line
-    assert line.endswith("--resume")
 
 
 @pytest.mark.usefixtures("forked_runs")

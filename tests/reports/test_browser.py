@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.__main__ import main
-from bench.cli.verbs import REPORT_VERBS, VERBS
+from bench.interfaces.verb import REPORT_VERBS, VERBS
 from bench.records.record import Record, Transfer, read_records
 from reports.__main__ import main as report
 from reports.page import page

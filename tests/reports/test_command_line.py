@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.cli.verbs import REPORT_VERBS
+from bench.interfaces.verb import REPORT_VERBS
 from reports.__main__ import main
 from tests.reports.test_page import Document
 

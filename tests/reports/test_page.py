@@ -22,7 +22,7 @@ from bench.measure.throughput import images_per_second
 from bench.records.record import Record, Speed, Transfer
 from bench.statistics.intervals import accuracy_interval, mean_interval
 from bench.statistics.ratios import ratio_of, ratios_of
-from bench.tables.formats import format_p_value, format_percent
+from bench.tables.formats import format_p_value
 from reports.page import page
 from tests.reports.conftest import first_screen, short
 
@@ -286,18 +286,6 @@ def test_twofold_mfu_gap_is_reported_as_engineering(make: Make) -> None:
     assert (
         "Engineering is being compared, not methods." in Document(page("x", [one, other])).words()
     )
-
-
-def test_mfu_of_a_gpu_stands_beside_that_of_published_trainings(make: Make) -> None:
-    cpu = make["speed"]("clip-tiny", 0)
-    gpu = replace(cpu, circumstances=replace(cpu.circumstances, device="cuda"))
-    unknown = replace(gpu, measured=replace(gpu.measured, peak_flops_per_second=None))
-    title = "MFU of published trainings"
-    assert title not in Document(page("x", [cpu])).tables
-    assert title not in Document(page("x", [unknown])).tables
-    rows = Document(page("x", [gpu])).tables[title]
-    assert ["CLIP B/16", "176 A100 40GB", format_percent(0.131), "open_clip, from images/s"] in rows
-    assert ["image tower g/14", "8 H100", format_percent(0.289), "NeMo, from images/s"] in rows
 
 
 def test_gpu_that_was_throttled_throughout_is_reported(make: Make) -> None:

@@ -1,7 +1,6 @@
 """The verb `train` from outside: stopped, killed, resumed, refused; what it leaves."""
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -15,17 +14,16 @@ from bench.__main__ import main
 from bench.cli.options import experiment_from
 from bench.cli.train import Train, parse_count
 from bench.environment.cores import available_cores
-from bench.experiment.config import change, get_field
+from bench.experiment.config import get_field
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import with_settings
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.scope import Scope
-from bench.records.record import Record, Training, Transfer, read_records, write_record
+from bench.records.record import Training, Transfer, read_records
 from bench.train.checkpoints import exclusive_lock, latest_valid, list_checkpoints
 from bench.transfer.families import TASKS as BUILT_IN
 from tests.processes import LONGEST_SECONDS, Parting, run_of, wait_until
-from tests.small import circumstances
 from tests.train.test_checkpoints import written
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +62,7 @@ def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_an
 ) -> None:
     """Commands that are stopped start as a user's do; what ends by itself forks its runs."""
     out = decoded / "train-stopped"
-    again = ["--resume", "auto"]
+    again = ["--resume"]
     for number, code in ((signal.SIGUSR1, 75), (signal.SIGTERM, 143)):
         parent, child = started(out, *again)
         assert not (out / "requeue").exists()
@@ -74,9 +72,7 @@ def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_an
         assert "Traceback" not in text, text
         assert not child.is_running()
         assert (out / "requeue").exists()
-    typed = shlex.split(text.rpartition("resume with: ")[2])
-    assert typed[:4] == ["python", "-m", "bench", "train"]
-    assert typed[-2:] == again
+    assert "continue with the same command and --resume" in text
     assert latest_valid(out / "checkpoints")[1].experiment == EXPERIMENT
 
     parent, child = started(out, *again)
@@ -96,7 +92,7 @@ def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_an
     assert latest_valid(out / "checkpoints")[1].steps_taken == saved
 
     capsys.readouterr()
-    assert main(typed[3:]) == 0, capsys.readouterr().err
+    assert main(command(out, *again)[3:]) == 0, capsys.readouterr().err
     assert not (out / "requeue").exists()
     printed = capsys.readouterr().out
     assert "unseen subgroup" in printed
@@ -152,26 +148,20 @@ def test_signal_before_the_first_step_ends_at_once(decoded: Path) -> None:
     os.kill(parent.pid, signal.SIGTERM)
     _, text = parent.communicate(timeout=LONGEST_SECONDS)
     assert parent.returncode == 143
-    assert "no checkpoint was saved; start the same command again" in text
+    assert "continue with the same command and --resume" in text
     assert "Traceback" not in text
 
 
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        ([], "holds a training of catlip-tiny, seed 0 (seed: 0 / 7; images: 96 / 1280"),
-        (["--images", "96"], "): name another folder with --out"),
+        ([], "already holds a checkpoint (step-00000005): add --resume, or name another folder"),
         (["--resume"], "of another experiment, they differ in seed: 0 / 7; images: 96 / 1280"),
         (
             ["--resume", "--checkpoint-minutes", "0"],
             "--checkpoint-minutes must be from 1e-09 to 1e+06, got 0.0",
         ),
         (["--resume", "--task", "rums"], "did you mean 'rooms'"),
-        (["--no-score"], "--no-score scores nothing: leave it or them out"),
-        (
-            ["--resume", "always"],
-            "invalid choice 'always' for argument '--resume'. Expected one of ('auto',)",
-        ),
         (["--resume", "--images", "3"], "--images must be at least two batches (32), got 3"),
         (["--resume", "--images", "9" * 400], f"as 80000, 80k or 12.8M, got '{'9' * 30}'"),
     ],
@@ -198,42 +188,7 @@ def test_training_without_scoring_leaves_its_tower_alone(
     assert len(list(tmp_path.glob("*.tower.*.safetensors"))) == 1
     written(tmp_path / "checkpoints", 5, experiment=record.experiment)
     assert main(arguments) == 2
-    assert " --no-score --set batch_size=16 --resume" in capsys.readouterr().err
-
-
-def test_training_that_several_processes_finished_is_resumed_by_as_many(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    comparison, experiment = "20260101T000000-train", change(EXPERIMENT, batch_size=8)
-    written(tmp_path / "checkpoints", 5, comparison=comparison, experiment=experiment, processes=2)
-    training = Training(trunk_losses=(1.0,), cooldown_losses=(), branches=(), seconds=1.0)
-    record = Record(
-        comparison=comparison,
-        experiment=experiment,
-        circumstances=circumstances(processes=2),
-        measured=training,
-    )
-    write_record(record, tmp_path / f"{comparison}.training.json")
-    for batch_size in (8, 16):
-        assert (
-            main(
-                [
-                    "train",
-                    *OPTIONS,
-                    "--set",
-                    f"batch_size={batch_size}",
-                    "--out",
-                    str(tmp_path),
-                    "--resume",
-                ]
-            )
-            == 2
-        )
-        (line,) = capsys.readouterr().err.splitlines()
-        assert (
-            "was finished by 2 processes, this is 1: start the command with as many, or name another folder"
-            in line
-        )
+    assert "add --resume, or name another folder with --out" in capsys.readouterr().err
 
 
 def test_vocabulary_option_sets_the_field_of_its_rule() -> None:
@@ -243,14 +198,6 @@ def test_vocabulary_option_sets_the_field_of_its_rule() -> None:
     ):
         experiment = experiment_from(name, [], vocabulary=given, labels="labels")
         assert (get_field(experiment, field), experiment.targets.labels) == (given, "labels")
-
-
-def test_resume_without_a_checkpoint_is_reported(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["train", *OPTIONS, "--out", str(tmp_path / "none"), "--resume"]) == 2
-    assert "no checkpoint to resume from" in capsys.readouterr().err
-    assert not (tmp_path / "none").exists()
 
 
 def test_second_training_in_a_folder_is_refused_before_it_loads_anything(

@@ -13,12 +13,10 @@ from torch._dynamo import config as dynamo
 
 from bench.data.image_sizes import image_size_at, images_before_step, nearest_step_count
 from bench.experiment.config import Experiment, change
-from bench.experiment.settings import with_batch_size
 from bench.measure.costs import count_flops
 from bench.measure.memory import measure_memory, step_tensor_bytes, try_batch_size
 from bench.measure.speed import measure_speed
 from bench.measure.throughput import images_per_second_of_all, images_per_step
-from bench.orchestration.batch_search import smallest_batch_to_try
 from bench.orchestration.budgets import image_budgets
 from bench.records.record import Branch, Speed, Training
 from bench.towers.provenance import read_provenance
@@ -165,14 +163,6 @@ def test_memory_runs_and_batch_trials_visit_every_image_size(results: Path) -> N
     memory = measure_memory(several("catlip"), CPU, results)
     assert memory.steps == len(steps_with_each_size_first(several("catlip"), 4))
     assert try_batch_size(several("catlip"), CPU, results, 2**30).fits
-
-
-def test_min_batch_size_has_two_of_the_largest_images() -> None:
-    for sizes in ((), (32, 64), (40, 48, 100), (16, 32)):
-        experiment = small("clip", image_sizes=sizes)
-        least = with_batch_size(experiment, smallest_batch_to_try(experiment))
-        assert least.batch_size_for(max(least.image.all_image_sizes)) >= 2
-    assert smallest_batch_to_try(small("clip")) == 2
 
 
 def test_single_size_tower_is_refused_before_running(results: Path) -> None:

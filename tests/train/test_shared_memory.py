@@ -9,8 +9,6 @@ from types import SimpleNamespace
 import pytest
 
 from bench.__main__ import main
-from bench.cli import machine_checks
-from bench.cli.machine_checks import DISTURBS, FINDING_OK
 from bench.console.console import UserError
 from bench.data import loader_workers
 from bench.data.loader_workers import PrefetchingLoader
@@ -89,18 +87,6 @@ def test_chosen_workers_are_fewer_where_shared_memory_is_small(
     free(monkeypatch, 20 * 2**20)
     with pytest.raises(UserError, match="2 batches of 1 x 1 loader workers"):
         limit_workers_to_shared_memory(automatic, chosen, 1)
-
-
-@pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="the system has no /dev/shm")
-@pytest.mark.parametrize(("on_gpu", "verdict"), [(True, DISTURBS), (False, FINDING_OK)])
-def test_doctor_says_how_much_shared_memory_is_free(
-    on_gpu: bool, verdict: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(machine_checks, "OBSERVED_SECONDS", 0.01)
-    monkeypatch.setattr(machine_checks, "has_gpu", lambda: on_gpu)
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=DOCKER))
-    (found,) = (one for one in machine_checks.check_host() if one.check == "shared memory")
-    assert (found.found, found.verdict) == ("0.06 GiB free at /dev/shm", verdict)
 
 
 class NamesOfBatches:

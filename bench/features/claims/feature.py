@@ -2,9 +2,16 @@
 
 from bench.interfaces.extensions import Extension
 from bench.interfaces.sections import Section
+from bench.interfaces.verb import Verb
 
 EXTENSION = Extension(
-    verbs={"claim": "bench.features.claims.verb:ClaimVerb"},
+    verbs=[
+        Verb(
+            "claim",
+            "List claims of papers with their verdicts from records, or show one claim.",
+            "bench.features.claims.verb:ClaimVerb",
+        ),
+    ],
     sections=[
         Section(
             "claim",

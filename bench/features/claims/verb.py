@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from tyro.conf import Positional
 
@@ -27,8 +26,6 @@ class ClaimVerb:
     """Path of the page of one claim, which ends in .html or .md; default: Markdown on standard output."""
     json: Path | None = None
     """File to which the claim, or the list, is written as JSON."""
-    purpose: ClassVar[str] = "report"
-    resume_hint: ClassVar[str] = "start it again"
 
     def run(self) -> int:
         """Read the records; print or write the claim, or the list."""

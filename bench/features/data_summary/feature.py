@@ -1,5 +1,14 @@
 """What the summary of data adds: a verb."""
 
 from bench.interfaces.extensions import Extension
+from bench.interfaces.verb import Verb
 
-EXTENSION = Extension(verbs={"data": "bench.features.data_summary.verb:SummarizeData"})
+EXTENSION = Extension(
+    verbs=[
+        Verb(
+            "data",
+            "Show what data hold before a training reads them: images, captions and faults.",
+            "bench.features.data_summary.verb:SummarizeData",
+        ),
+    ]
+)

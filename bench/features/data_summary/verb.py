@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
@@ -35,8 +35,6 @@ class SummarizeData:
     )
     results: Results = Path("results")
     json: Json = None
-    purpose: ClassVar[str] = "check"
-    resume_hint: ClassVar[str] = "start it again"
 
     def run(self) -> int:
         """Read the samples, print the tables, and write the page."""

@@ -3,10 +3,17 @@
 from bench.features.explain.ladder import Ladder
 from bench.interfaces.extensions import Extension
 from bench.interfaces.sections import Section
+from bench.interfaces.verb import Verb
 
 EXTENSION = Extension(
     record_kinds=[Ladder],
-    verbs={"explain": "bench.features.explain.verb:ExplainRatio"},
+    verbs=[
+        Verb(
+            "explain",
+            "Find the causes of the throughput ratio of two experiments.",
+            "bench.features.explain.verb:ExplainRatio",
+        ),
+    ],
     sections=[
         Section(
             "explanation",

@@ -4,20 +4,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from msgspec import structs
 from tyro.conf import Positional
 
 from bench.cli.options import (
-    Caption,
-    CaptionLengths,
     Json,
-    MaxMinutes,
     Results,
     Settings,
-    add_caption_settings,
-    set_deadline,
 )
 from bench.console.console import FAILED_CASE, OK
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
@@ -79,23 +74,16 @@ class ExplainRatio:
         12.0  # minutes for the rounds, if --rounds is not given; at least two rounds are run
     )
     resume: bool = False  # resume the newest ladder; recorded runs are not repeated
-    max_minutes: MaxMinutes = None
-    caption_lengths: CaptionLengths = None
-    caption: Caption = None
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
-    purpose: ClassVar[str] = "explain"
-    resume_hint = "finished runs are kept; resume with the same command and --resume"
 
     def run(self) -> int:
         """Build the ladder, run the rounds and print the causes."""
-        start = time.monotonic()
         ladder, experiments = self._plan()
         check(self.results, experiments, may_differ=FIELDS)
         purpose = "explain" if self.recipe is None else f"explain-{self.recipe}"
         comparison = (resume if self.resume else begin)(self.results, purpose, experiments)
-        set_deadline(comparison, self.max_minutes, start)
         self._record_ladder(comparison, ladder)
         self._run_rounds(comparison)
         records = comparison.records()
@@ -108,14 +96,12 @@ class ExplainRatio:
         """Return the ladder and its experiments; ValueError for options that cannot be."""
         require_range("rounds", self.rounds, MIN_LADDER_ROUNDS, ROUNDS_RANGE[1])
         require_range("minutes", self.minutes, *MINUTES_RANGE)
-        require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
         names = (self.name, self.baseline)
         pair = [
             get_recipe_experiment(name, self.recipe) if self.recipe else get_experiment(name)
             for name in names
         ]
-        settings = add_caption_settings(self.settings, self.caption_lengths, self.caption)
-        named, baseline = (with_settings(experiment, settings) for experiment in pair)
+        named, baseline = (with_settings(experiment, self.settings) for experiment in pair)
         chosen = (*PUBLISHED_FACTORS, *self.factors) if self.recipe == "published" else self.factors
         ladder, experiments = plan_ladder(named, baseline, chosen, on_gpu=has_gpu())
         if self.recipe is not None:

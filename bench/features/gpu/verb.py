@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
@@ -96,7 +96,7 @@ def list_steps(device: Device) -> list[Step]:
         Step("b16-shards", f"{measure_b16} --rounds 1 --data {{results}}/shards", 10),
         Step(
             "train",
-            "-m bench train catlip-tiny --images 2048 --task 'Twemoji group' --out {results}/train --resume auto",
+            "-m bench train catlip-tiny --images 2048 --task 'Twemoji group' --out {results}/train --resume",
             10,
         ),
         Step("open-clip", f"-m bench reference open-clip {open_clip} --results {{folder}}", 20),
@@ -120,8 +120,6 @@ class Gpu:
     only: Only = ()
     device: Device = "cuda"  # cpu: the same steps at the tiny scale
     results: Results = Path("results/gpu")
-    purpose: ClassVar[str] = "check"
-    resume_hint = "finished steps are kept; the same command continues"
 
     def run(self) -> int:
         """Run the steps that are not done, and list how all ended."""

@@ -1,14 +1,31 @@
 """What timings of this project's commits add."""
 
 from bench.interfaces.extensions import Extension
+from bench.interfaces.verb import Verb
 
 EXTENSION = Extension(
-    verbs={
-        "regress": "bench.features.history.verbs:Regress",
-        "history": "bench.features.history.verbs:History",
-    },
-    report_verbs={
-        "history": "bench.features.history.report_verbs:HistoryPage",
-        "compare": "bench.features.history.report_verbs:CompareFigures",
-    },
+    verbs=[
+        Verb(
+            "regress",
+            "Compare the speed of this work tree with that of a base commit.",
+            "bench.features.history.verbs:Regress",
+        ),
+        Verb(
+            "history",
+            "Time the benchmark suites of the last commits.",
+            "bench.features.history.verbs:History",
+        ),
+    ],
+    report_verbs=[
+        Verb(
+            "history",
+            "Write charts over commits with the detected changes.",
+            "bench.features.history.report_verbs:HistoryPage",
+        ),
+        Verb(
+            "compare",
+            "Compare two sets of figures from one machine.",
+            "bench.features.history.report_verbs:CompareFigures",
+        ),
+    ],
 )

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
 
 from tyro.conf import Positional
 
@@ -51,8 +50,6 @@ class History:
     rounds: int = 3  # number of rounds; each round times every commit once, so that machine drift affects all alike
     only: str | None = None  # substring of the names of the benchmarks to run, as pytest's -k
     out: Path = Path("results/history")  # folder to which the benchmark documents are added
-    purpose: ClassVar[str] = "check"
-    resume_hint = "documents of finished rounds are kept, temporary work trees are removed"
 
     def run(self) -> int:
         """Time the suites, and report the commits whose suites failed."""
@@ -105,8 +102,6 @@ class Regress:
     only: str | None = None  # substring of the names of the benchmarks to run, as pytest's -k
     results: Results = Path("results")
     json: Json = None
-    purpose: ClassVar[str] = "check"
-    resume_hint = "there is nothing to resume; the temporary work tree is removed"
 
     def run(self) -> int:
         """Time both sides interleaved, then print the verdicts."""

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import msgspec
 from msgspec.structs import replace
@@ -82,8 +82,6 @@ class Label:
     workers: int | None = None  # number of processes; default: number of cores
     force: bool = False  # label complete files again
     json: Json = None
-    purpose: ClassVar[str] = "train"
-    resume_hint = "finished files are kept; resume with the same command"
 
     def run(self) -> int:
         """Explain a caption, merge or count a vocabulary, or label files."""

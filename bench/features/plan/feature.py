@@ -2,9 +2,16 @@
 
 from bench.interfaces.extensions import Extension
 from bench.interfaces.sections import Section
+from bench.interfaces.verb import Verb
 
 EXTENSION = Extension(
-    verbs={"plan": "bench.features.plan.verb:Plan"},
+    verbs=[
+        Verb(
+            "plan",
+            "Predict step time, GPU-hours and price on many GPUs.",
+            "bench.features.plan.verb:Plan",
+        ),
+    ],
     sections=[
         Section(
             "plan", "On more GPUs", "More GPUs", "bench.features.plan.section:build", ["plan.json"]

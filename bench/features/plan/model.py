@@ -25,7 +25,7 @@ OVERLAP = (
 LOSS_SHARE = 0.5  # share of the peak in the loss's products: assumed, because of exponentials and sums between them
 JOULES_PER_KWH = 3.6e6
 # Geometric mean of the share of the bf16 peak that the 26 published trainings of CLIP reach, communication excluded
-# (bench/experiment/published.py). tests/features/plan/test_published.py computes it and the errors again.
+# (tests/features/plan/published_runs.py). tests/features/plan/test_published.py computes it and the errors again.
 UTILISATION = 0.166
 MEDIAN_ERROR = 0.26  # of the images/s that are planned with it for these trainings
 # Published over planned images/s: the ends of the central 80 % of these trainings.

@@ -4,17 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from bench.cli.options import (
-    Caption,
-    CaptionLengths,
     Json,
     Results,
     Settings,
-    add_caption_settings,
     experiments_from,
 )
 from bench.cli.train import Images, parse_count
@@ -98,13 +95,9 @@ class Plan:
     network_us: float | None = None  # latency between nodes, microseconds per step; default: NCCL's
     # record of `doctor` under torchrun, or folder of records: what it measured replaces the defaults of these five
     links: Path | None = None
-    caption_lengths: CaptionLengths = None
-    caption: Caption = None
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
-    purpose: ClassVar[str] = "explain"
-    resume_hint = "there is nothing to resume"
 
     def run(self) -> int:
         """Predict, and print the tables."""
@@ -137,9 +130,7 @@ class Plan:
 
     @cached_property
     def _experiments(self) -> Sequence[Experiment]:
-        return experiments_from(
-            self.names, add_caption_settings(self.settings, self.caption_lengths, self.caption)
-        )
+        return experiments_from(self.names, self.settings)
 
     @cached_property
     def _records(self) -> Sequence[Record]:
@@ -278,7 +269,7 @@ class Plan:
                 f"assumed, not a measurement: {source}",
             )
             rows["power of a GPU"] = (f"{device.watts:g} W, constant", device.source)
-        rows["captions"] = (describe_captions(self._experiments), "--caption-lengths, or the data")
+        rows["captions"] = (describe_captions(self._experiments), "--set caption_lengths=LENGTHS")
         for name, link in self._links.items():
             title, unit = LINK_OPTIONS[name]
             rows[title] = (f"{link.value:.4g}{unit}", link.source)

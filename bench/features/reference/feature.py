@@ -2,8 +2,15 @@
 
 from bench.features.reference.records import ReferenceRun, ReleasedRun
 from bench.interfaces.extensions import Extension
+from bench.interfaces.verb import Verb
 
 EXTENSION = Extension(
     record_kinds=[ReferenceRun, ReleasedRun],
-    verbs={"reference": "bench.features.reference.verb:Reference"},
+    verbs=[
+        Verb(
+            "reference",
+            "Compare training speed and losses with a reference implementation.",
+            "bench.features.reference.verb:Reference",
+        ),
+    ],
 )

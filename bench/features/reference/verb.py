@@ -1,25 +1,22 @@
 """The verb `reference`: compares this project's training speed and losses with reference implementations."""
 
-import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from bench.cli.options import (
     Data,
     Json,
-    MaxMinutes,
     Results,
     Rounds,
     Settings,
     print_results,
-    set_deadline,
 )
 from bench.console.console import DISAGREEMENT, OK, log
-from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
+from bench.console.options import ROUNDS_RANGE, require_range
 from bench.experiment.config import FIELDS, MAY_DIFFER_AT_LARGEST_BATCH, Experiment
 from bench.features.reference import (
     CHECKOUTS,
@@ -80,16 +77,12 @@ class Reference:
     resume: bool = (
         False  # resume the newest comparison with a reference; recorded runs are not repeated
     )
-    max_minutes: MaxMinutes = None
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
-    purpose: ClassVar[str] = "compare"
-    resume_hint = "finished records are kept; resume with the same command and --resume"
 
     def run(self) -> int:
         """Run the rounds, then print the ratios and compare the losses."""
-        start = time.monotonic()
         self._check_options()
         if self.checkout is None and self.reference != "open-clip":
             log(
@@ -110,11 +103,9 @@ class Reference:
         else:
             comparison = begin(self.results, "reference", experiments)
         rounds = self._rounds(comparison)
-        set_deadline(comparison, self.max_minutes, start)
         for number, runs in enumerate(rounds, start=1):
             comparison.run_round(runs)
-            if comparison.round_seconds is not None:
-                comparison.runner.progress.expect((len(rounds) - number) * comparison.round_seconds)
+            comparison.expect_rounds(len(rounds) - number)
         records = comparison.records()
         if is_released:
             return print_results(comparison, released_tables(records), self.json)
@@ -199,7 +190,6 @@ class Reference:
     def _check_options(self) -> None:
         """Raise ValueError for a value out of range, or an option that the reference does not use."""
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
-        require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
         for option, references in USERS.items():
             if getattr(self, option) is not None and self.reference not in references:
                 users = " or ".join(references)

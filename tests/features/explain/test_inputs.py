@@ -3,7 +3,7 @@
 from bench.experiment.config import Experiment, differing_fields
 from bench.experiment.experiments import EXPERIMENTS
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER
-from bench.features.explain.verb import ExplainRatio, plan_ladder
+from bench.features.explain.verb import plan_ladder
 
 
 def chain(
@@ -41,8 +41,3 @@ def test_other_methods_have_no_stage_of_labels() -> None:
     steps, _, left_out = chain(superclass, EXPERIMENTS["clip-tiny"], "dense_labels")
     assert steps == ("pooling", PADDING, TEXT_TOWER, HEAD)
     assert left_out["dense_labels"] == "superclass does not read label_format"
-
-
-def test_ladder_has_the_lengths_at_each_of_its_configurations() -> None:
-    _, configurations = ExplainRatio("catlip-tiny", "clip-tiny", caption_lengths="web")._plan()
-    assert {one.input.caption_lengths for one in configurations} == {"web"}

@@ -15,10 +15,10 @@ from bench.__main__ import main
 from bench.cli.main import parse
 from bench.cli.measure import Measure
 from bench.cli.options import experiment_from
-from bench.cli.verbs import VERBS
 from bench.experiment.config import require_comparable_experiments
 from bench.features.gpu import verb
 from bench.features.gpu.verb import Step, list_steps
+from bench.interfaces.verb import VERBS
 from bench.records.record import Record, record_path, write_record
 from tests.processes import LONGEST_SECONDS, wait_until
 from tests.small import circumstances, small

@@ -21,7 +21,7 @@ def test_plan_prints_the_lengths_and_the_tokens_that_it_charges(
     for lengths in ("pack", "web"):
         out, options = (
             tmp_path / f"{lengths}.json",
-            ["--caption-lengths", lengths, "--set", "context_length=77"],
+            ["--set", f"caption_lengths={lengths}", "--set", "context_length=77"],
         )
         words = ["plan", "clip-tiny", "catlip-tiny", "--device", "h100", *options]
         assert main([*words, "--results", str(decoded), "--json", str(out)]) == 0

@@ -10,7 +10,6 @@ from scipy.optimize import brentq
 
 from bench.environment.gpu_specs import GPU_SPECS
 from bench.experiment.experiments import get_experiment
-from bench.experiment.published import MODELS, PUBLISHED_RUNS, PUBLISHED_TOWERS, PublishedRun
 from bench.features.plan.collectives import (
     LINK_US,
     NETWORK_US,
@@ -32,6 +31,12 @@ from bench.features.plan.model import (
 from bench.features.plan.workload import count_communicated_parameters
 from bench.interfaces.method import get_method
 from bench.measure.costs import forward_flops_as_released
+from tests.features.plan.published_runs import (
+    MODELS,
+    PUBLISHED_RUNS,
+    PUBLISHED_TOWERS,
+    PublishedRun,
+)
 
 # Networks of a node with 8 A100: DGX, Amazon's p4d, Google's a2-highgpu.
 NODE_GBITS = (

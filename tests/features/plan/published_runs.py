@@ -1,4 +1,4 @@
-"""Published throughputs of CLIP trainings. No torch here.
+"""Published throughputs of CLIP trainings.
 
 Sources: open_clip's docs/PRETRAINED.md (12.8 billion images over GPU-hours), LAION's blog of September 2022 and January
 2023, `trained_models_info.csv` of LAION-AI/scaling-laws-openclip (without a training that is also in open_clip's list),
@@ -111,27 +111,3 @@ PUBLISHED_TOWERS: Sequence[PublishedRun] = (
     PublishedRun(NEMO, "image tower g/14", A100, 8, None, 693 / 8, 693 / 8),
     PublishedRun(NEMO, "image tower g/14", H100, 8, None, 1428 / 8, 1428 / 8),
 )
-# As stated: by torchtitan, benchmarks/llama3_h100_202412_torchtitan.md at 31a17bf, and by nvSubquadratic.
-STATED_MFU = (
-    ("Llama 3.1 8B", "8 H100 at 500 W", 0.33, "torchtitan, as stated"),
-    ("Llama 3.1 8B, compiled", "8 H100 at 500 W", 0.39, "torchtitan, as stated"),
-    (
-        "image tower ViT-5-Small, compiled and tuned",
-        "1 H100",
-        0.229,
-        "documentation of nvSubquadratic, as stated",
-    ),
-)
-
-
-def published_mfu_rows() -> list[tuple[str, str, float, str]]:
-    """Return training, GPUs, MFU and source of open_clip, of NeMo, and of those who state an MFU."""
-    runs = [
-        (f"CLIP {run.model}", run) for run in PUBLISHED_RUNS if run.source in ("open_clip", NEMO)
-    ]
-    runs += [(run.model, run) for run in PUBLISHED_TOWERS]
-    where = ((name, f"{run.gpus} {run.device.name_words}", run) for name, run in runs)
-    return [
-        *((name, gpus, run.mfu, f"{run.source}, from images/s") for name, gpus, run in where),
-        *STATED_MFU,
-    ]
