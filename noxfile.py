@@ -82,7 +82,7 @@ def gpu(session: nox.Session) -> None:
 
 @nox.session(name="fake-cuda")
 def fake_cuda(session: nox.Session) -> None:
-    """Take the step of each method on fake CUDA tensors, without a GPU; installs PyTorch for CUDA (about 7 GB)."""
+    """Take the step of each method on fake CUDA tensors, without a GPU; installs PyTorch for CUDA (about 5 GB)."""
     install(session, ".[tests]")
     is_cuda = "import sys, torch; sys.exit(torch.version.cuda is None)"
     if code_of(session, "python", "-c", is_cuda):
