@@ -160,7 +160,7 @@ def history(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Test on the CPU, offline, shapes checked, in three processes (`-- -n 0`: in one); then draw the kept records."""
-    install(session, ".[tests,history,tensorboard]")
+    install(session, ".[tests,history]")
     run(session, "python", "-m", "pytest", *SIDE_BY_SIDE, *QUICK, *session.posargs, env=ONE_THREAD)
     if not session.posargs:
         run(

@@ -24,7 +24,5 @@ def open_clip_config(name: str) -> dict[str, Any] | None:
 
 
 def similar_names(name: str, names: Sequence[str]) -> list[str]:
-    """Return at most two of the names, which begin almost as this one."""
-    prefixes = dict.fromkeys(candidate[: len(name)] for candidate in names)
-    near = get_close_matches(name, prefixes, n=2, cutoff=0.75)
-    return [candidate for prefix in near for candidate in names if candidate.startswith(prefix)][:2]
+    """Return at most two of the names that are similar to this one."""
+    return get_close_matches(name, names, n=2, cutoff=0.75)

@@ -7,7 +7,6 @@ Source: apple/corenet 1aa3acd, `corenet/modeling/models/classification/vit.py` a
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,7 @@ from jaxtyping import Float
 from open_clip.transformer import LayerNormFp32, Transformer
 from torch import Tensor, nn
 
+from models.checkpoint import strip_prefix
 from models.open_clip_blocks import replace_image_blocks
 
 PREFIX = "corenet-vit-"  # of the towers' names
@@ -26,7 +26,9 @@ SIZES = {
     "huge": (1280, 32),
 }
 HEAD_WIDTH = 64  # of attention, at every size
-POSITIONS = 14 * 14  # with learned embeddings: patches of 16 px in 224 px
+MLP_RATIO = 4.0  # width of the hidden layer over the width
+IMAGE_SIZE = 224  # pixels
+POSITIONS = 14 * 14  # with learned embeddings: patches of 16 px
 # Names in this module by CoreNet's. Attention that is not "flash" has the same weights under the name `out_proj`.
 OUR_NAMES = {
     r"patch_emb\.0\.block\.conv\.": "stem.0.",
@@ -57,7 +59,9 @@ class CorenetViT(nn.Module):
     Blocks are open_clip's, and the last computes only the class token.
     """
 
-    def __init__(self, width: int, layers: int, mlp_width: int) -> None:
+    patch_size = (16, 16)  # pixels
+
+    def __init__(self, width: int, layers: int) -> None:
         super().__init__()
         stem = max(32, width // 4)
         self.stem = nn.Sequential(
@@ -73,7 +77,7 @@ class CorenetViT(nn.Module):
         self.positions = nn.Parameter(torch.empty(POSITIONS, width))
         norm = partial(LayerNormFp32, eps=1e-6)
         heads = width // HEAD_WIDTH
-        self.transformer = Transformer(width, layers, heads, mlp_width / width, norm_layer=norm)
+        self.transformer = Transformer(width, layers, heads, MLP_RATIO, norm_layer=norm)
         self.norm = norm(width)
         self._initialise()
         replace_image_blocks(self.transformer, class_token_only=True)
@@ -119,47 +123,25 @@ def corenet_vit(name: str) -> CorenetViT:
     """Build a tower by its name, such as `corenet-vit-base`; the ValueError lists the names."""
     size = name.removeprefix(PREFIX)
     if size not in SIZES:
-        raise ValueError(
-            f"no tower named {name!r} (CoreNet's are {', '.join(PREFIX + size for size in SIZES)})"
-        )
-    width, layers = SIZES[size]
-    return CorenetViT(width, layers, 4 * width)
+        raise ValueError(f"no tower named {name!r}; CoreNet's sizes are {', '.join(SIZES)}")
+    return CorenetViT(*SIZES[size])
 
 
-class VitSizes(NamedTuple):
-    """The sizes of a vision transformer."""
-
-    width: int
-    layers: int
-    mlp_width: int
-
-
-def infer_sizes(state: Mapping[str, Tensor]) -> VitSizes:
-    """Return the sizes of a file of CoreNet; missing weights are given the defaults."""
+def infer_name(state: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the tower in a file of CoreNet; None for another file, or another size."""
+    if STEM not in state:
+        return None
     width = state[STEM].shape[0]
-    blocks = {name.split(".")[1] for name in state if name.startswith("transformer.")}
-    mlp_weight = state.get("transformer.0.pre_norm_ffn.1.weight")
-    mlp_width = 4 * width if mlp_weight is None else mlp_weight.shape[0]
-    return VitSizes(width, max(1, len(blocks)), mlp_width)
-
-
-def describe_sizes(sizes: VitSizes) -> str:
-    """Return the name of a tower of these sizes, or its width and its number of blocks."""
+    num_blocks = len({name.split(".")[1] for name in state if name.startswith("transformer.")})
     for size, width_and_layers in SIZES.items():
-        if width_and_layers == (sizes.width, sizes.layers):
+        if width_and_layers == (width, num_blocks):
             return PREFIX + size
-    return f"a CoreNet ViT {sizes.width} wide with {sizes.layers} blocks"
+    return None
 
 
 def keep_image_encoder(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Return the weights of the image encoder of CoreNet's CLIP without their prefix; other weights unchanged."""
-    if f"{CLIP_PREFIX}{STEM}" not in state:
-        return state
-    return {
-        name.removeprefix(CLIP_PREFIX): weight
-        for name, weight in state.items()
-        if name.startswith(CLIP_PREFIX)
-    }
+    return strip_prefix(CLIP_PREFIX, state) or state
 
 
 def convert_corenet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -171,12 +153,11 @@ def convert_corenet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, value in state.items():
         if not name.startswith(("classifier.", "neural_augmentor.")):
             weights[convert_name(name)] = value
-    for name, num_dims in (
-        ("class_token", 1),
-        ("positions", 2),
-    ):  # CoreNet has leading dimensions of 1
-        if name in weights:
-            weights[name] = weights[name].reshape(weights[name].shape[-num_dims:])
+    # CoreNet has leading dimensions of 1.
+    if "class_token" in weights:
+        weights["class_token"] = weights["class_token"].flatten()
+    if "positions" in weights:
+        weights["positions"] = weights["positions"].flatten(0, -2)
     return weights
 
 

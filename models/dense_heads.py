@@ -3,11 +3,10 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -33,6 +32,7 @@ FINEST_LEVEL = 2  # the pooling's number of the finest level: log2 of its stride
 OWN_LEVEL = 4  # the pooling's number of the patch map's level
 BOX_POOL_SIDE = 7  # side of a pooled region
 MASK_POOL_SIDE = 14
+NORM_EPS = 1e-5
 
 
 class Segmenter(nn.Module):
@@ -120,32 +120,6 @@ class SimplePyramid(nn.Module):
         return maps
 
 
-class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of a map, separately at each position."""
-
-    def forward(
-        self, x: Float[Tensor, "batch channels rows columns"]
-    ) -> Float[Tensor, "batch channels rows columns"]:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
-
-
-class FractionalStrideAnchors(AnchorGenerator):  # type: ignore[misc] # torchvision is not typed
-    """Anchors for maps with fractional strides, which torchvision rounds down: 1/4 of a patch of 14 px is 3.5 px."""
-
-    def forward(self, image_list: Any, feature_maps: list[Tensor]) -> list[Tensor]:
-        """Return each image's anchors."""
-        height, width = image_list.tensors.shape[-2:]
-        device = feature_maps[0].device
-        grids = [feature_map.shape[-2:] for feature_map in feature_maps]
-        strides = []
-        for rows, columns in grids:
-            sides = (height / rows, width / columns)
-            strides.append([torch.tensor(side, device=device) for side in sides])
-        self.set_cell_anchors(feature_maps[0].dtype, device)
-        anchors = torch.cat(self.grid_anchors(grids, strides))
-        return [anchors for _ in image_list.image_sizes]
-
-
 def mask_rcnn(
     tower: ImageTower,
     num_classes: int,
@@ -157,18 +131,22 @@ def mask_rcnn(
 
     `num_classes` includes the background. Images with pixels from 0 to 1 are resized to a square of `side` pixels, as
     in CoreNet, and padded at the right and bottom to a multiple of the coarsest stride. Boxes and masks keep the size
-    of the given image.
+    of the given image. ValueError for patches whose quarter is no number of pixels.
     """
     patch = map_channels_and_patch_size(tower)[1]
-    strides = [patch / scale for scale in (*LEVEL_SCALES, COARSEST_SCALE)]
-    sizes = tuple((round(ANCHOR_SIDE * stride),) for stride in strides)
+    if patch % max(LEVEL_SCALES):
+        raise ValueError(
+            f"a detector needs patches of a multiple of 4 px, this tower has {patch} px"
+        )
+    strides = [round(patch / scale) for scale in (*LEVEL_SCALES, COARSEST_SCALE)]
+    sizes = tuple((ANCHOR_SIDE * stride,) for stride in strides)
     return MaskRCNN(
         SimplePyramid(tower, heads.channels),
         fixed_size=(side, side),
-        size_divisible=round(strides[-1]),
+        size_divisible=strides[-1],
         image_mean=list(mean_and_std[0]),
         image_std=list(mean_and_std[1]),
-        rpn_anchor_generator=FractionalStrideAnchors(sizes, (ANCHOR_RATIOS,) * len(sizes)),
+        rpn_anchor_generator=AnchorGenerator(sizes, (ANCHOR_RATIOS,) * len(sizes)),
         rpn_pre_nms_top_n_train=2 * heads.proposals,
         rpn_pre_nms_top_n_test=heads.proposals,
         rpn_post_nms_top_n_train=heads.proposals,
@@ -198,7 +176,7 @@ def _scaling_layers(width: int, scale: float) -> list[nn.Module]:
     """Return the layers that scale a map; channels are halved whenever sides are doubled."""
     layers: list[nn.Module] = []
     while scale > 1:
-        layers += [ChannelNorm(width), nn.GELU()] if layers else []
+        layers += [LayerNorm2d(width, eps=NORM_EPS), nn.GELU()] if layers else []
         layers.append(nn.ConvTranspose2d(width, width // 2, 2, 2))
         width //= 2
         scale /= 2
@@ -208,7 +186,7 @@ def _scaling_layers(width: int, scale: float) -> list[nn.Module]:
 def _conv_norms(width: int, channels: int) -> list[nn.Module]:
     return [
         nn.Conv2d(width, channels, 1, bias=False),
-        ChannelNorm(channels),
+        LayerNorm2d(channels, eps=NORM_EPS),
         nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-        ChannelNorm(channels),
+        LayerNorm2d(channels, eps=NORM_EPS),
     ]

@@ -9,14 +9,12 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
 from models import Features, Images, open_clip_config
 from models.image_tower import ImageTower
 from models.text_tower import TextTower
-from models.token_subsets import PatchMeans
 
 Projected = Float[Tensor, "batch dim"]  # L2-normalised, in the space of text features
 # The same parameters under open_clip's names.
@@ -108,17 +106,13 @@ class TokenCounts(nn.Module):
         group: dist.ProcessGroup | None = None,
     ) -> None:
         """Count a batch, of all ranks of a group if given; `columns` has the distinct tokens of each image."""
-        if group is None:
-            self.images_with_token.index_add_(
-                0, columns, torch.ones_like(columns, dtype=torch.float64)
-            )
-            self.images_seen += num_images
-            return
         of_batch = torch.zeros_like(self.images_with_token, dtype=torch.float32)
         of_batch.index_add_(0, columns, torch.ones_like(columns, dtype=torch.float32))
-        dist.all_reduce(of_batch, group=group)
+        if group is not None:
+            dist.all_reduce(of_batch, group=group)
+            num_images *= dist.get_world_size(group)
         self.images_with_token += of_batch
-        self.images_seen += num_images * dist.get_world_size(group)
+        self.images_seen += num_images
 
 
 def build_token_head(width: int, num_tokens: int) -> nn.Module:
@@ -156,28 +150,24 @@ class DualEncoderClassifier(DualEncoder):
         has_patch_mean: bool,
     ) -> None:
         super().__init__(tower, text, initial_scale=initial_scale, initial_bias=None)
-        self.classified_width = tower.patch_mean_width if has_patch_mean else tower.width
-        self.head = build_token_head(self.classified_width, num_tokens)
+        self.head = build_token_head(tower.width, num_tokens)
         self.counts = TokenCounts(num_tokens)
         self.has_patch_mean = has_patch_mean
 
-    def embed(self, images: Images) -> tuple[Features, PatchMeans]:
+    def embed(self, images: Images) -> tuple[Features, Features]:
         """Return the features that the pair and the classifier read."""
         embedded = self.tower(images, with_patch_mean=self.has_patch_mean)
         return embedded if self.has_patch_mean else (embedded, embedded)
 
 
 class Student(nn.Module):
-    """Image tower and a linear layer to a teacher's features of length `width`; the teacher is frozen.
+    """Image tower and a linear layer to the features of a frozen teacher."""
 
-    `teacher` is None where the teacher's features were stored.
-    """
-
-    def __init__(self, tower: ImageTower, teacher: ImageTower | None, width: int) -> None:
+    def __init__(self, tower: ImageTower, teacher: ImageTower) -> None:
         super().__init__()
         self.tower = tower
-        self.projection = nn.Linear(tower.width, width)
-        self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
+        self.projection = nn.Linear(tower.width, teacher.width)
+        self.teacher = teacher.eval().requires_grad_(False)
 
     def forward(self, images: Images) -> Float[Tensor, "batch dim"]:
         features: Tensor = self.projection(self.tower(images))
@@ -186,7 +176,6 @@ class Student(nn.Module):
     @torch.no_grad()
     def teacher_features(self, images: Images) -> Float[Tensor, "batch dim"]:
         """Return the teacher's features of images, which are scaled to its image size."""
-        assert self.teacher is not None, "the teacher's features were stored"
         size = self.teacher.image_size
         if images.shape[-1] != size:
             images = F.interpolate(images, size, mode="bilinear", antialias=True)
@@ -213,16 +202,10 @@ def open_clip_state(pair: DualEncoder) -> dict[str, Tensor]:
 def open_clip_visual_state(
     tower: ImageTower, projection: Float[Tensor, "width dim"]
 ) -> dict[str, Tensor]:
-    """Return the weights of a tower of open_clip under its names, with a projection where its class has one.
-
-    A timm tower has it as a linear layer, a ResNet in the last layer of its attention pooling.
-    """
+    """Return the weights of a tower of open_clip under its names; a timm tower has a linear layer as its projection."""
     weights = {f"visual.{name}": value for name, value in tower.trunk.state_dict().items()}
     if isinstance(tower.trunk, TimmModel):
         return weights | {"visual.head.proj.weight": projection.T.contiguous()}
-    if isinstance(tower.trunk, ModifiedResNet):
-        last = "visual.attnpool.c_proj.weight", "visual.attnpool.c_proj.bias"
-        return weights | {name: (projection.T @ weights[name]).contiguous() for name in last}
     return weights | {"visual.proj": projection}
 
 
@@ -234,7 +217,6 @@ def build_open_clip(
     assert config is not None, f"open_clip has no model {name!r}"
     config["vision_cfg"]["image_size"] = image_size
     config["text_cfg"] |= {"context_length": context_length, "vocab_size": vocabulary_size}
-    sizes = (config["embed_dim"], config["vision_cfg"], config["text_cfg"])
-    options = {"quick_gelu": config.get("quick_gelu", False), "output_dict": True}
-    model: nn.Module = open_clip.CLIP(*sizes, **options, init_logit_bias=-10.0 if bias else None)
+    initial_bias = -10.0 if bias else None
+    model: nn.Module = open_clip.CLIP(**config, output_dict=True, init_logit_bias=initial_bias)
     return model

@@ -14,8 +14,7 @@ from models import Images
 class LinearPatchEmbedding(nn.Conv2d):
     """A convolution of patches that do not overlap, computed as one matrix product.
 
-    It has the convolution's weights. Like the convolution, it ignores pixels that do not fill a patch, and refuses an
-    image without a whole patch.
+    It has the convolution's weights. Like the convolution, it ignores pixels that do not fill a patch.
     """
 
     def forward(self, images: Images) -> Float[Tensor, "batch features rows columns"]:
@@ -23,9 +22,6 @@ class LinearPatchEmbedding(nn.Conv2d):
         height, width = self.kernel_size
         rows = images.shape[2] // height
         columns = images.shape[3] // width
-        if rows * columns == 0:
-            embedded: Tensor = super().forward(images)  # raises RuntimeError
-            return embedded
         covered = images[:, :, : rows * height, : columns * width]
         patches = covered.reshape(*images.shape[:2], rows, height, columns, width).permute(
             0, 2, 4, 1, 3, 5

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
-from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer as OpenClipViT
 from timm.layers.patch_embed import PatchEmbed
 from timm.layers.pos_embed import resample_abs_pos_embed
@@ -17,8 +16,6 @@ from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
 from models.open_clip_blocks import ClassTokenOnlyBlock
 from models.token_subsets import unwrap_timm_trunk
-
-STEM_STRIDE = 16  # of CoreNet's three convolutions, in pixels
 
 
 def patch_map(
@@ -36,24 +33,16 @@ def patch_map(
         return _open_clip_map(trunk, images)
     if isinstance(trunk, CorenetViT):
         return _corenet_map(trunk, images)
-    if isinstance(trunk, ModifiedResNet):
-        outputs: dict[str, list[Tensor]] = trunk.forward_intermediates(
-            images, indices=1, intermediates_only=True
-        )
-        return outputs["image_intermediates"][-1]
     if type(trunk) is TimmViT and type(trunk.patch_embed) is PatchEmbed:
         return _timm_map(trunk, images)
-    if not isinstance(
-        getattr(trunk, "feature_info", None), list
-    ):  # timm's multi-stage models have it
-        raise ValueError(f"a {type(trunk).__name__} has no patch map")  # noqa: TRY004 - a person chose the tower
-    try:
+    try:  # timm's other models
         features: list[Tensor] = trunk.forward_intermediates(
             images, indices=1, norm=True, intermediates_only=True
         )
-    except (AssertionError, RuntimeError) as error:
+    except (AttributeError, AssertionError, RuntimeError) as error:
+        size = [*images.shape[-2:]]
         raise ValueError(
-            f"a {type(trunk).__name__} makes no patch map of {_format_size(images)} px: {error}"
+            f"a {type(trunk).__name__} makes no patch map of {size} px: {error}"
         ) from None
     return features[-1]
 
@@ -111,7 +100,7 @@ def _open_clip_map(trunk: OpenClipViT, images: Tensor) -> Tensor:
 
 def _corenet_map(trunk: CorenetViT, images: Tensor) -> Tensor:
     """Compute the map without the class token, as in CatLIP's dense recipes."""
-    rows, columns = _grid_shape(images, STEM_STRIDE)
+    rows, columns = _grid_shape(images, trunk.patch_size[0])
     x = trunk.stem(images).flatten(2).transpose(1, 2) + trunk.resample_positions(rows * columns)
     return _tokens_to_map(trunk.norm(_run_blocks(trunk.transformer.resblocks, x)), rows, columns)
 
@@ -129,11 +118,11 @@ def _timm_map(trunk: TimmViT, images: Tensor) -> Tensor:
     positions = resample_abs_pos_embed(
         trunk.pos_embed, [rows, columns], list(trunk.patch_embed.grid_size), prefix
     )
-    x = (
-        torch.cat([*before, x + positions], 1)
-        if trunk.no_embed_class
-        else torch.cat([*before, x], 1) + positions
-    )
+    if trunk.no_embed_class:
+        x = x + positions
+    x = torch.cat([*before, x], 1)
+    if not trunk.no_embed_class:
+        x = x + positions
     x = trunk.norm(trunk.blocks(trunk.norm_pre(trunk.pos_drop(x))))
     return _tokens_to_map(x, rows, columns)
 
@@ -148,7 +137,7 @@ def _grid_shape(images: Tensor, patch: int) -> tuple[int, int]:
     height, width = images.shape[-2:]
     if height % patch or width % patch:
         raise ValueError(
-            f"images of {_format_size(images)} px do not divide into patches of {patch} px"
+            f"images of {width} x {height} px do not divide into patches of {patch} px"
         )
     return height // patch, width // patch
 
@@ -156,7 +145,3 @@ def _grid_shape(images: Tensor, patch: int) -> tuple[int, int]:
 def _tokens_to_map(tokens: Float[Tensor, "batch tokens width"], rows: int, columns: int) -> Tensor:
     """Arrange the patch tokens in a grid; tokens before them have no position."""
     return tokens[:, -rows * columns :].transpose(1, 2).reshape(len(tokens), -1, rows, columns)
-
-
-def _format_size(images: Tensor) -> str:
-    return f"{images.shape[-1]} x {images.shape[-2]}"

@@ -5,6 +5,7 @@ Source: Mehta et al. 2022, arXiv:2212.10553, section 3; apple/corenet at 1aa3acd
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -30,20 +31,24 @@ def noise(images: Images, magnitudes: Magnitudes) -> Images:
     return images + torch.randn_like(images) * magnitudes
 
 
-OPERATIONS: dict[str, Callable[[Images, Magnitudes], Images]] = {
-    "brightness": brightness,
-    "contrast": contrast,
-    "noise": noise,
+class Operation(NamedTuple):
+    """An operation, and the range of its magnitudes.
+
+    The released code gives the initial values to the parameters before their sigmoid, so that the first range of
+    brightness is 0.60 to 8.38.
+    """
+
+    apply: Callable[[Images, Magnitudes], Images]
+    low: Bounds  # of the low end
+    high: Bounds  # of the high end
+    initial: Bounds  # parameters of both ends
+
+
+OPERATIONS = {
+    "brightness": Operation(brightness, (0.1, 0.9), (1.1, 10.0), (0.5, 1.5)),
+    "contrast": Operation(contrast, (0.1, 0.9), (1.1, 10.0), (0.5, 1.5)),
+    "noise": Operation(noise, (0.0, 5e-5), (1e-4, 1.0), (0.0, 0.1)),
 }
-# Bounds of the low and of the high end of each range of magnitudes.
-BOUNDS: dict[str, tuple[Bounds, Bounds]] = {
-    "brightness": ((0.1, 0.9), (1.1, 10.0)),
-    "contrast": ((0.1, 0.9), (1.1, 10.0)),
-    "noise": ((0.0, 5e-5), (1e-4, 1.0)),
-}
-# The released code gives these values to the parameters before their sigmoid, so that the first range of brightness is
-# 0.60 to 8.38.
-INITIAL: dict[str, Bounds] = {"brightness": (0.5, 1.5), "contrast": (0.5, 1.5), "noise": (0.0, 0.1)}
 
 
 class RangeAugment(nn.Module):
@@ -57,24 +62,18 @@ class RangeAugment(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.low, self.high = (
-            nn.ParameterDict(
-                {
-                    name: nn.Parameter(torch.tensor(initial[end]))
-                    for name, initial in INITIAL.items()
-                }
-            )
-            for end in (0, 1)
-        )
+        self.low = nn.ParameterDict()
+        self.high = nn.ParameterDict()
+        for name, operation in OPERATIONS.items():
+            self.low[name] = nn.Parameter(torch.tensor(operation.initial[0]))
+            self.high[name] = nn.Parameter(torch.tensor(operation.initial[1]))
         self.register_buffer("steps_taken", torch.zeros((), dtype=torch.float64))
 
     def magnitude_range(self, name: str) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Return the two ends of an operation's range: each a sigmoid of its parameter, scaled to its bounds."""
-        low, high = (
-            least + (most - least) * parameters[name].sigmoid()
-            for parameters, (least, most) in zip((self.low, self.high), BOUNDS[name], strict=True)
-        )
-        return low, high
+        operation = OPERATIONS[name]
+        low = _between(operation.low, self.low[name].sigmoid())
+        return low, _between(operation.high, self.high[name].sigmoid())
 
     def forward(self, images: Images) -> Images:
         """Return augmented images; images in and out have values from 0 to 1.
@@ -87,9 +86,12 @@ class RangeAugment(nn.Module):
             name = [*OPERATIONS][number]
             rows = torch.randperm(count, device=device)[: max(1, count // 2)]
             low, high = self.magnitude_range(name)
-            magnitudes = low + (high - low) * torch.rand(
-                len(rows), 1, 1, 1, dtype=low.dtype, device=device
-            )
-            changed = OPERATIONS[name](images.index_select(0, rows), magnitudes)
+            draws = torch.rand(len(rows), 1, 1, 1, dtype=low.dtype, device=device)
+            magnitudes = low + (high - low) * draws
+            changed = OPERATIONS[name].apply(images.index_select(0, rows), magnitudes)
             images = images.index_copy(0, rows, changed)
         return images.clamp(0, 1)
+
+
+def _between(bounds: Bounds, share: Tensor) -> Tensor:
+    return bounds[0] + (bounds[1] - bounds[0]) * share

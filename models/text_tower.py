@@ -75,7 +75,7 @@ class EndTokenBlock(PackedBlock):
     def _attend_to_own_row(
         self,
         queries: EndTokens,
-        keys_and_values: Float[Tensor, "tokens _"],
+        keys_and_values: Tensor,
         shapes: Shapes,
         ends: Ends,
     ) -> EndTokens:
@@ -165,9 +165,7 @@ class TextTower(nn.Module):
         return projected
 
 
-def _split_by_group(
-    x: Float[Tensor, "tokens dim"], shapes: Shapes
-) -> tuple[Float[Tensor, "_ dim"], ...]:
+def _split_by_group(x: Tensor, shapes: Shapes) -> tuple[Tensor, ...]:
     return torch.split(x, [count * width for count, width in shapes])
 
 
@@ -177,16 +175,11 @@ def why_padding_is_needed(name: str) -> str | None:
     Raises ValueError for an unknown name.
     """
     text = _require_config(name)["text_cfg"]
-    if text.get("no_causal_mask"):
-        return f"in {name}'s text tower every token attends to later tokens, including padding"
-    if text.get("embed_cls"):
-        return f"{name}'s text tower pools a class token, which is after the padding"
-    pooling = text.get("pool_type", "argmax")
-    if pooling not in ("argmax", "eos"):
-        return f"{name}'s text tower pools {pooling!r} and not the end token"
-    if CUSTOM & text.keys():
-        return f"{name}'s text tower has blocks of another kind: {', '.join(sorted(CUSTOM & text.keys()))}"
-    return None
+    pools_end_token = text.get("pool_type", "argmax") in ("argmax", "eos")
+    is_causal = not (text.get("no_causal_mask") or text.get("embed_cls"))
+    if pools_end_token and is_causal and not CUSTOM & text.keys():
+        return None
+    return f"{name}'s text tower reads tokens after the end token, or has blocks of another kind"
 
 
 def build_text_tower(name: str, context_length: int, vocabulary_size: int, seed: int) -> TextTower:

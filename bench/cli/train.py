@@ -3,7 +3,6 @@
 import re
 from contextlib import nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -72,7 +71,6 @@ class Train:
     out: Path | None = None  # folder for checkpoints, records and tower; default results/train-NAME
     resume: bool = False  # continue from the newest checkpoint in OUT, if there is one
     checkpoint_minutes: float = 15.0  # minutes between checkpoints; the newest two are kept
-    tensorboard: bool = False  # also write event files to OUT/tensorboard
     score: bool = True  # score the tower on transfer tasks after the training
     tasks: Tasks = ()
     root: Root = None
@@ -93,10 +91,6 @@ class Train:
         if root:
             require_openable_tasks(out, root, tasks)
         require_range("checkpoint-minutes", self.checkpoint_minutes, 1e-9, MINUTES_RANGE[1])
-        if self.tensorboard and find_spec("tensorboard") is None:
-            raise ValueError(
-                "--tensorboard needs a package: python -m pip install -e '.[tensorboard]'"
-            )
         scope = Scope(
             "train",
             rounds=0,
@@ -181,7 +175,6 @@ class Train:
             folder=str((out / "checkpoints").resolve()),
             interval_minutes=self.checkpoint_minutes,
             resume_from=resume_from,
-            tensorboard=str((out / "tensorboard").resolve()) if self.tensorboard else "",
         )
         comparison.train(scope, checkpoint_config=checkpoint_config)
         if scope.tasks and experiment.image.embedding_channels is not None:

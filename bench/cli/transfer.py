@@ -30,7 +30,7 @@ STAND_IN = "catlip-tiny"  # experiment of the records of a tower that no experim
 class Transfer:
     """Score trained towers on transfer tasks, beside the random-init baseline, raw pixels, and HOG with colour.
 
-    TOWER is the name of an experiment (its newest towers), a tower file, a CoreNet file, an open_clip folder, or
+    TOWER is the name of an experiment (its newest towers), a tower file, a CoreNet file, or
     NAME=FILE with the name of an open_clip or timm model. Scores are recorded.
     """
 

@@ -12,14 +12,9 @@ BUILT_IN = (
         "bench.cli.transfer:Transfer",
     ),
     Verb(
-        "embed",
-        "Store a distillation teacher's features of every image.",
-        "bench.cli.tower_files:Embed",
-    ),
-    Verb(
         "export",
         "Export a trained tower in open_clip's or timm's layout.",
-        "bench.cli.tower_files:Export",
+        "bench.cli.export:Export",
     ),
     Verb("doctor", "Check this machine, the loading of data, or links.", "bench.cli.doctor:Doctor"),
     Verb("report", "Build pages and exports from records.", "reports.__main__:main"),

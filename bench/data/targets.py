@@ -284,7 +284,7 @@ class TokensAndLabels:
 
 @dataclass(frozen=True, slots=True)
 class Features(NoTextMixin):
-    """A teacher's features, one row per image."""
+    """Stored features, one row per image."""
 
     values: Float[Tensor, "images dim"]
 

@@ -19,7 +19,6 @@ WITHOUT_FLOCK = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 TEMPORARY_FILES = f".*.{'[0-9a-f]' * 32}.part"
 PLAIN = "[A-Za-z0-9=+,_-]+"  # characters of a name as part of a file name
 LONGEST_NAME = 80  # characters
-LISTING_SECONDS = 60.0  # for which NFS may list a folder as it was before
 MAX_BYTES = 2**28  # of a file that is read; a vocabulary of all of WordNet has 20 MB, a record 4
 T = TypeVar("T")
 

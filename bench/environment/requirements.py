@@ -17,9 +17,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where loader workers leave their batches
-# Two batches of 256 images of 224 px for each of 13 loader workers; 64 MB, Docker's default, hold those of one.
-MIN_SHARED_BYTES = 2**30
 # Official images of PyTorch mark their Python as externally managed, and NVIDIA's images set a file of constraints.
 PIP_INSTALL = "PIP_BREAK_SYSTEM_PACKAGES=1 PIP_CONSTRAINT= python3 -m pip install"
 APT_INSTALL = "apt-get update && apt-get install -y"

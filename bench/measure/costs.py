@@ -73,12 +73,7 @@ def forward_flops_as_released(experiment: Experiment, caption_lengths: Sequence[
     _, model = build_on_meta(change(experiment, image_sizes=()))
     flops = _mean_image_flops(experiment, all_tokens=True)
     if isinstance(model, Classifier | DualEncoderClassifier):
-        width = (
-            model.classified_width
-            if isinstance(model, DualEncoderClassifier)
-            else model.tower.width
-        )
-        features = torch.empty(1, width, device=META)
+        features = torch.empty(1, model.tower.width, device=META)
         flops += count_matmul_flops(lambda: model.head(features))
     if isinstance(model, ImageProjection):
         context = experiment.text.context_length
@@ -205,7 +200,7 @@ def text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:
 
 
 def _teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
-    if not isinstance(model, Student) or model.teacher is None:
+    if not isinstance(model, Student):
         return 0
     return count_matmul_flops(lambda: model.teacher_features(images))
 

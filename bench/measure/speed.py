@@ -38,7 +38,6 @@ from bench.train.build import (
     check_finite,
     count_trained_parameters,
     load_data,
-    log_labels,
     log_workers,
     sample_counts,
     steps_with_each_size_first,
@@ -73,7 +72,6 @@ def measure_speed(
     """
     run = build_train_state(load_data(experiment, device, results))
     if round_ == 0:
-        log_labels(run.stream)
         log_workers(run.stream)
     warmup_steps = steps_with_each_size_first(experiment, experiment.timing.warmup_steps)
     first_step = experiment.timing.warmup_steps

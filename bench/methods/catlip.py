@@ -10,7 +10,7 @@ from bench.interfaces.method import Communication, LabelMethod
 from bench.labels.label_files import find_label_files
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
-from bench.labels.vocabulary import count_synset_rows, read_vocabulary, replace_unshipped_vocabulary
+from bench.labels.vocabulary import read_vocabulary, replace_unshipped_vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from models import Images
     from models.heads import Classifier
     from models.image_tower import ImageTower
-
-LABEL_BYTES = 8  # of a dense row, in int64
 
 
 class CatLip(LabelMethod):
@@ -36,13 +34,6 @@ class CatLip(LabelMethod):
     ladder_role = "classifier"
     vocabulary_field = "synset_vocabulary"
     label_fields = ("label_format", "labels")
-
-    def dense_label_bytes(self, experiment: Experiment) -> int:
-        return (
-            0
-            if experiment.targets.label_format == "sparse"
-            else LABEL_BYTES * count_synset_rows(experiment.targets)
-        )
 
     def label_files(self, experiment: Experiment, shards: Sequence[Path]) -> list[Path]:
         if experiment.targets.labels in (COMPUTED, NLTK):

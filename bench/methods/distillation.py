@@ -1,7 +1,7 @@
-"""Distillation predicts a teacher's features of the augmented image, or stored ones of the whole image; no caption."""
+"""Distillation predicts a teacher's features of the augmented image, without captions."""
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from bench.experiment.config import Experiment
 from bench.interfaces.method import Communication, Method, NoTarget
@@ -9,7 +9,6 @@ from bench.interfaces.method import Communication, Method, NoTarget
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.data.targets import Captions, Features
     from losses.collectives import ProcessGroupLike
     from models import Images
     from models.heads import Student
@@ -34,35 +33,14 @@ class Distillation(Method):
             yield f"{given} is not for distill, whose teacher looks at images"
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "Student":
-        from bench.towers.teacher import build_teacher, stored_features
+        from bench.towers.teacher import build_teacher
         from models.heads import Student
 
-        stored = stored_features(experiment)
-        if stored is not None:
-            return Student(tower, None, stored.shape[1])
-        teacher = build_teacher(experiment)
-        return Student(tower, teacher, teacher.width)
-
-    def targets(self, experiment: Experiment) -> "Callable[[Captions], Any]":
-        import torch
-
-        from bench.data.targets import Features
-        from bench.towers.teacher import stored_features
-
-        stored = stored_features(experiment)
-        if stored is not None:
-            return lambda captions: Features(stored[torch.tensor(captions.rows)])
-        return super().targets(experiment)
+        return Student(tower, build_teacher(experiment))
 
     def loss(
-        self,
-        model: "Student",
-        images: "Images",
-        target: "Features | NoTarget",
-        _: "ProcessGroupLike",
+        self, model: "Student", images: "Images", _target: "NoTarget", _: "ProcessGroupLike"
     ) -> "Tensor":
-        from bench.data.targets import Features
         from losses.distillation import cosine_loss
 
-        features = target.values if isinstance(target, Features) else model.teacher_features(images)
-        return cosine_loss(model(images), features)
+        return cosine_loss(model(images), model.teacher_features(images))

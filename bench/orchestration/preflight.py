@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from bench.data.samples import open_samples
 from bench.data.sources.shipped_pack import decode_pack
 from bench.data.subset import require_subset
 from bench.environment.circumstances import LOADED_EXTENSIONS, current_commit
-from bench.environment.cores import LoaderWorkers, available_cores
+from bench.environment.cores import available_cores
 from bench.environment.files import atomic_write
 from bench.environment.gpu_settings import read_gpu_settings
 from bench.environment.gpus import count_gpus, first_gpu_handle
@@ -35,8 +34,6 @@ from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
 from bench.orchestration.runs import require_multi_process_support
 from bench.records.record import Failure, Record, Speed, comparisons
-from bench.towers.patches import check_whole_patches
-from bench.train.shared_memory import limit_workers_to_shared_memory
 
 model_settings = attrgetter(*map(dotted_field_name, fields_with("model")))
 
@@ -56,8 +53,6 @@ def check(
     experiments, their files may be gone.
     """
     require_comparable_experiments(experiments, may_differ)
-    for warning in chain.from_iterable(map(check_whole_patches, experiments)):
-        log(warning)
     for experiment in experiments:
         mismatch = vocabulary_mismatch(experiment) if trained else None
         if mismatch:
@@ -144,10 +139,6 @@ def prepare_data(results: Path, experiments: Sequence[Experiment]) -> list[str]:
         samples = open_samples(experiment, results / CACHE)
         if experiment.input.subset is not None:
             require_subset(experiment.input.subset, samples.keys)
-        if experiment.input.workers != "auto" and not samples.is_decoded:
-            workers = LoaderWorkers(experiment.input.workers, "")
-            processes = torchrun_env().local_world_size
-            limit_workers_to_shared_memory(experiment, workers, processes)
         notes |= dict.fromkeys(f"{experiment.input.data}: {note}" for note in samples.notes())
     return [*notes]
 

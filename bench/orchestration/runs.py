@@ -74,8 +74,8 @@ def execute(run: Run, stop: StopRequest | None = None) -> None:
 
     from bench.environment.machine import default_device
     from bench.environment.tf32 import allow_tf32
-    from bench.train.distributed import circumstances_of_ranks, process_group
-    from bench.train.equal_data import require_equal_data, require_equal_sources
+    from bench.train.distributed import process_group
+    from bench.train.equal_ranks import circumstances_of_ranks
 
     rank_info = torchrun_env()
     if rank_info.world_size > 1:  # else the environment says how many threads the run has
@@ -83,11 +83,8 @@ def execute(run: Run, stop: StopRequest | None = None) -> None:
     device = default_device()
     allow_tf32(allowed=run.uses_tf32 and device.type == "cuda")
     with process_group(device), _save_sample_keys_if_not_finite(run):
-        if rank_info.world_size > 1:
-            require_equal_sources()
-            if run.experiment is not None:
-                require_multi_process_support(run.experiment)
-                require_equal_data(run.experiment)
+        if rank_info.world_size > 1 and run.experiment is not None:
+            require_multi_process_support(run.experiment)
         circumstances = circumstances_of_ranks(run.experiment, device)
         known = {
             "experiment": run.experiment,

@@ -24,9 +24,12 @@ def count_matmul_flops(work: Callable[[], object]) -> int:
 
 def count_forward_flops(tower: nn.Module, *inputs: Any) -> int:
     """Return the FLOPs of the matrix products of a tower's forward on the `meta` device."""
-    with _flop_counter() as counter, skip_repeated_blocks(tower, counter.get_total_flops) as cache:
+    with (
+        _flop_counter() as counter,
+        skip_repeated_blocks(tower, counter.get_total_flops) as skipped,
+    ):
         tower(*inputs)
-    return int(counter.get_total_flops()) + cache.skipped_count
+    return int(counter.get_total_flops()) + sum(skipped)
 
 
 def count_image_flops(tower: nn.Module, channels: int, side: int) -> int:

@@ -12,12 +12,13 @@ import torch
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from timm.models import get_model_args, get_model_input_config
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.console.console import PROGRAM
 from bench.environment.files import atomic_write
 from bench.towers.head_file import TextEncoder, save_tower
-from bench.towers.tower_from import FOLDER_CONFIG, FOLDER_WEIGHTS, LoadedTower
+from bench.towers.provenance import Provenance
+from bench.towers.tower_from import LoadedTower
 from models import open_clip_config
 from models.heads import open_clip_state, open_clip_visual_state
 from models.image_tower import PIXEL_CHANNELS, PIXEL_STATISTICS
@@ -38,9 +39,9 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
             f"{loaded.name} was not trained here: export accepts the towers of `{PROGRAM} train`"
         )
     trunk = loaded.tower.trunk
-    config = open_clip_config(loaded.architecture)
-    if config is not None:
-        image_config = _image_tower_config(loaded, config)
+    made = msgspec.to_builtins(loaded.provenance)
+    if isinstance(trunk, VisionTransformer | TimmModel) and loaded.tower.channels == PIXEL_CHANNELS:
+        image_config = _image_tower_config(loaded)
         texts = loaded.read_text_encoder()
         if texts is None:
             model_config, weights = _image_tower_weights(loaded, image_config)
@@ -48,50 +49,37 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
             model_config, weights = _dual_encoder_weights(loaded, image_config, texts)
         facts = {
             "model_cfg": model_config,
-            "preprocess_cfg": _preprocessing(loaded) | {"resize_mode": "shortest"},
-            "made": msgspec.to_builtins(loaded.provenance),
+            "preprocess_cfg": _preprocessing(loaded.provenance) | {"resize_mode": "shortest"},
+            "made": made,
         }
-        _write_folder(out, FOLDER_WEIGHTS[0], weights, FOLDER_CONFIG, facts)
+        _write_folder(out, "open_clip_model.safetensors", weights, "open_clip_config.json", facts)
         return f"open_clip.create_model({f'local-dir:{out}'!r})"
     if type(trunk).__module__.startswith("timm."):
-        _write_folder(
-            out, "model.safetensors", trunk.state_dict(), "config.json", _timm_config(loaded)
-        )
+        timm_facts = _timm_config(loaded) | {"made": made}
+        timm_facts["pretrained_cfg"] |= _preprocessing(loaded.provenance)
+        _write_folder(out, "model.safetensors", trunk.state_dict(), "config.json", timm_facts)
         return f"timm.create_model({f'local-dir:{out}'!r}, pretrained=True)"
     raise ValueError(
-        f"{loaded.name} has a {type(trunk).__name__}, which neither open_clip nor timm builds from a file"
+        f"{loaded.name} has a {type(trunk).__name__}, which is not exported: train a tower of timm by its name"
     )
 
 
-def _image_tower_config(loaded: LoadedTower, config: dict[str, Any]) -> dict[str, Any]:
-    """Return open_clip's configuration of the tower, without a text tower; ValueError if it cannot describe it."""
+def _image_tower_config(loaded: LoadedTower) -> dict[str, Any]:
+    """Return open_clip's configuration of the tower, without a text tower."""
+    config = open_clip_config(loaded.architecture)
+    assert config is not None
     trunk = loaded.tower.trunk
-    reason = ""
-    changes: dict[str, Any] = {"image_size": loaded.tower.image_size}
-    if loaded.tower.channels != PIXEL_CHANNELS:
-        reason = "reads grids of embeddings"
-    elif isinstance(trunk, VisionTransformer):
-        changes |= {"pool_type": trunk.pool_type, "output_tokens": False}
-    elif isinstance(trunk, TimmModel):
-        pool = get_model_args(trunk.trunk)["global_pool"]
-        changes |= {
-            "timm_pool": pool,
+    vision = copy.deepcopy(config["vision_cfg"]) | {"image_size": loaded.tower.image_size}
+    if isinstance(trunk, TimmModel):
+        vision |= {
+            "timm_pool": get_model_args(trunk.trunk)["global_pool"],
             "timm_proj": "linear",
             "timm_proj_bias": False,
             "timm_model_pretrained": False,
         }
-    elif isinstance(trunk.attnpool, nn.Sequential):
-        reason = "pools the mean"
-    if reason:
-        advice = "train a tower of timm by its name, which is exported with it"
-        raise ValueError(
-            f"{loaded.name} {reason}, which no configuration of open_clip describes: {advice}"
-        )
-    image_config: dict[str, Any] = {
-        name: copy.deepcopy(config[name]) for name in ("vision_cfg", "quick_gelu") if name in config
-    }
-    image_config["vision_cfg"] |= changes
-    return image_config
+    else:
+        vision |= {"pool_type": trunk.pool_type, "output_tokens": False}
+    return {"vision_cfg": vision, "quick_gelu": config.get("quick_gelu", False)}
 
 
 def _dual_encoder_weights(
@@ -100,18 +88,18 @@ def _dual_encoder_weights(
     """Return the configuration and the weights of a tower with its text tower, for open_clip's own tokenizer."""
     assert loaded.provenance is not None
     pair = texts.pair
-    settings = loaded.provenance.experiment.text
-    config = open_clip_config(settings.text_tower)
+    text_tower = loaded.provenance.experiment.text.text_tower
+    config = open_clip_config(text_tower)
     assert config is not None
     reason = pair.text.padding_reason
-    if not reason and config.get("quick_gelu", False) != image_config.get("quick_gelu", False):
-        reason = f"{settings.text_tower} has a different GELU from {loaded.architecture}"
+    if not reason and config.get("quick_gelu", False) != image_config["quick_gelu"]:
+        reason = f"{text_tower} has a different GELU from {loaded.architecture}"
     if reason:
         raise ValueError(f"{loaded.name} is not exported: {reason}")
+    sizes = {"context_length": texts.context_length, "vocab_size": ALL_IDS}
     model_config = image_config | {
         "embed_dim": pair.text.width,
-        "text_cfg": config["text_cfg"]
-        | {"context_length": settings.context_length, "vocab_size": ALL_IDS},
+        "text_cfg": config["text_cfg"] | sizes,
     }
     if pair.bias is not None:
         model_config["init_logit_bias"] = 0.0  # makes open_clip build a bias; its value is loaded
@@ -139,27 +127,24 @@ def _timm_config(loaded: LoadedTower) -> dict[str, Any]:
     """Return the configuration that timm reads beside weights: `timm/models/_hub.py`, `save_config_for_hf`."""
     trunk = loaded.tower.trunk
     side = loaded.tower.image_size
-    pretrained_config = {
-        "input_size": (loaded.tower.channels, side, side),
-        "num_classes": 0,
-        "fixed_input_size": get_model_input_config(trunk)["fixed_input_size"],
-        "crop_pct": 1.0,
-        "crop_mode": "center",
-    }
     return {
         "architecture": loaded.architecture,
         "num_classes": 0,
         "num_features": loaded.tower.width,
-        "pretrained_cfg": pretrained_config | _preprocessing(loaded),
+        "pretrained_cfg": {
+            "input_size": (loaded.tower.channels, side, side),
+            "num_classes": 0,
+            "fixed_input_size": get_model_input_config(trunk)["fixed_input_size"],
+            "crop_pct": 1.0,
+            "crop_mode": "center",
+        },
         "model_args": get_model_args(trunk),
-        "made": msgspec.to_builtins(loaded.provenance),
     }
 
 
-def _preprocessing(loaded: LoadedTower) -> dict[str, Any]:
+def _preprocessing(provenance: Provenance) -> dict[str, Any]:
     """Return how both libraries prepare the images of a tower, beside scaling and cropping to the centre."""
-    assert loaded.provenance is not None
-    mean, std = PIXEL_STATISTICS[loaded.provenance.experiment.image.pixel_normalisation]
+    mean, std = PIXEL_STATISTICS[provenance.experiment.image.pixel_normalisation]
     return {"mean": mean, "std": std, "interpolation": "bilinear"}
 
 

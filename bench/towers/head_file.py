@@ -3,7 +3,7 @@
 The second holds the rows of a classifier, or a text tower and its projection; a tower without one still loads.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +18,11 @@ from torch import Tensor
 
 from bench.data.targets import Tokens
 from bench.environment.files import atomic_write, prefix_errors
-from bench.environment.seeds import TEXT, derive_seed
 from bench.labels.subwords import SubwordIds
 from bench.towers.provenance import Provenance, head_path, read_metadata
-from models.checkpoint import load_strictly, require_finite
+from models.checkpoint import load_strictly, require_finite, save_tensors
 from models.heads import DualEncoder
 from models.image_tower import ImageTower
-from models.tensor_file import file_order, write_tensors
 from models.text_tower import build_text_tower
 
 if TYPE_CHECKING:
@@ -82,43 +80,25 @@ class TextEncoder:
         return rows
 
 
-def save_tower(
-    state: Mapping[str, Tensor],
-    path: Path,
-    facts: Mapping[str, str],
-    tensors: Iterable[Tensor] | None = None,
-) -> None:
-    """Write a tower's state dict atomically, with metadata.
-
-    `tensors` are the contents in `file_order`; None: those of `state`, which may else hold shards.
-    """
-    if tensors is None:
-        tensors = [state[name] for name in file_order(state)]
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        write_tensors(file, state, tensors, facts)
+def save_tower(state: Mapping[str, Tensor], path: Path, facts: Mapping[str, str]) -> None:
+    """Write a tower's state dict atomically, with metadata."""
+    with atomic_write(path) as temporary:
+        save_tensors(state, temporary, facts)
 
 
 def save_head_beside_tower(
-    state: Mapping[str, Tensor],
-    tower: Path,
-    provenance: Provenance,
-    labels: Sequence[str],
-    tensors: Iterable[Tensor] | None = None,
+    state: Mapping[str, Tensor], tower: Path, provenance: Provenance, labels: Sequence[str]
 ) -> None:
-    """Write it beside a tower's file, with the labels of the classifier's rows; `tensors` as for `save_tower`."""
+    """Write it beside a tower's file, with the labels of the classifier's rows."""
     facts = provenance.to_facts() | {"labels": msgspec.json.encode(labels).decode()}
-    save_tower(state, head_path(tower), facts, tensors)
+    save_tower(state, head_path(tower), facts)
 
 
 def make_label_classifier(weight: Tensor, bias: Tensor, keys: tuple[str, ...]) -> LabelClassifier:
     """Return a classifier; ValueError for other shapes, fewer rows than labels, or values that are not finite."""
-    if weight.ndim != MATRIX or bias.shape != weight.shape[:1]:
-        shapes = f"{tuple(weight.shape)} and {tuple(bias.shape)}"
-        raise ValueError(
-            f"a classifier's weight and bias have shapes (labels, width) and (labels,), not {shapes}"
-        )
-    if len(weight) < len(keys):
-        raise ValueError(f"a classifier of {len(weight):,} rows for {len(keys):,} labels")
+    if weight.ndim != MATRIX or bias.shape != weight.shape[:1] or len(weight) < len(keys):
+        shapes = f"{[*weight.shape]} and {[*bias.shape]}"
+        raise ValueError(f"weight and bias of shapes {shapes} for {len(keys):,} labels")
     require_finite(weight, "the classifier's weights")
     require_finite(bias, "the classifier's biases")
     return LabelClassifier(weight, bias, keys)
@@ -144,27 +124,20 @@ def read_text_encoder(tower: ImageTower, path: Path, provenance: Provenance) -> 
 
     What else the file holds, for example a classifier beside the text tower, is not read.
     """
-    if not head_path(path).is_file():
+    head_file = head_path(path)
+    if not head_file.is_file():
         return None
-    with prefix_errors(head_path(path), (SafetensorError,)):
-        saved = load_file(head_path(path))
+    with prefix_errors(head_file, (SafetensorError,)):
+        saved = load_file(head_file)
     if not any(name.startswith("text.") for name in saved):
         return None
-    trained = provenance.experiment
-    subwords = SubwordIds(trained.targets.subword_vocabulary)
-    seed = derive_seed(trained.seed, TEXT)
-    text = build_text_tower(
-        trained.text.text_tower, trained.text.context_length, subwords.size, seed
-    )
-    pair = DualEncoder(
-        tower, text, initial_scale=1.0, initial_bias=0.0 if "bias" in saved else None
-    )
+    settings = provenance.experiment.text
+    subwords = SubwordIds(provenance.experiment.targets.subword_vocabulary)
+    text = build_text_tower(settings.text_tower, settings.context_length, subwords.size, seed=0)
+    bias = 0.0 if "bias" in saved else None
+    pair = DualEncoder(tower, text, initial_scale=1.0, initial_bias=bias)
     expected = pair.state_dict()
     weights = {name: value for name, value in expected.items() if name.startswith("tower.")}
     weights |= {name: value for name, value in saved.items() if name in expected}
-    load_strictly(
-        pair,
-        weights,
-        f"{head_path(path)} does not hold what {trained.method} puts around this tower",
-    )
-    return TextEncoder(pair.eval(), subwords, trained.text.context_length)
+    load_strictly(pair, weights, f"{head_file} does not fit {settings.text_tower}")
+    return TextEncoder(pair.eval(), subwords, settings.context_length)

@@ -7,7 +7,7 @@ from safetensors import SafetensorError, safe_open
 
 from bench.console.console import PROGRAM
 from bench.environment.files import decode_json, prefix_errors, require_regular
-from bench.experiment.config import Experiment, are_replicates
+from bench.experiment.config import Experiment
 from bench.experiment.settings import split_name
 from bench.records.method_text import MethodText
 from bench.records.record import comparison_from_filename
@@ -65,35 +65,16 @@ def latest_towers(results: Path, name: str) -> list[Path]:
     one choice of settings. ValueError for no such experiment, or for several.
     """
     paths = [*results.glob("*.tower.*.safetensors"), *results.glob("*/*.tower.*.safetensors")]
-    trained = {
-        path: read_provenance(path).experiment for path in sorted(paths, key=lambda path: path.name)
-    }
-    names = dict.fromkeys(experiment.name for experiment in trained.values())
-    matching = (
-        [name]
-        if name in names
-        else [full_name for full_name in names if split_name(full_name)[0] == name]
-    )
-    if len(matching) > 1:
+    trained = {}
+    for path in sorted(paths, key=lambda path: path.name):  # which begins with the time
+        trained[path] = read_provenance(path).experiment
+    towers = [path for path in trained if trained[path].name == name]
+    towers = towers or [path for path in trained if split_name(trained[path].name)[0] == name]
+    names = {trained[path].name for path in towers}
+    if len(names) != 1:
+        held = ", ".join(sorted(names)) or "no tower"
         raise ValueError(
-            f"{results} holds towers of several experiments {name!r}: name {' or '.join(matching)}"
+            f"{results} holds {held} of {name!r}: name one of several, or make one with: {PROGRAM} train {name}"
         )
-    if not matching:
-        others = f"it holds towers of {', '.join(names)}: name one of them, or " if names else ""
-        raise ValueError(
-            f"{results} holds no tower of {name!r}; {others}make one with: {PROGRAM} train {name}"
-        )
-    towers = {
-        path: experiment for path, experiment in trained.items() if experiment.name in matching
-    }
-    last = [*towers.values()][-1]
-    comparisons = {path: comparison_from_filename(path) for path in towers}
-    newest = dict[int, str]()  # comparison by seed
-    for path, experiment in towers.items():
-        if are_replicates(experiment, last):
-            newest[experiment.seed] = comparisons[path]
-    return [
-        path
-        for path, experiment in towers.items()
-        if newest.get(experiment.seed) == comparisons[path]
-    ]
+    newest = {trained[path].seed: comparison_from_filename(path) for path in towers}
+    return [path for path in towers if comparison_from_filename(path) == newest[trained[path].seed]]

@@ -5,14 +5,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.backends import cuda
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.experiment.fields import Attention
-
-Mask = Bool[Tensor, "*_ queries keys"] | Float[Tensor, "*_ queries keys"]
 
 
 def use_attention_kernel(
@@ -56,14 +53,14 @@ def _fp32_softmax_attention() -> Iterator[None]:
 
 
 def attention_with_fp32_softmax(
-    query: Float[Tensor, "*_ queries dim"],
-    key: Float[Tensor, "*_ keys dim"],
-    value: Float[Tensor, "*_ keys width"],
-    attn_mask: Mask | None = None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
-) -> Float[Tensor, "*_ queries width"]:
+) -> Tensor:
     """Return torch's `scaled_dot_product_attention` by two products, with a softmax in fp32 (or better) between them.
 
     The products have the precision of their inputs. Source: apple/corenet at 1aa3acd,

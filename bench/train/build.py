@@ -1,6 +1,5 @@
 """The training state of an experiment (data, tower, model and step), and its steps."""
 
-import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,22 +22,17 @@ from bench.environment.cores import LoaderWorkers, available_cores, choose_worke
 from bench.environment.rank_info import torchrun_env
 from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, derive_seed
 from bench.experiment.auto_fields import resolve_precision_and_compile, with_resolved_padding
-from bench.experiment.config import Experiment, get_field
+from bench.experiment.config import Experiment
 from bench.experiment.fields import PACK_DATA, ImageSettings, InputSettings, RuntimeSettings
-from bench.interfaces.method import Method, get_label_method, get_method
+from bench.interfaces.method import Method, get_method
 from bench.labels.subwords import encode_caption
-from bench.labels.vocabulary import replace_unshipped_vocabulary, vocabulary_field
 from bench.profilers.clock import clock
-from bench.towers.patches import check_whole_patches
 from bench.train.augmentation import get_augmented_method
 from bench.train.distributed import world_group, world_rank, world_size
 from bench.train.not_finite import NotFiniteError
-from bench.train.shared_memory import limit_workers_to_shared_memory
 from bench.train.step import Step, make_step
 from models.image_tower import ImageTower, build_image_tower
 from models.tower_blocks import cast_residual_stream, checkpoint_activations
-
-DESCRIBED_CAPTIONS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +47,22 @@ class TrainState:
 
 
 def build_untrained_tower(experiment: Experiment) -> ImageTower:
-    """Build the tower with the initial weights of every method's training, from its own generator.
-
-    ValueError for images that its patches do not cover, and as `build_image_tower`.
-    """
-    check_whole_patches(experiment)
+    """Build the tower with the initial weights of every method's training, from its own generator."""
     return build_tower(experiment.image, derive_seed(experiment.seed, TOWER))
 
 
 def build_tower(image: ImageSettings, seed: int) -> ImageTower:
     """Build the image tower of these settings; see `build_image_tower`."""
-    options = (
-        image.image_sizes,
-        image.patch_drop,
-        image.embedding_channels,
-        image.pooling,
-        image.pixel_normalisation,
+    return build_image_tower(
+        image.tower,
+        image.image_size,
+        seed,
+        image_sizes=image.image_sizes,
+        patch_drop=image.patch_drop,
+        embedding_channels=image.embedding_channels,
+        pooling=image.pooling,
+        pixel_normalisation=image.pixel_normalisation,
     )
-    return build_image_tower(image.tower, image.image_size, seed, *options)
 
 
 def load_data(
@@ -80,31 +72,19 @@ def load_data(
 
     Captions of decoded images are turned into targets here, at the experiment's lengths; the others batch by batch.
     """
-    rank = world_rank()
-    ranks = world_size()
+    share: dict[str, Any] = {"rank": world_rank(), "ranks": world_size(), "sizes": sizes}
     method = get_method(experiment.method)
     samples = open_samples(experiment, results / CACHE)
     if not samples.is_decoded:
-        workers = limit_workers_to_shared_memory(
-            experiment, resolve_workers(experiment.input, device), torchrun_env().local_world_size
-        )
-        return SampleStream(
-            experiment,
-            samples,
-            method.targets,
-            device,
-            rank=rank,
-            ranks=ranks,
-            workers=workers,
-            sizes=sizes,
-        )
+        workers = resolve_workers(experiment.input, device)
+        return SampleStream(experiment, samples, method.targets, device, workers=workers, **share)
     targets = method.targets(with_resolved_padding(experiment, device))
     captions = tuple(map(samples.caption, range(len(samples))))
     if experiment.input.caption_lengths != PACK_DATA:
         seed = derive_seed(experiment.seed, CAPTIONS)
         captions = match_web_lengths(captions, lambda text: len(encode_caption(text)), seed)
     images = PackImages(samples.pixels, captions, (), tuple(samples.keys))
-    return PackStream(experiment, images, targets, device, rank=rank, ranks=ranks, sizes=sizes)
+    return PackStream(experiment, images, targets, device, **share)
 
 
 def resolve_workers(inputs: InputSettings, device: torch.device) -> LoaderWorkers:
@@ -119,31 +99,8 @@ def resolve_workers(inputs: InputSettings, device: torch.device) -> LoaderWorker
 def log_workers(stream: BatchStream[Any]) -> None:
     """Log on rank 0 how many workers load files for each process, and why."""
     if stream.order.rank == 0 and isinstance(stream, SampleStream):
-        log(
-            f"{stream.experiment.name}: {stream.workers.count} loader workers ({stream.workers.reason})"
-        )
-
-
-def log_labels(stream: BatchStream[Any]) -> None:
-    """Log on rank 0 what labels a method reads: their vocabulary, and their number in the first captions of the run."""
-    experiment = stream.experiment
-    if stream.order.rank > 0 or get_label_method(experiment.method) is None:
-        return
-    vocabulary = get_field(experiment, str(vocabulary_field(experiment)))
-    substitute = replace_unshipped_vocabulary(vocabulary)
-    if substitute != vocabulary:
-        vocabulary += f" (not shipped; the labels are those of {substitute}, for speed alone)"
-    described = min(DESCRIBED_CAPTIONS, experiment.training.images)
-    targets = (
-        stream.target(k) for k in range(math.ceil(described / experiment.training.batch_size))
-    )
-    counts = torch.cat([getattr(target, "labels", target).starts.diff() for target in targets])
-    labels_per_image = counts.double().mean()
-    share_without = (counts == 0).double().mean()
-    text = f"{experiment.name}: vocabulary {vocabulary}, {labels_per_image:.2f} labels per image"
-    log(
-        f"{text}, {share_without:.1%} of captions without a label (the first {len(counts):,} that the run reads)"
-    )
+        workers = stream.workers
+        log(f"{stream.experiment.name}: {workers.count} loader workers ({workers.reason})")
 
 
 def sample_counts(stream: BatchStream[Any]) -> dict[str, Any]:

@@ -4,10 +4,8 @@ Global batch k is the concatenation of the ranks' batches k. DDP and FSDP2 avera
 losses assume (`losses.collectives`).
 """
 
-import faulthandler
-import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache, partial
@@ -16,22 +14,17 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
-from msgspec.structs import replace
 from torch import Tensor, nn
-from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import Store, rendezvous  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from bench.environment.circumstances import Circumstances
-from bench.environment.machine import describe_processors
-from bench.environment.rank_info import MIXED_MACHINES, restart_count, torchrun_env
+from bench.environment.rank_info import torchrun_env
 from bench.environment.variables import (
     DEFAULT_WATCHDOG_SECONDS,
     WATCHDOG_SECONDS,
     read_seconds_variable,
 )
-from bench.experiment.config import Experiment
 from bench.experiment.fields import RuntimeSettings, Sharding
-from bench.records.current import current_circumstances
 from losses.collectives import (
     Group,
     ProcessGroupLike,
@@ -48,25 +41,13 @@ AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # by precisio
 WATCHDOG_TIMEOUT = timedelta(
     seconds=read_seconds_variable(WATCHDOG_SECONDS) or DEFAULT_WATCHDOG_SECONDS
 )
-# of WATCHDOG_TIMEOUT without a step: then the process prints its stacks, before the others time out
-WATCHDOG_FRACTION = 0.9
 
 
 @cache
 def rank_store() -> Store:
-    """Connect to the key-value store of all ranks: torchrun's, or one that rank 0 opens if torchrun's is private.
-
-    Rank 0 waits until all ranks are connected to its store.
-    """
-    rank_info = torchrun_env()
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # it outlives a restart
-        agent_store = TCPStore(address, port, is_master=False, timeout=WATCHDOG_TIMEOUT)
-        return PrefixStore(f"bench, restart {restart_count()}", agent_store)
-    is_rank0 = rank_info.rank == 0
-    return TCPStore(
-        address, port, rank_info.world_size, is_master=is_rank0, timeout=WATCHDOG_TIMEOUT
-    )
+    """Connect to the key-value store of all ranks, which rank 0 or torchrun holds, and wait until all are connected."""
+    store: Store = next(rendezvous("env://", timeout=WATCHDOG_TIMEOUT))[0]
+    return store
 
 
 @contextmanager
@@ -92,7 +73,6 @@ def process_group(device: torch.device) -> Iterator[None]:
         device_id=device if on_gpu else None,
     )
     yield
-    faulthandler.cancel_dump_traceback_later()
     dist.barrier()
     dist.destroy_process_group()  # not after an error, where it would deadlock with waiting ranks
 
@@ -115,28 +95,14 @@ def world_size() -> int:
 def barrier() -> None:
     """Wait until all ranks arrive."""
     if dist.is_initialized():
-        rearm_stack_dump_timer()
         dist.barrier()
-
-
-def rearm_stack_dump_timer() -> None:
-    """Reset the watchdog of distributed runs, which prints the stacks of all threads and ends a stalled process.
-
-    It does not need the interpreter's lock, which a stalled thread may hold.
-    """
-    if dist.is_initialized():
-        seconds = WATCHDOG_FRACTION * WATCHDOG_TIMEOUT.total_seconds()
-        # Standard error, even if sys.stderr is replaced.
-        faulthandler.dump_traceback_later(seconds, exit=True, file=2)
 
 
 def all_reduce_mean(value: Float[Tensor, ""], group: Group) -> Float[Tensor, ""]:
     """Return the mean over the ranks, which is finite if it is finite on all of them."""
-    return (
-        value
-        if group is None
-        else all_reduce_sum_(value.clone(), group) / dist.get_world_size(group)
-    )
+    if group is None:
+        return value
+    return all_reduce_sum_(value.clone(), group) / dist.get_world_size(group)
 
 
 def all_gather_floats(
@@ -157,40 +123,6 @@ def all_gather_objects(value: T) -> list[T]:
     if dist.is_initialized():
         dist.all_gather_object(values, value)
     return values
-
-
-def circumstances_of_ranks(experiment: Experiment | None, device: torch.device) -> Circumstances:
-    """Return the circumstances of a run of all ranks; ValueError as `require_equal_nodes`."""
-    own = current_circumstances(experiment, device, world_size())
-    processors = describe_processors(device)
-    return replace(
-        own, machine=own.machine.replace(processors, require_equal_nodes(processors, own.packages))
-    )
-
-
-def require_equal_nodes(processors: str, packages: Mapping[str, str]) -> str:
-    """Raise ValueError if the ranks differ in processors or packages: the slowest sets the speed of all.
-
-    The environment variable CATLIP_BENCH_MIXED_MACHINES allows different processors; all are returned, joined.
-    """
-    all_ranks = all_gather_objects((processors, dict(packages)))
-    first_processors, first_packages = all_ranks[0]
-    for rank, (of_rank, packages_of_rank) in enumerate(all_ranks):
-        differing = {name for name, _ in packages_of_rank.items() ^ first_packages.items()}
-        if differing:
-            found = ", ".join(
-                f"{name} {packages_of_rank.get(name)}, not {first_packages.get(name)}"
-                for name in sorted(differing)
-            )
-            raise ValueError(
-                f"rank {rank} has other packages than rank 0 ({found}): install equal ones on all nodes"
-            )
-        if of_rank != first_processors and os.environ.get(MIXED_MACHINES) != "1":
-            text = f"rank {rank} runs on {of_rank}, and rank 0 on {first_processors}"
-            raise ValueError(
-                f"{text}: the slowest sets the speed of all; {MIXED_MACHINES}=1 allows it"
-            )
-    return " and ".join(dict.fromkeys(of_rank for of_rank, _ in all_ranks))
 
 
 def all_reduce_max(values: Sequence[float], device: torch.device) -> tuple[float, ...]:
@@ -256,15 +188,11 @@ def fully_shard_model(
 
     device = next(model_with_loss.parameters()).device
     ranks = dist.get_world_size()
-    ranks_per_node = torchrun_env().local_world_size
+    shape: tuple[int, ...] = (ranks,)
     if sharding == "hsdp":
-        mesh = init_device_mesh(
-            device.type,
-            (ranks // ranks_per_node, ranks_per_node),
-            mesh_dim_names=("nodes", "ranks"),
-        )
-    else:
-        mesh = init_device_mesh(device.type, (ranks,), mesh_dim_names=("ranks",))
+        ranks_per_node = torchrun_env().local_world_size
+        shape = (ranks // ranks_per_node, ranks_per_node)
+    mesh = init_device_mesh(device.type, shape, mesh_dim_names=("nodes", "ranks")[-len(shape) :])
     dtype = AUTOCAST_DTYPES.get(precision)
     policy = MixedPrecisionPolicy(dtype, torch.float32) if dtype else MixedPrecisionPolicy()
     shard = partial(fully_shard, mesh=mesh, mp_policy=policy)

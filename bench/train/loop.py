@@ -6,7 +6,7 @@ methods that reach a budget at different speeds.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,21 +26,19 @@ from bench.train.build import (
     build_train_state,
     check_finite,
     load_data,
-    log_labels,
     log_workers,
     sample_counts,
 )
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.distributed import rearm_stack_dump_timer, world_rank, world_size
+from bench.train.distributed import world_rank, world_size
 from bench.train.state import (
     ScheduleSegment,
     TrainProgress,
     collect_state,
     copy_state,
     gather_to_host,
-    head_state_to_score,
     load_state,
-    tower_state_to_score,
+    states_to_score,
 )
 from bench.train.train_logger import TrainLogger
 
@@ -66,34 +64,28 @@ def train(
         names_of_budgets[images] = (*names_of_budgets.get(images, ()), name)
     run = build_train_state(load_data(experiment, device, results))
     segments = plan_segments(experiment, [*names_of_budgets])
-    log_labels(run.stream)
     log_workers(run.stream)
-    progress = TrainProgress() if manager is None else manager.restore(run)
-    events = "" if manager is None else manager.config.tensorboard
-    with (
-        clock(device) as elapsed,
-        nullcontext() if manager is None else closing(manager),
-        closing(
-            TrainLogger(run.stream, segments[-1].end_step, len(progress.losses), events)
-        ) as logger,
-    ):
+    with ExitStack() as stack:
+        progress = TrainProgress()
+        if manager is not None:
+            progress = manager.restore(run)
+            stack.enter_context(closing(manager))
+        elapsed = stack.enter_context(clock(device))
+        logger = TrainLogger(run.stream, segments[-1].end_step, len(progress.losses))
+        stack.enter_context(closing(logger))
         for segment in segments:
-            if len(progress.losses) < segment.end_step:
-                _run_segment(
-                    run, segment, progress, logger, manager, is_last=segment is segments[-1]
-                )
-                if segment.images is not None:
-                    if manager is not None:
-                        manager.close()  # so that the disk need not hold an unfinished checkpoint beside the tower
-                    _save_tower(
-                        run,
-                        segment.images,
-                        names_of_budgets[segment.images],
-                        tower_path(segment.images),
-                    )
-                if progress.trunk:
-                    load_state(run, progress.trunk)
-                    progress.trunk = {}
+            if len(progress.losses) >= segment.end_step:
+                continue
+            is_last = segment is segments[-1]
+            _run_segment(run, segment, progress, logger, manager, is_last=is_last)
+            if segment.images is not None:
+                if manager is not None:
+                    manager.close()  # so that the disk need not hold an unfinished checkpoint beside the tower
+                names = names_of_budgets[segment.images]
+                _save_tower(run, segment.images, names, tower_path(segment.images))
+            if progress.trunk:
+                load_state(run, progress.trunk)
+                progress.trunk = {}
     branches = [
         Branch(images=images, budgets=names, tower=tower_path(images).name)
         for images, names in names_of_budgets.items()
@@ -150,37 +142,35 @@ def _run_segment(
             max_steps = min(CHECK_INTERVAL, manager.maybe_save(run, progress, segment))
         if segment.images is not None and not is_last and not progress.trunk:
             progress.trunk = copy_state(collect_state(run))
-        rearm_stack_dump_timer()
         first = segment.batches[len(progress.losses) - segment.first_step]
         steps = range(first, min(first + max_steps, segment.batches.stop))
         losses = _take_steps(run, steps, segment, manager)
         progress.losses += losses
         end = first + len(losses)
         images = images_before_step(experiment, end) - images_before_step(experiment, first)
-        learning_rate = _learning_rate(experiment, segment, end - 1)
-        logger.log_steps(losses, images * world_size(), learning_rate, run.step.grad_norms)
+        rate = scheduled_rate(experiment, segment, end - 1)
+        logger.log_steps(losses, images * world_size(), rate, run.step.grad_norms)
         run.step.grad_norms.clear()
 
 
-def trunk_learning_rate(experiment: Experiment, step: int) -> float:
-    """Return the learning rate of a trunk step: linear warm-up, then constant."""
-    return experiment.optimizer.learning_rate * min(1.0, (step + 1) / _warmup_steps(experiment))
+def scheduled_rate(experiment: Experiment, segment: ScheduleSegment, step: int) -> float:
+    """Return the learning rate of a step: linear warm-up, then constant, or that of a cool-down.
 
-
-def cooldown_learning_rate(experiment: Experiment, step: int, first: int, last: int) -> float:
-    """Return the learning rate of a step in a cool-down of the steps [first, last).
-
-    WSD falls linearly to nearly 0. A cosine, which begins at step 0, warms up, then falls to `min_learning_rate`.
+    In a cool-down, WSD falls linearly to nearly 0. A cosine, which begins at step 0, falls to `min_learning_rate`.
     """
+    images_per_step = experiment.mean_batch_size * world_size()
+    warmup = max(1, math.ceil(experiment.training.warmup_images / images_per_step))
+    highest = experiment.optimizer.learning_rate
+    rate = highest * min(1.0, (step + 1) / warmup)
+    if segment.images is None:
+        return rate
+    first, last = segment.batches.start, segment.batches.stop
     if experiment.training.schedule == "wsd":
-        return trunk_learning_rate(experiment, step) * (last - step) / (last - first + 1)
-    warmup = _warmup_steps(experiment)
+        return rate * (last - step) / (last - first + 1)
     if step < warmup:
-        return trunk_learning_rate(experiment, step)
+        return rate
     done = (step - warmup) / max(1, last - warmup)
-    return cosine_decay(
-        experiment.optimizer.learning_rate, experiment.training.min_learning_rate, done
-    )
+    return cosine_decay(highest, experiment.training.min_learning_rate, done)
 
 
 def cosine_decay(high: float, low: float, done: float) -> float:
@@ -191,30 +181,17 @@ def cosine_decay(high: float, low: float, done: float) -> float:
     return low + (high - low) * (1 + math.cos(math.pi * done)) / 2
 
 
-def _warmup_steps(experiment: Experiment) -> int:
-    return max(
-        1,
-        math.ceil(experiment.training.warmup_images / (experiment.mean_batch_size * world_size())),
-    )
-
-
-def _learning_rate(experiment: Experiment, segment: ScheduleSegment, step: int) -> float:
-    if segment.images is None:
-        return trunk_learning_rate(experiment, step)
-    return cooldown_learning_rate(experiment, step, segment.batches.start, segment.batches.stop)
-
-
 def _take_steps(
     run: TrainState, steps: range, segment: ScheduleSegment, manager: CheckpointManager | None
 ) -> list[float]:
     """Take steps, fewer after a signal to end; return their losses."""
     device_losses: list[Tensor] = []
     for k in steps:
-        learning_rate = _learning_rate(run.stream.experiment, segment, k)
+        learning_rate = scheduled_rate(run.stream.experiment, segment, k)
         device_losses.append(run.step(run.stream.batch(k), learning_rate))
         if manager is not None and manager.is_stopping:
             break
-    check_finite(device_losses, steps[: len(device_losses)], run.stream)
+    check_finite(device_losses, steps, run.stream)
     losses: list[float] = torch.stack(device_losses).tolist()
     return losses
 
@@ -224,13 +201,14 @@ def _save_tower(run: TrainState, images: int, budgets: tuple[str, ...], path: Pa
     experiment = run.stream.experiment
     text = added_method_text(experiment)
     provenance = Provenance(experiment=experiment, images=images, budgets=budgets, method=text)
-    method = get_label_method(experiment.method)
-    row_labels = () if method is None else method.row_labels(experiment)
-    head = gather_to_host(head_state_to_score(run))
-    tower = gather_to_host(tower_state_to_score(run))
+    label_method = get_label_method(experiment.method)
+    row_labels = label_method.row_labels(experiment) if label_method else ()
+    tower, head = states_to_score(run)
+    whole_tower = gather_to_host(tower)
+    whole_head = gather_to_host(head)
     if world_rank() == 0:
-        save_head_beside_tower(head, path, provenance, row_labels)
-        save_tower(tower, path, provenance.to_facts())
+        save_head_beside_tower(whole_head, path, provenance, row_labels)
+        save_tower(whole_tower, path, provenance.to_facts())
 
 
 def _loss_fields(losses: list[float], segments: list[ScheduleSegment]) -> dict[str, Any]:

@@ -11,11 +11,9 @@ class NotFiniteError(FloatingPointError):
     def __init__(self, step: int, keys: Sequence[str], file: str = "") -> None:
         """Name the step and its first samples, and the file that holds all of them."""
         text = ", ".join(keys[:MAX_KEYS_SHOWN])
-        num_hidden = len(keys) - MAX_KEYS_SHOWN
-        more = f" and {num_hidden} more" if num_hidden > 0 else ""
         where = f"; all {len(keys)} are in {file}" if file else ""
         super().__init__(
-            f"loss or gradient of step {step} is not finite; its samples: {text}{more}{where}"
+            f"loss or gradient of step {step} is not finite; first samples: {text}{where}"
         )
         self.step = step
         self.keys = tuple(keys)

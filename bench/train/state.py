@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.train.build import TrainState
 from bench.train.distributed import full_tensor, is_sharded, world_rank
@@ -26,10 +26,6 @@ class ScheduleSegment:
         """Return the steps taken at its end."""
         return self.first_step + len(self.batches)
 
-    @property
-    def phase(self) -> str:
-        return "trunk" if self.images is None else f"cool-down to {self.images:,} images"
-
 
 @dataclass(slots=True)
 class TrainProgress:
@@ -47,23 +43,19 @@ def collect_state(run: TrainState) -> State:
     They are the run's own tensors, which the next step changes.
     """
     frozen = _frozen_names(run)
-    state = {
-        f"model.{name}": value
-        for name, value in run.model.state_dict().items()
-        if name not in frozen
-    }
+    state: State = {}
+    for name, value in run.model.state_dict().items():
+        if name not in frozen:
+            state[f"model.{name}"] = value
     if run.step.ema is not None:
-        averages = run.step.ema.state_dict()
-        state |= {
-            f"average.{name}": value for name, value in averages.items() if name not in frozen
-        }
+        for name, value in run.step.ema.state_dict().items():
+            if name not in frozen:
+                state[f"average.{name}"] = value
     for name, parameter in run.model.named_parameters():
-        moments = run.step.optimizer.state.get(parameter, {})
-        state |= {f"optimizer.{name}.{moment}": value for moment, value in moments.items()}
-    state |= {
-        f"scaler.{name}": torch.tensor(value)
-        for name, value in run.step.scaler.state_dict().items()
-    }
+        for moment, value in run.step.optimizer.state.get(parameter, {}).items():
+            state[f"optimizer.{name}.{moment}"] = value
+    for name, number in run.step.scaler.state_dict().items():
+        state[f"scaler.{name}"] = torch.tensor(number)
     state["generator.cpu"] = torch.get_rng_state()
     if run.stream.device.type == "cuda":
         state["generator.cuda"] = torch.cuda.get_rng_state(run.stream.device)
@@ -93,22 +85,18 @@ def load_state(run: TrainState, state: State) -> None:
 def _load_moments(run: TrainState, moments: State) -> None:
     """Load the optimizer's moments and steps from tensors named PARAMETER.MOMENT."""
     optimizer = run.step.optimizer
+    optimizer.state.clear()
     parameters = dict(run.model.named_parameters())
-    # The optimizer numbers parameters in the order of its groups, which depends on which parameters are shards.
-    in_order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    indices = {parameter: index for index, parameter in enumerate(in_order)}
-    moments_by_index: dict[int, State] = {}
     for name, value in moments.items():
         parameter_name, _, moment = name.rpartition(".")
         parameter = parameters[parameter_name]
-        is_like_parameter = value.shape == parameter.shape  # or it is the number of steps
-        loaded = shard_like(value, parameter) if is_like_parameter else value
-        if loaded is value:  # the optimizer would keep it
-            loaded = value.to(parameter.device if is_like_parameter else value.device, copy=True)
-        moments_by_index.setdefault(indices[parameter], {})[moment] = loaded
-    optimizer.load_state_dict(
-        {"state": moments_by_index, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
+        if moment != "step":
+            loaded = shard_like(value, parameter).to(parameter.device, copy=True)
+        elif optimizer.defaults["fused"]:  # which counts on the device
+            loaded = value.to(parameter.device, copy=True)
+        else:
+            loaded = value.to("cpu", copy=True)
+        optimizer.state[parameter][moment] = loaded
 
 
 def shard_like(value: Tensor, target: Tensor) -> Tensor:
@@ -121,22 +109,21 @@ def shard_like(value: Tensor, target: Tensor) -> Tensor:
     return distribute_tensor(value.to(shard.device), shard.device_mesh, shard.placements)
 
 
-def tower_state_to_score(run: TrainState) -> State:
-    """Return the tower's scored weights, the run's own tensors: their moving average if there is one."""
-    tower: nn.Module = run.tower if run.step.ema is None else run.step.ema.get_submodule("tower")
-    return tower.state_dict()
+def states_to_score(run: TrainState) -> tuple[State, State]:
+    """Return the scored weights of the tower, and those outside it, without a teacher's and RangeAugment's.
 
-
-def head_state_to_score(run: TrainState) -> State:
-    """Return the scored weights outside the tower, the run's own tensors, without a teacher's or RangeAugment's."""
-    frozen = _frozen_names(run)
+    They are the run's own tensors: the moving average if there is one.
+    """
     model = run.model if run.step.ema is None else run.step.ema
-    head = {
-        name: value
-        for name, value in model.state_dict().items()
-        if not name.startswith(("tower.", "augmentor."))
-    }
-    return {name: value for name, value in head.items() if name not in frozen}
+    frozen = _frozen_names(run)
+    tower: State = {}
+    head: State = {}
+    for name, value in model.state_dict().items():
+        if name.startswith("tower."):
+            tower[name.removeprefix("tower.")] = value
+        elif not name.startswith("augmentor.") and name not in frozen:
+            head[name] = value
+    return tower, head
 
 
 def _frozen_names(run: TrainState) -> set[str]:

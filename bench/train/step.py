@@ -1,9 +1,7 @@
 """One update of a model, without clock, log or copy from the device, and the compilation of its blocks."""
 
 import math
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
@@ -114,7 +112,6 @@ def make_step(
         with (
             torch.autocast(device.type, dtype, enabled=dtype is not None),
             select_kernel(),
-            translate_recompile_error(),
         ):
             return cast("Tensor", compute_loss(batch.images, batch.target))
 
@@ -160,14 +157,10 @@ def make_step(
 
 def simulated_group(experiment: Experiment) -> SimulatedGroup | None:
     """Return the simulated process group of a loss that compares the batch; None where nothing is simulated."""
-    if (
-        experiment.runtime.simulated_global_batch is None
-        or not get_method(experiment.method).compares_batch
-    ):
+    global_batch = experiment.runtime.simulated_global_batch
+    if global_batch is None or not get_method(experiment.method).compares_batch:
         return None
-    return SimulatedGroup(
-        max(1, experiment.runtime.simulated_global_batch // experiment.training.batch_size)
-    )
+    return SimulatedGroup(max(1, global_batch // experiment.training.batch_size))
 
 
 def compile_mode(runtime: RuntimeSettings) -> str | None:
@@ -181,9 +174,10 @@ def compile_towers(model: nn.Module, num_image_sizes: int, mode: str | None = No
     The rest of the model stays eager. Equal blocks share a graph, so that compilation does not take longer for deeper
     towers. The gradients of a block are ready before those of the blocks below it, so that DDP and FSDP2 communicate
     during the backward; DDP is not compiled, and dynamo must not split the graph of a block at the borders of DDP's
-    buckets. More graphs than a limit are an error (`translate_recompile_error`): by default dynamo would run the block
-    eagerly without a warning. Dynamo takes the blocks of two towers for one function, and would compile the second
-    image tower's for any number of tokens; where images have one size, each image tower has graphs of its own shape.
+    buckets. More graphs than a limit are an error, for which `text_padding` packed or max_length is the remedy: by
+    default dynamo would run the block eagerly without a warning. Dynamo takes the blocks of two towers for one
+    function, and would compile the second image tower's for any number of tokens; where images have one size, each
+    image tower has graphs of its own shape.
     """
     from torch._dynamo import config
     from torch._inductor import config as inductor_config
@@ -203,21 +197,6 @@ def compile_towers(model: nn.Module, num_image_sizes: int, mode: str | None = No
         if isinstance(tower, ImageTower) and isinstance(tower.trunk, OpenClipViT):
             embed = torch.compile(tower.trunk._embeds, mode=mode, dynamic=dynamic)  # noqa: SLF001
             tower.trunk._embeds = embed  # noqa: SLF001 - convolution, positions and `ln_pre`
-
-
-@contextmanager
-def translate_recompile_error() -> Iterator[None]:
-    """Raise RuntimeError with a remedy if a block would be compiled more often than the limit."""
-    try:
-        yield
-    except Exception as error:
-        dynamo = sys.modules.get("torch._dynamo")
-        if dynamo is None or not isinstance(error, dynamo.exc.FailOnRecompileLimitHit):
-            raise
-        raise RuntimeError(
-            f"a block needs more than {dynamo.config.recompile_limit} graphs, for batches of different shapes: "
-            "set text_padding=packed or max_length, or compile=off"
-        ) from error
 
 
 def make_optimizer(optimizer: OptimizerSettings, model: nn.Module) -> torch.optim.AdamW:

@@ -15,58 +15,32 @@ def make_ema(
 ) -> tuple[nn.Module | None, Callable[[], None]]:
     """Return a copy of the model and a function that updates it: average = decay * average + (1 - decay) * weight.
 
-    Buffers are copied, and frozen parameters shared. The results of the kernels are equal to rounding.
+    Buffers are copied, and frozen parameters shared. The results of the kernels are equal to rounding: "for_loop" takes
+    four kernels for each tensor. Source: apple/corenet at 1aa3acd, `corenet/modeling/misc/averaging_utils.py`,
+    `EMA.update_parameters`, which also averages buffers.
     """
     if decay is None:
         return None, lambda: None
-    frozen = {
-        id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad
-    }
-    average = copy.deepcopy(model, frozen)
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    average.requires_grad_(requires_grad=False)
-    update = _per_tensor_ema_update if kernel == "for_loop" else _foreach_ema_update
-    return average, update(average, model, trained, decay)
-
-
-def _foreach_ema_update(
-    average: nn.Module, model: nn.Module, trained: set[str], decay: float
-) -> Callable[[], None]:
-    averages, weights = (
-        [parameter for name, parameter in module.named_parameters() if name in trained]
-        for module in (average, model)
-    )
-    buffers = list(zip(average.buffers(), model.buffers(), strict=True))
-    update_parameters: Callable[..., None] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-
-    def update() -> None:
-        update_parameters(averages, weights, None)
-        for average_buffer, buffer in buffers:
-            average_buffer.copy_(buffer)
-
-    return update
-
-
-def _per_tensor_ema_update(
-    average: nn.Module, model: nn.Module, trained: set[str], decay: float
-) -> Callable[[], None]:
-    """Update tensor by tensor of the state, with four kernels for each.
-
-    Source: apple/corenet at 1aa3acd, `corenet/modeling/misc/averaging_utils.py`, `EMA.update_parameters`, which also
-    averages buffers.
-    """
-    buffers = {name for name, _ in model.named_buffers()}
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    frozen = {id(value): value for value in model.parameters() if not value.requires_grad}
+    average_model = copy.deepcopy(model, frozen)
+    average_model.requires_grad_(requires_grad=False)
+    averages = [average_model.get_parameter(name) for name in trained]
+    weights = list(trained.values())
+    buffers = list(zip(average_model.buffers(), model.buffers(), strict=True))
+    update_all: Callable[..., None] = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def update() -> None:
-        weights = model.state_dict()
-        for name, value in average.state_dict().items():
-            if name in trained:
-                _average_one(value, weights[name], decay)
-            elif name in buffers:
-                value.copy_(weights[name])
+        if kernel == "foreach":
+            update_all(averages, weights, None)
+        else:
+            for average, weight in zip(averages, weights, strict=True):
+                _average_one(average, weight, decay)
+        for average_buffer, buffer in buffers:
+            average_buffer.copy_(buffer)
 
-    return update
+    return average_model, update
 
 
 def _average_one(average: Tensor, weight: Tensor, decay: float) -> None:

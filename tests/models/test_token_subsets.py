@@ -37,8 +37,6 @@ def test_scoring_sees_every_patch() -> None:
         ("catlip-bench-tiny", 48),
         ("vit_tiny_patch16_224", 64),
         ("test_vit2", 64),
-        ("vit_pe_core_tiny_patch16_384", 64),
-        ("naflexvit_base_patch16_gap", 64),
     ],
 )
 def test_half_of_the_patches_are_dropped_in_training_and_all_tokens_before_them_kept(
@@ -58,20 +56,9 @@ def test_half_of_the_patches_are_dropped_in_training_and_all_tokens_before_them_
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "reason"),
-    [
-        ("ViTamin-S", 224, "from a VisionTransformer with a convolutional stem"),
-        ("RN50", 64, "from a ModifiedResNet with a convolutional stem"),
-        ("resnet18", 64, "from a ResNet with a convolutional stem"),
-        (
-            "swin_tiny_patch4_window7_224",
-            224,
-            "from a SwinTransformer: it is no plain vision transformer",
-        ),
-    ],
+    ("name", "size"),
+    [("ViTamin-S", 224), ("RN50", 64), ("swin_tiny_patch4_window7_224", 224)],
 )
-def test_towers_without_patch_drop_support_are_refused_with_the_reason(
-    name: str, size: int, reason: str
-) -> None:
-    with torch.device("meta"), pytest.raises(ValueError, match=reason):
+def test_towers_without_patch_drop_support_are_refused(name: str, size: int) -> None:
+    with torch.device("meta"), pytest.raises(ValueError, match="patches cannot be dropped from a"):
         build_image_tower(name, size, 0, patch_drop=0.5)

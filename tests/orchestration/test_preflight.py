@@ -65,12 +65,7 @@ def test_comparisons_begun_at_once_have_names_of_their_own(tmp_path: Path) -> No
         (
             "clip-tiny",
             "tower=vit_tinny",
-            "no tower named 'vit_tinny' in open_clip or timm; did you mean vit_tiny_patch16",
-        ),
-        (
-            "clip-tiny",
-            "tower=resnet999",
-            "no tower named 'resnet999' in open_clip or timm; their list_models() have",
+            "no tower named 'vit_tinny' in open_clip or timm; did you mean",
         ),
         (
             "clip-tiny",
@@ -104,7 +99,7 @@ def test_comparisons_begun_at_once_have_names_of_their_own(tmp_path: Path) -> No
         (
             "superclass-tiny",
             "tower=volo_d1_224",
-            "pooling=mean is for towers of open_clip",
+            "superclass-tiny[tower=volo_d1_224]: pooling=mean is not for tower 'volo_d1_224'",
         ),
     ],
 )

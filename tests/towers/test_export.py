@@ -10,7 +10,6 @@ import timm
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import load_file
 
 from bench.__main__ import main
 from bench.data.pack import PackImages
@@ -19,16 +18,14 @@ from bench.experiment.config import Experiment, change
 from bench.interfaces.method import METHODS
 from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance, head_path
-from bench.towers.teacher import write_teacher_features
 from bench.towers.tower_from import LoadedTower, load_tower
 from bench.train.build import build_untrained_tower
 from bench.train.loop import train
 from bench.transfer.feature_extractor import tower_embedder
 from bench.transfer.tasks.image_sources import FileImageSource
 from models.image_tower import PIXEL_STATISTICS
-from models.patch_map import resized_tower
 from tests.chaos.disks import limit_file_size
-from tests.data.shards import encode_image, make_image, write_shard
+from tests.data.shards import encode_image, make_image
 from tests.small import small, two_blocks
 
 CPU = torch.device("cpu")
@@ -91,10 +88,6 @@ def test_open_clip_loads_an_exported_dual_encoder_with_its_tokenizer(
         )
     assert model.logit_scale == pair.log_scale
     assert pair.bias is None or model.logit_bias == pair.bias
-    again = load_tower(str(tmp_path / "out"))
-    torch.testing.assert_close(
-        features(again, transformed(images)), features(known, transformed(images))
-    )
 
 
 def test_prompt_ensemble_equals_open_clips_zero_shot_classifier(
@@ -143,25 +136,15 @@ def test_open_clip_loads_an_exported_image_tower(
     torch.testing.assert_close(
         found, features(load_tower(str(path)), transformed(images)), rtol=1e-4, atol=1e-5
     )
-    larger = [
-        resized_tower(load_tower(str(one)).tower, 72).eval() for one in (tmp_path / "out", path)
-    ]
-    with torch.no_grad():
-        torch.testing.assert_close(*(tower(transformed(images, 72)) for tower in larger))
 
 
-@pytest.mark.parametrize(
-    ("method", "tower", "side"),
-    [
-        *[(method, "small-timm", 160) for method in ("clip", "catlip", "superclass", "superclip")],
-        *[(method, "small-resnet", 64) for method in ("siglip", "catlip", "superclip")],
-    ],
-)
-def test_open_clip_loads_its_timm_towers_and_resnets(
-    method: str, tower: str, side: int, trained: Trained, images: PackImages, tmp_path: Path
+@pytest.mark.parametrize("method", ["clip", "catlip", "superclass"])
+def test_open_clip_loads_its_timm_towers(
+    method: str, trained: Trained, images: PackImages, tmp_path: Path
 ) -> None:
-    """The projection of a pair is where the class of the tower has one."""
-    path = trained(two_blocks(method, tower=tower, image_size=side))
+    """The projection of a pair is a layer of its head."""
+    side = 160
+    path = trained(two_blocks(method, tower="small-timm", image_size=side))
     known = load_tower(str(path))
     expected, encoder = features(known, transformed(images, side)), known.read_text_encoder()
     model: Any = open_clip.create_model(exported(path, tmp_path / "out")).eval()
@@ -194,26 +177,16 @@ def test_timm_loads_an_exported_timm_tower(
 
 
 @pytest.mark.parametrize("tower", ["catlip-bench-tiny", "test_vit"])
-def test_scoring_embedding_and_an_exported_tower_show_an_image_alike(
-    tower: str, trained: Trained, results: Path, tmp_path: Path
+def test_scoring_and_an_exported_tower_show_an_image_alike(
+    tower: str, trained: Trained, tmp_path: Path
 ) -> None:
     """The images are not square. Pillow, which both libraries resize with, rounds otherwise than torchvision."""
     path = trained(two_blocks("catlip", tower=tower))
-    files, members = list[Path](), dict[str, bytes]()
+    files = list[Path]()
     for number in range(8):
         image = make_image(number, *((90, 60) if number % 2 else (56, 120)))
         files.append(tmp_path / f"{number}.png")
         files[-1].write_bytes(encode_image(image, "PNG"))
-        members |= {f"{number}.png": files[-1].read_bytes()}
-    write_teacher_features(
-        two_blocks(
-            "distill", data=str(write_shard(tmp_path / "0.tar", members)), teacher=str(path)
-        ),
-        CPU,
-        results,
-        tmp_path / "features.safetensors",
-    )
-    embedded = load_file(tmp_path / "features.safetensors")["features"]
     scored = torch.from_numpy(
         tower_embedder(load_tower(str(path)).tower, CPU)(FileImageSource(files))
     )
@@ -227,9 +200,7 @@ def test_scoring_embedding_and_an_exported_tower_show_an_image_alike(
         assert shown(first.convert("RGB")).shape[1:] == (48, 48)
         loaded = torch.stack([shown(Image.open(file).convert("RGB")) for file in files])
         found = model.eval()(loaded) if tower == "test_vit" else model.eval().encode_image(loaded)
-    for other in (scored, found):
-        assert F.cosine_similarity(embedded, other).min() > 0.9995
-    torch.testing.assert_close(embedded, scored, rtol=1e-4, atol=1e-5)
+    assert F.cosine_similarity(scored, found).min() > 0.9995
 
 
 def test_tower_that_neither_library_builds_is_refused(
@@ -237,7 +208,7 @@ def test_tower_that_neither_library_builds_is_refused(
 ) -> None:
     path = trained(two_blocks("catlip", tower="corenet-vit-tiny"))
     assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
-    assert "has a CorenetViT, which neither open_clip nor timm builds" in capsys.readouterr().err
+    assert "has a CorenetViT, which is not exported" in capsys.readouterr().err
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").touch()
     assert main(["export", str(path), "--out", str(tmp_path / "full")]) == 2
@@ -258,8 +229,7 @@ def test_full_disk_is_one_line_and_leaves_no_weights(
     save_tower(build_untrained_tower(experiment).state_dict(), tmp_path / "x.safetensors", facts)
     with limit_file_size(2**20):
         assert main(["export", str(tmp_path / "x.safetensors"), "--out", str(out)]) == 2
-    assert (
-        capsys.readouterr().err
-        == f"error: [Errno 27] File too large: '{out}/open_clip_model.safetensors'\n"
-    )
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "File too large" in line
     assert not list(out.iterdir())

@@ -1,7 +1,6 @@
 """Towers from other people's files: what is trained elsewhere computes here what it computes there."""
 
 import copy
-import json
 import os
 import pickle
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from bench.experiment.experiments import EXPERIMENTS
 from bench.towers.head_file import read_label_classifier, save_head_beside_tower, save_tower
 from bench.towers.provenance import Provenance
-from bench.towers.tower_from import build_untrained_copy, load_tower, load_trained_tower
+from bench.towers.tower_from import build_published_tower, load_tower, load_trained_tower
 from bench.train.build import build_untrained_tower
 from models.checkpoint import read_weights
 
@@ -133,14 +132,9 @@ def test_a_hostile_pickle_is_refused_and_not_executed(way: str, tmp_path: Path) 
         torch.save(
             {"a": torch.zeros(2), "b": Hostile(mark)} if way == "within" else Hostile(mark), path
         )
-    for subject in (
-        str(path),
-        f"{TINY}={path}",
-        f"vit_tiny_patch16_224={path}",
-        f"corenet-vit-base={path}",
-    ):
+    for subject in (str(path), f"{TINY}={path}", f"vit_tiny_patch16_224={path}"):
         with pytest.raises(
-            ValueError, match=r"x\.pt is not read: it (asks for \S*mkdir|is no pickle of tensors)"
+            ValueError, match=r"x\.pt is damaged or holds more than tensors"
         ) as refused:
             load_tower(subject)
         assert "\n" not in str(refused.value)
@@ -154,7 +148,7 @@ def test_a_hostile_pickle_is_refused_and_not_executed(way: str, tmp_path: Path) 
 def test_a_damaged_file_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"x\.pt is not read: ") as refused:
+    with pytest.raises(ValueError, match=r"x\.pt is (not read: |damaged)") as refused:
         read_weights(path)
     assert "\n" not in str(refused.value)
 
@@ -163,48 +157,24 @@ def test_weights_of_another_architecture_are_refused_with_what_differs(
     model: Any, tmp_path: Path
 ) -> None:
     tiny = written(model.state_dict(), tmp_path / "tiny.pt", "state dict")
-    with pytest.raises(ValueError, match=r"does not fit vit_tiny_patch16_224: 97 missing \("):
+    with pytest.raises(ValueError, match=r"does not fit vit_tiny_patch16_224: \d+ mismatches \("):
         load_tower(f"vit_tiny_patch16_224={tiny}")
-    with pytest.raises(ValueError, match=r"of another shape \(class_embedding 128 for 768"):
+    with pytest.raises(ValueError, match=r"class_embedding has the shape \[128\], not \[768\]"):
         load_tower(f"ViT-B-32={tiny}")
-
-
-@pytest.mark.parametrize("others", [{}, {"transformer.3.pre_norm_ffn.0.weight": 768}])
-def test_incomplete_corenet_file_names_the_missing_weights(
-    others: dict[str, int], tmp_path: Path
-) -> None:
-    state = {"patch_emb.2.block.conv.weight": torch.zeros(768, 192, 2, 2)}
-    path = written(
-        state | {name: torch.zeros(size) for name, size in others.items()},
-        tmp_path / "x.pt",
-        "state dict",
-    )
-    with pytest.raises(ValueError, match=r"x.pt does not fit a ViT of CoreNet: \d+ missing"):
-        load_tower(str(path))
-
-
-def test_file_without_a_model_name_is_refused_with_its_first_names(
-    model: Any, tmp_path: Path
-) -> None:
-    path = written(model.state_dict(), tmp_path / "x.pt", "state dict")
-    with pytest.raises(
-        ValueError,
-        match=r"name its model: NAME=\S*x.pt. It has \d+ weights, the first are positional",
-    ):
-        load_tower(str(path))
+    with pytest.raises(ValueError, match=r"name its model: NAME=\S*tiny.pt"):
+        load_tower(str(tiny))
 
 
 @pytest.mark.parametrize(
     ("subject", "text"),
     [
         ("ViT-B-32=nowhere.pt", "no file 'nowhere.pt' with weights of ViT-B-32"),
-        ("nowhere.pt", "no file 'nowhere.pt'"),
-        ("vit_tiny_patch16_22=nowhere.pt", "no tower named 'vit_tiny_patch16_22'"),
+        ("nowhere.pt", "'nowhere.pt' is no tower: accepted are"),
         (
             "catlip-tin",
             "is no tower: accepted are a tower file of `python -m bench train`, an experiment",
         ),
-        ("catlip-tiny", "holds no tower of 'catlip-tiny'; make one with"),
+        ("catlip-tiny", "holds no tower of 'catlip-tiny': .* make one with"),
     ],
 )
 def test_file_that_is_no_tower_is_refused(subject: str, text: str, tmp_path: Path) -> None:
@@ -212,70 +182,34 @@ def test_file_that_is_no_tower_is_refused(subject: str, text: str, tmp_path: Pat
         load_tower(subject, tmp_path)
 
 
-def test_incomplete_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no folder of open_clip's: open_clip_config.json"):
-        load_tower(str(tmp_path))
-    vision = {"image_size": 48, "patch_size": 12, "width": 64, "layers": 1}
-    described: dict[str, Any] = {"embed_dim": 8, "vision_cfg": vision}
-    for lacking, text in (
-        ("embed_dim", r"no folder of open_clip's: open_clip_config.json: it has no 'embed_dim'"),
-        ("vision_cfg", r"no folder of open_clip's: open_clip_config.json: it has no 'vision_cfg'"),
-        ("", r"holds none of open_clip_model\.safetensors"),
-    ):
-        config = {name: value for name, value in described.items() if name != lacking}
-        (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
-        with pytest.raises(ValueError, match=text):
-            load_tower(str(tmp_path))
-    described["vision_cfg"] = vision | {"widht": 64}
-    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": described}))
-    with pytest.raises(ValueError, match=r"open_clip_config.json: .*widht"):
-        load_tower(str(tmp_path))
-
-
-def given(kind: str, model: Any, folder: Path) -> str:
-    """A tower of another library, as a person names it."""
-    if kind == "timm":
-        named = "vit_tiny_patch16_224"
-        return f"{named}={written(timm.create_model(named).state_dict(), folder / 'x.pt', 'state dict')}"
-    if kind == "name":
-        return f"{TINY}={written(model.state_dict(), folder / 'x.pt', 'state dict')}"
-    written(model.state_dict(), folder / "open_clip_model", "safetensors")
-    config = {
-        "model_cfg": open_clip.get_model_config(TINY),
-        "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3},
-    }
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    return str(folder)
-
-
-@pytest.mark.parametrize("kind", ["name", "folder", "timm"])
+@pytest.mark.parametrize("name", [TINY, "vit_tiny_patch16_224"])
 def test_untrained_copy_has_other_weights_in_the_same_architecture(
-    kind: str, model: Any, tmp_path: Path
+    name: str, tmp_path: Path
 ) -> None:
     """The same at every call, whatever was drawn before; pixels are shown to it as to the trained one."""
-    known = load_tower(given(kind, model, tmp_path))
-    first = build_untrained_copy(known)
+    library: Any = open_clip if name == TINY else timm
+    state = library.create_model(name).state_dict()
+    known = load_tower(f"{name}={written(state, tmp_path / 'x.pt', 'state dict')}")
+    first = build_published_tower(known.architecture)
     torch.rand(3)
-    again, trained = build_untrained_copy(known).state_dict(), known.tower.state_dict()
+    again = build_published_tower(known.architecture).state_dict()
+    trained = known.tower.state_dict()
     assert {name: value.shape for name, value in first.state_dict().items()} == {
         name: value.shape for name, value in trained.items()
     }
     assert all(torch.equal(value, again[name]) for name, value in first.state_dict().items())
     matrices = [name for name, value in trained.items() if value.ndim > 1]
     assert all(not torch.equal(trained[name], again[name]) for name in matrices)
-    assert first.pixels is known.tower.pixels
+    assert (first.pixels is None) == (known.tower.pixels is None) == (name == TINY)
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (
-            lambda weight: weight * torch.nan,
-            r"does not hold this tower's weights: \d+ not finite \(class_embedding",
-        ),
-        (lambda weight: weight.double() * 1e300, r"\d+ not finite \(class_embedding"),
-        (lambda weight: weight.int(), r"\d+ of another type \(class_embedding int32 for float32"),
-        (lambda weight: weight > 0, r"\d+ of another type \(class_embedding bool for float32"),
+        (lambda weight: weight * torch.nan, "class_embedding is not finite"),
+        (lambda weight: weight.double() * 1e300, "class_embedding is not finite"),
+        (lambda weight: weight.int(), "class_embedding is of the type torch.int32"),
+        (lambda weight: weight > 0, "class_embedding is of the type torch.bool"),
     ],
 )
 def test_weights_that_are_not_finite_or_no_floating_point_numbers_are_refused(
@@ -286,84 +220,33 @@ def test_weights_that_are_not_finite_or_no_floating_point_numbers_are_refused(
         name: change(value)
         for name, value in build_untrained_tower(experiment).state_dict().items()
     }
-    save_tower(
-        state,
-        tmp_path / "x.safetensors",
-        Provenance(experiment=experiment, images=1, budgets=()).to_facts(),
-    )
-    with pytest.raises(ValueError, match=text):
+    facts = Provenance(experiment=experiment, images=1, budgets=()).to_facts()
+    save_tower(state, tmp_path / "x.safetensors", facts)
+    with pytest.raises(ValueError, match=rf"does not hold this tower's weights: .*{text}"):
         load_trained_tower(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize(
     ("weight", "bias", "text"),
     [
-        (
-            torch.full((2, 8), torch.inf),
-            torch.zeros(2),
-            "the classifier's weights: 16 of 16 are not finite",
-        ),
-        (
-            torch.zeros(2, 8),
-            torch.tensor([0.0, torch.nan]),
-            "the classifier's biases: 1 of 2 are not finite",
-        ),
-        (
-            torch.zeros(2, 8, dtype=torch.int8),
-            torch.zeros(2),
-            "weights are of the type int8, expected floating-point",
-        ),
-        (torch.zeros(1, 8), torch.zeros(1), "a classifier of 1 rows for 2 labels"),
-        (
-            torch.zeros(2, 8),
-            torch.zeros(3),
-            r"shapes \(labels, width\) and \(labels,\), not \(2, 8\) and \(3,\)",
-        ),
+        (torch.full((2, 8), torch.inf), torch.zeros(2), "weights are not finite"),
+        (torch.zeros(2, 8), torch.tensor([0.0, torch.nan]), "biases are not finite"),
+        (torch.zeros(2, 8, dtype=torch.int8), torch.zeros(2), "weights are not finite floating"),
+        (torch.zeros(1, 8), torch.zeros(1), "for 2 labels"),
+        (torch.zeros(2, 8), torch.zeros(3), r"of shapes \[2, 8\] and \[3\] for 2 labels"),
     ],
 )
 def test_classifier_that_does_not_fit_its_labels_is_refused(
     weight: torch.Tensor, bias: torch.Tensor, text: str, tmp_path: Path
 ) -> None:
     made = Provenance(experiment=EXPERIMENTS["catlip-tiny"], images=1, budgets=())
-    save_head_beside_tower(
-        {"head.weight": weight, "head.bias": bias}, tmp_path / "x.safetensors", made, ["n1", "n2"]
-    )
+    state = {"head.weight": weight, "head.bias": bias}
+    save_head_beside_tower(state, tmp_path / "x.safetensors", made, ["n1", "n2"])
     with pytest.raises(ValueError, match=rf"x\.head holds no classifier: .*{text}"):
         read_label_classifier(tmp_path / "x.safetensors")
 
 
-def test_architecture_that_its_file_cannot_hold_is_refused_before_it_is_allocated(
-    tmp_path: Path,
-) -> None:
-    """The numbers of the last three are those of a tower of over a terabyte."""
-    made = Provenance(experiment=EXPERIMENTS["catlip-tiny"], images=1, budgets=()).to_facts()[
-        "made"
-    ]
-    described = {
-        "embed_dim": 8,
-        "vision_cfg": {"image_size": 48, "patch_size": 12, "width": 64, "layers": 1},
-    }
-    for text, reason in (
-        (made.replace('"image_size":48', '"image_size":1000000000'), r"<= 4096.*image_size"),
-        (
-            made.replace('"catlip-bench-tiny"', '"ViT-bigG-14"'),
-            r"has [\d,]+ bytes, too few for the 1,[\d,]+ weights",
-        ),
-    ):
-        assert text != made
-        save_tower({"weight": torch.zeros(1)}, tmp_path / "x.safetensors", {"made": text})
-        with pytest.raises(ValueError, match=reason):
-            load_tower(str(tmp_path / "x.safetensors"))
-    (tmp_path / "open_clip_model.safetensors").write_bytes(bytes(100))
-    for changes, reason in (
-        ({"image_size": 10**7}, r"has 100 bytes, too few for the [\d,]+ weights"),
-        ({"width": 2**20}, r"has 100 bytes, too few for the [\d,]+ weights"),
-        ({"layers": 10**9}, r"layers must be 1000 at most, got 1000000000"),
-    ):
-        config = described | {"vision_cfg": described["vision_cfg"] | changes}
-        (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
-        with pytest.raises(ValueError, match=reason):
-            load_tower(str(tmp_path))
+def test_corenet_file_of_an_unknown_size_is_refused_before_it_is_built(tmp_path: Path) -> None:
     torch.save({"patch_emb.2.block.conv.weight": torch.zeros(2**20, 0)}, tmp_path / "x.pt")
-    with pytest.raises(ValueError, match=r"x\.pt has [\d,]+ bytes, too few for the [\d,]+ weights"):
+    with pytest.raises(ValueError, match="does not name its architecture"):
         load_tower(str(tmp_path / "x.pt"))

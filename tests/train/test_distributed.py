@@ -38,7 +38,7 @@ from bench.records.record import Failure, Memory, Speed, Training, Transfer, rea
 from bench.train import checkpoint_manager
 from bench.train.build import TrainState, build_train_state, build_untrained_tower
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.checkpoints import CheckpointConfig, HashedFile, latest_valid
+from bench.train.checkpoints import CheckpointConfig, latest_valid, list_checkpoints
 from bench.train.distributed import all_gather_floats, all_gather_objects, full_tensor
 from bench.train.loop import train
 from bench.train.state import ScheduleSegment, collect_state, gather_to_host
@@ -384,7 +384,7 @@ def test_a_state_is_gathered_tensor_by_tensor(results: Path, tmp_path: Path) -> 
 
 
 def saved_beside_a_full_disk(rank: int, _ranks: int, results: Path, folder: Path) -> list[bool]:
-    """Save twice, the first time on a full disk of rank 0; return whether this rank wrote each."""
+    """Save twice, the first time on a full disk of rank 0; return on it whether each was written."""
     run = build_train_state(stream("clip", few(results), rank, 2, sharding="fsdp2"))
     run.step(run.stream.batch(0), RATE)
     config = CheckpointConfig(folder=str(folder / "checkpoints"), interval_minutes=1e6)
@@ -397,15 +397,15 @@ def saved_beside_a_full_disk(rank: int, _ranks: int, results: Path, folder: Path
     for is_full in (True, False):
         with pytest.MonkeyPatch.context() as patch:
             if is_full:
-                patch.setattr(checkpoint_manager, "write_tensors", full_after_three)
+                patch.setattr(checkpoint_manager, "save_tensors", full_after_three)
             manager._save(run, progress, ScheduleSegment(0, range(6), None))
             manager.close()
-        written.append(manager._steps_saved == 1)
+        written.append(rank == 0 and bool(list_checkpoints(folder / "checkpoints")))
     return written
 
 
-def full_after_three(file: HashedFile, *_: object) -> None:
-    file.write(b"three")
+def full_after_three(_state: object, path: Path) -> None:
+    path.write_bytes(b"three")
     raise OSError(errno.ENOSPC, "No space left on device")
 
 

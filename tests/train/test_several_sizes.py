@@ -32,7 +32,6 @@ from bench.train.loop import train
 from bench.train.step import make_step
 from bench.transfer.feature_extractor import tower_embedder
 from bench.transfer.tasks.image_sources import on_white
-from models.checkpoint import load_tower_weights
 from reports.render.frames import loss_curve_parts
 from tests.small import small
 
@@ -87,7 +86,7 @@ def test_multi_size_training_is_reproducible_and_its_tower_scored(
     path = tmp_path / "a" / f"{one.branches[-1].images}.safetensors"
     assert read_provenance(path).images == one.branches[-1].images
     tower = build_untrained_tower(experiment)
-    load_tower_weights(tower, path)
+    tower.load_state_dict(load_file(path))
     images = on_white(torch.zeros(2, 4, 64, 64, dtype=torch.uint8))
     assert tower_embedder(tower, CPU)(images).shape == (2, tower.width)
 

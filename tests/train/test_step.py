@@ -112,7 +112,7 @@ def test_a_run_that_skipped_an_update_stops_and_names_the_samples(results: Path)
     with pytest.raises(FloatingPointError) as text:
         check_finite(losses, range(10, 13), run.stream)
     assert "step 11 is not finite" in str(text.value)
-    assert str(text.value).endswith(f"{', '.join(keys[:8])} and 8 more")
+    assert str(text.value).endswith(", ".join(keys[:8]))
     check_finite([losses[0], losses[2]], [10, 12], run.stream)
 
 

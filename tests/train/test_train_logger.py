@@ -1,4 +1,4 @@
-"""Lines where there is no terminal, a bar where there is one, event files where they were asked for."""
+"""Lines where there is no terminal, and a bar where there is one."""
 
 import fcntl
 import os
@@ -9,7 +9,6 @@ import struct
 import sys
 import termios
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import torch
@@ -91,27 +90,3 @@ def test_terminal_progress_bar_starts_at_the_resumed_step(monkeypatch: pytest.Mo
     os.close(ours)
     wanted = rb"200/1000 .*220/1000 .*loss 4.000.*images/s.*waiting for data.*rate 5.00e-04"
     assert re.search(wanted, shown, re.DOTALL)
-
-
-@pytest.mark.filterwarnings("ignore")  # TensorBoard's own
-def test_tensorboard_events_are_read_back_and_purged_after_a_lost_process(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    lost = TrainLogger(STREAM, 100, 0, str(tmp_path))
-    for step in range(1, 5):
-        lost.log_steps([float(step)] * 20, 320, 1e-3 * step)
-    lost.close()
-    again = TrainLogger(STREAM, 100, 40, str(tmp_path))
-    again.log_steps([7.0, 8.0] * 10, 320, 2e-3)
-    again.close()
-    found = EventAccumulator(str(tmp_path)).Reload()
-    names = {"loss", "learning rate", "images per second", "share of time waiting for data"}
-    assert set(found.Tags()["scalars"]) == names
-    assert [(event.step, event.value) for event in found.Scalars("loss")] == [
-        (20, 1.0),
-        (40, 2.0),
-        (60, 7.5),
-    ]
-    assert found.Scalars("learning rate")[-1].value == pytest.approx(2e-3)
-    assert all(event.value > 0 for event in found.Scalars("images per second"))

@@ -4,23 +4,32 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.console.console import UserError
 from bench.environment.circumstances import CHECKOUT, COMMAND, sources_digest
-from bench.train.equal_data import require_equal_data, require_equal_sources
+from bench.environment.rank_info import MIXED_MACHINES
+from bench.experiment.config import Experiment
+from bench.train import equal_ranks
+from bench.train.equal_ranks import circumstances_of_ranks
 from tests.data.shards import webdataset_members, write_shard, write_shards
 from tests.processes import in_ranks
 from tests.small import small
 
 
-def refused(rank: int, _ranks: int, folder: Path) -> str:
-    """Return the error of a rank whose node has the data in a folder of its own, or nothing."""
-    os.chdir(folder / f"node {rank}")
+def error_of(experiment: Experiment | None) -> str:
+    """Return the error of ranks that differ, or nothing."""
     try:
-        require_equal_data(small("clip", data="data"))
+        circumstances_of_ranks(experiment, torch.device("cpu"))
     except UserError as error:
         return str(error)
     return ""
+
+
+def refused(rank: int, _ranks: int, folder: Path) -> str:
+    """Return the error of a rank whose node has the data in a folder of its own, or nothing."""
+    os.chdir(folder / f"node {rank}")
+    return error_of(small("clip", data="data"))
 
 
 def equal(path: Path) -> None:
@@ -46,30 +55,39 @@ def test_ranks_with_other_data_are_refused_by_their_numbers(change: object, tmp_
     if change is equal:
         assert found[0] == ""
     else:
-        assert found[0].startswith("the ranks read other data=data (shards, labels, ")
-        assert "; rank 1 (" in found[0]
-        assert "; rank 2 (" not in found[0]
+        assert found[0].startswith("rank 1 (")
+        assert "has another data=data or what belongs to it than rank 0" in found[0]
+        assert "rank 2 (" not in found[0]
         assert "\n" not in found[0]
 
 
-def refused_sources(rank: int, _ranks: int) -> str:
-    """Return the error of a rank that was started by another command line than the others."""
-    os.environ[COMMAND] = f"catlip-bench train clip-tiny --set seed={int(rank == 1)}"
-    try:
-        require_equal_sources()
-    except UserError as error:
-        return str(error)
-    return ""
+def refused_facts(rank: int, _ranks: int) -> list[str]:
+    """Return the errors where one rank has another command line or processor, and where that is allowed."""
+    errors = []
+    for name, value, allowed in (
+        ("command_line", f"train clip-tiny --set seed={int(rank == 1)}", ""),
+        ("processors", f"cpu {rank}", ""),
+        ("processors", f"cpu {rank}", "1"),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(MIXED_MACHINES, allowed)
+            if name == "processors":
+                patch.setattr(equal_ranks, "describe_processors", lambda _, text=value: text)
+            else:
+                patch.setenv(COMMAND, value)
+            errors.append(error_of(None))
+    return errors
 
 
-def test_ranks_with_another_command_line_are_refused_by_their_numbers(tmp_path: Path) -> None:
-    errors = in_ranks(refused_sources, 3, tmp_path)
-    assert len({*errors}) == 1
-    assert errors[0].startswith(
-        "rank 1 has another command than rank 0 (catlip-bench train clip-tiny --set seed=1; "
-    )
-    assert errors[0].endswith("start all ranks by the same command, from equal checkouts")
-    assert "rank 2" not in errors[0]
+def test_ranks_with_another_command_line_or_processor_are_refused(tmp_path: Path) -> None:
+    errors = in_ranks(refused_facts, 3, tmp_path)
+    assert errors[0] == errors[1] == errors[2]
+    command, processors, allowed = errors[0]
+    assert "has another command line than rank 0: train clip-tiny --set seed=1, not" in command
+    assert "rank 2" not in command
+    assert "rank 1" in processors
+    assert "rank 2" in processors
+    assert allowed == ""
 
 
 def test_digest_of_the_sources_changes_with_a_module(

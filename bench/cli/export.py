@@ -1,0 +1,35 @@
+"""The verb `export`: a tower for other libraries."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from bench.cli.options import Results
+from bench.console.console import OK, log
+from bench.environment.files import make_folders
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Export a trained tower in open_clip's layout, or in timm's layout if it is a timm tower."""
+
+    tower: Positional[str]  # tower file, or name of an experiment whose newest tower is exported
+    out: Annotated[Path, arg(help="folder for the exported files, empty or absent")]
+    results: Results = Path("results")
+
+    def run(self) -> int:
+        """Write the folder, and print the code that loads it."""
+        if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+            raise ValueError(
+                f"{self.out} exists and is not an empty folder; remove it, or name another folder"
+            )
+        from bench.towers.export import export_tower
+        from bench.towers.tower_from import load_tower
+
+        known = load_tower(self.tower, self.results)
+        make_folders(self.out)
+        print(export_tower(known, self.out))
+        log(f"written: {self.out}, from {known.file}" if known.file else f"written: {self.out}")
+        return OK

@@ -1,0 +1,70 @@
+"""What must be equal on all ranks of a distributed run: command, sources, packages, processors and data."""
+
+import os
+
+import torch
+from msgspec.structs import replace
+
+from bench.console.console import UserError
+from bench.data.samples import caption_files, files_digest, inputs_digest
+from bench.environment.circumstances import Circumstances, sources_digest
+from bench.environment.machine import describe_processors
+from bench.environment.rank_info import MIXED_MACHINES, describe_node
+from bench.experiment.config import Experiment
+from bench.interfaces.method import get_label_method
+from bench.records.current import current_circumstances
+from bench.train.distributed import all_gather_objects, world_size
+
+
+def circumstances_of_ranks(experiment: Experiment | None, device: torch.device) -> Circumstances:
+    """Return the circumstances of a run of all ranks; UserError that names the ranks that differ from rank 0.
+
+    The environment variable CATLIP_BENCH_MIXED_MACHINES allows different processors; the slowest set the speed of all.
+    """
+    circumstances = current_circumstances(experiment, device, world_size())
+    if world_size() == 1:
+        return circumstances
+    facts = {
+        "command line": circumstances.command,
+        "digest of the sources": sources_digest(),
+        **{f"extension {name}": text for name, text in circumstances.extensions.items()},
+        **{f"package {name}": text for name, text in circumstances.packages.items()},
+    }
+    if experiment is not None:
+        facts[f"data={experiment.input.data} or what belongs to it"] = _data_digest(experiment)
+    processors = describe_processors(device)
+    if os.environ.get(MIXED_MACHINES) != "1":
+        facts["processors"] = processors
+    require_equal_facts(facts)
+    all_processors = " and ".join(dict.fromkeys(all_gather_objects(processors)))
+    return replace(circumstances, machine=circumstances.machine.replace(processors, all_processors))
+
+
+def require_equal_facts(facts: dict[str, str]) -> None:
+    """Raise UserError that names the ranks whose facts are not those of rank 0."""
+    facts_and_nodes = all_gather_objects((facts, describe_node()))
+    of_rank0 = facts_and_nodes[0][0]
+    differences = list[str]()
+    for rank, (facts_of_rank, node) in enumerate(facts_and_nodes):
+        for name in of_rank0 | facts_of_rank:
+            value = facts_of_rank.get(name, "none")
+            expected = of_rank0.get(name, "none")
+            if value != expected:
+                differences.append(
+                    f"rank {rank} ({node}) has another {name} than rank 0: {value}, not {expected}"
+                )
+    if differences:
+        raise UserError("; ".join(differences))
+
+
+def _data_digest(experiment: Experiment) -> str:
+    """Return a digest of the files that an experiment reads, or the error."""
+    try:
+        digest = inputs_digest(experiment)
+        method = get_label_method(experiment.method)
+        if method is not None:
+            captions = caption_files(experiment.input.data, experiment.input.caption)
+            digest += files_digest(method.label_files(experiment, captions))
+    except (ValueError, OSError) as error:
+        return str(error)
+    return digest
