@@ -135,7 +135,7 @@ def test_head_at_the_log_odds_predicts_how_often_each_label_occurs(results: Path
     assert torch.equal(plain.model.head.weight, prior.model.head.weight)
     vocabulary = read_vocabulary("pack-synsets")
     assert vocabulary.captions is not None
-    shares = [(label.num_captions + 0.5) / (vocabulary.captions + 1) for label in vocabulary.labels]
+    shares = [(label.captions + 0.5) / (vocabulary.captions + 1) for label in vocabulary.labels]
     torch.testing.assert_close(prior.model.head.bias.sigmoid(), torch.tensor(shares))
     losses = [run.step.forward(run.stream.batch(0)).item() for run in (plain, prior)]
     assert losses[0] > 20 * losses[1]

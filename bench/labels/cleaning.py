@@ -4,14 +4,11 @@ Source: apple/corenet `corenet/data/datasets/utils/text.py` and ftfy 6.2 to 6.3 
 """
 
 import re
-from functools import reduce
-from typing import Any
 from unicodedata import normalize
 from urllib.parse import unquote
 
-from ftfy import fix_encoding, fix_text
+from ftfy import fix_encoding, fix_text, fixes
 from ftfy.chardata import CONTROL_CHARS, LIGATURES, WIDTH_MAP
-from ftfy.fixes import unescape_html
 
 SPACES = re.compile(" {2,}")
 TAG = re.compile(r"<[^>\n]*>")
@@ -23,7 +20,6 @@ ENTITIES_IN_ENTITIES = re.compile(r"&(?:#?[0-9A-Za-z]{1,24};){100,}")
 DUBIOUS = "\x80-\u2bff\uf8ff\ufb01\ufb02\ufffd"
 SUSPECT = re.compile(f"[{DUBIOUS}][{DUBIOUS}]|[\x80-\x9fÂÃŒœ]")
 LINE = re.compile(r"[^\n]*\n|[^\n]+")
-MAX_LENGTH = 1_000_000  # characters that ftfy processes in one piece
 MAX_ASCII = 0x7F
 
 
@@ -46,8 +42,6 @@ def repair_text(text: str) -> str:
     if text.isascii() and not CONTROLS.search(text) and not ENTITY.search(text):
         return text
     text = ENTITIES_IN_ENTITIES.sub("&", text)
-    if len(text) > MAX_LENGTH:
-        return fix_text(text)
     lines = []
     has_entities = True  # a < disables the decoding of entities from its line on
     for line in LINE.findall(text):
@@ -64,7 +58,7 @@ def _repair_unless_control_chars(line: str, *, has_entities: bool) -> str | None
     while True:
         before = line
         if has_entities and "&" in line:
-            line = unescape_html(line)
+            line = fixes.unescape_html(line)
         if not line.isascii():
             if SUSPECT.search(line):
                 line = fix_encoding(line)
@@ -86,20 +80,13 @@ def _without_tags(text: str) -> str:
 
 def _build_char_replacements() -> dict[str, str]:
     """Return the replacements of the non-ASCII characters that a pass of ftfy replaces in any context."""
-    single_quotes = {0x02BC: "'"} | dict.fromkeys(range(0x2018, 0x201C), "'")
-    double_quotes = dict.fromkeys(range(0x201C, 0x2020), '"')
-    line_breaks = dict.fromkeys((0x2028, 0x2029), "\n")
-    tables: tuple[dict[int, Any], ...] = (
-        LIGATURES,
-        WIDTH_MAP,
-        single_quotes | double_quotes,
-        line_breaks,
-        CONTROL_CHARS,
-    )
+    quotes_and_line_breaks = [0x02BC, *range(0x2018, 0x2020), 0x2028, 0x2029]
     replacements = {}
-    for code in set().union(*tables):
+    for code in {*LIGATURES, *WIDTH_MAP, *CONTROL_CHARS, *quotes_and_line_breaks}:
         if code > MAX_ASCII:
-            replacements[chr(code)] = reduce(str.translate, tables, chr(code))
+            text = fixes.fix_character_width(fixes.fix_latin_ligatures(chr(code)))
+            text = fixes.fix_line_breaks(fixes.uncurl_quotes(text))
+            replacements[chr(code)] = fixes.remove_control_chars(text)
     return replacements
 
 

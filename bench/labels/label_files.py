@@ -1,8 +1,9 @@
 """Files of labels: one per shard, written atomically batch by batch, and read for training."""
 
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import tee
 from pathlib import Path
 
 import msgspec
@@ -15,39 +16,24 @@ from bench.console.console import PROGRAM
 from bench.data.captions.batches import CaptionBatch
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import LABELS_REMEDY, find_caption_files, read_captions
-from bench.data.captions.reader import CaptionFieldCounts
 from bench.data.paths import digest_file_excerpts
 from bench.environment.files import atomic_write, require_regular
-from bench.labels.labeller import LABEL_LISTS, Tally, get_labeller, get_rule, vocabulary_of_tally
+from bench.labels.label_rule import LABEL_LISTS
+from bench.labels.labeller import Tally, get_rule, label_captions, vocabulary_of_tally
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
 
-FORMAT = 1  # of the labels; raise it when the same captions give another file
 SCHEMA = pa.schema(
     [pa.field("key", pa.string(), nullable=False), pa.field("labels", LABEL_LISTS, nullable=False)]
 )
 METADATA_KEY = b"catlip-bench.labels"
 
 
-class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Inputs of a file of labels: files of equal origins are equal."""
+class LabelOrigin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Inputs of a file of labels, which its metadata holds: files of equal origins are equal."""
 
-    format: int
     input_digest: str
-    rule: str
-    vocabulary_digest: str
+    vocabulary_digest: str  # of its rule and its labels
     caption: str | None  # the choice of captions
-
-
-class LabelFileInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Metadata of a file of labels."""
-
-    origin: Origin
-    captions: int
-    empty: int  # captions without a label
-    labels: int
-    flaws: dict[str, int]  # rows without a caption or with a repaired one, by flaw
-    field_counts: CaptionFieldCounts  # texts that the shard has, by field
-    vocabulary: str  # path of the vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +43,7 @@ class LabelJob:
     source: Path
     rule: str
     caption: str | None  # the choice of captions
-    vocabulary: str | None = None
+    vocabulary: str = ""
     target: Path | None = None
 
     @property
@@ -65,44 +51,37 @@ class LabelJob:
         """Bytes of the input."""
         return self.source.stat().st_size
 
-    def origin(self) -> Origin:
+    def origin(self) -> LabelOrigin:
         """Return what a file of labels depends on; reads parts of the inputs."""
-        return Origin(
-            format=FORMAT,
+        return LabelOrigin(
             input_digest=digest_file_excerpts(self.source),
-            rule=self.rule,
-            vocabulary_digest=read_vocabulary(self.vocabulary).digest if self.vocabulary else "",
+            vocabulary_digest=read_vocabulary(self.vocabulary).digest,
             caption=self.caption,
         )
 
 
-LabelledBatch = tuple[CaptionBatch, pa.ListArray, Tally]
-LabelFunction = Callable[[LabelJob, Iterator[CaptionBatch]], Iterator[LabelledBatch]]
-ReportProgress = Callable[[int, int], None]  # captions and bytes of the input since the last call
-
-
-def label_serially(job: LabelJob, batches: Iterator[CaptionBatch]) -> Iterator[LabelledBatch]:
-    """Label batches in this process."""
-    label = get_labeller(job.rule, job.vocabulary)
-    for batch in batches:
-        labels, tally = label(batch)
-        yield batch, labels, tally
+ReportProgress = Callable[[int], object]  # bytes of the input since the last call
+LabelledBatch = tuple[CaptionBatch, tuple[pa.ListArray, Tally]]
 
 
 def run_job(
     job: LabelJob,
-    report: ReportProgress = lambda _captions, _bytes: None,
-    label: LabelFunction = label_serially,
+    report: ReportProgress = lambda _: None,
+    map_function: Callable[..., Iterator[tuple[pa.ListArray, Tally]]] = map,
 ) -> Tally:
     """Label the only caption of each sample of a shard, or count the labels of all.
 
     ValueError says why it cannot be read, and no output remains.
     """
     total = Tally()
-    captions = read_captions(
-        job.source, job.caption, total.field_counts, is_single=job.target is not None
+    selection = "one" if job.target else "all"
+    batches, batches_to_label = tee(
+        read_captions(job.source, job.caption, selection, total.field_counts)
     )
-    rows = _accumulate(label(job, captions), total, report)
+    # Copied, because a pickled slice would contain the whole array that it was cut from.
+    columns = (pa.concat_arrays([batch.captions]) for batch in batches_to_label)
+    labelled = map_function(partial(label_captions, job.rule, job.vocabulary), columns)
+    rows = _accumulate(zip(batches, labelled, strict=True), total, report)
     if job.target is None:
         for _ in rows:
             pass
@@ -116,16 +95,7 @@ def run_job(
     ):
         for batch in rows:
             writer.write_batch(batch, row_group_size=len(batch))
-        info = LabelFileInfo(
-            origin=origin,
-            captions=total.captions,
-            empty=total.empty,
-            labels=total.labels,
-            flaws=dict(sorted(total.flaws.items())),
-            field_counts=total.field_counts,
-            vocabulary=job.vocabulary or "",
-        )
-        writer.add_key_value_metadata({METADATA_KEY: msgspec.json.encode(info)})
+        writer.add_key_value_metadata({METADATA_KEY: msgspec.json.encode(origin)})
     return total
 
 
@@ -139,33 +109,37 @@ def count_file_labels(files: Iterable[Path], rule: str, caption: str | None = No
 
 
 def _accumulate(
-    labelled: Iterator[LabelledBatch], total: Tally, report: ReportProgress
+    labelled: Iterable[LabelledBatch], total: Tally, report: ReportProgress
 ) -> Iterator[pa.RecordBatch]:
     """Yield rows of labels; add their tallies to `total` and report the progress."""
     reported_bytes = 0
-    for batch, labels, tally in labelled:
+    for batch, (labels, tally) in labelled:
         if len(labels):
             yield pa.RecordBatch.from_arrays([batch.keys.fill_null(""), labels], schema=SCHEMA)
         total.add(tally)
-        report(tally.captions, batch.bytes_read - reported_bytes)
+        report(batch.bytes_read - reported_bytes)
         reported_bytes = batch.bytes_read
 
 
-def read_label_file_info(target: Path) -> LabelFileInfo | None:
-    """Return the metadata of a file of labels; None if there is no complete one."""
+def read_label_origin(target: Path) -> LabelOrigin | None:
+    """Return the inputs of a file of labels; None if there is no such file, or it is none of labels."""
     try:
         metadata = pq.read_metadata(require_regular(target)).metadata
-        return msgspec.json.decode(metadata[METADATA_KEY], type=LabelFileInfo)
+        return msgspec.json.decode(metadata[METADATA_KEY], type=LabelOrigin)
     except (OSError, ValueError, TypeError, KeyError, msgspec.DecodeError):
         return None
 
 
-def is_table_without_labels(path: Path) -> bool:
-    """Return whether a file is a readable parquet table that holds no labels."""
-    try:
-        return METADATA_KEY not in (pq.read_metadata(path).metadata or {})
-    except (OSError, ValueError):
+def is_labelled(job: LabelJob) -> bool:
+    """Return whether the file of labels of a job exists; ValueError for a file of anything else under its name."""
+    assert job.target is not None
+    if not job.target.exists():
         return False
+    if read_label_origin(job.target) != job.origin():
+        raise ValueError(
+            f"{job.target} holds no labels of {job.source} by this vocabulary and --caption: choose another --out"
+        )
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,34 +181,11 @@ def find_label_files(
     paths = []
     for shard in find_caption_files(map(str, shards)):
         path = folder / shard.labels_name
-        info = read_label_file_info(path)
-        if info is None:
-            inputs = shards[0] if len(shards) == 1 else shards[0].parent
-            option = f" --caption {shlex.quote(caption)}" if caption else ""
-            command = f"{PROGRAM} label {inputs} --vocabulary {vocabulary}{option} --out {folder}"
-            raise ValueError(f"{path} is no complete file of labels; create it with: {command}")
-        job = LabelJob(shard.path, rule, caption, vocabulary)
-        difference = _describe_difference(info, job)
-        if difference:
-            raise ValueError(f"{path} {difference}: label the shards again")
+        if not is_labelled(LabelJob(shard.path, rule, caption, vocabulary, path)):
+            command = f"{PROGRAM} label SHARDS --vocabulary {vocabulary} --out {folder}"
+            raise ValueError(f"{path} is not there; create it with: {command}")
         paths.append(path)
     return paths
-
-
-def _describe_difference(info: LabelFileInfo, job: LabelJob) -> str:
-    """Say in what the inputs of a file of labels differ from a job's; empty if they are equal."""
-    made = info.origin
-    wanted = job.origin()
-    if (made.rule, made.vocabulary_digest) != (wanted.rule, wanted.vocabulary_digest):
-        made_with = f"was made with the vocabulary {info.vocabulary}, not with {job.vocabulary}"
-        return f"{made_with} (add --vocabulary {info.vocabulary})"
-    if made.format != wanted.format:
-        return f"has format {made.format}, this version reads format {wanted.format}"
-    if made.caption != wanted.caption:
-        return f"was made with --caption {made.caption or 'none'}, not {wanted.caption or 'none'}"
-    if made.input_digest != wanted.input_digest:
-        return f"was not created from {job.source}"
-    return ""
 
 
 def load_stored_labels(

@@ -1,15 +1,11 @@
-"""The interface of labelling rules, and the arrays that they return."""
+"""The interface of labelling rules, and the type of the arrays that they return."""
 
-from collections.abc import Collection, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-LabelIds = npt.NDArray[np.uint32]  # label ids of consecutive captions, concatenated
-Offsets = npt.NDArray[np.int64]  # [captions + 1]: caption i has ids[offsets[i] : offsets[i + 1]]
+LABEL_LISTS = pa.list_(pa.field("element", pa.uint32(), nullable=False))
 
 
 @runtime_checkable
@@ -26,15 +22,8 @@ class LabelRule(Protocol):
     def gloss(self, label: int) -> str:
         """Return a label's definition, or an empty string."""
 
-    def label(self, captions: pa.StringArray) -> tuple[LabelIds, Offsets]:
-        """Label captions; a null is treated as an empty caption.
+    def label(self, captions: pa.StringArray) -> pa.ListArray:
+        """Return the label ids of each caption, of type `LABEL_LISTS`; a null is treated as an empty caption.
 
-        Returns label ids [labels] and offsets [captions + 1]. A caption's ids are in order of mention, each once or
-        repeated as in the rule's source.
+        The ids are in order of mention, each once or repeated as in the rule's source.
         """
-
-
-def concatenate_rows(rows: Sequence[Collection[int]]) -> tuple[LabelIds, Offsets]:
-    """Return the labels of captions as an array of ids and one of offsets, as `LabelRule.label` does."""
-    ids = np.fromiter(chain.from_iterable(rows), np.uint32)
-    return ids, np.cumsum([0, *map(len, rows)], dtype=np.int64)

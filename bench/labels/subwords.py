@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from open_clip.tokenizer import SimpleTokenizer, get_clean_fn
 
-from bench.labels.label_rule import LabelIds, Offsets, concatenate_rows
+from bench.labels.label_rule import LABEL_LISTS
 from bench.labels.vocabulary import SUBWORD, read_vocabulary
 
 ALL_SUBWORDS = "all"
@@ -61,22 +61,9 @@ class SubwordRule:
     def gloss(self, _label: int) -> str:
         return ""
 
-    def label(self, captions: pa.StringArray) -> tuple[LabelIds, Offsets]:
-        rows = [dict.fromkeys(encode_caption(text or "")) for text in captions.to_pylist()]
-        return concatenate_rows(rows)
-
-
-@cache
-def _counted_subwords(vocabulary: str) -> npt.NDArray[np.int64]:
-    """Return the tokenizer's ids that a vocabulary counts, and the ids of padding, start and end; ascending."""
-    counted = read_vocabulary(vocabulary)
-    if counted.rule != SUBWORD:
-        raise ValueError(
-            f"the vocabulary {vocabulary} is of the rule {counted.rule!r}, expected {SUBWORD!r}"
-        )
-    ids = {0, int(tokenizer().sot_token_id), int(tokenizer().eot_token_id)}
-    ids.update(int(key) for key in counted.keys)
-    return np.array(sorted(ids))
+    def label(self, captions: pa.StringArray) -> pa.ListArray:
+        rows = [[*dict.fromkeys(encode_caption(text or ""))] for text in captions.to_pylist()]
+        return pa.array(rows, LABEL_LISTS)
 
 
 class SubwordIds:
@@ -89,13 +76,16 @@ class SubwordIds:
     def __init__(self, vocabulary: str) -> None:
         self.start = int(tokenizer().sot_token_id)
         self.end = int(tokenizer().eot_token_id)
-        kept = (
-            np.arange(self.end + 1) if vocabulary == ALL_SUBWORDS else _counted_subwords(vocabulary)
-        )
+        kept = list(range(self.end + 1))
+        if vocabulary != ALL_SUBWORDS:
+            counted = read_vocabulary(vocabulary)
+            if counted.rule != SUBWORD:
+                raise ValueError(f"the vocabulary {vocabulary} is of the rule {counted.rule!r}")
+            kept = sorted({0, self.start, self.end, *map(int, counted.keys)})
         self.size = len(kept)
         # Id of each tokenizer id; -1: left out.
         self.id_map: npt.NDArray[np.int64] = np.full(self.end + 1, -1)
-        self.id_map[kept] = np.arange(self.size)
+        self.id_map[kept] = range(self.size)
         self.start_and_end = (int(self.id_map[self.start]), int(self.id_map[self.end]))
 
     def encode(self, captions: Iterable[str]) -> list[list[int]]:

@@ -184,92 +184,72 @@ def _seems_to_end_sentence(token: str) -> bool:
 class Substitution(NamedTuple):
     """A substitution that inserts spaces."""
 
-    needs: str  # the rule is skipped if the text has none of these characters; empty: never skipped
-    pattern: str
+    needs: frozenset[
+        str
+    ]  # the rule is skipped if the text has none of these characters; empty: never skipped
+    pattern: Any
     replacement: str
+
+
+def _rule(needs: str, pattern: str, replacement: str, engine: ModuleType = regex) -> Substitution:
+    """Compile a rule; NLTK reads the patterns of contractions with re, and all others with regex."""
+    return Substitution(frozenset(needs), engine.compile(pattern), replacement)
 
 
 # Rules for a sentence, in their order.
 SENTENCE_RULES = (
     # opening quotes
-    Substitution("«“‘„`", "([«“‘„]|`+)", r" \1 "),
-    Substitution('"', '^"', "``"),
-    Substitution("`", "(``)", r" \1 "),
-    Substitution("\"'", r"([ (\[{<])(\"|'')", r"\1 `` "),
+    _rule("«“‘„`", "([«“‘„]|`+)", r" \1 "),
+    _rule('"', '^"', "``"),
+    _rule("`", "(``)", r" \1 "),
+    _rule("\"'", r"([ (\[{<])(\"|'')", r"\1 `` "),
     # an apostrophe at the beginning of a word
-    Substitution("'", r"(?i)(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", r"\1 "),
+    _rule("'", r"(?i)(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", r"\1 "),
     # punctuation; the first rule is for the period that ends the sentence
-    Substitution(".", r"([^.])(\.)([\])}>\"' »”’]*+)\s*$", r"\1 \2 \3 "),
-    Substitution(":,", r"([:,])([^\d])", r" \1 \2"),
-    Substitution(":,", r"([:,])$", r" \1 "),
-    Substitution(".", r"(\.{2,})", r" \1 "),
-    Substitution(";@#$%&", r"([;@#$%&])", r" \1 "),
-    Substitution("\u2012\u2013\u2014\u2015", "([\u2012-\u2015])", r" \1 "),
-    Substitution("?!", r"([?!])", r" \1 "),
-    Substitution("'", r"([^'])' ", r"\1 ' "),
-    Substitution("*", r"(\*)", r" \1 "),
-    Substitution("[](){}<>", r"([\]\[(){}<>])", r" \1 "),
-    Substitution("-", "(--)", r" \1 "),
+    _rule(".", r"([^.])(\.)([\])}>\"' »”’]*+)\s*$", r"\1 \2 \3 "),
+    _rule(":,", r"([:,])([^\d])", r" \1 \2"),
+    _rule(":,", r"([:,])$", r" \1 "),
+    _rule(".", r"(\.{2,})", r" \1 "),
+    _rule(";@#$%&", r"([;@#$%&])", r" \1 "),
+    _rule("\u2012\u2013\u2014\u2015", "([\u2012-\u2015])", r" \1 "),
+    _rule("?!", r"([?!])", r" \1 "),
+    _rule("'", r"([^'])' ", r"\1 ' "),
+    _rule("*", r"(\*)", r" \1 "),
+    _rule("[](){}<>", r"([\]\[(){}<>])", r" \1 "),
+    _rule("-", "(--)", r" \1 "),
 )
 # Rules for the sentence with a space before and after it, in their order.
 PADDED_RULES = (
     # closing quotes
-    Substitution("»”’", "([»”’])", r" \1 "),
-    Substitution("'", "('')", r" \1 "),
-    Substitution('"', '"', " '' "),
+    _rule("»”’", "([»”’])", r" \1 "),
+    _rule("'", "('')", r" \1 "),
+    _rule('"', '"', " '' "),
     # clitics, which need single spaces
-    Substitution("'", r"\s+", " "),
-    Substitution("'", r"([^' ])('[sS]|'[mM]|'[dD]|') ", r"\1 \2 "),
-    Substitution("'", r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", r"\1 \2 "),
-)
-CONTRACTIONS = (
-    Substitution(
+    _rule("'", r"\s+", " "),
+    _rule("'", r"([^' ])('[sS]|'[mM]|'[dD]|') ", r"\1 \2 "),
+    _rule("'", r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", r"\1 \2 "),
+    # contractions
+    _rule(
         "",
         r"(?i)\b(can(?=not\b)|gim(?=me\b)|gon(?=na\b)|got(?=ta\b)|lem(?=me\b)|wan(?=na\s))(\w+)",
         r" \1 \2 ",
+        re,
     ),
-    Substitution("'", r"(?i)\b(d(?='ye\b)|more(?='n\b))('\w+)", r" \1 \2 "),
-    Substitution("'", r"(?i) ('t)(is|was)\b", r" \1 \2 "),
+    _rule("'", r"(?i)\b(d(?='ye\b)|more(?='n\b))('\w+)", r" \1 \2 ", re),
+    _rule("'", r"(?i) ('t)(is|was)\b", r" \1 \2 ", re),
 )
 
 
-CompiledRules = list[tuple[frozenset[str], Any, str]]  # needed characters, pattern, replacement
-
-
-class WordRules(NamedTuple):
-    """The compiled rules for words."""
-
-    sentence: CompiledRules
-    padded: CompiledRules
-
-
-def compile_word_rules(engine: ModuleType) -> WordRules:
-    """Compile the rules with re or regex, which differ in non-ASCII letters and spaces."""
-    padded = _compile_substitutions(engine, PADDED_RULES) + _compile_substitutions(re, CONTRACTIONS)
-    return WordRules(_compile_substitutions(engine, SENTENCE_RULES), padded)
-
-
-def _compile_substitutions(engine: ModuleType, rules: Iterable[Substitution]) -> CompiledRules:
-    return [
-        (frozenset(rule.needs), engine.compile(rule.pattern), rule.replacement) for rule in rules
-    ]
-
-
-ASCII_RULES = compile_word_rules(re)  # as regex for ASCII, and faster
-UNICODE_RULES = compile_word_rules(regex)
-
-
-def split_words(sentence: str, rules: WordRules | None = None) -> list[str]:
+def split_words(sentence: str) -> list[str]:
     """Split a sentence into words."""
-    sentence_rules, padded_rules = rules or (ASCII_RULES if sentence.isascii() else UNICODE_RULES)
     characters = set(sentence)
     if '"' in characters:
         characters |= {"'", "`"}  # replacements of the quotes
-    text = _substitute(sentence_rules, sentence, characters)
-    return _substitute(padded_rules, f" {text} ", characters).split()
+    text = _substitute(SENTENCE_RULES, sentence, characters)
+    return _substitute(PADDED_RULES, f" {text} ", characters).split()
 
 
-def _substitute(rules: CompiledRules, text: str, characters: set[str]) -> str:
+def _substitute(rules: Iterable[Substitution], text: str, characters: set[str]) -> str:
     for needs, pattern, replacement in rules:
         if not needs or not needs.isdisjoint(characters):
             text = pattern.sub(replacement, text)

@@ -1,13 +1,10 @@
-"""Vocabularies: ordered lists of labels with their counts, as JSON. Counts of disjoint inputs can be merged."""
+"""Vocabularies: ordered lists of labels with their counts, as JSON."""
 
 import io
 import pickle
-import re
 import shlex
-from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -17,7 +14,7 @@ from msgspec.structs import replace
 
 from bench.console.console import PROGRAM
 from bench.environment.files import atomic_write, decode_json, prefix_errors, read_limited
-from bench.experiment.config import Experiment, choose, format_differences, get_field
+from bench.experiment.config import Experiment, choose, get_field
 from bench.experiment.fields import PACK_DATA, TargetSettings
 from bench.experiment.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
 from bench.interfaces.method import get_method, reads_captions
@@ -28,36 +25,21 @@ PACK_SUBWORDS = "pack-subwords"  # likewise
 MIN_COUNT = 500  # smallest count of a synset, which is kept; arXiv 2404.15653 keeps synsets that occur more often
 # Smallest count over the number of captions, where there are too few for `MIN_COUNT`.
 MIN_COUNT_SHARE = 1 / 1000
-PART = "[1-9][0-9]{0,9}/[1-9][0-9]{0,9}"
-MAX_LISTED_PARTS = 10  # in a message
-SUBWORD = (
-    "subword"  # the only rule whose labels are subword ids; the labels of all others are synsets
-)
+SUBWORD = "subword"  # the only rule whose labels are subwords; the labels of all others are synsets
+Count = Annotated[int, Meta(ge=0)]
 
 
 class VocabularyLabel(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
-    """A label, identified by its synset (`n2084071`: part of speech and offset) or by its subword's id."""
+    """A label: a synset or a subword."""
 
-    synset: str = ""
-    subword: str = ""
+    # Part of speech and offset of the synset (`n2084071`), or the subword's id in the tokenizer.
+    key: Annotated[str, Meta(pattern=r"^n?[0-9]+\Z")]
     name: str  # readable: dog.n.01
-    count: Annotated[int, Meta(ge=0)]  # occurrences, with repeats in a caption
-    captions: Annotated[int, Meta(ge=0)] | None = (
-        None  # captions with the label; None: as many as occurrences
-    )
+    count: Count  # occurrences, with repeats in a caption
+    captions: Count  # captions with the label
     gloss: str = ""
-
-    @property
-    def key(self) -> str:
-        """Return the synset, or the subword's id."""
-        return self.synset or self.subword
-
-    @property
-    def num_captions(self) -> int:
-        """Return the number of captions with the label."""
-        return self.count if self.captions is None else self.captions
 
 
 class Vocabulary(
@@ -72,11 +54,6 @@ class Vocabulary(
 
     rule: str
     captions: int | None  # number of captions counted; None: unknown
-    min_count: Annotated[int, Meta(ge=1)] = 1  # labels with smaller counts were left out
-    size: Annotated[int, Meta(ge=1)] | None = None  # labels after this many were left out
-    part: Annotated[str, Meta(pattern=rf"^({PART})?\Z")] = (
-        ""  # "k/n": of the files that were counted
-    )
     labels: tuple[VocabularyLabel, ...]
 
     @cached_property
@@ -92,81 +69,12 @@ class Vocabulary(
     def filtered(self, min_count: int, size: int | None) -> "Vocabulary":
         """Keep the labels with at least `min_count` occurrences, and the first `size` of these."""
         labels = tuple(label for label in self.labels if label.count >= min_count)[:size]
-        return replace(
-            self, labels=labels, min_count=max(min_count, self.min_count), size=size or self.size
-        )
-
-
-def sort_labels_by_count(labels: Iterable[VocabularyLabel]) -> tuple[VocabularyLabel, ...]:
-    """Sort by descending count; break ties by the synset's offset or the subword's id."""
-    return tuple(sorted(labels, key=lambda label: (-label.count, int(label.key.lstrip("n")))))
+        return replace(self, labels=labels)
 
 
 def min_count_for(captions: int) -> int:
     """Return the smallest count of a synset in a vocabulary of so many captions: CatLIP's from 500,000 captions on."""
     return min(MIN_COUNT, max(1, int(captions * MIN_COUNT_SHARE)))
-
-
-def merge_vocabularies(vocabularies: Sequence[Vocabulary]) -> Vocabulary:
-    """Add the counts of disjoint inputs; the sum equals the count of all. A single vocabulary keeps its order.
-
-    Raises ValueError for parts that are missing, given twice or of another division.
-    """
-    _require_all_parts([vocabulary.part for vocabulary in vocabularies])
-    first = vocabularies[0]
-    if len(vocabularies) == 1 and not first.part:
-        return first
-    rules = tuple(dict.fromkeys(vocabulary.rule for vocabulary in vocabularies))
-    if len(rules) > 1:
-        raise ValueError(
-            f"vocabularies of several rules cannot be merged: {format_differences({'rule': rules})}"
-        )
-    total: dict[str, VocabularyLabel] = {}
-    captions: int | None = 0
-    for vocabulary in vocabularies:
-        if vocabulary.min_count > 1 or vocabulary.size is not None:
-            raise ValueError(
-                "a vocabulary that was cut by --min-count or --size has lost counts and cannot be merged: "
-                "count the parts without these options, and cut when merging"
-            )
-        for label in vocabulary.labels:
-            known = total.get(label.key)
-            total[label.key] = _add_counts(label, known) if known else label
-        captions = (
-            None
-            if captions is None or vocabulary.captions is None
-            else captions + vocabulary.captions
-        )
-    return Vocabulary(
-        rule=first.rule, captions=captions, labels=sort_labels_by_count(total.values())
-    )
-
-
-def _add_counts(label: VocabularyLabel, other: VocabularyLabel) -> VocabularyLabel:
-    count = label.count + other.count
-    captions = label.num_captions + other.num_captions
-    return replace(label, count=count, captions=captions if captions < count else None)
-
-
-def _require_all_parts(parts: Sequence[str]) -> None:
-    """Raise ValueError unless the parts are k/n for each k from 1 to n, or no parts."""
-    if not any(parts):
-        return
-    divisions = {part.partition("/")[2] for part in parts}
-    if len(divisions) > 1:
-        raise ValueError(
-            f"these are parts of different divisions: {', '.join(part or 'all files' for part in parts)}"
-        )
-    total = int(divisions.pop())
-    given = {int(part.partition("/")[0]) for part in parts}
-    if len(parts) == total and given == set(range(1, total + 1)):
-        return
-    missing = islice(
-        (f"{number}/{total}" for number in range(1, total + 1) if number not in given),
-        MAX_LISTED_PARTS,
-    )
-    text = f"missing: {', '.join(missing) or 'none'}"
-    raise ValueError(f"all {total} parts must be given once, got {len(parts)}; {text}")
 
 
 def vocabulary_field(experiment: Experiment) -> str | None:
@@ -210,10 +118,7 @@ def vocabulary_mismatch(experiment: Experiment) -> str:
         return ""
     data = experiment.input.data
     vocabulary = get_field(experiment, field)
-    is_of_pack = (
-        vocabulary in (PACK_SYNSETS, PACK_SUBWORDS)
-        or Path(vocabulary).parent.resolve() == SHIPPED_FOLDER
-    )
+    is_of_pack = vocabulary in (PACK_SYNSETS, PACK_SUBWORDS)
     if vocabulary != DATACOMP_VOCABULARY and (data == PACK_DATA or not is_of_pack):
         return ""
     if data == PACK_DATA:
@@ -241,68 +146,29 @@ def vocabulary_path(name: str) -> Path:
 
 @cache
 def read_vocabulary(name: str) -> Vocabulary:
-    """Read a shipped vocabulary by its name, or a file by its path.
+    """Read a shipped vocabulary by its name, or a file by its path; ValueError for a file of another format.
 
-    A file is JSON as `python -m bench label --count-only` writes it, or CoreNet's released pickle. Raises ValueError
-    for the count of a part of the files.
+    A file is JSON as `python -m bench label --count-only` writes it, or CoreNet's released pickle, whose first 24,320
+    labels are the rows of the released heads.
     """
-    vocabulary = read_vocabulary_or_part(name)
-    if vocabulary.part:
-        remedy = f"add all parts up with {PROGRAM} label --merge PART … --out FILE"
-        raise ValueError(f"{name} counts part {vocabulary.part} of the files: {remedy}")
-    return vocabulary
-
-
-def read_vocabulary_or_part(name: str) -> Vocabulary:
-    """Read a vocabulary, or the count of a part of the files; see `read_vocabulary`."""
     path = vocabulary_path(name)
     content = read_limited(path)
-    if content.lstrip().startswith(b"{"):
+    if content.startswith(b"\x80") or path.suffix == ".pkl":
+        vocabulary = _read_released_pickle(content, path)
+    else:
         with prefix_errors(f"{path}: not a vocabulary"):
             vocabulary = decode_json(content, Vocabulary)
-        return _require_valid_labels(vocabulary, path)
-    if content.startswith(b"\x80") or path.suffix in (".pkl", ".pickle"):
-        counts = _read_released_counts(content, path)
-        labels = tuple(
-            VocabularyLabel(synset=key, name=key, count=count) for key, count in counts.items()
-        )
-        return _require_valid_labels(Vocabulary(rule="corenet", captions=None, labels=labels), path)
-    raise ValueError(
-        f"{path}: unknown vocabulary format; accepted are JSON of `{PROGRAM} label --count-only` and CoreNet's pickle"
-    )
+    if len({*vocabulary.keys}) < len(vocabulary.keys):
+        raise ValueError(f"{path}: a label occurs twice")
+    return vocabulary
 
 
 def write_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
     """Write JSON atomically, one label per line."""
-    head: dict[str, Any] = msgspec.to_builtins(replace(vocabulary, labels=()))
-    del head["labels"]
-    rows = ",\n".join(msgspec.json.encode(label).decode() for label in vocabulary.labels)
+    head = msgspec.json.encode(replace(vocabulary, labels=())).removesuffix(b"]}")
+    rows = b",\n".join(msgspec.json.encode(label) for label in vocabulary.labels)
     with atomic_write(path) as temporary:
-        content = f'{msgspec.json.encode(head).decode()[:-1]},"labels":[\n{rows}\n]}}\n'
-        temporary.write_text(content, encoding="utf-8")
-
-
-def _require_valid_labels(vocabulary: Vocabulary, path: Path) -> Vocabulary:
-    """Return the vocabulary; ValueError names a malformed or repeated key, or a label in more captions than counted."""
-    kind = "subword" if vocabulary.rule == SUBWORD else "synset"
-    pattern = re.compile("[0-9]+" if kind == "subword" else "n[0-9]+")
-    index_of = dict[str, int]()
-    for index, label in enumerate(vocabulary.labels):
-        key = label.subword if kind == "subword" else label.synset
-        if not pattern.fullmatch(key):
-            raise ValueError(
-                f"{path}: label {index} has the {kind} {key!r}, expected {pattern.pattern}"
-            )
-        if key in index_of:
-            raise ValueError(
-                f"{path}: the {kind} {key!r} occurs twice, in label {index_of[key]} and label {index}"
-            )
-        if vocabulary.captions is not None and label.num_captions > vocabulary.captions:
-            raise ValueError(
-                f"{path}: label {index} has more than all {vocabulary.captions} captions: count again"
-            )
-        index_of[key] = index
-    return vocabulary
+        temporary.write_bytes(head + b"\n" + rows + b"\n]}\n")
 
 
 class _PlainUnpickler(pickle._Unpickler):  # noqa: SLF001
@@ -318,18 +184,13 @@ class _PlainUnpickler(pickle._Unpickler):  # noqa: SLF001
         raise pickle.UnpicklingError(f"it asks for object {pid!r}")
 
 
-def _read_released_counts(content: bytes, path: Path) -> dict[str, int]:
-    """Return the counts by synset of CoreNet's pickle, in its order; ValueError unless it is a dict of str to int."""
-    with prefix_errors(
-        f"{path}: only a pickle of dict, str and int is read", (Exception,)
-    ):  # those are not documented
-        counts = _PlainUnpickler(io.BytesIO(content)).load()
-    if type(counts) is not dict or not all(
-        type(key) is str and type(count) is int for key, count in counts.items()
-    ):
-        raise ValueError(
-            f"{path}: only a pickle of dict, str and int is read, this one holds other types"
-        )
-    if any(count < 0 for count in counts.values()):
-        raise ValueError(f"{path}: a count is negative")
-    return counts
+def _read_released_pickle(content: bytes, path: Path) -> Vocabulary:
+    """Read CoreNet's pickle, in its order; ValueError unless it is a dict of synsets and counts."""
+    # The exceptions of the unpickler are not documented.
+    with prefix_errors(f"{path}: only a pickle of dict, str and int is read", (Exception,)):
+        counts = msgspec.convert(_PlainUnpickler(io.BytesIO(content)).load(), dict[str, Count])
+        labels = [
+            {"key": key, "name": key, "count": count, "captions": count}
+            for key, count in list(counts.items())[:DATACOMP_SYNSETS]
+        ]
+        return msgspec.convert({"rule": "corenet", "captions": None, "labels": labels}, Vocabulary)

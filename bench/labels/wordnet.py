@@ -75,11 +75,6 @@ class Lexicon:
         known = [form for form in (word, *bases) if form in self.label_of]
         return min(known, key=len) if known else word
 
-    def synset_of(self, lemma: str) -> str | None:
-        """Return the key of the synset with the lemma's name; None if there is none."""
-        label = self.label_of.get(lemma, NOT_A_LABEL)
-        return None if label == NOT_A_LABEL else self.keys[label]
-
     def title(self, label: int) -> str:
         """Return a synset's name: `dog.n.01`."""
         return f"{self.lemmas[label]}.n.01"
@@ -118,21 +113,20 @@ class Hypernyms:
     def __init__(self) -> None:
         self.above: dict[str, tuple[str, ...]] = {}  # keys of the direct hypernyms
         self.names: dict[str, str] = {}  # dog.n.01
+        self.first_sense: dict[str, str] = {}  # the most frequent synset of each noun lemma
         for offset, above_offsets, *name in read_tsv(PACK / "wordnet30-hypernyms.tsv.xz"):
             self.above[f"n{offset}"] = tuple(f"n{above}" for above in above_offsets.split())
             if name:
                 self.names[f"n{offset}"] = name[0]
-        for lemma, key in zip(lexicon().lemmas, lexicon().keys, strict=True):
-            self.names[key] = f"{lemma}.n.01"
-        unnamed_lemmas = [
-            lemma for lemma, label in lexicon().label_of.items() if label == NOT_A_LABEL
-        ]
-        first_senses = [f"n{offset}" for (offset,) in read_tsv(PACK / "wordnet30-senses.tsv.xz")]
-        self._first_sense = dict(zip(unnamed_lemmas, first_senses, strict=True))
-
-    def most_frequent_synset(self, lemma: str) -> str | None:
-        """Return the most frequent synset of a noun lemma, whether or not it has the lemma's name."""
-        return lexicon().synset_of(lemma) or self._first_sense.get(lemma)
+        # The first synsets of lemmas that are not their names.
+        other_senses = read_tsv(PACK / "wordnet30-senses.tsv.xz")
+        for lemma, label in lexicon().label_of.items():
+            if label == NOT_A_LABEL:
+                self.first_sense[lemma] = f"n{next(other_senses)[0]}"
+            else:
+                key = lexicon().keys[label]
+                self.first_sense[lemma] = key
+                self.names[key] = lexicon().title(label)
 
     def climbs(self, key: str) -> dict[str, list[str]]:
         """Return a shortest path from a synset up to each of its hypernyms and itself, with both ends."""
@@ -201,9 +195,7 @@ def synset_keys_of_class_name(name: str) -> tuple[str, ...]:
     keys = list[str | None]()
     for part in name.lower().split(","):
         words = [word for word in re.split(r"[^a-z0-9']+", part) if word and word not in NOT_NOUNS]
-        compound = tree.most_frequent_synset(lexicon().lemma("_".join(words)))
-        if compound:
-            keys.append(compound)
-        else:
-            keys += [tree.most_frequent_synset(lexicon().lemma(word)) for word in words]
+        lemmas = [lexicon().lemma(word) for word in ("_".join(words), *words)]
+        compound, *senses = map(tree.first_sense.get, lemmas)
+        keys += [compound] if compound else senses
     return tuple(dict.fromkeys(key for key in keys if key is not None))

@@ -58,7 +58,7 @@ def label_log_odds(vocabulary: Vocabulary, rows: int) -> Float[Tensor, " rows"]:
             f"{PROGRAM} label --count-only, or add --set head_initialisation=uniform"
         )
     captions_with_label = torch.zeros(rows)
-    known = [float(label.num_captions) for label in vocabulary.labels]
+    known = [float(label.captions) for label in vocabulary.labels]
     captions_with_label[: len(known)] = torch.tensor(known)
     return torch.log(
         (captions_with_label + 0.5) / (vocabulary.captions - captions_with_label + 0.5)

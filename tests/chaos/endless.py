@@ -20,7 +20,7 @@ from PIL import PngImagePlugin
 from bench.data.captions.files import read_captions
 from bench.data.decoding import decode_image
 from bench.data.subset import subset_rows
-from bench.labels.label_files import read_label_file_info
+from bench.labels.label_files import read_label_origin
 from bench.labels.vocabulary import read_vocabulary
 from bench.measure.observations import read_observations
 from bench.records.record import read_record, read_records
@@ -90,7 +90,7 @@ def pipes() -> dict[str, Case]:
         ),
         "a pipe in a checkpoint": reading(_checkpoint_with_a_pipe, latest_valid),
         "a pipe for labels": reading(
-            pipe("a.parquet"), lambda path: read_label_file_info(path) is None, "read right"
+            pipe("a.parquet"), lambda path: read_label_origin(path) is None, "read right"
         ),
         "a pipe for a subset": reading(pipe("a.csv"), _subset),
     }
@@ -390,10 +390,7 @@ def documents() -> dict[str, Case]:
     return {
         "a record of 100,000 packages": changed("circumstances", packages=many),
         "a vocabulary whose count has a million digits": vocabulary(
-            head + b'{"synset":"n1","name":"a","count":' + b"9" * 10**6 + b"}]}"
-        ),
-        "a vocabulary whose part has 5,000 digits": vocabulary(
-            b'{"rule":"corenet","captions":1,"part":"1/' + b"9" * 5000 + b'","labels":[]}'
+            head + b'{"key":"n1","name":"a","captions":1,"count":' + b"9" * 10**6 + b"}]}"
         ),
         "a document of charts, nested 200,000 deep": charts(b'{"benchmarks":' + b"[" * 200_000),
         "a document of charts whose time is no number": charts(

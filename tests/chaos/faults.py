@@ -244,11 +244,6 @@ def captions() -> dict[str, Case]:
         "a column with a mark of direction": labelled(
             "a.csv", text, r"\\u202e", 2, "--caption a\u202eb"
         ),
-        "a share of none": labelled("a.csv", text, "--shards", 2, "--shards 0/0"),
-        "a share in Arabic digits": labelled(
-            "a.csv", text, "--shards", 2, "--shards \u0661/\u0662"
-        ),
-        "a negative share": labelled("a.csv", text, "--shards", 2, "--shards -1/2"),
         "captions into a full disk": Case(
             content("a.csv", text),
             command(

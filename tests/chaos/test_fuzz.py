@@ -57,7 +57,7 @@ def tower(_: Path) -> list[bytes]:
 
 def vocabulary(_: Path) -> list[bytes]:
     labels = [
-        {"synset": f"n{number:08}", "name": f"thing {number}", "count": 9 - number}
+        {"key": f"n{number:08}", "name": f"thing {number}", "count": 9 - number, "captions": 1}
         for number in range(5)
     ]
     return [json.dumps({"rule": "corenet", "captions": 20, "labels": labels}).encode()]

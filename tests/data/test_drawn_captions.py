@@ -213,7 +213,7 @@ def test_stored_labels_of_drawn_captions_are_refused_with_what_to_do(
     assert not [*tmp_path.rglob("*.parquet")]
     stored = small("catlip", data=str(data), caption=caption, labels=str(tmp_path / "labels"))
     with pytest.raises(
-        ValueError, match="leave out --labels" if caption == MIXED else "no complete file of labels"
+        ValueError, match="leave out --labels" if caption == MIXED else "is not there; create it"
     ):
         METHODS["catlip"].check_inputs(stored)
 

@@ -52,14 +52,14 @@ def test_a_file_of_eight_gigabytes_is_never_read(tmp_path: Path) -> None:
 
 
 TWICE = b'{"rule":"corenet","captions":1,"labels":[%s]}' % b",".join(
-    [b'{"synset":"n2","name":"a","count":1}'] * 2
+    [b'{"key":"n2","name":"a","count":1,"captions":1}'] * 2
 )
 DAMAGED: dict[str, tuple[str, bytes, Callable[[Path], object], str]] = {
     "a label twice": (
         "v.json",
         TWICE,
         lambda path: read_vocabulary.__wrapped__(str(path)),
-        "the synset 'n2' occurs twice, in label 0 and label 1",
+        "a label occurs twice",
     ),
     "an index of samples": (
         "i.arrow",

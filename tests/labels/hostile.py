@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Sequence
-from itertools import pairwise
 
 import pyarrow as pa
 from hypothesis import strategies as st
@@ -98,6 +97,5 @@ def _pieces(generator: random.Random) -> list[str]:
 
 def synsets(rule: CorenetRule, texts: Sequence[str]) -> list[list[str]]:
     """Return the keys of the synsets of each caption, all labelled as one column."""
-    labels, offsets = rule.label(pa.array(texts, pa.string()))
-    keys = [rule.keys[label] for label in labels.tolist()]
-    return [keys[start:end] for start, end in pairwise(offsets.tolist())]
+    labels = rule.label(pa.array(texts, pa.string())).to_pylist()
+    return [[rule.keys[label] for label in row] for row in labels]

@@ -51,7 +51,7 @@ def test_suspect_ranges_cover_ftfys_mojibake() -> None:
             assert all(SUSPECT.search(text) or not is_bad(text) for text in texts), character
 
 
-@pytest.mark.parametrize("more", ["", "\x01", "é", "x" * 1_000_001])
+@pytest.mark.parametrize("more", ["", "\x01", "é"])
 def test_nested_entities_take_bounded_time(more: str) -> None:
     """ftfy takes a pass for each: minutes for so many."""
     assert (

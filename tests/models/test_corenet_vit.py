@@ -176,7 +176,8 @@ def test_the_classifier_is_kept_with_its_vocabulary(
     path = saved(recorded[1], tmp_path / "vit.pt")
     vocabulary = tmp_path / "vit.json"
     labels = ",".join(
-        f'{{"synset":"n{number}","name":"a","count":1}}' for number in range(1, 1 + CLASSES)
+        f'{{"key":"n{number}","name":"a","count":1,"captions":1}}'
+        for number in range(1, 1 + CLASSES)
     )
     vocabulary.write_text(f'{{"rule":"corenet","captions":null,"labels":[{labels}]}}')
     rows = load_tower(str(path)).label_classifier

@@ -82,7 +82,7 @@ def test_comparisons_begun_at_once_have_names_of_their_own(tmp_path: Path) -> No
         (
             "catlip-tiny",
             "labels=no-folder",
-            "is no complete file of labels; create it with: python -m bench label",
+            "is not there; create it with: python -m bench label",
         ),
         ("catlip-tiny", "subset=no.csv", "subset=no.csv: no such file"),
         (

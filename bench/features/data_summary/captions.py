@@ -40,9 +40,10 @@ def inspect_captions(field: str, texts_of_samples: Sequence[Sequence[str]]) -> F
     captions = [[text for text in texts if text.strip()] for texts in texts_of_samples]
     texts = [text for sample in captions for text in sample]
     tokens = [EDGE_TOKENS + len(encode_caption(text)) for text in texts]
-    _, offsets = get_rule(NOUN_RULE).label(pa.array(texts, pa.string()))
+    labels = get_rule(NOUN_RULE).label(pa.array(texts, pa.string()))
     per_sample = np.array([len(sample) for sample in captions], np.int64)
-    return FieldCaptions(field, per_sample, texts, np.array(tokens, np.int64), np.diff(offsets))
+    num_nouns = np.diff(labels.offsets)
+    return FieldCaptions(field, per_sample, texts, np.array(tokens, np.int64), num_nouns)
 
 
 def find_script(text: str) -> str:

@@ -4,8 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
+import torch
 from torch.utils.data import ConcatDataset
 
+from bench.data.order import shuffled_rows
+from bench.environment.seeds import AUGMENTATION, derive_seed
 from bench.transfer.transfer_training import (
     PUBLISHED_WIDTH,
     TrainingRecipe,
@@ -39,9 +42,13 @@ class TransferTraining(TrainingRecipe):
 
     def best_rate(self, width: int, quality: Callable[[float], float]) -> float:
         """Return the learning rate of the highest quality; the first, without a search, for towers as wide as ViT-B."""
-        first, *others = self.learning_rates
-        return (
-            find_best_learning_rate(self.learning_rates, quality)[0]
-            if others and width < PUBLISHED_WIDTH
-            else first
-        )
+        if len(self.learning_rates) == 1 or width >= PUBLISHED_WIDTH:
+            return self.learning_rates[0]
+        return find_best_learning_rate(self.learning_rates, quality)[0]
+
+    def draw_batch(self, num_examples: int, k: int) -> tuple[list[int], torch.Generator]:
+        """Return the rows of batch k, in an order of the seed, and the generator of its augmentation."""
+        first = k * self.batch_size
+        rows = shuffled_rows(self.seed, num_examples, start=first, size=self.batch_size)
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, AUGMENTATION, k))
+        return rows.tolist(), generator

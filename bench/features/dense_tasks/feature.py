@@ -1,17 +1,12 @@
 """What multi-label classification, segmentation and detection add. No torch here."""
 
-from bench.features.dense_tasks.layouts import (
-    ADE20K_LAYOUT,
-    COCO_LAYOUT,
-    FOLDERS_LAYOUT,
-    VOC_LABELS_LAYOUT,
-    VOC_MASKS_LAYOUT,
-)
+from bench.features.dense_tasks.layouts import ADE20K_LAYOUT, COCO_LAYOUT, FOLDERS_LAYOUT
 from bench.interfaces.catalog import LazyFunction, Protocol, Task
 from bench.interfaces.extensions import Extension
 
 MULTI_LABEL = "several classes per image, or none"
-MASKS, OBJECTS = "a class for every pixel", "boxes and masks of objects"
+MASKS = "a class for every pixel"
+OBJECTS = "boxes and masks of objects"
 
 
 def _lazy_function(function: str) -> LazyFunction:
@@ -24,8 +19,6 @@ EXTENSION = Extension(
         Task("coco", OBJECTS, _lazy_function("coco:coco_detection"), COCO_LAYOUT),
         Task("ade20k", MASKS, _lazy_function("mask_files:ade20k"), ADE20K_LAYOUT),
         Task("masks", MASKS, _lazy_function("mask_files:mask_folders"), FOLDERS_LAYOUT),
-        Task("voc-labels", MULTI_LABEL, _lazy_function("voc:voc_labels"), VOC_LABELS_LAYOUT),
-        Task("voc-segmentation", MASKS, _lazy_function("mask_files:voc_masks"), VOC_MASKS_LAYOUT),
     ],
     protocols=[
         Protocol(
@@ -42,12 +35,6 @@ EXTENSION = Extension(
             "multi-label-fine-tune",
             MULTI_LABEL,
             _lazy_function("multi_label:score_fine_tuned"),
-            needs_tower=True,
-        ),
-        Protocol(
-            "multi-label-fine-tune-paper",
-            MULTI_LABEL,
-            _lazy_function("multi_label:score_as_in_paper"),
             needs_tower=True,
         ),
         Protocol(

@@ -14,16 +14,11 @@ FOLDERS_LAYOUT = (
     "classes.txt (line k names class k, from 0), images/train/NAME.jpg, masks/train/NAME.png (one class per pixel; "
     "255: not counted), and both under val/"
 )
-VOC_LABELS_LAYOUT = (
-    "ImageSets/Main/train.txt and val.txt (and test.txt, where it has labels), ImageSets/Main/CLASS_{train,val}.txt or "
-    "Annotations/*.xml, and JPEGImages/*.jpg"
-)
-VOC_MASKS_LAYOUT = (
-    "ImageSets/Segmentation/train.txt and val.txt (one NAME per line), JPEGImages/NAME.jpg and "
-    "SegmentationClass/NAME.png (255: not counted)"
-)
 
 
-def describe_layout_error(root: Path, lacks: str, layout: str) -> str:
-    """Describe what the root folder of a task lacks, and the expected layout."""
-    return f"{root} does not hold the task: {lacks}; expected are {layout}"
+def require_path(root: Path, path: Path, layout: str) -> None:
+    """Raise ValueError with the expected layout of the root folder unless the path exists."""
+    if not path.exists():
+        raise ValueError(
+            f"{root} does not hold the task: {path.relative_to(root)} is not there; expected are {layout}"
+        )

@@ -1,10 +1,9 @@
 """Semantic segmentation, scored by mean IoU: a linear head on a frozen tower, and DeepLabV3's head with the tower."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +12,14 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
-from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE, normalise
-from bench.environment.seeds import AUGMENTATION, HEAD, derive_seed
+from bench.environment.seeds import HEAD, derive_seed
 from bench.features.dense_tasks.dense_training import (
     Examples,
     TransferTraining,
     concatenate_datasets,
 )
-from bench.records.scores import MetricScore, TaskTraining
+from bench.records.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import TaskWithSplits
 from bench.transfer.transfer_training import prefetch, train_on_task
@@ -77,21 +75,11 @@ PUBLISHED = SegmentationRecipe(
 class SegmentationTask(TaskWithSplits[Examples[Pair]]):
     """A task of images and masks."""
 
-    recipe: SegmentationRecipe
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a part without classes; each part is read up to its first image with a class."""
-        for what in ("train", "validation", "test"):
-            part = getattr(self, what)
-            if not any((part[row][1] != IGNORED).any() for row in range(len(part))):
-                raise ValueError(f"{self.name}: no pixel of the {what} part has a class")
+    recipe: SegmentationRecipe = PUBLISHED
 
 
 def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> list[MetricScore]:
-    """Return mean IoU with both heads, and its upper bound for predictions of one class per patch.
-
-    The baseline predicts the commonest class everywhere.
-    """
+    """Return mean IoU with both heads. The baseline predicts the commonest class everywhere."""
     assert subject.tower is not None
     tower = subject.tower.to(subject.device)
     recipe = task.recipe
@@ -103,51 +91,40 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
         "DeepLabV3": (partial(with_deeplab_head, channels=recipe.channels), recipe.deeplab),
     }
     joint = concatenate_datasets(task.train, task.validation)
-    trainings = dict[str, TaskTraining]()
-    scores = dict[str, MeanIoU]()
+    scores = []
     for name, (add_head, training) in heads.items():
         fit = partial(_train_segmenter, tower, add_head, num_classes, side, recipe.scales, training)
 
         def quality(rate: float, fit: Callable[[Examples[Pair], float], Segmenter] = fit) -> float:
-            return mean_iou(
-                partial(_predict, fit(task.train, rate), side), task.validation, num_classes
-            ).value
+            predict = partial(_predict, fit(task.train, rate), side)
+            return mean_iou(predict, task.validation, num_classes)[0]
 
         rate = training.best_rate(tower.width, quality)
-        scores[name] = mean_iou(partial(_predict, fit(joint, rate), side), task.test, num_classes)
-        trainings[name] = training.task_training(len(joint), side, rate)
-    best = partial(_oracle_patch_classes, side, patch)
-    scores["one class a patch at best"] = mean_iou(best, task.test, num_classes)
-    return [
-        MetricScore(
-            task=task.name,
-            protocol="segmentation",
-            name=f"mIoU, {name}",
-            value=iou.value,
-            num_train=len(joint),
-            num_test=len(task.test),
-            baseline=iou.commonest,
-            training=trainings.get(name),
+        predict = partial(_predict, fit(joint, rate), side)
+        value, commonest = mean_iou(predict, task.test, num_classes)
+        scores.append(
+            MetricScore(
+                task=task.name,
+                protocol="segmentation",
+                name=f"mIoU, {name}",
+                value=value,
+                num_train=len(joint),
+                num_test=len(task.test),
+                baseline=commonest,
+                training=training.task_training(len(joint), side, rate),
+            )
         )
-        for name, iou in scores.items()
-    ]
-
-
-class MeanIoU(NamedTuple):
-    """The mean over classes of the intersection of true and predicted pixels over their union."""
-
-    value: float
-    commonest: float  # where the commonest class is predicted everywhere
+    return scores
 
 
 @torch.inference_mode()
 def mean_iou(
-    predict: Callable[[Sequence[Pair]], Iterator[Tensor]], part: Examples[Pair], num_classes: int
-) -> MeanIoU:
-    """Return the mean IoU over classes, from the pixels of all images together.
+    predict: Callable[[Sequence[Pair]], Iterable[Tensor]], part: Examples[Pair], num_classes: int
+) -> tuple[float, float]:
+    """Return the mean IoU over classes from the pixels of all images together, and that of the commonest class alone.
 
-    Classes without a true or predicted pixel are left out, and so are IGNORED pixels. `predict` yields the class of
-    each pixel of each pair.
+    Classes without a true or predicted pixel are left out, and so are IGNORED pixels. `predict` returns the class of
+    each pixel of each pair. ValueError where no pixel has a class.
     """
     from torchmetrics.classification import MulticlassJaccardIndex  # whose import takes a second
 
@@ -159,8 +136,10 @@ def mean_iou(
         for (_, mask), predicted in zip(pairs, predict(pairs), strict=True):
             metric.update(predicted.cpu()[None], mask.long()[None])
     pixels = metric.confmat.sum(1)
+    if not pixels.any():
+        raise ValueError("no pixel has a class")
     commonest = pixels.max() / pixels.sum() / (pixels > 0).sum()
-    return MeanIoU(float(metric.compute()), float(commonest))
+    return float(metric.compute()), float(commonest)
 
 
 def random_scale_crop_flip(
@@ -204,13 +183,8 @@ def _train_segmenter(
         model = add_head(copy.deepcopy(tower).cpu(), num_classes).to(device)
 
     def load(k: int) -> list[tuple[Tensor, Tensor]]:
-        rows = shuffled_rows(
-            training.seed, len(part), start=k * training.batch_size, size=training.batch_size
-        )
-        generator = torch.Generator().manual_seed(derive_seed(training.seed, AUGMENTATION, k))
-        crops = [
-            random_scale_crop_flip(part[row], side, scales, generator) for row in rows.tolist()
-        ]
+        rows, generator = training.draw_batch(len(part), k)
+        crops = [random_scale_crop_flip(part[row], side, scales, generator) for row in rows]
         rgb = torch.split(torch.stack([image for image, _ in crops]), training.micro_batch_size)
         masks = torch.split(torch.stack([mask for _, mask in crops]), training.micro_batch_size)
         return list(zip(rgb, masks, strict=True))
@@ -232,16 +206,3 @@ def _predict(model: Segmenter, side: int, pairs: Sequence[Pair]) -> Iterator[Ten
     squeezed = torch.stack([TF.resize(rgb, [side, side], antialias=True) for rgb, _ in pairs])
     for logits, (_, mask) in zip(model(normalise(squeezed.to(device) / WHITE)), pairs, strict=True):
         yield F.interpolate(logits[None], list(mask.shape), mode="bilinear")[0].argmax(0)
-
-
-def _oracle_patch_classes(side: int, patch: int, pairs: Sequence[Pair]) -> Iterator[Tensor]:
-    """Yield the commonest true class of each patch: nearly the upper bound of any prediction per patch."""
-    for _, mask in pairs:
-        squeezed = TF.resize(mask[None], [side, side], InterpolationMode.NEAREST_EXACT)[0]
-        commonest = (
-            squeezed.unfold(0, patch, patch).unfold(1, patch, patch).flatten(2).mode(-1).values
-        )
-        commonest[commonest == IGNORED] = 0
-        yield F.interpolate(commonest[None, None].float(), list(mask.shape), mode="nearest-exact")[
-            0, 0
-        ].long()

@@ -3,7 +3,7 @@
 import torch
 from torchvision.ops import masks_to_boxes
 
-from bench.features.dense_tasks.detection import Annotated, ObjectAnnotations
+from bench.features.dense_tasks.detection import Annotated
 
 CLASSES = ("square", "disc")
 COLOURS = torch.tensor([[220, 40, 40], [40, 200, 60]], dtype=torch.uint8)
@@ -24,6 +24,9 @@ def draw_scene(row: int, side: int) -> Annotated:
     for mask, colour in zip(masks, COLOURS, strict=True):
         rgb[:, mask] = colour[:, None]
     boxes = masks_to_boxes(masks) + torch.tensor([0, 0, 1, 1])
-    return rgb, ObjectAnnotations(
-        boxes, torch.tensor([1, 2]), masks, torch.zeros(2, dtype=torch.bool)
-    )
+    return rgb, {
+        "boxes": boxes,
+        "labels": torch.tensor([1, 2]),
+        "masks": masks,
+        "iscrowd": torch.zeros(2, dtype=torch.int32),
+    }

@@ -1,4 +1,4 @@
-"""ADE20k's, VOC's, COCO's and plain layouts: what is read, and what is reported of files that lie or look otherwise."""
+"""ADE20k's and plain layouts: what is read, and what is reported of files that lie or look otherwise."""
 
 import io
 import zlib
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.features.dense_tasks.mask_files import VOC_CLASSES, ade20k, mask_folders, voc_masks
+from bench.features.dense_tasks.mask_files import ade20k, mask_folders
 from bench.features.dense_tasks.segmentation import IGNORED, SegmentationTask
 from bench.transfer.tasks import image_sources
 from tests.transfer import trees
@@ -20,13 +20,9 @@ NAMES = [f"{number:03}" for number in range(6)]
 make_image = partial(trees.make_image, size=(WIDTH, HEIGHT))
 
 
-def mask(path: Path, numbers: np.ndarray, *, palette: bool = False) -> None:
+def mask(path: Path, numbers: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(numbers.astype(np.uint8))
-    if palette:
-        image = image.convert("P")
-        image.putdata(numbers.ravel().tolist())
-    image.save(path)
+    Image.fromarray(numbers.astype(np.uint8)).convert("P").save(path)
 
 
 def halves(left: int, right: int) -> np.ndarray:
@@ -41,16 +37,6 @@ def ade_tree(root: Path) -> Path:
     return root
 
 
-def voc_tree(root: Path) -> Path:
-    for part, names in (("train", NAMES[:4]), ("val", NAMES[4:])):
-        (root / "ImageSets" / "Segmentation").mkdir(parents=True, exist_ok=True)
-        (root / "ImageSets" / "Segmentation" / f"{part}.txt").write_text("\n".join(names) + "\n")
-        for name in names:
-            make_image(root / "JPEGImages" / f"{name}.jpg")
-            mask(root / "SegmentationClass" / f"{name}.png", halves(20, 255), palette=True)
-    return root
-
-
 def masks_tree(root: Path) -> Path:
     for part in ("train", "val"):
         for name in NAMES:
@@ -62,24 +48,18 @@ def masks_tree(root: Path) -> Path:
 
 TREES: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], SegmentationTask]]] = {
     "ade20k": (ade_tree, ade20k),
-    "voc-segmentation": (voc_tree, voc_masks),
     "masks": (masks_tree, mask_folders),
 }
 
 
 @pytest.mark.parametrize(
-    ("name", "classes", "row"),
-    [
-        ("ade20k", 150, (IGNORED, 149)),
-        ("voc-segmentation", len(VOC_CLASSES), (20, IGNORED)),
-        ("masks", 2, (1, 0)),
-    ],
+    ("name", "classes", "row"), [("ade20k", 150, (IGNORED, 149)), ("masks", 2, (1, 0))]
 )
 def test_segmentation_layouts_are_read(
     name: str, classes: int, row: tuple[int, int], tmp_path: Path
 ) -> None:
-    tree, opened = TREES[name]
-    task = opened(tree(tmp_path), tmp_path / "cache")
+    tree, load = TREES[name]
+    task = load(tree(tmp_path), tmp_path / "cache")
     assert (task.name, len(task.classes)) == (name, classes)
     for part in (task.train, task.validation, task.test):
         assert len(part)
@@ -106,46 +86,44 @@ def keep_two_pairs(root: Path) -> None:
             path.unlink()
 
 
-def ignore_all_pixels(root: Path) -> None:
-    for path in (root / "masks" / "train").iterdir():
-        mask(path, halves(IGNORED, IGNORED))
-
-
-CHANGES: dict[str, Callable[[Path], object]] = {
-    "other size": lambda root: mask(root / FIRST_MASK, halves(1, 0)[:-1]),
-    "unknown class": lambda root: mask(root / FIRST_MASK, halves(1, 7)),
-    "colours": lambda root: make_image(root / FIRST_MASK),
-    "no mask": lambda root: (root / FIRST_MASK).unlink(),
-    "no image": lambda root: (root / "images" / "train" / "000.png").unlink(),
-    "one class": lambda root: (root / "classes.txt").write_text("ground\n"),
-    "two pairs": keep_two_pairs,
-    "no label": ignore_all_pixels,
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "other size": (
+        lambda root: mask(root / FIRST_MASK, halves(1, 0)[:-1]),
+        r"masks/train/000.png and its image .*images/train/000.png have other sizes",
+    ),
+    "unknown class": (
+        lambda root: mask(root / FIRST_MASK, halves(1, 7)),
+        r"masks/train/000.png has numbers that are no class of the set: 7",
+    ),
+    "colours": (
+        lambda root: make_image(root / FIRST_MASK),
+        r"masks/train/000.png: RGB: a mask has one number per pixel",
+    ),
+    "no mask": (
+        lambda root: (root / FIRST_MASK).unlink(),
+        "images/train and masks/train hold other names, such as .*masks/train/000.png",
+    ),
+    "no image": (
+        lambda root: (root / "images" / "train" / "000.png").unlink(),
+        "images/train and masks/train hold other names, such as .*masks/train/000.png",
+    ),
+    "one class": (
+        lambda root: (root / "classes.txt").write_text("ground\n"),
+        r"classes.txt names 1 classes",
+    ),
+    "two pairs": (
+        keep_two_pairs,
+        "masks: of 2 training images none can be set aside to choose on, 3 are the fewest",
+    ),
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        (
-            "other size",
-            r"masks/train/000.png has 20 x 9 px, its image .*images/train/000.png has 20 x 10",
-        ),
-        ("unknown class", r"masks/train/000.png has numbers that are no class of the set: 7"),
-        ("colours", r"masks/train/000.png is RGB: a mask has one number per pixel"),
-        ("no mask", r"1 files of 6 images and their masks are missing: .*masks/train/000.png"),
-        ("no image", r"1 masks of .*masks/train have no image in .*images/train: 000"),
-        ("one class", r"classes.txt names 1 classes"),
-        (
-            "two pairs",
-            "masks: of 2 training images none can be set aside to choose on, 3 are the fewest",
-        ),
-        ("no label", "masks: no pixel of the train part has a class"),
-    ],
-)
-def test_inconsistent_files_are_named_before_training(name: str, text: str, tmp_path: Path) -> None:
-    """And again, should a good state have been found and kept before."""
+@pytest.mark.parametrize("name", CHANGES)
+def test_inconsistent_files_are_named_before_training(name: str, tmp_path: Path) -> None:
+    """And again after a good state was read and cached."""
     mask_folders(masks_tree(tmp_path), tmp_path / "cache")
-    CHANGES[name](tmp_path)
+    change, text = CHANGES[name]
+    change(tmp_path)
     for _ in range(2):
         with pytest.raises(ValueError, match=text):
             mask_folders(tmp_path, tmp_path / "cache")

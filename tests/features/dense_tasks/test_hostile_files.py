@@ -1,7 +1,7 @@
 """Files of tasks that would block, or lead elsewhere, or whose words a terminal would obey."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ from bench.console.console import describe_error, log
 from bench.features.dense_tasks.coco import Instances, read_instances
 from bench.features.dense_tasks.mask_files import MaskFiles, mask_folders
 from bench.features.dense_tasks.multi_label import task_metrics
-from bench.features.dense_tasks.voc import read_image_list, read_objects
 from bench.transfer.named_tasks import load_task, require_openable
 from bench.transfer.tasks.image_sources import FileImageSource
 from tests.chaos.case import Case, attack, reading, violations
@@ -29,7 +28,7 @@ def pipes() -> dict[str, Case]:
 
     def mask(path: Path) -> object:
         image = write_file(path.with_name("a.png"), encode_image(make_image(0), "PNG"))
-        return MaskFiles(FileImageSource([image]), [path], {0: 0})[0]
+        return MaskFiles(FileImageSource([image]), [path], np.zeros(256, np.int64))[0]
 
     def classes(folder: Path) -> Path:
         write_file(folder / "classes.txt", b"a\n" * 10**6)
@@ -43,8 +42,6 @@ def pipes() -> dict[str, Case]:
         "a pipe for annotations": reading(
             pipe("instances_a.json"), lambda path: read_instances(path, Instances)
         ),
-        "a pipe for an annotation in XML": reading(pipe("a.xml"), read_objects),
-        "a link to /dev/zero for a list": reading(link("train.txt", "/dev/zero"), read_image_list),
     }
 
 
@@ -55,17 +52,6 @@ def strangers() -> dict[str, Attack]:
         "COCO, an image of the system": _task("coco-labels", _coco([*plain, "/etc/passwd"])),
         "COCO, names that a terminal would obey": _task(
             "coco-labels", _coco([*plain, f"{HOSTILE_NAME}.jpg"])
-        ),
-        "VOC, an entity that is a file": _task(
-            "voc-labels",
-            _voc("&file;", '<!DOCTYPE l [<!ENTITY file SYSTEM "file:///etc/passwd">]>'),
-        ),
-        "VOC, an entity that is an address": _task(
-            "voc-labels", _voc("dog", '<!DOCTYPE l SYSTEM "http://127.0.0.1:9/l.dtd">')
-        ),
-        "VOC, names that a terminal would obey": _task("voc-labels", _voc("\x9b2J\u202edog")),
-        "VOC, an image above the folder": _task(
-            "voc-labels", _voc("dog", others=["../../outside"])
         ),
     }
 
@@ -110,22 +96,6 @@ def _instances(names: list[str], classes: int) -> Mapping[str, object]:
         "annotations": shown,
         "categories": [{"id": 0, "name": "dog"}, {"id": 1, "name": HOSTILE_NAME}],
     }
-
-
-def _voc(name: str, doctype: str = "", others: Sequence[str] = ()) -> Callable[[Path], None]:
-    """Write Pascal VOC's layout: of every image an annotation, of which the first has a name of its own."""
-
-    def write(root: Path) -> None:
-        names = [f"{number:02}" for number in range(NUM_IMAGES)]
-        for split in ("train", "val"):
-            listed = "\n".join([*names, *others])
-            write_file(root / "ImageSets" / "Main" / f"{split}.txt", listed.encode())
-        _write_images(root / "JPEGImages", [f"{one}.jpg" for one in names])
-        for row, one in enumerate(names):
-            own = f"{doctype}<annotation><object><name>{name if row == 0 else 'cat'}</name></object></annotation>"
-            write_file(root / "Annotations" / f"{one}.xml", own.encode())
-
-    return write
 
 
 def _write_images(folder: Path, names: list[str]) -> None:

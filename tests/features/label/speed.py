@@ -8,6 +8,7 @@ class with weights trained here on nonsense takes as long.
 
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -75,7 +76,11 @@ def main(count: int) -> None:
         pq.write_table(pa.table({"caption": column}), source, row_group_size=65_536)
         label(source, "--count-only", "--size", "24320", "--out", vocabulary, cores=2)
         released = NltkLabeller([*read_vocabulary(vocabulary).keys], load_or_train_tagger().tag)
-        stored = (source, "--vocabulary", vocabulary, "--out", out, "--force")
+
+        def label_anew(cores: int) -> None:
+            shutil.rmtree(out, ignore_errors=True)
+            label(source, "--vocabulary", vocabulary, "--out", out, cores=cores)
+
         sides: dict[str, tuple[int, Callable[[], object]]] = {
             "released code": (
                 RELEASED,
@@ -86,8 +91,8 @@ def main(count: int) -> None:
                 lambda: CorenetRule().label(column),
             ),
             "corenet in this process, its words known": (count, lambda: rule.label(column)),
-            "label, parquet to parquet, one core": (count, lambda: label(*stored, cores=1)),
-            "label, parquet to parquet, two cores": (count, lambda: label(*stored, cores=2)),
+            "label, parquet to parquet, one core": (count, lambda: label_anew(cores=1)),
+            "label, parquet to parquet, two cores": (count, lambda: label_anew(cores=2)),
         }
         rates: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(ROUNDS):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.labels.label_files import read_label_file_info
+from bench.labels.label_files import read_label_origin
 from tests.processes import LONGEST_SECONDS, have_ended, wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -73,7 +73,7 @@ def test_repeatedly_killed_labelling_ends_with_the_same_bytes(
             name: data for name, data in content(tmp_path).items() if not name.startswith(".")
         }
         assert finished.items() <= undisturbed.items()
-        assert all(read_label_file_info(tmp_path / name) for name in finished)
+        assert all(read_label_origin(tmp_path / name) for name in finished)
     assert child.returncode == 3, text
     assert "a labelling process was killed: check the free memory, or lower --workers" in text
     assert "Traceback" not in text

@@ -35,7 +35,7 @@ def test_stored_labels_equal_computed_labels(
         assert len(computed.batch(k).target.columns)
         assert are_equal(computed.batch(k), stored.batch(k))
     write_shard(data / "00003.tar", webdataset_members(0, 2))
-    with pytest.raises(ValueError, match=r"00003\.parquet is no complete file of labels"):
+    with pytest.raises(ValueError, match=r"00003\.parquet is not there"):
         stream(data, results, "catlip", labels=str(tmp_path / "labels")).batch(0)
     capsys.readouterr()
 

@@ -1,0 +1,69 @@
+"""Tasks that are read from files: a validation part is held out, and unreadable files are left out."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from bench.transfer.tasks.image_sources import readable_rows
+
+VALIDATION_SHARE = 0.25  # of the training part
+MAX_VALIDATION = 5000  # images
+Task = TypeVar("Task")
+
+
+class FilePart(Protocol):
+    """Examples in files, decoded on access."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files that are read. The first ones are one per example, and their names decide the split."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> object:
+        """Decode an example; raises UnreadableImageError."""
+        ...
+
+    def select(self, rows: Sequence[int], /) -> "FilePart": ...
+
+
+def build_task(
+    kind: Callable[..., Task],
+    name: str,
+    classes: tuple[str, ...],
+    train: FilePart,
+    test: FilePart,
+    cache: Path,
+) -> Task:
+    """Build a `TaskWithSplits`: hold out the validation part from `train`, and leave out unreadable examples.
+
+    ValueError for too few training examples, or too many unreadable ones.
+    """
+    names = [path.name for path in train.files[: len(train)]]
+    rows, held_rows = split_train_validation(name, names)
+    parts = {"train": train.select(rows), "validation": train.select(held_rows), "test": test}
+    notes = list[str]()
+    for part_name, part in parts.items():
+        rows, note = readable_rows(
+            part.__getitem__, len(part), part.files, cache, f"{name} {part_name}", str(classes)
+        )
+        parts[part_name] = part.select(rows)
+        notes += note
+    return kind(name, classes, *parts.values(), notes=tuple(notes))
+
+
+def split_train_validation(name: str, image_names: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return the rows to train on and the rows of a held-out validation part, chosen by a hash of the images' names.
+
+    ValueError for too few images.
+    """
+    count = len(image_names)
+    order = sorted(range(count), key=lambda row: hashlib.sha256(image_names[row].encode()).digest())
+    held = min(MAX_VALIDATION, round(count * VALIDATION_SHARE))
+    if not held:
+        raise ValueError(
+            f"{name}: of {count} training images none can be set aside to choose on, 3 are the fewest"
+        )
+    return sorted(order[held:]), sorted(order[:held])
