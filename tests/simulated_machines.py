@@ -68,28 +68,15 @@ MACHINES = {
     "unequal spread": Machine(window_spreads=UNEQUAL),
     "every fifth step 25 % longer": Machine(slow_every=5, slow_by=0.25),
     "garbage collection": Machine(pause_share=0.1, pause_by=0.5),
-    "drifts by 30 %": Machine(drift=0.3),
     "drifts by 100 %": Machine(drift=1.0),
     "light load": Machine(window_spreads=UNEQUAL, slowdown=1.6, dwell_seconds=0.3, busy_share=0.3),
-    "bursts 30 % of the time, 10 s": Machine(
-        window_spreads=UNEQUAL, slowdown=2.5, dwell_seconds=10, busy_share=0.3
-    ),
-    "bursts 70 % of the time, 1 s": Machine(
-        window_spreads=UNEQUAL, slowdown=2.5, dwell_seconds=1, busy_share=0.7
-    ),
     "bursts 70 % of the time, 10 s": Machine(
         window_spreads=UNEQUAL, slowdown=2.5, dwell_seconds=10, busy_share=0.7
     ),
     "two speeds, 5 times, 2 s": Machine(window_spreads=UNEQUAL, slowdown=5, dwell_seconds=2),
-    "two speeds, 5 times, 20 s": Machine(window_spreads=UNEQUAL, slowdown=5, dwell_seconds=20),
-    "two speeds, 2 times, 200 s": Machine(window_spreads=UNEQUAL, slowdown=2, dwell_seconds=200),
-    "very unequal, 2 times, 2 s": Machine(
-        window_spreads=UNEQUAL, slowdown=2, dwell_seconds=2, inequality=0.6
-    ),
     "very unequal, 5 times, 20 s": Machine(
         window_spreads=UNEQUAL, slowdown=5, dwell_seconds=20, inequality=0.6
     ),
-    "the last alone, 2 times, 2 s": Machine(slowdown=2, dwell_seconds=2, only_last=True),
     "the last alone, 1.3 times, 20 s": Machine(slowdown=1.3, dwell_seconds=20, only_last=True),
     "bursts, slow steps, pauses": Machine(
         window_spreads=UNEQUAL,
@@ -105,9 +92,6 @@ MACHINES = {
     ),
     "bursts, a tenth not in the waits": Machine(slowdown=2.5, dwell_seconds=3, hidden_slowdown=0.1),
     "one core busy throughout": Machine(slowdown=1.6, dwell_seconds=ALWAYS),
-    "all cores busy throughout, unequal": Machine(
-        slowdown=2.2, dwell_seconds=ALWAYS, inequality=0.3
-    ),
 }
 
 

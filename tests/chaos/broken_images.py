@@ -1,7 +1,5 @@
 """Images as they should not be, by what is wrong with them; some can be used all the same."""
 
-import gzip
-import io
 import pickle
 import struct
 import zlib
@@ -63,45 +61,30 @@ def with_exif(orientation: int) -> Image.Exif:
 
 def images_of_other_formats() -> dict[str, bytes]:
     """Return what is no JPEG, PNG or WebP."""
-    plain = make_image(0)
     return {
-        "one byte": b"\xff",
         "noise": np.random.default_rng(0).bytes(5000),
-        "JSON": b'{"error": "gone"}',
         "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
         "SVG with an entity bomb": b'<!DOCTYPE x [<!ENTITY a "&b;&b;"><!ENTITY b "lol">]><svg>&a;</svg>',
-        "PDF": b"%PDF-1.7\n1 0 obj\n<<>>\nendobj",
-        "ICO": encode_image(plain, "ICO"),
-        "PPM": encode_image(plain, "PPM"),
         "a pickle": pickle.dumps({"a": 1}),
-        "a gzip of a JPEG": gzip.compress(encode_image(plain)),
-        "a zip's beginning": b"PK\x03\x04" + bytes(100),
-        "RIFF that is no WebP": b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(30),
     }
 
 
 def corrupted_images() -> dict[str, bytes]:
     """Return what began as an image."""
-    jpeg, whole, webp = (encode_image(make_image(0), kind) for kind in ("JPEG", "PNG", "WEBP"))
+    jpeg = encode_image(make_image(0))
+    whole = encode_image(make_image(0), "PNG")
     animated = encode_image(make_image(0), "WEBP", save_all=True, append_images=[make_image(1)])
     rows = zlib.compress((b"\0" + bytes(40)) * 30)
     return {
         "a JPEG without its end mark": jpeg[:-2],
         "a JPEG with noise in the middle": jpeg[:400] + bytes(40) + jpeg[440:],
-        "two beginnings of a JPEG": b"\xff\xd8" + jpeg,
         "a JPEG with text behind it": jpeg + b"<?php system($_GET[0]); ?>",
         "half a progressive JPEG": encode_image(make_image(0, 200, 200), progressive=True)[:4000],
         "a JPEG with a long segment": jpeg[:2] + b"\xff\xe1\xff\xff" + jpeg[2:],
-        "a PNG's signature": SIGNATURE,
         "a PNG without data": SIGNATURE + whole[8:33] + chunk(b"IEND", b""),
-        "a PNG that ends at once": SIGNATURE + chunk(b"IEND", b"") + whole[8:],
         "a PNG with too much data": png(40, 30, zlib.compress(bytes(10**6))),
         "a PNG of an unknown colour type": png(40, 30, rows, colour=5),
-        "a PNG of 3 bits": png(40, 30, rows, depth=3),
         "a palette PNG without its palette": png(40, 30, rows, colour=PALETTE),
-        "a PNG with text behind it": whole + b"#!/bin/sh\ntouch /tmp/x\n",
-        "a PNG with an unknown chunk": png(40, 30, rows, more=chunk(b"abCd", bytes(9))),
-        "a WebP's header": webp[:30],
         "half an animated WebP": animated[: len(animated) // 2],
     }
 
@@ -117,7 +100,6 @@ def images_of_odd_sizes() -> dict[str, bytes]:
         "a JPEG of 4,290 megapixels": resized(jpeg, 65_500, 65_500),
         "a WebP that says twice its size": resized_webp(80),
         "a strip of 20,000 x 1": encode_image(make_image(0, 20_000, 1), "PNG"),
-        "a strip of 1 x 20,000": encode_image(make_image(0, 1, 20_000), "PNG"),
         "one pixel": encode_image(make_image(0, 1, 1), "PNG"),
         "a PNG whose text unpacks to 100 MB": bomb(
             40, 30, more=chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(10**8)))
@@ -133,14 +115,10 @@ def largest_images() -> dict[str, bytes]:
     """Return images of as many pixels as an image may have."""
     return {
         "the largest grey PNG": bomb(SIDE, SIDE),
-        "the largest PNG of 1 bit": bomb(SIDE, SIDE, depth=1),
         "the largest PNG of 16 bits": bomb(SIDE, SIDE, depth=16),
         "the largest colour PNG": bomb(SIDE, SIDE, colour=RGB),
         "the largest PNG with alpha": bomb(SIDE, SIDE, colour=RGBA),
         "the largest grey PNG with alpha": bomb(SIDE, SIDE, colour=GREY_ALPHA),
-        "the largest palette PNG": bomb(
-            SIDE, SIDE, colour=PALETTE, more=chunk(b"PLTE", bytes(768))
-        ),
         "the largest transparent palette PNG": bomb(
             SIDE, SIDE, colour=PALETTE, more=chunk(b"PLTE", bytes(768)) + chunk(b"tRNS", bytes(256))
         ),
@@ -158,8 +136,6 @@ def images_of_odd_forms() -> dict[str, bytes]:
     return {
         "CMYK": encode_image(plain.convert("CMYK")),
         "progressive": encode_image(plain, progressive=True),
-        "grey": encode_image(plain.convert("L")),
-        "palette": encode_image(plain.convert("P"), "PNG"),
         "palette with a transparent colour": encode_image(
             plain.convert("P"), "PNG", transparency=0
         ),
@@ -171,21 +147,10 @@ def images_of_odd_forms() -> dict[str, bytes]:
         "alpha": encode_image(plain.convert("RGBA"), "WEBP", lossless=True),
         "an animated PNG": encode_image(plain, "PNG", save_all=True, append_images=frames),
         "an animated WebP": encode_image(plain, "WEBP", save_all=True, append_images=frames),
-        "two images in a JPEG": _two_images(plain, frames[0]),
         "turned by EXIF": encode_image(plain, exif=with_exif(6)),
-        "EXIF that says 99": encode_image(plain, exif=with_exif(99)),
         "broken EXIF": encode_image(plain, exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
-        "64 kB of EXIF": encode_image(
-            plain, exif=b"Exif\0\0II*\0\x08\0\0\0\x00\x10" + bytes(60_000)
-        ),
         "a profile of noise": encode_image(plain, icc_profile=np.random.default_rng(0).bytes(500)),
     }
-
-
-def _two_images(one: Image.Image, other: Image.Image) -> bytes:
-    file = io.BytesIO()
-    one.save(file, "MPO", save_all=True, append_images=[other])
-    return file.getvalue()
 
 
 def broken_images() -> dict[str, bytes]:

@@ -77,9 +77,6 @@ def pipes() -> dict[str, Case]:
         "a pipe among documents of charts": reading(
             pipe("a.json"), lambda path: read_observations([path.parent])
         ),
-        "a folder that is called like a document": reading(
-            folder_named, lambda path: read_observations([path.parent])
-        ),
         "a pipe for a plan": reading(pipe("plan.json"), page),
         "a pipe for an image": reading(pipe("a.jpg"), lambda path: FileImageSource([path]).rgb(0)),
         "a link to /dev/zero for an image": reading(
@@ -92,7 +89,6 @@ def pipes() -> dict[str, Case]:
         "a pipe for labels": reading(
             pipe("a.parquet"), lambda path: read_label_origin(path) is None, "read right"
         ),
-        "a pipe for a subset": reading(pipe("a.csv"), _subset),
     }
 
 
@@ -138,17 +134,11 @@ def parquets() -> dict[str, Case]:
 
     return {
         "one caption of 490 kB, 65,536 times": reading(parquet({"caption": repeated}), _read_all),
-        "the same in categories": reading(
-            parquet({"caption": repeated}, store_schema=True), _read_all
-        ),
         "one key of 490 kB, 65,536 times": reading(
             parquet({"caption": short, "key": repeated}), _read_all
         ),
         "captions as differences from the ones before": reading(
             parquet({"caption": ["x" * MIB] * 2000}, **delta), _read_all
-        ),
-        "captions of 64 MiB as differences from the ones before": reading(
-            parquet({"caption": ["x" * 64 * MIB] * 20}, data_page_size=2**30, **delta), _read_all
         ),
         "3,000 columns, none a caption": reading(
             parquet([short[:1]] * 3000, [f"descriptiom{n}" for n in range(3000)]), _read_all
@@ -182,15 +172,8 @@ def texts() -> dict[str, Case]:
         ),
         "100,000 columns": lines("a.csv", ",".join(names).encode() + b"\n"),
         "a column's name of 8 MB": lines("a.csv", b"y" * 8_000_000 + b"\n"),
-        "two columns called caption": lines("a.csv", b"caption,caption\na,b\n"),
         "a subset with a field of 1 MB": reading(
             lambda folder: write_file(folder / "a.csv", b"key\n" + b"a" * 10**6 + b"\n"), _subset
-        ),
-        "a subset whose rows are short": reading(
-            lambda folder: write_file(folder / "a.csv", b"url,key\nx\ny,a\n"), _subset
-        ),
-        "a subset that is not UTF-8": reading(
-            lambda folder: write_file(folder / "a.csv", b"key\n\xff\n"), _subset
         ),
     }
 
@@ -239,27 +222,15 @@ def tars() -> dict[str, Case]:
             folder / "a.tar", {"a.jpg": image, "a.txt": b"<script>alert(1)</script>"}
         )
 
-    global_records = _pax({f"k{number}": "v" for number in range(200)}, tarfile.XGLTYPE)
-    sparse = {
-        "GNU.sparse.major": "1",
-        "GNU.sparse.minor": "0",
-        "GNU.sparse.name": "a.txt",
-        "GNU.sparse.realsize": "9",
-    }
     return {
         "a long name of 8 GiB": tar(
             _header("x", 2**33, tarfile.GNUTYPE_LONGNAME), hole=2**33 + 2**20
         ),
         "pax records of 8 GiB": tar(_header("x", 2**33, tarfile.XHDTYPE), hole=2**33 + 2**20),
         "a member of -1,024 bytes": tar(text, _header("b.txt", -1024), text, end),
-        "a member of -1,024 bytes by pax": tar(text, _pax({"size": "-1024"}), text, end),
         "a member of 10**30 bytes by pax": tar(text, _pax({"size": "9" * 30}), text, end),
         "3,000 long names of each other": tar(
             *[_header("x", 0, tarfile.GNUTYPE_LONGNAME)] * 3000, text, end
-        ),
-        "200 records that stay for all members": tar(global_records, text, end),
-        "a sparse member by pax": tar(
-            _pax(sparse), _header("b.txt", BLOCK), b"1\n0\n9\n".ljust(BLOCK, b"\0"), end
         ),
         "a sample of 80 texts of 8 MiB": reading(many_texts, _read_all),
         "an image of 8 GiB": reading(
@@ -301,8 +272,6 @@ def images() -> dict[str, Case]:
         "1,000 colour profiles": encoded(
             segments(b"ICC_PROFILE\0\1\1" + bytes(10_000), 1000, 0xE2), "read right"
         ),
-        "1,000 comments": encoded(segments(bytes(10_000), 1000, 0xFE), "read right"),
-        "a PNG of 5,000 notes": encoded(encode_image(image, "PNG", pnginfo=notes), "read right"),
         "an animation": encoded(
             encode_image(frames[0], "WEBP", save_all=True, append_images=frames[1:]), "read right"
         ),
@@ -348,18 +317,11 @@ def weights() -> dict[str, Case]:
         ),
         "zeros of 512 MiB in 0.5 MB": archived(plain, bytes(2**29), zipfile.ZIP_DEFLATED),
         "a pickle that asks for 2 GiB of bytes": archived(built),
-        "the same as torch.save wrote before 1.6": reading(
-            lambda folder: write_file(folder / "a.pt", built), read_weights
-        ),
         "a pickle that copies texts": archived(encoded),
         "a tensor of one value, 2**28 times": archived(
             plain.replace(one, b"J\x00\x00\x00\x10\x85", 1).replace(one, b"K\x00\x85", 1)
         ),
-        "a tensor larger than its storage": archived(
-            plain.replace(one, b"J\x00\x00\x00\x10\x85", 1)
-        ),
         "a tensor without values": tensor(torch.zeros(2**30, device="meta")),
-        "a sparse tensor": tensor(torch.ones(1).to_sparse()),
     }
 
 
@@ -393,9 +355,6 @@ def documents() -> dict[str, Case]:
             head + b'{"key":"n1","name":"a","captions":1,"count":' + b"9" * 10**6 + b"}]}"
         ),
         "a document of charts, nested 200,000 deep": charts(b'{"benchmarks":' + b"[" * 200_000),
-        "a document of charts whose time is no number": charts(
-            b'{"benchmarks":[{"name":"a","stats":{"median":NaN,"iqr":0,"rounds":1}}]}'
-        ),
     }
 
 

@@ -13,9 +13,7 @@ def of_text() -> dict[str, bytes]:
     word = "".join(draw.choices(string.ascii_lowercase, k=MIB))
     texts = {
         "empty": "",
-        "spaces": "  \t\n ",
         "a NUL": "a dog\0and a cat",
-        "NULs": "\0" * 1000,
         "a word of 1 MiB": word,
         "a sentence of 3 MiB": "a dog and " * (3 * MIB // 10),
         "1 MiB of spaces": " " * MIB + "dog",
@@ -24,27 +22,15 @@ def of_text() -> dict[str, bytes]:
         "1 MiB of ampersands": "&" * MIB,
         "entities in entities": "&" + "amp;" * 100_000 + "lt;",
         "per cent signs": "%25" * 100_000,
-        "digits": "1234567890" * 10_000,
         "quotation marks": "\"'`" * 10_000,
-        "emoji": "\U0001f469\u200d\U0001f680\U0001f1e9\U0001f1ea" * 100,
         "accents on accents": "a" + "\u0301" * 10_000,
         "right to left": "\u202egod a\u202c dog \u2067\u05e9\u05dc\u05d5\u05dd\u2069",
         "line separators": "a\u2028dog\u2029and\x85cats",
         "a byte order mark": "\ufeffa dog",
         "private and unassigned": "\ue000\U000e0001\U0010ffff\ufffe dog",
         "special tokens": "<start_of_text>a dog<end_of_text><|endoftext|>",
-        "colours": "\x1b[31ma dog\x1b[0m",
         "a cleared screen": "\x1b[2J\x1b[Ha dog",
-        "a title": "\x1b]0;owned\x07a dog",
-        "a clipboard": "\x1b]52;c;cm0gLXJmIH4K\x07a dog",
-        "a link": "\x1b]8;;http://x\x1b\\a dog\x1b]8;;\x1b\\",
-        "controls of eight bits": "\x9b31ma dog\x9d0;x\x9c",
-        "backspaces": "a cat\x08\x08\x08dog",
-        "a bell": "\x07\x07",
         "HTML": "<script>alert(1)</script><img src=x onerror=alert(1)>a dog",
-        "a template": "{{7*7}} ${7*7} <%= 7*7 %> {0.__class__} %s %n",
-        "a command": "$(touch executed) `touch executed`; touch executed | a dog",
-        "SQL": "'; DROP TABLE dogs; --",
     }
     return {name: text.encode() for name, text in texts.items()} | {
         "no UTF-8": b"a dog \xff\xfe\x80 \xc3",
@@ -60,12 +46,9 @@ def of_json() -> dict[str, bytes]:
     """Return what a `.json` may hold."""
     captions: dict[str, object] = {
         "null": None,
-        "a number": 7,
         "a list": ["a dog"],
         "an object": {"en": "a dog"},
-        "true": True,
         "a NUL": "a dog\0",
-        "control characters": "a\x1b[31m dog",
     }
     return {
         f"JSON, {name}": json.dumps({"caption": value}).encode() for name, value in captions.items()
@@ -73,11 +56,8 @@ def of_json() -> dict[str, bytes]:
         "JSON, half a surrogate pair": b'{"caption": "a \\ud83d dog"}',
         "JSON, nested 100,000 deep": b'{"caption": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         "JSON, cut": b'{"caption": "a do',
-        "JSON, no object": b'["a dog"]',
         "JSON, twice": b'{"caption": "a cat", "caption": "a dog"}',
         "JSON, a number of 5,000 digits": b'{"caption": "a dog", "n": ' + b"9" * 5000 + b"}",
-        "JSON, no number": b'{"caption": NaN}',
         "JSON, no UTF-8": b'{"caption": "a \xff dog"}',
         "JSON, without a caption": b'{"url": "x"}',
-        "JSON, YAML": b"a: &a [lol, lol]\nb: &b [*a, *a]\n",
     }

@@ -4,7 +4,6 @@ import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from bench.console.console import USAGE
@@ -68,16 +67,7 @@ VIOLATIONS: dict[str, tuple[Case, list[str]]] = {
         attack(lambda folder: (folder.parent / "beside").write_text("x")),
         ["changes", "changed"],
     ),
-    "a write in C": (
-        attack(lambda folder: pa.OSFile(str(folder / ".." / "beside"), "wb").close()),
-        ["changed"],
-    ),
     "what is not refused": (reading(lambda folder: folder, lambda _: True), ["exit code 0"]),
-    "what is read wrong": (
-        reading(lambda folder: folder, lambda _: False, "read right"),
-        ["exit code 1"],
-    ),
-    "nothing": (attack(lambda _: int("x")), []),
 }
 
 

@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +12,7 @@ import psutil
 import pytest
 
 from bench.environment.variables import WATCHDOG_SECONDS
-from bench.train.checkpoints import list_checkpoints, read_metadata
+from bench.train.checkpoints import list_checkpoints
 from tests.chaos.commands import (
     LONGEST,
     POLL_OFTEN,
@@ -162,46 +161,3 @@ def test_stalled_rank_ends_all(own_results: Path) -> None:
         assert have_ended(everyone, 20)
     finally:
         end(job)
-
-
-@pytest.mark.exhaustive
-def test_node_killed_and_started_again_resumes_to_the_same_tower(own_results: Path) -> None:
-    """By the same command, while the other node waits."""
-    out = own_results / "node"
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        endpoint = f"localhost:{free.getsockname()[1]}"
-    launcher = [
-        "--nnodes",
-        str(RANKS),
-        "--nproc-per-node",
-        "1",
-        "--rdzv-backend",
-        "c10d",
-        "--rdzv-endpoint",
-        endpoint,
-    ]
-
-    def start_node(number: int, log: str) -> Process:
-        options, log_file = (
-            [*launcher, "--rdzv-conf", f"is_host={int(number == 0)}"],
-            out.with_suffix(f".{log}.log"),
-        )
-        return train_under(
-            options, out, 3, log_file, "--resume", "auto", core=number, GLOO_SOCKET_IFNAME="lo"
-        )
-
-    nodes = [start_node(0, "first"), start_node(1, "second")]
-    try:
-        wait_while_running(nodes[0], lambda: bool(list_checkpoints(out / "checkpoints")))
-        saved = list_checkpoints(out / "checkpoints")
-        assert saved, out.with_suffix(".first.log").read_text()[-2000:]
-        comparison = read_metadata(saved[0]).comparison
-        end(nodes.pop())
-        nodes.append(start_node(1, "again"))
-        assert [wait_for_exit(node, GOES_ON_WITHIN) for node in nodes] == [0, 0]
-    finally:
-        for node in nodes:
-            end(node)
-    assert any(out.glob(f"{comparison}.training.*.json")), "started anew"
-    assert training_of(out) == training_of(train_without_kill(own_results / "unkilled"))

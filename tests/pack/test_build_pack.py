@@ -16,13 +16,11 @@ from bench.data.manifest import PACK
 from bench.labels.vocabulary import read_vocabulary
 from tests.pack import clip_art, emoji
 from tests.pack.build_pack import DEBIAN, PUNKT, build
-from tests.pack.clip_art import caption, openclipart_pairs
-from tests.pack.emoji import LICENCES, emoji_pairs, icon_pairs
-from tests.pack.shards import MIN_ALPHA, SIDE, Pair, crop_and_fit_square, render_svg, write_shard
+from tests.pack.emoji import LICENCES
+from tests.pack.shards import SIDE, Pair, write_shard
 from tests.pack.transfer_images import (
     FURNITURE_LICENCES,
     PHOTOS,
-    furniture_pairs,
     silhouette_pairs,
     write_backgrounds,
 )
@@ -216,54 +214,6 @@ def test_pack_is_built_reproducibly(sources, tmp_path):
         assert (tmp_path / "pack" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-@pytest.mark.parametrize(
-    "box", [(5, 2, 30, 18), (0, 0, 39, 19), (10, 3, 14, 17), (3, 3, 5, 5), (0, 0, 29, 9)]
-)
-def test_drawing_fills_the_square_up_to_the_margin_in_its_aspect_ratio(box):
-    fitted = crop_and_fit_square(drawing(box=box))
-    left, top, right, bottom = fitted.getchannel("A").getbbox()
-    ratio = (box[2] - box[0] + 1) / (box[3] - box[1] + 1)
-    assert fitted.size == (SIDE, SIDE)
-    assert max(right - left, bottom - top) == 60  # 3 % of the side are left free on either hand
-    assert (right - left) / (bottom - top) == pytest.approx(ratio, rel=0.03)
-    assert abs(left - (SIDE - right)) <= 1
-    assert abs(top - (SIDE - bottom)) <= 1
-
-
-def test_no_transparent_colour_bleeds_into_the_edge():
-    fitted = np.asarray(
-        crop_and_fit_square(drawing(size=(300, 300), box=(31, 57, 201, 288), ground=(0, 255, 0, 0)))
-    )
-    visible = fitted[fitted[..., 3] > 32]
-    assert visible[:, 1:3].max() == 0
-    assert visible[:, 0].min() >= 250
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        Image.new("RGBA", (20, 20)),
-        Image.new("RGBA", (20, 20), (255, 0, 0, MIN_ALPHA)),
-        drawing(box=(3, 3, 3, 15)),
-    ],
-    ids=["empty", "faint", "line"],
-)
-def test_blank_images_are_dropped(image, tmp_path):
-    write_shard(tmp_path, "zoo", [pair("a"), pair("b", image)])
-    assert list(unpack(tmp_path / "zoo.tar.gz")) == ["zoo-a.webp", "zoo-a.json"]
-
-
-def test_svg_needs_neither_namespace_nor_fonts():
-    pytest.importorskip("resvg_py", reason="resvg-py (extra `pack`) draws SVG")
-    assert render_svg(
-        f'<svg width="16pt" height="16pt" viewBox="0 0 16 16">{SQUARE}</svg>'
-    ).size == (128, 128)
-    text = '<svg width="16" height="16"><text y="12">cat</text></svg>'
-    assert render_svg(text).getchannel("A").getbbox() is None
-    with pytest.raises(ValueError, match=r"."):
-        render_svg("no drawing")
-
-
 def test_shard_holds_each_image_followed_by_its_text(tmp_path):
     grey = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
     label = {"category": "pets"}
@@ -283,90 +233,6 @@ def test_shard_holds_each_image_followed_by_its_text(tmp_path):
     assert (np.asarray(Image.open(io.BytesIO(content["zoo-a.png"]))) == grey).all()
     image = Image.open(io.BytesIO(content["zoo-b.webp"]))
     assert (image.format, image.size, image.mode) == ("WEBP", (SIDE, SIDE), "RGBA")
-
-
-def test_emoji_caption_is_its_name_and_new_keywords(sources):
-    captions = set()
-    for vendor in LICENCES:
-        fish, heart = emoji_pairs(sources / "node_modules", vendor)
-        captions.add(fish.caption)
-        name, *keywords = fish.caption.split(", ")
-        assert (name, heart.caption) == ("fish", "red heart, love")
-        assert 1 <= len(keywords) <= 4
-        assert set(keywords) <= {"pisces", "zodiac", "animal", "sea"}, (
-            "neither the name again nor an emoticon"
-        )
-    assert len(captions) > 1, "vendors draw their own keywords"
-
-
-@pytest.mark.parametrize("vendor", ["fluent-3d", "fluent-emoji", "noto"])
-def test_emoji_are_found_by_code_points_by_name_and_by_alias_without_flags(vendor, sources):
-    fish, heart = emoji_pairs(sources / "node_modules", vendor)
-    assert (fish.key, heart.key) == ("1f41f", "2764-fe0f")
-    assert fish.label == {"concept": "fish", "group": "animals", "subgroup": "animals"}
-    assert fish.licence == LICENCES[vendor]
-
-
-def test_icons_are_captioned_by_their_names(sources):
-    (clock,) = icon_pairs(sources / "node_modules/@iconify-json/flat-color-icons", "MIT")
-    assert (clock.key, clock.caption, clock.label) == ("alarm-clock", "alarm clock", {})
-
-
-@pytest.mark.parametrize(
-    ("fields", "stem", "expected"),
-    [
-        (
-            {"title": "Elefante", "keywords": ["mammal", "clipart", "Mammal"]},
-            "x",
-            "Elefante, mammal",
-        ),
-        (
-            {"title": "Tom &amp; cat_2", "description": "two  friends"},
-            "x",
-            "Tom & cat, two friends",
-        ),
-        ({"title": "untitled", "keywords": ["sea"]}, "blue_fish_01", "blue fish, sea"),
-        ({"author": "Nicolas Clement"}, "old_phone_nicolas_clement_01", "old phone"),
-        ({"description": "see http://example.org"}, "red-apple", "red apple"),
-        ({"title": "Fish", "description": "fish"}, "x", "Fish"),
-        ({"title": "Fish", "keywords": list("abcdefgh")}, "x", "Fish, a, b, c, d, e, f"),
-    ],
-)
-def test_clip_art_caption_is_title_description_and_keywords(fields, stem, expected):
-    assert caption(metadata(**fields), stem) == expected
-
-
-def test_clip_art_without_dedication_duplicates_and_series_are_left_out(sources):
-    fish, saw = openclipart_pairs(sources / DEBIAN / "openclipart/svg")
-    assert (fish.key, fish.caption) == ("animals-fish-red-fish", "Red fish")
-    assert fish.label == {"category": "animals", "subcategory": "animals/fish"}
-    assert saw.label == {"category": "tools", "subcategory": "tools"}
-
-
-def test_furniture_keeps_licence_and_author(sources):
-    chair, lamp, other_chair, *_ = furniture_pairs(sources / DEBIAN / "sweethome3d/furniture")
-    assert [pair.key for pair in (chair, lamp, other_chair)] == [
-        "blendswap-cc-0-2",
-        "blendswap-cc-0-10",
-        "blendswap-cc-by-2",
-    ]
-    assert (lamp.licence, other_chair.licence) == ("CC0-1.0", "CC-BY-3.0")
-    assert (chair.caption, lamp.caption) == ("chair, seat", "lamp")
-    assert chair.label == {"category": "Office", "author": "BlendSwap-CC-0"}
-    assert lamp.label == {"category": "Lights", "author": "Ann"}
-
-
-def test_silhouettes_are_sampled_without_duplicates(sources):
-    pairs = list(silhouette_pairs(sources / ANIMALS))
-    assert {pair.key: pair.caption for pair in pairs} == {
-        "00000": "bear",
-        "00001": "cow",
-        "00002": "zebra",
-        "00003": "bird",
-    }
-    assert [pair.key for pair in silhouette_pairs(sources / ANIMALS, count=2)] == [
-        pair.key for pair in pairs[:2]
-    ]
 
 
 def test_pickle_of_anything_but_arrays_is_refused(sources):
