@@ -74,9 +74,8 @@ def run_job(
     ValueError says why it cannot be read, and no output remains.
     """
     total = Tally()
-    selection = "one" if job.target else "all"
     batches, batches_to_label = tee(
-        read_captions(job.source, job.caption, selection, total.field_counts)
+        read_captions(job.source, job.caption, "one" if job.target else "all", total.field_counts)
     )
     # Copied, because a pickled slice would contain the whole array that it was cut from.
     columns = (pa.concat_arrays([batch.captions]) for batch in batches_to_label)

@@ -13,8 +13,10 @@ class LabelRule(Protocol):
     """A mapping of captions to labels. A label's id is its index in `keys`, the same in every process."""
 
     name: str  # value of `--rule`; a vocabulary of another rule is refused
-    # Keys of all possible labels: a synset (`n2084071`), or a subword's id in the tokenizer.
-    keys: Sequence[str]
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Keys of all possible labels: a synset (`n2084071`), or a subword's id in the tokenizer."""
 
     def title(self, label: int) -> str:
         """Return a label's readable name: `dog.n.01`, or the subword."""

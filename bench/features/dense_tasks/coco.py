@@ -124,7 +124,7 @@ def coco_labels(root: Path, cache: Path) -> MultiLabelTask:
         for row, annotations in enumerate(split.annotations):
             labels[row, [annotation.category_id for annotation in annotations]] = True
         parts.append(MultiLabelPart(split.images, labels))
-    return build_task(MultiLabelTask, "COCO", split.classes, *parts, cache)
+    return build_task(MultiLabelTask, "COCO", split.classes, parts, cache)
 
 
 def coco_detection(root: Path, cache: Path) -> DetectionTask:
@@ -142,7 +142,7 @@ def coco_detection(root: Path, cache: Path) -> DetectionTask:
             for annotations in split.annotations
         ]
         parts.append(replace(split, annotations=objects))
-    return build_task(DetectionTask, "coco", split.classes, *parts, cache)
+    return build_task(DetectionTask, "coco", split.classes, parts, cache)
 
 
 def _read_splits(root: Path, kind: type[Instances]) -> list[CocoFiles]:

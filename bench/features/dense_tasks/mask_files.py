@@ -77,7 +77,7 @@ def ade20k(root: Path, cache: Path) -> SegmentationTask:
         _pair_files(root, f"images/{part}", f"annotations/{part}", class_of_number, ADE20K_LAYOUT)
         for part in ("training", "validation")
     ]
-    return build_task(SegmentationTask, "ade20k", classes, *parts, cache)
+    return build_task(SegmentationTask, "ade20k", classes, parts, cache)
 
 
 def mask_folders(root: Path, cache: Path) -> SegmentationTask:
@@ -96,7 +96,7 @@ def mask_folders(root: Path, cache: Path) -> SegmentationTask:
         _pair_files(root, f"images/{part}", f"masks/{part}", class_of_number, FOLDERS_LAYOUT)
         for part in ("train", "val")
     ]
-    return build_task(SegmentationTask, "masks", classes, *parts, cache)
+    return build_task(SegmentationTask, "masks", classes, parts, cache)
 
 
 def _pair_files(

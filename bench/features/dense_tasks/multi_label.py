@@ -163,13 +163,13 @@ def mean_average_precision(scores: Scores, part: MultiLabelPart) -> float:
 
     if not np.isfinite(scores).all():
         raise ValueError("a score is not finite")
-    shown = part.labels.any(axis=0)
+    shown = torch.from_numpy(part.labels.any(axis=0))
     if not shown.any():
         raise ValueError("no image shows any class")
     # Ranks, because torchmetrics applies a sigmoid to scores outside [0, 1], which makes large scores equal.
     ranks = np.unique(scores, return_inverse=True)[1].reshape(scores.shape)
     predicted = torch.from_numpy(ranks / max(1, int(ranks.max())))[:, shown]
-    target = torch.from_numpy(part.labels[:, shown]).long()
+    target = torch.from_numpy(part.labels)[:, shown].long()
     return float(multilabel_average_precision(predicted, target, int(shown.sum())))
 
 

@@ -33,14 +33,14 @@ def build_task(
     kind: Callable[..., Task],
     name: str,
     classes: tuple[str, ...],
-    train: FilePart,
-    test: FilePart,
+    train_and_test: Sequence[FilePart],
     cache: Path,
 ) -> Task:
-    """Build a `TaskWithSplits`: hold out the validation part from `train`, and leave out unreadable examples.
+    """Build a `TaskWithSplits`: hold out a validation part of the training part, and leave out unreadable examples.
 
     ValueError for too few training examples, or too many unreadable ones.
     """
+    train, test = train_and_test
     names = [path.name for path in train.files[: len(train)]]
     rows, held_rows = split_train_validation(name, names)
     parts = {"train": train.select(rows), "validation": train.select(held_rows), "test": test}
