@@ -80,7 +80,9 @@ class SubwordIds:
         if vocabulary != ALL_SUBWORDS:
             counted = read_vocabulary(vocabulary)
             if counted.rule != SUBWORD:
-                raise ValueError(f"the vocabulary {vocabulary} is of the rule {counted.rule!r}")
+                raise ValueError(
+                    f"the vocabulary {vocabulary} is of the rule {counted.rule!r}, expected {SUBWORD!r}"
+                )
             kept = sorted({0, self.start, self.end, *map(int, counted.keys)})
         self.size = len(kept)
         # Id of each tokenizer id; -1: left out.

@@ -118,7 +118,7 @@ def vocabulary_mismatch(experiment: Experiment) -> str:
         return ""
     data = experiment.input.data
     vocabulary = get_field(experiment, field)
-    is_of_pack = vocabulary in (PACK_SYNSETS, PACK_SUBWORDS)
+    is_of_pack = Path(vocabulary).stem in (PACK_SYNSETS, PACK_SUBWORDS)  # a name or a path
     if vocabulary != DATACOMP_VOCABULARY and (data == PACK_DATA or not is_of_pack):
         return ""
     if data == PACK_DATA:

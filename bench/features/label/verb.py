@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import ClassVar
 
 from tyro.conf import Positional
 
@@ -46,7 +45,7 @@ class Label:
     inputs: Positional[tuple[str, ...]] = ()  # files, globs or folders of captions
     out: Path | None = None  # folder for the label files, or file for the vocabulary
     vocabulary: str | None = None  # .json file, CoreNet .pkl file or name of a shipped vocabulary
-    # Labelling rule: corenet, paper or subword; default the vocabulary's, else corenet.
+    # labelling rule: corenet, paper or subword; default the vocabulary's, else corenet
     rule: str | None = None
     caption: Caption = None
     count_only: bool = False  # count the labels into a vocabulary, and write no label files
@@ -55,8 +54,6 @@ class Label:
     explain: str | None = None  # caption whose labels are shown
     workers: int | None = None  # number of processes; default: number of cores
     json: Json = None
-    purpose: ClassVar[str] = "train"
-    resume_hint = "finished files are kept; resume with the same command"
 
     def run(self) -> int:
         """Explain a caption, count a vocabulary, or label files."""
