@@ -1,4 +1,4 @@
-"""WordNet 3.0's nouns: lemmas of words, synsets of lemmas, their hypernyms and path similarity, synsets of class names.
+"""WordNet 3.0's nouns: lemmas of words, synsets of lemmas, their hypernyms and nearest synsets, synsets of class names.
 
 Reads the shipped tables; NLTK is not needed.
 """
@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import cache, cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from bench.data.manifest import PACK
 
@@ -99,56 +98,33 @@ def read_tsv(path: Path) -> Iterator[list[str]]:
     return (line.split("\t") for line in decompress(path.read_bytes()).decode().split("\n"))
 
 
-class NearestSynset(NamedTuple):
-    """The most similar of several synsets, and the path to it."""
-
-    key: str
-    similarity: float  # NLTK's `Synset.path_similarity`: 1 over the number of synsets on the path
-    path: tuple[str, ...]  # names from the given synset over the common hypernym to this one
-
-
 class Hypernyms:
     """All noun synsets by key (`n2084071`) with their direct hypernyms, also of synsets that are instances."""
 
     def __init__(self) -> None:
         self.above: dict[str, tuple[str, ...]] = {}  # keys of the direct hypernyms
-        self.names: dict[str, str] = {}  # dog.n.01
         self.first_sense: dict[str, str] = {}  # the most frequent synset of each noun lemma
-        for offset, above_offsets, *name in read_tsv(PACK / "wordnet30-hypernyms.tsv.xz"):
+        for offset, above_offsets, *_ in read_tsv(PACK / "wordnet30-hypernyms.tsv.xz"):
             self.above[f"n{offset}"] = tuple(f"n{above}" for above in above_offsets.split())
-            if name:
-                self.names[f"n{offset}"] = name[0]
         # The first synsets of lemmas that are not their names.
         other_senses = read_tsv(PACK / "wordnet30-senses.tsv.xz")
         for lemma, label in lexicon().label_of.items():
             if label == NOT_A_LABEL:
                 self.first_sense[lemma] = f"n{next(other_senses)[0]}"
             else:
-                key = lexicon().keys[label]
-                self.first_sense[lemma] = key
-                self.names[key] = lexicon().title(label)
+                self.first_sense[lemma] = lexicon().keys[label]
 
-    def climbs(self, key: str) -> dict[str, list[str]]:
-        """Return a shortest path from a synset up to each of its hypernyms and itself, with both ends."""
-        paths = {key: [key]}
+    def climbs(self, key: str) -> dict[str, int]:
+        """Return the fewest steps from a synset up to each of its hypernyms, and 0 to itself."""
+        steps = {key: 0}
         waiting = deque([key])
         while waiting:
             below = waiting.popleft()
-            for above in sorted(self.above[below]):
-                if above not in paths:
-                    paths[above] = [*paths[below], above]
+            for above in self.above[below]:
+                if above not in steps:
+                    steps[above] = steps[below] + 1
                     waiting.append(above)
-        return paths
-
-    def path(self, start: str, end: str) -> tuple[str, ...]:
-        """Return the names on a shortest path between two synsets, over a common hypernym."""
-        climbs = self.climbs(start)
-        descents = self.climbs(end)
-        shared = climbs.keys() & descents.keys()
-        top = min(
-            shared, key=lambda key: (len(climbs[key]) + len(descents[key]), len(climbs[key]), key)
-        )
-        return tuple(self.names[key] for key in climbs[top] + descents[top][-2::-1])
+        return steps
 
 
 class SynsetCandidates:
@@ -156,27 +132,23 @@ class SynsetCandidates:
 
     def __init__(self, keys: Iterable[str], tree: Hypernyms) -> None:
         self._tree = tree
-        self._nearest_below: dict[
-            str, tuple[int, int, str]
-        ] = {}  # by hypernym: length of the path, index, candidate
+        # By hypernym: steps from the nearest candidate below it, the index of this candidate, and its key.
+        self._nearest_below: dict[str, tuple[int, int, str]] = {}
         for index, key in enumerate(keys):
             climbs = tree.climbs(key) if key in tree.above else {}
-            for hypernym, path in climbs.items():
-                candidate = (len(path), index, key)
-                self._nearest_below[hypernym] = min(
-                    self._nearest_below.get(hypernym, candidate), candidate
-                )
+            for hypernym, steps in climbs.items():
+                candidate = (steps, index, key)
+                nearest = self._nearest_below.get(hypernym, candidate)
+                self._nearest_below[hypernym] = min(nearest, candidate)
 
-    def nearest(self, key: str) -> NearestSynset:
-        """Return the candidate of the highest similarity to a synset."""
+    def nearest(self, key: str) -> str:
+        """Return the candidate of the highest path similarity (NLTK's `Synset.path_similarity`) to a synset."""
         candidates = []
-        for hypernym, path in self._tree.climbs(key).items():
+        for hypernym, steps in self._tree.climbs(key).items():
             if hypernym in self._nearest_below:
-                length, index, candidate = self._nearest_below[hypernym]
-                candidates.append((len(path) + length, index, candidate))
-        _, _, nearest = min(candidates)
-        names = self._tree.path(key, nearest)
-        return NearestSynset(nearest, 1 / len(names), names)
+                steps_down, index, candidate = self._nearest_below[hypernym]
+                candidates.append((steps + steps_down, index, candidate))
+        return min(candidates)[2]
 
 
 hypernyms = cache(Hypernyms)  # read once per process

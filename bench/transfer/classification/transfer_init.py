@@ -118,7 +118,7 @@ def copy_head(
     for row, name in enumerate(classes):
         synsets = synset_keys_of_class_name(name)
         if synsets:
-            copied = [row_of_key[labels.nearest(synset).key] for synset in synsets]
+            copied = [row_of_key[labels.nearest(synset)] for synset in synsets]
             weight[:, row] = classifier.weight[copied].mean(0)
             bias[:, row] = classifier.bias[copied].mean()
             with_synset[row] = True

@@ -111,7 +111,7 @@ def test_class_without_a_label_takes_the_row_of_the_nearest_one() -> None:
     head = copy_head(of, ANIMALS, make_random_head(8, len(ANIMALS), 1))
     for row, name in enumerate(ANIMALS):
         (synset,) = synset_keys_of_class_name(name)
-        label = of.keys.index(nearest.nearest(synset).key)
+        label = of.keys.index(nearest.nearest(synset))
         assert torch.equal(head.weight[0, row], of.weight[label])
 
 
@@ -219,7 +219,7 @@ def test_copied_rows_classify_before_training(few_trainings: None) -> None:  # n
     """Features that are the classes themselves; the random head is not, and learns."""
     of = rows(64)
     nearest = SynsetCandidates(of.keys, hypernyms())
-    labels = [nearest.nearest(synset_keys_of_class_name(name)[0]).key for name in ANIMALS]
+    labels = [nearest.nearest(synset_keys_of_class_name(name)[0]) for name in ANIMALS]
     weight = torch.zeros_like(of.weight)
     weight[[of.keys.index(key) for key in labels], torch.arange(len(ANIMALS))] = 5.0
     known = LabelClassifier(weight, torch.zeros(len(of.keys)), of.keys)
