@@ -81,7 +81,9 @@ class MultiLabelPart:
         return MultiLabelPart(images, np.vstack([self.labels, other.labels]))
 
 
-MultiLabelTask = TaskWithSplits[MultiLabelPart]
+@dataclass(frozen=True, slots=True)
+class MultiLabelTask(TaskWithSplits[MultiLabelPart]):
+    """A task whose images show several classes at once, or none."""
 
 
 def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[MetricScore]:
