@@ -75,7 +75,7 @@ def run_job(
     """
     total = Tally()
     batches, batches_to_label = tee(
-        read_captions(job.source, job.caption, "one" if job.target else "all", total.field_counts)
+        read_captions(job.source, job.caption, total.field_counts, is_single=job.target is not None)
     )
     # Copied, because a pickled slice would contain the whole array that it was cut from.
     columns = (pa.concat_arrays([batch.captions]) for batch in batches_to_label)
@@ -116,6 +116,7 @@ def _accumulate(
         if len(labels):
             yield pa.RecordBatch.from_arrays([batch.keys.fill_null(""), labels], schema=SCHEMA)
         total.add(tally)
+        total.repaired += batch.num_replaced
         report(batch.bytes_read - reported_bytes)
         reported_bytes = batch.bytes_read
 

@@ -10,8 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.data.captions.batches import MAX_CAPTION_BYTES
-from bench.data.captions.fields import CaptionFieldCounts
+from bench.data.captions.reader import MAX_CAPTION_BYTES, CaptionFieldCounts
 from bench.environment.files import prefix_errors
 from bench.experiment.config import choose
 from bench.labels.label_rule import LABEL_LISTS, LabelRule

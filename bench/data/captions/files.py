@@ -3,7 +3,6 @@
 Memory does not grow with a file's size.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -145,11 +144,3 @@ def _find_paths(name: str, out: Path | None) -> list[Path]:
             f"{name}: no file of captions found (suffixes that are read: {', '.join(SUFFIXES)})"
         )
     return paths
-
-
-def select_part(files: Sequence[CaptionFile], part: str) -> list[CaptionFile]:
-    """Return part "k/n" of the files, k from 1 to n: every n-th file."""
-    match = re.fullmatch(r"([1-9][0-9]{0,9})/([1-9][0-9]{0,9})", part)
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise ValueError(f"--shards {part!r}: expected k/n with k from 1 to n")
-    return list(files[int(match[1]) - 1 :: int(match[2])])

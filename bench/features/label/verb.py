@@ -16,10 +16,10 @@ from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_erro
 from bench.console.options import require_range
 from bench.console.progress import make_bar
 from bench.console.tables import print_tables
-from bench.data.captions.batches import UTF8_REMEDY
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import CaptionFile, find_caption_files
 from bench.data.samples import with_caption_files
+from bench.data.text_tables import UTF8_REMEDY
 from bench.environment.cores import available_cores
 from bench.features.label.parallel import run_jobs
 from bench.features.label.tables import (

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.__main__ import main
-from bench.data.captions.batches import MAX_BATCH_ROWS
 from bench.data.manifest import pretrain_shards
 from bench.data.pack import PackImages
+from bench.data.parquet_files import MAX_BATCH_ROWS
 from bench.data.targets import Captions
 from bench.interfaces.method import METHODS
 from bench.labels.labeller import Tally, get_labeller, get_rule
