@@ -97,7 +97,7 @@ def test_interrupt_ends_soon_without_a_traceback(
     (os.killpg if sent is signal.SIGINT else os.kill)(child.pid, sent)
     _, text = child.communicate(timeout=LONGEST_SECONDS)
     assert child.returncode == code, text
-    assert "finished files are kept" in text
+    assert "finished work is kept" in text
     assert "Traceback" not in text, text
     assert workers
     assert have_ended(workers)
