@@ -210,7 +210,7 @@ COUNT_PACK = ("label", *PACK, "--count-only", "--out", "v.json")
     [
         (
             ("label", "nowhere.csv", "--count-only", "--out", "v.json"),
-            "no file, folder or glob 'nowhere.csv'",
+            "nowhere.csv: no file of captions found",
         ),
         (("label", "*.nothing", "--count-only", "--out", "v.json"), "no file of captions found"),
         (("label", "--count-only", "--out", "v.json"), "no input given"),
