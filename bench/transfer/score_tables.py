@@ -136,6 +136,7 @@ def _cost_cell(point: ScorePoint, cost: CostAxis) -> Cell:
 
 
 def _protocol_columns(protocol: str) -> list[Column]:
+    """Return the columns whose cells `_protocol_cells` returns."""
     columns = [
         Column(protocol, f"accuracy, {INTERVAL}"),
         Column("gain", f"over random init, {INTERVAL}"),

@@ -180,6 +180,7 @@ def _score_points(scores: Sequence[SubjectScore]) -> list[ScorePoint]:
 
 
 def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectScore]) -> ScorePoint:
+    """Return the accuracy of runs of one tower that differ in the seed, and its gain over the random-init baseline."""
     first = runs[0]
     gains = []
     if not is_random_init(first.subject):

@@ -236,6 +236,7 @@ def _probe_score(
     num_train: int,
     **point: Any,
 ) -> Score:
+    """Return the score of a classifier's answers on the test part, at the best setting of a search."""
     return make_score(
         task,
         protocol.name,

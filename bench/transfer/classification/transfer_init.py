@@ -84,6 +84,7 @@ def score_initial_heads(subject: FeatureExtractor, task: SingleLabelTask) -> lis
 
 
 def _initial_heads(loaded: LoadedTower | None, task: EmbeddedTask) -> dict[str, InitialHeads]:
+    """Return the untrained heads of a tower by their names; features that are no tower's have the random head alone."""
     random = make_random_head(task.train.features.shape[1], len(task.classes), DRAWS)
     heads = {RANDOM_HEAD: random}
     if loaded is None:

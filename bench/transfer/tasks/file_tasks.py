@@ -52,6 +52,7 @@ def named_task(name: str, root: Path, _cache: Path) -> SingleLabelTask:
 
 
 def _read_task(name: str, root: Path) -> SingleLabelTask:
+    """Read the parts of a folder, as tars where a part has any, else as class folders."""
     folders = dict[str, Path]()
     for part, names in PART_FOLDERS.items():
         for folder in names:
@@ -87,6 +88,7 @@ def _list_images(folder: Path) -> dict[str, list[Path]]:
 
 
 def _label_images(images: Mapping[str, Sequence[Path]], classes: Sequence[str]) -> LabelledFiles:
+    """Return the images of a part, class by class."""
     files = list[Path]()
     labels = list[int]()
     for label, class_name in enumerate(classes):
