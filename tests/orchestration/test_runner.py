@@ -223,7 +223,7 @@ def test_child_that_says_nothing_is_reported_with_how_it_ended(
             ["transfer", "clip-tiny", "--results", "/nowhere"],
             "make one with: python -m bench train clip-tiny",
         ),
-        (["transfer", "clip-tiny", "--task", "rums"], "did you mean 'rooms'"),
+        (["transfer", "clip-tiny", "--task", "folders"], "did you mean 'folder'"),
         (["transfer", "clip-tiny", "--protocol", "few-shots"], "did you mean 'few-shot'"),
         (
             ["transfer", "clip-tiny", "--task", "dtd"],

@@ -161,7 +161,7 @@ def test_signal_before_the_first_step_ends_at_once(decoded: Path) -> None:
             ["--resume", "--checkpoint-minutes", "0"],
             "--checkpoint-minutes must be from 1e-09 to 1e+06, got 0.0",
         ),
-        (["--resume", "--task", "rums"], "did you mean 'rooms'"),
+        (["--resume", "--task", "folders"], "did you mean 'folder'"),
         (["--resume", "--images", "3"], "--images must be at least two batches (32), got 3"),
         (["--resume", "--images", "9" * 400], f"as 80000, 80k or 12.8M, got '{'9' * 30}'"),
     ],
