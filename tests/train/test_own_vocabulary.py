@@ -253,7 +253,7 @@ def test_resumed_training_uses_the_counted_vocabulary_and_refuses_another(
         (["--set", "tower=ViT-B-17"], "no tower named 'ViT-B-17'"),
         (["--set", "subset=random:601"], "601"),
         (["--set", "subset=none.csv"], "none.csv"),
-        (["--set", "embedding_channels=8"], "no sample can be used (no embedding: 600)"),
+        (["--set", "embedding_channels=8"], "no sample can be used (no image: 600)"),
     ],
 )
 def test_vocabulary_is_not_counted_for_a_training_that_other_options_refuse(
