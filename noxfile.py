@@ -21,7 +21,6 @@ nox.options.sessions = ["lint", "tests"]
 
 FAILED_CASE = 3  # exit code of `python -m bench` if a run failed and the others are valid
 IN_ORDER = ["-p", "no:randomly"]
-SUITES = ["--benchmark-warmup=on", "--benchmark-warmup-iterations=3"]
 # The tests of a file share fixtures.
 SIDE_BY_SIDE = [
     "-n",
@@ -42,7 +41,6 @@ OF_EXTRAS = [
 ]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 ALL_FAULTS = ["--tries", "1", "-n", "2", "--dist", "worksteal"]
-QUICK_SUITES = ["--benchmark-min-rounds=1", "--benchmark-max-time=0.05"]
 
 
 @nox.session
@@ -53,16 +51,6 @@ def bench(session: nox.Session) -> None:
     if {"-h", "--help"} & set(session.posargs):
         return
     results = folder_of(session.posargs, "--results", "results")
-    budget = QUICK_SUITES if "--smoke" in session.posargs else SUITES
-    command = [
-        "pytest",
-        "bench/suites",
-        "-q",
-        *IN_ORDER,
-        f"--benchmark-json={results}/suites.json",
-        *budget,
-    ]
-    run(session, "python", "-m", *command, env={"OMP_NUM_THREADS": "1"})
     run(session, "python", "-m", "reports", "build", results, "--out", f"{results}/index.html")
     newest = max(
         (path.name.split(".", 1)[0] for path in Path(results).glob("*-*.*.json")), default="none"

@@ -1,177 +1,259 @@
-"""The sentences that answer the page's question, and the one that says what they do not show."""
+"""The first screen of the page: its answer, what the answer does not show, a chart, and a table of all experiments."""
+
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.experiment.experiments import SCALES, TEXT_SHARE_AT_VIT_B16
-from bench.interfaces.sections import ComparisonRecords, PageContext
+from bench.experiment.experiments import SCALES
+from bench.experiment.fields import PACK_DATA
+from bench.interfaces.catalog import describe_out_of_domain_scoring
+from bench.interfaces.sections import Block, ComparisonRecords, Group, PageContext, Text, Warn
 from bench.interfaces.throughput import Throughput
-from bench.measure.windows import describe_busy_processes
-from bench.orchestration.scope import scopes
-from bench.records.record import BatchTrial, Failure, Speed, Training, Transfer
+from bench.measure.comparison_records import UNTIMED
+from bench.measure.speed_tables import BASE_CELL, IS_BASE
+from bench.measure.summary import extreme_mfu_rows
+from bench.measure.tables import sample_table
+from bench.measure.windows import describe_busy_processes, describe_waits
+from bench.records.record import Failure, Speed
 from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
 from bench.tables.formats import (
-    GIB,
     INTERVAL,
-    NBSP,
+    format_accuracy,
     format_interval,
     format_percent,
     format_rate,
     format_ratio,
+    format_seconds,
     join_words,
     pluralize,
 )
-from bench.transfer.subject_scores import WholeTaskScores
-from reports.accuracy.ranking import (
-    MOST_NAMED,
-    accuracy_answer,
-    headline_experiment,
-    link_to_omitted,
-)
-from reports.circumstances import head_flops_shares
+from bench.tables.tables import Cell, Column, Table
+from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget
+from reports.accuracy.accuracy_section import headline_chart
+from reports.accuracy.ranking import accuracy_answer, headline_experiment
+from reports.render.document import left_out
 
-ANSWERS = {  # by verdict; any other leaves the answer open
+SMOKE = Markup(
+    "Smoke test: the figures on this page mean nothing. It checks that every stage runs."
+)
+RATIOS = {  # by verdict; any other leaves the answer open
     "faster": Markup("{lead} trains {ratio} times as many images per second as {base}"),
     "slower": Markup("{lead} trains only {ratio} times as many images per second as {base}"),
     "no difference": Markup(
         "{lead} trains as many images per second as {base}, within {smallest}: {ratio} times"
     ),
 }
-# Options of the default comparison, by the end of its name.
-DEFAULT_SCOPES = {
-    "default": [],
-    "full": ["--full"],
-}
-SMOKE = Markup(
-    "Smoke test: the figures on this page mean nothing. It checks that every stage runs."
-)
-OPEN = Markup(
+OPEN_RATIO = Markup(
     "It cannot be told yet whether {lead} or {base} is faster: {lead} trained {ratio} times as many images per second"
 )
+SPEED = Markup("{lead} trains {rate} images per second <small>(median of {runs}).</small>")
+LARGEST_BATCH = Markup("Each at its largest batch size under a memory limit: {}")
+LIMITS = (
+    "This does not show other machines than {machines}, other sizes than {sizes} and {accuracy}."
+)
+OTHER_SIZE = " No ratio of this size estimates one of ViT-B/16."
+DRAWINGS = "{}: --root FOLDER scores them on classes of your own, with a folder of images for each."
+SAMPLES = Markup(
+    'Samples were skipped or have no text: <a href="#data">see what is wrong with them</a>.'
+)
+INCOMPARABLE = Markup("<strong>No ratios are shown:</strong> {}.")
+ENGINEERING = Markup(
+    "<strong>Engineering is being compared, not methods.</strong> {high} uses {high_share} of the device's peak and "
+    "{low} only {low_share}: one implementation fills the device better."
+)
+FAILURES = Markup('<strong>{} failed.</strong> <a href="#failures">See the reasons</a>.')
+MORE = Markup("More seeds: <code>catlip-bench --full</code>. On your own data: docs/quickstart.md.")
+OTHERS = Markup(
+    'The folder holds other comparisons that are not on this page: <a href="#data">see which and why</a>.'
+)
+FIGURES_NOTE = (
+    "Intervals of ratios are over runs; those of accuracies are over test images for one training seed, and over "
+    "training seeds for three or more."
+)
+NOT_SCORED = "its tower was not scored at this budget"
 
 
 def answer_sentences(page: PageContext, answers: WholeTaskScores) -> list[Markup]:
     """Say which of two experiments is faster, and whose tower is more accurate, or that it cannot be told."""
-    missing = missing_runs(page.comparison)
-    ended = [Markup("This comparison ended early: {}.").format(missing)] if missing else []
-    busy = describe_busy_processes(page.comparison.records)
-    found = [
-        *([Markup("{}").format(busy)] if busy else []),
-        *ended,
-        *_speed_answer(page.comparison),
-        *accuracy_answer(page.comparison, answers, page.differences),
-    ]
-    return found or [Markup("No speed was measured in this comparison.")]
-
-
-def missing_runs(comparison: ComparisonRecords) -> str:
-    """Return how much there is of a default comparison that ended early; "" of any other, and where runs failed."""
-    if comparison.scope not in DEFAULT_SCOPES or comparison.of(Failure):
-        return ""
-    names = {*comparison.experiments}
-    trained = {one.name for one, _ in comparison.runs(Training)}
-    scored = {found.subject for _, found in comparison.of(Transfer)} & names
-    if names <= trained & scored:
-        return ""
-    on_gpu = comparison.records[0].circumstances.device != "cpu"
-    planned = scopes(on_gpu=on_gpu)[comparison.scope].rounds
-    by_name = {row.experiment: len(row.rounds) for row in comparison.throughputs}
-    timed, of = min(by_name.get(name, 0) for name in names), pluralize(len(names), "experiment")
-    return f"{timed} of {pluralize(planned, 'round')} timed; of {of}, {len(trained)} trained and {len(scored)} scored"
-
-
-def largest_batch_sentences(largest: ComparisonRecords | None) -> list[Markup]:
-    """Report the ratio of experiments that each fill the same memory, separately from that at equal batch size."""
-    if largest is None or (lead := headline_row(largest)) is None:
-        return []
-    limits = sorted(
-        {f"{trial.limit_bytes / GIB:g}{NBSP}GiB" for _, trial in largest.of(BatchTrial)}
-    )
-    head = Markup("Each at its largest batch size under {}: ").format(join_words(limits))
-    return [head + _ratio_sentence(largest, lead)]
-
-
-def headline_row(comparison: ComparisonRecords) -> Throughput | None:
-    """Return the experiment that the answer begins with; None without a ratio."""
-    compared = {row.experiment: row for row in comparison.throughputs if row.ratio is not None}
-    return compared[headline_experiment(comparison, list(compared))] if compared else None
-
-
-def limits_sentence(comparison: ComparisonRecords, answers: WholeTaskScores) -> str:
-    """Say what the answer does not show: other machines, sizes, trainings and tasks than those of the records."""
-    circumstances = [record.circumstances for record in comparison.records]
-    machines = {one.machine_and_gpu: one.machine for one in circumstances}
-    threads = [
-        pluralize(record.circumstances.threads, "thread") for record, _ in comparison.of(Speed)
-    ][:1]
-    if len(machines) == 1:
-        here = f"this one ({'; '.join([circumstances[0].machine, *threads])})"
+    comparison = page.comparison
+    sentences = list[Markup]()
+    if comparison.is_smoke_test:
+        sentences.append(SMOKE)
+    busy = describe_busy_processes(comparison.records)
+    if busy:
+        sentences.append(Markup("{}").format(busy))
+    ratio = _ratio_sentence(comparison)
+    if ratio is not None:
+        sentences.append(ratio)
     else:
-        here = f"these ({join_words([*machines])})"
-    limits = [f"other machines than {here}"]
-    if comparison.experiments:
-        limits.append(f"other sizes than {_describe_size(comparison)}")
-    if seeds := answers.fewest_seeds:
-        tasks = pluralize(len(answers.tasks), "transfer task")
-        limits.append(f"more than {pluralize(seeds, 'training seed')} on {tasks}")
-    else:
-        limits.append("what the towers learn")
-    return f"This does not show {join_words(limits)}."
+        for row in comparison.throughputs:
+            sentences.append(
+                SPEED.format(
+                    lead=comparison.label(row.experiment),
+                    rate=format_rate(row.images_per_second),
+                    runs=pluralize(len(row.rounds), "run"),
+                )
+            )
+    sentences += accuracy_answer(page, answers)
+    return sentences or [Markup("No speed was measured in this comparison.")]
 
 
-def _speed_answer(comparison: ComparisonRecords) -> list[Markup]:
-    if (lead := headline_row(comparison)) is not None:
-        return [_ratio_sentence(comparison, lead)]
-    clauses = [
-        Markup("{} trains {} images per second ({})").format(
-            comparison.label(row.experiment),
-            format_rate(row.images_per_second),
-            f"median of {pluralize(len(row.rounds), 'run')}"
-            if len(row.rounds) > 1
-            else "one run: no interval",
-        )
-        for row in comparison.throughputs[:MOST_NAMED]
+def answer_blocks(
+    page: PageContext,
+    answers: WholeTaskScores,
+    sentences: Sequence[str],
+    figures: Table | None,
+    added: Sequence[Block],
+    damaged: Sequence[str],
+) -> list[Block]:
+    """Return the sentences that answer, what limits them, a chart, the table of figures, and notes.
+
+    `added` are blocks of sections that stand here, `damaged` are the errors of files that are left out.
+    """
+    comparison = page.comparison
+    first: list[Block] = [*headline_chart(comparison, answers)]
+    if figures is not None and figures.cells:
+        first.append(Group([figures, Text(FIGURES_NOTE, "under")]))
+    largest = None if page.largest is None else _ratio_sentence(page.largest)
+    notes = [
+        describe_waits(comparison.records, comparison.experiments),
+        _describe_limits(comparison, answers),
+        _describe_drawings(comparison, answers),
+        SAMPLES if sample_table(comparison.records).cells else "",
     ]
-    clauses += link_to_omitted(len(comparison.throughputs) - MOST_NAMED, "throughput")
-    return [Markup("; ").join(clauses) + "."] if clauses else []
+    return [
+        *(Text(sentence, "lead") for sentence in sentences),
+        *(Text(note) for note in notes if note),
+        *map(Warn, _warnings(comparison)),
+        *left_out(damaged),
+        Group(first, "first"),
+        *added,
+        *([] if largest is None else [Text(LARGEST_BATCH.format(largest))]),
+        Text(MORE),
+        *([Text(OTHERS)] if any(page.others.values()) else []),
+    ]
 
 
-def _ratio_sentence(comparison: ComparisonRecords, row: Throughput) -> Markup:
-    assert row.ratio is not None
-    answer = ANSWERS.get(row.ratio.verdict, OPEN).format(
-        lead=comparison.label(row.experiment),
+def headline_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> Table:
+    """Show speeds, FLOP-predicted ratios and MFU of each experiment, and the accuracy of its tower."""
+    task = answers.tasks[0] if answers else ""
+    points = answers.main_points(task) if answers else []
+    budgets = [budget for budget in answers.headline_budgets if towers_at_budget(points, budget)]
+    base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
+    columns = [
+        Column.text("experiment"),
+        Column("images/s at equal batch size", f"times {base}’s, {INTERVAL}"),
+    ]
+    note = f"accuracy, {INTERVAL}; device time"
+    columns += [Column(f"{task} at {budget}", note) for budget in budgets]
+    columns += [Column("FLOP-predicted ratio", "at equal batch size"), Column("MFU")]
+    timed = {row.experiment: row for row in comparison.throughputs}
+    rows = []
+    for name in comparison.experiments:
+        row = timed.get(name)
+        measured, predicted, mfu = _speed_cells(comparison, row)
+        accuracies = [
+            _accuracy_cell(towers_at_budget(points, budget), name, row) for budget in budgets
+        ]
+        rows.append([comparison.name_cell(name), measured, *accuracies, predicted, mfu])
+    return Table.of_rows("The answer in figures", columns, rows)
+
+
+def _ratio_sentence(comparison: ComparisonRecords) -> Markup | None:
+    """Report the ratio of the experiment that the answer begins with; None without a ratio."""
+    ratios = {row.experiment: row.ratio for row in comparison.throughputs if row.ratio is not None}
+    if not ratios:
+        return None
+    lead = headline_experiment(comparison, list(ratios))
+    ratio = ratios[lead]
+    sentence = RATIOS.get(ratio.verdict, OPEN_RATIO).format(
+        lead=comparison.label(lead),
         base=comparison.label(comparison.base or ""),
-        ratio=format_ratio(row.ratio.value),
+        ratio=format_ratio(ratio.value),
         smallest=format_percent(SMALLEST_EFFECT, 0),
     )
-    return answer + Markup(" <small>({}).</small>").format(_format_runs_interval(row.ratio))
+    return sentence + Markup(" <small>({}).</small>").format(_describe_interval(ratio))
 
 
-def _format_runs_interval(found: Ratio) -> str:
-    if found.low is None or found.high is None:
-        is_disturbed = min(found.runs) > 1
-        return (
-            "no interval: other work disturbed nearly all runs"
-            if is_disturbed
-            else "one run each: no interval"
+def _describe_interval(ratio: Ratio) -> str:
+    """Return the interval of a ratio with the number of runs, or the reason why it has none."""
+    runs = f"{' and '.join(str(number) for number in sorted(set(ratio.runs)))} runs each"
+    interval = format_interval(ratio, format_ratio)
+    if interval:
+        return f"{INTERVAL} interval {interval}, {runs}"
+    if min(ratio.runs) > 1:
+        return "no interval: other work disturbed nearly all runs"
+    return "one run each: no interval"
+
+
+def _describe_limits(comparison: ComparisonRecords, answers: WholeTaskScores) -> str:
+    """Say what the answer does not show: other machines, sizes, trainings and tasks than those of the records."""
+    machines = dict.fromkeys(record.circumstances.machine_and_gpu for record in comparison.records)
+    threads = dict.fromkeys(
+        pluralize(record.circumstances.threads, "thread") for record, _ in comparison.of(Speed)
+    )
+    here = "; ".join([join_words([*machines]), *threads])
+    images = [experiment.image for experiment in comparison.experiments.values()]
+    sizes = dict.fromkeys(f"{image.tower} at {image.image_size} px" for image in images)
+    accuracy = "what the towers learn"
+    if answers.fewest_seeds:
+        seeds = pluralize(answers.fewest_seeds, "training seed")
+        accuracy = f"more than {seeds} on {pluralize(len(answers.tasks), 'transfer task')}"
+    text = LIMITS.format(
+        machines=f"{'this one' if len(machines) == 1 else 'these'} ({here})",
+        sizes=join_words([*sizes]) or "these",
+        accuracy=accuracy,
+    )
+    is_vit_b16 = any(image.tower == SCALES["vit-b16"].image.tower for image in images)
+    return text if is_vit_b16 else text + OTHER_SIZE
+
+
+def _describe_drawings(comparison: ComparisonRecords, answers: WholeTaskScores) -> str:
+    """Say that towers of other data were scored on the pack's drawings; empty if they were not."""
+    data = {experiment.input.data for experiment in comparison.experiments.values()} - {PACK_DATA}
+    if not data or not answers:
+        return ""
+    drawings = describe_out_of_domain_scoring(answers.tasks, sorted(data))
+    return DRAWINGS.format(drawings) if drawings else ""
+
+
+def _warnings(comparison: ComparisonRecords) -> list[Markup]:
+    warnings = []
+    if comparison.incomparable is not None:
+        warnings.append(INCOMPARABLE.format(comparison.incomparable))
+    gap = extreme_mfu_rows(comparison.throughputs)
+    if gap is not None:
+        low, high = gap
+        warnings.append(
+            ENGINEERING.format(
+                high=comparison.label(high.experiment),
+                high_share=format_percent(high.mfu or 0.0),
+                low=comparison.label(low.experiment),
+                low_share=format_percent(low.mfu or 0.0),
+            )
         )
-    runs = (
-        f"{found.runs[0]} runs each"
-        if len(set(found.runs)) == 1
-        else f"{found.runs[1]} and {found.runs[0]} runs"
-    )
-    return f"{INTERVAL} interval {format_interval(found, format_ratio)}, {runs}"
+    number = len(comparison.of(Failure))
+    if number:
+        warnings.append(FAILURES.format(pluralize(number, "run")))
+    return warnings
 
 
-def _describe_size(comparison: ComparisonRecords) -> str:
-    """Name the towers; where the base has a text tower, with its share of FLOPs here and at ViT-B/16."""
-    images = [one.image for one in comparison.experiments.values()]
-    towers = {one.tower: f"{one.tower} at {one.image_size} px" for one in images}
-    base = next((row for row in comparison.throughputs if row.experiment == comparison.base), None)
-    share = head_flops_shares(base.figures)[0] if base else None
-    named = join_words([*towers.values()])
-    if not share or SCALES["vit-b16"].image.tower in towers:
-        return named
-    return (
-        f"{named} (its text tower takes {format_percent(share, 0)} of both towers’ forward FLOPs, that of ViT-B/16 "
-        f"{format_percent(TEXT_SHARE_AT_VIT_B16, 0)}, so no ratio of this size estimates one of ViT-B/16)"
-    )
+def _speed_cells(comparison: ComparisonRecords, row: Throughput | None) -> list[Cell]:
+    """Return the measured ratio, the FLOP-predicted ratio and the MFU."""
+    if row is None:
+        return [Cell.unmeasured(UNTIMED)] * 3
+    mfu = Cell.measured(row.mfu, format_percent, row.peak_source)
+    if row.experiment == comparison.base:
+        return [BASE_CELL, BASE_CELL, mfu]
+    measured = Cell.estimate(row.ratio, format_ratio, comparison.incomparable or IS_BASE)
+    predicted = Cell.measured(row.flop_ratio, format_ratio, comparison.incomparable or UNTIMED)
+    return [measured, predicted, mfu]
+
+
+def _accuracy_cell(towers: Sequence[ScorePoint], name: str, row: Throughput | None) -> Cell:
+    point = next((point for point in towers if point.subject == name), None)
+    if point is None:
+        return Cell.not_applicable(NOT_SCORED)
+    cell = Cell.estimate(point.accuracy, format_accuracy)
+    taken = f"; in {format_seconds(point.images / row.images_per_second)}" if row else ""
+    return Cell(cell.text, cell.note + taken, cell.value)

@@ -11,7 +11,7 @@ from bench.environment.files import read_intact_files, read_limited
 from bench.experiment.config import choose
 from bench.measure.comparison_records import group_comparison
 from bench.measure.windows import describe_waits
-from bench.records.record import read_record
+from bench.records.record import Record, read_record
 from reports.joined import comparison_files, join_comparisons
 from reports.page import page, page_sections
 from reports.render.document import write_page
@@ -35,46 +35,53 @@ class ComparisonPage:
 
     def run(self) -> int:
         """Read the records and write the page; files that are damaged, or newer and no records, are named on it."""
-        files = comparison_files(self.results).items()
-        read = {name: read_intact_files(paths, read_record) for name, paths in files}
-        found = {name: records for name, (records, _) in read.items() if records}
-        if not found:
-            log_damaged_files([error for _, damaged in read.values() for error in damaged])
+        comparisons = dict[str, list[Record]]()
+        errors = dict[str, list[str]]()  # of damaged files, by comparison
+        for name, paths in comparison_files(self.results).items():
+            records, errors[name] = read_intact_files(paths, read_record)
+            if records:
+                comparisons[name] = records
+        if not comparisons:
+            log_damaged_files([*chain.from_iterable(errors.values())])
             raise ValueError(
                 f"{self.results} holds no records; run `{PROGRAM}` first, which writes them"
             )
+        shown = comparisons
         if self.comparison is not None:
-            choose(self.comparison, found, f"comparison in {self.results}")
-        shown = found if self.comparison is None else {self.comparison: found[self.comparison]}
+            choose(self.comparison, comparisons, f"comparison in {self.results}")
+            shown = {self.comparison: comparisons[self.comparison]}
         joined = join_comparisons(shown)
-        others = {
-            name: joined.left_out.get(name, "")
-            for name in reversed(found)
-            if name not in joined.comparisons
-        }
-        newer = [*read][[*read].index(joined.comparisons[0]) + 1 :]
-        unread = [name for name in newer if name not in found]
-        damaged = [error for name in (*joined.comparisons, *unread) for error in read[name][1]]
-        names = dict.fromkeys(name for section, _ in page_sections() for name in section.documents)
-        documents = {
-            name: read_limited(path) for name in names if (path := self.results / name).is_file()
-        }
+        newest = joined.comparisons[0]
+        damaged = [
+            error
+            for name, errors_of_files in errors.items()
+            if name in joined.comparisons or name not in comparisons
+            for error in errors_of_files
+        ]
+        documents = dict[str, bytes]()
+        for section, _ in page_sections():
+            for name in section.documents:
+                if (self.results / name).is_file():
+                    documents[name] = read_limited(self.results / name)
         failed = list[str]()
         text = page(
-            joined.comparisons[0].rpartition("/")[2],
+            newest.rpartition("/")[2],
             joined.records,
             joined=joined.comparisons,
-            others=others,
+            others={
+                name: joined.left_out.get(name, "")
+                for name in reversed(comparisons)
+                if name not in joined.comparisons
+            },
             documents=documents,
             damaged=damaged,
-            folder=[*chain.from_iterable(found.values())],
+            folder=[*chain.from_iterable(comparisons.values())],
             results=str(self.results),
             failed=failed,
         )
         write_page(self.out or self.results / "index.html", text.encode())
         comparison = group_comparison("", select_equal_and_largest_batch(joined.records)[0])
-        if waits := describe_waits(comparison.records, comparison.experiments):
-            log(waits)
-        for error in failed:
-            log(error)
+        waits = describe_waits(comparison.records, comparison.experiments)
+        for line in filter(None, [waits, *failed]):
+            log(line)
         return log_damaged_files(damaged) or (FAILED_CASE if failed else OK)

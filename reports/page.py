@@ -10,7 +10,6 @@ from bench.console.console import describe_error
 from bench.interfaces.sections import (
     DEFAULT_RESULTS,
     Block,
-    ComparisonRecords,
     PageContext,
     Question,
     Section,
@@ -20,46 +19,42 @@ from bench.interfaces.sections import (
 )
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record
-from bench.statistics.accuracies import JudgedAccuracyDifference, judge_accuracy_differences
 from bench.transfer.subject_scores import whole_task_scores
 from reports import circumstances, page_data
-from reports.accuracy import accuracy_section, few_label_section, losses_section, profile_section
-from reports.accuracy.ranking import Key, ranking_differences
-from reports.answer import SMOKE, answer_sentences
+from reports.accuracy import accuracy_section, losses_section
+from reports.accuracy.ranking import judge_differences
+from reports.answer import answer_blocks, answer_sentences, headline_table
 from reports.render.document import BuiltSection, render_blocks, render_page
 from reports.render.frames import select_equal_and_largest_batch
-from reports.speed import components_section, figures_section, throughput_section
-from reports.summary import answer_blocks, headline_table
+from reports.speed import figures_section, throughput_section
 
 # Sections in the order of the page; those of extensions are above the results, or between them and what explains them.
 RESULTS = (
     throughput_section.SECTION,
     figures_section.SECTION,
     accuracy_section.SECTION,
-    profile_section.SECTION,
-    few_label_section.SECTION,
     losses_section.SECTION,
 )
 BACKGROUND = (
     circumstances.METHODS,
-    components_section.SECTION,
     circumstances.FAILURES,
     page_data.UNMEASURED,
     circumstances.ENVIRONMENT,
     page_data.DATA,
     page_data.WORDS,
 )
+JOINED = Markup('{}, joined with older <a href="#data">comparisons</a>')
 
 
 def page_sections() -> list[tuple[Section, str]]:
     """Return the sections in the order of the page, each with its extension or ""; ValueError for a name used twice."""
-    results, background = ([(section, "") for section in of] for of in (RESULTS, BACKGROUND))
-    added = added_sections({one.name for one in (*RESULTS, *BACKGROUND)})
-    first, others = (
-        [one for one in added if (one[0].place == "above") == is_above]
-        for is_above in (True, False)
-    )
-    return [*first, *results, *others, *background]
+    added = added_sections({section.name for section in (*RESULTS, *BACKGROUND)})
+    return [
+        *(pair for pair in added if pair[0].place == "above"),
+        *((section, "") for section in RESULTS),
+        *(pair for pair in added if pair[0].place != "above"),
+        *((section, "") for section in BACKGROUND),
+    ]
 
 
 def page(
@@ -96,23 +91,19 @@ def page(
         results=results,
     )
     answers = whole_task_scores(comparison)
-    figures = headline_table(comparison, context.largest, answers)
-    _, in_answer = build_sections(context, failed, in_answer=True)
+    figures = headline_table(comparison, answers)
+    _, added = build_sections(context, failed, in_answer=True)
     sections, built = build_sections(replace(context, built=[figures]), failed)
-    asked = [block.text for block in built if isinstance(block, Question)][:1]
-    sentences = [
-        *([SMOKE] if comparison.is_smoke_test else []),
-        *asked,
-        *answer_sentences(context, answers),
-    ]
-    title = f"{'Smoke test' if comparison.is_smoke_test else 'Comparison'} {name} of pre-training methods"
-    several = Markup('{}, joined with older <a href="#data">comparisons</a>')
+    questions = [block.text for block in built if isinstance(block, Question)]
+    sentences = [*questions[:1], *answer_sentences(context, answers)]
+    kind = "Smoke test" if comparison.is_smoke_test else "Comparison"
+    title = f"{kind} {name} of pre-training methods"
     return render_page(
         title,
         sentences[0],
-        eyebrow=several.format(title) if len(joined) > 1 else title,
+        eyebrow=JOINED.format(title) if len(joined) > 1 else title,
         answer=answer_blocks(
-            context, sentences[1:], None if asked else figures, in_answer, damaged
+            context, answers, sentences[1:], None if questions else figures, added, damaged
         ),
         sections=sections,
     )
@@ -127,19 +118,15 @@ def build_sections(
         if (section.place == "answer") != in_answer:
             continue
         try:
-            if (found := section.blocks(context)) is None:
+            built = section.blocks(context)
+            if built is None:
                 continue
-            blocks = _require_blocks(found)
+            blocks = _require_blocks(built)
             content = render_blocks(blocks)
         except Exception as error:  # it may be the code of others
             if failed is None:
                 raise
-            reason = describe_error(
-                error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            )
-            failed.append(
-                f"section {section.name}{f' of {origin}' if origin else ''} failed: {reason}"
-            )
+            failed.append(_describe_failure(section, origin, error))
             blocks = [Warn(failed[-1])]
             content = render_blocks(blocks)
         sections.append(BuiltSection(section.name, section.title, section.label, content))
@@ -147,17 +134,16 @@ def build_sections(
     return sections, list(context.built)
 
 
-def _require_blocks(found: Sequence[Block]) -> list[Block]:
+def _require_blocks(built: Sequence[Block]) -> list[Block]:
     """Return what a section returned; TypeError if it is no sequence of blocks."""
-    blocks = list(found)
+    blocks = list(built)
     for block in flatten(blocks):
         if not isinstance(block, get_args(Block)):
             raise TypeError(f"build must return blocks of bench.interfaces.sections, got {block!r}")
     return blocks
 
 
-def judge_differences(comparison: ComparisonRecords) -> dict[Key, JudgedAccuracyDifference]:
-    """Judge all differences of the towers' accuracies from the base's as one family."""
-    return judge_accuracy_differences(
-        ranking_differences(comparison, whole_task_scores(comparison))
-    )
+def _describe_failure(section: Section, origin: str, error: Exception) -> str:
+    name = f"{section.name} of {origin}" if origin else section.name
+    reason = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    return f"section {name} failed: {describe_error(reason)}"

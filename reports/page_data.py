@@ -1,8 +1,7 @@
 """The sections on the page itself: what was not measured, its files, and its words."""
 
 import shlex
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from markupsafe import Markup
@@ -24,6 +23,7 @@ from bench.records.record import Memory, Speed, Training, Transfer
 from bench.records.record_kind import RecordContent
 from bench.tables.formats import join_words
 from bench.tables.tables import NOT_MEASURED, Cell, Column, Table
+from bench.transfer.pareto import cost_axes
 
 KINDS: dict[str, type[RecordContent]] = {
     "speed": Speed,
@@ -31,11 +31,11 @@ KINDS: dict[str, type[RecordContent]] = {
     "training losses": Training,
     "transfer accuracy": Transfer,
 }
-MOST_NAMED = 6  # rows of which one figure was not measured
 UNMEASURED_NOTE = (
     "An en dash in a table is one of these, or a figure that cannot exist; its tooltip gives the reason. It is never "
     "zero."
 )
+SHOW_OTHER = Markup("Show one with <code>catlip-bench report build {} --comparison NAME</code>.")
 GLOSSARY: dict[str, str] = {
     "method": "a way to pre-train the tower: the model around it, its targets, and its loss",
     "tower": "the image encoder, equal for all methods of a comparison and scored without projection or head",
@@ -64,33 +64,27 @@ GLOSSARY: dict[str, str] = {
 
 def _build_unmeasured(page: PageContext) -> Sequence[Block]:
     table = _unmeasured_table(page)
-    return (
-        [table, Text(UNMEASURED_NOTE, "under")]
-        if table.cells
-        else [Text("Everything was measured.", "empty")]
-    )
+    if not table.cells:
+        return [Text("Everything was measured.", "empty")]
+    return [table, Text(UNMEASURED_NOTE, "under")]
 
 
 def _build_data(page: PageContext) -> Sequence[Block]:
     files = [block for block in flatten(page.built) if isinstance(block, Download)]
-    records = Download(
-        "records.json", "all records, with every step", msgspec.json.encode(page.records)
-    )
-    blocks: list[Block] = [Files([*files, records], f"{page.comparison.name}-")]
-    if (samples := sample_table(page.comparison.records, page.comparison.label)).cells:
+    records = msgspec.json.encode(page.records)
+    files.append(Download("records.json", "all records, with every step", records))
+    blocks: list[Block] = [Files(files, f"{page.comparison.name}-")]
+    samples = sample_table(page.comparison.records, page.comparison.label)
+    if samples.cells:
         blocks += [Heading(samples.title), samples]
     if len(page.joined) > 1:
-        blocks += [Heading("Comparisons on this page"), ItemList(page.joined, "others")]
+        blocks += [Heading("Comparisons on this page"), ItemList(page.joined)]
     if page.others:
         others = [f"{name}: {reason}" if reason else name for name, reason in page.others.items()]
-        command = Markup(
-            "Show one with <code>catlip-bench report build {} --comparison NAME</code>."
-        )
-        command = command.format(shlex.quote(page.results))
         blocks += [
             Heading("Other comparisons in the same folder"),
-            Text(command, "under"),
-            ItemList(others, "others"),
+            Text(SHOW_OTHER.format(shlex.quote(page.results)), "under"),
+            ItemList(others),
         ]
     return blocks
 
@@ -107,34 +101,32 @@ WORDS = Section("words", "Glossary", "Glossary", _build_glossary)
 def _unmeasured_table(page: PageContext) -> Table:
     """List each figure that was not measured, with its rows and the reason."""
     comparison = page.comparison
-    absent = [kind for kind, measured in KINDS.items() if not comparison.of(measured)]
-    names: dict[tuple[str, str], dict[str, None]] = {  # of rows, by figure and reason
-        (kind, "this comparison has no run of this kind"): {"all": None} for kind in absent
-    }
-    tables = [block for block in flatten(page.built) if isinstance(block, Table)]
-    rows_with_columns = chain.from_iterable(
-        ((table.columns, row) for row in table.cells) for table in tables
-    )
-    for columns, row in rows_with_columns:
-        for column, cell in zip(columns, row, strict=False):
-            if cell.why.startswith(NOT_MEASURED):
-                names.setdefault((column.title, cell.why.removeprefix(NOT_MEASURED)), {})[
-                    row[0].text
-                ] = None
-    for experiment, speed in comparison.runs(Speed):
-        for reading, reason in speed.not_measured.items():
-            names.setdefault((reading, reason), {})[comparison.label(experiment.name)] = None
-    figures: dict[tuple[str, str], dict[str, None]] = {}  # by rows and reason
-    for (figure, reason), found in names.items():
-        more = len(found) - MOST_NAMED
-        of = (
-            join_words([*found])
-            if more <= 0
-            else f"{', '.join([*found][:MOST_NAMED])} and {more} more"
-        )
-        figures.setdefault((of, reason), {})[figure] = None
+    rows_of = dict[tuple[str, str], list[str]]()  # names of rows, by figure and reason
+    for kind, measured in KINDS.items():
+        if not comparison.of(measured):
+            rows_of[kind, "this comparison has no run of this kind"] = ["all"]
+    for figure, name, reason in _unmeasured_figures(page):
+        names = rows_of.setdefault((figure, reason), [])
+        if name not in names:
+            names.append(name)
     rows = [
-        [Cell(join_words([*found])), Cell.of(of), Cell.of(reason)]
-        for (of, reason), found in figures.items()
+        [Cell.of(figure), Cell.of(join_words(names)), Cell.of(reason)]
+        for (figure, reason), names in rows_of.items()
     ]
-    return Table.of_rows("Not measured, and why", Column.texts("figures", "of", "reason"), rows)
+    return Table.of_rows("Not measured, and why", Column.texts("figure", "of", "reason"), rows)
+
+
+def _unmeasured_figures(page: PageContext) -> Iterator[tuple[str, str, str]]:
+    """Yield the figure, the row and the reason of every cell and reading that was not measured."""
+    for table in flatten(page.built):
+        if isinstance(table, Table):
+            for row in table.cells:
+                for column, cell in zip(table.columns, row, strict=False):
+                    if cell.why.startswith(NOT_MEASURED):
+                        yield column.title, row[0].text, cell.why.removeprefix(NOT_MEASURED)
+    for experiment, speed in page.comparison.runs(Speed):
+        for reading, reason in speed.not_measured.items():
+            yield reading, page.comparison.label(experiment.name), reason
+    _, energy = cost_axes(page.comparison)
+    if not energy.per_image:
+        yield "energy", "all", "no power was read in all runs of an experiment"

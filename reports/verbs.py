@@ -10,7 +10,7 @@ BUILT_IN = (
     ),
     Verb(
         "export",
-        "Write figures in the format of another tool.",
-        "reports.exports.exports:ExportFigures",
+        "Write a csv file with a row for every figure of every process.",
+        "reports.export:ExportFigures",
     ),
 )

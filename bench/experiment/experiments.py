@@ -68,8 +68,6 @@ def vit_b32() -> Experiment:
     )
 
 
-TEXT_SHARE_AT_VIT_B16 = 0.05  # of the two towers' forward FLOPs, at the lengths of web captions
-
 SCALES: dict[str, Experiment] = {
     "tiny": tiny(),
     "vit-b32": vit_b32(),

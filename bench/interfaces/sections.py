@@ -88,10 +88,9 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class ItemList:
-    """A list of sentences, which may be numbered, or of names that are `others`."""
+    """A list of texts."""
 
     items: Sequence[str]
-    style: Literal["verdicts", "numbered", "others"] = "verdicts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +99,6 @@ class Warn:
 
     text: str
     details: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """A quotation with its source."""
-
-    text: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """Lines of code."""
-
-    lines: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +118,7 @@ class Chart:
     notes: Sequence[str] = ()
     keys: Sequence[Key] = ()
     table: Table | None = None
-    width: Literal["", "narrow", "wide"] = ""
+    width: Literal["", "narrow"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +202,6 @@ Block = (
     | Heading
     | ItemList
     | Warn
-    | Quote
-    | Code
     | Table
     | Chart
     | Pictures
@@ -243,10 +225,8 @@ class PageContext:
     records: Sequence["Record"]  # all of the page
     # Files beside the records, by name.
     documents: Mapping[str, bytes] = field(default_factory=dict)
-    # Of accuracies.
-    differences: Mapping[tuple[object, ...], "JudgedAccuracyDifference"] = field(
-        default_factory=dict
-    )
+    # Of accuracies from the base, by experiment and budget.
+    differences: Mapping[tuple[str, str], "JudgedAccuracyDifference"] = field(default_factory=dict)
     joined: Sequence[str] = ()  # names of the comparisons on the page, the newest first
     results: str = DEFAULT_RESULTS  # the folder of the records, as commands name it
     # The folder's other comparisons, with the reason or "".

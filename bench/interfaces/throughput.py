@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from bench.statistics.intervals import Interval
 from bench.statistics.ratios import Ratio
-from bench.statistics.verdicts import unexplained_factor
 
 PHASE = "phase, ms: "  # prefix of a figure from `Speed.phase_seconds`
 
@@ -35,7 +34,3 @@ class Throughput:
         """The share of the phases that is spent on data; None where no run was split into phases."""
         total = self.figures["phases_ms"]
         return (self.figures.get(f"{PHASE}data") or 0.0) / total if total else None
-
-    def unexplained(self) -> float | None:
-        """Return forward and backward's measured ratio over the predicted one; see `unexplained_factor`."""
-        return unexplained_factor(self.forward_backward, self.flop_ratio)

@@ -1,9 +1,6 @@
 """Verdicts on the parts of a step, and on a ratio beside its prediction from FLOPs."""
 
-import math
 from typing import Literal
-
-from bench.statistics.ratios import Ratio
 
 Bottleneck = Literal["input-bound", "compute-bound"]
 Loading = Literal["enough", "too few", "too close to tell"]
@@ -41,15 +38,3 @@ def judge_flops_prediction(log_difference: float, margin: float | None) -> Predi
         if abs(log_difference) - margin > FLOPS_TOLERANCE
         else "cannot be told"
     )
-
-
-def unexplained_factor(measured: Ratio | None, predicted: float | None) -> float | None:
-    """Return measured ratio / FLOP-predicted ratio where they differ by more than 8 %.
-
-    None where they differ less, where the measured interval contains the prediction, or without an interval.
-    """
-    if measured is None or not predicted or measured.low is None or measured.high is None:
-        return None
-    factor = measured.value / predicted
-    is_within = measured.low <= predicted <= measured.high
-    return None if is_within or abs(math.log(factor)) <= FLOPS_TOLERANCE else factor

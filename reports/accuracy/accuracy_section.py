@@ -1,11 +1,8 @@
-"""The section on accuracy on whole tasks, and the chart beside the answer."""
+"""The section on accuracy: whole tasks, few labels, other metrics and heads; and the chart beside the answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import pandas as pd
-from markupsafe import Markup
-
-from bench.interfaces.catalog import RANDOM_INIT, describe_concept_overlap, describe_default_tasks
+from bench.interfaces.catalog import describe_concept_overlap, describe_default_tasks
 from bench.interfaces.sections import (
     Block,
     Chart,
@@ -18,179 +15,165 @@ from bench.interfaces.sections import (
     Section,
     Text,
 )
-from bench.records.record import Transfer
-from bench.statistics.intervals import accuracy_interval
-from bench.tables.formats import NBSP, join_words
+from bench.tables.formats import NBSP
 from bench.transfer import score_tables
-from bench.transfer.pareto import IMAGES, CostAxis, cost_axes, describe_front
+from bench.transfer.label_curves import (
+    CURVES_NOTE,
+    PER_CLASS,
+    Curve,
+    choose_curve_per_subject,
+    curve_table,
+    few_label_curves,
+)
+from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
+from bench.transfer.pareto import IMAGES, cost_axes, describe_front
 from bench.transfer.subject_scores import WholeTaskScores, whole_task_scores
-from reports.accuracy.training_charts import accuracy_chart
-from reports.render.document import csv_file
+from reports.accuracy.all_tasks import mean_over_tasks_table
+from reports.accuracy.charts import accuracy_chart, label_chart
+from reports.accuracy.ranking import differences_table
+from reports.render.frames import group_by
 from reports.speed.charts import legend
 
 PROTOCOL = (
     "Features are frozen, and nothing is zero-shot. The regularisation of each probe is chosen on a validation split "
-    "of the training images, the probe is refitted on both, and the test split is used once."
+    "of the training images, the probe is refitted on both, and the test split is used once. With one training seed, "
+    "intervals are over test images and do not cover another training run; two seeds give means without intervals; "
+    "with three or more, intervals are over seeds. Methods are ranked from five paired seeds on."
 )
-RANKING = {  # by the fewest training seeds, three standing for more
-    1: "With one training seed, intervals are over test images and do not cover another training run, so methods are "
-    "not ranked.",
-    2: "Two training seeds give means without intervals, so methods are not ranked.",
-    3: "Intervals of towers with three seeds or more are over their training seeds; a method is called better only "
-    "from five paired seeds on.",
+OVERVIEW_NOTE = f"Accuracy by the main protocol of each task, with its 95{NBSP}% interval."
+COST_NOTES = {  # by the name of the cost
+    "images": "Marks are towers after cool-down; dashed lines are references. The tables below give the figures.",
+    "seconds": (
+        "Device seconds are images seen over the experiment’s measured images per second. The steps are the Pareto "
+        "front: the highest accuracy up to each cost, by means over seeds. Where intervals overlap, another training "
+        "may change it."
+    ),
+    "energy": (
+        "Energy is images seen times energy per image: the mean power of all devices during the timing, over images "
+        "per second."
+    ),
 }
-INTERVALS = {
-    2: "none for towers of two seeds",
-    3: "over training seeds for towers, over test images for the other features",
-}
-SECONDS_NOTE = (
-    "Device seconds are images seen over the experiment’s measured images per second. The charts show the towers of "
-    "all budgets and seeds; short dashes are single seeds. The steps are the Pareto front: the highest accuracy up to "
-    "each cost, by means over seeds. Towers on it are ringed; where intervals overlap, another training may change it."
+HEADLINE_NOTE = "The steps are the Pareto front. Dashed lines are references."
+LABELS_NOTE = (
+    "Linear probe on frozen features. Each experiment has one line: its tower at equal images, else that of the most "
+    "images; the tables list all towers. Dashed lines are the random-init baseline and other features on the same "
+    "labels, and the majority class."
 )
-ENERGY_NOTE = (
-    "Energy is images seen times energy per image: the mean power of all devices during the timing, over images per "
-    "second."
+HEADS_NOTE = (
+    "A new head on the frozen tower is initialised with the classifier’s rows of the nearest labels (copied rows), "
+    "with the mean text embedding of several prompts per class (prompt templates), or at random; “none” is the head "
+    "before any training. All heads are trained on the same labelled images. The rows of classes without a noun in "
+    "WordNet are random in a copied head."
 )
 
 
-def headline_chart(comparison: ComparisonRecords) -> list[Chart]:
+def headline_chart(comparison: ComparisonRecords, answers: WholeTaskScores) -> list[Chart]:
     """Draw the first task against device seconds, beside the answer; nothing without a timed tower."""
-    answers = whole_task_scores(comparison)
     device, _ = cost_axes(comparison)
-    if not answers:
+    if not answers or not _has_cost(answers, device.per_image or {}):
         return []
     task = answers.tasks[0]
-    points = answers.main_points(task)
-    if not any(not point.is_reference and device.of(point) is not None for point in points):
-        return []
-    front = f"{describe_front(comparison, points, device)} The steps are the Pareto front; its towers are ringed."
+    notes = [HEADLINE_NOTE]
+    if not comparison.is_smoke_test:
+        notes.insert(0, describe_front(comparison, answers.main_points(task), device))
     chart = accuracy_chart(comparison, answers, task, device, "lead")
-    notes = [f"{'' if comparison.is_smoke_test else front} Dashed lines are references.".lstrip()]
     return [Chart(chart, f"{task}: accuracy against device seconds", notes, width="narrow")]
 
 
 def _build(page: PageContext) -> Sequence[Block]:
     comparison = page.comparison
     answers = whole_task_scores(comparison)
-    if not answers:
-        where: str = "in this comparison"
-        if any(transfer.scores or transfer.metrics for _, transfer in comparison.of(Transfer)):
-            link = '<a href="#learned">Few labels, other tasks, other heads</a>'
-            where = Markup(f"on a whole task by one probe; see {link}")  # noqa: S704 - our own text
-        return [Text(Markup("No tower was scored {}.").format(where), "empty")]
-    names = answers.tasks
-    seeds = min(answers.fewest_seeds, 3)
-    protocol = join_words(list(dict.fromkeys(answers.main_protocol(task) for task in names)))
-    intervals = INTERVALS.get(seeds, "over test images")
-    data = {experiment.input.data for experiment in comparison.experiments.values()}
-    known = filter(
-        None,
-        [
-            describe_default_tasks(names),
-            PROTOCOL,
-            RANKING.get(seeds),
-            describe_concept_overlap(names, data),
-        ],
-    )
-    return [
-        Text(" ".join(known), "protocol"),
-        score_tables.overview_table(comparison, answers),
-        Text(f"Accuracy by {protocol} with its 95{NBSP}% interval: {intervals}.", "under"),
-        *_chart_blocks(comparison, answers, protocol),
-        Heading("Every task"),
-        *(_task_fold(comparison, answers, task) for task in names),
-        Text(score_tables.TASKS_NOTE, "under"),
-        *csv_file("scores.csv", "every tower, task and protocol", _scores_frame(answers)),
-    ]
-
-
-def _task_fold(comparison: ComparisonRecords, answers: WholeTaskScores, task: str) -> Fold:
-    note = Text(score_tables.task_note(answers, task), "under")
-    table = score_tables.task_table(comparison, answers, task, answers.protocols(task))
-    return Fold(task, [note, table], "task", is_open=task == answers.tasks[0])
-
-
-def _chart_blocks(
-    comparison: ComparisonRecords, answers: WholeTaskScores, protocol: str
-) -> list[Block]:
-    """Return the charts against images seen, device seconds and energy; none without a trained tower."""
-    trained = list(dict.fromkeys(scored.subject for scored in answers if not scored.is_reference))
-    if not trained:
-        return []
-    device, energy = cost_axes(comparison)
-    start = (
-        "lines start at the random-init baseline; "
-        if any(scored.subject == RANDOM_INIT for scored in answers)
-        else ""
-    )
-    note = (
-        f"Accuracy is by {protocol}. Marks are towers after cool-down with their 95{NBSP}% interval; {start}dashed "
-        "lines are references. The axis of images starts at zero. The tables of the tasks below give the figures."
-    )
-    return [
-        Legend(legend(comparison, trained)),
-        Heading("Accuracy against images seen"),
-        Text(note, "under"),
-        Group(_charts(comparison, answers, IMAGES), "panels"),
-        Heading("Accuracy against device seconds"),
-        *_cost_chart_blocks(
-            _charts(comparison, answers, device),
-            SECONDS_NOTE,
-            "No speed was measured, so device seconds are unknown.",
-        ),
-        Heading("Accuracy against energy"),
-        *_cost_chart_blocks(
-            _charts(comparison, answers, energy),
-            ENERGY_NOTE,
-            "Energy was not measured.",
-        ),
-    ]
-
-
-def _charts(
-    comparison: ComparisonRecords, answers: WholeTaskScores, cost_axis: CostAxis
-) -> list[Chart]:
-    trained = {scored.subject for scored in answers if not scored.is_reference}
-    if cost_axis.per_image is not None and trained.isdisjoint(cost_axis.per_image):
-        return []
-    tasks = answers.tasks
-    return [Chart(accuracy_chart(comparison, answers, task, cost_axis), task) for task in tasks]
-
-
-def _cost_chart_blocks(charts: Sequence[Chart], note: str, unknown: str) -> list[Block]:
-    return [Text(note, "under"), Group(charts, "panels")] if charts else [Text(unknown, "empty")]
-
-
-def _scores_frame(answers: WholeTaskScores) -> pd.DataFrame:
-    """Return one row per tower, task and protocol."""
-    rows = []
-    for scored in answers:
-        score = scored.score
-        interval = accuracy_interval(scored.correct.tolist())
-        has_seed = not scored.is_reference or scored.subject == RANDOM_INIT
-        rows.append(
-            {
-                "subject": scored.subject,
-                "seed": scored.seed if has_seed else None,
-                "images": scored.images,
-                "budgets": "; ".join(scored.budgets),
-                "task": score.task,
-                "protocol": score.protocol,
-                "accuracy": interval.value,
-                "low": interval.low,
-                "high": interval.high,
-                "num_test": len(score.correct),
-                "num_train": score.num_train,
-                "num_classes": score.num_classes,
-                "majority": score.majority,
-                "chosen": score.chosen,
-                "validation_accuracy": score.validation_accuracy,
-                "converged": score.converged,
-            }
-        )
-    frame = pd.DataFrame(rows)
-    return frame.astype({"seed": "Int64"}) if rows else frame
+    curves = few_label_curves(comparison)
+    trained = [scored.subject for scored in answers if not scored.is_reference]
+    trained += [curve.subject for curve in curves if not curve.is_reference]
+    blocks: list[Block] = []
+    if trained:
+        blocks.append(Legend(legend(comparison, trained), "Legend of the towers"))
+    if answers:
+        blocks += _whole_task_blocks(comparison, answers)
+    if page.differences:
+        table = differences_table(page)
+        blocks += [Heading(table.title), table]
+    blocks += _few_label_blocks(comparison, [curve for curve in curves if not curve.head])
+    metrics = metric_tables(comparison)
+    if metrics:
+        blocks += [Heading("Several labels, masks and boxes"), Text(METRICS_NOTE, "under")]
+    for table in metrics:
+        blocks += [Heading(table.title, 4), table]
+    blocks += _head_blocks(comparison, [curve for curve in curves if curve.head])
+    return blocks or [Text("No tower was scored in this comparison.", "empty")]
 
 
 SECTION = Section("accuracy", "Accuracy", "Accuracy", _build)
+
+
+def _whole_task_blocks(comparison: ComparisonRecords, answers: WholeTaskScores) -> list[Block]:
+    """Return the tables and charts of accuracy on whole tasks."""
+    tasks = answers.tasks
+    data = {experiment.input.data for experiment in comparison.experiments.values()}
+    notes = [describe_default_tasks(tasks), PROTOCOL, describe_concept_overlap(tasks, data)]
+    blocks: list[Block] = [
+        Text(" ".join(filter(None, notes)), "protocol"),
+        score_tables.overview_table(comparison, answers),
+        Text(OVERVIEW_NOTE, "under"),
+    ]
+    for cost in (IMAGES, *cost_axes(comparison)):
+        if cost.per_image is None or _has_cost(answers, cost.per_image):
+            charts = [
+                Chart(accuracy_chart(comparison, answers, task, cost), task) for task in tasks
+            ]
+            blocks += [
+                Heading(f"Accuracy against {cost.title}"),
+                Text(COST_NOTES[cost.name], "under"),
+                Group(charts, "panels"),
+            ]
+    blocks.append(Heading("Every task"))
+    for task in tasks:
+        table = score_tables.task_table(comparison, answers, task, answers.protocols(task))
+        note = Text(score_tables.task_note(answers, task), "under")
+        blocks.append(Fold(task, [note, table], "task", is_open=task == tasks[0]))
+    blocks.append(Text(score_tables.TASKS_NOTE, "under"))
+    mean = mean_over_tasks_table(comparison, answers)
+    if mean is not None:
+        blocks += [Heading(mean.title), mean]
+    return blocks
+
+
+def _has_cost(answers: WholeTaskScores, cost_per_image: Mapping[str, float]) -> bool:
+    """Return whether a trained tower has this cost."""
+    return any(scored.subject in cost_per_image for scored in answers if not scored.is_reference)
+
+
+def _few_label_blocks(comparison: ComparisonRecords, curves: Sequence[Curve]) -> list[Block]:
+    """Return a chart with its table for each task, by protocol and unit of the number of labels."""
+    blocks: list[Block] = []
+    groups = group_by(curves, lambda curve: (curve.protocol, curve.label_unit))
+    for number, ((protocol, unit), group) in enumerate(groups.items()):
+        charts = []
+        for index, (task, curves_of_task) in enumerate(
+            group_by(group, lambda curve: curve.task).items()
+        ):
+            shown = choose_curve_per_subject(curves_of_task)
+            chart = label_chart(comparison, f"labels-{number}-{index}", shown)
+            charts.append(Chart(chart, task, table=curve_table(comparison, curves_of_task)))
+        labels = "few labels per class" if unit == PER_CLASS else "the share of the labels"
+        blocks += [
+            Heading(f"Accuracy against {labels}: {protocol}"),
+            Text(f"{LABELS_NOTE} {CURVES_NOTE}", "under"),
+            Group(charts, "panels"),
+        ]
+    return blocks
+
+
+def _head_blocks(comparison: ComparisonRecords, curves: Sequence[Curve]) -> list[Block]:
+    """Return the tables of heads that are initialised from pre-training."""
+    if not curves:
+        return []
+    blocks: list[Block] = [
+        Heading("Heads initialised from pre-training"),
+        Text(f"{HEADS_NOTE} {CURVES_NOTE}", "under"),
+    ]
+    for group in group_by(curves, lambda curve: (curve.task, curve.label_unit)).values():
+        table = curve_table(comparison, group)
+        blocks += [Heading(table.title, 4), table]
+    return blocks

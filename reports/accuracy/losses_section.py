@@ -17,9 +17,8 @@ from bench.interfaces.sections import (
 from bench.records.record import Training
 from bench.tables.formats import format_count
 from bench.tables.tables import Cell, Column, Table
-from reports.accuracy.training_charts import loss_chart
-from reports.render.document import csv_file
-from reports.render.frames import losses_frame
+from reports.accuracy.charts import loss_chart
+from reports.render.frames import loss_curves
 
 LOSSES_NOTE = Markup(
     "Each method minimises a different loss, so heights are not comparable across charts. Coloured lines are trunks at "
@@ -35,34 +34,29 @@ def _build(page: PageContext) -> Sequence[Block]:
     names = [name for name in comparison.experiments if name in trained]
     if not names:
         return [Text("This comparison has no record of a training.", "empty")]
+    charts = [
+        Chart(loss_chart(comparison, name, loss_curves(comparison, name)), comparison.label(name))
+        for name in names
+    ]
+    table = _loss_curves_table(comparison, names)
     return [
         Text(LOSSES_NOTE, "under"),
-        Group(
-            [Chart(loss_chart(comparison, name), comparison.label(name)) for name in names],
-            "panels",
-        ),
-        Fold("The figures behind these charts", [_loss_curves_table(comparison)], "behind"),
-        *csv_file("losses.csv", "the points of the loss charts", losses_frame(comparison)),
+        Group(charts, "panels"),
+        Fold("The figures behind these charts", [table], "behind"),
     ]
 
 
 SECTION = Section("losses", "Training losses", "Losses", _build)
 
 
-def _loss_curves_table(comparison: ComparisonRecords) -> Table:
+def _loss_curves_table(comparison: ComparisonRecords, names: Sequence[str]) -> Table:
     """Show the loss curves at ten points each."""
     columns = [*Column.texts("experiment", "part"), Column("seed"), Column("images seen")]
     columns.append(Column("loss", "nats, mean since the previous row"))
-    write_loss = "{:.4g}".format
-    rows = [
-        [
-            comparison.name_cell(name),
-            *map(Cell.of, (part, seed)),
-            Cell.of(images, format_count),
-            Cell.of(loss, write_loss),
-        ]
-        for name, seed, part, images, loss in losses_frame(comparison, max_points=10).itertuples(
-            index=False
-        )
-    ]
+    rows = []
+    for name in names:
+        for curve in loss_curves(comparison, name, max_points=10):
+            for images, loss in curve.points:
+                head = [comparison.name_cell(name), Cell.of(curve.part), Cell.of(curve.seed)]
+                rows.append([*head, Cell.of(images, format_count), Cell.of(loss, "{:.4g}".format)])
     return Table.of_rows("Training losses", columns, rows)

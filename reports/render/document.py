@@ -36,7 +36,6 @@ def render_page(
     *,
     eyebrow: str,
     answer: Sequence[Block],
-    answer_label: str = "The answer",
     facts: Sequence[str] = (),
     sections: Sequence[BuiltSection] = (),
 ) -> str:
@@ -50,7 +49,6 @@ def render_page(
             heading=heading,
             eyebrow=eyebrow,
             answer=render_blocks(answer),
-            answer_label=answer_label,
             facts=facts,
             sections=sections,
             style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file

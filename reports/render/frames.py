@@ -1,33 +1,20 @@
-"""Frames of the runs of a comparison, and which of its records and settings belong together."""
+"""Records of a comparison in groups, and the curves of its training losses."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import TypeVar
 
-import msgspec
-import pandas as pd
-
 from bench.data.image_sizes import images_before_step, nearest_step_count
-from bench.experiment.config import (
-    FIELDS_IGNORED_IN_ROWS,
-    Experiment,
-    differing_fields,
-    fields_of,
-    fields_with,
-    format_differences,
-    get_field,
-)
+from bench.experiment.config import Experiment
 from bench.interfaces.sections import ComparisonRecords
-from bench.labels.vocabulary import vocabulary_field
-from bench.measure.speed_tables import MEMORY_COUNTS
-from bench.measure.summary import device_peak, missing_readings, run_figures
 from bench.records.record import BatchTrial, Memory, Record, Speed, Training
 
 K = TypeVar("K")
 V = TypeVar("V")
-# Fields in which an experiment may differ from itself at another batch size; its speed is independent of the seed.
-BY_BATCH = {"name", "seed", *fields_with("by batch", "budget")}
+TRUNK = "trunk"
+Point = tuple[int, float]  # images of all processes, loss in nats
 
 
 def group_by(items: Iterable[V], key: Callable[[V], K]) -> dict[K, list[V]]:
@@ -43,109 +30,72 @@ def select_equal_and_largest_batch(records: Sequence[Record]) -> tuple[list[Reco
 
     An experiment whose own batch size is the largest is in both.
     """
-    tried = {one.experiment_name for one in records if isinstance(one.measured, BatchTrial)}
-    own = {one.experiment_name for one in records if isinstance(one.measured, Memory)}
-    others = [one for one in records if one.experiment_name not in tried - own]
-    largest = [one for one in records if one.experiment_name in tried]
-    return (
-        [one for one in others if not isinstance(one.measured, BatchTrial)],
-        [one for one in largest if isinstance(one.measured, (Speed, BatchTrial))],
-    )
+    tried = {
+        record.experiment_name for record in records if isinstance(record.measured, BatchTrial)
+    }
+    equal = {record.experiment_name for record in records if isinstance(record.measured, Memory)}
+    at_equal_batch = []
+    at_largest_batch = []
+    for record in records:
+        is_trial = isinstance(record.measured, BatchTrial)
+        if not is_trial and record.experiment_name not in tried - equal:
+            at_equal_batch.append(record)
+        if is_trial or (record.experiment_name in tried and isinstance(record.measured, Speed)):
+            at_largest_batch.append(record)
+    return at_equal_batch, at_largest_batch
 
 
-def speeds_frame(comparison: ComparisonRecords) -> pd.DataFrame:
-    """Return one row per timed run; a figure that was not measured is NaN."""
-    runs = comparison.runs(Speed)
-    peak = device_peak(speed for _, speed in runs)
-    return pd.DataFrame(
-        [
-            {
-                "experiment": one.name,
-                "method": one.method,
-                **run_figures(one, speed, peak),
-                "peak_source": speed.peak_source,
-                "not_measured": missing_readings(speed),
-            }
-            for one, speed in runs
-        ]
-    )
+@dataclass(frozen=True, slots=True)
+class LossCurve:
+    """The losses of a trunk or of a cool-down of one training."""
+
+    seed: int
+    part: str
+    points: Sequence[Point]
+
+    @property
+    def is_trunk(self) -> bool:
+        """Whether it is a trunk, which a constant learning rate trains."""
+        return self.part == TRUNK
 
 
-def memory_frame(comparison: ComparisonRecords) -> pd.DataFrame:
-    """Return one row per memory run, one column per count."""
-    rows = [
-        {
-            "experiment": one.name,
-            "batch_size": one.training.batch_size,
-            **msgspec.structs.asdict(memory),
-        }
-        for one, memory in comparison.runs(Memory)
-    ]
-    return (
-        pd.DataFrame(rows).astype(dict.fromkeys(MEMORY_COUNTS, "Int64")) if rows else pd.DataFrame()
-    )
-
-
-def losses_frame(
-    comparison: ComparisonRecords, max_points: int = 120, name: str | None = None
-) -> pd.DataFrame:
-    """Return the training losses of one experiment or of all, averaged to at most `max_points` points per trunk.
+def loss_curves(comparison: ComparisonRecords, name: str, max_points: int = 120) -> list[LossCurve]:
+    """Return the losses of the trainings of an experiment, averaged to at most `max_points` points per trunk.
 
     A point of a cool-down averages as many steps as one of its trunk.
     """
-    rows = [
-        {"experiment": one.name, "seed": one.seed, "part": part, "images": images, "loss": loss}
-        for record, training in comparison.of(Training)
-        if (one := record.experiment) is not None and name in (None, one.name)
-        for every in [max(1, math.ceil(len(training.trunk_losses) / max_points))]
-        for part, curve in loss_curve_parts(one, training, record.circumstances.processes, every)
-        for images, loss in curve
-    ]
-    return pd.DataFrame(rows)
+    curves = []
+    for record, training in comparison.of(Training):
+        experiment = record.experiment
+        if experiment is not None and experiment.name == name:
+            every = max(1, math.ceil(len(training.trunk_losses) / max_points))
+            processes = record.circumstances.processes
+            for part, points in loss_curve_parts(experiment, training, processes, every):
+                if points:
+                    curves.append(LossCurve(experiment.seed, part, points))
+    return curves
 
 
 def loss_curve_parts(
     experiment: Experiment, training: Training, processes: int, every: int = 1
-) -> list[tuple[str, list[tuple[int, float]]]]:
-    """Return (part, [(images of all processes, loss)]) for the trunk and for each cool-down.
+) -> list[tuple[str, list[Point]]]:
+    """Return the name and the points of the trunk and of each cool-down.
 
     Each `every` losses are averaged to one at the last of them.
     """
-    each = training.steps_per_loss
+    steps_per_loss = training.steps_per_loss
 
-    def curve(first: int, losses: Sequence[float]) -> list[tuple[int, float]]:
-        shares = [losses[start : start + every] for start in range(0, len(losses), every)]
-        ends = (min(number * every, len(losses)) for number in range(1, len(shares) + 1))
-        images = (images_before_step(experiment, first + each * end) * processes for end in ends)
-        return list(zip(images, map(fmean, shares), strict=True))
+    def curve(first_step: int, losses: Sequence[float]) -> list[Point]:
+        points = []
+        for start in range(0, len(losses), every):
+            averaged = losses[start : start + every]
+            step = first_step + steps_per_loss * (start + len(averaged))
+            points.append((images_before_step(experiment, step) * processes, fmean(averaged)))
+        return points
 
-    parts = [("trunk", curve(0, training.trunk_losses))]
+    parts = [(TRUNK, curve(0, training.trunk_losses))]
     for branch, losses in zip(training.branches, training.cooldown_losses, strict=True):
-        start = nearest_step_count(experiment, branch.images // processes) - each * len(losses)
-        parts.append((f"cool-down to {branch.images:,} images", curve(start, losses)))
+        last_step = nearest_step_count(experiment, branch.images // processes)
+        points = curve(last_step - steps_per_loss * len(losses), losses)
+        parts.append((f"cool-down to {branch.images:,} images", points))
     return parts
-
-
-def conflicting_settings(comparison: ComparisonRecords) -> dict[str, str]:
-    """Return the names whose records differ in settings that trainings and timed runs both read, with the values."""
-    experiments = [
-        record.experiment for record in comparison.records if record.experiment is not None
-    ]
-    found = {}
-    for name, group in group_by(experiments, lambda one: one.name).items():
-        unread = {*FIELDS_IGNORED_IN_ROWS} - {vocabulary_field(group[0])}
-        differing = {
-            field: values
-            for field, values in differing_fields(group).items()
-            if field not in unread
-        }
-        if differing:
-            found[name] = format_differences(differing)
-    return found
-
-
-def batch_independent_settings(experiment: Experiment) -> tuple[object, ...]:
-    """Return the settings that are equal for an experiment at all batch sizes."""
-    return tuple(
-        get_field(experiment, field) for field in fields_of(experiment) if field not in BY_BATCH
-    )

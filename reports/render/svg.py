@@ -3,8 +3,6 @@
 import io
 import re
 import warnings
-import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -57,7 +55,6 @@ STYLE = {
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 LONGEST_LABEL = 28
 LABEL_GAP = 16.0  # SVG units between the centres of two labels
-MANY = 8  # a style of more tags than this becomes a CSS class
 HOVERED = "hover-"  # prefix of the id of an artist with a tooltip
 
 
@@ -87,23 +84,9 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
     # Only tags: text comes from the records.
     body = re.sub(r"<[^>]+>", lambda tag: _adapt_svg_tag(tag[0], name), body)
-    # Draws nothing.
-    body = re.sub(r'<path d="[^"]*"( clip-path="[^"]*")? style="fill: none"/>', "", body)
     body = re.sub(r"\s*\n\s*", "\n", body)
-    body = re.sub(r"<g>\s*</g>\n?", "", body)
-    body = _move_common_styles_to_css(body)
     head = Markup('<svg {} role="img" aria-label="{}">').format(Markup(view[0]), label)  # noqa: S704 - matplotlib's
     return head + Markup(body)  # noqa: S704 - matplotlib has escaped its text
-
-
-def _move_common_styles_to_css(body: str) -> str:
-    """Replace the styles that many tags share by CSS classes: most of a chart is dots of runs and seeds."""
-    many = Counter(re.findall(r'<use [^>]* style="([^"]*)"/>', body))
-    named = {rule: f"s{zlib.crc32(rule.encode()):x}" for rule, tags in many.items() if tags > MANY}
-    for rule, name in named.items():
-        body = body.replace(f'style="{rule}"/>', f'class="{name}"/>')
-    rules = "".join(f".{name}{{{rule}}}" for rule, name in named.items())
-    return f"<style>{rules}</style>{body}" if rules else body
 
 
 def add_tooltip(artist: Artist, text: str) -> None:
@@ -125,7 +108,6 @@ def _adapt_svg_tag(tag: str, name: str) -> str:
             return f"<g{rest}"
         return f'<g class="mark"{rest}<title>{escape(bytes.fromhex(group[2]).decode())}</title>'
     tag = re.sub(r"font-family: [^;\"]*(; )?", "", tag)
-    tag = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag)
     tag = re.sub(r"(\bid=\"|xlink:href=\"#|url\(#)", rf"\g<1>{name}-", tag).replace(
         "xlink:href", "href"
     )
@@ -164,10 +146,8 @@ def margin_axes(figure: Figure, left: float, right: float, foot: float, top: flo
     return axes
 
 
-def label_line_ends(
-    axes: Axes, ends: Sequence[tuple[str, float, str]], longest: int = LONGEST_LABEL
-) -> None:
-    """Write (name, y, colour) at the right of the axes, without overlaps, each tied to its y; long names are cut."""
+def label_line_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
+    """Write (label, y, colour) at the right of the axes, without overlaps, each tied to its y."""
     pixels = axes.get_window_extent()
     width, height = pixels.width, pixels.height  # SVG units, for the figure has 72 dots per inch
     low, high = axes.get_ylim()
@@ -175,7 +155,7 @@ def label_line_ends(
     label_heights = spread_labels(
         [start * height for start in starts], LABEL_GAP, 6.0, height - 4.0
     )
-    for (name, _, colour), start, label_height in zip(ends, starts, label_heights, strict=True):
+    for (label, _, colour), start, label_height in zip(ends, starts, label_heights, strict=True):
         y = label_height / height
         x = [1.0, 1 + 6 / width, 1 + 16 / width]
         axes.plot(
@@ -186,7 +166,6 @@ def label_line_ends(
             transform=axes.transAxes,
             clip_on=False,
         )
-        label = chart_label(name, longest)
         axes.text(
             1 + 19 / width,
             y,

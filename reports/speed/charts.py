@@ -8,10 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from bench.interfaces.sections import ComparisonRecords
-from bench.interfaces.throughput import Throughput
+from bench.interfaces.sections import ComparisonRecords, Key
+from bench.interfaces.throughput import PHASE, Throughput
+from bench.measure.speed_tables import measured_phases
 from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
-from bench.tables.formats import HasEstimate, format_interval, format_rate, format_ratio, pluralize
+from bench.tables.formats import (
+    HasEstimate,
+    format_interval,
+    format_percent,
+    format_rate,
+    format_ratio,
+    pluralize,
+)
 from reports.render.svg import (
     INK,
     LINE,
@@ -31,97 +39,114 @@ WIDTH = 440  # SVG units; a phone scales it by 0.8, a desktop by about 1.1
 ROW, RATIO_ROW = 46, 74
 FOOT = 44
 # Of ratios.
-TICKS = (
-    0.1,
-    0.2,
-    0.5,
-    0.7,
-    0.8,
-    0.9,
-    1,
-    1.1,
-    1.25,
-    1.5,
-    2,
-    2.5,
-    3,
-    4,
-    5,
-    7,
-    10,
-    20,
-    50,
-    100,
-)
+TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 20, 50, 100)
 MOST_TICKS = 7
 NARROWEST = (0.8, 1.25)  # the least range of an axis of ratios, so that 1 % looks small
+RATIO_KEYS = (
+    Key("● whole step", 1),
+    Key("■ forward and backward alone", 2),
+    Key("◆ FLOP-predicted", 3),
+)
+PHASE_STYLES = {  # number of the colour, hatch and glyph of a phase; adjacent ones differ in more than their colour
+    "data": (2, "++++", "▦"),
+    "augmentation": (7, "----", "▤"),
+    "image forward": (1, "", "■"),
+    "text forward": (4, "\\\\\\\\", "▧"),
+    "head and loss": (6, "xxxx", "▩"),
+    "backward": (5, "", "■"),
+    "optimizer": (3, "////", "▨"),
+}
 
 
 def throughput_chart(comparison: ComparisonRecords) -> Markup:
     """Draw images per second: each run as a dot, their median as a bar, the interval of their mean as a line."""
+    medians = []
     with row_chart(len(comparison.throughputs)) as (figure, axes):
         largest = max(max(row.rounds.values()) for row in comparison.throughputs)
         axes.set_xlim(0, 1.04 * largest)
         for at, row in enumerate(comparison.throughputs):
+            label = comparison.label(row.experiment)
+            rate = format_rate(row.images_per_second)
             colour, marker = series_colour_and_marker(comparison, row.experiment)
             axes.barh(at, row.images_per_second, height=0.2, color=colour, alpha=0.28, linewidth=0)
             spread = [at + 0.05 * (index % 3 - 1) for index in range(len(row.rounds))]
-            tooltip = _runs_tooltip(comparison, row)
-            draw_marks(
-                axes,
-                [*row.rounds.values()],
-                spread,
-                marker,
-                colour,
-                tooltip,
-                size=4.5,
-                markeredgewidth=0.5,
-            )
+            tooltip = f"{label}: median {rate} images/s of {pluralize(len(row.rounds), 'run')}"
+            tooltip += format_interval(row.interval, format_rate, ", 95 % ")
+            draw_marks(axes, [*row.rounds.values()], spread, marker, colour, tooltip, size=4.5)
             if row.interval is not None:
                 axes.hlines(at + 0.26, row.interval.low, row.interval.high, color=INK, linewidth=2)
-            write_row_label(
-                axes, at, comparison.label(row.experiment), format_rate(row.images_per_second)
-            )
+            write_row_label(axes, at, label, rate)
+            medians.append(f"{label} {rate}")
         axes.set_xlabel("images per second")
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        text = "; ".join(
-            f"{comparison.label(row.experiment)} {format_rate(row.images_per_second)}"
-            for row in comparison.throughputs
-        )
-        return svg(
-            figure,
-            "throughput",
-            f"Images per second, each run a dot, axis from zero. Medians: {text}.",
-        )
+        text = f"Images per second, each run a dot, axis from zero. Medians: {'; '.join(medians)}."
+        return svg(figure, "throughput", text)
 
 
 def ratio_chart(comparison: ComparisonRecords) -> Markup:
     """Draw the ratios of each experiment to the base: whole step, forward and backward alone, FLOP-predicted."""
-    compared = [row for row in comparison.throughputs if row.ratio is not None]
     base = comparison.label(comparison.base or "")
-    with row_chart(len(compared), RATIO_ROW) as (figure, axes):
-        axes.set_xlim(*_ratio_limits(compared))
+    rows = [row for row in comparison.throughputs if row.ratio is not None]
+    ends = [*NARROWEST]
+    described = []
+    with row_chart(len(rows), RATIO_ROW) as (figure, axes):
         axes.axvspan(1 - SMALLEST_EFFECT, 1 + SMALLEST_EFFECT, color=LINE, alpha=0.55, linewidth=0)
         axes.axvline(1, color=MUTED, linewidth=1)
-        for at, row in enumerate(compared):
+        for at, row in enumerate(rows):
             assert row.ratio is not None
-            write_row_label(
-                axes, at, comparison.label(row.experiment), format_ratio(row.ratio.value), 0.37
-            )
-            _draw_ratio(axes, at - 0.08, row.ratio, "whole step", "o", SERIES[0])
-            _draw_ratio(
-                axes, at + 0.13, row.forward_backward, "forward and backward", "s", SERIES[1]
-            )
+            label = comparison.label(row.experiment)
+            write_row_label(axes, at, label, format_ratio(row.ratio.value), 0.37)
+            texts = [_draw_ratio(axes, at - 0.08, row.ratio, "whole step", "o", SERIES[0], ends)]
+            if row.forward_backward is not None:
+                name = "forward and backward"
+                ratio = row.forward_backward
+                texts.append(_draw_ratio(axes, at + 0.13, ratio, name, "s", SERIES[1], ends))
             if row.flop_ratio is not None:
-                predicted = axes.plot(
-                    [row.flop_ratio], [at + 0.34], "D", color=SERIES[2], markersize=6
-                )
-                add_tooltip(predicted[0], f"FLOP-predicted {format_ratio(row.flop_ratio)}")
+                texts.append(f"FLOP-predicted {format_ratio(row.flop_ratio)}")
+                draw_marks(axes, [row.flop_ratio], [at + 0.34], "D", SERIES[2], texts[-1], size=6)
+                ends.append(row.flop_ratio)
+            described.append(f"{label}: {', '.join(texts)}")
+        margin = 0.02 * (max(ends) - min(ends))
+        axes.set_xlim(min(ends) - margin, max(ends) + margin)
         axes.set_xlabel(f"times {chart_label(base)}'s images per second")
-        text = "; ".join(_describe_ratios(comparison, row) for row in compared)
-        return svg(
-            figure, "ratios", f"Ratios to {base}, the band is plus or minus 2 percent. {text}."
-        )
+        text = f"Ratios to {base}, the band is plus or minus 2 percent. {'; '.join(described)}."
+        return svg(figure, "ratios", text)
+
+
+def phase_keys(rows: Sequence[Throughput]) -> list[Key]:
+    """Return the keys of the phases that any row has."""
+    keys = []
+    for phase in measured_phases(rows):
+        series, _, glyph = PHASE_STYLES[phase]
+        keys.append(Key(f"{glyph} {phase}", series))
+    return keys
+
+
+def phase_chart(comparison: ComparisonRecords) -> Markup:
+    """Draw the phases of a step in milliseconds, one bar per experiment."""
+    rows = [row for row in comparison.throughputs if row.figures["phases_ms"]]
+    described = []
+    with row_chart(len(rows)) as (figure, axes):
+        for at, row in enumerate(rows):
+            label = comparison.label(row.experiment)
+            phases_ms = row.figures["phases_ms"] or 0.0
+            step_ms = row.figures["step_ms"] or 0.0
+            start = 0.0
+            texts = []
+            for phase in measured_phases([row]):
+                series, hatch, _ = PHASE_STYLES[phase]
+                ms = row.figures[PHASE + phase] or 0.0
+                bar = axes.barh(at + 0.08, ms, 0.3, start, color=SERIES[series - 1], hatch=hatch)
+                bar[0].set(edgecolor=PAPER, linewidth=1)
+                texts.append(f"{phase} {format_rate(ms)} ms")
+                add_tooltip(bar[0], f"{texts[-1]}, {format_percent(ms / phases_ms)}")
+                start += ms
+            axes.vlines(step_ms, at - 0.14, at + 0.3, color=INK, linewidth=2)
+            write_row_label(axes, at, label, f"{format_rate(step_ms)} ms")
+            described.append(f"{label}: {', '.join(texts)}")
+        axes.set_xlim(left=0)
+        axes.set_xlabel("milliseconds per step")
+        return svg(figure, "phases", f"Milliseconds per step by phase. {'; '.join(described)}.")
 
 
 def series_colour_and_marker(comparison: ComparisonRecords, experiment: str) -> tuple[str, str]:
@@ -132,8 +157,8 @@ def series_colour_and_marker(comparison: ComparisonRecords, experiment: str) -> 
 def legend(comparison: ComparisonRecords, experiments: Iterable[str]) -> list[tuple[str, Markup]]:
     """Return the label and the marker of each experiment, once."""
     return [
-        (comparison.label(one), swatch(series_index(comparison, one)))
-        for one in dict.fromkeys(experiments)
+        (comparison.label(name), swatch(series_index(comparison, name)))
+        for name in dict.fromkeys(experiments)
     ]
 
 
@@ -160,37 +185,20 @@ def row_chart(number: int, height: int = ROW) -> Iterator[tuple[Figure, Axes]]:
 
 def write_row_label(axes: Axes, row: int, label: str, value: str, above: float = 0.34) -> None:
     """Write the name of a row at its left and its figure at its right, `above` rows above its middle."""
+    y = row - above
     transform = axes.get_yaxis_transform()
-    axes.text(
-        0.004,
-        row - above,
-        chart_label(label),
-        transform=transform,
-        va="center",
-        ha="left",
-        fontsize=13,
-    )
-    axes.text(
-        0.996,
-        row - above,
-        value,
-        transform=transform,
-        va="center",
-        ha="right",
-        fontsize=13,
-        fontweight="bold",
-    )
+    axes.text(0.004, y, chart_label(label), transform=transform, va="center", fontsize=13)
+    figure = axes.text(0.996, y, value, transform=transform, va="center", fontsize=13)
+    figure.set(ha="right", fontweight="bold")
 
 
 def draw_ratio_bar(
-    axes: Axes, row: int, label: str, start: float, one: HasEstimate, colour: str, hatch: str = ""
+    axes: Axes, row: int, label: str, start: float, one: HasEstimate, colour: str
 ) -> list[float]:
     """Draw a ratio as a bar with its interval at its end; return the values that the axis must contain."""
     write_row_label(axes, row, label, f"{format_ratio(one.value)}x")
     end = start * one.value
-    bar = axes.barh(
-        row + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, hatch=hatch, linewidth=1
-    )
+    bar = axes.barh(row + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, linewidth=1)
     add_tooltip(
         bar[0], f"{format_ratio(one.value)}x{format_interval(one, format_ratio, ', 95 % ')}"
     )
@@ -210,42 +218,16 @@ def scale_ratios(axes: Axes, values: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
-def _runs_tooltip(comparison: ComparisonRecords, row: Throughput) -> str:
-    runs = pluralize(len(row.rounds), "run")
-    median = f"{comparison.label(row.experiment)}: median {format_rate(row.images_per_second)} images/s of {runs}"
-    mean = f", mean {format_rate(row.interval.value)}" if row.interval else ""
-    return median + mean + format_interval(row.interval, format_rate, ", 95 % ")
-
-
 def _draw_ratio(
-    axes: Axes, y: float, found: Ratio | None, name: str, marker: str, colour: str
-) -> None:
-    if found is None:
-        return
-    text = f"{name}: {format_ratio(found.value)}"
-    if found.low is not None and found.high is not None:
-        axes.hlines(y, found.low, found.high, color=colour, linewidth=2)
-        text += f", 95 % {format_interval(found, format_ratio)}, {found.verdict}"
-    draw_marks(axes, [found.value], [y], marker, colour, text, size=6)
-
-
-def _ratio_limits(rows: Sequence[Throughput]) -> tuple[float, float]:
-    values: list[float | None] = [*NARROWEST]
-    for row in rows:
-        values.append(row.flop_ratio)
-        for one in (row.ratio, row.forward_backward):
-            values += [one.value, one.low, one.high] if one else []
-    known = [value for value in values if value is not None]
-    margin = 0.02 * (max(known) - min(known))
-    return min(known) - margin, max(known) + margin
-
-
-def _describe_ratios(comparison: ComparisonRecords, row: Throughput) -> str:
-    assert row.ratio is not None
-    separate = (
-        f", forward and backward {format_ratio(row.forward_backward.value)}"
-        if row.forward_backward
-        else ""
-    )
-    flops = f", FLOP-predicted {format_ratio(row.flop_ratio)}" if row.flop_ratio else ""
-    return f"{comparison.label(row.experiment)}: whole step {format_ratio(row.ratio.value)}{separate}{flops}"
+    axes: Axes, y: float, ratio: Ratio, name: str, marker: str, colour: str, ends: list[float]
+) -> str:
+    """Draw a ratio with its interval, add the values that the axis must contain to `ends`, and return its text."""
+    text = f"{name} {format_ratio(ratio.value)}"
+    tooltip = text
+    ends.append(ratio.value)
+    if ratio.low is not None and ratio.high is not None:
+        axes.hlines(y, ratio.low, ratio.high, color=colour, linewidth=2)
+        ends += [ratio.low, ratio.high]
+        tooltip += f", 95 % {format_interval(ratio, format_ratio)}, {ratio.verdict}"
+    draw_marks(axes, [ratio.value], [y], marker, colour, tooltip, size=6)
+    return text

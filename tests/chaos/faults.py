@@ -281,9 +281,13 @@ def records() -> dict[str, Case]:
         return json.dumps(document | {part: document[part] | fields}).encode()
 
     def page(
-        written: bytes, words: str, code: int = 2, verb: str = "build FOLDER --out FOLDER/page.html"
+        written: bytes,
+        words: str,
+        code: int = 2,
+        verb: str = "build FOLDER --out FOLDER/page.html",
+        **options: Any,
     ) -> Case:
-        return command(f"report {verb}", words, content(path.name, written), code=code)
+        return command(f"report {verb}", words, content(path.name, written), code=code, **options)
 
     def onto_pipe(verb: str) -> Case:
         def write(folder: Path) -> None:
@@ -311,14 +315,14 @@ def records() -> dict[str, Case]:
             changed("experiment", name="=1+1"),
             ".",
             0,
-            "export FOLDER --format csv --out FOLDER/a.csv",
+            "export FOLDER --out FOLDER/a.csv",
         ),
         "a folder that is not there": command("report build FOLDER/none", "none"),
         "a file in place of a folder": command(
             "report build FOLDER/a.json", "a.json", content("a.json", b"{}")
         ),
         "an export where a folder is": page(
-            text.encode(), "not a regular file", verb="export FOLDER --format csv --out FOLDER"
+            text.encode(), "not a regular file", verb="export FOLDER --out FOLDER"
         ),
         "a page where a pipe is": onto_pipe("build FOLDER"),
         "a comparison that is a pattern": page(
@@ -327,8 +331,8 @@ def records() -> dict[str, Case]:
         "a plan of NaN": plan(b'{"a":{"rows":[{"x":NaN}],"note":""}}', "plan.json"),
         "a plan whose rows are texts": plan(b'{"a":{"rows":["x"],"note":""}}', "plan.json"),
         "a claim of no name": command("claim a\u202eb", r"\\u202e"),
-        "a card onto a full disk": command(
-            "claim catlip-2.7x --out FOLDER/card.md",
+        "a page onto a full disk": page(
+            text.encode(),
             "File too large",
             limits=partial(limit_file_size, 64),
         ),

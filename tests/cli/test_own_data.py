@@ -63,7 +63,7 @@ def test_readmes_commands_lead_from_own_data_to_a_page(
         assert "pets at equal images" in " ".join(title)
         assert not any(cell == "–" for row in (clip, catlip) for cell in row)
         assert document.row("Methods", "CatLIP")[1].startswith("labels: the WordNet nouns")
-    assert main(["report", "export", "results", "--format", "csv", "--out", "figures.csv"]) == 0
+    assert main(["report", "export", "results", "--out", "figures.csv"]) == 0
     frame = pd.read_csv("figures.csv")
     measured = frame.groupby("method")["measure"].agg(set)
     for method in ("clip", "catlip"):

@@ -20,8 +20,8 @@ from bench.console.options import ROUNDS_RANGE, require_range
         (["train"], "name of the experiment"),
         (["--smok"], "Unrecognized options: --smok"),
         (
-            ["report", "export", ".", "--format", "x", "--out", "y"],
-            "invalid choice 'x' for argument '--format'",
+            ["report", "compare", ".", ".", "--fail", "x"],
+            "invalid choice 'x' for argument '--fail'",
         ),
         (["report", "build", "a", "b"], "Unrecognized options: b"),
     ],

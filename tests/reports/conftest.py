@@ -1,7 +1,6 @@
 """Records as a whole tiny comparison leaves them, made up: four methods, six rounds, five tasks, one seed or more."""
 
 import html
-import json
 import math
 import random
 import re
@@ -307,19 +306,6 @@ def short(record: Record) -> Record:
     return replace(record, measured=replace(record.measured, scores=record.measured.scores[:1]))
 
 
-def suites_document() -> bytes:
-    stats = {"median": 0.0123, "iqr": 0.0004, "rounds": 20, "min": 0.011}
-    rows = [
-        ("losses", "contrastive"),
-        ("losses", "multilabel"),
-        ("loading", "decode"),
-        (None, "alone"),
-    ]
-    return json.dumps(
-        {"version": "5", "benchmarks": [{"group": g, "name": n, "stats": stats} for g, n in rows]}
-    ).encode()
-
-
 @pytest.fixture(scope="session")
 def whole() -> list[Record]:
     return whole_comparison()
@@ -338,7 +324,6 @@ def make() -> dict[str, Callable[..., object]]:
         "training": training_record,
         "failure": failure_record,
         "record": record,
-        "suites": suites_document,
         "transfers": transfer_records,
         "whole": whole_comparison,
         "largest": largest_batch_records,

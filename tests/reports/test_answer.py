@@ -7,10 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from bench.experiment.config import change
-from bench.measure.comparison_records import group_comparison
-from bench.records.record import Record, Training, Transfer
+from bench.records.record import Record, Training
 from bench.tables.formats import pluralize
-from bench.transfer.subject_scores import whole_task_scores
 from reports.page import page
 from tests.reports.conftest import first_screen, short
 from tests.reports.test_page import Document
@@ -87,10 +85,7 @@ def test_page_says_what_it_does_not_show(
 ) -> None:
     circumstances = whole[0].circumstances
     machine = f"{circumstances.machine}; {pluralize(circumstances.threads, 'thread')}"
-    small = (
-        "catlip-bench-tiny at 48 px (its text tower takes 10 % of both towers’ forward FLOPs, that of ViT-B/16 5 %, so "
-        "no ratio of this size estimates one of ViT-B/16)"
-    )
+    small = "catlip-bench-tiny at 48 px"
     here = f"This does not show other machines than this one ({machine}), other sizes than {small}"
     assert f"{here} and more than 1 training seed on 5 transfer tasks." in words(whole_page)
     speeds = timed(make)
@@ -134,7 +129,7 @@ def test_towers_of_own_data_are_said_to_be_scored_on_drawings(
     assert "scored on drawings" not in words(first_screen("x", folders))
 
 
-def test_skipped_samples_are_counted_below_the_answer_and_listed_by_run(
+def test_skipped_samples_are_named_below_the_answer_and_listed_by_run(
     make: Make, words: Words
 ) -> None:
     runs = [
@@ -145,7 +140,7 @@ def test_skipped_samples_are_counted_below_the_answer_and_listed_by_run(
         for number, one in enumerate(timed(make, 1))
     ]
     text = page("x", runs)
-    note = "have no text (the most of a run: truncated 1,001, empty caption (used) 3; a broken image counts each time"
+    note = "Samples were skipped or have no text: see what is wrong with them"
     assert note in words(text)
     assert words(text).index(note) < words(text).index("The answer in figures")
     rows = Document(text).tables["Samples skipped or without text"]
@@ -158,15 +153,6 @@ def test_skipped_samples_are_counted_below_the_answer_and_listed_by_run(
     assert "have no text" not in words(page("x", timed(make, 1)))
 
 
-def test_line_on_steps_that_waited_stands_below_the_answer(whole_page: str, words: Words) -> None:
-    shown = words(whole_page)
-    assert (
-        shown.index("CatLIP trains")
-        < shown.index("All windows count")
-        < shown.index("This does not")
-    )
-
-
 def test_warnings_stand_directly_below_the_answer(make: Make, words: Words) -> None:
     shown = words(first_screen("x", [*timed(make), make["failure"]()]))
     assert (
@@ -174,61 +160,6 @@ def test_warnings_stand_directly_below_the_answer(make: Make, words: Words) -> N
         < shown.index("1 run failed.")
         < shown.index("FLOP-predicted ratio")
     )
-
-
-def test_durations_are_from_the_first_start_to_the_last_end(make: Make, words: Words) -> None:
-    early, late = timed(make, 1, started_at="2026-11-25T01:00:00"), make["training"]("clip-tiny", 0)
-    late = replace(
-        late, circumstances=replace(late.circumstances, started_at="2026-11-25T03:20:00+02:00")
-    )
-    late = replace(late, measured=replace(late.measured, seconds=600.0))
-    shown = words(first_screen("x", [*early, late]))
-    assert "All runs took 30.0 min, from the first start to the last known end." in shown
-
-
-def test_towers_are_compared_with_their_untrained_ones(
-    whole: list[Record], whole_page: str, words: Words
-) -> None:
-    shown = words(whole_page)
-    gain = "On unseen subgroup by linear probe, the gain over the untrained tower is: CatLIP +0."
-    assert gain in shown
-    assert "By these intervals, all are better." in shown
-    points = {
-        one.subject: one
-        for one in whole_task_scores(group_comparison("x", whole)).main_points("unseen subgroup")
-    }
-    untrained = [
-        f"{points[name].accuracy.value:.3f}"
-        for name in ("random init", "raw pixels", "HOG and colour")
-    ]
-    text = "Lower bounds, without training, are {} (random init), {} (raw pixels) and {} (HOG and colour)."
-    assert text.format(*untrained) in shown
-
-
-def test_tower_whose_gain_has_zero_in_its_interval_cannot_be_told_from_the_untrained_one(
-    whole: list[Record], words: Words
-) -> None:
-    """The towers answer as their untrained ones do."""
-    transfers = [one for one in whole if isinstance(one.measured, Transfer)]
-    untrained = next(one.measured for one in transfers if one.measured.subject == "random init")
-    same = [
-        replace(one, measured=replace(one.measured, scores=untrained.scores)) for one in transfers
-    ]
-    shown = words(first_screen("x", same))
-    assert (
-        "By these intervals, CatLIP, CLIP, SigLIP and SuperClass cannot be told from the untrained tower."
-        in shown
-    )
-
-
-def test_page_has_the_number_of_samples_and_passes_of_trainings(make: Make, words: Words) -> None:
-    training = make["training"]("clip-tiny", 0)
-    counted = replace(training, measured=replace(training.measured, num_samples=400))
-    scored = make["transfers"](0)
-    assert "The trainings saw 400 samples in 200.0 passes (80,000 images)." in words(
-        first_screen("x", [counted, *scored])
-    )
-    assert "The trainings saw" not in words(first_screen("x", [training, *scored]))
 
 
 def test_page_of_a_busy_machine_shows_ratios_of_all_steps_without_a_verdict(
@@ -266,30 +197,13 @@ def test_page_says_first_that_a_core_was_left_to_a_busy_process(make: Make, word
     assert shown == "Timed with 1 thread, because loop (99 % of a core) kept a core busy."
 
 
-def test_comparison_that_ended_early_says_first_how_much_of_it_there_is(
-    make: Make, words: Words
-) -> None:
-    runs, training = timed(make, 1), make["training"]("clip-tiny", 0)
-    early = "This comparison ended early: 1 of 10 rounds timed; of 2 experiments, 1 trained and 0 scored."
-    assert words(heading(first_screen("1-default", [*runs, training]))) == early
-    for name, records in (
-        ("1-measure", runs),
-        ("1-default", [*runs, make["failure"]()]),  # it ended, and the page lists the failure
-        ("1-default", make["whole"]()),
-    ):
-        assert "ended early" not in first_screen(name, records)
-
-
-def test_smoke_test_has_neither_published_figures_nor_a_front_in_its_answer(
+def test_smoke_test_has_neither_published_figures_nor_a_front(
     whole: list[Record], words: Words
 ) -> None:
-    smoke, default = (
-        words(first_screen(name, whole)).partition("Images per second")[0]
-        for name in ("1-smoke", "1-default")
-    )
-    for noise in ("As published:", "on the front", "Pareto front"):
-        assert noise in default
-        assert noise not in smoke
+    smoke, default = (words(first_screen(name, whole)) for name in ("1-smoke", "1-default"))
+    for text in ("As published:", "On the Pareto front"):
+        assert text in default
+        assert text not in smoke
 
 
 def test_lengths_of_the_packs_captions_are_no_setting_of_other_data(make: Make) -> None:

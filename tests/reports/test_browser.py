@@ -83,10 +83,7 @@ def pages(
             "one",
             records,
             others={"another": ""},
-            documents={
-                "suites.json": make["suites"](),
-                **({"plan.json": PLAN.document()} if PLAN else {}),
-            },
+            documents={"plan.json": PLAN.document()} if PLAN else {},
         ),
         "explanation": page(
             "x", read_records(Path(__file__).parents[1] / "records" / "explain-tiny")

@@ -30,12 +30,11 @@ def test_build_draws_the_latest_comparison_and_names_the_others(
     assert capsys.readouterr().out == f"{out}\n"
     text = out.read_text(encoding="utf-8")
     assert "Comparison 2026-11-25-tiny" in text
-    assert "<li>2026-11-20-tiny: this page has newer records of the same</li>" in text
+    assert "<li>2026-11-20-tiny: it adds no speed, training or score to this page</li>" in text
     assert [path.name for path in out.parent.iterdir()] == ["page.html"]
 
 
 def test_page_is_written_beside_the_records_by_default(results: Path) -> None:
-    (results / "suites.json").write_text('{"benchmarks": []}')
     assert main(["build", str(results), "--comparison", "2026-11-20-tiny"]) == 0
     assert "Comparison 2026-11-20-tiny" in (results / "index.html").read_text(encoding="utf-8")
 
@@ -43,12 +42,11 @@ def test_page_is_written_beside_the_records_by_default(results: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["biuld"], "no verb of python -m reports named 'biuld'; did you mean 'build'?"),
+        (["biuld"], "no verb of report named 'biuld'; did you mean 'build'?"),
         (["build", "RESULTS", "--comparison", "2026-11-25-tin"], "did you mean '2026-11-25-tiny'?"),
         (["build", "RESULTS", "--comparison", "*"], "(there are 2026-11-20-tiny, 2026-11-25-tiny)"),
         (["build", "EMPTY"], "holds no records; run `python -m bench` first"),
         (["build", "EMPTY/none"], "holds no records; run `python -m bench` first"),
-        ([], "usage: python -m reports VERB"),
     ],
 )
 def test_impossible_request_lists_the_possible_ones(
@@ -82,20 +80,6 @@ def test_damaged_records_are_named_on_the_page_and_the_others_drawn(
     assert shown.tables["Throughput of each experiment"]
 
 
-def test_a_file_that_is_no_record_does_not_choose_the_comparison(
-    results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("zzz.speed.json", "zzz.failure.x.json"):
-        (results / name).write_text('{"format": 4}')
-    assert main(["build", str(results)]) == 3
-    text = (results / "index.html").read_text(encoding="utf-8")
-    assert "Comparison 2026-11-25-tiny" in text
-    assert "<li>zzz</li>" not in text
-    err = capsys.readouterr().err
-    assert "zzz.speed.json: " in err
-    assert "zzz.failure.x.json: " in err
-
-
 def test_folder_of_damaged_records_alone_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,12 +95,7 @@ def test_damaged_file_of_a_folder_is_named_and_the_others_are_exported(
 ) -> None:
     broken = results / "2026-11-25-tiny.memory.clip-tiny.json"
     broken.write_text("{")
-    assert (
-        main(
-            ["export", str(results), "--format", "csv", "--out", str(tmp_path / "out" / "out.csv")]
-        )
-        == 3
-    )
+    assert main(["export", str(results), "--out", str(tmp_path / "out" / "out.csv")]) == 3
     assert f"{broken}: not a record" in capsys.readouterr().err
 
 
@@ -125,24 +104,12 @@ HOSTILE, SPELLED_OUT = "\x1b[2J\x9bname\u202e", r"\x1b[2J\x9bname\u202e"
 
 @pytest.mark.parametrize("verb", REPORT_VERBS)
 def test_error_messages_are_escaped(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    more = {"compare": [HOSTILE], "export": ["--format", "csv", "--out", "out"]}.get(verb, [])
+    more = {"compare": [HOSTILE], "export": ["--out", "out"]}.get(verb, [])
     assert main([verb, HOSTILE, *more]) == 2
     out, err = capsys.readouterr()
     assert not out
     assert SPELLED_OUT in err
     assert err.removesuffix("\n").isprintable()
-
-
-def test_document_of_another_type_fails_its_section_alone(
-    results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (results / "suites.json").write_text('{"benchmarks": [{}]}')
-    assert main(["build", str(results)]) == 3
-    line = "section suites failed: suites.json: not a document of pytest-benchmark"
-    assert [text for text in capsys.readouterr().err.splitlines() if text.startswith(line)]
-    shown = Document((results / "index.html").read_text(encoding="utf-8"))
-    assert line in shown.words()
-    assert shown.tables["Throughput of each experiment"]
 
 
 def test_help_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:

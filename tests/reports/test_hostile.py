@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.records.record import Record
 from reports.page import page
-from tests.reports.accuracy.test_few_label_section import curve_record, head_record, metric_record
+from tests.reports.accuracy.test_few_labels import curve_record, head_record, metric_record
 from tests.reports.conftest import short
 from tests.reports.hostile import PAYLOAD, hostile
 from tests.reports.test_page import Document

@@ -9,8 +9,7 @@ from msgspec.structs import replace
 
 from bench.experiment.config import change
 from bench.measure.comparison_records import group_comparison
-from bench.records.record import Figure, Figures, Memory, Record, Speed, Training, Transfer
-from bench.records.record_kind import RecordContent, UnknownKind
+from bench.records.record import Memory, Record, Speed, Training, Transfer
 from bench.records.scores import Score
 from bench.transfer.subject_scores import whole_task_scores
 from reports.__main__ import main
@@ -92,9 +91,6 @@ def test_towers_of_another_name_and_vocabulary_stand_in_the_rows_of_their_speeds
     rows = document.tables["The answer in figures"]
     assert len(rows) == 5
     assert all("–" not in row[1] for row in rows[1:])
-    assert "Records of CatLIP differ in synset_vocabulary: catlip-tiny.json / pack-synsets." in (
-        document.words()
-    )
 
 
 def test_timed_runs_are_those_of_one_comparison(make: Make) -> None:
@@ -106,7 +102,7 @@ def test_timed_runs_are_those_of_one_comparison(make: Make) -> None:
         {MEASURE: runs["clip-tiny"], "20260104T000000-measure": runs["catlip-tiny"]}
     )
     assert joined.records == runs["catlip-tiny"]
-    assert joined.left_out == {MEASURE: "this page has newer records of the same"}
+    assert joined.left_out == {MEASURE: "it adds no speed, training or score to this page"}
 
 
 def test_interrupted_measurement_does_not_take_the_page_over(make: Make) -> None:
@@ -114,7 +110,7 @@ def test_interrupted_measurement_does_not_take_the_page_over(make: Make) -> None
     joined = join_comparisons({MEASURE: [make["speed"]("clip-tiny", 0)]} | newest)
     assert joined.comparisons == [MEASURE]
     assert joined.left_out == {
-        "20260104T000000-measure": "it has no speed record, training or score yet"
+        "20260104T000000-measure": "it adds no speed, training or score to this page"
     }
     assert join_comparisons(newest).comparisons == [*newest]
 
@@ -183,7 +179,9 @@ def test_a_tower_is_of_the_newest_training_and_of_its_other_seeds(make: Make) ->
         dict([trained(1, 1, 40_000), trained(2, 2, 80_000), trained(3, 0, 80_000)])
     )
     assert joined.comparisons == ["20260103T000000-train", "20260102T000000-train"]
-    assert joined.left_out == {"20260101T000000-train": "this page has newer records of the same"}
+    assert joined.left_out == {
+        "20260101T000000-train": "it adds no speed, training or score to this page"
+    }
     experiments = [one.experiment for one in joined.records if one.experiment is not None]
     assert {one.seed for one in experiments} == {0, 2}
     assert {one.training.images for one in experiments} == {80_000}
@@ -228,34 +226,6 @@ def test_page_of_a_folder_joins_the_folders_of_its_trainings(
     alone = Document((tmp_path / "index.html").read_text(encoding="utf-8")).words()
     assert "No tower was scored in this comparison" in alone
     assert "Other comparisons in the same folder" in alone
-
-
-@pytest.mark.parametrize("is_known", [True, False])
-def test_figures_of_measurements_join_a_page_and_newer_ones_of_a_measurement_replace_older(
-    is_known: bool, whole: list[Record]
-) -> None:
-    """Also where their kind is not known: then nothing shows them. The rest is shown as without them."""
-    timed = [one for one in whole if isinstance(one.measured, Speed | Memory)]
-
-    def measured(value: float) -> list[Record]:
-        of = Figures(
-            measurement="mine",
-            title="Mine",
-            round=0,
-            figures=(Figure("a", "ms"),),
-            values={"a": (value,)},
-        )
-        one: RecordContent = of if is_known else UnknownKind(kind="mine", value=value)
-        return [replace(whole[0], measured=one)]
-
-    found = {"a": measured(1.0), "b": timed, "c": measured(2.0)}
-    joined = join_comparisons(found)
-    assert joined.comparisons == ["c", "b"]
-    assert joined.records == [*measured(2.0), *join_comparisons({"b": timed}).records]
-    assert {*joined.left_out} == {"a"}
-    shown = figures(page("one", joined.records))
-    assert (shown.pop("Mine", None) is not None) == is_known
-    assert shown == figures(page("one", timed))
 
 
 def test_folder_in_which_every_run_failed_has_a_page(make: Make, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_an_experiment_takes_less_than_an_80th_of_2_mb(make: Make) -> None:
 
     def size(count: int) -> int:
         records = [renamed(one, number) for number in range(1, 1 + count) for one in runs]
-        return len(page("many", records, documents={"suites.json": make["suites"]()}).encode())
+        return len(page("many", records).encode())
 
     one, twenty = size(1), size(20)
     assert one + 79 * (twenty - one) / 19 < LARGEST
@@ -52,7 +52,6 @@ def test_a_page_of_many_rounds_and_seeds_is_under_2_mb_and_drawn_without_torch_o
     records = make["whole"](rounds=60, seeds=13)
     assert len(records) >= 498
     results = make["written"](records, tmp_path)
-    (results / "suites.json").write_bytes(make["suites"]())
     command = [sys.executable, "-W", "error", "-c", CODE, str(results)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
     disturbance, frameworks = done.stderr.splitlines()

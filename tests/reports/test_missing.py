@@ -34,7 +34,7 @@ def test_single_run_has_no_interval_and_says_so(make: Make, words: Words) -> Non
 def test_single_experiment_has_no_ratio(make: Make, words: Words) -> None:
     text = words(page("alone", [make["speed"]("siglip-tiny", number) for number in range(3)]))
     assert "SigLIP trains" in text
-    assert "(median of 3 runs)" in text
+    assert "(median of 3 runs)." in text
     assert "times as many" not in text
 
 

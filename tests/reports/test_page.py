@@ -2,8 +2,6 @@
 
 import base64
 import bz2
-import csv
-import io
 import json
 import re
 from collections.abc import Callable
@@ -15,8 +13,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.experiment.config import change
-from bench.experiment.settings import with_settings
 from bench.interfaces.sections import Block, PageContext, Section, Text
 from bench.measure.throughput import images_per_second
 from bench.records.record import Record, Speed, Transfer
@@ -24,7 +20,7 @@ from bench.statistics.intervals import accuracy_interval, mean_interval
 from bench.statistics.ratios import ratio_of, ratios_of
 from bench.tables.formats import format_p_value
 from reports.page import page
-from tests.reports.conftest import first_screen, short
+from tests.reports.conftest import short
 
 Make = dict[str, Callable[..., Any]]
 DASH = "\N{EN DASH}"
@@ -85,15 +81,12 @@ def rates(records: list[Record], name: str) -> dict[int, float]:
 
 
 @pytest.fixture(scope="module")
-def text(whole: list[Record], make: Make) -> str:
-    return page("one", whole, others={"older": ""}, documents={"suites.json": make["suites"]()})
+def text(whole: list[Record]) -> str:
+    return page("one", whole, others={"older": ""})
 
 
-def test_equal_records_give_equal_bytes(whole: list[Record], make: Make, text: str) -> None:
-    assert (
-        page("one", whole, others={"older": ""}, documents={"suites.json": make["suites"]()})
-        == text
-    )
+def test_equal_records_give_equal_bytes(whole: list[Record], text: str) -> None:
+    assert page("one", whole, others={"older": ""}) == text
 
 
 def require_self_contained(text: str) -> None:
@@ -131,10 +124,6 @@ def test_summary_equals_the_statistics(whole: list[Record], text: str) -> None:
     ) in words
 
 
-def test_page_says_that_its_emoji_tasks_have_no_new_concept(text: str) -> None:
-    assert "a known concept is found in another style" in Document(text).words()
-
-
 def test_throughput_table_equals_the_statistics(whole: list[Record], text: str) -> None:
     document = Document(text)
     names = {"siglip-tiny": "SigLIP", "catlip-tiny": "CatLIP", "superclass-tiny": "SuperClass"}
@@ -149,28 +138,6 @@ def test_throughput_table_equals_the_statistics(whole: list[Record], text: str) 
         assert row[3] == f"{ratio.value:.2f}|{ratio.low:.2f} to {ratio.high:.2f}"
         assert row[4] == format_p_value(ratio.p)
         assert ratio.verdict in row[5].replace("\N{NO-BREAK SPACE}", " ")
-
-
-def test_utilisation_and_predicted_ratio_come_from_the_flops(
-    whole: list[Record], text: str
-) -> None:
-    runs = [one for one in whole if isinstance(one.measured, Speed) and one.experiment]
-    by_name: dict[str, list[Speed]] = {}
-    for one in runs:
-        assert isinstance(one.measured, Speed)
-        assert one.experiment is not None
-        by_name.setdefault(one.experiment.name, []).append(one.measured)
-    flops = {name: speeds[0].flops for name, speeds in by_name.items()}
-    row = Document(text).row("Throughput of each experiment", "CatLIP")
-    assert row[7] == f"{flops['clip-tiny'].step / flops['catlip-tiny'].step:.2f}"
-    peak = max(speed.peak_flops_per_second or 0 for speeds in by_name.values() for speed in speeds)
-    measured = [
-        3 * speed.flops.forward / 128 * rate / peak
-        for speed, rate in zip(
-            by_name["catlip-tiny"], rates(whole, "catlip-tiny").values(), strict=True
-        )
-    ]
-    assert row[8].replace("\N{NO-BREAK SPACE}", " ") == f"{100 * median(measured):.1f} %"
 
 
 def test_accuracy_table_equals_the_statistics(whole: list[Record], text: str) -> None:
@@ -205,36 +172,15 @@ def test_downloads_hold_the_records(whole: list[Record], text: str) -> None:
         for at, (_, name, value) in enumerate(attributes)
         if name == "href" and value.startswith("data:")
     }
-    rows = list(csv.DictReader(io.StringIO(bz2.decompress(files["one-speeds.csv.bz2"]).decode())))
-    assert len(rows) == 24
-    ours = [float(row["images_per_second"]) for row in rows if row["experiment"] == "clip-tiny"]
-    assert ours == pytest.approx([*rates(whole, "clip-tiny").values()], rel=1e-12)
     assert len(json.loads(bz2.decompress(files["one-records.json.bz2"]))) == len(whole)
-    assert len(json.loads(bz2.decompress(files["one-suites.json.bz2"]))["benchmarks"]) == 4
 
 
 def test_unmeasured_figures_are_dashes_with_the_reason(text: str) -> None:
     row = Document(text).row("Memory, utilisation, targets and sizes", "CatLIP")
     assert row[1].startswith("287")
-    assert DASH.strip() in row or DASH in row
+    assert DASH in row
     assert not any(cell in {"0", "nan", "None"} for cell in row)
     assert "nan" not in Document(text).words().split()
-
-
-def test_half_budget_is_shown_but_not_in_the_summary(text: str) -> None:
-    document = Document(text)
-    assert ["Half of equal images"] in document.tables["Accuracy on unseen subgroup"]
-    assert "half of equal images" not in document.words().split("Throughput", maxsplit=1)[0]
-
-
-def test_unreadable_device_is_reported(make: Make) -> None:
-    one = make["speed"]("clip-tiny", 0)
-    one = replace(
-        one, measured=replace(one.measured, utilisation={}, not_measured={"GPU": "no such driver"})
-    )
-    assert (
-        "Not measured, or only in part: GPU: no such driver." in Document(page("x", [one])).words()
-    )
 
 
 @pytest.mark.parametrize(
@@ -251,33 +197,11 @@ def test_runs_of_two_machines_are_not_compared(make: Make, change: dict[str, Any
     assert "other machines than these (" in document.words()
     assert "times as many" not in document.words()
     if "gpu" in change:
-        differing = document.tables["Circumstances that differ from the baseline's"]
+        differing = document.tables["Circumstances that differ"]
         assert [row[:3] for row in differing[1:]] == [
             ["power limit", "700 W", "500 W"],
             ["ECC", "on", "unknown"],
         ]
-
-
-def test_rounds_of_another_gpu_are_named(make: Make) -> None:
-    def timed(card: str, round_: int) -> Record:
-        one = make["speed"]("clip-tiny", round_)
-        return replace(one, circumstances=replace(one.circumstances, gpu_uuid=card))
-
-    text = "Runs are of several GPUs: first (rounds 1 and 2) and second (rounds 3)."
-    assert (
-        text
-        in Document(page("x", [timed("first", 0), timed("first", 1), timed("second", 2)])).words()
-    )
-    assert "several GPUs" not in Document(page("x", [timed("first", 0), timed("first", 1)])).words()
-
-
-def test_one_name_with_two_settings_is_reported(make: Make) -> None:
-    one, other = make["speed"]("clip-tiny", 0), make["speed"]("clip-tiny", 1)
-    other = replace(other, experiment=change(other.experiment, learning_rate=0.5))
-    assert (
-        "Records of CLIP differ in learning_rate: 0.0005 / 0.5."
-        in Document(page("x", [one, other])).words()
-    )
 
 
 def test_twofold_mfu_gap_is_reported_as_engineering(make: Make) -> None:
@@ -288,36 +212,15 @@ def test_twofold_mfu_gap_is_reported_as_engineering(make: Make) -> None:
     )
 
 
-def test_gpu_that_was_throttled_throughout_is_reported(make: Make) -> None:
-    run = make["speed"]("clip-tiny", 0)
-    throttled = tuple(90.0 for _ in run.measured.window_seconds)
-    run = replace(run, measured=replace(run.measured, window_throttled_percent=throttled))
-    assert "were left out: the GPU was throttled" in Document(page("x", [run])).words()
-
-
 def test_five_seeds_allow_a_ranking_and_fewer_do_not(make: Make) -> None:
     by_seed = [[short(one) for one in make["transfers"](seed)] for seed in range(5)]
-    few, many = (
-        Document(first_screen("x", [*chain(*by_seed[:count])])).words() for count in (4, 5)
-    )
-    assert "4 paired seeds, a ranking needs 5" in few
-    assert "over 5 paired seeds" not in few
-    assert "over 5 paired seeds and 822 test images; adjusted p" in many
-    assert "for all 6 differences of accuracies" in many  # three experiments at two budgets
-    assert "On unseen subgroup, CatLIP is " in many
-
-
-def test_a_device_memory_count_has_a_column_of_its_own(make: Make) -> None:
-    gpu, cpu = make["memory"]("clip-tiny"), make["memory"]("catlip-tiny")
-    counts = replace(
-        gpu.measured,
-        peak_rss_bytes=None,
-        peak_allocated_bytes=3 * 2**30,
-        peak_reserved_bytes=4 * 2**30,
-    )
-    document = Document(page("x", [replace(gpu, measured=counts), cpu]))
-    row = document.row("Memory, utilisation, targets and sizes", "CLIP")
-    assert row[1:3] == ["3,072.0", "4,096.0"]
+    few, many = (Document(page("x", [*chain(*by_seed[:count])])) for count in (4, 5))
+    table = "Differences of accuracy from the base"
+    assert "4 paired seeds, a ranking needs 5" in few.words()
+    assert table not in few.tables
+    assert "over 5 seeds and 822 test images; adjusted p" in many.words()
+    assert len(many.tables[table]) == 1 + 6  # three experiments at two budgets
+    assert "On unseen subgroup, CatLIP is " in many.words()
 
 
 def test_largest_batches_are_compared_separately(make: Make) -> None:
@@ -339,29 +242,14 @@ def test_largest_batches_are_compared_separately(make: Make) -> None:
     )
     row = document.row(largest, "catlip-tiny[batch_size=688]")
     assert row[3].startswith(f"{expected.value:.2f}|")
-    assert "Largest batch size of each experiment under 0.5" in document.words()
     assert "no memory left" in document.words()
     text = (
         f"catlip-tiny[batch_size=688] trains {expected.value:.2f} times as many images per second as "
         "clip-tiny[batch_size=576] (95 %"
     )
-    assert f"Each at its largest batch size under 0.5 GiB: {text}" in document.words()
-    answer = document.row("The answer in figures", "CatLIP")
-    assert answer[1] == document.row(equal, "CatLIP")[3]
-    assert answer[2] == f"{row[3]}, batch 688"
-    assert document.row("The answer in figures", "CLIP")[2] == "1|base, batch 576"
+    assert f"Each at its largest batch size under a memory limit: {text}" in document.words()
     assert len(document.tables["Batches tried under the memory limit"]) == 5
     assert "largest batch" not in separate.words()
-
-
-def test_bottleneck_of_the_steps_is_reported(make: Make) -> None:
-    one = make["speed"]("clip-tiny", 0)
-    assert (
-        "All experiments are compute-bound: data takes from" in Document(page("x", [one])).words()
-    )
-    phases = one.measured.phase_seconds | {"data": (0.9,)}
-    starved = replace(one, measured=replace(one.measured, phase_seconds=phases))
-    assert "Input-bound: CLIP." in Document(page("x", [starved])).words()
 
 
 def test_headline_table_equals_the_other_tables(text: str) -> None:
@@ -398,13 +286,8 @@ def test_unmeasured_figures_are_listed_with_their_reason(make: Make) -> None:
         page("x", [replace(one, measured=measured), make["speed"]("siglip-tiny", 0)])
     )
     listed = {tuple(row) for row in document.tables["Not measured, and why"][1:]}
-    assert ("GPU and energy", "CLIP", "no such driver") in listed
-    assert ("energy", "SigLIP", "this device has no counter of power or energy") in listed
-    assert (
-        "memory, training losses and transfer accuracy",
-        "all",
-        "this comparison has no run of this kind",
-    ) in listed
+    assert ("GPU", "CLIP", "no such driver") in listed
+    assert ("memory", "all", "this comparison has no run of this kind") in listed
 
 
 def test_every_dash_has_a_reason(make: Make) -> None:
@@ -425,25 +308,15 @@ def test_every_dash_has_a_reason(make: Make) -> None:
 
 def test_runs_in_another_environment_than_the_baseline_are_reported(make: Make) -> None:
     base, other = make["speed"]("clip-tiny", 0), make["speed"]("catlip-tiny", 0)
-    same = Document(page("x", [base, other])).words()
-    assert "Every experiment ran in the environment of the baseline experiment." in same
+    assert "Circumstances that differ" not in Document(page("x", [base, other])).tables
     packages = other.circumstances.packages | {"torch": "2.10"}
     other = replace(other, circumstances=replace(other.circumstances, threads=4, packages=packages))
-    rows = Document(page("x", [base, other])).tables[
-        "Circumstances that differ from the baseline's"
+    rows = Document(page("x", [base, other])).tables["Circumstances that differ"]
+    assert rows == [
+        ["circumstance", "CLIP", "CatLIP"],
+        ["threads", "2", "4"],
+        ["torch", "2.9.1", "2.10"],
     ]
-    assert rows[1:] == [["threads", "2", "4", "CatLIP"], ["torch", "2.9.1", "2.10", "CatLIP"]]
-
-
-def test_the_methods_say_which_settings_were_tuned(make: Make) -> None:
-    searched = make["speed"]("clip-tiny", 0)
-    experiment = with_settings(searched.experiment, ["learning_rate=1e-3"])
-    rows = Document(page("x", [searched, replace(searched, experiment=experiment)])).tables[
-        "Methods"
-    ]
-    column = [row[-1] for row in rows]
-    assert column == ["tuning|of rate, crops, flips and initial head", column[1], "untuned"]
-    assert column[1] == "searched|the best of four rates, with an earlier tower or head"
 
 
 def test_section_in_the_answer_has_no_heading_and_its_failure_is_one_line(

@@ -1,40 +1,44 @@
-"""The verdict on a claim: one rule, by the same conditions for both answers."""
+"""The verdict on a claim from records: one rule, by the same conditions for both answers."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.environment.circumstances import summarize_machine
+from bench.experiment.recipes import AS_RELEASED
+from bench.experiment.settings import strip_settings
 from bench.features.claims.claims import Claim
-from bench.features.claims.conditions import IMAGENET, unmet_by
-from bench.features.claims.evidence import Evidence, find_accuracy_evidence, find_speed_evidence
-from bench.records.record import Record
-from bench.statistics.intervals import Interval
+from bench.features.claims.conditions import find_unmet
+from bench.measure.comparison_records import reason_incomparable
+from bench.measure.summary import throughputs_of
+from bench.records.record import AuthorsRun, Record, Speed
+from bench.statistics.ratios import Ratio, ratio_of
+from reports.render.frames import group_by
 
+OUR_CODE = "this project's code"
+TOLERANCE = math.log(1.1)  # of the log of a published ratio, which has two digits
+DECIDED_BY = "by the authors' step on one GPU, with this project's loader"
 ClaimVerdict = Literal["reproduced", "not reproduced", "not decided"]
 RULE = (
-    (
-        "Evidence decides if it meets all conditions of the claim, whatever it shows; of several the newest decides. "
-        "If none does, the claim is not decided, and the conditions that are not met are named."
-    ),
-    (
-        "Reproduced: the whole 95 % interval is within 10 % of the published ratio, or within one point of the "
-        "published difference of accuracies."
-    ),
+    "Evidence decides if it meets all conditions, whatever it shows; of several the newest decides.",
+    "If none does, the claim is not decided, and the conditions that are not met are named.",
+    "Reproduced: the whole 95 % interval is within 10 % of the published ratio.",
     "Not reproduced: the whole interval is farther away than that.",
-    "Not decided: anything else.",
-    (
-        "A speed on one GPU lacks communication and the captions of other GPUs. The lower end of the interval is "
-        "multiplied by the smallest factor that a model gives for them, and the upper end by the largest."
-    ),
+    "Not decided: anything else, also a ratio that is inconclusive by the rule for measured speeds.",
+    "A speed on one GPU lacks communication and the captions of other GPUs; a model gives factors for them.",
+    "The lower end of the interval is multiplied by the smallest factor, and the upper end by the largest.",
 )
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedEvidence:
-    """Evidence with the conditions of the claim that it misses."""
+class Evidence:
+    """The runs of both experiments of a claim in one comparison, with the conditions that they miss."""
 
-    evidence: Evidence
+    comparison: str
+    code: str  # repository and commit of the timed code
+    machine: str
+    ratio: Ratio  # of images/s
     unmet: Sequence[str]
 
 
@@ -43,7 +47,7 @@ class JudgedClaim:
     """A claim with its evidence and its verdict; `detail` says by what, or why not."""
 
     claim: Claim
-    evidence: Sequence[JudgedEvidence]  # what meets all conditions first, then the newest first
+    evidence: Sequence[Evidence]  # what meets all conditions first, then the newest first
     verdict: ClaimVerdict
     detail: str
 
@@ -54,42 +58,76 @@ class JudgedClaim:
 
 
 def judge_claim(claim: Claim, records: Sequence[Record]) -> JudgedClaim:
-    """Judge a claim by records, or by its count; the rule in words is `RULE`."""
-    if claim.kind == "FLOPs":
-        counted = math.log(claim.counted_percent)
-        return JudgedClaim(
-            claim, [], compare(claim, Interval(counted, counted, counted)), claim.decided_by
-        )
-    if claim.kind == "speed":
-        evidence = find_speed_evidence(claim.baseline, claim.experiment, records)
-    else:
-        evidence = find_accuracy_evidence(claim.baseline, claim.experiment, IMAGENET, records)
-    newest_first = sorted(evidence, key=lambda one: one.comparison, reverse=True)
-    judged = [JudgedEvidence(one, unmet_by(claim.conditions, one)) for one in newest_first]
-    judged.sort(key=lambda one: len(one.unmet))
-    if not judged:
-        return JudgedClaim(
-            claim,
-            judged,
-            "not decided",
-            f"no record has both {claim.baseline} and {claim.experiment}",
-        )
-    if judged[0].unmet:
-        return JudgedClaim(claim, judged, "not decided", "; ".join(judged[0].unmet))
-    verdict = compare(claim, judged[0].evidence.effect)
-    detail = claim.decided_by
-    if verdict == "not decided":
-        detail = "a part of the interval agrees with the published figure, and a part does not"
-    return JudgedClaim(claim, judged, verdict, detail)
-
-
-def compare(claim: Claim, effect: Interval) -> ClaimVerdict:
-    """Compare an interval that meets all conditions with the published figure."""
+    """Judge a claim by records; the rule in words is `RULE`."""
+    evidence = find_evidence(claim, records)
+    if not evidence:
+        detail = f"no record has both {claim.baseline} and {claim.experiment}"
+        return JudgedClaim(claim, evidence, "not decided", detail)
+    if evidence[0].unmet:
+        return JudgedClaim(claim, evidence, "not decided", "; ".join(evidence[0].unmet))
+    ratio = evidence[0].ratio
+    if ratio.low is None or ratio.high is None or ratio.verdict == "inconclusive":
+        detail = "the ratio of images/s is inconclusive by the rule for measured speeds"
+        return JudgedClaim(claim, evidence, "not decided", detail)
     smallest, largest = claim.missing_factor
-    low = effect.low + math.log(smallest) - claim.figure
-    high = effect.high + math.log(largest) - claim.figure
-    if max(-low, high) <= claim.tolerance:
-        return "reproduced"
-    if low > claim.tolerance or high < -claim.tolerance:
-        return "not reproduced"
-    return "not decided"
+    low = math.log(ratio.low * smallest / claim.speed_ratio)
+    high = math.log(ratio.high * largest / claim.speed_ratio)
+    if max(-low, high) <= TOLERANCE:
+        return JudgedClaim(claim, evidence, "reproduced", DECIDED_BY)
+    if low > TOLERANCE or high < -TOLERANCE:
+        return JudgedClaim(claim, evidence, "not reproduced", DECIDED_BY)
+    detail = "a part of the interval agrees with the published figure, and a part does not"
+    return JudgedClaim(claim, evidence, "not decided", detail)
+
+
+def find_evidence(claim: Claim, records: Sequence[Record]) -> list[Evidence]:
+    """Return the evidence of each comparison that timed both experiments on one machine with equal software.
+
+    Runs of the authors' code and of this project's code are evidence of their own.
+    """
+    evidence = []
+    groups = group_by(records, lambda record: record.comparison)
+    for comparison in sorted(groups, reverse=True):
+        for kind in (AuthorsRun, Speed):
+            runs = [record for record in groups[comparison] if isinstance(record.measured, kind)]
+            sides = [
+                [record for record in runs if _is_run_of(record, name)]
+                for name in (claim.baseline, claim.experiment)
+            ]
+            if not all(sides) or reason_incomparable([*sides[0], *sides[1]]) is not None:
+                continue
+            ratio = _ratio_of_speeds(*sides)
+            if ratio is not None:
+                first = sides[0][0]
+                run = first.measured
+                code = OUR_CODE
+                if isinstance(run, AuthorsRun):
+                    code = f"{run.repository} at {run.commit[:7]}"
+                machine = summarize_machine(first.circumstances)
+                unmet = find_unmet(claim, [*sides[0], *sides[1]])
+                evidence.append(Evidence(comparison, code, machine, ratio, unmet))
+    return sorted(evidence, key=lambda found: len(found.unmet))
+
+
+def _is_run_of(record: Record, name: str) -> bool:
+    """Return whether a record is of an experiment with any settings, and not of another tower."""
+    run = record.measured
+    has_other_tower = isinstance(run, AuthorsRun) and run.has_other_tower
+    run_name = strip_settings(record.experiment_name).removesuffix(AS_RELEASED)
+    return run_name == name and not has_other_tower
+
+
+def _ratio_of_speeds(baseline: Sequence[Record], experiment: Sequence[Record]) -> Ratio | None:
+    """Return the ratio of images per second, by round."""
+    rates = [
+        {
+            record.measured.round: record.measured.images_per_second
+            for record in records
+            if isinstance(record.measured, AuthorsRun)
+        }
+        for records in (baseline, experiment)
+    ]
+    if all(rates):
+        return ratio_of(*rates)
+    names = [baseline[0].experiment_name, experiment[0].experiment_name]
+    return throughputs_of([*baseline, *experiment], names, names[0])[1].ratio

@@ -1,26 +1,66 @@
 """The summary of data: counts of all samples, and random samples of the images and captions."""
 
+import io
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image
+
 from bench.console.progress import show_progress
+from bench.data.caption_lengths import EDGE_TOKENS
 from bench.data.captions.choice import parse_caption_choice
+from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.manifest import CACHE
 from bench.data.sample_stream import MAX_UNDECODABLE_FRACTION
 from bench.data.samples import get_source, max_unusable
 from bench.data.subset import write_keys
-from bench.features.data_summary.captions import FieldCaptions, inspect_captions
-from bench.features.data_summary.images import SampledImage, inspect_image
 from bench.interfaces.data_source import SampleRequest, Samples, format_counts
+from bench.labels.labeller import get_rule
+from bench.labels.subwords import encode_caption
 
 MAX_CAPTION_ROWS = 50_000  # samples whose captions are read
 NUM_SHOWN = 64  # images on the page
+THUMBNAIL_SIDE = 192  # pixels
+NOUN_RULE = "corenet"  # the labelling rule that finds nouns of WordNet
 KEYS_REMEDY = (
     "`--keys FILE` writes the keys of the usable samples, and `train --set subset=FILE` reads them."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class SampledImage:
+    """An image as it was read: a usable one has a size in pixels, another has a flaw."""
+
+    row: int
+    num_bytes: int  # of the file; of an image in memory those of its pixels
+    digest: bytes  # equal for exact copies
+    width: int = 0
+    height: int = 0
+    flaw: str = ""
+    thumbnail: bytes = b""  # WebP, of images that are shown
+
+
+@dataclass(frozen=True, slots=True)
+class FieldCaptions:
+    """The captions of one field; a text without a visible character is no caption."""
+
+    field: str
+    per_sample: npt.NDArray[np.int64]  # number of captions of each sample
+    texts: Sequence[str]
+    tokens: npt.NDArray[np.int64]  # of each caption, start and end token included
+    nouns: npt.NDArray[np.int64]  # of each caption
+
+    @property
+    def num_repeated(self) -> int:
+        """Number of captions that are equal to an earlier one."""
+        return len(self.texts) - len(set(self.texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +96,6 @@ class DataSummary:
     def usable_images(self) -> list[SampledImage]:
         """The images of the sample that were decoded."""
         return [image for image in self.images if not image.flaw]
-
-    @property
-    def image_bytes(self) -> int:
-        """Number of bytes of all images, expected from the sample."""
-        return round(
-            self.num_samples * sum(image.num_bytes for image in self.images) / len(self.images)
-        )
 
     @property
     def flaws(self) -> Counter[str]:
@@ -106,17 +139,16 @@ def summarize_data(
     caption_rows = sorted(draw.sample(range(len(samples)), min(MAX_CAPTION_ROWS, len(samples))))
     images = _inspect_images(samples, rows)
     if key_file is not None:
-        write_keys(
-            key_file, samples.keys, [samples.key(image.row) for image in images if image.flaw]
-        )
+        flawed_keys = [samples.key(image.row) for image in images if image.flaw]
+        write_keys(key_file, samples.keys, flawed_keys)
     texts = [
         samples.texts(row)
         for row in show_progress(caption_rows, len(caption_rows), "captions", "samples")
     ]
-    captions = []
-    for number, field_name in enumerate(choice.names):
-        name = field_name or samples.caption_field
-        captions.append(inspect_captions(name, [fields[number] for fields in texts]))
+    captions = [
+        inspect_captions(field or samples.caption_field, [fields[number] for fields in texts])
+        for number, field in enumerate(choice.names)
+    ]
     files = source.files(data)
     return DataSummary(
         data=data,
@@ -132,13 +164,55 @@ def summarize_data(
     )
 
 
+def inspect_captions(field: str, texts_of_samples: Sequence[Sequence[str]]) -> FieldCaptions:
+    """Count the tokens and nouns of the captions of a field."""
+    per_sample = []
+    texts = list[str]()
+    for texts_of_sample in texts_of_samples:
+        captions = [text for text in texts_of_sample if text.strip()]
+        per_sample.append(len(captions))
+        texts += captions
+    tokens = [EDGE_TOKENS + len(encode_caption(text)) for text in texts]
+    labels = get_rule(NOUN_RULE).label(pa.array(texts, pa.string()))
+    return FieldCaptions(
+        field, np.array(per_sample), texts, np.array(tokens, np.int64), np.diff(labels.offsets)
+    )
+
+
 def _inspect_images(samples: Samples, rows: Sequence[int]) -> list[SampledImage]:
     """Decode the images of rows in the order of the files; return them in the order of `rows`."""
     shown = set(rows[:NUM_SHOWN])
     image_of_row = {}
     for row in show_progress(sorted(rows), len(rows), "decoding images", "images"):
-        image_of_row[row] = inspect_image(samples, row, is_shown=row in shown)
+        image_of_row[row] = _inspect_image(samples, row, is_shown=row in shown)
     return [image_of_row[row] for row in rows]
+
+
+def _inspect_image(samples: Samples, row: int, *, is_shown: bool) -> SampledImage:
+    """Decode an image; a thumbnail is made if it is shown."""
+    if samples.is_decoded:  # with colours that are premultiplied by alpha
+        pixels = samples.pixels[row].permute(1, 2, 0).numpy()
+        content = pixels.tobytes()
+        rgb = pixels[..., :3] + (255 - pixels[..., 3:])
+    else:
+        content = samples.image(row)
+    digest = blake2b(content, digest_size=16).digest()
+    if not samples.is_decoded:
+        try:
+            rgb = decode_image(content).permute(1, 2, 0).numpy()
+        except UnusableImageError as error:
+            return SampledImage(row, len(content), digest, flaw=str(error))
+    height, width, _ = rgb.shape
+    thumbnail = _make_thumbnail(rgb) if is_shown else b""
+    return SampledImage(row, len(content), digest, width, height, thumbnail=thumbnail)
+
+
+def _make_thumbnail(rgb: npt.NDArray[np.uint8]) -> bytes:
+    image = Image.fromarray(rgb)
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=80)
+    return file.getvalue()
 
 
 def _show_sample(samples: Samples, image: SampledImage) -> ShownSample:

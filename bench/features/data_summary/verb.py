@@ -29,10 +29,8 @@ class SummarizeData:
     caption: Caption = None
     sample: int = 2000  # number of images that are decoded, and compared to find exact copies
     seed: int = 0  # seed of the random samples: another one shows other images
-    out: Path | None = None  # HTML page to write, with charts and 64 images
-    keys: Path | None = (
-        None  # csv file to write, with the keys of the usable samples, for --set subset=FILE
-    )
+    out: Path | None = None  # HTML page to write, with 64 images
+    keys: Path | None = None  # csv file for the keys of the usable samples, for --set subset=FILE
     results: Results = Path("results")
     json: Json = None
 

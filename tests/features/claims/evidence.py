@@ -1,4 +1,4 @@
-"""Made-up records on claims: runs of the authors' code and of this project's, and scores of two towers."""
+"""Made-up records on claims: runs of the authors' code and of this project's."""
 
 import math
 from collections.abc import Callable
@@ -10,19 +10,12 @@ from bench.experiment.config import change
 from bench.experiment.experiments import get_experiment
 from bench.features.claims.claims import Claim
 from bench.features.claims.conditions import CORENET, CORENET_COMMIT, CORENET_FILES
-from bench.records.record import AuthorsRun, Record, Transfer
-from bench.records.scores import Score
+from bench.records.record import AuthorsRun, Record
 from tests.reports.conftest import HERE
 from tests.timed_runs import speed
 
 A100 = replace(HERE, device="cuda", machine="NVIDIA A100-SXM4-80GB; Example CPU, 2 logical cores")
 SHARDS = "/data/datacomp-1b"
-BASE_FILES = ("projects/clip/clip_vit_base.yaml", "projects/catlip/pretraining/vit_base.yaml")
-HUGE_FILES = (
-    "projects/range_augment/clip/clip_vit_huge.yaml",
-    "projects/catlip/pretraining/vit_huge.yaml",
-)
-TEST_IMAGES = 50_000
 
 
 class AuthorsTiming(AuthorsRun, frozen=True, kw_only=True, tag="authors-timing"):
@@ -36,11 +29,13 @@ class AuthorsTiming(AuthorsRun, frozen=True, kw_only=True, tag="authors-timing")
 
 def authors_runs(claim: Claim, ratio: float, rounds: int = 5) -> list[Record]:
     """Runs of both released files that meet all conditions, CatLIP so many times as fast as CLIP."""
-    files = HUGE_FILES if claim.name == "catlip-h16" else BASE_FILES
     records = []
     for round_ in range(rounds):
         for name, file, rate in zip(
-            (claim.baseline, claim.experiment), files, (100.0, 100.0 * ratio), strict=True
+            (claim.baseline, claim.experiment),
+            claim.released_files,
+            (100.0, 100.0 * ratio),
+            strict=True,
         ):
             run = AuthorsTiming(
                 repository=CORENET,
@@ -80,30 +75,6 @@ def our_runs(claim: Claim, ratio: float, rounds: int = 5) -> list[Record]:
     return records
 
 
-def scored_towers(baseline: int = 42_200, experiment: int = 42_150) -> list[Record]:
-    """Scores of the two released towers on ImageNet-1k: right answers of each."""
-    records = []
-    for name, num_right in (("clip_vit_base.pt", baseline), ("vit_base.pt", experiment)):
-        score = Score(
-            task="imagenet",
-            protocol="fine-tune",
-            chosen=3e-5,
-            validation_accuracy=0.5,
-            converged=True,
-            correct="1" * num_right + "0" * (TEST_IMAGES - num_right),
-            num_classes=1000,
-            num_train=1_281_167,
-            majority=0.001,
-        )
-        scored = Transfer(subject=name, images=0, budgets=(), scores=(score,))
-        records.append(
-            Record(
-                comparison=f"transfer-{name}", experiment=None, circumstances=A100, measured=scored
-            )
-        )
-    return records
-
-
 def with_run(**fields: Any) -> Callable[[Record], Record]:
     """Return a function that changes fields of what a run left."""
     return lambda record: replace(record, measured=replace(record.measured, **fields))
@@ -112,14 +83,6 @@ def with_run(**fields: Any) -> Callable[[Record], Record]:
 def with_circumstances(**fields: Any) -> Callable[[Record], Record]:
     """Return a function that changes the circumstances of a run."""
     return lambda record: replace(record, circumstances=replace(record.circumstances, **fields))
-
-
-def with_score(**fields: Any) -> Callable[[Record], Record]:
-    """Return a function that changes the score of a tower."""
-    return lambda record: replace(
-        record,
-        measured=replace(record.measured, scores=(replace(record.measured.scores[0], **fields),)),
-    )
 
 
 def of_the_pack(record: Record) -> Record:

@@ -1,10 +1,6 @@
-import base64
-import bz2
-import csv
-import re
 from pathlib import Path
 
-from bench.measure.figures import figure_tables, summarize_figures
+from bench.measure.figures import figure_tables
 from bench.records.record import read_records
 from reports.page import page
 from tests.measure.test_figures import NAMES, records_of
@@ -17,7 +13,7 @@ VALUES = {
 }
 
 
-def test_page_has_the_figures_of_measurements_their_verdicts_and_a_csv_of_all_runs() -> None:
+def test_page_has_the_figures_of_measurements_and_their_verdicts() -> None:
     records = records_of(VALUES)
     text = page("c", records)
     (printed,) = figure_tables(records, NAMES)
@@ -26,13 +22,6 @@ def test_page_has_the_figures_of_measurements_their_verdicts_and_a_csv_of_all_ru
         [row["figure"], row["experiment"]] for row in printed.rows
     )
     assert {"better", "worse"} <= {cell for row in shown for cell in row}
-    content = re.search(r'figures\.csv\.bz2" href="data:[^,]*,([^"]*)"', text)
-    assert content is not None
-    rows = list(csv.DictReader(bz2.decompress(base64.b64decode(content[1])).decode().splitlines()))
-    summaries = summarize_figures(records, NAMES)
-    assert {float(row["value"]) for row in rows} == {
-        value for row in summaries for value in row.rounds.values()
-    }
 
 
 def test_page_without_measurements_has_no_such_section() -> None:

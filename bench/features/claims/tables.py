@@ -1,0 +1,120 @@
+"""Claims as tables and text for the terminal. Equal records give equal text."""
+
+from collections.abc import Sequence
+
+from bench.console.console import PROGRAM
+from bench.features.claims.claims import PUBLISHED_FIGURES, Claim
+from bench.features.claims.conditions import CONDITIONS
+from bench.features.claims.verdict import RULE, Evidence, JudgedClaim
+from bench.tables.formats import format_bracketed_interval, format_ratio, pluralize
+from bench.tables.tables import Table
+
+REST_NOTE = (
+    "FLOPs predict hours at equal utilisation; they do not explain them. The rest is the published ratio over the "
+    "counted one."
+)
+CLAIM_TEXT = """{claim.title}
+
+{verdict}
+Published: {published}.
+"{claim.quote}"
+Source: {claim.source}, {claim.where}; {claim.checked}.
+Held fixed: {claim.held_fixed}.
+Hardware: {claim.hardware}.
+
+Conditions
+{conditions}
+
+Rule
+{rule}
+
+Commands that decide it
+{commands}
+"""
+
+
+def claim_tables(judged: Sequence[JudgedClaim]) -> list[Table]:
+    """Return the table of claims with their verdicts, and the table of figures that are not judged."""
+    claims = [
+        {
+            "claim": one.claim.name,
+            "published": describe_published(one.claim),
+            "counted FLOPs": " to ".join(
+                format_ratio(ratio.value) for ratio in one.claim.flop_ratios[1:]
+            ),
+            "measured": format_effect(one.evidence[0]) if one.evidence else "-",
+            "verdict": one.sentence,
+        }
+        for one in judged
+    ]
+    figures = []
+    for figure in PUBLISHED_FIGURES:
+        ratio = figure.flop_ratio
+        counted = "-" if ratio is None else f"{1 / ratio.value:.5g} ({ratio.description})"
+        figures.append(
+            {
+                "title": figure.title,
+                "published": figure.published,
+                "counted: FLOPs over the baseline's": counted,
+                "source": figure.source,
+            }
+        )
+    return [
+        Table.of_figures("Claims of papers", claims, f"One claim in full: {PROGRAM} claim NAME"),
+        Table.of_figures("Published, counted, not judged", figures),
+    ]
+
+
+def claim_text(judged: JudgedClaim) -> str:
+    """Return a claim with its verdict, its conditions, the rule and the commands that decide it."""
+    claim = judged.claim
+    return CLAIM_TEXT.format(
+        claim=claim,
+        verdict=judged.sentence,
+        published=describe_published(claim),
+        conditions="\n".join(
+            f"{number}. {condition.describe}" for number, condition in enumerate(CONDITIONS, 1)
+        ),
+        rule="\n".join(f"- {sentence}" for sentence in RULE),
+        commands="\n".join(claim.commands),
+    )
+
+
+def evidence_tables(judged: JudgedClaim) -> list[Table]:
+    """Return the tables of a claim's counted FLOPs and of its evidence."""
+    claim = judged.claim
+    counted = [
+        {
+            "FLOPs of the baseline's forward over the other's": ratio.description,
+            "ratio": round(ratio.value, 4),
+            "rest of the published ratio": round(claim.speed_ratio / ratio.value, 2),
+        }
+        for ratio in claim.flop_ratios
+    ]
+    evidence = [
+        {
+            "code": one.code,
+            "measured (95 %)": format_effect(one),
+            "runs": f"{pluralize(min(one.ratio.runs), 'run')} each",
+            "machine": one.machine,
+            "records": one.comparison,
+            "conditions that are not met": "; ".join(one.unmet) or "none",
+        }
+        for one in judged.evidence
+    ]
+    return [
+        Table.of_figures("Counted FLOPs", counted, REST_NOTE),
+        Table.of_figures("Evidence", evidence, is_transposed=True),
+    ]
+
+
+def describe_published(claim: Claim) -> str:
+    """Write the published share of hours, and the ratio of speeds that it means."""
+    hours = f"{claim.published:g} times CLIP's GPU hours for equal images"
+    return f"{hours}, which is {format_ratio(claim.speed_ratio)} times the images per GPU-hour"
+
+
+def format_effect(evidence: Evidence) -> str:
+    """Write the ratio of speeds with its interval."""
+    interval = format_bracketed_interval(evidence.ratio, format_ratio) or " (no interval)"
+    return f"{format_ratio(evidence.ratio.value)}{interval}"

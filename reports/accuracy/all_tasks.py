@@ -1,0 +1,104 @@
+"""The mean accuracy of each tower over all tasks, with its difference from the base."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+
+import numpy as np
+
+from bench.interfaces.catalog import image_set_of_task
+from bench.interfaces.sections import ComparisonRecords
+from bench.statistics.accuracies import (
+    POWER,
+    TASKS_FOR_INTERVAL,
+    MeanOverTasks,
+    estimate_over_tasks,
+)
+from bench.tables.formats import (
+    INTERVAL,
+    format_accuracy,
+    format_accuracy_gain,
+    format_percent,
+)
+from bench.tables.tables import Cell, Column, Table
+from bench.transfer.score_tables import subject_name_cell
+from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget
+
+MEAN_NOTE = (
+    "Over the tasks on which all these towers were scored; tasks on the same test images count as one. Tasks and seeds "
+    "are random factors of a mean difference, so that its interval covers other tasks like these and, from three seeds "
+    "on, other trainings. Nobody drew these tasks at random: how far they stand for others is for the reader to judge. "
+    "Other data, towers and numbers of images are not covered. A smallest difference is the size from which an "
+    f"interval would leave out 0 with a probability of {format_percent(POWER, 0)}, for as many tasks and seeds with "
+    "this spread."
+)
+TowersByTask = Mapping[str, Mapping[str, ScorePoint]]  # by task and subject
+
+
+def mean_over_tasks_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> Table | None:
+    """Show the means of the towers at the first budget; None for one tower or on fewer than three sets of images."""
+    budget = next(iter(answers.headline_budgets), "")
+    towers = {
+        task: {
+            point.subject: point for point in towers_at_budget(answers.main_points(task), budget)
+        }
+        for task in answers.tasks
+    }
+    subjects = list(dict.fromkeys(subject for points in towers.values() for subject in points))
+    image_sets = dict[str, list[str]]()  # tasks by their test images
+    for task, points in towers.items():
+        if len(points) == len(subjects):
+            image_sets.setdefault(image_set_of_task(task), []).append(task)
+    if len(subjects) <= 1 or len(image_sets) < TASKS_FOR_INTERVAL:
+        return None
+    tasks_by_images = list(image_sets.values())
+    base = comparison.base if comparison.base in subjects else subjects[0]
+    rows = []
+    for subject in subjects:
+        mean = fmean(
+            fmean(towers[task][subject].accuracy.value for task in tasks)
+            for tasks in tasks_by_images
+        )
+        row = [subject_name_cell(comparison, subject), Cell.of(mean, format_accuracy)]
+        gain = None
+        if subject != base:
+            gain = _mean_difference(towers, tasks_by_images, base, subject)
+        rows.append([*row, *_difference_cells(gain, is_base=subject == base)])
+    columns = [
+        Column.text("features"),
+        Column("mean accuracy", f"at {budget}, over {len(image_sets)} tasks"),
+        Column("mean difference", f"from {comparison.label(base)}, {INTERVAL}"),
+        Column("smallest difference", f"with a power of {format_percent(POWER, 0)}"),
+    ]
+    return Table.of_rows("Mean over all tasks", columns, rows, MEAN_NOTE)
+
+
+def _mean_difference(
+    towers: TowersByTask, tasks_by_images: Sequence[Sequence[str]], base: str, other: str
+) -> MeanOverTasks | None:
+    """Estimate other - base over sets of test images and common seeds; None without a common seed."""
+    answers = {
+        (task, subject): towers[task][subject].by_seed()
+        for tasks in tasks_by_images
+        for task in tasks
+        for subject in (base, other)
+    }
+    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in answers.values())), key=str)
+    rows = []
+    for seed in seeds:
+        row = []
+        for tasks in tasks_by_images:
+            gains = [answers[task, other][seed] - answers[task, base][seed] for task in tasks]
+            row.append(fmean(float(np.mean(gain)) for gain in gains))
+        rows.append(row)
+    return estimate_over_tasks(rows) if rows else None
+
+
+def _difference_cells(gain: MeanOverTasks | None, *, is_base: bool) -> list[Cell]:
+    """Return the mean difference with its interval, and the smallest difference that could have been shown."""
+    if gain is None:
+        reason = "this is the base" if is_base else "no training seed in common with the base"
+        return [Cell.not_applicable(reason)] * 2
+    difference = Cell.estimate(gain.mean, format_accuracy_gain)
+    smallest = Cell.applicable(gain.smallest, format_accuracy, "it has no interval")
+    return [replace(difference, note=f"{difference.note}; {gain.mean.over}"), smallest]

@@ -1,0 +1,254 @@
+"""The charts of accuracy against a cost or the number of labels, and of training losses."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, MultipleLocator
+from matplotlib.transforms import ScaledTranslation
+
+from bench.interfaces.catalog import RANDOM_INIT
+from bench.interfaces.sections import ComparisonRecords
+from bench.statistics.accuracies import Estimate
+from bench.tables.formats import format_accuracy, format_short
+from bench.transfer.label_curves import PERCENT, SHARE, Curve, format_labels, label_counts
+from bench.transfer.pareto import IMAGES, CostAxis, pareto_front
+from bench.transfer.score_tables import RANDOM_INIT_TITLE
+from bench.transfer.subject_scores import RETRIEVAL, ScorePoint, WholeTaskScores
+from reports.render.frames import LossCurve, group_by
+from reports.render.svg import (
+    INK,
+    MUTED,
+    chart_label,
+    draw_marks,
+    drawing,
+    label_line_ends,
+    margin_axes,
+    svg,
+)
+from reports.speed.charts import series_colour_and_marker, series_index
+
+WIDTH = 440  # points
+HEIGHT = 270
+LOSS_HEIGHT = 220
+LABEL_MARGIN = 152  # points at the right of the axes, for the names of lines
+SHIFT = 4.0  # points between the marks of two lines with equal x
+SMALL_RANGE = 0.5  # an axis of accuracy up to this range has a tick at each tenth
+REFERENCE_DASHES = ((4.0, 3.0), (1.0, 2.5), (7.0, 2.0, 1.0, 2.0), (2.0, 6.0))
+CHANCE = "majority class"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """Accuracies over x; the line of a tower has marks, and a line without a marker is a dashed reference."""
+
+    name: str
+    x: Sequence[float]
+    estimates: Sequence[Estimate]
+    points: Sequence[str] = ()  # the texts of the points, for the tooltip
+    colour: str = MUTED
+    marker: str = ""
+
+    @property
+    def last_accuracy(self) -> float:
+        """The accuracy at the largest x."""
+        return self.estimates[-1].value
+
+
+def accuracy_chart(
+    comparison: ComparisonRecords,
+    answers: WholeTaskScores,
+    task: str,
+    cost: CostAxis,
+    name: str = "accuracy",
+) -> Markup:
+    """Draw the accuracies on one task, by its main protocol, against a cost, with their Pareto front as steps.
+
+    `name` is the prefix of the chart's ids. There is no front against images seen, because an image takes a different
+    time with each method.
+    """
+    protocol = answers.main_protocol(task)
+    points = answers.points(task, protocol)
+    trained = [point for point in points if not point.is_reference and cost.of(point) is not None]
+    right = 1.04 * (max((cost.of(point) or 0.0 for point in trained), default=0.0) or 1.0)
+    towers = group_by(trained, lambda point: point.subject).values()
+    lines = [_tower_line(comparison, tower, cost) for tower in towers]
+    for point in points:
+        if point.is_reference:
+            title = "random init" if point.subject == RANDOM_INIT else point.subject
+            lines.append(Line(name=title, x=[0, right], estimates=[point.accuracy] * 2))
+    if protocol != RETRIEVAL:
+        lines.append(_chance_line(points[0].runs[0].score.majority, 0, right))
+    with drawing(WIDTH, HEIGHT) as figure:
+        axes = margin_axes(figure, 30, LABEL_MARGIN, 44, 8)
+        axes.set_xlim(0, right)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(lambda value, _: format_short(value))
+        axes.set_xlabel(cost.axis)
+        front = [] if cost is IMAGES else pareto_front(points, cost)
+        if front:
+            x = [cost.of(point) or 0.0 for point in front]
+            y = [point.accuracy.value for point in front]
+            axes.plot([*x, right], [*y, y[-1]], drawstyle="steps-post", color=INK, linewidth=1.5)
+        last = _draw_lines(axes, lines)
+        text = f"{task}: accuracy by {protocol} against {cost.title}. At the last point: {last}."
+        return svg(figure, f"{name}-{cost.name}-{answers.tasks.index(task)}", text)
+
+
+def label_chart(comparison: ComparisonRecords, name: str, curves: Sequence[Curve]) -> Markup:
+    """Draw the accuracies on one task against the number of labels, on a logarithmic axis.
+
+    `name` is the prefix of the chart's ids.
+    """
+    unit = curves[0].label_unit
+    numbers = label_counts(curves)
+    positions = [math.log2(number) for number in numbers]
+    lines = []
+    for curve in curves:
+        x = [math.log2(labels) for labels, _ in curve.points()]
+        estimates = [estimate for _, estimate in curve.points()]
+        if curve.is_reference:
+            title = RANDOM_INIT_TITLE if curve.subject == RANDOM_INIT else curve.subject
+            lines.append(Line(name=title, x=x, estimates=estimates))
+        else:
+            colour, marker = series_colour_and_marker(comparison, curve.subject)
+            texts = [
+                f"{format_accuracy(estimate.value)} at {format_labels(unit, labels)}"
+                for labels, estimate in curve.points()
+            ]
+            lines.append(
+                Line(
+                    name=comparison.label(curve.subject),
+                    x=x,
+                    estimates=estimates,
+                    points=texts,
+                    colour=colour,
+                    marker=marker,
+                )
+            )
+    majority = max(curve.majority for curve in curves)
+    lines.append(_chance_line(majority, positions[0], positions[-1]))
+    with drawing(WIDTH, HEIGHT) as figure:
+        axes = margin_axes(figure, 30, LABEL_MARGIN, 44, 8)
+        margin = 0.06 * ((positions[-1] - positions[0]) or 1.0)
+        axes.set_xlim(positions[0] - margin, positions[-1] + margin)
+        ticks = [format_labels(unit, number).removesuffix(PERCENT) for number in numbers]
+        axes.set_xticks(positions, ticks)
+        axes.set_xlabel(f"{unit},{PERCENT}" if unit == SHARE else unit)
+        last = _draw_lines(axes, lines)
+        text = f"{curves[0].task}, {curves[0].protocol}: accuracy against the {unit}. At the last point: {last}."
+        return svg(figure, name, text)
+
+
+def loss_chart(
+    comparison: ComparisonRecords, experiment: str, curves: Sequence[LossCurve]
+) -> Markup:
+    """Draw the losses of an experiment, of all its seeds; cool-downs branch off the trunk of their seed."""
+    colour = series_colour_and_marker(comparison, experiment)[0]
+    trunks = {curve.seed: curve for curve in curves if curve.is_trunk}
+    with drawing(WIDTH, LOSS_HEIGHT) as figure:
+        axes = margin_axes(figure, 48, 16, 44, 12)
+        for curve in curves:
+            points = curve.points
+            if not curve.is_trunk:
+                trunk = trunks[curve.seed].points
+                before = [point for point in trunk if point[0] < points[0][0]]
+                points = [*before[-1:], *points]
+            images = [images for images, _ in points]
+            losses = [loss for _, loss in points]
+            axes.plot(
+                images, losses, color=colour if curve.is_trunk else INK, linewidth=1.5, alpha=0.8
+            )
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(lambda value, _: format_short(value))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.set_xlabel("images seen")
+        axes.set_ylabel("loss, nats")
+        trunk = curves[0].points
+        text = (
+            f"Training loss of {comparison.label(experiment)} in nats. The trunk begins at {trunk[0][1]:.4g} and ends "
+            f"at {trunk[-1][1]:.4g}."
+        )
+        return svg(figure, f"loss-{series_index(comparison, experiment)}", text)
+
+
+def _tower_line(
+    comparison: ComparisonRecords, points: Sequence[ScorePoint], cost: CostAxis
+) -> Line:
+    """Return the line of one tower's points."""
+    points = sorted(points, key=lambda point: point.images)
+    colour, marker = series_colour_and_marker(comparison, points[0].subject)
+    return Line(
+        name=comparison.label(points[0].subject),
+        x=[cost.of(point) or 0.0 for point in points],
+        estimates=[point.accuracy for point in points],
+        points=[
+            f"{format_accuracy(point.accuracy.value)} for {cost.format_cost(point)}"
+            for point in points
+        ],
+        colour=colour,
+        marker=marker,
+    )
+
+
+def _chance_line(majority: float, left: float, right: float) -> Line:
+    """Return a horizontal line at the share of the most frequent class."""
+    chance = Estimate(majority, None, None, "")
+    return Line(name=CHANCE, x=[left, right], estimates=[chance, chance])
+
+
+def _draw_lines(axes: Axes, lines: Sequence[Line]) -> str:
+    """Draw lines with their names at the right; return each name with its last accuracy.
+
+    The axis is from the tenth below all accuracies to the tenth above, and a majority class below it is left out.
+    """
+    bounds = [
+        bound
+        for line in lines
+        for estimate in line.estimates
+        for bound in (estimate.low, estimate.value, estimate.high)
+        if bound is not None and line.name != CHANCE
+    ]
+    bottom = int(max(0.0, min(bounds, default=0.0)) * 10) / 10
+    top = min(1.0, (int(max(bounds, default=1.0) * 10) + 1) / 10)
+    axes.set_ylim(bottom, top)
+    axes.yaxis.set_major_locator(MultipleLocator(0.1 if top - bottom <= SMALL_RANGE else 0.2))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1f}" if value else "0")
+    shown = [line for line in lines if line.last_accuracy >= bottom]
+    towers = [line for line in shown if line.marker]
+    references = [line for line in shown if not line.marker]
+    for index, line in enumerate(references):
+        dashes = REFERENCE_DASHES[index % len(REFERENCE_DASHES)]
+        y = [estimate.value for estimate in line.estimates]
+        axes.plot(line.x, y, color=MUTED, linewidth=1, linestyle=(0, dashes))
+    for index, line in enumerate(towers):
+        _draw_tower(axes, line, SHIFT * (index - (len(towers) - 1) / 2))
+    ends = [
+        (f"{chart_label(line.name, 15)} {format_accuracy(line.last_accuracy)}", line)
+        for line in [*towers, *references]
+    ]
+    label_line_ends(axes, [(text, line.last_accuracy, line.colour) for text, line in ends])
+    return "; ".join(f"{line.name} {format_accuracy(line.last_accuracy)}" for _, line in ends)
+
+
+def _draw_tower(axes: Axes, line: Line, shift: float) -> None:
+    """Draw a line with its marks and intervals, shifted to the side by SVG units."""
+    assert axes.figure is not None
+    moved = axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
+    y = [estimate.value for estimate in line.estimates]
+    style: dict[str, Any] = {
+        "color": line.colour,
+        "linewidth": 1.25,
+        "transform": moved,
+        "clip_on": False,
+    }
+    axes.plot(line.x, y, alpha=0.5, **style)
+    for x, estimate in zip(line.x, line.estimates, strict=True):
+        if estimate.low is not None and estimate.high is not None:
+            axes.plot([x, x], [max(0.0, estimate.low), min(1.0, estimate.high)], alpha=0.7, **style)
+    tooltip = f"{line.name}: {', '.join(line.points)}"
+    draw_marks(axes, line.x, y, line.marker, line.colour, tooltip, transform=moved, clip_on=False)

@@ -1,1 +1,0 @@
-"""Exports of records and figures to the formats of other programs."""
