@@ -1,7 +1,7 @@
 """GPU specifications from data sheets. No torch here.
 
-Each row is one GPU, by NVIDIA's data sheet of the card or of its system (GB300 NVL72, HGX B300, GB200 NVL72, DGX B200);
-GeForce cards by the white papers of their architectures. Peaks are dense: sparse ones are twice as high. Power is the
+Each row is one GPU, by the data sheet of the card or of its system (GB300 NVL72, HGX B300, GB200 NVL72, DGX B200);
+GeForce cards and RTX PRO by the white papers of their architectures. Peaks are dense: sparse ones are twice as high. Power is the
 maximum of a card. Links are the bandwidth of one GPU in one direction, half of the figure in data sheets: NVLink if all
 GPUs of a node have it, else PCIe (NVLink bridges join two or four cards). The network is one card of the vendor's own
 system per GPU.
@@ -49,14 +49,19 @@ _SPECS = (
     GpuSpec("H200", 989.4e12, 67e12, 141 * GB, 700.0, 450 * GB, 50 * GB),
     GpuSpec("H100 PCIe", 756e12, 51e12, 80 * GB, 350.0, 64 * GB, None),
     GpuSpec("H100", 989.4e12, 67e12, 80 * GB, 700.0, 450 * GB, 50 * GB),
+    GpuSpec("H20", 148e12, 44e12, 96 * GB, 400.0, 450 * GB, 50 * GB),
     GpuSpec("A100 PCIE 40GB", 312e12, 19.5e12, 40 * GB, 250.0, 32 * GB, None),
     GpuSpec("A100 80GB PCIe", 312e12, 19.5e12, 80 * GB, 300.0, 32 * GB, None),
     GpuSpec("A100 40GB", 312e12, 19.5e12, 40 * GB, 400.0, 300 * GB, 25 * GB),
     GpuSpec("A100", 312e12, 19.5e12, 80 * GB, 400.0, 300 * GB, 25 * GB),
     GpuSpec("L40S", 362e12, 91.6e12, 48 * GB, 350.0, 32 * GB, None),
+    GpuSpec("L40", 181e12, 90.5e12, 48 * GB, 300.0, 32 * GB, None),
     GpuSpec("L4", 121e12, 30.3e12, 24 * GB, 72.0, 32 * GB, None),
     GpuSpec("A10G", 70e12, 35e12, 24 * GB, 300.0, 32 * GB, None),
+    GpuSpec("RTX PRO 6000 Blackwell", 503.8e12, 125e12, 96 * GB, 600.0, 64 * GB, None),
+    GpuSpec("RTX 6000 Ada", 364.2e12, 91.1e12, 48 * GB, 300.0, 32 * GB, None),
     GpuSpec("RTX 5090", 209.5e12, 104.8e12, 32 * GB, 575.0, 64 * GB, None),
+    GpuSpec("MI300X", 1307.4e12, 163.4e12, 192 * GB, 750.0, 448 * GB, 50 * GB),
     GpuSpec("RTX 4090", 165.2e12, 82.6e12, 24 * GB, 450.0, 32 * GB, None),
 )
 # A part of a GPU, or another chip of the same number.

@@ -17,6 +17,7 @@ class Throughput:
     images_per_second: float  # the median of the rounds
     interval: Interval | None  # of the geometric mean of the runs; None under two runs
     ratio: Ratio | None  # of images per second to the base; None for the base itself
+    ratio_of_all: Ratio | None  # the same over all windows, also those that other work disturbed
     forward_backward: Ratio | None  # the same of forward and backward alone
     flop_ratio: float | None  # the FLOP-predicted ratio
     figures: dict[str, float | None]  # medians over the runs of `run_figures`

@@ -32,6 +32,7 @@ from bench.profilers.device import (
 )
 from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceReader
 from bench.records.record import OTHERS_BUSY, Flops, Speed, WaitsSource
+from bench.train.attention import find_attention_kernels
 from bench.train.build import (
     TrainState,
     build_train_state,
@@ -137,6 +138,7 @@ def measure_speed(
         not_measured=readings.not_measured | compiled,
         data_wait_share=data_wait_share,
         **sample_counts(run.stream),
+        attention_kernels=find_attention_kernels(lambda: run.step.forward(run.stream.batch(0))),
         rank_window_seconds=rank_window_seconds,
     )
 

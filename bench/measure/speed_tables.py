@@ -57,7 +57,7 @@ IS_BASE = "it is the base of the ratios"
 BASE_CELL = Cell("1", "base", 1)  # the ratio of the base to itself
 ONE_RUN = "one run: an interval needs two"
 DISTURBED = "other work disturbed nearly all runs: the ratio is of all steps and is not judged"
-VERDICT_COLUMN = 5
+VERDICT_COLUMN = 6
 FORWARD_BACKWARD_NOTE = (
     "Forward + backward is of the steps that are timed in phases, without data and optimizer. Steps that other work "
     "disturbed are left out of it; the table of phases has medians over all steps."
@@ -198,6 +198,7 @@ def _speed_table(title: str, comparison: ComparisonRecords, note: str) -> Table:
         Column("images/s", f"median of runs, {INTERVAL}"),
         Column("runs"),
         Column("ratio", f"to {base}, {INTERVAL}"),
+        Column("of all steps", "ratio, with those that other work disturbed"),
         Column("p", "Holm"),
         Column.text("verdict"),
         Column("forward + backward", f"ratio, {INTERVAL}"),
@@ -234,6 +235,7 @@ def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
         ),
         Cell.of(len(row.rounds)),
         BASE_CELL if is_base else Cell.estimate(row.ratio, format_ratio, why),
+        BASE_CELL if is_base else Cell.estimate(row.ratio_of_all, format_ratio, why),
         p,
         verdict,
         BASE_CELL if is_base else Cell.estimate(row.forward_backward, format_ratio, why),

@@ -38,6 +38,7 @@ def throughputs_of(
     rates = rates_by_round(timed, images_per_second)
     all_windows = rates_by_round(timed, images_per_second_of_all)
     ratios = _ratios(base, rates_by_round(timed, undisturbed_images_per_second), all_windows)
+    ratios_of_all = _ratios(base, all_windows, all_windows)
     forward_backward = rates_by_round(timed, forward_backward_rate)
     forward_backward_ratios = _ratios(base, forward_backward, forward_backward)
     throughputs = []
@@ -54,6 +55,7 @@ def throughputs_of(
             images_per_second=median(rates[name].values()),
             interval=geometric_mean_interval([*rates[name].values()]),
             ratio=ratios.get(name),
+            ratio_of_all=ratios_of_all.get(name),
             forward_backward=forward_backward_ratios.get(name),
             flop_ratio=flop_ratio,
             figures=figures[name],

@@ -126,6 +126,8 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     data_wait_share: Share | None = (
         None  # of the windows' time that was spent waiting for batches; None: not measured
     )
+    # Names of the kernels that computed attention; empty: not recorded.
+    attention_kernels: tuple[str, ...] = ()
     rank_window_seconds: tuple[
         Seconds, ...
     ] = ()  # of every rank, where there are several; begun together

@@ -1,15 +1,26 @@
 """The kernel of all attention in a step, for towers of any library."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.backends import cuda
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.experiment.fields import Attention
+
+KERNEL_NAMES = {  # by a part of the name of torch's operation
+    "cudnn_attention": "cuDNN",
+    "flash_attention": "flash",
+    "efficient_attention": "memory-efficient",
+    "fused_attention_overrideable": "of the device's library",
+}
+SEPARATE_PRODUCTS = "separate products"
 
 
 def use_attention_kernel(
@@ -27,6 +38,40 @@ def use_attention_kernel(
         return _fp32_softmax_attention()
     others = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
     return nullcontext() if has_fixed_shapes else sdpa_kernel(others)
+
+
+def find_attention_kernels(forward: Callable[[], object]) -> tuple[str, ...]:
+    """Return the names of the kernels by which attention is computed in a forward, which is run eagerly once.
+
+    Compiled blocks use the same kernels: torch chooses by shapes, precision and device. Attention without a fused
+    kernel is `SEPARATE_PRODUCTS`.
+    """
+    is_compiled = "torch._dynamo" in sys.modules
+    with (
+        torch.compiler.set_stance("force_eager") if is_compiled else nullcontext(),
+        _AttentionNames() as names,
+    ):
+        forward()
+    return tuple(sorted(names.kernels)) or (SEPARATE_PRODUCTS,)
+
+
+class _AttentionNames(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Collects the names of the fused kernels of attention that run while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.kernels: set[str] = set()
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        operation = func.overloadpacket.__name__
+        self.kernels |= {name for part, name in KERNEL_NAMES.items() if part in operation}
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.train.attention import (
     attention_with_fp32_softmax,
+    find_attention_kernels,
     use_attention_kernel,
 )
 from bench.train.build import build_train_state, load_data
@@ -171,3 +172,16 @@ def test_shapes_that_change_keep_cudnn_out(padding: str, with_cudnn: bool, resul
     with Names() as names:
         run.step.backward(run.step.forward(run.stream.batch(0)))
     assert names.with_cudnn == {with_cudnn}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("attention", "kernel"), [("fused", "flash"), ("plain", "separate products")]
+)
+@pytest.mark.parametrize("compile_option", ["off", "on"])
+def test_kernels_of_attention_are_named(
+    attention: str, kernel: str, compile_option: str, results: Path
+) -> None:
+    experiment = small("clip", attention=attention, compile=compile_option, text_padding="packed")
+    run = build_train_state(load_data(experiment, CPU, results))
+    assert find_attention_kernels(lambda: run.step.forward(run.stream.batch(0))) == (kernel,)
