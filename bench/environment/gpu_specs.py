@@ -1,10 +1,10 @@
 """GPU specifications from data sheets. No torch here.
 
 Each row is one GPU, by the data sheet of the card or of its system (GB300 NVL72, HGX B300, GB200 NVL72, DGX B200);
-GeForce cards and RTX PRO by the white papers of their architectures. Peaks are dense: sparse ones are twice as high. Power is the
-maximum of a card. Links are the bandwidth of one GPU in one direction, half of the figure in data sheets: NVLink if all
-GPUs of a node have it, else PCIe (NVLink bridges join two or four cards). The network is one card of the vendor's own
-system per GPU.
+GeForce cards and RTX PRO by the white papers of their architectures. Peaks are dense: sparse ones are twice as high.
+Power is the maximum of a card. Links are the bandwidth of one GPU in one direction, half of the figure in data sheets:
+NVLink if all GPUs of a node have it, else PCIe (NVLink bridges join two or four cards). The network is one card of the
+vendor's own system per GPU.
 """
 
 import re
