@@ -77,7 +77,10 @@ def pipes() -> dict[str, Case]:
         "a pipe among documents of charts": reading(
             pipe("a.json"), lambda path: read_observations([path.parent])
         ),
-        "a pipe for a plan": reading(pipe("plan.json"), page),
+        "a folder that is called like a document": reading(
+            folder_named, lambda path: read_observations([path.parent])
+        ),
+        "a pipe for components": reading(pipe("suites.json"), page),
         "a pipe for an image": reading(pipe("a.jpg"), lambda path: FileImageSource([path]).rgb(0)),
         "a link to /dev/zero for an image": reading(
             link("a.jpg", "/dev/zero"), lambda path: FileImageSource([path]).rgb(0)

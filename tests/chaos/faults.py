@@ -296,10 +296,10 @@ def records() -> dict[str, Case]:
 
         return command(f"report {verb} --out FOLDER/pipe", "pipe: not a regular file", write)
 
-    def plan(written: bytes, words: str) -> Case:
+    def suites(written: bytes, words: str) -> Case:
         def write(folder: Path) -> None:
             write_file(folder / path.name, text.encode())
-            write_file(folder / "plan.json", written)
+            write_file(folder / "suites.json", written)
 
         return command("report build FOLDER --out FOLDER/page.html", words, write, code=3)
 
@@ -328,8 +328,8 @@ def records() -> dict[str, Case]:
         "a comparison that is a pattern": page(
             text.encode(), "comparison", verb="build FOLDER --comparison=*"
         ),
-        "a plan of NaN": plan(b'{"a":{"rows":[{"x":NaN}],"note":""}}', "plan.json"),
-        "a plan whose rows are texts": plan(b'{"a":{"rows":["x"],"note":""}}', "plan.json"),
+        "components that are a list": suites(b"[]", "suites.json"),
+        "components that are no object": suites(b'{"benchmarks":["x"]}', "suites.json"),
         "a claim of no name": command("claim a\u202eb", r"\\u202e"),
         "a page onto a full disk": page(
             text.encode(),

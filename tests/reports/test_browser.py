@@ -3,7 +3,6 @@
 Needs Debian's chromium and chromium-driver. axe is asked where CATLIP_BENCH_AXE names what `npm pack axe-core` left.
 """
 
-import importlib
 import json
 import os
 import shutil
@@ -34,7 +33,6 @@ from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 
 Make = dict[str, Callable[..., Any]]
-PLAN = importlib.import_module("tests.features.plan.test_page") if "plan" in VERBS else None
 OF_FEATURES = [name for name in ("history", "data") if name in REPORT_VERBS or name in VERBS]
 PAGES = ("page", "explanation", *OF_FEATURES, "hostile")
 AXE = "CATLIP_BENCH_AXE"
@@ -83,7 +81,7 @@ def pages(
             "one",
             records,
             others={"another": ""},
-            documents={"plan.json": PLAN.document()} if PLAN else {},
+            documents={"suites.json": make["suites"]()},
         ),
         "explanation": page(
             "x", read_records(Path(__file__).parents[1] / "records" / "explain-tiny")

@@ -7,53 +7,20 @@ The model excludes stragglers, shared links and in-switch reductions.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.environment.gpu_specs import GpuSpec
 from bench.experiment.fields import Sharding
+from bench.features.plan.interconnect import Interconnect
 from bench.interfaces.method import get_method
 from bench.records.record import DDP_BUCKET_BYTES
 
 Kind = Literal["all-reduce", "reduce-scatter", "all-gather"]
 Phase = Literal["forward", "backward"]
-Level = Literal["all", "within nodes", "between nodes"]
 FP32_BYTES = 4  # bytes of a weight, a gradient and a feature: CUDA's autocast normalises in fp32
-LINK_SHARE = (
-    0.8  # share of a data sheet's bandwidth: nccl-tests reach 230 to 250 of 300 GB/s on 8 A100
-)
-# Per ring step: NCCL's constants (src/graph/tuning.cc, hwLat, ring, LL128).
-LINK_US, NETWORK_US = (
-    1.9,
-    4.0,
-)
 DDP_FIRST_BUCKET_BYTES = 1 << 20  # of DDP's gradient buckets: torch's default
-
-
-@dataclass(frozen=True, slots=True)
-class Interconnect:
-    """The interconnect: bandwidths per GPU and direction, and latencies per ring step."""
-
-    gpus_per_node: int
-    link_bytes_per_second: float  # bytes per second within a node
-    link_latency_seconds: float  # seconds
-    network_bytes_per_second: float  # bytes per second between nodes
-    network_latency_seconds: float  # seconds
-
-
-def data_sheet_interconnect(
-    device: GpuSpec,
-    link_seconds: float = 1e-6 * LINK_US,
-    network_seconds: float = 1e-6 * NETWORK_US,
-) -> Interconnect:
-    """Return the interconnect of a device by its data sheet, with these latencies; ValueError without a network."""
-    if device.network_bytes_per_second is None:
-        raise ValueError(f"no data sheet is known for a network of {device.name_words}")
-    link, network = (
-        LINK_SHARE * one for one in (device.link_bytes_per_second, device.network_bytes_per_second)
-    )
-    return Interconnect(device.gpus_per_node, link, link_seconds, network, network_seconds)
+PLANNED_SHARDINGS = ("ddp", "zero2", "fsdp2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +47,6 @@ class Collective:
     size: float  # bytes of the full tensor: after an all-gather, before a reduce-scatter
     calls: int = 1
     overlaps_with: Phase | None = None  # the phase that can hide it; None if it is exposed
-    level: Level = (
-        "all"  # "between nodes": each process sends its shard of a tensor that its node holds
-    )
-
-
-def shard_count(sharding: Sharding, processes: int, per_node: int) -> int:
-    """Return the number of shards that weights, gradients and moments are divided into."""
-    return {"ddp": 1, "zero2": processes, "fsdp2": processes, "hsdp": min(processes, per_node)}[
-        sharding
-    ]
 
 
 def step_collectives(
@@ -102,73 +59,59 @@ def step_collectives(
     """Return the collectives of a step of `bench.train.distributed` and `losses.collectives`; `batch` is per process.
 
     FSDP2 gathers weights in the precision of the computation (`bytes_per_parameter`), the blocks' again in the
-    backward unless it keeps them (`zero2`), and reduce-scatters gradients in fp32. Hybrid sharding does so within each
-    node, and all-reduces the shards of the gradients between nodes.
+    backward unless it keeps them (`zero2`), and reduce-scatters gradients in fp32. ValueError for hybrid sharding.
     """
-    rows, sums = batch * processes, 1  # the mean of the loss
+    if sharding not in PLANNED_SHARDINGS:
+        raise ValueError(f"a plan has sharding={', '.join(PLANNED_SHARDINGS)}, got {sharding}")
     gradients = float(FP32_BYTES * weights.trained)
+    summed_scalars = 1  # the mean of the loss
     if sharding == "ddp":
         buckets = 1 + math.ceil(max(0, gradients - DDP_FIRST_BUCKET_BYTES) / DDP_BUCKET_BYTES)
         collectives = [Collective("gradients", "all-reduce", gradients, buckets, "backward")]
     else:
+        size = float(bytes_per_parameter * (weights.trained + weights.frozen))
         gathers = weights.blocks + weights.frozen_blocks + 1
-        whole, again = (
-            float(bytes_per_parameter * n)
-            for n in (weights.trained + weights.frozen, weights.in_blocks)
-        )
-        level: Level = "within nodes" if sharding == "hsdp" else "all"
         scatters = weights.blocks + 1
         collectives = [
-            Collective("weights", "all-gather", whole, gathers, "forward", level),
-            Collective("gradients", "reduce-scatter", gradients, scatters, "backward", level),
+            Collective("weights", "all-gather", size, gathers, "forward"),
+            Collective("gradients", "reduce-scatter", gradients, scatters, "backward"),
         ]
-        if sharding != "zero2":
-            collectives += [
-                Collective(
-                    "blocks' weights again", "all-gather", again, weights.blocks, "backward", level
-                )
-            ]
-        if sharding == "hsdp":
-            name = "shards of gradients"
-            collectives += [
-                Collective(name, "all-reduce", gradients, scatters, "backward", "between nodes")
-            ]
-        sums += 1 + weights.scalars  # the gradient's norm
+        if sharding == "fsdp2":
+            size = float(bytes_per_parameter * weights.in_blocks)
+            name = "blocks' weights again"
+            collectives.append(Collective(name, "all-gather", size, weights.blocks, "backward"))
+        summed_scalars += 1 + weights.scalars  # the gradient's norm
     method = get_method(weights.method)
     if method.compares_batch:
-        features = FP32_BYTES * rows * weights.feature_width
-        collectives += [
-            Collective("caption features", "all-gather", features),
-            Collective("gradients of caption features", "reduce-scatter", features),
-        ]
-        sums += 1  # the sum of the loss over processes
+        features = FP32_BYTES * batch * processes * weights.feature_width
+        collectives.append(Collective("caption features", "all-gather", features))
+        collectives.append(Collective("gradients of caption features", "reduce-scatter", features))
+        summed_scalars += 1  # the sum of the loss over processes
         calls = method.communication.normaliser_all_reduces if method.communication else 0
         if calls:
-            size = calls * FP32_BYTES * rows
-            collectives.append(
-                Collective("softmax normalisers of columns", "all-reduce", size, calls)
-            )
+            size = calls * FP32_BYTES * batch * processes
+            name = "softmax normalisers of columns"
+            collectives.append(Collective(name, "all-reduce", size, calls))
     if weights.counted_tokens:
-        collectives.append(
-            Collective("token counts", "all-reduce", float(FP32_BYTES * weights.counted_tokens))
-        )
-    return [*collectives, Collective("scalars", "all-reduce", float(FP32_BYTES * sums), sums)]
+        size = float(FP32_BYTES * weights.counted_tokens)
+        collectives.append(Collective("token counts", "all-reduce", size))
+    size = float(FP32_BYTES * summed_scalars)
+    collectives.append(Collective("scalars", "all-reduce", size, summed_scalars))
+    return collectives
 
 
 def collective_seconds(collective: Collective, processes: int, links: Interconnect) -> float:
     """Return the seconds of all calls of a collective."""
-    nodes, latency = math.ceil(processes / links.gpus_per_node), links.network_latency_seconds
-    per_node, size = processes / nodes, collective.size / collective.calls
+    nodes = math.ceil(processes / links.gpus_per_node)
+    per_node = processes / nodes
+    size = collective.size / collective.calls
     within = ring_all_gather_seconds(
         size, per_node, links.link_bytes_per_second, links.link_latency_seconds
     )
+    latency = links.network_latency_seconds
     between = ring_all_gather_seconds(
         size / per_node, nodes, links.network_bytes_per_second, latency
     )
-    if collective.level == "within nodes":
-        nodes, between = 1, 0.0
-    if collective.level == "between nodes":
-        within = 0.0
     if collective.kind != "all-reduce":
         return collective.calls * (within + between)
     tree = 2 * math.ceil(math.log2(nodes)) * latency
@@ -186,11 +129,14 @@ def ring_all_gather_seconds(
 
 
 def total_seconds(
-    collectives: Sequence[Collective],
+    collectives: Iterable[Collective],
     processes: int,
     links: Interconnect,
     overlaps_with: Phase | None,
 ) -> float:
     """Return the seconds of the collectives that one phase can hide, or with None of the exposed ones."""
-    hidden = (one for one in collectives if one.overlaps_with == overlaps_with)
-    return math.fsum(collective_seconds(one, processes, links) for one in hidden)
+    return math.fsum(
+        collective_seconds(collective, processes, links)
+        for collective in collectives
+        if collective.overlaps_with == overlaps_with
+    )

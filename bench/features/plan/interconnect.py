@@ -1,103 +1,78 @@
-"""The interconnect of a plan: given, measured by `doctor`, or by the data sheet. No torch here."""
+"""The interconnect of a cluster, from a data sheet or as `doctor` measured it. No torch here."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.environment.gpu_specs import GB, GpuSpec, find_gpu_spec
-from bench.features.plan.collectives import LINK_SHARE, LINK_US, NETWORK_US, Interconnect
-from bench.records.record import LinkSpeed, read_record, record_files
+from bench.environment.gpu_specs import GB, GpuSpec
+from bench.records.record import LinkSpeed, read_records
 
-MICRO = 1e-6
-# Options of the command, their titles and units.
-LINK_OPTIONS: Mapping[str, tuple[str, str]] = {
-    "per_node": ("GPUs per node", ""),
-    "link_gbs": ("links within a node", " GB/s per GPU and direction"),
-    "link_us": ("links within a node, latency", " us per step"),
-    "network_gbs": ("network", " GB/s per GPU and direction"),
-    "network_us": ("network, latency", " us per step"),
-}
+# Share of a data sheet's bandwidth that is reached: nccl-tests reach 230 to 250 of 300 GB/s on 8 A100.
+LINK_SHARE = 0.8
+# Latencies per ring step: NCCL's constants (src/graph/tuning.cc, hwLat, ring, LL128).
+LINK_LATENCY_SECONDS = 1.9e-6
+NETWORK_LATENCY_SECONDS = 4.0e-6
 
 
 @dataclass(frozen=True, slots=True)
-class LinkValue:
-    """The value of an option of the interconnect, and its source."""
+class Interconnect:
+    """Bandwidths per GPU and direction in bytes per second, and latencies per ring step in seconds."""
 
-    value: float
-    source: str
+    gpus_per_node: int
+    link_bytes_per_second: float  # within a node
+    link_latency_seconds: float
+    network_bytes_per_second: float  # between nodes
+    network_latency_seconds: float
+    source: str = ""
 
 
-def choose_links(
-    given: Mapping[str, float | None], record: Path | None, device: GpuSpec | None
-) -> dict[str, LinkValue]:
-    """Return every option: given values, else those of a record, of the data sheet, or NCCL's latencies.
+def data_sheet_interconnect(gpu: GpuSpec | None, network_gbs: float | None = None) -> Interconnect:
+    """Return the interconnect of a GPU by its data sheet; `network_gbs` replaces the bandwidth between nodes.
 
-    Raises ValueError for options without any value.
+    Raises ValueError where no data sheet has the values.
     """
-    chosen = {
-        "link_us": LinkValue(LINK_US, "NCCL's constant"),
-        "network_us": LinkValue(NETWORK_US, "NCCL's constant"),
-    }
-    if device is not None:
-        share = f"{LINK_SHARE:.0%} of the data sheet's (nccl-tests on A100)"
-        chosen["per_node"] = LinkValue(device.gpus_per_node, "data sheet")
-        chosen["link_gbs"] = LinkValue(LINK_SHARE * device.link_bytes_per_second / GB, share)
-        if device.network_bytes_per_second is not None:
-            chosen["network_gbs"] = LinkValue(
-                LINK_SHARE * device.network_bytes_per_second / GB, share
-            )
-    measured = {} if record is None else measured_links(record, device)
-    for values, source in ((measured, f"measured: {record}"), (given, "given")):
-        for name, value in values.items():
-            if value is not None:
-                chosen[name] = LinkValue(value, source)
-    unknown = [f"--{name.replace('_', '-')}" for name in LINK_OPTIONS if name not in chosen]
-    if unknown:
-        raise ValueError(
-            f"no data sheet is known for the interconnect: give --links or {', '.join(unknown)}"
-        )
-    return {name: chosen[name] for name in LINK_OPTIONS}
-
-
-def to_interconnect(links: Mapping[str, LinkValue]) -> Interconnect:
-    """Return the interconnect in bytes per second and seconds."""
+    if gpu is None:
+        raise ValueError("no data sheet is known for the links of this device: give --links")
+    network = gpu.network_bytes_per_second
+    source = f"{LINK_SHARE:.0%} of the data sheet's bandwidths, NCCL's latencies"
+    if network_gbs is not None:
+        network_bytes_per_second = GB * network_gbs
+        source += "; --network-gbs"
+    elif network is not None:
+        network_bytes_per_second = LINK_SHARE * network
+    else:
+        raise ValueError(f"no data sheet has a network of {gpu.name_words}: give --network-gbs")
     return Interconnect(
-        gpus_per_node=int(links["per_node"].value),
-        link_bytes_per_second=GB * links["link_gbs"].value,
-        link_latency_seconds=MICRO * links["link_us"].value,
-        network_bytes_per_second=GB * links["network_gbs"].value,
-        network_latency_seconds=MICRO * links["network_us"].value,
+        gpus_per_node=gpu.gpus_per_node,
+        link_bytes_per_second=LINK_SHARE * gpu.link_bytes_per_second,
+        link_latency_seconds=LINK_LATENCY_SECONDS,
+        network_bytes_per_second=network_bytes_per_second,
+        network_latency_seconds=NETWORK_LATENCY_SECONDS,
+        source=source,
     )
 
 
-def measured_links(path: Path, device: GpuSpec | None) -> dict[str, float | None]:
-    """Return what `doctor` measured, by option: of a record file, or of the newest link record of a folder.
+def measured_interconnect(
+    results: Path, gpu: GpuSpec | None, network_gbs: float | None = None
+) -> Interconnect:
+    """Return the interconnect that the newest link record of a folder measured; ValueError without one.
 
-    None: the job had one node, or one process on each. ValueError without a record, or if it is of another device than
-    the plan's, which is None without a data sheet.
+    A job of one node has measured no network, which is then as in `data_sheet_interconnect`.
     """
-    records = [read_record(file) for file in ([path] if path.is_file() else record_files(path))]
-    link_records = [record for record in records if isinstance(record.measured, LinkSpeed)]
-    if not link_records:
-        raise ValueError(
-            f"{path} holds no link record; torchrun … -m bench doctor stores them in its results folder"
-        )
-    link = link_records[-1].measured
-    where = link_records[-1].circumstances
+    records = [record for record in read_records(results) if isinstance(record.measured, LinkSpeed)]
+    if not records:
+        raise ValueError(f"{results} has no link record; `doctor --launch` stores them")
+    link = records[-1].measured
     assert isinstance(link, LinkSpeed)
-    if find_gpu_spec(where.machine.partition(";")[0]) != device:
-        planned = device.name_words if device else "a device without a data sheet"
-        raise ValueError(
-            f"the links of {path} are those of {where.machine}, and the plan is for {planned}"
-        )
-    return {
-        "per_node": link.processes_per_node or where.processes,
-        "link_gbs": _divide(link.bytes_per_second, GB),
-        "link_us": _divide(link.latency_seconds, MICRO),
-        "network_gbs": _divide(link.network_bytes_per_second, GB),
-        "network_us": _divide(link.network_latency_seconds, MICRO),
+    measured = {
+        "link_bytes_per_second": link.bytes_per_second,
+        "link_latency_seconds": link.latency_seconds,
+        "network_bytes_per_second": link.network_bytes_per_second,
+        "network_latency_seconds": link.network_latency_seconds,
     }
-
-
-def _divide(value: float | None, unit: float) -> float | None:
-    return None if value is None else value / unit
+    known = {name: value for name, value in measured.items() if value is not None}
+    per_node = link.processes_per_node or records[-1].circumstances.processes
+    if len(known) == len(measured):
+        return Interconnect(gpus_per_node=per_node, source=f"measured: {results}", **known)
+    sheet = data_sheet_interconnect(gpu, network_gbs)
+    source = f"measured: {results}; else {sheet.source}"
+    return replace(sheet, gpus_per_node=per_node, source=source, **known)

@@ -10,20 +10,18 @@ from dataclasses import dataclass
 from bench.environment.gpu_specs import GpuSpec
 from bench.experiment.fields import Sharding
 from bench.features.plan.collectives import (
-    Interconnect,
+    Collective,
     ParameterCounts,
-    shard_count,
     step_collectives,
     total_seconds,
 )
+from bench.features.plan.interconnect import Interconnect
 from bench.interfaces.method import Communication, get_method
 
-MAX_GPUS = 4096  # at the end of a curve
-OVERLAP = (
-    0.8  # share of forward and backward that hides communication of gradients and weights: assumed
-)
-LOSS_SHARE = 0.5  # share of the peak in the loss's products: assumed, because of exponentials and sums between them
-JOULES_PER_KWH = 3.6e6
+# Share of forward and backward that hides communication of gradients and weights: assumed.
+OVERLAP = 0.8
+# Share of the peak in the loss's products: assumed, because of exponentials and sums between them.
+LOSS_SHARE = 0.5
 # Geometric mean of the share of the bf16 peak that the 26 published trainings of CLIP reach, communication excluded
 # (tests/features/plan/published_runs.py). tests/features/plan/test_published.py computes it and the errors again.
 UTILISATION = 0.166
@@ -69,13 +67,11 @@ class PlanCase:
     sharding: Sharding = "ddp"
     bytes_per_parameter: int = 4  # of the computation's precision
 
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """The interconnect of GPUs; `overlap` is the share of forward and backward that can hide communication."""
-
-    links: Interconnect
-    overlap: float
+    def collectives(self, gpus: int) -> list[Collective]:
+        """Return the collectives of a step on `gpus` GPUs."""
+        return step_collectives(
+            self.weights, self.sharding, self.bytes_per_parameter, self.batch, gpus
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +85,8 @@ class PlannedStep:
     backward: float
     extra_negatives_seconds: float  # products of a contrastive loss with further captions
     optimizer: float
-    comm_seconds: (
-        float  # all communication; NaN: the method does not say what its loss communicates
-    )
+    # All communication; NaN: the method does not say what its loss communicates.
+    comm_seconds: float
     hidden_seconds: float  # communication hidden by forward and backward
 
     @property
@@ -110,104 +105,52 @@ class PlannedStep:
         """Throughput of all GPUs together."""
         return self.images / self.seconds
 
-    @property
-    def communication_share(self) -> float:
-        """Share of exposed communication in the step."""
-        return self.exposed_seconds / self.seconds
 
-
-@dataclass(frozen=True, slots=True)
-class TrainingCost:
-    """Cost of a training."""
-
-    hours: float
-    gpu_hours: float
-    price: float | None  # None if no price was given
-    kwh: float | None  # of the GPUs alone; None if their power is unknown
-
-
-def loss_peak_flops(device: GpuSpec, precision: str) -> float:
-    """Return the peak in FLOP/s of a contrastive loss's products."""
-    return device.bf16_flops if precision == "autocast" else device.fp32_flops
+def loss_peak_flops(gpu: GpuSpec, precision: str) -> float:
+    """Return the peak in FLOP/s of a contrastive loss's products in a precision of the loss."""
+    return gpu.bf16_flops if precision == "autocast" else gpu.fp32_flops
 
 
 def compute_profile_from_flops(
-    work: FlopsPerImage, device: GpuSpec, utilisation: float, precision: str
+    work: FlopsPerImage, gpu: GpuSpec, utilisation: float, precision: str
 ) -> ComputeProfile:
     """Return the seconds of a GPU whose dense products reach an assumed share of its bf16 peak.
 
     The backward is twice the forward, three times with activation checkpointing. The share is of whole steps and
     includes data loading and the optimizer. `precision` is the precision of a contrastive loss.
     """
-    rate = utilisation * device.bf16_flops
+    rate = utilisation * gpu.bf16_flops
     return ComputeProfile(
         data=0.0,
         forward=(work.forward + work.teacher) / rate,
         backward=(3 if work.is_recomputed else 2) * work.forward / rate,
         optimizer=0.0,
         captions=0.0,
-        loss_flops=LOSS_SHARE * loss_peak_flops(device, precision),
+        loss_flops=LOSS_SHARE * loss_peak_flops(gpu, precision),
     )
 
 
-def plan_step(
-    case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | None = None
-) -> PlannedStep:
-    """Return the step on `gpus` GPUs, with the case's batch per GPU or a share of a global batch.
-
-    With sharding each GPU updates its shard of the weights.
-    """
-    batch = case.batch if global_batch is None else global_batch / gpus
+def plan_step(case: PlanCase, links: Interconnect, gpus: int) -> PlannedStep:
+    """Return the step on `gpus` GPUs, with the case's batch per GPU. With sharding each GPU updates its shard."""
     compute = case.compute
-    weights = case.weights
-    forward = batch * compute.forward
-    backward = batch * compute.backward
-    further_pairs = batch * max(0.0, batch * gpus - compute.captions)
-    communication = get_method(weights.method).communication
-    is_unknown = communication is None and gpus > 1
-    products = (
-        2 * (communication or Communication()).loss_products * weights.feature_width * further_pairs
-    )
-    collectives = step_collectives(weights, case.sharding, case.bytes_per_parameter, batch, gpus)
-    in_forward = total_seconds(collectives, gpus, cluster.links, "forward")
-    in_backward = total_seconds(collectives, gpus, cluster.links, "backward")
-    exposed = total_seconds(collectives, gpus, cluster.links, None)
+    forward = case.batch * compute.forward
+    backward = case.batch * compute.backward
+    further_pairs = case.batch * max(0.0, case.batch * gpus - compute.captions)
+    communication = get_method(case.weights.method).communication
+    num_products = (communication or Communication()).loss_products
+    loss_flops = 2 * num_products * case.weights.feature_width * further_pairs
+    collectives = case.collectives(gpus)
+    in_forward = total_seconds(collectives, gpus, links, "forward")
+    in_backward = total_seconds(collectives, gpus, links, "backward")
+    comm_seconds = in_forward + in_backward + total_seconds(collectives, gpus, links, None)
     return PlannedStep(
         gpus=gpus,
-        images=batch * gpus,
-        data=batch * compute.data,
+        images=case.batch * gpus,
+        data=case.batch * compute.data,
         forward=forward,
         backward=backward,
-        extra_negatives_seconds=products / compute.loss_flops,
-        optimizer=compute.optimizer / shard_count(case.sharding, gpus, cluster.links.gpus_per_node),
-        comm_seconds=math.nan if is_unknown else in_forward + in_backward + exposed,
-        hidden_seconds=min(in_forward, cluster.overlap * forward)
-        + min(in_backward, cluster.overlap * backward),
-    )
-
-
-def scaling_curve(
-    case: PlanCase, cluster: Cluster, gpus: int, global_batch: int | None = None
-) -> list[PlannedStep]:
-    """Return the steps on powers of two and on `gpus` GPUs, with at least one image of a global batch per GPU."""
-    numbers = {1 << power for power in range(MAX_GPUS.bit_length())} | {gpus}
-    limit = max(numbers) if global_batch is None else global_batch
-    return [
-        plan_step(case, cluster, number, global_batch)
-        for number in sorted(numbers)
-        if number <= limit
-    ]
-
-
-def training_cost(
-    step: PlannedStep, images: int, price: float | None, watts: float | None
-) -> TrainingCost:
-    """Return the cost of `images` images at a price per GPU-hour and a constant power per GPU."""
-    seconds = images / step.images_per_second
-    gpu_hours = step.gpus * seconds / 3600
-    return TrainingCost(
-        hours=seconds / 3600,
-        gpu_hours=gpu_hours,
-        price=None if price is None else price * gpu_hours,
-        kwh=None if watts is None else watts * step.gpus * seconds / JOULES_PER_KWH,
+        extra_negatives_seconds=loss_flops / compute.loss_flops,
+        optimizer=compute.optimizer / (1 if case.sharding == "ddp" else gpus),
+        comm_seconds=math.nan if communication is None and gpus > 1 else comm_seconds,
+        hidden_seconds=min(in_forward, OVERLAP * forward) + min(in_backward, OVERLAP * backward),
     )

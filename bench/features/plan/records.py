@@ -1,54 +1,25 @@
 """One device's step time, power and largest batch, from records. No torch here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
-from typing import Generic, TypeVar
 
-from bench.console.console import PROGRAM, log
 from bench.environment.circumstances import Circumstances
-from bench.environment.files import read_intact_files
-from bench.experiment.config import Experiment, differing_fields, fields_with, format_differences
-from bench.features.plan.collectives import FP32_BYTES, ParameterCounts, shard_count
+from bench.experiment.config import Experiment, differing_fields, fields_with
+from bench.features.plan.collectives import FP32_BYTES, ParameterCounts
 from bench.features.plan.model import ComputeProfile
-from bench.measure.throughput import images_per_second, images_per_step, timed_runs
-from bench.records.record import (
-    BYTES_PER_PARAMETER,
-    BatchTrial,
-    Memory,
-    Record,
-    Speed,
-    read_record,
-    read_records,
-    record_files,
-)
-from bench.tables.formats import GIB
+from bench.measure.throughput import images_per_second, images_per_step
+from bench.records.record import BYTES_PER_PARAMETER, Memory, Record, Speed, read_records
 
-M = TypeVar("M", Speed, Memory, BatchTrial)
-FIELDS_WITHOUT_TIME = {  # they do not change the time per image
+# Fields that do not change the time per image.
+FIELDS_WITHOUT_TIME = {
     *fields_with("by batch"),
-    *(
-        "seed",
-        "head_initialisation",
-        "images",
-        "warmup_images",
-        "learning_rate",
-        "sharding",
-        "windows",
-    ),
+    *("seed", "head_initialisation", "images", "warmup_images", "learning_rate"),
+    *("sharding", "windows"),
 }
 FORWARD_PHASES = ("augmentation", "image forward", "text forward", "head and loss")
 POWER = "power W, by the energy counter"
-
-
-@dataclass(frozen=True, slots=True)
-class Match(Generic[M]):
-    """A measurement of an experiment at any batch."""
-
-    measured: M
-    experiment: Experiment  # as measured
-    where: Circumstances
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,88 +37,78 @@ class TimedRuns:
         return fmean(powers) if powers else None
 
 
-def newest_timed_records(path: Path, experiments: Sequence[Experiment]) -> list[Record]:
-    """Return the records of a record file's comparison, or of a folder's newest that timed all experiments.
-
-    If none timed all, return the newest that timed any experiment; ValueError if there is none. A folder's damaged
-    records are logged and left out.
-    """
-    if path.is_file():
-        return read_records(path.parent, read_record(path).comparison)
-    records, damaged = read_intact_files(record_files(path), read_record)
-    for error in damaged:
-        log(f"left out: {error}")
-    newest: list[Record] = []
+def newest_timed_records(results: Path, experiments: Sequence[Experiment]) -> list[Record]:
+    """Return the records of a folder's newest comparison that timed all experiments; ValueError if none did."""
+    records = read_records(results)
     for name in sorted({record.comparison for record in records}, reverse=True):
         group = [record for record in records if record.comparison == name]
-        if all(find_matching(experiment, group, Speed) for experiment in experiments):
+        if all(_matching_runs(experiment, group) for experiment in experiments):
             return group
-        if not newest and timed_runs(group):
-            newest = group
-    if not newest:
-        raise ValueError(
-            f"{path} holds no speed record; {PROGRAM} measure stores them in its results folder"
-        )
-    return newest
-
-
-def find_timed_runs(experiment: Experiment, records: Sequence[Record], path: Path) -> TimedRuns:
-    """Return an experiment's timed runs, preferably at its own batch; ValueError names the nearest experiment."""
-    matches = find_matching(experiment, records, Speed)
-    if not matches:
-        timed_experiments = {name: runs[-1][0] for name, runs in timed_runs(records).items()}
-        nearest = min(
-            (_differences(experiment, other) for other in timed_experiments.values()), key=len
-        )
-        raise ValueError(
-            f"{path} has no speed record of {experiment.name}: it has {', '.join(timed_experiments)}, "
-            f"of which the nearest differs in {format_differences(nearest)}"
-        )
-    batch_sizes = [match.experiment.training.batch_size for match in matches]
-    batch_size = (
-        experiment.training.batch_size
-        if experiment.training.batch_size in batch_sizes
-        else batch_sizes[0]
+    names = ", ".join(experiment.name for experiment in experiments)
+    raise ValueError(
+        f"{results} has no comparison that timed {names}, whose records `measure` stores"
     )
-    matches = [match for match in matches if match.experiment.training.batch_size == batch_size]
-    timed = matches[0].experiment
-    if matches[0].where.processes > 1:
-        processes = matches[0].where.processes
-        raise ValueError(
-            f"{path}: {timed.name} was timed on {processes} processes; a plan needs records of one"
-        )
-    if not all(match.measured.phase_seconds for match in matches):
-        raise ValueError(f"{path}: {timed.name} was timed without phases; a plan needs them")
-    return TimedRuns(timed, matches[0].where, [match.measured for match in matches])
 
 
-def measured_compute(runs: TimedRuns, loss_flops: float) -> ComputeProfile:
+def find_timed_runs(experiment: Experiment, records: Sequence[Record]) -> TimedRuns:
+    """Return an experiment's timed runs of one batch size, the nearest to its own.
+
+    Raises ValueError for runs without phases, as those of several processes.
+    """
+    matches = _matching_runs(experiment, records)
+    batch_sizes = {timed.training.batch_size for timed, _, _ in matches}
+    batch_size = min(batch_sizes, key=lambda size: abs(size - experiment.training.batch_size))
+    matches = [match for match in matches if match[0].training.batch_size == batch_size]
+    timed, where, _ = matches[0]
+    runs = [run for _, _, run in matches]
+    if where.processes > 1 or not all(run.phase_seconds for run in runs):
+        raise ValueError(f"{timed.name}: a plan needs records of one process, with phases")
+    return TimedRuns(timed, where, runs)
+
+
+def _matching_runs(
+    experiment: Experiment, records: Sequence[Record]
+) -> list[tuple[Experiment, Circumstances, Speed]]:
+    matches = []
+    for record in records:
+        if isinstance(record.measured, Speed) and _has_equal_work(experiment, record):
+            assert record.experiment is not None
+            matches.append((record.experiment, record.circumstances, record.measured))
+    return matches
+
+
+def _has_equal_work(experiment: Experiment, record: Record) -> bool:
+    """Return whether a record is of an experiment with the same time per image."""
+    if record.experiment is None:
+        return False
+    return differing_fields([experiment, record.experiment]).keys() <= FIELDS_WITHOUT_TIME
+
+
+def measured_compute(timed: TimedRuns, loss_flops: float) -> ComputeProfile:
     """Return the seconds of one device: medians over the runs.
 
     The step time is that of the windows, in which phases may overlap; it is divided in proportion to the phases.
     """
-    profiles = [_profile_of_run(runs.experiment, run, loss_flops) for run in runs.runs]
+    data = []
+    forward = []
+    backward = []
+    optimizer = []
+    for run in timed.runs:
+        images = images_per_step(timed.experiment, run)
+        average = fmean if run.phase_images else median
+        phases = {name: average(seconds) for name, seconds in run.phase_seconds.items()}
+        step_seconds = images / images_per_second(timed.experiment, run)
+        scale = step_seconds / sum(phases.values())
+        data.append(scale * phases.get("data", 0.0) / images)
+        forward.append(scale * sum(phases.get(name, 0.0) for name in FORWARD_PHASES) / images)
+        backward.append(scale * phases.get("backward", 0.0) / images)
+        optimizer.append(scale * phases.get("optimizer", 0.0))
     return ComputeProfile(
-        data=median(profile.data for profile in profiles),
-        forward=median(profile.forward for profile in profiles),
-        backward=median(profile.backward for profile in profiles),
-        optimizer=median(profile.optimizer for profile in profiles),
-        captions=runs.experiment.mean_batch_size,
-        loss_flops=loss_flops,
-    )
-
-
-def _profile_of_run(experiment: Experiment, run: Speed, loss_flops: float) -> ComputeProfile:
-    images = images_per_step(experiment, run)
-    average = fmean if run.phase_images else median
-    phases = {name: average(seconds) for name, seconds in run.phase_seconds.items()}
-    scale = images / images_per_second(experiment, run) / sum(phases.values())
-    return ComputeProfile(
-        data=scale * phases.get("data", 0.0) / images,
-        forward=scale * sum(phases.get(name, 0.0) for name in FORWARD_PHASES) / images,
-        backward=scale * phases.get("backward", 0.0) / images,
-        optimizer=scale * phases.get("optimizer", 0.0),
-        captions=experiment.mean_batch_size,
+        data=median(data),
+        forward=median(forward),
+        backward=median(backward),
+        optimizer=median(optimizer),
+        captions=timed.experiment.mean_batch_size,
         loss_flops=loss_flops,
     )
 
@@ -158,64 +119,27 @@ def estimate_max_batch(
     limit_bytes: float,
     weights: ParameterCounts,
     gpus: int,
-    per_node: int,
-) -> tuple[int | None, str]:
-    """Return the largest batch of one device under a memory limit, and how it is known.
+) -> int | None:
+    """Return the largest batch of one device under a memory limit; None without a count of tensors.
 
-    The largest batch that was tried is preferred. Else peak tensor bytes are extrapolated: linearly through two batch
-    sizes, or from one with 16 bytes per parameter (weights, gradients, moments) and the rest in proportion to images.
-    Sharding divides the constant share; `zero2` keeps the blocks' weights whole beside it. Captions gathered from all
-    devices, and their gradients, are added per image.
+    Of the counted tensor bytes of a step, 16 per parameter (weights, gradients, moments) are constant and divided by
+    sharding, and the rest is in proportion to images. `zero2` keeps the blocks' weights whole. Captions gathered from
+    all devices, and their gradients, are added per image.
     """
-    trials = [
-        match
-        for match in find_matching(experiment, records, BatchTrial)
-        if match.measured.limit_bytes <= limit_bytes
-    ]
-    tried_sizes = [match.experiment.training.batch_size for match in trials if match.measured.fits]
-    if tried_sizes:
-        limit = max(match.measured.limit_bytes for match in trials) / GIB
-        return max(tried_sizes), f"tried, under {limit:g} GiB on one device"
     peaks = {}
-    for match in find_matching(experiment, records, Memory):
-        if match.measured.peak_tensor_bytes is not None:
-            peaks[match.experiment.mean_batch_size] = match.measured.peak_tensor_bytes
+    for record in records:
+        if isinstance(record.measured, Memory) and _has_equal_work(experiment, record):
+            assert record.experiment is not None
+            if record.measured.peak_tensor_bytes is not None:
+                peaks[record.experiment.mean_batch_size] = record.measured.peak_tensor_bytes
     if not peaks:
-        return None, "unknown: there is no memory record of it"
-    small = min(peaks)
-    large = max(peaks)
-    if large > small:
-        source = f"peak tensor bytes at batches of {small:g} and {large:g}"
-        image_bytes = (peaks[large] - peaks[small]) / (large - small)
-    else:
-        source = (
-            f"peak tensor bytes at a batch of {large:g}, of which 16 per parameter are constant"
-        )
-        image_bytes = (peaks[large] - BYTES_PER_PARAMETER * weights.trained) / large
-    sharding = experiment.runtime.sharding
-    constant_bytes = (peaks[large] - image_bytes * large) / shard_count(sharding, gpus, per_node)
-    if sharding == "zero2":
+        return None
+    batch = max(peaks)
+    constant_bytes = float(BYTES_PER_PARAMETER * weights.trained)
+    image_bytes = max(1.0, (peaks[batch] - constant_bytes) / batch)
+    if experiment.runtime.sharding != "ddp":
+        constant_bytes /= gpus
+    if experiment.runtime.sharding == "zero2":
         constant_bytes += FP32_BYTES * weights.in_blocks
     gathered_bytes = 2 * FP32_BYTES * weights.feature_width * (gpus - 1)
-    return max(
-        0, int((limit_bytes - constant_bytes) / (max(1.0, image_bytes) + gathered_bytes))
-    ), source
-
-
-def find_matching(
-    experiment: Experiment, records: Iterable[Record], kind: type[M]
-) -> list[Match[M]]:
-    """Return the measurements of an experiment at any batch."""
-    matches = []
-    for record in records:
-        if not isinstance(record.measured, kind) or record.experiment is None:
-            continue
-        if not _differences(experiment, record.experiment):
-            matches.append(Match(record.measured, record.experiment, record.circumstances))
-    return matches
-
-
-def _differences(first: Experiment, second: Experiment) -> dict[str, tuple[object, ...]]:
-    """Return the fields in which two experiments differ and which change the time per image."""
-    differences = differing_fields([first, second])
-    return {name: values for name, values in differences.items() if name not in FIELDS_WITHOUT_TIME}
+    return max(0, int((limit_bytes - constant_bytes) / (image_bytes + gathered_bytes)))

@@ -26,6 +26,8 @@ from models.heads import DualEncoder, TokenCounts
 from models.tower_blocks import all_blocks
 
 SAMPLED_BATCHES = 32
+LAST_LAYERS = ("head", "projection")  # modules that follow the image tower
+MATRIX_DIMENSIONS = 2
 
 
 def sample_captions(experiment: Experiment, results: Path) -> list[Tokens]:
@@ -46,19 +48,17 @@ def mean_tokens(captions: Sequence[Tokens]) -> float | None:
 
 def count_flops_per_image(experiment: Experiment, captions: Sequence[Tokens]) -> FlopsPerImage:
     """Count the FLOPs of an image and of a caption, the mean over the batches of `sample_captions`."""
-    costs, model = count_costs(experiment), _build_model(experiment)
-    layers = [
-        one
-        for name, one in model.named_parameters()
-        if name.split(".")[0] in ("head", "projection")
-    ]
-    last_layer_flops = 2 * sum(one.numel() for one in layers if one.ndim == 2)  # noqa: PLR2004
-    per_caption = [
-        flops / len(batch.lengths)
-        for flops, batch in zip(text_flops(model, captions), captions, strict=True)
-    ]
+    costs = count_costs(experiment)
+    model = _build_model(experiment)
+    forward = float(costs.image_flops)
+    for name, parameter in model.named_parameters():
+        if name.split(".")[0] in LAST_LAYERS and parameter.ndim == MATRIX_DIMENSIONS:
+            forward += 2 * parameter.numel()
+    if captions:
+        counts = zip(text_flops(model, captions), captions, strict=True)
+        forward += fmean(flops / len(batch.lengths) for flops, batch in counts)
     return FlopsPerImage(
-        forward=costs.image_flops + (fmean(per_caption) if per_caption else 0.0) + last_layer_flops,
+        forward=forward,
         teacher=float(costs.teacher_flops),
         is_recomputed=experiment.runtime.activation_checkpointing,
     )
@@ -69,67 +69,61 @@ def text_flops(model: nn.Module, captions: Sequence[Tokens]) -> list[int]:
 
     A caption has the FLOPs of its width, whatever lies beside it.
     """
-    of_caption = cache(lambda width: text_forward_flops(model, meta_captions(1, width)))
-    sizes = [(len(batch.groups[0]), len(batch.lengths)) for batch in captions]
-    packed = {
-        size: batch
-        for size, batch in zip(sizes, captions, strict=True)
-        if batch.positions is not None
-    }
-    of_packed = {size: text_forward_flops(model, batch.to(META)) for size, batch in packed.items()}
-    return [
-        sum(rows * of_caption(width) for width, rows in batch.rows_by_width.items())
-        if batch.positions is None
-        else of_packed[size]
-        for size, batch in zip(sizes, captions, strict=True)
-    ]
+    count_caption = cache(lambda width: text_forward_flops(model, meta_captions(1, width)))
+    packed_counts: dict[tuple[int, int], int] = {}
+    counts = []
+    for batch in captions:
+        if batch.positions is None:
+            widths = batch.rows_by_width.items()
+            counts.append(sum(rows * count_caption(width) for width, rows in widths))
+            continue
+        size = (len(batch.groups[0]), len(batch.lengths))
+        if size not in packed_counts:
+            packed_counts[size] = text_forward_flops(model, batch.to(META))
+        counts.append(packed_counts[size])
+    return counts
 
 
 def estimate_compute_profile(
-    experiment: Experiment, device: GpuSpec, utilisation: float, results: Path
+    experiment: Experiment, gpu: GpuSpec, utilisation: float, results: Path
 ) -> tuple[ComputeProfile, float | None]:
     """Return the seconds of a GPU at an assumed utilisation, and the tokens per caption (None without captions).
 
     Raises ValueError or OSError for data that cannot be read.
     """
-    # As on a GPU.
-    compiled = (
-        change(experiment, compile="on") if experiment.runtime.compile == "auto" else experiment
-    )
-    captions = sample_captions(compiled, results)
+    if experiment.runtime.compile == "auto":
+        experiment = change(experiment, compile="on")  # as on a GPU
+    captions = sample_captions(experiment, results)
     work = count_flops_per_image(experiment, captions)
-    return compute_profile_from_flops(
-        work, device, utilisation, experiment.runtime.contrastive_precision
-    ), mean_tokens(captions)
+    precision = experiment.runtime.contrastive_precision
+    profile = compute_profile_from_flops(work, gpu, utilisation, precision)
+    return profile, mean_tokens(captions)
 
 
-def predict_most_images_per_second(experiment: Experiment, device: GpuSpec, results: Path) -> float:
+def predict_most_images_per_second(experiment: Experiment, gpu: GpuSpec, results: Path) -> float:
     """Predict the most images/s of a training on one GPU: at the high end of what published trainings reach."""
-    compute, _ = estimate_compute_profile(
-        experiment, device, min(1.0, PUBLISHED_HIGH * UTILISATION), results
-    )
+    utilisation = min(1.0, PUBLISHED_HIGH * UTILISATION)
+    compute, _ = estimate_compute_profile(experiment, gpu, utilisation, results)
     return 1 / (compute.forward + compute.backward)
 
 
 def count_communicated_parameters(experiment: Experiment) -> ParameterCounts:
     """Count the parameters of an experiment that devices exchange."""
     model = _build_model(experiment)
-    blocks = all_blocks(model)
-    trained_blocks = [
-        block for block in blocks if all(one.requires_grad for one in block.parameters())
-    ]
-    counts = [module for module in model.modules() if isinstance(module, TokenCounts)]
     parameters = list(model.parameters())
+    blocks = all_blocks(model)
+    trained_blocks = [block for block in blocks if all(p.requires_grad for p in block.parameters())]
+    counts = [module for module in model.modules() if isinstance(module, TokenCounts)]
     return ParameterCounts(
         method=experiment.method,
         trained=count_trained_parameters(model),
-        frozen=sum(one.numel() for one in parameters if not one.requires_grad),
-        in_blocks=sum(one.numel() for block in trained_blocks for one in block.parameters()),
+        frozen=sum(parameter.numel() for parameter in parameters if not parameter.requires_grad),
+        in_blocks=sum(map(count_trained_parameters, trained_blocks)),
         blocks=len(trained_blocks),
         frozen_blocks=len(blocks) - len(trained_blocks),
-        scalars=sum(one.ndim == 0 for one in parameters),
+        scalars=sum(parameter.ndim == 0 for parameter in parameters),
         feature_width=model.text.width if isinstance(model, DualEncoder) else 0,
-        counted_tokens=sum(len(one.images_with_token) for one in counts),
+        counted_tokens=sum(len(module.images_with_token) for module in counts),
     )
 
 

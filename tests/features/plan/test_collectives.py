@@ -18,12 +18,11 @@ from bench.experiment.fields import Sharding, TextPadding
 from bench.features.plan.collectives import (
     FP32_BYTES,
     Collective,
-    Interconnect,
     collective_seconds,
     ring_all_gather_seconds,
     step_collectives,
-    total_seconds,
 )
+from bench.features.plan.interconnect import Interconnect
 from bench.features.plan.workload import (
     count_communicated_parameters,
     count_flops_per_image,
@@ -115,32 +114,9 @@ def test_two_level_ring_equals_rings_within_and_between_nodes(
     ) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("nodes", "per_node"), [(1, 8), (2, 4), (3, 2), (4, 1)])
-def test_levels_of_an_all_reduce_sum_to_it(nodes: int, per_node: int) -> None:
-    """Within nodes gradients are scattered, between nodes shards are summed, within nodes weights are gathered."""
-    size, links = 1e6, Interconnect(per_node, 3e8, 2e-6, 1e8, 5e-6)
-    levels = (
-        Collective("x", "reduce-scatter", size, level="within nodes"),
-        Collective("x", "all-reduce", size, level="between nodes"),
-        Collective("x", "all-gather", size, level="within nodes"),
-    )
-    found = [collective_seconds(one, nodes * per_node, links) for one in levels]
-    whole = collective_seconds(Collective("x", "all-reduce", size), nodes * per_node, links)
-    assert sum(found) == pytest.approx(whole)
-    assert (found[1] == 0) == (nodes == 1)
-
-
-def test_hybrid_sharding_on_one_node_is_sharding() -> None:
-    counts, links = (
-        count_communicated_parameters(small("catlip")),
-        Interconnect(8, 3e8, 2e-6, 1e8, 5e-6),
-    )
-    for phase in ("forward", "backward", None):
-        one, other = (
-            total_seconds(step_collectives(counts, sharding, 2, BATCH, 8), 8, links, phase)
-            for sharding in ("fsdp2", "hsdp")
-        )
-        assert one == pytest.approx(other)
+def test_hybrid_sharding_is_refused() -> None:
+    with pytest.raises(ValueError, match="sharding=ddp, zero2, fsdp2, got hsdp"):
+        step_collectives(count_communicated_parameters(small("catlip")), "hsdp", 2, BATCH, 8)
 
 
 def test_large_ring_takes_the_time_of_the_full_size() -> None:

@@ -10,19 +10,14 @@ from scipy.optimize import brentq
 
 from bench.environment.gpu_specs import GPU_SPECS
 from bench.experiment.experiments import get_experiment
-from bench.features.plan.collectives import (
-    LINK_US,
-    NETWORK_US,
-    ParameterCounts,
-    data_sheet_interconnect,
-)
+from bench.experiment.published import MODELS, PUBLISHED_RUNS, PUBLISHED_TOWERS, PublishedRun
+from bench.features.plan.collectives import ParameterCounts
+from bench.features.plan.interconnect import data_sheet_interconnect
 from bench.features.plan.model import (
     MEDIAN_ERROR,
-    OVERLAP,
     PUBLISHED_HIGH,
     PUBLISHED_LOW,
     UTILISATION,
-    Cluster,
     FlopsPerImage,
     PlanCase,
     compute_profile_from_flops,
@@ -70,9 +65,9 @@ def planned_rate(run: PublishedRun, utilisation: float) -> float:
     weights = ParameterCounts(
         "clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, model.width, 0
     )
-    links = data_sheet_interconnect(device, 1e-6 * LINK_US, 1e-6 * NETWORK_US)
+    links = data_sheet_interconnect(device)
     case = with_released_loss(PlanCase(run.model, weights, compute, float(run.batch)))
-    return plan_step(case, Cluster(links, OVERLAP), run.gpus).images_per_second / run.gpus
+    return plan_step(case, links, run.gpus).images_per_second / run.gpus
 
 
 def reached_utilisation(run: PublishedRun) -> float:
@@ -135,13 +130,11 @@ def test_factor_that_one_gpu_lacks_is_that_of_the_claims(
         cases.append(PlanCase(experiment.name, weights, compute, experiment.mean_batch_size))
     factors = []
     for gbits in NODE_GBITS:
-        links = data_sheet_interconnect(device)
-        network = 0.8 * gbits * 1e9 / 8 / links.gpus_per_node
-        cluster = Cluster(replace(links, network_bytes_per_second=network), OVERLAP)
+        links = data_sheet_interconnect(device, 0.8 * gbits / 8 / device.gpus_per_node)
         for pair in (cases, [with_released_loss(case) for case in cases]):
             shares = []
             for case, number in zip(pair, gpus, strict=True):
-                step = plan_step(case, cluster, number)
+                step = plan_step(case, links, number)
                 shares.append(
                     step.seconds
                     / (step.seconds - step.exposed_seconds - step.extra_negatives_seconds)
