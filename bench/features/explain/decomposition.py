@@ -15,47 +15,17 @@ from bench.measure.throughput import (
 )
 from bench.measure.windows import describe_waits
 from bench.records.record import Record, Speed
-from bench.statistics.accuracies import Estimate
-from bench.statistics.intervals import Interval, mean_interval
+from bench.statistics.ratios import Ratio, Rounds, ratio_of
 from bench.statistics.verdicts import Prediction, judge_flops_prediction
-
-Rounds = dict[int, float]
-
-
-@dataclass(frozen=True, slots=True)
-class LogRatio:
-    """The logarithm of a ratio, its mean over rounds."""
-
-    value: float
-    margin: float | None  # half of the 95 % interval; None: of one round
-
-    @property
-    def interval(self) -> Interval:
-        """The 95 % interval, infinite for one round."""
-        margin = math.inf if self.margin is None else self.margin
-        return Interval(self.value, self.value - margin, self.value + margin)
-
-    @property
-    def ratio(self) -> Estimate:
-        """The ratio with its interval."""
-        if self.margin is None:
-            return Estimate(math.exp(self.value), None, None, "one round")
-        return Estimate(
-            math.exp(self.value),
-            math.exp(self.value - self.margin),
-            math.exp(self.value + self.margin),
-            "rounds",
-        )
 
 
 @dataclass(slots=True)
 class RungFigures:
-    """The figures of one experiment of a ladder, logarithms by round."""
+    """The figures of one experiment of a ladder."""
 
-    # Log of images/s, of steps timed in phases.
-    forward_backward: Rounds = field(default_factory=dict)
-    step: Rounds = field(default_factory=dict)  # log of images/s, of the windows
-    log_flops: float | None = None  # log of FLOPs per image
+    forward_backward: dict[int, float] = field(default_factory=dict)  # images/s in phases, by round
+    step: dict[int, float] = field(default_factory=dict)  # images/s of the windows, by round
+    flops: float | None = None  # per image
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +34,19 @@ class CauseRatio:
 
     cause: str
     change: str  # of a factor, its setting before and after
-    forward_backward: LogRatio | None
-    step: LogRatio | None  # with data and optimizer
+    forward_backward: Ratio | None
+    step: Ratio | None  # with data and optimizer
     flop_ratio: float | None  # predicted by the matrix products of forward and backward
     saved_seconds: float | None  # per image of the whole step
 
     @property
-    def deviation(self) -> LogRatio | None:
-        """The measured over the FLOP-predicted ratio of forward and backward."""
+    def verdict(self) -> Prediction | None:
+        """Whether forward and backward are consistent with FLOPs."""
         measured = self.forward_backward
         if measured is None or self.flop_ratio is None:
             return None
-        return LogRatio(measured.value - math.log(self.flop_ratio), measured.margin)
-
-    @property
-    def verdict(self) -> Prediction | None:
-        """Whether forward and backward are consistent with FLOPs."""
-        deviation = self.deviation
-        return (
-            None if deviation is None else judge_flops_prediction(deviation.value, deviation.margin)
-        )
+        margin = None if measured.high is None else math.log(measured.high / measured.value)
+        return judge_flops_prediction(math.log(measured.value / self.flop_ratio), margin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +55,6 @@ class Decomposition:
 
     ladder: Ladder
     causes: tuple[CauseRatio, ...]  # in the order of the ladder
-    # All stages of the objective together; None if there are no other causes.
-    objective: CauseRatio | None
     whole: CauseRatio
     num_rounds: int  # in which all rungs were measured
     captions: str  # that the runs read
@@ -112,32 +73,22 @@ class Decomposition:
 
 def decompose(records: Sequence[Record]) -> Decomposition | None:
     """Decompose the ratio of the ladder in the records; None if there is no ladder."""
-    ladder = next(
-        (record.measured for record in records if isinstance(record.measured, Ladder)), None
-    )
-    if ladder is None:
+    ladders = [record.measured for record in records if isinstance(record.measured, Ladder)]
+    if not ladders:
         return None
-    names = [rung.experiment for rung in ladder.rungs]
+    rungs = ladders[0].rungs
+    names = [rung.experiment for rung in rungs]
     figures = _figures_by_rung(records, names)
-    causes = []
-    for before, after in pairwise(ladder.rungs):
-        causes.append(_ratio(figures, before, after, after.cause, after.change))
-    objective_rungs = [number for number, rung in enumerate(ladder.rungs) if rung.is_objective]
-    objective = None
-    if objective_rungs and objective_rungs[0] > 1:
-        objective = _ratio(
-            figures,
-            ladder.rungs[objective_rungs[0] - 1],
-            ladder.rungs[-1],
-            "objective, all else equal",
-        )
-    complete = set.intersection(*(set(figures[name].step) for name in names))
+    causes = [
+        _ratio(figures, before, after, after.cause, after.change)
+        for before, after in pairwise(rungs)
+    ]
+    complete_rounds = set.intersection(*(set(figures[name].step) for name in names))
     return Decomposition(
-        ladder=ladder,
+        ladder=ladders[0],
         causes=tuple(causes),
-        objective=objective,
-        whole=_ratio(figures, ladder.rungs[0], ladder.rungs[-1], "whole ratio"),
-        num_rounds=len(complete),
+        whole=_ratio(figures, rungs[0], rungs[-1], "whole ratio"),
+        num_rounds=len(complete_rounds),
         captions=describe_captions(record.experiment for record in records if record.experiment),
         waits=describe_waits(records, names),
     )
@@ -146,17 +97,18 @@ def decompose(records: Sequence[Record]) -> Decomposition | None:
 def _figures_by_rung(records: Iterable[Record], names: Sequence[str]) -> dict[str, RungFigures]:
     figures = {name: RungFigures() for name in names}
     for record in records:
-        experiment, speed = record.experiment, record.measured
+        experiment = record.experiment
+        speed = record.measured
         if experiment is None or not isinstance(speed, Speed) or experiment.name not in figures:
             continue
         rung = figures[experiment.name]
-        rung.log_flops = math.log(speed.flops.step / images_per_step(experiment, speed))
+        rung.flops = speed.flops.step / images_per_step(experiment, speed)
         step_rate = undisturbed_images_per_second(experiment, speed)
         if step_rate is not None:
-            rung.step[speed.round] = math.log(step_rate)
+            rung.step[speed.round] = step_rate
         rate = forward_backward_rate(experiment, speed)
         if rate is not None:
-            rung.forward_backward[speed.round] = math.log(rate)
+            rung.forward_backward[speed.round] = rate
     return figures
 
 
@@ -166,29 +118,23 @@ def _ratio(
     """Return the ratio of two rungs over the rounds that have both."""
     start = figures[before.experiment]
     end = figures[after.experiment]
-    flop_ratio = None
-    if start.log_flops is not None and end.log_flops is not None:
-        flop_ratio = math.exp(start.log_flops - end.log_flops)
-    common = start.step.keys() & end.step.keys()
-    saved = [math.exp(-start.step[number]) - math.exp(-end.step[number]) for number in common]
+    common_rounds = start.step.keys() & end.step.keys()
+    saved = [1 / start.step[round_] - 1 / end.step[round_] for round_ in common_rounds]
     return CauseRatio(
         cause=cause,
         change=change,
-        forward_backward=_difference(start.forward_backward, end.forward_backward),
-        step=_difference(start.step, end.step),
-        flop_ratio=flop_ratio,
+        forward_backward=_ratio_of_common_rounds(start.forward_backward, end.forward_backward),
+        step=_ratio_of_common_rounds(start.step, end.step),
+        flop_ratio=start.flops / end.flops if start.flops and end.flops else None,
         saved_seconds=fmean(saved) if saved else None,
     )
 
 
-def _difference(before: Rounds, after: Rounds) -> LogRatio | None:
-    """Return the mean difference over common rounds; None without one."""
-    differences = [
-        after[number] - before[number] for number in sorted(before.keys() & after.keys())
-    ]
-    if not differences:
+def _ratio_of_common_rounds(before: Rounds, after: Rounds) -> Ratio | None:
+    common_rounds = before.keys() & after.keys()
+    if not common_rounds:
         return None
-    if len(differences) == 1:
-        return LogRatio(differences[0], None)
-    mean = mean_interval(differences)
-    return LogRatio(mean.value, mean.high - mean.value)
+    return ratio_of(
+        {round_: before[round_] for round_ in common_rounds},
+        {round_: after[round_] for round_ in common_rounds},
+    )

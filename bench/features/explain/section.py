@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.experiment.settings import strip_settings
 from bench.features.explain.decomposition import Decomposition, decompose
-from bench.features.explain.tables import cause_table, summarize
+from bench.features.explain.tables import cause_table, ends_of_ladder, summarize
 from bench.interfaces.sections import Block, Chart, Key, PageContext, Question, Text
 from bench.tables.formats import NBSP, format_ratio
 from reports.render.svg import MUTED, SERIES, add_tooltip, svg
@@ -24,10 +23,8 @@ def build(page: PageContext) -> Sequence[Block] | None:
     result = decompose(page.comparison.records)
     if result is None or result.whole.forward_backward is None:
         return None
-    names = [strip_settings(name) for name in (result.experiment, result.baseline)]
-    if names[0] == names[1]:
-        names = [result.experiment, result.baseline]
-    title = " against ".join(names)
+    start, end = ends_of_ladder(result)
+    title = f"{end} against {start}"
     chart = Chart(waterfall_chart(result), title, [CHART_NOTE], KEYS, width="narrow")
     question = Question(f"Where does the ratio come from? {title}")
     return [question, Text(summarize(result)), chart, cause_table(result)]
@@ -36,7 +33,7 @@ def build(page: PageContext) -> Sequence[Block] | None:
 def waterfall_chart(result: Decomposition) -> Markup:
     """Draw each cause as a bar that starts at the end of the previous one, then the whole ratio."""
     assert result.whole.forward_backward is not None
-    whole = result.whole.forward_backward.ratio
+    whole = result.whole.forward_backward
     with row_chart(len(result.causes) + 1) as (figure, axes):
         axes.set_xscale("log")
         axes.axvline(1, color=MUTED, linewidth=1)
@@ -46,7 +43,7 @@ def waterfall_chart(result: Decomposition) -> Markup:
         for row, cause in enumerate(result.causes):
             if cause.forward_backward is None:
                 continue
-            ratio = cause.forward_backward.ratio
+            ratio = cause.forward_backward
             ends += draw_ratio_bar(axes, row, cause.cause, reached, ratio, SERIES[0])
             if cause.flop_ratio is not None:
                 (mark,) = axes.plot(

@@ -57,7 +57,8 @@ def list_steps(device: Device) -> list[Step]:
         measure_b16 = "-m bench measure clip-vit-b16 catlip-vit-b16 --results {folder}"
         measure_l14 = "-m bench measure clip-vit-l14 catlip-vit-l14 --results {folder}"
         ladder = (
-            "catlip-vit-b16 --baseline clip-vit-b16 --factors kernel checkpointing batch compile"
+            "catlip-vit-b16 --baseline clip-vit-b16 --factors attention=fp32_softmax "
+            "activation_checkpointing=true batch_size=64 compile=off"
         )
         tests = "tests/gpu tests/profilers -m gpu"
         open_clip = "--set batch_size=256 --rounds 2"
@@ -66,7 +67,7 @@ def list_steps(device: Device) -> list[Step]:
     else:
         measure_b16 = f"-m bench measure clip-tiny catlip-tiny {LIGHT} --results {{folder}}"
         measure_l14 = f"{measure_b16} --set image_size=96"
-        ladder = f"catlip-tiny --baseline clip-tiny {LIGHT} --factors kernel checkpointing"
+        ladder = f"catlip-tiny --baseline clip-tiny {LIGHT} --factors attention=fp32_softmax"
         tests = "tests/gpu -m 'not gpu'"
         open_clip = "--name clip-tiny --rounds 1"
         rounds = 2

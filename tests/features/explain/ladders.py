@@ -6,24 +6,21 @@ from collections.abc import Sequence
 from bench.experiment.config import Experiment
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import with_settings
-from bench.features.explain.factors import select_factors
-from bench.features.explain.ladder import Ladder, build_ladder, stages_between
+from bench.features.explain.ladder import Ladder, plan_ladder
 from bench.records.record import Record
 from tests.reports.conftest import COMPARISON, HERE
 from tests.timed_runs import speed
 
 
 def ladder_of(
-    first: str = "catlip-tiny",
-    against: str = "clip-tiny",
+    named: str = "catlip-tiny",
+    baseline: str = "clip-tiny",
     chosen: Sequence[str] = (),
     *,
     settings: Sequence[str] = (),
 ) -> tuple[Ladder, list[Experiment]]:
-    """`settings` are of the experiment where it begins."""
-    ends = with_settings(EXPERIMENTS[against], settings), EXPERIMENTS[first]
-    factors, _ = select_factors(*ends, chosen, on_gpu=False)
-    return build_ladder(stages_between(*ends, factors=factors), factors, pace=ends[1])
+    """Return the ladder between two experiments; `settings` are of the experiment where it begins."""
+    return plan_ladder(with_settings(EXPERIMENTS[baseline], settings), EXPERIMENTS[named], chosen)
 
 
 def measured(

@@ -8,9 +8,8 @@ import pytest
 
 from bench.__main__ import main
 from bench.console.console import OK
-from bench.experiment.experiments import EXPERIMENTS
-from bench.features.explain.ladder import PADDING, REST, TEXT_TOWER, Ladder
-from bench.features.explain.verb import plan_ladder
+from bench.features.explain.ladder import PADDING, TEXT_TOWER, Ladder
+from bench.features.explain.verb import ExplainRatio
 from bench.records.record import Speed, read_records
 from tests.processes import InProcess
 
@@ -89,94 +88,36 @@ def test_every_configuration_runs_and_an_injected_factor_is_attributed_to_itself
     assert explain(*arguments[:3], "--resume")[0] == 2
 
 
-def test_time_that_is_over_leaves_two_rounds(explain: Any, own_results: Path) -> None:
-    explain("superclass-cls-tiny", "--baseline", "catlip-tiny", "--minutes", "0.001")
-    runs = [
-        one.measured.round for one in read_records(own_results) if isinstance(one.measured, Speed)
-    ]
-    assert sorted({*runs}) == [0, 1]
+def test_ladder_of_two_classifiers_is_timed_in_every_round(explain: Any, own_results: Path) -> None:
+    explain("superclass-cls-tiny", "--baseline", "catlip-tiny", "--rounds", "2")
+    speeds = [record.measured for record in read_records(own_results)]
+    rounds = [speed.round for speed in speeds if isinstance(speed, Speed)]
+    assert sorted(rounds) == [0, 0, 1, 1]
+
+
+def test_every_rung_has_the_lengths_of_captions() -> None:
+    _, experiments = ExplainRatio("catlip-tiny", "clip-tiny", caption_lengths="web")._plan()
+    assert {experiment.input.caption_lengths for experiment in experiments} == {"web"}
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (
-            ["clip-tiny", "--baseline", "catlip-tiny"],
-            "explain catlip-tiny --baseline clip-tiny, not the reverse",
-        ),
+        (["clip-tiny", "--baseline", "catlip-tiny"], "from a text tower to none, not back"),
         (["catlip-tiny", "--baseline", "clip-tinny"], "did you mean 'clip-tiny'"),
+        (["catlip-tiny", "--baseline", "clip-tiny", "--rounds", "1"], "--rounds must be from 2"),
         (
-            ["catlip-tiny", "--baseline", "clip-tiny", "--rounds", "1"],
-            "--rounds must be from 2 to 10000, got 1",
+            ["catlip-tiny", "--baseline", "clip-tiny", "--factors", "atention=plain"],
+            "did you mean 'attention'",
         ),
         (
-            ["catlip-tiny", "--baseline", "clip-tiny", "--minutes", "0"],
-            "--minutes must be from 0.001 to 1e+06",
-        ),
-        (
-            ["catlip-tiny", "--baseline", "clip-tiny", "--factors", "kernal"],
-            "did you mean 'kernel'",
-        ),
-        (
-            ["catlip-tiny", "--baseline", "clip-tiny", "--recipe", "published"],
-            "catlip-tiny has no published recipe (experiments with one: clip-vit-b16, catlip-vit-b16",
+            ["catlip-tiny", "--baseline", "clip-tiny", "--factors", "image_sizes=[40,48]"],
+            "uncovered",
         ),
     ],
 )
 def test_unexplainable_pair_is_refused_in_one_line(
-    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["explain", *arguments]) == 2
+    assert main(["explain", *arguments, "--results", str(tmp_path)]) == 2
     assert text in capsys.readouterr().err
-
-
-def test_factors_a_tower_does_not_support_are_left_out_with_the_reason() -> None:
-    pair = EXPERIMENTS["catlip-tiny"], EXPERIMENTS["clip-tiny"]
-    ladder, configurations = plan_ladder(*pair, ["sampler", "kernel"], on_gpu=False)
-    assert ladder.causes[0] == "kernel"
-    assert "leave 8 of 32 px uncovered" in ladder.left_out["sampler"]
-    assert {"precision", "compile"} < {*ladder.left_out}
-    assert len(configurations) == 5
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("catlip-tiny", "catlip-tiny computes in fp32"),
-        ("catlip-vit-b16", "which has no fp32 sums between its blocks"),
-        ("catlip-vit-b16-datacomp", None),
-    ],
-)
-def test_residual_precision_is_a_factor_where_it_changes_the_step(
-    name: str, reason: str | None
-) -> None:
-    pair = EXPERIMENTS[name], EXPERIMENTS[name.replace("catlip", "clip")]
-    ladder, _ = plan_ladder(*pair, ["residual"], on_gpu=True)
-    assert ("residual" in ladder.causes) == (reason is None)
-    assert str(reason) in ladder.left_out.get("residual", "None")
-
-
-def test_published_pair_has_its_own_ladder() -> None:
-    pair = EXPERIMENTS["catlip-vit-b16-datacomp"], EXPERIMENTS["clip-vit-b16-datacomp"]
-    ladder, configurations = plan_ladder(*pair, ["kernel", "global_negatives"], on_gpu=True)
-    assert ladder.causes[:7] == (
-        "sampler",
-        "batch",
-        "grad_norm",
-        "precision",
-        "kernel",
-        "gather",
-        "global_negatives",
-    )
-    assert not ladder.left_out
-    first, released, padded = (configurations[at] for at in (0, 7, 8))
-    assert (first.runtime.attention, first.runtime.simulated_global_batch) == (
-        "fp32_softmax",
-        65_536,
-    )
-    assert (first.training.batch_size, first.text.text_padding) == (256, "max_length")
-    assert ladder.causes[7] == REST
-    assert (released.optimizer.clip_norm, padded.optimizer.clip_norm) == (None, 1.0)
-    assert padded.text.text_padding == "max_length"
-    assert configurations[9].text.text_padding == "auto"
-    assert configurations[-1].image.image_sizes == pair[0].image.image_sizes
