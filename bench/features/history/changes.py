@@ -1,10 +1,9 @@
 """Changes of a series over commits: steps that asv detects, and counters that differ."""
 
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from statistics import median
 
 from bench.statistics.ratios import SMALLEST_EFFECT
@@ -23,17 +22,12 @@ class Change:
     at: int  # index of the first point after it
     old: float  # median of the processes before it, back to the change before
     new: float
-    num_processes: tuple[int, int]  # before and after it, up to the adjacent changes
-
-    @property
-    def ratio(self) -> float | None:
-        """The new level over the old one; None for an old level of 0."""
-        return self.new / self.old if self.old else None
 
     @property
     def span(self) -> str:
         """The commits on both sides; the cause is a commit after the first one, up to and including the second."""
-        return f"{self.series.points[self.at - 1].commit.short} … {self.series.points[self.at].commit.short}"
+        before, after = self.series.points[self.at - 1 : self.at + 1]
+        return f"{before.commit.short} … {after.commit.short}"
 
     @property
     def is_worse(self) -> bool:
@@ -41,14 +35,18 @@ class Change:
         better = self.series.metric.better
         return better == "same" or (self.new > self.old) == (better == "less")
 
+    @property
+    def levels(self) -> str:
+        """The levels before and after, with the ratio."""
+        unit = self.series.metric.unit
+        times = f" ({self.new / self.old:.4g} times)" if self.old else ""
+        return f"{format_quantity(self.old, unit)} to {format_quantity(self.new, unit)}{times}"
+
     def describe(self) -> str:
         """Return the series, the levels and the commits in one line."""
-        metric = self.series.metric
-        old = format_quantity(self.old, metric.unit)
-        new = format_quantity(self.new, metric.unit)
-        times = f" ({self.ratio:.2f} times)" if self.ratio is not None else ""
         verdict = "worse" if self.is_worse else "better"
-        return f"{verdict}: {self.series.benchmark.name}, {metric.name}: {old} to {new}{times}, {self.span}"
+        name = f"{self.series.benchmark.name}, {self.series.metric.name}"
+        return f"{verdict}: {name}: {self.levels}, {self.span}"
 
 
 def find_changes(series: Series) -> list[Change]:
@@ -60,10 +58,9 @@ def _counter_changes(series: Series) -> list[Change]:
     """Return where a counter differs. A counter that varies within a commit is ignored."""
     changes = []
     for at, (before, after) in enumerate(pairwise(series.points), start=1):
-        is_constant = len(set(before.runs)) == 1 and len(set(after.runs)) == 1
+        is_constant = len(set(before.runs)) == len(set(after.runs)) == 1
         if is_constant and before.value != after.value:
-            num_processes = (len(before.runs), len(after.runs))
-            changes.append(Change(series, at, before.value, after.value, num_processes))
+            changes.append(Change(series, at, before.value, after.value))
     return changes
 
 
@@ -72,18 +69,16 @@ def _step_changes(series: Series) -> list[Change]:
     runs_of_point: list[list[float]] = [[] for _ in series.points]
     for value, at in zip(*series.processes(), strict=True):
         if value <= 0:
-            raise ValueError(
-                f"{series.benchmark.name}: {series.metric.name} must be positive, got {value}"
-            )
+            raise ValueError(f"{series.benchmark.name}: {series.metric.name} must be positive")
         runs_of_point[at].append(value)
     edges = [0, *_detect_steps([median(runs) for runs in runs_of_point]), len(series.points)]
     changes = []
     for first, at, end in zip(edges, edges[1:], edges[2:], strict=False):
-        before = [run for runs in runs_of_point[first:at] for run in runs]
-        after = [run for runs in runs_of_point[at:end] for run in runs]
-        change = Change(series, at, median(before), median(after), (len(before), len(after)))
-        is_large = abs(math.log(change.new / change.old)) >= math.log1p(SMALLEST_EFFECT)
-        if is_large and min(change.num_processes) >= MIN_PROCESSES:
+        before = list(chain(*runs_of_point[first:at]))
+        after = list(chain(*runs_of_point[at:end]))
+        change = Change(series, at, median(before), median(after))
+        factor = max(change.new / change.old, change.old / change.new)
+        if factor >= 1 + SMALLEST_EFFECT and min(len(before), len(after)) >= MIN_PROCESSES:
             changes.append(change)
     return changes
 

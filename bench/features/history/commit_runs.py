@@ -4,35 +4,28 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+from bench.console.console import log
+from bench.console.progress import Progress
+from bench.environment.child_processes import kill_at_end
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import atomic_write
 from bench.measure.observations import FINGERPRINT
 from bench.orchestration.runner import Slot, round_robin
 
 PLUGIN = Path(__file__).parent / "plugin" / "suites_in_turn.py"
-# Equal order in every tree.
-PYTEST_OPTIONS = [
-    "-q",
-    "-m",
-    "not minutes",
-    "-p",
-    PLUGIN.stem,
-    "-p",
-    "no:randomly",
-]
-# At most 0.25 s per benchmark after three warm-up rounds: a process takes half a minute.
-BENCHMARK_OPTIONS = [
-    "--benchmark-warmup=on",
-    "--benchmark-warmup-iterations=3",
-    "--benchmark-min-rounds=3",
-    "--benchmark-max-time=0.25",
+SUITES = [
+    *(sys.executable, "-m", "pytest", "bench/suites", "-q", "-m", "not minutes"),
+    *("-p", PLUGIN.stem, "-p", "no:randomly"),  # equal order in every tree
+    # At most 0.25 s per benchmark after three warm-up rounds: a process takes half a minute.
+    *("--benchmark-warmup=on", "--benchmark-warmup-iterations=3"),
+    *("--benchmark-min-rounds=3", "--benchmark-max-time=0.25"),
 ]
 CHILD_ENV = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 LINES_SHOWN = 15  # of the output of failed suites
@@ -47,21 +40,6 @@ def run_git(repository: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def resolve_commit(repository: Path, name: str) -> str:
-    """Return the commit of a git revision; ValueError if there is none."""
-    try:
-        return run_git(repository, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
-    except ValueError:
-        raise ValueError(f"{repository} has no commit {name!r}") from None
-
-
-def last_commits(repository: Path, count: int) -> list[str]:
-    """Return the last commits of the current branch, oldest first, along first parents."""
-    return run_git(
-        repository, "log", "--first-parent", "--format=%H", f"--max-count={count}"
-    ).splitlines()[::-1]
-
-
 @contextmanager
 def checkout_work_tree(repository: Path, commit: str) -> Iterator[Path]:
     """Check out a commit into a temporary folder, which is removed when the block ends."""
@@ -74,106 +52,92 @@ def checkout_work_tree(repository: Path, commit: str) -> Iterator[Path]:
         run_git(repository, "worktree", "prune")
 
 
-def time_suites(
-    trees: Sequence[Path], documents: Sequence[Path], fingerprint: str, only: str | None
-) -> list[str]:
+def time_rounds(trees: Mapping[str, Path], folder: Path, rounds: int, only: str | None) -> None:
+    """Time the suites of work trees by name in every round, and store the documents as FOLDER/NAME/ROUND.json.
+
+    ValueError where suites fail.
+    """
+    progress = Progress()
+    fingerprint = read_fingerprint()
+    for round_ in range(rounds):
+        progress.log_start(f"round {round_ + 1} of {rounds}: {', '.join(trees)}")
+        start = datetime.now(UTC)
+        names = list(trees) if round_ % 2 == 0 else list(reversed(trees))
+        documents = time_suites({name: trees[name] for name in names}, only)
+        for name, document in documents.items():
+            document["turn"] = f"{start:%Y%m%dT%H%M%S.%f}"
+            save_document(document, folder / name / f"{round_:02}.json", fingerprint)
+        progress.expect((rounds - round_ - 1) * (datetime.now(UTC) - start).total_seconds())
+
+
+def time_suites(trees: Mapping[str, Path], only: str | None = None) -> dict[str, dict[str, Any]]:
     """Run each tree's suites once in a process of its own, interleaved benchmark by benchmark.
 
-    Each tree's document is written to the path in `documents`. Return the reason why a tree's suites failed, or "". All
-    processes hold their memory, about 1 GiB each, at once.
+    Return the document of each tree. ValueError where suites fail, after the last lines of their output. All processes
+    hold their memory, about 1 GiB each, at once.
     """
-    turn = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
-    with TemporaryDirectory() as folder:
+    documents = {}
+    with TemporaryDirectory() as folder, ExitStack() as stack:
         slots = [Slot.create() for _ in trees]
-        runs: list[_SuitesRun] = []
-        try:
-            for number, (tree, slot) in enumerate(zip(trees, slots, strict=True)):
-                runs.append(_SuitesRun(tree, Path(folder) / str(number), slot, only))
-            round_robin(slots)
-        except BaseException:
-            for run in runs:
-                run.process.kill()
-                run.process.wait()
-            raise
-        reasons = [run.failure_reason() for run in runs]
-        for run, path, reason in zip(runs, documents, reasons, strict=True):
-            if not reason:
-                save_document(run.document_path, path, fingerprint, turn)
-        return reasons
+        children = {}
+        for (name, tree), slot in zip(trees.items(), slots, strict=True):
+            children[name] = _start_suites(tree, Path(folder) / name, slot, only)
+            stack.enter_context(kill_at_end(children[name]))
+        round_robin(slots)
+        for name, child in children.items():
+            code = child.wait()
+            document = Path(folder, name, "suites.json")
+            if code or not document.is_file() or not document.stat().st_size:
+                output = Path(folder, name, "output").read_text(errors="replace")
+                last_lines = "\n".join(output.splitlines()[-LINES_SHOWN:])
+                log(last_lines)
+                raise ValueError(f"the suites of {name} failed with exit code {code}")
+            documents[name] = json.loads(document.read_bytes())
+    return documents
 
 
-def save_document(measured: Path, path: Path, fingerprint: str, turn: str) -> None:
-    """Store a document with the machine and the turn, without the seconds of single rounds.
+def _start_suites(
+    tree: Path, folder: Path, slot: Slot, only: str | None
+) -> "subprocess.Popen[bytes]":
+    """Start a tree's suites, which wait for their first slot after they have collected their benchmarks."""
+    folder.mkdir()
+    # The pack is decoded once per tree.
+    (tree / "results" / "cache").mkdir(parents=True, exist_ok=True)
+    command = [
+        *SUITES,
+        f"--benchmark-json={folder / 'suites.json'}",
+        *(["-k", only] if only else []),
+    ]
+    path = os.pathsep.join(filter(None, (str(PLUGIN.parent), os.environ.get("PYTHONPATH"))))
+    environment = os.environ | CHILD_ENV | slot.environment | {"PYTHONPATH": path}
+    with (folder / "output").open("wb") as output, closing(slot):
+        return subprocess.Popen(
+            command,
+            cwd=tree,
+            env=environment,
+            pass_fds=slot.child_fds,
+            stdout=output,
+            stderr=output,
+        )
+
+
+def save_document(document: dict[str, Any], path: Path, fingerprint: str) -> None:
+    """Store a document with the machine, without the seconds of single rounds.
 
     Comparisons are over processes and use the statistics of a process's rounds.
     """
-    document = json.loads(measured.read_bytes())
-    document["turn"] = turn
-    document.setdefault("machine_info", {})[FINGERPRINT] = fingerprint
-    document["machine_info"].get("cpu", {}).pop("flags", None)
+    document["machine_info"] = {FINGERPRINT: fingerprint}
     for benchmark in document["benchmarks"]:
         benchmark["stats"].pop("data", None)
     with atomic_write(path) as part:
         part.write_text(json.dumps(document, indent=1, allow_nan=False))
 
 
-class _SuitesRun:
-    """A process of one tree's suites, which waits for its first slot after collecting its benchmarks."""
-
-    def __init__(self, tree: Path, scratch: Path, slot: Slot, only: str | None) -> None:
-        scratch.mkdir()
-        self.tree = tree
-        self.document_path = scratch / "suites.json"
-        self.output_path = scratch / "output"
-        # The pack is decoded once per tree.
-        (tree / "results" / "cache").mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "bench/suites",
-            *PYTEST_OPTIONS,
-            *BENCHMARK_OPTIONS,
-        ]
-        command.append(f"--benchmark-json={self.document_path}")
-        if only:
-            command += ["-k", only]
-        path = os.pathsep.join(filter(None, (str(PLUGIN.parent), os.environ.get("PYTHONPATH"))))
-        environment = os.environ | CHILD_ENV | slot.environment | {"PYTHONPATH": path}
-        with self.output_path.open("wb") as output, closing(slot):
-            self.process = subprocess.Popen(
-                command,
-                cwd=tree,
-                env=environment,
-                pass_fds=slot.child_fds,
-                stdout=output,
-                stderr=output,
-            )
-
-    def failure_reason(self) -> str:
-        """Wait for the process; return the last lines of its output if it failed or measured nothing, else ""."""
-        if (
-            not self.process.wait()
-            and self.document_path.is_file()
-            and self.document_path.stat().st_size
-        ):
-            return ""
-        last_lines = "\n".join(
-            self.output_path.read_text(errors="replace").splitlines()[-LINES_SHOWN:]
-        )
-        return f"the suites of {self.tree.name} failed with exit code {self.process.returncode}:\n{last_lines}"
-
-
-@cache
-def current_fingerprint() -> str:
+def read_fingerprint() -> str:
     """Return the fingerprint of this machine, from a separate process because it imports torch."""
     command = [sys.executable, "-m", "bench.records.current"]
+    environment = os.environ | CHILD_ENV
     done = subprocess.run(
-        command,
-        cwd=CHECKOUT,
-        env=os.environ | CHILD_ENV,
-        capture_output=True,
-        text=True,
-        check=True,
+        command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True
     )
     return done.stdout.strip()

@@ -19,12 +19,8 @@ from reports.render.svg import (
 )
 from reports.series import CommitHistory, Series
 
-WIDTH = 440  # points
-HEIGHT = 200
-LEFT = 78
-RIGHT = 10
-TOP = 26
-FOOT = 34
+SIZE = (440, 200)  # points
+MARGINS = (78, 10, 34, 26)  # points: left, right, foot, top
 LEAST_SPAN = 0.1  # least half-range of an axis, as a share of the median, so that 1 % looks small
 MOST_TICKS = 5
 
@@ -35,8 +31,8 @@ def series_chart(
     """Draw the series of one metric, one line per machine; `name` is the prefix of the ids in the SVG."""
     measured = {point.commit for line in lines for point in line.points}
     commits = [commit for commit in history.commits if commit in measured]
-    with drawing(WIDTH, HEIGHT) as figure:
-        axes = margin_axes(figure, LEFT, RIGHT, FOOT, TOP)
+    with drawing(*SIZE) as figure:
+        axes = margin_axes(figure, *MARGINS)
         axes.set_xlim(-0.5, max(len(commits), 2) - 0.5)
         _set_y_axis(axes, lines)
         for line in lines:
@@ -47,7 +43,9 @@ def series_chart(
         step = -(-len(commits) // MOST_TICKS)
         ticks = range((len(commits) - 1) % step, len(commits), step)  # the last commit has a tick
         axes.set_xticks(ticks, [commits[at].short for at in ticks])
-        return svg(figure, name, _describe_chart(lines, changes))
+        title = f"{lines[0].benchmark.name}, {lines[0].metric.name} over {len(commits)} commits"
+        text = "; ".join([title, *(change.describe() for change in changes)])
+        return svg(figure, name, f"{text}.")
 
 
 def _draw_line(
@@ -57,9 +55,8 @@ def _draw_line(
     positions = [commits.index(point.commit) for point in line.points]
     axes.plot(positions, [point.value for point in line.points], color=colour, linewidth=1.25)
     for position, point in zip(positions, line.points, strict=True):
-        axes.plot(
-            [position] * len(point.runs), point.runs, "o", color=colour, markersize=2.5, alpha=0.45
-        )
+        dots = [position] * len(point.runs)
+        axes.plot(dots, point.runs, "o", color=colour, markersize=2.5, alpha=0.45)
         processes = pluralize(len(point.runs), "process", "processes")
         value = format_quantity(point.value, line.metric.unit)
         tooltip = f"{point.commit.short}: {value}, median of {processes}"
@@ -68,38 +65,23 @@ def _draw_line(
 
 def _draw_change(axes: Axes, commits: Sequence[Commit], change: Change, row: int) -> None:
     """Draw a vertical line between two commits, with the ratio of the levels above it."""
-    points = change.series.points
-    before = commits.index(points[change.at - 1].commit)
-    after = commits.index(points[change.at].commit)
-    middle = (before + after) / 2
+    before, after = change.series.points[change.at - 1 : change.at + 1]
+    middle = (commits.index(before.commit) + commits.index(after.commit)) / 2
     axes.axvline(middle, color=INK, linewidth=1.25)
-    text = chart_label(
-        f"{'▼' if change.is_worse else '▲'} {format_ratio(change.new / change.old)}x"
-    )
-    position = axes.get_xaxis_transform()
-    axes.text(
-        middle, 1.03 + 0.1 * row, text, transform=position, ha="center", va="bottom", fontsize=11
-    )
+    ratio = format_ratio(change.new / change.old)
+    text = chart_label(f"{'▼' if change.is_worse else '▲'} {ratio}x")
+    height = 1.03 + 0.1 * row
+    transform = axes.get_xaxis_transform()
+    axes.text(middle, height, text, transform=transform, ha="center", va="bottom", fontsize=11)
 
 
 def _set_y_axis(axes: Axes, lines: Sequence[Series]) -> None:
     values = sorted(value for line in lines for point in line.points for value in point.runs)
     middle = values[len(values) // 2]
     unit = lines[0].metric.unit
-    axes.set_ylim(
-        min(values[0], (1 - LEAST_SPAN) * middle), max(values[-1], (1 + LEAST_SPAN) * middle)
-    )
-    axes.margins(y=0.04)
+    low = min(values[0], (1 - LEAST_SPAN) * middle)
+    axes.set_ylim(low, max(values[-1], (1 + LEAST_SPAN) * middle))
     axes.locator_params(axis="y", nbins=4)
     axes.yaxis.set_major_formatter(
         lambda value, _: format_quantity(value, unit) if value > 0 else ""
     )
-
-
-def _describe_chart(lines: Sequence[Series], changes: Sequence[Change]) -> str:
-    """Return the text of a chart for screen readers."""
-    line = lines[0]
-    first = format_quantity(line.points[0].value, line.metric.unit)
-    last = format_quantity(line.points[-1].value, line.metric.unit)
-    text = f"{line.benchmark.name}, {line.metric.name} over {len(line.points)} commits: from {first} to {last}"
-    return "; ".join([text, *(change.describe() for change in changes)]) + "."

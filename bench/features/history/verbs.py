@@ -1,7 +1,6 @@
 """The verbs `history` and `regress`: timings of the benchmark suites over commits."""
 
 import shutil
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,31 +9,21 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from bench.cli.options import Json, Results
-from bench.console.console import FAILED_CASE, OK, escape_unprintable_lines, log
+from bench.console.console import OK, escape_unprintable, escape_unprintable_lines
 from bench.console.options import ROUNDS_RANGE, require_range
-from bench.console.progress import Progress
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
-from bench.features.history.commit_runs import (
-    checkout_work_tree,
-    current_fingerprint,
-    last_commits,
-    resolve_commit,
-    run_git,
-    time_suites,
-)
+from bench.features.history.commit_runs import checkout_work_tree, run_git, time_rounds
 from bench.features.history.metric_diffs import (
     compare_observations,
     describe_diffs,
-    describe_unmatched_metrics,
     diff_table,
+    unmatched_metrics,
     verdict_exit_code,
 )
 from bench.measure.observations import read_observations
-from bench.statistics.ratios import MIN_ROUNDS
 
-MAX_COMMITS = 10_000
-MAX_INTERLEAVED = 8  # commits interleaved at a time, in processes of about 1 GiB each
+MAX_COMMITS = 8  # interleaved, in processes of about 1 GiB each
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,48 +34,26 @@ class History:
     process with the packages of this environment.
     """
 
-    commits: Positional[int] = 8  # number of commits, the newest last
+    commits: Positional[int] = MAX_COMMITS  # number of commits, at most 8
     repository: Path = CHECKOUT  # folder of the git repository
     rounds: int = 3  # number of rounds; each round times every commit once, so that machine drift affects all alike
     only: str | None = None  # substring of the names of the benchmarks to run, as pytest's -k
     out: Path = Path("results/history")  # folder to which the benchmark documents are added
 
     def run(self) -> int:
-        """Time the suites, and report the commits whose suites failed."""
+        """Time the suites."""
         require_range("commits", self.commits, 1, MAX_COMMITS)
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
-        commits = last_commits(self.repository, self.commits)
-        fingerprint = current_fingerprint()
-        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
-        progress = Progress()
-        start = time.monotonic()
-        failed = set[str]()
+        log = ("log", "--first-parent", "--format=%H", f"--max-count={self.commits}")
+        commits = reversed(run_git(self.repository, *log).splitlines())
         with ExitStack() as stack:
-            trees = {
-                commit: stack.enter_context(checkout_work_tree(self.repository, commit))
-                for commit in commits
-            }
-            for round_ in range(self.rounds):
-                for first in range(0, len(commits), MAX_INTERLEAVED):
-                    group = commits[first : first + MAX_INTERLEAVED]
-                    if round_ % 2:
-                        group.reverse()
-                    progress.log_start(
-                        f"round {round_ + 1} of {self.rounds}: {', '.join(name[:8] for name in group)}"
-                    )
-                    working = [commit for commit in group if commit not in failed]
-                    documents = [
-                        self.out / f"{commit[:12]}-{stamp}-{round_:02}.json" for commit in working
-                    ]
-                    reasons = time_suites(
-                        [trees[commit] for commit in working], documents, fingerprint, self.only
-                    )
-                    for commit, reason in zip(working, reasons, strict=True):
-                        if reason:
-                            log(f"error: {reason}")
-                            failed.add(commit)
-                progress.expect((time.monotonic() - start) * (self.rounds / (round_ + 1) - 1))
-        return FAILED_CASE if failed else OK
+            trees = {}
+            for commit in commits:
+                tree = stack.enter_context(checkout_work_tree(self.repository, commit))
+                trees[commit[:12]] = tree
+            folder = self.out / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+            time_rounds(trees, folder, self.rounds, self.only)
+        return OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,51 +73,22 @@ class Regress:
     def run(self) -> int:
         """Time both sides interleaved, then print the verdicts."""
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
-        base = resolve_commit(CHECKOUT, self.base)
+        base = run_git(CHECKOUT, "rev-parse", "--verify", f"{self.base}^{{commit}}")
         folder = self.results / "regress"
         shutil.rmtree(folder, ignore_errors=True)
-        reasons = self._time_sides(base, folder)
-        for reason in reasons:
-            log(f"error: {reason}")
-        if reasons:
-            return FAILED_CASE
+        with checkout_work_tree(CHECKOUT, base) as tree:
+            time_rounds({"old": tree, "new": CHECKOUT}, folder, self.rounds, self.only)
         old = read_observations([folder / "old"])
         new = read_observations([folder / "new"])
-        notes = [f"not compared: {name}" for name in describe_unmatched_metrics(old, new)]
-        if self.rounds < MIN_ROUNDS:
-            notes.append(
-                f"no benchmark can be called slower or faster with fewer than {MIN_ROUNDS} rounds"
-            )
-        changed_files = run_git(
-            CHECKOUT, "diff", "--name-only", base, "--", "bench/suites"
-        ).splitlines()
-        notes += [
-            f"{file} differs: it may time different work on the two sides" for file in changed_files
+        notes = [
+            f"not compared: {escape_unprintable(name)}" for name in unmatched_metrics(old, new)
         ]
-        diffs = compare_observations(old, new, paired=True)
-        print_tables([diff_table(diffs, notes, paired=True)], self.json)
+        changed_suites = run_git(CHECKOUT, "diff", "--name-only", base, "--", "bench/suites")
+        notes += [
+            f"{file} differs: it may time different work on the two sides"
+            for file in changed_suites.splitlines()
+        ]
+        diffs = compare_observations(old, new)
+        print_tables([diff_table(diffs, notes)], self.json)
         print(escape_unprintable_lines(describe_diffs(diffs)))
         return verdict_exit_code(diffs)
-
-    def _time_sides(self, base: str, folder: Path) -> list[str]:
-        """Store a document per side and round; return the reasons of failed suites."""
-        fingerprint = current_fingerprint()
-        progress = Progress()
-        start = time.monotonic()
-        with checkout_work_tree(CHECKOUT, base) as tree:
-            for round_ in range(self.rounds):
-                progress.log_start(f"round {round_ + 1} of {self.rounds}, old and new interleaved")
-                trees = [tree, CHECKOUT]
-                documents = [folder / side / f"{round_:02}.json" for side in ("old", "new")]
-                if round_ % 2:
-                    trees.reverse()
-                    documents.reverse()
-                reasons = [
-                    reason
-                    for reason in time_suites(trees, documents, fingerprint, self.only)
-                    if reason
-                ]
-                if reasons:
-                    return reasons
-                progress.expect((time.monotonic() - start) * (self.rounds / (round_ + 1) - 1))
-        return []

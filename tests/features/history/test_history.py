@@ -19,8 +19,6 @@ from reports.series import CommitPoint, Series, build_history
 from tests.documents import commits, document, written
 from tests.reports.conftest import speed_record
 from tests.reports.conftest import written as write_records
-from tests.reports.test_command_line import HOSTILE as CONTROLS
-from tests.reports.test_command_line import SPELLED_OUT
 from tests.reports.test_page import HOSTILE, Document, require_self_contained
 
 pytest.importorskip("asv", reason="the extra `history` is not installed")
@@ -65,9 +63,8 @@ def test_jump_is_a_change_at_its_commit(factor: float, count: int, processes: in
     half = count // 2
     (change,) = find_changes(series([1.0] * half + [factor] * half, processes=processes))
     assert (change.at, change.is_worse) == (half, factor > 1)
-    assert change.ratio == pytest.approx(factor, rel=0.01)
+    assert change.new / change.old == pytest.approx(factor, rel=0.01)
     assert change.span == "00000000 … 00000000"
-    assert change.num_processes == (half * processes, half * processes)
 
 
 def test_slow_commits_that_are_mended_are_two_changes_and_a_slow_process_is_none() -> None:
@@ -146,15 +143,12 @@ def test_page_names_what_changed_and_where(text: str) -> None:
     page = Document(text)
     row = next(row for row in page.tables["Changes"] if row[0].endswith("|time"))
     assert row[1] == "▼ worse"
-    assert row[5:7] == ["00000003 … 00000004", "12 + 12"]
+    assert row[3] == "00000003 … 00000004"
     counted = next(row for row in page.tables["Changes"] if row[0].endswith("|parameters"))
-    assert counted[3:6] == ["1,000", "1,001", "00000006 … 00000007"]
+    assert counted[2:4] == ["1,000 to 1,001 (1.001 times)", "00000006 … 00000007"]
     assert "2 changes for the worse" in page.words()
     labels = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
-    assert any(
-        "test_a, time over 8 commits" in label and "(1.20 times)" in label for label in labels
-    )
-    assert len(page.tables["test_a"]) == 1 + 1 + 8  # a heading, the machine, the commits
+    assert any("test_a, time over 8 commits" in label for label in labels)
     require_self_contained(text)
 
 
@@ -188,61 +182,27 @@ def test_command_line_draws_the_page_and_prints_its_path(
 def test_empty_measurement_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], documents: list[dict[str, Any]]
 ) -> None:
-    folder = written(tmp_path / "in", *documents)
-    for verb in (["history", folder], ["compare", folder, folder], ["history", tmp_path / "none"]):
-        assert run(*verb) == 2
+    for folder in (written(tmp_path / "in", *documents), tmp_path / "none"):
+        assert run("history", folder) == 2
         text = capsys.readouterr().err
         assert "measured nothing" in text or "there is no" in text
         assert text.count("\n") == 1
 
 
-def test_compare_fails_only_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    old = written(tmp_path / "old", *commits(1, 1, 1, 1, 1, 1, 1, 1))
-    new = written(tmp_path / "new", *commits(1.1, 1.1, 1.1, 1.1, 1.1, 1.1, 1.1, 1.1))
-    assert run("compare", old, new) == 0
-    assert run("compare", old, new, "--fail", "slower") == 1
-    assert "regressed: bench/suites/test_losses.py::test_a is slower" in capsys.readouterr().out
-    assert run("compare", new, old, "--fail", "slower") == 0
-    other_machine = written(tmp_path / "there", *commits(1, machine="there"))
-    assert run("compare", old, other_machine) == 2
-    assert (
-        "figures of several machines are not comparable, name files of one: here / there"
-        in capsys.readouterr().err
-    )
-
-
 def test_change_from_zero_has_no_ratio() -> None:
-    change = Change(series([0, 1], noise=0.0, metric=PARAMETERS), 1, 0.0, 1.0, (1, 1))
-    assert change.ratio is None
+    change = Change(series([0, 1], noise=0.0, metric=PARAMETERS), 1, 0.0, 1.0)
     assert "times" not in change.describe()
 
 
-@pytest.mark.parametrize("verb", ["history", "compare"])
 def test_damaged_files_of_a_folder_are_named_and_the_others_used(
-    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = write_records(
         [speed_record(name, 0) for name in ("clip-tiny", "catlip-tiny")], tmp_path / "records"
     )
     broken = records / "2026-11-25-tiny.memory.clip-tiny.json"
     broken.write_text("{")
-    assert run(verb, *[records] * (2 if verb == "compare" else 1)) == 3
+    assert run("history", records) == 3
     assert f"{broken}: not a record" in capsys.readouterr().err
-    if verb == "history":
-        shown = Document((records / "charts.html").read_text(encoding="utf-8"))
-        assert f"{broken}: not a record" in shown.words()
-    assert run("compare", broken, records) == 2  # a file that is named is not left out
-
-
-def test_names_in_foreign_documents_are_escaped(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folders = []
-    for count in (1, 2):
-        content = document({CONTROLS: 1.0, f"{CONTROLS}{count}": 1.0}, extra={"parameters": count})
-        folders.append(written(tmp_path / str(count), content))
-    assert run("compare", *folders, "--fail", "slower") == 1
-    out = capsys.readouterr().out
-    assert f"{SPELLED_OUT}: parameters went from 1 to 2" in out
-    assert f"{SPELLED_OUT}1 (only before)" in out
-    assert out.replace("\n", "").isprintable()
+    shown = Document((records / "charts.html").read_text(encoding="utf-8"))
+    assert f"{broken}: not a record" in shown.words()
