@@ -69,7 +69,7 @@ def list_steps(device: Device) -> list[Step]:
         measure_l14 = f"{measure_b16} --set image_size=96"
         ladder = f"catlip-tiny --baseline clip-tiny {LIGHT} --factors attention=fp32_softmax"
         tests = "tests/gpu -m 'not gpu'"
-        open_clip = "--name clip-tiny --rounds 1"
+        open_clip = "--scale tiny --rounds 1"
         rounds = 2
         images = 256
     return [

@@ -1,8 +1,6 @@
 """Comparison with reference implementations of training, and the names of its sides."""
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 ReferenceName = Literal["open-clip", "corenet", "superclass"]
 OURS = "catlip-bench"
@@ -29,19 +27,11 @@ RELEASED_FILES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Checkout:
+class Checkout(NamedTuple):
     """A repository from which the user has a checkout, whose code is compared with ours."""
 
     url: str
     file: str  # a file that identifies a checkout
-    unused: tuple[
-        str, ...
-    ] = ()  # packages that its modules import and no step of a training on images uses
-
-    def matches_folder(self, folder: Path) -> bool:
-        """Return whether a folder is such a checkout."""
-        return (folder / self.file).is_file()
 
 
 CHECKOUTS: dict[ReferenceName, Checkout] = {
@@ -50,19 +40,7 @@ CHECKOUTS: dict[ReferenceName, Checkout] = {
         "https://github.com/mlfoundations/open_clip", "src/open_clip_train/naflex_data.py"
     ),
     "corenet": Checkout(
-        "https://github.com/apple/corenet",
-        "corenet/modeling/models/multi_modal_img_text/clip.py",
-        (
-            "torchtext",
-            "torchaudio",
-            "pytorchvideo",
-            "av",
-            "coremltools",
-            "boto3",
-            "requests",
-            "pybase64",
-            "ujson",
-        ),
+        "https://github.com/apple/corenet", "corenet/modeling/models/multi_modal_img_text/clip.py"
     ),
     "superclass": Checkout("https://github.com/x-cls/superclass", "opencls/open_clip/cls_model.py"),
 }

@@ -5,8 +5,9 @@ takes the steps: `corenet/train_eval_pipelines/default_train_eval.py` and `coren
 1aa3acd. This module only hands it batches (released_batches.py) and times windows of them.
 """
 
+import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -19,21 +20,49 @@ from torch import Tensor
 
 from bench.environment.circumstances import current_commit
 from bench.experiment.config import Experiment
+from bench.experiment.recipes import DATACOMP_VOCABULARY
 from bench.features.reference import CORENET
 from bench.features.reference.corenet import import_corenet
-from bench.features.reference.records import ReleasedRun
+from bench.features.reference.records import TOWER_KEY, ReleasedRun
 from bench.features.reference.released_batches import (
     TimedLoader,
     batch_function,
     draw_sizes,
     open_stream,
 )
-from bench.features.reference.released_keys import NO_CUDA, describe_keys, flatten, tiny_changes
 from bench.features.reference.timing import WindowTimer
+from bench.labels.vocabulary import read_vocabulary, replace_unshipped_vocabulary
 from bench.profilers.device import Readings, open_reader, sampled
 from bench.profilers.nvml import VOIDING_SLOWDOWNS
 from bench.train.build import log_workers, sample_counts
 
+NO_CUDA = "CoreNet's autocast requires CUDA (corenet/engine/utils.py)"
+# Keys that no step of a run reads, by the beginning of their names: of loading, which is this project's, of validation
+# and of checkpoints.
+UNUSED_KEYS = (
+    *("_anchor_", "taskname", "common.run_label", "common.auto_resume", "common.save_"),
+    *("dataset.collate_fn_name_", "dataset.disable_val", "dataset.eval_batch_size0"),
+    *("dataset.multi_modal_img_text.img_text_tar", "dataset.multi_modal_img_text.zero_shot_"),
+    *("dataset.name", "dataset.persistent_workers", "dataset.pin_memory", "dataset.root_"),
+    *("dataset.val_batch_size0", "dataset.wordnet_tagged_classification", "dataset.workers"),
+    *("text_tokenizer", "image_augmentation.center_crop", "image_augmentation.resize"),
+    *("image_augmentation.random_resized_crop.enable", "sampler.start_shuffling_from_epoch"),
+    *("image_augmentation.random_resized_crop.interpolation", "sampler.use_shards"),
+    *("stats.checkpoint_metric", "stats.val"),
+)
+# The smaller run for a CPU. CoreNet's mode "tiny" has dropout, which no released mode has.
+TINY = {
+    "sampler.vbs.crop_size_width": 32,
+    "sampler.vbs.crop_size_height": 32,
+    "sampler.vbs.min_crop_size_width": 32,
+    "sampler.vbs.min_crop_size_height": 32,
+    "sampler.vbs.max_crop_size_width": 64,
+    "sampler.vbs.max_crop_size_height": 64,
+    "dataset.train_batch_size0": 8,
+    TOWER_KEY: "small",
+    "model.text.transformer.model_dim": 128,
+    "model.text.transformer.n_transformer_layers": 2,
+}
 SPAWNED = "_launcher_distributed_spawn_fn"  # method of CoreNet's pipeline that each of its processes executes
 LOADERS = "_train_val_loader_sampler"  # field of CoreNet's pipeline with the loader of its trainer
 
@@ -61,14 +90,11 @@ def run_as_released(
         device, timing.steps_per_window, timing.windows, timing.warmup_steps, is_heated=False
     )
     losses = list[Tensor]()
-    norms = list[Tensor | None]()
     figures = dict[str, Any]()  # of the record
 
     def take_steps(pipeline: Any) -> None:
         options = pipeline.opts
-        figures["keys"] = describe_keys(
-            released, dict(flatten(vars(options))), reasons, experiment.input.data
-        )
+        figures["changed"] = describe_changes(released, dict(flatten(vars(options))), reasons)
         sizes = draw_sizes(
             options, round_, timing.warmup_steps + timing.windows * timing.steps_per_window
         )
@@ -80,13 +106,19 @@ def run_as_released(
         )
         vars(pipeline)[LOADERS] = loader, None, None
         trainer = pipeline.training_engine
-        _keep_losses_and_norms(trainer, losses, norms)
+        trainer.criteria.register_forward_hook(
+            lambda _loss, _inputs, values: losses.append(values["total_loss"].detach())
+        )
         with sampled(open_reader(device), device) as readings:
             trainer.train_epoch(round_)
         waited = sum(loader.wait_seconds[timing.warmup_steps :])
         figures["data_wait_share"] = waited / sum(windows.seconds)
         figures["throttled_percent"] = throttled_percent(readings, device)
-        figures["image_sizes"] = tuple((side, side, images) for side, images in sizes)
+        step_images = [images for _, images in sizes]
+        figures["window_images"] = tuple(
+            sum(step_images[start : start + timing.steps_per_window])
+            for start in range(timing.warmup_steps, len(sizes), timing.steps_per_window)
+        )
         figures.update(sample_counts(stream))
 
     try:
@@ -95,12 +127,8 @@ def run_as_released(
                 checkout, file, Path(folder), device, is_tiny=is_tiny
             )
             launch(pipeline, take_steps)
-    except SystemExit as error:
-        if not isinstance(error.code, str):  # a text is of CoreNet's `logger.error`
-            raise
+    except SystemExit as error:  # of CoreNet's `logger.error`
         raise RuntimeError(f"{checkout}: {error.code}") from None
-    timed_images = [images for *_, images in figures["image_sizes"][timing.warmup_steps :]]
-    window_starts = range(0, len(timed_images), timing.steps_per_window)
     return ReleasedRun(
         repository=CORENET,
         commit=current_commit(checkout),
@@ -109,27 +137,9 @@ def run_as_released(
         gpus=1,
         round=round_,
         window_seconds=tuple(windows.seconds),
-        window_images=tuple(
-            sum(timed_images[start : start + timing.steps_per_window]) for start in window_starts
-        ),
         losses=tuple(torch.stack(losses).tolist()),
-        gradient_norms=tuple(None if norm is None else norm.item() for norm in norms),
         **figures,
     )
-
-
-def _keep_losses_and_norms(trainer: Any, losses: list[Tensor], norms: list[Tensor | None]) -> None:
-    """Let a trainer of CoreNet append the loss of each step, and each gradient norm that it computes."""
-    trainer.criteria.register_forward_hook(
-        lambda _loss, _inputs, values: losses.append(values["total_loss"].detach())
-    )
-    compute_norm = trainer.compute_grad_norm
-
-    def compute_and_keep_norm() -> Tensor | None:
-        norms.append(compute_norm())
-        return norms[-1]
-
-    trainer.compute_grad_norm = compute_and_keep_norm
 
 
 def throttled_percent(readings: Readings, device: torch.device) -> float | None:
@@ -138,6 +148,38 @@ def throttled_percent(readings: Readings, device: torch.device) -> float | None:
         return 0.0
     percents = [readings.figures[name] for name in VOIDING_SLOWDOWNS if name in readings.figures]
     return max(percents) if len(percents) == len(VOIDING_SLOWDOWNS) else None
+
+
+def tiny_changes(released: Iterable[str]) -> dict[str, Any]:
+    """Return the keys of a file that the tiny scale changes, with their values; the head has the pack's labels."""
+    rows = len(read_vocabulary(replace_unshipped_vocabulary(DATACOMP_VOCABULARY)).labels)
+    changes = TINY | {"model.classification.n_classes": rows}
+    return {key: changes[key] for key in released if key in changes}
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested dictionaries, and of lists of them, by dotted names."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from flatten(item, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+        for index, item in enumerate(value):
+            yield from flatten(item, f"{prefix}[{index}]")
+    else:
+        yield prefix, value
+
+
+def describe_changes(
+    released: Mapping[str, Any], options: Mapping[str, Any], reasons: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the keys of a file whose value in the options of a run is another one: both values and the reason."""
+    changes = {}
+    for key, value in released.items():
+        if key.startswith(UNUSED_KEYS) or options.get(key, value) == value:
+            continue
+        values = f"used {json.dumps(options[key])}, released {json.dumps(value)}"
+        changes[key] = f"{values}: {reasons.get(key, 'CoreNet sets it')}"
+    return changes
 
 
 def open_pipeline(

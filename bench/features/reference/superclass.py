@@ -1,12 +1,15 @@
 """The authors' SuperClass, built from a checkout of x-cls/superclass with our weights.
 
-Source: x-cls/superclass 90b761f, `cls_model.py` and `loss.py` of `opencls/open_clip`, the step of
-`opencls/training/train.py` and the optimizer of `opencls/training/main.py`.
+Importing it executes that code: only child processes import it. Source: x-cls/superclass 90b761f, `cls_model.py` and
+`loss.py` of `opencls/open_clip`, the step of `opencls/training/train.py` and the optimizer of
+`opencls/training/main.py`.
 """
 
+import sys
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch.distributed as dist
@@ -14,10 +17,9 @@ from torch import Tensor, nn
 
 from bench.data.stream import Batch
 from bench.experiment.config import change
-from bench.features.reference.checkouts import add_package, make_reference_step, match_weights
 from bench.features.reference.timing import DEFAULT_KERNELS
 from bench.train.build import TrainState
-from bench.train.step import Step, make_optimizer
+from bench.train.step import make_optimizer
 from models import open_clip_config
 
 PACKAGE = "superclass_open_clip"
@@ -30,34 +32,58 @@ OUR_NAMES = {
 }
 
 
-def build_superclass(state: TrainState, checkout: Path) -> Step[Any]:
-    """Return the step of SuperClass's model with the weights of ours; targets are captions padded to the context.
+def build_superclass(state: TrainState, checkout: Path) -> Callable[[Batch[Any], float], Tensor]:
+    """Return the step of SuperClass's model with the weights of ours, from a batch and a learning rate to a loss.
 
-    The package open_clip of the checkout is imported under another name. Its mean of token counts over all processes
-    is left out, which is the identity for one process.
+    Targets are captions padded to the context. The package open_clip of the checkout is imported under another name.
+    Its mean of token counts over all processes is left out, which is the identity for one process.
     """
     add_package(checkout / "opencls" / "open_clip", PACKAGE)
     modules: Any = import_module(f"{PACKAGE}.cls_model")
     losses: Any = import_module(f"{PACKAGE}.loss")
     experiment = state.stream.experiment
+    device = state.stream.device
     config = open_clip_config(experiment.image.tower)
     assert config is not None
     vision = config["vision_cfg"] | {"image_size": experiment.image.image_size, "pool_type": "avg"}
-    text = {"vocab_size": state.model.counts.images_with_token.numel(), "layers": 0}  # type: ignore[union-attr, operator]
-    model: nn.Module = modules.Classifier(0, text, vision)
-    model.load_state_dict(match_weights(state.model.state_dict(), model.state_dict(), our_name))
-    model.to(state.stream.device).train()
+    our_weights = state.model.state_dict()
+    num_tokens = our_weights[OUR_NAMES["cap_fq"]].numel()
+    model: nn.Module = modules.Classifier(0, {"vocab_size": num_tokens, "layers": 0}, vision)
+    model.load_state_dict(their_weights(our_weights, model.state_dict()))
+    model.to(device).train()
     losses.dist = SimpleNamespace(all_reduce=lambda *_, **__: None, ReduceOp=dist.ReduceOp)
     loss_function = losses.ClsLoss(world_size=1)
+    settings = change(experiment, optimizer_kernel=DEFAULT_KERNELS[device.type]).optimizer
+    optimizer = make_optimizer(settings, model)
 
-    def compute_loss(batch: Batch[Any]) -> Tensor:
+    def step(batch: Batch[Any], learning_rate: float) -> Tensor:
         loss: Tensor = loss_function(**model(batch.images, batch.target.groups[0]))
-        return loss
+        loss.backward()  # type: ignore[no-untyped-call]
+        if settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
 
-    settings = change(
-        experiment, optimizer_kernel=DEFAULT_KERNELS[state.stream.device.type]
-    ).optimizer
-    return make_reference_step(experiment, model, make_optimizer(settings, model), compute_loss)
+    return step
+
+
+def add_package(folder: Path, name: str) -> None:
+    """Let modules of a package be imported from its folder under another name; its `__init__.py` is not executed."""
+    sys.modules[name] = package = ModuleType(name)
+    package.__path__ = [str(folder)]
+
+
+def their_weights(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return our weights under the names and in the shapes of SuperClass's model.
+
+    Raises KeyError or RuntimeError for a weight of theirs without a counterpart, ValueError for further ones of ours.
+    """
+    if len(ours) != len(theirs):
+        raise ValueError(f"SuperClass's model has {len(theirs)} weights, ours {len(ours)}")
+    return {name: ours[our_name(name)].reshape(weight.shape) for name, weight in theirs.items()}
 
 
 def our_name(name: str) -> str:

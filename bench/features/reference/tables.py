@@ -1,17 +1,11 @@
 """Tables of comparisons with other people's training code. No torch here."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
 from bench.features.reference import OPEN_CLIP_BUCKETED, OURS, WARMUP_STEPS
-from bench.features.reference.records import (
-    ReferenceRun,
-    ReleasedRun,
-    describe_clip_costs,
-    rates_by_experiment,
-)
+from bench.features.reference.records import ReferenceRun, ReleasedRun
 from bench.measure.tables import ratio_columns
 from bench.records.record import Record
 from bench.statistics.ratios import log_std, ratios_of
@@ -24,39 +18,38 @@ LOSSES_NOTE = (
     "steps: first ones with equal batches, whose losses are compared. mean: of a step with each batch, all over the\n"
     "same images; not comparable where a side makes other batches, because a contrastive loss depends on the batch."
 )
-STATES = ("unclassified", "changed", "not used", "used")  # of keys, in the order of a table
 
 
 def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:
     """List each side's images per second, and its ratio to the first side's, for each experiment."""
+    rates: dict[str, dict[str, dict[int, float]]] = {}
     tokens = {}
     for record in records:
-        if isinstance(record.measured, ReferenceRun):
-            tokens[record.experiment_name, record.measured.side] = (
-                record.measured.tokens_per_caption
-            )
+        run = record.measured
+        if isinstance(run, ReferenceRun) and record.experiment is not None:
+            name = record.experiment.name
+            # Windows may differ in work.
+            rate = record.experiment.images_per_window / fmean(run.window_seconds)
+            rates.setdefault(name, {}).setdefault(run.side, {})[run.round] = rate
+            tokens[name, run.side] = run.tokens_per_caption
     rows = []
-    for name, rates in rates_by_experiment(records).items():
-        base = rates.get(sides[0])
-        others = {side: rates[side] for side in sides[1:] if side in rates}
-        ratios = ratios_of(base, others) if base else {}
-        for side in sides:
-            if side not in rates:
-                continue
-            row = {
-                "experiment": name,
-                "side": side,
-                "runs": len(rates[side]),
-                "images/s": median(rates[side].values()),
-            }
-            row |= {"spread": log_std(rates[side])} | ratio_columns(ratios.get(side))
+    for name, rates_of_sides in rates.items():
+        base, *others = [side for side in sides if side in rates_of_sides]
+        ratios = ratios_of(rates_of_sides[base], {side: rates_of_sides[side] for side in others})
+        for side in (base, *others):
+            row: dict[str, Any] = {"experiment": name, "side": side}
+            row |= _rate_columns(rates_of_sides[side])
+            row |= ratio_columns(ratios.get(side))
             rows.append(row | {"tokens": tokens[name, side]})
-    notes = [
-        f"ratio: images/s over those of {sides[0]}, with its 95 % interval over runs (fresh processes, interleaved).",
-        "tokens: computed per caption.",
-        *describe_clip_costs(records),
-    ]
-    return Table.of_figures(f"Compared with {sides[0]}", rows, "\n".join(notes))
+    note = (
+        f"ratio: images/s over those of {sides[0]}, with its 95 % interval over runs (fresh processes, interleaved).\n"
+        "tokens: computed per caption."
+    )
+    return Table.of_figures(f"Compared with {sides[0]}", rows, note)
+
+
+def _rate_columns(rates: Mapping[int, float]) -> dict[str, Any]:
+    return {"runs": len(rates), "images/s": median(rates.values()), "spread": log_std(rates)}
 
 
 def compare_early_losses(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -68,109 +61,61 @@ def compare_early_losses(records: Sequence[Record]) -> list[dict[str, Any]]:
     bounds = {}
     for record in records:
         if isinstance(record.measured, ReferenceRun) and record.measured.round == 0:
-            losses.setdefault(record.experiment_name, {})[record.measured.side] = (
-                record.measured.losses
-            )
-            bounds[record.experiment_name] = EQUAL_LOSSES[record.circumstances.precision]
+            name = record.experiment_name
+            losses.setdefault(name, {})[record.measured.side] = record.measured.losses
+            bounds[name] = EQUAL_LOSSES[record.circumstances.precision]
     rows = []
-    for name, losses_by_side in losses.items():
-        ours = losses_by_side.pop(OURS, ())
-        for side, theirs in losses_by_side.items():
+    for name, losses_of_sides in losses.items():
+        ours = losses_of_sides.pop(OURS, ())
+        for side, theirs in losses_of_sides.items():
             steps = WARMUP_STEPS if side == OPEN_CLIP_BUCKETED else STEPS_COMPARED
-            pairs = list(zip(theirs[:steps], ours[:steps], strict=False))
-            difference = max(
-                (abs(their - our) / abs(their) for their, our in pairs), default=float("inf")
-            )
-            is_equal = difference <= bounds[name] and len(ours[:steps]) == len(theirs[:steps])
-            rows.append(
-                {
-                    "experiment": name,
-                    "reference": side,
-                    "steps": len(theirs[:steps]),
-                    "first": theirs[0],
-                    "last": theirs[:steps][-1],
-                    "largest difference, relative": difference,
-                    "equal": "yes" if is_equal else "no",
-                    "mean": fmean(theirs),
-                    "mean of ours": fmean(ours) if ours else "",
-                }
-            )
+            compared = (theirs[:steps], ours[:steps])
+            difference = float("inf")
+            if ours and len(compared[0]) == len(compared[1]):
+                pairs = zip(*compared, strict=True)
+                difference = max(abs(their - our) / abs(their) for their, our in pairs)
+            row = {
+                "experiment": name,
+                "reference": side,
+                "steps": len(compared[0]),
+                "largest difference, relative": difference,
+                "equal": "yes" if difference <= bounds[name] else "no",
+                "mean": fmean(theirs),
+                "mean of ours": fmean(ours) if ours else "",
+            }
+            rows.append(row)
     return rows
 
 
-def runs_by_method(records: Sequence[Record]) -> dict[str, list[ReleasedRun]]:
-    """Return the runs of the authors' code by method, CLIP first, and by round."""
+def released_tables(records: Sequence[Record]) -> list[Table]:
+    """Return the table of each file's images per second with the ratio of CatLIP's to CLIP's, and of changed keys."""
     runs: dict[str, list[ReleasedRun]] = {"clip": [], "catlip": []}
     for record in records:
         if isinstance(record.measured, ReleasedRun) and record.experiment is not None:
             runs[record.experiment.method].append(record.measured)
-    return {
-        method: sorted(rounds, key=lambda run: run.round)
-        for method, rounds in runs.items()
-        if rounds
-    }
-
-
-def released_tables(records: Sequence[Record]) -> list[Table]:
-    """Return the tables of speeds, of changed keys, and of every key of each file."""
-    runs = runs_by_method(records)
-    return [
-        released_speed_table(runs),
-        changes_table(runs),
-        *(keys_table(rounds[0]) for rounds in runs.values()),
-    ]
-
-
-def released_speed_table(runs: dict[str, list[ReleasedRun]]) -> Table:
-    """List each file's images per second, and the ratio of CatLIP's to CLIP's."""
     rates = {
         method: {run.round: run.images_per_second for run in rounds}
         for method, rounds in runs.items()
+        if rounds
     }
     ratios = ratios_of(rates["clip"], {"catlip": rates["catlip"]}) if len(rates) > 1 else {}
     rows = []
+    changes = []
     for method, rounds in runs.items():
+        if not rounds:
+            continue
         first = rounds[0]
-        heights = [height for run in rounds for height, _, _ in run.image_sizes]
-        images = [images for run in rounds for _, _, images in run.image_sizes]
         waits = [run.data_wait_share for run in rounds if run.data_wait_share is not None]
-        row = {"file": first.file, "runs": len(rounds), "images/s": median(rates[method].values())}
-        row |= {"spread": log_std(rates[method])} | ratio_columns(ratios.get(method))
-        row |= {
-            "waited": median(waits) if waits else None,
-            "px": _range(heights),
-            "images a step": _range(images),
-        }
+        row: dict[str, Any] = {"file": first.file, "commit": first.commit}
+        row |= _rate_columns(rates[method])
+        row |= ratio_columns(ratios.get(method))
+        row["waited"] = median(waits) if waits else None
         rows.append(row | {"first loss": first.losses[0], "last loss": first.losses[-1]})
-    sources = {f"{run.repository} at {run.commit}" for rounds in runs.values() for run in rounds}
+        for key, change in first.changed.items():
+            changes.append({"file": first.file, "changed key": key, "change": change})
     note = (
         "ratio: images/s over those of CLIP's file, with its 95 % interval over runs (fresh processes, interleaved).\n"
         "waited: share of the windows' time in which the loop waited for its batch."
     )
-    return Table.of_figures(f"As released: {', '.join(sorted(sources))}, one process", rows, note)
-
-
-def changes_table(runs: dict[str, list[ReleasedRun]]) -> Table:
-    """List the keys whose values are not those of the files."""
-    rows = []
-    for rounds in runs.values():
-        for key, change in rounds[0].changed.items():
-            rows.append({"file": rounds[0].file, "changed key": key, "change": change})
-    return Table.of_figures("Changed keys", rows)
-
-
-def keys_table(run: ReleasedRun) -> Table:
-    """List every key of a file, with what became of it."""
-    rows = []
-    for name, key in sorted(run.keys.items(), key=lambda item: STATES.index(item[1].state)):
-        rows.append(
-            {"key": name, "released": key.released, "state": key.state, "reason": key.reason}
-        )
-    counts = Counter[str](key.state for key in run.keys.values())
-    note = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    return Table.of_figures(f"Keys of {run.file}", rows, note)
-
-
-def _range(values: Sequence[int]) -> str:
-    bounds = dict.fromkeys((min(values), max(values)))
-    return "-".join(map(str, bounds))
+    speeds = Table.of_figures("The authors' files as released, in one process", rows, note)
+    return [speeds, Table.of_figures("Changed keys", changes)]

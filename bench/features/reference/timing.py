@@ -14,14 +14,10 @@ from bench.measure.heating import Heating
 from bench.profilers.clock import synchronize
 from bench.profilers.counters import count_graphs
 
-RAMP_STEPS = (
-    2_000  # steps of linear warm-up of the learning rate; open_clip_train's default is 10,000
-)
-# Of torch's AdamW, by device.
-DEFAULT_KERNELS: dict[str, OptimizerKernel] = {
-    "cpu": "for_loop",
-    "cuda": "foreach",
-}
+# Steps of linear warm-up of the learning rate; open_clip_train's default is 10,000.
+RAMP_STEPS = 2_000
+# Default form of torch's AdamW, by device.
+DEFAULT_KERNELS: dict[str, OptimizerKernel] = {"cpu": "for_loop", "cuda": "foreach"}
 MAX_COMPILED_WINDOWS = 20  # windows with new graphs until a side is given up
 
 

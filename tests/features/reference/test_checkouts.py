@@ -19,9 +19,11 @@ from bench.data.targets import Labels
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.features.reference import CHECKOUTS, SUPERCLASS_SIDES, WARMUP_STEPS, ReferenceName
-from bench.features.reference.checkouts import add_package, match_weights, stub_missing_packages
-from bench.features.reference.plan import superclass_experiment
+from bench.features.reference import corenet
+from bench.features.reference.corenet import import_corenet
+from bench.features.reference.experiments import superclass_experiment
 from bench.features.reference.runs import padded_labels, run_side
+from bench.features.reference.superclass import add_package, their_weights
 from bench.features.reference.tables import compare_early_losses
 from bench.labels.subwords import SubwordIds
 from bench.records.record import Record
@@ -30,26 +32,28 @@ from tests.reports.conftest import HERE
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("change", ["missing", "more", "other size"])
-def test_weights_without_a_counterpart_are_refused(change: str) -> None:
+def test_weights_without_a_counterpart_are_refused() -> None:
     ours = {"a": torch.zeros(2), "b": torch.zeros(3)}
     theirs = {"a": torch.zeros(1, 2), "b": torch.zeros(3)}
-    assert match_weights(ours, theirs, str)["a"].shape == (1, 2)
-    if change == "other size":
-        theirs["b"] = torch.zeros(4)
-    else:
-        del (ours if change == "missing" else theirs)["b"]
-    with pytest.raises(ValueError, match="without a counterpart of their size: b"):
-        match_weights(ours, theirs, str)
+    assert their_weights(ours, theirs)["a"].shape == (1, 2)
+    with pytest.raises(ValueError, match="has 1 weights, ours 2"):
+        their_weights(ours, {"a": theirs["a"]})
+    with pytest.raises(KeyError, match="c"):
+        their_weights(ours, {"a": theirs["a"], "c": theirs["b"]})
+    with pytest.raises(RuntimeError, match="invalid for input of size 3"):
+        their_weights(ours, theirs | {"b": torch.zeros(4)})
 
 
-def test_only_packages_that_are_not_installed_become_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_packages_that_are_not_installed_become_empty(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
-    absent = "absent_package"
-    stub_missing_packages([absent, "torch"])
-    assert find_spec("torch").origin == torch.__spec__.origin  # type: ignore[union-attr]
+    monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "modules", {**sys.modules})
-    module = importlib.import_module(f"{absent}.part")
+    monkeypatch.setattr(corenet, "UNUSED_PACKAGES", ("absent_package", "torch"))
+    import_corenet(tmp_path)
+    assert find_spec("torch").origin == torch.__spec__.origin  # type: ignore[union-attr]
+    module = importlib.import_module("absent_package.part")
     assert isinstance(module.Anything, type)
     assert not hasattr(module, "__path_of_no_module__")
     with pytest.raises(ModuleNotFoundError):
@@ -93,30 +97,13 @@ def test_folder_that_is_no_checkout_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (
-            ("corenet", "--name", "clip-tiny"),
-            "--name is for open-clip, not for corenet: leave it out",
-        ),
-        (
-            ("open-clip", "--scale", "tiny"),
-            "--scale is for corenet or superclass, not for open-clip: leave it out",
-        ),
         (("superclass", "--data", "x"), "--data is for corenet, not for superclass: leave it out"),
-        (
-            ("superclass", "--scale", "vit-h16"),
-            "--scale vit-h16 is for corenet; superclass has tiny and vit-b16",
-        ),
-        (
-            ("corenet", "--set", "flip=true"),
-            "corenet runs as released, got --set flip=true: leave it out",
-        ),
-        (
-            ("corenet", "--set", "workers=2"),
-            "corenet runs as released, got --set workers=2: leave it out",
-        ),
+        (("superclass", "--checkout", "x", "--scale", "vit-h16"), "named 'superclass-vit-h16'"),
+        (("corenet", "--checkout", "x", "--scale", "vit-b32"), "vit-b16 or vit-h16, got vit-b32"),
+        (("corenet", "--set", "workers=2"), "corenet runs as released, got --set workers=2"),
         (
             ("corenet", "--data", "x", "--set", "workers=2", "--set", "flip=true"),
-            "got --set flip=true: leave it out",
+            "got --set flip=true: with --data, workers=N may be set",
         ),
     ],
 )
@@ -159,4 +146,3 @@ def test_losses_equal_the_authors_code(results: Path, monkeypatch: pytest.Monkey
         )
     (row,) = compare_early_losses(records)
     assert row["equal"] == "yes", row
-    assert row["first"] != row["last"]

@@ -7,30 +7,26 @@ pytest.importorskip("bench.features.claims", reason="claims are another feature"
 from bench.features.claims.claims import get_claim
 from bench.features.claims.conditions import CORENET_COMMIT, CORENET_FILES
 from bench.features.claims.verdict import judge_claim
-from bench.features.reference import RELEASED_FILES
-from bench.features.reference.plan import recipe_of_run
-from bench.features.reference.records import ReleasedKey
+from bench.features.reference.experiments import released_experiments
 from bench.records.record import Record
 from tests.features.claims.evidence import A100
 from tests.features.reference.test_released_run import run
 
-CHANGED = ReleasedKey(state="changed", released='"base"', used='"small"', reason="a CPU")
 
-
-def records(keys: dict[str, ReleasedKey], seconds: tuple[float, float]) -> list[Record]:
+def records(changed: dict[str, str], seconds: tuple[float, float]) -> list[Record]:
     """Five rounds of CLIP's and CatLIP's file, so many seconds a window."""
-    claim = get_claim("catlip-2.7x")
+    experiments = released_experiments("vit-b16", ["data=/disk/datacomp"], on_gpu=True)
     found = []
-    for name, method, taken in zip(
-        (claim.baseline, claim.experiment), ("clip", "catlip"), seconds, strict=True
-    ):
-        file = RELEASED_FILES["vit-b16"][method]
+    for (file, experiment), taken in zip(experiments.items(), seconds, strict=True):
         for round_ in range(5):
             windows = (taken + 0.001 * round_, taken)
-            fields = {"commit": CORENET_COMMIT, "file_sha256": CORENET_FILES[file], "keys": keys}
+            fields = {
+                "commit": CORENET_COMMIT,
+                "file_sha256": CORENET_FILES[file],
+                "changed": changed,
+            }
             waits = {"data_wait_share": 0.0, "throttled_percent": 0.0}
             measured = run(file, round_, windows, **fields, **waits)
-            experiment = recipe_of_run(name, ["data=/disk/datacomp"], is_tiny=False, on_gpu=True)
             found.append(
                 Record(comparison="x", experiment=experiment, circumstances=A100, measured=measured)
             )
@@ -45,8 +41,8 @@ def test_runs_of_the_released_files_decide_both_ways() -> None:
 
 def test_changed_key_prevents_an_answer_and_a_changed_tower_is_no_evidence() -> None:
     claim = get_claim("catlip-2.7x")
-    changed = judge_claim(claim, records({"common.grad_clip": CHANGED}, (2.7, 1.0)))
+    changed = judge_claim(claim, records({"common.grad_clip": "used 1, released 2"}, (2.7, 1.0)))
     assert changed.verdict == "not decided"
     assert "common.grad_clip: used" in changed.detail
-    tiny = judge_claim(claim, records({"model.classification.vit.mode": CHANGED}, (2.7, 1.0)))
+    tiny = judge_claim(claim, records({"model.classification.vit.mode": "used 1"}, (2.7, 1.0)))
     assert not tiny.evidence

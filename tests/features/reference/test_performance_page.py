@@ -8,7 +8,7 @@ import torch
 from bench.environment.circumstances import CHECKOUT
 from bench.experiment.config import change
 from bench.experiment.experiments import get_experiment
-from bench.features.reference.plan import PLAIN
+from bench.features.reference.experiments import PLAIN
 from bench.features.reference.tables import STEPS_COMPARED
 from bench.measure.costs import count_flops, forward_flops_as_released
 from bench.train.build import load_data

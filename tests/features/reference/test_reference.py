@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from bench.environment.circumstances import CHECKOUT
 from bench.experiment.config import Experiment, change
 from bench.features.reference import OPEN_CLIP, OPEN_CLIP_SIDES, OURS, WARMUP_STEPS
-from bench.features.reference.plan import open_clip_experiments
+from bench.features.reference.experiments import open_clip_experiment
 from bench.features.reference.records import ReferenceRun
 from bench.features.reference.runs import run_side
 from bench.features.reference.tables import (
@@ -93,7 +93,7 @@ def test_gpu_is_heated_by_whole_windows_before_the_first(monkeypatch: pytest.Mon
 
 
 def test_windows_of_a_gpu_are_long_and_have_the_same_batches() -> None:
-    experiment, _ = open_clip_experiments(None, (), on_gpu=True)
+    experiment = open_clip_experiment(None, (), on_gpu=True)
     count = WARMUP_STEPS + experiment.timing.steps_per_window
     assert count >= STEPS_COMPARED
     for first in (WARMUP_STEPS, count, 777):
@@ -146,26 +146,6 @@ def test_step_is_compiled_on_all_sides_or_on_none(results: Path) -> None:
         assert graphs > 0
         assert len(run.window_seconds) == experiment.timing.windows
         assert run.losses[: len(eager_run.losses)] == pytest.approx(eager_run.losses, rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("gpu", "settings", "names"),
-    [
-        (False, (), ["clip-vit-b32"]),
-        (True, (), ["clip-vit-b32[compile=off]", "clip-vit-b32[compile=on]"]),
-        (
-            True,
-            ("flip=true",),
-            ["clip-vit-b32[compile=off,flip=true]", "clip-vit-b32[compile=on,flip=true]"],
-        ),
-        (True, ("compile=on",), ["clip-vit-b32[compile=on]"]),
-    ],
-)
-def test_on_a_gpu_all_sides_are_timed_eager_and_compiled(
-    gpu: bool, settings: tuple[str, ...], names: list[str]
-) -> None:
-    experiments = open_clip_experiments("clip-vit-b32", settings, on_gpu=gpu)
-    assert [experiment.name for experiment in experiments] == names
 
 
 def test_warm_up_lasts_until_no_new_graph_appears(monkeypatch: pytest.MonkeyPatch) -> None:

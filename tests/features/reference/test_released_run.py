@@ -1,4 +1,4 @@
-"""The authors' training loop runs with their own file, and every key of the file is accounted for.
+"""The authors' training loop runs with their own file, and every changed key of the file is recorded.
 
 The tests that run it are skipped where CATLIP_BENCH_CORENET names no checkout of apple/corenet.
 """
@@ -29,9 +29,15 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
 from bench.features.reference import RELEASED_FILES
 from bench.features.reference.corenet import import_corenet
-from bench.features.reference.corenet_released import open_pipeline, run_as_released
-from bench.features.reference.plan import recipe_of_run
-from bench.features.reference.records import ReleasedKey, ReleasedRun
+from bench.features.reference.corenet_released import (
+    TINY,
+    describe_changes,
+    flatten,
+    open_pipeline,
+    run_as_released,
+)
+from bench.features.reference.experiments import released_experiments
+from bench.features.reference.records import ReleasedRun
 from bench.features.reference.released_batches import (
     ReleasedBatch,
     TimedLoader,
@@ -39,13 +45,7 @@ from bench.features.reference.released_batches import (
     draw_sizes,
     open_stream,
 )
-from bench.features.reference.released_keys import SHARDS, TINY, describe_keys, flatten
-from bench.features.reference.tables import (
-    changes_table,
-    keys_table,
-    released_speed_table,
-    runs_by_method,
-)
+from bench.features.reference.tables import released_tables
 from bench.features.reference.timing import WindowTimer
 from bench.labels.labeller import get_labeller
 from bench.labels.subwords import SubwordIds
@@ -99,24 +99,17 @@ def open_batches(
 def run(
     file: str, round_: int, seconds: tuple[float, ...] = (1.0, 3.0), **fields: Any
 ) -> ReleasedRun:
-    keys = {
-        "optim.name": ReleasedKey(state="used", released='"adamw"'),
-        "model.size": ReleasedKey(state="changed", released="2", used="1", reason="a reason"),
-        "new.key": ReleasedKey(state="unclassified", released="3"),
-    }
     given: dict[str, Any] = {
         "repository": "apple/corenet",
         "commit": "0123" * 10,
         "file": file,
         "file_sha256": "45",
-        "keys": keys,
+        "changed": {"model.size": "used 1, released 2: a reason"},
         "gpus": 1,
         "round": round_,
         "window_images": (2, 6),
         "window_seconds": seconds,
-        "image_sizes": ((32, 32, 2), (16, 16, 6)),
         "losses": (2.0, 1.0),
-        "gradient_norms": (3.0, None),
     }
     return ReleasedRun(**given | fields)
 
@@ -129,8 +122,8 @@ def record(name: str, measured: ReleasedRun) -> Record:
 
 def losses_by_hand(
     checkout: Path, file: str, experiment: Experiment, folder: Path, results: Path, round_: int
-) -> tuple[list[float], list[float]]:
-    """Losses and gradient norms of a loop of our own over CoreNet's parts."""
+) -> list[float]:
+    """Losses of a loop of our own over CoreNet's parts."""
     pipeline, *_ = open_pipeline(checkout, file, folder, CPU, is_tiny=True)
     options, _ = pipeline.opts, pipeline.launcher  # which draws the seeds
     timing = experiment.timing
@@ -143,7 +136,7 @@ def losses_by_hand(
     )
     model, optimizer = pipeline.model.train(), pipeline.optimizer
     criterion = pipeline.criteria.train()
-    losses, norms = [], []
+    losses = []
     for k in range(timing.warmup_steps + timing.windows * timing.steps_per_window):
         batch = load(k).as_corenet()
         samples, targets = batch["samples"], batch["targets"]
@@ -153,14 +146,9 @@ def losses_by_hand(
         loss.backward()
         clip_norm = vars(options)["common.grad_clip"] or float("inf")
         nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        norms.append(
-            nn.utils.get_total_norm(
-                [p.grad for p in model.parameters() if p.grad is not None]
-            ).item()
-        )
         optimizer.step()
         losses.append(loss.item())
-    return losses, norms
+    return losses
 
 
 @pytest.mark.parametrize(
@@ -177,21 +165,16 @@ def test_losses_equal_a_loop_over_the_authors_parts(
     if workers is not None:
         experiment = released_recipe(method, shards, workers=workers, **FEW)
     measured = run_as_released(experiment, CPU, results, checkout, file, 1, is_tiny=True)
-    losses, norms = losses_by_hand(checkout, file, experiment, tmp_path, results, 1)
+    losses = losses_by_hand(checkout, file, experiment, tmp_path, results, 1)
     assert measured.losses == pytest.approx(losses, rel=1e-5)
-    assert measured.gradient_norms == (pytest.approx(norms, rel=1e-4) if method == "clip" else ())
-    per_step = [images for *_, images in measured.image_sizes[experiment.timing.warmup_steps :]]
-    assert measured.window_images == tuple(
-        map(sum, zip(per_step[::2], per_step[1::2], strict=True))
-    )
+    assert len(measured.window_images) == len(measured.window_seconds)
     assert measured.changed.keys() - TINY.keys() - {"model.classification.n_classes"} == {
         "common.mixed_precision"
     }
     assert measured.commit == current_commit(checkout)
     if workers is not None:
         assert measured.data_wait_share is not None
-        assert measured.loader_workers == workers
-        assert measured.keys["dataset.workers"].reason == SHARDS
+        assert (measured.loader_workers, measured.unverified) == (workers, True)
 
 
 @pytest.mark.parametrize("method", ["clip", "catlip"])
@@ -235,80 +218,47 @@ def test_on_a_gpu_the_loop_has_the_precision_of_the_file(
     experiment = released_recipe(method, shards if from_shards else PACK_DATA, **SPEED)
     files = checkout, RELEASED_FILES["vit-b16"][method]
     measured = run_as_released(experiment, torch.device("cuda"), results, *files, 0, is_tiny=True)
-    assert measured.keys["common.mixed_precision"].state == "used"
     assert measured.changed.keys() <= TINY.keys() | {"model.classification.n_classes"}
     assert len(measured.losses) == 20
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_key_of_a_file_is_classified_and_a_gpu_changes_none(
-    file: str, checkout: Path, tmp_path: Path
-) -> None:
+def test_a_gpu_changes_no_key_of_a_file(file: str, checkout: Path, tmp_path: Path) -> None:
     pipeline, released, reasons = open_pipeline(
         checkout, file, tmp_path, torch.device("cuda"), is_tiny=False
     )
     in_file = dict(flattened(yaml.safe_load((checkout / file).read_text(encoding="utf-8"))))
-    keys = describe_keys(released, dict(flatten(vars(pipeline.opts))), reasons, PACK_DATA)
-    assert keys.keys() == in_file.keys()
-    assert {key for key, one in keys.items() if one.state in ("unclassified", "changed")} == set()
-    assert all(one.reason for one in keys.values() if one.state == "not used")
+    assert released.keys() == in_file.keys()
+    assert describe_changes(released, dict(flatten(vars(pipeline.opts))), reasons) == {}
 
 
-def test_key_has_the_state_of_the_longest_beginning_of_its_name() -> None:
+def test_changed_keys_have_both_values_and_the_reason() -> None:
     released = {
         "model.depth": 2,
         "model.width": 3,
-        "models": 4,
         "stats.val": ["top1"],
-        "loss.composite_loss[0].name": "a",
+        "dataset.workers": -1,
         "optim.unheard_of": 1,
-        "common.mixed_precision_dtype": "bfloat16",
     }
-    options = released | {"common.mixed_precision": True, "model.depth": 1, "model.width": 1}
-    del options["optim.unheard_of"]
-    keys = describe_keys(released, options, {"model.depth": "for a test"}, PACK_DATA)
-    assert {key: one.state for key, one in keys.items()} == {
-        "model.depth": "changed",
-        "model.width": "changed",
-        "models": "unclassified",
-        "stats.val": "not used",
-        "loss.composite_loss[0].name": "used",
-        "optim.unheard_of": "not used",
-        "common.mixed_precision_dtype": "used",
-    }
-    assert run("x.yaml", 0, keys=keys).changed == {
+    options = {"model.depth": 1, "model.width": 1, "stats.val": [], "dataset.workers": 4}
+    assert describe_changes(released, options, {"model.depth": "for a test"}) == {
         "model.depth": "used 1, released 2: for a test",
         "model.width": "used 1, released 3: CoreNet sets it",
     }
-    keys = describe_keys(released, options | {"common.mixed_precision": False}, {}, PACK_DATA)
-    assert keys["common.mixed_precision_dtype"].state == "not used"
-
-
-def test_keys_of_loading_say_where_the_images_come_from() -> None:
-    released = dict.fromkeys(
-        ("dataset.workers", "dataset.name", "sampler.use_shards", "sampler.vbs.max_n_scales"), 1
-    )
-    options = released | {"common.mixed_precision": True}
-    from_pack = describe_keys(released, options, {}, PACK_DATA)
-    from_shards = describe_keys(released, options, {}, "/data/shards")
-    assert {key for key in released if from_pack[key] != from_shards[key]} == {
-        "dataset.workers",
-        "dataset.name",
-    }
-    assert from_shards["dataset.workers"].reason == SHARDS
-    assert {key.state for key in from_shards.values()} == {"not used", "used"}
 
 
 def test_run_on_a_gpu_is_of_the_recipe_and_differs_in_its_loading_alone() -> None:
-    for name in ("clip-vit-b16-datacomp", "catlip-vit-h16-datacomp"):
-        recipe = EXPERIMENTS[name]
-        given = ["data=/data/shards", "workers=4"]
-        assert recipe_of_run(name, [], is_tiny=False, on_gpu=True) == recipe
-        loaded = recipe_of_run(name, given, is_tiny=False, on_gpu=True)
-        assert loaded.name == f"{name}[data=/data/shards,workers=4]"
-        assert differing_fields([recipe, loaded]).keys() == {"data", "workers", "caption_lengths"}
-        reduced = recipe_of_run(name, given, is_tiny=True, on_gpu=False)
-        assert reduced.name.startswith(f"{name}-as-released[")
+    for scale in ("vit-b16", "vit-h16"):
+        for recipe in released_experiments(scale, [], on_gpu=True).values():
+            assert recipe == EXPERIMENTS[recipe.name]
+        settings = ["data=/data/shards", "workers=4"]
+        for loaded in released_experiments(scale, settings, on_gpu=True).values():
+            recipe = EXPERIMENTS[f"{loaded.method}-{scale}-datacomp"]
+            assert loaded.name == f"{recipe.name}[data=/data/shards,workers=4]"
+            differing = {*differing_fields([recipe, loaded])}
+            assert differing == {"data", "workers", "caption_lengths"}
+    for reduced in released_experiments(None, [], on_gpu=False).values():
+        assert reduced.name == f"{reduced.method}-vit-b16-datacomp-as-released"
 
 
 def batch_of(k: int) -> ReleasedBatch:
@@ -351,24 +301,19 @@ def test_lists_of_sections_have_numbered_keys() -> None:
     }
 
 
-def test_tables_have_the_ratio_of_whole_runs_and_every_key() -> None:
+def test_tables_have_the_ratio_of_whole_runs_and_the_changed_keys() -> None:
     clip, catlip = RELEASED_FILES["vit-b16"].values()
-    records = [
+    of_clip = [record("clip-vit-b16-datacomp", run(clip, round_)) for round_ in range(5)]
+    of_catlip = [
         record("catlip-vit-b16-datacomp", run(catlip, round_, (1.0, 1.0))) for round_ in range(5)
     ]
-    records += [record("clip-vit-b16-datacomp", run(clip, round_)) for round_ in range(5)]
-    runs = runs_by_method(records)
-    base, other = released_speed_table(runs).rows
+    speeds, changes = released_tables([*of_catlip, *of_clip])
+    base, other = speeds.rows
     assert (base["file"], base["images/s"], base["ratio"]) == (clip, 2.0, None)
     assert (other["file"], other["images/s"], other["ratio"]) == (catlip, 4.0, pytest.approx(2.0))
-    assert (base["px"], base["images a step"]) == ("16-32", "2-6")
-    assert [row["file"] for row in changes_table(runs).rows] == [clip, catlip]
-    table = keys_table(runs["clip"][0])
-    assert [row["state"] for row in table.rows] == ["unclassified", "changed", "used"]
-    assert table.note == "1 unclassified, 1 changed, 1 used"
-    (row,) = released_speed_table({"clip": runs["clip"]}).rows
-    assert row["ratio"] is None
-    assert released_speed_table({}).rows == []
+    assert [row["file"] for row in changes.rows] == [clip, catlip]
+    assert released_tables(of_clip)[0].rows[0]["ratio"] is None
+    assert released_tables([])[0].rows == []
 
 
 def test_record_of_a_released_run_comes_back(tmp_path: Path) -> None:
@@ -378,17 +323,9 @@ def test_record_of_a_released_run_comes_back(tmp_path: Path) -> None:
     assert read_record(path) == written
 
 
-@pytest.mark.parametrize(
-    ("fields", "text"),
-    [
-        ({"window_images": (2,)}, "window_images must be of all 2 windows"),
-        ({"image_sizes": ((32, 32, 2),)}, "must be of all 2 steps"),
-        ({"gradient_norms": (1.0,)}, "must be of all 2 steps"),
-    ],
-)
-def test_released_run_without_all_figures_is_refused(fields: dict[str, Any], text: str) -> None:
-    with pytest.raises(ValueError, match=text):
-        run("file.yaml", 0, **fields)
+def test_released_run_without_images_of_a_window_is_refused() -> None:
+    with pytest.raises(ValueError, match="window_images must be of all 2 windows"):
+        run("file.yaml", 0, window_images=(2,))
 
 
 def write_empty_files(checkout: Path, *files: str) -> None:

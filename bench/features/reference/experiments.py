@@ -1,0 +1,87 @@
+"""The experiments that are compared with a reference. No torch here."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bench.data.caption_lengths import WEB
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import get_experiment
+from bench.experiment.recipes import AS_RELEASED
+from bench.experiment.settings import with_settings
+from bench.features.reference import RELEASED_FILES
+
+# Factor of the number of windows in the first round on a CPU: 20 steps, whose losses are compared.
+FIRST_ROUND_FACTOR = 3
+PLAIN: dict[str, Any] = {
+    "caption_lengths": WEB,
+    "batch_size": 8,
+    "clip_norm": None,
+    "windows": 2,
+    "steps_per_window": 3,
+}
+# Windows of a second or so on a GPU, with the losses that are compared.
+GPU_WINDOWS = {"windows": 3, "steps_per_window": 40}
+TINY_WINDOWS = {"windows": 3, "steps_per_window": 4, "warmup_steps": 2}
+
+
+def open_clip_experiment(scale: str | None, settings: Sequence[str], *, on_gpu: bool) -> Experiment:
+    """Return the experiment that open_clip and we train, by default of ViT-B/32."""
+    base = get_experiment(f"clip-{scale or 'vit-b32'}")
+    plain = change(base, **(PLAIN | GPU_WINDOWS if on_gpu else PLAIN))
+    return _require_one_image_size(with_settings(plain, settings))
+
+
+def superclass_experiment(
+    scale: str | None, settings: Sequence[str], *, on_gpu: bool
+) -> Experiment:
+    """Return the experiment that SuperClass's code and ours train, by default of ViT-B/16, in fp32."""
+    base = get_experiment(f"superclass-{scale or 'vit-b16'}")
+    fields = PLAIN | GPU_WINDOWS if on_gpu else PLAIN
+    fields = fields | {"subword_vocabulary": "all", "precision": "fp32", "compile": "off"}
+    plain = change(base, name=f"{base.name}-superclass", **fields)
+    experiment = _require_one_image_size(with_settings(plain, settings))
+    if experiment.runtime.precision != "fp32":
+        raise ValueError("the authors' SuperClass is run in precision=fp32")
+    return experiment
+
+
+def _require_one_image_size(experiment: Experiment) -> Experiment:
+    if experiment.image.image_sizes:
+        raise ValueError(
+            "a comparison with a reference has one image size: leave image_sizes empty"
+        )
+    return experiment
+
+
+def with_first_round_windows(experiment: Experiment) -> Experiment:
+    """Return the experiment with the windows of the first round."""
+    return change(experiment, windows=experiment.timing.windows * FIRST_ROUND_FACTOR)
+
+
+def released_experiments(
+    scale: str | None, settings: Sequence[str], *, on_gpu: bool
+) -> dict[str, Experiment]:
+    """Return our recipe of each of the authors' files of a scale, by the file's name within a checkout.
+
+    The scale "tiny", the default on a CPU, has the files of ViT-B/16, the default on a GPU. A recipe is renamed where a
+    run has other windows or, on a CPU, another precision.
+    """
+    is_tiny = is_tiny_scale(scale, on_gpu=on_gpu)
+    size = "vit-b16" if is_tiny or scale is None else scale
+    if size not in RELEASED_FILES:
+        raise ValueError(f"--scale of corenet is tiny, {' or '.join(RELEASED_FILES)}, got {scale}")
+    fields: dict[str, Any] = dict(TINY_WINDOWS) if is_tiny else {}
+    if not on_gpu:
+        fields["precision"] = "fp32"
+    experiments = {}
+    for method, file in RELEASED_FILES[size].items():
+        recipe = get_experiment(f"{method}-{size}-datacomp")
+        if fields:
+            recipe = change(recipe, name=recipe.name + AS_RELEASED, **fields)
+        experiments[file] = with_settings(recipe, settings)
+    return experiments
+
+
+def is_tiny_scale(scale: str | None, *, on_gpu: bool) -> bool:
+    """Return whether the authors' files are run with the changes of the tiny scale."""
+    return scale == "tiny" or (scale is None and not on_gpu)
