@@ -1,31 +1,27 @@
 """The causes of a throughput ratio, from the records of a ladder: ratios of neighbouring rungs over rounds."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
 from bench.data.caption_lengths import describe_captions
+from bench.experiment.config import Experiment
 from bench.features.explain.ladder import Ladder, Rung
 from bench.measure.throughput import (
+    Run,
     forward_backward_rate,
     images_per_step,
+    timed_runs,
     undisturbed_images_per_second,
 )
 from bench.measure.windows import describe_waits
 from bench.records.record import Record, Speed
-from bench.statistics.ratios import Ratio, Rounds, ratio_of
+from bench.statistics.ratios import Ratio, ratio_of
 from bench.statistics.verdicts import Prediction, judge_flops_prediction
 
-
-@dataclass(slots=True)
-class RungFigures:
-    """The figures of one experiment of a ladder."""
-
-    forward_backward: dict[int, float] = field(default_factory=dict)  # images/s in phases, by round
-    step: dict[int, float] = field(default_factory=dict)  # images/s of the windows, by round
-    flops: float | None = None  # per image
+Rate = Callable[[Experiment, Speed], float | None]  # images per second of a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,63 +74,59 @@ def decompose(records: Sequence[Record]) -> Decomposition | None:
         return None
     rungs = ladders[0].rungs
     names = [rung.experiment for rung in rungs]
-    figures = _figures_by_rung(records, names)
+    runs = timed_runs(records, names)
     causes = [
-        _ratio(figures, before, after, after.cause, after.change)
-        for before, after in pairwise(rungs)
+        _ratio(runs, before, after, after.cause, after.change) for before, after in pairwise(rungs)
     ]
-    complete_rounds = set.intersection(*(set(figures[name].step) for name in names))
+    rounds = [set(_rates(runs.get(name, ()), undisturbed_images_per_second)) for name in names]
     return Decomposition(
         ladder=ladders[0],
         causes=tuple(causes),
-        whole=_ratio(figures, rungs[0], rungs[-1], "whole ratio"),
-        num_rounds=len(complete_rounds),
+        whole=_ratio(runs, rungs[0], rungs[-1], "whole ratio"),
+        num_rounds=len(set.intersection(*rounds)),
         captions=describe_captions(record.experiment for record in records if record.experiment),
         waits=describe_waits(records, names),
     )
 
 
-def _figures_by_rung(records: Iterable[Record], names: Sequence[str]) -> dict[str, RungFigures]:
-    figures = {name: RungFigures() for name in names}
-    for record in records:
-        experiment = record.experiment
-        speed = record.measured
-        if experiment is None or not isinstance(speed, Speed) or experiment.name not in figures:
-            continue
-        rung = figures[experiment.name]
-        rung.flops = speed.flops.step / images_per_step(experiment, speed)
-        step_rate = undisturbed_images_per_second(experiment, speed)
-        if step_rate is not None:
-            rung.step[speed.round] = step_rate
-        rate = forward_backward_rate(experiment, speed)
-        if rate is not None:
-            rung.forward_backward[speed.round] = rate
-    return figures
-
-
 def _ratio(
-    figures: Mapping[str, RungFigures], before: Rung, after: Rung, cause: str, change: str = ""
+    runs: Mapping[str, Sequence[Run]], before: Rung, after: Rung, cause: str, change: str = ""
 ) -> CauseRatio:
     """Return the ratio of two rungs over the rounds that have both."""
-    start = figures[before.experiment]
-    end = figures[after.experiment]
-    common_rounds = start.step.keys() & end.step.keys()
-    saved = [1 / start.step[round_] - 1 / end.step[round_] for round_ in common_rounds]
+    start = runs.get(before.experiment, ())
+    end = runs.get(after.experiment, ())
+    steps = _common_rounds(start, end, undisturbed_images_per_second)
+    saved = [1 / steps[0][round_] - 1 / steps[1][round_] for round_ in steps[0]]
+    phases = _common_rounds(start, end, forward_backward_rate)
     return CauseRatio(
         cause=cause,
         change=change,
-        forward_backward=_ratio_of_common_rounds(start.forward_backward, end.forward_backward),
-        step=_ratio_of_common_rounds(start.step, end.step),
-        flop_ratio=start.flops / end.flops if start.flops and end.flops else None,
+        forward_backward=ratio_of(*phases) if phases[0] else None,
+        step=ratio_of(*steps) if saved else None,
+        flop_ratio=_flops(start) / _flops(end) if start and end else None,
         saved_seconds=fmean(saved) if saved else None,
     )
 
 
-def _ratio_of_common_rounds(before: Rounds, after: Rounds) -> Ratio | None:
-    common_rounds = before.keys() & after.keys()
-    if not common_rounds:
-        return None
-    return ratio_of(
-        {round_: before[round_] for round_ in common_rounds},
-        {round_: after[round_] for round_ in common_rounds},
-    )
+def _common_rounds(
+    start: Sequence[Run], end: Sequence[Run], rate: Rate
+) -> tuple[dict[int, float], dict[int, float]]:
+    """Return the rates of two rungs in the rounds that have both."""
+    before = _rates(start, rate)
+    after = _rates(end, rate)
+    common = sorted(before.keys() & after.keys())
+    return {number: before[number] for number in common}, {
+        number: after[number] for number in common
+    }
+
+
+def _rates(runs: Sequence[Run], rate: Rate) -> dict[int, float]:
+    """Return the images per second of runs by round, without those that other work disturbed."""
+    rates = {speed.round: rate(experiment, speed) for experiment, speed in runs}
+    return {round_: value for round_, value in rates.items() if value is not None}
+
+
+def _flops(runs: Sequence[Run]) -> float:
+    """Return the FLOPs per image of the last run."""
+    experiment, speed = runs[-1]
+    return speed.flops.step / images_per_step(experiment, speed)

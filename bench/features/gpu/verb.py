@@ -24,7 +24,6 @@ from bench.tables.tables import Table
 Device = Literal["cuda", "cpu"]
 PAGE_SECONDS = 120.0  # after which the drawing of a page is ended
 ACCEPTED_CODES = (OK, INCONCLUSIVE)  # too few rounds for a verdict are no failure
-BATCH_MAY_NOT_FIT = (*ACCEPTED_CODES, FAILED_CASE)
 LIGHT = "--set warmup_steps=2 --set windows=2 --set steps_per_window=2"  # figures that mean nothing, in seconds
 
 
@@ -38,12 +37,10 @@ class Step:
     name: str
     arguments: str
     minutes: float
-    folder: str = ""  # name of the folder of its records; default: the step's name
-    accepted_codes: tuple[int, ...] = ACCEPTED_CODES
 
     def command(self, results: Path) -> list[str]:
         """Return the words of the command line. It resumes the comparison that its folder holds."""
-        folder = results / (self.folder or self.name)
+        folder = results / self.name
         words = [
             word.format(results=results, folder=folder) for word in shlex.split(self.arguments)
         ]
@@ -74,23 +71,9 @@ def list_steps(device: Device) -> list[Step]:
         images = 256
     return [
         Step("preflight", f"-m bench.features.gpu.preflight {device}", 3),
-        Step("b16", f"{measure_b16} --rounds 1", 10),
-        Step("b16-verdict", f"{measure_b16} --rounds {rounds}", 20, "b16"),
+        Step("b16", f"{measure_b16} --rounds {rounds}", 30),
         Step("tests", f"-m pytest {tests} -q -p no:randomly", 15),
-        Step("l14", f"{measure_l14} --rounds 1", 10),
-        Step("l14-verdict", f"{measure_l14} --rounds {rounds}", 30, "l14"),
-        Step(
-            "b16-512",
-            f"{measure_b16} --rounds 1 --set batch_size=512",
-            15,
-            accepted_codes=BATCH_MAY_NOT_FIT,
-        ),
-        Step(
-            "l14-256",
-            f"{measure_l14} --rounds 1 --set batch_size=256",
-            15,
-            accepted_codes=BATCH_MAY_NOT_FIT,
-        ),
+        Step("l14", f"{measure_l14} --rounds {rounds}", 40),
         Step("b16-ladder", f"-m bench explain {ladder} --rounds 2 --results {{folder}}", 40),
         Step("b16-max-autotune", f"{measure_b16} --rounds 1 --set compile=max-autotune", 30),
         Step("shards", f"-m bench.measure.generated_shards {{results}}/shards {images}", 5),
@@ -149,7 +132,7 @@ def run_step(step: Step, results: Path) -> str:
     output = results / f"{step.name}.log"
     log(f"{step.name}, at most {step.minutes:g} min: {shlex.join(['python3', *command[1:]])}")
     code = run_command(command, output, 60 * step.minutes)
-    folder = results / (step.folder or step.name)
+    folder = results / step.name
     if folder.is_dir() and comparisons(folder):
         page = f"{folder}.html"
         run_command(
@@ -157,7 +140,7 @@ def run_step(step: Step, results: Path) -> str:
             output,
             PAGE_SECONDS,
         )
-    if code in step.accepted_codes:
+    if code in ACCEPTED_CODES:
         return "ok"
     status = "timeout" if code is None else "failed"
     log(f"{step.name}: {status}, see {output}")

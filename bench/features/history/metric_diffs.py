@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Literal
 
 from bench.console.console import DISAGREEMENT, INCONCLUSIVE, OK
 from bench.measure.observations import BenchmarkId, Metric, Observation
@@ -12,13 +13,11 @@ from bench.tables.formats import format_quantity
 from bench.tables.tables import Table
 
 Key = tuple[BenchmarkId, Metric]
-# Verdicts on ratios of figures that should be small: times, then memory.
-TIME_VERDICTS = {"faster": "slower", "slower": "faster"}
-MEMORY_VERDICTS = {"faster": "larger", "slower": "smaller"}
+Verdict = Literal["worse", "better", "equal", "no difference", "inconclusive"]
 NOTE = (
     "old, new: median of the processes' medians. low, high: 95 % interval of new/old, over pairs of processes.\n"
     "p: Student's, of paired differences, adjusted for all times of the table (Holm).\n"
-    "Slower or faster: p at most 0.01 and a change of 2 % or more."
+    "Worse or better: p at most 0.01 and a change of 2 % or more; a counter is exact."
 )
 
 
@@ -30,8 +29,7 @@ class MetricDiff:
     metric: Metric
     old: Sequence[float]
     new: Sequence[float]
-    verdict: str
-    is_worse: bool
+    verdict: Verdict
     ratio: Ratio | None  # of new over old; None for a counter
 
     def format_side(self, side: Sequence[float]) -> str:
@@ -39,12 +37,6 @@ class MetricDiff:
         if self.metric.is_counter:
             return f"{median(side):,.17g} {self.metric.unit}".strip()
         return format_quantity(median(side), self.metric.unit)
-
-    def describe(self) -> str:
-        """Return the change in one line."""
-        levels = f"{self.format_side(self.old)} to {self.format_side(self.new)}"
-        name = f"{self.benchmark.name} is {self.verdict}: {self.metric.name} from {levels}"
-        return name if self.ratio is None else f"{name}, {self.ratio.value:.2f} times"
 
 
 def compare_observations(
@@ -80,21 +72,21 @@ def _values_by_metric(observations: Sequence[Observation]) -> dict[Key, list[flo
 def _diff(key: Key, old: list[float], new: list[float], ratio: Ratio | None) -> MetricDiff:
     """Judge a metric; a counter is inconclusive if it varies within a side."""
     benchmark, metric = key
-    is_worse = False
+    verdict: Verdict = "inconclusive"
     if ratio is not None:
-        verdict: str = ratio.verdict
-        is_worse = verdict == ("faster" if metric.better == "less" else "slower")
-        if metric.better == "less":
-            verdicts = MEMORY_VERDICTS if metric.unit == "B" else TIME_VERDICTS
-            verdict = verdicts.get(verdict, verdict)
-    elif len(set(old)) > 1 or len(set(new)) > 1:
-        verdict = "inconclusive"
-    elif old[0] == new[0]:
-        verdict = "equal"
+        is_change = ratio.verdict in ("faster", "slower")
+        is_larger = ratio.verdict == "faster"
+        if ratio.verdict == "no difference":
+            verdict = ratio.verdict
     else:
-        verdict = "more" if new[0] > old[0] else "less"
-        is_worse = metric.better != verdict
-    return MetricDiff(benchmark, metric, old, new, verdict, is_worse, ratio)
+        is_change = len({*old}) == len({*new}) == 1
+        is_larger = new[0] > old[0]
+        if is_change and old[0] == new[0]:
+            is_change = False
+            verdict = "equal"
+    if is_change:
+        verdict = "better" if metric.better == ("more" if is_larger else "less") else "worse"
+    return MetricDiff(benchmark, metric, old, new, verdict, ratio)
 
 
 def unmatched_metrics(old: Sequence[Observation], new: Sequence[Observation]) -> list[str]:
@@ -107,9 +99,10 @@ def unmatched_metrics(old: Sequence[Observation], new: Sequence[Observation]) ->
 
 def verdict_exit_code(diffs: Sequence[MetricDiff]) -> int:
     """Return the exit code: 1 if a metric is worse, 4 if one is inconclusive, else 0."""
-    if any(diff.is_worse for diff in diffs):
+    verdicts = {diff.verdict for diff in diffs}
+    if "worse" in verdicts:
         return DISAGREEMENT
-    return INCONCLUSIVE if any(diff.verdict == "inconclusive" for diff in diffs) else OK
+    return INCONCLUSIVE if "inconclusive" in verdicts else OK
 
 
 def diff_table(diffs: Sequence[MetricDiff], notes: Sequence[str] = ()) -> Table:
@@ -138,6 +131,10 @@ def diff_table(diffs: Sequence[MetricDiff], notes: Sequence[str] = ()) -> Table:
 
 
 def describe_diffs(diffs: Sequence[MetricDiff]) -> str:
-    """Describe each worse metric in one line, or report that there is none."""
-    worse = [f"regressed: {diff.describe()}" for diff in diffs if diff.is_worse]
-    return "\n".join(worse) if worse else "no regression was found"
+    """Name each worse metric in one line, or report that there is none."""
+    lines = []
+    for diff in diffs:
+        if diff.verdict == "worse":
+            levels = f"{diff.format_side(diff.old)} to {diff.format_side(diff.new)}"
+            lines.append(f"regressed: {diff.benchmark.name}: {diff.metric.name}, {levels}")
+    return "\n".join(lines or ["no regression was found"])

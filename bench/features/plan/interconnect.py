@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bench.environment.gpu_specs import GB, GpuSpec
 from bench.records.record import LinkSpeed, read_records
@@ -25,38 +26,30 @@ class Interconnect:
     source: str = ""
 
 
-def data_sheet_interconnect(gpu: GpuSpec | None, network_gbs: float | None = None) -> Interconnect:
+def data_sheet_interconnect(gpu: GpuSpec, network_gbs: float | None = None) -> Interconnect:
     """Return the interconnect of a GPU by its data sheet; `network_gbs` replaces the bandwidth between nodes.
 
-    Raises ValueError where no data sheet has the values.
+    Raises ValueError without a network.
     """
-    if gpu is None:
-        raise ValueError("no data sheet is known for the links of this device: give --links")
     network = gpu.network_bytes_per_second
-    source = f"{LINK_SHARE:.0%} of the data sheet's bandwidths, NCCL's latencies"
     if network_gbs is not None:
-        network_bytes_per_second = GB * network_gbs
-        source += "; --network-gbs"
-    elif network is not None:
-        network_bytes_per_second = LINK_SHARE * network
-    else:
+        network = GB * network_gbs / LINK_SHARE
+    if network is None:
         raise ValueError(f"no data sheet has a network of {gpu.name_words}: give --network-gbs")
     return Interconnect(
         gpus_per_node=gpu.gpus_per_node,
         link_bytes_per_second=LINK_SHARE * gpu.link_bytes_per_second,
         link_latency_seconds=LINK_LATENCY_SECONDS,
-        network_bytes_per_second=network_bytes_per_second,
+        network_bytes_per_second=LINK_SHARE * network,
         network_latency_seconds=NETWORK_LATENCY_SECONDS,
-        source=source,
+        source=f"{LINK_SHARE:.0%} of the data sheet's bandwidths, NCCL's latencies",
     )
 
 
-def measured_interconnect(
-    results: Path, gpu: GpuSpec | None, network_gbs: float | None = None
-) -> Interconnect:
-    """Return the interconnect that the newest link record of a folder measured; ValueError without one.
+def replace_by_measured_links(links: Interconnect, results: Path) -> Interconnect:
+    """Return an interconnect with what the newest link record of a folder measured; ValueError without one.
 
-    A job of one node has measured no network, which is then as in `data_sheet_interconnect`.
+    A job of one node has measured no network.
     """
     records = [record for record in read_records(results) if isinstance(record.measured, LinkSpeed)]
     if not records:
@@ -64,15 +57,11 @@ def measured_interconnect(
     link = records[-1].measured
     assert isinstance(link, LinkSpeed)
     measured = {
+        "gpus_per_node": link.processes_per_node or records[-1].circumstances.processes,
         "link_bytes_per_second": link.bytes_per_second,
         "link_latency_seconds": link.latency_seconds,
         "network_bytes_per_second": link.network_bytes_per_second,
         "network_latency_seconds": link.network_latency_seconds,
     }
-    known = {name: value for name, value in measured.items() if value is not None}
-    per_node = link.processes_per_node or records[-1].circumstances.processes
-    if len(known) == len(measured):
-        return Interconnect(gpus_per_node=per_node, source=f"measured: {results}", **known)
-    sheet = data_sheet_interconnect(gpu, network_gbs)
-    source = f"measured: {results}; else {sheet.source}"
-    return replace(sheet, gpus_per_node=per_node, source=source, **known)
+    known: dict[str, Any] = {name: value for name, value in measured.items() if value is not None}
+    return replace(links, source=f"measured: {results}; else {links.source}", **known)

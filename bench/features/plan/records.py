@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
+from typing import TypeVar
 
 from bench.environment.circumstances import Circumstances
 from bench.experiment.config import Experiment, differing_fields, fields_with
@@ -12,6 +13,7 @@ from bench.features.plan.model import ComputeProfile
 from bench.measure.throughput import images_per_second, images_per_step
 from bench.records.record import BYTES_PER_PARAMETER, Memory, Record, Speed, read_records
 
+M = TypeVar("M", Speed, Memory)
 # Fields that do not change the time per image.
 FIELDS_WITHOUT_TIME = {
     *fields_with("by batch"),
@@ -42,12 +44,10 @@ def newest_timed_records(results: Path, experiments: Sequence[Experiment]) -> li
     records = read_records(results)
     for name in sorted({record.comparison for record in records}, reverse=True):
         group = [record for record in records if record.comparison == name]
-        if all(_matching_runs(experiment, group) for experiment in experiments):
+        if all(_matching_records(experiment, group, Speed) for experiment in experiments):
             return group
     names = ", ".join(experiment.name for experiment in experiments)
-    raise ValueError(
-        f"{results} has no comparison that timed {names}, whose records `measure` stores"
-    )
+    raise ValueError(f"{results} has no comparison of `measure` that timed {names}")
 
 
 def find_timed_runs(experiment: Experiment, records: Sequence[Record]) -> TimedRuns:
@@ -55,33 +55,29 @@ def find_timed_runs(experiment: Experiment, records: Sequence[Record]) -> TimedR
 
     Raises ValueError for runs without phases, as those of several processes.
     """
-    matches = _matching_runs(experiment, records)
-    batch_sizes = {timed.training.batch_size for timed, _, _ in matches}
-    batch_size = min(batch_sizes, key=lambda size: abs(size - experiment.training.batch_size))
-    matches = [match for match in matches if match[0].training.batch_size == batch_size]
-    timed, where, _ = matches[0]
-    runs = [run for _, _, run in matches]
-    if where.processes > 1 or not all(run.phase_seconds for run in runs):
+
+    def distance(timed: Experiment) -> int:
+        return abs(timed.training.batch_size - experiment.training.batch_size)
+
+    matches = _matching_records(experiment, records, Speed)
+    timed, run, where = min(matches, key=lambda match: distance(match[0]))
+    runs = [run for other, run, _ in matches if distance(other) == distance(timed)]
+    if where.processes > 1 or not run.phase_seconds:
         raise ValueError(f"{timed.name}: a plan needs records of one process, with phases")
     return TimedRuns(timed, where, runs)
 
 
-def _matching_runs(
-    experiment: Experiment, records: Sequence[Record]
-) -> list[tuple[Experiment, Circumstances, Speed]]:
+def _matching_records(
+    experiment: Experiment, records: Sequence[Record], kind: type[M]
+) -> list[tuple[Experiment, M, Circumstances]]:
+    """Return the measurements of an experiment at any batch, with the measured experiment."""
     matches = []
     for record in records:
-        if isinstance(record.measured, Speed) and _has_equal_work(experiment, record):
-            assert record.experiment is not None
-            matches.append((record.experiment, record.circumstances, record.measured))
+        if record.experiment is None or not isinstance(record.measured, kind):
+            continue
+        if differing_fields([experiment, record.experiment]).keys() <= FIELDS_WITHOUT_TIME:
+            matches.append((record.experiment, record.measured, record.circumstances))
     return matches
-
-
-def _has_equal_work(experiment: Experiment, record: Record) -> bool:
-    """Return whether a record is of an experiment with the same time per image."""
-    if record.experiment is None:
-        return False
-    return differing_fields([experiment, record.experiment]).keys() <= FIELDS_WITHOUT_TIME
 
 
 def measured_compute(timed: TimedRuns, loss_flops: float) -> ComputeProfile:
@@ -127,11 +123,9 @@ def estimate_max_batch(
     all devices, and their gradients, are added per image.
     """
     peaks = {}
-    for record in records:
-        if isinstance(record.measured, Memory) and _has_equal_work(experiment, record):
-            assert record.experiment is not None
-            if record.measured.peak_tensor_bytes is not None:
-                peaks[record.experiment.mean_batch_size] = record.measured.peak_tensor_bytes
+    for measured, memory, _ in _matching_records(experiment, records, Memory):
+        if memory.peak_tensor_bytes is not None:
+            peaks[measured.mean_batch_size] = memory.peak_tensor_bytes
     if not peaks:
         return None
     batch = max(peaks)

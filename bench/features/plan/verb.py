@@ -20,7 +20,7 @@ from bench.features.plan.collectives import FP32_BYTES
 from bench.features.plan.interconnect import (
     Interconnect,
     data_sheet_interconnect,
-    measured_interconnect,
+    replace_by_measured_links,
 )
 from bench.features.plan.model import (
     LOSS_SHARE,
@@ -93,10 +93,9 @@ class Plan:
             records = newest_timed_records(self.record, experiments)
             timed_runs = [find_timed_runs(experiment, records) for experiment in experiments]
         gpu = self._find_gpu(timed_runs)
-        if self.links is None:
-            links = data_sheet_interconnect(gpu, self.network_gbs)
-        else:
-            links = measured_interconnect(self.links, gpu, self.network_gbs)
+        links = data_sheet_interconnect(gpu, self.network_gbs)
+        if self.links is not None:
+            links = replace_by_measured_links(links, self.links)
         plans = []
         for number, experiment in enumerate(experiments):
             timed = timed_runs[number] if timed_runs else None
@@ -122,21 +121,22 @@ class Plan:
                 "a plan needs either --record FOLDER (measured) or --device NAME (assumed): give one"
             )
 
-    def _find_gpu(self, timed_runs: Sequence[TimedRuns]) -> GpuSpec | None:
-        """Return the data sheet of the named or the recorded device; None for a CPU and an unknown GPU."""
+    def _find_gpu(self, timed_runs: Sequence[TimedRuns]) -> GpuSpec:
+        """Return the data sheet of the named or the recorded GPU; ValueError for a CPU and an unknown GPU."""
         if self.device is not None:
             return choose(self.device.lower(), GPU_SPECS, "device")
         where = timed_runs[0].where
-        if where.device != "cuda":
-            return None
-        return find_gpu_spec(where.machine.partition(";")[0])  # the CPU's name follows
+        gpu = find_gpu_spec(where.machine.partition(";")[0])  # the CPU's name follows
+        if where.device != "cuda" or gpu is None:
+            raise ValueError(f"a plan needs a GPU of a known data sheet, got {where.machine}")
+        return gpu
 
     def _plan(
         self,
         experiment: Experiment,
         timed: TimedRuns | None,
         records: Sequence[Record],
-        gpu: GpuSpec | None,
+        gpu: GpuSpec,
         links: Interconnect,
     ) -> PlanResult:
         """Plan from the measured step of one device, or from FLOPs at an assumed utilisation."""
@@ -149,7 +149,6 @@ class Plan:
         bytes_per_parameter = HALF_PRECISION_BYTES
         largest_batch = None
         if timed is None:
-            assert gpu is not None
             compute, tokens = estimate_compute_profile(
                 experiment, gpu, self.utilisation or UTILISATION, self.results
             )
@@ -157,16 +156,10 @@ class Plan:
         else:
             tokens = timed.runs[0].tokens_per_caption
             watts = timed.watts
-            peak = timed.runs[0].peak_flops_per_second
-            if gpu is not None:
-                peak = loss_peak_flops(gpu, experiment.runtime.contrastive_precision)
-                limit_bytes = USABLE * gpu.memory_bytes
-                largest_batch = estimate_max_batch(
-                    experiment, records, limit_bytes, weights, self.gpus
-                )
-            if peak is None:
-                raise ValueError(f"no data sheet is known of {timed.where.machine}")
+            peak = loss_peak_flops(gpu, experiment.runtime.contrastive_precision)
             compute = measured_compute(timed, LOSS_SHARE * peak)
+            limit_bytes = USABLE * gpu.memory_bytes
+            largest_batch = estimate_max_batch(experiment, records, limit_bytes, weights, self.gpus)
             if timed.where.precision == "fp32":
                 bytes_per_parameter = FP32_BYTES
         batch = experiment.mean_batch_size
@@ -198,7 +191,7 @@ class Plan:
             rows[f"step of {timed.experiment.name}"] = (
                 f"measured in {len(timed.runs)} runs, {setup}"
             )
-        if self.device is not None and gpu is not None:
+        if self.device is not None:
             utilisation = self.utilisation or UTILISATION
             source = "given" if self.utilisation else "the mean of published CLIP trainings"
             peak = f"{gpu.bf16_flops / 1e12:g} TFLOP/s, bf16 ({gpu.source})"

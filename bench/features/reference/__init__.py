@@ -6,12 +6,11 @@ ReferenceName = Literal["open-clip", "corenet", "superclass"]
 OURS = "catlip-bench"
 OPEN_CLIP = "open_clip_train"
 OPEN_CLIP_FUSED = "open_clip_train, fused AdamW"
-OPEN_CLIP_PADDED = "open_clip checkout, padded"
 OPEN_CLIP_BUCKETED = "open_clip checkout, length-bucketed"
 CORENET = "apple/corenet"
 SUPERCLASS = "x-cls/superclass"
 OPEN_CLIP_SIDES = (OPEN_CLIP, OPEN_CLIP_FUSED, OURS)
-OPEN_CLIP_CHECKOUT_SIDES = (OPEN_CLIP, OPEN_CLIP_FUSED, OPEN_CLIP_PADDED, OPEN_CLIP_BUCKETED, OURS)
+OPEN_CLIP_CHECKOUT_SIDES = (OPEN_CLIP, OPEN_CLIP_FUSED, OPEN_CLIP_BUCKETED, OURS)
 SUPERCLASS_SIDES = (SUPERCLASS, OURS)
 WARMUP_STEPS = 2
 # CoreNet's files of CLIP and CatLIP by scale, within a checkout; the baseline comes first.

@@ -28,7 +28,7 @@ def open_clip_experiment(scale: str | None, settings: Sequence[str], *, on_gpu: 
     """Return the experiment that open_clip and we train, by default of ViT-B/32."""
     base = get_experiment(f"clip-{scale or 'vit-b32'}")
     plain = change(base, **(PLAIN | GPU_WINDOWS if on_gpu else PLAIN))
-    return _require_one_image_size(with_settings(plain, settings))
+    return with_settings(plain, settings)
 
 
 def superclass_experiment(
@@ -39,17 +39,9 @@ def superclass_experiment(
     fields = PLAIN | GPU_WINDOWS if on_gpu else PLAIN
     fields = fields | {"subword_vocabulary": "all", "precision": "fp32", "compile": "off"}
     plain = change(base, name=f"{base.name}-superclass", **fields)
-    experiment = _require_one_image_size(with_settings(plain, settings))
+    experiment = with_settings(plain, settings)
     if experiment.runtime.precision != "fp32":
         raise ValueError("the authors' SuperClass is run in precision=fp32")
-    return experiment
-
-
-def _require_one_image_size(experiment: Experiment) -> Experiment:
-    if experiment.image.image_sizes:
-        raise ValueError(
-            "a comparison with a reference has one image size: leave image_sizes empty"
-        )
     return experiment
 
 

@@ -25,7 +25,7 @@ from bench.data.targets import Tokens, to_device
 from bench.environment.seeds import ORDER, derive_seed
 from bench.experiment.auto_fields import resolve_precision_and_compile
 from bench.experiment.config import Experiment, change
-from bench.features.reference import OPEN_CLIP_BUCKETED, OPEN_CLIP_FUSED, WARMUP_STEPS
+from bench.features.reference import OPEN_CLIP_FUSED, WARMUP_STEPS
 from bench.features.reference.timing import DEFAULT_KERNELS, RAMP_STEPS, WindowTimer, batch_number
 from bench.labels.subwords import SubwordIds
 from bench.train.build import build_train_state
@@ -36,9 +36,8 @@ from models.heads import DualEncoder, build_open_clip, open_clip_state
 PACKAGES = ("open_clip", "open_clip_train")
 PRECISIONS = {"bf16": "amp_bf16", "fp16": "amp"}  # others are fp32
 POOL = 2048  # captions that the checkout's bucketing sorts at once: its default
-COMPILED_PAD_MULTIPLE = (
-    16  # widths of captions in a compiled step, which bound its graphs, as params.py advises
-)
+# Widths of captions in a compiled step, which bound its graphs, as params.py advises.
+COMPILED_PAD_MULTIPLE = 16
 
 
 @dataclass(slots=True)
@@ -102,52 +101,31 @@ def run_open_clip_checkout(
     stream: PackStream[Tokens],
     batches: Sequence[Batch[Tokens]],
     windows: WindowTimer,
-    side: str,
     checkout: Path,
 ) -> tuple[list[Tensor], float]:
-    """Run the loop of a checkout; return losses and mean tokens per caption.
+    """Run the loop of a checkout with its options for the least padding; return losses and mean tokens per caption.
 
-    One side has the checkout's defaults. The other, `OPEN_CLIP_BUCKETED`, has fused AdamW, captions of variable length,
-    and batches that its bucketing makes of the images of the windows. Its model configuration then has `variable_text`.
-    The checkout's own CLIP tokenizer refuses that, because it has no token for padding; a user needs a configuration
-    with a tokenizer that has one.
+    It has fused AdamW, captions of variable length, and batches that its bucketing makes of the images of the windows.
+    Its model configuration then has `variable_text`. The checkout's own CLIP tokenizer refuses that, because it has no
+    token for padding; a user needs a configuration with a tokenizer that has one.
     """
     experiment = stream.experiment
     precision, is_compiled = resolve_precision_and_compile(experiment.runtime, stream.device)
-    is_bucketed = side == OPEN_CLIP_BUCKETED
     weights = _initial_weights(stream)
-    words = _checkout_arguments(experiment, stream.device, precision)
-    if is_bucketed:
-        words += ["--opt-kwargs", "fused=True", "--length-bucketing"]
-        words += ["--bucket-chunk", str(experiment.training.batch_size)]
-        if is_compiled:
-            words += ["--text-pad-multiple", str(COMPILED_PAD_MULTIPLE)]
     modules = _import_checkout(checkout)
+    words = _checkout_arguments(experiment, stream.device, precision, is_compiled=is_compiled)
     arguments = modules["params"].parse_args(words)
     vars(arguments).update(
         distributed=False, wandb=False, trackio=False, world_size=1, rank=0, local_rank=0
     )
-    model = _build_checkout_model(
-        modules["open_clip"], experiment, weights, is_bucketed=is_bucketed
-    )
+    model = _build_checkout_model(modules["open_clip"], experiment, weights)
     del weights  # the processes of all sides are alive together
     task = modules["task"].CLIPTask(model.to(stream.device))
-    optim = modules["optim"]
-    options = {
-        name: getattr(arguments, name)
-        for name in ("opt", "lr", "beta1", "beta2", "eps", "opt_kwargs")
-    }
-    optimizer = optim.create_optimizer(
-        model, optim.OptimizerCfg(**options, weight_decay=arguments.wd)
-    )
-    if is_bucketed:
-        samples = _bucketed_batches(stream, batches, modules["naflex_data"], arguments)
-    else:
-        texts = _padded_captions(stream, len(batches))
-        samples = [
-            {"image": batch.images, "text": text}
-            for batch, text in zip(batches, texts, strict=True)
-        ]
+    names = ("opt", "lr", "beta1", "beta2", "eps", "opt_kwargs")
+    options = {name: getattr(arguments, name) for name in names}
+    settings = modules["optim"].OptimizerCfg(**options, weight_decay=arguments.wd)
+    optimizer = modules["optim"].create_optimizer(model, settings)
+    samples = _bucketed_batches(stream, batches, modules["naflex_data"], arguments)
     if is_compiled:
         task.compile(mode=compile_mode(experiment.runtime))  # as --torchcompile does
     scaler = torch.amp.GradScaler(stream.device.type) if precision == "fp16" else None
@@ -157,13 +135,14 @@ def run_open_clip_checkout(
     task.register_forward_hook(
         lambda _task, _inputs, outputs: losses.append(outputs[0]["loss"].detach())
     )
-    modules["train"].train_one_epoch(
-        state, {"train": _data(samples, windows, experiment)}, arguments
-    )
+    data = {"train": _data(samples, windows, experiment)}
+    modules["train"].train_one_epoch(state, data, arguments)
     return losses, fmean(sample["text"].shape[1] for sample in samples)
 
 
-def _checkout_arguments(experiment: Experiment, device: torch.device, precision: str) -> list[str]:
+def _checkout_arguments(
+    experiment: Experiment, device: torch.device, precision: str, *, is_compiled: bool
+) -> list[str]:
     """Return the command line of open_clip_train for an experiment."""
     settings = experiment.optimizer
     options = {
@@ -176,32 +155,31 @@ def _checkout_arguments(experiment: Experiment, device: torch.device, precision:
         "--eps": settings.eps,
         "--beta1": settings.betas[0],
         "--beta2": settings.betas[1],
+        "--opt-kwargs": "fused=True",
+        "--bucket-chunk": experiment.training.batch_size,
     }
     if settings.clip_norm is not None:
         options["--grad-clip-norm"] = settings.clip_norm
-    return [str(word) for option in options.items() for word in option]
+    if is_compiled:
+        options["--text-pad-multiple"] = COMPILED_PAD_MULTIPLE
+    return ["--length-bucketing", *(str(word) for option in options.items() for word in option)]
 
 
 def _build_checkout_model(
-    open_clip: Any, experiment: Experiment, weights: Mapping[str, Tensor], *, is_bucketed: bool
+    open_clip: Any, experiment: Experiment, weights: Mapping[str, Tensor]
 ) -> nn.Module:
-    """Return the checkout's model with given weights; with bucketing its text tower reads captions of any length."""
+    """Return the checkout's model with given weights, whose text tower reads captions of any length."""
     config = copy.deepcopy(open_clip_config(experiment.image.tower))
     assert config is not None, f"open_clip has no model {experiment.image.tower!r}"
     image_size, context, vocabulary = _sizes(experiment)
     config["vision_cfg"]["image_size"] = image_size
-    config["text_cfg"] |= {
-        "context_length": context,
-        "vocab_size": vocabulary,
-        "variable_text": is_bucketed,
-    }
-    build = open_clip.CustomTextCLIP if is_bucketed else open_clip.CLIP
+    config["text_cfg"] |= {"context_length": context, "vocab_size": vocabulary}
+    config["text_cfg"]["variable_text"] = True
     quick_gelu = config.get("quick_gelu", False)
-    model: nn.Module = build(
+    model: nn.Module = open_clip.CustomTextCLIP(
         config["embed_dim"], config["vision_cfg"], config["text_cfg"], quick_gelu, output_dict=True
     )
-    convert = open_clip.model.convert_to_custom_text_state_dict if is_bucketed else dict
-    model.load_state_dict(convert(weights))
+    model.load_state_dict(open_clip.model.convert_to_custom_text_state_dict(weights))
     return model
 
 

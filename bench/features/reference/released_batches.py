@@ -69,7 +69,7 @@ class TimedLoader:
 
 
 def draw_sizes(options: Namespace, epoch: int, steps: int) -> tuple[StepSize, ...]:
-    """Return the size of each step as CoreNet's sampler draws them in an epoch; ValueError for oblong images."""
+    """Return the size of each step as CoreNet's sampler draws them in an epoch."""
     from corenet.data.sampler import build_sampler
 
     sampler = build_sampler(options, n_data_samples=1, is_training=True)
@@ -78,15 +78,8 @@ def draw_sizes(options: Namespace, epoch: int, steps: int) -> tuple[StepSize, ..
     gpus = max(1, torch.cuda.device_count())
     # An epoch of all steps, on each GPU of the machine.
     sampler.update_indices([*range(steps * largest_batch * gpus)])
-    sizes = []
-    for batch in islice(sampler, steps):
-        height, width = batch[0][:2]
-        if height != width:
-            raise ValueError(
-                f"images of this project's loaders are square, got a size of {height} x {width} px"
-            )
-        sizes.append((height, len(batch)))
-    return tuple(sizes)
+    # Height and number of images, which are square.
+    return tuple((batch[0][0], len(batch)) for batch in islice(sampler, steps))
 
 
 def open_stream(

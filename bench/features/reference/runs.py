@@ -17,7 +17,6 @@ from bench.features.reference import (
     OPEN_CLIP,
     OPEN_CLIP_BUCKETED,
     OPEN_CLIP_FUSED,
-    OPEN_CLIP_PADDED,
     SUPERCLASS,
     WARMUP_STEPS,
 )
@@ -65,8 +64,8 @@ def run_side(
     tokens: float | None = None
     if side in (OPEN_CLIP, OPEN_CLIP_FUSED):
         losses, tokens = run_installed_open_clip(stream, batches, windows, side)
-    elif side in (OPEN_CLIP_PADDED, OPEN_CLIP_BUCKETED):
-        losses, tokens = run_open_clip_checkout(stream, batches, windows, side, Path(checkout))
+    elif side == OPEN_CLIP_BUCKETED:
+        losses, tokens = run_open_clip_checkout(stream, batches, windows, Path(checkout))
     elif side == SUPERCLASS:
         losses = _run_superclass(stream, batches, windows, Path(checkout))
     else:

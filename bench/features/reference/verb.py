@@ -1,7 +1,6 @@
 """The verb `reference`: compares this project's training speed and losses with reference implementations."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -16,7 +15,7 @@ from bench.cli.options import (
     Settings,
     print_results,
 )
-from bench.console.console import DISAGREEMENT, OK, log
+from bench.console.console import DISAGREEMENT, OK
 from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
 from bench.experiment.config import FIELDS, Experiment
 from bench.features.reference import (
@@ -51,8 +50,8 @@ class Reference:
     """Compare training speed and losses with a reference implementation, interleaved in fresh processes.
 
     open-clip: the loop of `open_clip_train`, as released and with fused AdamW, beside ours, with the same model,
-    weights, batches and learning rates, on captions of web length. A checkout of open_clip's main branch adds its loop,
-    with its defaults and with bucketing (batches of captions of similar length, fused AdamW), over the same images.
+    weights, batches and learning rates, on captions of web length. A checkout of open_clip's main branch adds its loop
+    with bucketing (batches of captions of similar length, fused AdamW), over the same images.
     superclass: the authors' model and loss beside ours, likewise, in fp32. corenet: the authors' own training loop with
     their files of CLIP and CatLIP, unchanged and without a side of ours; with --data their images are loaded from tar
     shards while it runs. On a CPU it runs at the scale tiny, whose changes are listed. Code of a checkout is executed
@@ -78,13 +77,6 @@ class Reference:
     def run(self) -> int:
         """Run the rounds, then print the ratios and compare the losses."""
         self._check_options()
-        if self.checkout is None and self.reference != "open-clip":
-            url = CHECKOUTS[self.reference].url
-            log(f"skipped: {self.reference} needs --checkout PATH, a `git clone {url}`")
-            return OK
-        if self.reference == "open-clip" and find_spec("open_clip_train") is None:
-            log("skipped: open_clip_train is not installed; install open_clip_torch 3.3")
-            return OK
         self._check_checkout()
         experiments = list(self._experiments().values())
         is_released = self.reference == "corenet"
@@ -176,10 +168,12 @@ class Reference:
         return str(self.checkout.resolve()) if self.checkout else ""
 
     def _check_checkout(self) -> None:
-        """Raise ValueError for a folder that is no checkout of the reference, or lacks one of its files."""
-        if self.checkout is None:
-            return
+        """Raise ValueError without a checkout of the reference, or if it lacks one of the files."""
         url, file = CHECKOUTS[self.reference]
+        if self.checkout is None:
+            if self.reference == "open-clip":
+                return
+            raise ValueError(f"{self.reference} needs --checkout PATH, a `git clone {url}`")
         files = [file, *(self._experiments() if self.reference == "corenet" else ())]
         for name in files:
             if not (self.checkout / name).is_file():

@@ -105,7 +105,7 @@ def test_command_that_is_ended_kills_its_step_and_continues_there(
 def test_step_resumes_the_comparison_of_its_folder_and_draws_its_page(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    step = Step("again", "-c 'import sys; print(sys.argv[1:])' {folder}", 5, folder="b16")
+    step = Step("b16", "-c 'import sys; print(sys.argv[1:])' {folder}", 5)
     assert "--resume" not in step.command(tmp_path)
     record = Record(
         comparison="c", experiment=small("clip"), circumstances=circumstances(), measured=speed()
@@ -113,7 +113,7 @@ def test_step_resumes_the_comparison_of_its_folder_and_draws_its_page(
     (tmp_path / "b16").mkdir()
     write_record(record, record_path(tmp_path / "b16", "c", "speed", "clip", 0))
     assert run(monkeypatch, tmp_path, [FIRST, step]) == 0
-    assert str([str(tmp_path / "b16"), "--resume"]) in (tmp_path / "again.log").read_text()
+    assert str([str(tmp_path / "b16"), "--resume"]) in (tmp_path / "b16.log").read_text()
     assert (tmp_path / "b16.html").is_file()
 
 
@@ -135,7 +135,7 @@ def test_every_command_line_is_accepted(device: verb.Device, tmp_path: Path) -> 
 
 def test_verdict_is_sought_before_the_tests() -> None:
     names = [step.name for step in list_steps("cuda")]
-    assert names[:4] == ["preflight", "b16", "b16-verdict", "tests"]
+    assert names[:3] == ["preflight", "b16", "tests"]
     assert names == [step.name for step in list_steps("cpu")]
 
 

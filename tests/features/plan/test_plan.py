@@ -20,7 +20,7 @@ from bench.features.plan.collectives import ParameterCounts
 from bench.features.plan.interconnect import (
     Interconnect,
     data_sheet_interconnect,
-    measured_interconnect,
+    replace_by_measured_links,
 )
 from bench.features.plan.model import (
     OVERLAP,
@@ -329,12 +329,12 @@ def test_an_assumed_plan_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 def test_measured_links_replace_the_data_sheet_where_they_were_measured(tmp_path: Path) -> None:
     one_node = link(network_bytes_per_second=None, network_latency_seconds=None)
     folder = written(_made(tmp_path / "links"), link(bytes_per_second=1.0), one_node)
-    links = measured_interconnect(folder, GPU_SPECS["h100"])
     sheet = data_sheet_interconnect(GPU_SPECS["h100"])
+    links = replace_by_measured_links(sheet, folder)
     assert (links.gpus_per_node, links.link_bytes_per_second) == (4, 2e11)
     assert links.network_bytes_per_second == sheet.network_bytes_per_second
     assert data_sheet_interconnect(GPU_SPECS["h100"], 20.0).network_bytes_per_second == 2e10
-    nodes = measured_interconnect(written(_made(tmp_path / "nodes"), link()), None)
+    nodes = replace_by_measured_links(sheet, written(_made(tmp_path / "nodes"), link()))
     assert (nodes.network_bytes_per_second, nodes.network_latency_seconds) == (1e10, 2e-5)
     assert main(["plan", "clip-tiny", "--device", "h100", "--links", str(folder)]) == 0
 
@@ -347,10 +347,16 @@ def test_measured_links_replace_the_data_sheet_where_they_were_measured(tmp_path
         (["clip-tiny", "--device", "h100", "--record", "RECORDS"], "give one"),
         (["clip-tiny", "--device", "h10"], "no device named 'h10'; did you mean 'h100'?"),
         (["clip-tiny", "--device", "l40s"], "give --network-gbs"),
-        (["clip-tiny", "--record", "OF_CPUS"], "for the links of this device: give --links"),
+        (
+            ["clip-tiny", "--record", "OF_CPUS"],
+            "a plan needs a GPU of a known data sheet, got Example CPU",
+        ),
         (["clip-tin", "--device", "h100"], "did you mean 'clip-tiny'?"),
-        (["siglip-tiny", "--record", "RECORDS"], "no comparison that timed siglip-tiny"),
-        (["clip-tiny", "--record", "EMPTY"], "no comparison that timed clip-tiny"),
+        (
+            ["siglip-tiny", "--record", "RECORDS"],
+            "no comparison of `measure` that timed siglip-tiny",
+        ),
+        (["clip-tiny", "--record", "EMPTY"], "no comparison of `measure` that timed clip-tiny"),
         (["clip-tiny", "--record", "TOGETHER"], "a plan needs records of one process"),
         (["clip-tiny", "--device", "h100", "--gpus", "0"], "--gpus must be from 1e-09 to 1e+12"),
         (["clip-tiny", "--device", "h100", "--price", "nan"], "--price must be from 1e-09"),

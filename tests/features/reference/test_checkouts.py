@@ -18,8 +18,13 @@ from bench.__main__ import main
 from bench.data.targets import Labels
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.features.reference import CHECKOUTS, SUPERCLASS_SIDES, WARMUP_STEPS, ReferenceName
-from bench.features.reference import corenet
+from bench.features.reference import (
+    CHECKOUTS,
+    SUPERCLASS_SIDES,
+    WARMUP_STEPS,
+    ReferenceName,
+    corenet,
+)
 from bench.features.reference.corenet import import_corenet
 from bench.features.reference.experiments import superclass_experiment
 from bench.features.reference.runs import padded_labels, run_side
@@ -76,9 +81,9 @@ def test_without_a_checkout_nothing_runs_and_the_line_says_how_to_get_one(
     reference: ReferenceName, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = ["--results", str(tmp_path / "results")]
-    assert main(["reference", reference, *results]) == 0
+    assert main(["reference", reference, *results]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"skipped: {reference} needs --checkout PATH")
+    assert f"{reference} needs --checkout PATH" in line
     assert f"git clone {CHECKOUTS[reference].url}" in line
 
 
