@@ -27,7 +27,7 @@ Tables go to stdout, progress and messages to stderr. Every command takes `--ext
 | 1 | a regression, or a disagreement |
 | 2 | wrong usage, or nothing was measured |
 | 3 | a run failed; the other runs are recorded |
-| 4 | inconclusive (`regress`, `explain`) |
+| 4 | inconclusive (`regress`) |
 | 70 | an error that nobody expected; the message names the file with its traceback |
 | 75 | interrupted by SIGUSR1 or the end of a SLURM job: requeue it; finished work is kept |
 | 130, 143 | interrupted by SIGINT, by SIGTERM; finished work is kept |

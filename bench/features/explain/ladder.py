@@ -96,29 +96,22 @@ def plan_ladder(
     settings = starts | {name: get_field(baseline, name) for name in rest}
     if objective and objective[-1][0] == HEAD:
         settings["text_padding"] = "max_length"
-    experiments = [_with_values(base, settings)]
-    rungs = [Rung(experiment=experiments[0].name)]
-
-    def add(cause: str, experiment: Experiment, changed: str = "") -> None:
-        experiments.append(experiment)
-        rungs.append(Rung(experiment=experiment.name, cause=cause, change=changed))
-
-    for field, before in starts.items():
-        settings[field] = get_field(named, field)
-        changed = f"{setting_text(field, before)} -> {_value_text(settings[field])}"
-        add(field, _with_values(base, settings), changed)
+    changes = [(field, {field: get_field(named, field)}) for field in starts]
     if rest:
-        settings |= {name: get_field(named, name) for name in rest}
-        add(REST, _with_values(base, settings))
-    for cause, values in objective[:-1]:
-        settings |= values
-        add(cause, _with_values(base, settings))
-    if objective:
-        add(objective[-1][0], named)
-    if len(rungs) == 1:
+        changes.append((REST, {name: get_field(named, name) for name in rest}))
+    changes += objective
+    if not changes:
         raise ValueError(
             f"{named.name} differs from {baseline.name} in nothing that a step's work depends on"
         )
+    experiments = [_with_values(base, settings)]
+    rungs = [Rung(experiment=experiments[0].name)]
+    for cause, values in changes:
+        settings |= values
+        experiment = _with_values(base, settings) if values else named
+        changed = f"{starts[cause]} -> {values[cause]}" if cause in starts else ""
+        experiments.append(experiment)
+        rungs.append(Rung(experiment=experiment.name, cause=cause, change=changed))
     timed = [_match_timed_images(experiment, named) for experiment in experiments]
     return Ladder(rungs=tuple(rungs), note=note), timed
 
@@ -158,7 +151,7 @@ def _objective_stages(
 ) -> tuple[list[tuple[str, Settings]], str]:
     """Return the causes of the objective with the settings that they change, and a note on a cause left out.
 
-    The last cause changes to the named experiment itself. Equal methods have no such stages.
+    The last cause, without settings, changes to the named experiment itself. Equal methods have no such stages.
     """
     methods = (get_method(baseline.method), get_method(named.method))
     roles = (methods[0].ladder_role, methods[1].ladder_role)
@@ -187,16 +180,10 @@ def _objective_stages(
 
 def _with_values(experiment: Experiment, values: Settings) -> Experiment:
     """Return the experiment with other values of fields, which its name lists."""
-    return with_settings(experiment, [setting_text(*item) for item in values.items()])
-
-
-def setting_text(field: str, value: object) -> str:
-    """Write a setting as `with_settings` reads it."""
-    return f"{field}={_value_text(value)}"
-
-
-def _value_text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    settings = []
+    for field, value in values.items():
+        settings.append(f"{field}={value if isinstance(value, str) else json.dumps(value)}")
+    return with_settings(experiment, settings)
 
 
 def _match_timed_images(experiment: Experiment, pace: Experiment) -> Experiment:

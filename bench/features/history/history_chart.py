@@ -21,7 +21,6 @@ from reports.series import CommitHistory, Series
 
 SIZE = (440, 200)  # points
 MARGINS = (78, 10, 34, 26)  # points: left, right, foot, top
-LEAST_SPAN = 0.1  # least half-range of an axis, as a share of the median, so that 1 % looks small
 MOST_TICKS = 5
 
 
@@ -34,12 +33,19 @@ def series_chart(
     with drawing(*SIZE) as figure:
         axes = margin_axes(figure, *MARGINS)
         axes.set_xlim(-0.5, max(len(commits), 2) - 0.5)
-        _set_y_axis(axes, lines)
+        unit = lines[0].metric.unit
+        axes.set_ylim(
+            0, 1.1 * max(value for line in lines for point in line.points for value in point.runs)
+        )
+        axes.locator_params(axis="y", nbins=4)
+        axes.yaxis.set_major_formatter(
+            lambda value, _: format_quantity(value, unit) if value else "0"
+        )
         for line in lines:
             colour, marker = colour_and_marker(history.machines.index(line.machine))
             _draw_line(axes, commits, line, colour, marker)
         for change in changes:
-            _draw_change(axes, commits, change, row=lines.index(change.series))
+            _draw_change(axes, commits, change)
         step = -(-len(commits) // MOST_TICKS)
         ticks = range((len(commits) - 1) % step, len(commits), step)  # the last commit has a tick
         axes.set_xticks(ticks, [commits[at].short for at in ticks])
@@ -63,25 +69,12 @@ def _draw_line(
         draw_marks(axes, position, point.value, marker, colour, tooltip, size=5.5)
 
 
-def _draw_change(axes: Axes, commits: Sequence[Commit], change: Change, row: int) -> None:
+def _draw_change(axes: Axes, commits: Sequence[Commit], change: Change) -> None:
     """Draw a vertical line between two commits, with the ratio of the levels above it."""
     before, after = change.series.points[change.at - 1 : change.at + 1]
     middle = (commits.index(before.commit) + commits.index(after.commit)) / 2
     axes.axvline(middle, color=INK, linewidth=1.25)
     ratio = format_ratio(change.new / change.old)
     text = chart_label(f"{'▼' if change.is_worse else '▲'} {ratio}x")
-    height = 1.03 + 0.1 * row
     transform = axes.get_xaxis_transform()
-    axes.text(middle, height, text, transform=transform, ha="center", va="bottom", fontsize=11)
-
-
-def _set_y_axis(axes: Axes, lines: Sequence[Series]) -> None:
-    values = sorted(value for line in lines for point in line.points for value in point.runs)
-    middle = values[len(values) // 2]
-    unit = lines[0].metric.unit
-    low = min(values[0], (1 - LEAST_SPAN) * middle)
-    axes.set_ylim(low, max(values[-1], (1 + LEAST_SPAN) * middle))
-    axes.locator_params(axis="y", nbins=4)
-    axes.yaxis.set_major_formatter(
-        lambda value, _: format_quantity(value, unit) if value > 0 else ""
-    )
+    axes.text(middle, 1.03, text, transform=transform, ha="center", va="bottom", fontsize=11)

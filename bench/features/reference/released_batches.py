@@ -119,28 +119,24 @@ def batch_function(
     """
 
     def load(k: int) -> ReleasedBatch:
-        batch = _load_batch(stream, k)
-        return batch.pinned() if is_pinned else batch
+        if isinstance(stream, SampleStream):
+            parts = stream.load_batch_parts(k)
+            images = parts.images.contiguous() / WHITE
+            target = parts.target
+        else:
+            batch = stream.batch(k)
+            images = denormalise(batch.images)
+            target = batch.target
+        if isinstance(target, DenseLabels):
+            assert target.values is not None
+            loaded = ReleasedBatch(images, None, target.values)
+        else:
+            (ids,) = target.groups
+            labels = torch.full((len(images),), IGNORED_LABEL)
+            loaded = ReleasedBatch(images, ids[target.inverse_permutation], labels)
+        return loaded.pinned() if is_pinned else loaded
 
     if isinstance(stream, SampleStream):
         return load
     batches = {size: load(sizes.index(size)) for size in set(sizes)}
     return lambda k: batches[sizes[k % len(sizes)]]
-
-
-def _load_batch(stream: BatchStream[Any], k: int) -> ReleasedBatch:
-    if isinstance(stream, SampleStream):
-        parts = stream.load_batch_parts(k)
-        images = parts.images.contiguous() / WHITE
-        target = parts.target
-    else:
-        batch = stream.batch(k)
-        images = denormalise(batch.images)
-        target = batch.target
-    if isinstance(target, DenseLabels):
-        assert target.values is not None
-        return ReleasedBatch(images, None, target.values)
-    (ids,) = target.groups
-    return ReleasedBatch(
-        images, ids[target.inverse_permutation], torch.full((len(images),), IGNORED_LABEL)
-    )
