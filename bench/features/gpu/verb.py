@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from tyro.conf import UseAppendAction, arg
 
 from bench.cli.options import Results
-from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK, log
+from bench.console.console import FAILED_CASE, OK, log
 from bench.console.tables import print_tables
 from bench.environment.child_processes import kill_at_end
 from bench.environment.circumstances import CHECKOUT
@@ -23,7 +23,6 @@ from bench.tables.tables import Table
 
 Device = Literal["cuda", "cpu"]
 PAGE_SECONDS = 120.0  # after which the drawing of a page is ended
-ACCEPTED_CODES = (OK, INCONCLUSIVE)  # too few rounds for a verdict are no failure
 LIGHT = "--set warmup_steps=2 --set windows=2 --set steps_per_window=2"  # figures that mean nothing, in seconds
 
 
@@ -140,7 +139,7 @@ def run_step(step: Step, results: Path) -> str:
             output,
             PAGE_SECONDS,
         )
-    if code in ACCEPTED_CODES:
+    if code == OK:
         return "ok"
     status = "timeout" if code is None else "failed"
     log(f"{step.name}: {status}, see {output}")

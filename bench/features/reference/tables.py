@@ -21,26 +21,23 @@ LOSSES_NOTE = (
 
 
 def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:
-    """List each side's images per second, and its ratio to the first side's, for each experiment."""
-    rates: dict[str, dict[str, dict[int, float]]] = {}
+    """List each side's images per second, and its ratio to the first side's."""
+    rates: dict[str, dict[int, float]] = {}
     tokens = {}
     for record in records:
         run = record.measured
         if isinstance(run, ReferenceRun) and record.experiment is not None:
-            name = record.experiment.name
             # Windows may differ in work.
             rate = record.experiment.images_per_window / fmean(run.window_seconds)
-            rates.setdefault(name, {}).setdefault(run.side, {})[run.round] = rate
-            tokens[name, run.side] = run.tokens_per_caption
+            rates.setdefault(run.side, {})[run.round] = rate
+            tokens[run.side] = run.tokens_per_caption
+    others = {side: rates[side] for side in sides[1:] if side in rates}
+    ratios = ratios_of(rates[sides[0]], others) if sides[0] in rates else {}
     rows = []
-    for name, rates_of_sides in rates.items():
-        base, *others = [side for side in sides if side in rates_of_sides]
-        ratios = ratios_of(rates_of_sides[base], {side: rates_of_sides[side] for side in others})
-        for side in (base, *others):
-            row: dict[str, Any] = {"experiment": name, "side": side}
-            row |= _rate_columns(rates_of_sides[side])
-            row |= ratio_columns(ratios.get(side))
-            rows.append(row | {"tokens": tokens[name, side]})
+    for side in sides:
+        if side in rates:
+            row = {"side": side} | _rate_columns(rates[side]) | ratio_columns(ratios.get(side))
+            rows.append(row | {"tokens": tokens[side]})
     note = (
         f"ratio: images/s over those of {sides[0]}, with its 95 % interval over runs (fresh processes, interleaved).\n"
         "tokens: computed per caption."
@@ -57,33 +54,29 @@ def compare_early_losses(records: Sequence[Record]) -> list[dict[str, Any]]:
 
     The mean losses are of a step with each batch: of the same images, but in other batches where a side buckets them.
     """
-    losses: dict[str, dict[str, tuple[float, ...]]] = {}
-    bounds = {}
+    losses = {}
+    bound = 0.0
     for record in records:
         if isinstance(record.measured, ReferenceRun) and record.measured.round == 0:
-            name = record.experiment_name
-            losses.setdefault(name, {})[record.measured.side] = record.measured.losses
-            bounds[name] = EQUAL_LOSSES[record.circumstances.precision]
+            losses[record.measured.side] = record.measured.losses
+            bound = EQUAL_LOSSES[record.circumstances.precision]
+    ours = losses.pop(OURS, ())
     rows = []
-    for name, losses_of_sides in losses.items():
-        ours = losses_of_sides.pop(OURS, ())
-        for side, theirs in losses_of_sides.items():
-            steps = WARMUP_STEPS if side == OPEN_CLIP_BUCKETED else STEPS_COMPARED
-            compared = (theirs[:steps], ours[:steps])
-            difference = float("inf")
-            if ours and len(compared[0]) == len(compared[1]):
-                pairs = zip(*compared, strict=True)
-                difference = max(abs(their - our) / abs(their) for their, our in pairs)
-            row = {
-                "experiment": name,
-                "reference": side,
-                "steps": len(compared[0]),
-                "largest difference, relative": difference,
-                "equal": "yes" if difference <= bounds[name] else "no",
-                "mean": fmean(theirs),
-                "mean of ours": fmean(ours) if ours else "",
-            }
-            rows.append(row)
+    for side, theirs in losses.items():
+        steps = WARMUP_STEPS if side == OPEN_CLIP_BUCKETED else STEPS_COMPARED
+        difference = float("inf")
+        if ours and len(ours[:steps]) == len(theirs[:steps]):
+            pairs = zip(theirs[:steps], ours[:steps], strict=True)
+            difference = max(abs(their - our) / abs(their) for their, our in pairs)
+        row = {
+            "reference": side,
+            "steps": len(theirs[:steps]),
+            "largest difference, relative": difference,
+            "equal": "yes" if difference <= bound else "no",
+            "mean": fmean(theirs),
+            "mean of ours": fmean(ours) if ours else "",
+        }
+        rows.append(row)
     return rows
 
 
