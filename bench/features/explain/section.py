@@ -33,7 +33,7 @@ def build(page: PageContext) -> Sequence[Block] | None:
 def waterfall_chart(result: Decomposition) -> Markup:
     """Draw each cause as a bar that starts at the end of the previous one, then the whole ratio."""
     assert result.whole.forward_backward is not None
-    whole = result.whole.forward_backward
+    total = result.whole.forward_backward
     with row_chart(len(result.causes) + 1) as (figure, axes):
         axes.set_xscale("log")
         axes.axvline(1, color=MUTED, linewidth=1)
@@ -53,10 +53,10 @@ def waterfall_chart(result: Decomposition) -> Markup:
                 ends.append(reached * cause.flop_ratio)
             reached *= ratio.value
             described.append(f"{cause.cause} {format_ratio(ratio.value)}")
-        ends += draw_ratio_bar(axes, len(result.causes), "whole ratio", 1.0, whole, SERIES[1])
+        ends += draw_ratio_bar(axes, len(result.causes), "whole ratio", 1.0, total, SERIES[1])
         scale_ratios(axes, ends)
         axes.set_xlabel("ratio of images per second")
         text = (
-            f"Causes of a ratio: {'; '.join(described)}; whole ratio {format_ratio(whole.value)}."
+            f"Causes of a ratio: {'; '.join(described)}; whole ratio {format_ratio(total.value)}."
         )
         return svg(figure, "waterfall", text)

@@ -53,24 +53,24 @@ def ends_of_ladder(result: Decomposition) -> tuple[str, str]:
 
 def summarize(result: Decomposition) -> str:
     """Say in a few sentences how large the ratio is and what it is made of."""
-    whole = result.whole
+    total = result.whole
     causes = [
         f"{format_ratio(cause.forward_backward.value)}x for {cause.cause}"
         for cause in result.causes
         if cause.forward_backward is not None
     ]
-    if whole.forward_backward is None or len(causes) < len(result.causes):
+    if total.forward_backward is None or len(causes) < len(result.causes):
         return "Some experiments of the ladder were not measured or were disturbed, so the ratio cannot be decomposed."
     start, end = ends_of_ladder(result)
-    ratio = format_ratio(whole.forward_backward.value)
+    ratio = format_ratio(total.forward_backward.value)
     sentences = [
         f"Forward and backward are {ratio}x as fast at the ladder's end ({end}) as at its start ({start}).",
         f"The causes, in this order, are {', '.join(causes)}.",
     ]
-    if whole.flop_ratio is not None:
-        sentences.append(f"FLOPs predict {format_ratio(whole.flop_ratio)}x.")
-    if whole.step is not None:
-        step_ratio = format_ratio(whole.step.value)
+    if total.flop_ratio is not None:
+        sentences.append(f"FLOPs predict {format_ratio(total.flop_ratio)}x.")
+    if total.step is not None:
+        step_ratio = format_ratio(total.step.value)
         sentences.append(f"With data and optimizer a step is {step_ratio}x as fast.")
     sentences.append(f"Captions: {result.captions}.")
     return " ".join(sentences)

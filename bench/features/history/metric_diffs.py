@@ -91,8 +91,8 @@ def _diff(key: Key, old: list[float], new: list[float], ratio: Ratio | None) -> 
 
 def unmatched_metrics(old: Sequence[Observation], new: Sequence[Observation]) -> list[str]:
     """List the metrics that only one side has."""
-    old_names = {f"{one.benchmark.name}, {one.metric.name}" for one in old}
-    new_names = {f"{one.benchmark.name}, {one.metric.name}" for one in new}
+    old_names = {f"{value.benchmark.name}, {value.metric.name}" for value in old}
+    new_names = {f"{value.benchmark.name}, {value.metric.name}" for value in new}
     lines = [f"{name} (only before)" for name in sorted(old_names - new_names)]
     return lines + [f"{name} (only after)" for name in sorted(new_names - old_names)]
 

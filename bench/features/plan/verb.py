@@ -111,6 +111,7 @@ class Plan:
         return OK
 
     def _require_valid_options(self) -> None:
+        """Raise ValueError for a number out of range, and without experiments or a source of their step time."""
         for name in ("gpus", "price", "network_gbs"):
             require_range(name.replace("_", "-"), getattr(self, name), LEAST, MOST)
         require_range("utilisation", self.utilisation, LEAST, 1)
