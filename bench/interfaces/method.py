@@ -144,9 +144,9 @@ class Method(Named):
 class LabelMethod(Method):
     """A method whose captions become labels of the vocabulary in `vocabulary_field`."""
 
-    label_fields: ClassVar[
-        tuple[str, ...]
-    ] = ()  # fields of the experiment that only this method's labels depend on
+    def dense_label_bytes(self, experiment: Experiment) -> int:
+        """Return the bytes of an image's labels where they are dense rows; 0 where labels take little memory."""
+        return 0
 
     def label_files(self, experiment: Experiment, shards: Sequence[Path]) -> list[Path]:
         """Return the files of labels that a training on shards reads; ValueError or OSError if they do not fit."""

@@ -33,7 +33,6 @@ class CatLip(LabelMethod):
     communication = Communication()
     ladder_role = "classifier"
     vocabulary_field = "synset_vocabulary"
-    label_fields = ("label_format", "labels")
 
     def label_files(self, experiment: Experiment, shards: Sequence[Path]) -> list[Path]:
         if experiment.targets.labels in (COMPUTED, NLTK):
