@@ -80,8 +80,9 @@ def plan_table(plans: Sequence[PlanResult], price: float | None, note: str) -> T
         "Further captions: of other GPUs, whose products the measured step does not include.",
         "Largest batch: estimated from a memory record of one GPU, which `measure` writes.",
         "'-': unknown, or not requested.",
-        note,
     ]
+    if note:
+        notes.append(note)
     title = f"Plan for {base.step.gpus:,} GPUs"
     return Table.of_figures(title, rows, "\n".join(notes), is_transposed=True)
 

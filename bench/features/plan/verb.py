@@ -73,12 +73,10 @@ class Plan:
     # share of that GPU's bf16 peak, communication excluded; default: the mean of published CLIP trainings
     utilisation: float | None = None
     price: float | None = None  # price of a GPU-hour
-    links: Path | None = (
-        None  # folder with records of links that `doctor` measured; default: the data sheet's
-    )
-    network_gbs: float | None = (
-        None  # bandwidth between nodes, GB/s per GPU and direction; default: the data sheet's
-    )
+    # folder with records of links that `doctor` measured; default: the data sheet's
+    links: Path | None = None
+    # bandwidth between nodes, GB/s per GPU and direction; default: the data sheet's
+    network_gbs: float | None = None
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
@@ -183,7 +181,7 @@ class Plan:
             return ""
         return ASSUMED_NOTE if self.utilisation else f"{ASSUMED_NOTE}\n{PUBLISHED_ERROR}"
 
-    def _assumptions(self, timed_runs: Sequence[TimedRuns], gpu: GpuSpec | None) -> dict[str, str]:
+    def _assumptions(self, timed_runs: Sequence[TimedRuns], gpu: GpuSpec) -> dict[str, str]:
         """Return how the step time of one device is known."""
         rows = {}
         for timed in timed_runs:
