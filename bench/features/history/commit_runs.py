@@ -62,7 +62,7 @@ def time_rounds(trees: Mapping[str, Path], folder: Path, rounds: int, only: str 
     for round_ in range(rounds):
         progress.log_start(f"round {round_ + 1} of {rounds}: {', '.join(trees)}")
         start = datetime.now(UTC)
-        names = list(trees) if round_ % 2 == 0 else list(reversed(trees))
+        names = list(trees) if round_ % 2 == 0 else list(trees)[::-1]
         documents = time_suites({name: trees[name] for name in names}, only)
         for name, document in documents.items():
             document["turn"] = f"{start:%Y%m%dT%H%M%S.%f}"

@@ -71,7 +71,7 @@ def history_page(
     ]
     if changes:
         change_blocks[1:] = [_changes_table(history, changes), Text(CHANGES_NOTE, "under")]
-    charts = [Text(CHARTS_NOTE, "under"), Group(_charts(history, changes), "panels")]
+    charts: list[Block] = [Text(CHARTS_NOTE, "under"), Group(_charts(history, changes), "panels")]
     return render_page(
         "Speed and memory over commits",
         "What changed, and with which commit?",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from msgspec import structs
 from tyro.conf import Positional, arg
@@ -128,7 +128,7 @@ class Reference:
         On a CPU the first round has more windows, for the losses. A checkout of open_clip needs the images of many
         batches in each round.
         """
-        arguments = {"round_": round_, "checkout": self._checkout_path}
+        arguments: dict[str, Any] = {"round_": round_, "checkout": self._checkout_path}
         runs = []
         for name, experiment in self._experiments().items():
             if self.reference == "corenet":
