@@ -103,7 +103,6 @@ def test_folder_that_is_no_checkout_is_refused_in_one_line(
     ("words", "text"),
     [
         (("superclass", "--data", "x"), "--data is for corenet, not for superclass: leave it out"),
-        (("superclass", "--checkout", "x", "--scale", "vit-h16"), "named 'superclass-vit-h16'"),
         (("corenet", "--checkout", "x", "--scale", "vit-b32"), "vit-b16 or vit-h16, got vit-b32"),
         (("corenet", "--set", "workers=2"), "corenet runs as released, got --set workers=2"),
         (
