@@ -1,9 +1,7 @@
 """The verb `explain`: the causes of the throughput ratio of two experiments."""
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
 from tyro.conf import Positional
 
@@ -14,7 +12,7 @@ from bench.cli.options import (
     Settings,
 )
 from bench.console.console import FAILED_CASE, OK
-from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
+from bench.console.options import ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
 from bench.experiment.config import FIELDS, Experiment
 from bench.experiment.experiments import get_experiment
@@ -50,13 +48,10 @@ class ExplainRatio:
 
     def run(self) -> int:
         """Build the ladder, run the rounds and print the causes."""
-        start = time.monotonic()
         require_range("rounds", self.rounds, MIN_LADDER_ROUNDS, ROUNDS_RANGE[1])
-        require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
         ladder, experiments = self._plan()
         check(self.results, experiments, may_differ=FIELDS)
         comparison = (resume if self.resume else begin)(self.results, PURPOSE, experiments)
-        set_deadline(comparison, self.max_minutes, start)
         ladder_run = comparison.new_run(
             "bench.features.explain.ladder:record_ladder",
             "ladder",
@@ -76,7 +71,6 @@ class ExplainRatio:
         return FAILED_CASE if comparison.runner.failures or result is None else OK
 
     def _plan(self) -> tuple[Ladder, list[Experiment]]:
-        settings = add_caption_settings(self.settings, self.caption_lengths, self.caption)
-        baseline = with_settings(get_experiment(self.baseline), settings)
-        named = with_settings(get_experiment(self.name), settings)
+        baseline = with_settings(get_experiment(self.baseline), self.settings)
+        named = with_settings(get_experiment(self.name), self.settings)
         return plan_ladder(baseline, named, self.factors)

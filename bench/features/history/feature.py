@@ -4,11 +4,23 @@ from bench.interfaces.extensions import Extension
 from bench.interfaces.verb import Verb
 
 EXTENSION = Extension(
-    verbs={
-        "regress": "bench.features.history.verbs:Regress",
-        "history": "bench.features.history.verbs:History",
-    },
-    report_verbs={
-        "history": "bench.features.history.history_page:HistoryPage",
-    },
+    verbs=[
+        Verb(
+            "regress",
+            "Compare the speed of this work tree with that of a base commit.",
+            "bench.features.history.verbs:Regress",
+        ),
+        Verb(
+            "history",
+            "Time the benchmark suites of the last commits.",
+            "bench.features.history.verbs:History",
+        ),
+    ],
+    report_verbs=[
+        Verb(
+            "history",
+            "Write charts over commits with the detected changes.",
+            "bench.features.history.history_page:HistoryPage",
+        ),
+    ],
 )

@@ -1,8 +1,15 @@
 """What the plan of a training on many GPUs adds."""
 
 from bench.interfaces.extensions import Extension
+from bench.interfaces.verb import Verb
 
 EXTENSION = Extension(
-    verbs={"plan": "bench.features.plan.verb:Plan"},
+    verbs=[
+        Verb(
+            "plan",
+            "Predict step time, GPU-hours and price on many GPUs.",
+            "bench.features.plan.verb:Plan",
+        ),
+    ],
     hooks={"most_images_per_second": "bench.features.plan.workload:predict_most_images_per_second"},
 )

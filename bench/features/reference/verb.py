@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from msgspec import structs
 from tyro.conf import Positional, arg
@@ -16,7 +16,7 @@ from bench.cli.options import (
     print_results,
 )
 from bench.console.console import DISAGREEMENT, OK
-from bench.console.options import MINUTES_RANGE, ROUNDS_RANGE, require_range
+from bench.console.options import ROUNDS_RANGE, require_range
 from bench.experiment.config import FIELDS, Experiment
 from bench.features.reference import (
     CHECKOUTS,
@@ -86,14 +86,11 @@ class Reference:
             comparison = resume(self.results, "reference", experiments, scored=longer)
         else:
             comparison = begin(self.results, "reference", experiments)
-        set_deadline(comparison, self.max_minutes, start)
         num_rounds = self.rounds or default_rounds(on_gpu=comparison.on_gpu)
         for round_ in range(num_rounds):
             runs = self._runs_of_round(comparison, round_)
             comparison.run_round(runs if round_ % 2 == 0 else runs[::-1])
-            if comparison.round_seconds is not None:
-                seconds = (num_rounds - round_ - 1) * comparison.round_seconds
-                comparison.runner.progress.expect(seconds)
+            comparison.expect_rounds(num_rounds - round_ - 1)
         records = comparison.records()
         if is_released:
             return print_results(comparison, released_tables(records), self.json)
@@ -184,7 +181,6 @@ class Reference:
     def _check_options(self) -> None:
         """Raise ValueError for a value out of range, or an option that the reference does not use."""
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
-        require_range("max-minutes", self.max_minutes, *MINUTES_RANGE)
         is_released = self.reference == "corenet"
         if self.data is not None and not is_released:
             raise ValueError(f"--data is for corenet, not for {self.reference}: leave it out")

@@ -96,7 +96,9 @@ def test_ladder_of_two_classifiers_is_timed_in_every_round(explain: Any, own_res
 
 
 def test_every_rung_has_the_lengths_of_captions() -> None:
-    _, experiments = ExplainRatio("catlip-tiny", "clip-tiny", caption_lengths="web")._plan()
+    _, experiments = ExplainRatio(
+        "catlip-tiny", "clip-tiny", settings=("caption_lengths=web",)
+    )._plan()
     assert {experiment.input.caption_lengths for experiment in experiments} == {"web"}
 
 

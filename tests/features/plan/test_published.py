@@ -10,7 +10,6 @@ from scipy.optimize import brentq
 
 from bench.environment.gpu_specs import GPU_SPECS
 from bench.experiment.experiments import get_experiment
-from bench.experiment.published import MODELS, PUBLISHED_RUNS, PUBLISHED_TOWERS, PublishedRun
 from bench.features.plan.collectives import ParameterCounts
 from bench.features.plan.interconnect import data_sheet_interconnect
 from bench.features.plan.model import (
