@@ -144,10 +144,6 @@ class Method(Named):
 class LabelMethod(Method):
     """A method whose captions become labels of the vocabulary in `vocabulary_field`."""
 
-    def dense_label_bytes(self, experiment: Experiment) -> int:
-        """Return the bytes of an image's labels where they are dense rows; 0 where labels take little memory."""
-        return 0
-
     def label_files(self, experiment: Experiment, shards: Sequence[Path]) -> list[Path]:
         """Return the files of labels that a training on shards reads; ValueError or OSError if they do not fit."""
         return []

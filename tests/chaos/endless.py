@@ -28,7 +28,6 @@ from bench.towers.provenance import latest_towers
 from bench.train.checkpoints import latest_valid
 from bench.transfer.tasks.image_sources import FileImageSource
 from models.checkpoint import read_weights
-from reports.__main__ import main as report
 from tests.chaos.case import Case, reading
 from tests.chaos.payloads import write_file
 from tests.chaos.short import short_experiment
@@ -68,19 +67,11 @@ def pipes() -> dict[str, Case]:
         (folder / "a.json").mkdir()
         return folder / "a.json"
 
-    def page(path: Path) -> None:
-        if code := report(["plan", str(path)]):
-            raise ValueError(f"exit code {code}")
-
     return {
         "a pipe among records": reading(pipe(NAME), lambda path: read_records(path.parent)),
         "a pipe among documents of charts": reading(
             pipe("a.json"), lambda path: read_observations([path.parent])
         ),
-        "a folder that is called like a document": reading(
-            folder_named, lambda path: read_observations([path.parent])
-        ),
-        "a pipe for components": reading(pipe("suites.json"), page),
         "a pipe for an image": reading(pipe("a.jpg"), lambda path: FileImageSource([path]).rgb(0)),
         "a link to /dev/zero for an image": reading(
             link("a.jpg", "/dev/zero"), lambda path: FileImageSource([path]).rgb(0)

@@ -296,13 +296,6 @@ def records() -> dict[str, Case]:
 
         return command(f"report {verb} --out FOLDER/pipe", "pipe: not a regular file", write)
 
-    def suites(written: bytes, words: str) -> Case:
-        def write(folder: Path) -> None:
-            write_file(folder / path.name, text.encode())
-            write_file(folder / "suites.json", written)
-
-        return command("report build FOLDER --out FOLDER/page.html", words, write, code=3)
-
     return {
         "windows of 1e400": page(
             text.replace('"window_seconds"', '"window_seconds":[1e400],"x"').encode(), path.name
@@ -328,8 +321,6 @@ def records() -> dict[str, Case]:
         "a comparison that is a pattern": page(
             text.encode(), "comparison", verb="build FOLDER --comparison=*"
         ),
-        "components that are a list": suites(b"[]", "suites.json"),
-        "components that are no object": suites(b'{"benchmarks":["x"]}', "suites.json"),
         "a claim of no name": command("claim a\u202eb", r"\\u202e"),
         "a page onto a full disk": page(
             text.encode(),

@@ -81,7 +81,6 @@ def pages(
             "one",
             records,
             others={"another": ""},
-            documents={"suites.json": make["suites"]()},
         ),
         "explanation": page(
             "x", read_records(Path(__file__).parents[1] / "records" / "explain-tiny")
