@@ -136,8 +136,8 @@ def test_throughput_table_equals_the_statistics(whole: list[Record], text: str) 
         assert row[1].startswith(f"{speed:,.0f}|")
         assert row[2] == "6"
         assert row[3] == f"{ratio.value:.2f}|{ratio.low:.2f} to {ratio.high:.2f}"
-        assert row[4] == format_p_value(ratio.p)
-        assert ratio.verdict in row[5].replace("\N{NO-BREAK SPACE}", " ")
+        assert row[5] == format_p_value(ratio.p)
+        assert ratio.verdict in row[6].replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_accuracy_table_equals_the_statistics(whole: list[Record], text: str) -> None:
