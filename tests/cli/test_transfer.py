@@ -77,7 +77,7 @@ def test_protocol_that_no_default_task_takes_needs_a_task(monkeypatch: pytest.Mo
     with pytest.raises(
         ValueError, match="depth scores tasks that have a depth for every pixel: add one"
     ):
-        choose_tasks_and_protocols(["rooms"], None, ["depth", "k-nn"])
+        choose_tasks_and_protocols(["unseen subgroup"], None, ["depth", "k-nn"])
 
 
 def subjects(results: Path) -> list[tuple[str, int | None]]:

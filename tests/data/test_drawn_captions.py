@@ -277,7 +277,7 @@ def test_captions_are_those_of_shards_from_every_source(
     first, second = (stream(path, results, caption) for path in (data, tmp_path / "images.parquet"))
     assert texts_of(first, range(6)) == texts_of(second, range(6))
     counted = [
-        count_own_vocabulary(str(path), "subword_vocabulary", 1, caption)
+        count_own_vocabulary(str(path), "subword_vocabulary", caption)
         for path in (data, tmp_path / "images.parquet")
     ]
     assert counted[0] == counted[1]

@@ -119,7 +119,7 @@ def test_subset_larger_than_the_pack_is_refused_before_the_first_run(
 ) -> None:
     (own_results / "keys.csv").write_text("key\nno such key\n")
     for subset, text in (
-        ("random:20000", "with N from 1 to the data set's"),
+        ("random:20000", "the data set has 11,979 samples"),
         (own_results / "keys.csv", "no sample has"),
     ):
         assert (

@@ -226,8 +226,8 @@ def test_child_that_says_nothing_is_reported_with_how_it_ended(
         (["transfer", "clip-tiny", "--task", "folders"], "did you mean 'folder'"),
         (["transfer", "clip-tiny", "--protocol", "few-shots"], "did you mean 'few-shot'"),
         (
-            ["transfer", "clip-tiny", "--task", "dtd"],
-            "--root is missing: name the folder that holds the data of dtd",
+            ["transfer", "clip-tiny", "--task", "imagenet"],
+            "--root is missing: name the folder that holds the data of imagenet",
         ),
         (["--smoke", "--full"], "exclude each other"),
         (["--resume", "--results", "EMPTY"], "no 'default' comparison to resume"),

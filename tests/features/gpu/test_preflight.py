@@ -2,14 +2,12 @@
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from bench.environment import requirements
 from bench.environment.requirements import PIP_INSTALL
-from bench.features.gpu import preflight
 from bench.features.gpu.preflight import print_device_readings, require_tools
 from bench.profilers.nvml import DeviceReader
 from tests.environment.test_requirements import bare_python, run
@@ -70,16 +68,3 @@ def test_preflight_of_a_bare_gpu_machine_names_the_driver_and_the_compiler(
             for line in lines
             if line.startswith(f"{what}") and " is missing: " in line and remedy in line
         ]
-
-
-def test_preflight_with_docker_s_shared_memory_warns_and_goes_on(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    usage = SimpleNamespace(total=64 * 2**20)
-    monkeypatch.setattr(preflight, "compiler_requirements", list)
-    monkeypatch.setattr(preflight, "gpu_requirements", list)
-    monkeypatch.setattr(requirements.shutil, "disk_usage", lambda _: usage)
-    require_tools("cuda")
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("/dev/shm has 64 MiB, so that fewer loader workers fit: ")
-    assert "docker run --shm-size=8g" in line
