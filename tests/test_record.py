@@ -58,7 +58,7 @@ OF_EACH: dict[
 ] = {  # the fields of kinds that have an entry for each window, step or branch
     "Speed": (),
     "Training": ("branches", "cooldown_losses"),
-    "ReleasedRun": ("window_images", "window_seconds", "image_sizes", "losses", "gradient_norms"),
+    "ReleasedRun": ("window_images", "window_seconds"),
 }
 
 

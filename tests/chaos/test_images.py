@@ -59,7 +59,7 @@ def peaks_of(kinds: Kinds) -> dict[str, tuple[float, bool]]:
         peak = PeakMemory(torch.device("cpu"))
         require_usable_or_classified(image)
         found[name] = (
-            (peak.read().rss or 0) / 2**20,
+            (peak.read()["peak_rss_bytes"] or 0) / 2**20,
             image.startswith(SIGNATURE) and len(image) <= BOMB_BYTES,
         )
     return found

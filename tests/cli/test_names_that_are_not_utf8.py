@@ -22,7 +22,6 @@ def require_one_line(text: str) -> None:
     "arguments",
     [
         ["train", "catlip-tiny", "--data", LATIN1],
-        ["report", "build", LATIN1],
         [LATIN1],
     ],
 )

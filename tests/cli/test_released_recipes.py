@@ -96,10 +96,7 @@ def test_every_recipe_but_the_controlled_pair_has_released_settings(
     printed = capsys.readouterr().out
     assert all(f"\n{key} " in printed for key in released_settings("catlip-vit-b16-datacomp"))
     assert main(["list", "--recipe", "clip-tiny"]) == 2
-    assert (
-        "no released recipe named 'clip-tiny' (there are clip-vit-b16-datacomp, "
-        in capsys.readouterr().err
-    )
+    assert "no released recipe named 'clip-tiny' (there are " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", FILES)

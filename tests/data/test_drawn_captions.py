@@ -224,16 +224,12 @@ def test_stored_labels_of_drawn_captions_are_refused_with_what_to_do(
             "the shipped pack has one caption, leave it out",
         ),
         (
-            ["measure", "clip-tiny", "--caption", "txt:0.5;json.llava:0.6"],
+            ["measure", "clip-tiny", "--data", "DATA", "--caption", "txt:0.5;json.llava:0.6"],
             "one from 0 to 1 of each field, which sum to 1",
         ),
         (
-            ["explain", "catlip-tiny", "--baseline", "clip-tiny", "--caption", "txt;"],
+            ["measure", "clip-tiny", "--data", "DATA", "--caption", "txt;"],
             "has a field without a name",
-        ),
-        (
-            ["doctor", "--caption", "txt"],
-            "--caption is for --shards: add it, or leave out --caption",
         ),
         (
             ["measure", "clip-tiny", "--data", "DATA", "--caption", "json.lava"],

@@ -124,7 +124,7 @@ def stem(name: str) -> str:
     ["ViTamin-S", "RN50", "resnet18", "vitamin_small_224", "mambaout_femto", "mixer_s32_224"],
 )
 def test_tower_without_patch_embedding_is_refused(name: str) -> None:
-    text = f"tower '{name}' cannot read embeddings: its stem reads overlapping patches .* accepted are towers of"
+    text = f"tower '{name}' cannot read embeddings; accepted are the VisionTransformers of"
     with pytest.raises(ValueError, match=text):
         build_image_tower(name, SIDE, 0, embedding_channels=CHANNELS)
 

@@ -40,7 +40,6 @@ def test_towers_beyond_the_limit_are_counted_and_not_built() -> None:
             ["--towers", "vit_tyni*"],
             "no tower of open_clip or timm is named 'vit_tyni*'; names that exist: ",
         ),
-        (["--towers", "*", "--fields"], "--recipe, --fields and --towers list different things"),
     ],
 )
 def test_pattern_without_a_tower_is_one_line(

@@ -134,7 +134,7 @@ def test_augmentation_is_a_phase_of_its_own(results: Path) -> None:
 def test_embeddings_are_not_augmented() -> None:
     with pytest.raises(
         ValueError,
-        match="embedding_channels=8 needs augmentation=none, RangeAugment changes images",
+        match="embedding_channels=8 needs image_sizes to be empty and augmentation=none",
     ):
         small("catlip", embedding_channels=8, data="shards", augmentation="range")
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -30,7 +31,7 @@ KILLS = 5
 DIGEST = inputs_digest(small("catlip"))
 
 
-def written(folder: Path, step: int, seed: int = 0) -> Path:
+def written(folder: Path, step: int, seed: int = 0, **changes: Any) -> Path:
     """Write a checkpoint with a megabyte in it."""
     saved = CheckpointMetadata(
         comparison="20260101T000000-train",
@@ -44,7 +45,9 @@ def written(folder: Path, step: int, seed: int = 0) -> Path:
         seconds=1.0,
     )
     return write_checkpoint(
-        folder, saved, lambda path: path.write_bytes(bytes([step % 256]) * 1_000_000)
+        folder,
+        replace(saved, **changes),
+        lambda path: path.write_bytes(bytes([step % 256]) * 1_000_000),
     )
 
 

@@ -166,7 +166,7 @@ def test_memory_runs_and_batch_trials_visit_every_image_size(results: Path) -> N
 
 def test_single_size_tower_is_refused_before_running(results: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"'catlip-bench-tiny' does not take images of 36, 48, 60 px: .*takes any"
+        ValueError, match=r"'catlip-bench-tiny' does not take images of 36, 48, 60 px"
     ):
         build_train_state(load_data(small("clip", image_sizes=(36, 48, 60)), CPU, results))
 
