@@ -47,7 +47,6 @@ OPEN_RATIO = Markup(
     "It cannot be told yet whether {lead} or {base} is faster: {lead} trained {ratio} times as many images per second"
 )
 SPEED = Markup("{lead} trains {rate} images per second <small>(median of {runs}).</small>")
-LARGEST_BATCH = Markup("Each at its largest batch size under a memory limit: {}")
 LIMITS = (
     "This does not show other machines than {machines}, other sizes than {sizes} and {accuracy}."
 )
@@ -114,7 +113,6 @@ def answer_blocks(
     first: list[Block] = [*headline_chart(comparison, answers)]
     if figures is not None and figures.cells:
         first.append(Group([figures, Text(FIGURES_NOTE, "under")]))
-    largest = None if page.largest is None else _ratio_sentence(page.largest)
     notes = [
         describe_waits(comparison.records, comparison.experiments),
         _describe_limits(comparison, answers),
@@ -128,7 +126,6 @@ def answer_blocks(
         *left_out(damaged),
         Group(first, "first"),
         *added,
-        *([] if largest is None else [Text(LARGEST_BATCH.format(largest))]),
         Text(MORE),
         *([Text(OTHERS)] if any(page.others.values()) else []),
     ]

@@ -7,15 +7,14 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from bench.console.console import FAILED_CASE, OK, PROGRAM, log, log_damaged_files
-from bench.environment.files import read_intact_files, read_limited
+from bench.environment.files import read_intact_files
 from bench.experiment.config import choose
 from bench.measure.comparison_records import group_comparison
 from bench.measure.windows import describe_waits
 from bench.records.record import Record, read_record
 from reports.joined import comparison_files, join_comparisons
-from reports.page import page, page_sections
+from reports.page import page
 from reports.render.document import write_page
-from reports.render.frames import select_equal_and_largest_batch
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,6 @@ class ComparisonPage:
             if name in joined.comparisons or name not in comparisons
             for error in errors_of_files
         ]
-        documents = dict[str, bytes]()
-        for section, _ in page_sections():
-            for name in section.documents:
-                if (self.results / name).is_file():
-                    documents[name] = read_limited(self.results / name)
         failed = list[str]()
         text = page(
             newest.rpartition("/")[2],
@@ -73,14 +67,13 @@ class ComparisonPage:
                 for name in reversed(comparisons)
                 if name not in joined.comparisons
             },
-            documents=documents,
             damaged=damaged,
             folder=[*chain.from_iterable(comparisons.values())],
             results=str(self.results),
             failed=failed,
         )
         write_page(self.out or self.results / "index.html", text.encode())
-        comparison = group_comparison("", select_equal_and_largest_batch(joined.records)[0])
+        comparison = group_comparison("", joined.records)
         waits = describe_waits(comparison.records, comparison.experiments)
         for line in filter(None, [waits, *failed]):
             log(line)

@@ -20,7 +20,6 @@ from bench.experiment.config import (
 )
 from bench.interfaces.catalog import RANDOM_INIT, REFERENCES
 from bench.records.record import (
-    BatchTrial,
     Failure,
     Figures,
     Memory,
@@ -34,7 +33,7 @@ from bench.records.record import (
 from bench.records.record_kind import UnknownKind
 
 # Kinds of records that a page has of one comparison, whose rounds belong together.
-TIMED = (Speed, Memory, BatchTrial)
+TIMED = (Speed, Memory)
 JOINED = (*TIMED, Training, Transfer, Failure, Figures, UnknownKind)
 ADDS_NOTHING = "it adds no speed, training or score to this page"
 Key = tuple[object, ...]
@@ -164,7 +163,7 @@ def _is_result(record: Record) -> bool:
     """Return whether a record is of a speed, a training, a tower's score or an added measurement."""
     subject = getattr(record.measured, "subject", None)
     is_reference = subject in (RANDOM_INIT, *REFERENCES)
-    return not is_reference and not isinstance(record.measured, (Failure, Memory, BatchTrial))
+    return not is_reference and not isinstance(record.measured, (Failure, Memory))
 
 
 def _trained_experiment(record: Record) -> Experiment | None:
@@ -181,7 +180,7 @@ def _identity_keys(record: Record) -> Iterator[Key]:
     experiment = record.experiment
     seed = None if experiment is None else experiment.seed
     match record.measured:
-        case Speed() | Memory() | BatchTrial():
+        case Speed() | Memory():
             yield ("timed",)
         case Training() if experiment is not None:
             yield "training", row_key(experiment), seed

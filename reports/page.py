@@ -25,7 +25,6 @@ from reports.accuracy import accuracy_section, losses_section
 from reports.accuracy.ranking import judge_differences
 from reports.answer import answer_blocks, answer_sentences, headline_table
 from reports.render.document import BuiltSection, render_blocks, render_page
-from reports.render.frames import select_equal_and_largest_batch
 from reports.speed import figures_section, throughput_section
 
 # Sections in the order of the page; those of extensions are above the results, or between them and what explains them.
@@ -63,7 +62,6 @@ def page(
     *,
     joined: Sequence[str] = (),
     others: Mapping[str, str] = {},
-    documents: Mapping[str, bytes] = {},
     damaged: Sequence[str] = (),
     folder: Sequence[Record] = (),
     results: str = DEFAULT_RESULTS,
@@ -77,13 +75,10 @@ def page(
 
     A section that raises becomes one line in its place, which is added to `failed`; without a list the error is raised.
     """
-    at_equal_batch, at_largest_batch = select_equal_and_largest_batch(records)
-    comparison = group_comparison(name, at_equal_batch)
+    comparison = group_comparison(name, records)
     context = PageContext(
         comparison=comparison,
-        largest=group_comparison(name, at_largest_batch) if at_largest_batch else None,
         records=records,
-        documents=documents,
         differences=judge_differences(comparison),
         joined=joined,
         others=others,

@@ -80,15 +80,6 @@ def test_terminal_says_beside_each_row_of_a_transposed_table_what_its_figures_me
     assert f"{first} {second}" == note.strip()
 
 
-def test_markdown_has_the_texts_escaped() -> None:
-    table = Table.of_rows("T", Column.texts("a|b", "c"), [[Cell("x|y", "z"), Cell("<b>")]])
-    assert table.to_markdown().splitlines() == [
-        "| a\\|b | c |",
-        "| --- | --- |",
-        "| x\\|y (z) | \\<b\\> |",
-    ]
-
-
 def test_headings_of_groups_are_a_column_where_there_is_no_heading() -> None:
     table = Table.of_groups(
         "T",

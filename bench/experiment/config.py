@@ -252,7 +252,6 @@ def fields_with(*roles: Role) -> tuple[str, ...]:
 
 
 MAY_DIFFER = fields_with("tuned")
-MAY_DIFFER_AT_LARGEST_BATCH = fields_with("tuned", "by batch")
 REPLICATE_FIELDS = fields_with("replicate")
 # Records are grouped into rows without the fields of replicates, and those that only trainings or only timed runs read.
 FIELDS_IGNORED_IN_ROWS = ("workers", *fields_with("replicate", "budget", "pace"))

@@ -219,12 +219,8 @@ Block = (
 class PageContext:
     """What a section is built from."""
 
-    comparison: ComparisonRecords  # at equal batch size
-    # At the largest batch size under a memory limit, with the trials of sizes.
-    largest: ComparisonRecords | None
+    comparison: ComparisonRecords
     records: Sequence["Record"]  # all of the page
-    # Files beside the records, by name.
-    documents: Mapping[str, bytes] = field(default_factory=dict)
     # Of accuracies from the base, by experiment and budget.
     differences: Mapping[tuple[str, str], "JudgedAccuracyDifference"] = field(default_factory=dict)
     joined: Sequence[str] = ()  # names of the comparisons on the page, the newest first
@@ -244,9 +240,6 @@ class Section(Named):
     label: str  # in the navigation
     # Returns None where the page has no such section. A place "package.module:function" is imported when it is needed.
     build: Callable[[PageContext], Sequence[Block] | None] | str
-    documents: Sequence[
-        str
-    ] = ()  # names of files beside the records that it reads, where they exist
     # Where its blocks stand: above this program's results, below them, or without a heading in the answer of the page.
     place: Literal["above", "below", "answer"] = "below"
 

@@ -1,10 +1,7 @@
-"""Memory of a run: the peaks of a few steps, whether they fit a limit, and the tensor bytes of one step."""
+"""Memory of a run: the peaks of a few steps, and the tensor bytes of one step."""
 
 import gc
-import resource
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +12,8 @@ from bench.data.image_sizes import first_step_of_each_size
 from bench.data.stream import BatchStream
 from bench.experiment.config import Experiment
 from bench.profilers.counters import TensorBytes
-from bench.profilers.memory import PeakMemory, read_status_bytes
-from bench.records.record import BatchTrial, Memory
+from bench.profilers.memory import PeakMemory
+from bench.records.record import Memory
 from bench.train.build import (
     build_train_state,
     check_finite,
@@ -28,7 +25,6 @@ from bench.train.build import (
 from bench.train.distributed import all_gather_objects, world_group
 
 MEMORY_STEPS = 4
-MAX_REASON_LENGTH = 300  # characters recorded of an allocator's message
 # Out-of-memory messages of torch's allocators, the C++ library, oneDNN, and cuBLAS and cuDNN (the last two: a full
 # device has no room for a handle, either).
 OUT_OF_MEMORY = (
@@ -60,8 +56,11 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     tensor_bytes = None
     if not is_sharded:
         # The uncompiled step of the count may need more memory than the measured one.
-        with suppress_out_of_memory():
+        try:
             tensor_bytes = step_tensor_bytes(stream)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
     return Memory(
         steps=len(steps),
         trained_parameters=trained_parameters,
@@ -89,55 +88,6 @@ def max_over_ranks(rank_peaks: Sequence[Mapping[str, int | None]]) -> dict[str, 
         known = [peak for peak in peaks if peak is not None]
         maxima[name] = max(known) if len(known) == len(peaks) else None
     return maxima
-
-
-def try_batch_size(
-    experiment: Experiment, device: torch.device, results: Path, limit_bytes: int
-) -> BatchTrial:
-    """Test whether a few steps fit into a memory limit, above imports and data."""
-    stream, steps = _load_first_batches(experiment, device, results)
-    with suppress_out_of_memory() as reasons, limit_additional_memory(device, limit_bytes):
-        run = build_train_state(stream)
-        check_finite(take_steps_at_full_learning_rate(run, steps), steps, stream)
-    return BatchTrial(limit_bytes=limit_bytes, fits=not reasons, reason="".join(reasons))
-
-
-@contextmanager
-def suppress_out_of_memory() -> Iterator[list[str]]:
-    """End the block where it is out of memory; the list has the allocator's message then."""
-    reasons: list[str] = []
-    try:
-        yield reasons
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        reasons.append(" ".join(str(error).split())[:MAX_REASON_LENGTH])
-
-
-@contextmanager
-def limit_additional_memory(device: torch.device, limit_bytes: int) -> Iterator[None]:
-    """Limit the block to so many bytes above those that the process holds now.
-
-    On CUDA the limit is of the allocator's reserved memory; on a CPU of private writable memory (RLIMIT_DATA, Linux
-    only). Raises OSError on other systems.
-    """
-    if device.type == "cuda":
-        torch.cuda.empty_cache()  # else freed blocks would count as held, and the limit be higher
-        total = torch.cuda.get_device_properties(device).total_memory
-        allowed = torch.cuda.memory_reserved(device) + limit_bytes
-        torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / total), device)
-        lift = partial(torch.cuda.set_per_process_memory_fraction, 1.0, device)
-    else:
-        held = read_status_bytes("VmData")
-        if held is None:
-            raise OSError("a memory limit on a CPU needs Linux: the kernel keeps it (RLIMIT_DATA)")
-        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (held + limit_bytes, hard))
-        lift = partial(resource.setrlimit, resource.RLIMIT_DATA, (soft, hard))
-    try:
-        yield
-    finally:
-        lift()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

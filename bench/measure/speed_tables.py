@@ -80,12 +80,6 @@ def throughput_table(comparison: ComparisonRecords) -> Table:
     return _speed_table("Throughput of each experiment", comparison, " ".join(sentences))
 
 
-def largest_batch_table(comparison: ComparisonRecords) -> Table:
-    """Show the same of each experiment at its largest batch under a memory limit."""
-    note = f"{_describe_intervals(comparison)} The limit excludes imports and data. Each trial runs in its own process."
-    return _speed_table("Throughput of each at its largest batch", comparison, note)
-
-
 def with_differences(
     table: Table, comparison: ComparisonRecords, may_differ: Iterable[str] = MAY_DIFFER
 ) -> Table:

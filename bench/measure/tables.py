@@ -1,12 +1,10 @@
-"""Tables of the batches that were tried, and of what runs skipped or why they failed. No torch here."""
+"""Tables of what runs skipped and why they failed. No torch here."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from bench.experiment.settings import strip_settings
-from bench.records.record import BatchTrial, Failure, Record, RunOnSamples
+from bench.records.record import Failure, Record, RunOnSamples
 from bench.statistics.ratios import Ratio
-from bench.tables.formats import GIB
 from bench.tables.tables import Table
 
 EMPTY_CAPTION = "empty caption (used)"
@@ -16,27 +14,6 @@ def ratio_columns(ratio: Ratio | None) -> dict[str, Any]:
     """Return the cells of a table that show a ratio, its 95 % interval, p and verdict."""
     names = {"ratio": "value", "low": "low", "high": "high", "p": "p", "verdict": "verdict"}
     return {column: ratio and getattr(ratio, name) for column, name in names.items()}
-
-
-def batch_trial_table(records: Sequence[Record], label: Callable[[str], str] = str) -> Table:
-    """List every batch size that was tried under a memory limit, experiments by their labels."""
-    trials = [
-        (record.experiment, record.measured)
-        for record in records
-        if isinstance(record.measured, BatchTrial) and record.experiment
-    ]
-    trials.sort(key=lambda trial: (strip_settings(trial[0].name), trial[0].training.batch_size))
-    rows = [
-        {
-            "experiment": label(experiment.name),
-            "batch": experiment.training.batch_size,
-            "limit, GiB": trial.limit_bytes / GIB,
-            "fits": "yes" if trial.fits else "no: out of memory",
-            "reason": trial.reason,
-        }
-        for experiment, trial in trials
-    ]
-    return Table.of_figures("Batches tried under the memory limit", rows)
 
 
 def sample_table(records: Iterable[Record], label: Callable[[str], str] = str) -> Table:

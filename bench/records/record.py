@@ -167,14 +167,6 @@ class Memory(RecordKind, frozen=True, kw_only=True, tag="memory"):
     peak_tensor_bytes: Count | None
 
 
-class BatchTrial(RecordKind, frozen=True, kw_only=True, tag="fit"):
-    """Whether a batch size can be trained under a memory limit, above imports and data."""
-
-    limit_bytes: Count
-    fits: bool
-    reason: str = ""  # why it does not
-
-
 class AuthorsRun(RunOnSamples, frozen=True, kw_only=True):
     """A timed run of the authors' own code and settings, on which claims are judged; kinds of it say the rest."""
 
@@ -309,7 +301,7 @@ class Failure(RecordKind, frozen=True, kw_only=True, tag="failure"):
     reason: str
 
 
-_BUILT_IN = (Speed, Memory, BatchTrial, LinkSpeed, Training, Transfer, Figures, Failure)
+_BUILT_IN = (Speed, Memory, LinkSpeed, Training, Transfer, Figures, Failure)
 # By tag, with those of extensions.
 KINDS: dict[str, type[RecordKind]] = {tag_of(kind): kind for kind in _BUILT_IN}
 

@@ -8,7 +8,6 @@ UNMEASURED = "\N{EN DASH}"
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
 GIB, MIB = 2**30, 2**20
-UNIT_NAMES = {GIB: "GiB", MIB: "MiB"}
 INTERVAL = f"95{NBSP}%"
 # Sizes and names of units, from large to small, and the format of a number.
 UNITS = {
@@ -102,16 +101,6 @@ def format_bracketed_interval(figure: HasEstimate, write: Callable[[float], str]
 def format_p_value(p: Number) -> str:
     """Write a p value with three decimals."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004
-
-
-def memory_unit(largest: int) -> int:
-    """Return the unit, GIB or MIB, in which a table or chart shows up to `largest` bytes."""
-    return GIB if largest >= GIB else MIB
-
-
-def format_memory(size: Number, unit: int) -> str:
-    """Write bytes in `unit`, GIB or MIB."""
-    return f"{size / unit:,.2f}" if unit == GIB else f"{size / unit:,.0f}"
 
 
 def format_quantity(value: Number, unit: str) -> str:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,7 +10,6 @@ from bench.tables.formats import UNMEASURED, HasEstimate, Number, format_interva
 
 V = TypeVar("V", float, int, str)
 NOT_MEASURED = "not measured: "  # prefix of the reason of a cell that could have a figure
-MARKED_SYNTAX = re.compile(r"([\\`*_{}\[\]<>|#])")  # of Markdown
 # Of a cell that a spreadsheet computes, full-width characters included.
 FORMULA_STARTS = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")
 
@@ -223,18 +221,6 @@ class Table:
         for row in zip(*([name, *values] for name, values in columns.items()), strict=True):
             writer.writerow(map(escape_spreadsheet_formula, row))
         return text.getvalue().encode()
-
-    def to_markdown(self) -> str:
-        """Write texts, each with its note in brackets."""
-        names, cells = self.flat()
-        rows = [names, ["---"] * len(names)]
-        rows += [[cell.text_with_note for cell in row] for row in cells]
-        return "\n".join(f"| {' | '.join(map(escape_markdown, row))} |" for row in rows)
-
-
-def escape_markdown(text: str) -> str:
-    """Escape a text for Markdown, on one line."""
-    return MARKED_SYNTAX.sub(r"\\\1", " ".join(text.split()))
 
 
 def escape_spreadsheet_formula(cell: object) -> object:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from bench.console.console import escape_unprintable
 from bench.environment.files import atomic_write
-from bench.interfaces.sections import Block, Download, Warn
+from bench.interfaces.sections import Block, Warn
 from bench.tables.tables import escape_spreadsheet_formula
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -112,8 +112,3 @@ def write_page(path: Path, content: bytes) -> None:
 def encode_csv(frame: pd.DataFrame) -> bytes:
     """Write a table; no text of it is a formula to a spreadsheet."""
     return frame.map(escape_spreadsheet_formula).to_csv(index=False, lineterminator="\n").encode()
-
-
-def csv_file(name: str, description: str, frame: pd.DataFrame) -> list[Download]:
-    """Return a frame as a file to embed; none for a frame without rows."""
-    return [Download(name, description, encode_csv(frame))] if len(frame) else []

@@ -9,7 +9,7 @@ from typing import TypeVar
 from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.experiment.config import Experiment
 from bench.interfaces.sections import ComparisonRecords
-from bench.records.record import BatchTrial, Memory, Record, Speed, Training
+from bench.records.record import Training
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -23,26 +23,6 @@ def group_by(items: Iterable[V], key: Callable[[V], K]) -> dict[K, list[V]]:
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return groups
-
-
-def select_equal_and_largest_batch(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """Split records into those at equal batch size, and those at the largest batch under a memory limit, with trials.
-
-    An experiment whose own batch size is the largest is in both.
-    """
-    tried = {
-        record.experiment_name for record in records if isinstance(record.measured, BatchTrial)
-    }
-    equal = {record.experiment_name for record in records if isinstance(record.measured, Memory)}
-    at_equal_batch = []
-    at_largest_batch = []
-    for record in records:
-        is_trial = isinstance(record.measured, BatchTrial)
-        if not is_trial and record.experiment_name not in tried - equal:
-            at_equal_batch.append(record)
-        if is_trial or (record.experiment_name in tried and isinstance(record.measured, Speed)):
-            at_largest_batch.append(record)
-    return at_equal_batch, at_largest_batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The section on throughput: speeds, largest batches, phases of a step, memory and sizes."""
+"""The section on throughput: speeds, phases of a step, memory and sizes."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,6 @@ from bench.interfaces.sections import (
     Block,
     Chart,
     ComparisonRecords,
-    Fold,
     Group,
     Heading,
     Key,
@@ -15,12 +14,10 @@ from bench.interfaces.sections import (
     Text,
 )
 from bench.measure.speed_tables import (
-    largest_batch_table,
     memory_and_size_table,
     phase_table,
     throughput_table,
 )
-from bench.measure.tables import batch_trial_table
 from bench.tables.formats import NBSP, format_rate
 from bench.tables.tables import Cell, Column, Table
 from reports.speed.charts import (
@@ -48,13 +45,6 @@ def _build(page: PageContext) -> Sequence[Block]:
         blocks.append(Text("No speed was measured in this comparison.", "empty"))
     if (speeds := throughput_table(comparison)).cells:
         blocks.append(speeds)
-    if page.largest is not None:
-        trials = batch_trial_table(page.largest.records, page.largest.label)
-        blocks += [
-            Heading("Largest batch size of each experiment under a memory limit"),
-            largest_batch_table(page.largest),
-            Fold("Trials", [trials], "behind"),
-        ]
     if comparison.throughputs:
         blocks += _step_blocks(comparison)
     memory = memory_and_size_table(comparison)

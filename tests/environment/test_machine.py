@@ -5,48 +5,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import patch
 
 import pynvml
 import pytest
 import torch
-from torch._utils import _get_device_index
 
 from bench.data.targets import Labels
 from bench.environment import gpus
 from bench.environment.circumstances import summarize_machine
-from bench.environment.machine import default_device, package_versions
-from bench.environment.rank_info import TORCHRUN_VARIABLES, torchrun_env
+from bench.environment.machine import package_versions
 from bench.environment.tf32 import allow_tf32
-from bench.measure.memory import limit_additional_memory
 from bench.records.current import current_circumstances
 from tests.small import circumstances
-
-
-def test_memory_limit_reaches_the_gpu_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA refuses to limit a device without an index; a loader's process must not initialise CUDA to learn it."""
-    torchrun_env.cache_clear()
-    for name, value in zip(TORCHRUN_VARIABLES, ("3", "4", "3", "4", "localhost", "1"), strict=True):
-        monkeypatch.setenv(name, value)
-    limited, emptied = [], []
-
-    def limit(fraction: float, device: torch.device) -> None:
-        limited.append((fraction, _get_device_index(device)))
-
-    cuda = {
-        "is_available": lambda: True,
-        "current_device": lambda: pytest.fail("CUDA was initialised"),
-        "empty_cache": lambda: emptied.append(True),
-        "memory_reserved": lambda _: 2**30 if emptied else 2 * 2**30,
-        "get_device_properties": lambda _: type("Properties", (), {"total_memory": 4 * 2**30}),
-        "set_per_process_memory_fraction": limit,
-    }
-    try:
-        with patch.multiple(torch.cuda, **cuda), limit_additional_memory(default_device(), 2**30):
-            assert limited == [(0.5, 3)]
-    finally:
-        torchrun_env.cache_clear()
-    assert limited[1:] == [(1.0, 3)]
 
 
 @pytest.fixture

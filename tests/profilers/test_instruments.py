@@ -29,10 +29,8 @@ from bench.interfaces.method import METHODS
 from bench.measure.costs import count_flops
 from bench.measure.memory import (
     is_out_of_memory,
-    limit_additional_memory,
     measure_memory,
     step_tensor_bytes,
-    try_batch_size,
 )
 from bench.measure.speed import as_windows, measure_speed, peak_flops, time_windows
 from bench.measure.windows import MAX_WINDOWS_FACTOR, timed_windows
@@ -54,8 +52,7 @@ from tests.small import small, two_blocks
 MIB = 2**20
 CPU = torch.device("cpu")
 TICK = 0.01  # second: the grain of the kernel's counters of CPU time
-TOO_LARGE_FOR_A_GPU = small("clip", precision="bf16", images=65_536, batch_size=65_536)
-ON_A_GPU = change(TOO_LARGE_FOR_A_GPU, batch_size=16, steps_per_window=250)
+ON_A_GPU = small("clip", precision="bf16", images=65_536, batch_size=16, steps_per_window=250)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -195,14 +192,6 @@ def test_a_thread_that_shares_its_core_waits_about_as_long_as_it_runs() -> None:
     assert waits > 0.1
 
 
-@pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="the limit is Linux's RLIMIT_DATA"
-)
-def test_a_memory_limit_stops_what_does_not_fit_and_is_lifted_afterwards() -> None:
-    in_child(a_limited_process)
-    assert not is_out_of_memory(ValueError("no such tower"))
-
-
 @pytest.mark.parametrize("status", ["ALLOC_FAILED", "NOT_INITIALIZED"])
 @pytest.mark.parametrize("library", ["CUBLAS", "CUDNN"])
 def test_failed_allocation_of_a_cuda_library_is_out_of_memory(library: str, status: str) -> None:
@@ -251,15 +240,6 @@ def count_weights_alive(experiment: Experiment, results: Path) -> int:
         measure_memory(experiment, CPU, results)
     assert weights
     return alive[0]
-
-
-def a_limited_process() -> None:
-    with limit_additional_memory(CPU, 64 * MIB):
-        torch.zeros(32 * MIB // 4)
-        with pytest.raises(RuntimeError) as error:
-            torch.zeros(128 * MIB // 4)
-    assert is_out_of_memory(error.value)
-    torch.zeros(128 * MIB // 4)
 
 
 def test_tensor_bytes_count_each_storage_once_from_birth_to_death() -> None:
@@ -463,20 +443,6 @@ def test_tensors_of_a_step_are_the_same_on_every_run_and_grow_with_the_batch(res
     assert count(16) == count(16) < count(32)
 
 
-@pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="the limit is Linux's RLIMIT_DATA"
-)
-def test_batch_trial_records_whether_it_fits(results: Path) -> None:
-    """Each in a process of its own, as in the product: where oneDNN runs out of memory it never recovers."""
-    sized = (small("clip", batch_size=size, images=10_000) for size in (16, 512))
-    fits, does_not = (
-        in_child(try_batch_size, experiment, CPU, results, 128 * MIB) for experiment in sized
-    )
-    assert (fits.fits, fits.reason) == (True, "")
-    assert not does_not.fits
-    assert is_out_of_memory(RuntimeError(does_not.reason))
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_is_measured(results: Path) -> None:
@@ -491,5 +457,3 @@ def test_a_gpu_is_measured(results: Path) -> None:
     assert "GPU" not in speed.not_measured
     assert speed.utilisation["GPU busy percent"] > 0
     assert {*map(len, speed.phase_seconds.values())} == {ON_A_GPU.timing.steps_per_window}
-    limited = try_batch_size(TOO_LARGE_FOR_A_GPU, device, results, 256 * MIB)
-    assert not limited.fits

@@ -16,9 +16,7 @@ from msgspec.structs import replace
 from bench.environment.circumstances import Circumstances
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import get_experiment
-from bench.experiment.settings import with_batch_size
 from bench.records.record import (
-    BatchTrial,
     Branch,
     Failure,
     Flops,
@@ -232,24 +230,6 @@ def transfer_records(seed: int) -> list[Record]:
     return made
 
 
-def largest_batch_records(rounds: int = 5) -> list[Record]:
-    """Tries under half a GiB, and runs at the largest batch that fits: CLIP's and CatLIP's."""
-    made = []
-    for name, size, faster in (("clip-tiny", 576, 1.1), ("catlip-tiny", 688, 1.5)):
-        sized = with_batch_size(get_experiment(name), size)
-        made.append(record(BatchTrial(limit_bytes=2**29, fits=True), sized))
-        too_large = BatchTrial(limit_bytes=2**29, fits=False, reason="no memory left")
-        made.append(record(too_large, with_batch_size(sized, size + 16)))
-        for number in range(rounds):
-            one = speed_record(name, number)
-            assert isinstance(one.measured, Speed)
-            assert one.experiment is not None
-            seconds = sized.images_per_window / one.experiment.images_per_window / faster
-            windows = tuple(seconds * window for window in one.measured.window_seconds)
-            made.append(record(replace(one.measured, window_seconds=windows), sized))
-    return made
-
-
 def reference_records() -> list[Record]:
     return [
         record(
@@ -326,7 +306,6 @@ def make() -> dict[str, Callable[..., object]]:
         "record": record,
         "transfers": transfer_records,
         "whole": whole_comparison,
-        "largest": largest_batch_records,
         "written": written,
     }
 

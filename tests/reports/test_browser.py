@@ -75,7 +75,7 @@ def pages(
 ) -> dict[str, str]:
     """The address of each kind of page, built once."""
     folder = tmp_path_factory.mktemp("pages")
-    records = [*map(of_two_tasks, whole), *make["largest"](), *few_labels(make)]
+    records = [*map(of_two_tasks, whole), *few_labels(make)]
     texts = {
         "page": page(
             "one",

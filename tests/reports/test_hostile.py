@@ -26,7 +26,7 @@ def few_labels(make: Make) -> list[Record]:
 
 def hostile_page(make: Make, whole: list[Record]) -> str:
     """A page of every kind of record, each string a payload."""
-    records = [*map(short, whole), *make["largest"](2), *few_labels(make), make["failure"]()]
+    records = [*map(short, whole), *few_labels(make), make["failure"]()]
     return page(PAYLOAD, list(map(hostile, records)), others={PAYLOAD: ""})
 
 

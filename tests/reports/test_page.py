@@ -223,35 +223,6 @@ def test_five_seeds_allow_a_ranking_and_fewer_do_not(make: Make) -> None:
     assert "On unseen subgroup, CatLIP is " in many.words()
 
 
-def test_largest_batches_are_compared_separately(make: Make) -> None:
-    """The two ratios are never one: the equal batch has its table, the largest batches have theirs."""
-    records = [
-        make["speed"](name, number) for name in ("clip-tiny", "catlip-tiny") for number in range(5)
-    ]
-    records += [make["memory"](name) for name in ("clip-tiny", "catlip-tiny")]
-    separate = Document(page("x", records))
-    records += make["largest"]()
-    document = Document(page("x", records))
-    equal, largest = "Throughput of each experiment", "Throughput of each at its largest batch"
-    assert document.tables[equal] == separate.tables[equal]
-    expected = ratio_of(
-        *(
-            rates(records, f"{name}[batch_size={size}]")
-            for name, size in (("clip-tiny", 576), ("catlip-tiny", 688))
-        )
-    )
-    row = document.row(largest, "catlip-tiny[batch_size=688]")
-    assert row[3].startswith(f"{expected.value:.2f}|")
-    assert "no memory left" in document.words()
-    text = (
-        f"catlip-tiny[batch_size=688] trains {expected.value:.2f} times as many images per second as "
-        "clip-tiny[batch_size=576] (95 %"
-    )
-    assert f"Each at its largest batch size under a memory limit: {text}" in document.words()
-    assert len(document.tables["Batches tried under the memory limit"]) == 5
-    assert "largest batch" not in separate.words()
-
-
 def test_headline_table_equals_the_other_tables(text: str) -> None:
     document = Document(text)
     columns = [column.split("|")[0] for column in document.tables["The answer in figures"][0]]
@@ -296,7 +267,7 @@ def test_every_dash_has_a_reason(make: Make) -> None:
         make["memory"]("catlip-tiny"),
         make["failure"]("superclass-tiny"),
     ]
-    document = Document(page("x", [*records, *make["largest"](1)]))
+    document = Document(page("x", records))
     text = "not measured: "
     cells = [
         cell for rows in document.tables.values() for row in rows for cell in row if text in cell

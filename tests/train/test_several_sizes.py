@@ -14,7 +14,7 @@ from torch._dynamo import config as dynamo
 from bench.data.image_sizes import image_size_at, images_before_step, nearest_step_count
 from bench.experiment.config import Experiment, change
 from bench.measure.costs import count_flops
-from bench.measure.memory import measure_memory, step_tensor_bytes, try_batch_size
+from bench.measure.memory import measure_memory, step_tensor_bytes
 from bench.measure.speed import measure_speed
 from bench.measure.throughput import images_per_second_of_all, images_per_step
 from bench.orchestration.budgets import image_budgets
@@ -158,10 +158,9 @@ def test_peak_memory_is_of_the_most_demanding_image_size(results: Path) -> None:
     assert small_ > 1.02 * large
 
 
-def test_memory_runs_and_batch_trials_visit_every_image_size(results: Path) -> None:
+def test_memory_runs_visit_every_image_size(results: Path) -> None:
     memory = measure_memory(several("catlip"), CPU, results)
     assert memory.steps == len(steps_with_each_size_first(several("catlip"), 4))
-    assert try_batch_size(several("catlip"), CPU, results, 2**30).fits
 
 
 def test_single_size_tower_is_refused_before_running(results: Path) -> None:
