@@ -75,7 +75,7 @@ NOT_SCORED = "its tower was not scored at this budget"
 def answer_sentences(page: PageContext, answers: WholeTaskScores) -> list[Markup]:
     """Say which of two experiments is faster, and whose tower is more accurate, or that it cannot be told."""
     comparison = page.comparison
-    sentences = list[Markup]()
+    sentences = []
     if comparison.is_smoke_test:
         sentences.append(SMOKE)
     busy = describe_busy_processes(comparison.records)
@@ -85,16 +85,17 @@ def answer_sentences(page: PageContext, answers: WholeTaskScores) -> list[Markup
     if ratio is not None:
         sentences.append(ratio)
     else:
-        for row in comparison.throughputs:
-            sentences.append(
-                SPEED.format(
-                    lead=comparison.label(row.experiment),
-                    rate=format_rate(row.images_per_second),
-                    runs=pluralize(len(row.rounds), "run"),
-                )
-            )
+        sentences += [_speed_sentence(comparison, row) for row in comparison.throughputs]
     sentences += accuracy_answer(page, answers)
     return sentences or [Markup("No speed was measured in this comparison.")]
+
+
+def _speed_sentence(comparison: ComparisonRecords, row: Throughput) -> Markup:
+    return SPEED.format(
+        lead=comparison.label(row.experiment),
+        rate=format_rate(row.images_per_second),
+        runs=pluralize(len(row.rounds), "run"),
+    )
 
 
 def answer_blocks(
@@ -110,7 +111,7 @@ def answer_blocks(
     `added` are blocks of sections that stand here, `damaged` are the errors of files that are left out.
     """
     comparison = page.comparison
-    first: list[Block] = [*headline_chart(comparison, answers)]
+    first: list[Block] = list(headline_chart(comparison, answers))
     if figures is not None and figures.cells:
         first.append(Group([figures, Text(FIGURES_NOTE, "under")]))
     notes = [
@@ -119,16 +120,16 @@ def answer_blocks(
         _describe_drawings(comparison, answers),
         SAMPLES if sample_table(comparison.records).cells else "",
     ]
-    return [
-        *(Text(sentence, "lead") for sentence in sentences),
-        *(Text(note) for note in notes if note),
-        *map(Warn, _warnings(comparison)),
-        *left_out(damaged),
-        Group(first, "first"),
-        *added,
-        Text(MORE),
-        *([Text(OTHERS)] if any(page.others.values()) else []),
-    ]
+    blocks: list[Block] = [Text(sentence, "lead") for sentence in sentences]
+    blocks += [Text(note) for note in notes if note]
+    blocks += [Warn(warning) for warning in _warnings(comparison)]
+    blocks += left_out(damaged)
+    blocks.append(Group(first, "first"))
+    blocks += added
+    blocks.append(Text(MORE))
+    if any(page.others.values()):
+        blocks.append(Text(OTHERS))
+    return blocks
 
 
 def headline_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> Table:
@@ -149,10 +150,11 @@ def headline_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> T
     for name in comparison.experiments:
         row = timed.get(name)
         measured, predicted, mfu = _speed_cells(comparison, row)
-        accuracies = [
-            _accuracy_cell(towers_at_budget(points, budget), name, row) for budget in budgets
-        ]
-        rows.append([comparison.name_cell(name), measured, *accuracies, predicted, mfu])
+        cells = [comparison.name_cell(name), measured]
+        for budget in budgets:
+            towers = towers_at_budget(points, budget)
+            cells.append(_accuracy_cell(towers, name, row))
+        rows.append([*cells, predicted, mfu])
     return Table.of_rows("The answer in figures", columns, rows)
 
 
@@ -174,7 +176,8 @@ def _ratio_sentence(comparison: ComparisonRecords) -> Markup | None:
 
 def _describe_interval(ratio: Ratio) -> str:
     """Return the interval of a ratio with the number of runs, or the reason why it has none."""
-    runs = f"{' and '.join(str(number) for number in sorted(set(ratio.runs)))} runs each"
+    numbers = [str(number) for number in sorted(set(ratio.runs))]
+    runs = f"{' and '.join(numbers)} runs each"
     interval = format_interval(ratio, format_ratio)
     if interval:
         return f"{INTERVAL} interval {interval}, {runs}"
@@ -184,12 +187,13 @@ def _describe_interval(ratio: Ratio) -> str:
 
 
 def _describe_limits(comparison: ComparisonRecords, answers: WholeTaskScores) -> str:
-    """Say what the answer does not show: other machines, sizes, trainings and tasks than those of the records."""
+    """Say that the answer does not show other machines, sizes, trainings and tasks than the records have."""
     machines = dict.fromkeys(record.circumstances.machine_and_gpu for record in comparison.records)
     threads = dict.fromkeys(
         pluralize(record.circumstances.threads, "thread") for record, _ in comparison.of(Speed)
     )
-    here = "; ".join([join_words([*machines]), *threads])
+    here = "; ".join([join_words(list(machines)), *threads])
+    article = "this one" if len(machines) == 1 else "these"
     images = [experiment.image for experiment in comparison.experiments.values()]
     sizes = dict.fromkeys(f"{image.tower} at {image.image_size} px" for image in images)
     accuracy = "what the towers learn"
@@ -197,12 +201,14 @@ def _describe_limits(comparison: ComparisonRecords, answers: WholeTaskScores) ->
         seeds = pluralize(answers.fewest_seeds, "training seed")
         accuracy = f"more than {seeds} on {pluralize(len(answers.tasks), 'transfer task')}"
     text = LIMITS.format(
-        machines=f"{'this one' if len(machines) == 1 else 'these'} ({here})",
-        sizes=join_words([*sizes]) or "these",
+        machines=f"{article} ({here})",
+        sizes=join_words(list(sizes)) or "these",
         accuracy=accuracy,
     )
-    is_vit_b16 = any(image.tower == SCALES["vit-b16"].image.tower for image in images)
-    return text if is_vit_b16 else text + OTHER_SIZE
+    vit_b16 = SCALES["vit-b16"].image.tower
+    if all(image.tower != vit_b16 for image in images):
+        text += OTHER_SIZE
+    return text
 
 
 def _describe_drawings(comparison: ComparisonRecords, answers: WholeTaskScores) -> str:
@@ -215,6 +221,7 @@ def _describe_drawings(comparison: ComparisonRecords, answers: WholeTaskScores) 
 
 
 def _warnings(comparison: ComparisonRecords) -> list[Markup]:
+    """Return the warnings on ratios that are not shown, on MFUs that differ, and on failed runs."""
     warnings = []
     if comparison.incomparable is not None:
         warnings.append(INCOMPARABLE.format(comparison.incomparable))
@@ -248,9 +255,12 @@ def _speed_cells(comparison: ComparisonRecords, row: Throughput | None) -> list[
 
 
 def _accuracy_cell(towers: Sequence[ScorePoint], name: str, row: Throughput | None) -> Cell:
-    point = next((point for point in towers if point.subject == name), None)
-    if point is None:
-        return Cell.not_applicable(NOT_SCORED)
-    cell = Cell.estimate(point.accuracy, format_accuracy)
-    taken = f"; in {format_seconds(point.images / row.images_per_second)}" if row else ""
-    return Cell(cell.text, cell.note + taken, cell.value)
+    """Return the accuracy of an experiment's tower, with the time of its training at the measured speed."""
+    for point in towers:
+        if point.subject == name:
+            cell = Cell.estimate(point.accuracy, format_accuracy)
+            note = cell.note
+            if row is not None:
+                note += f"; in {format_seconds(point.images / row.images_per_second)}"
+            return Cell(cell.text, note, cell.value)
+    return Cell.not_applicable(NOT_SCORED)

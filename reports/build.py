@@ -41,7 +41,7 @@ class ComparisonPage:
             if records:
                 comparisons[name] = records
         if not comparisons:
-            log_damaged_files([*chain.from_iterable(errors.values())])
+            log_damaged_files(list(chain.from_iterable(errors.values())))
             raise ValueError(
                 f"{self.results} holds no records; run `{PROGRAM}` first, which writes them"
             )
@@ -51,30 +51,27 @@ class ComparisonPage:
             shown = {self.comparison: comparisons[self.comparison]}
         joined = join_comparisons(shown)
         newest = joined.comparisons[0]
-        damaged = [
-            error
-            for name, errors_of_files in errors.items()
-            if name in joined.comparisons or name not in comparisons
-            for error in errors_of_files
-        ]
+        others = [name for name in reversed(comparisons) if name not in joined.comparisons]
+        damaged = []
+        for name, errors_of_files in errors.items():
+            if name not in others:
+                damaged += errors_of_files
         failed = list[str]()
         text = page(
             newest.rpartition("/")[2],
             joined.records,
             joined=joined.comparisons,
-            others={
-                name: joined.left_out.get(name, "")
-                for name in reversed(comparisons)
-                if name not in joined.comparisons
-            },
+            others={name: joined.left_out.get(name, "") for name in others},
             damaged=damaged,
-            folder=[*chain.from_iterable(comparisons.values())],
+            folder=list(chain.from_iterable(comparisons.values())),
             results=str(self.results),
             failed=failed,
         )
         write_page(self.out or self.results / "index.html", text.encode())
         comparison = group_comparison("", joined.records)
         waits = describe_waits(comparison.records, comparison.experiments)
-        for line in filter(None, [waits, *failed]):
+        if waits:
+            log(waits)
+        for line in failed:
             log(line)
         return log_damaged_files(damaged) or (FAILED_CASE if failed else OK)

@@ -19,6 +19,7 @@ from bench.interfaces.sections import (
 )
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.tables import failure_table
+from bench.records.record import Record
 from bench.tables.formats import format_count, format_percent, join_words
 from bench.tables.tables import Cell, Column, Table
 
@@ -37,10 +38,11 @@ Values = Mapping[str, str]  # by the name of a setting or of a circumstance
 
 
 def _build_methods(page: PageContext) -> Sequence[Block]:
+    """Return the table of the methods, and the settings that differ or are equal."""
     comparison = page.comparison
-    settings = {
-        name: experiment_settings(experiment) for name, experiment in comparison.experiments.items()
-    }
+    settings = {}
+    for name, experiment in comparison.experiments.items():
+        settings[name] = experiment_settings(experiment)
     return [
         methods_table(comparison),
         *_value_blocks(comparison, settings, "setting", "Settings that differ"),
@@ -53,24 +55,28 @@ def _build_failures(page: PageContext) -> Sequence[Block]:
 
 
 def _build_environment(page: PageContext) -> Sequence[Block]:
+    """Return when the runs were started, and the circumstances that differ or are equal."""
     comparison = page.comparison
-    values = dict[str, Values]()
+    values = {}
     for name in comparison.experiments:
-        circumstances = [
-            environment_values(record.circumstances)
-            for record in comparison.records
-            if record.experiment_name == name
-        ]
-        names = dict.fromkeys(key for run in circumstances for key in run)
-        values[name] = {
-            key: join_words(list(dict.fromkeys(run.get(key, "none") for run in circumstances)))
-            for key in names
-        }
+        values[name] = _joined_circumstances(
+            [record for record in comparison.records if record.experiment_name == name]
+        )
     starts = sorted(record.circumstances.started_at for record in comparison.records)
     return [
         Text(f"Runs were started from {starts[0]} to {starts[-1]} (UTC)."),
         *_value_blocks(comparison, values, "circumstance", "Circumstances that differ"),
     ]
+
+
+def _joined_circumstances(records: Sequence[Record]) -> Values:
+    """Return the circumstances of records; values that differ are joined."""
+    runs = [environment_values(record.circumstances) for record in records]
+    joined = {}
+    for key in dict.fromkeys(key for run in runs for key in run):
+        values = dict.fromkeys(run.get(key, "none") for run in runs)
+        joined[key] = join_words(list(values))
+    return joined
 
 
 METHODS = Section("methods", "What differs between the methods", "Methods", _build_methods)
@@ -82,18 +88,21 @@ def _value_blocks(
     comparison: ComparisonRecords, values: Mapping[str, Values], noun: str, title: str
 ) -> list[Block]:
     """Return a table of what differs between the experiments, and the rest, which is equal for all."""
-    names = dict.fromkeys(key for values_of_one in values.values() for key in values_of_one)
+    columns_of_values = list(values.values())
+    names = dict.fromkeys(name for column in columns_of_values for name in column)
     rows = []
-    common = dict[str, list[str]]()
+    common = {}
     for name in names:
-        row = [values_of_one.get(name, "none") for values_of_one in values.values()]
-        if len(set(row)) > 1:
-            rows.append([Cell.of(name), *map(Cell, row)])
+        texts = [column.get(name, "none") for column in columns_of_values]
+        if len(set(texts)) > 1:
+            cells = [Cell(text) for text in texts]
+            rows.append([Cell.of(name), *cells])
         else:
-            common[name] = row[:1]
+            common[name] = texts[:1]
     blocks: list[Block] = []
     if rows:
-        columns = Column.texts(noun, *(comparison.label(name) for name in values))
+        labels = [comparison.label(experiment) for experiment in values]
+        columns = Column.texts(noun, *labels)
         blocks += [Heading(title), Table.of_rows(title, columns, rows)]
     if common:
         blocks.append(Fold(f"{noun.capitalize()}s that are the same for all", [Facts(common)]))
@@ -111,23 +120,22 @@ def methods_table(comparison: ComparisonRecords) -> Table:
         Column("tuning", "of rate, crops, flips and initial head"),
     ]
     figures = {row.experiment: row.figures for row in comparison.throughputs}
-    rows = [
-        _method_row(comparison, experiment, figures.get(experiment.name, {}))
-        for experiment in comparison.experiments.values()
-    ]
+    rows = []
+    for name, experiment in comparison.experiments.items():
+        rows.append(_method_row(comparison, experiment, figures.get(name, {})))
     return Table.of_rows("Methods", columns, rows)
 
 
 def experiment_settings(experiment: Experiment) -> Values:
     """Return all settings but name and seed; lengths of the pack's captions are none where other captions are read."""
-    unread = {"name", "seed"}
+    left_out = {"name", "seed"}
     if experiment.input.data != PACK_DATA:
-        unread.add("caption_lengths")
-    return {
-        field: format_setting(get_field(experiment, field))
-        for field in fields_of(experiment)
-        if field not in unread
-    }
+        left_out.add("caption_lengths")
+    settings = {}
+    for field in fields_of(experiment):
+        if field not in left_out:
+            settings[field] = format_setting(get_field(experiment, field))
+    return settings
 
 
 def environment_values(circumstances: Circumstances) -> Values:
@@ -135,10 +143,11 @@ def environment_values(circumstances: Circumstances) -> Values:
     values = {name: format_setting(getattr(circumstances, name)) for name in CIRCUMSTANCES}
     values["GPU"] = circumstances.gpu_uuid or "none"
     values |= circumstances.packages
-    values |= {name: value or "unknown" for name, value in circumstances.gpu.items()}
-    return values | {
-        f"extension {name}": source for name, source in circumstances.extensions.items()
-    }
+    for name, value in circumstances.gpu.items():
+        values[name] = value or "unknown"
+    for name, source in circumstances.extensions.items():
+        values[f"extension {name}"] = source
+    return values
 
 
 def format_setting(value: object) -> str:
@@ -150,26 +159,30 @@ def format_setting(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, tuple):
-        return ", ".join(map(format_setting, value)) or "none"
+        return ", ".join(format_setting(item) for item in value) or "none"
     return str(value)
 
 
 def _method_row(
     comparison: ComparisonRecords, experiment: Experiment, figures: Mapping[str, float | None]
 ) -> list[Cell]:
+    """Return the cells of a method in the order of the columns of `methods_table`."""
     method = method_text(experiment, comparison.records)
     text_share, head_share = head_flops_shares(figures)
     tuning = tuning_of(experiment)
     trained = figures.get("trained_parameters")
     tower = figures.get("tower_parameters")
-    outside = trained - tower if trained is not None and tower is not None else None
+    outside = None
+    if trained is not None and tower is not None:
+        outside = trained - tower
+    text_tower = Cell.measured(text_share, format_percent, UNTIMED)
+    if text_share == 0:
+        text_tower = Cell("none", "", 0)
     return [
         comparison.name_cell(experiment.name),
-        Cell(method.targets if method is not None else UNKNOWN),
-        Cell(method.loss if method is not None else UNKNOWN),
-        Cell("none", "", 0)
-        if text_share == 0
-        else Cell.measured(text_share, format_percent, UNTIMED),
+        Cell(UNKNOWN if method is None else method.targets),
+        Cell(UNKNOWN if method is None else method.loss),
+        text_tower,
         Cell.measured(head_share, format_percent, UNTIMED),
         Cell.measured(trained, format_count, UNTIMED),
         Cell.measured(outside, format_count, UNTIMED),
@@ -178,7 +191,7 @@ def _method_row(
 
 
 def head_flops_shares(figures: Mapping[str, float | None]) -> tuple[float | None, float | None]:
-    """Return the share of the text tower in both towers' forward FLOPs, and that of head and loss in all."""
+    """Return the text tower's share of both towers' forward FLOPs, and the share of head and loss in all of them."""
     image = figures.get("image_forward_flops_per_image")
     text = figures.get("text_forward_flops_per_image")
     forward = figures.get("forward_flops_per_image")

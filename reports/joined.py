@@ -31,6 +31,7 @@ from bench.records.record import (
     record_files,
 )
 from bench.records.record_kind import UnknownKind
+from bench.tables.groups import group_by
 
 # Kinds of records that a page has of one comparison, whose rounds belong together.
 TIMED = (Speed, Memory)
@@ -51,9 +52,10 @@ class JoinedRecords:
     def add(self, comparison: str, records: Iterable[Record]) -> None:
         """Add records of a comparison, with the name that the page has for each experiment."""
         self.comparisons.append(comparison)
-        self.records += map(self._renamed, records)
+        self.records += [self._renamed(record) for record in records]
 
     def _renamed(self, record: Record) -> Record:
+        """Return a record under the name that the page has for its experiment."""
         experiment = record.experiment
         if experiment is None:
             return record
@@ -70,44 +72,48 @@ def comparison_files(results: Path) -> dict[str, list[Path]]:
     A comparison in a folder of a training is named with the folder.
     """
     towers = results.glob("*/*.tower.*.safetensors")
-    folders = [results, *sorted({tower.parent for tower in towers})]
-    names = [
-        (comparison_from_filename(path), folder, path)
-        for folder in folders
-        for path in record_files(folder)
-    ]
-    files: dict[str, list[Path]] = {}
-    for comparison, folder, path in sorted(names):
-        files.setdefault((folder.relative_to(results) / comparison).as_posix(), []).append(path)
-    return files
+    folders = {results, *(tower.parent for tower in towers)}
+    paths = list[Path]()
+    for folder in folders:
+        paths += record_files(folder)
+    paths.sort(key=lambda path: (comparison_from_filename(path), path.parent, path))
+
+    def comparison(path: Path) -> str:
+        folder = path.parent.relative_to(results)
+        return (folder / comparison_from_filename(path)).as_posix()
+
+    return group_by(paths, comparison)
 
 
 def row_key(experiment: Experiment) -> Key:
     """Return the settings that all records of one row of a page share."""
-    return tuple(
-        get_field(experiment, name)
-        for name in fields_of(experiment)
-        if name not in ("name", *FIELDS_IGNORED_IN_ROWS)
-    )
+    ignored = ("name", *FIELDS_IGNORED_IN_ROWS)
+    names = [name for name in fields_of(experiment) if name not in ignored]
+    return tuple(get_field(experiment, name) for name in names)
 
 
 def join_comparisons(comparisons: Mapping[str, Sequence[Record]]) -> JoinedRecords:
     """Join the newest comparison with older ones of comparable experiments on the same machine.
 
-    `comparisons` has the records by comparison, oldest first. Timed runs are those of the newest comparison that has
-    any. Towers and their scores are those of the newest training of an experiment, and of its trainings with other
+    `comparisons` has the records by comparison, oldest first. Timed runs are taken from the newest comparison that has
+    any. Towers and their scores are taken from the newest training of an experiment, and from its trainings with other
     seeds. Of equal scores the newest is taken.
     """
     joined = JoinedRecords()
-    for name in reversed([*comparisons]):
-        reason = _reason_not_joined(joined.records, comparisons[name])
-        added = [] if reason else _not_superseded(joined.records, comparisons[name])
+    newest_first = list(reversed(comparisons))
+    for name in newest_first:
+        records = comparisons[name]
+        reason = _reason_not_joined(joined.records, records)
+        added: list[Record] = []
+        if not reason:
+            reason = ADDS_NOTHING
+            added = _not_superseded(joined.records, records)
         if added:
             joined.add(name, added)
         else:
-            joined.left_out[name] = reason or ADDS_NOTHING
+            joined.left_out[name] = reason
     if not joined.comparisons:  # nothing but failures, memory and reference features
-        newest = [*comparisons][-1]
+        newest = newest_first[0]
         joined.add(newest, comparisons[newest])
         del joined.left_out[newest]
     return joined
@@ -117,12 +123,11 @@ def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str
     """Return the reason why the records of a comparison do not belong to the page; empty if they do."""
     if not page:
         return ""
-    if not all(isinstance(record.measured, JOINED) for record in (*page, *records)):
+    both = [*page, *records]
+    if not all(isinstance(record.measured, JOINED) for record in both):
         return "only timed runs, trainings and scores are joined"
-    shown, others = (
-        [record.experiment for record in group if record.experiment is not None]
-        for group in (page, records)
-    )
+    shown = _experiments(page)
+    others = _experiments(records)
     allowed = {
         *MAY_DIFFER,
         *FIELDS_IGNORED_IN_ROWS,
@@ -130,7 +135,7 @@ def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str
         *differing_fields(others),
     }
     differences = unexpected_differences([*shown, *others], allowed)
-    machines = dict.fromkeys(record.circumstances.machine_and_gpu for record in (*page, *records))
+    machines = dict.fromkeys(record.circumstances.machine_and_gpu for record in both)
     if len(machines) > 1:
         differences["machine"] = tuple(machines)
     if differences:
@@ -142,6 +147,10 @@ def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str
     return ""
 
 
+def _experiments(records: Iterable[Record]) -> list[Experiment]:
+    return [record.experiment for record in records if record.experiment is not None]
+
+
 def _not_superseded(page: Sequence[Record], records: Sequence[Record]) -> list[Record]:
     """Return the records of a comparison that the page lacks; none without a speed, a training or a score."""
     newest: dict[Key, Experiment] = {}  # the newest training by row
@@ -149,14 +158,18 @@ def _not_superseded(page: Sequence[Record], records: Sequence[Record]) -> list[R
         tower = _trained_experiment(record)
         if tower is not None:
             newest.setdefault(row_key(tower), tower)
-    known = {key for record in page for key in _identity_keys(record)}
+    known = set[Key]()
+    for record in page:
+        known.update(_identity_keys(record))
     kept = []
     for record in records:
         tower = _trained_experiment(record)
         is_newest = tower is None or are_replicates(newest[row_key(tower)], tower)
         if is_newest and known.isdisjoint(_identity_keys(record)):
             kept.append(record)
-    return kept if any(map(_is_result, kept)) else []
+    if not any(_is_result(record) for record in kept):
+        return []
+    return kept
 
 
 def _is_result(record: Record) -> bool:
@@ -191,7 +204,9 @@ def _identity_keys(record: Record) -> Iterator[Key]:
         case Transfer() as transfer:
             tower = _trained_experiment(record)
             init = None if experiment is None else experiment.image.random_init_kind
-            subject = (row_key(tower), transfer.images) if tower else (transfer.subject, init)
+            subject: Key = (transfer.subject, init)
+            if tower is not None:
+                subject = (row_key(tower), transfer.images)
             for score in transfer.scores:
                 labels = (score.per_class, score.label_share)
                 yield subject, seed, score.task, score.protocol, labels, score.draw

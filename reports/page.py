@@ -27,7 +27,7 @@ from reports.answer import answer_blocks, answer_sentences, headline_table
 from reports.render.document import BuiltSection, render_blocks, render_page
 from reports.speed import figures_section, throughput_section
 
-# Sections in the order of the page; those of extensions are above the results, or between them and what explains them.
+# Sections in the order of the page. Sections of extensions are above the results, or between results and background.
 RESULTS = (
     throughput_section.SECTION,
     figures_section.SECTION,
@@ -48,12 +48,11 @@ JOINED = Markup('{}, joined with older <a href="#data">comparisons</a>')
 def page_sections() -> list[tuple[Section, str]]:
     """Return the sections in the order of the page, each with its extension or ""; ValueError for a name used twice."""
     added = added_sections({section.name for section in (*RESULTS, *BACKGROUND)})
-    return [
-        *(pair for pair in added if pair[0].place == "above"),
-        *((section, "") for section in RESULTS),
-        *(pair for pair in added if pair[0].place != "above"),
-        *((section, "") for section in BACKGROUND),
-    ]
+    above = [(section, origin) for section, origin in added if section.place == "above"]
+    below = [(section, origin) for section, origin in added if section.place != "above"]
+    results = [(section, "") for section in RESULTS]
+    background = [(section, "") for section in BACKGROUND]
+    return above + results + below + background
 
 
 def page(
@@ -91,15 +90,14 @@ def page(
     sections, built = build_sections(replace(context, built=[figures]), failed)
     questions = [block.text for block in built if isinstance(block, Question)]
     sentences = [*questions[:1], *answer_sentences(context, answers)]
+    shown_figures = None if questions else figures
     kind = "Smoke test" if comparison.is_smoke_test else "Comparison"
     title = f"{kind} {name} of pre-training methods"
     return render_page(
         title,
         sentences[0],
         eyebrow=JOINED.format(title) if len(joined) > 1 else title,
-        answer=answer_blocks(
-            context, answers, sentences[1:], None if questions else figures, added, damaged
-        ),
+        answer=answer_blocks(context, answers, sentences[1:], shown_figures, added, damaged),
         sections=sections,
     )
 
@@ -121,8 +119,9 @@ def build_sections(
         except Exception as error:  # it may be the code of others
             if failed is None:
                 raise
-            failed.append(_describe_failure(section, origin, error))
-            blocks = [Warn(failed[-1])]
+            message = _describe_failure(section, origin, error)
+            failed.append(message)
+            blocks = [Warn(message)]
             content = render_blocks(blocks)
         sections.append(BuiltSection(section.name, section.title, section.label, content))
         context = replace(context, built=[*context.built, *blocks])

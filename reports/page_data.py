@@ -70,6 +70,7 @@ def _build_unmeasured(page: PageContext) -> Sequence[Block]:
 
 
 def _build_data(page: PageContext) -> Sequence[Block]:
+    """Return the files to download, the skipped samples, and the folder's comparisons."""
     files = [block for block in flatten(page.built) if isinstance(block, Download)]
     records = msgspec.json.encode(page.records)
     files.append(Download("records.json", "all records, with every step", records))
@@ -80,7 +81,9 @@ def _build_data(page: PageContext) -> Sequence[Block]:
     if len(page.joined) > 1:
         blocks += [Heading("Comparisons on this page"), ItemList(page.joined)]
     if page.others:
-        others = [f"{name}: {reason}" if reason else name for name, reason in page.others.items()]
+        others = []
+        for name, reason in page.others.items():
+            others.append(f"{name}: {reason}" if reason else name)
         blocks += [
             Heading("Other comparisons in the same folder"),
             Text(SHOW_OTHER.format(shlex.quote(page.results)), "under"),
@@ -101,18 +104,17 @@ WORDS = Section("words", "Glossary", "Glossary", _build_glossary)
 def _unmeasured_table(page: PageContext) -> Table:
     """List each figure that was not measured, with its rows and the reason."""
     comparison = page.comparison
-    rows_of = dict[tuple[str, str], list[str]]()  # names of rows, by figure and reason
+    names_by_figure = dict[tuple[str, str], list[str]]()  # names of rows, by figure and reason
     for kind, measured in KINDS.items():
         if not comparison.of(measured):
-            rows_of[kind, "this comparison has no run of this kind"] = ["all"]
+            names_by_figure[kind, "this comparison has no run of this kind"] = ["all"]
     for figure, name, reason in _unmeasured_figures(page):
-        names = rows_of.setdefault((figure, reason), [])
+        names = names_by_figure.setdefault((figure, reason), [])
         if name not in names:
             names.append(name)
-    rows = [
-        [Cell.of(figure), Cell.of(join_words(names)), Cell.of(reason)]
-        for (figure, reason), names in rows_of.items()
-    ]
+    rows = []
+    for (figure, reason), names in names_by_figure.items():
+        rows.append([Cell.of(figure), Cell.of(join_words(names)), Cell.of(reason)])
     return Table.of_rows("Not measured, and why", Column.texts("figure", "of", "reason"), rows)
 
 

@@ -12,6 +12,7 @@ from bench.experiment.config import Experiment, differing_fields, get_field
 from bench.experiment.experiments import EXPERIMENTS, SCALES
 from bench.experiment.settings import split_name
 from bench.measure.observations import BenchmarkId, Commit, Metric, Observation
+from bench.tables.groups import group_by
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 MIN_IN_SLOT = 3  # commits for an estimate of the common factor of a turn
@@ -23,9 +24,7 @@ class CommitPoint:
 
     commit: Commit
     runs: tuple[float, ...]
-    slots: tuple[
-        str, ...
-    ] = ()  # of each run: the name of its interleaved turn, shared with other commits; "": none
+    slots: tuple[str, ...]  # the interleaved turn of each run, which other commits share; "": none
 
     @property
     def value(self) -> float:
@@ -34,7 +33,7 @@ class CommitPoint:
 
     def runs_with_slots(self) -> Iterable[tuple[float, str]]:
         """Return (value, slot) of each process."""
-        return zip(self.runs, self.slots or [""] * len(self.runs), strict=True)
+        return zip(self.runs, self.slots, strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +51,13 @@ class Series:
         The common factor of the processes of a turn, such as a slow minute of the machine, is divided out.
         """
         factors = _turn_factors(self.points)
-        values = [
-            value / factors.get(turn, 1.0)
-            for point in self.points
-            for value, turn in point.runs_with_slots()
-        ]
-        return values, [at for at, point in enumerate(self.points) for _ in point.runs]
+        values = []
+        positions = []
+        for position, point in enumerate(self.points):
+            for value, turn in point.runs_with_slots():
+                values.append(value / factors.get(turn, 1.0))
+                positions.append(position)
+        return values, positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,30 +86,42 @@ def _turn_factors(points: Sequence[CommitPoint]) -> dict[str, float]:
         for value, turn in point.runs_with_slots():
             if turn and point.value > 0:
                 ratios[turn].append(value / point.value)
-    return {turn: median(found) for turn, found in ratios.items() if len(found) >= MIN_IN_SLOT}
+    factors = {}
+    for turn, ratios_of_turn in ratios.items():
+        if len(ratios_of_turn) >= MIN_IN_SLOT:
+            factors[turn] = median(ratios_of_turn)
+    return factors
 
 
 def build_history(figures: Iterable[Observation]) -> CommitHistory:
     """Group figures into series; commits are in the order of their times."""
     figures = list(figures)
     commits = _times_of_commits(figures)
-    runs: dict[
-        tuple[BenchmarkId, Metric, str], dict[Commit, list[tuple[float, str]]]
-    ] = {}  # (value, slot)
-    for figure in figures:
-        of_series = runs.setdefault((figure.benchmark, figure.metric, figure.machine), {})
-        of_series.setdefault(figure.commit, []).append((figure.value, figure.slot))
-    lines = [
-        Series(
-            *key,
-            tuple(CommitPoint(at, *zip(*found[at], strict=True)) for at in commits if at in found),
-        )
-        for key, found in runs.items()
-    ]
-    lines.sort(
-        key=lambda line: (line.benchmark.group, line.benchmark.name, line.metric.name, line.machine)
-    )
+    by_series = group_by(figures, lambda figure: (figure.benchmark, figure.metric, figure.machine))
+    lines = []
+    for (benchmark, metric, machine), figures_of_series in by_series.items():
+        points = _commit_points(figures_of_series, commits)
+        lines.append(Series(benchmark, metric, machine, points))
+    lines.sort(key=_order_of_series)
     return CommitHistory(tuple(lines), tuple(commits), commits, tuple(figures))
+
+
+def _commit_points(
+    figures: Sequence[Observation], commits: Iterable[Commit]
+) -> tuple[CommitPoint, ...]:
+    """Return the figures of a series as points, in the order of the commits."""
+    by_commit = group_by(figures, lambda figure: figure.commit)
+    points = []
+    for commit in commits:
+        if commit in by_commit:
+            values = [figure.value for figure in by_commit[commit]]
+            slots = [figure.slot for figure in by_commit[commit]]
+            points.append(CommitPoint(commit, tuple(values), tuple(slots)))
+    return tuple(points)
+
+
+def _order_of_series(line: Series | Observation) -> tuple[str, str, str, str]:
+    return line.benchmark.group, line.benchmark.name, line.metric.name, line.machine
 
 
 def _times_of_commits(figures: Sequence[Observation]) -> dict[Commit, str]:
@@ -120,8 +132,11 @@ def _times_of_commits(figures: Sequence[Observation]) -> dict[Commit, str]:
         if figure.committed_at:
             commit_times.setdefault(figure.commit.id, figure.committed_at)
         measured.setdefault(figure.commit, figure.measured_at)
-    times = {commit: commit_times.get(commit.id, at) for commit, at in measured.items()}
-    return dict(sorted(times.items(), key=lambda item: (_parse_time(item[1]), item[0].is_dirty)))
+    times = {
+        commit: commit_times.get(commit.id, measured_at) for commit, measured_at in measured.items()
+    }
+    in_order = sorted(times, key=lambda commit: (_parse_time(times[commit]), commit.is_dirty))
+    return {commit: times[commit] for commit in in_order}
 
 
 def _parse_time(text: str) -> datetime:
@@ -135,28 +150,26 @@ def _parse_time(text: str) -> datetime:
 
 def figures_frame(history: CommitHistory) -> pd.DataFrame:
     """Return one row per figure of each process, in the order of the series and of their measurements."""
-    figures = sorted(history.figures, key=lambda one: _parse_time(one.measured_at))
-    figures.sort(
-        key=lambda one: (one.benchmark.group, one.benchmark.name, one.metric.name, one.machine)
-    )
-    rows = [
-        {
-            "group": one.benchmark.group,
-            "name": one.benchmark.name,
-            **_experiment_columns(one.experiment),
-            "settings_digest": one.benchmark.settings,
-            "measure": one.metric.name,
-            "unit": one.metric.unit,
-            "better": one.metric.better,
-            "commit": one.commit.id,
-            "dirty": one.commit.is_dirty,
-            "committed_at": one.committed_at or "",
-            "measured_at": one.measured_at,
-            "value": one.value,
-            "machine": one.machine,
+    figures = sorted(history.figures, key=lambda figure: _parse_time(figure.measured_at))
+    figures.sort(key=_order_of_series)
+    rows = []
+    for figure in figures:
+        row = {
+            "group": figure.benchmark.group,
+            "name": figure.benchmark.name,
+            **_experiment_columns(figure.experiment),
+            "settings_digest": figure.benchmark.settings,
+            "measure": figure.metric.name,
+            "unit": figure.metric.unit,
+            "better": figure.metric.better,
+            "commit": figure.commit.id,
+            "dirty": figure.commit.is_dirty,
+            "committed_at": figure.committed_at or "",
+            "measured_at": figure.measured_at,
+            "value": figure.value,
+            "machine": figure.machine,
         }
-        for one in figures
-    ]
+        rows.append(row)
     return pd.DataFrame(rows).astype({"seed": "Int64"})
 
 
@@ -165,13 +178,14 @@ def _experiment_columns(experiment: Experiment | None) -> dict[str, object]:
     if experiment is None:
         return {"method": "", "scale": "", "tower": "", "seed": None, "changed_settings": ""}
     base = split_name(experiment.name)[0]
-    scale = next((one for one in SCALES if base.endswith(f"-{one}")), "")
+    scales = [name for name in SCALES if base.endswith(f"-{name}")]
     named = EXPERIMENTS.get(base, experiment)
     changed = [name for name in differing_fields([named, experiment]) if name != "seed"]
+    settings = [f"{name}={get_field(experiment, name)}" for name in changed]
     return {
         "method": experiment.method,
-        "scale": scale,
+        "scale": scales[0] if scales else "",
         "tower": experiment.image.tower,
         "seed": experiment.seed,
-        "changed_settings": "; ".join(f"{name}={get_field(experiment, name)}" for name in changed),
+        "changed_settings": "; ".join(settings),
     }

@@ -43,7 +43,7 @@ class UserError(ValueError):
 
 
 class StopRequest:
-    """Records signals to end, the end of the parent process and that of the job's time.
+    """Records signals to end, the end of the parent process, and the end of the job's time.
 
     A training checks it between two steps. While `can_save` is False a signal ends the process at once.
     """
@@ -99,22 +99,27 @@ def run_with_streams(run: Callable[[], int]) -> int:
 
 def escape_unprintable(text: str) -> str:
     r"""Escape characters that are not printable as Python does (`\x1b`): controls, line breaks, bidi marks."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
+    escaped = []
+    for character in text:
+        if character.isprintable():
+            escaped.append(character)
+        else:
+            escaped.append(character.encode("unicode_escape").decode())
+    return "".join(escaped)
 
 
 def escape_unprintable_lines(text: str) -> str:
     """Escape characters that are not printable, but for line feeds."""
-    return "\n".join(map(escape_unprintable, text.split("\n")))
+    lines = [escape_unprintable(line) for line in text.split("\n")]
+    return "\n".join(lines)
 
 
 def describe_error(error: BaseException | str) -> str:
     """Return an error's message as one line, escaped; where a name is no UTF-8, the message is to rename it."""
     if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":
         return escape_unprintable(f"{error.object!r} is not UTF-8, rename the file or folder")
-    return escape_unprintable(" ".join(map(str.strip, str(error).splitlines())))
+    lines = [line.strip() for line in str(error).splitlines()]
+    return escape_unprintable(" ".join(lines))
 
 
 def require_utf8(*names: str) -> None:

@@ -10,7 +10,9 @@ import tyro
 
 from bench.console.console import USAGE
 
-MINUTES_RANGE, ROUNDS_RANGE = (1e-3, 1e6), (1, 10_000)  # least and most that an option accepts
+# Least and most that an option accepts.
+MINUTES_RANGE = (1e-3, 1e6)
+ROUNDS_RANGE = (1, 10_000)
 MAX_ECHOED_CHARACTERS = 30  # of a number that is refused
 MAX_MESSAGE_CHARACTERS = 300
 FRAME = re.compile(r"\x1b\[[\d;]*m|[│╭╮╰╯|]|[─-]{9,}")  # of tyro's messages
@@ -35,8 +37,7 @@ def parse_options(
 
 
 def require_range(option: str, value: float | None, minimum: float, maximum: float) -> None:
-    """Raise ValueError for a number outside of a range, as NaN is of all; None is an option that is not given."""
+    """Raise ValueError for a number outside of a range, or for NaN; None is an option that is not given."""
     if value is not None and not minimum <= value <= maximum:
-        raise ValueError(
-            f"--{option} must be from {minimum:g} to {maximum:g}, got {str(value)[:MAX_ECHOED_CHARACTERS]}"
-        )
+        text = str(value)[:MAX_ECHOED_CHARACTERS]
+        raise ValueError(f"--{option} must be from {minimum:g} to {maximum:g}, got {text}")

@@ -9,7 +9,7 @@ from textwrap import wrap
 from bench.console.console import escape_unprintable
 from bench.environment.files import add_path_to_errors
 from bench.tables.formats import NBSP, UNMEASURED
-from bench.tables.tables import Table
+from bench.tables.tables import Cell, Table
 
 UNKNOWN = "-"  # in place of a figure that is not there
 WIDTH = 120  # letters of a line of a note
@@ -31,19 +31,19 @@ def _draw(table: Table) -> Iterator[str]:
     names = table.names
     if table.is_transposed:  # there is room for what the figures of a row mean
         names = [column.title_with_note for column in table.columns]
-    texts = [
-        [UNKNOWN if cell.text == UNMEASURED else cell.text_with_note for cell in row]
-        for row in table.cells
-    ]
-    if any(table.groups):
-        texts = [[f"  {first}", *others] for first, *others in texts]
-    rows = [list(map(_plain, row)) for row in [names, *texts]]
+    rows = [[_plain(name) for name in names]]
+    for cells in table.cells:
+        texts = [_cell_text(cell) for cell in cells]
+        if any(table.groups):
+            texts[0] = f"  {texts[0]}"
+        rows.append(texts)
     if table.is_transposed:
         rows[0][0] = ""
-        rows = [list(column) for column in zip(*rows, strict=True)]
-    columns = [_align(column) for column in zip(*rows, strict=True)]
-    header, *lines = (" ".join(row).rstrip() for row in zip(*columns, strict=True))
-    yield from map(_plain, table.title.split("\n"))
+        rows = _transpose(rows)
+    columns = [_align(column) for column in _transpose(rows)]
+    header, *lines = [" ".join(row).rstrip() for row in _transpose(columns)]
+    for line in table.title.split("\n"):
+        yield _plain(line)
     yield header
     if any(table.groups):
         for heading, members in table.groups.items():
@@ -55,6 +55,16 @@ def _draw(table: Table) -> Iterator[str]:
         yield from wrap(_plain(line), WIDTH, break_long_words=False)
 
 
+def _cell_text(cell: Cell) -> str:
+    if cell.text == UNMEASURED:
+        return UNKNOWN
+    return _plain(cell.text_with_note)
+
+
+def _transpose(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
 def _plain(text: str) -> str:
     """Return a text on one line, escaped; spaces that bind words are plain ones."""
     return escape_unprintable(text.replace(NBSP, " "))
@@ -63,5 +73,5 @@ def _plain(text: str) -> str:
 def _align(column: Sequence[str]) -> list[str]:
     """Pad the head and the cells of a column to one width: numbers on the left, words on the right."""
     is_numeric = all(re.fullmatch(r"[-+\d.,% ]*", text) for text in column[1:])
-    width = max(map(len, column))
+    width = max(len(text) for text in column)
     return [text.rjust(width) if is_numeric else text.ljust(width) for text in column]

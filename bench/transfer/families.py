@@ -1,6 +1,6 @@
 """The built-in tasks and protocols for images of one class. No torch here.
 
-The names `wds_*` are those of CLIP_benchmark's data sets on the Hugging Face hub (`clip-benchmark/wds_*`).
+The names `wds_*` are the names of CLIP_benchmark's data sets on the Hugging Face hub (`clip-benchmark/wds_*`).
 """
 
 from bench.interfaces.catalog import (
@@ -61,7 +61,7 @@ DATA_SETS = (
     "wds_vtab-smallnorb_label_elevation",
     "wds_vtab-svhn",
 )
-# Begin the names of several sets.
+# Beginnings of the names of sets that have the same images.
 SHARED_IMAGES = (
     "wds_vtab-clevr",
     "wds_vtab-dsprites",
@@ -76,7 +76,11 @@ def _pack_task(name: str, labels: str, function: str) -> Task:
 
 
 def _named_task(name: str) -> Task:
-    images = next((images for images in SHARED_IMAGES if name.startswith(images)), "")
+    """Return the task of a data set of CLIP_benchmark."""
+    images = ""  # only sets with the same test images name them
+    for prefix in SHARED_IMAGES:
+        if name.startswith(prefix):
+            images = prefix
     load = LazyFunction("bench.transfer.tasks.file_tasks:named_task", (name,))
     return Task(name, SINGLE_LABEL, load, LAYOUT, images)
 
@@ -103,7 +107,7 @@ TASKS = (
         LazyFunction("bench.transfer.tasks.file_tasks:folder_task"),
         LAYOUT,
     ),
-    *map(_named_task, DATA_SETS),
+    *(_named_task(name) for name in DATA_SETS),
 )
 PROTOCOLS = (
     _protocol("linear-probe", "probe:score_linear_probe", is_default=True),

@@ -1,6 +1,6 @@
 """Feature extractors: a tower, or features that are scored beside towers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,10 +47,12 @@ def tower_embedder(tower: ImageTower, device: torch.device) -> Embed:
 
     @torch.inference_mode()
     def embed(images: ImageSource) -> np.ndarray:
-        batches = (
-            normalise(batch.to(device) / WHITE) for batch in eval_batches(images, tower.image_size)
-        )
-        features = stack_rows((tower(batch).cpu() for batch in batches), len(images))
+        def embed_batches() -> Iterator[Tensor]:
+            for batch in eval_batches(images, tower.image_size):
+                pixels = normalise(batch.to(device) / WHITE)
+                yield tower(pixels).cpu()
+
+        features = stack_rows(embed_batches(), len(images))
         require_finite(features, f"features of {len(images):,} images")
         return features.numpy()
 
@@ -69,22 +71,24 @@ def embed_hog_and_colour(images: ImageSource) -> np.ndarray:
     Source: Dalal and Triggs 2005, "Histograms of oriented gradients for human detection", by scikit-image; cells of
     8 px on 64 px images, 9 orientations, blocks of 2 x 2.
     """
-    return stack_rows(map(_hog_and_colour, eval_batches(images, HOG_SIDE)), len(images)).numpy()
+    batches = (_hog_and_colour(batch) for batch in eval_batches(images, HOG_SIDE))
+    return stack_rows(batches, len(images)).numpy()
 
 
 def _hog_and_colour(batch: Tensor) -> Tensor:
+    """Return the histograms of a batch, one row per image."""
     rgb = (batch.double() / WHITE).permute(0, 2, 3, 1).numpy()
-    gradients = [
-        hog(image, pixels_per_cell=(8, 8), cells_per_block=(2, 2), channel_axis=-1) for image in rgb
-    ]
-    colours = [
-        np.histogramdd(image.reshape(-1, 3), bins=8, range=[(0, 1)] * 3)[0].ravel() for image in rgb
-    ]
-    return torch.from_numpy(
-        np.hstack([np.stack(gradients), np.sqrt(np.stack(colours) / HOG_SIDE**2)])
-    )
+    rows = []
+    for image in rgb:
+        gradients = hog(image, pixels_per_cell=(8, 8), cells_per_block=(2, 2), channel_axis=-1)
+        counts, _ = np.histogramdd(image.reshape(-1, 3), bins=8, range=[(0, 1)] * 3)
+        colours = np.sqrt(counts.ravel() / HOG_SIDE**2)
+        rows.append(np.concatenate([gradients, colours]))
+    return torch.from_numpy(np.stack(rows))
 
 
-UNTRAINED_FEATURES: dict[str, Embed] = dict(
-    zip(LOWER_BOUNDS, (embed_raw_pixels, embed_hog_and_colour), strict=True)
-)
+RAW_PIXELS, HOG_AND_COLOUR = LOWER_BOUNDS
+UNTRAINED_FEATURES: dict[str, Embed] = {
+    RAW_PIXELS: embed_raw_pixels,
+    HOG_AND_COLOUR: embed_hog_and_colour,
+}

@@ -8,16 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from bench.interfaces.sections import ComparisonRecords
 from bench.records.scores import Score
 from bench.statistics.accuracies import Estimate, estimate_over_draws
 from bench.tables.formats import NBSP
+from bench.tables.groups import group_by
 from bench.tables.tables import Table
 from bench.transfer.score_tables import subject_name_cell
-from bench.transfer.subject_scores import QUESTION_BUDGETS, SubjectScore, all_scores
+from bench.transfer.subject_scores import (
+    QUESTION_BUDGETS,
+    Correct,
+    SubjectScore,
+    all_scores,
+    budgets_of_scores,
+)
 
 INIT_PROTOCOL = "transfer-init"
 RANDOM_HEAD = "random head"
@@ -31,7 +35,7 @@ CURVES_NOTE = (
     "intervals are over the draws and do not cover another training."
 )
 Run = tuple[str, int | None]  # name and seed of an experiment
-Draws = Mapping[int, npt.NDArray[np.float64]]  # answers by draw
+Draws = Mapping[int, Correct]  # answers by draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +64,14 @@ class Curve:
 
     def gains(self, base: "Curve") -> list[tuple[float, Estimate]]:
         """Return (number of labels, gain over another curve on the same draws of the same trainings)."""
-        gains = dict[float, dict[Run, dict[int, npt.NDArray[np.float64]]]]()
+        gains = dict[float, dict[Run, dict[int, Correct]]]()
         for labels, runs in self.answers.items():
             for run, draws in runs.items():
                 base_draws = base.answers.get(labels, {}).get(run, {})
-                for draw, answers in draws.items():
-                    if draw in base_draws:
-                        gains_of_run = gains.setdefault(labels, {}).setdefault(run, {})
-                        gains_of_run[draw] = answers - base_draws[draw]
+                common = [draw for draw in draws if draw in base_draws]
+                if common:
+                    differences = {draw: draws[draw] - base_draws[draw] for draw in common}
+                    gains.setdefault(labels, {})[run] = differences
         return [(labels, estimate_over_draws(runs)) for labels, runs in gains.items()]
 
     def points(self) -> list[tuple[float, Estimate]]:
@@ -77,12 +81,13 @@ class Curve:
 
 def few_label_curves(comparison: ComparisonRecords) -> list[Curve]:
     """Return all curves: towers in the page's order, then the random-init baseline, then reference features."""
-    groups: dict[tuple[str, str, str, str, int], list[SubjectScore]] = {}
-    for scored in all_scores(comparison):
+
+    def curve(scored: SubjectScore) -> tuple[object, ...]:
         score = scored.score
-        if score.per_class is not None or score.label_share is not None:
-            key = (score.protocol, score.task, _label_unit(score), scored.subject, scored.images)
-            groups.setdefault(key, []).append(scored)
+        return score.protocol, score.task, _label_unit(score), scored.subject, scored.images
+
+    scores = [scored for scored in all_scores(comparison) if scored.has_label_number]
+    groups = group_by(scores, curve)
     return [_make_curve(scores) for scores in groups.values()]
 
 
@@ -92,12 +97,13 @@ def _label_unit(score: Score) -> str:
 
 def _make_curve(scores: Sequence[SubjectScore]) -> Curve:
     """Return the curve of the scores of one subject on one task by one protocol."""
-    answers = dict[float, dict[Run, dict[int, npt.NDArray[np.float64]]]]()
+    answers = dict[float, dict[Run, dict[int, Correct]]]()
     for scored in scores:
         score = scored.score
         labels = score.label_share if score.per_class is None else score.per_class
-        run = (scored.experiment.name if scored.experiment else "", scored.seed)
-        answers.setdefault(labels or 0, {}).setdefault(run, {})[score.draw] = scored.correct
+        name = scored.experiment.name if scored.experiment else ""
+        runs = answers.setdefault(labels or 0, {})
+        runs.setdefault((name, scored.seed), {})[score.draw] = scored.correct
     first = scores[0]
     return Curve(
         task=first.score.task,
@@ -106,19 +112,24 @@ def _make_curve(scores: Sequence[SubjectScore]) -> Curve:
         subject=first.subject,
         is_reference=first.is_reference,
         images=first.images,
-        budgets=tuple(dict.fromkeys(budget for scored in scores for budget in scored.budgets)),
+        budgets=budgets_of_scores(scores),
         majority=first.score.majority,
         answers=dict(sorted(answers.items())),
     )
 
 
 def choose_curve_per_subject(curves: Sequence[Curve]) -> list[Curve]:
-    """Return one curve per subject: of its tower at equal images where there is one, else of the most images."""
-    in_order = sorted(
-        curves, key=lambda curve: (QUESTION_BUDGETS[0] in curve.budgets, curve.images)
-    )
-    chosen = {curve.subject: curve for curve in in_order}
-    return [chosen[subject] for subject in dict.fromkeys(curve.subject for curve in curves)]
+    """Return one curve per subject: its tower at equal images if there is one, else its tower after the most images."""
+
+    def rank(curve: Curve) -> tuple[bool, int]:
+        return QUESTION_BUDGETS[0] in curve.budgets, curve.images
+
+    chosen = dict[str, Curve]()
+    for curve in curves:
+        best = chosen.setdefault(curve.subject, curve)
+        if rank(curve) >= rank(best):
+            chosen[curve.subject] = curve
+    return list(chosen.values())
 
 
 def label_counts(curves: Sequence[Curve]) -> list[float]:
@@ -139,9 +150,9 @@ def curve_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Table
     A head that starts from pre-training has a second row: its gain over the random head on the same draws.
     """
     first = curves[0]
-    rows = list[dict[str, Any]]()
+    rows = []
     for curve in curves:
-        row = {
+        row: dict[str, Any] = {
             "features": subject_name_cell(comparison, curve.subject).text,
             "protocol": curve.head or curve.protocol,
             "images seen": curve.images or None,
@@ -149,16 +160,18 @@ def curve_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Table
         }
         rows.append(row | _figures(curve.label_unit, curve.points()))
         for base in curves:
-            is_of_same_tower = (base.subject, base.images) == (curve.subject, curve.images)
-            if is_of_same_tower and base.head == RANDOM_HEAD != curve.head:
-                gains = _figures(curve.label_unit, curve.gains(base))
-                rows.append(row | {"protocol": f"{curve.head}, gain over random"} | gains)
+            is_of_same_tower = base.subject == curve.subject and base.images == curve.images
+            if is_of_same_tower and base.head == RANDOM_HEAD and curve.head != RANDOM_HEAD:
+                gain_row = row | {"protocol": f"{curve.head}, gain over random"}
+                gain_row |= _figures(curve.label_unit, curve.gains(base))
+                rows.append(gain_row)
     protocol = "heads" if first.head else f"accuracy by {first.protocol}"
-    return Table.of_figures(f"{first.task}: {protocol} against the {first.label_unit}", rows)
+    title = f"{first.task}: {protocol} against the {first.label_unit}"
+    return Table.of_figures(title, rows)
 
 
 def _figures(unit: str, points: Sequence[tuple[float, Estimate]]) -> dict[str, Any]:
-    return {
-        format_labels(unit, labels): (estimate.value, estimate.low, estimate.high)
-        for labels, estimate in points
-    }
+    figures = {}
+    for labels, estimate in points:
+        figures[format_labels(unit, labels)] = (estimate.value, estimate.low, estimate.high)
+    return figures

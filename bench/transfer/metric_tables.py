@@ -1,5 +1,7 @@
 """The tables of metrics that are no accuracy: mAP, mIoU and AP. No torch here."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bench.interfaces.sections import ComparisonRecords
@@ -7,6 +9,7 @@ from bench.records.record import Transfer
 from bench.records.scores import MetricScore, describe_task_trainings
 from bench.statistics.accuracies import estimate_over_draws
 from bench.tables.formats import INTERVAL, format_count
+from bench.tables.groups import group_by
 from bench.tables.tables import Table
 from bench.transfer.score_tables import subject_name_cell
 
@@ -14,45 +17,57 @@ METRICS_NOTE = (
     "Metrics other than accuracy, with a trivial baseline that ignores the images. With three or more seeds, a figure "
     f"is their mean with its {INTERVAL} interval. One seed gives no ranking."
 )
-Subject = tuple[str, int]  # name, and images seen in pre-training
-Values = dict[int | None, dict[int, float]]  # by seed and draw
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectMetric:
+    """A metric of one tower, or of one kind of reference features."""
+
+    subject: str
+    images: int  # seen in pre-training
+    seed: int | None
+    metric: MetricScore
 
 
 def metric_tables(comparison: ComparisonRecords) -> list[Table]:
     """Return a table for each task and protocol with metrics other than accuracy, trivial baselines last."""
-    metrics = dict[tuple[str, str], list[MetricScore]]()
-    values = dict[tuple[str, str], dict[Subject, dict[str, Values]]]()
+    scored = list[SubjectMetric]()
     for record, transfer in comparison.of(Transfer):
         seed = record.experiment.seed if record.experiment else None
-        for metric in transfer.metrics:
-            key = (metric.task, metric.protocol)
-            metrics.setdefault(key, []).append(metric)
-            subjects = values.setdefault(key, {})
-            names = subjects.setdefault((transfer.subject, transfer.images), {})
-            names.setdefault(metric.name, {}).setdefault(seed, {})[metric.draw] = metric.value
-    tables = []
-    for (task, protocol), subjects in values.items():
-        metrics_of_table = metrics[task, protocol]
-        rows = list[dict[str, Any]]()
-        for (subject, images), names in subjects.items():
-            seeds = {seed for by_seed in names.values() for seed in by_seed}
-            row = {
-                "features": subject_name_cell(comparison, subject).text,
-                "images seen": images or None,
-                "seeds": len(seeds),
-            }
-            rows.append(row | {name: _figure(by_seed) for name, by_seed in names.items()})
-        baselines = {metric.name: metric.baseline for metric in metrics_of_table}
-        rows.append({"features": "trivial baseline"} | baselines)
-        first = metrics_of_table[0]
-        note = (
-            f"{format_count(first.num_test)} test images; {format_count(first.num_train)} for training and validation."
-            + describe_task_trainings(metrics_of_table)
-        )
-        tables.append(Table.of_figures(f"{task} by {protocol}", rows, note))
-    return tables
+        scored += [
+            SubjectMetric(transfer.subject, transfer.images, seed, metric)
+            for metric in transfer.metrics
+        ]
+    groups = group_by(scored, lambda row: f"{row.metric.task} by {row.metric.protocol}")
+    return [_metric_table(comparison, title, rows) for title, rows in groups.items()]
 
 
-def _figure(values: Values) -> tuple[float, float | None, float | None]:
-    estimate = estimate_over_draws(values)
-    return estimate.value, estimate.low, estimate.high
+def _metric_table(
+    comparison: ComparisonRecords, title: str, scored: Sequence[SubjectMetric]
+) -> Table:
+    """Return the table of one task and protocol, one row per tower or reference."""
+    subjects = group_by(scored, lambda row: (row.subject, row.images))
+    rows = []
+    for (subject, images), scored_of_subject in subjects.items():
+        cells: dict[str, Any] = {
+            "features": subject_name_cell(comparison, subject).text,
+            "images seen": images or None,
+            "seeds": len({row.seed for row in scored_of_subject}),
+        }
+        rows_by_metric = group_by(scored_of_subject, lambda row: row.metric.name)
+        for name, rows_of_metric in rows_by_metric.items():
+            values = dict[int | None, dict[int, float]]()  # by seed and draw
+            for row in rows_of_metric:
+                values.setdefault(row.seed, {})[row.metric.draw] = row.metric.value
+            estimate = estimate_over_draws(values)
+            cells[name] = (estimate.value, estimate.low, estimate.high)
+        rows.append(cells)
+    metrics = [row.metric for row in scored]
+    baselines: dict[str, Any] = {"features": "trivial baseline"}
+    for metric in metrics:
+        baselines[metric.name] = metric.baseline
+    rows.append(baselines)
+    num_test = format_count(metrics[0].num_test)
+    num_train = format_count(metrics[0].num_train)
+    note = f"{num_test} test images; {num_train} for training and validation."
+    return Table.of_figures(title, rows, note + describe_task_trainings(metrics))

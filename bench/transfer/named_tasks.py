@@ -21,7 +21,9 @@ def load_task(name: str, results: Path, root: str) -> Any:
     The ValueError shows the expected layout of the files, or what is wrong with them.
     """
     task = TASKS[name]
-    return task.load(Path(root), results / CACHE) if task.layout else task.load(pack_cache())
+    if task.layout:
+        return task.load(Path(root), results / CACHE)
+    return task.load(pack_cache())
 
 
 def require_openable(results: Path, root: str, towers: Iterable[str], tasks: Iterable[str]) -> None:

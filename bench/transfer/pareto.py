@@ -36,7 +36,9 @@ class CostAxis:
         if self.per_image is None:
             return float(point.images)
         cost_per_image = self.per_image.get(point.subject)
-        return None if cost_per_image is None else cost_per_image * point.images
+        if cost_per_image is None:
+            return None
+        return cost_per_image * point.images
 
     def format_cost(self, point: ScorePoint) -> str:
         """Write the cost of a point."""
@@ -56,8 +58,8 @@ def cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
 
     An image costs the seconds of the median images/s of the runs, and energy at the runs' mean power.
     """
-    seconds = dict[str, float]()
-    kilojoules = dict[str, float]()
+    seconds = {}
+    kilojoules = {}
     for name, runs in timed_runs(comparison.records).items():
         rates = {speed.round: images_per_second(experiment, speed) for experiment, speed in runs}
         rate = median(rates.values())
@@ -99,9 +101,8 @@ def pareto_front(points: Sequence[ScorePoint], cost_axis: CostAxis) -> list[Scor
     def position(tower: ScorePoint) -> tuple[float, float]:
         return cost_axis.of(tower) or 0.0, -tower.accuracy.value
 
-    towers = [
-        point for point in points if not point.is_reference and cost_axis.of(point) is not None
-    ]
+    trained = [point for point in points if not point.is_reference]
+    towers = [tower for tower in trained if cost_axis.of(tower) is not None]
     front = list[ScorePoint]()
     for tower in sorted(towers, key=position):
         is_better = not front or tower.accuracy.value > front[-1].accuracy.value
@@ -114,9 +115,9 @@ def describe_front(
     comparison: ComparisonRecords, points: Sequence[ScorePoint], cost_axis: CostAxis
 ) -> str:
     """Name the towers on the Pareto front, with their costs and accuracies."""
-    towers = [
-        f"{comparison.label(point.subject)} for {cost_axis.format_cost(point)} with "
-        f"{format_accuracy(point.accuracy.value)}"
-        for point in pareto_front(points, cost_axis)
-    ]
+    towers = []
+    for point in pareto_front(points, cost_axis):
+        label = comparison.label(point.subject)
+        accuracy = format_accuracy(point.accuracy.value)
+        towers.append(f"{label} for {cost_axis.format_cost(point)} with {accuracy}")
     return f"On the Pareto front: {join_words(towers)}."

@@ -47,8 +47,9 @@ def overview_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> T
     cells = dict[tuple[str, str], Cell]()  # by subject and task
     for task in answers.tasks:
         points = answers.main_points(task)
+        protocol = answers.main_protocol(task)
         num_test = len(points[0].runs[0].score.correct)
-        columns.append(Column(task, f"{answers.main_protocol(task)}, {num_test:,} test images"))
+        columns.append(Column(task, f"{protocol}, {num_test:,} test images"))
         for point in points:
             if point.is_reference or budget in point.budgets:
                 headings[point.subject] = bound_heading(point) or f"Towers at {budget}"
@@ -61,8 +62,9 @@ def overview_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> T
     }
     absent = Cell.not_applicable(NOT_SCORED)
     for subject, heading in headings.items():
-        row = [cells.get((subject, task), absent) for task in answers.tasks]
-        groups[heading].append([subject_name_cell(comparison, subject), *row])
+        row = [subject_name_cell(comparison, subject)]
+        row += [cells.get((subject, task), absent) for task in answers.tasks]
+        groups[heading].append(row)
     return Table.of_groups("Accuracy on every task", columns, groups)
 
 
@@ -74,7 +76,8 @@ def protocol_table(comparison: ComparisonRecords, answers: WholeTaskScores, prot
         for point in answers.points(task, protocol):
             for run in point.runs:
                 interval = accuracy_interval(run.correct.tolist())
-                cells_of_tower = cells.setdefault((run.subject, run.images, run.seed), {})
+                tower = (run.subject, run.images, run.seed)
+                cells_of_tower = cells.setdefault(tower, {})
                 cells_of_tower[task] = Cell.estimate(interval, format_accuracy)
     absent = Cell.not_applicable(NOT_SCORED)
     rows = []
@@ -84,9 +87,12 @@ def protocol_table(comparison: ComparisonRecords, answers: WholeTaskScores, prot
             images_cell(images),
             Cell.applicable(seed, str, NO_SEED),
         ]
-        rows.append(row + [cells_of_tower.get(task, absent) for task in tasks])
-    columns = [Column.text("features"), *map(Column, ("images seen", "seed", *tasks))]
-    return Table(f"Transfer: {protocol}", columns, {"": rows}, is_transposed=len(tasks) > len(rows))
+        row += [cells_of_tower.get(task, absent) for task in tasks]
+        rows.append(row)
+    columns = [Column.text("features"), Column("images seen"), Column("seed")]
+    columns += [Column(task) for task in tasks]
+    is_transposed = len(tasks) > len(rows)
+    return Table(f"Transfer: {protocol}", columns, {"": rows}, is_transposed=is_transposed)
 
 
 def task_table(
@@ -94,15 +100,16 @@ def task_table(
 ) -> Table:
     """Show the accuracies on a task at each budget, with gains over the random-init baseline, costs and Pareto fronts.
 
-    The fronts are those of the charts, by the first protocol. Energy is shown if it was measured for any tower.
+    The fronts are equal to the fronts in the charts, by the first protocol. Energy is shown if it was measured for any
+    tower.
     """
     costs = [cost for cost in cost_axes(comparison) if cost.per_image or cost.name == "seconds"]
     fronts = [pareto_front(answers.points(task, protocols[0]), cost) for cost in costs]
     points_by_tower = dict[tuple[str, int], dict[str, ScorePoint]]()  # and by protocol
     for protocol in protocols:
         for point in answers.points(task, protocol):
-            points = points_by_tower.setdefault((point.subject, point.images), {})
-            points.setdefault(protocol, point)
+            tower = (point.subject, point.images)
+            points_by_tower.setdefault(tower, {}).setdefault(protocol, point)
     headings = [budget.capitalize() for budget in answers.budgets]
     headings += [OTHER_BUDGETS_HEADING, LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING]
     groups: dict[str, list[list[Cell]]] = {heading: [] for heading in headings}
@@ -112,14 +119,13 @@ def task_table(
         row += [_cost_cell(point, cost) for cost in costs]
         for protocol in protocols:
             row += _protocol_cells(protocol, points.get(protocol))
-        fronts_of_tower = [
-            cost.title for cost, front in zip(costs, fronts, strict=True) if point in front
-        ]
-        row += [Cell.of(len(point.runs)), Cell.of(" and ".join(fronts_of_tower) or "no")]
-        headings_of_tower = [budget.capitalize() for budget in point.budgets]
-        if point.is_reference:
-            headings_of_tower = [bound_heading(point)]
-        for heading in headings_of_tower or [OTHER_BUDGETS_HEADING]:
+        fronts_of_tower = []
+        for cost, front in zip(costs, fronts, strict=True):
+            if point in front:
+                fronts_of_tower.append(cost.title)
+        row.append(Cell.of(len(point.runs)))
+        row.append(Cell.of(" and ".join(fronts_of_tower) or "no"))
+        for heading in _task_headings(point):
             groups[heading].append(row)
     columns = [Column.text("features"), Column("images seen")]
     columns += [Column(cost.title, "at its measured speed") for cost in costs]
@@ -127,6 +133,15 @@ def task_table(
         columns += _protocol_columns(protocol)
     columns += [Column("seeds"), Column.text("on the Pareto front", "against")]
     return Table.of_groups(f"Accuracy on {task}", columns, groups)
+
+
+def _task_headings(point: ScorePoint) -> list[str]:
+    """Return the headings under which the table of a task lists a point: a tower at each of its budgets."""
+    if point.is_reference:
+        return [bound_heading(point)]
+    if not point.budgets:
+        return [OTHER_BUDGETS_HEADING]
+    return [budget.capitalize() for budget in point.budgets]
 
 
 def _cost_cell(point: ScorePoint, cost: CostAxis) -> Cell:
@@ -149,7 +164,8 @@ def _protocol_columns(protocol: str) -> list[Column]:
 def _protocol_cells(protocol: str, point: ScorePoint | None) -> list[Cell]:
     """Return accuracy, gain and hyperparameter; a dagger marks a fit that did not converge."""
     if point is None:
-        return [Cell.not_applicable(NOT_SCORED)] * len(_protocol_columns(protocol))
+        num_columns = len(_protocol_columns(protocol))
+        return [Cell.not_applicable(NOT_SCORED)] * num_columns
     no_gain = "its random-init baseline was not scored"
     if is_random_init(point.subject):
         no_gain = "this is the random-init baseline"
@@ -158,9 +174,11 @@ def _protocol_cells(protocol: str, point: ScorePoint | None) -> list[Cell]:
         Cell.estimate(point.gain, format_accuracy_gain, no_gain),
     ]
     if protocol != RETRIEVAL:
-        values = dict.fromkeys(f"{run.score.chosen:.4g}" for run in point.runs)
-        mark = "" if all(run.score.converged for run in point.runs) else " †"
-        cells.append(Cell(", ".join(values) + mark, value=point.runs[0].score.chosen))
+        scores = [run.score for run in point.runs]
+        text = ", ".join(dict.fromkeys(f"{score.chosen:.4g}" for score in scores))
+        if not all(score.converged for score in scores):
+            text += " †"
+        cells.append(Cell(text, value=scores[0].chosen))
     return cells
 
 
@@ -168,7 +186,9 @@ def bound_heading(point: ScorePoint) -> str:
     """Return the heading of a reference in tables; empty for a trained tower."""
     if not point.is_reference:
         return ""
-    return UPPER_BOUND_HEADING if point.subject == REFERENCE_TOWER else LOWER_BOUNDS_HEADING
+    if point.subject == REFERENCE_TOWER:
+        return UPPER_BOUND_HEADING
+    return LOWER_BOUNDS_HEADING
 
 
 def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:
@@ -179,16 +199,20 @@ def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:
 
 def images_cell(images: int) -> Cell:
     """Return the cell with the number of images seen in pre-training."""
-    return Cell.of(images, format_count) if images else Cell.not_applicable(NOT_TRAINED)
+    if not images:
+        return Cell.not_applicable(NOT_TRAINED)
+    return Cell.of(images, format_count)
 
 
 def task_note(answers: WholeTaskScores, task: str) -> str:
     """Return the sizes of a task, and what marks fits that did not converge."""
-    first = next(scored.score for scored in answers if scored.score.task == task)
-    if first.protocol == RETRIEVAL:
-        return f"{len(first.correct):,} test queries; {format_count(first.num_train)} images in the gallery."
+    score = next(scored.score for scored in answers if scored.score.task == task)
+    num_test = f"{len(score.correct):,}"
+    num_train = format_count(score.num_train)
+    if score.protocol == RETRIEVAL:
+        return f"{num_test} test queries; {num_train} images in the gallery."
     return (
-        f"{first.num_classes} classes; {len(first.correct):,} test images; {format_count(first.num_train)} images for "
-        f"training and validation; the majority class is {format_percent(first.majority)} of the test images. † marks "
-        "fits that stopped before they converged."
+        f"{score.num_classes} classes; {num_test} test images; {num_train} images for training and validation; the "
+        f"majority class is {format_percent(score.majority)} of the test images. † marks fits that stopped before they "
+        "converged."
     )

@@ -1,5 +1,6 @@
 """Transfer records -> the accuracy of each tower on a task, over test images (one seed) or over training seeds."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,10 +15,12 @@ from bench.records.record import Transfer
 from bench.records.scores import Score
 from bench.statistics.accuracies import Answers, Estimate, estimate_over_seeds
 from bench.statistics.intervals import Interval, accuracy_interval, mean_interval
+from bench.tables.groups import group_by
 
 PROBE = "linear probe"
 RETRIEVAL = "retrieval"
 QUESTION_BUDGETS = ("equal images", "equal device seconds")
+Correct = npt.NDArray[np.float64]  # 1.0 for each test item that was answered right, else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,12 @@ class SubjectScore:
         return self.experiment.image.random_init_kind if self.experiment else None
 
     @property
-    def correct(self) -> npt.NDArray[np.float64]:
+    def has_label_number(self) -> bool:
+        """Whether the score belongs to a curve over numbers of labels, rather than to the whole task."""
+        return self.score.per_class is not None or self.score.label_share is not None
+
+    @property
+    def correct(self) -> Correct:
         """1.0 for each test image that was classified correctly, else 0.0."""
         return correct_per_item(self.score)
 
@@ -61,7 +69,7 @@ class ScorePoint:
     gain: Estimate | None
 
     def by_seed(self) -> dict[int | None, Answers]:
-        """Return what the tower of each seed answered."""
+        """Return the answers of each seed's tower."""
         return {run.seed: run.correct for run in self.runs}
 
 
@@ -76,25 +84,25 @@ class WholeTaskScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
 
     @cached_property
     def budgets(self) -> list[str]:
-        """The budgets at which towers were scored, those of the page's question first."""
-        names = dict.fromkeys(
-            budget for scored in self if not scored.is_reference for budget in scored.budgets
-        )
+        """The budgets at which towers were scored; the budgets of the page's question are first."""
+        names = dict[str, None]()
+        for scored in self:
+            if not scored.is_reference:
+                names |= dict.fromkeys(scored.budgets)
         return sorted(names, key=lambda name: index_or_end(QUESTION_BUDGETS, name))
 
     @property
     def headline_budgets(self) -> list[str]:
         """The budgets of the page's question, or the first budget where none of these was scored."""
-        return [budget for budget in self.budgets if budget in QUESTION_BUDGETS] or self.budgets[:1]
+        budgets = [budget for budget in self.budgets if budget in QUESTION_BUDGETS]
+        return budgets or self.budgets[:1]
 
     @property
     def fewest_seeds(self) -> int:
         """The number of training seeds of the trained subject that has the fewest."""
-        seeds = dict[str, set[int | None]]()
-        for scored in self:
-            if not scored.is_reference:
-                seeds.setdefault(scored.subject, set()).add(scored.seed)
-        return min(map(len, seeds.values()), default=0)
+        towers = {(scored.subject, scored.seed) for scored in self if not scored.is_reference}
+        seeds_by_subject = Counter(subject for subject, _ in towers)
+        return min(seeds_by_subject.values(), default=0)
 
     def protocols(self, task: str) -> list[str]:
         """Return the protocols of a task, the linear probe first."""
@@ -116,19 +124,14 @@ class WholeTaskScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
     @cached_property
     def _points(self) -> dict[tuple[str, str], list[ScorePoint]]:
         """The points by task and protocol."""
-        scores = dict[tuple[str, str], list[SubjectScore]]()
-        for scored in self:
-            scores.setdefault((scored.score.task, scored.score.protocol), []).append(scored)
-        return {key: _score_points(scores_of_task) for key, scores_of_task in scores.items()}
+        groups = group_by(self, lambda scored: (scored.score.task, scored.score.protocol))
+        return {key: _score_points(scores) for key, scores in groups.items()}
 
 
 def whole_task_scores(comparison: ComparisonRecords) -> WholeTaskScores:
     """Return the scores on whole tasks; `label_curves.py` has the scores with few labels."""
-    return WholeTaskScores(
-        scored
-        for scored in all_scores(comparison)
-        if scored.score.per_class is None and scored.score.label_share is None
-    )
+    scores = all_scores(comparison)
+    return WholeTaskScores(scored for scored in scores if not scored.has_label_number)
 
 
 def all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
@@ -144,9 +147,12 @@ def all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
             )
             scores.append(scored)
     order = [*comparison.experiments, RANDOM_INIT, *REFERENCES]
-    return sorted(
-        scores, key=lambda s: (index_or_end(order, s.subject), s.subject, s.images, s.seed or 0)
-    )
+
+    def position(scored: SubjectScore) -> tuple[int, str, int, int]:
+        index = index_or_end(order, scored.subject)
+        return index, scored.subject, scored.images, scored.seed or 0
+
+    return sorted(scores, key=position)
 
 
 def towers_at_budget(points: Sequence[ScorePoint], budget: str) -> list[ScorePoint]:
@@ -154,13 +160,18 @@ def towers_at_budget(points: Sequence[ScorePoint], budget: str) -> list[ScorePoi
     return [point for point in points if not point.is_reference and budget in point.budgets]
 
 
-def correct_per_item(score: Score) -> npt.NDArray[np.float64]:
+def budgets_of_scores(scores: Sequence[SubjectScore]) -> tuple[str, ...]:
+    """Return the budgets at which any of the scored towers was cooled down."""
+    return tuple(dict.fromkeys(budget for scored in scores for budget in scored.budgets))
+
+
+def correct_per_item(score: Score) -> Correct:
     """Return 1.0 for each test item that was answered right, else 0.0; shape (items,)."""
     return np.frombuffer(score.correct.encode(), np.uint8).astype(np.float64) - ord("0")
 
 
 def is_random_init(subject: str) -> bool:
-    """Return whether a subject is a random-init baseline: that of the comparison, or that of one tower."""
+    """Return whether a subject is a random-init baseline, of the comparison or of one tower."""
     return subject == RANDOM_INIT or subject.startswith(f"{RANDOM_INIT} of ")
 
 
@@ -171,12 +182,13 @@ def index_or_end(order: Sequence[str], name: str) -> int:
 
 def _score_points(scores: Sequence[SubjectScore]) -> list[ScorePoint]:
     """Return a point for each subject and number of images on one task by one protocol."""
-    runs_by_point = dict[tuple[str, int, object], list[SubjectScore]]()
-    for scored in scores:
+
+    def point(scored: SubjectScore) -> tuple[object, ...]:
         kind = scored.random_init_kind if scored.subject == RANDOM_INIT else None
-        runs_by_point.setdefault((scored.subject, scored.images, kind), []).append(scored)
+        return scored.subject, scored.images, kind
+
     random_inits = [scored for scored in scores if is_random_init(scored.subject)]
-    return [_score_point(runs, random_inits) for runs in runs_by_point.values()]
+    return [_score_point(runs, random_inits) for runs in group_by(scores, point).values()]
 
 
 def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectScore]) -> ScorePoint:
@@ -191,7 +203,7 @@ def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectSco
         subject=first.subject,
         is_reference=first.is_reference,
         images=first.images,
-        budgets=tuple(dict.fromkeys(budget for run in runs for budget in run.budgets)),
+        budgets=budgets_of_scores(runs),
         runs=tuple(runs),
         accuracy=_estimate_mean([run.correct for run in runs], accuracy_interval),
         gain=_estimate_mean(gains, mean_interval) if gains else None,
@@ -199,35 +211,39 @@ def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectSco
 
 
 def _estimate_mean(
-    rows: Sequence[npt.NDArray[np.float64]],
+    rows: Sequence[Correct],
     interval_over_items: Callable[[Sequence[float]], Interval],
 ) -> Estimate:
     """Estimate a mean over seeds and test items; for one seed over the test items."""
     if len(rows) > 1 or len(rows[0]) == 1:
         return estimate_over_seeds(rows)
-    interval = interval_over_items(rows[0].tolist())
-    return Estimate(interval.value, interval.low, interval.high, f"{len(rows[0]):,} test images")
+    items = rows[0]
+    interval = interval_over_items(items.tolist())
+    return Estimate(interval.value, interval.low, interval.high, f"{len(items):,} test images")
 
 
 def _random_inits_for(
     scored: SubjectScore, random_inits: Sequence[SubjectScore]
 ) -> list[SubjectScore]:
-    """Return the random-init baseline of the same tower, with the same pooling and seed if there is such a one.
+    """Return the random-init baseline of the same tower, with the same pooling and seed if it was scored.
 
     Features without a training seed are compared with the baselines of all seeds.
     """
-    of_tower = f"{RANDOM_INIT} of {scored.subject}"
-    candidates = [other for other in random_inits if other.subject == of_tower]
-    candidates = candidates or [other for other in random_inits if other.subject == RANDOM_INIT]
+    name = f"{RANDOM_INIT} of {scored.subject}"
+    candidates = [baseline for baseline in random_inits if baseline.subject == name]
+    if not candidates:
+        candidates = [baseline for baseline in random_inits if baseline.subject == RANDOM_INIT]
     kind = scored.random_init_kind
     if scored.is_reference or kind is None:
         first_kind = candidates[0].random_init_kind if candidates else None
-        return [other for other in candidates if other.random_init_kind == first_kind]
-    # A kind begins with the tower and its image size.
-    candidates = [
-        other
-        for other in candidates
-        if other.random_init_kind is None or other.random_init_kind[:2] == kind[:2]
-    ]
-    candidates.sort(key=lambda other: (other.random_init_kind != kind, other.seed != scored.seed))
-    return candidates[:1]
+        return [baseline for baseline in candidates if baseline.random_init_kind == first_kind]
+    tower = kind[:2]  # name and image size
+
+    def is_of_tower(baseline: SubjectScore) -> bool:
+        baseline_kind = baseline.random_init_kind
+        return baseline_kind is None or baseline_kind[:2] == tower
+
+    def difference(baseline: SubjectScore) -> tuple[bool, bool]:
+        return baseline.random_init_kind != kind, baseline.seed != scored.seed
+
+    return sorted(filter(is_of_tower, candidates), key=difference)[:1]

@@ -13,6 +13,7 @@ from bench.interfaces.sections import ComparisonRecords
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record
 from bench.records.scores import describe_task_trainings
+from bench.tables.groups import group_by
 from bench.tables.tables import Table
 from bench.transfer.label_curves import CURVES_NOTE, Curve, curve_table, few_label_curves
 from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
@@ -29,11 +30,12 @@ def transfer_tables(records: Sequence[Record]) -> list[Table]:
     """Return all tables of accuracy: towers by protocol, few labels, and other metrics."""
     comparison = replace(group_comparison("", records), labels={RANDOM_INIT: RANDOM_INIT})
     tables = _protocol_tables(comparison, whole_task_scores(comparison))
-    groups: dict[tuple[str, str, str], list[Curve]] = {}
-    for curve in few_label_curves(comparison):
+
+    def table_of_curve(curve: Curve) -> tuple[str, str, str]:
         protocol = "" if curve.head else curve.protocol
-        groups.setdefault((protocol, curve.label_unit, curve.task), []).append(curve)
-    for curves in groups.values():
+        return protocol, curve.label_unit, curve.task
+
+    for curves in group_by(few_label_curves(comparison), table_of_curve).values():
         tables.append(replace(curve_table(comparison, curves), note=CURVES_NOTE))
     for table in metric_tables(comparison):
         tables.append(replace(table, note=f"{table.note}\n{METRICS_NOTE}"))
@@ -50,15 +52,19 @@ def _protocol_tables(comparison: ComparisonRecords, answers: WholeTaskScores) ->
         drawings += (
             ": --root FOLDER scores them on classes of your own, with a folder of images for each."
         )
-    protocols = {scored.score.protocol for scored in answers}
-    tables = list[Table]()
-    for protocol in sorted(protocols, key=lambda name: (name != PROBE, name)):
-        scores = [scored.score for scored in answers if scored.score.protocol == protocol]
+    scores_by_protocol = group_by(
+        (scored.score for scored in answers), lambda score: score.protocol
+    )
+    tables: list[Table] = []
+    for protocol in sorted(scores_by_protocol, key=lambda name: (name != PROBE, name)):
+        scores = scores_by_protocol[protocol]
         tasks = [score.task for score in scores]
         notes = [TOWER_NOTE + describe_task_trainings(scores)]
-        notes += [] if tables else [describe_default_tasks(tasks)]
+        if not tables:
+            notes.append(describe_default_tasks(tasks))
         notes.append(describe_concept_overlap(tasks, data))
-        notes += [] if tables else [drawings]
-        note = "\n".join(filter(None, notes))
+        if not tables:
+            notes.append(drawings)
+        note = "\n".join(line for line in notes if line)
         tables.append(replace(protocol_table(comparison, answers, protocol), note=note))
     return tables

@@ -119,7 +119,7 @@ def find_best_learning_rate(
 
     Rates at which training diverges are skipped. FloatingPointError if it diverges at all rates.
     """
-    qualities = dict[float, float]()
+    qualities = {}
     for rate in rates:
         try:
             qualities[rate] = quality(rate)
@@ -172,14 +172,15 @@ def train_on_task(
                 (loss / len(batch)).backward()  # type: ignore[no-untyped-call]
                 finite &= loss.isfinite()
             finite &= clip().isfinite()
+            rate = learning_rate * recipe.learning_rate_factor(step, steps)
             for group in optimizer.param_groups:
-                group["lr"] = (
-                    learning_rate * recipe.learning_rate_factor(step, steps) * group["share"]
-                )
+                group["lr"] = rate * group["share"]
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             update_ema()
-            if ((step + 1) % CHECK_EVERY == 0 or step + 1 == steps) and not finite:
+            done = step + 1
+            is_checked = done % CHECK_EVERY == 0 or done == steps
+            if is_checked and not finite:
                 raise FloatingPointError(
                     f"loss or gradient is not finite by step {step}, at rate {learning_rate:g}"
                 )
@@ -206,8 +207,6 @@ def _parameter_groups(
     groups = []
     for depth, layer in enumerate(layers):
         share = recipe.layer_decay**depth
-        groups += [
-            group | {"share": share, "lr": learning_rate * share}
-            for group in weight_decay_groups(layer)
-        ]
+        rate = {"share": share, "lr": learning_rate * share}
+        groups += [group | rate for group in weight_decay_groups(layer)]
     return groups

@@ -16,6 +16,7 @@ from bench.interfaces.sections import (
     Text,
 )
 from bench.tables.formats import NBSP
+from bench.tables.groups import group_by
 from bench.transfer import score_tables
 from bench.transfer.label_curves import (
     CURVES_NOTE,
@@ -31,7 +32,6 @@ from bench.transfer.subject_scores import WholeTaskScores, whole_task_scores
 from reports.accuracy.all_tasks import mean_over_tasks_table
 from reports.accuracy.charts import accuracy_chart, label_chart
 from reports.accuracy.ranking import differences_table
-from reports.render.frames import group_by
 from reports.speed.charts import legend
 
 PROTOCOL = (
@@ -81,6 +81,7 @@ def headline_chart(comparison: ComparisonRecords, answers: WholeTaskScores) -> l
 
 
 def _build(page: PageContext) -> Sequence[Block]:
+    """Return the blocks of all scores: whole tasks, judged differences, few labels, other metrics, and heads."""
     comparison = page.comparison
     answers = whole_task_scores(comparison)
     curves = few_label_curves(comparison)
@@ -113,15 +114,16 @@ def _whole_task_blocks(comparison: ComparisonRecords, answers: WholeTaskScores) 
     data = {experiment.input.data for experiment in comparison.experiments.values()}
     notes = [describe_default_tasks(tasks), PROTOCOL, describe_concept_overlap(tasks, data)]
     blocks: list[Block] = [
-        Text(" ".join(filter(None, notes)), "protocol"),
+        Text(" ".join(note for note in notes if note), "protocol"),
         score_tables.overview_table(comparison, answers),
         Text(OVERVIEW_NOTE, "under"),
     ]
     for cost in (IMAGES, *cost_axes(comparison)):
         if cost.per_image is None or _has_cost(answers, cost.per_image):
-            charts = [
-                Chart(accuracy_chart(comparison, answers, task, cost), task) for task in tasks
-            ]
+            charts = []
+            for task in tasks:
+                chart = accuracy_chart(comparison, answers, task, cost)
+                charts.append(Chart(chart, task))
             blocks += [
                 Heading(f"Accuracy against {cost.title}"),
                 Text(COST_NOTES[cost.name], "under"),
@@ -150,9 +152,8 @@ def _few_label_blocks(comparison: ComparisonRecords, curves: Sequence[Curve]) ->
     groups = group_by(curves, lambda curve: (curve.protocol, curve.label_unit))
     for number, ((protocol, unit), group) in enumerate(groups.items()):
         charts = []
-        for index, (task, curves_of_task) in enumerate(
-            group_by(group, lambda curve: curve.task).items()
-        ):
+        curves_by_task = group_by(group, lambda curve: curve.task)
+        for index, (task, curves_of_task) in enumerate(curves_by_task.items()):
             shown = choose_curve_per_subject(curves_of_task)
             chart = label_chart(comparison, f"labels-{number}-{index}", shown)
             charts.append(Chart(chart, task, table=curve_table(comparison, curves_of_task)))

@@ -20,6 +20,7 @@ from bench.tables.formats import (
     format_accuracy_gain,
     format_percent,
 )
+from bench.tables.groups import group_by
 from bench.tables.tables import Cell, Column, Table
 from bench.transfer.score_tables import subject_name_cell
 from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget
@@ -37,33 +38,30 @@ TowersByTask = Mapping[str, Mapping[str, ScorePoint]]  # by task and subject
 
 def mean_over_tasks_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> Table | None:
     """Show the means of the towers at the first budget; None for one tower or on fewer than three sets of images."""
-    budget = next(iter(answers.headline_budgets), "")
-    towers = {
-        task: {
-            point.subject: point for point in towers_at_budget(answers.main_points(task), budget)
-        }
-        for task in answers.tasks
-    }
+    budget = answers.headline_budgets[0] if answers.headline_budgets else ""
+    towers = {}  # by task and subject
+    for task in answers.tasks:
+        points = towers_at_budget(answers.main_points(task), budget)
+        towers[task] = {point.subject: point for point in points}
     subjects = list(dict.fromkeys(subject for points in towers.values() for subject in points))
-    image_sets = dict[str, list[str]]()  # tasks by their test images
-    for task, points in towers.items():
-        if len(points) == len(subjects):
-            image_sets.setdefault(image_set_of_task(task), []).append(task)
+    common_tasks = [task for task in towers if len(towers[task]) == len(subjects)]
+    image_sets = group_by(common_tasks, image_set_of_task)
     if len(subjects) <= 1 or len(image_sets) < TASKS_FOR_INTERVAL:
         return None
     tasks_by_images = list(image_sets.values())
     base = comparison.base if comparison.base in subjects else subjects[0]
     rows = []
     for subject in subjects:
-        mean = fmean(
-            fmean(towers[task][subject].accuracy.value for task in tasks)
-            for tasks in tasks_by_images
-        )
-        row = [subject_name_cell(comparison, subject), Cell.of(mean, format_accuracy)]
-        gain = None
-        if subject != base:
-            gain = _mean_difference(towers, tasks_by_images, base, subject)
-        rows.append([*row, *_difference_cells(gain, is_base=subject == base)])
+        means = []
+        for tasks in tasks_by_images:
+            accuracies = [towers[task][subject].accuracy.value for task in tasks]
+            means.append(fmean(accuracies))
+        row = [subject_name_cell(comparison, subject), Cell.of(fmean(means), format_accuracy)]
+        if subject == base:
+            row += [Cell.not_applicable("this is the base")] * 2
+        else:
+            row += _difference_cells(_mean_difference(towers, tasks_by_images, base, subject))
+        rows.append(row)
     columns = [
         Column.text("features"),
         Column("mean accuracy", f"at {budget}, over {len(image_sets)} tasks"),
@@ -77,28 +75,29 @@ def _mean_difference(
     towers: TowersByTask, tasks_by_images: Sequence[Sequence[str]], base: str, other: str
 ) -> MeanOverTasks | None:
     """Estimate other - base over sets of test images and common seeds; None without a common seed."""
-    answers = {
-        (task, subject): towers[task][subject].by_seed()
-        for tasks in tasks_by_images
-        for task in tasks
-        for subject in (base, other)
-    }
-    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in answers.values())), key=str)
+    answers = {}
+    for tasks in tasks_by_images:
+        for task in tasks:
+            for subject in (base, other):
+                answers[task, subject] = towers[task][subject].by_seed()
+    common_seeds = set.intersection(*(set(by_seed) for by_seed in answers.values()))
     rows = []
-    for seed in seeds:
+    for seed in sorted(common_seeds, key=str):
         row = []
         for tasks in tasks_by_images:
-            gains = [answers[task, other][seed] - answers[task, base][seed] for task in tasks]
-            row.append(fmean(float(np.mean(gain)) for gain in gains))
+            gains = []
+            for task in tasks:
+                gain = answers[task, other][seed] - answers[task, base][seed]
+                gains.append(float(np.mean(gain)))
+            row.append(fmean(gains))
         rows.append(row)
     return estimate_over_tasks(rows) if rows else None
 
 
-def _difference_cells(gain: MeanOverTasks | None, *, is_base: bool) -> list[Cell]:
+def _difference_cells(gain: MeanOverTasks | None) -> list[Cell]:
     """Return the mean difference with its interval, and the smallest difference that could have been shown."""
     if gain is None:
-        reason = "this is the base" if is_base else "no training seed in common with the base"
-        return [Cell.not_applicable(reason)] * 2
+        return [Cell.not_applicable("no training seed in common with the base")] * 2
     difference = Cell.estimate(gain.mean, format_accuracy_gain)
     smallest = Cell.applicable(gain.smallest, format_accuracy, "it has no interval")
     return [replace(difference, note=f"{difference.note}; {gain.mean.over}"), smallest]

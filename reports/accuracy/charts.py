@@ -14,11 +14,12 @@ from bench.interfaces.catalog import RANDOM_INIT
 from bench.interfaces.sections import ComparisonRecords
 from bench.statistics.accuracies import Estimate
 from bench.tables.formats import format_accuracy, format_short
+from bench.tables.groups import group_by
 from bench.transfer.label_curves import PERCENT, SHARE, Curve, format_labels, label_counts
 from bench.transfer.pareto import IMAGES, CostAxis, pareto_front
 from bench.transfer.score_tables import RANDOM_INIT_TITLE
 from bench.transfer.subject_scores import RETRIEVAL, ScorePoint, WholeTaskScores
-from reports.render.frames import LossCurve, group_by
+from reports.render.frames import LossCurve
 from reports.render.svg import (
     INK,
     MUTED,
@@ -72,14 +73,21 @@ def accuracy_chart(
     """
     protocol = answers.main_protocol(task)
     points = answers.points(task, protocol)
-    trained = [point for point in points if not point.is_reference and cost.of(point) is not None]
-    right = 1.04 * (max((cost.of(point) or 0.0 for point in trained), default=0.0) or 1.0)
+    trained = []
+    largest = 0.0
+    for point in points:
+        cost_of_point = cost.of(point)
+        if not point.is_reference and cost_of_point is not None:
+            trained.append(point)
+            largest = max(largest, cost_of_point)
+    right = 1.04 * (largest or 1.0)
     towers = group_by(trained, lambda point: point.subject).values()
     lines = [_tower_line(comparison, tower, cost) for tower in towers]
     for point in points:
         if point.is_reference:
             title = "random init" if point.subject == RANDOM_INIT else point.subject
-            lines.append(Line(name=title, x=[0, right], estimates=[point.accuracy] * 2))
+            estimates = [point.accuracy, point.accuracy]
+            lines.append(Line(name=title, x=[0, right], estimates=estimates))
     if protocol != RETRIEVAL:
         lines.append(_chance_line(points[0].runs[0].score.majority, 0, right))
     with drawing(WIDTH, HEIGHT) as figure:
@@ -95,7 +103,8 @@ def accuracy_chart(
             axes.plot([*x, right], [*y, y[-1]], drawstyle="steps-post", color=INK, linewidth=1.5)
         last = _draw_lines(axes, lines)
         text = f"{task}: accuracy by {protocol} against {cost.title}. At the last point: {last}."
-        return svg(figure, f"{name}-{cost.name}-{answers.tasks.index(task)}", text)
+        prefix = f"{name}-{cost.name}-{answers.tasks.index(task)}"
+        return svg(figure, prefix, text)
 
 
 def label_chart(comparison: ComparisonRecords, name: str, curves: Sequence[Curve]) -> Markup:
@@ -106,40 +115,21 @@ def label_chart(comparison: ComparisonRecords, name: str, curves: Sequence[Curve
     unit = curves[0].label_unit
     numbers = label_counts(curves)
     positions = [math.log2(number) for number in numbers]
-    lines = []
-    for curve in curves:
-        x = [math.log2(labels) for labels, _ in curve.points()]
-        estimates = [estimate for _, estimate in curve.points()]
-        if curve.is_reference:
-            title = RANDOM_INIT_TITLE if curve.subject == RANDOM_INIT else curve.subject
-            lines.append(Line(name=title, x=x, estimates=estimates))
-        else:
-            colour, marker = series_colour_and_marker(comparison, curve.subject)
-            texts = [
-                f"{format_accuracy(estimate.value)} at {format_labels(unit, labels)}"
-                for labels, estimate in curve.points()
-            ]
-            lines.append(
-                Line(
-                    name=comparison.label(curve.subject),
-                    x=x,
-                    estimates=estimates,
-                    points=texts,
-                    colour=colour,
-                    marker=marker,
-                )
-            )
+    lines = [_label_line(comparison, curve) for curve in curves]
     majority = max(curve.majority for curve in curves)
     lines.append(_chance_line(majority, positions[0], positions[-1]))
     with drawing(WIDTH, HEIGHT) as figure:
         axes = margin_axes(figure, 30, LABEL_MARGIN, 44, 8)
-        margin = 0.06 * ((positions[-1] - positions[0]) or 1.0)
-        axes.set_xlim(positions[0] - margin, positions[-1] + margin)
+        left = positions[0]
+        right = positions[-1]
+        margin = 0.06 * ((right - left) or 1.0)
+        axes.set_xlim(left - margin, right + margin)
         ticks = [format_labels(unit, number).removesuffix(PERCENT) for number in numbers]
         axes.set_xticks(positions, ticks)
         axes.set_xlabel(f"{unit},{PERCENT}" if unit == SHARE else unit)
         last = _draw_lines(axes, lines)
-        text = f"{curves[0].task}, {curves[0].protocol}: accuracy against the {unit}. At the last point: {last}."
+        title = f"{curves[0].task}, {curves[0].protocol}"
+        text = f"{title}: accuracy against the {unit}. At the last point: {last}."
         return svg(figure, name, text)
 
 
@@ -147,21 +137,22 @@ def loss_chart(
     comparison: ComparisonRecords, experiment: str, curves: Sequence[LossCurve]
 ) -> Markup:
     """Draw the losses of an experiment, of all its seeds; cool-downs branch off the trunk of their seed."""
-    colour = series_colour_and_marker(comparison, experiment)[0]
+    trunk_colour, _ = series_colour_and_marker(comparison, experiment)
     trunks = {curve.seed: curve for curve in curves if curve.is_trunk}
     with drawing(WIDTH, LOSS_HEIGHT) as figure:
         axes = margin_axes(figure, 48, 16, 44, 12)
         for curve in curves:
-            points = curve.points
+            points = list(curve.points)
+            colour = trunk_colour
             if not curve.is_trunk:
+                colour = INK
+                first_images, _ = points[0]
                 trunk = trunks[curve.seed].points
-                before = [point for point in trunk if point[0] < points[0][0]]
-                points = [*before[-1:], *points]
+                before = [point for point in trunk if point[0] < first_images]
+                points = before[-1:] + points
             images = [images for images, _ in points]
             losses = [loss for _, loss in points]
-            axes.plot(
-                images, losses, color=colour if curve.is_trunk else INK, linewidth=1.5, alpha=0.8
-            )
+            axes.plot(images, losses, color=colour, linewidth=1.5, alpha=0.8)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(lambda value, _: format_short(value))
         axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -176,20 +167,46 @@ def loss_chart(
         return svg(figure, f"loss-{series_index(comparison, experiment)}", text)
 
 
+def _label_line(comparison: ComparisonRecords, curve: Curve) -> Line:
+    """Return the line of a curve; x is the logarithm of the number of labels, to base 2."""
+    x = []
+    estimates = []
+    texts = []
+    for labels, estimate in curve.points():
+        accuracy = format_accuracy(estimate.value)
+        x.append(math.log2(labels))
+        estimates.append(estimate)
+        texts.append(f"{accuracy} at {format_labels(curve.label_unit, labels)}")
+    if curve.is_reference:
+        title = RANDOM_INIT_TITLE if curve.subject == RANDOM_INIT else curve.subject
+        return Line(name=title, x=x, estimates=estimates)
+    colour, marker = series_colour_and_marker(comparison, curve.subject)
+    return Line(
+        name=comparison.label(curve.subject),
+        x=x,
+        estimates=estimates,
+        points=texts,
+        colour=colour,
+        marker=marker,
+    )
+
+
 def _tower_line(
     comparison: ComparisonRecords, points: Sequence[ScorePoint], cost: CostAxis
 ) -> Line:
     """Return the line of one tower's points."""
     points = sorted(points, key=lambda point: point.images)
-    colour, marker = series_colour_and_marker(comparison, points[0].subject)
+    subject = points[0].subject
+    colour, marker = series_colour_and_marker(comparison, subject)
+    texts = []
+    for point in points:
+        accuracy = format_accuracy(point.accuracy.value)
+        texts.append(f"{accuracy} for {cost.format_cost(point)}")
     return Line(
-        name=comparison.label(points[0].subject),
+        name=comparison.label(subject),
         x=[cost.of(point) or 0.0 for point in points],
         estimates=[point.accuracy for point in points],
-        points=[
-            f"{format_accuracy(point.accuracy.value)} for {cost.format_cost(point)}"
-            for point in points
-        ],
+        points=texts,
         colour=colour,
         marker=marker,
     )
@@ -206,17 +223,10 @@ def _draw_lines(axes: Axes, lines: Sequence[Line]) -> str:
 
     The axis is from the tenth below all accuracies to the tenth above, and a majority class below it is left out.
     """
-    bounds = [
-        bound
-        for line in lines
-        for estimate in line.estimates
-        for bound in (estimate.low, estimate.value, estimate.high)
-        if bound is not None and line.name != CHANCE
-    ]
-    bottom = int(max(0.0, min(bounds, default=0.0)) * 10) / 10
-    top = min(1.0, (int(max(bounds, default=1.0) * 10) + 1) / 10)
+    bottom, top = _accuracy_range([line for line in lines if line.name != CHANCE])
     axes.set_ylim(bottom, top)
-    axes.yaxis.set_major_locator(MultipleLocator(0.1 if top - bottom <= SMALL_RANGE else 0.2))
+    spacing = 0.1 if top - bottom <= SMALL_RANGE else 0.2
+    axes.yaxis.set_major_locator(MultipleLocator(spacing))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1f}" if value else "0")
     shown = [line for line in lines if line.last_accuracy >= bottom]
     towers = [line for line in shown if line.marker]
@@ -225,14 +235,35 @@ def _draw_lines(axes: Axes, lines: Sequence[Line]) -> str:
         dashes = REFERENCE_DASHES[index % len(REFERENCE_DASHES)]
         y = [estimate.value for estimate in line.estimates]
         axes.plot(line.x, y, color=MUTED, linewidth=1, linestyle=(0, dashes))
+    middle = (len(towers) - 1) / 2
     for index, line in enumerate(towers):
-        _draw_tower(axes, line, SHIFT * (index - (len(towers) - 1) / 2))
-    ends = [
-        (f"{chart_label(line.name, 15)} {format_accuracy(line.last_accuracy)}", line)
-        for line in [*towers, *references]
-    ]
-    label_line_ends(axes, [(text, line.last_accuracy, line.colour) for text, line in ends])
-    return "; ".join(f"{line.name} {format_accuracy(line.last_accuracy)}" for _, line in ends)
+        _draw_tower(axes, line, SHIFT * (index - middle))
+    ends = []
+    texts = []
+    for line in [*towers, *references]:
+        accuracy = format_accuracy(line.last_accuracy)
+        label = f"{chart_label(line.name, 15)} {accuracy}"
+        ends.append((label, line.last_accuracy, line.colour))
+        texts.append(f"{line.name} {accuracy}")
+    label_line_ends(axes, ends)
+    return "; ".join(texts)
+
+
+def _accuracy_range(lines: Sequence[Line]) -> tuple[float, float]:
+    """Return the tenth below and the tenth above all accuracies and their intervals."""
+    bounds = []
+    for line in lines:
+        for estimate in line.estimates:
+            bounds.append(estimate.value)
+            if estimate.low is not None:
+                bounds.append(estimate.low)
+            if estimate.high is not None:
+                bounds.append(estimate.high)
+    lowest = max(0.0, min(bounds, default=0.0))
+    highest = max(bounds, default=1.0)
+    bottom = int(lowest * 10) / 10
+    top = (int(highest * 10) + 1) / 10
+    return bottom, min(1.0, top)
 
 
 def _draw_tower(axes: Axes, line: Line, shift: float) -> None:
@@ -249,6 +280,7 @@ def _draw_tower(axes: Axes, line: Line, shift: float) -> None:
     axes.plot(line.x, y, alpha=0.5, **style)
     for x, estimate in zip(line.x, line.estimates, strict=True):
         if estimate.low is not None and estimate.high is not None:
-            axes.plot([x, x], [max(0.0, estimate.low), min(1.0, estimate.high)], alpha=0.7, **style)
+            interval = [max(0.0, estimate.low), min(1.0, estimate.high)]
+            axes.plot([x, x], interval, alpha=0.7, **style)
     tooltip = f"{line.name}: {', '.join(line.points)}"
     draw_marks(axes, line.x, y, line.marker, line.colour, tooltip, transform=moved, clip_on=False)

@@ -29,15 +29,16 @@ LOSSES_NOTE = Markup(
 
 
 def _build(page: PageContext) -> Sequence[Block]:
+    """Return a chart for each trained experiment, and the table of their figures."""
     comparison = page.comparison
     trained = {experiment.name for experiment, _ in comparison.runs(Training)}
     names = [name for name in comparison.experiments if name in trained]
     if not names:
         return [Text("This comparison has no record of a training.", "empty")]
-    charts = [
-        Chart(loss_chart(comparison, name, loss_curves(comparison, name)), comparison.label(name))
-        for name in names
-    ]
+    charts = []
+    for name in names:
+        chart = loss_chart(comparison, name, loss_curves(comparison, name))
+        charts.append(Chart(chart, comparison.label(name)))
     table = _loss_curves_table(comparison, names)
     return [
         Text(LOSSES_NOTE, "under"),
@@ -51,12 +52,22 @@ SECTION = Section("losses", "Training losses", "Losses", _build)
 
 def _loss_curves_table(comparison: ComparisonRecords, names: Sequence[str]) -> Table:
     """Show the loss curves at ten points each."""
-    columns = [*Column.texts("experiment", "part"), Column("seed"), Column("images seen")]
-    columns.append(Column("loss", "nats, mean since the previous row"))
+    columns = [
+        *Column.texts("experiment", "part"),
+        Column("seed"),
+        Column("images seen"),
+        Column("loss", "nats, mean since the previous row"),
+    ]
     rows = []
     for name in names:
         for curve in loss_curves(comparison, name, max_points=10):
             for images, loss in curve.points:
-                head = [comparison.name_cell(name), Cell.of(curve.part), Cell.of(curve.seed)]
-                rows.append([*head, Cell.of(images, format_count), Cell.of(loss, "{:.4g}".format)])
+                row = [
+                    comparison.name_cell(name),
+                    Cell.of(curve.part),
+                    Cell.of(curve.seed),
+                    Cell.of(images, format_count),
+                    Cell.of(loss, "{:.4g}".format),
+                ]
+                rows.append(row)
     return Table.of_rows("Training losses", columns, rows)

@@ -8,7 +8,6 @@ from bench.experiment.experiments import HEADLINE
 from bench.interfaces.sections import ComparisonRecords, PageContext
 from bench.statistics.accuracies import (
     SEEDS_FOR_RANKING,
-    Estimate,
     JudgedAccuracyDifference,
     estimate_paired_over_seeds,
     judge_accuracy_differences,
@@ -57,10 +56,11 @@ Key = tuple[str, str]  # experiment and budget
 def judge_differences(comparison: ComparisonRecords) -> dict[Key, JudgedAccuracyDifference]:
     """Judge the differences of the towers' accuracies from the base on the first task as one family.
 
-    They are those at the budgets of the question, of towers with five training seeds or more in common with the base.
+    Judged are the differences at the budgets of the page's question, of towers that have five training seeds or more in
+    common with the base.
     """
     answers = whole_task_scores(comparison)
-    differences = dict[Key, Estimate]()
+    differences = {}
     for budget in answers.headline_budgets:
         towers = _towers_of_first_task(answers, budget)
         base = towers.pop(comparison.base or "", None)
@@ -122,11 +122,11 @@ def accuracy_answer(page: PageContext, answers: WholeTaskScores) -> list[Markup]
 
 def differences_table(page: PageContext) -> Table:
     """Show the judged differences of accuracy from the base."""
+    comparison = page.comparison
+    base = comparison.label(comparison.base or "")
     columns = [
         *Column.texts("experiment", "budget"),
-        Column(
-            "difference", f"from {page.comparison.label(page.comparison.base or '')}, {INTERVAL}"
-        ),
+        Column("difference", f"from {base}, {INTERVAL}"),
         Column.text("over"),
         Column("p", "Holm"),
         Column.text("verdict"),
@@ -134,16 +134,15 @@ def differences_table(page: PageContext) -> Table:
     rows = []
     for (subject, budget), judged in page.differences.items():
         difference = judged.difference
-        rows.append(
-            [
-                page.comparison.name_cell(subject),
-                Cell.of(budget),
-                Cell.estimate(difference, format_accuracy_gain),
-                Cell.of(difference.over),
-                Cell.applicable(judged.p, format_p_value, "without an interval"),
-                Cell.of(judged.verdict),
-            ]
-        )
+        row = [
+            comparison.name_cell(subject),
+            Cell.of(budget),
+            Cell.estimate(difference, format_accuracy_gain),
+            Cell.of(difference.over),
+            Cell.applicable(judged.p, format_p_value, "without an interval"),
+            Cell.of(judged.verdict),
+        ]
+        rows.append(row)
     return Table.of_rows("Differences of accuracy from the base", columns, rows, DIFFERENCES_NOTE)
 
 

@@ -18,6 +18,7 @@ from bench.interfaces.sections import Block, Warn
 from bench.tables.tables import escape_spreadsheet_formula
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
+LEFT_OUT = Markup("<strong>{} left out.</strong>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ def render_blocks(blocks: Sequence[Block]) -> Markup:
 
 @cache
 def _environment() -> Environment:
+    """Return the templates' environment, which escapes text and refuses undefined names."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -85,7 +87,7 @@ def _environment() -> Environment:
 def _embed(content: bytes) -> tuple[Markup, str]:
     """Return the address of an embedded file, compressed by bzip2, and its size.
 
-    Of strings of zeros and ones bzip2 makes two thirds of deflate's size, in no more time.
+    bzip2 compresses strings of zeros and ones to two thirds of deflate's size, in no more time.
     """
     small = bz2.compress(content)
     url = f"data:application/x-bzip2;base64,{_base64(small)}"
@@ -97,9 +99,11 @@ def _base64(content: bytes) -> str:
 
 
 def left_out(damaged: Sequence[str]) -> list[Block]:
-    """Return a warning of files that are left out; none without their errors."""
+    """Return a warning about damaged files that are left out; nothing if there are none."""
+    if not damaged:
+        return []
     files = "1 damaged file is" if len(damaged) == 1 else f"{len(damaged)} damaged files are"
-    return [Warn(Markup("<strong>{} left out.</strong>").format(files), damaged)] if damaged else []
+    return [Warn(LEFT_OUT.format(files), damaged)]
 
 
 def write_page(path: Path, content: bytes) -> None:

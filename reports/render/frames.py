@@ -1,28 +1,17 @@
-"""Records of a comparison in groups, and the curves of its training losses."""
+"""The curves of training losses."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TypeVar
 
 from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.experiment.config import Experiment
 from bench.interfaces.sections import ComparisonRecords
 from bench.records.record import Training
 
-K = TypeVar("K")
-V = TypeVar("V")
 TRUNK = "trunk"
 Point = tuple[int, float]  # images of all processes, loss in nats
-
-
-def group_by(items: Iterable[V], key: Callable[[V], K]) -> dict[K, list[V]]:
-    """Group items by a key, in the order of the keys' first appearance."""
-    groups: dict[K, list[V]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +39,8 @@ def loss_curves(comparison: ComparisonRecords, name: str, max_points: int = 120)
         if experiment is not None and experiment.name == name:
             every = max(1, math.ceil(len(training.trunk_losses) / max_points))
             processes = record.circumstances.processes
-            for part, points in loss_curve_parts(experiment, training, processes, every):
+            parts = loss_curve_parts(experiment, training, processes, every)
+            for part, points in parts:
                 if points:
                     curves.append(LossCurve(experiment.seed, part, points))
     return curves
@@ -70,7 +60,8 @@ def loss_curve_parts(
         for start in range(0, len(losses), every):
             averaged = losses[start : start + every]
             step = first_step + steps_per_loss * (start + len(averaged))
-            points.append((images_before_step(experiment, step) * processes, fmean(averaged)))
+            images = images_before_step(experiment, step) * processes
+            points.append((images, fmean(averaged)))
         return points
 
     parts = [(TRUNK, curve(0, training.trunk_losses))]

@@ -16,7 +16,10 @@ from matplotlib.style import context as style
 from numpy.typing import ArrayLike
 
 # Placeholder colours for matplotlib; the style sheet defines them for the light and the dark theme.
-INK, MUTED, LINE, PAPER = "#a1b2c0", "#a1b2c1", "#a1b2c2", "#a1b2c3"
+INK = "#a1b2c0"
+MUTED = "#a1b2c1"
+LINE = "#a1b2c2"
+PAPER = "#a1b2c3"
 SERIES = tuple(f"#a1b20{number}" for number in range(1, 9))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # a series differs in more than its colour
 CSS = {
@@ -100,23 +103,24 @@ def _adapt_svg_tag(tag: str, name: str) -> str:
 
     Groups lose their ids; a group with a tooltip gets a title.
     """
-    if group := re.match(rf'<g id="({HOVERED})?([^"]*)"', tag):
+    group = re.match(rf'<g id="({HOVERED})?([^"]*)"', tag)
+    if group:
         rest = tag[group.end() :]
         if rest.endswith("/>"):
             return ""
         if group[1] is None:
             return f"<g{rest}"
-        return f'<g class="mark"{rest}<title>{escape(bytes.fromhex(group[2]).decode())}</title>'
+        tooltip = bytes.fromhex(group[2]).decode()
+        return f'<g class="mark"{rest}<title>{escape(tooltip)}</title>'
     tag = re.sub(r"font-family: [^;\"]*(; )?", "", tag)
-    tag = re.sub(r"(\bid=\"|xlink:href=\"#|url\(#)", rf"\g<1>{name}-", tag).replace(
-        "xlink:href", "href"
-    )
-    tag = re.sub(
-        r'(?<=[ ("])-?\d+\.\d{3,}',
-        lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."),
-        tag,
-    )
-    return re.sub(r"#[0-9a-f]{6}", lambda found: CSS.get(found[0], found[0]), tag)
+    tag = re.sub(r"(\bid=\"|xlink:href=\"#|url\(#)", rf"\g<1>{name}-", tag)
+    tag = tag.replace("xlink:href", "href")
+    tag = re.sub(r'(?<=[ ("])-?\d+\.\d{3,}', _round_number, tag)
+    return re.sub(r"#[0-9a-f]{6}", lambda colour: CSS.get(colour[0], colour[0]), tag)
+
+
+def _round_number(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def draw_marks(
@@ -138,9 +142,9 @@ def draw_marks(
 def margin_axes(figure: Figure, left: float, right: float, foot: float, top: float) -> Axes:
     """Add axes with margins in SVG units and horizontal grid lines behind the marks."""
     width, height = (72 * inches for inches in figure.get_size_inches())
-    axes = figure.add_axes(
-        (left / width, foot / height, 1 - (left + right) / width, 1 - (foot + top) / height)
-    )
+    relative_width = 1 - (left + right) / width
+    relative_height = 1 - (foot + top) / height
+    axes = figure.add_axes((left / width, foot / height, relative_width, relative_height))
     axes.yaxis.grid(visible=True)
     axes.set_axisbelow(True)
     return axes
@@ -149,12 +153,12 @@ def margin_axes(figure: Figure, left: float, right: float, foot: float, top: flo
 def label_line_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
     """Write (label, y, colour) at the right of the axes, without overlaps, each tied to its y."""
     pixels = axes.get_window_extent()
-    width, height = pixels.width, pixels.height  # SVG units, for the figure has 72 dots per inch
+    width = pixels.width  # SVG units, for the figure has 72 dots per inch
+    height = pixels.height
     low, high = axes.get_ylim()
     starts = [(y - low) / (high - low) for _, y, _ in ends]
-    label_heights = spread_labels(
-        [start * height for start in starts], LABEL_GAP, 6.0, height - 4.0
-    )
+    wanted = [start * height for start in starts]
+    label_heights = spread_labels(wanted, LABEL_GAP, 6.0, height - 4.0)
     for (label, _, colour), start, label_height in zip(ends, starts, label_heights, strict=True):
         y = label_height / height
         x = [1.0, 1 + 6 / width, 1 + 16 / width]
@@ -180,12 +184,16 @@ def label_line_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
 def chart_label(label: object, longest: int = LONGEST_LABEL) -> str:
     """Return a label for a chart: one line of printable characters, cut after `longest`."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(label))
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest - 1]}…"
 
 
 def colour_and_marker(index: int) -> tuple[str, str]:
     """Return the colour and the marker of a series; the first 64 pairs differ."""
-    return SERIES[index % len(SERIES)], MARKERS[(index + index // len(SERIES)) % len(MARKERS)]
+    num_rounds, colour = divmod(index, len(SERIES))
+    marker = (index + num_rounds) % len(MARKERS)
+    return SERIES[colour], MARKERS[marker]
 
 
 @cache
@@ -204,12 +212,14 @@ def swatch(index: int) -> Markup:
 def spread_labels(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
     """Move label positions apart to at least `gap`, inside [low, high], without changing their order."""
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
-    gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
+    num_gaps = max(len(wanted) - 1, 1)
+    gap = min(gap, (high - low) / num_gaps)
     placed = [min(max(wanted[index], low), high) for index in order]
     for at in range(1, len(placed)):
         placed[at] = max(placed[at], placed[at - 1] + gap)
     top = high
-    for at in range(len(placed) - 1, -1, -1):
+    for at in reversed(range(len(placed))):
         placed[at] = min(placed[at], top)
         top = placed[at] - gap
-    return [position for _, position in sorted(zip(order, placed, strict=True))]
+    positions = dict(zip(order, placed, strict=True))
+    return [positions[index] for index in range(len(wanted))]

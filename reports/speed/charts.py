@@ -1,5 +1,6 @@
 """The charts of speed: dots are runs, lines are intervals, and no axis is cut to the data."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -38,7 +39,7 @@ from reports.render.svg import (
 WIDTH = 440  # SVG units; a phone scales it by 0.8, a desktop by about 1.1
 ROW, RATIO_ROW = 46, 74
 FOOT = 44
-# Of ratios.
+# On an axis of ratios.
 TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 20, 50, 100)
 MOST_TICKS = 7
 NARROWEST = (0.8, 1.25)  # the least range of an axis of ratios, so that 1 % looks small
@@ -62,17 +63,18 @@ def throughput_chart(comparison: ComparisonRecords) -> Markup:
     """Draw images per second: each run as a dot, their median as a bar, the interval of their mean as a line."""
     medians = []
     with row_chart(len(comparison.throughputs)) as (figure, axes):
-        largest = max(max(row.rounds.values()) for row in comparison.throughputs)
-        axes.set_xlim(0, 1.04 * largest)
+        fastest = [max(row.rounds.values()) for row in comparison.throughputs]
+        axes.set_xlim(0, 1.04 * max(fastest))
         for at, row in enumerate(comparison.throughputs):
             label = comparison.label(row.experiment)
             rate = format_rate(row.images_per_second)
+            rates = list(row.rounds.values())
             colour, marker = series_colour_and_marker(comparison, row.experiment)
             axes.barh(at, row.images_per_second, height=0.2, color=colour, alpha=0.28, linewidth=0)
-            spread = [at + 0.05 * (index % 3 - 1) for index in range(len(row.rounds))]
-            tooltip = f"{label}: median {rate} images/s of {pluralize(len(row.rounds), 'run')}"
+            heights = [at + 0.05 * (index % 3 - 1) for index in range(len(rates))]
+            tooltip = f"{label}: median {rate} images/s of {pluralize(len(rates), 'run')}"
             tooltip += format_interval(row.interval, format_rate, ", 95 % ")
-            draw_marks(axes, [*row.rounds.values()], spread, marker, colour, tooltip, size=4.5)
+            draw_marks(axes, rates, heights, marker, colour, tooltip, size=4.5)
             if row.interval is not None:
                 axes.hlines(at + 0.26, row.interval.low, row.interval.high, color=INK, linewidth=2)
             write_row_label(axes, at, label, rate)
@@ -87,7 +89,7 @@ def ratio_chart(comparison: ComparisonRecords) -> Markup:
     """Draw the ratios of each experiment to the base: whole step, forward and backward alone, FLOP-predicted."""
     base = comparison.label(comparison.base or "")
     rows = [row for row in comparison.throughputs if row.ratio is not None]
-    ends = [*NARROWEST]
+    ends = list(NARROWEST)
     described = []
     with row_chart(len(rows), RATIO_ROW) as (figure, axes):
         axes.axvspan(1 - SMALLEST_EFFECT, 1 + SMALLEST_EFFECT, color=LINE, alpha=0.55, linewidth=0)
@@ -102,12 +104,15 @@ def ratio_chart(comparison: ComparisonRecords) -> Markup:
                 ratio = row.forward_backward
                 texts.append(_draw_ratio(axes, at + 0.13, ratio, name, "s", SERIES[1], ends))
             if row.flop_ratio is not None:
-                texts.append(f"FLOP-predicted {format_ratio(row.flop_ratio)}")
-                draw_marks(axes, [row.flop_ratio], [at + 0.34], "D", SERIES[2], texts[-1], size=6)
+                text = f"FLOP-predicted {format_ratio(row.flop_ratio)}"
+                texts.append(text)
+                draw_marks(axes, [row.flop_ratio], [at + 0.34], "D", SERIES[2], text, size=6)
                 ends.append(row.flop_ratio)
             described.append(f"{label}: {', '.join(texts)}")
-        margin = 0.02 * (max(ends) - min(ends))
-        axes.set_xlim(min(ends) - margin, max(ends) + margin)
+        low = min(ends)
+        high = max(ends)
+        margin = 0.02 * (high - low)
+        axes.set_xlim(low - margin, high + margin)
         axes.set_xlabel(f"times {chart_label(base)}'s images per second")
         text = f"Ratios to {base}, the band is plus or minus 2 percent. {'; '.join(described)}."
         return svg(figure, "ratios", text)
@@ -138,8 +143,9 @@ def phase_chart(comparison: ComparisonRecords) -> Markup:
                 ms = row.figures[PHASE + phase] or 0.0
                 bar = axes.barh(at + 0.08, ms, 0.3, start, color=SERIES[series - 1], hatch=hatch)
                 bar[0].set(edgecolor=PAPER, linewidth=1)
-                texts.append(f"{phase} {format_rate(ms)} ms")
-                add_tooltip(bar[0], f"{texts[-1]}, {format_percent(ms / phases_ms)}")
+                text = f"{phase} {format_rate(ms)} ms"
+                texts.append(text)
+                add_tooltip(bar[0], f"{text}, {format_percent(ms / phases_ms)}")
                 start += ms
             axes.vlines(step_ms, at - 0.14, at + 0.3, color=INK, linewidth=2)
             write_row_label(axes, at, label, f"{format_rate(step_ms)} ms")
@@ -156,10 +162,11 @@ def series_colour_and_marker(comparison: ComparisonRecords, experiment: str) -> 
 
 def legend(comparison: ComparisonRecords, experiments: Iterable[str]) -> list[tuple[str, Markup]]:
     """Return the label and the marker of each experiment, once."""
-    return [
-        (comparison.label(name), swatch(series_index(comparison, name)))
-        for name in dict.fromkeys(experiments)
-    ]
+    entries = []
+    for name in dict.fromkeys(experiments):
+        marker = swatch(series_index(comparison, name))
+        entries.append((comparison.label(name), marker))
+    return entries
 
 
 def series_index(comparison: ComparisonRecords, experiment: str) -> int:
@@ -172,9 +179,9 @@ def row_chart(number: int, height: int = ROW) -> Iterator[tuple[Figure, Axes]]:
     """Open a chart with rows of this height in SVG units, the first on top; `write_row_label` writes their labels."""
     total = height * number + FOOT
     with drawing(WIDTH, total) as figure:
-        axes = figure.add_axes(
-            (4 / WIDTH, (FOOT - 4) / total, 1 - 8 / WIDTH, height * number / total)
-        )
+        left = 4 / WIDTH
+        bottom = (FOOT - 4) / total
+        axes = figure.add_axes((left, bottom, 1 - 8 / WIDTH, height * number / total))
         axes.set_ylim(number - 0.5, -0.5)
         axes.set_yticks([])
         axes.xaxis.grid(visible=True)
@@ -193,27 +200,31 @@ def write_row_label(axes: Axes, row: int, label: str, value: str, above: float =
 
 
 def draw_ratio_bar(
-    axes: Axes, row: int, label: str, start: float, one: HasEstimate, colour: str
+    axes: Axes, row: int, label: str, start: float, ratio: HasEstimate, colour: str
 ) -> list[float]:
     """Draw a ratio as a bar with its interval at its end; return the values that the axis must contain."""
-    write_row_label(axes, row, label, f"{format_ratio(one.value)}x")
-    end = start * one.value
-    bar = axes.barh(row + 0.06, end - start, 0.3, start, color=colour, edgecolor=PAPER, linewidth=1)
-    add_tooltip(
-        bar[0], f"{format_ratio(one.value)}x{format_interval(one, format_ratio, ', 95 % ')}"
-    )
-    if one.low is None or one.high is None:
+    text = f"{format_ratio(ratio.value)}x"
+    write_row_label(axes, row, label, text)
+    end = start * ratio.value
+    y = row + 0.06
+    bar = axes.barh(y, end - start, 0.3, start, color=colour, edgecolor=PAPER, linewidth=1)
+    add_tooltip(bar[0], text + format_interval(ratio, format_ratio, ", 95 % "))
+    if ratio.low is None or ratio.high is None:
         return [start, end]
-    axes.hlines(row + 0.06, start * one.low, start * one.high, color=INK, linewidth=2)
-    return [start, end, start * one.low, start * one.high]
+    low = start * ratio.low
+    high = start * ratio.high
+    axes.hlines(y, low, high, color=INK, linewidth=2)
+    return [start, end, low, high]
 
 
 def scale_ratios(axes: Axes, values: Sequence[float]) -> None:
     """Scale the axis of ratios to contain the values, with few ticks."""
-    low, high = min(values) / 1.03, max(values) * 1.03
+    low = min(values) / 1.03
+    high = max(values) * 1.03
     axes.set_xlim(low, high)
     ticks = [tick for tick in TICKS if low <= tick <= high]
-    axes.xaxis.set_major_locator(FixedLocator(ticks[:: -(-len(ticks) // MOST_TICKS)]))
+    spacing = math.ceil(len(ticks) / MOST_TICKS)
+    axes.xaxis.set_major_locator(FixedLocator(ticks[::spacing]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 

@@ -7,8 +7,9 @@ from bench.measure.figures import figure_tables
 
 
 def _build(page: PageContext) -> Sequence[Block] | None:
+    comparison = page.comparison
     blocks: list[Block] = []
-    for table in figure_tables(page.comparison.records, [*page.comparison.experiments]):
+    for table in figure_tables(comparison.records, list(comparison.experiments)):
         blocks += [Heading(table.title), table]
     return blocks or None
 

@@ -37,13 +37,15 @@ STEP_KEY = Key("┃ whole step, from the windows")
 
 
 def _build(page: PageContext) -> Sequence[Block]:
+    """Return the charts and tables of speeds, of the largest batches, and of memory."""
     comparison = page.comparison
     blocks: list[Block] = []
     if comparison.throughputs:
         blocks += _chart_blocks(comparison)
     else:
         blocks.append(Text("No speed was measured in this comparison.", "empty"))
-    if (speeds := throughput_table(comparison)).cells:
+    speeds = throughput_table(comparison)
+    if speeds.cells:
         blocks.append(speeds)
     if comparison.throughputs:
         blocks += _step_blocks(comparison)

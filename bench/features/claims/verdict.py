@@ -14,7 +14,7 @@ from bench.measure.comparison_records import reason_incomparable
 from bench.measure.summary import throughputs_of
 from bench.records.record import AuthorsRun, Record, Speed
 from bench.statistics.ratios import Ratio, ratio_of
-from reports.render.frames import group_by
+from bench.tables.groups import group_by
 
 OUR_CODE = "this project's code"
 TOLERANCE = math.log(1.1)  # of the log of a published ratio, which has two digits

@@ -30,12 +30,14 @@ def summary_page(summary: DataSummary) -> str:
         images=pluralize(len(summary.images), "sampled image"),
     )
     utf8_notes = [note for note in summary.notes if UTF8_REMEDY in note]
-    sections = [
-        BuiltSection(f"table-{number}", table.title, table.title, render_blocks([table]))
-        for number, table in enumerate(summary_tables(summary))
-        if table.cells
-    ]
-    shown: list[Block] = [Text(SHOWN_NOTE, "under"), Pictures([*map(_picture, summary.shown)])]
+    warnings = [*summary.refusals, *utf8_notes]
+    sections = []
+    for number, table in enumerate(summary_tables(summary)):
+        if table.cells:
+            content = render_blocks([table])
+            sections.append(BuiltSection(f"table-{number}", table.title, table.title, content))
+    pictures = [_picture(sample) for sample in summary.shown]
+    shown: list[Block] = [Text(SHOWN_NOTE, "under"), Pictures(pictures)]
     sections.append(
         BuiltSection("samples", "A look at the samples", "Samples", render_blocks(shown))
     )
@@ -43,15 +45,13 @@ def summary_page(summary: DataSummary) -> str:
         f"Data: {summary.data}",
         f"What is in {summary.data}?",
         eyebrow=f"Data · {summary.source}",
-        answer=[
-            Text(lead, "lead"),
-            *map(Warn, [*summary.refusals, *utf8_notes]),
-        ],
+        answer=[Text(lead, "lead"), *(Warn(warning) for warning in warnings)],
         sections=sections,
     )
 
 
 def _picture(sample: ShownSample) -> Picture:
+    """Return the thumbnail of a sample with its size and captions, or the reason why it cannot be decoded."""
     image = sample.image
     captions = [
         textwrap.shorten(text, MAX_SHOWN_CHARACTERS, placeholder="…") for text in sample.captions

@@ -39,7 +39,7 @@ class SampledImage:
     """An image as it was read: a usable one has a size in pixels, another has a flaw."""
 
     row: int
-    num_bytes: int  # of the file; of an image in memory those of its pixels
+    num_bytes: int  # of the file, or of the pixels of an image in memory
     digest: bytes  # equal for exact copies
     width: int = 0
     height: int = 0
@@ -74,7 +74,7 @@ class ShownSample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSummary:
-    """Contents of data: all samples are counted; images and captions are of random samples."""
+    """Contents of data: counts of all samples, and the images and captions of random samples."""
 
     data: str
     source: str  # name of the data source
@@ -135,20 +135,19 @@ def summarize_data(
     if not len(samples):
         raise ValueError(f"{data}: no sample can be used ({format_counts(samples.skipped)})")
     draw = random.Random(seed)  # noqa: S311
-    rows = draw.sample(range(len(samples)), min(num_images, len(samples)))
-    caption_rows = sorted(draw.sample(range(len(samples)), min(MAX_CAPTION_ROWS, len(samples))))
+    all_rows = range(len(samples))
+    rows = draw.sample(all_rows, min(num_images, len(samples)))
+    caption_rows = draw.sample(all_rows, min(MAX_CAPTION_ROWS, len(samples)))
     images = _inspect_images(samples, rows)
     if key_file is not None:
         flawed_keys = [samples.key(image.row) for image in images if image.flaw]
         write_keys(key_file, samples.keys, flawed_keys)
-    texts = [
-        samples.texts(row)
-        for row in show_progress(caption_rows, len(caption_rows), "captions", "samples")
-    ]
-    captions = [
-        inspect_captions(field or samples.caption_field, [fields[number] for fields in texts])
-        for number, field in enumerate(choice.names)
-    ]
+    rows_in_order = show_progress(sorted(caption_rows), len(caption_rows), "captions", "samples")
+    texts = [samples.texts(row) for row in rows_in_order]
+    captions = []
+    for number, field in enumerate(choice.names):
+        texts_of_field = [fields[number] for fields in texts]
+        captions.append(inspect_captions(field or samples.caption_field, texts_of_field))
     files = source.files(data)
     return DataSummary(
         data=data,

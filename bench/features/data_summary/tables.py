@@ -1,6 +1,7 @@
 """The tables of the summary of data, for the terminal, JSON and the page."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,21 +34,25 @@ def summary_tables(summary: DataSummary) -> list[Table]:
 def source_table(summary: DataSummary) -> Table:
     """Return a table of one row, with the notes of the source beneath."""
     num_images = len(summary.images)
-    num_copies = num_images - len({image.digest for image in summary.images})
-    image_bytes = summary.num_samples * sum(image.num_bytes for image in summary.images)
+    num_distinct = len({image.digest for image in summary.images})
+    num_bytes = sum(image.num_bytes for image in summary.images)
     files = Cell.of(summary.num_files, format_count, _format_bytes(summary.file_bytes))
     if not summary.num_files:
         files = Cell("each sample has files of its own")
-    is_exact = num_images == summary.num_samples
-    note = "" if is_exact else "expected from the sample"
+    note = ""
+    if num_images < summary.num_samples:
+        num_bytes = round(summary.num_samples * num_bytes / num_images)
+        note = "expected from the sample"
     cells = {
         "data": Cell(summary.data),
         "read as": Cell(summary.source),
         "files": files,
         "samples": Cell.of(summary.num_samples, format_count),
-        "images": Cell.of(round(image_bytes / num_images), _format_bytes, note),
+        "images": Cell.of(num_bytes, _format_bytes, note),
         "left out": Cell.of(summary.total - summary.num_samples, format_count),
-        "exact copies": Cell.of(num_copies, format_count, f"of {num_images:,} images"),
+        "exact copies": Cell.of(
+            num_images - num_distinct, format_count, f"of {num_images:,} images"
+        ),
     }
     return _table_of_cells("Data", [cells], "\n".join([*summary.notes, *summary.refusals]))
 
@@ -65,8 +70,9 @@ def size_table(summary: DataSummary) -> Table:
     for name, values in sizes.items():
         if values:
             write = _format_bytes if name == "bytes" else format_count
-            rows.append([Cell(name), *(Cell.of(value, write) for value in quantiles(values))])
-    columns = [Column.text("quantity"), *map(Column, QUANTILES)]
+            cells = [Cell.of(value, write) for value in quantiles(values)]
+            rows.append([Cell(name), *cells])
+    columns = [Column.text("quantity"), *(Column(name) for name in QUANTILES)]
     sample = _describe_sample(len(summary.images), summary.num_samples)
     note = f"Images of {sample}; upright, as EXIF turns them."
     return Table.of_rows("Sizes of images", columns, rows, note)
@@ -78,18 +84,18 @@ def caption_table(summary: DataSummary) -> Table:
     note = f"Captions of {sample}. {CAPTIONS_NOTE}"
     if any(2 * captions.num_repeated > len(captions.texts) for captions in summary.captions):
         note += REPEATED_NOTE
-    return _table_of_cells("Captions", [*map(_caption_cells, summary.captions)], note)
+    rows = [_caption_cells(captions) for captions in summary.captions]
+    return _table_of_cells("Captions", rows, note)
 
 
 def _caption_cells(captions: FieldCaptions) -> dict[str, Cell]:
+    """Return the cells of a field by the names of their columns; a field without captions has only the first three."""
+    mean = float(captions.per_sample.mean())
+    most = f"{captions.per_sample.max():,} at most"
     cells = {
         "field": Cell(captions.field),
         "without a caption": _share_cell(captions.per_sample == 0),
-        "captions per sample": Cell.of(
-            float(captions.per_sample.mean()),
-            "{:.2f}".format,
-            f"{captions.per_sample.max():,} at most",
-        ),
+        "captions per sample": Cell.of(mean, "{:.2f}".format, most),
     }
     if captions.texts:
         for name, value in zip(QUANTILES, quantiles(captions.tokens), strict=True):
@@ -104,31 +110,31 @@ def _caption_cells(captions: FieldCaptions) -> dict[str, Cell]:
 
 def unusable_table(summary: DataSummary) -> Table:
     """Return the samples that a training leaves out or replaces, by reason."""
-    counts = [
-        (reason, number, summary.total, "left out")
-        for reason, number in sorted(summary.skipped.items())
-    ]
-    counts += [
-        (f"image: {flaw}", number, len(summary.images), "replaced by another sample")
-        for flaw, number in sorted(summary.flaws.items())
-    ]
-    rows = [
-        {
-            "reason": reason,
-            "samples": number,
-            "of": total,
-            "share": format_percent(number / total),
-            "in a training": consequence,
-        }
-        for reason, number, total, consequence in counts
-    ]
+    rows = []
+    for reason, number in sorted(summary.skipped.items()):
+        rows.append(_unusable_row(reason, number, summary.total, "left out"))
+    for flaw, number in sorted(summary.flaws.items()):
+        consequence = "replaced by another sample"
+        rows.append(_unusable_row(f"image: {flaw}", number, len(summary.images), consequence))
     return Table.of_figures("Samples that cannot be used", rows)
+
+
+def _unusable_row(reason: str, number: int, total: int, consequence: str) -> dict[str, Any]:
+    """Return the cells of a reason by the names of their columns."""
+    return {
+        "reason": reason,
+        "samples": number,
+        "of": total,
+        "share": format_percent(number / total),
+        "in a training": consequence,
+    }
 
 
 def quantiles(values: Sequence[int] | npt.NDArray[np.int64]) -> list[int]:
     """Return values at the probabilities of QUANTILES."""
-    at: list[int] = np.quantile(values, [*QUANTILES.values()], method="nearest").tolist()
-    return at
+    probabilities = list(QUANTILES.values())
+    values_at: list[int] = np.quantile(values, probabilities, method="nearest").tolist()
+    return values_at
 
 
 def _share_cell(is_true: npt.NDArray[np.bool_]) -> Cell:

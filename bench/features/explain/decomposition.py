@@ -41,8 +41,11 @@ class CauseRatio:
         measured = self.forward_backward
         if measured is None or self.flop_ratio is None:
             return None
-        margin = None if measured.high is None else math.log(measured.high / measured.value)
-        return judge_flops_prediction(math.log(measured.value / self.flop_ratio), margin)
+        margin = None
+        if measured.high is not None:
+            margin = math.log(measured.high / measured.value)
+        error = math.log(measured.value / self.flop_ratio)
+        return judge_flops_prediction(error, margin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +78,20 @@ def decompose(records: Sequence[Record]) -> Decomposition | None:
     rungs = ladders[0].rungs
     names = [rung.experiment for rung in rungs]
     runs = timed_runs(records, names)
-    causes = [
-        _ratio(runs, before, after, after.cause, after.change) for before, after in pairwise(rungs)
-    ]
-    rounds = [set(_rates(runs.get(name, ()), undisturbed_images_per_second)) for name in names]
+    causes = []
+    for before, after in pairwise(rungs):
+        causes.append(_ratio(runs, before, after, after.cause, after.change))
+    rounds = []
+    for name in names:
+        rates = _rates(runs.get(name, ()), undisturbed_images_per_second)
+        rounds.append(set(rates))
+    experiments = [record.experiment for record in records if record.experiment]
     return Decomposition(
         ladder=ladders[0],
         causes=tuple(causes),
         whole=_ratio(runs, rungs[0], rungs[-1], "whole ratio"),
         num_rounds=len(set.intersection(*rounds)),
-        captions=describe_captions(record.experiment for record in records if record.experiment),
+        captions=describe_captions(experiments),
         waits=describe_waits(records, names),
     )
 
@@ -95,14 +102,14 @@ def _ratio(
     """Return the ratio of two rungs over the rounds that have both."""
     start = runs.get(before.experiment, ())
     end = runs.get(after.experiment, ())
-    steps = _common_rounds(start, end, undisturbed_images_per_second)
-    saved = [1 / steps[0][round_] - 1 / steps[1][round_] for round_ in steps[0]]
-    phases = _common_rounds(start, end, forward_backward_rate)
+    step_start, step_end = _common_rounds(start, end, undisturbed_images_per_second)
+    saved = [1 / step_start[round_] - 1 / step_end[round_] for round_ in step_start]
+    phases_start, phases_end = _common_rounds(start, end, forward_backward_rate)
     return CauseRatio(
         cause=cause,
         change=change,
-        forward_backward=ratio_of(*phases) if phases[0] else None,
-        step=ratio_of(*steps) if saved else None,
+        forward_backward=ratio_of(phases_start, phases_end) if phases_start else None,
+        step=ratio_of(step_start, step_end) if step_start else None,
         flop_ratio=_flops(start) / _flops(end) if start and end else None,
         saved_seconds=fmean(saved) if saved else None,
     )
@@ -115,15 +122,19 @@ def _common_rounds(
     before = _rates(start, rate)
     after = _rates(end, rate)
     common = sorted(before.keys() & after.keys())
-    return {number: before[number] for number in common}, {
-        number: after[number] for number in common
-    }
+    start_rates = {round_: before[round_] for round_ in common}
+    end_rates = {round_: after[round_] for round_ in common}
+    return start_rates, end_rates
 
 
 def _rates(runs: Sequence[Run], rate: Rate) -> dict[int, float]:
     """Return the images per second of runs by round, without those that other work disturbed."""
-    rates = {speed.round: rate(experiment, speed) for experiment, speed in runs}
-    return {round_: value for round_, value in rates.items() if value is not None}
+    rates = {}
+    for experiment, speed in runs:
+        images_per_second = rate(experiment, speed)
+        if images_per_second is not None:
+            rates[speed.round] = images_per_second
+    return rates
 
 
 def _flops(runs: Sequence[Run]) -> float:

@@ -1,4 +1,4 @@
-"""The ladder: experiments from a baseline to a named one, each of which differs from the one before in one cause.
+"""The ladder: experiments from a baseline to a named one; each differs from the previous one in one cause.
 
 Factors (settings with one value at the start and another at the end) change first, then the rest of the recipe that is
 work of a step, then the objective, stage by stage. The last causes therefore measure the objective with all else as at
@@ -35,16 +35,25 @@ SHARED_FIELDS = ("tower", "text_tower", "data", "caption", "subset")
 OBJECTIVE_FIELDS = ("method", "text_padding", "text_features", "head_rows")
 LABEL_FIELDS = ("labels", "label_format")  # only labels depend on them
 # Work of a step outside its forward and backward: differences are one stage before the objective.
-RECIPE_FIELDS = (
-    *("workers", "jpeg_decoding", "crop_scale", "flip"),
-    *("clip_norm", "ema_decay"),
-)
+RECIPE_FIELDS = ("workers", "jpeg_decoding", "crop_scale", "flip", "clip_norm", "ema_decay")
 NEVER_FACTORS = (*SHARED_FIELDS, *OBJECTIVE_FIELDS, *fields_with("pace"))
 # No work of a forward or backward: each experiment keeps its own.
 FIELDS_WITHOUT_WORK = (
-    *("seed", "pixel_normalisation", "synset_vocabulary", "head_initialisation", "teacher"),
-    *("sharding", "images", "warmup_images", "schedule", "cooldown_share"),
-    *("learning_rate", "min_learning_rate", "betas", "eps", "weight_decay"),
+    "seed",
+    "pixel_normalisation",
+    "synset_vocabulary",
+    "head_initialisation",
+    "teacher",
+    "sharding",
+    "images",
+    "warmup_images",
+    "schedule",
+    "cooldown_share",
+    "learning_rate",
+    "min_learning_rate",
+    "betas",
+    "eps",
+    "weight_decay",
 )
 
 Settings = dict[str, Any]  # values by field
@@ -90,15 +99,20 @@ def plan_ladder(
             f"a ladder has one tower and one data set, these differ in {format_differences(shared)}"
         )
     starts = _differing_factors(differences) | _chosen_factors(baseline, named, chosen)
-    rest = [name for name in differences if name in RECIPE_FIELDS and name not in starts]
     objective, note = _objective_stages(baseline, named)
     base = baseline if objective else named
-    settings = starts | {name: get_field(baseline, name) for name in rest}
-    if objective and objective[-1][0] == HEAD:
-        settings["text_padding"] = "max_length"
+    settings = dict(starts)
     changes = [(field, {field: get_field(named, field)}) for field in starts]
+    rest: Settings = {}
+    for field in differences:
+        if field in RECIPE_FIELDS and field not in starts:
+            settings[field] = get_field(baseline, field)
+            rest[field] = get_field(named, field)
     if rest:
-        changes.append((REST, {name: get_field(named, name) for name in rest}))
+        changes.append((REST, rest))
+    causes_of_objective = [cause for cause, _ in objective]
+    if HEAD in causes_of_objective:
+        settings["text_padding"] = "max_length"
     changes += objective
     if not changes:
         raise ValueError(
@@ -122,17 +136,17 @@ def _differing_factors(differences: Mapping[str, tuple[Any, ...]]) -> Settings:
     Fields that methods declare belong to the objective.
     """
     ignored = (*NEVER_FACTORS, *FIELDS_WITHOUT_WORK, *LABEL_FIELDS, *RECIPE_FIELDS)
-    return {
-        field: values[0]
-        for field, values in differences.items()
-        if field in FIELDS and field not in ignored
-    }
+    starts = {}
+    for field, (start, *_) in differences.items():
+        if field in FIELDS and field not in ignored:
+            starts[field] = start
+    return starts
 
 
 def _chosen_factors(baseline: Experiment, named: Experiment, chosen: Sequence[str]) -> Settings:
     """Return the values at the beginning that FIELD=VALUE settings give."""
     starts = {}
-    possible = dict.fromkeys(name for name in FIELDS if name not in NEVER_FACTORS)
+    possible = {name: None for name in FIELDS if name not in NEVER_FACTORS}
     for setting in chosen:
         field = setting.partition("=")[0]
         choose(field, possible, "factor")
@@ -153,8 +167,9 @@ def _objective_stages(
 
     The last cause, without settings, changes to the named experiment itself. Equal methods have no such stages.
     """
-    methods = (get_method(baseline.method), get_method(named.method))
-    roles = (methods[0].ladder_role, methods[1].ladder_role)
+    first = get_method(baseline.method)
+    last = get_method(named.method)
+    roles = (first.ladder_role, last.ladder_role)
     if baseline.method == named.method:
         return [], ""
     if roles == ("pair", "pair"):
@@ -163,7 +178,7 @@ def _objective_stages(
         return [(f"labels, {HEAD}", {})], ""
     if roles != ("pair", "classifier"):
         reason = "a ladder leads from a text tower to none, not back"
-        for method in methods:
+        for method in (first, last):
             if method.ladder_role is None:
                 reason = f"{method.name} {method.no_ladder_reason}"
         raise ValueError(f"no ladder leads from {baseline.method} to {named.method}: {reason}")
@@ -174,7 +189,8 @@ def _objective_stages(
     if padding_reason:
         return stages, f"{PADDING} is not measured: {padding_reason}"
     padding = baseline.text.text_padding
-    padding = "auto" if padding == "max_length" else padding
+    if padding == "max_length":
+        padding = "auto"
     return [(PADDING, {"text_padding": padding}), *stages], ""
 
 
@@ -182,12 +198,13 @@ def _with_values(experiment: Experiment, values: Settings) -> Experiment:
     """Return the experiment with other values of fields, which its name lists."""
     settings = []
     for field, value in values.items():
-        settings.append(f"{field}={value if isinstance(value, str) else json.dumps(value)}")
+        text = value if isinstance(value, str) else json.dumps(value)
+        settings.append(f"{field}={text}")
     return with_settings(experiment, settings)
 
 
 def _match_timed_images(experiment: Experiment, pace: Experiment) -> Experiment:
-    """Set warm-up and windows to about as many images as those of `pace`, with every image size equally often."""
+    """Set warm-up and windows to about as many images as `pace` has in them, with every image size equally often."""
     num_sizes = len(experiment.image.all_image_sizes)
     relative_batch = pace.training.batch_size / experiment.training.batch_size / num_sizes
     warmup_steps = num_sizes * max(1, round(pace.timing.warmup_steps * relative_batch))

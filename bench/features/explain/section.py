@@ -41,22 +41,19 @@ def waterfall_chart(result: Decomposition) -> Markup:
         ends = list(NARROWEST)
         described = []
         for row, cause in enumerate(result.causes):
-            if cause.forward_backward is None:
-                continue
             ratio = cause.forward_backward
+            if ratio is None:
+                continue
             ends += draw_ratio_bar(axes, row, cause.cause, reached, ratio, SERIES[0])
             if cause.flop_ratio is not None:
-                (mark,) = axes.plot(
-                    [reached * cause.flop_ratio], [row + 0.3], "D", color=SERIES[2], markersize=6
-                )
-                add_tooltip(mark, f"FLOP-predicted {format_ratio(cause.flop_ratio)}x")
-                ends.append(reached * cause.flop_ratio)
+                predicted = reached * cause.flop_ratio
+                marks = axes.plot([predicted], [row + 0.3], "D", color=SERIES[2], markersize=6)
+                add_tooltip(marks[0], f"FLOP-predicted {format_ratio(cause.flop_ratio)}x")
+                ends.append(predicted)
             reached *= ratio.value
             described.append(f"{cause.cause} {format_ratio(ratio.value)}")
         ends += draw_ratio_bar(axes, len(result.causes), "whole ratio", 1.0, total, SERIES[1])
         scale_ratios(axes, ends)
         axes.set_xlabel("ratio of images per second")
-        text = (
-            f"Causes of a ratio: {'; '.join(described)}; whole ratio {format_ratio(total.value)}."
-        )
-        return svg(figure, "waterfall", text)
+        described.append(f"whole ratio {format_ratio(total.value)}")
+        return svg(figure, "waterfall", f"Causes of a ratio: {'; '.join(described)}.")

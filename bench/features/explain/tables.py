@@ -27,13 +27,18 @@ def cause_table(result: Decomposition) -> Table:
         Column("saved, us/image"),
     ]
     rows = [_row(cause) for cause in [*result.causes, result.whole]]
-    notes = [NOTE, f"Rounds: {result.num_rounds}. {result.waits}", result.ladder.note]
+    note = f"{NOTE}\nRounds: {result.num_rounds}. {result.waits}"
+    if result.ladder.note:
+        note += f"\n{result.ladder.note}"
     title = f"From {result.baseline} to {result.experiment}"
-    return Table.of_rows(title, columns, rows, "\n".join(filter(None, notes)))
+    return Table.of_rows(title, columns, rows, note)
 
 
 def _row(cause: CauseRatio) -> list[Cell]:
-    saved = None if cause.saved_seconds is None else MICROSECONDS * cause.saved_seconds
+    """Return the cells of a cause in the order of the columns of `cause_table`."""
+    saved = None
+    if cause.saved_seconds is not None:
+        saved = MICROSECONDS * cause.saved_seconds
     return [
         Cell.of(cause.cause),
         Cell.of(cause.change),
@@ -47,18 +52,21 @@ def _row(cause: CauseRatio) -> list[Cell]:
 
 def ends_of_ladder(result: Decomposition) -> tuple[str, str]:
     """Return the names of the first and the last experiment, without settings where these differ."""
-    ends = (strip_settings(result.baseline), strip_settings(result.experiment))
-    return (result.baseline, result.experiment) if ends[0] == ends[1] else ends
+    start = strip_settings(result.baseline)
+    end = strip_settings(result.experiment)
+    if start == end:
+        return result.baseline, result.experiment
+    return start, end
 
 
 def summarize(result: Decomposition) -> str:
     """Say in a few sentences how large the ratio is and what it is made of."""
     total = result.whole
-    causes = [
-        f"{format_ratio(cause.forward_backward.value)}x for {cause.cause}"
-        for cause in result.causes
-        if cause.forward_backward is not None
-    ]
+    causes = []
+    for cause in result.causes:
+        if cause.forward_backward is not None:
+            ratio = format_ratio(cause.forward_backward.value)
+            causes.append(f"{ratio}x for {cause.cause}")
     if total.forward_backward is None or len(causes) < len(result.causes):
         return "Some experiments of the ladder were not measured or were disturbed, so the ratio cannot be decomposed."
     start, end = ends_of_ladder(result)

@@ -5,12 +5,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from bench.cli.options import (
-    Json,
-    Results,
-    Rounds,
-    Settings,
-)
+from bench.cli.options import Json, Results, Rounds, Settings
 from bench.console.console import FAILED_CASE, OK
 from bench.console.options import ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
@@ -51,7 +46,8 @@ class ExplainRatio:
         require_range("rounds", self.rounds, MIN_LADDER_ROUNDS, ROUNDS_RANGE[1])
         ladder, experiments = self._plan()
         check(self.results, experiments, may_differ=FIELDS)
-        comparison = (resume if self.resume else begin)(self.results, PURPOSE, experiments)
+        start = resume if self.resume else begin
+        comparison = start(self.results, PURPOSE, experiments)
         ladder_run = comparison.new_run(
             "bench.features.explain.ladder:record_ladder",
             "ladder",

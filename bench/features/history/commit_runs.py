@@ -21,11 +21,22 @@ from bench.orchestration.runner import Slot, round_robin
 
 PLUGIN = Path(__file__).parent / "plugin" / "suites_in_turn.py"
 SUITES = [
-    *(sys.executable, "-m", "pytest", "bench/suites", "-q", "-m", "not minutes"),
-    *("-p", PLUGIN.stem, "-p", "no:randomly"),  # equal order in every tree
+    sys.executable,
+    "-m",
+    "pytest",
+    "bench/suites",
+    "-q",
+    "-m",
+    "not minutes",
+    "-p",
+    PLUGIN.stem,
+    "-p",
+    "no:randomly",  # equal order in every tree
     # At most 0.25 s per benchmark after three warm-up rounds: a process takes half a minute.
-    *("--benchmark-warmup=on", "--benchmark-warmup-iterations=3"),
-    *("--benchmark-min-rounds=3", "--benchmark-max-time=0.25"),
+    "--benchmark-warmup=on",
+    "--benchmark-warmup-iterations=3",
+    "--benchmark-min-rounds=3",
+    "--benchmark-max-time=0.25",
 ]
 CHILD_ENV = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 LINES_SHOWN = 15  # of the output of failed suites
@@ -62,12 +73,15 @@ def time_rounds(trees: Mapping[str, Path], folder: Path, rounds: int, only: str 
     for round_ in range(rounds):
         progress.log_start(f"round {round_ + 1} of {rounds}: {', '.join(trees)}")
         start = datetime.now(UTC)
-        names = list(trees) if round_ % 2 == 0 else list(trees)[::-1]
+        names = list(trees)
+        if round_ % 2:
+            names.reverse()
         documents = time_suites({name: trees[name] for name in names}, only)
         for name, document in documents.items():
             document["turn"] = f"{start:%Y%m%dT%H%M%S.%f}"
             save_document(document, folder / name / f"{round_:02}.json", fingerprint)
-        progress.expect((rounds - round_ - 1) * (datetime.now(UTC) - start).total_seconds())
+        seconds = (datetime.now(UTC) - start).total_seconds()
+        progress.expect((rounds - round_ - 1) * seconds)
 
 
 def time_suites(trees: Mapping[str, Path], only: str | None = None) -> dict[str, dict[str, Any]]:
@@ -89,8 +103,8 @@ def time_suites(trees: Mapping[str, Path], only: str | None = None) -> dict[str,
             document = Path(folder, name, "suites.json")
             if code or not document.is_file() or not document.stat().st_size:
                 output = Path(folder, name, "output").read_text(errors="replace")
-                last_lines = "\n".join(output.splitlines()[-LINES_SHOWN:])
-                log(last_lines)
+                last_lines = output.splitlines()[-LINES_SHOWN:]
+                log("\n".join(last_lines))
                 raise ValueError(f"the suites of {name} failed with exit code {code}")
             documents[name] = json.loads(document.read_bytes())
     return documents
@@ -103,13 +117,14 @@ def _start_suites(
     folder.mkdir()
     # The pack is decoded once per tree.
     (tree / "results" / "cache").mkdir(parents=True, exist_ok=True)
-    command = [
-        *SUITES,
-        f"--benchmark-json={folder / 'suites.json'}",
-        *(["-k", only] if only else []),
-    ]
-    path = os.pathsep.join(filter(None, (str(PLUGIN.parent), os.environ.get("PYTHONPATH"))))
-    environment = os.environ | CHILD_ENV | slot.environment | {"PYTHONPATH": path}
+    command = [*SUITES, f"--benchmark-json={folder / 'suites.json'}"]
+    if only:
+        command += ["-k", only]
+    path = str(PLUGIN.parent)
+    if os.environ.get("PYTHONPATH"):
+        path += os.pathsep + os.environ["PYTHONPATH"]
+    environment = os.environ | CHILD_ENV | slot.environment
+    environment["PYTHONPATH"] = path
     with (folder / "output").open("wb") as output, closing(slot):
         return subprocess.Popen(
             command,

@@ -1,5 +1,6 @@
 """The charts over commits: a line per machine, a dot per process, a vertical line per change."""
 
+import math
 from collections.abc import Sequence
 
 from markupsafe import Markup
@@ -28,29 +29,34 @@ def series_chart(
     name: str, history: CommitHistory, lines: Sequence[Series], changes: Sequence[Change]
 ) -> Markup:
     """Draw the series of one metric, one line per machine; `name` is the prefix of the ids in the SVG."""
-    measured = {point.commit for line in lines for point in line.points}
+    measured = set[Commit]()
+    highest = 0.0
+    for line in lines:
+        for point in line.points:
+            measured.add(point.commit)
+            highest = max(highest, *point.runs)
     commits = [commit for commit in history.commits if commit in measured]
     with drawing(*SIZE) as figure:
         axes = margin_axes(figure, *MARGINS)
         axes.set_xlim(-0.5, max(len(commits), 2) - 0.5)
-        unit = lines[0].metric.unit
-        axes.set_ylim(
-            0, 1.1 * max(value for line in lines for point in line.points for value in point.runs)
-        )
+        metric = lines[0].metric
+        axes.set_ylim(0, 1.1 * highest)
         axes.locator_params(axis="y", nbins=4)
         axes.yaxis.set_major_formatter(
-            lambda value, _: format_quantity(value, unit) if value else "0"
+            lambda value, _: format_quantity(value, metric.unit) if value else "0"
         )
         for line in lines:
             colour, marker = colour_and_marker(history.machines.index(line.machine))
             _draw_line(axes, commits, line, colour, marker)
         for change in changes:
             _draw_change(axes, commits, change)
-        step = -(-len(commits) // MOST_TICKS)
-        ticks = range((len(commits) - 1) % step, len(commits), step)  # the last commit has a tick
+        spacing = math.ceil(len(commits) / MOST_TICKS)
+        first_tick = (len(commits) - 1) % spacing  # so that the last commit has a tick
+        ticks = range(first_tick, len(commits), spacing)
         axes.set_xticks(ticks, [commits[at].short for at in ticks])
-        title = f"{lines[0].benchmark.name}, {lines[0].metric.name} over {len(commits)} commits"
-        text = "; ".join([title, *(change.describe() for change in changes)])
+        title = f"{lines[0].benchmark.name}, {metric.name} over {len(commits)} commits"
+        descriptions = [change.describe() for change in changes]
+        text = "; ".join([title, *descriptions])
         return svg(figure, name, f"{text}.")
 
 
@@ -59,7 +65,8 @@ def _draw_line(
 ) -> None:
     """Draw the medians of commits as marks on a line, and the processes as small dots."""
     positions = [commits.index(point.commit) for point in line.points]
-    axes.plot(positions, [point.value for point in line.points], color=colour, linewidth=1.25)
+    medians = [point.value for point in line.points]
+    axes.plot(positions, medians, color=colour, linewidth=1.25)
     for position, point in zip(positions, line.points, strict=True):
         dots = [position] * len(point.runs)
         axes.plot(dots, point.runs, "o", color=colour, markersize=2.5, alpha=0.45)
@@ -71,10 +78,11 @@ def _draw_line(
 
 def _draw_change(axes: Axes, commits: Sequence[Commit], change: Change) -> None:
     """Draw a vertical line between two commits, with the ratio of the levels above it."""
-    before, after = change.series.points[change.at - 1 : change.at + 1]
-    middle = (commits.index(before.commit) + commits.index(after.commit)) / 2
+    before, after = change.commits
+    middle = (commits.index(before) + commits.index(after)) / 2
     axes.axvline(middle, color=INK, linewidth=1.25)
     ratio = format_ratio(change.new / change.old)
-    text = chart_label(f"{'▼' if change.is_worse else '▲'} {ratio}x")
+    arrow = "▼" if change.is_worse else "▲"
+    text = chart_label(f"{arrow} {ratio}x")
     transform = axes.get_xaxis_transform()
     axes.text(middle, 1.03, text, transform=transform, ha="center", va="bottom", fontsize=11)

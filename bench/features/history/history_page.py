@@ -12,6 +12,7 @@ from bench.features.history.history_chart import series_chart
 from bench.interfaces.sections import Block, Chart, Group, Legend, Text
 from bench.measure.observations import read_observations
 from bench.tables.formats import pluralize
+from bench.tables.groups import group_by
 from bench.tables.tables import Cell, Column, Table
 from reports.render.document import (
     BuiltSection,
@@ -20,7 +21,6 @@ from reports.render.document import (
     render_page,
     write_page,
 )
-from reports.render.frames import group_by
 from reports.render.svg import swatch
 from reports.series import CommitHistory, build_history
 
@@ -61,16 +61,14 @@ def history_page(
 ) -> str:
     """Return the page of a history and its changes; `damaged` are the errors of files that are left out."""
     num_worse = sum(change.is_worse for change in changes)
-    machines = [
-        (f"machine {number}: {machine}", swatch(number - 1))
-        for number, machine in enumerate(history.machines, 1)
-    ]
-    change_blocks: list[Block] = [
-        Legend(machines, "Machines"),
-        Text("No change was found.", "empty"),
-    ]
+    machines = []
+    for index, machine in enumerate(history.machines):
+        machines.append((f"machine {index + 1}: {machine}", swatch(index)))
+    change_blocks: list[Block] = [Legend(machines, "Machines")]
     if changes:
-        change_blocks[1:] = [_changes_table(history, changes), Text(CHANGES_NOTE, "under")]
+        change_blocks += [_changes_table(history, changes), Text(CHANGES_NOTE, "under")]
+    else:
+        change_blocks.append(Text("No change was found.", "empty"))
     charts: list[Block] = [Text(CHARTS_NOTE, "under"), Group(_charts(history, changes), "panels")]
     return render_page(
         "Speed and memory over commits",

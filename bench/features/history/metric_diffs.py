@@ -55,10 +55,15 @@ def compare_observations(
     pairs: dict[str, tuple[Rounds, Rounds]] = {}
     for key in common:
         if not key[1].is_counter:
-            sides = (dict(enumerate(old_values[key])), dict(enumerate(new_values[key])))
-            pairs[str(key)] = sides
+            old_rounds = dict(enumerate(old_values[key]))
+            new_rounds = dict(enumerate(new_values[key]))
+            pairs[str(key)] = (old_rounds, new_rounds)
     ratios = ratios_of_pairs(pairs)
-    return [_diff(key, old_values[key], new_values[key], ratios.get(str(key))) for key in common]
+    diffs = []
+    for key in common:
+        ratio = ratios.get(str(key))
+        diffs.append(_diff(key, old_values[key], new_values[key], ratio))
+    return diffs
 
 
 def _values_by_metric(observations: Sequence[Observation]) -> dict[Key, list[float]]:
@@ -70,23 +75,33 @@ def _values_by_metric(observations: Sequence[Observation]) -> dict[Key, list[flo
 
 
 def _diff(key: Key, old: list[float], new: list[float], ratio: Ratio | None) -> MetricDiff:
-    """Judge a metric; a counter is inconclusive if it varies within a side."""
+    """Return a metric of both sides with its verdict."""
     benchmark, metric = key
-    verdict: Verdict = "inconclusive"
-    if ratio is not None:
-        is_change = ratio.verdict in ("faster", "slower")
-        is_larger = ratio.verdict == "faster"
-        if ratio.verdict == "no difference":
-            verdict = ratio.verdict
-    else:
-        is_change = len({*old}) == len({*new}) == 1
-        is_larger = new[0] > old[0]
-        if is_change and old[0] == new[0]:
-            is_change = False
-            verdict = "equal"
-    if is_change:
-        verdict = "better" if metric.better == ("more" if is_larger else "less") else "worse"
+    verdict = _judge_counter(metric, old, new) if ratio is None else _judge_ratio(metric, ratio)
     return MetricDiff(benchmark, metric, old, new, verdict, ratio)
+
+
+def _judge_counter(metric: Metric, old: Sequence[float], new: Sequence[float]) -> Verdict:
+    """Compare a counter exactly; it is inconclusive if it varies within a side."""
+    if len(set(old)) > 1 or len(set(new)) > 1:
+        return "inconclusive"
+    if old[0] == new[0]:
+        return "equal"
+    return _judge_change(metric, is_larger=new[0] > old[0])
+
+
+def _judge_ratio(metric: Metric, ratio: Ratio) -> Verdict:
+    """Return the verdict on a ratio of new over old; "faster" is a larger new value."""
+    if ratio.verdict == "no difference":
+        return "no difference"
+    if ratio.verdict in ("faster", "slower"):
+        return _judge_change(metric, is_larger=ratio.verdict == "faster")
+    return "inconclusive"
+
+
+def _judge_change(metric: Metric, *, is_larger: bool) -> Verdict:
+    direction = "more" if is_larger else "less"
+    return "better" if metric.better == direction else "worse"
 
 
 def unmatched_metrics(old: Sequence[Observation], new: Sequence[Observation]) -> list[str]:
@@ -102,7 +117,9 @@ def verdict_exit_code(diffs: Sequence[MetricDiff]) -> int:
     verdicts = {diff.verdict for diff in diffs}
     if "worse" in verdicts:
         return DISAGREEMENT
-    return INCONCLUSIVE if "inconclusive" in verdicts else OK
+    if "inconclusive" in verdicts:
+        return INCONCLUSIVE
+    return OK
 
 
 def diff_table(diffs: Sequence[MetricDiff], notes: Sequence[str] = ()) -> Table:
@@ -113,14 +130,15 @@ def diff_table(diffs: Sequence[MetricDiff], notes: Sequence[str] = ()) -> Table:
         if diff.verdict == "equal":
             num_equal += 1
             continue
+        ratio = diff.ratio
         row = {
             "part": f"{diff.benchmark.short}, {diff.metric.name}",
             "old": diff.format_side(diff.old),
             "new": diff.format_side(diff.new),
-            "new/old": diff.ratio and diff.ratio.value,
-            "low": diff.ratio and diff.ratio.low,
-            "high": diff.ratio and diff.ratio.high,
-            "p": diff.ratio and diff.ratio.p,
+            "new/old": ratio.value if ratio else None,
+            "low": ratio.low if ratio else None,
+            "high": ratio.high if ratio else None,
+            "p": ratio.p if ratio else None,
             "runs": f"{len(diff.old)} + {len(diff.new)}",
             "verdict": diff.verdict,
         }

@@ -4,9 +4,11 @@ The learning rate is chosen on the validation part, the test part is used once.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -62,11 +64,11 @@ class FineTuning(TrainingRecipe):
     label_smoothing: float = 0.1
     clip_norm: float | None = 1.0
     ema_decay: float | None = 0.9995
-    # Range of a random crop's area, as a share of the image's.
+    # Range of a random crop's area, as a share of the image's area.
     crop_scale: tuple[float, float] = (0.08, 1.0)
     flip: bool = True
     image_size: int | None = None  # in pixels, that the tower is resized to; None: the tower's own
-    # Of images to score (`ImageSource`); None: that of the task.
+    # Preprocessing of images to score (see `ImageSource`); None: as the task's images have it.
     resize_over_crop: float | None = None
 
     @property
@@ -75,7 +77,8 @@ class FineTuning(TrainingRecipe):
         return self.min_learning_rate / self.learning_rate
 
 
-# CatLIP's: arXiv:2404.15653, table 6. CoreNet has no file of it: what the table leaves out is as in fine-tuning.
+# CatLIP's recipe: arXiv:2404.15653, table 6. CoreNet has no file of it; settings that are not in the table are as in
+# fine-tuning.
 LINEAR_PROBE = FineTuning(
     epochs=30,
     batch_size=256,
@@ -148,7 +151,8 @@ def train_classifier_copy(
     model = FineTunedClassifier(tower, copy.deepcopy(head)).to(device)
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(images)))
     steps = recipe.steps(len(images))
-    micro_batch_size = min(recipe.batch_size, max(1, MICRO_BATCH_PIXELS // tower.image_size**2))
+    images_at_once = max(1, MICRO_BATCH_PIXELS // tower.image_size**2)
+    micro_batch_size = min(recipe.batch_size, images_at_once)
     while recipe.batch_size % micro_batch_size:  # micro-batches are equally large
         micro_batch_size -= 1
     micro_batches = recipe.batch_size // micro_batch_size
@@ -156,10 +160,16 @@ def train_classifier_copy(
 
     def loss_of_batch(batch: tuple[Tensor, Tensor]) -> Tensor:
         images, rows = batch
+        pixels = normalise(images.to(device) / WHITE)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            return loss_of(model(normalise(images.to(device) / WHITE)), rows)
+            return loss_of(model(pixels), rows)
 
-    batches = zip(*[prefetch(load, steps * micro_batches)] * micro_batches, strict=True)
+    def group_micro_batches() -> Iterator[list[tuple[Tensor, Tensor]]]:
+        loaded = prefetch(load, steps * micro_batches)
+        while batch := list(islice(loaded, micro_batches)):
+            yield batch
+
+    batches = group_micro_batches()
     return train_on_task(
         model, model.tower, batches, steps, loss_of_batch, recipe, recipe.learning_rate
     )
@@ -173,13 +183,12 @@ def load_batch(
     The batch is a pure function of the arguments. Batches cross the borders of epochs, so that all are full.
     """
     rows = shuffled_rows(recipe.seed, len(images), start=k * size, size=size)
-    draws = draw_crop_params(
-        size, torch.Generator().manual_seed(derive_seed(recipe.seed, AUGMENTATION, k))
-    )
-    crops = [
-        crop_and_resize(images.rgb(row), drawn, recipe.crop_scale, side, flip=recipe.flip)
-        for row, drawn in zip(rows.tolist(), draws, strict=True)
-    ]
+    seed = derive_seed(recipe.seed, AUGMENTATION, k)
+    draws = draw_crop_params(size, torch.Generator().manual_seed(seed))
+    crops = []
+    for row, draw in zip(rows.tolist(), draws, strict=True):
+        image = images.rgb(row)
+        crops.append(crop_and_resize(image, draw, recipe.crop_scale, side, flip=recipe.flip))
     return torch.stack(crops), rows
 
 
@@ -194,7 +203,11 @@ def compute_logits(
     batches = eval_batches(
         images, model.tower.image_size, resize_over_crop or images.resize_over_crop
     )
-    return torch.cat([model(normalise(batch.to(device) / WHITE)).cpu() for batch in batches])
+    logits = []
+    for batch in batches:
+        pixels = normalise(batch.to(device) / WHITE)
+        logits.append(model(pixels).cpu())
+    return torch.cat(logits)
 
 
 def score_fine_tuning(
@@ -224,9 +237,8 @@ def score_fine_tuning(
 
     images = len(task.train.labels)
     rates = candidate_rates(tower, images, published)
-    recipe, validation_accuracy = search_learning_rate(
-        recipe_for(published, images), rates, accuracy
-    )
+    recipe = recipe_for(published, images)
+    recipe, validation_accuracy = search_learning_rate(recipe, rates, accuracy)
     both = task.train.concatenate(task.validation)
     model = fine_tune_copy(tower, head, both, recipe, device)
     score = make_score(
@@ -260,11 +272,8 @@ def recipe_for(published: FineTuning, images: int) -> FineTuning:
             return published
         return replace(published, batch_size=min(PAPER_BATCH, published.batch_size))
     batch = min(SMALL_BATCH, images)
-    return replace(
-        published,
-        batch_size=batch,
-        epochs=max(published.epochs, -(-FEWEST_STEPS * batch // images)),
-    )
+    epochs = math.ceil(FEWEST_STEPS * batch / images)
+    return replace(published, batch_size=batch, epochs=max(published.epochs, epochs))
 
 
 def candidate_rates(tower: ImageTower, images: int, published: FineTuning) -> tuple[float, ...]:
@@ -282,8 +291,8 @@ def search_learning_rate(
     The ratio of final to initial rate is kept. FloatingPointError if training diverges at all rates.
     """
     share = recipe.final_learning_rate_ratio
-    recipes = {
-        rate: replace(recipe, learning_rate=rate, min_learning_rate=rate * share) for rate in rates
-    }
+    recipes = {}
+    for rate in rates:
+        recipes[rate] = replace(recipe, learning_rate=rate, min_learning_rate=rate * share)
     rate, best = find_best_learning_rate(rates, lambda rate: quality(recipes[rate]))
     return recipes[rate], best

@@ -13,17 +13,18 @@ RowsByClass = list[Rows]  # the rows of a part, class by class
 
 def class_orders(salt: str, labels: Int[np.ndarray, " images"], num_classes: int) -> RowsByClass:
     """Return each class's rows in an order that depends on the salt alone."""
-    shuffled = np.random.default_rng([*hashlib.sha256(salt.encode()).digest()]).permutation(
-        len(labels)
-    )
+    seed = list(hashlib.sha256(salt.encode()).digest())
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
     return [shuffled[labels[shuffled] == label] for label in range(num_classes)]
 
 
 def first_rows(order: RowsByClass, *, shots: int | None = None, share: float = 1.0) -> Rows:
     """Return the first `shots` rows of each class, or else a share of each class."""
-    return np.concatenate(
-        [rows[: images_for_share(len(rows), share) if shots is None else shots] for rows in order]
-    )
+    first = []
+    for rows in order:
+        number = images_for_share(len(rows), share) if shots is None else shots
+        first.append(rows[:number])
+    return np.concatenate(first)
 
 
 def images_for_share(size: int, share: float) -> int:
@@ -34,7 +35,10 @@ def images_for_share(size: int, share: float) -> int:
 def distinct_shares(order: Sequence[RowsByClass]) -> list[float]:
     """Return the shares that select different images of some parts; of equal ones the smallest, and all labels."""
     sizes = [len(rows) for part in order for rows in part]
-    first = {tuple(sizes): SHARES[-1]}
+    share_of_sizes = {
+        tuple(sizes): SHARES[-1]
+    }  # the smallest share that selects these numbers of images
     for share in SHARES:
-        first.setdefault(tuple(images_for_share(size, share) for size in sizes), share)
-    return sorted(first.values())
+        selected = tuple(images_for_share(size, share) for size in sizes)
+        share_of_sizes.setdefault(selected, share)
+    return sorted(share_of_sizes.values())

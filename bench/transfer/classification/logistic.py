@@ -1,13 +1,13 @@
 """Multinomial logistic regression with an L2 penalty, solved to its optimum for a sequence of penalties.
 
-The objective is that of scikit-learn's LogisticRegression: C times the sum of the cross-entropies, plus half the sum of
-the squared weights, without the intercepts; here divided by C and the number of images, as scikit-learn does inside.
-(For two classes scikit-learn has one row of weights, their difference, which equals this solution at half of C.)
+The objective is the same as in scikit-learn's LogisticRegression: C times the sum of the cross-entropies, plus half the
+sum of the squared weights, without the intercepts. It is divided by C and the number of images, as in scikit-learn's
+solvers. (For two classes scikit-learn has one row of weights. It is the difference of the two rows here at half of C.)
 
-Newton steps, each solved by conjugate gradients, start from the solution of the stronger penalty before. Products with
-the Hessian are two matrix products in float32, because they only shape the step; objective and gradient, which decide
-when to stop, have the precision of the features and are summed in float64. Projected on principal axes the Hessian is
-nearly diagonal; its diagonal is the preconditioner.
+Newton steps start from the solution for the previous, stronger penalty, and each is solved by conjugate gradients. A
+product with the Hessian is two matrix products in float32, because it only shapes the step. Objective and gradient
+decide when to stop; they have the precision of the features and are summed in float64. Projected on principal axes the
+Hessian is nearly diagonal, so its diagonal is the preconditioner.
 
 Images are read in blocks of rows, so that beside the features the memory does not grow with their number: the
 probabilities are kept for the products if they are few, and are computed again in each product otherwise. Features in
@@ -58,14 +58,15 @@ class PrincipalAxes:
         """Compute the axes, in float64; a constant feature is only centred."""
         count = len(features)
         blocks = torch.split(features, BLOCK_ROWS)
-        mean = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / count
-        squares = torch.stack([(block.double() - mean).square().sum(0) for block in blocks]).sum(0)
-        deviation = (squares / count).sqrt()
+        sums = [block.double().sum(0) for block in blocks]
+        mean = torch.stack(sums).sum(0) / count
+        squares = [(block.double() - mean).square().sum(0) for block in blocks]
+        deviation = (torch.stack(squares).sum(0) / count).sqrt()
         deviation = torch.where(deviation > 1e-12 * (1 + mean.abs()), deviation, 1.0)
         scaled = ((block.double() - mean) / deviation for block in blocks)
         if count < features.shape[1]:
-            # The span of the images, of lower dimension.
-            basis, upper = torch.linalg.qr(torch.cat([*scaled]).T)
+            # The images span a space of lower dimension.
+            basis, upper = torch.linalg.qr(torch.cat(list(scaled)).T)
             values, axes = torch.linalg.eigh(upper @ upper.T)
             axes = basis @ axes
         else:
@@ -73,17 +74,20 @@ class PrincipalAxes:
             for block in scaled:
                 products.addmm_(block.T, block)
             values, axes = torch.linalg.eigh(products)
-        return cls(mean, deviation, axes[:, values > 1e-12 * values.max()].contiguous())
+        has_variance = values > 1e-12 * values.max()
+        return cls(mean, deviation, axes[:, has_variance].contiguous())
 
     def project(self, features: Features) -> Projected:
         """Return a column per axis, and a column of ones for the intercepts, in the precision of the features."""
+        num_columns = self.axes.shape[1] + 1
         projected = matrix_in_memory_or_file(
-            len(features), self.axes.shape[1] + 1, features.dtype, self.mean.device
+            len(features), num_columns, features.dtype, self.mean.device
         )
-        for block, out in zip(
-            torch.split(features, BLOCK_ROWS), torch.split(projected, BLOCK_ROWS), strict=True
-        ):
-            out[:, :-1] = (block.to(self.mean) - self.mean) / self.deviation @ self.axes
+        blocks = torch.split(features, BLOCK_ROWS)
+        projected_blocks = torch.split(projected, BLOCK_ROWS)
+        for block, out in zip(blocks, projected_blocks, strict=True):
+            standardised = (block.to(self.mean) - self.mean) / self.deviation
+            out[:, :-1] = standardised @ self.axes
             out[:, -1] = 1
         return projected
 
@@ -101,10 +105,11 @@ class LogisticFit:
 
     def predictions(self, projected: Projected) -> Int[Tensor, " images"]:
         """Return the most probable label of each image."""
-        blocks = (
-            block.to(self.weights) @ self.weights.T for block in torch.split(projected, BLOCK_ROWS)
-        )
-        return self.present[torch.cat([logits.argmax(1) for logits in blocks])]
+        most_probable = []
+        for block in torch.split(projected, BLOCK_ROWS):
+            logits = block.to(self.weights) @ self.weights.T
+            most_probable.append(logits.argmax(1))
+        return self.present[torch.cat(most_probable)]
 
 
 def fit_path(
@@ -113,7 +118,7 @@ def fit_path(
     strengths: Iterable[float],
     tolerance: float = TOLERANCE,
 ) -> Iterator[LogisticFit]:
-    """Yield a fit for each strength (C), which are solved fastest from small to large.
+    """Yield a fit for each strength (C); strengths from small to large are solved fastest.
 
     A class that does not occur is never predicted, because its intercept has no optimum. Blocks of features are
     computed on the device of the labels.
@@ -140,16 +145,13 @@ class _LogisticObjective:
     def __init__(self, inputs: Projected, targets: Int[Tensor, " images"], classes: int) -> None:
         rows = max(1, BLOCK_SIZE // classes)
         self.count = len(inputs)
-        self.blocks = [
-            *zip(
-                torch.split(inputs, rows),
-                torch.split(targets.unsqueeze(0), rows, dim=1),
-                strict=True,
-            )
-        ]
+        blocks = torch.split(inputs, rows)
+        targets_of_blocks = torch.split(targets.unsqueeze(0), rows, dim=1)
+        self.blocks = list(zip(blocks, targets_of_blocks, strict=True))
         self.rough_blocks = torch.split(inputs.float(), rows)  # the same memory if they are float32
-        squares = torch.stack([block.double().square().sum(0) for block, _ in self.blocks])
-        self.spread = (squares.sum(0) / self.count).to(targets.device)
+        squares = [block.double().square().sum(0) for block in blocks]
+        mean_square = torch.stack(squares).sum(0) / self.count
+        self.spread = mean_square.to(targets.device)
         self.is_rough = inputs.dtype == torch.float32
         self.keeps = self.count * classes <= MAX_KEPT
         self.kept = list[Tensor]()
@@ -160,8 +162,8 @@ class _LogisticObjective:
         """Return the weights, objective and gradient norm of the minimum, and whether it was reached.
 
         It stops before if rounding prevents progress. With the features in float32 it is reached where the objective
-        can exceed its minimum by `MAX_EXCESS` at most. The penalty bounds the excess of a strongly convex objective by
-        the squared gradient over twice the penalty; for the intercepts, which have none, stands their curvature here.
+        can exceed its minimum by `MAX_EXCESS` at most. The excess of a strongly convex objective is at most the squared
+        gradient over twice the penalty. Intercepts have no penalty; their curvature takes its place.
         Source: Boyd and Vandenberghe 2004, "Convex Optimization", equation 9.9.
         """
         least = 1 / (strength * self.count)
@@ -171,11 +173,9 @@ class _LogisticObjective:
         for steps_left in range(MAX_STEPS, -1, -1):
             length = float(gradient.norm())
             if self.is_rough:
-                twice = (
-                    gradient[:, :-1].square().sum() / least
-                    + (gradient[:, -1:].square() / self.curvature).sum()
-                )
-                excess = float(twice) / 2 / objective
+                of_weights = gradient[:, :-1].square().sum() / least
+                of_intercepts = (gradient[:, -1:].square() / self.curvature).sum()
+                excess = float(of_weights + of_intercepts) / 2 / objective
                 log(
                     f"C = {strength:g}: objective {objective:.6f}, at most {excess:.1e} of it above the minimum"
                 )
@@ -217,11 +217,11 @@ class _LogisticObjective:
             self.curvature += (shares * (1 - shares)).sum(1, keepdim=True) / self.count
             if self.keeps:
                 self.kept.append(shares.float())
-            gradient += (
-                shares.scatter_add(0, targets, shares.new_full(targets.shape, -1.0)) @ inputs
-            )
-        objective = entropy / self.count + float((penalty * weights.square()).sum()) / 2
-        return objective, gradient / self.count + penalty * weights
+            minus_one = shares.new_full(targets.shape, -1.0)
+            gradient += shares.scatter_add(0, targets, minus_one) @ inputs
+        penalty_of_weights = float((penalty * weights.square()).sum()) / 2
+        gradient = gradient / self.count + penalty * weights
+        return entropy / self.count + penalty_of_weights, gradient
 
     def _probabilities(self, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield blocks of features, and their probabilities at the weights that were evaluated last."""
@@ -233,6 +233,7 @@ class _LogisticObjective:
             yield inputs, (weights @ inputs.T).softmax(0)
 
     def _hessian_product(self, direction: Tensor, weights: Tensor, penalty: Tensor) -> Tensor:
+        """Return the product of the Hessian at `weights` with a direction."""
         product = torch.zeros_like(direction)
         for inputs, shares in self._probabilities(weights):
             weighed = direction @ inputs.T * shares
@@ -246,9 +247,8 @@ class _LogisticObjective:
         """Solve for the Newton step by conjugate gradients, up to a relative residual."""
         weights = weights.float()
         penalty = penalty.float()
-        diagonal = (
-            (self.curvature * self.spread).float() + penalty + torch.finfo(torch.float32).tiny
-        )
+        tiny = torch.finfo(torch.float32).tiny
+        diagonal = (self.curvature * self.spread).float() + penalty + tiny
         step = torch.zeros_like(weights)
         scale = float(gradient.norm())
         residual = (-gradient / scale).float()

@@ -63,9 +63,9 @@ class LabelledFeatures:
         count = MAX_IN_MEMORY // self.features.shape[1]
         if count >= len(self.labels):
             return self
-        return self.select(
-            torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(0))[:count]
-        )
+        generator = torch.Generator().manual_seed(0)
+        order = torch.randperm(len(self.labels), generator=generator)
+        return self.select(order[:count])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ class EmbeddedTask(TaskWithSplits[LabelledFeatures]):
 
     def select(self, train: Rows, validation: Rows) -> "EmbeddedTask":
         """Return the task with some rows of the training and the validation part."""
-        return replace(
-            self, train=self.train.select(train), validation=self.validation.select(validation)
-        )
+        train_part = self.train.select(train)
+        validation_part = self.validation.select(validation)
+        return replace(self, train=train_part, validation=validation_part)
 
 
 Predictions = Iterator[tuple[Classes, bool]]  # classes, and whether the fit converged
@@ -84,12 +84,12 @@ Predictions = Iterator[tuple[Classes, bool]]  # classes, and whether the fit con
 
 @dataclass(frozen=True, slots=True)
 class ProbeProtocol:
-    """A classifier on frozen features with one setting to choose; `predictions` are for one setting after another."""
+    """A classifier on frozen features with one setting to choose; `predictions` tries one setting after another."""
 
     name: str
     settings: tuple[float, ...]
     predictions: Callable[[LabelledFeatures, Tensor, Iterable[float]], Predictions]
-    # Of the settings beyond an end of the grid that is best.
+    # Smallest and largest setting that is tried if an end of the grid is the best; None: the grid is not extended.
     limits: tuple[float, float] | None = None
     is_tuned_on_sample: bool = False  # where the features of the training part do not fit in memory
 
@@ -109,7 +109,8 @@ def linear_predictions(
 def _majority_classes(neighbours: Int[Tensor, "queries k"]) -> Int[Tensor, " queries"]:
     """Return the commonest class of each row; of equally common classes the first in the row."""
     votes = (neighbours.unsqueeze(2) == neighbours.unsqueeze(1)).sum(2)
-    return neighbours.gather(1, votes.argmax(1, keepdim=True)).squeeze(1)
+    winner = votes.argmax(1, keepdim=True)
+    return neighbours.gather(1, winner).squeeze(1)
 
 
 def neighbour_predictions(
@@ -125,12 +126,16 @@ def neighbour_predictions(
     # Of equal cosines the first row has the largest key.
     order = torch.arange(len(bank), 0, -1, device=bank.device)
     predictions_by_block = []
-    numbers_per_query = max(*bank.shape, max(sizes) ** 2)
-    for block in torch.split(queries, max(1, MAX_COSINES // numbers_per_query)):
+    largest = max(sizes)
+    numbers_per_query = max(*bank.shape, largest**2)
+    block_size = max(1, MAX_COSINES // numbers_per_query)
+    for block in torch.split(queries, block_size):
         cosines = F.normalize(block.double()) @ bank.T
-        keys = cosines.mul_(COSINE_STEPS).round_().long().mul_(COSINE_STEPS).add_(order)
-        nearest = train.labels[keys.topk(max(sizes), dim=1).indices]
-        predictions_by_block.append(torch.stack([_majority_classes(nearest[:, :k]) for k in sizes]))
+        rounded = cosines.mul_(COSINE_STEPS).round_().long()
+        keys = rounded.mul_(COSINE_STEPS).add_(order)
+        nearest = train.labels[keys.topk(largest, dim=1).indices]
+        classes = [_majority_classes(nearest[:, :size]) for size in sizes]
+        predictions_by_block.append(torch.stack(classes))
     for predictions in torch.cat(predictions_by_block, dim=1):
         yield predictions, True
 
@@ -184,16 +189,15 @@ def embed_task(
 
 def draw_class_orders(task: EmbeddedTask) -> list[tuple[RowsByClass, RowsByClass]]:
     """Return for each draw the class orders of the training and the validation part."""
-
-    def order(name: str, part: LabelledFeatures, draw: int) -> RowsByClass:
-        return class_orders(
-            f"{task.name}/{name}/{draw}", part.labels.cpu().numpy(), len(task.classes)
-        )
-
-    return [
-        (order("train", task.train, draw), order("validation", task.validation, draw))
-        for draw in range(DRAWS)
-    ]
+    train_labels = task.train.labels.cpu().numpy()
+    validation_labels = task.validation.labels.cpu().numpy()
+    num_classes = len(task.classes)
+    orders = []
+    for draw in range(DRAWS):
+        train = class_orders(f"{task.name}/train/{draw}", train_labels, num_classes)
+        validation = class_orders(f"{task.name}/validation/{draw}", validation_labels, num_classes)
+        orders.append((train, validation))
+    return orders
 
 
 def score_after_refit(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any) -> Score:
@@ -222,7 +226,8 @@ def _search(
     search = HyperparameterSearch(protocol.settings, protocol.limits)
     predictions = []
     for answers, converged in protocol.predictions(train, queries, search):
-        search.qualities.append(float((answers[: len(labels)] == labels).double().mean()))
+        is_correct = answers[: len(labels)] == labels
+        search.qualities.append(float(is_correct.double().mean()))
         predictions.append((answers, converged))
     return search, predictions
 

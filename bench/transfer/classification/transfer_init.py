@@ -94,12 +94,14 @@ def _initial_heads(loaded: LoadedTower | None, task: EmbeddedTask) -> dict[str, 
         heads[COPIED_ROWS] = copy_head(classifier, task.classes, random)
     text_encoder = loaded.read_text_encoder()
     if text_encoder is not None:
-        prompts = [
-            tuple(template(name) for template in OPENAI_IMAGENET_TEMPLATES)
-            for name in class_names_for_prompts(task.classes)
-        ]
+        names = class_names_for_prompts(task.classes)
+        prompts = [_prompts_of_class(name) for name in names]
         heads[PROMPTS] = make_text_head(text_encoder, prompts, task.train.features, DRAWS)
     return heads
+
+
+def _prompts_of_class(name: str) -> tuple[str, ...]:
+    return tuple(template(name) for template in OPENAI_IMAGENET_TEMPLATES)
 
 
 def copy_head(
@@ -130,8 +132,9 @@ def copy_head(
 
 def class_names_for_prompts(classes: Sequence[str]) -> list[str]:
     """Return the names of classes for prompts; for ImageNet's synsets the names of CLIP's authors."""
-    known = dict(zip(ImageNetInfo().label_names(), IMAGENET_CLASSNAMES, strict=True))  # type: ignore[no-untyped-call]
-    return [known.get(name, name.replace("-", " ")) for name in classes]
+    synsets = ImageNetInfo().label_names()  # type: ignore[no-untyped-call]
+    names_by_synset = dict(zip(synsets, IMAGENET_CLASSNAMES, strict=True))
+    return [names_by_synset.get(name, name.replace("-", " ")) for name in classes]
 
 
 def make_text_head(
@@ -140,22 +143,26 @@ def make_text_head(
     features: Float[Tensor, "images width"],
     draws: int,
 ) -> InitialHeads:
-    """Build rows from the text embeddings of each class's prompts; logits are those of pre-training up to a scale.
+    """Build rows from the text embeddings of each class's prompts; logits equal those in pre-training up to a scale.
 
     Pre-training divides each logit by the norm of the image's projected feature. A linear head cannot, and divides by
     the mean norm over `features` instead, which leaves the predictions unchanged.
     """
     length = (features @ texts.pair.projection.detach()).norm(dim=1).mean()
     weight = texts.classifier_rows(prompts) / length
-    return InitialHeads(weight.expand(draws, -1, -1).clone(), torch.zeros(draws, len(prompts)))
+    weights = weight.expand(draws, -1, -1).clone()
+    return InitialHeads(weights, torch.zeros(draws, len(prompts)))
 
 
 def make_random_head(width: int, classes: int, count: int) -> InitialHeads:
     """Return randomly initialised heads, one per draw."""
-    heads = [init_head(width, classes, draw) for draw in range(count)]
-    weight = torch.stack([head.weight for head in heads])
-    bias = torch.stack([head.bias for head in heads])
-    return InitialHeads(weight.detach(), bias.detach())
+    weights = []
+    biases = []
+    for draw in range(count):
+        head = init_head(width, classes, draw)
+        weights.append(head.weight.detach())
+        biases.append(head.bias.detach())
+    return InitialHeads(torch.stack(weights), torch.stack(biases))
 
 
 def fit_heads(
@@ -168,7 +175,8 @@ def fit_heads(
 
     Heads of different draws are independent: AdamW updates each weight separately, and gradients are not clipped.
     """
-    weight, bias = (value.clone().requires_grad_() for value in start)
+    weight = start.weight.clone().requires_grad_()
+    bias = start.bias.clone().requires_grad_()
     groups: list[dict[str, Any]] = [{"params": [weight]}, {"params": [bias], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(
         groups, lr=rate, betas=BETAS, weight_decay=RELEASED.weight_decay, fused=True
@@ -196,8 +204,9 @@ def tune_heads(
     """
     images = train_rows.shape[1]
     draws_at_once = max(1, len(task.train.labels) // images)
-    heads = list[InitialHeads]()
-    chosen = list[ChosenRate]()
+    weights = []
+    biases = []
+    chosen = []
     for first in range(0, len(train_rows), draws_at_once):
         draws = slice(first, first + draws_at_once)
         begin = InitialHeads(start.weight[draws], start.bias[draws])
@@ -206,11 +215,11 @@ def tune_heads(
         tried = [fit_heads(begin, train.features, train.labels, rate) for rate in RATES]
         accuracy = torch.stack([head.accuracy(validation) for head in tried])
         for draw, best in enumerate(accuracy.argmax(0).tolist()):
-            heads.append(InitialHeads(tried[best].weight[draw], tried[best].bias[draw]))
+            head = tried[best]
+            weights.append(head.weight[draw])
+            biases.append(head.bias[draw])
             chosen.append(ChosenRate(RATES[best], float(accuracy[best, draw]), images))
-    weight = torch.stack([head.weight for head in heads])
-    bias = torch.stack([head.bias for head in heads])
-    return InitialHeads(weight, bias), chosen
+    return InitialHeads(torch.stack(weights), torch.stack(biases)), chosen
 
 
 def _label_subsets(
@@ -222,18 +231,21 @@ def _label_subsets(
     """
 
     def rows(part: int, draws: int = DRAWS, **subset: Any) -> Rows:
-        return torch.from_numpy(
-            np.stack([first_rows(order[part], **subset) for order in orders[:draws]])
-        )
+        """Return the rows of the training part (0) or the validation part (1) in each draw."""
+        rows_of_draws = [first_rows(order[part], **subset) for order in orders[:draws]]
+        return torch.from_numpy(np.stack(rows_of_draws))
 
-    smallest_class = min(map(len, orders[0][0]))
+    training_part, _ = orders[0]
+    smallest_class = min(len(rows_of_class) for rows_of_class in training_part)
     for shots in SHOTS:
         if shots <= smallest_class:
             validation_rows = rows(1, shots=min(shots, MAX_SHOTS_TO_TUNE))
             yield {"per_class": shots}, rows(0, shots=shots), validation_rows
     for share in distinct_shares(orders[0]):
         draws = 1 if share == 1 else DRAWS
-        yield {"label_share": share}, rows(0, draws, share=share), rows(1, draws, share=share)
+        train_rows = rows(0, draws, share=share)
+        validation_rows = rows(1, draws, share=share)
+        yield {"label_share": share}, train_rows, validation_rows
 
 
 def _make_scores(
@@ -241,15 +253,15 @@ def _make_scores(
 ) -> Iterator[Score]:
     """Yield one score per draw; each training has run all its steps and counts as converged."""
     is_correct = head.predictions(task.test.features) == task.test.labels
-    for draw, (correct, by) in enumerate(zip(is_correct, chosen, strict=True)):
+    for draw, choice in enumerate(chosen):
         yield make_score(
             task,
             f"{INIT_PROTOCOL}, {name}",
-            chosen=by.rate,
-            validation_accuracy=by.accuracy,
-            is_correct=correct,
+            chosen=choice.rate,
+            validation_accuracy=choice.accuracy,
+            is_correct=is_correct[draw],
             converged=True,
-            num_train=by.images,
+            num_train=choice.images,
             draw=draw,
             **point,
         )

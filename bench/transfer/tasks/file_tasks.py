@@ -37,7 +37,8 @@ class LabelledFiles(LabelledImages):
     images: FileImageSource
 
     def select(self, rows: Sequence[int]) -> "LabelledFiles":
-        return LabelledFiles(self.images.select(rows), self.labels[np.asarray(rows, dtype=int)])
+        labels = self.labels[np.asarray(rows, dtype=int)]
+        return LabelledFiles(self.images.select(rows), labels)
 
 
 def folder_task(root: Path, _cache: Path) -> SingleLabelTask:
@@ -58,9 +59,10 @@ def _read_task(name: str, root: Path) -> SingleLabelTask:
         for folder in names:
             if (root / folder).is_dir():
                 folders.setdefault(part, root / folder)
-    folders = folders or {"train": root}
+    if not folders:
+        folders = {"train": root}
     shards = {part: _list_shards(folder) for part, folder in folders.items()}
-    parts = dict[str, LabelledFiles]()
+    parts = {}
     if any(shards.values()):
         classes = read_limited(root / CLASS_NAMES).decode().splitlines()
         for part, shards_of_part in shards.items():
@@ -68,8 +70,9 @@ def _read_task(name: str, root: Path) -> SingleLabelTask:
                 parts[part] = _read_shards(shards_of_part, len(classes))
     else:
         images = {part: _list_images(folder) for part, folder in folders.items()}
-        classes = sorted({name for by_class in images.values() for name in by_class})
-        parts = {part: _label_images(by_class, classes) for part, by_class in images.items()}
+        classes = sorted(set[str]().union(*images.values()))
+        for part, images_by_class in images.items():
+            parts[part] = _label_images(images_by_class, classes)
     if len(classes) <= 1:
         raise ValueError(f"{root} has images of {len(classes)} classes; expected is {LAYOUT}")
     return _split(name, classes, parts)
@@ -77,13 +80,13 @@ def _read_task(name: str, root: Path) -> SingleLabelTask:
 
 def _list_images(folder: Path) -> dict[str, list[Path]]:
     """Return the images of each class folder."""
-    images = dict[str, list[Path]]()
+    images = {}
     for class_folder in folder.iterdir():
         if class_folder.is_dir() and not class_folder.name.startswith("."):
-            files = class_folder.rglob("*")
-            images[class_folder.name] = sorted(
+            files = sorted(class_folder.rglob("*"))
+            images[class_folder.name] = [
                 path for path in files if path.suffix.lower() in IMAGE_SUFFIXES
-            )
+            ]
     return images
 
 
@@ -111,9 +114,9 @@ def _list_shards(folder: Path) -> list[Path]:
 
 def _read_shards(shards: Sequence[Path], num_classes: int) -> LabelledFiles:
     """Return where the images of a part's shards lie, with their labels."""
-    files = list[Path]()
-    ranges = list[tuple[int, int]]()
-    labels = list[int]()
+    files = []
+    ranges = []
+    labels = []
     for shard in show_progress(shards, len(shards), f"reading {shards[0].parent}", "shards"):
         with prefix_errors(shard, (ValueError, tarfile.TarError)), shard.open("rb") as file:
             for key, members in iterate_samples(file):
@@ -121,24 +124,24 @@ def _read_shards(shards: Sequence[Path], num_classes: int) -> LabelledFiles:
                 if not suffixes or "cls" not in members:
                     raise ValueError(f"sample {key} has no image or no .cls member")
                 image = members[suffixes[0][1:]]
-                label = members["cls"]
-                text = os.pread(file.fileno(), min(label.size, MAX_LABEL_BYTES), label.offset)
-                number = int(text)
-                if not 0 <= number < num_classes:
+                label_file = members["cls"]
+                size = min(label_file.size, MAX_LABEL_BYTES)
+                label = int(os.pread(file.fileno(), size, label_file.offset))
+                if not 0 <= label < num_classes:
                     raise ValueError(
-                        f"{key}.cls is {number}, and {CLASS_NAMES} has {num_classes} classes"
+                        f"{key}.cls is {label}, and {CLASS_NAMES} has {num_classes} classes"
                     )
                 files.append(shard)
                 ranges.append((image.offset, image.size))
-                labels.append(number)
+                labels.append(label)
     return LabelledFiles(FileImageSource(files, np.array(ranges)), np.array(labels))
 
 
 def _split(name: str, classes: Sequence[str], parts: dict[str, LabelledFiles]) -> SingleLabelTask:
     """Build a task from the parts `train`, `validation` and `test` that are on disk.
 
-    With only one part beside `train`, this part is the test part. A part alone is split. A missing part is held out
-    from `train`, class by class.
+    If `validation` is the only part beside `train`, it is the test part. A single part is split. Images of a missing
+    part are set aside from `train`, class by class.
     """
     if len(parts) == 1:
         parts = {"train": next(iter(parts.values()))}
@@ -146,22 +149,30 @@ def _split(name: str, classes: Sequence[str], parts: dict[str, LabelledFiles]) -
         raise ValueError(f"{name} has the parts {' and '.join(parts)}, and no train part")
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
-    notes = list[str]()
+    notes = []
     for part, share in (("test", TEST_SHARE), ("validation", VALIDATION_SHARE)):
         if part not in parts:
-            parts["train"], parts[part] = _hold_out(parts["train"], share)
+            rest, held_out = _hold_out(parts["train"], share)
+            parts["train"] = rest
+            parts[part] = held_out
             notes.append(
-                f"{name}: no {part} part is there; {len(parts[part].labels):,} images are set aside for it, "
+                f"{name}: no {part} part is there; {len(held_out.labels):,} images are set aside for it, "
                 f"{share:.0%} of each class"
             )
     for part, images in parts.items():
-        absent = sorted({*range(len(classes))} - {*images.labels.tolist()})
-        if absent:
-            raise ValueError(
-                f"{name}: the {part} part has no image of {classes[absent[0]]!r}; every part needs every class"
-            )
+        present = set(images.labels.tolist())
+        for label, class_name in enumerate(classes):
+            if label not in present:
+                raise ValueError(
+                    f"{name}: the {part} part has no image of {class_name!r}; every part needs every class"
+                )
     return SingleLabelTask(
-        name, tuple(classes), parts["train"], parts["validation"], parts["test"], notes=tuple(notes)
+        name=name,
+        classes=tuple(classes),
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
+        notes=tuple(notes),
     )
 
 
@@ -170,7 +181,12 @@ def _hold_out(part: LabelledFiles, share: float) -> tuple[LabelledFiles, Labelle
     held_out = list[int]()
     for label in np.unique(part.labels):
         rows = np.flatnonzero(part.labels == label).tolist()
-        rows.sort(key=lambda row: hashlib.sha256(str(row).encode()).digest())
-        held_out += rows[: max(1, round(len(rows) * share))]
-    rest = sorted({*range(len(part.labels))} - {*held_out})
+        rows.sort(key=_hash_row)
+        number = max(1, round(len(rows) * share))
+        held_out += rows[:number]
+    rest = np.delete(np.arange(len(part.labels)), held_out).tolist()
     return part.select(rest), part.select(sorted(held_out))
+
+
+def _hash_row(row: int) -> bytes:
+    return hashlib.sha256(str(row).encode()).digest()

@@ -24,7 +24,7 @@ IMAGE_SUFFIXES = (".webp", ".png", ".jpg", ".jpeg")
 # Torchvision's recipe for evaluation, which CatLIP's fine-tuning follows.
 RESIZE_OVER_CROP = 232 / 224
 MAX_NAMES = 3  # in a message
-# Share of a data set's files; with more missing, its scores would be of another data set.
+# Share of a data set's files. Scores with more files missing would not be comparable with scores on the whole data set.
 MAX_UNREADABLE_SHARE = 0.01
 
 
@@ -77,8 +77,10 @@ class FileImageSource:
             raise UnreadableImageError(f"{title}: {error}") from None
 
     def select(self, rows: Sequence[int]) -> "FileImageSource":
-        ranges = None if self.ranges is None else self.ranges[np.asarray(rows, dtype=int)]
-        return FileImageSource([self.files[row] for row in rows], ranges)
+        files = [self.files[row] for row in rows]
+        if self.ranges is None:
+            return FileImageSource(files)
+        return FileImageSource(files, self.ranges[np.asarray(rows, dtype=int)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,8 +139,10 @@ def eval_batches(
 
 def join_first_names(names: Sequence[object]) -> str:
     """Name the first three of many, and how many more there are."""
-    more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(map(str, names[:MAX_NAMES])) + more
+    text = ", ".join(str(name) for name in names[:MAX_NAMES])
+    if len(names) > MAX_NAMES:
+        text += f" and {len(names) - MAX_NAMES:,} more"
+    return text
 
 
 def read_image_file(path: Path) -> bytes:
@@ -154,7 +158,7 @@ def readable_rows(
     count: int,
     files: Sequence[Path],
     cache: Path,
-    what: str,
+    title: str,
     how: str = "",
 ) -> tuple[list[int], list[str]]:
     """Return the rows that `decode` can read, and a note on the rows for which it raises UnreadableImageError.
@@ -169,18 +173,19 @@ def readable_rows(
         ):
             reasons = msgspec.json.decode(file.read_bytes(), type=dict[int, str])
     else:
-        reasons = _find_unreadable(decode, count, what)
+        reasons = _find_unreadable(decode, count, title)
         with atomic_write(file) as temporary:
             temporary.write_bytes(msgspec.json.encode(reasons))
-    note = f"{what}: {len(reasons):,} of {count:,} images cannot be read ({join_first_names([*reasons.values()])})"
+    examples = join_first_names(list(reasons.values()))
+    note = f"{title}: {len(reasons):,} of {count:,} images cannot be read ({examples})"
     if len(reasons) > MAX_UNREADABLE_SHARE * count:
         raise ValueError(f"{note}: more than one in a hundred, so nothing is scored")
-    return [row for row in range(count) if row not in reasons], [
-        f"{note}; they are left out"
-    ] if reasons else []
+    rows = [row for row in range(count) if row not in reasons]
+    notes = [f"{note}; they are left out"] if reasons else []
+    return rows, notes
 
 
-def _find_unreadable(decode: Callable[[int], object], count: int, what: str) -> dict[int, str]:
+def _find_unreadable(decode: Callable[[int], object], count: int, title: str) -> dict[int, str]:
     """Return the reason for each row that cannot be decoded."""
 
     def find_reason(row: int) -> str:
@@ -193,7 +198,7 @@ def _find_unreadable(decode: Callable[[int], object], count: int, what: str) -> 
     reasons = dict[int, str]()
     with (
         ThreadPoolExecutor(torch.get_num_threads()) as pool,
-        make_bar(f"decoding {what}", count, "images") as bar,
+        make_bar(f"decoding {title}", count, "images") as bar,
     ):
         for first in range(0, count, BATCH_SIZE):
             rows = range(first, min(first + BATCH_SIZE, count))
@@ -209,7 +214,6 @@ def digest_files(paths: Sequence[Path], how: str = "") -> str:
     digest = hashlib.sha256(how.encode())
     for path in paths:
         status = path.stat()
-        digest.update(
-            f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape")
-        )
+        line = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]

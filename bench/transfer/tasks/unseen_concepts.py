@@ -1,10 +1,10 @@
-"""Tasks on the held-out concepts, of which pre-training with `subset=seen-concepts` has no image and no name.
+"""Tasks on the held-out concepts: pre-training with `subset=seen-concepts` reads neither their images nor their names.
 
-`unseen subgroup` sorts them into subgroups that are learned from other concepts, in the style of a vendor of which
-pre-training has no image. `unseen emoji retrieval` finds the same concept as other vendors draw it.
+`unseen subgroup` sorts them into subgroups that are learned from other concepts, drawn by a vendor whose images
+pre-training does not read. `unseen emoji retrieval` finds drawings of the same concept by other vendors.
 
-All images are mirrored, cropped and put on a colour at random: whole drawings on white are so alike that pixels find
-each other.
+All images are mirrored, cropped and put on a colour at random, because whole drawings on white are so alike that raw
+pixels would suffice.
 """
 
 import functools
@@ -43,18 +43,19 @@ def unseen_task(name: str, cache: Path) -> SingleLabelTask:
     held_out = left_out_concepts(SHOWN, pretrain.keys, pretrain.classes)
     if name == RETRIEVAL:
         return _retrieval(pretrain, twemoji, held_out)
-    return _subgroups(twemoji, held_out, left_out_concepts(ALIKE, pretrain.keys, pretrain.classes))
+    alike = left_out_concepts(ALIKE, pretrain.keys, pretrain.classes)
+    return _subgroups(twemoji, held_out, alike)
 
 
 def _subgroups(images: PackImages, held_out: set[str], alike: set[str]) -> SingleLabelTask:
-    """Train on concepts that are neither held out nor drawn like one that is, test on those that are held out.
+    """Test on the held-out concepts; train on the others, without concepts that are drawn like a held-out one.
 
     Subgroups with too few images are left out.
     """
     labels = images.classes
     held_out_groups = {label["group"] for label in labels if label["concept"] in held_out}
-    train = list[int]()
-    test = list[int]()
+    train = []
+    test = []
     for row, label in enumerate(labels):
         if label["concept"] in held_out:
             test.append(row)
@@ -62,8 +63,10 @@ def _subgroups(images: PackImages, held_out: set[str], alike: set[str]) -> Singl
             train.append(row)
     num_train = Counter(labels[row]["subgroup"] for row in train)
     num_test = Counter(labels[row]["subgroup"] for row in test)
-    kept = {name for name, count in num_train.items() if count >= MIN_TRAINED}
-    kept &= {name for name, count in num_test.items() if count >= MIN_TESTED}
+    kept = set()
+    for name, count in num_train.items():
+        if count >= MIN_TRAINED and num_test[name] >= MIN_TESTED:
+            kept.add(name)
     train = [row for row in train if labels[row]["subgroup"] in kept]
     test = [row for row in test if labels[row]["subgroup"] in kept]
     shown = augment_at_random(images.pixels, images.keys)
@@ -81,13 +84,18 @@ def _retrieval(pretrain: PackImages, twemoji: PackImages, held_out: set[str]) ->
             is_of_validation = key.startswith(VALIDATION_VENDOR)
             if label.get("concept") in held_out and is_of_validation == of_validation:
                 rows.append(row)
-        shown = augment_at_random(images.pixels[rows], [images.keys[row] for row in rows])
-        labels = np.array([concepts.index(images.classes[row]["concept"]) for row in rows])
-        return LabelledImages(ArrayImageSource(shown), labels)
+        keys = [images.keys[row] for row in rows]
+        shown = augment_at_random(images.pixels[rows], keys)
+        labels = [concepts.index(images.classes[row]["concept"]) for row in rows]
+        return LabelledImages(ArrayImageSource(shown), np.array(labels))
 
-    gallery = make_part(pretrain)
-    validation = make_part(pretrain, of_validation=True)
-    return SingleLabelTask(RETRIEVAL, tuple(concepts), gallery, validation, make_part(twemoji))
+    return SingleLabelTask(
+        name=RETRIEVAL,
+        classes=tuple(concepts),
+        train=make_part(pretrain),  # the gallery
+        validation=make_part(pretrain, of_validation=True),
+        test=make_part(twemoji),
+    )
 
 
 def augment_at_random(
@@ -97,13 +105,16 @@ def augment_at_random(
     maps = torch.zeros(len(rgba), 2, 3)
     colours = torch.empty(len(rgba), 3, 1, 1)
     for index, key in enumerate(keys):
-        generator = np.random.default_rng([*hashlib.sha256(key.encode()).digest()])
+        seed = list(hashlib.sha256(key.encode()).digest())
+        generator = np.random.default_rng(seed)
         side = 1 / generator.uniform(1, MAX_ZOOM)  # side of the crop over the side of the image
         # Centre of the crop; the image is from -1 to 1.
         x, y = generator.uniform(side - 1, 1 - side, 2)
-        maps[index] = torch.tensor([[generator.choice((-side, side)), 0, x], [0, side, y]])
+        width = generator.choice((-side, side))  # negative: the image is mirrored
+        maps[index] = torch.tensor([[width, 0, x], [0, side, y]])
         colours[index, :, 0, 0] = torch.from_numpy(generator.uniform(0, 1, 3))
     pixels = rgba.float()
-    grid = F.affine_grid(maps, [*pixels.shape], align_corners=False)
+    grid = F.affine_grid(maps, list(pixels.shape), align_corners=False)
     pixels = F.grid_sample(pixels, grid, align_corners=False)
-    return (pixels[:, :3] + (WHITE - pixels[:, 3:]) * colours).round().clamp(0, WHITE).byte()
+    background = (WHITE - pixels[:, 3:]) * colours
+    return (pixels[:, :3] + background).round().clamp(0, WHITE).byte()

@@ -31,7 +31,8 @@ FLOPS = Metric("FLOPs of a step", "FLOP", "less", is_counter=True)
 
 def series_of_runs(runs_by_commit: Sequence[Sequence[float]], metric: Metric = TIME) -> Series:
     points = [
-        CommitPoint(Commit(f"{at:040}"), tuple(runs)) for at, runs in enumerate(runs_by_commit)
+        CommitPoint(Commit(f"{at:040}"), tuple(runs), ("",) * len(runs))
+        for at, runs in enumerate(runs_by_commit)
     ]
     return Series(BenchmarkId("suite.py::part", "group"), metric, "here", tuple(points))
 
