@@ -100,7 +100,7 @@ def join_comparisons(comparisons: Mapping[str, Sequence[Record]]) -> JoinedRecor
     seeds. Of equal scores the newest is taken.
     """
     joined = JoinedRecords()
-    newest_first = list(reversed(comparisons))
+    newest_first = list(reversed(list(comparisons)))
     for name in newest_first:
         records = comparisons[name]
         reason = _reason_not_joined(joined.records, records)
