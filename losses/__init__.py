@@ -1,0 +1,6 @@
+"""Losses, as pure functions of tensors."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+Scalar = Float[Tensor, ""]

@@ -1,7 +1,7 @@
 """Collectives for losses over all pairs of images and captions of the global batch.
 
 `group` is the process group that shares a batch, with equally many rows on each rank; None is a single process. The
-functions are parts of hand-written gradients, and autograd differentiates none but `all_gather_with_gradient`.
+functions are parts of hand-written gradients; autograd differentiates only `all_gather_with_gradient`.
 """
 
 import math
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Of one tensor, for lists break a compiled graph. The old names warn from torch 2.13 on, which has the new ones.
+# The collectives of one tensor, because lists break a compiled graph. From torch 2.13 on, the old names warn.
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 _reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
 
@@ -37,7 +37,9 @@ def rank_and_world_size(group: ProcessGroupLike) -> tuple[int, int]:
     """Return the rank of this process and the size of the group."""
     if isinstance(group, SimulatedGroup):
         return 0, group.world_size
-    return (0, 1) if group is None else (dist.get_rank(group), dist.get_world_size(group))
+    if group is None:
+        return 0, 1
+    return dist.get_rank(group), dist.get_world_size(group)
 
 
 def all_gather(
@@ -48,7 +50,8 @@ def all_gather(
         return local_rows
     if isinstance(group, SimulatedGroup):
         return local_rows.repeat(group.world_size, 1)
-    rows = local_rows.new_empty(dist.get_world_size(group) * len(local_rows), local_rows.shape[1])
+    num_rows = dist.get_world_size(group) * len(local_rows)
+    rows = local_rows.new_empty(num_rows, local_rows.shape[1])
     _all_gather(rows, local_rows.contiguous(), group)
     return rows
 
@@ -59,9 +62,8 @@ def reduce_scatter(
     """Sum over the ranks and return this rank's rows (reduce-scatter): the backward of `all_gather`."""
     if group is None:
         return rows
-    if isinstance(
-        group, SimulatedGroup
-    ):  # by symmetry, this rank's values for other rows are the others' for its own
+    if isinstance(group, SimulatedGroup):
+        # By symmetry, this rank's values for another rank's rows equal that rank's values for this rank's rows.
         return rows.view(group.world_size, -1, rows.shape[1]).sum(0)
     local_rows = rows.new_empty(len(rows) // dist.get_world_size(group), rows.shape[1])
     _reduce_scatter(local_rows, rows.contiguous(), group=group)
@@ -77,6 +79,8 @@ def all_gather_with_gradient(
 
 
 class _AllGather(torch.autograd.Function):
+    """An all-gather whose backward is a reduce-scatter."""
+
     @staticmethod
     def forward(ctx: Any, local_rows: Tensor, group: ProcessGroupLike) -> Tensor:
         ctx.group = group

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from losses import Scalar
 from losses.chunks import loss_dtype, slice_into_tiles, without_autocast
 from losses.collectives import (
     ProcessGroupLike,
@@ -23,12 +24,12 @@ from losses.collectives import (
 def contrastive_loss(
     image: Float[Tensor, "batch dim"],
     text: Float[Tensor, "batch dim"],
-    scale: Float[Tensor, ""],
+    scale: Scalar,
     group: ProcessGroupLike = None,
     *,
     in_autocast: bool = False,
     gathers_images: bool = False,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Cross-entropy over the batch's similarity matrix, rows and columns averaged.
 
     Row i of `image` belongs with row i of `text`; all other rows are its negatives. Rows are L2-normalised;
@@ -52,11 +53,8 @@ def contrastive_loss(
     """
     product_dtype = loss_dtype(image.dtype)
     device = image.device.type
-    if (
-        in_autocast
-        and torch.amp.is_autocast_available(device)
-        and torch.is_autocast_enabled(device)
-    ):
+    may_be_in_autocast = in_autocast and torch.amp.is_autocast_available(device)
+    if may_be_in_autocast and torch.is_autocast_enabled(device):
         product_dtype = torch.get_autocast_dtype(device)
     if gathers_images:
         return _loss_of_both_gathered(image, text, scale, group, product_dtype)
@@ -67,11 +65,13 @@ def contrastive_loss(
 def _loss_of_both_gathered(
     image: Tensor, text: Tensor, scale: Tensor, group: ProcessGroupLike, product_dtype: torch.dtype
 ) -> Tensor:
+    """Return the loss as open_clip and CoreNet compute it, with the gradients of this rank's rows."""
     rank, ranks = rank_and_world_size(group)
+    first = rank * len(image)
     with without_autocast(image.device):
         all_images = all_gather_with_gradient(image, group).to(product_dtype)
         all_texts = all_gather_with_gradient(text, group).to(product_dtype)
-        labels = torch.arange(rank * len(image), (rank + 1) * len(image), device=image.device)
+        labels = torch.arange(first, first + len(image), device=image.device)
         logits_per_image = scale * (image.to(product_dtype) @ all_texts.T)
         logits_per_text = scale * (text.to(product_dtype) @ all_images.T)
         dtype = loss_dtype(image.dtype)
@@ -84,6 +84,8 @@ def _loss_of_both_gathered(
 
 
 class _Contrastive(torch.autograd.Function):
+    """The loss from chunks of logits, which the backward recomputes."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -112,10 +114,10 @@ class _Contrastive(torch.autograd.Function):
                     row_logsumexp[i] = torch.logaddexp(row_logsumexp[i], logits.logsumexp(1))
                     column_logsumexp[j] = torch.logaddexp(column_logsumexp[j], logits.logsumexp(0))
             column_logsumexp = all_reduce_logsumexp(column_logsumexp, group)
-            loss = (row_logsumexp + column_logsumexp[first : first + num_rows]).sum() / 2 - pairs
-        ctx.save_for_backward(
-            image, text if group is None else columns, scale, row_logsumexp, column_logsumexp
-        )
+            own_columns = column_logsumexp[first : first + num_rows]
+            loss = (row_logsumexp + own_columns).sum() / 2 - pairs
+        saved_text = text if group is None else columns
+        ctx.save_for_backward(image, saved_text, scale, row_logsumexp, column_logsumexp)
         ctx.group = group
         ctx.first = first
         ctx.factor = ranks / (2 * batch)
@@ -144,18 +146,18 @@ class _Contrastive(torch.autograd.Function):
                     share = (logits - row_logsumexp[i, None]).exp_()  # softmax over the row
                     share += logits.sub_(column_logsumexp[j]).exp_()  # plus softmax over the column
                     share.diagonal(ctx.first + i.start - j.start).sub_(2)
-                    if (
-                        is_narrow
-                    ):  # with the factor, which holds fp16's scale, small shares do not become 0
+                    if is_narrow:
+                        # The factor holds fp16's scale, so that small shares do not become 0.
                         share = share.mul_(factor).to(product_dtype)
                     _add_product(grad_rows[i], share, columns[j])
                     _add_product(grad_columns[j], share.T, rows)
                 grad_scale += torch.vdot(grad_rows[i].flatten(), unscaled.flatten())
             if is_narrow:
-                factor = torch.ones_like(factor)  # the shares have it
+                factor = torch.ones_like(factor)  # the shares have it already
             grad_image = grad_rows.mul_(scale * factor).to(image.dtype)
             grad_text = reduce_scatter(grad_columns, ctx.group).mul_(factor).to(ctx.text_dtype)
-        return grad_image, grad_text, (grad_scale * factor).to(scale.dtype), None, None
+            grad_scale = (grad_scale * factor).to(scale.dtype)
+        return grad_image, grad_text, grad_scale, None, None
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

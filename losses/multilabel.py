@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from losses import Scalar
 from losses.chunks import LINEAR_FROM, loss_dtype, row_chunks
 
 
@@ -15,7 +16,7 @@ def multilabel_loss(
     logits: Float[Tensor, "batch labels"],
     rows: Int[Tensor, " positives"],
     columns: Int[Tensor, " positives"],
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Binary cross-entropy against a multi-hot target, which is never built; summed over labels, mean over images.
 
     Image `rows[i]` has label `columns[i]`, each pair at most once. An image without labels counts with all labels
@@ -31,7 +32,7 @@ def multilabel_loss(
 
 def dense_multilabel_loss(
     logits: Float[Tensor, "batch labels"], target: Int[Tensor, "batch labels"]
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Return the same loss from a multi-hot target, which is cast to the dtype of the logits as in the released code.
 
     In nats, summed over labels, mean over images; in the precision of the logits, or fp32 under autocast. Source:
@@ -42,6 +43,8 @@ def dense_multilabel_loss(
 
 
 class _Multilabel(torch.autograd.Function):
+    """The loss from chunks of rows, whose logits the backward reads again."""
+
     @staticmethod
     def forward(ctx: Any, logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         dtype = loss_dtype(logits.dtype)

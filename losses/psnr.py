@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from losses import Scalar
 from losses.chunks import loss_dtype
 
 FIRST_PSNR = 40.0  # decibels
@@ -22,24 +23,27 @@ ALPHA = 100.0  # weight of the loss, in units of the largest error
 def psnr_loss(
     images: Float[Tensor, "batch 3 height width"],
     augmented: Float[Tensor, "batch 3 height width"],
-    target_error: Float[Tensor, ""],
-) -> Float[Tensor, ""]:
+    target_error: Scalar,
+) -> Scalar:
     """Smooth L1 distance between each image's mean squared change and its target, mean over images.
 
     Images have values from 0 to 1; errors are in units of 1/255. The loss has no unit: the distance times 100 over the
     largest error. Computed in fp32 or better.
     """
     dtype = loss_dtype(images.dtype)
-    errors = ((augmented.to(dtype) - images.to(dtype)) * WHITE).square().mean((1, 2, 3))
-    return F.smooth_l1_loss(errors, target_error.to(dtype).expand_as(errors)) * (ALPHA / WHITE**2)
+    changes = (augmented.to(dtype) - images.to(dtype)) * WHITE
+    errors = changes.square().mean((1, 2, 3))
+    targets = target_error.to(dtype).expand_as(errors)
+    return F.smooth_l1_loss(errors, targets) * (ALPHA / WHITE**2)
 
 
-def scheduled_error(steps_taken: Float[Tensor, ""], num_steps: int) -> Float[Tensor, ""]:
-    """Return the target of a step: half a cosine between the errors of 40 and of 20 dB, then the last.
+def scheduled_error(steps_taken: Scalar, num_steps: int) -> Scalar:
+    """Return the target of a step: it rises from the error of 40 dB to the error of 20 dB, and then stays.
 
-    The cosine is of the mean squared error and not of the PSNR, so that the PSNR falls fastest at the beginning.
+    It follows half a cosine. The cosine is of the mean squared error and not of the PSNR, so that the PSNR falls
+    fastest at the beginning.
     """
     first = WHITE**2 / 10 ** (FIRST_PSNR / 10)
     last = WHITE**2 / 10 ** (LAST_PSNR / 10)
-    done = steps_taken.clamp(max=num_steps) / (num_steps + 1)
-    return last + (first - last) * (1 + torch.cos(math.pi * done)) / 2
+    fraction = steps_taken.clamp(max=num_steps) / (num_steps + 1)
+    return last + (first - last) * (1 + torch.cos(math.pi * fraction)) / 2

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from losses import Scalar
 from losses.chunks import LINEAR_FROM, loss_dtype, slice_into_tiles, without_autocast
 from losses.collectives import (
     ProcessGroupLike,
@@ -21,18 +22,18 @@ from losses.collectives import (
 def sigmoid_loss(
     image: Float[Tensor, "batch dim"],
     text: Float[Tensor, "batch dim"],
-    scale: Float[Tensor, ""],
-    bias: Float[Tensor, ""],
+    scale: Scalar,
+    bias: Scalar,
     group: ProcessGroupLike = None,
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Binary cross-entropy of every image-text pair: own pairs are positive, all others negative.
 
     Rows are L2-normalised; a pair's logit is scale * similarity + bias. In nats, summed over the batch's pairs and
     divided by its images. Computed in fp32 or better, also under autocast.
     Source: Zhai et al. 2023, arXiv:2303.15343, equation 1 and algorithm 1.
 
-    The matrix is never stored: memory is O(batch x chunk). A pair's gradient needs no other pair, so that the forward
-    computes gradients from each chunk's logits if they are required, and the backward only scales them.
+    The matrix is never stored: memory is O(batch x chunk). The gradient of a pair does not depend on other pairs. If
+    gradients are required, the forward therefore computes them from each chunk's logits, and the backward scales them.
 
     With a `group`, the batch is the global batch of its ranks, with value and gradients as in `contrastive_loss`.
     """
@@ -44,6 +45,8 @@ def sigmoid_loss(
 
 
 class _Sigmoid(torch.autograd.Function):
+    """The loss from chunks of logits, from which the forward also computes the gradients."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -96,4 +99,5 @@ class _Sigmoid(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return *(saved * gradient.to(saved.dtype) for saved in ctx.saved_tensors), None, None
+        gradients = [saved * gradient.to(saved.dtype) for saved in ctx.saved_tensors]
+        return *gradients, None, None

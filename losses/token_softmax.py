@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from losses import Scalar
 from losses.chunks import loss_dtype, row_chunks
 
 
@@ -15,7 +16,7 @@ def token_softmax_loss(
     rows: Int[Tensor, " positives"],
     columns: Int[Tensor, " positives"],
     weights: Float[Tensor, " tokens"],
-) -> Float[Tensor, ""]:
+) -> Scalar:
     """Cross-entropy of a softmax over tokens against the caption's tokens, weighted and L1-normalised.
 
     Image `rows[i]` has token `columns[i]`, each pair at most once. A token's share of its image's target is its
@@ -27,8 +28,10 @@ def token_softmax_loss(
     """
     dtype = loss_dtype(logits.dtype)
     weight = weights[columns].to(dtype)
-    total = torch.zeros(len(logits), dtype=dtype, device=logits.device).index_add(0, rows, weight)
-    share = weight / total[rows].clamp_min(torch.finfo(dtype).tiny)
+    zeros = torch.zeros(len(logits), dtype=dtype, device=logits.device)
+    total_by_row = zeros.index_add(0, rows, weight)
+    smallest = torch.finfo(dtype).tiny  # where all weights of an image are 0
+    share = weight / total_by_row[rows].clamp_min(smallest)
     loss: Tensor = _Softmax.apply(logits, rows, columns, share)  # type: ignore[no-untyped-call, unused-ignore]
     return loss
 
@@ -42,26 +45,29 @@ class _Softmax(torch.autograd.Function):
         for chunk in row_chunks(*logits.shape):
             norms[chunk] = logits[chunk].to(share.dtype).logsumexp(1)
         ctx.save_for_backward(logits, rows, columns, share, norms)
-        return ((norms[rows] - logits[rows, columns]) * share).sum() / len(logits)
+        negative_log_softmax = norms[rows] - logits[rows, columns]
+        return (negative_log_softmax * share).sum() / len(logits)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         logits, rows, columns, share, norms = ctx.saved_tensors
+        dtype = norms.dtype
         factor = gradient / len(logits)
-        of_row = torch.zeros_like(norms).index_add(0, rows, share) * factor
+        row_factor = torch.zeros_like(norms).index_add(0, rows, share) * factor
         grad_logits = torch.empty_like(logits)
         for chunk in row_chunks(*logits.shape):
-            softmax = (logits[chunk].to(norms.dtype) - norms[chunk, None]).exp_()
-            grad_logits[chunk] = softmax.mul_(of_row[chunk, None])
-        positives = (logits[rows, columns].to(norms.dtype) - norms[rows]).exp() * of_row[
-            rows
-        ] - share * factor
-        return grad_logits.index_put_((rows, columns), positives.to(logits.dtype)), None, None, None
+            softmax = (logits[chunk].to(dtype) - norms[chunk, None]).exp_()
+            grad_logits[chunk] = softmax.mul_(row_factor[chunk, None])
+        # The positives are computed again, to subtract their share before the rounding to narrow logits.
+        softmax = (logits[rows, columns].to(dtype) - norms[rows]).exp()
+        positives = softmax * row_factor[rows] - share * factor
+        grad_logits.index_put_((rows, columns), positives.to(logits.dtype))
+        return grad_logits, None, None, None
 
 
 def inverse_document_frequency(
-    images_with_token: Float[Tensor, " tokens"], images: Float[Tensor, ""]
+    images_with_token: Float[Tensor, " tokens"], images: Scalar
 ) -> Float[Tensor, " tokens"]:
     """Return each token's weight log((N + 1) / (df + 1)); N counts the images seen, df those with the token.
 

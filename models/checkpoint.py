@@ -50,10 +50,10 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], otherwise: str
         elif not _is_finite(value.to(target.dtype)):
             wrong.append(f"{name} is not finite")
     if wrong:
-        more = ", …" if len(wrong) > MAX_NAMES else ""
-        raise ValueError(
-            f"{otherwise}: {len(wrong)} mismatches ({', '.join(wrong[:MAX_NAMES])}{more})"
-        )
+        names = ", ".join(wrong[:MAX_NAMES])
+        if len(wrong) > MAX_NAMES:
+            names += ", …"
+        raise ValueError(f"{otherwise}: {len(wrong)} mismatches ({names})")
     module.load_state_dict(expected | dict(state))
 
 
@@ -75,8 +75,11 @@ def require_finite(values: Tensor, noun: str) -> None:
 
 
 def _is_finite(values: Tensor) -> bool:
-    """Return whether all values are finite, without a mask of as many; NaN is the minimum where there is one."""
-    return values.numel() == 0 or all(bound.isfinite() for bound in values.aminmax())
+    """Return whether all values are finite, without a mask as large as the tensor; `aminmax` returns NaN if one is."""
+    if values.numel() == 0:
+        return True
+    smallest, largest = values.aminmax()
+    return bool(smallest.isfinite() and largest.isfinite())
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -91,16 +94,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if isinstance(state.get(key), Mapping):
             state = state[key]
             break
-    tensors = {
-        str(name).removeprefix("module."): value
-        for name, value in state.items()
-        if isinstance(value, Tensor)
-    }
+    tensors = {}
+    for key, value in state.items():
+        if isinstance(value, Tensor):
+            name = str(key).removeprefix("module.")
+            if not _is_stored(value):
+                raise ValueError(f"{path} does not store all values of {name}")
+            tensors[name] = value
     if not tensors:
         raise ValueError(f"{path} holds no weights by name, but a {type(content).__name__}")
-    for name, value in tensors.items():
-        if not _is_stored(value):
-            raise ValueError(f"{path} does not store all values of {name}")
     return tensors
 
 
@@ -119,7 +121,8 @@ def _read_safely(path: Path) -> Any:
             f"{path} is damaged or holds more than tensors, and nothing in a file is executed"
         ) from None
     except Exception as error:  # noqa: BLE001 - unpickling documents no exceptions
-        raise ValueError(f"{path} is not read: {str(error).partition(chr(10))[0]}") from None
+        reason, _, _ = str(error).partition("\n")
+        raise ValueError(f"{path} is not read: {reason}") from None
 
 
 def _require_no_decompression_bomb(path: Path) -> None:
@@ -131,7 +134,8 @@ def _require_no_decompression_bomb(path: Path) -> None:
         pickles: list[mmap.mmap | bytes] = [content]
         if content[:2] == b"PK":
             with zipfile.ZipFile(file) as archive:
-                if sum(member.file_size for member in archive.infolist()) > len(content):
+                unpacked_size = sum(member.file_size for member in archive.infolist())
+                if unpacked_size > len(content):
                     raise ValueError("its members are larger than the file")
                 names = [name for name in archive.namelist() if name.endswith(".pkl")]
                 pickles = [archive.read(name) for name in names]
@@ -153,19 +157,21 @@ def adapt_to_trunk(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, T
     The file may hold a whole model of open_clip, its image tower alone, or a timm model.
     """
     timm_config = getattr(trunk, "pretrained_cfg", {})
-    classifier = timm_config.get("classifier") or ()
-    classifiers = [classifier] if isinstance(classifier, str) else classifier
+    classifiers = timm_config.get("classifier") or ()  # a name, or several
+    if isinstance(classifiers, str):
+        classifiers = [classifiers]
     left_out = tuple(f"{name}." for name in ("proj", "head.proj", "head.mlp", *classifiers))
-    resized = adapt_to_image_size(strip_prefix("visual.", state) or state, trunk)
+    image_tower = strip_prefix("visual.", state) or state
+    resized = adapt_to_image_size(image_tower, trunk)
     return {name: value for name, value in resized.items() if not f"{name}.".startswith(left_out)}
 
 
 def adapt_to_image_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
     """Return weights with position embeddings resampled to the image size of a trunk.
 
-    The code is that of the trunk's own library: open_clip's `resize_pos_embed` (bicubic over the grid, antialiased, the
-    class token's unchanged), or the `checkpoint_filter_fn` of a timm model, which also converts other names. CoreNet's
-    ViT interpolates in each forward. Weights of another architecture are returned unchanged.
+    The trunk's own library resamples them: open_clip's `resize_pos_embed` (bicubic over the grid, antialiased; the
+    class token keeps its embedding), or the `checkpoint_filter_fn` of a timm model, which also converts other names.
+    CoreNet's ViT interpolates in each forward. Weights of another architecture are returned unchanged.
     """
     if isinstance(trunk, TimmModel):
         inner = adapt_to_image_size(strip_prefix("trunk.", state), trunk.trunk)
@@ -175,7 +181,8 @@ def adapt_to_image_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[s
             whole_model = {f"visual.{name}": value for name, value in state.items()}
             resize_pos_embed(whole_model, SimpleNamespace(visual=trunk))
             return strip_prefix("visual.", whole_model)
-        adapt = getattr(sys.modules[type(trunk).__module__], "checkpoint_filter_fn", None)
+        module = sys.modules[type(trunk).__module__]
+        adapt = getattr(module, "checkpoint_filter_fn", None)
         if adapt is not None:
             return dict(adapt(dict(state), trunk))
     return dict(state)

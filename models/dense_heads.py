@@ -61,7 +61,8 @@ class Segmenter(nn.Module):
 
 def with_linear_head(tower: ImageTower, num_classes: int) -> Segmenter:
     """Add a linear layer on each position of a tower's patch map."""
-    return Segmenter(tower, nn.Conv2d(map_channels_and_patch_size(tower)[0], num_classes, 1))
+    width, _ = map_channels_and_patch_size(tower)
+    return Segmenter(tower, nn.Conv2d(width, num_classes, 1))
 
 
 def with_deeplab_head(
@@ -74,7 +75,8 @@ def with_deeplab_head(
     Source: Chen et al. 2017 (arXiv 1706.05587) by torchvision's modules; channels, rates and dropout by apple/corenet,
     `projects/catlip/semantic_segmentation/deeplabv3_vit_base.yaml`.
     """
-    pyramid = ASPP(map_channels_and_patch_size(tower)[0], ASPP_RATES, channels)
+    width, _ = map_channels_and_patch_size(tower)
+    pyramid = ASPP(width, ASPP_RATES, channels)
     pyramid.project[-1] = nn.Dropout2d(ASPP_DROPOUT)
     head = nn.Sequential(pyramid, nn.Conv2d(channels, num_classes, 1))
     return Segmenter(tower, head, OUTPUT_STRIDE)
@@ -102,21 +104,21 @@ class SimplePyramid(nn.Module):
         super().__init__()
         self.tower = tower
         self.out_channels = channels
-        width = map_channels_and_patch_size(tower)[0]
+        width, _ = map_channels_and_patch_size(tower)
         self.levels = nn.ModuleList()
         for scale in LEVEL_SCALES:
-            layers = _scaling_layers(width, scale) + _conv_norms(
-                round(width / max(1, scale)), channels
-            )
+            scaled_width = round(width / max(1, scale))
+            layers = _scaling_layers(width, scale) + _conv_norms(scaled_width, channels)
             self.levels.append(nn.Sequential(*layers))
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> OrderedDict[str, Tensor]:
         """Return the maps, finest first, by the names that torchvision's detectors expect."""
         features = patch_map(self.tower, images)
-        maps = OrderedDict(
-            (str(number), level(features)) for number, level in enumerate(self.levels)
-        )
-        maps["pool"] = F.max_pool2d(maps[str(len(LEVEL_SCALES) - 1)], 1, 2)
+        maps = OrderedDict[str, Tensor]()
+        for number, level in enumerate(self.levels):
+            level_map = level(features)
+            maps[str(number)] = level_map
+        maps["pool"] = F.max_pool2d(level_map, 1, 2)
         return maps
 
 
@@ -133,7 +135,7 @@ def mask_rcnn(
     in CoreNet, and padded at the right and bottom to a multiple of the coarsest stride. Boxes and masks keep the size
     of the given image. ValueError for patches whose quarter is no number of pixels.
     """
-    patch = map_channels_and_patch_size(tower)[1]
+    _, patch = map_channels_and_patch_size(tower)
     if patch % max(LEVEL_SCALES):
         raise ValueError(
             f"a detector needs patches of a multiple of 4 px, this tower has {patch} px"

@@ -106,12 +106,12 @@ class TokenCounts(nn.Module):
         group: dist.ProcessGroup | None = None,
     ) -> None:
         """Count a batch, of all ranks of a group if given; `columns` has the distinct tokens of each image."""
-        of_batch = torch.zeros_like(self.images_with_token, dtype=torch.float32)
-        of_batch.index_add_(0, columns, torch.ones_like(columns, dtype=torch.float32))
+        batch_counts = torch.zeros_like(self.images_with_token, dtype=torch.float32)
+        batch_counts.index_add_(0, columns, torch.ones_like(columns, dtype=torch.float32))
         if group is not None:
-            dist.all_reduce(of_batch, group=group)
+            dist.all_reduce(batch_counts, group=group)
             num_images *= dist.get_world_size(group)
-        self.images_with_token += of_batch
+        self.images_with_token += batch_counts
         self.images_seen += num_images
 
 
@@ -188,15 +188,13 @@ def open_clip_state(pair: DualEncoder) -> dict[str, Tensor]:
 
     A classifier beside the pair is left out. Source: open_clip 3.3.0, `open_clip/model.py`, class CLIP.
     """
-    left_out = "head.", "counts.", "tower.", "projection"
-    weights = {
-        name: value for name, value in pair.state_dict().items() if not name.startswith(left_out)
-    }
-    texts = {
-        OPEN_CLIP_NAMES.get(name) or name.removeprefix("text.text."): value
-        for name, value in weights.items()
-    }
-    return open_clip_visual_state(pair.tower, pair.projection.detach()) | texts
+    left_out = ("head.", "counts.", "tower.", "projection")
+    weights = open_clip_visual_state(pair.tower, pair.projection.detach())
+    for name, value in pair.state_dict().items():
+        if not name.startswith(left_out):
+            open_clip_name = OPEN_CLIP_NAMES.get(name, name.removeprefix("text.text."))
+            weights[open_clip_name] = value
+    return weights
 
 
 def open_clip_visual_state(

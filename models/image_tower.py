@@ -110,14 +110,15 @@ def build_image_tower(
     pooling: Pooling = "own",
     pixel_normalisation: str = "openai",
 ) -> ImageTower:
-    """Build the tower of an open_clip model, a timm model or `corenet-vit-base`, from a generator of its own.
+    """Build the tower of an open_clip model, a timm model or `corenet-vit-base`.
 
-    Equal arguments give equal weights, bit for bit, whatever was built before. Weights do not depend on `image_sizes`,
-    which are accepted beside `image_size`: timm interpolates the position embeddings. In training the tower drops a
-    share `patch_drop` of the patches. With `embedding_channels` it reads grids of embeddings, one per patch, instead of
-    pixels. `pooling` is that of `set_pooling`. `pixel_normalisation` is a name of PIXEL_STATISTICS: the tower takes
-    images normalised as this project does and converts them for its trunk. Raises ValueError for a name that neither
-    library has, or a tower that does not accept an image size or one of the settings.
+    Equal arguments give equal weights, bit for bit, because the weights are drawn from a new generator of `seed`. The
+    tower also accepts images of `image_sizes`, which do not change the weights: timm interpolates the position
+    embeddings. In training the tower drops a share `patch_drop` of the patches. With `embedding_channels` it reads
+    grids of embeddings, one per patch, instead of pixels. See `set_pooling` for `pooling`. `pixel_normalisation` is a
+    name of PIXEL_STATISTICS: the tower takes images normalised as this project does and converts them for its trunk.
+    Raises ValueError for a name that neither library has, or a tower that does not accept an image size or one of the
+    settings.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -139,7 +140,7 @@ def build_image_tower(
         try:
             tower = ImageTower(trunk, image_size, image_sizes, embedding_channels or PIXEL_CHANNELS)
         except (AssertionError, RuntimeError) as error:
-            sides = ", ".join(map(str, image_sizes or [image_size]))
+            sides = ", ".join(str(side) for side in image_sizes or [image_size])
             raise ValueError(
                 f"tower {name!r} does not take images of {sides} px: {error}"
             ) from None
@@ -173,9 +174,8 @@ def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own
         replace_image_blocks(trunk.transformer, class_token_only=class_token_only)
     elif isinstance(trunk, TimmModel):
         trunk.trunk.reset_classifier(0)
-        trunk.head = nn.Sequential(
-            *(part for name, part in trunk.head.named_children() if name == "pool")
-        )
+        pools = [part for name, part in trunk.head.named_children() if name == "pool"]
+        trunk.head = nn.Sequential(*pools)
     return trunk
 
 
@@ -220,8 +220,10 @@ def _create_timm_model(name: str, **arguments: Any) -> nn.Module:
 def _require_timm_model(name: str) -> None:
     """Raise ValueError for a name that timm lacks; it would ask a hub for "hf-hub:NAME"."""
     if ":" in name or not timm.is_model(name):
-        near = similar_names(name, [*open_clip.list_models(), *timm.list_models()])
-        advice = f"did you mean {' or '.join(near)}?" if near else "`list --towers` shows the names"
+        similar = similar_names(name, open_clip.list_models() + timm.list_models())
+        advice = "`list --towers` shows the names"
+        if similar:
+            advice = f"did you mean {' or '.join(similar)}?"
         raise ValueError(f"no tower named {name!r} in open_clip or timm; {advice}")
 
 
@@ -243,9 +245,10 @@ def _require_whole_patches(name: str, trunk: nn.Module, sides: Sequence[int]) ->
 
 def _feature_width(trunk: nn.Module, image_sizes: Sequence[int], channels: int) -> int:
     """Return the length of a trunk's feature from a forward without values; AssertionError if it gives no features."""
-    tensors = [*trunk.parameters(), *trunk.buffers()]
-    on_meta = {id(tensor): tensor.detach().to("meta") for tensor in tensors}
-    probe = copy.deepcopy(trunk, on_meta).eval()
+    copies_on_meta = {}  # by the id of the tensor, as `deepcopy` looks up what is copied already
+    for tensor in (*trunk.parameters(), *trunk.buffers()):
+        copies_on_meta[id(tensor)] = tensor.detach().to("meta")
+    probe = copy.deepcopy(trunk, copies_on_meta).eval()
     with torch.no_grad(), torch.device("meta"), skip_repeated_blocks(probe):
         shapes = [probe(torch.empty(1, channels, side, side)).shape for side in image_sizes]
     is_one_vector = len(shapes[0]) == 2  # noqa: PLR2004

@@ -24,23 +24,24 @@ class OpenClipBlock(nn.Module):
     def project_qkv(
         self, x: Float[Tensor, "*tokens dim"], rows: slice = slice(None)
     ) -> Float[Tensor, "*tokens _"]:
-        """Return queries, keys and values of tokens, or those of some rows of the weight."""
+        """Return queries, keys and values of tokens, or only the projections by some rows of the weight."""
         return F.linear(x, self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows])
 
     def split_heads(
         self, projected: Tensor, count: int, width: int
     ) -> list[Float[Tensor, "{count} heads {width} dim"]]:
         """Split projections of `count` rows of `width` tokens into queries, keys and values, as views."""
-        parts = projected.chunk(projected.shape[-1] // self.attn.embed_dim, dim=-1)
+        num_parts = projected.shape[-1] // self.attn.embed_dim
+        parts = projected.chunk(num_parts, dim=-1)
         return [part.view(count, width, self.attn.num_heads, -1).transpose(1, 2) for part in parts]
 
     def residual_and_mlp(
         self, x: Float[Tensor, "*tokens dim"], attended: Float[Tensor, "*tokens dim"]
     ) -> Float[Tensor, "*tokens dim"]:
-        """Return the output of the block for attention's result `attended`."""
+        """Return the output of the block for the result of attention, `attended`."""
         x = x + self.ls_1(self.attn.out_proj(attended))
-        last: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
-        return last
+        output: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
+        return output
 
 
 class ImageBlock(OpenClipBlock):
@@ -53,7 +54,9 @@ class ImageBlock(OpenClipBlock):
         self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any
     ) -> Float[Tensor, "batch _ dim"]:
         """Return the tokens after the block; open_clip also passes keys, values and a mask, all None."""
-        query, key, value = self.split_heads(self.project_qkv(self.ln_1(x)), *x.shape[:2])
+        count, tokens, _ = x.shape
+        projected = self.project_qkv(self.ln_1(x))
+        query, key, value = self.split_heads(projected, count, tokens)
         attended = F.scaled_dot_product_attention(query, key, value)
         return self.residual_and_mlp(x, attended.transpose(1, 2).flatten(2))
 
@@ -71,8 +74,10 @@ class ClassTokenOnlyBlock(ImageBlock):
         """Return the class token after the block."""
         count, tokens, dim = x.shape
         normed = self.ln_1(x)
-        (query,) = self.split_heads(self.project_qkv(normed[:, :1], slice(dim)), count, 1)
-        key, value = self.split_heads(self.project_qkv(normed, slice(dim, None)), count, tokens)
+        queries = self.project_qkv(normed[:, :1], slice(dim))
+        keys_and_values = self.project_qkv(normed, slice(dim, None))
+        (query,) = self.split_heads(queries, count, 1)
+        key, value = self.split_heads(keys_and_values, count, tokens)
         attended = F.scaled_dot_product_attention(query, key, value)
         return self.residual_and_mlp(x[:, :1], attended.transpose(1, 2).flatten(2))
 
@@ -89,11 +94,16 @@ def uses_class_token_only(trunk: OpenClipViT) -> bool:
 
 
 def replace_image_blocks(transformer: Transformer, *, class_token_only: bool) -> None:
-    """Replace the blocks of an open_clip transformer by `ImageBlock`s, or the last by a `ClassTokenOnlyBlock`."""
+    """Replace the blocks of an open_clip transformer by `ImageBlock`s.
+
+    With `class_token_only` the last one is replaced by a `ClassTokenOnlyBlock`.
+    """
     blocks = transformer.resblocks
+    last = len(blocks) - 1
     for index, block in enumerate(blocks):
-        if type(block) is ResidualAttentionBlock:
-            is_last = index == len(blocks) - 1
-            blocks[index] = (
-                ClassTokenOnlyBlock(block) if is_last and class_token_only else ImageBlock(block)
-            )
+        if type(block) is not ResidualAttentionBlock:
+            continue
+        if index == last and class_token_only:
+            blocks[index] = ClassTokenOnlyBlock(block)
+        else:
+            blocks[index] = ImageBlock(block)

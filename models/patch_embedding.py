@@ -20,13 +20,14 @@ class LinearPatchEmbedding(nn.Conv2d):
     def forward(self, images: Images) -> Float[Tensor, "batch features rows columns"]:
         """Return the embedding of each patch."""
         height, width = self.kernel_size
-        rows = images.shape[2] // height
-        columns = images.shape[3] // width
+        batch, channels, image_height, image_width = images.shape
+        rows = image_height // height
+        columns = image_width // width
         covered = images[:, :, : rows * height, : columns * width]
-        patches = covered.reshape(*images.shape[:2], rows, height, columns, width).permute(
-            0, 2, 4, 1, 3, 5
-        )
-        return F.linear(patches.flatten(3), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        cut = covered.reshape(batch, channels, rows, height, columns, width)
+        patches = cut.permute(0, 2, 4, 1, 3, 5).flatten(3)
+        embedded = F.linear(patches, self.weight.flatten(1), self.bias)
+        return embedded.permute(0, 3, 1, 2)
 
 
 def use_linear_patch_embedding(trunk: nn.Module) -> None:

@@ -40,7 +40,7 @@ def patch_map(
             images, indices=1, norm=True, intermediates_only=True
         )
     except (AttributeError, AssertionError, RuntimeError) as error:
-        size = [*images.shape[-2:]]
+        size = list(images.shape[-2:])
         raise ValueError(
             f"a {type(trunk).__name__} makes no patch map of {size} px: {error}"
         ) from None
@@ -52,8 +52,9 @@ def map_channels_and_patch_size(tower: ImageTower) -> tuple[int, int]:
     """Return the number of channels of a tower's patch map, and the side of a patch in pixels."""
     with torch.device("meta"):
         probe = copy.deepcopy(tower).to("meta").eval()
-        shape = patch_map(probe, torch.empty(1, 3, tower.image_size, tower.image_size)).shape
-    return shape[1], tower.image_size // shape[2]
+        images = torch.empty(1, 3, tower.image_size, tower.image_size)
+        _, channels, rows, _ = patch_map(probe, images).shape
+    return channels, tower.image_size // rows
 
 
 def resized_tower(tower: ImageTower, side: int) -> ImageTower:
@@ -62,16 +63,17 @@ def resized_tower(tower: ImageTower, side: int) -> ImageTower:
     Position embeddings are resampled by the code of the tower's own library, as when its weights are loaded at that
     size (`adapt_to_image_size`). ValueError for a tower that accepts its own size alone.
     """
-    patch = map_channels_and_patch_size(tower)[1]
-    size = max(1, round(side / patch)) * patch
+    _, patch = map_channels_and_patch_size(tower)
+    rows = max(1, round(side / patch))
+    size = rows * patch
     wrapped_trunk = copy.deepcopy(tower.trunk)
     trunk = unwrap_timm_trunk(wrapped_trunk)
     if isinstance(trunk, OpenClipViT):
         trunk.image_size = (size, size)
-        trunk.grid_size = (size // patch, size // patch)
+        trunk.grid_size = (rows, rows)
         positions = adapt_to_image_size(trunk.state_dict(), trunk)["positional_embedding"]
         trunk.positional_embedding = nn.Parameter(positions)
-    elif hasattr(trunk, "set_input_size"):  # of timm's models with position embeddings or windows
+    elif hasattr(trunk, "set_input_size"):  # timm's models with position embeddings or windows
         trunk.set_input_size(img_size=(size, size))
     try:
         resized = ImageTower(wrapped_trunk, size, channels=tower.channels)
@@ -84,47 +86,51 @@ def resized_tower(tower: ImageTower, side: int) -> ImageTower:
 
 
 def _open_clip_map(trunk: OpenClipViT, images: Tensor) -> Tensor:
+    """Compute the map like open_clip's forward, for images of any size."""
     rows, columns = _grid_shape(images, trunk.patch_size[0])
     patches = trunk.conv1(images).flatten(2).transpose(1, 2)
     positions = resample_abs_pos_embed(
         trunk.positional_embedding[None], [rows, columns], list(trunk.grid_size)
     )
-    x = trunk.ln_pre(
-        torch.cat([trunk.class_embedding.expand(len(images), 1, -1), patches], dim=1) + positions
-    )
+    class_tokens = trunk.class_embedding.expand(len(images), 1, -1)
+    x = torch.cat([class_tokens, patches], dim=1)
+    x = trunk.ln_pre(x + positions)
     x = _run_blocks(trunk.transformer.resblocks, x)
     # open_clip does not normalise tokens that it pools by attention or before the norm.
-    is_normed = trunk.attn_pool is None and not trunk.final_ln_after_pool
-    return _tokens_to_map(trunk.ln_post(x) if is_normed else x, rows, columns)
+    if trunk.attn_pool is None and not trunk.final_ln_after_pool:
+        x = trunk.ln_post(x)
+    return _tokens_to_map(x, rows, columns)
 
 
 def _corenet_map(trunk: CorenetViT, images: Tensor) -> Tensor:
     """Compute the map without the class token, as in CatLIP's dense recipes."""
     rows, columns = _grid_shape(images, trunk.patch_size[0])
-    x = trunk.stem(images).flatten(2).transpose(1, 2) + trunk.resample_positions(rows * columns)
-    return _tokens_to_map(trunk.norm(_run_blocks(trunk.transformer.resblocks, x)), rows, columns)
+    x = trunk.stem(images).flatten(2).transpose(1, 2)
+    x = x + trunk.resample_positions(rows * columns)
+    x = _run_blocks(trunk.transformer.resblocks, x)
+    return _tokens_to_map(trunk.norm(x), rows, columns)
 
 
 def _timm_map(trunk: TimmViT, images: Tensor) -> Tensor:
     """Compute the map like timm's forward for dynamic image sizes, which trunks built for one size refuse."""
-    rows, columns = _grid_shape(images, trunk.patch_embed.patch_size[0])
-    x = trunk.patch_embed.norm(trunk.patch_embed.proj(images).flatten(2).transpose(1, 2))
-    before = [
-        token.expand(len(x), -1, -1)
-        for token in (trunk.cls_token, trunk.reg_token)
-        if token is not None
-    ]
-    prefix = 0 if trunk.no_embed_class else trunk.num_prefix_tokens
+    embedding = trunk.patch_embed
+    rows, columns = _grid_shape(images, embedding.patch_size[0])
+    x = embedding.proj(images).flatten(2).transpose(1, 2)
+    x = embedding.norm(x)
+    learned_tokens = [token for token in (trunk.cls_token, trunk.reg_token) if token is not None]
+    prefix_tokens = [token.expand(len(x), -1, -1) for token in learned_tokens]
+    num_embedded = 0 if trunk.no_embed_class else trunk.num_prefix_tokens
     positions = resample_abs_pos_embed(
-        trunk.pos_embed, [rows, columns], list(trunk.patch_embed.grid_size), prefix
+        trunk.pos_embed, [rows, columns], list(embedding.grid_size), num_embedded
     )
     if trunk.no_embed_class:
-        x = x + positions
-    x = torch.cat([*before, x], 1)
-    if not trunk.no_embed_class:
-        x = x + positions
-    x = trunk.norm(trunk.blocks(trunk.norm_pre(trunk.pos_drop(x))))
-    return _tokens_to_map(x, rows, columns)
+        x = torch.cat([*prefix_tokens, x + positions], dim=1)
+    else:
+        x = torch.cat([*prefix_tokens, x], dim=1) + positions
+    x = trunk.pos_drop(x)
+    x = trunk.norm_pre(x)
+    x = trunk.blocks(x)
+    return _tokens_to_map(trunk.norm(x), rows, columns)
 
 
 def _run_blocks(blocks: Iterable[nn.Module], x: Float[Tensor, "batch tokens width"]) -> Tensor:
@@ -143,5 +149,6 @@ def _grid_shape(images: Tensor, patch: int) -> tuple[int, int]:
 
 
 def _tokens_to_map(tokens: Float[Tensor, "batch tokens width"], rows: int, columns: int) -> Tensor:
-    """Arrange the patch tokens in a grid; tokens before them have no position."""
-    return tokens[:, -rows * columns :].transpose(1, 2).reshape(len(tokens), -1, rows, columns)
+    """Arrange the patch tokens in a grid; the tokens before them have no place in it."""
+    patches = tokens[:, -rows * columns :]
+    return patches.transpose(1, 2).reshape(len(tokens), -1, rows, columns)

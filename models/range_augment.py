@@ -23,7 +23,8 @@ def brightness(images: Images, magnitudes: Magnitudes) -> Images:
 
 def contrast(images: Images, magnitudes: Magnitudes) -> Images:
     """Multiply the distance of each pixel to its channel's mean in the image; 1 changes nothing."""
-    return (1 - magnitudes) * images.mean((-2, -1), keepdim=True) + images * magnitudes
+    means = images.mean((-2, -1), keepdim=True)
+    return (1 - magnitudes) * means + images * magnitudes
 
 
 def noise(images: Images, magnitudes: Magnitudes) -> Images:
@@ -65,15 +66,17 @@ class RangeAugment(nn.Module):
         self.low = nn.ParameterDict()
         self.high = nn.ParameterDict()
         for name, operation in OPERATIONS.items():
-            self.low[name] = nn.Parameter(torch.tensor(operation.initial[0]))
-            self.high[name] = nn.Parameter(torch.tensor(operation.initial[1]))
+            low, high = operation.initial
+            self.low[name] = nn.Parameter(torch.tensor(low))
+            self.high[name] = nn.Parameter(torch.tensor(high))
         self.register_buffer("steps_taken", torch.zeros((), dtype=torch.float64))
 
     def magnitude_range(self, name: str) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Return the two ends of an operation's range: each a sigmoid of its parameter, scaled to its bounds."""
         operation = OPERATIONS[name]
         low = _between(operation.low, self.low[name].sigmoid())
-        return low, _between(operation.high, self.high[name].sigmoid())
+        high = _between(operation.high, self.high[name].sigmoid())
+        return low, high
 
     def forward(self, images: Images) -> Images:
         """Return augmented images; images in and out have values from 0 to 1.
@@ -81,17 +84,21 @@ class RangeAugment(nn.Module):
         Draws come from torch's generators of the CPU (order) and of the device, which checkpoints hold.
         """
         count = len(images)
+        half = max(1, count // 2)
         device = images.device
-        for number in torch.randperm(len(OPERATIONS), device="cpu").tolist():
-            name = [*OPERATIONS][number]
-            rows = torch.randperm(count, device=device)[: max(1, count // 2)]
+        names = list(OPERATIONS)
+        for number in torch.randperm(len(names), device="cpu").tolist():
+            name = names[number]
+            rows = torch.randperm(count, device=device)[:half]
             low, high = self.magnitude_range(name)
             draws = torch.rand(len(rows), 1, 1, 1, dtype=low.dtype, device=device)
             magnitudes = low + (high - low) * draws
-            changed = OPERATIONS[name].apply(images.index_select(0, rows), magnitudes)
+            selected = images.index_select(0, rows)
+            changed = OPERATIONS[name].apply(selected, magnitudes)
             images = images.index_copy(0, rows, changed)
         return images.clamp(0, 1)
 
 
 def _between(bounds: Bounds, share: Tensor) -> Tensor:
-    return bounds[0] + (bounds[1] - bounds[0]) * share
+    smallest, largest = bounds
+    return smallest + (largest - smallest) * share

@@ -10,29 +10,43 @@ from torch.utils._pytree import tree_map
 
 
 def transformer_blocks(tower: nn.Module) -> Iterator[nn.Module]:
-    """Yield the blocks of a tower: members of its outermost module lists, or sequences of one type, with parameters."""
+    """Yield the blocks of a tower: the members of its outermost stacks.
+
+    A stack is a module list, or a sequence of modules of one type. It has several members, all with parameters.
+    """
     for child in tower.children():
-        blocks = list(child.children()) if isinstance(child, nn.Sequential | nn.ModuleList) else []
-        is_list = isinstance(child, nn.ModuleList) or len({*map(type, blocks)}) == 1
-        have_parameters = all(any(True for _ in block.parameters()) for block in blocks)
-        if len(blocks) > 1 and is_list and have_parameters:
-            yield from blocks
+        if _is_stack(child):
+            yield from child.children()
         else:
             yield from transformer_blocks(child)
 
 
+def _is_stack(module: nn.Module) -> bool:
+    """Return whether a module is a stack of blocks, as `transformer_blocks` defines it."""
+    members = list(module.children())
+    is_list = isinstance(module, nn.ModuleList)
+    if isinstance(module, nn.Sequential):
+        types = {type(member) for member in members}
+        is_list = len(types) == 1
+    if not is_list or len(members) <= 1:
+        return False
+    return all(any(True for _ in member.parameters()) for member in members)
+
+
 @contextmanager
 def skip_repeated_blocks(tower: nn.Module, count: Callable[[], int] = int) -> Iterator[list[int]]:
-    """Compute blocks of equal structure once in the forwards of this block, on the `meta` device without values.
+    """Compute blocks of equal structure once in all forwards in this context, on the `meta` device without values.
 
-    `count` returns a running count of the work that is done. Yield a list of the work of each block that was skipped. A
-    tower with many blocks takes a fraction of the time.
+    `count` returns a running count of the work that is done. Yield a list, to which the work of each skipped block is
+    added. The forward of a tower with many blocks takes a fraction of the time.
     """
     outputs: dict[str, tuple[Any, int]] = {}
     skipped: list[int] = []
 
     def compute(block: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        structure = repr((block, tree_map(_shape, (args, kwargs))))
+        """Return the output of the block, or of an equal block that was computed before."""
+        shapes = tree_map(_shape, (args, kwargs))
+        structure = repr((block, shapes))
         if structure in outputs:
             output, counted = outputs[structure]
             skipped.append(counted)
@@ -42,8 +56,10 @@ def skip_repeated_blocks(tower: nn.Module, count: Callable[[], int] = int) -> It
         outputs[structure] = output, count() - before
         return output
 
-    replaced = [(block, vars(block).get("forward")) for block in transformer_blocks(tower)]
-    for block, _ in replaced:
+    replaced = []
+    for block in transformer_blocks(tower):
+        replaced_attribute = vars(block).get("forward")  # None: the method of the class
+        replaced.append((block, replaced_attribute))
         block.forward = partial(compute, block, block.forward)
     try:
         yield skipped

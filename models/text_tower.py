@@ -41,10 +41,9 @@ class PackedBlock(OpenClipBlock):
     """
 
     def forward(self, x: Tokens, shapes: Shapes, mask: Mask | None, _ends: Ends) -> Tokens:
+        projected = self.project_qkv(self.ln_1(x))
         attended = []
-        for group, shape in zip(
-            _split_by_group(self.project_qkv(self.ln_1(x)), shapes), shapes, strict=True
-        ):
+        for group, shape in zip(_split_by_group(projected, shapes), shapes, strict=True):
             query, key, value = self.split_heads(group, *shape)
             attention = F.scaled_dot_product_attention(
                 query, key, value, attn_mask=mask, is_causal=mask is None
@@ -63,11 +62,12 @@ class EndTokenBlock(PackedBlock):
         keys_and_values = self.project_qkv(normed, slice(dim, None))
         if mask is None:
             attended = self._attend_to_own_row(queries, keys_and_values, shapes, ends)
-        else:  # rows have different numbers of captions: other tokens' queries are 0, and what they find is not used
-            (query,) = self.split_heads(
-                queries.new_zeros(x.shape).index_copy(0, ends, queries), *shapes[0]
-            )
-            key, value = self.split_heads(keys_and_values, *shapes[0])
+        else:
+            # Rows have different numbers of captions. The other tokens have queries of 0, whose results are dropped.
+            (shape,) = shapes
+            all_queries = queries.new_zeros(x.shape).index_copy(0, ends, queries)
+            (query,) = self.split_heads(all_queries, *shape)
+            key, value = self.split_heads(keys_and_values, *shape)
             attention = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
             attended = attention.transpose(1, 2).reshape(x.shape).index_select(0, ends)
         return self.residual_and_mlp(x.index_select(0, ends), attended)
@@ -116,9 +116,8 @@ class TextTower(nn.Module):
         self.padding_reason = padding_reason
         if not padding_reason:
             *blocks, last = text.transformer.resblocks
-            text.transformer.resblocks = nn.ModuleList(
-                [*map(PackedBlock, blocks), EndTokenBlock(last)]
-            )
+            packed_blocks = [PackedBlock(block) for block in blocks]
+            text.transformer.resblocks = nn.ModuleList([*packed_blocks, EndTokenBlock(last)])
         self.width: int = text.width if text.text_projection is None else text.output_dim
 
     def forward(
@@ -130,9 +129,9 @@ class TextTower(nn.Module):
     ) -> Float[Tensor, "batch features"]:
         """Embed captions; caption i is number `inverse_permutation[i]` in the order of the groups and of `ends`.
 
-        `ends` are the places of the captions' end tokens in the concatenated groups. Each row of a group is one
-        caption, unless `positions` has the place of each token in its caption: then the rows of the one group have
-        several captions one after the other, which attend to themselves alone; padding has position 0.
+        `ends` are the places of the captions' end tokens in the concatenated groups. Without `positions`, each row of a
+        group is one caption. With them there is one group, whose rows hold several captions one after the other, and
+        each caption attends to itself alone. They give the place of each token in its caption; padding has position 0.
         """
         text = self.text
         if self.padding_reason:
@@ -140,16 +139,17 @@ class TextTower(nn.Module):
             return in_order.index_select(0, inverse_permutation)
         mask = None
         shapes = [(ids.shape[0], ids.shape[1]) for ids in groups]
+        all_ids = torch.cat([ids.flatten() for ids in groups])
+        embedding = text.positional_embedding
         if positions is None:
-            embedded = torch.cat(
-                [text.positional_embedding[:width].repeat(count, 1) for count, width in shapes]
-            )
+            embedded = torch.cat([embedding[:width].repeat(count, 1) for count, width in shapes])
         else:
-            embedded = F.embedding(positions.flatten(), text.positional_embedding)
+            embedded = F.embedding(positions.flatten(), embedding)
             place = torch.arange(positions.shape[1], device=positions.device)
             distance = place[:, None] - place
-            mask = ((distance >= 0) & (distance <= positions[:, :, None]))[:, None]
-        x = text.token_embedding(torch.cat([ids.flatten() for ids in groups])) + embedded
+            is_in_caption = distance <= positions[:, :, None]
+            mask = ((distance >= 0) & is_in_caption)[:, None]
+        x = text.token_embedding(all_ids) + embedded
         for block in text.transformer.resblocks:
             if text.transformer.grad_checkpointing:
                 x = checkpoint(block, x, shapes, mask, ends, use_reentrant=False)
@@ -157,12 +157,11 @@ class TextTower(nn.Module):
                 x = block(x, shapes, mask, ends)
         features: Tensor = text.ln_final(x.index_select(0, inverse_permutation))
         projection = text.text_projection
-        if projection is None:
-            return features
-        projected: Tensor = (
-            projection(features) if isinstance(projection, nn.Module) else features @ projection
-        )
-        return projected
+        if isinstance(projection, nn.Module):
+            features = projection(features)
+        elif projection is not None:
+            features = features @ projection
+        return features
 
 
 def _split_by_group(x: Tensor, shapes: Shapes) -> tuple[Tensor, ...]:
@@ -183,7 +182,7 @@ def why_padding_is_needed(name: str) -> str | None:
 
 
 def build_text_tower(name: str, context_length: int, vocabulary_size: int, seed: int) -> TextTower:
-    """Build the text tower of an open_clip model, randomly initialised from a generator of its own.
+    """Build the text tower of an open_clip model, randomly initialised from a new generator of `seed`.
 
     Raises ValueError for an unknown name, and for towers of another library, whose weights open_clip would download.
     """
@@ -208,8 +207,9 @@ def open_clip_text_tower(name: str, context_length: int, vocabulary_size: int) -
         "context_length": context_length,
         "vocab_size": vocabulary_size,
         "output_tokens": False,
+        "pad_id": 0,
+        "eos_id": vocabulary_size - 1,
     }
-    text |= {"pad_id": 0, "eos_id": vocabulary_size - 1}
     return _build_text_tower(config["embed_dim"], text, config.get("quick_gelu", False))
 
 
@@ -220,11 +220,10 @@ def text_width(name: str, context_length: int) -> int:
 
 
 def _require_config(name: str) -> dict[str, Any]:
+    """Return the configuration of an open_clip model; the ValueError suggests similar names."""
     config = open_clip_config(name)
     if config is None:
-        near = similar_names(name, open_clip.list_models())
-        raise ValueError(
-            f"open_clip has no model {name!r}"
-            + (f"; did you mean {' or '.join(near)}?" if near else "")
-        )
+        similar = similar_names(name, open_clip.list_models())
+        advice = f"; did you mean {' or '.join(similar)}?" if similar else ""
+        raise ValueError(f"open_clip has no model {name!r}{advice}")
     return config

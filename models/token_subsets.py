@@ -32,11 +32,12 @@ class PatchDrop(nn.Module):
         if not self.training:
             return x
         first = self.prefix_tokens
-        patches = x.shape[1] - first
-        kept = max(1, int(patches * (1 - self.share)))
-        scores = torch.rand(len(x), patches, device=x.device)
-        drawn = scores.topk(kept, sorted=False).indices.sort().values
-        kept_patches = x[:, first:].gather(1, drawn[..., None].expand(-1, -1, x.shape[2]))
+        num_patches = x.shape[1] - first
+        num_kept = max(1, int(num_patches * (1 - self.share)))
+        scores = torch.rand(len(x), num_patches, device=x.device)
+        kept_rows = scores.topk(num_kept, sorted=False).indices.sort().values
+        indices = kept_rows[..., None].expand(-1, -1, x.shape[2])
+        kept_patches = x[:, first:].gather(1, indices)
         return torch.cat([x[:, :first], kept_patches], dim=1)
 
 
@@ -68,8 +69,8 @@ def set_pooling(trunk: nn.Module, name: str, pooling: Pooling) -> None:
 
     Tokens before the patches are not in the mean. The tokens of a convolutional network are the positions of its last
     map. With "both" a vision transformer returns its class token; `feature_and_patch_mean` returns the mean, too.
-    Weights keep their names and values; those of a pooling that is replaced are gone. ValueError for a trunk that
-    cannot pool so.
+    Weights keep their names and values; the weights of a replaced pooling are removed. ValueError for a trunk that
+    does not support the pooling.
     Source: x-cls/superclass at 90b761f, `opencls/open_clip/transformer.py`, `VisionTransformer` of `pool_type` "avg".
     """
     vit = unwrap_timm_trunk(trunk)
@@ -82,8 +83,8 @@ def set_pooling(trunk: nn.Module, name: str, pooling: Pooling) -> None:
         if pooling == "both":
             assert _has_normed_class_token(vit), "it has no class token after its last norm"
         elif getattr(vit, "cls_token", None) is not None:
-            is_left_out = hasattr(vit, "num_prefix_tokens")
-            is_left_out = is_left_out and not getattr(vit, "pool_include_prefix", False)
+            includes_prefix = getattr(vit, "pool_include_prefix", False)
+            is_left_out = hasattr(vit, "num_prefix_tokens") and not includes_prefix
             assert is_left_out, "its mean includes the class token"
         vit.reset_classifier(0, "token" if pooling == "both" else "avg")
         if isinstance(trunk, TimmModel):
@@ -111,7 +112,9 @@ def feature_and_patch_mean(trunk: nn.Module, images: Images) -> tuple[Features, 
     if isinstance(vit, OpenClipViT):
         feature, patches = vit._pool(vit.transformer(vit._embeds(images)))  # noqa: SLF001 - without `output_tokens`
         mean = patches.mean(dim=1)
-        return feature, vit.ln_post(mean) if vit.final_ln_after_pool else mean
+        if vit.final_ln_after_pool:
+            mean = vit.ln_post(mean)
+        return feature, mean
     tokens = vit.forward_features(images)
     feature = vit.forward_head(tokens, pre_logits=True)
     return feature, tokens[:, vit.num_prefix_tokens :].mean(dim=1)

@@ -29,7 +29,7 @@ def all_blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
-    """Return every parameter once: those before the first block, then those of each block.
+    """Return every parameter once: a list for the layers before the first block, then a list for each block.
 
     Modules after the last block (norm, pooling) count as part of it. ValueError for a trunk whose blocks are not known.
     """
@@ -47,10 +47,10 @@ def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
         if module is not None:
             layers[-1] += module.parameters()
     in_layers = {id(parameter) for layer in layers for parameter in layer}
-    return [
-        [parameter for parameter in tower.parameters() if id(parameter) not in in_layers],
-        *layers,
+    before_blocks = [
+        parameter for parameter in tower.parameters() if id(parameter) not in in_layers
     ]
+    return [before_blocks, *layers]
 
 
 def checkpoint_activations(model: nn.Module) -> None:

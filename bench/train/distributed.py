@@ -13,7 +13,6 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed import Store, rendezvous  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
@@ -25,6 +24,7 @@ from bench.environment.variables import (
     read_seconds_variable,
 )
 from bench.experiment.fields import RuntimeSettings, Sharding
+from losses import Scalar
 from losses.collectives import (
     Group,
     ProcessGroupLike,
@@ -46,7 +46,8 @@ WATCHDOG_TIMEOUT = timedelta(
 @cache
 def rank_store() -> Store:
     """Connect to the key-value store of all ranks, which rank 0 or torchrun holds, and wait until all are connected."""
-    store: Store = next(rendezvous("env://", timeout=WATCHDOG_TIMEOUT))[0]
+    connection = next(rendezvous("env://", timeout=WATCHDOG_TIMEOUT))
+    store: Store = connection[0]
     return store
 
 
@@ -84,12 +85,14 @@ def world_group() -> Group:
 
 def world_rank() -> int:
     """Return the number of this process among all ranks; 0 if it is alone."""
-    return rank_and_world_size(world_group())[0]
+    rank, _ = rank_and_world_size(world_group())
+    return rank
 
 
 def world_size() -> int:
     """Return the number of all ranks; 1 if this process is alone."""
-    return rank_and_world_size(world_group())[1]
+    _, ranks = rank_and_world_size(world_group())
+    return ranks
 
 
 def barrier() -> None:
@@ -98,7 +101,7 @@ def barrier() -> None:
         dist.barrier()
 
 
-def all_reduce_mean(value: Float[Tensor, ""], group: Group) -> Float[Tensor, ""]:
+def all_reduce_mean(value: Scalar, group: Group) -> Scalar:
     """Return the mean over the ranks, which is finite if it is finite on all of them."""
     if group is None:
         return value
@@ -127,7 +130,8 @@ def all_gather_objects(value: T) -> list[T]:
 
 def all_reduce_max(values: Sequence[float], device: torch.device) -> tuple[float, ...]:
     """Return the maximum of each figure over the ranks."""
-    return tuple(map(max, zip(*all_gather_floats(values, device), strict=True)))
+    rows = all_gather_floats(values, device)
+    return tuple(max(column) for column in zip(*rows, strict=True))
 
 
 class ModelWithLoss(nn.Module):
@@ -149,7 +153,7 @@ class ModelWithLoss(nn.Module):
         self.group = group
         self.loss_group = simulated or group
 
-    def forward(self, images: Images, target: Any) -> Float[Tensor, ""]:
+    def forward(self, images: Images, target: Any) -> Scalar:
         return self.loss(self.model, images, target, self.loss_group)
 
 
@@ -164,9 +168,8 @@ def parallelize(
         return model_with_loss
     if runtime.sharding != "ddp":
         return fully_shard_model(model_with_loss, precision, runtime.sharding)
-    with warnings.catch_warnings(
-        action="ignore", category=FutureWarning
-    ):  # a name changed in torch 2.13
+    # DDP uses a name that changed in torch 2.13.
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
         return DistributedDataParallel(
             model_with_loss,
             broadcast_buffers=False,  # buffers already count over all ranks
@@ -178,7 +181,7 @@ def parallelize(
 def fully_shard_model(
     model_with_loss: ModelWithLoss, precision: str, sharding: Sharding
 ) -> nn.Module:
-    """Shard every block of the towers, and the remaining parameters, over all ranks or over those of each node.
+    """Shard every block of the towers, and the remaining parameters, over all ranks or over the ranks of each node.
 
     With `zero2` the blocks' gathered weights are kept for the backward. Scalars cannot be sharded: every rank holds
     them, and a hook averages their gradients.
@@ -188,11 +191,12 @@ def fully_shard_model(
 
     device = next(model_with_loss.parameters()).device
     ranks = dist.get_world_size()
-    shape: tuple[int, ...] = (ranks,)
     if sharding == "hsdp":
         ranks_per_node = torchrun_env().local_world_size
         shape = (ranks // ranks_per_node, ranks_per_node)
-    mesh = init_device_mesh(device.type, shape, mesh_dim_names=("nodes", "ranks")[-len(shape) :])
+        mesh = init_device_mesh(device.type, shape, mesh_dim_names=("nodes", "ranks"))
+    else:
+        mesh = init_device_mesh(device.type, (ranks,), mesh_dim_names=("ranks",))
     dtype = AUTOCAST_DTYPES.get(precision)
     policy = MixedPrecisionPolicy(dtype, torch.float32) if dtype else MixedPrecisionPolicy()
     shard = partial(fully_shard, mesh=mesh, mp_policy=policy)
@@ -211,17 +215,19 @@ def _average_gradient(parameter: Tensor) -> None:
 
 
 def split_by_sharding(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Split parameters by sharding, because one kernel takes one kind; only FSDP2 has two kinds."""
+    """Split parameters into sharded and whole ones, because a kernel takes only one kind; only FSDP2 has both."""
     groups: dict[bool, list[nn.Parameter]] = {}
     for parameter in parameters:
         groups.setdefault(is_sharded(parameter), []).append(parameter)
     return list(groups.values())
 
 
-def total_norm(norms: Iterable[Float[Tensor, ""]]) -> Float[Tensor, ""]:
+def total_norm(norms: Iterable[Scalar]) -> Scalar:
     """Return the joint norm of groups from their norms, which are gathered if they are shards."""
-    gathered = list(map(full_tensor, norms))
-    return gathered[0] if len(gathered) == 1 else torch.linalg.vector_norm(torch.stack(gathered))
+    gathered = [full_tensor(norm) for norm in norms]
+    if len(gathered) == 1:
+        return gathered[0]
+    return torch.linalg.vector_norm(torch.stack(gathered))
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -231,4 +237,5 @@ def is_sharded(tensor: Tensor) -> bool:
 
 def full_tensor(tensor: Any) -> Tensor:
     """Gather a shard; all ranks must call it."""
-    return cast("Tensor", tensor.full_tensor() if is_sharded(tensor) else tensor)
+    whole = tensor.full_tensor() if is_sharded(tensor) else tensor
+    return cast("Tensor", whole)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from open_clip.transformer import VisionTransformer as OpenClipViT
 from torch import Tensor, nn
 
@@ -29,6 +29,7 @@ from bench.train.distributed import (
     total_norm,
 )
 from bench.train.weight_average import make_ema
+from losses import Scalar
 from losses.collectives import Group, SimulatedGroup
 from models.image_tower import ImageTower
 from models.text_tower import TextTower
@@ -50,13 +51,13 @@ class Step(Generic[T]):
     `optimizer_kernel` other than "fused", which cannot skip an update on the device. torch's GradScaler reads the flag
     on the host for such a kernel, too.
 
-    In fp16, gradients are those of the loss times the scale of `scaler`. A gradient that overflows at a scale above 1
-    lowers the scale; its update is skipped and counted, and the loss is returned.
+    In fp16, the loss is multiplied by the scale of `scaler` before the backward. A gradient that overflows at a scale
+    above 1 lowers the scale; its update is skipped and counted, and the loss is returned.
     """
 
-    forward: Callable[[Batch[T]], Float[Tensor, ""]]
-    backward: Callable[[Float[Tensor, ""]], None]
-    update: Callable[[Float[Tensor, ""], float], Float[Tensor, ""]]
+    forward: Callable[[Batch[T]], Scalar]
+    backward: Callable[[Scalar], None]
+    update: Callable[[Scalar, float], Scalar]
     optimizer: torch.optim.Optimizer
     num_micro_batches: int  # number of micro-batches, whose gradients are summed
     ema: nn.Module | None  # the model with the moving average of the weights; None: no average
@@ -65,7 +66,7 @@ class Step(Generic[T]):
     # With `log_grad_norm` the gradient's norm in each update so far in which it was finite; the logger clears them.
     grad_norms: list[float] = field(default_factory=list)
 
-    def __call__(self, batch: Batch[T], learning_rate: float) -> Float[Tensor, ""]:
+    def __call__(self, batch: Batch[T], learning_rate: float) -> Scalar:
         """Update once; the loss stays on the device, because reading it would wait for the step."""
         losses = []
         for micro_batch in batch.micro_batches(self.num_micro_batches):
@@ -120,11 +121,13 @@ def make_step(
             scaler.scale(loss / experiment.training.accumulation).backward()  # type: ignore[no-untyped-call]
 
     def update(loss: Tensor, learning_rate: float) -> Tensor:
+        """Update the parameters as `Step` describes, and return the mean loss over the ranks."""
         mean_loss = all_reduce_mean(loss.detach(), group)
         is_scaled_up = scaler.scale(torch.ones_like(mean_loss)) > 1
-        norm = read_grad_norm(model, scaler) if experiment.optimizer.log_grad_norm else None
-        if norm is not None:
-            grad_norms.append(norm)
+        if experiment.optimizer.log_grad_norm:
+            norm = read_grad_norm(model, scaler)
+            if norm is not None:
+                grad_norms.append(norm)
         scaler.unscale_(optimizer)
         finite = mean_loss.isfinite() & clip_gradient().isfinite()
         overflow = ~finite & mean_loss.isfinite() & is_scaled_up
@@ -172,17 +175,17 @@ def compile_towers(model: nn.Module, num_image_sizes: int, mode: str | None = No
     """Compile the blocks of a model's towers, and the patch embedding of open_clip's, by `torch.compile`.
 
     The rest of the model stays eager. Equal blocks share a graph, so that compilation does not take longer for deeper
-    towers. The gradients of a block are ready before those of the blocks below it, so that DDP and FSDP2 communicate
-    during the backward; DDP is not compiled, and dynamo must not split the graph of a block at the borders of DDP's
-    buckets. More graphs than a limit are an error, for which `text_padding` packed or max_length is the remedy: by
-    default dynamo would run the block eagerly without a warning. Dynamo takes the blocks of two towers for one
-    function, and would compile the second image tower's for any number of tokens; where images have one size, each
-    image tower has graphs of its own shape.
+    towers. Each block has its gradients before the blocks below it, so that DDP and FSDP2 communicate during the
+    backward; DDP is not compiled, and dynamo must not split the graph of a block at the borders of DDP's buckets. More
+    graphs than a limit are an error, for which `text_padding` packed or max_length is the remedy: by default dynamo
+    would run the block eagerly without a warning. Dynamo takes the blocks of two towers for one function, and would
+    compile the blocks of the second image tower for any number of tokens. If images have one size, each image tower
+    therefore has graphs for its own shape.
     """
     from torch._dynamo import config
     from torch._inductor import config as inductor_config
 
-    # Of this rank; inductor would take all.
+    # The cores of this rank; inductor would take the cores of all ranks.
     cores = available_cores() // torchrun_env().local_world_size
     inductor_config.compile_threads = max(1, min(inductor_config.decide_compile_threads(), cores))
     config.recompile_limit = GRAPHS_PER_IMAGE_SIZE * num_image_sizes
@@ -210,8 +213,12 @@ def make_optimizer(optimizer: OptimizerSettings, model: nn.Module) -> torch.opti
     ranges: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            (ranges if name.startswith("augmentor.") else others).append(parameter)
+        if not parameter.requires_grad:
+            continue
+        if name.startswith("augmentor."):
+            ranges.append(parameter)
+        else:
+            others.append(parameter)
     groups = weight_decay_groups(others)
     if ranges:
         groups.append({"params": ranges})
@@ -234,19 +241,22 @@ def weight_decay_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, An
     matrices: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
     for parameter in parameters:
-        is_matrix = parameter.ndim >= 2  # noqa: PLR2004
-        (matrices if is_matrix else vectors).append(parameter)
+        if parameter.ndim >= 2:  # noqa: PLR2004
+            matrices.append(parameter)
+        else:
+            vectors.append(parameter)
     groups: list[dict[str, Any]] = [{"params": group} for group in split_by_sharding(matrices)]
     return groups + [{"params": group, "weight_decay": 0.0} for group in split_by_sharding(vectors)]
 
 
 def make_gradient_clipper(
     parameters: list[nn.Parameter], max_norm: float | None
-) -> Callable[[], Float[Tensor, ""]]:
+) -> Callable[[], Scalar]:
     """Return a function that returns the norm of the whole gradient and clips it to `max_norm`; None: no clipping."""
     groups = split_by_sharding(parameters)
 
     def clip() -> Tensor:
+        """Return the norm of the gradient before clipping."""
         norms = []
         for group in groups:
             gradients = [parameter.grad for parameter in group if parameter.grad is not None]
@@ -265,11 +275,14 @@ def make_gradient_clipper(
 def read_grad_norm(model: nn.Module, scaler: torch.amp.GradScaler) -> float | None:
     """Return the norm of a scaled gradient; None if it is not finite.
 
-    The kernel calls, and the four times that the host waits for the device (scale, two tests, value), are those of
+    It calls the same kernels, and the host waits for the device as often (scale, two tests, value), as in
     apple/corenet at 1aa3acd: `corenet/engine/default_trainer.py`, `compute_grad_norm`, and the reading in
     `corenet/metrics/metric_base.py`, `AverageMetric.update`.
     """
     inverse_scale = 1.0 / scaler.get_scale()
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    norm = torch.norm(torch.stack([torch.norm(gradient * inverse_scale) for gradient in gradients]))
-    return None if norm.isnan() or norm.isinf() else norm.item()
+    norms = [torch.norm(gradient * inverse_scale) for gradient in gradients]
+    norm = torch.norm(torch.stack(norms))
+    if norm.isnan() or norm.isinf():
+        return None
+    return norm.item()

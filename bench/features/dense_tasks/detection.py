@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor
 from torchvision.models.detection import MaskRCNN
@@ -27,12 +27,13 @@ from bench.records.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import TaskWithSplits
 from bench.transfer.transfer_training import prefetch, train_on_task
+from losses import Scalar
 from models.dense_heads import DetectorHeadSizes, mask_rcnn
 from models.image_tower import ImageTower
 
 # The objects in an image: "boxes" [objects, 4] (left, top, right, bottom in pixels; right and bottom exclusive),
-# "labels" [objects] (from 1), boolean "masks" [objects, height, width], and "iscrowd" [objects] (1: stands for many
-# objects, so that detections in it are neither right nor wrong). Detections have "scores" in place of "iscrowd".
+# "labels" [objects] (from 1), boolean "masks" [objects, height, width], and "iscrowd" [objects] (1: the object stands
+# for a crowd, in which detections are neither right nor wrong). Detections have "scores" in place of "iscrowd".
 Objects = dict[str, Tensor]
 Annotated = tuple[UInt8[Tensor, "3 height width"], Objects]
 MASK_THRESHOLD = 0.5  # smallest mask probability of a pixel that belongs to the object
@@ -55,7 +56,7 @@ def average_precision(images: Iterable[tuple[Objects, Objects]]) -> dict[str, fl
     ValueError without pycocotools, or where no image has an object.
     """
     import_pycocotools("mask")
-    from torchmetrics.detection import MeanAveragePrecision  # whose import takes a second
+    from torchmetrics.detection import MeanAveragePrecision  # the import takes a second
 
     overlaps = np.linspace(0.5, 0.95, 10).tolist()  # COCO's, in float64
     recalls = np.linspace(0, 1, 101).tolist()
@@ -86,7 +87,10 @@ class DetectionRecipe:
 
     def training_for(self, width: int) -> TransferTraining:
         """Return the training of a tower of this width."""
-        return [training for least, training in self.trainings.items() if least <= width][-1]
+        trainings = [
+            training for min_width, training in self.trainings.items() if min_width <= width
+        ]
+        return trainings[-1]
 
 
 # CatLIP's recipes for ViT-B, ViT-L and ViT-H, whose 25 or 20 epochs repeat each image four times; without RangeAugment,
@@ -139,8 +143,10 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Metr
     rate = training.best_rate(tower.width, quality)
     joint = concatenate_datasets(task.train, task.validation)
     model = _train_detector(tower, task, joint, rate)
-    return [
-        MetricScore(
+    precisions = average_precision(_detect(model, task.test))
+    scores = []
+    for name, value in precisions.items():
+        score = MetricScore(
             task=task.name,
             protocol="detection",
             name=name,
@@ -150,8 +156,8 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Metr
             baseline=0.0,
             training=training.task_training(len(joint), task.recipe.side, rate),
         )
-        for name, value in average_precision(_detect(model, task.test)).items()
-    ]
+        scores.append(score)
+    return scores
 
 
 def _train_detector(
@@ -170,6 +176,7 @@ def _train_detector(
     model = model.to(device)
 
     def load(k: int) -> list[list[tuple[Tensor, Objects]]]:
+        """Return the micro-batches of batch k; each image is mirrored with a probability of a half."""
         rows, generator = training.draw_batch(len(part), k)
         is_mirrored = torch.rand(len(rows), generator=generator) < 0.5  # noqa: PLR2004
         batch = []
@@ -178,12 +185,14 @@ def _train_detector(
         size = training.micro_batch_size
         return [batch[first : first + size] for first in range(0, len(batch), size)]
 
-    def loss_of(batch: list[tuple[Tensor, Objects]]) -> Float[Tensor, ""]:
-        images = [rgb.to(device) / WHITE for rgb, _ in batch]
-        targets = [
-            {name: value.to(device) for name, value in target.items()} for _, target in batch
-        ]
-        return torch.stack(list(model(images, targets).values())).sum()
+    def loss_of(batch: list[tuple[Tensor, Objects]]) -> Scalar:
+        images = []
+        targets = []
+        for rgb, target in batch:
+            images.append(rgb.to(device) / WHITE)
+            targets.append({name: value.to(device) for name, value in target.items()})
+        losses = model(images, targets)
+        return torch.stack(list(losses.values())).sum()
 
     steps = training.steps(len(part))
     trained: MaskRCNN = train_on_task(
@@ -208,6 +217,7 @@ def _image_and_target(rgb: Tensor, objects: Objects, *, mirrored: bool) -> tuple
 
 @torch.inference_mode()
 def _detect(model: MaskRCNN, part: Examples[Annotated]) -> Iterator[tuple[Objects, Objects]]:
+    """Yield the objects and the detections of each image."""
     device = next(model.parameters()).device
     for row in range(len(part)):
         rgb, objects = part[row]

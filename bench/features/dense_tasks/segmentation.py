@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
@@ -23,15 +23,16 @@ from bench.records.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import TaskWithSplits
 from bench.transfer.transfer_training import prefetch, train_on_task
+from losses import Scalar
 from models.dense_heads import ASPP_CHANNELS, Segmenter, with_deeplab_head, with_linear_head
 from models.image_tower import ImageTower
 from models.patch_map import map_channels_and_patch_size
 
 IGNORED = 255  # in a mask: excluded from training and scoring
-MAX_ASPECT_RATIO = (
-    2.0  # largest ratio of a training image's longer side, before cropping, to the crop's side
-)
+# Largest ratio of a training image's longer side, before cropping, to the crop's side.
+MAX_ASPECT_RATIO = 2.0
 PREDICT_BATCH_SIZE = 16  # images per batch of scoring
+AddHead = Callable[[ImageTower, int], Segmenter]  # from a tower and the number of classes
 # An image and the class of each pixel.
 Pair = tuple[UInt8[Tensor, "3 height width"], UInt8[Tensor, "height width"]]
 
@@ -84,9 +85,9 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
     tower = subject.tower.to(subject.device)
     recipe = task.recipe
     num_classes = len(task.classes)
-    patch = map_channels_and_patch_size(tower)[1]
+    _, patch = map_channels_and_patch_size(tower)
     side = max(1, round(recipe.side / patch)) * patch
-    heads: dict[str, tuple[Callable[[ImageTower, int], Segmenter], TransferTraining]] = {
+    heads: dict[str, tuple[AddHead, TransferTraining]] = {
         "linear head": (with_linear_head, recipe.linear),
         "DeepLabV3": (partial(with_deeplab_head, channels=recipe.channels), recipe.deeplab),
     }
@@ -97,23 +98,23 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
 
         def quality(rate: float, fit: Callable[[Examples[Pair], float], Segmenter] = fit) -> float:
             predict = partial(_predict, fit(task.train, rate), side)
-            return mean_iou(predict, task.validation, num_classes)[0]
+            value, _ = mean_iou(predict, task.validation, num_classes)
+            return value
 
         rate = training.best_rate(tower.width, quality)
         predict = partial(_predict, fit(joint, rate), side)
         value, commonest = mean_iou(predict, task.test, num_classes)
-        scores.append(
-            MetricScore(
-                task=task.name,
-                protocol="segmentation",
-                name=f"mIoU, {name}",
-                value=value,
-                num_train=len(joint),
-                num_test=len(task.test),
-                baseline=commonest,
-                training=training.task_training(len(joint), side, rate),
-            )
+        score = MetricScore(
+            task=task.name,
+            protocol="segmentation",
+            name=f"mIoU, {name}",
+            value=value,
+            num_train=len(joint),
+            num_test=len(task.test),
+            baseline=commonest,
+            training=training.task_training(len(joint), side, rate),
         )
+        scores.append(score)
     return scores
 
 
@@ -121,25 +122,27 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
 def mean_iou(
     predict: Callable[[Sequence[Pair]], Iterable[Tensor]], part: Examples[Pair], num_classes: int
 ) -> tuple[float, float]:
-    """Return the mean IoU over classes from the pixels of all images together, and that of the commonest class alone.
+    """Return the mean IoU over classes from the pixels of all images together, and its value for a constant prediction.
 
-    Classes without a true or predicted pixel are left out, and so are IGNORED pixels. `predict` returns the class of
-    each pixel of each pair. ValueError where no pixel has a class.
+    The constant is the commonest class. Classes without a true or predicted pixel are left out, and so are IGNORED
+    pixels. `predict` returns the class of each pixel of each pair. ValueError where no pixel has a class.
     """
-    from torchmetrics.classification import MulticlassJaccardIndex  # whose import takes a second
+    from torchmetrics.classification import MulticlassJaccardIndex  # the import takes a second
 
     metric = MulticlassJaccardIndex(
         num_classes, average="macro", ignore_index=IGNORED, validate_args=False
     )
     for first in range(0, len(part), PREDICT_BATCH_SIZE):
-        pairs = [part[row] for row in range(first, min(first + PREDICT_BATCH_SIZE, len(part)))]
+        end = min(first + PREDICT_BATCH_SIZE, len(part))
+        pairs = [part[row] for row in range(first, end)]
         for (_, mask), predicted in zip(pairs, predict(pairs), strict=True):
             metric.update(predicted.cpu()[None], mask.long()[None])
     pixels = metric.confmat.sum(1)
     if not pixels.any():
         raise ValueError("no pixel has a class")
-    commonest = pixels.max() / pixels.sum() / (pixels > 0).sum()
-    return float(metric.compute()), float(commonest)
+    commonest_share = pixels.max() / pixels.sum()
+    num_shown_classes = (pixels > 0).sum()
+    return float(metric.compute()), float(commonest_share / num_shown_classes)
 
 
 def random_scale_crop_flip(
@@ -149,26 +152,30 @@ def random_scale_crop_flip(
     rgb, mask = pair
     stretch, down, across, mirrored = torch.rand(4, generator=generator).tolist()
     shorter, longer = sorted(mask.shape)
-    scale = min(
-        side * (scales[0] + (scales[1] - scales[0]) * stretch) / shorter,
-        MAX_ASPECT_RATIO * side / longer,
-    )
+    smallest, largest = scales
+    drawn_scale = side * (smallest + (largest - smallest) * stretch) / shorter
+    scale = min(drawn_scale, MAX_ASPECT_RATIO * side / longer)
     size = [max(1, round(length * scale)) for length in mask.shape]
     rgb = TF.resize(rgb, size, antialias=True)
     mask = TF.resize(mask[None], size, InterpolationMode.NEAREST_EXACT)
-    lacking = [0, max(0, side - size[1]), 0, max(0, side - size[0])]
-    rgb = F.pad(rgb, lacking)
-    mask = F.pad(mask, lacking, value=IGNORED)[0]
+    height, width = size
+    padding = [0, max(0, side - width), 0, max(0, side - height)]
+    rgb = F.pad(rgb, padding)
+    mask = F.pad(mask, padding, value=IGNORED)[0]
     top = int(down * (mask.shape[0] - side + 1))
     left = int(across * (mask.shape[1] - side + 1))
-    rgb = rgb[..., top : top + side, left : left + side]
-    mask = mask[top : top + side, left : left + side]
-    return (rgb.flip(-1), mask.flip(-1)) if mirrored < 0.5 else (rgb, mask)  # noqa: PLR2004
+    rows = slice(top, top + side)
+    columns = slice(left, left + side)
+    rgb = rgb[..., rows, columns]
+    mask = mask[rows, columns]
+    if mirrored < 0.5:  # noqa: PLR2004
+        return rgb.flip(-1), mask.flip(-1)
+    return rgb, mask
 
 
 def _train_segmenter(
     tower: ImageTower,
-    add_head: Callable[[ImageTower, int], Segmenter],
+    add_head: AddHead,
     num_classes: int,
     side: int,
     scales: tuple[float, float],
@@ -185,16 +192,18 @@ def _train_segmenter(
     def load(k: int) -> list[tuple[Tensor, Tensor]]:
         rows, generator = training.draw_batch(len(part), k)
         crops = [random_scale_crop_flip(part[row], side, scales, generator) for row in rows]
-        rgb = torch.split(torch.stack([image for image, _ in crops]), training.micro_batch_size)
-        masks = torch.split(torch.stack([mask for _, mask in crops]), training.micro_batch_size)
-        return list(zip(rgb, masks, strict=True))
+        rgb = torch.stack([crop for crop, _ in crops])
+        masks = torch.stack([mask for _, mask in crops])
+        size = training.micro_batch_size
+        return list(zip(rgb.split(size), masks.split(size), strict=True))
 
-    def loss_of(batch: tuple[Tensor, Tensor]) -> Float[Tensor, ""]:
+    def loss_of(batch: tuple[Tensor, Tensor]) -> Scalar:
         rgb = batch[0].to(device)
         masks = batch[1].to(device)
         logits = model(normalise(rgb / WHITE))
-        sum_of_all = F.cross_entropy(logits, masks.long(), ignore_index=IGNORED, reduction="sum")
-        return sum_of_all / (masks != IGNORED).sum().clamp(min=1)
+        total = F.cross_entropy(logits, masks.long(), ignore_index=IGNORED, reduction="sum")
+        num_pixels = (masks != IGNORED).sum()
+        return total / num_pixels.clamp(min=1)
 
     steps = training.steps(len(part))
     return train_on_task(model, model.tower, prefetch(load, steps), steps, loss_of, training, rate)
@@ -204,5 +213,7 @@ def _predict(model: Segmenter, side: int, pairs: Sequence[Pair]) -> Iterator[Ten
     """Yield the class of each pixel: images are squeezed to a square, logits are interpolated to the original size."""
     device = next(model.parameters()).device
     squeezed = torch.stack([TF.resize(rgb, [side, side], antialias=True) for rgb, _ in pairs])
-    for logits, (_, mask) in zip(model(normalise(squeezed.to(device) / WHITE)), pairs, strict=True):
-        yield F.interpolate(logits[None], list(mask.shape), mode="bilinear")[0].argmax(0)
+    logits_of_batch = model(normalise(squeezed.to(device) / WHITE))
+    for logits, (_, mask) in zip(logits_of_batch, pairs, strict=True):
+        resized = F.interpolate(logits[None], list(mask.shape), mode="bilinear")
+        yield resized[0].argmax(0)
