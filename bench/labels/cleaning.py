@@ -62,7 +62,8 @@ def _repair_unless_control_chars(line: str, *, has_entities: bool) -> str | None
         if not line.isascii():
             if SUSPECT.search(line):
                 line = fix_encoding(line)
-            line = normalize("NFC", REPAIRABLE.sub(lambda match: REPAIRS[match[0]], line))
+            line = REPAIRABLE.sub(lambda match: REPAIRS[match[0]], line)
+            line = normalize("NFC", line)
         if CONTROLS.search(line):
             return None
         if line == before:
@@ -84,9 +85,12 @@ def _build_char_replacements() -> dict[str, str]:
     replacements = {}
     for code in {*LIGATURES, *WIDTH_MAP, *CONTROL_CHARS, *quotes_and_line_breaks}:
         if code > MAX_ASCII:
-            text = fixes.fix_character_width(fixes.fix_latin_ligatures(chr(code)))
-            text = fixes.fix_line_breaks(fixes.uncurl_quotes(text))
-            replacements[chr(code)] = fixes.remove_control_chars(text)
+            character = chr(code)
+            text = fixes.fix_latin_ligatures(character)
+            text = fixes.fix_character_width(text)
+            text = fixes.uncurl_quotes(text)
+            text = fixes.fix_line_breaks(text)
+            replacements[character] = fixes.remove_control_chars(text)
     return replacements
 
 

@@ -74,8 +74,9 @@ def run_job(
     ValueError says why it cannot be read, and no output remains.
     """
     total = Tally()
+    is_single = job.target is not None
     batches, batches_to_label = tee(
-        read_captions(job.source, job.caption, total.field_counts, is_single=job.target is not None)
+        read_captions(job.source, job.caption, total.field_counts, is_single=is_single)
     )
     # Copied, because a pickled slice would contain the whole array that it was cut from.
     columns = (pa.concat_arrays([batch.captions]) for batch in batches_to_label)
@@ -122,7 +123,7 @@ def _accumulate(
 
 
 def read_label_origin(target: Path) -> LabelOrigin | None:
-    """Return the inputs of a file of labels; None if there is no such file, or it is none of labels."""
+    """Return the inputs of a file of labels; None if the file does not exist or is of another kind."""
     try:
         metadata = pq.read_metadata(require_regular(target)).metadata
         return msgspec.json.decode(metadata[METADATA_KEY], type=LabelOrigin)
@@ -152,7 +153,7 @@ class StoredLabels:
     offsets: npt.NDArray[np.int64]
 
     def select(self, rows: Sequence[int], num_captions: int) -> list[list[int]]:
-        """Return the columns of the given rows; ValueError unless the files hold labels of so many captions."""
+        """Return the columns of the given rows; ValueError unless the files hold labels of `num_captions` captions."""
         num_stored = len(self.offsets) - 1
         if num_stored != num_captions:
             raise ValueError(
@@ -195,7 +196,9 @@ def load_stored_labels(
     columns = [np.zeros(0, np.uint32)]
     counts = [np.zeros(1, np.int64)]
     for path in find_label_files(folder, shards, vocabulary, caption):
-        for chunk in pq.read_table(path, columns=["labels"]).column("labels").chunks:
+        labels = pq.read_table(path, columns=["labels"]).column("labels")
+        for chunk in labels.chunks:
             columns.append(chunk.flatten().to_numpy())
             counts.append(chunk.value_lengths().to_numpy())
-    return StoredLabels(folder, np.concatenate(columns), np.concatenate(counts).cumsum())
+    offsets = np.concatenate(counts).cumsum()
+    return StoredLabels(folder, np.concatenate(columns), offsets)

@@ -66,7 +66,7 @@ class Labeller:
     def __init__(self, rule: LabelRule, vocabulary: Vocabulary | None = None) -> None:
         keys = rule.keys if vocabulary is None else vocabulary.keys
         column_of = {key: column for column, key in enumerate(keys)}
-        unknown = column_of.keys() - {*rule.keys}
+        unknown = column_of.keys() - set(rule.keys)
         if unknown:
             raise ValueError(
                 f"the vocabulary has labels that the rule {rule.name!r} never gives: {min(unknown)}, …"
@@ -91,8 +91,10 @@ class Labeller:
         )
         if self.counts_captions:
             rows = np.repeat(np.arange(len(texts)), num_labels)
-            pairs = np.unique(rows * self.size + columns)  # a caption may repeat a column
-            tally.caption_counts = np.bincount(pairs % self.size, minlength=self.size)
+            # Pairs of caption and column as one number; a caption may repeat a column.
+            pairs = np.unique(rows * self.size + columns)
+            columns_once = pairs % self.size
+            tally.caption_counts = np.bincount(columns_once, minlength=self.size)
         return lists, tally
 
     def label(self, captions: pa.StringArray) -> pa.ListArray:
@@ -101,16 +103,16 @@ class Labeller:
         columns = self._columns[labels.values.to_numpy()]
         has_column = columns >= 0
         num_before = np.concatenate([[0], np.cumsum(has_column)])
-        offsets = num_before[labels.offsets.to_numpy()]
-        return pa.ListArray.from_arrays(
-            pa.array(offsets, pa.int32()), pa.array(columns[has_column], pa.uint32()), LABEL_LISTS
-        )
+        offsets = pa.array(num_before[labels.offsets.to_numpy()], pa.int32())
+        values = pa.array(columns[has_column], pa.uint32())
+        return pa.ListArray.from_arrays(offsets, values, LABEL_LISTS)
 
     def label_texts(self, captions: Sequence[str]) -> list[list[int]]:
         """Return the columns of each caption."""
         lists = self.label(pa.array(captions, pa.string()))
         columns = lists.values.to_numpy().tolist()
-        return [columns[start:end] for start, end in pairwise(lists.offsets.to_numpy().tolist())]
+        offsets = lists.offsets.to_numpy().tolist()
+        return [columns[start:end] for start, end in pairwise(offsets)]
 
 
 def decode_texts(captions: pa.BinaryArray) -> tuple[pa.StringArray, int]:
@@ -120,12 +122,13 @@ def decode_texts(captions: pa.BinaryArray) -> tuple[pa.StringArray, int]:
     try:
         return captions.cast(pa.string()), 0
     except pa.ArrowInvalid:
-        contents = captions.to_pylist()
-        texts = [
-            None if content is None else content.decode(errors="replace") for content in contents
-        ]
+        texts: list[str | None] = []
+        for content in captions.to_pylist():
+            text = None if content is None else content.decode(errors="replace")
+            texts.append(text)
         repaired = pa.array(texts, pa.string())
-        return repaired, pc.sum(pc.not_equal(repaired.cast(pa.binary()), captions)).as_py()
+        is_repaired = pc.not_equal(repaired.cast(pa.binary()), captions)
+        return repaired, pc.sum(is_repaired).as_py()
 
 
 @cache
@@ -153,15 +156,15 @@ def vocabulary_of_tally(rule: LabelRule, tally: Tally) -> Vocabulary:
 
     Ties are broken by the synset's offset or the subword's id.
     """
-    labels = [
-        VocabularyLabel(
-            key=rule.keys[label],
-            name=rule.title(label),
-            count=int(tally.counts[label]),
-            captions=int(tally.caption_counts[label]),
-            gloss=rule.gloss(label),
+    labels = []
+    for number in np.flatnonzero(tally.counts).tolist():
+        label = VocabularyLabel(
+            key=rule.keys[number],
+            name=rule.title(number),
+            count=int(tally.counts[number]),
+            captions=int(tally.caption_counts[number]),
+            gloss=rule.gloss(number),
         )
-        for label in np.flatnonzero(tally.counts).tolist()
-    ]
+        labels.append(label)
     labels.sort(key=lambda label: (-label.count, int(label.key.lstrip("n"))))
     return Vocabulary(rule=rule.name, captions=tally.captions, labels=tuple(labels))

@@ -1,8 +1,8 @@
 """CatLIP's labels as its released code computes them for each caption while images are loaded: with NLTK.
 
 Source: apple/corenet at 1aa3acd, `corenet/data/datasets/classification/wordnet_tagged_classification.py`,
-`_convert_caption_to_labels`, and `corenet/data/datasets/utils/text.py`. The labels are those of the rule `corenet`;
-only their cost differs, which `explain --factors nltk_labels` measures.
+`_convert_caption_to_labels`, and `corenet/data/datasets/utils/text.py`. The labels equal the labels of the rule
+`corenet`; only their cost differs, which `explain --factors nltk_labels` measures.
 """
 
 import re
@@ -45,8 +45,10 @@ class NltkLabeller:
 
 def clean_as_released(caption: str) -> str:
     """Return what `bench.labels.cleaning.clean_caption` returns, without its shortcuts."""
-    text = re.sub("<.*?>", "", unquote(caption).replace("+", " ")).strip("\n")
-    return fix_text(re.sub(" +", " ", text)).strip().lower()
+    text = unquote(caption).replace("+", " ")
+    text = re.sub("<.*?>", "", text).strip("\n")
+    text = re.sub(" +", " ", text)
+    return fix_text(text).strip().lower()
 
 
 def find_synset(word: str) -> str | None:

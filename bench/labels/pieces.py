@@ -71,6 +71,7 @@ class PieceLabels:
         return tuple(label for label in map(self.label_word, tokens) if label != NOT_A_LABEL)
 
     def _label_piece(self, piece: str) -> Labels | None:
+        """Label a piece, by the fastest way that is certain; None if its labels depend on its neighbours."""
         simple = SIMPLE.fullmatch(piece)
         if simple:
             word, period = simple.groups()

@@ -13,9 +13,8 @@ from bench.labels.label_rule import LABEL_LISTS
 from bench.labels.vocabulary import SUBWORD, read_vocabulary
 
 ALL_SUBWORDS = "all"
-MAX_CAPTION_BYTES = (
-    2048  # encoded: no context holds more, and a word's cost is quadratic in its length
-)
+# The bytes of a caption that are encoded: no context holds more, and a word's cost is quadratic in its length.
+MAX_CAPTION_BYTES = 2048
 MAX_CACHED_WORDS = 2**20  # words in the tokenizer's cache, about 250 MB
 # ASCII without control characters and "&": there is nothing to repair.
 PLAIN_TEXT = re.compile("[ -%'-~]*")
@@ -32,7 +31,9 @@ def tokenizer() -> SimpleTokenizer:
 
 def clean_text(text: str) -> str:
     """Return a caption in lower case, repaired and with single spaces, as open_clip does."""
-    return " ".join(text.split()).lower() if PLAIN_TEXT.fullmatch(text) else str(repair_text(text))
+    if PLAIN_TEXT.fullmatch(text):
+        return " ".join(text.split()).lower()
+    return str(repair_text(text))
 
 
 def encode_caption(caption: str) -> list[int]:
@@ -62,12 +63,15 @@ class SubwordRule:
         return ""
 
     def label(self, captions: pa.StringArray) -> pa.ListArray:
-        rows = [[*dict.fromkeys(encode_caption(text or ""))] for text in captions.to_pylist()]
+        rows = []
+        for text in captions.to_pylist():
+            ids = encode_caption(text or "")
+            rows.append(list(dict.fromkeys(ids)))
         return pa.array(rows, LABEL_LISTS)
 
 
 class SubwordIds:
-    """Consecutive ids for subwords: the tokenizer's own, or those of a vocabulary counted on a data set.
+    """Consecutive ids for subwords: for all of the tokenizer's, or for a vocabulary counted on a data set.
 
     The order of the tokenizer's ids is kept, so that the end token has the largest id in both and open_clip's pooling
     (`argmax`) finds it. Id 0 pads.
@@ -76,18 +80,19 @@ class SubwordIds:
     def __init__(self, vocabulary: str) -> None:
         self.start = int(tokenizer().sot_token_id)
         self.end = int(tokenizer().eot_token_id)
-        kept = list(range(self.end + 1))
+        tokenizer_ids = list(range(self.end + 1))
         if vocabulary != ALL_SUBWORDS:
-            counted = read_vocabulary(vocabulary)
-            if counted.rule != SUBWORD:
+            content = read_vocabulary(vocabulary)
+            if content.rule != SUBWORD:
                 raise ValueError(
-                    f"the vocabulary {vocabulary} is of the rule {counted.rule!r}, expected {SUBWORD!r}"
+                    f"the vocabulary {vocabulary} is of the rule {content.rule!r}, expected {SUBWORD!r}"
                 )
-            kept = sorted({0, self.start, self.end, *map(int, counted.keys)})
-        self.size = len(kept)
+            label_ids = [int(key) for key in content.keys]
+            tokenizer_ids = sorted({0, self.start, self.end, *label_ids})
+        self.size = len(tokenizer_ids)
         # Id of each tokenizer id; -1: left out.
         self.id_map: npt.NDArray[np.int64] = np.full(self.end + 1, -1)
-        self.id_map[kept] = range(self.size)
+        self.id_map[tokenizer_ids] = range(self.size)
         self.start_and_end = (int(self.id_map[self.start]), int(self.id_map[self.end]))
 
     def encode(self, captions: Iterable[str]) -> list[list[int]]:

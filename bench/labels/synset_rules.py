@@ -46,9 +46,11 @@ class CorenetRule:
 
     def label(self, captions: pa.StringArray) -> pa.ListArray:
         """Label captions; labels keep the order and the repeats of the tokens (see `LabelRule`)."""
-        starts = range(0, max(1, len(captions)), CAPTIONS_PER_PASS)
-        slices = [captions.slice(start, CAPTIONS_PER_PASS) for start in starts]
-        return pa.concat_arrays(map(self._label_pass, slices))
+        labels = []
+        for start in range(0, max(1, len(captions)), CAPTIONS_PER_PASS):
+            part = captions.slice(start, CAPTIONS_PER_PASS)
+            labels.append(self._label_pass(part))
+        return pa.concat_arrays(labels)
 
     def label_token(self, token: str) -> int:
         """Return a token's label, or NOT_A_LABEL."""
@@ -69,17 +71,17 @@ class CorenetRule:
         labels = pa.ListArray.from_arrays(offsets, piece_labels.values, LABEL_LISTS)
 
         dependent_pieces = np.flatnonzero(piece_labels.is_null())
-        rows = np.union1d(
-            np.searchsorted(starts, dependent_pieces, side="right") - 1,
-            np.flatnonzero(pc.match_substring_regex(texts, MOVED_CLOSING)),
-        )
-        row_labels = [
-            self._pieces.label_tokens(tokenize_caption(text))
-            for text in captions.take(pa.array(rows)).to_pylist()
-        ]
+        rows_of_dependent_pieces = np.searchsorted(starts, dependent_pieces, side="right") - 1
+        rows_with_moved_closing = np.flatnonzero(pc.match_substring_regex(texts, MOVED_CLOSING))
+        rows = np.union1d(rows_of_dependent_pieces, rows_with_moved_closing)
+        row_labels = []
+        for text in captions.take(pa.array(rows)).to_pylist():
+            tokens = tokenize_caption(text)
+            row_labels.append(self._pieces.label_tokens(tokens))
         order = np.arange(len(captions))
         order[rows] = len(captions) + np.arange(len(rows))
-        return pa.concat_arrays([labels, pa.array(row_labels, LABEL_LISTS)]).take(pa.array(order))
+        all_labels = pa.concat_arrays([labels, pa.array(row_labels, LABEL_LISTS)])
+        return all_labels.take(pa.array(order))
 
 
 class PaperRule(CorenetRule):
@@ -94,11 +96,12 @@ class PaperRule(CorenetRule):
             self._tag = tag or load_tagger()
 
     def label(self, captions: pa.StringArray) -> pa.ListArray:
-        """Label captions; order and repeats are those of the released rule."""
+        """Label captions, with order and repeats as in the released rule."""
         rows = [self._label_caption(caption or "") for caption in captions.to_pylist()]
         return pa.array(rows, LABEL_LISTS)
 
     def _label_caption(self, caption: str) -> list[int]:
+        """Return the labels of the tokens that are nouns; a caption without labels is not tagged."""
         tokens = tokenize_caption(caption)
         labels = [self.label_token(token) for token in tokens]
         if all(label == NOT_A_LABEL for label in labels):

@@ -23,9 +23,8 @@ import regex
 from bench.data.manifest import PACK
 from bench.labels.cleaning import clean_caption
 
-REPEATED_MARKS = (
-    r"(?:-{2,}|\.{2,}|(?:\.\s){2,}\.)"  # punctuation of several characters: dashes and ellipses
-)
+# Punctuation of several characters: dashes and ellipses.
+REPEATED_MARKS = r"(?:-{2,}|\.{2,}|(?:\.\s){2,}\.)"
 ELLIPSIS = re.compile(r"\.\.+$")
 NUMBER = "##number##"  # Punkt's type of every number
 PLAIN_MARKS = (";", ":", ",", ".", "!", "?")
@@ -72,7 +71,10 @@ def tokenize_caption(caption: str) -> list[str]:
 
 def tokenize(text: str) -> list[str]:
     """Return the tokens of a clean text."""
-    return [word for sentence in split_sentences(text) for word in split_words(sentence)]
+    tokens = []
+    for sentence in split_sentences(text):
+        tokens += split_words(sentence)
+    return tokens
 
 
 def split_sentences(text: str) -> list[str]:
@@ -172,6 +174,7 @@ def _token_type(token: str) -> str:
 
 
 def _seems_to_end_sentence(token: str) -> bool:
+    """Return whether a token ends a sentence by itself: a mark, or a word with a period that is no abbreviation."""
     if token in {".", "?", "!"}:
         return True
     if ELLIPSIS.match(token) or not token.endswith(".") or token.endswith(".."):
@@ -184,9 +187,8 @@ def _seems_to_end_sentence(token: str) -> bool:
 class Substitution(NamedTuple):
     """A substitution that inserts spaces."""
 
-    needs: frozenset[
-        str
-    ]  # the rule is skipped if the text has none of these characters; empty: never skipped
+    # The rule is skipped if the text has none of these characters; empty: it is never skipped.
+    needs: frozenset[str]
     pattern: Any
     replacement: str
 

@@ -6,7 +6,7 @@ import shlex
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import msgspec
 from msgspec import Meta
@@ -21,7 +21,7 @@ from bench.interfaces.method import get_method, reads_captions
 
 SHIPPED_FOLDER = Path(__file__).resolve().parent / "vocabularies"
 PACK_SYNSETS = "pack-synsets"  # shipped, counted over the pack's captions
-PACK_SUBWORDS = "pack-subwords"  # likewise
+PACK_SUBWORDS = "pack-subwords"  # shipped, counted over the pack's captions
 MIN_COUNT = 500  # smallest count of a synset, which is kept; arXiv 2404.15653 keeps synsets that occur more often
 # Smallest count over the number of captions, where there are too few for `MIN_COUNT`.
 MIN_COUNT_SHARE = 1 / 1000
@@ -73,7 +73,7 @@ class Vocabulary(
 
 
 def min_count_for(captions: int) -> int:
-    """Return the smallest count of a synset in a vocabulary of so many captions: CatLIP's from 500,000 captions on."""
+    """Return the smallest count of a synset in a vocabulary of `captions` captions; from 500,000 on it is CatLIP's."""
     return min(MIN_COUNT, max(1, int(captions * MIN_COUNT_SHARE)))
 
 
@@ -158,7 +158,7 @@ def read_vocabulary(name: str) -> Vocabulary:
     else:
         with prefix_errors(f"{path}: not a vocabulary"):
             vocabulary = decode_json(content, Vocabulary)
-    if len({*vocabulary.keys}) < len(vocabulary.keys):
+    if len(set(vocabulary.keys)) < len(vocabulary.keys):
         raise ValueError(f"{path}: a label occurs twice")
     return vocabulary
 
@@ -180,17 +180,15 @@ class _PlainUnpickler(pickle._Unpickler):  # noqa: SLF001
     def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
         raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}")
 
-    def persistent_load(self, pid: Any) -> NoReturn:
-        raise pickle.UnpicklingError(f"it asks for object {pid!r}")
-
 
 def _read_released_pickle(content: bytes, path: Path) -> Vocabulary:
     """Read CoreNet's pickle, in its order; ValueError unless it is a dict of synsets and counts."""
     # The exceptions of the unpickler are not documented.
     with prefix_errors(f"{path}: only a pickle of dict, str and int is read", (Exception,)):
-        counts = msgspec.convert(_PlainUnpickler(io.BytesIO(content)).load(), dict[str, Count])
-        labels = [
-            {"key": key, "name": key, "count": count, "captions": count}
-            for key, count in list(counts.items())[:DATACOMP_SYNSETS]
-        ]
+        unpickled = _PlainUnpickler(io.BytesIO(content)).load()
+        counts = msgspec.convert(unpickled, dict[str, Count])
+        labels = []
+        for key in list(counts)[:DATACOMP_SYNSETS]:
+            count = counts[key]
+            labels.append({"key": key, "name": key, "count": count, "captions": count})
         return msgspec.convert({"rule": "corenet", "captions": None, "labels": labels}, Vocabulary)

@@ -39,21 +39,20 @@ class Lexicon:
     """
 
     def __init__(self) -> None:
-        self.label_of: dict[
-            str, int
-        ] = {}  # all noun lemmas; NOT_A_LABEL if no synset has the lemma's name
+        # The labels of all noun lemmas; NOT_A_LABEL if no synset has the lemma's name.
+        self.label_of: dict[str, int] = {}
         self.lemmas: list[str] = []
-        self.keys: list[
-            str
-        ] = []  # "n<offset>" without leading zeros, as in CatLIP's released vocabulary
+        # "n<offset>" without leading zeros, as in CatLIP's released vocabulary.
+        self.keys: list[str] = []
         for lemma, *offset in read_tsv(PACK / "wordnet30-nouns.tsv.gz"):
-            self.label_of[lemma] = len(self.keys) if offset else NOT_A_LABEL
             if offset:
+                self.label_of[lemma] = len(self.keys)
                 self.keys.append(f"n{offset[0]}")
                 self.lemmas.append(lemma)
-        self.exceptions = {
-            word: bases.split() for word, bases in read_tsv(PACK / "wordnet30-noun-exc.tsv.gz")
-        }
+            else:
+                self.label_of[lemma] = NOT_A_LABEL
+        exceptions = read_tsv(PACK / "wordnet30-noun-exc.tsv.gz")
+        self.exceptions = {word: bases.split() for word, bases in exceptions}
 
     def lemma(self, word: str) -> str:
         """Return the noun lemma of a lower-case word: the shortest known to WordNet, or the word itself.
@@ -64,15 +63,14 @@ class Lexicon:
         if word in self.exceptions:
             bases = self.exceptions[word]
         elif word.endswith(("s", "men")):
-            bases = [
-                word.removesuffix(suffix) + base
-                for suffix, base in DETACHMENTS
-                if word.endswith(suffix)
-            ]
+            bases = []
+            for suffix, replacement in DETACHMENTS:
+                if word.endswith(suffix):
+                    bases.append(word.removesuffix(suffix) + replacement)
         else:
             return word
-        known = [form for form in (word, *bases) if form in self.label_of]
-        return min(known, key=len) if known else word
+        nouns = [form for form in (word, *bases) if form in self.label_of]
+        return min(nouns, key=len) if nouns else word
 
     def title(self, label: int) -> str:
         """Return a synset's name: `dog.n.01`."""
@@ -84,9 +82,8 @@ class Lexicon:
 
     @cached_property
     def _glosses(self) -> dict[str, str]:
-        return {
-            f"n{offset}": gloss for offset, gloss in read_tsv(PACK / "wordnet30-glosses.tsv.xz")
-        }
+        glosses = read_tsv(PACK / "wordnet30-glosses.tsv.xz")
+        return {f"n{offset}": gloss for offset, gloss in glosses}
 
 
 lexicon = cache(Lexicon)  # read once per process
@@ -95,7 +92,8 @@ lexicon = cache(Lexicon)  # read once per process
 def read_tsv(path: Path) -> Iterator[list[str]]:
     """Yield the fields of each line of a .tsv.gz or .tsv.xz file."""
     decompress = gzip.decompress if path.suffix == ".gz" else lzma.decompress
-    return (line.split("\t") for line in decompress(path.read_bytes()).decode().split("\n"))
+    text = decompress(path.read_bytes()).decode()
+    return (line.split("\t") for line in text.split("\n"))
 
 
 class Hypernyms:
@@ -106,11 +104,12 @@ class Hypernyms:
         self.first_sense: dict[str, str] = {}  # the most frequent synset of each noun lemma
         for offset, above_offsets, *_ in read_tsv(PACK / "wordnet30-hypernyms.tsv.xz"):
             self.above[f"n{offset}"] = tuple(f"n{above}" for above in above_offsets.split())
-        # The first synsets of lemmas that are not their names.
+        # The first synset of each lemma that is not a label, in the order of the lemmas.
         other_senses = read_tsv(PACK / "wordnet30-senses.tsv.xz")
         for lemma, label in lexicon().label_of.items():
             if label == NOT_A_LABEL:
-                self.first_sense[lemma] = f"n{next(other_senses)[0]}"
+                offset, *_ = next(other_senses)
+                self.first_sense[lemma] = f"n{offset}"
             else:
                 self.first_sense[lemma] = lexicon().keys[label]
 
@@ -164,10 +163,12 @@ def synset_keys_of_class_name(name: str) -> tuple[str, ...]:
     if WORDNET_ID.fullmatch(name):
         key = f"n{int(name[1:])}"
         return (key,) if key in tree.above else ()
-    keys = list[str | None]()
+    keys = []
     for part in name.lower().split(","):
         words = [word for word in re.split(r"[^a-z0-9']+", part) if word and word not in NOT_NOUNS]
-        lemmas = [lexicon().lemma(word) for word in ("_".join(words), *words)]
-        compound, *senses = map(tree.first_sense.get, lemmas)
-        keys += [compound] if compound else senses
-    return tuple(dict.fromkeys(key for key in keys if key is not None))
+        compound = lexicon().lemma("_".join(words))
+        lemmas = [compound]
+        if compound not in tree.first_sense:
+            lemmas = [lexicon().lemma(word) for word in words]
+        keys += [tree.first_sense[lemma] for lemma in lemmas if lemma in tree.first_sense]
+    return tuple(dict.fromkeys(keys))
