@@ -47,16 +47,15 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
             model_config, weights = _image_tower_weights(loaded, image_config)
         else:
             model_config, weights = _dual_encoder_weights(loaded, image_config, texts)
-        facts = {
-            "model_cfg": model_config,
-            "preprocess_cfg": _preprocessing(loaded.provenance) | {"resize_mode": "shortest"},
-            "made": made,
-        }
+        preprocessing = _preprocessing(loaded.provenance)
+        preprocessing["resize_mode"] = "shortest"
+        facts = {"model_cfg": model_config, "preprocess_cfg": preprocessing, "made": made}
         _write_folder(out, "open_clip_model.safetensors", weights, "open_clip_config.json", facts)
         return f"open_clip.create_model({f'local-dir:{out}'!r})"
     if type(trunk).__module__.startswith("timm."):
-        timm_facts = _timm_config(loaded) | {"made": made}
+        timm_facts = _timm_config(loaded)
         timm_facts["pretrained_cfg"] |= _preprocessing(loaded.provenance)
+        timm_facts["made"] = made
         _write_folder(out, "model.safetensors", trunk.state_dict(), "config.json", timm_facts)
         return f"timm.create_model({f'local-dir:{out}'!r}, pretrained=True)"
     raise ValueError(
@@ -97,18 +96,18 @@ def _dual_encoder_weights(
     if reason:
         raise ValueError(f"{loaded.name} is not exported: {reason}")
     sizes = {"context_length": texts.context_length, "vocab_size": ALL_IDS}
-    model_config = image_config | {
-        "embed_dim": pair.text.width,
-        "text_cfg": config["text_cfg"] | sizes,
-    }
+    text_config = config["text_cfg"] | sizes
+    model_config = image_config | {"embed_dim": pair.text.width, "text_cfg": text_config}
     if pair.bias is not None:
         model_config["init_logit_bias"] = 0.0  # makes open_clip build a bias; its value is loaded
     weights = open_clip_state(pair)
     rows = weights["token_embedding.weight"]
     row_by_id = torch.from_numpy(texts.subwords.id_map)  # below 0: outside the vocabulary
+    has_row = row_by_id >= 0
     table = rows.new_zeros(len(row_by_id), rows.shape[1])
-    table[row_by_id >= 0] = rows[row_by_id[row_by_id >= 0]]
-    return model_config, weights | {"token_embedding.weight": table}
+    table[has_row] = rows[row_by_id[has_row]]
+    weights["token_embedding.weight"] = table
+    return model_config, weights
 
 
 def _image_tower_weights(
@@ -119,8 +118,8 @@ def _image_tower_weights(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         weights = open_clip.CLIP(width, image_config["vision_cfg"], NO_TEXT).state_dict()
-    model_config = image_config | {"embed_dim": width, "text_cfg": NO_TEXT}
-    return model_config, weights | open_clip_visual_state(loaded.tower, torch.eye(width))
+    weights |= open_clip_visual_state(loaded.tower, torch.eye(width))
+    return image_config | {"embed_dim": width, "text_cfg": NO_TEXT}, weights
 
 
 def _timm_config(loaded: LoadedTower) -> dict[str, Any]:

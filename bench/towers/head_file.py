@@ -53,9 +53,8 @@ class TextEncoder:
         """Return the normalised features of captions."""
         start, end = self.subwords.start_and_end
         padding: TextPadding = "max_length" if self.pair.text.padding_reason else "bucketed"
-        tokens = Tokens.from_ids(
-            self.subwords.encode(captions), start, end, self.context_length, padding
-        )
+        ids = self.subwords.encode(captions)
+        tokens = Tokens.from_ids(ids, start, end, self.context_length, padding)
         batch = tokens.select(torch.arange(len(captions)))
         return F.normalize(self.pair.text(*batch.inputs), dim=-1)
 
@@ -63,7 +62,7 @@ class TextEncoder:
     def class_features(self, prompts: Sequence[tuple[str, ...]]) -> Float[Tensor, "classes dim"]:
         """Return for each class the normalised mean of the normalised features of its prompts.
 
-        Source: open_clip, `zero_shot_classifier.py`, `build_zero_shot_classifier`, whose columns these are.
+        They are the columns of open_clip's `build_zero_shot_classifier` (`zero_shot_classifier.py`).
         """
         means = [self.encode(class_prompts).mean(0) for class_prompts in prompts]
         return F.normalize(torch.stack(means), dim=-1)
@@ -72,11 +71,10 @@ class TextEncoder:
     def classifier_rows(self, prompts: Sequence[tuple[str, ...]]) -> Float[Tensor, "classes width"]:
         """Return rows of a head over the tower's own features, from the prompts of each class.
 
-        Such a row times a feature, over the length of the projected feature, is the logit of class and image.
+        The product of a row and a feature, divided by the length of the projected feature, is the logit of the class.
         """
-        rows: Tensor = (
-            self.pair.log_scale.exp() * self.class_features(prompts) @ self.pair.projection.T
-        )
+        scale = self.pair.log_scale.exp()
+        rows: Tensor = scale * self.class_features(prompts) @ self.pair.projection.T
         return rows
 
 
@@ -89,7 +87,7 @@ def save_tower(state: Mapping[str, Tensor], path: Path, facts: Mapping[str, str]
 def save_head_beside_tower(
     state: Mapping[str, Tensor], tower: Path, provenance: Provenance, labels: Sequence[str]
 ) -> None:
-    """Write it beside a tower's file, with the labels of the classifier's rows."""
+    """Write what was trained with a tower to a file beside the tower's, with the labels of the classifier's rows."""
     facts = provenance.to_facts() | {"labels": msgspec.json.encode(labels).decode()}
     save_tower(state, head_path(tower), facts)
 
@@ -97,7 +95,7 @@ def save_head_beside_tower(
 def make_label_classifier(weight: Tensor, bias: Tensor, keys: tuple[str, ...]) -> LabelClassifier:
     """Return a classifier; ValueError for other shapes, fewer rows than labels, or values that are not finite."""
     if weight.ndim != MATRIX or bias.shape != weight.shape[:1] or len(weight) < len(keys):
-        shapes = f"{[*weight.shape]} and {[*bias.shape]}"
+        shapes = f"{list(weight.shape)} and {list(bias.shape)}"
         raise ValueError(f"weight and bias of shapes {shapes} for {len(keys):,} labels")
     require_finite(weight, "the classifier's weights")
     require_finite(bias, "the classifier's biases")
@@ -105,7 +103,7 @@ def make_label_classifier(weight: Tensor, bias: Tensor, keys: tuple[str, ...]) -
 
 
 def read_label_classifier(tower: Path) -> LabelClassifier | None:
-    """Return the classifier over synsets that was trained with a tower; None where there was none, or none was kept."""
+    """Return the classifier over synsets that was trained with a tower; None if there is none in a file."""
     path = head_path(tower)
     if not path.is_file():
         return None
@@ -120,9 +118,9 @@ def read_label_classifier(tower: Path) -> LabelClassifier | None:
 
 
 def read_text_encoder(tower: ImageTower, path: Path, provenance: Provenance) -> TextEncoder | None:
-    """Return the text tower that was trained with a tower; None where there was none, or none was kept.
+    """Return the text tower that was trained with a tower; None if there is none in a file.
 
-    What else the file holds, for example a classifier beside the text tower, is not read.
+    Other weights in the file, for example of a classifier beside the text tower, are not read.
     """
     head_file = head_path(path)
     if not head_file.is_file():
@@ -136,8 +134,11 @@ def read_text_encoder(tower: ImageTower, path: Path, provenance: Provenance) -> 
     text = build_text_tower(settings.text_tower, settings.context_length, subwords.size, seed=0)
     bias = 0.0 if "bias" in saved else None
     pair = DualEncoder(tower, text, initial_scale=1.0, initial_bias=bias)
-    expected = pair.state_dict()
-    weights = {name: value for name, value in expected.items() if name.startswith("tower.")}
-    weights |= {name: value for name, value in saved.items() if name in expected}
+    weights = {}
+    for name, value in pair.state_dict().items():
+        if name in saved:
+            weights[name] = saved[name]
+        elif name.startswith("tower."):
+            weights[name] = value
     load_strictly(pair, weights, f"{head_file} does not fit {settings.text_tower}")
     return TextEncoder(pair.eval(), subwords, settings.context_length)

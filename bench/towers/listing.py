@@ -28,15 +28,16 @@ NOTE = (
 
 def tower_table(pattern: str, limit: int = MAX_TOWERS) -> Table:
     """List the towers whose names match a pattern of the shell, built without weights; ValueError if none does."""
-    names = list(dict.fromkeys([*open_clip.list_models(), *timm.list_models()]))
+    names = list(dict.fromkeys(open_clip.list_models() + timm.list_models()))
     matching = [name for name in names if fnmatchcase(name, pattern)]
     if not matching:
-        near = " or ".join(similar_names(pattern.strip("*"), names)) or "'vit_*' and 'ViT-*'"
+        similar = similar_names(pattern.strip("*"), names)
+        examples = " or ".join(similar) or "'vit_*' and 'ViT-*'"
         raise ValueError(
-            f"no tower of open_clip or timm is named {pattern!r}; names that exist: {near}"
+            f"no tower of open_clip or timm is named {pattern!r}; names that exist: {examples}"
         )
-    shown = matching[:limit]
-    rows = [_row(name) for name in show_progress(shown, len(shown), "building towers", "towers")]
+    listed = matching[:limit]
+    rows = [_row(name) for name in show_progress(listed, len(listed), "building towers", "towers")]
     note = NOTE
     if len(matching) > limit:
         note += f"\n{len(matching) - limit:,} more towers match {pattern!r}; a narrower pattern lists them."
@@ -44,6 +45,7 @@ def tower_table(pattern: str, limit: int = MAX_TOWERS) -> Table:
 
 
 def _row(name: str) -> list[Cell]:
+    """Return the cells of a tower; the cells of a tower that cannot be built give the reason."""
     try:
         side = published_image_size(name)
         with torch.device("meta"):
@@ -51,7 +53,8 @@ def _row(name: str) -> list[Cell]:
         flops = count_image_flops(tower, tower.channels, side)
     except Exception as error:  # noqa: BLE001 - neither library documents the exceptions of its towers
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return [Cell.plain(name), *[Cell.unmeasured(reason)] * 4]
+        unmeasured = [Cell.unmeasured(reason)] * (len(COLUMNS) - 1)
+        return [Cell.plain(name), *unmeasured]
     parameters = sum(parameter.numel() for parameter in tower.parameters())
     figures = (name, side, tower.width, parameters / 1e6, flops / 1e9)
     return [Cell.plain(figure) for figure in figures]

@@ -65,16 +65,21 @@ def latest_towers(results: Path, name: str) -> list[Path]:
     one choice of settings. ValueError for no such experiment, or for several.
     """
     paths = [*results.glob("*.tower.*.safetensors"), *results.glob("*/*.tower.*.safetensors")]
-    trained = {}
-    for path in sorted(paths, key=lambda path: path.name):  # which begins with the time
-        trained[path] = read_provenance(path).experiment
-    towers = [path for path in trained if trained[path].name == name]
-    towers = towers or [path for path in trained if split_name(trained[path].name)[0] == name]
-    names = {trained[path].name for path in towers}
+    experiments = {}
+    for path in sorted(paths, key=lambda path: path.name):  # the name begins with the time
+        experiments[path] = read_provenance(path).experiment
+    towers = [path for path, experiment in experiments.items() if experiment.name == name]
+    if not towers:
+        for path, experiment in experiments.items():
+            name_without_settings, _ = split_name(experiment.name)
+            if name_without_settings == name:
+                towers.append(path)
+    names = {experiments[path].name for path in towers}
     if len(names) != 1:
-        held = ", ".join(sorted(names)) or "no tower"
+        content = ", ".join(sorted(names)) or "no tower"
         raise ValueError(
-            f"{results} holds {held} of {name!r}: name one of several, or make one with: {PROGRAM} train {name}"
+            f"{results} holds {content} of {name!r}: name one of several, or make one with: {PROGRAM} train {name}"
         )
-    newest = {trained[path].seed: comparison_from_filename(path) for path in towers}
-    return [path for path in towers if comparison_from_filename(path) == newest[trained[path].seed]]
+    comparisons = {path: comparison_from_filename(path) for path in towers}
+    newest = {experiments[path].seed: comparisons[path] for path in towers}
+    return [path for path in towers if comparisons[path] == newest[experiments[path].seed]]

@@ -23,4 +23,5 @@ def build_teacher(experiment: Experiment) -> ImageTower:
         raise ValueError(
             f"no tower file {teacher!r} for a teacher; `{PROGRAM} train` writes tower files"
         )
-    return load_trained_tower(Path(teacher))[0]
+    tower, _ = load_trained_tower(Path(teacher))
+    return tower

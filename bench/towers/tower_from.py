@@ -52,9 +52,9 @@ class LoadedTower:
     file: Path | None = None  # of a tower that was trained here
 
     def read_text_encoder(self) -> TextEncoder | None:
-        """Read the text tower that was trained with it, and its vocabulary; None if there was none, or none was kept.
+        """Read the text tower that was trained with it, and its vocabulary; None if there is none in a file.
 
-        Raises ValueError if the vocabulary is gone.
+        Raises ValueError if the vocabulary's file no longer exists.
         """
         if self.file is None or self.provenance is None:
             return None
@@ -64,9 +64,9 @@ class LoadedTower:
 def load_tower(subject: str, results: Path = Path("results")) -> LoadedTower:
     """Return a tower with its trained weights.
 
-    `subject` is a tower file of `catlip-bench train`; an experiment, of whose newest training in `results` the tower
-    with the most images is taken; a file of CoreNet's CatLIP; or `NAME=FILE`, a model of open_clip or timm and its
-    weights. Position embeddings of weights for another image size are resampled. The labels of a CoreNet classifier are
+    `subject` is a tower file of `catlip-bench train`; an experiment, for the tower with the most images of its newest
+    training in `results`; a file of CoreNet's CatLIP; or `NAME=FILE`, a model of open_clip or timm and its weights.
+    Position embeddings of weights for another image size are resampled. The labels of a CoreNet classifier are
     in the .pkl or .json file with the name of the weights. Nothing in a file is executed.
 
     Raises ValueError for another subject, or weights of another architecture.
@@ -116,6 +116,7 @@ def build_published_tower(name: str) -> ImageTower:
 
 
 def _load_own_file(path: Path) -> LoadedTower:
+    """Load a tower that was trained here, with its classifier."""
     tower, provenance = load_trained_tower(path)
     return LoadedTower(
         tower,
@@ -164,20 +165,21 @@ def _corenet_classifier(file: Path, state: Mapping[str, Tensor]) -> LabelClassif
 
 
 def _published_mean_and_std(name: str) -> tuple[Any, Any]:
-    """Return the mean and deviation of a timm model, or those that all published weights of an open_clip model share.
+    """Return the mean and deviation of pixels that a model was published for.
 
-    Where these differ, or where there are none, they are OpenAI's. CoreNet normalises no pixels.
+    They are the values of the timm model, or the values that all published weights of an open_clip model share. If
+    weights differ, or none are published, they are OpenAI's. CoreNet normalises no pixels.
     """
     if name.startswith(corenet_vit.PREFIX):
         return PIXEL_STATISTICS["none"]
     if open_clip_config(name) is None:
         timm_config: Any = timm.get_pretrained_cfg(name)
         return timm_config.mean, timm_config.std
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    configs = [open_clip.get_pretrained_cfg(name, tag) for tag in tags]
-    statistics = {
-        (tuple(config["mean"]), tuple(config["std"])) for config in configs if "mean" in config
-    }
+    statistics = set()
+    for tag in open_clip.list_pretrained_tags_by_model(name):
+        config = open_clip.get_pretrained_cfg(name, tag)
+        if "mean" in config:
+            statistics.add((tuple(config["mean"]), tuple(config["std"])))
     if len(statistics) == 1:
         return statistics.pop()
     return open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD

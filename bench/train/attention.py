@@ -36,8 +36,11 @@ def use_attention_kernel(
         return _unfused_attention()
     if kernel == "fp32_softmax":
         return _fp32_softmax_attention()
-    others = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    return nullcontext() if has_fixed_shapes else sdpa_kernel(others)
+    if has_fixed_shapes:
+        return nullcontext()
+    return sdpa_kernel(
+        [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    )
 
 
 def find_attention_kernels(forward: Callable[[], object]) -> tuple[str, ...]:
@@ -70,7 +73,9 @@ class _AttentionNames(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         operation = func.overloadpacket.__name__
-        self.kernels |= {name for part, name in KERNEL_NAMES.items() if part in operation}
+        for part, name in KERNEL_NAMES.items():
+            if part in operation:
+                self.kernels.add(name)
         return func(*args, **(kwargs or {}))
 
 
@@ -111,7 +116,9 @@ def attention_with_fp32_softmax(
     The products have the precision of their inputs. Source: apple/corenet at 1aa3acd,
     `corenet/modeling/layers/multi_head_attention.py`, `forward_default`.
     """
-    logits = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
+    if scale is None:
+        scale = query.shape[-1] ** -0.5
+    logits = (query * scale) @ key.transpose(-2, -1)
     if is_causal:
         attn_mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
     if attn_mask is not None and attn_mask.dtype == torch.bool:  # a row without keys stays finite

@@ -19,12 +19,13 @@ from models.range_augment import RangeAugment
 class AugmentedMethod(Method):
     """A method whose loss is of augmented images, with the PSNR loss of their ranges added.
 
-    `augmentor` is a part of the model beside the tower. As in the released code, the method's loss trains it, too, its
-    target error rises over the steps of the experiment's images, and scoring does not apply it.
+    `augmentor` is a part of the model beside the tower. As in the released code, the loss of the method trains it, too,
+    the target of its error rises over the steps of the experiment's images, and scoring does not apply it.
     """
 
     def __init__(self, method: Method, num_steps: int) -> None:
-        self._method, self._num_steps = method, num_steps
+        self._method = method
+        self._num_steps = num_steps
 
     def build_model(self, tower: ImageTower, experiment: Experiment) -> nn.Module:
         model = self._method.build_model(tower, experiment)
@@ -34,9 +35,8 @@ class AugmentedMethod(Method):
     def loss(
         self, model: nn.Module, images: Images, target: Any, group: ProcessGroupLike
     ) -> Tensor:
-        augmented, range_loss = _augment(
-            cast("RangeAugment", model.augmentor), images, self._num_steps
-        )
+        augmentor = cast("RangeAugment", model.augmentor)
+        augmented, range_loss = _augment(augmentor, images, self._num_steps)
         return self._method.loss(model, augmented, target, group) + range_loss
 
     def after_update(self, model: nn.Module) -> None:
@@ -50,12 +50,14 @@ def get_augmented_method(experiment: Experiment) -> Method:
     if experiment.input.augmentation == "none":
         return method
     images_per_step = experiment.mean_batch_size * world_size()
-    return AugmentedMethod(method, max(1, round(experiment.training.images / images_per_step)))
+    num_steps = max(1, round(experiment.training.images / images_per_step))
+    return AugmentedMethod(method, num_steps)
 
 
 def _augment(augmentor: RangeAugment, images: Images, num_steps: int) -> tuple[Images, Tensor]:
     """Return augmented images, normalised as the given ones, and the loss of the ranges."""
     pixels = denormalise(images.to(loss_dtype(images.dtype)))
     augmented: Tensor = augmentor(pixels)
-    range_loss = psnr_loss(pixels, augmented, scheduled_error(augmentor.steps_taken, num_steps))
+    target_error = scheduled_error(augmentor.steps_taken, num_steps)
+    range_loss = psnr_loss(pixels, augmented, target_error)
     return normalise(augmented).to(images.dtype), range_loss

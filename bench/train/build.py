@@ -79,7 +79,7 @@ def load_data(
         workers = resolve_workers(experiment.input, device)
         return SampleStream(experiment, samples, method.targets, device, workers=workers, **share)
     targets = method.targets(with_resolved_padding(experiment, device))
-    captions = tuple(map(samples.caption, range(len(samples))))
+    captions = tuple(samples.caption(row) for row in range(len(samples)))
     if experiment.input.caption_lengths != PACK_DATA:
         seed = derive_seed(experiment.seed, CAPTIONS)
         captions = match_web_lengths(captions, lambda text: len(encode_caption(text)), seed)
@@ -88,7 +88,7 @@ def load_data(
 
 
 def resolve_workers(inputs: InputSettings, device: torch.device) -> LoaderWorkers:
-    """Return the loader workers of this process: those that the experiment asks for, or those that are chosen."""
+    """Return the loader workers of this process: the number that the experiment asks for, or a choice for its cores."""
     if inputs.workers != "auto":
         return LoaderWorkers(inputs.workers, "as the experiment asks for")
     if device.type == "cpu":
@@ -118,8 +118,10 @@ def build_train_state(stream: BatchStream[Any], *, plain: bool = False) -> Train
 
     The model is compiled and parallelized as the experiment and the process group require; a `plain` one is neither.
     """
-    experiment, device = stream.experiment, stream.device
-    method, tower = get_augmented_method(experiment), build_untrained_tower(experiment)
+    experiment = stream.experiment
+    device = stream.device
+    method = get_augmented_method(experiment)
+    tower = build_untrained_tower(experiment)
     torch.manual_seed(derive_seed(experiment.seed, HEAD))
     model = method.build_model(tower, experiment).to(device)
     apply_block_settings(model, experiment.runtime)
@@ -152,17 +154,19 @@ def take_steps_at_full_learning_rate(run: TrainState, steps: Iterable[int]) -> l
 def steps_with_each_size_first(experiment: Experiment, count: int) -> list[int]:
     """Return steps 0 to `count`, preceded by one of each image size, the largest first.
 
-    Later steps then compile and allocate nothing new, and the memory peak is that of the most demanding size: large
+    Later steps then compile and allocate nothing new, and the memory peak is the peak of the most demanding size: large
     images have long sequences, small ones have large batches for text tower and head.
     """
-    return list(dict.fromkeys([*first_step_of_each_size(experiment, 0), *range(count)]))
+    steps = [*first_step_of_each_size(experiment, 0), *range(count)]
+    return list(dict.fromkeys(steps))
 
 
 def check_finite(losses: list[Tensor], steps: Sequence[int], stream: BatchStream[Any]) -> None:
     """Raise NotFiniteError if an update was skipped; it is called once per window, outside the clock."""
-    finite = torch.stack(losses).isfinite()
-    if not finite.all():
-        step = steps[int((~finite).nonzero()[0])]
+    is_finite = torch.stack(losses).isfinite()
+    if not is_finite.all():
+        first = int((~is_finite).nonzero()[0])
+        step = steps[first]
         raise NotFiniteError(step, stream.keys(step))
 
 

@@ -111,20 +111,26 @@ class CheckpointManager:
         taken = len(progress.losses)
         now = time.monotonic()
         new_steps = taken - self._steps_at_check
-        seconds_per_step = (now - self._last_check) / new_steps if new_steps > 0 else math.inf
+        seconds_per_step = math.inf
+        if new_steps > 0:
+            seconds_per_step = (now - self._last_check) / new_steps
         self._last_check = now
         self._steps_at_check = taken
         is_before_cooldown = segment.images is not None and taken == segment.first_step
-        is_due = world_rank() == 0 and now - self._last_save >= 60 * self.config.interval_minutes
+        seconds_since_save = now - self._last_save
+        is_due = world_rank() == 0 and seconds_since_save >= 60 * self.config.interval_minutes
         values = [float(self.stop.code), float(is_due), seconds_per_step]
         code, is_time, slowest = all_reduce_max(values, run.stream.device)
-        if (code or is_before_cooldown or is_time) and taken > self._steps_saved:
+        must_save = bool(code or is_before_cooldown or is_time)
+        if must_save and taken > self._steps_saved:
             self._save(run, progress, segment)
         if code:
             self.close()
             barrier()  # a rank that ends earlier ends the others
             raise SystemExit(int(code))
-        return sys.maxsize if world_group() is None else max(1, int(MAX_CHECK_SECONDS / slowest))
+        if world_group() is None:
+            return sys.maxsize
+        return max(1, int(MAX_CHECK_SECONDS / slowest))
 
     def close(self) -> None:
         """Wait until the checkpoint that is being written is complete; rank 0 writes, the others have none."""
@@ -152,6 +158,7 @@ class CheckpointManager:
     def _metadata(
         self, run: TrainState, progress: TrainProgress, segment: ScheduleSegment
     ) -> CheckpointMetadata:
+        """Return the metadata of a checkpoint before the next step of a segment."""
         experiment = run.stream.experiment
         taken = len(progress.losses)
         next_batch = segment.batches.start + taken - segment.first_step

@@ -1,6 +1,6 @@
-"""Checkpoints on disk: folders that are written atomically, of which the newest two are kept. No torch here.
+"""Checkpoints on disk: folders that are written atomically; the newest two are kept. No torch here.
 
-Other entries of their folder are never touched: copies under other names, links, and files of the user's.
+Other entries of their folder are never touched: copies under other names, links, and the user's files.
 """
 
 import hashlib
@@ -88,9 +88,11 @@ def write_checkpoint(
     try:
         write_state(temporary / TENSORS)
         saved = replace(saved, sha256=_digest(temporary / TENSORS))
-        (temporary / STATE).write_bytes(msgspec.json.format(msgspec.json.encode(saved), indent=1))
-        for written in (temporary / TENSORS, temporary / STATE, temporary):
-            fsync_path(written)
+        encoded = msgspec.json.encode(saved)
+        (temporary / STATE).write_bytes(msgspec.json.format(encoded, indent=1))
+        fsync_path(temporary / TENSORS)
+        fsync_path(temporary / STATE)
+        fsync_path(temporary)
         earlier = list_checkpoints(folder)
         if path in earlier:  # it was damaged, and the training resumed from the previous one
             shutil.rmtree(path)
@@ -196,7 +198,7 @@ def _step_of_name(path: Path) -> int:
 
 
 def _remove(path: Path) -> None:
-    """Remove a checkpoint, so that it is complete or absent at any moment; links and files of the user's stay."""
+    """Remove a checkpoint, so that it is complete or absent at any moment; links and the user's files stay."""
     names = {file.name for file in path.iterdir()}
     if path.is_symlink() or names - {TENSORS, STATE}:
         return

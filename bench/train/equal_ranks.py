@@ -19,7 +19,7 @@ from bench.train.distributed import all_gather_objects, world_size
 def circumstances_of_ranks(experiment: Experiment | None, device: torch.device) -> Circumstances:
     """Return the circumstances of a run of all ranks; UserError that names the ranks that differ from rank 0.
 
-    The environment variable CATLIP_BENCH_MIXED_MACHINES allows different processors; the slowest set the speed of all.
+    The environment variable CATLIP_BENCH_MIXED_MACHINES allows different processors; the slowest one sets the speed.
     """
     circumstances = current_circumstances(experiment, device, world_size())
     if world_size() == 1:
@@ -27,9 +27,11 @@ def circumstances_of_ranks(experiment: Experiment | None, device: torch.device) 
     facts = {
         "command line": circumstances.command,
         "digest of the sources": sources_digest(),
-        **{f"extension {name}": text for name, text in circumstances.extensions.items()},
-        **{f"package {name}": text for name, text in circumstances.packages.items()},
     }
+    for name, text in circumstances.extensions.items():
+        facts[f"extension {name}"] = text
+    for name, text in circumstances.packages.items():
+        facts[f"package {name}"] = text
     if experiment is not None:
         facts[f"data={experiment.input.data} or what belongs to it"] = _data_digest(experiment)
     processors = describe_processors(device)
@@ -41,14 +43,14 @@ def circumstances_of_ranks(experiment: Experiment | None, device: torch.device) 
 
 
 def require_equal_facts(facts: dict[str, str]) -> None:
-    """Raise UserError that names the ranks whose facts are not those of rank 0."""
+    """Raise UserError that names the ranks whose facts differ from rank 0's."""
     facts_and_nodes = all_gather_objects((facts, describe_node()))
-    of_rank0 = facts_and_nodes[0][0]
+    rank0_facts, _ = facts_and_nodes[0]
     differences = list[str]()
-    for rank, (facts_of_rank, node) in enumerate(facts_and_nodes):
-        for name in of_rank0 | facts_of_rank:
-            value = facts_of_rank.get(name, "none")
-            expected = of_rank0.get(name, "none")
+    for rank, (rank_facts, node) in enumerate(facts_and_nodes):
+        for name in rank0_facts | rank_facts:
+            value = rank_facts.get(name, "none")
+            expected = rank0_facts.get(name, "none")
             if value != expected:
                 differences.append(
                     f"rank {rank} ({node}) has another {name} than rank 0: {value}, not {expected}"

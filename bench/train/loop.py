@@ -63,7 +63,7 @@ def train(
     for name, images in sorted(budgets.items(), key=lambda item: item[1]):
         names_of_budgets[images] = (*names_of_budgets.get(images, ()), name)
     run = build_train_state(load_data(experiment, device, results))
-    segments = plan_segments(experiment, [*names_of_budgets])
+    segments = plan_segments(experiment, list(names_of_budgets))
     log_workers(run.stream)
     with ExitStack() as stack:
         progress = TrainProgress()
@@ -154,9 +154,10 @@ def _run_segment(
 
 
 def scheduled_rate(experiment: Experiment, segment: ScheduleSegment, step: int) -> float:
-    """Return the learning rate of a step: linear warm-up, then constant, or that of a cool-down.
+    """Return the learning rate of a step.
 
-    In a cool-down, WSD falls linearly to nearly 0. A cosine, which begins at step 0, falls to `min_learning_rate`.
+    On the trunk it rises linearly in the warm-up and is then constant. In a cool-down, WSD falls linearly to nearly 0.
+    A cosine, which begins at step 0, falls to `min_learning_rate`.
     """
     images_per_step = experiment.mean_batch_size * world_size()
     warmup = max(1, math.ceil(experiment.training.warmup_images / images_per_step))
@@ -169,16 +170,16 @@ def scheduled_rate(experiment: Experiment, segment: ScheduleSegment, step: int) 
         return rate * (last - step) / (last - first + 1)
     if step < warmup:
         return rate
-    done = (step - warmup) / max(1, last - warmup)
-    return cosine_decay(highest, experiment.training.min_learning_rate, done)
+    fraction = (step - warmup) / max(1, last - warmup)
+    return cosine_decay(highest, experiment.training.min_learning_rate, fraction)
 
 
-def cosine_decay(high: float, low: float, done: float) -> float:
-    """Return the rate at a fraction `done` of the cosine from `high` to `low`.
+def cosine_decay(high: float, low: float, fraction: float) -> float:
+    """Return the rate at a fraction of the cosine from `high` to `low`.
 
     Source: Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5 without restarts.
     """
-    return low + (high - low) * (1 + math.cos(math.pi * done)) / 2
+    return low + (high - low) * (1 + math.cos(math.pi * fraction)) / 2
 
 
 def _take_steps(

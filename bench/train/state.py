@@ -42,19 +42,21 @@ def collect_state(run: TrainState) -> State:
 
     They are the run's own tensors, which the next step changes.
     """
+    step = run.step
     frozen = _frozen_names(run)
     state: State = {}
     for name, value in run.model.state_dict().items():
         if name not in frozen:
             state[f"model.{name}"] = value
-    if run.step.ema is not None:
-        for name, value in run.step.ema.state_dict().items():
+    if step.ema is not None:
+        for name, value in step.ema.state_dict().items():
             if name not in frozen:
                 state[f"average.{name}"] = value
     for name, parameter in run.model.named_parameters():
-        for moment, value in run.step.optimizer.state.get(parameter, {}).items():
+        moments = step.optimizer.state.get(parameter, {})
+        for moment, value in moments.items():
             state[f"optimizer.{name}.{moment}"] = value
-    for name, number in run.step.scaler.state_dict().items():
+    for name, number in step.scaler.state_dict().items():
         state[f"scaler.{name}"] = torch.tensor(number)
     state["generator.cpu"] = torch.get_rng_state()
     if run.stream.device.type == "cuda":
@@ -67,19 +69,24 @@ def load_state(run: TrainState, state: State) -> None:
 
     The given tensors are copied, to the run's device and one after the other.
     """
+    step = run.step
     model_state = run.model.state_dict()
     for name, value in strip_prefix("model.", state).items():
         model_state[name] = shard_like(value, model_state[name])
     run.model.load_state_dict(model_state)
-    if run.step.ema is not None:
-        run.step.ema.load_state_dict(run.step.ema.state_dict() | strip_prefix("average.", state))
+    if step.ema is not None:
+        average = step.ema.state_dict()
+        average.update(strip_prefix("average.", state))
+        step.ema.load_state_dict(average)
     _load_moments(run, strip_prefix("optimizer.", state))
-    scaler = {name: value.item() for name, value in strip_prefix("scaler.", state).items()}
-    if scaler:
-        run.step.scaler.load_state_dict(scaler)
+    scaler_state = strip_prefix("scaler.", state)
+    if scaler_state:
+        step.scaler.load_state_dict({name: value.item() for name, value in scaler_state.items()})
     torch.set_rng_state(state["generator.cpu"])
-    if run.stream.device.type == "cuda" and "generator.cuda" in state:  # not where a CPU wrote it
-        torch.cuda.set_rng_state(state["generator.cuda"], run.stream.device)
+    device = run.stream.device
+    # A training on a CPU stores no generator of a GPU.
+    if device.type == "cuda" and "generator.cuda" in state:
+        torch.cuda.set_rng_state(state["generator.cuda"], device)
 
 
 def _load_moments(run: TrainState, moments: State) -> None:
@@ -92,7 +99,7 @@ def _load_moments(run: TrainState, moments: State) -> None:
         parameter = parameters[parameter_name]
         if moment != "step":
             loaded = shard_like(value, parameter).to(parameter.device, copy=True)
-        elif optimizer.defaults["fused"]:  # which counts on the device
+        elif optimizer.defaults["fused"]:  # a fused kernel counts steps on the device
             loaded = value.to(parameter.device, copy=True)
         else:
             loaded = value.to("cpu", copy=True)
@@ -131,11 +138,11 @@ def _frozen_names(run: TrainState) -> set[str]:
 
 
 def copy_state(state: State) -> State:
-    """Return a copy on the CPU, or of a shard on its device."""
-    return {
-        name: value.clone() if is_sharded(value) else value.to("cpu", copy=True)
-        for name, value in state.items()
-    }
+    """Return a copy of a state on the CPU; shards are copied on their device."""
+    copied: State = {}
+    for name, value in state.items():
+        copied[name] = value.clone() if is_sharded(value) else value.to("cpu", copy=True)
+    return copied
 
 
 def gather_to_host(state: State) -> State:

@@ -32,6 +32,7 @@ def make_ema(
 
     @torch.no_grad()
     def update() -> None:
+        """Average the weights, and copy the buffers."""
         if kernel == "foreach":
             update_all(averages, weights, None)
         else:
