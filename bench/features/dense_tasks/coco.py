@@ -66,7 +66,7 @@ class Instances(msgspec.Struct):
 
 
 class InstancesWithMasks(Instances):
-    """The same with boxes and masks."""
+    """The fields of an annotations file whose objects have boxes and masks."""
 
     annotations: list[AnnotatedObject]  # type: ignore[assignment]
 
@@ -78,7 +78,7 @@ class CocoFiles:
     file: Path  # of the annotations
     classes: tuple[str, ...]  # by ascending id of their category
     images: FileImageSource
-    # Of each image, with the indices of `classes` in place of the categories' ids.
+    # The objects of each image, with the indices of `classes` in place of the categories' ids.
     annotations: Sequence[Sequence[Any]]
 
     @property
@@ -94,17 +94,20 @@ class CocoFiles:
         UnreadableImageError where the image cannot be decoded.
         """
         rgb = self.images.rgb(row)
-        height, width = rgb.shape[1:]
+        _, height, width = rgb.shape
         objects = self.annotations[row]
         boxes = torch.tensor([item.bbox for item in objects], dtype=torch.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         with prefix_errors(f"the mask of an object in {self.images.files[row]}"):
-            masks = [_decode_mask(item.segmentation, height, width) for item in objects]
+            decoded = [_decode_mask(item.segmentation, height, width) for item in objects]
+        masks = np.array(decoded, dtype=bool).reshape(-1, height, width)
+        labels = [item.category_id + 1 for item in objects]
+        crowds = [item.iscrowd for item in objects]
         return rgb, {
             "boxes": boxes.float(),
-            "labels": torch.tensor([item.category_id + 1 for item in objects], dtype=torch.int64),
-            "masks": torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, height, width)),
-            "iscrowd": torch.tensor([item.iscrowd for item in objects], dtype=torch.int32),
+            "labels": torch.tensor(labels, dtype=torch.int64),
+            "masks": torch.from_numpy(masks),
+            "iscrowd": torch.tensor(crowds, dtype=torch.int32),
         }
 
     def select(self, rows: Sequence[int]) -> "CocoFiles":
@@ -122,7 +125,8 @@ def coco_labels(root: Path, cache: Path) -> MultiLabelTask:
     for split in _read_splits(root, Instances):
         labels = np.zeros((len(split), len(split.classes)), dtype=bool)
         for row, annotations in enumerate(split.annotations):
-            labels[row, [annotation.category_id for annotation in annotations]] = True
+            columns = [annotation.category_id for annotation in annotations]
+            labels[row, columns] = True
         parts.append(MultiLabelPart(split.images, labels))
     return build_task(MultiLabelTask, "COCO", split.classes, parts, cache)
 
@@ -162,14 +166,15 @@ def _read_split(root: Path, split: str, kind: type[Instances]) -> CocoFiles:
     folder = root / file.stem.removeprefix("instances_")
     require_path(root, folder, COCO_LAYOUT)
     instances = read_instances(file, kind)
-    present = {path.name for path in folder.iterdir()}
-    missing = [image.file_name for image in instances.images if image.file_name not in present]
+    names = [image.file_name for image in instances.images]
+    names_in_folder = {path.name for path in folder.iterdir()}
+    missing = [name for name in names if name not in names_in_folder]
     if missing:
         raise ValueError(
             f"{file} lists {len(missing)} images that are not in {folder}: {join_first_names(missing)}"
         )
     annotations: dict[int, list[Annotation]] = {image.id: [] for image in instances.images}
-    if len(annotations) < len(instances.images):
+    if len(annotations) < len(names):
         raise ValueError(f"{file}: an image id occurs twice")
     categories = sorted(instances.categories, key=lambda category: category.id)
     class_index = {category.id: index for index, category in enumerate(categories)}
@@ -180,12 +185,9 @@ def _read_split(root: Path, split: str, kind: type[Instances]) -> CocoFiles:
             )
         annotations[annotation.image_id].append(annotation)
         annotation.category_id = class_index[annotation.category_id]
-    return CocoFiles(
-        file,
-        tuple(category.name for category in categories),
-        FileImageSource([folder / image.file_name for image in instances.images]),
-        list(annotations.values()),
-    )
+    classes = tuple(category.name for category in categories)
+    images = FileImageSource([folder / name for name in names])
+    return CocoFiles(file, classes, images, list(annotations.values()))
 
 
 def read_instances(path: Path, kind: type[Instances]) -> Instances:
@@ -198,7 +200,7 @@ def read_instances(path: Path, kind: type[Instances]) -> Instances:
 def _decode_mask(
     segmentation: list[list[float]] | _RunLengths, height: int, width: int
 ) -> Bool[np.ndarray, "height width"]:
-    """Decode polygons or run lengths; ValueError for a mask of another size, or none."""
+    """Decode polygons or run lengths; ValueError for a mask of another size, or without a polygon."""
     tool: Any = import_pycocotools("mask")
     if isinstance(segmentation, list):
         polygons = [polygon for polygon in segmentation if len(polygon) >= MIN_POLYGON_LENGTH]

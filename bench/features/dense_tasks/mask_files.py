@@ -45,9 +45,10 @@ class MaskFiles:
         return len(self.masks)
 
     def __getitem__(self, row: int) -> Pair:
-        """Decode an image and its mask; ValueError for a mask of another size, or with a number that is no class.
+        """Decode an image and its mask.
 
-        UnreadableImageError where one of them cannot be decoded.
+        ValueError for a mask of another size, or with a number that is no class. UnreadableImageError if one of the two
+        files cannot be decoded.
         """
         rgb = self.images.rgb(row)
         path = self.masks[row]
@@ -74,7 +75,7 @@ def ade20k(root: Path, cache: Path) -> SegmentationTask:
     class_of_number[0] = IGNORED
     class_of_number[1 : ADE20K_CLASSES + 1] = range(ADE20K_CLASSES)
     parts = [
-        _pair_files(root, f"images/{part}", f"annotations/{part}", class_of_number, ADE20K_LAYOUT)
+        _pair_files(root, "annotations", part, class_of_number, ADE20K_LAYOUT)
         for part in ("training", "validation")
     ]
     return build_task(SegmentationTask, "ade20k", classes, parts, cache)
@@ -86,33 +87,36 @@ def mask_folders(root: Path, cache: Path) -> SegmentationTask:
     require_path(root, names_file, FOLDERS_LAYOUT)
     content = read_limited(names_file)
     with prefix_errors(names_file):
-        classes = tuple(filter(None, map(str.strip, content.decode().splitlines())))
+        lines = content.decode().splitlines()
+    classes = tuple(line.strip() for line in lines if line.strip())
     if not 2 <= len(classes) <= IGNORED:  # noqa: PLR2004
         raise ValueError(f"{names_file} names {len(classes)} classes; 2 to {IGNORED} are accepted")
     class_of_number = np.full(256, NO_CLASS)
     class_of_number[: len(classes)] = range(len(classes))
     class_of_number[IGNORED] = IGNORED
     parts = [
-        _pair_files(root, f"images/{part}", f"masks/{part}", class_of_number, FOLDERS_LAYOUT)
+        _pair_files(root, "masks", part, class_of_number, FOLDERS_LAYOUT)
         for part in ("train", "val")
     ]
     return build_task(SegmentationTask, "masks", classes, parts, cache)
 
 
 def _pair_files(
-    root: Path, images: str, masks: str, class_of_number: ClassOfNumber, layout: str
+    root: Path, masks: str, part: str, class_of_number: ClassOfNumber, layout: str
 ) -> MaskFiles:
-    """Pair the images of one folder with the masks of the same names in another, without decoding."""
-    for folder in (images, masks):
-        require_path(root, root / folder, layout)
-    files = sorted(
-        path for path in (root / images).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES
-    )
-    mask_files = [root / masks / f"{path.stem}.png" for path in files]
-    unpaired = {*mask_files} ^ {*(root / masks).glob("*.png")}
+    """Pair the images of a part with the masks of the same names in the folder `masks`, without decoding."""
+    image_folder = root / "images" / part
+    mask_folder = root / masks / part
+    require_path(root, image_folder, layout)
+    require_path(root, mask_folder, layout)
+    files = sorted(path for path in image_folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    mask_files = [mask_folder / f"{path.stem}.png" for path in files]
+    unpaired = set(mask_files) ^ set(mask_folder.glob("*.png"))
     if unpaired:
         names = join_first_names(sorted(unpaired))
-        raise ValueError(f"{root}: {images} and {masks} hold other names, such as {names}")
+        raise ValueError(
+            f"{root}: images/{part} and {masks}/{part} hold other names, such as {names}"
+        )
     return MaskFiles(FileImageSource(files), mask_files, class_of_number)
 
 
@@ -128,6 +132,7 @@ def _read_mask(path: Path) -> UInt8[np.ndarray, "height width"]:
 
 
 def _decode_mask(encoded: bytes) -> UInt8[np.ndarray, "height width"]:
+    """Decode a PNG file of one channel; ValueError for a colour image, or one with too many pixels."""
     with Image.open(io.BytesIO(encoded), formats=["PNG"]) as image:  # reads only the header
         if image.mode not in ONE_CHANNEL_MODES:
             raise ValueError(f"{image.mode}: a mask has one number per pixel, not a colour")

@@ -96,16 +96,20 @@ def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[Metric
     def fit_and_score(
         features: Tensor, part: MultiLabelPart, scored: Tensor, strengths: Iterable[float]
     ) -> Iterator[Scores]:
+        """Fit a head to the features of a part for each strength, and yield its scores of other features."""
         axes = PrincipalAxes.fit(features)
+        projected = axes.project(features)
         labels = torch.from_numpy(part.labels).to(subject.device)
-        for weights in fit_sigmoids(axes.project(features), labels, strengths):
-            yield (axes.project(scored) @ weights).cpu().numpy()
+        for weights in fit_sigmoids(projected, labels, strengths):
+            logits = axes.project(scored) @ weights
+            yield logits.cpu().numpy()
 
     search = HyperparameterSearch(INVERSE_L2, INVERSE_L2_LIMITS)
     for validation_scores in fit_and_score(train, task.train, validation, search):
         search.qualities.append(mean_average_precision(validation_scores, task.validation))
     joint = task.train.concatenate(task.validation)
-    test_scores = next(fit_and_score(torch.cat([train, validation]), joint, test, [search.best]))
+    joint_features = torch.cat([train, validation])
+    (test_scores,) = fit_and_score(joint_features, joint, test, [search.best])
     return task_metrics(task, "multi-label, linear", test_scores, joint)
 
 
@@ -134,9 +138,8 @@ def score_fine_tuned(
         scores = fit_and_score(task.train, task.validation, recipe)
         return mean_average_precision(scores, task.validation)
 
-    recipe, _ = search_learning_rate(
-        recipe_for(published, count), candidate_rates(tower, count, published), quality
-    )
+    rates = candidate_rates(tower, count, published)
+    recipe, _ = search_learning_rate(recipe_for(published, count), rates, quality)
     joint = task.train.concatenate(task.validation)
     scores = fit_and_score(joint, task.test, recipe)
     image_size = published.image_size or tower.image_size
@@ -160,19 +163,21 @@ def mean_average_precision(scores: Scores, part: MultiLabelPart) -> float:
 
     ValueError for a score that is not finite, or where no image shows any class.
     """
-    # Whose import takes a second.
+    # The import takes a second.
     from torchmetrics.functional.classification import multilabel_average_precision
 
     if not np.isfinite(scores).all():
         raise ValueError("a score is not finite")
-    shown = torch.from_numpy(part.labels.any(axis=0))
-    if not shown.any():
+    has_positives = torch.from_numpy(part.labels.any(axis=0))
+    if not has_positives.any():
         raise ValueError("no image shows any class")
     # Ranks, because torchmetrics applies a sigmoid to scores outside [0, 1], which makes large scores equal.
-    ranks = np.unique(scores, return_inverse=True)[1].reshape(scores.shape)
-    predicted = torch.from_numpy(ranks / max(1, int(ranks.max())))[:, shown]
-    target = torch.from_numpy(part.labels)[:, shown].long()
-    return float(multilabel_average_precision(predicted, target, int(shown.sum())))
+    _, ranks = np.unique(scores, return_inverse=True)
+    shares = ranks.reshape(scores.shape) / max(1, int(ranks.max()))
+    predicted = torch.from_numpy(shares)[:, has_positives]
+    target = torch.from_numpy(part.labels)[:, has_positives].long()
+    num_classes = int(has_positives.sum())
+    return float(multilabel_average_precision(predicted, target, num_classes))
 
 
 def task_metrics(
@@ -203,32 +208,34 @@ def task_metrics(
 def fit_sigmoids(
     projected: Projected, labels: Bool[Tensor, "images classes"], strengths: Iterable[float]
 ) -> Iterator[Float[Tensor, "axes classes"]]:
-    """Yield weights, the last row of which are biases, for each strength; log fits that have not converged.
+    """Yield weights for each strength; their last row has the biases. Log fits that have not converged.
 
     The objective of each class is `strength` x the summed binary cross-entropy + half the squared norm of its weights,
     without the bias: scikit-learn's logistic regression with C = `strength`. Classes are independent, and solved
     together by L-BFGS in float64 to share the matrix products. Weights are scaled by their curvature at a logit of 0.
-    A fit starts from the fit before, which is fastest from small to large strengths.
+    Each fit starts from the weights of the previous one, which is fastest from small to large strengths.
     """
-    count = len(projected)
+    count, num_axes = projected.shape
     device = projected.device
-    shown = labels.to(projected.dtype)
-    weights = projected.new_zeros(projected.shape[1], labels.shape[1])
+    targets = labels.to(projected.dtype)
+    weights = projected.new_zeros(num_axes, labels.shape[1])
     shape = weights.shape
-    weights[-1] = ((shown.sum(0) + 1) / (count + 2)).logit()  # the optimum for weights of 0
+    weights[-1] = ((targets.sum(0) + 1) / (count + 2)).logit()  # the optimum for weights of 0
     for strength in strengths:
-        penalty = projected.new_full((projected.shape[1], 1), 1 / (strength * count))
+        penalty = projected.new_full((num_axes, 1), 1 / (strength * count))
         penalty[-1] = 0
-        unit = (projected.square().mean(0)[:, None] / 4 + penalty).rsqrt()
+        curvature = projected.square().mean(0)[:, None] / 4 + penalty
+        unit = curvature.rsqrt()
 
         def loss(
             scaled: np.ndarray, unit: Tensor = unit, penalty: Tensor = penalty
         ) -> tuple[float, np.ndarray]:
-            tried = torch.from_numpy(scaled).to(device).view(shape) * unit
-            logits = projected @ tried
-            entropies = F.softplus(logits, threshold=LINEAR_FROM) - shown * logits
-            slope = projected.T @ (logits.sigmoid() - shown) / count + penalty * tried
-            value = entropies.sum() / count + (penalty * tried.square()).sum() / 2
+            """Return the mean objective and its gradient with respect to the scaled weights."""
+            candidate = torch.from_numpy(scaled).to(device).view(shape) * unit
+            logits = projected @ candidate
+            entropies = F.softplus(logits, threshold=LINEAR_FROM) - targets * logits
+            slope = projected.T @ (logits.sigmoid() - targets) / count + penalty * candidate
+            value = entropies.sum() / count + (penalty * candidate.square()).sum() / 2
             return float(value), (slope * unit).flatten().cpu().numpy()
 
         limits = {

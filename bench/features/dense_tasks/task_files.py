@@ -17,7 +17,7 @@ class FilePart(Protocol):
 
     @property
     def files(self) -> Sequence[Path]:
-        """The files that are read. The first ones are one per example, and their names decide the split."""
+        """The files that are read, beginning with one per example, whose names decide the split."""
         ...
 
     def __len__(self) -> int: ...
@@ -60,10 +60,11 @@ def split_train_validation(name: str, image_names: Sequence[str]) -> tuple[list[
     ValueError for too few images.
     """
     count = len(image_names)
-    order = sorted(range(count), key=lambda row: hashlib.sha256(image_names[row].encode()).digest())
-    held = min(MAX_VALIDATION, round(count * VALIDATION_SHARE))
-    if not held:
+    digests = [hashlib.sha256(image_name.encode()).digest() for image_name in image_names]
+    order = sorted(range(count), key=lambda row: digests[row])
+    num_held_out = min(MAX_VALIDATION, round(count * VALIDATION_SHARE))
+    if not num_held_out:
         raise ValueError(
             f"{name}: of {count} training images none can be set aside to choose on, 3 are the fewest"
         )
-    return sorted(order[held:]), sorted(order[:held])
+    return sorted(order[num_held_out:]), sorted(order[:num_held_out])

@@ -11,8 +11,15 @@ import torchvision.io
 
 # Packages that CoreNet's modules import and no step of a training on images uses.
 UNUSED_PACKAGES = (
-    *("torchtext", "torchaudio", "pytorchvideo", "av", "coremltools", "boto3", "requests"),
-    *("pybase64", "ujson"),
+    "av",
+    "boto3",
+    "coremltools",
+    "pybase64",
+    "pytorchvideo",
+    "requests",
+    "torchaudio",
+    "torchtext",
+    "ujson",
 )
 
 

@@ -37,18 +37,35 @@ from bench.profilers.nvml import VOIDING_SLOWDOWNS
 from bench.train.build import log_workers, sample_counts
 
 NO_CUDA = "CoreNet's autocast requires CUDA (corenet/engine/utils.py)"
-# Keys that no step of a run reads, by the beginning of their names: of loading, which is this project's, of validation
-# and of checkpoints.
+# Beginnings of the keys that no step of a run reads. They set loading, which is this project's, validation, and
+# checkpoints.
 UNUSED_KEYS = (
-    *("_anchor_", "taskname", "common.run_label", "common.auto_resume", "common.save_"),
-    *("dataset.collate_fn_name_", "dataset.disable_val", "dataset.eval_batch_size0"),
-    *("dataset.multi_modal_img_text.img_text_tar", "dataset.multi_modal_img_text.zero_shot_"),
-    *("dataset.name", "dataset.persistent_workers", "dataset.pin_memory", "dataset.root_"),
-    *("dataset.val_batch_size0", "dataset.wordnet_tagged_classification", "dataset.workers"),
-    *("text_tokenizer", "image_augmentation.center_crop", "image_augmentation.resize"),
-    *("image_augmentation.random_resized_crop.enable", "sampler.start_shuffling_from_epoch"),
-    *("image_augmentation.random_resized_crop.interpolation", "sampler.use_shards"),
-    *("stats.checkpoint_metric", "stats.val"),
+    "_anchor_",
+    "common.auto_resume",
+    "common.run_label",
+    "common.save_",
+    "dataset.collate_fn_name_",
+    "dataset.disable_val",
+    "dataset.eval_batch_size0",
+    "dataset.multi_modal_img_text.img_text_tar",
+    "dataset.multi_modal_img_text.zero_shot_",
+    "dataset.name",
+    "dataset.persistent_workers",
+    "dataset.pin_memory",
+    "dataset.root_",
+    "dataset.val_batch_size0",
+    "dataset.wordnet_tagged_classification",
+    "dataset.workers",
+    "image_augmentation.center_crop",
+    "image_augmentation.random_resized_crop.enable",
+    "image_augmentation.random_resized_crop.interpolation",
+    "image_augmentation.resize",
+    "sampler.start_shuffling_from_epoch",
+    "sampler.use_shards",
+    "stats.checkpoint_metric",
+    "stats.val",
+    "taskname",
+    "text_tokenizer",
 )
 # The smaller run for a CPU. CoreNet's mode "tiny" has dropout, which no released mode has.
 TINY = {
@@ -79,8 +96,8 @@ def run_as_released(
 ) -> ReleasedRun:
     """Run CoreNet's trainer with a file of its checkout for the warm-up and the windows of an experiment.
 
-    Round r has the sizes that CoreNet's sampler draws in epoch r. Nothing of the file is changed but what a CPU and the
-    tiny scale change. Raises RuntimeError where the checkout's code reports an error.
+    Round r has the sizes that CoreNet's sampler draws in epoch r. The file's values are used unchanged, except on a CPU
+    and at the tiny scale. Raises RuntimeError where the checkout's code reports an error.
     """
     import_corenet(checkout)
     # Names that torch has renamed.
@@ -93,17 +110,17 @@ def run_as_released(
     figures = dict[str, Any]()  # of the record
 
     def take_steps(pipeline: Any) -> None:
+        """Run the trainer, and store the fields of the record."""
         options = pipeline.opts
-        figures["changed"] = describe_changes(released, dict(flatten(vars(options))), reasons)
-        sizes = draw_sizes(
-            options, round_, timing.warmup_steps + timing.windows * timing.steps_per_window
-        )
+        used = dict(flatten(vars(options)))
+        figures["changed"] = describe_changes(released, used, reasons)
+        num_steps = timing.warmup_steps + timing.windows * timing.steps_per_window
+        sizes = draw_sizes(options, round_, num_steps)
         stream = open_stream(options, experiment, device, results, sizes)
         if round_ == 0:
             log_workers(stream)
-        loader = TimedLoader(
-            windows, batch_function(stream, sizes, is_pinned=device.type == "cuda")
-        )
+        load = batch_function(stream, sizes, is_pinned=device.type == "cuda")
+        loader = TimedLoader(windows, load)
         vars(pipeline)[LOADERS] = loader, None, None
         trainer = pipeline.training_engine
         trainer.criteria.register_forward_hook(
@@ -115,10 +132,11 @@ def run_as_released(
         figures["data_wait_share"] = waited / sum(windows.seconds)
         figures["throttled_percent"] = throttled_percent(readings, device)
         step_images = [images for _, images in sizes]
-        figures["window_images"] = tuple(
-            sum(step_images[start : start + timing.steps_per_window])
-            for start in range(timing.warmup_steps, len(sizes), timing.steps_per_window)
-        )
+        window_images = []
+        for start in range(timing.warmup_steps, len(sizes), timing.steps_per_window):
+            end = start + timing.steps_per_window
+            window_images.append(sum(step_images[start:end]))
+        figures["window_images"] = tuple(window_images)
         figures.update(sample_counts(stream))
 
     try:
@@ -146,14 +164,16 @@ def throttled_percent(readings: Readings, device: torch.device) -> float | None:
     """Return the largest share of readings, in percent, with a slowdown by heat or hardware; None: a GPU gave none."""
     if device.type == "cpu":
         return 0.0
-    percents = [readings.figures[name] for name in VOIDING_SLOWDOWNS if name in readings.figures]
-    return max(percents) if len(percents) == len(VOIDING_SLOWDOWNS) else None
+    figures = readings.figures
+    if any(name not in figures for name in VOIDING_SLOWDOWNS):
+        return None
+    return max(figures[name] for name in VOIDING_SLOWDOWNS)
 
 
 def tiny_changes(released: Iterable[str]) -> dict[str, Any]:
     """Return the keys of a file that the tiny scale changes, with their values; the head has the pack's labels."""
-    rows = len(read_vocabulary(replace_unshipped_vocabulary(DATACOMP_VOCABULARY)).labels)
-    changes = TINY | {"model.classification.n_classes": rows}
+    vocabulary = read_vocabulary(replace_unshipped_vocabulary(DATACOMP_VOCABULARY))
+    changes = TINY | {"model.classification.n_classes": len(vocabulary.labels)}
     return {key: changes[key] for key in released if key in changes}
 
 
@@ -172,13 +192,14 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def describe_changes(
     released: Mapping[str, Any], options: Mapping[str, Any], reasons: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the keys of a file whose value in the options of a run is another one: both values and the reason."""
+    """Return the keys of a file whose value differs in the options of a run, with both values and the reason."""
     changes = {}
     for key, value in released.items():
-        if key.startswith(UNUSED_KEYS) or options.get(key, value) == value:
+        used = options.get(key, value)
+        if used == value or key.startswith(UNUSED_KEYS):
             continue
-        values = f"used {json.dumps(options[key])}, released {json.dumps(value)}"
-        changes[key] = f"{values}: {reasons.get(key, 'CoreNet sets it')}"
+        reason = reasons.get(key, "CoreNet sets it")
+        changes[key] = f"used {json.dumps(used)}, released {json.dumps(value)}: {reason}"
     return changes
 
 
@@ -190,13 +211,15 @@ def open_pipeline(
     from corenet.train_eval_pipelines.default_train_eval import DefaultTrainEvalPipeline
 
     yaml: Any = import_module("yaml")  # CoreNet requires it
-    released = dict(flatten(yaml.safe_load((checkout / file).read_text(encoding="utf-8"))))
+    path = checkout / file
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    released = dict(flatten(content))
     changes = tiny_changes(released) if is_tiny else {}
     reasons = dict.fromkeys(changes, "the tiny scale")
     if device.type == "cpu":
         changes["common.mixed_precision"] = False
         reasons["common.mixed_precision"] = NO_CUDA
-    arguments = ["--common.config-file", str(checkout / file), "--common.results-loc", str(folder)]
+    arguments = ["--common.config-file", str(path), "--common.results-loc", str(folder)]
     arguments += ["--ddp.world-size", "1", "--ddp.dist-url", f"file://{folder / 'rendezvous'}"]
     options = get_training_arguments(args=arguments)
     vars(options).update(changes)

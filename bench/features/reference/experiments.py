@@ -27,8 +27,8 @@ TINY_WINDOWS = {"windows": 3, "steps_per_window": 4, "warmup_steps": 2}
 def open_clip_experiment(scale: str | None, settings: Sequence[str], *, on_gpu: bool) -> Experiment:
     """Return the experiment that open_clip and we train, by default of ViT-B/32."""
     base = get_experiment(f"clip-{scale or 'vit-b32'}")
-    plain = change(base, **(PLAIN | GPU_WINDOWS if on_gpu else PLAIN))
-    return with_settings(plain, settings)
+    fields = PLAIN | GPU_WINDOWS if on_gpu else PLAIN
+    return with_settings(change(base, **fields), settings)
 
 
 def superclass_experiment(
@@ -55,8 +55,8 @@ def released_experiments(
 ) -> dict[str, Experiment]:
     """Return our recipe of each of the authors' files of a scale, by the file's name within a checkout.
 
-    The scale "tiny", the default on a CPU, has the files of ViT-B/16, the default on a GPU. A recipe is renamed where a
-    run has other windows or, on a CPU, another precision.
+    The default is the scale "tiny" on a CPU, and ViT-B/16 on a GPU; both have the same files. A recipe is renamed if
+    its windows or, on a CPU, its precision are changed.
     """
     is_tiny = is_tiny_scale(scale, on_gpu=on_gpu)
     size = "vit-b16" if is_tiny or scale is None else scale

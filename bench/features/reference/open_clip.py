@@ -71,8 +71,9 @@ def run_installed_open_clip(
     if is_compiled:
         # As --torchcompile does.
         model = cast("nn.Module", torch.compile(model, mode=compile_mode(experiment.runtime)))
-    texts = _padded_captions(stream, len(batches))
-    pairs = [(batch.images, text) for batch, text in zip(batches, texts, strict=True)]
+    pairs = []
+    for batch, text in zip(batches, _padded_captions(stream, len(batches)), strict=True):
+        pairs.append((batch.images, text))
     loss = ClipLoss()
     losses = list[Tensor]()
     loss.register_forward_hook(
@@ -82,7 +83,10 @@ def run_installed_open_clip(
         device=str(device),
         precision=PRECISIONS.get(precision, "fp32"),
         grad_clip_norm=experiment.optimizer.clip_norm,
-        **dict.fromkeys(("distill", "horovod", "skip_scheduler", "wandb"), False),
+        distill=False,
+        horovod=False,
+        skip_scheduler=False,
+        wandb=False,
         accum_freq=1,
         world_size=1,
         rank=0,
@@ -115,15 +119,24 @@ def run_open_clip_checkout(
     modules = _import_checkout(checkout)
     words = _checkout_arguments(experiment, stream.device, precision, is_compiled=is_compiled)
     arguments = modules["params"].parse_args(words)
-    vars(arguments).update(
-        distributed=False, wandb=False, trackio=False, world_size=1, rank=0, local_rank=0
-    )
+    arguments.distributed = False
+    arguments.wandb = False
+    arguments.trackio = False
+    arguments.world_size = 1
+    arguments.rank = 0
+    arguments.local_rank = 0
     model = _build_checkout_model(modules["open_clip"], experiment, weights)
     del weights  # the processes of all sides are alive together
     task = modules["task"].CLIPTask(model.to(stream.device))
-    names = ("opt", "lr", "beta1", "beta2", "eps", "opt_kwargs")
-    options = {name: getattr(arguments, name) for name in names}
-    settings = modules["optim"].OptimizerCfg(**options, weight_decay=arguments.wd)
+    settings = modules["optim"].OptimizerCfg(
+        opt=arguments.opt,
+        lr=arguments.lr,
+        weight_decay=arguments.wd,
+        beta1=arguments.beta1,
+        beta2=arguments.beta2,
+        eps=arguments.eps,
+        opt_kwargs=arguments.opt_kwargs,
+    )
     optimizer = modules["optim"].create_optimizer(model, settings)
     samples = _bucketed_batches(stream, batches, modules["naflex_data"], arguments)
     if is_compiled:
@@ -162,7 +175,10 @@ def _checkout_arguments(
         options["--grad-clip-norm"] = settings.clip_norm
     if is_compiled:
         options["--text-pad-multiple"] = COMPILED_PAD_MULTIPLE
-    return ["--length-bucketing", *(str(word) for option in options.items() for word in option)]
+    words = ["--length-bucketing"]
+    for name, value in options.items():
+        words += [name, str(value)]
+    return words
 
 
 def _build_checkout_model(
@@ -172,12 +188,13 @@ def _build_checkout_model(
     config = copy.deepcopy(open_clip_config(experiment.image.tower))
     assert config is not None, f"open_clip has no model {experiment.image.tower!r}"
     image_size, context, vocabulary = _sizes(experiment)
-    config["vision_cfg"]["image_size"] = image_size
-    config["text_cfg"] |= {"context_length": context, "vocab_size": vocabulary}
-    config["text_cfg"]["variable_text"] = True
+    vision = config["vision_cfg"]
+    vision["image_size"] = image_size
+    text = config["text_cfg"]
+    text |= {"context_length": context, "vocab_size": vocabulary, "variable_text": True}
     quick_gelu = config.get("quick_gelu", False)
     model: nn.Module = open_clip.CustomTextCLIP(
-        config["embed_dim"], config["vision_cfg"], config["text_cfg"], quick_gelu, output_dict=True
+        config["embed_dim"], vision, text, quick_gelu, output_dict=True
     )
     model.load_state_dict(open_clip.model.convert_to_custom_text_state_dict(weights))
     return model
@@ -186,8 +203,9 @@ def _build_checkout_model(
 def choose_images(stream: PackStream[Tokens], steps: int) -> SampleOrder:
     """Return the order of the images that all sides read beside a checkout.
 
-    The images of the windows are batches at equal distances among a pool's batches, sorted by length, so that few steps
-    have the batches and the lengths of the whole pool. They are shuffled; the warm-up has other images.
+    A pool of images is sorted by the length of their captions and cut into batches. The windows have the images of
+    batches at equal distances in it, so that few steps have the lengths of the whole pool. Their images are shuffled.
+    The warm-up has other images.
     """
     seed = stream.experiment.seed
     batch_size = stream.experiment.training.batch_size
@@ -196,15 +214,15 @@ def choose_images(stream: PackStream[Tokens], steps: int) -> SampleOrder:
     pool_size = max(POOL, timed_steps * batch_size) // batch_size * batch_size
     pool = shuffled_rows(seed, len(lengths), start=0, size=pool_size)
     sorted_batches = pool[lengths[pool].argsort(stable=True)].view(-1, batch_size)
-    places = (
-        torch.arange(timed_steps) * len(sorted_batches) + len(sorted_batches) // 2
-    ) // timed_steps
+    num_batches = len(sorted_batches)
+    places = (torch.arange(timed_steps) * num_batches + num_batches // 2) // timed_steps
     chosen = sorted_batches[places].flatten()
     generator = torch.Generator().manual_seed(derive_seed(seed, ORDER, 0))
     shuffled = chosen[torch.randperm(len(chosen), generator=generator)]
     warm_up = shuffled_rows(seed, len(lengths), start=len(pool), size=WARMUP_STEPS * batch_size)
+    rows = torch.cat([warm_up, shuffled]).view(steps, batch_size)
     order = {field.name: getattr(stream.order, field.name) for field in fields(stream.order)}
-    return _ChosenOrder(**order, rows=torch.cat([warm_up, shuffled]).view(steps, batch_size))
+    return _ChosenOrder(**order, rows=rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,14 +234,22 @@ class _ChosenOrder(SampleOrder):
 
 
 def _import_checkout(checkout: Path) -> dict[str, Any]:
-    """Import the checkout's modules, by the last part of their names; modules imported before keep the release's."""
+    """Import the checkout's modules and return them by the last part of their names.
+
+    Modules that were imported before keep their references to the release.
+    """
     for name in list(sys.modules):
-        if name.partition(".")[0] in PACKAGES:
+        package, _, _ = name.partition(".")
+        if package in PACKAGES:
             del sys.modules[name]
     sys.path.insert(0, str(checkout / "src"))
-    names = ("optim", "params", "scheduler", "train", "naflex_data")
-    modules = ["open_clip", "open_clip.task", *(f"open_clip_train.{name}" for name in names)]
-    return {name.rpartition(".")[2]: import_module(name) for name in modules}
+    modules = {
+        "open_clip": import_module("open_clip"),
+        "task": import_module("open_clip.task"),
+    }
+    for name in ("optim", "params", "scheduler", "train", "naflex_data"):
+        modules[name] = import_module(f"open_clip_train.{name}")
+    return modules
 
 
 def _bucketed_batches(
@@ -234,8 +260,10 @@ def _bucketed_batches(
     lengths = stream.targets.lengths
     samples = []
     for k, batch in enumerate(batches):
-        for row, image in zip(stream.order.batch_rows(k).tolist(), batch.images, strict=True):
-            samples.append({"image": image, "text": ids[row, : lengths[row]]})
+        rows = stream.order.batch_rows(k).tolist()
+        for row, image in zip(rows, batch.images, strict=True):
+            text = ids[row, : lengths[row]]
+            samples.append({"image": image, "text": text})
     bucketer = naflex_data.LengthBucketer(
         [naflex_data.CaptionLength()],
         arguments.bucket_pool,
@@ -245,14 +273,13 @@ def _bucketed_batches(
     )
     warm_up = WARMUP_STEPS * arguments.batch_size
     ordered = [*samples[:warm_up], *bucketer(samples[warm_up:])]
+    context_length = stream.experiment.text.context_length
     bucketed = []
     for start in range(0, len(ordered), arguments.batch_size):
         group = ordered[start : start + arguments.batch_size]
+        texts = [sample["text"] for sample in group]
         text, _ = naflex_data.collate_variable_text(
-            [sample["text"] for sample in group],
-            0,
-            arguments.text_pad_multiple,
-            stream.experiment.text.context_length,
+            texts, 0, arguments.text_pad_multiple, context_length
         )
         images = torch.stack([sample["image"] for sample in group])
         bucketed.append({"image": images, "text": to_device(text, stream.device)})
@@ -260,9 +287,9 @@ def _bucketed_batches(
 
 
 def _data(batches: Sequence[Any], windows: WindowTimer, experiment: Experiment) -> SimpleNamespace:
-    loader = _TimedLoader(
-        batches, windows, len(batches), len(batches) * experiment.training.batch_size
-    )
+    num_batches = len(batches)
+    num_samples = num_batches * experiment.training.batch_size
+    loader = _TimedLoader(batches, windows, num_batches, num_samples)
     return SimpleNamespace(set_epoch=lambda _: None, dataloader=loader)
 
 
@@ -280,4 +307,5 @@ def _initial_weights(stream: PackStream[Tokens]) -> Mapping[str, Tensor]:
 
 def _padded_captions(stream: PackStream[Tokens], count: int) -> list[Tensor]:
     (ids,) = stream.targets.groups
-    return [to_device(ids[stream.order.batch_rows(k)], stream.device) for k in range(count)]
+    rows_of_batches = [stream.order.batch_rows(k) for k in range(count)]
+    return [to_device(ids[rows], stream.device) for rows in rows_of_batches]

@@ -41,8 +41,10 @@ class ReleasedBatch:
 
     def as_corenet(self) -> dict[str, Any]:
         """Return it in the form of CoreNet's collate functions; the trainer overwrites the dictionaries."""
+        if self.tokens is None:
+            return {"samples": self.images, "targets": self.targets}
         samples = {"image": self.images, "text": self.tokens, "padding_mask": None}
-        return {"samples": self.images if self.tokens is None else samples, "targets": self.targets}
+        return {"samples": samples, "targets": self.targets}
 
 
 @dataclass(slots=True)
@@ -54,10 +56,11 @@ class TimedLoader:
 
     windows: WindowTimer
     load: Callable[[int], ReleasedBatch]
-    # Of each step, for its batch.
+    # Seconds that each step waited for its batch.
     wait_seconds: list[float] = field(default_factory=list, init=False)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the batches of all steps."""
         with ThreadPoolExecutor(1) as thread:
             loading = thread.submit(self.load, 0)
             for k in self.windows.time_steps():
@@ -77,9 +80,13 @@ def draw_sizes(options: Namespace, epoch: int, steps: int) -> tuple[StepSize, ..
     largest_batch = max(images for *_, images in sampler.img_batch_tuples)
     gpus = max(1, torch.cuda.device_count())
     # An epoch of all steps, on each GPU of the machine.
-    sampler.update_indices([*range(steps * largest_batch * gpus)])
-    # Height and number of images, which are square.
-    return tuple((batch[0][0], len(batch)) for batch in islice(sampler, steps))
+    num_samples = steps * largest_batch * gpus
+    sampler.update_indices(list(range(num_samples)))
+    sizes = []
+    for batch in islice(sampler, steps):
+        height, *_ = batch[0]  # of its square images
+        sizes.append((height, len(batch)))
+    return tuple(sizes)
 
 
 def open_stream(
@@ -93,18 +100,18 @@ def open_stream(
 
     A training on the device has as many loader workers as in `load_data`; batches of the pack are made on the CPU.
     """
-    chosen = vars(options)
+    values = vars(options)
     fields = {
-        "crop_scale": tuple(chosen["image_augmentation.random_resized_crop.scale"]),
-        "flip": chosen["image_augmentation.random_horizontal_flip.enable"],
+        "crop_scale": tuple(values["image_augmentation.random_resized_crop.scale"]),
+        "flip": values["image_augmentation.random_horizontal_flip.enable"],
     }
     if experiment.method == "clip":
-        fields["context_length"] = chosen["dataset.multi_modal_img_text.context_length"]
+        fields["context_length"] = values["dataset.multi_modal_img_text.context_length"]
     else:
-        fields["synset_vocabulary"] = replace_unshipped_vocabulary(
-            experiment.targets.synset_vocabulary
-        )
-        fields |= {"label_format": "dense", "head_rows": chosen["model.classification.n_classes"]}
+        vocabulary = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
+        fields["synset_vocabulary"] = vocabulary
+        fields["label_format"] = "dense"
+        fields["head_rows"] = values["model.classification.n_classes"]
     if experiment.input.data == PACK_DATA:
         device = torch.device("cpu")
     return load_data(change(experiment, **fields), device, results, sizes)
@@ -115,7 +122,7 @@ def batch_function(
 ) -> Callable[[int], ReleasedBatch]:
     """Return a function from the number of a step to its batch.
 
-    A batch of shards is loaded when it is called. The pack's are made at once, one for all steps of a size.
+    The function loads a batch of shards when it is called. Batches of the pack are made at once, one for each size.
     """
 
     def load(k: int) -> ReleasedBatch:

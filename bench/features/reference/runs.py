@@ -107,10 +107,11 @@ def _run_superclass(
     for k, batch in enumerate(batches):
         padded.append(Batch(batch.images, padded_labels(stream, k).to(stream.device)))
     settings = stream.experiment.optimizer
-    return [
-        step(padded[batch_number(k, len(padded))], reference_learning_rate(settings, k))
-        for k in windows.time_steps()
-    ]
+    losses = []
+    for k in windows.time_steps():
+        batch = padded[batch_number(k, len(padded))]
+        losses.append(step(batch, reference_learning_rate(settings, k)))
+    return losses
 
 
 def padded_labels(stream: BatchStream[Labels], k: int) -> Tokens:

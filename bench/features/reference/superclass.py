@@ -43,9 +43,10 @@ def build_superclass(state: TrainState, checkout: Path) -> Callable[[Batch[Any],
     losses: Any = import_module(f"{PACKAGE}.loss")
     experiment = state.stream.experiment
     device = state.stream.device
-    config = open_clip_config(experiment.image.tower)
+    image = experiment.image
+    config = open_clip_config(image.tower)
     assert config is not None
-    vision = config["vision_cfg"] | {"image_size": experiment.image.image_size, "pool_type": "avg"}
+    vision = config["vision_cfg"] | {"image_size": image.image_size, "pool_type": "avg"}
     our_weights = state.model.state_dict()
     num_tokens = our_weights[OUR_NAMES["cap_fq"]].numel()
     model: nn.Module = modules.Classifier(0, {"vocab_size": num_tokens, "layers": 0}, vision)
@@ -57,7 +58,9 @@ def build_superclass(state: TrainState, checkout: Path) -> Callable[[Batch[Any],
     optimizer = make_optimizer(settings, model)
 
     def step(batch: Batch[Any], learning_rate: float) -> Tensor:
-        loss: Tensor = loss_function(**model(batch.images, batch.target.groups[0]))
+        """Update the model once by the authors' loss."""
+        outputs = model(batch.images, batch.target.groups[0])
+        loss: Tensor = loss_function(**outputs)
         loss.backward()  # type: ignore[no-untyped-call]
         if settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
@@ -72,14 +75,15 @@ def build_superclass(state: TrainState, checkout: Path) -> Callable[[Batch[Any],
 
 def add_package(folder: Path, name: str) -> None:
     """Let modules of a package be imported from its folder under another name; its `__init__.py` is not executed."""
-    sys.modules[name] = package = ModuleType(name)
+    package = ModuleType(name)
     package.__path__ = [str(folder)]
+    sys.modules[name] = package
 
 
 def their_weights(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return our weights under the names and in the shapes of SuperClass's model.
 
-    Raises KeyError or RuntimeError for a weight of theirs without a counterpart, ValueError for further ones of ours.
+    Raises ValueError if the numbers of weights differ, KeyError or RuntimeError for a weight without a counterpart.
     """
     if len(ours) != len(theirs):
         raise ValueError(f"SuperClass's model has {len(theirs)} weights, ours {len(ours)}")

@@ -26,23 +26,31 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
     tokens = {}
     for record in records:
         run = record.measured
-        if isinstance(run, ReferenceRun) and record.experiment is not None:
-            # Windows may differ in work.
-            rate = record.experiment.images_per_window / fmean(run.window_seconds)
-            rates.setdefault(run.side, {})[run.round] = rate
+        experiment = record.experiment
+        if isinstance(run, ReferenceRun) and experiment is not None:
+            # The mean, because windows may differ in work.
+            seconds = fmean(run.window_seconds)
+            rates_by_round = rates.setdefault(run.side, {})
+            rates_by_round[run.round] = experiment.images_per_window / seconds
             tokens[run.side] = run.tokens_per_caption
-    others = {side: rates[side] for side in sides[1:] if side in rates}
-    ratios = ratios_of(rates[sides[0]], others) if sides[0] in rates else {}
+    sides_with_runs = [side for side in sides if side in rates]
+    base = sides[0]
+    ratios = {}
+    if base in rates:
+        others = {side: rates[side] for side in sides_with_runs if side != base}
+        ratios = ratios_of(rates[base], others)
     rows = []
-    for side in sides:
-        if side in rates:
-            row = {"side": side} | _rate_columns(rates[side]) | ratio_columns(ratios.get(side))
-            rows.append(row | {"tokens": tokens[side]})
+    for side in sides_with_runs:
+        row: dict[str, Any] = {"side": side}
+        row |= _rate_columns(rates[side])
+        row |= ratio_columns(ratios.get(side))
+        row["tokens"] = tokens[side]
+        rows.append(row)
     note = (
-        f"ratio: images/s over those of {sides[0]}, with its 95 % interval over runs (fresh processes, interleaved).\n"
+        f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, interleaved).\n"
         "tokens: computed per caption."
     )
-    return Table.of_figures(f"Compared with {sides[0]}", rows, note)
+    return Table.of_figures(f"Compared with {base}", rows, note)
 
 
 def _rate_columns(rates: Mapping[int, float]) -> dict[str, Any]:
@@ -57,53 +65,66 @@ def compare_early_losses(records: Sequence[Record]) -> list[dict[str, Any]]:
     losses = {}
     bound = 0.0
     for record in records:
-        if isinstance(record.measured, ReferenceRun) and record.measured.round == 0:
-            losses[record.measured.side] = record.measured.losses
+        run = record.measured
+        if isinstance(run, ReferenceRun) and run.round == 0:
+            losses[run.side] = run.losses
             bound = EQUAL_LOSSES[record.circumstances.precision]
-    ours = losses.pop(OURS, ())
+    our_losses = losses.pop(OURS, ())
     rows = []
-    for side, theirs in losses.items():
+    for side, their_losses in losses.items():
         steps = WARMUP_STEPS if side == OPEN_CLIP_BUCKETED else STEPS_COMPARED
-        difference = float("inf")
-        if ours and len(ours[:steps]) == len(theirs[:steps]):
-            pairs = zip(theirs[:steps], ours[:steps], strict=True)
-            difference = max(abs(their - our) / abs(their) for their, our in pairs)
+        theirs = their_losses[:steps]
+        difference = _largest_difference(theirs, our_losses[:steps])
         row = {
             "reference": side,
-            "steps": len(theirs[:steps]),
+            "steps": len(theirs),
             "largest difference, relative": difference,
             "equal": "yes" if difference <= bound else "no",
-            "mean": fmean(theirs),
-            "mean of ours": fmean(ours) if ours else "",
+            "mean": fmean(their_losses),
+            "mean of ours": fmean(our_losses) if our_losses else "",
         }
         rows.append(row)
     return rows
 
 
+def _largest_difference(theirs: Sequence[float], ours: Sequence[float]) -> float:
+    """Return the largest difference of two lists of losses, relative to theirs; infinity if they cannot be compared."""
+    if not ours or len(ours) != len(theirs):
+        return float("inf")
+    differences = []
+    for their_loss, our_loss in zip(theirs, ours, strict=True):
+        differences.append(abs(their_loss - our_loss) / abs(their_loss))
+    return max(differences)
+
+
 def released_tables(records: Sequence[Record]) -> list[Table]:
     """Return the table of each file's images per second with the ratio of CatLIP's to CLIP's, and of changed keys."""
-    runs: dict[str, list[ReleasedRun]] = {"clip": [], "catlip": []}
+    runs_by_method: dict[str, list[ReleasedRun]] = {"clip": [], "catlip": []}
+    rates: dict[str, dict[int, float]] = {}
     for record in records:
-        if isinstance(record.measured, ReleasedRun) and record.experiment is not None:
-            runs[record.experiment.method].append(record.measured)
-    rates = {
-        method: {run.round: run.images_per_second for run in rounds}
-        for method, rounds in runs.items()
-        if rounds
-    }
-    ratios = ratios_of(rates["clip"], {"catlip": rates["catlip"]}) if len(rates) > 1 else {}
+        run = record.measured
+        if isinstance(run, ReleasedRun) and record.experiment is not None:
+            method = record.experiment.method
+            runs_by_method[method].append(run)
+            rates_by_round = rates.setdefault(method, {})
+            rates_by_round[run.round] = run.images_per_second
+    ratios = {}
+    if len(rates) > 1:
+        ratios = ratios_of(rates["clip"], {"catlip": rates["catlip"]})
     rows = []
     changes = []
-    for method, rounds in runs.items():
-        if not rounds:
+    for method, runs in runs_by_method.items():
+        if not runs:
             continue
-        first = rounds[0]
-        waits = [run.data_wait_share for run in rounds if run.data_wait_share is not None]
+        first = runs[0]
+        waits = [run.data_wait_share for run in runs if run.data_wait_share is not None]
         row: dict[str, Any] = {"file": first.file, "commit": first.commit}
         row |= _rate_columns(rates[method])
         row |= ratio_columns(ratios.get(method))
         row["waited"] = median(waits) if waits else None
-        rows.append(row | {"first loss": first.losses[0], "last loss": first.losses[-1]})
+        row["first loss"] = first.losses[0]
+        row["last loss"] = first.losses[-1]
+        rows.append(row)
         for key, change in first.changed.items():
             changes.append({"file": first.file, "changed key": key, "change": change})
     note = (

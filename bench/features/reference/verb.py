@@ -52,10 +52,10 @@ class Reference:
     open-clip: the loop of `open_clip_train`, as released and with fused AdamW, beside ours, with the same model,
     weights, batches and learning rates, on captions of web length. A checkout of open_clip's main branch adds its loop
     with bucketing (batches of captions of similar length, fused AdamW), over the same images.
-    superclass: the authors' model and loss beside ours, likewise, in fp32. corenet: the authors' own training loop with
-    their files of CLIP and CatLIP, unchanged and without a side of ours; with --data their images are loaded from tar
-    shards while it runs. On a CPU it runs at the scale tiny, whose changes are listed. Code of a checkout is executed
-    by child processes.
+    superclass: the authors' model and loss beside ours, with equal weights, batches and learning rates, in fp32.
+    corenet: the authors' own training loop with their files of CLIP and CatLIP, unchanged and without a side of ours;
+    with --data the images are loaded from tar shards while it runs. On a CPU it runs at the scale tiny, whose changes
+    are listed. Code of a checkout is executed by child processes.
     """
 
     reference: Positional[ReferenceName]  # name of the reference implementation
@@ -67,9 +67,8 @@ class Reference:
     scale: str | None = None
     data: Data = None
     rounds: Rounds = None
-    resume: bool = (
-        False  # resume the newest comparison with a reference; recorded runs are not repeated
-    )
+    # resume the newest comparison with a reference; recorded runs are not repeated
+    resume: bool = False
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None
@@ -82,7 +81,7 @@ class Reference:
         is_released = self.reference == "corenet"
         check(self.results, experiments, may_differ=FIELDS)
         if self.resume:
-            longer = map(with_first_round_windows, experiments)
+            longer = [with_first_round_windows(experiment) for experiment in experiments]
             comparison = resume(self.results, "reference", experiments, scored=longer)
         else:
             comparison = begin(self.results, "reference", experiments)
@@ -142,11 +141,12 @@ class Reference:
                 # Convolutions compute by torch's default, in TF32, and products as CoreNet's `device_setup` sets them.
                 runs.append(structs.replace(run, uses_tf32=True))
                 continue
-            is_longer = round_ == 0 or self._sides == OPEN_CLIP_CHECKOUT_SIDES
-            is_longer = is_longer and not comparison.on_gpu
-            timed = with_first_round_windows(experiment) if is_longer else experiment
-            runs += [
-                comparison.new_run(
+            has_longer_windows = round_ == 0 or self._sides == OPEN_CLIP_CHECKOUT_SIDES
+            timed = experiment
+            if has_longer_windows and not comparison.on_gpu:
+                timed = with_first_round_windows(experiment)
+            for side in self._sides:
+                run = comparison.new_run(
                     "bench.features.reference.runs:run_side",
                     "reference",
                     timed,
@@ -156,8 +156,7 @@ class Reference:
                     side=side,
                     **arguments,
                 )
-                for side in self._sides
-            ]
+                runs.append(run)
         return runs
 
     @property
@@ -171,7 +170,9 @@ class Reference:
             if self.reference == "open-clip":
                 return
             raise ValueError(f"{self.reference} needs --checkout PATH, a `git clone {url}`")
-        files = [file, *(self._experiments() if self.reference == "corenet" else ())]
+        files = [file]
+        if self.reference == "corenet":
+            files += self._experiments()
         for name in files:
             if not (self.checkout / name).is_file():
                 raise ValueError(
