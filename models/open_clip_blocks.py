@@ -54,7 +54,7 @@ class ImageBlock(OpenClipBlock):
         self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any
     ) -> Float[Tensor, "batch _ dim"]:
         """Return the tokens after the block; open_clip also passes keys, values and a mask, all None."""
-        count, tokens, _ = x.shape
+        count, tokens = x.shape[:2]
         projected = self.project_qkv(self.ln_1(x))
         query, key, value = self.split_heads(projected, count, tokens)
         attended = F.scaled_dot_product_attention(query, key, value)

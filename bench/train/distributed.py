@@ -225,9 +225,7 @@ def split_by_sharding(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parame
 def total_norm(norms: Iterable[Scalar]) -> Scalar:
     """Return the joint norm of groups from their norms, which are gathered if they are shards."""
     gathered = [full_tensor(norm) for norm in norms]
-    if len(gathered) == 1:
-        return gathered[0]
-    return torch.linalg.vector_norm(torch.stack(gathered))
+    return gathered[0] if len(gathered) == 1 else torch.linalg.vector_norm(torch.stack(gathered))
 
 
 def is_sharded(tensor: Tensor) -> bool:

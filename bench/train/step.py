@@ -283,6 +283,4 @@ def read_grad_norm(model: nn.Module, scaler: torch.amp.GradScaler) -> float | No
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     norms = [torch.norm(gradient * inverse_scale) for gradient in gradients]
     norm = torch.norm(torch.stack(norms))
-    if norm.isnan() or norm.isinf():
-        return None
-    return norm.item()
+    return None if norm.isnan() or norm.isinf() else norm.item()

@@ -195,7 +195,7 @@ def _train_segmenter(
         rgb = torch.stack([crop for crop, _ in crops])
         masks = torch.stack([mask for _, mask in crops])
         size = training.micro_batch_size
-        return list(zip(rgb.split(size), masks.split(size), strict=True))
+        return list(zip(torch.split(rgb, size), torch.split(masks, size), strict=True))
 
     def loss_of(batch: tuple[Tensor, Tensor]) -> Scalar:
         rgb = batch[0].to(device)
