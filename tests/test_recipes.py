@@ -17,9 +17,10 @@ from bench.experiment.config import (
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.recipes import PUBLISHED_HOURS, RECIPES
 from bench.measure.comparison_records import group_named
-from bench.measure.costs import count_costs, forward_flops_as_released
+from bench.measure.costs import count_costs
 from bench.measure.speed_tables import throughput_table, with_differences
 from bench.records.record import Record
+from tests.released_flops import forward_flops_as_released
 from tests.small import circumstances
 from tests.speeds import speed
 

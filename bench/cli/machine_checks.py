@@ -111,7 +111,7 @@ def check_cuda() -> Finding:
 def check_tools(results: Path) -> Iterator[Finding]:
     """Check what torch.compile and loader workers need, the disk and the state of the checkout."""
     for tool in [*compiler_requirements(), *(gpu_requirements() if has_gpu() else ())]:
-        yield Finding(tool.what, tool.found or "none", "" if tool.found else tool.remedy)
+        yield Finding(tool.name, tool.path or "none", "" if tool.path else tool.remedy)
     folder = results.resolve()
     while not folder.exists():
         folder = folder.parent

@@ -13,15 +13,17 @@ from bench.experiment.config import Experiment
 from bench.experiment.fields import PACK_DATA, InputSettings
 
 WEB = "web"
-MEDIAN, PERCENTILE_95 = 15, 40  # tokens of a web caption
-EDGE_TOKENS, MIN_WEB_LENGTH = 2, 3  # start and end token; a web caption has text
+# Tokens of a web caption.
+MEDIAN = 15
+PERCENTILE_95 = 40
+EDGE_TOKENS = 2  # start and end token
+MIN_WEB_LENGTH = 3  # a web caption has text
 
 
 def describe_captions(experiments: Iterable[Experiment]) -> str:
     """Return which captions the runs of experiments read, for the notes beside their figures."""
-    return "; ".join(
-        dict.fromkeys(_describe_captions(experiment.input) for experiment in experiments)
-    )
+    descriptions = [_describe_captions(experiment.input) for experiment in experiments]
+    return "; ".join(dict.fromkeys(descriptions))
 
 
 def _describe_captions(inputs: InputSettings) -> str:
@@ -47,10 +49,10 @@ def match_web_lengths(
     draw = random.Random(seed)  # noqa: S311
     word_tokens = cache(count_tokens)
     # Control characters are remains of a wrong decoding, which the tokenizer mends by the words beside them.
-    words = [
-        [word for word in caption.split() if word.isprintable() and word_tokens(word)]
-        for caption in captions
-    ]
+    words = []
+    for caption in captions:
+        printable = [word for word in caption.split() if word.isprintable()]
+        words.append([word for word in printable if word_tokens(word)])
     lengths = web_length_quantiles(len(captions))
     draw.shuffle(lengths)
     matched = []

@@ -52,7 +52,10 @@ TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view(), *BINARY_TYPES)  
 def find_column(names: Iterable[str], known: Sequence[str]) -> str | None:
     """Return the column with the first of the known names, in any case."""
     name_by_lower = {name.lower(): name for name in names}
-    return next((name_by_lower[name] for name in known if name in name_by_lower), None)
+    for name in known:
+        if name in name_by_lower:
+            return name_by_lower[name]
+    return None
 
 
 def find_caption_columns(names: Sequence[str], fields: Iterable[str]) -> list[str]:
@@ -75,7 +78,7 @@ def find_caption_columns(names: Sequence[str], fields: Iterable[str]) -> list[st
         while name not in columns and "." in name:
             name = name.rpartition(".")[0]
         matches[choose(name, columns, "column")] = None
-    return [*matches]
+    return list(matches)
 
 
 def iterate_values(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, object]]:
@@ -97,13 +100,11 @@ def image_byte_columns(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
     columns = dict[str, tuple[str, ...]]()
     for field in schema:
         kind = field.type
-        if (
-            pa.types.is_struct(kind)
-            and kind.get_field_index("bytes") >= 0
-            and kind.field("bytes").type in BINARY_TYPES
-        ):
-            columns[field.name] = (field.name, "bytes")
-        elif kind in BINARY_TYPES and field.name.lower() not in (*CAPTION_COLUMNS, *KEY_COLUMNS):
+        is_known_text = field.name.lower() in (*CAPTION_COLUMNS, *KEY_COLUMNS)
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            if kind.field("bytes").type in BINARY_TYPES:
+                columns[field.name] = (field.name, "bytes")
+        elif kind in BINARY_TYPES and not is_known_text:
             columns[field.name] = (field.name,)
     return columns
 
@@ -112,8 +113,11 @@ def find_image_bytes(schema: pa.Schema) -> tuple[str, ...]:
     """Return the path of the column of images; ValueError unless there is one, or one of a known name."""
     columns = image_byte_columns(schema)
     known = find_column(columns, IMAGE_COLUMNS)
-    if known is None and len(columns) != 1:
+    if known is not None:
+        return columns[known]
+    if len(columns) != 1:
         raise ValueError(
             f"no column named image holds bytes (there are {list_names(schema.names)})"
         )
-    return columns[known or next(iter(columns))]
+    (path,) = columns.values()
+    return path

@@ -16,6 +16,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 Box = tuple[int, int, int, int]  # top, left, height and width in pixels
+Pixels = UInt8[Tensor, "3 height width"]
 JPEG_REDUCTIONS = (8, 4, 2)  # denominators of libjpeg's scaled decoding, the fastest first
 MAX_PIXELS = 25 * 10**6  # open_clip's limit; decoding takes up to 450 MiB (WebP)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
@@ -26,11 +27,14 @@ TOO_LARGE = f"over {MAX_PIXELS / 1e6:.0f} megapixels"
 MAX_SCANS = 100
 MAX_EXIF_SEGMENTS = 16
 TOO_MANY_PARTS = f"over {MAX_SCANS} scans or {MAX_EXIF_SEGMENTS} EXIF segments"
-TRUNCATED, CORRUPTED = "truncated", "corrupted"
+TRUNCATED = "truncated"
+CORRUPTED = "corrupted"
 NOT_AN_ARRAY = "not a .npy array of floats"
 NOT_FINITE = "a value is not finite"
 ERROR_CLASSES = (EMPTY, UNKNOWN_FORMAT, TOO_LARGE, TOO_MANY_PARTS, TRUNCATED, CORRUPTED)
-JPEG_START, SCAN, EXIF = b"\xff\xd8", b"\xff\xda", b"Exif\0\0"
+JPEG_START = b"\xff\xd8"
+SCAN = b"\xff\xda"
+EXIF = b"Exif\0\0"
 ONE_SCAN_FRAMES = (b"\xff\xc0", b"\xff\xc1")  # of Huffman-coded JPEGs that are not progressive
 # Tables, JFIF, Adobe's colour transform and comments.
 PLAIN_SEGMENTS = (b"\xff\xdb", b"\xff\xc4", b"\xff\xdd", b"\xff\xe0", b"\xff\xee", b"\xff\xfe")
@@ -50,7 +54,7 @@ class UnusableImageError(Exception):
     """An image that cannot be decoded; the message is its class."""
 
 
-def decode_image(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
+def decode_image(encoded: bytes) -> Pixels:
     """Decode an image to upright RGB, transparent pixels blended with white; of an animation the first frame.
 
     Raises UnusableImageError.
@@ -61,7 +65,7 @@ def decode_image(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
 
 def decode_for_crop(
     encoded: bytes, crop_box: Callable[[int, int], Box], side: int
-) -> tuple[UInt8[Tensor, "3 height width"], Box]:
+) -> tuple[Pixels, Box]:
     """Decode a JPEG at the smallest of 1/8, 1/4, 1/2 and 1/1 of its size at which a crop is not under `side` each way.
 
     `crop_box` returns the crop by the image's width and height. Return the pixels and the crop in them, its edges
@@ -122,8 +126,10 @@ def _plain_jpeg_size(encoded: bytes) -> tuple[int, int] | None:
         while True:
             marker, length = struct.unpack_from(">2sH", encoded, place)
             if marker == SCAN:
-                is_whole = 0 < width * height <= MAX_PIXELS and encoded[place + 4] == channels
-                return (width, height) if is_whole else None
+                scan_channels = encoded[place + 4]
+                if 0 < width * height <= MAX_PIXELS and scan_channels == channels:
+                    return width, height
+                return None
             if marker in ONE_SCAN_FRAMES:
                 depth, height, width, channels = struct.unpack_from(">BHHB", encoded, place + 4)
                 if depth != 8 or channels not in (1, 3):  # noqa: PLR2004 - bits; grey or RGB
@@ -139,22 +145,19 @@ def reduce_box(box: Box, reduction: int) -> Box:
     top, left, height, width = box
     new_top = round(top / reduction)
     new_left = round(left / reduction)
-    return (
-        new_top,
-        new_left,
-        round((top + height) / reduction) - new_top,
-        round((left + width) / reduction) - new_left,
-    )
+    new_bottom = round((top + height) / reduction)
+    new_right = round((left + width) / reduction)
+    return new_top, new_left, new_bottom - new_top, new_right - new_left
 
 
 def _open_and_decode(encoded: bytes, decode: Callable[[Image.Image], T]) -> T:
     """Decode an image of accepted size and format; every failure is an UnusableImageError of a known class."""
     if not encoded:
         raise UnusableImageError(EMPTY)
-    if encoded.startswith(JPEG_START) and (
-        encoded.count(SCAN) > MAX_SCANS or encoded.count(EXIF) > MAX_EXIF_SEGMENTS
-    ):
-        raise UnusableImageError(TOO_MANY_PARTS)
+    if encoded.startswith(JPEG_START):
+        has_many_scans = encoded.count(SCAN) > MAX_SCANS
+        if has_many_scans or encoded.count(EXIF) > MAX_EXIF_SEGMENTS:
+            raise UnusableImageError(TOO_MANY_PARTS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about unusual but valid files
         try:
@@ -177,28 +180,32 @@ def _require_few_pixels(image: Image.Image) -> None:
         raise UnusableImageError(TOO_LARGE)
 
 
-def _decode_with_pillow(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
+def _decode_with_pillow(image: Image.Image) -> Pixels:
+    """Return the pixels of an opened image, upright and in RGB."""
     image.load()
     transpose = _transpose_to_upright(image)
-    rgb = _to_rgb(image if transpose is None else image.transpose(transpose))
-    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
+    if transpose is not None:
+        image = image.transpose(transpose)
+    pixels = np.array(_to_rgb(image))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _is_upright_jpeg(image: Image.Image) -> bool:
-    return (
-        image.format == "JPEG"
-        and image.mode in ("RGB", "L")
-        and _transpose_to_upright(image) is None
-    )
+    if image.format != "JPEG" or image.mode not in ("RGB", "L"):
+        return False
+    return _transpose_to_upright(image) is None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image to RGB, with white behind transparent pixels."""
     if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip at 255
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        high_bytes = (np.asarray(image) >> 8).astype(np.uint8)
+        return Image.fromarray(high_bytes).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    white = Image.new("RGBA", rgba.size, "white")
+    return Image.alpha_composite(white, rgba).convert("RGB")
 
 
 def _transpose_to_upright(image: Image.Image) -> Image.Transpose | None:

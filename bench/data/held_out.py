@@ -31,8 +31,8 @@ def left_out_concepts(
     Those that are "shown" are the held-out concepts.
     """
     reasons = exclusion_reasons()
-    return {
-        of["concept"]
-        for key, of in zip(keys, classes, strict=True)
-        if reasons.get(key) == reason and "concept" in of
-    }
+    concepts = set()
+    for key, class_names in zip(keys, classes, strict=True):
+        if reasons.get(key) == reason and "concept" in class_names:
+            concepts.add(class_names["concept"])
+    return concepts

@@ -8,6 +8,7 @@ The released sampler draws every step independently. Here n consecutive steps, c
 once in a random order: the probabilities are equal, but few timed steps have the sizes of a whole training.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -18,9 +19,10 @@ from bench.experiment.config import Experiment
 
 def image_size_at(experiment: Experiment, step: int) -> int:
     """Return the side in pixels of a step's images."""
-    if not experiment.image.image_sizes:
+    sides = experiment.image.image_sizes
+    if not sides:
         return experiment.image.image_size
-    block, place = divmod(step, len(experiment.image.image_sizes))
+    block, place = divmod(step, len(sides))
     return _draw_block(experiment, block)[place]
 
 
@@ -30,9 +32,9 @@ def images_before_step(experiment: Experiment, step: int) -> int:
     if not sides:
         return step * experiment.training.batch_size
     block, place = divmod(step, len(sides))
-    images_of_block = sum(map(experiment.batch_size_for, sides))
-    drawn = _draw_block(experiment, block)[:place]
-    return block * images_of_block + sum(map(experiment.batch_size_for, drawn))
+    drawn_sides = _draw_block(experiment, block)[:place]
+    images_of_block = _count_images(experiment, sides)
+    return block * images_of_block + _count_images(experiment, drawn_sides)
 
 
 def nearest_step_count(experiment: Experiment, images: int) -> int:
@@ -40,23 +42,33 @@ def nearest_step_count(experiment: Experiment, images: int) -> int:
     sides = experiment.image.image_sizes
     if not sides:
         return round(images / experiment.training.batch_size)
-    first = images // sum(map(experiment.batch_size_for, sides)) * len(sides)
+    full_blocks = images // _count_images(experiment, sides)
+    first = full_blocks * len(sides)
     steps = range(first, first + len(sides) + 1)
     return min(steps, key=lambda step: abs(images_before_step(experiment, step) - images))
 
 
 def first_step_of_each_size(experiment: Experiment, first: int) -> list[int]:
     """Return the first step of each size at or after a step, the largest images first."""
-    # They hold a whole block, so all sizes.
-    steps = range(first, first + 2 * len(experiment.image.all_image_sizes))
-    first_steps = {image_size_at(experiment, step): step for step in reversed(steps)}
+    num_sizes = len(experiment.image.all_image_sizes)
+    first_steps = dict[int, int]()
+    # These steps hold a whole block, so all sizes.
+    for step in range(first, first + 2 * num_sizes):
+        first_steps.setdefault(image_size_at(experiment, step), step)
     return [first_steps[side] for side in sorted(first_steps, reverse=True)]
+
+
+def _count_images(experiment: Experiment, sides: Iterable[int]) -> int:
+    """Return the number of images on one device in steps with images of these sides."""
+    return sum(experiment.batch_size_for(side) for side in sides)
 
 
 @lru_cache(maxsize=1024)
 def _draw_block(experiment: Experiment, block: int) -> tuple[int, ...]:
     """Return the sides of the images of consecutive steps, one step of each size, in a random order."""
     sides = experiment.image.image_sizes
+    num_sizes = len(sides)
     generator = np.random.PCG64(derive_seed(experiment.seed, IMAGE_SIZE))
-    numbers = generator.advance(block * len(sides)).random_raw(len(sides))
+    generator.advance(block * num_sizes)
+    numbers = generator.random_raw(num_sizes)
     return tuple(sides[index] for index in numbers.argsort())

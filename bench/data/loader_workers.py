@@ -86,14 +86,8 @@ class _BatchQueue(Queue):  # type: ignore[type-arg]
 
     def _on_queue_feeder_error(self, error: Exception, item: tuple[int, object]) -> None:
         number, _ = item
-        self.put(
-            (
-                number,
-                UserError(
-                    f"a loader worker cannot hand over a batch ({error}): {WORKER_MEMORY_REMEDY}"
-                ),
-            )
-        )
+        reason = f"a loader worker cannot hand over a batch ({error})"
+        self.put((number, UserError(f"{reason}: {WORKER_MEMORY_REMEDY}")))
 
 
 class _WorkerPopen(popen_forkserver.Popen):

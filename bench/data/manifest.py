@@ -13,9 +13,11 @@ CACHE = "cache"  # folder of indexes of shards and of tasks' images, below the r
 
 def verify_pack(folder: Path = PACK) -> None:
     """Check every file against the manifest; ValueError names a missing or corrupted file."""
-    for name, listed in json.loads((folder / "manifest.json").read_bytes())["files"].items():
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    for name, listed in manifest["files"].items():
         path = folder / name
-        if not path.is_file() or sha256(path.read_bytes()).hexdigest() != listed["sha256"]:
+        is_intact = path.is_file() and sha256(path.read_bytes()).hexdigest() == listed["sha256"]
+        if not is_intact:
             raise ValueError(
                 f"{path} is missing or corrupted; bring it back with: git checkout -- {folder}"
             )

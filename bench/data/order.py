@@ -17,10 +17,8 @@ from bench.experiment.config import Experiment
 StepSize = tuple[int, int]  # side of a step's images in pixels, and their number on one device
 ROUNDS = 6  # of the Feistel network
 # Of SplitMix64's mixing function.
-MULTIPLIERS = (
-    np.uint64(0xBF58476D1CE4E5B9),
-    np.uint64(0x94D049BB133111EB),
-)
+FIRST_MULTIPLIER = np.uint64(0xBF58476D1CE4E5B9)
+SECOND_MULTIPLIER = np.uint64(0x94D049BB133111EB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +29,8 @@ class SampleOrder:
     num_samples: int  # samples of the data set
     rank: int = 0
     world_size: int = 1
-    sizes: tuple[
-        StepSize, ...
-    ] = ()  # of the first steps, repeated by later ones; empty: as the experiment draws them
+    # Sizes of the first steps, which later steps repeat; empty: as the experiment draws them.
+    sizes: tuple[StepSize, ...] = ()
 
     def batch_rows(self, k: int) -> Int[Tensor, " batch"]:
         """Return the samples of batch k, equally many on every rank."""
@@ -58,11 +55,14 @@ class SampleOrder:
     def _places(self, k: int) -> tuple[int, int]:
         """Return the place of batch k's first sample in the sequence of epochs, and the number of its samples."""
         _, size = self._size(k)
-        return self._images_before(k) * self.world_size + self.rank * size, size
+        first_of_all_ranks = self._images_before(k) * self.world_size
+        return first_of_all_ranks + self.rank * size, size
 
     def _size(self, k: int) -> StepSize:
+        """Return the side of batch k's images in pixels, and their number on one device."""
         if self.sizes:
-            return self.sizes[k % len(self.sizes)]
+            place = k % len(self.sizes)
+            return self.sizes[place]
         side = image_size_at(self.experiment, k)
         return side, self.experiment.batch_size_for(side)
 
@@ -83,10 +83,12 @@ def shuffled_rows(seed: int, count: int, *, start: int, size: int) -> Int[Tensor
         epoch, position = divmod(start, count)
         length = min(size, count - position)
         positions = np.arange(position, position + length, dtype=np.uint64)
-        rows.append(permute(positions, count, derive_seed(seed, ORDER, epoch)))
+        key = derive_seed(seed, ORDER, epoch)
+        rows.append(permute(positions, count, key))
         start += length
         size -= length
-    return torch.from_numpy(np.concatenate(rows).astype(np.int64))
+    joined = np.concatenate(rows).astype(np.int64)
+    return torch.from_numpy(joined)
 
 
 def permute(values: npt.NDArray[np.uint64], count: int, key: int) -> npt.NDArray[np.uint64]:
@@ -97,8 +99,10 @@ def permute(values: npt.NDArray[np.uint64], count: int, key: int) -> npt.NDArray
     Source: Black & Rogaway 2002, Ciphers with Arbitrary Finite Domains, section 5.
     """
     left_base = math.isqrt(count - 1) + 1
-    bases = (np.uint64(left_base), np.uint64(-(-count // left_base)))
-    round_keys = np.random.SeedSequence(key).generate_state(ROUNDS, np.uint64).astype(np.uint64)
+    right_base = (count - 1) // left_base + 1
+    bases = (np.uint64(left_base), np.uint64(right_base))
+    sequence = np.random.SeedSequence(key)
+    round_keys = sequence.generate_state(ROUNDS, np.uint64).astype(np.uint64)
     result = _encrypt(values, bases, round_keys)
     outside = np.flatnonzero(result >= count)
     while len(outside):
@@ -117,14 +121,16 @@ def _encrypt(
     left, right = np.divmod(values, right_base)
     for number, key in enumerate(round_keys):
         if number % 2:
-            right = (right + _mix(left ^ key) % right_base) % right_base
+            shift = _mix(left ^ key) % right_base
+            right = (right + shift) % right_base
         else:
-            left = (left + _mix(right ^ key) % left_base) % left_base
+            shift = _mix(right ^ key) % left_base
+            left = (left + shift) % left_base
     return left * right_base + right
 
 
 def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Return a hash of 64-bit numbers: the mixing function of SplitMix64."""
-    for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
-        values = (values ^ (values >> np.uint64(shift))) * multiplier
+    values = (values ^ (values >> np.uint64(30))) * FIRST_MULTIPLIER
+    values = (values ^ (values >> np.uint64(27))) * SECOND_MULTIPLIER
     return values ^ (values >> np.uint64(31))

@@ -54,6 +54,7 @@ def load_pack_images(part: str, cache: Path, folder: Path = PACK) -> PackImages:
 
 
 def _decode_part(part: str, folder: Path) -> PackImages:
+    """Decode the images of a part in the order of its shards."""
     is_pretraining = part == "pretrain"
     shards = pretrain_shards(folder) if is_pretraining else [folder / f"transfer/{part}.tar.gz"]
     keys = []

@@ -35,7 +35,9 @@ class ParquetTable:
     def has_text(self, column: str) -> bool:
         """Return whether a column has one text in each row."""
         kind = self._file.schema_arrow.field(column).type
-        return (kind.value_type if pa.types.is_dictionary(kind) else kind) in TEXT_TYPES
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        return kind in TEXT_TYPES
 
     def read_batches(self, columns: list[str]) -> Iterator[pa.Table]:
         """Yield rows by MAX_BATCH_ROWS and MAX_BATCH_BYTES."""
@@ -70,13 +72,10 @@ def iterate_decoded_batches(
             # Not its columns: pyarrow aborts the process at damaged statistics.
             group = file.metadata.row_group(number)
             total = group.total_byte_size
-            longest = max(
-                _longest_value(encoded, number, columns, total, size),
-                total // max(group.num_rows, 1),
-                1,
-            )
-            rows = max(1, min(max_rows, MAX_BATCH_ROWS, MAX_BATCH_BYTES // longest))
-            for batch in file.iter_batches(rows, row_groups=[number], columns=columns):
+            mean = total // max(group.num_rows, 1)
+            longest = max(_longest_value(encoded, number, columns, total, size), mean, 1)
+            rows = min(max_rows, MAX_BATCH_ROWS, MAX_BATCH_BYTES // longest)
+            for batch in file.iter_batches(max(rows, 1), row_groups=[number], columns=columns):
                 num_read += len(batch)
                 yield _decode_dictionaries(batch)
     if num_read != file.metadata.num_rows:
@@ -86,10 +85,10 @@ def iterate_decoded_batches(
 
 
 def _decode_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
-    columns = [
-        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-        for column in batch.columns
-    ]
+    columns = []
+    for column in batch.columns:
+        is_encoded = pa.types.is_dictionary(column.type)
+        columns.append(column.dictionary_decode() if is_encoded else column)
     return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
@@ -104,27 +103,33 @@ def _longest_value(
         first = next(encoded.iter_batches(1, row_groups=[group], columns=columns), None)
     except (OSError, pa.ArrowNotImplementedError):
         # The values are differences from the ones before: one is no longer than all differences of its page.
-        return total if total > MAX_EXPANSION * size else min(total, PAGE_BYTES)
+        if total > MAX_EXPANSION * size:
+            return total
+        return min(total, PAGE_BYTES)
     longest = 0
-    for array in [] if first is None else first.columns:
+    if first is None:
+        return longest
+    for array in first.columns:
         if pa.types.is_dictionary(array.type):
-            longest = max(longest, pc.max(pc.binary_length(array.dictionary)).as_py() or 0)
+            lengths = pc.binary_length(array.dictionary)
+            longest = max(longest, pc.max(lengths).as_py() or 0)
     return longest
 
 
 def join_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Join small batches to tables of at most MAX_BATCH_ROWS rows and about MAX_BATCH_BYTES."""
     parts = list[pa.RecordBatch]()
-    rows = num_bytes = 0
+    num_rows = 0
+    num_bytes = 0
     for batch in batches:
-        if parts and (
-            rows + len(batch) > MAX_BATCH_ROWS or num_bytes + batch.nbytes > MAX_BATCH_BYTES
-        ):
+        num_rows += len(batch)
+        num_bytes += batch.nbytes
+        is_over = num_rows > MAX_BATCH_ROWS or num_bytes > MAX_BATCH_BYTES
+        if parts and is_over:
             yield pa.Table.from_batches(parts)
             parts = []
-            rows = num_bytes = 0
+            num_rows = len(batch)
+            num_bytes = batch.nbytes
         parts.append(batch)
-        rows += len(batch)
-        num_bytes += batch.nbytes
     if parts:
         yield pa.Table.from_batches(parts)

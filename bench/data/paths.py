@@ -26,26 +26,37 @@ DIGEST_BYTES = 2**16  # read at each of three places of a file
 
 def iterate_files(data: str, suffixes: Sequence[str] = ("",)) -> Iterator[Path]:
     """Yield visible files with one of these endings: below a folder, those of a glob, or the file itself."""
-    names: Iterator[str] = iter([data])
-    if Path(data).is_dir():
-        names = (f"{folder}/{name}" for folder, _, names in os.walk(data) for name in names)
-    elif not Path(data).exists():
-        names = iglob(data, recursive=True)  # noqa: PTH207
-    for name in names:
+    for name in _iterate_names(data):
         path = Path(name)
         if is_visible(path.name, suffixes) and path.is_file():
             yield path.absolute()
 
 
+def _iterate_names(data: str) -> Iterator[str]:
+    """Yield the path, the paths below it if it is a folder, or what a glob matches."""
+    if Path(data).is_dir():
+        for folder, _, names in os.walk(data):
+            for name in names:
+                yield f"{folder}/{name}"
+    elif Path(data).exists():
+        yield data
+    else:
+        yield from iglob(data, recursive=True)  # noqa: PTH207
+
+
 def is_visible(name: str, suffixes: Sequence[str]) -> bool:
     """Return whether a file is not hidden and has one of these endings, in any case."""
-    return name.lower().endswith(tuple(suffixes)) and not name.startswith(".")
+    if name.startswith("."):
+        return False
+    return name.lower().endswith(tuple(suffixes))
 
 
 def compound_suffix(path: Path) -> str:
     """Return a file's suffix in lower case, including the one before `.gz`."""
-    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
-    return "".join(suffixes if suffixes[-1:] == [".gz"] else suffixes[-1:])
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        return path.with_suffix("").suffix.lower() + suffix
+    return suffix
 
 
 def digest_file_excerpts(path: Path) -> str:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from bench.data.targets import Labels, NoTextMixin, to_device
+from bench.data.targets import BatchRows, Labels, NoTextMixin, to_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class LazyLabels(NoTextMixin):
     texts: Sequence[str]
     label: Callable[[str], list[int]]
 
-    def select(self, rows: Int[Tensor, " batch"]) -> Labels:
+    def select(self, rows: BatchRows) -> Labels:
         return Labels.from_lists([self.label(self.texts[row]) for row in rows.tolist()])
 
     def to(self, _: torch.device) -> "LazyLabels":
@@ -31,9 +31,8 @@ class DenseLabels(NoTextMixin):
 
     labels: Labels | LazyLabels
     width: int
-    values: Int[Tensor, "captions labels"] | None = (
-        None  # None: a data set, whose rows are made batch by batch
-    )
+    # None: a data set, whose rows are made batch by batch.
+    values: Int[Tensor, "captions labels"] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -41,11 +40,10 @@ class DenseLabels(NoTextMixin):
         assert self.values is not None
         return self.values.nbytes
 
-    def select(self, rows: Int[Tensor, " batch"]) -> "DenseLabels":
+    def select(self, rows: BatchRows) -> "DenseLabels":
         if self.values is not None:
-            return DenseLabels(
-                self.labels, self.width, self.values[to_device(rows, self.values.device)]
-            )
+            selected = self.values[to_device(rows, self.values.device)]
+            return DenseLabels(self.labels, self.width, selected)
         labels = self.labels.select(rows)
         return DenseLabels(labels, self.width, make_multi_hot(labels, self.width))
 

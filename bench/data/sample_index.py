@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -109,8 +110,10 @@ class IndexBuilder:
         if flaw:
             contents.skipped[flaw] = contents.skipped.get(flaw, 0) + 1
             return
-        contents.empty_captions += self.needs_captions and not has_visible_text(texts)
-        contents.replaced_captions += any(REPLACED in text for field in texts for text in field)
+        if self.needs_captions and not has_visible_text(texts):
+            contents.empty_captions += 1
+        if any(REPLACED in text for text in chain.from_iterable(texts)):
+            contents.replaced_captions += 1
         valid_key = key.encode("utf-8", "replace").decode()
         self._rows.append((valid_key, number, self.file, texts, *(place or ())))
         if len(self._rows) == MAX_BATCH_ROWS:
@@ -118,9 +121,12 @@ class IndexBuilder:
 
     def flush(self) -> None:
         """Write the collected rows."""
-        columns = zip(*self._rows, strict=True) if self._rows else [()] * len(self._schema)
-        arrays = map(pa.array, columns, self._schema.types)
-        self._writer.write_batch(pa.RecordBatch.from_arrays([*arrays], schema=self._schema))
+        types = self._schema.types
+        columns: list[tuple[Any, ...]] = [()] * len(types)
+        if self._rows:
+            columns = list(zip(*self._rows, strict=True))
+        arrays = [pa.array(values, kind) for values, kind in zip(columns, types, strict=True)]
+        self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         self._rows = []
 
 
@@ -132,9 +138,8 @@ class IndexedSamples(Samples):
     index: Path
 
     places: ClassVar[Places]  # the arguments of `read_image` after the file
-    are_labels_by_place: ClassVar[bool] = (
-        False  # whether stored labels count all samples, unusable ones included
-    )
+    # Whether stored labels count all samples, unusable ones included.
+    are_labels_by_place: ClassVar[bool] = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.paths, self.index)
@@ -150,25 +155,32 @@ class IndexedSamples(Samples):
         return str(self.keys[row])
 
     def texts(self, row: int) -> Texts:
-        return tuple(map(tuple, self.table["texts"][row].as_py()))
+        fields = self.table["texts"][row].as_py()
+        return tuple(tuple(field_texts) for field_texts in fields)
 
     def caption(self, row: int) -> str:
-        return next((text for field_texts in self.texts(row) for text in field_texts), "")
+        texts = chain.from_iterable(self.texts(row))
+        return next(texts, "")
 
     def image(self, row: int) -> bytes:
+        path = self.paths[self.table["file"][row].as_py()]
         place = [self.table[name][row].as_py() for name, _ in self.places]
-        return self.read_image(self.paths[self.table["file"][row].as_py()], *place)
+        return self.read_image(path, *place)
 
     @property
     def keys(self) -> pa.ChunkedArray:
         return self.table["key"]
 
     def stored_label_row(self, row: int) -> int:
-        return int(self.table["place"][row].as_py()) if self.are_labels_by_place else row
+        if not self.are_labels_by_place:
+            return row
+        return int(self.table["place"][row].as_py())
 
     @property
     def num_stored_label_rows(self) -> int:
-        return self.contents.samples if self.are_labels_by_place else len(self)
+        if not self.are_labels_by_place:
+            return len(self)
+        return self.contents.samples
 
     @cached_property
     def table(self) -> pa.Table:
@@ -193,7 +205,7 @@ class IndexedSamples(Samples):
 
     @property
     def caption_field(self) -> str:
-        return list_names([*self.contents.counts.samples])
+        return list_names(list(self.contents.counts.samples))
 
     def notes(self) -> list[str]:
         """Return the notes of all sources, which captions are read, and how many are not UTF-8."""
@@ -228,8 +240,9 @@ class IndexedSource(DataSource):
         """Index the files unless they are indexed, and open their samples; ValueError names a damaged file."""
         paths = self.indexed(data, request.cache)
         kinds = f"{image_suffixes(request)} {request.needs_captions}"
-        made_of = [*request.captions.names, kinds, self.name, *map(self.identity, paths)]
-        digest = sha256("\n".join(made_of).encode("utf-8", "surrogateescape")).hexdigest()[:24]
+        identities = [self.identity(path) for path in paths]
+        made_of = "\n".join([*request.captions.names, kinds, self.name, *identities])
+        digest = sha256(made_of.encode("utf-8", "surrogateescape")).hexdigest()[:24]
         index = request.cache / f"samples{INDEX_FORMAT}-{digest}.arrow"
         if not index.with_suffix(".json").is_file():
             self.write_index(paths, index, request)
@@ -243,9 +256,8 @@ class IndexedSource(DataSource):
         schema = pa.schema([*COLUMNS, *self.samples.places])
         with atomic_write(index) as temporary, pa.ipc.new_file(temporary, schema) as writer:
             builder = IndexBuilder(request, schema, writer)
-            for number, path in enumerate(
-                show_progress(paths, len(paths), "reading data", "files")
-            ):
+            paths_with_bar = show_progress(paths, len(paths), "reading data", "files")
+            for number, path in enumerate(paths_with_bar):
                 builder.file = number
                 with prefix_errors(path, UNREADABLE):
                     self.fill(path, builder)

@@ -73,10 +73,10 @@ class SampleLoader(Generic[T]):
     """Loads batch k: a pure function of the experiment, the samples, the rank and k."""
 
     experiment: Experiment
-    # A function that other processes can import, which make their own of it.
+    # A function that other processes can import; each calls it to make the targets of its own.
     targets: MakeTargets[T]
     samples: Samples
-    # Of the samples, that the experiment sees; the order numbers its samples by their places here.
+    # The samples that the experiment sees; the order numbers its samples by their places here.
     rows: Sequence[int]
     order: SampleOrder
 
@@ -88,6 +88,7 @@ class SampleLoader(Generic[T]):
             return error
 
     def _load(self, k: int) -> LoadedBatch[T]:
+        """Load the images of batch k, then make its target of the samples that are shown."""
         samples = self.order.batch_rows(k).tolist()
         side = self.order.image_size(k)
         stats = DecodeStats()
@@ -111,14 +112,14 @@ class SampleLoader(Generic[T]):
         """Return what the method reads of the samples' captions, one drawn for each sample and epoch."""
         choice = parse_caption_choice(self.experiment.input.caption)
         rows = [self.rows[sample] for sample in samples]
-        texts = [
-            choice.draw(self.samples.texts(row), self.experiment.seed, row, epoch)
-            for row, epoch in zip(rows, epochs, strict=True)
-        ]
+        texts = []
+        for row, epoch in zip(rows, epochs, strict=True):
+            options = self.samples.texts(row)
+            texts.append(choice.draw(options, self.experiment.seed, row, epoch))
         label_rows = [self.samples.stored_label_row(row) for row in rows]
-        targets = _cached_targets(self)(
-            Captions(texts, label_rows, self.samples.num_stored_label_rows)
-        )
+        captions = Captions(texts, label_rows, self.samples.num_stored_label_rows)
+        make = _cached_targets(self)
+        targets = make(captions)
         return cast("T", targets.select(torch.arange(len(rows))))
 
     def keys(self, samples: Sequence[int]) -> list[str]:
@@ -136,16 +137,19 @@ class SampleLoader(Generic[T]):
         for attempt in range(1, MAX_REPLACEMENTS + 1):
             stats.decoded += 1
             try:
-                image = self._decode(self.samples.image(self.rows[candidate]), draws, side)
+                encoded = self.samples.image(self.rows[candidate])
+                image = self._decode(encoded, draws, side)
             except UnusableImageError as error:
                 stats.unusable[str(error)] += 1
                 number = derive_seed(self.experiment.seed, REPLACEMENT, sample, attempt)
                 candidate = number % self.order.num_samples
             else:
                 return image, candidate
+        data = self.experiment.input.data
+        key = self.samples.key(self.rows[sample])
         raise ValueError(
-            f"{self.experiment.input.data}: no image can be used of {self.keys([sample])[0]} and of {MAX_REPLACEMENTS} "
-            f"others drawn for it ({format_counts(stats.unusable)})"
+            f"{data}: no image can be used of {key} and of {MAX_REPLACEMENTS} others drawn for it "
+            f"({format_counts(stats.unusable)})"
         )
 
     def _decode(self, encoded: bytes, draws: CropParams, side: int) -> ImageOrGrid:
@@ -156,9 +160,8 @@ class SampleLoader(Generic[T]):
             return decode_embedding_grid(encoded, channels, side)
         drawn = draws.tolist()
         min_side = side if inputs.jpeg_decoding == "reduced" else MAX_PIXELS
-        image, box = decode_for_crop(
-            encoded, partial(crop_box, drawn, scale=inputs.crop_scale), min_side
-        )
+        box_of_size = partial(crop_box, drawn, scale=inputs.crop_scale)
+        image, box = decode_for_crop(encoded, box_of_size, min_side)
         return resize_crop(image, box, drawn, side, flip=inputs.flip)
 
 
@@ -172,15 +175,17 @@ def _cached_targets(loader: SampleLoader[Any]) -> Any:
     experiment = loader.experiment
     samples = loader.samples
     make = loader.targets(experiment)
-    has_text = get_method(experiment.method).embeds_captions(experiment)
-    if not has_text or make(Captions.from_texts([""])).captions.padding != "packed":
+    if not get_method(experiment.method).embeds_captions(experiment):
         return make
-    rows = range(0, len(samples), math.ceil(len(samples) / SAMPLED_CAPTIONS))
+    empty_caption = make(Captions.from_texts([""])).captions
+    if empty_caption.padding != "packed":
+        return make
+    step = math.ceil(len(samples) / SAMPLED_CAPTIONS)
     choice = parse_caption_choice(experiment.input.caption)
     longest = []
-    for row in rows:
-        options = choice.options(samples.texts(row))
-        longest.append(max((text for text, _ in options), key=len, default=""))
+    for row in range(0, len(samples), step):
+        texts = [text for text, _ in choice.options(samples.texts(row))]
+        longest.append(max(texts, key=len, default=""))
     sizes = [experiment.batch_size_for(side) for side in experiment.image.all_image_sizes]
     reserved = make(Captions.from_texts(longest)).captions.rows_to_reserve(sizes)
 
@@ -208,11 +213,9 @@ class SampleStream(BatchStream[T]):
     ) -> None:
         super().__init__(experiment, device)
         self.workers = workers
-        rows = (
-            subset_rows(experiment, samples.keys)
-            if experiment.input.subset
-            else range(len(samples))
-        )
+        rows: Sequence[int] = range(len(samples))
+        if experiment.input.subset:
+            rows = subset_rows(experiment, samples.keys)
         self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
         self.target_building_seconds = 0.0
         self.num_captions = 0
@@ -251,11 +254,14 @@ class SampleStream(BatchStream[T]):
 
     def make_batch(self, loaded: LoadedBatch[T]) -> Batch[T]:
         images = to_device(loaded.images, self.device).contiguous()
-        pixels = self.experiment.image.embedding_channels is None
-        return Batch(normalise(images / WHITE) if pixels else images, loaded.target.to(self.device))
+        if self.experiment.image.embedding_channels is None:
+            images = normalise(images / WHITE)
+        return Batch(images, loaded.target.to(self.device))
 
     def target(self, k: int) -> T:
-        return self._loader.target(self.order.batch_rows(k).tolist(), self.order.batch_epochs(k))
+        rows = self.order.batch_rows(k).tolist()
+        return self._loader.target(rows, self.order.batch_epochs(k))
 
     def keys(self, k: int) -> Sequence[str]:
-        return self._loader.keys(self.order.batch_rows(k).tolist())
+        rows = self.order.batch_rows(k).tolist()
+        return self._loader.keys(rows)

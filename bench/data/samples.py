@@ -36,16 +36,18 @@ LAYOUTS_PAGE = "docs/data.md says what converts others"
 
 def find_source(data: str) -> DataSource | None:
     """Return the first source that recognises data."""
-    return next((source for source in SOURCES.values() if source.recognises(data)), None)
+    for source in SOURCES.values():
+        if source.recognises(data):
+            return source
+    return None
 
 
 def get_source(data: str) -> DataSource:
     """Return the source that reads data; ValueError says what is accepted."""
     source = find_source(data)
     if source is None:
-        reason = (
-            "no data source reads it" if next(iterate_files(data), None) else "there is no file"
-        )
+        has_files = next(iterate_files(data), None) is not None
+        reason = "no data source reads it" if has_files else "there is no file"
         accepted = "; or ".join(source.accepted for source in SOURCES.values())
         raise ValueError(f"data={data}: {reason}; accepted is {accepted} ({LAYOUTS_PAGE})")
     return source
@@ -104,10 +106,12 @@ def caption_files(data: str, caption: str | None) -> list[Path]:
     if source.has_caption_files:
         return source.files(data)
     choice = parse_caption_choice(caption)
+    cache = pack_cache()
     key = f"{data} {data_digest(data)} {choice.names} {sorted(LOADED_EXTENSIONS.items())}"
-    path = pack_cache() / f"captions-{sha256(key.encode()).hexdigest()[:16]}.parquet"
+    digest = sha256(key.encode()).hexdigest()[:16]
+    path = cache / f"captions-{digest}.parquet"
     if not path.is_file():
-        samples = source.open(data, SampleRequest(cache=pack_cache(), captions=choice))
+        samples = source.open(data, SampleRequest(cache=cache, captions=choice))
         _write_captions(samples, choice, path)
     return [path]
 
@@ -115,13 +119,18 @@ def caption_files(data: str, caption: str | None) -> list[Path]:
 def _write_captions(samples: Samples, choice: CaptionChoice, path: Path) -> None:
     """Write a Parquet file with the keys and the texts of samples, a column for each field of the choice."""
     names = [name or CAPTION_COLUMNS[0] for name in choice.names]
-    schema = pa.schema({"key": pa.string()} | dict.fromkeys(names, pa.list_(pa.string())))
+    columns = {"key": pa.string()}
+    for name in names:
+        columns[name] = pa.list_(pa.string())
+    schema = pa.schema(columns)
     with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for first in range(0, len(samples), MAX_BATCH_ROWS):
+            end = min(first + MAX_BATCH_ROWS, len(samples))
             rows = []
-            for row in range(first, min(first + MAX_BATCH_ROWS, len(samples))):
-                texts = dict(zip(names, samples.texts(row), strict=True))
-                rows.append({"key": samples.key(row)} | texts)
+            for number in range(first, end):
+                row: dict[str, object] = {"key": samples.key(number)}
+                row.update(zip(names, samples.texts(number), strict=True))
+                rows.append(row)
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
 
 
@@ -135,7 +144,8 @@ def with_caption_files(name: str, caption: str | None) -> list[str]:
 
 def files_digest(files: Iterable[Path]) -> str:
     """Return a digest that changes if a file is replaced, added or removed."""
-    return sha256("".join(map(digest_file_excerpts, files)).encode()).hexdigest()[:16]
+    digests = "".join(digest_file_excerpts(path) for path in files)
+    return sha256(digests.encode()).hexdigest()[:16]
 
 
 def inputs_digest(experiment: Experiment) -> str:
@@ -148,6 +158,5 @@ def inputs_digest(experiment: Experiment) -> str:
         experiment.targets.teacher,
     )
     files = [Path(name) for name in names if name is not None and Path(name).is_file()]
-    return sha256(
-        f"{data_digest(experiment.input.data)} {files_digest(files)}".encode()
-    ).hexdigest()[:16]
+    digests = f"{data_digest(experiment.input.data)} {files_digest(files)}"
+    return sha256(digests.encode()).hexdigest()[:16]

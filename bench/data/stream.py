@@ -40,10 +40,11 @@ class Batch(Generic[T]):
         """Split it into `count` equal micro-batches."""
         if count == 1:
             return [self]
-        rows = torch.arange(len(self.images)).chunk(count)
-        return [
-            Batch(self.images[part[0] : part[-1] + 1], self.target.select(part)) for part in rows
-        ]
+        parts = []
+        for rows in torch.arange(len(self.images)).chunk(count):
+            images = self.images[rows[0] : rows[-1] + 1]
+            parts.append(Batch(images, self.target.select(rows)))
+        return parts
 
 
 @dataclass(slots=True)
@@ -96,7 +97,8 @@ class BatchStream(ABC, Generic[T]):
             loaded = pin(loaded)
         loaded_at = time.perf_counter()
         batch = self.make_batch(loaded)
-        self.wait_seconds += (loaded_at if is_gpu else time.perf_counter()) - start
+        end = loaded_at if is_gpu else time.perf_counter()
+        self.wait_seconds += end - start
         return batch
 
     @abstractmethod
@@ -133,9 +135,10 @@ class PackStream(BatchStream[T]):
         super().__init__(experiment, device)
         rows = subset_rows(experiment, images.keys)
         self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
-        self.pixels = (
-            images.pixels if isinstance(rows, range) else images.pixels[torch.tensor(rows)]
-        ).to(device)
+        pixels = images.pixels
+        if not isinstance(rows, range):
+            pixels = pixels[torch.tensor(rows)]
+        self.pixels = pixels.to(device)
         captions = Captions([images.captions[row] for row in rows], rows, len(images))
         start = time.perf_counter()
         self.targets = targets(captions)
@@ -143,9 +146,9 @@ class PackStream(BatchStream[T]):
         self.num_captions = len(rows)
         tokens = self.targets.captions
         if tokens is not None:
-            reserved = tokens.rows_to_reserve(
-                map(experiment.batch_size_for, experiment.image.all_image_sizes)
-            )
+            sides = experiment.image.all_image_sizes
+            batch_sizes = [experiment.batch_size_for(side) for side in sides]
+            reserved = tokens.rows_to_reserve(batch_sizes)
             self.targets = self.targets.with_captions(replace(tokens, reserved_rows=reserved))
         self._keys = [images.keys[row] for row in rows]
 
@@ -155,19 +158,17 @@ class PackStream(BatchStream[T]):
     def make_batch(self, loaded: tuple[int, T]) -> Batch[T]:
         k, target = loaded
         rows = to_device(self.order.batch_rows(k), self.device)
-        images = augment(
-            self.pixels[rows],
-            self.experiment,
-            self.order.image_size(k),
-            self.order.draw_generator(k),
-        )
+        side = self.order.image_size(k)
+        generator = self.order.draw_generator(k)
+        images = augment(self.pixels[rows], self.experiment, side, generator)
         return Batch(images, target.to(self.device))
 
     def target(self, k: int) -> T:
         return self.targets.select(self.order.batch_rows(k))
 
     def keys(self, k: int) -> Sequence[str]:
-        return [self._keys[row] for row in self.order.batch_rows(k).tolist()]
+        rows = self.order.batch_rows(k).tolist()
+        return [self._keys[row] for row in rows]
 
 
 def augment(
@@ -179,27 +180,20 @@ def augment(
     """Crop and scale at random, flip at random, put on a random colour, normalise."""
     batch = len(pixels)
     shape = [batch, 4, image_size, image_size]
-    crops = to_device(_draw_crop_flip_maps(batch, experiment.input, generator), pixels.device)
-    colours = to_device(torch.rand(batch, 3, 1, 1, generator=generator), pixels.device)
-    rgba = F.grid_sample(
-        pixels.float(), F.affine_grid(crops, shape, align_corners=False), align_corners=False
-    )
-    return composite_and_normalise(rgba, colours)
-
-
-def eval_transform(
-    pixels: UInt8[Tensor, "batch 4 height width"], side: int
-) -> Float[Tensor, "batch 3 side side"]:
-    """Scale whole images, put them on white, normalise: what a tower is given when it is scored."""
-    rgba = F.interpolate(pixels.float(), (side, side), mode="bilinear", antialias=True)
-    return composite_and_normalise(rgba, torch.ones(1, 3, 1, 1, device=pixels.device))
+    crops = _draw_crop_flip_maps(batch, experiment.input, generator)
+    colours = torch.rand(batch, 3, 1, 1, generator=generator)
+    grid = F.affine_grid(to_device(crops, pixels.device), shape, align_corners=False)
+    rgba = F.grid_sample(pixels.float(), grid, align_corners=False)
+    return composite_and_normalise(rgba, to_device(colours, pixels.device))
 
 
 def composite_and_normalise(
     rgba: Float[Tensor, "batch 4 height width"], colour: Float[Tensor, "_ 3 1 1"]
 ) -> Float[Tensor, "batch 3 height width"]:
     """Put premultiplied images of range 0 to 255 on a colour of range 0 to 1; normalise as open_clip does."""
-    rgb = rgba[:, :3] / WHITE + (1 - rgba[:, 3:] / WHITE) * colour
+    premultiplied = rgba[:, :3] / WHITE
+    alpha = rgba[:, 3:] / WHITE
+    rgb = premultiplied + (1 - alpha) * colour
     return normalise(rgb)
 
 
@@ -210,17 +204,21 @@ def _draw_crop_flip_maps(
 
     A box that does not fit is cut to the image, where torchvision draws again.
     """
-    draw = torch.rand(5, batch, generator=generator)
+    area_draw, ratio_draw, x_draw, y_draw, flip_draw = torch.rand(5, batch, generator=generator)
     low, high = inputs.crop_scale
-    area = low + (high - low) * draw[0]
-    narrow, wide = map(math.log, ASPECT_RATIOS)
-    ratio = torch.exp(narrow + (wide - narrow) * draw[1])
+    area = low + (high - low) * area_draw
+    min_ratio, max_ratio = ASPECT_RATIOS
+    narrow = math.log(min_ratio)
+    wide = math.log(max_ratio)
+    ratio = torch.exp(narrow + (wide - narrow) * ratio_draw)
     width = (area * ratio).sqrt().clamp(max=1)
     height = (area / ratio).sqrt().clamp(max=1)
-    mirrored = torch.where(draw[4] < 0.5, -1.0, 1.0) if inputs.flip else torch.ones(batch)  # noqa: PLR2004
+    direction = torch.ones(batch)
+    if inputs.flip:
+        direction[flip_draw < 0.5] = -1.0  # noqa: PLR2004
     maps = torch.zeros(batch, 2, 3)
-    maps[:, 0, 0] = width * mirrored
+    maps[:, 0, 0] = width * direction
     maps[:, 1, 1] = height
-    maps[:, 0, 2] = (2 * draw[2] - 1) * (1 - width)
-    maps[:, 1, 2] = (2 * draw[3] - 1) * (1 - height)
+    maps[:, 0, 2] = (2 * x_draw - 1) * (1 - width)
+    maps[:, 1, 2] = (2 * y_draw - 1) * (1 - height)
     return maps

@@ -25,7 +25,9 @@ from bench.experiment.fields import RANDOM_SUBSET, SEEN_CONCEPTS
 
 def is_key_file(subset: str | None) -> TypeGuard[str]:
     """Return whether a file lists the samples that a run uses."""
-    return subset is not None and subset != SEEN_CONCEPTS and not subset.startswith(RANDOM_SUBSET)
+    if subset is None or subset == SEEN_CONCEPTS:
+        return False
+    return not subset.startswith(RANDOM_SUBSET)
 
 
 def subset_rows(experiment: Experiment, keys: Sequence[str] | pa.ChunkedArray) -> Sequence[int]:
@@ -39,11 +41,14 @@ def subset_rows(experiment: Experiment, keys: Sequence[str] | pa.ChunkedArray) -
 
         generator = torch.Generator().manual_seed(derive_seed(experiment.seed, SUBSET))
         size = int(subset.removeprefix(RANDOM_SUBSET))
-        rows = torch.randperm(len(keys), generator=generator)[:size].sort().values.numpy()
-    elif subset == SEEN_CONCEPTS:
-        rows = pc.indices_nonzero(pc.invert(_is_in(keys, [*exclusion_reasons()]))).to_numpy()
+        shuffled = torch.randperm(len(keys), generator=generator)
+        rows = shuffled[:size].sort().values.numpy()
     else:
-        rows = pc.indices_nonzero(_is_in(keys, read_keys(Path(subset)))).to_numpy()
+        if subset == SEEN_CONCEPTS:
+            is_used = pc.invert(_is_in(keys, list(exclusion_reasons())))
+        else:
+            is_used = _is_in(keys, read_keys(Path(subset)))
+        rows = pc.indices_nonzero(is_used).to_numpy()
     # Compact in memory and in pickles for other processes.
     return array("q", rows.astype(np.int64).tobytes())
 
@@ -52,14 +57,16 @@ def require_subset(subset: str, keys: Sequence[str] | pa.ChunkedArray) -> None:
     """Raise ValueError for more rows than the data set has, a file without a key column, and keys of no sample."""
     if is_key_file(subset):
         listed = read_keys(Path(subset))
-        unknown = pc.invert(_is_in(listed, keys))
-        if pc.any(unknown).as_py():
-            example = list_names([listed[pc.index(unknown, value=True).as_py()]])
+        unknown = _to_array(listed).filter(pc.invert(_is_in(listed, keys)))
+        if len(unknown):
+            example = list_names([unknown[0].as_py()])
             raise ValueError(
-                f"{subset}: no sample has {pc.sum(unknown).as_py():,} of its {len(listed):,} keys, such as {example}"
+                f"{subset}: no sample has {len(unknown):,} of its {len(listed):,} keys, such as {example}"
             )
-    elif subset != SEEN_CONCEPTS and int(subset.removeprefix(RANDOM_SUBSET)) > len(keys):
-        raise ValueError(f"subset={subset}: the data set has {len(keys):,} samples")
+    elif subset != SEEN_CONCEPTS:
+        size = int(subset.removeprefix(RANDOM_SUBSET))
+        if size > len(keys):
+            raise ValueError(f"subset={subset}: the data set has {len(keys):,} samples")
 
 
 def read_keys(path: Path) -> list[str]:
@@ -70,20 +77,23 @@ def read_keys(path: Path) -> list[str]:
         )
     with prefix_errors(path, UNREADABLE), open_text_table(path) as table:
         column = find_column(table.columns, KEY_COLUMNS)
-        keys = sorted({str(row.get(column or "", "")) for row in table.rows})
-        if column is None or not keys:
+        keys = set()
+        if column is not None:
+            keys = {str(row.get(column, "")) for row in table.rows}
+        if not keys:
+            expected = " or ".join(KEY_COLUMNS)
             columns = list_names(table.columns) or "none"
-            raise ValueError(
-                f"expected keys in a column named {' or '.join(KEY_COLUMNS)} (there are {columns})"
-            )
-    return keys
+            raise ValueError(f"expected keys in a column named {expected} (there are {columns})")
+    return sorted(keys)
 
 
 def write_keys(path: Path, keys: Sequence[str] | pa.ChunkedArray, left_out: Sequence[str]) -> None:
     """Write keys of samples, but those left out, into a csv file that `subset` takes; OSError if it cannot."""
-    kept = _to_array(keys).filter(pc.invert(_is_in(keys, left_out)))
+    is_kept = pc.invert(_is_in(keys, left_out))
+    kept_keys = _to_array(keys).filter(is_kept)
+    table = pa.table({KEY_COLUMNS[0]: kept_keys})
     with atomic_write(path) as temporary:
-        pa.csv.write_csv(pa.table({KEY_COLUMNS[0]: kept}), temporary)
+        pa.csv.write_csv(table, temporary)
 
 
 def _is_in(

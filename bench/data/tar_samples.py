@@ -13,7 +13,8 @@ from typing import IO, Any, NoReturn, cast
 from bench.data.text_tables import MAX_LINE_BYTES, decode_json_object, decode_text
 
 CAPTION_SUFFIXES = ("txt", "json")
-BLOCK_BYTES, CHUNK_BYTES = tarfile.BLOCKSIZE, 2**20
+BLOCK_BYTES = tarfile.BLOCKSIZE
+CHUNK_BYTES = 2**20
 TRUNCATED = "the archive is truncated; copy or download it again"
 EXTENSIONS = (*b"LKxgX",)  # types of headers that extend the next ones: long names, and pax records
 MAX_EXTENSION_BYTES = 2**16  # of one such header
@@ -96,6 +97,7 @@ class _BoundedHeader(tarfile.TarInfo):
     """A header of regular size: tarfile reads what extends a header at once, and follows sizes below zero backwards."""
 
     def _proc_member(self, tar: Any) -> Any:
+        """Read what follows a header, as tarfile does; ValueError for a damaged or sparse one."""
         if self.size < 0 or (self.type[0] in EXTENSIONS and self.size > MAX_EXTENSION_BYTES):
             raise ValueError(f"a header claims {self.size:,} bytes")
         if self.type == tarfile.GNUTYPE_SPARSE:
@@ -104,7 +106,8 @@ class _BoundedHeader(tarfile.TarInfo):
             header = super()._proc_member(tar)  # type: ignore[misc]
         except RecursionError:
             raise ValueError("its headers extend each other without end") from None
-        if len(tar.pax_headers) > MAX_GLOBAL_RECORDS or not 0 <= tar.offset - header.offset < 2**62:
+        header_bytes = tar.offset - header.offset
+        if len(tar.pax_headers) > MAX_GLOBAL_RECORDS or not 0 <= header_bytes < 2**62:
             raise ValueError(f"the headers of {header.name} are damaged")
         return header
 
@@ -122,7 +125,8 @@ def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
             if not header.isfile():
                 continue
             name = header.name.encode("utf-8", "replace").decode()
-            yield name, Member(header.offset_data, header.size, _read_content(tar, header, name))
+            content = _read_content(tar, header, name)
+            yield name, Member(header.offset_data, header.size, content)
         file.seek(tar.offset)  # tarfile's end, which may be a truncated header
         if file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
             raise ValueError(TRUNCATED)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from itertools import accumulate, chain, pairwise
+from itertools import chain
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -20,6 +20,9 @@ from bench.experiment.fields import TextPadding
 
 MAX_BUCKETS = 4
 TargetType = TypeVar("TargetType", bound="Target")
+BatchRows = Int[Tensor, " batch"]  # of the data set
+PerCaption = Int[Tensor, " captions"]
+PerLabel = Int[Tensor, " positives"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Target(Protocol):
     def captions(self) -> "Tokens | None":
         """Captions that a text tower embeds; None if no text is computed."""
 
-    def select(self: TargetType, rows: Int[Tensor, " batch"]) -> TargetType:
+    def select(self: TargetType, rows: BatchRows) -> TargetType:
         """Return the items of a batch."""
 
     def with_captions(self: TargetType, captions: "Tokens") -> TargetType:
@@ -73,14 +76,13 @@ class Tokens:
     """
 
     groups: tuple[Int[Tensor, "_ _"], ...]
-    lengths: Int[Tensor, " captions"]  # on the CPU
-    ends: Int[Tensor, " captions"]  # place of each caption's end token in the concatenated groups
-    inverse_permutation: Int[Tensor, " captions"]
+    lengths: PerCaption  # on the CPU
+    ends: PerCaption  # place of each caption's end token in the concatenated groups
+    inverse_permutation: PerCaption
     padding: TextPadding
-    positions: Int[Tensor, "rows width"] | None = (
-        None  # of tokens in their captions, where rows hold several captions
-    )
-    # Of a packed batch, by its number of captions.
+    # Places of tokens in their captions, where rows hold several captions.
+    positions: Int[Tensor, "rows width"] | None = None
+    # Rows of a packed batch, by its number of captions.
     reserved_rows: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
@@ -94,13 +96,14 @@ class Tokens:
     ) -> "Tokens":
         """Add start and end token to each caption; longer captions are truncated before the end token."""
         sequences = [(start, *caption[: context_length - 2], end) for caption in captions]
+        all_ids = list(chain.from_iterable(sequences))
         lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
         ids = torch.zeros(len(captions), context_length, dtype=torch.int64)
-        ids[torch.arange(context_length) < lengths[:, None]] = torch.tensor(
-            [*chain(*sequences)], dtype=torch.int64
-        )
+        has_token = torch.arange(context_length) < lengths[:, None]
+        ids[has_token] = torch.tensor(all_ids, dtype=torch.int64)
         rows = torch.arange(len(captions))
-        return cls((ids,), lengths, rows * context_length + lengths - 1, rows, padding)
+        ends = rows * context_length + lengths - 1
+        return cls((ids,), lengths, ends, rows, padding)
 
     @property
     def captions(self) -> "Tokens":
@@ -119,7 +122,8 @@ class Tokens:
     @property
     def tokens_per_caption(self) -> float:
         """Mean number of tokens computed per caption, padding included."""
-        return sum(ids.numel() for ids in self.groups) / len(self.lengths)
+        num_tokens = sum(ids.numel() for ids in self.groups)
+        return num_tokens / len(self.lengths)
 
     def rows_to_reserve(self, batch_sizes: Iterable[int]) -> dict[int, int]:
         """Return by batch size how many rows packed batches reserve, with captions as long as these."""
@@ -129,7 +133,7 @@ class Tokens:
         width = self.groups[0].shape[1]
         return {size: required_packed_rows(lengths, width, size) for size in batch_sizes}
 
-    def select(self, rows: Int[Tensor, " batch"]) -> "Tokens":
+    def select(self, rows: BatchRows) -> "Tokens":
         """Return a batch of a data set, trimmed or packed, without a device synchronisation.
 
         Padding "bucketed" sorts it into the groups that compute the fewest tokens, "longest" makes one group as wide
@@ -140,31 +144,33 @@ class Tokens:
             return self._pack(rows)
         (ids,) = self.groups
         lengths = self.lengths[rows]
-        widths = allowed_lengths(ids.shape[1])
-        if self.padding == "max_length":
-            sizes = {widths[-1]: len(rows)}
-        else:
-            counts = (
-                torch.bucketize(lengths, torch.tensor(widths))
-                .bincount(minlength=len(widths))
-                .tolist()
-            )
-            sizes = choose_padding_buckets(
-                widths, counts, MAX_BUCKETS if self.padding == "bucketed" else 1
-            )
         order = lengths.argsort(stable=True)
-        bounds = pairwise(accumulate(sizes.values(), initial=0))
-        groups = (
-            ids[rows[order[first:last]], :width]
-            for width, (first, last) in zip(sizes, bounds, strict=True)
-        )
-        row_widths = torch.repeat_interleave(
-            torch.tensor([*sizes]), torch.tensor([*sizes.values()])
-        )
-        ends = row_widths.cumsum(0) - row_widths + lengths[order] - 1
-        return Tokens(tuple(groups), lengths[order], ends, order.argsort(), self.padding)
+        sorted_rows = rows[order]
+        sorted_lengths = lengths[order]
+        groups = []
+        widths = []  # of the captions
+        first = 0
+        for width, size in self._group_sizes(lengths, ids.shape[1]).items():
+            group_rows = sorted_rows[first : first + size]
+            groups.append(ids[group_rows, :width])
+            widths.append(torch.full((size,), width))
+            first += size
+        row_widths = torch.cat(widths)
+        starts = row_widths.cumsum(0) - row_widths
+        ends = starts + sorted_lengths - 1
+        return Tokens(tuple(groups), sorted_lengths, ends, order.argsort(), self.padding)
 
-    def _pack(self, rows: Int[Tensor, " batch"]) -> "Tokens":
+    def _group_sizes(self, lengths: BatchRows, context_length: int) -> dict[int, int]:
+        """Return the number of captions by group width, for a batch with captions of these lengths."""
+        if self.padding == "max_length":
+            return {context_length: len(lengths)}
+        widths = allowed_lengths(context_length)
+        buckets = torch.bucketize(lengths, torch.tensor(widths))
+        counts = buckets.bincount(minlength=len(widths)).tolist()
+        max_buckets = MAX_BUCKETS if self.padding == "bucketed" else 1
+        return choose_padding_buckets(widths, counts, max_buckets)
+
+    def _pack(self, rows: BatchRows) -> "Tokens":
         """Return a batch whose rows hold several captions."""
         (ids,) = self.groups
         lengths = self.lengths[rows]
@@ -172,20 +178,18 @@ class Tokens:
         places, num_rows = pack_into_rows(lengths.tolist(), width)
         starts = torch.tensor(places)
         num_rows = max(num_rows, self.reserved_rows.get(len(rows), 0))
-        caption = torch.repeat_interleave(torch.arange(len(rows)), lengths)
-        position = torch.arange(len(caption)) - (lengths.cumsum(0) - lengths)[caption]
+        captions = torch.arange(len(rows))
+        # For each token of the batch its caption, its position in it, and its place in the rows.
+        caption = torch.repeat_interleave(captions, lengths)
+        num_tokens_before = lengths.cumsum(0) - lengths
+        position = torch.arange(len(caption)) - num_tokens_before[caption]
+        place = starts[caption] + position
         packed = torch.zeros(num_rows, width, dtype=torch.int64)
+        packed.view(-1)[place] = ids[rows[caption], position]
         positions = torch.zeros_like(packed)
-        packed.view(-1)[starts[caption] + position] = ids[rows[caption], position]
-        positions.view(-1)[starts[caption] + position] = position
-        return Tokens(
-            (packed,),
-            lengths,
-            starts + lengths - 1,
-            torch.arange(len(rows)),
-            self.padding,
-            positions,
-        )
+        positions.view(-1)[place] = position
+        ends = starts + lengths - 1
+        return Tokens((packed,), lengths, ends, captions, self.padding, positions)
 
     def with_captions(self, captions: "Tokens") -> "Tokens":
         return captions
@@ -202,11 +206,9 @@ class Tokens:
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor to a device asynchronously; to a GPU from pinned memory, which a large one is in already."""
-    return (
-        tensor.pin_memory().to(device, non_blocking=True)
-        if device.type == "cuda"
-        else tensor.to(device)
-    )
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def pin(value: Any) -> Any:
@@ -214,7 +216,9 @@ def pin(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.pin_memory()
     if isinstance(value, tuple):
-        return tuple(map(pin, value)) if type(value) is tuple else type(value)(*map(pin, value))
+        items = [pin(item) for item in value]
+        kind = type(value)
+        return tuple(items) if kind is tuple else kind(*items)  # a named tuple takes its fields
     if not is_dataclass(value):
         return value
     pinned = {item.name: pin(getattr(value, item.name)) for item in fields(value)}
@@ -225,8 +229,8 @@ def pin(value: Any) -> Any:
 class Labels(NoTextMixin):
     """Label indices as pairs: image `rows[i]` has label `columns[i]`, each pair once, rows ascending."""
 
-    rows: Int[Tensor, " positives"]
-    columns: Int[Tensor, " positives"]
+    rows: PerLabel
+    columns: PerLabel
     starts: Int[Tensor, " captions_and_1"]  # offset of each image's pairs
 
     @property
@@ -237,25 +241,31 @@ class Labels(NoTextMixin):
     @classmethod
     def from_lists(cls, labels: Sequence[Sequence[int]]) -> "Labels":
         """Return the pairs of lists of labels; a repeated label counts once."""
-        distinct = [tuple(dict.fromkeys(row)) for row in labels]
-        counts = torch.tensor([len(row) for row in distinct], dtype=torch.int64)
-        columns = torch.tensor([label for row in distinct for label in row], dtype=torch.int64)
-        return cls._from_counts(counts, columns)
+        counts = list[int]()
+        columns = list[int]()
+        for row in labels:
+            distinct = dict.fromkeys(row)
+            counts.append(len(distinct))
+            columns += distinct
+        return cls._from_counts(
+            torch.tensor(counts, dtype=torch.int64), torch.tensor(columns, dtype=torch.int64)
+        )
 
     @classmethod
-    def _from_counts(
-        cls, counts: Int[Tensor, " captions"], columns: Int[Tensor, " positives"]
-    ) -> "Labels":
-        rows = to_device(torch.repeat_interleave(torch.arange(len(counts)), counts), columns.device)
-        starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
-        return cls(rows, columns, starts)
+    def _from_counts(cls, counts: PerCaption, columns: PerLabel) -> "Labels":
+        rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        first = torch.zeros(1, dtype=torch.int64)
+        starts = torch.cat([first, counts.cumsum(0)])
+        return cls(to_device(rows, columns.device), columns, starts)
 
-    def select(self, rows: Int[Tensor, " batch"]) -> "Labels":
-        counts = self.starts[rows + 1] - self.starts[rows]
-        first = torch.repeat_interleave(self.starts[rows] - (counts.cumsum(0) - counts), counts)
-        return self._from_counts(
-            counts, self.columns[to_device(first + torch.arange(len(first)), self.columns.device)]
-        )
+    def select(self, rows: BatchRows) -> "Labels":
+        starts = self.starts[rows]
+        counts = self.starts[rows + 1] - starts
+        new_starts = counts.cumsum(0) - counts
+        shifts = torch.repeat_interleave(starts - new_starts, counts)
+        places = shifts + torch.arange(len(shifts))
+        columns = self.columns[to_device(places, self.columns.device)]
+        return self._from_counts(counts, columns)
 
     def to(self, device: torch.device) -> "Labels":
         return Labels(to_device(self.rows, device), to_device(self.columns, device), self.starts)
@@ -272,7 +282,7 @@ class TokensAndLabels:
     def captions(self) -> Tokens:
         return self.tokens
 
-    def select(self, rows: Int[Tensor, " batch"]) -> "TokensAndLabels":
+    def select(self, rows: BatchRows) -> "TokensAndLabels":
         return TokensAndLabels(self.tokens.select(rows), self.labels.select(rows))
 
     def with_captions(self, captions: Tokens) -> "TokensAndLabels":
@@ -288,7 +298,7 @@ class Features(NoTextMixin):
 
     values: Float[Tensor, "images dim"]
 
-    def select(self, rows: Int[Tensor, " batch"]) -> "Features":
+    def select(self, rows: BatchRows) -> "Features":
         return Features(self.values[to_device(rows, self.values.device)])
 
     def to(self, device: torch.device) -> "Features":

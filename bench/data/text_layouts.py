@@ -16,8 +16,9 @@ def allowed_lengths(context_length: int) -> list[int]:
 
     They are the context and multiples of 8, or of less if the context is short: most captions are short.
     """
-    step = min(8, -(-context_length // MAX_LENGTHS))
-    return [*range(step, min(context_length, step * MAX_LENGTHS), step), context_length]
+    step = min(8, math.ceil(context_length / MAX_LENGTHS))
+    end = min(context_length, step * MAX_LENGTHS)
+    return [*range(step, end, step), context_length]
 
 
 def choose_padding_buckets(
@@ -29,21 +30,24 @@ def choose_padding_buckets(
     divisions into groups are tried.
     """
     needed = [(width, count) for width, count in zip(widths, counts, strict=True) if count]
-    best: tuple[int, tuple[int, ...]] | None = None
+    candidates = []
     for num_inner_ends in range(max_buckets):
         for inner_ends in combinations(range(1, len(needed)), num_inner_ends):
             ends = (0, *inner_ends, len(needed))
-            tokens = sum(
-                needed[end - 1][0] * _count(needed[start:end]) for start, end in pairwise(ends)
-            )
-            if best is None or (tokens, ends) < best:
-                best = (tokens, ends)
-    assert best is not None
-    return {needed[end - 1][0]: _count(needed[start:end]) for start, end in pairwise(best[1])}
+            groups = _count_by_group(needed, ends)
+            tokens = sum(width * count for width, count in groups.items())
+            candidates.append((tokens, ends))
+    _, best_ends = min(candidates)
+    return _count_by_group(needed, best_ends)
 
 
-def _count(groups: Sequence[tuple[int, int]]) -> int:
-    return sum(count for _, count in groups)
+def _count_by_group(needed: Sequence[tuple[int, int]], ends: Sequence[int]) -> dict[int, int]:
+    """Return the number of captions by group width, of the groups between consecutive ends."""
+    groups = {}
+    for start, end in pairwise(ends):
+        width, _ = needed[end - 1]
+        groups[width] = sum(count for _, count in needed[start:end])
+    return groups
 
 
 def pack_into_rows(lengths: Sequence[int], width: int) -> tuple[list[int], int]:
@@ -55,18 +59,21 @@ def pack_into_rows(lengths: Sequence[int], width: int) -> tuple[list[int], int]:
     # First free place of each row, by the number of free ones.
     rows_by_free = [list[int]() for _ in range(width + 1)]
     starts = [0] * len(lengths)
-    rows = 0
-    for caption in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+    num_rows = 0
+    longest_first = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    for caption in longest_first:
         length = lengths[caption]
-        free = next((free for free in range(length, width + 1) if rows_by_free[free]), None)
-        if free is None:
+        for free in range(length, width + 1):
+            if rows_by_free[free]:
+                start = rows_by_free[free].pop()
+                break
+        else:  # no row has room
             free = width
-            starts[caption] = rows * width
-            rows += 1
-        else:
-            starts[caption] = rows_by_free[free].pop()
-        rows_by_free[free - length].append(starts[caption] + length)
-    return starts, rows
+            start = num_rows * width
+            num_rows += 1
+        starts[caption] = start
+        rows_by_free[free - length].append(start + length)
+    return starts, num_rows
 
 
 def required_packed_rows(lengths: Sequence[int], width: int, batch_size: int) -> int:
@@ -76,6 +83,10 @@ def required_packed_rows(lengths: Sequence[int], width: int, batch_size: int) ->
     `lengths`, which are those of the data set's captions.
     """
     draw = random.Random(batch_size)  # noqa: S311
-    batches = (draw.choices(lengths, k=batch_size) for _ in range(DRAWN_BATCHES))
-    rows = [pack_into_rows(batch, width)[1] for batch in batches]
-    return min(batch_size, math.ceil(fmean(rows) + RESERVED_DEVIATIONS * stdev(rows)))
+    numbers = []
+    for _ in range(DRAWN_BATCHES):
+        batch = draw.choices(lengths, k=batch_size)
+        _, num_rows = pack_into_rows(batch, width)
+        numbers.append(num_rows)
+    required = fmean(numbers) + RESERVED_DEVIATIONS * stdev(numbers)
+    return min(batch_size, math.ceil(required))

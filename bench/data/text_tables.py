@@ -63,23 +63,25 @@ def open_text_table(path: Path) -> Iterator[TextTable]:
         lines = _split_lines(file)
         if suffix == ".txt":
             columns = [CAPTION_COLUMNS[0]]
-            rows: Iterator[dict[str, Any]] = (
-                {columns[0]: line.decode("utf-8", "replace")} for line in lines
-            )
+            texts = (line.decode("utf-8", "replace") for line in lines)
+            rows: Iterator[dict[str, Any]] = ({columns[0]: text} for text in texts)
         elif suffix == ".jsonl":
             objects = (decode_json_object(line) or {} for line in lines if line)
             first_object = next(objects, {})
-            columns = [*first_object]
+            columns = list(first_object)
             rows = chain([first_object], objects)
         else:
             values = _read_csv(lines, suffix)
             columns = next(values, [])
-            rows = (
-                dict(zip(columns, row, strict=True)) if len(row) == len(columns) else {}
-                for row in values
-                if row
-            )
+            rows = (_name_values(columns, row) for row in values if row)
         yield TextTable(columns, rows, count_bytes_read)
+
+
+def _name_values(columns: list[str], row: list[str]) -> dict[str, Any]:
+    """Return the values of a row by column; none if the row has too few or too many."""
+    if len(row) != len(columns):
+        return {}
+    return dict(zip(columns, row, strict=True))
 
 
 def _split_lines(file: io.BufferedReader) -> Iterator[bytes]:
@@ -100,8 +102,9 @@ def _read_csv(lines: Iterator[bytes], suffix: str) -> Iterator[list[str]]:
     csv.field_size_limit(MAX_LINE_BYTES)
     texts = (line.decode("utf-8", "replace") + "\n" for line in lines)
     header = next(texts, "\n")
-    is_tab = suffix == ".tsv" or "\t" in header
-    delimiter = "\t" if is_tab else max(",;", key=header.count)
+    delimiter = max(",;", key=header.count)
+    if suffix == ".tsv" or "\t" in header:
+        delimiter = "\t"
     return csv.reader(chain([header], texts), delimiter=delimiter, strict=True)
 
 
@@ -114,7 +117,8 @@ def decode_json_object(content: bytes) -> dict[str, object] | None:
     except (msgspec.DecodeError, UnicodeDecodeError):  # NaN, long numbers, text that is not valid
         try:
             text = json.dumps(json.loads(decode_text(content)), ensure_ascii=False)
-            value = json.loads(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
+            encoded = text.encode("utf-8", "surrogatepass")
+            value = json.loads(encoded.decode("utf-8", "replace"))
         except (ValueError, RecursionError):
             return None
     return value if isinstance(value, dict) else None

@@ -27,9 +27,8 @@ class Circumstances(
 ):
     """The machine, software, time and commit of a run."""
 
-    machine: (
-        str  # description; runs are compared only on equal machines with equal settings of the GPU
-    )
+    # Description; runs are compared only on equal machines with equal settings of the GPU.
+    machine: str
     device: str  # "cpu" or "cuda"
     threads: Annotated[int, msgspec.Meta(ge=1)]
     precision: str
@@ -37,15 +36,13 @@ class Circumstances(
     packages: Texts
     commit: str  # of this project at the start, as `current_commit` returns it
     started_at: str  # UTC, ISO 8601, before the run
-    processes: Annotated[int, msgspec.Meta(ge=1)] = (
-        1  # number that shared each batch; `threads` is per process
-    )
-    # driver, power limit, ECC, MIG and clocks of the GPU (bench/environment/gpu_settings.py); None: NVML does not tell.
+    # Number that shared each batch; `threads` is per process.
+    processes: Annotated[int, msgspec.Meta(ge=1)] = 1
+    # Driver, power limit, ECC, MIG and clocks of the GPU (bench/environment/gpu_settings.py); None: NVML does not tell.
     # "TF32": what fp32 computes in it (bench/environment/tf32.py).
     gpu: Annotated[dict[str, str | None], msgspec.Meta(max_length=MAX_ENTRIES)] = {}
-    gpu_uuid: str = (
-        ""  # of rank 0's card; the speeds of two cards of one model differ by some percent
-    )
+    # UUID of rank 0's card: the speeds of two cards of one model differ by some percent.
+    gpu_uuid: str = ""
     extensions: Texts = {}  # version and digest of the source, by name
     busy_processes: str = ""  # other processes that kept a core busy before the comparison, for which it left one free
     command: str = ""  # command line that started the run
@@ -57,7 +54,9 @@ class Circumstances(
     @property
     def machine_and_gpu(self) -> str:
         """The machine with the settings of its GPU."""
-        return "; ".join(filter(None, (self.machine, format_gpu_settings(self.gpu))))
+        if not self.gpu:
+            return self.machine
+        return f"{self.machine}; {format_gpu_settings(self.gpu)}"
 
 
 def summarize_machine(circumstances: Circumstances) -> str:
@@ -71,15 +70,16 @@ def summarize_machine(circumstances: Circumstances) -> str:
 def sources_digest() -> str:
     """Return a digest of the files of this checkout that a run executes or reads, without the pack."""
     digest = sha256()
-    for path in sorted(path for package in PACKAGES for path in (CHECKOUT / package).rglob("*")):
+    paths = list[Path]()
+    for package in PACKAGES:
+        paths += (CHECKOUT / package).rglob("*")
+    for path in sorted(paths):
         names = path.relative_to(CHECKOUT).parts
-        if (
-            path.is_file()
-            and "pack" not in names
-            and not any(name.startswith((".", "__pycache__")) for name in names)
-        ):
+        is_hidden = any(name.startswith((".", "__pycache__")) for name in names)
+        if path.is_file() and "pack" not in names and not is_hidden:
             content = path.read_bytes()
-            digest.update(f"{'/'.join(names)} {len(content)} ".encode() + content)
+            digest.update(f"{'/'.join(names)} {len(content)} ".encode())
+            digest.update(content)
     return digest.hexdigest()[:16]
 
 
@@ -90,18 +90,11 @@ def current_commit(checkout: Path | None = None) -> str:
     """
     folder = checkout or CHECKOUT
     if (folder / ".git").exists():  # else git would describe a repository that the folder lies in
-        command = [
-            "git",
-            "-C",
-            str(folder),
-            "describe",
-            "--always",
-            "--dirty",
-            "--abbrev=40",
-            "--exclude=*",
-        ]
+        options = ["--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        command = ["git", "-C", str(folder), "describe", *options]
         with suppress(OSError, subprocess.CalledProcessError):
-            return subprocess.run(
-                command, capture_output=True, text=True, check=True
-            ).stdout.strip()
-    return "unknown" if checkout else os.environ.get(COMMIT) or f"sources-{sources_digest()}"
+            git = subprocess.run(command, capture_output=True, text=True, check=True)
+            return git.stdout.strip()
+    if checkout:
+        return "unknown"
+    return os.environ.get(COMMIT) or f"sources-{sources_digest()}"

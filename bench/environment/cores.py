@@ -22,11 +22,15 @@ class LoaderWorkers:
 
 def available_cores() -> int:
     """Return the number of cores this process may use: its CPU affinity, or a container's quota if it is smaller."""
-    bound = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    quota = CGROUP_QUOTA.read_text().split() if CGROUP_QUOTA.is_file() else ["max"]
-    return bound if quota[0] == "max" else max(1, min(bound, int(quota[0]) // int(quota[1])))
+    bound = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        bound = len(os.sched_getaffinity(0))
+    if not CGROUP_QUOTA.is_file():
+        return bound
+    quota, period = CGROUP_QUOTA.read_text().split()  # microseconds
+    if quota == "max":
+        return bound
+    return max(1, min(bound, int(quota) // int(period)))
 
 
 def loader_cores_per_rank(cores: int, ranks: int) -> int:

@@ -88,9 +88,8 @@ def _new_locked_file(path: Path) -> Iterator[Path]:
     while True:
         temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
         with temporary.open("xb") as file, hold_lock(file, wait=True):
-            if (
-                temporary.exists()
-            ):  # another writer may have removed it as abandoned before it was locked
+            # Another writer may have removed it as abandoned before it was locked.
+            if temporary.exists():
                 yield temporary
                 return
 
@@ -108,7 +107,8 @@ def safe_file_name(name: str) -> str:
     cleaned = re.sub(rf"(?!{PLAIN}).", "-", name, flags=re.DOTALL)[:LONGEST_NAME]
     if cleaned == name and name:
         return name
-    return f"{cleaned}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+    return f"{cleaned}-{digest[:8]}"
 
 
 def require_regular(path: Path) -> Path:
@@ -160,11 +160,9 @@ def prefix_errors(
     try:
         yield
     except kinds as error:
-        reason = (
-            (error.strerror if isinstance(error, OSError) else None)
-            or str(error)
-            or type(error).__name__
-        )
+        reason = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
         raise ValueError(f"{name}: {reason.splitlines()[0]}") from None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pynvml
@@ -24,18 +25,18 @@ def read_gpu_settings(handle: Any) -> dict[str, str | None]:
         "power limit": lambda: f"{pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000:g} W",
         "ECC": lambda: SWITCH[pynvml.nvmlDeviceGetEccMode(handle)[0]],
         "MIG": lambda: SWITCH[pynvml.nvmlDeviceGetMigMode(handle)[0]],
-        "application SM clock": lambda: (
-            f"{pynvml.nvmlDeviceGetApplicationsClock(handle, pynvml.NVML_CLOCK_SM)} MHz"
-        ),
-        "application memory clock": lambda: (
-            f"{pynvml.nvmlDeviceGetApplicationsClock(handle, pynvml.NVML_CLOCK_MEM)} MHz"
-        ),
+        "application SM clock": partial(_application_clock, handle, pynvml.NVML_CLOCK_SM),
+        "application memory clock": partial(_application_clock, handle, pynvml.NVML_CLOCK_MEM),
     }
     settings = dict[str, str | None].fromkeys(queries)
     for name, query in queries.items():
         with suppress(pynvml.NVMLError):
             settings[name] = query()
     return settings
+
+
+def _application_clock(handle: Any, clock: int) -> str:
+    return f"{pynvml.nvmlDeviceGetApplicationsClock(handle, clock)} MHz"
 
 
 def format_gpu_settings(settings: Mapping[str, str | None]) -> str:

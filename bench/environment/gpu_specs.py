@@ -1,16 +1,21 @@
-"""GPU specifications from data sheets. No torch here.
+"""GPU specifications from data sheets, read from gpu_specs.csv. No torch here.
 
-Each row is one GPU, by the data sheet of the card or of its system (GB300 NVL72, HGX B300, GB200 NVL72, DGX B200);
-GeForce cards and RTX PRO by the white papers of their architectures. Peaks are dense: sparse ones are twice as high.
-Power is the maximum of a card. Links are the bandwidth of one GPU in one direction, half of the figure in data sheets:
-NVLink if all GPUs of a node have it, else PCIe (NVLink bridges join two or four cards). The network is one card of the
-vendor's own system per GPU.
+Each row of the file is one GPU, by the data sheet of the card or of its system (GB300 NVL72, HGX B300, GB200 NVL72,
+DGX B200); GeForce cards and RTX PRO are by the white papers of their architectures. Peaks are dense: sparse ones are
+twice as high. Power is the maximum of a card. Links are the bandwidth of one GPU in one direction, half of the figure
+in data sheets: NVLink if all GPUs of a node have it, else PCIe (NVLink bridges join two or four cards). The network is
+one card of the vendor's own system per GPU.
 """
 
+import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+import msgspec
+
+SPECS_FILE = Path(__file__).with_name("gpu_specs.csv")
 GB = 1e9
 
 
@@ -24,9 +29,9 @@ class GpuSpec:
     memory_bytes: float  # bytes
     watts: float
     link_bytes_per_second: float  # bytes per second to the GPUs of its node
-    # Bytes per second to other nodes; None: no node with a network is sold.
+    # Bytes per second to other nodes; None (null in the file): no node with a network is sold.
     network_bytes_per_second: float | None
-    gpus_per_node: int = 8
+    gpus_per_node: int
 
     @property
     def source(self) -> str:
@@ -37,33 +42,17 @@ class GpuSpec:
         return self.fp32_flops if precision == "fp32" else self.bf16_flops
 
 
-# The order is that of matching CUDA device names: "H100" is in several.
-_SPECS = (
-    GpuSpec("GB300", 2500e12, 80e12, 288 * GB, 1400.0, 900 * GB, 100 * GB, 72),
-    GpuSpec("B300", 2250e12, 75e12, 288 * GB, 1400.0, 900 * GB, 100 * GB),
-    GpuSpec("GB200", 2500e12, 80e12, 186 * GB, 1200.0, 900 * GB, 50 * GB, 72),
-    GpuSpec("B200", 2250e12, 80e12, 180 * GB, 1000.0, 900 * GB, 50 * GB),
-    GpuSpec("H200 NVL", 835.5e12, 60e12, 141 * GB, 600.0, 64 * GB, None),
-    GpuSpec("H100 NVL", 835.5e12, 60e12, 94 * GB, 400.0, 64 * GB, None),
-    GpuSpec("GH200", 989.4e12, 67e12, 96 * GB, 1000.0, 450 * GB, 50 * GB, 1),
-    GpuSpec("H200", 989.4e12, 67e12, 141 * GB, 700.0, 450 * GB, 50 * GB),
-    GpuSpec("H100 PCIe", 756e12, 51e12, 80 * GB, 350.0, 64 * GB, None),
-    GpuSpec("H100", 989.4e12, 67e12, 80 * GB, 700.0, 450 * GB, 50 * GB),
-    GpuSpec("H20", 148e12, 44e12, 96 * GB, 400.0, 450 * GB, 50 * GB),
-    GpuSpec("A100 PCIE 40GB", 312e12, 19.5e12, 40 * GB, 250.0, 32 * GB, None),
-    GpuSpec("A100 80GB PCIe", 312e12, 19.5e12, 80 * GB, 300.0, 32 * GB, None),
-    GpuSpec("A100 40GB", 312e12, 19.5e12, 40 * GB, 400.0, 300 * GB, 25 * GB),
-    GpuSpec("A100", 312e12, 19.5e12, 80 * GB, 400.0, 300 * GB, 25 * GB),
-    GpuSpec("L40S", 362e12, 91.6e12, 48 * GB, 350.0, 32 * GB, None),
-    GpuSpec("L40", 181e12, 90.5e12, 48 * GB, 300.0, 32 * GB, None),
-    GpuSpec("L4", 121e12, 30.3e12, 24 * GB, 72.0, 32 * GB, None),
-    GpuSpec("A10G", 70e12, 35e12, 24 * GB, 300.0, 32 * GB, None),
-    GpuSpec("RTX PRO 6000 Blackwell", 503.8e12, 125e12, 96 * GB, 600.0, 64 * GB, None),
-    GpuSpec("RTX 6000 Ada", 364.2e12, 91.1e12, 48 * GB, 300.0, 32 * GB, None),
-    GpuSpec("RTX 5090", 209.5e12, 104.8e12, 32 * GB, 575.0, 64 * GB, None),
-    GpuSpec("MI300X", 1307.4e12, 163.4e12, 192 * GB, 750.0, 448 * GB, 50 * GB),
-    GpuSpec("RTX 4090", 165.2e12, 82.6e12, 24 * GB, 450.0, 32 * GB, None),
-)
+def _read_specs() -> list[GpuSpec]:
+    """Return the rows of the file in the order in which they are matched with device names: "H100" is in several."""
+    specs = []
+    with SPECS_FILE.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            spec = msgspec.convert(row, GpuSpec, strict=False)
+            specs.append(spec)
+    return specs
+
+
+_SPECS = _read_specs()
 # A part of a GPU, or another chip of the same number.
 _OTHER_CARD = re.compile(r"\b(MIG|Laptop|Max-Q|[45]090 D)\b")
 GPU_SPECS: Mapping[str, GpuSpec] = {
@@ -75,8 +64,11 @@ def find_gpu_spec(name: str) -> GpuSpec | None:
     """Return the specification for a CUDA device name; None if it is unknown, or a MIG slice or a laptop's GPU."""
     if _OTHER_CARD.search(name):
         return None
-    words = {*re.findall(r"\w+", name)}
-    return next((spec for spec in _SPECS if words.issuperset(spec.name_words.split())), None)
+    words = set(re.findall(r"\w+", name))
+    for spec in _SPECS:
+        if words.issuperset(spec.name_words.split()):
+            return spec
+    return None
 
 
 def datasheet_peak(name: str, precision: str) -> tuple[float | None, str]:

@@ -11,7 +11,7 @@ import pynvml
 from bench.environment.gpu_settings import device_handle
 
 # Device files of the drivers of NVIDIA, of AMD and of the Windows Subsystem for Linux.
-DRIVER_FILES = tuple(map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")))
+DRIVER_FILES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 PRINT_UUIDS = """
 import torch
 for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):

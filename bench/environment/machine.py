@@ -20,18 +20,16 @@ PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 
 def default_device() -> torch.device:
     """Return this process's GPU, with its index, if there is one, else the CPU. CUDA is not initialised."""
-    return (
-        torch.device("cuda", torchrun_env().local_rank)
-        if torch.cuda.is_available()
-        else torch.device("cpu")
-    )
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torchrun_env().local_rank)
 
 
 def describe_processors(device: torch.device) -> str:
     processor = f"{_cpu_name()}, {psutil.cpu_count(logical=True)} logical cores"
-    return (
-        f"{torch.cuda.get_device_name(device)}; {processor}" if device.type == "cuda" else processor
-    )
+    if device.type != "cuda":
+        return processor
+    return f"{torch.cuda.get_device_name(device)}; {processor}"
 
 
 def gpu_settings(device: torch.device) -> dict[str, str | None]:
@@ -45,12 +43,16 @@ def gpu_settings(device: torch.device) -> dict[str, str | None]:
 
 def gpu_uuid(device: torch.device) -> str:
     """Return the UUID of a GPU; empty for a CPU."""
-    return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else ""
+    if device.type != "cuda":
+        return ""
+    return str(torch.cuda.get_device_properties(device).uuid)
 
 
 def package_versions(device: torch.device) -> dict[str, str]:
     """Return the versions of Python and of packages, on a GPU also of its libraries; what is not installed has none."""
-    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        versions[name] = version(name)
     if device.type != "cuda":
         return versions
     libraries: dict[str, Any] = {"CUDA": torch.version.cuda}
@@ -59,14 +61,17 @@ def package_versions(device: torch.device) -> dict[str, str]:
         libraries["NCCL"] = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
     with suppress(PackageNotFoundError):
         libraries["triton"] = version("triton")
-    return versions | {
-        name: str(number) for name, number in libraries.items() if number is not None
-    }
+    for name, number in libraries.items():
+        if number is not None:
+            versions[name] = str(number)
+    return versions
 
 
 def _cpu_name() -> str:
+    """Return the processor's name from Linux's /proc/cpuinfo, else from Python."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.is_file() else ""
-    if names := re.findall(r"^model name[^:\n]*:(.*)", text, re.MULTILINE):
-        return " ".join(names[0].split())
+    match = re.search(r"^model name[^:\n]*:(.*)", text, re.MULTILINE)
+    if match:
+        return " ".join(match[1].split())
     return platform.processor() or platform.machine()

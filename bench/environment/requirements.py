@@ -24,10 +24,10 @@ APT_INSTALL = "apt-get update && apt-get install -y"
 
 @dataclass(frozen=True, slots=True)
 class SystemRequirement:
-    """A tool that runs need: its name, its place on this machine ("": it is missing), and what brings it."""
+    """A tool that runs need, its place on this machine ("": it is missing), and what brings it."""
 
-    what: str
-    found: str
+    name: str
+    path: str
     remedy: str
 
 
@@ -53,13 +53,12 @@ def install_command(needed: Sequence[str]) -> str:
 
 def compiler_requirements() -> Iterator[SystemRequirement]:
     """Yield what torch.compile needs beside packages."""
-    compilers = [path for path in map(shutil.which, ("c++", "g++", "clang++")) if path]
-    yield SystemRequirement("C++ compiler", compilers[0] if compilers else "", f"{APT_INSTALL} g++")
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++") or ""
+    yield SystemRequirement("C++ compiler", compiler, f"{APT_INSTALL} g++")
     header = Path(sysconfig.get_path("include"), "Python.h")
+    header_path = str(header) if header.is_file() else ""
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    yield SystemRequirement(
-        "Python.h", str(header) if header.is_file() else "", f"{APT_INSTALL} {python}-dev"
-    )
+    yield SystemRequirement("Python.h", header_path, f"{APT_INSTALL} {python}-dev")
 
 
 def gpu_requirements() -> Iterator[SystemRequirement]:

@@ -2,10 +2,23 @@
 
 import numpy as np
 
-TOWER, TEXT, HEAD, STEP, ORDER, AUGMENTATION, TEACHER, IMAGE_SIZE, SUBSET = range(9)
-REPLACEMENT, SCENES, CAPTIONS, CAPTION = range(9, 13)
+# The parts of a run with a generator of their own.
+TOWER = 0
+TEXT = 1
+HEAD = 2
+STEP = 3
+ORDER = 4
+AUGMENTATION = 5
+TEACHER = 6
+IMAGE_SIZE = 7
+SUBSET = 8
+REPLACEMENT = 9
+CAPTIONS = 11
+CAPTION = 12
 
 
 def derive_seed(seed: int, part: int, *key: int) -> int:
     """Return the seed of one generator of a run; it is equal on every machine."""
-    return int(np.random.SeedSequence((seed, part, *key)).generate_state(1, np.uint64)[0] >> 1)
+    sequence = np.random.SeedSequence((seed, part, *key))
+    number = sequence.generate_state(1, np.uint64)[0]
+    return int(number >> 1)  # below 2**63

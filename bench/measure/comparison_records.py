@@ -25,12 +25,14 @@ def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
             subject = getattr(record.measured, "subject", experiment.name)
             if subject == experiment.name:
                 trained.append(experiment)
-    methods = [*METHODS, *sorted({item.method for item in trained} - METHODS.keys())]
+    unloaded_methods = {experiment.method for experiment in trained} - METHODS.keys()
+    methods = [*METHODS, *sorted(unloaded_methods)]
     trained.sort(key=lambda item: (methods.index(item.method), item.name, item.seed))
     experiments: dict[str, Experiment] = {}
     for experiment in trained:
         experiments.setdefault(experiment.name, experiment)
-    return _compare(name, records, experiments, _unique_labels(experiments.values(), records))
+    labels = _unique_labels(experiments.values(), records)
+    return _compare(name, records, experiments, labels)
 
 
 def group_named(
@@ -41,9 +43,8 @@ def group_named(
     Raises ValueError if the timed runs differ in more than the fields that `may_differ`, machines included.
     """
     kept = [record for record in records if record.experiment_name in names]
-    require_comparable(
-        [record for record in kept if isinstance(record.measured, Speed)], may_differ=may_differ
-    )
+    timed = [record for record in kept if isinstance(record.measured, Speed)]
+    require_comparable(timed, may_differ=may_differ)
     experiments: dict[str, Experiment] = {}
     for name in names:
         for record in kept:
@@ -58,7 +59,9 @@ def method_title(experiment: Experiment, records: Sequence[Record]) -> str:
     if variant:
         return variant
     text = method_text(experiment, records)
-    return experiment.method if text is None else text.title
+    if text is None:
+        return experiment.method
+    return text.title
 
 
 def reason_incomparable(records: Sequence[Record]) -> str | None:
@@ -76,10 +79,14 @@ def _compare(
     """Compare the experiments with the first that was timed, else with the first."""
     timed = [record for record in records if isinstance(record.measured, Speed)]
     timed_names = {record.experiment_name for record in timed}
-    bases = [item for item in experiments if item in timed_names] or [*experiments]
-    base = bases[0] if bases else None
+    base = next(iter(experiments), None)
+    for experiment_name in experiments:
+        if experiment_name in timed_names:
+            base = experiment_name
+            break
     incomparable = reason_incomparable(timed)
-    throughputs = throughputs_of(records, experiments, base if incomparable is None else None)
+    comparable_base = base if incomparable is None else None
+    throughputs = throughputs_of(records, experiments, comparable_base)
     return ComparisonRecords(
         name, tuple(records), experiments, labels, base, incomparable, tuple(throughputs)
     )
@@ -89,4 +96,7 @@ def _unique_labels(experiments: Iterable[Experiment], records: Sequence[Record])
     """Name an experiment by its method where no other experiment has the same method, else by its own name."""
     titles = {item.name: method_title(item, records) for item in experiments}
     counts = Counter(titles.values())
-    return {name: title if counts[title] == 1 else name for name, title in titles.items()}
+    labels = {}
+    for name, title in titles.items():
+        labels[name] = title if counts[title] == 1 else name
+    return labels

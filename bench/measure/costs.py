@@ -1,7 +1,7 @@
 """Costs by count: FLOPs of a step, and parameters and FLOPs of an experiment."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -22,10 +22,8 @@ from bench.train.build import (
     count_trained_parameters,
 )
 from bench.train.step import simulated_group
-from models.heads import Classifier, DualEncoder, DualEncoderClassifier, ImageProjection, Student
+from models.heads import DualEncoder, Student
 from models.image_tower import PIXEL_CHANNELS
-from models.open_clip_blocks import ClassTokenOnlyBlock
-from models.text_tower import open_clip_text_tower
 
 META = torch.device("meta")
 FLOPS_FIELDS = Flops.__struct_fields__
@@ -53,45 +51,15 @@ class Costs:
 def count_costs(experiment: Experiment) -> Costs:
     """Count on the `meta` device, without weights and data."""
     tower, model = build_on_meta(change(experiment, image_sizes=()))  # the weights are the same
+    caption = meta_captions(1, experiment.text.context_length)
+    image = meta_images(1, experiment.image.image_size, PIXEL_CHANNELS)
     return Costs(
         parameters=count_trained_parameters(model),
         tower_parameters=sum(parameter.numel() for parameter in tower.parameters()),
         image_flops=_mean_image_flops(experiment),
-        text_flops=text_forward_flops(model, meta_captions(1, experiment.text.context_length)),
-        teacher_flops=_teacher_forward_flops(
-            model, meta_images(1, experiment.image.image_size, PIXEL_CHANNELS)
-        ),
+        text_flops=text_forward_flops(model, caption),
+        teacher_flops=_teacher_forward_flops(model, image),
     )
-
-
-def forward_flops_as_released(experiment: Experiment, caption_lengths: Sequence[int] = ()) -> int:
-    """Return the FLOPs of a forward of one image with its caption in the released code of the methods.
-
-    Captions are padded to the context. Without padding it is the mean over captions of `caption_lengths` tokens, which
-    are cut to the context. Every token of captions and images is computed. With several image sizes it is the mean.
-    """
-    _, model = build_on_meta(change(experiment, image_sizes=()))
-    flops = _mean_image_flops(experiment, all_tokens=True)
-    if isinstance(model, Classifier | DualEncoderClassifier):
-        features = torch.empty(1, model.tower.width, device=META)
-        flops += count_matmul_flops(lambda: model.head(features))
-    if isinstance(model, ImageProjection):
-        context = experiment.text.context_length
-        counts = Counter(min(length, context) for length in caption_lengths or (context,))
-        text_flops = _count_at_widths(
-            lambda length: (_text_flops_as_released(experiment.text.text_tower, length),), counts
-        )
-        total = sum(counts[length] * forward for length, (forward,) in text_flops.items())
-        flops += total // counts.total()
-    return flops
-
-
-@cache
-def _text_flops_as_released(text_tower: str, length: int) -> int:
-    with META:
-        return count_forward_flops(
-            open_clip_text_tower(text_tower, length, 2), torch.zeros(1, length, dtype=torch.int64)
-        )
 
 
 def count_flops(
@@ -106,16 +74,15 @@ def count_flops(
     counted, nor are products of this process's images with the captions of other processes.
     """
     tower, model = build_on_meta(experiment)
-    by_size: dict[int, list[Target]] = {}
-    for size, batch in zip(
-        image_sizes or [experiment.image.image_size] * len(batches), batches, strict=True
-    ):
-        by_size.setdefault(size, []).append(batch)
-    counts = {
-        size: _count_flops_at_size(experiment, tower, model, size, group)
-        for size, group in by_size.items()
-    }
-    return _weighted_mean([(len(by_size[size]), flops) for size, flops in counts.items()])
+    sizes = image_sizes or [experiment.image.image_size] * len(batches)
+    batches_by_size: dict[int, list[Target]] = {}
+    for size, batch in zip(sizes, batches, strict=True):
+        batches_by_size.setdefault(size, []).append(batch)
+    weighted_flops = []
+    for size, group in batches_by_size.items():
+        flops = _count_flops_at_size(experiment, tower, model, size, group)
+        weighted_flops.append((len(group), flops))
+    return _weighted_mean(weighted_flops)
 
 
 def _count_flops_at_size(
@@ -129,9 +96,8 @@ def _count_flops_at_size(
     method = get_augmented_method(experiment)
     batch_size = experiment.batch_size_for(image_size)
     simulated = simulated_group(experiment)
-    images = meta_images(
-        batch_size, image_size, experiment.image.embedding_channels or PIXEL_CHANNELS
-    )
+    channels = experiment.image.embedding_channels or PIXEL_CHANNELS
+    images = meta_images(batch_size, image_size, channels)
     image_forward = count_forward_flops(tower, images)
     teacher_forward = _teacher_forward_flops(model, images)
 
@@ -150,28 +116,53 @@ def _count_flops_at_size(
         )
 
     target = batches[0].to(META)
-    counts = Counter[int]()  # of batches by rows of packed captions, or else of captions by width
-    layouts: dict[int, Tokens] = {}
-    for text in (batch.captions for batch in batches if batch.captions):
-        if text.positions is None:
-            counts += text.rows_by_width
-        else:
-            counts[len(text.positions)] += 1
-            layouts[len(text.positions)] = text
-    if not counts:
+    texts = [batch.captions for batch in batches if batch.captions]
+    if not texts:
         return count(target)
-    if layouts:
-        flops = {rows: count(target.with_captions(text.to(META))) for rows, text in layouts.items()}
-    else:
-        values = _count_at_widths(
-            lambda width: astuple(count(target.with_captions(meta_captions(batch_size, width)))),
-            counts,
-        )
-        flops = {
-            width: Flops(**dict(zip(FLOPS_FIELDS, figures, strict=True)))
-            for width, figures in values.items()
-        }
-    return _weighted_mean([(counts[key], flops[key]) for key in counts])
+
+    def count_with(captions: Tokens) -> Flops:
+        return count(target.with_captions(captions))
+
+    is_packed = texts[0].positions is not None
+    if is_packed:
+        return _mean_over_packed_batches(texts, count_with)
+    return _mean_over_captions(texts, batch_size, count_with)
+
+
+def _mean_over_packed_batches(
+    texts: Iterable[Tokens], count_with: Callable[[Tokens], Flops]
+) -> Flops:
+    """Count packed batches as they are, one for each number of rows; return the mean over the batches."""
+    num_batches = Counter[int]()
+    text_by_rows: dict[int, Tokens] = {}
+    for text in texts:
+        num_rows = len(text.groups[0])
+        num_batches[num_rows] += 1
+        text_by_rows[num_rows] = text
+    weighted_flops = []
+    for num_rows, text in text_by_rows.items():
+        flops = count_with(text.to(META))
+        weighted_flops.append((num_batches[num_rows], flops))
+    return _weighted_mean(weighted_flops)
+
+
+def _mean_over_captions(
+    texts: Iterable[Tokens], batch_size: int, count_with: Callable[[Tokens], Flops]
+) -> Flops:
+    """Count each width of captions as if the whole batch had it; return the mean over the captions."""
+    num_captions = Counter[int]()
+    for text in texts:
+        num_captions += text.rows_by_width
+
+    def count_at(width: int) -> Sequence[int]:
+        flops = count_with(meta_captions(batch_size, width))
+        return astuple(flops)
+
+    weighted_flops = []
+    for width, figures in _count_at_widths(count_at, num_captions).items():
+        flops = Flops(**dict(zip(FLOPS_FIELDS, figures, strict=True)))
+        weighted_flops.append((num_captions[width], flops))
+    return _weighted_mean(weighted_flops)
 
 
 def _count_at_widths(
@@ -184,11 +175,12 @@ def _count_at_widths(
     counts = [count(widest - difference) for difference in range(3)]
     flops = {}
     for width in widths:
+        flops[width] = []
         n = widest - width
-        flops[width] = [
-            first + n * (second - first) + n * (n - 1) // 2 * (third - 2 * second + first)
-            for first, second, third in zip(*counts, strict=True)
-        ]
+        for first, second, third in zip(*counts, strict=True):
+            slope = second - first
+            curvature = third - 2 * second + first
+            flops[width].append(first + n * slope + n * (n - 1) // 2 * curvature)
     return flops
 
 
@@ -205,34 +197,33 @@ def _teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
     return count_matmul_flops(lambda: model.teacher_features(images))
 
 
-def _mean_image_flops(experiment: Experiment, *, all_tokens: bool = False) -> int:
+def _mean_image_flops(experiment: Experiment) -> int:
     """Return the FLOPs of the image tower's forward, the mean over the images of a training."""
-    flops_by_size = _image_flops_by_size(experiment.image, all_tokens=all_tokens)
-    images_by_size = {
-        size: experiment.batch_size_for(size) for size in experiment.image.all_image_sizes
-    }
-    flops = sum(images * flops_by_size[size] for size, images in images_by_size.items())
-    return flops // sum(images_by_size.values())
+    flops_by_size = _image_flops_by_size(experiment.image)
+    num_images = 0
+    total_flops = 0
+    for size, flops in flops_by_size.items():
+        batch_size = experiment.batch_size_for(size)
+        num_images += batch_size
+        total_flops += batch_size * flops
+    return total_flops // num_images
 
 
 @cache
-def _image_flops_by_size(image: ImageSettings, *, all_tokens: bool) -> dict[int, int]:
+def _image_flops_by_size(image: ImageSettings) -> dict[int, int]:
     with META:
         tower = build_tower(image, 0)
-    for block in tower.modules() if all_tokens else ():
-        if isinstance(block, ClassTokenOnlyBlock):
-            block.forward = block.forward_all_tokens  # type: ignore[method-assign]
     return {size: count_image_flops(tower, tower.channels, size) for size in image.all_image_sizes}
 
 
 def _weighted_mean(counts: Sequence[tuple[int, Flops]]) -> Flops:
     """Return the mean of counts, weighted by the numbers before them."""
-    total = sum(weight for weight, _ in counts)
-    weighted = {
-        name: sum(weight * getattr(flops, name) for weight, flops in counts)
-        for name in FLOPS_FIELDS
-    }
-    return Flops(**{name: value // total for name, value in weighted.items()})
+    total_weight = sum(weight for weight, _ in counts)
+    means = {}
+    for name in FLOPS_FIELDS:
+        weighted_sum = sum(weight * getattr(flops, name) for weight, flops in counts)
+        means[name] = weighted_sum // total_weight
+    return Flops(**means)
 
 
 def build_on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:

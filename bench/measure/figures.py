@@ -48,40 +48,46 @@ def summarize_figures(records: Sequence[Record], names: Sequence[str]) -> list[F
     p and verdict are adjusted for the number of ratios of a measurement. The records alone are read: the extension that
     added a measurement need not be here. Raises ValueError if two records of a measurement declare other figures.
     """
-    measurements: dict[str, dict[str, list[Figures]]] = {}
+    runs_by_measurement: dict[str, dict[str, list[Figures]]] = {}
     for name in names:
         for record in records:
             figures = record.measured
             if isinstance(figures, Figures) and record.experiment_name == name:
-                experiments = measurements.setdefault(figures.measurement, {})
-                experiments.setdefault(name, []).append(figures)
+                runs_by_name = runs_by_measurement.setdefault(figures.measurement, {})
+                runs_by_name.setdefault(name, []).append(figures)
     summaries = []
-    for experiments in measurements.values():
-        summaries += _summarize_measurement(experiments)
+    for runs_by_name in runs_by_measurement.values():
+        summaries += _summarize_measurement(runs_by_name)
     return summaries
 
 
-def _summarize_measurement(experiments: Mapping[str, Sequence[Figures]]) -> list[FigureSummary]:
+def _summarize_measurement(runs_by_name: Mapping[str, Sequence[Figures]]) -> list[FigureSummary]:
     """Summarise the runs of one measurement, by experiment; the first one is the baseline."""
-    base, *others = experiments
-    first = experiments[base][0]
-    if any(run.figures != first.figures for runs in experiments.values() for run in runs):
-        raise ValueError(
-            f"records of the measurement {first.measurement} have other figures: measure all again"
-        )
+    base = next(iter(runs_by_name))
+    first = runs_by_name[base][0]
+    for runs in runs_by_name.values():
+        if any(run.figures != first.figures for run in runs):
+            raise ValueError(
+                f"records of the measurement {first.measurement} have other figures: measure all again"
+            )
     summaries = {}
     pairs = {}
     for figure in first.figures:
-        for name, runs in experiments.items():
-            rounds = {run.round: median(run.values[figure.name]) for run in runs}
+        base_rounds = _median_by_round(runs_by_name[base], figure.name)
+        for name, runs in runs_by_name.items():
+            rounds = _median_by_round(runs, figure.name)
             summary = FigureSummary(first.measurement, first.title, figure, name, rounds)
             key = f"{figure.name}\n{name}"
             summaries[key] = summary
-            base_rounds = summaries[f"{figure.name}\n{base}"].rounds
-            if name in others and min(*base_rounds.values(), *rounds.values()) > 0:
+            is_positive = min(*base_rounds.values(), *rounds.values()) > 0
+            if name != base and is_positive:
                 pairs[key] = (base_rounds, rounds)
     ratios = ratios_of_pairs(pairs)
     return [replace(summary, ratio=ratios.get(key)) for key, summary in summaries.items()]
+
+
+def _median_by_round(runs: Sequence[Figures], figure_name: str) -> dict[int, float]:
+    return {run.round: median(run.values[figure_name]) for run in runs}
 
 
 def figure_tables(records: Sequence[Record], names: Sequence[str]) -> list[Table]:
@@ -100,6 +106,7 @@ def figure_tables(records: Sequence[Record], names: Sequence[str]) -> list[Table
 
 
 def _table_row(summary: FigureSummary) -> dict[str, object]:
+    """Return the cells of a figure by their columns."""
     figure = summary.figure
     row: dict[str, object] = {
         "figure": f"{figure.name}, {figure.unit}" if figure.unit else figure.name,
@@ -107,4 +114,6 @@ def _table_row(summary: FigureSummary) -> dict[str, object]:
         "runs": len(summary.rounds),
         "value": summary.value,
     }
-    return row | ratio_columns(summary.ratio) | {"verdict": summary.verdict or None}
+    row.update(ratio_columns(summary.ratio))
+    row["verdict"] = summary.verdict or None
+    return row

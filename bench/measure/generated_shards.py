@@ -31,15 +31,18 @@ QUALITY = 87
 def main(folder: str, images: str) -> None:
     """Write shards of `images` pairs into a folder."""
     captions = _web_captions()
+    num_images = int(images)
     with ProcessPoolExecutor(available_cores()) as pool:
-        written = []
-        for first in range(0, int(images), SHARD_IMAGES):
+        shards = []
+        for first in range(0, num_images, SHARD_IMAGES):
             path = Path(folder) / f"{first:08}.tar"
-            numbers = range(first, min(first + SHARD_IMAGES, int(images)))
-            if not path.exists():
-                texts = [captions[number % len(captions)] for number in numbers]
-                written.append(pool.submit(write_shard, path, numbers, texts))
-        for shard in written:
+            if path.exists():
+                continue
+            end = min(first + SHARD_IMAGES, num_images)
+            numbers = range(first, end)
+            texts = [captions[number % len(captions)] for number in numbers]
+            shards.append(pool.submit(write_shard, path, numbers, texts))
+        for shard in shards:
             shard.result()
     print(f"{images} JPEGs of {SIDE} pixels a side in {folder}")
 
@@ -50,10 +53,14 @@ def write_shard(
     """Write a shard of square JPEGs of `side` pixels; equal numbers have equal images."""
     with atomic_write(path) as temporary, tarfile.open(temporary, "w") as tar:
         for number, caption in zip(numbers, captions, strict=False):
-            for suffix, content in (("jpg", make_jpeg(number, side)), ("txt", caption.encode())):
-                member = tarfile.TarInfo(f"{number:08}.{suffix}")
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
+            _add_member(tar, f"{number:08}.jpg", make_jpeg(number, side))
+            _add_member(tar, f"{number:08}.txt", caption.encode())
+
+
+def _add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
 
 
 def make_jpeg(seed: int, side: int = SIDE) -> bytes:
@@ -62,9 +69,10 @@ def make_jpeg(seed: int, side: int = SIDE) -> bytes:
     ramp = np.linspace(0, 1, side, dtype=np.float32)
     x, y = np.meshgrid(ramp, ramp)
     ramps = np.stack([x, y, (x + y) / 2], axis=-1)
-    pixels = 255 * ramps + NOISE * draw.standard_normal(ramps.shape, dtype=np.float32)
+    noise = NOISE * draw.standard_normal(ramps.shape, dtype=np.float32)
+    pixels = (255 * ramps + noise).clip(0, 255).astype(np.uint8)
     file = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=QUALITY)
+    Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 

@@ -18,9 +18,8 @@ REPETITIONS = 15
 # Number and width of matrix products before each collective: on a CPU some milliseconds.
 WORK = 20
 WIDTH = 256
-CALLS_ON_GPU = (
-    20  # per repetition, so that starting the first and waiting for the last hardly count
-)
+# All-reduces per repetition, so that starting the first and waiting for the last hardly count.
+CALLS_ON_GPU = 20
 
 
 def measure_links(size: int, device: torch.device) -> LinkSpeed:
@@ -31,8 +30,8 @@ def measure_links(size: int, device: torch.device) -> LinkSpeed:
     """
     local = torchrun_env().local_world_size
     ranks = dist.get_world_size()
-    within_nodes = [[*range(first, first + local)] for first in range(0, ranks, local)]
-    between_nodes = [[*range(first, ranks, local)] for first in range(local)]
+    within_nodes = [list(range(first, first + local)) for first in range(0, ranks, local)]
+    between_nodes = [list(range(first, ranks, local)) for first in range(local)]
     tree_steps = 2 * math.ceil(math.log2(ranks // local))
     speed, latency, node = _measure_slowest(size, device, within_nodes, 2 * (local - 1))
     network_speed, network_latency, _ = _measure_slowest(size, device, between_nodes, tree_steps)
@@ -61,7 +60,8 @@ def _measure_slowest(
     figures = _measure(size, device, group, latency_steps)
     ranks = all_gather_objects((*figures, describe_node()))
     speed, _, node = min(ranks)
-    return speed, max(latency for _, latency, _ in ranks), node
+    slowest_latency = max(latency for _, latency, _ in ranks)
+    return speed, slowest_latency, node
 
 
 def _measure(
@@ -76,8 +76,10 @@ def _measure(
     processes = dist.get_world_size(group)
     small = _all_reduce_seconds(1, device, group)
     large = _all_reduce_seconds(max(2, size // 4), device, group)
-    sending = max(min(large) - min(small), min(large) / 10)
-    return 2 * (processes - 1) / processes * size / sending, median(small) / latency_steps
+    fastest = min(large)
+    sending = max(fastest - min(small), fastest / 10)
+    bandwidth = 2 * (processes - 1) / processes * size / sending
+    return bandwidth, median(small) / latency_steps
 
 
 def _all_reduce_seconds(num_elements: int, device: torch.device, group: Group) -> list[float]:

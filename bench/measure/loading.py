@@ -22,9 +22,8 @@ class LoadingSpeed:
 
     images_per_second: Interval  # per CPU second, over batches of different images
     images: int  # number that were loaded in the timed batches
-    cpu_share: (
-        float  # CPU seconds over seconds: the rest is waiting, for the disk or for other processes
-    )
+    # CPU seconds over seconds: the rest is waiting, for the disk or for other processes.
+    cpu_share: float
 
 
 def time_loading(experiment: Experiment, results: Path, seconds: float) -> LoadingSpeed:

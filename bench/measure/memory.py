@@ -44,7 +44,10 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     Data is loaded before, because its memory is not the method's: decoded images, targets, and the pages of the batches
     that the steps read. Over several processes the peaks are the maxima.
     """
-    stream, steps = _load_first_batches(experiment, device, results)
+    stream = load_data(experiment, device, results)
+    steps = steps_with_each_size_first(experiment, MEMORY_STEPS)
+    for k in steps:
+        stream.batch(k)  # once, so that its pages are in memory
     peak = PeakMemory(device)
     run = build_train_state(stream)
     check_finite(take_steps_at_full_learning_rate(run, steps), steps, stream)
@@ -67,17 +70,6 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
         peak_tensor_bytes=tensor_bytes,
         **peaks,
     )
-
-
-def _load_first_batches(
-    experiment: Experiment, device: torch.device, results: Path
-) -> tuple[BatchStream[Any], list[int]]:
-    """Open the data, and make the batches of the steps once, so that their pages are in memory."""
-    stream = load_data(experiment, device, results)
-    steps = steps_with_each_size_first(experiment, MEMORY_STEPS)
-    for k in steps:
-        stream.batch(k)
-    return stream, steps
 
 
 def max_over_ranks(rank_peaks: Sequence[Mapping[str, int | None]]) -> dict[str, int | None]:

@@ -19,9 +19,8 @@ from bench.experiment.config import Experiment
 from bench.measure.throughput import images_per_second
 from bench.records.record import Memory, Record, Speed, is_record, read_record
 
-FINGERPRINT = (
-    "fingerprint"  # entry of `machine_info`, of this project's documents; see `summarize_machine`
-)
+# Entry of `machine_info` in this project's documents; see `summarize_machine`.
+FINGERPRINT = "fingerprint"
 UNVERSIONED = ("", "unversioned", "unknown")  # pytest-benchmark's ids of an unknown commit
 
 
@@ -100,7 +99,8 @@ class Commit:
     @property
     def short(self) -> str:
         """The abbreviated id, with "+" for a changed work tree."""
-        return (self.id[:8] or "unknown") + ("+" if self.is_dirty else "")
+        abbreviated = self.id[:8] or "unknown"
+        return f"{abbreviated}+" if self.is_dirty else abbreviated
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +165,7 @@ def json_files(path: Path) -> list[Path]:
 
 
 def _read_file(path: Path, named: Path) -> list[Observation]:
+    """Read a record or a document; a file that is `named` itself must be one of these."""
     if is_record(path):
         return list(observations_of_record(read_record(path)))
     content = read_limited(path)
@@ -182,20 +183,22 @@ def _read_file(path: Path, named: Path) -> list[Observation]:
 def observations_of_benchmark_file(document: BenchmarkFile) -> Iterable[Observation]:
     """Yield each benchmark's median time and counters."""
     info = document.commit_info
+    machine = str(document.machine_info.get(FINGERPRINT, "unknown machine"))
+    commit = Commit("" if info.id in UNVERSIONED else info.id, info.dirty)
     for benchmark in document.benchmarks:
+        name = benchmark.fullname or benchmark.name
+        identity = BenchmarkId(name, benchmark.group or "no group")
         values = {SECONDS: benchmark.stats.median}
         for metric in SUITE_COUNTERS:
             if metric.name in benchmark.extra_info:
                 values[metric] = float(benchmark.extra_info[metric.name])
         for metric, value in values.items():
             yield Observation(
-                benchmark=BenchmarkId(
-                    benchmark.fullname or benchmark.name, benchmark.group or "no group"
-                ),
+                benchmark=identity,
                 metric=metric,
                 value=value,
-                machine=str(document.machine_info.get(FINGERPRINT, "unknown machine")),
-                commit=Commit("" if info.id in UNVERSIONED else info.id, info.dirty),
+                machine=machine,
+                commit=commit,
                 committed_at=info.time,
                 measured_at=document.datetime,
                 slot=document.turn,
@@ -222,25 +225,32 @@ def observations_of_record(record: Record) -> Iterable[Observation]:
             PEAK_ALLOCATED: measured.peak_allocated_bytes,
             PEAK_TENSORS: measured.peak_tensor_bytes,
         }
-    where = record.circumstances
-    is_known = where.commit not in UNVERSIONED and not where.commit.startswith("sources-")
+    circumstances = record.circumstances
+    identity = BenchmarkId(experiment.name, "experiments", _settings_digest(experiment))
+    machine = summarize_machine(circumstances)
+    commit = _parse_commit(circumstances.commit)
     for metric, value in values.items():
         if value is not None:
             yield Observation(
-                benchmark=BenchmarkId(experiment.name, "experiments", _settings_digest(experiment)),
+                benchmark=identity,
                 metric=metric,
                 value=float(value),
-                machine=summarize_machine(where),
-                commit=Commit(
-                    where.commit.removesuffix("-dirty") if is_known else "",
-                    where.commit.endswith("-dirty"),
-                ),
+                machine=machine,
+                commit=commit,
                 committed_at=None,
-                measured_at=where.started_at,
+                measured_at=circumstances.started_at,
                 experiment=experiment,
             )
 
 
+def _parse_commit(text: str) -> Commit:
+    """Return a record's commit; its id is empty where only a digest of the sources is known, or nothing."""
+    is_known = text not in UNVERSIONED and not text.startswith("sources-")
+    identifier = text.removesuffix("-dirty") if is_known else ""
+    return Commit(identifier, text.endswith("-dirty"))
+
+
 @cache
 def _settings_digest(experiment: Experiment) -> str:
-    return hashlib.sha256(msgspec.json.encode(experiment, order="deterministic")).hexdigest()[:8]
+    encoded = msgspec.json.encode(experiment, order="deterministic")
+    return hashlib.sha256(encoded).hexdigest()[:8]

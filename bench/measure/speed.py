@@ -149,10 +149,9 @@ class TimedSteps:
 
     steps: range
     seconds: float = math.nan  # of this rank
-    waiting_cores: float = (
-        math.nan
-    )  # core-seconds per second that threads waited for a core; NaN: unknown
-    # Of the time, by heat or by the GPU's hardware, on the worst rank; NaN: not read.
+    # Core-seconds per second that threads waited for a core; NaN: unknown.
+    waiting_cores: float = math.nan
+    # Percent of the time, by heat or by the GPU's hardware, on the worst rank; NaN: not read.
     throttled_percent: float = math.nan
     new_graphs: int = 0  # that were compiled meanwhile, on the rank with the most
     readings: Readings = field(default_factory=Readings)
@@ -192,10 +191,9 @@ def time_windows(
     compiled: dict[str, str] = {}
     all_readings: list[Readings] = []
     first_step = planned_steps.start
-    while (
-        not as_windows(windows, num_planned).is_finished()
-        and len(all_readings) < MAX_WINDOWS_FACTOR * num_planned
-    ):
+    while not as_windows(windows, num_planned).is_finished():
+        if len(all_readings) >= MAX_WINDOWS_FACTOR * num_planned:
+            break
         steps = range(first_step, first_step + steps_per_window)
         yield_slot()
         barrier()
@@ -225,7 +223,9 @@ def as_windows(timed: Sequence[TimedSteps], num_planned: int) -> Windows:
 
 def _known_readings(readings: Sequence[float]) -> tuple[float, ...]:
     """Return the readings of windows, or nothing if this system does not give them."""
-    return () if any(map(math.isnan, readings)) else tuple(readings)
+    if any(math.isnan(reading) for reading in readings):
+        return ()
+    return tuple(readings)
 
 
 def _waits_source(run: TrainState) -> WaitsSource:
@@ -233,12 +233,11 @@ def _waits_source(run: TrainState) -> WaitsSource:
 
     Threads of loader workers and of other ranks wait for each other, so that their waits say nothing of other work.
     """
-    is_alone = (
-        run.stream.device.type == "cpu" and world_group() is None and not run.stream.workers.count
-    )
-    if is_alone and thread_wait_seconds() is not None:
-        return "threads"
-    return "other processes"
+    if run.stream.device.type != "cpu" or run.stream.workers.count:
+        return "other processes"
+    if world_group() is not None or thread_wait_seconds() is None:
+        return "other processes"
+    return "threads"
 
 
 def core_waits(
@@ -279,20 +278,19 @@ def peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]
         with clock(device) as elapsed:
             a @ b
         seconds.append(elapsed.seconds)
-    source = (
-        f"best of ten 1024 x 1024 x 1024 {precision} matrix products measured in the same process"
-    )
-    return 2 * side**3 / min(seconds), source
+    products = f"1024 x 1024 x 1024 {precision} matrix products"
+    return 2 * side**3 / min(seconds), f"best of ten {products} measured in the same process"
 
 
 def window_images(experiment: Experiment, windows: Iterable[range]) -> tuple[int, ...]:
     """Return the images of each window; empty if all steps have one size."""
     if not experiment.image.image_sizes:
         return ()
-    return tuple(
-        images_before_step(experiment, steps.stop) - images_before_step(experiment, steps.start)
-        for steps in windows
-    )
+    images = []
+    for steps in windows:
+        before = images_before_step(experiment, steps.start)
+        images.append(images_before_step(experiment, steps.stop) - before)
+    return tuple(images)
 
 
 @dataclass(slots=True)
@@ -321,9 +319,10 @@ def measure_phases(
     reader = DeviceReader(spans=cpu_busy_spans())
     phases = PhaseTimes()
     k = planned_steps.start
-    while len(phases.timed) < len(planned_steps) or (
-        may_prolong and not as_windows(phases.timed, len(planned_steps)).is_finished()
-    ):
+    while True:
+        is_enough = not may_prolong or as_windows(phases.timed, len(planned_steps)).is_finished()
+        if len(phases.timed) >= len(planned_steps) and is_enough:
+            return phases
         if len(phases.timed) % run.stream.experiment.timing.steps_per_window == 0:
             yield_slot()
         with timed_steps(run, range(k, k + 1), reader) as step:
@@ -334,7 +333,6 @@ def measure_phases(
         for name, seconds in step_seconds.items():
             phases.seconds[name].append(seconds)
         k += 1
-    return phases
 
 
 def _time_step(run: TrainState, k: int, modules: dict[str, nn.Module]) -> dict[str, float]:
@@ -351,10 +349,11 @@ def _time_step(run: TrainState, k: int, modules: dict[str, nn.Module]) -> dict[s
             run.step.backward(loss)
         with clock(device) as slowdown:
             time.sleep(experiment.timing.injected_slowdown * (forward.seconds + backward.seconds))
-        phases = towers | {"head and loss": forward.seconds - sum(towers.values())}
-        phases["backward"] = backward.seconds + slowdown.seconds
-        for name, elapsed in phases.items():
+        for name, elapsed in towers.items():
             seconds[name] += elapsed
+        seconds["head and loss"] += forward.seconds - sum(towers.values())
+        seconds["backward"] += backward.seconds + slowdown.seconds
     with clock(device) as update:
         run.step.update(loss, experiment.optimizer.learning_rate)
-    return seconds | {"optimizer": update.seconds}
+    seconds["optimizer"] = update.seconds
+    return seconds

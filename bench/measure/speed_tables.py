@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from bench.data.caption_lengths import describe_captions
@@ -67,7 +68,7 @@ FORWARD_BACKWARD_NOTE = (
 def throughput_table(comparison: ComparisonRecords) -> Table:
     """Show speed, measured and FLOP-predicted ratios, verdicts and MFU at equal batch size."""
     rows = comparison.throughputs
-    sources = join_words([*dict.fromkeys(row.peak_source for row in rows)])
+    sources = join_words(list(dict.fromkeys(row.peak_source for row in rows)))
     sentences = [
         _describe_intervals(comparison),
         f"MFU is 3 x forward FLOPs per image x images/s over the peak: {sources}.",
@@ -87,13 +88,13 @@ def with_differences(
 
     `may_differ` are the fields in which experiments that are compared by method may differ.
     """
-    experiments = [*comparison.experiments.values()]
+    experiments = list(comparison.experiments.values())
     beyond = unexpected_differences(experiments, may_differ)
-    tuned = {
-        field: values
-        for field, values in differing_fields(experiments).items()
-        if field not in beyond and (field in TUNED_FIELDS or field not in FIELDS)
-    }
+    tuned = {}
+    for field, values in differing_fields(experiments).items():
+        is_own_setting = field in TUNED_FIELDS or field not in FIELDS
+        if is_own_setting and field not in beyond:
+            tuned[field] = values
     lines = [table.note]
     if tuned:
         lines.append(f"The methods' own settings: {format_differences(tuned)}.")
@@ -123,17 +124,13 @@ def phase_table(comparison: ComparisonRecords) -> Table:
         cells["batch"] = round(figures["batch_size"] or 0)
         for phase in measured_phases(comparison.throughputs):
             cells[f"{phase}, ms"] = figures.get(PHASE + phase)
-        rows.append(
-            cells
-            | {
-                "sum of phases, ms": figures["phases_ms"],
-                "whole step, ms": figures["step_ms"],
-                "data, share of the phases": row.data_share,
-                "waited for batches, share of the windows": figures["data_wait_share"],
-                "loader workers": row.loader_workers,
-                "bound": None if row.data_share is None else _bottleneck(row, row.data_share),
-            }
-        )
+        cells["sum of phases, ms"] = figures["phases_ms"]
+        cells["whole step, ms"] = figures["step_ms"]
+        cells["data, share of the phases"] = row.data_share
+        cells["waited for batches, share of the windows"] = figures["data_wait_share"]
+        cells["loader workers"] = row.loader_workers
+        cells["bound"] = None if row.data_share is None else _bottleneck(row, row.data_share)
+        rows.append(cells)
     note = (
         "Phases are timed in a separate pass with a device synchronisation between them; figures are medians over "
         "steps, then over runs. A sum well above the whole step means that phases overlap without synchronisation, a "
@@ -147,9 +144,10 @@ def phase_table(comparison: ComparisonRecords) -> Table:
 
 def measured_phases(rows: Sequence[Throughput]) -> list[str]:
     """Return the phases that any row has, in the order of the step."""
-    return [
-        phase for phase in PHASES if any(row.figures.get(PHASE + phase) is not None for row in rows)
-    ]
+    measured = set()
+    for row in rows:
+        measured.update(name for name, value in row.figures.items() if value is not None)
+    return [phase for phase in PHASES if PHASE + phase in measured]
 
 
 def memory_and_size_table(comparison: ComparisonRecords) -> Table:
@@ -178,14 +176,16 @@ def memory_and_size_table(comparison: ComparisonRecords) -> Table:
         "Captions/s is the rate of converting captions to targets, once per data set. Warm-up includes the heating of "
         "a GPU. A dash means not measured and differs from zero."
     )
-    reasons = dict.fromkeys(reason for row in comparison.throughputs for reason in row.not_measured)
-    note += "".join(f" Not measured, or only in part: {reason}." for reason in reasons)
+    reasons = chain.from_iterable(row.not_measured for row in comparison.throughputs)
+    for reason in dict.fromkeys(reasons):
+        note += f" Not measured, or only in part: {reason}."
     return Table.of_figures(
         "Memory, utilisation, targets and sizes", rows, note, is_transposed=True
     )
 
 
 def _speed_table(title: str, comparison: ComparisonRecords, note: str) -> Table:
+    """Return a row for each timed experiment, and one for each whose timed runs all failed."""
     base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
     columns = [
         Column.text("experiment"),
@@ -212,21 +212,19 @@ def _speed_table(title: str, comparison: ComparisonRecords, note: str) -> Table:
 
 
 def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
+    """Return the cells of a timed experiment."""
     is_base = row.experiment == comparison.base
     why = IS_BASE if is_base else (comparison.incomparable or "no other experiment was timed")
-    p = verdict = Cell.not_applicable(why)
+    p = Cell.not_applicable(why)
+    verdict = p
     if row.ratio is not None:
-        p = Cell.applicable(
-            row.ratio.p, format_p_value, ONE_RUN if len(row.rounds) == 1 else DISTURBED
-        )
+        why_no_p = ONE_RUN if len(row.rounds) == 1 else DISTURBED
+        p = Cell.applicable(row.ratio.p, format_p_value, why_no_p)
         verdict = Cell(VERDICTS[row.ratio.verdict], "", row.ratio.verdict)
+    interval = format_interval(row.interval, format_rate) or "one run"
     return [
         comparison.name_cell(row.experiment),
-        Cell.of(
-            row.images_per_second,
-            format_rate,
-            format_interval(row.interval, format_rate) or "one run",
-        ),
+        Cell.of(row.images_per_second, format_rate, interval),
         Cell.of(len(row.rounds)),
         BASE_CELL if is_base else Cell.estimate(row.ratio, format_ratio, why),
         BASE_CELL if is_base else Cell.estimate(row.ratio_of_all, format_ratio, why),

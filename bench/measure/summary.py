@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from statistics import median
 
 from bench.experiment.config import Experiment
@@ -33,11 +34,13 @@ def throughputs_of(
     p and verdict are adjusted for the number of ratios.
     """
     timed = timed_runs(records, names)
-    peak = device_peak(speed for runs in timed.values() for _, speed in runs)
+    all_runs = chain.from_iterable(timed.values())
+    peak = device_peak(speed for _, speed in all_runs)
     figures = {name: _median_figures(runs, peak) for name, runs in timed.items()}
     rates = rates_by_round(timed, images_per_second)
     all_windows = rates_by_round(timed, images_per_second_of_all)
-    ratios = _ratios(base, rates_by_round(timed, undisturbed_images_per_second), all_windows)
+    undisturbed = rates_by_round(timed, undisturbed_images_per_second)
+    ratios = _ratios(base, undisturbed, all_windows)
     ratios_of_all = _ratios(base, all_windows, all_windows)
     forward_backward = rates_by_round(timed, forward_backward_rate)
     forward_backward_ratios = _ratios(base, forward_backward, forward_backward)
@@ -48,12 +51,15 @@ def throughputs_of(
         if base in figures and name != base:
             flops = figures[name]["step_flops_per_image"]
             base_flops = figures[base]["step_flops_per_image"]
-            flop_ratio = base_flops / flops if base_flops and flops else None
+            if base_flops and flops:
+                flop_ratio = base_flops / flops
+        reasons = [missing_readings(speed) for speed in speeds]
+        distinct_reasons = dict.fromkeys(reason for reason in reasons if reason)
         throughput = Throughput(
             experiment=name,
             rounds=rates[name],
             images_per_second=median(rates[name].values()),
-            interval=geometric_mean_interval([*rates[name].values()]),
+            interval=geometric_mean_interval(list(rates[name].values())),
             ratio=ratios.get(name),
             ratio_of_all=ratios_of_all.get(name),
             forward_backward=forward_backward_ratios.get(name),
@@ -61,7 +67,7 @@ def throughputs_of(
             figures=figures[name],
             peak_source=speeds[0].peak_source,
             loader_workers=max(speed.loader_workers or 0 for speed in speeds),
-            not_measured=tuple(dict.fromkeys(filter(None, map(missing_readings, speeds)))),
+            not_measured=tuple(distinct_reasons),
         )
         throughputs.append(throughput)
     return throughputs
@@ -69,21 +75,22 @@ def throughputs_of(
 
 def device_peak(speeds: Iterable[Speed]) -> float | None:
     """Return the largest peak in FLOP/s that any run found, None without one: on a CPU each run measures it."""
-    return max((speed.peak_flops_per_second or 0.0 for speed in speeds), default=0.0) or None
+    peaks = [speed.peak_flops_per_second or 0.0 for speed in speeds]
+    return max(peaks, default=0.0) or None
 
 
 def run_figures(
     experiment: Experiment, speed: Speed, peak: float | None
 ) -> dict[str, float | None]:
     """Derive the figures of one timed run; None is not measured."""
-    phases = {
-        name: 1000 * median(speed.phase_seconds[name])
-        for name in PHASES
-        if name in speed.phase_seconds
-    }
+    phases = {}
+    for name in PHASES:
+        if name in speed.phase_seconds:
+            phases[name] = 1000 * median(speed.phase_seconds[name])
     images = images_per_step(experiment, speed)
     target_seconds = speed.target_building_seconds
-    return {
+    utilisation = model_flops_utilisation(experiment, speed, peak) if peak else None
+    figures: dict[str, float | None] = {
         "round": speed.round,
         "batch_size": experiment.training.batch_size,  # of one process, as the FLOPs are
         "images_per_second": images_per_second(experiment, speed),
@@ -93,18 +100,19 @@ def run_figures(
         "forward_flops_per_image": speed.flops.forward / images,
         "image_forward_flops_per_image": speed.flops.image_forward / images,
         "text_forward_flops_per_image": speed.flops.text_forward / images,
-        "model_flops_utilisation": model_flops_utilisation(experiment, speed, peak)
-        if peak
-        else None,
+        "model_flops_utilisation": utilisation,
         "captions_per_second": speed.num_captions / target_seconds if target_seconds else None,
         "tokens_per_caption": speed.tokens_per_caption,
         "trained_parameters": speed.trained_parameters,
         "tower_parameters": speed.tower_parameters,
         "data_wait_share": speed.data_wait_share,
         "warmup_seconds": speed.warmup_seconds,
-        **{PHASE + name: milliseconds for name, milliseconds in phases.items()},
-        **{UTILISATION + name: value for name, value in speed.utilisation.items()},
     }
+    for name, milliseconds in phases.items():
+        figures[PHASE + name] = milliseconds
+    for name, value in speed.utilisation.items():
+        figures[UTILISATION + name] = value
+    return figures
 
 
 def _median_figures(
@@ -114,8 +122,13 @@ def _median_figures(
     values = defaultdict[str, list[float]](list)
     for experiment, speed in runs:
         for name, value in run_figures(experiment, speed, peak).items():
-            values[name] += [] if value is None else [value]
-    return {name: float(median(known)) if known else None for name, known in values.items()}
+            known = values[name]
+            if value is not None:
+                known.append(value)
+    medians: dict[str, float | None] = {}
+    for name, known in values.items():
+        medians[name] = float(median(known)) if known else None
+    return medians
 
 
 def missing_readings(speed: Speed) -> str:
@@ -125,12 +138,18 @@ def missing_readings(speed: Speed) -> str:
 
 def extreme_mfu_rows(rows: Sequence[Throughput]) -> tuple[Throughput, Throughput] | None:
     """Return the rows of the least and the largest MFU where these compare implementations and not methods."""
-    rates = [(row.mfu, row) for row in rows if row.mfu]
-    if not rates:
+    rows_with_mfu = [row for row in rows if row.mfu]
+    if not rows_with_mfu:
         return None
-    least_mfu, least = min(rates, key=lambda rate: rate[0])
-    largest_mfu, largest = max(rates, key=lambda rate: rate[0])
-    return (least, largest) if largest_mfu >= ENGINEERING_FACTOR * least_mfu else None
+    least = min(rows_with_mfu, key=_mfu_or_zero)
+    largest = max(rows_with_mfu, key=_mfu_or_zero)
+    if _mfu_or_zero(largest) < ENGINEERING_FACTOR * _mfu_or_zero(least):
+        return None
+    return least, largest
+
+
+def _mfu_or_zero(row: Throughput) -> float:
+    return row.mfu or 0.0
 
 
 def _ratios(
@@ -153,4 +172,5 @@ def _ratios(
             pairs[name] = (undisturbed[base], undisturbed[name])
         else:
             ratios[name] = ratio_without_interval(all_windows[base], rounds)
-    return ratios | ratios_of_pairs(pairs)
+    ratios.update(ratios_of_pairs(pairs))
+    return ratios

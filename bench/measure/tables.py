@@ -12,8 +12,15 @@ EMPTY_CAPTION = "empty caption (used)"
 
 def ratio_columns(ratio: Ratio | None) -> dict[str, Any]:
     """Return the cells of a table that show a ratio, its 95 % interval, p and verdict."""
-    names = {"ratio": "value", "low": "low", "high": "high", "p": "p", "verdict": "verdict"}
-    return {column: ratio and getattr(ratio, name) for column, name in names.items()}
+    if ratio is None:
+        return dict.fromkeys(("ratio", "low", "high", "p", "verdict"))
+    return {
+        "ratio": ratio.value,
+        "low": ratio.low,
+        "high": ratio.high,
+        "p": ratio.p,
+        "verdict": ratio.verdict,
+    }
 
 
 def sample_table(records: Iterable[Record], label: Callable[[str], str] = str) -> Table:
@@ -22,28 +29,31 @@ def sample_table(records: Iterable[Record], label: Callable[[str], str] = str) -
     for record in records:
         run = record.measured
         if isinstance(run, RunOnSamples):
+            experiment = label(record.experiment_name)
             kind = str(run.__struct_config__.tag)
-            for flaw, number in (run.skipped | {EMPTY_CAPTION: run.empty_captions}).items():
-                counts[label(record.experiment_name), kind, flaw] = number
-    rows = [
-        {"experiment": experiment, "run": kind, "what": flaw, "samples": number}
-        for (experiment, kind, flaw), number in counts.items()
-        if number
-    ]
+            for flaw, number in run.skipped.items():
+                counts[experiment, kind, flaw] = number
+            counts[experiment, kind, EMPTY_CAPTION] = run.empty_captions
+    rows = []
+    for (experiment, kind, flaw), number in counts.items():
+        if number:
+            row = {"experiment": experiment, "run": kind, "what": flaw, "samples": number}
+            rows.append(row)
     note = "Images that cannot be decoded count each time that the run, of several processes rank 0, reads them."
     return Table.of_figures("Samples skipped or without text", rows, note)
 
 
 def failure_table(records: Iterable[Record], label: Callable[[str], str] = str) -> Table:
     """List the runs that failed in the order of their starts, experiments by their labels."""
-    rows = [
-        {
-            "experiment": label(record.experiment_name) or "none",
-            "run": record.measured.what,
-            "reason": record.measured.reason,
-            "started, UTC": record.circumstances.started_at,
-        }
-        for record in sorted(records, key=lambda record: record.circumstances.started_at)
-        if isinstance(record.measured, Failure)
-    ]
+    rows = []
+    for record in sorted(records, key=lambda record: record.circumstances.started_at):
+        failure = record.measured
+        if isinstance(failure, Failure):
+            row = {
+                "experiment": label(record.experiment_name) or "none",
+                "run": failure.what,
+                "reason": failure.reason,
+                "started, UTC": record.circumstances.started_at,
+            }
+            rows.append(row)
     return Table.of_figures("Runs that failed", rows)

@@ -11,27 +11,39 @@ from bench.records.record import Record, Speed
 
 Run = tuple[Experiment, Speed]
 # What must be equal where speeds are compared, and the experiment's field that may explain a difference.
-CIRCUMSTANCES = dict.fromkeys(
-    ("machine", "gpu", "device", "threads", "processes", "packages", "extensions")
-)
-CIRCUMSTANCES |= {"precision": "precision", "compiled": "compile"}
+CIRCUMSTANCES: dict[str, str | None] = {
+    "machine": None,
+    "gpu": None,
+    "device": None,
+    "threads": None,
+    "processes": None,
+    "packages": None,
+    "extensions": None,
+    "precision": "precision",
+    "compiled": "compile",
+}
 
 
 def images_per_second(experiment: Experiment, speed: Speed) -> float:
     """Return the rate of a timed run, all processes together, in the windows that count; in all if too few do."""
-    undisturbed = undisturbed_images_per_second(experiment, speed)
-    return images_per_second_of_all(experiment, speed) if undisturbed is None else undisturbed
+    rate = undisturbed_images_per_second(experiment, speed)
+    if rate is None:
+        rate = images_per_second_of_all(experiment, speed)
+    return rate
 
 
 def undisturbed_images_per_second(experiment: Experiment, speed: Speed) -> float | None:
     """Return the rate of a timed run, all processes together, in the windows that count; None if too few do."""
     rate = timed_windows(experiment, speed).undisturbed_rate()
-    return None if rate is None else speed.processes * rate
+    if rate is None:
+        return None
+    return speed.processes * rate
 
 
 def images_per_second_of_all(experiment: Experiment, speed: Speed) -> float:
     """Return the rate of a timed run, all processes together, over all its windows."""
-    return speed.processes * timed_windows(experiment, speed).rate_of_all()
+    windows = timed_windows(experiment, speed)
+    return speed.processes * windows.rate_of_all()
 
 
 def steps_per_window(experiment: Experiment, speed: Speed) -> int:
@@ -41,9 +53,10 @@ def steps_per_window(experiment: Experiment, speed: Speed) -> int:
 
 def images_per_step(experiment: Experiment, speed: Speed) -> float:
     """Return the mean number of images of a timed step on one device."""
-    if speed.window_images:
-        return fmean(speed.window_images) / steps_per_window(experiment, speed)
-    return float(experiment.training.batch_size)
+    if not speed.window_images:
+        return float(experiment.training.batch_size)
+    images_per_window = fmean(speed.window_images)
+    return images_per_window / steps_per_window(experiment, speed)
 
 
 def model_flops_utilisation(
@@ -62,8 +75,12 @@ def model_flops_utilisation(
 def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
     """Return forward and backward's images/s in the steps that count; None if too few do, or without phases."""
     steps = forward_backward_steps(experiment, speed)
-    rate = None if steps is None else steps.undisturbed_rate()
-    return None if rate is None else speed.processes * rate
+    if steps is None:
+        return None
+    rate = steps.undisturbed_rate()
+    if rate is None:
+        return None
+    return speed.processes * rate
 
 
 def timed_runs(
@@ -72,9 +89,11 @@ def timed_runs(
     """Return the timed runs of each of the names (by default of all) that has any, by round."""
     runs: dict[str, list[Run]] = {}
     for record in records:
-        if isinstance(record.measured, Speed) and record.experiment is not None:
-            run = (record.experiment, record.measured)
-            runs.setdefault(record.experiment.name, []).append(run)
+        experiment = record.experiment
+        speed = record.measured
+        if isinstance(speed, Speed) and experiment is not None:
+            named_runs = runs.setdefault(experiment.name, [])
+            named_runs.append((experiment, speed))
     chosen = runs if names is None else [name for name in names if name in runs]
     return {name: sorted(runs[name], key=lambda run: run[1].round) for name in chosen}
 
@@ -100,15 +119,16 @@ def throughputs_by_round(records: Iterable[Record]) -> dict[str, dict[int, float
 
 def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) -> None:
     """Raise ValueError listing what differs beyond the experiments' fields named, machines included."""
-    rows = list(records)
-    allowed = {*may_differ}
-    experiments = (record.experiment for record in rows if record.experiment is not None)
+    records = list(records)
+    allowed = set(may_differ)
+    experiments = [record.experiment for record in records if record.experiment is not None]
     differences = unexpected_differences(experiments, allowed)
     for circumstance, field in CIRCUMSTANCES.items():
         values = {}
-        for row in rows:
-            value = getattr(row.circumstances, circumstance)
-            values[msgspec.json.encode(value, order="deterministic")] = value
+        for record in records:
+            value = getattr(record.circumstances, circumstance)
+            encoded = msgspec.json.encode(value, order="deterministic")
+            values[encoded] = value
         if len(values) > 1 and field not in allowed:
             differences[circumstance] = tuple(values.values())
     if differences:

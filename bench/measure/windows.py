@@ -68,10 +68,11 @@ class Windows:
             seconds = seconds * (1 - np.array(self.waiting_cores))
         total_seconds = 0.0
         for num_images in np.unique(images):
-            has_num_images = images == num_images
-            if not (has_num_images & counted).any():
+            is_equal = images == num_images
+            counted_seconds = seconds[is_equal & counted]
+            if not len(counted_seconds):
                 return None
-            total_seconds += seconds[has_num_images & counted].mean() * has_num_images.sum()
+            total_seconds += counted_seconds.mean() * is_equal.sum()
         return float(images.sum() / total_seconds)
 
     def rate_of_all(self) -> float:
@@ -86,32 +87,30 @@ def timed_windows(experiment: Experiment, speed: Speed) -> Windows:
     seconds = speed.window_seconds
     if speed.rank_window_seconds:
         seconds = tuple(max(ranks) for ranks in zip(*speed.rank_window_seconds, strict=True))
-    images = speed.window_images or [experiment.training.batch_size * steps_per_window] * len(
-        seconds
-    )
-    planned = max(1, planned_steps // steps_per_window)
+    images_of_window = experiment.training.batch_size * steps_per_window
     return Windows(
-        planned, images, seconds, speed.window_core_waits, speed.window_throttled_percent
+        num_planned=max(1, planned_steps // steps_per_window),
+        images=speed.window_images or [images_of_window] * len(seconds),
+        seconds=seconds,
+        waiting_cores=speed.window_core_waits,
+        throttled_percent=speed.window_throttled_percent,
     )
 
 
 def forward_backward_steps(experiment: Experiment, speed: Speed) -> Windows | None:
     """Return the steps that were timed in phases, each without its data and its optimizer; None without phases."""
-    phases = [
-        seconds
-        for name, seconds in speed.phase_seconds.items()
-        if name not in ("data", "optimizer")
-    ]
+    phases = dict(speed.phase_seconds)
+    phases.pop("data", None)
+    phases.pop("optimizer", None)
     if not phases:
         return None
-    seconds = [sum(step) for step in zip(*phases, strict=True)]
-    images = speed.phase_images or [experiment.training.batch_size] * len(seconds)
+    seconds = [sum(step) for step in zip(*phases.values(), strict=True)]
     planned = experiment.timing.windows * experiment.timing.steps_per_window
     return Windows(
-        speed.planned_phase_steps or min(len(seconds), planned),
-        images,
-        seconds,
-        speed.phase_core_waits,
+        num_planned=speed.planned_phase_steps or min(len(seconds), planned),
+        images=speed.phase_images or [experiment.training.batch_size] * len(seconds),
+        seconds=seconds,
+        waiting_cores=speed.phase_core_waits,
     )
 
 
@@ -130,30 +129,35 @@ def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
 
     Empty if none of them was timed.
     """
-    timed = [
-        (record, timed_windows(record.experiment, record.measured))
-        for record in records
-        if isinstance(record.measured, Speed)
-        and record.experiment is not None
-        and record.experiment_name in names
-    ]
-    if not timed:
+    runs = []
+    for record in records:
+        experiment = record.experiment
+        if isinstance(record.measured, Speed) and experiment and experiment.name in names:
+            windows = timed_windows(experiment, record.measured)
+            runs.append((record.circumstances, record.measured, windows))
+    if not runs:
         return ""
-    record, _ = timed[0]
-    assert isinstance(record.measured, Speed)
+    circumstances, speed, _ = runs[0]
     sentences = []
-    steps = "steps" if record.measured.steps_per_window == 1 else "windows"
-    number = sum(len(windows.seconds) for _, windows in timed)
-    left_out = number - sum(windows.count() for _, windows in timed)
-    throttled = sum(int(np.count_nonzero(windows.throttled_percent)) for _, windows in timed)
-    added_seconds = sum(sum(windows.seconds[windows.num_planned :]) for _, windows in timed)
+    steps = "steps" if speed.steps_per_window == 1 else "windows"
+    number = 0
+    num_counted = 0
+    num_throttled = 0
+    num_disturbed = 0
+    added_seconds = 0.0
+    for _, _, windows in runs:
+        number += len(windows.seconds)
+        num_counted += windows.count()
+        num_throttled += int(np.count_nonzero(windows.throttled_percent))
+        num_disturbed += windows.undisturbed_rate() is None
+        added_seconds += sum(windows.seconds[windows.num_planned :])
+    left_out = number - num_counted
     share = f"{100 * left_out / number:.0f} %"
-    is_cpu = record.circumstances.device == "cpu"
-    if throttled:
+    if num_throttled:
         sentences.append(
             f"{share} of the {steps} were left out: the GPU was throttled, or threads waited for a core."
         )
-    elif not record.measured.window_core_waits:
+    elif not speed.window_core_waits:
         sentences.append(
             f"All {steps} count: this system does not report whether other work kept the runs from a core."
         )
@@ -167,13 +171,12 @@ def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
             f"{share} of the {steps} waited for a core and were left out; "
             f"{added_seconds:.0f} s were added to make up for them."
         )
-    if is_cpu and record.measured.waits_source == "other processes":
+    if circumstances.device == "cpu" and speed.waits_source == "other processes":
         sentences.append(
             "The CPU time of other processes was read in place of the waits of the run's threads."
         )
-    disturbed = sum(windows.undisturbed_rate() is None for _, windows in timed)
-    if disturbed:
+    if num_disturbed:
         sentences.append(
-            f"{disturbed} of {len(timed)} runs were disturbed nearly throughout and are left out."
+            f"{num_disturbed} of {len(runs)} runs were disturbed nearly throughout and are left out."
         )
     return " ".join(sentences)

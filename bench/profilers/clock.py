@@ -49,8 +49,8 @@ def forward_clocks(
 
     with ExitStack() as hooks:
         for name, module in modules.items():
-            hooks.callback(
-                module.register_forward_pre_hook(lambda *_, name=name: start(name)).remove
-            )
-            hooks.callback(module.register_forward_hook(lambda *_, name=name: stop(name)).remove)
+            pre_hook = module.register_forward_pre_hook(lambda *_, name=name: start(name))
+            hook = module.register_forward_hook(lambda *_, name=name: stop(name))
+            hooks.callback(pre_hook.remove)
+            hooks.callback(hook.remove)
         yield seconds

@@ -23,14 +23,18 @@ def thread_wait_seconds() -> float | None:
     try:
         for task in os.scandir(TASKS):
             with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
-                waited += int(Path(task.path, "schedstat").read_text().split()[1])
+                counters = Path(task.path, "schedstat").read_text().split()
+                waited += int(counters[1])
     except (OSError, IndexError):
         return None
-    return waited / 1e9 + sum(float(core.steal) for core in times_of_own_cores())
+    stolen = sum(float(core.steal) for core in times_of_own_cores())
+    return waited / 1e9 + stolen
 
 
 def times_of_own_cores() -> list[Any]:
     """Return psutil's times of the cores that this process may use; of all where the system does not bind processes."""
     cores = psutil.cpu_times(percpu=True)
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(cores))
+    if not hasattr(os, "sched_getaffinity"):
+        return list(cores)
+    allowed = os.sched_getaffinity(0)
     return [cores[core] for core in allowed if core < len(cores)]

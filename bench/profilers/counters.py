@@ -62,7 +62,9 @@ def _addmm_flops(_: Sequence[int], a: Sequence[int], b: Sequence[int], **__: obj
 def count_graphs() -> int:
     """Return the number of graphs that dynamo has compiled in this process."""
     dynamo = sys.modules.get("torch._dynamo.utils")
-    return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo else 0
+    if dynamo is None:
+        return 0
+    return int(dynamo.counters["stats"]["unique_graphs"])
 
 
 class TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]

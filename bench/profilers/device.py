@@ -77,7 +77,8 @@ def sampled(
     finally:
         for name, gauge in end_gauges.items():
             if gauge is not None:
-                values[name] = [readings.attempt(name, gauge)]
+                reading = readings.attempt(name, gauge)
+                values[name] = [reading]
         done.set()
         if sampler.is_alive():
             sampler.join()
@@ -98,7 +99,9 @@ def open_reader(device: torch.device) -> DeviceReader:
         gpu = nvml_reader(uuid)
     except pynvml.NVMLError as error:
         gpu = DeviceReader(missing={"GPU": f"{type(error).__name__}: {error}"})
-    return DeviceReader(gpu.gauges, cpu_busy_spans() | dict(gpu.spans), gpu.missing)
+    spans = cpu_busy_spans()
+    spans.update(gpu.spans)
+    return DeviceReader(gpu.gauges, spans, gpu.missing)
 
 
 def cpu_busy_spans() -> dict[str, Span]:
@@ -134,10 +137,13 @@ def cpu_busy_spans() -> dict[str, Span]:
         OTHERS_BUSY: counter_rate(other_seconds, percent),
     }
     if hasattr(psutil.cpu_times(), "steal"):
-        spans[HOST_BUSY] = counter_rate(
-            lambda: sum(times.steal for times in times_of_own_cores()), percent
-        )
+        spans[HOST_BUSY] = counter_rate(_stolen_seconds, percent)
     return spans
+
+
+def _stolen_seconds() -> float:
+    """Return the CPU time of other guests of the host on these cores."""
+    return sum(times.steal for times in times_of_own_cores())
 
 
 def max_lacking_cores(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> float:
@@ -147,11 +153,15 @@ def max_lacking_cores(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> float
     does not report CPU time. `ranks` has the host and the figures of every rank. To a rank, the other ranks of its host
     are among the others.
     """
-    if not all(OWN_BUSY in figures and OTHERS_BUSY in figures for _, figures in ranks):
-        return math.nan
+    figures_by_host: dict[str, list[Mapping[str, float]]] = {}
+    for host, figures in ranks:
+        if OWN_BUSY not in figures or OTHERS_BUSY not in figures:
+            return math.nan
+        figures_by_host.setdefault(host, []).append(figures)
     lacking_percent = 0.0
-    for host, first in dict(reversed(ranks)).items():
-        all_ranks = sum(figures[OWN_BUSY] for name, figures in ranks if name == host)
+    for host_figures in figures_by_host.values():
+        first = host_figures[0]
+        all_ranks = sum(figures[OWN_BUSY] for figures in host_figures)
         other_ranks = all_ranks - first[OWN_BUSY]
         other_work = first[OTHERS_BUSY] - other_ranks + first.get(HOST_BUSY, 0.0)
         idle = max(0.0, 100 - all_ranks - other_work)

@@ -62,7 +62,9 @@ def _read_bytes_without_files(field: str) -> int | None:
     """Return a size of resident memory without the pages of mapped files, in bytes; None except on Linux."""
     resident = read_status_bytes(field)
     file_pages = read_status_bytes("RssFile")
-    return None if resident is None or file_pages is None else resident - file_pages
+    if resident is None or file_pages is None:
+        return None
+    return resident - file_pages
 
 
 def read_status_bytes(field: str) -> int | None:
@@ -70,4 +72,5 @@ def read_status_bytes(field: str) -> int | None:
     if not STATUS.is_file():
         return None
     fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
-    return int(fields[field].split()[0]) * 1024
+    kibibytes, _ = fields[field].split()
+    return int(kibibytes) * 1024

@@ -67,17 +67,13 @@ def nvml_reader(uuid: str) -> DeviceReader:
         "temperature C": lambda: float(
             pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)
         ),
-    } | {
-        name: partial(_percent_if_throttled, handle, reasons) for name, reasons in SLOWDOWNS.items()
     }
-    spans: dict[str, Span] = {
-        "power W, by the energy counter": counter_rate(
-            partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle), 1e-3
-        )
-    } | {
-        name: partial(_begin_gpm_span, handle, getattr(pynvml, metric))
-        for name, metric in GPM.items()
-    }
+    for name, reasons in SLOWDOWNS.items():
+        gauges[name] = partial(_percent_if_throttled, handle, reasons)
+    millijoules = partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+    spans: dict[str, Span] = {"power W, by the energy counter": counter_rate(millijoules, 1e-3)}
+    for name, metric in GPM.items():
+        spans[name] = partial(_begin_gpm_span, handle, getattr(pynvml, metric))
     return DeviceReader(gauges, spans)
 
 
@@ -88,7 +84,10 @@ def process_bytes(uuid: str) -> int | None:
     """
     pynvml.nvmlInit()
     running = pynvml.nvmlDeviceGetComputeRunningProcesses(device_handle(uuid))
-    return next((process.usedGpuMemory for process in running if process.pid == os.getpid()), None)
+    for process in running:
+        if process.pid == os.getpid():
+            return int(process.usedGpuMemory)
+    return None
 
 
 def throttle_bits(reasons: Iterable[str]) -> int:
@@ -97,9 +96,9 @@ def throttle_bits(reasons: Iterable[str]) -> int:
 
 
 def _percent_if_throttled(handle: Any, reasons: tuple[str, ...]) -> float:
-    return 100.0 * bool(
-        pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle) & throttle_bits(reasons)
-    )
+    current = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
+    is_throttled = current & throttle_bits(reasons)
+    return 100.0 if is_throttled else 0.0
 
 
 def _begin_gpm_span(handle: Any, metric: int) -> Gauge:

@@ -25,9 +25,8 @@ Answers = npt.NDArray[np.float64] | float  # by test item, or one figure for all
 SEEDS_FOR_INTERVAL = 3  # training seeds; fewer give a mean without an interval
 SEEDS_FOR_RANKING = 5  # training seeds that two methods have in common
 TASKS_FOR_INTERVAL = 3  # tasks on different images; fewer give a mean without an interval
-POWER = (
-    0.8  # the probability with which the smallest difference that could have been shown is shown
-)
+# The probability with which the smallest difference that could have been shown is shown.
+POWER = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ def estimate_over_seeds(rows: Sequence[Answers]) -> Estimate:
     if len({np.size(row) for row in rows}) > 1:
         reason = ", different test images"
     if reason or len(rows) < SEEDS_FOR_INTERVAL:
-        mean = fmean(map(np.mean, rows))
+        mean = fmean(float(np.mean(row)) for row in rows)
         return Estimate(mean, None, None, f"{len(rows)} seeds{reason}, no interval")
     return _estimate_two_levels(rows, "seeds")
 
@@ -60,11 +59,14 @@ def estimate_over_seeds(rows: Sequence[Answers]) -> Estimate:
 def estimate_over_draws(runs: Mapping[K, Mapping[int, Answers]]) -> Estimate:
     """Estimate a mean over draws of the labelled images (one training), or over the trainings' means (several)."""
     if len(runs) > 1:
-        return estimate_over_seeds([sum(draws.values()) / len(draws) for draws in runs.values()])
+        means = [sum(draws.values()) / len(draws) for draws in runs.values()]
+        return estimate_over_seeds(means)
     (draws,) = runs.values()
-    if len(draws) == 1:
-        return Estimate(fmean(map(np.mean, draws.values())), None, None, "one draw, no interval")
-    return _estimate_two_levels([*draws.values()], "draws")
+    answers = list(draws.values())
+    if len(answers) == 1:
+        mean = float(np.mean(answers[0]))
+        return Estimate(mean, None, None, "one draw, no interval")
+    return _estimate_two_levels(answers, "draws")
 
 
 def estimate_paired_over_seeds(
@@ -72,7 +74,9 @@ def estimate_paired_over_seeds(
 ) -> Estimate | None:
     """Estimate other - base over the seeds and items that both have; None under five seeds, which rank nothing."""
     differences = [np.subtract(other[seed], base[seed]) for seed in base if seed in other]
-    return estimate_over_seeds(differences) if len(differences) >= SEEDS_FOR_RANKING else None
+    if len(differences) < SEEDS_FOR_RANKING:
+        return None
+    return estimate_over_seeds(differences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +101,9 @@ def estimate_over_tasks(figures_by_training: Sequence[Sequence[float]]) -> MeanO
     table = np.array(figures_by_training, np.float64)
     seeds, tasks = table.shape
     if tasks < TASKS_FOR_INTERVAL:
-        return MeanOverTasks(
-            Estimate(float(table.mean()), None, None, f"{tasks} tasks, no interval"), None
-        )
+        mean_of_few = float(table.mean())
+        estimate = Estimate(mean_of_few, None, None, f"{tasks} tasks, no interval")
+        return MeanOverTasks(estimate, None)
     over = f"{tasks} tasks and {seeds} seeds"
     if seeds < SEEDS_FOR_INTERVAL:
         table = table.mean(axis=0)[:, None]
@@ -107,9 +111,8 @@ def estimate_over_tasks(figures_by_training: Sequence[Sequence[float]]) -> MeanO
     mean, variance, degrees_of_freedom = _mean_of_two_levels(table)
     estimate = _to_estimate(mean, variance, degrees_of_freedom, over)
     end = float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
-    return MeanOverTasks(
-        estimate, float(nctdtrinc(degrees_of_freedom, 1 - POWER, end)) * math.sqrt(variance)
-    )
+    noncentrality = float(nctdtrinc(degrees_of_freedom, 1 - POWER, end))
+    return MeanOverTasks(estimate, noncentrality * math.sqrt(variance))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,8 @@ def judge_accuracy_differences(
     One is better or worse where p, adjusted by Holm's step-down for the number of differences, is at most `ALPHA`.
     """
     known = {name: estimate.p for name, estimate in differences.items() if estimate.p is not None}
-    adjusted = dict(zip(known, holm([*known.values()]), strict=True))
+    adjusted_p_values = holm(list(known.values()))
+    adjusted = dict(zip(known, adjusted_p_values, strict=True))
     judged = {}
     for name, difference in differences.items():
         p = adjusted.get(name)
@@ -146,7 +150,9 @@ def _estimate_two_levels(rows: Sequence[Answers], unit: str) -> Estimate:
     """Estimate the mean of a table with a row for each run, whose runs and items are both drawn at random."""
     table = np.array([np.atleast_1d(row) for row in rows], np.float64)
     runs, items = table.shape
-    over = f"{runs} {unit}" + (f" and {items:,} test images" if items > 1 else "")
+    over = f"{runs} {unit}"
+    if items > 1:
+        over += f" and {items:,} test images"
     return _to_estimate(*_mean_of_two_levels(table), over)
 
 
@@ -180,16 +186,18 @@ def _mean_of_two_levels(table: npt.NDArray[np.float64]) -> tuple[float, float, f
     item_degrees = num_items - 1.0
     item_variance = float(item_means.var(ddof=1)) / num_items
     rest_degrees = run_degrees * item_degrees
-    rest = float(((table - run_means[:, None] - item_means + mean) ** 2).sum())
-    rest_variance = rest / (rest_degrees * num_runs * num_items)
+    rest = table - run_means[:, None] - item_means + mean
+    rest_squares = float((rest**2).sum())
+    rest_variance = rest_squares / (rest_degrees * num_runs * num_items)
     # The rest is part of the variance that the runs show, and of the variance that the items show.
-    parts = [
-        (variance, degrees)
-        for variance, degrees in ((run_variance, run_degrees), (item_variance, item_degrees))
-        if variance > rest_variance
-    ]
+    parts = []
+    if run_variance > rest_variance:
+        parts.append((run_variance, run_degrees))
+    if item_variance > rest_variance:
+        parts.append((item_variance, item_degrees))
     variance = sum(part for part, _ in parts) - rest_variance * (len(parts) - 1)
     if len(parts) != 1:
         parts.append((rest_variance, rest_degrees))
     spread = sum(part**2 / degrees for part, degrees in parts)
-    return mean, variance, variance**2 / spread if spread else 1.0
+    degrees_of_freedom = variance**2 / spread if spread else 1.0
+    return mean, variance, degrees_of_freedom

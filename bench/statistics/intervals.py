@@ -37,10 +37,11 @@ def mean_interval(values: Sequence[float]) -> Interval:
     """
     if len(values) < 2:  # noqa: PLR2004
         raise ValueError("an interval needs two values or more")
-    if not all(map(math.isfinite, values)):
+    if not all(math.isfinite(value) for value in values):
         raise ValueError(f"an interval is made of finite figures, got {list(values)}")
     mean = fmean(values)
-    margin = student_t_margin(stdev(values, mean) / math.sqrt(len(values)), len(values) - 1)
+    error = stdev(values, mean) / math.sqrt(len(values))
+    margin = student_t_margin(error, len(values) - 1)
     return Interval(mean, mean - margin, mean + margin)
 
 
@@ -49,4 +50,6 @@ def geometric_mean_interval(values: Sequence[float]) -> Interval | None:
     if len(values) < 2:  # noqa: PLR2004 - one run has no spread
         return None
     logs = mean_interval([math.log(value) for value in values])
-    return Interval(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high))
+    low = math.exp(logs.low)
+    high = math.exp(logs.high)
+    return Interval(math.exp(logs.value), low, high)

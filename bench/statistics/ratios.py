@@ -32,13 +32,19 @@ class Ratio:
     @property
     def verdict(self) -> Verdict:
         """What can be said of rates: more is "faster"."""
-        if self.low is None or self.high is None or self.p is None or min(self.runs) < MIN_ROUNDS:
+        if self.low is None or self.high is None or self.p is None:
+            return "inconclusive"
+        if min(self.runs) < MIN_ROUNDS:
             return "inconclusive"
         smallest = math.log1p(SMALLEST_EFFECT) - ROUNDING
-        if self.p <= ALPHA and abs(math.log(self.value)) >= smallest:
+        is_large = abs(math.log(self.value)) >= smallest
+        if self.p <= ALPHA and is_large:
             return "faster" if self.value > 1 else "slower"
-        is_small = math.log(self.low) > -smallest and math.log(self.high) < smallest
-        return "no difference" if is_small else "inconclusive"
+        log_low = math.log(self.low)
+        log_high = math.log(self.high)
+        if log_low > -smallest and log_high < smallest:
+            return "no difference"
+        return "inconclusive"
 
 
 def ratio_of(base: Rounds, other: Rounds) -> Ratio:
@@ -62,47 +68,59 @@ def ratios_of_pairs(pairs: Mapping[str, tuple[Rounds, Rounds]]) -> dict[str, Rat
     of single ratios. A p of None (too few runs) is left out of the family. Raises ValueError where a figure is not
     positive and finite.
     """
-    ratios = {
-        name: _compare(_logarithms(base), _logarithms(other))
-        for name, (base, other) in pairs.items()
-    }
-    known = {name: ratio.p for name, ratio in ratios.items() if ratio.p is not None}
-    adjusted = holm(list(known.values()))
-    for name, p in zip(known, adjusted, strict=True):
+    ratios = {}
+    p_values = {}
+    for name, (base, other) in pairs.items():
+        ratio = _compare(_logarithms(base), _logarithms(other))
+        ratios[name] = ratio
+        if ratio.p is not None:
+            p_values[name] = ratio.p
+    adjusted = holm(list(p_values.values()))
+    for name, p in zip(p_values, adjusted, strict=True):
         ratios[name] = replace(ratios[name], p=p)
     return ratios
 
 
 def ratio_without_interval(base: Rounds, other: Rounds) -> Ratio:
     """Return a ratio that nothing can be concluded from, such as the ratio of runs that other work disturbed."""
-    difference = fmean(_logarithms(other).values()) - fmean(_logarithms(base).values())
-    return Ratio(math.exp(difference), None, None, None, (len(base), len(other)))
+    base_mean = fmean(_logarithms(base).values())
+    other_mean = fmean(_logarithms(other).values())
+    ratio = math.exp(other_mean - base_mean)
+    runs = (len(base), len(other))
+    return Ratio(ratio, None, None, None, runs)
 
 
 def _compare(base: Rounds, other: Rounds) -> Ratio:
     """Compare logarithms; p is not adjusted."""
     rounds = sorted(base.keys() & other.keys())
-    if len(rounds) > 1:
-        differences = [other[round_] - base[round_] for round_ in rounds]
-        error = stdev(differences) / math.sqrt(len(rounds))
-        return _to_ratio(fmean(differences), error, len(rounds) - 1, (len(rounds), len(rounds)))
-    return _compare_unpaired(list(base.values()), list(other.values()))
+    num_rounds = len(rounds)
+    if num_rounds < 2:  # noqa: PLR2004
+        return _compare_unpaired(list(base.values()), list(other.values()))
+    differences = [other[round_] - base[round_] for round_ in rounds]
+    error = stdev(differences) / math.sqrt(num_rounds)
+    return _to_ratio(fmean(differences), error, num_rounds - 1, (num_rounds, num_rounds))
 
 
 def _compare_unpaired(base: Sequence[float], other: Sequence[float]) -> Ratio:
+    """Compare logarithms of runs that share no rounds, by Student's t with a pooled spread."""
     difference = fmean(other) - fmean(base)
-    runs = (len(base), len(other))
+    num_base = len(base)
+    num_other = len(other)
+    runs = (num_base, num_other)
     if min(runs) == 1:  # one run has no spread
         return Ratio(math.exp(difference), None, None, None, runs)
-    degrees_of_freedom = sum(runs) - 2
-    squares = (len(base) - 1) * stdev(base) ** 2 + (len(other) - 1) * stdev(other) ** 2
-    error = math.sqrt(squares / degrees_of_freedom * (1 / len(base) + 1 / len(other)))
+    degrees_of_freedom = num_base + num_other - 2
+    base_squares = (num_base - 1) * stdev(base) ** 2
+    other_squares = (num_other - 1) * stdev(other) ** 2
+    pooled_variance = (base_squares + other_squares) / degrees_of_freedom
+    error = math.sqrt(pooled_variance * (1 / num_base + 1 / num_other))
     return _to_ratio(difference, error, degrees_of_freedom, runs)
 
 
 def _to_ratio(
     difference: float, error: float, degrees_of_freedom: int, runs: tuple[int, int]
 ) -> Ratio:
+    """Return a ratio by a difference of logarithms and its standard error."""
     margin = student_t_margin(error, degrees_of_freedom)
     low = math.exp(difference - margin)
     high = math.exp(difference + margin)
@@ -112,11 +130,16 @@ def _to_ratio(
 
 def log_std(runs: Rounds) -> float | None:
     """Return the standard deviation of the runs' logarithms, about their relative spread; None under two runs."""
-    return stdev(_logarithms(runs).values()) if len(runs) > 1 else None
+    if len(runs) < 2:  # noqa: PLR2004
+        return None
+    return stdev(_logarithms(runs).values())
 
 
 def _logarithms(figures: Rounds) -> dict[int, float]:
-    for figure in figures.values():
+    """Return the logarithms by round; ValueError for a figure that is not positive and finite."""
+    logarithms = {}
+    for round_, figure in figures.items():
         if not 0 < figure < math.inf:
             raise ValueError(f"a ratio is made of positive finite figures, got {figure}")
-    return {round_: math.log(figure) for round_, figure in figures.items()}
+        logarithms[round_] = math.log(figure)
+    return logarithms

@@ -15,16 +15,19 @@ def bound_by(data_share: float, *, prefetches: bool) -> Bottleneck:
     Where data takes longer than all the rest, a loader that works in the background would still be waited for. Where
     one does work ahead, what a step spends on its data is waiting, and little of it is allowed.
     """
-    return (
-        "input-bound" if data_share > (MAX_WAIT_SHARE if prefetches else 0.5) else "compute-bound"
-    )
+    max_share = MAX_WAIT_SHARE if prefetches else 0.5
+    if data_share > max_share:
+        return "input-bound"
+    return "compute-bound"
 
 
 def judge_loader_cores(min_cores: float, max_cores: float, spare: int) -> Loading:
     """Judge whether `spare` cores suffice where `min_cores` to `max_cores` are needed, the ends of a 95 % interval."""
     if max_cores <= spare:
         return "enough"
-    return "too few" if min_cores > spare else "too close to tell"
+    if min_cores > spare:
+        return "too few"
+    return "too close to tell"
 
 
 def judge_flops_prediction(log_difference: float, margin: float | None) -> Prediction:
@@ -33,8 +36,6 @@ def judge_flops_prediction(log_difference: float, margin: float | None) -> Predi
         return "cannot be told"
     if abs(log_difference) + margin <= FLOPS_TOLERANCE:
         return "consistent with FLOPs"
-    return (
-        "not consistent with FLOPs"
-        if abs(log_difference) - margin > FLOPS_TOLERANCE
-        else "cannot be told"
-    )
+    if abs(log_difference) - margin > FLOPS_TOLERANCE:
+        return "not consistent with FLOPs"
+    return "cannot be told"

@@ -7,14 +7,16 @@ Number = int | float
 UNMEASURED = "\N{EN DASH}"
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
-GIB, MIB = 2**30, 2**20
+GIB = 2**30
+MIB = 2**20
 INTERVAL = f"95{NBSP}%"
-# Sizes and names of units, from large to small, and the format of a number.
+# Units of a quantity by their sizes, from large to small.
 UNITS = {
-    "s": (((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")), ".3g"),
-    "B": (((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")), ",.4g"),
-    "FLOP": (((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1.0, "FLOP")), ".5g"),
+    "s": {1.0: "s", 1e-3: "ms", 1e-6: "µs", 1e-9: "ns"},
+    "B": {2.0**30: "GiB", 2.0**20: "MiB", 2.0**10: "KiB", 1.0: "B"},
+    "FLOP": {1e12: "TFLOP", 1e9: "GFLOP", 1e6: "MFLOP", 1.0: "FLOP"},
 }
+NUMBER_FORMATS = {"s": ".3g", "B": ",.4g", "FLOP": ".5g"}  # by quantity
 
 
 @runtime_checkable
@@ -36,7 +38,9 @@ class HasEstimate(Protocol):
 
 def format_rate(value: Number) -> str:
     """Write a speed: without decimals from 100 on, with three digits below."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")  # noqa: PLR2004
+    if abs(value) >= 100:  # noqa: PLR2004
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".rstrip(".")
 
 
 def format_count(value: Number) -> str:
@@ -46,7 +50,8 @@ def format_count(value: Number) -> str:
 
 def format_short(value: Number) -> str:
     """Write a large number in a chart: 80k, 1.2M."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    letters = {1e9: "G", 1e6: "M", 1e3: "k"}
+    for size, letter in letters.items():
         if abs(value) >= size:
             return f"{value / size:.3g}{letter}"
     return f"{value:.3g}"
@@ -65,7 +70,9 @@ def format_seconds(value: Number) -> str:
         return f"{value / 3600:,.1f}{NBSP}h"
     if value >= 10 * 60:
         return f"{value / 60:,.1f}{NBSP}min"
-    return f"{value:,.0f}{NBSP}s" if value >= 10 else f"{value:.2g}{NBSP}s"  # noqa: PLR2004
+    if value >= 10:  # noqa: PLR2004
+        return f"{value:,.0f}{NBSP}s"
+    return f"{value:.2g}{NBSP}s"
 
 
 def format_percent(share: Number, decimals: int = 1) -> str:
@@ -75,12 +82,14 @@ def format_percent(share: Number, decimals: int = 1) -> str:
 
 def format_accuracy(share: Number) -> str:
     """Write an accuracy with three decimals."""
-    return f"{share:.3f}" if share >= 0 else MINUS + format_accuracy(-share)
+    sign = "" if share >= 0 else MINUS
+    return f"{sign}{abs(share):.3f}"
 
 
 def format_accuracy_gain(difference: Number) -> str:
     """Write a difference of accuracies with its sign."""
-    return f"+{format_accuracy(difference)}" if difference >= 0 else format_accuracy(difference)
+    sign = "+" if difference >= 0 else ""
+    return sign + format_accuracy(difference)
 
 
 def format_interval(
@@ -108,17 +117,24 @@ def format_quantity(value: Number, unit: str) -> str:
     if unit not in UNITS:
         number = f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
         return f"{number} {unit}".strip()
-    sizes, digits = UNITS[unit]
-    fitting = [(size, name) for size, name in sizes if value >= size] or [sizes[-1]]
-    size, name = fitting[0]
-    return f"{value / size:{digits}} {name}"
+    sizes = UNITS[unit]
+    fitting_sizes = [size for size in sizes if value >= size]
+    size = max(fitting_sizes) if fitting_sizes else min(sizes)
+    number = format(value / size, NUMBER_FORMATS[unit])
+    return f"{number} {sizes[size]}"
 
 
 def pluralize(number: int, singular: str, plural: str = "") -> str:
     """Write a number with its noun: 1 run, 6 runs."""
-    return f"{number:,} {singular}" if number == 1 else f"{number:,} {plural or f'{singular}s'}"
+    noun = singular
+    if number != 1:
+        noun = plural or f"{singular}s"
+    return f"{number:,} {noun}"
 
 
 def join_words(parts: Sequence[str]) -> str:
     """Join words: a, b and c."""
-    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+    if len(parts) < 2:  # noqa: PLR2004
+        return "".join(parts)
+    first_words = ", ".join(parts[:-1])
+    return f"{first_words} and {parts[-1]}"

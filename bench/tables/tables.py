@@ -1,9 +1,10 @@
-"""Tables for terminals, pages, Markdown, CSV and JSON: texts, and the values or reasons behind them. No torch here."""
+"""Tables for terminals, pages, CSV and JSON: texts, and the values or reasons behind them. No torch here."""
 
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeVar
 
 from bench.tables.formats import UNMEASURED, HasEstimate, Number, format_interval
@@ -43,15 +44,19 @@ class Cell:
         """Return the cell of a number, a text, a number with the ends of its interval, or None."""
         if isinstance(value, tuple):
             figure, low, high = value
-            text = (
-                Cell.plain(figure).text if low is None else f"{figure:.3f} ±{(high - low) / 2:.3f}"
-            )
+            text = Cell.plain(figure).text
+            if low is not None:
+                half_width = (high - low) / 2
+                text = f"{figure:.3f} ±{half_width:.3f}"
             return Cell(text, value=figure, interval=(low, high))
         if value is None or value != value:  # noqa: PLR0124 - NaN
             return Cell(UNMEASURED)
+        text = str(value)
         if isinstance(value, float):
-            return Cell(f"{value:.3f}" if value < 10 else f"{value:,.1f}", value=value)  # noqa: PLR2004
-        return Cell(f"{value:,}" if isinstance(value, int) else str(value), value=value)
+            text = f"{value:.3f}" if value < 10 else f"{value:,.1f}"  # noqa: PLR2004
+        elif isinstance(value, int):
+            text = f"{value:,}"
+        return Cell(text, value=value)
 
     @staticmethod
     def of(value: V, write: Callable[[V], str] = str, note: str = "") -> "Cell":
@@ -71,23 +76,30 @@ class Cell:
     @staticmethod
     def measured(value: Number | None, write: Callable[[float], str], why: str) -> "Cell":
         """Return the cell of a figure, or the reason why it was not measured."""
-        return Cell.unmeasured(why) if value is None else Cell.of(value, write)
+        if value is None:
+            return Cell.unmeasured(why)
+        return Cell.of(value, write)
 
     @staticmethod
     def applicable(value: V | None, write: Callable[[V], str], why: str) -> "Cell":
         """Return the cell of a figure or a text, or the reason why it cannot exist."""
-        return Cell.not_applicable(why) if value is None else Cell.of(value, write)
+        if value is None:
+            return Cell.not_applicable(why)
+        return Cell.of(value, write)
 
     @staticmethod
-    def estimate(found: HasEstimate | None, write: Callable[[float], str], why: str = "") -> "Cell":
+    def estimate(
+        figure: HasEstimate | None, write: Callable[[float], str], why: str = ""
+    ) -> "Cell":
         """Return the cell of a figure, or the reason why it cannot exist.
 
         Its interval is beneath, or without one the unit of repetition that it is `over`.
         """
-        if found is None:
+        if figure is None:
             return Cell.not_applicable(why)
-        note = format_interval(found, write) or getattr(found, "over", "")
-        return Cell(write(found.value), note, found.value, interval=(found.low, found.high))
+        text = write(figure.value)
+        note = format_interval(figure, write) or getattr(figure, "over", "")
+        return Cell(text, note, figure.value, interval=(figure.low, figure.high))
 
     @staticmethod
     def of_name(label: str, name: str) -> "Cell":
@@ -115,7 +127,7 @@ class Column:
     @staticmethod
     def texts(*titles: str) -> "list[Column]":
         """Return left-aligned columns without notes."""
-        return list(map(Column.text, titles))
+        return [Column.text(title) for title in titles]
 
 
 NO_CELL = Cell(UNMEASURED)  # of a row that lacks a column
@@ -130,9 +142,8 @@ class Table:
     # Rows by heading; sorting keeps those of a group together.
     groups: Mapping[str, Sequence[Sequence[Cell]]]
     note: str = ""  # below it
-    is_transposed: bool = (
-        False  # a terminal shows each row as a column: for many values of few experiments
-    )
+    # A terminal shows each row as a column: for many values of few experiments.
+    is_transposed: bool = False
 
     @staticmethod
     def of_rows(
@@ -149,9 +160,8 @@ class Table:
         note: str = "",
     ) -> "Table":
         """Return a table of the groups that have rows, by their headings."""
-        return Table(
-            title, columns, {heading: rows for heading, rows in groups.items() if rows}, note
-        )
+        filled_groups = {heading: rows for heading, rows in groups.items() if rows}
+        return Table(title, columns, filled_groups, note)
 
     @staticmethod
     def of_figures(
@@ -162,45 +172,51 @@ class Table:
         is_transposed: bool = False,
     ) -> "Table":
         """Return a table of rows that map columns to what `Cell.plain` takes; a row may lack columns."""
-        keys = list(dict.fromkeys(key for row in rows for key in row))
-        columns = [
-            Column(key, numeric=not any(isinstance(row.get(key), str) for row in rows))
-            for key in keys
-        ]
-        cells = [[Cell.plain(row[key]) if key in row else NO_CELL for key in keys] for row in rows]
+        keys = list(dict.fromkeys(chain.from_iterable(rows)))
+        columns = []
+        for key in keys:
+            has_text = any(isinstance(row.get(key), str) for row in rows)
+            columns.append(Column(key, numeric=not has_text))
+        cells = []
+        for row in rows:
+            cell_by_key = {key: Cell.plain(value) for key, value in row.items()}
+            cells.append([cell_by_key.get(key, NO_CELL) for key in keys])
         return Table(title, columns, {"": cells}, note, is_transposed)
 
     @property
     def cells(self) -> list[Sequence[Cell]]:
-        return [row for rows in self.groups.values() for row in rows]
+        return list(chain.from_iterable(self.groups.values()))
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The values of the rows by column, and their headings where they have any."""
         names, rows = self.flat()
-        return [
-            {
-                name: cell.figure_or_text
-                for name, cell in zip(names, row, strict=True)
-                if cell is not NO_CELL
-            }
-            for row in rows
-        ]
+        value_rows = []
+        for row in rows:
+            values = {}
+            for name, cell in zip(names, row, strict=True):
+                if cell is not NO_CELL:
+                    values[name] = cell.figure_or_text
+            value_rows.append(values)
+        return value_rows
 
     @property
     def names(self) -> list[str]:
         """The names of columns, of which no two are equal."""
         titles = [column.title for column in self.columns]
-        return [
-            column.title_with_note if titles.count(column.title) > 1 else column.title
-            for column in self.columns
-        ]
+        names = []
+        for column in self.columns:
+            is_repeated = titles.count(column.title) > 1
+            names.append(column.title_with_note if is_repeated else column.title)
+        return names
 
     def flat(self) -> tuple[list[str], list[list[Cell]]]:
         """Return names of columns and rows; headings are a column of their own."""
         if not any(self.groups):
             return self.names, [list(row) for row in self.cells]
-        rows = [[Cell.of(title), *row] for title, rows in self.groups.items() for row in rows]
+        rows = []
+        for heading, group in self.groups.items():
+            rows += [[Cell.of(heading), *row] for row in group]
         return ["group", *self.names], rows
 
     def to_csv(self) -> bytes:
@@ -208,18 +224,18 @@ class Table:
         names, rows = self.flat()
         columns = dict[str, list[Any]]()
         for name, *cells in zip(names, *rows, strict=True):
-            bounds = [cell.interval or ("", "") for cell in cells]
-            has_bounds = any(cell.interval for cell in cells)
             columns[name] = [cell.value if cell.interval else cell.figure_or_text for cell in cells]
-            if has_bounds:
+            if any(cell.interval for cell in cells):
+                bounds = [cell.interval or ("", "") for cell in cells]
                 columns[f"{name}, low"] = [low for low, _ in bounds]
                 columns[f"{name}, high"] = [high for _, high in bounds]
             elif any(cell.note for cell in cells):
                 columns[f"{name}, note"] = [cell.note for cell in cells]
+        titled_columns = [[name, *values] for name, values in columns.items()]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        for row in zip(*([name, *values] for name, values in columns.items()), strict=True):
-            writer.writerow(map(escape_spreadsheet_formula, row))
+        for row in zip(*titled_columns, strict=True):
+            writer.writerow([escape_spreadsheet_formula(value) for value in row])
         return text.getvalue().encode()
 
 
@@ -228,8 +244,6 @@ def escape_spreadsheet_formula(cell: object) -> object:
 
     Source: OWASP, "CSV Injection".
     """
-    return (
-        f"'{cell}"
-        if isinstance(cell, str) and cell.lstrip(" ").startswith(FORMULA_STARTS)
-        else cell
-    )
+    if isinstance(cell, str) and cell.lstrip(" ").startswith(FORMULA_STARTS):
+        return f"'{cell}"
+    return cell

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.pack import PackImages
-from bench.data.stream import PackStream, augment, composite_and_normalise, eval_transform
+from bench.data.stream import PackStream, augment, composite_and_normalise
 from bench.data.targets import Labels, Tokens
 from bench.data.text_layouts import allowed_lengths, choose_padding_buckets
 from bench.experiment.fields import TextPadding
 from bench.interfaces.method import METHODS
+from tests.scoring_images import eval_transform
 from tests.small import small
 
 CPU = torch.device("cpu")

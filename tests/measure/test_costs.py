@@ -15,12 +15,12 @@ from bench.measure.costs import (
     build_on_meta,
     count_costs,
     count_flops,
-    forward_flops_as_released,
     meta_images,
 )
 from bench.records.record import Flops
 from bench.train.build import build_train_state, load_data
 from models.heads import DualEncoder
+from tests.released_flops import forward_flops_as_released
 from tests.small import small
 
 

@@ -13,7 +13,6 @@ from PIL import Image
 
 from bench.__main__ import main
 from bench.data.pack import PackImages
-from bench.data.stream import eval_transform
 from bench.experiment.config import Experiment, change
 from bench.interfaces.method import METHODS
 from bench.towers.head_file import save_tower
@@ -26,6 +25,7 @@ from bench.transfer.tasks.image_sources import FileImageSource
 from models.image_tower import PIXEL_STATISTICS
 from tests.chaos.disks import limit_file_size
 from tests.data.shards import encode_image, make_image
+from tests.scoring_images import eval_transform
 from tests.small import small, two_blocks
 
 CPU = torch.device("cpu")

@@ -25,21 +25,24 @@ def collect_batches(
     """Collect keys and texts into batches: a row for each text, a null for a key without one."""
     keys = list[str]()
     captions = list[bytes | None]()
-    num_bytes = num_replaced = 0
+    num_bytes = 0
+    num_replaced = 0
 
     def make_batch() -> CaptionBatch:
-        arrays = pa.array(keys, pa.string()), pa.array(captions, pa.binary())
-        return CaptionBatch(*arrays, count_bytes_read(), num_replaced)
+        key_array = pa.array(keys, pa.string())
+        caption_array = pa.array(captions, pa.binary())
+        return CaptionBatch(key_array, caption_array, count_bytes_read(), num_replaced)
 
     for key, texts in rows:
         encoded = [text.encode() for text in texts]
         keys += [key] * max(1, len(encoded))
         captions += encoded or [None]
-        num_bytes += sum(map(len, encoded))
+        num_bytes += sum(len(text) for text in encoded)
         num_replaced += sum(REPLACED in text for text in texts)
         if len(keys) >= MAX_BATCH_ROWS or num_bytes >= MAX_BATCH_BYTES:
             yield make_batch()
             keys = []
             captions = []
-            num_bytes = num_replaced = 0
+            num_bytes = 0
+            num_replaced = 0
     yield make_batch()

@@ -51,41 +51,55 @@ class CaptionChoice:
         """
         options = []
         for field, field_texts in zip(self.fields, texts, strict=True):
-            if field.probability:
-                options += [(text, field.probability / len(field_texts)) for text in field_texts]
+            if field.probability and field_texts:
+                weight = field.probability / len(field_texts)
+                options += [(text, weight) for text in field_texts]
         if options:
             return options
-        first = next(filter(None, texts), ())
-        return [(text, 1 / len(first)) for text in first]
+        for field_texts in texts:
+            if field_texts:
+                return [(text, 1 / len(field_texts)) for text in field_texts]
+        return []
 
     def draw(self, texts: Texts, seed: int, row: int, epoch: int) -> str:
         """Return one of a sample's texts, by the seed of the experiment, the sample's row and the epoch; else ""."""
         options = self.options(texts)
-        if len(options) < 2:  # noqa: PLR2004
-            return options[0][0] if options else ""
-        ends = [*accumulate(weight for _, weight in options)]
-        drawn = bisect_right(ends, derive_seed(seed, CAPTION, row, epoch) / SEEDS * ends[-1])
-        return options[min(drawn, len(options) - 1)][0]
+        if not options:
+            return ""
+        place = 0
+        if len(options) > 1:
+            ends = list(accumulate(weight for _, weight in options))
+            fraction = derive_seed(seed, CAPTION, row, epoch) / SEEDS
+            place = bisect_right(ends, fraction * ends[-1])
+        text, _ = options[min(place, len(options) - 1)]
+        return text
 
 
 def parse_caption_choice(text: str | None) -> CaptionChoice:
     """Return the choice that a text states; None: one field, found by its name. ValueError for another text."""
     if text is None:
         return CaptionChoice()
-    fields = [_parse_field(part.strip()) for part in text.split(";")]
-    names = [name for name, _ in fields]
-    probabilities = [probability for _, probability in fields if probability is not None]
-    if "" in names or len({*names}) < len(names) or not text.isprintable():
+    names = []
+    probabilities = []
+    for part in text.split(";"):
+        name, probability = _parse_field(part.strip())
+        names.append(name)
+        if probability is not None:
+            probabilities.append(probability)
+    is_repeated = len(set(names)) < len(names)
+    if "" in names or is_repeated or not text.isprintable():
         raise ValueError(f"caption {text!r} has a field without a name, or one twice; {EXPECTED}")
     if not probabilities:
         probabilities = [1 / len(names)] * len(names)
     is_complete = len(probabilities) == len(names)
     is_in_range = all(0 <= probability <= 1 for probability in probabilities)
-    if not (is_complete and is_in_range and abs(sum(probabilities) - 1) <= MAX_DEVIATION):
+    is_sum_one = abs(sum(probabilities) - 1) <= MAX_DEVIATION
+    if not (is_complete and is_in_range and is_sum_one):
         raise ValueError(
             f"caption {text!r}: give no probability, or one from 0 to 1 of each field, which sum to 1"
         )
-    return CaptionChoice(tuple(map(CaptionField, names, probabilities)))
+    fields = [CaptionField(*field) for field in zip(names, probabilities, strict=True)]
+    return CaptionChoice(tuple(fields))
 
 
 def _parse_field(part: str) -> tuple[str, float | None]:

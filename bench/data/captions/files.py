@@ -3,7 +3,7 @@
 Memory does not grow with a file's size.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from os.path import commonpath
@@ -24,7 +24,8 @@ from bench.environment.files import prefix_errors
 from bench.experiment.config import choose
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-SUFFIXES = (".parquet", *TEXT_SUFFIXES, *(f"{name}.gz" for name in TEXT_SUFFIXES), *TAR_SUFFIXES)
+GZIP_TEXT_SUFFIXES = tuple(f"{suffix}.gz" for suffix in TEXT_SUFFIXES)
+SUFFIXES = (".parquet", *TEXT_SUFFIXES, *GZIP_TEXT_SUFFIXES, *TAR_SUFFIXES)
 LABELS_REMEDY = "train computes labels of drawn texts while loading, leave out --labels"
 
 
@@ -43,6 +44,7 @@ def read_captions(
     reader = CaptionReader(parse_caption_choice(caption), counts)
     with prefix_errors(path, UNREADABLE):
         size = path.stat().st_size
+        max_bytes = MAX_DECODED_BYTES + MAX_EXPANSION * size
         if size == 0:
             raise ValueError("the file is empty")
         suffix = compound_suffix(path)
@@ -52,7 +54,7 @@ def read_captions(
         num_bytes = 0
         for batch in batches:
             num_bytes += batch.keys.nbytes + batch.captions.nbytes
-            if num_bytes > MAX_DECODED_BYTES + MAX_EXPANSION * size:
+            if num_bytes > max_bytes:
                 raise ValueError(
                     f"{size:,} bytes hold over {num_bytes:,} bytes of captions, as no real captions do"
                 )
@@ -61,8 +63,10 @@ def read_captions(
 
 def _read_tar(path: Path, reader: CaptionReader, *, is_single: bool) -> Iterator[CaptionBatch]:
     with open_binary(path) as (file, count_bytes_read):
-        rows = ((key, reader.read(decode_texts(members))) for key, members in iterate_samples(file))
-        yield from collect_batches(_select(rows, reader, is_single=is_single), count_bytes_read)
+        samples = iterate_samples(file)
+        rows = ((key, reader.read(decode_texts(members))) for key, members in samples)
+        selected = _select(rows, reader, is_single=is_single)
+        yield from collect_batches(selected, count_bytes_read)
 
 
 def _read_table(path: Path, reader: CaptionReader, *, is_single: bool) -> Iterator[CaptionBatch]:
@@ -70,23 +74,38 @@ def _read_table(path: Path, reader: CaptionReader, *, is_single: bool) -> Iterat
     with open_table(path) as table:
         columns = reader.find_columns(table.columns, table.columns)
         key = find_column(table.columns, KEY_COLUMNS)
-        names = columns if key is None or key in columns else [*columns, key]
+        names = list(columns)
+        if key is not None and key not in columns:
+            names.append(key)
         if isinstance(table, ParquetTable) and reader.column and table.has_text(reader.column):
-            num_read = 0
-            for batch in table.read_batches(names):
-                numbers = pa.array(range(num_read, num_read + len(batch)))
-                keys = numbers if key is None else batch[key].combine_chunks()
-                captions = batch[reader.column].combine_chunks().cast(pa.binary())
-                reader.counts.count(reader.column, len(captions) - captions.null_count)
-                yield CaptionBatch(keys.cast(pa.string()), captions, table.count_bytes_read())
-                num_read += len(batch)
+            yield from _read_text_column(table, names, key, reader)
         else:
-            rows = (
-                (str(row.get(key or "", number)), reader.read(row))
-                for number, row in enumerate(table.read_rows(names))
-            )
+            rows = _iterate_texts(table.read_rows(names), key, reader)
             selected = _select(rows, reader, is_single=is_single)
             yield from collect_batches(selected, table.count_bytes_read)
+
+
+def _read_text_column(
+    table: ParquetTable, names: list[str], key: str | None, reader: CaptionReader
+) -> Iterator[CaptionBatch]:
+    """Read a column with one caption in each row, without making its texts Python objects."""
+    num_read = 0
+    for batch in table.read_batches(names):
+        keys = pa.array(range(num_read, num_read + len(batch)))
+        if key is not None:
+            keys = batch[key].combine_chunks()
+        captions = batch[reader.column].combine_chunks().cast(pa.binary())
+        reader.counts.count(reader.column, len(captions) - captions.null_count)
+        yield CaptionBatch(keys.cast(pa.string()), captions, table.count_bytes_read())
+        num_read += len(batch)
+
+
+def _iterate_texts(
+    rows: Iterable[Mapping[str, object]], key: str | None, reader: CaptionReader
+) -> Iterator[tuple[str, Texts]]:
+    for number, row in enumerate(rows):
+        name = number if key is None else row.get(key, number)
+        yield str(name), reader.read(row)
 
 
 def _select(
@@ -94,15 +113,15 @@ def _select(
 ) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the keys and the selected texts of rows; ValueError for several texts where one is selected."""
     for key, texts in rows:
-        if is_single:
-            options = [text for text, _ in reader.choice.options(texts)]
-            if len(options) > 1:
-                raise ValueError(
-                    f"{key} has {len(options)} texts to draw from, and stored labels are of one: {LABELS_REMEDY}"
-                )
-            yield key, options
-        else:
-            yield key, [*chain.from_iterable(texts)]
+        if not is_single:
+            yield key, list(chain.from_iterable(texts))
+            continue
+        options = [text for text, _ in reader.choice.options(texts)]
+        if len(options) > 1:
+            raise ValueError(
+                f"{key} has {len(options)} texts to draw from, and stored labels are of one: {LABELS_REMEDY}"
+            )
+        yield key, options
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +134,9 @@ class CaptionFile:
     @property
     def labels_name(self) -> str:
         """Path of the file of labels, below the folder for labels."""
-        return f"{self.name[: len(self.name) - len(compound_suffix(self.path))]}.parquet"
+        suffix = compound_suffix(self.path)
+        stem = self.name[: len(self.name) - len(suffix)]
+        return f"{stem}.parquet"
 
 
 def find_caption_files(inputs: Iterable[str], out: Path | None = None) -> list[CaptionFile]:
@@ -123,22 +144,25 @@ def find_caption_files(inputs: Iterable[str], out: Path | None = None) -> list[C
 
     If a folder contains `out`, the files in `out` are excluded: they hold labels.
     """
-    paths = {path for name in inputs for path in _find_paths(name, out)}
+    paths = set[Path]()
+    for name in inputs:
+        paths.update(_find_paths(name, out))
     if not paths:
         raise ValueError(f"no input given: name files ({', '.join(SUFFIXES)}), globs or folders")
     root = Path(commonpath([path.parent for path in paths]))
-    return sorted(
-        (CaptionFile(path, path.relative_to(root).as_posix()) for path in paths),
-        key=lambda file: file.name,
-    )
+    files = [CaptionFile(path, path.relative_to(root).as_posix()) for path in paths]
+    return sorted(files, key=lambda file: file.name)
 
 
 def _find_paths(name: str, out: Path | None) -> list[Path]:
     """Return the files of one input."""
     folder = Path(name).absolute()
-    paths = [*iterate_files(name, SUFFIXES if folder.is_dir() else ("",))]
-    if out is not None and folder in out.absolute().parents:
-        paths = [path for path in paths if out.absolute() not in path.parents]
+    suffixes = SUFFIXES if folder.is_dir() else ("",)
+    paths = list(iterate_files(name, suffixes))
+    if out is not None:
+        labels_folder = out.absolute()
+        if folder in labels_folder.parents:
+            paths = [path for path in paths if labels_folder not in path.parents]
     if not paths:
         raise ValueError(
             f"{name}: no file of captions found (suffixes that are read: {', '.join(SUFFIXES)})"

@@ -1,7 +1,7 @@
 """Reads the texts of samples by a choice of captions, and counts which fields the samples have."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 import msgspec
 
@@ -28,7 +28,8 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     def add_names(self, names: Iterable[str]) -> None:
         """Add names of texts, at most MAX_LISTED_NAMES in all."""
         room = max(0, MAX_LISTED_NAMES - len(self.names))
-        self.names |= dict.fromkeys(name[:MAX_NAME_LENGTH] for name in islice(names, room))
+        for name in islice(names, room):
+            self.names[name[:MAX_NAME_LENGTH]] = None
 
     def add(self, other: "CaptionFieldCounts") -> None:
         """Add the counts of other files."""
@@ -38,16 +39,21 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
 
     def describe(self) -> str:
         """Say which fields are read, and which other texts the first samples have."""
-        read = {*self.samples, *(name.partition(".")[0] for name in self.samples)}
-        others = [name for name in self.names if not {name, name.removeprefix("json.")} & read]
-        unread = f"; not read: {list_names(others)} (others with --caption)" if others else ""
-        return f"captions are read from {list_names([*self.samples])}{unread}"
+        fields = list(self.samples)
+        read = {*fields, *(field.partition(".")[0] for field in fields)}
+        others = [
+            name for name in self.names if read.isdisjoint({name, name.removeprefix("json.")})
+        ]
+        sentence = f"captions are read from {list_names(fields)}"
+        if others:
+            sentence += f"; not read: {list_names(others)} (others with --caption)"
+        return sentence
 
     def require(self, choice: CaptionChoice) -> None:
         """Raise ValueError for a field of the choice that no sample has."""
-        missing = [repr(name) for name in choice.names if name and not self.samples.get(name)]
+        missing = [name for name in choice.names if name and not self.samples.get(name)]
         if missing or not self.samples:
-            wanted = f" in {missing[0]}" if missing else ""
+            wanted = f" in {missing[0]!r}" if missing else ""
             names = list_names(sorted(self.names)) or "none"
             raise ValueError(
                 f"no sample has a caption{wanted} (there are {names}): name one with --caption"
@@ -59,7 +65,7 @@ class CaptionReader:
 
     def __init__(self, choice: CaptionChoice, counts: CaptionFieldCounts | None = None) -> None:
         self.choice = choice
-        self.counts = CaptionFieldCounts() if counts is None else counts
+        self.counts = counts or CaptionFieldCounts()
         self.column = ""  # of a table, if the choice is this column alone
         self._num_unnamed = NAMED_SAMPLES  # samples whose names of texts are still collected
         self._json_field = ""  # of the caption in a tar sample's .json, if it is found by its name
@@ -72,7 +78,7 @@ class CaptionReader:
         columns = find_caption_columns(names, self.choice.names)
         self.counts.add_names(name for name in texts if name.lower() not in KEY_COLUMNS)
         self._num_unnamed = 0
-        if len(self.choice.fields) == 1 and self.choice.names[0] in ("", columns[0]):
+        if self.choice.names in (("",), (columns[0],)):
             self.column = columns[0]
         return columns
 
@@ -92,9 +98,9 @@ class CaptionReader:
             self._num_unnamed -= 1
             self.counts.add_names(_text_names(values))
         texts = tuple(self._read_field(name, values) for name in self.choice.names)
-        if has_visible_text(texts):
-            return tuple(tuple(filter(str.strip, field_texts)) for field_texts in texts)
-        return texts
+        if not has_visible_text(texts):
+            return texts
+        return tuple(_without_blank(field_texts) for field_texts in texts)
 
     def _read_field(self, name: str, values: Mapping[str, object]) -> tuple[str, ...]:
         """Return the texts of a field, which may be in the .json of a tar sample."""
@@ -120,7 +126,11 @@ class CaptionReader:
 
 def has_visible_text(texts: Iterable[Sequence[str]]) -> bool:
     """Return whether a sample has a text that is not blank."""
-    return any(text.strip() for field_texts in texts for text in field_texts)
+    return any(text.strip() for text in chain.from_iterable(texts))
+
+
+def _without_blank(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(text for text in texts if text.strip())
 
 
 def _find_value(values: object, path: str) -> object:
@@ -130,15 +140,17 @@ def _find_value(values: object, path: str) -> object:
     if path in values:
         return values[path]
     for name, value in values.items():
-        if path.startswith(f"{name}."):
-            return _find_value(value, path.removeprefix(f"{name}."))
+        prefix = f"{name}."
+        if path.startswith(prefix):
+            return _find_value(value, path.removeprefix(prefix))
     return None
 
 
 def _to_texts(value: object) -> tuple[str, ...]:
     """Return a text, or the texts of a list, that are not too long."""
     items = value if isinstance(value, list) else [value]
-    return tuple(item for item in items if isinstance(item, str) and not _is_too_long(item))
+    texts = [item for item in items if isinstance(item, str)]
+    return tuple(text for text in texts if not _is_too_long(text))
 
 
 def _is_too_long(text: str) -> bool:
@@ -149,9 +161,9 @@ def _is_too_long(text: str) -> bool:
 def _text_names(values: Mapping[str, object]) -> Iterator[str]:
     """Yield the names of the texts and lists of a tar sample, as a choice names them."""
     for suffix, value in values.items():
-        if isinstance(value, Mapping):
-            for name, field in value.items():
-                if isinstance(field, str | list):
-                    yield f"{suffix}.{name}"
-        else:
+        if not isinstance(value, Mapping):
             yield suffix
+            continue
+        for name, field in value.items():
+            if isinstance(field, str | list):
+                yield f"{suffix}.{name}"

@@ -6,7 +6,7 @@ by row groups of many images, and is therefore written again as an Arrow file in
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import chain, repeat
 from pathlib import Path
@@ -104,14 +104,18 @@ class ParquetImages(IndexedSource):
 
     def recognises(self, data: str) -> bool:
         first = next(iterate_files(data, (".parquet",)), None)
+        if first is None:
+            return False
         try:
-            return first is not None and bool(image_byte_columns(pq.read_schema(first)))
+            schema = pq.read_schema(first)
         except UNREADABLE:
             return False
+        return bool(image_byte_columns(schema))
 
     def files(self, data: str) -> list[Path]:
         paths = sorted(iterate_files(data, (".parquet",)), key=Path.as_posix)
-        splits = {match[1] for path in paths if (match := SPLIT.fullmatch(path.stem))}
+        matches = [SPLIT.fullmatch(path.stem) for path in paths]
+        splits = {match[1] for match in matches if match}
         if len(splits) > 1:
             glob = f"'{data}/{min(splits)}-*.parquet'"
             raise ValueError(f"{data} has several splits: name the files of one, as {glob}")
@@ -124,7 +128,8 @@ class ParquetImages(IndexedSource):
         return convert_to_arrow(self.files(data), cache)
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
-        fill_from_arrow(path, path.name.partition(".parquet-")[0], builder)
+        name, _, _ = path.name.partition(".parquet-")
+        fill_from_arrow(path, name, builder)
 
 
 def fill_from_arrow(path: Path, name: str, builder: IndexBuilder) -> None:
@@ -134,13 +139,18 @@ def fill_from_arrow(path: Path, name: str, builder: IndexBuilder) -> None:
     sizes = pc.binary_length(_map_images(path, modified)).to_pylist()
     columns = builder.find_caption_columns(table.column_names, _text_columns(table.schema))
     key = find_column(table.column_names, KEY_COLUMNS)
-    names = columns if key is None or key in columns else [*columns, key]
+    names = list(columns)
+    if key is not None and key not in columns:
+        names.append(key)
     texts = table.select(names)
     texts.validate(full=True)
-    rows = chain.from_iterable(map(iterate_values, texts.to_batches()))
-    for number, (size, row) in enumerate(zip(sizes, rows if names else repeat({}), strict=False)):
+    rows: Iterable[dict[str, object]] = repeat({})
+    if names:
+        rows = chain.from_iterable(iterate_values(batch) for batch in texts.to_batches())
+    for number, (size, row) in enumerate(zip(sizes, rows, strict=False)):
         row_key = f"{name}/{number}" if key is None else str(row[key])
-        builder.add(row_key, row, None if size is None else (number,), size or 0)
+        place = None if size is None else (number,)
+        builder.add(row_key, row, place, size or 0)
 
 
 def _text_columns(schema: pa.Schema) -> list[str]:
@@ -159,7 +169,8 @@ def _map(path: Path, _modified: int) -> pa.Table:
     source = pa.memory_map(str(path))
     is_file = source.read(len(FILE_MAGIC)) == FILE_MAGIC
     source.seek(0)
-    return (pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)).read_all()
+    reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+    return reader.read_all()
 
 
 @cache
@@ -177,13 +188,14 @@ def convert_to_arrow(paths: Sequence[Path], cache_folder: Path) -> list[Path]:
 
     ValueError names a damaged file, or says that the disk has too little space.
     """
-    targets = [
-        cache_folder / f"{path.name}-{digest_file_excerpts(path)}{CONVERTED_FORMAT}.arrow"
-        for path in paths
-    ]
-    missing = {
-        target: path for path, target in zip(paths, targets, strict=True) if not target.is_file()
-    }
+    targets = []
+    missing = {}
+    for path in paths:
+        digest = digest_file_excerpts(path)
+        target = cache_folder / f"{path.name}-{digest}{CONVERTED_FORMAT}.arrow"
+        targets.append(target)
+        if not target.is_file():
+            missing[target] = path
     if not missing:
         return targets
     make_folders(cache_folder)

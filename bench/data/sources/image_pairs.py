@@ -57,14 +57,16 @@ class ImagePairs(IndexedSource):
         return []  # `digest` looks at them
 
     def digest(self, data: str) -> str:
-        return _digest(f"{name} {size}" for name, size, _ in iterate_files_of_pairs(data))
+        files = iterate_files_of_pairs(data)
+        return _digest(f"{name} {size}" for name, size, _ in files)
 
     def indexed(self, data: str, _cache: Path) -> list[Path]:
         return [Path(data).absolute()]
 
     def identity(self, path: Path) -> str:
-        facts = iterate_files_of_pairs(str(path))
-        return f"{path} {_digest(f'{name} {size} {time}' for name, size, time in facts)}"
+        files = iterate_files_of_pairs(str(path))
+        digest = _digest(f"{name} {size} {time}" for name, size, time in files)
+        return f"{path} {digest}"
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         files_by_key = dict[str, dict[str, tuple[str, int]]]()  # name and bytes by suffix
@@ -73,18 +75,22 @@ class ImagePairs(IndexedSource):
             files_by_key.setdefault(key, {})[suffix.lower()] = (name, size)
         for key, files in sorted(files_by_key.items()):
             images = [files[suffix] for suffix in builder.suffixes if suffix in files]
-            if images:
-                image, size = images[0]
-                members = {
-                    suffix: Member(0, 0, read_limited(path / files[suffix][0], MAX_LINE_BYTES))
-                    for suffix in CAPTION_SUFFIXES
-                    if suffix in files and builder.needs_captions
-                }
-                builder.add(key, decode_texts(members), (os.fsencode(path / image),), size)
+            if not images:
+                continue
+            image, size = images[0]
+            members = {}
+            for suffix in CAPTION_SUFFIXES:
+                if suffix in files and builder.needs_captions:
+                    name, _ = files[suffix]
+                    content = read_limited(path / name, MAX_LINE_BYTES)
+                    members[suffix] = Member(0, 0, content)
+            place = (os.fsencode(path / image),)
+            builder.add(key, decode_texts(members), place, size)
 
 
 def _digest(lines: Iterator[str]) -> str:
-    return sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    text = "\n".join(sorted(lines))
+    return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def iterate_files_of_pairs(data: str) -> Iterator[FileFacts]:

@@ -46,14 +46,14 @@ class ImageTables(IndexedSource):
     samples = FileSamples
 
     def recognises(self, data: str) -> bool:
-        return any(map(_names_images, _possible_tables(data)[:CHECKED_TABLES]))
+        first_tables = _possible_tables(data)[:CHECKED_TABLES]
+        return any(_names_images(path) for path in first_tables)
 
     def files(self, data: str) -> list[Path]:
-        tables = [*filter(_names_images, _possible_tables(data))]
+        tables = [path for path in _possible_tables(data) if _names_images(path)]
         if Path(data).is_dir() and len(tables) > 1:
-            raise ValueError(
-                f"{data} has {len(tables)} tables of images ({list_names([*map(str, tables)])}): name one"
-            )
+            names = list_names([str(path) for path in tables])
+            raise ValueError(f"{data} has {len(tables)} tables of images ({names}): name one")
         return tables
 
     def identity(self, path: Path) -> str:
@@ -66,11 +66,14 @@ class ImageTables(IndexedSource):
         key = find_column(start.columns, KEY_COLUMNS) or image
         texts = [name for name in start.columns if name != image]
         captions = builder.find_caption_columns(start.columns, texts)
-        rows = iterate_rows(path, [*dict.fromkeys([image, key, *captions])])
-        for row in rows:
+        columns = list(dict.fromkeys([image, key, *captions]))
+        for row in iterate_rows(path, columns):
+            row_key = str(row.get(key))
             file = find_image_file(start.folder, str(row.get(image) or ""))
-            place = None if file is None else (os.fsencode(file.path),)
-            builder.add(str(row.get(key)), row, place, 0 if file is None else file.size)
+            if file is None:
+                builder.add(row_key, row, None)
+            else:
+                builder.add(row_key, row, (os.fsencode(file.path),), file.size)
 
     def _start(self, path: Path) -> TableStart:
         start = _read_start(path)
@@ -80,15 +83,13 @@ class ImageTables(IndexedSource):
 
 def _possible_tables(data: str) -> list[Path]:
     """Return the files that may be tables of images; of a folder also those in its subfolders."""
-    paths = iterate_files(data, SUFFIXES)
-    if Path(data).is_dir():
-        folder = Path(data).absolute()
-        paths = (
-            path
-            for parent in (folder, *_subfolders(folder))
-            for path in parent.iterdir()
-            if is_visible(path.name, SUFFIXES) and path.is_file()
-        )
+    if not Path(data).is_dir():
+        return sorted(iterate_files(data, SUFFIXES), key=Path.as_posix)
+    folder = Path(data).absolute()
+    paths = list[Path]()
+    for parent in (folder, *_subfolders(folder)):
+        visible = [path for path in parent.iterdir() if is_visible(path.name, SUFFIXES)]
+        paths += [path for path in visible if path.is_file()]
     return sorted(paths, key=Path.as_posix)
 
 
@@ -119,16 +120,16 @@ def _read_start(path: Path) -> TableStart | None:
             if num_images > most_images:
                 best_folder = folder
                 most_images = num_images
-    return TableStart(columns, image, best_folder) if most_images else None
+    if not most_images:
+        return None
+    return TableStart(columns, image, best_folder)
 
 
 def _subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, without hidden ones."""
     with os.scandir(folder) as entries:
-        return sorted(
-            Path(entry.path)
-            for entry in entries
-            if entry.is_dir() and not entry.name.startswith(".")
-        )
+        folders = [Path(entry.path) for entry in entries if entry.is_dir()]
+    return sorted(path for path in folders if not path.name.startswith("."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +150,16 @@ def find_image_file(folder: Path, name: str) -> ImageFile | None:
         status = joined.stat()
     except (OSError, ValueError):
         return None
-    return ImageFile(str(joined), status.st_size) if stat.S_ISREG(status.st_mode) else None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return ImageFile(str(joined), status.st_size)
 
 
 def read_columns(path: Path) -> list[str]:
     """Return the names of a table's columns."""
     if path.suffix.lower() == ".json":
         _read_coco_captions(path, path.stat().st_mtime_ns)
-        return [*COCO_COLUMNS]
+        return list(COCO_COLUMNS)
     with open_table(path) as table:
         return table.columns
 
@@ -198,7 +201,8 @@ def _read_coco_captions(path: Path, _modified: int) -> list[Row]:
     captions = dict[int | str, list[str]]()
     for caption in coco.annotations:
         captions.setdefault(caption.image_id, []).append(caption.caption)
-    return [
-        dict(zip(COCO_COLUMNS, (image.file_name, captions.get(image.id)), strict=True))
-        for image in coco.images
-    ]
+    rows = []
+    for image in coco.images:
+        values = (image.file_name, captions.get(image.id))
+        rows.append(dict(zip(COCO_COLUMNS, values, strict=True)))
+    return rows

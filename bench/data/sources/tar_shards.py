@@ -47,7 +47,9 @@ class TarShards(IndexedSource):
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         with path.open("rb") as file:
             for key, members in iterate_samples(file):
+                texts = decode_texts(members)
                 image = find_image(members, builder.suffixes)
-                place = None if image is None else (image.offset, image.size)
-                size = 0 if image is None else image.size
-                builder.add(key, decode_texts(members), place, size)
+                if image is None:
+                    builder.add(key, texts, None)
+                else:
+                    builder.add(key, texts, (image.offset, image.size), image.size)

@@ -58,7 +58,7 @@ def main(device_type: str) -> None:
 def require_tools(device_type: str) -> None:
     """Print what is missing with the command that brings it; SystemExit if runs need it."""
     needs = [*compiler_requirements(), *(gpu_requirements() if device_type == "cuda" else ())]
-    missing = [f"{need.what} is missing: {need.remedy}" for need in needs if not need.found]
+    missing = [f"{need.name} is missing: {need.remedy}" for need in needs if not need.path]
     packages = unmet_requirements("tests")
     if packages:
         missing.append(f"packages are missing: {install_command(packages)}")

@@ -11,7 +11,7 @@ from bench.experiment.recipes import PUBLISHED_HOURS
 from bench.features.claims.claims import CLAIMS, PUBLISHED_FIGURES, FlopRatio
 from bench.features.claims.conditions import CONDITIONS
 from bench.features.claims.section import speed_statement
-from bench.measure.costs import forward_flops_as_released
+from tests.released_flops import forward_flops_as_released
 
 ROOT = Path(__file__).parents[3]
 NUM_WEB_CAPTIONS = 10_000  # whose lengths stand for those of web captions

@@ -24,13 +24,13 @@ from bench.features.plan.model import (
 )
 from bench.features.plan.workload import count_communicated_parameters
 from bench.interfaces.method import get_method
-from bench.measure.costs import forward_flops_as_released
 from tests.features.plan.published_runs import (
     MODELS,
     PUBLISHED_RUNS,
     PUBLISHED_TOWERS,
     PublishedRun,
 )
+from tests.released_flops import forward_flops_as_released
 
 # Networks of a node with 8 A100: DGX, Amazon's p4d, Google's a2-highgpu.
 NODE_GBITS = (

@@ -10,8 +10,9 @@ from bench.experiment.config import change
 from bench.experiment.experiments import get_experiment
 from bench.features.reference.experiments import PLAIN
 from bench.features.reference.tables import STEPS_COMPARED
-from bench.measure.costs import count_flops, forward_flops_as_released
+from bench.measure.costs import count_flops
 from bench.train.build import load_data
+from tests.released_flops import forward_flops_as_released
 
 PAGE = " ".join(
     (CHECKOUT / "docs" / "results" / "performance.md").read_text(encoding="utf-8").split()

@@ -1,0 +1,64 @@
+"""FLOPs of the methods' released code, which papers state."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+
+from bench.experiment.config import Experiment, change
+from bench.experiment.fields import ImageSettings
+from bench.measure.costs import META, build_on_meta
+from bench.profilers.counters import count_forward_flops, count_image_flops, count_matmul_flops
+from bench.train.build import build_tower
+from models.heads import Classifier, DualEncoderClassifier, ImageProjection
+from models.open_clip_blocks import ClassTokenOnlyBlock
+from models.text_tower import open_clip_text_tower
+
+
+def forward_flops_as_released(experiment: Experiment, caption_lengths: Sequence[int] = ()) -> int:
+    """Return the FLOPs of a forward of one image with its caption in the released code of the methods.
+
+    Captions are padded to the context. Without padding it is the mean over captions of `caption_lengths` tokens, which
+    are cut to the context. Every token of captions and images is computed. With several image sizes it is the mean.
+    """
+    _, model = build_on_meta(change(experiment, image_sizes=()))
+    flops = _mean_image_flops(experiment)
+    if isinstance(model, Classifier | DualEncoderClassifier):
+        features = torch.empty(1, model.tower.width, device=META)
+        flops += count_matmul_flops(lambda: model.head(features))
+    if isinstance(model, ImageProjection):
+        context = experiment.text.context_length
+        counts = Counter(min(length, context) for length in caption_lengths or (context,))
+        total = sum(
+            count * _text_flops(experiment.text.text_tower, length)
+            for length, count in counts.items()
+        )
+        flops += total // counts.total()
+    return flops
+
+
+@cache
+def _text_flops(text_tower: str, length: int) -> int:
+    with META:
+        tower = open_clip_text_tower(text_tower, length, 2)
+        caption = torch.zeros(1, length, dtype=torch.int64)
+        return count_forward_flops(tower, caption)
+
+
+def _mean_image_flops(experiment: Experiment) -> int:
+    """Return the FLOPs of one image, the mean over the images of a training."""
+    flops_by_size = _image_flops_by_size(experiment.image)
+    images = {size: experiment.batch_size_for(size) for size in flops_by_size}
+    total = sum(images[size] * flops for size, flops in flops_by_size.items())
+    return total // sum(images.values())
+
+
+@cache
+def _image_flops_by_size(image: ImageSettings) -> dict[int, int]:
+    with META:
+        tower = build_tower(image, 0)
+    for block in tower.modules():
+        if isinstance(block, ClassTokenOnlyBlock):
+            block.forward = block.forward_all_tokens  # type: ignore[method-assign]
+    return {size: count_image_flops(tower, tower.channels, size) for size in image.all_image_sizes}
