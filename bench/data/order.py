@@ -14,6 +14,7 @@ from bench.data.image_sizes import image_size_at, images_before_step
 from bench.environment.seeds import AUGMENTATION, ORDER, derive_seed
 from bench.experiment.config import Experiment
 
+Numbers = npt.NDArray[np.uint64]
 StepSize = tuple[int, int]  # side of a step's images in pixels, and their number on one device
 ROUNDS = 6  # of the Feistel network
 # Of SplitMix64's mixing function.
@@ -91,7 +92,7 @@ def shuffled_rows(seed: int, count: int, *, start: int, size: int) -> Int[Tensor
     return torch.from_numpy(joined)
 
 
-def permute(values: npt.NDArray[np.uint64], count: int, key: int) -> npt.NDArray[np.uint64]:
+def permute(values: Numbers, count: int, key: int) -> Numbers:
     """Return the places of values from 0 to `count` - 1 in a random permutation, without making the permutation.
 
     It is a Feistel network on pairs of digits (left, right) with left below ceil(sqrt(count)), so that memory depends
@@ -112,10 +113,10 @@ def permute(values: npt.NDArray[np.uint64], count: int, key: int) -> npt.NDArray
 
 
 def _encrypt(
-    values: npt.NDArray[np.uint64],
+    values: Numbers,
     bases: tuple[np.uint64, np.uint64],
-    round_keys: npt.NDArray[np.uint64],
-) -> npt.NDArray[np.uint64]:
+    round_keys: Numbers,
+) -> Numbers:
     """Permute the numbers below the product of the bases."""
     left_base, right_base = bases
     left, right = np.divmod(values, right_base)
@@ -129,7 +130,7 @@ def _encrypt(
     return left * right_base + right
 
 
-def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def _mix(values: Numbers) -> Numbers:
     """Return a hash of 64-bit numbers: the mixing function of SplitMix64."""
     values = (values ^ (values >> np.uint64(30))) * FIRST_MULTIPLIER
     values = (values ^ (values >> np.uint64(27))) * SECOND_MULTIPLIER

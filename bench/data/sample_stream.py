@@ -31,6 +31,7 @@ from bench.data.targets import Captions, Target, pin, to_device
 from bench.data.transforms import (
     WHITE,
     CropParams,
+    SquarePixels,
     crop_box,
     draw_crop_params,
     normalise,
@@ -47,7 +48,7 @@ T = TypeVar("T", bound=Target)
 # The result turns an experiment's captions into targets.
 MakeTargets = Callable[[Experiment], Callable[[Captions], T]]
 # Decoded and cropped, or embeddings.
-ImageOrGrid = UInt8[Tensor, "3 side side"] | Float[Tensor, "channels side side"]
+ImageOrGrid = SquarePixels | Float[Tensor, "channels side side"]
 SAMPLED_CAPTIONS = 4096  # of the data set, whose lengths decide how many rows packed captions need
 MAX_REPLACEMENTS = 32  # of one image, one after the other
 MAX_UNDECODABLE_FRACTION = 0.01  # of the decoded images

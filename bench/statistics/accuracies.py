@@ -21,7 +21,8 @@ from bench.statistics.ratios import ALPHA
 
 K = TypeVar("K")
 Difference = Literal["better", "not distinguishable", "worse", "no interval"]
-Answers = npt.NDArray[np.float64] | float  # by test item, or one figure for all
+Array = npt.NDArray[np.float64]
+Answers = Array | float  # by test item, or one figure for all
 SEEDS_FOR_INTERVAL = 3  # training seeds; fewer give a mean without an interval
 SEEDS_FOR_RANKING = 5  # training seeds that two methods have in common
 TASKS_FOR_INTERVAL = 3  # tasks on different images; fewer give a mean without an interval
@@ -166,7 +167,7 @@ def _to_estimate(mean: float, variance: float, degrees_of_freedom: float, over: 
     return Estimate(mean, mean - margin, mean + margin, over, p)
 
 
-def _mean_of_two_levels(table: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+def _mean_of_two_levels(table: Array) -> tuple[float, float, float]:
     """Return the mean of a (runs, items) table, the mean's variance and its degrees of freedom.
 
     Runs and items are both drawn at random. The variance of the mean is the sum of that of the runs, of the items and

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95  # of every interval
-DegreesOfFreedom = int | float
+
 ROUNDING = 1e-9  # tolerance on logarithms, so that equal differences compare as equal
 
 
@@ -14,22 +14,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6.
     """
-    adjusted = [0.0] * len(p_values)
+    count = len(p_values)
+    adjusted = [0.0] * count
     largest = 0.0
-    ascending = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    ascending = sorted(range(count), key=lambda index: p_values[index])
     for rank, index in enumerate(ascending):
-        factor = len(p_values) - rank
+        factor = count - rank
         largest = max(largest, min(1.0, factor * p_values[index]))
         adjusted[index] = largest
     return adjusted
 
 
-def student_t_margin(error: float, degrees_of_freedom: DegreesOfFreedom) -> float:
+def student_t_margin(error: float, degrees_of_freedom: float) -> float:
     """Return half of the interval of a mean with this standard error."""
-    return float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2)) * error
+    end = float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
+    return end * error
 
 
-def student_t_p(mean: float, error: float, degrees_of_freedom: DegreesOfFreedom) -> float:
+def student_t_p(mean: float, error: float, degrees_of_freedom: float) -> float:
     """Return the two-sided p of Student's t of a mean with its standard error; 1 where the mean is 0.
 
     It assumes normal differences. For heavy tails it is mostly conservative; for bounded or two-level figures the
