@@ -173,7 +173,7 @@ def _count_at_widths(
     if len(widths) == 1:
         return {widest: list(count(widest))}
     counts = [count(widest - difference) for difference in range(3)]
-    flops = {}
+    flops: dict[int, list[int]] = {}
     for width in widths:
         flops[width] = []
         n = widest - width

@@ -144,7 +144,7 @@ def phase_table(comparison: ComparisonRecords) -> Table:
 
 def measured_phases(rows: Sequence[Throughput]) -> list[str]:
     """Return the phases that any row has, in the order of the step."""
-    measured = set()
+    measured = set[str]()
     for row in rows:
         measured.update(name for name, value in row.figures.items() if value is not None)
     return [phase for phase in PHASES if PHASE + phase in measured]

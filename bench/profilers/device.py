@@ -143,7 +143,7 @@ def cpu_busy_spans() -> dict[str, Span]:
 
 def _stolen_seconds() -> float:
     """Return the CPU time of other guests of the host on these cores."""
-    return sum(times.steal for times in times_of_own_cores())
+    return sum(float(times.steal) for times in times_of_own_cores())
 
 
 def max_lacking_cores(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> float:

@@ -201,7 +201,7 @@ def _read_coco_captions(path: Path, _modified: int) -> list[Row]:
     captions = dict[int | str, list[str]]()
     for caption in coco.annotations:
         captions.setdefault(caption.image_id, []).append(caption.caption)
-    rows = []
+    rows = list[Row]()
     for image in coco.images:
         values = (image.file_name, captions.get(image.id))
         rows.append(dict(zip(COCO_COLUMNS, values, strict=True)))
