@@ -31,7 +31,7 @@ class GpuSpec:
     link_bytes_per_second: float  # bytes per second to the GPUs of its node
     # Bytes per second to other nodes; None (null in the file): no node with a network is sold.
     network_bytes_per_second: float | None
-    gpus_per_node: int
+    gpus_per_node: int = 8
 
     @property
     def source(self) -> str:
