@@ -5,7 +5,14 @@ import shlex
 from collections.abc import Sequence
 
 from bench.cli.default import Bench
-from bench.console.console import PROGRAM, USAGE, log, report_usage_error, require_utf8
+from bench.console.console import (
+    PROGRAM,
+    USAGE,
+    escape_unprintable,
+    log,
+    report_usage_error,
+    require_utf8,
+)
 from bench.console.options import parse_options
 from bench.environment.circumstances import COMMAND
 from bench.environment.rank_info import torchrun_env
@@ -21,7 +28,8 @@ def dispatch(arguments: Sequence[str]) -> int:
 
     Under torchrun only rank 0 runs the verb, a training; the other ranks follow it.
     """
-    os.environ[COMMAND] = f"{PROGRAM} {shlex.join(arguments)}".strip()
+    # Records are UTF-8, and arguments may not be.
+    os.environ[COMMAND] = escape_unprintable(f"{PROGRAM} {shlex.join(arguments)}".strip())
     extensions, words = split_extension_arguments(arguments)
     try:
         require_utf8(*arguments)
