@@ -13,10 +13,17 @@ from types import FrameType
 
 from bench.environment.variables import END_TIME, read_seconds_variable
 
-OK, DISAGREEMENT, USAGE, FAILED_CASE, INCONCLUSIVE = 0, 1, 2, 3, 4  # exit codes of commands
+# Exit codes of commands.
+OK = 0
+DISAGREEMENT = 1
+USAGE = 2
+FAILED_CASE = 3
+INCONCLUSIVE = 4
 UNEXPECTED = 70  # exit code after an error that nobody expected (EX_SOFTWARE of sysexits.h)
 # Exit codes after SIGINT, without a reader, after SIGTERM.
-INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+TERMINATED = 143
 REQUEUE = 75  # exit code after SIGUSR1, or before a job's time is over: requeue the command (EX_TEMPFAIL of sysexits.h)
 EXIT_CODE_BY_SIGNAL = {
     signal.SIGINT: INTERRUPTED,

@@ -31,7 +31,9 @@ from bench.experiment.fields import (
 )
 
 T = TypeVar("T")
-MAX_LISTED_NAMES, MAX_NAME_LENGTH = 100, 200  # in a message on names that others chose
+# In a message on names that others chose.
+MAX_LISTED_NAMES = 100
+MAX_NAME_LENGTH = 200  # characters
 
 
 class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -25,7 +25,10 @@ CURVE_SECONDS = {"few-shot": 4.0, "label-fractions": 7.0}
 REFERENCE_RATE = 900.0  # images/s of the slowest experiment where these were timed
 
 MAX_SEEDS = 5
-MAX_IMAGES, MIN_IMAGES, IMAGES_STEP = 80_000, 20_000, 1_000  # of a training that is planned by time
+# Images of a training that is planned by time.
+MAX_IMAGES = 80_000
+MIN_IMAGES = 20_000
+IMAGES_STEP = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,8 @@ def fit_stages(
 
     `expected_seconds` is the time after the first round, given a scope and images.
     """
-    smaller_scope, images = scope, MAX_IMAGES
+    smaller_scope = scope
+    images = MAX_IMAGES
     for smaller_scope, images in _list_sizes(scope):
         if expected_seconds(smaller_scope, images) <= seconds:
             break

@@ -165,7 +165,8 @@ def scheduled_rate(experiment: Experiment, segment: ScheduleSegment, step: int) 
     rate = highest * min(1.0, (step + 1) / warmup)
     if segment.images is None:
         return rate
-    first, last = segment.batches.start, segment.batches.stop
+    first = segment.batches.start
+    last = segment.batches.stop
     if experiment.training.schedule == "wsd":
         return rate * (last - step) / (last - first + 1)
     if step < warmup:

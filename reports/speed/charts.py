@@ -37,7 +37,8 @@ from reports.render.svg import (
 )
 
 WIDTH = 440  # SVG units; a phone scales it by 0.8, a desktop by about 1.1
-ROW, RATIO_ROW = 46, 74
+ROW = 46
+RATIO_ROW = 74
 FOOT = 44
 # On an axis of ratios.
 TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 20, 50, 100)
