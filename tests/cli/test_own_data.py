@@ -67,4 +67,4 @@ def test_readmes_commands_lead_from_own_data_to_a_page(
     frame = pd.read_csv("figures.csv")
     measured = frame.groupby("method")["measure"].agg(set)
     for method in ("clip", "catlip"):
-        assert {"images per second", "accuracy of linear probe on pets"} <= measured[method]
+        assert "images per second" in measured[method]
