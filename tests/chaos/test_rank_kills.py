@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from bench.environment.variables import WATCHDOG_SECONDS
-from bench.train.checkpoints import list_checkpoints
+from bench.train.checkpoints import UNFINISHED, list_checkpoints
 from tests.chaos.commands import (
     LONGEST,
     POLL_OFTEN,
@@ -103,8 +103,8 @@ def kill_one(out: Path, draw: random.Random, moment: str, restarts: int, *more: 
         target = process_of(job, rank)
         running = descendants(job)
         if moment == "while saving":  # which is over before processes are found
-            saved = out / "checkpoints"
-            wait_while_running(job, lambda: any(saved.glob(".step-*.part")), poll=POLL_OFTEN)
+            saved = out / "checkpoints" / UNFINISHED
+            wait_while_running(job, saved.exists, poll=POLL_OFTEN)
         assert target is not None, log_of(out)
         target.kill()
         assert have_ended(running, EXIT_SECONDS), "a process stayed"
