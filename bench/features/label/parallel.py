@@ -38,7 +38,7 @@ def run_jobs(
             for job in jobs:
                 yield _run_caught(partial(run_job, job, report, map_function))
         else:
-            job_of = {pool.submit(run_job, job): job for job in jobs}
+            job_of = {_submit(pool, run_job, job): job for job in jobs}
             for future in as_completed(job_of):
                 yield _run_caught(future.result)
                 report(job_of[future].size)
@@ -51,13 +51,22 @@ def run_jobs(
             remove_abandoned_writes(folder)
 
 
+def _submit(pool: ProcessPoolExecutor, function: Callable[[T], R], item: T) -> Future[R]:
+    """Submit a call. A process that this starts gets no Ctrl-C, not even while it imports."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(function, item)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def _map_on_pool(
     pool: ProcessPoolExecutor, max_submitted: int, function: Callable[[T], R], items: Iterable[T]
 ) -> Iterator[R]:
     """Yield the results of items in order, with at most `max_submitted` of them submitted."""
     waiting = deque[Future[R]]()
     for item in items:
-        waiting.append(pool.submit(function, item))
+        waiting.append(_submit(pool, function, item))
         if len(waiting) == max_submitted:
             yield waiting.popleft().result()
     for future in waiting:
