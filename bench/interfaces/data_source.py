@@ -37,9 +37,8 @@ class Samples:
     It is handed to loader workers by pickle: open files and large tables there, when they are first used.
     """
 
-    is_decoded: ClassVar[bool] = (
-        False  # whether `pixels` has all images, and the device makes batches of them
-    )
+    # Whether `pixels` has all images, and the device makes batches of them.
+    is_decoded: ClassVar[bool] = False
 
     @cached_property
     def skipped(self) -> Mapping[str, int]:
@@ -127,9 +126,8 @@ class DataSource(Named):
 
     name: str  # in messages
     accepted: ClassVar[str]  # the paths that it reads, in messages: "a folder with ..."
-    has_caption_files: ClassVar[bool] = (
-        False  # whether `label` reads its files, whose captions are in their order
-    )
+    # Whether `label` reads its files, whose captions are in their order.
+    has_caption_files: ClassVar[bool] = False
 
     @abstractmethod
     def recognises(self, data: str) -> bool:

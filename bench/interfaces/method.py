@@ -31,13 +31,11 @@ VocabularyField = Literal["synset_vocabulary", "subword_vocabulary"]
 class Communication:
     """What a loss computes and sends on several GPUs, besides the gradients and weights that all methods send."""
 
-    loss_products: int = (
-        0  # matrix products of batch x captions x width in a step, its backward included
-    )
+    # Matrix products of batch x captions x width in a step, its backward included.
+    loss_products: int = 0
     normaliser_all_reduces: int = 0  # all-reduces of one pair of fp32 numbers per caption in a step
-    gathers_images_as_released: bool = (
-        False  # whether the authors' loss gathers images too; ours gathers captions
-    )
+    # Whether the authors' loss gathers images too; ours gathers captions.
+    gathers_images_as_released: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,8 @@ class Verb(Named):
 
     name: str
     summary: str  # its line in the help of the program
-    command: (
-        type[Any] | str
-    )  # the class of its `Command`, or where it lies as "package.module:Class"
+    # The class of its `Command`, or where it lies as "package.module:Class".
+    command: type[Any] | str
 
 
 VERBS = Registry[Verb]("verb", Verb, "bench.cli.verbs:BUILT_IN")

@@ -25,9 +25,8 @@ from bench.labels.vocabulary import (
 from models.heads import Classifier
 from models.image_tower import ImageTower
 
-HEAD_STD = (
-    0.02  # `model.layer.linear_init_std_dev` of CatLIP's recipes (bench/cli/released_recipes.toml)
-)
+# `model.layer.linear_init_std_dev` of CatLIP's recipes (bench/cli/released_recipes.toml).
+HEAD_STD = 0.02
 
 
 def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classifier:

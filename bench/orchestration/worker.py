@@ -28,9 +28,8 @@ def main() -> None:
         if not run.saves_checkpoints:  # a training saves first
             die_with_parent(PARENT_AT_START if is_launched else int(os.environ[PARENT]))
         wait_for_slot()
-        with (
-            record_signals() if run.saves_checkpoints else nullcontext() as stop
-        ):  # torch's import takes seconds
+        # Torch's import takes seconds.
+        with record_signals() if run.saves_checkpoints else nullcontext() as stop:
             with imports_without_gc():
                 import bench.train.distributed  # noqa: F401 - and with it torch and open_clip
             execute(run, stop)

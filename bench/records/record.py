@@ -80,9 +80,8 @@ class RunOnSamples(RecordKind, frozen=True, kw_only=True):
 
     skipped: Counts = {}  # samples that could not be used, by what is wrong with them
     empty_captions: Count = 0  # samples of the shards with a caption without text; they are used
-    loader_workers: Count | None = (
-        None  # processes that loaded shards; None: the experiment's `workers`
-    )
+    # Processes that loaded shards; None: the experiment's `workers`.
+    loader_workers: Count | None = None
     workers_reason: str = ""  # for their number
 
 
@@ -93,25 +92,20 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     warmup_seconds: NonNegative  # with the heating
     window_seconds: Seconds
     steps_per_window: PositiveCount | None = None  # None: as many as the experiment's; on a CPU one
-    window_images: tuple[
-        PositiveCount, ...
-    ] = ()  # of each; empty: all steps have the experiment's batch_size
+    # Of each; empty: all steps have the experiment's batch_size.
+    window_images: tuple[PositiveCount, ...] = ()
     # Core-seconds per second of each window for which other work kept the run from a core. Empty: not reported.
     window_core_waits: tuple[NonNegative, ...] = ()
     waits_source: WaitsSource = "threads"
-    window_throttled_percent: tuple[
-        NonNegative, ...
-    ] = ()  # of its time, by heat or hardware; empty: not read
+    # Of its time, by heat or hardware; empty: not read.
+    window_throttled_percent: tuple[NonNegative, ...] = ()
     phase_seconds: Phases  # by name of PHASES, one entry a step, from a pass that waits for the device between them
-    phase_core_waits: tuple[
-        NonNegative, ...
-    ] = ()  # of each of that pass's steps, as `window_core_waits`
-    planned_phase_steps: PositiveCount | None = (
-        None  # steps to split into phases; others make up for disturbed ones
-    )
-    phase_images: tuple[
-        PositiveCount, ...
-    ] = ()  # of each of that pass's steps; empty: the experiment's batch_size
+    # Of each of that pass's steps, as `window_core_waits`.
+    phase_core_waits: tuple[NonNegative, ...] = ()
+    # Steps to split into phases; others make up for disturbed ones.
+    planned_phase_steps: PositiveCount | None = None
+    # Of each of that pass's steps; empty: the experiment's batch_size.
+    phase_images: tuple[PositiveCount, ...] = ()
     flops: Flops
     # Computed, padding included; None: the method reads no text.
     tokens_per_caption: NonNegative | None
@@ -123,14 +117,12 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     num_captions: Count
     utilisation: Readings  # over the windows, by name with unit; what was not measured is not there
     not_measured: Texts = {}  # by the reading's name: why it is not there, or not of the whole time
-    data_wait_share: Share | None = (
-        None  # of the windows' time that was spent waiting for batches; None: not measured
-    )
+    # Of the windows' time that was spent waiting for batches; None: not measured.
+    data_wait_share: Share | None = None
     # Names of the kernels that computed attention; empty: not recorded.
     attention_kernels: tuple[str, ...] = ()
-    rank_window_seconds: tuple[
-        Seconds, ...
-    ] = ()  # of every rank, where there are several; begun together
+    # Of every rank, where there are several; begun together.
+    rank_window_seconds: tuple[Seconds, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError for a figure that some windows lack."""
@@ -159,9 +151,8 @@ class Memory(RecordKind, frozen=True, kw_only=True, tag="memory"):
     peak_rss_bytes: Count | None
     peak_allocated_bytes: Count | None  # CUDA: tensors
     peak_reserved_bytes: Count | None  # CUDA: the allocator's share of the device
-    process_bytes: Count | None = (
-        None  # CUDA: what NVML counts for the process at the end, with context and kernels
-    )
+    # CUDA: what NVML counts for the process at the end, with context and kernels.
+    process_bytes: Count | None = None
     # Of one uncompiled step, counted tensor by tensor: the same on every run. None: shards cannot be counted like that,
     # or the step does not fit uncompiled.
     peak_tensor_bytes: Count | None
@@ -174,9 +165,8 @@ class AuthorsRun(RunOnSamples, frozen=True, kw_only=True):
     commit: str  # of the checkout, "-dirty" if its files differ; "unknown": it is no git repository
     file: str  # configuration file within the checkout
     file_sha256: str
-    data_wait_share: Share | None = (
-        None  # of the windows' time that the loop waited for batches; None: not measured
-    )
+    # Of the windows' time that the loop waited for batches; None: not measured.
+    data_wait_share: Share | None = None
     # Largest share of readings, in percent, that say that heat or its hardware slowed the GPU. None: not read.
     throttled_percent: NonNegative | None = None
 
@@ -220,9 +210,8 @@ class Training(RunOnSamples, frozen=True, kw_only=True, tag="training"):
     cooldown_losses: tuple[tuple[float, ...], ...]
     branches: tuple[Branch, ...]
     seconds: NonNegative  # of the whole run, for information: speeds come from speed records
-    overflows: Count = (
-        0  # updates of trunk and cool-downs that were skipped for an overflow in fp16
-    )
+    # Updates of trunk and cool-downs that were skipped for an overflow in fp16.
+    overflows: Count = 0
     steps_per_loss: PositiveCount = 1
     num_samples: PositiveCount | None = None  # of the data set that were used; None: not counted
 

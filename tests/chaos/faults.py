@@ -31,9 +31,8 @@ from tests.chaos.made import make_samples
 from tests.chaos.payloads import write_file
 from tests.data.shards import write_shard
 
-ODD = (
-    "a\nb\u202egnp.=1+1"  # a name with a line break, a mark that turns the direction, and a formula
-)
+# A name with a line break, a mark that turns the direction, and a formula.
+ODD = "a\nb\u202egnp.=1+1"
 
 
 def command(

@@ -103,9 +103,8 @@ def test_every_recipe_but_the_controlled_pair_has_released_settings(
 def test_released_settings_are_all_those_of_the_file(name: str) -> None:
     in_file = dict(flattened(yaml.safe_load(released_text(name))))
     for key, value in in_file.items():
-        if isinstance(value, str) and re.fullmatch(
-            r"\d+e-?\d+", value
-        ):  # for PyYAML, 5e-4 is no number
+        # For PyYAML, 5e-4 is no number.
+        if isinstance(value, str) and re.fullmatch(r"\d+e-?\d+", value):
             in_file[key] = float(value)
     released = {
         key: one.released

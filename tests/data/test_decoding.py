@@ -41,9 +41,8 @@ def test_jpeg_of_any_mode_decodes_as_pillow_does(mode: str) -> None:
     jpeg = encode_image(PLAIN.convert(mode))
     with Image.open(io.BytesIO(jpeg)) as image:
         expected = pixels(image.convert("RGB"))
-    assert (
-        decode_image(jpeg).float() - expected.float()
-    ).abs().max() <= 2  # two builds of the same library
+    # Two builds of the same library.
+    assert (decode_image(jpeg).float() - expected.float()).abs().max() <= 2
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA"])

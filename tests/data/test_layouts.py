@@ -390,9 +390,8 @@ def test_damaged_arrow_file_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
     data = write_saved_dataset(tmp_path / "data", [Sample(bytes(1000), "a dog")] * 40)
     path = data / "data-00000-of-00002.arrow"
     content = path.read_bytes()
-    offsets = np.arange(
-        0, 4000, 1000, dtype=np.int32
-    ).tobytes()  # of the first batch of three images
+    # Of the first batch of three images.
+    offsets = np.arange(0, 4000, 1000, dtype=np.int32).tobytes()
     assert offsets in content
     path.write_bytes(
         content.replace(offsets, np.array([0, 1000, 2**30, 3000], np.int32).tobytes(), 1)

@@ -15,9 +15,8 @@ PAYLOAD = (
 )
 
 
-IS_FREE: dict[
-    tuple[object, ...], bool
-] = {}  # whether a field of a kind of record may have any text
+# Whether a field of a kind of record may have any text.
+IS_FREE: dict[tuple[object, ...], bool] = {}
 
 
 @dataclass(frozen=True)

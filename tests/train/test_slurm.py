@@ -146,9 +146,8 @@ def test_training_saves_when_slurm_signals_all_processes_of_the_job(
         children = psutil.Process(training.pid).children(recursive=True)
         with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
             for child in children:
-                if (
-                    "python" in child.exe()
-                ):  # and not what stands for srun, which SLURM does not signal
+                # And not what stands for srun, which SLURM does not signal.
+                if "python" in child.exe():
                     child.terminate()
         text += training.communicate(timeout=LONGEST_SECONDS)[1]
     finally:

@@ -82,9 +82,8 @@ def test_terminal_progress_bar_starts_at_the_resumed_step(monkeypatch: pytest.Mo
         watch._bar.refresh()
         terminal.flush()
         shown = b""
-        while (
-            b"rate" not in shown and select.select([ours], [], [], 5)[0]
-        ):  # a terminal gives it in pieces
+        # A terminal gives it in pieces.
+        while b"rate" not in shown and select.select([ours], [], [], 5)[0]:
             shown += os.read(ours, 100_000)
         watch.close()
     os.close(ours)

@@ -35,9 +35,8 @@ def images_for_share(size: int, share: float) -> int:
 def distinct_shares(order: Sequence[RowsByClass]) -> list[float]:
     """Return the shares that select different images of some parts; of equal ones the smallest, and all labels."""
     sizes = [len(rows) for part in order for rows in part]
-    share_of_sizes = {
-        tuple(sizes): SHARES[-1]
-    }  # the smallest share that selects these numbers of images
+    # The smallest share that selects these numbers of images.
+    share_of_sizes = {tuple(sizes): SHARES[-1]}
     for share in SHARES:
         selected = tuple(images_for_share(size, share) for size in sizes)
         share_of_sizes.setdefault(selected, share)

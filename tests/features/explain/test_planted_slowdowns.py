@@ -29,9 +29,8 @@ from tests.small import two_blocks
 
 CPU = torch.device("cpu")
 PLANTED_SECONDS = 1e9
-LARGEST_OF_OTHERS = (
-    5.0  # in logarithms: a real step that a busy machine makes 150 times as slow; planted are 20
-)
+# In logarithms: a real step that a busy machine makes 150 times as slow; planted are 20.
+LARGEST_OF_OTHERS = 5.0
 NO_FLOPS = Flops(image_forward=1, text_forward=1, forward=1, step=1)
 Plant = Callable[[Any, str], None]
 

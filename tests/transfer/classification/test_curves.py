@@ -86,9 +86,8 @@ def test_few_shot_curve_has_every_draw_and_rises() -> None:
     expected = [(draw, share) for draw in range(DRAWS) for share in (0.01, 0.1, 0.25, 0.5)] + [
         (0, 1.0)
     ]
-    assert [
-        (one.draw, one.label_share) for one in shares
-    ] == expected  # 5 % of 24 is the one image that 1 % is
+    # 5 % of 24 is the one image that 1 % is.
+    assert [(one.draw, one.label_share) for one in shares] == expected
     assert [one.num_train for one in shots[: len(SHOTS)]] == [CLASSES * number for number in SHOTS]
     assert {one.num_train for one in shares if one.label_share == 0.5} == {CLASSES * (12 + 3)}
     means = [
