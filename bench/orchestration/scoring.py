@@ -39,7 +39,7 @@ def scoring_run(
     """Return the run that scores subjects on tasks by protocols; `root` is the folder of tasks that lie on disk."""
     files = list[str]()
     for subject in subjects:
-        for scoring in list_scorings(results, comparison, experiment, subject, tasks, protocols):
+        for scoring in list_scores(results, comparison, experiment, subject, tasks, protocols):
             files.append(str(scoring.path))
     return Run(
         function=FUNCTION,
@@ -57,7 +57,7 @@ def scoring_run(
     )
 
 
-def list_scorings(
+def list_scores(
     results: Path,
     comparison: str,
     experiment: Experiment,
@@ -67,11 +67,11 @@ def list_scorings(
 ) -> list[Scoring]:
     """Return the scores of a subject on the tasks and protocols that are compatible with it."""
     names = _names_of_subject(subject, comparison, experiment)
-    scorings = []
+    scores = []
     for task, protocol in compatible_tasks_and_protocols(subject.name, tasks, protocols):
         path = record_path(results, comparison, "transfer", *names, task, protocol)
-        scorings.append(Scoring(subject, task, protocol, path))
-    return scorings
+        scores.append(Scoring(subject, task, protocol, path))
+    return scores
 
 
 def score_subjects(
@@ -91,8 +91,8 @@ def score_subjects(
 
     errors = list[str]()
     for subject in subjects:
-        scorings = list_scorings(results, comparison, experiment, subject, tasks, protocols)
-        missing = [scoring for scoring in scorings if not scoring.path.is_file()]
+        scores = list_scores(results, comparison, experiment, subject, tasks, protocols)
+        missing = [scoring for scoring in scores if not scoring.path.is_file()]
         if not missing:
             continue
         with collect_error(errors, subject.title):

@@ -196,10 +196,10 @@ def _parameter_groups(
     last block.
     """
     tower_parameters = {id(parameter) for parameter in tower.parameters()}
-    around_tower = [
+    other_parameters = [
         parameter for parameter in model.parameters() if id(parameter) not in tower_parameters
     ]
-    layers = [around_tower]
+    layers = [other_parameters]
     if recipe.train_tower and recipe.layer_decay == 1:
         layers.append(list(tower.parameters()))
     elif recipe.train_tower:

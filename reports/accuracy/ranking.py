@@ -56,7 +56,7 @@ Key = tuple[str, str]  # experiment and budget
 def judge_differences(comparison: ComparisonRecords) -> dict[Key, JudgedAccuracyDifference]:
     """Judge the differences of the towers' accuracies from the base on the first task as one family.
 
-    Judged are the differences at the budgets of the page's question, of towers that have five training seeds or more in
+    It judges differences at the budgets of the page's question, of towers that have five training seeds or more in
     common with the base.
     """
     answers = whole_task_scores(comparison)

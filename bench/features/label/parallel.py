@@ -52,7 +52,7 @@ def run_jobs(
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[[T], R], item: T) -> Future[R]:
-    """Submit a call. A process that this starts gets no Ctrl-C, not even while it imports."""
+    """Submit a call; a process that this starts inherits the mask, and leaves Ctrl-C to its parent."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return pool.submit(function, item)
@@ -86,8 +86,7 @@ def _run_caught(run: Callable[[], Tally]) -> Tally | Exception:
 
 
 def _init_worker() -> None:
-    """Ignore Ctrl-C, which the parent handles; exit whenever the parent ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Use one thread, and exit whenever the parent ends."""
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     exit_with_parent()
