@@ -31,7 +31,6 @@ TRUNCATED = "truncated"
 CORRUPTED = "corrupted"
 NOT_AN_ARRAY = "not a .npy array of floats"
 NOT_FINITE = "a value is not finite"
-ERROR_CLASSES = (EMPTY, UNKNOWN_FORMAT, TOO_LARGE, TOO_MANY_PARTS, TRUNCATED, CORRUPTED)
 JPEG_START = b"\xff\xd8"
 SCAN = b"\xff\xda"
 EXIF = b"Exif\0\0"

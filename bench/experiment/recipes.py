@@ -33,8 +33,6 @@ AS_RELEASED = "-as-released"
 STEPS = 200_000  # `scheduler.max_iterations`
 WARMUP_STEPS = 10_000  # `scheduler.warmup_iterations`
 H16_TEXT_TOWER = "ViT-H-16-text-768"  # models/configs: no text tower of open_clip is 768 wide and projects to 512
-# CatLIP's GPU hours of an epoch of DataComp-1.3B over CLIP's, by tower: CatLIP, arXiv 2404.15653, figure 1c.
-PUBLISHED_HOURS = {"corenet-vit-base": 0.37, "corenet-vit-huge": 0.36}
 CC3M_PAIRS = 2_900_000
 CC3M_EPOCHS = 100
 

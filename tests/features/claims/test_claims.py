@@ -7,7 +7,6 @@ import pytest
 
 from bench.data.caption_lengths import web_length_quantiles
 from bench.experiment.config import change
-from bench.experiment.recipes import PUBLISHED_HOURS
 from bench.features.claims.claims import CLAIMS, PUBLISHED_FIGURES, FlopRatio
 from bench.features.claims.conditions import CONDITIONS
 from bench.features.claims.section import speed_statement
@@ -36,14 +35,6 @@ def test_published_values_are_those_of_the_tables_of_sources() -> None:
         assert claim.where.startswith(where)
     for figure in PUBLISHED_FIGURES:
         assert rows[figure.title] == [figure.title, figure.published, figure.source]
-
-
-def test_published_hours_of_the_recipes_are_those_of_the_claims() -> None:
-    published = {
-        "corenet-vit-base": CLAIMS["catlip-2.7x"].published,
-        "corenet-vit-huge": CLAIMS["catlip-h16"].published,
-    }
-    assert published == PUBLISHED_HOURS
 
 
 def test_published_value_stands_in_the_quote_or_beside_it() -> None:
