@@ -4,23 +4,23 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-SIDE = 2048  # of a square of logits: 16 MiB in fp32
+TILE_SIDE = 2048  # of a square of logits: 16 MiB in fp32
 LOGITS_AT_ONCE = 1 << 21  # logits per chunk of rows: 8 MiB in fp32
-LINEAR_FROM = 40.0  # from here on softplus(x) equals x in float64
+SOFTPLUS_LINEAR_FROM = 40.0  # from here on softplus(x) equals x in float64
 
 
-def slice_into_tiles(count: int) -> list[slice]:
+def tile_slices(length: int) -> list[slice]:
     """Cut one side of a similarity matrix into chunks; square chunks need fewer inputs per product than rows."""
-    return _slices(count, SIDE)
+    return _consecutive_slices(length, TILE_SIDE)
 
 
-def row_chunks(rows: int, columns: int) -> list[slice]:
+def row_chunk_slices(num_rows: int, num_columns: int) -> list[slice]:
     """Cut a matrix into chunks of rows with at most `LOGITS_AT_ONCE` logits, or one row."""
-    return _slices(rows, max(1, LOGITS_AT_ONCE // max(columns, 1)))
+    return _consecutive_slices(num_rows, max(1, LOGITS_AT_ONCE // max(num_columns, 1)))
 
 
-def _slices(count: int, size: int) -> list[slice]:
-    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
+def _consecutive_slices(length: int, size: int) -> list[slice]:
+    return [slice(first, min(first + size, length)) for first in range(0, length, size)]
 
 
 def loss_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -104,13 +104,13 @@ def all_reduce_sum_(
 
 
 def all_reduce_logsumexp(
-    log: Float[Tensor, " columns"], group: ProcessGroupLike
+    logs: Float[Tensor, " columns"], group: ProcessGroupLike
 ) -> Float[Tensor, " columns"]:
     """Return the logarithm of the sum over ranks of exp(log), without overflow."""
     if group is None:
-        return log
+        return logs
     if isinstance(group, SimulatedGroup):
-        return log + math.log(group.world_size)
-    largest = log.clone()
+        return logs + math.log(group.world_size)
+    largest = logs.clone()
     dist.all_reduce(largest, dist.ReduceOp.MAX, group)
-    return largest + all_reduce_sum_((log - largest).exp(), group).log()
+    return largest + all_reduce_sum_((logs - largest).exp(), group).log()

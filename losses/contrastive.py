@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from losses import Scalar
-from losses.chunks import loss_dtype, slice_into_tiles, without_autocast
+from losses.chunks import loss_dtype, tile_slices, without_autocast
 from losses.collectives import (
     ProcessGroupLike,
     all_gather,
@@ -22,8 +22,8 @@ from losses.collectives import (
 
 
 def contrastive_loss(
-    image: Float[Tensor, "batch dim"],
-    text: Float[Tensor, "batch dim"],
+    image_features: Float[Tensor, "batch dim"],
+    text_features: Float[Tensor, "batch dim"],
     scale: Scalar,
     group: ProcessGroupLike = None,
     *,
@@ -32,8 +32,8 @@ def contrastive_loss(
 ) -> Scalar:
     """Cross-entropy over the batch's similarity matrix, rows and columns averaged.
 
-    Row i of `image` belongs with row i of `text`; all other rows are its negatives. Rows are L2-normalised;
-    `scale` is the inverse temperature. In nats, mean over the batch. Computed in fp32 or better, also
+    Row i of `image_features` belongs with row i of `text_features`; all other rows are its negatives. Rows are
+    L2-normalised; `scale` is the inverse temperature. In nats, mean over the batch. Computed in fp32 or better, also
     under autocast. Source: Radford et al. 2021, arXiv:2103.00020, figure 3.
 
     With `in_autocast`, products of matrices have autocast's dtype where autocast is enabled, all else fp32 or better.
@@ -51,18 +51,18 @@ def contrastive_loss(
     with all captions and its captions with all images, stores both matrices, and a step costs six products. Value and
     gradients are the same. Sources as above; open_clip has it as `local_loss` with `gather_with_grad`.
     """
-    product_dtype = loss_dtype(image.dtype)
-    device = image.device.type
+    product_dtype = loss_dtype(image_features.dtype)
+    device = image_features.device.type
     may_be_in_autocast = in_autocast and torch.amp.is_autocast_available(device)
     if may_be_in_autocast and torch.is_autocast_enabled(device):
         product_dtype = torch.get_autocast_dtype(device)
     if gathers_images:
-        return _loss_of_both_gathered(image, text, scale, group, product_dtype)
-    loss: Tensor = _Contrastive.apply(image, text, scale, group, product_dtype)  # type: ignore[no-untyped-call, unused-ignore]
+        return _loss_with_both_gathered(image_features, text_features, scale, group, product_dtype)
+    loss: Tensor = _Contrastive.apply(image_features, text_features, scale, group, product_dtype)  # type: ignore[no-untyped-call, unused-ignore]
     return loss
 
 
-def _loss_of_both_gathered(
+def _loss_with_both_gathered(
     image: Tensor, text: Tensor, scale: Tensor, group: ProcessGroupLike, product_dtype: torch.dtype
 ) -> Tensor:
     """Return the loss as open_clip and CoreNet compute it, with the gradients of this rank's rows."""
@@ -105,11 +105,11 @@ class _Contrastive(torch.autograd.Function):
             row_logsumexp = columns.new_full((num_rows,), -torch.inf, dtype=dtype)
             column_logsumexp = columns.new_full((batch,), -torch.inf, dtype=dtype)
             pairs = columns.new_zeros((), dtype=dtype)
-            for i in slice_into_tiles(num_rows):
+            for i in tile_slices(num_rows):
                 rows = (image[i].to(dtype) * scale).to(product_dtype)
                 partners = columns[first + i.start : first + i.stop]
                 pairs += torch.vdot(rows.flatten().to(dtype), partners.flatten().to(dtype))
-                for j in slice_into_tiles(batch):
+                for j in tile_slices(batch):
                     logits = (rows @ columns[j].T).to(dtype)
                     row_logsumexp[i] = torch.logaddexp(row_logsumexp[i], logits.logsumexp(1))
                     column_logsumexp[j] = torch.logaddexp(column_logsumexp[j], logits.logsumexp(0))
@@ -138,10 +138,10 @@ class _Contrastive(torch.autograd.Function):
             grad_rows = torch.zeros_like(image, dtype=dtype)
             grad_columns = torch.zeros_like(columns, dtype=dtype)
             grad_scale = columns.new_zeros((), dtype=dtype)
-            for i in slice_into_tiles(len(image)):
+            for i in tile_slices(len(image)):
                 unscaled = image[i].to(dtype)
                 rows = (unscaled * scale).to(product_dtype)
-                for j in slice_into_tiles(len(columns)):
+                for j in tile_slices(len(columns)):
                     logits = (rows @ columns[j].T).to(dtype)
                     share = (logits - row_logsumexp[i, None]).exp_()  # softmax over the row
                     share += logits.sub_(column_logsumexp[j]).exp_()  # plus softmax over the column

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from losses import Scalar
-from losses.chunks import LINEAR_FROM, loss_dtype, row_chunks
+from losses.chunks import SOFTPLUS_LINEAR_FROM, loss_dtype, row_chunk_slices
 
 
 def multilabel_loss(
@@ -49,8 +49,8 @@ class _Multilabel(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         dtype = loss_dtype(logits.dtype)
         loss = -logits[rows, columns].sum(dtype=dtype)
-        for chunk in row_chunks(*logits.shape):
-            loss += F.softplus(logits[chunk].to(dtype), threshold=LINEAR_FROM).sum()
+        for chunk in row_chunk_slices(*logits.shape):
+            loss += F.softplus(logits[chunk].to(dtype), threshold=SOFTPLUS_LINEAR_FROM).sum()
         ctx.save_for_backward(logits, rows, columns)
         return loss / len(logits)
 
@@ -60,7 +60,7 @@ class _Multilabel(torch.autograd.Function):
         logits, rows, columns = ctx.saved_tensors
         share = gradient / len(logits)
         grad_logits = torch.empty_like(logits)
-        for chunk in row_chunks(*logits.shape):
+        for chunk in row_chunk_slices(*logits.shape):
             torch.mul(logits[chunk].to(share.dtype).sigmoid(), share, out=grad_logits[chunk])
         positives = ((logits[rows, columns].to(share.dtype).sigmoid() - 1) * share).to(logits.dtype)
         return grad_logits.index_put_((rows, columns), positives), None, None

@@ -37,7 +37,7 @@ def psnr_loss(
     return F.smooth_l1_loss(errors, targets) * (ALPHA / WHITE**2)
 
 
-def scheduled_error(steps_taken: Scalar, num_steps: int) -> Scalar:
+def scheduled_target_error(steps_taken: Scalar, num_steps: int) -> Scalar:
     """Return the target of a step: it rises from the error of 40 dB to the error of 20 dB, and then stays.
 
     It follows half a cosine. The cosine is of the mean squared error and not of the PSNR, so that the PSNR falls

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from losses import Scalar
-from losses.chunks import LINEAR_FROM, loss_dtype, slice_into_tiles, without_autocast
+from losses.chunks import SOFTPLUS_LINEAR_FROM, loss_dtype, tile_slices, without_autocast
 from losses.collectives import (
     ProcessGroupLike,
     all_gather,
@@ -20,8 +20,8 @@ from losses.collectives import (
 
 
 def sigmoid_loss(
-    image: Float[Tensor, "batch dim"],
-    text: Float[Tensor, "batch dim"],
+    image_features: Float[Tensor, "batch dim"],
+    text_features: Float[Tensor, "batch dim"],
     scale: Scalar,
     bias: Scalar,
     group: ProcessGroupLike = None,
@@ -38,9 +38,9 @@ def sigmoid_loss(
     With a `group`, the batch is the global batch of its ranks, with value and gradients as in `contrastive_loss`.
     """
     needs_grad = torch.is_grad_enabled() and any(
-        value.requires_grad for value in (image, text, scale, bias)
+        value.requires_grad for value in (image_features, text_features, scale, bias)
     )
-    loss: Tensor = _Sigmoid.apply(image, text, scale, bias, group, needs_grad)  # type: ignore[no-untyped-call, unused-ignore]
+    loss: Tensor = _Sigmoid.apply(image_features, text_features, scale, bias, group, needs_grad)  # type: ignore[no-untyped-call, unused-ignore]
     return loss
 
 
@@ -70,14 +70,14 @@ class _Sigmoid(torch.autograd.Function):
             if needs_grad:
                 grad_rows = torch.zeros_like(image, dtype=dtype)
                 grad_columns = torch.zeros_like(columns)
-            for i in slice_into_tiles(num_rows):
+            for i in tile_slices(num_rows):
                 unscaled = image[i].to(dtype)
                 rows = unscaled * scale
-                for j in slice_into_tiles(batch):
+                for j in tile_slices(batch):
                     logits = torch.addmm(bias.to(dtype), rows, columns[j].T)
                     positives = logits.diagonal(first + i.start - j.start)
                     positives.neg_()  # the loss falls with positives and rises with negatives
-                    loss += F.softplus(logits, threshold=LINEAR_FROM).sum()
+                    loss += F.softplus(logits, threshold=SOFTPLUS_LINEAR_FROM).sum()
                     if needs_grad:
                         logits.sigmoid_()
                         positives.neg_()

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from losses import Scalar
-from losses.chunks import loss_dtype, row_chunks
+from losses.chunks import loss_dtype, row_chunk_slices
 
 
 def token_softmax_loss(
@@ -42,7 +42,7 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, rows: Tensor, columns: Tensor, share: Tensor) -> Tensor:
         norms = share.new_empty(len(logits))
-        for chunk in row_chunks(*logits.shape):
+        for chunk in row_chunk_slices(*logits.shape):
             norms[chunk] = logits[chunk].to(share.dtype).logsumexp(1)
         ctx.save_for_backward(logits, rows, columns, share, norms)
         negative_log_softmax = norms[rows] - logits[rows, columns]
@@ -56,7 +56,7 @@ class _Softmax(torch.autograd.Function):
         factor = gradient / len(logits)
         row_factor = torch.zeros_like(norms).index_add(0, rows, share) * factor
         grad_logits = torch.empty_like(logits)
-        for chunk in row_chunks(*logits.shape):
+        for chunk in row_chunk_slices(*logits.shape):
             softmax = (logits[chunk].to(dtype) - norms[chunk, None]).exp_()
             grad_logits[chunk] = softmax.mul_(row_factor[chunk, None])
         # The positives are computed again, to subtract their share before the rounding to narrow logits.
@@ -67,10 +67,10 @@ class _Softmax(torch.autograd.Function):
 
 
 def inverse_document_frequency(
-    images_with_token: Float[Tensor, " tokens"], images: Scalar
+    images_with_token: Float[Tensor, " tokens"], images_seen: Scalar
 ) -> Float[Tensor, " tokens"]:
     """Return each token's weight log((N + 1) / (df + 1)); N counts the images seen, df those with the token.
 
     A token in every caption has weight 0. Source: arXiv:2411.03313, equation 2, smoothed as the released code does.
     """
-    return torch.log((images + 1) / (images_with_token + 1))
+    return torch.log((images_seen + 1) / (images_with_token + 1))

@@ -7,7 +7,8 @@ from typing import Any
 
 import open_clip
 from jaxtyping import Float
-from torch import Tensor
+from open_clip.timm_model import TimmModel
+from torch import Tensor, nn
 
 Images = Float[Tensor, "batch channels height width"]  # normalised, or grids of embeddings
 Features = Float[Tensor, "batch features"]  # of a tower, before any projection
@@ -26,3 +27,8 @@ def open_clip_config(name: str) -> dict[str, Any] | None:
 def similar_names(name: str, names: Sequence[str]) -> list[str]:
     """Return at most two of the names that are similar to this one."""
     return get_close_matches(name, names, n=2, cutoff=0.75)
+
+
+def unwrap_timm_trunk(trunk: nn.Module) -> Any:
+    """Return the timm model in open_clip's wrapper; a trunk without the wrapper is returned unchanged."""
+    return trunk.trunk if isinstance(trunk, TimmModel) else trunk

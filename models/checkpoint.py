@@ -31,10 +31,10 @@ STATE_DICT_KEYS = (
 )
 
 
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], otherwise: str) -> None:
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], error_prefix: str) -> None:
     """Load finite weights if names, shapes and kinds of numbers fit; batch counts of batch norms may be missing.
 
-    The ValueError begins with `otherwise` and names the first mismatches.
+    The ValueError begins with `error_prefix` and names the first mismatches.
     """
     expected = module.state_dict()
     wrong = [f"{name} is left over" for name in state if name not in expected]
@@ -53,7 +53,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], otherwise: str
         names = ", ".join(wrong[:MAX_NAMES])
         if len(wrong) > MAX_NAMES:
             names += ", …"
-        raise ValueError(f"{otherwise}: {len(wrong)} mismatches ({names})")
+        raise ValueError(f"{error_prefix}: {len(wrong)} mismatches ({names})")
     module.load_state_dict(expected | dict(state))
 
 
@@ -88,7 +88,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     From a training checkpoint the averaged weights are read, if there are any. DDP's prefix `module.` is removed from
     names. Raises ValueError for other files, and for files that would execute code.
     """
-    content = _read_safely(path)
+    content = _read_without_executing_code(path)
     state = content if isinstance(content, Mapping) else {}
     for key in STATE_DICT_KEYS:
         if isinstance(state.get(key), Mapping):
@@ -98,7 +98,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     for key, value in state.items():
         if isinstance(value, Tensor):
             name = str(key).removeprefix("module.")
-            if not _is_stored(value):
+            if not _is_stored_in_full(value):
                 raise ValueError(f"{path} does not store all values of {name}")
             tensors[name] = value
     if not tensors:
@@ -106,7 +106,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_safely(path: Path) -> Any:
+def _read_without_executing_code(path: Path) -> Any:
     """Return what a file holds; ValueError, in one line, if it is damaged or holds more than tensors."""
     try:
         if path.suffix == ".safetensors":
@@ -144,14 +144,14 @@ def _require_no_decompression_bomb(path: Path) -> None:
                 raise ValueError("it asks for bytes, and only tensors are taken from a file")
 
 
-def _is_stored(weight: Tensor) -> bool:
+def _is_stored_in_full(weight: Tensor) -> bool:
     """Return whether a file holds every value of a tensor, which may otherwise claim any size."""
     if weight.layout != torch.strided or weight.is_meta:
         return False
     return weight.nbytes <= weight.untyped_storage().nbytes()
 
 
-def adapt_to_trunk(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
+def adapt_weights_to_trunk(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
     """Return the weights for a trunk at its image size, without projection and classifier.
 
     The file may hold a whole model of open_clip, its image tower alone, or a timm model.
@@ -161,12 +161,14 @@ def adapt_to_trunk(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, T
     if isinstance(classifiers, str):
         classifiers = [classifiers]
     left_out = tuple(f"{name}." for name in ("proj", "head.proj", "head.mlp", *classifiers))
-    image_tower = strip_prefix("visual.", state) or state
-    resized = adapt_to_image_size(image_tower, trunk)
+    image_tower = select_and_strip_prefix("visual.", state) or state
+    resized = resample_position_embeddings(image_tower, trunk)
     return {name: value for name, value in resized.items() if not f"{name}.".startswith(left_out)}
 
 
-def adapt_to_image_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
+def resample_position_embeddings(
+    state: Mapping[str, Tensor], trunk: nn.Module
+) -> dict[str, Tensor]:
     """Return weights with position embeddings resampled to the image size of a trunk.
 
     The trunk's own library resamples them: open_clip's `resize_pos_embed` (bicubic over the grid, antialiased; the
@@ -174,13 +176,13 @@ def adapt_to_image_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[s
     CoreNet's ViT interpolates in each forward. Weights of another architecture are returned unchanged.
     """
     if isinstance(trunk, TimmModel):
-        inner = adapt_to_image_size(strip_prefix("trunk.", state), trunk.trunk)
+        inner = resample_position_embeddings(select_and_strip_prefix("trunk.", state), trunk.trunk)
         return {f"trunk.{name}": value for name, value in inner.items()}
     with suppress(KeyError, RuntimeError, AssertionError, ValueError, TypeError):
         if isinstance(trunk, VisionTransformer):
             whole_model = {f"visual.{name}": value for name, value in state.items()}
             resize_pos_embed(whole_model, SimpleNamespace(visual=trunk))
-            return strip_prefix("visual.", whole_model)
+            return select_and_strip_prefix("visual.", whole_model)
         module = sys.modules[type(trunk).__module__]
         adapt = getattr(module, "checkpoint_filter_fn", None)
         if adapt is not None:
@@ -188,7 +190,7 @@ def adapt_to_image_size(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[s
     return dict(state)
 
 
-def strip_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def select_and_strip_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights under a prefix, with the prefix removed from their names."""
     return {
         name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)

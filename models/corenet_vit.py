@@ -14,7 +14,7 @@ from jaxtyping import Float
 from open_clip.transformer import LayerNormFp32, Transformer
 from torch import Tensor, nn
 
-from models.checkpoint import strip_prefix
+from models.checkpoint import select_and_strip_prefix
 from models.open_clip_blocks import replace_image_blocks
 
 PREFIX = "corenet-vit-"  # of the towers' names
@@ -46,7 +46,7 @@ OUR_NAMES = {
     r"transformer\.(\d+)\.pre_norm_ffn\.4\.": r"transformer.resblocks.\1.mlp.c_proj.",
     r"post_transformer_norm\.": "norm.",
 }
-STEM = "patch_emb.2.block.conv.weight"  # identifies a file of CoreNet
+STEM_WEIGHT = "patch_emb.2.block.conv.weight"  # a file with this name is CoreNet's
 CLIP_PREFIX = "image_encoder."  # of the image encoder's weights in a file of CoreNet's CLIP
 
 
@@ -61,7 +61,7 @@ class CorenetViT(nn.Module):
 
     patch_size = (16, 16)  # pixels
 
-    def __init__(self, width: int, layers: int) -> None:
+    def __init__(self, width: int, num_layers: int) -> None:
         super().__init__()
         stem = max(32, width // 4)
         self.stem = nn.Sequential(
@@ -77,7 +77,7 @@ class CorenetViT(nn.Module):
         self.positions = nn.Parameter(torch.empty(POSITIONS, width))
         norm = partial(LayerNormFp32, eps=1e-6)
         heads = width // HEAD_WIDTH
-        self.transformer = Transformer(width, layers, heads, MLP_RATIO, norm_layer=norm)
+        self.transformer = Transformer(width, num_layers, heads, MLP_RATIO, norm_layer=norm)
         self.norm = norm(width)
         self._initialise()
         replace_image_blocks(self.transformer, class_token_only=True)
@@ -92,11 +92,11 @@ class CorenetViT(nn.Module):
         token: Tensor = self.norm(self.transformer(tokens)[:, 0])
         return token
 
-    def resample_positions(self, patches: int) -> Float[Tensor, "{patches} width"]:
+    def resample_positions(self, num_patches: int) -> Float[Tensor, "{num_patches} width"]:
         """Return the position embeddings for this number of patches."""
-        if patches == POSITIONS:
+        if num_patches == POSITIONS:
             return self.positions
-        size = (patches, self.positions.shape[1])
+        size = (num_patches, self.positions.shape[1])
         return F.interpolate(self.positions[None, None], size, mode="bilinear")[0, 0]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -119,7 +119,7 @@ class CorenetViT(nn.Module):
         nn.init.trunc_normal_(self.positions, std=self.positions.shape[1] ** -0.5)
 
 
-def corenet_vit(name: str) -> CorenetViT:
+def build_corenet_vit(name: str) -> CorenetViT:
     """Build a tower by its name, such as `corenet-vit-base`; the ValueError lists the names."""
     size = name.removeprefix(PREFIX)
     if size not in SIZES:
@@ -127,11 +127,11 @@ def corenet_vit(name: str) -> CorenetViT:
     return CorenetViT(*SIZES[size])
 
 
-def infer_name(state: Mapping[str, Tensor]) -> str | None:
-    """Return the name of the tower in a file of CoreNet; None for another file, or another size."""
-    if STEM not in state:
+def infer_corenet_name(state: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the tower that has these weights, such as `corenet-vit-base`; None for other weights."""
+    if STEM_WEIGHT not in state:
         return None
-    width = state[STEM].shape[0]
+    width = state[STEM_WEIGHT].shape[0]
     num_blocks = len({name.split(".")[1] for name in state if name.startswith("transformer.")})
     for size, width_and_layers in SIZES.items():
         if width_and_layers == (width, num_blocks):
@@ -139,20 +139,20 @@ def infer_name(state: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-def keep_image_encoder(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return the weights of the image encoder of CoreNet's CLIP without their prefix; other weights unchanged."""
-    return strip_prefix(CLIP_PREFIX, state) or state
+def select_image_encoder(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return the image encoder's weights of a file of CoreNet's CLIP; weights of another file unchanged."""
+    return select_and_strip_prefix(CLIP_PREFIX, state) or state
 
 
-def convert_corenet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of a file of CoreNet under this module's names, without its classifier and its RangeAugment.
+def convert_corenet_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return CoreNet's weights under the names of `CorenetViT`, without its classifier and its RangeAugment.
 
     Weights that have no name here keep their own.
     """
     weights = {}
     for name, value in state.items():
         if not name.startswith(("classifier.", "neural_augmentor.")):
-            weights[convert_name(name)] = value
+            weights[convert_corenet_name(name)] = value
     # CoreNet has leading dimensions of 1.
     if "class_token" in weights:
         weights["class_token"] = weights["class_token"].flatten()
@@ -161,7 +161,7 @@ def convert_corenet_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
-def convert_name(name: str) -> str:
+def convert_corenet_name(name: str) -> str:
     """Return the name here of a weight of CoreNet's vision transformer, or of a block of its text transformer."""
     for theirs, our in OUR_NAMES.items():
         if re.match(theirs, name):

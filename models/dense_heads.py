@@ -17,7 +17,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import LevelMapper
 
 from models.image_tower import ImageTower
-from models.patch_map import map_channels_and_patch_size, patch_map
+from models.patch_map import compute_patch_map, get_map_channels_and_patch_size
 
 ASPP_CHANNELS = 512
 ASPP_RATES = (12, 24, 36)
@@ -38,44 +38,46 @@ NORM_EPS = 1e-5
 class Segmenter(nn.Module):
     """Map normalised images to a logit for each class and pixel.
 
-    The head is applied to the patch map, which is resampled to an output stride of `stride` pixels if it is given; the
-    logits are interpolated to the image size (bilinear).
+    The head is applied to the patch map, which is resampled to `output_stride` pixels per position if that is given;
+    the logits are interpolated to the image size (bilinear).
     """
 
-    def __init__(self, tower: ImageTower, head: nn.Module, stride: int | None = None) -> None:
+    def __init__(
+        self, tower: ImageTower, head: nn.Module, output_stride: int | None = None
+    ) -> None:
         super().__init__()
         self.tower = tower
         self.head = head
-        self.stride = stride
+        self.output_stride = output_stride
 
     def forward(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch classes height width"]:
-        features = patch_map(self.tower, images)
+        features = compute_patch_map(self.tower, images)
         sides = images.shape[-2:]
-        if self.stride is not None:
-            size = [side // self.stride for side in sides]
+        if self.output_stride is not None:
+            size = [side // self.output_stride for side in sides]
             features = F.interpolate(features, size, mode="bilinear", antialias=True)
         return F.interpolate(self.head(features), list(sides), mode="bilinear")
 
 
-def with_linear_head(tower: ImageTower, num_classes: int) -> Segmenter:
-    """Add a linear layer on each position of a tower's patch map."""
-    width, _ = map_channels_and_patch_size(tower)
+def build_linear_segmenter(tower: ImageTower, num_classes: int) -> Segmenter:
+    """Return a segmenter whose head is a linear layer on each position of the patch map."""
+    width, _ = get_map_channels_and_patch_size(tower)
     return Segmenter(tower, nn.Conv2d(width, num_classes, 1))
 
 
-def with_deeplab_head(
+def build_deeplab_segmenter(
     tower: ImageTower, num_classes: int, channels: int = ASPP_CHANNELS
 ) -> Segmenter:
-    """Add DeepLabV3's head to a tower: pyramid pooling at three rates, then a linear layer.
+    """Return a segmenter with DeepLabV3's head: pyramid pooling at three rates, then a linear layer.
 
     CoreNet's ViT has an output stride of 8 by smaller strides in its convolutional stem. A patch embedding of one
     convolution cannot have this, so here the map of every tower is resampled to that stride, which adds no detail.
     Source: Chen et al. 2017 (arXiv 1706.05587) by torchvision's modules; channels, rates and dropout by apple/corenet,
     `projects/catlip/semantic_segmentation/deeplabv3_vit_base.yaml`.
     """
-    width, _ = map_channels_and_patch_size(tower)
+    width, _ = get_map_channels_and_patch_size(tower)
     pyramid = ASPP(width, ASPP_RATES, channels)
     pyramid.project[-1] = nn.Dropout2d(ASPP_DROPOUT)
     head = nn.Sequential(pyramid, nn.Conv2d(channels, num_classes, 1))
@@ -83,14 +85,14 @@ def with_deeplab_head(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DetectorHeadSizes:
-    """The sizes of the detection heads."""
+class DetectionHeadSizes:
+    """Sizes of the pyramid and the heads of Mask R-CNN."""
 
     channels: int  # of the pyramid and the mask head
     box_features: int
-    mask_layers: int
-    proposals: int  # kept per image
-    regions: int  # sampled per image in training
+    num_mask_layers: int
+    proposals_per_image: int  # that are kept
+    regions_per_image: int  # that are sampled in training
 
 
 class SimplePyramid(nn.Module):
@@ -104,16 +106,18 @@ class SimplePyramid(nn.Module):
         super().__init__()
         self.tower = tower
         self.out_channels = channels
-        width, _ = map_channels_and_patch_size(tower)
+        width, _ = get_map_channels_and_patch_size(tower)
         self.levels = nn.ModuleList()
         for scale in LEVEL_SCALES:
             scaled_width = round(width / max(1, scale))
-            layers = _scaling_layers(width, scale) + _conv_norms(scaled_width, channels)
+            layers = _build_scaling_layers(width, scale) + _build_normed_convolutions(
+                scaled_width, channels
+            )
             self.levels.append(nn.Sequential(*layers))
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> OrderedDict[str, Tensor]:
         """Return the maps, finest first, by the names that torchvision's detectors expect."""
-        features = patch_map(self.tower, images)
+        features = compute_patch_map(self.tower, images)
         maps = OrderedDict[str, Tensor]()
         for number, level in enumerate(self.levels):
             level_map = level(features)
@@ -122,20 +126,20 @@ class SimplePyramid(nn.Module):
         return maps
 
 
-def mask_rcnn(
+def build_mask_rcnn(
     tower: ImageTower,
     num_classes: int,
-    side: int,
+    image_size: int,
     mean_and_std: tuple[Sequence[float], Sequence[float]],
-    heads: DetectorHeadSizes,
+    head_sizes: DetectionHeadSizes,
 ) -> MaskRCNN:
     """Build Mask R-CNN on a tower.
 
-    `num_classes` includes the background. Images with pixels from 0 to 1 are resized to a square of `side` pixels, as
-    in CoreNet, and padded at the right and bottom to a multiple of the coarsest stride. Boxes and masks keep the size
-    of the given image. ValueError for patches whose quarter is no number of pixels.
+    `num_classes` includes the background. Images with pixels from 0 to 1 are resized to a square of `image_size`
+    pixels, as in CoreNet, and padded at the right and bottom to a multiple of the coarsest stride. Boxes and masks keep
+    the size of the given image. ValueError for patches whose side is no multiple of 4 pixels.
     """
-    _, patch = map_channels_and_patch_size(tower)
+    _, patch = get_map_channels_and_patch_size(tower)
     if patch % max(LEVEL_SCALES):
         raise ValueError(
             f"a detector needs patches of a multiple of 4 px, this tower has {patch} px"
@@ -143,38 +147,40 @@ def mask_rcnn(
     strides = [round(patch / scale) for scale in (*LEVEL_SCALES, COARSEST_SCALE)]
     sizes = tuple((ANCHOR_SIDE * stride,) for stride in strides)
     return MaskRCNN(
-        SimplePyramid(tower, heads.channels),
-        fixed_size=(side, side),
+        SimplePyramid(tower, head_sizes.channels),
+        fixed_size=(image_size, image_size),
         size_divisible=strides[-1],
         image_mean=list(mean_and_std[0]),
         image_std=list(mean_and_std[1]),
         rpn_anchor_generator=AnchorGenerator(sizes, (ANCHOR_RATIOS,) * len(sizes)),
-        rpn_pre_nms_top_n_train=2 * heads.proposals,
-        rpn_pre_nms_top_n_test=heads.proposals,
-        rpn_post_nms_top_n_train=heads.proposals,
-        rpn_post_nms_top_n_test=heads.proposals,
+        rpn_pre_nms_top_n_train=2 * head_sizes.proposals_per_image,
+        rpn_pre_nms_top_n_test=head_sizes.proposals_per_image,
+        rpn_post_nms_top_n_train=head_sizes.proposals_per_image,
+        rpn_post_nms_top_n_test=head_sizes.proposals_per_image,
         box_roi_pool=_build_roi_align(BOX_POOL_SIDE, patch),
-        box_head=TwoMLPHead(heads.channels * BOX_POOL_SIDE**2, heads.box_features),
-        box_predictor=FastRCNNPredictor(heads.box_features, num_classes),
-        box_batch_size_per_image=heads.regions,
+        box_head=TwoMLPHead(head_sizes.channels * BOX_POOL_SIDE**2, head_sizes.box_features),
+        box_predictor=FastRCNNPredictor(head_sizes.box_features, num_classes),
+        box_batch_size_per_image=head_sizes.regions_per_image,
         mask_roi_pool=_build_roi_align(MASK_POOL_SIDE, patch),
-        mask_head=MaskRCNNHeads(heads.channels, (heads.channels,) * heads.mask_layers, 1),
-        mask_predictor=MaskRCNNPredictor(heads.channels, heads.channels, num_classes),
+        mask_head=MaskRCNNHeads(
+            head_sizes.channels, (head_sizes.channels,) * head_sizes.num_mask_layers, 1
+        ),
+        mask_predictor=MaskRCNNPredictor(head_sizes.channels, head_sizes.channels, num_classes),
     )
 
 
-def _build_roi_align(size: int, patch: int) -> MultiScaleRoIAlign:
+def _build_roi_align(pool_side: int, patch_size: int) -> MultiScaleRoIAlign:
     """Return the pooling of regions with the maps' true scales; torchvision would assume powers of two."""
     pooling = MultiScaleRoIAlign(
-        [str(number) for number in range(len(LEVEL_SCALES))], size, sampling_ratio=2
+        [str(number) for number in range(len(LEVEL_SCALES))], pool_side, sampling_ratio=2
     )
-    pooling.scales = [scale / patch for scale in LEVEL_SCALES]
+    pooling.scales = [scale / patch_size for scale in LEVEL_SCALES]
     coarsest = FINEST_LEVEL + len(LEVEL_SCALES) - 1
-    pooling.map_levels = LevelMapper(FINEST_LEVEL, coarsest, CANONICAL_SIDE * patch, OWN_LEVEL)
+    pooling.map_levels = LevelMapper(FINEST_LEVEL, coarsest, CANONICAL_SIDE * patch_size, OWN_LEVEL)
     return pooling
 
 
-def _scaling_layers(width: int, scale: float) -> list[nn.Module]:
+def _build_scaling_layers(width: int, scale: float) -> list[nn.Module]:
     """Return the layers that scale a map; channels are halved whenever sides are doubled."""
     layers: list[nn.Module] = []
     while scale > 1:
@@ -185,7 +191,8 @@ def _scaling_layers(width: int, scale: float) -> list[nn.Module]:
     return [nn.MaxPool2d(2)] if scale < 1 else layers
 
 
-def _conv_norms(width: int, channels: int) -> list[nn.Module]:
+def _build_normed_convolutions(width: int, channels: int) -> list[nn.Module]:
+    """Return convolutions of 1 x 1 and 3 x 3 from `width` to `channels` channels, each followed by a layer norm."""
     return [
         nn.Conv2d(width, channels, 1, bias=False),
         LayerNorm2d(channels, eps=NORM_EPS),

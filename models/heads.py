@@ -21,37 +21,44 @@ Projected = Float[Tensor, "batch dim"]  # L2-normalised, in the space of text fe
 OPEN_CLIP_NAMES = {"log_scale": "logit_scale", "bias": "logit_bias"}
 
 
-class ImageProjection(nn.Module):
-    """Image tower, projected into the space of text features, with a learned scale and optionally a bias.
+class ProjectedImageTower(nn.Module):
+    """An image tower and a projection into the space of text features, with the scale and the bias of the logits.
 
-    The scale is stored as its logarithm. The caller gives initial values, because methods differ in them.
+    The scale is stored as its logarithm; without `initial_bias` there is no bias. Methods differ in the initial values.
     """
 
     loss_in_autocast = False  # whether the products of CLIP's loss have autocast's dtype
-    loss_gathers_images = False  # whether it gathers images, too
+    loss_gathers_images = False  # whether CLIP's loss gathers the images of all ranks, too
 
     def __init__(
-        self, tower: ImageTower, width: int, *, initial_scale: float, initial_bias: float | None
+        self,
+        tower: ImageTower,
+        text_width: int,
+        *,
+        initial_scale: float,
+        initial_bias: float | None,
     ) -> None:
         super().__init__()
         self.tower = tower
         # Scaled as open_clip's VisionTransformer initialises its projection.
-        self.projection = nn.Parameter(torch.randn(tower.width, width) / math.sqrt(tower.width))
+        self.projection = nn.Parameter(
+            torch.randn(tower.width, text_width) / math.sqrt(tower.width)
+        )
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         self.bias = None if initial_bias is None else nn.Parameter(torch.tensor(initial_bias))
 
-    def encode_with_text(
-        self, images: Images, text: Float[Tensor, "batch dim"]
+    def encode_with_text_features(
+        self, images: Images, text_features: Float[Tensor, "batch dim"]
     ) -> tuple[Projected, Projected]:
-        """Return the L2-normalised features of images and the L2-normalised given text features."""
-        return self.project(self.tower(images)), F.normalize(text, dim=-1)
+        """Return the L2-normalised projections of images, and the given text features L2-normalised."""
+        return self.project(self.tower(images)), F.normalize(text_features, dim=-1)
 
-    def project(self, embedded: Features) -> Projected:
+    def project(self, features: Features) -> Projected:
         """Return the L2-normalised projections of the tower's features."""
-        return F.normalize(embedded @ self.projection, dim=-1)
+        return F.normalize(features @ self.projection, dim=-1)
 
 
-class DualEncoder(ImageProjection):
+class DualEncoder(ProjectedImageTower):
     """Image tower and text tower, projected into a common space."""
 
     def __init__(
@@ -67,11 +74,13 @@ class DualEncoder(ImageProjection):
 
     def forward(self, images: Images, *captions: Any) -> tuple[Projected, Projected]:
         """Return the L2-normalised features of images and captions; `captions` are the arguments of `TextTower`."""
-        return self.encode_pair(self.tower(images), *captions)
+        return self.project_and_encode_captions(self.tower(images), *captions)
 
-    def encode_pair(self, embedded: Features, *captions: Any) -> tuple[Projected, Projected]:
-        """Return the same for images that the tower has embedded already."""
-        return self.project(embedded), F.normalize(self.text(*captions), dim=-1)
+    def project_and_encode_captions(
+        self, features: Features, *captions: Any
+    ) -> tuple[Projected, Projected]:
+        """Return the same as `forward` for images whose tower features are given."""
+        return self.project(features), F.normalize(self.text(*captions), dim=-1)
 
 
 class Classifier(nn.Module):
@@ -88,7 +97,7 @@ class Classifier(nn.Module):
 
 
 class TokenCounts(nn.Module):
-    """The number of images with each subword token, for the tokens' weights."""
+    """For each subword token, the number of images so far whose caption has it; the loss weights tokens by it."""
 
     images_with_token: Tensor
     images_seen: Tensor
@@ -99,15 +108,15 @@ class TokenCounts(nn.Module):
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
-    def add(
+    def add_batch(
         self,
-        columns: Int[Tensor, " positives"],
+        token_ids: Int[Tensor, " positives"],
         num_images: int,
         group: dist.ProcessGroup | None = None,
     ) -> None:
-        """Count a batch, of all ranks of a group if given; `columns` has the distinct tokens of each image."""
+        """Count a batch, summed over the ranks of a group; `token_ids` are the distinct tokens of image after image."""
         batch_counts = torch.zeros_like(self.images_with_token, dtype=torch.float32)
-        batch_counts.index_add_(0, columns, torch.ones_like(columns, dtype=torch.float32))
+        batch_counts.index_add_(0, token_ids, torch.ones_like(token_ids, dtype=torch.float32))
         if group is not None:
             dist.all_reduce(batch_counts, group=group)
             num_images *= dist.get_world_size(group)
@@ -154,10 +163,10 @@ class DualEncoderClassifier(DualEncoder):
         self.counts = TokenCounts(num_tokens)
         self.has_patch_mean = has_patch_mean
 
-    def embed(self, images: Images) -> tuple[Features, Features]:
-        """Return the features that the pair and the classifier read."""
-        embedded = self.tower(images, with_patch_mean=self.has_patch_mean)
-        return embedded if self.has_patch_mean else (embedded, embedded)
+    def pair_and_classifier_features(self, images: Images) -> tuple[Features, Features]:
+        """Return the features that the contrastive pair reads, and the features that the classifier reads."""
+        features = self.tower(images, with_patch_mean=self.has_patch_mean)
+        return features if self.has_patch_mean else (features, features)
 
 
 class Student(nn.Module):
@@ -174,7 +183,7 @@ class Student(nn.Module):
         return features
 
     @torch.no_grad()
-    def teacher_features(self, images: Images) -> Float[Tensor, "batch dim"]:
+    def compute_teacher_features(self, images: Images) -> Float[Tensor, "batch dim"]:
         """Return the teacher's features of images, which are scaled to its image size."""
         size = self.teacher.image_size
         if images.shape[-1] != size:
@@ -183,13 +192,14 @@ class Student(nn.Module):
         return features
 
 
-def open_clip_state(pair: DualEncoder) -> dict[str, Tensor]:
-    """Return the weights under the names of `open_clip.CLIP`, which has no module around the text transformer.
+def to_open_clip_state(pair: DualEncoder) -> dict[str, Tensor]:
+    """Return the weights of a pair under the names of `open_clip.CLIP`.
 
-    A classifier beside the pair is left out. Source: open_clip 3.3.0, `open_clip/model.py`, class CLIP.
+    It has no module around the text transformer. A classifier beside the pair is left out. Source: open_clip 3.3.0,
+    `open_clip/model.py`, class CLIP.
     """
     left_out = ("head.", "counts.", "tower.", "projection")
-    weights = open_clip_visual_state(pair.tower, pair.projection.detach())
+    weights = to_open_clip_visual_state(pair.tower, pair.projection.detach())
     for name, value in pair.state_dict().items():
         if not name.startswith(left_out):
             open_clip_name = OPEN_CLIP_NAMES.get(name, name.removeprefix("text.text."))
@@ -197,24 +207,24 @@ def open_clip_state(pair: DualEncoder) -> dict[str, Tensor]:
     return weights
 
 
-def open_clip_visual_state(
+def to_open_clip_visual_state(
     tower: ImageTower, projection: Float[Tensor, "width dim"]
 ) -> dict[str, Tensor]:
-    """Return the weights of a tower of open_clip under its names; a timm tower has a linear layer as its projection."""
+    """Return the weights of a tower and its projection under the names of `open_clip.CLIP`."""
     weights = {f"visual.{name}": value for name, value in tower.trunk.state_dict().items()}
     if isinstance(tower.trunk, TimmModel):
         return weights | {"visual.head.proj.weight": projection.T.contiguous()}
     return weights | {"visual.proj": projection}
 
 
-def build_open_clip(
-    name: str, image_size: int, context_length: int, vocabulary_size: int, *, bias: bool
+def build_open_clip_model(
+    name: str, image_size: int, context_length: int, vocabulary_size: int, *, has_bias: bool
 ) -> nn.Module:
     """Build open_clip's own model by its name, at these sizes; with a bias of the logits it is a SigLIP model."""
     config = copy.deepcopy(open_clip_config(name))
     assert config is not None, f"open_clip has no model {name!r}"
     config["vision_cfg"]["image_size"] = image_size
     config["text_cfg"] |= {"context_length": context_length, "vocab_size": vocabulary_size}
-    initial_bias = -10.0 if bias else None
+    initial_bias = -10.0 if has_bias else None
     model: nn.Module = open_clip.CLIP(**config, output_dict=True, init_logit_bias=initial_bias)
     return model

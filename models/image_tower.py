@@ -16,17 +16,19 @@ from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
-from models import Features, Images, corenet_vit, open_clip_config, similar_names
-from models.open_clip_blocks import replace_image_blocks, uses_class_token_only
-from models.patch_embedding import use_linear_patch_embedding
-from models.repeated_blocks import skip_repeated_blocks
-from models.token_subsets import (
-    Pooling,
-    add_patch_drop,
-    feature_and_patch_mean,
-    set_pooling,
+from models import (
+    Features,
+    Images,
+    corenet_vit,
+    open_clip_config,
+    similar_names,
     unwrap_timm_trunk,
 )
+from models.open_clip_blocks import replace_image_blocks, uses_class_token_only
+from models.patch_drop import add_patch_drop
+from models.patch_embedding import use_linear_patch_embedding
+from models.pooling import Pooling, feature_and_patch_mean, set_pooling
+from models.repeated_blocks import skip_repeated_blocks
 
 PIXEL_CHANNELS = 3
 # Mean and deviation that a tower's pixels are normalised by.
@@ -57,7 +59,7 @@ class Renormalise(nn.Module):
 
 
 def make_renormalisation(mean: Sequence[float], std: Sequence[float]) -> Renormalise | None:
-    """Return the conversion to this mean and deviation, or None if they are this project's."""
+    """Return the conversion of normalised images to this mean and deviation; None if they are this project's."""
     is_ours = tuple(mean) == OPENAI_DATASET_MEAN and tuple(std) == OPENAI_DATASET_STD
     return None if is_ours else Renormalise(mean, std)
 
@@ -67,8 +69,8 @@ class ImageTower(nn.Module):
 
     `trunk` is an open_clip or timm image model without its projection, or CoreNet's ViT. `width` is the length of the
     feature, `image_size` the side in pixels that it was built for, `image_sizes` other sides that it must accept;
-    `channels` is 3 for pixels. `pixels` converts images for a trunk that was trained with another normalisation, or is
-    None.
+    `channels` is 3 for pixels. `renormalise` converts images for a trunk that was trained with another normalisation,
+    or is None.
     """
 
     def __init__(
@@ -80,10 +82,10 @@ class ImageTower(nn.Module):
     ) -> None:
         super().__init__()
         self.trunk = trunk
-        self.pixels: Renormalise | None = None
+        self.renormalise: Renormalise | None = None
         self.image_size = image_size
         self.channels = channels
-        self.width = _feature_width(trunk, (image_size, *image_sizes), channels)
+        self.width = _infer_feature_width(trunk, (image_size, *image_sizes), channels)
 
     def forward(
         self, images: Images, *, with_patch_mean: bool = False
@@ -97,7 +99,7 @@ class ImageTower(nn.Module):
 
     def normalise_for_trunk(self, images: Images) -> Images:
         """Return normalised images in the normalisation of the trunk."""
-        return images if self.pixels is None else self.pixels(images)
+        return images if self.renormalise is None else self.renormalise(images)
 
 
 def build_image_tower(
@@ -123,14 +125,17 @@ def build_image_tower(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = open_clip_config(name)
+        keeps_patch_tokens = pooling != "own"
         if embedding_channels is not None:
-            trunk = _build_for_embeddings(name, config, image_size, embedding_channels, pooling)
+            trunk = _build_embedding_trunk(
+                name, config, image_size, embedding_channels, keep_patch_tokens=keeps_patch_tokens
+            )
         elif name.startswith(corenet_vit.PREFIX):
-            trunk = corenet_vit.corenet_vit(name)
+            trunk = corenet_vit.build_corenet_vit(name)
         elif config is not None:
-            trunk = build_trunk(config, image_size, pooling)
+            trunk = build_open_clip_trunk(config, image_size, keep_patch_tokens=keeps_patch_tokens)
         else:
-            trunk = _build_timm(name, image_size, has_several_sizes=len(image_sizes) > 0)
+            trunk = _build_timm_trunk(name, image_size, has_several_sizes=len(image_sizes) > 0)
         if pooling != "own":
             set_pooling(trunk, name, pooling)
         if patch_drop:
@@ -144,7 +149,7 @@ def build_image_tower(
             raise ValueError(
                 f"tower {name!r} does not take images of {sides} px: {error}"
             ) from None
-        tower.pixels = make_renormalisation(*PIXEL_STATISTICS[pixel_normalisation])
+        tower.renormalise = make_renormalisation(*PIXEL_STATISTICS[pixel_normalisation])
         return tower
 
 
@@ -160,8 +165,14 @@ def published_image_size(name: str) -> int:
     return int(timm_config.input_size[-1])
 
 
-def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own") -> nn.Module:
-    """Build the image tower of an open_clip configuration, without its projection and without unused tokens."""
+def build_open_clip_trunk(
+    config: dict[str, Any], image_size: int, *, keep_patch_tokens: bool = False
+) -> nn.Module:
+    """Build the image tower of an open_clip configuration, without its projection.
+
+    The blocks of a vision transformer are replaced by this project's. Unless patch tokens are kept, the last one
+    computes the class token alone where only that is used.
+    """
     vision = copy.deepcopy(config["vision_cfg"])
     vision |= {"image_size": image_size, "timm_model_pretrained": False}
     trunk: nn.Module = _build_vision_tower(
@@ -170,7 +181,7 @@ def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own
     if isinstance(trunk, OpenClipViT):
         trunk.proj = None
         trunk.output_tokens = False
-        class_token_only = pooling == "own" and uses_class_token_only(trunk)
+        class_token_only = not keep_patch_tokens and uses_class_token_only(trunk)
         replace_image_blocks(trunk.transformer, class_token_only=class_token_only)
     elif isinstance(trunk, TimmModel):
         trunk.trunk.reset_classifier(0)
@@ -179,13 +190,20 @@ def build_trunk(config: dict[str, Any], image_size: int, pooling: Pooling = "own
     return trunk
 
 
-def _build_for_embeddings(
-    name: str, config: dict[str, Any] | None, side: int, channels: int, pooling: Pooling
+def _build_embedding_trunk(
+    name: str,
+    config: dict[str, Any] | None,
+    side: int,
+    channels: int,
+    *,
+    keep_patch_tokens: bool,
 ) -> nn.Module:
-    """Build a vision transformer whose patches are single embeddings; ValueError for another tower."""
+    """Build a vision transformer that reads `side` x `side` embeddings as patches; ValueError for another tower."""
     if config is not None and "timm_model_name" not in config["vision_cfg"]:
         vision = config["vision_cfg"] | {"patch_size": 1}
-        trunk = build_trunk(config | {"vision_cfg": vision}, side, pooling)
+        trunk = build_open_clip_trunk(
+            config | {"vision_cfg": vision}, side, keep_patch_tokens=keep_patch_tokens
+        )
         if isinstance(trunk, OpenClipViT):
             width = trunk.conv1.out_channels
             trunk.conv1 = nn.Conv2d(channels, width, kernel_size=1, bias=False)
@@ -201,8 +219,8 @@ def _build_for_embeddings(
     )
 
 
-def _build_timm(name: str, image_size: int, *, has_several_sizes: bool) -> nn.Module:
-    """Build a timm model; a convolutional network has no image size, and some other models have no dynamic one."""
+def _build_timm_trunk(name: str, image_size: int, *, has_several_sizes: bool) -> nn.Module:
+    """Build a timm model without its classifier, for one image size or several where it takes such a setting."""
     if has_several_sizes:
         with suppress(TypeError):
             return _create_timm_model(name, img_size=image_size, dynamic_img_size=True)
@@ -227,14 +245,14 @@ def _require_timm_model(name: str) -> None:
         raise ValueError(f"no tower named {name!r} in open_clip or timm; {advice}")
 
 
-def _require_whole_patches(name: str, trunk: nn.Module, sides: Sequence[int]) -> None:
+def _require_whole_patches(name: str, trunk: nn.Module, image_sizes: Sequence[int]) -> None:
     """Raise ValueError for pixels that no patch covers, unless the tower was published for such images."""
     vit = unwrap_timm_trunk(trunk)
     embedding = getattr(vit, "patch_embed", vit)  # of timm
     if not isinstance(embedding, OpenClipViT | corenet_vit.CorenetViT | PatchEmbed):
         return
     patch = embedding.patch_size[0]
-    for side in sides:
+    for side in image_sizes:
         rest = side % patch
         if rest and side != published_image_size(name):
             raise ValueError(
@@ -243,7 +261,7 @@ def _require_whole_patches(name: str, trunk: nn.Module, sides: Sequence[int]) ->
             )
 
 
-def _feature_width(trunk: nn.Module, image_sizes: Sequence[int], channels: int) -> int:
+def _infer_feature_width(trunk: nn.Module, image_sizes: Sequence[int], channels: int) -> int:
     """Return the length of a trunk's feature from a forward without values; AssertionError if it gives no features."""
     copies_on_meta = {}  # by the id of the tensor, as `deepcopy` looks up what is copied already
     for tensor in (*trunk.parameters(), *trunk.buffers()):

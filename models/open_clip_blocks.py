@@ -35,7 +35,7 @@ class OpenClipBlock(nn.Module):
         parts = projected.chunk(num_parts, dim=-1)
         return [part.view(count, width, self.attn.num_heads, -1).transpose(1, 2) for part in parts]
 
-    def residual_and_mlp(
+    def add_attention_and_mlp(
         self, x: Float[Tensor, "*tokens dim"], attended: Float[Tensor, "*tokens dim"]
     ) -> Float[Tensor, "*tokens dim"]:
         """Return the output of the block for the result of attention, `attended`."""
@@ -58,7 +58,7 @@ class ImageBlock(OpenClipBlock):
         projected = self.project_qkv(self.ln_1(x))
         query, key, value = self.split_heads(projected, count, tokens)
         attended = F.scaled_dot_product_attention(query, key, value)
-        return self.residual_and_mlp(x, attended.transpose(1, 2).flatten(2))
+        return self.add_attention_and_mlp(x, attended.transpose(1, 2).flatten(2))
 
 
 class ClassTokenOnlyBlock(ImageBlock):
@@ -79,7 +79,7 @@ class ClassTokenOnlyBlock(ImageBlock):
         (query,) = self.split_heads(queries, count, 1)
         key, value = self.split_heads(keys_and_values, count, tokens)
         attended = F.scaled_dot_product_attention(query, key, value)
-        return self.residual_and_mlp(x[:, :1], attended.transpose(1, 2).flatten(2))
+        return self.add_attention_and_mlp(x[:, :1], attended.transpose(1, 2).flatten(2))
 
     def forward_all_tokens(
         self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any

@@ -11,14 +11,14 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
-from models.checkpoint import adapt_to_image_size
+from models import unwrap_timm_trunk
+from models.checkpoint import resample_position_embeddings
 from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
 from models.open_clip_blocks import ClassTokenOnlyBlock
-from models.token_subsets import unwrap_timm_trunk
 
 
-def patch_map(
+def compute_patch_map(
     tower: ImageTower, images: Float[Tensor, "batch 3 height width"]
 ) -> Float[Tensor, "batch channels rows columns"]:
     """Return the features of each patch after the last block and the final norm, for normalised images.
@@ -30,11 +30,11 @@ def patch_map(
     trunk = unwrap_timm_trunk(tower.trunk)
     images = tower.normalise_for_trunk(images)
     if isinstance(trunk, OpenClipViT):
-        return _open_clip_map(trunk, images)
+        return _compute_open_clip_map(trunk, images)
     if isinstance(trunk, CorenetViT):
-        return _corenet_map(trunk, images)
+        return _compute_corenet_map(trunk, images)
     if type(trunk) is TimmViT and type(trunk.patch_embed) is PatchEmbed:
-        return _timm_map(trunk, images)
+        return _compute_timm_map(trunk, images)
     try:  # timm's other models
         features: list[Tensor] = trunk.forward_intermediates(
             images, indices=1, norm=True, intermediates_only=True
@@ -48,30 +48,30 @@ def patch_map(
 
 
 @torch.no_grad()
-def map_channels_and_patch_size(tower: ImageTower) -> tuple[int, int]:
+def get_map_channels_and_patch_size(tower: ImageTower) -> tuple[int, int]:
     """Return the number of channels of a tower's patch map, and the side of a patch in pixels."""
     with torch.device("meta"):
         probe = copy.deepcopy(tower).to("meta").eval()
         images = torch.empty(1, 3, tower.image_size, tower.image_size)
-        _, channels, rows, _ = patch_map(probe, images).shape
+        _, channels, rows, _ = compute_patch_map(probe, images).shape
     return channels, tower.image_size // rows
 
 
-def resized_tower(tower: ImageTower, side: int) -> ImageTower:
-    """Return a copy of a tower for images of `side` pixels, rounded to a multiple of its patch size.
+def copy_resized_tower(tower: ImageTower, image_size: int) -> ImageTower:
+    """Return a copy of a tower for images of `image_size` pixels, rounded to a multiple of its patch size.
 
     Position embeddings are resampled by the code of the tower's own library, as when its weights are loaded at that
-    size (`adapt_to_image_size`). ValueError for a tower that accepts its own size alone.
+    size (`resample_position_embeddings`). ValueError for a tower that accepts its own size alone.
     """
-    _, patch = map_channels_and_patch_size(tower)
-    rows = max(1, round(side / patch))
+    _, patch = get_map_channels_and_patch_size(tower)
+    rows = max(1, round(image_size / patch))
     size = rows * patch
     wrapped_trunk = copy.deepcopy(tower.trunk)
     trunk = unwrap_timm_trunk(wrapped_trunk)
     if isinstance(trunk, OpenClipViT):
         trunk.image_size = (size, size)
         trunk.grid_size = (rows, rows)
-        positions = adapt_to_image_size(trunk.state_dict(), trunk)["positional_embedding"]
+        positions = resample_position_embeddings(trunk.state_dict(), trunk)["positional_embedding"]
         trunk.positional_embedding = nn.Parameter(positions)
     elif hasattr(trunk, "set_input_size"):  # timm's models with position embeddings or windows
         trunk.set_input_size(img_size=(size, size))
@@ -81,13 +81,13 @@ def resized_tower(tower: ImageTower, side: int) -> ImageTower:
         raise ValueError(
             f"a {type(trunk).__name__} cannot be resized to {size} px: {error}"
         ) from None
-    resized.pixels = copy.deepcopy(tower.pixels)
+    resized.renormalise = copy.deepcopy(tower.renormalise)
     return resized.train(tower.training)
 
 
-def _open_clip_map(trunk: OpenClipViT, images: Tensor) -> Tensor:
+def _compute_open_clip_map(trunk: OpenClipViT, images: Tensor) -> Tensor:
     """Compute the map like open_clip's forward, for images of any size."""
-    rows, columns = _grid_shape(images, trunk.patch_size[0])
+    rows, columns = _count_patches(images, trunk.patch_size[0])
     patches = trunk.conv1(images).flatten(2).transpose(1, 2)
     positions = resample_abs_pos_embed(
         trunk.positional_embedding[None], [rows, columns], list(trunk.grid_size)
@@ -102,19 +102,19 @@ def _open_clip_map(trunk: OpenClipViT, images: Tensor) -> Tensor:
     return _tokens_to_map(x, rows, columns)
 
 
-def _corenet_map(trunk: CorenetViT, images: Tensor) -> Tensor:
+def _compute_corenet_map(trunk: CorenetViT, images: Tensor) -> Tensor:
     """Compute the map without the class token, as in CatLIP's dense recipes."""
-    rows, columns = _grid_shape(images, trunk.patch_size[0])
+    rows, columns = _count_patches(images, trunk.patch_size[0])
     x = trunk.stem(images).flatten(2).transpose(1, 2)
     x = x + trunk.resample_positions(rows * columns)
     x = _run_blocks(trunk.transformer.resblocks, x)
     return _tokens_to_map(trunk.norm(x), rows, columns)
 
 
-def _timm_map(trunk: TimmViT, images: Tensor) -> Tensor:
+def _compute_timm_map(trunk: TimmViT, images: Tensor) -> Tensor:
     """Compute the map like timm's forward for dynamic image sizes, which trunks built for one size refuse."""
     embedding = trunk.patch_embed
-    rows, columns = _grid_shape(images, embedding.patch_size[0])
+    rows, columns = _count_patches(images, embedding.patch_size[0])
     x = embedding.proj(images).flatten(2).transpose(1, 2)
     x = embedding.norm(x)
     learned_tokens = [token for token in (trunk.cls_token, trunk.reg_token) if token is not None]
@@ -139,7 +139,8 @@ def _run_blocks(blocks: Iterable[nn.Module], x: Float[Tensor, "batch tokens widt
     return x
 
 
-def _grid_shape(images: Tensor, patch: int) -> tuple[int, int]:
+def _count_patches(images: Tensor, patch: int) -> tuple[int, int]:
+    """Return the rows and columns of patches of an image; ValueError if its sides are no multiples of a patch."""
     height, width = images.shape[-2:]
     if height % patch or width % patch:
         raise ValueError(
@@ -149,6 +150,6 @@ def _grid_shape(images: Tensor, patch: int) -> tuple[int, int]:
 
 
 def _tokens_to_map(tokens: Float[Tensor, "batch tokens width"], rows: int, columns: int) -> Tensor:
-    """Arrange the patch tokens in a grid; the tokens before them have no place in it."""
+    """Return the patch tokens, which are the last tokens, as a map of shape (batch, width, rows, columns)."""
     patches = tokens[:, -rows * columns :]
     return patches.transpose(1, 2).reshape(len(tokens), -1, rows, columns)

@@ -13,22 +13,22 @@ from torch import Tensor, nn
 
 Images = Float[Tensor, "images 3 height width"]
 Magnitudes = Float[Tensor, "images 1 1 1"]
-Bounds = tuple[float, float]
+Bounds = tuple[float, float]  # smallest and largest value
 
 
-def brightness(images: Images, magnitudes: Magnitudes) -> Images:
+def scale_brightness(images: Images, magnitudes: Magnitudes) -> Images:
     """Multiply each image by its magnitude; 1 changes nothing."""
     return images * magnitudes
 
 
-def contrast(images: Images, magnitudes: Magnitudes) -> Images:
+def scale_contrast(images: Images, magnitudes: Magnitudes) -> Images:
     """Multiply the distance of each pixel to its channel's mean in the image; 1 changes nothing."""
     means = images.mean((-2, -1), keepdim=True)
     return (1 - magnitudes) * means + images * magnitudes
 
 
-def noise(images: Images, magnitudes: Magnitudes) -> Images:
-    """Add normal noise; the magnitude is its standard deviation, and 0 changes nothing."""
+def add_noise(images: Images, magnitudes: Magnitudes) -> Images:
+    """Add normal add_noise; the magnitude is its standard deviation, and 0 changes nothing."""
     return images + torch.randn_like(images) * magnitudes
 
 
@@ -40,15 +40,15 @@ class Operation(NamedTuple):
     """
 
     apply: Callable[[Images, Magnitudes], Images]
-    low: Bounds  # of the low end
-    high: Bounds  # of the high end
-    initial: Bounds  # parameters of both ends
+    low_end: Bounds  # between which the low end of the range stays
+    high_end: Bounds
+    initial: tuple[float, float]  # initial parameters of the low and the high end
 
 
 OPERATIONS = {
-    "brightness": Operation(brightness, (0.1, 0.9), (1.1, 10.0), (0.5, 1.5)),
-    "contrast": Operation(contrast, (0.1, 0.9), (1.1, 10.0), (0.5, 1.5)),
-    "noise": Operation(noise, (0.0, 5e-5), (1e-4, 1.0), (0.0, 0.1)),
+    "brightness": Operation(scale_brightness, (0.1, 0.9), (1.1, 10.0), (0.5, 1.5)),
+    "contrast": Operation(scale_contrast, (0.1, 0.9), (1.1, 10.0), (0.5, 1.5)),
+    "noise": Operation(add_noise, (0.0, 5e-5), (1e-4, 1.0), (0.0, 0.1)),
 }
 
 
@@ -74,8 +74,8 @@ class RangeAugment(nn.Module):
     def magnitude_range(self, name: str) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Return the two ends of an operation's range: each a sigmoid of its parameter, scaled to its bounds."""
         operation = OPERATIONS[name]
-        low = _between(operation.low, self.low[name].sigmoid())
-        high = _between(operation.high, self.high[name].sigmoid())
+        low = _interpolate(operation.low_end, self.low[name].sigmoid())
+        high = _interpolate(operation.high_end, self.high[name].sigmoid())
         return low, high
 
     def forward(self, images: Images) -> Images:
@@ -99,6 +99,6 @@ class RangeAugment(nn.Module):
         return images.clamp(0, 1)
 
 
-def _between(bounds: Bounds, share: Tensor) -> Tensor:
+def _interpolate(bounds: Bounds, fraction: Tensor) -> Tensor:
     smallest, largest = bounds
-    return smallest + (largest - smallest) * share
+    return smallest + (largest - smallest) * fraction

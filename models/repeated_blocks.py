@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 
-def transformer_blocks(tower: nn.Module) -> Iterator[nn.Module]:
+def iterate_blocks(tower: nn.Module) -> Iterator[nn.Module]:
     """Yield the blocks of a tower: the members of its outermost stacks.
 
     A stack is a module list, or a sequence of modules of one type. It has several members, all with parameters.
@@ -18,11 +18,11 @@ def transformer_blocks(tower: nn.Module) -> Iterator[nn.Module]:
         if _is_stack(child):
             yield from child.children()
         else:
-            yield from transformer_blocks(child)
+            yield from iterate_blocks(child)
 
 
 def _is_stack(module: nn.Module) -> bool:
-    """Return whether a module is a stack of blocks, as `transformer_blocks` defines it."""
+    """Return whether a module is a stack of blocks, as `iterate_blocks` defines it."""
     members = list(module.children())
     is_list = isinstance(module, nn.ModuleList)
     if isinstance(module, nn.Sequential):
@@ -34,30 +34,32 @@ def _is_stack(module: nn.Module) -> bool:
 
 
 @contextmanager
-def skip_repeated_blocks(tower: nn.Module, count: Callable[[], int] = int) -> Iterator[list[int]]:
+def skip_repeated_blocks(
+    tower: nn.Module, count_work: Callable[[], int] = int
+) -> Iterator[list[int]]:
     """Compute blocks of equal structure once in all forwards in this context, on the `meta` device without values.
 
-    `count` returns a running count of the work that is done. Yield a list, to which the work of each skipped block is
-    added. The forward of a tower with many blocks takes a fraction of the time.
+    `count_work` returns a running count of the work that is done. Yield a list, to which the work of each skipped block
+    is added. The forward of a tower with many blocks takes a fraction of the time.
     """
     outputs: dict[str, tuple[Any, int]] = {}
     skipped: list[int] = []
 
     def compute(block: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Return the output of the block, or of an equal block that was computed before."""
-        shapes = tree_map(_shape, (args, kwargs))
+        shapes = tree_map(_shape_if_tensor, (args, kwargs))
         structure = repr((block, shapes))
         if structure in outputs:
             output, counted = outputs[structure]
             skipped.append(counted)
             return output
-        before = count()
+        before = count_work()
         output = forward(*args, **kwargs)
-        outputs[structure] = output, count() - before
+        outputs[structure] = output, count_work() - before
         return output
 
     replaced = []
-    for block in transformer_blocks(tower):
+    for block in iterate_blocks(tower):
         replaced_attribute = vars(block).get("forward")  # None: the method of the class
         replaced.append((block, replaced_attribute))
         block.forward = partial(compute, block, block.forward)
@@ -70,5 +72,5 @@ def skip_repeated_blocks(tower: nn.Module, count: Callable[[], int] = int) -> It
                 block.forward = forward
 
 
-def _shape(value: Any) -> Any:
+def _shape_if_tensor(value: Any) -> Any:
     return tuple(value.shape) if isinstance(value, Tensor) else value

@@ -16,7 +16,7 @@ from models import open_clip_config, similar_names
 from models.open_clip_blocks import OpenClipBlock
 
 # Settings with which open_clip builds other blocks than the usual; no causal text tower of open_clip has them.
-CUSTOM = {
+CUSTOM_BLOCK_SETTINGS = {
     "block_type",
     "qk_norm",
     "scaled_cosine_attn",
@@ -26,11 +26,11 @@ CUSTOM = {
     "scale_fc",
 }
 
-Tokens = Float[Tensor, "tokens dim"]  # of all groups
+TokenFeatures = Float[Tensor, "tokens dim"]  # of all groups
 Shapes = list[tuple[int, int]]  # of the groups: number of rows, and their width in tokens
 Mask = Bool[Tensor, "rows 1 width width"]
-EndTokens = Float[Tensor, "captions dim"]
-Ends = Int[Tensor, " captions"]  # places of the captions' end tokens among all
+EndTokenFeatures = Float[Tensor, "captions dim"]
+EndPlaces = Int[Tensor, " captions"]  # places of the captions' end tokens among all
 
 
 class PackedBlock(OpenClipBlock):
@@ -40,7 +40,9 @@ class PackedBlock(OpenClipBlock):
     or with `mask` several.
     """
 
-    def forward(self, x: Tokens, shapes: Shapes, mask: Mask | None, _ends: Ends) -> Tokens:
+    def forward(
+        self, x: TokenFeatures, shapes: Shapes, mask: Mask | None, _ends: EndPlaces
+    ) -> TokenFeatures:
         projected = self.project_qkv(self.ln_1(x))
         attended = []
         for group, shape in zip(_split_by_group(projected, shapes), shapes, strict=True):
@@ -49,13 +51,15 @@ class PackedBlock(OpenClipBlock):
                 query, key, value, attn_mask=mask, is_causal=mask is None
             )
             attended.append(attention.transpose(1, 2).reshape(len(group), -1))
-        return self.residual_and_mlp(x, torch.cat(attended))
+        return self.add_attention_and_mlp(x, torch.cat(attended))
 
 
 class EndTokenBlock(PackedBlock):
     """The last block, which computes only each caption's end token; no other token is used after it."""
 
-    def forward(self, x: Tokens, shapes: Shapes, mask: Mask | None, ends: Ends) -> EndTokens:
+    def forward(
+        self, x: TokenFeatures, shapes: Shapes, mask: Mask | None, ends: EndPlaces
+    ) -> EndTokenFeatures:
         normed = self.ln_1(x)
         dim = x.shape[1]
         queries = self.project_qkv(normed.index_select(0, ends), slice(dim))
@@ -70,15 +74,15 @@ class EndTokenBlock(PackedBlock):
             key, value = self.split_heads(keys_and_values, *shape)
             attention = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
             attended = attention.transpose(1, 2).reshape(x.shape).index_select(0, ends)
-        return self.residual_and_mlp(x.index_select(0, ends), attended)
+        return self.add_attention_and_mlp(x.index_select(0, ends), attended)
 
     def _attend_to_own_row(
         self,
-        queries: EndTokens,
+        queries: EndTokenFeatures,
         keys_and_values: Tensor,
         shapes: Shapes,
-        ends: Ends,
-    ) -> EndTokens:
+        ends: EndPlaces,
+    ) -> EndTokenFeatures:
         """Return attention's result where each row of a group has one caption."""
         counts = [count for count, _ in shapes]
         attended = []
@@ -173,10 +177,10 @@ def why_padding_is_needed(name: str) -> str | None:
 
     Raises ValueError for an unknown name.
     """
-    text = _require_config(name)["text_cfg"]
+    text = _require_open_clip_config(name)["text_cfg"]
     pools_end_token = text.get("pool_type", "argmax") in ("argmax", "eos")
     is_causal = not (text.get("no_causal_mask") or text.get("embed_cls"))
-    if pools_end_token and is_causal and not CUSTOM & text.keys():
+    if pools_end_token and is_causal and not CUSTOM_BLOCK_SETTINGS & text.keys():
         return None
     return f"{name}'s text tower reads tokens after the end token, or has blocks of another kind"
 
@@ -188,16 +192,18 @@ def build_text_tower(name: str, context_length: int, vocabulary_size: int, seed:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        tower = open_clip_text_tower(name, context_length, vocabulary_size)
+        tower = build_open_clip_text_tower(name, context_length, vocabulary_size)
     return TextTower(tower, why_padding_is_needed(name))
 
 
-def open_clip_text_tower(name: str, context_length: int, vocabulary_size: int) -> TextTransformer:
+def build_open_clip_text_tower(
+    name: str, context_length: int, vocabulary_size: int
+) -> TextTransformer:
     """Build open_clip's text transformer, which computes every token of every caption.
 
     The end token is the last id of the vocabulary, padding is 0. Raises ValueError as `build_text_tower` does.
     """
-    config = _require_config(name)
+    config = _require_open_clip_config(name)
     text = copy.deepcopy(config["text_cfg"])
     if text.get("hf_model_name"):
         raise ValueError(
@@ -213,13 +219,13 @@ def open_clip_text_tower(name: str, context_length: int, vocabulary_size: int) -
     return _build_text_tower(config["embed_dim"], text, config.get("quick_gelu", False))
 
 
-def text_width(name: str, context_length: int) -> int:
+def get_text_width(name: str, context_length: int) -> int:
     """Return the length of a text tower's features; raises ValueError as `build_text_tower` does."""
     with torch.device("meta"):
         return build_text_tower(name, context_length, 2, 0).width
 
 
-def _require_config(name: str) -> dict[str, Any]:
+def _require_open_clip_config(name: str) -> dict[str, Any]:
     """Return the configuration of an open_clip model; the ValueError suggests similar names."""
     config = open_clip_config(name)
     if config is None:

@@ -8,11 +8,11 @@ from open_clip.transformer import VisionTransformer as OpenClipViT
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
+from models import unwrap_timm_trunk
 from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
-from models.repeated_blocks import transformer_blocks
+from models.repeated_blocks import iterate_blocks
 from models.text_tower import TextTower
-from models.token_subsets import unwrap_timm_trunk
 
 # Modules after the last block, by the type of trunk.
 MODULES_AFTER_BLOCKS = {
@@ -22,10 +22,10 @@ MODULES_AFTER_BLOCKS = {
 }
 
 
-def all_blocks(model: nn.Module) -> list[nn.Module]:
+def blocks_of_all_towers(model: nn.Module) -> list[nn.Module]:
     """Return the blocks of all towers of a model, a frozen teacher's included."""
     towers = [module for module in model.modules() if isinstance(module, ImageTower | TextTower)]
-    return [block for tower in towers for block in transformer_blocks(tower)]
+    return [block for tower in towers for block in iterate_blocks(tower)]
 
 
 def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
@@ -53,7 +53,7 @@ def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
     return [before_blocks, *layers]
 
 
-def checkpoint_activations(model: nn.Module) -> None:
+def enable_activation_checkpointing(model: nn.Module) -> None:
     """Recompute the blocks of a model's towers in the backward pass, instead of storing their activations.
 
     ValueError for a tower without support. Source: Chen et al. 2016, "Training deep nets with sublinear memory cost"
@@ -62,7 +62,7 @@ def checkpoint_activations(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, TextTower):
             module.text.set_grad_checkpointing(True)
-        elif isinstance(module, ImageTower) and _is_trained(module):
+        elif isinstance(module, ImageTower) and _has_trained_parameters(module):
             trunk = unwrap_timm_trunk(module.trunk)
             try:
                 assert not isinstance(trunk, ModifiedResNet)  # which ignores the call
@@ -73,7 +73,7 @@ def checkpoint_activations(model: nn.Module) -> None:
                 ) from None
 
 
-def cast_residual_stream(model: nn.Module) -> None:
+def cast_residual_stream_to_autocast(model: nn.Module) -> None:
     """Cast the tokens before the first block of image towers to the precision of autocast; without autocast they stay.
 
     The towers of timm and CoreNet add an fp32 position embedding or class token, so that all sums after it are fp32.
@@ -81,10 +81,10 @@ def cast_residual_stream(model: nn.Module) -> None:
     which are fp32 again.
     """
     for module in model.modules():
-        if not isinstance(module, ImageTower) or not _is_trained(module):
+        if not isinstance(module, ImageTower) or not _has_trained_parameters(module):
             continue
         trunk = unwrap_timm_trunk(module.trunk)
-        first_block = next(transformer_blocks(trunk), trunk)
+        first_block = next(iterate_blocks(trunk), trunk)
         scales = [name for name, _ in first_block.named_parameters() if name.endswith("gamma")]
         if not isinstance(trunk, TimmViT | CorenetViT) or scales:
             raise ValueError(
@@ -94,7 +94,7 @@ def cast_residual_stream(model: nn.Module) -> None:
         first_block.register_forward_pre_hook(_cast_to_autocast)
 
 
-def _is_trained(tower: ImageTower) -> bool:
+def _has_trained_parameters(tower: ImageTower) -> bool:
     """Return whether a tower has gradients, unlike a frozen teacher."""
     return any(parameter.requires_grad for parameter in tower.parameters())
 

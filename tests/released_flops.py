@@ -11,9 +11,9 @@ from bench.experiment.fields import ImageSettings
 from bench.measure.costs import META, build_on_meta
 from bench.profilers.counters import count_forward_flops, count_image_flops, count_matmul_flops
 from bench.train.build import build_tower
-from models.heads import Classifier, DualEncoderClassifier, ImageProjection
+from models.heads import Classifier, DualEncoderClassifier, ProjectedImageTower
 from models.open_clip_blocks import ClassTokenOnlyBlock
-from models.text_tower import open_clip_text_tower
+from models.text_tower import build_open_clip_text_tower
 
 
 def forward_flops_as_released(experiment: Experiment, caption_lengths: Sequence[int] = ()) -> int:
@@ -27,7 +27,7 @@ def forward_flops_as_released(experiment: Experiment, caption_lengths: Sequence[
     if isinstance(model, Classifier | DualEncoderClassifier):
         features = torch.empty(1, model.tower.width, device=META)
         flops += count_matmul_flops(lambda: model.head(features))
-    if isinstance(model, ImageProjection):
+    if isinstance(model, ProjectedImageTower):
         context = experiment.text.context_length
         counts = Counter(min(length, context) for length in caption_lengths or (context,))
         total = sum(
@@ -41,7 +41,7 @@ def forward_flops_as_released(experiment: Experiment, caption_lengths: Sequence[
 @cache
 def _text_flops(text_tower: str, length: int) -> int:
     with META:
-        tower = open_clip_text_tower(text_tower, length, 2)
+        tower = build_open_clip_text_tower(text_tower, length, 2)
         caption = torch.zeros(1, length, dtype=torch.int64)
         return count_forward_flops(tower, caption)
 

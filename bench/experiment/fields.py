@@ -98,7 +98,7 @@ class ImageSettings(Settings, frozen=True, kw_only=True):
         Literal["own", "mean", "both"],
         field_metadata(
             'Feature of an image: the tower\'s "own" pooling, or the "mean" of its patch tokens after the last '
-            "norm. \"both\" is the mean for superclip's classifier, and the tower's own pooling for its "
+            'norm. "both" is the mean for superclip\'s classifier, and the class token for its '
             "contrastive loss and for scoring.",
             "tuned",
             "model",

@@ -194,7 +194,7 @@ def text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:
 def _teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
     if not isinstance(model, Student):
         return 0
-    return count_matmul_flops(lambda: model.teacher_features(images))
+    return count_matmul_flops(lambda: model.compute_teacher_features(images))
 
 
 def _mean_image_flops(experiment: Experiment) -> int:

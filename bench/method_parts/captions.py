@@ -16,20 +16,20 @@ from losses.collectives import ProcessGroupLike, SimulatedGroup
 from losses.contrastive import contrastive_loss
 from losses.token_softmax import inverse_document_frequency, token_softmax_loss
 from models import Images
-from models.heads import DualEncoder, ImageProjection, TokenCounts
+from models.heads import DualEncoder, ProjectedImageTower, TokenCounts
 from models.image_tower import ImageTower
-from models.text_tower import TextTower, build_text_tower, text_width, why_padding_is_needed
+from models.text_tower import TextTower, build_text_tower, get_text_width, why_padding_is_needed
 
 STORED_CAPTIONS = 16_384  # rows of stored features; further captions share them
 
 
 def build_dual_encoder(
     tower: ImageTower, experiment: Experiment, scale: float, bias: float | None
-) -> ImageProjection:
+) -> ProjectedImageTower:
     """Return the tower with a text tower, or without one if captions' features are stored."""
     if experiment.text.text_features == "stored":
-        width = text_width(experiment.text.text_tower, experiment.text.context_length)
-        pair = ImageProjection(tower, width, initial_scale=scale, initial_bias=bias)
+        width = get_text_width(experiment.text.text_tower, experiment.text.context_length)
+        pair = ProjectedImageTower(tower, width, initial_scale=scale, initial_bias=bias)
     else:
         pair = DualEncoder(
             tower, build_text_tower_of(experiment), initial_scale=scale, initial_bias=bias
@@ -38,14 +38,14 @@ def build_dual_encoder(
     return pair
 
 
-def set_loss_options(pair: ImageProjection, runtime: RuntimeSettings) -> None:
+def set_loss_options(pair: ProjectedImageTower, runtime: RuntimeSettings) -> None:
     """Give a pair's contrastive loss the precision and the gather of the experiment."""
     pair.loss_in_autocast = runtime.contrastive_precision == "autocast"
     pair.loss_gathers_images = runtime.gather == "both"
 
 
 @torch.no_grad()
-def clamp_scale(pair: ImageProjection) -> None:
+def clamp_scale(pair: ProjectedImageTower) -> None:
     """Keep the logit scale in [1, 100], as open_clip_train does after each update."""
     pair.log_scale.clamp_(0, math.log(100))
 
@@ -90,7 +90,7 @@ def token_or_feature_function(experiment: Experiment) -> Callable[[Captions], To
     if experiment.text.text_features == "computed":
         return token_function(experiment)
     generator = torch.Generator().manual_seed(derive_seed(experiment.seed, TEXT))
-    width = text_width(experiment.text.text_tower, experiment.text.context_length)
+    width = get_text_width(experiment.text.text_tower, experiment.text.context_length)
     features = torch.randn(STORED_CAPTIONS, width, generator=generator)
     return lambda captions: Features(features[torch.tensor(captions.rows) % STORED_CAPTIONS])
 
@@ -106,18 +106,18 @@ def subword_label_function(experiment: Experiment) -> Callable[[Captions], Label
     return label
 
 
-def encode_pair(
-    pair: ImageProjection, images: Images, target: Tokens | Features
+def encode_images_and_captions(
+    pair: ProjectedImageTower, images: Images, target: Tokens | Features
 ) -> tuple[Tensor, Tensor]:
     """Return the normalised features of images and of their captions."""
     if isinstance(target, Features):
-        return pair.encode_with_text(images, target.values)
+        return pair.encode_with_text_features(images, target.values)
     image, text = pair(images, *target.inputs)
     return image, text
 
 
 def clip_loss(
-    pair: ImageProjection, image: Tensor, text: Tensor, group: ProcessGroupLike
+    pair: ProjectedImageTower, image: Tensor, text: Tensor, group: ProcessGroupLike
 ) -> Tensor:
     """Return CLIP's loss of normalised features."""
     return contrastive_loss(
@@ -135,6 +135,6 @@ def idf_weighted_softmax_loss(
 ) -> Tensor:
     """Return SuperClass's loss; the batch is counted before it is weighted."""
     process_group = None if isinstance(group, SimulatedGroup) else group
-    counts.add(target.columns, len(logits), process_group)
+    counts.add_batch(target.columns, len(logits), process_group)
     weights = inverse_document_frequency(counts.images_with_token, counts.images_seen)
     return token_softmax_loss(logits, target.rows, target.columns, weights)

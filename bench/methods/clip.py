@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from bench.data.targets import Features, Tokens
     from losses.collectives import ProcessGroupLike
     from models import Images
-    from models.heads import ImageProjection
+    from models.heads import ProjectedImageTower
     from models.image_tower import ImageTower
 
 SCALE = 1 / 0.07  # of the logits, initially
@@ -26,18 +26,18 @@ class Clip(SoftmaxContrastiveMethod):
     loss_description = "contrastive: cross-entropy over the batch, image to caption and back"
     ladder_role = "pair"
 
-    def build_model(self, tower: "ImageTower", experiment: Experiment) -> "ImageProjection":
+    def build_model(self, tower: "ImageTower", experiment: Experiment) -> "ProjectedImageTower":
         from bench.method_parts.captions import build_dual_encoder
 
         return build_dual_encoder(tower, experiment, SCALE, None)
 
     def loss(
         self,
-        model: "ImageProjection",
+        model: "ProjectedImageTower",
         images: "Images",
         target: "Tokens | Features",
         group: "ProcessGroupLike",
     ) -> "Tensor":
-        from bench.method_parts.captions import clip_loss, encode_pair
+        from bench.method_parts.captions import clip_loss, encode_images_and_captions
 
-        return clip_loss(model, *encode_pair(model, images, target), group)
+        return clip_loss(model, *encode_images_and_captions(model, images, target), group)

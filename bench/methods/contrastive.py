@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bench.data.targets import Captions
-    from models.heads import ImageProjection
+    from models.heads import ProjectedImageTower
 
 
 class ContrastiveMethod(Method):
@@ -38,7 +38,7 @@ class SoftmaxContrastiveMethod(ContrastiveMethod):
         loss_products=4, normaliser_all_reduces=2, gathers_images_as_released=True
     )
 
-    def after_update(self, model: "ImageProjection") -> None:
+    def after_update(self, model: "ProjectedImageTower") -> None:
         from bench.method_parts.captions import clamp_scale
 
         clamp_scale(model)

@@ -43,4 +43,4 @@ class Distillation(Method):
     ) -> "Tensor":
         from losses.distillation import cosine_loss
 
-        return cosine_loss(model(images), model.teacher_features(images))
+        return cosine_loss(model(images), model.compute_teacher_features(images))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bench.data.targets import Features, Tokens
     from losses.collectives import ProcessGroupLike
     from models import Images
-    from models.heads import ImageProjection
+    from models.heads import ProjectedImageTower
     from models.image_tower import ImageTower
 
 SCALE = 10.0  # of the logits, initially
@@ -38,20 +38,20 @@ class SigLip(ContrastiveMethod):
         if experiment.runtime.gather == "both":
             yield "gather must be captions, for siglip's loss needs no images of other processes, got both"
 
-    def build_model(self, tower: "ImageTower", experiment: Experiment) -> "ImageProjection":
+    def build_model(self, tower: "ImageTower", experiment: Experiment) -> "ProjectedImageTower":
         from bench.method_parts.captions import build_dual_encoder
 
         return build_dual_encoder(tower, experiment, SCALE, BIAS)
 
     def loss(
         self,
-        model: "ImageProjection",
+        model: "ProjectedImageTower",
         images: "Images",
         target: "Tokens | Features",
         group: "ProcessGroupLike",
     ) -> "Tensor":
-        from bench.method_parts.captions import encode_pair
+        from bench.method_parts.captions import encode_images_and_captions
         from losses.sigmoid import sigmoid_loss
 
-        image, text = encode_pair(model, images, target)
+        image, text = encode_images_and_captions(model, images, target)
         return sigmoid_loss(image, text, model.log_scale.exp(), cast("Tensor", model.bias), group)

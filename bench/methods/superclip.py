@@ -68,8 +68,8 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
     ) -> "Tensor":
         from bench.method_parts.captions import clip_loss, idf_weighted_softmax_loss
 
-        feature, classified = model.embed(images)
-        image, text = model.encode_pair(feature, *target.tokens.inputs)
+        feature, classified = model.pair_and_classifier_features(images)
+        image, text = model.project_and_encode_captions(feature, *target.tokens.inputs)
         contrastive = clip_loss(model, image, text, group)
         return contrastive + idf_weighted_softmax_loss(
             model.head(classified), target.labels, model.counts, group

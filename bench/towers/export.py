@@ -20,7 +20,7 @@ from bench.towers.head_file import TextEncoder, save_tower
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import LoadedTower
 from models import open_clip_config
-from models.heads import open_clip_state, open_clip_visual_state
+from models.heads import to_open_clip_state, to_open_clip_visual_state
 from models.image_tower import PIXEL_CHANNELS, PIXEL_STATISTICS
 
 ALL_IDS = 49_408  # of open_clip's tokenizer
@@ -100,7 +100,7 @@ def _dual_encoder_weights(
     model_config = image_config | {"embed_dim": pair.text.width, "text_cfg": text_config}
     if pair.bias is not None:
         model_config["init_logit_bias"] = 0.0  # makes open_clip build a bias; its value is loaded
-    weights = open_clip_state(pair)
+    weights = to_open_clip_state(pair)
     rows = weights["token_embedding.weight"]
     row_by_id = torch.from_numpy(texts.subwords.id_map)  # below 0: outside the vocabulary
     has_row = row_by_id >= 0
@@ -118,7 +118,7 @@ def _image_tower_weights(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         weights = open_clip.CLIP(width, image_config["vision_cfg"], NO_TEXT).state_dict()
-    weights |= open_clip_visual_state(loaded.tower, torch.eye(width))
+    weights |= to_open_clip_visual_state(loaded.tower, torch.eye(width))
     return image_config | {"embed_dim": width, "text_cfg": NO_TEXT}, weights
 
 

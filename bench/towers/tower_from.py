@@ -24,7 +24,7 @@ from bench.towers.head_file import (
 )
 from bench.towers.provenance import Provenance, is_trained_here, latest_towers, read_provenance
 from models import corenet_vit, open_clip_config
-from models.checkpoint import adapt_to_trunk, load_strictly, read_weights
+from models.checkpoint import adapt_weights_to_trunk, load_strictly, read_weights
 from models.image_tower import (
     PIXEL_STATISTICS,
     ImageTower,
@@ -111,7 +111,7 @@ def build_published_tower(name: str) -> ImageTower:
     Equal at every call: it is the random-init baseline of weights that were trained elsewhere.
     """
     tower = build_image_tower(name, published_image_size(name), derive_seed(0, TOWER))
-    tower.pixels = make_renormalisation(*_published_mean_and_std(name))
+    tower.renormalise = make_renormalisation(*_published_mean_and_std(name))
     return tower
 
 
@@ -132,19 +132,19 @@ def _load_weights_as_architecture(name: str, file: Path) -> LoadedTower:
     if not file.is_file():
         raise ValueError(f"no file {str(file)!r} with weights of {name}")
     tower = build_published_tower(name)
-    weights = adapt_to_trunk(read_weights(file), tower.trunk)
+    weights = adapt_weights_to_trunk(read_weights(file), tower.trunk)
     load_strictly(tower.trunk, weights, f"{file} does not fit {name}")
     return LoadedTower(tower, f"{name}={file.name}", architecture=name)
 
 
 def _load_corenet(file: Path) -> LoadedTower:
     """Load a file of CoreNet, which its names identify."""
-    state = corenet_vit.keep_image_encoder(read_weights(file))
-    name = corenet_vit.infer_name(state)
+    state = corenet_vit.select_image_encoder(read_weights(file))
+    name = corenet_vit.infer_corenet_name(state)
     if name is None:
         raise ValueError(f"{file} does not name its architecture; name its model: NAME={file}")
     tower = build_published_tower(name)
-    weights = corenet_vit.convert_corenet_state(state)
+    weights = corenet_vit.convert_corenet_weights(state)
     load_strictly(tower.trunk, weights, f"{file} does not fit {name}")
     return LoadedTower(
         tower, file.name, architecture=name, label_classifier=_corenet_classifier(file, state)

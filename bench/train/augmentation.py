@@ -10,7 +10,7 @@ from bench.interfaces.method import Method, get_method
 from bench.train.distributed import world_size
 from losses.chunks import loss_dtype
 from losses.collectives import ProcessGroupLike
-from losses.psnr import psnr_loss, scheduled_error
+from losses.psnr import psnr_loss, scheduled_target_error
 from models import Images
 from models.image_tower import ImageTower
 from models.range_augment import RangeAugment
@@ -58,6 +58,6 @@ def _augment(augmentor: RangeAugment, images: Images, num_steps: int) -> tuple[I
     """Return augmented images, normalised as the given ones, and the loss of the ranges."""
     pixels = denormalise(images.to(loss_dtype(images.dtype)))
     augmented: Tensor = augmentor(pixels)
-    target_error = scheduled_error(augmentor.steps_taken, num_steps)
+    target_error = scheduled_target_error(augmentor.steps_taken, num_steps)
     range_loss = psnr_loss(pixels, augmented, target_error)
     return normalise(augmented).to(images.dtype), range_loss

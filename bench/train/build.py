@@ -32,7 +32,7 @@ from bench.train.distributed import world_group, world_rank, world_size
 from bench.train.not_finite import NotFiniteError
 from bench.train.step import Step, make_step
 from models.image_tower import ImageTower, build_image_tower
-from models.tower_blocks import cast_residual_stream, checkpoint_activations
+from models.tower_blocks import cast_residual_stream_to_autocast, enable_activation_checkpointing
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +137,9 @@ def build_train_state(stream: BatchStream[Any], *, plain: bool = False) -> Train
 def apply_block_settings(model: nn.Module, runtime: RuntimeSettings) -> None:
     """Set how the blocks of a model's towers are computed; ValueError for a tower that cannot be computed so."""
     if runtime.activation_checkpointing:
-        checkpoint_activations(model)
+        enable_activation_checkpointing(model)
     if runtime.residual_precision == "autocast":
-        cast_residual_stream(model)
+        cast_residual_stream_to_autocast(model)
 
 
 def take_steps_at_full_learning_rate(run: TrainState, steps: Iterable[int]) -> list[Tensor]:

@@ -37,7 +37,7 @@ from bench.train.state import (
     load_state,
     shard_like,
 )
-from models.checkpoint import save_tensors, strip_prefix
+from models.checkpoint import save_tensors, select_and_strip_prefix
 
 MAX_CHECK_SECONDS = 5.0  # maximum interval between checks of several processes: torchrun kills 30 s after its signal
 ATTEMPTS = 2  # to write a checkpoint
@@ -86,7 +86,7 @@ class CheckpointManager:
             run.stream.stats = DecodeStats(saved.decoded, Counter(saved.unusable))
             state = collect_state(run)
             trunk: State = {}
-            for name, value in strip_prefix("trunk.", tensors).items():
+            for name, value in select_and_strip_prefix("trunk.", tensors).items():
                 # Also the state of a GPU's generator, which this run lacks on a CPU.
                 trunk[name] = shard_like(value, state.get(name, value))
             progress = TrainProgress(tensors["losses"].tolist(), copy_state(trunk), saved.seconds)

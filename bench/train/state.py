@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bench.train.build import TrainState
 from bench.train.distributed import full_tensor, is_sharded, world_rank
-from models.checkpoint import strip_prefix
+from models.checkpoint import select_and_strip_prefix
 
 State = dict[str, Tensor]
 
@@ -71,15 +71,15 @@ def load_state(run: TrainState, state: State) -> None:
     """
     step = run.step
     model_state = run.model.state_dict()
-    for name, value in strip_prefix("model.", state).items():
+    for name, value in select_and_strip_prefix("model.", state).items():
         model_state[name] = shard_like(value, model_state[name])
     run.model.load_state_dict(model_state)
     if step.ema is not None:
         average = step.ema.state_dict()
-        average.update(strip_prefix("average.", state))
+        average.update(select_and_strip_prefix("average.", state))
         step.ema.load_state_dict(average)
-    _load_moments(run, strip_prefix("optimizer.", state))
-    scaler_state = strip_prefix("scaler.", state)
+    _load_moments(run, select_and_strip_prefix("optimizer.", state))
+    scaler_state = select_and_strip_prefix("scaler.", state)
     if scaler_state:
         step.scaler.load_state_dict({name: value.item() for name, value in scaler_state.items()})
     torch.set_rng_state(state["generator.cpu"])

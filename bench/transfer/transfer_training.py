@@ -18,7 +18,7 @@ from bench.train.loop import cosine_decay
 from bench.train.step import make_gradient_clipper, weight_decay_groups
 from bench.train.weight_average import make_ema
 from models.image_tower import ImageTower
-from models.token_subsets import PatchDrop
+from models.patch_drop import PatchDrop
 from models.tower_blocks import parameters_by_depth
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from bench.experiment.experiments import MethodSettings
 from bench.experiment.fields import PositiveFloat, Settings, field_metadata
 from bench.interfaces.extensions import Extension
 from bench.interfaces.method import Communication
-from bench.method_parts.captions import build_dual_encoder, encode_pair
+from bench.method_parts.captions import build_dual_encoder, encode_images_and_captions
 from bench.methods.contrastive import ContrastiveMethod
 from losses.chunks import without_autocast
 from losses.collectives import all_gather_with_gradient, rank_and_world_size
@@ -37,7 +37,7 @@ class Ranking(ContrastiveMethod):
         return model
 
     def loss(self, model, images, target, group):
-        image, text = encode_pair(model, images, target)
+        image, text = encode_images_and_captions(model, images, target)
         with without_autocast(images.device):
             rank, _ = rank_and_world_size(group)
             similarity = image.float() @ all_gather_with_gradient(text.float(), group).T

@@ -22,7 +22,7 @@ from losses.sigmoid import sigmoid_loss
 from tests.processes import in_ranks
 
 # Squares smaller than a process's rows, so that its own pairs lie in several.
-PER_RANK, DIM, SIDE = (
+PER_RANK, DIM, TILE_SIDE = (
     6,
     5,
     4,
@@ -77,7 +77,7 @@ class Pair(nn.Module):
 def work(rank: int, ranks: int) -> Figures:
     """What each process computes."""
     mine, out = slice(rank * PER_RANK, (rank + 1) * PER_RANK), {}
-    losses.chunks.SIDE = SIDE
+    losses.chunks.TILE_SIDE = TILE_SIDE
     warnings.simplefilter("error")
     for dtype in (torch.float32, torch.float64):
         image, text, scale, bias = features(ranks, dtype)
@@ -219,7 +219,7 @@ def test_simulated_group_equals_ranks_with_equal_rows(
     name: str, many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Value and gradients are those of the rows so many times; of rows times the processes, as each of them has."""
-    monkeypatch.setattr(losses.chunks, "SIDE", SIDE)
+    monkeypatch.setattr(losses.chunks, "TILE_SIDE", TILE_SIDE)
     image, text, *scalars = features(1, torch.float64)[: 4 if name == "sigmoid" else 3]
     mine = figures(LOSSES[name], [image, text, *scalars], group=SimulatedGroup(many))
     whole = figures(LOSSES[name], [image.repeat(many, 1), text.repeat(many, 1), *scalars])

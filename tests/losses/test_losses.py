@@ -72,7 +72,7 @@ def sigmoid_by_hand(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) ->
 @pytest.fixture(params=[3, 4096], ids=["in pieces", "whole"])
 def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Logits are looked at in squares of 3 x 3 and rows of 1, or all at once."""
-    monkeypatch.setattr(losses.chunks, "SIDE", request.param)
+    monkeypatch.setattr(losses.chunks, "TILE_SIDE", request.param)
     monkeypatch.setattr(losses.chunks, "LOGITS_AT_ONCE", request.param)
 
 
@@ -135,7 +135,7 @@ def test_opposite_pair_at_the_largest_scale_has_a_finite_loss(loss: Callable[...
 def test_full_similarity_matrix_is_never_allocated(
     loss: Callable[..., Tensor], scalars: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses.chunks, "SIDE", 64)
+    monkeypatch.setattr(losses.chunks, "TILE_SIDE", 64)
     batch, dim = 512, 8
     leaves = [unit_rows(batch, dim, 0), unit_rows(batch, dim, 1), *map(torch.tensor, scalars)]
     for leaf in leaves:

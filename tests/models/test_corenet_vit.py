@@ -14,7 +14,7 @@ from bench.experiment.fields import Attention
 from bench.labels.vocabulary import read_vocabulary, vocabulary_path
 from bench.towers.tower_from import build_published_tower, load_tower
 from bench.train.attention import use_attention_kernel
-from models.corenet_vit import convert_corenet_state
+from models.corenet_vit import convert_corenet_weights
 from models.image_tower import build_image_tower
 from tests.models.corenet_checkout import (
     CLASSES,
@@ -51,8 +51,8 @@ def agree(path: Path, side: int, features: torch.Tensor, logits: torch.Tensor) -
     """Return the largest difference of features and logits; pixels are given as the harness gives them."""
     known = load_tower(str(path))
     assert known.label_classifier is not None
-    assert known.tower.pixels is not None
-    ours = (images(side) - known.tower.pixels.shift) / known.tower.pixels.scale
+    assert known.tower.renormalise is not None
+    ours = (images(side) - known.tower.renormalise.shift) / known.tower.renormalise.scale
     with torch.no_grad():
         embedded = known.tower.eval()(ours)
         text = F.linear(embedded, known.label_classifier.weight, known.label_classifier.bias)
@@ -148,7 +148,7 @@ def test_training_checkpoint_loads_its_ema_weights(
     other = {name: torch.zeros_like(value) for name, value in state.items()}
     whole = {"epoch": 3, "best_metric": 0.5, "model_state_dict": other, "ema_state_dict": average}
     known = load_tower(str(saved(whole, tmp_path / "training.pt")))
-    for name, value in convert_corenet_state(state).items():
+    for name, value in convert_corenet_weights(state).items():
         assert torch.equal(known.tower.trunk.state_dict()[name], value)
 
 
@@ -166,7 +166,7 @@ def test_image_encoder_of_corenets_clip_is_loaded(
         str(saved(image_encoder | projection | others, tmp_path / "clip_vit_base.pt"))
     )
     assert clip.name == "clip_vit_base.pt"
-    for name, value in convert_corenet_state(recorded[1]).items():
+    for name, value in convert_corenet_weights(recorded[1]).items():
         assert torch.equal(clip.tower.trunk.state_dict()[name], value)
 
 

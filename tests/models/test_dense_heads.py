@@ -7,13 +7,15 @@ from torchvision.models.detection.image_list import ImageList
 
 from models.dense_heads import (
     LEVEL_SCALES,
-    DetectorHeadSizes,
+    DetectionHeadSizes,
     Segmenter,
-    mask_rcnn,
+    build_mask_rcnn,
 )
-from models.image_tower import ImageTower, build_image_tower, build_trunk
+from models.image_tower import ImageTower, build_image_tower, build_open_clip_trunk
 
-SMALL = DetectorHeadSizes(channels=8, box_features=16, mask_layers=1, proposals=10, regions=8)
+SMALL = DetectionHeadSizes(
+    channels=8, box_features=16, num_mask_layers=1, proposals_per_image=10, regions_per_image=8
+)
 UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
@@ -25,7 +27,9 @@ def tower_of_patch(patch: int) -> ImageTower:
         "layers": 1,
         "head_width": 16,
     }
-    return ImageTower(build_trunk({"embed_dim": 32, "vision_cfg": vision}, 4 * patch), 4 * patch)
+    return ImageTower(
+        build_open_clip_trunk({"embed_dim": 32, "vision_cfg": vision}, 4 * patch), 4 * patch
+    )
 
 
 def test_head_receives_maps_at_its_stride() -> None:
@@ -42,7 +46,7 @@ def test_head_receives_maps_at_its_stride() -> None:
 def test_regions_are_pooled_at_their_position(patch: int) -> None:
     """Pooled maps of each place's pixel tell the region's pixels; to torchvision place k is at k strides."""
     tower = tower_of_patch(patch)
-    pooling = mask_rcnn(tower, 2, 16 * patch, UNIT, SMALL).roi_heads.box_roi_pool
+    pooling = build_mask_rcnn(tower, 2, 16 * patch, UNIT, SMALL).roi_heads.box_roi_pool
     maps = {}
     for number, scale in enumerate(LEVEL_SCALES):
         stride, count = patch / scale, round(16 * scale)
@@ -64,13 +68,13 @@ def test_regions_are_pooled_at_their_position(patch: int) -> None:
 
 def test_patch_whose_quarter_is_no_number_of_pixels_is_refused() -> None:
     with pytest.raises(ValueError, match="a multiple of 4 px, this tower has 14 px"):
-        mask_rcnn(tower_of_patch(14), 2, 16 * 14, UNIT, SMALL)
+        build_mask_rcnn(tower_of_patch(14), 2, 16 * 14, UNIT, SMALL)
 
 
 @pytest.mark.parametrize("patch", [12, 16])
 def test_anchors_are_centred_on_map_positions(patch: int) -> None:
     tower = tower_of_patch(patch)
-    model = mask_rcnn(tower, 2, 8 * patch, UNIT, SMALL)
+    model = build_mask_rcnn(tower, 2, 8 * patch, UNIT, SMALL)
     images = torch.zeros(1, 3, 8 * patch, 8 * patch)
     maps = list(model.backbone(images).values())
     (anchors,) = model.rpn.anchor_generator(ImageList(images, [(8 * patch, 8 * patch)]), maps)

@@ -8,7 +8,7 @@ import torch
 
 from bench.labels.subwords import SubwordIds
 from bench.train.build import build_train_state, load_data
-from models.heads import DualEncoder, build_open_clip, open_clip_state
+from models.heads import DualEncoder, build_open_clip_model, to_open_clip_state
 from tests.small import small
 
 
@@ -19,8 +19,12 @@ def test_open_clip_loads_our_weights_and_computes_our_features(method: str, resu
     assert isinstance(run.model, DualEncoder)
     size = SubwordIds(experiment.targets.subword_vocabulary).size
     sides = (experiment.image.image_size, experiment.text.context_length, size)
-    theirs: Any = build_open_clip(experiment.image.tower, *sides, bias=method == "siglip").eval()
-    theirs.load_state_dict(open_clip_state(run.model))  # strict: none is missing, none is left over
+    theirs: Any = build_open_clip_model(
+        experiment.image.tower, *sides, has_bias=method == "siglip"
+    ).eval()
+    theirs.load_state_dict(
+        to_open_clip_state(run.model)
+    )  # strict: none is missing, none is left over
     images, ids = (
         run.stream.batch(0).images,
         run.stream.targets.groups[0][run.stream.order.batch_rows(0)],

@@ -11,7 +11,7 @@ from torch import nn
 
 from models.image_tower import ImageTower, build_image_tower
 from models.open_clip_blocks import ClassTokenOnlyBlock, replace_image_blocks, uses_class_token_only
-from models.patch_map import patch_map
+from models.patch_map import compute_patch_map
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as CLIP": {},
@@ -40,7 +40,7 @@ def test_patch_map_equals_open_clips_tokens(variant: str) -> None:
     replace_image_blocks(ours.transformer, class_token_only=uses_class_token_only(ours))
     images = torch.randn(3, 3, 48, 48, dtype=torch.float64)
     tower = ImageTower(ours, 48)
-    found = patch_map(tower, images)
+    found = compute_patch_map(tower, images)
     assert found.shape == (3, 64, 4, 4)
     torch.testing.assert_close(
         found.flatten(2).transpose(1, 2), theirs(images)[1], rtol=1e-10, atol=1e-10
@@ -77,19 +77,19 @@ def test_patch_map_equals_timms_tokens_at_any_size(name: str, sides: tuple[int, 
         images, indices=1, norm=True, intermediates_only=True
     )
     torch.testing.assert_close(
-        patch_map(ImageTower(fixed, 48).eval(), images), expected, rtol=1e-5, atol=1e-5
+        compute_patch_map(ImageTower(fixed, 48).eval(), images), expected, rtol=1e-5, atol=1e-5
     )
 
 
 @pytest.mark.parametrize("name", ["catlip-bench-tiny", "corenet-vit-tiny", "vit_tiny_patch16_224"])
 def test_image_sizes_not_divisible_by_the_patch_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"100 x 96 px do not divide into patches of 1. px"):
-        patch_map(build_image_tower(name, 48, 0), torch.randn(1, 3, 96, 100))
+        compute_patch_map(build_image_tower(name, 48, 0), torch.randn(1, 3, 96, 100))
 
 
 def test_every_parameter_of_the_last_block_gets_a_gradient_from_the_map() -> None:
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
-    patch_map(tower, torch.randn(2, 3, 96, 48)).square().sum().backward()
+    compute_patch_map(tower, torch.randn(2, 3, 96, 48)).square().sum().backward()
     block = tower.trunk.transformer.resblocks[-1]  # type: ignore[union-attr, index]
     assert isinstance(block, ClassTokenOnlyBlock)
     assert all(parameter.grad is not None for parameter in tower.parameters())
@@ -98,4 +98,4 @@ def test_every_parameter_of_the_last_block_gets_a_gradient_from_the_map() -> Non
 def test_tower_without_patch_map_is_refused() -> None:
     trunk = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
     with pytest.raises(ValueError, match="a Sequential makes no patch map"):
-        patch_map(ImageTower(trunk, 8), torch.randn(1, 3, 8, 8))
+        compute_patch_map(ImageTower(trunk, 8), torch.randn(1, 3, 8, 8))

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from models.image_tower import build_image_tower
-from models.repeated_blocks import transformer_blocks
-from models.tower_blocks import cast_residual_stream
+from models.repeated_blocks import iterate_blocks
+from models.tower_blocks import cast_residual_stream_to_autocast
 
 
 def block_outputs(
@@ -20,7 +20,7 @@ def block_outputs(
     def note(_block: nn.Module, _inputs: Any, output: Tensor) -> None:
         found.add(output.dtype)
 
-    hooks = [block.register_forward_hook(note) for block in transformer_blocks(tower)]
+    hooks = [block.register_forward_hook(note) for block in iterate_blocks(tower)]
     with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
         features = tower(images)
     for hook in hooks:
@@ -33,7 +33,7 @@ def test_sums_between_blocks_are_in_the_precision_of_autocast(name: str) -> None
     tower, images = build_image_tower(name, 48, 0), torch.randn(2, 3, 48, 48)
     exact, _ = block_outputs(tower, images, is_autocast=False)
     _, before = block_outputs(tower, images, is_autocast=True)
-    cast_residual_stream(tower)
+    cast_residual_stream_to_autocast(tower)
     rounded, after = block_outputs(tower, images, is_autocast=True)
     assert (before, after) == ({torch.float32}, {torch.bfloat16})
     assert torch.nn.functional.cosine_similarity(rounded.float(), exact).min() > 0.999
@@ -50,4 +50,4 @@ def test_sums_that_are_in_that_precision_and_blocks_that_scale_are_refused(name:
     with torch.device("meta"):
         tower = build_image_tower(name, 48, 0)
     with pytest.raises(ValueError, match="residual_precision must be tower for a VisionTransf"):
-        cast_residual_stream(tower)
+        cast_residual_stream_to_autocast(tower)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from models.checkpoint import adapt_to_image_size
+from models.checkpoint import resample_position_embeddings
 from models.image_tower import build_image_tower, make_renormalisation
-from models.patch_map import resized_tower
+from models.patch_map import copy_resized_tower
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,11 @@ def test_resized_tower_equals_the_tower_loaded_at_that_size(
     name: str, size: int, side: int, expected: int
 ) -> None:
     tower = build_image_tower(name, size, 0).eval()
-    tower.pixels = make_renormalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    tower.renormalise = make_renormalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     before = {key: value.clone() for key, value in tower.state_dict().items()}
-    resized, built = resized_tower(tower, side), build_image_tower(name, expected, 1).eval()
-    built.trunk.load_state_dict(adapt_to_image_size(tower.trunk.state_dict(), built.trunk))
-    built.pixels = tower.pixels
+    resized, built = copy_resized_tower(tower, side), build_image_tower(name, expected, 1).eval()
+    built.trunk.load_state_dict(resample_position_embeddings(tower.trunk.state_dict(), built.trunk))
+    built.renormalise = tower.renormalise
     images = torch.randn(2, 3, expected, expected, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(resized(images), built(images))
@@ -37,4 +37,4 @@ def test_resized_tower_equals_the_tower_loaded_at_that_size(
 def test_tower_of_one_size_alone_is_not_resized() -> None:
     tower = build_image_tower("mixer_s32_224", 224, 0)
     with pytest.raises(ValueError, match="a MlpMixer cannot be resized to 96 px: "):
-        resized_tower(tower, 96)
+        copy_resized_tower(tower, 96)

@@ -200,7 +200,7 @@ def test_untrained_copy_has_other_weights_in_the_same_architecture(
     assert all(torch.equal(value, again[name]) for name, value in first.state_dict().items())
     matrices = [name for name, value in trained.items() if value.ndim > 1]
     assert all(not torch.equal(trained[name], again[name]) for name in matrices)
-    assert (first.pixels is None) == (known.tower.pixels is None) == (name == TINY)
+    assert (first.renormalise is None) == (known.tower.renormalise is None) == (name == TINY)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from bench.measure.speed import measure_speed
 from bench.train.build import TrainState, build_train_state, load_data
 from bench.train.distributed import full_tensor
 from bench.train.state import collect_state, states_to_score
-from losses.psnr import psnr_loss, scheduled_error
+from losses.psnr import psnr_loss, scheduled_target_error
 from models.range_augment import RangeAugment
 from tests.processes import in_ranks
 from tests.small import small
@@ -52,7 +52,9 @@ def test_loss_is_the_methods_on_augmented_images_and_that_of_their_psnr(
         run.model.counts.images_with_token.zero_()
         run.model.counts.images_seen.zero_()
     expected = METHODS[method].loss(run.model, normalise(augmented), batch.target, None)
-    target = scheduled_error(torch.zeros((), dtype=torch.float64), 6)  # 96 images in steps of 16
+    target = scheduled_target_error(
+        torch.zeros((), dtype=torch.float64), 6
+    )  # 96 images in steps of 16
     torch.testing.assert_close(found, expected + psnr_loss(pixels, augmented, target))
     assert not torch.allclose(augmented, pixels, atol=0.1)
 

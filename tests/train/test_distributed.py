@@ -42,7 +42,7 @@ from bench.train.checkpoints import CheckpointConfig, latest_valid, list_checkpo
 from bench.train.distributed import all_gather_floats, all_gather_objects, full_tensor
 from bench.train.loop import train
 from bench.train.state import ScheduleSegment, collect_state, gather_to_host
-from models.repeated_blocks import transformer_blocks
+from models.repeated_blocks import iterate_blocks
 from tests.processes import LONGEST_SECONDS, have_ended, in_ranks, start_ranks, wait_until
 from tests.small import small, two_blocks
 
@@ -369,7 +369,7 @@ def test_rank_batches_form_the_global_batch(images: PackImages) -> None:
 )
 def test_transformer_blocks_are_the_layers_of_a_tower(name: str, size: int, count: int) -> None:
     found = list(
-        transformer_blocks(build_untrained_tower(small("catlip", tower=name, image_size=size)))
+        iterate_blocks(build_untrained_tower(small("catlip", tower=name, image_size=size)))
     )
     assert len(found) == count
     assert len({*map(type, found[:-1])}) == 1  # the last may compute the class token alone

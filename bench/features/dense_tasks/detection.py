@@ -28,7 +28,7 @@ from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import TaskWithSplits
 from bench.transfer.transfer_training import prefetch, train_on_task
 from losses import Scalar
-from models.dense_heads import DetectorHeadSizes, mask_rcnn
+from models.dense_heads import DetectionHeadSizes, build_mask_rcnn
 from models.image_tower import ImageTower
 
 # The objects in an image: "boxes" [objects, 4] (left, top, right, bottom in pixels; right and bottom exclusive),
@@ -82,7 +82,7 @@ class DetectionRecipe:
     """The settings of a detector and its training."""
 
     side: int  # of the square that images are resized to, in pixels
-    heads: DetectorHeadSizes
+    heads: DetectionHeadSizes
     trainings: Mapping[int, TransferTraining]  # by the smallest width of their towers, ascending
 
     def training_for(self, width: int) -> TransferTraining:
@@ -109,8 +109,12 @@ _VIT_B = TransferTraining(
 )
 PUBLISHED = DetectionRecipe(
     side=1024,
-    heads=DetectorHeadSizes(
-        channels=256, box_features=1024, mask_layers=4, proposals=1000, regions=512
+    heads=DetectionHeadSizes(
+        channels=256,
+        box_features=1024,
+        num_mask_layers=4,
+        proposals_per_image=1000,
+        regions_per_image=512,
     ),
     trainings={
         0: _VIT_B,
@@ -170,7 +174,7 @@ def _train_detector(
         torch.manual_seed(derive_seed(training.seed, HEAD))
         mean_and_std = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
         trained_tower = copy.deepcopy(tower).cpu()
-        model = mask_rcnn(
+        model = build_mask_rcnn(
             trained_tower, len(task.classes) + 1, task.recipe.side, mean_and_std, task.recipe.heads
         )
     model = model.to(device)

@@ -36,7 +36,7 @@ from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import ConcatenatedImages, FileImageSource, ImageSource
 from bench.transfer.tasks.tasks import TaskWithSplits
 from bench.transfer.transfer_training import PUBLISHED_WIDTH
-from losses.chunks import LINEAR_FROM
+from losses.chunks import SOFTPLUS_LINEAR_FROM
 from losses.multilabel import multilabel_loss
 
 # CatLIP's recipe on COCO, without RangeAugment and the sampler of several image sizes. Source: apple/corenet 1aa3acd,
@@ -233,7 +233,7 @@ def fit_sigmoids(
             """Return the mean objective and its gradient with respect to the scaled weights."""
             candidate = torch.from_numpy(scaled).to(device).view(shape) * unit
             logits = projected @ candidate
-            entropies = F.softplus(logits, threshold=LINEAR_FROM) - targets * logits
+            entropies = F.softplus(logits, threshold=SOFTPLUS_LINEAR_FROM) - targets * logits
             slope = projected.T @ (logits.sigmoid() - targets) / count + penalty * candidate
             value = entropies.sum() / count + (penalty * candidate.square()).sum() / 2
             return float(value), (slope * unit).flatten().cpu().numpy()

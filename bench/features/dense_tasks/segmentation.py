@@ -24,9 +24,14 @@ from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import TaskWithSplits
 from bench.transfer.transfer_training import prefetch, train_on_task
 from losses import Scalar
-from models.dense_heads import ASPP_CHANNELS, Segmenter, with_deeplab_head, with_linear_head
+from models.dense_heads import (
+    ASPP_CHANNELS,
+    Segmenter,
+    build_deeplab_segmenter,
+    build_linear_segmenter,
+)
 from models.image_tower import ImageTower
-from models.patch_map import map_channels_and_patch_size
+from models.patch_map import get_map_channels_and_patch_size
 
 IGNORED = 255  # in a mask: excluded from training and scoring
 # Largest ratio of a training image's longer side, before cropping, to the crop's side.
@@ -85,11 +90,11 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
     tower = subject.tower.to(subject.device)
     recipe = task.recipe
     num_classes = len(task.classes)
-    _, patch = map_channels_and_patch_size(tower)
+    _, patch = get_map_channels_and_patch_size(tower)
     side = max(1, round(recipe.side / patch)) * patch
     heads: dict[str, tuple[AddHead, TransferTraining]] = {
-        "linear head": (with_linear_head, recipe.linear),
-        "DeepLabV3": (partial(with_deeplab_head, channels=recipe.channels), recipe.deeplab),
+        "linear head": (build_linear_segmenter, recipe.linear),
+        "DeepLabV3": (partial(build_deeplab_segmenter, channels=recipe.channels), recipe.deeplab),
     }
     joint = concatenate_datasets(task.train, task.validation)
     scores = []

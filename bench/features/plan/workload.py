@@ -23,7 +23,7 @@ from bench.interfaces.method import get_method
 from bench.measure.costs import META, build_on_meta, count_costs, meta_captions, text_forward_flops
 from bench.train.build import count_trained_parameters, load_data
 from models.heads import DualEncoder, TokenCounts
-from models.tower_blocks import all_blocks
+from models.tower_blocks import blocks_of_all_towers
 
 SAMPLED_BATCHES = 32
 LAST_LAYERS = ("head", "projection")  # modules that follow the image tower
@@ -111,7 +111,7 @@ def count_communicated_parameters(experiment: Experiment) -> ParameterCounts:
     """Count the parameters of an experiment that devices exchange."""
     model = _build_model(experiment)
     parameters = list(model.parameters())
-    blocks = all_blocks(model)
+    blocks = blocks_of_all_towers(model)
     trained_blocks = [block for block in blocks if all(p.requires_grad for p in block.parameters())]
     counts = [module for module in model.modules() if isinstance(module, TokenCounts)]
     return ParameterCounts(

@@ -31,7 +31,7 @@ from bench.labels.subwords import SubwordIds
 from bench.train.build import build_train_state
 from bench.train.step import compile_mode, make_optimizer
 from models import open_clip_config
-from models.heads import DualEncoder, build_open_clip, open_clip_state
+from models.heads import DualEncoder, build_open_clip_model, to_open_clip_state
 
 PACKAGES = ("open_clip", "open_clip_train")
 PRECISIONS = {"bf16": "amp_bf16", "fp16": "amp"}  # others are fp32
@@ -64,7 +64,9 @@ def run_installed_open_clip(
     experiment = stream.experiment
     device = stream.device
     precision, is_compiled = resolve_precision_and_compile(experiment.runtime, device)
-    model = build_open_clip(experiment.image.tower, *_sizes(experiment), bias=False).to(device)
+    model = build_open_clip_model(experiment.image.tower, *_sizes(experiment), has_bias=False).to(
+        device
+    )
     model.load_state_dict(_initial_weights(stream))
     kernel = "fused" if side == OPEN_CLIP_FUSED else DEFAULT_KERNELS[device.type]
     optimizer = make_optimizer(change(experiment, optimizer_kernel=kernel).optimizer, model)
@@ -302,7 +304,7 @@ def _sizes(experiment: Experiment) -> tuple[int, int, int]:
 def _initial_weights(stream: PackStream[Tokens]) -> Mapping[str, Tensor]:
     model = build_train_state(stream).model
     assert isinstance(model, DualEncoder)
-    return open_clip_state(model)
+    return to_open_clip_state(model)
 
 
 def _padded_captions(stream: PackStream[Tokens], count: int) -> list[Tensor]:

@@ -31,7 +31,7 @@ from bench.transfer.transfer_training import (
     train_on_task,
 )
 from models.image_tower import ImageTower
-from models.patch_map import resized_tower
+from models.patch_map import copy_resized_tower
 
 INITIAL_SPREAD = 0.02  # standard deviation of a new head's weights
 
@@ -147,7 +147,7 @@ def train_classifier_copy(
     Micro-batches have at most MICRO_BATCH_PIXELS, so that large images fit into a device's memory.
     """
     size = recipe.image_size
-    tower = copy.deepcopy(tower) if size is None else resized_tower(tower, size)
+    tower = copy.deepcopy(tower) if size is None else copy_resized_tower(tower, size)
     model = FineTunedClassifier(tower, copy.deepcopy(head)).to(device)
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(images)))
     steps = recipe.steps(len(images))

@@ -22,7 +22,7 @@ from bench.features.dense_tasks.detection import (
 )
 from bench.records.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
-from models.dense_heads import DetectorHeadSizes
+from models.dense_heads import DetectionHeadSizes
 from models.image_tower import build_image_tower
 from tests.features.dense_tasks.scenes import CLASSES, draw_scene
 
@@ -175,7 +175,13 @@ def test_crowds_are_not_trained_on() -> None:
 def few() -> DetectionTask:
     """Scenes to learn by heart: the training part is also the test part."""
     part = [draw_scene(row, 96) for row in range(8)]
-    heads = DetectorHeadSizes(channels=32, box_features=64, mask_layers=1, proposals=50, regions=16)
+    heads = DetectionHeadSizes(
+        channels=32,
+        box_features=64,
+        num_mask_layers=1,
+        proposals_per_image=50,
+        regions_per_image=16,
+    )
     descent = TransferTraining(
         epochs=18,
         batch_size=4,

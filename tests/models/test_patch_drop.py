@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.image_tower import build_image_tower
-from models.token_subsets import PatchDrop
+from models.patch_drop import PatchDrop
 
 
 @settings(max_examples=30, derandomize=True, deadline=None)
