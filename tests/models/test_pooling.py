@@ -120,8 +120,8 @@ def test_logits_loss_and_gradients_equal_those_of_a_released_checkout(method: st
     theirs, their_loss = released_model_and_loss(method, Path(checkout), model)
     rows = label_rows(getattr(target, "labels", target))
     if method == "superclip":
-        feature, classified = model.embed(images)
-        ours = [model.head(classified), *model.encode_pair(feature, *target.tokens.inputs)]
+        feature, classified = model.pair_and_classifier_features(images)
+        ours = [model.head(classified), *model.project_and_encode_captions(feature, *target.tokens.inputs)]
         found = theirs(images, target.tokens.groups[0]) | {"labels": rows}
         reference = [found["logits"], found["image_features"], found["text_features"]]
     else:

@@ -22,7 +22,7 @@ def double() -> Iterator[None]:
 def without_width(monkeypatch: pytest.MonkeyPatch, **magnitudes: float) -> RangeAugment:
     """Ranges of one magnitude each, by default the one that changes nothing."""
     fixed = {
-        name: OPERATIONS[name]._replace(low=(value, value), high=(value, value))
+        name: OPERATIONS[name]._replace(low_end=(value, value), high_end=(value, value))
         for name, value in (IDENTITY | magnitudes).items()
     }
     monkeypatch.setattr(range_augment, "OPERATIONS", fixed)
@@ -33,8 +33,8 @@ def slow_range(augmentor: RangeAugment, name: str) -> list[Tensor]:
     ends = []
     operation = OPERATIONS[name]
     for parameters, (least, most) in (
-        (augmentor.low, operation.low),
-        (augmentor.high, operation.high),
+        (augmentor.low, operation.low_end),
+        (augmentor.high, operation.high_end),
     ):
         ends.append(1 / (1 + torch.exp(-parameters[name])) * (most - least) + least)
     return ends
