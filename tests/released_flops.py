@@ -10,7 +10,7 @@ from bench.experiment.config import Experiment, change
 from bench.experiment.fields import ImageSettings
 from bench.measure.costs import META, build_on_meta
 from bench.profilers.counters import count_forward_flops, count_image_flops, count_matmul_flops
-from bench.train.build import build_tower
+from bench.train.build import build_tower_from_settings
 from models.heads import Classifier, DualEncoderClassifier, ProjectedImageTower
 from models.open_clip_blocks import ClassTokenOnlyBlock
 from models.text_tower import build_open_clip_text_tower
@@ -57,7 +57,7 @@ def _mean_image_flops(experiment: Experiment) -> int:
 @cache
 def _image_flops_by_size(image: ImageSettings) -> dict[int, int]:
     with META:
-        tower = build_tower(image, 0)
+        tower = build_tower_from_settings(image, 0)
     for block in tower.modules():
         if isinstance(block, ClassTokenOnlyBlock):
             block.forward = block.forward_all_tokens  # type: ignore[method-assign]

@@ -19,9 +19,9 @@ from bench.method_parts.synsets import label_log_odds
 from bench.profilers.counters import count_forward_flops
 from bench.records.record import Flops
 from bench.train.build import (
-    TrainState,
-    build_train_state,
-    load_data,
+    TrainRun,
+    build_train_run,
+    open_batch_stream,
     take_steps_at_full_learning_rate,
 )
 from losses.contrastive import contrastive_loss
@@ -32,8 +32,8 @@ from tests.small import small
 CPU = torch.device("cpu")
 
 
-def assembled(method: str, results: Path, **changes: object) -> TrainState:
-    return build_train_state(load_data(small(method, **changes), CPU, results))
+def assembled(method: str, results: Path, **changes: object) -> TrainRun:
+    return build_train_run(open_batch_stream(small(method, **changes), CPU, results))
 
 
 def test_the_initial_tower_is_equal_to_the_last_bit(results: Path) -> None:
@@ -200,7 +200,7 @@ def flops_of(results: Path) -> Callable[[str], Flops]:
     @cache
     def count(row: str) -> Flops:
         experiment = EXPERIMENTS[f"{row}-tiny"]
-        return count_flops(experiment, [load_data(experiment, CPU, results).target(0)])
+        return count_flops(experiment, [open_batch_stream(experiment, CPU, results).target(0)])
 
     return count
 
@@ -208,7 +208,7 @@ def flops_of(results: Path) -> Callable[[str], Flops]:
 def test_text_tower_of_vit_b16_has_the_flop_share_that_pages_name(results: Path) -> None:
     experiment = EXPERIMENTS["clip-vit-b16"]
     tower, model = build_on_meta(experiment)
-    captions = load_data(experiment, CPU, results).target(0).to(META)
+    captions = open_batch_stream(experiment, CPU, results).target(0).to(META)
     images = meta_images(
         experiment.training.batch_size, experiment.image.image_size, PIXEL_CHANNELS
     )

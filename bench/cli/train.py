@@ -42,10 +42,10 @@ from bench.orchestration.scope import Scope
 from bench.train.checkpoints import (
     CheckpointConfig,
     CheckpointMetadata,
-    exclusive_lock,
-    latest_valid,
+    find_latest_valid,
     list_checkpoints,
-    log_differences,
+    lock_training_folder,
+    log_resume_differences,
     require_same_experiment,
 )
 from bench.transfer.terminal_tables import transfer_tables
@@ -103,7 +103,7 @@ class Train:
         )
         try:
             checkpoint = self._newest_checkpoint(experiment, out)
-            with exclusive_lock(out):
+            with lock_training_folder(out):
                 (out / REQUEUE_FILE).unlink(missing_ok=True)
                 if self.count_vocabulary and checkpoint is None:
                     count_vocabulary_of(named, out)
@@ -140,17 +140,17 @@ class Train:
     ) -> tuple[Path, CheckpointMetadata] | None:
         """Return the checkpoint to resume from; ValueError if OUT holds one of another training."""
         folder = out / "checkpoints"
-        with exclusive_lock(folder) if folder.is_dir() else nullcontext():
+        with lock_training_folder(folder) if folder.is_dir() else nullcontext():
             if not list_checkpoints(folder):
                 return None  # the first start, or a process failed before the first checkpoint
-            path, saved = latest_valid(folder)
+            path, saved = find_latest_valid(folder)
         if not self.resume and not restart_count():
             raise ValueError(
                 f"{out} already holds a checkpoint ({path.name}): add --resume, or name another folder with --out"
             )
         processes = torchrun_env().world_size
         require_same_experiment(saved, experiment, processes, inputs_digest(experiment))
-        log_differences(path, saved, processes, current_commit())
+        log_resume_differences(path, saved, processes, current_commit())
         return path, saved
 
     def _train(

@@ -14,14 +14,14 @@ from bench.experiment.config import Experiment, change
 from bench.experiment.fields import ImageSettings
 from bench.profilers.counters import count_forward_flops, count_image_flops, count_matmul_flops
 from bench.records.record import Flops
-from bench.train.augmentation import get_augmented_method
+from bench.train.augmentation import get_method_with_augmentation
 from bench.train.build import (
     apply_block_settings,
-    build_tower,
+    build_tower_from_settings,
     build_untrained_tower,
     count_trained_parameters,
 )
-from bench.train.step import simulated_group
+from bench.train.step import make_simulated_group
 from models.heads import DualEncoder, Student
 from models.image_tower import PIXEL_CHANNELS
 
@@ -93,9 +93,9 @@ def _count_flops_at_size(
     batches: Sequence[Target],
 ) -> Flops:
     """Count a step at one image side, the mean over its batches."""
-    method = get_augmented_method(experiment)
+    method = get_method_with_augmentation(experiment)
     batch_size = experiment.batch_size_for(image_size)
-    simulated = simulated_group(experiment)
+    simulated = make_simulated_group(experiment)
     channels = experiment.image.embedding_channels or PIXEL_CHANNELS
     images = meta_images(batch_size, image_size, channels)
     image_forward = count_forward_flops(tower, images)
@@ -212,7 +212,7 @@ def _mean_image_flops(experiment: Experiment) -> int:
 @cache
 def _image_flops_by_size(image: ImageSettings) -> dict[int, int]:
     with META:
-        tower = build_tower(image, 0)
+        tower = build_tower_from_settings(image, 0)
     return {size: count_image_flops(tower, tower.channels, size) for size in image.all_image_sizes}
 
 
@@ -230,7 +230,7 @@ def build_on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:
     """Return the image tower and the model around it, on the `meta` device."""
     with META:
         tower = build_untrained_tower(experiment)
-        model = get_augmented_method(experiment).build_model(tower, experiment)
+        model = get_method_with_augmentation(experiment).build_model(tower, experiment)
     apply_block_settings(model, experiment.runtime)
     return tower, model
 

@@ -10,7 +10,7 @@ from bench.data.sample_stream import SampleStream
 from bench.experiment.config import Experiment, change
 from bench.experiment.settings import with_batch_size
 from bench.statistics.intervals import Interval, geometric_mean_interval
-from bench.train.build import load_data
+from bench.train.build import open_batch_stream
 
 TIMED_BATCH = 32  # images of a timed batch
 MIN_BATCHES = 3
@@ -33,7 +33,7 @@ def time_loading(experiment: Experiment, results: Path, seconds: float) -> Loadi
     `results`. Raises ValueError or OSError for shards that cannot be read.
     """
     small_batches = with_batch_size(change(experiment, workers=0, accumulation=1), TIMED_BATCH)
-    stream = load_data(small_batches, torch.device("cpu"), results)
+    stream = open_batch_stream(small_batches, torch.device("cpu"), results)
     assert isinstance(stream, SampleStream)
     threads = torch.get_num_threads()
     rates: list[float] = []

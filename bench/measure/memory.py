@@ -15,10 +15,10 @@ from bench.profilers.counters import TensorBytes
 from bench.profilers.memory import PeakMemory
 from bench.records.record import Memory
 from bench.train.build import (
-    build_train_state,
-    check_finite,
+    build_train_run,
     count_trained_parameters,
-    load_data,
+    open_batch_stream,
+    require_finite_losses,
     steps_with_each_size_first,
     take_steps_at_full_learning_rate,
 )
@@ -44,13 +44,13 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     Data is loaded before, because its memory is not the method's: decoded images, targets, and the pages of the batches
     that the steps read. Over several processes the peaks are the maxima.
     """
-    stream = load_data(experiment, device, results)
+    stream = open_batch_stream(experiment, device, results)
     steps = steps_with_each_size_first(experiment, MEMORY_STEPS)
     for k in steps:
         stream.batch(k)  # once, so that its pages are in memory
     peak = PeakMemory(device)
-    run = build_train_state(stream)
-    check_finite(take_steps_at_full_learning_rate(run, steps), steps, stream)
+    run = build_train_run(stream)
+    require_finite_losses(take_steps_at_full_learning_rate(run, steps), steps, stream)
     peaks = max_over_ranks(all_gather_objects(peak.read()))
     is_sharded = experiment.runtime.sharding != "ddp" and world_group() is not None
     trained_parameters = count_trained_parameters(run.model)
@@ -95,7 +95,7 @@ def step_tensor_bytes(stream: BatchStream[Any]) -> int:
     The step is the second, when the optimizer has its state; with several image sizes, the next one of each size. The
     counter cannot count compiled steps. The step is of a single process: DDP's buckets are views of the gradients.
     """
-    run = build_train_state(stream, plain=True)
+    run = build_train_run(stream, eager_without_group=True)
     learning_rate = stream.experiment.optimizer.learning_rate
     run.step(stream.batch(0), learning_rate)
     held: list[Tensor] = []

@@ -34,13 +34,13 @@ from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceReader
 from bench.records.record import OTHERS_BUSY, Flops, Speed, WaitsSource
 from bench.train.attention import find_attention_kernels
 from bench.train.build import (
-    TrainState,
-    build_train_state,
-    check_finite,
+    TrainRun,
+    build_train_run,
     count_trained_parameters,
-    load_data,
-    log_workers,
-    sample_counts,
+    log_loader_workers,
+    open_batch_stream,
+    require_finite_losses,
+    sample_count_fields,
     steps_with_each_size_first,
     take_steps_at_full_learning_rate,
 )
@@ -71,14 +71,16 @@ def measure_speed(
     (bench/measure/windows.py). A window in which a graph was compiled is recorded as not measured. Raises RuntimeError
     if graphs were compiled in all windows.
     """
-    run = build_train_state(load_data(experiment, device, results))
+    run = build_train_run(open_batch_stream(experiment, device, results))
     if round_ == 0:
-        log_workers(run.stream)
+        log_loader_workers(run.stream)
     warmup_steps = steps_with_each_size_first(experiment, experiment.timing.warmup_steps)
     first_step = experiment.timing.warmup_steps
     steps_per_window = experiment.timing.steps_per_window
     with clock(device) as warmup:
-        check_finite(take_steps_at_full_learning_rate(run, warmup_steps), warmup_steps, run.stream)
+        require_finite_losses(
+            take_steps_at_full_learning_rate(run, warmup_steps), warmup_steps, run.stream
+        )
         heating = Heating(device)
         while not heating.is_over():
             take_steps_at_full_learning_rate(run, range(first_step, first_step + steps_per_window))
@@ -137,7 +139,7 @@ def measure_speed(
         utilisation=readings.figures,
         not_measured=readings.not_measured | compiled,
         data_wait_share=data_wait_share,
-        **sample_counts(run.stream),
+        **sample_count_fields(run.stream),
         attention_kernels=find_attention_kernels(lambda: run.step.forward(run.stream.batch(0))),
         rank_window_seconds=rank_window_seconds,
     )
@@ -158,7 +160,7 @@ class TimedSteps:
 
 
 @contextmanager
-def timed_steps(run: TrainState, steps: range, reader: DeviceReader) -> Iterator[TimedSteps]:
+def timed_steps(run: TrainRun, steps: range, reader: DeviceReader) -> Iterator[TimedSteps]:
     """Time the block, which takes the steps, on all ranks."""
     device = run.stream.device
     timed = TimedSteps(steps)
@@ -178,7 +180,7 @@ def timed_steps(run: TrainState, steps: range, reader: DeviceReader) -> Iterator
 
 
 def time_windows(
-    run: TrainState, planned_steps: range, steps_per_window: int
+    run: TrainRun, planned_steps: range, steps_per_window: int
 ) -> tuple[list[TimedSteps], dict[str, str], Readings]:
     """Time windows until the planned number of them counts, or five times that number was timed.
 
@@ -199,7 +201,7 @@ def time_windows(
         barrier()
         with timed_steps(run, steps, reader) as window:
             losses = take_steps_at_full_learning_rate(run, steps)
-        check_finite(losses, steps, run.stream)
+        require_finite_losses(losses, steps, run.stream)
         all_readings.append(window.readings)
         if window.new_graphs:
             number = f"window {len(all_readings)}"
@@ -228,7 +230,7 @@ def _known_readings(readings: Sequence[float]) -> tuple[float, ...]:
     return tuple(readings)
 
 
-def _waits_source(run: TrainState) -> WaitsSource:
+def _waits_source(run: TrainRun) -> WaitsSource:
     """Return which counter tells that other work kept this run's threads from a core.
 
     Threads of loader workers and of other ranks wait for each other, so that their waits say nothing of other work.
@@ -241,7 +243,7 @@ def _waits_source(run: TrainState) -> WaitsSource:
 
 
 def core_waits(
-    run: TrainState, readings: Readings, waited_before: float | None, seconds: float
+    run: TrainRun, readings: Readings, waited_before: float | None, seconds: float
 ) -> float:
     """Return the core-seconds per second for which other work kept this run from a core; NaN if nothing reports it.
 
@@ -302,9 +304,7 @@ class PhaseTimes:
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
-def measure_phases(
-    run: TrainState, planned_steps: range, *, may_prolong: bool = True
-) -> PhaseTimes:
+def measure_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = True) -> PhaseTimes:
     """Time the phases of each step with a device synchronisation between them, which a timed window must not have.
 
     With `may_prolong`, further steps are timed until as many count as planned, as in `time_windows`. A step in which a
@@ -335,7 +335,7 @@ def measure_phases(
         k += 1
 
 
-def _time_step(run: TrainState, k: int, modules: dict[str, nn.Module]) -> dict[str, float]:
+def _time_step(run: TrainRun, k: int, modules: dict[str, nn.Module]) -> dict[str, float]:
     """Take step k, and return the seconds of its phases; the forward is split by the forwards of `modules`."""
     experiment = run.stream.experiment
     device = run.stream.device

@@ -11,7 +11,7 @@ from bench.experiment.config import Experiment
 from bench.interfaces.measurement import get_measurement
 from bench.records.record import Figures, Training, record_path
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.checkpoints import CheckpointConfig, exclusive_lock
+from bench.train.checkpoints import CheckpointConfig, lock_training_folder
 from bench.train.loop import train
 
 
@@ -36,7 +36,7 @@ def pretrain(
     if checkpoint_config is None or stop is None:
         return train(experiment, device, results, budgets, tower_path)
     is_writer = torchrun_env().rank == 0
-    with exclusive_lock(Path(checkpoint_config.folder)) if is_writer else nullcontext():
+    with lock_training_folder(Path(checkpoint_config.folder)) if is_writer else nullcontext():
         manager = CheckpointManager(checkpoint_config, comparison, budgets, stop)
         return train(experiment, device, results, budgets, tower_path, manager)
 

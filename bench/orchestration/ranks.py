@@ -42,16 +42,16 @@ class RankRunner(Runner):
 def connect_ranks() -> None:
     """Wait until the other ranks have started."""
     with imports_without_gc():
-        from bench.train.distributed import rank_store
+        from bench.train.distributed import connect_rank_store
 
-    rank_store()
+    connect_rank_store()
 
 
 def share_run(run: Run | None) -> None:
     """Let the other ranks execute a run; None ends those that still wait for one."""
-    from bench.train.distributed import rank_store
+    from bench.train.distributed import connect_rank_store
 
-    store = rank_store()
+    store = connect_rank_store()
     if run is not None or not store.check([RUN_KEY]):
         store.set(RUN_KEY, "" if run is None else run.encode())
 
@@ -59,11 +59,11 @@ def share_run(run: Run | None) -> None:
 def follow_rank0() -> int:
     """Wait for the run that rank 0 shares, and execute it; return the exit code of this rank."""
     with imports_without_gc():
-        from bench.train.distributed import rank_store
+        from bench.train.distributed import connect_rank_store
 
     torchrun = os.getppid()
     try:
-        store = rank_store()
+        store = connect_rank_store()
         while not store.check([RUN_KEY]):
             if os.getppid() != torchrun:
                 return TERMINATED
@@ -81,10 +81,10 @@ def train_here(run: Run) -> str:
 
     torchrun sends SIGTERM to all ranks when one has failed: this is no request to save, but the failure of all.
     """
-    from bench.train.distributed import rank_store
+    from bench.train.distributed import connect_rank_store
 
     os.environ |= {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
-    store = rank_store()
+    store = connect_rank_store()
     reason = f"rank {torchrun_env().rank}: another rank failed"
     try:
         with record_signals() as stop:

@@ -75,7 +75,7 @@ def execute(run: Run, stop: StopRequest | None = None) -> None:
     from bench.environment.machine import default_device
     from bench.environment.tf32 import allow_tf32
     from bench.train.distributed import process_group
-    from bench.train.equal_ranks import circumstances_of_ranks
+    from bench.train.equal_ranks import collect_circumstances_of_ranks
 
     rank_info = torchrun_env()
     if rank_info.world_size > 1:  # else the environment says how many threads the run has
@@ -85,7 +85,7 @@ def execute(run: Run, stop: StopRequest | None = None) -> None:
     with process_group(device), _save_sample_keys_if_not_finite(run):
         if rank_info.world_size > 1 and run.experiment is not None:
             require_multi_process_support(run.experiment)
-        circumstances = circumstances_of_ranks(run.experiment, device)
+        circumstances = collect_circumstances_of_ranks(run.experiment, device)
         known = {
             "experiment": run.experiment,
             "device": device,

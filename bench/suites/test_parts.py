@@ -19,7 +19,7 @@ from bench.measure.costs import count_flops
 from bench.measure.memory import step_tensor_bytes
 from bench.suites.device import DEVICE, seconds
 from bench.train.build import (
-    build_train_state,
+    build_train_run,
     build_untrained_tower,
     take_steps_at_full_learning_rate,
 )
@@ -64,7 +64,7 @@ def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> 
         "FLOPs of a step": count_flops(small, [stream.target(0)]).step,
     }
     if not ON_GPU:  # where sums are taken in an order that varies
-        run = build_train_state(stream, plain=True)
+        run = build_train_run(stream, eager_without_group=True)
         losses = take_steps_at_full_learning_rate(run, range(NUM_COUNTED_STEPS))
         benchmark.extra_info[f"loss at step {NUM_COUNTED_STEPS}"] = losses[-1].item()
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from bench.data.targets import Tokens
 from bench.environment.files import atomic_write, prefix_errors
 from bench.labels.subwords import SubwordIds
-from bench.towers.provenance import Provenance, head_path, read_metadata
+from bench.towers.provenance import Provenance, head_path, read_safetensors_metadata
 from models.checkpoint import load_strictly, require_finite, save_tensors
 from models.heads import DualEncoder
 from models.image_tower import ImageTower
@@ -110,7 +110,7 @@ def read_label_classifier(tower: Path) -> LabelClassifier | None:
     with prefix_errors(
         f"{path} holds no classifier", (ValueError, KeyError, msgspec.DecodeError, SafetensorError)
     ):
-        keys = msgspec.json.decode(read_metadata(path)["labels"], type=tuple[str, ...])
+        keys = msgspec.json.decode(read_safetensors_metadata(path)["labels"], type=tuple[str, ...])
         if not keys:
             return None
         weights = load_file(path)

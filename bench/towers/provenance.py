@@ -29,7 +29,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_provenance(path: Path) -> Provenance:
     """Read how a tower was trained; ValueError for a file without this metadata."""
-    facts = read_metadata(path)
+    facts = read_safetensors_metadata(path)
     if "made" not in facts:
         raise ValueError(
             f"{path} does not say which experiment made it, so its tower cannot be built"
@@ -40,10 +40,14 @@ def read_provenance(path: Path) -> Provenance:
 
 def is_trained_here(path: Path) -> bool:
     """Return whether a file is a tower that was trained here."""
-    return path.suffix == ".safetensors" and path.is_file() and "made" in read_metadata(path)
+    return (
+        path.suffix == ".safetensors"
+        and path.is_file()
+        and "made" in read_safetensors_metadata(path)
+    )
 
 
-def read_metadata(path: Path) -> dict[str, str]:
+def read_safetensors_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of a safetensors file; ValueError for another file."""
     require_regular(path)
     with (

@@ -26,7 +26,7 @@ SEPARATE_PRODUCTS = "separate products"
 def use_attention_kernel(
     kernel: Attention, *, has_fixed_shapes: bool = True
 ) -> AbstractContextManager[None]:
-    """Select the kernel of all attention in the block.
+    """Return a context in which all attention is computed by a kernel.
 
     Without fixed shapes, the fused kernel is not cuDNN's, which on GPUs of compute capability 9.0 and 10.0 comes first
     and plans for tens of milliseconds for every new shape. Source: torch 2.13, `aten/src/ATen/native/transformers/cuda/
@@ -44,7 +44,7 @@ def use_attention_kernel(
 
 
 def find_attention_kernels(forward: Callable[[], object]) -> tuple[str, ...]:
-    """Return the names of the kernels by which attention is computed in a forward, which is run eagerly once.
+    """Run a forward once, eagerly, and return the names of its attention kernels, sorted.
 
     Compiled blocks use the same kernels: torch chooses by shapes, precision and device. Attention without a fused
     kernel is `SEPARATE_PRODUCTS`.
@@ -52,14 +52,14 @@ def find_attention_kernels(forward: Callable[[], object]) -> tuple[str, ...]:
     is_compiled = "torch._dynamo" in sys.modules
     with (
         torch.compiler.set_stance("force_eager") if is_compiled else nullcontext(),
-        _AttentionNames() as names,
+        _FusedKernelRecorder() as names,
     ):
         forward()
     return tuple(sorted(names.kernels)) or (SEPARATE_PRODUCTS,)
 
 
-class _AttentionNames(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Collects the names of the fused kernels of attention that run while it is entered."""
+class _FusedKernelRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Collects in `kernels` the names of the fused attention kernels that run while it is entered."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -16,8 +16,8 @@ from models.image_tower import ImageTower
 from models.range_augment import RangeAugment
 
 
-class AugmentedMethod(Method):
-    """A method whose loss is of augmented images, with the PSNR loss of their ranges added.
+class RangeAugmentMethod(Method):
+    """Another method, on images that RangeAugment changes; its PSNR loss is added to the method's.
 
     `augmentor` is a part of the model beside the tower. As in the released code, the loss of the method trains it, too,
     the target of its error rises over the steps of the experiment's images, and scoring does not apply it.
@@ -36,7 +36,7 @@ class AugmentedMethod(Method):
         self, model: nn.Module, images: Images, target: Any, group: ProcessGroupLike
     ) -> Tensor:
         augmentor = cast("RangeAugment", model.augmentor)
-        augmented, range_loss = _augment(augmentor, images, self._num_steps)
+        augmented, range_loss = _augment_with_loss(augmentor, images, self._num_steps)
         return self._method.loss(model, augmented, target, group) + range_loss
 
     def after_update(self, model: nn.Module) -> None:
@@ -44,18 +44,20 @@ class AugmentedMethod(Method):
         cast("RangeAugment", model.augmentor).steps_taken.add_(1)
 
 
-def get_augmented_method(experiment: Experiment) -> Method:
-    """Return the experiment's method, on images that RangeAugment changes if it asks for that."""
+def get_method_with_augmentation(experiment: Experiment) -> Method:
+    """Return the experiment's method, wrapped in `RangeAugmentMethod` if the experiment sets that augmentation."""
     method = get_method(experiment.method)
     if experiment.input.augmentation == "none":
         return method
     images_per_step = experiment.mean_batch_size * world_size()
     num_steps = max(1, round(experiment.training.images / images_per_step))
-    return AugmentedMethod(method, num_steps)
+    return RangeAugmentMethod(method, num_steps)
 
 
-def _augment(augmentor: RangeAugment, images: Images, num_steps: int) -> tuple[Images, Tensor]:
-    """Return augmented images, normalised as the given ones, and the loss of the ranges."""
+def _augment_with_loss(
+    augmentor: RangeAugment, images: Images, num_steps: int
+) -> tuple[Images, Tensor]:
+    """Return augmented images, normalised as the given ones, and RangeAugment's loss."""
     pixels = denormalise(images.to(loss_dtype(images.dtype)))
     augmented: Tensor = augmentor(pixels)
     target_error = scheduled_target_error(augmentor.steps_taken, num_steps)

@@ -1,4 +1,4 @@
-"""The training state of an experiment (data, tower, model and step), and its steps."""
+"""The parts of an experiment's training: data, tower, model and step."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -27,31 +27,31 @@ from bench.experiment.fields import PACK_DATA, ImageSettings, InputSettings, Run
 from bench.interfaces.method import Method, get_method
 from bench.labels.subwords import encode_caption
 from bench.profilers.clock import clock
-from bench.train.augmentation import get_augmented_method
+from bench.train.augmentation import get_method_with_augmentation
 from bench.train.distributed import world_group, world_rank, world_size
 from bench.train.not_finite import NotFiniteError
-from bench.train.step import Step, make_step
+from bench.train.step import TrainStep, make_train_step
 from models.image_tower import ImageTower, build_image_tower
 from models.tower_blocks import cast_residual_stream_to_autocast, enable_activation_checkpointing
 
 
 @dataclass(frozen=True, slots=True)
-class TrainState:
-    """The training state of a run on its device."""
+class TrainRun:
+    """The parts of a training, on its device."""
 
     tower: ImageTower
     model: nn.Module
     method: Method
     stream: BatchStream[Any]
-    step: Step[Any]
+    step: TrainStep[Any]
 
 
 def build_untrained_tower(experiment: Experiment) -> ImageTower:
-    """Build the tower with the initial weights of every method's training, from its own generator."""
-    return build_tower(experiment.image, derive_seed(experiment.seed, TOWER))
+    """Build the experiment's tower with its initial weights, which are equal for all methods."""
+    return build_tower_from_settings(experiment.image, derive_seed(experiment.seed, TOWER))
 
 
-def build_tower(image: ImageSettings, seed: int) -> ImageTower:
+def build_tower_from_settings(image: ImageSettings, seed: int) -> ImageTower:
     """Build the image tower of these settings; see `build_image_tower`."""
     return build_image_tower(
         image.tower,
@@ -65,30 +65,40 @@ def build_tower(image: ImageSettings, seed: int) -> ImageTower:
     )
 
 
-def load_data(
-    experiment: Experiment, device: torch.device, results: Path, sizes: tuple[StepSize, ...] = ()
+def open_batch_stream(
+    experiment: Experiment,
+    device: torch.device,
+    results: Path,
+    step_sizes: tuple[StepSize, ...] = (),
 ) -> BatchStream[Any]:
-    """Open the data set with this rank's share of the batches, of the sizes of `bench.data.order.SampleOrder`.
+    """Return the stream of this rank's part of every batch of the data set, with targets for the experiment's method.
 
-    Captions of decoded images are turned into targets here, at the experiment's lengths; the others batch by batch.
+    `step_sizes` are the sizes of `bench.data.order.SampleOrder`. Captions of decoded images are turned into targets
+    here, at the experiment's lengths; the others batch by batch.
     """
-    share: dict[str, Any] = {"rank": world_rank(), "ranks": world_size(), "sizes": sizes}
+    rank_arguments: dict[str, Any] = {
+        "rank": world_rank(),
+        "ranks": world_size(),
+        "sizes": step_sizes,
+    }
     method = get_method(experiment.method)
     samples = open_samples(experiment, results / CACHE)
     if not samples.is_decoded:
-        workers = resolve_workers(experiment.input, device)
-        return SampleStream(experiment, samples, method.targets, device, workers=workers, **share)
+        workers = resolve_loader_workers(experiment.input, device)
+        return SampleStream(
+            experiment, samples, method.targets, device, workers=workers, **rank_arguments
+        )
     targets = method.targets(with_resolved_padding(experiment, device))
     captions = tuple(samples.caption(row) for row in range(len(samples)))
     if experiment.input.caption_lengths != PACK_DATA:
         seed = derive_seed(experiment.seed, CAPTIONS)
         captions = match_web_lengths(captions, lambda text: len(encode_caption(text)), seed)
     images = PackImages(samples.pixels, captions, (), tuple(samples.keys))
-    return PackStream(experiment, images, targets, device, **share)
+    return PackStream(experiment, images, targets, device, **rank_arguments)
 
 
-def resolve_workers(inputs: InputSettings, device: torch.device) -> LoaderWorkers:
-    """Return the loader workers of this process: the number that the experiment asks for, or a choice for its cores."""
+def resolve_loader_workers(inputs: InputSettings, device: torch.device) -> LoaderWorkers:
+    """Return how many loader workers this process starts: as many as set, or by its cores with "auto"."""
     if inputs.workers != "auto":
         return LoaderWorkers(inputs.workers, "as the experiment asks for")
     if device.type == "cpu":
@@ -96,15 +106,15 @@ def resolve_workers(inputs: InputSettings, device: torch.device) -> LoaderWorker
     return choose_workers(available_cores(), torchrun_env().local_world_size)
 
 
-def log_workers(stream: BatchStream[Any]) -> None:
+def log_loader_workers(stream: BatchStream[Any]) -> None:
     """Log on rank 0 how many workers load files for each process, and why."""
     if stream.order.rank == 0 and isinstance(stream, SampleStream):
         workers = stream.workers
         log(f"{stream.experiment.name}: {workers.count} loader workers ({workers.reason})")
 
 
-def sample_counts(stream: BatchStream[Any]) -> dict[str, Any]:
-    """Return the fields of a record that count the samples of its data set, and what loaded them."""
+def sample_count_fields(stream: BatchStream[Any]) -> dict[str, Any]:
+    """Return the fields of a record on unusable samples and loader workers, by field."""
     return {
         "skipped": stream.skipped,
         "empty_captions": stream.empty_captions,
@@ -113,25 +123,31 @@ def sample_counts(stream: BatchStream[Any]) -> dict[str, Any]:
     }
 
 
-def build_train_state(stream: BatchStream[Any], *, plain: bool = False) -> TrainState:
-    """Build tower, model and step around the data.
+def build_train_run(stream: BatchStream[Any], *, eager_without_group: bool = False) -> TrainRun:
+    """Build the tower, the model and the step of a training on this stream.
 
-    The model is compiled and parallelized as the experiment and the process group require; a `plain` one is neither.
+    The model is compiled and parallelized as the experiment and the process group require; with
+    `eager_without_group` it is neither.
     """
     experiment = stream.experiment
     device = stream.device
-    method = get_augmented_method(experiment)
+    method = get_method_with_augmentation(experiment)
     tower = build_untrained_tower(experiment)
     torch.manual_seed(derive_seed(experiment.seed, HEAD))
     model = method.build_model(tower, experiment).to(device)
     apply_block_settings(model, experiment.runtime)
     torch.manual_seed(derive_seed(experiment.seed, STEP))
     precision, compiled = resolve_precision_and_compile(experiment.runtime, device)
-    group = None if plain else world_group()
-    step: Step[Any] = make_step(
-        experiment, model, method, precision, compiled=compiled and not plain, group=group
+    group = None if eager_without_group else world_group()
+    step: TrainStep[Any] = make_train_step(
+        experiment,
+        model,
+        method,
+        precision,
+        compiled=compiled and not eager_without_group,
+        group=group,
     )
-    return TrainState(tower, model, method, stream, step)
+    return TrainRun(tower, model, method, stream, step)
 
 
 def apply_block_settings(model: nn.Module, runtime: RuntimeSettings) -> None:
@@ -142,34 +158,38 @@ def apply_block_settings(model: nn.Module, runtime: RuntimeSettings) -> None:
         cast_residual_stream_to_autocast(model)
 
 
-def take_steps_at_full_learning_rate(run: TrainState, steps: Iterable[int]) -> list[Tensor]:
-    """Take steps at the full learning rate, then sleep for `injected_slowdown`; the losses stay on the device."""
+def take_steps_at_full_learning_rate(run: TrainRun, step_numbers: Iterable[int]) -> list[Tensor]:
+    """Take steps at the full learning rate, then sleep for `injected_slowdown`; return the losses, on the device."""
     experiment = run.stream.experiment
     with clock(run.stream.device) as elapsed:
-        losses = [run.step(run.stream.batch(k), experiment.optimizer.learning_rate) for k in steps]
+        losses = [
+            run.step(run.stream.batch(k), experiment.optimizer.learning_rate) for k in step_numbers
+        ]
     time.sleep(experiment.timing.injected_slowdown * elapsed.seconds)
     return losses
 
 
-def steps_with_each_size_first(experiment: Experiment, count: int) -> list[int]:
-    """Return steps 0 to `count`, preceded by one of each image size, the largest first.
+def steps_with_each_size_first(experiment: Experiment, num_steps: int) -> list[int]:
+    """Return the step numbers 0 to `num_steps`, exclusive, preceded by one step of each image size, the largest first.
 
     Later steps then compile and allocate nothing new, and the memory peak is the peak of the most demanding size: large
     images have long sequences, small ones have large batches for text tower and head.
     """
-    steps = [*first_step_of_each_size(experiment, 0), *range(count)]
+    steps = [*first_step_of_each_size(experiment, 0), *range(num_steps)]
     return list(dict.fromkeys(steps))
 
 
-def check_finite(losses: list[Tensor], steps: Sequence[int], stream: BatchStream[Any]) -> None:
-    """Raise NotFiniteError if an update was skipped; it is called once per window, outside the clock."""
+def require_finite_losses(
+    losses: list[Tensor], step_numbers: Sequence[int], stream: BatchStream[Any]
+) -> None:
+    """Raise NotFiniteError for the first loss that is not finite; it waits for the device."""
     is_finite = torch.stack(losses).isfinite()
     if not is_finite.all():
         first = int((~is_finite).nonzero()[0])
-        step = steps[first]
+        step = step_numbers[first]
         raise NotFiniteError(step, stream.keys(step))
 
 
 def count_trained_parameters(model: nn.Module) -> int:
-    """Count the trained parameters, without a teacher's."""
+    """Return the number of trained parameters, which a teacher's are not."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -18,24 +18,24 @@ from bench.data.image_sizes import images_before_step
 from bench.data.samples import inputs_digest
 from bench.data.stream import DecodeStats
 from bench.environment.circumstances import current_commit
-from bench.train.build import TrainState
+from bench.train.build import TrainRun
 from bench.train.checkpoints import (
     TENSORS,
     CheckpointConfig,
     CheckpointMetadata,
-    read_metadata,
+    read_checkpoint_metadata,
     write_checkpoint,
 )
 from bench.train.distributed import all_reduce_max, barrier, world_group, world_rank, world_size
 from bench.train.state import (
+    NamedTensors,
     ScheduleSegment,
-    State,
     TrainProgress,
     collect_state,
     copy_state,
     gather_to_host,
     load_state,
-    shard_like,
+    shard_as,
 )
 from models.checkpoint import save_tensors, select_and_strip_prefix
 
@@ -44,7 +44,7 @@ ATTEMPTS = 2  # to write a checkpoint
 
 
 class CheckpointManager:
-    """Saves at intervals, before each cool-down, and on a signal to end.
+    """Saves a training's checkpoints at intervals, before each cool-down, and on a signal to end.
 
     Several processes save and end together, on a signal to any of them and by rank 0's clock. Rank 0 copies the state
     to the host, and writes it in a thread while the training goes on. At most one checkpoint is being written: the next
@@ -66,16 +66,19 @@ class CheckpointManager:
         self._data_digest = ""
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-writer")
         self._pending: Future[None] | None = None  # the checkpoint that is being written
-        self._begin(0)
+        self._reset_counters(0)
 
-    def restore(self, run: TrainState) -> TrainProgress:
-        """Restore a run from a checkpoint of its experiment; signals then wait for the end of a step."""
+    def restore(self, run: TrainRun) -> TrainProgress:
+        """Load the checkpoint to resume from into a run, if there is one, and return the progress so far.
+
+        From then on signals wait for the end of a step.
+        """
         progress = TrainProgress()
         if world_rank() == 0:
             self._data_digest = inputs_digest(run.stream.experiment)
         if self.config.resume_from:
             path = Path(self.config.resume_from)
-            saved = read_metadata(path)
+            saved = read_checkpoint_metadata(path)
             if saved.budgets != self._budgets:
                 raise ValueError(
                     f"{path} is of a training to {saved.budgets}, this one is to {self._budgets}"
@@ -85,17 +88,17 @@ class CheckpointManager:
             run.step.overflows.fill_(saved.overflows)
             run.stream.stats = DecodeStats(saved.decoded, Counter(saved.unusable))
             state = collect_state(run)
-            trunk: State = {}
+            trunk: NamedTensors = {}
             for name, value in select_and_strip_prefix("trunk.", tensors).items():
                 # Also the state of a GPU's generator, which this run lacks on a CPU.
-                trunk[name] = shard_like(value, state.get(name, value))
+                trunk[name] = shard_as(value, state.get(name, value))
             progress = TrainProgress(tensors["losses"].tolist(), copy_state(trunk), saved.seconds)
-        self._begin(len(progress.losses))
+        self._reset_counters(len(progress.losses))
         self.stop.can_save = True
         return progress
 
-    def _begin(self, steps_taken: int) -> None:
-        """Begin to count steps and time."""
+    def _reset_counters(self, steps_taken: int) -> None:
+        """Count steps and time from this step and this moment on."""
         now = time.monotonic()
         self._steps_saved = steps_taken
         self._steps_at_check = steps_taken
@@ -103,10 +106,10 @@ class CheckpointManager:
         self._last_save = now
         self._last_check = now
 
-    def maybe_save(self, run: TrainState, progress: TrainProgress, segment: ScheduleSegment) -> int:
-        """Save if it is due; SystemExit after a signal to end. It is called before a step of `segment`.
+    def save_if_due(self, run: TrainRun, progress: TrainProgress, segment: ScheduleSegment) -> int:
+        """Save a checkpoint if one is due, before a step of `segment`; SystemExit after a signal to end.
 
-        Return the number of steps until the next call: several processes notice a signal only here.
+        Return the maximum number of steps until the next call: several processes notice a signal only here.
         """
         taken = len(progress.losses)
         now = time.monotonic()
@@ -116,7 +119,7 @@ class CheckpointManager:
             seconds_per_step = (now - self._last_check) / new_steps
         self._last_check = now
         self._steps_at_check = taken
-        is_before_cooldown = segment.images is not None and taken == segment.first_step
+        is_before_cooldown = not segment.is_trunk and taken == segment.first_step
         seconds_since_save = now - self._last_save
         is_due = world_rank() == 0 and seconds_since_save >= 60 * self.config.interval_minutes
         values = [float(self.stop.code), float(is_due), seconds_per_step]
@@ -125,43 +128,43 @@ class CheckpointManager:
         if must_save and taken > self._steps_saved:
             self._save(run, progress, segment)
         if code:
-            self.close()
+            self.wait_until_written()
             barrier()  # a rank that ends earlier ends the others
             raise SystemExit(int(code))
         if world_group() is None:
             return sys.maxsize
         return max(1, int(MAX_CHECK_SECONDS / slowest))
 
-    def close(self) -> None:
-        """Wait until the checkpoint that is being written is complete; rank 0 writes, the others have none."""
+    def wait_until_written(self) -> None:
+        """Wait until the checkpoint that is being written is complete. Only rank 0 has one."""
         if self._pending is not None:
             self._pending.result()
             self._pending = None
 
     @property
     def is_stopping(self) -> bool:
-        """Return whether to stop before the next step; several processes agree only in `maybe_save`."""
+        """Return whether a lone process is to stop before its next step; several agree in `save_if_due`."""
         return world_group() is None and self.stop.code != 0
 
-    def _save(self, run: TrainState, progress: TrainProgress, segment: ScheduleSegment) -> None:
+    def _save(self, run: TrainRun, progress: TrainProgress, segment: ScheduleSegment) -> None:
         """Copy the state to the host, and begin to write it, after a checkpoint that is still being written."""
-        self.close()
-        metadata = self._metadata(run, progress, segment)
-        trunk = {f"trunk.{name}": value for name, value in progress.trunk.items()}
+        self.wait_until_written()
+        metadata = self._make_metadata(run, progress, segment)
+        trunk = {f"trunk.{name}": value for name, value in progress.trunk_state.items()}
         state = gather_to_host(collect_state(run) | trunk)
         if world_rank() == 0:
             state["losses"] = torch.tensor(progress.losses, dtype=torch.float64)
-            self._pending = self._writer.submit(self._write, metadata, state)
+            self._pending = self._writer.submit(self._write_with_retry, metadata, state)
         self._steps_saved = metadata.steps_taken
         self._last_save = time.monotonic()
 
-    def _metadata(
-        self, run: TrainState, progress: TrainProgress, segment: ScheduleSegment
+    def _make_metadata(
+        self, run: TrainRun, progress: TrainProgress, segment: ScheduleSegment
     ) -> CheckpointMetadata:
         """Return the metadata of a checkpoint before the next step of a segment."""
         experiment = run.stream.experiment
         taken = len(progress.losses)
-        next_batch = segment.batches.start + taken - segment.first_step
+        next_batch = segment.batch_numbers.start + taken - segment.first_step
         return CheckpointMetadata(
             comparison=self._comparison,
             experiment=experiment,
@@ -171,22 +174,22 @@ class CheckpointManager:
             images=images_before_step(experiment, next_batch) * world_size(),
             processes=world_size(),
             data_digest=self._data_digest,
-            seconds=progress.seconds + time.monotonic() - self._started,
+            seconds=progress.seconds_before + time.monotonic() - self._started,
             decoded=run.stream.stats.decoded,
             unusable=dict(run.stream.stats.unusable),
             overflows=int(run.step.overflows),
         )
 
-    def _write(self, metadata: CheckpointMetadata, state: State) -> None:
-        """Write a checkpoint, again if the first attempt fails.
+    def _write_with_retry(self, metadata: CheckpointMetadata, state: NamedTensors) -> None:
+        """Write a checkpoint, with a second attempt if the first fails.
 
         If no attempt succeeds, the error is logged, and the previous checkpoint is kept.
         """
-        write_state = partial(save_tensors, state)
+        write_tensors = partial(save_tensors, state)
         message = ""
         for _ in range(ATTEMPTS):
             try:
-                path = write_checkpoint(Path(self.config.folder), metadata, write_state)
+                path = write_checkpoint(Path(self.config.folder), metadata, write_tensors)
             except OSError as error:
                 message = f"no checkpoint of step {metadata.steps_taken:,}, the one before it is kept: {error}"
             else:

@@ -70,25 +70,25 @@ def list_checkpoints(folder: Path) -> list[Path]:
     checkpoints = [
         path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir()
     ]
-    return sorted(checkpoints, key=_step_of_name, reverse=True)
+    return sorted(checkpoints, key=_step_in_name, reverse=True)
 
 
 def write_checkpoint(
-    folder: Path, saved: CheckpointMetadata, write_state: Callable[[Path], None]
+    folder: Path, metadata: CheckpointMetadata, write_tensors: Callable[[Path], None]
 ) -> Path:
     """Write a checkpoint, keep the previous one, and remove the others.
 
-    `write_state` writes the tensors' file. The files are written to a temporary folder, which is renamed after all are
-    flushed. Errors of `write_state`, and OSError, leave the checkpoints unchanged.
+    `write_tensors` writes the tensors' file. The files are written to a temporary folder, which is renamed after all
+    are flushed. Errors of `write_tensors`, and OSError, leave the checkpoints unchanged.
     """
-    path = folder / f"step-{saved.steps_taken:08}"
+    path = folder / f"step-{metadata.steps_taken:08}"
     temporary = folder / UNFINISHED
     shutil.rmtree(temporary, ignore_errors=True)  # of a killed process
     temporary.mkdir(parents=True)
     try:
-        write_state(temporary / TENSORS)
-        saved = replace(saved, sha256=_digest(temporary / TENSORS))
-        encoded = msgspec.json.encode(saved)
+        write_tensors(temporary / TENSORS)
+        metadata = replace(metadata, sha256=_sha256(temporary / TENSORS))
+        encoded = msgspec.json.encode(metadata)
         (temporary / STATE).write_bytes(msgspec.json.format(encoded, indent=1))
         fsync_path(temporary / TENSORS)
         fsync_path(temporary / STATE)
@@ -101,56 +101,56 @@ def write_checkpoint(
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     fsync_path(folder)
-    previous = [other for other in earlier if _step_of_name(other) < saved.steps_taken]
+    previous = [other for other in earlier if _step_in_name(other) < metadata.steps_taken]
     for checkpoint in earlier:
         if checkpoint not in (path, *previous[:1]):
-            _remove(checkpoint)
+            _remove_checkpoint(checkpoint)
     return path
 
 
-def read_checkpoint(path: Path) -> CheckpointMetadata:
+def read_verified_metadata(path: Path) -> CheckpointMetadata:
     """Read the metadata and verify the tensors' file by its digest; ValueError or OSError names the defect."""
     with prefix_errors(STATE):
-        saved = read_metadata(path)
-    if _digest(path / TENSORS) != saved.sha256:
+        saved = read_checkpoint_metadata(path)
+    if _sha256(path / TENSORS) != saved.sha256:
         raise ValueError(f"{TENSORS} is not what {STATE} says")
-    if saved.steps_taken != _step_of_name(path):
+    if saved.steps_taken != _step_in_name(path):
         raise ValueError(f"it is a copy of step {saved.steps_taken}")
     return saved
 
 
-def read_metadata(path: Path) -> CheckpointMetadata:
+def read_checkpoint_metadata(path: Path) -> CheckpointMetadata:
     """Read the metadata of a checkpoint; ValueError if its format is not this version's."""
     content = read_limited(path / STATE)
     require_format(decode_json(content, FormatHeader), FORMAT, OTHER_FORMAT_REMEDY)
     return decode_json(content, CheckpointMetadata)
 
 
-def latest_valid(folder: Path) -> tuple[Path, CheckpointMetadata]:
-    """Return the newest valid checkpoint, and log damaged ones; ValueError if there is none."""
+def find_latest_valid(folder: Path) -> tuple[Path, CheckpointMetadata]:
+    """Return the newest checkpoint that is not damaged, and its metadata; log damaged ones. ValueError if all are."""
     for path in list_checkpoints(folder):
         try:
-            return path, read_checkpoint(path)
+            return path, read_verified_metadata(path)
         except (ValueError, OSError) as error:
             log(f"{path} is damaged and not resumed from: {error}")
     raise ValueError(f"no valid checkpoint to resume from in {folder}")
 
 
 def require_same_experiment(
-    saved: CheckpointMetadata, experiment: Experiment, processes: int, data_digest: str
+    saved: CheckpointMetadata, experiment: Experiment, num_processes: int, data_digest: str
 ) -> None:
-    """Raise ValueError listing the fields in which a checkpoint's experiment differs, or for other data.
+    """Raise ValueError if a checkpoint is of another experiment, with the fields that differ, or of other data.
 
     The number of processes may differ if the global batch is equal, and `workers`, which change no batch.
     """
     before = change(saved.experiment, workers=experiment.input.workers)
-    if saved.processes != processes:
+    if saved.processes != num_processes:
         for side in before.image.all_image_sizes:
             global_batch_size = before.batch_size_for(side) * saved.processes
-            if experiment.batch_size_for(side) * processes != global_batch_size:
+            if experiment.batch_size_for(side) * num_processes != global_batch_size:
                 raise ValueError(
                     f"the checkpoint is of {saved.processes} processes with together {global_batch_size} images of "
-                    f"{side} px per step: {processes} processes need a batch_size that gives as many"
+                    f"{side} px per step: {num_processes} processes need a batch_size that gives as many"
                 )
         before = change(before, batch_size=experiment.training.batch_size)
     differences = differing_fields([before, experiment])
@@ -164,20 +164,22 @@ def require_same_experiment(
         )
 
 
-def log_differences(path: Path, saved: CheckpointMetadata, processes: int, commit: str) -> None:
+def log_resume_differences(
+    path: Path, saved: CheckpointMetadata, num_processes: int, commit: str
+) -> None:
     """Log the differences between a checkpoint and the run that resumes from it."""
-    if saved.processes != processes:
+    if saved.processes != num_processes:
         log(
-            f"{path} is of {saved.processes} processes, this is {processes}: the same images in the same steps, with "
-            "other crops"
+            f"{path} is of {saved.processes} processes, this is {num_processes}: the same images in the same steps, "
+            "with other crops"
         )
     if saved.commit != commit:
         log(f"{path} was written at commit {saved.commit}, this is {commit}")
 
 
 @contextmanager
-def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Lock a folder for one training (see `hold_lock`); ValueError if another training writes to it."""
+def lock_training_folder(folder: Path) -> Iterator[None]:
+    """Lock a folder while the block runs (see `hold_lock`); ValueError if another training writes to it."""
     make_folders(folder)
     with (folder / ".lock").open("a") as file, ExitStack() as stack:
         try:
@@ -188,16 +190,16 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _digest(path: Path) -> str:
+def _sha256(path: Path) -> str:
     with require_regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _step_of_name(path: Path) -> int:
+def _step_in_name(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
 
 
-def _remove(path: Path) -> None:
+def _remove_checkpoint(path: Path) -> None:
     """Remove a checkpoint, so that it is complete or absent at any moment; links and the user's files stay."""
     names = {file.name for file in path.iterdir()}
     if path.is_symlink() or names - {TENSORS, STATE}:

@@ -44,7 +44,7 @@ WATCHDOG_TIMEOUT = timedelta(
 
 
 @cache
-def rank_store() -> Store:
+def connect_rank_store() -> Store:
     """Connect to the key-value store of all ranks, which rank 0 or torchrun holds, and wait until all are connected."""
     connection = next(rendezvous("env://", timeout=WATCHDOG_TIMEOUT))
     store: Store = connection[0]
@@ -67,7 +67,7 @@ def process_group(device: torch.device) -> Iterator[None]:
         torch.cuda.set_device(device)
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
-        store=rank_store(),
+        store=connect_rank_store(),
         rank=rank_info.rank,
         world_size=rank_info.world_size,
         timeout=WATCHDOG_TIMEOUT,
@@ -84,13 +84,13 @@ def world_group() -> Group:
 
 
 def world_rank() -> int:
-    """Return the number of this process among all ranks; 0 if it is alone."""
+    """Return the global rank of this process; 0 if it is alone."""
     rank, _ = rank_and_world_size(world_group())
     return rank
 
 
 def world_size() -> int:
-    """Return the number of all ranks; 1 if this process is alone."""
+    """Return the number of ranks; 1 if this process is alone."""
     _, ranks = rank_and_world_size(world_group())
     return ranks
 
@@ -102,7 +102,7 @@ def barrier() -> None:
 
 
 def all_reduce_mean(value: Scalar, group: Group) -> Scalar:
-    """Return the mean over the ranks, which is finite if it is finite on all of them."""
+    """Return the mean of a scalar over the ranks; it is finite only if the scalar is finite on all of them."""
     if group is None:
         return value
     return all_reduce_sum_(value.clone(), group) / dist.get_world_size(group)
@@ -111,7 +111,7 @@ def all_reduce_mean(value: Scalar, group: Group) -> Scalar:
 def all_gather_floats(
     values: Sequence[float], device: torch.device
 ) -> tuple[tuple[float, ...], ...]:
-    """All-gather the figures, equally many on each rank."""
+    """Return the numbers of every rank, one tuple per rank; each rank gives equally many."""
     if not dist.is_initialized():
         return (tuple(values),)
     row = torch.tensor(values, dtype=torch.float64, device=device)
@@ -121,7 +121,7 @@ def all_gather_floats(
 
 
 def all_gather_objects(value: T) -> list[T]:
-    """All-gather a value that can be pickled; a list of one for a single process."""
+    """Return the picklable value of every rank, in the order of the ranks."""
     values = [value] * world_size()
     if dist.is_initialized():
         dist.all_gather_object(values, value)
@@ -129,7 +129,7 @@ def all_gather_objects(value: T) -> list[T]:
 
 
 def all_reduce_max(values: Sequence[float], device: torch.device) -> tuple[float, ...]:
-    """Return the maximum of each figure over the ranks."""
+    """Return for each position the maximum over the ranks."""
     rows = all_gather_floats(values, device)
     return tuple(max(column) for column in zip(*rows, strict=True))
 
@@ -210,21 +210,22 @@ def fully_shard_model(
 
 
 def _average_gradient(parameter: Tensor) -> None:
+    """Replace the gradient by its mean over all ranks."""
     assert parameter.grad is not None
     all_reduce_sum_(parameter.grad, dist.group.WORLD).div_(dist.get_world_size())
 
 
 def split_by_sharding(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Split parameters into sharded and whole ones, because a kernel takes only one kind; only FSDP2 has both."""
+    """Return the sharded parameters (DTensors) and the others as two lists, because a kernel takes only one kind."""
     groups: dict[bool, list[nn.Parameter]] = {}
     for parameter in parameters:
         groups.setdefault(is_sharded(parameter), []).append(parameter)
     return list(groups.values())
 
 
-def total_norm(norms: Iterable[Scalar]) -> Scalar:
-    """Return the joint norm of groups from their norms, which are gathered if they are shards."""
-    gathered = [full_tensor(norm) for norm in norms]
+def joint_norm(norms: Iterable[Scalar]) -> Scalar:
+    """Return the norm of all gradients from the norms of groups of them, which are gathered if they are DTensors."""
+    gathered = [gather_full_tensor(norm) for norm in norms]
     return gathered[0] if len(gathered) == 1 else torch.linalg.vector_norm(torch.stack(gathered))
 
 
@@ -233,7 +234,7 @@ def is_sharded(tensor: Tensor) -> bool:
     return hasattr(tensor, "full_tensor")
 
 
-def full_tensor(tensor: Any) -> Tensor:
-    """Gather a shard; all ranks must call it."""
+def gather_full_tensor(tensor: Any) -> Tensor:
+    """Return the whole of a DTensor, and another tensor unchanged; all ranks must call it."""
     whole = tensor.full_tensor() if is_sharded(tensor) else tensor
     return cast("Tensor", whole)

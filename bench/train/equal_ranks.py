@@ -16,8 +16,10 @@ from bench.records.current import current_circumstances
 from bench.train.distributed import all_gather_objects, world_size
 
 
-def circumstances_of_ranks(experiment: Experiment | None, device: torch.device) -> Circumstances:
-    """Return the circumstances of a run of all ranks; UserError that names the ranks that differ from rank 0.
+def collect_circumstances_of_ranks(
+    experiment: Experiment | None, device: torch.device
+) -> Circumstances:
+    """Return the circumstances of a run with the processors of all ranks; UserError if a rank differs from rank 0.
 
     The environment variable CATLIP_BENCH_MIXED_MACHINES allows different processors; the slowest one sets the speed.
     """
@@ -33,7 +35,9 @@ def circumstances_of_ranks(experiment: Experiment | None, device: torch.device) 
     for name, text in circumstances.packages.items():
         facts[f"package {name}"] = text
     if experiment is not None:
-        facts[f"data={experiment.input.data} or what belongs to it"] = _data_digest(experiment)
+        facts[f"data={experiment.input.data} or what belongs to it"] = (
+            _digest_inputs_or_describe_error(experiment)
+        )
     processors = describe_processors(device)
     if os.environ.get(MIXED_MACHINES) != "1":
         facts["processors"] = processors
@@ -59,8 +63,8 @@ def require_equal_facts(facts: dict[str, str]) -> None:
         raise UserError("; ".join(differences))
 
 
-def _data_digest(experiment: Experiment) -> str:
-    """Return a digest of the files that an experiment reads, or the error."""
+def _digest_inputs_or_describe_error(experiment: Experiment) -> str:
+    """Return a digest of the files that an experiment reads, or the message of the error in reading them."""
     try:
         digest = inputs_digest(experiment)
         method = get_label_method(experiment.method)

@@ -22,12 +22,12 @@ from bench.records.record import Branch, Training
 from bench.towers.head_file import save_head_beside_tower, save_tower
 from bench.towers.provenance import Provenance
 from bench.train.build import (
-    TrainState,
-    build_train_state,
-    check_finite,
-    load_data,
-    log_workers,
-    sample_counts,
+    TrainRun,
+    build_train_run,
+    log_loader_workers,
+    open_batch_stream,
+    require_finite_losses,
+    sample_count_fields,
 )
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.distributed import world_rank, world_size
@@ -38,7 +38,7 @@ from bench.train.state import (
     copy_state,
     gather_to_host,
     load_state,
-    states_to_score,
+    split_scored_weights,
 )
 from bench.train.train_logger import TrainLogger
 
@@ -56,36 +56,38 @@ def train(
 ) -> Training:
     """Train once, write one tower per budget, and return losses and branches.
 
-    `budgets` are images of all processes, by name; equal ones share a branch. `tower_path` returns the file of a tower
-    by its images. A `manager` saves checkpoints and may resume from one. Rank 0 writes.
+    `budgets` are numbers of images, over all ranks, by the name of the budget; equal numbers share a branch.
+    `tower_path` returns the file of a tower by its number of images. A `manager` saves checkpoints and may resume from
+    one. Rank 0 writes.
     """
     names_of_budgets: dict[int, tuple[str, ...]] = {}
     for name, images in sorted(budgets.items(), key=lambda item: item[1]):
         names_of_budgets[images] = (*names_of_budgets.get(images, ()), name)
-    run = build_train_state(load_data(experiment, device, results))
+    run = build_train_run(open_batch_stream(experiment, device, results))
     segments = plan_segments(experiment, list(names_of_budgets))
-    log_workers(run.stream)
+    log_loader_workers(run.stream)
     with ExitStack() as stack:
         progress = TrainProgress()
         if manager is not None:
             progress = manager.restore(run)
-            stack.enter_context(closing(manager))
+            stack.callback(manager.wait_until_written)
         elapsed = stack.enter_context(clock(device))
-        logger = TrainLogger(run.stream, segments[-1].end_step, len(progress.losses))
+        logger = TrainLogger(run.stream, segments[-1].stop_step, len(progress.losses))
         stack.enter_context(closing(logger))
         for segment in segments:
-            if len(progress.losses) >= segment.end_step:
+            if len(progress.losses) >= segment.stop_step:
                 continue
             is_last = segment is segments[-1]
             _run_segment(run, segment, progress, logger, manager, is_last=is_last)
-            if segment.images is not None:
+            if segment.budget_images is not None:
                 if manager is not None:
-                    manager.close()  # so that the disk need not hold an unfinished checkpoint beside the tower
-                names = names_of_budgets[segment.images]
-                _save_tower(run, segment.images, names, tower_path(segment.images))
-            if progress.trunk:
-                load_state(run, progress.trunk)
-                progress.trunk = {}
+                    # So that the disk need not hold an unfinished checkpoint beside the tower.
+                    manager.wait_until_written()
+                names = names_of_budgets[segment.budget_images]
+                _save_tower(run, segment.budget_images, names, tower_path(segment.budget_images))
+            if progress.trunk_state:
+                load_state(run, progress.trunk_state)
+                progress.trunk_state = {}
     branches = [
         Branch(images=images, budgets=names, tower=tower_path(images).name)
         for images, names in names_of_budgets.items()
@@ -93,17 +95,19 @@ def train(
     return Training(
         **_loss_fields(progress.losses, segments),
         branches=tuple(branches),
-        seconds=progress.seconds + elapsed.seconds,
-        **sample_counts(run.stream),
+        seconds=progress.seconds_before + elapsed.seconds,
+        **sample_count_fields(run.stream),
         overflows=int(run.step.overflows),
         num_samples=run.stream.order.num_samples,
     )
 
 
-def plan_segments(experiment: Experiment, image_counts: Sequence[int]) -> list[ScheduleSegment]:
+def plan_segments(
+    experiment: Experiment, cumulative_images: Sequence[int]
+) -> list[ScheduleSegment]:
     """Return the segments to each budget's images: its part of the trunk, if any, and its cool-down.
 
-    `image_counts` are cumulative, over all ranks, in ascending order.
+    `cumulative_images` are cumulative, over all ranks, in ascending order.
     """
     training = experiment.training
     # A cosine has no trunk.
@@ -111,22 +115,22 @@ def plan_segments(experiment: Experiment, image_counts: Sequence[int]) -> list[S
     segments: list[ScheduleSegment] = []
     steps_before = 0  # steps of trunk and cool-downs that are taken before a segment
     trunk_steps = 0
-    for images in image_counts:
+    for images in cumulative_images:
         end = max(2, nearest_step_count(experiment, round(images / world_size())))
         branch = end - max(1, round(end * cooldown_share))
         trunk = ScheduleSegment(steps_before, range(trunk_steps, branch), None)
-        if trunk.batches:
+        if trunk.batch_numbers:
             segments.append(trunk)
-            steps_before = trunk.end_step
+            steps_before = trunk.stop_step
         cooldown = ScheduleSegment(steps_before, range(branch, end), images)
         segments.append(cooldown)
-        steps_before = cooldown.end_step
+        steps_before = cooldown.stop_step
         trunk_steps = branch
     return segments
 
 
 def _run_segment(
-    run: TrainState,
+    run: TrainRun,
     segment: ScheduleSegment,
     progress: TrainProgress,
     logger: TrainLogger,
@@ -136,25 +140,25 @@ def _run_segment(
 ) -> None:
     """Take the steps of a segment that are left; before a cool-down that others follow, keep the state of the trunk."""
     experiment = run.stream.experiment
-    while len(progress.losses) < segment.end_step:
+    while len(progress.losses) < segment.stop_step:
         max_steps = CHECK_INTERVAL
         if manager is not None:
-            max_steps = min(CHECK_INTERVAL, manager.maybe_save(run, progress, segment))
-        if segment.images is not None and not is_last and not progress.trunk:
-            progress.trunk = copy_state(collect_state(run))
-        first = segment.batches[len(progress.losses) - segment.first_step]
-        steps = range(first, min(first + max_steps, segment.batches.stop))
+            max_steps = min(CHECK_INTERVAL, manager.save_if_due(run, progress, segment))
+        if not segment.is_trunk and not is_last and not progress.trunk_state:
+            progress.trunk_state = copy_state(collect_state(run))
+        first = segment.batch_numbers[len(progress.losses) - segment.first_step]
+        steps = range(first, min(first + max_steps, segment.batch_numbers.stop))
         losses = _take_steps(run, steps, segment, manager)
         progress.losses += losses
         end = first + len(losses)
         images = images_before_step(experiment, end) - images_before_step(experiment, first)
-        rate = scheduled_rate(experiment, segment, end - 1)
+        rate = scheduled_learning_rate(experiment, segment, end - 1)
         logger.log_steps(losses, images * world_size(), rate, run.step.grad_norms)
         run.step.grad_norms.clear()
 
 
-def scheduled_rate(experiment: Experiment, segment: ScheduleSegment, step: int) -> float:
-    """Return the learning rate of a step.
+def scheduled_learning_rate(experiment: Experiment, segment: ScheduleSegment, step: int) -> float:
+    """Return the learning rate of the step with this batch number in a segment.
 
     On the trunk it rises linearly in the warm-up and is then constant. In a cool-down, WSD falls linearly to nearly 0.
     A cosine, which begins at step 0, falls to `min_learning_rate`.
@@ -163,10 +167,10 @@ def scheduled_rate(experiment: Experiment, segment: ScheduleSegment, step: int) 
     warmup = max(1, math.ceil(experiment.training.warmup_images / images_per_step))
     highest = experiment.optimizer.learning_rate
     rate = highest * min(1.0, (step + 1) / warmup)
-    if segment.images is None:
+    if segment.is_trunk:
         return rate
-    first = segment.batches.start
-    last = segment.batches.stop
+    first = segment.batch_numbers.start
+    last = segment.batch_numbers.stop
     if experiment.training.schedule == "wsd":
         return rate * (last - step) / (last - first + 1)
     if step < warmup:
@@ -176,7 +180,7 @@ def scheduled_rate(experiment: Experiment, segment: ScheduleSegment, step: int) 
 
 
 def cosine_decay(high: float, low: float, fraction: float) -> float:
-    """Return the rate at a fraction of the cosine from `high` to `low`.
+    """Return the value at a fraction (0 to 1) of half a cosine that falls from `high` to `low`.
 
     Source: Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5 without restarts.
     """
@@ -184,28 +188,28 @@ def cosine_decay(high: float, low: float, fraction: float) -> float:
 
 
 def _take_steps(
-    run: TrainState, steps: range, segment: ScheduleSegment, manager: CheckpointManager | None
+    run: TrainRun, steps: range, segment: ScheduleSegment, manager: CheckpointManager | None
 ) -> list[float]:
-    """Take steps, fewer after a signal to end; return their losses."""
+    """Take the steps with these batch numbers, fewer after a signal to end; return their losses."""
     device_losses: list[Tensor] = []
     for k in steps:
-        learning_rate = scheduled_rate(run.stream.experiment, segment, k)
+        learning_rate = scheduled_learning_rate(run.stream.experiment, segment, k)
         device_losses.append(run.step(run.stream.batch(k), learning_rate))
         if manager is not None and manager.is_stopping:
             break
-    check_finite(device_losses, steps, run.stream)
+    require_finite_losses(device_losses, steps, run.stream)
     losses: list[float] = torch.stack(device_losses).tolist()
     return losses
 
 
-def _save_tower(run: TrainState, images: int, budgets: tuple[str, ...], path: Path) -> None:
+def _save_tower(run: TrainRun, images: int, budgets: tuple[str, ...], path: Path) -> None:
     """Save the tower, and beside it what was trained with it; all ranks gather them, and rank 0 writes."""
     experiment = run.stream.experiment
     text = added_method_text(experiment)
     provenance = Provenance(experiment=experiment, images=images, budgets=budgets, method=text)
     label_method = get_label_method(experiment.method)
     row_labels = label_method.row_labels(experiment) if label_method else ()
-    tower, head = states_to_score(run)
+    tower, head = split_scored_weights(run)
     whole_tower = gather_to_host(tower)
     whole_head = gather_to_host(head)
     if world_rank() == 0:
@@ -214,25 +218,27 @@ def _save_tower(run: TrainState, images: int, budgets: tuple[str, ...], path: Pa
 
 
 def _loss_fields(losses: list[float], segments: list[ScheduleSegment]) -> dict[str, Any]:
-    """Return the fields of a record with the losses of the trunk and of the cool-downs."""
+    """Return the fields of `Training` with the losses of the trunk and of each cool-down, by field."""
     steps_per_loss = math.ceil(len(losses) / MAX_LOSSES_KEPT)
     trunk_losses: list[float] = []
     cooldown_losses: list[tuple[float, ...]] = []
     for segment in segments:
-        segment_losses = losses[segment.first_step : segment.end_step]
-        if segment.images is None:
+        segment_losses = losses[segment.first_step : segment.stop_step]
+        if segment.is_trunk:
             trunk_losses += segment_losses
         else:
             incomplete = len(segment_losses) % steps_per_loss
-            cooldown_losses.append(_chunk_means(segment_losses[incomplete:], steps_per_loss))
+            cooldown_losses.append(
+                _means_of_full_chunks(segment_losses[incomplete:], steps_per_loss)
+            )
     return {
-        "trunk_losses": _chunk_means(trunk_losses, steps_per_loss),
+        "trunk_losses": _means_of_full_chunks(trunk_losses, steps_per_loss),
         "cooldown_losses": tuple(cooldown_losses),
         "steps_per_loss": steps_per_loss,
     }
 
 
-def _chunk_means(losses: list[float], size: int) -> tuple[float, ...]:
-    """Return the means of `size` consecutive losses; an incomplete rest is dropped."""
+def _means_of_full_chunks(losses: list[float], size: int) -> tuple[float, ...]:
+    """Return the means of chunks of `size` consecutive losses; a last chunk shorter than `size` is dropped."""
     starts = range(0, len(losses) - size + 1, size)
     return tuple(fmean(losses[start : start + size]) for start in starts)

@@ -1,4 +1,4 @@
-"""The state of a training that its next steps depend on: tensors by name, and its progress in the schedule."""
+"""What the next steps of a training depend on: tensors by name, and the progress in its schedule."""
 
 from dataclasses import dataclass, field
 from typing import cast
@@ -6,25 +6,37 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from bench.train.build import TrainState
-from bench.train.distributed import full_tensor, is_sharded, world_rank
+from bench.train.build import TrainRun
+from bench.train.distributed import gather_full_tensor, is_sharded, world_rank
 from models.checkpoint import select_and_strip_prefix
 
-State = dict[str, Tensor]
+NamedTensors = dict[str, Tensor]
+# Prefixes of the names of tensors in a training's state.
+MODEL = "model."
+AVERAGE = "average."
+OPTIMIZER = "optimizer."
+SCALER = "scaler."
+CPU_GENERATOR = "generator.cpu"
+CUDA_GENERATOR = "generator.cuda"
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleSegment:
     """Consecutive steps: a part of the trunk, or a cool-down from it to a budget."""
 
-    first_step: int  # steps taken before it, of trunk and cool-downs
-    batches: range  # batch numbers
-    images: int | None  # of the budget; None: the trunk
+    first_step: int  # index of its first step, counted over trunk and cool-downs
+    batch_numbers: range
+    budget_images: int | None  # of the budget at the end of a cool-down; None: a part of the trunk
 
     @property
-    def end_step(self) -> int:
-        """Return the steps taken at its end."""
-        return self.first_step + len(self.batches)
+    def is_trunk(self) -> bool:
+        """Return whether it is a part of the trunk and no cool-down."""
+        return self.budget_images is None
+
+    @property
+    def stop_step(self) -> int:
+        """Return the index after its last step."""
+        return self.first_step + len(self.batch_numbers)
 
 
 @dataclass(slots=True)
@@ -32,64 +44,65 @@ class TrainProgress:
     """The progress of a training: one loss for each step taken."""
 
     losses: list[float] = field(default_factory=list)  # in the order in which the steps were taken
-    # State of the trunk during every cool-down but the last.
-    trunk: State = field(default_factory=dict)
-    seconds: float = 0.0  # spent before this process
+    # Of the trunk, kept during every cool-down but the last; otherwise empty.
+    trunk_state: NamedTensors = field(default_factory=dict)
+    seconds_before: float = 0.0  # of training in the processes that this one resumes
 
 
-def collect_state(run: TrainState) -> State:
-    """Return trained weights, buffers, optimizer's moments and steps, moving average, gradient scaler and generators.
+def collect_state(run: TrainRun) -> NamedTensors:
+    """Return weights, buffers, moving average, optimizer's moments and steps, gradient scaler and generators.
 
-    They are the run's own tensors, which the next step changes.
+    Weights that are not trained are left out. They are the run's own tensors, which the next step changes.
     """
     step = run.step
     frozen = _frozen_names(run)
-    state: State = {}
+    state: NamedTensors = {}
     for name, value in run.model.state_dict().items():
         if name not in frozen:
-            state[f"model.{name}"] = value
+            state[f"{MODEL}{name}"] = value
     if step.ema is not None:
         for name, value in step.ema.state_dict().items():
             if name not in frozen:
-                state[f"average.{name}"] = value
+                state[f"{AVERAGE}{name}"] = value
     for name, parameter in run.model.named_parameters():
         moments = step.optimizer.state.get(parameter, {})
         for moment, value in moments.items():
-            state[f"optimizer.{name}.{moment}"] = value
+            state[f"{OPTIMIZER}{name}.{moment}"] = value
     for name, number in step.scaler.state_dict().items():
-        state[f"scaler.{name}"] = torch.tensor(number)
-    state["generator.cpu"] = torch.get_rng_state()
+        state[f"{SCALER}{name}"] = torch.tensor(number)
+    # Equal on all ranks, which are seeded equally, so that rank 0's is kept for all.
+    state[CPU_GENERATOR] = torch.get_rng_state()
     if run.stream.device.type == "cuda":
-        state["generator.cuda"] = torch.cuda.get_rng_state(run.stream.device)
+        state[CUDA_GENERATOR] = torch.cuda.get_rng_state(run.stream.device)
     return state
 
 
-def load_state(run: TrainState, state: State) -> None:
-    """Restore the state of a run of the same experiment, from whole tensors or from shards like the run's own.
+def load_state(run: TrainRun, state: NamedTensors) -> None:
+    """Copy a state into a run of the same experiment; tensors are whole, or sharded as the run's own.
 
-    The given tensors are copied, to the run's device and one after the other.
+    Tensors are copied to the run's device one at a time.
     """
     step = run.step
     model_state = run.model.state_dict()
-    for name, value in select_and_strip_prefix("model.", state).items():
-        model_state[name] = shard_like(value, model_state[name])
+    for name, value in select_and_strip_prefix(MODEL, state).items():
+        model_state[name] = shard_as(value, model_state[name])
     run.model.load_state_dict(model_state)
     if step.ema is not None:
-        average = step.ema.state_dict()
-        average.update(select_and_strip_prefix("average.", state))
+        average = step.ema.state_dict()  # never sharded: ema_decay needs sharding=ddp
+        average.update(select_and_strip_prefix(AVERAGE, state))
         step.ema.load_state_dict(average)
-    _load_moments(run, select_and_strip_prefix("optimizer.", state))
-    scaler_state = select_and_strip_prefix("scaler.", state)
+    _load_moments(run, select_and_strip_prefix(OPTIMIZER, state))
+    scaler_state = select_and_strip_prefix(SCALER, state)
     if scaler_state:
         step.scaler.load_state_dict({name: value.item() for name, value in scaler_state.items()})
-    torch.set_rng_state(state["generator.cpu"])
+    torch.set_rng_state(state[CPU_GENERATOR])
     device = run.stream.device
     # A training on a CPU stores no generator of a GPU.
-    if device.type == "cuda" and "generator.cuda" in state:
-        torch.cuda.set_rng_state(state["generator.cuda"], device)
+    if device.type == "cuda" and CUDA_GENERATOR in state:
+        torch.cuda.set_rng_state(state[CUDA_GENERATOR], device)
 
 
-def _load_moments(run: TrainState, moments: State) -> None:
+def _load_moments(run: TrainRun, moments: NamedTensors) -> None:
     """Load the optimizer's moments and steps from tensors named PARAMETER.MOMENT."""
     optimizer = run.step.optimizer
     optimizer.state.clear()
@@ -98,7 +111,7 @@ def _load_moments(run: TrainState, moments: State) -> None:
         parameter_name, _, moment = name.rpartition(".")
         parameter = parameters[parameter_name]
         if moment != "step":
-            loaded = shard_like(value, parameter).to(parameter.device, copy=True)
+            loaded = shard_as(value, parameter).to(parameter.device, copy=True)
         elif optimizer.defaults["fused"]:  # a fused kernel counts steps on the device
             loaded = value.to(parameter.device, copy=True)
         else:
@@ -106,25 +119,26 @@ def _load_moments(run: TrainState, moments: State) -> None:
         optimizer.state[parameter][moment] = loaded
 
 
-def shard_like(value: Tensor, target: Tensor) -> Tensor:
-    """Shard a whole tensor if this process holds a shard of it."""
+def shard_as(value: Tensor, target: Tensor) -> Tensor:
+    """Return `value` sharded as `target` is; unchanged if `target` is not sharded, or `value` is already."""
     if not is_sharded(target) or is_sharded(value):
         return value
+    # Imported here because it takes half a second.
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     shard = cast("DTensor", target)
     return distribute_tensor(value.to(shard.device), shard.device_mesh, shard.placements)
 
 
-def states_to_score(run: TrainState) -> tuple[State, State]:
-    """Return the scored weights of the tower, and those outside it, without a teacher's and RangeAugment's.
+def split_scored_weights(run: TrainRun) -> tuple[NamedTensors, NamedTensors]:
+    """Return the weights to score: the tower's, and the others without frozen ones and RangeAugment's.
 
-    They are the run's own tensors: the moving average if there is one.
+    They are the run's own tensors, or the moving average of the weights if there is one.
     """
     model = run.model if run.step.ema is None else run.step.ema
     frozen = _frozen_names(run)
-    tower: State = {}
-    head: State = {}
+    tower: NamedTensors = {}
+    head: NamedTensors = {}
     for name, value in model.state_dict().items():
         if name.startswith("tower."):
             tower[name.removeprefix("tower.")] = value
@@ -133,26 +147,27 @@ def states_to_score(run: TrainState) -> tuple[State, State]:
     return tower, head
 
 
-def _frozen_names(run: TrainState) -> set[str]:
+def _frozen_names(run: TrainRun) -> set[str]:
+    """Return the names of parameters that are not trained."""
     return {name for name, value in run.model.named_parameters() if not value.requires_grad}
 
 
-def copy_state(state: State) -> State:
+def copy_state(state: NamedTensors) -> NamedTensors:
     """Return a copy of a state on the CPU; shards are copied on their device."""
-    copied: State = {}
+    copied: NamedTensors = {}
     for name, value in state.items():
         copied[name] = value.clone() if is_sharded(value) else value.to("cpu", copy=True)
     return copied
 
 
-def gather_to_host(state: State) -> State:
-    """Return a copy of a state, unsharded and on the CPU, on rank 0, and an empty one on the others.
+def gather_to_host(state: NamedTensors) -> NamedTensors:
+    """Return on rank 0 a copy of a state, unsharded and on the CPU; on the other ranks return an empty state.
 
     All ranks must call it. They gather one tensor at a time, so that no device holds a second copy of all.
     """
-    host_state: State = {}
+    host_state: NamedTensors = {}
     for name, value in state.items():
-        tensor = full_tensor(value).detach()
+        tensor = gather_full_tensor(value).detach()
         if world_rank() == 0:
             host_state[name] = tensor.to("cpu", copy=True)
     return host_state

@@ -24,9 +24,9 @@ from bench.train.distributed import (
     AUTOCAST_DTYPES,
     ModelWithLoss,
     all_reduce_mean,
+    joint_norm,
     parallelize,
     split_by_sharding,
-    total_norm,
 )
 from bench.train.weight_average import make_ema
 from losses import Scalar
@@ -40,7 +40,7 @@ GRAPHS_PER_IMAGE_SIZE = 16  # of a kind of block; bucketed captions have several
 
 
 @dataclass(frozen=True, slots=True)
-class Step(Generic[T]):
+class TrainStep(Generic[T]):
     """Forward, backward and update, separate so that a separate pass can time each.
 
     `update` returns the loss. On the device, it skips an update whose loss or gradient is not finite, and returns NaN.
@@ -67,7 +67,7 @@ class Step(Generic[T]):
     grad_norms: list[float] = field(default_factory=list)
 
     def __call__(self, batch: Batch[T], learning_rate: float) -> Scalar:
-        """Update once; the loss stays on the device, because reading it would wait for the step."""
+        """Update the parameters once; return the loss, on the device, because reading it would wait for the step."""
         losses = []
         for micro_batch in batch.micro_batches(self.num_micro_batches):
             loss = self.forward(micro_batch)
@@ -76,7 +76,7 @@ class Step(Generic[T]):
         return self.update(torch.stack(losses).mean(), learning_rate)
 
 
-def make_step(
+def make_train_step(
     experiment: Experiment,
     model: nn.Module,
     method: Method,
@@ -84,10 +84,10 @@ def make_step(
     *,
     compiled: bool,
     group: Group = None,
-) -> Step[T]:
-    """Build the step of a model: precision, compilation, processes, optimizer, clipping, averaging."""
+) -> TrainStep[T]:
+    """Return the step of a model, which this compiles and parallelizes; `precision` is "fp32", "bf16" or "fp16"."""
     device = next(model.parameters()).device
-    model_with_loss = ModelWithLoss(model, method.loss, group, simulated_group(experiment))
+    model_with_loss = ModelWithLoss(model, method.loss, group, make_simulated_group(experiment))
     compute_loss = parallelize(model_with_loss, experiment.runtime, precision)
     optimizer = make_optimizer(experiment.optimizer, model)
     is_fused = experiment.optimizer.optimizer_kernel == "fused"
@@ -97,7 +97,7 @@ def make_step(
     )
     if compiled:  # after the moving average has its copy of the model, which is never called
         compile_towers(
-            model, len(experiment.image.all_image_sizes), compile_mode(experiment.runtime)
+            model, len(experiment.image.all_image_sizes), torch_compile_mode(experiment.runtime)
         )
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     overflows = torch.zeros((), dtype=torch.int64, device=device)
@@ -121,7 +121,7 @@ def make_step(
             scaler.scale(loss / experiment.training.accumulation).backward()  # type: ignore[no-untyped-call]
 
     def update(loss: Tensor, learning_rate: float) -> Tensor:
-        """Update the parameters as `Step` describes, and return the mean loss over the ranks."""
+        """Update the parameters as `TrainStep` describes, and return the mean loss over the ranks."""
         mean_loss = all_reduce_mean(loss.detach(), group)
         is_scaled_up = scaler.scale(torch.ones_like(mean_loss)) > 1
         if experiment.optimizer.log_grad_norm:
@@ -145,7 +145,7 @@ def make_step(
         update_ema()
         return torch.where(finite | overflow, mean_loss, math.nan)
 
-    return Step(
+    return TrainStep(
         forward,
         backward,
         update,
@@ -158,16 +158,16 @@ def make_step(
     )
 
 
-def simulated_group(experiment: Experiment) -> SimulatedGroup | None:
-    """Return the simulated process group of a loss that compares the batch; None where nothing is simulated."""
+def make_simulated_group(experiment: Experiment) -> SimulatedGroup | None:
+    """Return the group that `simulated_global_batch` sets; None without it, or if the loss compares no batch."""
     global_batch = experiment.runtime.simulated_global_batch
     if global_batch is None or not get_method(experiment.method).compares_batch:
         return None
     return SimulatedGroup(max(1, global_batch // experiment.training.batch_size))
 
 
-def compile_mode(runtime: RuntimeSettings) -> str | None:
-    """Return the mode of `torch.compile`; None: torch's default."""
+def torch_compile_mode(runtime: RuntimeSettings) -> str | None:
+    """Return the argument `mode` of `torch.compile`; None: torch's default."""
     return "max-autotune-no-cudagraphs" if runtime.compile == "max-autotune" else None
 
 
@@ -219,7 +219,7 @@ def make_optimizer(optimizer: OptimizerSettings, model: nn.Module) -> torch.opti
             ranges.append(parameter)
         else:
             others.append(parameter)
-    groups = weight_decay_groups(others)
+    groups = make_weight_decay_groups(others)
     if ranges:
         groups.append({"params": ranges})
     return torch.optim.AdamW(
@@ -233,8 +233,8 @@ def make_optimizer(optimizer: OptimizerSettings, model: nn.Module) -> torch.opti
     )
 
 
-def weight_decay_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
-    """Return an optimizer's parameter groups: matrices, and vectors and scalars, which have no weight decay.
+def make_weight_decay_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+    """Return parameter groups for an optimizer; the groups of vectors and scalars have a weight decay of 0.
 
     Biases, norms, class embedding, scale and bias of the logits have fewer than two dimensions: open_clip_train's rule.
     """
@@ -252,17 +252,17 @@ def weight_decay_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, An
 def make_gradient_clipper(
     parameters: list[nn.Parameter], max_norm: float | None
 ) -> Callable[[], Scalar]:
-    """Return a function that returns the norm of the whole gradient and clips it to `max_norm`; None: no clipping."""
+    """Return a function that clips the gradient to `max_norm` (None: not) and returns its norm before."""
     groups = split_by_sharding(parameters)
 
     def clip() -> Tensor:
-        """Return the norm of the gradient before clipping."""
+        """Clip the gradient, and return its norm before clipping."""
         norms = []
         for group in groups:
             gradients = [parameter.grad for parameter in group if parameter.grad is not None]
             if gradients:
                 norms.append(torch.nn.utils.get_total_norm(gradients, foreach=True))
-        norm = total_norm(norms)
+        norm = joint_norm(norms)
         if max_norm is not None:
             for group in groups:
                 torch.nn.utils.clip_grads_with_norm_(group, max_norm, norm, foreach=True)
@@ -273,7 +273,7 @@ def make_gradient_clipper(
 
 @torch.no_grad()
 def read_grad_norm(model: nn.Module, scaler: torch.amp.GradScaler) -> float | None:
-    """Return the norm of a scaled gradient; None if it is not finite.
+    """Return the norm of the gradient, without the scaler's factor, as a number; None if it is not finite.
 
     It calls the same kernels, and the host waits for the device as often (scale, two tests, value), as in
     apple/corenet at 1aa3acd: `corenet/engine/default_trainer.py`, `compute_grad_norm`, and the reading in

@@ -15,25 +15,25 @@ from bench.data.stream import BatchStream
 
 
 class TrainLogger:
-    """Logs the steps of a training with images per second, and the share of time waiting for data."""
+    """Shows the progress of a training, its images/s and its share of time waiting for data, as a bar or as lines."""
 
-    def __init__(self, stream: BatchStream[Any], total: int, taken: int) -> None:
-        """Begin after `taken` of `total` steps."""
+    def __init__(self, stream: BatchStream[Any], total_steps: int, steps_taken: int) -> None:
+        """Begin after `steps_taken` of `total_steps` steps."""
         self._stream = stream
         # Parallel runs share the terminal.
         is_quiet = "TQDM_DISABLE" in os.environ or stream.order.rank > 0
         self._logs_lines = not is_quiet and not sys.stderr.isatty()
         self._bar = tqdm(
-            total=total,
-            initial=taken,
+            total=total_steps,
+            initial=steps_taken,
             desc=escape_unprintable(stream.experiment.name),
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
             leave=False,
             mininterval=1,
             disable=is_quiet or self._logs_lines,
         )
-        self._first_step = taken
-        self._taken = taken
+        self._first_step = steps_taken
+        self._taken = steps_taken
         self._started = time.perf_counter()
         self._last_log = self._started
         self._next_line = self._started
@@ -46,7 +46,7 @@ class TrainLogger:
     def log_steps(
         self,
         losses: Sequence[float],
-        images: int,
+        num_images: int,
         learning_rate: float,
         grad_norms: Sequence[float] = (),
     ) -> None:
@@ -55,7 +55,7 @@ class TrainLogger:
         seconds = now - self._last_log
         waited = self._stream.wait_seconds - self._last_wait
         figures = (
-            f"loss {losses[-1]:.3f}, {images / seconds:,.0f} images/s, {waited / seconds:.0%} waiting for data, "
+            f"loss {losses[-1]:.3f}, {num_images / seconds:,.0f} images/s, {waited / seconds:.0%} waiting for data, "
             f"rate {learning_rate:.2e}"
         )
         if grad_norms:

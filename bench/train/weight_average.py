@@ -13,7 +13,9 @@ from bench.experiment.fields import EmaKernel
 def make_ema(
     model: nn.Module, decay: float | None, kernel: EmaKernel = "foreach"
 ) -> tuple[nn.Module | None, Callable[[], None]]:
-    """Return a copy of the model and a function that updates it: average = decay * average + (1 - decay) * weight.
+    """Return a copy of the model for its moving average, and a function that updates it from the model's weights.
+
+    average = decay * average + (1 - decay) * weight. Without `decay` there is no copy, and the function does nothing.
 
     Buffers are copied, and frozen parameters shared. The results of the kernels are equal to rounding: "for_loop" takes
     four kernels for each tensor. Source: apple/corenet at 1aa3acd, `corenet/modeling/misc/averaging_utils.py`,
@@ -37,12 +39,12 @@ def make_ema(
             update_all(averages, weights, None)
         else:
             for average, weight in zip(averages, weights, strict=True):
-                _average_one(average, weight, decay)
+                _update_average(average, weight, decay)
         for average_buffer, buffer in buffers:
             average_buffer.copy_(buffer)
 
     return average_model, update
 
 
-def _average_one(average: Tensor, weight: Tensor, decay: float) -> None:
+def _update_average(average: Tensor, weight: Tensor, decay: float) -> None:
     average.copy_(average * decay + (1 - decay) * weight)

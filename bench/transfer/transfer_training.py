@@ -15,7 +15,7 @@ from bench.console.progress import show_progress
 from bench.environment.seeds import STEP, derive_seed
 from bench.records.scores import TaskTraining
 from bench.train.loop import cosine_decay
-from bench.train.step import make_gradient_clipper, weight_decay_groups
+from bench.train.step import make_gradient_clipper, make_weight_decay_groups
 from bench.train.weight_average import make_ema
 from models.image_tower import ImageTower
 from models.patch_drop import PatchDrop
@@ -208,5 +208,5 @@ def _parameter_groups(
     for depth, layer in enumerate(layers):
         share = recipe.layer_decay**depth
         rate = {"share": share, "lr": learning_rate * share}
-        groups += [group | rate for group in weight_decay_groups(layer)]
+        groups += [group | rate for group in make_weight_decay_groups(layer)]
     return groups

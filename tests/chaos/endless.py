@@ -25,7 +25,7 @@ from bench.labels.vocabulary import read_vocabulary
 from bench.measure.observations import read_observations
 from bench.records.record import read_record, read_records
 from bench.towers.provenance import latest_towers
-from bench.train.checkpoints import latest_valid
+from bench.train.checkpoints import find_latest_valid
 from bench.transfer.tasks.image_sources import FileImageSource
 from models.checkpoint import read_weights
 from tests.chaos.case import Case, reading
@@ -79,7 +79,7 @@ def pipes() -> dict[str, Case]:
         "a pipe among towers": reading(
             pipe("a.tower.b.safetensors"), lambda path: latest_towers(path.parent, "a")
         ),
-        "a pipe in a checkpoint": reading(_checkpoint_with_a_pipe, latest_valid),
+        "a pipe in a checkpoint": reading(_checkpoint_with_a_pipe, find_latest_valid),
         "a pipe for labels": reading(
             pipe("a.parquet"), lambda path: read_label_origin(path) is None, "read right"
         ),

@@ -6,8 +6,8 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.towers.tower_from import load_tower
 from bench.train.checkpoints import (
     CheckpointMetadata,
-    latest_valid,
-    log_differences,
+    find_latest_valid,
+    log_resume_differences,
     write_checkpoint,
 )
 from tests.chaos.payloads import (
@@ -52,8 +52,8 @@ def checkpoints() -> dict[str, Attack]:
                 seconds=1.0,
             )
             write_checkpoint(folder / "out", saved, Path.touch)
-            path, found = latest_valid(folder / "out")
-            log_differences(path, found, 1, "a commit of this project")
+            path, found = find_latest_valid(folder / "out")
+            log_resume_differences(path, found, 1, "a commit of this project")
 
         return attack
 

@@ -12,7 +12,7 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
 from bench.experiment.settings import with_settings
 from bench.labels.subwords import SubwordIds, encode_caption
-from bench.train.build import load_data
+from bench.train.build import open_batch_stream
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -54,7 +54,7 @@ def test_matched_caption_keeps_its_own_words_and_is_extended_by_words_of_the_pac
 def test_all_methods_read_the_same_captions(results: Path) -> None:
     """SuperClass's labels are the tokens that CLIP reads of the same caption, each once."""
     clip, superclass = (
-        load_data(
+        open_batch_stream(
             small(method, caption_lengths=WEB, context_length=77, subword_vocabulary="all"),
             CPU,
             results,

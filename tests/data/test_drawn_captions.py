@@ -21,7 +21,7 @@ from bench.environment.cores import LoaderWorkers
 from bench.experiment.config import Experiment
 from bench.interfaces.method import METHODS
 from bench.labels.vocabulary import read_vocabulary
-from bench.train.build import load_data
+from bench.train.build import open_batch_stream
 from tests.data.captions.test_choice import drawn_slowly
 from tests.data.shards import encode_image, make_image, write_shard
 from tests.data.test_stream import CPU
@@ -141,7 +141,9 @@ def test_rows_of_packed_captions_are_reserved_for_the_longest_texts(
         },
     )
     drawn, alone = (
-        load_data(small("clip", **changes | {"data": str(one), "caption": caption}), CPU, results)
+        open_batch_stream(
+            small("clip", **changes | {"data": str(one), "caption": caption}), CPU, results
+        )
         for one, caption in ((path, "txt:0.9;json.llava:0.1"), (longest, None))
     )
     shapes = {drawn.target(k).groups[0].shape for k in range(20)}
@@ -186,14 +188,14 @@ def test_labels_of_a_choice_are_those_that_its_training_computes(
     }
     computed = stored | {"labels": "computed"}
     streams = [
-        load_data(small("catlip", **one, caption=caption), CPU, results)
+        open_batch_stream(small("catlip", **one, caption=caption), CPU, results)
         for one in (stored, computed)
     ]
     first, second = (shown.batch(0).target for shown in streams)
     assert len(first.columns) >= 2
     assert first.columns.equal(second.columns)
     with pytest.raises(ValueError, match=r"holds no labels of .* by this vocabulary and --caption"):
-        load_data(small("catlip", **stored), CPU, results).batch(0)
+        open_batch_stream(small("catlip", **stored), CPU, results).batch(0)
 
 
 @pytest.mark.parametrize("caption", [MIXED, "json.llava:1;txt:0"])

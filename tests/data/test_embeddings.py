@@ -20,7 +20,7 @@ from bench.experiment.config import change
 from bench.interfaces.method import check_experiment
 from bench.measure.costs import count_costs
 from bench.towers.tower_from import load_trained_tower
-from bench.train.build import build_train_state, load_data
+from bench.train.build import build_train_run, open_batch_stream
 from bench.train.loop import train
 from bench.transfer.feature_extractor import tower_embedder
 from models.image_tower import build_image_tower
@@ -67,7 +67,7 @@ def experiment(data: Path, method: str = "catlip", **changes: object) -> object:
 
 def test_embedding_grid_is_read_bit_exactly_without_augmentation(data: Path, results: Path) -> None:
     for workers in (0, 1):
-        stream = load_data(experiment(data, workers=workers), CPU, results)
+        stream = open_batch_stream(experiment(data, workers=workers), CPU, results)
         assert isinstance(stream, SampleStream)
         batch = stream.batch(3)
         wanted = [
@@ -81,7 +81,7 @@ def test_embedding_grid_is_read_bit_exactly_without_augmentation(data: Path, res
 def test_every_method_but_distillation_trains_on_embeddings(
     method: str, data: Path, results: Path
 ) -> None:
-    run = build_train_state(load_data(experiment(data, method), CPU, results))
+    run = build_train_run(open_batch_stream(experiment(data, method), CPU, results))
     before = run.tower.trunk.conv1.weight.clone()
     assert run.step(run.stream.batch(0), 1e-3).isfinite()
     assert not torch.equal(run.tower.trunk.conv1.weight, before)
@@ -188,7 +188,7 @@ def test_invalid_grid_has_an_error_class_and_is_not_unpickled(content: bytes, te
 
 
 def test_grid_of_another_shape_stops_the_run_with_its_name(data: Path, results: Path) -> None:
-    stream = load_data(change(experiment(data), embedding_channels=7), CPU, results)
+    stream = open_batch_stream(change(experiment(data), embedding_channels=7), CPU, results)
     with pytest.raises(ValueError, match=r"shape \(5, 4, 4\), not \(7, 4, 4\)"):
         stream.batch(0)
 

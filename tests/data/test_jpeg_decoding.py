@@ -25,7 +25,7 @@ from bench.data.decoding import (
     reduce_box,
 )
 from bench.data.transforms import crop_and_resize, crop_box, draw_crop_params, resize_crop
-from bench.train.build import load_data
+from bench.train.build import open_batch_stream
 from tests.data.shards import encode_image, make_image, write_shard
 from tests.small import small
 
@@ -181,7 +181,9 @@ def test_batches_of_shards_are_of_the_decoding_that_the_experiment_names(
     }
     data = str(write_shard(tmp_path / "s.tar", members))
     full, reduced = (
-        load_data(small("clip", data=data, jpeg_decoding=kind), CPU, results).batch(0).images
+        open_batch_stream(small("clip", data=data, jpeg_decoding=kind), CPU, results)
+        .batch(0)
+        .images
         for kind in ("full", "reduced")
     )
     assert 0 < (full - reduced).abs().mean() < 0.2  # standard deviations

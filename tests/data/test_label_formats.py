@@ -13,7 +13,7 @@ from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import read_vocabulary
 from bench.method_parts.synsets import synset_label_function
 from bench.orchestration.preflight import _require_inputs
-from bench.train.build import TrainState, build_train_state, load_data
+from bench.train.build import TrainRun, build_train_run, open_batch_stream
 from losses.multilabel import dense_multilabel_loss, multilabel_loss
 from tests.labels import oracle
 from tests.small import small
@@ -22,8 +22,8 @@ CPU = torch.device("cpu")
 TEXTS = ["a dog and two dogs", "", "a red hot_dog on a table", "nothing of us", "cats. dogs? mice!"]
 
 
-def assembled(results: Path, **changes: object) -> TrainState:
-    return build_train_state(load_data(small("catlip", **changes), CPU, results))
+def assembled(results: Path, **changes: object) -> TrainRun:
+    return build_train_run(open_batch_stream(small("catlip", **changes), CPU, results))
 
 
 def test_dense_loss_and_gradients_equal_those_of_index_lists() -> None:

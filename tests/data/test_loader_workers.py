@@ -12,7 +12,12 @@ from bench.environment.cores import MAX_WORKERS, LoaderWorkers, available_cores,
 from bench.measure.comparison_records import group_named
 from bench.measure.speed_tables import phase_table
 from bench.records.record import Record
-from bench.train.build import load_data, log_workers, resolve_workers, sample_counts
+from bench.train.build import (
+    log_loader_workers,
+    open_batch_stream,
+    resolve_loader_workers,
+    sample_count_fields,
+)
 from tests.data.shards import write_shards
 from tests.small import circumstances, small
 from tests.speeds import speed
@@ -60,9 +65,10 @@ def test_asked_number_wins_and_a_training_on_a_cpu_has_no_workers(
     monkeypatch.setattr("bench.train.build.available_cores", lambda: 16)
     for asked, count in ((0, 0), (7, 7), ("auto", 15)):
         assert (
-            resolve_workers(small("clip", data="shards", workers=asked).input, GPU).count == count
+            resolve_loader_workers(small("clip", data="shards", workers=asked).input, GPU).count
+            == count
         )
-    assert resolve_workers(small("clip", data="shards").input, CPU).count == 0
+    assert resolve_loader_workers(small("clip", data="shards").input, CPU).count == 0
 
 
 @pytest.mark.usefixtures("decoded")
@@ -72,10 +78,12 @@ def test_record_log_and_table_have_the_workers_and_the_reason(
     data = str(write_shards(tmp_path / "data"))
     reasons = {3: "as the experiment asks for", 0: "a training on a CPU uses all cores"}
     for count, reason in reasons.items():
-        stream = load_data(small("catlip", data=data, workers=count or "auto"), CPU, results)
-        log_workers(stream)
+        stream = open_batch_stream(
+            small("catlip", data=data, workers=count or "auto"), CPU, results
+        )
+        log_loader_workers(stream)
         assert capsys.readouterr().err.endswith(f"catlip-tiny: {count} loader workers ({reason})\n")
-        counts = sample_counts(stream)
+        counts = sample_count_fields(stream)
         assert (counts["loader_workers"], counts["workers_reason"]) == (count, reason)
         fields = {
             "experiment": stream.experiment,
@@ -85,6 +93,6 @@ def test_record_log_and_table_have_the_workers_and_the_reason(
         timed = Record(comparison="c", **fields)
         (row,) = phase_table(group_named([timed], ["catlip-tiny"])).rows
         assert row.get("loader workers", 0) == count
-    log_workers(pack := load_data(small("clip"), CPU, results))
+    log_loader_workers(pack := open_batch_stream(small("clip"), CPU, results))
     assert pack.workers == LoaderWorkers(0, "the pack is in memory")
     assert not capsys.readouterr().err

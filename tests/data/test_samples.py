@@ -7,7 +7,7 @@ import torch
 
 from bench.data.samples import open_samples
 from bench.interfaces.data_source import SOURCES
-from bench.train.build import load_data
+from bench.train.build import open_batch_stream
 from tests.data.layouts import SOURCE_LAYOUTS, Sample
 from tests.data.listed import Listed, Lists
 from tests.data.shards import CAPTIONS, encode_image, make_image, write_shard
@@ -55,7 +55,7 @@ def test_batches_of_equal_samples_are_equal_from_every_source(
     shard = str(write_shard(tmp_path / "0.tar", texts))
     pairs = ((shard, 0), (data, workers))
     streams = [
-        load_data(small(method, data=data, workers=workers), CPU, results)
+        open_batch_stream(small(method, data=data, workers=workers), CPU, results)
         for data, workers in pairs
     ]
     for k in (1, 0):
@@ -90,7 +90,7 @@ def test_lost_samples_are_no_error_where_a_file_lists_those_to_use(
 ) -> None:
     monkeypatch.setitem(SOURCES._objects, "lists", Lists(Listed(CONTENT, 11)))
     (tmp_path / "keys.csv").write_text("key\n05\n07\n")
-    stream = load_data(
+    stream = open_batch_stream(
         small("clip", data="a list", subset=str(tmp_path / "keys.csv")), CPU, tmp_path
     )
     assert {*stream.keys(0)} == {"05", "07"}

@@ -23,7 +23,7 @@ from bench.environment.cores import LoaderWorkers
 from bench.experiment.config import Experiment
 from bench.interfaces.method import METHODS
 from bench.measure.speed import measure_speed
-from bench.train.build import load_data
+from bench.train.build import open_batch_stream
 from bench.train.loop import train
 from tests.data.shards import (
     CAPTIONS,
@@ -45,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def stream(data: Path, results: Path, method: str = "clip", **changes: object) -> SampleStream:
-    found = load_data(small(method, data=str(data), **changes), CPU, results)
+    found = open_batch_stream(small(method, data=str(data), **changes), CPU, results)
     assert isinstance(found, SampleStream)
     return found
 

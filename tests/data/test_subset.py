@@ -14,7 +14,7 @@ from bench.data.subset import subset_rows
 from bench.experiment.experiments import COMPARED
 from bench.experiment.fields import SEEN_CONCEPTS
 from bench.interfaces.method import METHODS
-from bench.train.build import load_data
+from bench.train.build import open_batch_stream
 from tests.data.shards import write_shards
 from tests.data.test_stream import CPU
 from tests.small import small
@@ -86,12 +86,14 @@ def test_pack_and_shards_show_only_the_subset(
 
     data = write_shards(tmp_path / "data")
     (tmp_path / "ids.csv").write_text("uid\n000000012\ntrain/0003\n")
-    shards = load_data(
+    shards = open_batch_stream(
         small("clip", data=str(data), subset=str(tmp_path / "ids.csv")), CPU, results
     )
     assert {*shards.keys(0), *shards.keys(1)} == {"000000012", "train/0003"}
     assert (
-        load_data(small("clip", data=str(data), subset="random:7"), CPU, results).order.num_samples
+        open_batch_stream(
+            small("clip", data=str(data), subset="random:7"), CPU, results
+        ).order.num_samples
         == 7
     )
 
@@ -99,7 +101,9 @@ def test_pack_and_shards_show_only_the_subset(
 def test_every_method_sees_the_pack_without_the_held_out_concepts(
     images: PackImages, results: Path
 ) -> None:
-    streams = [load_data(small(method, subset=SEEN_CONCEPTS), CPU, results) for method in COMPARED]
+    streams = [
+        open_batch_stream(small(method, subset=SEEN_CONCEPTS), CPU, results) for method in COMPARED
+    ]
     assert {stream.order.num_samples for stream in streams} == {
         len(images) - len(exclusion_reasons())
     }

@@ -14,7 +14,7 @@ from bench.data.released_labels import DenseLabels
 from bench.data.sample_stream import LoadedBatch, SampleStream
 from bench.data.targets import Features, Labels, Target
 from bench.interfaces.method import METHODS
-from bench.train.build import load_data
+from bench.train.build import open_batch_stream
 from tests.data.shards import write_shards
 from tests.small import small
 from tests.tensors import tensors_of
@@ -65,7 +65,7 @@ def test_targets_of_a_worker_never_ask_for_a_device(
 ) -> None:
     """CUDA cannot start in a forked process, and a worker's own answer may differ from the training's."""
     data = write_shards(tmp_path / "data")
-    stream = load_data(
+    stream = open_batch_stream(
         small(method, data=str(data), text_padding="auto", compile="auto"), GPU, results
     )
     assert isinstance(stream, SampleStream)
@@ -92,7 +92,9 @@ def test_all_tensors_of_a_loaded_batch_are_pinned(
     )
     fields = {"label_format": "dense"} if method == "catlip" else {}
     data = str(write_shards(tmp_path / "data"))
-    stream = load_data(small(method, data=data, workers=0, **fields), torch.device("cpu"), results)
+    stream = open_batch_stream(
+        small(method, data=data, workers=0, **fields), torch.device("cpu"), results
+    )
     tensors = [*tensors_of(stream.load_batch_parts(0).pin_memory())]
     assert len(tensors) > 1 or method == "distill"
     assert {one.data_ptr() for one in tensors} <= {one.data_ptr() for one in pinned}

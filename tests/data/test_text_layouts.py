@@ -17,7 +17,7 @@ from bench.experiment.config import Experiment
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
 from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
-from bench.train.build import load_data
+from bench.train.build import open_batch_stream
 from tests.small import small
 
 CPU, CUDA, CONTEXT = torch.device("cpu"), torch.device("cuda"), 77
@@ -51,7 +51,7 @@ def test_all_batches_of_all_ranks_fit_into_the_reserved_rows(
     lengths: str, batch_size: int, results: Path
 ) -> None:
     experiment = packed(caption_lengths=lengths, batch_size=batch_size, images=BATCHES * batch_size)
-    tokens = load_data(experiment, CPU, results).targets
+    tokens = open_batch_stream(experiment, CPU, results).targets
     (reserved,) = tokens.reserved_rows.values()
     for ranks in (1, 8):
         for rank in range(ranks):
@@ -68,8 +68,8 @@ def test_packed_batches_compute_at_most_8_percent_more_tokens_than_bucketed_ones
     lengths: str, batch_size: int, results: Path
 ) -> None:
     changes = {"caption_lengths": lengths, "batch_size": batch_size, "images": 10 * batch_size}
-    stream = load_data(packed(**changes), CPU, results)
-    bucketed = load_data(packed(**changes, text_padding="bucketed"), CPU, results)
+    stream = open_batch_stream(packed(**changes), CPU, results)
+    bucketed = open_batch_stream(packed(**changes, text_padding="bucketed"), CPU, results)
     tokens, padded = (
         fmean(one.target(k).tokens_per_caption for k in range(10)) for one in (stream, bucketed)
     )
@@ -91,7 +91,7 @@ def test_batch_that_needs_more_rows_than_are_reserved_gets_them() -> None:
 
 def test_flops_of_packed_batches_are_those_of_their_rows(results: Path) -> None:
     experiment = packed(caption_lengths=WEB)
-    stream = load_data(experiment, CPU, results)
+    stream = open_batch_stream(experiment, CPU, results)
     batches = [stream.target(k) for k in range(3)]
     _, model = build_on_meta(experiment)
     assert count_flops(experiment, batches).text_forward == text_forward_flops(

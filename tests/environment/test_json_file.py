@@ -12,7 +12,7 @@ from bench.labels.vocabulary import read_vocabulary
 from bench.records.record import read_record
 from bench.towers.head_file import read_label_classifier
 from bench.towers.provenance import Provenance, read_provenance
-from bench.train.checkpoints import read_metadata
+from bench.train.checkpoints import read_checkpoint_metadata
 
 
 def test_file_is_read_fully_or_refused_with_its_name(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_file_of_eight_gigabytes_is_never_read(tmp_path: Path) -> None:
     sizes = {"r.json": 16}
     places = {
         tmp_path / "v.json": lambda path: read_vocabulary(str(path)),
-        tmp_path / "state.json": lambda path: read_metadata(path.parent),
+        tmp_path / "state.json": lambda path: read_checkpoint_metadata(path.parent),
         tmp_path / "r.json": read_record,
     }
     for path, read in places.items():

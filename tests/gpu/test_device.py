@@ -16,7 +16,7 @@ from bench.environment.machine import default_device
 from bench.experiment.config import Experiment
 from bench.interfaces.method import METHODS
 from bench.profilers.device import open_reader, sampled
-from bench.train.build import TrainState, build_train_state, load_data
+from bench.train.build import TrainRun, build_train_run, open_batch_stream
 from bench.train.state import collect_state, copy_state, load_state
 from losses.contrastive import contrastive_loss
 from losses.distillation import cosine_loss
@@ -49,8 +49,8 @@ def cuda(request: pytest.FixtureRequest) -> torch.device:  # noqa: ARG001 - it c
 
 def built(
     device: torch.device, results: Path, method: str = "catlip", **changes: object
-) -> TrainState:
-    return build_train_state(load_data(small(method, **changes), device, results))
+) -> TrainRun:
+    return build_train_run(open_batch_stream(small(method, **changes), device, results))
 
 
 def drawn(rows: int, columns: int, seed: int) -> Tensor:
@@ -112,7 +112,7 @@ def test_step_that_is_not_finite_changes_nothing(
     assert run.step(batch, RATE).isfinite()
 
 
-def weights_and_moments(run: TrainState) -> dict[str, Tensor]:
+def weights_and_moments(run: TrainRun) -> dict[str, Tensor]:
     return {
         name: value
         for name, value in collect_state(run).items()
@@ -159,7 +159,9 @@ def test_restored_training_takes_the_same_step(device: torch.device, results: Pa
 def test_batch_is_that_of_the_cpu(
     cuda: torch.device, experiment: Experiment, results: Path
 ) -> None:
-    batch, expected = (load_data(experiment, where, results).batch(1) for where in (cuda, CPU))
+    batch, expected = (
+        open_batch_stream(experiment, where, results).batch(1) for where in (cuda, CPU)
+    )
     torch.testing.assert_close(batch.images.cpu(), expected.images, rtol=0, atol=1e-3)
     for found, other in zip(tensors_of(batch.target), tensors_of(expected.target), strict=True):
         torch.testing.assert_close(found.cpu(), other)
@@ -172,7 +174,7 @@ def test_batch_is_that_of_the_cpu(
 def test_five_steps_do_not_wait_for_the_device(
     cuda: torch.device, experiment: Experiment, results: Path
 ) -> None:
-    run = build_train_state(load_data(experiment, cuda, results))
+    run = build_train_run(open_batch_stream(experiment, cuda, results))
     run.step(run.stream.batch(0), RATE)  # allocates
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -200,7 +202,7 @@ def test_compiled_plain_attention_is_not_fused_again(cuda: torch.device, results
 
 
 def count_fused_attention(device: torch.device, results: Path) -> int:
-    run = build_train_state(load_data(PLAIN_ATTENTION, device, results))
+    run = build_train_run(open_batch_stream(PLAIN_ATTENTION, device, results))
     run.step(run.stream.batch(0), RATE)
     return int(torch._dynamo.utils.counters["inductor"]["fuse_attention"])
 
@@ -209,7 +211,7 @@ def count_graphs(
     device: torch.device, experiment: Experiment, results: Path
 ) -> tuple[float, float, float]:
     """Return the graphs after two and after twelve steps, and the graph breaks."""
-    run = build_train_state(load_data(experiment, device, results))
+    run = build_train_run(open_batch_stream(experiment, device, results))
     found = []
     for k in range(12):
         run.step(run.stream.batch(k), RATE)

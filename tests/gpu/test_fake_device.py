@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from bench.data.stream import Batch
 from bench.interfaces.method import METHODS
-from bench.train.build import build_train_state, load_data
+from bench.train.build import build_train_run, open_batch_stream
 from bench.train.state import collect_state
 from tests.small import small
 
@@ -54,12 +54,12 @@ def set_zero_gradients(model: torch.nn.Module) -> None:
 @pytest.mark.usefixtures("fake_cuda")
 @pytest.mark.parametrize("method", METHODS)
 def test_step_stays_on_its_device(method: str, results: Path) -> None:
-    stream = load_data(small(method, **SETTINGS), CPU, results)
+    stream = open_batch_stream(small(method, **SETTINGS), CPU, results)
     batch = stream.batch(0)
     with FakeTensorMode(allow_non_fake_inputs=True):
         stream.device = DEVICE
         with DEVICE:
-            run = build_train_state(stream)
+            run = build_train_run(stream)
         step = run.step
         if DEVICE.type == "cuda" and not torch.cuda.is_available():
             step = replace(step, backward=lambda _: set_zero_gradients(run.model))

@@ -18,7 +18,7 @@ from bench.measure.costs import (
     meta_images,
 )
 from bench.records.record import Flops
-from bench.train.build import build_train_state, load_data
+from bench.train.build import build_train_run, open_batch_stream
 from models.heads import DualEncoder
 from tests.released_flops import forward_flops_as_released
 from tests.small import small
@@ -27,7 +27,7 @@ from tests.small import small
 @pytest.mark.parametrize("method", [*METHODS])
 def test_counted_costs_equal_those_of_the_built_model(method: str, results: Path) -> None:
     experiment = small(method)
-    model = build_train_state(load_data(experiment, torch.device("cpu"), results)).model
+    model = build_train_run(open_batch_stream(experiment, torch.device("cpu"), results)).model
     uncut = METHODS[method].targets(experiment)(
         Captions.from_texts(["a dog"] * experiment.training.batch_size)
     )

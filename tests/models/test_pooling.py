@@ -121,7 +121,10 @@ def test_logits_loss_and_gradients_equal_those_of_a_released_checkout(method: st
     rows = label_rows(getattr(target, "labels", target))
     if method == "superclip":
         feature, classified = model.pair_and_classifier_features(images)
-        ours = [model.head(classified), *model.project_and_encode_captions(feature, *target.tokens.inputs)]
+        ours = [
+            model.head(classified),
+            *model.project_and_encode_captions(feature, *target.tokens.inputs),
+        ]
         found = theirs(images, target.tokens.groups[0]) | {"labels": rows}
         reference = [found["logits"], found["image_features"], found["text_features"]]
     else:

@@ -41,9 +41,9 @@ from bench.profilers.device import max_lacking_cores, open_reader, sampled
 from bench.profilers.nvml import DeviceReader, counter_rate
 from bench.records.record import OTHERS_BUSY, OWN_BUSY, PHASES, Speed
 from bench.train.build import (
-    TrainState,
-    build_train_state,
-    load_data,
+    TrainRun,
+    build_train_run,
+    open_batch_stream,
     take_steps_at_full_learning_rate,
 )
 from tests.processes import in_child, wait_until
@@ -225,14 +225,14 @@ def count_weights_alive(experiment: Experiment, results: Path) -> int:
     gc.disable()
     weights, alive = list[weakref.ref[nn.Parameter]](), list[int]()
 
-    def build(stream: PackStream) -> TrainState:
-        run = build_train_state(stream)
+    def build(stream: PackStream) -> TrainRun:
+        run = build_train_run(stream)
         weights.extend(map(weakref.ref, run.model.parameters()))
         return run
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-        patch.setattr("bench.measure.memory.build_train_state", build)
+        patch.setattr("bench.measure.memory.build_train_run", build)
         patch.setattr(
             "bench.measure.memory.step_tensor_bytes",
             lambda _: alive.append(sum(one() is not None for one in weights)),
@@ -370,7 +370,7 @@ def test_window_in_which_the_gpu_was_throttled_is_made_up_for(
     reader = DeviceReader(spans={"slowed by heat percent": lambda: lambda: next(readings)})
     monkeypatch.setattr("bench.measure.speed.open_reader", lambda _: reader)
     monkeypatch.setattr("bench.measure.speed.core_waits", lambda *_: 0.0)
-    run = build_train_state(load_data(small("catlip"), CPU, results))
+    run = build_train_run(open_batch_stream(small("catlip"), CPU, results))
     windows, compiled, _ = time_windows(run, range(2), steps_per_window=1)
     assert [window.throttled_percent for window in windows] == [0.0, 40.0, 0.0]
     assert compiled == {}
@@ -382,7 +382,7 @@ def test_run_whose_every_window_was_throttled_has_no_undisturbed_speed(
 ) -> None:
     reader = DeviceReader(spans={"slowed by heat percent": lambda: lambda: 50.0})
     monkeypatch.setattr("bench.measure.speed.open_reader", lambda _: reader)
-    run = build_train_state(load_data(small("catlip"), CPU, results))
+    run = build_train_run(open_batch_stream(small("catlip"), CPU, results))
     windows, _, _ = time_windows(run, range(2), steps_per_window=1)
     assert len(windows) == 2 * MAX_WINDOWS_FACTOR
     assert as_windows(windows, 2).undisturbed_rate() is None
@@ -405,7 +405,7 @@ def test_injected_slowdown_is_a_fraction_of_the_step_time(
 ) -> None:
     slept, batches = list[float](), list[float]()
     monkeypatch.setattr(time, "sleep", slept.append)
-    run = build_train_state(load_data(small("catlip", injected_slowdown=0.1), CPU, results))
+    run = build_train_run(open_batch_stream(small("catlip", injected_slowdown=0.1), CPU, results))
     plain = PackStream.batch
 
     def timed(stream: PackStream, k: int) -> object:
@@ -437,7 +437,7 @@ def test_cpu_memory_has_a_peak_and_no_cuda_counts(results: Path) -> None:
 def test_tensors_of_a_step_are_the_same_on_every_run_and_grow_with_the_batch(results: Path) -> None:
     def count(batch_size: int) -> int:
         return step_tensor_bytes(
-            load_data(small("superclass", batch_size=batch_size), CPU, results)
+            open_batch_stream(small("superclass", batch_size=batch_size), CPU, results)
         )
 
     assert count(16) == count(16) < count(32)

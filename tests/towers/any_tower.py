@@ -15,7 +15,7 @@ from bench.interfaces.method import METHODS
 from bench.towers.export import export_tower
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import LoadedTower
-from bench.train.step import make_step
+from bench.train.step import make_train_step
 from models.image_tower import ImageTower
 
 open_clip.add_model_config(Path(__file__).parents[1] / "configs")
@@ -104,7 +104,7 @@ def take_step(experiment: Experiment, tower: ImageTower) -> None:
     method = METHODS[experiment.method]
     torch.manual_seed(0)
     model: Any = method.build_model(tower, experiment)
-    step: Any = make_step(experiment, model, method, "fp32", compiled=False)
+    step: Any = make_train_step(experiment, model, method, "fp32", compiled=False)
     captions = Captions.from_texts(["a red apple", "two dogs and a cat"])
     side = experiment.image.image_size
     loss = step.forward(Batch(torch.randn(2, 3, side, side), method.targets(experiment)(captions)))

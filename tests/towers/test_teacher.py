@@ -8,7 +8,7 @@ import torch
 from bench.towers.head_file import save_tower
 from bench.towers.provenance import Provenance
 from bench.towers.teacher import build_teacher
-from bench.train.build import build_train_state, build_untrained_tower, load_data
+from bench.train.build import build_train_run, build_untrained_tower, open_batch_stream
 from models.heads import Student
 from tests.small import small
 
@@ -20,7 +20,7 @@ def test_student_learns_the_features_of_a_tower_file(results: Path, tmp_path: Pa
     state = build_untrained_tower(trained).state_dict()
     save_tower(state, path, Provenance(experiment=trained, images=1, budgets=()).to_facts())
     experiment = small("distill", teacher=str(path))
-    run = build_train_state(load_data(experiment, CPU, results))
+    run = build_train_run(open_batch_stream(experiment, CPU, results))
     assert isinstance(run.model, Student)
     teacher = run.model.teacher.state_dict()
     assert all(torch.equal(value, teacher[name]) for name, value in state.items())

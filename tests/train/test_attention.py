@@ -14,7 +14,7 @@ from bench.train.attention import (
     find_attention_kernels,
     use_attention_kernel,
 )
-from bench.train.build import build_train_state, load_data
+from bench.train.build import build_train_run, open_batch_stream
 from tests.small import small
 
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ def test_unfused_attention_equals_fused_attention(
     found = {}
     for attention in ("fused", kernel):
         changes = {"attention": attention, "tower": tower, "activation_checkpointing": checkpointed}
-        run = build_train_state(load_data(small("clip", **changes), CPU, results))
+        run = build_train_run(open_batch_stream(small("clip", **changes), CPU, results))
         with Names() as names:
             loss = run.step.forward(run.stream.batch(0))
             run.step.backward(loss)
@@ -73,8 +73,10 @@ def test_fp32_softmax_is_exact_for_packed_captions(results: Path) -> None:
     """Rows of several captions have a mask, and unused rows have no key."""
     losses = []
     for attention in ("fused", "fp32_softmax"):
-        run = build_train_state(
-            load_data(small("clip", attention=attention, text_padding="packed"), CPU, results)
+        run = build_train_run(
+            open_batch_stream(
+                small("clip", attention=attention, text_padding="packed"), CPU, results
+            )
         )
         losses.append(run.step(run.stream.batch(0), 1e-3))
     torch.testing.assert_close(*losses)
@@ -166,8 +168,10 @@ def test_attention_kernel_choice_ends_with_its_block() -> None:
 )
 def test_shapes_that_change_keep_cudnn_out(padding: str, with_cudnn: bool, results: Path) -> None:
     """It would plan for every new shape; the blocks that are computed again in the backward included."""
-    run = build_train_state(
-        load_data(small("clip", text_padding=padding, activation_checkpointing=True), CPU, results)
+    run = build_train_run(
+        open_batch_stream(
+            small("clip", text_padding=padding, activation_checkpointing=True), CPU, results
+        )
     )
     with Names() as names:
         run.step.backward(run.step.forward(run.stream.batch(0)))
@@ -183,5 +187,5 @@ def test_kernels_of_attention_are_named(
     attention: str, kernel: str, compile_option: str, results: Path
 ) -> None:
     experiment = small("clip", attention=attention, compile=compile_option, text_padding="packed")
-    run = build_train_state(load_data(experiment, CPU, results))
+    run = build_train_run(open_batch_stream(experiment, CPU, results))
     assert find_attention_kernels(lambda: run.step.forward(run.stream.batch(0))) == (kernel,)

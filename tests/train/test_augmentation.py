@@ -12,9 +12,9 @@ from bench.data.transforms import denormalise, normalise
 from bench.interfaces.method import METHODS
 from bench.measure.costs import count_costs, count_flops
 from bench.measure.speed import measure_speed
-from bench.train.build import TrainState, build_train_state, load_data
-from bench.train.distributed import full_tensor
-from bench.train.state import collect_state, states_to_score
+from bench.train.build import TrainRun, build_train_run, open_batch_stream
+from bench.train.distributed import gather_full_tensor
+from bench.train.state import collect_state, split_scored_weights
 from losses.psnr import psnr_loss, scheduled_target_error
 from models.range_augment import RangeAugment
 from tests.processes import in_ranks
@@ -26,13 +26,13 @@ RATE = 1e-2
 
 def assembled(
     results: Path, method: str = "catlip", augmentation: str = "range", **changes: object
-) -> TrainState:
-    return build_train_state(
-        load_data(small(method, augmentation=augmentation, **changes), CPU, results)
+) -> TrainRun:
+    return build_train_run(
+        open_batch_stream(small(method, augmentation=augmentation, **changes), CPU, results)
     )
 
 
-def augmentor_of(run: TrainState) -> RangeAugment:
+def augmentor_of(run: TrainRun) -> RangeAugment:
     assert isinstance(run.model.augmentor, RangeAugment)
     return run.model.augmentor
 
@@ -96,7 +96,9 @@ def test_scored_tower_and_head_hold_nothing_of_the_augmentation(results: Path) -
         plain, augmented = (
             assembled(results, augmentation=one, ema_decay=ema_decay) for one in ("none", "range")
         )
-        for state, other in zip(states_to_score(plain), states_to_score(augmented), strict=True):
+        for state, other in zip(
+            split_scored_weights(plain), split_scored_weights(augmented), strict=True
+        ):
             assert state.keys() == other.keys()
 
 
@@ -116,7 +118,7 @@ def test_state_of_the_augmentation_is_saved(results: Path) -> None:
 def test_costs_count_six_parameters_and_the_gradient_of_the_images(results: Path) -> None:
     plain, augmented = (small("catlip", augmentation=one) for one in ("none", "range"))
     assert count_costs(augmented).parameters == count_costs(plain).parameters + 6
-    target = load_data(plain, CPU, results).target(0)
+    target = open_batch_stream(plain, CPU, results).target(0)
     counted = [count_flops(one, [target]) for one in (plain, augmented)]
     patches, patch, width = 16, 3 * 12 * 12, 128
     assert (
@@ -146,10 +148,10 @@ def trained(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
     found = {}
     for sharding in ("ddp", "fsdp2"):
         experiment = small("catlip", batch_size=8, sharding=sharding, augmentation="range")
-        run = build_train_state(load_data(experiment, CPU, results))
+        run = build_train_run(open_batch_stream(experiment, CPU, results))
         losses = [run.step(run.stream.batch(k), RATE) for k in range(3)]
         state = {
-            name: full_tensor(value).clone()
+            name: gather_full_tensor(value).clone()
             for name, value in augmentor_of(run).state_dict().items()
         }
         found[sharding] = {"losses": torch.stack(losses), **state}
@@ -158,7 +160,7 @@ def trained(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
 
 
 def test_ranks_keep_equal_ranges(results: Path, tmp_path: Path) -> None:
-    load_data(small("catlip"), CPU, results)  # decoded before there are several
+    open_batch_stream(small("catlip"), CPU, results)  # decoded before there are several
     first, second = in_ranks(trained, 2, tmp_path, results)
     for sharding in ("ddp", "fsdp2"):
         for name, value in first[sharding].items():

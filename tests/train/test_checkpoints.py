@@ -17,10 +17,10 @@ from bench.train.checkpoints import (
     STATE,
     TENSORS,
     CheckpointMetadata,
-    exclusive_lock,
-    latest_valid,
+    find_latest_valid,
     list_checkpoints,
-    read_checkpoint,
+    lock_training_folder,
+    read_verified_metadata,
     require_same_experiment,
     write_checkpoint,
 )
@@ -58,8 +58,8 @@ def names(folder: Path) -> list[str]:
 def test_checkpoint_round_trips(tmp_path: Path) -> None:
     path = written(tmp_path / "checkpoints", 1200)
     assert path.name == "step-00001200"
-    assert latest_valid(tmp_path / "checkpoints") == (path, read_checkpoint(path))
-    assert read_checkpoint(path).experiment == small("catlip")
+    assert find_latest_valid(tmp_path / "checkpoints") == (path, read_verified_metadata(path))
+    assert read_verified_metadata(path).experiment == small("catlip")
     assert names(path) == sorted([TENSORS, STATE])
 
 
@@ -87,7 +87,7 @@ def test_damaged_checkpoint_is_named_and_the_previous_one_used(
 ) -> None:
     written(tmp_path, 5)
     damage(written(tmp_path, 10) / name)
-    assert latest_valid(tmp_path)[0].name == "step-00000005"
+    assert find_latest_valid(tmp_path)[0].name == "step-00000005"
     text = capsys.readouterr().err
     assert "step-00000010 is damaged and not resumed from" in text
     assert name in text
@@ -95,14 +95,14 @@ def test_damaged_checkpoint_is_named_and_the_previous_one_used(
     assert names(tmp_path) == ["step-00000005", "step-00000007"]
     damage(written(tmp_path, 10) / name)
     written(tmp_path, 10)
-    assert latest_valid(tmp_path)[0].name == "step-00000010"
+    assert find_latest_valid(tmp_path)[0].name == "step-00000010"
 
 
 def test_copy_under_the_name_of_another_step_is_not_resumed_from(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(written(tmp_path, 5), tmp_path / "step-00000020")
-    assert latest_valid(tmp_path)[0].name == "step-00000005"
+    assert find_latest_valid(tmp_path)[0].name == "step-00000005"
     assert (
         "step-00000020 is damaged and not resumed from: it is a copy of step 5"
         in capsys.readouterr().err
@@ -114,18 +114,18 @@ def test_folder_without_a_valid_checkpoint_is_refused(tmp_path: Path) -> None:
         cut(written(tmp_path, step) / TENSORS)
     for folder in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(ValueError, match="no valid checkpoint to resume from in"):
-            latest_valid(folder)
+            find_latest_valid(folder)
 
 
 def test_another_format_is_refused_by_its_number(tmp_path: Path) -> None:
-    saved = replace(read_checkpoint(written(tmp_path, 5)), format=99)
+    saved = replace(read_verified_metadata(written(tmp_path, 5)), format=99)
     path = write_checkpoint(tmp_path, saved, Path.touch)
     with pytest.raises(ValueError, match="has format 99, this version reads format 3: train anew"):
-        read_checkpoint(path)
+        read_verified_metadata(path)
 
 
 def test_checkpoint_of_another_experiment_is_refused_with_the_differences(tmp_path: Path) -> None:
-    saved = read_checkpoint(written(tmp_path, 5))
+    saved = read_verified_metadata(written(tmp_path, 5))
     require_same_experiment(saved, small("catlip"), 1, DIGEST)
     with pytest.raises(
         ValueError, match="data=pack, its subset, vocabulary or teacher is not what it was"
@@ -136,7 +136,7 @@ def test_checkpoint_of_another_experiment_is_refused_with_the_differences(tmp_pa
 
 
 def test_resume_with_another_number_of_loader_workers_continues(tmp_path: Path) -> None:
-    saved = read_checkpoint(written(tmp_path, 5))
+    saved = read_verified_metadata(written(tmp_path, 5))
     for before, now in ((4, "auto"), ("auto", 2), (2, 0)):
         experiment = change(saved.experiment, workers=before)
         require_same_experiment(
@@ -148,7 +148,7 @@ def test_resume_with_another_number_of_loader_workers_continues(tmp_path: Path) 
 
 
 def test_resume_with_another_world_size_needs_the_same_global_batch(tmp_path: Path) -> None:
-    saved = read_checkpoint(written(tmp_path, 5))  # of one process with 16
+    saved = read_verified_metadata(written(tmp_path, 5))  # of one process with 16
     require_same_experiment(saved, small("catlip", batch_size=8), 2, DIGEST)
     for batch, processes in ((16, 2), (5, 3)):
         with pytest.raises(
@@ -168,7 +168,7 @@ def test_resume_with_another_world_size_needs_the_same_global_batch(tmp_path: Pa
 
 def test_a_write_that_fails_leaves_the_checkpoints_as_they_were(tmp_path: Path) -> None:
     written(tmp_path, 5)
-    saved = read_checkpoint(tmp_path / "step-00000005")
+    saved = read_verified_metadata(tmp_path / "step-00000005")
 
     def fail(path: Path) -> None:
         path.write_bytes(b"half")
@@ -177,17 +177,17 @@ def test_a_write_that_fails_leaves_the_checkpoints_as_they_were(tmp_path: Path) 
     with pytest.raises(OSError, match="no space"):
         write_checkpoint(tmp_path, saved, fail)
     assert names(tmp_path) == ["step-00000005"]
-    read_checkpoint(tmp_path / "step-00000005")
+    read_verified_metadata(tmp_path / "step-00000005")
 
 
 def test_one_training_at_a_time_writes_to_a_folder(tmp_path: Path) -> None:
     with (
-        exclusive_lock(tmp_path),
+        lock_training_folder(tmp_path),
         pytest.raises(ValueError, match="another training writes to"),
-        exclusive_lock(tmp_path),
+        lock_training_folder(tmp_path),
     ):
         pass
-    with exclusive_lock(tmp_path):
+    with lock_training_folder(tmp_path):
         pass
 
 
@@ -210,7 +210,7 @@ def test_entries_of_the_users_are_never_touched(tmp_path: Path) -> None:
         "step-00000020",
         "step-notes.txt",
     ]
-    read_checkpoint(elsewhere)
+    read_verified_metadata(elsewhere)
 
 
 def test_checkpoints_are_written_through_a_link_to_their_folder(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_writer_killed_at_any_moment_leaves_only_complete_checkpoints(tmp_path
         # A third where it was killed between writing one and removing another.
         assert len(found) <= 3
         for path in found:
-            read_checkpoint(path)
-        first = read_checkpoint(found[0]).steps_taken + 1
+            read_verified_metadata(path)
+        first = read_verified_metadata(found[0]).steps_taken + 1
     written(tmp_path, first)
     assert len(names(tmp_path)) == 2  # nothing is left of what was cut off

@@ -24,9 +24,9 @@ from bench.interfaces.method import METHODS
 from bench.measure.speed import measure_phases
 from bench.train import step
 from bench.train.build import (
-    TrainState,
-    build_train_state,
-    load_data,
+    TrainRun,
+    build_train_run,
+    open_batch_stream,
     take_steps_at_full_learning_rate,
 )
 from tests.compiled import compilation_counters
@@ -54,7 +54,7 @@ Found = dict[tuple[str, str], dict[str, Any]]
 
 def opened(name: str, results: Path, **changes: object) -> BatchStream[Any]:
     fewer = {"batch_size": 8, "text_padding": "packed", "subset": "random:64", "compile": "on"}
-    return load_data(small(name, **fewer | changes), CPU, results)
+    return open_batch_stream(small(name, **fewer | changes), CPU, results)
 
 
 def work(results: Path, folder: Path) -> Found:
@@ -66,7 +66,7 @@ def work(results: Path, folder: Path) -> Found:
         for name in METHODS:
             torch._dynamo.reset()
             stream = opened(name, results)
-            eager = losses_of(build_train_state(stream, plain=True))
+            eager = losses_of(build_train_run(stream, eager_without_group=True))
             found[name, "alone"] = compiled_steps(stream) | {"eager": eager}
             if name in GROUPED:
                 dist.init_process_group(
@@ -86,7 +86,7 @@ def work(results: Path, folder: Path) -> Found:
         for name, changes in OTHERWISE.items():
             torch._dynamo.reset()
             stream = opened(name, results, **changes)
-            eager = losses_of(build_train_state(stream, plain=True))
+            eager = losses_of(build_train_run(stream, eager_without_group=True))
             found[name, "otherwise"] = compiled_steps(stream) | {"eager": eager}
     return found
 
@@ -98,14 +98,14 @@ def compiled_by(backend: str) -> Iterator[None]:
         yield
 
 
-def losses_of(run: TrainState) -> list[float]:
+def losses_of(run: TrainRun) -> list[float]:
     return torch.stack(take_steps_at_full_learning_rate(run, range(STEPS))).tolist()
 
 
 def compiled_steps(stream: BatchStream[Any]) -> dict[str, Any]:
     """Return the losses of a few steps, the new graphs in them and in later phases, and the graph breaks."""
     torch._dynamo.utils.counters.clear()
-    run = build_train_state(stream)
+    run = build_train_run(stream)
     losses, graphs = losses_of(run), compilation_counters()["graphs"]
     phases = measure_phases(run, range(STEPS, 2 * STEPS))
     last = compilation_counters()
@@ -178,7 +178,7 @@ def compiled_shapes(results: Path) -> list[list[int | str]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "compile", partial(torch.compile, backend=keep))
-        losses_of(build_train_state(opened("distill", results, image_size=96, teacher="ViT-S-32")))
+        losses_of(build_train_run(opened("distill", results, image_size=96, teacher="ViT-S-32")))
     return shapes
 
 
@@ -192,14 +192,14 @@ def compiled_under_ddp(
         sizes.append(sum(node.op.startswith("call_") for node in graph.graph.nodes))
         return graph
 
-    stream = load_data(
+    stream = open_batch_stream(
         small("clip", batch_size=8, text_padding="packed", compile="off"), CPU, results
     )
-    eager = losses_of(build_train_state(stream))
+    eager = losses_of(build_train_run(stream))
     stream.experiment = change(stream.experiment, compile="on")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "compile", partial(torch.compile, backend=count))
-        compiled = losses_of(build_train_state(stream))
+        compiled = losses_of(build_train_run(stream))
     return sizes, compiled, eager
 
 

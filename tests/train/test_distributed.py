@@ -36,10 +36,10 @@ from bench.measure.memory import max_over_ranks
 from bench.measure.throughput import images_per_second_of_all
 from bench.records.record import Failure, Memory, Speed, Training, Transfer, read_records
 from bench.train import checkpoint_manager
-from bench.train.build import TrainState, build_train_state, build_untrained_tower
+from bench.train.build import TrainRun, build_train_run, build_untrained_tower
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.checkpoints import CheckpointConfig, latest_valid, list_checkpoints
-from bench.train.distributed import all_gather_floats, all_gather_objects, full_tensor
+from bench.train.checkpoints import CheckpointConfig, find_latest_valid, list_checkpoints
+from bench.train.distributed import all_gather_floats, all_gather_objects, gather_full_tensor
 from bench.train.loop import train
 from bench.train.state import ScheduleSegment, collect_state, gather_to_host
 from models.repeated_blocks import iterate_blocks
@@ -93,7 +93,7 @@ def stream(
     )
 
 
-def share(run: TrainState, whole: PackStream[Any], k: int, dtype: torch.dtype) -> Batch[Any]:
+def share(run: TrainRun, whole: PackStream[Any], k: int, dtype: torch.dtype) -> Batch[Any]:
     """This rank's part of the one process's batch k: its own rows' captions, and the images as augmented there."""
     order = run.stream.order
     return Batch(
@@ -115,7 +115,7 @@ def steps(
         stream(method, images, rank, ranks, **changes),
     )
     torch.set_default_dtype(dtype)
-    run = build_train_state(own)
+    run = build_train_run(own)
     torch.set_default_dtype(torch.float32)
     losses, gradient = [], {}
     for k in range(STEPS[dtype]):
@@ -130,7 +130,7 @@ def steps(
         found["state"] = run.model.state_dict()
         found["average"] = {} if run.step.ema is None else run.step.ema.state_dict()
     return {
-        what: {name: full_tensor(value).detach() for name, value in of.items()}
+        what: {name: gather_full_tensor(value).detach() for name, value in of.items()}
         for what, of in found.items()
     }
 
@@ -140,7 +140,7 @@ def struck(
 ) -> dict[str, bool]:
     """What the ranks see of an image, and of a loss, that is not finite on the last rank alone."""
     whole, dtype = stream(method, images, 0, 1), torch.float32
-    run = build_train_state(stream(method, images, rank, ranks, sharding=sharding))
+    run = build_train_run(stream(method, images, rank, ranks, sharding=sharding))
     run.step(share(run, whole, 0, dtype), RATE)
 
     def state() -> list[Tensor]:
@@ -148,7 +148,7 @@ def struck(
             value for of_one in run.step.optimizer.state.values() for value in of_one.values()
         ]
         tensors = [*run.model.state_dict().values(), *moments]
-        return [full_tensor(value).clone() for value in tensors]
+        return [gather_full_tensor(value).clone() for value in tensors]
 
     before, batch = state(), share(run, whole, 1, dtype)
     if rank == ranks - 1:
@@ -206,7 +206,7 @@ def taken_up(_rank: int, _ranks: int, results: Path, folder: Path) -> dict[str, 
     whole = go("whole", None)
     with pytest.raises(SystemExit, match="143"):
         go("stopped", manager(AskedOfRank1()))
-    path, saved = latest_valid(folder / "kept")
+    path, saved = find_latest_valid(folder / "kept")
     return {
         "whole": whole,
         "resumed": go("taken-up", manager(StopRequest(), str(path))),
@@ -218,21 +218,21 @@ def gather_states(rank: int, _ranks: int, results: Path) -> dict[str, Any]:
     """Gather the state of a run, and count the whole tensors of a device that live at once."""
     found, images = {}, few(results)
     for sharding in SHARDINGS:
-        run = build_train_state(stream("clip", images, dist.get_rank(), 2, sharding=sharding))
+        run = build_train_run(stream("clip", images, dist.get_rank(), 2, sharding=sharding))
         run.step(run.stream.batch(0), RATE)
         state = collect_state(run)
-        expected = {name: full_tensor(value).clone() for name, value in state.items()}
+        expected = {name: gather_full_tensor(value).clone() for name, value in state.items()}
         with pytest.MonkeyPatch.context() as patch:
             alive, most = list[weakref.ref[Tensor]](), 0
 
             def counted(value: Tensor, alive: Any = alive) -> Tensor:
                 nonlocal most
-                whole = full_tensor(value)
+                whole = gather_full_tensor(value)
                 alive += [weakref.ref(whole)] if whole is not value else []
                 most = max(most, sum(one() is not None for one in alive))
                 return whole
 
-            patch.setattr(state_module, "full_tensor", counted)
+            patch.setattr(state_module, "gather_full_tensor", counted)
             gathered = gather_to_host(state)
         is_equal = gathered.keys() == expected.keys() and all(
             torch.equal(gathered[n], expected[n]) for n in expected
@@ -385,7 +385,7 @@ def test_a_state_is_gathered_tensor_by_tensor(results: Path, tmp_path: Path) -> 
 
 def saved_beside_a_full_disk(rank: int, _ranks: int, results: Path, folder: Path) -> list[bool]:
     """Save twice, the first time on a full disk of rank 0; return on it whether each was written."""
-    run = build_train_state(stream("clip", few(results), rank, 2, sharding="fsdp2"))
+    run = build_train_run(stream("clip", few(results), rank, 2, sharding="fsdp2"))
     run.step(run.stream.batch(0), RATE)
     config = CheckpointConfig(folder=str(folder / "checkpoints"), interval_minutes=1e6)
     manager, written = (
@@ -399,7 +399,7 @@ def saved_beside_a_full_disk(rank: int, _ranks: int, results: Path, folder: Path
             if is_full:
                 patch.setattr(checkpoint_manager, "save_tensors", full_after_three)
             manager._save(run, progress, ScheduleSegment(0, range(6), None))
-            manager.close()
+            manager.wait_until_written()
         written.append(rank == 0 and bool(list_checkpoints(folder / "checkpoints")))
     return written
 
@@ -415,7 +415,7 @@ def test_full_disk_of_rank_0_keeps_the_ranks_together(results: Path, tmp_path: P
         [False, True],
         [False, False],
     ]
-    path, saved = latest_valid(tmp_path / "checkpoints")
+    path, saved = find_latest_valid(tmp_path / "checkpoints")
     assert (path.name, saved.steps_taken) == ("step-00000001", 1)
     assert [one.name for one in path.parent.iterdir()] == ["step-00000001"]
 

@@ -13,7 +13,7 @@ from bench.data.stream import PackStream
 from bench.records.record import Training
 from bench.towers.provenance import read_provenance
 from bench.train import loop as training
-from bench.train.loop import scheduled_rate, train
+from bench.train.loop import scheduled_learning_rate, train
 from bench.train.state import ScheduleSegment
 from bench.train.train_logger import TrainLogger
 from reports.render.frames import loss_curve_parts
@@ -94,10 +94,10 @@ def test_equal_budgets_share_a_branch_and_the_tower_records_its_provenance(
 def test_learning_rate_schedule_is_continuous() -> None:
     experiment = small("clip", learning_rate=1.0, warmup_images=64)  # 4 steps of 16
     trunk = ScheduleSegment(0, range(10), None)
-    rates = [scheduled_rate(experiment, trunk, step) for step in range(6)]
+    rates = [scheduled_learning_rate(experiment, trunk, step) for step in range(6)]
     assert rates == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     cooldown = ScheduleSegment(10, range(10, 14), 224)
-    cooled = [scheduled_rate(experiment, cooldown, step) for step in range(10, 14)]
+    cooled = [scheduled_learning_rate(experiment, cooldown, step) for step in range(10, 14)]
     assert cooled == pytest.approx([0.8, 0.6, 0.4, 0.2])
 
 
@@ -106,7 +106,7 @@ def test_cosine_warms_up_and_falls_to_the_minimum_rate() -> None:
         "clip", learning_rate=1.0, min_learning_rate=0.2, warmup_images=64, schedule="cosine"
     )
     whole = ScheduleSegment(0, range(12), 192)
-    rates = [scheduled_rate(experiment, whole, step) for step in range(13)]
+    rates = [scheduled_learning_rate(experiment, whole, step) for step in range(13)]
     assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert rates[8] == pytest.approx(0.6)  # half way
     assert rates[12] == pytest.approx(0.2)

@@ -19,7 +19,7 @@ from bench.measure.costs import build_on_meta
 from bench.orchestration.preflight import check
 from bench.records.record import Training, read_records
 from bench.towers.tower_from import load_tower
-from bench.train.build import load_data
+from bench.train.build import open_batch_stream
 from tests.data.shards import encode_image, make_image, write_shard
 from tests.small import small
 from tests.train.test_checkpoints import written
@@ -163,7 +163,7 @@ def test_cost_of_the_released_head_is_measured_with_the_labels_of_the_pack(
         == DATACOMP_SYNSETS
         == 24_320
     )
-    stream, pack = (load_data(one, CPU, results) for one in (released, small("catlip")))
+    stream, pack = (open_batch_stream(one, CPU, results) for one in (released, small("catlip")))
     assert torch.equal(stream.target(0).columns, pack.target(0).columns)
     with pytest.raises(
         ValueError,

@@ -21,7 +21,7 @@ from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.scope import Scope
 from bench.records.record import Training, Transfer, read_records
-from bench.train.checkpoints import exclusive_lock, latest_valid, list_checkpoints
+from bench.train.checkpoints import find_latest_valid, list_checkpoints, lock_training_folder
 from bench.transfer.families import TASKS as BUILT_IN
 from tests.processes import LONGEST_SECONDS, Parting, run_of, wait_until
 from tests.train.test_checkpoints import written
@@ -73,13 +73,13 @@ def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_an
         assert not child.is_running()
         assert (out / "requeue").exists()
     assert "continue with the same command and --resume" in text
-    assert latest_valid(out / "checkpoints")[1].experiment == EXPERIMENT
+    assert find_latest_valid(out / "checkpoints")[1].experiment == EXPERIMENT
 
     parent, child = started(out, *again)
     parent.kill()  # its child notices, saves and ends
     parent.communicate()
     child.wait(timeout=LONGEST_SECONDS)
-    saved = latest_valid(out / "checkpoints")[1].steps_taken
+    saved = find_latest_valid(out / "checkpoints")[1].steps_taken
     assert saved < 80
 
     # Less than what a training keeps to save its state.
@@ -89,7 +89,7 @@ def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_an
     )
     assert late.returncode == 75, late.stderr
     assert (out / "requeue").exists()
-    assert latest_valid(out / "checkpoints")[1].steps_taken == saved
+    assert find_latest_valid(out / "checkpoints")[1].steps_taken == saved
 
     capsys.readouterr()
     assert main(command(out, *again)[3:]) == 0, capsys.readouterr().err
@@ -205,7 +205,7 @@ def test_second_training_in_a_folder_is_refused_before_it_loads_anything(
 ) -> None:
     """The first may still be loading, and has no checkpoint; or its command was killed while it saves."""
     for locked in (tmp_path, tmp_path / "checkpoints"):
-        with exclusive_lock(locked):
+        with lock_training_folder(locked):
             before = sorted(tmp_path.rglob("*"))
             assert main(["train", *OPTIONS, "--out", str(tmp_path)]) == 2
             assert sorted(tmp_path.rglob("*")) == before
@@ -222,7 +222,10 @@ def test_training_locks_its_folder_while_it_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def open_in_locked_folder(out: Path, *_: object, **__: object) -> None:
-        with pytest.raises(ValueError, match="another training writes to"), exclusive_lock(out):
+        with (
+            pytest.raises(ValueError, match="another training writes to"),
+            lock_training_folder(out),
+        ):
             pass
         raise ValueError("it was locked")
 

@@ -18,9 +18,9 @@ from bench.data.stream import BatchStream, PackStream
 from bench.experiment.config import Experiment
 from bench.records.record import Training
 from bench.train import loop as training
-from bench.train.build import build_train_state, load_data
+from bench.train.build import build_train_run, open_batch_stream
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.checkpoints import TENSORS, CheckpointConfig, latest_valid, list_checkpoints
+from bench.train.checkpoints import TENSORS, CheckpointConfig, find_latest_valid, list_checkpoints
 from bench.train.state import collect_state, copy_state, load_state
 from tests.chaos.disks import limit_file_size
 from tests.data.layouts import LAYOUTS, Sample
@@ -44,12 +44,12 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def load(experiment: Experiment, device: torch.device, results: Path) -> BatchStream[object]:
         if experiment.method not in streams:
-            streams[experiment.method] = load_data(experiment, device, results)
+            streams[experiment.method] = open_batch_stream(experiment, device, results)
         stream = streams[experiment.method]
         assert stream.experiment == experiment
         return stream
 
-    monkeypatch.setattr(training, "load_data", load)
+    monkeypatch.setattr(training, "open_batch_stream", load)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def go(experiment: Experiment, folder: Path, results: Path, minutes: float = 1e6) -> Training | int:
     """Begin, or go on from the newest checkpoint; return the training, or the exit code of one that was stopped."""
     kept = folder / "checkpoints"
-    taken_up = str(latest_valid(kept)[0]) if list_checkpoints(kept) else ""
+    taken_up = str(find_latest_valid(kept)[0]) if list_checkpoints(kept) else ""
     checkpoint_config = CheckpointConfig(
         folder=str(kept), interval_minutes=minutes, resume_from=taken_up
     )
@@ -129,7 +129,7 @@ def test_training_stopped_after_every_step_equals_an_unstopped_one(
     for taken in range(1, steps):
         interrupt_at(1)
         assert go(experiment, folder, results) == 143
-        assert latest_valid(folder / "checkpoints")[1].steps_taken == taken
+        assert find_latest_valid(folder / "checkpoints")[1].steps_taken == taken
     interrupt_at(1)
     require_equal(go(experiment, folder, results), folder, whole, tmp_path / "whole")
     assert steps == (8 if experiment.training.schedule == "wsd" else 9)
@@ -154,7 +154,9 @@ def test_counts_of_samples_are_those_of_an_unstopped_training(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(training, "load_data", load_data)  # a process has a stream of its own
+    monkeypatch.setattr(
+        training, "open_batch_stream", open_batch_stream
+    )  # a process has a stream of its own
     usable = [
         Sample(encode_image(make_image(number)), CAPTIONS[number % 6]) for number in range(31)
     ]
@@ -164,7 +166,7 @@ def test_counts_of_samples_are_those_of_an_unstopped_training(
     whole = unstopped(experiment, tmp_path / "whole", results)
     interrupt_at(5)
     assert go(experiment, tmp_path / "stopped", results) == 143
-    assert latest_valid(tmp_path / "stopped" / "checkpoints")[1].unusable != {}
+    assert find_latest_valid(tmp_path / "stopped" / "checkpoints")[1].unusable != {}
     interrupt_at(0)
     found = go(experiment, tmp_path / "stopped", results)
     require_equal(found, tmp_path / "stopped", whole, tmp_path / "whole")
@@ -176,7 +178,9 @@ def test_counts_of_samples_are_those_of_an_unstopped_training(
 
 def test_state_determines_the_next_steps(results: Path) -> None:
     """Put back, a run takes the same steps again: weights, moments, counts, average, generators."""
-    run = build_train_state(training.load_data(small("superclass", ema_decay=0.9), CPU, results))
+    run = build_train_run(
+        training.open_batch_stream(small("superclass", ema_decay=0.9), CPU, results)
+    )
     run.step(run.stream.batch(0), 1e-3)
     state = copy_state(collect_state(run))
 
@@ -207,7 +211,7 @@ def test_training_stopped_on_a_gpu_in_a_cooldown_resumes_on_a_cpu(
         lambda run: collect_state(run) | {"generator.cuda": torch.ones(16)},
     ):
         assert go(experiment, tmp_path / "stopped", results) == 143
-    path, _ = latest_valid(tmp_path / "stopped" / "checkpoints")
+    path, _ = find_latest_valid(tmp_path / "stopped" / "checkpoints")
     assert "trunk.generator.cuda" in load_file(path / TENSORS)
     interrupt_at(0)
     require_equal(
@@ -225,7 +229,7 @@ def test_checkpoint_is_saved_before_each_cooldown(results: Path, tmp_path: Path)
         "step-00000005",
         "step-00000001",
     ]
-    _, saved = latest_valid(tmp_path / "checkpoints")
+    _, saved = find_latest_valid(tmp_path / "checkpoints")
     assert (saved.steps_taken, saved.images) == (5, 3 * 16)
 
 

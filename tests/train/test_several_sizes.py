@@ -21,15 +21,15 @@ from bench.orchestration.budgets import image_budgets
 from bench.records.record import Branch, Speed, Training
 from bench.towers.provenance import read_provenance
 from bench.train.build import (
-    build_train_state,
+    build_train_run,
     build_untrained_tower,
-    check_finite,
-    load_data,
+    open_batch_stream,
+    require_finite_losses,
     steps_with_each_size_first,
     take_steps_at_full_learning_rate,
 )
 from bench.train.loop import train
-from bench.train.step import make_step
+from bench.train.step import make_train_step
 from bench.transfer.feature_extractor import tower_embedder
 from bench.transfer.tasks.image_sources import on_white
 from reports.render.frames import loss_curve_parts
@@ -50,7 +50,7 @@ def speed(results: Path) -> Speed:
 
 
 def test_batch_size_follows_from_its_image_size(results: Path) -> None:
-    stream = load_data(several("clip"), CPU, results)
+    stream = open_batch_stream(several("clip"), CPU, results)
     for k in range(6):
         batch, side = stream.batch(k), image_size_at(stream.experiment, k)
         size = {32: 36, 48: 16, 64: 9}[side]
@@ -104,7 +104,7 @@ def test_loss_curves_are_at_images_seen() -> None:
 
 def test_throughput_counts_the_images_really_seen(speed: Speed, results: Path) -> None:
     experiment = several("clip", windows=3, steps_per_window=1)
-    stream = load_data(experiment, CPU, results)
+    stream = open_batch_stream(experiment, CPU, results)
     number = len(speed.window_seconds)
     sizes = [len(stream.batch(k).images) for k in range(1 + number + len(speed.phase_images))]
     assert speed.window_images == tuple(sizes[1 : 1 + number])
@@ -120,7 +120,7 @@ def test_throughput_counts_the_images_really_seen(speed: Speed, results: Path) -
 def test_flops_of_a_record_are_the_mean_over_its_steps(speed: Speed, results: Path) -> None:
     """Each step counted alone, at its own size and its captions' own widths."""
     experiment = several("clip", windows=3, steps_per_window=1)
-    stream = load_data(experiment, CPU, results)
+    stream = open_batch_stream(experiment, CPU, results)
     separate = []
     for k in range(1, 4):
         side = image_size_at(experiment, k)
@@ -151,7 +151,7 @@ def test_peak_memory_is_of_the_most_demanding_image_size(results: Path) -> None:
         for side in experiment.image.all_image_sizes
     }
     whole, small_, large = (
-        step_tensor_bytes(load_data(one, CPU, results))
+        step_tensor_bytes(open_batch_stream(one, CPU, results))
         for one in (experiment, separate[32], separate[64])
     )
     assert whole == pytest.approx(small_, rel=0.01)
@@ -167,16 +167,16 @@ def test_single_size_tower_is_refused_before_running(results: Path) -> None:
     with pytest.raises(
         ValueError, match=r"'catlip-bench-tiny' does not take images of 36, 48, 60 px"
     ):
-        build_train_state(load_data(small("clip", image_sizes=(36, 48, 60)), CPU, results))
+        build_train_run(open_batch_stream(small("clip", image_sizes=(36, 48, 60)), CPU, results))
 
 
 def test_nan_loss_names_its_step(results: Path) -> None:
-    run = build_train_state(load_data(several("catlip"), CPU, results))
+    run = build_train_run(open_batch_stream(several("catlip"), CPU, results))
     steps = steps_with_each_size_first(run.stream.experiment, 1)
     with torch.no_grad():
         run.model.head.bias.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match=f"step {steps[0]} is not finite"):
-        check_finite(take_steps_at_full_learning_rate(run, steps), steps, run.stream)
+        require_finite_losses(take_steps_at_full_learning_rate(run, steps), steps, run.stream)
 
 
 @pytest.mark.filterwarnings(
@@ -184,9 +184,9 @@ def test_nan_loss_names_its_step(results: Path) -> None:
 )  # of torch's own modules, as they are imported
 def test_compiled_step_allows_graphs_for_all_image_sizes(results: Path) -> None:
     """Beyond dynamo's limit a size would run uncompiled without a word."""
-    run = build_train_state(
-        load_data(several("catlip", image_sizes=tuple(range(32, 224, 16))), CPU, results)
+    run = build_train_run(
+        open_batch_stream(several("catlip", image_sizes=tuple(range(32, 224, 16))), CPU, results)
     )
     with dynamo.patch(recompile_limit=8):
-        make_step(run.stream.experiment, run.model, run.method, "fp32", compiled=True)
+        make_train_step(run.stream.experiment, run.model, run.method, "fp32", compiled=True)
         assert dynamo.recompile_limit >= 12

@@ -12,15 +12,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.data.stream import Batch
 from bench.profilers.counters import TensorBytes
-from bench.train.build import TrainState, build_train_state, check_finite, load_data
+from bench.train.build import TrainRun, build_train_run, open_batch_stream, require_finite_losses
 from tests.small import FP16, small
 
 CPU = torch.device("cpu")
 RATE = 1e-3
 
 
-def assembled(results: Path, method: str = "catlip", **changes: object) -> TrainState:
-    return build_train_state(load_data(small(method, **changes), CPU, results))
+def assembled(results: Path, method: str = "catlip", **changes: object) -> TrainRun:
+    return build_train_run(open_batch_stream(small(method, **changes), CPU, results))
 
 
 def corrupt(batch: Batch[Any]) -> Batch[Any]:
@@ -29,7 +29,7 @@ def corrupt(batch: Batch[Any]) -> Batch[Any]:
     return Batch(images, batch.target)
 
 
-def state(run: TrainState) -> list[Tensor]:
+def state(run: TrainRun) -> list[Tensor]:
     moments = [value for of_one in run.step.optimizer.state.values() for value in of_one.values()]
     average = [] if run.step.ema is None else [*run.step.ema.state_dict().values()]
     return [*run.model.state_dict().values(), *moments, *average]
@@ -110,10 +110,10 @@ def test_a_run_that_skipped_an_update_stops_and_names_the_samples(results: Path)
     keys = run.stream.keys(11)
     losses = [torch.tensor(1.0), torch.tensor(float("nan")), torch.tensor(2.0)]
     with pytest.raises(FloatingPointError) as text:
-        check_finite(losses, range(10, 13), run.stream)
+        require_finite_losses(losses, range(10, 13), run.stream)
     assert "step 11 is not finite" in str(text.value)
     assert str(text.value).endswith(", ".join(keys[:8]))
-    check_finite([losses[0], losses[2]], [10, 12], run.stream)
+    require_finite_losses([losses[0], losses[2]], [10, 12], run.stream)
 
 
 class Names(TorchDispatchMode):

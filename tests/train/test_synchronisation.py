@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bench.interfaces.method import METHODS
-from bench.train.build import TrainState, build_train_state, load_data
+from bench.train.build import TrainRun, build_train_run, open_batch_stream
 from tests.small import FP16, small
 from tests.tensors import tensors_of
 
@@ -109,7 +109,7 @@ def test_step_waits_as_often_as_the_released_code_where_a_setting_says_so(
     require_waits(assembled(name, changes, CPU, results), waits)
 
 
-def require_waits(run: TrainState, waits: int) -> None:
+def require_waits(run: TrainRun, waits: int) -> None:
     """Take a step that waits so often for the device; an optimizer that is not fused counts steps on the host."""
     if run.step.scaler.is_enabled():  # at a scale that does not overflow
         run.step.scaler.load_state_dict(torch.amp.GradScaler("cpu", init_scale=2.0**8).state_dict())
@@ -130,15 +130,15 @@ def require_waits(run: TrainState, waits: int) -> None:
     assert waiting.allowed == 0
 
 
-def built(case: str, device: torch.device, results: Path) -> TrainState:
+def built(case: str, device: torch.device, results: Path) -> TrainRun:
     return assembled(*CASES[case], device, results)
 
 
 def assembled(
     name: str, changes: Mapping[str, object], device: torch.device, results: Path
-) -> TrainState:
+) -> TrainRun:
     fewer = {"batch_size": 8, "subset": "random:32", "images": 32, "warmup_images": 8}
-    return build_train_state(load_data(small(name, **fewer | changes), device, results))
+    return build_train_run(open_batch_stream(small(name, **fewer | changes), device, results))
 
 
 def device_tensors(target: Any) -> list[Tensor]:

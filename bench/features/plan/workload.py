@@ -21,7 +21,7 @@ from bench.features.plan.model import (
 )
 from bench.interfaces.method import get_method
 from bench.measure.costs import META, build_on_meta, count_costs, meta_captions, text_forward_flops
-from bench.train.build import count_trained_parameters, load_data
+from bench.train.build import count_trained_parameters, open_batch_stream
 from models.heads import DualEncoder, TokenCounts
 from models.tower_blocks import blocks_of_all_towers
 
@@ -37,7 +37,7 @@ def sample_captions(experiment: Experiment, results: Path) -> list[Tokens]:
     """
     if not get_method(experiment.method).embeds_captions(experiment):
         return []
-    stream = load_data(experiment, torch.device("cpu"), results)
+    stream = open_batch_stream(experiment, torch.device("cpu"), results)
     return [stream.target(k).captions for k in range(SAMPLED_BATCHES)]
 
 

@@ -34,7 +34,7 @@ from bench.features.reference.timing import WindowTimer
 from bench.labels.vocabulary import read_vocabulary, replace_unshipped_vocabulary
 from bench.profilers.device import Readings, open_reader, sampled
 from bench.profilers.nvml import VOIDING_SLOWDOWNS
-from bench.train.build import log_workers, sample_counts
+from bench.train.build import log_loader_workers, sample_count_fields
 
 NO_CUDA = "CoreNet's autocast requires CUDA (corenet/engine/utils.py)"
 # Beginnings of the keys that no step of a run reads. They set loading, which is this project's, validation, and
@@ -118,7 +118,7 @@ def run_as_released(
         sizes = draw_sizes(options, round_, num_steps)
         stream = open_stream(options, experiment, device, results, sizes)
         if round_ == 0:
-            log_workers(stream)
+            log_loader_workers(stream)
         load = batch_function(stream, sizes, is_pinned=device.type == "cuda")
         loader = TimedLoader(windows, load)
         vars(pipeline)[LOADERS] = loader, None, None
@@ -137,7 +137,7 @@ def run_as_released(
             end = start + timing.steps_per_window
             window_images.append(sum(step_images[start:end]))
         figures["window_images"] = tuple(window_images)
-        figures.update(sample_counts(stream))
+        figures.update(sample_count_fields(stream))
 
     try:
         with TemporaryDirectory() as folder:

@@ -28,8 +28,8 @@ from bench.experiment.config import Experiment, change
 from bench.features.reference import OPEN_CLIP_FUSED, WARMUP_STEPS
 from bench.features.reference.timing import DEFAULT_KERNELS, RAMP_STEPS, WindowTimer, batch_number
 from bench.labels.subwords import SubwordIds
-from bench.train.build import build_train_state
-from bench.train.step import compile_mode, make_optimizer
+from bench.train.build import build_train_run
+from bench.train.step import make_optimizer, torch_compile_mode
 from models import open_clip_config
 from models.heads import DualEncoder, build_open_clip_model, to_open_clip_state
 
@@ -72,7 +72,7 @@ def run_installed_open_clip(
     optimizer = make_optimizer(change(experiment, optimizer_kernel=kernel).optimizer, model)
     if is_compiled:
         # As --torchcompile does.
-        model = cast("nn.Module", torch.compile(model, mode=compile_mode(experiment.runtime)))
+        model = cast("nn.Module", torch.compile(model, mode=torch_compile_mode(experiment.runtime)))
     pairs = []
     for batch, text in zip(batches, _padded_captions(stream, len(batches)), strict=True):
         pairs.append((batch.images, text))
@@ -142,10 +142,10 @@ def run_open_clip_checkout(
     optimizer = modules["optim"].create_optimizer(model, settings)
     samples = _bucketed_batches(stream, batches, modules["naflex_data"], arguments)
     if is_compiled:
-        task.compile(mode=compile_mode(experiment.runtime))  # as --torchcompile does
+        task.compile(mode=torch_compile_mode(experiment.runtime))  # as --torchcompile does
     scaler = torch.amp.GradScaler(stream.device.type) if precision == "fp16" else None
     schedule = modules["scheduler"].const_lr(optimizer, arguments.lr, RAMP_STEPS, RAMP_STEPS)
-    state = modules["train"].TrainState(task, optimizer, scaler, schedule)
+    state = modules["train"].TrainRun(task, optimizer, scaler, schedule)
     losses = list[Tensor]()
     task.register_forward_hook(
         lambda _task, _inputs, outputs: losses.append(outputs[0]["loss"].detach())
@@ -302,7 +302,7 @@ def _sizes(experiment: Experiment) -> tuple[int, int, int]:
 
 
 def _initial_weights(stream: PackStream[Tokens]) -> Mapping[str, Tensor]:
-    model = build_train_state(stream).model
+    model = build_train_run(stream).model
     assert isinstance(model, DualEncoder)
     return to_open_clip_state(model)
 

@@ -21,7 +21,7 @@ from bench.experiment.config import Experiment, change
 from bench.experiment.fields import PACK_DATA
 from bench.features.reference.timing import WindowTimer
 from bench.labels.vocabulary import replace_unshipped_vocabulary
-from bench.train.build import load_data
+from bench.train.build import open_batch_stream
 
 IGNORED_LABEL = -1  # the class of an image-text pair, which CLIP's loss does not read
 
@@ -98,7 +98,8 @@ def open_stream(
 ) -> BatchStream[Any]:
     """Open an experiment's data for steps of the sizes, with the crops, flips, context and rows of labels of options.
 
-    A training on the device has as many loader workers as in `load_data`; batches of the pack are made on the CPU.
+    A training on the device has as many loader workers as in `open_batch_stream`; batches of the pack are made on the
+    CPU.
     """
     values = vars(options)
     fields = {
@@ -114,7 +115,7 @@ def open_stream(
         fields["head_rows"] = values["model.classification.n_classes"]
     if experiment.input.data == PACK_DATA:
         device = torch.device("cpu")
-    return load_data(change(experiment, **fields), device, results, sizes)
+    return open_batch_stream(change(experiment, **fields), device, results, sizes)
 
 
 def batch_function(

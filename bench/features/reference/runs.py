@@ -29,7 +29,7 @@ from bench.features.reference.records import ReferenceRun
 from bench.features.reference.superclass import build_superclass
 from bench.features.reference.timing import WindowTimer, batch_number, reference_learning_rate
 from bench.labels.subwords import SubwordIds
-from bench.train.build import build_train_state, load_data
+from bench.train.build import build_train_run, open_batch_stream
 
 
 def run_side(
@@ -56,7 +56,7 @@ def run_side(
     if side == SUPERCLASS:
         # As the released code pads captions.
         experiment = change(experiment, text_padding="max_length")
-    stream = load_data(experiment, device, results)
+    stream = open_batch_stream(experiment, device, results)
     assert isinstance(stream, PackStream)
     if checkout and experiment.method == "clip":
         stream.order = choose_images(stream, num_batches)
@@ -87,7 +87,7 @@ def _run_ours(
 ) -> list[Tensor]:
     """Run our steps and return losses; captions of CLIP are padded and sorted inside the windows."""
     experiment = stream.experiment
-    step = build_train_state(stream).step
+    step = build_train_run(stream).step
     losses = []
     for k in windows.time_steps():
         number = batch_number(k, len(batches))
@@ -102,7 +102,7 @@ def _run_superclass(
     stream: PackStream[Labels], batches: Sequence[Batch[Any]], windows: WindowTimer, checkout: Path
 ) -> list[Tensor]:
     """Run steps of SuperClass's modules from our weights; return losses."""
-    step = build_superclass(build_train_state(stream), checkout)
+    step = build_superclass(build_train_run(stream), checkout)
     padded = []
     for k, batch in enumerate(batches):
         padded.append(Batch(batch.images, padded_labels(stream, k).to(stream.device)))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from bench.data.stream import Batch
 from bench.experiment.config import change
 from bench.features.reference.timing import DEFAULT_KERNELS
-from bench.train.build import TrainState
+from bench.train.build import TrainRun
 from bench.train.step import make_optimizer
 from models import open_clip_config
 
@@ -32,7 +32,7 @@ OUR_NAMES = {
 }
 
 
-def build_superclass(state: TrainState, checkout: Path) -> Callable[[Batch[Any], float], Tensor]:
+def build_superclass(state: TrainRun, checkout: Path) -> Callable[[Batch[Any], float], Tensor]:
     """Return the step of SuperClass's model with the weights of ours, from a batch and a learning rate to a loss.
 
     Targets are captions padded to the context. The package open_clip of the checkout is imported under another name.

@@ -263,7 +263,7 @@ def test_stored_labels_of_the_pack_train_as_computed_ones_and_are_refused_for_ot
     tmp_path: Path,
     label: LabelFiles,
 ) -> None:
-    from bench.train.build import load_data
+    from bench.train.build import open_batch_stream
     from tests.data.test_stream import CPU
 
     folder = tmp_path / "labels"
@@ -271,8 +271,8 @@ def test_stored_labels_of_the_pack_train_as_computed_ones_and_are_refused_for_ot
     with pytest.raises(ValueError, match="is not there; create it with: python -m bench label"):
         METHODS["catlip"].targets(stored)
     label(*PACK, "--vocabulary", "pack-synsets", out=folder)
-    computed_stream = load_data(small("catlip"), CPU, results)
-    stored_stream = load_data(stored, CPU, results)
+    computed_stream = open_batch_stream(small("catlip"), CPU, results)
+    stored_stream = open_batch_stream(stored, CPU, results)
     for k in (0, 1, 700):
         computed_batch, stored_batch = computed_stream.batch(k), stored_stream.batch(k)
         assert len(computed_batch.target.columns)

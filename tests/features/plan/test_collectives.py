@@ -33,7 +33,7 @@ from bench.features.plan.workload import (
 from bench.interfaces.method import METHODS
 from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
 from bench.measure.link_speed import _measure
-from bench.train.build import build_train_state, build_untrained_tower, load_data
+from bench.train.build import build_train_run, build_untrained_tower, open_batch_stream
 from bench.train.distributed import ModelWithLoss, parallelize, world_group
 from losses import collectives
 from tests.processes import in_ranks
@@ -219,7 +219,7 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
         setattr(module, attribute, traced)
     found: dict[str, Any] = {}
     for method, sharding in SENT_CASES:
-        run = build_train_state(load_data(sending(method, sharding), CPU, results))
+        run = build_train_run(open_batch_stream(sending(method, sharding), CPU, results))
         for k in range(2):
             log.clear()
             run.step(run.stream.batch(k), 1e-3)
@@ -229,7 +229,7 @@ def sent(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
     spread_out: Any = parallelize(
         ModelWithLoss(model, METHODS["clip"].loss, world_group()), experiment.runtime, "fp32"
     )
-    stream = load_data(experiment, CPU, results)
+    stream = open_batch_stream(experiment, CPU, results)
     for k in range(3):
         batch = stream.batch(k)
         spread_out(batch.images, batch.target).backward()
@@ -297,7 +297,7 @@ def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     """FLOPs of the forward are counted whole, but for the products of images with captions."""
     experiment = two_blocks(method)
     model, weights = (
-        build_train_state(load_data(experiment, CPU, results)).model,
+        build_train_run(open_batch_stream(experiment, CPU, results)).model,
         count_communicated_parameters(experiment),
     )
     parameters = list(model.parameters())
@@ -329,7 +329,7 @@ def test_plan_computes_the_tokens_that_measure_counts(
     experiment = small(
         "clip", batch_size=64, context_length=77, caption_lengths=lengths, text_padding=padding
     )
-    stream = load_data(experiment, CPU, results)
+    stream = open_batch_stream(experiment, CPU, results)
     batches = [stream.target(k) for k in range(200, 260)]
     counted = [batch.tokens_per_caption for batch in batches]
     planned = sample_captions(experiment, results)

@@ -30,7 +30,7 @@ from bench.features.reference.records import ReferenceRun
 from bench.features.reference.runs import run_side
 from bench.features.reference.tables import compare_early_losses, reference_speed_table
 from bench.records.record import Record
-from bench.train.build import load_data
+from bench.train.build import open_batch_stream
 from tests.reports.conftest import HERE
 from tests.small import small
 
@@ -94,7 +94,7 @@ def test_checkout_has_equal_losses_for_equal_batches_and_its_bucketing_computes_
 
 def test_images_beside_a_checkout_have_the_lengths_of_the_whole_pool(results: Path) -> None:
     """So that few batches of similar length stand for those of a whole pool; each image is read once."""
-    stream = load_data(twenty_steps(), CPU, results)
+    stream = open_batch_stream(twenty_steps(), CPU, results)
     assert isinstance(stream, PackStream)
     lengths, whole = stream.targets.lengths.float(), stream.order
     chosen = choose_images(stream, 20)
@@ -109,7 +109,7 @@ def test_images_beside_a_checkout_have_the_lengths_of_the_whole_pool(results: Pa
     assert lengths[timed].mean().item() == pytest.approx(lengths[pool].mean().item(), rel=0.03)
     groups = lengths[timed].sort().values.view(-1, 4)
     assert (groups[:, -1] - groups[:, 0]).median() <= 1
-    again = choose_images(load_data(twenty_steps(), CPU, results), 20)  # type: ignore[arg-type]
+    again = choose_images(open_batch_stream(twenty_steps(), CPU, results), 20)  # type: ignore[arg-type]
     assert all(torch.equal(again.batch_rows(k), rows[k]) for k in range(20))
 
 

@@ -11,7 +11,7 @@ from bench.experiment.experiments import get_experiment
 from bench.features.reference.experiments import PLAIN
 from bench.features.reference.tables import STEPS_COMPARED
 from bench.measure.costs import count_flops
-from bench.train.build import load_data
+from bench.train.build import open_batch_stream
 from tests.released_flops import forward_flops_as_released
 
 PAGE = " ".join(
@@ -26,7 +26,7 @@ def test_page_has_the_flops_of_open_clips_forward_over_ours(results: Path) -> No
         ("vit-b16", "ViT-B/16, five rounds"),
     ):
         experiment = change(get_experiment(f"clip-{scale}"), **PLAIN, text_padding="bucketed")
-        stream = load_data(experiment, torch.device("cpu"), results)
+        stream = open_batch_stream(experiment, torch.device("cpu"), results)
         captions = [stream.target(step) for step in range(STEPS_COMPARED)]
         assert (
             f"computes {fmean(one.captions.tokens_per_caption for one in captions):.1f} tokens"
@@ -39,6 +39,6 @@ def test_page_has_the_flops_of_open_clips_forward_over_ours(results: Path) -> No
             in PAGE.partition(rounds)[2][:80]
         )
         padded = change(experiment, text_padding="max_length")
-        stream = load_data(padded, torch.device("cpu"), results)
+        stream = open_batch_stream(padded, torch.device("cpu"), results)
         of_padding.append(count_flops(padded, [stream.target(0)]).step / ours.step)
     assert f"the padding alone makes {of_padding[0]:.2f} and {of_padding[1]:.2f}" in PAGE
