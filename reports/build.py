@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from bench.console.console import FAILED_CASE, OK, PROGRAM, log, log_damaged_files
 from bench.environment.files import read_intact_files
@@ -25,12 +26,11 @@ class ComparisonPage:
     machine, also those in folders of trainings one level down. It lists the other comparisons with the reasons.
     """
 
-    results: Positional[Path] = Path("results")
-    """Folder of the records."""
-    out: Path | None = None
-    """Path of the page; default index.html in the folder of the records."""
-    comparison: str | None = None
-    """Name of a comparison, which is shown alone; default the newest and what belongs to it."""
+    # folder of the records
+    results: Annotated[Positional[Path], arg(metavar="FOLDER")] = Path("results")
+    out: Path | None = None  # HTML page to write; default: index.html in FOLDER
+    # name of a comparison, which is shown alone; default: the newest, joined with what belongs to it
+    comparison: Annotated[str | None, arg(metavar="NAME")] = None
 
     def run(self) -> int:
         """Read the records and write the page; files that are damaged, or newer and no records, are named on it."""

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from bench.console.console import log_damaged_files
 from bench.measure.observations import read_observations
@@ -15,10 +16,9 @@ from reports.series import build_history, figures_frame
 class ExportFigures:
     """Write a csv file with a row for every figure of every process, and print its path."""
 
-    results: Positional[tuple[Path, ...]]
-    """Files or folders of documents and records."""
-    out: Path
-    """Path of the csv file."""
+    # files or folders of records and of pytest-benchmark documents
+    results: Annotated[Positional[tuple[Path, ...]], arg(metavar="PATH ...")]
+    out: Path  # csv file to write
 
     def run(self) -> int:
         """Read the figures and write the file."""

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Results
 from bench.console.console import OK, log
 from bench.environment.files import make_folders
 
@@ -15,9 +14,11 @@ from bench.environment.files import make_folders
 class Export:
     """Export a trained tower in open_clip's layout, or in timm's layout if it is a timm tower."""
 
-    tower: Positional[str]  # tower file, or name of an experiment whose newest tower is exported
-    out: Annotated[Path, arg(help="folder for the exported files, empty or absent")]
-    results: Results = Path("results")
+    # tower file, or name of an experiment whose newest tower is exported
+    tower: Annotated[Positional[str], arg(metavar="TOWER")]
+    out: Annotated[Path, arg(metavar="FOLDER")]  # folder for the exported files, empty or absent
+    # folder in which the towers of a named experiment are looked up
+    results: Annotated[Path, arg(metavar="FOLDER")] = Path("results")
 
     def run(self) -> int:
         """Write the folder, and print the code that loads it."""

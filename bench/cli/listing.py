@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from tyro.conf import arg
 
 from bench.cli.field_table import field_table
 from bench.cli.options import Json
@@ -32,9 +34,11 @@ class List:
     """List all named experiments, or what the options name."""
 
     costs: bool = False  # also count the parameters and FLOPs of each experiment
-    recipe: str | None = None  # list the released settings of this recipe beside ours instead
-    fields: bool = False  # list the fields of an experiment, which --set changes, instead
-    towers: str | None = None  # list the towers of open_clip and timm like 'vit_base*' instead
+    # instead, list the released settings of this recipe beside ours
+    recipe: Annotated[str | None, arg(metavar="EXPERIMENT")] = None
+    fields: bool = False  # instead, list the fields that an experiment has and --set changes
+    # instead, list the towers of open_clip and timm that match a pattern, such as 'vit_base*'
+    towers: Annotated[str | None, arg(metavar="PATTERN")] = None
     json: Json = None
 
     def run(self) -> int:

@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from bench.cli.options import (
     Caption,
     Data,
+    ExperimentNames,
     Json,
     Labels,
     Launch,
@@ -52,16 +53,22 @@ class Measure:
     Each round runs every experiment once, in a fresh process, in rotated order; on a CPU the windows are interleaved.
     """
 
-    names: Positional[tuple[str, ...]]  # names of experiments; the first is the baseline
+    names: Positional[
+        ExperimentNames
+    ]  # names of experiments (see `list`); the first is the baseline
     rounds: Rounds = None
     data: Data = None
     caption: Caption = None
     vocabulary: VocabularyFile = None
     labels: Labels = None
-    count_vocabulary: bool = False  # count vocabularies from the captions first
+    count_vocabulary: bool = (
+        False  # count vocabularies from the captions first, in place of --vocabulary
+    )
     measurements: Measurements = ()
     allow_differences: bool = False  # accept experiments that differ in more than the method
-    resume: bool = False  # continue the newest comparison of the folder
+    resume: bool = (
+        False  # continue the newest comparison in RESULTS; recorded runs are not repeated
+    )
     launch: Launch = ""
     settings: Settings = ()
     results: Results = Path("results")

@@ -14,12 +14,31 @@ if TYPE_CHECKING:
     from bench.tables.tables import Table
 
 Repeated = Annotated[tuple[str, ...], UseAppendAction]
+ExperimentName = Annotated[str, arg(metavar="EXPERIMENT")]
+ExperimentNames = Annotated[tuple[str, ...], arg(metavar="EXPERIMENT ...")]
 Settings = Annotated[
-    Repeated, arg(name="set", metavar="FIELD=VALUE", help="field of the experiments; repeatable")
+    Repeated,
+    arg(
+        name="set",
+        metavar="FIELD=VALUE",
+        help="change a field of the experiments (see `list --fields`); repeatable",
+    ),
 ]
-Tasks = Annotated[Repeated, arg(name="task", metavar="TASK", help="transfer task; repeatable")]
+Tasks = Annotated[
+    Repeated,
+    arg(
+        name="task",
+        metavar="TASK",
+        help="transfer task to score on, such as 'Twemoji group'; repeatable; default: tasks of the pack",
+    ),
+]
 Protocols = Annotated[
-    Repeated, arg(name="protocol", metavar="PROTOCOL", help="evaluation protocol; repeatable")
+    Repeated,
+    arg(
+        name="protocol",
+        metavar="PROTOCOL",
+        help="evaluation protocol, such as few-shot (docs/transfer.md lists them); repeatable",
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -27,26 +46,47 @@ Data = Annotated[
 ]
 Caption = Annotated[
     str | None,
-    arg(metavar="FIELDS", help="fields that hold captions, such as 'txt:0.5;json.llava:0.5'"),
+    arg(
+        metavar="FIELDS",
+        help="fields that hold captions, such as 'txt:0.5;json.llava:0.5'; default: found by their names",
+    ),
 ]
-Root = Annotated[Path | None, arg(metavar="FOLDER", help="data of tasks that are not in the pack")]
+Root = Annotated[
+    Path | None,
+    arg(metavar="FOLDER", help="folder with the data of tasks that are not in the pack"),
+]
 VocabularyFile = Annotated[
-    str | None, arg(metavar="FILE", help="vocabulary of the labels (.json or CoreNet's .pkl)")
+    str | None,
+    arg(
+        metavar="FILE",
+        help="vocabulary of the labels: .json, CoreNet's .pkl, or pack-synsets or pack-subwords, which are shipped",
+    ),
 ]
 Labels = Annotated[
-    str | None, arg(metavar="FOLDER", help="labels that `label` made; default: computed")
+    str | None,
+    arg(metavar="FOLDER", help="folder with labels that `label` wrote; default: they are computed"),
 ]
 Rounds = Annotated[
-    int | None, arg(help="rounds of fresh processes; default: 10 on a CPU, 6 on a GPU")
+    int | None, arg(help="number of rounds of fresh processes; default: 10 on a CPU, 6 on a GPU")
 ]
 Measurements = Annotated[
     Repeated,
-    arg(name="measurement", metavar="NAME", help="measurement of an extension; repeatable"),
+    arg(
+        name="measurement",
+        metavar="NAME",
+        help="take this measurement of an --extension, in place of throughput and memory; repeatable",
+    ),
 ]
 Launch = Annotated[
-    str, arg(metavar="WORDS", help='launcher of all ranks, such as "torchrun --nproc-per-node 8"')
+    str,
+    arg(
+        metavar="COMMAND",
+        help='command that starts the ranks of a run, such as "torchrun --nproc-per-node 8"; default: one process',
+    ),
 ]
-Results = Annotated[Path, arg(metavar="FOLDER", help="folder for records and towers")]
+Results = Annotated[
+    Path, arg(metavar="FOLDER", help="folder in which records and towers are written and looked up")
+]
 Json = Annotated[
     Path | None, arg(metavar="FILE", help="also write the printed tables, as one JSON object")
 ]

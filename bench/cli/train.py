@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from bench.cli.options import (
     Caption,
     Data,
+    ExperimentName,
     Json,
     Labels,
     Root,
@@ -54,24 +55,32 @@ VOCABULARY = "vocabulary.json"  # in OUT
 REQUEUE_FILE = "requeue"  # in OUT, after a signal to end or the end of the job's time
 MOST_IMAGES = 10**12  # of an experiment
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9}
-Images = Annotated[str | None, arg(metavar="N", help="number of images seen (80000, 80k or 12.8M)")]
+Images = Annotated[
+    str | None,
+    arg(
+        metavar="N",
+        help="number of images seen (80000, 80k, 12.8M or 1.28B); default: the experiment's",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Train:
     """Pre-train a tower, with checkpoints from which --resume continues, and score it on transfer tasks."""
 
-    name: Positional[str]  # name of the experiment
+    name: Positional[ExperimentName]  # name of the experiment (see `list`)
     images: Images = None
     data: Data = None
     caption: Caption = None
     vocabulary: VocabularyFile = None
     labels: Labels = None
-    count_vocabulary: bool = False  # count the vocabulary from the captions first
+    count_vocabulary: bool = (
+        False  # count the vocabulary from the captions first, in place of --vocabulary
+    )
     out: Path | None = None  # folder for checkpoints, records and tower; default results/train-NAME
     resume: bool = False  # continue from the newest checkpoint in OUT, if there is one
     checkpoint_minutes: float = 15.0  # minutes between checkpoints; the newest two are kept
-    score: bool = True  # score the tower on transfer tasks after the training
+    score: bool = True  # whether the tower is scored on transfer tasks after the training
     tasks: Tasks = ()
     root: Root = None
     settings: Settings = ()

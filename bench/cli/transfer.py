@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from bench.cli.options import Json, Protocols, Results, Root, Tasks, print_results
 from bench.environment.imports import imports_without_gc
@@ -34,8 +35,8 @@ class Transfer:
     NAME=FILE with the name of an open_clip or timm model. Scores are recorded.
     """
 
-    # Experiment, tower file, or weights trained by CoreNet, open_clip or timm.
-    tower: Positional[str]
+    # experiment, tower file, or file of weights that CoreNet, open_clip or timm trained
+    tower: Annotated[Positional[str], arg(metavar="TOWER")]
     tasks: Tasks = ()
     protocols: Protocols = ()
     root: Root = None

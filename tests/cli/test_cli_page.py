@@ -33,10 +33,13 @@ Tables go to stdout, progress and messages to stderr. Every command takes `--ext
 | 130, 143 | interrupted by SIGINT, by SIGTERM; finished work is kept |
 | 141 | whoever read the output ended first, as `head` does |
 """
-# What says nothing: that there is no value by default, and that a switch can be named as off.
-REPETITION = (
-    r" \(default:\s+(None|False|''|)\)| \(repeatable\)| \(required\)|\{None\}\||(?<=\w), --no-\S+"
-)
+REPETITION = r" \(default:\s+(None|''|)\)| \(repeatable\)|\{None\}\|"  # what says nothing
+# A switch is shown with both names where it is on by default, and a positional argument is always required.
+REPLACEMENTS = {
+    r", (--no-\S+)(.*) \(default: True\)": r"/\1\2",
+    r", --no-\S+(.*) \(default: False\)": r"\1",
+    r"^(  [^-].*) \(required\)": r"\1",
+}
 HEADINGS = ("usage:", "options", "positional arguments", "-h, --help", "---")
 FEWEST = 3  # verbs that share an option with equal words
 
@@ -55,7 +58,10 @@ def help_of(*words: str) -> str:
             lines[-1] += f"  {line.strip()}"
         elif not line.strip().startswith(HEADINGS) and (line.strip() or lines[-1:] != [""]):
             lines.append(indented)
-    return re.sub(r" {2,}\(", " (", "\n".join(lines).strip("\n"))
+    page = re.sub(r" {2,}\(", " (", "\n".join(lines).strip("\n"))
+    for pattern, replacement in REPLACEMENTS.items():
+        page = re.sub(pattern, replacement, page, flags=re.MULTILINE)
+    return page
 
 
 def page() -> str:

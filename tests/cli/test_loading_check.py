@@ -85,6 +85,20 @@ def test_wrong_option_is_refused_in_one_line(
     assert message in line
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--images-per-s", "9"], "--set need --shards"),
+        (["--shards", "s.tar", "--launch", "torchrun"], "--shards and --launch exclude each other"),
+    ],
+)
+def test_options_of_loading_need_shards_without_launch(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_shards_without_a_usable_image_are_one_line(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

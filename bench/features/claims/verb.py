@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from bench.cli.options import Json
 from bench.console.console import escape_unprintable_lines, log_damaged_files
@@ -18,10 +19,10 @@ from bench.tables.formats import NBSP
 class ClaimVerb:
     """List claims of papers with their verdicts from records, or show one claim."""
 
-    name: Positional[str | None] = None
-    """Name of the claim; default all claims, as a list."""
-    records: tuple[Path, ...] = (Path("results"),)
-    """Folders of the records; a folder that does not exist is allowed for the default only."""
+    # name of the claim that is shown; default: all claims are listed
+    name: Annotated[Positional[str | None], arg(metavar="CLAIM")] = None
+    # folders of the records, which must exist unless it is the default
+    records: Annotated[tuple[Path, ...], arg(metavar="FOLDER ...")] = (Path("results"),)
     json: Json = None
 
     def run(self) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Caption, Json, Results
+from bench.cli.options import Caption, Json
 from bench.console.console import OK
 from bench.console.options import require_range
 from bench.console.tables import print_tables
@@ -28,10 +28,12 @@ class SummarizeData:
     ]
     caption: Caption = None
     sample: int = 2000  # number of images that are decoded, and compared to find exact copies
-    seed: int = 0  # seed of the random samples: another one shows other images
+    seed: int = 0  # seed of the random sample: another seed decodes and shows other images
     out: Path | None = None  # HTML page to write, with 64 images
-    keys: Path | None = None  # csv file for the keys of the usable samples, for --set subset=FILE
-    results: Results = Path("results")
+    # csv file to write: the keys of the usable samples, which --set subset=FILE reads
+    keys: Annotated[Path | None, arg(metavar="FILE")] = None
+    # folder for the index of the data, which later runs read
+    results: Annotated[Path, arg(metavar="FOLDER")] = Path("results")
     json: Json = None
 
     def run(self) -> int:

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from bench.cli.options import Json, Results, Rounds, Settings
+from bench.cli.options import ExperimentName, Json, Results, Rounds, Settings
 from bench.console.console import FAILED_CASE, OK
 from bench.console.options import ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
@@ -31,10 +32,10 @@ class ExplainRatio:
     shows the ratio of each cause beside its FLOP-predicted ratio.
     """
 
-    name: Positional[str]  # name of the experiment at which the ladder ends
-    baseline: str  # name of the experiment at which the ladder begins, with captions padded to the context length
-    # further settings to vary, each as FIELD=VALUE (such as attention=plain) with its value at the ladder's beginning
-    factors: tuple[str, ...] = ()
+    name: Positional[ExperimentName]  # name of the experiment at which the ladder ends (see `list`)
+    baseline: ExperimentName  # name of the experiment at which the ladder begins
+    # further settings to vary, with their values at the ladder's beginning, such as attention=plain
+    factors: Annotated[tuple[str, ...], arg(metavar="FIELD=VALUE ...")] = ()
     rounds: Rounds = None
     resume: bool = False  # resume the newest ladder; recorded runs are not repeated
     settings: Settings = ()

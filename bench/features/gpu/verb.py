@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import UseAppendAction, arg
+from tyro.conf import arg
 
-from bench.cli.options import Results
+from bench.cli.options import Repeated
 from bench.console.console import FAILED_CASE, OK, log
 from bench.console.tables import print_tables
 from bench.environment.child_processes import kill_at_end
@@ -86,11 +86,6 @@ def list_steps(device: Device) -> list[Step]:
     ]
 
 
-Only = Annotated[
-    tuple[str, ...], UseAppendAction, arg(metavar="STEP", help="name of a step to run; repeatable")
-]
-
-
 @dataclass(frozen=True, slots=True)
 class Gpu:
     """Test and measure for the first time on a GPU, step by step; see docs/gpu.md for the steps.
@@ -100,14 +95,17 @@ class Gpu:
     `preflight` fails, no other step is run.
     """
 
-    only: Only = ()
+    # step to run: preflight, b16, tests, l14, b16-ladder, b16-max-autotune, shards, b16-shards, train or
+    # open-clip; repeatable; a step that is done is not run again; default: all
+    steps: Annotated[Repeated, arg(name="step", metavar="STEP")] = ()
     device: Device = "cuda"  # cpu: the same steps at the tiny scale
-    results: Results = Path("results/gpu")
+    # folder for the logs, records and pages of the steps
+    results: Annotated[Path, arg(metavar="FOLDER")] = Path("results/gpu")
 
     def run(self) -> int:
         """Run the steps that are not done, and list how all ended."""
         steps = {step.name: step for step in list_steps(self.device)}
-        chosen = [choose(name, steps, "step") for name in self.only] or [*steps.values()]
+        chosen = [choose(name, steps, "step") for name in self.steps] or [*steps.values()]
         results = self.results.resolve()
         make_folders(results)
         rows = []

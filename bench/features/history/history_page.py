@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from bench.console.console import escape_unprintable, log_damaged_files
 from bench.features.history.changes import Change, find_changes
@@ -39,10 +40,9 @@ CHARTS_NOTE = (
 class HistoryPage:
     """Write charts over commits with the detected changes, and print their path."""
 
-    results: Positional[Path] = Path("results/history")
-    """Folder of pytest-benchmark documents and records of several commits."""
-    out: Path | None = None
-    """Path of the page; default charts.html in the folder."""
+    # folder of pytest-benchmark documents and records of several commits
+    results: Annotated[Positional[Path], arg(metavar="FOLDER")] = Path("results/history")
+    out: Path | None = None  # HTML page to write; default: charts.html in FOLDER
 
     def run(self) -> int:
         """Write the page."""

@@ -5,10 +5,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from bench.cli.options import Json, Results
+from bench.cli.options import Json
 from bench.console.console import OK, escape_unprintable, escape_unprintable_lines
 from bench.console.options import ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
@@ -24,6 +25,13 @@ from bench.features.history.metric_diffs import (
 from bench.measure.observations import read_observations
 
 MAX_COMMITS = 8  # interleaved, in processes of about 1 GiB each
+Selection = Annotated[
+    str | None,
+    arg(
+        metavar="EXPRESSION",
+        help='pytest -k expression that selects benchmarks, such as "losses and not chunks"; default: all',
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +42,14 @@ class History:
     process with the packages of this environment.
     """
 
-    commits: Positional[int] = MAX_COMMITS  # number of commits, at most 8
-    repository: Path = CHECKOUT  # folder of the git repository
+    # number of the last commits to time, at most 8
+    commits: Annotated[Positional[int], arg(metavar="NUMBER")] = MAX_COMMITS
+    # folder of the git repository whose commits are timed
+    repository: Annotated[Path, arg(metavar="FOLDER")] = CHECKOUT
     rounds: int = 3  # number of rounds; each round times every commit once, so that machine drift affects all alike
-    only: str | None = None  # substring of the names of the benchmarks to run, as pytest's -k
-    out: Path = Path("results/history")  # folder to which the benchmark documents are added
+    only: Selection = None
+    # folder to which the benchmark documents are added
+    out: Annotated[Path, arg(metavar="FOLDER")] = Path("results/history")
 
     def run(self) -> int:
         """Time the suites."""
@@ -64,10 +75,12 @@ class Regress:
     figure is inconclusive, else 0. Documents are stored in RESULTS/regress, which is emptied first.
     """
 
-    base: Positional[str]  # commit to compare with, as a git revision
+    # commit to compare with: a branch, a tag or a hash
+    base: Annotated[Positional[str], arg(metavar="COMMIT")]
     rounds: int = 8  # number of rounds; each round runs one process per side
-    only: str | None = None  # substring of the names of the benchmarks to run, as pytest's -k
-    results: Results = Path("results")
+    only: Selection = None
+    # folder in whose subfolder `regress` the benchmark documents are written
+    results: Annotated[Path, arg(metavar="FOLDER")] = Path("results")
     json: Json = None
 
     def run(self) -> int:

@@ -7,10 +7,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from bench.cli.options import Caption, Json
+from bench.cli.options import Caption, Json, VocabularyFile
 from bench.cli.own_vocabulary import cut_vocabulary, save_vocabulary
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
 from bench.console.options import require_range
@@ -42,16 +43,20 @@ class Label:
     and `labels` in its order; complete files are skipped when the command is repeated.
     """
 
-    inputs: Positional[tuple[str, ...]] = ()  # files, globs or folders of captions
-    out: Path | None = None  # folder for the label files, or file for the vocabulary
-    vocabulary: str | None = None  # .json file, CoreNet .pkl file or name of a shipped vocabulary
-    # labelling rule: corenet, paper or subword; default the vocabulary's, else corenet
-    rule: str | None = None
+    # files, globs or folders of captions
+    inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="PATH ...")] = ()
+    out: Path | None = (
+        None  # folder for the label files; with --count-only: .json file for the vocabulary
+    )
+    vocabulary: VocabularyFile = None
+    # rule that finds labels in captions: corenet, paper or subword; default: the rule of --vocabulary, else corenet
+    rule: Annotated[str | None, arg(metavar="RULE")] = None
     caption: Caption = None
     count_only: bool = False  # count the labels into a vocabulary, and write no label files
-    min_count: int | None = None  # smallest count of a label in the vocabulary
-    size: int | None = None  # largest number of labels in the vocabulary
-    explain: str | None = None  # caption whose labels are shown
+    min_count: int | None = None  # with --count-only: smallest count of a label in the vocabulary
+    size: int | None = None  # with --count-only: largest number of labels in the vocabulary
+    # print the labels of this caption by --rule, and do nothing else
+    explain: Annotated[str | None, arg(metavar="CAPTION")] = None
     workers: int | None = None  # number of processes; default: number of cores
     json: Json = None
 
@@ -60,8 +65,10 @@ class Label:
         require_range("min-count", self.min_count, 1, 1e12)
         require_range("size", self.size, 1, 1e12)
         require_range("workers", self.workers, 1, 1024)
+        if not self.count_only and (self.min_count or self.size):
+            raise ValueError("--min-count and --size need --count-only")
         if self.explain is not None:
-            rule = get_rule(self.rule or "corenet")
+            rule = get_rule(self._rule_name())
             print_tables([explanation_table(rule, self.explain)], self.json)
             return OK
         if self.out is None:
@@ -78,7 +85,7 @@ class Label:
 
     def count_labels(self) -> Vocabulary:
         """Count the labels of the captions, and print their tables; ValueError, after their errors, if files failed."""
-        rule = get_rule(self.rule or "corenet")
+        rule = get_rule(self._rule_name())
         jobs = [LabelJob(shard.path, rule.name, self.caption) for shard in self._find_shards()]
         total, num_failures, seconds = self._run(jobs)
         vocabulary = vocabulary_of_tally(rule, total)
@@ -96,18 +103,14 @@ class Label:
             raise ValueError(
                 f"--vocabulary FILE is missing; make one with: {PROGRAM} label IN --count-only --out FILE"
             )
-        vocabulary = read_vocabulary(self.vocabulary)
-        if self.rule not in (None, vocabulary.rule):
-            raise ValueError(
-                f"{self.vocabulary} is a vocabulary of the rule {vocabulary.rule!r}, not of {self.rule!r}"
-            )
+        rule = self._rule_name()
         require_single_caption_field(self.caption)
         # An incompatible pair raises one error, not one per file.
-        get_labeller(vocabulary.rule, self.vocabulary)
+        get_labeller(rule, self.vocabulary)
         jobs = []
         for shard in self._find_shards():
             target = folder / shard.labels_name
-            job = LabelJob(shard.path, vocabulary.rule, self.caption, self.vocabulary, target)
+            job = LabelJob(shard.path, rule, self.caption, self.vocabulary, target)
             jobs.append(job)
         require_utf8(*(str(job.source) for job in jobs))  # the label files have the same names
         todo = [job for job in jobs if not is_labelled(job)]
@@ -116,6 +119,17 @@ class Label:
         total, num_failures, seconds = self._run(todo)
         print_tables([captions_table(total, total.captions / seconds)], self.json)
         return USAGE if num_failures else OK
+
+    def _rule_name(self) -> str:
+        """Return the name of --rule or of the vocabulary's rule, else "corenet"; ValueError if the two differ."""
+        if self.vocabulary is None:
+            return self.rule or "corenet"
+        rule = read_vocabulary(self.vocabulary).rule
+        if self.rule not in (None, rule):
+            raise ValueError(
+                f"{self.vocabulary} is a vocabulary of the rule {rule!r}, not of {self.rule!r}"
+            )
+        return rule
 
     def _find_shards(self) -> Sequence[CaptionFile]:
         """Return the inputs; ValueError where one file of labels would be of several inputs."""

@@ -27,29 +27,35 @@ class Interconnect:
 
 
 def data_sheet_interconnect(gpu: GpuSpec, network_gbs: float | None = None) -> Interconnect:
-    """Return the interconnect of a GPU by its data sheet; `network_gbs` replaces the bandwidth between nodes.
+    """Return the interconnect of a GPU: 80 % of the bandwidths of its data sheet, and NCCL's latencies.
 
-    Raises ValueError without a network.
+    `network_gbs`, in GB/s per GPU and direction, is the bandwidth that is reached between nodes, in place of the data
+    sheet's. Raises ValueError if neither is known.
     """
-    network = gpu.network_bytes_per_second
+    source = f"{LINK_SHARE:.0%} of the data sheet's bandwidths, NCCL's latencies"
     if network_gbs is not None:
-        network = GB * network_gbs / LINK_SHARE
-    if network is None:
+        network = GB * network_gbs
+        source += "; between nodes as given"
+    elif gpu.network_bytes_per_second is not None:
+        network = LINK_SHARE * gpu.network_bytes_per_second
+    else:
         raise ValueError(f"no data sheet has a network of {gpu.name_words}: give --network-gbs")
     return Interconnect(
         gpus_per_node=gpu.gpus_per_node,
         link_bytes_per_second=LINK_SHARE * gpu.link_bytes_per_second,
         link_latency_seconds=LINK_LATENCY_SECONDS,
-        network_bytes_per_second=LINK_SHARE * network,
+        network_bytes_per_second=network,
         network_latency_seconds=NETWORK_LATENCY_SECONDS,
-        source=f"{LINK_SHARE:.0%} of the data sheet's bandwidths, NCCL's latencies",
+        source=source,
     )
 
 
-def replace_by_measured_links(links: Interconnect, results: Path) -> Interconnect:
-    """Return an interconnect with what the newest link record of a folder measured; ValueError without one.
+def replace_by_measured_links(
+    links: Interconnect, results: Path, network_gbs: float | None = None
+) -> Interconnect:
+    """Return an interconnect with what the newest link record of a folder measured; ValueError without a record.
 
-    A job of one node has measured no network.
+    The bandwidth between nodes stays if it was given (`network_gbs`), or if the job had one node and measured none.
     """
     records = [record for record in read_records(results) if isinstance(record.measured, LinkSpeed)]
     if not records:
@@ -60,7 +66,7 @@ def replace_by_measured_links(links: Interconnect, results: Path) -> Interconnec
         "gpus_per_node": link.processes_per_node or records[-1].circumstances.processes,
         "link_bytes_per_second": link.bytes_per_second,
         "link_latency_seconds": link.latency_seconds,
-        "network_bytes_per_second": link.network_bytes_per_second,
+        "network_bytes_per_second": link.network_bytes_per_second if network_gbs is None else None,
         "network_latency_seconds": link.network_latency_seconds,
     }
     known: dict[str, Any] = {name: value for name, value in measured.items() if value is not None}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Json, Results, Settings, experiments_from
+from bench.cli.options import ExperimentNames, Json, Settings, experiments_from
 from bench.cli.train import Images, parse_count
 from bench.console.console import OK
 from bench.console.options import require_range
@@ -63,22 +63,30 @@ class Plan:
     assumption, not a measurement. All assumptions are printed.
     """
 
-    names: Positional[tuple[str, ...]] = ()  # names of the experiments
+    names: Positional[ExperimentNames] = ()  # names of the experiments (see `list`)
     gpus: int = 64  # number of GPUs
     images: Images = None
-    record: Path | None = None  # folder of the records of one device, which `measure` wrote
+    # folder with the records of one device, which `measure` wrote
+    record: Annotated[Path | None, arg(metavar="FOLDER")] = None
     device: Annotated[
-        str | None, arg(help=f"name of a GPU, in place of records: {', '.join(GPU_SPECS)}")
+        str | None,
+        arg(
+            metavar="GPU",
+            help=f"name of a GPU, in place of --record: {', '.join(GPU_SPECS)}",
+        ),
     ] = None
-    # share of that GPU's bf16 peak, communication excluded; default: the mean of published CLIP trainings
+    # with --device: share, 0 to 1, of the GPU's bf16 peak that a step reaches, communication excluded; default: the
+    # mean of published CLIP trainings
     utilisation: float | None = None
-    price: float | None = None  # price of a GPU-hour
-    # folder with records of links that `doctor` measured; default: the data sheet's
-    links: Path | None = None
-    # bandwidth between nodes, GB/s per GPU and direction; default: the data sheet's
+    price: float | None = None  # price of a GPU-hour in any currency
+    # folder with the records of links that `doctor --launch` wrote; default: 80 % of the data sheet's bandwidths
+    links: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    # bandwidth that is reached between nodes, in GB/s per GPU and direction; default: measured by --links, else 80 % of
+    # the data sheet's
     network_gbs: float | None = None
     settings: Settings = ()
-    results: Results = Path("results")
+    # folder for the index of the data, which later runs read
+    results: Annotated[Path, arg(metavar="FOLDER")] = Path("results")
     json: Json = None
 
     def run(self) -> int:
@@ -93,7 +101,7 @@ class Plan:
         gpu = self._find_gpu(timed_runs)
         links = data_sheet_interconnect(gpu, self.network_gbs)
         if self.links is not None:
-            links = replace_by_measured_links(links, self.links)
+            links = replace_by_measured_links(links, self.links, self.network_gbs)
         plans = []
         for number, experiment in enumerate(experiments):
             timed = timed_runs[number] if timed_runs else None
@@ -117,8 +125,10 @@ class Plan:
             raise ValueError(f"name the experiments to plan (there are {', '.join(EXPERIMENTS)})")
         if (self.record is None) == (self.device is None):
             raise ValueError(
-                "a plan needs either --record FOLDER (measured) or --device NAME (assumed): give one"
+                "a plan needs either --record FOLDER (measured) or --device GPU (assumed): give one"
             )
+        if self.utilisation is not None and self.device is None:
+            raise ValueError("--utilisation needs --device: with --record the step is measured")
 
     def _find_gpu(self, timed_runs: Sequence[TimedRuns]) -> GpuSpec:
         """Return the data sheet of the named or the recorded GPU; ValueError for a CPU and an unknown GPU."""

@@ -10,8 +10,9 @@ from bench.experiment.recipes import AS_RELEASED
 from bench.experiment.settings import with_settings
 from bench.features.reference import RELEASED_FILES
 
-# Factor of the number of windows in the first round on a CPU: 20 steps, whose losses are compared.
-FIRST_ROUND_FACTOR = 3
+# Factor of the number of windows on a CPU in the first round, whose 20 steps are compared by their losses, and in all
+# rounds with bucketing.
+MORE_WINDOWS_FACTOR = 3
 PLAIN: dict[str, Any] = {
     "caption_lengths": WEB,
     "batch_size": 8,
@@ -45,9 +46,9 @@ def superclass_experiment(
     return experiment
 
 
-def with_first_round_windows(experiment: Experiment) -> Experiment:
-    """Return the experiment with the windows of the first round."""
-    return change(experiment, windows=experiment.timing.windows * FIRST_ROUND_FACTOR)
+def with_more_windows(experiment: Experiment) -> Experiment:
+    """Return the experiment with three times as many windows."""
+    return change(experiment, windows=experiment.timing.windows * MORE_WINDOWS_FACTOR)
 
 
 def released_experiments(
@@ -58,7 +59,7 @@ def released_experiments(
     The default is the scale "tiny" on a CPU, and ViT-B/16 on a GPU; both have the same files. A recipe is renamed if
     its windows or, on a CPU, its precision are changed.
     """
-    is_tiny = is_tiny_scale(scale, on_gpu=on_gpu)
+    is_tiny = is_tiny_corenet(scale, on_gpu=on_gpu)
     size = "vit-b16" if is_tiny or scale is None else scale
     if size not in RELEASED_FILES:
         raise ValueError(f"--scale of corenet is tiny, {' or '.join(RELEASED_FILES)}, got {scale}")
@@ -74,6 +75,6 @@ def released_experiments(
     return experiments
 
 
-def is_tiny_scale(scale: str | None, *, on_gpu: bool) -> bool:
-    """Return whether the authors' files are run with the changes of the tiny scale."""
+def is_tiny_corenet(scale: str | None, *, on_gpu: bool) -> bool:
+    """Return whether the reference corenet runs with the changes of the tiny scale, its default on a CPU."""
     return scale == "tiny" or (scale is None and not on_gpu)

@@ -1,6 +1,7 @@
 """Tables of comparisons with other people's training code. No torch here."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
@@ -18,6 +19,18 @@ LOSSES_NOTE = (
     "steps: first ones with equal batches, whose losses are compared. mean: of a step with each batch, all over the\n"
     "same images; not comparable where a side makes other batches, because a contrastive loss depends on the batch."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class LossComparison:
+    """The losses of a reference beside ours, from the first round."""
+
+    side: str  # name of the reference
+    num_steps: int  # first ones, whose batches are equal
+    difference: float  # the largest of these steps, relative to the reference's loss; infinity: not comparable
+    is_equal: bool  # to within rounding, see `EQUAL_LOSSES`
+    mean: float  # over the first step with each batch: the same images as ours, but in other batches if bucketed
+    our_mean: float | None  # None: ours did not run
 
 
 def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:
@@ -57,11 +70,8 @@ def _rate_columns(rates: Mapping[int, float]) -> dict[str, Any]:
     return {"runs": len(rates), "images/s": median(rates.values()), "spread": log_std(rates)}
 
 
-def compare_early_losses(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Compare each side's losses with ours over the first steps of the first round whose batches are equal.
-
-    The mean losses are of a step with each batch: of the same images, but in other batches where a side buckets them.
-    """
+def compare_early_losses(records: Sequence[Record]) -> list[LossComparison]:
+    """Compare the losses of each reference with ours, over the first steps of the first round."""
     losses = {}
     bound = 0.0
     for record in records:
@@ -70,21 +80,33 @@ def compare_early_losses(records: Sequence[Record]) -> list[dict[str, Any]]:
             losses[run.side] = run.losses
             bound = EQUAL_LOSSES[record.circumstances.precision]
     our_losses = losses.pop(OURS, ())
-    rows = []
+    comparisons = []
     for side, their_losses in losses.items():
         steps = WARMUP_STEPS if side == OPEN_CLIP_BUCKETED else STEPS_COMPARED
         theirs = their_losses[:steps]
         difference = _largest_difference(theirs, our_losses[:steps])
+        our_mean = fmean(our_losses) if our_losses else None
+        comparison = LossComparison(
+            side, len(theirs), difference, difference <= bound, fmean(their_losses), our_mean
+        )
+        comparisons.append(comparison)
+    return comparisons
+
+
+def loss_table(comparisons: Sequence[LossComparison]) -> Table:
+    """List the losses of each reference beside ours."""
+    rows = []
+    for comparison in comparisons:
         row = {
-            "reference": side,
-            "steps": len(theirs),
-            "largest difference, relative": difference,
-            "equal": "yes" if difference <= bound else "no",
-            "mean": fmean(their_losses),
-            "mean of ours": fmean(our_losses) if our_losses else "",
+            "reference": comparison.side,
+            "steps": comparison.num_steps,
+            "largest difference, relative": comparison.difference,
+            "equal": "yes" if comparison.is_equal else "no",
+            "mean": comparison.mean,
+            "mean of ours": comparison.our_mean,
         }
         rows.append(row)
-    return rows
+    return Table.of_figures("Losses of the first round", rows, LOSSES_NOTE)
 
 
 def _largest_difference(theirs: Sequence[float], ours: Sequence[float]) -> float:

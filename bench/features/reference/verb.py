@@ -1,71 +1,69 @@
 """The verb `reference`: compares this project's training speed and losses with reference implementations."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import structs
 from tyro.conf import Positional, arg
 
-from bench.cli.options import (
-    Data,
-    Json,
-    Results,
-    Rounds,
-    Settings,
-    print_results,
-)
+from bench.cli.options import Json, Results, Rounds, Settings, print_results
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.options import ROUNDS_RANGE, require_range
 from bench.experiment.config import FIELDS, Experiment
 from bench.features.reference import (
     CHECKOUTS,
+    OPEN_CLIP_BUCKETED,
     OPEN_CLIP_CHECKOUT_SIDES,
     OPEN_CLIP_SIDES,
     SUPERCLASS_SIDES,
     ReferenceName,
 )
 from bench.features.reference.experiments import (
-    is_tiny_scale,
+    is_tiny_corenet,
     open_clip_experiment,
     released_experiments,
     superclass_experiment,
-    with_first_round_windows,
+    with_more_windows,
 )
 from bench.features.reference.tables import (
-    LOSSES_NOTE,
     compare_early_losses,
+    loss_table,
     reference_speed_table,
     released_tables,
 )
+from bench.orchestration import preflight
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.preflight import begin, check, has_gpu, resume
 from bench.orchestration.runs import Run
 from bench.orchestration.scope import default_rounds
-from bench.tables.tables import Table
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
     """Compare training speed and losses with a reference implementation, interleaved in fresh processes.
 
-    open-clip: the loop of `open_clip_train`, as released and with fused AdamW, beside ours, with the same model,
-    weights, batches and learning rates, on captions of web length. A checkout of open_clip's main branch adds its loop
-    with bucketing (batches of captions of similar length, fused AdamW), over the same images.
-    superclass: the authors' model and loss beside ours, with equal weights, batches and learning rates, in fp32.
-    corenet: the authors' own training loop with their files of CLIP and CatLIP, unchanged and without a side of ours;
-    with --data the images are loaded from tar shards while it runs. On a CPU it runs at the scale tiny, whose changes
-    are listed. Code of a checkout is executed by child processes.
+    open-clip: the loop of `open_clip_train`, as released and with fused AdamW, is compared with ours, with the same
+    model, weights, batches and learning rates, on captions of web length. With a checkout of open_clip's main branch,
+    that checkout's loop is compared, too: it buckets captions by length, has fused AdamW and reads the same images.
+
+    superclass: the authors' model and loss are compared with ours, with equal weights, batches and learning rates, in
+    fp32.
+
+    corenet: the authors' training loop runs their CLIP and CatLIP configuration files, unchanged; ours is not run. On a
+    CPU the scale tiny is the default; a table lists what it changes.
+
+    Code of a checkout is executed by child processes.
     """
 
     reference: Positional[ReferenceName]  # name of the reference implementation
-    checkout: Annotated[
-        Path | None, arg(metavar="PATH", help="folder of a checkout of the reference's code")
-    ] = None
-    # scale of the experiments: tiny, vit-b32 (default of open-clip), vit-b16 (default of superclass, and of corenet on
-    # a GPU) or vit-h16 (corenet)
-    scale: str | None = None
-    data: Data = None
+    # folder of a checkout of the reference's code; only open-clip runs without one
+    checkout: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    # size of the towers. open-clip and superclass: tiny, vit-b32 (default of open-clip), vit-b16 (default of
+    # superclass) or vit-l14. corenet: tiny (default on a CPU), vit-b16 (default on a GPU) or vit-h16
+    scale: Annotated[str | None, arg(metavar="SCALE")] = None
+    # with corenet: tar shards that are loaded while it trains; default: the shipped pack
+    data: Annotated[str | None, arg(metavar="PATH")] = None
     rounds: Rounds = None
     # resume the newest comparison with a reference; recorded runs are not repeated
     resume: bool = False
@@ -76,104 +74,112 @@ class Reference:
     def run(self) -> int:
         """Run the rounds, then print the ratios and compare the losses."""
         self._check_options()
-        self._check_checkout()
-        experiments = list(self._experiments().values())
-        is_released = self.reference == "corenet"
-        check(self.results, experiments, may_differ=FIELDS)
+        experiments_by_title = self._experiments()
+        self._check_checkout(experiments_by_title)
+        experiments = list(experiments_by_title.values())
+        preflight.check(self.results, experiments, may_differ=FIELDS)
         if self.resume:
-            longer = [with_first_round_windows(experiment) for experiment in experiments]
-            comparison = resume(self.results, "reference", experiments, scored=longer)
+            longer = [with_more_windows(experiment) for experiment in experiments]
+            comparison = preflight.resume(self.results, "reference", experiments, scored=longer)
         else:
-            comparison = begin(self.results, "reference", experiments)
+            comparison = preflight.begin(self.results, "reference", experiments)
         num_rounds = self.rounds or default_rounds(on_gpu=comparison.on_gpu)
         for round_ in range(num_rounds):
-            runs = self._runs_of_round(comparison, round_)
+            runs = self._runs_of_round(comparison, experiments_by_title, round_)
             comparison.run_round(runs if round_ % 2 == 0 else runs[::-1])
             comparison.expect_rounds(num_rounds - round_ - 1)
         records = comparison.records()
-        if is_released:
+        if self._is_corenet:
             return print_results(comparison, released_tables(records), self.json)
         losses = compare_early_losses(records)
-        tables = [
-            reference_speed_table(records, self._sides),
-            Table.of_figures("Losses of the first round", losses, LOSSES_NOTE),
-        ]
+        tables = [reference_speed_table(records, self._sides), loss_table(losses)]
         code = print_results(comparison, tables, self.json)
-        has_other_losses = any(row["equal"] == "no" for row in losses)
-        return DISAGREEMENT if code == OK and has_other_losses else code
+        if code == OK and not all(side.is_equal for side in losses):
+            return DISAGREEMENT
+        return code
+
+    @property
+    def _is_corenet(self) -> bool:
+        return self.reference == "corenet"
 
     @property
     def _sides(self) -> tuple[str, ...]:
+        """The names of the implementations that are compared, the reference first; not of corenet."""
         if self.reference == "superclass":
             return SUPERCLASS_SIDES
         return OPEN_CLIP_CHECKOUT_SIDES if self.checkout else OPEN_CLIP_SIDES
 
     def _experiments(self) -> dict[str, Experiment]:
-        """Return the experiments that are compared, of corenet by the file of each; ValueError if one cannot be."""
-        on_gpu = has_gpu()
-        if self.reference == "corenet":
+        """Return the experiments by the title of their runs; corenet's are by the authors' file, relative to CHECKOUT.
+
+        Raises ValueError for a setting or a scale that cannot be run.
+        """
+        on_gpu = preflight.has_gpu()
+        if self._is_corenet:
             data = [] if self.data is None else [f"data={self.data}"]
             return released_experiments(self.scale, [*data, *self.settings], on_gpu=on_gpu)
         prepare = open_clip_experiment if self.reference == "open-clip" else superclass_experiment
         experiment = prepare(self.scale, self.settings, on_gpu=on_gpu)
         return {experiment.name: experiment}
 
-    def _runs_of_round(self, comparison: Comparison, round_: int) -> list[Run]:
-        """Return the runs of a round: of both files of corenet, else of all sides.
+    def _runs_of_round(
+        self, comparison: Comparison, experiments: Mapping[str, Experiment], round_: int
+    ) -> list[Run]:
+        """Return the runs of a round: of both files of corenet, else of all sides."""
+        if self._is_corenet:
+            return [
+                self._released_run(comparison, file, experiment, round_)
+                for file, experiment in experiments.items()
+            ]
+        (experiment,) = experiments.values()
+        # For the losses of the first round, and for the images of many batches, which bucketing needs.
+        needs_more_windows = round_ == 0 or OPEN_CLIP_BUCKETED in self._sides
+        if needs_more_windows and not comparison.on_gpu:
+            experiment = with_more_windows(experiment)
+        return [self._side_run(comparison, side, experiment, round_) for side in self._sides]
 
-        On a CPU the first round has more windows, for the losses. A checkout of open_clip needs the images of many
-        batches in each round.
-        """
-        arguments: dict[str, Any] = {"round_": round_, "checkout": self._checkout_path}
-        runs = []
-        for name, experiment in self._experiments().items():
-            if self.reference == "corenet":
-                run = comparison.new_run(
-                    "bench.features.reference.corenet_released:run_as_released",
-                    "released-run",
-                    experiment,
-                    f"{name}, round {round_ + 1}",
-                    f"round{round_:02}",
-                    file=name,
-                    is_tiny=is_tiny_scale(self.scale, on_gpu=comparison.on_gpu),
-                    **arguments,
-                )
-                # Convolutions compute by torch's default, in TF32, and products as CoreNet's `device_setup` sets them.
-                runs.append(structs.replace(run, uses_tf32=True))
-                continue
-            has_longer_windows = round_ == 0 or self._sides == OPEN_CLIP_CHECKOUT_SIDES
-            timed = experiment
-            if has_longer_windows and not comparison.on_gpu:
-                timed = with_first_round_windows(experiment)
-            for side in self._sides:
-                run = comparison.new_run(
-                    "bench.features.reference.runs:run_side",
-                    "reference",
-                    timed,
-                    f"{name}, {side}, round {round_ + 1}",
-                    side,
-                    f"round{round_:02}",
-                    side=side,
-                    **arguments,
-                )
-                runs.append(run)
-        return runs
+    def _released_run(
+        self, comparison: Comparison, file: str, experiment: Experiment, round_: int
+    ) -> Run:
+        """Return the run of a configuration file in the authors' loop."""
+        run = comparison.new_run(
+            "bench.features.reference.corenet_released:run_as_released",
+            "released-run",
+            experiment,
+            f"{file}, round {round_ + 1}",
+            f"round{round_:02}",
+            file=file,
+            is_tiny=is_tiny_corenet(self.scale, on_gpu=comparison.on_gpu),
+            round_=round_,
+            checkout=str(self.checkout.resolve()) if self.checkout else "",
+        )
+        # Convolutions use TF32, torch's default; matrix products use what CoreNet's `device_setup` sets.
+        return structs.replace(run, uses_tf32=True)
 
-    @property
-    def _checkout_path(self) -> str:
-        return str(self.checkout.resolve()) if self.checkout else ""
+    def _side_run(
+        self, comparison: Comparison, side: str, experiment: Experiment, round_: int
+    ) -> Run:
+        """Return the run of an experiment on one side."""
+        return comparison.new_run(
+            "bench.features.reference.runs:run_side",
+            "reference",
+            experiment,
+            f"{experiment.name}, {side}, round {round_ + 1}",
+            side,
+            f"round{round_:02}",
+            side=side,
+            round_=round_,
+            checkout=str(self.checkout.resolve()) if self.checkout else "",
+        )
 
-    def _check_checkout(self) -> None:
-        """Raise ValueError without a checkout of the reference, or if it lacks one of the files."""
+    def _check_checkout(self, files: Mapping[str, Experiment]) -> None:
+        """Raise ValueError without a needed checkout, or if it lacks one of the files, which are corenet's alone."""
         url, file = CHECKOUTS[self.reference]
         if self.checkout is None:
             if self.reference == "open-clip":
                 return
-            raise ValueError(f"{self.reference} needs --checkout PATH, a `git clone {url}`")
-        files = [file]
-        if self.reference == "corenet":
-            files += self._experiments()
-        for name in files:
+            raise ValueError(f"{self.reference} needs --checkout FOLDER, a `git clone {url}`")
+        for name in (file, *(files if self._is_corenet else ())):
             if not (self.checkout / name).is_file():
                 raise ValueError(
                     f"{self.checkout} has no {name}: --checkout needs a `git clone {url}`"
@@ -182,11 +188,10 @@ class Reference:
     def _check_options(self) -> None:
         """Raise ValueError for a value out of range, or an option that the reference does not use."""
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
-        is_released = self.reference == "corenet"
-        if self.data is not None and not is_released:
+        if self.data is not None and not self._is_corenet:
             raise ValueError(f"--data is for corenet, not for {self.reference}: leave it out")
         for setting in self.settings:
-            if is_released and (self.data is None or not setting.startswith("workers=")):
+            if self._is_corenet and (self.data is None or not setting.startswith("workers=")):
                 raise ValueError(
                     f"corenet runs as released, got --set {setting}: with --data, workers=N may be set"
                 )

@@ -67,8 +67,8 @@ def test_step_that_fails_is_run_again_and_one_that_ended_well_is_not(
     assert (tmp_path / "count").read_text() == "x"
     assert (tmp_path / "fails.log").read_text() == 2 * "a line\nthe reason\n"
     assert "fails: failed, see " in capsys.readouterr().err
-    assert run(monkeypatch, tmp_path, [FIRST, FAILS, COUNTS], "--only", "counts") == 0
-    assert run(monkeypatch, tmp_path, [FIRST], "--only", "first") == 2
+    assert run(monkeypatch, tmp_path, [FIRST, FAILS, COUNTS], "--step", "counts") == 0
+    assert run(monkeypatch, tmp_path, [FIRST], "--step", "first") == 2
 
 
 def test_failed_preflight_stops_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_verdict_is_sought_before_the_tests() -> None:
 @pytest.mark.minutes
 def test_cheap_steps_run_on_a_cpu(tmp_path: Path) -> None:
     words = [
-        word for name in ("preflight", "b16", "shards", "b16-shards") for word in ("--only", name)
+        word for name in ("preflight", "b16", "shards", "b16-shards") for word in ("--step", name)
     ]
     command = [
         sys.executable,

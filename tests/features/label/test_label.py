@@ -219,6 +219,7 @@ COUNT_PACK = ("label", *PACK, "--count-only", "--out", "v.json")
             "is not UTF-8, rename the file or folder",
         ),
         (COUNT_PACK[:-2], "--out is missing"),
+        (("label", *PACK, "--size", "9", "--out", "v"), "--min-count and --size need --count-only"),
         (("label", *PACK, "--out", "labels"), "--vocabulary FILE is missing"),
         ((*COUNT_PACK, "--rule", "subwords"), "did you mean 'subword'"),
         ((*COUNT_PACK, "--min-count", "0"), "--min-count must be from 1 to"),
@@ -243,6 +244,8 @@ def test_a_caption_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert "bicycle.n.01" in shown
     assert "n2084071" in shown
     assert main(["label", "--explain", "a dog", "--rule", "subword"]) == 0
+    assert "dog</w>" in capsys.readouterr().out
+    assert main(["label", "--explain", "a dog", "--vocabulary", "pack-subwords"]) == 0
     assert "dog</w>" in capsys.readouterr().out
 
 

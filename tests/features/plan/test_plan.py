@@ -336,6 +336,9 @@ def test_measured_links_replace_the_data_sheet_where_they_were_measured(tmp_path
     assert data_sheet_interconnect(GPU_SPECS["h100"], 20.0).network_bytes_per_second == 2e10
     nodes = replace_by_measured_links(sheet, written(_made(tmp_path / "nodes"), link()))
     assert (nodes.network_bytes_per_second, nodes.network_latency_seconds) == (1e10, 2e-5)
+    given = data_sheet_interconnect(GPU_SPECS["h100"], 20.0)
+    given = replace_by_measured_links(given, tmp_path / "nodes", 20.0)
+    assert (given.network_bytes_per_second, given.network_latency_seconds) == (2e10, 2e-5)
     assert main(["plan", "clip-tiny", "--device", "h100", "--links", str(folder)]) == 0
 
 
@@ -345,6 +348,7 @@ def test_measured_links_replace_the_data_sheet_where_they_were_measured(tmp_path
         ([], "name the experiments"),
         (["clip-tiny"], "give one"),
         (["clip-tiny", "--device", "h100", "--record", "RECORDS"], "give one"),
+        (["clip-tiny", "--record", "RECORDS", "--utilisation", "0.5"], "needs --device"),
         (["clip-tiny", "--device", "h10"], "no device named 'h10'; did you mean 'h100'?"),
         (["clip-tiny", "--device", "l40s"], "give --network-gbs"),
         (

@@ -149,4 +149,4 @@ def test_losses_equal_the_authors_code(results: Path, monkeypatch: pytest.Monkey
             Record(comparison="x", experiment=experiment, circumstances=HERE, measured=measured)
         )
     (row,) = compare_early_losses(records)
-    assert row["equal"] == "yes", row
+    assert row.is_equal, row

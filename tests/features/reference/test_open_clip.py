@@ -76,9 +76,9 @@ def test_checkout_has_equal_losses_for_equal_batches_and_its_bucketing_computes_
     sides = (OPEN_CLIP, OURS, OPEN_CLIP_BUCKETED)
     runs = {side: run_side(experiment, CPU, results, side, 0, checkout) for side in sides}
     rows = compare_early_losses([recorded(run, experiment) for run in runs.values()])
-    assert {row["reference"]: (row["steps"], row["equal"]) for row in rows} == {
-        OPEN_CLIP_BUCKETED: (WARMUP_STEPS, "yes"),
-        OPEN_CLIP: (20, "yes"),
+    assert {row.side: (row.num_steps, row.is_equal) for row in rows} == {
+        OPEN_CLIP_BUCKETED: (WARMUP_STEPS, True),
+        OPEN_CLIP: (20, True),
     }, rows
     bucketed, ours = (runs[side].losses[WARMUP_STEPS:] for side in (OPEN_CLIP_BUCKETED, OURS))
     assert bucketed != pytest.approx(ours, rel=1e-3)
@@ -136,9 +136,9 @@ def test_losses_of_other_batches_are_not_compared() -> None:
     records = [run(side, 0, (1.0,)) for side in (OPEN_CLIP, OPEN_CLIP_BUCKETED)]
     ours = msgspec.structs.replace(records[0].measured, side=OURS)  # type: ignore[type-var]
     rows = compare_early_losses([*records, recorded(ours, twenty_steps())])  # type: ignore[arg-type]
-    assert {row["reference"]: (row["steps"], row["equal"]) for row in rows} == {
-        OPEN_CLIP: (3, "yes"),
-        OPEN_CLIP_BUCKETED: (2, "yes"),
+    assert {row.side: (row.num_steps, row.is_equal) for row in rows} == {
+        OPEN_CLIP: (3, True),
+        OPEN_CLIP_BUCKETED: (2, True),
     }
-    assert [row["mean"] for row in rows] == pytest.approx([7 / 3, 2])
-    assert [row["mean of ours"] for row in rows] == pytest.approx([7 / 3, 7 / 3])
+    assert [row.mean for row in rows] == pytest.approx([7 / 3, 2])
+    assert [row.our_mean for row in rows] == pytest.approx([7 / 3, 7 / 3])

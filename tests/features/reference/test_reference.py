@@ -59,8 +59,8 @@ def test_all_sides_have_equal_losses_of_one_step_with_each_batch(
         assert len(run.losses) == WARMUP_STEPS + 2 * experiment.timing.windows
         assert run.losses == pytest.approx(runs[0].losses, rel=1e-5)
     assert {
-        row["equal"] for row in compare_early_losses([recorded(run, experiment) for run in runs])
-    } == {"yes"}
+        row.is_equal for row in compare_early_losses([recorded(run, experiment) for run in runs])
+    } == {True}
     tokens = {run.side: run.tokens_per_caption for run in runs}
     assert tokens[OPEN_CLIP] == experiment.text.context_length > (tokens[OURS] or 0) > 3
 
@@ -167,7 +167,7 @@ def test_all_sides_have_losses_of_half_precision_that_differ_by_its_rounding(res
     experiment = two_blocks("clip", clip_norm=None, precision="bf16", windows=9, steps_per_window=2)
     records = [recorded(run, experiment, "bf16") for run in runs_of_all_sides(experiment, results)]
     rows = compare_early_losses(records)
-    assert {row["equal"] for row in rows} == {"yes"}, rows
+    assert {row.is_equal for row in rows} == {True}, rows
 
 
 def test_different_losses_are_reported_and_speeds_are_ratios() -> None:
@@ -189,11 +189,11 @@ def test_different_losses_are_reported_and_speeds_are_ratios() -> None:
         return [recorded(run, experiment, precision) for run in runs]
 
     different = records(losses=(1.0, 1.001))
-    assert [row["equal"] for row in compare_early_losses(different)] == ["no"]
+    assert [row.is_equal for row in compare_early_losses(different)] == [False]
     base, ours = reference_speed_table(different, (OPEN_CLIP, OURS)).rows
     assert base["ratio"] is None
     assert (ours["ratio"], ours["verdict"]) == (pytest.approx(2), "faster")
-    assert [row["equal"] for row in compare_early_losses(records("bf16", losses=(1.0, 1.001)))] == [
-        "yes"
+    assert [row.is_equal for row in compare_early_losses(records("bf16", losses=(1.0, 1.001)))] == [
+        True
     ]
-    assert [row["equal"] for row in compare_early_losses(records(losses=()))] == ["no"]
+    assert [row.is_equal for row in compare_early_losses(records(losses=()))] == [False]
