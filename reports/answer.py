@@ -17,14 +17,14 @@ from bench.measure.windows import describe_busy_processes, describe_waits
 from bench.records.record import Failure, Speed
 from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
 from bench.tables.formats import (
-    INTERVAL,
+    CONFIDENCE_TEXT,
     format_accuracy,
+    format_duration,
     format_interval,
     format_percent,
     format_rate,
     format_ratio,
-    format_seconds,
-    join_words,
+    join_with_and,
     pluralize,
 )
 from bench.tables.tables import Cell, Column, Table
@@ -112,13 +112,13 @@ def answer_blocks(
     """
     comparison = page.comparison
     first: list[Block] = list(headline_chart(comparison, answers))
-    if figures is not None and figures.cells:
+    if figures is not None and figures.all_rows:
         first.append(Group([figures, Text(FIGURES_NOTE, "under")]))
     notes = [
         describe_waits(comparison.records, comparison.experiments),
         _describe_limits(comparison, answers),
         _describe_drawings(comparison, answers),
-        SAMPLES if sample_table(comparison.records).cells else "",
+        SAMPLES if sample_table(comparison.records).all_rows else "",
     ]
     blocks: list[Block] = [Text(sentence, "lead") for sentence in sentences]
     blocks += [Text(note) for note in notes if note]
@@ -140,9 +140,9 @@ def headline_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> T
     base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
     columns = [
         Column.text("experiment"),
-        Column("images/s at equal batch size", f"times {base}’s, {INTERVAL}"),
+        Column("images/s at equal batch size", f"times {base}’s, {CONFIDENCE_TEXT}"),
     ]
-    note = f"accuracy, {INTERVAL}; device time"
+    note = f"accuracy, {CONFIDENCE_TEXT}; device time"
     columns += [Column(f"{task} at {budget}", note) for budget in budgets]
     columns += [Column("FLOP-predicted ratio", "at equal batch size"), Column("MFU")]
     timed = {row.experiment: row for row in comparison.throughputs}
@@ -180,7 +180,7 @@ def _describe_interval(ratio: Ratio) -> str:
     runs = f"{' and '.join(numbers)} runs each"
     interval = format_interval(ratio, format_ratio)
     if interval:
-        return f"{INTERVAL} interval {interval}, {runs}"
+        return f"{CONFIDENCE_TEXT} interval {interval}, {runs}"
     if min(ratio.runs) > 1:
         return "no interval: other work disturbed nearly all runs"
     return "one run each: no interval"
@@ -192,7 +192,7 @@ def _describe_limits(comparison: ComparisonRecords, answers: WholeTaskScores) ->
     threads = dict.fromkeys(
         pluralize(record.circumstances.threads, "thread") for record, _ in comparison.of(Speed)
     )
-    here = "; ".join([join_words(list(machines)), *threads])
+    here = "; ".join([join_with_and(list(machines)), *threads])
     article = "this one" if len(machines) == 1 else "these"
     images = [experiment.image for experiment in comparison.experiments.values()]
     sizes = dict.fromkeys(f"{image.tower} at {image.image_size} px" for image in images)
@@ -202,7 +202,7 @@ def _describe_limits(comparison: ComparisonRecords, answers: WholeTaskScores) ->
         accuracy = f"more than {seeds} on {pluralize(len(answers.tasks), 'transfer task')}"
     text = LIMITS.format(
         machines=f"{article} ({here})",
-        sizes=join_words(list(sizes)) or "these",
+        sizes=join_with_and(list(sizes)) or "these",
         accuracy=accuracy,
     )
     vit_b16 = SCALES["vit-b16"].image.tower
@@ -246,11 +246,13 @@ def _speed_cells(comparison: ComparisonRecords, row: Throughput | None) -> list[
     """Return the measured ratio, the FLOP-predicted ratio and the MFU."""
     if row is None:
         return [Cell.unmeasured(UNTIMED)] * 3
-    mfu = Cell.measured(row.mfu, format_percent, row.peak_source)
+    mfu = Cell.measured_or_why(row.mfu, format_percent, row.peak_source)
     if row.experiment == comparison.base:
         return [BASE_CELL, BASE_CELL, mfu]
-    measured = Cell.estimate(row.ratio, format_ratio, comparison.incomparable or IS_BASE)
-    predicted = Cell.measured(row.flop_ratio, format_ratio, comparison.incomparable or UNTIMED)
+    measured = Cell.estimate_or_why(row.ratio, format_ratio, comparison.incomparable or IS_BASE)
+    predicted = Cell.measured_or_why(
+        row.flop_ratio, format_ratio, comparison.incomparable or UNTIMED
+    )
     return [measured, predicted, mfu]
 
 
@@ -258,9 +260,9 @@ def _accuracy_cell(towers: Sequence[ScorePoint], name: str, row: Throughput | No
     """Return the accuracy of an experiment's tower, with the time of its training at the measured speed."""
     for point in towers:
         if point.subject == name:
-            cell = Cell.estimate(point.accuracy, format_accuracy)
+            cell = Cell.estimate_or_why(point.accuracy, format_accuracy)
             note = cell.note
             if row is not None:
-                note += f"; in {format_seconds(point.images / row.images_per_second)}"
+                note += f"; in {format_duration(point.images / row.images_per_second)}"
             return Cell(cell.text, note, cell.value)
     return Cell.not_applicable(NOT_SCORED)

@@ -20,7 +20,7 @@ from bench.interfaces.sections import (
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.tables import failure_table
 from bench.records.record import Record
-from bench.tables.formats import format_count, format_percent, join_words
+from bench.tables.formats import format_count, format_percent, join_with_and
 from bench.tables.tables import Cell, Column, Table
 
 UNKNOWN = "unknown: the extension that adds the method is not loaded"
@@ -51,7 +51,7 @@ def _build_methods(page: PageContext) -> Sequence[Block]:
 
 def _build_failures(page: PageContext) -> Sequence[Block]:
     table = failure_table(page.comparison.records, page.comparison.label)
-    return [table if table.cells else Text("No run failed.", "empty")]
+    return [table if table.all_rows else Text("No run failed.", "empty")]
 
 
 def _build_environment(page: PageContext) -> Sequence[Block]:
@@ -75,7 +75,7 @@ def _joined_circumstances(records: Sequence[Record]) -> Values:
     joined = {}
     for key in dict.fromkeys(key for run in runs for key in run):
         values = dict.fromkeys(run.get(key, "none") for run in runs)
-        joined[key] = join_words(list(values))
+        joined[key] = join_with_and(list(values))
     return joined
 
 
@@ -175,7 +175,7 @@ def _method_row(
     outside = None
     if trained is not None and tower is not None:
         outside = trained - tower
-    text_tower = Cell.measured(text_share, format_percent, UNTIMED)
+    text_tower = Cell.measured_or_why(text_share, format_percent, UNTIMED)
     if text_share == 0:
         text_tower = Cell("none", "", 0)
     return [
@@ -183,9 +183,9 @@ def _method_row(
         Cell(UNKNOWN if method is None else method.targets),
         Cell(UNKNOWN if method is None else method.loss),
         text_tower,
-        Cell.measured(head_share, format_percent, UNTIMED),
-        Cell.measured(trained, format_count, UNTIMED),
-        Cell.measured(outside, format_count, UNTIMED),
+        Cell.measured_or_why(head_share, format_percent, UNTIMED),
+        Cell.measured_or_why(trained, format_count, UNTIMED),
+        Cell.measured_or_why(outside, format_count, UNTIMED),
         Cell(tuning.state, tuning.source),
     ]
 

@@ -21,8 +21,8 @@ from bench.interfaces.sections import (
 from bench.measure.tables import sample_table
 from bench.records.record import Memory, Speed, Training, Transfer
 from bench.records.record_kind import RecordContent
-from bench.tables.formats import join_words
-from bench.tables.tables import NOT_MEASURED, Cell, Column, Table
+from bench.tables.formats import join_with_and
+from bench.tables.tables import Cell, Column, Table
 from bench.transfer.pareto import cost_axes
 
 KINDS: dict[str, type[RecordContent]] = {
@@ -64,7 +64,7 @@ GLOSSARY: dict[str, str] = {
 
 def _build_unmeasured(page: PageContext) -> Sequence[Block]:
     table = _unmeasured_table(page)
-    if not table.cells:
+    if not table.all_rows:
         return [Text("Everything was measured.", "empty")]
     return [table, Text(UNMEASURED_NOTE, "under")]
 
@@ -76,7 +76,7 @@ def _build_data(page: PageContext) -> Sequence[Block]:
     files.append(Download("records.json", "all records, with every step", records))
     blocks: list[Block] = [Files(files, f"{page.comparison.name}-")]
     samples = sample_table(page.comparison.records, page.comparison.label)
-    if samples.cells:
+    if samples.all_rows:
         blocks += [Heading(samples.title), samples]
     if len(page.joined) > 1:
         blocks += [Heading("Comparisons on this page"), ItemList(page.joined)]
@@ -114,7 +114,7 @@ def _unmeasured_table(page: PageContext) -> Table:
             names.append(name)
     rows = []
     for (figure, reason), names in names_by_figure.items():
-        rows.append([Cell.of(figure), Cell.of(join_words(names)), Cell.of(reason)])
+        rows.append([Cell.of(figure), Cell.of(join_with_and(names)), Cell.of(reason)])
     return Table.of_rows("Not measured, and why", Column.texts("figure", "of", "reason"), rows)
 
 
@@ -122,10 +122,10 @@ def _unmeasured_figures(page: PageContext) -> Iterator[tuple[str, str, str]]:
     """Yield the figure, the row and the reason of every cell and reading that was not measured."""
     for table in flatten(page.built):
         if isinstance(table, Table):
-            for row in table.cells:
+            for row in table.all_rows:
                 for column, cell in zip(table.columns, row, strict=False):
-                    if cell.why.startswith(NOT_MEASURED):
-                        yield column.title, row[0].text, cell.why.removeprefix(NOT_MEASURED)
+                    if cell.is_unmeasured:
+                        yield column.title, row[0].text, cell.why
     for experiment, speed in page.comparison.runs(Speed):
         for reading, reason in speed.not_measured.items():
             yield reading, page.comparison.label(experiment.name), reason

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.measure.windows import MAX_WINDOWS_FACTOR, Windows
-from bench.statistics.ratios import Ratio, ratio_without_interval, ratios_of
+from bench.statistics.ratios import Ratio, compare_rates_to_base, ratio_without_interval
 
 ROUNDS, WINDOWS = 10, 20  # as in the default comparison
 NAMES = ("a", "b", "c", "d")
@@ -207,7 +207,7 @@ def compare(measured: Sequence[dict[str, Windows]]) -> dict[str, Ratio]:
             ]
             ratios[name] = ratio_without_interval(*everything)
     answered = {name: rates[name] for name in others if name not in ratios}
-    return ratios | ratios_of(rates[base], answered)
+    return ratios | compare_rates_to_base(rates[base], answered)
 
 
 @dataclass(frozen=True, slots=True)

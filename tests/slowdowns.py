@@ -17,7 +17,7 @@ from bench.experiment.settings import with_settings
 from bench.measure.throughput import throughputs_by_round
 from bench.orchestration.preflight import begin, check
 from bench.records.record import Memory, Record
-from bench.statistics.ratios import Ratio, ratio_of
+from bench.statistics.ratios import Ratio, compare_rates
 
 COMPARISONS = 6
 ROUNDS = 10
@@ -99,7 +99,7 @@ def measure_arms(arms: list[Experiment], results: Path) -> list[Record]:
 def compare(pairs: LogRates) -> list[Ratio]:
     """Compare the second arm with the first, in each comparison."""
     return [
-        ratio_of(dict(enumerate(base)), dict(enumerate(other)))
+        compare_rates(dict(enumerate(base)), dict(enumerate(other)))
         for base, other in np.exp(pairs).tolist()
     ]
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.statistics.p_values import holm, student_t_p
+from bench.statistics.p_values import adjust_p_values_holm, student_t_p_value
 from bench.statistics.ratios import ALPHA
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -23,7 +23,7 @@ P_VALUES = st.lists(
 
 
 def student_p_of(differences: list[float]) -> float:
-    return student_t_p(
+    return student_t_p_value(
         fmean(differences), stdev(differences) / math.sqrt(len(differences)), len(differences) - 1
     )
 
@@ -39,8 +39,8 @@ def test_student_p_equals_scipy(differences: list[float]) -> None:
 
 
 def test_student_p_of_constant_differences() -> None:
-    assert student_t_p(0.0, 0.0, 4) == 1
-    assert student_t_p(0.25, 0.0, 4) == 0
+    assert student_t_p_value(0.0, 0.0, 4) == 1
+    assert student_t_p_value(0.25, 0.0, 4) == 0
 
 
 PROCESSES, PARTS, FAMILIES = 8, 25, 4_000
@@ -68,7 +68,7 @@ def test_family_wise_error_rate_holds_for_any_distribution(kind: str) -> None:
 
 
 def students(differences: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return `student_t_p` of every last axis, which one call of scipy's gives in less time."""
+    """Return `student_t_p_value` of every last axis, which one call of scipy's gives in less time."""
     p: npt.NDArray[np.float64] = stats.ttest_1samp(differences, 0, axis=-1).pvalue
     assert p[0, 0] == pytest.approx(student_p_of(differences[0, 0].tolist()))
     return p
@@ -85,4 +85,6 @@ def test_holm_equals_the_step_down_procedure(p_values: list[float], level: float
         if p_values[index] > level / (len(p_values) - step):
             break
         rejected.add(index)
-    assert {index for index, p in enumerate(holm(p_values)) if p <= level} == rejected
+    assert {
+        index for index, p in enumerate(adjust_p_values_holm(p_values)) if p <= level
+    } == rejected

@@ -10,18 +10,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.statistics.p_values import holm
+from bench.statistics.p_values import adjust_p_values_holm
 from bench.statistics.ratios import (
     ALPHA,
-    MIN_ROUNDS,
+    MIN_RUNS,
     SMALLEST_EFFECT,
+    RateByRound,
     Ratio,
-    Rounds,
     Verdict,
-    log_std,
-    ratio_of,
+    compare_rates,
+    compare_rates_to_base,
+    log_standard_deviation,
     ratio_without_interval,
-    ratios_of,
 )
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -29,11 +29,11 @@ FIGURES = st.integers(1, 1_000_000).map(lambda hundredths: hundredths / 100)
 PAIRS = st.lists(st.tuples(FIGURES, FIGURES), min_size=2, max_size=14)
 
 
-def rounds(rates: Sequence[float], first: int = 0) -> Rounds:
+def rounds(rates: Sequence[float], first: int = 0) -> RateByRound:
     return dict(enumerate(rates, first))
 
 
-def unpaired(rates: Sequence[float]) -> Rounds:
+def unpaired(rates: Sequence[float]) -> RateByRound:
     """Return runs of rounds that no other group has."""
     return rounds(rates, first=1000)
 
@@ -65,17 +65,17 @@ def test_interval_and_p_are_students_t_on_the_rounds_whatever_their_order_and_un
     base, other = zip(*pairs, strict=True)
     differences = [math.log(b) - math.log(a) for a, b in pairs]
     assume(len(set(differences)) > 1)
-    ratio = ratio_of(rounds(base), rounds(other))
+    ratio = compare_rates(rounds(base), rounds(other))
     expected = stats.ttest_1samp(differences, 0)
     interval = expected.confidence_interval(0.95)
     assert ends(ratio) == pytest.approx((math.exp(interval.low), math.exp(interval.high)), rel=1e-7)
     assert ratio.p == pytest.approx(expected.pvalue, rel=1e-7)
     base, other = zip(*draw.sample(pairs, len(pairs)), strict=True)
-    again = ratio_of(
+    again = compare_rates(
         rounds([unit * rate for rate in base]), rounds([unit * rate for rate in other])
     )
     assert ends(again) == pytest.approx(ends(ratio), rel=1e-7)
-    swapped = ratio_of(rounds(other), rounds(base))
+    swapped = compare_rates(rounds(other), rounds(base))
     assert ends(swapped) == pytest.approx((1 / ends(ratio)[1], 1 / ends(ratio)[0]), rel=1e-7)
 
 
@@ -88,7 +88,7 @@ def test_groups_without_common_rounds_are_compared_by_students_t_of_all_runs(
     base: list[float], other: list[float]
 ) -> None:
     assume(len(set(base)) > 1 or len(set(other)) > 1)
-    ratio = ratio_of(rounds(base), unpaired(other))
+    ratio = compare_rates(rounds(base), unpaired(other))
     expected = stats.ttest_ind(
         [math.log(rate) for rate in other], [math.log(rate) for rate in base]
     )
@@ -107,7 +107,7 @@ def test_interval_has_nominal_coverage_though_rounds_share_their_luck() -> None:
             rounds([100 * math.exp(shared + draw.gauss(0, 0.02)) for shared in luck])
             for _ in range(2)
         )
-        pairs.append(ratio_of(base, other))
+        pairs.append(compare_rates(base, other))
     assert 0.93 <= share(pairs, lambda ratio: covers(ratio, 1.0)) <= 0.97
     assert share(pairs, lambda ratio: ratio.verdict in ("faster", "slower")) <= ALPHA + 0.005
 
@@ -119,15 +119,15 @@ def test_ten_percent_are_found_and_four_are_not_called_no_difference(runs: int) 
     small = []
     for _ in range(300):
         base = rounds(lognormal(draw, runs, 100, 0.01))
-        found.append(ratio_of(base, rounds(lognormal(draw, runs, 110, 0.01))))
-        small.append(ratio_of(base, rounds(lognormal(draw, runs, 104, 0.01))))
+        found.append(compare_rates(base, rounds(lognormal(draw, runs, 110, 0.01))))
+        small.append(compare_rates(base, rounds(lognormal(draw, runs, 104, 0.01))))
     assert share(found, lambda ratio: ratio.verdict == "faster") >= 0.9
     assert share(found, lambda ratio: ratio.verdict in ("slower", "no difference")) == 0
     assert share(small, lambda ratio: ratio.verdict == "no difference") <= 0.01
 
 
 def by_definition(ratio: Ratio) -> Verdict:
-    if ratio.p is None or min(ratio.runs) < MIN_ROUNDS:
+    if ratio.p is None or min(ratio.runs) < MIN_RUNS:
         return "inconclusive"
     low, high = ends(ratio)
     if ratio.p <= ALPHA and abs(math.log(ratio.value)) >= math.log1p(SMALLEST_EFFECT) - 1e-9:
@@ -145,11 +145,11 @@ def test_several_ratios_are_single_ratios_with_adjusted_p(
     others = {
         str(number): rounds([second for _, second in pairs]) for number, pairs in enumerate(groups)
     }
-    single = {name: ratio_of(base, other) for name, other in others.items()}
-    several = ratios_of(base, others)
+    single = {name: compare_rates(base, other) for name, other in others.items()}
+    several = compare_rates_to_base(base, others)
     assert list(several) == list(single)
     known = [name for name, ratio in single.items() if ratio.p is not None]
-    adjusted = holm([single[name].p or 0.0 for name in known])
+    adjusted = adjust_p_values_holm([single[name].p or 0.0 for name in known])
     assert [several[name].p for name in known] == adjusted
     for ratio in several.values():
         assert ratio.verdict == by_definition(ratio)
@@ -159,24 +159,24 @@ def test_several_ratios_are_single_ratios_with_adjusted_p(
 def test_verdict_needs_an_effect_of_two_percent() -> None:
     for number in range(1, 200):
         pair = rounds([50.0 * number] * 5), rounds([51.0 * number] * 5)
-        assert ratio_of(*pair).verdict == "faster"
-        assert ratio_of(*pair[::-1]).verdict == "slower"
-    assert ratio_of(rounds([100.0] * 5), rounds([101.9] * 5)).verdict == "no difference"
+        assert compare_rates(*pair).verdict == "faster"
+        assert compare_rates(*pair[::-1]).verdict == "slower"
+    assert compare_rates(rounds([100.0] * 5), rounds([101.9] * 5)).verdict == "no difference"
 
 
 def test_one_run_and_equal_runs_have_a_ratio() -> None:
     for base, other in (([10.0], [30.0]), ([10.0], [30.0] * 5), ([10.0] * 5, [30.0])):
-        ratio = ratio_of(rounds(base), rounds(other))
+        ratio = compare_rates(rounds(base), rounds(other))
         assert ratio == Ratio(ratio.value, None, None, None, (len(base), len(other)))
         assert ratio.value == pytest.approx(3)
-    assert ratio_of(rounds([7.0] * 5), rounds([7.0] * 5)) == Ratio(1.0, 1.0, 1.0, 1.0, (5, 5))
+    assert compare_rates(rounds([7.0] * 5), rounds([7.0] * 5)) == Ratio(1.0, 1.0, 1.0, 1.0, (5, 5))
 
 
 def test_round_that_one_side_lacks_is_left_out() -> None:
     base = rounds([100.0 + number for number in range(12)])
     other = {number: 110.0 + number for number in range(12) if number != 4}
-    assert ratio_of(base, other).runs == (11, 11)
-    assert ratio_of(base, {0: 110.0, 20: 111.0}).runs == (12, 2)  # one common round: all runs
+    assert compare_rates(base, other).runs == (11, 11)
+    assert compare_rates(base, {0: 110.0, 20: 111.0}).runs == (12, 2)  # one common round: all runs
 
 
 def test_ratio_of_disturbed_runs_has_neither_interval_nor_verdict() -> None:
@@ -190,9 +190,9 @@ def test_figures_must_be_positive_and_finite(bad: float) -> None:
     words = f"positive finite figures, got {re.escape(str(bad))}$"
     for base, other in (([1.0, 2.0], [1.0, bad]), ([bad, 2.0], [1.0, 2.0])):
         with pytest.raises(ValueError, match=words):
-            ratio_of(rounds(base), rounds(other))
+            compare_rates(rounds(base), rounds(other))
 
 
 def test_relative_spread_is_the_deviation_of_logarithms() -> None:
-    assert log_std({0: 100.0, 1: 110.0, 5: 121.0}) == pytest.approx(math.log(1.1))
-    assert log_std({0: 5.0}) is None
+    assert log_standard_deviation({0: 100.0, 1: 110.0, 5: 121.0}) == pytest.approx(math.log(1.1))
+    assert log_standard_deviation({0: 5.0}) is None

@@ -12,13 +12,13 @@ from scipy import stats
 from bench.statistics import verdicts
 from bench.statistics.accuracies import (
     Estimate,
-    estimate_over_seeds,
-    estimate_over_tasks,
-    estimate_paired_over_seeds,
+    estimate_difference_over_seeds,
+    estimate_mean_over_seeds,
+    estimate_mean_over_tasks,
     judge_accuracy_differences,
 )
-from bench.statistics.intervals import Interval, accuracy_interval, mean_interval
-from bench.statistics.p_values import holm
+from bench.statistics.intervals import ValueWithInterval, accuracy_with_interval, mean_with_interval
+from bench.statistics.p_values import adjust_p_values_holm
 from bench.statistics.ratios import (
     ALPHA,
 )
@@ -40,7 +40,7 @@ ANSWERS = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=60)
 @laws
 @given(ANSWERS)
 def test_accuracy_interval_is_wilsons(correct: list[bool]) -> None:
-    found = accuracy_interval(correct)
+    found = accuracy_with_interval(correct)
     expected = stats.binomtest(int(sum(correct)), len(correct)).proportion_ci(0.95, method="wilson")
     assert found.value == pytest.approx(sum(correct) / len(correct))
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
@@ -48,14 +48,14 @@ def test_accuracy_interval_is_wilsons(correct: list[bool]) -> None:
 
 def test_accuracy_and_its_interval_lie_between_0_and_1() -> None:
     for items in range(1, 200):
-        none, every = accuracy_interval([0.0] * items), accuracy_interval([1.0] * items)
+        none, every = accuracy_with_interval([0.0] * items), accuracy_with_interval([1.0] * items)
         assert 0 <= none.low <= none.value < none.high <= 1
         assert 0 <= every.low < every.value <= every.high <= 1
 
 
 def test_no_answers_have_no_interval() -> None:
     with pytest.raises(ValueError):  # noqa: PT011
-        accuracy_interval([])
+        accuracy_with_interval([])
 
 
 def table_of(
@@ -72,7 +72,7 @@ def test_two_level_interval_is_satterthwaites_of_the_variance_components(
     runs: int, items: int, seed: int
 ) -> None:
     table = table_of(runs, items, 0.5, 0.5, 1, default_rng(seed)) + 0.3
-    found = estimate_over_seeds(list(table))
+    found = estimate_mean_over_seeds(list(table))
     mean = sum(table[s, i] for s in range(runs) for i in range(items)) / (runs * items)
     of_run = [sum(table[s]) / items for s in range(runs)]
     of_item = [sum(table[:, i]) / runs for i in range(items)]
@@ -107,7 +107,9 @@ def test_two_level_interval_covers_other_seeds_and_other_items(
 ) -> None:
     """An interval over seeds alone covers 30 to 95 % of these."""
     chance = default_rng(0)
-    found = [estimate_over_seeds(list(table_of(5, 400, *spreads, chance))) for _ in range(2000)]
+    found = [
+        estimate_mean_over_seeds(list(table_of(5, 400, *spreads, chance))) for _ in range(2000)
+    ]
     assert 0.93 <= fmean(one.low <= 0 <= one.high for one in found) <= 0.985
     assert fmean(one.p <= ALPHA for one in found) <= 1.8 * ALPHA
 
@@ -130,7 +132,7 @@ def test_interval_over_tasks_and_seeds_covers_other_tasks_and_other_seeds(
     """An interval over the seeds alone covers 20 to 55 % of tables whose tasks differ."""
     chance = default_rng(0)
     found = [
-        estimate_over_tasks(table_of(seeds, tasks, *spreads, chance).tolist()).mean
+        estimate_mean_over_tasks(table_of(seeds, tasks, *spreads, chance).tolist()).mean
         for _ in range(1000)
     ]
     assert fmean(one.low <= 0 <= one.high for one in found) >= 0.925
@@ -139,22 +141,22 @@ def test_interval_over_tasks_and_seeds_covers_other_tasks_and_other_seeds(
 
 @pytest.mark.parametrize("tasks", [1, 2])
 def test_one_or_two_tasks_have_a_mean_without_an_interval(tasks: int) -> None:
-    found = estimate_over_tasks([[0.1] * tasks, [0.3] * tasks, [0.2] * tasks])
+    found = estimate_mean_over_tasks([[0.1] * tasks, [0.3] * tasks, [0.2] * tasks])
     assert found.mean.value == pytest.approx(0.2)
-    assert (found.mean.low, found.mean.high, found.smallest) == (None, None, None)
+    assert (found.mean.low, found.mean.high, found.smallest_detectable) == (None, None, None)
 
 
 @pytest.mark.parametrize("tasks", [3, 8, 20])
 def test_smallest_difference_is_shown_with_a_power_of_80_percent(tasks: int) -> None:
     sample = default_rng(tasks).normal(0, 1, tasks)
-    smallest = estimate_over_tasks([sample.tolist()]).smallest
+    smallest = estimate_mean_over_tasks([sample.tolist()]).smallest_detectable
     chance = default_rng(0)
     repeated = [
         chance.normal(smallest, sample.std(ddof=1), (1, tasks)).tolist() for _ in range(3000)
     ]
-    assert fmean(estimate_over_tasks(table).mean.low > 0 for table in repeated) == pytest.approx(
-        0.8, abs=0.025
-    )
+    assert fmean(
+        estimate_mean_over_tasks(table).mean.low > 0 for table in repeated
+    ) == pytest.approx(0.8, abs=0.025)
 
 
 @laws
@@ -163,17 +165,17 @@ def test_smallest_difference_grows_with_the_spread_and_not_with_the_mean(
     seeds: int, tasks: int, seed: int, times: int, shift: float
 ) -> None:
     table = table_of(seeds, tasks, 0.5, 0.5, 1, default_rng(seed))
-    smallest = estimate_over_tasks(table.tolist()).smallest
+    smallest = estimate_mean_over_tasks(table.tolist()).smallest_detectable
     assert smallest > 0
-    assert estimate_over_tasks((times * table + shift).tolist()).smallest == pytest.approx(
-        times * smallest
-    )
+    assert estimate_mean_over_tasks(
+        (times * table + shift).tolist()
+    ).smallest_detectable == pytest.approx(times * smallest)
 
 
 @laws
 @given(st.lists(EIGHTHS, min_size=3, max_size=8))
 def test_one_figure_per_seed_gives_students_t_over_seeds(values: list[float]) -> None:
-    found, expected = estimate_over_seeds(values), mean_interval(values)
+    found, expected = estimate_mean_over_seeds(values), mean_with_interval(values)
     assert (found.value, found.low, found.high) == pytest.approx(
         (expected.value, expected.low, expected.high)
     )
@@ -181,7 +183,7 @@ def test_one_figure_per_seed_gives_students_t_over_seeds(values: list[float]) ->
 
 
 def test_seeds_with_other_test_items_have_no_interval() -> None:
-    found = estimate_over_seeds([ones(4), zeros(4), zeros(8)])
+    found = estimate_mean_over_seeds([ones(4), zeros(4), zeros(8)])
     assert (found.value, found.low, found.p) == (pytest.approx(1 / 3), None, None)
     assert found.over == "3 seeds, different test images, no interval"
 
@@ -191,25 +193,26 @@ def test_seeds_with_other_test_items_have_no_interval() -> None:
 def test_interval_over_seeds_is_students_t(values: list[float]) -> None:
     assume(len({*values}) > 1)
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    found = mean_interval(values)
+    found = mean_with_interval(values)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
     assert found.value == pytest.approx(sum(values) / len(values), abs=1e-12)
 
 
 def test_interval_over_seeds_needs_two_finite_values() -> None:
-    assert mean_interval([0.5, 0.5, 0.5]) == Interval(0.5, 0.5, 0.5)
+    assert mean_with_interval([0.5, 0.5, 0.5]) == ValueWithInterval(0.5, 0.5, 0.5)
     for values in ([], [0.7], [math.nan]):
         with pytest.raises(ValueError, match="two values"):
-            mean_interval(values)
+            mean_with_interval(values)
     for bad in (math.nan, math.inf, -math.inf):
         with pytest.raises(ValueError, match=f"finite figures, got .*{bad}"):
-            mean_interval([0.5, bad])
+            mean_with_interval([0.5, bad])
 
 
 def test_step_is_bound_by_its_longer_part() -> None:
     shares = (0.0, 0.05, 0.06, 0.5, 0.51, 1.0)
     separate, ahead = (
-        [verdicts.bound_by(share, prefetches=ahead) for share in shares] for ahead in (False, True)
+        [verdicts.judge_bottleneck(share, has_prefetching=ahead) for share in shares]
+        for ahead in (False, True)
     )
     assert separate == [*["compute-bound"] * 4, *["input-bound"] * 2]
     assert ahead == [*["compute-bound"] * 2, *["input-bound"] * 4]
@@ -252,7 +255,9 @@ def test_accuracy_differences_are_judged_as_one_family(
     }
     claims = judge_accuracy_differences(estimates)
     known = [index for index, (_, p) in enumerate(found) if p is not None]
-    assert [claims[index].p for index in known] == holm([found[index][1] for index in known])
+    assert [claims[index].p for index in known] == adjust_p_values_holm(
+        [found[index][1] for index in known]
+    )
     for index, claim in claims.items():
         called = claim.p is not None and claim.p <= ALPHA
         assert claim.difference is estimates[index]
@@ -263,7 +268,7 @@ def test_accuracy_differences_are_judged_as_one_family(
 
 def test_more_claims_need_more_evidence() -> None:
     """The interval of a single difference excludes 0, and one of many such is not called."""
-    one = estimate_over_seeds([0.010, 0.012, 0.011, 0.013, 0.009])
+    one = estimate_mean_over_seeds([0.010, 0.012, 0.011, 0.013, 0.009])
     assert (one.low or 0) > 0
     assert judge_accuracy_differences({0: one})[0].verdict == "better"
     many = judge_accuracy_differences(dict.fromkeys(range(300), one))
@@ -272,7 +277,7 @@ def test_more_claims_need_more_evidence() -> None:
 
 def test_seeds_are_ranked_from_five_common_ones_on() -> None:
     base = dict.fromkeys(range(6), 0.5)
-    assert estimate_paired_over_seeds(base, dict.fromkeys(range(2, 6), 0.6)) is None
-    found = estimate_paired_over_seeds(base, {seed: 0.6 + seed / 1000 for seed in range(1, 9)})
+    assert estimate_difference_over_seeds(base, dict.fromkeys(range(2, 6), 0.6)) is None
+    found = estimate_difference_over_seeds(base, {seed: 0.6 + seed / 1000 for seed in range(1, 9)})
     assert found is not None
     assert (found.over, judge_accuracy_differences({0: found})[0].verdict) == ("5 seeds", "better")

@@ -8,7 +8,7 @@ import pytest
 
 from bench.console.tables import print_tables
 from bench.statistics.accuracies import Estimate
-from bench.tables.formats import UNMEASURED, format_percent, format_quantity, format_ratio
+from bench.tables.formats import EMPTY_CELL_TEXT, format_percent, format_quantity, format_ratio
 from bench.tables.tables import Cell, Column, Table
 
 EXACT = 1 / 3
@@ -22,7 +22,7 @@ COLUMNS = [
 ROWS = [
     [
         Cell.of_name("CLIP", "clip-tiny"),
-        Cell.estimate(Estimate(EXACT, 0.25, 0.5, "5 seeds"), format_ratio),
+        Cell.estimate_or_why(Estimate(EXACT, 0.25, 0.5, "5 seeds"), format_ratio),
         Cell.of(1),
         Cell.of(2),
         Cell.unmeasured("no peak"),
@@ -59,7 +59,7 @@ def test_json_has_the_values_behind_the_texts(
     shown = capsys.readouterr().out
     assert "CLIP (clip-tiny)" in shown
     assert "0.33 (0.25 to 0.50)" in shown
-    assert UNMEASURED not in shown
+    assert EMPTY_CELL_TEXT not in shown
 
 
 def test_terminal_says_beside_each_row_of_a_transposed_table_what_its_figures_mean(
@@ -95,10 +95,15 @@ def test_figures_are_kept_as_they_are_given() -> None:
         {"name": "a", "count": 12_000, "share": (0.5, 0.25, 0.75), "more": None},
         {"name": "b", "count": True},
     ]
-    table = Table.of_figures("T", rows)
+    table = Table.from_dicts("T", rows)
     assert table.rows == rows
-    assert [cell.text for cell in table.cells[0]] == ["a", "12,000", "0.500 ±0.250", UNMEASURED]
-    assert [column.numeric for column in table.columns] == [False, True, True, True]
+    assert [cell.text for cell in table.all_rows[0]] == [
+        "a",
+        "12,000",
+        "0.500 ±0.250",
+        EMPTY_CELL_TEXT,
+    ]
+    assert [column.is_numeric for column in table.columns] == [False, True, True, True]
 
 
 @pytest.mark.parametrize(

@@ -29,4 +29,4 @@ def field_table() -> Table:
             "what it is": facts.description,
         }
         rows.append(row)
-    return Table.of_figures("Fields of an experiment", rows, NOTE)
+    return Table.from_dicts("Fields of an experiment", rows, NOTE)

@@ -44,5 +44,5 @@ def measure_link_speed(results: Path, launch: str, json_file: Path | None) -> in
             rows.append({"link": level, "backend": link.backend} | figures)
     note = "Per rank and direction, of all-reduces. Steps: of a ring within nodes, of a tree between them.\n"
     note += f"A plan with them: {PROGRAM} plan NAMES --links {folder}"
-    print_tables([Table.of_figures("Links", rows, note)], json_file)
+    print_tables([Table.from_dicts("Links", rows, note)], json_file)
     return OK

@@ -62,7 +62,7 @@ def experiment_table(experiments: Mapping[str, Experiment], *, has_costs: bool) 
     """List experiments, with what they cost by count."""
     rows = [_describe(experiment) for experiment in experiments.values()]
     if not has_costs:
-        return Table.of_figures("Experiments", rows, NOTE)
+        return Table.from_dicts("Experiments", rows, NOTE)
     from bench.measure.costs import count_costs
 
     for row, experiment in zip(rows, experiments.values(), strict=True):
@@ -75,7 +75,7 @@ def experiment_table(experiments: Mapping[str, Experiment], *, has_costs: bool) 
             "text share": cost.text_share or None,
             "teacher GFLOP": cost.teacher_flops / 1e9 or None,
         }
-    return Table.of_figures("Experiments", rows, f"{NOTE}\n{COSTS_NOTE}")
+    return Table.from_dicts("Experiments", rows, f"{NOTE}\n{COSTS_NOTE}")
 
 
 def _describe(experiment: Experiment) -> dict[str, Any]:

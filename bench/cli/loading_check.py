@@ -51,7 +51,7 @@ def check_loading(
     note = f"{loading.images:,} images in one thread; images per CPU second with 95 % interval over batches.\n"
     if gpu_rate is None:
         note += "The cores needed are not known: give --images-per-s N."
-        return Table.of_figures("Loading", [row], note)
+        return Table.from_dicts("Loading", [row], note)
     wanted = gpus * gpu_rate
     spare = cores - gpus
     workers = min(loader_cores_per_rank(cores, gpus), math.ceil(gpu_rate / per_core.value))
@@ -62,4 +62,4 @@ def check_loading(
     )
     if verdict != "enough":
         note += "\nFaster are jpeg_decoding=reduced and smaller images in the shards."
-    return Table.of_figures("Loading", [row], note)
+    return Table.from_dicts("Loading", [row], note)

@@ -41,7 +41,7 @@ def finding_table(findings: Iterable[Finding]) -> Table:
         {"check": finding.check, "found": finding.found, "advice": finding.advice or "ok"}
         for finding in findings
     ]
-    return Table.of_figures("This machine", rows)
+    return Table.from_dicts("This machine", rows)
 
 
 def check_machine(results: Path) -> Iterator[Finding]:

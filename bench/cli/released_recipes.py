@@ -68,4 +68,4 @@ def released_table(name: str) -> Table:
     ]
     counts = Counter(setting.state for _, setting in settings)
     note = ", ".join(f"{number} {state}" for state, number in counts.items())
-    return Table.of_figures(f"{name} beside {_read_tables()[name].source}", rows, note)
+    return Table.from_dicts(f"{name} beside {_read_tables()[name].source}", rows, note)

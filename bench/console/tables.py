@@ -8,7 +8,7 @@ from textwrap import wrap
 
 from bench.console.console import escape_unprintable
 from bench.environment.files import add_path_to_errors
-from bench.tables.formats import NBSP, UNMEASURED
+from bench.tables.formats import NBSP
 from bench.tables.tables import Cell, Table
 
 UNKNOWN = "-"  # in place of a figure that is not there
@@ -22,7 +22,7 @@ def print_tables(tables: Sequence[Table], json_file: Path | None = None) -> None
         with add_path_to_errors(json_file):
             json_file.write_text(json.dumps(figures, indent=1, allow_nan=False))
     for table in tables:
-        if table.cells:
+        if table.all_rows:
             print("\n".join(_draw(table)), end="\n\n")
 
 
@@ -32,9 +32,9 @@ def _draw(table: Table) -> Iterator[str]:
     if table.is_transposed:  # there is room for what the figures of a row mean
         names = [column.title_with_note for column in table.columns]
     rows = [[_plain(name) for name in names]]
-    for cells in table.cells:
+    for cells in table.all_rows:
         texts = [_cell_text(cell) for cell in cells]
-        if any(table.groups):
+        if table.has_headings:
             texts[0] = f"  {texts[0]}"
         rows.append(texts)
     if table.is_transposed:
@@ -45,7 +45,7 @@ def _draw(table: Table) -> Iterator[str]:
     for line in table.title.split("\n"):
         yield _plain(line)
     yield header
-    if any(table.groups):
+    if table.has_headings:
         for heading, members in table.groups.items():
             yield _plain(heading)
             for _ in members:
@@ -56,7 +56,7 @@ def _draw(table: Table) -> Iterator[str]:
 
 
 def _cell_text(cell: Cell) -> str:
-    if cell.text == UNMEASURED:
+    if cell.is_empty:
         return UNKNOWN
     return _plain(cell.text_with_note)
 

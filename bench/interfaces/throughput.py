@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.statistics.intervals import Interval
+from bench.statistics.intervals import ValueWithInterval
 from bench.statistics.ratios import Ratio
 
 PHASE = "phase, ms: "  # prefix of a figure from `Speed.phase_seconds`
@@ -15,7 +15,7 @@ class Throughput:
     experiment: str
     rounds: dict[int, float]  # images per second by round
     images_per_second: float  # the median of the rounds
-    interval: Interval | None  # of the geometric mean of the runs; None under two runs
+    interval: ValueWithInterval | None  # of the geometric mean of the runs; None under two runs
     ratio: Ratio | None  # of images per second to the base; None for the base itself
     ratio_of_all: Ratio | None  # the same over all windows, also those that other work disturbed
     forward_backward: Ratio | None  # the same of forward and backward alone

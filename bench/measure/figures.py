@@ -6,7 +6,7 @@ from statistics import median
 
 from bench.measure.tables import ratio_columns
 from bench.records.record import Figure, Figures, Record
-from bench.statistics.ratios import Ratio, ratios_of_pairs
+from bench.statistics.ratios import Ratio, compare_rate_pairs
 from bench.tables.tables import Table
 
 # Verdicts on a ratio where larger values are better, smaller ones, or neither; other verdicts stay as they are.
@@ -82,7 +82,7 @@ def _summarize_measurement(runs_by_name: Mapping[str, Sequence[Figures]]) -> lis
             is_positive = min(*base_rounds.values(), *rounds.values()) > 0
             if name != base and is_positive:
                 pairs[key] = (base_rounds, rounds)
-    ratios = ratios_of_pairs(pairs)
+    ratios = compare_rate_pairs(pairs)
     return [replace(summary, ratio=ratios.get(key)) for key, summary in summaries.items()]
 
 
@@ -101,7 +101,7 @@ def figure_tables(records: Sequence[Record], names: Sequence[str]) -> list[Table
             "interval. p: Student's t on the differences of rounds, adjusted by Holm for the ratios of this table."
         )
         rows = [_table_row(summary) for summary in group]
-        tables.append(Table.of_figures(group[0].title, rows, note))
+        tables.append(Table.from_dicts(group[0].title, rows, note))
     return tables
 
 

@@ -9,7 +9,7 @@ import torch
 from bench.data.sample_stream import SampleStream
 from bench.experiment.config import Experiment, change
 from bench.experiment.settings import with_batch_size
-from bench.statistics.intervals import Interval, geometric_mean_interval
+from bench.statistics.intervals import ValueWithInterval, geometric_mean_with_interval
 from bench.train.build import open_batch_stream
 
 TIMED_BATCH = 32  # images of a timed batch
@@ -20,7 +20,7 @@ MIN_BATCHES = 3
 class LoadingSpeed:
     """The speed of a loader on one core."""
 
-    images_per_second: Interval  # per CPU second, over batches of different images
+    images_per_second: ValueWithInterval  # per CPU second, over batches of different images
     images: int  # number that were loaded in the timed batches
     # CPU seconds over seconds: the rest is waiting, for the disk or for other processes.
     cpu_share: float
@@ -53,6 +53,6 @@ def time_loading(experiment: Experiment, results: Path, seconds: float) -> Loadi
         cpu_share = (time.process_time() - cpu_start) / (time.perf_counter() - start)
     finally:
         torch.set_num_threads(threads)
-    interval = geometric_mean_interval(rates)
+    interval = geometric_mean_with_interval(rates)
     assert interval is not None
     return LoadingSpeed(interval, images, min(1.0, cpu_share))

@@ -18,9 +18,9 @@ from bench.interfaces.sections import ComparisonRecords
 from bench.interfaces.throughput import PHASE, Throughput
 from bench.measure.summary import UTILISATION
 from bench.records.record import PHASES, Failure, Memory
-from bench.statistics.verdicts import MAX_WAIT_SHARE, Bottleneck, bound_by
+from bench.statistics.verdicts import MAX_WAIT_SHARE, Bottleneck, judge_bottleneck
 from bench.tables.formats import (
-    INTERVAL,
+    CONFIDENCE_TEXT,
     MIB,
     NBSP,
     format_interval,
@@ -28,7 +28,7 @@ from bench.tables.formats import (
     format_percent,
     format_rate,
     format_ratio,
-    join_words,
+    join_with_and,
 )
 from bench.tables.tables import Cell, Column, Table
 
@@ -68,7 +68,7 @@ FORWARD_BACKWARD_NOTE = (
 def throughput_table(comparison: ComparisonRecords) -> Table:
     """Show speed, measured and FLOP-predicted ratios, verdicts and MFU at equal batch size."""
     rows = comparison.throughputs
-    sources = join_words(list(dict.fromkeys(row.peak_source for row in rows)))
+    sources = join_with_and(list(dict.fromkeys(row.peak_source for row in rows)))
     sentences = [
         _describe_intervals(comparison),
         f"MFU is 3 x forward FLOPs per image x images/s over the peak: {sources}.",
@@ -139,7 +139,7 @@ def phase_table(comparison: ComparisonRecords) -> Table:
         f"{MAX_WAIT_SHARE:.0%} of it is spent waiting for them."
     )
     note = f"{_describe_input_bound(comparison)} {note}".lstrip()
-    return Table.of_figures("Where a step's time goes", rows, note, is_transposed=True)
+    return Table.from_dicts("Where a step's time goes", rows, note, is_transposed=True)
 
 
 def measured_phases(rows: Sequence[Throughput]) -> list[str]:
@@ -179,7 +179,7 @@ def memory_and_size_table(comparison: ComparisonRecords) -> Table:
     reasons = chain.from_iterable(row.not_measured for row in comparison.throughputs)
     for reason in dict.fromkeys(reasons):
         note += f" Not measured, or only in part: {reason}."
-    return Table.of_figures(
+    return Table.from_dicts(
         "Memory, utilisation, targets and sizes", rows, note, is_transposed=True
     )
 
@@ -189,13 +189,13 @@ def _speed_table(title: str, comparison: ComparisonRecords, note: str) -> Table:
     base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
     columns = [
         Column.text("experiment"),
-        Column("images/s", f"median of runs, {INTERVAL}"),
+        Column("images/s", f"median of runs, {CONFIDENCE_TEXT}"),
         Column("runs"),
-        Column("ratio", f"to {base}, {INTERVAL}"),
+        Column("ratio", f"to {base}, {CONFIDENCE_TEXT}"),
         Column("of all steps", "ratio, with those that other work disturbed"),
         Column("p", "Holm"),
         Column.text("verdict"),
-        Column("forward + backward", f"ratio, {INTERVAL}"),
+        Column("forward + backward", f"ratio, {CONFIDENCE_TEXT}"),
         Column("FLOP ratio", "predicted from FLOPs alone"),
         Column("MFU", "3 x forward over peak"),
     ]
@@ -219,20 +219,20 @@ def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
     verdict = p
     if row.ratio is not None:
         why_no_p = ONE_RUN if len(row.rounds) == 1 else DISTURBED
-        p = Cell.applicable(row.ratio.p, format_p_value, why_no_p)
+        p = Cell.applicable_or_why(row.ratio.p, format_p_value, why_no_p)
         verdict = Cell(VERDICTS[row.ratio.verdict], "", row.ratio.verdict)
     interval = format_interval(row.interval, format_rate) or "one run"
     return [
         comparison.name_cell(row.experiment),
         Cell.of(row.images_per_second, format_rate, interval),
         Cell.of(len(row.rounds)),
-        BASE_CELL if is_base else Cell.estimate(row.ratio, format_ratio, why),
-        BASE_CELL if is_base else Cell.estimate(row.ratio_of_all, format_ratio, why),
+        BASE_CELL if is_base else Cell.estimate_or_why(row.ratio, format_ratio, why),
+        BASE_CELL if is_base else Cell.estimate_or_why(row.ratio_of_all, format_ratio, why),
         p,
         verdict,
-        BASE_CELL if is_base else Cell.estimate(row.forward_backward, format_ratio, why),
-        BASE_CELL if is_base else Cell.measured(row.flop_ratio, format_ratio, why),
-        Cell.measured(row.mfu, format_percent, row.peak_source),
+        BASE_CELL if is_base else Cell.estimate_or_why(row.forward_backward, format_ratio, why),
+        BASE_CELL if is_base else Cell.measured_or_why(row.flop_ratio, format_ratio, why),
+        Cell.measured_or_why(row.mfu, format_percent, row.peak_source),
     ]
 
 
@@ -249,9 +249,11 @@ def _describe_input_bound(comparison: ComparisonRecords) -> str:
         return ""
     subject = "All experiments are compute-bound:"
     if starved:
-        subject = f"Input-bound: {join_words(starved)}. Their ratios compare loading, not methods;"
+        subject = (
+            f"Input-bound: {join_with_and(starved)}. Their ratios compare loading, not methods;"
+        )
     return f"{subject} data takes from {format_percent(min(shares))} to {format_percent(max(shares))} of a step."
 
 
 def _bottleneck(row: Throughput, share: float) -> Bottleneck:
-    return bound_by(share, prefetches=row.loader_workers > 0)
+    return judge_bottleneck(share, has_prefetching=row.loader_workers > 0)

@@ -19,8 +19,8 @@ from bench.measure.throughput import (
     undisturbed_images_per_second,
 )
 from bench.records.record import PHASES, Record, Speed
-from bench.statistics.intervals import geometric_mean_interval
-from bench.statistics.ratios import Ratio, Rounds, ratio_without_interval, ratios_of_pairs
+from bench.statistics.intervals import geometric_mean_with_interval
+from bench.statistics.ratios import RateByRound, Ratio, compare_rate_pairs, ratio_without_interval
 
 ENGINEERING_FACTOR = 2.0  # between two MFU
 UTILISATION = "utilisation: "  # prefix of a figure from `Speed.utilisation`
@@ -59,7 +59,7 @@ def throughputs_of(
             experiment=name,
             rounds=rates[name],
             images_per_second=median(rates[name].values()),
-            interval=geometric_mean_interval(list(rates[name].values())),
+            interval=geometric_mean_with_interval(list(rates[name].values())),
             ratio=ratios.get(name),
             ratio_of_all=ratios_of_all.get(name),
             forward_backward=forward_backward_ratios.get(name),
@@ -153,7 +153,7 @@ def _mfu_or_zero(row: Throughput) -> float:
 
 
 def _ratios(
-    base: str | None, undisturbed: Mapping[str, Rounds], all_windows: Mapping[str, Rounds]
+    base: str | None, undisturbed: Mapping[str, RateByRound], all_windows: Mapping[str, RateByRound]
 ) -> dict[str, Ratio]:
     """Return the ratios to `base`.
 
@@ -172,5 +172,5 @@ def _ratios(
             pairs[name] = (undisturbed[base], undisturbed[name])
         else:
             ratios[name] = ratio_without_interval(all_windows[base], rounds)
-    ratios.update(ratios_of_pairs(pairs))
+    ratios.update(compare_rate_pairs(pairs))
     return ratios

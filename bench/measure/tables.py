@@ -40,7 +40,7 @@ def sample_table(records: Iterable[Record], label: Callable[[str], str] = str) -
             row = {"experiment": experiment, "run": kind, "what": flaw, "samples": number}
             rows.append(row)
     note = "Images that cannot be decoded count each time that the run, of several processes rank 0, reads them."
-    return Table.of_figures("Samples skipped or without text", rows, note)
+    return Table.from_dicts("Samples skipped or without text", rows, note)
 
 
 def failure_table(records: Iterable[Record], label: Callable[[str], str] = str) -> Table:
@@ -56,4 +56,4 @@ def failure_table(records: Iterable[Record], label: Callable[[str], str] = str) 
                 "started, UTC": record.circumstances.started_at,
             }
             rows.append(row)
-    return Table.of_figures("Runs that failed", rows)
+    return Table.from_dicts("Runs that failed", rows)

@@ -8,7 +8,7 @@ from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.experiment.config import Experiment, change
 from bench.measure.throughput import throughputs_by_round
 from bench.records.record import Record
-from bench.statistics.ratios import ratios_of
+from bench.statistics.ratios import compare_rates_to_base
 
 EQUAL_IMAGES = "equal images"
 EQUAL_SECONDS = "equal device seconds"
@@ -54,7 +54,7 @@ def measured_speeds(records: Collection[Record], names: Collection[str]) -> dict
         return {}
     base, *others = rates
     ratios = (
-        ratios_of(rates[base], {name: rates[name] for name in others})
+        compare_rates_to_base(rates[base], {name: rates[name] for name in others})
         if all(rates.values())
         else {}
     )

@@ -35,7 +35,7 @@ from bench.records.record import (
     read_records,
     record_path,
 )
-from bench.tables.formats import join_words, pluralize
+from bench.tables.formats import join_with_and, pluralize
 from bench.train.checkpoints import CheckpointConfig
 
 
@@ -134,7 +134,7 @@ class Comparison:
         processes = find_busy_processes()
         threads = undisturbed_threads(self.cores, processes)
         if threads < self.cores:
-            names = join_words([str(process) for process in processes])
+            names = join_with_and([str(process) for process in processes])
             os.environ[BUSY_PROCESSES] = names
             timed = f"{pluralize(threads, 'thread')} in place of {self.cores}"
             log(f"timed with {timed}, because {names} kept a core busy")

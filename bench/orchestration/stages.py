@@ -11,7 +11,7 @@ from bench.interfaces.catalog import installed_references
 from bench.measure.throughput import images_per_second
 from bench.orchestration.scope import Scope
 from bench.records.record import Record, Speed
-from bench.statistics.ratios import MIN_ROUNDS
+from bench.statistics.ratios import MIN_RUNS
 
 # Figures of two cores. A training of several budgets takes that of the largest and the cool-downs of the others, and
 # every experiment trains for the seconds of the slowest.
@@ -102,5 +102,5 @@ def _list_sizes(scope: Scope) -> Iterator[tuple[Scope, int]]:
         yield replace(scope, seeds=tuple(range(num_seeds))), MAX_IMAGES
     for images in range(MAX_IMAGES - IMAGES_STEP, MIN_IMAGES - 1, -IMAGES_STEP):
         yield scope, images
-    for rounds in range(scope.rounds - 1, MIN_ROUNDS - 1, -1):
+    for rounds in range(scope.rounds - 1, MIN_RUNS - 1, -1):
         yield replace(scope, rounds=rounds), MIN_IMAGES

@@ -13,104 +13,108 @@ from scipy.special import nctdtrinc, stdtrit
 from bench.statistics.p_values import (
     CONFIDENCE,
     ROUNDING,
-    holm,
-    student_t_margin,
-    student_t_p,
+    adjust_p_values_holm,
+    student_t_half_width,
+    student_t_p_value,
 )
 from bench.statistics.ratios import ALPHA
 
 K = TypeVar("K")
-Difference = Literal["better", "not distinguishable", "worse", "no interval"]
+DifferenceVerdict = Literal["better", "not distinguishable", "worse", "no interval"]
 Array = npt.NDArray[np.float64]
-Answers = Array | float  # by test item, or one figure for all
-SEEDS_FOR_INTERVAL = 3  # training seeds; fewer give a mean without an interval
-SEEDS_FOR_RANKING = 5  # training seeds that two methods have in common
-TASKS_FOR_INTERVAL = 3  # tasks on different images; fewer give a mean without an interval
+# Scores of one training's tower: for each test item 1 if it is right and 0 if not, or the difference of two towers; or
+# one figure for all items.
+ItemScores = Array | float
+MIN_SEEDS_FOR_INTERVAL = 3  # training seeds; fewer give a mean without an interval
+MIN_SEEDS_FOR_RANKING = 5  # training seeds that two methods have in common
+MIN_TASKS_FOR_INTERVAL = 3  # tasks on different images; fewer give a mean without an interval
 # The probability with which the smallest difference that could have been shown is shown.
 POWER = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean with its 95 % interval, None where there is none; `over` names the unit of repetition."""
+    """A mean with its 95 % interval."""
 
     value: float
-    low: float | None
+    low: float | None  # None: no interval
     high: float | None
-    over: str
+    over: str  # number and unit of the repetitions, such as "5 seeds and 300 test images"
     p: float | None = None  # of the mean being 0, not adjusted for the number of estimates
 
 
-def estimate_over_seeds(rows: Sequence[Answers]) -> Estimate:
-    """Estimate a mean over training seeds, with an interval from three seeds on.
+def estimate_mean_over_seeds(scores_by_seed: Sequence[ItemScores]) -> Estimate:
+    """Estimate the mean score over training seeds and test items, with an interval from three seeds on.
 
-    A row is what one training's tower answered: a figure for each test item (1 where it is right, or a difference of
-    two towers), or one figure for all. Rows and items are both taken as drawn at random, so that the interval covers
-    other trainings and other test items. Trainings with different numbers of items have no interval.
+    Seeds and items are both taken as drawn at random, so that the interval covers other trainings and other test items.
+    Trainings with different numbers of items have no interval.
     """
     reason = ""
-    if len({np.size(row) for row in rows}) > 1:
+    if len({np.size(scores) for scores in scores_by_seed}) > 1:
         reason = ", different test images"
-    if reason or len(rows) < SEEDS_FOR_INTERVAL:
-        mean = fmean(float(np.mean(row)) for row in rows)
-        return Estimate(mean, None, None, f"{len(rows)} seeds{reason}, no interval")
-    return _estimate_two_levels(rows, "seeds")
+    num_seeds = len(scores_by_seed)
+    if reason or num_seeds < MIN_SEEDS_FOR_INTERVAL:
+        mean = fmean(float(np.mean(scores)) for scores in scores_by_seed)
+        return Estimate(mean, None, None, f"{num_seeds} seeds{reason}, no interval")
+    return _estimate_mean_of_table(scores_by_seed, "seeds")
 
 
-def estimate_over_draws(runs: Mapping[K, Mapping[int, Answers]]) -> Estimate:
-    """Estimate a mean over draws of the labelled images (one training), or over the trainings' means (several)."""
-    if len(runs) > 1:
-        means = [sum(draws.values()) / len(draws) for draws in runs.values()]
-        return estimate_over_seeds(means)
-    (draws,) = runs.values()
-    answers = list(draws.values())
-    if len(answers) == 1:
-        mean = float(np.mean(answers[0]))
+def estimate_mean_over_draws(draws_by_training: Mapping[K, Mapping[int, ItemScores]]) -> Estimate:
+    """Estimate the mean score over draws of the labelled images.
+
+    The interval of one training is over its draws and the test items; of several over the means of the trainings.
+    """
+    if len(draws_by_training) > 1:
+        means = [sum(draws.values()) / len(draws) for draws in draws_by_training.values()]
+        return estimate_mean_over_seeds(means)
+    (draws,) = draws_by_training.values()
+    scores_by_draw = list(draws.values())
+    if len(scores_by_draw) == 1:
+        mean = float(np.mean(scores_by_draw[0]))
         return Estimate(mean, None, None, "one draw, no interval")
-    return _estimate_two_levels(answers, "draws")
+    return _estimate_mean_of_table(scores_by_draw, "draws")
 
 
-def estimate_paired_over_seeds(
-    base: Mapping[K, Answers], other: Mapping[K, Answers]
+def estimate_difference_over_seeds(
+    base: Mapping[K, ItemScores], other: Mapping[K, ItemScores]
 ) -> Estimate | None:
-    """Estimate other - base over the seeds and items that both have; None under five seeds, which rank nothing."""
+    """Estimate the mean of other - base, both by seed, over their common seeds and items; None under five seeds."""
     differences = [np.subtract(other[seed], base[seed]) for seed in base if seed in other]
-    if len(differences) < SEEDS_FOR_RANKING:
+    if len(differences) < MIN_SEEDS_FOR_RANKING:
         return None
-    return estimate_over_seeds(differences)
+    return estimate_mean_over_seeds(differences)
 
 
 @dataclass(frozen=True, slots=True)
 class MeanOverTasks:
-    """A mean over tasks; `smallest` is the size from which its interval leaves out 0 with the probability `POWER`.
-
-    That is for as many tasks and trainings with the spread of these; None without an interval.
-    """
+    """A mean over tasks, and how large it had to be to be found."""
 
     mean: Estimate
-    smallest: float | None
+    # The true mean from which an interval over so many tasks and trainings, with the spread of these, leaves out 0 with
+    # the probability `POWER`; None without an interval.
+    smallest_detectable: float | None
 
 
-def estimate_over_tasks(figures_by_training: Sequence[Sequence[float]]) -> MeanOverTasks:
-    """Estimate a mean over tasks and training seeds, which are both taken as drawn at random, independently.
+def estimate_mean_over_tasks(scores_by_training: Sequence[Sequence[float]]) -> MeanOverTasks:
+    """Estimate the mean score over tasks and training seeds, which are both taken as drawn at random, independently.
 
-    There is a figure for each task of each training's tower. From three seeds on the interval covers other tasks and
+    `scores_by_training` has a list with a score for each task. From three seeds on the interval covers other tasks and
     other trainings; with fewer it covers other tasks for these trainings. Under three tasks there is none.
     Source: Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences": power by the non-central t; for the
-    variance see `_mean_of_two_levels`.
+    variance see `_mean_variance_and_freedom`.
     """
-    table = np.array(figures_by_training, np.float64)
+    table = np.array(scores_by_training, np.float64)
     seeds, tasks = table.shape
-    if tasks < TASKS_FOR_INTERVAL:
+    if tasks < MIN_TASKS_FOR_INTERVAL:
         mean_of_few = float(table.mean())
         estimate = Estimate(mean_of_few, None, None, f"{tasks} tasks, no interval")
         return MeanOverTasks(estimate, None)
     over = f"{tasks} tasks and {seeds} seeds"
-    if seeds < SEEDS_FOR_INTERVAL:
+    if seeds < MIN_SEEDS_FOR_INTERVAL:
         table = table.mean(axis=0)[:, None]
         over = f"{tasks} tasks, of these trainings"
-    mean, variance, degrees_of_freedom = _mean_of_two_levels(table)
-    estimate = _to_estimate(mean, variance, degrees_of_freedom, over)
+    mean, variance, degrees_of_freedom = _mean_variance_and_freedom(table)
+    estimate = _student_t_estimate(mean, variance, degrees_of_freedom, over)
     end = float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
     noncentrality = float(nctdtrinc(degrees_of_freedom, 1 - POWER, end))
     return MeanOverTasks(estimate, noncentrality * math.sqrt(variance))
@@ -122,7 +126,7 @@ class JudgedAccuracyDifference:
 
     difference: Estimate
     p: float | None
-    verdict: Difference
+    verdict: DifferenceVerdict
 
 
 def judge_accuracy_differences(
@@ -133,12 +137,12 @@ def judge_accuracy_differences(
     One is better or worse where p, adjusted by Holm's step-down for the number of differences, is at most `ALPHA`.
     """
     known = {name: estimate.p for name, estimate in differences.items() if estimate.p is not None}
-    adjusted_p_values = holm(list(known.values()))
+    adjusted_p_values = adjust_p_values_holm(list(known.values()))
     adjusted = dict(zip(known, adjusted_p_values, strict=True))
     judged = {}
     for name, difference in differences.items():
         p = adjusted.get(name)
-        verdict: Difference = "no interval"
+        verdict: DifferenceVerdict = "no interval"
         if p is not None:
             verdict = "better" if difference.value > 0 else "worse"
             if p > ALPHA:
@@ -147,27 +151,29 @@ def judge_accuracy_differences(
     return judged
 
 
-def _estimate_two_levels(rows: Sequence[Answers], unit: str) -> Estimate:
-    """Estimate the mean of a table with a row for each run, whose runs and items are both drawn at random."""
-    table = np.array([np.atleast_1d(row) for row in rows], np.float64)
+def _estimate_mean_of_table(scores_by_run: Sequence[ItemScores], unit: str) -> Estimate:
+    """Estimate the mean of a (runs, items) table, both of which are drawn at random; `unit` names the runs."""
+    table = np.array([np.atleast_1d(scores) for scores in scores_by_run], np.float64)
     runs, items = table.shape
     over = f"{runs} {unit}"
     if items > 1:
         over += f" and {items:,} test images"
-    return _to_estimate(*_mean_of_two_levels(table), over)
+    return _student_t_estimate(*_mean_variance_and_freedom(table), over)
 
 
-def _to_estimate(mean: float, variance: float, degrees_of_freedom: float, over: str) -> Estimate:
+def _student_t_estimate(
+    mean: float, variance: float, degrees_of_freedom: float, over: str
+) -> Estimate:
     """Return a mean with Student's t interval and p, by the mean's variance and its degrees of freedom."""
     if variance <= (ROUNDING * mean) ** 2:  # of equal figures: rounding
         return Estimate(mean, mean, mean, over, float(not mean))
     error = math.sqrt(variance)
-    margin = student_t_margin(error, degrees_of_freedom)
-    p = student_t_p(mean, error, degrees_of_freedom)
+    margin = student_t_half_width(error, degrees_of_freedom)
+    p = student_t_p_value(mean, error, degrees_of_freedom)
     return Estimate(mean, mean - margin, mean + margin, over, p)
 
 
-def _mean_of_two_levels(table: Array) -> tuple[float, float, float]:
+def _mean_variance_and_freedom(table: Array) -> tuple[float, float, float]:
     """Return the mean of a (runs, items) table, the mean's variance and its degrees of freedom.
 
     Runs and items are both drawn at random. The variance of the mean is the sum of that of the runs, of the items and

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from bench.statistics.p_values import CONFIDENCE, student_t_margin
+from bench.statistics.p_values import CONFIDENCE, student_t_half_width
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class ValueWithInterval:
     """A figure with its 95 % interval."""
 
     value: float
@@ -17,19 +17,21 @@ class Interval:
     high: float
 
 
-def accuracy_interval(correct: Sequence[float]) -> Interval:
-    """Return the share of correct answers with Wilson's interval over the test items (one tower, one training run).
+def accuracy_with_interval(is_correct: Sequence[float]) -> ValueWithInterval:
+    """Return the share of items that are right (1, else 0), with Wilson's interval over the items, for one training.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
     """
     from scipy.stats import binomtest  # whose import takes most of a second
 
-    share = fmean(correct)
-    interval = binomtest(round(sum(correct)), len(correct)).proportion_ci(CONFIDENCE, "wilson")
-    return Interval(share, float(interval.low), float(interval.high))
+    share = fmean(is_correct)
+    interval = binomtest(round(sum(is_correct)), len(is_correct)).proportion_ci(
+        CONFIDENCE, "wilson"
+    )
+    return ValueWithInterval(share, float(interval.low), float(interval.high))
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
+def mean_with_interval(values: Sequence[float]) -> ValueWithInterval:
     """Return the mean with Student's t interval; ValueError under two values, or for one that is not finite.
 
     Of the differences by test item of two towers the interval holds for these towers: it can tell one from its
@@ -41,15 +43,15 @@ def mean_interval(values: Sequence[float]) -> Interval:
         raise ValueError(f"an interval is made of finite figures, got {list(values)}")
     mean = fmean(values)
     error = stdev(values, mean) / math.sqrt(len(values))
-    margin = student_t_margin(error, len(values) - 1)
-    return Interval(mean, mean - margin, mean + margin)
+    margin = student_t_half_width(error, len(values) - 1)
+    return ValueWithInterval(mean, mean - margin, mean + margin)
 
 
-def geometric_mean_interval(values: Sequence[float]) -> Interval | None:
+def geometric_mean_with_interval(values: Sequence[float]) -> ValueWithInterval | None:
     """Return the geometric mean of positive values with Student's t interval of their logarithms; None under two."""
     if len(values) < 2:  # noqa: PLR2004 - one run has no spread
         return None
-    logs = mean_interval([math.log(value) for value in values])
+    logs = mean_with_interval([math.log(value) for value in values])
     low = math.exp(logs.low)
     high = math.exp(logs.high)
-    return Interval(math.exp(logs.value), low, high)
+    return ValueWithInterval(math.exp(logs.value), low, high)

@@ -9,8 +9,8 @@ CONFIDENCE = 0.95  # of every interval
 ROUNDING = 1e-9  # tolerance on logarithms, so that equal differences compare as equal
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p values for multiple comparisons, in the order given.
+def adjust_p_values_holm(p_values: Sequence[float]) -> list[float]:
+    """Return p values adjusted by Holm's step-down method for their number, in the order given.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6.
     """
@@ -25,20 +25,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def student_t_margin(error: float, degrees_of_freedom: float) -> float:
-    """Return half of the interval of a mean with this standard error."""
+def student_t_half_width(standard_error: float, degrees_of_freedom: float) -> float:
+    """Return half of the width of the 95 % interval of a mean with this standard error."""
     end = float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
-    return end * error
+    return end * standard_error
 
 
-def student_t_p(mean: float, error: float, degrees_of_freedom: float) -> float:
-    """Return the two-sided p of Student's t of a mean with its standard error; 1 where the mean is 0.
+def student_t_p_value(mean: float, standard_error: float, degrees_of_freedom: float) -> float:
+    """Return the two-sided p value of a mean being 0, by Student's t; 1 where the mean is 0.
 
     It assumes normal differences. For heavy tails it is mostly conservative; for bounded or two-level figures the
     false-positive rate is at most twice the nominal one (`tests/test_p_values.py` counts it, for 25 parts).
     """
     if abs(mean) < ROUNDING:
         return 1.0
-    if error == 0:
+    if standard_error == 0:
         return 0.0
-    return 2 * float(stdtr(degrees_of_freedom, -abs(mean) / error))
+    return 2 * float(stdtr(degrees_of_freedom, -abs(mean) / standard_error))

@@ -10,31 +10,36 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Literal
 
-from bench.statistics.p_values import ROUNDING, holm, student_t_margin, student_t_p
+from bench.statistics.p_values import (
+    ROUNDING,
+    adjust_p_values_holm,
+    student_t_half_width,
+    student_t_p_value,
+)
 
 Verdict = Literal["faster", "slower", "no difference", "inconclusive"]
-Rounds = Mapping[int, float]  # the figure of one run a round, by the round's number
+RateByRound = Mapping[int, float]  # the rate of one run per round, by the round's number
 ALPHA = 0.01  # a verdict of "faster", "slower", "better" or "worse" needs an adjusted p at or under this
 SMALLEST_EFFECT = 0.02  # and one on speed a ratio at least this far from 1
-MIN_ROUNDS = 5  # runs a side for a verdict: with fewer, Student's t leans on a normal distribution
+MIN_RUNS = 5  # of each group for a verdict: with fewer, Student's t leans on a normal distribution
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times larger the second group's figure is, with its 95 % interval; None where it cannot be computed."""
+    """The ratio of two groups' rates, the second over the first; None is what cannot be computed from so few runs."""
 
     value: float
-    low: float | None
+    low: float | None  # ends of the 95 % interval
     high: float | None
-    p: float | None
-    runs: tuple[int, int]
+    p: float | None  # of a ratio of 1
+    runs: tuple[int, int]  # number of runs of each group
 
     @property
     def verdict(self) -> Verdict:
         """What can be said of rates: more is "faster"."""
         if self.low is None or self.high is None or self.p is None:
             return "inconclusive"
-        if min(self.runs) < MIN_ROUNDS:
+        if min(self.runs) < MIN_RUNS:
             return "inconclusive"
         smallest = math.log1p(SMALLEST_EFFECT) - ROUNDING
         is_large = abs(math.log(self.value)) >= smallest
@@ -47,18 +52,20 @@ class Ratio:
         return "inconclusive"
 
 
-def ratio_of(base: Rounds, other: Rounds) -> Ratio:
-    """Compare two groups of runs by the means of their logarithms: the value is other / base. See `ratios_of_pairs`."""
-    return ratios_of(base, {"other": other})["other"]
+def compare_rates(base: RateByRound, other: RateByRound) -> Ratio:
+    """Return the ratio other / base of two groups' rates. See `compare_rate_pairs`."""
+    return compare_rates_to_base(base, {"other": other})["other"]
 
 
-def ratios_of(base: Rounds, others: Mapping[str, Rounds]) -> dict[str, Ratio]:
-    """Compare several groups with one base. See `ratios_of_pairs`."""
-    return ratios_of_pairs({name: (base, other) for name, other in others.items()})
+def compare_rates_to_base(base: RateByRound, others: Mapping[str, RateByRound]) -> dict[str, Ratio]:
+    """Return the ratio other / base of each of the other groups, by name. See `compare_rate_pairs`."""
+    return compare_rate_pairs({name: (base, other) for name, other in others.items()})
 
 
-def ratios_of_pairs(pairs: Mapping[str, tuple[Rounds, Rounds]]) -> dict[str, Ratio]:
-    """Compare the groups of each pair; p and verdict are adjusted for the number of pairs by Holm's step-down.
+def compare_rate_pairs(pairs: Mapping[str, tuple[RateByRound, RateByRound]]) -> dict[str, Ratio]:
+    """Return the ratio second / first of each pair of groups, a ratio of geometric means over runs.
+
+    p and verdict are adjusted for the number of pairs by Holm's step-down.
 
     Interval and p are those of Student's t on the rounds' differences of logarithms, so that what the runs of a round
     share, such as a machine that gets slower, cancels. Groups with fewer than two rounds in common are compared by
@@ -71,18 +78,18 @@ def ratios_of_pairs(pairs: Mapping[str, tuple[Rounds, Rounds]]) -> dict[str, Rat
     ratios = {}
     p_values = {}
     for name, (base, other) in pairs.items():
-        ratio = _compare(_logarithms(base), _logarithms(other))
+        ratio = _compare_logarithms(_logarithms(base), _logarithms(other))
         ratios[name] = ratio
         if ratio.p is not None:
             p_values[name] = ratio.p
-    adjusted = holm(list(p_values.values()))
+    adjusted = adjust_p_values_holm(list(p_values.values()))
     for name, p in zip(p_values, adjusted, strict=True):
         ratios[name] = replace(ratios[name], p=p)
     return ratios
 
 
-def ratio_without_interval(base: Rounds, other: Rounds) -> Ratio:
-    """Return a ratio that nothing can be concluded from, such as the ratio of runs that other work disturbed."""
+def ratio_without_interval(base: RateByRound, other: RateByRound) -> Ratio:
+    """Return the ratio other / base without interval and p, such as the ratio of runs that other work disturbed."""
     base_mean = fmean(_logarithms(base).values())
     other_mean = fmean(_logarithms(other).values())
     ratio = math.exp(other_mean - base_mean)
@@ -90,8 +97,8 @@ def ratio_without_interval(base: Rounds, other: Rounds) -> Ratio:
     return Ratio(ratio, None, None, None, runs)
 
 
-def _compare(base: Rounds, other: Rounds) -> Ratio:
-    """Compare logarithms; p is not adjusted."""
+def _compare_logarithms(base: RateByRound, other: RateByRound) -> Ratio:
+    """Return the ratio of two groups, whose rates are given as logarithms; p is not adjusted."""
     rounds = sorted(base.keys() & other.keys())
     num_rounds = len(rounds)
     if num_rounds < 2:  # noqa: PLR2004
@@ -102,7 +109,7 @@ def _compare(base: Rounds, other: Rounds) -> Ratio:
 
 
 def _compare_unpaired(base: Sequence[float], other: Sequence[float]) -> Ratio:
-    """Compare logarithms of runs that share no rounds, by Student's t with a pooled spread."""
+    """Return the ratio of runs that share no rounds, given as logarithms, by Student's t with a pooled spread."""
     difference = fmean(other) - fmean(base)
     num_base = len(base)
     num_other = len(other)
@@ -120,26 +127,26 @@ def _compare_unpaired(base: Sequence[float], other: Sequence[float]) -> Ratio:
 def _to_ratio(
     difference: float, error: float, degrees_of_freedom: int, runs: tuple[int, int]
 ) -> Ratio:
-    """Return a ratio by a difference of logarithms and its standard error."""
-    margin = student_t_margin(error, degrees_of_freedom)
+    """Return the ratio whose logarithm is `difference`, with the standard error `error`."""
+    margin = student_t_half_width(error, degrees_of_freedom)
     low = math.exp(difference - margin)
     high = math.exp(difference + margin)
-    p = student_t_p(difference, error, degrees_of_freedom)
+    p = student_t_p_value(difference, error, degrees_of_freedom)
     return Ratio(math.exp(difference), low, high, p, runs)
 
 
-def log_std(runs: Rounds) -> float | None:
-    """Return the standard deviation of the runs' logarithms, about their relative spread; None under two runs."""
-    if len(runs) < 2:  # noqa: PLR2004
+def log_standard_deviation(rates: RateByRound) -> float | None:
+    """Return the standard deviation of the rates' logarithms, about their relative spread; None under two runs."""
+    if len(rates) < 2:  # noqa: PLR2004
         return None
-    return stdev(_logarithms(runs).values())
+    return stdev(_logarithms(rates).values())
 
 
-def _logarithms(figures: Rounds) -> dict[int, float]:
-    """Return the logarithms by round; ValueError for a figure that is not positive and finite."""
+def _logarithms(rates: RateByRound) -> dict[int, float]:
+    """Return the logarithms by round; ValueError for a rate that is not positive and finite."""
     logarithms = {}
-    for round_, figure in figures.items():
-        if not 0 < figure < math.inf:
-            raise ValueError(f"a ratio is made of positive finite figures, got {figure}")
-        logarithms[round_] = math.log(figure)
+    for round_, rate in rates.items():
+        if not 0 < rate < math.inf:
+            raise ValueError(f"a ratio is made of positive finite figures, got {rate}")
+        logarithms[round_] = math.log(rate)
     return logarithms

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 Number = int | float
-UNMEASURED = "\N{EN DASH}"
+EMPTY_CELL_TEXT = "\N{EN DASH}"
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
 GIB = 2**30
 MIB = 2**20
-INTERVAL = f"95{NBSP}%"
+CONFIDENCE_TEXT = f"95{NBSP}%"  # the confidence level of every interval
 # Units of a quantity by their sizes, from large to small.
 UNITS = {
     "s": {1.0: "s", 1e-3: "ms", 1e-6: "µs", 1e-9: "ns"},
@@ -20,7 +20,7 @@ NUMBER_FORMATS = {"s": ".3g", "B": ",.4g", "FLOP": ".5g"}  # by quantity
 
 
 @runtime_checkable
-class HasEstimate(Protocol):
+class HasInterval(Protocol):
     """A figure with the ends of its interval, which are None where it has none."""
 
     @property
@@ -37,19 +37,19 @@ class HasEstimate(Protocol):
 
 
 def format_rate(value: Number) -> str:
-    """Write a speed: without decimals from 100 on, with three digits below."""
+    """Write a speed without decimals from 100 on, with three significant digits below."""
     if abs(value) >= 100:  # noqa: PLR2004
         return f"{value:,.0f}"
     return f"{value:#.3g}".rstrip(".")
 
 
 def format_count(value: Number) -> str:
-    """Write a whole number."""
+    """Write a number without decimals, with commas."""
     return f"{value:,.0f}"
 
 
-def format_short(value: Number) -> str:
-    """Write a large number in a chart: 80k, 1.2M."""
+def format_abbreviated(value: Number) -> str:
+    """Write a number with three significant digits and the letter k, M or G: 80k, 1.2M."""
     letters = {1e9: "G", 1e6: "M", 1e3: "k"}
     for size, letter in letters.items():
         if abs(value) >= size:
@@ -62,17 +62,17 @@ def format_ratio(value: Number) -> str:
     return f"{value:.2f}"
 
 
-def format_seconds(value: Number) -> str:
-    """Write a duration in s, min, h or days."""
-    if value >= 2 * 86_400:
-        return f"{value / 86_400:,.1f}{NBSP}days"
-    if value >= 2 * 3600:
-        return f"{value / 3600:,.1f}{NBSP}h"
-    if value >= 10 * 60:
-        return f"{value / 60:,.1f}{NBSP}min"
-    if value >= 10:  # noqa: PLR2004
-        return f"{value:,.0f}{NBSP}s"
-    return f"{value:.2g}{NBSP}s"
+def format_duration(seconds: Number) -> str:
+    """Write seconds as a number of s, min, h or days."""
+    if seconds >= 2 * 86_400:
+        return f"{seconds / 86_400:,.1f}{NBSP}days"
+    if seconds >= 2 * 3600:
+        return f"{seconds / 3600:,.1f}{NBSP}h"
+    if seconds >= 10 * 60:
+        return f"{seconds / 60:,.1f}{NBSP}min"
+    if seconds >= 10:  # noqa: PLR2004
+        return f"{seconds:,.0f}{NBSP}s"
+    return f"{seconds:.2g}{NBSP}s"
 
 
 def format_percent(share: Number, decimals: int = 1) -> str:
@@ -93,27 +93,27 @@ def format_accuracy_gain(difference: Number) -> str:
 
 
 def format_interval(
-    figure: HasEstimate | None, write: Callable[[float], str], prefix: str = ""
+    figure: HasInterval | None, format_value: Callable[[float], str], prefix: str = ""
 ) -> str:
     """Write the ends of an interval after `prefix`; empty where there is no interval."""
     if figure is None or figure.low is None or figure.high is None:
         return ""
-    return f"{prefix}{write(figure.low)} to {write(figure.high)}"
+    return f"{prefix}{format_value(figure.low)} to {format_value(figure.high)}"
 
 
-def format_bracketed_interval(figure: HasEstimate, write: Callable[[float], str]) -> str:
+def format_bracketed_interval(figure: HasInterval, format_value: Callable[[float], str]) -> str:
     """Write the ends of an interval in brackets, behind a figure; empty where there is no interval."""
-    ends = format_interval(figure, write, " (")
+    ends = format_interval(figure, format_value, " (")
     return f"{ends})" if ends else ""
 
 
 def format_p_value(p: Number) -> str:
-    """Write a p value with three decimals."""
+    """Write a p value with three decimals; "< 0.001" below."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004
 
 
 def format_quantity(value: Number, unit: str) -> str:
-    """Format a value in a suitable unit, rounded; integers without a unit with every digit."""
+    """Write a value in s, B or FLOP with a suitable prefix, rounded; in any other `unit` as it is."""
     if unit not in UNITS:
         number = f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
         return f"{number} {unit}".strip()
@@ -132,8 +132,8 @@ def pluralize(number: int, singular: str, plural: str = "") -> str:
     return f"{number:,} {noun}"
 
 
-def join_words(parts: Sequence[str]) -> str:
-    """Join words: a, b and c."""
+def join_with_and(parts: Sequence[str]) -> str:
+    """Join texts: a, b and c."""
     if len(parts) < 2:  # noqa: PLR2004
         return "".join(parts)
     first_words = ", ".join(parts[:-1])

@@ -2,36 +2,44 @@
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
 
-from bench.tables.formats import UNMEASURED, HasEstimate, Number, format_interval
+from bench.tables.formats import EMPTY_CELL_TEXT, HasInterval, Number, format_interval
 
 V = TypeVar("V", float, int, str)
-NOT_MEASURED = "not measured: "  # prefix of the reason of a cell that could have a figure
-# Of a cell that a spreadsheet computes, full-width characters included.
+# First characters that make a spreadsheet compute a cell, full-width ones included.
 FORMULA_STARTS = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell; `note` is small print beneath the text."""
+    """A cell as it is shown, and the value behind it.
+
+    An empty cell says why: its figure was not measured (`is_unmeasured`), which differs from zero, or cannot exist.
+    """
 
     text: str
-    note: str = ""
+    note: str = ""  # small print beneath the text
     value: Any = None  # a number or a string to sort by, at full precision
     why: str = ""  # the reason of an empty cell
+    is_unmeasured: bool = False
     anchor: str = ""  # id of the section with the details
-    interval: tuple[Number | None, Number | None] | None = None  # ends
+    interval: tuple[Number | None, Number | None] | None = None  # lower and upper end
+
+    @property
+    def is_empty(self) -> bool:
+        return self.text == EMPTY_CELL_TEXT
 
     @property
     def figure_or_text(self) -> Any:
         """The value, with its interval where it has one; without a value the text, None for an empty cell."""
         if self.interval is not None:
             return (self.value, *self.interval)
-        if self.value is None and self.text != UNMEASURED:
+        if self.value is None and not self.is_empty:
             return self.text
         return self.value
 
@@ -41,79 +49,84 @@ class Cell:
 
     @staticmethod
     def plain(value: Any) -> "Cell":
-        """Return the cell of a number, a text, a number with the ends of its interval, or None."""
+        """Return the cell of a number, a text, a tuple (number, low, high) with an interval's ends, or None.
+
+        Half of the interval's width is shown: the intervals of tuples are symmetric, or nearly so.
+        """
         if isinstance(value, tuple):
             figure, low, high = value
-            text = Cell.plain(figure).text
+            text = Cell.from_value(figure).text
             if low is not None:
                 half_width = (high - low) / 2
                 text = f"{figure:.3f} ±{half_width:.3f}"
             return Cell(text, value=figure, interval=(low, high))
-        if value is None or value != value:  # noqa: PLR0124 - NaN
-            return Cell(UNMEASURED)
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return Cell(EMPTY_CELL_TEXT)
         text = str(value)
         if isinstance(value, float):
-            text = f"{value:.3f}" if value < 10 else f"{value:,.1f}"  # noqa: PLR2004
+            text = f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"  # noqa: PLR2004
         elif isinstance(value, int):
             text = f"{value:,}"
         return Cell(text, value=value)
 
     @staticmethod
-    def of(value: V, write: Callable[[V], str] = str, note: str = "") -> "Cell":
+    def of(value: V, format_value: Callable[[V], str] = str, note: str = "") -> "Cell":
         """Return the cell of a value that is known."""
-        return Cell(write(value), note, value)
+        return Cell(format_value(value), note, value)
 
     @staticmethod
     def unmeasured(why: str) -> "Cell":
-        """Return the cell of a figure that was not measured, which differs from zero."""
-        return Cell(UNMEASURED, why=NOT_MEASURED + why)
+        """Return the empty cell of a figure that was not measured."""
+        return Cell(EMPTY_CELL_TEXT, why=why, is_unmeasured=True)
 
     @staticmethod
     def not_applicable(why: str) -> "Cell":
-        """Return the cell of a figure that cannot exist."""
-        return Cell(UNMEASURED, why=why)
+        """Return the empty cell of a figure that cannot exist."""
+        return Cell(EMPTY_CELL_TEXT, why=why)
 
     @staticmethod
-    def measured(value: Number | None, write: Callable[[float], str], why: str) -> "Cell":
-        """Return the cell of a figure, or the reason why it was not measured."""
+    def measured_or_why(
+        value: Number | None, format_value: Callable[[float], str], why: str
+    ) -> "Cell":
+        """Return the cell of a figure; of None the empty cell that says why it was not measured."""
         if value is None:
             return Cell.unmeasured(why)
-        return Cell.of(value, write)
+        return Cell.of(value, format_value)
 
     @staticmethod
-    def applicable(value: V | None, write: Callable[[V], str], why: str) -> "Cell":
-        """Return the cell of a figure or a text, or the reason why it cannot exist."""
+    def applicable_or_why(value: V | None, format_value: Callable[[V], str], why: str) -> "Cell":
+        """Return the cell of a figure or a text; of None the empty cell that says why it cannot exist."""
         if value is None:
             return Cell.not_applicable(why)
-        return Cell.of(value, write)
+        return Cell.of(value, format_value)
 
     @staticmethod
-    def estimate(
-        figure: HasEstimate | None, write: Callable[[float], str], why: str = ""
+    def estimate_or_why(
+        figure: HasInterval | None, format_value: Callable[[float], str], why: str = ""
     ) -> "Cell":
-        """Return the cell of a figure, or the reason why it cannot exist.
+        """Return the cell of a figure with its interval; of None the empty cell that says why it cannot exist.
 
-        Its interval is beneath, or without one the unit of repetition that it is `over`.
+        Without an interval the unit of repetition, which the figure is `over`, is beneath the figure.
         """
         if figure is None:
             return Cell.not_applicable(why)
-        text = write(figure.value)
-        note = format_interval(figure, write) or getattr(figure, "over", "")
+        text = format_value(figure.value)
+        note = format_interval(figure, format_value) or getattr(figure, "over", "")
         return Cell(text, note, figure.value, interval=(figure.low, figure.high))
 
     @staticmethod
-    def of_name(label: str, name: str) -> "Cell":
+    def of_name(label: str, experiment_name: str) -> "Cell":
         """Return the cell that names a row: its label, with the experiment's name beneath where that differs."""
-        return Cell.of(label, note="" if label == name else name)
+        return Cell.of(label, note="" if label == experiment_name else experiment_name)
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column; numeric columns are right-aligned."""
+    """The heading of a column."""
 
     title: str
-    note: str = ""
-    numeric: bool = True
+    note: str = ""  # small print beneath the title
+    is_numeric: bool = True  # right-aligned
 
     @property
     def title_with_note(self) -> str:
@@ -122,7 +135,7 @@ class Column:
     @staticmethod
     def text(title: str, note: str = "") -> "Column":
         """Return a left-aligned column."""
-        return Column(title, note, numeric=False)
+        return Column(title, note, is_numeric=False)
 
     @staticmethod
     def texts(*titles: str) -> "list[Column]":
@@ -130,7 +143,7 @@ class Column:
         return [Column.text(title) for title in titles]
 
 
-NO_CELL = Cell(UNMEASURED)  # of a row that lacks a column
+NO_CELL = Cell(EMPTY_CELL_TEXT)  # of a row that lacks a column
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +152,7 @@ class Table:
 
     title: str
     columns: Sequence[Column]
-    # Rows by heading; sorting keeps those of a group together.
+    # Rows by the heading of their group, "" without one; sorting keeps the rows of a group together.
     groups: Mapping[str, Sequence[Sequence[Cell]]]
     note: str = ""  # below it
     # A terminal shows each row as a column: for many values of few experiments.
@@ -164,33 +177,38 @@ class Table:
         return Table(title, columns, filled_groups, note)
 
     @staticmethod
-    def of_figures(
+    def from_dicts(
         title: str,
         rows: Sequence[Mapping[str, Any]],
         note: str = "",
         *,
         is_transposed: bool = False,
     ) -> "Table":
-        """Return a table of rows that map columns to what `Cell.plain` takes; a row may lack columns."""
+        """Return a table of rows that map column titles to what `Cell.from_value` takes; a row may lack columns."""
         keys = list(dict.fromkeys(chain.from_iterable(rows)))
         columns = []
         for key in keys:
             has_text = any(isinstance(row.get(key), str) for row in rows)
-            columns.append(Column(key, numeric=not has_text))
+            columns.append(Column(key, is_numeric=not has_text))
         cells = []
         for row in rows:
-            cell_by_key = {key: Cell.plain(value) for key, value in row.items()}
+            cell_by_key = {key: Cell.from_value(value) for key, value in row.items()}
             cells.append([cell_by_key.get(key, NO_CELL) for key in keys])
         return Table(title, columns, {"": cells}, note, is_transposed)
 
     @property
-    def cells(self) -> list[Sequence[Cell]]:
+    def all_rows(self) -> list[Sequence[Cell]]:
+        """The rows of all groups."""
         return list(chain.from_iterable(self.groups.values()))
 
     @property
+    def has_headings(self) -> bool:
+        return any(self.groups)
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
-        """The values of the rows by column, and their headings where they have any."""
-        names, rows = self.flat()
+        """Each row as a dict by column; with headings under the key "group". A missing column is left out."""
+        names, rows = self.names_and_rows()
         value_rows = []
         for row in rows:
             values = {}
@@ -202,7 +220,7 @@ class Table:
 
     @property
     def names(self) -> list[str]:
-        """The names of columns, of which no two are equal."""
+        """The names of the columns: their titles; a repeated title has its note added."""
         titles = [column.title for column in self.columns]
         names = []
         for column in self.columns:
@@ -210,18 +228,22 @@ class Table:
             names.append(column.title_with_note if is_repeated else column.title)
         return names
 
-    def flat(self) -> tuple[list[str], list[list[Cell]]]:
-        """Return names of columns and rows; headings are a column of their own."""
-        if not any(self.groups):
-            return self.names, [list(row) for row in self.cells]
+    def names_and_rows(self) -> tuple[list[str], list[list[Cell]]]:
+        """Return the names of the columns, and the rows; headings are a column "group"."""
+        if not self.has_headings:
+            return self.names, [list(row) for row in self.all_rows]
         rows = []
         for heading, group in self.groups.items():
             rows += [[Cell.of(heading), *row] for row in group]
         return ["group", *self.names], rows
 
     def to_csv(self) -> bytes:
-        """Write values at full precision and an empty cell as nothing, with ends of intervals and other notes."""
-        names, rows = self.flat()
+        """Write values at full precision, and empty cells as nothing.
+
+        A column with an interval is followed by two columns with the ends, and by none with notes; another column with
+        a note is followed by one with the notes.
+        """
+        names, rows = self.names_and_rows()
         columns = dict[str, list[Any]]()
         for name, *cells in zip(names, *rows, strict=True):
             columns[name] = [cell.value if cell.interval else cell.figure_or_text for cell in cells]

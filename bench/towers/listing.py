@@ -54,7 +54,7 @@ def _row(name: str) -> list[Cell]:
     except Exception as error:  # noqa: BLE001 - neither library documents the exceptions of its towers
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         unmeasured = [Cell.unmeasured(reason)] * (len(COLUMNS) - 1)
-        return [Cell.plain(name), *unmeasured]
+        return [Cell.from_value(name), *unmeasured]
     parameters = sum(parameter.numel() for parameter in tower.parameters())
     figures = (name, side, tower.width, parameters / 1e6, flops / 1e9)
-    return [Cell.plain(figure) for figure in figures]
+    return [Cell.from_value(figure) for figure in figures]

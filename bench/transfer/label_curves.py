@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.interfaces.sections import ComparisonRecords
 from bench.records.scores import Score
-from bench.statistics.accuracies import Estimate, estimate_over_draws
+from bench.statistics.accuracies import Estimate, estimate_mean_over_draws
 from bench.tables.formats import NBSP
 from bench.tables.groups import group_by
 from bench.tables.tables import Table
@@ -72,11 +72,11 @@ class Curve:
                 if common:
                     differences = {draw: draws[draw] - base_draws[draw] for draw in common}
                     gains.setdefault(labels, {})[run] = differences
-        return [(labels, estimate_over_draws(runs)) for labels, runs in gains.items()]
+        return [(labels, estimate_mean_over_draws(runs)) for labels, runs in gains.items()]
 
     def points(self) -> list[tuple[float, Estimate]]:
         """Return (number of labels, accuracy), fewest labels first."""
-        return [(labels, estimate_over_draws(runs)) for labels, runs in self.answers.items()]
+        return [(labels, estimate_mean_over_draws(runs)) for labels, runs in self.answers.items()]
 
 
 def few_label_curves(comparison: ComparisonRecords) -> list[Curve]:
@@ -167,7 +167,7 @@ def curve_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Table
                 rows.append(gain_row)
     protocol = "heads" if first.head else f"accuracy by {first.protocol}"
     title = f"{first.task}: {protocol} against the {first.label_unit}"
-    return Table.of_figures(title, rows)
+    return Table.from_dicts(title, rows)
 
 
 def _figures(unit: str, points: Sequence[tuple[float, Estimate]]) -> dict[str, Any]:

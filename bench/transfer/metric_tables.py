@@ -7,15 +7,15 @@ from typing import Any
 from bench.interfaces.sections import ComparisonRecords
 from bench.records.record import Transfer
 from bench.records.scores import MetricScore, describe_task_trainings
-from bench.statistics.accuracies import estimate_over_draws
-from bench.tables.formats import INTERVAL, format_count
+from bench.statistics.accuracies import estimate_mean_over_draws
+from bench.tables.formats import CONFIDENCE_TEXT, format_count
 from bench.tables.groups import group_by
 from bench.tables.tables import Table
 from bench.transfer.score_tables import subject_name_cell
 
 METRICS_NOTE = (
     "Metrics other than accuracy, with a trivial baseline that ignores the images. With three or more seeds, a figure "
-    f"is their mean with its {INTERVAL} interval. One seed gives no ranking."
+    f"is their mean with its {CONFIDENCE_TEXT} interval. One seed gives no ranking."
 )
 
 
@@ -59,7 +59,7 @@ def _metric_table(
             values = dict[int | None, dict[int, float]]()  # by seed and draw
             for row in rows_of_metric:
                 values.setdefault(row.seed, {})[row.metric.draw] = row.metric.value
-            estimate = estimate_over_draws(values)
+            estimate = estimate_mean_over_draws(values)
             cells[name] = (estimate.value, estimate.low, estimate.high)
         rows.append(cells)
     metrics = [row.metric for row in scored]
@@ -70,4 +70,4 @@ def _metric_table(
     num_test = format_count(metrics[0].num_test)
     num_train = format_count(metrics[0].num_train)
     note = f"{num_test} test images; {num_train} for training and validation."
-    return Table.of_figures(title, rows, note + describe_task_trainings(metrics))
+    return Table.from_dicts(title, rows, note + describe_task_trainings(metrics))

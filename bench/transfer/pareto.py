@@ -11,9 +11,9 @@ from bench.tables.formats import (
     NBSP,
     format_accuracy,
     format_count,
+    format_duration,
     format_rate,
-    format_seconds,
-    join_words,
+    join_with_and,
 )
 from bench.transfer.subject_scores import ScorePoint
 
@@ -71,7 +71,7 @@ def cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
         name="seconds",
         title="device seconds",
         axis="seconds on this device",
-        write=format_seconds,
+        write=format_duration,
         per_image=seconds,
     )
     energy = CostAxis(
@@ -120,4 +120,4 @@ def describe_front(
         label = comparison.label(point.subject)
         accuracy = format_accuracy(point.accuracy.value)
         towers.append(f"{label} for {cost_axis.format_cost(point)} with {accuracy}")
-    return f"On the Pareto front: {join_words(towers)}."
+    return f"On the Pareto front: {join_with_and(towers)}."

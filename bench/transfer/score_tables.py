@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from bench.interfaces.catalog import RANDOM_INIT, REFERENCE_TOWER
 from bench.interfaces.sections import ComparisonRecords
 from bench.measure.comparison_records import UNTIMED
-from bench.statistics.intervals import accuracy_interval
+from bench.statistics.intervals import accuracy_with_interval
 from bench.tables.formats import (
-    INTERVAL,
+    CONFIDENCE_TEXT,
     format_accuracy,
     format_accuracy_gain,
     format_count,
@@ -53,7 +53,7 @@ def overview_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> T
         for point in points:
             if point.is_reference or budget in point.budgets:
                 headings[point.subject] = bound_heading(point) or f"Towers at {budget}"
-                cell = Cell.estimate(point.accuracy, format_accuracy)
+                cell = Cell.estimate_or_why(point.accuracy, format_accuracy)
                 cells.setdefault((point.subject, task), cell)
     groups: dict[str, list[list[Cell]]] = {
         f"Towers at {budget}": [],
@@ -75,17 +75,17 @@ def protocol_table(comparison: ComparisonRecords, answers: WholeTaskScores, prot
     for task in tasks:
         for point in answers.points(task, protocol):
             for run in point.runs:
-                interval = accuracy_interval(run.correct.tolist())
+                interval = accuracy_with_interval(run.correct.tolist())
                 tower = (run.subject, run.images, run.seed)
                 cells_of_tower = cells.setdefault(tower, {})
-                cells_of_tower[task] = Cell.estimate(interval, format_accuracy)
+                cells_of_tower[task] = Cell.estimate_or_why(interval, format_accuracy)
     absent = Cell.not_applicable(NOT_SCORED)
     rows = []
     for (subject, images, seed), cells_of_tower in cells.items():
         row = [
             subject_name_cell(comparison, subject),
             images_cell(images),
-            Cell.applicable(seed, str, NO_SEED),
+            Cell.applicable_or_why(seed, str, NO_SEED),
         ]
         row += [cells_of_tower.get(task, absent) for task in tasks]
         rows.append(row)
@@ -147,14 +147,14 @@ def _task_headings(point: ScorePoint) -> list[str]:
 def _cost_cell(point: ScorePoint, cost: CostAxis) -> Cell:
     if not point.images:
         return Cell.not_applicable(NOT_TRAINED)
-    return Cell.measured(cost.of(point), cost.write, UNTIMED)
+    return Cell.measured_or_why(cost.of(point), cost.write, UNTIMED)
 
 
 def _protocol_columns(protocol: str) -> list[Column]:
     """Return the columns whose cells `_protocol_cells` returns."""
     columns = [
-        Column(protocol, f"accuracy, {INTERVAL}"),
-        Column("gain", f"over random init, {INTERVAL}"),
+        Column(protocol, f"accuracy, {CONFIDENCE_TEXT}"),
+        Column("gain", f"over random init, {CONFIDENCE_TEXT}"),
     ]
     if protocol != RETRIEVAL:
         columns.append(Column(CHOSEN.get(protocol, "rate"), "chosen on validation"))
@@ -170,8 +170,8 @@ def _protocol_cells(protocol: str, point: ScorePoint | None) -> list[Cell]:
     if is_random_init(point.subject):
         no_gain = "this is the random-init baseline"
     cells = [
-        Cell.estimate(point.accuracy, format_accuracy),
-        Cell.estimate(point.gain, format_accuracy_gain, no_gain),
+        Cell.estimate_or_why(point.accuracy, format_accuracy),
+        Cell.estimate_or_why(point.gain, format_accuracy_gain, no_gain),
     ]
     if protocol != RETRIEVAL:
         scores = [run.score for run in point.runs]

@@ -13,8 +13,8 @@ from bench.interfaces.catalog import DEFAULT_TASKS, RANDOM_INIT, REFERENCES
 from bench.interfaces.sections import ComparisonRecords
 from bench.records.record import Transfer
 from bench.records.scores import Score
-from bench.statistics.accuracies import Answers, Estimate, estimate_over_seeds
-from bench.statistics.intervals import Interval, accuracy_interval, mean_interval
+from bench.statistics.accuracies import Estimate, ItemScores, estimate_mean_over_seeds
+from bench.statistics.intervals import ValueWithInterval, accuracy_with_interval, mean_with_interval
 from bench.tables.groups import group_by
 
 PROBE = "linear probe"
@@ -68,7 +68,7 @@ class ScorePoint:
     # Over the random-init baseline; None for the baseline itself, or without one.
     gain: Estimate | None
 
-    def by_seed(self) -> dict[int | None, Answers]:
+    def by_seed(self) -> dict[int | None, ItemScores]:
         """Return the answers of each seed's tower."""
         return {run.seed: run.correct for run in self.runs}
 
@@ -205,18 +205,18 @@ def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectSco
         images=first.images,
         budgets=budgets_of_scores(runs),
         runs=tuple(runs),
-        accuracy=_estimate_mean([run.correct for run in runs], accuracy_interval),
-        gain=_estimate_mean(gains, mean_interval) if gains else None,
+        accuracy=_estimate_mean([run.correct for run in runs], accuracy_with_interval),
+        gain=_estimate_mean(gains, mean_with_interval) if gains else None,
     )
 
 
 def _estimate_mean(
     rows: Sequence[Correct],
-    interval_over_items: Callable[[Sequence[float]], Interval],
+    interval_over_items: Callable[[Sequence[float]], ValueWithInterval],
 ) -> Estimate:
     """Estimate a mean over seeds and test items; for one seed over the test items."""
     if len(rows) > 1 or len(rows[0]) == 1:
-        return estimate_over_seeds(rows)
+        return estimate_mean_over_seeds(rows)
     items = rows[0]
     interval = interval_over_items(items.tolist())
     return Estimate(interval.value, interval.low, interval.high, f"{len(items):,} test images")

@@ -45,7 +45,7 @@ class MeasureBuildTime:
             if isinstance(record.measured, BuildTime)
         ]
         rows = [{"experiment": self.name, "seconds": build.seconds} for build in builds]
-        return print_results(comparison, [Table.of_figures("Building the image tower", rows)])
+        return print_results(comparison, [Table.from_dicts("Building the image tower", rows)])
 
 
 EXTENSION = Extension(

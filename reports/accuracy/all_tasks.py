@@ -9,13 +9,13 @@ import numpy as np
 from bench.interfaces.catalog import image_set_of_task
 from bench.interfaces.sections import ComparisonRecords
 from bench.statistics.accuracies import (
+    MIN_TASKS_FOR_INTERVAL,
     POWER,
-    TASKS_FOR_INTERVAL,
     MeanOverTasks,
-    estimate_over_tasks,
+    estimate_mean_over_tasks,
 )
 from bench.tables.formats import (
-    INTERVAL,
+    CONFIDENCE_TEXT,
     format_accuracy,
     format_accuracy_gain,
     format_percent,
@@ -46,7 +46,7 @@ def mean_over_tasks_table(comparison: ComparisonRecords, answers: WholeTaskScore
     subjects = list(dict.fromkeys(subject for points in towers.values() for subject in points))
     common_tasks = [task for task in towers if len(towers[task]) == len(subjects)]
     image_sets = group_by(common_tasks, image_set_of_task)
-    if len(subjects) <= 1 or len(image_sets) < TASKS_FOR_INTERVAL:
+    if len(subjects) <= 1 or len(image_sets) < MIN_TASKS_FOR_INTERVAL:
         return None
     tasks_by_images = list(image_sets.values())
     base = comparison.base if comparison.base in subjects else subjects[0]
@@ -65,7 +65,7 @@ def mean_over_tasks_table(comparison: ComparisonRecords, answers: WholeTaskScore
     columns = [
         Column.text("features"),
         Column("mean accuracy", f"at {budget}, over {len(image_sets)} tasks"),
-        Column("mean difference", f"from {comparison.label(base)}, {INTERVAL}"),
+        Column("mean difference", f"from {comparison.label(base)}, {CONFIDENCE_TEXT}"),
         Column("smallest difference", f"with a power of {format_percent(POWER, 0)}"),
     ]
     return Table.of_rows("Mean over all tasks", columns, rows, MEAN_NOTE)
@@ -91,13 +91,15 @@ def _mean_difference(
                 gains.append(float(np.mean(gain)))
             row.append(fmean(gains))
         rows.append(row)
-    return estimate_over_tasks(rows) if rows else None
+    return estimate_mean_over_tasks(rows) if rows else None
 
 
 def _difference_cells(gain: MeanOverTasks | None) -> list[Cell]:
     """Return the mean difference with its interval, and the smallest difference that could have been shown."""
     if gain is None:
         return [Cell.not_applicable("no training seed in common with the base")] * 2
-    difference = Cell.estimate(gain.mean, format_accuracy_gain)
-    smallest = Cell.applicable(gain.smallest, format_accuracy, "it has no interval")
+    difference = Cell.estimate_or_why(gain.mean, format_accuracy_gain)
+    smallest = Cell.applicable_or_why(
+        gain.smallest_detectable, format_accuracy, "it has no interval"
+    )
     return [replace(difference, note=f"{difference.note}; {gain.mean.over}"), smallest]

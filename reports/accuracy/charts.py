@@ -13,7 +13,7 @@ from matplotlib.transforms import ScaledTranslation
 from bench.interfaces.catalog import RANDOM_INIT
 from bench.interfaces.sections import ComparisonRecords
 from bench.statistics.accuracies import Estimate
-from bench.tables.formats import format_accuracy, format_short
+from bench.tables.formats import format_abbreviated, format_accuracy
 from bench.tables.groups import group_by
 from bench.transfer.label_curves import PERCENT, SHARE, Curve, format_labels, label_counts
 from bench.transfer.pareto import IMAGES, CostAxis, pareto_front
@@ -94,7 +94,7 @@ def accuracy_chart(
         axes = margin_axes(figure, 30, LABEL_MARGIN, 44, 8)
         axes.set_xlim(0, right)
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_major_formatter(lambda value, _: format_short(value))
+        axes.xaxis.set_major_formatter(lambda value, _: format_abbreviated(value))
         axes.set_xlabel(cost.axis)
         front = [] if cost is IMAGES else pareto_front(points, cost)
         if front:
@@ -154,7 +154,7 @@ def loss_chart(
             losses = [loss for _, loss in points]
             axes.plot(images, losses, color=colour, linewidth=1.5, alpha=0.8)
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(lambda value, _: format_short(value))
+        axes.xaxis.set_major_formatter(lambda value, _: format_abbreviated(value))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel("images seen")

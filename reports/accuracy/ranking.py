@@ -7,14 +7,14 @@ from markupsafe import Markup
 from bench.experiment.experiments import HEADLINE
 from bench.interfaces.sections import ComparisonRecords, PageContext
 from bench.statistics.accuracies import (
-    SEEDS_FOR_RANKING,
+    MIN_SEEDS_FOR_RANKING,
     JudgedAccuracyDifference,
-    estimate_paired_over_seeds,
+    estimate_difference_over_seeds,
     judge_accuracy_differences,
 )
 from bench.statistics.ratios import ALPHA
 from bench.tables.formats import (
-    INTERVAL,
+    CONFIDENCE_TEXT,
     format_accuracy,
     format_accuracy_gain,
     format_interval,
@@ -66,7 +66,7 @@ def judge_differences(comparison: ComparisonRecords) -> dict[Key, JudgedAccuracy
         base = towers.pop(comparison.base or "", None)
         for subject, tower in towers.items():
             if base is not None:
-                estimate = estimate_paired_over_seeds(base.by_seed(), tower.by_seed())
+                estimate = estimate_difference_over_seeds(base.by_seed(), tower.by_seed())
                 if estimate is not None:
                     differences[subject, budget] = estimate
     return judge_accuracy_differences(differences)
@@ -98,7 +98,7 @@ def accuracy_answer(page: PageContext, answers: WholeTaskScores) -> list[Markup]
                 **names,
                 verdict=VERDICTS[judged.verdict],
                 difference=format_accuracy_gain(difference.value),
-                interval=f"{INTERVAL} interval {interval}",
+                interval=f"{CONFIDENCE_TEXT} interval {interval}",
                 over=difference.over,
                 p=format_p_value(judged.p),
             )
@@ -106,7 +106,7 @@ def accuracy_answer(page: PageContext, answers: WholeTaskScores) -> list[Markup]
     intervals = [format_interval(tower.accuracy, format_accuracy) for tower in (lead, base)]
     over = f"over {lead.accuracy.over}"
     if all(intervals):
-        over = f"{INTERVAL} intervals {' and '.join(intervals)} {over}"
+        over = f"{CONFIDENCE_TEXT} intervals {' and '.join(intervals)} {over}"
     paired_seeds = lead.by_seed().keys() & base.by_seed().keys()
     return [
         NOT_RANKED.format(
@@ -115,7 +115,7 @@ def accuracy_answer(page: PageContext, answers: WholeTaskScores) -> list[Markup]
             base_accuracy=format_accuracy(base.accuracy.value),
             over=over,
             seeds=pluralize(len(paired_seeds), "paired seed"),
-            needed=SEEDS_FOR_RANKING,
+            needed=MIN_SEEDS_FOR_RANKING,
         )
     ]
 
@@ -126,7 +126,7 @@ def differences_table(page: PageContext) -> Table:
     base = comparison.label(comparison.base or "")
     columns = [
         *Column.texts("experiment", "budget"),
-        Column("difference", f"from {base}, {INTERVAL}"),
+        Column("difference", f"from {base}, {CONFIDENCE_TEXT}"),
         Column.text("over"),
         Column("p", "Holm"),
         Column.text("verdict"),
@@ -137,9 +137,9 @@ def differences_table(page: PageContext) -> Table:
         row = [
             comparison.name_cell(subject),
             Cell.of(budget),
-            Cell.estimate(difference, format_accuracy_gain),
+            Cell.estimate_or_why(difference, format_accuracy_gain),
             Cell.of(difference.over),
-            Cell.applicable(judged.p, format_p_value, "without an interval"),
+            Cell.applicable_or_why(judged.p, format_p_value, "without an interval"),
             Cell.of(judged.verdict),
         ]
         rows.append(row)

@@ -14,7 +14,7 @@ from bench.interfaces.throughput import PHASE, Throughput
 from bench.measure.speed_tables import measured_phases
 from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
 from bench.tables.formats import (
-    HasEstimate,
+    HasInterval,
     format_interval,
     format_percent,
     format_rate,
@@ -201,7 +201,7 @@ def write_row_label(axes: Axes, row: int, label: str, value: str, above: float =
 
 
 def draw_ratio_bar(
-    axes: Axes, row: int, label: str, start: float, ratio: HasEstimate, colour: str
+    axes: Axes, row: int, label: str, start: float, ratio: HasInterval, colour: str
 ) -> list[float]:
     """Draw a ratio as a bar with its interval at its end; return the values that the axis must contain."""
     text = f"{format_ratio(ratio.value)}x"

@@ -45,12 +45,12 @@ def _build(page: PageContext) -> Sequence[Block]:
     else:
         blocks.append(Text("No speed was measured in this comparison.", "empty"))
     speeds = throughput_table(comparison)
-    if speeds.cells:
+    if speeds.all_rows:
         blocks.append(speeds)
     if comparison.throughputs:
         blocks += _step_blocks(comparison)
     memory = memory_and_size_table(comparison)
-    if memory.cells:
+    if memory.all_rows:
         blocks += [Heading("Memory, utilisation, targets, sizes"), memory]
     return blocks
 

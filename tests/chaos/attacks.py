@@ -208,7 +208,7 @@ def terminal() -> dict[str, Attack]:
         }
         return _label(write_shard(folder / "0.tar", files), folder)
 
-    table = Table.of_figures(
+    table = Table.from_dicts(
         HOSTILE_NAME, [{"what": HOSTILE_NAME, HOSTILE_NAME: 1}], f"{HOSTILE_NAME}\nbelow"
     )
     return {

@@ -43,7 +43,7 @@ def test_control_characters_are_escaped(
     assert escape_unprintable(text) == shown
     log(text)
     assert capsys.readouterr().err == f"{shown}\n"
-    print_tables([Table.of_figures("T", [{"what": text}])])
+    print_tables([Table.from_dicts("T", [{"what": text}])])
     assert shown in capsys.readouterr().out
 
 

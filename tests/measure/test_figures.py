@@ -23,7 +23,7 @@ from bench.records.record import (
     record_path,
     write_record,
 )
-from bench.statistics.ratios import ratios_of_pairs
+from bench.statistics.ratios import compare_rate_pairs
 from tests.reports.conftest import HERE
 
 NAMES = ("clip-tiny", "catlip-tiny", "siglip-tiny")
@@ -72,7 +72,7 @@ def test_ratios_are_those_of_the_medians_of_runs_adjusted_for_all_ratios_of_the_
     }
     rows = found(records_of(values))
     rounds = {key: row.rounds for key, row in rows.items()}
-    expected = ratios_of_pairs(
+    expected = compare_rate_pairs(
         {
             f"{figure} {name}": (rounds[figure, NAMES[0]], rounds[figure, name])
             for figure in "ab"

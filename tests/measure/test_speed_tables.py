@@ -47,7 +47,7 @@ def test_page_and_terminal_have_the_same_figures() -> None:
     in_terminal = group_named(RECORDS, [*on_page.experiments])
     for make in (throughput_table, phase_table, memory_and_size_table):
         page, terminal = make(on_page), make(in_terminal)
-        assert [row[1:] for row in page.cells] == [row[1:] for row in terminal.cells] != []
+        assert [row[1:] for row in page.all_rows] == [row[1:] for row in terminal.all_rows] != []
     assert {row["bound"] for row in phase_table(in_terminal).rows} == {"compute-bound"}
 
 

@@ -38,7 +38,7 @@ def test_failed_runs_are_listed_in_the_order_of_their_starts_by_their_labels() -
     table = failure_table(
         [failed("speed", "late", "2026-11-30"), failed("scoring", None, "2026-11-29")], str.upper
     )
-    rows = [[cell.text_with_note for cell in row] for row in table.cells]
+    rows = [[cell.text_with_note for cell in row] for row in table.all_rows]
     assert rows == [
         ["none", "scoring", "no memory left", "2026-11-29"],
         ["LATE", "speed", "no memory left", "2026-11-30"],

@@ -22,7 +22,7 @@ from bench.orchestration.stages import (
     read_first_round,
 )
 from bench.records.record import record_path, write_record
-from bench.statistics.ratios import MIN_ROUNDS
+from bench.statistics.ratios import MIN_RUNS
 from tests.orchestration.test_comparison import timed
 
 DEFAULT = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
@@ -36,8 +36,8 @@ def test_most_that_fits_into_the_time_is_chosen(
     times = StageTimes(len(DEFAULT), 2, round_seconds, rate)
     scope, images = fit_stages(SCOPE, seconds, times.seconds_left)
     assert MIN_IMAGES <= images <= MAX_IMAGES
-    assert MIN_ROUNDS <= scope.rounds <= SCOPE.rounds
-    assert times.seconds_left(scope, images) <= seconds or scope.rounds == MIN_ROUNDS
+    assert MIN_RUNS <= scope.rounds <= SCOPE.rounds
+    assert times.seconds_left(scope, images) <= seconds or scope.rounds == MIN_RUNS
     if images == MAX_IMAGES and scope.rounds == SCOPE.rounds and len(scope.seeds) < MAX_SEEDS:
         more = replace(scope, seeds=(*scope.seeds, len(scope.seeds)))
         assert times.seconds_left(more, images) > seconds

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from bench.interfaces.sections import Block, PageContext, Section, Text
 from bench.measure.throughput import images_per_second
 from bench.records.record import Record, Speed, Transfer
-from bench.statistics.intervals import accuracy_interval, mean_interval
-from bench.statistics.ratios import ratio_of, ratios_of
+from bench.statistics.intervals import accuracy_with_interval, mean_with_interval
+from bench.statistics.ratios import compare_rates, compare_rates_to_base
 from bench.tables.formats import format_p_value
 from reports.page import page
 from tests.reports.conftest import short
@@ -109,7 +109,7 @@ def test_page_loads_nothing_and_its_anchors_resolve(text: str) -> None:
 
 def test_summary_equals_the_statistics(whole: list[Record], text: str) -> None:
     words = Document(text).words()
-    found = ratio_of(rates(whole, "clip-tiny"), rates(whole, "catlip-tiny"))
+    found = compare_rates(rates(whole, "clip-tiny"), rates(whole, "catlip-tiny"))
     assert found.low is not None
     assert found.high is not None
     assert f"CatLIP trains {found.value:.2f} times as many images per second as CLIP" in words
@@ -127,7 +127,9 @@ def test_summary_equals_the_statistics(whole: list[Record], text: str) -> None:
 def test_throughput_table_equals_the_statistics(whole: list[Record], text: str) -> None:
     document = Document(text)
     names = {"siglip-tiny": "SigLIP", "catlip-tiny": "CatLIP", "superclass-tiny": "SuperClass"}
-    expected = ratios_of(rates(whole, "clip-tiny"), {name: rates(whole, name) for name in names})
+    expected = compare_rates_to_base(
+        rates(whole, "clip-tiny"), {name: rates(whole, name) for name in names}
+    )
     for name, label in names.items():
         row = document.row("Throughput of each experiment", label)
         ratio, speed = expected[name], median(rates(whole, name).values())
@@ -156,8 +158,8 @@ def test_accuracy_table_equals_the_statistics(whole: list[Record], text: str) ->
 
     tower, random_init = answers("catlip-tiny", 80_000), answers("random init", 0)
     accuracy, gain = (
-        accuracy_interval(tower),
-        mean_interval([a - b for a, b in zip(tower, random_init, strict=True)]),
+        accuracy_with_interval(tower),
+        mean_with_interval([a - b for a, b in zip(tower, random_init, strict=True)]),
     )
     row = Document(text).row("Accuracy on unseen subgroup", "CatLIP")
     assert row[1] == "80,000"

@@ -14,7 +14,7 @@ from bench.measure.comparison_records import group_comparison
 from bench.measure.throughput import images_per_second
 from bench.records.record import Flops, Record, Transfer
 from bench.records.scores import Score, TaskTraining
-from bench.statistics.intervals import accuracy_interval
+from bench.statistics.intervals import accuracy_with_interval
 from bench.tables.tables import Table
 from bench.transfer.score_tables import task_table
 from bench.transfer.subject_scores import whole_task_scores
@@ -64,7 +64,7 @@ def timed(**utilisation: float) -> Record:
 
 
 def tables_of(records: Sequence[Record]) -> dict[str, Table]:
-    return {table.title: table for table in transfer_tables(records) if table.cells}
+    return {table.title: table for table in transfer_tables(records) if table.all_rows}
 
 
 def table_of_task(records: Sequence[Record]) -> Table:
@@ -142,7 +142,7 @@ def test_features_without_seeds_gain_over_the_random_inits_of_all_seeds() -> Non
 @pytest.mark.parametrize("seeds", [1, 2, 3])
 def test_intervals_are_over_the_test_images_of_one_seed_and_over_three_seeds(seeds: int) -> None:
     table = table_of_task([scored(CLIP.name, seed, score(60)) for seed in range(seeds)])
-    over_images = accuracy_interval([1.0] * 60 + [0.0] * 40)
+    over_images = accuracy_with_interval([1.0] * 60 + [0.0] * 40)
     figure, low, high = table.rows[0]["linear probe"]
     assert figure == 0.6
     assert ((low, high) == (over_images.low, over_images.high)) == (seeds == 1)

@@ -60,8 +60,8 @@ def claim_tables(judged: Sequence[JudgedClaim]) -> list[Table]:
             }
         )
     return [
-        Table.of_figures("Claims of papers", claims, f"One claim in full: {PROGRAM} claim NAME"),
-        Table.of_figures("Published, counted, not judged", figures),
+        Table.from_dicts("Claims of papers", claims, f"One claim in full: {PROGRAM} claim NAME"),
+        Table.from_dicts("Published, counted, not judged", figures),
     ]
 
 
@@ -103,8 +103,8 @@ def evidence_tables(judged: JudgedClaim) -> list[Table]:
         for one in judged.evidence
     ]
     return [
-        Table.of_figures("Counted FLOPs", counted, REST_NOTE),
-        Table.of_figures("Evidence", evidence, is_transposed=True),
+        Table.from_dicts("Counted FLOPs", counted, REST_NOTE),
+        Table.from_dicts("Evidence", evidence, is_transposed=True),
     ]
 
 

@@ -13,7 +13,7 @@ from bench.features.claims.conditions import find_unmet
 from bench.measure.comparison_records import reason_incomparable
 from bench.measure.summary import throughputs_of
 from bench.records.record import AuthorsRun, Record, Speed
-from bench.statistics.ratios import Ratio, ratio_of
+from bench.statistics.ratios import Ratio, compare_rates
 from bench.tables.groups import group_by
 
 OUR_CODE = "this project's code"
@@ -128,6 +128,6 @@ def _ratio_of_speeds(baseline: Sequence[Record], experiment: Sequence[Record]) -
         for records in (baseline, experiment)
     ]
     if all(rates):
-        return ratio_of(*rates)
+        return compare_rates(*rates)
     names = [baseline[0].experiment_name, experiment[0].experiment_name]
     return throughputs_of([*baseline, *experiment], names, names[0])[1].ratio

@@ -33,7 +33,7 @@ def summary_page(summary: DataSummary) -> str:
     warnings = [*summary.refusals, *utf8_notes]
     sections = []
     for number, table in enumerate(summary_tables(summary)):
-        if table.cells:
+        if table.all_rows:
             content = render_blocks([table])
             sections.append(BuiltSection(f"table-{number}", table.title, table.title, content))
     pictures = [_picture(sample) for sample in summary.shown]

@@ -116,7 +116,7 @@ def unusable_table(summary: DataSummary) -> Table:
     for flaw, number in sorted(summary.flaws.items()):
         consequence = "replaced by another sample"
         rows.append(_unusable_row(f"image: {flaw}", number, len(summary.images), consequence))
-    return Table.of_figures("Samples that cannot be used", rows)
+    return Table.from_dicts("Samples that cannot be used", rows)
 
 
 def _unusable_row(reason: str, number: int, total: int, consequence: str) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _share_cell(is_true: npt.NDArray[np.bool_]) -> Cell:
 def _table_of_cells(title: str, rows: Sequence[dict[str, Cell]], note: str) -> Table:
     """Return a table whose rows are named cells; the longest row has all names."""
     names = max(rows, key=len)
-    columns = [Column(name, numeric=cell.value is not None) for name, cell in names.items()]
+    columns = [Column(name, is_numeric=cell.value is not None) for name, cell in names.items()]
     cells = [[row.get(name, NO_CELL) for name in names] for row in rows]
     return Table(title, columns, {"": cells}, note, is_transposed=True)
 

@@ -18,8 +18,8 @@ from bench.measure.throughput import (
 )
 from bench.measure.windows import describe_waits
 from bench.records.record import Record, Speed
-from bench.statistics.ratios import Ratio, ratio_of
-from bench.statistics.verdicts import Prediction, judge_flops_prediction
+from bench.statistics.ratios import Ratio, compare_rates
+from bench.statistics.verdicts import FlopsVerdict, judge_flops_prediction
 
 Rate = Callable[[Experiment, Speed], float | None]  # images per second of a run
 
@@ -36,7 +36,7 @@ class CauseRatio:
     saved_seconds: float | None  # per image of the whole step
 
     @property
-    def verdict(self) -> Prediction | None:
+    def verdict(self) -> FlopsVerdict | None:
         """Whether forward and backward are consistent with FLOPs."""
         measured = self.forward_backward
         if measured is None or self.flop_ratio is None:
@@ -108,8 +108,8 @@ def _ratio(
     return CauseRatio(
         cause=cause,
         change=change,
-        forward_backward=ratio_of(phases_start, phases_end) if phases_start else None,
-        step=ratio_of(step_start, step_end) if step_start else None,
+        forward_backward=compare_rates(phases_start, phases_end) if phases_start else None,
+        step=compare_rates(step_start, step_end) if step_start else None,
         flop_ratio=_flops(start) / _flops(end) if start and end else None,
         saved_seconds=fmean(saved) if saved else None,
     )

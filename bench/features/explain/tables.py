@@ -3,7 +3,7 @@
 from bench.experiment.settings import strip_settings
 from bench.features.explain.decomposition import CauseRatio, Decomposition
 from bench.statistics.verdicts import FLOPS_TOLERANCE
-from bench.tables.formats import INTERVAL, format_rate, format_ratio
+from bench.tables.formats import CONFIDENCE_TEXT, format_rate, format_ratio
 from bench.tables.tables import Cell, Column, Table
 
 NOTE = (
@@ -20,10 +20,10 @@ def cause_table(result: Decomposition) -> Table:
     """List the causes and the whole ratio."""
     columns = [
         *Column.texts("cause", "change"),
-        Column("forward + backward", INTERVAL),
+        Column("forward + backward", CONFIDENCE_TEXT),
         Column("FLOP-predicted"),
         Column.text("verdict"),
-        Column("whole step", INTERVAL),
+        Column("whole step", CONFIDENCE_TEXT),
         Column("saved, us/image"),
     ]
     rows = [_row(cause) for cause in [*result.causes, result.whole]]
@@ -42,11 +42,11 @@ def _row(cause: CauseRatio) -> list[Cell]:
     return [
         Cell.of(cause.cause),
         Cell.of(cause.change),
-        Cell.estimate(cause.forward_backward, format_ratio, NOT_MEASURED),
-        Cell.applicable(cause.flop_ratio, format_ratio, NOT_MEASURED),
-        Cell.applicable(cause.verdict, str, NOT_MEASURED),
-        Cell.estimate(cause.step, format_ratio, NOT_MEASURED),
-        Cell.applicable(saved, format_rate, NOT_MEASURED),
+        Cell.estimate_or_why(cause.forward_backward, format_ratio, NOT_MEASURED),
+        Cell.applicable_or_why(cause.flop_ratio, format_ratio, NOT_MEASURED),
+        Cell.applicable_or_why(cause.verdict, str, NOT_MEASURED),
+        Cell.estimate_or_why(cause.step, format_ratio, NOT_MEASURED),
+        Cell.applicable_or_why(saved, format_rate, NOT_MEASURED),
     ]
 
 

@@ -119,7 +119,7 @@ class Gpu:
             elif step.name == "preflight" and status != "done before":
                 break
         note = f"Output, records and pages are in {results}. The same command runs the steps that are not ok."
-        print_tables([Table.of_figures("Steps", rows, note)])
+        print_tables([Table.from_dicts("Steps", rows, note)])
         return OK if all(row["status"] in ("ok", "done before") for row in rows) else FAILED_CASE
 
 

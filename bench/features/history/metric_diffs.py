@@ -8,7 +8,7 @@ from typing import Literal
 
 from bench.console.console import DISAGREEMENT, INCONCLUSIVE, OK
 from bench.measure.observations import BenchmarkId, Metric, Observation
-from bench.statistics.ratios import Ratio, Rounds, ratios_of_pairs
+from bench.statistics.ratios import RateByRound, Ratio, compare_rate_pairs
 from bench.tables.formats import format_quantity
 from bench.tables.tables import Table
 
@@ -52,13 +52,13 @@ def compare_observations(
     common = [key for key in old_values if key in new_values]
     if not common:
         raise ValueError("nothing was compared: the two sides have no metric in common")
-    pairs: dict[str, tuple[Rounds, Rounds]] = {}
+    pairs: dict[str, tuple[RateByRound, RateByRound]] = {}
     for key in common:
         if not key[1].is_counter:
             old_rounds = dict(enumerate(old_values[key]))
             new_rounds = dict(enumerate(new_values[key]))
             pairs[str(key)] = (old_rounds, new_rounds)
-    ratios = ratios_of_pairs(pairs)
+    ratios = compare_rate_pairs(pairs)
     diffs = []
     for key in common:
         ratio = ratios.get(str(key))
@@ -145,7 +145,7 @@ def diff_table(diffs: Sequence[MetricDiff], notes: Sequence[str] = ()) -> Table:
         rows.append(row)
     num_counters = sum(diff.metric.is_counter for diff in diffs)
     equal = f"{num_equal} of {num_counters} counters (parameters, FLOPs, tensor bytes, losses) are exactly equal."
-    return Table.of_figures("New against old", rows, "\n".join([NOTE, equal, *notes]))
+    return Table.from_dicts("New against old", rows, "\n".join([NOTE, equal, *notes]))
 
 
 def describe_diffs(diffs: Sequence[MetricDiff]) -> str:

@@ -27,7 +27,7 @@ def explanation_table(rule: LabelRule, caption: str) -> Table:
         {"label": rule.keys[label], "name": rule.title(label), "gloss": rule.gloss(label)}
         for label in labels.values.to_pylist()
     ]
-    return Table.of_figures(f"Labels by the rule {rule.name}", rows)
+    return Table.from_dicts(f"Labels by the rule {rule.name}", rows)
 
 
 def captions_table(total: Tally, captions_per_second: float) -> Table:
@@ -39,7 +39,7 @@ def captions_table(total: Tally, captions_per_second: float) -> Table:
         "labels per caption": int(total.counts.sum()) / num_captions,
         "captions/s": round(captions_per_second) or None,
     }
-    return Table.of_figures("Captions", [row], CAPTIONS_NOTE)
+    return Table.from_dicts("Captions", [row], CAPTIONS_NOTE)
 
 
 def frequent_labels_table(labels: Iterable[VocabularyLabel]) -> Table:
@@ -53,4 +53,4 @@ def frequent_labels_table(labels: Iterable[VocabularyLabel]) -> Table:
         }
         for label in islice(labels, MAX_FREQUENT_LABELS)
     ]
-    return Table.of_figures("Most frequent labels", rows, "Of the captions read in this run.")
+    return Table.from_dicts("Most frequent labels", rows, "Of the captions read in this run.")

@@ -84,7 +84,7 @@ def plan_table(plans: Sequence[PlanResult], price: float | None, note: str) -> T
     if note:
         notes.append(note)
     title = f"Plan for {base.step.gpus:,} GPUs"
-    return Table.of_figures(title, rows, "\n".join(notes), is_transposed=True)
+    return Table.from_dicts(title, rows, "\n".join(notes), is_transposed=True)
 
 
 def communication_table(plans: Sequence[PlanResult], links: Interconnect) -> Table:
@@ -104,7 +104,7 @@ def communication_table(plans: Sequence[PlanResult], links: Interconnect) -> Tab
             }
             rows.append(row)
     note = "MB: of the full tensor. ms: of all calls, hidden or not."
-    return Table.of_figures("Communication of a step", rows, note)
+    return Table.from_dicts("Communication of a step", rows, note)
 
 
 def describe_links(links: Interconnect) -> dict[str, str]:
@@ -117,4 +117,4 @@ def describe_links(links: Interconnect) -> dict[str, str]:
 def assumption_table(assumptions: Mapping[str, str]) -> Table:
     """List the assumptions with their values and sources."""
     rows = [{"assumption": name, "value": value} for name, value in assumptions.items()]
-    return Table.of_figures("Assumptions", rows)
+    return Table.from_dicts("Assumptions", rows)

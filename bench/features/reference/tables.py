@@ -9,7 +9,7 @@ from bench.features.reference import OPEN_CLIP_BUCKETED, OURS, WARMUP_STEPS
 from bench.features.reference.records import ReferenceRun, ReleasedRun
 from bench.measure.tables import ratio_columns
 from bench.records.record import Record
-from bench.statistics.ratios import log_std, ratios_of
+from bench.statistics.ratios import compare_rates_to_base, log_standard_deviation
 from bench.tables.tables import Table
 
 # Relative difference of losses over the first steps, by precision: rounding grows with training.
@@ -51,7 +51,7 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
     ratios = {}
     if base in rates:
         others = {side: rates[side] for side in sides_with_runs if side != base}
-        ratios = ratios_of(rates[base], others)
+        ratios = compare_rates_to_base(rates[base], others)
     rows = []
     for side in sides_with_runs:
         row: dict[str, Any] = {"side": side}
@@ -63,11 +63,15 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
         f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, interleaved).\n"
         "tokens: computed per caption."
     )
-    return Table.of_figures(f"Compared with {base}", rows, note)
+    return Table.from_dicts(f"Compared with {base}", rows, note)
 
 
 def _rate_columns(rates: Mapping[int, float]) -> dict[str, Any]:
-    return {"runs": len(rates), "images/s": median(rates.values()), "spread": log_std(rates)}
+    return {
+        "runs": len(rates),
+        "images/s": median(rates.values()),
+        "spread": log_standard_deviation(rates),
+    }
 
 
 def compare_early_losses(records: Sequence[Record]) -> list[LossComparison]:
@@ -106,7 +110,7 @@ def loss_table(comparisons: Sequence[LossComparison]) -> Table:
             "mean of ours": comparison.our_mean,
         }
         rows.append(row)
-    return Table.of_figures("Losses of the first round", rows, LOSSES_NOTE)
+    return Table.from_dicts("Losses of the first round", rows, LOSSES_NOTE)
 
 
 def _largest_difference(theirs: Sequence[float], ours: Sequence[float]) -> float:
@@ -132,7 +136,7 @@ def released_tables(records: Sequence[Record]) -> list[Table]:
             rates_by_round[run.round] = run.images_per_second
     ratios = {}
     if len(rates) > 1:
-        ratios = ratios_of(rates["clip"], {"catlip": rates["catlip"]})
+        ratios = compare_rates_to_base(rates["clip"], {"catlip": rates["catlip"]})
     rows = []
     changes = []
     for method, runs in runs_by_method.items():
@@ -153,5 +157,5 @@ def released_tables(records: Sequence[Record]) -> list[Table]:
         "ratio: images/s over those of CLIP's file, with its 95 % interval over runs (fresh processes, interleaved).\n"
         "waited: share of the windows' time in which the loop waited for its batch."
     )
-    speeds = Table.of_figures("The authors' files as released, in one process", rows, note)
-    return [speeds, Table.of_figures("Changed keys", changes)]
+    speeds = Table.from_dicts("The authors' files as released, in one process", rows, note)
+    return [speeds, Table.from_dicts("Changed keys", changes)]

@@ -117,4 +117,4 @@ def test_summary_and_table_are_derived_from_the_figures() -> None:
         in summarize(result)
     )
     table = cause_table(result)
-    assert [row[0].text for row in table.cells] == [PADDING, TEXT_TOWER, HEAD, "whole ratio"]
+    assert [row[0].text for row in table.all_rows] == [PADDING, TEXT_TOWER, HEAD, "whole ratio"]

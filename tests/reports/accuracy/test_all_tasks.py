@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from bench.interfaces.catalog import image_set_of_task
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record
-from bench.statistics.accuracies import estimate_over_tasks
+from bench.statistics.accuracies import estimate_mean_over_tasks
 from bench.tables.tables import Table
 from bench.transfer.subject_scores import whole_task_scores
 from reports.accuracy.all_tasks import mean_over_tasks_table
@@ -71,16 +71,16 @@ def test_mean_difference_is_over_tasks_and_from_three_seeds_on_over_seeds(
         CATLIP: lambda task, seed: 0.5 + gains[seed, TASKS.index(task)],
     }
     towers = records(make, accuracies, seeds)
-    expected = estimate_over_tasks(gains.tolist())
+    expected = estimate_mean_over_tasks(gains.tolist())
     row = row_of_catlip(towers)
     assert row["mean difference"] == pytest.approx(
         (expected.mean.value, expected.mean.low, expected.mean.high)
     )
-    assert row["smallest difference"] == pytest.approx(expected.smallest)
+    assert row["smallest difference"] == pytest.approx(expected.smallest_detectable)
     assert row["mean accuracy"] == pytest.approx(0.5 + gains.mean())
     table = mean_table(towers)
     assert table is not None
-    assert table.cells[1][2].note.endswith(f"; {over}")
+    assert table.all_rows[1][2].note.endswith(f"; {over}")
 
 
 def test_tasks_on_the_same_images_count_as_one(make: Make) -> None:
@@ -90,7 +90,7 @@ def test_tasks_on_the_same_images_count_as_one(make: Make) -> None:
     gains = {"rooms": 0.1, "dtd": 0.2, clevr[0]: 0.0, clevr[1]: 0.1}
     accuracies: Accuracies = {CLIP: equal, CATLIP: lambda task, _: 0.5 + gains[task]}
     row = row_of_catlip(records(make, accuracies, 1, [*gains]))
-    expected = estimate_over_tasks([[0.1, 0.2, 0.05]]).mean
+    expected = estimate_mean_over_tasks([[0.1, 0.2, 0.05]]).mean
     assert row["mean difference"] == pytest.approx((expected.value, expected.low, expected.high))
 
 

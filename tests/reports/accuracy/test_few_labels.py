@@ -15,8 +15,8 @@ from bench.experiment.experiments import get_experiment
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record, Transfer
 from bench.records.scores import MetricScore, Score
-from bench.statistics.accuracies import Estimate, estimate_over_draws
-from bench.statistics.intervals import mean_interval
+from bench.statistics.accuracies import Estimate, estimate_mean_over_draws
+from bench.statistics.intervals import mean_with_interval
 from bench.transfer.label_curves import few_label_curves
 from reports.page import page
 from tests.reports.test_page import Document, require_self_contained
@@ -162,7 +162,9 @@ def test_with_one_seed_intervals_are_over_draws(make: Make, words: Words) -> Non
         ("catlip-tiny", "CatLIP"),
         ("random init", "random-init baseline"),
     ):
-        cells = [shown(estimate_over_draws({0: answers(name, 0, place)})) for place in PLACES[:3]]
+        cells = [
+            shown(estimate_mean_over_draws({0: answers(name, 0, place)})) for place in PLACES[:3]
+        ]
         assert row(text, FEW, label)[4:] == cells[:2]
         all_labels = bare(shares(name, 0, PLACES[3])[0])
         assert row(text, SHARES, label)[4:] == [cells[2], all_labels]
@@ -171,7 +173,9 @@ def test_with_one_seed_intervals_are_over_draws(make: Make, words: Words) -> Non
 
 def test_with_three_seeds_intervals_are_over_seeds(make: Make) -> None:
     text = page("x", [curve_record(make, "clip-tiny", seed) for seed in range(3)])
-    found = estimate_over_draws({seed: answers("clip-tiny", seed, PLACES[0]) for seed in range(3)})
+    found = estimate_mean_over_draws(
+        {seed: answers("clip-tiny", seed, PLACES[0]) for seed in range(3)}
+    )
     assert found.over == f"3 seeds and {ITEMS} test images"
     assert row(text, FEW, "CLIP")[3:5] == ["3", shown(found)]
 
@@ -185,13 +189,13 @@ def test_two_seeds_give_no_interval(make: Make) -> None:
 @given(st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=4), min_size=3, max_size=5))
 def test_a_mean_over_seeds_weighs_each_training_once(runs: list[list[float]]) -> None:
     """However many draws one of them has."""
-    found = estimate_over_draws(
+    found = estimate_mean_over_draws(
         {("x", seed): dict(enumerate(draws)) for seed, draws in enumerate(runs)}
     )
     assert found.value == pytest.approx(fmean(fmean(draws) for draws in runs))
     more = {("x", seed): dict(enumerate(draws * (1 + seed))) for seed, draws in enumerate(runs)}
-    assert estimate_over_draws(more).value == pytest.approx(found.value)
-    assert estimate_over_draws(more).low == pytest.approx(found.low)
+    assert estimate_mean_over_draws(more).value == pytest.approx(found.value)
+    assert estimate_mean_over_draws(more).low == pytest.approx(found.low)
 
 
 def test_records_without_curves_have_no_such_section(whole: list[Record], whole_page: str) -> None:
@@ -238,7 +242,7 @@ def test_gains_of_a_head_are_paired_by_draw(make: Make) -> None:
     gained = row(text, table, "CatLIP", "copied rows, gain over random")[4:]
     for cell, number in zip(gained, (0, 1, 20), strict=True):
         both = (found[f"transfer-init, {head}", number] for head in ("copied rows", "random head"))
-        expected = mean_interval([ours - theirs for ours, theirs in zip(*both, strict=True)])
+        expected = mean_with_interval([ours - theirs for ours, theirs in zip(*both, strict=True)])
         assert cell.startswith(f"{bare(expected.value)} ±")
 
 
