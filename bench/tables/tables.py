@@ -48,7 +48,7 @@ class Cell:
         return f"{self.text} ({self.note})" if self.note else self.text
 
     @staticmethod
-    def plain(value: Any) -> "Cell":
+    def from_value(value: Any) -> "Cell":
         """Return the cell of a number, a text, a tuple (number, low, high) with an interval's ends, or None.
 
         Half of the interval's width is shown: the intervals of tuples are symmetric, or nearly so.
