@@ -24,7 +24,7 @@ from bench.console.console import (
     log,
     run_with_streams,
 )
-from bench.environment.requirements import install_command, unmet_requirements
+from bench.environment.requirements import find_unmet_requirements, pip_install_command
 
 IGNORE_REPEATS_SECONDS = 5.0  # torchrun forwards a signal at once
 
@@ -39,10 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         return interrupt.code if isinstance(interrupt, Stopped) else INTERRUPTED
     except ModuleNotFoundError as error:
-        unmet = unmet_requirements()
+        unmet = find_unmet_requirements()
         if not unmet:
             return report_unexpected(error)
-        log(f"error: {error}: install what is missing with {install_command(unmet)}")
+        log(f"error: {error}: install what is missing with {pip_install_command(unmet)}")
         return USAGE
     except Exception as error:  # noqa: BLE001 - a defect of this program
         return report_unexpected(error)

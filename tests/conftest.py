@@ -34,7 +34,7 @@ from bench.data.manifest import pack_cache
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.pack import main as decode
 from bench.environment.files import hold_lock
-from bench.environment.tf32 import allow_tf32
+from bench.environment.tf32 import set_tf32
 from tests.processes import Parting
 
 # Of several workers each has a core. What a test starts is no worker: there pytest-benchmark would time nothing.
@@ -158,6 +158,6 @@ def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def torch_state() -> None:
     """Each test begins with the same threads, random numbers and precision of fp32."""
-    allow_tf32(allowed=False)
+    set_tf32(enabled=False)
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)

@@ -17,7 +17,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from bench.data import loader_workers
-from bench.environment.rank_info import TORCHRUN_VARIABLES, torchrun_env
+from bench.environment.torchrun_ranks import TORCHRUN_VARIABLES, read_torchrun_ranks
 from bench.orchestration import preflight
 from bench.orchestration.runner import Runner, Slot
 from bench.orchestration.runs import Run, decode_run, describe_failure, execute
@@ -118,7 +118,7 @@ def _be_rank(rank: int, ranks: int, port: int, log: Path, words: Sequence[str]) 
 
     values = map(str, (rank, ranks, rank, ranks, "localhost", port))
     os.environ |= dict(zip(TORCHRUN_VARIABLES, values, strict=True))
-    torchrun_env.cache_clear()
+    read_torchrun_ranks.cache_clear()
     with log.open("w") as text, redirect_stdout(text), redirect_stderr(text):
         code = main(words)
     sys.exit(code)

@@ -15,7 +15,7 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.method import METHODS
 from bench.labels.vocabulary import read_vocabulary
 from bench.measure.costs import META, build_on_meta, count_flops, meta_images, text_forward_flops
-from bench.method_parts.synsets import label_log_odds
+from bench.method_parts.synsets import compute_label_log_odds
 from bench.profilers.counters import count_forward_flops
 from bench.records.record import Flops
 from bench.train.build import (
@@ -139,10 +139,10 @@ def test_head_at_the_log_odds_predicts_how_often_each_label_occurs(results: Path
     torch.testing.assert_close(prior.model.head.bias.sigmoid(), torch.tensor(shares))
     losses = [run.step.forward(run.stream.batch(0)).item() for run in (plain, prior)]
     assert losses[0] > 20 * losses[1]
-    rest = label_log_odds(vocabulary, len(vocabulary.labels) + 1)[-1]
+    rest = compute_label_log_odds(vocabulary, len(vocabulary.labels) + 1)[-1]
     assert rest.sigmoid() == pytest.approx(0.5 / (vocabulary.captions + 1))
     with pytest.raises(ValueError, match="needs the number of captions"):
-        label_log_odds(with_fields(vocabulary, captions=None), 1000)
+        compute_label_log_odds(with_fields(vocabulary, captions=None), 1000)
 
 
 def test_half_of_the_patches_halves_the_tower_flops(flops_of: Callable[[str], Flops]) -> None:

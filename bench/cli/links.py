@@ -4,11 +4,11 @@ from pathlib import Path
 
 from bench.console.console import FAILED_CASE, OK, PROGRAM
 from bench.console.tables import print_tables
-from bench.environment.gpu_specs import GB
 from bench.orchestration.preflight import reserve_comparison_name
 from bench.orchestration.runner import Runner
 from bench.orchestration.runs import Run
 from bench.records.record import DDP_BUCKET_BYTES, LinkSpeed, read_record, record_path
+from bench.tables.formats import GB
 from bench.tables.tables import Table
 
 LINKS = "links"  # folder of the records in a results folder

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pynvml
 
-from bench.environment.cores import available_cores, loader_cores_per_rank
+from bench.environment.cores import count_available_cores, count_loader_cores_per_rank
 from bench.environment.gpu_specs import find_gpu_spec
-from bench.environment.gpus import count_gpus, first_gpu_handle
+from bench.environment.gpus import count_gpus, get_first_gpu_handle
 from bench.experiment.config import Experiment
 from bench.interfaces.hooks import find_hook
 from bench.statistics.verdicts import judge_loader_cores
@@ -21,7 +21,7 @@ def predict_gpu_rate(
     predict = find_hook("most_images_per_second")
     if images_per_second is not None or predict is None or not count_gpus():
         return images_per_second
-    gpu = find_gpu_spec(pynvml.nvmlDeviceGetName(first_gpu_handle()))
+    gpu = find_gpu_spec(pynvml.nvmlDeviceGetName(get_first_gpu_handle()))
     return None if gpu is None else float(predict(experiment, gpu, results))
 
 
@@ -36,7 +36,7 @@ def check_loading(
 
     loading = time_loading(experiment, results, seconds)
     per_core = loading.images_per_second
-    cores = available_cores()
+    cores = count_available_cores()
     gpus = max(1, count_gpus())
     row: dict[str, str | float | None] = {
         "experiment": experiment.name,
@@ -54,7 +54,7 @@ def check_loading(
         return Table.from_dicts("Loading", [row], note)
     wanted = gpus * gpu_rate
     spare = cores - gpus
-    workers = min(loader_cores_per_rank(cores, gpus), math.ceil(gpu_rate / per_core.value))
+    workers = min(count_loader_cores_per_rank(cores, gpus), math.ceil(gpu_rate / per_core.value))
     verdict = judge_loader_cores(wanted / per_core.high, wanted / per_core.low, spare)
     row |= {"cores needed": wanted / per_core.value, "workers": workers, "verdict": verdict}
     note += (

@@ -13,11 +13,11 @@ import psutil
 import pynvml
 
 from bench.environment.circumstances import current_commit
-from bench.environment.cores import CGROUP_QUOTA, available_cores
+from bench.environment.cores import CGROUP_QUOTA, count_available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
-from bench.environment.requirements import compiler_requirements, gpu_requirements
+from bench.environment.requirements import locate_compiler_requirements, locate_gpu_requirements
 from bench.orchestration.preflight import has_gpu
-from bench.profilers.nvml import SLOWDOWNS, throttle_bits
+from bench.profilers.nvml import SLOWDOWNS, throttle_reason_bits
 from bench.tables.formats import GIB
 from bench.tables.tables import Table
 
@@ -53,7 +53,7 @@ def check_machine(results: Path) -> Iterator[Finding]:
 
 def check_host() -> Iterator[Finding]:
     """Check cores, other processes and memory; this watches the machine for two seconds."""
-    cores = f"{available_cores()} usable of {psutil.cpu_count(logical=True)} logical"
+    cores = f"{count_available_cores()} usable of {psutil.cpu_count(logical=True)} logical"
     has_quota = CGROUP_QUOTA.is_file() and not CGROUP_QUOTA.read_text().startswith("max")
     advice = "a container's quota pauses all threads: bind whole cores instead" if has_quota else ""
     yield Finding("cores", cores, advice)
@@ -76,7 +76,7 @@ def check_gpus() -> Iterator[Finding]:
     except pynvml.NVMLError as error:
         yield Finding("NVML", str(error), "runs use the CPU; no GPU is read")
         return
-    reasons = throttle_bits(chain.from_iterable(SLOWDOWNS.values()))
+    reasons = throttle_reason_bits(chain.from_iterable(SLOWDOWNS.values()))
     for index, handle in enumerate(handles):
         name = _query_nvml(pynvml.nvmlDeviceGetName, handle)
         yield Finding(f"GPU {index}", f"{name}, {format_gpu_settings(read_gpu_settings(handle))}")
@@ -110,7 +110,10 @@ def check_cuda() -> Finding:
 
 def check_tools(results: Path) -> Iterator[Finding]:
     """Check what torch.compile and loader workers need, the disk and the state of the checkout."""
-    for tool in [*compiler_requirements(), *(gpu_requirements() if has_gpu() else ())]:
+    for tool in [
+        *locate_compiler_requirements(),
+        *(locate_gpu_requirements() if has_gpu() else ()),
+    ]:
         yield Finding(tool.name, tool.path or "none", "" if tool.path else tool.remedy)
     folder = results.resolve()
     while not folder.exists():

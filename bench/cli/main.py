@@ -15,7 +15,7 @@ from bench.console.console import (
 )
 from bench.console.options import parse_options
 from bench.environment.circumstances import COMMAND
-from bench.environment.rank_info import torchrun_env
+from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.environment.variables import require_valid_variables
 from bench.interfaces.extensions import load_extensions, split_extension_arguments
 from bench.interfaces.verb import VERBS, Command, find_command, list_verbs
@@ -35,7 +35,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         require_utf8(*arguments)
         load_extensions(extensions)
         require_valid_variables()
-        if torchrun_env().world_size > 1:
+        if read_torchrun_ranks().world_size > 1:
             return _run_rank(words)
         return _run_verb(words)
     except BrokenPipeError:
@@ -48,7 +48,7 @@ def _run_rank(words: Sequence[str]) -> int:
     """Run a training on this rank of a torchrun; other verbs are refused."""
     from bench.orchestration.ranks import connect_ranks, follow_rank0, share_run
 
-    is_rank0 = torchrun_env().rank == 0
+    is_rank0 = read_torchrun_ranks().rank == 0
     if words[:1] != [TRAIN]:
         if is_rank0:
             log('error: torchrun starts train alone; for other verbs add --launch "torchrun ..."')

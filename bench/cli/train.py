@@ -33,7 +33,7 @@ from bench.console.options import MAX_ECHOED_CHARACTERS, MINUTES_RANGE, require_
 from bench.data.samples import inputs_digest
 from bench.environment.circumstances import current_commit
 from bench.environment.files import make_folders, safe_file_name
-from bench.environment.rank_info import restart_count, torchrun_env
+from bench.environment.torchrun_ranks import read_restart_count, read_torchrun_ranks
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import PACK_DATA
 from bench.orchestration.budgets import set_images
@@ -137,7 +137,7 @@ class Train:
         if self.images is None:
             return experiment
         images = parse_count(self.images)
-        two_batches = 2 * experiment.training.batch_size * torchrun_env().world_size
+        two_batches = 2 * experiment.training.batch_size * read_torchrun_ranks().world_size
         if images < two_batches:
             raise ValueError(
                 f"--images must be at least two batches ({two_batches}), got {self.images}"
@@ -153,11 +153,11 @@ class Train:
             if not list_checkpoints(folder):
                 return None  # the first start, or a process failed before the first checkpoint
             path, saved = find_latest_valid(folder)
-        if not self.resume and not restart_count():
+        if not self.resume and not read_restart_count():
             raise ValueError(
                 f"{out} already holds a checkpoint ({path.name}): add --resume, or name another folder with --out"
             )
-        processes = torchrun_env().world_size
+        processes = read_torchrun_ranks().world_size
         require_same_experiment(saved, experiment, processes, inputs_digest(experiment))
         log_resume_differences(path, saved, processes, current_commit())
         return path, saved
@@ -178,7 +178,7 @@ class Train:
             path, saved = checkpoint
             resume_from = str(path.resolve())
             comparison = resume(out, "train", [experiment], name=saved.comparison)
-        if torchrun_env().world_size > 1:
+        if read_torchrun_ranks().world_size > 1:
             comparison.runner = RankRunner()
         checkpoint_config = CheckpointConfig(
             folder=str((out / "checkpoints").resolve()),

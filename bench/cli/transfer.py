@@ -21,7 +21,7 @@ from bench.interfaces.catalog import (
     default_protocols,
 )
 from bench.orchestration.preflight import begin, check, resume
-from bench.towers.provenance import is_trained_here, latest_towers, read_provenance
+from bench.towers.provenance import find_latest_towers, is_tower_trained_here, read_provenance
 from bench.transfer.terminal_tables import transfer_tables
 
 STAND_IN = "catlip-tiny"  # experiment of the records of a tower that no experiment trained
@@ -50,7 +50,7 @@ class Transfer:
         towers = _resolve_tower_arguments(self.tower, self.results)
         trained_by = dict[str, Experiment]()
         for tower in towers:
-            if is_trained_here(Path(tower)):
+            if is_tower_trained_here(Path(tower)):
                 trained_by[tower] = read_provenance(Path(tower)).experiment
         experiment = trained_by.get(towers[0], EXPERIMENTS[STAND_IN])
         digest = hashlib.sha256("\0".join([*towers, root]).encode()).hexdigest()[:8]
@@ -74,7 +74,7 @@ class Transfer:
 def _resolve_tower_arguments(tower: str, results: Path) -> list[str]:
     """Return arguments of `load_tower` with absolute paths: the newest towers of an experiment, or the named tower."""
     if tower in EXPERIMENTS or "[" in tower:  # which begins an experiment's settings
-        return [str(path.resolve()) for path in latest_towers(results, tower)]
+        return [str(path.resolve()) for path in find_latest_towers(results, tower)]
     name, equals, file = ("", "", tower) if Path(tower).exists() else tower.rpartition("=")
     if not Path(file).exists():
         choose(tower, EXPERIMENTS, "tower file or experiment")

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from bench.console.console import EXIT_CODE_BY_SIGNAL, UserError
-from bench.environment.child_processes import exit_with_parent
+from bench.environment.child_processes import exit_with_multiprocessing_parent
 
 B_co = TypeVar("B_co", covariant=True)
 WORKER_MEMORY_REMEDY = (
@@ -133,7 +133,7 @@ def _worker_context(module: str) -> _WorkerContext:
 
 
 def _init_worker(_: int) -> None:
-    exit_with_parent()  # the loader's own watchdog polls the parent's id, which is the fork server's
+    exit_with_multiprocessing_parent()  # the loader's own watchdog polls the parent's id, which is the fork server's
 
 
 class _CountingSampler:

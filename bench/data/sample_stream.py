@@ -227,7 +227,7 @@ class SampleStream(BatchStream[T]):
             self._batches = PrefetchingLoader(
                 self._loader,
                 workers.count,
-                workers.prefetched,
+                workers.prefetch_factor,
                 targets.__module__,
                 pin_memory=device.type == "cuda",
             )

@@ -20,25 +20,25 @@ class BusyProcess:
     """A process and the cores that it kept busy, on average."""
 
     name: str
-    cores: float
+    busy_cores: float
 
     def __str__(self) -> str:
-        return f"{self.name} ({100 * self.cores:.0f} % of a core)"
+        return f"{self.name} ({100 * self.busy_cores:.0f} % of a core)"
 
 
-def find_busy_processes(max_seconds: int = WATCH_SECONDS) -> list[BusyProcess]:
-    """Return the processes that kept at least 0.9 of a core busy in each of `max_seconds` seconds.
+def find_busy_processes(seconds: int = WATCH_SECONDS) -> list[BusyProcess]:
+    """Return the processes that kept at least 0.9 of a core busy in each of `seconds` seconds.
 
     It returns as soon as no process qualifies, after one second on a quiet machine. Bursts of other work do not count.
     """
     busy = [process for process in psutil.process_iter() if process.pid != os.getpid()]
     for process in busy:
-        _cores_since_last_call(process)
+        _busy_cores_since_last_call(process)
     cores = defaultdict[psutil.Process, list[float]](list)
-    for _ in range(max_seconds):
+    for _ in range(seconds):
         time.sleep(1)
         for process in busy:
-            cores[process].append(_cores_since_last_call(process))
+            cores[process].append(_busy_cores_since_last_call(process))
         busy = [process for process in busy if cores[process][-1] >= MIN_BUSY_CORES]
         if not busy:
             return []
@@ -47,13 +47,13 @@ def find_busy_processes(max_seconds: int = WATCH_SECONDS) -> list[BusyProcess]:
     return []
 
 
-def undisturbed_threads(cores: int, processes: Sequence[BusyProcess]) -> int:
-    """Return the number of threads that leaves each busy process its cores; at least 1."""
-    return max(1, cores - sum(round(process.cores) for process in processes))
+def count_undisturbed_threads(num_cores: int, processes: Sequence[BusyProcess]) -> int:
+    """Return the number of cores that busy processes leave, as a number of threads; at least 1."""
+    return max(1, num_cores - sum(round(process.busy_cores) for process in processes))
 
 
-def _cores_since_last_call(process: psutil.Process) -> float:
-    """Return the cores that a process kept busy since the last call; 0 if it has ended or must not be read."""
+def _busy_cores_since_last_call(process: psutil.Process) -> float:
+    """Return the mean number of cores that a process kept busy since the last call; 0 if it cannot be read."""
     with suppress(psutil.Error):
         return float(process.cpu_percent()) / 100
     return 0.0

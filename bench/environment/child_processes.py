@@ -19,14 +19,14 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PARENT_AT_START = os.getppid()  # of this process; it has another one later if the parent ends
 
 
-def kill_children() -> None:
+def kill_multiprocessing_children() -> None:
     """Kill the processes that this one has started by multiprocessing."""
     for child in multiprocessing.active_children():
         child.kill()
 
 
-def exit_with_parent() -> None:
-    """End this process, which multiprocessing has started, when the one that asked for it ends, also if that is killed.
+def exit_with_multiprocessing_parent() -> None:
+    """Let this process, a child of multiprocessing, end when its parent ends, also if that is killed.
 
     A fork server is only the process that forks: `os.getppid()` stays the same then.
     """
@@ -40,17 +40,17 @@ def exit_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def die_with_parent(parent: int) -> None:
-    """End this process when its parent ends, because its result is not needed then; Linux only."""
+def die_with_parent(parent_pid: int) -> None:
+    """Let Linux kill this process when its parent, of this process id, ends; nothing on other systems."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it has died already
+        if os.getppid() != parent_pid:  # it has died already
             os._exit(1)
 
 
 @contextmanager
-def kill_at_end(child: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Kill a child that still runs when the block ends, with all its descendants.
+def kill_child_at_end(child: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """At the end of the block, kill the child with all its descendants if it still runs, and wait for it.
 
     SIGTERM would let torchrun wait half a minute for stalled processes; records are complete at any time.
     """

@@ -25,7 +25,7 @@ Texts = Annotated[dict[str, str], msgspec.Meta(max_length=MAX_ENTRIES)]
 class Circumstances(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
-    """The machine, software, time and commit of a run."""
+    """The machine, software, time and commit of a run, as stored in its record."""
 
     # Description; runs are compared only on equal machines with equal settings of the GPU.
     machine: str
@@ -60,15 +60,15 @@ class Circumstances(
 
 
 def summarize_machine(circumstances: Circumstances) -> str:
-    """Describe in one line the machine and software; figures of different fingerprints are never joined."""
+    """Return one line with the machine, threads, processes and packages; figures are joined only if it is equal."""
     packages = ", ".join(f"{name} {version}" for name, version in circumstances.packages.items())
     threads = f"{circumstances.threads} thread{'s' if circumstances.threads > 1 else ''}"
     processes = f"; {circumstances.processes} processes" if circumstances.processes > 1 else ""
     return f"{circumstances.machine_and_gpu}; {threads}{processes}; {packages}"
 
 
-def sources_digest() -> str:
-    """Return a digest of the files of this checkout that a run executes or reads, without the pack."""
+def digest_sources() -> str:
+    """Return 16 hex digits of the SHA-256 of the files that a run executes or reads, without the pack."""
     digest = sha256()
     paths = list[Path]()
     for package in PACKAGES:
@@ -97,4 +97,4 @@ def current_commit(checkout: Path | None = None) -> str:
             return git.stdout.strip()
     if checkout:
         return "unknown"
-    return os.environ.get(COMMIT) or f"sources-{sources_digest()}"
+    return os.environ.get(COMMIT) or f"sources-{digest_sources()}"

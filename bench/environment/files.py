@@ -30,9 +30,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Temporary files of killed processes in the folder are removed first. ValueError if a device, a pipe or a folder has
     the name, which a rename would replace.
     """
-    make_folders(require_regular(path).parent)
-    remove_abandoned_writes(path.parent)
-    with _new_locked_file(path) as temporary:
+    make_folders(require_regular_file(path).parent)
+    remove_abandoned_temporary_files(path.parent)
+    with _make_locked_temporary_file(path) as temporary:
         try:
             with add_path_to_errors(path):
                 yield temporary
@@ -45,7 +45,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def hold_lock(file: IO[Any], *, wait: bool = False) -> Iterator[None]:
-    """Lock an open file while the block runs; BlockingIOError without `wait` if another process holds the lock.
+    """Lock an open file in the block; if another process holds the lock, wait, or without `wait` raise BlockingIOError.
 
     The kernel releases it when the process ends. A file system without flock is logged once, and nothing is locked.
     """
@@ -83,8 +83,8 @@ def fsync_path(path: Path) -> None:
 
 
 @contextmanager
-def _new_locked_file(path: Path) -> Iterator[Path]:
-    """Make a temporary file beside the path, which is locked while the block runs."""
+def _make_locked_temporary_file(path: Path) -> Iterator[Path]:
+    """Make a temporary file beside the path, locked while the block runs; the caller removes it."""
     while True:
         temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
         with temporary.open("xb") as file, hold_lock(file, wait=True):
@@ -94,7 +94,7 @@ def _new_locked_file(path: Path) -> Iterator[Path]:
                 return
 
 
-def remove_abandoned_writes(folder: Path) -> None:
+def remove_abandoned_temporary_files(folder: Path) -> None:
     """Remove the temporary files of writers that have ended; what cannot be locked or removed stays."""
     for temporary in folder.glob(TEMPORARY_FILES):
         with suppress(OSError), temporary.open("r+b") as file:
@@ -103,7 +103,7 @@ def remove_abandoned_writes(folder: Path) -> None:
 
 
 def safe_file_name(name: str) -> str:
-    """Return the name as part of a file name; a shortened or cleaned name ends with a hash of the original."""
+    """Return the name with at most 80 characters, all safe; a changed name ends with a hash of the original."""
     cleaned = re.sub(rf"(?!{PLAIN}).", "-", name, flags=re.DOTALL)[:LONGEST_NAME]
     if cleaned == name and name:
         return name
@@ -111,26 +111,26 @@ def safe_file_name(name: str) -> str:
     return f"{cleaned}-{digest[:8]}"
 
 
-def require_regular(path: Path) -> Path:
-    """Return the path; ValueError if another kind of file is there, which may block or have no end."""
+def require_regular_file(path: Path) -> Path:
+    """Return the path; ValueError if a folder, pipe or device is there, which may block or have no end."""
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: not a regular file")
     return path
 
 
-def read_limited(path: Path, most_bytes: int = MAX_BYTES) -> bytes:
-    """Read a regular file; ValueError if it is another kind of file, or larger than the limit."""
-    with add_path_to_errors(path), require_regular(path).open("rb") as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise ValueError(f"{path}: larger than {most_bytes / 2**20:g} MiB")
+def read_limited(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return the bytes of a regular file; ValueError if it is another kind of file, or larger than `max_bytes`."""
+    with add_path_to_errors(path), require_regular_file(path).open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"{path}: larger than {max_bytes / 2**20:g} MiB")
     return content
 
 
 def read_intact_files(
     paths: Iterable[Path], read: Callable[[Path], T]
 ) -> tuple[list[T], list[str]]:
-    """Read files; return what the intact ones hold, and the error of each damaged one, which names it."""
+    """Return what `read` returns for each intact file, and the message of the error of each other file."""
     contents: list[T] = []
     errors: list[str] = []
     for path in paths:
@@ -143,7 +143,7 @@ def read_intact_files(
 
 @contextmanager
 def add_path_to_errors(path: Path) -> Iterator[None]:
-    """Name a file in errors of the system that name none: those of reading and writing, as EIO and ENOSPC."""
+    """Add the path to OSErrors that name no file, such as EIO and ENOSPC while reading or writing."""
     try:
         yield
     except OSError as error:
@@ -154,24 +154,24 @@ def add_path_to_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def prefix_errors(
-    name: object, kinds: tuple[type[Exception], ...] = (ValueError,)
+    prefix: object, error_types: tuple[type[Exception], ...] = (ValueError,)
 ) -> Iterator[None]:
-    """Raise errors of these kinds as a ValueError of one line that begins with the name of the file."""
+    """Raise errors of these types as a ValueError of one line that begins with `prefix`, usually a file's name."""
     try:
         yield
-    except kinds as error:
+    except error_types as error:
         reason = str(error) or type(error).__name__
         if isinstance(error, OSError) and error.strerror:
             reason = error.strerror
-        raise ValueError(f"{name}: {reason.splitlines()[0]}") from None
+        raise ValueError(f"{prefix}: {reason.splitlines()[0]}") from None
 
 
 def decode_json(
-    content: bytes | str, kind: type[T], dec_hook: Callable[[type, Any], Any] | None = None
+    content: bytes | str, target_type: type[T], dec_hook: Callable[[type, Any], Any] | None = None
 ) -> T:
-    """Decode JSON, other types by msgspec's `dec_hook`; ValueError if it is malformed, of another type or too deep."""
+    """Return JSON decoded to `target_type`, with msgspec's `dec_hook`; ValueError if it is malformed or unfit."""
     try:
-        return msgspec.json.decode(content, type=kind, dec_hook=dec_hook)
+        return msgspec.json.decode(content, type=target_type, dec_hook=dec_hook)
     except RecursionError:
         raise ValueError("nested too deep") from None
     except msgspec.DecodeError as error:
@@ -184,9 +184,9 @@ class FormatHeader(msgspec.Struct):
     format: int
 
 
-def require_format(header: FormatHeader, expected: int, remedy: str) -> None:
+def require_format(header: FormatHeader, expected_format: int, remedy: str) -> None:
     """Raise ValueError for a document of another format than the one that is read."""
-    if header.format != expected:
+    if header.format != expected_format:
         raise ValueError(
-            f"has format {header.format}, this version reads format {expected}: {remedy}"
+            f"has format {header.format}, this version reads format {expected_format}: {remedy}"
         )

@@ -10,7 +10,7 @@ import pynvml
 SWITCH = ("off", "on")
 
 
-def device_handle(uuid: str) -> Any:
+def get_nvml_handle(uuid: str) -> Any:
     """Return NVML's handle of the GPU with CUDA's UUID: the two libraries number GPUs differently.
 
     NVMLError if NVML lists no such GPU, as for a MIG slice.
@@ -19,14 +19,14 @@ def device_handle(uuid: str) -> Any:
 
 
 def read_gpu_settings(handle: Any) -> dict[str, str | None]:
-    """Return driver, power limit, ECC, MIG and clocks of a GPU; None: NVML does not tell."""
+    """Return driver, power limit, ECC, MIG and clocks of a GPU as text by name; None where NVML does not tell."""
     queries: dict[str, Callable[[], str]] = {
         "driver": pynvml.nvmlSystemGetDriverVersion,
         "power limit": lambda: f"{pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000:g} W",
         "ECC": lambda: SWITCH[pynvml.nvmlDeviceGetEccMode(handle)[0]],
         "MIG": lambda: SWITCH[pynvml.nvmlDeviceGetMigMode(handle)[0]],
-        "application SM clock": partial(_application_clock, handle, pynvml.NVML_CLOCK_SM),
-        "application memory clock": partial(_application_clock, handle, pynvml.NVML_CLOCK_MEM),
+        "application SM clock": partial(_read_application_clock, handle, pynvml.NVML_CLOCK_SM),
+        "application memory clock": partial(_read_application_clock, handle, pynvml.NVML_CLOCK_MEM),
     }
     settings = dict[str, str | None].fromkeys(queries)
     for name, query in queries.items():
@@ -35,10 +35,10 @@ def read_gpu_settings(handle: Any) -> dict[str, str | None]:
     return settings
 
 
-def _application_clock(handle: Any, clock: int) -> str:
+def _read_application_clock(handle: Any, clock: int) -> str:
     return f"{pynvml.nvmlDeviceGetApplicationsClock(handle, clock)} MHz"
 
 
 def format_gpu_settings(settings: Mapping[str, str | None]) -> str:
-    """Write the settings of a GPU in one line."""
+    """Return the settings of a GPU in one line."""
     return ", ".join(f"{name} {value or 'unknown'}" for name, value in settings.items())

@@ -1,10 +1,11 @@
 """GPU specifications from data sheets, read from gpu_specs.csv. No torch here.
 
 Each row of the file is one GPU, by the data sheet of the card or of its system (GB300 NVL72, HGX B300, GB200 NVL72,
-DGX B200); GeForce cards and RTX PRO are by the white papers of their architectures. Peaks are dense: sparse ones are
+DGX B200); GeForce and RTX PRO figures are from the architectures' white papers. Peaks are dense: sparse ones are
 twice as high. Power is the maximum of a card. Links are the bandwidth of one GPU in one direction, half of the figure
-in data sheets: NVLink if all GPUs of a node have it, else PCIe (NVLink bridges join two or four cards). The network is
-one card of the vendor's own system per GPU.
+in data sheets: NVLink if all GPUs of a node have it, else PCIe (NVLink bridges join two or four cards). The network
+assumes one network card per GPU, as in the vendor's own systems. The order of the rows matters, because the first that
+fits a device name is taken: "H100 NVL" must be tried before "H100".
 """
 
 import csv
@@ -16,65 +17,63 @@ from pathlib import Path
 import msgspec
 
 SPECS_FILE = Path(__file__).with_name("gpu_specs.csv")
-GB = 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class GpuSpec:
     """The specification of a GPU and of its node."""
 
-    name_words: str  # words in its CUDA device name
+    name: str  # its words are in the CUDA device name
     bf16_flops: float  # FLOP/s of dense products with fp32 accumulation, in bf16 and in fp16
     fp32_flops: float  # FLOP/s outside the tensor cores, torch's default for fp32
-    memory_bytes: float  # bytes
+    memory_bytes: float
     watts: float
-    link_bytes_per_second: float  # bytes per second to the GPUs of its node
-    # Bytes per second to other nodes; None (null in the file): no node with a network is sold.
+    link_bytes_per_second: float  # to the GPUs of its node
+    # To other nodes; None (null in the file): no node with a network is sold.
     network_bytes_per_second: float | None
     gpus_per_node: int = 8
 
     @property
     def source(self) -> str:
-        return f"data sheet of {self.name_words}"
+        """The source of the figures, as tables name it."""
+        return f"data sheet of {self.name}"
 
     def peak_flops(self, precision: str) -> float:
-        """Return the peak in FLOP/s of products in a precision, with torch's defaults."""
-        return self.fp32_flops if precision == "fp32" else self.bf16_flops
+        """Return the peak in FLOP/s of matrix products in "fp32" (without TF32), "bf16" or "fp16"; else KeyError."""
+        flops = {"fp32": self.fp32_flops, "bf16": self.bf16_flops, "fp16": self.bf16_flops}
+        return flops[precision]
 
 
-def _read_specs() -> list[GpuSpec]:
-    """Return the rows of the file in the order in which they are matched with device names: "H100" is in several."""
-    specs = []
+def _read_specs() -> dict[str, GpuSpec]:
+    """Return the rows of the file, in its order, by the names that options take, such as "h100-nvl"."""
+    specs = {}
     with SPECS_FILE.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             spec = msgspec.convert(row, GpuSpec, strict=False)
-            specs.append(spec)
+            specs[spec.name.lower().replace(" ", "-")] = spec
     return specs
 
 
-_SPECS = _read_specs()
-# A part of a GPU, or another chip of the same number.
-_OTHER_CARD = re.compile(r"\b(MIG|Laptop|Max-Q|[45]090 D)\b")
-GPU_SPECS: Mapping[str, GpuSpec] = {
-    spec.name_words.lower().replace(" ", "-"): spec for spec in _SPECS
-}
+GPU_SPECS: Mapping[str, GpuSpec] = _read_specs()
+# In names that have a listed GPU's words but are another chip: MIG slices, laptops, Max-Q, the 4090 D and 5090 D.
+_OTHER_CHIP = re.compile(r"\b(MIG|Laptop|Max-Q|[45]090 D)\b")
 
 
-def find_gpu_spec(name: str) -> GpuSpec | None:
-    """Return the specification for a CUDA device name; None if it is unknown, or a MIG slice or a laptop's GPU."""
-    if _OTHER_CARD.search(name):
+def find_gpu_spec(device_name: str) -> GpuSpec | None:
+    """Return the specification for a CUDA device name; None if it is not listed, or a variant as above."""
+    if _OTHER_CHIP.search(device_name):
         return None
-    words = set(re.findall(r"\w+", name))
-    for spec in _SPECS:
-        if words.issuperset(spec.name_words.split()):
+    words = set(re.findall(r"\w+", device_name))
+    for spec in GPU_SPECS.values():
+        if words.issuperset(spec.name.split()):
             return spec
     return None
 
 
-def datasheet_peak(name: str, precision: str) -> tuple[float | None, str]:
-    """Return the peak of a GPU in FLOP/s by its CUDA device name, and its source; None if it is unknown."""
-    spec = find_gpu_spec(name)
+def find_datasheet_peak(device_name: str, precision: str) -> tuple[float | None, str]:
+    """Return a GPU's peak in FLOP/s and its source, or None and why the peak is unknown."""
+    spec = find_gpu_spec(device_name)
     if spec is None:
-        return None, f"no peak known for {name} at {precision}"
+        return None, f"no peak known for {device_name} at {precision}"
     kind = "fp32 without tensor cores" if precision == "fp32" else f"{precision} dense"
     return spec.peak_flops(precision), f"{spec.source}, {kind}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pynvml
 
-from bench.environment.gpu_settings import device_handle
+from bench.environment.gpu_settings import get_nvml_handle
 
 # Device files of the drivers of NVIDIA, of AMD and of the Windows Subsystem for Linux.
 DRIVER_FILES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
@@ -20,7 +20,7 @@ for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 @cache
-def visible_gpu_uuids() -> tuple[str, ...]:
+def list_visible_gpu_uuids() -> tuple[str, ...]:
     """Return the UUIDs of the GPUs that torch can use, in the order of their CUDA indices."""
     done = subprocess.run(
         [sys.executable, "-c", PRINT_UUIDS], capture_output=True, text=True, check=False
@@ -37,7 +37,7 @@ def count_gpus() -> int:
     num_listed = _count_nvml_gpus()
     if not num_listed and not any(path.exists() for path in DRIVER_FILES):
         return 0
-    num_visible = len(visible_gpu_uuids())
+    num_visible = len(list_visible_gpu_uuids())
     if num_visible and not num_listed:
         raise ValueError(
             f"torch can use {num_visible} GPUs, and NVML lists none: install NVIDIA's library libnvidia-ml.so.1, "
@@ -46,14 +46,15 @@ def count_gpus() -> int:
     return num_visible
 
 
-def first_gpu_handle() -> Any:
+def get_first_gpu_handle() -> Any:
     """Return NVML's handle of the first GPU that torch can use; NVMLError if NVML does not list it."""
     pynvml.nvmlInit()
-    return device_handle(visible_gpu_uuids()[0])
+    return get_nvml_handle(list_visible_gpu_uuids()[0])
 
 
 @cache
 def _count_nvml_gpus() -> int:
+    """Return the number of GPUs that NVML lists; 0 without NVML."""
     try:
         pynvml.nvmlInit()
         return int(pynvml.nvmlDeviceGetCount())

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def imports_without_gc() -> Iterator[None]:
-    """Import in the block; later collections, also that at the end of the process, leave out what is there by then."""
+    """Disable garbage collection in the block; later collections skip the objects that exist at its end."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

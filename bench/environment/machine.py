@@ -12,32 +12,33 @@ import pynvml
 import torch
 from torch.distributed import is_nccl_available
 
-from bench.environment.gpu_settings import device_handle, read_gpu_settings
-from bench.environment.rank_info import torchrun_env
+from bench.environment.gpu_settings import get_nvml_handle, read_gpu_settings
+from bench.environment.torchrun_ranks import read_torchrun_ranks
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "numpy")
 
 
 def default_device() -> torch.device:
-    """Return this process's GPU, with its index, if there is one, else the CPU. CUDA is not initialised."""
+    """Return the GPU of this process's local rank, or the CPU without a GPU. CUDA is not initialised."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", torchrun_env().local_rank)
+    return torch.device("cuda", read_torchrun_ranks().local_rank)
 
 
 def describe_processors(device: torch.device) -> str:
+    """Return the names of the GPU, if any, and of the CPU, with its number of logical cores."""
     processor = f"{_cpu_name()}, {psutil.cpu_count(logical=True)} logical cores"
     if device.type != "cuda":
         return processor
     return f"{torch.cuda.get_device_name(device)}; {processor}"
 
 
-def gpu_settings(device: torch.device) -> dict[str, str | None]:
+def read_settings_of_device(device: torch.device) -> dict[str, str | None]:
     """Return the settings of a GPU; empty for a CPU, or without NVML."""
     if device.type == "cuda":
         with suppress(pynvml.NVMLError):
             pynvml.nvmlInit()
-            return read_gpu_settings(device_handle(gpu_uuid(device)))
+            return read_gpu_settings(get_nvml_handle(gpu_uuid(device)))
     return {}
 
 
@@ -49,7 +50,7 @@ def gpu_uuid(device: torch.device) -> str:
 
 
 def package_versions(device: torch.device) -> dict[str, str]:
-    """Return the versions of Python and of packages, on a GPU also of its libraries; what is not installed has none."""
+    """Return the versions of Python, of packages, and on a GPU of its installed libraries, by name."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         versions[name] = version(name)

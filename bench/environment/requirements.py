@@ -24,14 +24,14 @@ APT_INSTALL = "apt-get update && apt-get install -y"
 
 @dataclass(frozen=True, slots=True)
 class SystemRequirement:
-    """A tool that runs need, its place on this machine ("": it is missing), and what brings it."""
+    """A tool that runs need, where it is on this machine, and how to install it."""
 
     name: str
-    path: str
+    path: str  # empty: it is missing
     remedy: str
 
 
-def requirements(*extras: str) -> list[str]:
+def list_requirements(*extras: str) -> list[str]:
     """Return the project's requirements, as pip writes them, with those of its extras."""
     project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
     requirements = list(project["dependencies"])
@@ -40,19 +40,19 @@ def requirements(*extras: str) -> list[str]:
     return requirements
 
 
-def unmet_requirements(*extras: str) -> list[str]:
-    """Return the requirements whose package is missing, or of a version that is not accepted."""
-    return [requirement for requirement in requirements(*extras) if not _is_met(requirement)]
+def find_unmet_requirements(*extras: str) -> list[str]:
+    """Return the requirements of the project and of these extras that are missing, or installed in another version."""
+    return [requirement for requirement in list_requirements(*extras) if not _is_met(requirement)]
 
 
-def install_command(needed: Sequence[str]) -> str:
-    """Return the command that installs packages from a folder of wheels, or from an index."""
-    quoted = " ".join(f"'{requirement}'" for requirement in needed)
+def pip_install_command(packages: Sequence[str]) -> str:
+    """Return the shell command that installs packages from an index, with a hint for a folder of wheels."""
+    quoted = " ".join(f"'{requirement}'" for requirement in packages)
     return f"{PIP_INSTALL} {quoted} (from a folder of wheels: add --no-index --find-links wheels)"
 
 
-def compiler_requirements() -> Iterator[SystemRequirement]:
-    """Yield what torch.compile needs beside packages."""
+def locate_compiler_requirements() -> Iterator[SystemRequirement]:
+    """Yield what torch.compile needs beside packages, whether it is there or not."""
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++") or ""
     yield SystemRequirement("C++ compiler", compiler, f"{APT_INSTALL} g++")
     header = Path(sysconfig.get_path("include"), "Python.h")
@@ -61,8 +61,8 @@ def compiler_requirements() -> Iterator[SystemRequirement]:
     yield SystemRequirement("Python.h", header_path, f"{APT_INSTALL} {python}-dev")
 
 
-def gpu_requirements() -> Iterator[SystemRequirement]:
-    """Yield what a run on a GPU needs beside them."""
+def locate_gpu_requirements() -> Iterator[SystemRequirement]:
+    """Yield what a run on a GPU needs in addition, whether it is there or not."""
     driver = "libcuda.so.1"
     try:
         ctypes.CDLL(driver)
@@ -95,4 +95,4 @@ def _version_numbers(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    print("\n".join(unmet_requirements("tests")))
+    print("\n".join(find_unmet_requirements("tests")))

@@ -18,7 +18,7 @@ CAPTION = 12
 
 
 def derive_seed(seed: int, part: int, *key: int) -> int:
-    """Return the seed of one generator of a run; it is equal on every machine."""
+    """Return the seed of a generator from the run's seed, a part above and further numbers; equal on every machine."""
     sequence = np.random.SeedSequence((seed, part, *key))
     number = sequence.generate_state(1, np.uint64)[0]
     return int(number >> 1)  # below 2**63

@@ -1,4 +1,4 @@
-"""The slots of an interleaved process: it works in its own slot and waits in the others'.
+"""The slots of an interleaved process, which works in its own slots and waits in those of the other processes.
 
 The parent process gives out the slots (`bench.orchestration.runner`). A slot begins with a byte read from one pipe
 and ends with a byte written to another; an environment variable names both. This module imports only the standard
@@ -11,17 +11,18 @@ SLOT_VARIABLE = "CATLIP_BENCH_SLOTS"  # environment variable with the run's two 
 
 
 def is_interleaved() -> bool:
+    """Return whether a parent process gives slots to this one."""
     return SLOT_VARIABLE in os.environ
 
 
 def wait_for_slot() -> None:
-    """Wait for this process's first slot if it is interleaved; SystemExit if the scheduler has ended."""
+    """Wait for this process's next slot; return at once if not interleaved. SystemExit if the parent has ended."""
     if is_interleaved() and not os.read(int(os.environ[SLOT_VARIABLE].split()[0]), 1):
         raise SystemExit(1)
 
 
 def yield_slot() -> None:
-    """End this process's slot if it is interleaved, and wait for its next one."""
+    """End this process's slot and wait for its next one; return at once if it is not interleaved."""
     if is_interleaved():
         os.write(int(os.environ[SLOT_VARIABLE].split()[1]), b".")
         wait_for_slot()

@@ -17,7 +17,7 @@ from bench.data.captions.batches import CaptionBatch
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import LABELS_REMEDY, find_caption_files, read_captions
 from bench.data.paths import digest_file_excerpts
-from bench.environment.files import atomic_write, require_regular
+from bench.environment.files import atomic_write, require_regular_file
 from bench.labels.label_rule import LABEL_LISTS
 from bench.labels.labeller import Tally, get_rule, label_captions, vocabulary_of_tally
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
@@ -125,7 +125,7 @@ def _accumulate(
 def read_label_origin(target: Path) -> LabelOrigin | None:
     """Return the inputs of a file of labels; None if the file does not exist or is of another kind."""
     try:
-        metadata = pq.read_metadata(require_regular(target)).metadata
+        metadata = pq.read_metadata(require_regular_file(target)).metadata
         return msgspec.json.decode(metadata[METADATA_KEY], type=LabelOrigin)
     except (OSError, ValueError, TypeError, KeyError, msgspec.DecodeError):
         return None

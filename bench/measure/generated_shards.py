@@ -17,7 +17,7 @@ from PIL import Image
 from bench.data.caption_lengths import match_web_lengths
 from bench.data.manifest import pack_cache
 from bench.data.pack import load_pack_images
-from bench.environment.cores import available_cores
+from bench.environment.cores import count_available_cores
 from bench.environment.files import atomic_write
 from bench.labels.subwords import encode_caption
 
@@ -32,7 +32,7 @@ def main(folder: str, images: str) -> None:
     """Write shards of `images` pairs into a folder."""
     captions = _web_captions()
     num_images = int(images)
-    with ProcessPoolExecutor(available_cores()) as pool:
+    with ProcessPoolExecutor(count_available_cores()) as pool:
         shards = []
         for first in range(0, num_images, SHARD_IMAGES):
             path = Path(folder) / f"{first:08}.tar"

@@ -7,7 +7,7 @@ from statistics import median
 import torch
 import torch.distributed as dist
 
-from bench.environment.rank_info import describe_node, torchrun_env
+from bench.environment.torchrun_ranks import describe_node, read_torchrun_ranks
 from bench.profilers.clock import clock
 from bench.records.record import LinkSpeed
 from bench.train.distributed import WATCHDOG_TIMEOUT, all_gather_objects, barrier
@@ -28,7 +28,7 @@ def measure_links(size: int, device: torch.device) -> LinkSpeed:
     Between nodes, each rank all-reduces with the ranks of its local rank, as a plan assumes; these steps
     are those of a tree. Bandwidth and latency are those of the slowest rank. Every node has equally many processes.
     """
-    local = torchrun_env().local_world_size
+    local = read_torchrun_ranks().local_world_size
     ranks = dist.get_world_size()
     within_nodes = [list(range(first, first + local)) for first in range(0, ranks, local)]
     between_nodes = [list(range(first, ranks, local)) for first in range(local)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.data.image_sizes import first_step_of_each_size
 from bench.data.stream import BatchStream
 from bench.experiment.config import Experiment
-from bench.profilers.counters import TensorBytes
+from bench.profilers.counters import TensorByteCounter
 from bench.profilers.memory import PeakMemory
 from bench.records.record import Memory
 from bench.train.build import (
@@ -51,7 +51,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     peak = PeakMemory(device)
     run = build_train_run(stream)
     require_finite_losses(take_steps_at_full_learning_rate(run, steps), steps, stream)
-    peaks = max_over_ranks(all_gather_objects(peak.read()))
+    peaks = max_over_ranks(all_gather_objects(peak.read_peaks()))
     is_sharded = experiment.runtime.sharding != "ddp" and world_group() is not None
     trained_parameters = count_trained_parameters(run.model)
     del run  # the uncompiled model of the count needs its memory
@@ -105,7 +105,7 @@ def step_tensor_bytes(stream: BatchStream[Any]) -> int:
     for moments in run.step.optimizer.state.values():
         held += [value for value in moments.values() if isinstance(value, Tensor)]
     held += [parameter.grad for parameter in run.model.parameters() if parameter.grad is not None]
-    counted = TensorBytes(stream.device, held)
+    counted = TensorByteCounter(stream.device, held)
     del held
     steps = first_step_of_each_size(stream.experiment, 1)
     for k in steps:
@@ -114,4 +114,4 @@ def step_tensor_bytes(stream: BatchStream[Any]) -> int:
     with counted:
         for k in steps:
             run.step(stream.batch(k), learning_rate)
-    return counted.peak
+    return counted.peak_bytes

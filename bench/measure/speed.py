@@ -13,22 +13,22 @@ import torch
 from torch import nn
 
 from bench.data.image_sizes import images_before_step
-from bench.environment.gpu_specs import datasheet_peak
+from bench.environment.gpu_specs import find_datasheet_peak
 from bench.environment.slots import yield_slot
 from bench.experiment.auto_fields import resolve_precision_and_compile
 from bench.experiment.config import Experiment
 from bench.measure.costs import count_flops
 from bench.measure.heating import Heating
 from bench.measure.windows import MAX_WINDOWS_FACTOR, Windows
-from bench.profilers.clock import clock, forward_clocks
-from bench.profilers.core_waits import thread_wait_seconds
-from bench.profilers.counters import count_graphs
+from bench.profilers.clock import clock, time_forwards
+from bench.profilers.core_waits import read_core_wait_seconds
+from bench.profilers.counters import count_compiled_graphs
 from bench.profilers.device import (
     Readings,
-    cpu_busy_spans,
+    make_cpu_busy_gauges,
     max_lacking_cores,
-    open_reader,
-    sampled,
+    open_device_reader,
+    sample_device,
 )
 from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceReader
 from bench.records.record import OTHERS_BUSY, Flops, Speed, WaitsSource
@@ -164,16 +164,16 @@ def timed_steps(run: TrainRun, steps: range, reader: DeviceReader) -> Iterator[T
     """Time the block, which takes the steps, on all ranks."""
     device = run.stream.device
     timed = TimedSteps(steps)
-    graphs_before = count_graphs()
-    waited_before = thread_wait_seconds()
-    with sampled(reader, device) as timed.readings, clock(device) as elapsed:
+    graphs_before = count_compiled_graphs()
+    waited_before = read_core_wait_seconds()
+    with sample_device(reader, device) as timed.readings, clock(device) as elapsed:
         yield timed
     timed.seconds = elapsed.seconds
     timed.waiting_cores = core_waits(run, timed.readings, waited_before, elapsed.seconds)
     figures = timed.readings.figures
     throttled_percent = max(figures.get(name, NOT_READ) for name in VOIDING_SLOWDOWNS)
     new_graphs, throttled_percent = all_reduce_max(
-        [float(count_graphs() - graphs_before), throttled_percent], device
+        [float(count_compiled_graphs() - graphs_before), throttled_percent], device
     )
     timed.new_graphs = int(new_graphs)
     timed.throttled_percent = math.nan if throttled_percent < 0 else throttled_percent
@@ -187,7 +187,7 @@ def time_windows(
     Returns the windows, the reasons why others are left out, by their number, and the device's mean readings. All ranks
     time the same windows. An interleaved run yields its slot before each window.
     """
-    reader = open_reader(run.stream.device)
+    reader = open_device_reader(run.stream.device)
     num_planned = len(planned_steps) // steps_per_window
     windows: list[TimedSteps] = []
     compiled: dict[str, str] = {}
@@ -237,7 +237,7 @@ def _waits_source(run: TrainRun) -> WaitsSource:
     """
     if run.stream.device.type != "cpu" or run.stream.workers.count:
         return "other processes"
-    if world_group() is not None or thread_wait_seconds() is None:
+    if world_group() is not None or read_core_wait_seconds() is None:
         return "other processes"
     return "threads"
 
@@ -247,9 +247,9 @@ def core_waits(
 ) -> float:
     """Return the core-seconds per second for which other work kept this run from a core; NaN if nothing reports it.
 
-    `waited_before` is `thread_wait_seconds` before the block that the readings are of, and `seconds` its duration.
+    `waited_before` is `read_core_wait_seconds` before the block that the readings are of, and `seconds` its duration.
     """
-    waited = thread_wait_seconds()
+    waited = read_core_wait_seconds()
     if _waits_source(run) == "threads" and waited is not None and waited_before is not None:
         return (waited - waited_before) / seconds
     return max_lacking_cores(all_gather_objects((platform.node(), readings.figures)))
@@ -272,7 +272,7 @@ def peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]
     On a CPU it is measured: the best of a few large matrix products in this precision, at this run's thread count.
     """
     if device.type != "cpu":
-        return datasheet_peak(torch.cuda.get_device_name(device), precision)
+        return find_datasheet_peak(torch.cuda.get_device_name(device), precision)
     side = 1024
     seconds: list[float] = []
     a, b = torch.rand(2, side, side, dtype=AUTOCAST_DTYPES.get(precision, torch.float32))
@@ -316,7 +316,7 @@ def measure_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = T
         modules["augmentation"] = augmentor
     if isinstance(run.model, DualEncoder):
         modules["text forward"] = run.model.text
-    reader = DeviceReader(spans=cpu_busy_spans())
+    reader = DeviceReader(interval_gauges=make_cpu_busy_gauges())
     phases = PhaseTimes()
     k = planned_steps.start
     while True:
@@ -343,7 +343,7 @@ def _time_step(run: TrainRun, k: int, modules: dict[str, nn.Module]) -> dict[str
         batch = run.stream.batch(k)
     seconds = defaultdict[str, float](float, data=data.seconds)
     for micro_batch in batch.micro_batches(run.step.num_micro_batches):
-        with clock(device) as forward, forward_clocks(modules, device) as towers:
+        with clock(device) as forward, time_forwards(modules, device) as towers:
             loss = run.step.forward(micro_batch)
         with clock(device) as backward:
             run.step.backward(loss)

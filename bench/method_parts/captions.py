@@ -23,34 +23,39 @@ from models.text_tower import TextTower, build_text_tower, get_text_width, why_p
 STORED_CAPTIONS = 16_384  # rows of stored features; further captions share them
 
 
-def build_dual_encoder(
-    tower: ImageTower, experiment: Experiment, scale: float, bias: float | None
+def build_contrastive_model(
+    tower: ImageTower, experiment: Experiment, initial_scale: float, initial_bias: float | None
 ) -> ProjectedImageTower:
-    """Return the tower with a text tower, or without one if captions' features are stored."""
+    """Return the tower with projection and text tower, or without the text tower if captions' features are stored."""
     if experiment.text.text_features == "stored":
         width = get_text_width(experiment.text.text_tower, experiment.text.context_length)
-        pair = ProjectedImageTower(tower, width, initial_scale=scale, initial_bias=bias)
+        pair = ProjectedImageTower(
+            tower, width, initial_scale=initial_scale, initial_bias=initial_bias
+        )
     else:
         pair = DualEncoder(
-            tower, build_text_tower_of(experiment), initial_scale=scale, initial_bias=bias
+            tower,
+            build_text_tower_of_experiment(experiment),
+            initial_scale=initial_scale,
+            initial_bias=initial_bias,
         )
     set_loss_options(pair, experiment.runtime)
     return pair
 
 
 def set_loss_options(pair: ProjectedImageTower, runtime: RuntimeSettings) -> None:
-    """Give a pair's contrastive loss the precision and the gather of the experiment."""
+    """Set the precision and the gather of a pair's contrastive loss as the experiment's settings say."""
     pair.loss_in_autocast = runtime.contrastive_precision == "autocast"
     pair.loss_gathers_images = runtime.gather == "both"
 
 
 @torch.no_grad()
-def clamp_scale(pair: ProjectedImageTower) -> None:
+def clamp_logit_scale(pair: ProjectedImageTower) -> None:
     """Keep the logit scale in [1, 100], as open_clip_train does after each update."""
     pair.log_scale.clamp_(0, math.log(100))
 
 
-def build_text_tower_of(experiment: Experiment) -> TextTower:
+def build_text_tower_of_experiment(experiment: Experiment) -> TextTower:
     """Return an experiment's text tower with its initial weights."""
     num_subwords = SubwordIds(experiment.targets.subword_vocabulary).size
     seed = derive_seed(experiment.seed, TEXT)
@@ -59,15 +64,15 @@ def build_text_tower_of(experiment: Experiment) -> TextTower:
     )
 
 
-def count_subword_rows(experiment: Experiment) -> int:
-    """Return the number of rows of a classifier of subwords."""
+def count_subword_classes(experiment: Experiment) -> int:
+    """Return the number of classes, one per row of the weight, of a classifier over subwords."""
     return resolve_head_rows(
         experiment.targets, SubwordIds(experiment.targets.subword_vocabulary).size
     )
 
 
-def token_function(experiment: Experiment) -> Callable[[Captions], Tokens]:
-    """Return a function from captions to the tokens of a text tower; the experiment's padding is not "auto"."""
+def make_token_function(experiment: Experiment) -> Callable[[Captions], Tokens]:
+    """Return a function that turns captions into the tokens of a text tower; the experiment's padding is not "auto"."""
     text = experiment.text
     assert text.text_padding != "auto"
     subwords = SubwordIds(experiment.targets.subword_vocabulary)
@@ -82,21 +87,23 @@ def token_function(experiment: Experiment) -> Callable[[Captions], Tokens]:
     return tokenize
 
 
-def token_or_feature_function(experiment: Experiment) -> Callable[[Captions], Tokens | Features]:
-    """Return a function to tokens, or to random features per caption in place of the text tower's.
+def make_token_or_feature_function(
+    experiment: Experiment,
+) -> Callable[[Captions], Tokens | Features]:
+    """Return a function that turns captions into tokens, or into random features with `text_features="stored"`.
 
     Random features have the cost of stored ones, and train nothing useful.
     """
     if experiment.text.text_features == "computed":
-        return token_function(experiment)
+        return make_token_function(experiment)
     generator = torch.Generator().manual_seed(derive_seed(experiment.seed, TEXT))
     width = get_text_width(experiment.text.text_tower, experiment.text.context_length)
     features = torch.randn(STORED_CAPTIONS, width, generator=generator)
     return lambda captions: Features(features[torch.tensor(captions.rows) % STORED_CAPTIONS])
 
 
-def subword_label_function(experiment: Experiment) -> Callable[[Captions], Labels]:
-    """Return a function to the subwords of captions, as many as a text tower reads."""
+def make_subword_label_function(experiment: Experiment) -> Callable[[Captions], Labels]:
+    """Return a function that turns captions into labels, their subwords, as many as a text tower reads."""
     subwords = SubwordIds(experiment.targets.subword_vocabulary)
     max_labels = experiment.text.context_length - 2  # without start and end token
 
@@ -109,7 +116,7 @@ def subword_label_function(experiment: Experiment) -> Callable[[Captions], Label
 def encode_images_and_captions(
     pair: ProjectedImageTower, images: Images, target: Tokens | Features
 ) -> tuple[Tensor, Tensor]:
-    """Return the normalised features of images and of their captions."""
+    """Return the L2-normalised projections of images, and of their captions or stored features."""
     if isinstance(target, Features):
         return pair.encode_with_text_features(images, target.values)
     image, text = pair(images, *target.inputs)
@@ -117,12 +124,15 @@ def encode_images_and_captions(
 
 
 def clip_loss(
-    pair: ProjectedImageTower, image: Tensor, text: Tensor, group: ProcessGroupLike
+    pair: ProjectedImageTower,
+    image_features: Tensor,
+    text_features: Tensor,
+    group: ProcessGroupLike,
 ) -> Tensor:
-    """Return CLIP's loss of normalised features."""
+    """Return CLIP's loss of L2-normalised features, with the options of the pair."""
     return contrastive_loss(
-        image,
-        text,
+        image_features,
+        text_features,
         pair.log_scale.exp(),
         group,
         in_autocast=pair.loss_in_autocast,
@@ -133,7 +143,7 @@ def clip_loss(
 def idf_weighted_softmax_loss(
     logits: Tensor, target: Labels, counts: TokenCounts, group: ProcessGroupLike
 ) -> Tensor:
-    """Return SuperClass's loss; the batch is counted before it is weighted."""
+    """Add the batch to `counts`, and return SuperClass's loss with the weights by these counts."""
     process_group = None if isinstance(group, SimulatedGroup) else group
     counts.add_batch(target.columns, len(logits), process_group)
     weights = inverse_document_frequency(counts.images_with_token, counts.images_seen)

@@ -30,7 +30,7 @@ HEAD_STD = 0.02
 
 
 def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classifier:
-    """Return the tower with a classifier of one row per synset."""
+    """Return the tower with a linear classifier of one row per synset."""
     targets = experiment.targets
     head = nn.Linear(tower.width, count_synset_rows(targets))
     if targets.head_initialisation == "trunc_normal":
@@ -39,11 +39,11 @@ def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classi
     if targets.head_initialisation == "log_odds":
         vocabulary = read_vocabulary(replace_unshipped_vocabulary(targets.synset_vocabulary))
         with torch.no_grad():
-            head.bias.copy_(label_log_odds(vocabulary, len(head.bias)))
+            head.bias.copy_(compute_label_log_odds(vocabulary, len(head.bias)))
     return Classifier(tower, head)
 
 
-def label_log_odds(vocabulary: Vocabulary, rows: int) -> Float[Tensor, " rows"]:
+def compute_label_log_odds(vocabulary: Vocabulary, num_rows: int) -> Float[Tensor, " rows"]:
     """Return the logarithm of the odds that a caption has each label; rows beyond the vocabulary were never counted.
 
     A head that starts with them predicts the frequencies; a head that starts at 0 first learns that each caption lacks
@@ -56,7 +56,7 @@ def label_log_odds(vocabulary: Vocabulary, rows: int) -> Float[Tensor, " rows"]:
             "head_initialisation=log_odds needs the number of captions, which this vocabulary lacks: count it with "
             f"{PROGRAM} label --count-only, or add --set head_initialisation=uniform"
         )
-    captions_with_label = torch.zeros(rows)
+    captions_with_label = torch.zeros(num_rows)
     known = [float(label.captions) for label in vocabulary.labels]
     captions_with_label[: len(known)] = torch.tensor(known)
     return torch.log(
@@ -64,19 +64,21 @@ def label_log_odds(vocabulary: Vocabulary, rows: int) -> Float[Tensor, " rows"]:
     )
 
 
-def synset_label_function(
+def make_synset_label_function(
     experiment: Experiment,
 ) -> Callable[[Captions], Labels | LazyLabels | DenseLabels]:
-    """Return a function to the WordNet nouns in captions, by the released rule or as stored."""
-    make_labels = _sparse_synset_labels(experiment)
+    """Return a function that turns captions into labels, their WordNet nouns, by the released rule or as stored."""
+    make_labels = _make_sparse_label_function(experiment)
     if experiment.targets.label_format == "sparse":
         return make_labels
     num_rows = count_synset_rows(experiment.targets)
     return lambda captions: DenseLabels(make_labels(captions), num_rows)
 
 
-def _sparse_synset_labels(experiment: Experiment) -> Callable[[Captions], Labels | LazyLabels]:
-    """Return a function to lists of labels: computed, computed when an image is loaded, or read from a folder."""
+def _make_sparse_label_function(
+    experiment: Experiment,
+) -> Callable[[Captions], Labels | LazyLabels]:
+    """Return a function that computes sparse labels, or leaves them to the loader workers, or reads them from files."""
     vocabulary = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
     source = experiment.targets.labels
     if source == NLTK:

@@ -66,9 +66,9 @@ class CatLip(LabelMethod):
     def targets(
         self, experiment: Experiment
     ) -> "Callable[[Captions], Labels | LazyLabels | DenseLabels]":
-        from bench.method_parts.synsets import synset_label_function
+        from bench.method_parts.synsets import make_synset_label_function
 
-        return synset_label_function(experiment)
+        return make_synset_label_function(experiment)
 
     def loss(
         self,

@@ -27,9 +27,9 @@ class Clip(SoftmaxContrastiveMethod):
     ladder_role = "pair"
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "ProjectedImageTower":
-        from bench.method_parts.captions import build_dual_encoder
+        from bench.method_parts.captions import build_contrastive_model
 
-        return build_dual_encoder(tower, experiment, SCALE, None)
+        return build_contrastive_model(tower, experiment, SCALE, None)
 
     def loss(
         self,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ContrastiveMethod(Method):
-    """A text tower embeds the captions, unless their features are stored."""
+    """A method with a loss over image-caption pairs; a text tower embeds captions unless features are stored."""
 
     compares_batch = True
     vocabulary_field = "subword_vocabulary"
@@ -25,13 +25,13 @@ class ContrastiveMethod(Method):
         return experiment.text.text_features == "computed"
 
     def targets(self, experiment: Experiment) -> "Callable[[Captions], Any]":
-        from bench.method_parts.captions import token_or_feature_function
+        from bench.method_parts.captions import make_token_or_feature_function
 
-        return token_or_feature_function(experiment)
+        return make_token_or_feature_function(experiment)
 
 
 class SoftmaxContrastiveMethod(ContrastiveMethod):
-    """CLIP's loss is the method's, or a part of it."""
+    """A method whose loss is CLIP's, alone or as a part."""
 
     # The products are the logits twice, and two gradients.
     communication = Communication(
@@ -39,6 +39,6 @@ class SoftmaxContrastiveMethod(ContrastiveMethod):
     )
 
     def after_update(self, model: "ProjectedImageTower") -> None:
-        from bench.method_parts.captions import clamp_scale
+        from bench.method_parts.captions import clamp_logit_scale
 
-        clamp_scale(model)
+        clamp_logit_scale(model)

@@ -39,9 +39,9 @@ class SigLip(ContrastiveMethod):
             yield "gather must be captions, for siglip's loss needs no images of other processes, got both"
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "ProjectedImageTower":
-        from bench.method_parts.captions import build_dual_encoder
+        from bench.method_parts.captions import build_contrastive_model
 
-        return build_dual_encoder(tower, experiment, SCALE, BIAS)
+        return build_contrastive_model(tower, experiment, SCALE, BIAS)
 
     def loss(
         self,

@@ -31,15 +31,15 @@ class SuperClass(LabelMethod):
     vocabulary_field = "subword_vocabulary"
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "TokenClassifier":
-        from bench.method_parts.captions import count_subword_rows
+        from bench.method_parts.captions import count_subword_classes
         from models.heads import TokenClassifier
 
-        return TokenClassifier(tower, count_subword_rows(experiment))
+        return TokenClassifier(tower, count_subword_classes(experiment))
 
     def targets(self, experiment: Experiment) -> "Callable[[Captions], Labels]":
-        from bench.method_parts.captions import subword_label_function
+        from bench.method_parts.captions import make_subword_label_function
 
-        return subword_label_function(experiment)
+        return make_subword_label_function(experiment)
 
     def loss(
         self,

@@ -35,16 +35,16 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "DualEncoderClassifier":
         from bench.method_parts.captions import (
-            build_text_tower_of,
-            count_subword_rows,
+            build_text_tower_of_experiment,
+            count_subword_classes,
             set_loss_options,
         )
         from models.heads import DualEncoderClassifier
 
         pair = DualEncoderClassifier(
             tower,
-            build_text_tower_of(experiment),
-            count_subword_rows(experiment),
+            build_text_tower_of_experiment(experiment),
+            count_subword_classes(experiment),
             initial_scale=SCALE,
             has_patch_mean=experiment.image.pooling == "both",
         )
@@ -53,10 +53,10 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
 
     def targets(self, experiment: Experiment) -> "Callable[[Captions], TokensAndLabels]":
         from bench.data.targets import TokensAndLabels
-        from bench.method_parts.captions import subword_label_function, token_function
+        from bench.method_parts.captions import make_subword_label_function, make_token_function
 
-        to_tokens = token_function(experiment)
-        to_labels = subword_label_function(experiment)
+        to_tokens = make_token_function(experiment)
+        to_labels = make_subword_label_function(experiment)
         return lambda captions: TokensAndLabels(to_tokens(captions), to_labels(captions))
 
     def loss(

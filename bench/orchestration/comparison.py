@@ -13,10 +13,10 @@ from msgspec import structs
 from bench.console.console import log
 from bench.environment.busy_processes import (
     BUSY_PROCESSES,
+    count_undisturbed_threads,
     find_busy_processes,
-    undisturbed_threads,
 )
-from bench.environment.rank_info import torchrun_env
+from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import Experiment, change
 from bench.interfaces.catalog import RANDOM_INIT, ScoringSubject, installed_references
 from bench.interfaces.measurement import get_measurement
@@ -54,7 +54,7 @@ class Comparison:
     @property
     def max_parallel(self) -> int:
         """Return the number of parallel untimed runs: one per core, or one on a GPU and over several processes."""
-        is_single = self.on_gpu or self.runner.launch or torchrun_env().world_size > 1
+        is_single = self.on_gpu or self.runner.launch or read_torchrun_ranks().world_size > 1
         return 1 if is_single else self.cores
 
     def records(self) -> list[Record]:
@@ -132,7 +132,7 @@ class Comparison:
         if chosen.isdecimal() and int(chosen) > 0:
             return int(chosen)
         processes = find_busy_processes()
-        threads = undisturbed_threads(self.cores, processes)
+        threads = count_undisturbed_threads(self.cores, processes)
         if threads < self.cores:
             names = join_with_and([str(process) for process in processes])
             os.environ[BUSY_PROCESSES] = names
@@ -223,7 +223,7 @@ class Comparison:
         """
         names = [experiment.name for experiment in self.experiments]
         speeds = measured_speeds(self.records(), names) if scope.equal_seconds else {}
-        processes = torchrun_env().world_size
+        processes = read_torchrun_ranks().world_size
         runs = list[Run]()
         for seed, experiment in product(scope.seeds, self.experiments):
             trained = experiment if images is None else set_images(experiment, images)

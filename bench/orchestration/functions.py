@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from bench.console.console import StopRequest
-from bench.environment.rank_info import torchrun_env
+from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import Experiment
 from bench.interfaces.measurement import get_measurement
 from bench.records.record import Figures, Training, record_path
@@ -35,7 +35,7 @@ def pretrain(
 
     if checkpoint_config is None or stop is None:
         return train(experiment, device, results, budgets, tower_path)
-    is_writer = torchrun_env().rank == 0
+    is_writer = read_torchrun_ranks().rank == 0
     with lock_training_folder(Path(checkpoint_config.folder)) if is_writer else nullcontext():
         manager = CheckpointManager(checkpoint_config, comparison, budgets, stop)
         return train(experiment, device, results, budgets, tower_path, manager)

@@ -12,11 +12,11 @@ from bench.data.samples import open_samples
 from bench.data.sources.shipped_pack import decode_pack
 from bench.data.subset import require_subset
 from bench.environment.circumstances import LOADED_EXTENSIONS, current_commit
-from bench.environment.cores import available_cores
+from bench.environment.cores import count_available_cores
 from bench.environment.files import atomic_write
 from bench.environment.gpu_settings import read_gpu_settings
-from bench.environment.gpus import count_gpus, first_gpu_handle
-from bench.environment.rank_info import torchrun_env
+from bench.environment.gpus import count_gpus, get_first_gpu_handle
+from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import (
     MAY_DIFFER,
     Experiment,
@@ -105,7 +105,7 @@ def resume(
 def _new_comparison(
     results: Path, name: str, experiments: Sequence[Experiment], launch: str
 ) -> Comparison:
-    cores = max(1, available_cores() // torchrun_env().local_world_size)
+    cores = max(1, count_available_cores() // read_torchrun_ranks().local_world_size)
     return Comparison(name, results, experiments, cores, has_gpu(), Runner(launch=launch))
 
 
@@ -115,7 +115,7 @@ def require_runnable(
     """Raise ValueError or OSError for experiments or a results folder that every run would refuse."""
     for experiment in experiments:
         check_experiment(experiment)
-        if torchrun_env().world_size > 1:
+        if read_torchrun_ranks().world_size > 1:
             require_multi_process_support(experiment)
         if reads_data:
             _require_inputs(experiment)
@@ -158,7 +158,7 @@ def _why_not_continuable(
     if where.extensions != LOADED_EXTENSIONS:
         return "was begun with other extensions, or other source of them"
     if on_gpu and isinstance(record.measured, Speed):
-        for setting, value in read_gpu_settings(first_gpu_handle()).items():
+        for setting, value in read_gpu_settings(get_first_gpu_handle()).items():
             recorded = where.gpu.get(setting, value)
             if recorded != value:
                 return f"has runs on a GPU with {setting} {recorded}, not {value}"

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from bench.console.console import FAILED_CASE, OK, TERMINATED, Stopped, log, record_signals
-from bench.environment.child_processes import kill_children
+from bench.environment.child_processes import kill_multiprocessing_children
 from bench.environment.imports import imports_without_gc
-from bench.environment.rank_info import torchrun_env
+from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.orchestration.runner import ENVIRONMENT, Runner, Slot
 from bench.orchestration.runs import Run, decode_run, describe_failure, execute
 
@@ -85,18 +85,18 @@ def train_here(run: Run) -> str:
 
     os.environ |= {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     store = connect_rank_store()
-    reason = f"rank {torchrun_env().rank}: another rank failed"
+    reason = f"rank {read_torchrun_ranks().rank}: another rank failed"
     try:
         with record_signals() as stop:
             execute(decode_run(run.encode()), stop)
     except SystemExit as ended:
-        kill_children()  # loader workers would finish their batches first
+        kill_multiprocessing_children()  # loader workers would finish their batches first
         if not store.check([FAILURE_KEY]):
             raise Stopped(int(ended.code or 0)) from None
     except Exception as error:  # noqa: BLE001 - it is recorded
-        reason = f"rank {torchrun_env().rank}: {describe_failure(error)}"
+        reason = f"rank {read_torchrun_ranks().rank}: {describe_failure(error)}"
         log(f"failed on {reason}")
-        kill_children()
+        kill_multiprocessing_children()
     else:
         return ""
     with suppress(RuntimeError):  # the rank that holds the store has ended

@@ -20,9 +20,9 @@ import msgspec
 from bench.console.console import END_MARGIN_SECONDS, EXIT_CODE_BY_SIGNAL, Stopped, log
 from bench.console.progress import Progress
 from bench.environment.circumstances import CHECKOUT
-from bench.environment.files import remove_abandoned_writes
-from bench.environment.rank_info import TORCHRUN_VARIABLES
+from bench.environment.files import remove_abandoned_temporary_files
 from bench.environment.slots import SLOT_VARIABLE
+from bench.environment.torchrun_ranks import TORCHRUN_VARIABLES
 from bench.orchestration.launcher import PARENT
 from bench.orchestration.runs import Run
 from bench.records.record import record_path
@@ -166,7 +166,7 @@ class Runner:
         if run.is_done:
             return
         with suppress(OSError):  # of a network file system, say: the next writer tries again
-            remove_abandoned_writes(run.path.parent)
+            remove_abandoned_temporary_files(run.path.parent)
         if not self._stopping:
             reason = reason or "ended without leaving its record"
             self.failures.append(f"{run.label}: {reason}")

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from bench.console.console import StopRequest, UserError, describe_error, escape_unprintable, log
-from bench.environment.cores import available_cores
+from bench.environment.cores import count_available_cores
 from bench.environment.files import atomic_write
-from bench.environment.rank_info import torchrun_env
+from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import Experiment
 from bench.interfaces.method import added_method_text
 from bench.interfaces.registry import import_object
@@ -73,17 +73,17 @@ def execute(run: Run, stop: StopRequest | None = None) -> None:
     import torch
 
     from bench.environment.machine import default_device
-    from bench.environment.tf32 import allow_tf32
+    from bench.environment.tf32 import set_tf32
     from bench.train.distributed import process_group
     from bench.train.equal_ranks import collect_circumstances_of_ranks
 
-    rank_info = torchrun_env()
-    if rank_info.world_size > 1:  # else the environment says how many threads the run has
-        torch.set_num_threads(max(1, available_cores() // rank_info.local_world_size))
+    ranks = read_torchrun_ranks()
+    if ranks.world_size > 1:  # else the environment says how many threads the run has
+        torch.set_num_threads(max(1, count_available_cores() // ranks.local_world_size))
     device = default_device()
-    allow_tf32(allowed=run.uses_tf32 and device.type == "cuda")
+    set_tf32(enabled=run.uses_tf32 and device.type == "cuda")
     with process_group(device), _save_sample_keys_if_not_finite(run):
-        if rank_info.world_size > 1 and run.experiment is not None:
+        if ranks.world_size > 1 and run.experiment is not None:
             require_multi_process_support(run.experiment)
         circumstances = collect_circumstances_of_ranks(run.experiment, device)
         known = {
@@ -96,7 +96,7 @@ def execute(run: Run, stop: StopRequest | None = None) -> None:
             "stop": stop,
         }
         measured = call_function(run.function, known, run.arguments)
-        if measured is not None and rank_info.rank == 0:
+        if measured is not None and ranks.rank == 0:
             record = Record(
                 comparison=run.comparison,
                 experiment=run.experiment,
@@ -109,9 +109,9 @@ def execute(run: Run, stop: StopRequest | None = None) -> None:
 
 def require_multi_process_support(experiment: Experiment) -> None:
     """Raise UserError for an experiment that several processes cannot train."""
-    rank_info = torchrun_env()
+    ranks = read_torchrun_ranks()
     sharding = experiment.runtime.sharding
-    is_uneven = rank_info.world_size % rank_info.local_world_size > 0
+    is_uneven = ranks.world_size % ranks.local_world_size > 0
     has_simulation = experiment.runtime.simulated_global_batch is not None
     has_average = experiment.optimizer.ema_decay is not None
     for is_refused, reason in (
@@ -161,7 +161,7 @@ def _save_sample_keys_if_not_finite(run: Run) -> Iterator[None]:
     try:
         yield
     except NotFiniteError as error:
-        path = run.path.with_suffix(f".rank{torchrun_env().rank}.samples.txt")
+        path = run.path.with_suffix(f".rank{read_torchrun_ranks().rank}.samples.txt")
         with atomic_write(path) as temporary:
             temporary.write_text(
                 "".join(f"{escape_unprintable(key)}\n" for key in error.keys), encoding="utf-8"

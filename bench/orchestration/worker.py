@@ -10,10 +10,14 @@ import sys
 from contextlib import nullcontext
 
 from bench.console.console import INTERRUPTED, record_signals
-from bench.environment.child_processes import PARENT_AT_START, die_with_parent, kill_children
+from bench.environment.child_processes import (
+    PARENT_AT_START,
+    die_with_parent,
+    kill_multiprocessing_children,
+)
 from bench.environment.imports import imports_without_gc
-from bench.environment.rank_info import torchrun_env
 from bench.environment.slots import wait_for_slot
+from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.interfaces.extensions import load_extensions
 from bench.orchestration.launcher import PARENT
 from bench.orchestration.runs import decode_run, describe_failure, execute
@@ -36,13 +40,14 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except SystemExit:  # mostly after a signal; loader workers would finish their batches first
-        kill_children()
+        kill_multiprocessing_children()
         raise
     except Exception as error:  # noqa: BLE001 - the parent and the terminal receive the error
         print(
-            json.dumps({"error": describe_failure(error), "rank": torchrun_env().rank}), flush=True
+            json.dumps({"error": describe_failure(error), "rank": read_torchrun_ranks().rank}),
+            flush=True,
         )
-        kill_children()
+        kill_multiprocessing_children()
         sys.exit(1)
 
 

@@ -12,18 +12,20 @@ from torch import nn
 
 @dataclass(slots=True)
 class Elapsed:
+    """The wall-clock seconds of a block that `clock` times."""
+
     seconds: float = math.nan  # until the block has ended without an error
 
 
 def synchronize(device: torch.device) -> None:
-    """Block until all queued work is done; a CPU has no queue."""
+    """Wait until a GPU has done all queued work; a CPU has no queue."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 @contextmanager
 def clock(device: torch.device) -> Iterator[Elapsed]:
-    """Time a block. Without the two waits a CUDA block's time is that of launching its kernels."""
+    """Time a block from an idle device to an idle device, because CUDA kernels are launched without waiting."""
     elapsed = Elapsed()
     synchronize(device)
     start = time.perf_counter()
@@ -33,10 +35,13 @@ def clock(device: torch.device) -> Iterator[Elapsed]:
 
 
 @contextmanager
-def forward_clocks(
+def time_forwards(
     modules: Mapping[str, nn.Module], device: torch.device
 ) -> Iterator[dict[str, float]]:
-    """Yield the total seconds of each module's forward within the block; the waits forbid it in a timed window."""
+    """Yield a dict in which the seconds of each module's forwards in the block add up, by the names of `modules`.
+
+    It waits for the device around each forward, so that a timed window must not contain it.
+    """
     seconds = dict.fromkeys(modules, 0.0)
 
     def start(name: str) -> None:

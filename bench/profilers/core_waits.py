@@ -10,10 +10,10 @@ import psutil
 TASKS = Path("/proc/self/task")
 
 
-def thread_wait_seconds() -> float | None:
-    """Return the seconds for which threads of this process waited for a core, and a host took their cores, in total.
+def read_core_wait_seconds() -> float | None:
+    """Return the total seconds for which this process's threads waited for a core or the host took the core away.
 
-    The first sum is exact: each thread's time on a run queue, in nanoseconds. The second is that of the cores that this
+    The first sum is exact: each thread's time on a run queue, in nanoseconds. The second is of the cores that this
     process may use, in ticks of 10 ms. None where the kernel has no such counter. Source: the second field of
     /proc/PID/task/TID/schedstat, Documentation/scheduler/sched-stats.rst of Linux.
     """
@@ -27,12 +27,12 @@ def thread_wait_seconds() -> float | None:
                 waited += int(counters[1])
     except (OSError, IndexError):
         return None
-    stolen = sum(float(core.steal) for core in times_of_own_cores())
+    stolen = sum(float(core.steal) for core in read_times_of_allowed_cores())
     return waited / 1e9 + stolen
 
 
-def times_of_own_cores() -> list[Any]:
-    """Return psutil's times of the cores that this process may use; of all where the system does not bind processes."""
+def read_times_of_allowed_cores() -> list[Any]:
+    """Return psutil's CPU times of each core that this process may use; all where processes cannot be bound."""
     cores = psutil.cpu_times(percpu=True)
     if not hasattr(os, "sched_getaffinity"):
         return list(cores)

@@ -16,8 +16,8 @@ from models.repeated_blocks import skip_repeated_blocks
 
 
 def count_matmul_flops(work: Callable[[], object]) -> int:
-    """Return the FLOPs of the matrix products that something does, two for each multiply-add."""
-    with _flop_counter() as counter:
+    """Call `work` and return the FLOPs of its matrix products, two for each multiply-add."""
+    with _make_flop_counter() as counter:
         work()
     return int(counter.get_total_flops())
 
@@ -25,7 +25,7 @@ def count_matmul_flops(work: Callable[[], object]) -> int:
 def count_forward_flops(tower: nn.Module, *inputs: Any) -> int:
     """Return the FLOPs of the matrix products of a tower's forward on the `meta` device."""
     with (
-        _flop_counter() as counter,
+        _make_flop_counter() as counter,
         skip_repeated_blocks(tower, counter.get_total_flops) as skipped,
     ):
         tower(*inputs)
@@ -33,7 +33,7 @@ def count_forward_flops(tower: nn.Module, *inputs: Any) -> int:
 
 
 def count_image_flops(tower: nn.Module, channels: int, side: int) -> int:
-    """Return the FLOPs of one image of a forward on the `meta` device; batch norms in training take no single image."""
+    """Return the FLOPs of one image's forward on the `meta` device; two are computed, as batch norms need."""
     with torch.device("meta"):
         images = torch.empty(2, channels, side, side)
     return count_forward_flops(tower, images) // 2
@@ -48,7 +48,8 @@ class _NoModules(nullcontext[None]):
     parents = ("Global",)  # under which the counter adds up the total
 
 
-def _flop_counter() -> FlopCounterMode:
+def _make_flop_counter() -> FlopCounterMode:
+    """Return torch's counter, which also counts in-place products and accepts views of parameters."""
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _addmm_flops})
     counter.mod_tracker = cast("Any", _NoModules())
     return counter
@@ -59,7 +60,7 @@ def _addmm_flops(_: Sequence[int], a: Sequence[int], b: Sequence[int], **__: obj
     return 2 * a[0] * a[1] * b[1]
 
 
-def count_graphs() -> int:
+def count_compiled_graphs() -> int:
     """Return the number of graphs that dynamo has compiled in this process."""
     dynamo = sys.modules.get("torch._dynamo.utils")
     if dynamo is None:
@@ -67,21 +68,21 @@ def count_graphs() -> int:
     return int(dynamo.counters["stats"]["unique_graphs"])
 
 
-class TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the storages that operations return on a device, from allocation to release, while it is entered.
+class TensorByteCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of live tensors' storages on a device while it is entered; `peak_bytes` is their maximum.
 
     A storage counts once, however many tensors share it. Temporary memory inside an operation is not counted, nor is
     the allocator's overhead.
     """
 
-    def __init__(self, device: torch.device, held: Iterable[Tensor]) -> None:
-        """Start with the storages of the tensors in `held`."""
+    def __init__(self, device: torch.device, live_tensors: Iterable[Tensor]) -> None:
+        """Start with the storages of the tensors that exist already."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self.peak = 0
+        self.peak_bytes = 0
         self._device = device.type
         self._live = 0  # bytes
         self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
-        for tensor in held:
+        for tensor in live_tensors:
             self._count(tensor)
 
     def __torch_dispatch__(
@@ -107,7 +108,7 @@ class TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if key not in self._storages:
             self._storages[key] = weakref.ref(storage, lambda _: self._forget(key, size))
             self._live += size
-            self.peak = max(self.peak, self._live)
+            self.peak_bytes = max(self.peak_bytes, self._live)
 
     def _forget(self, key: int, size: int) -> None:
         del self._storages[key]

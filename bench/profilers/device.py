@@ -14,8 +14,8 @@ import pynvml
 import torch
 
 from bench.profilers.clock import synchronize
-from bench.profilers.core_waits import times_of_own_cores
-from bench.profilers.nvml import DeviceReader, Span, counter_rate, nvml_reader
+from bench.profilers.core_waits import read_times_of_allowed_cores
+from bench.profilers.nvml import DeviceReader, IntervalGauge, make_rate_gauge, open_nvml_reader
 from bench.records.record import HOST_BUSY, OTHERS_BUSY, OWN_BUSY
 
 T = TypeVar("T")
@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Readings:
-    """Figures by name with unit after the block, and the reason for each that is missing or incomplete."""
+    """Figures of a block by their name with unit, and by name the reason why a figure is missing or incomplete."""
 
     figures: dict[str, float] = field(default_factory=dict)
     not_measured: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def mean(cls, blocks: Sequence["Readings"]) -> "Readings":
-        """Return the means of blocks of about equal length; a figure that some lack is averaged over the others."""
+        """Return the mean figures of blocks of about equal length; blocks without a figure are left out of its mean."""
         values = defaultdict[str, list[float]](list)
         mean = cls()
         for block in blocks:
@@ -40,8 +40,8 @@ class Readings:
         mean.figures = {name: fmean(figures) for name, figures in values.items()}
         return mean
 
-    def attempt(self, name: str, read: Callable[[], T]) -> T | None:
-        """Return a reading, or record why it failed: an instrument's error must not stop the measured run."""
+    def read_or_note_error(self, name: str, read: Callable[[], T]) -> T | None:
+        """Return `read()`, or None and the error in `not_measured`: an instrument must not stop the measured run."""
         try:
             return read()
         except Exception as error:  # noqa: BLE001
@@ -50,11 +50,12 @@ class Readings:
 
 
 @contextmanager
-def sampled(
-    reader: DeviceReader, device: torch.device, *, every_s: float = 0.2
+def sample_device(
+    reader: DeviceReader, device: torch.device, *, interval_seconds: float = 0.2
 ) -> Iterator[Readings]:
-    """Read the device while the block runs: spans at its idle ends, gauges every `every_s` seconds, averaged.
+    """Read a device while the block runs; the figures of the yielded readings are set when it ends.
 
+    Interval gauges are read at the two ends, with the device idle; gauges every `interval_seconds`, and averaged.
     NVML averages over 1/6 s to 1 s itself, so a shorter interval returns the same number again.
     """
     readings = Readings(not_measured=dict(reader.missing))
@@ -62,13 +63,15 @@ def sampled(
     done = threading.Event()
 
     def poll() -> None:
-        while not done.wait(every_s):
+        while not done.wait(interval_seconds):
             for name, gauge in reader.gauges.items():
                 values[name].append(readings.attempt(name, gauge))
 
     sampler = threading.Thread(target=poll, name="device-sampler", daemon=True)
     synchronize(device)
-    end_gauges = {name: readings.attempt(name, begin) for name, begin in reader.spans.items()}
+    end_gauges = {
+        name: readings.attempt(name, begin) for name, begin in reader.interval_gauges.items()
+    }
     if reader.gauges:
         sampler.start()
     try:
@@ -87,31 +90,35 @@ def sampled(
             if known:
                 readings.figures[name] = fmean(known)
             else:
-                readings.not_measured.setdefault(name, f"the block took less than {every_s} s")
+                readings.not_measured.setdefault(
+                    name, f"the block took less than {interval_seconds} s"
+                )
 
 
-def open_reader(device: torch.device) -> DeviceReader:
-    """Return the reader of a device: the kernel's counters of CPU time, and NVML on CUDA; it never raises."""
+def open_device_reader(device: torch.device) -> DeviceReader:
+    """Return the gauges of a device: CPU time, and on CUDA NVML's; it never raises."""
     if device.type != "cuda":
-        return DeviceReader(spans=cpu_busy_spans())
+        return DeviceReader(interval_gauges=make_cpu_busy_gauges())
     uuid = str(torch.cuda.get_device_properties(device).uuid)
     try:
-        gpu = nvml_reader(uuid)
+        gpu = open_nvml_reader(uuid)
     except pynvml.NVMLError as error:
         gpu = DeviceReader(missing={"GPU": f"{type(error).__name__}: {error}"})
-    spans = cpu_busy_spans()
-    spans.update(gpu.spans)
-    return DeviceReader(gpu.gauges, spans, gpu.missing)
+    interval_gauges = make_cpu_busy_gauges()
+    interval_gauges.update(gpu.interval_gauges)
+    return DeviceReader(gpu.gauges, interval_gauges, gpu.missing)
 
 
-def cpu_busy_spans() -> dict[str, Span]:
-    """Return the CPU time, in percent of the cores that this process may use: its own, others' and other guests'.
+def make_cpu_busy_gauges() -> dict[str, IntervalGauge]:
+    """Return gauges of CPU time in percent of the cores that this process may use; they begin when called.
+
+    They are of this process, of others on these cores, and of other virtual machines on the host.
 
     Processes that this one has started before, such as its loader workers, count as its own.
     """
     this_process = psutil.Process()
     processes = (this_process, *this_process.children(recursive=True))
-    percent = 100 / len(times_of_own_cores())
+    percent = 100 / len(read_times_of_allowed_cores())
 
     def own_seconds() -> float:
         """Return the CPU time of this process and its children."""
@@ -125,36 +132,36 @@ def cpu_busy_spans() -> dict[str, Span]:
     def other_seconds() -> float:
         """Return the CPU time of all other processes on these cores."""
         busy = 0.0
-        for times in times_of_own_cores():
+        for times in read_times_of_allowed_cores():
             waiting = times.idle + getattr(times, "iowait", 0.0) + getattr(times, "steal", 0.0)
             # Included in user and nice.
             guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
             busy += sum(times) - waiting - guests
         return busy - own_seconds()
 
-    spans = {
-        OWN_BUSY: counter_rate(own_seconds, percent),
-        OTHERS_BUSY: counter_rate(other_seconds, percent),
+    interval_gauges = {
+        OWN_BUSY: make_rate_gauge(own_seconds, percent),
+        OTHERS_BUSY: make_rate_gauge(other_seconds, percent),
     }
     if hasattr(psutil.cpu_times(), "steal"):
-        spans[HOST_BUSY] = counter_rate(_stolen_seconds, percent)
-    return spans
+        interval_gauges[HOST_BUSY] = make_rate_gauge(_read_stolen_seconds, percent)
+    return interval_gauges
 
 
-def _stolen_seconds() -> float:
-    """Return the CPU time of other guests of the host on these cores."""
-    return sum(float(times.steal) for times in times_of_own_cores())
+def _read_stolen_seconds() -> float:
+    """Return the CPU time that other virtual machines of the host took from these cores."""
+    return sum(float(times.steal) for times in read_times_of_allowed_cores())
 
 
-def max_lacking_cores(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> float:
+def max_lacking_cores(hosts_and_figures: Sequence[tuple[str, Mapping[str, float]]]) -> float:
     """Return the cores that other work took while none was idle, on the host where this run lacked most.
 
     Other work on cores that this run leaves idle does not slow it. The unit is core-seconds per second. NaN: the system
-    does not report CPU time. `ranks` has the host and the figures of every rank. To a rank, the other ranks of its host
-    are among the others.
+    does not report CPU time. `hosts_and_figures` has the host and the figures of every rank. To a rank, the other ranks
+    of its host are among the others.
     """
     figures_by_host: dict[str, list[Mapping[str, float]]] = {}
-    for host, figures in ranks:
+    for host, figures in hosts_and_figures:
         if OWN_BUSY not in figures or OTHERS_BUSY not in figures:
             return math.nan
         figures_by_host.setdefault(host, []).append(figures)
@@ -166,4 +173,4 @@ def max_lacking_cores(ranks: Sequence[tuple[str, Mapping[str, float]]]) -> float
         other_work = first[OTHERS_BUSY] - other_ranks + first.get(HOST_BUSY, 0.0)
         idle = max(0.0, 100 - all_ranks - other_work)
         lacking_percent = max(lacking_percent, other_work - idle)
-    return lacking_percent / 100 * len(times_of_own_cores())
+    return lacking_percent / 100 * len(read_times_of_allowed_cores())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from bench.profilers.nvml import process_bytes
+from bench.profilers.nvml import read_process_bytes
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -15,7 +15,7 @@ RESET_PEAK = "5"  # proc(5): reset the peak of resident memory to the current va
 
 
 class PeakMemory:
-    """Peaks since construction, which follows the imports and the loading of data.
+    """Reads the peaks of memory since its construction, which follows the imports and the loading of data.
 
     On a CPU it is the peak of resident memory above that at construction (Linux only), without pages of mapped files:
     code that runs for the first time maps 12 MiB, or 24 where the page cache has huge pages. Freed memory is returned
@@ -32,9 +32,9 @@ class PeakMemory:
             if CLEAR_REFS.exists():
                 _return_freed_memory()
                 CLEAR_REFS.write_text(RESET_PEAK)
-            self._start_bytes = _read_bytes_without_files("VmRSS") or 0
+            self._start_bytes = _read_bytes_without_mapped_files("VmRSS") or 0
 
-    def read(self) -> dict[str, int | None]:
+    def read_peaks(self) -> dict[str, int | None]:
         """Return the peaks so far in bytes, by field of `bench.records.record.Memory`; None: no such counter here."""
         peaks: dict[str, int | None] = dict.fromkeys(PEAK_FIELDS)
         if self._device.type == "cuda":
@@ -43,9 +43,9 @@ class PeakMemory:
             peaks["peak_reserved_bytes"] = torch.cuda.max_memory_reserved(self._device)
             with suppress(Exception):  # an instrument's error must not stop the measured run
                 uuid = str(torch.cuda.get_device_properties(self._device).uuid)
-                peaks["process_bytes"] = process_bytes(uuid)
+                peaks["process_bytes"] = read_process_bytes(uuid)
             return peaks
-        resident = _read_bytes_without_files("VmHWM")
+        resident = _read_bytes_without_mapped_files("VmHWM")
         if resident is not None:
             peaks["peak_rss_bytes"] = max(0, resident - self._start_bytes)
         return peaks
@@ -58,8 +58,8 @@ def _return_freed_memory() -> None:
         trim(0)
 
 
-def _read_bytes_without_files(field: str) -> int | None:
-    """Return a size of resident memory without the pages of mapped files, in bytes; None except on Linux."""
+def _read_bytes_without_mapped_files(field: str) -> int | None:
+    """Return a field of /proc/self/status without the pages of mapped files, in bytes; None except on Linux."""
     resident = read_status_bytes(field)
     file_pages = read_status_bytes("RssFile")
     if resident is None or file_pages is None:
@@ -68,7 +68,7 @@ def _read_bytes_without_files(field: str) -> int | None:
 
 
 def read_status_bytes(field: str) -> int | None:
-    """Return a size from Linux's status of this process (proc(5)), in bytes; None elsewhere."""
+    """Return a field of /proc/self/status (proc(5)) in bytes; None except on Linux."""
     if not STATUS.is_file():
         return None
     fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())

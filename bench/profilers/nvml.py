@@ -9,10 +9,12 @@ from typing import Any
 
 import pynvml
 
-from bench.environment.gpu_settings import device_handle
+from bench.environment.gpu_settings import get_nvml_handle
 
 Gauge = Callable[[], float]
-Span = Callable[[], Gauge]  # called at the beginning of a block; its result is called at the end
+IntervalGauge = Callable[
+    [], Gauge
+]  # called at the beginning of a block; the result is called at its end
 
 # Reasons for reduced clocks, by figure.
 SLOWDOWNS = {
@@ -33,33 +35,36 @@ GPM = {
 
 @dataclass(frozen=True, slots=True)
 class DeviceReader:
-    """Figures by name with unit: gauges of a moment, spans of a block, and the reasons for `missing` ones."""
+    """Gauges of a device by the name and unit of their figure, and why figures are `missing`.
+
+    A gauge is read at a moment; an interval gauge is called at the beginning of a block, its result at the end.
+    """
 
     gauges: Mapping[str, Gauge] = field(default_factory=dict)
-    spans: Mapping[str, Span] = field(default_factory=dict)
+    interval_gauges: Mapping[str, IntervalGauge] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
-def counter_rate(counter: Gauge, scale: float = 1.0) -> Span:
-    """Return a span of a monotonic counter's rate, per second, times `scale`."""
+def make_rate_gauge(read_counter: Gauge, scale: float = 1.0) -> IntervalGauge:
+    """Return an interval gauge of a rising counter: its rise per second, times `scale`."""
 
     def begin() -> Gauge:
-        first = counter()
+        first = read_counter()
         start = time.perf_counter()
-        return lambda: max(0.0, scale * (counter() - first) / (time.perf_counter() - start))
+        return lambda: max(0.0, scale * (read_counter() - first) / (time.perf_counter() - start))
 
     return begin
 
 
-def nvml_reader(uuid: str) -> DeviceReader:
-    """Return NVML's reader of the GPU with CUDA's `uuid`.
+def open_nvml_reader(uuid: str) -> DeviceReader:
+    """Return NVML's gauges of the GPU with CUDA's `uuid`.
 
     Power is NVML's own average (over 1 s from Ampere on, instantaneous before); the energy counter's rise is exact. A
     figure that this device or driver does not support raises when it is read. Raises NVMLError if there is no such
     library or GPU.
     """
     pynvml.nvmlInit()
-    handle = device_handle(uuid)
+    handle = get_nvml_handle(uuid)
     gauges: dict[str, Gauge] = {
         "GPU busy percent": lambda: float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
         "power W": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
@@ -71,38 +76,41 @@ def nvml_reader(uuid: str) -> DeviceReader:
     for name, reasons in SLOWDOWNS.items():
         gauges[name] = partial(_percent_if_throttled, handle, reasons)
     millijoules = partial(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
-    spans: dict[str, Span] = {"power W, by the energy counter": counter_rate(millijoules, 1e-3)}
+    interval_gauges: dict[str, IntervalGauge] = {
+        "power W, by the energy counter": make_rate_gauge(millijoules, 1e-3)
+    }
     for name, metric in GPM.items():
-        spans[name] = partial(_begin_gpm_span, handle, getattr(pynvml, metric))
-    return DeviceReader(gauges, spans)
+        interval_gauges[name] = partial(_begin_gpm_interval, handle, getattr(pynvml, metric))
+    return DeviceReader(gauges, interval_gauges)
 
 
-def process_bytes(uuid: str) -> int | None:
+def read_process_bytes(uuid: str) -> int | None:
     """Return this process's device memory in bytes, context and kernels included; None if NVML does not list it.
 
     In a container NVML may use other process ids, and then does not find this one.
     """
     pynvml.nvmlInit()
-    running = pynvml.nvmlDeviceGetComputeRunningProcesses(device_handle(uuid))
+    running = pynvml.nvmlDeviceGetComputeRunningProcesses(get_nvml_handle(uuid))
     for process in running:
         if process.pid == os.getpid():
             return int(process.usedGpuMemory)
     return None
 
 
-def throttle_bits(reasons: Iterable[str]) -> int:
-    """Return NVML's bits of reasons for reduced clocks."""
+def throttle_reason_bits(reasons: Iterable[str]) -> int:
+    """Return the bit mask of NVML's reasons for reduced clocks with these names."""
     return sum(int(getattr(pynvml, f"nvmlClocksThrottleReason{reason}")) for reason in reasons)
 
 
 def _percent_if_throttled(handle: Any, reasons: tuple[str, ...]) -> float:
+    """Return 100 if clocks are reduced now for one of these reasons, else 0; the mean is a share of time."""
     current = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-    is_throttled = current & throttle_bits(reasons)
+    is_throttled = current & throttle_reason_bits(reasons)
     return 100.0 if is_throttled else 0.0
 
 
-def _begin_gpm_span(handle: Any, metric: int) -> Gauge:
-    """Read one of the GPU's performance counters over a span, from two samples."""
+def _begin_gpm_interval(handle: Any, metric: int) -> Gauge:
+    """Sample one of the GPU's performance counters; the result samples again and returns the figure."""
     first = _take_gpm_sample(handle)
 
     def end() -> float:

@@ -18,9 +18,9 @@ from bench.environment.circumstances import (
 from bench.environment.machine import (
     default_device,
     describe_processors,
-    gpu_settings,
     gpu_uuid,
     package_versions,
+    read_settings_of_device,
 )
 from bench.environment.tf32 import describe_tf32
 from bench.experiment.auto_fields import resolve_precision_and_compile
@@ -47,7 +47,8 @@ def current_circumstances(
         commit=current_commit(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         processes=processes,
-        gpu=gpu_settings(device) | ({"TF32": describe_tf32()} if device.type == "cuda" else {}),
+        gpu=read_settings_of_device(device)
+        | ({"TF32": describe_tf32()} if device.type == "cuda" else {}),
         extensions=dict(LOADED_EXTENSIONS),
         gpu_uuid=gpu_uuid(device),
         busy_processes=os.environ.get(BUSY_PROCESSES, ""),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.environment.machine import default_device
 from bench.profilers.clock import synchronize
-from bench.profilers.counters import TensorBytes
+from bench.profilers.counters import TensorByteCounter
 
 DEVICE = default_device()
 
@@ -30,6 +30,6 @@ def time_gradients(
         return torch.autograd.grad(loss(*leaves), leaves)
 
     benchmark(work)
-    with TensorBytes(DEVICE, []) as counted:
+    with TensorByteCounter(DEVICE, []) as counted:
         work()
-    benchmark.extra_info["peak tensor bytes"] = counted.peak
+    benchmark.extra_info["peak tensor bytes"] = counted.peak_bytes

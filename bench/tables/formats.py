@@ -7,6 +7,7 @@ Number = int | float
 EMPTY_CELL_TEXT = "\N{EN DASH}"
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
+GB = 1e9
 GIB = 2**30
 MIB = 2**20
 CONFIDENCE_TEXT = f"95{NBSP}%"  # the confidence level of every interval

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bench.console.console import PROGRAM
 from bench.environment.files import atomic_write
-from bench.towers.head_file import TextEncoder, save_tower
+from bench.towers.head_file import TextEncoder, save_weights
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import LoadedTower
 from models import open_clip_config
@@ -27,8 +27,8 @@ ALL_IDS = 49_408  # of open_clip's tokenizer
 NO_TEXT = {"context_length": 77, "vocab_size": ALL_IDS, "width": 8, "heads": 1, "layers": 1}
 
 
-def export_tower(loaded: LoadedTower, out: Path) -> str:
-    """Write a tower that was trained here to a folder; return the line of Python that loads it.
+def export_tower(loaded: LoadedTower, out_folder: Path) -> str:
+    """Write a tower that was trained here to a folder, and return the line of Python that loads it.
 
     A tower with its text tower becomes a model of open_clip, for open_clip's own tokenizer. A tower alone becomes a
     model whose projection is the identity, so that `encode_image` returns the tower's features; its small text tower is
@@ -41,29 +41,33 @@ def export_tower(loaded: LoadedTower, out: Path) -> str:
     trunk = loaded.tower.trunk
     made = msgspec.to_builtins(loaded.provenance)
     if isinstance(trunk, VisionTransformer | TimmModel) and loaded.tower.channels == PIXEL_CHANNELS:
-        image_config = _image_tower_config(loaded)
+        image_config = _make_open_clip_image_config(loaded)
         texts = loaded.read_text_encoder()
         if texts is None:
-            model_config, weights = _image_tower_weights(loaded, image_config)
+            model_config, weights = _make_image_encoder(loaded, image_config)
         else:
-            model_config, weights = _dual_encoder_weights(loaded, image_config, texts)
-        preprocessing = _preprocessing(loaded.provenance)
+            model_config, weights = _make_dual_encoder(loaded, image_config, texts)
+        preprocessing = _make_preprocessing_config(loaded.provenance)
         preprocessing["resize_mode"] = "shortest"
         facts = {"model_cfg": model_config, "preprocess_cfg": preprocessing, "made": made}
-        _write_folder(out, "open_clip_model.safetensors", weights, "open_clip_config.json", facts)
-        return f"open_clip.create_model({f'local-dir:{out}'!r})"
+        _write_folder(
+            out_folder, "open_clip_model.safetensors", weights, "open_clip_config.json", facts
+        )
+        return f"open_clip.create_model({f'local-dir:{out_folder}'!r})"
     if type(trunk).__module__.startswith("timm."):
-        timm_facts = _timm_config(loaded)
-        timm_facts["pretrained_cfg"] |= _preprocessing(loaded.provenance)
+        timm_facts = _make_timm_config(loaded)
+        timm_facts["pretrained_cfg"] |= _make_preprocessing_config(loaded.provenance)
         timm_facts["made"] = made
-        _write_folder(out, "model.safetensors", trunk.state_dict(), "config.json", timm_facts)
-        return f"timm.create_model({f'local-dir:{out}'!r}, pretrained=True)"
+        _write_folder(
+            out_folder, "model.safetensors", trunk.state_dict(), "config.json", timm_facts
+        )
+        return f"timm.create_model({f'local-dir:{out_folder}'!r}, pretrained=True)"
     raise ValueError(
         f"{loaded.name} has a {type(trunk).__name__}, which is not exported: train a tower of timm by its name"
     )
 
 
-def _image_tower_config(loaded: LoadedTower) -> dict[str, Any]:
+def _make_open_clip_image_config(loaded: LoadedTower) -> dict[str, Any]:
     """Return open_clip's configuration of the tower, without a text tower."""
     config = open_clip_config(loaded.architecture)
     assert config is not None
@@ -81,10 +85,10 @@ def _image_tower_config(loaded: LoadedTower) -> dict[str, Any]:
     return {"vision_cfg": vision, "quick_gelu": config.get("quick_gelu", False)}
 
 
-def _dual_encoder_weights(
+def _make_dual_encoder(
     loaded: LoadedTower, image_config: dict[str, Any], texts: TextEncoder
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the configuration and the weights of a tower with its text tower, for open_clip's own tokenizer."""
+    """Return open_clip's configuration and weights of a tower with its text tower, for open_clip's own tokenizer."""
     assert loaded.provenance is not None
     pair = texts.pair
     text_tower = loaded.provenance.experiment.text.text_tower
@@ -110,10 +114,10 @@ def _dual_encoder_weights(
     return model_config, weights
 
 
-def _image_tower_weights(
+def _make_image_encoder(
     loaded: LoadedTower, image_config: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the configuration and the weights of a tower with an untrained text tower."""
+    """Return open_clip's configuration and weights of a tower with an untrained text tower."""
     width = loaded.tower.width
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -122,8 +126,8 @@ def _image_tower_weights(
     return image_config | {"embed_dim": width, "text_cfg": NO_TEXT}, weights
 
 
-def _timm_config(loaded: LoadedTower) -> dict[str, Any]:
-    """Return the configuration that timm reads beside weights: `timm/models/_hub.py`, `save_config_for_hf`."""
+def _make_timm_config(loaded: LoadedTower) -> dict[str, Any]:
+    """Return the content of timm's config.json beside weights: `timm/models/_hub.py`, `save_config_for_hf`."""
     trunk = loaded.tower.trunk
     side = loaded.tower.image_size
     return {
@@ -141,16 +145,20 @@ def _timm_config(loaded: LoadedTower) -> dict[str, Any]:
     }
 
 
-def _preprocessing(provenance: Provenance) -> dict[str, Any]:
-    """Return how both libraries prepare the images of a tower, beside scaling and cropping to the centre."""
+def _make_preprocessing_config(provenance: Provenance) -> dict[str, Any]:
+    """Return the mean, deviation and interpolation that both libraries prepare a tower's images with."""
     mean, std = PIXEL_STATISTICS[provenance.experiment.image.pixel_normalisation]
     return {"mean": mean, "std": std, "interpolation": "bilinear"}
 
 
 def _write_folder(
-    out: Path, file: str, weights: Mapping[str, Tensor], config: str, facts: dict[str, Any]
+    folder: Path,
+    weights_name: str,
+    weights: Mapping[str, Tensor],
+    config_name: str,
+    config_values: dict[str, Any],
 ) -> None:
     """Write weights, then their configuration, which marks the folder as complete."""
-    save_tower(weights, out / file, {})
-    with atomic_write(out / config) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    save_weights(weights, folder / weights_name, {})
+    with atomic_write(folder / config_name) as temporary:
+        temporary.write_text(json.dumps(config_values, indent=2), encoding="utf-8")

@@ -42,7 +42,7 @@ class LabelClassifier:
 
 @dataclass(frozen=True, slots=True)
 class TextEncoder:
-    """A text tower that was trained with a tower, and its tokens."""
+    """A text tower that was trained with an image tower, and its tokenizer."""
 
     pair: DualEncoder
     subwords: SubwordIds
@@ -50,7 +50,7 @@ class TextEncoder:
 
     @torch.no_grad()
     def encode(self, captions: tuple[str, ...]) -> Float[Tensor, "captions dim"]:
-        """Return the normalised features of captions."""
+        """Return the L2-normalised features of captions."""
         start, end = self.subwords.start_and_end
         padding: TextPadding = "max_length" if self.pair.text.padding_reason else "bucketed"
         ids = self.subwords.encode(captions)
@@ -59,52 +59,58 @@ class TextEncoder:
         return F.normalize(self.pair.text(*batch.inputs), dim=-1)
 
     @torch.no_grad()
-    def class_features(self, prompts: Sequence[tuple[str, ...]]) -> Float[Tensor, "classes dim"]:
-        """Return for each class the normalised mean of the normalised features of its prompts.
+    def encode_classes(
+        self, prompts_by_class: Sequence[tuple[str, ...]]
+    ) -> Float[Tensor, "classes dim"]:
+        """Return for each class the L2-normalised mean of the L2-normalised features of its prompts.
 
         They are the columns of open_clip's `build_zero_shot_classifier` (`zero_shot_classifier.py`).
         """
-        means = [self.encode(class_prompts).mean(0) for class_prompts in prompts]
+        means = [self.encode(class_prompts).mean(0) for class_prompts in prompts_by_class]
         return F.normalize(torch.stack(means), dim=-1)
 
     @torch.no_grad()
-    def classifier_rows(self, prompts: Sequence[tuple[str, ...]]) -> Float[Tensor, "classes width"]:
-        """Return rows of a head over the tower's own features, from the prompts of each class.
+    def make_classifier_rows(
+        self, prompts_by_class: Sequence[tuple[str, ...]]
+    ) -> Float[Tensor, "classes width"]:
+        """Return the weight of a linear classifier over the image tower's features, from the prompts of each class.
 
         The product of a row and a feature, divided by the length of the projected feature, is the logit of the class.
         """
         scale = self.pair.log_scale.exp()
-        rows: Tensor = scale * self.class_features(prompts) @ self.pair.projection.T
+        rows: Tensor = scale * self.encode_classes(prompts_by_class) @ self.pair.projection.T
         return rows
 
 
-def save_tower(state: Mapping[str, Tensor], path: Path, facts: Mapping[str, str]) -> None:
-    """Write a tower's state dict atomically, with metadata."""
+def save_weights(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write weights atomically to a safetensors file with metadata."""
     with atomic_write(path) as temporary:
-        save_tensors(state, temporary, facts)
+        save_tensors(state, temporary, metadata)
 
 
-def save_head_beside_tower(
-    state: Mapping[str, Tensor], tower: Path, provenance: Provenance, labels: Sequence[str]
+def save_head(
+    state: Mapping[str, Tensor], tower_path: Path, provenance: Provenance, row_labels: Sequence[str]
 ) -> None:
-    """Write what was trained with a tower to a file beside the tower's, with the labels of the classifier's rows."""
-    facts = provenance.to_facts() | {"labels": msgspec.json.encode(labels).decode()}
-    save_tower(state, head_path(tower), facts)
+    """Write the weights that were trained with a tower, and the labels of a classifier's rows, beside its file."""
+    facts = provenance.to_metadata() | {"labels": msgspec.json.encode(row_labels).decode()}
+    save_weights(state, head_path(tower_path), facts)
 
 
-def make_label_classifier(weight: Tensor, bias: Tensor, keys: tuple[str, ...]) -> LabelClassifier:
-    """Return a classifier; ValueError for other shapes, fewer rows than labels, or values that are not finite."""
-    if weight.ndim != MATRIX or bias.shape != weight.shape[:1] or len(weight) < len(keys):
+def make_label_classifier(
+    weight: Tensor, bias: Tensor, label_keys: tuple[str, ...]
+) -> LabelClassifier:
+    """Return a `LabelClassifier`; ValueError for unfit shapes, fewer rows than labels, or values not finite."""
+    if weight.ndim != MATRIX or bias.shape != weight.shape[:1] or len(weight) < len(label_keys):
         shapes = f"{list(weight.shape)} and {list(bias.shape)}"
-        raise ValueError(f"weight and bias of shapes {shapes} for {len(keys):,} labels")
+        raise ValueError(f"weight and bias of shapes {shapes} for {len(label_keys):,} labels")
     require_finite(weight, "the classifier's weights")
     require_finite(bias, "the classifier's biases")
-    return LabelClassifier(weight, bias, keys)
+    return LabelClassifier(weight, bias, label_keys)
 
 
-def read_label_classifier(tower: Path) -> LabelClassifier | None:
-    """Return the classifier over synsets that was trained with a tower; None if there is none in a file."""
-    path = head_path(tower)
+def read_label_classifier(tower_path: Path) -> LabelClassifier | None:
+    """Return the label classifier that was trained with the tower of a file; None if none was stored."""
+    path = head_path(tower_path)
     if not path.is_file():
         return None
     with prefix_errors(
@@ -117,12 +123,14 @@ def read_label_classifier(tower: Path) -> LabelClassifier | None:
         return make_label_classifier(weights["head.weight"], weights["head.bias"], keys)
 
 
-def read_text_encoder(tower: ImageTower, path: Path, provenance: Provenance) -> TextEncoder | None:
-    """Return the text tower that was trained with a tower; None if there is none in a file.
+def read_text_encoder(
+    tower: ImageTower, tower_path: Path, provenance: Provenance
+) -> TextEncoder | None:
+    """Return the text tower that was trained with the image tower of a file; None if none was stored.
 
     Other weights in the file, for example of a classifier beside the text tower, are not read.
     """
-    head_file = head_path(path)
+    head_file = head_path(tower_path)
     if not head_file.is_file():
         return None
     with prefix_errors(head_file, (SafetensorError,)):

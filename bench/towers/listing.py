@@ -26,8 +26,8 @@ NOTE = (
 )
 
 
-def tower_table(pattern: str, limit: int = MAX_TOWERS) -> Table:
-    """List the towers whose names match a pattern of the shell, built without weights; ValueError if none does."""
+def tower_table(pattern: str, max_towers: int = MAX_TOWERS) -> Table:
+    """Return a table of the towers whose names match a shell pattern, with their costs; ValueError if none does."""
     names = list(dict.fromkeys(open_clip.list_models() + timm.list_models()))
     matching = [name for name in names if fnmatchcase(name, pattern)]
     if not matching:
@@ -36,16 +36,19 @@ def tower_table(pattern: str, limit: int = MAX_TOWERS) -> Table:
         raise ValueError(
             f"no tower of open_clip or timm is named {pattern!r}; names that exist: {examples}"
         )
-    listed = matching[:limit]
-    rows = [_row(name) for name in show_progress(listed, len(listed), "building towers", "towers")]
+    listed = matching[:max_towers]
+    rows = [
+        _cells_of_tower(name)
+        for name in show_progress(listed, len(listed), "building towers", "towers")
+    ]
     note = NOTE
-    if len(matching) > limit:
-        note += f"\n{len(matching) - limit:,} more towers match {pattern!r}; a narrower pattern lists them."
+    if len(matching) > max_towers:
+        note += f"\n{len(matching) - max_towers:,} more towers match {pattern!r}; a narrower pattern lists them."
     return Table.of_rows("Towers", COLUMNS, rows, note)
 
 
-def _row(name: str) -> list[Cell]:
-    """Return the cells of a tower; the cells of a tower that cannot be built give the reason."""
+def _cells_of_tower(name: str) -> list[Cell]:
+    """Return the row of a tower; if it cannot be built, the cells give the reason."""
     try:
         side = published_image_size(name)
         with torch.device("meta"):

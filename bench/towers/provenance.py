@@ -6,7 +6,7 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 
 from bench.console.console import PROGRAM
-from bench.environment.files import decode_json, prefix_errors, require_regular
+from bench.environment.files import decode_json, prefix_errors, require_regular_file
 from bench.experiment.config import Experiment
 from bench.experiment.settings import split_name
 from bench.records.method_text import MethodText
@@ -22,8 +22,8 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     # Of an extension; a method of this program has none.
     method: MethodText | msgspec.UnsetType = msgspec.UNSET
 
-    def to_facts(self) -> dict[str, str]:
-        """Return the metadata of a safetensors header."""
+    def to_metadata(self) -> dict[str, str]:
+        """Return this as the metadata of a safetensors file."""
         return {"made": msgspec.json.encode(self).decode()}
 
 
@@ -38,8 +38,8 @@ def read_provenance(path: Path) -> Provenance:
         return decode_json(facts["made"], Provenance)
 
 
-def is_trained_here(path: Path) -> bool:
-    """Return whether a file is a tower that was trained here."""
+def is_tower_trained_here(path: Path) -> bool:
+    """Return whether a file is a tower that this project trained."""
     return (
         path.suffix == ".safetensors"
         and path.is_file()
@@ -49,7 +49,7 @@ def is_trained_here(path: Path) -> bool:
 
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of a safetensors file; ValueError for another file."""
-    require_regular(path)
+    require_regular_file(path)
     with (
         prefix_errors(f"{path} is not a safetensors file", (SafetensorError,)),
         safe_open(path, "numpy") as file,
@@ -57,32 +57,35 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
-def head_path(tower: Path) -> Path:
-    """Return the file of the head that was trained with a tower (bench/towers/head_file.py)."""
-    return tower.with_suffix(".head")
+def head_path(tower_path: Path) -> Path:
+    """Return the path of the file that holds what was trained with a tower (bench/towers/head_file.py)."""
+    return tower_path.with_suffix(".head")
 
 
-def latest_towers(results: Path, name: str) -> list[Path]:
+def find_latest_towers(results: Path, experiment_name: str) -> list[Path]:
     """Return the towers of an experiment's newest training for each seed, in `results` or one folder down.
 
-    `name` is an experiment with its settings as they were trained, or without them where the folder holds towers with
-    one choice of settings. ValueError for no such experiment, or for several.
+    `experiment_name` is an experiment with its settings as they were trained, or without them where the folder holds
+    towers with one choice of settings. ValueError for no such experiment, or for several.
     """
     paths = [*results.glob("*.tower.*.safetensors"), *results.glob("*/*.tower.*.safetensors")]
     experiments = {}
     for path in sorted(paths, key=lambda path: path.name):  # the name begins with the time
         experiments[path] = read_provenance(path).experiment
-    towers = [path for path, experiment in experiments.items() if experiment.name == name]
+    towers = [
+        path for path, experiment in experiments.items() if experiment.name == experiment_name
+    ]
     if not towers:
         for path, experiment in experiments.items():
             name_without_settings, _ = split_name(experiment.name)
-            if name_without_settings == name:
+            if name_without_settings == experiment_name:
                 towers.append(path)
     names = {experiments[path].name for path in towers}
     if len(names) != 1:
         content = ", ".join(sorted(names)) or "no tower"
         raise ValueError(
-            f"{results} holds {content} of {name!r}: name one of several, or make one with: {PROGRAM} train {name}"
+            f"{results} holds {content} of {experiment_name!r}: name one of several, or make one with: "
+            f"{PROGRAM} train {experiment_name}"
         )
     comparisons = {path: comparison_from_filename(path) for path in towers}
     newest = {experiments[path].seed: comparisons[path] for path in towers}

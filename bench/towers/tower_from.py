@@ -22,7 +22,12 @@ from bench.towers.head_file import (
     read_label_classifier,
     read_text_encoder,
 )
-from bench.towers.provenance import Provenance, is_trained_here, latest_towers, read_provenance
+from bench.towers.provenance import (
+    Provenance,
+    find_latest_towers,
+    is_tower_trained_here,
+    read_provenance,
+)
 from models import corenet_vit, open_clip_config
 from models.checkpoint import adapt_weights_to_trunk, load_strictly, read_weights
 from models.image_tower import (
@@ -42,7 +47,7 @@ ACCEPTED_TOWERS = (
 
 @dataclass(frozen=True, slots=True)
 class LoadedTower:
-    """A tower and its origin."""
+    """A tower with trained weights, its origin, and what was trained with it."""
 
     tower: ImageTower
     name: str  # in tables
@@ -61,31 +66,31 @@ class LoadedTower:
         return read_text_encoder(self.tower, self.file, self.provenance)
 
 
-def load_tower(subject: str, results: Path = Path("results")) -> LoadedTower:
+def load_tower(name_or_file: str, results: Path = Path("results")) -> LoadedTower:
     """Return a tower with its trained weights.
 
-    `subject` is a tower file of `catlip-bench train`; an experiment, for the tower with the most images of its newest
-    training in `results`; a file of CoreNet's CatLIP; or `NAME=FILE`, a model of open_clip or timm and its weights.
-    Position embeddings of weights for another image size are resampled. The labels of a CoreNet classifier are
+    `name_or_file` is a tower file of `catlip-bench train`; an experiment, for the tower with the most images of its
+    newest training in `results`; a file of CoreNet's CatLIP; or `NAME=FILE`, a model of open_clip or timm and its
+    weights. Position embeddings of weights for another image size are resampled. The labels of a CoreNet classifier are
     in the .pkl or .json file with the name of the weights. Nothing in a file is executed.
 
     Raises ValueError for another subject, or weights of another architecture.
     """
-    path = Path(subject)
-    if is_trained_here(path):
-        return _load_own_file(path)
+    path = Path(name_or_file)
+    if is_tower_trained_here(path):
+        return _load_tower_trained_here(path)
     if path.is_file():
-        return _load_corenet(path)
-    name, equals, file = subject.partition("=")
+        return _load_corenet_file(path)
+    name, equals, file = name_or_file.partition("=")
     if equals and "[" not in name:  # "[" begins the settings of an experiment
         return _load_weights_as_architecture(name, Path(file))
-    if subject not in EXPERIMENTS and "[" not in subject:
-        raise ValueError(f"{subject!r} is no tower: {ACCEPTED_TOWERS}")
+    if name_or_file not in EXPERIMENTS and "[" not in name_or_file:
+        raise ValueError(f"{name_or_file!r} is no tower: {ACCEPTED_TOWERS}")
     newest = max(
-        latest_towers(results, subject),
+        find_latest_towers(results, name_or_file),
         key=lambda tower: (read_provenance(tower).images, tower.name),
     )
-    return _load_own_file(newest)
+    return _load_tower_trained_here(newest)
 
 
 def load_trained_tower(path: Path) -> tuple[ImageTower, Provenance]:
@@ -105,8 +110,8 @@ def load_trained_tower(path: Path) -> tuple[ImageTower, Provenance]:
     return tower, provenance
 
 
-def build_published_tower(name: str) -> ImageTower:
-    """Build a tower with random weights, for the images and the normalisation that its library published it for.
+def build_random_tower(name: str) -> ImageTower:
+    """Build a tower with random weights, for the image size and the pixel normalisation of its library's weights.
 
     Equal at every call: it is the random-init baseline of weights that were trained elsewhere.
     """
@@ -115,7 +120,7 @@ def build_published_tower(name: str) -> ImageTower:
     return tower
 
 
-def _load_own_file(path: Path) -> LoadedTower:
+def _load_tower_trained_here(path: Path) -> LoadedTower:
     """Load a tower that was trained here, with its classifier."""
     tower, provenance = load_trained_tower(path)
     return LoadedTower(
@@ -129,29 +134,30 @@ def _load_own_file(path: Path) -> LoadedTower:
 
 
 def _load_weights_as_architecture(name: str, file: Path) -> LoadedTower:
+    """Load a weight file of the open_clip or timm model with this name."""
     if not file.is_file():
         raise ValueError(f"no file {str(file)!r} with weights of {name}")
-    tower = build_published_tower(name)
+    tower = build_random_tower(name)
     weights = adapt_weights_to_trunk(read_weights(file), tower.trunk)
     load_strictly(tower.trunk, weights, f"{file} does not fit {name}")
     return LoadedTower(tower, f"{name}={file.name}", architecture=name)
 
 
-def _load_corenet(file: Path) -> LoadedTower:
+def _load_corenet_file(file: Path) -> LoadedTower:
     """Load a file of CoreNet, which its names identify."""
     state = corenet_vit.select_image_encoder(read_weights(file))
     name = corenet_vit.infer_corenet_name(state)
     if name is None:
         raise ValueError(f"{file} does not name its architecture; name its model: NAME={file}")
-    tower = build_published_tower(name)
+    tower = build_random_tower(name)
     weights = corenet_vit.convert_corenet_weights(state)
     load_strictly(tower.trunk, weights, f"{file} does not fit {name}")
     return LoadedTower(
-        tower, file.name, architecture=name, label_classifier=_corenet_classifier(file, state)
+        tower, file.name, architecture=name, label_classifier=_make_corenet_classifier(file, state)
     )
 
 
-def _corenet_classifier(file: Path, state: Mapping[str, Tensor]) -> LabelClassifier | None:
+def _make_corenet_classifier(file: Path, state: Mapping[str, Tensor]) -> LabelClassifier | None:
     """Return the classifier in a file of CoreNet, with the labels of the vocabulary beside it."""
     if not {"classifier.weight", "classifier.bias"} <= state.keys():
         return None
@@ -165,7 +171,7 @@ def _corenet_classifier(file: Path, state: Mapping[str, Tensor]) -> LabelClassif
 
 
 def _published_mean_and_std(name: str) -> tuple[Any, Any]:
-    """Return the mean and deviation of pixels that a model was published for.
+    """Return the mean and deviation by which pixels were normalised for a model's published weights.
 
     They are the values of the timm model, or the values that all published weights of an open_clip model share. If
     weights differ, or none are published, they are OpenAI's. CoreNet normalises no pixels.

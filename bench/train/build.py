@@ -18,9 +18,9 @@ from bench.data.pack import PackImages
 from bench.data.sample_stream import SampleStream
 from bench.data.samples import open_samples
 from bench.data.stream import BatchStream, PackStream
-from bench.environment.cores import LoaderWorkers, available_cores, choose_workers
-from bench.environment.rank_info import torchrun_env
+from bench.environment.cores import LoaderWorkers, choose_loader_workers, count_available_cores
 from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, derive_seed
+from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.auto_fields import resolve_precision_and_compile, with_resolved_padding
 from bench.experiment.config import Experiment
 from bench.experiment.fields import PACK_DATA, ImageSettings, InputSettings, RuntimeSettings
@@ -103,7 +103,7 @@ def resolve_loader_workers(inputs: InputSettings, device: torch.device) -> Loade
         return LoaderWorkers(inputs.workers, "as the experiment asks for")
     if device.type == "cpu":
         return LoaderWorkers(0, "a training on a CPU uses all cores")
-    return choose_workers(available_cores(), torchrun_env().local_world_size)
+    return choose_loader_workers(count_available_cores(), read_torchrun_ranks().local_world_size)
 
 
 def log_loader_workers(stream: BatchStream[Any]) -> None:

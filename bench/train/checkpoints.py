@@ -26,7 +26,7 @@ from bench.environment.files import (
     prefix_errors,
     read_limited,
     require_format,
-    require_regular,
+    require_regular_file,
 )
 from bench.experiment.config import Experiment, change, differing_fields, format_differences
 
@@ -191,7 +191,7 @@ def lock_training_folder(folder: Path) -> Iterator[None]:
 
 
 def _sha256(path: Path) -> str:
-    with require_regular(path).open("rb") as file:
+    with require_regular_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed import Store, rendezvous  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from bench.environment.rank_info import torchrun_env
+from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.environment.variables import (
     DEFAULT_WATCHDOG_SECONDS,
     WATCHDOG_SECONDS,
@@ -58,8 +58,8 @@ def process_group(device: torch.device) -> Iterator[None]:
     CPUs use gloo, GPUs nccl, one per rank. The end of the block is a barrier, so that the files of rank 0 exist when
     any rank has ended.
     """
-    rank_info = torchrun_env()
-    if rank_info.world_size == 1:
+    ranks = read_torchrun_ranks()
+    if ranks.world_size == 1:
         yield
         return
     on_gpu = device.type == "cuda"
@@ -68,8 +68,8 @@ def process_group(device: torch.device) -> Iterator[None]:
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
         store=connect_rank_store(),
-        rank=rank_info.rank,
-        world_size=rank_info.world_size,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
         timeout=WATCHDOG_TIMEOUT,
         device_id=device if on_gpu else None,
     )
@@ -192,7 +192,7 @@ def fully_shard_model(
     device = next(model_with_loss.parameters()).device
     ranks = dist.get_world_size()
     if sharding == "hsdp":
-        ranks_per_node = torchrun_env().local_world_size
+        ranks_per_node = read_torchrun_ranks().local_world_size
         shape = (ranks // ranks_per_node, ranks_per_node)
         mesh = init_device_mesh(device.type, shape, mesh_dim_names=("nodes", "ranks"))
     else:

@@ -7,9 +7,9 @@ from msgspec.structs import replace
 
 from bench.console.console import UserError
 from bench.data.samples import caption_files, files_digest, inputs_digest
-from bench.environment.circumstances import Circumstances, sources_digest
+from bench.environment.circumstances import Circumstances, digest_sources
 from bench.environment.machine import describe_processors
-from bench.environment.rank_info import MIXED_MACHINES, describe_node
+from bench.environment.torchrun_ranks import MIXED_MACHINES, describe_node
 from bench.experiment.config import Experiment
 from bench.interfaces.method import get_label_method
 from bench.records.current import current_circumstances
@@ -28,7 +28,7 @@ def collect_circumstances_of_ranks(
         return circumstances
     facts = {
         "command line": circumstances.command,
-        "digest of the sources": sources_digest(),
+        "digest of the sources": digest_sources(),
     }
     for name, text in circumstances.extensions.items():
         facts[f"extension {name}"] = text

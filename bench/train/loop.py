@@ -19,7 +19,7 @@ from bench.experiment.config import Experiment
 from bench.interfaces.method import added_method_text, get_label_method
 from bench.profilers.clock import clock
 from bench.records.record import Branch, Training
-from bench.towers.head_file import save_head_beside_tower, save_tower
+from bench.towers.head_file import save_head, save_weights
 from bench.towers.provenance import Provenance
 from bench.train.build import (
     TrainRun,
@@ -213,8 +213,8 @@ def _save_tower(run: TrainRun, images: int, budgets: tuple[str, ...], path: Path
     whole_tower = gather_to_host(tower)
     whole_head = gather_to_host(head)
     if world_rank() == 0:
-        save_head_beside_tower(whole_head, path, provenance, row_labels)
-        save_tower(whole_tower, path, provenance.to_facts())
+        save_head(whole_head, path, provenance, row_labels)
+        save_weights(whole_tower, path, provenance.to_metadata())
 
 
 def _loss_fields(losses: list[float], segments: list[ScheduleSegment]) -> dict[str, Any]:

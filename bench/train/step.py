@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from bench.data.stream import Batch
 from bench.data.targets import Target
-from bench.environment.cores import available_cores
-from bench.environment.rank_info import torchrun_env
+from bench.environment.cores import count_available_cores
+from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.auto_fields import resolve_padding
 from bench.experiment.config import Experiment
 from bench.experiment.fields import OptimizerSettings, RuntimeSettings
@@ -186,7 +186,7 @@ def compile_towers(model: nn.Module, num_image_sizes: int, mode: str | None = No
     from torch._inductor import config as inductor_config
 
     # The cores of this rank; inductor would take the cores of all ranks.
-    cores = available_cores() // torchrun_env().local_world_size
+    cores = count_available_cores() // read_torchrun_ranks().local_world_size
     inductor_config.compile_threads = max(1, min(inductor_config.decide_compile_threads(), cores))
     config.recompile_limit = GRAPHS_PER_IMAGE_SIZE * num_image_sizes
     config.fail_on_recompile_limit_hit = True

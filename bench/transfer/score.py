@@ -13,7 +13,7 @@ from bench.interfaces.catalog import PROTOCOLS, RANDOM_INIT, REFERENCE_TOWER
 from bench.measure.memory import is_out_of_memory
 from bench.records.record import Transfer
 from bench.records.scores import MetricScore, Score
-from bench.towers.tower_from import build_published_tower, load_tower
+from bench.towers.tower_from import build_random_tower, load_tower
 from bench.train.build import build_untrained_tower
 from bench.transfer.feature_extractor import (
     UNTRAINED_FEATURES,
@@ -46,7 +46,7 @@ def open_extractor(
         return open_extractor(RANDOM_INIT, trained.experiment, device)
     if is_untrained:
         title = f"{RANDOM_INIT} of {loaded.name}"
-        return _tower_extractor(title, build_published_tower(loaded.architecture), device)
+        return _tower_extractor(title, build_random_tower(loaded.architecture), device)
     extractor = replace(_tower_extractor(loaded.name, loaded.tower, device), loaded=loaded)
     if trained is not None:
         extractor = replace(

@@ -9,7 +9,7 @@ from bench.experiment.experiments import MethodSettings
 from bench.experiment.fields import PositiveFloat, Settings, field_metadata
 from bench.interfaces.extensions import Extension
 from bench.interfaces.method import Communication
-from bench.method_parts.captions import build_dual_encoder, encode_images_and_captions
+from bench.method_parts.captions import build_contrastive_model, encode_images_and_captions
 from bench.methods.contrastive import ContrastiveMethod
 from losses.chunks import without_autocast
 from losses.collectives import all_gather_with_gradient, rank_and_world_size
@@ -32,7 +32,7 @@ class Ranking(ContrastiveMethod):
     settings = RankingSettings
 
     def build_model(self, tower, experiment):
-        model = build_dual_encoder(tower, experiment, scale=10.0, bias=None)
+        model = build_contrastive_model(tower, experiment, initial_scale=10.0, initial_bias=None)
         model.margin = self.own_settings(experiment).margin
         return model
 

@@ -24,7 +24,7 @@ from bench.labels.label_files import read_label_origin
 from bench.labels.vocabulary import read_vocabulary
 from bench.measure.observations import read_observations
 from bench.records.record import read_record, read_records
-from bench.towers.provenance import latest_towers
+from bench.towers.provenance import find_latest_towers
 from bench.train.checkpoints import find_latest_valid
 from bench.transfer.tasks.image_sources import FileImageSource
 from models.checkpoint import read_weights
@@ -77,7 +77,7 @@ def pipes() -> dict[str, Case]:
             link("a.jpg", "/dev/zero"), lambda path: FileImageSource([path]).rgb(0)
         ),
         "a pipe among towers": reading(
-            pipe("a.tower.b.safetensors"), lambda path: latest_towers(path.parent, "a")
+            pipe("a.tower.b.safetensors"), lambda path: find_latest_towers(path.parent, "a")
         ),
         "a pipe in a checkpoint": reading(_checkpoint_with_a_pipe, find_latest_valid),
         "a pipe for labels": reading(

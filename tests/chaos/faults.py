@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import load, save
 
 from bench.__main__ import main
-from bench.environment.rank_info import torchrun_env
+from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.experiments import EXPERIMENTS
-from bench.towers.head_file import save_tower
+from bench.towers.head_file import save_weights
 from bench.towers.provenance import Provenance
 from bench.train.build import build_untrained_tower
 from tests.chaos.case import Case, Write, nothing
@@ -56,11 +56,11 @@ def command(
 @contextmanager
 def fresh_ranks() -> Iterator[None]:
     """Have the variables of torchrun read again, in the block and behind it."""
-    torchrun_env.cache_clear()
+    read_torchrun_ranks.cache_clear()
     try:
         yield
     finally:
-        torchrun_env.cache_clear()
+        read_torchrun_ranks.cache_clear()
 
 
 def content(name: str, written: bytes) -> Write:
@@ -74,9 +74,9 @@ def content(name: str, written: bytes) -> Write:
 def tower() -> bytes:
     """Return a tower."""
     experiment = EXPERIMENTS["catlip-tiny"]
-    facts = Provenance(experiment=experiment, images=8, budgets=()).to_facts()
+    facts = Provenance(experiment=experiment, images=8, budgets=()).to_metadata()
     with TemporaryDirectory() as folder:
-        save_tower(
+        save_weights(
             build_untrained_tower(experiment).state_dict(),
             Path(folder) / "tower.safetensors",
             facts,

@@ -39,7 +39,7 @@ def test_cores_needed_are_the_images_of_all_gpus_over_those_of_a_core(
     assert 0 < row["low"] <= row["images/s per core"] <= row["high"]
     assert row["cores needed"] == pytest.approx(2 / row["images/s per core"])
     assert 0 < row["CPU share"] <= 1
-    monkeypatch.setattr("bench.cli.loading_check.available_cores", lambda: 16)
+    monkeypatch.setattr("bench.cli.loading_check.count_available_cores", lambda: 16)
     for rate, verdict, workers in ((0.001, "enough", 1), (1e9, "too few", 7)):
         table = check_loading(small("clip", data=str(shards)), rate, results, 0.0)
         assert (table.rows[0]["verdict"], table.rows[0]["workers"]) == (verdict, workers)

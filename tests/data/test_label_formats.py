@@ -11,7 +11,7 @@ from bench.data.targets import Captions, Labels
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import read_vocabulary
-from bench.method_parts.synsets import synset_label_function
+from bench.method_parts.synsets import make_synset_label_function
 from bench.orchestration.preflight import _require_inputs
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
 from losses.multilabel import dense_multilabel_loss, multilabel_loss
@@ -73,7 +73,7 @@ def test_labels_are_computed_for_each_batch_where_nltk_computes_them(
             return [len(caption) % 7, 3, 3]
 
     monkeypatch.setattr("bench.method_parts.synsets.NltkLabeller", Stub)
-    target = synset_label_function(small("catlip", labels="nltk", label_format=label_format))(
+    target = make_synset_label_function(small("catlip", labels="nltk", label_format=label_format))(
         Captions.from_texts(TEXTS)
     )
     assert not asked

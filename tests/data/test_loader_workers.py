@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.environment import cores
-from bench.environment.cores import MAX_WORKERS, LoaderWorkers, available_cores, choose_workers
+from bench.environment.cores import (
+    MAX_WORKERS,
+    LoaderWorkers,
+    choose_loader_workers,
+    count_available_cores,
+)
 from bench.measure.comparison_records import group_named
 from bench.measure.speed_tables import phase_table
 from bench.records.record import Record
@@ -31,17 +36,17 @@ CORES, RANKS = st.integers(1, 512), st.integers(1, 16)
 def test_workers_are_all_cores_but_one_of_each_process_up_to_a_bound(
     cores: int, ranks: int
 ) -> None:
-    count = choose_workers(cores, ranks).count
+    count = choose_loader_workers(cores, ranks).count
     assert 1 <= count <= MAX_WORKERS
     assert count in (1, MAX_WORKERS) or (count + 1) * ranks <= cores < (count + 2) * ranks
-    assert count <= choose_workers(cores + ranks, ranks).count
+    assert count <= choose_loader_workers(cores + ranks, ranks).count
 
 
 def test_reason_names_cores_and_processes() -> None:
     reason = "16 cores, 2 training processes; all cores but that of each training process"
-    assert choose_workers(16, 2) == LoaderWorkers(7, reason)
+    assert choose_loader_workers(16, 2) == LoaderWorkers(7, reason)
     reason = "128 cores, 1 training process; the most that are started unless asked for"
-    assert choose_workers(128, 1) == LoaderWorkers(MAX_WORKERS, reason)
+    assert choose_loader_workers(128, 1) == LoaderWorkers(MAX_WORKERS, reason)
 
 
 def test_cores_are_those_of_affinity_and_quota(
@@ -56,13 +61,13 @@ def test_cores_are_those_of_affinity_and_quota(
     ):
         (tmp_path / "cpu.max").write_text(quota)
         monkeypatch.setattr(cores, "CGROUP_QUOTA", tmp_path / "cpu.max")
-        assert available_cores() == expected
+        assert count_available_cores() == expected
 
 
 def test_asked_number_wins_and_a_training_on_a_cpu_has_no_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bench.train.build.available_cores", lambda: 16)
+    monkeypatch.setattr("bench.train.build.count_available_cores", lambda: 16)
     for asked, count in ((0, 0), (7, 7), ("auto", 15)):
         assert (
             resolve_loader_workers(small("clip", data="shards", workers=asked).input, GPU).count

@@ -13,7 +13,7 @@ import torch
 from bench.__main__ import main
 from bench.environment import files
 from bench.environment.files import atomic_write, make_folders, read_limited
-from bench.towers.head_file import save_tower
+from bench.towers.head_file import save_weights
 
 ROOT = Path(__file__).parents[2]
 WRITER = """
@@ -156,7 +156,7 @@ def test_rename_is_flushed_to_disk(
 
     monkeypatch.setattr(os, "fsync", fsync)
     if writer == "tower":
-        save_tower({"a": torch.zeros(2)}, path, {})
+        save_weights({"a": torch.zeros(2)}, path, {})
     else:
         with atomic_write(path) as temporary:
             temporary.write_text("new")

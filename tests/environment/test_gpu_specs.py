@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.environment.gpu_specs import datasheet_peak, find_gpu_spec
+from bench.environment.gpu_specs import find_datasheet_peak, find_gpu_spec
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from bench.environment.gpu_specs import datasheet_peak, find_gpu_spec
     ],
 )
 def test_gpu_has_the_peak_of_its_data_sheet(name: str, teraflops: float) -> None:
-    peak, source = datasheet_peak(name, "bf16")
+    peak, source = find_datasheet_peak(name, "bf16")
     assert peak == pytest.approx(teraflops * 1e12)
     assert "bf16 dense" in source
 
@@ -49,14 +49,14 @@ def test_gpu_has_the_peak_of_its_data_sheet(name: str, teraflops: float) -> None
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_unknown_peak_is_none_with_the_device_name(name: str, precision: str) -> None:
     """A part of a GPU, or another chip whose name contains that of a known one, has not its peak."""
-    peak, source = datasheet_peak(name, precision)
+    peak, source = find_datasheet_peak(name, precision)
     assert peak is None
     assert name in source
     assert precision in source
 
 
 def test_fp32_has_a_peak_of_its_own() -> None:
-    peak, source = datasheet_peak("NVIDIA H100 80GB HBM3", "fp32")
+    peak, source = find_datasheet_peak("NVIDIA H100 80GB HBM3", "fp32")
     assert peak == pytest.approx(67e12)
     assert "fp32 without tensor cores" in source
 
@@ -64,7 +64,7 @@ def test_fp32_has_a_peak_of_its_own() -> None:
 def test_a_superchip_is_not_the_gpu_whose_name_it_contains() -> None:
     spec = find_gpu_spec("NVIDIA GH200 480GB")
     assert spec is not None
-    assert (spec.name_words, spec.memory_bytes) == ("GH200", 96e9)
+    assert (spec.name, spec.memory_bytes) == ("GH200", 96e9)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from bench.data.targets import Labels
 from bench.environment import gpus
 from bench.environment.circumstances import summarize_machine
 from bench.environment.machine import package_versions
-from bench.environment.tf32 import allow_tf32
+from bench.environment.tf32 import set_tf32
 from bench.records.current import current_circumstances
 from tests.small import circumstances
 
@@ -25,7 +25,7 @@ def gpu_machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def be(num_listed: int, *uuids: str) -> None:
         monkeypatch.setattr(gpus, "_count_nvml_gpus", lambda: num_listed)
-        monkeypatch.setattr(gpus, "visible_gpu_uuids", lambda: uuids)
+        monkeypatch.setattr(gpus, "list_visible_gpu_uuids", lambda: uuids)
         monkeypatch.setattr(gpus, "DRIVER_FILES", (Path("/dev/null"),))
 
     return be
@@ -54,12 +54,12 @@ def test_first_gpu_is_the_visible_one(
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda name: name)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert gpus.first_gpu_handle() == "GPU-third"
+    assert gpus.get_first_gpu_handle() == "GPU-third"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
 def test_torch_without_a_gpu_has_no_uuids() -> None:
-    assert gpus.visible_gpu_uuids() == ()
+    assert gpus.list_visible_gpu_uuids() == ()
 
 
 def test_gpu_at_another_power_limit_is_another_machine() -> None:
@@ -93,8 +93,8 @@ def test_labels_of_a_micro_batch_stay_on_the_device() -> None:
 
 def require_fp32() -> None:
     """Check that products and convolutions are fp32 on a GPU, too."""
-    assert not torch.backends.cudnn.allow_tf32
-    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.set_tf32
+    assert not torch.backends.cuda.matmul.set_tf32
     assert torch.get_float32_matmul_precision() == "highest"
 
 
@@ -115,9 +115,11 @@ def test_record_of_a_gpu_says_what_is_rounded_to_tf32(monkeypatch: pytest.Monkey
     for name in ("describe_processors", "package_versions", "gpu_uuid"):
         monkeypatch.setattr(f"bench.records.current.{name}", lambda _: {})
     found, cuda = [], torch.device("cuda", 0)
-    monkeypatch.setattr("bench.records.current.gpu_settings", lambda _: {"driver": "580"})
+    monkeypatch.setattr(
+        "bench.records.current.read_settings_of_device", lambda _: {"driver": "580"}
+    )
     for allowed in (False, True):
-        allow_tf32(allowed=allowed)
+        set_tf32(enabled=allowed)
         found.append(current_circumstances(None, cuda).gpu)
     torch.set_float32_matmul_precision("highest")
     found.append(current_circumstances(None, cuda).gpu)

@@ -11,7 +11,7 @@ import pytest
 
 from bench.environment import requirements
 from bench.environment.requirements import (
-    unmet_requirements,
+    find_unmet_requirements,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -52,4 +52,4 @@ def test_package_outside_its_accepted_range_is_unmet(monkeypatch: pytest.MonkeyP
     installed = requirements.version
     versions = {"timm": "1.0.9", "torch": "2.11.0a0+gitabc", "simplejpeg": "2.0"}
     monkeypatch.setattr(requirements, "version", lambda name: versions.get(name) or installed(name))
-    assert unmet_requirements() == ["timm>=1.0.31", "simplejpeg>=1.8,<2"]
+    assert find_unmet_requirements() == ["timm>=1.0.31", "simplejpeg>=1.8,<2"]

@@ -15,7 +15,7 @@ from bench.data.stream import Batch
 from bench.environment.machine import default_device
 from bench.experiment.config import Experiment
 from bench.interfaces.method import METHODS
-from bench.profilers.device import open_reader, sampled
+from bench.profilers.device import open_device_reader, sample_device
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
 from bench.train.state import collect_state, copy_state, load_state
 from losses.contrastive import contrastive_loss
@@ -191,7 +191,7 @@ def test_compiled_step_is_not_compiled_again(
     cuda: torch.device, experiment: Experiment, results: Path
 ) -> None:
     # Where no shapes are checked.
-    first, last, breaks = in_child(count_graphs, cuda, experiment, results)
+    first, last, breaks = in_child(count_compiled_graphs, cuda, experiment, results)
     assert 0 < last == first
     assert breaks == 0
 
@@ -207,7 +207,7 @@ def count_fused_attention(device: torch.device, results: Path) -> int:
     return int(torch._dynamo.utils.counters["inductor"]["fuse_attention"])
 
 
-def count_graphs(
+def count_compiled_graphs(
     device: torch.device, experiment: Experiment, results: Path
 ) -> tuple[float, float, float]:
     """Return the graphs after two and after twelve steps, and the graph breaks."""
@@ -222,7 +222,7 @@ def count_graphs(
 def test_nvml_reads_power_and_the_performance_counters(cuda: torch.device) -> None:
     """GPM counters are those of Hopper and newer. NVML averages over up to a second."""
     values = torch.randn(4096, 4096, device=cuda, dtype=torch.bfloat16)
-    with sampled(open_reader(cuda), cuda) as readings:
+    with sample_device(open_device_reader(cuda), cuda) as readings:
         end = time.monotonic() + NVML_SECONDS
         while time.monotonic() < end:
             values = torch.tanh(values @ values)

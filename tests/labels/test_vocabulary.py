@@ -18,7 +18,7 @@ from bench.labels.vocabulary import (
     read_vocabulary,
     write_vocabulary,
 )
-from bench.method_parts.synsets import label_log_odds
+from bench.method_parts.synsets import compute_label_log_odds
 from bench.profilers.memory import PeakMemory
 from tests.labels.files import write_captions
 from tests.processes import in_child
@@ -165,4 +165,4 @@ def test_log_odds_are_of_the_captions_with_a_label_which_a_caption_may_repeat(
     counts = {label.name: (label.count, label.captions) for label in vocabulary.labels}
     assert counts == {"dog.n.01": (5, 3), "cat.n.01": (1, 1), "two.n.01": (1, 1)}
     odds = [3.5 / 1.5, 1.5 / 3.5, 1.5 / 3.5, 0.5 / 4.5]
-    torch.testing.assert_close(label_log_odds(vocabulary, 4), torch.tensor(odds).log())
+    torch.testing.assert_close(compute_label_log_odds(vocabulary, 4), torch.tensor(odds).log())

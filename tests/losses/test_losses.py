@@ -12,7 +12,7 @@ from open_clip.loss import ClipLoss, SigLipLoss
 from torch import Tensor
 
 import losses.chunks
-from bench.profilers.counters import TensorBytes
+from bench.profilers.counters import TensorByteCounter
 from losses.contrastive import contrastive_loss
 from losses.distillation import cosine_loss
 from losses.multilabel import multilabel_loss
@@ -140,9 +140,9 @@ def test_full_similarity_matrix_is_never_allocated(
     leaves = [unit_rows(batch, dim, 0), unit_rows(batch, dim, 1), *map(torch.tensor, scalars)]
     for leaf in leaves:
         leaf.requires_grad_()
-    with TensorBytes(torch.device("cpu"), []) as counted:
+    with TensorByteCounter(torch.device("cpu"), []) as counted:
         torch.autograd.grad(loss(*leaves), leaves)
-    doubles = counted.peak / 8
+    doubles = counted.peak_bytes / 8
     assert doubles < 6 * batch * dim + 4 * 64 * 64 + 4 * batch < batch * batch / 4
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from bench.experiment.fields import Attention
 from bench.labels.vocabulary import read_vocabulary, vocabulary_path
-from bench.towers.tower_from import build_published_tower, load_tower
+from bench.towers.tower_from import build_random_tower, load_tower
 from bench.train.attention import use_attention_kernel
 from models.corenet_vit import convert_corenet_weights
 from models.image_tower import build_image_tower
@@ -196,7 +196,7 @@ def test_initialisation_follows_the_released_recipe(
     known = load_tower(str(saved(recorded[1], tmp_path / "vit.pt")))
     trained, drawn_anew = (
         known.tower.state_dict(),
-        build_published_tower(known.architecture).state_dict(),
+        build_random_tower(known.architecture).state_dict(),
     )
     assert {name: value.shape for name, value in drawn_anew.items()} == {
         name: value.shape for name, value in trained.items()

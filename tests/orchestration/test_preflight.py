@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from bench.__main__ import main
 from bench.environment.circumstances import current_commit
-from bench.environment.rank_info import RankInfo
+from bench.environment.torchrun_ranks import TorchrunRanks
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.orchestration import preflight, runs
@@ -42,7 +42,7 @@ def test_rounds_of_another_driver_are_not_continued(
     write_record(replace(record, comparison="20260101T000000-measure", circumstances=where), path)
     monkeypatch.setattr(preflight, "count_gpus", lambda: 1)
     monkeypatch.setattr(preflight, "read_gpu_settings", lambda _: {"driver": driver})
-    monkeypatch.setattr(preflight, "first_gpu_handle", lambda: None)
+    monkeypatch.setattr(preflight, "get_first_gpu_handle", lambda: None)
     if not is_refused:
         assert len(resume(tmp_path, "measure", [experiment]).records()) == 1
         return
@@ -150,7 +150,7 @@ def test_settings_that_need_whole_weights_are_refused_over_sharded_processes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for module in (preflight, runs):
-        monkeypatch.setattr(module, "torchrun_env", lambda: RankInfo(0, 2, 0, 2))
+        monkeypatch.setattr(module, "read_torchrun_ranks", lambda: TorchrunRanks(0, 2, 0, 2))
     for field, value in (("ema_decay", 0.9), ("log_grad_norm", True)):
         sharded = change(EXPERIMENTS["clip-tiny"], sharding="fsdp2", **{field: value})
         with pytest.raises(ValueError, match=f"clip-tiny: {field} needs sharding=ddp"):

@@ -34,11 +34,11 @@ from bench.measure.memory import (
 )
 from bench.measure.speed import as_windows, measure_speed, peak_flops, time_windows
 from bench.measure.windows import MAX_WINDOWS_FACTOR, timed_windows
-from bench.profilers.clock import Elapsed, clock, forward_clocks
-from bench.profilers.core_waits import thread_wait_seconds, times_of_own_cores
-from bench.profilers.counters import TensorBytes
-from bench.profilers.device import max_lacking_cores, open_reader, sampled
-from bench.profilers.nvml import DeviceReader, counter_rate
+from bench.profilers.clock import Elapsed, clock, time_forwards
+from bench.profilers.core_waits import read_core_wait_seconds, read_times_of_allowed_cores
+from bench.profilers.counters import TensorByteCounter
+from bench.profilers.device import max_lacking_cores, open_device_reader, sample_device
+from bench.profilers.nvml import DeviceReader, make_rate_gauge
 from bench.records.record import OTHERS_BUSY, OWN_BUSY, PHASES, Speed
 from bench.train.build import (
     TrainRun,
@@ -78,10 +78,11 @@ def test_gauges_are_averaged_and_spans_are_differences() -> None:
         return asked[-1]
 
     reader = DeviceReader(
-        gauges={"busy percent": gauge}, spans={"rise a second": counter_rate(lambda: counter[0])}
+        gauges={"busy percent": gauge},
+        interval_gauges={"rise a second": make_rate_gauge(lambda: counter[0])},
     )
     before = time.perf_counter()
-    with sampled(reader, CPU, every_s=0.01) as readings, clock(CPU) as block:
+    with sample_device(reader, CPU, interval_seconds=0.01) as readings, clock(CPU) as block:
         wait_until(lambda: len(asked) > 3)
         counter[0] += 5.0
     longest = time.perf_counter() - before
@@ -100,8 +101,10 @@ def test_failing_gauge_leaves_its_reason_and_others_continue() -> None:
         raise OSError("no driver")
 
     gauges = {"dies": fails_later, "is dead": fails, "lives": lambda: 7.0}
-    with sampled(
-        DeviceReader(gauges=gauges, spans={"no span": lambda: fails}), CPU, every_s=0.01
+    with sample_device(
+        DeviceReader(gauges=gauges, interval_gauges={"no span": lambda: fails}),
+        CPU,
+        interval_seconds=0.01,
     ) as readings:
         wait_until(lambda: "dies" in readings.not_measured)
     assert readings.figures == {"dies": 2.0, "lives": 7.0}  # the mean of what there was
@@ -111,7 +114,7 @@ def test_failing_gauge_leaves_its_reason_and_others_continue() -> None:
 
 
 def test_a_block_too_short_for_a_reading_is_not_zero() -> None:
-    with sampled(
+    with sample_device(
         DeviceReader(gauges={"busy percent": lambda: 0.0}, missing={"GPU": "no driver"}), CPU
     ) as readings:
         pass
@@ -123,7 +126,7 @@ def test_a_block_too_short_for_a_reading_is_not_zero() -> None:
 def test_error_in_the_block_propagates_and_stops_the_sampler() -> None:
     with (
         pytest.raises(RuntimeError),
-        sampled(DeviceReader(gauges={"busy percent": lambda: 0.0}), CPU),
+        sample_device(DeviceReader(gauges={"busy percent": lambda: 0.0}), CPU),
     ):
         raise RuntimeError
     assert "device-sampler" not in {thread.name for thread in threading.enumerate()}
@@ -147,7 +150,7 @@ def busy_process(*, is_own: bool) -> Iterator[psutil.Process]:
 
 def test_the_cpu_reader_tells_this_process_from_the_others() -> None:
     before = time.perf_counter()
-    with sampled(open_reader(CPU), CPU) as readings:
+    with sample_device(open_device_reader(CPU), CPU) as readings:
         end = time.thread_time() + 0.2
         while time.thread_time() < end:
             sum(range(1000))
@@ -163,7 +166,7 @@ def test_the_cpu_reader_tells_this_process_from_the_others() -> None:
     ):
         with busy_process(is_own=is_own) as process:
             before, used = time.perf_counter(), sum(process.cpu_times()[:2])
-            with sampled(open_reader(CPU), CPU) as readings:
+            with sample_device(open_device_reader(CPU), CPU) as readings:
                 wait_until(
                     lambda process=process, used=used: sum(process.cpu_times()[:2]) > used + 0.3
                 )
@@ -174,7 +177,7 @@ def test_the_cpu_reader_tells_this_process_from_the_others() -> None:
 
 
 @pytest.mark.skipif(
-    thread_wait_seconds() is None,
+    read_core_wait_seconds() is None,
     reason="this kernel does not say how long threads wait for a core",
 )
 def test_a_thread_that_shares_its_core_waits_about_as_long_as_it_runs() -> None:
@@ -183,10 +186,10 @@ def test_a_thread_that_shares_its_core_waits_about_as_long_as_it_runs() -> None:
         try:
             os.sched_setaffinity(0, {core})
             os.sched_setaffinity(process.pid, {core})
-            waited, ran = thread_wait_seconds() or 0.0, time.thread_time()
+            waited, ran = read_core_wait_seconds() or 0.0, time.thread_time()
             while time.thread_time() < ran + 0.2:
                 pass
-            waits = (thread_wait_seconds() or 0.0) - waited
+            waits = (read_core_wait_seconds() or 0.0) - waited
         finally:
             os.sched_setaffinity(0, cores)
     assert waits > 0.1
@@ -244,18 +247,18 @@ def count_weights_alive(experiment: Experiment, results: Path) -> int:
 
 def test_tensor_bytes_count_each_storage_once_from_birth_to_death() -> None:
     held = torch.zeros(100)
-    counted = TensorBytes(CPU, [held, held.view(10, 10)])
-    assert counted.peak == 400
+    counted = TensorByteCounter(CPU, [held, held.view(10, 10)])
+    assert counted.peak_bytes == 400
     with counted:
         one = held + 1  # 400 more
         view = one.view(10, 10)[2:]
         del one
-        assert counted.peak == 800
+        assert counted.peak_bytes == 800
         two = view * 2  # of 80: 320 more, the viewed 100 live on
-        assert counted.peak == 1120
+        assert counted.peak_bytes == 1120
         del view, two
         held + 1
-        assert counted.peak == 1120  # three storages at most
+        assert counted.peak_bytes == 1120  # three storages at most
 
 
 def test_tensor_bytes_of_a_step_are_those_of_torchs_tracker() -> None:
@@ -270,7 +273,7 @@ def test_tensor_bytes_of_a_step_are_those_of_torchs_tracker() -> None:
 
     step()
     state = [value for of_one in optimizer.state.values() for value in of_one.values()]
-    counted = TensorBytes(
+    counted = TensorByteCounter(
         CPU, [images, *model.parameters(), *(p.grad for p in model.parameters()), *state]
     )
     with counted:
@@ -279,7 +282,7 @@ def test_tensor_bytes_of_a_step_are_those_of_torchs_tracker() -> None:
     tracker.track_external(model, optimizer, images)
     with tracker:
         step()
-    assert counted.peak == tracker.get_tracker_snapshot("peak")[CPU]["Total"]
+    assert counted.peak_bytes == tracker.get_tracker_snapshot("peak")[CPU]["Total"]
 
 
 def test_forward_clocks_add_up_and_remove_their_hooks() -> None:
@@ -288,7 +291,7 @@ def test_forward_clocks_add_up_and_remove_their_hooks() -> None:
             time.sleep(seconds)
 
     slow = Slow()
-    with forward_clocks({"slow": slow, "idle": Slow()}, CPU) as seconds:
+    with time_forwards({"slow": slow, "idle": Slow()}, CPU) as seconds:
         slow(0.02)
         slow(0.03)
     within = seconds["slow"]
@@ -356,7 +359,7 @@ def test_run_with_compilation_in_every_window_fails_with_the_reason(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = itertools.count()
-    monkeypatch.setattr("bench.measure.speed.count_graphs", lambda: next(number))
+    monkeypatch.setattr("bench.measure.speed.count_compiled_graphs", lambda: next(number))
     with pytest.raises(
         RuntimeError, match=r"graphs were compiled in all.*: give the experiment more warmup_steps"
     ):
@@ -367,8 +370,10 @@ def test_window_in_which_the_gpu_was_throttled_is_made_up_for(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readings = iter([0.0, 40.0, 0.0])
-    reader = DeviceReader(spans={"slowed by heat percent": lambda: lambda: next(readings)})
-    monkeypatch.setattr("bench.measure.speed.open_reader", lambda _: reader)
+    reader = DeviceReader(
+        interval_gauges={"slowed by heat percent": lambda: lambda: next(readings)}
+    )
+    monkeypatch.setattr("bench.measure.speed.open_device_reader", lambda _: reader)
     monkeypatch.setattr("bench.measure.speed.core_waits", lambda *_: 0.0)
     run = build_train_run(open_batch_stream(small("catlip"), CPU, results))
     windows, compiled, _ = time_windows(run, range(2), steps_per_window=1)
@@ -380,8 +385,8 @@ def test_window_in_which_the_gpu_was_throttled_is_made_up_for(
 def test_run_whose_every_window_was_throttled_has_no_undisturbed_speed(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = DeviceReader(spans={"slowed by heat percent": lambda: lambda: 50.0})
-    monkeypatch.setattr("bench.measure.speed.open_reader", lambda _: reader)
+    reader = DeviceReader(interval_gauges={"slowed by heat percent": lambda: lambda: 50.0})
+    monkeypatch.setattr("bench.measure.speed.open_device_reader", lambda _: reader)
     run = build_train_run(open_batch_stream(small("catlip"), CPU, results))
     windows, _, _ = time_windows(run, range(2), steps_per_window=1)
     assert len(windows) == 2 * MAX_WINDOWS_FACTOR
@@ -391,7 +396,7 @@ def test_run_whose_every_window_was_throttled_has_no_undisturbed_speed(
 def test_other_work_counts_only_beyond_the_cores_that_are_idle() -> None:
     def lacking(*percents: tuple[float, float]) -> float:
         ranks = [("host", {OWN_BUSY: own, OTHERS_BUSY: others}) for own, others in percents]
-        return max_lacking_cores(ranks) / len(times_of_own_cores())
+        return max_lacking_cores(ranks) / len(read_times_of_allowed_cores())
 
     assert lacking((50.0, 20.0)) == 0
     assert lacking((70.0, 30.0)) == pytest.approx(0.3)

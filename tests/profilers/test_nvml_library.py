@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from bench.cli.machine_checks import check_gpus
-from bench.environment.gpu_settings import device_handle, read_gpu_settings
-from bench.environment.machine import gpu_settings
-from bench.profilers.device import Readings, sampled
-from bench.profilers.nvml import GPM, SLOWDOWNS, nvml_reader, process_bytes
+from bench.environment.gpu_settings import get_nvml_handle, read_gpu_settings
+from bench.environment.machine import read_settings_of_device
+from bench.profilers.device import Readings, sample_device
+from bench.profilers.nvml import GPM, SLOWDOWNS, open_nvml_reader, read_process_bytes
 from tests.processes import wait_until
 
 CPU = torch.device("cpu")
@@ -58,7 +58,7 @@ def number(library: CDLL, variable: str) -> Any:
 
 
 def read(library: CDLL) -> Readings:
-    with sampled(nvml_reader(GPU), CPU, every_s=0.01) as readings:
+    with sample_device(open_nvml_reader(GPU), CPU, interval_seconds=0.01) as readings:
         wait_until(lambda: number(library, "temperatures_read").value >= 2)
         c_ulonglong.in_dll(library, "millijoules").value = 10**9
     return readings
@@ -97,7 +97,7 @@ def test_counter_sample_that_fails_leaves_no_figure(
 
 def test_settings_of_a_gpu_are_nvmls_and_missing_ones_are_none(load: Callable[..., CDLL]) -> None:
     library = load()
-    whole = device_handle(GPU)
+    whole = get_nvml_handle(GPU)
     assert read_gpu_settings(whole) == {
         "driver": "580.65.06",
         "power limit": "500 W",
@@ -110,7 +110,7 @@ def test_settings_of_a_gpu_are_nvmls_and_missing_ones_are_none(load: Callable[..
     settings = read_gpu_settings(whole)
     assert (settings["ECC"], settings["MIG"]) == (None, "on")
     with pytest.raises(pynvml.NVMLError):
-        device_handle("another")
+        get_nvml_handle("another")
 
 
 def test_device_of_torch_has_the_settings_of_its_uuid(
@@ -119,18 +119,18 @@ def test_device_of_torch_has_the_settings_of_its_uuid(
     library = load()
     c_uint.in_dll(library, "power_limit").value = 700_000
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid=GPU))
-    assert gpu_settings(torch.device("cuda", 0))["power limit"] == "700 W"
+    assert read_settings_of_device(torch.device("cuda", 0))["power limit"] == "700 W"
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="unknown")
     )
-    assert gpu_settings(torch.device("cuda", 0)) == gpu_settings(CPU) == {}
+    assert read_settings_of_device(torch.device("cuda", 0)) == read_settings_of_device(CPU) == {}
 
 
 def test_process_bytes_are_those_that_nvml_lists(load: Callable[..., CDLL]) -> None:
     library = load()
-    assert process_bytes(GPU) is None
+    assert read_process_bytes(GPU) is None
     number(library, "process_id").value = os.getpid()
-    assert process_bytes(GPU) == 7 << 32
+    assert read_process_bytes(GPU) == 7 << 32
 
 
 @pytest.mark.parametrize(

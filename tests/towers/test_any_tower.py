@@ -10,7 +10,7 @@ from torch import nn
 
 from bench.experiment.config import change
 from bench.experiment.experiments import METHOD_SETTINGS
-from bench.towers.head_file import save_tower
+from bench.towers.head_file import save_weights
 from bench.towers.tower_from import LoadedTower, load_tower
 from bench.train.build import build_untrained_tower
 from models.image_tower import ImageTower, build_image_tower
@@ -61,7 +61,9 @@ def test_tower_of_any_family_is_trained_and_loaded_by_timm_alone(
     if method == "superclip" and name not in WITH_CLASS_TOKEN:
         experiment = change(experiment, pooling="mean")
     take_step(experiment, tower := build_untrained_tower(experiment))
-    save_tower(tower.state_dict(), tmp_path / "x.safetensors", provenance_of(experiment).to_facts())
+    save_weights(
+        tower.state_dict(), tmp_path / "x.safetensors", provenance_of(experiment).to_metadata()
+    )
     assert_timm_computes_the_same(load_tower(str(tmp_path / "x.safetensors")), tmp_path / "out")
 
 

@@ -15,7 +15,7 @@ from bench.__main__ import main
 from bench.data.pack import PackImages
 from bench.experiment.config import Experiment, change
 from bench.interfaces.method import METHODS
-from bench.towers.head_file import save_tower
+from bench.towers.head_file import save_weights
 from bench.towers.provenance import Provenance, head_path
 from bench.towers.tower_from import LoadedTower, load_tower
 from bench.train.build import build_untrained_tower
@@ -108,7 +108,7 @@ def test_prompt_ensemble_equals_open_clips_zero_shot_classifier(
     prompts = [
         tuple(template(one) for template in open_clip.OPENAI_IMAGENET_TEMPLATES) for one in names
     ]
-    found = encoder.class_features(prompts)
+    found = encoder.encode_classes(prompts)
     torch.testing.assert_close(found.T, expected, rtol=0, atol=1e-6)
 
 
@@ -225,8 +225,8 @@ def test_full_disk_is_one_line_and_leaves_no_weights(
 ) -> None:
     """A limit on the size of files ends the writing as a full disk does."""
     experiment, out = small("catlip"), tmp_path / "out"
-    facts = Provenance(experiment=experiment, images=1, budgets=()).to_facts()
-    save_tower(build_untrained_tower(experiment).state_dict(), tmp_path / "x.safetensors", facts)
+    facts = Provenance(experiment=experiment, images=1, budgets=()).to_metadata()
+    save_weights(build_untrained_tower(experiment).state_dict(), tmp_path / "x.safetensors", facts)
     with limit_file_size(2**20):
         assert main(["export", str(tmp_path / "x.safetensors"), "--out", str(out)]) == 2
     (line,) = capsys.readouterr().err.splitlines()

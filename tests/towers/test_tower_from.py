@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 
 from bench.experiment.experiments import EXPERIMENTS
-from bench.towers.head_file import read_label_classifier, save_head_beside_tower, save_tower
+from bench.towers.head_file import read_label_classifier, save_head, save_weights
 from bench.towers.provenance import Provenance
-from bench.towers.tower_from import build_published_tower, load_tower, load_trained_tower
+from bench.towers.tower_from import build_random_tower, load_tower, load_trained_tower
 from bench.train.build import build_untrained_tower
 from models.checkpoint import read_weights
 
@@ -190,9 +190,9 @@ def test_untrained_copy_has_other_weights_in_the_same_architecture(
     library: Any = open_clip if name == TINY else timm
     state = library.create_model(name).state_dict()
     known = load_tower(f"{name}={written(state, tmp_path / 'x.pt', 'state dict')}")
-    first = build_published_tower(known.architecture)
+    first = build_random_tower(known.architecture)
     torch.rand(3)
-    again = build_published_tower(known.architecture).state_dict()
+    again = build_random_tower(known.architecture).state_dict()
     trained = known.tower.state_dict()
     assert {name: value.shape for name, value in first.state_dict().items()} == {
         name: value.shape for name, value in trained.items()
@@ -220,8 +220,8 @@ def test_weights_that_are_not_finite_or_no_floating_point_numbers_are_refused(
         name: change(value)
         for name, value in build_untrained_tower(experiment).state_dict().items()
     }
-    facts = Provenance(experiment=experiment, images=1, budgets=()).to_facts()
-    save_tower(state, tmp_path / "x.safetensors", facts)
+    facts = Provenance(experiment=experiment, images=1, budgets=()).to_metadata()
+    save_weights(state, tmp_path / "x.safetensors", facts)
     with pytest.raises(ValueError, match=rf"does not hold this tower's weights: .*{text}"):
         load_trained_tower(tmp_path / "x.safetensors")
 
@@ -241,7 +241,7 @@ def test_classifier_that_does_not_fit_its_labels_is_refused(
 ) -> None:
     made = Provenance(experiment=EXPERIMENTS["catlip-tiny"], images=1, budgets=())
     state = {"head.weight": weight, "head.bias": bias}
-    save_head_beside_tower(state, tmp_path / "x.safetensors", made, ["n1", "n2"])
+    save_head(state, tmp_path / "x.safetensors", made, ["n1", "n2"])
     with pytest.raises(ValueError, match=rf"x\.head holds no classifier: .*{text}"):
         read_label_classifier(tmp_path / "x.safetensors")
 

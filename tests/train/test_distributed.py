@@ -30,7 +30,7 @@ from bench.__main__ import main
 from bench.console.console import FAILED_CASE, OK, TERMINATED, StopRequest
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.stream import Batch, PackStream
-from bench.environment.rank_info import RankInfo
+from bench.environment.torchrun_ranks import TorchrunRanks
 from bench.interfaces.method import METHODS
 from bench.measure.memory import max_over_ranks
 from bench.measure.throughput import images_per_second_of_all
@@ -247,7 +247,9 @@ def work(rank: int, ranks: int, results: Path, folder: Path) -> dict[str, Any]:
     out: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            distributed_module, "torchrun_env", lambda: RankInfo(rank, ranks, rank % local, local)
+            distributed_module,
+            "read_torchrun_ranks",
+            lambda: TorchrunRanks(rank, ranks, rank % local, local),
         )
         for _, method, sharding, dtype, changes in (case for case in CASES if case[0] == ranks):
             found = steps(method, images, rank, ranks, dtype, sharding=sharding, **changes)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from bench.console.console import UserError
-from bench.environment.circumstances import CHECKOUT, COMMAND, sources_digest
-from bench.environment.rank_info import MIXED_MACHINES
+from bench.environment.circumstances import CHECKOUT, COMMAND, digest_sources
+from bench.environment.torchrun_ranks import MIXED_MACHINES
 from bench.experiment.config import Experiment
 from bench.train import equal_ranks
 from bench.train.equal_ranks import collect_circumstances_of_ranks
@@ -93,16 +93,16 @@ def test_ranks_with_another_command_line_or_processor_are_refused(tmp_path: Path
 def test_digest_of_the_sources_changes_with_a_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert sources_digest() == sources_digest()
+    assert digest_sources() == digest_sources()
     module = tmp_path / "bench" / "train" / "loop.py"
     module.parent.mkdir(parents=True)
     module.write_bytes((CHECKOUT / "bench" / "train" / "loop.py").read_bytes())
     monkeypatch.setattr("bench.environment.circumstances.CHECKOUT", tmp_path)
-    before = sources_digest()
+    before = digest_sources()
     (tmp_path / "bench" / "data" / "pack").mkdir(parents=True)
     (tmp_path / "bench" / "data" / "pack" / "part.tar").touch()
     (tmp_path / "bench" / "train" / "__pycache__").mkdir()
     (tmp_path / "bench" / "train" / "__pycache__" / "loop.pyc").touch()
-    assert sources_digest() == before
+    assert digest_sources() == before
     module.write_text(module.read_text() + "\n")
-    assert sources_digest() != before
+    assert digest_sources() != before

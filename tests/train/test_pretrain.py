@@ -13,7 +13,7 @@ import pytest
 from bench.__main__ import main
 from bench.cli.options import experiment_from
 from bench.cli.train import Train, parse_count
-from bench.environment.cores import available_cores
+from bench.environment.cores import count_available_cores
 from bench.experiment.config import get_field
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import with_settings
@@ -104,7 +104,7 @@ def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_an
 
     scope = Scope("whole", 0, half_way=False, equal_seconds=False)
     Comparison(
-        "whole", decoded, [EXPERIMENT], available_cores(), on_gpu=False, runner=Parting()
+        "whole", decoded, [EXPERIMENT], count_available_cores(), on_gpu=False, runner=Parting()
     ).train(scope)
     unstopped = next(
         r.measured for r in read_records(decoded, "whole") if isinstance(r.measured, Training)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.data.stream import Batch
-from bench.profilers.counters import TensorBytes
+from bench.profilers.counters import TensorByteCounter
 from bench.train.build import TrainRun, build_train_run, open_batch_stream, require_finite_losses
 from tests.small import FP16, small
 
@@ -221,12 +221,12 @@ def test_checkpointing_gives_the_same_gradients_in_less_memory(
     for on in (False, True):
         run = assembled(results, method, activation_checkpointing=on, **changes)
         batch = run.stream.batch(0)
-        with TensorBytes(CPU, [*run.model.parameters()]) as counted:
+        with TensorByteCounter(CPU, [*run.model.parameters()]) as counted:
             loss = run.step.forward(batch)
             run.step.backward(loss)
         losses.append(loss.detach())
         gradients.append([parameter.grad for parameter in run.model.parameters()])
-        peaks.append(counted.peak)
+        peaks.append(counted.peak_bytes)
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-6, atol=0)
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-6)

@@ -19,8 +19,8 @@ from bench.interfaces.catalog import (
     compatible_tasks_and_protocols,
     default_protocols,
 )
-from bench.towers.head_file import save_tower
-from bench.towers.provenance import Provenance, latest_towers, read_provenance
+from bench.towers.head_file import save_weights
+from bench.towers.provenance import Provenance, find_latest_towers, read_provenance
 from bench.train.build import build_untrained_tower
 from bench.transfer.classification.probe import score_k_nn, score_linear_probe
 from bench.transfer.families import TASKS as BUILT_IN
@@ -170,8 +170,8 @@ def test_features_that_are_not_finite_are_refused_with_their_number(
         name: torch.full_like(value, 3e38)
         for name, value in build_untrained_tower(experiment).state_dict().items()
     }
-    facts = Provenance(experiment=experiment, images=512, budgets=()).to_facts()
-    save_tower(state, tmp_path / "x.safetensors", facts)
+    facts = Provenance(experiment=experiment, images=512, budgets=()).to_metadata()
+    save_weights(state, tmp_path / "x.safetensors", facts)
     subject = open_extractor(str(tmp_path / "x.safetensors"), experiment, CPU)
     with pytest.raises(ValueError, match=r"features of [0-9]+ images are not finite"):
         score_task(subject, load_task("unseen subgroup", results, ""), "linear-probe")
@@ -179,10 +179,10 @@ def test_features_that_are_not_finite_are_refused_with_their_number(
 
 def saved(tmp_path: Path, experiment: Experiment, comparison: str) -> Path:
     path = tmp_path / f"{comparison}.tower.{experiment.name}.safetensors"
-    save_tower(
+    save_weights(
         build_untrained_tower(experiment).state_dict(),
         path,
-        Provenance(experiment=experiment, images=512, budgets=("equal images",)).to_facts(),
+        Provenance(experiment=experiment, images=512, budgets=("equal images",)).to_metadata(),
     )
     return path
 
@@ -206,28 +206,32 @@ def test_saved_tower_scores_the_same(tmp_path: Path, results: Path) -> None:
 def test_latest_towers_are_found_by_name(tmp_path: Path) -> None:
     for comparison in ("20260101T000000-train", "20260102T000000-train"):
         saved(tmp_path, EXPERIMENTS["clip-tiny"], comparison)
-    newest = latest_towers(tmp_path, "clip-tiny")
+    newest = find_latest_towers(tmp_path, "clip-tiny")
     assert [path.name for path in newest] == ["20260102T000000-train.tower.clip-tiny.safetensors"]
     (tmp_path / "train-clip-tiny").mkdir()
     newer = saved(tmp_path / "train-clip-tiny", EXPERIMENTS["clip-tiny"], "20260103T000000-train")
-    assert latest_towers(tmp_path, "clip-tiny") == [newer]
+    assert find_latest_towers(tmp_path, "clip-tiny") == [newer]
     with pytest.raises(ValueError, match="make one with: python -m bench train siglip-tiny"):
-        latest_towers(tmp_path, "siglip-tiny")
+        find_latest_towers(tmp_path, "siglip-tiny")
 
 
 def test_towers_are_found_without_the_settings_they_were_trained_with(tmp_path: Path) -> None:
     """Settings hold paths of the user's data, which no one types again; a choice between settings is the user's."""
     own = with_settings(EXPERIMENTS["clip-tiny"], ["data=shards"])
     tower = saved(tmp_path, own, "20260101T000000-train")
-    assert latest_towers(tmp_path, "clip-tiny") == latest_towers(tmp_path, own.name) == [tower]
+    assert (
+        find_latest_towers(tmp_path, "clip-tiny")
+        == find_latest_towers(tmp_path, own.name)
+        == [tower]
+    )
     saved(tmp_path, with_settings(own, ["batch_size=32"]), "20260102T000000-train")
     with pytest.raises(
         ValueError, match=r"holds clip-tiny\[data=shards\], clip-.*: name one of several"
     ):
-        latest_towers(tmp_path, "clip-tiny")
-    assert latest_towers(tmp_path, own.name) == [tower]
+        find_latest_towers(tmp_path, "clip-tiny")
+    assert find_latest_towers(tmp_path, own.name) == [tower]
     plain = saved(tmp_path, EXPERIMENTS["clip-tiny"], "20260103T000000-train")
-    assert latest_towers(tmp_path, "clip-tiny") == [plain]
+    assert find_latest_towers(tmp_path, "clip-tiny") == [plain]
 
 
 def test_every_seed_has_its_newest_tower_of_equal_trainings(tmp_path: Path) -> None:
@@ -239,7 +243,7 @@ def test_every_seed_has_its_newest_tower_of_equal_trainings(tmp_path: Path) -> N
             change(one, synset_vocabulary=f"runs/{day}.json"),
             f"2026010{day}T000000-train",
         )
-    found = [path.name[:8] for path in latest_towers(tmp_path, "clip-tiny")]
+    found = [path.name[:8] for path in find_latest_towers(tmp_path, "clip-tiny")]
     assert found == ["20260103", "20260104"]
 
 

@@ -69,7 +69,7 @@ def _check_gpu(_: Claim, record: Record) -> str:
     spec = find_gpu_spec(circumstances.machine)
     if circumstances.device != "cuda":
         return f"GPU: none, needed {A100}"
-    if spec is None or A100 not in spec.name_words.split():
+    if spec is None or A100 not in spec.name.split():
         return f"GPU: {circumstances.machine.partition(';')[0]}, needed {A100}"
     if circumstances.processes != 1:
         return f"processes: {circumstances.processes}, needed 1"

@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING
 
 from bench.environment.requirements import (
-    compiler_requirements,
-    gpu_requirements,
-    install_command,
-    unmet_requirements,
+    find_unmet_requirements,
+    locate_compiler_requirements,
+    locate_gpu_requirements,
+    pip_install_command,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def main(device_type: str) -> None:
     from bench.environment.circumstances import summarize_machine
     from bench.environment.machine import default_device
     from bench.profilers.clock import clock
-    from bench.profilers.device import open_reader
+    from bench.profilers.device import open_device_reader
     from bench.records.current import current_circumstances
 
     if device_type == "cuda" and not torch.cuda.is_available():
@@ -52,16 +52,19 @@ def main(device_type: str) -> None:
         compiled = torch.compile(_toy_kernel)(values)
     torch.testing.assert_close(compiled, _toy_kernel(values), rtol=1e-4, atol=1e-4)
     print(f"torch.compile: a kernel in {elapsed.seconds:.1f} s")
-    print_device_readings(open_reader(device), values)
+    print_device_readings(open_device_reader(device), values)
 
 
 def require_tools(device_type: str) -> None:
     """Print what is missing with the command that brings it; SystemExit if runs need it."""
-    needs = [*compiler_requirements(), *(gpu_requirements() if device_type == "cuda" else ())]
+    needs = [
+        *locate_compiler_requirements(),
+        *(locate_gpu_requirements() if device_type == "cuda" else ()),
+    ]
     missing = [f"{need.name} is missing: {need.remedy}" for need in needs if not need.path]
-    packages = unmet_requirements("tests")
+    packages = find_unmet_requirements("tests")
     if packages:
-        missing.append(f"packages are missing: {install_command(packages)}")
+        missing.append(f"packages are missing: {pip_install_command(packages)}")
     for line in missing:
         print(line)
     if missing:
@@ -73,10 +76,10 @@ def print_device_readings(reader: "DeviceReader", values: "Tensor") -> None:
     import torch
 
     from bench.profilers.clock import synchronize
-    from bench.profilers.device import sampled
+    from bench.profilers.device import sample_device
 
     end = time.perf_counter() + READING_SECONDS
-    with sampled(reader, values.device) as readings:
+    with sample_device(reader, values.device) as readings:
         while time.perf_counter() < end:
             values = torch.tanh(values @ values)
             synchronize(values.device)

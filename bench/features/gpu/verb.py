@@ -14,7 +14,7 @@ from tyro.conf import arg
 from bench.cli.options import Repeated
 from bench.console.console import FAILED_CASE, OK, log
 from bench.console.tables import print_tables
-from bench.environment.child_processes import kill_at_end
+from bench.environment.child_processes import kill_child_at_end
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import make_folders
 from bench.experiment.config import choose
@@ -153,6 +153,6 @@ def run_command(command: list[str], output: Path, seconds: float) -> int | None:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=CHECKOUT
         )
-        with kill_at_end(child), suppress(subprocess.TimeoutExpired):
+        with kill_child_at_end(child), suppress(subprocess.TimeoutExpired):
             return child.wait(seconds)
     return None

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.console.console import log
 from bench.console.progress import Progress
-from bench.environment.child_processes import kill_at_end
+from bench.environment.child_processes import kill_child_at_end
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import atomic_write
 from bench.measure.observations import FINGERPRINT
@@ -96,7 +96,7 @@ def time_suites(trees: Mapping[str, Path], only: str | None = None) -> dict[str,
         children = {}
         for (name, tree), slot in zip(trees.items(), slots, strict=True):
             children[name] = _start_suites(tree, Path(folder) / name, slot, only)
-            stack.enter_context(kill_at_end(children[name]))
+            stack.enter_context(kill_child_at_end(children[name]))
         round_robin(slots)
         for name, child in children.items():
             code = child.wait()

@@ -11,8 +11,11 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from bench.environment.child_processes import exit_with_parent, kill_children
-from bench.environment.files import remove_abandoned_writes
+from bench.environment.child_processes import (
+    exit_with_multiprocessing_parent,
+    kill_multiprocessing_children,
+)
+from bench.environment.files import remove_abandoned_temporary_files
 from bench.labels.label_files import LabelJob, ReportProgress, run_job
 from bench.labels.labeller import Tally
 
@@ -43,12 +46,13 @@ def run_jobs(
                 yield _run_caught(future.result)
                 report(job_of[future].size)
     except BaseException:
-        kill_children()  # an exception that a signal raises in a child may be lost, for example in `__del__`
+        # An exception that a signal raises in a child may be lost, for example in `__del__`.
+        kill_multiprocessing_children()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
         for folder in {job.target.parent for job in jobs if job.target}:
-            remove_abandoned_writes(folder)
+            remove_abandoned_temporary_files(folder)
 
 
 def _submit(pool: ProcessPoolExecutor, function: Callable[[T], R], item: T) -> Future[R]:
@@ -89,4 +93,4 @@ def _init_worker() -> None:
     """Use one thread, and exit whenever the parent ends."""
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    exit_with_parent()
+    exit_with_multiprocessing_parent()

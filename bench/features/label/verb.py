@@ -21,7 +21,7 @@ from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import CaptionFile, find_caption_files
 from bench.data.samples import with_caption_files
 from bench.data.text_tables import UTF8_REMEDY
-from bench.environment.cores import available_cores
+from bench.environment.cores import count_available_cores
 from bench.features.label.parallel import run_jobs
 from bench.features.label.tables import (
     captions_table,
@@ -151,7 +151,9 @@ class Label:
         total = Tally()
         num_failures = 0
         num_bytes = sum(job.size for job in jobs)
-        workers = self.workers or min(available_cores(), 1 + num_bytes // MIN_BYTES_PER_PROCESS)
+        workers = self.workers or min(
+            count_available_cores(), 1 + num_bytes // MIN_BYTES_PER_PROCESS
+        )
         start = time.monotonic()
         bar = make_bar("reading captions", num_bytes, "B", is_scaled=True)
         with bar, closing(run_jobs(jobs, workers, bar.update)) as outcomes:

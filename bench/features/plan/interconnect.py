@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.environment.gpu_specs import GB, GpuSpec
+from bench.environment.gpu_specs import GpuSpec
 from bench.records.record import LinkSpeed, read_records
+from bench.tables.formats import GB
 
 # Share of a data sheet's bandwidth that is reached: nccl-tests reach 230 to 250 of 300 GB/s on 8 A100.
 LINK_SHARE = 0.8
@@ -39,7 +40,7 @@ def data_sheet_interconnect(gpu: GpuSpec, network_gbs: float | None = None) -> I
     elif gpu.network_bytes_per_second is not None:
         network = LINK_SHARE * gpu.network_bytes_per_second
     else:
-        raise ValueError(f"no data sheet has a network of {gpu.name_words}: give --network-gbs")
+        raise ValueError(f"no data sheet has a network of {gpu.name}: give --network-gbs")
     return Interconnect(
         gpus_per_node=gpu.gpus_per_node,
         link_bytes_per_second=LINK_SHARE * gpu.link_bytes_per_second,

@@ -32,7 +32,7 @@ from bench.features.reference.released_batches import (
 )
 from bench.features.reference.timing import WindowTimer
 from bench.labels.vocabulary import read_vocabulary, replace_unshipped_vocabulary
-from bench.profilers.device import Readings, open_reader, sampled
+from bench.profilers.device import Readings, open_device_reader, sample_device
 from bench.profilers.nvml import VOIDING_SLOWDOWNS
 from bench.train.build import log_loader_workers, sample_count_fields
 
@@ -126,7 +126,7 @@ def run_as_released(
         trainer.criteria.register_forward_hook(
             lambda _loss, _inputs, values: losses.append(values["total_loss"].detach())
         )
-        with sampled(open_reader(device), device) as readings:
+        with sample_device(open_device_reader(device), device) as readings:
             trainer.train_epoch(round_)
         waited = sum(loader.wait_seconds[timing.warmup_steps :])
         figures["data_wait_share"] = waited / sum(windows.seconds)

@@ -12,7 +12,7 @@ from bench.experiment.fields import OptimizerKernel, OptimizerSettings
 from bench.features.reference import WARMUP_STEPS
 from bench.measure.heating import Heating
 from bench.profilers.clock import synchronize
-from bench.profilers.counters import count_graphs
+from bench.profilers.counters import count_compiled_graphs
 
 # Steps of linear warm-up of the learning rate; open_clip_train's default is 10,000.
 RAMP_STEPS = 2_000
@@ -46,14 +46,14 @@ class WindowTimer:
             while not heating.is_over():
                 yield from islice(steps, self.steps)
         while len(self.seconds) < self.windows:
-            graphs = count_graphs()
+            graphs = count_compiled_graphs()
             synchronize(self.device)
             yield_slot()
             start = time.perf_counter()
             yield from islice(steps, self.steps)
             synchronize(self.device)
             seconds = time.perf_counter() - start
-            if count_graphs() == graphs:
+            if count_compiled_graphs() == graphs:
                 self.seconds.append(seconds)
                 continue
             compiled_windows += 1

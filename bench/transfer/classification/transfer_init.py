@@ -149,7 +149,7 @@ def make_text_head(
     the mean norm over `features` instead, which leaves the predictions unchanged.
     """
     length = (features @ texts.pair.projection.detach()).norm(dim=1).mean()
-    weight = texts.classifier_rows(prompts) / length
+    weight = texts.make_classifier_rows(prompts) / length
     weights = weight.expand(draws, -1, -1).clone()
     return InitialHeads(weights, torch.zeros(draws, len(prompts)))
 

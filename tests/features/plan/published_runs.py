@@ -14,7 +14,8 @@ JUWELS Booster: 4 A100 of 40 GB and 4 x 200 Gbit/s per node; Stability's cluster
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bench.environment.gpu_specs import GB, GPU_SPECS, GpuSpec
+from bench.environment.gpu_specs import GPU_SPECS, GpuSpec
+from bench.tables.formats import GB
 
 V100 = GpuSpec("V100", 125e12, 15.7e12, 32 * GB, 300.0, 150 * GB, None)  # in fp16
 A100 = GPU_SPECS["a100"]

@@ -84,7 +84,7 @@ def test_utilisation_is_the_geometric_mean_of_published_trainings() -> None:
     mean = math.exp(fmean(math.log(reached_utilisation(run)) for run in PUBLISHED_RUNS))
     assert mean == pytest.approx(UTILISATION, abs=5e-4)
     assert len(PUBLISHED_RUNS) == 26
-    assert sum("H100" in run.device.name_words for run in PUBLISHED_RUNS) == 2
+    assert sum("H100" in run.device.name for run in PUBLISHED_RUNS) == 2
 
 
 def test_stated_errors_are_those_on_published_trainings() -> None:

@@ -113,16 +113,16 @@ import torch
 from bench.experiment.config import Experiment
 from bench.features.reference import OPEN_CLIP_SIDES
 from bench.features.reference.runs import run_side
-from bench.profilers.counters import count_graphs
+from bench.profilers.counters import count_compiled_graphs
 from tests import small  # and its towers
 
 torch.compile = partial(torch.compile, backend="eager")
 experiment = msgspec.json.decode(sys.argv[1], type=Experiment)
 for side in OPEN_CLIP_SIDES:
     torch._dynamo.reset()  # equal steps would share their graphs
-    before = count_graphs()
+    before = count_compiled_graphs()
     run = run_side(experiment, torch.device("cpu"), Path(sys.argv[2]), side, 0)
-    print(msgspec.json.encode([count_graphs() - before, run]).decode())
+    print(msgspec.json.encode([count_compiled_graphs() - before, run]).decode())
 """
 
 
@@ -150,7 +150,9 @@ def test_step_is_compiled_on_all_sides_or_on_none(results: Path) -> None:
 
 def test_warm_up_lasts_until_no_new_graph_appears(monkeypatch: pytest.MonkeyPatch) -> None:
     compiling, graphs, taken = {0, 3}, list[int](), list[int]()
-    monkeypatch.setattr("bench.features.reference.timing.count_graphs", lambda: len(graphs))
+    monkeypatch.setattr(
+        "bench.features.reference.timing.count_compiled_graphs", lambda: len(graphs)
+    )
     timer = WindowTimer(CPU, steps=2, windows=2)
     for k in timer.time_steps():
         taken.append(k)
@@ -158,7 +160,9 @@ def test_warm_up_lasts_until_no_new_graph_appears(monkeypatch: pytest.MonkeyPatc
     assert taken == [*range(WARMUP_STEPS + 2 * 3)]
     assert len(timer.seconds) == 2
     always = iter(range(2 * (MAX_COMPILED_WINDOWS + 1)))
-    monkeypatch.setattr("bench.features.reference.timing.count_graphs", lambda: next(always))
+    monkeypatch.setattr(
+        "bench.features.reference.timing.count_compiled_graphs", lambda: next(always)
+    )
     with pytest.raises(RuntimeError, match="compiled new graphs: set text_padding=packed"):
         [*WindowTimer(CPU, steps=2, windows=2).time_steps()]
 

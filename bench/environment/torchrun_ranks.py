@@ -1,4 +1,4 @@
-"""The rank of this process under torchrun. No torch here."""
+"""The ranks that torchrun gives to this process. No torch here."""
 
 import os
 import platform
@@ -20,8 +20,8 @@ MIXED_MACHINES = "CATLIP_BENCH_MIXED_MACHINES"
 
 
 @dataclass(frozen=True, slots=True)
-class RankInfo:
-    """The global and the local rank of a process, and the numbers of processes."""
+class TorchrunRanks:
+    """The global and the local rank of a process, and the numbers of processes in all and on this host."""
 
     rank: int = 0
     world_size: int = 1
@@ -30,27 +30,27 @@ class RankInfo:
 
 
 @cache
-def torchrun_env() -> RankInfo:
-    """Read torchrun's environment variables; ValueError if some are missing or hold no valid number."""
+def read_torchrun_ranks() -> TorchrunRanks:
+    """Return the ranks from torchrun's environment variables, rank 0 of 1 without them; ValueError if invalid."""
     if read_integer_variable("WORLD_SIZE") in (None, 1):
-        return RankInfo()
+        return TorchrunRanks()
     missing = [name for name in TORCHRUN_VARIABLES if name not in os.environ]
     if missing:
         raise ValueError(
             f"WORLD_SIZE is set and {', '.join(missing)} not: start several processes with torchrun"
         )
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    return RankInfo(*(read_integer_variable(name) or 0 for name in names))
+    return TorchrunRanks(*(read_integer_variable(name) or 0 for name in names))
 
 
 def describe_node() -> str:
-    """Return the name of this host, and the number of its node in the job."""
-    rank_info = torchrun_env()
+    """Return the name of this host and the number of its node in the job, as text."""
+    ranks = read_torchrun_ranks()
     # If all nodes have as many processes as this one.
-    if_equal = rank_info.rank // rank_info.local_world_size
+    if_equal = ranks.rank // ranks.local_world_size
     return f"{platform.node()}, node {os.environ.get('GROUP_RANK', if_equal)}"  # torchrun sets it
 
 
-def restart_count() -> int:
+def read_restart_count() -> int:
     """Return how often torchrun has restarted these processes after a failure."""
     return read_integer_variable(RESTART_COUNT) or 0
