@@ -11,13 +11,13 @@ def set_tf32(*, enabled: bool) -> None:
     Inductor reads. Source: torch 2.13, `aten/src/ATen/Context.h` and `Context.cpp`.
     """
     torch.set_float32_matmul_precision("high" if enabled else "highest")
-    torch.backends.cudnn.set_tf32 = enabled
+    torch.backends.cudnn.allow_tf32 = enabled
 
 
 def describe_tf32() -> str:
     """Return what is rounded to TF32, or "off"."""
     switches = {
-        "products": torch.backends.cuda.matmul.set_tf32,
-        "convolutions": torch.backends.cudnn.set_tf32,
+        "products": torch.backends.cuda.matmul.allow_tf32,
+        "convolutions": torch.backends.cudnn.allow_tf32,
     }
     return " and ".join(name for name, is_on in switches.items() if is_on) or "off"

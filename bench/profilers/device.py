@@ -65,12 +65,13 @@ def sample_device(
     def poll() -> None:
         while not done.wait(interval_seconds):
             for name, gauge in reader.gauges.items():
-                values[name].append(readings.attempt(name, gauge))
+                values[name].append(readings.read_or_note_error(name, gauge))
 
     sampler = threading.Thread(target=poll, name="device-sampler", daemon=True)
     synchronize(device)
     end_gauges = {
-        name: readings.attempt(name, begin) for name, begin in reader.interval_gauges.items()
+        name: readings.read_or_note_error(name, begin)
+        for name, begin in reader.interval_gauges.items()
     }
     if reader.gauges:
         sampler.start()
@@ -80,7 +81,7 @@ def sample_device(
     finally:
         for name, gauge in end_gauges.items():
             if gauge is not None:
-                reading = readings.attempt(name, gauge)
+                reading = readings.read_or_note_error(name, gauge)
                 values[name] = [reading]
         done.set()
         if sampler.is_alive():

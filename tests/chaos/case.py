@@ -96,7 +96,10 @@ def violations(case: Case, folder: Path, limits: Limits) -> list[str]:
             code, error = USAGE, describe_error(refusal)
         except SystemExit as end:
             code = end.code
-    seconds, mebibytes = time.process_time() - began, (peak.read()["peak_rss_bytes"] or 0) / 2**20
+    seconds, mebibytes = (
+        time.process_time() - began,
+        (peak.read_peaks()["peak_rss_bytes"] or 0) / 2**20,
+    )
     text, after = output.getvalue() + error, _entries(folder)
     found = [
         f"lost or changed: {path.name!r}"

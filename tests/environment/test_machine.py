@@ -93,8 +93,8 @@ def test_labels_of_a_micro_batch_stay_on_the_device() -> None:
 
 def require_fp32() -> None:
     """Check that products and convolutions are fp32 on a GPU, too."""
-    assert not torch.backends.cudnn.set_tf32
-    assert not torch.backends.cuda.matmul.set_tf32
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
     assert torch.get_float32_matmul_precision() == "highest"
 
 
