@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from bench.console.console import FAILED_CASE, OK, PROGRAM, log, log_damaged_files
 from bench.environment.files import read_intact_files
-from bench.experiment.config import choose
+from bench.experiment.config import look_up
 from bench.measure.comparison_records import group_comparison
 from bench.measure.windows import describe_waits
 from bench.records.record import Record, read_record
@@ -47,7 +47,7 @@ class ComparisonPage:
             )
         shown = comparisons
         if self.comparison is not None:
-            choose(self.comparison, comparisons, f"comparison in {self.results}")
+            look_up(self.comparison, comparisons, f"comparison in {self.results}")
             shown = {self.comparison: comparisons[self.comparison]}
         joined = join_comparisons(shown)
         newest = joined.comparisons[0]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from bench.environment.circumstances import Circumstances
-from bench.experiment.config import Experiment, fields_of, get_field
+from bench.experiment.config import Experiment, field_names_of, get_field
 from bench.experiment.experiments import tuning_of
 from bench.experiment.fields import PACK_DATA
 from bench.interfaces.method import method_text
@@ -132,7 +132,7 @@ def experiment_settings(experiment: Experiment) -> Values:
     if experiment.input.data != PACK_DATA:
         left_out.add("caption_lengths")
     settings = {}
-    for field in fields_of(experiment):
+    for field in field_names_of(experiment):
         if field not in left_out:
             settings[field] = format_setting(get_field(experiment, field))
     return settings

@@ -12,8 +12,8 @@ from bench.experiment.config import (
     Experiment,
     are_replicates,
     change,
-    differing_fields,
-    fields_of,
+    differing_field_values,
+    field_names_of,
     format_differences,
     get_field,
     unexpected_differences,
@@ -21,21 +21,21 @@ from bench.experiment.config import (
 from bench.interfaces.catalog import RANDOM_INIT, REFERENCES
 from bench.records.record import (
     Failure,
-    Figures,
+    MeasuredFigures,
     Memory,
     Record,
     Speed,
     Training,
     Transfer,
-    comparison_from_filename,
-    record_files,
+    comparison_name_from_filename,
+    list_record_files,
 )
-from bench.records.record_kind import UnknownKind
+from bench.records.record_kind import UnknownRecordContent
 from bench.tables.groups import group_by
 
 # Kinds of records that a page has of one comparison, whose rounds belong together.
 TIMED = (Speed, Memory)
-JOINED = (*TIMED, Training, Transfer, Failure, Figures, UnknownKind)
+JOINED = (*TIMED, Training, Transfer, Failure, MeasuredFigures, UnknownRecordContent)
 ADDS_NOTHING = "it adds no speed, training or score to this page"
 Key = tuple[object, ...]
 
@@ -75,12 +75,12 @@ def comparison_files(results: Path) -> dict[str, list[Path]]:
     folders = {results, *(tower.parent for tower in towers)}
     paths = list[Path]()
     for folder in folders:
-        paths += record_files(folder)
-    paths.sort(key=lambda path: (comparison_from_filename(path), path.parent, path))
+        paths += list_record_files(folder)
+    paths.sort(key=lambda path: (comparison_name_from_filename(path), path.parent, path))
 
     def comparison(path: Path) -> str:
         folder = path.parent.relative_to(results)
-        return (folder / comparison_from_filename(path)).as_posix()
+        return (folder / comparison_name_from_filename(path)).as_posix()
 
     return group_by(paths, comparison)
 
@@ -88,7 +88,7 @@ def comparison_files(results: Path) -> dict[str, list[Path]]:
 def row_key(experiment: Experiment) -> Key:
     """Return the settings that all records of one row of a page share."""
     ignored = ("name", *FIELDS_IGNORED_IN_ROWS)
-    names = [name for name in fields_of(experiment) if name not in ignored]
+    names = [name for name in field_names_of(experiment) if name not in ignored]
     return tuple(get_field(experiment, name) for name in names)
 
 
@@ -131,8 +131,8 @@ def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str
     allowed = {
         *MAY_DIFFER,
         *FIELDS_IGNORED_IN_ROWS,
-        *differing_fields(shown),
-        *differing_fields(others),
+        *differing_field_values(shown),
+        *differing_field_values(others),
     }
     differences = unexpected_differences([*shown, *others], allowed)
     machines = dict.fromkeys(record.circumstances.machine_and_gpu for record in both)
@@ -197,13 +197,13 @@ def _identity_keys(record: Record) -> Iterator[Key]:
             yield ("timed",)
         case Training() if experiment is not None:
             yield "training", row_key(experiment), seed
-        case Figures() as figures:
+        case MeasuredFigures() as figures:
             yield "figures", figures.measurement
-        case UnknownKind() as unknown:
+        case UnknownRecordContent() as unknown:
             yield "kind", unknown["kind"]
         case Transfer() as transfer:
             tower = _trained_experiment(record)
-            init = None if experiment is None else experiment.image.random_init_kind
+            init = None if experiment is None else experiment.image.random_init_key
             subject: Key = (transfer.subject, init)
             if tower is not None:
                 subject = (row_key(tower), transfer.images)

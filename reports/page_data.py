@@ -20,12 +20,12 @@ from bench.interfaces.sections import (
 )
 from bench.measure.tables import sample_table
 from bench.records.record import Memory, Speed, Training, Transfer
-from bench.records.record_kind import RecordContent
+from bench.records.record_kind import AnyRecordContent
 from bench.tables.formats import join_with_and
 from bench.tables.tables import Cell, Column, Table
 from bench.transfer.pareto import cost_axes
 
-KINDS: dict[str, type[RecordContent]] = {
+KINDS: dict[str, type[AnyRecordContent]] = {
     "speed": Speed,
     "memory": Memory,
     "training losses": Training,

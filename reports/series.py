@@ -8,9 +8,9 @@ from statistics import median
 
 import pandas as pd
 
-from bench.experiment.config import Experiment, differing_fields, get_field
+from bench.experiment.config import Experiment, differing_field_values, get_field
 from bench.experiment.experiments import EXPERIMENTS, SCALES
-from bench.experiment.settings import split_name
+from bench.experiment.settings import strip_settings
 from bench.measure.observations import BenchmarkId, Commit, Metric, Observation
 from bench.tables.groups import group_by
 
@@ -177,10 +177,10 @@ def _experiment_columns(experiment: Experiment | None) -> dict[str, object]:
     """Return method, scale, tower, seed, and the settings in which it differs from the named experiment."""
     if experiment is None:
         return {"method": "", "scale": "", "tower": "", "seed": None, "changed_settings": ""}
-    base = split_name(experiment.name)[0]
+    base = strip_settings(experiment.name)
     scales = [name for name in SCALES if base.endswith(f"-{name}")]
     named = EXPERIMENTS.get(base, experiment)
-    changed = [name for name in differing_fields([named, experiment]) if name != "seed"]
+    changed = [name for name in differing_field_values([named, experiment]) if name != "seed"]
     settings = [f"{name}={get_field(experiment, name)}" for name in changed]
     return {
         "method": experiment.method,

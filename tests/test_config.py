@@ -16,10 +16,10 @@ from bench.experiment.config import (
     FIELDS,
     Experiment,
     change,
-    choose,
-    differing_fields,
-    fields_with,
+    differing_field_values,
+    field_names_with_role,
     get_field,
+    look_up,
     require_comparable_experiments,
 )
 from bench.experiment.experiments import (
@@ -166,7 +166,9 @@ def test_experiments_are_immutable_and_compared_by_value(field: str) -> None:
     base = based(field)
     changed = change(base, **{field: another(field)})
     assert changed != base
-    assert differing_fields([base, changed]) == {field: (get_field(base, field), another(field))}
+    assert differing_field_values([base, changed]) == {
+        field: (get_field(base, field), another(field))
+    }
     with pytest.raises(AttributeError):
         setattr(getattr(TINY, FIELD_FACTS[field].group, TINY), field, another(field))
 
@@ -195,7 +197,7 @@ def test_every_scale_has_every_method() -> None:
     ],
 )
 def test_a_released_experiment_has_the_tuned_settings_of_its_recipe(name: str, recipe: str) -> None:
-    differing = differing_fields([EXPERIMENTS[name], EXPERIMENTS[recipe]])
+    differing = differing_field_values([EXPERIMENTS[name], EXPERIMENTS[recipe]])
     assert not ({*TUNED_FIELDS} - {"tower"}) & differing.keys()
     assert tuning_of(EXPERIMENTS[name]).state == tuning_of(EXPERIMENTS[recipe]).state == "released"
 
@@ -224,8 +226,8 @@ def test_unknown_name_gives_the_nearest_match_or_all_names() -> None:
     ):
         get_experiment("clip-tinny")
     with pytest.raises(ValueError, match=r"no fruit named 'xyz' \(there are apple, pear\)"):
-        choose("xyz", {"pear": 1, "apple": 2}, "fruit")
-    assert choose("pear", {"pear": 1, "apple": 2}, "fruit") == 1
+        look_up("xyz", {"pear": 1, "apple": 2}, "fruit")
+    assert look_up("pear", {"pear": 1, "apple": 2}, "fruit") == 1
 
 
 # Settings of the command line
@@ -507,7 +509,7 @@ def test_every_field_has_a_description_and_roles_that_exist() -> None:
     for name, facts in FIELD_FACTS.items():
         assert re.fullmatch(r"[A-Zo].*[.)]", facts.description), name
         assert {*facts.roles} <= {*get_args(Role)}, name
-    assert all(fields_with(role) for role in get_args(Role))
+    assert all(field_names_with_role(role) for role in get_args(Role))
 
 
 def test_fields_are_listed_with_what_they_accept(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,11 +21,11 @@ from bench.records.record import (
     Speed,
     Training,
     Transfer,
+    list_record_files,
     read_record,
-    record_files,
     write_record,
 )
-from bench.records.record_kind import UnknownKind
+from bench.records.record_kind import UnknownRecordContent
 from bench.tables.formats import format_rate
 from tests.data.shards import CAPTIONS, encode_image, make_image
 from tests.processes import LONGEST_SECONDS, answer
@@ -37,13 +37,13 @@ SETTINGS = ("batch_size=16", "warmup_steps=1", "windows=1", "steps_per_window=1"
 SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 IMPORTS = """from typing import Annotated
 from bench.experiment.experiments import MethodSettings
-from bench.experiment.fields import Settings, field_metadata
+from bench.experiment.fields import SettingsGroup, field_metadata
 from bench.interfaces.data_source import DataSource
 from bench.interfaces.extensions import Extension
 from bench.interfaces.method import Method
 from bench.interfaces.verb import Verb
 from bench.methods.clip import Clip
-from bench.records.record_kind import RecordKind
+from bench.records.record_kind import RecordContent
 """
 VERB = f"""{IMPORTS}
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ def run(
 
 
 def records_of(results: str | Path, kind: type = Speed) -> list[Record]:
-    records = map(read_record, record_files(Path(results)))
+    records = map(read_record, list_record_files(Path(results)))
     return [record for record in records if isinstance(record.measured, kind)]
 
 
@@ -124,7 +124,7 @@ def records_of(results: str | Path, kind: type = Speed) -> list[Record]:
         ),
         (
             (
-                "class Own(Settings, frozen=True): batch_size: Annotated[int, field_metadata('A')] = 1\n"
+                "class Own(SettingsGroup, frozen=True): batch_size: Annotated[int, field_metadata('A')] = 1\n"
                 "class Mine(Clip): name, settings = 'mine', Own\n"
                 "EXTENSION = Extension([Mine()])"
             ),
@@ -140,10 +140,10 @@ def records_of(results: str | Path, kind: type = Speed) -> list[Record]:
         ),
         (
             (
-                "class Mine(RecordKind, frozen=True, kw_only=True): pass\n"
+                "class Mine(RecordContent, frozen=True, kw_only=True): pass\n"
                 "EXTENSION = Extension(record_kinds=[Mine])"
             ),
-            "must be a subclass of RecordKind with a tag",
+            "must be a subclass of RecordContent with a tag",
         ),
         ("EXTENSION = Extension(verbs=[Verb('list', '', '')])", "has the verb list already"),
     ],
@@ -209,7 +209,7 @@ def test_measurement_is_compared_and_shown_without_its_extension(
     returned, text = answer(folder, "--extension", "latency.py", *words)
     assert returned == OK, text
     assert re.search(r"one image, ms +catlip-tiny +2 .* inconclusive", text)
-    records = [*map(read_record, record_files(Path(results)))]
+    records = [*map(read_record, list_record_files(Path(results)))]
     rows = summarize_figures(records, ["clip-tiny", "catlip-tiny"])
     assert [(row.figure.name, row.experiment, len(row.rounds)) for row in rows] == [
         (name, experiment, 2)
@@ -230,9 +230,9 @@ def test_run_of_an_extension_is_a_fresh_process_and_its_record_is_kept_without_i
     returned, text = run(folder, "--extension", "build_time.py", *words)
     assert returned == OK, text
     assert re.search(r"clip-tiny +\d", text)
-    (path,) = record_files(results)
+    (path,) = list_record_files(results)
     record = read_record(path)
-    assert isinstance(record.measured, UnknownKind)
+    assert isinstance(record.measured, UnknownRecordContent)
     assert [*record.measured] == ["kind", "seconds"]
     before = path.read_bytes()
     write_record(record, path)

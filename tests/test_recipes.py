@@ -11,7 +11,7 @@ from bench.experiment.config import (
     MAY_DIFFER,
     Experiment,
     change,
-    differing_fields,
+    differing_field_values,
     require_comparable_experiments,
 )
 from bench.experiment.experiments import EXPERIMENTS
@@ -128,7 +128,7 @@ def test_recipe_windows_have_balanced_image_sizes() -> None:
 
 def test_controlled_pair_differs_only_in_the_method() -> None:
     require_comparable_experiments(CONTROLLED)
-    assert {*differing_fields(CONTROLLED)} == {"method"} <= {*MAY_DIFFER}
+    assert {*differing_field_values(CONTROLLED)} == {"method"} <= {*MAY_DIFFER}
 
 
 def test_published_pair_needs_allow_differences() -> None:
@@ -154,7 +154,7 @@ def test_the_table_of_a_published_pair_lists_what_differs_beside_the_method() ->
     with pytest.raises(ValueError, match="cannot be compared"):
         note_of(PUBLISHED, MAY_DIFFER)
     note = note_of(PUBLISHED, FIELDS)
-    for field, values in differing_fields(PUBLISHED).items():
+    for field, values in differing_field_values(PUBLISHED).items():
         listed = f"\n  {field}: {' / '.join(map(str, values))}" in note
         assert listed == (field not in MAY_DIFFER)
     assert "also differ" not in note_of(CONTROLLED, FIELDS)

@@ -23,25 +23,25 @@ from bench.measure.throughput import require_comparable
 from bench.records.record import (
     FORMAT,
     Failure,
-    Figure,
-    Figures,
+    FigureSpec,
+    MeasuredFigures,
     Record,
     Speed,
-    comparisons,
-    is_record,
+    is_record_file,
+    list_comparison_names,
     read_record,
     read_records,
     record_path,
     write_record,
 )
-from bench.records.record_kind import RecordKind, UnknownKind, tag_of
+from bench.records.record_kind import RecordContent, UnknownRecordContent, kind_tag
 from tests.small import circumstances
 from tests.speeds import speed as plain_speed
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=40)
 
 ROOT = Path(bench.records.record.__file__).parents[2]
-KINDS = [*bench.records.record.KINDS.values()]
+KINDS = [*bench.records.record.RECORD_KINDS.values()]
 TINY = EXPERIMENTS["clip-tiny"]
 HERE = circumstances(machine="two cores", packages={"torch": "2.6.0"})
 
@@ -102,9 +102,9 @@ def of_each(kind: type, count: int) -> dict[str, st.SearchStrategy[Any]]:
         element = get_args(get_args(hint)[0] if get_origin(hint) is Annotated else hint)[0]
         return st.lists(values_of(element), min_size=count, max_size=count).map(tuple)
 
-    if kind is Figures:
+    if kind is MeasuredFigures:
         figures = st.shared(
-            st.lists(values_of(Figure), max_size=3, unique_by=lambda one: one.name).map(tuple)
+            st.lists(values_of(FigureSpec), max_size=3, unique_by=lambda one: one.name).map(tuple)
         )
         numbers = st.lists(values_of(float), min_size=1, max_size=4).map(tuple)
         values = figures.flatmap(
@@ -167,7 +167,7 @@ NAME = "c.speed.x.json"
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_record_round_trips(kind: type[RecordKind], tmp_path: Path) -> None:
+def test_record_round_trips(kind: type[RecordContent], tmp_path: Path) -> None:
     of, path = Experiment if kind.needs_experiment else Experiment | None, tmp_path / NAME
 
     @settings(laws, max_examples=10)
@@ -341,7 +341,7 @@ def test_comparisons_are_listed_once_oldest_first_and_read_alone_in_the_order_of
         ("2026-01-01-b", "a", 0),
     ]
     third, second, first, other = (lay(tmp_path, *run) for run in runs)
-    assert comparisons(tmp_path) == ["2026-01-01", "2026-01-01-b", "2026-03-01"]
+    assert list_comparison_names(tmp_path) == ["2026-01-01", "2026-01-01-b", "2026-03-01"]
     assert read_records(tmp_path, "2026-01-01") == [first, second]
     assert read_records(tmp_path, "2026-01-01-b") == [other]
     assert read_records(tmp_path, "2026") == []
@@ -349,7 +349,7 @@ def test_comparisons_are_listed_once_oldest_first_and_read_alone_in_the_order_of
 
 
 def test_every_kind_of_record_is_read_and_no_other_file(tmp_path: Path) -> None:
-    kinds = [*map(tag_of, KINDS)]
+    kinds = [*map(kind_tag, KINDS)]
     for kind in kinds:
         write_record(failed(kind), record_path(tmp_path, "c", kind, "x"))
     json_files = (
@@ -375,10 +375,10 @@ def test_every_kind_of_record_is_read_and_no_other_file(tmp_path: Path) -> None:
         == read_records(tmp_path, "c")
         == [failed(kind) for kind in sorted(kinds)]
     )
-    assert comparisons(tmp_path) == ["c"]
+    assert list_comparison_names(tmp_path) == ["c"]
     for empty in (tmp_path / "cache", tmp_path / "not there"):
         assert read_records(empty) == []
-        assert comparisons(empty) == []
+        assert list_comparison_names(empty) == []
 
 
 def test_record_of_an_unknown_kind_is_read_and_kept_as_it_is(tmp_path: Path) -> None:
@@ -388,10 +388,10 @@ def test_record_of_an_unknown_kind_is_read_and_kept_as_it_is(tmp_path: Path) -> 
     path.write_bytes(msgspec.json.format(json.dumps(document).encode(), indent=1))
     write_record(failed(), tmp_path / NAME)
     of_luck, other = read_records(tmp_path)
-    assert isinstance(of_luck.measured, UnknownKind)
+    assert isinstance(of_luck.measured, UnknownRecordContent)
     assert of_luck.measured == content
     assert other == failed()
-    assert comparisons(tmp_path) == ["c"]
+    assert list_comparison_names(tmp_path) == ["c"]
     before = path.read_bytes()
     write_record(of_luck, path)
     assert path.read_bytes() == before
@@ -404,7 +404,7 @@ def test_record_of_an_unknown_kind_is_read_and_kept_as_it_is(tmp_path: Path) -> 
     "path", sorted((ROOT / "tests" / "records").rglob("*.*.json")), ids=lambda path: path.name
 )
 def test_kept_record_is_written_again_byte_for_byte(path: Path, tmp_path: Path) -> None:
-    if is_record(path):
+    if is_record_file(path):
         write_record(read_record(path), tmp_path / path.name)
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 

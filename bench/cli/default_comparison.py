@@ -14,7 +14,7 @@ from bench.console.console import log
 from bench.console.options import MINUTES_RANGE, require_range
 from bench.environment.files import atomic_write
 from bench.experiment.config import Experiment, change
-from bench.experiment.experiments import COMPARED, EXPERIMENTS, HEADLINE
+from bench.experiment.experiments import DEFAULT_METHODS, EXPERIMENTS, HEADLINE_METHODS
 from bench.experiment.fields import SEEN_CONCEPTS
 from bench.experiment.settings import with_settings
 from bench.orchestration.budgets import set_images
@@ -53,7 +53,7 @@ def run_default(
         require_openable_tasks(results, task_root, chosen_tasks)
         scope = replace(scope, tasks=tuple(chosen_tasks), root=task_root)
     is_smoke = name == "smoke"
-    methods = HEADLINE if is_smoke else COMPARED
+    methods = HEADLINE_METHODS if is_smoke else DEFAULT_METHODS
     experiments = [EXPERIMENTS[f"{method}-tiny"] for method in methods]
     experiments = on_data(experiments, data, caption, results)
     experiments = [set_images(experiment, IMAGES[name]) for experiment in experiments]

@@ -7,7 +7,7 @@ from bench.console.tables import print_tables
 from bench.orchestration.preflight import reserve_comparison_name
 from bench.orchestration.runner import Runner
 from bench.orchestration.runs import Run
-from bench.records.record import DDP_BUCKET_BYTES, LinkSpeed, read_record, record_path
+from bench.records.record import DDP_BUCKET_BYTES, AllReduceSpeed, read_record, record_path
 from bench.tables.formats import GB
 from bench.tables.tables import Table
 
@@ -33,7 +33,7 @@ def measure_link_speed(results: Path, launch: str, json_file: Path | None) -> in
     if not run.is_done:
         return FAILED_CASE
     link = read_record(path).measured
-    assert isinstance(link, LinkSpeed)
+    assert isinstance(link, AllReduceSpeed)
     rows = []
     for level, speed, latency in (
         ("within nodes", link.bytes_per_second, link.latency_seconds),

@@ -123,11 +123,11 @@ def experiments_from(
     names: Iterable[str], settings: Sequence[str], *options: str | None
 ) -> "list[Experiment]":
     """Return experiments as `experiment_from`, each name once; a field that some methods declare is set for those."""
-    from bench.experiment.config import fields_of_method
+    from bench.experiment.config import method_fields
     from bench.experiment.experiments import get_experiment
 
     declared_fields = {
-        name: fields_of_method(get_experiment(name).method).keys() for name in dict.fromkeys(names)
+        name: method_fields(get_experiment(name).method).keys() for name in dict.fromkeys(names)
     }
     experiments = list["Experiment"]()
     for name, fields in declared_fields.items():

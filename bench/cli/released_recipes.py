@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from bench.experiment.config import choose
+from bench.experiment.config import look_up
 from bench.experiment.experiments import EXPERIMENTS
 from bench.tables.tables import Table
 
@@ -54,7 +54,7 @@ def released_settings(name: str) -> dict[str, ReleasedSetting]:
 
 def released_table(name: str) -> Table:
     """Return every setting of an experiment's released recipe beside ours; ValueError names the recipes there are."""
-    choose(name, dict.fromkeys(released_recipes()), "released recipe")
+    look_up(name, dict.fromkeys(released_recipes()), "released recipe")
     settings = sorted(released_settings(name).items(), key=lambda item: item[1].state)
     rows = [
         {

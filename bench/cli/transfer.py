@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from bench.cli.options import Json, Protocols, Results, Root, Tasks, print_results
 from bench.environment.imports import imports_without_gc
-from bench.experiment.config import Experiment, choose
+from bench.experiment.config import Experiment, look_up
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.catalog import (
     DEFAULT_ROOT_TASK,
@@ -77,7 +77,7 @@ def _resolve_tower_arguments(tower: str, results: Path) -> list[str]:
         return [str(path.resolve()) for path in find_latest_towers(results, tower)]
     name, equals, file = ("", "", tower) if Path(tower).exists() else tower.rpartition("=")
     if not Path(file).exists():
-        choose(tower, EXPERIMENTS, "tower file or experiment")
+        look_up(tower, EXPERIMENTS, "tower file or experiment")
     return [f"{name}{equals}{Path(file).resolve()}"]
 
 
@@ -101,11 +101,11 @@ def choose_tasks_and_protocols(
     if not tasks and root is not None:
         tasks = [DEFAULT_ROOT_TASK]
     chosen_protocols = [
-        choose(name, PROTOCOLS, "protocol") for name in protocols or default_protocols()
+        look_up(name, PROTOCOLS, "protocol") for name in protocols or default_protocols()
     ]
     protocol_kinds = {protocol.labels for protocol in chosen_protocols}
     default_tasks = [name for name in DEFAULT_TASKS if TASKS[name].labels in protocol_kinds]
-    chosen_tasks = [choose(name, TASKS, "task") for name in tasks or default_tasks]
+    chosen_tasks = [look_up(name, TASKS, "task") for name in tasks or default_tasks]
     task_kinds = {task.labels for task in chosen_tasks}
     for task in chosen_tasks:
         if task.labels not in protocol_kinds:

@@ -6,7 +6,7 @@ from typing import cast
 
 import pyarrow as pa
 
-from bench.experiment.config import choose, list_names
+from bench.experiment.config import abbreviate_names, look_up
 
 CAPTION_COLUMNS = (
     "caption",
@@ -73,11 +73,11 @@ def find_caption_columns(names: Sequence[str], fields: Iterable[str]) -> list[st
         name = field or find_column(names, CAPTION_COLUMNS) or ""
         if not name:
             raise ValueError(
-                f"no column has a name known for captions (there are {list_names(names)}): name it with --caption"
+                f"no column has a name known for captions (there are {abbreviate_names(names)}): name it with --caption"
             )
         while name not in columns and "." in name:
             name = name.rpartition(".")[0]
-        matches[choose(name, columns, "column")] = None
+        matches[look_up(name, columns, "column")] = None
     return list(matches)
 
 
@@ -117,7 +117,7 @@ def find_image_bytes(schema: pa.Schema) -> tuple[str, ...]:
         return columns[known]
     if len(columns) != 1:
         raise ValueError(
-            f"no column named image holds bytes (there are {list_names(schema.names)})"
+            f"no column named image holds bytes (there are {abbreviate_names(schema.names)})"
         )
     (path,) = columns.values()
     return path

@@ -34,7 +34,7 @@ from bench.environment.files import (
     prefix_errors,
     read_limited,
 )
-from bench.experiment.config import list_names
+from bench.experiment.config import abbreviate_names
 from bench.interfaces.data_source import DataSource, SampleRequest, Samples
 
 INDEX_FORMAT = 7  # raise it when the same file gives another index
@@ -205,7 +205,7 @@ class IndexedSamples(Samples):
 
     @property
     def caption_field(self) -> str:
-        return list_names(list(self.contents.counts.samples))
+        return abbreviate_names(list(self.contents.counts.samples))
 
     def notes(self) -> list[str]:
         """Return the notes of all sources, which captions are read, and how many are not UTF-8."""

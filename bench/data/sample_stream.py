@@ -39,7 +39,7 @@ from bench.data.transforms import (
 )
 from bench.environment.cores import LoaderWorkers
 from bench.environment.seeds import REPLACEMENT, derive_seed
-from bench.experiment.auto_fields import with_resolved_padding
+from bench.experiment.auto_fields import with_resolved_text_padding
 from bench.experiment.config import Experiment
 from bench.interfaces.data_source import Samples, format_counts
 from bench.interfaces.method import get_method
@@ -220,7 +220,7 @@ class SampleStream(BatchStream[T]):
         self.order = SampleOrder(experiment, len(rows), rank, ranks, sizes)
         self.target_building_seconds = 0.0
         self.num_captions = 0
-        resolved = with_resolved_padding(experiment, device)
+        resolved = with_resolved_text_padding(experiment, device)
         self._loader: SampleLoader[T] = SampleLoader(resolved, targets, samples, rows, self.order)
         self._batches: BatchLoader[LoadedBatch[T]] = self._loader
         if workers.count:

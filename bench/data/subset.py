@@ -19,7 +19,7 @@ from bench.data.paths import UNREADABLE
 from bench.data.text_tables import open_text_table
 from bench.environment.files import atomic_write, prefix_errors
 from bench.environment.seeds import SUBSET, derive_seed
-from bench.experiment.config import Experiment, list_names
+from bench.experiment.config import Experiment, abbreviate_names
 from bench.experiment.fields import RANDOM_SUBSET, SEEN_CONCEPTS
 
 
@@ -59,7 +59,7 @@ def require_subset(subset: str, keys: Sequence[str] | pa.ChunkedArray) -> None:
         listed = read_keys(Path(subset))
         unknown = _to_array(listed).filter(pc.invert(_is_in(listed, keys)))
         if len(unknown):
-            example = list_names([unknown[0].as_py()])
+            example = abbreviate_names([unknown[0].as_py()])
             raise ValueError(
                 f"{subset}: no sample has {len(unknown):,} of its {len(listed):,} keys, such as {example}"
             )
@@ -82,7 +82,7 @@ def read_keys(path: Path) -> list[str]:
             keys = {str(row.get(column, "")) for row in table.rows}
         if not keys:
             expected = " or ".join(KEY_COLUMNS)
-            columns = list_names(table.columns) or "none"
+            columns = abbreviate_names(table.columns) or "none"
             raise ValueError(f"expected keys in a column named {expected} (there are {columns})")
     return sorted(keys)
 

@@ -16,13 +16,13 @@ def resolve_precision_and_compile(
     return precision, compiled
 
 
-def resolve_padding(experiment: Experiment, device: torch.device) -> TextPadding:
+def resolve_text_padding(experiment: Experiment, device: torch.device) -> TextPadding:
     """Return the padding of captions: by default packed if compiled, because every new shape is compiled anew."""
     if experiment.text.text_padding != "auto":
         return experiment.text.text_padding
     return "packed" if resolve_precision_and_compile(experiment.runtime, device)[1] else "bucketed"
 
 
-def with_resolved_padding(experiment: Experiment, device: torch.device) -> Experiment:
-    """Return the experiment with the padding of its captions on a device, for processes that know no device."""
-    return change(experiment, text_padding=resolve_padding(experiment, device))
+def with_resolved_text_padding(experiment: Experiment, device: torch.device) -> Experiment:
+    """Return the experiment with its "auto" padding replaced by the device's, for processes that know no device."""
+    return change(experiment, text_padding=resolve_text_padding(experiment, device))

@@ -16,13 +16,13 @@ from bench.experiment.fields import (
     PACK_DATA,
     RANDOM_SUBSET,
     SEEN_CONCEPTS,
+    AdamWSettings,
     ImageSettings,
     InputSettings,
     NonEmptyStr,
-    OptimizerSettings,
     Role,
     RuntimeSettings,
-    Settings,
+    SettingsGroup,
     TargetSettings,
     TextSettings,
     TimingSettings,
@@ -65,7 +65,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     targets: TargetSettings
     input: InputSettings
     training: TrainingSettings
-    optimizer: OptimizerSettings
+    optimizer: AdamWSettings
     runtime: RuntimeSettings
     timing: TimingSettings
     own: dict[str, bool | int | float | str] = {}  # of fields that the method declares, by name
@@ -86,6 +86,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"{self.name}: {reason}")
 
     def _image_errors(self) -> Iterator[str]:
+        """Yield what is wrong with image sizes and micro-batches."""
         sizes = self.image.image_sizes
         parts = self.training.accumulation
         if list(sizes) != sorted({*sizes}):
@@ -96,6 +97,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield f"accumulation must divide batch_size ({self.training.batch_size}), got {parts}"
 
     def _data_errors(self) -> Iterator[str]:
+        """Yield what is wrong with fields that are for the shipped pack alone, or for other data alone."""
         image = self.image
         inputs = self.input
         is_pack = inputs.data == PACK_DATA
@@ -125,6 +127,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield f"{text} pixel_normalisation=openai, a grid has no pixels to normalise"
 
     def _training_errors(self) -> Iterator[str]:
+        """Yield what is wrong with the length of the training, its schedule and its crops."""
         training = self.training
         if training.images < training.batch_size:
             yield f"images must be a batch or more, got {training.images}"
@@ -139,7 +142,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield f"crop_scale must rise, got {self.input.crop_scale}"
 
     def batch_size_for(self, image_size: int) -> int:
-        """Return the images of a step at a side in pixels: about as many pixels as `batch_size` images of `image_size`.
+        """Return the batch size for images of a side in pixels: about as many pixels as `batch_size` of `image_size`.
 
         Source: apple/corenet, `corenet/data/sampler/utils.py`, `image_batch_pairs`.
         """
@@ -154,22 +157,22 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def images_per_window(self) -> int:
-        """Return the images per timed window where all have `image_size`."""
+        """Return the number of images per timed window where all have `image_size`."""
         return self.training.batch_size * self.timing.steps_per_window
 
 
 class FieldFacts(NamedTuple):
-    """What is known of a field."""
+    """The declaration of a field."""
 
-    group: str  # field of `Experiment` that holds it; empty: it is one of `Experiment`
+    group: str  # field of `Experiment` that holds the field's group; empty: it is a field of `Experiment` itself
     kind: Any  # its type
     default: Any  # NODEFAULT: it has none
     description: str
     roles: tuple[Role, ...]
 
 
-def _facts(group: str, field: Any) -> FieldFacts:
-    """Split a field's type from what `field_metadata` says of it, which comes last."""
+def _field_facts(group: str, field: Any) -> FieldFacts:
+    """Return the facts of a field of a struct, whose annotation ends with its `field_metadata`."""
     *bounds, metadata = field.type.__metadata__
     kind = Annotated[field.type.__origin__, *bounds] if bounds else field.type.__origin__
     return FieldFacts(group, kind, field.default, metadata.description, metadata.extra["roles"])
@@ -179,15 +182,19 @@ OWN = "own"  # field of `Experiment` that holds the method's own fields
 FIELD_FACTS = dict[str, FieldFacts]()
 for _field in fields(Experiment):
     if _field.name in ("name", "method", "seed"):
-        FIELD_FACTS[_field.name] = _facts("", _field)
+        FIELD_FACTS[_field.name] = _field_facts("", _field)
     elif _field.name != OWN:  # it is a group
-        FIELD_FACTS |= {field.name: _facts(_field.name, field) for field in fields(_field.type)}
-FIELDS = {name: facts.kind for name, facts in FIELD_FACTS.items()}
+        FIELD_FACTS |= {
+            field.name: _field_facts(_field.name, field) for field in fields(_field.type)
+        }
+FIELDS = {name: facts.kind for name, facts in FIELD_FACTS.items()}  # types by name
 
-_METHOD_FIELDS: dict[str, dict[str, FieldFacts]] = {}  # by method, of those that declare any
+_METHOD_FIELDS: dict[
+    str, dict[str, FieldFacts]
+] = {}  # by method and name, of methods that declare any
 
 
-def declare_fields(method: str, settings: type[Settings]) -> None:
+def declare_fields(method: str, settings: type[SettingsGroup]) -> None:
     """Let experiments of a method have the fields of `settings`, each with `field_metadata` and a default.
 
     Raises ValueError for the name of a field that all experiments have.
@@ -195,24 +202,24 @@ def declare_fields(method: str, settings: type[Settings]) -> None:
     for field in fields(settings):
         if field.name in FIELD_FACTS:
             raise ValueError(f"the method {method} declares {field.name}, which experiments have")
-    _METHOD_FIELDS[method] = {field.name: _facts(OWN, field) for field in fields(settings)}
+    _METHOD_FIELDS[method] = {field.name: _field_facts(OWN, field) for field in fields(settings)}
 
 
-def fields_of_method(method: str) -> Mapping[str, FieldFacts]:
-    """Return the fields that a method itself declares; none of a method that is not loaded."""
+def method_fields(method: str) -> Mapping[str, FieldFacts]:
+    """Return the fields that the method of this name declares, by name; none of a method that is not loaded."""
     return _METHOD_FIELDS.get(method, {})
 
 
-def fields_of(*experiments: Experiment) -> list[str]:
-    """Return the fields of experiments, with those that their methods declare."""
+def field_names_of(*experiments: Experiment) -> list[str]:
+    """Return the names of the fields that any of the experiments has, those that methods declare included."""
     names = dict.fromkeys(FIELDS)
     for experiment in experiments:
-        names |= dict.fromkeys((*fields_of_method(experiment.method), *experiment.own))
+        names |= dict.fromkeys((*method_fields(experiment.method), *experiment.own))
     return list(names)
 
 
 def dotted_field_name(field: str) -> str:
-    """Return a field's name after that of its group."""
+    """Return the name of a field as GROUP.FIELD, or as FIELD where it has no group."""
     group = FIELD_FACTS[field].group if field in FIELD_FACTS else OWN
     return f"{group}.{field}" if group else field
 
@@ -221,20 +228,20 @@ def get_field(experiment: Experiment, field: str) -> Any:
     """Return the value of a field; None for one that another method declares."""
     if field in FIELD_FACTS:
         return attrgetter(dotted_field_name(field))(experiment)
-    facts = fields_of_method(experiment.method).get(field)
+    facts = method_fields(experiment.method).get(field)
     return experiment.own.get(field, None if facts is None else facts.default)
 
 
 def change(experiment: Experiment, **changes: Any) -> Experiment:
-    """Return the experiment with other values of fields, whatever their groups.
+    """Return the experiment with other values of the named fields, whatever their groups.
 
-    Raises ValueError for a value that cannot be run, and for a field that there is not.
+    Raises ValueError for a value that cannot be run, and for an unknown field.
     """
     method = str(changes.get("method", experiment.method))
-    known = {**FIELD_FACTS, **fields_of_method(method)}
+    known = {**FIELD_FACTS, **method_fields(method)}
     by_group = dict[str, dict[str, Any]]()
     for name, value in changes.items():
-        group = choose(name, known, "field of an experiment").group
+        group = look_up(name, known, "field of an experiment").group
         by_group.setdefault(group, {})[name] = value
     values = by_group.pop("", {})
     values[OWN] = by_group.pop(OWN, {})
@@ -248,37 +255,42 @@ def change(experiment: Experiment, **changes: Any) -> Experiment:
     return replace(experiment, **values)
 
 
-def fields_with(*roles: Role) -> tuple[str, ...]:
-    """Return the fields that have any of the roles."""
+def field_names_with_role(*roles: Role) -> tuple[str, ...]:
+    """Return the names of the fields that have any of the roles."""
     return tuple(name for name, facts in FIELD_FACTS.items() if {*roles} & {*facts.roles})
 
 
-MAY_DIFFER = fields_with("tuned")
-REPLICATE_FIELDS = fields_with("replicate")
+MAY_DIFFER = field_names_with_role("tuned")
+REPLICATE_FIELDS = field_names_with_role("replicate")
 # Records are grouped into rows without the fields of replicates, and those that only trainings or only timed runs read.
-FIELDS_IGNORED_IN_ROWS = ("workers", *fields_with("replicate", "budget", "pace"))
+FIELDS_IGNORED_IN_ROWS = ("workers", *field_names_with_role("replicate", "budget", "pace"))
 
 
-def differing_fields(experiments: Iterable[Experiment]) -> dict[str, tuple[Any, ...]]:
-    """Return the fields in which experiments differ, `name` aside, each with its distinct values."""
-    rows = list(experiments)
-    names = [field for field in fields_of(*rows) if field != "name"]
-    values = {field: tuple(dict.fromkeys(get_field(row, field) for row in rows)) for field in names}
-    return {field: distinct for field, distinct in values.items() if len(distinct) > 1}
+def differing_field_values(experiments: Iterable[Experiment]) -> dict[str, tuple[Any, ...]]:
+    """Return the distinct values of each field in which experiments differ, except `name`."""
+    experiments = list(experiments)
+    values = {}
+    for field in field_names_of(*experiments):
+        distinct = tuple(dict.fromkeys(get_field(experiment, field) for experiment in experiments))
+        if field != "name" and len(distinct) > 1:
+            values[field] = distinct
+    return values
 
 
 def are_replicates(first: Experiment, second: Experiment) -> bool:
-    """Return whether two trainings differ in nothing but names, seeds and the files of their vocabularies."""
-    return {*differing_fields([first, second])} <= {*REPLICATE_FIELDS}
+    """Return whether two experiments differ in nothing but names, seeds and the files of their vocabularies."""
+    return {*differing_field_values([first, second])} <= {*REPLICATE_FIELDS}
 
 
 def unexpected_differences(
     experiments: Iterable[Experiment], may_differ: Iterable[str]
 ) -> dict[str, tuple[Any, ...]]:
-    """Return `differing_fields` without those that may differ; fields that methods declare always may."""
+    """Return `differing_field_values` without the fields that may differ; fields that methods declare always may."""
     bound = FIELDS.keys() - {*may_differ}
     return {
-        field: values for field, values in differing_fields(experiments).items() if field in bound
+        field: values
+        for field, values in differing_field_values(experiments).items()
+        if field in bound
     }
 
 
@@ -295,22 +307,24 @@ def require_comparable_experiments(
 
 
 def format_differences(differences: Mapping[str, tuple[Any, ...]]) -> str:
-    """Format differences: each field with its values."""
+    """Write each field with its values, as of `differing_field_values`: "flip: True / False; ..."."""
     return "; ".join(
         f"{field}: {' / '.join(map(str, values))}" for field, values in differences.items()
     )
 
 
-def choose(name: str, options: Mapping[str, T], noun: str) -> T:
-    """Return `options[name]`; ValueError suggests the nearest name."""
+def look_up(name: str, options: Mapping[str, T], noun: str) -> T:
+    """Return `options[name]`; ValueError, which calls it a `noun`, suggests the nearest name."""
     if name in options:
         return options[name]
     near = get_close_matches(name, options, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"no {noun} named {name!r}{hint} (there are {list_names(sorted(options))})")
+    raise ValueError(
+        f"no {noun} named {name!r}{hint} (there are {abbreviate_names(sorted(options))})"
+    )
 
 
-def list_names(names: Sequence[str]) -> str:
-    """Join names with commas: the first of very many, and the beginnings of very long ones."""
+def abbreviate_names(names: Sequence[str]) -> str:
+    """Join names with commas; of more than 100 the first ones, and the beginnings of very long ones."""
     more = ", ..." if len(names) > MAX_LISTED_NAMES else ""
     return ", ".join(name[:MAX_NAME_LENGTH] for name in names[:MAX_LISTED_NAMES]) + more

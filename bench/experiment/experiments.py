@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal
 
-from bench.experiment.config import Experiment, change, choose, differing_fields
+from bench.experiment.config import Experiment, change, differing_field_values, look_up
 from bench.experiment.fields import (
+    AdamWSettings,
     ImageSettings,
     InputSettings,
-    OptimizerSettings,
     RuntimeSettings,
     TargetSettings,
     TextSettings,
@@ -24,8 +24,8 @@ from bench.experiment.recipes import DATACOMP_VOCABULARY, RECIPES, clip_vit_b16_
 from bench.experiment.settings import strip_settings
 
 
-def tiny() -> Experiment:
-    """Learn something on one core in two minutes: 16 patch tokens, 128 wide, 4 layers.
+def clip_tiny() -> Experiment:
+    """CLIP with 16 patch tokens, 128 wide, 4 layers: it learns something on one core in two minutes.
 
     The text tower takes 15 % of the two towers' forward FLOPs at the computed tokens (11 per caption), and every head
     under 7.5 % of the tower's. The text tower's share is 5 % at ViT-B/16 (23 to 25 tokens of web captions): no ratio of
@@ -42,14 +42,14 @@ def tiny() -> Experiment:
         targets=TargetSettings(teacher="catlip-bench-tiny"),
         input=InputSettings(),
         training=TrainingSettings(batch_size=128, images=80_000, warmup_images=8_000),
-        optimizer=OptimizerSettings(learning_rate=5e-4),
+        optimizer=AdamWSettings(learning_rate=5e-4),
         runtime=RuntimeSettings(precision="fp32", compile="off"),
         timing=TimingSettings(warmup_steps=6, windows=5, steps_per_window=4),
     )
 
 
-def vit_b32() -> Experiment:
-    """ViT-B/32 at 224 px with open_clip's text tower and the vocabulary sizes of the published runs.
+def clip_vit_b32() -> Experiment:
+    """CLIP's ViT-B/32 at 224 px with open_clip's text tower and the vocabulary sizes of the published runs.
 
     CatLIP's head has the 24,320 rows of its DataComp release, SuperClass's the tokenizer's 49,408. Rate, crops and
     flips are CLIP's, by the source in `OPEN_CLIP`.
@@ -62,19 +62,19 @@ def vit_b32() -> Experiment:
         targets=TargetSettings(synset_vocabulary=DATACOMP_VOCABULARY, subword_vocabulary="all"),
         input=InputSettings(caption_lengths="web", crop_scale=(0.9, 1.0), flip=False),
         training=TrainingSettings(batch_size=256, images=12_800_000, warmup_images=500_000),
-        optimizer=OptimizerSettings(learning_rate=5e-4),
+        optimizer=AdamWSettings(learning_rate=5e-4),
         runtime=RuntimeSettings(),
         timing=TimingSettings(warmup_steps=10, windows=10, steps_per_window=10),
     )
 
 
 SCALES: dict[str, Experiment] = {
-    "tiny": tiny(),
-    "vit-b32": vit_b32(),
+    "tiny": clip_tiny(),
+    "vit-b32": clip_vit_b32(),
     # the size of CatLIP's headline 2.7x
-    "vit-b16": change(vit_b32(), name="clip-vit-b16", tower="ViT-B-16", text_tower="ViT-B-16"),
+    "vit-b16": change(clip_vit_b32(), name="clip-vit-b16", tower="ViT-B-16", text_tower="ViT-B-16"),
     "vit-l14": change(
-        vit_b32(), name="clip-vit-l14", tower="ViT-L-14", text_tower="ViT-L-14", batch_size=128
+        clip_vit_b32(), name="clip-vit-l14", tower="ViT-L-14", text_tower="ViT-L-14", batch_size=128
     ),
 }
 
@@ -91,11 +91,11 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True)
 class MethodSettings:
-    """A method, the fields of its experiments at every scale or at some, and how they were chosen at a scale."""
+    """The values of fields with which the experiments of a method differ from CLIP's of the scale."""
 
     method: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    by_scale: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)  # at every scale
+    by_scale: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # further ones
     tuning: Mapping[str, Tuning] = field(default_factory=dict)  # by scale; the others are untuned
 
 
@@ -189,9 +189,9 @@ METHOD_SETTINGS: dict[str, MethodSettings] = {
         },
     ),
 }
-HEADLINE = ("clip", "catlip")  # the methods whose published ratio is the project's question
+HEADLINE_METHODS = ("clip", "catlip")  # the methods whose published ratio is the project's question
 # What `python -m bench` compares, at the tiny scale.
-COMPARED = (
+DEFAULT_METHODS = (
     "clip",
     "siglip",
     "catlip",
@@ -200,6 +200,7 @@ COMPARED = (
 
 
 def _make_experiment(name: str, scale: str) -> Experiment:
+    """Return the experiment NAME-SCALE of `METHOD_SETTINGS[name]`."""
     settings = METHOD_SETTINGS[name]
     changes = {**settings.fields, **settings.by_scale.get(scale, {})}
     return change(SCALES[scale], name=f"{name}-{scale}", method=settings.method, **changes)
@@ -215,11 +216,11 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 def add_experiments(name: str, settings: MethodSettings) -> list[Experiment]:
-    """Add the experiments of these settings at every scale, and return them; ValueError if their name is taken."""
+    """Add the experiments NAME-SCALE of a method at every scale, and return them; ValueError if the name is taken."""
     if name in METHOD_SETTINGS:
         raise ValueError(f"there are experiments {name}-{next(iter(SCALES))}, ... already")
     for scale in (*settings.by_scale, *settings.tuning):
-        choose(scale, SCALES, "scale")
+        look_up(scale, SCALES, "scale")
     METHOD_SETTINGS[name] = settings
     added = [_make_experiment(name, scale) for scale in SCALES]
     EXPERIMENTS.update({experiment.name: experiment for experiment in added})
@@ -236,7 +237,7 @@ def tuning_of(experiment: Experiment) -> Tuning:
     """Return how rate, crops, flips and initial head of an experiment were chosen; with other values it is untuned."""
     name = strip_settings(experiment.name)
     named = EXPERIMENTS.get(name)
-    if named is None or {*TUNED_FIELDS} & differing_fields([named, experiment]).keys():
+    if named is None or {*TUNED_FIELDS} & differing_field_values([named, experiment]).keys():
         return UNTUNED
     if name in TUNED_RECIPES:
         return Tuning("released", "a published recipe")
@@ -249,4 +250,4 @@ def tuning_of(experiment: Experiment) -> Tuning:
 
 def get_experiment(name: str) -> Experiment:
     """Return a named experiment; ValueError suggests the nearest name."""
-    return choose(name, EXPERIMENTS, "experiment")
+    return look_up(name, EXPERIMENTS, "experiment")

@@ -1,21 +1,21 @@
 """The fields of an experiment, in groups: each with its type, description, roles and default."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 from msgspec.structs import fields, force_setattr
 
-COMPUTED = "computed"
-NLTK = "nltk"
+COMPUTED_LABELS = "computed"
+NLTK_LABELS = "nltk"
 PACK_DATA = "pack"
 RANDOM_SUBSET = "random:"
 SEEN_CONCEPTS = "seen-concepts"
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 TextPadding = Literal["bucketed", "packed", "longest", "max_length"]
 Attention = Literal["fused", "plain", "fp32_softmax"]
-Gather = Literal["captions", "both"]
+GatheredFeatures = Literal["captions", "both"]
 OptimizerKernel = Literal["fused", "foreach", "for_loop"]
 EmaKernel = Literal["foreach", "for_loop"]
 LabelFormat = Literal["sparse", "dense"]
@@ -28,7 +28,7 @@ ContextLength = Annotated[int, Meta(ge=3, le=4096)]  # the attention mask grows 
 Channels = Annotated[int, Meta(ge=1, le=2**16)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
 NonNegativeFloat = Annotated[float, Meta(ge=0)]
-BelowOne = Annotated[float, Meta(ge=0, lt=1)]
+FractionBelowOne = Annotated[float, Meta(ge=0, lt=1)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 
 
@@ -45,12 +45,12 @@ Role = Literal[
 
 
 def field_metadata(description: str, *roles: Role) -> Meta:
-    """Return the metadata of a field: what it is, and its roles."""
+    """Return the metadata of a field for its type annotation: a sentence that says what it is, and its roles."""
     return Meta(description=description, extra={"roles": roles})
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A group of fields. Raises ValueError at creation for a value that its field does not accept."""
+class SettingsGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base class of a group of an experiment's fields. Raises ValueError for a value that its field does not accept."""
 
     def __post_init__(self) -> None:
         """Convert and check every value, naming the field."""
@@ -64,7 +64,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 raise ValueError(f"{field.name} must be finite, got {value}")
 
 
-class ImageSettings(Settings, frozen=True, kw_only=True):
+class RandomInitKey(NamedTuple):
+    """What the features of an untrained tower depend on, apart from the seed."""
+
+    tower: str
+    image_size: int  # side in pixels
+    has_mean_pooling: bool
+    pixel_normalisation: str
+
+
+class ImageSettings(SettingsGroup, frozen=True, kw_only=True):
     """The image tower, and the images that it takes."""
 
     tower: Annotated[
@@ -87,7 +96,7 @@ class ImageSettings(Settings, frozen=True, kw_only=True):
         field_metadata("Sides in pixels; each step draws one. Empty: `image_size` alone.", "model"),
     ] = ()
     patch_drop: Annotated[
-        BelowOne,
+        FractionBelowOne,
         field_metadata(
             "Fraction of the patches that a training step drops (FLIP); scoring drops none.",
             "tuned",
@@ -121,12 +130,13 @@ class ImageSettings(Settings, frozen=True, kw_only=True):
         return self.image_sizes or (self.image_size,)
 
     @property
-    def random_init_kind(self) -> tuple[str, int, bool, str]:
-        """Return what the features of the tower before training depend on, beside the seed."""
-        return self.tower, self.image_size, self.pooling == "mean", self.pixel_normalisation
+    def random_init_key(self) -> RandomInitKey:
+        return RandomInitKey(
+            self.tower, self.image_size, self.pooling == "mean", self.pixel_normalisation
+        )
 
 
-class TextSettings(Settings, frozen=True, kw_only=True):
+class TextSettings(SettingsGroup, frozen=True, kw_only=True):
     """The text tower of contrastive methods, and its captions."""
 
     text_tower: Annotated[
@@ -159,7 +169,7 @@ class TextSettings(Settings, frozen=True, kw_only=True):
     ] = "computed"
 
 
-class TargetSettings(Settings, frozen=True, kw_only=True):
+class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
     """What methods that classify or distil learn from, and their head."""
 
     labels: Annotated[
@@ -169,7 +179,7 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
             "`bench label`.",
             "model",
         ),
-    ] = COMPUTED
+    ] = COMPUTED_LABELS
     label_format: Annotated[
         LabelFormat,
         field_metadata(
@@ -224,7 +234,7 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
     ] = "ViT-L-14"
 
 
-class InputSettings(Settings, frozen=True, kw_only=True):
+class InputSettings(SettingsGroup, frozen=True, kw_only=True):
     """The training samples, and how they are loaded and augmented."""
 
     data: Annotated[
@@ -295,7 +305,7 @@ class InputSettings(Settings, frozen=True, kw_only=True):
     ] = "none"
 
 
-class TrainingSettings(Settings, frozen=True, kw_only=True):
+class TrainingSettings(SettingsGroup, frozen=True, kw_only=True):
     """The batch, and the length of a training."""
 
     batch_size: Annotated[
@@ -340,14 +350,16 @@ class TrainingSettings(Settings, frozen=True, kw_only=True):
     ] = 0.0
 
 
-class OptimizerSettings(Settings, frozen=True, kw_only=True):
-    """AdamW, and the weights' moving average."""
+class AdamWSettings(SettingsGroup, frozen=True, kw_only=True):
+    """Fields of AdamW, of gradient clipping, and of the moving average of the weights."""
 
     learning_rate: Annotated[
         PositiveFloat,
         field_metadata("Highest learning rate of AdamW.", "tuned"),
     ]
-    betas: Annotated[tuple[BelowOne, BelowOne], field_metadata("Decays of AdamW's moments.")] = (
+    betas: Annotated[
+        tuple[FractionBelowOne, FractionBelowOne], field_metadata("Decays of AdamW's moments.")
+    ] = (
         0.9,
         0.98,
     )
@@ -378,7 +390,7 @@ class OptimizerSettings(Settings, frozen=True, kw_only=True):
         ),
     ] = False
     ema_decay: Annotated[
-        BelowOne | None,
+        FractionBelowOne | None,
         field_metadata(
             "Decay per step of the weights' average, which is scored; None: no average."
         ),
@@ -392,7 +404,7 @@ class OptimizerSettings(Settings, frozen=True, kw_only=True):
     ] = "foreach"
 
 
-class RuntimeSettings(Settings, frozen=True, kw_only=True):
+class RuntimeSettings(SettingsGroup, frozen=True, kw_only=True):
     """How the same model is computed."""
 
     precision: Annotated[
@@ -448,7 +460,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
         ),
     ] = "ddp"
     gather: Annotated[
-        Gather,
+        GatheredFeatures,
         field_metadata(
             'Features that CLIP\'s loss gathers from all processes: those of "captions" (4 products of '
             'matrices a step), or "both" images and captions (6 products), as in open_clip and CoreNet. Loss '
@@ -465,7 +477,7 @@ class RuntimeSettings(Settings, frozen=True, kw_only=True):
     ] = None
 
 
-class TimingSettings(Settings, frozen=True, kw_only=True):
+class TimingSettings(SettingsGroup, frozen=True, kw_only=True):
     """What a timed run times."""
 
     warmup_steps: Annotated[

@@ -15,9 +15,9 @@ import numpy as np
 
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import (
+    AdamWSettings,
     ImageSettings,
     InputSettings,
-    OptimizerSettings,
     RuntimeSettings,
     TargetSettings,
     TextSettings,
@@ -50,7 +50,7 @@ def clip_vit_b16_datacomp() -> Experiment:
         image=ImageSettings(
             tower="corenet-vit-base",
             image_size=224,
-            image_sizes=multi_scale(160, 320, scales=5, multiple=32, base=224),
+            image_sizes=spaced_image_sizes(160, 320, num_sizes=5, multiple=32, base=224),
             pixel_normalisation="none",
         ),
         text=TextSettings(text_tower="ViT-B-16", context_length=77, text_padding="max_length"),
@@ -66,7 +66,7 @@ def clip_vit_b16_datacomp() -> Experiment:
             schedule="cosine",
             min_learning_rate=1e-6,
         ),
-        optimizer=OptimizerSettings(
+        optimizer=AdamWSettings(
             learning_rate=1e-3,
             betas=(0.9, 0.98),
             eps=1e-6,
@@ -101,7 +101,7 @@ def catlip_vit_b16_datacomp() -> Experiment:
         name="catlip-vit-b16-datacomp",
         method="catlip",
         head_initialisation="trunc_normal",
-        image_sizes=multi_scale(128, 320, scales=25, multiple=16, base=224),
+        image_sizes=spaced_image_sizes(128, 320, num_sizes=25, multiple=16, base=224),
         batch_size=1024,
         crop_scale=(0.08, 1.0),
         flip=True,
@@ -240,23 +240,26 @@ def clip_vit_b16_controlled() -> Experiment:
     return change(catlip_vit_b16_controlled(), name="clip-vit-b16-controlled", method="clip")
 
 
-def _larger_catlip(name: str, tower: str, batch: int, rate: float, min_rate: float) -> Experiment:
-    changes = {
-        "tower": tower,
-        "batch_size": batch,
-        "learning_rate": rate,
-        "min_learning_rate": min_rate,
-    }
-    return _with_schedule_images(
-        65_536 // batch, change(catlip_vit_b16_datacomp(), name=name, **changes)
+def _larger_catlip(
+    name: str, tower: str, batch_size: int, learning_rate: float, min_learning_rate: float
+) -> Experiment:
+    """Return CatLIP's recipe with a larger tower, at a global batch of 65,536 images of 224 px."""
+    recipe = change(
+        catlip_vit_b16_datacomp(),
+        name=name,
+        tower=tower,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        min_learning_rate=min_learning_rate,
     )
+    return _with_schedule_images(65_536 // batch_size, recipe)
 
 
 def _with_schedule_images(
-    devices: int, recipe: Experiment, steps: int = STEPS, warmup_steps: int = WARMUP_STEPS
+    num_devices: int, recipe: Experiment, steps: int = STEPS, warmup_steps: int = WARMUP_STEPS
 ) -> Experiment:
-    """Return the recipe with the images of all devices in the steps of its schedule."""
-    images_per_step = devices * recipe.mean_batch_size
+    """Return the recipe with as many images and warm-up images as all devices read in the steps of its schedule."""
+    images_per_step = num_devices * recipe.mean_batch_size
     return change(
         recipe,
         images=round(steps * images_per_step),
@@ -278,18 +281,19 @@ RECIPES = (
 )
 
 
-def multi_scale(
-    smallest: int, largest: int, scales: int, multiple: int, base: int
+def spaced_image_sizes(
+    smallest: int, largest: int, num_sizes: int, multiple: int, base: int
 ) -> tuple[int, ...]:
     """Return sides in pixels from `smallest` to `largest`, evenly spaced, and `base`, each rounded to a multiple.
 
-    Equal sides count once, as in the released code: 25 scales from 128 to 320 in multiples of 16 are 13.
+    Equal sides count once, as in the released code: 25 sizes from 128 to 320 in multiples of 16 are 13.
     Source: apple/corenet, `corenet/data/sampler/utils.py`, and `make_divisible` of `corenet/utils/math_utils.py`.
     """
-    spaced = np.linspace(smallest, largest, scales).tolist()
+    spaced = np.linspace(smallest, largest, num_sizes).tolist()
     return tuple(sorted({_round_to_multiple(side, multiple) for side in (*spaced, float(base))}))
 
 
 def _round_to_multiple(side: float, multiple: int) -> int:
+    """Return the nearest multiple, but none that is more than a tenth smaller."""
     rounded = max(multiple, int(side + multiple / 2) // multiple * multiple)
-    return rounded if rounded >= 0.9 * side else rounded + multiple  # at largest a tenth smaller
+    return rounded if rounded >= 0.9 * side else rounded + multiple

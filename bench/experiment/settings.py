@@ -12,28 +12,29 @@ from bench.experiment.config import (
     Experiment,
     FieldFacts,
     change,
-    choose,
-    fields_of_method,
     get_field,
+    look_up,
+    method_fields,
 )
 from bench.experiment.fields import PACK_DATA, NonEmptyStr
 
-FEWEST_STEPS = 4  # of a warm-up and of a window at another batch size
+MIN_STEPS = 4  # of a warm-up and of a window at another batch size
+OWN_LENGTHS = "pack"  # value of `caption_lengths` for captions as they are
 
 
 def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment:
     """Return the experiment with `field=value` settings applied; its name lists those that change a value.
 
-    Another batch size changes warm-up and windows as `with_batch_size` does, unless they are given, too. The name does
-    not list the seed, so that trainings with several seeds are of one experiment. Lists are written as JSON, `null` is
-    None. Raises ValueError with the given setting, the fields that exist and the nearest one.
+    Another batch size changes warm-up and windows as `with_batch_size` does, unless these are set as well. The name
+    does not list the seed, so that trainings with several seeds are of one experiment. Lists are written as JSON, `null`
+    is None. Raises ValueError for an unknown field or a bad value.
     """
     settings = list(settings)
     method = experiment.method
     for setting in settings:
         if setting.startswith("method="):
             method = setting.removeprefix("method=")
-    known = {**FIELD_FACTS, **fields_of_method(method)}
+    known = {**FIELD_FACTS, **method_fields(method)}
     known.pop("name")
     texts = dict[str, str]()
     values = dict[str, Any]()
@@ -41,14 +42,17 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
         field, text, value = _parse_setting(setting, known)
         texts[field] = text
         values[field] = value
-    if values.get("data", PACK_DATA) != PACK_DATA:  # other data's captions have their own lengths
-        values.setdefault("caption_lengths", PACK_DATA)
+    if (
+        values.get("data", PACK_DATA) != PACK_DATA
+    ):  # only the pack's captions can be cut to other lengths
+        values.setdefault("caption_lengths", OWN_LENGTHS)
     batch_size = values.get("batch_size", experiment.training.batch_size)
     changes: dict[str, Any] = _fields_at_batch_size(experiment, batch_size)
     names = []
     for field, value in sorted(values.items()):
         before = get_field(experiment, field)
-        if value == before == changes.get(field, before):
+        # A value counts if it differs from the experiment's, or from the one that the batch size sets.
+        if value == before and value == changes.get(field, before):
             continue
         changes[field] = value
         if field in texts and field != "seed":
@@ -64,52 +68,49 @@ def _parse_setting(setting: str, known: Mapping[str, FieldFacts]) -> tuple[str, 
     field, equals, text = setting.partition("=")
     if not equals or not setting.isprintable():
         raise ValueError(f"a setting is field=value, got {setting!r}")
-    kind = choose(field, known, "field of an experiment").kind
+    kind = look_up(field, known, "field of an experiment").kind
     try:
-        return field, text, msgspec.convert(_normalise_setting(text, kind), kind, strict=False)
+        return field, text, msgspec.convert(_prepare_for_convert(text, kind), kind, strict=False)
     except (msgspec.DecodeError, RecursionError) as error:
         names = [name for name in get_args(kind) if isinstance(name, str)]
         accepted = f" (accepted: {', '.join(names)})" if names else ""
         raise ValueError(f"--set {setting}: {error}{accepted}") from None
 
 
-def split_name(name: str) -> tuple[str, list[list[str]]]:
-    """Return an experiment's name without its settings, and its groups of settings FIELD=VALUE."""
-    base, *groups = re.split(r"(?<=[\w\]])\[(?=\w+=)", name)
-    return base, [re.split(r",(?=\w+=)", group.removesuffix("]")) for group in groups]
-
-
-def with_batch_size(experiment: Experiment, size: int) -> Experiment:
+def with_batch_size(experiment: Experiment, batch_size: int) -> Experiment:
     """Return the experiment at another batch size, with about as many images in its warm-up and windows.
 
     Both have at least four steps, because fewer would time the launch of the first and the wait for the last. Warm-up
     and windows draw every image size equally often.
     """
-    if size == experiment.training.batch_size:
+    fields = _fields_at_batch_size(experiment, batch_size)
+    if not fields:
         return experiment
-    name = f"{experiment.name}[batch_size={size}]"
-    return change(experiment, name=name, **_fields_at_batch_size(experiment, size))
+    return change(experiment, name=f"{experiment.name}[batch_size={batch_size}]", **fields)
 
 
-def _fields_at_batch_size(experiment: Experiment, size: int) -> dict[str, int]:
-    """Return the fields that another batch size changes; none at the experiment's own."""
-    if size == experiment.training.batch_size:
+def _fields_at_batch_size(experiment: Experiment, batch_size: int) -> dict[str, int]:
+    """Return batch size, images, and the warm-up and window steps of the timing, at another batch size.
+
+    Empty at the experiment's own batch size.
+    """
+    if batch_size == experiment.training.batch_size:
         return {}
     num_sizes = len(experiment.image.all_image_sizes)
-    fewest = math.ceil(FEWEST_STEPS / num_sizes)
+    min_passes = math.ceil(MIN_STEPS / num_sizes)  # passes over all image sizes
     warmup_images = experiment.timing.warmup_steps * experiment.training.batch_size
-    warmup = math.ceil(warmup_images / size / num_sizes)
-    window = round(experiment.images_per_window / size / num_sizes)
+    warmup_passes = math.ceil(warmup_images / batch_size / num_sizes)
+    window_passes = round(experiment.images_per_window / batch_size / num_sizes)
     return {
-        "batch_size": size,
-        "images": max(experiment.training.images, size),
-        "warmup_steps": num_sizes * max(fewest, warmup),
-        "steps_per_window": num_sizes * max(fewest, window),
+        "batch_size": batch_size,
+        "images": max(experiment.training.images, batch_size),  # at least one batch
+        "warmup_steps": num_sizes * max(min_passes, warmup_passes),
+        "steps_per_window": num_sizes * max(min_passes, window_passes),
     }
 
 
-def _normalise_setting(text: str, kind: Any) -> Any:
-    """Return a text unchanged, a JSON list decoded, and a number as JSON writes it (.5 becomes 0.5)."""
+def _prepare_for_convert(text: str, kind: Any) -> Any:
+    """Return what `msgspec.convert` turns into `kind`: the text, a decoded JSON list, or .5 as 0.5."""
     if kind == NonEmptyStr:
         return text
     if kind == NonEmptyStr | None:
@@ -119,6 +120,6 @@ def _normalise_setting(text: str, kind: Any) -> Any:
     return f"0{text}" if text.startswith(".") else text
 
 
-def strip_settings(experiment: str) -> str:
-    """Return an experiment's name without its settings."""
-    return split_name(experiment)[0]
+def strip_settings(name: str) -> str:
+    """Return the name of an experiment without the [FIELD=VALUE,...] that `with_settings` adds."""
+    return re.split(r"(?<=[\w\]])\[(?=\w+=)", name, maxsplit=1)[0]

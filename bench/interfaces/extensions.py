@@ -27,8 +27,8 @@ from bench.interfaces.measurement import MEASUREMENTS, Measurement
 from bench.interfaces.method import METHODS, Method, check_experiment, declare_method_fields
 from bench.interfaces.sections import SECTIONS, Section
 from bench.interfaces.verb import REPORT_VERBS, VERBS, Verb
-from bench.records.record import add_kind
-from bench.records.record_kind import RecordKind
+from bench.records.record import register_record_kind
+from bench.records.record_kind import RecordContent
 
 if TYPE_CHECKING:
     from bench.interfaces.registry import Registry
@@ -49,7 +49,7 @@ class Extension:
     # Settings of experiments at every scale, by the first part of their names; a method without any has an experiment
     # of its own name.
     experiments: Mapping[str, MethodSettings] = field(default_factory=dict)
-    record_kinds: Sequence[type[RecordKind]] = ()
+    record_kinds: Sequence[type[RecordContent]] = ()
     verbs: Sequence[Verb] = ()
     report_verbs: Sequence[Verb] = ()  # verbs of `report`, which make files of records
     measurements: Sequence[Measurement] = ()
@@ -134,7 +134,7 @@ def _add(extension: Extension, origin: str) -> None:
             registry.add(member, origin)
     HOOKS.update(extension.hooks)
     for record_kind in extension.record_kinds:
-        add_kind(record_kind)
+        register_record_kind(record_kind)
     settings_by_name = {method.name: MethodSettings(method.name) for method in extension.methods}
     for method in extension.methods:
         declare_method_fields(method)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from bench.console.console import UserError
-from bench.experiment.config import choose
+from bench.experiment.config import look_up
 from bench.interfaces.registry import Named, Registry
-from bench.records.record import Figure
+from bench.records.record import FigureSpec
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ class Measurement(Named):
     """
 
     title: ClassVar[str]  # of its table
-    figures: ClassVar[Sequence[Figure]]
+    figures: ClassVar[Sequence[FigureSpec]]
     # With --launch all ranks measure; the figures of rank 0 are recorded.
     runs_on_all_ranks: ClassVar[bool] = False
 
@@ -61,4 +61,4 @@ MEASUREMENTS = Registry[Measurement]("measurement", Measurement)
 
 def get_measurement(name: str) -> Measurement:
     """Return the measurement of a name; ValueError lists the names that there are."""
-    return choose(name, MEASUREMENTS, "measurement (of an extension)")
+    return look_up(name, MEASUREMENTS, "measurement (of an extension)")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from msgspec import UNSET, UnsetType
 
-from bench.experiment.config import Experiment, choose, declare_fields, fields_of_method
-from bench.experiment.fields import Settings
+from bench.experiment.config import Experiment, declare_fields, look_up, method_fields
+from bench.experiment.fields import SettingsGroup
 from bench.interfaces.registry import Named, Registry
 from bench.records.method_text import MethodText
 from bench.records.record import Record
@@ -79,7 +79,7 @@ class Method(Named):
     communication: ClassVar[Communication | None] = None
     has_teacher: ClassVar[bool] = False  # whether it learns from the experiment's teacher
     # Fields of experiments that the method declares, each with a default and metadata (bench/experiment/fields.py).
-    settings: ClassVar[type[Settings]] = Settings
+    settings: ClassVar[type[SettingsGroup]] = SettingsGroup
 
     @abstractmethod
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "nn.Module":
@@ -161,7 +161,7 @@ def declare_method_fields(method: Method) -> None:
 
 def get_method(name: str) -> Method:
     """Return the method of a name; ValueError lists the names that exist."""
-    return choose(name, METHODS, "method")
+    return look_up(name, METHODS, "method")
 
 
 def added_method_text(experiment: Experiment | None) -> MethodText | UnsetType:
@@ -211,6 +211,6 @@ def _method_errors(experiment: Experiment, method: Method) -> Iterator[str]:
         if experiment.training.accumulation > 1:
             yield f"accumulation must be 1, for {method.name} compares all images of a batch"
     for name in experiment.own:
-        if name not in fields_of_method(method.name):
+        if name not in method_fields(method.name):
             yield f"{method.name} declares no field {name}"
     yield from method.config_errors(experiment)

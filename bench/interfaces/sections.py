@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from bench.experiment.config import Experiment
     from bench.interfaces.throughput import Throughput
     from bench.records.record import Record
-    from bench.records.record_kind import RecordContent
+    from bench.records.record_kind import AnyRecordContent
     from bench.statistics.accuracies import JudgedAccuracyDifference
 
-M = TypeVar("M", bound="RecordContent")
+M = TypeVar("M", bound="AnyRecordContent")
 DEFAULT_RESULTS = "results"  # the folder of records that commands name by default
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bench.experiment.config import choose
+from bench.experiment.config import look_up
 from bench.interfaces.registry import Named, Registry, import_object
 
 
@@ -32,7 +32,7 @@ REPORT_VERBS = Registry[Verb]("verb of report", Verb, "reports.verbs:BUILT_IN")
 
 def find_command(name: str, verbs: Registry[Verb]) -> type[Any]:
     """Return the class of a verb; ValueError suggests the nearest name."""
-    command = choose(name, verbs, verbs.noun).command
+    command = look_up(name, verbs, verbs.noun).command
     return import_object(command) if isinstance(command, str) else command
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from bench.data.captions.reader import MAX_CAPTION_BYTES, CaptionFieldCounts
 from bench.environment.files import prefix_errors
-from bench.experiment.config import choose
+from bench.experiment.config import look_up
 from bench.labels.label_rule import LABEL_LISTS, LabelRule
 from bench.labels.vocabulary import SUBWORD, Vocabulary, VocabularyLabel, read_vocabulary
 
@@ -23,7 +23,7 @@ RULES = ("corenet", "paper", SUBWORD)
 @cache
 def get_rule(name: str) -> LabelRule:
     """Return a rule, loaded once per process; ValueError suggests the nearest name."""
-    choose(name, dict.fromkeys(RULES), "rule")
+    look_up(name, dict.fromkeys(RULES), "rule")
     if name == SUBWORD:
         from bench.labels.subwords import SubwordRule  # imports torch through open_clip
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from bench.console.console import PROGRAM
 from bench.environment.files import atomic_write, decode_json, prefix_errors, read_limited
-from bench.experiment.config import Experiment, choose, get_field
+from bench.experiment.config import Experiment, get_field, look_up
 from bench.experiment.fields import PACK_DATA, TargetSettings
 from bench.experiment.recipes import DATACOMP_SYNSETS, DATACOMP_VOCABULARY
 from bench.interfaces.method import get_method, reads_captions
@@ -138,7 +138,7 @@ def vocabulary_path(name: str) -> Path:
     shipped = {file.stem: file for file in SHIPPED_FOLDER.glob("*.json")}
     path = Path(name)
     if name in shipped or not (path.suffix or path.is_file()):
-        return choose(name, shipped, "vocabulary (or path to a .json file)")
+        return look_up(name, shipped, "vocabulary (or path to a .json file)")
     if not path.is_file():
         raise ValueError(f"no vocabulary file {name!r}")
     return path

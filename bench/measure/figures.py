@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from bench.measure.tables import ratio_columns
-from bench.records.record import Figure, Figures, Record
+from bench.records.record import FigureSpec, MeasuredFigures, Record
 from bench.statistics.ratios import Ratio, compare_rate_pairs
 from bench.tables.tables import Table
 
@@ -23,7 +23,7 @@ class FigureSummary:
 
     measurement: str  # its name
     title: str
-    figure: Figure
+    figure: FigureSpec
     experiment: str
     rounds: dict[int, float]  # by round: the median of the values of its run
     # To the baseline; None for the baseline itself, and where a value is not above 0.
@@ -48,11 +48,11 @@ def summarize_figures(records: Sequence[Record], names: Sequence[str]) -> list[F
     p and verdict are adjusted for the number of ratios of a measurement. The records alone are read: the extension that
     added a measurement need not be here. Raises ValueError if two records of a measurement declare other figures.
     """
-    runs_by_measurement: dict[str, dict[str, list[Figures]]] = {}
+    runs_by_measurement: dict[str, dict[str, list[MeasuredFigures]]] = {}
     for name in names:
         for record in records:
             figures = record.measured
-            if isinstance(figures, Figures) and record.experiment_name == name:
+            if isinstance(figures, MeasuredFigures) and record.experiment_name == name:
                 runs_by_name = runs_by_measurement.setdefault(figures.measurement, {})
                 runs_by_name.setdefault(name, []).append(figures)
     summaries = []
@@ -61,7 +61,9 @@ def summarize_figures(records: Sequence[Record], names: Sequence[str]) -> list[F
     return summaries
 
 
-def _summarize_measurement(runs_by_name: Mapping[str, Sequence[Figures]]) -> list[FigureSummary]:
+def _summarize_measurement(
+    runs_by_name: Mapping[str, Sequence[MeasuredFigures]],
+) -> list[FigureSummary]:
     """Summarise the runs of one measurement, by experiment; the first one is the baseline."""
     base = next(iter(runs_by_name))
     first = runs_by_name[base][0]
@@ -86,7 +88,7 @@ def _summarize_measurement(runs_by_name: Mapping[str, Sequence[Figures]]) -> lis
     return [replace(summary, ratio=ratios.get(key)) for key, summary in summaries.items()]
 
 
-def _median_by_round(runs: Sequence[Figures], figure_name: str) -> dict[int, float]:
+def _median_by_round(runs: Sequence[MeasuredFigures], figure_name: str) -> dict[int, float]:
     return {run.round: median(run.values[figure_name]) for run in runs}
 
 

@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from bench.environment.torchrun_ranks import describe_node, read_torchrun_ranks
 from bench.profilers.clock import clock
-from bench.records.record import LinkSpeed
+from bench.records.record import AllReduceSpeed
 from bench.train.distributed import WATCHDOG_TIMEOUT, all_gather_objects, barrier
 from losses.collectives import Group
 
@@ -22,7 +22,7 @@ WIDTH = 256
 CALLS_ON_GPU = 20
 
 
-def measure_links(size: int, device: torch.device) -> LinkSpeed:
+def measure_links(size: int, device: torch.device) -> AllReduceSpeed:
     """Measure the links within and between the nodes of a job, all nodes and all ranks at the same time.
 
     Between nodes, each rank all-reduces with the ranks of its local rank, as a plan assumes; these steps
@@ -35,7 +35,7 @@ def measure_links(size: int, device: torch.device) -> LinkSpeed:
     tree_steps = 2 * math.ceil(math.log2(ranks // local))
     speed, latency, node = _measure_slowest(size, device, within_nodes, 2 * (local - 1))
     network_speed, network_latency, _ = _measure_slowest(size, device, between_nodes, tree_steps)
-    return LinkSpeed(
+    return AllReduceSpeed(
         backend=dist.get_backend(),
         message_bytes=size,
         bytes_per_second=speed,

@@ -17,7 +17,7 @@ from bench.environment.circumstances import summarize_machine
 from bench.environment.files import decode_json, prefix_errors, read_intact_files, read_limited
 from bench.experiment.config import Experiment
 from bench.measure.throughput import images_per_second
-from bench.records.record import Memory, Record, Speed, is_record, read_record
+from bench.records.record import Memory, Record, Speed, is_record_file, read_record
 
 # Entry of `machine_info` in this project's documents; see `summarize_machine`.
 FINGERPRINT = "fingerprint"
@@ -166,7 +166,7 @@ def json_files(path: Path) -> list[Path]:
 
 def _read_file(path: Path, named: Path) -> list[Observation]:
     """Read a record or a document; a file that is `named` itself must be one of these."""
-    if is_record(path):
+    if is_record_file(path):
         return list(observations_of_record(read_record(path)))
     content = read_limited(path)
     if path != named:

@@ -9,7 +9,7 @@ from bench.data.caption_lengths import describe_captions
 from bench.experiment.config import (
     FIELDS,
     MAY_DIFFER,
-    differing_fields,
+    differing_field_values,
     format_differences,
     unexpected_differences,
 )
@@ -91,7 +91,7 @@ def with_differences(
     experiments = list(comparison.experiments.values())
     beyond = unexpected_differences(experiments, may_differ)
     tuned = {}
-    for field, values in differing_fields(experiments).items():
+    for field, values in differing_field_values(experiments).items():
         is_own_setting = field in TUNED_FIELDS or field not in FIELDS
         if is_own_setting and field not in beyond:
             tuned[field] = values

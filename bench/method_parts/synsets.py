@@ -12,7 +12,7 @@ from bench.data.released_labels import DenseLabels, LazyLabels
 from bench.data.samples import caption_files
 from bench.data.targets import Captions, Labels
 from bench.experiment.config import Experiment
-from bench.experiment.fields import COMPUTED, NLTK
+from bench.experiment.fields import COMPUTED_LABELS, NLTK_LABELS
 from bench.labels.label_files import load_stored_labels
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
@@ -81,10 +81,10 @@ def _make_sparse_label_function(
     """Return a function that computes sparse labels, or leaves them to the loader workers, or reads them from files."""
     vocabulary = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
     source = experiment.targets.labels
-    if source == NLTK:
+    if source == NLTK_LABELS:
         nltk_labeller = NltkLabeller([*read_vocabulary(vocabulary).keys])
         return lambda captions: LazyLabels(captions.texts, nltk_labeller)
-    if source == COMPUTED:
+    if source == COMPUTED_LABELS:
         labeller = get_labeller("corenet", vocabulary)
         return lambda captions: Labels.from_lists(labeller.label_texts(captions.texts))
     shards = caption_files(experiment.input.data, experiment.input.caption)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from bench.experiment.config import Experiment
-from bench.experiment.fields import COMPUTED, NLTK
+from bench.experiment.fields import COMPUTED_LABELS, NLTK_LABELS
 from bench.interfaces.method import Communication, LabelMethod
 from bench.labels.label_files import find_label_files
 from bench.labels.labeller import get_labeller
@@ -35,7 +35,7 @@ class CatLip(LabelMethod):
     vocabulary_field = "synset_vocabulary"
 
     def label_files(self, experiment: Experiment, shards: Sequence[Path]) -> list[Path]:
-        if experiment.targets.labels in (COMPUTED, NLTK):
+        if experiment.targets.labels in (COMPUTED_LABELS, NLTK_LABELS):
             return []
         vocabulary = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
         folder = Path(experiment.targets.labels)
@@ -44,11 +44,11 @@ class CatLip(LabelMethod):
     def check_inputs(self, experiment: Experiment) -> None:
         from bench.data.samples import caption_files
 
-        if experiment.targets.labels in (COMPUTED, NLTK):
+        if experiment.targets.labels in (COMPUTED_LABELS, NLTK_LABELS):
             get_labeller(
                 "corenet", replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
             )
-            if experiment.targets.labels == NLTK:
+            if experiment.targets.labels == NLTK_LABELS:
                 NltkLabeller([])
         else:
             self.label_files(

@@ -9,7 +9,7 @@ from bench.console.console import StopRequest
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import Experiment
 from bench.interfaces.measurement import get_measurement
-from bench.records.record import Figures, Training, record_path
+from bench.records.record import MeasuredFigures, Training, record_path
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import CheckpointConfig, lock_training_folder
 from bench.train.loop import train
@@ -43,11 +43,11 @@ def pretrain(
 
 def measure_figures(
     experiment: Experiment, device: torch.device, results: Path, measurement: str, round_: int
-) -> Figures:
+) -> MeasuredFigures:
     """Measure the figures of a measurement that an extension adds."""
     chosen = get_measurement(measurement)
     values = chosen.run(experiment, device, results)
-    return Figures(
+    return MeasuredFigures(
         measurement=chosen.name,
         title=chosen.title,
         round=round_,

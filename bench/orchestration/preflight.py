@@ -22,7 +22,7 @@ from bench.experiment.config import (
     Experiment,
     change,
     dotted_field_name,
-    fields_with,
+    field_names_with_role,
     require_comparable_experiments,
 )
 from bench.experiment.experiments import EXPERIMENTS
@@ -33,9 +33,9 @@ from bench.labels.vocabulary import vocabulary_mismatch
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
 from bench.orchestration.runs import require_multi_process_support
-from bench.records.record import Failure, Record, Speed, comparisons
+from bench.records.record import Failure, Record, Speed, list_comparison_names
 
-model_settings = attrgetter(*map(dotted_field_name, fields_with("model")))
+model_settings = attrgetter(*map(dotted_field_name, field_names_with_role("model")))
 
 
 def check(
@@ -231,7 +231,7 @@ def reserve_comparison_name(results: Path, purpose: str) -> str:
 
 def latest_comparison_name(results: Path, purpose: str) -> str:
     """Return the newest comparison of a purpose; ValueError lists the comparisons that exist."""
-    names = comparisons(results) if results.is_dir() else []
+    names = list_comparison_names(results) if results.is_dir() else []
     matching = [name for name in names if name.endswith(f"-{purpose}")]
     if not matching:
         raise ValueError(

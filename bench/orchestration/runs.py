@@ -20,7 +20,7 @@ from bench.experiment.config import Experiment
 from bench.interfaces.method import added_method_text
 from bench.interfaces.registry import import_object
 from bench.records.record import Record, write_record
-from bench.records.record_kind import RecordContent
+from bench.records.record_kind import AnyRecordContent
 from bench.train.not_finite import NotFiniteError
 
 
@@ -130,9 +130,9 @@ def require_multi_process_support(experiment: Experiment) -> None:
 
 def call_function(
     place: str, known: dict[str, Any], arguments: dict[str, Any]
-) -> RecordContent | None:
+) -> AnyRecordContent | None:
     """Call the function at "package.module:function" with decoded arguments, and with known ones that it names."""
-    function: Callable[..., RecordContent | None] = import_object(place)
+    function: Callable[..., AnyRecordContent | None] = import_object(place)
     parameters = inspect.signature(function).parameters
     given = {name: value for name, value in known.items() if name in parameters}
     for name, value in arguments.items():

@@ -1,4 +1,4 @@
-"""What a run leaves, one JSON document that is never edited: raw figures, circumstances, the whole experiment."""
+"""Records of runs: JSON documents that are never edited, with raw figures, circumstances and the whole experiment."""
 
 import hashlib
 import re
@@ -22,11 +22,11 @@ from bench.environment.files import (
 from bench.experiment.config import Experiment
 from bench.records.method_text import MethodText
 from bench.records.record_kind import (
+    AnyRecordContent,
+    KindHeader,
     RecordContent,
-    RecordKind,
-    Tag,
-    UnknownKind,
-    tag_of,
+    UnknownRecordContent,
+    kind_tag,
 )
 from bench.records.scores import Count, MetricScore, Score, Share
 
@@ -39,17 +39,17 @@ MAX_RECORD_BYTES = 2**24  # the largest records have 4 MB
 # What a field of a record can be; reading refuses anything else.
 PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=10**18)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
-Seconds = Annotated[
+Durations = Annotated[
     tuple[Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)], ...], msgspec.Meta(min_length=1)
 ]
-Phases = Annotated[dict[str, Seconds], msgspec.Meta(max_length=MAX_ENTRIES)]
-Readings = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
-Counts = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
-Better = Literal["higher", "lower"]
+SecondsByPhase = Annotated[dict[str, Durations], msgspec.Meta(max_length=MAX_ENTRIES)]
+ReadingByName = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
+CountByName = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
+BetterDirection = Literal["higher", "lower"]
 # What tells that other work kept a run from a core: its threads' waits. Where its threads wait for each other, or the
 # kernel reports no waits: the CPU time of other processes while no core was idle.
 WaitsSource = Literal["threads", "other processes"]
-# Names of `Readings`.
+# Names in `ReadingByName`.
 OWN_BUSY = "process CPU busy percent"
 OTHERS_BUSY = "other processes CPU busy percent"
 HOST_BUSY = "taken by the host CPU percent"
@@ -75,10 +75,10 @@ class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     teacher_forward: Count = 0  # part of the forward that no backward follows
 
 
-class RunOnSamples(RecordKind, frozen=True, kw_only=True):
+class RunOnSamples(RecordContent, frozen=True, kw_only=True):
     """A run on a data set; of several processes the counts are rank 0's."""
 
-    skipped: Counts = {}  # samples that could not be used, by what is wrong with them
+    skipped: CountByName = {}  # samples that could not be used, by what is wrong with them
     empty_captions: Count = 0  # samples of the shards with a caption without text; they are used
     # Processes that loaded shards; None: the experiment's `workers`.
     loader_workers: Count | None = None
@@ -90,7 +90,7 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
 
     round: Count
     warmup_seconds: NonNegative  # with the heating
-    window_seconds: Seconds
+    window_seconds: Durations
     steps_per_window: PositiveCount | None = None  # None: as many as the experiment's; on a CPU one
     # Of each; empty: all steps have the experiment's batch_size.
     window_images: tuple[PositiveCount, ...] = ()
@@ -99,7 +99,7 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     waits_source: WaitsSource = "threads"
     # Of its time, by heat or hardware; empty: not read.
     window_throttled_percent: tuple[NonNegative, ...] = ()
-    phase_seconds: Phases  # by name of PHASES, one entry a step, from a pass that waits for the device between them
+    phase_seconds: SecondsByPhase  # of each step, by name of PHASES, from a pass that waits for the device between them
     # Of each of that pass's steps, as `window_core_waits`.
     phase_core_waits: tuple[NonNegative, ...] = ()
     # Steps to split into phases; others make up for disturbed ones.
@@ -115,14 +115,16 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     peak_source: str
     target_building_seconds: NonNegative  # to turn all captions into what the method reads, once
     num_captions: Count
-    utilisation: Readings  # over the windows, by name with unit; what was not measured is not there
+    utilisation: (
+        ReadingByName  # over the windows, by name with unit; what was not measured is not there
+    )
     not_measured: Texts = {}  # by the reading's name: why it is not there, or not of the whole time
     # Of the windows' time that was spent waiting for batches; None: not measured.
     data_wait_share: Share | None = None
     # Names of the kernels that computed attention; empty: not recorded.
     attention_kernels: tuple[str, ...] = ()
     # Of every rank, where there are several; begun together.
-    rank_window_seconds: tuple[Seconds, ...] = ()
+    rank_window_seconds: tuple[Durations, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError for a figure that some windows lack."""
@@ -139,10 +141,11 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
         return max(1, len(self.rank_window_seconds))
 
 
-class Memory(RecordKind, frozen=True, kw_only=True, tag="memory"):
-    """Peaks of a few steps in a process that did nothing else. None: this device keeps no such count.
+class Memory(RecordContent, frozen=True, kw_only=True, tag="memory"):
+    """Peak memory of a few steps, on the host and on the device, in a process that did nothing else.
 
-    Above what was held before the model was built: imports and data. Reserved bytes are all that CUDA's allocator took.
+    Imports and data, which are held before the model is built, are not included. None: this device keeps no such count.
+    Reserved bytes are all that CUDA's allocator took.
     """
 
     steps: Count
@@ -200,10 +203,10 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Training(RunOnSamples, frozen=True, kw_only=True, tag="training"):
-    """Losses of the trunk's steps, in nats, and the branches cooled down from it.
+    """One training: a trunk and the cool-downs branched off it, each of which gives a tower.
 
-    A training of very many steps keeps the means of `steps_per_loss` steps each. What does not fill a mean is left out:
-    the trunk's last steps, a cool-down's first.
+    Losses are in nats. A training of very many steps keeps the means of `steps_per_loss` steps each. What does not fill
+    a mean is left out: the trunk's last steps, a cool-down's first.
     """
 
     trunk_losses: tuple[float, ...]
@@ -223,7 +226,7 @@ class Training(RunOnSamples, frozen=True, kw_only=True, tag="training"):
             )
 
 
-class Transfer(RecordKind, frozen=True, kw_only=True, tag="transfer"):
+class Transfer(RecordContent, frozen=True, kw_only=True, tag="transfer"):
     """What features know about the tasks."""
 
     needs_experiment = False
@@ -235,8 +238,8 @@ class Transfer(RecordKind, frozen=True, kw_only=True, tag="transfer"):
     metrics: tuple[MetricScore, ...] = ()
 
 
-class LinkSpeed(RecordKind, frozen=True, kw_only=True, tag="link"):
-    """Bus bandwidth, per process and direction, and latency of all-reduces between the processes of a job.
+class AllReduceSpeed(RecordContent, frozen=True, kw_only=True, tag="link"):
+    """How fast all-reduces are within a node and between nodes: bandwidth per process and direction, and latency.
 
     Between nodes, each rank exchanges with the ranks of the same local rank. A job has one process per GPU on GPUs.
     """
@@ -253,21 +256,21 @@ class LinkSpeed(RecordKind, frozen=True, kw_only=True, tag="link"):
     processes_per_node: PositiveCount | None = None  # None: all processes were on one machine
 
 
-class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A figure that a measurement returns; a ratio to the baseline needs figures above 0."""
+class FigureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Name, unit and direction of a figure that a measurement returns; only figures above 0 have ratios."""
 
     name: str
     unit: str  # "" for a number without one
-    better: Better | None = None  # which values are better; None: neither
+    better: BetterDirection | None = None  # which values are better; None: neither
 
 
-class Figures(RecordKind, frozen=True, kw_only=True, tag="figures"):
-    """What a measurement of an extension found, with all that is needed to show it without the extension."""
+class MeasuredFigures(RecordContent, frozen=True, kw_only=True, tag="figures"):
+    """The figures of one measurement of an extension, with all that is needed to show them without the extension."""
 
     measurement: str  # its name
     title: str
     round: Count
-    figures: tuple[Figure, ...]
+    figures: tuple[FigureSpec, ...]
     values: Annotated[
         dict[str, Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]],
         msgspec.Meta(max_length=MAX_ENTRIES),
@@ -281,7 +284,7 @@ class Figures(RecordKind, frozen=True, kw_only=True, tag="figures"):
             )
 
 
-class Failure(RecordKind, frozen=True, kw_only=True, tag="failure"):
+class Failure(RecordContent, frozen=True, kw_only=True, tag="failure"):
     """A run that left nothing else; it is listed in the tables."""
 
     needs_experiment = False
@@ -290,29 +293,31 @@ class Failure(RecordKind, frozen=True, kw_only=True, tag="failure"):
     reason: str
 
 
-_BUILT_IN = (Speed, Memory, LinkSpeed, Training, Transfer, Figures, Failure)
-# By tag, with those of extensions.
-KINDS: dict[str, type[RecordKind]] = {tag_of(kind): kind for kind in _BUILT_IN}
+_BUILT_IN_KINDS = (Speed, Memory, AllReduceSpeed, Training, Transfer, MeasuredFigures, Failure)
+# The classes of contents by tag, extensions' included.
+RECORD_KINDS: dict[str, type[RecordContent]] = {kind_tag(kind): kind for kind in _BUILT_IN_KINDS}
 
 
-def add_kind(kind: type[RecordKind]) -> None:
-    """Add a kind of record of an extension; ValueError if it is none, or has no tag of its own for file names."""
-    if not issubclass(kind, RecordKind) or tag_of(kind) == kind.__name__:
-        raise ValueError(f"the kind of record {kind!r} must be a subclass of RecordKind with a tag")
-    if tag_of(kind) in KINDS or not re.fullmatch(PLAIN, tag_of(kind)):
-        raise ValueError(f"the kind of record {tag_of(kind)} needs another tag")
-    KINDS[tag_of(kind)] = kind
+def register_record_kind(kind: type[RecordContent]) -> None:
+    """Add an extension's class of contents; ValueError without a tag of its own that can be in file names."""
+    if not issubclass(kind, RecordContent) or kind_tag(kind) == kind.__name__:
+        raise ValueError(
+            f"the kind of record {kind!r} must be a subclass of RecordContent with a tag"
+        )
+    if kind_tag(kind) in RECORD_KINDS or not re.fullmatch(PLAIN, kind_tag(kind)):
+        raise ValueError(f"the kind of record {kind_tag(kind)} needs another tag")
+    RECORD_KINDS[kind_tag(kind)] = kind
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A run's document."""
+    """What one run left, under which circumstances, and of which experiment."""
 
     format: int = FORMAT
-    comparison: str  # runs started together share it
-    # None: the subject was not trained (reference features), or a link.
+    comparison: str  # name that runs which were started together share
+    # None: what was measured was not trained (reference features), or is a link.
     experiment: Experiment | None
     circumstances: Circumstances
-    measured: RecordContent
+    measured: AnyRecordContent
     # Of an extension; a method of this program has none.
     method: MethodText | msgspec.UnsetType = msgspec.UNSET
 
@@ -321,10 +326,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         measured = self.measured
         if (
             self.experiment is None
-            and isinstance(measured, RecordKind)
+            and isinstance(measured, RecordContent)
             and measured.needs_experiment
         ):
-            raise ValueError(f"a {tag_of(type(measured))} record has no experiment")
+            raise ValueError(f"a {kind_tag(type(measured))} record has no experiment")
 
     @property
     def experiment_name(self) -> str:
@@ -333,7 +338,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def write_record(record: Record, path: Path) -> None:
-    """Write atomically: a file at `path` is whole or not there. Floats keep every digit.
+    """Write a record atomically: a file at `path` is whole or not there. Floats keep every digit.
 
     Raises ValueError for a figure that is not finite: JSON would turn it into "not measured".
     """
@@ -345,7 +350,7 @@ def write_record(record: Record, path: Path) -> None:
 
 
 def read_record(path: Path) -> Record:
-    """Read one document; ValueError names the file and what is wrong with it."""
+    """Read one record; ValueError names the file and what is wrong with it."""
     return decode_record(read_limited(path, MAX_RECORD_BYTES), path)
 
 
@@ -353,13 +358,13 @@ def read_records(results: Path, comparison: str = "*") -> list[Record]:
     """Read a folder's records (of one comparison), in the order of their file names; a damaged one is a ValueError."""
     return [
         read_record(path)
-        for path in record_files(results)
-        if comparison in ("*", comparison_from_filename(path))
+        for path in list_record_files(results)
+        if comparison in ("*", comparison_name_from_filename(path))
     ]
 
 
 def record_path(results: Path, comparison: str, kind: str, *names: object) -> Path:
-    """Return where a run's record lies: a run that is not done has no file there."""
+    """Return the path of a run's record, COMPARISON.KIND.NAMES.json; a run that is not done has no file there."""
     if not re.fullmatch(PLAIN, comparison):
         raise ValueError(
             f"a comparison is named in letters, digits and =+,_- alone, got {comparison!r}"
@@ -370,34 +375,34 @@ def record_path(results: Path, comparison: str, kind: str, *names: object) -> Pa
     return results / f"{stem}.json"
 
 
-def comparisons(results: Path) -> list[str]:
-    """Return the comparisons of which a folder holds a record, oldest first."""
-    return sorted({comparison_from_filename(path) for path in record_files(results)})
+def list_comparison_names(results: Path) -> list[str]:
+    """Return the names of the comparisons that a folder's files name, oldest first."""
+    return sorted({comparison_name_from_filename(path) for path in list_record_files(results)})
 
 
-def comparison_from_filename(path: Path) -> str:
-    """Return the comparison that the name of a record's file begins with."""
+def comparison_name_from_filename(path: Path) -> str:
+    """Return the name of the comparison, with which the name of a record's file begins."""
     return path.name.split(".", 1)[0]
 
 
-def kind_from_filename(path: Path) -> str:
-    """Return the kind in the name of a record's file; empty if the file is named otherwise."""
+def kind_tag_from_filename(path: Path) -> str:
+    """Return the tag of the kind in the name of a record's file; empty if the file is named otherwise."""
     return path.name.split(".")[1] if path.match("*.*.json") else ""
 
 
-def is_record(path: Path) -> bool:
-    """Tell a record by the name that `record_path` gives it; where no kind has this name, by its content as well."""
-    if kind_from_filename(path) in KINDS:
+def is_record_file(path: Path) -> bool:
+    """Return whether a file is a record by its name, as of `record_path`; of an unknown kind by its content as well."""
+    if kind_tag_from_filename(path) in RECORD_KINDS:
         return True
     try:
-        return isinstance(read_record(path).measured, UnknownKind)
+        return isinstance(read_record(path).measured, UnknownRecordContent)
     except (ValueError, OSError):
         return False
 
 
-def record_files(results: Path) -> list[Path]:
+def list_record_files(results: Path) -> list[Path]:
     """Return the files of a folder that are named as records, in the order of their names."""
-    return sorted(filter(is_record, results.glob("*.*.json")))
+    return sorted(filter(is_record_file, results.glob("*.*.json")))
 
 
 def decode_record(content: bytes, path: Path) -> Record:
@@ -409,23 +414,23 @@ def decode_record(content: bytes, path: Path) -> Record:
         header = decode_json(content, FormatHeader)
     with prefix_errors(path):
         require_format(header, FORMAT, OTHER_FORMAT_REMEDY)
-        kind = _measured_as(Tag, content).kind
-        measured = _measured_as(KINDS.get(kind, dict), content)
-        if kind not in KINDS:
-            if kind_from_filename(path) != kind:
+        kind = _decode_measured(content, KindHeader).kind
+        measured = _decode_measured(content, RECORD_KINDS.get(kind, dict))
+        if kind not in RECORD_KINDS:
+            if kind_tag_from_filename(path) != kind:
                 raise ValueError(
                     f"has the unknown kind {kind!r}, which is not that of the file's name"
                 )
-            measured = UnknownKind(measured)
+            measured = UnknownRecordContent(measured)
         return decode_json(content, Record, lambda _, __: measured)
 
 
-def _measured_as(kind: type, content: bytes) -> Any:
-    """Return what the run of a record's document left, as an object of this type."""
-    document: Any = decode_json(content, _measured_only_type(kind))
+def _decode_measured(content: bytes, measured_type: type) -> Any:
+    """Decode the field `measured` of a record's document alone, as an object of the type."""
+    document: Any = decode_json(content, _document_type(measured_type))
     return document.measured
 
 
 @cache
-def _measured_only_type(kind: type) -> type[msgspec.Struct]:
-    return msgspec.defstruct("Document", [("measured", kind)])
+def _document_type(measured_type: type) -> type[msgspec.Struct]:
+    return msgspec.defstruct("Document", [("measured", measured_type)])

@@ -1,41 +1,41 @@
-"""A kind of record: what runs of one kind leave, as a struct with a tag. No torch here."""
+"""The contents of records: one struct with a tag for each kind of record. No torch here."""
 
 from typing import Any, ClassVar
 
 import msgspec
 
 
-class RecordContent:
-    """What a run left: a `RecordKind`, or the content of a record whose kind is not known here."""
+class AnyRecordContent:
+    """Marker base of what a run left: a `RecordContent`, or the content of a record whose kind is not known here."""
 
     __slots__ = ()
 
 
-class RecordKind(
+class RecordContent(
     msgspec.Struct,
-    RecordContent,
+    AnyRecordContent,
     frozen=True,
     kw_only=True,
     forbid_unknown_fields=True,
     tag_field="kind",
 ):
-    """The fields of a kind of record; a subclass is frozen, has keywords alone and a tag."""
+    """What a run of one kind left; each kind is a subclass, frozen, with keywords alone and a tag of its own."""
 
-    needs_experiment: ClassVar[bool] = True  # whether its record has an experiment
+    needs_experiment: ClassVar[bool] = True  # whether its record must have an experiment
 
 
-class UnknownKind(dict[str, Any], RecordContent):
-    """The content of a record as it is written; the extension that knows its kind is not loaded."""
+class UnknownRecordContent(dict[str, Any], AnyRecordContent):
+    """The decoded JSON of a content; the extension that knows its kind is not loaded."""
 
     __slots__ = ()
 
 
-class Tag(msgspec.Struct):
-    """The kind that a document names."""
+class KindHeader(msgspec.Struct):
+    """The tag in a content, read before its class is known."""
 
     kind: str
 
 
-def tag_of(kind: type[msgspec.Struct]) -> str:
-    """Return the tag of a struct, which names its kind in files."""
-    return str(kind.__struct_config__.tag)
+def kind_tag(content_type: type[msgspec.Struct]) -> str:
+    """Return the tag of a class of contents, which names the kind in files and file names."""
+    return str(content_type.__struct_config__.tag)

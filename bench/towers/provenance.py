@@ -8,9 +8,9 @@ from safetensors import SafetensorError, safe_open
 from bench.console.console import PROGRAM
 from bench.environment.files import decode_json, prefix_errors, require_regular_file
 from bench.experiment.config import Experiment
-from bench.experiment.settings import split_name
+from bench.experiment.settings import strip_settings
 from bench.records.method_text import MethodText
-from bench.records.record import comparison_from_filename
+from bench.records.record import comparison_name_from_filename
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,8 +77,7 @@ def find_latest_towers(results: Path, experiment_name: str) -> list[Path]:
     ]
     if not towers:
         for path, experiment in experiments.items():
-            name_without_settings, _ = split_name(experiment.name)
-            if name_without_settings == experiment_name:
+            if strip_settings(experiment.name) == experiment_name:
                 towers.append(path)
     names = {experiments[path].name for path in towers}
     if len(names) != 1:
@@ -87,6 +86,6 @@ def find_latest_towers(results: Path, experiment_name: str) -> list[Path]:
             f"{results} holds {content} of {experiment_name!r}: name one of several, or make one with: "
             f"{PROGRAM} train {experiment_name}"
         )
-    comparisons = {path: comparison_from_filename(path) for path in towers}
+    comparisons = {path: comparison_name_from_filename(path) for path in towers}
     newest = {experiments[path].seed: comparisons[path] for path in towers}
     return [path for path in towers if comparisons[path] == newest[experiments[path].seed]]

@@ -21,7 +21,7 @@ from bench.data.stream import BatchStream, PackStream
 from bench.environment.cores import LoaderWorkers, choose_loader_workers, count_available_cores
 from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, derive_seed
 from bench.environment.torchrun_ranks import read_torchrun_ranks
-from bench.experiment.auto_fields import resolve_precision_and_compile, with_resolved_padding
+from bench.experiment.auto_fields import resolve_precision_and_compile, with_resolved_text_padding
 from bench.experiment.config import Experiment
 from bench.experiment.fields import PACK_DATA, ImageSettings, InputSettings, RuntimeSettings
 from bench.interfaces.method import Method, get_method
@@ -88,7 +88,7 @@ def open_batch_stream(
         return SampleStream(
             experiment, samples, method.targets, device, workers=workers, **rank_arguments
         )
-    targets = method.targets(with_resolved_padding(experiment, device))
+    targets = method.targets(with_resolved_text_padding(experiment, device))
     captions = tuple(samples.caption(row) for row in range(len(samples)))
     if experiment.input.caption_lengths != PACK_DATA:
         seed = derive_seed(experiment.seed, CAPTIONS)

@@ -28,7 +28,7 @@ from bench.environment.files import (
     require_format,
     require_regular_file,
 )
-from bench.experiment.config import Experiment, change, differing_fields, format_differences
+from bench.experiment.config import Experiment, change, differing_field_values, format_differences
 
 FORMAT = 3  # raise it when a file changes its meaning
 OTHER_FORMAT_REMEDY = "train anew in another folder, or resume at the commit that it names"
@@ -153,7 +153,7 @@ def require_same_experiment(
                     f"{side} px per step: {num_processes} processes need a batch_size that gives as many"
                 )
         before = change(before, batch_size=experiment.training.batch_size)
-    differences = differing_fields([before, experiment])
+    differences = differing_field_values([before, experiment])
     if differences:
         raise ValueError(
             f"the checkpoint is of another experiment, they differ in {format_differences(differences)}"

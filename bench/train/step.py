@@ -15,9 +15,9 @@ from bench.data.stream import Batch
 from bench.data.targets import Target
 from bench.environment.cores import count_available_cores
 from bench.environment.torchrun_ranks import read_torchrun_ranks
-from bench.experiment.auto_fields import resolve_padding
+from bench.experiment.auto_fields import resolve_text_padding
 from bench.experiment.config import Experiment
-from bench.experiment.fields import OptimizerSettings, RuntimeSettings
+from bench.experiment.fields import AdamWSettings, RuntimeSettings
 from bench.interfaces.method import Method, get_method
 from bench.train.attention import use_attention_kernel
 from bench.train.distributed import (
@@ -103,7 +103,7 @@ def make_train_step(
     overflows = torch.zeros((), dtype=torch.int64, device=device)
     grad_norms: list[float] = []
     # Equal for all methods of a comparison, whether they read captions or not.
-    has_fixed_shapes = resolve_padding(experiment, device) in ("packed", "max_length")
+    has_fixed_shapes = resolve_text_padding(experiment, device) in ("packed", "max_length")
     select_kernel = partial(
         use_attention_kernel, experiment.runtime.attention, has_fixed_shapes=has_fixed_shapes
     )
@@ -202,7 +202,7 @@ def compile_towers(model: nn.Module, num_image_sizes: int, mode: str | None = No
             tower.trunk._embeds = embed  # noqa: SLF001 - convolution, positions and `ln_pre`
 
 
-def make_optimizer(optimizer: OptimizerSettings, model: nn.Module) -> torch.optim.AdamW:
+def make_optimizer(optimizer: AdamWSettings, model: nn.Module) -> torch.optim.AdamW:
     """Return AdamW of the experiment's kernel, without weight decay on vectors and scalars.
 
     On a CPU the fused kernel is nine times as fast as torch's default there, "for_loop".

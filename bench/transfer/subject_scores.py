@@ -40,9 +40,9 @@ class SubjectScore:
         return self.experiment.seed if self.experiment else None
 
     @property
-    def random_init_kind(self) -> tuple[object, ...] | None:
+    def random_init_key(self) -> tuple[object, ...] | None:
         """What the features of the untrained tower depend on beside its seed."""
-        return self.experiment.image.random_init_kind if self.experiment else None
+        return self.experiment.image.random_init_key if self.experiment else None
 
     @property
     def has_label_number(self) -> bool:
@@ -184,7 +184,7 @@ def _score_points(scores: Sequence[SubjectScore]) -> list[ScorePoint]:
     """Return a point for each subject and number of images on one task by one protocol."""
 
     def point(scored: SubjectScore) -> tuple[object, ...]:
-        kind = scored.random_init_kind if scored.subject == RANDOM_INIT else None
+        kind = scored.random_init_key if scored.subject == RANDOM_INIT else None
         return scored.subject, scored.images, kind
 
     random_inits = [scored for scored in scores if is_random_init(scored.subject)]
@@ -233,17 +233,17 @@ def _random_inits_for(
     candidates = [baseline for baseline in random_inits if baseline.subject == name]
     if not candidates:
         candidates = [baseline for baseline in random_inits if baseline.subject == RANDOM_INIT]
-    kind = scored.random_init_kind
+    kind = scored.random_init_key
     if scored.is_reference or kind is None:
-        first_kind = candidates[0].random_init_kind if candidates else None
-        return [baseline for baseline in candidates if baseline.random_init_kind == first_kind]
+        first_kind = candidates[0].random_init_key if candidates else None
+        return [baseline for baseline in candidates if baseline.random_init_key == first_kind]
     tower = kind[:2]  # name and image size
 
     def is_of_tower(baseline: SubjectScore) -> bool:
-        baseline_kind = baseline.random_init_kind
+        baseline_kind = baseline.random_init_key
         return baseline_kind is None or baseline_kind[:2] == tower
 
     def difference(baseline: SubjectScore) -> tuple[bool, bool]:
-        return baseline.random_init_kind != kind, baseline.seed != scored.seed
+        return baseline.random_init_key != kind, baseline.seed != scored.seed
 
     return sorted(filter(is_of_tower, candidates), key=difference)[:1]

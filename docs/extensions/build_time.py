@@ -9,11 +9,11 @@ from bench.experiment.experiments import get_experiment
 from bench.interfaces.extensions import Extension
 from bench.interfaces.verb import Verb
 from bench.orchestration.preflight import begin, check
-from bench.records.record_kind import RecordKind
+from bench.records.record_kind import RecordContent
 from bench.tables.tables import Table
 
 
-class BuildTime(RecordKind, frozen=True, kw_only=True, tag="build-time"):
+class BuildTime(RecordContent, frozen=True, kw_only=True, tag="build-time"):
     seconds: float
 
 

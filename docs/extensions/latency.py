@@ -4,7 +4,7 @@ import time
 
 from bench.interfaces.extensions import Extension
 from bench.interfaces.measurement import Measurement
-from bench.records.record import Figure
+from bench.records.record import FigureSpec
 
 IMAGES, WARMUP = 8, 2
 
@@ -12,7 +12,7 @@ IMAGES, WARMUP = 8, 2
 class Latency(Measurement):
     name = "latency"
     title = "Latency of the image tower"
-    figures = (Figure("one image", "ms", "lower"), Figure("parameters", "million"))
+    figures = (FigureSpec("one image", "ms", "lower"), FigureSpec("parameters", "million"))
 
     def measure(self, experiment, device, results):
         import torch

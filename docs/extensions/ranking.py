@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.experiment.experiments import MethodSettings
-from bench.experiment.fields import PositiveFloat, Settings, field_metadata
+from bench.experiment.fields import PositiveFloat, SettingsGroup, field_metadata
 from bench.interfaces.extensions import Extension
 from bench.interfaces.method import Communication
 from bench.method_parts.captions import build_contrastive_model, encode_images_and_captions
@@ -15,7 +15,7 @@ from losses.chunks import without_autocast
 from losses.collectives import all_gather_with_gradient, rank_and_world_size
 
 
-class RankingSettings(Settings, frozen=True):
+class RankingSettings(SettingsGroup, frozen=True):
     margin: Annotated[
         PositiveFloat,
         field_metadata("Difference of similarities above which a caption costs little."),

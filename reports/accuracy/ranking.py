@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from bench.experiment.experiments import HEADLINE
+from bench.experiment.experiments import HEADLINE_METHODS
 from bench.interfaces.sections import ComparisonRecords, PageContext
 from bench.statistics.accuracies import (
     MIN_SEEDS_FOR_RANKING,
@@ -148,7 +148,7 @@ def differences_table(page: PageContext) -> Table:
 
 def headline_experiment(comparison: ComparisonRecords, names: Sequence[str]) -> str:
     """Return the experiment that the answer begins with: the project's question, or else the first beside the base."""
-    asked = [name for name in names if comparison.experiments[name].method == HEADLINE[-1]]
+    asked = [name for name in names if comparison.experiments[name].method == HEADLINE_METHODS[-1]]
     others = [name for name in names if name != comparison.base]
     return (asked or others or list(names))[0]
 

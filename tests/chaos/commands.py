@@ -13,7 +13,7 @@ import psutil
 from bench.environment.circumstances import CHECKOUT
 from bench.orchestration.launcher import PARENT
 from bench.records.record import Failure, Training, read_record
-from bench.records.record_kind import RecordContent
+from bench.records.record_kind import AnyRecordContent
 from bench.train.checkpoints import list_checkpoints, read_verified_metadata
 
 EXIT_SECONDS = 120.0  # seconds that a process is given to end, on a busy machine
@@ -104,7 +104,7 @@ def read_record_files(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in paths}
 
 
-def measured_in(out: Path) -> dict[str, RecordContent]:
+def measured_in(out: Path) -> dict[str, AnyRecordContent]:
     """Return what was measured, by what records are called but for their comparison."""
     return {
         path.name.split(".", 1)[1]: read_record(path).measured for path in out.glob("*-*.*.json")

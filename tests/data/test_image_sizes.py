@@ -13,7 +13,7 @@ from bench.data.image_sizes import (
     images_before_step,
     nearest_step_count,
 )
-from bench.experiment.recipes import multi_scale
+from bench.experiment.recipes import spaced_image_sizes
 from bench.experiment.settings import with_batch_size
 from tests.small import small
 
@@ -49,7 +49,7 @@ def test_image_and_batch_sizes_equal_the_released_sampler(
 ) -> None:
     """Found by running apple/corenet's `image_batch_pairs` at 1aa3acd."""
     experiment = small("catlip", image_size=arguments[-1], batch_size=batch, images=10_000)
-    sizes = multi_scale(*arguments)
+    sizes = spaced_image_sizes(*arguments)
     assert {side: experiment.batch_size_for(side) for side in sizes} == found
 
 

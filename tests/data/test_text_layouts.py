@@ -12,7 +12,7 @@ from bench.data.caption_lengths import WEB
 from bench.data.order import SampleOrder
 from bench.data.targets import Tokens
 from bench.data.text_layouts import pack_into_rows
-from bench.experiment.auto_fields import resolve_padding
+from bench.experiment.auto_fields import resolve_text_padding
 from bench.experiment.config import Experiment
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
@@ -101,8 +101,8 @@ def test_flops_of_packed_batches_are_those_of_their_rows(results: Path) -> None:
 
 def test_captions_are_packed_by_default_where_the_step_is_compiled() -> None:
     experiment = EXPERIMENTS["clip-vit-b16"]
-    assert resolve_padding(experiment, CPU) == "bucketed"
-    assert resolve_padding(experiment, CUDA) == "packed"
-    assert {resolve_padding(EXPERIMENTS["clip-tiny"], device) for device in (CPU, CUDA)} == {
+    assert resolve_text_padding(experiment, CPU) == "bucketed"
+    assert resolve_text_padding(experiment, CUDA) == "packed"
+    assert {resolve_text_padding(EXPERIMENTS["clip-tiny"], device) for device in (CPU, CUDA)} == {
         "bucketed"
     }

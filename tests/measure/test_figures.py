@@ -16,8 +16,8 @@ from bench.interfaces.measurement import Measurement, get_measurement
 from bench.measure.figures import FigureSummary, figure_tables, summarize_figures
 from bench.records.record import (
     Better,
-    Figure,
-    Figures,
+    FigureSpec,
+    MeasuredFigures,
     Record,
     read_record,
     record_path,
@@ -35,13 +35,13 @@ def records_of(
 ) -> list[Record]:
     """Six rounds with the values of each figure of each experiment, and a spread of 1 %."""
     draw = random.Random(0)
-    figures = tuple(Figure(name, "ms", better) for name in next(iter(values.values())))
+    figures = tuple(FigureSpec(name, "ms", better) for name in next(iter(values.values())))
     return [
         Record(
             comparison="c",
             experiment=EXPERIMENTS[name],
             circumstances=HERE,
-            measured=Figures(
+            measured=MeasuredFigures(
                 measurement="mine",
                 title="Mine",
                 round=round_,
@@ -142,7 +142,7 @@ class Mine(Measurement):
 
     name = "mine"
     title = "Mine"
-    figures = (Figure("a", "ms"), Figure("b", ""))
+    figures = (FigureSpec("a", "ms"), FigureSpec("b", ""))
 
     def __init__(self, returned: Any) -> None:
         self.returned = returned

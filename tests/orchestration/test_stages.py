@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.cli.default_comparison import plan_stages
-from bench.experiment.experiments import COMPARED, EXPERIMENTS
+from bench.experiment.experiments import DEFAULT_METHODS, EXPERIMENTS
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
 from bench.orchestration.scope import Scope, scopes
@@ -25,7 +25,7 @@ from bench.records.record import record_path, write_record
 from bench.statistics.ratios import MIN_RUNS
 from tests.orchestration.test_comparison import timed
 
-DEFAULT = [EXPERIMENTS[f"{name}-tiny"] for name in COMPARED]
+DEFAULT = [EXPERIMENTS[f"{name}-tiny"] for name in DEFAULT_METHODS]
 SCOPE = scopes(on_gpu=False)["default"]
 
 

@@ -28,7 +28,7 @@ from bench.records.record import (
     record_path,
     write_record,
 )
-from bench.records.record_kind import RecordContent
+from bench.records.record_kind import AnyRecordContent
 from bench.records.scores import Score
 from reports.page import page
 
@@ -82,7 +82,7 @@ HERE = Circumstances(
 )
 
 
-def record(measured: RecordContent, experiment: Experiment | None) -> Record:
+def record(measured: AnyRecordContent, experiment: Experiment | None) -> Record:
     return Record(
         comparison=COMPARISON, experiment=experiment, circumstances=HERE, measured=measured
     )

@@ -21,7 +21,7 @@ from bench.data.tables import open_table
 from bench.data.tar_samples import decode_texts, iterate_samples
 from bench.data.text_tables import TEXT_SUFFIXES, open_binary
 from bench.environment.files import prefix_errors
-from bench.experiment.config import choose
+from bench.experiment.config import look_up
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 GZIP_TEXT_SUFFIXES = tuple(f"{suffix}.gz" for suffix in TEXT_SUFFIXES)
@@ -48,7 +48,7 @@ def read_captions(
         if size == 0:
             raise ValueError("the file is empty")
         suffix = compound_suffix(path)
-        choose(suffix, dict.fromkeys(SUFFIXES), "format of captions with the suffix")
+        look_up(suffix, dict.fromkeys(SUFFIXES), "format of captions with the suffix")
         read = _read_tar if suffix in TAR_SUFFIXES else _read_table
         batches = read(path, reader, is_single=is_single)
         num_bytes = 0

@@ -7,7 +7,7 @@ import msgspec
 
 from bench.data.captions.choice import CaptionChoice, Texts
 from bench.data.columns import CAPTION_COLUMNS, KEY_COLUMNS, find_caption_columns, find_column
-from bench.experiment.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, list_names
+from bench.experiment.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, abbreviate_names
 
 MAX_CAPTION_BYTES = 4 * 2**20  # a longer caption is left out
 NO_CAPTION = "no caption"  # why a sample cannot be used
@@ -44,9 +44,9 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
         others = [
             name for name in self.names if read.isdisjoint({name, name.removeprefix("json.")})
         ]
-        sentence = f"captions are read from {list_names(fields)}"
+        sentence = f"captions are read from {abbreviate_names(fields)}"
         if others:
-            sentence += f"; not read: {list_names(others)} (others with --caption)"
+            sentence += f"; not read: {abbreviate_names(others)} (others with --caption)"
         return sentence
 
     def require(self, choice: CaptionChoice) -> None:
@@ -54,7 +54,7 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
         missing = [name for name in choice.names if name and not self.samples.get(name)]
         if missing or not self.samples:
             wanted = f" in {missing[0]!r}" if missing else ""
-            names = list_names(sorted(self.names)) or "none"
+            names = abbreviate_names(sorted(self.names)) or "none"
             raise ValueError(
                 f"no sample has a caption{wanted} (there are {names}): name one with --caption"
             )

@@ -17,7 +17,7 @@ from bench.data.sample_index import IndexBuilder, IndexedSource
 from bench.data.sources.image_pairs import FileSamples
 from bench.data.tables import open_table
 from bench.environment.files import decode_json, read_limited
-from bench.experiment.config import list_names
+from bench.experiment.config import abbreviate_names
 
 Row = Mapping[str, Any]  # the columns of a row, none if it cannot be read
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
@@ -52,7 +52,7 @@ class ImageTables(IndexedSource):
     def files(self, data: str) -> list[Path]:
         tables = [path for path in _possible_tables(data) if _names_images(path)]
         if Path(data).is_dir() and len(tables) > 1:
-            names = list_names([str(path) for path in tables])
+            names = abbreviate_names([str(path) for path in tables])
             raise ValueError(f"{data} has {len(tables)} tables of images ({names}): name one")
         return tables
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.experiment.config import Experiment, choose
+from bench.experiment.config import Experiment, look_up
 from bench.experiment.experiments import get_experiment
 from bench.experiment.settings import with_settings
 
@@ -77,7 +77,7 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def get_claim(name: str) -> Claim:
     """Return a claim; ValueError suggests the nearest name."""
-    return choose(name, CLAIMS, "claim")
+    return look_up(name, CLAIMS, "claim")
 
 
 _document = msgspec.convert(

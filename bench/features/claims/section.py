@@ -5,7 +5,7 @@ import shlex
 from markupsafe import Markup
 
 from bench.console.console import PROGRAM, escape_unprintable
-from bench.experiment.experiments import HEADLINE
+from bench.experiment.experiments import HEADLINE_METHODS
 from bench.features.claims.claims import get_claim
 from bench.features.claims.verdict import judge_claim
 from bench.interfaces.sections import DEFAULT_RESULTS, Block, PageContext, Text
@@ -17,7 +17,7 @@ SPEED_CLAIMS = ("catlip-2.7x", "catlip-h16")
 def build(page: PageContext) -> list[Block] | None:
     """Say what was published of CatLIP's speed, with the verdicts; None in a smoke test and without CLIP or CatLIP."""
     methods = {experiment.method for experiment in page.comparison.experiments.values()}
-    if page.comparison.is_smoke_test or not {*HEADLINE} <= methods:
+    if page.comparison.is_smoke_test or not {*HEADLINE_METHODS} <= methods:
         return None
     options = [] if page.results == DEFAULT_RESULTS else ["--records", page.results]
     verdicts = [

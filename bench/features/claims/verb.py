@@ -11,7 +11,7 @@ from bench.console.console import escape_unprintable_lines, log_damaged_files
 from bench.console.tables import print_tables
 from bench.environment.files import read_intact_files
 from bench.features.claims.claims import CLAIMS, get_claim
-from bench.records.record import Record, read_record, record_files
+from bench.records.record import Record, list_record_files, read_record
 from bench.tables.formats import NBSP
 
 
@@ -35,7 +35,7 @@ class ClaimVerb:
         for folder in self.records:
             if not folder.is_dir() and self.records != ClaimVerb.records:
                 raise ValueError(f"{folder} is no folder; name folders of records with --records")
-            intact, errors = read_intact_files(record_files(folder), read_record)
+            intact, errors = read_intact_files(list_record_files(folder), read_record)
             records += intact
             damaged += errors
         if self.name is None:

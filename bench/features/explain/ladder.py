@@ -15,15 +15,15 @@ from bench.experiment.config import (
     FIELDS,
     Experiment,
     change,
-    choose,
-    differing_fields,
-    fields_with,
+    differing_field_values,
+    field_names_with_role,
     format_differences,
     get_field,
+    look_up,
 )
 from bench.experiment.settings import with_settings
 from bench.interfaces.method import get_method
-from bench.records.record_kind import RecordKind
+from bench.records.record_kind import RecordContent
 
 PADDING = "captions' padding"
 TEXT_TOWER = "the text tower"
@@ -36,7 +36,7 @@ OBJECTIVE_FIELDS = ("method", "text_padding", "text_features", "head_rows")
 LABEL_FIELDS = ("labels", "label_format")  # only labels depend on them
 # Work of a step outside its forward and backward: differences are one stage before the objective.
 RECIPE_FIELDS = ("workers", "jpeg_decoding", "crop_scale", "flip", "clip_norm", "ema_decay")
-NEVER_FACTORS = (*SHARED_FIELDS, *OBJECTIVE_FIELDS, *fields_with("pace"))
+NEVER_FACTORS = (*SHARED_FIELDS, *OBJECTIVE_FIELDS, *field_names_with_role("pace"))
 # No work of a forward or backward: each experiment keeps its own.
 FIELDS_WITHOUT_WORK = (
     "seed",
@@ -67,7 +67,7 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     change: str = ""  # of a factor, its setting before and after
 
 
-class Ladder(RecordKind, frozen=True, kw_only=True, tag="ladder"):
+class Ladder(RecordContent, frozen=True, kw_only=True, tag="ladder"):
     """The plan of an explanation. Each round times all rungs."""
 
     rungs: tuple[Rung, ...]
@@ -92,7 +92,7 @@ def plan_ladder(
     Factors are the settings in which both differ and that a step's work depends on, and the `chosen` FIELD=VALUE, which
     are values at the beginning. Raises ValueError for a pair without a ladder, and for a setting that is no factor.
     """
-    differences = differing_fields([baseline, named])
+    differences = differing_field_values([baseline, named])
     shared = {name: values for name, values in differences.items() if name in SHARED_FIELDS}
     if shared:
         raise ValueError(
@@ -149,7 +149,7 @@ def _chosen_factors(baseline: Experiment, named: Experiment, chosen: Sequence[st
     possible = {name: None for name in FIELDS if name not in NEVER_FACTORS}
     for setting in chosen:
         field = setting.partition("=")[0]
-        choose(field, possible, "factor")
+        look_up(field, possible, "factor")
         if field in LABEL_FIELDS and baseline.method != named.method:
             raise ValueError(f"{field} is a factor between experiments of one method alone")
         starts[field] = get_field(with_settings(named, [setting]), field)

@@ -17,8 +17,8 @@ from bench.console.tables import print_tables
 from bench.environment.child_processes import kill_child_at_end
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import make_folders
-from bench.experiment.config import choose
-from bench.records.record import comparisons
+from bench.experiment.config import look_up
+from bench.records.record import list_comparison_names
 from bench.tables.tables import Table
 
 Device = Literal["cuda", "cpu"]
@@ -43,7 +43,9 @@ class Step:
         words = [
             word.format(results=results, folder=folder) for word in shlex.split(self.arguments)
         ]
-        can_resume = "{folder}" in self.arguments and folder.is_dir() and bool(comparisons(folder))
+        can_resume = (
+            "{folder}" in self.arguments and folder.is_dir() and bool(list_comparison_names(folder))
+        )
         return [sys.executable, *words, *(["--resume"] if can_resume else [])]
 
 
@@ -105,7 +107,7 @@ class Gpu:
     def run(self) -> int:
         """Run the steps that are not done, and list how all ended."""
         steps = {step.name: step for step in list_steps(self.device)}
-        chosen = [choose(name, steps, "step") for name in self.steps] or [*steps.values()]
+        chosen = [look_up(name, steps, "step") for name in self.steps] or [*steps.values()]
         results = self.results.resolve()
         make_folders(results)
         rows = []
@@ -130,7 +132,7 @@ def run_step(step: Step, results: Path) -> str:
     log(f"{step.name}, at most {step.minutes:g} min: {shlex.join(['python3', *command[1:]])}")
     code = run_command(command, output, 60 * step.minutes)
     folder = results / step.name
-    if folder.is_dir() and comparisons(folder):
+    if folder.is_dir() and list_comparison_names(folder):
         page = f"{folder}.html"
         run_command(
             [sys.executable, "-m", "reports", "build", str(folder), "--out", page],

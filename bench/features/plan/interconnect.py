@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.environment.gpu_specs import GpuSpec
-from bench.records.record import LinkSpeed, read_records
+from bench.records.record import AllReduceSpeed, read_records
 from bench.tables.formats import GB
 
 # Share of a data sheet's bandwidth that is reached: nccl-tests reach 230 to 250 of 300 GB/s on 8 A100.
@@ -58,11 +58,13 @@ def replace_by_measured_links(
 
     The bandwidth between nodes stays if it was given (`network_gbs`), or if the job had one node and measured none.
     """
-    records = [record for record in read_records(results) if isinstance(record.measured, LinkSpeed)]
+    records = [
+        record for record in read_records(results) if isinstance(record.measured, AllReduceSpeed)
+    ]
     if not records:
         raise ValueError(f"{results} has no link record; `doctor --launch` stores them")
     link = records[-1].measured
-    assert isinstance(link, LinkSpeed)
+    assert isinstance(link, AllReduceSpeed)
     measured = {
         "gpus_per_node": link.processes_per_node or records[-1].circumstances.processes,
         "link_bytes_per_second": link.bytes_per_second,

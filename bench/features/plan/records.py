@@ -7,7 +7,7 @@ from statistics import fmean, median
 from typing import TypeVar
 
 from bench.environment.circumstances import Circumstances
-from bench.experiment.config import Experiment, differing_fields, fields_with
+from bench.experiment.config import Experiment, differing_field_values, field_names_with_role
 from bench.features.plan.collectives import FP32_BYTES, ParameterCounts
 from bench.features.plan.model import ComputeProfile
 from bench.measure.throughput import images_per_second, images_per_step
@@ -16,7 +16,7 @@ from bench.records.record import BYTES_PER_PARAMETER, Memory, Record, Speed, rea
 M = TypeVar("M", Speed, Memory)
 # Fields that do not change the time per image.
 FIELDS_WITHOUT_TIME = {
-    *fields_with("by batch"),
+    *field_names_with_role("by batch"),
     *("seed", "head_initialisation", "images", "warmup_images", "learning_rate"),
     *("sharding", "windows"),
 }
@@ -75,7 +75,7 @@ def _matching_records(
     for record in records:
         if record.experiment is None or not isinstance(record.measured, kind):
             continue
-        if differing_fields([experiment, record.experiment]).keys() <= FIELDS_WITHOUT_TIME:
+        if differing_field_values([experiment, record.experiment]).keys() <= FIELDS_WITHOUT_TIME:
             matches.append((record.experiment, record.measured, record.circumstances))
     return matches
 

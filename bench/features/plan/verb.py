@@ -14,7 +14,7 @@ from bench.console.options import require_range
 from bench.console.tables import print_tables
 from bench.data.caption_lengths import describe_captions
 from bench.environment.gpu_specs import GPU_SPECS, GpuSpec, find_gpu_spec
-from bench.experiment.config import Experiment, choose
+from bench.experiment.config import Experiment, look_up
 from bench.experiment.experiments import EXPERIMENTS
 from bench.features.plan.collectives import FP32_BYTES
 from bench.features.plan.interconnect import (
@@ -133,7 +133,7 @@ class Plan:
     def _find_gpu(self, timed_runs: Sequence[TimedRuns]) -> GpuSpec:
         """Return the data sheet of the named or the recorded GPU; ValueError for a CPU and an unknown GPU."""
         if self.device is not None:
-            return choose(self.device.lower(), GPU_SPECS, "device")
+            return look_up(self.device.lower(), GPU_SPECS, "device")
         where = timed_runs[0].where
         gpu = find_gpu_spec(where.machine.partition(";")[0])  # the CPU's name follows
         if where.device != "cuda" or gpu is None:

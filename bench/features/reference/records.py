@@ -5,19 +5,19 @@ from typing import Annotated
 import msgspec
 
 from bench.environment.circumstances import MAX_ENTRIES
-from bench.records.record import AuthorsRun, NonNegative, PositiveCount, Seconds
-from bench.records.record_kind import RecordKind
+from bench.records.record import AuthorsRun, Durations, NonNegative, PositiveCount
+from bench.records.record_kind import RecordContent
 from bench.records.scores import Count
 
 TOWER_KEY = "model.classification.vit.mode"  # of CoreNet's files: the size of the tower
 
 
-class ReferenceRun(RecordKind, frozen=True, kw_only=True, tag="reference"):
+class ReferenceRun(RecordContent, frozen=True, kw_only=True, tag="reference"):
     """One side of a comparison with other people's training code: a run of theirs or of ours."""
 
     side: str
     round: Count
-    window_seconds: Seconds
+    window_seconds: Durations
     losses: tuple[float, ...]  # of the first step with each batch, warm-up included
     # Computed, padding included; None: the method reads no text.
     tokens_per_caption: NonNegative | None
@@ -32,7 +32,7 @@ class ReleasedRun(AuthorsRun, frozen=True, kw_only=True, tag="released-run"):
     gpus: PositiveCount  # processes, one a device
     round: Count
     window_images: tuple[PositiveCount, ...]  # processed in each window by one process
-    window_seconds: Seconds
+    window_seconds: Durations
     losses: tuple[float, ...]  # of every step, warm-up included
 
     def __post_init__(self) -> None:

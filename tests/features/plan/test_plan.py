@@ -33,7 +33,7 @@ from bench.features.plan.model import (
 from bench.features.plan.records import TimedRuns, estimate_max_batch, measured_compute
 from bench.measure.throughput import images_per_second
 from bench.records.record import (
-    LinkSpeed,
+    AllReduceSpeed,
     Memory,
     Record,
     Speed,
@@ -215,7 +215,7 @@ CLIP, CATLIP = EXPERIMENTS["clip-tiny"], EXPERIMENTS["catlip-tiny"]
 
 def link(**changes: Any) -> Record:
     """What `doctor` leaves of a job of 3 nodes of 4 H100."""
-    measured = LinkSpeed(
+    measured = AllReduceSpeed(
         backend="nccl",
         message_bytes=1 << 20,
         bytes_per_second=2e11,

@@ -24,7 +24,7 @@ from bench.data.released_labels import make_multi_hot
 from bench.data.stream import BatchStream
 from bench.data.targets import Labels, Tokens
 from bench.environment.circumstances import current_commit
-from bench.experiment.config import Experiment, change, differing_fields
+from bench.experiment.config import Experiment, change, differing_field_values
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
 from bench.features.reference import RELEASED_FILES
@@ -255,7 +255,7 @@ def test_run_on_a_gpu_is_of_the_recipe_and_differs_in_its_loading_alone() -> Non
         for loaded in released_experiments(scale, settings, on_gpu=True).values():
             recipe = EXPERIMENTS[f"{loaded.method}-{scale}-datacomp"]
             assert loaded.name == f"{recipe.name}[data=/data/shards,workers=4]"
-            differing = {*differing_fields([recipe, loaded])}
+            differing = {*differing_field_values([recipe, loaded])}
             assert differing == {"data", "workers", "caption_lengths"}
     for reduced in released_experiments(None, [], on_gpu=False).values():
         assert reduced.name == f"{reduced.method}-vit-b16-datacomp-as-released"
