@@ -26,7 +26,7 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
     """Return the experiment with `field=value` settings applied; its name lists those that change a value.
 
     Another batch size changes warm-up and windows as `with_batch_size` does, unless these are set as well. The name
-    does not list the seed, so that trainings with several seeds are of one experiment. Lists are written as JSON, `null`
+    does not list the seed, so that trainings with several seeds are of one experiment. Lists are JSON, and `null`
     is None. Raises ValueError for an unknown field or a bad value.
     """
     settings = list(settings)
