@@ -9,17 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.__main__ import main
-from bench.console.console import OK
 from bench.experiment.config import (
-    FIELD_FACTS,
     FIELDS,
     Experiment,
     change,
     differing_field_values,
-    field_names_with_role,
     get_field,
-    look_up,
     require_comparable_experiments,
 )
 from bench.experiment.experiments import (
@@ -30,7 +25,7 @@ from bench.experiment.experiments import (
     get_experiment,
     tuning_of,
 )
-from bench.experiment.fields import NonEmptyStr, Role
+from bench.experiment.fields import NonEmptyStr
 from bench.experiment.recipes import RECIPES
 from bench.experiment.settings import with_batch_size, with_settings
 from bench.interfaces.method import METHODS, check_experiment
@@ -161,18 +156,6 @@ def test_experiment_round_trips_through_json(values: dict[str, Any]) -> None:
         assert repr(again) == repr(experiment)  # types and the last digits too
 
 
-@pytest.mark.parametrize("field", SETTABLE)
-def test_experiments_are_immutable_and_compared_by_value(field: str) -> None:
-    base = based(field)
-    changed = change(base, **{field: another(field)})
-    assert changed != base
-    assert differing_field_values([base, changed]) == {
-        field: (get_field(base, field), another(field))
-    }
-    with pytest.raises(AttributeError):
-        setattr(getattr(TINY, FIELD_FACTS[field].group, TINY), field, another(field))
-
-
 # Named experiments
 
 
@@ -186,6 +169,7 @@ def test_every_scale_has_every_method() -> None:
     for name in EXPERIMENTS:
         assert get_experiment(name).name == name
         assert decode_json(get_experiment(name)) == EXPERIMENTS[name]
+        check_experiment(EXPERIMENTS[name])
 
 
 @pytest.mark.parametrize(
@@ -220,16 +204,6 @@ def test_all_methods_of_a_scale_are_comparable_by_default(scale: str) -> None:
     require_comparable_experiments(EXPERIMENTS[f"{name}-{scale}"] for name in METHOD_SETTINGS)
 
 
-def test_unknown_name_gives_the_nearest_match_or_all_names() -> None:
-    with pytest.raises(
-        ValueError, match="no experiment named 'clip-tinny'; did you mean 'clip-tiny'"
-    ):
-        get_experiment("clip-tinny")
-    with pytest.raises(ValueError, match=r"no fruit named 'xyz' \(there are apple, pear\)"):
-        look_up("xyz", {"pear": 1, "apple": 2}, "fruit")
-    assert look_up("pear", {"pear": 1, "apple": 2}, "fruit") == 1
-
-
 # Settings of the command line
 
 
@@ -247,10 +221,7 @@ def test_setting_changes_one_field_and_the_name_reproduces_it(field: str) -> Non
     base, text = based(field), setting(field, another(field))
     changed = with_settings(base, [text])
     assert changed == change(base, name=f"{base.name}[{text}]", **{field: another(field)})
-    assert (
-        with_settings(base, [changed.name.removeprefix(f"{base.name}[").removesuffix("]")])
-        == changed
-    )
+    assert differing_fields([base, changed]) == {field: (get_field(base, field), another(field))}
 
 
 def test_setting_of_the_batch_keeps_the_images_of_warm_up_and_windows_unless_they_are_set() -> None:
@@ -324,31 +295,20 @@ def test_trainings_with_several_seeds_are_of_one_experiment() -> None:
     ("text", "words"),
     [
         ("batch_sise=64", "'batch_sise'; did you mean 'batch_size'"),
-        ("batch-size=64", "'batch-size'; did you mean 'batch_size'"),
-        (" seed=1", "' seed'; did you mean 'seed'"),
         ("batch_size", "field=value, got 'batch_size'"),
-        ("", "field=value, got ''"),
-        ("=3", "no field of an experiment named ''"),
         ("name=other", "no field of an experiment named 'name'"),
         ("__class__=3", "no field of an experiment named '__class__'"),
         ("images_per_window=3", "no field of an experiment named 'images_per_window'"),
         ("tower=\udcff", r"got 'tower=\udcff'"),  # bytes of a command line that are no text
         ("tower=a\nb", r"got 'tower=a\nb'"),
-        ("tower=", "tower=: Expected `str` of length >= 1"),
         ("batch_size=many", "batch_size=many: Expected `int`"),
-        ("batch_size=", "batch_size=: Expected `int`"),
         ("learning_rate=NaN", "learning_rate=NaN: Expected `float`"),
         ("learning_rate=Infinity", "learning_rate must be finite, got inf"),
         ("learning_rate=1e999", "learning_rate=1e999: "),
-        ("betas=[0.9]", "length 2, got 1"),
         ("betas=[0.9,", "betas=[0.9,: "),
         (
             "precision=fp8",
             "precision=fp8: Invalid enum value 'fp8' (accepted: auto, fp32, bf16, fp16)",
-        ),
-        (
-            "compile=maybe",
-            "compile=maybe: Invalid enum value 'maybe' (accepted: auto, on, off, max-autotune)",
         ),
         ("crop_scale=[0.9,0.1]", "crop_scale must rise, got (0.9, 0.1)"),
     ],
@@ -360,69 +320,28 @@ def test_invalid_setting_is_refused_with_a_message(text: str, words: str) -> Non
 
 # Refused at birth
 
-COUNT_FIELDS = (
-    "batch_size",
-    "accumulation",
-    "image_size",
-    "images",
-    "warmup_steps",
-    "windows",
-    "steps_per_window",
-    "head_rows",
-    "simulated_global_batch",
-)
-RATES = ("learning_rate", "clip_norm")
 NOT_FINITE = (math.nan, math.inf, -math.inf)
 
 
-def of_another_kind(kind: Any) -> tuple[object, ...]:
-    """Return values that a text, a switch or a choice does not accept."""
-    return {NonEmptyStr: ("", 3, None), bool: (1, "true", None)}.get(
-        kind, ("no such value", None, 0.5)
-    )
-
-
 REFUSED: dict[str, tuple[object, ...]] = {
-    **{
-        field: of_another_kind(kind)
-        for field, kind in FIELDS.items()
-        if kind in (NonEmptyStr, bool) or get_origin(kind) is Literal
-    },
-    **dict.fromkeys(COUNT_FIELDS, (0, -5, 2.5, 8.0, "8", True)),
-    **dict.fromkeys(RATES, (0.0, -1.0, "1", True, *NOT_FINITE)),
-    **dict.fromkeys(("eps", "weight_decay", "injected_slowdown"), (-1e-9, "0", None, *NOT_FINITE)),
-    "caption": ("", 3, "txt"),  # "txt": the pack has one caption
-    "subset": ("", 3),
-    "workers": (-1, 2.5, "2", None),
-    "jpeg_decoding": ("half", None, True, "reduced"),  # "reduced": the pack has no JPEGs
-    "min_learning_rate": (
-        -1e-9,
-        1.0,
-        "0",
-        *NOT_FINITE,
-    ),  # 1.0 is above the rate that it should fall from
+    "tower": ("", 3, None),
+    "flip": (1, "true", None),
+    "precision": ("no such value", None),
+    "batch_size": (0, -5, 8.0, "8", True),
+    "learning_rate": (0.0, "1", True, *NOT_FINITE),
+    "weight_decay": (-1e-9, None, *NOT_FINITE),
+    "caption": ("", "txt"),  # "txt": the pack has one caption
+    "jpeg_decoding": ("half", "reduced"),  # "reduced": the pack has no JPEGs
+    "min_learning_rate": (-1e-9, 1.0),  # 1.0 is above the rate that it should fall from
     "ema_decay": (1.0, -0.1, True, *NOT_FINITE),
-    "patch_drop": (1.0, -0.1, None, *NOT_FINITE),
-    "seed": (-1, 2**62, 2**64, 0.0),  # a generator would refuse them in the middle of a run
-    "context_length": (2, -1),
+    "seed": (-1, 2**62, 0.0),  # a generator would refuse them in the middle of a run
     "warmup_images": (-1, 80_001, 64_001),  # what is left is all cool-down
-    "cooldown_share": (0.0, 1.0, -0.2, *NOT_FINITE),
-    "betas": (
-        (1.0, 0.98),
-        (0.9, 1.0),
-        (-0.1, 0.98),
-        (0.9,),
-        0.9,
-        *((bad, 0.98) for bad in NOT_FINITE),
-    ),
-    "embedding_channels": (0, 2.5, "8", True, 8),  # 8: the pack holds images
-    "image_sizes": (48, None, (0, 48), (48, 48), (64, 48), (48.5, 64.0)),
-    "crop_scale": (
-        *((0.0, 1.0), (-0.5, 1.0), (0.9, 0.5), (0.5, 1.5), (0.5,), (0.5, 0.6, 0.7)),
-        *(pair for bad in NOT_FINITE for pair in ((bad, 1.0), (0.5, bad))),
-    ),
+    "cooldown_share": (0.0, 1.0),
+    "betas": ((1.0, 0.98), (0.9,), 0.9, (math.nan, 0.98)),
+    "embedding_channels": (0, 8),  # 8: the pack holds images
+    "image_sizes": (48, (0, 48), (48, 48), (64, 48), (48.5, 64.0)),
+    "crop_scale": ((0.0, 1.0), (0.9, 0.5), (0.5, 1.5), (0.5,), (math.nan, 1.0)),
 }
-assert {*REFUSED} == {*FIELDS}
 
 
 @pytest.mark.parametrize("field", REFUSED)
@@ -498,22 +417,3 @@ def test_run_has_at_least_one_batch_and_contrastive_batches_two_images() -> None
 def test_experiment_of_an_unknown_method_can_be_read_and_not_run() -> None:
     with pytest.raises(ValueError, match="no method named 'clp'; did you mean 'clip'"):
         check_experiment(change(TINY, method="clp"))
-
-
-def test_every_named_experiment_can_be_run() -> None:
-    for experiment in EXPERIMENTS.values():
-        check_experiment(experiment)
-
-
-def test_every_field_has_a_description_and_roles_that_exist() -> None:
-    for name, facts in FIELD_FACTS.items():
-        assert re.fullmatch(r"[A-Zo].*[.)]", facts.description), name
-        assert {*facts.roles} <= {*get_args(Role)}, name
-    assert all(field_names_with_role(role) for role in get_args(Role))
-
-
-def test_fields_are_listed_with_what_they_accept(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["list", "--fields"]) == OK
-    text = capsys.readouterr().out
-    assert all(name in text for name in FIELDS)
-    assert "own, mean, both" in text

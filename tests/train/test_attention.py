@@ -1,5 +1,6 @@
 """Plain attention gives what the fused kernel gives, in every tower, and the fused one is not called."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +17,9 @@ from bench.train.attention import (
 )
 from bench.train.build import build_train_run, open_batch_stream
 from tests.small import small
+from tests.tensors import OperationNames
 
 CPU = torch.device("cpu")
-
-
-class Names(TorchDispatchMode):
-    """The names of all operations."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: set[str] = set()
-        self.with_cudnn: set[bool] = set()  # whether attention might use cuDNN's kernel on a GPU
-
-    def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen.add(func.__name__)
-        if "attention" in func.__name__:
-            self.with_cudnn.add(cuda.cudnn_sdp_enabled())
-        return func(*args, **(kwargs or {}))
-
-    @property
-    def fused(self) -> set[str]:
-        return {
-            name for name in self.seen if "flash_attention" in name or "efficient_attention" in name
-        }
 
 
 @pytest.mark.parametrize(
@@ -57,13 +38,18 @@ def test_unfused_attention_equals_fused_attention(
     for attention in ("fused", kernel):
         changes = {"attention": attention, "tower": tower, "activation_checkpointing": checkpointed}
         run = build_train_run(open_batch_stream(small("clip", **changes), CPU, results))
-        with Names() as names:
+        with OperationNames() as names:
             loss = run.step.forward(run.stream.batch(0))
             run.step.backward(loss)
-        assert bool(names.fused) == (attention == "fused")
+        fused = [
+            name
+            for name in names.seen
+            if "flash_attention" in name or "efficient_attention" in name
+        ]
+        assert bool(fused) == (attention == "fused")
         found[attention] = [
             loss.detach(),
-            *(one.grad for one in run.model.parameters() if one.grad is not None),
+            *(weight.grad for weight in run.model.parameters() if weight.grad is not None),
         ]
     for fused, unfused in zip(*found.values(), strict=True):
         torch.testing.assert_close(unfused, fused, rtol=1e-3, atol=1e-5)
@@ -144,22 +130,17 @@ def test_attention_kernel_choice_ends_with_its_block() -> None:
             cuda.cudnn_sdp_enabled(),
         )
 
-    before = chosen()
-    with use_attention_kernel("plain"):
+    before, plain_function = chosen(), F.scaled_dot_product_attention
+    with suppress(ZeroDivisionError), use_attention_kernel("plain"):
         assert chosen() == (False, False, True, True, False)
+        raise ZeroDivisionError
     assert chosen() == before
-    own = F.scaled_dot_product_attention
-    with use_attention_kernel("fp32_softmax"):
+    with suppress(ZeroDivisionError), use_attention_kernel("fp32_softmax"):
         assert F.scaled_dot_product_attention is attention_with_fp32_softmax
-    assert F.scaled_dot_product_attention is own
-    with pytest.raises(ZeroDivisionError), use_attention_kernel("fp32_softmax"):
-        _ = 1 / 0
-    assert F.scaled_dot_product_attention is own
+        raise ZeroDivisionError
+    assert F.scaled_dot_product_attention is plain_function
     with use_attention_kernel("fused", has_fixed_shapes=False):
         assert chosen() == (*before[:4], False)
-    assert chosen() == before
-    with pytest.raises(ZeroDivisionError), use_attention_kernel("plain"):
-        _ = 1 / 0
     assert chosen() == before
 
 
@@ -173,7 +154,7 @@ def test_shapes_that_change_keep_cudnn_out(padding: str, with_cudnn: bool, resul
             small("clip", text_padding=padding, activation_checkpointing=True), CPU, results
         )
     )
-    with Names() as names:
+    with OperationNames() as names:
         run.step.backward(run.step.forward(run.stream.batch(0)))
     assert names.with_cudnn == {with_cudnn}
 

@@ -110,12 +110,9 @@ def steps(
     **changes: object,
 ) -> Figures:
     """The loss of each step, the first gradient, and what the model is after the last."""
-    whole, own = (
-        stream(method, images, 0, 1, **changes),
-        stream(method, images, rank, ranks, **changes),
-    )
+    whole = stream(method, images, 0, 1, **changes)
     torch.set_default_dtype(dtype)
-    run = build_train_run(own)
+    run = build_train_run(stream(method, images, rank, ranks, **changes))
     torch.set_default_dtype(torch.float32)
     losses, gradient = [], {}
     for k in range(STEPS[dtype]):
@@ -144,11 +141,7 @@ def struck(
     run.step(share(run, whole, 0, dtype), RATE)
 
     def state() -> list[Tensor]:
-        moments = [
-            value for of_one in run.step.optimizer.state.values() for value in of_one.values()
-        ]
-        tensors = [*run.model.state_dict().values(), *moments]
-        return [gather_full_tensor(value).clone() for value in tensors]
+        return [gather_full_tensor(value).clone() for value in collect_state(run).values()]
 
     before, batch = state(), share(run, whole, 1, dtype)
     if rank == ranks - 1:
@@ -356,13 +349,12 @@ def test_figures_are_gathered_from_all_ranks(found_by: FoundBy, ranks: int) -> N
 
 
 def test_rank_batches_form_the_global_batch(images: PackImages) -> None:
+    whole = stream("catlip", images, 0, 1).order
     for count in (2, 4):
-        whole = stream("catlip", images, 0, 1).order
-        own = [stream("catlip", images, rank, count).order for rank in range(count)]
-        assert all(
-            torch.equal(torch.cat([one.batch_rows(k) for one in own]), whole.batch_rows(k))
-            for k in (0, 7, 2_000)
-        )
+        orders = [stream("catlip", images, rank, count).order for rank in range(count)]
+        for k in (0, 7, 2_000):
+            rows = torch.cat([order.batch_rows(k) for order in orders])
+            assert torch.equal(rows, whole.batch_rows(k)), (count, k)
 
 
 @pytest.mark.parametrize(
@@ -390,10 +382,8 @@ def saved_beside_a_full_disk(rank: int, _ranks: int, results: Path, folder: Path
     run = build_train_run(stream("clip", few(results), rank, 2, sharding="fsdp2"))
     run.step(run.stream.batch(0), RATE)
     config = CheckpointConfig(folder=str(folder / "checkpoints"), interval_minutes=1e6)
-    manager, written = (
-        CheckpointManager(config, "20260101T000000-train", {"x": 96}, StopRequest()),
-        [],
-    )
+    manager = CheckpointManager(config, "20260101T000000-train", {"x": 96}, StopRequest())
+    written = []
     progress = manager.restore(run)
     progress.losses.append(1.0)
     for is_full in (True, False):
@@ -435,50 +425,30 @@ def test_training_stopped_on_one_rank_resumes_on_all(results: Path, tmp_path: Pa
 # The command line
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-LAUNCH = ["--launch", shlex.join([sys.executable, *TORCHRUN])]
-SHORT = [
-    *(
-        "--set",
-        "warmup_steps=1",
-        "--set",
-        "windows=2",
-        "--set",
-        "steps_per_window=1",
-        "--set",
-        "batch_size=8",
-    ),
-    *("--rounds", "1"),
-]
+SETTINGS = "--set warmup_steps=1 --set windows=2 --set steps_per_window=1 --set batch_size=8"
+MEASURE = ["-m", "bench", "measure", "catlip-tiny", *shlex.split(SETTINGS), "--rounds", "1"]
+LAUNCHED = [sys.executable, *MEASURE, "--launch", shlex.join([sys.executable, *TORCHRUN])]
+TRAIN = shlex.split("train catlip-tiny --images 512 --set batch_size=8 --task 'unseen subgroup'")
 
 
-def ranks_of(parent: int, words: str) -> dict[int, psutil.Process]:
-    """Return the descendants of a process whose command line has the words, by rank."""
-    ranks = dict[int, psutil.Process]()
+def memory_run_of_rank_1(parent: int) -> psutil.Process | None:
+    """Return the process of rank 1 that measures memory for a command line, if it runs."""
     for child in psutil.Process(parent).children(recursive=True):
         with suppress(psutil.Error, KeyError):  # it has ended meanwhile, or not quite begun
-            if words in " ".join(child.cmdline()):
-                ranks[int(child.environ()["RANK"])] = child
-    return ranks
+            words = " ".join(child.cmdline())
+            if "memory of catlip-tiny" in words and child.environ()["RANK"] == "1":
+                return child
+    return None
 
 
 def test_launched_measurement_records_windows_of_all_ranks_and_survives_a_killed_rank(
     own_results: Path,
 ) -> None:
-    words = [
-        sys.executable,
-        "-m",
-        "bench",
-        "measure",
-        "catlip-tiny",
-        *SHORT,
-        "--results",
-        str(own_results),
-        *LAUNCH,
-    ]
+    words = [*LAUNCHED, "--results", str(own_results)]
     running = subprocess.Popen(
         words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
-    wait_until(lambda: ranks_of(running.pid, "memory of catlip-tiny").get(1), running).kill()
+    wait_until(lambda: memory_run_of_rank_1(running.pid), running).kill()
     printed, _ = running.communicate(timeout=LONGEST_SECONDS)
     assert running.returncode == FAILED_CASE, printed
     assert "of all processes of a run together" in " ".join(printed.split())
@@ -490,11 +460,9 @@ def test_launched_measurement_records_windows_of_all_ranks_and_survives_a_killed
     assert record.circumstances.processes == 2
     assert "--launch" in record.circumstances.command
     speed = record.measured
-    assert isinstance(speed, Speed)
     num_windows = len(speed.window_seconds)  # as many as it takes until two count
     assert [len(windows) for windows in speed.rank_window_seconds] == [num_windows] * 2
     assert speed.rank_window_seconds[0] == speed.window_seconds
-    assert record.experiment is not None
     slowest = [max(of_ranks) for of_ranks in zip(*speed.rank_window_seconds, strict=True)]
     assert images_per_second_of_all(record.experiment, speed) == pytest.approx(
         2 * 8 * num_windows / sum(slowest)
@@ -502,19 +470,9 @@ def test_launched_measurement_records_windows_of_all_ranks_and_survives_a_killed
 
 
 def test_killed_command_line_ends_its_launcher_and_all_ranks(own_results: Path) -> None:
-    words = [
-        sys.executable,
-        "-m",
-        "bench",
-        "measure",
-        "catlip-tiny",
-        *SHORT,
-        "--results",
-        str(own_results),
-        *LAUNCH,
-    ]
+    words = [*LAUNCHED, "--results", str(own_results)]
     running = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
-    rank = wait_until(lambda: ranks_of(running.pid, "memory of catlip-tiny").get(1), running)
+    rank = wait_until(lambda: memory_run_of_rank_1(running.pid), running)
     wait_until(lambda: any("libtorch" in mapped.path for mapped in rank.memory_maps()), running)
     descendants = psutil.Process(running.pid).children(recursive=True)
     running.kill()
@@ -525,77 +483,56 @@ def test_killed_command_line_ends_its_launcher_and_all_ranks(own_results: Path) 
 def test_missing_launcher_is_a_recorded_failure(
     own_results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (
-        main(["doctor", "--results", str(own_results), "--launch", "no-such-launcher --x"])
-        == FAILED_CASE
-    )
-    assert (
-        "FAILED links: --launch no-such-launcher: No such file or directory"
-        in capsys.readouterr().err
-    )
+    words = ["doctor", "--results", str(own_results), "--launch", "no-such-launcher --x"]
+    assert main(words) == FAILED_CASE
+    assert "--launch no-such-launcher: No such file or directory" in capsys.readouterr().err
 
 
-TRAIN = [
-    "train",
-    "catlip-tiny",
-    "--images",
-    "512",
-    "--set",
-    "batch_size=8",
-    "--task",
-    "unseen subgroup",
-]
+def run_ranks(folder: Path, *words: str) -> tuple[list[int | None], list[str]]:
+    """Return the exit codes of two ranks with this command line, and what each printed."""
+    ranks = start_ranks(2, folder, *words)
+    for rank in ranks:
+        rank.join(LONGEST_SECONDS)
+    printed = [(folder / f"{rank}.log").read_text() for rank in range(2)]
+    return [rank.exitcode for rank in ranks], printed
 
 
 def test_torchrun_trains_in_its_own_processes_and_rank_0_scores(own_results: Path) -> None:
-    ranks = start_ranks(2, own_results, *TRAIN, "--out", str(own_results / "out"))
-    for rank in ranks:
-        rank.join(LONGEST_SECONDS)
-    printed, of_rank_1 = ((own_results / f"{rank}.log").read_text() for rank in range(2))
-    assert [rank.exitcode for rank in ranks] == [OK, OK], printed
-    assert "unseen subgroup" in printed
-    assert "unseen subgroup" not in of_rank_1
-    records = read_records(own_results / "out")
-    (training,) = [record for record in records if isinstance(record.measured, Training)]
-    assert training.circumstances.processes == 2
-    assert {
-        record.circumstances.processes
-        for record in records
-        if isinstance(record.measured, Transfer)
-    } == {1}
+    codes, printed = run_ranks(own_results, *TRAIN, "--out", str(own_results / "out"))
+    assert codes == [OK, OK], printed
+    assert ["unseen subgroup" in text for text in printed] == [True, False]
+    processes = {
+        type(record.measured): record.circumstances.processes
+        for record in read_records(own_results / "out")
+    }
+    assert processes == {Training: 2, Transfer: 1}
 
 
 def test_training_that_fails_on_the_ranks_is_a_recorded_failure_and_asks_for_no_requeue(
     own_results: Path,
 ) -> None:
-    ranks = start_ranks(
-        2, own_results, *TRAIN, "--set", "learning_rate=1e30", "--out", str(own_results / "out")
+    out = own_results / "out"
+    codes, printed = run_ranks(
+        own_results, *TRAIN, "--set", "learning_rate=1e30", "--out", str(out)
     )
-    for rank in ranks:
-        rank.join(LONGEST_SECONDS)
-    assert [rank.exitcode for rank in ranks] == [FAILED_CASE, FAILED_CASE]
-    (failure,) = [record.measured for record in read_records(own_results / "out")]
+    assert codes == [FAILED_CASE, FAILED_CASE], printed
+    (failure,) = [record.measured for record in read_records(out)]
     assert isinstance(failure, Failure)
     assert "is not finite" in failure.reason
-    assert not (own_results / "out" / "requeue").exists()
+    assert not (out / "requeue").exists()
 
 
-def test_other_verbs_than_train_are_refused_under_torchrun_with_the_line_that_starts_them(
-    own_results: Path,
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["measure", "clip-tiny"], "torchrun starts train alone"),
+        (["train", "no-such-experiment"], "no-such-experiment"),
+    ],
+)
+def test_refused_command_under_torchrun_ends_all_ranks(
+    words: list[str], reason: str, own_results: Path
 ) -> None:
-    ranks = start_ranks(2, own_results, "measure", "clip-tiny")
-    for rank in ranks:
-        rank.join(LONGEST_SECONDS)
-    assert [rank.exitcode for rank in ranks] == [2, 2]
-    printed, of_rank_1 = ((own_results / f"{rank}.log").read_text() for rank in range(2))
-    assert "torchrun starts train alone" in printed
-    assert not of_rank_1
-
-
-def test_wrong_options_under_torchrun_end_all_ranks(own_results: Path) -> None:
-    ranks = start_ranks(2, own_results, "train", "no-such-experiment")
-    for rank in ranks:
-        rank.join(LONGEST_SECONDS)
-    assert ranks[0].exitcode == 2
-    assert "no-such-experiment" in (own_results / "0.log").read_text()
-    assert "Traceback" not in (own_results / "1.log").read_text()
+    codes, printed = run_ranks(own_results, *words)
+    assert codes[0] == 2
+    assert reason in printed[0]
+    assert "Traceback" not in printed[1]
