@@ -14,7 +14,7 @@ from bench.measure.costs import count_costs, count_flops
 from bench.measure.speed import measure_speed
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
 from bench.train.distributed import gather_full_tensor
-from bench.train.state import collect_state, split_scored_weights
+from bench.train.state import split_scored_weights
 from losses.psnr import psnr_loss, scheduled_target_error
 from models.range_augment import RangeAugment
 from tests.processes import in_ranks
@@ -102,19 +102,6 @@ def test_scored_tower_and_head_hold_nothing_of_the_augmentation(results: Path) -
             assert state.keys() == other.keys()
 
 
-def test_state_of_the_augmentation_is_saved(results: Path) -> None:
-    plain, augmented = (assembled(results, augmentation=one) for one in ("none", "range"))
-    ends = {
-        f"model.augmentor.{end}.{name}"
-        for end in ("low", "high")
-        for name in ("brightness", "contrast", "noise")
-    }
-    assert collect_state(augmented).keys() - collect_state(plain).keys() == {
-        *ends,
-        "model.augmentor.steps_taken",
-    }
-
-
 def test_costs_count_six_parameters_and_the_gradient_of_the_images(results: Path) -> None:
     plain, augmented = (small("catlip", augmentation=one) for one in ("none", "range"))
     assert count_costs(augmented).parameters == count_costs(plain).parameters + 6
@@ -133,14 +120,6 @@ def test_augmentation_is_a_phase_of_its_own(results: Path) -> None:
         *("data", "augmentation", "image forward", "head and loss", "backward", "optimizer")
     }
     assert min(augmented.phase_seconds["augmentation"]) > 0
-
-
-def test_embeddings_are_not_augmented() -> None:
-    with pytest.raises(
-        ValueError,
-        match="embedding_channels=8 needs image_sizes to be empty and augmentation=none",
-    ):
-        small("catlip", embedding_channels=8, data="shards", augmentation="range")
 
 
 def trained(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:

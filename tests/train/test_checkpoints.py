@@ -98,17 +98,6 @@ def test_damaged_checkpoint_is_named_and_the_previous_one_used(
     assert find_latest_valid(tmp_path)[0].name == "step-00000010"
 
 
-def test_copy_under_the_name_of_another_step_is_not_resumed_from(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(written(tmp_path, 5), tmp_path / "step-00000020")
-    assert find_latest_valid(tmp_path)[0].name == "step-00000005"
-    assert (
-        "step-00000020 is damaged and not resumed from: it is a copy of step 5"
-        in capsys.readouterr().err
-    )
-
-
 def test_folder_without_a_valid_checkpoint_is_refused(tmp_path: Path) -> None:
     for step in (5, 10):
         cut(written(tmp_path, step) / TENSORS)
@@ -211,14 +200,6 @@ def test_entries_of_the_users_are_never_touched(tmp_path: Path) -> None:
         "step-notes.txt",
     ]
     read_verified_metadata(elsewhere)
-
-
-def test_checkpoints_are_written_through_a_link_to_their_folder(tmp_path: Path) -> None:
-    (tmp_path / "disk").mkdir()
-    (tmp_path / "checkpoints").symlink_to("disk")
-    for step in (5, 10, 15):
-        written(tmp_path / "checkpoints", step)
-    assert names(tmp_path / "disk") == ["step-00000010", "step-00000015"]
 
 
 def write_from(folder: Path, first: int) -> None:

@@ -4,7 +4,7 @@ depends on its values.
 On a GPU, `tests/gpu` has the same law from CUDA's own check.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bench.interfaces.method import METHODS
-from bench.train.build import TrainRun, build_train_run, open_batch_stream
+from bench.train.build import build_train_run, open_batch_stream
 from tests.small import FP16, small
 from tests.tensors import tensors_of
 
@@ -60,7 +60,8 @@ class RefuseWaiting(TorchDispatchMode):
     def __init__(self, held: Iterable[Tensor], *, allowed: int = 0) -> None:
         super().__init__()
         self.allowed = allowed  # number of operations that may wait
-        self._storages = {one.untyped_storage()._cdata: one.untyped_storage() for one in held}
+        storages = [tensor.untyped_storage() for tensor in held]
+        self._storages = {storage._cdata: storage for storage in storages}
 
     def __torch_dispatch__(
         self,
@@ -70,7 +71,7 @@ class RefuseWaiting(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        is_on_device = any(one.untyped_storage()._cdata in self._storages for one in given)
+        is_on_device = any(leaf.untyped_storage()._cdata in self._storages for leaf in given)
         if is_on_device and self._waits(func.overloadpacket.__name__, args, kwargs or {}):
             self.allowed -= 1
             if self.allowed < 0:
@@ -98,86 +99,47 @@ class RefuseWaiting(TorchDispatchMode):
 
 @pytest.mark.parametrize("case", CASES)
 def test_step_does_not_wait_for_the_device(case: str, results: Path) -> None:
-    require_waits(built(case, CPU, results), 0)
+    require_waits(*CASES[case], results, 0)
 
 
 @pytest.mark.parametrize("case", WAITING_CASES)
 def test_step_waits_as_often_as_the_released_code_where_a_setting_says_so(
     case: str, results: Path
 ) -> None:
-    name, changes, waits = WAITING_CASES[case]
-    require_waits(assembled(name, changes, CPU, results), waits)
+    method, changes, waits = WAITING_CASES[case]
+    require_waits(method, changes, results, waits)
 
 
-def require_waits(run: TrainRun, waits: int) -> None:
+def require_waits(method: str, changes: dict[str, object], results: Path, waits: int) -> None:
     """Take a step that waits so often for the device; an optimizer that is not fused counts steps on the host."""
+    fewer = {"batch_size": 8, "subset": "random:32", "images": 32, "warmup_images": 8}
+    run = build_train_run(open_batch_stream(small(method, **fewer | changes), CPU, results))
     if run.step.scaler.is_enabled():  # at a scale that does not overflow
         run.step.scaler.load_state_dict(torch.amp.GradScaler("cpu", init_scale=2.0**8).state_dict())
     run.step(run.stream.batch(0), RATE)
     batch = run.stream.batch(1)
-    models = [model for model in (run.model, run.step.ema) if model is not None]
-    of_parameters = run.step.optimizer.state.values()
-    is_fused = run.step.optimizer.defaults["fused"]
-    state = [one for of in of_parameters for name, one in of.items() if is_fused or name != "step"]
-    scale = vars(run.step.scaler).get("_scale")
-    held = [one for model in models for one in (*model.parameters(), *model.buffers())]
-    held += [] if scale is None else [scale]
-    with RefuseWaiting(
-        [*held, *state, batch.images, *device_tensors(batch.target)], allowed=waits
-    ) as waiting:
+    held = [batch.images, *device_tensors(batch.target)]
+    for model in filter(None, (run.model, run.step.ema)):
+        held += [*model.parameters(), *model.buffers()]
+    for state in run.step.optimizer.state.values():
+        held += [
+            value
+            for name, value in state.items()
+            if run.step.optimizer.defaults["fused"] or name != "step"
+        ]
+    if run.step.scaler.is_enabled():
+        held.append(run.step.scaler._scale)
+    with RefuseWaiting(held, allowed=waits) as waiting:
         loss = run.step(batch, RATE)
     assert loss.isfinite()
     assert waiting.allowed == 0
-
-
-def built(case: str, device: torch.device, results: Path) -> TrainRun:
-    return assembled(*CASES[case], device, results)
-
-
-def assembled(
-    name: str, changes: Mapping[str, object], device: torch.device, results: Path
-) -> TrainRun:
-    fewer = {"batch_size": 8, "subset": "random:32", "images": 32, "warmup_images": 8}
-    return build_train_run(open_batch_stream(small(name, **fewer | changes), device, results))
 
 
 def device_tensors(target: Any) -> list[Tensor]:
     """Return the tensors of a target that a batch moves to the device."""
     moved = target.to(META)
     return [
-        one
-        for one, other in zip(tensors_of(target), tensors_of(moved), strict=True)
-        if other.device == META
+        tensor
+        for tensor, copy in zip(tensors_of(target), tensors_of(moved), strict=True)
+        if copy.device == META
     ]
-
-
-WAITS: dict[str, Callable[[Tensor], object]] = {
-    "a value": lambda x: x.sum().item(),
-    "a condition": lambda x: bool(x.sum() > 0),
-    "a mask": lambda x: x[x > 0],
-    "a masked update": lambda x: x.clone().index_put_((x > 0,), x.sum()),
-    "places": lambda x: (x * 2).nonzero(),
-    "a comparison": lambda x: torch.equal(x, x + 1),
-    "repeats": lambda x: torch.repeat_interleave(x, x.long()),
-}
-
-
-@pytest.mark.parametrize("wait", WAITS)
-def test_waiting_operation_is_refused_on_device_tensors_alone(wait: str) -> None:
-    host, on_device = torch.ones(3), torch.ones(3)
-    with RefuseWaiting([on_device]):
-        WAITS[wait](host)
-        with pytest.raises(RuntimeError, match="waits for the device"):
-            WAITS[wait](on_device)
-
-
-@pytest.mark.parametrize(
-    "case", [case for case, (_, changes) in CASES.items() if "precision" not in changes]
-)
-def test_forward_and_backward_read_nothing_of_the_device(case: str, results: Path) -> None:
-    """Tensors of the device `meta` have no values: every copy to the host fails, and every tensor left there."""
-    run = built(case, META, results)
-    for micro_batch in run.stream.batch(0).micro_batches(run.step.num_micro_batches):
-        run.method.loss(run.model, micro_batch.images, micro_batch.target, None).backward()
-    gradients = [one.grad for one in run.model.parameters() if one.requires_grad]
-    assert all(gradient is not None and gradient.device == META for gradient in gradients)

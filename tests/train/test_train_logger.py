@@ -1,13 +1,6 @@
-"""Lines where there is no terminal, and a bar where there is one."""
+"""Lines of progress where there is no terminal."""
 
-import fcntl
-import os
-import pty
 import re
-import select
-import struct
-import sys
-import termios
 from collections.abc import Sequence
 
 import pytest
@@ -70,22 +63,3 @@ def test_parallel_trainings_log_nothing(
     watch.log_steps([4.0], 320, 5e-4)
     watch.close()
     assert not capsys.readouterr().err
-
-
-def test_terminal_progress_bar_starts_at_the_resumed_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, 200, 0, 0))
-    with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr(sys, "stderr", terminal)
-        watch = TrainLogger(STREAM, 1000, 200)
-        watch.log_steps([4.0] * 20, 320, 5e-4)
-        watch._bar.refresh()
-        terminal.flush()
-        shown = b""
-        # A terminal gives it in pieces.
-        while b"rate" not in shown and select.select([ours], [], [], 5)[0]:
-            shown += os.read(ours, 100_000)
-        watch.close()
-    os.close(ours)
-    wanted = rb"200/1000 .*220/1000 .*loss 4.000.*images/s.*waiting for data.*rate 5.00e-04"
-    assert re.search(wanted, shown, re.DOTALL)
