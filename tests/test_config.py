@@ -221,7 +221,9 @@ def test_setting_changes_one_field_and_the_name_reproduces_it(field: str) -> Non
     base, text = based(field), setting(field, another(field))
     changed = with_settings(base, [text])
     assert changed == change(base, name=f"{base.name}[{text}]", **{field: another(field)})
-    assert differing_fields([base, changed]) == {field: (get_field(base, field), another(field))}
+    assert differing_field_values([base, changed]) == {
+        field: (get_field(base, field), another(field))
+    }
 
 
 def test_setting_of_the_batch_keeps_the_images_of_warm_up_and_windows_unless_they_are_set() -> None:
