@@ -23,7 +23,7 @@ from bench.orchestration.preflight import begin, check, has_gpu, require_writabl
 from bench.orchestration.scope import Scope, scopes
 from bench.orchestration.stages import MAX_IMAGES, fit_stages
 from bench.tables.formats import pluralize
-from bench.transfer.terminal_tables import transfer_tables
+from bench.transfer.terminal_tables import make_accuracy_tables
 
 DEFAULT_MINUTES = 12.0
 IMAGES = {"default": MAX_IMAGES, "full": 320_000, "smoke": 2_048}  # of each training, by scope
@@ -68,7 +68,7 @@ def run_default(
     comparison.measure(scope.rounds, first_round=1)
     comparison.train(scope, images)
     comparison.score(scope)
-    tables = [*cost_tables(comparison), *transfer_tables(comparison.records())]
+    tables = [*cost_tables(comparison), *make_accuracy_tables(comparison.records())]
     return finish_timed(comparison, tables)
 
 

@@ -70,52 +70,53 @@ SHARED_IMAGES = (
 TWEMOJI = "Twemoji"  # the test images of all tasks on emoji
 
 
-def _pack_task(name: str, labels: str, function: str) -> Task:
-    load = LazyFunction(f"bench.transfer.tasks.{function}", (name,))
-    return Task(name, labels, load, images=TWEMOJI)
+def _make_pack_task(name: str, label_kind: str, loader: str) -> Task:
+    """Return a task on images of the pack, loaded by `bench.transfer.tasks.<loader>(name, ...)`."""
+    load = LazyFunction(f"bench.transfer.tasks.{loader}", (name,))
+    return Task(name, label_kind, load, images=TWEMOJI)
 
 
-def _named_task(name: str) -> Task:
-    """Return the task of a data set of CLIP_benchmark."""
+def _make_clip_benchmark_task(name: str) -> Task:
+    """Return the task of a data set of CLIP_benchmark, by the name of the data set."""
     images = ""  # only sets with the same test images name them
     for prefix in SHARED_IMAGES:
         if name.startswith(prefix):
             images = prefix
-    load = LazyFunction("bench.transfer.tasks.file_tasks:named_task", (name,))
+    load = LazyFunction("bench.transfer.tasks.file_tasks:load_named_task", (name,))
     return Task(name, SINGLE_LABEL, load, LAYOUT, images)
 
 
-def _protocol(
-    name: str, function: str, labels: str = SINGLE_LABEL, *, is_default: bool
+def _make_protocol(
+    name: str, scorer: str, label_kind: str = SINGLE_LABEL, *, is_default: bool
 ) -> Protocol:
-    score = LazyFunction(f"bench.transfer.classification.{function}")
-    return Protocol(name, labels, score, is_default=is_default)
+    score = LazyFunction(f"bench.transfer.classification.{scorer}")
+    return Protocol(name, label_kind, score, is_default=is_default)
 
 
-def _tower_protocol(name: str, function: str) -> Protocol:
-    score = LazyFunction(f"bench.transfer.classification.{function}")
+def _make_tower_protocol(name: str, scorer: str) -> Protocol:
+    score = LazyFunction(f"bench.transfer.classification.{scorer}")
     return Protocol(name, SINGLE_LABEL, score, needs_tower=True)
 
 
 TASKS = (
-    *(_pack_task(name, SINGLE_LABEL, "emoji:emoji_task") for name in EMOJI_TASKS),
-    _pack_task(UNSEEN_TASKS[0], SINGLE_LABEL, "unseen_concepts:unseen_task"),
-    _pack_task(UNSEEN_TASKS[1], GALLERY, "unseen_concepts:unseen_task"),
+    *(_make_pack_task(name, SINGLE_LABEL, "emoji:load_emoji_task") for name in EMOJI_TASKS),
+    _make_pack_task(UNSEEN_TASKS[0], SINGLE_LABEL, "unseen_concepts:load_unseen_task"),
+    _make_pack_task(UNSEEN_TASKS[1], GALLERY, "unseen_concepts:load_unseen_task"),
     Task(
         DEFAULT_ROOT_TASK,
         SINGLE_LABEL,
-        LazyFunction("bench.transfer.tasks.file_tasks:folder_task"),
+        LazyFunction("bench.transfer.tasks.file_tasks:load_folder_task"),
         LAYOUT,
     ),
-    *(_named_task(name) for name in DATA_SETS),
+    *(_make_clip_benchmark_task(name) for name in DATA_SETS),
 )
 PROTOCOLS = (
-    _protocol("linear-probe", "probe:score_linear_probe", is_default=True),
-    _protocol("k-nn", "probe:score_k_nn", is_default=True),
-    _protocol("retrieval", "probe:score_retrieval", GALLERY, is_default=True),
-    _protocol("few-shot", "probe:score_few_shot", is_default=False),
-    _protocol("label-fractions", "probe:score_label_fractions", is_default=False),
-    _tower_protocol("linear-probe-catlip", "fine_tune:score_linear_probe_catlip"),
-    _tower_protocol("fine-tune", "fine_tune:score_fine_tuning"),
-    _tower_protocol("transfer-init", "transfer_init:score_initial_heads"),
+    _make_protocol("linear-probe", "probe:score_linear_probe", is_default=True),
+    _make_protocol("k-nn", "probe:score_k_nn", is_default=True),
+    _make_protocol("retrieval", "probe:score_retrieval", GALLERY, is_default=True),
+    _make_protocol("few-shot", "probe:score_few_shot", is_default=False),
+    _make_protocol("label-fractions", "probe:score_label_fractions", is_default=False),
+    _make_tower_protocol("linear-probe-catlip", "fine_tune:score_linear_probe_catlip"),
+    _make_tower_protocol("fine-tune", "fine_tune:score_fine_tuning"),
+    _make_tower_protocol("transfer-init", "transfer_init:score_initial_heads"),
 )

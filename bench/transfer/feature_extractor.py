@@ -14,7 +14,7 @@ from bench.experiment.config import Experiment
 from bench.interfaces.catalog import LOWER_BOUNDS
 from bench.towers.tower_from import LoadedTower
 from bench.transfer.feature_matrix import stack_rows
-from bench.transfer.tasks.image_sources import ImageSource, eval_batches
+from bench.transfer.tasks.image_sources import ImageSource, iterate_eval_batches
 from models.checkpoint import require_finite
 from models.image_tower import PIXEL_CHANNELS, ImageTower
 
@@ -25,7 +25,7 @@ Embed = Callable[[ImageSource], Float[np.ndarray, "images features"]]
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FeatureExtractor:
-    """A feature extractor, with the fields of its record."""
+    """A tower or a function of images that gives features, with what its records store of it."""
 
     name: str  # in records
     embed: Embed  # cached, so that protocols and tasks share the features of a set of images
@@ -37,8 +37,8 @@ class FeatureExtractor:
     budgets: tuple[str, ...] = ()  # for which the tower was cooled down
 
 
-def tower_embedder(tower: ImageTower, device: torch.device) -> Embed:
-    """Return an embedding function of a frozen tower; ValueError from it for features that are not finite."""
+def make_tower_embedder(tower: ImageTower, device: torch.device) -> Embed:
+    """Return a function that embeds images by a frozen tower; it raises ValueError for features that are not finite."""
     if tower.channels != PIXEL_CHANNELS:
         raise ValueError(
             f"the tasks hold images, and this tower reads embeddings of {tower.channels} channels"
@@ -48,7 +48,7 @@ def tower_embedder(tower: ImageTower, device: torch.device) -> Embed:
     @torch.inference_mode()
     def embed(images: ImageSource) -> np.ndarray:
         def embed_batches() -> Iterator[Tensor]:
-            for batch in eval_batches(images, tower.image_size):
+            for batch in iterate_eval_batches(images, tower.image_size):
                 pixels = normalise(batch.to(device) / WHITE)
                 yield tower(pixels).cpu()
 
@@ -59,23 +59,27 @@ def tower_embedder(tower: ImageTower, device: torch.device) -> Embed:
     return embed
 
 
-def embed_raw_pixels(images: ImageSource) -> np.ndarray:
-    """Return the pixels of images scaled to 32 px."""
-    batches = (normalise(batch / WHITE).flatten(1) for batch in eval_batches(images, PIXELS_SIDE))
+def compute_raw_pixels(images: ImageSource) -> np.ndarray:
+    """Return the normalised pixels of images scaled to 32 px, one row per image."""
+    batches = (
+        normalise(batch / WHITE).flatten(1) for batch in iterate_eval_batches(images, PIXELS_SIDE)
+    )
     return stack_rows(batches, len(images)).numpy()
 
 
-def embed_hog_and_colour(images: ImageSource) -> np.ndarray:
-    """Return histograms of oriented gradients and an 8 x 8 x 8 colour histogram.
+def compute_hog_and_colour(images: ImageSource) -> np.ndarray:
+    """Return histograms of oriented gradients and an 8 x 8 x 8 colour histogram, one row per image.
 
     Source: Dalal and Triggs 2005, "Histograms of oriented gradients for human detection", by scikit-image; cells of
     8 px on 64 px images, 9 orientations, blocks of 2 x 2.
     """
-    batches = (_hog_and_colour(batch) for batch in eval_batches(images, HOG_SIDE))
+    batches = (
+        _compute_hog_and_colour_of_batch(batch) for batch in iterate_eval_batches(images, HOG_SIDE)
+    )
     return stack_rows(batches, len(images)).numpy()
 
 
-def _hog_and_colour(batch: Tensor) -> Tensor:
+def _compute_hog_and_colour_of_batch(batch: Tensor) -> Tensor:
     """Return the histograms of a batch, one row per image."""
     rgb = (batch.double() / WHITE).permute(0, 2, 3, 1).numpy()
     rows = []
@@ -89,6 +93,6 @@ def _hog_and_colour(batch: Tensor) -> Tensor:
 
 RAW_PIXELS, HOG_AND_COLOUR = LOWER_BOUNDS
 UNTRAINED_FEATURES: dict[str, Embed] = {
-    RAW_PIXELS: embed_raw_pixels,
-    HOG_AND_COLOUR: embed_hog_and_colour,
+    RAW_PIXELS: compute_raw_pixels,
+    HOG_AND_COLOUR: compute_hog_and_colour,
 }

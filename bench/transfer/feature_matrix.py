@@ -15,33 +15,33 @@ MAX_IN_MEMORY = 2**27  # numbers of a matrix in memory; 175,000 images of 768 fe
 BLOCK_ROWS = 2**13  # rows that are computed at once
 
 
-def matrix_in_memory_or_file(
-    rows: int, columns: int, dtype: torch.dtype, device: torch.device | None = None
+def allocate_matrix(
+    num_rows: int, num_columns: int, dtype: torch.dtype, device: torch.device | None = None
 ) -> Tensor:
-    """Return a matrix to fill; one of over `MAX_IN_MEMORY` numbers is float32 and on the CPU, mapped to a file.
+    """Return a matrix to fill, on the device; over `MAX_IN_MEMORY` numbers it is float32 and mapped to a file.
 
     The file lies in the user's cache, has no name, and its space is free again when the matrix is. OSError if the disk
     is too full.
     """
-    if rows * columns <= MAX_IN_MEMORY:
-        return torch.empty(rows, columns, dtype=dtype, device=device)
+    if num_rows * num_columns <= MAX_IN_MEMORY:
+        return torch.empty(num_rows, num_columns, dtype=dtype, device=device)
     make_folders(pack_cache())
     with NamedTemporaryFile(dir=pack_cache()) as file:
-        os.posix_fallocate(file.fileno(), 0, rows * columns * torch.float32.itemsize)
+        os.posix_fallocate(file.fileno(), 0, num_rows * num_columns * torch.float32.itemsize)
         return torch.from_file(
-            file.name, shared=True, size=rows * columns, dtype=torch.float32
-        ).view(rows, columns)
+            file.name, shared=True, size=num_rows * num_columns, dtype=torch.float32
+        ).view(num_rows, num_columns)
 
 
 def stack_rows(
-    batches: Iterable[Float[Tensor, "_ columns"]], rows: int
+    batches: Iterable[Float[Tensor, "_ columns"]], num_rows: int
 ) -> Float[Tensor, "images columns"]:
-    """Return the rows of all batches as one matrix (see `matrix_in_memory_or_file`)."""
+    """Return batches with `num_rows` rows in all as one matrix (see `allocate_matrix`)."""
     matrix = torch.empty(0)
     first = 0
     for batch in batches:
         if not first:
-            matrix = matrix_in_memory_or_file(rows, batch.shape[1], batch.dtype, batch.device)
+            matrix = allocate_matrix(num_rows, batch.shape[1], batch.dtype, batch.device)
         matrix[first : first + len(batch)] = batch
         first += len(batch)
     return matrix

@@ -1,7 +1,7 @@
-"""Scores with few labels -> curves of accuracy against labelled images per class, or against their share of all.
+"""Curves of accuracy against the number of labelled images per class, or against their share of all, from scores.
 
-A point is a mean over draws of the labelled images. Its interval is over the test images, and over these draws for one
-training or over trainings (each the mean of its draws) from three trainings on; two trainings give no interval.
+A point is the mean over draws of the labelled images. With one training its interval is over test images and draws,
+with three or more over test images and trainings (each the mean of its draws); with two there is none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,6 @@ from bench.transfer.subject_scores import (
     budgets_of_scores,
 )
 
-INIT_PROTOCOL = "transfer-init"
 RANDOM_HEAD = "random head"
 COPIED_ROWS = "copied rows"  # head that starts with the rows of a classifier
 PROMPTS = "prompt templates"  # head of a text tower
@@ -34,12 +33,12 @@ CURVES_NOTE = (
     "Means over draws of the labelled images, the same for every row; one draw has no interval. With one training, "
     "intervals are over the draws and do not cover another training."
 )
-Run = tuple[str, int | None]  # name and seed of an experiment
-Draws = Mapping[int, Correct]  # answers by draw
+TrainingKey = tuple[str, int | None]  # name and seed of an experiment
+CorrectByDraw = Mapping[int, Correct]
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class LabelCurve:
     """The accuracy of one tower (over its seeds) or of reference features on a task at each number of labels."""
 
     task: str
@@ -47,105 +46,118 @@ class Curve:
     label_unit: str  # PER_CLASS or SHARE
     subject: str
     is_reference: bool
-    images: int
+    images_seen: int  # in pre-training
     budgets: tuple[str, ...]
-    majority: float
-    answers: Mapping[float, Mapping[Run, Draws]]  # by number of labels, fewest first
+    majority: float  # share of the largest class in the test images
+    # By number of labels, fewest first, and training. 0 labels: a head before any training.
+    correct: Mapping[float, Mapping[TrainingKey, CorrectByDraw]]
 
     @property
     def head(self) -> str:
-        """The name of the initialised head; empty for a probe."""
-        return self.protocol.partition(f"{INIT_PROTOCOL}, ")[2]
+        """The name of the initial head; empty for a probe."""
+        prefix = init_protocol("")
+        return self.protocol.removeprefix(prefix) if self.protocol.startswith(prefix) else ""
 
     @property
-    def seeds(self) -> int:
+    def num_trainings(self) -> int:
         """The number of trainings."""
-        return len({run for runs in self.answers.values() for run in runs})
+        return len({training for trainings in self.correct.values() for training in trainings})
 
-    def gains(self, base: "Curve") -> list[tuple[float, Estimate]]:
-        """Return (number of labels, gain over another curve on the same draws of the same trainings)."""
-        gains = dict[float, dict[Run, dict[int, Correct]]]()
-        for labels, runs in self.answers.items():
-            for run, draws in runs.items():
-                base_draws = base.answers.get(labels, {}).get(run, {})
-                common = [draw for draw in draws if draw in base_draws]
-                if common:
-                    differences = {draw: draws[draw] - base_draws[draw] for draw in common}
-                    gains.setdefault(labels, {})[run] = differences
-        return [(labels, estimate_mean_over_draws(runs)) for labels, runs in gains.items()]
+    def accuracies(self) -> list[tuple[float, Estimate]]:
+        """Return (number of labels in `label_unit`, accuracy), fewest labels first."""
+        return [
+            (labels, estimate_mean_over_draws(trainings))
+            for labels, trainings in self.correct.items()
+        ]
 
-    def points(self) -> list[tuple[float, Estimate]]:
-        """Return (number of labels, accuracy), fewest labels first."""
-        return [(labels, estimate_mean_over_draws(runs)) for labels, runs in self.answers.items()]
+    def gains_over(self, base: "LabelCurve") -> list[tuple[float, Estimate]]:
+        """Return (number of labels, gain over another curve), on the draws of the trainings that both have."""
+        gains = []
+        for labels, trainings in self.correct.items():
+            base_trainings = base.correct.get(labels, {})
+            differences = {}
+            for training, draws in trainings.items():
+                differences_of_draws = _differences(draws, base_trainings.get(training, {}))
+                if differences_of_draws:
+                    differences[training] = differences_of_draws
+            if differences:
+                gains.append((labels, estimate_mean_over_draws(differences)))
+        return gains
 
 
-def few_label_curves(comparison: ComparisonRecords) -> list[Curve]:
+def _differences(draws: CorrectByDraw, base_draws: CorrectByDraw) -> CorrectByDraw:
+    """Return the difference for each draw that both have."""
+    return {draw: draws[draw] - base_draws[draw] for draw in draws if draw in base_draws}
+
+
+def init_protocol(head: str) -> str:
+    """Return the name of the protocol that scores an initial head; `LabelCurve.head` is its inverse."""
+    return f"transfer-init, {head}"
+
+
+def few_label_curves(comparison: ComparisonRecords) -> list[LabelCurve]:
     """Return all curves: towers in the page's order, then the random-init baseline, then reference features."""
 
-    def curve(scored: SubjectScore) -> tuple[object, ...]:
+    def curve_key(scored: SubjectScore) -> tuple[object, ...]:
         score = scored.score
         return score.protocol, score.task, _label_unit(score), scored.subject, scored.images
 
     scores = [scored for scored in all_scores(comparison) if scored.has_label_number]
-    groups = group_by(scores, curve)
-    return [_make_curve(scores) for scores in groups.values()]
+    return [_make_curve(group) for group in group_by(scores, curve_key).values()]
 
 
 def _label_unit(score: Score) -> str:
     return SHARE if score.per_class is None else PER_CLASS
 
 
-def _make_curve(scores: Sequence[SubjectScore]) -> Curve:
+def _make_curve(scores: Sequence[SubjectScore]) -> LabelCurve:
     """Return the curve of the scores of one subject on one task by one protocol."""
-    answers = dict[float, dict[Run, dict[int, Correct]]]()
+    correct = dict[float, dict[TrainingKey, dict[int, Correct]]]()
     for scored in scores:
         score = scored.score
         labels = score.label_share if score.per_class is None else score.per_class
+        assert labels is not None  # by `has_label_number`
         name = scored.experiment.name if scored.experiment else ""
-        runs = answers.setdefault(labels or 0, {})
-        runs.setdefault((name, scored.seed), {})[score.draw] = scored.correct
+        trainings = correct.setdefault(labels, {})
+        trainings.setdefault((name, scored.seed), {})[score.draw] = scored.correct
     first = scores[0]
-    return Curve(
+    return LabelCurve(
         task=first.score.task,
         protocol=first.score.protocol,
         label_unit=_label_unit(first.score),
         subject=first.subject,
         is_reference=first.is_reference,
-        images=first.images,
+        images_seen=first.images,
         budgets=budgets_of_scores(scores),
         majority=first.score.majority,
-        answers=dict(sorted(answers.items())),
+        correct=dict(sorted(correct.items())),
     )
 
 
-def choose_curve_per_subject(curves: Sequence[Curve]) -> list[Curve]:
+def choose_curve_per_subject(curves: Sequence[LabelCurve]) -> list[LabelCurve]:
     """Return one curve per subject: its tower at equal images if there is one, else its tower after the most images."""
 
-    def rank(curve: Curve) -> tuple[bool, int]:
-        return QUESTION_BUDGETS[0] in curve.budgets, curve.images
+    def rank(curve: LabelCurve) -> tuple[bool, int]:
+        return QUESTION_BUDGETS[0] in curve.budgets, curve.images_seen
 
-    chosen = dict[str, Curve]()
-    for curve in curves:
-        best = chosen.setdefault(curve.subject, curve)
-        if rank(curve) >= rank(best):
-            chosen[curve.subject] = curve
-    return list(chosen.values())
+    curves_by_subject = group_by(curves, lambda curve: curve.subject)
+    return [max(group, key=rank) for group in curves_by_subject.values()]
 
 
-def label_counts(curves: Sequence[Curve]) -> list[float]:
-    """Return the numbers of labels at which any of the curves has a point."""
-    return sorted({labels for curve in curves for labels in curve.answers})
+def list_label_numbers(curves: Sequence[LabelCurve]) -> list[float]:
+    """Return the numbers of labels at which any of the curves has a point, fewest first."""
+    return sorted({labels for curve in curves for labels in curve.correct})
 
 
-def format_labels(unit: str, labels: float) -> str:
-    """Write a number of labels: 5, or 25 %."""
+def format_label_number(unit: str, labels: float) -> str:
+    """Return a number of labels as text: 5, or 25 % for a share; "none" for a head before any training."""
     if unit == SHARE:
         return f"{100 * labels:g}{PERCENT}"
     return f"{labels:g}" if labels else "none"
 
 
-def curve_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Table:
-    """Show the accuracy of towers and references on one task at each number of labels.
+def curve_table(comparison: ComparisonRecords, curves: Sequence[LabelCurve]) -> Table:
+    """Return a table with the accuracy of towers and references on one task at each number of labels.
 
     A head that starts from pre-training has a second row: its gain over the random head on the same draws.
     """
@@ -155,23 +167,35 @@ def curve_table(comparison: ComparisonRecords, curves: Sequence[Curve]) -> Table
         row: dict[str, Any] = {
             "features": subject_name_cell(comparison, curve.subject).text,
             "protocol": curve.head or curve.protocol,
-            "images seen": curve.images or None,
-            "seeds": curve.seeds,
+            "images seen": curve.images_seen or None,
+            "seeds": curve.num_trainings,
         }
-        rows.append(row | _figures(curve.label_unit, curve.points()))
-        for base in curves:
-            is_of_same_tower = base.subject == curve.subject and base.images == curve.images
-            if is_of_same_tower and base.head == RANDOM_HEAD and curve.head != RANDOM_HEAD:
-                gain_row = row | {"protocol": f"{curve.head}, gain over random"}
-                gain_row |= _figures(curve.label_unit, curve.gains(base))
-                rows.append(gain_row)
-    protocol = "heads" if first.head else f"accuracy by {first.protocol}"
-    title = f"{first.task}: {protocol} against the {first.label_unit}"
-    return Table.from_dicts(title, rows)
+        rows.append(row | _columns_by_label_number(curve.label_unit, curve.accuracies()))
+        base = _random_head_curve(curves, curve)
+        if base is not None and base is not curve:
+            gain_row = row | {"protocol": f"{curve.head}, gain over random"}
+            rows.append(
+                gain_row | _columns_by_label_number(curve.label_unit, curve.gains_over(base))
+            )
+    measured = "heads" if first.head else f"accuracy by {first.protocol}"
+    title = f"{first.task}: {measured} against the {first.label_unit}"
+    return Table.of_figures(title, rows)
 
 
-def _figures(unit: str, points: Sequence[tuple[float, Estimate]]) -> dict[str, Any]:
-    figures = {}
+def _random_head_curve(curves: Sequence[LabelCurve], curve: LabelCurve) -> LabelCurve | None:
+    """Return the curve of the random head of the same tower; None if there is none."""
+    for base in curves:
+        is_of_same_tower = (base.subject, base.images_seen) == (curve.subject, curve.images_seen)
+        if is_of_same_tower and base.head == RANDOM_HEAD:
+            return base
+    return None
+
+
+def _columns_by_label_number(
+    unit: str, points: Sequence[tuple[float, Estimate]]
+) -> dict[str, tuple[float, float, float]]:
+    """Return (value, low, high) by the number of labels as text, as `Table.of_figures` takes it."""
+    columns = {}
     for labels, estimate in points:
-        figures[format_labels(unit, labels)] = (estimate.value, estimate.low, estimate.high)
-    return figures
+        columns[format_label_number(unit, labels)] = (estimate.value, estimate.low, estimate.high)
+    return columns

@@ -21,7 +21,7 @@ METRICS_NOTE = (
 
 @dataclass(frozen=True, slots=True)
 class SubjectMetric:
-    """A metric of one tower, or of one kind of reference features."""
+    """A metric other than accuracy, of one tower or one kind of reference features."""
 
     subject: str
     images: int  # seen in pre-training

@@ -11,12 +11,12 @@ from bench.console.console import log
 from bench.data.manifest import CACHE, pack_cache
 from bench.interfaces.catalog import TASKS
 from bench.towers.tower_from import load_tower
-from bench.transfer.feature_extractor import tower_embedder
+from bench.transfer.feature_extractor import make_tower_embedder
 
 
 @cache
 def load_task(name: str, results: Path, root: str) -> Any:
-    """Load a task, in files under `root` where it has a layout, once per process.
+    """Load the task with this name, once per process; a task with a layout is read from files under `root`.
 
     The ValueError shows the expected layout of the files, or what is wrong with them.
     """
@@ -27,14 +27,14 @@ def load_task(name: str, results: Path, root: str) -> Any:
 
 
 def require_openable(results: Path, root: str, towers: Iterable[str], tasks: Iterable[str]) -> None:
-    """Open towers and tasks, and log the tasks' notes; ValueError or OSError if one cannot be opened."""
+    """Open towers and tasks by their names, and log the tasks' notes; ValueError or OSError if one cannot be opened."""
     for name in [*towers, *tasks]:
         try:
             if name in TASKS:
                 for note in load_task(name, results, root).notes:
                     log(note)
             else:
-                tower_embedder(load_tower(name).tower, torch.device("cpu"))
+                make_tower_embedder(load_tower(name).tower, torch.device("cpu"))
         except (ValueError, OSError):
             raise
         except Exception as error:  # what a file's content may cause

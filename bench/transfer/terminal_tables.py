@@ -15,7 +15,7 @@ from bench.records.record import Record
 from bench.records.scores import describe_task_trainings
 from bench.tables.groups import group_by
 from bench.tables.tables import Table
-from bench.transfer.label_curves import CURVES_NOTE, Curve, curve_table, few_label_curves
+from bench.transfer.label_curves import CURVES_NOTE, LabelCurve, curve_table, few_label_curves
 from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
 from bench.transfer.score_tables import protocol_table
 from bench.transfer.subject_scores import PROBE, WholeTaskScores, whole_task_scores
@@ -26,12 +26,12 @@ TOWER_NOTE = (
 )
 
 
-def transfer_tables(records: Sequence[Record]) -> list[Table]:
-    """Return all tables of accuracy: towers by protocol, few labels, and other metrics."""
+def make_accuracy_tables(records: Sequence[Record]) -> list[Table]:
+    """Return all tables of transfer records: accuracies by protocol, accuracies with few labels, and other metrics."""
     comparison = replace(group_comparison("", records), labels={RANDOM_INIT: RANDOM_INIT})
     tables = _protocol_tables(comparison, whole_task_scores(comparison))
 
-    def table_of_curve(curve: Curve) -> tuple[str, str, str]:
+    def table_of_curve(curve: LabelCurve) -> tuple[str, str, str]:
         protocol = "" if curve.head else curve.protocol
         return protocol, curve.label_unit, curve.task
 

@@ -26,7 +26,7 @@ Model = TypeVar("Model", bound=nn.Module)
 PUBLISHED_WIDTH = 768  # of the smallest tower with published learning rates
 BETAS = (0.9, 0.999)
 EPS = 1e-8
-RUN_OVER_WARMUP = 10  # least number of steps of a run, over the steps of its warm-up
+MIN_STEPS_PER_WARMUP_STEP = 10  # shorter trainings use `warmup_share`
 CHECK_EVERY = 50  # steps between checks for finite losses; a check synchronises the device
 
 
@@ -49,80 +49,85 @@ class TrainingRecipe:
     train_tower: bool = True  # otherwise only the parameters around it
     seed: int = 0
 
-    def steps(self, images: int) -> int:
-        """Return the number of steps for this number of images."""
-        return math.ceil(self.epochs * images / self.batch_size)
+    def count_steps(self, num_images: int) -> int:
+        """Return the number of steps of a training on this number of images."""
+        return math.ceil(self.epochs * num_images / self.batch_size)
 
-    def warmup(self, steps: int) -> int:
-        """Return the number of warm-up steps of a run of `steps` steps."""
-        if self.warmup_steps is not None and steps >= RUN_OVER_WARMUP * self.warmup_steps:
+    def count_warmup_steps(self, num_steps: int) -> int:
+        """Return the number of warm-up steps of a training of `num_steps` steps."""
+        if (
+            self.warmup_steps is not None
+            and num_steps >= MIN_STEPS_PER_WARMUP_STEP * self.warmup_steps
+        ):
             return self.warmup_steps
-        return max(1, round(steps * self.warmup_share))
+        return max(1, round(num_steps * self.warmup_share))
 
     @property
     def final_learning_rate_ratio(self) -> float:
         """The learning rate at the end of a cosine, as a share of the initial one."""
         return 0.1
 
-    def ema_decay_for(self, steps: int) -> float | None:
+    def ema_decay_for(self, num_steps: int) -> float | None:
         """Return the EMA decay, or None for a run of fewer steps than its horizon, 1 / (1 - decay).
 
         More than a third of such an average would still be the initial weights, including the random head.
         """
-        if self.ema_decay is None or steps < round(1 / (1 - self.ema_decay)):
+        if self.ema_decay is None or num_steps < round(1 / (1 - self.ema_decay)):
             return None
         return self.ema_decay
 
-    def learning_rate_factor(self, step: int, steps: int) -> float:
-        """Return the factor of the learning rate at a step."""
-        warmup = self.warmup(steps)
+    def learning_rate_factor(self, step: int, num_steps: int) -> float:
+        """Return the learning rate at a step over the highest one, from 0 to 1."""
+        warmup = self.count_warmup_steps(num_steps)
         if step < warmup:
             return (step + 1) / warmup
         if self.milestones:
-            return 0.1 ** sum(step >= fall * steps for fall in self.milestones)
-        done = (step - warmup) / max(1, steps - warmup)
+            return 0.1 ** sum(step >= fall * num_steps for fall in self.milestones)
+        done = (step - warmup) / max(1, num_steps - warmup)
         return cosine_decay(1.0, self.final_learning_rate_ratio, done)
 
-    def task_training(self, images: int, image_size: int, learning_rate: float) -> TaskTraining:
-        """Return the settings of a training on this number of images, for its record."""
-        steps = self.steps(images)
+    def describe_training(
+        self, num_images: int, image_size: int, learning_rate: float
+    ) -> TaskTraining:
+        """Return the settings of a training on this number of images, as its record stores them."""
+        steps = self.count_steps(num_images)
         return TaskTraining(
             image_size=image_size,
             batch_size=self.batch_size,
             steps=steps,
-            warmup_steps=self.warmup(steps),
+            warmup_steps=self.count_warmup_steps(steps),
             learning_rate=learning_rate,
             layer_decay=self.layer_decay,
             is_averaged=self.ema_decay_for(steps) is not None,
         )
 
 
-def prefetch(load: Callable[[int], T], count: int) -> Iterator[T]:
-    """Yield batches 0 to `count`, while each thread loads one of the next."""
+def prefetch(load_batch: Callable[[int], T], num_batches: int) -> Iterator[T]:
+    """Yield `load_batch(0)` to `load_batch(num_batches - 1)`, while each thread loads one of the next batches."""
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads)
     try:
-        waiting = deque(pool.submit(load, k) for k in range(min(threads, count)))
-        for k in range(count):
+        waiting = deque(pool.submit(load_batch, k) for k in range(min(threads, num_batches)))
+        for k in range(num_batches):
             batch = waiting.popleft().result()
-            if k + threads < count:
-                waiting.append(pool.submit(load, k + threads))
+            if k + threads < num_batches:
+                waiting.append(pool.submit(load_batch, k + threads))
             yield batch
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def find_best_learning_rate(
-    rates: Sequence[float], quality: Callable[[float], float]
+    rates: Sequence[float], measure_quality: Callable[[float], float]
 ) -> tuple[float, float]:
-    """Return the rate of the highest quality, and this quality; of equal ones the lowest rate.
+    """Return the learning rate of the highest quality, and this quality; of equal ones the lowest rate.
 
     Rates at which training diverges are skipped. FloatingPointError if it diverges at all rates.
     """
     qualities = {}
     for rate in rates:
         try:
-            qualities[rate] = quality(rate)
+            qualities[rate] = measure_quality(rate)
         except FloatingPointError as error:
             log(f"this learning rate is skipped: {error}")
     if not qualities:
@@ -137,8 +142,8 @@ def train_on_task(
     model: Model,
     tower: ImageTower,
     batches: Iterable[Sequence[T]],
-    steps: int,
-    loss_of: Callable[[T], Tensor],
+    num_steps: int,
+    compute_loss: Callable[[T], Tensor],
     recipe: TrainingRecipe,
     learning_rate: float,
 ) -> Model:
@@ -155,31 +160,31 @@ def train_on_task(
         if isinstance(module, PatchDrop):
             module.eval()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = _parameter_groups(model, tower, recipe, learning_rate)
+    groups = _make_parameter_groups(model, tower, recipe, learning_rate)
     optimizer = torch.optim.AdamW(
         groups, betas=BETAS, eps=EPS, weight_decay=recipe.weight_decay, fused=True
     )
     clip = make_gradient_clipper(parameters, recipe.clip_norm)
-    ema, update_ema = make_ema(model, recipe.ema_decay_for(steps))
+    ema, update_ema = make_ema(model, recipe.ema_decay_for(num_steps))
     finite = torch.ones((), dtype=torch.bool, device=device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(derive_seed(recipe.seed, STEP))
         for step, batch in enumerate(
-            show_progress(batches, steps, f"training at rate {learning_rate:g}", "steps")
+            show_progress(batches, num_steps, f"training at rate {learning_rate:g}", "steps")
         ):
             for micro_batch in batch:
-                loss = loss_of(micro_batch)
+                loss = compute_loss(micro_batch)
                 (loss / len(batch)).backward()  # type: ignore[no-untyped-call]
                 finite &= loss.isfinite()
             finite &= clip().isfinite()
-            rate = learning_rate * recipe.learning_rate_factor(step, steps)
+            rate = learning_rate * recipe.learning_rate_factor(step, num_steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["share"]
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             update_ema()
             done = step + 1
-            is_checked = done % CHECK_EVERY == 0 or done == steps
+            is_checked = done % CHECK_EVERY == 0 or done == num_steps
             if is_checked and not finite:
                 raise FloatingPointError(
                     f"loss or gradient is not finite by step {step}, at rate {learning_rate:g}"
@@ -187,10 +192,10 @@ def train_on_task(
     return cast("Model", model if ema is None else ema).eval()
 
 
-def _parameter_groups(
+def _make_parameter_groups(
     model: nn.Module, tower: ImageTower, recipe: TrainingRecipe, learning_rate: float
 ) -> list[dict[str, Any]]:
-    """Return parameter groups for an optimizer, each with its factor of the learning rate.
+    """Return parameter groups for an optimizer, each with its share of the learning rate as `share`.
 
     Source of the factors: Clark et al. 2020, arXiv 2003.10555 (ELECTRA), section 3.1. The final norm belongs to the
     last block.

@@ -21,7 +21,7 @@ from bench.transfer import score_tables
 from bench.transfer.label_curves import (
     CURVES_NOTE,
     PER_CLASS,
-    Curve,
+    LabelCurve,
     choose_curve_per_subject,
     curve_table,
     few_label_curves,
@@ -146,7 +146,7 @@ def _has_cost(answers: WholeTaskScores, cost_per_image: Mapping[str, float]) -> 
     return any(scored.subject in cost_per_image for scored in answers if not scored.is_reference)
 
 
-def _few_label_blocks(comparison: ComparisonRecords, curves: Sequence[Curve]) -> list[Block]:
+def _few_label_blocks(comparison: ComparisonRecords, curves: Sequence[LabelCurve]) -> list[Block]:
     """Return a chart with its table for each task, by protocol and unit of the number of labels."""
     blocks: list[Block] = []
     groups = group_by(curves, lambda curve: (curve.protocol, curve.label_unit))
@@ -166,7 +166,7 @@ def _few_label_blocks(comparison: ComparisonRecords, curves: Sequence[Curve]) ->
     return blocks
 
 
-def _head_blocks(comparison: ComparisonRecords, curves: Sequence[Curve]) -> list[Block]:
+def _head_blocks(comparison: ComparisonRecords, curves: Sequence[LabelCurve]) -> list[Block]:
     """Return the tables of heads that are initialised from pre-training."""
     if not curves:
         return []

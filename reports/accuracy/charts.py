@@ -15,7 +15,13 @@ from bench.interfaces.sections import ComparisonRecords
 from bench.statistics.accuracies import Estimate
 from bench.tables.formats import format_abbreviated, format_accuracy
 from bench.tables.groups import group_by
-from bench.transfer.label_curves import PERCENT, SHARE, Curve, format_labels, label_counts
+from bench.transfer.label_curves import (
+    PERCENT,
+    SHARE,
+    LabelCurve,
+    format_label_number,
+    list_label_numbers,
+)
 from bench.transfer.pareto import IMAGES, CostAxis, pareto_front
 from bench.transfer.score_tables import RANDOM_INIT_TITLE
 from bench.transfer.subject_scores import RETRIEVAL, ScorePoint, WholeTaskScores
@@ -107,13 +113,13 @@ def accuracy_chart(
         return svg(figure, prefix, text)
 
 
-def label_chart(comparison: ComparisonRecords, name: str, curves: Sequence[Curve]) -> Markup:
+def label_chart(comparison: ComparisonRecords, name: str, curves: Sequence[LabelCurve]) -> Markup:
     """Draw the accuracies on one task against the number of labels, on a logarithmic axis.
 
     `name` is the prefix of the chart's ids.
     """
     unit = curves[0].label_unit
-    numbers = label_counts(curves)
+    numbers = list_label_numbers(curves)
     positions = [math.log2(number) for number in numbers]
     lines = [_label_line(comparison, curve) for curve in curves]
     majority = max(curve.majority for curve in curves)
@@ -124,7 +130,7 @@ def label_chart(comparison: ComparisonRecords, name: str, curves: Sequence[Curve
         right = positions[-1]
         margin = 0.06 * ((right - left) or 1.0)
         axes.set_xlim(left - margin, right + margin)
-        ticks = [format_labels(unit, number).removesuffix(PERCENT) for number in numbers]
+        ticks = [format_label_number(unit, number).removesuffix(PERCENT) for number in numbers]
         axes.set_xticks(positions, ticks)
         axes.set_xlabel(f"{unit},{PERCENT}" if unit == SHARE else unit)
         last = _draw_lines(axes, lines)
@@ -167,7 +173,7 @@ def loss_chart(
         return svg(figure, f"loss-{series_index(comparison, experiment)}", text)
 
 
-def _label_line(comparison: ComparisonRecords, curve: Curve) -> Line:
+def _label_line(comparison: ComparisonRecords, curve: LabelCurve) -> Line:
     """Return the line of a curve; x is the logarithm of the number of labels, to base 2."""
     x = []
     estimates = []
@@ -176,7 +182,7 @@ def _label_line(comparison: ComparisonRecords, curve: Curve) -> Line:
         accuracy = format_accuracy(estimate.value)
         x.append(math.log2(labels))
         estimates.append(estimate)
-        texts.append(f"{accuracy} at {format_labels(curve.label_unit, labels)}")
+        texts.append(f"{accuracy} at {format_label_number(curve.label_unit, labels)}")
     if curve.is_reference:
         title = RANDOM_INIT_TITLE if curve.subject == RANDOM_INIT else curve.subject
         return Line(name=title, x=x, estimates=estimates)

@@ -22,7 +22,7 @@ from bench.measure.costs import count_costs
 from bench.towers.tower_from import load_trained_tower
 from bench.train.build import build_train_run, open_batch_stream
 from bench.train.loop import train
-from bench.transfer.feature_extractor import tower_embedder
+from bench.transfer.feature_extractor import make_tower_embedder
 from models.image_tower import build_image_tower
 from tests.data.shards import CAPTIONS, encode_image, make_image, write_shard
 from tests.data.test_stream import CPU
@@ -99,7 +99,7 @@ def test_embedding_tower_is_saved_and_refuses_images(
     with pytest.raises(
         ValueError, match="the tasks hold images, and this tower reads embeddings of 5 channels"
     ):
-        tower_embedder(tower, CPU)
+        make_tower_embedder(tower, CPU)
 
 
 @pytest.mark.parametrize("name", ["catlip-bench-tiny", "vit_tiny_patch16_224"])

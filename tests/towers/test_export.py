@@ -20,7 +20,7 @@ from bench.towers.provenance import Provenance, head_path
 from bench.towers.tower_from import LoadedTower, load_tower
 from bench.train.build import build_untrained_tower
 from bench.train.loop import train
-from bench.transfer.feature_extractor import tower_embedder
+from bench.transfer.feature_extractor import make_tower_embedder
 from bench.transfer.tasks.image_sources import FileImageSource
 from models.image_tower import PIXEL_STATISTICS
 from tests.chaos.disks import limit_file_size
@@ -188,7 +188,7 @@ def test_scoring_and_an_exported_tower_show_an_image_alike(
         files.append(tmp_path / f"{number}.png")
         files[-1].write_bytes(encode_image(image, "PNG"))
     scored = torch.from_numpy(
-        tower_embedder(load_tower(str(path)).tower, CPU)(FileImageSource(files))
+        make_tower_embedder(load_tower(str(path)).tower, CPU)(FileImageSource(files))
     )
     name = exported(path, tmp_path / "out")
     if tower == "test_vit":

@@ -30,8 +30,8 @@ from bench.train.build import (
 )
 from bench.train.loop import train
 from bench.train.step import make_train_step
-from bench.transfer.feature_extractor import tower_embedder
-from bench.transfer.tasks.image_sources import on_white
+from bench.transfer.feature_extractor import make_tower_embedder
+from bench.transfer.tasks.image_sources import premultiplied_on_white
 from reports.render.frames import loss_curve_parts
 from tests.small import small
 from tests.tensors import differing
@@ -87,8 +87,8 @@ def test_multi_size_training_is_reproducible_and_its_tower_scored(
     assert read_provenance(path).images == images_of_branches[-1]
     tower = build_untrained_tower(experiment)
     tower.load_state_dict(load_file(path))
-    images = on_white(torch.zeros(2, 4, 64, 64, dtype=torch.uint8))
-    assert tower_embedder(tower, CPU)(images).shape == (2, tower.width)
+    images = premultiplied_on_white(torch.zeros(2, 4, 64, 64, dtype=torch.uint8))
+    assert make_tower_embedder(tower, CPU)(images).shape == (2, tower.width)
 
 
 def test_loss_curves_are_at_images_seen() -> None:

@@ -18,7 +18,7 @@ from bench.statistics.intervals import accuracy_with_interval
 from bench.tables.tables import Table
 from bench.transfer.score_tables import task_table
 from bench.transfer.subject_scores import whole_task_scores
-from bench.transfer.terminal_tables import transfer_tables
+from bench.transfer.terminal_tables import make_accuracy_tables
 from tests.small import circumstances
 from tests.speeds import speed
 
@@ -64,7 +64,7 @@ def timed(**utilisation: float) -> Record:
 
 
 def tables_of(records: Sequence[Record]) -> dict[str, Table]:
-    return {table.title: table for table in transfer_tables(records) if table.all_rows}
+    return {table.title: table for table in make_accuracy_tables(records) if table.all_rows}
 
 
 def table_of_task(records: Sequence[Record]) -> Table:
@@ -223,7 +223,7 @@ def test_three_tasks_are_readable_on_a_terminal(
         *(scored(name, 0, *tasks) for name in (CLIP.name, FLOOR, "raw pixels")),
         timed(**{"power W": 250.0}),
     ]
-    print_tables(transfer_tables(records), tmp_path / "x.json")
+    print_tables(make_accuracy_tables(records), tmp_path / "x.json")
     shown = capsys.readouterr().out
     assert "0.600 (0.502 to 0.691)" in shown
     assert max(map(len, shown.splitlines())) <= 130

@@ -24,10 +24,10 @@ from bench.towers.provenance import Provenance, find_latest_towers, read_provena
 from bench.train.build import build_untrained_tower
 from bench.transfer.classification.probe import score_k_nn, score_linear_probe
 from bench.transfer.families import TASKS as BUILT_IN
-from bench.transfer.feature_extractor import FeatureExtractor, tower_embedder
+from bench.transfer.feature_extractor import FeatureExtractor, make_tower_embedder
 from bench.transfer.named_tasks import load_task
 from bench.transfer.score import open_extractor, score_task
-from bench.transfer.tasks.image_sources import ArrayImageSource, on_white
+from bench.transfer.tasks.image_sources import ArrayImageSource, premultiplied_on_white
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
 from models.checkpoint import load_strictly
 from models.image_tower import build_image_tower
@@ -89,7 +89,9 @@ def test_images_of_one_caption_stay_in_one_part(
     results: Path, tasks: list[SingleLabelTask]
 ) -> None:
     emoji = load_pack_images("twemoji", results / "cache")
-    captions = dict(zip(map(bytes_of, on_white(emoji.pixels).pixels), emoji.captions, strict=True))
+    captions = dict(
+        zip(map(bytes_of, premultiplied_on_white(emoji.pixels).pixels), emoji.captions, strict=True)
+    )
     for task in tasks:
         if task.name in EMOJI_TASKS:
             parts = [
@@ -155,9 +157,11 @@ def test_separable_classes_are_learned_and_others_are_at_chance() -> None:
 
 def test_tower_features_are_independent_of_the_batch(results: Path) -> None:
     pixels = load_pack_images("twemoji", results / "cache").pixels
-    embed = tower_embedder(build_image_tower("catlip-bench-tiny", 48, 0), CPU)
+    embed = make_tower_embedder(build_image_tower("catlip-bench-tiny", 48, 0), CPU)
     np.testing.assert_allclose(
-        embed(on_white(pixels[:300]))[260:], embed(on_white(pixels[260:300])), atol=1e-5
+        embed(premultiplied_on_white(pixels[:300]))[260:],
+        embed(premultiplied_on_white(pixels[260:300])),
+        atol=1e-5,
     )
 
 

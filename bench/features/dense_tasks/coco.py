@@ -19,7 +19,7 @@ from bench.features.dense_tasks.detection import (
 from bench.features.dense_tasks.layouts import COCO_LAYOUT, require_path
 from bench.features.dense_tasks.multi_label import MultiLabelPart, MultiLabelTask
 from bench.features.dense_tasks.task_files import build_task
-from bench.transfer.tasks.image_sources import FileImageSource, join_first_names
+from bench.transfer.tasks.image_sources import FileImageSource, name_first_three
 
 MAX_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
 MIN_POLYGON_LENGTH = 6  # coordinates of three corners
@@ -171,7 +171,7 @@ def _read_split(root: Path, split: str, kind: type[Instances]) -> CocoFiles:
     missing = [name for name in names if name not in names_in_folder]
     if missing:
         raise ValueError(
-            f"{file} lists {len(missing)} images that are not in {folder}: {join_first_names(missing)}"
+            f"{file} lists {len(missing)} images that are not in {folder}: {name_first_three(missing)}"
         )
     annotations: dict[int, list[Annotation]] = {image.id: [] for image in instances.images}
     if len(annotations) < len(names):

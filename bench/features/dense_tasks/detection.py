@@ -158,7 +158,7 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Metr
             num_train=len(joint),
             num_test=len(task.test),
             baseline=0.0,
-            training=training.task_training(len(joint), task.recipe.side, rate),
+            training=training.describe_training(len(joint), task.recipe.side, rate),
         )
         scores.append(score)
     return scores
@@ -198,7 +198,7 @@ def _train_detector(
         losses = model(images, targets)
         return torch.stack(list(losses.values())).sum()
 
-    steps = training.steps(len(part))
+    steps = training.count_steps(len(part))
     trained: MaskRCNN = train_on_task(
         model, trained_tower, prefetch(load, steps), steps, loss_of, training, rate
     )

@@ -19,7 +19,7 @@ from bench.transfer.tasks.image_sources import (
     IMAGE_SUFFIXES,
     FileImageSource,
     UnreadableImageError,
-    join_first_names,
+    name_first_three,
     read_image_file,
 )
 
@@ -59,7 +59,7 @@ class MaskFiles:
         unknown = np.unique(numbers[classes == NO_CLASS]).tolist()
         if unknown:
             raise ValueError(
-                f"{path} has numbers that are no class of the set: {join_first_names(unknown)}"
+                f"{path} has numbers that are no class of the set: {name_first_three(unknown)}"
             )
         return rgb, torch.from_numpy(classes.astype(np.uint8))
 
@@ -113,7 +113,7 @@ def _pair_files(
     mask_files = [mask_folder / f"{path.stem}.png" for path in files]
     unpaired = set(mask_files) ^ set(mask_folder.glob("*.png"))
     if unpaired:
-        names = join_first_names(sorted(unpaired))
+        names = name_first_three(sorted(unpaired))
         raise ValueError(
             f"{root}: images/{part} and {masks}/{part} hold other names, such as {names}"
         )

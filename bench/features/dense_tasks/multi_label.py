@@ -19,11 +19,11 @@ from bench.console.console import log
 from bench.records.scores import MetricScore, TaskTraining
 from bench.transfer.classification.fine_tune import (
     FineTuning,
-    candidate_rates,
+    adapt_recipe,
     compute_logits,
-    init_head,
-    recipe_for,
-    search_learning_rate,
+    find_recipe_with_best_rate,
+    list_candidate_rates,
+    make_random_head,
     train_classifier_copy,
 )
 from bench.transfer.classification.hyperparameter_search import (
@@ -124,7 +124,7 @@ def score_fine_tuned(
     tower = subject.tower
     device = subject.device
     count = len(task.train)
-    head = init_head(tower.width, len(task.classes), seed=0)
+    head = make_random_head(tower.width, len(task.classes), seed=0)
     if tower.width < PUBLISHED_WIDTH:
         published = replace(published, image_size=None, resize_over_crop=None)
 
@@ -138,12 +138,12 @@ def score_fine_tuned(
         scores = fit_and_score(task.train, task.validation, recipe)
         return mean_average_precision(scores, task.validation)
 
-    rates = candidate_rates(tower, count, published)
-    recipe, _ = search_learning_rate(recipe_for(published, count), rates, quality)
+    rates = list_candidate_rates(tower, count, published)
+    recipe, _ = find_recipe_with_best_rate(adapt_recipe(published, count), rates, quality)
     joint = task.train.concatenate(task.validation)
     scores = fit_and_score(joint, task.test, recipe)
     image_size = published.image_size or tower.image_size
-    training = recipe.task_training(len(joint), image_size, recipe.learning_rate)
+    training = recipe.describe_training(len(joint), image_size, recipe.learning_rate)
     return task_metrics(task, "multi-label, fine-tuned", scores, joint, training)
 
 

@@ -117,7 +117,7 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
             num_train=len(joint),
             num_test=len(task.test),
             baseline=commonest,
-            training=training.task_training(len(joint), side, rate),
+            training=training.describe_training(len(joint), side, rate),
         )
         scores.append(score)
     return scores
@@ -210,7 +210,7 @@ def _train_segmenter(
         num_pixels = (masks != IGNORED).sum()
         return total / num_pixels.clamp(min=1)
 
-    steps = training.steps(len(part))
+    steps = training.count_steps(len(part))
     return train_on_task(model, model.tower, prefetch(load, steps), steps, loss_of, training, rate)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from bench.transfer.tasks.image_sources import readable_rows
+from bench.transfer.tasks.image_sources import find_readable_rows
 
 VALIDATION_SHARE = 0.25  # of the training part
 MAX_VALIDATION = 5000  # images
@@ -46,7 +46,7 @@ def build_task(
     parts = {"train": train.select(rows), "validation": train.select(held_rows), "test": test}
     notes = list[str]()
     for part_name, part in parts.items():
-        rows, note = readable_rows(
+        rows, note = find_readable_rows(
             part.__getitem__, len(part), part.files, cache, f"{name} {part_name}", str(classes)
         )
         parts[part_name] = part.select(rows)

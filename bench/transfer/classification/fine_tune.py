@@ -21,7 +21,7 @@ from bench.environment.seeds import AUGMENTATION, HEAD, derive_seed
 from bench.records.scores import Score
 from bench.transfer.classification.probe import make_score
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.image_sources import ImageSource, eval_batches
+from bench.transfer.tasks.image_sources import ImageSource, iterate_eval_batches
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
 from bench.transfer.transfer_training import (
     PUBLISHED_WIDTH,
@@ -35,8 +35,16 @@ from models.patch_map import copy_resized_tower
 
 INITIAL_SPREAD = 0.02  # standard deviation of a new head's weights
 
-RowLoss = Callable[[Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]]
-RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # the published rate, and larger rates for smaller towers
+LossOfLogitsAndRows = Callable[
+    [Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]
+]
+LEARNING_RATES = (
+    3e-5,
+    1e-4,
+    3e-4,
+    1e-3,
+    3e-3,
+)  # the published rate, and larger rates for smaller towers
 # Smallest training part for which the published epochs are used unchanged.
 PUBLISHED_IMAGES = 10_000
 FEWEST_STEPS = 500  # of a training on fewer images
@@ -91,7 +99,7 @@ RELEASED = FineTuning()
 
 
 class FineTunedClassifier(nn.Module):
-    """A tower and a head, which map normalised images to logits."""
+    """A tower and a linear head, which map normalised images to logits."""
 
     def __init__(self, tower: ImageTower, head: nn.Linear) -> None:
         super().__init__()
@@ -103,23 +111,23 @@ class FineTunedClassifier(nn.Module):
         return logits
 
 
-def init_head(width: int, classes: int, seed: int) -> nn.Linear:
-    """Return a randomly initialised head, from a generator of its own."""
-    head = nn.Linear(width, classes, device="meta").to_empty(device="cpu")
+def make_random_head(width: int, num_classes: int, seed: int) -> nn.Linear:
+    """Return a linear head with random weights from a new generator of `seed`."""
+    head = nn.Linear(width, num_classes, device="meta").to_empty(device="cpu")
     generator = torch.Generator().manual_seed(derive_seed(seed, HEAD))
     nn.init.trunc_normal_(head.weight, std=INITIAL_SPREAD, generator=generator)
     nn.init.zeros_(head.bias)
     return head
 
 
-def fine_tune_copy(
+def fine_tune_on_labels(
     tower: ImageTower,
     head: nn.Linear,
     part: LabelledImages,
     recipe: FineTuning,
     device: torch.device,
 ) -> FineTunedClassifier:
-    """Return trained copies of a tower and a head; the originals are unchanged.
+    """Return copies of a tower and a head, trained on the labels of a part; the originals are unchanged.
 
     The loss is cross-entropy, in nats. Equal arguments give equal weights on a CPU, bit for bit. Raises ValueError for
     layer decay on a tower whose blocks are not known, FloatingPointError for a loss or a gradient that is not finite.
@@ -138,11 +146,11 @@ def train_classifier_copy(
     tower: ImageTower,
     head: nn.Linear,
     images: ImageSource,
-    loss_of: RowLoss,
+    compute_loss: LossOfLogitsAndRows,
     recipe: FineTuning,
     device: torch.device,
 ) -> FineTunedClassifier:
-    """Return trained copies of a tower and a head; `loss_of` takes logits, and rows of the images on the CPU.
+    """Return copies of a tower and a head, trained by a loss of logits and of the images' rows, which are on the CPU.
 
     Micro-batches have at most MICRO_BATCH_PIXELS, so that large images fit into a device's memory.
     """
@@ -150,19 +158,19 @@ def train_classifier_copy(
     tower = copy.deepcopy(tower) if size is None else copy_resized_tower(tower, size)
     model = FineTunedClassifier(tower, copy.deepcopy(head)).to(device)
     recipe = replace(recipe, batch_size=min(recipe.batch_size, len(images)))
-    steps = recipe.steps(len(images))
+    steps = recipe.count_steps(len(images))
     images_at_once = max(1, MICRO_BATCH_PIXELS // tower.image_size**2)
     micro_batch_size = min(recipe.batch_size, images_at_once)
     while recipe.batch_size % micro_batch_size:  # micro-batches are equally large
         micro_batch_size -= 1
     micro_batches = recipe.batch_size // micro_batch_size
-    load = partial(load_batch, images, tower.image_size, micro_batch_size, recipe)
+    load = partial(load_training_batch, images, tower.image_size, micro_batch_size, recipe)
 
     def loss_of_batch(batch: tuple[Tensor, Tensor]) -> Tensor:
         images, rows = batch
         pixels = normalise(images.to(device) / WHITE)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            return loss_of(model(pixels), rows)
+            return compute_loss(model(pixels), rows)
 
     def group_micro_batches() -> Iterator[list[tuple[Tensor, Tensor]]]:
         loaded = prefetch(load, steps * micro_batches)
@@ -175,16 +183,16 @@ def train_classifier_copy(
     )
 
 
-def load_batch(
-    images: ImageSource, side: int, size: int, recipe: FineTuning, k: int
+def load_training_batch(
+    images: ImageSource, side: int, batch_size: int, recipe: FineTuning, batch_number: int
 ) -> tuple[UInt8[Tensor, "batch 3 side side"], Int[Tensor, " batch"]]:
-    """Return `size` crops of `side` pixels, batch k, and the rows of their images.
+    """Return `batch_size` crops of `side` pixels, batch k, and the rows of their images.
 
     The batch is a pure function of the arguments. Batches cross the borders of epochs, so that all are full.
     """
-    rows = shuffled_rows(recipe.seed, len(images), start=k * size, size=size)
-    seed = derive_seed(recipe.seed, AUGMENTATION, k)
-    draws = draw_crop_params(size, torch.Generator().manual_seed(seed))
+    rows = shuffled_rows(recipe.seed, len(images), start=batch_number * batch_size, size=batch_size)
+    seed = derive_seed(recipe.seed, AUGMENTATION, batch_number)
+    draws = draw_crop_params(batch_size, torch.Generator().manual_seed(seed))
     crops = []
     for row, draw in zip(rows.tolist(), draws, strict=True):
         image = images.rgb(row)
@@ -200,7 +208,7 @@ def compute_logits(
     resize_over_crop: float | None = None,
 ) -> Float[Tensor, "images classes"]:
     """Return the logits of images, preprocessed for scoring, on the CPU."""
-    batches = eval_batches(
+    batches = iterate_eval_batches(
         images, model.tower.image_size, resize_over_crop or images.resize_over_crop
     )
     logits = []
@@ -211,19 +219,19 @@ def compute_logits(
 
 
 def score_fine_tuning(
-    subject: FeatureExtractor,
+    extractor: FeatureExtractor,
     task: SingleLabelTask,
     protocol: str = "fine-tune",
     published: FineTuning = RELEASED,
 ) -> list[Score]:
-    """Search the learning rate, train the subject's tower and a head by a recipe on training and validation part, test.
+    """Choose the learning rate, train tower and head on the training and validation part, and score on the test part.
 
     A recipe that does not train the tower trains the head alone, on the tower's features of augmented images.
     """
-    assert subject.tower is not None, f"{subject.name} has no tower"
-    tower = subject.tower
-    device = subject.device
-    head = init_head(tower.width, len(task.classes), seed=0)
+    assert extractor.tower is not None, f"{extractor.name} has no tower"
+    tower = extractor.tower
+    device = extractor.device
+    head = make_random_head(tower.width, len(task.classes), seed=0)
 
     def predict_correct(
         model: FineTunedClassifier, part: LabelledImages
@@ -232,15 +240,15 @@ def score_fine_tuning(
         return logits.argmax(dim=1) == torch.from_numpy(part.labels)
 
     def accuracy(recipe: FineTuning) -> float:
-        model = fine_tune_copy(tower, head, task.train, recipe, device)
+        model = fine_tune_on_labels(tower, head, task.train, recipe, device)
         return float(predict_correct(model, task.validation).double().mean())
 
     images = len(task.train.labels)
-    rates = candidate_rates(tower, images, published)
-    recipe = recipe_for(published, images)
-    recipe, validation_accuracy = search_learning_rate(recipe, rates, accuracy)
+    rates = list_candidate_rates(tower, images, published)
+    recipe = adapt_recipe(published, images)
+    recipe, validation_accuracy = find_recipe_with_best_rate(recipe, rates, accuracy)
     both = task.train.concatenate(task.validation)
-    model = fine_tune_copy(tower, head, both, recipe, device)
+    model = fine_tune_on_labels(tower, head, both, recipe, device)
     score = make_score(
         task,
         protocol,
@@ -249,7 +257,7 @@ def score_fine_tuning(
         is_correct=predict_correct(model, task.test),
         converged=True,
         num_train=len(both.labels),
-        training=recipe.task_training(
+        training=recipe.describe_training(
             len(both.labels), model.tower.image_size, recipe.learning_rate
         ),
     )
@@ -261,32 +269,37 @@ score_linear_probe_catlip = partial(
 )
 
 
-def recipe_for(published: FineTuning, images: int) -> FineTuning:
-    """Return the recipe for this number of training images.
+def adapt_recipe(published: FineTuning, num_images: int) -> FineTuning:
+    """Return a published recipe, adapted to this number of training images.
 
     Where the released batch would make less than ten times the steps of the released warm-up, batches have at most
     128 images, the paper's number. Under 10,000 images, the recipe has batches of 32 and at least 500 steps.
     """
-    if images >= PUBLISHED_IMAGES:
-        if published.warmup(published.steps(images)) == published.warmup_steps:
+    if num_images >= PUBLISHED_IMAGES:
+        if (
+            published.count_warmup_steps(published.count_steps(num_images))
+            == published.warmup_steps
+        ):
             return published
         return replace(published, batch_size=min(PAPER_BATCH, published.batch_size))
-    batch = min(SMALL_BATCH, images)
-    epochs = math.ceil(FEWEST_STEPS * batch / images)
+    batch = min(SMALL_BATCH, num_images)
+    epochs = math.ceil(FEWEST_STEPS * batch / num_images)
     return replace(published, batch_size=batch, epochs=max(published.epochs, epochs))
 
 
-def candidate_rates(tower: ImageTower, images: int, published: FineTuning) -> tuple[float, ...]:
-    """Return the rates to search; only the published rate for towers as wide as ViT-B and large training parts."""
-    if tower.width >= PUBLISHED_WIDTH and images >= PUBLISHED_IMAGES:
+def list_candidate_rates(
+    tower: ImageTower, num_images: int, published: FineTuning
+) -> tuple[float, ...]:
+    """Return the learning rates to try: only the published one for towers as wide as ViT-B and large training parts."""
+    if tower.width >= PUBLISHED_WIDTH and num_images >= PUBLISHED_IMAGES:
         return (published.learning_rate,)
-    return tuple(sorted({published.learning_rate, *RATES}))
+    return tuple(sorted({published.learning_rate, *LEARNING_RATES}))
 
 
-def search_learning_rate(
-    recipe: FineTuning, rates: Sequence[float], quality: Callable[[FineTuning], float]
+def find_recipe_with_best_rate(
+    recipe: FineTuning, rates: Sequence[float], measure_quality: Callable[[FineTuning], float]
 ) -> tuple[FineTuning, float]:
-    """Return the recipe at the rate of the highest quality, and this quality; of equal ones the lowest rate.
+    """Return the recipe at the learning rate of the highest quality, and this quality; of equal ones the lowest rate.
 
     The ratio of final to initial rate is kept. FloatingPointError if training diverges at all rates.
     """
@@ -294,5 +307,5 @@ def search_learning_rate(
     recipes = {}
     for rate in rates:
         recipes[rate] = replace(recipe, learning_rate=rate, min_learning_rate=rate * share)
-    rate, best = find_best_learning_rate(rates, lambda rate: quality(recipes[rate]))
+    rate, best = find_best_learning_rate(rates, lambda rate: measure_quality(recipes[rate]))
     return recipes[rate], best

@@ -10,7 +10,7 @@ INVERSE_L2_LIMITS = 1e-8, 1e6  # within which the grid is extended
 
 
 class HyperparameterSearch:
-    """The settings to try, one after another: the quality of each is appended before the next is drawn.
+    """An iterator over the settings to try; the caller appends a setting's quality before it asks for the next.
 
     With `limits` the grid of settings is extended at its own ratio beyond an end that is the best, so that the best
     setting lies inside of what was tried, or at a limit. Of equally good settings the first one tried is the best.
@@ -42,4 +42,5 @@ class HyperparameterSearch:
 
     @property
     def best(self) -> float:
+        """The setting of the highest quality so far."""
         return self.settings[int(np.argmax(self.qualities))]

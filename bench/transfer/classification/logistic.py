@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bench.console.console import log
-from bench.transfer.feature_matrix import BLOCK_ROWS, matrix_in_memory_or_file
+from bench.transfer.feature_matrix import BLOCK_ROWS, allocate_matrix
 
 TOLERANCE = 1e-7  # of the gradient norm
 MAX_EXCESS = 1e-4  # of the objective over its minimum, relative, for features in float32
@@ -80,9 +80,7 @@ class PrincipalAxes:
     def project(self, features: Features) -> Projected:
         """Return a column per axis, and a column of ones for the intercepts, in the precision of the features."""
         num_columns = self.axes.shape[1] + 1
-        projected = matrix_in_memory_or_file(
-            len(features), num_columns, features.dtype, self.mean.device
-        )
+        projected = allocate_matrix(len(features), num_columns, features.dtype, self.mean.device)
         blocks = torch.split(features, BLOCK_ROWS)
         projected_blocks = torch.split(projected, BLOCK_ROWS)
         for block, out in zip(blocks, projected_blocks, strict=True):
@@ -94,31 +92,31 @@ class PrincipalAxes:
 
 @dataclass(frozen=True, slots=True)
 class LogisticFit:
-    """A solution in the coordinates of the axes."""
+    """A fit in the coordinates of the principal axes."""
 
-    strength: float  # C
+    inverse_penalty: float  # scikit-learn's C
     weights: Float[Tensor, "classes columns"]  # one column per axis, and the intercepts
-    present: Int[Tensor, " classes"]  # labels that occur in the training part
+    labels: Int[Tensor, " classes"]  # that occur in the training part, one per row of the weights
     objective: float  # divided by C and the number of images
     gradient_norm: float  # of that objective
     converged: bool  # whether the norm is within the tolerance, or the excess in float32
 
-    def predictions(self, projected: Projected) -> Int[Tensor, " images"]:
+    def predict(self, projected: Projected) -> Int[Tensor, " images"]:
         """Return the most probable label of each image."""
         most_probable = []
         for block in torch.split(projected, BLOCK_ROWS):
             logits = block.to(self.weights) @ self.weights.T
             most_probable.append(logits.argmax(1))
-        return self.present[torch.cat(most_probable)]
+        return self.labels[torch.cat(most_probable)]
 
 
-def fit_path(
+def fit_regularisation_path(
     projected: Projected,
     labels: Int[Tensor, " images"],
-    strengths: Iterable[float],
+    inverse_penalties: Iterable[float],
     tolerance: float = TOLERANCE,
 ) -> Iterator[LogisticFit]:
-    """Yield a fit for each strength (C); strengths from small to large are solved fastest.
+    """Yield a fit for each inverse penalty (scikit-learn's C); from small to large they are solved fastest.
 
     A class that does not occur is never predicted, because its intercept has no optimum. Blocks of features are
     computed on the device of the labels.
@@ -128,11 +126,11 @@ def fit_path(
     weights = torch.zeros(
         len(present), projected.shape[1], dtype=torch.float64, device=labels.device
     )
-    for strength in strengths:
+    for inverse_penalty in inverse_penalties:
         weights, objective, gradient_norm, converged = problem.minimise(
-            weights, strength, tolerance
+            weights, inverse_penalty, tolerance
         )
-        yield LogisticFit(strength, weights, present, objective, gradient_norm, converged)
+        yield LogisticFit(inverse_penalty, weights, present, objective, gradient_norm, converged)
 
 
 class _LogisticObjective:
@@ -157,16 +155,16 @@ class _LogisticObjective:
         self.kept = list[Tensor]()
 
     def minimise(
-        self, weights: Tensor, strength: float, tolerance: float
+        self, weights: Tensor, inverse_penalty: float, tolerance: float
     ) -> tuple[Tensor, float, float, bool]:
-        """Return the weights, objective and gradient norm of the minimum, and whether it was reached.
+        """Return the weights, the objective and the gradient norm where the search ends, and whether at the minimum.
 
         It stops before if rounding prevents progress. With the features in float32 it is reached where the objective
         can exceed its minimum by `MAX_EXCESS` at most. The excess of a strongly convex objective is at most the squared
         gradient over twice the penalty. Intercepts have no penalty; their curvature takes its place.
         Source: Boyd and Vandenberghe 2004, "Convex Optimization", equation 9.9.
         """
-        least = 1 / (strength * self.count)
+        least = 1 / (inverse_penalty * self.count)
         penalty = torch.full_like(self.spread, least)
         penalty[-1] = 0  # intercepts
         objective, gradient = self._evaluate_and_keep(weights, penalty)
@@ -177,7 +175,7 @@ class _LogisticObjective:
                 of_intercepts = (gradient[:, -1:].square() / self.curvature).sum()
                 excess = float(of_weights + of_intercepts) / 2 / objective
                 log(
-                    f"C = {strength:g}: objective {objective:.6f}, at most {excess:.1e} of it above the minimum"
+                    f"C = {inverse_penalty:g}: objective {objective:.6f}, at most {excess:.1e} of it above the minimum"
                 )
                 reached = excess <= MAX_EXCESS
                 limit = math.sqrt(2 * least * MAX_EXCESS * objective)

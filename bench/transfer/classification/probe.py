@@ -25,16 +25,16 @@ from bench.transfer.classification.hyperparameter_search import (
 from bench.transfer.classification.label_subsets import (
     Rows,
     RowsByClass,
-    class_orders,
-    distinct_shares,
     first_rows,
+    list_distinct_shares,
+    shuffle_rows_by_class,
 )
-from bench.transfer.classification.logistic import PrincipalAxes, fit_path
+from bench.transfer.classification.logistic import PrincipalAxes, fit_regularisation_path
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.feature_matrix import MAX_IN_MEMORY, stack_rows
 from bench.transfer.tasks.tasks import SingleLabelTask, TaskWithSplits
 
-KS = (1.0, 3.0, 5.0, 10.0, 20.0)
+NEIGHBOUR_COUNTS = (1.0, 3.0, 5.0, 10.0, 20.0)
 Classes = Int[Tensor, " images"]
 MAX_COSINES = 2**24  # cosines, or normalised features, in memory at once
 COSINE_STEPS = 2**31  # per unit of the cosine; a sort key has as many bits again for the row
@@ -45,7 +45,7 @@ MAX_SHOTS_TO_TUNE = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledFeatures:
-    """Features of images and their classes."""
+    """Features of images and their class numbers."""
 
     features: Float[Tensor, "*draws images features"]
     labels: Int[Tensor, "*draws images"]
@@ -58,7 +58,7 @@ class LabelledFeatures:
         labels = torch.cat([self.labels, other.labels])
         return LabelledFeatures(stack_rows([self.features, other.features], len(labels)), labels)
 
-    def sample(self) -> "LabelledFeatures":
+    def sample_to_fit_memory(self) -> "LabelledFeatures":
         """Return all images, or as many random ones as fit in memory."""
         count = MAX_IN_MEMORY // self.features.shape[1]
         if count >= len(self.labels):
@@ -73,7 +73,7 @@ class EmbeddedTask(TaskWithSplits[LabelledFeatures]):
     """A task whose images are embedded."""
 
     def select(self, train: Rows, validation: Rows) -> "EmbeddedTask":
-        """Return the task with some rows of the training and the validation part."""
+        """Return the task with these rows of its training and its validation part."""
         train_part = self.train.select(train)
         validation_part = self.validation.select(validation)
         return replace(self, train=train_part, validation=validation_part)
@@ -84,26 +84,31 @@ Predictions = Iterator[tuple[Classes, bool]]  # classes, and whether the fit con
 
 @dataclass(frozen=True, slots=True)
 class ProbeProtocol:
-    """A classifier on frozen features with one setting to choose; `predictions` tries one setting after another."""
+    """A classifier on frozen features with one setting to choose.
+
+    `predict` takes training features, features to classify and settings, and yields the predictions of each setting.
+    """
 
     name: str
     settings: tuple[float, ...]
-    predictions: Callable[[LabelledFeatures, Tensor, Iterable[float]], Predictions]
+    predict: Callable[[LabelledFeatures, Tensor, Iterable[float]], Predictions]
     # Smallest and largest setting that is tried if an end of the grid is the best; None: the grid is not extended.
     limits: tuple[float, float] | None = None
     is_tuned_on_sample: bool = False  # where the features of the training part do not fit in memory
 
 
-def linear_predictions(
+def predict_by_logistic_regression(
     train: LabelledFeatures,
     queries: Float[Tensor, "queries features"],
-    strengths: Iterable[float],
+    inverse_penalties: Iterable[float],
 ) -> Predictions:
-    """Yield the predictions of logistic regression, and whether it converged."""
+    """Yield for each inverse penalty the classes that logistic regression predicts, and whether it converged."""
     axes = PrincipalAxes.fit(train.features)
     projected = axes.project(queries)
-    for fit in fit_path(axes.project(train.features), train.labels, strengths):
-        yield fit.predictions(projected), fit.converged
+    for fit in fit_regularisation_path(
+        axes.project(train.features), train.labels, inverse_penalties
+    ):
+        yield fit.predict(projected), fit.converged
 
 
 def _majority_classes(neighbours: Int[Tensor, "queries k"]) -> Int[Tensor, " queries"]:
@@ -113,7 +118,7 @@ def _majority_classes(neighbours: Int[Tensor, "queries k"]) -> Int[Tensor, " que
     return neighbours.gather(1, winner).squeeze(1)
 
 
-def neighbour_predictions(
+def predict_by_neighbours(
     train: LabelledFeatures, queries: Float[Tensor, "queries features"], ks: Iterable[float]
 ) -> Predictions:
     """Yield the majority class of each query's k nearest neighbours by cosine; k is at most the size of `train`.
@@ -141,116 +146,126 @@ def neighbour_predictions(
 
 
 LINEAR_PROBE = ProbeProtocol(
-    "linear probe", INVERSE_L2, linear_predictions, INVERSE_L2_LIMITS, is_tuned_on_sample=True
+    "linear probe",
+    INVERSE_L2,
+    predict_by_logistic_regression,
+    INVERSE_L2_LIMITS,
+    is_tuned_on_sample=True,
 )
-NEAREST_NEIGHBOURS = ProbeProtocol("k-NN", KS, neighbour_predictions)
-RETRIEVAL = ProbeProtocol("retrieval", (1.0,), neighbour_predictions)
+NEAREST_NEIGHBOURS = ProbeProtocol("k-NN", NEIGHBOUR_COUNTS, predict_by_neighbours)
+RETRIEVAL = ProbeProtocol("retrieval", (1.0,), predict_by_neighbours)
 FEW_SHOT = replace(LINEAR_PROBE, name="few-shot")
 LABEL_FRACTIONS = replace(LINEAR_PROBE, name="label fractions")
 
 
-def score_linear_probe(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
-    """Score by multinomial logistic regression."""
-    return [score_after_refit(LINEAR_PROBE, embed_task(subject, task))]
+def score_linear_probe(extractor: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
+    """Score by multinomial logistic regression on frozen features."""
+    return [score_after_refit(LINEAR_PROBE, embed_task(extractor, task))]
 
 
-def score_k_nn(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
+def score_k_nn(extractor: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
     """Score by the majority of the nearest neighbours by cosine."""
-    return [score_after_refit(NEAREST_NEIGHBOURS, embed_task(subject, task))]
+    return [score_after_refit(NEAREST_NEIGHBOURS, embed_task(extractor, task))]
 
 
-def score_retrieval(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
+def score_retrieval(extractor: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
     """Score R@1: the share of queries whose nearest image of the gallery, by cosine, has their class.
 
     The training part is the gallery; nothing is fitted, and nothing is chosen.
     """
-    return [score_without_refit(RETRIEVAL, embed_task(subject, task))]
+    return [score_without_refit(RETRIEVAL, embed_task(extractor, task))]
 
 
 def embed_task(
-    subject: FeatureExtractor,
+    extractor: FeatureExtractor,
     task: SingleLabelTask,
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> EmbeddedTask:
-    """Embed the images of a task; by default in float64 on the subject's device.
+    """Return a task with the features of its images, by default in float64 on the extractor's device.
 
     Features that do not fit in memory stay in their file, in float32.
     """
-    device = device or subject.device
+    device = device or extractor.device
     parts = []
     for part in (task.train, task.validation, task.test):
-        features = torch.from_numpy(subject.embed(part.images))
+        features = torch.from_numpy(extractor.embed(part.images))
         if features.numel() <= MAX_IN_MEMORY:
             features = features.to(device, dtype)
         parts.append(LabelledFeatures(features, torch.from_numpy(part.labels).to(device)))
     return EmbeddedTask(task.name, task.classes, *parts)
 
 
-def draw_class_orders(task: EmbeddedTask) -> list[tuple[RowsByClass, RowsByClass]]:
-    """Return for each draw the class orders of the training and the validation part."""
+def draw_rows_by_class(task: EmbeddedTask) -> list[tuple[RowsByClass, RowsByClass]]:
+    """Return for each draw the shuffled rows of every class, of the training part and of the validation part."""
     train_labels = task.train.labels.cpu().numpy()
     validation_labels = task.validation.labels.cpu().numpy()
     num_classes = len(task.classes)
     orders = []
     for draw in range(DRAWS):
-        train = class_orders(f"{task.name}/train/{draw}", train_labels, num_classes)
-        validation = class_orders(f"{task.name}/validation/{draw}", validation_labels, num_classes)
+        train = shuffle_rows_by_class(f"{task.name}/train/{draw}", train_labels, num_classes)
+        validation = shuffle_rows_by_class(
+            f"{task.name}/validation/{draw}", validation_labels, num_classes
+        )
         orders.append((train, validation))
     return orders
 
 
-def score_after_refit(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any) -> Score:
+def score_after_refit(protocol: ProbeProtocol, task: EmbeddedTask, **score_fields: Any) -> Score:
     """Choose the setting on the validation part, refit on both parts, and score on the test part."""
-    tuned = task.train.sample() if protocol.is_tuned_on_sample else task.train
-    search, _ = _search(protocol, task, tuned, task.validation.features)
+    tuned = task.train.sample_to_fit_memory() if protocol.is_tuned_on_sample else task.train
+    search, _ = _search_setting(protocol, task, tuned, task.validation.features)
     both = task.train.concatenate(task.validation)
-    answers, converged = next(protocol.predictions(both, task.test.features, [search.best]))
-    return _probe_score(protocol, task, search, answers, converged, len(both.labels), **point)
+    predicted, converged = next(protocol.predict(both, task.test.features, [search.best]))
+    return _make_probe_score(
+        protocol, task, search, predicted, converged, len(both.labels), **score_fields
+    )
 
 
-def score_without_refit(protocol: ProbeProtocol, task: EmbeddedTask, **point: Any) -> Score:
+def score_without_refit(protocol: ProbeProtocol, task: EmbeddedTask, **score_fields: Any) -> Score:
     """Choose the setting on the validation part, and score on the test part the fit to the training part alone."""
     queries = torch.cat([task.validation.features, task.test.features])
-    search, predictions = _search(protocol, task, task.train, queries)
-    answers, converged = predictions[search.settings.index(search.best)]
-    answers = answers[len(task.validation.labels) :]
-    return _probe_score(protocol, task, search, answers, converged, len(task.train.labels), **point)
+    search, predictions = _search_setting(protocol, task, task.train, queries)
+    predicted, converged = predictions[search.settings.index(search.best)]
+    predicted = predicted[len(task.validation.labels) :]
+    return _make_probe_score(
+        protocol, task, search, predicted, converged, len(task.train.labels), **score_fields
+    )
 
 
-def _search(
+def _search_setting(
     protocol: ProbeProtocol, task: EmbeddedTask, train: LabelledFeatures, queries: Tensor
 ) -> tuple[HyperparameterSearch, list[tuple[Classes, bool]]]:
-    """Search the setting on the validation part, with which the queries begin; return all predictions, too."""
+    """Search the setting on the validation part, with which `queries` begin; return it and all predictions."""
     labels = task.validation.labels
     search = HyperparameterSearch(protocol.settings, protocol.limits)
     predictions = []
-    for answers, converged in protocol.predictions(train, queries, search):
-        is_correct = answers[: len(labels)] == labels
+    for predicted, converged in protocol.predict(train, queries, search):
+        is_correct = predicted[: len(labels)] == labels
         search.qualities.append(float(is_correct.double().mean()))
-        predictions.append((answers, converged))
+        predictions.append((predicted, converged))
     return search, predictions
 
 
-def _probe_score(
+def _make_probe_score(
     protocol: ProbeProtocol,
     task: EmbeddedTask,
     search: HyperparameterSearch,
-    answers: Classes,
+    predicted: Classes,
     converged: bool,
     num_train: int,
-    **point: Any,
+    **score_fields: Any,
 ) -> Score:
-    """Return the score of a classifier's answers on the test part, at the best setting of a search."""
+    """Return the score of the classes that are predicted for the test part at the best setting of a search."""
     return make_score(
         task,
         protocol.name,
         chosen=search.best,
         validation_accuracy=max(search.qualities),
-        is_correct=answers == task.test.labels,
+        is_correct=predicted == task.test.labels,
         converged=converged,
         num_train=num_train,
-        **point,
+        **score_fields,
     )
 
 
@@ -262,9 +277,9 @@ def make_score(
     is_correct: Bool[Tensor, " images"],
     converged: bool,
     num_train: int,
-    **point: Any,
+    **score_fields: Any,
 ) -> Score:
-    """Return the score of predictions on a task's test part."""
+    """Return the score of predictions on a task's test part; `score_fields` are further fields of `Score`."""
     labels = torch.as_tensor(task.test.labels)
     return Score(
         task=task.name,
@@ -276,20 +291,20 @@ def make_score(
         num_classes=len(task.classes),
         num_train=num_train,
         majority=int(labels.bincount().max()) / len(labels),
-        **point,
+        **score_fields,
     )
 
 
-def score_few_shot(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
+def score_few_shot(extractor: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
     """Score with 1, 2, 4, 8 and 16 images per class, or all images of a smaller class.
 
     The penalty is chosen on other images, as many per class but at most four, which are not fitted to. So the choice
     costs no more labels than the fit.
     Source: Zhou et al. 2021, arXiv:2109.01134, the linear probe beside CoOp (lpclip/linear_probe.py has the numbers).
     """
-    embedded = embed_task(subject, task)
+    embedded = embed_task(extractor, task)
     scores = []
-    for draw, (train, validation) in enumerate(draw_class_orders(embedded)):
+    for draw, (train, validation) in enumerate(draw_rows_by_class(embedded)):
         for shots in SHOTS:
             validation_rows = first_rows(validation, shots=min(shots, MAX_SHOTS_TO_TUNE))
             subset = embedded.select(first_rows(train, shots=shots), validation_rows)
@@ -297,15 +312,15 @@ def score_few_shot(subject: FeatureExtractor, task: SingleLabelTask) -> list[Sco
     return scores
 
 
-def score_label_fractions(subject: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
+def score_label_fractions(extractor: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
     """Score with 1, 5, 10, 25, 50 and 100 % of the labelled images of each class, at least one.
 
     A share that selects the same images as a smaller share, or as all, is left out. The same share of the validation
     part is used to choose the penalty, then both are fitted to. All labels are a single draw, and the linear probe.
     """
-    embedded = embed_task(subject, task)
-    orders = draw_class_orders(embedded)
-    *shares, all_labels = distinct_shares(orders[0])
+    embedded = embed_task(extractor, task)
+    orders = draw_rows_by_class(embedded)
+    *shares, all_labels = list_distinct_shares(orders[0])
     scores = []
     for draw, (train, validation) in enumerate(orders):
         for share in shares:

@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.data.pack import PackImages as Pack
 from bench.data.pack import load_pack_images
 from bench.tables.groups import group_by
-from bench.transfer.tasks.image_sources import ArrayImageSource, on_white
+from bench.transfer.tasks.image_sources import ArrayImageSource, premultiplied_on_white
 from bench.transfer.tasks.tasks import VALIDATION_SHARE, LabelledImages, SingleLabelTask
 
 MIN_MEMBERS = 20  # images of a subgroup that its task keeps
@@ -23,8 +23,8 @@ PEOPLE = "people-body"  # a group whose subgroups are poses and skin tones
 
 
 @functools.cache
-def emoji_task(name: str, cache: Path) -> SingleLabelTask:
-    """Return "Twemoji group" or "Twemoji subgroup", split in halves class by class, once per process."""
+def load_emoji_task(name: str, cache: Path) -> SingleLabelTask:
+    """Load the task "Twemoji group" or "Twemoji subgroup", split in halves class by class, once per process."""
     images = load_pack_images("twemoji", cache)
     key = name.removeprefix("Twemoji ")
     rows = list(range(len(images)))
@@ -43,50 +43,50 @@ def emoji_task(name: str, cache: Path) -> SingleLabelTask:
             shorter = train if len(train) <= len(test) else test
             shorter += [row for row in rows if groups[row] == group]
         assigned |= new_groups
-    shown = on_white(images.pixels).pixels
-    return split_task(name, images, shown, train, test, key, groups)
+    shown = premultiplied_on_white(images.pixels).pixels
+    return make_task_from_rows(name, images, shown, train, test, key, groups)
 
 
-def split_task(
+def make_task_from_rows(
     name: str,
     images: Pack,
-    shown: UInt8[Tensor, "images 3 height width"],
-    train: Sequence[int],
-    test: Sequence[int],
-    key: str,
-    groups: Mapping[int, int],
+    shown_images: UInt8[Tensor, "images 3 height width"],
+    train_rows: Sequence[int],
+    test_rows: Sequence[int],
+    class_field: str,
+    group_of_row: Mapping[int, int],
 ) -> SingleLabelTask:
     """Build a task from rows of training and test images; a quarter of each class is set aside for validation.
 
-    Rows of one group stay together. `shown` are the images as the task shows them. The classes of the task are the
-    values of the field `key` of the images' classes.
+    Rows of one group stay together. `shown_images` are the images as the task shows them. The classes of the task are
+    the values of the field `class_field` of the images' classes.
     """
-    names = [label[key] for label in images.classes]
-    classes = sorted({names[row] for row in train})
+    names = [label[class_field] for label in images.classes]
+    classes = sorted({names[row] for row in train_rows})
 
     def make_part(rows: Iterable[int]) -> LabelledImages:
         sorted_rows = sorted(rows)
         labels = [classes.index(names[row]) for row in sorted_rows]
-        return LabelledImages(ArrayImageSource(shown[sorted_rows]), np.array(labels))
+        return LabelledImages(ArrayImageSource(shown_images[sorted_rows]), np.array(labels))
 
     validation = set[int]()
-    for members in group_by(train, lambda row: names[row]).values():
+    for members in group_by(train_rows, lambda row: names[row]).values():
         wanted = max(1, round(len(members) * VALIDATION_SHARE))
-        groups_of_class = {groups[row] for row in members}
+        groups_of_class = {group_of_row[row] for row in members}
         for group in _sort_by_key_hash(images, groups_of_class, f"validation/{name}"):
             if len(validation.intersection(members)) < wanted:
-                validation.update(row for row in train if groups[row] == group)
+                validation.update(row for row in train_rows if group_of_row[row] == group)
     return SingleLabelTask(
         name=name,
         classes=tuple(classes),
-        train=make_part(set(train) - validation),
+        train=make_part(set(train_rows) - validation),
         validation=make_part(validation),
-        test=make_part(test),
+        test=make_part(test_rows),
     )
 
 
 def group_duplicates(images: Pack, rows: Sequence[int]) -> dict[int, int]:
-    """Return for each row the first row that is linked to it by equal captions or equal pixels.
+    """Return for each row the first row that equal captions or equal pixels link to it, directly or by other rows.
 
     Twemoji draws all families of one size alike.
     """

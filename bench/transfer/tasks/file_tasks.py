@@ -32,7 +32,7 @@ MAX_LABEL_BYTES = 32  # of a .cls member
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledFiles(LabelledImages):
-    """A part on disk."""
+    """Images of a part in files, with their class numbers."""
 
     images: FileImageSource
 
@@ -41,19 +41,19 @@ class LabelledFiles(LabelledImages):
         return LabelledFiles(self.images.select(rows), labels)
 
 
-def folder_task(root: Path, _cache: Path) -> SingleLabelTask:
-    """Read class folders or tars; ValueError for another layout, or for a part that lacks a class."""
+def load_folder_task(root: Path, _cache: Path) -> SingleLabelTask:
+    """Load the task in a folder, of class folders or tars; ValueError for another layout, or a class that is missing."""
     return _read_task(root.name, root)
 
 
-def named_task(name: str, root: Path, _cache: Path) -> SingleLabelTask:
-    """Read a task of a fixed name, in `root` or in a folder of this name there."""
+def load_named_task(name: str, root: Path, _cache: Path) -> SingleLabelTask:
+    """Load the task of a named data set from `root/NAME`, or from `root` if there is no such folder."""
     folder = root / name
     return _read_task(name, folder if folder.is_dir() else root)
 
 
 def _read_task(name: str, root: Path) -> SingleLabelTask:
-    """Read the parts of a folder, as tars where a part has any, else as class folders."""
+    """Return the task in a folder: of tars if a part has any, else of class folders."""
     folders = dict[str, Path]()
     for part, names in PART_FOLDERS.items():
         for folder in names:
@@ -67,19 +67,19 @@ def _read_task(name: str, root: Path) -> SingleLabelTask:
         classes = read_limited(root / CLASS_NAMES).decode().splitlines()
         for part, shards_of_part in shards.items():
             if shards_of_part:
-                parts[part] = _read_shards(shards_of_part, len(classes))
+                parts[part] = _locate_images_in_shards(shards_of_part, len(classes))
     else:
-        images = {part: _list_images(folder) for part, folder in folders.items()}
+        images = {part: _list_images_by_class(folder) for part, folder in folders.items()}
         classes = sorted(set[str]().union(*images.values()))
         for part, images_by_class in images.items():
             parts[part] = _label_images(images_by_class, classes)
     if len(classes) <= 1:
         raise ValueError(f"{root} has images of {len(classes)} classes; expected is {LAYOUT}")
-    return _split(name, classes, parts)
+    return _make_task(name, classes, parts)
 
 
-def _list_images(folder: Path) -> dict[str, list[Path]]:
-    """Return the images of each class folder."""
+def _list_images_by_class(folder: Path) -> dict[str, list[Path]]:
+    """Return the images of each class folder, sorted, by the name of the class."""
     images = {}
     for class_folder in folder.iterdir():
         if class_folder.is_dir() and not class_folder.name.startswith("."):
@@ -91,7 +91,7 @@ def _list_images(folder: Path) -> dict[str, list[Path]]:
 
 
 def _label_images(images: Mapping[str, Sequence[Path]], classes: Sequence[str]) -> LabelledFiles:
-    """Return the images of a part, class by class."""
+    """Return the images of a part with their class numbers, class by class."""
     files = list[Path]()
     labels = list[int]()
     for label, class_name in enumerate(classes):
@@ -112,8 +112,8 @@ def _list_shards(folder: Path) -> list[Path]:
     return sorted(shards, key=lambda path: (len(path.stem), path.stem))
 
 
-def _read_shards(shards: Sequence[Path], num_classes: int) -> LabelledFiles:
-    """Return where the images of a part's shards lie, with their labels."""
+def _locate_images_in_shards(shards: Sequence[Path], num_classes: int) -> LabelledFiles:
+    """Return the byte ranges of the images in a part's shards, with their class numbers."""
     files = []
     ranges = []
     labels = []
@@ -137,7 +137,9 @@ def _read_shards(shards: Sequence[Path], num_classes: int) -> LabelledFiles:
     return LabelledFiles(FileImageSource(files, np.array(ranges)), np.array(labels))
 
 
-def _split(name: str, classes: Sequence[str], parts: dict[str, LabelledFiles]) -> SingleLabelTask:
+def _make_task(
+    name: str, classes: Sequence[str], parts: dict[str, LabelledFiles]
+) -> SingleLabelTask:
     """Build a task from the parts `train`, `validation` and `test` that are on disk.
 
     If `validation` is the only part beside `train`, it is the test part. A single part is split. Images of a missing
@@ -177,16 +179,16 @@ def _split(name: str, classes: Sequence[str], parts: dict[str, LabelledFiles]) -
 
 
 def _hold_out(part: LabelledFiles, share: float) -> tuple[LabelledFiles, LabelledFiles]:
-    """Return the remaining and the held-out part: a share of each class, at least one image, chosen by a hash."""
+    """Split off a share of each class, at least one image, chosen by a hash; return the rest and that share."""
     held_out = list[int]()
     for label in np.unique(part.labels):
         rows = np.flatnonzero(part.labels == label).tolist()
-        rows.sort(key=_hash_row)
+        rows.sort(key=_hash_row_number)
         number = max(1, round(len(rows) * share))
         held_out += rows[:number]
     rest = np.delete(np.arange(len(part.labels)), held_out).tolist()
     return part.select(rest), part.select(sorted(held_out))
 
 
-def _hash_row(row: int) -> bytes:
+def _hash_row_number(row: int) -> bytes:
     return hashlib.sha256(str(row).encode()).digest()

@@ -34,7 +34,7 @@ class UnreadableImageError(ValueError):
 
 @runtime_checkable
 class ImageSource(Protocol):
-    """Images by their row."""
+    """RGB images by their row."""
 
     @property
     def resize_over_crop(self) -> float:
@@ -54,7 +54,7 @@ class FileImageSource:
 
     files: Sequence[Path]  # the file of each image
     # First byte and number of bytes of each image; None: each is a whole file.
-    ranges: Int[np.ndarray, "images 2"] | None = None
+    byte_ranges: Int[np.ndarray, "images 2"] | None = None
     resize_over_crop = RESIZE_OVER_CROP
 
     def __len__(self) -> int:
@@ -62,11 +62,11 @@ class FileImageSource:
 
     def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
         path = self.files[row]
-        if self.ranges is None:
+        if self.byte_ranges is None:
             title = str(path)
             encoded = read_image_file(path)
         else:
-            start, size = self.ranges[row].tolist()
+            start, size = self.byte_ranges[row].tolist()
             title = f"{path}, byte {start}"
             with path.open("rb") as file:
                 file.seek(start)
@@ -78,9 +78,9 @@ class FileImageSource:
 
     def select(self, rows: Sequence[int]) -> "FileImageSource":
         files = [self.files[row] for row in rows]
-        if self.ranges is None:
+        if self.byte_ranges is None:
             return FileImageSource(files)
-        return FileImageSource(files, self.ranges[np.asarray(rows, dtype=int)])
+        return FileImageSource(files, self.byte_ranges[np.asarray(rows, dtype=int)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,9 +97,11 @@ class ArrayImageSource:
         return self.pixels[row]
 
 
-def on_white(rgba: UInt8[Tensor, "images 4 height width"]) -> ArrayImageSource:
-    """Return images of the pack, whose colours are premultiplied, composited on white."""
-    return ArrayImageSource(rgba[:, :3] + (255 - rgba[:, 3:]))
+def premultiplied_on_white(
+    premultiplied: UInt8[Tensor, "images 4 height width"],
+) -> ArrayImageSource:
+    """Return RGBA images whose colours are multiplied by alpha, as the pack's are, composited on white."""
+    return ArrayImageSource(premultiplied[:, :3] + (255 - premultiplied[:, 3:]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,10 +124,10 @@ class ConcatenatedImages:
         return self.second.rgb(row - len(self.first))
 
 
-def eval_batches(
+def iterate_eval_batches(
     images: ImageSource, side: int, resize_over_crop: float = 1.0
 ) -> Iterator[UInt8[Tensor, "batch 3 side side"]]:
-    """Yield all images in batches, preprocessed for scoring by `resize_and_crop_centre`."""
+    """Yield all images in batches, preprocessed by `resize_and_crop_centre` to a square of `side` pixels."""
 
     def centre(row: int) -> Tensor:
         return resize_and_crop_centre(images.rgb(row), side, resize_over_crop)
@@ -137,8 +139,8 @@ def eval_batches(
             yield torch.stack(list(pool.map(centre, rows)))
 
 
-def join_first_names(names: Sequence[object]) -> str:
-    """Name the first three of many, and how many more there are."""
+def name_first_three(names: Sequence[object]) -> str:
+    """Return the first three names as text, and how many more there are."""
     text = ", ".join(str(name) for name in names[:MAX_NAMES])
     if len(names) > MAX_NAMES:
         text += f" and {len(names) - MAX_NAMES:,} more"
@@ -153,40 +155,43 @@ def read_image_file(path: Path) -> bytes:
         raise UnreadableImageError(str(error)) from None
 
 
-def readable_rows(
+def find_readable_rows(
     decode: Callable[[int], object],
-    count: int,
+    num_rows: int,
     files: Sequence[Path],
     cache: Path,
     title: str,
-    how: str = "",
+    decoding: str = "",
 ) -> tuple[list[int], list[str]]:
     """Return the rows that `decode` can read, and a note on the rows for which it raises UnreadableImageError.
 
-    The cached result is keyed by the paths, sizes and modification times of `files`, and by `how` they are decoded.
-    Raises ValueError where more than one row in a hundred is unreadable; other errors of `decode` are passed on.
+    The cached result is keyed by the paths, sizes and modification times of `files`, and by `decoding` they are
+    decoded. Raises ValueError where more than one row in a hundred is unreadable; other errors of `decode` are passed
+    on.
     """
-    file = cache / f"unreadable-{digest_files(files, how)}.json"
+    file = cache / f"unreadable-{digest_files(files, decoding)}.json"
     if file.is_file():
         with prefix_errors(
             f"{file}: no list of unreadable images, remove it", (msgspec.DecodeError,)
         ):
             reasons = msgspec.json.decode(file.read_bytes(), type=dict[int, str])
     else:
-        reasons = _find_unreadable(decode, count, title)
+        reasons = _find_reasons_unreadable(decode, num_rows, title)
         with atomic_write(file) as temporary:
             temporary.write_bytes(msgspec.json.encode(reasons))
-    examples = join_first_names(list(reasons.values()))
-    note = f"{title}: {len(reasons):,} of {count:,} images cannot be read ({examples})"
-    if len(reasons) > MAX_UNREADABLE_SHARE * count:
+    examples = name_first_three(list(reasons.values()))
+    note = f"{title}: {len(reasons):,} of {num_rows:,} images cannot be read ({examples})"
+    if len(reasons) > MAX_UNREADABLE_SHARE * num_rows:
         raise ValueError(f"{note}: more than one in a hundred, so nothing is scored")
-    rows = [row for row in range(count) if row not in reasons]
+    rows = [row for row in range(num_rows) if row not in reasons]
     notes = [f"{note}; they are left out"] if reasons else []
     return rows, notes
 
 
-def _find_unreadable(decode: Callable[[int], object], count: int, title: str) -> dict[int, str]:
-    """Return the reason for each row that cannot be decoded."""
+def _find_reasons_unreadable(
+    decode: Callable[[int], object], count: int, title: str
+) -> dict[int, str]:
+    """Return why a row cannot be decoded, by row; rows that can are left out."""
 
     def find_reason(row: int) -> str:
         try:
@@ -209,9 +214,9 @@ def _find_unreadable(decode: Callable[[int], object], count: int, title: str) ->
     return reasons
 
 
-def digest_files(paths: Sequence[Path], how: str = "") -> str:
+def digest_files(paths: Sequence[Path], decoding: str = "") -> str:
     """Return a short digest of the paths, sizes and modification times of files, and of how they are read."""
-    digest = hashlib.sha256(how.encode())
+    digest = hashlib.sha256(decoding.encode())
     for path in paths:
         status = path.stat()
         line = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"

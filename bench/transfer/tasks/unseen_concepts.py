@@ -23,7 +23,7 @@ from bench.data.held_out import ALIKE, SHOWN, left_out_concepts
 from bench.data.pack import PackImages, load_pack_images
 from bench.data.transforms import WHITE
 from bench.interfaces.catalog import UNSEEN_TASKS
-from bench.transfer.tasks.emoji import group_duplicates, split_task
+from bench.transfer.tasks.emoji import group_duplicates, make_task_from_rows
 from bench.transfer.tasks.image_sources import ArrayImageSource
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
 
@@ -36,19 +36,19 @@ VALIDATION_VENDOR = "fluent-emoji-flat-"
 
 
 @functools.cache
-def unseen_task(name: str, cache: Path) -> SingleLabelTask:
-    """Return a task, split once per process."""
+def load_unseen_task(name: str, cache: Path) -> SingleLabelTask:
+    """Load one of `UNSEEN_TASKS`, once per process."""
     pretrain = load_pack_images("pretrain", cache)
     twemoji = load_pack_images("twemoji", cache)
     held_out = left_out_concepts(SHOWN, pretrain.keys, pretrain.classes)
     if name == RETRIEVAL:
-        return _retrieval(pretrain, twemoji, held_out)
+        return _make_retrieval_task(pretrain, twemoji, held_out)
     alike = left_out_concepts(ALIKE, pretrain.keys, pretrain.classes)
-    return _subgroups(twemoji, held_out, alike)
+    return _make_subgroup_task(twemoji, held_out, alike)
 
 
-def _subgroups(images: PackImages, held_out: set[str], alike: set[str]) -> SingleLabelTask:
-    """Test on the held-out concepts; train on the others, without concepts that are drawn like a held-out one.
+def _make_subgroup_task(images: PackImages, held_out: set[str], alike: set[str]) -> SingleLabelTask:
+    """Return the task of subgroups: held-out concepts are tested, others trained if they are not drawn like one.
 
     Subgroups with too few images are left out.
     """
@@ -71,10 +71,12 @@ def _subgroups(images: PackImages, held_out: set[str], alike: set[str]) -> Singl
     test = [row for row in test if labels[row]["subgroup"] in kept]
     shown = augment_at_random(images.pixels, images.keys)
     groups = group_duplicates(images, train)
-    return split_task(SUBGROUPS, images, shown, train, test, "subgroup", groups)
+    return make_task_from_rows(SUBGROUPS, images, shown, train, test, "subgroup", groups)
 
 
-def _retrieval(pretrain: PackImages, twemoji: PackImages, held_out: set[str]) -> SingleLabelTask:
+def _make_retrieval_task(
+    pretrain: PackImages, twemoji: PackImages, held_out: set[str]
+) -> SingleLabelTask:
     """Return the retrieval task: one vendor of pre-training draws the validation queries, the others the gallery."""
     concepts = sorted(held_out)
 

@@ -236,7 +236,7 @@ def test_layer_decay_and_epochs_follow_the_released_file_of_the_tower(
         epochs,
         milestones,
     )
-    assert training.warmup(training.steps(117_266)) == 250
+    assert training.count_warmup_steps(training.count_steps(117_266)) == 250
 
 
 def test_diverging_rate_is_not_chosen(few: DetectionTask) -> None:

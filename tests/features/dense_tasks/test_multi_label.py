@@ -28,7 +28,7 @@ from bench.features.dense_tasks.task_files import split_train_validation
 from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.logistic import PrincipalAxes
 from bench.transfer.feature_extractor import UNTRAINED_FEATURES, FeatureExtractor
-from bench.transfer.tasks.image_sources import on_white
+from bench.transfer.tasks.image_sources import premultiplied_on_white
 from tests.transfer.toys import toy_tower
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def part_of(labels: np.ndarray) -> MultiLabelPart:
     pixels = torch.full((len(labels), 4, 64, 64), 255, dtype=torch.uint8)
     shown = torch.from_numpy(labels.astype(np.uint8))
     pixels[:, : labels.shape[1]] = 30 + 200 * shown[..., None, None]
-    return MultiLabelPart(on_white(pixels), labels)
+    return MultiLabelPart(premultiplied_on_white(pixels), labels)
 
 
 def drawn(seed: int, images: int = 40, classes: int = 3) -> tuple[np.ndarray, MultiLabelPart]:
@@ -153,7 +153,7 @@ def coloured(seed: int, count: int) -> MultiLabelPart:
 
 def test_linear_head_and_fine_tuning_learn_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 40)
-    monkeypatch.setattr(fine_tune_module, "RATES", (1e-3,))
+    monkeypatch.setattr(fine_tune_module, "LEARNING_RATES", (1e-3,))
     task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 60), coloured(1, 30), coloured(2, 80))
     embed = cache(UNTRAINED_FEATURES["raw pixels"])
     subject = FeatureExtractor(
@@ -185,7 +185,9 @@ def test_the_recipe_is_the_released_one() -> None:
     )
     assert (RELEASED.crop_scale, RELEASED.flip, RELEASED.clip_norm) == ((0.08, 1.0), True, 1.0)
     assert (
-        RELEASED.warmup(RELEASED.steps(82_783)) == RELEASED.warmup(RELEASED.steps(118_287)) == 500
+        RELEASED.count_warmup_steps(RELEASED.count_steps(82_783))
+        == RELEASED.count_warmup_steps(RELEASED.count_steps(118_287))
+        == 500
     )
 
 
@@ -194,7 +196,7 @@ def test_towers_as_wide_as_published_ones_are_trained_at_the_released_size(
     published_width: int, side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 2)
-    monkeypatch.setattr(fine_tune_module, "RATES", (1e-3,))
+    monkeypatch.setattr(fine_tune_module, "LEARNING_RATES", (1e-3,))
     monkeypatch.setattr("bench.features.dense_tasks.multi_label.PUBLISHED_WIDTH", published_width)
     task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 12), coloured(1, 12), coloured(2, 12))
     subject = FeatureExtractor(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bench.transfer.classification import logistic
-from bench.transfer.classification.logistic import PrincipalAxes, fit_path
+from bench.transfer.classification.logistic import PrincipalAxes, fit_regularisation_path
 from bench.transfer.feature_matrix import BLOCK_ROWS, stack_rows
 
 LOGIT_SCALE = 0.2  # of the model that labels are drawn from
@@ -53,7 +53,7 @@ def main() -> None:
     )
     for name, value in (("images", 1_281_167), ("features", 768), ("classes", 1000)):
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--strength", type=float, default=0.03, help="C (0.03)")
+    parser.add_argument("--inverse_penalty", type=float, default=0.03, help="C (0.03)")
     options, peak = parser.parse_args(), [0]
 
     def watch() -> None:
@@ -85,10 +85,10 @@ def main() -> None:
         return multiply(*arguments)
 
     logistic._LogisticObjective._hessian_product = count_products  # type: ignore[method-assign]
-    fits = fit_path(projected, labels, [options.strength] * 2)
+    fits = fit_regularisation_path(projected, labels, [options.inverse_penalty] * 2)
     first = next(fits)
     report(f"{products} products: objective {first.objective:.8f}, converged {first.converged}")
-    right = (first.predictions(projected) == labels).double().mean()
+    right = (first.predict(projected) == labels).double().mean()
     report(f"{right:.4f} of the training images are sorted rightly")
     logistic.MAX_STEPS, logistic.MAX_PRODUCTS = 1, products
     logistic.MAX_EXCESS, logistic.MAX_RELATIVE_RESIDUAL = 1e-12, 0

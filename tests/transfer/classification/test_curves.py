@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 
 from bench.records.scores import Score
 from bench.transfer.classification import probe
-from bench.transfer.classification.label_subsets import SHARES, distinct_shares, images_for_share
+from bench.transfer.classification.label_subsets import (
+    SHARES,
+    count_images_in_share,
+    list_distinct_shares,
+)
 from bench.transfer.classification.probe import (
     DRAWS,
     MAX_SHOTS_TO_TUNE,
@@ -136,13 +140,15 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[frozenset[float], frozen
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=8))
 def test_label_shares_are_distinct_and_include_all_labels(sizes: list[int]) -> None:
-    kept = distinct_shares([[np.arange(size) for size in sizes]])
-    counts = [tuple(images_for_share(size, share) for size in sizes) for share in kept]
+    kept = list_distinct_shares([[np.arange(size) for size in sizes]])
+    counts = [tuple(count_images_in_share(size, share) for size in sizes) for share in kept]
     assert len({*counts}) == len(counts)
     assert (kept[-1], counts[-1]) == (1.0, tuple(sizes))
     assert kept == sorted(kept)
     # None is lost.
-    assert {tuple(images_for_share(size, share) for size in sizes) for share in SHARES} == {*counts}
+    assert {tuple(count_images_in_share(size, share) for size in sizes) for share in SHARES} == {
+        *counts
+    }
 
 
 def numbered(noise: float, seed: int) -> Embed:

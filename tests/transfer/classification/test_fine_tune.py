@@ -15,17 +15,17 @@ from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.fine_tune import (
     FEWEST_STEPS,
     LINEAR_PROBE,
-    RATES,
+    LEARNING_RATES,
     RELEASED,
     FineTunedClassifier,
     FineTuning,
-    candidate_rates,
-    fine_tune_copy,
-    init_head,
-    load_batch,
-    recipe_for,
+    adapt_recipe,
+    find_recipe_with_best_rate,
+    fine_tune_on_labels,
+    list_candidate_rates,
+    load_training_batch,
+    make_random_head,
     score_fine_tuning,
-    search_learning_rate,
 )
 from bench.transfer.transfer_training import prefetch
 from models.image_tower import ImageTower, build_image_tower
@@ -42,7 +42,9 @@ def trained_from(
     recipe: FineTuning, tower: ImageTower | None = None, classes: int = 2
 ) -> FineTunedClassifier:
     tower = toy_tower() if tower is None else tower
-    return fine_tune_copy(tower, init_head(tower.width, classes, 0), toy_part(24), recipe, CPU)
+    return fine_tune_on_labels(
+        tower, make_random_head(tower.width, classes, 0), toy_part(24), recipe, CPU
+    )
 
 
 def differing(one: nn.Module, other: nn.Module) -> list[str]:
@@ -54,10 +56,10 @@ def differing(one: nn.Module, other: nn.Module) -> list[str]:
 
 
 def test_fine_tune_returns_a_changed_copy() -> None:
-    tower, head = toy_tower(), init_head(64, 2, 0)
-    model = fine_tune_copy(tower, head, toy_part(24), WHOLE, CPU)
+    tower, head = toy_tower(), make_random_head(64, 2, 0)
+    model = fine_tune_on_labels(tower, head, toy_part(24), WHOLE, CPU)
     assert differing(tower, toy_tower()) == []
-    assert differing(head, init_head(64, 2, 0)) == []
+    assert differing(head, make_random_head(64, 2, 0)) == []
     assert differing(model.tower, tower)
     assert differing(model.head, head)
     assert not model.training
@@ -78,7 +80,7 @@ def test_frozen_tower_is_unchanged(name: str) -> None:
     tower = build_image_tower(name, 48, 0)
     model = trained_from(replace(WHOLE, train_tower=False), tower)
     assert differing(model.tower, tower) == []
-    assert differing(model.head, init_head(tower.width, 2, 0))
+    assert differing(model.head, make_random_head(tower.width, 2, 0))
 
 
 def test_first_update_scales_with_layer_decay() -> None:
@@ -94,7 +96,7 @@ def test_first_update_scales_with_layer_decay() -> None:
         for before, after in depths
     ]
     assert longest == pytest.approx([1e-3 * 0.5**below for below in (5, 4, 3, 2, 1)], rel=0.02)
-    moved = (model.head.bias - init_head(tower.width, 2, 0).bias).abs().max().item()
+    moved = (model.head.bias - make_random_head(tower.width, 2, 0).bias).abs().max().item()
     assert moved == pytest.approx(1e-3, rel=0.02)
 
 
@@ -106,11 +108,11 @@ def test_published_probe_takes_the_steps_of_a_loop_over_frozen_features() -> Non
     tower, part = toy_tower(), toy_part(24)
     model = trained_from(recipe, tower)
     assert differing(model.tower, toy_tower()) == []
-    steps, head = recipe.steps(24), init_head(tower.width, 2, 0)
+    steps, head = recipe.count_steps(24), make_random_head(tower.width, 2, 0)
     values = [head.weight.detach().double(), head.bias.detach().double()]
     first, second = ([torch.zeros_like(value) for value in values] for _ in range(2))
     for step in range(steps):
-        images, rows = load_batch(part.images, tower.image_size, 8, recipe, step)
+        images, rows = load_training_batch(part.images, tower.image_size, 8, recipe, step)
         with torch.no_grad():
             x = tower.eval()(normalise(images / WHITE)).double()
         # Smoothed by 0.1.
@@ -165,7 +167,11 @@ def test_learning_rate_rises_then_falls_to_its_minimum(steps: int) -> None:
 def test_epoch_shows_each_image_once(images: int, size: int, seed: int) -> None:
     size = min(size, images)
     load = partial(
-        load_batch, toy_part(images).images, 16, size, FineTuning(crop_scale=(0.5, 1.0), seed=seed)
+        load_training_batch,
+        toy_part(images).images,
+        16,
+        size,
+        FineTuning(crop_scale=(0.5, 1.0), seed=seed),
     )
     rows = [row for _, of in prefetch(load, 3 * images) for row in of.tolist()]
     for epoch in range(3 * size):
@@ -181,36 +187,38 @@ def test_diverging_rate_is_reported_and_not_chosen() -> None:
         trained_from(recipe)
         return 1.0
 
-    assert search_learning_rate(WHOLE, (1e-3, 1e38), quality)[0].learning_rate == 1e-3
+    assert find_recipe_with_best_rate(WHOLE, (1e-3, 1e38), quality)[0].learning_rate == 1e-3
     with pytest.raises(FloatingPointError, match="no learning rate of 1e\\+38 can be trained at"):
-        search_learning_rate(WHOLE, (1e38,), quality)
+        find_recipe_with_best_rate(WHOLE, (1e38,), quality)
 
 
 def test_the_best_rate_is_chosen_and_of_equal_ones_the_lowest() -> None:
     rates = (1e-5, 1e-4, 1e-3)
-    best, quality = search_learning_rate(
+    best, quality = find_recipe_with_best_rate(
         FineTuning(), rates, lambda recipe: -abs(recipe.learning_rate - 2e-4)
     )
     assert (best.learning_rate, quality) == (1e-4, pytest.approx(-1e-4))
     assert best.min_learning_rate == pytest.approx(1e-5)
-    assert search_learning_rate(FineTuning(), rates, lambda _: 0.5)[0].learning_rate == 1e-5
+    assert find_recipe_with_best_rate(FineTuning(), rates, lambda _: 0.5)[0].learning_rate == 1e-5
 
 
 @settings(derandomize=True, deadline=None)
 @given(st.integers(1, 400_000))
 def test_small_tasks_have_enough_steps_and_large_ones_the_published_recipe(images: int) -> None:
     """A long run has ten times the steps of the released warm-up, 500."""
-    recipe = recipe_for(RELEASED, images)
+    recipe = adapt_recipe(RELEASED, images)
     if 10 * images > 5000 * RELEASED.batch_size:
         assert recipe == RELEASED
-        assert recipe.warmup(recipe.steps(images)) == 500
+        assert recipe.count_warmup_steps(recipe.count_steps(images)) == 500
     elif images >= 10_000:
         assert recipe == replace(RELEASED, batch_size=128)
     else:
         assert recipe.batch_size == min(32, images)
         assert recipe.epochs * images / recipe.batch_size >= FEWEST_STEPS
         assert recipe.epochs >= 10
-    assert recipe.warmup(recipe.steps(images)) <= max(1, recipe.steps(images) / 10)
+    assert recipe.count_warmup_steps(recipe.count_steps(images)) <= max(
+        1, recipe.count_steps(images) / 10
+    )
 
 
 def test_micro_batches_give_the_gradients_of_the_whole_batch(
@@ -235,11 +243,13 @@ def test_fine_tuning_at_another_size_resizes_the_tower_and_scores_whole_images(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 4)
-    monkeypatch.setattr(fine_tune_module, "RATES", (3e-5,))
+    monkeypatch.setattr(fine_tune_module, "LEARNING_RATES", (3e-5,))
     scaled = list[float | None]()
-    batches = fine_tune_module.eval_batches
+    batches = fine_tune_module.iterate_eval_batches
     monkeypatch.setattr(
-        fine_tune_module, "eval_batches", lambda *given: scaled.append(given[2]) or batches(*given)
+        fine_tune_module,
+        "iterate_eval_batches",
+        lambda *given: scaled.append(given[2]) or batches(*given),
     )
     tower, recipe = toy_tower(), FineTuning(image_size=64, resize_over_crop=1.0, epochs=1)
     (score,) = score_fine_tuning(toy_subject(tower), toy_task(12, 8, 10), "at 64 px", recipe)
@@ -260,11 +270,11 @@ def test_fine_tuning_at_another_size_resizes_the_tower_and_scores_whole_images(
 def test_the_published_rate_alone_is_for_the_towers_that_it_was_published_for() -> None:
     with torch.device("meta"):
         base = build_image_tower("ViT-B-32", 224, 0)
-    assert candidate_rates(base, 50_000, FineTuning()) == (3e-5,)
+    assert list_candidate_rates(base, 50_000, FineTuning()) == (3e-5,)
     assert (
-        candidate_rates(base, 1_000, FineTuning())
-        == candidate_rates(toy_tower(), 50_000, FineTuning())
-        == RATES
+        list_candidate_rates(base, 1_000, FineTuning())
+        == list_candidate_rates(toy_tower(), 50_000, FineTuning())
+        == LEARNING_RATES
     )
 
 
@@ -273,7 +283,7 @@ def test_separable_classes_are_learned_and_others_are_at_chance(
     *, separable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 40)
-    monkeypatch.setattr(fine_tune_module, "RATES", (1e-3,))
+    monkeypatch.setattr(fine_tune_module, "LEARNING_RATES", (1e-3,))
     (score,) = score_fine_tuning(
         toy_subject(toy_tower()), toy_task(60, 30, 200, separable=separable)
     )

@@ -10,7 +10,12 @@ from sklearn.linear_model import LogisticRegression
 from bench.transfer import feature_matrix
 from bench.transfer.classification import logistic
 from bench.transfer.classification.hyperparameter_search import INVERSE_L2
-from bench.transfer.classification.logistic import MAX_EXCESS, TOLERANCE, PrincipalAxes, fit_path
+from bench.transfer.classification.logistic import (
+    MAX_EXCESS,
+    TOLERANCE,
+    PrincipalAxes,
+    fit_regularisation_path,
+)
 from bench.transfer.feature_matrix import stack_rows
 
 SHAPES = {
@@ -50,15 +55,17 @@ def test_optimum_equals_scikit_learns(shape: str) -> None:
     new, _ = problem(*SHAPES[shape], seed=1)
     scaled, axes = standardised(x, x), PrincipalAxes.fit(torch.from_numpy(x))
     times = 2 if shape == "two classes" else 1
-    for fit in fit_path(axes.project(torch.from_numpy(x)), torch.from_numpy(labels), INVERSE_L2):
-        theirs = LogisticRegression(C=times * fit.strength, tol=1e-7, max_iter=5000).fit(
+    for fit in fit_regularisation_path(
+        axes.project(torch.from_numpy(x)), torch.from_numpy(labels), INVERSE_L2
+    ):
+        theirs = LogisticRegression(C=times * fit.inverse_penalty, tol=1e-7, max_iter=5000).fit(
             scaled, labels
         )
-        penalty = (theirs.coef_**2).sum() / (2 * times * fit.strength * len(labels))
+        penalty = (theirs.coef_**2).sum() / (2 * times * fit.inverse_penalty * len(labels))
         entropy = -theirs.predict_log_proba(scaled)[np.arange(len(labels)), labels].mean()
         assert fit.objective == pytest.approx(entropy + penalty, rel=1e-6)
         assert fit.converged
-        answers = fit.predictions(axes.project(torch.from_numpy(new))).numpy()
+        answers = fit.predict(axes.project(torch.from_numpy(new))).numpy()
         assert np.mean(answers == theirs.predict(standardised(new, x))) >= 0.999
 
 
@@ -68,11 +75,11 @@ def test_reported_gradient_is_of_the_objective(shape: str) -> None:
     x, labels = map(torch.from_numpy, problem(*SHAPES[shape]))
     axes = PrincipalAxes.fit(x)
     scaled = (x - x.mean(0)) / x.std(0, correction=0)
-    for fit in fit_path(axes.project(x), labels, INVERSE_L2):
+    for fit in fit_regularisation_path(axes.project(x), labels, INVERSE_L2):
         weights = (axes.axes @ fit.weights[:, :-1].T).requires_grad_()
         intercepts = fit.weights[:, -1].clone().requires_grad_()
         entropy = torch.nn.functional.cross_entropy(scaled @ weights + intercepts, labels)
-        value = entropy + weights.square().sum() / (2 * fit.strength * len(labels))
+        value = entropy + weights.square().sum() / (2 * fit.inverse_penalty * len(labels))
         gradients = torch.autograd.grad(value, [weights, intercepts])
         length = sum(float(one.square().sum()) for one in gradients) ** 0.5
         assert value.item() == pytest.approx(fit.objective, rel=1e-12)
@@ -83,33 +90,34 @@ def test_reported_gradient_is_of_the_objective(shape: str) -> None:
 def test_fit_is_independent_of_its_start() -> None:
     x, labels = map(torch.from_numpy, problem(300, 20, 4))
     along = PrincipalAxes.fit(x).project(x)
-    swept = dict(zip(INVERSE_L2, fit_path(along, labels, INVERSE_L2), strict=True))
-    for strength in INVERSE_L2[::4]:
-        separate = next(fit_path(along, labels, [strength]))
-        shifts = [fit.weights - fit.weights.mean(0) for fit in (separate, swept[strength])]
+    swept = dict(zip(INVERSE_L2, fit_regularisation_path(along, labels, INVERSE_L2), strict=True))
+    for inverse_penalty in INVERSE_L2[::4]:
+        separate = next(fit_regularisation_path(along, labels, [inverse_penalty]))
+        shifts = [fit.weights - fit.weights.mean(0) for fit in (separate, swept[inverse_penalty])]
         # What all classes have in common is free.
         torch.testing.assert_close(*shifts, rtol=1e-3, atol=1e-4)
-        assert separate.objective == pytest.approx(swept[strength].objective, rel=1e-9)
+        assert separate.objective == pytest.approx(swept[inverse_penalty].objective, rel=1e-9)
 
 
 def test_unconverged_fit_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     x, labels = map(torch.from_numpy, problem(300, 20, 4))
     along = PrincipalAxes.fit(x).project(x)
     monkeypatch.setattr(logistic, "MAX_STEPS", 1)
-    hurried = next(fit_path(along, labels, [1.0]))
+    hurried = next(fit_regularisation_path(along, labels, [1.0]))
     assert not hurried.converged
     assert hurried.gradient_norm > TOLERANCE
-    unreachable = next(fit_path(along, labels, [1e-3], tolerance=0.0))
+    unreachable = next(fit_regularisation_path(along, labels, [1e-3], tolerance=0.0))
     assert not unreachable.converged
 
 
 def test_absent_class_is_never_predicted() -> None:
     x, labels = map(torch.from_numpy, problem(200, 10, 3))
     along = PrincipalAxes.fit(x).project(x)
-    fit = next(fit_path(along, labels * 2 + 1, [0.1]))
+    fit = next(fit_regularisation_path(along, labels * 2 + 1, [0.1]))
     assert fit.converged
     assert torch.equal(
-        fit.predictions(along), next(fit_path(along, labels, [0.1])).predictions(along) * 2 + 1
+        fit.predict(along),
+        next(fit_regularisation_path(along, labels, [0.1])).predict(along) * 2 + 1,
     )
 
 
@@ -117,13 +125,16 @@ def test_constant_and_duplicate_features_change_nothing() -> None:
     x, labels = map(torch.from_numpy, problem(200, 10, 3))
     wider = torch.cat([x, torch.full((200, 2), 7.0)], dim=1)
     plain, constant = (
-        next(fit_path(PrincipalAxes.fit(f).project(f), labels, [0.1])) for f in (x, wider)
+        next(fit_regularisation_path(PrincipalAxes.fit(f).project(f), labels, [0.1]))
+        for f in (x, wider)
     )
     assert constant.objective == pytest.approx(plain.objective, rel=1e-9)
     twice = torch.cat([x, x], dim=1)
     assert PrincipalAxes.fit(twice).axes.shape[1] == 10
     # Weights are shared out: half the penalty.
-    repeated = next(fit_path(PrincipalAxes.fit(twice).project(twice), labels, [0.05]))
+    repeated = next(
+        fit_regularisation_path(PrincipalAxes.fit(twice).project(twice), labels, [0.05])
+    )
     assert repeated.objective == pytest.approx(plain.objective, rel=1e-9)
 
 
@@ -131,11 +142,14 @@ def test_blocks_and_probabilities_computed_again_do_not_change_the_optimum(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     x, labels = map(torch.from_numpy, problem(300, 20, 4))
-    whole = [fit.objective for fit in fit_path(PrincipalAxes.fit(x).project(x), labels, INVERSE_L2)]
+    whole = [
+        fit.objective
+        for fit in fit_regularisation_path(PrincipalAxes.fit(x).project(x), labels, INVERSE_L2)
+    ]
     monkeypatch.setattr(feature_matrix, "BLOCK_ROWS", 64)
     monkeypatch.setattr(logistic, "BLOCK_SIZE", 150)
     monkeypatch.setattr(logistic, "MAX_KEPT", 0)
-    fits = [*fit_path(PrincipalAxes.fit(x).project(x), labels, INVERSE_L2)]
+    fits = [*fit_regularisation_path(PrincipalAxes.fit(x).project(x), labels, INVERSE_L2)]
     assert all(fit.converged for fit in fits)
     assert [fit.objective for fit in fits] == pytest.approx(whole, rel=1e-9)
 
@@ -153,11 +167,11 @@ def test_features_in_a_file_are_fitted_within_the_stated_excess(
     assert str(tmp_path) in Path("/proc/self/maps").read_text()
     times = 2 if shape == "two classes" else 1
     projected = PrincipalAxes.fit(features).project(features)
-    for fit in fit_path(projected, torch.from_numpy(labels), INVERSE_L2):
-        theirs = LogisticRegression(C=times * fit.strength, tol=1e-8, max_iter=5000).fit(
+    for fit in fit_regularisation_path(projected, torch.from_numpy(labels), INVERSE_L2):
+        theirs = LogisticRegression(C=times * fit.inverse_penalty, tol=1e-8, max_iter=5000).fit(
             standardised(x, x), labels
         )
-        penalty = (theirs.coef_**2).sum() / (2 * times * fit.strength * len(labels))
+        penalty = (theirs.coef_**2).sum() / (2 * times * fit.inverse_penalty * len(labels))
         entropy = -theirs.predict_log_proba(standardised(x, x))[
             np.arange(len(labels)), labels
         ].mean()

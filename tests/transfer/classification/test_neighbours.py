@@ -13,13 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bench.transfer.classification import probe
-from bench.transfer.classification.probe import MAX_COSINES, LabelledFeatures, neighbour_predictions
+from bench.transfer.classification.probe import MAX_COSINES, LabelledFeatures, predict_by_neighbours
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
 
 def predictions(bank: Tensor, labels: Tensor, queries: Tensor, ks: Sequence[int]) -> Tensor:
-    found = neighbour_predictions(LabelledFeatures(bank, labels), queries, [float(k) for k in ks])
+    found = predict_by_neighbours(LabelledFeatures(bank, labels), queries, [float(k) for k in ks])
     return torch.stack([classes for classes, _ in found])
 
 

@@ -39,8 +39,8 @@ CPU = torch.device("cpu")
 @given(st.floats(-7, 5))
 def test_best_setting_is_found_inside_of_the_tried_ones(peak: float) -> None:
     search = HyperparameterSearch(INVERSE_L2, INVERSE_L2_LIMITS)
-    for strength in search:
-        search.qualities.append(-abs(math.log10(strength) - peak))
+    for inverse_penalty in search:
+        search.qualities.append(-abs(math.log10(inverse_penalty) - peak))
     assert abs(math.log10(search.best) - peak) <= 0.25 + 1e-9  # half of the grid's step
     assert min(search.settings) < search.best < max(search.settings)
 
@@ -51,16 +51,16 @@ def test_search_ends_at_its_limits_and_without_limits_at_the_grid() -> None:
         HyperparameterSearch((1.0, 3.0)),
     )
     for search in (rising, fixed):
-        for strength in search:
-            search.qualities.append(strength)
+        for inverse_penalty in search:
+            search.qualities.append(inverse_penalty)
     assert 0.3 * INVERSE_L2_LIMITS[1] < rising.best <= INVERSE_L2_LIMITS[1]
     assert fixed.settings == [1.0, 3.0]
 
 
-def count_right(strength: float, x: np.ndarray, labels: np.ndarray, count: int) -> int:
+def count_right(inverse_penalty: float, x: np.ndarray, labels: np.ndarray, count: int) -> int:
     """Return how many rows scikit-learn's classifier of standardised features sorts rightly, fitted to the first."""
     scaled = StandardScaler().fit(x[:count]).transform(x)
-    model = LogisticRegression(C=strength, max_iter=10_000, tol=1e-8).fit(
+    model = LogisticRegression(C=inverse_penalty, max_iter=10_000, tol=1e-8).fit(
         scaled[:count], labels[:count]
     )
     return int((model.predict(scaled[count:]) == labels[count:]).sum())
@@ -103,13 +103,13 @@ def test_features_beyond_memory_score_as_scikit_learn_with_the_penalty_chosen_on
     for module in (feature_matrix, probe):
         monkeypatch.setattr(module, "MAX_IN_MEMORY", 700 * x.shape[1])
     monkeypatch.setattr(feature_matrix, "BLOCK_ROWS", 64)
-    fit, tuned_on = probe.linear_predictions, list[int]()
+    fit, tuned_on = probe.predict_by_logistic_regression, list[int]()
 
     def spied(train: LabelledFeatures, *others: Any) -> Any:
         tuned_on.append(len(train.labels))
         return fit(train, *others)
 
-    monkeypatch.setattr(probe, "LINEAR_PROBE", replace(LINEAR_PROBE, predictions=spied))
+    monkeypatch.setattr(probe, "LINEAR_PROBE", replace(LINEAR_PROBE, predict=spied))
     subject = FeatureExtractor(name="x", embed=embed, tower=None, device=CPU, experiment=None)
     (score,) = score_linear_probe(subject, SingleLabelTask("digits", tuple("0123456789"), *parts))
     assert tuned_on == [700, 1200]

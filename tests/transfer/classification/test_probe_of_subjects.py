@@ -32,7 +32,7 @@ from bench.transfer.classification.probe import (
 from bench.transfer.families import TASKS as BUILT_IN
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.score import open_extractor
-from bench.transfer.tasks.file_tasks import folder_task
+from bench.transfer.tasks.file_tasks import load_folder_task
 from bench.transfer.tasks.tasks import SingleLabelTask
 from tests.chaos.short import train_in_process
 
@@ -76,12 +76,12 @@ def task_of(
         Image.fromarray((pixels.reshape(8, 8) * 255 / 16).astype(np.uint8)).convert("RGB").save(
             path
         )
-    digits = cache(lambda: folder_task(root, root / "cache"))
+    digits = cache(lambda: load_folder_task(root, root / "cache"))
     return lambda name: digits() if name == DIGITS else TASKS[name].load(pack_cache())
 
 
 def fit_scikit_learn(
-    strengths: Sequence[float], train: LabelledFeatures, other: LabelledFeatures
+    inverse_penalties: Sequence[float], train: LabelledFeatures, other: LabelledFeatures
 ) -> dict[float, int]:
     """Return how many of the other images scikit-learn's classifiers of standardised features sort rightly.
 
@@ -90,15 +90,15 @@ def fit_scikit_learn(
     times = 2 if len(train.labels.unique()) == 2 else 1  # of two classes it penalises twice as much
     scaler, found = StandardScaler().fit(train.features.numpy()), dict[float, int]()
     model = LogisticRegression(tol=1e-6, max_iter=2_000, warm_start=True)
-    for strength in sorted(strengths):
+    for inverse_penalty in sorted(inverse_penalties):
         with warnings.catch_warnings():
             # Rounding may stop it before a gradient of 1e-6.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.set_params(C=times * strength).fit(
+            model.set_params(C=times * inverse_penalty).fit(
                 scaler.transform(train.features.numpy()), train.labels.numpy()
             )
         answers = model.predict(scaler.transform(other.features.numpy()))
-        found[strength] = int((answers == other.labels.numpy()).sum())
+        found[inverse_penalty] = int((answers == other.labels.numpy()).sum())
     return found
 
 
@@ -147,7 +147,7 @@ def check_choice(task: EmbeddedTask, tried: list[float], chosen: float, accuracy
     found = fit_scikit_learn(tried, task.train, task.validation)
     best, nearest = (
         max(found.values()),
-        min(found, key=lambda strength: abs(np.log(strength / chosen))),
+        min(found, key=lambda inverse_penalty: abs(np.log(inverse_penalty / chosen))),
     )
     assert abs(best - accuracy * len(task.validation.labels)) <= 1
     assert best - found[nearest] <= 1

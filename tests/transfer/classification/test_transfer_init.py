@@ -23,19 +23,19 @@ from bench.transfer.classification.probe import EmbeddedTask, LabelledFeatures
 from bench.transfer.classification.transfer_init import (
     DRAWS,
     STEPS,
-    InitialHeads,
+    HeadPerDraw,
     class_names_for_prompts,
-    copy_head,
+    copy_classifier_rows,
     fit_heads,
-    make_random_head,
-    make_text_head,
+    fit_heads_at_best_rate,
+    make_random_heads,
+    make_text_heads,
     score_initial_heads,
-    tune_heads,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import ArrayImageSource
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
-from bench.transfer.terminal_tables import transfer_tables
+from bench.transfer.terminal_tables import make_accuracy_tables
 from tests.small import circumstances, small
 
 ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
@@ -46,7 +46,7 @@ CPU = torch.device("cpu")
 def few_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
     module = "bench.transfer.classification"
     monkeypatch.setattr(f"{module}.transfer_init.SHOTS", (1, 5))
-    monkeypatch.setattr(f"{module}.transfer_init.RATES", (1e-2, 1e-1))
+    monkeypatch.setattr(f"{module}.transfer_init.LEARNING_RATES", (1e-2, 1e-1))
     monkeypatch.setattr(f"{module}.label_subsets.SHARES", (0.5, 1.0))
 
 
@@ -94,8 +94,8 @@ def texts() -> TextEncoder:
 
 
 def test_class_head_copies_its_row_the_mean_row_or_a_random_row() -> None:
-    of, random = rows(), make_random_head(8, 3, DRAWS)
-    head = copy_head(of, ["dog", "cat, dog", "xyzzy"], random)
+    of, random = rows(), make_random_heads(8, 3, DRAWS)
+    head = copy_classifier_rows(of, ["dog", "cat, dog", "xyzzy"], random)
     dog, cat = (of.keys.index(f"n{number}") for number in (2084071, 2121620))
     for draw in range(DRAWS):
         assert torch.equal(head.weight[draw, 0], of.weight[dog])
@@ -108,7 +108,7 @@ def test_class_head_copies_its_row_the_mean_row_or_a_random_row() -> None:
 def test_class_without_a_label_takes_the_row_of_the_nearest_one() -> None:
     of = rows()
     nearest = SynsetCandidates(of.keys, hypernyms())
-    head = copy_head(of, ANIMALS, make_random_head(8, len(ANIMALS), 1))
+    head = copy_classifier_rows(of, ANIMALS, make_random_heads(8, len(ANIMALS), 1))
     for row, name in enumerate(ANIMALS):
         (synset,) = synset_keys_of_class_name(name)
         label = of.keys.index(nearest.nearest(synset))
@@ -119,7 +119,7 @@ def test_class_name_head_predicts_by_cosine() -> None:
     """A head cannot divide by the length of each projected feature; the answer is the same."""
     known = texts()
     features = torch.randn(50, known.pair.tower.width, generator=torch.Generator().manual_seed(1))
-    head = make_text_head(known, [(name,) for name in ANIMALS], features, 2)
+    head = make_text_heads(known, [(name,) for name in ANIMALS], features, 2)
     with torch.no_grad():
         projected = F.normalize(features @ known.pair.projection, dim=1)
         cosines = projected @ known.encode(ANIMALS).T
@@ -159,7 +159,7 @@ def test_batched_head_training_equals_torch_per_draw() -> None:
         torch.randn(3, 12, 8, generator=draw),
         torch.randint(0, 4, (3, 12), generator=draw),
     )
-    start, rate, descent = make_random_head(8, 4, 3), 1e-2, FineTuning()
+    start, rate, descent = make_random_heads(8, 4, 3), 1e-2, FineTuning()
     joint = fit_heads(start, features, labels, rate)
     for one in range(3):
         layer = torch.nn.Linear(8, 4)
@@ -194,22 +194,22 @@ def test_each_draw_is_tuned_on_its_own_images(monkeypatch: pytest.MonkeyPatch) -
         torch.stack([torch.randperm(images, generator=draw)[:count] for _ in range(draws)])
         for count in (16, 8)
     )
-    start, gathered = make_random_head(width, classes, draws), list[int]()
+    start, gathered = make_random_heads(width, classes, draws), list[int]()
 
     def noting(
-        begin: InitialHeads, features: torch.Tensor, labels: torch.Tensor, rate: float
-    ) -> InitialHeads:
+        begin: HeadPerDraw, features: torch.Tensor, labels: torch.Tensor, rate: float
+    ) -> HeadPerDraw:
         gathered.append(labels.numel())
         return fit_heads(begin, features, labels, rate)
 
     monkeypatch.setattr("bench.transfer.classification.transfer_init.fit_heads", noting)
-    joint, chosen = tune_heads(start, toy, rows, others)
+    joint, chosen = fit_heads_at_best_rate(start, toy, rows, others)
     assert max(gathered) <= images
     assert len({one.rate for one in chosen}) > 1  # what is pooled has one rate
     for one in range(draws):
         own = slice(one, one + 1)
-        separate, (best,) = tune_heads(
-            InitialHeads(start.weight[own], start.bias[own]), toy, rows[own], others[own]
+        separate, (best,) = fit_heads_at_best_rate(
+            HeadPerDraw(start.weight[own], start.bias[own]), toy, rows[own], others[own]
         )
         assert best == chosen[one]
         torch.testing.assert_close(separate.weight[0], joint.weight[one])
@@ -236,7 +236,7 @@ def test_copied_rows_classify_before_training(few_trainings: None) -> None:  # n
         (False, DRAWS),
         (True, 1),
     }
-    heads, shares = transfer_tables([recorded(scores)])
+    heads, shares = make_accuracy_tables([recorded(scores)])
     assert [row["protocol"] for row in heads.rows] == [
         "random head",
         "copied rows",

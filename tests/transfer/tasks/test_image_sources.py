@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as F
 
 from bench.data.transforms import MAX_ASPECT_RATIO
-from bench.transfer.tasks.image_sources import ArrayImageSource, eval_batches
+from bench.transfer.tasks.image_sources import ArrayImageSource, iterate_eval_batches
 
 
 def images(height: int, width: int) -> ArrayImageSource:
@@ -28,7 +28,7 @@ def test_centre_crop_follows_scaling(shorter: int, times: float, turned: bool, s
     sides = (int(shorter * times), shorter)
     of = images(*(sides if turned else sides[::-1]))
     expected = F.center_crop(F.resize(of.rgb(0), [side], antialias=True), [side, side])
-    assert torch.equal(next(eval_batches(of, side))[0], expected)
+    assert torch.equal(next(iterate_eval_batches(of, side))[0], expected)
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -45,5 +45,5 @@ def test_only_the_middle_of_a_very_long_image_is_scaled(
         return resize(*arguments, **named)
 
     monkeypatch.setattr(F, "resize", noting)
-    assert torch.equal(next(eval_batches(of, side))[0], expected)
+    assert torch.equal(next(iterate_eval_batches(of, side))[0], expected)
     assert max(scaled) <= 3 * side * side * MAX_ASPECT_RATIO
