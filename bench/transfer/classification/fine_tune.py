@@ -186,7 +186,7 @@ def train_classifier_copy(
 def load_training_batch(
     images: ImageSource, side: int, batch_size: int, recipe: FineTuning, batch_number: int
 ) -> tuple[UInt8[Tensor, "batch 3 side side"], Int[Tensor, " batch"]]:
-    """Return `batch_size` crops of `side` pixels, batch k, and the rows of their images.
+    """Return `batch_size` crops of `side` pixels, the batch `batch_number`, and the rows of their images.
 
     The batch is a pure function of the arguments. Batches cross the borders of epochs, so that all are full.
     """

@@ -42,7 +42,7 @@ class LabelledFiles(LabelledImages):
 
 
 def load_folder_task(root: Path, _cache: Path) -> SingleLabelTask:
-    """Load the task in a folder, of class folders or tars; ValueError for another layout, or a class that is missing."""
+    """Load the task in a folder, of class folders or tars; ValueError for another layout or missing classes."""
     return _read_task(root.name, root)
 
 

@@ -14,8 +14,8 @@ from bench.records.scores import TaskTraining
 from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.fine_tune import (
     FEWEST_STEPS,
-    LINEAR_PROBE,
     LEARNING_RATES,
+    LINEAR_PROBE,
     RELEASED,
     FineTunedClassifier,
     FineTuning,
