@@ -179,7 +179,7 @@ def curve_table(comparison: ComparisonRecords, curves: Sequence[LabelCurve]) -> 
             )
     measured = "heads" if first.head else f"accuracy by {first.protocol}"
     title = f"{first.task}: {measured} against the {first.label_unit}"
-    return Table.of_figures(title, rows)
+    return Table.from_dicts(title, rows)
 
 
 def _random_head_curve(curves: Sequence[LabelCurve], curve: LabelCurve) -> LabelCurve | None:
@@ -191,10 +191,8 @@ def _random_head_curve(curves: Sequence[LabelCurve], curve: LabelCurve) -> Label
     return None
 
 
-def _columns_by_label_number(
-    unit: str, points: Sequence[tuple[float, Estimate]]
-) -> dict[str, tuple[float, float, float]]:
-    """Return (value, low, high) by the number of labels as text, as `Table.of_figures` takes it."""
+def _columns_by_label_number(unit: str, points: Sequence[tuple[float, Estimate]]) -> dict[str, Any]:
+    """Return (value, low, high) by the number of labels as text, as `Table.from_dicts` takes it."""
     columns = {}
     for labels, estimate in points:
         columns[format_label_number(unit, labels)] = (estimate.value, estimate.low, estimate.high)

@@ -178,7 +178,7 @@ def _label_line(comparison: ComparisonRecords, curve: LabelCurve) -> Line:
     x = []
     estimates = []
     texts = []
-    for labels, estimate in curve.points():
+    for labels, estimate in curve.accuracies():
         accuracy = format_accuracy(estimate.value)
         x.append(math.log2(labels))
         estimates.append(estimate)
