@@ -12,7 +12,7 @@ from bench.interfaces.throughput import Throughput
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.speed_tables import BASE_CELL, IS_BASE
 from bench.measure.summary import extreme_mfu_rows
-from bench.measure.tables import sample_table
+from bench.measure.tables import sample_flaw_table
 from bench.measure.windows import describe_busy_processes, describe_waits
 from bench.records.record import Failure, Speed
 from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
@@ -118,7 +118,7 @@ def answer_blocks(
         describe_waits(comparison.records, comparison.experiments),
         _describe_limits(comparison, answers),
         _describe_drawings(comparison, answers),
-        SAMPLES if sample_table(comparison.records).all_rows else "",
+        SAMPLES if sample_flaw_table(comparison.records).all_rows else "",
     ]
     blocks: list[Block] = [Text(sentence, "lead") for sentence in sentences]
     blocks += [Text(note) for note in notes if note]

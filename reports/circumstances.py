@@ -24,7 +24,7 @@ from bench.tables.formats import format_count, format_percent, join_with_and
 from bench.tables.tables import Cell, Column, Table
 
 UNKNOWN = "unknown: the extension that adds the method is not loaded"
-CIRCUMSTANCES = (
+FIELD_BY_CIRCUMSTANCE = (
     "machine",
     "device",
     "threads",
@@ -140,7 +140,7 @@ def experiment_settings(experiment: Experiment) -> Values:
 
 def environment_values(circumstances: Circumstances) -> Values:
     """Return machine, device, versions of packages and extensions, and the settings of the GPU."""
-    values = {name: format_setting(getattr(circumstances, name)) for name in CIRCUMSTANCES}
+    values = {name: format_setting(getattr(circumstances, name)) for name in FIELD_BY_CIRCUMSTANCE}
     values["GPU"] = circumstances.gpu_uuid or "none"
     values |= circumstances.packages
     for name, value in circumstances.gpu.items():

@@ -18,7 +18,7 @@ from bench.interfaces.sections import (
     Text,
     flatten,
 )
-from bench.measure.tables import sample_table
+from bench.measure.tables import sample_flaw_table
 from bench.records.record import Memory, Speed, Training, Transfer
 from bench.records.record_kind import AnyRecordContent
 from bench.tables.formats import join_with_and
@@ -75,7 +75,7 @@ def _build_data(page: PageContext) -> Sequence[Block]:
     records = msgspec.json.encode(page.records)
     files.append(Download("records.json", "all records, with every step", records))
     blocks: list[Block] = [Files(files, f"{page.comparison.name}-")]
-    samples = sample_table(page.comparison.records, page.comparison.label)
+    samples = sample_flaw_table(page.comparison.records, page.comparison.label)
     if samples.all_rows:
         blocks += [Heading(samples.title), samples]
     if len(page.joined) > 1:

@@ -15,7 +15,7 @@ from bench.measure.observations import BenchmarkId, Commit, Metric, Observation
 from bench.tables.groups import group_by
 
 NEVER = datetime.min.replace(tzinfo=UTC)
-MIN_IN_SLOT = 3  # commits for an estimate of the common factor of a turn
+MIN_IN_TURN = 3  # commits for an estimate of the common factor of a turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class CommitPoint:
         return median(self.runs)
 
     def runs_with_slots(self) -> Iterable[tuple[float, str]]:
-        """Return (value, slot) of each process."""
+        """Return (value, turn) of each process."""
         return zip(self.runs, self.slots, strict=True)
 
 
@@ -88,7 +88,7 @@ def _turn_factors(points: Sequence[CommitPoint]) -> dict[str, float]:
                 ratios[turn].append(value / point.value)
     factors = {}
     for turn, ratios_of_turn in ratios.items():
-        if len(ratios_of_turn) >= MIN_IN_SLOT:
+        if len(ratios_of_turn) >= MIN_IN_TURN:
             factors[turn] = median(ratios_of_turn)
     return factors
 
@@ -115,8 +115,8 @@ def _commit_points(
     for commit in commits:
         if commit in by_commit:
             values = [figure.value for figure in by_commit[commit]]
-            slots = [figure.slot for figure in by_commit[commit]]
-            points.append(CommitPoint(commit, tuple(values), tuple(slots)))
+            turns = [figure.turn for figure in by_commit[commit]]
+            points.append(CommitPoint(commit, tuple(values), tuple(turns)))
     return tuple(points)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import ImageSettings
-from bench.measure.costs import META, build_on_meta
+from bench.measure.costs import META, build_tower_and_model_on_meta
 from bench.profilers.counters import count_forward_flops, count_image_flops, count_matmul_flops
 from bench.train.build import build_tower_from_settings
 from models.heads import Classifier, DualEncoderClassifier, ProjectedImageTower
@@ -22,7 +22,7 @@ def forward_flops_as_released(experiment: Experiment, caption_lengths: Sequence[
     Captions are padded to the context. Without padding it is the mean over captions of `caption_lengths` tokens, which
     are cut to the context. Every token of captions and images is computed. With several image sizes it is the mean.
     """
-    _, model = build_on_meta(change(experiment, image_sizes=()))
+    _, model = build_tower_and_model_on_meta(change(experiment, image_sizes=()))
     flops = _mean_image_flops(experiment)
     if isinstance(model, Classifier | DualEncoderClassifier):
         features = torch.empty(1, model.tower.width, device=META)

@@ -202,7 +202,7 @@ def compare(measured: Sequence[dict[str, Windows]]) -> dict[str, Ratio]:
     for name in others:
         if len(rates[base].keys() & rates[name].keys()) < 2:
             everything = [
-                dict(enumerate(runs[side].rate_of_all() for runs in measured))
+                dict(enumerate(runs[side].rate_of_all_windows() for runs in measured))
                 for side in (base, name)
             ]
             ratios[name] = ratio_without_interval(*everything)

@@ -14,7 +14,7 @@ import pytest
 from bench.experiment.config import MAY_DIFFER, Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import with_settings
-from bench.measure.throughput import throughputs_by_round
+from bench.measure.throughput import undisturbed_rates_by_round
 from bench.orchestration.preflight import begin, check
 from bench.records.record import Memory, Record
 from bench.statistics.ratios import Ratio, compare_rates
@@ -64,7 +64,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """Measure all comparisons, and print what they say about this machine."""
     arms = slowed_arms()
     records = measure_arms(arms, tmp_path_factory.mktemp("results"))
-    rates = throughputs_by_round(records)
+    rates = undisturbed_rates_by_round(records)
     logs = np.log(
         [[rates[arm.name][round_] for round_ in range(COMPARISONS * ROUNDS)] for arm in arms]
     )

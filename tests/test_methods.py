@@ -14,7 +14,13 @@ from bench.data.targets import Features
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.method import METHODS
 from bench.labels.vocabulary import read_vocabulary
-from bench.measure.costs import META, build_on_meta, count_flops, meta_images, text_forward_flops
+from bench.measure.costs import (
+    META,
+    build_tower_and_model_on_meta,
+    count_step_flops,
+    count_text_forward_flops,
+    meta_images,
+)
 from bench.method_parts.synsets import compute_label_log_odds
 from bench.profilers.counters import count_forward_flops
 from bench.records.record import Flops
@@ -111,7 +117,7 @@ def test_simulated_global_batch_is_in_the_loss_and_the_flops(results: Path) -> N
     image, text = one.model(batch.images, *batch.target.inputs)
     alike = contrastive_loss(image.repeat(2, 1), text.repeat(2, 1), one.model.log_scale.exp())
     torch.testing.assert_close(two.step.forward(batch), alike)
-    flops = [count_flops(run.stream.experiment, [run.stream.target(0)]) for run in (one, two)]
+    flops = [count_step_flops(run.stream.experiment, [run.stream.target(0)]) for run in (one, two)]
     product = 2 * 16 * 16 * image.shape[1]
     assert flops[1].forward - flops[0].forward == product
     assert flops[1].step - flops[0].step == 4 * product
@@ -120,7 +126,7 @@ def test_simulated_global_batch_is_in_the_loss_and_the_flops(results: Path) -> N
 def test_recomputed_activations_are_counted(results: Path) -> None:
     """The blocks' forward once more, but for the product at the end of each, which no backward asks for."""
     plain, again = (
-        count_flops(run.stream.experiment, [run.stream.target(0)])
+        count_step_flops(run.stream.experiment, [run.stream.target(0)])
         for run in (assembled("clip", results, activation_checkpointing=on) for on in (False, True))
     )
     assert again.forward == plain.forward
@@ -200,17 +206,17 @@ def flops_of(results: Path) -> Callable[[str], Flops]:
     @cache
     def count(row: str) -> Flops:
         experiment = EXPERIMENTS[f"{row}-tiny"]
-        return count_flops(experiment, [open_batch_stream(experiment, CPU, results).target(0)])
+        return count_step_flops(experiment, [open_batch_stream(experiment, CPU, results).target(0)])
 
     return count
 
 
 def test_text_tower_of_vit_b16_has_the_flop_share_that_pages_name(results: Path) -> None:
     experiment = EXPERIMENTS["clip-vit-b16"]
-    tower, model = build_on_meta(experiment)
+    tower, model = build_tower_and_model_on_meta(experiment)
     captions = open_batch_stream(experiment, CPU, results).target(0).to(META)
     images = meta_images(
         experiment.training.batch_size, experiment.image.image_size, PIXEL_CHANNELS
     )
-    text, image = text_forward_flops(model, captions), count_forward_flops(tower, images)
+    text, image = count_text_forward_flops(model, captions), count_forward_flops(tower, images)
     assert text / (text + image) == pytest.approx(0.05, abs=0.005)

@@ -19,7 +19,7 @@ from bench.experiment.recipes import RECIPES
 from bench.features.claims.claims import CLAIMS
 from bench.measure.comparison_records import group_named
 from bench.measure.costs import count_costs
-from bench.measure.speed_tables import throughput_table, with_differences
+from bench.measure.speed_tables import throughput_table, with_difference_note
 from bench.records.record import Record
 from tests.released_flops import forward_flops_as_released
 from tests.small import circumstances
@@ -149,7 +149,7 @@ def test_the_table_of_a_published_pair_lists_what_differs_beside_the_method() ->
     def note_of(pair: Sequence[Experiment], may_differ: Iterable[str]) -> str:
         records = [timed(one, k) for one in pair for k in range(2)]
         found = group_named(records, [one.name for one in pair], may_differ)
-        return with_differences(throughput_table(found), found).note
+        return with_difference_note(throughput_table(found), found).note
 
     with pytest.raises(ValueError, match="cannot be compared"):
         note_of(PUBLISHED, MAY_DIFFER)

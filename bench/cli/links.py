@@ -26,7 +26,7 @@ def measure_link_speed(results: Path, launch: str, json_file: Path | None) -> in
         results=str(folder),
         comparison=comparison,
         files=(str(path),),
-        arguments={"size": DDP_BUCKET_BYTES},
+        arguments={"message_bytes": DDP_BUCKET_BYTES},
         is_distributed=True,
     )
     Runner(launch=launch).run([run], threads=1)

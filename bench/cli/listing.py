@@ -68,7 +68,7 @@ def experiment_table(experiments: Mapping[str, Experiment], *, has_costs: bool) 
     for row, experiment in zip(rows, experiments.values(), strict=True):
         cost = count_costs(experiment)
         row |= {
-            "trained, M": cost.parameters / 1e6,
+            "trained, M": cost.trained_parameters / 1e6,
             "tower, M": cost.tower_parameters / 1e6,
             "image GFLOP": cost.image_flops / 1e9,
             "text GFLOP": cost.text_flops / 1e9 or None,

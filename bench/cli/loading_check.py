@@ -48,7 +48,7 @@ def check_loading(
         "GPUs": gpus,
         "cores": cores,
     }
-    note = f"{loading.images:,} images in one thread; images per CPU second with 95 % interval over batches.\n"
+    note = f"{loading.num_images:,} images in one thread; images per CPU second with 95 % interval over batches.\n"
     if gpu_rate is None:
         note += "The cores needed are not known: give --images-per-s N."
         return Table.from_dicts("Loading", [row], note)

@@ -37,7 +37,7 @@ from bench.measure.speed_tables import (
     memory_and_size_table,
     phase_table,
     throughput_table,
-    with_differences,
+    with_difference_note,
 )
 from bench.measure.windows import describe_busy_processes, describe_waits
 from bench.orchestration.comparison import Comparison
@@ -132,5 +132,5 @@ def cost_tables(comparison: Comparison, *, allow_differences: bool = False) -> l
     names = [experiment.name for experiment in comparison.experiments]
     records = comparison.records()
     group = group_named(records, names, FIELDS if allow_differences else MAY_DIFFER)
-    speeds = with_differences(throughput_table(group), group)
+    speeds = with_difference_note(throughput_table(group), group)
     return [speeds, phase_table(group), memory_and_size_table(group)]

@@ -142,8 +142,8 @@ def print_results(
 ) -> int:
     """Show tables, the counts of skipped samples and the recorded failures; return the exit code."""
     from bench.console.tables import print_tables
-    from bench.measure.tables import failure_table, sample_table
+    from bench.measure.tables import failure_table, sample_flaw_table
 
     records = comparison.records()
-    print_tables([*tables, sample_table(records), failure_table(records)], json_file)
+    print_tables([*tables, sample_flaw_table(records), failure_table(records)], json_file)
     return FAILED_CASE if comparison.runner.failures else OK

@@ -20,7 +20,7 @@ class Throughput:
     ratio_of_all: Ratio | None  # the same over all windows, also those that other work disturbed
     forward_backward: Ratio | None  # the same of forward and backward alone
     flop_ratio: float | None  # the FLOP-predicted ratio
-    figures: dict[str, float | None]  # medians over the runs of `run_figures`
+    figures: dict[str, float | None]  # medians over the runs of `derive_run_figures`
     peak_source: str
     loader_workers: int  # processes that load batches ahead, the most of any run
     not_measured: tuple[str, ...]  # readings that the device did not give, with the reason

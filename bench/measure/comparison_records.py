@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 from bench.experiment.config import FIELDS, MAY_DIFFER, Experiment
 from bench.interfaces.method import METHODS, method_text
 from bench.interfaces.sections import ComparisonRecords
-from bench.measure.summary import throughputs_of
-from bench.measure.throughput import require_comparable
+from bench.measure.summary import summarize_throughputs
+from bench.measure.throughput import require_comparable_records
 from bench.records.record import Record, Speed
 
 UNTIMED = "its speed was not measured"  # the reason of an absent figure
@@ -44,7 +44,7 @@ def group_named(
     """
     kept = [record for record in records if record.experiment_name in names]
     timed = [record for record in kept if isinstance(record.measured, Speed)]
-    require_comparable(timed, may_differ=may_differ)
+    require_comparable_records(timed, may_differ=may_differ)
     experiments: dict[str, Experiment] = {}
     for name in names:
         for record in kept:
@@ -67,7 +67,7 @@ def method_title(experiment: Experiment, records: Sequence[Record]) -> str:
 def reason_incomparable(records: Sequence[Record]) -> str | None:
     """Return the reason why these runs are not comparable: other machines or versions; settings may differ."""
     try:
-        require_comparable(records, may_differ=FIELDS)
+        require_comparable_records(records, may_differ=FIELDS)
     except ValueError as error:
         return str(error)
     return None
@@ -86,7 +86,7 @@ def _compare(
             break
     incomparable = reason_incomparable(timed)
     comparable_base = base if incomparable is None else None
-    throughputs = throughputs_of(records, experiments, comparable_base)
+    throughputs = summarize_throughputs(records, experiments, comparable_base)
     return ComparisonRecords(
         name, tuple(records), experiments, labels, base, incomparable, tuple(throughputs)
     )

@@ -31,16 +31,16 @@ FLOPS_FIELDS = Flops.__struct_fields__
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Parameters, and FLOPs of one forward of an image, and of a caption that fills its context.
+    """Numbers of parameters, and FLOPs (2 per multiply-add) of one forward of an image or a caption.
 
-    A multiply-add is two. With several image sizes they are the mean over the images of a training.
+    With several image sizes the FLOPs of an image are the mean over the images of a training.
     """
 
-    parameters: int  # trained
-    tower_parameters: int  # image tower, which is kept
+    trained_parameters: int
+    tower_parameters: int  # of the image tower, which is kept
     image_flops: int
-    text_flops: int  # 0 without a text tower
-    teacher_flops: int  # forward, without a backward; 0 without a teacher
+    text_flops: int  # of a caption that fills its context; 0 without a text tower
+    teacher_flops: int  # of an image in the teacher, which has no backward; 0 without a teacher
 
     @property
     def text_share(self) -> float:
@@ -49,23 +49,25 @@ class Costs:
 
 
 def count_costs(experiment: Experiment) -> Costs:
-    """Count on the `meta` device, without weights and data."""
-    tower, model = build_on_meta(change(experiment, image_sizes=()))  # the weights are the same
+    """Count parameters and FLOPs of an experiment on the `meta` device, without weights and data."""
+    tower, model = build_tower_and_model_on_meta(
+        change(experiment, image_sizes=())
+    )  # the weights are the same
     caption = meta_captions(1, experiment.text.context_length)
     image = meta_images(1, experiment.image.image_size, PIXEL_CHANNELS)
     return Costs(
-        parameters=count_trained_parameters(model),
+        trained_parameters=count_trained_parameters(model),
         tower_parameters=sum(parameter.numel() for parameter in tower.parameters()),
-        image_flops=_mean_image_flops(experiment),
-        text_flops=text_forward_flops(model, caption),
-        teacher_flops=_teacher_forward_flops(model, image),
+        image_flops=_mean_image_forward_flops(experiment),
+        text_flops=count_text_forward_flops(model, caption),
+        teacher_flops=_count_teacher_forward_flops(model, image),
     )
 
 
-def count_flops(
-    experiment: Experiment, batches: Sequence[Target], image_sizes: Sequence[int] = ()
+def count_step_flops(
+    experiment: Experiment, targets: Sequence[Target], image_sizes: Sequence[int] = ()
 ) -> Flops:
-    """Count the FLOPs of a step's matrix products on the `meta` device, the mean over the batches.
+    """Count the FLOPs of a step's matrix products on the `meta` device, the mean over batches with these targets.
 
     On the CPU, torch's counter misses attention. `image_sizes` are the sides of the batches' images in pixels (by
     default the experiment's one size). Text is counted at the computed tokens: packed rows as they are; else each width
@@ -73,33 +75,33 @@ def count_flops(
     captions. Recomputation in the backward and products with simulated captions are counted. Elementwise work is not
     counted, nor are products of this process's images with the captions of other processes.
     """
-    tower, model = build_on_meta(experiment)
-    sizes = image_sizes or [experiment.image.image_size] * len(batches)
-    batches_by_size: dict[int, list[Target]] = {}
-    for size, batch in zip(sizes, batches, strict=True):
-        batches_by_size.setdefault(size, []).append(batch)
+    tower, model = build_tower_and_model_on_meta(experiment)
+    sizes = image_sizes or [experiment.image.image_size] * len(targets)
+    targets_by_size: dict[int, list[Target]] = {}
+    for size, target in zip(sizes, targets, strict=True):
+        targets_by_size.setdefault(size, []).append(target)
     weighted_flops = []
-    for size, group in batches_by_size.items():
-        flops = _count_flops_at_size(experiment, tower, model, size, group)
+    for size, group in targets_by_size.items():
+        flops = _count_step_flops_at_size(experiment, tower, model, size, group)
         weighted_flops.append((len(group), flops))
-    return _weighted_mean(weighted_flops)
+    return _weighted_mean_flops(weighted_flops)
 
 
-def _count_flops_at_size(
+def _count_step_flops_at_size(
     experiment: Experiment,
     tower: nn.Module,
     model: nn.Module,
     image_size: int,
-    batches: Sequence[Target],
+    targets: Sequence[Target],
 ) -> Flops:
-    """Count a step at one image side, the mean over its batches."""
+    """Count a step at one image side, the mean over batches with these targets."""
     method = get_method_with_augmentation(experiment)
     batch_size = experiment.batch_size_for(image_size)
     simulated = make_simulated_group(experiment)
     channels = experiment.image.embedding_channels or PIXEL_CHANNELS
     images = meta_images(batch_size, image_size, channels)
     image_forward = count_forward_flops(tower, images)
-    teacher_forward = _teacher_forward_flops(model, images)
+    teacher_forward = _count_teacher_forward_flops(model, images)
 
     def count(target: Target) -> Flops:
         def step() -> None:
@@ -109,14 +111,14 @@ def _count_flops_at_size(
             forward = count_matmul_flops(lambda: method.loss(model, images, target, simulated))
         return Flops(
             image_forward=image_forward,
-            text_forward=text_forward_flops(model, target.captions),
+            text_forward=count_text_forward_flops(model, target.captions),
             forward=forward,
             step=count_matmul_flops(step),
             teacher_forward=teacher_forward,
         )
 
-    target = batches[0].to(META)
-    texts = [batch.captions for batch in batches if batch.captions]
+    target = targets[0].to(META)
+    texts = [target.captions for target in targets if target.captions]
     if not texts:
         return count(target)
 
@@ -125,14 +127,14 @@ def _count_flops_at_size(
 
     is_packed = texts[0].positions is not None
     if is_packed:
-        return _mean_over_packed_batches(texts, count_with)
-    return _mean_over_captions(texts, batch_size, count_with)
+        return _mean_flops_of_packed_batches(texts, count_with)
+    return _mean_flops_of_captions(texts, batch_size, count_with)
 
 
-def _mean_over_packed_batches(
+def _mean_flops_of_packed_batches(
     texts: Iterable[Tokens], count_with: Callable[[Tokens], Flops]
 ) -> Flops:
-    """Count packed batches as they are, one for each number of rows; return the mean over the batches."""
+    """Count packed batches as they are, once for each number of rows; return the mean over the batches."""
     num_batches = Counter[int]()
     text_by_rows: dict[int, Tokens] = {}
     for text in texts:
@@ -143,10 +145,10 @@ def _mean_over_packed_batches(
     for num_rows, text in text_by_rows.items():
         flops = count_with(text.to(META))
         weighted_flops.append((num_batches[num_rows], flops))
-    return _weighted_mean(weighted_flops)
+    return _weighted_mean_flops(weighted_flops)
 
 
-def _mean_over_captions(
+def _mean_flops_of_captions(
     texts: Iterable[Tokens], batch_size: int, count_with: Callable[[Tokens], Flops]
 ) -> Flops:
     """Count each width of captions as if the whole batch had it; return the mean over the captions."""
@@ -159,20 +161,20 @@ def _mean_over_captions(
         return astuple(flops)
 
     weighted_flops = []
-    for width, figures in _count_at_widths(count_at, num_captions).items():
-        flops = Flops(**dict(zip(FLOPS_FIELDS, figures, strict=True)))
+    for width, counts in _extrapolate_counts_to_widths(count_at, num_captions).items():
+        flops = Flops(**dict(zip(FLOPS_FIELDS, counts, strict=True)))
         weighted_flops.append((num_captions[width], flops))
-    return _weighted_mean(weighted_flops)
+    return _weighted_mean_flops(weighted_flops)
 
 
-def _count_at_widths(
-    count: Callable[[int], Sequence[int]], widths: Collection[int]
+def _extrapolate_counts_to_widths(
+    count_at: Callable[[int], Sequence[int]], widths: Collection[int]
 ) -> dict[int, list[int]]:
-    """Return the FLOPs at every width from counts at three: they are of second degree in the width."""
+    """Return the counts of FLOPs at each width from those at three: they are of second degree in the width."""
     widest = max(widths)
     if len(widths) == 1:
-        return {widest: list(count(widest))}
-    counts = [count(widest - difference) for difference in range(3)]
+        return {widest: list(count_at(widest))}
+    counts = [count_at(widest - difference) for difference in range(3)]
     flops: dict[int, list[int]] = {}
     for width in widths:
         flops[width] = []
@@ -184,22 +186,22 @@ def _count_at_widths(
     return flops
 
 
-def text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:
+def count_text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:
     """Count a forward of the text tower over a batch of captions on the `meta` device; 0 without one."""
     if captions is None or not isinstance(model, DualEncoder):
         return 0
     return count_forward_flops(model.text, *captions.inputs)
 
 
-def _teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
+def _count_teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
     if not isinstance(model, Student):
         return 0
     return count_matmul_flops(lambda: model.compute_teacher_features(images))
 
 
-def _mean_image_flops(experiment: Experiment) -> int:
+def _mean_image_forward_flops(experiment: Experiment) -> int:
     """Return the FLOPs of the image tower's forward, the mean over the images of a training."""
-    flops_by_size = _image_flops_by_size(experiment.image)
+    flops_by_size = _image_forward_flops_by_size(experiment.image)
     num_images = 0
     total_flops = 0
     for size, flops in flops_by_size.items():
@@ -210,23 +212,23 @@ def _mean_image_flops(experiment: Experiment) -> int:
 
 
 @cache
-def _image_flops_by_size(image: ImageSettings) -> dict[int, int]:
+def _image_forward_flops_by_size(image: ImageSettings) -> dict[int, int]:
     with META:
         tower = build_tower_from_settings(image, 0)
     return {size: count_image_flops(tower, tower.channels, size) for size in image.all_image_sizes}
 
 
-def _weighted_mean(counts: Sequence[tuple[int, Flops]]) -> Flops:
-    """Return the mean of counts, weighted by the numbers before them."""
-    total_weight = sum(weight for weight, _ in counts)
+def _weighted_mean_flops(weighted_flops: Sequence[tuple[int, Flops]]) -> Flops:
+    """Return the mean of (weight, FLOPs) pairs."""
+    total_weight = sum(weight for weight, _ in weighted_flops)
     means = {}
     for name in FLOPS_FIELDS:
-        weighted_sum = sum(weight * getattr(flops, name) for weight, flops in counts)
+        weighted_sum = sum(weight * getattr(flops, name) for weight, flops in weighted_flops)
         means[name] = weighted_sum // total_weight
     return Flops(**means)
 
 
-def build_on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:
+def build_tower_and_model_on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:
     """Return the image tower and the model around it, on the `meta` device."""
     with META:
         tower = build_untrained_tower(experiment)
@@ -235,14 +237,14 @@ def build_on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:
     return tower, model
 
 
-def meta_images(count: int, image_size: int, channels: int) -> torch.Tensor:
+def meta_images(num_images: int, image_size: int, channels: int) -> torch.Tensor:
     """Return a batch of images on the `meta` device."""
-    return torch.empty(count, channels, image_size, image_size, device=META)
+    return torch.empty(num_images, channels, image_size, image_size, device=META)
 
 
-def meta_captions(count: int, width: int) -> Tokens:
-    """Return a batch of captions of one width, on the `meta` device."""
+def meta_captions(num_captions: int, width: int) -> Tokens:
+    """Return a batch of captions of one width, in tokens, on the `meta` device."""
     with META:
-        ids = torch.zeros(count, width, dtype=torch.int64)
-        row = torch.zeros(count, dtype=torch.int64)
+        ids = torch.zeros(num_captions, width, dtype=torch.int64)
+        row = torch.zeros(num_captions, dtype=torch.int64)
     return Tokens((ids,), row, row, row, "max_length")

@@ -9,8 +9,8 @@ from bench.records.record import FigureSpec, MeasuredFigures, Record
 from bench.statistics.ratios import Ratio, compare_rate_pairs
 from bench.tables.tables import Table
 
-# Verdicts on a ratio where larger values are better, smaller ones, or neither; other verdicts stay as they are.
-WORDS = {
+# Verdicts on a figure in place of those on a rate, by `FigureSpec.better`; other verdicts stay as they are.
+VERDICTS_BY_DIRECTION = {
     "higher": {"faster": "better", "slower": "worse"},
     "lower": {"faster": "worse", "slower": "better"},
     None: {"faster": "higher", "slower": "lower"},
@@ -19,7 +19,7 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class FigureSummary:
-    """A figure of a measurement, of one experiment over its runs."""
+    """A figure of a measurement: of one experiment, over its runs."""
 
     measurement: str  # its name
     title: str
@@ -39,35 +39,37 @@ class FigureSummary:
         """Return "better", "worse", "higher", "lower", or the ratio's own verdict; empty without a ratio."""
         if self.ratio is None:
             return ""
-        return WORDS[self.figure.better].get(self.ratio.verdict, self.ratio.verdict)
+        return VERDICTS_BY_DIRECTION[self.figure.better].get(self.ratio.verdict, self.ratio.verdict)
 
 
-def summarize_figures(records: Sequence[Record], names: Sequence[str]) -> list[FigureSummary]:
+def summarize_figures(
+    records: Sequence[Record], experiment_names: Sequence[str]
+) -> list[FigureSummary]:
     """Summarise all measurements of the named experiments, the first of which with a record is the baseline.
 
     p and verdict are adjusted for the number of ratios of a measurement. The records alone are read: the extension that
     added a measurement need not be here. Raises ValueError if two records of a measurement declare other figures.
     """
     runs_by_measurement: dict[str, dict[str, list[MeasuredFigures]]] = {}
-    for name in names:
+    for name in experiment_names:
         for record in records:
             figures = record.measured
             if isinstance(figures, MeasuredFigures) and record.experiment_name == name:
-                runs_by_name = runs_by_measurement.setdefault(figures.measurement, {})
-                runs_by_name.setdefault(name, []).append(figures)
+                runs_by_experiment = runs_by_measurement.setdefault(figures.measurement, {})
+                runs_by_experiment.setdefault(name, []).append(figures)
     summaries = []
-    for runs_by_name in runs_by_measurement.values():
-        summaries += _summarize_measurement(runs_by_name)
+    for runs_by_experiment in runs_by_measurement.values():
+        summaries += _summarize_measurement(runs_by_experiment)
     return summaries
 
 
 def _summarize_measurement(
-    runs_by_name: Mapping[str, Sequence[MeasuredFigures]],
+    runs_by_experiment: Mapping[str, Sequence[MeasuredFigures]],
 ) -> list[FigureSummary]:
     """Summarise the runs of one measurement, by experiment; the first one is the baseline."""
-    base = next(iter(runs_by_name))
-    first = runs_by_name[base][0]
-    for runs in runs_by_name.values():
+    base = next(iter(runs_by_experiment))
+    first = runs_by_experiment[base][0]
+    for runs in runs_by_experiment.values():
         if any(run.figures != first.figures for run in runs):
             raise ValueError(
                 f"records of the measurement {first.measurement} have other figures: measure all again"
@@ -75,8 +77,8 @@ def _summarize_measurement(
     summaries = {}
     pairs = {}
     for figure in first.figures:
-        base_rounds = _median_by_round(runs_by_name[base], figure.name)
-        for name, runs in runs_by_name.items():
+        base_rounds = _median_by_round(runs_by_experiment[base], figure.name)
+        for name, runs in runs_by_experiment.items():
             rounds = _median_by_round(runs, figure.name)
             summary = FigureSummary(first.measurement, first.title, figure, name, rounds)
             key = f"{figure.name}\n{name}"
@@ -92,9 +94,9 @@ def _median_by_round(runs: Sequence[MeasuredFigures], figure_name: str) -> dict[
     return {run.round: median(run.values[figure_name]) for run in runs}
 
 
-def figure_tables(records: Sequence[Record], names: Sequence[str]) -> list[Table]:
-    """List the figures of each measurement, with their ratios to the baseline."""
-    summaries = summarize_figures(records, names)
+def figure_tables(records: Sequence[Record], experiment_names: Sequence[str]) -> list[Table]:
+    """Return a table for each measurement: its figures by experiment, with their ratios to the baseline."""
+    summaries = summarize_figures(records, experiment_names)
     tables = []
     for measurement in dict.fromkeys(summary.measurement for summary in summaries):
         group = [summary for summary in summaries if summary.measurement == measurement]
@@ -102,12 +104,12 @@ def figure_tables(records: Sequence[Record], names: Sequence[str]) -> list[Table
             f"value: median over runs (fresh processes). ratio: over that of {group[0].experiment}, with its 95 % "
             "interval. p: Student's t on the differences of rounds, adjusted by Holm for the ratios of this table."
         )
-        rows = [_table_row(summary) for summary in group]
+        rows = [_figure_row(summary) for summary in group]
         tables.append(Table.from_dicts(group[0].title, rows, note))
     return tables
 
 
-def _table_row(summary: FigureSummary) -> dict[str, object]:
+def _figure_row(summary: FigureSummary) -> dict[str, object]:
     """Return the cells of a figure by their columns."""
     figure = summary.figure
     row: dict[str, object] = {

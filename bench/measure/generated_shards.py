@@ -22,23 +22,23 @@ from bench.environment.files import atomic_write
 from bench.labels.subwords import encode_caption
 
 SIDE = 512  # pixels, as image-text data sets are often stored
-SHARD_IMAGES = 1024
+IMAGES_PER_SHARD = 1024
 # Standard deviation, of 255: with it JPEGs of 256 to 512 pixels have 35 KiB, the mean.
 NOISE = 8.0
 QUALITY = 87
 
 
 def main(folder: str, images: str) -> None:
-    """Write shards of `images` pairs into a folder."""
+    """Write so many image-caption pairs into a folder, as the command line gives the number."""
     captions = _web_captions()
     num_images = int(images)
     with ProcessPoolExecutor(count_available_cores()) as pool:
         shards = []
-        for first in range(0, num_images, SHARD_IMAGES):
+        for first in range(0, num_images, IMAGES_PER_SHARD):
             path = Path(folder) / f"{first:08}.tar"
             if path.exists():
                 continue
-            end = min(first + SHARD_IMAGES, num_images)
+            end = min(first + IMAGES_PER_SHARD, num_images)
             numbers = range(first, end)
             texts = [captions[number % len(captions)] for number in numbers]
             shards.append(pool.submit(write_shard, path, numbers, texts))
@@ -50,7 +50,7 @@ def main(folder: str, images: str) -> None:
 def write_shard(
     path: Path, numbers: Iterable[int], captions: Iterable[str], side: int = SIDE
 ) -> None:
-    """Write a shard of square JPEGs of `side` pixels; equal numbers have equal images."""
+    """Write a tar file of square JPEGs of `side` pixels and their captions; equal numbers have equal images."""
     with atomic_write(path) as temporary, tarfile.open(temporary, "w") as tar:
         for number, caption in zip(numbers, captions, strict=False):
             _add_member(tar, f"{number:08}.jpg", make_jpeg(number, side))
@@ -64,7 +64,7 @@ def _add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def make_jpeg(seed: int, side: int = SIDE) -> bytes:
-    """Return a JPEG of colour ramps with noise, encoded."""
+    """Return an encoded JPEG of colour ramps with noise, with `side` pixels per side."""
     draw = np.random.default_rng(seed)
     ramp = np.linspace(0, 1, side, dtype=np.float32)
     x, y = np.meshgrid(ramp, ramp)

@@ -13,13 +13,13 @@ HEATING_SECONDS = {"cuda": 20.0}  # a CPU is not heated
 
 @dataclass(slots=True)
 class Heating:
-    """The heating of a device, which begins when this is made."""
+    """The time for which a device is heated, from the creation of the object on."""
 
     device: torch.device
     _start: float = field(default_factory=time.perf_counter)
 
     def is_over(self) -> bool:
-        """Wait for the device, and return whether a rank has heated it for long enough.
+        """Wait until the device is idle, and return whether any rank has heated it for 20 s; True on a CPU.
 
         All ranks get the same answer, so that they take the same steps.
         """

@@ -18,10 +18,10 @@ MIN_BATCHES = 3
 
 @dataclass(frozen=True, slots=True)
 class LoadingSpeed:
-    """The speed of a loader on one core."""
+    """How fast one core loads batches."""
 
     images_per_second: ValueWithInterval  # per CPU second, over batches of different images
-    images: int  # number that were loaded in the timed batches
+    num_images: int  # in the timed batches
     # CPU seconds over seconds: the rest is waiting, for the disk or for other processes.
     cpu_share: float
 
@@ -37,22 +37,22 @@ def time_loading(experiment: Experiment, results: Path, seconds: float) -> Loadi
     assert isinstance(stream, SampleStream)
     threads = torch.get_num_threads()
     rates: list[float] = []
-    images = 0
-    k = 0
+    num_images = 0
+    batch_number = 0
     torch.set_num_threads(1)
     try:
-        stream.load_batch_parts(k)  # opens files and makes the tokenizer or labeller
+        stream.load_batch_parts(batch_number)  # opens files and makes the tokenizer or labeller
         start = time.perf_counter()
         cpu_start = time.process_time()
         while len(rates) < MIN_BATCHES or time.perf_counter() - start < seconds:
-            k += 1
+            batch_number += 1
             before = time.process_time()
-            count = len(stream.load_batch_parts(k).images)
+            count = len(stream.load_batch_parts(batch_number).images)
             rates.append(count / (time.process_time() - before))
-            images += count
+            num_images += count
         cpu_share = (time.process_time() - cpu_start) / (time.perf_counter() - start)
     finally:
         torch.set_num_threads(threads)
     interval = geometric_mean_with_interval(rates)
     assert interval is not None
-    return LoadingSpeed(interval, images, min(1.0, cpu_share))
+    return LoadingSpeed(interval, num_images, min(1.0, cpu_share))

@@ -24,10 +24,10 @@ from bench.train.build import (
 )
 from bench.train.distributed import all_gather_objects, world_group
 
-MEMORY_STEPS = 4
+NUM_MEMORY_STEPS = 4
 # Out-of-memory messages of torch's allocators, the C++ library, oneDNN, and cuBLAS and cuDNN (the last two: a full
 # device has no room for a handle, either).
-OUT_OF_MEMORY = (
+OUT_OF_MEMORY_MESSAGES = (
     "out of memory",
     "allocate memory",
     "not enough memory",
@@ -39,13 +39,13 @@ OUT_OF_MEMORY = (
 
 
 def measure_memory(experiment: Experiment, device: torch.device, results: Path) -> Memory:
-    """Take a few steps in a process that has only loaded the data, read the peaks, then count the tensors of a step.
+    """Return the peaks of memory over a few steps, and the tensor bytes of one step that is taken after them.
 
     Data is loaded before, because its memory is not the method's: decoded images, targets, and the pages of the batches
     that the steps read. Over several processes the peaks are the maxima.
     """
     stream = open_batch_stream(experiment, device, results)
-    steps = steps_with_each_size_first(experiment, MEMORY_STEPS)
+    steps = steps_with_each_size_first(experiment, NUM_MEMORY_STEPS)
     for k in steps:
         stream.batch(k)  # once, so that its pages are in memory
     peak = PeakMemory(device)
@@ -60,7 +60,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     if not is_sharded:
         # The uncompiled step of the count may need more memory than the measured one.
         try:
-            tensor_bytes = step_tensor_bytes(stream)
+            tensor_bytes = count_step_tensor_bytes(stream)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -73,7 +73,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
 
 
 def max_over_ranks(rank_peaks: Sequence[Mapping[str, int | None]]) -> dict[str, int | None]:
-    """Return the maximum of each peak over the ranks; None if a rank has no such counter."""
+    """Return the maximum of each peak, by name, over the ranks; None if a rank has no such counter."""
     maxima = {}
     for name in rank_peaks[0]:
         peaks = [rank[name] for rank in rank_peaks]
@@ -83,14 +83,14 @@ def max_over_ranks(rank_peaks: Sequence[Mapping[str, int | None]]) -> dict[str, 
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error is out of memory."""
+    """Return whether an error says that the host or the device has no memory left."""
     text = str(error).lower()
     is_known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    return is_known or any(word in text for word in OUT_OF_MEMORY)
+    return is_known or any(word in text for word in OUT_OF_MEMORY_MESSAGES)
 
 
-def step_tensor_bytes(stream: BatchStream[Any]) -> int:
-    """Return the peak bytes of all tensors of one uncompiled step: batch, weights, gradients, moments and activations.
+def count_step_tensor_bytes(stream: BatchStream[Any]) -> int:
+    """Take one uncompiled step, and return the peak bytes of batch, weights, gradients, moments and activations.
 
     The step is the second, when the optimizer has its state; with several image sizes, the next one of each size. The
     counter cannot count compiled steps. The step is of a single process: DDP's buckets are views of the gradients.

@@ -1,11 +1,11 @@
-"""Observations from records and pytest-benchmark's documents: one value of one process. No torch here.
+"""Observations from records and pytest-benchmark's documents: values of metrics, each from one process. No torch here.
 
-Each has its subject, machine and commit. Times and memory vary between processes and are compared statistically;
-counters are equal in every run of equal code.
+Times and resident memory vary between processes and are compared statistically; counters, such as allocated bytes, are
+equal in every run of equal code.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -25,15 +25,13 @@ UNVERSIONED = ("", "unversioned", "unknown")  # pytest-benchmark's ids of an unk
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """Statistics of one benchmark in one process, in seconds."""
+    """The median time of one benchmark in one process, in seconds."""
 
     median: Annotated[float, msgspec.Meta(gt=0)]
-    iqr: float
-    rounds: int
 
 
 class Benchmark(msgspec.Struct, frozen=True):
-    """One benchmark."""
+    """One benchmark of a document; `extra_info` holds counters by their metric's name."""
 
     name: str
     stats: Stats
@@ -51,7 +49,7 @@ class CommitInfo(msgspec.Struct, frozen=True):
 
 
 class BenchmarkFile(msgspec.Struct, frozen=True):
-    """A document of pytest-benchmark; other fields of the file are ignored."""
+    """The fields of a pytest-benchmark document that are read."""
 
     benchmarks: tuple[Benchmark, ...]
     datetime: str = ""
@@ -68,11 +66,11 @@ def parse_benchmark_file(content: bytes, name: str) -> BenchmarkFile:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric; with `better` "same" any change counts as worse."""
+    """What an observation is a value of."""
 
     name: str
     unit: str
-    better: Literal["more", "less", "same"]
+    better: Literal["more", "less", "same"]  # "same": any change counts as worse
     is_counter: bool  # equal in every run of equal code
 
 
@@ -91,7 +89,7 @@ SUITE_COUNTERS = (PARAMETERS, PEAK_TENSORS, STEP_FLOPS, TOKENS, LOSS_AT_3)
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """The measured commit, or a work tree with changes to it."""
+    """A commit, or a work tree with changes to it."""
 
     id: str
     is_dirty: bool = False
@@ -105,7 +103,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkId:
-    """A benchmark, or an experiment with its settings."""
+    """What identifies a benchmark, or an experiment with its settings."""
 
     name: str
     group: str
@@ -119,32 +117,35 @@ class BenchmarkId:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One value of one process."""
+    """A metric's value in one process, with what was measured, where and at which commit."""
 
     benchmark: BenchmarkId
     metric: Metric
     value: float
-    machine: str
+    machine: str  # fingerprint, see `summarize_machine`
     commit: Commit
     committed_at: str | None  # ISO 8601
     measured_at: str  # ISO 8601
-    slot: str = ""  # equal for interleaved processes; "" if not interleaved
-    experiment: Experiment | None = None  # None: of a benchmark
+    turn: str = ""  # equal for interleaved processes; "" if not interleaved
+    experiment: Experiment | None = None  # None: a benchmark was measured
 
 
-def read_observations(paths: Sequence[Path], damaged: list[str] | None = None) -> list[Observation]:
+def read_observations(
+    paths: Sequence[Path], damaged_errors: list[str] | None = None
+) -> list[Observation]:
     """Read the records and pytest-benchmark documents in files and folders; other JSON files in folders are ignored.
 
-    The values are of speed and memory. The errors of damaged files in folders are appended to `damaged`. ValueError if
-    a path holds no value, or, without that list, a damaged file.
+    Only speed and memory records hold observations. The error messages of damaged files in folders are appended to
+    `damaged_errors`. ValueError if a path has no readable value, and, without that list, for the first damaged file.
     """
     observations: list[Observation] = []
     for path in paths:
-        files, errors = read_intact_files(json_files(path), partial(_read_file, named=path))
-        if errors and (damaged is None or not files):
+        files, errors = read_intact_files(find_json_files(path), partial(_read_file, named=path))
+        # Also with a list, if nothing is intact: a damaged file that was named, or a folder of damaged files.
+        if errors and (damaged_errors is None or not files):
             raise ValueError(errors[0])
-        if damaged is not None:
-            damaged += errors
+        if damaged_errors is not None:
+            damaged_errors += errors
         if not any(files):
             raise ValueError(
                 f"{path} measured nothing: no figure in a record or a pytest-benchmark document was found"
@@ -154,20 +155,26 @@ def read_observations(paths: Sequence[Path], damaged: list[str] | None = None) -
     return observations
 
 
-def json_files(path: Path) -> list[Path]:
-    """Return a file, or the JSON files below a folder without hidden ones; ValueError if the path does not exist."""
+def find_json_files(path: Path) -> list[Path]:
+    """Return the path itself if it is a file, else the JSON files below it that are not hidden.
+
+    ValueError if the path does not exist.
+    """
     if not path.exists():
         raise ValueError(f"there is no file or folder {path}")
     if path.is_file():
         return [path]
-    files = sorted(path.rglob("*.json"))
-    return [file for file in files if "/." not in f"/{file.relative_to(path)}"]
+    return [file for file in sorted(path.rglob("*.json")) if not _is_hidden(file.relative_to(path))]
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _read_file(path: Path, named: Path) -> list[Observation]:
-    """Read a record or a document; a file that is `named` itself must be one of these."""
+    """Return the observations of a record or a document; a file that is `named` itself must be one of these."""
     if is_record_file(path):
-        return list(observations_of_record(read_record(path)))
+        return observations_of_record(read_record(path))
     content = read_limited(path)
     if path != named:
         with prefix_errors(f"{path}: not JSON"):
@@ -177,11 +184,12 @@ def _read_file(path: Path, named: Path) -> list[Observation]:
     document = parse_benchmark_file(content, str(path))
     if not document.benchmarks:
         raise ValueError(f"{path} measured nothing: it holds no benchmark")
-    return list(observations_of_benchmark_file(document))
+    return observations_of_benchmark_file(document)
 
 
-def observations_of_benchmark_file(document: BenchmarkFile) -> Iterable[Observation]:
-    """Yield each benchmark's median time and counters."""
+def observations_of_benchmark_file(document: BenchmarkFile) -> list[Observation]:
+    """Return each benchmark's median time and counters."""
+    observations = []
     info = document.commit_info
     machine = str(document.machine_info.get(FINGERPRINT, "unknown machine"))
     commit = Commit("" if info.id in UNVERSIONED else info.id, info.dirty)
@@ -193,7 +201,7 @@ def observations_of_benchmark_file(document: BenchmarkFile) -> Iterable[Observat
             if metric.name in benchmark.extra_info:
                 values[metric] = float(benchmark.extra_info[metric.name])
         for metric, value in values.items():
-            yield Observation(
+            observation = Observation(
                 benchmark=identity,
                 metric=metric,
                 value=value,
@@ -201,16 +209,18 @@ def observations_of_benchmark_file(document: BenchmarkFile) -> Iterable[Observat
                 commit=commit,
                 committed_at=info.time,
                 measured_at=document.datetime,
-                slot=document.turn,
+                turn=document.turn,
             )
+            observations.append(observation)
+    return observations
 
 
-def observations_of_record(record: Record) -> Iterable[Observation]:
-    """Yield the values of a speed or memory record."""
+def observations_of_record(record: Record) -> list[Observation]:
+    """Return the values of a speed or memory record; none of another."""
     experiment = record.experiment
     measured = record.measured
     if experiment is None:
-        return
+        return []
     values: dict[Metric, float | None] = {}
     if isinstance(measured, Speed):
         values = {
@@ -221,7 +231,8 @@ def observations_of_record(record: Record) -> Iterable[Observation]:
         }
     elif isinstance(measured, Memory):
         values = {
-            PEAK_RSS: measured.peak_rss_bytes or None,
+            PEAK_RSS: measured.peak_rss_bytes
+            or None,  # 0 has no ratio: within what the start had held
             PEAK_ALLOCATED: measured.peak_allocated_bytes,
             PEAK_TENSORS: measured.peak_tensor_bytes,
         }
@@ -229,9 +240,10 @@ def observations_of_record(record: Record) -> Iterable[Observation]:
     identity = BenchmarkId(experiment.name, "experiments", _settings_digest(experiment))
     machine = summarize_machine(circumstances)
     commit = _parse_commit(circumstances.commit)
+    observations = []
     for metric, value in values.items():
         if value is not None:
-            yield Observation(
+            observation = Observation(
                 benchmark=identity,
                 metric=metric,
                 value=float(value),
@@ -241,6 +253,8 @@ def observations_of_record(record: Record) -> Iterable[Observation]:
                 measured_at=circumstances.started_at,
                 experiment=experiment,
             )
+            observations.append(observation)
+    return observations
 
 
 def _parse_commit(text: str) -> Commit:

@@ -17,7 +17,7 @@ from bench.environment.gpu_specs import find_datasheet_peak
 from bench.environment.slots import yield_slot
 from bench.experiment.auto_fields import resolve_precision_and_compile
 from bench.experiment.config import Experiment
-from bench.measure.costs import count_flops
+from bench.measure.costs import count_step_flops
 from bench.measure.heating import Heating
 from bench.measure.windows import MAX_WINDOWS_FACTOR, Windows
 from bench.profilers.clock import clock, time_forwards
@@ -64,7 +64,7 @@ def measure_speed(
     round_: int,
     flops: Flops | None = None,
 ) -> Speed:
-    """Time a run: warm-up (recorded, not counted), windows, then the phases in a separate pass.
+    """Run the warm-up, which is recorded and not counted, time windows, then the phases of further steps.
 
     `flops` are the mean of the planned steps; None: they are counted. Every rank times its own windows, which begin at
     a barrier, and its phases; the other figures are of this rank. Windows are timed until enough of them count
@@ -91,7 +91,9 @@ def measure_speed(
         # Nothing is launched ahead, and other work disturbs fewer of short windows.
         steps_per_window = 1
     wait_before = run.stream.wait_seconds
-    windows, compiled, readings = time_windows(run, planned_steps, steps_per_window)
+    timed = time_until_enough_windows(run, planned_steps, steps_per_window)
+    windows = timed.windows
+    readings = timed.readings
     if not windows:
         raise RuntimeError(
             "no window can be used (graphs were compiled in all): give the experiment more warmup_steps"
@@ -105,30 +107,30 @@ def measure_speed(
         readings.figures.pop(OTHERS_BUSY, None)
 
     num_planned = len(planned_steps) // steps_per_window
-    is_disturbed = as_windows(windows, num_planned).undisturbed_rate() is None
-    phase_steps = planned_phase_steps(experiment, device, windows[-1].steps.stop)
-    phases = measure_phases(run, phase_steps, may_prolong=not is_disturbed)
+    is_disturbed = to_windows(windows, num_planned).undisturbed_rate() is None
+    phase_steps = plan_phase_steps(experiment, device, windows[-1].steps.stop)
+    phases = time_phases(run, phase_steps, may_prolong=not is_disturbed)
     if isinstance(run.model, DualEncoder) and run.model.text.padding_reason:
         readings.not_measured["captions without padding"] = run.model.text.padding_reason
-    batches = [run.stream.target(k) for k in planned_steps]
+    targets = [run.stream.target(k) for k in planned_steps]
     image_sizes = [run.stream.order.image_size(k) for k in planned_steps]
-    tokens = [batch.captions.tokens_per_caption for batch in batches if batch.captions]
+    tokens = [target.captions.tokens_per_caption for target in targets if target.captions]
     precision, _ = resolve_precision_and_compile(experiment.runtime, device)
-    peak, peak_source = peak_flops(device, precision)
+    peak, peak_source = find_peak_flops_and_source(device, precision)
     return Speed(
         round=round_,
         warmup_seconds=warmup.seconds,
         window_seconds=tuple(window_seconds),
         steps_per_window=steps_per_window,
-        waits_source=_waits_source(run),
-        window_core_waits=_known_readings([window.waiting_cores for window in windows]),
-        window_throttled_percent=_known_readings([window.throttled_percent for window in windows]),
-        window_images=window_images(experiment, [window.steps for window in windows]),
+        waits_source=_find_waits_source(run),
+        window_core_waits=_all_or_none([window.waiting_cores for window in windows]),
+        window_throttled_percent=_all_or_none([window.throttled_percent for window in windows]),
+        window_images=count_images_of_windows(experiment, [window.steps for window in windows]),
         phase_seconds={name: tuple(seconds) for name, seconds in phases.seconds.items()},
         planned_phase_steps=len(phase_steps),
-        phase_core_waits=_known_readings([step.waiting_cores for step in phases.timed]),
-        phase_images=window_images(experiment, [step.steps for step in phases.timed]),
-        flops=flops or count_flops(experiment, batches, image_sizes),
+        phase_core_waits=_all_or_none([step.waiting_cores for step in phases.steps]),
+        phase_images=count_images_of_windows(experiment, [step.steps for step in phases.steps]),
+        flops=flops or count_step_flops(experiment, targets, image_sizes),
         tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
         trained_parameters=count_trained_parameters(run.model),
         tower_parameters=sum(parameter.numel() for parameter in run.tower.parameters()),
@@ -137,7 +139,7 @@ def measure_speed(
         target_building_seconds=run.stream.target_building_seconds,
         num_captions=run.stream.num_captions,
         utilisation=readings.figures,
-        not_measured=readings.not_measured | compiled,
+        not_measured=readings.not_measured | timed.left_out,
         data_wait_share=data_wait_share,
         **sample_count_fields(run.stream),
         attention_kernels=find_attention_kernels(lambda: run.step.forward(run.stream.batch(0))),
@@ -147,7 +149,7 @@ def measure_speed(
 
 @dataclass(slots=True)
 class TimedSteps:
-    """Steps that were timed together; the figures are known after them."""
+    """Steps that were timed together; the figures are set after the last of them."""
 
     steps: range
     seconds: float = math.nan  # of this rank
@@ -155,13 +157,13 @@ class TimedSteps:
     waiting_cores: float = math.nan
     # Percent of the time, by heat or by the GPU's hardware, on the worst rank; NaN: not read.
     throttled_percent: float = math.nan
-    new_graphs: int = 0  # that were compiled meanwhile, on the rank with the most
+    new_graphs: int = 0  # number of graphs that were compiled meanwhile, on the rank with the most
     readings: Readings = field(default_factory=Readings)
 
 
 @contextmanager
 def timed_steps(run: TrainRun, steps: range, reader: DeviceReader) -> Iterator[TimedSteps]:
-    """Time the block, which takes the steps, on all ranks."""
+    """Time the block, which takes the steps, on all ranks; yield what is then filled in."""
     device = run.stream.device
     timed = TimedSteps(steps)
     graphs_before = count_compiled_graphs()
@@ -169,7 +171,7 @@ def timed_steps(run: TrainRun, steps: range, reader: DeviceReader) -> Iterator[T
     with sample_device(reader, device) as timed.readings, clock(device) as elapsed:
         yield timed
     timed.seconds = elapsed.seconds
-    timed.waiting_cores = core_waits(run, timed.readings, waited_before, elapsed.seconds)
+    timed.waiting_cores = measure_waiting_cores(run, timed.readings, waited_before, elapsed.seconds)
     figures = timed.readings.figures
     throttled_percent = max(figures.get(name, NOT_READ) for name in VOIDING_SLOWDOWNS)
     new_graphs, throttled_percent = all_reduce_max(
@@ -179,21 +181,30 @@ def timed_steps(run: TrainRun, steps: range, reader: DeviceReader) -> Iterator[T
     timed.throttled_percent = math.nan if throttled_percent < 0 else throttled_percent
 
 
-def time_windows(
-    run: TrainRun, planned_steps: range, steps_per_window: int
-) -> tuple[list[TimedSteps], dict[str, str], Readings]:
-    """Time windows until the planned number of them counts, or five times that number was timed.
+@dataclass(frozen=True, slots=True)
+class TimedWindows:
+    """The windows of one run."""
 
-    Returns the windows, the reasons why others are left out, by their number, and the device's mean readings. All ranks
-    time the same windows. An interleaved run yields its slot before each window.
+    windows: list[TimedSteps]
+    left_out: dict[str, str]  # why windows were left out, by "window NUMBER"
+    readings: Readings  # of the device, means over all windows
+
+
+def time_until_enough_windows(
+    run: TrainRun, planned_steps: range, steps_per_window: int
+) -> TimedWindows:
+    """Time windows until as many count as are planned, or five times as many were timed.
+
+    Windows in which a graph was compiled are left out. All ranks time the same windows. An interleaved run yields its
+    slot before each window.
     """
     reader = open_device_reader(run.stream.device)
     num_planned = len(planned_steps) // steps_per_window
     windows: list[TimedSteps] = []
-    compiled: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     all_readings: list[Readings] = []
     first_step = planned_steps.start
-    while not as_windows(windows, num_planned).is_finished():
+    while not to_windows(windows, num_planned).is_finished():
         if len(all_readings) >= MAX_WINDOWS_FACTOR * num_planned:
             break
         steps = range(first_step, first_step + steps_per_window)
@@ -205,32 +216,32 @@ def time_windows(
         all_readings.append(window.readings)
         if window.new_graphs:
             number = f"window {len(all_readings)}"
-            compiled[number] = f"{window.new_graphs} graphs were compiled in it"
+            left_out[number] = f"{window.new_graphs} graphs were compiled in it"
         else:
             windows.append(window)
         first_step = steps.stop
-    return windows, compiled, Readings.mean(all_readings)
+    return TimedWindows(windows, left_out, Readings.mean(all_readings))
 
 
-def as_windows(timed: Sequence[TimedSteps], num_planned: int) -> Windows:
-    """Return what the rule for windows needs of timed steps, whatever their images."""
+def to_windows(timed: Sequence[TimedSteps], num_planned: int) -> Windows:
+    """Return timed steps as `Windows` of one image each, for the rule which of them count."""
     return Windows(
         num_planned=num_planned,
         images=[1] * len(timed),
         seconds=[window.seconds for window in timed],
-        waiting_cores=_known_readings([window.waiting_cores for window in timed]),
-        throttled_percent=_known_readings([window.throttled_percent for window in timed]),
+        waiting_cores=_all_or_none([window.waiting_cores for window in timed]),
+        throttled_percent=_all_or_none([window.throttled_percent for window in timed]),
     )
 
 
-def _known_readings(readings: Sequence[float]) -> tuple[float, ...]:
-    """Return the readings of windows, or nothing if this system does not give them."""
+def _all_or_none(readings: Sequence[float]) -> tuple[float, ...]:
+    """Return the readings of windows; none of them if this system does not give all."""
     if any(math.isnan(reading) for reading in readings):
         return ()
     return tuple(readings)
 
 
-def _waits_source(run: TrainRun) -> WaitsSource:
+def _find_waits_source(run: TrainRun) -> WaitsSource:
     """Return which counter tells that other work kept this run's threads from a core.
 
     Threads of loader workers and of other ranks wait for each other, so that their waits say nothing of other work.
@@ -242,7 +253,7 @@ def _waits_source(run: TrainRun) -> WaitsSource:
     return "threads"
 
 
-def core_waits(
+def measure_waiting_cores(
     run: TrainRun, readings: Readings, waited_before: float | None, seconds: float
 ) -> float:
     """Return the core-seconds per second for which other work kept this run from a core; NaN if nothing reports it.
@@ -250,12 +261,12 @@ def core_waits(
     `waited_before` is `read_core_wait_seconds` before the block that the readings are of, and `seconds` its duration.
     """
     waited = read_core_wait_seconds()
-    if _waits_source(run) == "threads" and waited is not None and waited_before is not None:
+    if _find_waits_source(run) == "threads" and waited is not None and waited_before is not None:
         return (waited - waited_before) / seconds
     return max_lacking_cores(all_gather_objects((platform.node(), readings.figures)))
 
 
-def planned_phase_steps(experiment: Experiment, device: torch.device, first_step: int) -> range:
+def plan_phase_steps(experiment: Experiment, device: torch.device, first_step: int) -> range:
     """Return the steps to split into phases: as many as in all windows.
 
     On a GPU, to keep the run short, they are those of one window, unless the images have several sizes.
@@ -266,8 +277,8 @@ def planned_phase_steps(experiment: Experiment, device: torch.device, first_step
     return range(first_step, first_step + count)
 
 
-def peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]:
-    """Return the device's peak in FLOP/s and its source; None if it is unknown.
+def find_peak_flops_and_source(device: torch.device, precision: str) -> tuple[float | None, str]:
+    """Return the device's peak in FLOP/s and where it is from; None and the reason if it is unknown.
 
     On a CPU it is measured: the best of a few large matrix products in this precision, at this run's thread count.
     """
@@ -284,8 +295,8 @@ def peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]
     return 2 * side**3 / min(seconds), f"best of ten {products} measured in the same process"
 
 
-def window_images(experiment: Experiment, windows: Iterable[range]) -> tuple[int, ...]:
-    """Return the images of each window; empty if all steps have one size."""
+def count_images_of_windows(experiment: Experiment, windows: Iterable[range]) -> tuple[int, ...]:
+    """Return the number of images of each window, given its steps; empty if all images have one size."""
     if not experiment.image.image_sizes:
         return ()
     images = []
@@ -297,18 +308,18 @@ def window_images(experiment: Experiment, windows: Iterable[range]) -> tuple[int
 
 @dataclass(slots=True)
 class PhaseTimes:
-    """The steps that were split into phases."""
+    """Steps whose phases were timed."""
 
-    timed: list[TimedSteps] = field(default_factory=list)
-    # Of each step, by phase.
+    steps: list[TimedSteps] = field(default_factory=list)
+    # Of each step, by the name of the phase.
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
-def measure_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = True) -> PhaseTimes:
+def time_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = True) -> PhaseTimes:
     """Time the phases of each step with a device synchronisation between them, which a timed window must not have.
 
-    With `may_prolong`, further steps are timed until as many count as planned, as in `time_windows`. A step in which a
-    graph was compiled is taken again.
+    With `may_prolong`, steps are timed until as many count as planned, as in `time_until_enough_windows`. A step in
+    which a graph was compiled is taken again.
     """
     modules: dict[str, nn.Module] = {"image forward": run.tower}
     augmentor = getattr(run.model, "augmentor", None)
@@ -320,23 +331,23 @@ def measure_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = T
     phases = PhaseTimes()
     k = planned_steps.start
     while True:
-        is_enough = not may_prolong or as_windows(phases.timed, len(planned_steps)).is_finished()
-        if len(phases.timed) >= len(planned_steps) and is_enough:
+        is_enough = not may_prolong or to_windows(phases.steps, len(planned_steps)).is_finished()
+        if len(phases.steps) >= len(planned_steps) and is_enough:
             return phases
-        if len(phases.timed) % run.stream.experiment.timing.steps_per_window == 0:
+        if len(phases.steps) % run.stream.experiment.timing.steps_per_window == 0:
             yield_slot()
         with timed_steps(run, range(k, k + 1), reader) as step:
-            step_seconds = _time_step(run, k, modules)
+            step_seconds = _take_step_in_phases(run, k, modules)
         if step.new_graphs:
             continue
-        phases.timed.append(step)
+        phases.steps.append(step)
         for name, seconds in step_seconds.items():
             phases.seconds[name].append(seconds)
         k += 1
 
 
-def _time_step(run: TrainRun, k: int, modules: dict[str, nn.Module]) -> dict[str, float]:
-    """Take step k, and return the seconds of its phases; the forward is split by the forwards of `modules`."""
+def _take_step_in_phases(run: TrainRun, k: int, modules: dict[str, nn.Module]) -> dict[str, float]:
+    """Take step k, and return the seconds of its phases by name; the forward is split by the forwards of `modules`."""
     experiment = run.stream.experiment
     device = run.stream.device
     with clock(device) as data:

@@ -16,7 +16,7 @@ from bench.experiment.config import (
 from bench.experiment.experiments import TUNED_FIELDS
 from bench.interfaces.sections import ComparisonRecords
 from bench.interfaces.throughput import PHASE, Throughput
-from bench.measure.summary import UTILISATION
+from bench.measure.summary import UTILISATION_PREFIX
 from bench.records.record import PHASES, Failure, Memory
 from bench.statistics.verdicts import MAX_WAIT_SHARE, Bottleneck, judge_bottleneck
 from bench.tables.formats import (
@@ -32,16 +32,16 @@ from bench.tables.formats import (
 )
 from bench.tables.tables import Cell, Column, Table
 
-# Titles of the counts of peak memory; two kinds are never in one column.
-MEMORY_COUNTS = {
+# Titles of the peaks of a memory record, by its fields; two of them are never in one column.
+MEMORY_TITLES = {
     "peak_allocated_bytes": "peak of tensors on the device",
     "peak_reserved_bytes": "peak of the allocator on the device",
     "process_bytes": "process on the device, from NVML",
     "peak_rss_bytes": "peak resident, above imports and data",
     "peak_tensor_bytes": "peak of tensors, counted",
 }
-# Titles of figures of `run_figures`.
-SIZES = {
+# Titles of figures of `derive_run_figures`.
+SIZE_TITLES = {
     "captions_per_second": "captions/s, to targets",
     "tokens_per_caption": "tokens per caption, with padding",
     "trained_parameters": "trained parameters",
@@ -66,7 +66,7 @@ FORWARD_BACKWARD_NOTE = (
 
 
 def throughput_table(comparison: ComparisonRecords) -> Table:
-    """Show speed, measured and FLOP-predicted ratios, verdicts and MFU at equal batch size."""
+    """Return the table of speed, measured and FLOP-predicted ratios, verdicts and MFU at equal batch size."""
     rows = comparison.throughputs
     sources = join_with_and(list(dict.fromkeys(row.peak_source for row in rows)))
     sentences = [
@@ -78,13 +78,13 @@ def throughput_table(comparison: ComparisonRecords) -> Table:
         sentences.append(
             f"“Faster” and “slower” require p ≤ 0.01 and an effect of 2{NBSP}% or more."
         )
-    return _speed_table("Throughput of each experiment", comparison, " ".join(sentences))
+    return _make_speed_table("Throughput of each experiment", comparison, " ".join(sentences))
 
 
-def with_differences(
+def with_difference_note(
     table: Table, comparison: ComparisonRecords, may_differ: Iterable[str] = MAY_DIFFER
 ) -> Table:
-    """Add to a table of speeds, for a terminal, how the experiments differ.
+    """Return a table of speeds whose note also lists how the experiments differ, for a terminal.
 
     `may_differ` are the fields in which experiments that are compared by method may differ.
     """
@@ -116,7 +116,7 @@ def _describe_intervals(comparison: ComparisonRecords) -> str:
 
 
 def phase_table(comparison: ComparisonRecords) -> Table:
-    """Show the phases of a step, their sum beside the whole step, and whether data or compute limits it."""
+    """Return the table of a step's phases, their sum beside the whole step, and whether data or compute limits it."""
     rows = []
     for row in comparison.throughputs:
         figures = row.figures
@@ -129,7 +129,9 @@ def phase_table(comparison: ComparisonRecords) -> Table:
         cells["data, share of the phases"] = row.data_share
         cells["waited for batches, share of the windows"] = figures["data_wait_share"]
         cells["loader workers"] = row.loader_workers
-        cells["bound"] = None if row.data_share is None else _bottleneck(row, row.data_share)
+        cells["bound"] = (
+            None if row.data_share is None else _judge_row_bottleneck(row, row.data_share)
+        )
         rows.append(cells)
     note = (
         "Phases are timed in a separate pass with a device synchronisation between them; figures are medians over "
@@ -143,7 +145,7 @@ def phase_table(comparison: ComparisonRecords) -> Table:
 
 
 def measured_phases(rows: Sequence[Throughput]) -> list[str]:
-    """Return the phases that any row has, in the order of the step."""
+    """Return the names of the phases that any row has, in the order of the step."""
     measured = set[str]()
     for row in rows:
         measured.update(name for name, value in row.figures.items() if value is not None)
@@ -151,23 +153,23 @@ def measured_phases(rows: Sequence[Throughput]) -> list[str]:
 
 
 def memory_and_size_table(comparison: ComparisonRecords) -> Table:
-    """Show memory, utilisation, the cost of targets, and numbers of parameters."""
+    """Return the table of memory, utilisation, the cost of targets, and numbers of parameters."""
     memories = {experiment.name: memory for experiment, memory in comparison.runs(Memory)}
     throughputs = {row.experiment: row for row in comparison.throughputs}
     rows = []
     for name in comparison.experiments:
         cells: dict[str, Any] = {"experiment": comparison.label(name)}
-        for count, title in MEMORY_COUNTS.items():
+        for count, title in MEMORY_TITLES.items():
             size = getattr(memories.get(name), count, None)
             if size is not None:
                 cells[f"{title}, MiB"] = size / MIB
         row = throughputs.get(name)
         for figure, value in row.figures.items() if row else ():
-            if figure.startswith(UTILISATION):
-                cells[figure.removeprefix(UTILISATION)] = value
-            elif figure in SIZES:
+            if figure.startswith(UTILISATION_PREFIX):
+                cells[figure.removeprefix(UTILISATION_PREFIX)] = value
+            elif figure in SIZE_TITLES:
                 is_count = figure.endswith("parameters")
-                cells[SIZES[figure]] = round(value or 0) if is_count else value
+                cells[SIZE_TITLES[figure]] = round(value or 0) if is_count else value
         if len(cells) > 1:
             rows.append(cells)
     note = (
@@ -184,7 +186,7 @@ def memory_and_size_table(comparison: ComparisonRecords) -> Table:
     )
 
 
-def _speed_table(title: str, comparison: ComparisonRecords, note: str) -> Table:
+def _make_speed_table(title: str, comparison: ComparisonRecords, note: str) -> Table:
     """Return a row for each timed experiment, and one for each whose timed runs all failed."""
     base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
     columns = [
@@ -199,7 +201,7 @@ def _speed_table(title: str, comparison: ComparisonRecords, note: str) -> Table:
         Column("FLOP ratio", "predicted from FLOPs alone"),
         Column("MFU", "3 x forward over peak"),
     ]
-    rows = [_speed_row(comparison, row) for row in comparison.throughputs]
+    rows = [_speed_cells(comparison, row) for row in comparison.throughputs]
     failed = {record.experiment_name for record, _ in comparison.of(Failure)}
     failed -= {row.experiment for row in comparison.throughputs}
     for name in comparison.experiments:
@@ -211,7 +213,7 @@ def _speed_table(title: str, comparison: ComparisonRecords, note: str) -> Table:
     return Table(title, columns, {"": rows}, note, is_transposed=True)
 
 
-def _speed_row(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
+def _speed_cells(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
     """Return the cells of a timed experiment."""
     is_base = row.experiment == comparison.base
     why = IS_BASE if is_base else (comparison.incomparable or "no other experiment was timed")
@@ -243,7 +245,7 @@ def _describe_input_bound(comparison: ComparisonRecords) -> str:
     for row in comparison.throughputs:
         if row.data_share is not None:
             shares.append(row.data_share)
-            if _bottleneck(row, row.data_share) == "input-bound":
+            if _judge_row_bottleneck(row, row.data_share) == "input-bound":
                 starved.append(comparison.label(row.experiment))
     if not shares:
         return ""
@@ -255,5 +257,5 @@ def _describe_input_bound(comparison: ComparisonRecords) -> str:
     return f"{subject} data takes from {format_percent(min(shares))} to {format_percent(max(shares))} of a step."
 
 
-def _bottleneck(row: Throughput, share: float) -> Bottleneck:
+def _judge_row_bottleneck(row: Throughput, share: float) -> Bottleneck:
     return judge_bottleneck(share, has_prefetching=row.loader_workers > 0)

@@ -10,40 +10,40 @@ from bench.interfaces.throughput import PHASE, Throughput
 from bench.measure.throughput import (
     forward_backward_rate,
     images_per_second,
-    images_per_second_of_all,
+    images_per_second_of_all_windows,
     images_per_step,
     model_flops_utilisation,
-    rates_by_round,
+    rates_by_experiment_and_round,
     steps_per_window,
-    timed_runs,
+    timed_runs_by_experiment,
     undisturbed_images_per_second,
 )
 from bench.records.record import PHASES, Record, Speed
 from bench.statistics.intervals import geometric_mean_with_interval
 from bench.statistics.ratios import RateByRound, Ratio, compare_rate_pairs, ratio_without_interval
 
-ENGINEERING_FACTOR = 2.0  # between two MFU
-UTILISATION = "utilisation: "  # prefix of a figure from `Speed.utilisation`
+MIN_MFU_FACTOR = 2.0  # between two MFU of implementations that are not equally optimised
+UTILISATION_PREFIX = "utilisation: "  # prefix of a figure from `Speed.utilisation`
 
 
-def throughputs_of(
+def summarize_throughputs(
     records: Sequence[Record], names: Collection[str], base: str | None
 ) -> list[Throughput]:
     """Summarise the timed runs of the named experiments and compare them with `base`.
 
     p and verdict are adjusted for the number of ratios.
     """
-    timed = timed_runs(records, names)
+    timed = timed_runs_by_experiment(records, names)
     all_runs = chain.from_iterable(timed.values())
-    peak = device_peak(speed for _, speed in all_runs)
+    peak = largest_peak_flops(speed for _, speed in all_runs)
     figures = {name: _median_figures(runs, peak) for name, runs in timed.items()}
-    rates = rates_by_round(timed, images_per_second)
-    all_windows = rates_by_round(timed, images_per_second_of_all)
-    undisturbed = rates_by_round(timed, undisturbed_images_per_second)
-    ratios = _ratios(base, undisturbed, all_windows)
-    ratios_of_all = _ratios(base, all_windows, all_windows)
-    forward_backward = rates_by_round(timed, forward_backward_rate)
-    forward_backward_ratios = _ratios(base, forward_backward, forward_backward)
+    rates = rates_by_experiment_and_round(timed, images_per_second)
+    all_windows = rates_by_experiment_and_round(timed, images_per_second_of_all_windows)
+    undisturbed = rates_by_experiment_and_round(timed, undisturbed_images_per_second)
+    ratios = _ratios_to_base(base, undisturbed, all_windows)
+    ratios_of_all = _ratios_to_base(base, all_windows, all_windows)
+    forward_backward = rates_by_experiment_and_round(timed, forward_backward_rate)
+    forward_backward_ratios = _ratios_to_base(base, forward_backward, forward_backward)
     throughputs = []
     for name, runs in timed.items():
         speeds = [speed for _, speed in runs]
@@ -53,7 +53,7 @@ def throughputs_of(
             base_flops = figures[base]["step_flops_per_image"]
             if base_flops and flops:
                 flop_ratio = base_flops / flops
-        reasons = [missing_readings(speed) for speed in speeds]
+        reasons = [describe_missing_readings(speed) for speed in speeds]
         distinct_reasons = dict.fromkeys(reason for reason in reasons if reason)
         throughput = Throughput(
             experiment=name,
@@ -73,16 +73,16 @@ def throughputs_of(
     return throughputs
 
 
-def device_peak(speeds: Iterable[Speed]) -> float | None:
-    """Return the largest peak in FLOP/s that any run found, None without one: on a CPU each run measures it."""
+def largest_peak_flops(speeds: Iterable[Speed]) -> float | None:
+    """Return the largest peak in FLOP/s that any run recorded, because on a CPU each run measures it; None without."""
     peaks = [speed.peak_flops_per_second or 0.0 for speed in speeds]
     return max(peaks, default=0.0) or None
 
 
-def run_figures(
+def derive_run_figures(
     experiment: Experiment, speed: Speed, peak: float | None
 ) -> dict[str, float | None]:
-    """Derive the figures of one timed run; None is not measured."""
+    """Return the figures of one timed run by name; None is not measured. `peak` is the device's, in FLOP/s."""
     phases = {}
     for name in PHASES:
         if name in speed.phase_seconds:
@@ -111,17 +111,17 @@ def run_figures(
     for name, milliseconds in phases.items():
         figures[PHASE + name] = milliseconds
     for name, value in speed.utilisation.items():
-        figures[UTILISATION + name] = value
+        figures[UTILISATION_PREFIX + name] = value
     return figures
 
 
 def _median_figures(
     runs: Iterable[tuple[Experiment, Speed]], peak: float | None
 ) -> dict[str, float | None]:
-    """Return the medians of `run_figures` over runs."""
+    """Return the medians of `derive_run_figures` over runs."""
     values = defaultdict[str, list[float]](list)
     for experiment, speed in runs:
-        for name, value in run_figures(experiment, speed, peak).items():
+        for name, value in derive_run_figures(experiment, speed, peak).items():
             known = values[name]
             if value is not None:
                 known.append(value)
@@ -131,19 +131,19 @@ def _median_figures(
     return medians
 
 
-def missing_readings(speed: Speed) -> str:
-    """Return the readings that the device did not give, with the reason of each."""
+def describe_missing_readings(speed: Speed) -> str:
+    """Return a text of the readings that the device did not give, with the reason of each; empty without any."""
     return "; ".join(f"{name}: {reason}" for name, reason in speed.not_measured.items())
 
 
 def extreme_mfu_rows(rows: Sequence[Throughput]) -> tuple[Throughput, Throughput] | None:
-    """Return the rows of the least and the largest MFU where these compare implementations and not methods."""
+    """Return the rows of the least and the largest MFU; None where the largest is less than twice the least."""
     rows_with_mfu = [row for row in rows if row.mfu]
     if not rows_with_mfu:
         return None
     least = min(rows_with_mfu, key=_mfu_or_zero)
     largest = max(rows_with_mfu, key=_mfu_or_zero)
-    if _mfu_or_zero(largest) < ENGINEERING_FACTOR * _mfu_or_zero(least):
+    if _mfu_or_zero(largest) < MIN_MFU_FACTOR * _mfu_or_zero(least):
         return None
     return least, largest
 
@@ -152,10 +152,10 @@ def _mfu_or_zero(row: Throughput) -> float:
     return row.mfu or 0.0
 
 
-def _ratios(
+def _ratios_to_base(
     base: str | None, undisturbed: Mapping[str, RateByRound], all_windows: Mapping[str, RateByRound]
 ) -> dict[str, Ratio]:
-    """Return the ratios to `base`.
+    """Return the ratios of the other experiments to `base`, by name.
 
     Where other work left fewer than two rounds undisturbed, a ratio is of all windows and has neither interval nor
     verdict.

@@ -11,7 +11,7 @@ EMPTY_CAPTION = "empty caption (used)"
 
 
 def ratio_columns(ratio: Ratio | None) -> dict[str, Any]:
-    """Return the cells of a table that show a ratio, its 95 % interval, p and verdict."""
+    """Return the columns ratio, low, high, p and verdict of a table's row; all None without a ratio."""
     if ratio is None:
         return dict.fromkeys(("ratio", "low", "high", "p", "verdict"))
     return {
@@ -23,8 +23,11 @@ def ratio_columns(ratio: Ratio | None) -> dict[str, Any]:
     }
 
 
-def sample_table(records: Iterable[Record], label: Callable[[str], str] = str) -> Table:
-    """List the samples that runs skipped, by what is wrong with them, or used with an empty caption."""
+def sample_flaw_table(records: Iterable[Record], label: Callable[[str], str] = str) -> Table:
+    """Count the samples that runs skipped, by what is wrong with them, and those used with an empty caption.
+
+    `label` turns an experiment's name into what is shown.
+    """
     counts = {}
     for record in records:
         run = record.measured
@@ -44,7 +47,7 @@ def sample_table(records: Iterable[Record], label: Callable[[str], str] = str) -
 
 
 def failure_table(records: Iterable[Record], label: Callable[[str], str] = str) -> Table:
-    """List the runs that failed in the order of their starts, experiments by their labels."""
+    """List the runs that failed in the order of their starts; `label` turns an experiment's name into what is shown."""
     rows = []
     for record in sorted(records, key=lambda record: record.circumstances.started_at):
         failure = record.measured

@@ -6,12 +6,12 @@ from statistics import fmean
 import msgspec
 
 from bench.experiment.config import Experiment, format_differences, unexpected_differences
-from bench.measure.windows import forward_backward_steps, timed_windows
+from bench.measure.windows import forward_backward_windows, timed_windows
 from bench.records.record import Record, Speed
 
-Run = tuple[Experiment, Speed]
-# What must be equal where speeds are compared, and the experiment's field that may explain a difference.
-CIRCUMSTANCES: dict[str, str | None] = {
+TimedRun = tuple[Experiment, Speed]
+# Circumstances that must be equal where speeds are compared, with the experiment's field that may explain a difference.
+FIELD_BY_CIRCUMSTANCE: dict[str, str | None] = {
     "machine": None,
     "gpu": None,
     "device": None,
@@ -25,25 +25,25 @@ CIRCUMSTANCES: dict[str, str | None] = {
 
 
 def images_per_second(experiment: Experiment, speed: Speed) -> float:
-    """Return the rate of a timed run, all processes together, in the windows that count; in all if too few do."""
+    """Return the images/s of a timed run, all processes together, in the windows that count; in all if too few do."""
     rate = undisturbed_images_per_second(experiment, speed)
     if rate is None:
-        rate = images_per_second_of_all(experiment, speed)
+        rate = images_per_second_of_all_windows(experiment, speed)
     return rate
 
 
 def undisturbed_images_per_second(experiment: Experiment, speed: Speed) -> float | None:
-    """Return the rate of a timed run, all processes together, in the windows that count; None if too few do."""
+    """Return the images/s of a timed run, all processes together, in the windows that count; None if too few do."""
     rate = timed_windows(experiment, speed).undisturbed_rate()
     if rate is None:
         return None
     return speed.processes * rate
 
 
-def images_per_second_of_all(experiment: Experiment, speed: Speed) -> float:
-    """Return the rate of a timed run, all processes together, over all its windows."""
+def images_per_second_of_all_windows(experiment: Experiment, speed: Speed) -> float:
+    """Return the images/s of a timed run, all processes together, over all its windows."""
     windows = timed_windows(experiment, speed)
-    return speed.processes * windows.rate_of_all()
+    return speed.processes * windows.rate_of_all_windows()
 
 
 def steps_per_window(experiment: Experiment, speed: Speed) -> int:
@@ -74,7 +74,7 @@ def model_flops_utilisation(
 
 def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
     """Return forward and backward's images/s in the steps that count; None if too few do, or without phases."""
-    steps = forward_backward_steps(experiment, speed)
+    steps = forward_backward_windows(experiment, speed)
     if steps is None:
         return None
     rate = steps.undisturbed_rate()
@@ -83,11 +83,11 @@ def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
     return speed.processes * rate
 
 
-def timed_runs(
+def timed_runs_by_experiment(
     records: Iterable[Record], names: Iterable[str] | None = None
-) -> dict[str, list[Run]]:
-    """Return the timed runs of each of the names (by default of all) that has any, by round."""
-    runs: dict[str, list[Run]] = {}
+) -> dict[str, list[TimedRun]]:
+    """Return the timed runs by the experiment's name, in the order of the rounds; of all names, or those in `names`."""
+    runs: dict[str, list[TimedRun]] = {}
     for record in records:
         experiment = record.experiment
         speed = record.measured
@@ -98,12 +98,13 @@ def timed_runs(
     return {name: sorted(runs[name], key=lambda run: run[1].round) for name in chosen}
 
 
-def rates_by_round(
-    timed: Mapping[str, Sequence[Run]], rate: Callable[[Experiment, Speed], float | None]
+def rates_by_experiment_and_round(
+    runs_by_experiment: Mapping[str, Sequence[TimedRun]],
+    rate: Callable[[Experiment, Speed], float | None],
 ) -> dict[str, dict[int, float]]:
-    """Return a rate of timed runs, by experiment and round, without the runs that have none."""
+    """Return a rate of timed runs, by the experiment's name and the round, without the runs that have none."""
     rates: dict[str, dict[int, float]] = {}
-    for name, runs in timed.items():
+    for name, runs in runs_by_experiment.items():
         rates[name] = {}
         for experiment, speed in runs:
             value = rate(experiment, speed)
@@ -112,18 +113,20 @@ def rates_by_round(
     return rates
 
 
-def throughputs_by_round(records: Iterable[Record]) -> dict[str, dict[int, float]]:
-    """Return the images per second of the runs that other work did not disturb, by experiment and round."""
-    return rates_by_round(timed_runs(records), undisturbed_images_per_second)
+def undisturbed_rates_by_round(records: Iterable[Record]) -> dict[str, dict[int, float]]:
+    """Return the images/s of the runs that other work did not disturb, by the experiment's name and the round."""
+    return rates_by_experiment_and_round(
+        timed_runs_by_experiment(records), undisturbed_images_per_second
+    )
 
 
-def require_comparable(records: Iterable[Record], *, may_differ: Iterable[str]) -> None:
-    """Raise ValueError listing what differs beyond the experiments' fields named, machines included."""
+def require_comparable_records(records: Iterable[Record], *, may_differ: Iterable[str]) -> None:
+    """Raise ValueError listing how experiments and circumstances differ, apart from the fields in `may_differ`."""
     records = list(records)
     allowed = set(may_differ)
     experiments = [record.experiment for record in records if record.experiment is not None]
     differences = unexpected_differences(experiments, allowed)
-    for circumstance, field in CIRCUMSTANCES.items():
+    for circumstance, field in FIELD_BY_CIRCUMSTANCE.items():
         values = {}
         for record in records:
             value = getattr(record.circumstances, circumstance)

@@ -25,7 +25,7 @@ MIN_COUNTED_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """The timed windows of one process, or its steps that were timed in phases, in the order of time."""
+    """The timed windows of one process, in the order of time; steps that were timed in phases are windows of one."""
 
     num_planned: int
     images: Sequence[int]  # per window, of one process
@@ -34,8 +34,8 @@ class Windows:
     waiting_cores: Sequence[float] = ()
     throttled_percent: Sequence[float] = ()  # of a window's time; empty: no GPU
 
-    def is_counted(self) -> npt.NDArray[np.bool_]:
-        """Return for each window whether it counts."""
+    def counted_mask(self) -> npt.NDArray[np.bool_]:
+        """Return for each window whether it counts: its threads hardly waited for a core, its GPU was not throttled."""
         counted = np.ones(len(self.seconds), bool)
         if len(self.waiting_cores):
             counted &= np.array(self.waiting_cores) <= MAX_WAITING_CORES
@@ -46,11 +46,11 @@ class Windows:
     def is_finished(self) -> bool:
         """Return whether as many windows count as were planned, or the run has timed as many as it may."""
         is_at_limit = len(self.seconds) >= MAX_WINDOWS_FACTOR * self.num_planned
-        return is_at_limit or self.count() >= self.num_planned
+        return is_at_limit or self.num_counted() >= self.num_planned
 
-    def count(self) -> int:
+    def num_counted(self) -> int:
         """Return the number of windows that count."""
-        return int(self.is_counted().sum())
+        return int(self.counted_mask().sum())
 
     def undisturbed_rate(self) -> float | None:
         """Return the images per second of one process in the windows that count; None if too few do.
@@ -59,47 +59,47 @@ class Windows:
         several image sizes, each number is weighted by how often it was timed, so that it does not matter which of them
         were left out.
         """
-        if self.count() < MIN_COUNTED_SHARE * self.num_planned:
+        if self.num_counted() < MIN_COUNTED_SHARE * self.num_planned:
             return None
-        counted = self.is_counted()
+        counted = self.counted_mask()
         images = np.array(self.images)
         seconds = np.array(self.seconds)
         if len(self.waiting_cores):
             seconds = seconds * (1 - np.array(self.waiting_cores))
         total_seconds = 0.0
         for num_images in np.unique(images):
-            is_equal = images == num_images
-            counted_seconds = seconds[is_equal & counted]
+            alike = images == num_images
+            counted_seconds = seconds[alike & counted]
             if not len(counted_seconds):
                 return None
-            total_seconds += counted_seconds.mean() * is_equal.sum()
+            total_seconds += counted_seconds.mean() * alike.sum()
         return float(images.sum() / total_seconds)
 
-    def rate_of_all(self) -> float:
+    def rate_of_all_windows(self) -> float:
         """Return the images per second of one process over all windows, other work included."""
         return float(np.sum(self.images) / np.sum(self.seconds))
 
 
-def timed_windows(experiment: Experiment, speed: Speed) -> Windows:
-    """Return the windows of a timed run; with several processes a window lasts as long as on the slowest."""
-    steps_per_window = speed.steps_per_window or experiment.timing.steps_per_window
+def timed_windows(experiment: Experiment, recorded: Speed) -> Windows:
+    """Return the windows of a recorded run; with several processes a window lasts as long as on the slowest."""
+    steps_per_window = recorded.steps_per_window or experiment.timing.steps_per_window
     planned_steps = experiment.timing.windows * experiment.timing.steps_per_window
-    seconds = speed.window_seconds
-    if speed.rank_window_seconds:
-        seconds = tuple(max(ranks) for ranks in zip(*speed.rank_window_seconds, strict=True))
+    seconds = recorded.window_seconds
+    if recorded.rank_window_seconds:
+        seconds = tuple(max(ranks) for ranks in zip(*recorded.rank_window_seconds, strict=True))
     images_of_window = experiment.training.batch_size * steps_per_window
     return Windows(
         num_planned=max(1, planned_steps // steps_per_window),
-        images=speed.window_images or [images_of_window] * len(seconds),
+        images=recorded.window_images or [images_of_window] * len(seconds),
         seconds=seconds,
-        waiting_cores=speed.window_core_waits,
-        throttled_percent=speed.window_throttled_percent,
+        waiting_cores=recorded.window_core_waits,
+        throttled_percent=recorded.window_throttled_percent,
     )
 
 
-def forward_backward_steps(experiment: Experiment, speed: Speed) -> Windows | None:
-    """Return the steps that were timed in phases, each without its data and its optimizer; None without phases."""
-    phases = dict(speed.phase_seconds)
+def forward_backward_windows(experiment: Experiment, recorded: Speed) -> Windows | None:
+    """Return a recorded run's steps that were timed in phases, without data and optimizer; None without phases."""
+    phases = dict(recorded.phase_seconds)
     phases.pop("data", None)
     phases.pop("optimizer", None)
     if not phases:
@@ -107,15 +107,15 @@ def forward_backward_steps(experiment: Experiment, speed: Speed) -> Windows | No
     seconds = [sum(step) for step in zip(*phases.values(), strict=True)]
     planned = experiment.timing.windows * experiment.timing.steps_per_window
     return Windows(
-        num_planned=speed.planned_phase_steps or min(len(seconds), planned),
-        images=speed.phase_images or [experiment.training.batch_size] * len(seconds),
+        num_planned=recorded.planned_phase_steps or min(len(seconds), planned),
+        images=recorded.phase_images or [experiment.training.batch_size] * len(seconds),
         seconds=seconds,
-        waiting_cores=speed.phase_core_waits,
+        waiting_cores=recorded.phase_core_waits,
     )
 
 
 def describe_busy_processes(records: Sequence[Record]) -> str:
-    """Say that busy processes reduced the threads of the runs; empty if they did not."""
+    """Return a sentence that busy processes reduced the threads of the runs; empty if they did not."""
     for record in records:
         circumstances = record.circumstances
         if circumstances.busy_processes and isinstance(record.measured, Speed):
@@ -125,7 +125,7 @@ def describe_busy_processes(records: Sequence[Record]) -> str:
 
 
 def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
-    """Say in a line which steps other work kept from a core, and how long that prolonged the runs of `names`.
+    """Return sentences on the windows of the experiments `names` that other work disturbed, and the time it cost.
 
     Empty if none of them was timed.
     """
@@ -147,7 +147,7 @@ def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
     added_seconds = 0.0
     for _, _, windows in runs:
         number += len(windows.seconds)
-        num_counted += windows.count()
+        num_counted += windows.num_counted()
         num_throttled += int(np.count_nonzero(windows.throttled_percent))
         num_disturbed += windows.undisturbed_rate() is None
         added_seconds += sum(windows.seconds[windows.num_planned :])

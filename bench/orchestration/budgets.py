@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from bench.console.console import log
 from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.experiment.config import Experiment, change
-from bench.measure.throughput import throughputs_by_round
+from bench.measure.throughput import undisturbed_rates_by_round
 from bench.records.record import Record
 from bench.statistics.ratios import compare_rates_to_base
 
@@ -49,7 +49,9 @@ def image_budgets(
 
 def measured_speeds(records: Collection[Record], names: Collection[str]) -> dict[str, float]:
     """Return the relative speed of each experiment; nothing if one is too uncertain to derive a budget."""
-    rates = {name: runs for name, runs in throughputs_by_round(records).items() if name in names}
+    rates = {
+        name: runs for name, runs in undisturbed_rates_by_round(records).items() if name in names
+    }
     if not rates:
         return {}
     base, *others = rates

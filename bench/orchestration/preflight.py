@@ -189,10 +189,10 @@ def _require_inputs(experiment: Experiment) -> None:
         for named in EXPERIMENTS.values()
         if METHODS.is_built_in(named.method)
     ):
-        from bench.measure.costs import build_on_meta
+        from bench.measure.costs import build_tower_and_model_on_meta
 
         try:
-            build_on_meta(experiment)
+            build_tower_and_model_on_meta(experiment)
         except (ValueError, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - open_clip, timm and torch document no exceptions for bad sizes

@@ -15,8 +15,8 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import TextPadding
 from bench.interfaces.method import METHODS
 from bench.labels.subwords import SubwordIds
-from bench.measure.costs import count_flops
-from bench.measure.memory import step_tensor_bytes
+from bench.measure.costs import count_step_flops
+from bench.measure.memory import count_step_tensor_bytes
 from bench.suites.device import DEVICE, seconds
 from bench.train.build import (
     build_train_run,
@@ -60,8 +60,8 @@ def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> 
     stream = PackStream(small, counted_images, METHODS[method].targets(small), DEVICE)
     benchmark.extra_info |= {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "peak tensor bytes": step_tensor_bytes(stream),
-        "FLOPs of a step": count_flops(small, [stream.target(0)]).step,
+        "peak tensor bytes": count_step_tensor_bytes(stream),
+        "FLOPs of a step": count_step_flops(small, [stream.target(0)]).step,
     }
     if not ON_GPU:  # where sums are taken in an order that varies
         run = build_train_run(stream, eager_without_group=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from bench.interfaces.sections import ComparisonRecords
-from bench.measure.throughput import images_per_second, timed_runs
+from bench.measure.throughput import images_per_second, timed_runs_by_experiment
 from bench.records.record import Speed
 from bench.tables.formats import (
     NBSP,
@@ -60,7 +60,7 @@ def cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
     """
     seconds = {}
     kilojoules = {}
-    for name, runs in timed_runs(comparison.records).items():
+    for name, runs in timed_runs_by_experiment(comparison.records).items():
         rates = {speed.round: images_per_second(experiment, speed) for experiment, speed in runs}
         rate = median(rates.values())
         seconds[name] = 1 / rate

@@ -59,8 +59,10 @@ def test_cores_are_not_judged_without_the_rate_of_a_gpu(
 def test_loading_is_timed_in_one_thread_for_the_seconds_given(shards: Path, results: Path) -> None:
     threads = torch.get_num_threads()
     short = time_loading(small("clip", data=str(shards)), results, 0.0)
-    assert short.images == MIN_BATCHES * TIMED_BATCH
-    assert time_loading(small("clip", data=str(shards)), results, 0.5).images >= short.images
+    assert short.num_images == MIN_BATCHES * TIMED_BATCH
+    assert (
+        time_loading(small("clip", data=str(shards)), results, 0.5).num_images >= short.num_images
+    )
     assert torch.get_num_threads() == threads
 
 

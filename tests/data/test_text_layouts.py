@@ -16,7 +16,12 @@ from bench.experiment.auto_fields import resolve_text_padding
 from bench.experiment.config import Experiment
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
-from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
+from bench.measure.costs import (
+    META,
+    build_tower_and_model_on_meta,
+    count_step_flops,
+    count_text_forward_flops,
+)
 from bench.train.build import open_batch_stream
 from tests.small import small
 
@@ -93,8 +98,8 @@ def test_flops_of_packed_batches_are_those_of_their_rows(results: Path) -> None:
     experiment = packed(caption_lengths=WEB)
     stream = open_batch_stream(experiment, CPU, results)
     batches = [stream.target(k) for k in range(3)]
-    _, model = build_on_meta(experiment)
-    assert count_flops(experiment, batches).text_forward == text_forward_flops(
+    _, model = build_tower_and_model_on_meta(experiment)
+    assert count_step_flops(experiment, batches).text_forward == count_text_forward_flops(
         model, batches[0].to(META)
     )
 

@@ -12,9 +12,9 @@ from bench.experiment.experiments import EXPERIMENTS, get_experiment
 from bench.interfaces.method import METHODS
 from bench.measure.costs import (
     META,
-    build_on_meta,
+    build_tower_and_model_on_meta,
     count_costs,
-    count_flops,
+    count_step_flops,
     meta_images,
 )
 from bench.records.record import Flops
@@ -31,7 +31,7 @@ def test_counted_costs_equal_those_of_the_built_model(method: str, results: Path
     uncut = METHODS[method].targets(experiment)(
         Captions.from_texts(["a dog"] * experiment.training.batch_size)
     )
-    costs, whole = count_costs(experiment), count_flops(experiment, [uncut])
+    costs, whole = count_costs(experiment), count_step_flops(experiment, [uncut])
     assert costs.parameters == sum(
         parameter.numel() for parameter in model.parameters() if parameter.requires_grad
     )
@@ -46,7 +46,7 @@ def test_flops_of_a_step_do_not_depend_on_the_precision_of_the_contrastive_loss(
         Captions.from_texts(["a dog"] * experiment.training.batch_size)
     )
     in_autocast = change(experiment, contrastive_precision="autocast")
-    assert count_flops(in_autocast, [captions]) == count_flops(experiment, [captions])
+    assert count_step_flops(in_autocast, [captions]) == count_step_flops(experiment, [captions])
 
 
 def test_gathered_images_cost_two_more_products() -> None:
@@ -56,9 +56,10 @@ def test_gathered_images_cost_two_more_products() -> None:
         Captions.from_texts(["a dog"] * experiment.training.batch_size)
     )
     alone, both = (
-        count_flops(change(experiment, gather=one), [captions]).step for one in ("captions", "both")
+        count_step_flops(change(experiment, gather=one), [captions]).step
+        for one in ("captions", "both")
     )
-    _, model = build_on_meta(experiment)
+    _, model = build_tower_and_model_on_meta(experiment)
     assert isinstance(model, DualEncoder)
     assert both - alone == 2 * 2 * experiment.training.batch_size * 64 * model.text.width
 
@@ -79,11 +80,11 @@ def test_tower_with_attention_pooling_or_batch_norm_is_counted_as_torch_counts_a
 ) -> None:
     experiment = small(method, tower=tower, image_size=32, batch_size=2)
     target = METHODS[method].targets(experiment)(Captions.from_texts(["a dog"] * 2))
-    _, model = build_on_meta(experiment)
+    _, model = build_tower_and_model_on_meta(experiment)
     products = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}
     with FlopCounterMode(display=False, custom_mapping=products) as counter:
         METHODS[method].loss(model, meta_images(2, 32, 3), target.to(META), None).backward()
-    counted = count_flops(experiment, [target])
+    counted = count_step_flops(experiment, [target])
     assert counted.step == counter.get_total_flops()
     assert counted.image_forward == 2 * count_costs(experiment).image_flops
 
@@ -106,7 +107,7 @@ def test_flops_of_clip_are_those_that_open_clip_publishes(
     """Forward GFLOPs of docs/model_profile.csv; ours are fewer, for the last blocks compute one token alone."""
     experiment = get_experiment(name)
     assert forward_flops_as_released(experiment) / 1e9 == pytest.approx(image + text, abs=0.01)
-    costs, (tower, model) = count_costs(experiment), build_on_meta(experiment)
+    costs, (tower, model) = count_costs(experiment), build_tower_and_model_on_meta(experiment)
     saved = of_one_token_alone(len(tower.trunk.positional_embedding), tower.trunk.transformer.width)
     assert (costs.image_flops + saved) / 1e9 == pytest.approx(image, rel=0.01)
     saved = of_one_token_alone(77, model.text.text.transformer.width)
@@ -124,7 +125,7 @@ def test_flops_at_widths_between_the_counted_ones_are_exact(method: str) -> None
     experiment, widths = small(method, batch_size=6), (3, 4, 6, 9, 13, 14)
     uncut = METHODS[method].targets(experiment)
     text = [" ".join(["dog"] * (width - 2)) for width in widths]  # start and end are tokens, too
-    counted = count_flops(experiment, [uncut(Captions.from_texts(text))])
-    alone = [count_flops(experiment, [uncut(Captions.from_texts([one] * 6))]) for one in text]
+    counted = count_step_flops(experiment, [uncut(Captions.from_texts(text))])
+    alone = [count_step_flops(experiment, [uncut(Captions.from_texts([one] * 6))]) for one in text]
     for name in Flops.__struct_fields__:
         assert getattr(counted, name) == sum(getattr(one, name) for one in alone) // len(alone)

@@ -12,7 +12,7 @@ from tests.data.shards import open_shards
 def test_generated_shards_hold_different_images_and_captions_and_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(generated_shards, "SHARD_IMAGES", 4)
+    monkeypatch.setattr(generated_shards, "IMAGES_PER_SHARD", 4)
     main(str(tmp_path / "shards"), "6")
     assert capsys.readouterr().out.startswith("6 JPEGs of 512 pixels a side")
     paths = sorted((tmp_path / "shards").iterdir())

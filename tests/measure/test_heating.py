@@ -7,7 +7,7 @@ import torch
 
 import bench.measure.speed as speed_module
 from bench.measure.heating import HEATING_SECONDS, Heating
-from bench.measure.speed import measure_speed, planned_phase_steps
+from bench.measure.speed import measure_speed, plan_phase_steps
 from tests.heated import heat_like_a_gpu
 from tests.processes import in_ranks
 from tests.small import small
@@ -64,4 +64,4 @@ def test_phases_of_a_gpu_are_those_of_one_window(
 ) -> None:
     """Images of several sizes need more steps."""
     experiment = small("catlip", windows=2, steps_per_window=3, image_sizes=sizes)
-    assert planned_phase_steps(experiment, torch.device(device), 16) == range(16, 16 + expected)
+    assert plan_phase_steps(experiment, torch.device(device), 16) == range(16, 16 + expected)

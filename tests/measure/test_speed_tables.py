@@ -10,7 +10,7 @@ from bench.measure.speed_tables import (
     memory_and_size_table,
     phase_table,
     throughput_table,
-    with_differences,
+    with_difference_note,
 )
 from bench.records.record import Record, read_record
 from tests.small import circumstances
@@ -70,6 +70,6 @@ def test_the_speed_table_says_which_settings_the_methods_have_of_their_own(
     names: tuple[str, ...], own: str
 ) -> None:
     found = group_named([timed(name, round_) for name in names for round_ in range(2)], names)
-    note = with_differences(throughput_table(found), found).note
+    note = with_difference_note(throughput_table(found), found).note
     settings = note.partition("The methods' own settings: ")[2]
     assert sorted(settings.removesuffix(".").split("; ")) == sorted(own.strip().split("\n"))

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from bench.measure.tables import failure_table, sample_table
+from bench.measure.tables import failure_table, sample_flaw_table
 from bench.records.record import Failure, Record
 from tests.small import circumstances, small
 from tests.speeds import speed
@@ -21,7 +21,7 @@ def test_skipped_samples_and_empty_captions_are_listed_once_for_all_rounds() -> 
         record("catlip", round=n, skipped={"no image": 2, "truncated": 4}, empty_captions=1)
         for n in range(3)
     ]
-    rows = [tuple(row.values()) for row in sample_table([*flawed, record("clip")]).rows]
+    rows = [tuple(row.values()) for row in sample_flaw_table([*flawed, record("clip")]).rows]
     counts = [("no image", 2), ("truncated", 4), ("empty caption (used)", 1)]
     assert rows == [("catlip", "speed", *count) for count in counts]
 

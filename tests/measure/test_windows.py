@@ -22,7 +22,7 @@ def test_slow_windows_that_did_not_wait_count_in_full() -> None:
     """A method whose own steps vary more is not shown faster for it."""
     seconds = np.random.default_rng(0).lognormal(0, 0.3, NUMBER)
     windows = windows_of(seconds, [0.0] * NUMBER)
-    assert windows.count() == NUMBER
+    assert windows.num_counted() == NUMBER
     assert windows.undisturbed_rate() == pytest.approx(128 / np.mean(seconds))
 
 
@@ -34,7 +34,7 @@ def test_windows_that_waited_do_not_count_however_many_they_are(
     quiet = np.random.default_rng(1).lognormal(0, 0.04, NUMBER)
     seconds = np.where(np.arange(NUMBER) < disturbed, slowdown * quiet, quiet)
     windows = windows_of(seconds, 1 - quiet / seconds)
-    assert windows.count() == NUMBER - disturbed
+    assert windows.num_counted() == NUMBER - disturbed
     assert windows.undisturbed_rate() == pytest.approx(128 / quiet[disturbed:].mean())
 
 
@@ -48,7 +48,7 @@ def test_run_with_few_counted_windows_has_no_undisturbed_rate() -> None:
     waits = [0.0] * 4 + [1.0] * 16
     assert windows_of([1.0] * NUMBER, waits).undisturbed_rate() is None
     assert windows_of([1.0] * NUMBER, [0.0, *waits[:-1]]).undisturbed_rate() == pytest.approx(128)
-    assert windows_of([1.0] * NUMBER, waits).rate_of_all() == 128
+    assert windows_of([1.0] * NUMBER, waits).rate_of_all_windows() == 128
 
 
 def test_run_goes_on_until_enough_windows_count_or_its_limit_is_reached() -> None:
@@ -65,14 +65,14 @@ def test_throttled_windows_do_not_count() -> None:
     windows = replace(
         windows_of([1.0] * 10 + [2.0] * 10), throttled_percent=[0.0] * 10 + [20.0] * 10
     )
-    assert windows.count() == 10
+    assert windows.num_counted() == 10
     assert windows.undisturbed_rate() == pytest.approx(128)
 
 
 def test_every_window_counts_where_waits_are_not_reported() -> None:
     windows = windows_of([1.0] * 10 + [2.0] * 10)
-    assert windows.count() == NUMBER
-    assert windows.undisturbed_rate() == windows.rate_of_all()
+    assert windows.num_counted() == NUMBER
+    assert windows.undisturbed_rate() == windows.rate_of_all_windows()
 
 
 def test_left_out_windows_do_not_change_the_mix_of_image_sizes() -> None:

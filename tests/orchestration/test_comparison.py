@@ -141,7 +141,9 @@ def test_later_rounds_on_a_cpu_have_the_flops_of_the_first(
         "rounds", results, [small("catlip")], cores=1, on_gpu=False, runner=InProcess()
     )
     comparison.measure(1)
-    monkeypatch.setattr("bench.measure.speed.count_flops", lambda *_: pytest.fail("counted again"))
+    monkeypatch.setattr(
+        "bench.measure.speed.count_step_flops", lambda *_: pytest.fail("counted again")
+    )
     comparison.measure(2, first_round=1)
     measured = [record.measured for record in comparison.records()]
     assert [one.round for one in measured if isinstance(one, Speed)] == [0, 1]

@@ -26,13 +26,18 @@ from bench.environment.machine import default_device
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.method import METHODS
-from bench.measure.costs import count_flops
+from bench.measure.costs import count_step_flops
 from bench.measure.memory import (
+    count_step_tensor_bytes,
     is_out_of_memory,
     measure_memory,
-    step_tensor_bytes,
 )
-from bench.measure.speed import as_windows, measure_speed, peak_flops, time_windows
+from bench.measure.speed import (
+    find_peak_flops_and_source,
+    measure_speed,
+    time_until_enough_windows,
+    to_windows,
+)
 from bench.measure.windows import MAX_WINDOWS_FACTOR, timed_windows
 from bench.profilers.clock import Elapsed, clock, time_forwards
 from bench.profilers.core_waits import read_core_wait_seconds, read_times_of_allowed_cores
@@ -57,7 +62,7 @@ ON_A_GPU = small("clip", precision="bf16", images=65_536, batch_size=16, steps_p
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_peak_of_a_cpu_is_of_products_in_the_precision_of_the_run(precision: str) -> None:
-    peak, source = peak_flops(CPU, precision)
+    peak, source = find_peak_flops_and_source(CPU, precision)
     assert peak is not None
     assert peak > 1e9
     assert f"{precision} matrix products" in source
@@ -210,7 +215,7 @@ def test_memory_record_is_kept_if_the_uncompiled_step_does_not_fit(
     def fails(_: object) -> int:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("bench.measure.memory.step_tensor_bytes", fails)
+    monkeypatch.setattr("bench.measure.memory.count_step_tensor_bytes", fails)
     memory = measure_memory(small("catlip"), CPU, results)
     assert memory.peak_tensor_bytes is None
     assert memory.peak_rss_bytes is not None
@@ -237,7 +242,7 @@ def count_weights_alive(experiment: Experiment, results: Path) -> int:
         patch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
         patch.setattr("bench.measure.memory.build_train_run", build)
         patch.setattr(
-            "bench.measure.memory.step_tensor_bytes",
+            "bench.measure.memory.count_step_tensor_bytes",
             lambda _: alive.append(sum(one() is not None for one in weights)),
         )
         measure_memory(experiment, CPU, results)
@@ -308,7 +313,9 @@ def test_text_flops_count_computed_tokens() -> None:
         Captions.from_texts(["dog", "a dog and a cat and a bird and a horse and a cow and a sheep"])
     )
     short, long = targets.select(torch.tensor([0, 0])), targets.select(torch.tensor([1, 0]))
-    counted = [count_flops(experiment, batches) for batches in ([short], [long], [short, long])]
+    counted = [
+        count_step_flops(experiment, batches) for batches in ([short], [long], [short, long])
+    ]
     assert counted[0].image_forward == counted[1].image_forward
     assert counted[0].text_forward < counted[1].text_forward
     assert counted[2].text_forward == (counted[0].text_forward + counted[1].text_forward) // 2
@@ -374,12 +381,12 @@ def test_window_in_which_the_gpu_was_throttled_is_made_up_for(
         interval_gauges={"slowed by heat percent": lambda: lambda: next(readings)}
     )
     monkeypatch.setattr("bench.measure.speed.open_device_reader", lambda _: reader)
-    monkeypatch.setattr("bench.measure.speed.core_waits", lambda *_: 0.0)
+    monkeypatch.setattr("bench.measure.speed.measure_waiting_cores", lambda *_: 0.0)
     run = build_train_run(open_batch_stream(small("catlip"), CPU, results))
-    windows, compiled, _ = time_windows(run, range(2), steps_per_window=1)
-    assert [window.throttled_percent for window in windows] == [0.0, 40.0, 0.0]
-    assert compiled == {}
-    assert as_windows(windows, 2).count() == 2
+    timed = time_until_enough_windows(run, range(2), steps_per_window=1)
+    assert [window.throttled_percent for window in timed.windows] == [0.0, 40.0, 0.0]
+    assert timed.left_out == {}
+    assert to_windows(timed.windows, 2).num_counted() == 2
 
 
 def test_run_whose_every_window_was_throttled_has_no_undisturbed_speed(
@@ -388,9 +395,9 @@ def test_run_whose_every_window_was_throttled_has_no_undisturbed_speed(
     reader = DeviceReader(interval_gauges={"slowed by heat percent": lambda: lambda: 50.0})
     monkeypatch.setattr("bench.measure.speed.open_device_reader", lambda _: reader)
     run = build_train_run(open_batch_stream(small("catlip"), CPU, results))
-    windows, _, _ = time_windows(run, range(2), steps_per_window=1)
+    windows = time_until_enough_windows(run, range(2), steps_per_window=1).windows
     assert len(windows) == 2 * MAX_WINDOWS_FACTOR
-    assert as_windows(windows, 2).undisturbed_rate() is None
+    assert to_windows(windows, 2).undisturbed_rate() is None
 
 
 def test_other_work_counts_only_beyond_the_cores_that_are_idle() -> None:
@@ -441,7 +448,7 @@ def test_cpu_memory_has_a_peak_and_no_cuda_counts(results: Path) -> None:
 
 def test_tensors_of_a_step_are_the_same_on_every_run_and_grow_with_the_batch(results: Path) -> None:
     def count(batch_size: int) -> int:
-        return step_tensor_bytes(
+        return count_step_tensor_bytes(
             open_batch_stream(small("superclass", batch_size=batch_size), CPU, results)
         )
 

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from bench.data import transforms
 from bench.data.transforms import denormalise, normalise
 from bench.interfaces.method import METHODS
-from bench.measure.costs import count_costs, count_flops
+from bench.measure.costs import count_costs, count_step_flops
 from bench.measure.speed import measure_speed
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
 from bench.train.distributed import gather_full_tensor
@@ -106,7 +106,7 @@ def test_costs_count_six_parameters_and_the_gradient_of_the_images(results: Path
     plain, augmented = (small("catlip", augmentation=one) for one in ("none", "range"))
     assert count_costs(augmented).parameters == count_costs(plain).parameters + 6
     target = open_batch_stream(plain, CPU, results).target(0)
-    counted = [count_flops(one, [target]) for one in (plain, augmented)]
+    counted = [count_step_flops(one, [target]) for one in (plain, augmented)]
     patches, patch, width = 16, 3 * 12 * 12, 128
     assert (
         counted[1].step - counted[0].step == 2 * plain.training.batch_size * patches * patch * width

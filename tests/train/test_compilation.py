@@ -21,7 +21,7 @@ from bench.data.stream import BatchStream
 from bench.environment.torchrun_ranks import TorchrunRanks
 from bench.experiment.config import change
 from bench.interfaces.method import METHODS
-from bench.measure.speed import measure_phases
+from bench.measure.speed import time_phases
 from bench.train import step
 from bench.train.build import (
     TrainRun,
@@ -107,7 +107,7 @@ def compiled_steps(stream: BatchStream[Any]) -> dict[str, Any]:
     torch._dynamo.utils.counters.clear()
     run = build_train_run(stream)
     losses, graphs = losses_of(run), compilation_counters()["graphs"]
-    phases = measure_phases(run, range(STEPS, 2 * STEPS))
+    phases = time_phases(run, range(STEPS, 2 * STEPS))
     last = compilation_counters()
     return {
         "losses": losses,

@@ -33,7 +33,7 @@ from bench.data.stream import Batch, PackStream
 from bench.environment.torchrun_ranks import TorchrunRanks
 from bench.interfaces.method import METHODS
 from bench.measure.memory import max_over_ranks
-from bench.measure.throughput import images_per_second_of_all
+from bench.measure.throughput import images_per_second_of_all_windows
 from bench.records.record import Failure, Memory, Speed, Training, Transfer, read_records
 from bench.train import checkpoint_manager
 from bench.train.build import TrainRun, build_train_run, build_untrained_tower
@@ -464,7 +464,7 @@ def test_launched_measurement_records_windows_of_all_ranks_and_survives_a_killed
     assert [len(windows) for windows in speed.rank_window_seconds] == [num_windows] * 2
     assert speed.rank_window_seconds[0] == speed.window_seconds
     slowest = [max(of_ranks) for of_ranks in zip(*speed.rank_window_seconds, strict=True)]
-    assert images_per_second_of_all(record.experiment, speed) == pytest.approx(
+    assert images_per_second_of_all_windows(record.experiment, speed) == pytest.approx(
         2 * 8 * num_windows / sum(slowest)
     )
 

@@ -15,7 +15,7 @@ from bench.experiment.config import Experiment, get_field
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.recipes import DATACOMP_SYNSETS
 from bench.labels.vocabulary import SHIPPED_FOLDER, read_vocabulary
-from bench.measure.costs import build_on_meta
+from bench.measure.costs import build_tower_and_model_on_meta
 from bench.orchestration.preflight import check
 from bench.records.record import Training, read_records
 from bench.towers.tower_from import load_tower
@@ -49,7 +49,7 @@ def counted_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def head_rows(experiment: Experiment) -> int:
-    head = build_on_meta(experiment)[1].head
+    head = build_tower_and_model_on_meta(experiment)[1].head
     return next(
         module.out_features for module in [*head.modules()][::-1] if isinstance(module, nn.Linear)
     )

@@ -13,10 +13,10 @@ from torch._dynamo import config as dynamo
 
 from bench.data.image_sizes import image_size_at, images_before_step, nearest_step_count
 from bench.experiment.config import Experiment, change
-from bench.measure.costs import count_flops
-from bench.measure.memory import step_tensor_bytes
+from bench.measure.costs import count_step_flops
+from bench.measure.memory import count_step_tensor_bytes
 from bench.measure.speed import measure_speed
-from bench.measure.throughput import images_per_second_of_all, images_per_step
+from bench.measure.throughput import images_per_second_of_all_windows, images_per_step
 from bench.orchestration.budgets import image_budgets
 from bench.records.record import Branch, Speed, Training
 from bench.towers.provenance import read_provenance
@@ -110,7 +110,7 @@ def test_throughput_counts_the_images_really_seen(speed: Speed, results: Path) -
     assert speed.window_images == tuple(sizes[1 : 1 + number])
     assert speed.phase_images == tuple(sizes[1 + number :])
     assert len({*speed.window_images}) > 1
-    assert images_per_second_of_all(experiment, speed) == sum(speed.window_images) / sum(
+    assert images_per_second_of_all_windows(experiment, speed) == sum(speed.window_images) / sum(
         speed.window_seconds
     )
     assert images_per_step(experiment, speed) == pytest.approx(fmean(speed.window_images))
@@ -127,7 +127,7 @@ def test_flops_of_a_record_are_the_mean_over_its_steps(speed: Speed, results: Pa
         sized = change(
             experiment, image_size=side, image_sizes=(), batch_size=experiment.batch_size_for(side)
         )
-        separate.append(asdict(count_flops(sized, [stream.target(k)])))
+        separate.append(asdict(count_step_flops(sized, [stream.target(k)])))
     for name, counted in asdict(speed.flops).items():
         assert counted == pytest.approx(fmean(one[name] for one in separate), rel=1e-6), name
 
@@ -151,7 +151,7 @@ def test_peak_memory_is_of_the_most_demanding_image_size(results: Path) -> None:
         for side in experiment.image.all_image_sizes
     }
     whole, small_, large = (
-        step_tensor_bytes(open_batch_stream(one, CPU, results))
+        count_step_tensor_bytes(open_batch_stream(one, CPU, results))
         for one in (experiment, separate[32], separate[64])
     )
     assert whole == pytest.approx(small_, rel=0.01)

@@ -32,7 +32,7 @@ class Condition:
     check: Callable[[Claim, Record], str]  # what a record misses, in words; empty: nothing
 
 
-def find_unmet(claim: Claim, records: list[Record]) -> list[str]:
+def list_unmet_conditions(claim: Claim, records: list[Record]) -> list[str]:
     """Return what records miss of the conditions, each text once."""
     texts = [condition.check(claim, record) for condition in CONDITIONS for record in records]
     return list(dict.fromkeys(filter(None, texts)))

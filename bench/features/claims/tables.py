@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bench.console.console import PROGRAM
 from bench.features.claims.claims import PUBLISHED_FIGURES, Claim
 from bench.features.claims.conditions import CONDITIONS
-from bench.features.claims.verdict import RULE, Evidence, JudgedClaim
+from bench.features.claims.verdict import RULES, Evidence, JudgedClaim
 from bench.tables.formats import format_bracketed_interval, format_ratio, pluralize
 from bench.tables.tables import Table
 
@@ -75,7 +75,7 @@ def claim_text(judged: JudgedClaim) -> str:
         conditions="\n".join(
             f"{number}. {condition.describe}" for number, condition in enumerate(CONDITIONS, 1)
         ),
-        rule="\n".join(f"- {sentence}" for sentence in RULE),
+        rule="\n".join(f"- {sentence}" for sentence in RULES),
         commands="\n".join(claim.commands),
     )
 

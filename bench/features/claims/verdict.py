@@ -9,9 +9,9 @@ from bench.environment.circumstances import summarize_machine
 from bench.experiment.recipes import AS_RELEASED
 from bench.experiment.settings import strip_settings
 from bench.features.claims.claims import Claim
-from bench.features.claims.conditions import find_unmet
+from bench.features.claims.conditions import list_unmet_conditions
 from bench.measure.comparison_records import reason_incomparable
-from bench.measure.summary import throughputs_of
+from bench.measure.summary import summarize_throughputs
 from bench.records.record import AuthorsRun, Record, Speed
 from bench.statistics.ratios import Ratio, compare_rates
 from bench.tables.groups import group_by
@@ -20,7 +20,7 @@ OUR_CODE = "this project's code"
 TOLERANCE = math.log(1.1)  # of the log of a published ratio, which has two digits
 DECIDED_BY = "by the authors' step on one GPU, with this project's loader"
 ClaimVerdict = Literal["reproduced", "not reproduced", "not decided"]
-RULE = (
+RULES = (
     "Evidence decides if it meets all conditions, whatever it shows; of several the newest decides.",
     "If none does, the claim is not decided, and the conditions that are not met are named.",
     "Reproduced: the whole 95 % interval is within 10 % of the published ratio.",
@@ -58,7 +58,7 @@ class JudgedClaim:
 
 
 def judge_claim(claim: Claim, records: Sequence[Record]) -> JudgedClaim:
-    """Judge a claim by records; the rule in words is `RULE`."""
+    """Judge a claim by records; the rule in words is `RULES`."""
     evidence = find_evidence(claim, records)
     if not evidence:
         detail = f"no record has both {claim.baseline} and {claim.experiment}"
@@ -104,7 +104,7 @@ def find_evidence(claim: Claim, records: Sequence[Record]) -> list[Evidence]:
                 if isinstance(run, AuthorsRun):
                     code = f"{run.repository} at {run.commit[:7]}"
                 machine = summarize_machine(first.circumstances)
-                unmet = find_unmet(claim, [*sides[0], *sides[1]])
+                unmet = list_unmet_conditions(claim, [*sides[0], *sides[1]])
                 evidence.append(Evidence(comparison, code, machine, ratio, unmet))
     return sorted(evidence, key=lambda found: len(found.unmet))
 
@@ -130,4 +130,4 @@ def _ratio_of_speeds(baseline: Sequence[Record], experiment: Sequence[Record]) -
     if all(rates):
         return compare_rates(*rates)
     names = [baseline[0].experiment_name, experiment[0].experiment_name]
-    return throughputs_of([*baseline, *experiment], names, names[0])[1].ratio
+    return summarize_throughputs([*baseline, *experiment], names, names[0])[1].ratio

@@ -35,7 +35,7 @@ class _Category(msgspec.Struct):
     name: str
 
 
-class Annotation(msgspec.Struct):
+class ObjectClass(msgspec.Struct):
     """The class of one object in an image."""
 
     image_id: int
@@ -49,7 +49,7 @@ class _RunLengths(msgspec.Struct):
     counts: list[int] | str
 
 
-class AnnotatedObject(Annotation):
+class ObjectWithMask(ObjectClass):
     """An object with its box and its mask."""
 
     bbox: tuple[float, float, float, float]  # left, top, width, height
@@ -61,14 +61,14 @@ class Instances(msgspec.Struct):
     """The fields of an annotations file that are read."""
 
     images: list[_Image]
-    annotations: list[Annotation]
+    annotations: list[ObjectClass]
     categories: list[_Category]
 
 
 class InstancesWithMasks(Instances):
     """The fields of an annotations file whose objects have boxes and masks."""
 
-    annotations: list[AnnotatedObject]  # type: ignore[assignment]
+    annotations: list[ObjectWithMask]  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +115,7 @@ class CocoFiles:
         return replace(self, images=self.images.select(rows), annotations=annotations)
 
 
-def coco_labels(root: Path, cache: Path) -> MultiLabelTask:
+def read_coco_labels(root: Path, cache: Path) -> MultiLabelTask:
     """Read COCO: an image has the classes of its annotations, including crowds, as in CatLIP's code.
 
     The validation part is held out from `train`; `val` is the test part. Images without annotations show no class.
@@ -131,7 +131,7 @@ def coco_labels(root: Path, cache: Path) -> MultiLabelTask:
     return build_task(MultiLabelTask, "COCO", split.classes, parts, cache)
 
 
-def coco_detection(root: Path, cache: Path) -> DetectionTask:
+def read_coco_detection(root: Path, cache: Path) -> DetectionTask:
     """Read COCO: train on `train`, from which the validation part is held out, and test on `val`.
 
     Unreadable images and polygons of fewer than three corners are left out. Raises ValueError for missing or
@@ -173,7 +173,7 @@ def _read_split(root: Path, split: str, kind: type[Instances]) -> CocoFiles:
         raise ValueError(
             f"{file} lists {len(missing)} images that are not in {folder}: {name_first_three(missing)}"
         )
-    annotations: dict[int, list[Annotation]] = {image.id: [] for image in instances.images}
+    annotations: dict[int, list[ObjectClass]] = {image.id: [] for image in instances.images}
     if len(annotations) < len(names):
         raise ValueError(f"{file}: an image id occurs twice")
     categories = sorted(instances.categories, key=lambda category: category.id)

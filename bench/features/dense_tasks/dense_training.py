@@ -40,7 +40,7 @@ class TransferTraining(TrainingRecipe):
     micro_batch_size: int  # images per micro-batch
     learning_rates: tuple[float, ...]  # see `find_best_learning_rate`
 
-    def best_rate(self, width: int, quality: Callable[[float], float]) -> float:
+    def choose_learning_rate(self, width: int, quality: Callable[[float], float]) -> float:
         """Return the learning rate of the highest quality; the first, without a search, for towers as wide as ViT-B."""
         if len(self.learning_rates) == 1 or width >= PUBLISHED_WIDTH:
             return self.learning_rates[0]

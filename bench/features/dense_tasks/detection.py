@@ -144,7 +144,7 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Metr
         model = _train_detector(tower, task, task.train, rate)
         return average_precision(_detect(model, task.validation))["box AP"]
 
-    rate = training.best_rate(tower.width, quality)
+    rate = training.choose_learning_rate(tower.width, quality)
     joint = concatenate_datasets(task.train, task.validation)
     model = _train_detector(tower, task, joint, rate)
     precisions = average_precision(_detect(model, task.test))

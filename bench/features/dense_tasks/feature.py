@@ -15,10 +15,10 @@ def _lazy_function(function: str) -> LazyFunction:
 
 EXTENSION = Extension(
     tasks=[
-        Task("coco-labels", MULTI_LABEL, _lazy_function("coco:coco_labels"), COCO_LAYOUT),
-        Task("coco", OBJECTS, _lazy_function("coco:coco_detection"), COCO_LAYOUT),
-        Task("ade20k", MASKS, _lazy_function("mask_files:ade20k"), ADE20K_LAYOUT),
-        Task("masks", MASKS, _lazy_function("mask_files:mask_folders"), FOLDERS_LAYOUT),
+        Task("coco-labels", MULTI_LABEL, _lazy_function("coco:read_coco_labels"), COCO_LAYOUT),
+        Task("coco", OBJECTS, _lazy_function("coco:read_coco_detection"), COCO_LAYOUT),
+        Task("ade20k", MASKS, _lazy_function("mask_files:read_ade20k"), ADE20K_LAYOUT),
+        Task("masks", MASKS, _lazy_function("mask_files:read_mask_folders"), FOLDERS_LAYOUT),
     ],
     protocols=[
         Protocol(

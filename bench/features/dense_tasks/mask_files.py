@@ -68,7 +68,7 @@ class MaskFiles:
         return MaskFiles(self.images.select(rows), masks, self.class_of_number)
 
 
-def ade20k(root: Path, cache: Path) -> SegmentationTask:
+def read_ade20k(root: Path, cache: Path) -> SegmentationTask:
     """Read ADE20k as in its challenge of 2016: 150 classes; 0 marks pixels without a class, which are ignored."""
     classes = tuple(f"class {number}" for number in range(1, ADE20K_CLASSES + 1))
     class_of_number = np.full(256, NO_CLASS)
@@ -81,7 +81,7 @@ def ade20k(root: Path, cache: Path) -> SegmentationTask:
     return build_task(SegmentationTask, "ade20k", classes, parts, cache)
 
 
-def mask_folders(root: Path, cache: Path) -> SegmentationTask:
+def read_mask_folders(root: Path, cache: Path) -> SegmentationTask:
     """Read folders of images and masks of the user's own; 255 is ignored."""
     names_file = root / "classes.txt"
     require_path(root, names_file, FOLDERS_LAYOUT)

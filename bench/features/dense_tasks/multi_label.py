@@ -100,7 +100,7 @@ def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[Metric
         axes = PrincipalAxes.fit(features)
         projected = axes.project(features)
         labels = torch.from_numpy(part.labels).to(subject.device)
-        for weights in fit_sigmoids(projected, labels, strengths):
+        for weights in fit_sigmoid_heads(projected, labels, strengths):
             logits = axes.project(scored) @ weights
             yield logits.cpu().numpy()
 
@@ -110,7 +110,7 @@ def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[Metric
     joint = task.train.concatenate(task.validation)
     joint_features = torch.cat([train, validation])
     (test_scores,) = fit_and_score(joint_features, joint, test, [search.best])
-    return task_metrics(task, "multi-label, linear", test_scores, joint)
+    return macro_map_scores(task, "multi-label, linear", test_scores, joint)
 
 
 def score_fine_tuned(
@@ -129,7 +129,7 @@ def score_fine_tuned(
         published = replace(published, image_size=None, resize_over_crop=None)
 
     def fit_and_score(fitted: MultiLabelPart, scored: MultiLabelPart, recipe: FineTuning) -> Scores:
-        loss = make_loss(fitted, device)
+        loss = make_multilabel_loss(fitted, device)
         model = train_classifier_copy(tower, head, fitted.images, loss, recipe, device)
         logits = compute_logits(model, scored.images, device, published.resize_over_crop)
         return logits.double().numpy()
@@ -144,10 +144,12 @@ def score_fine_tuned(
     scores = fit_and_score(joint, task.test, recipe)
     image_size = published.image_size or tower.image_size
     training = recipe.describe_training(len(joint), image_size, recipe.learning_rate)
-    return task_metrics(task, "multi-label, fine-tuned", scores, joint, training)
+    return macro_map_scores(task, "multi-label, fine-tuned", scores, joint, training)
 
 
-def make_loss(part: MultiLabelPart, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+def make_multilabel_loss(
+    part: MultiLabelPart, device: torch.device
+) -> Callable[[Tensor, Tensor], Tensor]:
     """Return CatLIP's loss of logits against the labels of a part's rows."""
     labels = torch.from_numpy(part.labels)
 
@@ -180,7 +182,7 @@ def mean_average_precision(scores: Scores, part: MultiLabelPart) -> float:
     return float(multilabel_average_precision(predicted, target, num_classes))
 
 
-def task_metrics(
+def macro_map_scores(
     task: MultiLabelTask,
     protocol: str,
     scores: Scores,
@@ -205,7 +207,7 @@ def task_metrics(
     ]
 
 
-def fit_sigmoids(
+def fit_sigmoid_heads(
     projected: Projected, labels: Bool[Tensor, "images classes"], strengths: Iterable[float]
 ) -> Iterator[Float[Tensor, "axes classes"]]:
     """Yield weights for each strength; their last row has the biases. Log fits that have not converged.

@@ -106,7 +106,7 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
             value, _ = mean_iou(predict, task.validation, num_classes)
             return value
 
-        rate = training.best_rate(tower.width, quality)
+        rate = training.choose_learning_rate(tower.width, quality)
         predict = partial(_predict, fit(joint, rate), side)
         value, commonest = mean_iou(predict, task.test, num_classes)
         score = MetricScore(

@@ -10,10 +10,10 @@ from bench.data.caption_lengths import describe_captions
 from bench.experiment.config import Experiment
 from bench.features.explain.ladder import Ladder, Rung
 from bench.measure.throughput import (
-    Run,
+    TimedRun,
     forward_backward_rate,
     images_per_step,
-    timed_runs,
+    timed_runs_by_experiment,
     undisturbed_images_per_second,
 )
 from bench.measure.windows import describe_waits
@@ -77,7 +77,7 @@ def decompose(records: Sequence[Record]) -> Decomposition | None:
         return None
     rungs = ladders[0].rungs
     names = [rung.experiment for rung in rungs]
-    runs = timed_runs(records, names)
+    runs = timed_runs_by_experiment(records, names)
     causes = []
     for before, after in pairwise(rungs):
         causes.append(_ratio(runs, before, after, after.cause, after.change))
@@ -97,7 +97,7 @@ def decompose(records: Sequence[Record]) -> Decomposition | None:
 
 
 def _ratio(
-    runs: Mapping[str, Sequence[Run]], before: Rung, after: Rung, cause: str, change: str = ""
+    runs: Mapping[str, Sequence[TimedRun]], before: Rung, after: Rung, cause: str, change: str = ""
 ) -> CauseRatio:
     """Return the ratio of two rungs over the rounds that have both."""
     start = runs.get(before.experiment, ())
@@ -116,7 +116,7 @@ def _ratio(
 
 
 def _common_rounds(
-    start: Sequence[Run], end: Sequence[Run], rate: Rate
+    start: Sequence[TimedRun], end: Sequence[TimedRun], rate: Rate
 ) -> tuple[dict[int, float], dict[int, float]]:
     """Return the rates of two rungs in the rounds that have both."""
     before = _rates(start, rate)
@@ -127,7 +127,7 @@ def _common_rounds(
     return start_rates, end_rates
 
 
-def _rates(runs: Sequence[Run], rate: Rate) -> dict[int, float]:
+def _rates(runs: Sequence[TimedRun], rate: Rate) -> dict[int, float]:
     """Return the images per second of runs by round, without those that other work disturbed."""
     rates = {}
     for experiment, speed in runs:
@@ -137,7 +137,7 @@ def _rates(runs: Sequence[Run], rate: Rate) -> dict[int, float]:
     return rates
 
 
-def _flops(runs: Sequence[Run]) -> float:
+def _flops(runs: Sequence[TimedRun]) -> float:
     """Return the FLOPs per image of the last run."""
     experiment, speed = runs[-1]
     return speed.flops.step / images_per_step(experiment, speed)

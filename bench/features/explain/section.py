@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from bench.features.explain.decomposition import Decomposition, decompose
-from bench.features.explain.tables import cause_table, ends_of_ladder, summarize
+from bench.features.explain.tables import cause_table, names_of_ladder_ends, summarize
 from bench.interfaces.sections import Block, Chart, Key, PageContext, Question, Text
 from bench.tables.formats import NBSP, format_ratio
 from reports.render.svg import MUTED, SERIES, add_tooltip, svg
@@ -23,7 +23,7 @@ def build(page: PageContext) -> Sequence[Block] | None:
     result = decompose(page.comparison.records)
     if result is None or result.whole.forward_backward is None:
         return None
-    start, end = ends_of_ladder(result)
+    start, end = names_of_ladder_ends(result)
     title = f"{end} against {start}"
     chart = Chart(waterfall_chart(result), title, [CHART_NOTE], KEYS, width="narrow")
     question = Question(f"Where does the ratio come from? {title}")

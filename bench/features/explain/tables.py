@@ -50,7 +50,7 @@ def _row(cause: CauseRatio) -> list[Cell]:
     ]
 
 
-def ends_of_ladder(result: Decomposition) -> tuple[str, str]:
+def names_of_ladder_ends(result: Decomposition) -> tuple[str, str]:
     """Return the names of the first and the last experiment, without settings where these differ."""
     start = strip_settings(result.baseline)
     end = strip_settings(result.experiment)
@@ -69,7 +69,7 @@ def summarize(result: Decomposition) -> str:
             causes.append(f"{ratio}x for {cause.cause}")
     if total.forward_backward is None or len(causes) < len(result.causes):
         return "Some experiments of the ladder were not measured or were disturbed, so the ratio cannot be decomposed."
-    start, end = ends_of_ladder(result)
+    start, end = names_of_ladder_ends(result)
     ratio = format_ratio(total.forward_backward.value)
     sentences = [
         f"Forward and backward are {ratio}x as fast at the ladder's end ({end}) as at its start ({start}).",

@@ -16,7 +16,7 @@ from bench.features.plan.interconnect import Interconnect
 from bench.interfaces.method import get_method
 from bench.records.record import DDP_BUCKET_BYTES
 
-Kind = Literal["all-reduce", "reduce-scatter", "all-gather"]
+CollectiveKind = Literal["all-reduce", "reduce-scatter", "all-gather"]
 Phase = Literal["forward", "backward"]
 FP32_BYTES = 4  # bytes of a weight, a gradient and a feature: CUDA's autocast normalises in fp32
 DDP_FIRST_BUCKET_BYTES = 1 << 20  # of DDP's gradient buckets: torch's default
@@ -43,13 +43,13 @@ class Collective:
     """A collective of every step, in `calls` calls of equal size."""
 
     name: str
-    kind: Kind
+    kind: CollectiveKind
     size: float  # bytes of the full tensor: after an all-gather, before a reduce-scatter
     calls: int = 1
     overlaps_with: Phase | None = None  # the phase that can hide it; None if it is exposed
 
 
-def step_collectives(
+def list_step_collectives(
     weights: ParameterCounts,
     sharding: Sharding,
     bytes_per_parameter: int,
@@ -128,7 +128,7 @@ def ring_all_gather_seconds(
     return (processes - 1) * (latency + size / processes / bandwidth)
 
 
-def total_seconds(
+def total_collective_seconds(
     collectives: Iterable[Collective],
     processes: int,
     links: Interconnect,

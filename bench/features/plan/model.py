@@ -12,8 +12,8 @@ from bench.experiment.fields import Sharding
 from bench.features.plan.collectives import (
     Collective,
     ParameterCounts,
-    step_collectives,
-    total_seconds,
+    list_step_collectives,
+    total_collective_seconds,
 )
 from bench.features.plan.interconnect import Interconnect
 from bench.interfaces.method import Communication, get_method
@@ -69,7 +69,7 @@ class PlanCase:
 
     def collectives(self, gpus: int) -> list[Collective]:
         """Return the collectives of a step on `gpus` GPUs."""
-        return step_collectives(
+        return list_step_collectives(
             self.weights, self.sharding, self.bytes_per_parameter, self.batch, gpus
         )
 
@@ -86,13 +86,13 @@ class PlannedStep:
     extra_negatives_seconds: float  # products of a contrastive loss with further captions
     optimizer: float
     # All communication; NaN: the method does not say what its loss communicates.
-    comm_seconds: float
+    communication_seconds: float
     hidden_seconds: float  # communication hidden by forward and backward
 
     @property
     def exposed_seconds(self) -> float:
         """Communication that is not hidden."""
-        return self.comm_seconds - self.hidden_seconds
+        return self.communication_seconds - self.hidden_seconds
 
     @property
     def seconds(self) -> float:
@@ -106,7 +106,7 @@ class PlannedStep:
         return self.images / self.seconds
 
 
-def loss_peak_flops(gpu: GpuSpec, precision: str) -> float:
+def loss_peak_flops_per_second(gpu: GpuSpec, precision: str) -> float:
     """Return the peak in FLOP/s of a contrastive loss's products in a precision of the loss."""
     return gpu.bf16_flops if precision == "autocast" else gpu.fp32_flops
 
@@ -126,7 +126,7 @@ def compute_profile_from_flops(
         backward=(3 if work.is_recomputed else 2) * work.forward / rate,
         optimizer=0.0,
         captions=0.0,
-        loss_flops=LOSS_SHARE * loss_peak_flops(gpu, precision),
+        loss_flops=LOSS_SHARE * loss_peak_flops_per_second(gpu, precision),
     )
 
 
@@ -140,9 +140,11 @@ def plan_step(case: PlanCase, links: Interconnect, gpus: int) -> PlannedStep:
     num_products = (communication or Communication()).loss_products
     loss_flops = 2 * num_products * case.weights.feature_width * further_pairs
     collectives = case.collectives(gpus)
-    in_forward = total_seconds(collectives, gpus, links, "forward")
-    in_backward = total_seconds(collectives, gpus, links, "backward")
-    comm_seconds = in_forward + in_backward + total_seconds(collectives, gpus, links, None)
+    in_forward = total_collective_seconds(collectives, gpus, links, "forward")
+    in_backward = total_collective_seconds(collectives, gpus, links, "backward")
+    communication_seconds = (
+        in_forward + in_backward + total_collective_seconds(collectives, gpus, links, None)
+    )
     return PlannedStep(
         gpus=gpus,
         images=case.batch * gpus,
@@ -151,6 +153,8 @@ def plan_step(case: PlanCase, links: Interconnect, gpus: int) -> PlannedStep:
         backward=backward,
         extra_negatives_seconds=loss_flops / compute.loss_flops,
         optimizer=compute.optimizer / (1 if case.sharding == "ddp" else gpus),
-        comm_seconds=math.nan if communication is None and gpus > 1 else comm_seconds,
+        communication_seconds=math.nan
+        if communication is None and gpus > 1
+        else communication_seconds,
         hidden_seconds=min(in_forward, OVERLAP * forward) + min(in_backward, OVERLAP * backward),
     )

@@ -80,7 +80,7 @@ def _matching_records(
     return matches
 
 
-def measured_compute(timed: TimedRuns, loss_flops: float) -> ComputeProfile:
+def compute_profile_from_runs(timed: TimedRuns, loss_flops: float) -> ComputeProfile:
     """Return the seconds of one device: medians over the runs.
 
     The step time is that of the windows, in which phases may overlap; it is divided in proportion to the phases.

@@ -59,7 +59,7 @@ def plan_table(plans: Sequence[PlanResult], price: float | None, note: str) -> T
             "backward, ms": MS * step.backward,
             "loss with further captions, ms": MS * step.extra_negatives_seconds,
             "optimizer, ms": MS * step.optimizer if plan.is_measured else None,
-            "communication, ms": MS * step.comm_seconds,
+            "communication, ms": MS * step.communication_seconds,
             "hidden communication, ms": MS * step.hidden_seconds,
             "step, ms": MS * step.seconds,
             "images/s": step.images_per_second,

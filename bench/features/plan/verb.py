@@ -27,14 +27,14 @@ from bench.features.plan.model import (
     PUBLISHED_ERROR,
     UTILISATION,
     PlanCase,
-    loss_peak_flops,
+    loss_peak_flops_per_second,
     plan_step,
 )
 from bench.features.plan.records import (
     TimedRuns,
+    compute_profile_from_runs,
     estimate_max_batch,
     find_timed_runs,
-    measured_compute,
     newest_timed_records,
 )
 from bench.features.plan.tables import (
@@ -165,8 +165,8 @@ class Plan:
         else:
             tokens = timed.runs[0].tokens_per_caption
             watts = timed.watts
-            peak = loss_peak_flops(gpu, experiment.runtime.contrastive_precision)
-            compute = measured_compute(timed, LOSS_SHARE * peak)
+            peak = loss_peak_flops_per_second(gpu, experiment.runtime.contrastive_precision)
+            compute = compute_profile_from_runs(timed, LOSS_SHARE * peak)
             limit_bytes = USABLE * gpu.memory_bytes
             largest_batch = estimate_max_batch(experiment, records, limit_bytes, weights, self.gpus)
             if timed.where.precision == "fp32":

@@ -20,7 +20,13 @@ from bench.features.plan.model import (
     compute_profile_from_flops,
 )
 from bench.interfaces.method import get_method
-from bench.measure.costs import META, build_on_meta, count_costs, meta_captions, text_forward_flops
+from bench.measure.costs import (
+    META,
+    build_tower_and_model_on_meta,
+    count_costs,
+    count_text_forward_flops,
+    meta_captions,
+)
 from bench.train.build import count_trained_parameters, open_batch_stream
 from models.heads import DualEncoder, TokenCounts
 from models.tower_blocks import blocks_of_all_towers
@@ -41,7 +47,7 @@ def sample_captions(experiment: Experiment, results: Path) -> list[Tokens]:
     return [stream.target(k).captions for k in range(SAMPLED_BATCHES)]
 
 
-def mean_tokens(captions: Sequence[Tokens]) -> float | None:
+def mean_computed_tokens(captions: Sequence[Tokens]) -> float | None:
     """Return the mean number of tokens computed per caption; None without captions."""
     return fmean(batch.tokens_per_caption for batch in captions) if captions else None
 
@@ -55,7 +61,7 @@ def count_flops_per_image(experiment: Experiment, captions: Sequence[Tokens]) ->
         if name.split(".")[0] in LAST_LAYERS and parameter.ndim == MATRIX_DIMENSIONS:
             forward += 2 * parameter.numel()
     if captions:
-        counts = zip(text_flops(model, captions), captions, strict=True)
+        counts = zip(count_text_flops_by_batch(model, captions), captions, strict=True)
         forward += fmean(flops / len(batch.lengths) for flops, batch in counts)
     return FlopsPerImage(
         forward=forward,
@@ -64,12 +70,12 @@ def count_flops_per_image(experiment: Experiment, captions: Sequence[Tokens]) ->
     )
 
 
-def text_flops(model: nn.Module, captions: Sequence[Tokens]) -> list[int]:
+def count_text_flops_by_batch(model: nn.Module, captions: Sequence[Tokens]) -> list[int]:
     """Return the FLOPs of the text tower's forward over batches: each width, and each size of packed ones, counts once.
 
     A caption has the FLOPs of its width, whatever lies beside it.
     """
-    count_caption = cache(lambda width: text_forward_flops(model, meta_captions(1, width)))
+    count_caption = cache(lambda width: count_text_forward_flops(model, meta_captions(1, width)))
     packed_counts: dict[tuple[int, int], int] = {}
     counts = []
     for batch in captions:
@@ -79,7 +85,7 @@ def text_flops(model: nn.Module, captions: Sequence[Tokens]) -> list[int]:
             continue
         size = (len(batch.groups[0]), len(batch.lengths))
         if size not in packed_counts:
-            packed_counts[size] = text_forward_flops(model, batch.to(META))
+            packed_counts[size] = count_text_forward_flops(model, batch.to(META))
         counts.append(packed_counts[size])
     return counts
 
@@ -97,7 +103,7 @@ def estimate_compute_profile(
     work = count_flops_per_image(experiment, captions)
     precision = experiment.runtime.contrastive_precision
     profile = compute_profile_from_flops(work, gpu, utilisation, precision)
-    return profile, mean_tokens(captions)
+    return profile, mean_computed_tokens(captions)
 
 
 def predict_most_images_per_second(experiment: Experiment, gpu: GpuSpec, results: Path) -> float:
@@ -128,4 +134,6 @@ def count_communicated_parameters(experiment: Experiment) -> ParameterCounts:
 
 
 def _build_model(experiment: Experiment) -> nn.Module:
-    return build_on_meta(change(experiment, image_sizes=()))[1]  # the weights are the same
+    return build_tower_and_model_on_meta(change(experiment, image_sizes=()))[
+        1
+    ]  # the weights are the same

@@ -26,8 +26,8 @@ from bench.features.reference.corenet import import_corenet
 from bench.features.reference.records import TOWER_KEY, ReleasedRun
 from bench.features.reference.released_batches import (
     TimedLoader,
-    batch_function,
-    draw_sizes,
+    draw_step_sizes,
+    make_batch_loader,
     open_stream,
 )
 from bench.features.reference.timing import WindowTimer
@@ -115,11 +115,11 @@ def run_as_released(
         used = dict(flatten(vars(options)))
         figures["changed"] = describe_changes(released, used, reasons)
         num_steps = timing.warmup_steps + timing.windows * timing.steps_per_window
-        sizes = draw_sizes(options, round_, num_steps)
+        sizes = draw_step_sizes(options, round_, num_steps)
         stream = open_stream(options, experiment, device, results, sizes)
         if round_ == 0:
             log_loader_workers(stream)
-        load = batch_function(stream, sizes, is_pinned=device.type == "cuda")
+        load = make_batch_loader(stream, sizes, is_pinned=device.type == "cuda")
         loader = TimedLoader(windows, load)
         vars(pipeline)[LOADERS] = loader, None, None
         trainer = pipeline.training_engine
@@ -170,7 +170,7 @@ def throttled_percent(readings: Readings, device: torch.device) -> float | None:
     return max(figures[name] for name in VOIDING_SLOWDOWNS)
 
 
-def tiny_changes(released: Iterable[str]) -> dict[str, Any]:
+def list_tiny_changes(released: Iterable[str]) -> dict[str, Any]:
     """Return the keys of a file that the tiny scale changes, with their values; the head has the pack's labels."""
     vocabulary = read_vocabulary(replace_unshipped_vocabulary(DATACOMP_VOCABULARY))
     changes = TINY | {"model.classification.n_classes": len(vocabulary.labels)}
@@ -214,7 +214,7 @@ def open_pipeline(
     path = checkout / file
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     released = dict(flatten(content))
-    changes = tiny_changes(released) if is_tiny else {}
+    changes = list_tiny_changes(released) if is_tiny else {}
     reasons = dict.fromkeys(changes, "the tiny scale")
     if device.type == "cpu":
         changes["common.mixed_precision"] = False

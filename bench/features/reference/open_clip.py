@@ -202,7 +202,7 @@ def _build_checkout_model(
     return model
 
 
-def choose_images(stream: PackStream[Tokens], steps: int) -> SampleOrder:
+def order_for_bucketing(stream: PackStream[Tokens], steps: int) -> SampleOrder:
     """Return the order of the images that all sides read beside a checkout.
 
     A pool of images is sorted by the length of their captions and cut into batches. The windows have the images of

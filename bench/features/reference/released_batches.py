@@ -71,7 +71,7 @@ class TimedLoader:
                 yield batch.as_corenet()
 
 
-def draw_sizes(options: Namespace, epoch: int, steps: int) -> tuple[StepSize, ...]:
+def draw_step_sizes(options: Namespace, epoch: int, steps: int) -> tuple[StepSize, ...]:
     """Return the size of each step as CoreNet's sampler draws them in an epoch."""
     from corenet.data.sampler import build_sampler
 
@@ -118,7 +118,7 @@ def open_stream(
     return open_batch_stream(change(experiment, **fields), device, results, sizes)
 
 
-def batch_function(
+def make_batch_loader(
     stream: BatchStream[Any], sizes: Sequence[StepSize], *, is_pinned: bool
 ) -> Callable[[int], ReleasedBatch]:
     """Return a function from the number of a step to its batch.

@@ -21,12 +21,12 @@ from bench.features.reference import (
     WARMUP_STEPS,
 )
 from bench.features.reference.open_clip import (
-    choose_images,
+    order_for_bucketing,
     run_installed_open_clip,
     run_open_clip_checkout,
 )
 from bench.features.reference.records import ReferenceRun
-from bench.features.reference.superclass import build_superclass
+from bench.features.reference.superclass import build_superclass_step
 from bench.features.reference.timing import WindowTimer, batch_number, reference_learning_rate
 from bench.labels.subwords import SubwordIds
 from bench.train.build import build_train_run, open_batch_stream
@@ -59,7 +59,7 @@ def run_side(
     stream = open_batch_stream(experiment, device, results)
     assert isinstance(stream, PackStream)
     if checkout and experiment.method == "clip":
-        stream.order = choose_images(stream, num_batches)
+        stream.order = order_for_bucketing(stream, num_batches)
     batches: list[Batch[Any]] = [stream.batch(k) for k in range(num_batches)]
     tokens: float | None = None
     if side in (OPEN_CLIP, OPEN_CLIP_FUSED):
@@ -102,10 +102,10 @@ def _run_superclass(
     stream: PackStream[Labels], batches: Sequence[Batch[Any]], windows: WindowTimer, checkout: Path
 ) -> list[Tensor]:
     """Run steps of SuperClass's modules from our weights; return losses."""
-    step = build_superclass(build_train_run(stream), checkout)
+    step = build_superclass_step(build_train_run(stream), checkout)
     padded = []
     for k, batch in enumerate(batches):
-        padded.append(Batch(batch.images, padded_labels(stream, k).to(stream.device)))
+        padded.append(Batch(batch.images, superclass_tokens(stream, k).to(stream.device)))
     settings = stream.experiment.optimizer
     losses = []
     for k in windows.time_steps():
@@ -114,7 +114,7 @@ def _run_superclass(
     return losses
 
 
-def padded_labels(stream: BatchStream[Labels], k: int) -> Tokens:
+def superclass_tokens(stream: BatchStream[Labels], k: int) -> Tokens:
     """Return the labels of batch k as SuperClass's released code reads them: token ids padded to the context."""
     experiment = stream.experiment
     labels = stream.target(k)

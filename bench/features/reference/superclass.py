@@ -32,7 +32,7 @@ OUR_NAMES = {
 }
 
 
-def build_superclass(state: TrainRun, checkout: Path) -> Callable[[Batch[Any], float], Tensor]:
+def build_superclass_step(state: TrainRun, checkout: Path) -> Callable[[Batch[Any], float], Tensor]:
     """Return the step of SuperClass's model with the weights of ours, from a batch and a learning rate to a loss.
 
     Targets are captions padded to the context. The package open_clip of the checkout is imported under another name.
@@ -50,7 +50,7 @@ def build_superclass(state: TrainRun, checkout: Path) -> Callable[[Batch[Any], f
     our_weights = state.model.state_dict()
     num_tokens = our_weights[OUR_NAMES["cap_fq"]].numel()
     model: nn.Module = modules.Classifier(0, {"vocab_size": num_tokens, "layers": 0}, vision)
-    model.load_state_dict(their_weights(our_weights, model.state_dict()))
+    model.load_state_dict(weights_for_superclass(our_weights, model.state_dict()))
     model.to(device).train()
     losses.dist = SimpleNamespace(all_reduce=lambda *_, **__: None, ReduceOp=dist.ReduceOp)
     loss_function = losses.ClsLoss(world_size=1)
@@ -80,17 +80,21 @@ def add_package(folder: Path, name: str) -> None:
     sys.modules[name] = package
 
 
-def their_weights(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def weights_for_superclass(
+    ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Return our weights under the names and in the shapes of SuperClass's model.
 
     Raises ValueError if the numbers of weights differ, KeyError or RuntimeError for a weight without a counterpart.
     """
     if len(ours) != len(theirs):
         raise ValueError(f"SuperClass's model has {len(theirs)} weights, ours {len(ours)}")
-    return {name: ours[our_name(name)].reshape(weight.shape) for name, weight in theirs.items()}
+    return {
+        name: ours[our_weight_name(name)].reshape(weight.shape) for name, weight in theirs.items()
+    }
 
 
-def our_name(name: str) -> str:
+def our_weight_name(name: str) -> str:
     """Return our name of a weight of SuperClass's model."""
     for theirs, ours in OUR_NAMES.items():
         if name.startswith(theirs):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.features.dense_tasks.coco import coco_detection
+from bench.features.dense_tasks.coco import read_coco_detection
 from bench.features.dense_tasks.detection import import_pycocotools
 from bench.transfer.tasks import image_sources
 from tests.transfer.trees import make_image
@@ -57,7 +57,7 @@ def coco_tree(root: Path, change: Callable[[dict[str, Any]], object] = id) -> Pa
 
 
 def test_polygon_and_run_length_masks_agree(tmp_path: Path) -> None:
-    task = coco_detection(coco_tree(tmp_path), tmp_path / "cache")
+    task = read_coco_detection(coco_tree(tmp_path), tmp_path / "cache")
     assert task.classes == ("person", "dog")
     assert len(task.train) + len(task.validation) == len(task.test) == len(NAMES)
     rgb, objects = task.train[0]
@@ -106,13 +106,13 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_inconsistent_annotations_are_named_before_training(name: str, tmp_path: Path) -> None:
     """And again after a good state was read and cached."""
-    coco_detection(coco_tree(tmp_path), tmp_path / "cache")
+    read_coco_detection(coco_tree(tmp_path), tmp_path / "cache")
     shutil.rmtree(tmp_path / "annotations")
     change, text = CHANGES[name]
     coco_tree(tmp_path, change)
     for _ in range(2):
         with pytest.raises(ValueError, match=text):
-            coco_detection(tmp_path, tmp_path / "cache")
+            read_coco_detection(tmp_path, tmp_path / "cache")
 
 
 def test_broken_image_is_reported_and_left_out_with_its_objects(
@@ -123,9 +123,9 @@ def test_broken_image_is_reported_and_left_out_with_its_objects(
     with pytest.raises(
         ValueError, match=r"coco \w+: 1 of \d images cannot be read \(.*train2017/003.jpg: "
     ):
-        coco_detection(tmp_path, tmp_path / "cache")
+        read_coco_detection(tmp_path, tmp_path / "cache")
     monkeypatch.setattr(image_sources, "MAX_UNREADABLE_SHARE", 0.5)
-    task = coco_detection(tmp_path, tmp_path / "cache")
+    task = read_coco_detection(tmp_path, tmp_path / "cache")
     assert len(task.train) + len(task.validation) == len(NAMES) - 1
     assert ["003.jpg" in note and "left out" in note for note in task.notes] == [True]
     assert all(
@@ -138,5 +138,5 @@ def test_broken_image_is_reported_and_left_out_with_its_objects(
 def test_degenerate_polygon_adds_nothing(tmp_path: Path) -> None:
     square: list[float] = [3, 2, 9, 2, 9, 6, 3, 6]
     root = coco_tree(tmp_path, with_masks([0, 0, 19, 9], square))
-    task = coco_detection(root, tmp_path / "cache")
+    task = read_coco_detection(root, tmp_path / "cache")
     assert all(int(mask.sum()) == 24 for mask in task.train[0][1]["masks"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.features.dense_tasks.mask_files import ade20k, mask_folders
+from bench.features.dense_tasks.mask_files import read_ade20k, read_mask_folders
 from bench.features.dense_tasks.segmentation import IGNORED, SegmentationTask
 from bench.transfer.tasks import image_sources
 from tests.transfer import trees
@@ -47,8 +47,8 @@ def masks_tree(root: Path) -> Path:
 
 
 TREES: dict[str, tuple[Callable[[Path], Path], Callable[[Path, Path], SegmentationTask]]] = {
-    "ade20k": (ade_tree, ade20k),
-    "masks": (masks_tree, mask_folders),
+    "ade20k": (ade_tree, read_ade20k),
+    "masks": (masks_tree, read_mask_folders),
 }
 
 
@@ -121,12 +121,12 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_inconsistent_files_are_named_before_training(name: str, tmp_path: Path) -> None:
     """And again after a good state was read and cached."""
-    mask_folders(masks_tree(tmp_path), tmp_path / "cache")
+    read_mask_folders(masks_tree(tmp_path), tmp_path / "cache")
     change, text = CHANGES[name]
     change(tmp_path)
     for _ in range(2):
         with pytest.raises(ValueError, match=text):
-            mask_folders(tmp_path, tmp_path / "cache")
+            read_mask_folders(tmp_path, tmp_path / "cache")
 
 
 def png(side: int = HEIGHT, second: bytes = b"IDAT") -> bytes:
@@ -178,9 +178,9 @@ def test_broken_pairs_are_reported_and_left_out(
         ValueError,
         match=rf"1 of \d images cannot be read \(.*{kind}/train/000.png: .*one in a hundred",
     ):
-        mask_folders(tmp_path, tmp_path / "cache")
+        read_mask_folders(tmp_path, tmp_path / "cache")
     monkeypatch.setattr(image_sources, "MAX_UNREADABLE_SHARE", 0.5)
-    task = mask_folders(tmp_path, tmp_path / "cache")
+    task = read_mask_folders(tmp_path, tmp_path / "cache")
     assert len(task.train) + len(task.validation) == len(NAMES) - 1
     assert [f"{kind}/train/000.png" in note and "left out" in note for note in task.notes] == [True]
     read_all(task)
@@ -190,10 +190,10 @@ def test_reduced_class_list_invalidates_the_mask_cache(tmp_path: Path) -> None:
     for path in (masks_tree(tmp_path) / "masks" / "train").iterdir():
         mask(path, halves(2, 0))
     (tmp_path / "classes.txt").write_text("ground\nroof\ntree\n")
-    mask_folders(tmp_path, tmp_path / "cache")
+    read_mask_folders(tmp_path, tmp_path / "cache")
     (tmp_path / "classes.txt").write_text("ground\nroof\n")
     with pytest.raises(ValueError, match="numbers that are no class of the set: 2"):
-        mask_folders(tmp_path, tmp_path / "cache")
+        read_mask_folders(tmp_path, tmp_path / "cache")
 
 
 def read_all(task: SegmentationTask) -> None:

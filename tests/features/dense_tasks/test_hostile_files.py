@@ -10,8 +10,8 @@ import torchmetrics.functional.classification  # noqa: F401 - whose first import
 
 from bench.console.console import describe_error, log
 from bench.features.dense_tasks.coco import Instances, read_instances
-from bench.features.dense_tasks.mask_files import MaskFiles, mask_folders
-from bench.features.dense_tasks.multi_label import task_metrics
+from bench.features.dense_tasks.mask_files import MaskFiles, read_mask_folders
+from bench.features.dense_tasks.multi_label import macro_map_scores
 from bench.transfer.named_tasks import load_task, require_openable
 from bench.transfer.tasks.image_sources import FileImageSource
 from tests.chaos.case import Case, attack, reading, violations
@@ -36,7 +36,7 @@ def pipes() -> dict[str, Case]:
 
     return {
         "a million classes of masks": reading(
-            classes, lambda path: mask_folders(path, path / "cache")
+            classes, lambda path: read_mask_folders(path, path / "cache")
         ),
         "a link to /dev/zero for a mask": reading(link("a.mask", "/dev/zero"), mask),
         "a pipe for annotations": reading(
@@ -68,7 +68,9 @@ def _task(name: str, write: Callable[[Path], None]) -> Attack:
             return None
         task = load_task(name, folder / "out", str(folder / "task"))
         scores = np.zeros((len(task.test.images), len(task.classes)))
-        return task_metrics(task, "multi-label", scores, task.train.concatenate(task.validation))
+        return macro_map_scores(
+            task, "multi-label", scores, task.train.concatenate(task.validation)
+        )
 
     return attack
 

@@ -10,7 +10,7 @@ import pytest
 
 from bench.data.manifest import CACHE
 from bench.features.dense_tasks import coco as coco_layout
-from bench.features.dense_tasks.coco import coco_labels
+from bench.features.dense_tasks.coco import read_coco_labels
 from bench.features.dense_tasks.multi_label import MultiLabelPart, MultiLabelTask
 from bench.transfer.tasks import image_sources
 from bench.transfer.tasks.image_sources import FileImageSource
@@ -80,7 +80,7 @@ def named(shown: dict[str, set[int]]) -> dict[str, set[str]]:
 
 
 def test_coco_has_the_classes_of_its_annotations(tmp_path: Path) -> None:
-    task = coco_labels(coco_tree(tmp_path), tmp_path / CACHE)
+    task = read_coco_labels(coco_tree(tmp_path), tmp_path / CACHE)
     assert all_shown(task) == (named(TRAIN), named(VAL))
     assert (task.classes, len(task.validation.images)) == (("person", "dog"), 3)
     assert task.test.images.rgb(0).shape == (3, 10, 20)
@@ -97,7 +97,7 @@ def test_missing_coco_file_error_shows_the_layout(tmp_path: Path, lost: str, tex
     path = coco_tree(tmp_path) / lost
     path.rename(path.with_name("elsewhere"))
     with pytest.raises(ValueError, match="does not hold the task") as error:
-        coco_labels(tmp_path, tmp_path / CACHE)
+        read_coco_labels(tmp_path, tmp_path / CACHE)
     assert text in str(error.value)
     assert (
         "expected are annotations/instances_train2017.json, annotations/instances_val2017.json"
@@ -128,7 +128,7 @@ def test_inconsistent_coco_is_refused(
     tmp_path: Path, change: Callable[[dict[str, Any]], object], text: str
 ) -> None:
     with pytest.raises(ValueError, match=text):
-        coco_labels(coco_tree(tmp_path, change), tmp_path / CACHE)
+        read_coco_labels(coco_tree(tmp_path, change), tmp_path / CACHE)
 
 
 @pytest.mark.parametrize("content", ["{", "[" * 200_000, "\ud800"])
@@ -136,7 +136,7 @@ def test_invalid_json_is_refused_with_the_file_name(tmp_path: Path, content: str
     path = coco_tree(tmp_path) / "annotations" / "instances_train2017.json"
     path.write_bytes(content.encode(errors="surrogatepass"))
     with pytest.raises(ValueError, match=r"instances_train2017\.json: "):
-        coco_labels(tmp_path, tmp_path / CACHE)
+        read_coco_labels(tmp_path, tmp_path / CACHE)
 
 
 def test_broken_image_is_left_out_and_named(
@@ -147,9 +147,9 @@ def test_broken_image_is_left_out_and_named(
     with pytest.raises(
         ValueError, match=r"COCO test: 1 of 3 images cannot be read .*101\.jpg: .*nothing is scored"
     ):
-        coco_labels(root, tmp_path / CACHE)
+        read_coco_labels(root, tmp_path / CACHE)
     monkeypatch.setattr(image_sources, "MAX_UNREADABLE_SHARE", 0.5)
-    task = coco_labels(root, tmp_path / CACHE)
+    task = read_coco_labels(root, tmp_path / CACHE)
     assert shown_by(task.test, task.classes) == {
         name: of for name, of in named(VAL).items() if name != "101"
     }
@@ -159,4 +159,4 @@ def test_broken_image_is_left_out_and_named(
 def test_oversized_files_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coco_layout, "MAX_BYTES", 100)
     with pytest.raises(ValueError, match=r"instances_train2017\.json: larger than"):
-        coco_labels(coco_tree(tmp_path), tmp_path / CACHE)
+        read_coco_labels(coco_tree(tmp_path), tmp_path / CACHE)

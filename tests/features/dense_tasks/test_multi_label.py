@@ -17,12 +17,12 @@ from bench.features.dense_tasks.multi_label import (
     RELEASED,
     MultiLabelPart,
     MultiLabelTask,
-    fit_sigmoids,
-    make_loss,
+    fit_sigmoid_heads,
+    macro_map_scores,
+    make_multilabel_loss,
     mean_average_precision,
     score_fine_tuned,
     score_linear,
-    task_metrics,
 )
 from bench.features.dense_tasks.task_files import split_train_validation
 from bench.transfer.classification import fine_tune as fine_tune_module
@@ -90,7 +90,7 @@ def test_non_finite_scores_and_parts_without_labels_are_refused() -> None:
 def test_baseline_ap_is_the_share_of_positives() -> None:
     _, part = drawn(3)
     task = MultiLabelTask("toy", ("a", "b", "c"), part, part, part)
-    (metric,) = task_metrics(task, "p", part.labels * 1.0, part)
+    (metric,) = macro_map_scores(task, "p", part.labels * 1.0, part)
     assert (metric.name, metric.value) == ("macro mAP", 1.0)
     assert metric.baseline == pytest.approx(part.labels.mean())
 
@@ -99,7 +99,7 @@ def fitted(features: np.ndarray, labels: np.ndarray, *strengths: float) -> np.nd
     """The logits at the last strength."""
     axes = PrincipalAxes.fit(torch.from_numpy(features))
     along = axes.project(torch.from_numpy(features))
-    *_, weights = fit_sigmoids(along, torch.from_numpy(labels), strengths)
+    *_, weights = fit_sigmoid_heads(along, torch.from_numpy(labels), strengths)
     return (along @ weights).numpy()
 
 
@@ -140,7 +140,7 @@ def test_loss_is_binary_cross_entropy_summed_over_classes() -> None:
     logits = torch.randn(16, 3, generator=generator, dtype=torch.float64, requires_grad=True)
     dense = torch.from_numpy(part.labels[rows]).double()
     expected = F.binary_cross_entropy_with_logits(logits, dense, reduction="sum") / 16
-    loss = make_loss(part, CPU)(logits, rows)
+    loss = make_multilabel_loss(part, CPU)(logits, rows)
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
     (expected_slope,) = torch.autograd.grad(expected, logits)
     (slope,) = torch.autograd.grad(loss, logits)

@@ -30,7 +30,7 @@ def explain(own_results: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the verb on a folder of its own; return exit code and figures."""
     monkeypatch.setattr("bench.orchestration.preflight.Runner", InProcess)
     # Other tests run beside this one.
-    monkeypatch.setattr("bench.measure.speed.core_waits", lambda *_: 0.0)
+    monkeypatch.setattr("bench.measure.speed.measure_waiting_cores", lambda *_: 0.0)
 
     def run(*arguments: str) -> tuple[int, dict[str, Any]]:
         figures = own_results / "figures.json"

@@ -40,7 +40,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
     """Make every call of a function take the planted seconds by the clocks of the process."""
     torch.set_num_threads(1)
     # Which takes longer than all else.
-    monkeypatch.setattr(bench.measure.speed, "peak_flops", lambda *_: (None, ""))
+    monkeypatch.setattr(bench.measure.speed, "find_peak_flops_and_source", lambda *_: (None, ""))
     real, planted = time.perf_counter, [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: real() + planted[0])
 

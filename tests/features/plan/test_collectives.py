@@ -19,19 +19,24 @@ from bench.features.plan.collectives import (
     FP32_BYTES,
     Collective,
     collective_seconds,
+    list_step_collectives,
     ring_all_gather_seconds,
-    step_collectives,
 )
 from bench.features.plan.interconnect import Interconnect
 from bench.features.plan.workload import (
     count_communicated_parameters,
     count_flops_per_image,
-    mean_tokens,
+    count_text_flops_by_batch,
+    mean_computed_tokens,
     sample_captions,
-    text_flops,
 )
 from bench.interfaces.method import METHODS
-from bench.measure.costs import META, build_on_meta, count_flops, text_forward_flops
+from bench.measure.costs import (
+    META,
+    build_tower_and_model_on_meta,
+    count_step_flops,
+    count_text_forward_flops,
+)
 from bench.measure.link_speed import _measure
 from bench.train.build import build_train_run, build_untrained_tower, open_batch_stream
 from bench.train.distributed import ModelWithLoss, parallelize, world_group
@@ -116,7 +121,7 @@ def test_two_level_ring_equals_rings_within_and_between_nodes(
 
 def test_hybrid_sharding_is_refused() -> None:
     with pytest.raises(ValueError, match="sharding=ddp, zero2, fsdp2, got hsdp"):
-        step_collectives(count_communicated_parameters(small("catlip")), "hsdp", 2, BATCH, 8)
+        list_step_collectives(count_communicated_parameters(small("catlip")), "hsdp", 2, BATCH, 8)
 
 
 def test_large_ring_takes_the_time_of_the_full_size() -> None:
@@ -254,7 +259,7 @@ def test_losses_communicate_what_the_model_predicts(
     of_ranks: list[dict[str, Any]], method: str
 ) -> None:
     """To the byte, beside the gradients, which DDP sends itself."""
-    traced = step_collectives(
+    traced = list_step_collectives(
         count_communicated_parameters(sending(method, "ddp")), "ddp", FP32_BYTES, BATCH, RANKS
     )
     expected = by_kind([(each.kind, each.size) for each in traced if each.name != "gradients"])
@@ -266,7 +271,7 @@ def test_losses_communicate_what_the_model_predicts(
 
 def test_ddp_sends_each_gradient_once_in_as_many_buckets(of_ranks: list[dict[str, Any]]) -> None:
     weights = count_communicated_parameters(small("clip", batch_size=BATCH))
-    gradients = step_collectives(weights, "ddp", FP32_BYTES, BATCH, RANKS)[0]
+    gradients = list_step_collectives(weights, "ddp", FP32_BYTES, BATCH, RANKS)[0]
     assert sum(of_ranks[0]["buckets"]) == gradients.size == FP32_BYTES * weights.trained
     assert len(of_ranks[0]["buckets"]) == pytest.approx(gradients.calls, abs=1)
 
@@ -279,7 +284,7 @@ def test_fsdp2_gathers_blocks_twice_and_zero2_once(
 
     Before the student's first block it fetches the teacher's last once more, in vain.
     """
-    traced = step_collectives(
+    traced = list_step_collectives(
         count_communicated_parameters(sending(method, sharding)), sharding, FP32_BYTES, BATCH, RANKS
     )
     expected, found = (
@@ -305,7 +310,7 @@ def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     assert weights.scalars == sum(one.ndim == 0 for one in parameters)
     assert 0 < weights.in_blocks < weights.trained + weights.frozen
     batch, uncut = experiment.training.batch_size, METHODS[method].targets(experiment)
-    whole = count_flops(experiment, [uncut(Captions.from_texts(["a dog"] * batch))])
+    whole = count_step_flops(experiment, [uncut(Captions.from_texts(["a dog"] * batch))])
     captions = (
         [uncut(Captions.from_texts(["a dog"] * batch)).captions]
         if METHODS[method].compares_batch
@@ -334,8 +339,8 @@ def test_plan_computes_the_tokens_that_measure_counts(
     counted = [batch.tokens_per_caption for batch in batches]
     planned = sample_captions(experiment, results)
     error = math.sqrt(1 / len(counted) + 1 / len(planned)) * stdev(counted)
-    assert fmean(counted) == pytest.approx(mean_tokens(planned), abs=4 * error)
-    text = count_flops(experiment, batches).text_forward / experiment.training.batch_size
+    assert fmean(counted) == pytest.approx(mean_computed_tokens(planned), abs=4 * error)
+    text = count_step_flops(experiment, batches).text_forward / experiment.training.batch_size
     forward, without = (
         count_flops_per_image(experiment, captions).forward for captions in (planned, [])
     )
@@ -347,16 +352,19 @@ def test_flops_of_batches_are_those_of_each_counted_whole(
     padding: TextPadding, results: Path
 ) -> None:
     experiment = small("clip", batch_size=32, context_length=32, text_padding=padding)
-    captions, (_, model) = sample_captions(experiment, results)[:3], build_on_meta(experiment)
-    assert text_flops(model, captions) == [
-        text_forward_flops(model, batch.to(META)) for batch in captions
+    captions, (_, model) = (
+        sample_captions(experiment, results)[:3],
+        build_tower_and_model_on_meta(experiment),
+    )
+    assert count_text_flops_by_batch(model, captions) == [
+        count_text_forward_flops(model, batch.to(META)) for batch in captions
     ]
 
 
 def test_methods_without_a_text_tower_compute_no_tokens(results: Path) -> None:
     for experiment in (small("catlip"), small("superclass"), small("clip", text_features="stored")):
         assert sample_captions(experiment, results) == []
-        assert mean_tokens([]) is None
+        assert mean_computed_tokens([]) is None
 
 
 # What processes can send

@@ -30,7 +30,7 @@ from bench.features.plan.model import (
     compute_profile_from_flops,
     plan_step,
 )
-from bench.features.plan.records import TimedRuns, estimate_max_batch, measured_compute
+from bench.features.plan.records import TimedRuns, compute_profile_from_runs, estimate_max_batch
 from bench.measure.throughput import images_per_second
 from bench.records.record import (
     AllReduceSpeed,
@@ -96,7 +96,7 @@ interconnects = st.builds(
 def test_one_device_sends_nothing(case: PlanCase, links: Interconnect) -> None:
     step = plan_step(case, links, 1)
     compute = case.compute
-    assert step.comm_seconds == step.hidden_seconds == step.extra_negatives_seconds == 0
+    assert step.communication_seconds == step.hidden_seconds == step.extra_negatives_seconds == 0
     separate = case.batch * (compute.data + compute.forward + compute.backward) + compute.optimizer
     assert step.seconds == pytest.approx(separate)
 
@@ -110,7 +110,7 @@ def test_better_links_never_take_longer(case: PlanCase, links: Interconnect, gpu
         network_bytes_per_second=2 * links.network_bytes_per_second,
     )
     assert plan_step(case, better, gpus).seconds <= step.seconds * (1 + 1e-12)
-    most_hidden = min(step.comm_seconds, OVERLAP * (step.forward + step.backward))
+    most_hidden = min(step.communication_seconds, OVERLAP * (step.forward + step.backward))
     assert 0 <= step.hidden_seconds <= most_hidden * (1 + 1e-12)
 
 
@@ -245,7 +245,7 @@ def test_parts_of_a_step_sum_to_the_window_time(
         window_seconds=tuple(windows),
         phase_seconds={name: (value,) for name, value in phases.items()},
     )
-    compute = measured_compute(TimedRuns(CLIP, HERE, [run]), 1.0)
+    compute = compute_profile_from_runs(TimedRuns(CLIP, HERE, [run]), 1.0)
     step = (
         CLIP.training.batch_size * (compute.data + compute.forward + compute.backward)
         + compute.optimizer

@@ -27,8 +27,8 @@ from bench.features.reference import (
 )
 from bench.features.reference.corenet import import_corenet
 from bench.features.reference.experiments import superclass_experiment
-from bench.features.reference.runs import padded_labels, run_side
-from bench.features.reference.superclass import add_package, their_weights
+from bench.features.reference.runs import run_side, superclass_tokens
+from bench.features.reference.superclass import add_package, weights_for_superclass
 from bench.features.reference.tables import compare_early_losses
 from bench.labels.subwords import SubwordIds
 from bench.records.record import Record
@@ -40,13 +40,13 @@ CPU = torch.device("cpu")
 def test_weights_without_a_counterpart_are_refused() -> None:
     ours = {"a": torch.zeros(2), "b": torch.zeros(3)}
     theirs = {"a": torch.zeros(1, 2), "b": torch.zeros(3)}
-    assert their_weights(ours, theirs)["a"].shape == (1, 2)
+    assert weights_for_superclass(ours, theirs)["a"].shape == (1, 2)
     with pytest.raises(ValueError, match="has 1 weights, ours 2"):
-        their_weights(ours, {"a": theirs["a"]})
+        weights_for_superclass(ours, {"a": theirs["a"]})
     with pytest.raises(KeyError, match="c"):
-        their_weights(ours, {"a": theirs["a"], "c": theirs["b"]})
+        weights_for_superclass(ours, {"a": theirs["a"], "c": theirs["b"]})
     with pytest.raises(RuntimeError, match="invalid for input of size 3"):
-        their_weights(ours, theirs | {"b": torch.zeros(4)})
+        weights_for_superclass(ours, theirs | {"b": torch.zeros(4)})
 
 
 def test_only_packages_that_are_not_installed_become_empty(
@@ -126,7 +126,7 @@ def test_padded_labels_hold_the_labels_of_ours() -> None:
     labels = [[3, 1], [], [700]]
     experiment = change(EXPERIMENTS["superclass-tiny"], subword_vocabulary="all")
     stream: Any = SimpleNamespace(experiment=experiment, target=lambda _: Labels.from_lists(labels))
-    (ids,) = padded_labels(stream, 0).groups
+    (ids,) = superclass_tokens(stream, 0).groups
     assert ids.shape == (3, experiment.text.context_length)
     start_and_end = SubwordIds("all").start_and_end
     assert [{*row} for row in ids.tolist()] == [{*row, *start_and_end, 0} for row in labels]

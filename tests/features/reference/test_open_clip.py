@@ -25,7 +25,7 @@ from bench.features.reference import (
     OURS,
     WARMUP_STEPS,
 )
-from bench.features.reference.open_clip import PACKAGES, POOL, choose_images
+from bench.features.reference.open_clip import PACKAGES, POOL, order_for_bucketing
 from bench.features.reference.records import ReferenceRun
 from bench.features.reference.runs import run_side
 from bench.features.reference.tables import compare_early_losses, reference_speed_table
@@ -97,7 +97,7 @@ def test_images_beside_a_checkout_have_the_lengths_of_the_whole_pool(results: Pa
     stream = open_batch_stream(twenty_steps(), CPU, results)
     assert isinstance(stream, PackStream)
     lengths, whole = stream.targets.lengths.float(), stream.order
-    chosen = choose_images(stream, 20)
+    chosen = order_for_bucketing(stream, 20)
     assert {field.name: getattr(chosen, field.name) for field in fields(SampleOrder)} == {
         field.name: getattr(whole, field.name) for field in fields(whole)
     }
@@ -109,7 +109,7 @@ def test_images_beside_a_checkout_have_the_lengths_of_the_whole_pool(results: Pa
     assert lengths[timed].mean().item() == pytest.approx(lengths[pool].mean().item(), rel=0.03)
     groups = lengths[timed].sort().values.view(-1, 4)
     assert (groups[:, -1] - groups[:, 0]).median() <= 1
-    again = choose_images(open_batch_stream(twenty_steps(), CPU, results), 20)  # type: ignore[arg-type]
+    again = order_for_bucketing(open_batch_stream(twenty_steps(), CPU, results), 20)  # type: ignore[arg-type]
     assert all(torch.equal(again.batch_rows(k), rows[k]) for k in range(20))
 
 

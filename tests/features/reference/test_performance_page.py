@@ -10,7 +10,7 @@ from bench.experiment.config import change
 from bench.experiment.experiments import get_experiment
 from bench.features.reference.experiments import PLAIN
 from bench.features.reference.tables import STEPS_COMPARED
-from bench.measure.costs import count_flops
+from bench.measure.costs import count_step_flops
 from bench.train.build import open_batch_stream
 from tests.released_flops import forward_flops_as_released
 
@@ -32,7 +32,7 @@ def test_page_has_the_flops_of_open_clips_forward_over_ours(results: Path) -> No
             f"computes {fmean(one.captions.tokens_per_caption for one in captions):.1f} tokens"
             in PAGE
         )
-        ours = count_flops(experiment, captions)
+        ours = count_step_flops(experiment, captions)
         forward = (ours.image_forward + ours.text_forward) / experiment.training.batch_size
         assert (
             f" | {forward_flops_as_released(experiment) / forward:.2f} |"
@@ -40,5 +40,5 @@ def test_page_has_the_flops_of_open_clips_forward_over_ours(results: Path) -> No
         )
         padded = change(experiment, text_padding="max_length")
         stream = open_batch_stream(padded, torch.device("cpu"), results)
-        of_padding.append(count_flops(padded, [stream.target(0)]).step / ours.step)
+        of_padding.append(count_step_flops(padded, [stream.target(0)]).step / ours.step)
     assert f"the padding alone makes {of_padding[0]:.2f} and {of_padding[1]:.2f}" in PAGE

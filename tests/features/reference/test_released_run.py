@@ -41,8 +41,8 @@ from bench.features.reference.records import ReleasedRun
 from bench.features.reference.released_batches import (
     ReleasedBatch,
     TimedLoader,
-    batch_function,
-    draw_sizes,
+    draw_step_sizes,
+    make_batch_loader,
     open_stream,
 )
 from bench.features.reference.tables import released_tables
@@ -91,9 +91,9 @@ def released_recipe(method: str, data: str = PACK_DATA, **fields: Any) -> Experi
 def open_batches(
     options: Namespace, experiment: Experiment, results: Path, round_: int, steps: int
 ) -> tuple[tuple[StepSize, ...], BatchStream[Any], Callable[[int], ReleasedBatch]]:
-    sizes = draw_sizes(options, round_, steps)
+    sizes = draw_step_sizes(options, round_, steps)
     stream = open_stream(options, experiment, CPU, results, sizes)
-    return sizes, stream, batch_function(stream, sizes, is_pinned=False)
+    return sizes, stream, make_batch_loader(stream, sizes, is_pinned=False)
 
 
 def run(
