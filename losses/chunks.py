@@ -10,12 +10,12 @@ SOFTPLUS_LINEAR_FROM = 40.0  # from here on softplus(x) equals x in float64
 
 
 def tile_slices(length: int) -> list[slice]:
-    """Cut one side of a similarity matrix into chunks; square chunks need fewer inputs per product than rows."""
+    """Return slices of at most `TILE_SIDE` that cut one side of a similarity matrix into square tiles."""
     return _consecutive_slices(length, TILE_SIDE)
 
 
 def row_chunk_slices(num_rows: int, num_columns: int) -> list[slice]:
-    """Cut a matrix into chunks of rows with at most `LOGITS_AT_ONCE` logits, or one row."""
+    """Return slices that cover the rows of a matrix, each of at most `LOGITS_AT_ONCE` logits or of one row."""
     return _consecutive_slices(num_rows, max(1, LOGITS_AT_ONCE // max(num_columns, 1)))
 
 
@@ -24,12 +24,12 @@ def _consecutive_slices(length: int, size: int) -> list[slice]:
 
 
 def loss_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype in which a loss is computed: fp32 or better."""
+    """Return the dtype in which a loss of inputs of this dtype is computed: fp32 or better."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Disable autocast of matrix products: logits of forward and backward must be equal to the last bit."""
+    """Return a context without autocast, because logits of forward and backward must be equal to the last bit."""
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

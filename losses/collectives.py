@@ -45,7 +45,7 @@ def rank_and_world_size(group: ProcessGroupLike) -> tuple[int, int]:
 def all_gather(
     local_rows: Float[Tensor, "rows dim"], group: ProcessGroupLike
 ) -> Float[Tensor, "all_rows dim"]:
-    """Return the rows of all ranks, in order (all-gather)."""
+    """Return the rows of all ranks, in the order of the ranks."""
     if group is None:
         return local_rows
     if isinstance(group, SimulatedGroup):
@@ -73,7 +73,7 @@ def reduce_scatter(
 def all_gather_with_gradient(
     local_rows: Float[Tensor, "rows dim"], group: ProcessGroupLike
 ) -> Float[Tensor, "all_rows dim"]:
-    """Return the rows of all ranks, in order; the gradient of own rows is the sum of all ranks' for them."""
+    """Return the rows of all ranks, in their order; the gradient of this rank's rows is the sum over the ranks."""
     rows: Tensor = _AllGather.apply(local_rows, group)  # type: ignore[no-untyped-call, unused-ignore]
     return rows
 
@@ -95,7 +95,7 @@ class _AllGather(torch.autograd.Function):
 def all_reduce_sum_(
     value: Float[Tensor, "*shape"], group: ProcessGroupLike
 ) -> Float[Tensor, "*shape"]:
-    """Sum over the ranks, in place (all-reduce)."""
+    """Replace the values by their sums over the ranks, and return them."""
     if isinstance(group, SimulatedGroup):
         return value.mul_(group.world_size)
     if group is not None:
@@ -106,7 +106,7 @@ def all_reduce_sum_(
 def all_reduce_logsumexp(
     logs: Float[Tensor, " columns"], group: ProcessGroupLike
 ) -> Float[Tensor, " columns"]:
-    """Return the logarithm of the sum over ranks of exp(log), without overflow."""
+    """Return log(sum over ranks of exp(logs)) for each column, without overflow."""
     if group is None:
         return logs
     if isinstance(group, SimulatedGroup):

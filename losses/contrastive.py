@@ -65,7 +65,7 @@ def contrastive_loss(
 def _loss_with_both_gathered(
     image: Tensor, text: Tensor, scale: Tensor, group: ProcessGroupLike, product_dtype: torch.dtype
 ) -> Tensor:
-    """Return the loss as open_clip and CoreNet compute it, with the gradients of this rank's rows."""
+    """Return `contrastive_loss` as open_clip and CoreNet compute it, with the gradients of this rank's rows."""
     rank, ranks = rank_and_world_size(group)
     first = rank * len(image)
     with without_autocast(image.device):
@@ -84,7 +84,7 @@ def _loss_with_both_gathered(
 
 
 class _Contrastive(torch.autograd.Function):
-    """The loss from chunks of logits, which the backward recomputes."""
+    """`contrastive_loss` from tiles of logits, which the backward computes again."""
 
     @staticmethod
     def forward(
@@ -161,7 +161,7 @@ class _Contrastive(torch.autograd.Function):
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add the product of two matrices of one dtype, which may be a narrower one."""
+    """Add left @ right to `total`, in place; their dtype may be narrower than the dtype of `total`."""
     if left.dtype == total.dtype:
         total.addmm_(left, right)
     else:

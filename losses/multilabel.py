@@ -33,17 +33,17 @@ def multilabel_loss(
 def dense_multilabel_loss(
     logits: Float[Tensor, "batch labels"], target: Int[Tensor, "batch labels"]
 ) -> Scalar:
-    """Return the same loss from a multi-hot target, which is cast to the dtype of the logits as in the released code.
+    """Return the value of `multilabel_loss` from a multi-hot target, which is cast to the dtype of the logits.
 
-    In nats, summed over labels, mean over images; in the precision of the logits, or fp32 under autocast. Source:
-    apple/corenet at 1aa3acd, `corenet/loss_fn/classification/binary_cross_entropy.py`.
+    In nats, summed over labels, mean over images; in the precision of the logits, or fp32 under autocast, as in the
+    released code. Source: apple/corenet at 1aa3acd, `corenet/loss_fn/classification/binary_cross_entropy.py`.
     """
     dense = target.to(logits.dtype)
     return F.binary_cross_entropy_with_logits(logits, dense, reduction="sum") / len(logits)
 
 
 class _Multilabel(torch.autograd.Function):
-    """The loss from chunks of rows, whose logits the backward reads again."""
+    """`multilabel_loss` in chunks of rows: the backward needs the logits alone, no target and no fp32 copy of them."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def psnr_loss(
 
 
 def scheduled_target_error(steps_taken: Scalar, num_steps: int) -> Scalar:
-    """Return the target of a step: it rises from the error of 40 dB to the error of 20 dB, and then stays.
+    """Return the target of the mean squared error at a step: it rises from that of 40 dB to that of 20 dB, and stays.
 
     It follows half a cosine. The cosine is of the mean squared error and not of the PSNR, so that the PSNR falls
     fastest at the beginning.

@@ -45,7 +45,7 @@ def sigmoid_loss(
 
 
 class _Sigmoid(torch.autograd.Function):
-    """The loss from chunks of logits, from which the forward also computes the gradients."""
+    """`sigmoid_loss` from tiles of logits, from which the forward also computes the gradients."""
 
     @staticmethod
     def forward(

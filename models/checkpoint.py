@@ -32,7 +32,7 @@ STATE_DICT_KEYS = (
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], error_prefix: str) -> None:
-    """Load finite weights if names, shapes and kinds of numbers fit; batch counts of batch norms may be missing.
+    """Load weights that are finite and fit in names, shapes and kind of numbers; batch norms' counts may be missing.
 
     The ValueError begins with `error_prefix` and names the first mismatches.
     """
@@ -60,7 +60,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], error_prefix: 
 def save_tensors(
     state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file; OSError if the disk is full."""
+    """Write tensors by name to a safetensors file; OSError if the disk is full."""
     tensors = {name: value.detach().contiguous() for name, value in state.items()}
     try:
         save_file(tensors, path, dict(metadata) if metadata else None)
@@ -69,7 +69,7 @@ def save_tensors(
 
 
 def require_finite(values: Tensor, noun: str) -> None:
-    """Raise ValueError, which begins with `noun`, unless all values are finite floating-point numbers."""
+    """Raise ValueError unless all values are finite floating-point numbers; its message begins with `noun`."""
     if not values.is_floating_point() or not _is_finite(values):
         raise ValueError(f"{noun} are not finite floating-point numbers")
 
@@ -107,7 +107,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _read_without_executing_code(path: Path) -> Any:
-    """Return what a file holds; ValueError, in one line, if it is damaged or holds more than tensors."""
+    """Return the content of a weight file; ValueError, in one line, if it is damaged or holds more than tensors."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -145,14 +145,14 @@ def _require_no_decompression_bomb(path: Path) -> None:
 
 
 def _is_stored_in_full(weight: Tensor) -> bool:
-    """Return whether a file holds every value of a tensor, which may otherwise claim any size."""
+    """Return whether every value of a tensor is in its storage; a file may claim a larger shape."""
     if weight.layout != torch.strided or weight.is_meta:
         return False
     return weight.nbytes <= weight.untyped_storage().nbytes()
 
 
 def adapt_weights_to_trunk(state: Mapping[str, Tensor], trunk: nn.Module) -> dict[str, Tensor]:
-    """Return the weights for a trunk at its image size, without projection and classifier.
+    """Return the weights that a trunk takes, at its image size and without projection and classifier.
 
     The file may hold a whole model of open_clip, its image tower alone, or a timm model.
     """
@@ -191,7 +191,7 @@ def resample_position_embeddings(
 
 
 def select_and_strip_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights under a prefix, with the prefix removed from their names."""
+    """Return the weights whose names have the prefix, under their names without it."""
     return {
         name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
     }

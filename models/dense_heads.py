@@ -53,6 +53,7 @@ class Segmenter(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch classes height width"]:
+        """Return the logits, at the size of the images."""
         features = compute_patch_map(self.tower, images)
         sides = images.shape[-2:]
         if self.output_stride is not None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class OpenClipBlock(nn.Module):
-    """The modules of an open_clip block under their names, and the steps of its forward."""
+    """Base of blocks with the modules and weights of an open_clip block: the steps of its forward."""
 
     def __init__(self, block: ResidualAttentionBlock) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class OpenClipBlock(nn.Module):
     def add_attention_and_mlp(
         self, x: Float[Tensor, "*tokens dim"], attended: Float[Tensor, "*tokens dim"]
     ) -> Float[Tensor, "*tokens dim"]:
-        """Return the output of the block for the result of attention, `attended`."""
+        """Return the output of the block for its input `x` and the result of attention, `attended`."""
         x = x + self.ls_1(self.attn.out_proj(attended))
         output: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
         return output

@@ -31,7 +31,7 @@ class LinearPatchEmbedding(nn.Conv2d):
 
 
 def use_linear_patch_embedding(trunk: nn.Module) -> None:
-    """Compute the patch embedding of open_clip's and timm's vision transformers as a linear layer."""
+    """Let the vision transformers of open_clip and timm in a trunk compute their patch embedding as a linear layer."""
     module: Any
     for module in trunk.modules():
         if type(module) is OpenClipViT:

@@ -53,7 +53,7 @@ OPERATIONS = {
 
 
 class RangeAugment(nn.Module):
-    """Applies each operation to half of the images, in random order, with magnitudes drawn uniformly from its range.
+    """Applies each operation to a random half of the images, with magnitudes drawn uniformly from its range.
 
     The ends of the ranges are parameters, trained by the loss of the model and by `losses.psnr.psnr_loss`.
     `steps_taken` is the number of updates so far, which sets the target of that loss.
@@ -100,5 +100,6 @@ class RangeAugment(nn.Module):
 
 
 def _interpolate(bounds: Bounds, fraction: Tensor) -> Tensor:
+    """Return the value at a fraction, 0 to 1, of the way from the smallest to the largest."""
     smallest, largest = bounds
     return smallest + (largest - smallest) * fraction

@@ -73,4 +73,5 @@ def skip_repeated_blocks(
 
 
 def _shape_if_tensor(value: Any) -> Any:
+    """Return the shape of a tensor, and another value unchanged."""
     return tuple(value.shape) if isinstance(value, Tensor) else value

@@ -43,6 +43,7 @@ class PackedBlock(OpenClipBlock):
     def forward(
         self, x: TokenFeatures, shapes: Shapes, mask: Mask | None, _ends: EndPlaces
     ) -> TokenFeatures:
+        """Return all tokens after the block."""
         projected = self.project_qkv(self.ln_1(x))
         attended = []
         for group, shape in zip(_split_by_group(projected, shapes), shapes, strict=True):
@@ -60,12 +61,13 @@ class EndTokenBlock(PackedBlock):
     def forward(
         self, x: TokenFeatures, shapes: Shapes, mask: Mask | None, ends: EndPlaces
     ) -> EndTokenFeatures:
+        """Return the end tokens after the block."""
         normed = self.ln_1(x)
         dim = x.shape[1]
         queries = self.project_qkv(normed.index_select(0, ends), slice(dim))
         keys_and_values = self.project_qkv(normed, slice(dim, None))
         if mask is None:
-            attended = self._attend_to_own_row(queries, keys_and_values, shapes, ends)
+            attended = self._attend_within_rows(queries, keys_and_values, shapes, ends)
         else:
             # Rows have different numbers of captions. The other tokens have queries of 0, whose results are dropped.
             (shape,) = shapes
@@ -76,14 +78,14 @@ class EndTokenBlock(PackedBlock):
             attended = attention.transpose(1, 2).reshape(x.shape).index_select(0, ends)
         return self.add_attention_and_mlp(x.index_select(0, ends), attended)
 
-    def _attend_to_own_row(
+    def _attend_within_rows(
         self,
         queries: EndTokenFeatures,
         keys_and_values: Tensor,
         shapes: Shapes,
         ends: EndPlaces,
     ) -> EndTokenFeatures:
-        """Return attention's result where each row of a group has one caption."""
+        """Return attention's result for the end tokens, if each row of a group has one caption."""
         counts = [count for count, _ in shapes]
         attended = []
         before = 0  # tokens of the groups before
@@ -169,11 +171,12 @@ class TextTower(nn.Module):
 
 
 def _split_by_group(x: Tensor, shapes: Shapes) -> tuple[Tensor, ...]:
+    """Split the concatenated tokens of all groups into the tokens of each group."""
     return torch.split(x, [count * width for count, width in shapes])
 
 
 def why_padding_is_needed(name: str) -> str | None:
-    """Return why padding affects the text tower of an open_clip model, or None if it does not.
+    """Return why padding affects the features of an open_clip model's text tower; None if it does not.
 
     Raises ValueError for an unknown name.
     """
@@ -220,7 +223,7 @@ def build_open_clip_text_tower(
 
 
 def get_text_width(name: str, context_length: int) -> int:
-    """Return the length of a text tower's features; raises ValueError as `build_text_tower` does."""
+    """Return the length of the features of an open_clip model's text tower; ValueError as in `build_text_tower`."""
     with torch.device("meta"):
         return build_text_tower(name, context_length, 2, 0).width
 

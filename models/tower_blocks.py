@@ -29,7 +29,7 @@ def blocks_of_all_towers(model: nn.Module) -> list[nn.Module]:
 
 
 def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
-    """Return every parameter once: a list for the layers before the first block, then a list for each block.
+    """Return the parameters before the first block, then the parameters of each block; every parameter is in one list.
 
     Modules after the last block (norm, pooling) count as part of it. ValueError for a trunk whose blocks are not known.
     """
@@ -54,7 +54,7 @@ def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
 
 
 def enable_activation_checkpointing(model: nn.Module) -> None:
-    """Recompute the blocks of a model's towers in the backward pass, instead of storing their activations.
+    """Let the blocks of a model's trained towers be recomputed in the backward, instead of storing their activations.
 
     ValueError for a tower without support. Source: Chen et al. 2016, "Training deep nets with sublinear memory cost"
     (arXiv 1604.06174).
@@ -74,7 +74,7 @@ def enable_activation_checkpointing(model: nn.Module) -> None:
 
 
 def cast_residual_stream_to_autocast(model: nn.Module) -> None:
-    """Cast the tokens before the first block of image towers to the precision of autocast; without autocast they stay.
+    """Let image towers cast the tokens before their first block to the dtype of autocast; without it they stay.
 
     The towers of timm and CoreNet add an fp32 position embedding or class token, so that all sums after it are fp32.
     ValueError for other towers, whose sums have the precision of autocast, and for blocks that scale their outputs,
@@ -100,6 +100,7 @@ def _has_trained_parameters(tower: ImageTower) -> bool:
 
 
 def _cast_to_autocast(_block: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    """Return the inputs of a block with the tokens in autocast's dtype; None (no change) without autocast."""
     device = inputs[0].device.type
     if not torch.is_autocast_enabled(device):
         return None

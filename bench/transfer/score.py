@@ -65,6 +65,7 @@ def open_extractor(
 def _make_tower_extractor(
     name: str, tower: ImageTower, device: torch.device, experiment: Experiment | None = None
 ) -> FeatureExtractor:
+    """Return a feature extractor whose features are cached by image source."""
     embed = cast("Embed", cache(make_tower_embedder(tower, device)))
     return FeatureExtractor(
         name=name, embed=embed, tower=tower, device=device, experiment=experiment

@@ -86,7 +86,7 @@ class TrainingRecipe:
         done = (step - warmup) / max(1, num_steps - warmup)
         return cosine_decay(1.0, self.final_learning_rate_ratio, done)
 
-    def describe_training(
+    def make_task_training(
         self, num_images: int, image_size: int, learning_rate: float
     ) -> TaskTraining:
         """Return the settings of a training on this number of images, as its record stores them."""

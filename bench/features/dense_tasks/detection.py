@@ -158,7 +158,7 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Metr
             num_train=len(joint),
             num_test=len(task.test),
             baseline=0.0,
-            training=training.describe_training(len(joint), task.recipe.side, rate),
+            training=training.make_task_training(len(joint), task.recipe.side, rate),
         )
         scores.append(score)
     return scores

@@ -117,7 +117,7 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
             num_train=len(joint),
             num_test=len(task.test),
             baseline=commonest,
-            training=training.describe_training(len(joint), side, rate),
+            training=training.make_task_training(len(joint), side, rate),
         )
         scores.append(score)
     return scores

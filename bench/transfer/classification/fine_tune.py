@@ -257,7 +257,7 @@ def score_fine_tuning(
         is_correct=predict_correct(model, task.test),
         converged=True,
         num_train=len(both.labels),
-        training=recipe.describe_training(
+        training=recipe.make_task_training(
             len(both.labels), model.tower.image_size, recipe.learning_rate
         ),
     )

@@ -194,6 +194,7 @@ def _find_reasons_unreadable(
     """Return why a row cannot be decoded, by row; rows that can are left out."""
 
     def find_reason(row: int) -> str:
+        """Return why a row cannot be decoded; empty if it can."""
         try:
             decode(row)
         except UnreadableImageError as error:

@@ -81,6 +81,7 @@ def _make_retrieval_task(
     concepts = sorted(held_out)
 
     def make_part(images: PackImages, *, of_validation: bool = False) -> LabelledImages:
+        """Return the held-out images that draw validation queries, or those that do not."""
         rows = []
         for row, (key, label) in enumerate(zip(images.keys, images.classes, strict=True)):
             is_of_validation = key.startswith(VALIDATION_VENDOR)
