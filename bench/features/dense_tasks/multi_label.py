@@ -143,7 +143,7 @@ def score_fine_tuned(
     joint = task.train.concatenate(task.validation)
     scores = fit_and_score(joint, task.test, recipe)
     image_size = published.image_size or tower.image_size
-    training = recipe.describe_training(len(joint), image_size, recipe.learning_rate)
+    training = recipe.make_task_training(len(joint), image_size, recipe.learning_rate)
     return macro_map_scores(task, "multi-label, fine-tuned", scores, joint, training)
 
 
