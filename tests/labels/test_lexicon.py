@@ -1,8 +1,5 @@
 """The lexicon, and the rule of the paper."""
 
-import sys
-from pathlib import Path
-
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -67,15 +64,3 @@ def test_paper_rule_keeps_the_released_labels_of_nouns() -> None:
 def test_rules_agree_if_every_token_is_a_noun(texts: list[str]) -> None:
     rule = PaperRule(lambda words: [(word, "NN") for word in words])
     assert synsets(rule, texts) == synsets(get_rule("corenet"), texts)
-
-
-def test_paper_rule_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    data = pytest.importorskip("nltk.data", reason="nltk is in the extra `paper`")
-    monkeypatch.setattr(data, "path", [str(tmp_path)])
-    with pytest.raises(
-        ValueError, match=r"python -m nltk\.downloader averaged_perceptron_tagger_eng"
-    ):
-        PaperRule()
-    monkeypatch.setitem(sys.modules, "nltk.tag.perceptron", None)
-    with pytest.raises(ValueError, match=r"pip install -e '\.\[paper\]'"):
-        PaperRule()

@@ -66,11 +66,6 @@ def test_regions_are_pooled_at_their_position(patch: int) -> None:
         torch.testing.assert_close(found[1], down[:, None].expand(-1, 7), rtol=0, atol=1e-3)
 
 
-def test_patch_whose_quarter_is_no_number_of_pixels_is_refused() -> None:
-    with pytest.raises(ValueError, match="a multiple of 4 px, this tower has 14 px"):
-        build_mask_rcnn(tower_of_patch(14), 2, 16 * 14, UNIT, SMALL)
-
-
 @pytest.mark.parametrize("patch", [12, 16])
 def test_anchors_are_centred_on_map_positions(patch: int) -> None:
     tower = tower_of_patch(patch)

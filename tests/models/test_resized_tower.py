@@ -32,9 +32,3 @@ def test_resized_tower_equals_the_tower_loaded_at_that_size(
     assert (resized.image_size, tower.image_size, resized.training) == (expected, size, False)
     assert all(torch.equal(value, before[key]) for key, value in tower.state_dict().items())
     assert next(resized.parameters()).data_ptr() != next(tower.parameters()).data_ptr()
-
-
-def test_tower_of_one_size_alone_is_not_resized() -> None:
-    tower = build_image_tower("mixer_s32_224", 224, 0)
-    with pytest.raises(ValueError, match="a MlpMixer cannot be resized to 96 px: "):
-        copy_resized_tower(tower, 96)

@@ -37,8 +37,3 @@ def test_parameters_are_used_in_order_of_depth() -> None:
         hook.remove()
         reached = [any(parameter.grad is not None for parameter in layer) for layer in layers]
         assert reached == [above >= depth for above in range(len(layers))]
-
-
-def test_unsupported_tower_is_refused_with_its_name() -> None:
-    with pytest.raises(ValueError, match="a tower of kind ResNet has no known order of blocks"):
-        parameters_by_depth(build_image_tower("resnet18", 64, 0))

@@ -42,14 +42,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def test_bucketed_batch_equals_open_clips_padded_batch(padding: TextPadding, variant: str) -> None:
     """To float64's last digits: features, and the gradient of every parameter."""
     torch.manual_seed(0)
-    config = {
-        "context_length": 24,
-        "vocab_size": 50,
-        "width": 32,
-        "heads": 2,
-        "layers": 2,
-    } | VARIANTS[variant]
-    theirs = _build_text_tower(16, config).double()
+    sizes = {"context_length": 24, "vocab_size": 50, "width": 32, "heads": 2, "layers": 2}
+    theirs = _build_text_tower(16, sizes | VARIANTS[variant]).double()
     ours = TextTower(copy.deepcopy(theirs))
     tokens = Tokens.from_ids(CAPTIONS, start=48, end=49, context_length=24, padding=padding)
     rows = torch.tensor([2, 0, 1, 3, 2, 6, 4, 5])
@@ -95,11 +89,6 @@ def test_every_open_clip_text_tower_is_bucketed_padded_or_refused() -> None:
     assert kinds.keys() == {"cut", "padded", "refused"}
 
 
-def test_unknown_text_towers_are_refused() -> None:
-    with pytest.raises(ValueError, match="did you mean"):
-        build_text_tower("ViT-B32", 77, 100, 0)
-
-
 @pytest.mark.parametrize("pool", ["tok", "avg"])
 @pytest.mark.parametrize("scaled", [None, 0.1])
 def test_our_blocks_change_neither_feature_nor_gradient(pool: str, scaled: float | None) -> None:
@@ -125,28 +114,10 @@ def test_our_blocks_change_neither_feature_nor_gradient(pool: str, scaled: float
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18"])
 def test_multi_size_tower_has_the_weights_and_features_of_one_size(name: str) -> None:
-    one, several = (
-        build_image_tower(name, 48, 3).eval(),
-        build_image_tower(name, 48, 3, (32, 48, 64)).eval(),
-    )
-    assert all(
-        torch.equal(*pair) for pair in zip(one.parameters(), several.parameters(), strict=True)
-    )
+    single, several = (build_image_tower(name, 48, 3, sizes).eval() for sizes in ((), (32, 48, 64)))
     images = torch.randn(2, 3, 48, 48)
-    assert torch.equal(one(images), several(images))
+    assert torch.equal(single(images), several(images))
     assert several(torch.randn(2, 3, 64, 64)).shape == (2, several.width)
-
-
-def test_an_unknown_tower_is_refused_with_a_near_one() -> None:
-    with pytest.raises(
-        ValueError, match=r"no tower named 'vit_tiny_patch16_22'.*vit_tiny_patch16_224"
-    ):
-        build_image_tower("vit_tiny_patch16_22", 224, 0)
-
-
-def test_unsupported_image_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="'ViTamin-S' does not take images of 64 px"):
-        build_image_tower("ViTamin-S", 64, 0)
 
 
 @pytest.mark.parametrize("prefix", ["hf-hub:", "local-dir:"])
@@ -175,10 +146,8 @@ def test_a_name_with_a_source_asks_no_hub_and_reads_no_folder(
             "12 px of the tower catlip-bench-tiny leave 2 of 50 px .*48 or 60",
         ),
         ("vit_tiny_patch16_224", (32, 50), "leave 2 of 50 px uncovered; sizes that fit: 48 or 64"),
-        ("corenet-vit-tiny", (200,), "leave 8 of 200 px uncovered"),
         ("ViT-SO400M-14-SigLIP-384", (384,), ""),  # published so
         ("resnet18", (50,), ""),
-        ("pvt_v2_b0", (64,), ""),
     ],
 )
 def test_pixels_that_no_patch_covers_are_refused(

@@ -6,7 +6,6 @@ import math
 import os
 import subprocess
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -28,17 +27,10 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.method import METHODS
 from bench.measure.costs import count_step_flops
 from bench.measure.memory import (
-    count_step_tensor_bytes,
-    is_out_of_memory,
     measure_memory,
 )
-from bench.measure.speed import (
-    find_peak_flops_and_source,
-    measure_speed,
-    time_until_enough_windows,
-    to_windows,
-)
-from bench.measure.windows import MAX_WINDOWS_FACTOR, timed_windows
+from bench.measure.speed import measure_speed, time_until_enough_windows, to_windows
+from bench.measure.windows import timed_windows
 from bench.profilers.clock import Elapsed, clock, time_forwards
 from bench.profilers.core_waits import read_core_wait_seconds, read_times_of_allowed_cores
 from bench.profilers.counters import TensorByteCounter
@@ -58,14 +50,6 @@ MIB = 2**20
 CPU = torch.device("cpu")
 TICK = 0.01  # second: the grain of the kernel's counters of CPU time
 ON_A_GPU = small("clip", precision="bf16", images=65_536, batch_size=16, steps_per_window=250)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_peak_of_a_cpu_is_of_products_in_the_precision_of_the_run(precision: str) -> None:
-    peak, source = find_peak_flops_and_source(CPU, precision)
-    assert peak is not None
-    assert peak > 1e9
-    assert f"{precision} matrix products" in source
 
 
 def test_clock_measures_and_unfinished_blocks_are_nan() -> None:
@@ -116,25 +100,6 @@ def test_failing_gauge_leaves_its_reason_and_others_continue() -> None:
     assert (
         readings.not_measured["is dead"] == readings.not_measured["no span"] == "OSError: no driver"
     )
-
-
-def test_a_block_too_short_for_a_reading_is_not_zero() -> None:
-    with sample_device(
-        DeviceReader(gauges={"busy percent": lambda: 0.0}, missing={"GPU": "no driver"}), CPU
-    ) as readings:
-        pass
-    assert readings.figures == {}
-    assert readings.not_measured["busy percent"] == "the block took less than 0.2 s"
-    assert readings.not_measured["GPU"] == "no driver"
-
-
-def test_error_in_the_block_propagates_and_stops_the_sampler() -> None:
-    with (
-        pytest.raises(RuntimeError),
-        sample_device(DeviceReader(gauges={"busy percent": lambda: 0.0}), CPU),
-    ):
-        raise RuntimeError
-    assert "device-sampler" not in {thread.name for thread in threading.enumerate()}
 
 
 @contextmanager
@@ -198,15 +163,6 @@ def test_a_thread_that_shares_its_core_waits_about_as_long_as_it_runs() -> None:
         finally:
             os.sched_setaffinity(0, cores)
     assert waits > 0.1
-
-
-@pytest.mark.parametrize("status", ["ALLOC_FAILED", "NOT_INITIALIZED"])
-@pytest.mark.parametrize("library", ["CUBLAS", "CUDNN"])
-def test_failed_allocation_of_a_cuda_library_is_out_of_memory(library: str, status: str) -> None:
-    """The backward makes handles of its own, when the most memory is in use."""
-    assert is_out_of_memory(
-        RuntimeError(f"CUDA error: {library}_STATUS_{status} when calling `create(handle)`")
-    )
 
 
 def test_memory_record_is_kept_if_the_uncompiled_step_does_not_fit(
@@ -387,17 +343,6 @@ def test_window_in_which_the_gpu_was_throttled_is_made_up_for(
     assert [window.throttled_percent for window in timed.windows] == [0.0, 40.0, 0.0]
     assert timed.left_out == {}
     assert to_windows(timed.windows, 2).num_counted() == 2
-
-
-def test_run_whose_every_window_was_throttled_has_no_undisturbed_speed(
-    results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reader = DeviceReader(interval_gauges={"slowed by heat percent": lambda: lambda: 50.0})
-    monkeypatch.setattr("bench.measure.speed.open_device_reader", lambda _: reader)
-    run = build_train_run(open_batch_stream(small("catlip"), CPU, results))
-    windows = time_until_enough_windows(run, range(2), steps_per_window=1).windows
-    assert len(windows) == 2 * MAX_WINDOWS_FACTOR
-    assert to_windows(windows, 2).undisturbed_rate() is None
 
 
 def test_other_work_counts_only_beyond_the_cores_that_are_idle() -> None:

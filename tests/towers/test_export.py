@@ -94,10 +94,8 @@ def test_prompt_ensemble_equals_open_clips_zero_shot_classifier(
     trained: Trained, tmp_path: Path
 ) -> None:
     """With all subwords, because open_clip's tokenizer leaves none out."""
-    path, names = (
-        trained(two_blocks("clip", subword_vocabulary="all")),
-        ["dog", "tree frog", "kitchen"],
-    )
+    path = trained(two_blocks("clip", subword_vocabulary="all"))
+    names = ["dog", "tree frog", "kitchen"]
     name = exported(path, tmp_path / "out")
     model: Any = open_clip.create_model(name).eval()
     encoder = load_tower(str(path)).read_text_encoder()
@@ -138,7 +136,7 @@ def test_open_clip_loads_an_exported_image_tower(
     )
 
 
-@pytest.mark.parametrize("method", ["clip", "catlip", "superclass"])
+@pytest.mark.parametrize("method", ["clip", "superclass"])
 def test_open_clip_loads_its_timm_towers(
     method: str, trained: Trained, images: PackImages, tmp_path: Path
 ) -> None:
@@ -161,7 +159,6 @@ def test_open_clip_loads_its_timm_towers(
         ("catlip", "vit_tiny_patch16_224"),
         ("superclass", "vit_tiny_patch16_224"),
         ("superclip", "vit_tiny_patch16_dinov3_qkvb"),
-        ("superclass", "vit_tiny_patch16_dinov3_qkvb"),
     ],
 )
 def test_timm_loads_an_exported_timm_tower(
@@ -209,10 +206,6 @@ def test_tower_that_neither_library_builds_is_refused(
     path = trained(two_blocks("catlip", tower="corenet-vit-tiny"))
     assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
     assert "has a CorenetViT, which is not exported" in capsys.readouterr().err
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine").touch()
-    assert main(["export", str(path), "--out", str(tmp_path / "full")]) == 2
-    assert "exists and is not an empty folder; remove it" in capsys.readouterr().err
 
 
 def test_a_teacher_is_not_kept_beside_its_student(trained: Trained) -> None:

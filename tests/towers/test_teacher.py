@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import pytest
 import torch
 
 from bench.towers.head_file import save_weights
 from bench.towers.provenance import Provenance
-from bench.towers.teacher import build_teacher
 from bench.train.build import build_train_run, build_untrained_tower, open_batch_stream
 from models.heads import Student
 from tests.small import small
@@ -26,8 +24,3 @@ def test_student_learns_the_features_of_a_tower_file(results: Path, tmp_path: Pa
     assert all(torch.equal(value, teacher[name]) for name, value in state.items())
     losses = [float(run.step(run.stream.batch(3), 3e-3)) for _ in range(15)]
     assert losses[-1] < 0.7 * losses[0]
-
-
-def test_teacher_without_a_file_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no tower file 'nowhere\.safetensors' for a teacher"):
-        build_teacher(small("distill", teacher="nowhere.safetensors"))

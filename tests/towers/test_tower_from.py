@@ -20,7 +20,7 @@ from bench.towers.head_file import read_label_classifier, save_head, save_weight
 from bench.towers.provenance import Provenance
 from bench.towers.tower_from import build_random_tower, load_tower, load_trained_tower
 from bench.train.build import build_untrained_tower
-from models.checkpoint import read_weights
+from tests.tensors import differing
 
 TINY = "catlip-bench-tiny"  # one of open_clip's models here
 State = dict[str, torch.Tensor]
@@ -51,15 +51,10 @@ def written(state: State, path: Path, form: str) -> Path:
     if form == "safetensors":
         save_file(state, path.with_suffix(".safetensors"))
         return path.with_suffix(".safetensors")
-    whole: Any = (
-        {f"module.{name}": value for name, value in state.items()} if "module" in form else state
-    )
-    torch.save(
-        {"epoch": 1, "state_dict": whole, "optimizer": {"lr": 0.1}}
-        if "checkpoint" in form
-        else whole,
-        path,
-    )
+    if "module" in form:
+        state = {f"module.{name}": value for name, value in state.items()}
+    checkpoint = {"epoch": 1, "state_dict": state, "optimizer": {"lr": 0.1}}
+    torch.save(checkpoint if "checkpoint" in form else state, path)
     return path
 
 
@@ -79,10 +74,8 @@ def test_named_open_clip_model_with_its_file_gives_open_clips_features(
 
 def test_position_embeddings_are_resampled_as_open_clip_does(model: Any, tmp_path: Path) -> None:
     state = open_clip.create_model(TINY, force_image_size=72).state_dict()
-    known, theirs = (
-        load_tower(f"{TINY}={written(state, tmp_path / 'x.pt', 'state dict')}"),
-        copy.deepcopy(model),
-    )
+    known = load_tower(f"{TINY}={written(state, tmp_path / 'x.pt', 'state dict')}")
+    theirs = copy.deepcopy(model)
     resize_pos_embed(state, theirs)
     theirs.load_state_dict(state)
     with torch.no_grad():
@@ -144,15 +137,6 @@ def test_a_hostile_pickle_is_refused_and_not_executed(way: str, tmp_path: Path) 
     assert mark.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04broken"])
-def test_a_damaged_file_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "x.pt"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"x\.pt is (not read: |damaged)") as refused:
-        read_weights(path)
-    assert "\n" not in str(refused.value)
-
-
 def test_weights_of_another_architecture_are_refused_with_what_differs(
     model: Any, tmp_path: Path
 ) -> None:
@@ -170,10 +154,6 @@ def test_weights_of_another_architecture_are_refused_with_what_differs(
     [
         ("ViT-B-32=nowhere.pt", "no file 'nowhere.pt' with weights of ViT-B-32"),
         ("nowhere.pt", "'nowhere.pt' is no tower: accepted are"),
-        (
-            "catlip-tin",
-            "is no tower: accepted are a tower file of `python -m bench train`, an experiment",
-        ),
         ("catlip-tiny", "holds no tower of 'catlip-tiny': .* make one with"),
     ],
 )
@@ -193,13 +173,12 @@ def test_untrained_copy_has_other_weights_in_the_same_architecture(
     first = build_random_tower(known.architecture)
     torch.rand(3)
     again = build_random_tower(known.architecture).state_dict()
+    assert not differing(again, first.state_dict())
     trained = known.tower.state_dict()
-    assert {name: value.shape for name, value in first.state_dict().items()} == {
-        name: value.shape for name, value in trained.items()
-    }
-    assert all(torch.equal(value, again[name]) for name, value in first.state_dict().items())
-    matrices = [name for name, value in trained.items() if value.ndim > 1]
-    assert all(not torch.equal(trained[name], again[name]) for name in matrices)
+    shapes = {name: value.shape for name, value in trained.items()}
+    assert {name: value.shape for name, value in again.items()} == shapes
+    matrices = {name for name, value in trained.items() if value.ndim > 1}
+    assert matrices <= {*differing(again, trained)}
     assert (first.renormalise is None) == (known.tower.renormalise is None) == (name == TINY)
 
 
@@ -207,9 +186,7 @@ def test_untrained_copy_has_other_weights_in_the_same_architecture(
     ("change", "text"),
     [
         (lambda weight: weight * torch.nan, "class_embedding is not finite"),
-        (lambda weight: weight.double() * 1e300, "class_embedding is not finite"),
         (lambda weight: weight.int(), "class_embedding is of the type torch.int32"),
-        (lambda weight: weight > 0, "class_embedding is of the type torch.bool"),
     ],
 )
 def test_weights_that_are_not_finite_or_no_floating_point_numbers_are_refused(
@@ -229,10 +206,8 @@ def test_weights_that_are_not_finite_or_no_floating_point_numbers_are_refused(
 @pytest.mark.parametrize(
     ("weight", "bias", "text"),
     [
-        (torch.full((2, 8), torch.inf), torch.zeros(2), "weights are not finite"),
         (torch.zeros(2, 8), torch.tensor([0.0, torch.nan]), "biases are not finite"),
         (torch.zeros(2, 8, dtype=torch.int8), torch.zeros(2), "weights are not finite floating"),
-        (torch.zeros(1, 8), torch.zeros(1), "for 2 labels"),
         (torch.zeros(2, 8), torch.zeros(3), r"of shapes \[2, 8\] and \[3\] for 2 labels"),
     ],
 )
@@ -244,9 +219,3 @@ def test_classifier_that_does_not_fit_its_labels_is_refused(
     save_head(state, tmp_path / "x.safetensors", made, ["n1", "n2"])
     with pytest.raises(ValueError, match=rf"x\.head holds no classifier: .*{text}"):
         read_label_classifier(tmp_path / "x.safetensors")
-
-
-def test_corenet_file_of_an_unknown_size_is_refused_before_it_is_built(tmp_path: Path) -> None:
-    torch.save({"patch_emb.2.block.conv.weight": torch.zeros(2**20, 0)}, tmp_path / "x.pt")
-    with pytest.raises(ValueError, match="does not name its architecture"):
-        load_tower(str(tmp_path / "x.pt"))
