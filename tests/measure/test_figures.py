@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from bench.console.console import UserError
 from bench.experiment.experiments import EXPERIMENTS
-from bench.interfaces.measurement import Measurement, get_measurement
+from bench.interfaces.measurement import Measurement
 from bench.measure.figures import FigureSummary, figure_tables, summarize_figures
 from bench.records.record import (
     Better,
@@ -175,8 +175,3 @@ def test_values_are_numbers_in_the_order_of_the_figures() -> None:
 def test_measurement_may_return_finite_numbers_alone(returned: Any) -> None:
     with pytest.raises(UserError, match=r"mine must return finite numbers for the figure [ab]$"):
         run(returned)
-
-
-def test_unknown_measurement_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no measurement .* named 'speed'"):
-        get_measurement("speed")

@@ -1,6 +1,7 @@
 """What a person meets on the command line when something is wrong, and what is kept."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,8 +12,6 @@ import psutil
 import pytest
 
 from bench.__main__ import main
-from bench.experiment.experiments import EXPERIMENTS
-from bench.measure import costs
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
 from bench.orchestration.runs import Run, call_function, decode_run
@@ -62,9 +61,8 @@ def test_failed_run_is_recorded_and_the_others_continue(results: Path) -> None:
     good = make_run(results, "memory")
     runner = execute(bad, good, max_parallel=2, kind=Parting)
     assert len(runner.failures) == 1
-    failure = next(
-        r.measured for r in read_records(results, "c") if isinstance(r.measured, Failure)
-    )
+    contents = [record.measured for record in read_records(results, "c")]
+    failure = next(content for content in contents if isinstance(content, Failure))
     assert "no tower named 'no-such-tower'" in failure.reason
     memory = read_record(good.path).measured
     assert isinstance(memory, Memory)
@@ -99,26 +97,9 @@ def check_arguments(results: Path, flops: Flops, names: tuple[str, ...], folder:
 def test_comparison_resumes_where_it_stopped(
     own_results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    short = [
-        "--set",
-        "warmup_steps=1",
-        "--set",
-        "windows=2",
-        "--set",
-        "steps_per_window=1",
-        "--set",
-        "batch_size=16",
-    ]
-    arguments = [
-        "measure",
-        "catlip-tiny",
-        "superclass-tiny",
-        *short,
-        "--rounds",
-        "1",
-        "--results",
-        str(own_results),
-    ]
+    short = "--set warmup_steps=1 --set windows=2 --set steps_per_window=1 --set batch_size=16"
+    options = f"{short} --rounds 1 --results {own_results}"
+    arguments = shlex.split(f"measure catlip-tiny superclass-tiny {options}")
     assert main([*arguments, "--resume"]) == 2
     assert "no 'measure' comparison to resume" in capsys.readouterr().err
     assert main(arguments) == 0
@@ -130,8 +111,16 @@ def test_comparison_resumes_where_it_stopped(
     assert {*own_results.glob("*.*.json")} == records.keys()
     assert all(path.read_bytes() == content for path, content in records.items() if path != lost)
     assert lost.read_bytes() != records[lost]
-    assert main(["measure", "clip-tiny", *short, "--resume", "--results", str(own_results)]) == 2
+    assert main(shlex.split(f"measure clip-tiny {options} --resume")) == 2
     assert "is of other experiments, catlip-tiny[" in capsys.readouterr().err
+
+
+def replace_python(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs start a script in place of Python."""
+    path = folder / "script"
+    path.write_text(script)
+    path.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(path))
 
 
 WRITER = """#!{python}
@@ -148,15 +137,8 @@ with atomic_write(Path({folder!r}) / "record.json") as file:
 def test_run_stopped_while_it_writes_leaves_no_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = tmp_path / "writer"
-    seconds = LONGEST_SECONDS
-    script.write_text(
-        WRITER.format(
-            python=sys.executable, root=str(ROOT), folder=str(tmp_path / "r"), seconds=seconds
-        )
-    )
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
+    values = {"root": str(ROOT), "folder": str(tmp_path / "r"), "seconds": LONGEST_SECONDS}
+    replace_python(tmp_path, WRITER.format(python=sys.executable, **values), monkeypatch)
     runner = Runner()
     with ThreadPoolExecutor() as pool:
         running = pool.submit(runner.run, [make_run(tmp_path / "r")], threads=1)
@@ -178,10 +160,9 @@ time.sleep({seconds})
 def test_child_that_does_not_end_in_time_after_a_signal_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script, begun = tmp_path / "hangs", tmp_path / "begun"
-    script.write_text(HANGS.format(python=sys.executable, file=str(begun), seconds=LONGEST_SECONDS))
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
+    begun = tmp_path / "begun"
+    script = HANGS.format(python=sys.executable, file=str(begun), seconds=LONGEST_SECONDS)
+    replace_python(tmp_path, script, monkeypatch)
     monkeypatch.setattr("bench.orchestration.runner.END_MARGIN_SECONDS", 0.5)
     runner = Runner()
     with ThreadPoolExecutor() as pool:
@@ -199,60 +180,29 @@ def test_child_that_does_not_end_in_time_after_a_signal_is_killed(
 def test_child_that_says_nothing_is_reported_with_how_it_ended(
     end: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = tmp_path / "ends"
-    script.write_text(f"#!/bin/sh\ncat > {tmp_path}/request\n{end}\n")
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-    assert execute(make_run(tmp_path)).failures == [
-        f"speed of {small('catlip').name}, round 1: {reason}"
-    ]
+    replace_python(tmp_path, f"#!/bin/sh\ncat > {tmp_path}/request\n{end}\n", monkeypatch)
+    label = f"speed of {small('catlip').name}, round 1"
+    assert execute(make_run(tmp_path)).failures == [f"{label}: {reason}"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["mesure"], "did you mean 'measure'"),
-        (["measure"], "name the experiments to measure"),
-        (["measure", "clip-tiny", "--set", "batch_sise=3"], "did you mean 'batch_size'"),
-        (
-            ["measure", "clip-tiny", "catlip-vit-b32"],
-            "cannot be compared, they differ in tower: catlip-bench-tiny",
-        ),
-        (["transfer", "nothing.safetensors"], "nothing.safetensors"),
-        (
-            ["transfer", "clip-tiny", "--results", "/nowhere"],
-            "make one with: python -m bench train clip-tiny",
-        ),
-        (["transfer", "clip-tiny", "--task", "folders"], "did you mean 'folder'"),
-        (["transfer", "clip-tiny", "--protocol", "few-shots"], "did you mean 'few-shot'"),
-        (
-            ["transfer", "clip-tiny", "--task", "imagenet"],
-            "--root is missing: name the folder that holds the data of imagenet",
-        ),
-        (["--smoke", "--full"], "exclude each other"),
-        (["--resume", "--results", "EMPTY"], "no 'default' comparison to resume"),
-        (
-            ["--results", "/dev/null/results"],
-            "the results folder /dev/null/results cannot be written",
-        ),
+        ("mesure", "did you mean 'measure'"),
+        ("measure", "name the experiments to measure"),
+        ("measure clip-tiny catlip-vit-b32", "cannot be compared, they differ in tower: catlip-"),
+        ("transfer clip-tiny --results /nowhere", "make one with: python -m bench train clip-tiny"),
+        ("transfer clip-tiny --task imagenet", "--root is missing: name the folder that holds"),
+        ("transfer clip-tiny --protocol few-shots", "did you mean 'few-shot'"),
+        ("--smoke --full", "exclude each other"),
+        ("--results /dev/null/results", "the results folder /dev/null/results cannot be written"),
     ],
 )
-def test_typo_is_answered_with_the_nearest_name(
-    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_wrong_command_is_answered_with_what_is_missing_or_the_nearest_name(
+    arguments: str, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(tmp_path) if argument == "EMPTY" else argument for argument in arguments]) == 2
+    assert main(shlex.split(arguments)) == 2
     assert text in capsys.readouterr().err
-
-
-def test_list_shows_every_experiment(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Each with the costs of one, which is enough to show them."""
-    of_one = costs.count_costs(EXPERIMENTS["clip-tiny"])
-    monkeypatch.setattr(costs, "count_costs", lambda _: of_one)
-    assert main(["list"]) == 0
-    shown = capsys.readouterr().out
-    assert all(name in shown for name in EXPERIMENTS)
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -260,17 +210,9 @@ def test_interrupt_keeps_finished_runs_and_prints_the_resume_hint(
     sent: signal.Signals, code: int, own_results: Path
 ) -> None:
     """SIGINT comes once the first record is there, SIGTERM while the first run starts; no child is left behind."""
-    words = [
-        "measure",
-        "catlip-tiny",
-        "--rounds",
-        "1",
-        "--set",
-        "batch_size=16",
-        "--results",
-        str(own_results),
-    ]
-    command, finished = [sys.executable, "-m", "bench", *words], int(sent is signal.SIGINT)
+    words = f"measure catlip-tiny --rounds 1 --set batch_size=16 --results {own_results}"
+    command = [sys.executable, "-m", "bench", *shlex.split(words)]
+    finished = int(sent is signal.SIGINT)
     child = subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -11,7 +11,7 @@ from bench.cli.default_comparison import plan_stages
 from bench.experiment.experiments import DEFAULT_METHODS, EXPERIMENTS
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
-from bench.orchestration.scope import Scope, scopes
+from bench.orchestration.scope import scopes
 from bench.orchestration.stages import (
     IMAGES_STEP,
     MAX_IMAGES,
@@ -71,12 +71,6 @@ def test_first_round_tells_the_rate_of_the_slowest_experiment() -> None:
     assert times is not None
     assert times.images_per_second == pytest.approx(800.0)
     assert read_first_round(records[1:], DEFAULT, 2, 40.0) is None
-
-
-def test_scopes_have_enough_rounds_for_their_ratios() -> None:
-    assert scopes(on_gpu=True)["default"].rounds == 6
-    assert scopes(on_gpu=False)["default"].rounds == 10
-    assert Scope("x", 1, tasks=()).protocols_and_tasks == []
 
 
 @pytest.mark.parametrize(

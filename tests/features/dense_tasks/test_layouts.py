@@ -109,11 +109,6 @@ def test_missing_coco_file_error_shows_the_layout(tmp_path: Path, lost: str, tex
     ("change", "text"),
     [
         (lambda c: c["annotations"][0].update(image_id=77), "an image or a category that is not"),
-        (lambda c: c["annotations"][0].update(category_id=3), "an image or a category that is not"),
-        (
-            lambda c: c["images"][0].update(file_name="x.jpg"),
-            "lists 1 images that are not in .*train2017: x.jpg",
-        ),
         (
             lambda c: c["images"][0].update(file_name="../val2017/100.jpg"),
             "lists 1 images that are not in",
@@ -121,7 +116,6 @@ def test_missing_coco_file_error_shows_the_layout(tmp_path: Path, lost: str, tex
         (lambda c: c["images"][0].update(id=1), "an image id occurs twice"),
         (lambda c: c["categories"][1].update(name="cat"), "train and val have other categories"),
         (lambda c: c.pop("categories"), "missing required field `categories`"),
-        (lambda c: c["images"][0].update(id="one"), "Expected `int`, got `str`"),
     ],
 )
 def test_inconsistent_coco_is_refused(
@@ -129,14 +123,6 @@ def test_inconsistent_coco_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=text):
         read_coco_labels(coco_tree(tmp_path, change), tmp_path / CACHE)
-
-
-@pytest.mark.parametrize("content", ["{", "[" * 200_000, "\ud800"])
-def test_invalid_json_is_refused_with_the_file_name(tmp_path: Path, content: str) -> None:
-    path = coco_tree(tmp_path) / "annotations" / "instances_train2017.json"
-    path.write_bytes(content.encode(errors="surrogatepass"))
-    with pytest.raises(ValueError, match=r"instances_train2017\.json: "):
-        read_coco_labels(tmp_path, tmp_path / CACHE)
 
 
 def test_broken_image_is_left_out_and_named(

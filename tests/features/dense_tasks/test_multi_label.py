@@ -170,27 +170,6 @@ def test_linear_head_and_fine_tuning_learn_colours(monkeypatch: pytest.MonkeyPat
         assert metric.baseline < 0.7
 
 
-def test_the_recipe_is_the_released_one() -> None:
-    """apple/corenet, projects/catlip/multi_label_image_classification/vit_base.yaml."""
-    assert (RELEASED.epochs, RELEASED.learning_rate, RELEASED.min_learning_rate) == (10, 1e-5, 1e-6)
-    assert (RELEASED.batch_size, RELEASED.label_smoothing, RELEASED.weight_decay) == (
-        128,
-        0.0,
-        0.05,
-    )
-    assert (RELEASED.image_size, RELEASED.resize_over_crop, RELEASED.ema_decay) == (
-        512,
-        1.0,
-        0.9995,
-    )
-    assert (RELEASED.crop_scale, RELEASED.flip, RELEASED.clip_norm) == ((0.08, 1.0), True, 1.0)
-    assert (
-        RELEASED.count_warmup_steps(RELEASED.count_steps(82_783))
-        == RELEASED.count_warmup_steps(RELEASED.count_steps(118_287))
-        == 500
-    )
-
-
 @pytest.mark.parametrize(("published_width", "side"), [(64, 64), (768, 32)])
 def test_towers_as_wide_as_published_ones_are_trained_at_the_released_size(
     published_width: int, side: int, monkeypatch: pytest.MonkeyPatch

@@ -52,10 +52,5 @@ def test_records_without_a_ladder_have_no_such_section() -> None:
     assert "#explanation" not in page("x", rest)
 
 
-def test_interrupted_explanation_has_a_page() -> None:
-    for many in range(1, 12, 3):
-        Document(page("x", records()[:many]))
-
-
 def test_every_string_of_an_explanation_is_escaped() -> None:
     require_text(page("x", list(map(hostile, records()))))

@@ -90,7 +90,7 @@ def logarithms(found: Decomposition) -> dict[str, float]:
     ("factor", "owner", "name"),
     [
         ("attention=fp32_softmax", bench.train.attention, "attention_with_fp32_softmax"),
-        ("gather=both", losses.contrastive, "_loss_of_both_gathered"),
+        ("gather=both", losses.contrastive, "_loss_with_both_gathered"),
         ("optimizer_kernel=foreach", import_module("torch.optim.adam"), "_multi_tensor_adam"),
         ("ema_kernel=for_loop", bench.train.weight_average, "_update_average"),
         ("log_grad_norm=true", bench.train.step, "read_grad_norm"),

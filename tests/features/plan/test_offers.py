@@ -19,10 +19,8 @@ def test_plan_prints_the_lengths_and_the_tokens_that_it_charges(
 ) -> None:
     rows = {}
     for lengths in ("pack", "web"):
-        out, options = (
-            tmp_path / f"{lengths}.json",
-            ["--set", f"caption_lengths={lengths}", "--set", "context_length=77"],
-        )
+        out = tmp_path / f"{lengths}.json"
+        options = ["--set", f"caption_lengths={lengths}", "--set", "context_length=77"]
         words = ["plan", "clip-tiny", "catlip-tiny", "--device", "h100", *options]
         assert main([*words, "--results", str(decoded), "--json", str(out)]) == 0
         rows[lengths] = tables(out)["Plan for 64 GPUs"]["rows"]
@@ -42,18 +40,8 @@ def test_rate_of_a_gpu_is_the_most_that_a_plan_for_one_predicts(
 ) -> None:
     shards = write_shards(tmp_path / "data")
     settings = ["--set", f"data={shards}", "--results", str(results)]
-    plan = [
-        "plan",
-        "clip-tiny",
-        "--device",
-        "h100",
-        "--gpus",
-        "1",
-        *settings,
-        "--json",
-        str(tmp_path / "plan.json"),
-    ]
-    assert main(plan) == 0
+    words = ["plan", "clip-tiny", "--device", "h100", "--gpus", "1"]
+    assert main([*words, *settings, "--json", str(tmp_path / "plan.json")]) == 0
     tables = json.loads((tmp_path / "plan.json").read_text())
     planned = PUBLISHED_HIGH * tables["Plan for 1 GPUs"]["rows"][0]["images/s"]
     experiment = small("clip", data=str(shards), batch_size=128, images=80_000)

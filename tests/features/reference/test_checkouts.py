@@ -76,17 +76,6 @@ def test_a_package_is_imported_under_another_name(
     assert importlib.import_module("renamed_package.part").value == "own"
 
 
-@pytest.mark.parametrize("reference", ["corenet", "superclass"])
-def test_without_a_checkout_nothing_runs_and_the_line_says_how_to_get_one(
-    reference: ReferenceName, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    results = ["--results", str(tmp_path / "results")]
-    assert main(["reference", reference, *results]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert f"{reference} needs --checkout PATH" in line
-    assert f"git clone {CHECKOUTS[reference].url}" in line
-
-
 @pytest.mark.parametrize("reference", CHECKOUTS)
 def test_folder_that_is_no_checkout_is_refused_in_one_line(
     reference: ReferenceName, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -105,10 +94,6 @@ def test_folder_that_is_no_checkout_is_refused_in_one_line(
         (("superclass", "--data", "x"), "--data is for corenet, not for superclass: leave it out"),
         (("corenet", "--checkout", "x", "--scale", "vit-b32"), "vit-b16 or vit-h16, got vit-b32"),
         (("corenet", "--set", "workers=2"), "corenet runs as released, got --set workers=2"),
-        (
-            ("corenet", "--data", "x", "--set", "workers=2", "--set", "flip=true"),
-            "got --set flip=true: with --data, workers=N may be set",
-        ),
     ],
 )
 def test_option_that_the_reference_does_not_use_is_refused(
