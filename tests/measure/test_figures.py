@@ -15,7 +15,7 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.measurement import Measurement
 from bench.measure.figures import FigureSummary, figure_tables, summarize_figures
 from bench.records.record import (
-    Better,
+    BetterDirection,
     FigureSpec,
     MeasuredFigures,
     Record,
@@ -31,7 +31,7 @@ ROUNDS = 6
 
 
 def records_of(
-    values: Mapping[str, Mapping[str, float]], better: Better | None = "higher"
+    values: Mapping[str, Mapping[str, float]], better: BetterDirection | None = "higher"
 ) -> list[Record]:
     """Six rounds with the values of each figure of each experiment, and a spread of 1 %."""
     draw = random.Random(0)
@@ -91,7 +91,9 @@ def test_ratios_are_those_of_the_medians_of_runs_adjusted_for_all_ratios_of_the_
 @pytest.mark.parametrize(
     ("better", "verdict"), [("higher", "better"), ("lower", "worse"), (None, "higher")]
 )
-def test_verdict_follows_the_direction_that_is_better(better: Better | None, verdict: str) -> None:
+def test_verdict_follows_the_direction_that_is_better(
+    better: BetterDirection | None, verdict: str
+) -> None:
     rows = found(records_of({"clip-tiny": {"a": 1.0}, "catlip-tiny": {"a": 2.0}}, better))
     assert rows["a", "catlip-tiny"].verdict == verdict
 

@@ -27,6 +27,7 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.method import METHODS
 from bench.measure.costs import count_step_flops
 from bench.measure.memory import (
+    count_step_tensor_bytes,
     measure_memory,
 )
 from bench.measure.speed import measure_speed, time_until_enough_windows, to_windows
