@@ -28,12 +28,12 @@ CORENET_FILES: Mapping[str, str] = {
 class Condition:
     """A condition on every record that is evidence on a claim."""
 
-    describe: str  # one sentence: what is required
-    check: Callable[[Claim, Record], str]  # what a record misses, in words; empty: nothing
+    description: str  # one sentence: what is required
+    check: Callable[[Claim, Record], str]  # returns in words what a record misses; "" if nothing
 
 
 def list_unmet_conditions(claim: Claim, records: list[Record]) -> list[str]:
-    """Return what records miss of the conditions, each text once."""
+    """Return what the records miss of the conditions of a claim, in words, each text once."""
     texts = [condition.check(claim, record) for condition in CONDITIONS for record in records]
     return list(dict.fromkeys(filter(None, texts)))
 

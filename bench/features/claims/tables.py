@@ -37,15 +37,15 @@ def claim_tables(judged: Sequence[JudgedClaim]) -> list[Table]:
     """Return the table of claims with their verdicts, and the table of figures that are not judged."""
     claims = [
         {
-            "claim": one.claim.name,
-            "published": describe_published(one.claim),
+            "claim": judged_claim.claim.name,
+            "published": describe_published(judged_claim.claim),
             "counted FLOPs": " to ".join(
-                format_ratio(ratio.value) for ratio in one.claim.flop_ratios[1:]
+                format_ratio(ratio.value) for ratio in judged_claim.claim.flop_ratios[1:]
             ),
-            "measured": format_effect(one.evidence[0]) if one.evidence else "-",
-            "verdict": one.sentence,
+            "measured": format_effect(judged_claim.evidence[0]) if judged_claim.evidence else "-",
+            "verdict": judged_claim.sentence,
         }
-        for one in judged
+        for judged_claim in judged
     ]
     figures = []
     for figure in PUBLISHED_FIGURES:
@@ -73,7 +73,7 @@ def claim_text(judged: JudgedClaim) -> str:
         verdict=judged.sentence,
         published=describe_published(claim),
         conditions="\n".join(
-            f"{number}. {condition.describe}" for number, condition in enumerate(CONDITIONS, 1)
+            f"{number}. {condition.description}" for number, condition in enumerate(CONDITIONS, 1)
         ),
         rule="\n".join(f"- {sentence}" for sentence in RULES),
         commands="\n".join(claim.commands),
@@ -91,20 +91,20 @@ def evidence_tables(judged: JudgedClaim) -> list[Table]:
         }
         for ratio in claim.flop_ratios
     ]
-    evidence = [
+    evidence_rows = [
         {
-            "code": one.code,
-            "measured (95 %)": format_effect(one),
-            "runs": f"{pluralize(min(one.ratio.runs), 'run')} each",
-            "machine": one.machine,
-            "records": one.comparison,
-            "conditions that are not met": "; ".join(one.unmet) or "none",
+            "code": evidence.code,
+            "measured (95 %)": format_effect(evidence),
+            "runs": f"{pluralize(min(evidence.ratio.runs), 'run')} each",
+            "machine": evidence.machine,
+            "records": evidence.comparison,
+            "conditions that are not met": "; ".join(evidence.unmet) or "none",
         }
-        for one in judged.evidence
+        for evidence in judged.evidence
     ]
     return [
         Table.from_dicts("Counted FLOPs", counted, REST_NOTE),
-        Table.from_dicts("Evidence", evidence, is_transposed=True),
+        Table.from_dicts("Evidence", evidence_rows, is_transposed=True),
     ]
 
 

@@ -106,7 +106,7 @@ def find_evidence(claim: Claim, records: Sequence[Record]) -> list[Evidence]:
                 machine = summarize_machine(first.circumstances)
                 unmet = list_unmet_conditions(claim, [*sides[0], *sides[1]])
                 evidence.append(Evidence(comparison, code, machine, ratio, unmet))
-    return sorted(evidence, key=lambda found: len(found.unmet))
+    return sorted(evidence, key=lambda comparison_evidence: len(comparison_evidence.unmet))
 
 
 def _is_run_of(record: Record, name: str) -> bool:

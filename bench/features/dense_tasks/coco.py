@@ -12,8 +12,8 @@ from jaxtyping import Bool
 
 from bench.environment.files import decode_json, prefix_errors, read_limited
 from bench.features.dense_tasks.detection import (
-    Annotated,
     DetectionTask,
+    ImageWithObjects,
     import_pycocotools,
 )
 from bench.features.dense_tasks.layouts import COCO_LAYOUT, require_path
@@ -50,7 +50,7 @@ class _RunLengths(msgspec.Struct):
 
 
 class ObjectWithMask(ObjectClass):
-    """An object with its box and its mask."""
+    """The class, the box and the mask of one object in an image."""
 
     bbox: tuple[float, float, float, float]  # left, top, width, height
     segmentation: list[list[float]] | _RunLengths  # polygons, or run lengths
@@ -79,23 +79,24 @@ class CocoFiles:
     classes: tuple[str, ...]  # by ascending id of their category
     images: FileImageSource
     # The objects of each image, with the indices of `classes` in place of the categories' ids.
-    annotations: Sequence[Sequence[Any]]
+    objects: Sequence[Sequence[Any]]
 
     @property
-    def files(self) -> Sequence[Path]:
+    def all_files(self) -> Sequence[Path]:
+        """The images, and then the annotations file."""
         return [*self.images.files, self.file]
 
     def __len__(self) -> int:
-        return len(self.annotations)
+        return len(self.objects)
 
-    def __getitem__(self, row: int) -> Annotated:
+    def __getitem__(self, row: int) -> ImageWithObjects:
         """Decode an image and its objects; ValueError names an image whose masks do not fit.
 
         UnreadableImageError where the image cannot be decoded.
         """
         rgb = self.images.rgb(row)
         _, height, width = rgb.shape
-        objects = self.annotations[row]
+        objects = self.objects[row]
         boxes = torch.tensor([item.bbox for item in objects], dtype=torch.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         with prefix_errors(f"the mask of an object in {self.images.files[row]}"):
@@ -111,8 +112,8 @@ class CocoFiles:
         }
 
     def select(self, rows: Sequence[int]) -> "CocoFiles":
-        annotations = [self.annotations[row] for row in rows]
-        return replace(self, images=self.images.select(rows), annotations=annotations)
+        objects = [self.objects[row] for row in rows]
+        return replace(self, images=self.images.select(rows), objects=objects)
 
 
 def read_coco_labels(root: Path, cache: Path) -> MultiLabelTask:
@@ -124,8 +125,8 @@ def read_coco_labels(root: Path, cache: Path) -> MultiLabelTask:
     parts = []
     for split in _read_splits(root, Instances):
         labels = np.zeros((len(split), len(split.classes)), dtype=bool)
-        for row, annotations in enumerate(split.annotations):
-            columns = [annotation.category_id for annotation in annotations]
+        for row, objects in enumerate(split.objects):
+            columns = [item.category_id for item in objects]
             labels[row, columns] = True
         parts.append(MultiLabelPart(split.images, labels))
     return build_task(MultiLabelTask, "COCO", split.classes, parts, cache)
@@ -142,10 +143,10 @@ def read_coco_detection(root: Path, cache: Path) -> DetectionTask:
     for split in _read_splits(root, InstancesWithMasks):
         # COCO has some empty boxes.
         objects = [
-            [item for item in annotations if min(item.bbox[2:]) > 0]
-            for annotations in split.annotations
+            [item for item in objects_of_image if min(item.bbox[2:]) > 0]
+            for objects_of_image in split.objects
         ]
-        parts.append(replace(split, annotations=objects))
+        parts.append(replace(split, objects=objects))
     return build_task(DetectionTask, "coco", split.classes, parts, cache)
 
 

@@ -21,7 +21,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @runtime_checkable
 class Examples(Protocol[T_co]):
-    """Examples by their row."""
+    """The examples of a part of a task, by their row: a map-style dataset."""
 
     def __len__(self) -> int: ...
 
@@ -29,7 +29,7 @@ class Examples(Protocol[T_co]):
 
 
 def concatenate_datasets(first: Examples[T], second: Examples[T]) -> Examples[T]:
-    """Return the examples of both, in order."""
+    """Return the examples of the first data set, and then of the second."""
     return cast("Examples[T]", ConcatDataset(cast("Any", [first, second])))
 
 
@@ -41,14 +41,19 @@ class TransferTraining(TrainingRecipe):
     learning_rates: tuple[float, ...]  # see `find_best_learning_rate`
 
     def choose_learning_rate(self, width: int, quality: Callable[[float], float]) -> float:
-        """Return the learning rate of the highest quality; the first, without a search, for towers as wide as ViT-B."""
+        """Return the learning rate with the highest quality, which trains and scores at the given rate.
+
+        For a tower as wide as ViT-B it is the first, without a search.
+        """
         if len(self.learning_rates) == 1 or width >= PUBLISHED_WIDTH:
             return self.learning_rates[0]
         return find_best_learning_rate(self.learning_rates, quality)[0]
 
-    def draw_batch(self, num_examples: int, k: int) -> tuple[list[int], torch.Generator]:
-        """Return the rows of batch k, in an order of the seed, and the generator of its augmentation."""
-        first = k * self.batch_size
+    def draw_batch(self, num_examples: int, batch_number: int) -> tuple[list[int], torch.Generator]:
+        """Return the rows of a batch, in an order of the seed, and the generator of its augmentation."""
+        first = batch_number * self.batch_size
         rows = shuffled_rows(self.seed, num_examples, start=first, size=self.batch_size)
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, AUGMENTATION, k))
+        generator = torch.Generator().manual_seed(
+            derive_seed(self.seed, AUGMENTATION, batch_number)
+        )
         return rows.tolist(), generator

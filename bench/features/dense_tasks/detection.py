@@ -35,7 +35,7 @@ from models.image_tower import ImageTower
 # "labels" [objects] (from 1), boolean "masks" [objects, height, width], and "iscrowd" [objects] (1: the object stands
 # for a crowd, in which detections are neither right nor wrong). Detections have "scores" in place of "iscrowd".
 Objects = dict[str, Tensor]
-Annotated = tuple[UInt8[Tensor, "3 height width"], Objects]
+ImageWithObjects = tuple[UInt8[Tensor, "3 height width"], Objects]
 MASK_THRESHOLD = 0.5  # smallest mask probability of a pixel that belongs to the object
 
 
@@ -125,7 +125,7 @@ PUBLISHED = DetectionRecipe(
 
 
 @dataclass(frozen=True, slots=True)
-class DetectionTask(TaskWithSplits[Examples[Annotated]]):
+class DetectionTask(TaskWithSplits[Examples[ImageWithObjects]]):
     """A task of images and objects; label k is classes[k - 1]."""
 
     recipe: DetectionRecipe = PUBLISHED
@@ -165,7 +165,7 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Metr
 
 
 def _train_detector(
-    tower: ImageTower, task: DetectionTask, part: Examples[Annotated], rate: float
+    tower: ImageTower, task: DetectionTask, part: Examples[ImageWithObjects], rate: float
 ) -> MaskRCNN:
     """Train a copy of a tower with new heads, by the sum of torchvision's five losses."""
     device = next(tower.parameters()).device
@@ -220,7 +220,7 @@ def _image_and_target(rgb: Tensor, objects: Objects, *, mirrored: bool) -> tuple
 
 
 @torch.inference_mode()
-def _detect(model: MaskRCNN, part: Examples[Annotated]) -> Iterator[tuple[Objects, Objects]]:
+def _detect(model: MaskRCNN, part: Examples[ImageWithObjects]) -> Iterator[tuple[Objects, Objects]]:
     """Yield the objects and the detections of each image."""
     device = next(model.parameters()).device
     for row in range(len(part)):

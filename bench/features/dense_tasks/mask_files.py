@@ -13,7 +13,7 @@ from PIL import Image
 from bench.data.decoding import MAX_PIXELS, TOO_LARGE
 from bench.environment.files import prefix_errors, read_limited
 from bench.features.dense_tasks.layouts import ADE20K_LAYOUT, FOLDERS_LAYOUT, require_path
-from bench.features.dense_tasks.segmentation import IGNORED, Pair, SegmentationTask
+from bench.features.dense_tasks.segmentation import IGNORED, ImageAndMask, SegmentationTask
 from bench.features.dense_tasks.task_files import build_task
 from bench.transfer.tasks.image_sources import (
     IMAGE_SUFFIXES,
@@ -38,13 +38,14 @@ class MaskFiles:
     class_of_number: ClassOfNumber
 
     @property
-    def files(self) -> Sequence[Path]:
+    def all_files(self) -> Sequence[Path]:
+        """The masks, and then the images."""
         return [*self.masks, *self.images.files]
 
     def __len__(self) -> int:
         return len(self.masks)
 
-    def __getitem__(self, row: int) -> Pair:
+    def __getitem__(self, row: int) -> ImageAndMask:
         """Decode an image and its mask.
 
         ValueError for a mask of another size, or with a number that is no class. UnreadableImageError if one of the two
@@ -102,11 +103,11 @@ def read_mask_folders(root: Path, cache: Path) -> SegmentationTask:
 
 
 def _pair_files(
-    root: Path, masks: str, part: str, class_of_number: ClassOfNumber, layout: str
+    root: Path, masks_name: str, part: str, class_of_number: ClassOfNumber, layout: str
 ) -> MaskFiles:
-    """Pair the images of a part with the masks of the same names in the folder `masks`, without decoding."""
+    """Pair the images of a part with the masks of the same names in the folder `masks_name`, without decoding."""
     image_folder = root / "images" / part
-    mask_folder = root / masks / part
+    mask_folder = root / masks_name / part
     require_path(root, image_folder, layout)
     require_path(root, mask_folder, layout)
     files = sorted(path for path in image_folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
@@ -115,7 +116,7 @@ def _pair_files(
     if unpaired:
         names = name_first_three(sorted(unpaired))
         raise ValueError(
-            f"{root}: images/{part} and {masks}/{part} hold other names, such as {names}"
+            f"{root}: images/{part} and {masks_name}/{part} hold other names, such as {names}"
         )
     return MaskFiles(FileImageSource(files), mask_files, class_of_number)
 

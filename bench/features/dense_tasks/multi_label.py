@@ -56,13 +56,13 @@ TOLERANCE = 1e-7  # of each partial derivative of the mean loss, in nats
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MultiLabelPart:
-    """Images and the classes that they show."""
+    """Images, and for each image and class whether the image shows it."""
 
     images: ImageSource
     labels: Bool[np.ndarray, "images classes"]
 
     @property
-    def files(self) -> Sequence[Path]:
+    def all_files(self) -> Sequence[Path]:
         assert isinstance(self.images, FileImageSource)
         return self.images.files
 
@@ -150,7 +150,7 @@ def score_fine_tuned(
 def make_multilabel_loss(
     part: MultiLabelPart, device: torch.device
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return CatLIP's loss of logits against the labels of a part's rows."""
+    """Return a function (logits, rows) -> CatLIP's loss against the labels of these rows of the part."""
     labels = torch.from_numpy(part.labels)
 
     def loss_of(logits: Tensor, rows: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ MAX_ASPECT_RATIO = 2.0
 PREDICT_BATCH_SIZE = 16  # images per batch of scoring
 AddHead = Callable[[ImageTower, int], Segmenter]  # from a tower and the number of classes
 # An image and the class of each pixel.
-Pair = tuple[UInt8[Tensor, "3 height width"], UInt8[Tensor, "height width"]]
+ImageAndMask = tuple[UInt8[Tensor, "3 height width"], UInt8[Tensor, "height width"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ PUBLISHED = SegmentationRecipe(
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentationTask(TaskWithSplits[Examples[Pair]]):
+class SegmentationTask(TaskWithSplits[Examples[ImageAndMask]]):
     """A task of images and masks."""
 
     recipe: SegmentationRecipe = PUBLISHED
@@ -101,7 +101,9 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
     for name, (add_head, training) in heads.items():
         fit = partial(_train_segmenter, tower, add_head, num_classes, side, recipe.scales, training)
 
-        def quality(rate: float, fit: Callable[[Examples[Pair], float], Segmenter] = fit) -> float:
+        def quality(
+            rate: float, fit: Callable[[Examples[ImageAndMask], float], Segmenter] = fit
+        ) -> float:
             predict = partial(_predict, fit(task.train, rate), side)
             value, _ = mean_iou(predict, task.validation, num_classes)
             return value
@@ -125,7 +127,9 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
 
 @torch.inference_mode()
 def mean_iou(
-    predict: Callable[[Sequence[Pair]], Iterable[Tensor]], part: Examples[Pair], num_classes: int
+    predict: Callable[[Sequence[ImageAndMask]], Iterable[Tensor]],
+    part: Examples[ImageAndMask],
+    num_classes: int,
 ) -> tuple[float, float]:
     """Return the mean IoU over classes from the pixels of all images together, and its value for a constant prediction.
 
@@ -151,7 +155,7 @@ def mean_iou(
 
 
 def random_scale_crop_flip(
-    pair: Pair, side: int, scales: tuple[float, float], generator: torch.Generator
+    pair: ImageAndMask, side: int, scales: tuple[float, float], generator: torch.Generator
 ) -> tuple[UInt8[Tensor, "3 side side"], UInt8[Tensor, "side side"]]:
     """Scale an image and its mask at random, crop a square and flip half of them; padding of the mask is IGNORED."""
     rgb, mask = pair
@@ -185,7 +189,7 @@ def _train_segmenter(
     side: int,
     scales: tuple[float, float],
     training: TransferTraining,
-    part: Examples[Pair],
+    part: Examples[ImageAndMask],
     rate: float,
 ) -> Segmenter:
     """Train a copy of a tower with a new head, by cross-entropy in nats, the mean over pixels with a class."""
@@ -214,7 +218,7 @@ def _train_segmenter(
     return train_on_task(model, model.tower, prefetch(load, steps), steps, loss_of, training, rate)
 
 
-def _predict(model: Segmenter, side: int, pairs: Sequence[Pair]) -> Iterator[Tensor]:
+def _predict(model: Segmenter, side: int, pairs: Sequence[ImageAndMask]) -> Iterator[Tensor]:
     """Yield the class of each pixel: images are squeezed to a square, logits are interpolated to the original size."""
     device = next(model.parameters()).device
     squeezed = torch.stack([TF.resize(rgb, [side, side], antialias=True) for rgb, _ in pairs])

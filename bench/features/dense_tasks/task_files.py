@@ -16,7 +16,7 @@ class FilePart(Protocol):
     """Examples in files, decoded on access."""
 
     @property
-    def files(self) -> Sequence[Path]:
+    def all_files(self) -> Sequence[Path]:
         """The files that are read, beginning with one per example, whose names decide the split."""
         ...
 
@@ -30,7 +30,7 @@ class FilePart(Protocol):
 
 
 def build_task(
-    kind: Callable[..., Task],
+    task_class: Callable[..., Task],
     name: str,
     classes: tuple[str, ...],
     train_and_test: Sequence[FilePart],
@@ -41,17 +41,17 @@ def build_task(
     ValueError for too few training examples, or too many unreadable ones.
     """
     train, test = train_and_test
-    names = [path.name for path in train.files[: len(train)]]
+    names = [path.name for path in train.all_files[: len(train)]]
     rows, held_rows = split_train_validation(name, names)
     parts = {"train": train.select(rows), "validation": train.select(held_rows), "test": test}
     notes = list[str]()
     for part_name, part in parts.items():
         rows, note = find_readable_rows(
-            part.__getitem__, len(part), part.files, cache, f"{name} {part_name}", str(classes)
+            part.__getitem__, len(part), part.all_files, cache, f"{name} {part_name}", str(classes)
         )
         parts[part_name] = part.select(rows)
         notes += note
-    return kind(name, classes, *parts.values(), notes=tuple(notes))
+    return task_class(name, classes, *parts.values(), notes=tuple(notes))
 
 
 def split_train_validation(name: str, image_names: Sequence[str]) -> tuple[list[int], list[int]]:

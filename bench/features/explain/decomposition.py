@@ -71,7 +71,7 @@ class Decomposition:
 
 
 def decompose(records: Sequence[Record]) -> Decomposition | None:
-    """Decompose the ratio of the ladder in the records; None if there is no ladder."""
+    """Return the causes of the ratio between the ends of the ladder in the records; None if there is no ladder."""
     ladders = [record.measured for record in records if isinstance(record.measured, Ladder)]
     if not ladders:
         return None
@@ -80,54 +80,54 @@ def decompose(records: Sequence[Record]) -> Decomposition | None:
     runs = timed_runs_by_experiment(records, names)
     causes = []
     for before, after in pairwise(rungs):
-        causes.append(_ratio(runs, before, after, after.cause, after.change))
+        causes.append(_cause_ratio(runs, before, after, after.cause, after.change))
     rounds = []
     for name in names:
-        rates = _rates(runs.get(name, ()), undisturbed_images_per_second)
+        rates = _rates_by_round(runs.get(name, ()), undisturbed_images_per_second)
         rounds.append(set(rates))
     experiments = [record.experiment for record in records if record.experiment]
     return Decomposition(
         ladder=ladders[0],
         causes=tuple(causes),
-        whole=_ratio(runs, rungs[0], rungs[-1], "whole ratio"),
+        whole=_cause_ratio(runs, rungs[0], rungs[-1], "whole ratio"),
         num_rounds=len(set.intersection(*rounds)),
         captions=describe_captions(experiments),
         waits=describe_waits(records, names),
     )
 
 
-def _ratio(
+def _cause_ratio(
     runs: Mapping[str, Sequence[TimedRun]], before: Rung, after: Rung, cause: str, change: str = ""
 ) -> CauseRatio:
-    """Return the ratio of two rungs over the rounds that have both."""
+    """Return the ratio after / before of two rungs, over the rounds that have both."""
     start = runs.get(before.experiment, ())
     end = runs.get(after.experiment, ())
-    step_start, step_end = _common_rounds(start, end, undisturbed_images_per_second)
+    step_start, step_end = _rates_in_common_rounds(start, end, undisturbed_images_per_second)
     saved = [1 / step_start[round_] - 1 / step_end[round_] for round_ in step_start]
-    phases_start, phases_end = _common_rounds(start, end, forward_backward_rate)
+    phases_start, phases_end = _rates_in_common_rounds(start, end, forward_backward_rate)
     return CauseRatio(
         cause=cause,
         change=change,
         forward_backward=compare_rates(phases_start, phases_end) if phases_start else None,
         step=compare_rates(step_start, step_end) if step_start else None,
-        flop_ratio=_flops(start) / _flops(end) if start and end else None,
+        flop_ratio=_flops_per_image(start) / _flops_per_image(end) if start and end else None,
         saved_seconds=fmean(saved) if saved else None,
     )
 
 
-def _common_rounds(
+def _rates_in_common_rounds(
     start: Sequence[TimedRun], end: Sequence[TimedRun], rate: Rate
 ) -> tuple[dict[int, float], dict[int, float]]:
     """Return the rates of two rungs in the rounds that have both."""
-    before = _rates(start, rate)
-    after = _rates(end, rate)
+    before = _rates_by_round(start, rate)
+    after = _rates_by_round(end, rate)
     common = sorted(before.keys() & after.keys())
     start_rates = {round_: before[round_] for round_ in common}
     end_rates = {round_: after[round_] for round_ in common}
     return start_rates, end_rates
 
 
-def _rates(runs: Sequence[TimedRun], rate: Rate) -> dict[int, float]:
+def _rates_by_round(runs: Sequence[TimedRun], rate: Rate) -> dict[int, float]:
     """Return the images per second of runs by round, without those that other work disturbed."""
     rates = {}
     for experiment, speed in runs:
@@ -137,7 +137,7 @@ def _rates(runs: Sequence[TimedRun], rate: Rate) -> dict[int, float]:
     return rates
 
 
-def _flops(runs: Sequence[TimedRun]) -> float:
-    """Return the FLOPs per image of the last run."""
+def _flops_per_image(runs: Sequence[TimedRun]) -> float:
+    """Return the FLOPs per image of a step of the last run."""
     experiment, speed = runs[-1]
     return speed.flops.step / images_per_step(experiment, speed)

@@ -56,7 +56,7 @@ FIELDS_WITHOUT_WORK = (
     "weight_decay",
 )
 
-Settings = dict[str, Any]  # values by field
+FieldValues = dict[str, Any]  # by name of the field
 
 
 class Rung(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,18 +79,19 @@ class Ladder(RecordContent, frozen=True, kw_only=True, tag="ladder"):
         return tuple(rung.cause for rung in self.rungs[1:])
 
 
-def record_ladder(ladder: Ladder) -> Ladder:
-    """Return the ladder: a run without a measurement, so that reports read the plan from a record."""
+def return_ladder(ladder: Ladder) -> Ladder:
+    """Return the given ladder: the function of a run whose record holds the plan for reports."""
     return ladder
 
 
 def plan_ladder(
-    baseline: Experiment, named: Experiment, chosen: Sequence[str] = ()
+    baseline: Experiment, named: Experiment, chosen_settings: Sequence[str] = ()
 ) -> tuple[Ladder, list[Experiment]]:
     """Return the ladder from a baseline to a named experiment, and the experiments of its rungs.
 
-    Factors are the settings in which both differ and that a step's work depends on, and the `chosen` FIELD=VALUE, which
-    are values at the beginning. Raises ValueError for a pair without a ladder, and for a setting that is no factor.
+    Factors are the settings in which both differ and that a step's work depends on, and `chosen_settings`, each
+    FIELD=VALUE with the value at the beginning. Raises ValueError for a pair without a ladder, and for a setting that
+    is no factor.
     """
     differences = differing_field_values([baseline, named])
     shared = {name: values for name, values in differences.items() if name in SHARED_FIELDS}
@@ -98,12 +99,12 @@ def plan_ladder(
         raise ValueError(
             f"a ladder has one tower and one data set, these differ in {format_differences(shared)}"
         )
-    starts = _differing_factors(differences) | _chosen_factors(baseline, named, chosen)
+    starts = _differing_factors(differences) | _chosen_factors(baseline, named, chosen_settings)
     objective, note = _objective_stages(baseline, named)
     base = baseline if objective else named
     settings = dict(starts)
     changes = [(field, {field: get_field(named, field)}) for field in starts]
-    rest: Settings = {}
+    rest: FieldValues = {}
     for field in differences:
         if field in RECIPE_FIELDS and field not in starts:
             settings[field] = get_field(baseline, field)
@@ -126,11 +127,11 @@ def plan_ladder(
         changed = f"{starts[cause]} -> {values[cause]}" if cause in starts else ""
         experiments.append(experiment)
         rungs.append(Rung(experiment=experiment.name, cause=cause, change=changed))
-    timed = [_match_timed_images(experiment, named) for experiment in experiments]
+    timed = [_with_timed_images_of(experiment, named) for experiment in experiments]
     return Ladder(rungs=tuple(rungs), note=note), timed
 
 
-def _differing_factors(differences: Mapping[str, tuple[Any, ...]]) -> Settings:
+def _differing_factors(differences: Mapping[str, tuple[Any, ...]]) -> FieldValues:
     """Return the values at the beginning of the fields that change the work of a step.
 
     Fields that methods declare belong to the objective.
@@ -143,11 +144,13 @@ def _differing_factors(differences: Mapping[str, tuple[Any, ...]]) -> Settings:
     return starts
 
 
-def _chosen_factors(baseline: Experiment, named: Experiment, chosen: Sequence[str]) -> Settings:
+def _chosen_factors(
+    baseline: Experiment, named: Experiment, chosen_settings: Sequence[str]
+) -> FieldValues:
     """Return the values at the beginning that FIELD=VALUE settings give."""
     starts = {}
     possible = {name: None for name in FIELDS if name not in NEVER_FACTORS}
-    for setting in chosen:
+    for setting in chosen_settings:
         field = setting.partition("=")[0]
         look_up(field, possible, "factor")
         if field in LABEL_FIELDS and baseline.method != named.method:
@@ -162,7 +165,7 @@ def _chosen_factors(baseline: Experiment, named: Experiment, chosen: Sequence[st
 
 def _objective_stages(
     baseline: Experiment, named: Experiment
-) -> tuple[list[tuple[str, Settings]], str]:
+) -> tuple[list[tuple[str, FieldValues]], str]:
     """Return the causes of the objective with the settings that they change, and a note on a cause left out.
 
     The last cause, without settings, changes to the named experiment itself. Equal methods have no such stages.
@@ -184,7 +187,7 @@ def _objective_stages(
         raise ValueError(f"no ladder leads from {baseline.method} to {named.method}: {reason}")
     from models.text_tower import why_padding_is_needed
 
-    stages: list[tuple[str, Settings]] = [(TEXT_TOWER, {"text_features": "stored"}), (HEAD, {})]
+    stages: list[tuple[str, FieldValues]] = [(TEXT_TOWER, {"text_features": "stored"}), (HEAD, {})]
     padding_reason = why_padding_is_needed(baseline.text.text_tower)
     if padding_reason:
         return stages, f"{PADDING} is not measured: {padding_reason}"
@@ -194,7 +197,7 @@ def _objective_stages(
     return [(PADDING, {"text_padding": padding}), *stages], ""
 
 
-def _with_values(experiment: Experiment, values: Settings) -> Experiment:
+def _with_values(experiment: Experiment, values: FieldValues) -> Experiment:
     """Return the experiment with other values of fields, which its name lists."""
     settings = []
     for field, value in values.items():
@@ -203,16 +206,19 @@ def _with_values(experiment: Experiment, values: Settings) -> Experiment:
     return with_settings(experiment, settings)
 
 
-def _match_timed_images(experiment: Experiment, pace: Experiment) -> Experiment:
-    """Set warm-up and windows to about as many images as `pace` has in them, with every image size equally often."""
+def _with_timed_images_of(experiment: Experiment, reference: Experiment) -> Experiment:
+    """Return the experiment with about as many images in warm-up and windows as the reference has.
+
+    Every image size is drawn equally often.
+    """
     num_sizes = len(experiment.image.all_image_sizes)
-    relative_batch = pace.training.batch_size / experiment.training.batch_size / num_sizes
-    warmup_steps = num_sizes * max(1, round(pace.timing.warmup_steps * relative_batch))
-    window_steps = num_sizes * max(1, round(2 * pace.timing.steps_per_window * relative_batch))
+    relative_batch = reference.training.batch_size / experiment.training.batch_size / num_sizes
+    warmup_steps = num_sizes * max(1, round(reference.timing.warmup_steps * relative_batch))
+    window_steps = num_sizes * max(1, round(2 * reference.timing.steps_per_window * relative_batch))
     return change(
         experiment,
         images=max(experiment.training.images, experiment.training.batch_size),
         warmup_steps=max(2, warmup_steps),
-        windows=max(2, pace.timing.windows // 2),
+        windows=max(2, reference.timing.windows // 2),
         steps_per_window=window_steps,
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from bench.features.explain.decomposition import Decomposition, decompose
-from bench.features.explain.tables import cause_table, names_of_ladder_ends, summarize
+from bench.features.explain.tables import cause_table, describe_decomposition, names_of_ladder_ends
 from bench.interfaces.sections import Block, Chart, Key, PageContext, Question, Text
 from bench.tables.formats import NBSP, format_ratio
 from reports.render.svg import MUTED, SERIES, add_tooltip, svg
@@ -27,7 +27,7 @@ def build(page: PageContext) -> Sequence[Block] | None:
     title = f"{end} against {start}"
     chart = Chart(waterfall_chart(result), title, [CHART_NOTE], KEYS, width="narrow")
     question = Question(f"Where does the ratio come from? {title}")
-    return [question, Text(summarize(result)), chart, cause_table(result)]
+    return [question, Text(describe_decomposition(result)), chart, cause_table(result)]
 
 
 def waterfall_chart(result: Decomposition) -> Markup:

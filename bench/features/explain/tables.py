@@ -17,7 +17,7 @@ MICROSECONDS = 1e6
 
 
 def cause_table(result: Decomposition) -> Table:
-    """List the causes and the whole ratio."""
+    """Return the table of the causes and of the whole ratio."""
     columns = [
         *Column.texts("cause", "change"),
         Column("forward + backward", CONFIDENCE_TEXT),
@@ -26,7 +26,7 @@ def cause_table(result: Decomposition) -> Table:
         Column("whole step", CONFIDENCE_TEXT),
         Column("saved, us/image"),
     ]
-    rows = [_row(cause) for cause in [*result.causes, result.whole]]
+    rows = [_cause_cells(cause) for cause in [*result.causes, result.whole]]
     note = f"{NOTE}\nRounds: {result.num_rounds}. {result.waits}"
     if result.ladder.note:
         note += f"\n{result.ladder.note}"
@@ -34,7 +34,7 @@ def cause_table(result: Decomposition) -> Table:
     return Table.of_rows(title, columns, rows, note)
 
 
-def _row(cause: CauseRatio) -> list[Cell]:
+def _cause_cells(cause: CauseRatio) -> list[Cell]:
     """Return the cells of a cause in the order of the columns of `cause_table`."""
     saved = None
     if cause.saved_seconds is not None:
@@ -51,7 +51,7 @@ def _row(cause: CauseRatio) -> list[Cell]:
 
 
 def names_of_ladder_ends(result: Decomposition) -> tuple[str, str]:
-    """Return the names of the first and the last experiment, without settings where these differ."""
+    """Return the names of a ladder's first and last experiment, without their settings if they still differ then."""
     start = strip_settings(result.baseline)
     end = strip_settings(result.experiment)
     if start == end:
@@ -59,8 +59,8 @@ def names_of_ladder_ends(result: Decomposition) -> tuple[str, str]:
     return start, end
 
 
-def summarize(result: Decomposition) -> str:
-    """Say in a few sentences how large the ratio is and what it is made of."""
+def describe_decomposition(result: Decomposition) -> str:
+    """Return sentences on how large the ratio is and what it is made of."""
     total = result.whole
     causes = []
     for cause in result.causes:

@@ -15,7 +15,7 @@ from bench.experiment.experiments import get_experiment
 from bench.experiment.settings import with_settings
 from bench.features.explain.decomposition import decompose
 from bench.features.explain.ladder import Ladder, plan_ladder
-from bench.features.explain.tables import cause_table, summarize
+from bench.features.explain.tables import cause_table, describe_decomposition
 from bench.measure.tables import failure_table
 from bench.orchestration.preflight import begin, check, has_gpu, resume
 from bench.orchestration.scope import default_rounds
@@ -50,7 +50,7 @@ class ExplainRatio:
         start = resume if self.resume else begin
         comparison = start(self.results, PURPOSE, experiments)
         ladder_run = comparison.new_run(
-            "bench.features.explain.ladder:record_ladder",
+            "bench.features.explain.ladder:return_ladder",
             "ladder",
             experiments[-1],
             "the ladder",
@@ -63,7 +63,9 @@ class ExplainRatio:
         result = decompose(records)
         if result is not None:
             table = cause_table(result)
-            tables.insert(0, replace(table, note=f"{table.note}\n\n{summarize(result)}"))
+            tables.insert(
+                0, replace(table, note=f"{table.note}\n\n{describe_decomposition(result)}")
+            )
         print_tables(tables, self.json)
         return FAILED_CASE if comparison.runner.failures or result is None else OK
 

@@ -25,7 +25,7 @@ PLANNED_SHARDINGS = ("ddp", "zero2", "fsdp2")
 
 @dataclass(frozen=True, slots=True)
 class ParameterCounts:
-    """Parameters of a model that are communicated, counted by `bench.features.plan.workload`."""
+    """Numbers of parameters of a model, by how devices exchange them; counted by `bench.features.plan.workload`."""
 
     method: str
     trained: int
@@ -40,12 +40,14 @@ class ParameterCounts:
 
 @dataclass(frozen=True, slots=True)
 class Collective:
-    """A collective of every step, in `calls` calls of equal size."""
+    """A collective of every step, in `num_calls` calls of equal size."""
 
     name: str
     kind: CollectiveKind
-    size: float  # bytes of the full tensor: after an all-gather, before a reduce-scatter
-    calls: int = 1
+    tensor_bytes: (
+        float  # of the full tensor of all calls: after an all-gather, before a reduce-scatter
+    )
+    num_calls: int = 1
     overlaps_with: Phase | None = None  # the phase that can hide it; None if it is exposed
 
 
@@ -101,31 +103,31 @@ def list_step_collectives(
 
 
 def collective_seconds(collective: Collective, processes: int, links: Interconnect) -> float:
-    """Return the seconds of all calls of a collective."""
+    """Return the seconds of all calls of a collective between so many processes."""
     nodes = math.ceil(processes / links.gpus_per_node)
     per_node = processes / nodes
-    size = collective.size / collective.calls
+    call_bytes = collective.tensor_bytes / collective.num_calls
     within = ring_all_gather_seconds(
-        size, per_node, links.link_bytes_per_second, links.link_latency_seconds
+        call_bytes, per_node, links.link_bytes_per_second, links.link_latency_seconds
     )
     latency = links.network_latency_seconds
     between = ring_all_gather_seconds(
-        size / per_node, nodes, links.network_bytes_per_second, latency
+        call_bytes / per_node, nodes, links.network_bytes_per_second, latency
     )
     if collective.kind != "all-reduce":
-        return collective.calls * (within + between)
+        return collective.num_calls * (within + between)
     tree = 2 * math.ceil(math.log2(nodes)) * latency
-    return collective.calls * (2 * within + 2 * (between - (nodes - 1) * latency) + tree)
+    return collective.num_calls * (2 * within + 2 * (between - (nodes - 1) * latency) + tree)
 
 
 def ring_all_gather_seconds(
-    size: float, processes: float, bandwidth: float, latency: float
+    tensor_bytes: float, processes: float, bytes_per_second: float, latency_seconds: float
 ) -> float:
-    """Return the seconds of a ring all-gather or reduce-scatter of a tensor of `size` bytes; an all-reduce is both.
+    """Return the seconds of a ring all-gather or reduce-scatter of a tensor; an all-reduce is both.
 
     In each of n - 1 steps every process sends 1 / n of the tensor.
     """
-    return (processes - 1) * (latency + size / processes / bandwidth)
+    return (processes - 1) * (latency_seconds + tensor_bytes / processes / bytes_per_second)
 
 
 def total_collective_seconds(
@@ -134,7 +136,7 @@ def total_collective_seconds(
     links: Interconnect,
     overlaps_with: Phase | None,
 ) -> float:
-    """Return the seconds of the collectives that one phase can hide, or with None of the exposed ones."""
+    """Return the seconds of the collectives that the phase `overlaps_with` can hide; None: that no phase can hide."""
     return math.fsum(
         collective_seconds(collective, processes, links)
         for collective in collectives

@@ -37,28 +37,29 @@ PUBLISHED_ERROR = (
 
 @dataclass(frozen=True, slots=True)
 class FlopsPerImage:
-    """FLOPs of an image and its caption, 2 per multiply-add."""
+    """FLOPs of the forward of an image and its caption, 2 per multiply-add."""
 
     forward: float  # of the trained model
-    teacher: float = 0.0  # forward of a teacher, without a backward
+    teacher: float = 0.0  # of a teacher, which has no backward
     is_recomputed: bool = False  # whether activation checkpointing repeats the forward
 
 
 @dataclass(frozen=True, slots=True)
 class ComputeProfile:
-    """Seconds of one GPU."""
+    """How fast one GPU computes: seconds per image, of the optimizer per step."""
 
-    data: float  # per image
-    forward: float  # per image
-    backward: float  # per image
-    optimizer: float  # per step
-    captions: float  # per image in a contrastive loss, of which these seconds include the products
-    loss_flops: float  # FLOP/s of the products with further captions
+    data_seconds: float
+    forward_seconds: float
+    backward_seconds: float
+    optimizer_seconds: float
+    # Number of captions with which each image is compared in a contrastive loss; the seconds include these products.
+    num_captions: float
+    loss_flops_per_second: float  # of the products with further captions
 
 
 @dataclass(frozen=True, slots=True)
 class PlanCase:
-    """The experiment of a plan."""
+    """What a plan needs of an experiment."""
 
     name: str
     weights: ParameterCounts
@@ -76,66 +77,67 @@ class PlanCase:
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """The seconds of one step on `gpus` GPUs."""
+    """The seconds of the parts of one step on `gpus` GPUs."""
 
     gpus: int
-    images: float  # on all GPUs
-    data: float
-    forward: float
-    backward: float
-    extra_negatives_seconds: float  # products of a contrastive loss with further captions
-    optimizer: float
+    num_images: float  # on all GPUs
+    data_seconds: float
+    forward_seconds: float
+    backward_seconds: float
+    extra_negatives_seconds: float  # products of a contrastive loss with the captions of other GPUs
+    optimizer_seconds: float
     # All communication; NaN: the method does not say what its loss communicates.
     communication_seconds: float
     hidden_seconds: float  # communication hidden by forward and backward
 
     @property
     def exposed_seconds(self) -> float:
-        """Communication that is not hidden."""
+        """The seconds of communication that nothing hides."""
         return self.communication_seconds - self.hidden_seconds
 
     @property
     def seconds(self) -> float:
-        """The whole step, exposed communication included."""
-        loss_and_gradients = self.data + self.forward + self.backward + self.extra_negatives_seconds
-        return loss_and_gradients + self.optimizer + self.exposed_seconds
+        """The seconds of the whole step, exposed communication included."""
+        forward_and_backward = self.forward_seconds + self.backward_seconds
+        loss_and_gradients = self.data_seconds + forward_and_backward + self.extra_negatives_seconds
+        return loss_and_gradients + self.optimizer_seconds + self.exposed_seconds
 
     @property
     def images_per_second(self) -> float:
-        """Throughput of all GPUs together."""
-        return self.images / self.seconds
+        """The images per second of all GPUs together."""
+        return self.num_images / self.seconds
 
 
 def loss_peak_flops_per_second(gpu: GpuSpec, precision: str) -> float:
-    """Return the peak in FLOP/s of a contrastive loss's products in a precision of the loss."""
+    """Return the GPU's peak in FLOP/s in `contrastive_precision`, which is "fp32" or "autocast"."""
     return gpu.bf16_flops if precision == "autocast" else gpu.fp32_flops
 
 
 def compute_profile_from_flops(
     work: FlopsPerImage, gpu: GpuSpec, utilisation: float, precision: str
 ) -> ComputeProfile:
-    """Return the seconds of a GPU whose dense products reach an assumed share of its bf16 peak.
+    """Return the profile of a GPU whose dense products reach the share `utilisation` of its bf16 peak.
 
     The backward is twice the forward, three times with activation checkpointing. The share is of whole steps and
-    includes data loading and the optimizer. `precision` is the precision of a contrastive loss.
+    includes data loading and the optimizer. `precision` is `contrastive_precision`.
     """
     rate = utilisation * gpu.bf16_flops
     return ComputeProfile(
-        data=0.0,
-        forward=(work.forward + work.teacher) / rate,
-        backward=(3 if work.is_recomputed else 2) * work.forward / rate,
-        optimizer=0.0,
-        captions=0.0,
-        loss_flops=LOSS_SHARE * loss_peak_flops_per_second(gpu, precision),
+        data_seconds=0.0,
+        forward_seconds=(work.forward + work.teacher) / rate,
+        backward_seconds=(3 if work.is_recomputed else 2) * work.forward / rate,
+        optimizer_seconds=0.0,
+        num_captions=0.0,
+        loss_flops_per_second=LOSS_SHARE * loss_peak_flops_per_second(gpu, precision),
     )
 
 
 def plan_step(case: PlanCase, links: Interconnect, gpus: int) -> PlannedStep:
-    """Return the step on `gpus` GPUs, with the case's batch per GPU. With sharding each GPU updates its shard."""
+    """Predict a step on `gpus` GPUs, with the case's batch per GPU. With sharding each GPU updates its shard."""
     compute = case.compute
-    forward = case.batch * compute.forward
-    backward = case.batch * compute.backward
-    further_pairs = case.batch * max(0.0, case.batch * gpus - compute.captions)
+    forward = case.batch * compute.forward_seconds
+    backward = case.batch * compute.backward_seconds
+    further_pairs = case.batch * max(0.0, case.batch * gpus - compute.num_captions)
     communication = get_method(case.weights.method).communication
     num_products = (communication or Communication()).loss_products
     loss_flops = 2 * num_products * case.weights.feature_width * further_pairs
@@ -147,12 +149,12 @@ def plan_step(case: PlanCase, links: Interconnect, gpus: int) -> PlannedStep:
     )
     return PlannedStep(
         gpus=gpus,
-        images=case.batch * gpus,
-        data=case.batch * compute.data,
-        forward=forward,
-        backward=backward,
-        extra_negatives_seconds=loss_flops / compute.loss_flops,
-        optimizer=compute.optimizer / (1 if case.sharding == "ddp" else gpus),
+        num_images=case.batch * gpus,
+        data_seconds=case.batch * compute.data_seconds,
+        forward_seconds=forward,
+        backward_seconds=backward,
+        extra_negatives_seconds=loss_flops / compute.loss_flops_per_second,
+        optimizer_seconds=compute.optimizer_seconds / (1 if case.sharding == "ddp" else gpus),
         communication_seconds=math.nan
         if communication is None and gpus > 1
         else communication_seconds,

@@ -21,7 +21,7 @@ FIELDS_WITHOUT_TIME = {
     *("sharding", "windows"),
 }
 FORWARD_PHASES = ("augmentation", "image forward", "text forward", "head and loss")
-POWER = "power W, by the energy counter"
+POWER_READING = "power W, by the energy counter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,15 @@ class TimedRuns:
     """The timed runs of one experiment on one device."""
 
     experiment: Experiment  # as timed, at its batch
-    where: Circumstances
+    circumstances: Circumstances
     runs: Sequence[Speed]
 
     @property
     def watts(self) -> float | None:
         """Mean power of the device during the runs; None if it was not measured."""
-        powers = [run.utilisation[POWER] for run in self.runs if POWER in run.utilisation]
+        powers = [
+            run.utilisation[POWER_READING] for run in self.runs if POWER_READING in run.utilisation
+        ]
         return fmean(powers) if powers else None
 
 
@@ -60,17 +62,17 @@ def find_timed_runs(experiment: Experiment, records: Sequence[Record]) -> TimedR
         return abs(timed.training.batch_size - experiment.training.batch_size)
 
     matches = _matching_records(experiment, records, Speed)
-    timed, run, where = min(matches, key=lambda match: distance(match[0]))
+    timed, run, circumstances = min(matches, key=lambda match: distance(match[0]))
     runs = [run for other, run, _ in matches if distance(other) == distance(timed)]
-    if where.processes > 1 or not run.phase_seconds:
+    if circumstances.processes > 1 or not run.phase_seconds:
         raise ValueError(f"{timed.name}: a plan needs records of one process, with phases")
-    return TimedRuns(timed, where, runs)
+    return TimedRuns(timed, circumstances, runs)
 
 
 def _matching_records(
     experiment: Experiment, records: Sequence[Record], kind: type[M]
 ) -> list[tuple[Experiment, M, Circumstances]]:
-    """Return the measurements of an experiment at any batch, with the measured experiment."""
+    """Return (measured experiment, content, circumstances) of the records of an experiment at any batch size."""
     matches = []
     for record in records:
         if record.experiment is None or not isinstance(record.measured, kind):
@@ -80,10 +82,10 @@ def _matching_records(
     return matches
 
 
-def compute_profile_from_runs(timed: TimedRuns, loss_flops: float) -> ComputeProfile:
-    """Return the seconds of one device: medians over the runs.
+def compute_profile_from_runs(timed: TimedRuns, loss_flops_per_second: float) -> ComputeProfile:
+    """Return the profile of the runs' device, with medians over the runs.
 
-    The step time is that of the windows, in which phases may overlap; it is divided in proportion to the phases.
+    The step time is the windows', in which phases may overlap; it is divided in proportion to the phases.
     """
     data = []
     forward = []
@@ -100,12 +102,12 @@ def compute_profile_from_runs(timed: TimedRuns, loss_flops: float) -> ComputePro
         backward.append(scale * phases.get("backward", 0.0) / images)
         optimizer.append(scale * phases.get("optimizer", 0.0))
     return ComputeProfile(
-        data=median(data),
-        forward=median(forward),
-        backward=median(backward),
-        optimizer=median(optimizer),
-        captions=timed.experiment.mean_batch_size,
-        loss_flops=loss_flops,
+        data_seconds=median(data),
+        forward_seconds=median(forward),
+        backward_seconds=median(backward),
+        optimizer_seconds=median(optimizer),
+        num_captions=timed.experiment.mean_batch_size,
+        loss_flops_per_second=loss_flops_per_second,
     )
 
 
@@ -116,7 +118,7 @@ def estimate_max_batch(
     weights: ParameterCounts,
     gpus: int,
 ) -> int | None:
-    """Return the largest batch of one device under a memory limit; None without a count of tensors.
+    """Return the largest batch size of one device under a memory limit; None without a count of tensors.
 
     Of the counted tensor bytes of a step, 16 per parameter (weights, gradients, moments) are constant and divided by
     sharding, and the rest is in proportion to images. `zero2` keeps the blocks' weights whole. Captions gathered from

@@ -40,7 +40,7 @@ class PlanResult:
 
 
 def plan_table(plans: Sequence[PlanResult], price: float | None, note: str) -> Table:
-    """List the step and the cost of each experiment, at a price per GPU-hour."""
+    """Return the table of each experiment's step and cost, at a price per GPU-hour."""
     base = plans[0]
     rows = []
     for plan in plans:
@@ -53,12 +53,12 @@ def plan_table(plans: Sequence[PlanResult], price: float | None, note: str) -> T
             "basis": "measured" if plan.is_measured else "assumed",
             "tokens per caption": plan.tokens_per_caption,
             "images per step and GPU": plan.case.batch,
-            "images per step": round(step.images),
-            "data, ms": MS * step.data if plan.is_measured else None,
-            "forward, ms": MS * step.forward,
-            "backward, ms": MS * step.backward,
+            "images per step": round(step.num_images),
+            "data, ms": MS * step.data_seconds if plan.is_measured else None,
+            "forward, ms": MS * step.forward_seconds,
+            "backward, ms": MS * step.backward_seconds,
             "loss with further captions, ms": MS * step.extra_negatives_seconds,
-            "optimizer, ms": MS * step.optimizer if plan.is_measured else None,
+            "optimizer, ms": MS * step.optimizer_seconds if plan.is_measured else None,
             "communication, ms": MS * step.communication_seconds,
             "hidden communication, ms": MS * step.hidden_seconds,
             "step, ms": MS * step.seconds,
@@ -88,7 +88,7 @@ def plan_table(plans: Sequence[PlanResult], price: float | None, note: str) -> T
 
 
 def communication_table(plans: Sequence[PlanResult], links: Interconnect) -> Table:
-    """List the collectives of a step: the communication that each method needs."""
+    """Return the table of the collectives of each experiment's step, with their seconds over the links."""
     rows = []
     for plan in plans:
         gpus = plan.step.gpus
@@ -97,8 +97,8 @@ def communication_table(plans: Sequence[PlanResult], links: Interconnect) -> Tab
                 "experiment": plan.case.name,
                 "tensor": collective.name,
                 "collective": collective.kind,
-                "MB": collective.size / 1e6,
-                "calls": collective.calls,
+                "MB": collective.tensor_bytes / 1e6,
+                "calls": collective.num_calls,
                 "ms": MS * collective_seconds(collective, gpus, links),
                 "can be hidden by": collective.overlaps_with,
             }
@@ -108,13 +108,13 @@ def communication_table(plans: Sequence[PlanResult], links: Interconnect) -> Tab
 
 
 def describe_links(links: Interconnect) -> dict[str, str]:
-    """Return the bandwidths of a plan and their source."""
+    """Return the bandwidths of the links and their source, as a row of `assumption_table`."""
     within = f"{links.link_bytes_per_second / 1e9:.4g} GB/s within {links.gpus_per_node} GPUs"
     between = f"{links.network_bytes_per_second / 1e9:.4g} GB/s between nodes"
     return {"links, per GPU and direction": f"{within}, {between} ({links.source})"}
 
 
 def assumption_table(assumptions: Mapping[str, str]) -> Table:
-    """List the assumptions with their values and sources."""
+    """Return the table of the assumptions, given as texts by name."""
     rows = [{"assumption": name, "value": value} for name, value in assumptions.items()]
     return Table.from_dicts("Assumptions", rows)

@@ -134,10 +134,12 @@ class Plan:
         """Return the data sheet of the named or the recorded GPU; ValueError for a CPU and an unknown GPU."""
         if self.device is not None:
             return look_up(self.device.lower(), GPU_SPECS, "device")
-        where = timed_runs[0].where
-        gpu = find_gpu_spec(where.machine.partition(";")[0])  # the CPU's name follows
-        if where.device != "cuda" or gpu is None:
-            raise ValueError(f"a plan needs a GPU of a known data sheet, got {where.machine}")
+        circumstances = timed_runs[0].circumstances
+        gpu = find_gpu_spec(circumstances.machine.partition(";")[0])  # the CPU's name follows
+        if circumstances.device != "cuda" or gpu is None:
+            raise ValueError(
+                f"a plan needs a GPU of a known data sheet, got {circumstances.machine}"
+            )
         return gpu
 
     def _plan(
@@ -169,7 +171,7 @@ class Plan:
             compute = compute_profile_from_runs(timed, LOSS_SHARE * peak)
             limit_bytes = USABLE * gpu.memory_bytes
             largest_batch = estimate_max_batch(experiment, records, limit_bytes, weights, self.gpus)
-            if timed.where.precision == "fp32":
+            if timed.circumstances.precision == "fp32":
                 bytes_per_parameter = FP32_BYTES
         batch = experiment.mean_batch_size
         sharding = experiment.runtime.sharding
@@ -192,11 +194,11 @@ class Plan:
         return ASSUMED_NOTE if self.utilisation else f"{ASSUMED_NOTE}\n{PUBLISHED_ERROR}"
 
     def _assumptions(self, timed_runs: Sequence[TimedRuns], gpu: GpuSpec) -> dict[str, str]:
-        """Return how the step time of one device is known."""
+        """Return where the step time of one device is from, by the name of the assumption."""
         rows = {}
         for timed in timed_runs:
             batch_size = timed.experiment.training.batch_size
-            setup = f"batch {batch_size}, {timed.where.precision}; {timed.where.machine}"
+            setup = f"batch {batch_size}, {timed.circumstances.precision}; {timed.circumstances.machine}"
             rows[f"step of {timed.experiment.name}"] = (
                 f"measured in {len(timed.runs)} runs, {setup}"
             )

@@ -37,7 +37,7 @@ MATRIX_DIMENSIONS = 2
 
 
 def sample_captions(experiment: Experiment, results: Path) -> list[Tokens]:
-    """Return the captions of the first batches of a run, as `bench measure` pads them; none if no text is computed.
+    """Return the captions of a run's first 32 batches, as `bench measure` pads them; none if no text is computed.
 
     Raises ValueError or OSError for data that cannot be read.
     """
@@ -47,21 +47,21 @@ def sample_captions(experiment: Experiment, results: Path) -> list[Tokens]:
     return [stream.target(k).captions for k in range(SAMPLED_BATCHES)]
 
 
-def mean_computed_tokens(captions: Sequence[Tokens]) -> float | None:
-    """Return the mean number of tokens computed per caption; None without captions."""
-    return fmean(batch.tokens_per_caption for batch in captions) if captions else None
+def mean_computed_tokens(batches: Sequence[Tokens]) -> float | None:
+    """Return the number of tokens computed per caption, padding included, mean over batches; None without a batch."""
+    return fmean(batch.tokens_per_caption for batch in batches) if batches else None
 
 
-def count_flops_per_image(experiment: Experiment, captions: Sequence[Tokens]) -> FlopsPerImage:
-    """Count the FLOPs of an image and of a caption, the mean over the batches of `sample_captions`."""
+def count_flops_per_image(experiment: Experiment, batches: Sequence[Tokens]) -> FlopsPerImage:
+    """Count the FLOPs of an image and its caption, the mean over the batches of `sample_captions`."""
     costs = count_costs(experiment)
     model = _build_model(experiment)
     forward = float(costs.image_flops)
     for name, parameter in model.named_parameters():
         if name.split(".")[0] in LAST_LAYERS and parameter.ndim == MATRIX_DIMENSIONS:
             forward += 2 * parameter.numel()
-    if captions:
-        counts = zip(count_text_flops_by_batch(model, captions), captions, strict=True)
+    if batches:
+        counts = zip(count_text_flops_by_batch(model, batches), batches, strict=True)
         forward += fmean(flops / len(batch.lengths) for flops, batch in counts)
     return FlopsPerImage(
         forward=forward,
@@ -70,15 +70,16 @@ def count_flops_per_image(experiment: Experiment, captions: Sequence[Tokens]) ->
     )
 
 
-def count_text_flops_by_batch(model: nn.Module, captions: Sequence[Tokens]) -> list[int]:
-    """Return the FLOPs of the text tower's forward over batches: each width, and each size of packed ones, counts once.
+def count_text_flops_by_batch(model: nn.Module, batches: Sequence[Tokens]) -> list[int]:
+    """Return the FLOPs of the text tower's forward over each batch.
 
-    A caption has the FLOPs of its width, whatever lies beside it.
+    Each width, and each size of packed batches, is counted once: a caption has the FLOPs of its width, whatever lies
+    beside it.
     """
     count_caption = cache(lambda width: count_text_forward_flops(model, meta_captions(1, width)))
     packed_counts: dict[tuple[int, int], int] = {}
     counts = []
-    for batch in captions:
+    for batch in batches:
         if batch.positions is None:
             widths = batch.rows_by_width.items()
             counts.append(sum(rows * count_caption(width) for width, rows in widths))
@@ -93,7 +94,7 @@ def count_text_flops_by_batch(model: nn.Module, captions: Sequence[Tokens]) -> l
 def estimate_compute_profile(
     experiment: Experiment, gpu: GpuSpec, utilisation: float, results: Path
 ) -> tuple[ComputeProfile, float | None]:
-    """Return the seconds of a GPU at an assumed utilisation, and the tokens per caption (None without captions).
+    """Return the profile of a GPU at an assumed utilisation, and the tokens per caption (None without captions).
 
     Raises ValueError or OSError for data that cannot be read.
     """
@@ -110,11 +111,11 @@ def predict_most_images_per_second(experiment: Experiment, gpu: GpuSpec, results
     """Predict the most images/s of a training on one GPU: at the high end of what published trainings reach."""
     utilisation = min(1.0, PUBLISHED_HIGH * UTILISATION)
     compute, _ = estimate_compute_profile(experiment, gpu, utilisation, results)
-    return 1 / (compute.forward + compute.backward)
+    return 1 / (compute.forward_seconds + compute.backward_seconds)
 
 
 def count_communicated_parameters(experiment: Experiment) -> ParameterCounts:
-    """Count the parameters of an experiment that devices exchange."""
+    """Count the parameters of an experiment's model, by how devices exchange them."""
     model = _build_model(experiment)
     parameters = list(model.parameters())
     blocks = blocks_of_all_towers(model)

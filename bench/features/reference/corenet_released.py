@@ -104,7 +104,7 @@ def run_as_released(
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"corenet\.")
     timing = experiment.timing
     windows = WindowTimer(
-        device, timing.steps_per_window, timing.windows, timing.warmup_steps, is_heated=False
+        device, timing.steps_per_window, timing.windows, timing.warmup_steps, heats_gpu=False
     )
     losses = list[Tensor]()
     figures = dict[str, Any]()  # of the record
@@ -112,7 +112,7 @@ def run_as_released(
     def take_steps(pipeline: Any) -> None:
         """Run the trainer, and store the fields of the record."""
         options = pipeline.opts
-        used = dict(flatten(vars(options)))
+        used = dict(flatten_options(vars(options)))
         figures["changed"] = describe_changes(released, used, reasons)
         num_steps = timing.warmup_steps + timing.windows * timing.steps_per_window
         sizes = draw_step_sizes(options, round_, num_steps)
@@ -130,7 +130,7 @@ def run_as_released(
             trainer.train_epoch(round_)
         waited = sum(loader.wait_seconds[timing.warmup_steps :])
         figures["data_wait_share"] = waited / sum(windows.seconds)
-        figures["throttled_percent"] = throttled_percent(readings, device)
+        figures["throttled_percent"] = max_throttled_percent(readings, device)
         step_images = [images for _, images in sizes]
         window_images = []
         for start in range(timing.warmup_steps, len(sizes), timing.steps_per_window):
@@ -144,7 +144,7 @@ def run_as_released(
             pipeline, released, reasons = open_pipeline(
                 checkout, file, Path(folder), device, is_tiny=is_tiny
             )
-            launch(pipeline, take_steps)
+            run_in_launcher(pipeline, take_steps)
     except SystemExit as error:  # of CoreNet's `logger.error`
         raise RuntimeError(f"{checkout}: {error.code}") from None
     return ReleasedRun(
@@ -160,7 +160,7 @@ def run_as_released(
     )
 
 
-def throttled_percent(readings: Readings, device: torch.device) -> float | None:
+def max_throttled_percent(readings: Readings, device: torch.device) -> float | None:
     """Return the largest share of readings, in percent, with a slowdown by heat or hardware; None: a GPU gave none."""
     if device.type == "cpu":
         return 0.0
@@ -171,20 +171,20 @@ def throttled_percent(readings: Readings, device: torch.device) -> float | None:
 
 
 def list_tiny_changes(released: Iterable[str]) -> dict[str, Any]:
-    """Return the keys of a file that the tiny scale changes, with their values; the head has the pack's labels."""
+    """Return the values at the tiny scale of the keys of a file that it changes; the head has the pack's labels."""
     vocabulary = read_vocabulary(replace_unshipped_vocabulary(DATACOMP_VOCABULARY))
     changes = TINY | {"model.classification.n_classes": len(vocabulary.labels)}
     return {key: changes[key] for key in released if key in changes}
 
 
-def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten_options(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the leaves of nested dictionaries, and of lists of them, by dotted names."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from flatten(item, f"{prefix}.{key}" if prefix else key)
+            yield from flatten_options(item, f"{prefix}.{key}" if prefix else key)
     elif isinstance(value, list) and value and isinstance(value[0], Mapping):
         for index, item in enumerate(value):
-            yield from flatten(item, f"{prefix}[{index}]")
+            yield from flatten_options(item, f"{prefix}[{index}]")
     else:
         yield prefix, value
 
@@ -192,7 +192,7 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def describe_changes(
     released: Mapping[str, Any], options: Mapping[str, Any], reasons: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the keys of a file whose value differs in the options of a run, with both values and the reason."""
+    """Return, by key of a file, both values and the reason where a run's options differ from the file's."""
     changes = {}
     for key, value in released.items():
         used = options.get(key, value)
@@ -213,7 +213,7 @@ def open_pipeline(
     yaml: Any = import_module("yaml")  # CoreNet requires it
     path = checkout / file
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    released = dict(flatten(content))
+    released = dict(flatten_options(content))
     changes = list_tiny_changes(released) if is_tiny else {}
     reasons = dict.fromkeys(changes, "the tiny scale")
     if device.type == "cpu":
@@ -226,8 +226,8 @@ def open_pipeline(
     return DefaultTrainEvalPipeline(options), released, reasons
 
 
-def launch(pipeline: Any, take_steps: Callable[[Any], None]) -> None:
-    """Call a function with the pipeline as CoreNet's launcher does: with a process group of one on a GPU."""
+def run_in_launcher(pipeline: Any, take_steps: Callable[[Any], None]) -> None:
+    """Call `take_steps(pipeline)` as CoreNet's launcher does: with a process group of one on a GPU."""
     launcher = pipeline.launcher  # sets device, seeds, folders and TF32 of products
     if not vars(pipeline.opts)["ddp.use_distributed"]:
         launcher(take_steps)

@@ -64,9 +64,9 @@ def run_installed_open_clip(
     experiment = stream.experiment
     device = stream.device
     precision, is_compiled = resolve_precision_and_compile(experiment.runtime, device)
-    model = build_open_clip_model(experiment.image.tower, *_sizes(experiment), has_bias=False).to(
-        device
-    )
+    model = build_open_clip_model(
+        experiment.image.tower, *_model_sizes(experiment), has_bias=False
+    ).to(device)
     model.load_state_dict(_initial_weights(stream))
     kernel = "fused" if side == OPEN_CLIP_FUSED else DEFAULT_KERNELS[device.type]
     optimizer = make_optimizer(change(experiment, optimizer_kernel=kernel).optimizer, model)
@@ -98,7 +98,7 @@ def run_installed_open_clip(
     )
     scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
     scheduler = const_lr(optimizer, experiment.optimizer.learning_rate, RAMP_STEPS, RAMP_STEPS)
-    data = {"train": _data(pairs, windows, experiment)}
+    data = {"train": _train_data(pairs, windows, experiment)}
     train_one_epoch(model, data, loss, 0, optimizer, scaler, scheduler, None, arguments)
     return losses, float(experiment.text.context_length)
 
@@ -150,7 +150,7 @@ def run_open_clip_checkout(
     task.register_forward_hook(
         lambda _task, _inputs, outputs: losses.append(outputs[0]["loss"].detach())
     )
-    data = {"train": _data(samples, windows, experiment)}
+    data = {"train": _train_data(samples, windows, experiment)}
     modules["train"].train_one_epoch(state, data, arguments)
     return losses, fmean(sample["text"].shape[1] for sample in samples)
 
@@ -189,7 +189,7 @@ def _build_checkout_model(
     """Return the checkout's model with given weights, whose text tower reads captions of any length."""
     config = copy.deepcopy(open_clip_config(experiment.image.tower))
     assert config is not None, f"open_clip has no model {experiment.image.tower!r}"
-    image_size, context, vocabulary = _sizes(experiment)
+    image_size, context, vocabulary = _model_sizes(experiment)
     vision = config["vision_cfg"]
     vision["image_size"] = image_size
     text = config["text_cfg"]
@@ -202,8 +202,8 @@ def _build_checkout_model(
     return model
 
 
-def order_for_bucketing(stream: PackStream[Tokens], steps: int) -> SampleOrder:
-    """Return the order of the images that all sides read beside a checkout.
+def order_for_bucketing(stream: PackStream[Tokens], num_steps: int) -> SampleOrder:
+    """Return the order in which all sides read the images if a checkout, which buckets captions, is one of them.
 
     A pool of images is sorted by the length of their captions and cut into batches. The windows have the images of
     batches at equal distances in it, so that few steps have the lengths of the whole pool. Their images are shuffled.
@@ -212,7 +212,7 @@ def order_for_bucketing(stream: PackStream[Tokens], steps: int) -> SampleOrder:
     seed = stream.experiment.seed
     batch_size = stream.experiment.training.batch_size
     lengths = stream.targets.lengths
-    timed_steps = steps - WARMUP_STEPS
+    timed_steps = num_steps - WARMUP_STEPS
     pool_size = max(POOL, timed_steps * batch_size) // batch_size * batch_size
     pool = shuffled_rows(seed, len(lengths), start=0, size=pool_size)
     sorted_batches = pool[lengths[pool].argsort(stable=True)].view(-1, batch_size)
@@ -222,7 +222,7 @@ def order_for_bucketing(stream: PackStream[Tokens], steps: int) -> SampleOrder:
     generator = torch.Generator().manual_seed(derive_seed(seed, ORDER, 0))
     shuffled = chosen[torch.randperm(len(chosen), generator=generator)]
     warm_up = shuffled_rows(seed, len(lengths), start=len(pool), size=WARMUP_STEPS * batch_size)
-    rows = torch.cat([warm_up, shuffled]).view(steps, batch_size)
+    rows = torch.cat([warm_up, shuffled]).view(num_steps, batch_size)
     order = {field.name: getattr(stream.order, field.name) for field in fields(stream.order)}
     return _ChosenOrder(**order, rows=rows)
 
@@ -288,15 +288,18 @@ def _bucketed_batches(
     return bucketed
 
 
-def _data(batches: Sequence[Any], windows: WindowTimer, experiment: Experiment) -> SimpleNamespace:
+def _train_data(
+    batches: Sequence[Any], windows: WindowTimer, experiment: Experiment
+) -> SimpleNamespace:
+    """Return the batches in the form of open_clip_train's training data, in a loader that times windows."""
     num_batches = len(batches)
     num_samples = num_batches * experiment.training.batch_size
     loader = _TimedLoader(batches, windows, num_batches, num_samples)
     return SimpleNamespace(set_epoch=lambda _: None, dataloader=loader)
 
 
-def _sizes(experiment: Experiment) -> tuple[int, int, int]:
-    """Return image size, context length and size of the vocabulary."""
+def _model_sizes(experiment: Experiment) -> tuple[int, int, int]:
+    """Return image size in pixels, context length in tokens, and number of tokens in the vocabulary."""
     vocabulary = SubwordIds(experiment.targets.subword_vocabulary).size
     return experiment.image.image_size, experiment.text.context_length, vocabulary
 
@@ -307,7 +310,8 @@ def _initial_weights(stream: PackStream[Tokens]) -> Mapping[str, Tensor]:
     return to_open_clip_state(model)
 
 
-def _padded_captions(stream: PackStream[Tokens], count: int) -> list[Tensor]:
+def _padded_captions(stream: PackStream[Tokens], num_batches: int) -> list[Tensor]:
+    """Return the captions of the first batches, padded to the context."""
     (ids,) = stream.targets.groups
-    rows_of_batches = [stream.order.batch_rows(k) for k in range(count)]
+    rows_of_batches = [stream.order.batch_rows(k) for k in range(num_batches)]
     return [to_device(ids[rows], stream.device) for rows in rows_of_batches]

@@ -34,7 +34,7 @@ class ReleasedBatch:
     tokens: Tensor | None  # None: labels
     targets: Tensor
 
-    def pinned(self) -> "ReleasedBatch":
+    def pin(self) -> "ReleasedBatch":
         """Return the batch in pinned memory, as CoreNet's loader hands it over."""
         tokens = None if self.tokens is None else self.tokens.pin_memory()
         return ReleasedBatch(self.images.pin_memory(), tokens, self.targets.pin_memory())
@@ -71,8 +71,8 @@ class TimedLoader:
                 yield batch.as_corenet()
 
 
-def draw_step_sizes(options: Namespace, epoch: int, steps: int) -> tuple[StepSize, ...]:
-    """Return the size of each step as CoreNet's sampler draws them in an epoch."""
+def draw_step_sizes(options: Namespace, epoch: int, num_steps: int) -> tuple[StepSize, ...]:
+    """Return (side in pixels, number of images) of each step as CoreNet's sampler draws them in an epoch."""
     from corenet.data.sampler import build_sampler
 
     sampler = build_sampler(options, n_data_samples=1, is_training=True)
@@ -80,10 +80,10 @@ def draw_step_sizes(options: Namespace, epoch: int, steps: int) -> tuple[StepSiz
     largest_batch = max(images for *_, images in sampler.img_batch_tuples)
     gpus = max(1, torch.cuda.device_count())
     # An epoch of all steps, on each GPU of the machine.
-    num_samples = steps * largest_batch * gpus
+    num_samples = num_steps * largest_batch * gpus
     sampler.update_indices(list(range(num_samples)))
     sizes = []
-    for batch in islice(sampler, steps):
+    for batch in islice(sampler, num_steps):
         height, *_ = batch[0]  # of its square images
         sizes.append((height, len(batch)))
     return tuple(sizes)
@@ -121,7 +121,7 @@ def open_stream(
 def make_batch_loader(
     stream: BatchStream[Any], sizes: Sequence[StepSize], *, is_pinned: bool
 ) -> Callable[[int], ReleasedBatch]:
-    """Return a function from the number of a step to its batch.
+    """Return a function that loads the batch of a step, given the step's number.
 
     The function loads a batch of shards when it is called. Batches of the pack are made at once, one for each size.
     """
@@ -142,7 +142,7 @@ def make_batch_loader(
             (ids,) = target.groups
             labels = torch.full((len(images),), IGNORED_LABEL)
             loaded = ReleasedBatch(images, ids[target.inverse_permutation], labels)
-        return loaded.pinned() if is_pinned else loaded
+        return loaded.pin() if is_pinned else loaded
 
     if isinstance(stream, SampleStream):
         return load

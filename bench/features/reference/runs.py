@@ -40,7 +40,7 @@ def run_side(
     round_: int,
     checkout: str = "",
 ) -> ReferenceRun:
-    """Run the warm-up and the windows of an experiment on one side of a comparison, whose code may be a checkout.
+    """Run the warm-up and the windows of an experiment on one side of a comparison, and return its record's content.
 
     A step is compiled on every side or on none, as the experiment says. On a GPU, whose windows are longer, all windows
     have the same batches.
@@ -114,10 +114,13 @@ def _run_superclass(
     return losses
 
 
-def superclass_tokens(stream: BatchStream[Labels], k: int) -> Tokens:
-    """Return the labels of batch k as SuperClass's released code reads them: token ids padded to the context."""
+def superclass_tokens(stream: BatchStream[Labels], batch_number: int) -> Tokens:
+    """Return the captions of a batch as SuperClass's released code reads them.
+
+    They are token ids with start and end token, padded to the context.
+    """
     experiment = stream.experiment
-    labels = stream.target(k)
+    labels = stream.target(batch_number)
     start, end = SubwordIds(experiment.targets.subword_vocabulary).start_and_end
     captions = [ids.tolist() for ids in labels.columns.tensor_split(labels.starts[1:-1])]
     return Tokens.from_ids(captions, start, end, experiment.text.context_length)

@@ -23,7 +23,7 @@ from bench.train.step import make_optimizer
 from models import open_clip_config
 
 PACKAGE = "superclass_open_clip"
-OUR_NAMES = {
+OUR_PREFIXES = {
     "visual.": "tower.trunk.",
     "text_decoder.ln_mlp.": "head.0.",
     "text_decoder.text_projection.": "head.1.",
@@ -32,8 +32,8 @@ OUR_NAMES = {
 }
 
 
-def build_superclass_step(state: TrainRun, checkout: Path) -> Callable[[Batch[Any], float], Tensor]:
-    """Return the step of SuperClass's model with the weights of ours, from a batch and a learning rate to a loss.
+def build_superclass_step(run: TrainRun, checkout: Path) -> Callable[[Batch[Any], float], Tensor]:
+    """Return a function that trains SuperClass's model, from our weights, by one step: (batch, learning rate) -> loss.
 
     Targets are captions padded to the context. The package open_clip of the checkout is imported under another name.
     Its mean of token counts over all processes is left out, which is the identity for one process.
@@ -41,14 +41,14 @@ def build_superclass_step(state: TrainRun, checkout: Path) -> Callable[[Batch[An
     add_package(checkout / "opencls" / "open_clip", PACKAGE)
     modules: Any = import_module(f"{PACKAGE}.cls_model")
     losses: Any = import_module(f"{PACKAGE}.loss")
-    experiment = state.stream.experiment
-    device = state.stream.device
+    experiment = run.stream.experiment
+    device = run.stream.device
     image = experiment.image
     config = open_clip_config(image.tower)
     assert config is not None
     vision = config["vision_cfg"] | {"image_size": image.image_size, "pool_type": "avg"}
-    our_weights = state.model.state_dict()
-    num_tokens = our_weights[OUR_NAMES["cap_fq"]].numel()
+    our_weights = run.model.state_dict()
+    num_tokens = our_weights[OUR_PREFIXES["cap_fq"]].numel()
     model: nn.Module = modules.Classifier(0, {"vocab_size": num_tokens, "layers": 0}, vision)
     model.load_state_dict(weights_for_superclass(our_weights, model.state_dict()))
     model.to(device).train()
@@ -74,7 +74,7 @@ def build_superclass_step(state: TrainRun, checkout: Path) -> Callable[[Batch[An
 
 
 def add_package(folder: Path, name: str) -> None:
-    """Let modules of a package be imported from its folder under another name; its `__init__.py` is not executed."""
+    """Make a package's modules importable from its folder as NAME.MODULE; its `__init__.py` is not executed."""
     package = ModuleType(name)
     package.__path__ = [str(folder)]
     sys.modules[name] = package
@@ -94,9 +94,9 @@ def weights_for_superclass(
     }
 
 
-def our_weight_name(name: str) -> str:
-    """Return our name of a weight of SuperClass's model."""
-    for theirs, ours in OUR_NAMES.items():
-        if name.startswith(theirs):
-            return name.replace(theirs, ours, 1)
-    return name
+def our_weight_name(their_name: str) -> str:
+    """Return the name that a weight of SuperClass's model has in ours."""
+    for their_prefix, our_prefix in OUR_PREFIXES.items():
+        if their_name.startswith(their_prefix):
+            return their_name.replace(their_prefix, our_prefix, 1)
+    return their_name

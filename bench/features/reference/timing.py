@@ -23,17 +23,17 @@ MAX_COMPILED_WINDOWS = 20  # windows with new graphs until a side is given up
 
 @dataclass(slots=True)
 class WindowTimer:
-    """The seconds of windows, with the device idle at both ends; interleaved runs yield their slot between windows."""
+    """Times windows of steps, with the device idle at both ends; interleaved runs yield their slot between windows."""
 
     device: torch.device
-    steps: int  # per window
-    windows: int  # number of windows
+    steps_per_window: int
+    num_windows: int
     warmup_steps: int = WARMUP_STEPS
-    is_heated: bool = True  # before the windows, where the device is a GPU
+    heats_gpu: bool = True  # takes steps before the windows until a GPU is warm
     seconds: list[float] = field(default_factory=list)  # of each window
 
     def time_steps(self) -> Iterator[int]:
-        """Yield the numbers of steps: of the warm-up and the heating, and of windows until enough are timed.
+        """Yield the numbers of the steps that the caller takes: warm-up, heating, and windows until enough are timed.
 
         The heating takes the steps of whole windows. A window in which a graph was compiled prolongs the warm-up.
         Raises RuntimeError if too many do.
@@ -41,16 +41,16 @@ class WindowTimer:
         steps = count()
         compiled_windows = 0
         yield from islice(steps, self.warmup_steps)
-        if self.is_heated:
+        if self.heats_gpu:
             heating = Heating(self.device)
             while not heating.is_over():
-                yield from islice(steps, self.steps)
-        while len(self.seconds) < self.windows:
+                yield from islice(steps, self.steps_per_window)
+        while len(self.seconds) < self.num_windows:
             graphs = count_compiled_graphs()
             synchronize(self.device)
             yield_slot()
             start = time.perf_counter()
-            yield from islice(steps, self.steps)
+            yield from islice(steps, self.steps_per_window)
             synchronize(self.device)
             seconds = time.perf_counter() - start
             if count_compiled_graphs() == graphs:
@@ -65,12 +65,12 @@ class WindowTimer:
 
 
 def batch_number(step: int, num_batches: int) -> int:
-    """Return the number of a step's batch: the batches after the warm-up repeat."""
+    """Return the number of the batch that a step reads: after the warm-up's batches, the others repeat."""
     if step < WARMUP_STEPS:
         return step
     return WARMUP_STEPS + (step - WARMUP_STEPS) % (num_batches - WARMUP_STEPS)
 
 
 def reference_learning_rate(optimizer: AdamWSettings, step: int) -> float:
-    """Return the learning rate of a step of a linear warm-up, or after it, which a heated GPU may reach."""
+    """Return the learning rate of a step: a linear warm-up, and then constant, which a heated GPU may reach."""
     return optimizer.learning_rate * min(1.0, (step + 1) / RAMP_STEPS)

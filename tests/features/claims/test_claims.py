@@ -81,4 +81,4 @@ def test_statement_on_speed_stands_in_readme_and_on_its_page() -> None:
 def test_conditions_of_claims_on_speed_stand_on_their_page() -> None:
     text = " ".join((ROOT / "docs" / "is-it-2.7x.md").read_text(encoding="utf-8").split())
     for condition in CONDITIONS:
-        assert condition.describe.replace("\N{NO-BREAK SPACE}", " ") in text
+        assert condition.description.replace("\N{NO-BREAK SPACE}", " ") in text

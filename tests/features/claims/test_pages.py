@@ -45,7 +45,7 @@ def test_claim_is_shown_with_its_evidence_and_conditions(
     shown = capsys.readouterr().out
     assert "Not decided: code: this project's, needed apple/corenet" in shown
     for condition in CONDITIONS:
-        assert condition.describe.replace("\N{NO-BREAK SPACE}", " ") in shown
+        assert condition.description.replace("\N{NO-BREAK SPACE}", " ") in shown
     (evidence,) = json.loads(document.read_text())["Evidence"]["rows"]
     assert evidence["records"] == "20261128T120000-a"
     assert evidence["measured (95 %)"].startswith("2.00 (")

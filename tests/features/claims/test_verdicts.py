@@ -170,5 +170,5 @@ def test_every_condition_is_one_that_some_records_miss() -> None:
     records = [change(run) for change, _ in UNMET.values() for run in authors_runs(SPEED, 2.7)]
     records += our_runs(SPEED, 2.7)
     for condition in CONDITIONS:
-        assert any(condition.check(SPEED, record) for record in records), condition.describe
-        assert condition.describe.endswith(".")
+        assert any(condition.check(SPEED, record) for record in records), condition.description
+        assert condition.description.endswith(".")

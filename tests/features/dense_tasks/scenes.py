@@ -3,13 +3,13 @@
 import torch
 from torchvision.ops import masks_to_boxes
 
-from bench.features.dense_tasks.detection import Annotated
+from bench.features.dense_tasks.detection import ImageWithObjects
 
 CLASSES = ("square", "disc")
 COLOURS = torch.tensor([[220, 40, 40], [40, 200, 60]], dtype=torch.uint8)
 
 
-def draw_scene(row: int, side: int) -> Annotated:
+def draw_scene(row: int, side: int) -> ImageWithObjects:
     """Draw the square in the left half and the disc in the right half; the scene is a function of its arguments."""
     generator = torch.Generator().manual_seed(row)
     rgb = torch.randint(90, 160, (1, side, side), generator=generator, dtype=torch.uint8).repeat(

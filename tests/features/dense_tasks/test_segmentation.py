@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.features.dense_tasks.dense_training import TransferTraining
 from bench.features.dense_tasks.segmentation import (
     IGNORED,
-    Pair,
+    ImageAndMask,
     SegmentationRecipe,
     SegmentationTask,
     mean_iou,
@@ -28,7 +28,7 @@ from models.image_tower import ImageTower
 from tests.transfer.toys import toy_tower
 
 
-def answers(text: Sequence[Tensor], pairs: Sequence[Pair]) -> Iterator[Tensor]:
+def answers(text: Sequence[Tensor], pairs: Sequence[ImageAndMask]) -> Iterator[Tensor]:
     """Answer with what was told for each mask, found by being the same tensor."""
     for _, mask in pairs:
         yield next(answer for answer, of in text if of is mask)
@@ -102,7 +102,7 @@ class Halves:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, row: int) -> Pair:
+    def __getitem__(self, row: int) -> ImageAndMask:
         draw = np.random.default_rng((self.seed, row))
         shown = draw.integers(0, 2, 2)
         text = shown if self.separable else draw.integers(0, 2, 2)

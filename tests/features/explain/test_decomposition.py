@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from bench.features.explain.decomposition import Decomposition, decompose
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER, Ladder
-from bench.features.explain.tables import cause_table, summarize
+from bench.features.explain.tables import cause_table, describe_decomposition
 from bench.records.record import Record, Speed
 from bench.statistics.ratios import Ratio
 from tests.features.explain.ladders import ladder_of, measured
@@ -98,7 +98,9 @@ def test_rounds_that_other_work_disturbed_are_left_out() -> None:
 def test_ladder_without_undisturbed_runs_cannot_be_decomposed() -> None:
     result = decomposition([kept_from_cores(row) for row in measured(*ladder_of(), LOGS)])
     assert result.whole.step is None
-    assert summarize(result).startswith("Some experiments of the ladder were not measured")
+    assert describe_decomposition(result).startswith(
+        "Some experiments of the ladder were not measured"
+    )
 
 
 def test_records_without_a_ladder_have_no_decomposition() -> None:
@@ -110,11 +112,11 @@ def test_summary_and_table_are_derived_from_the_figures() -> None:
     result = decomposition(measured(*ladder_of(), LOGS, flops=LOGS))
     assert (
         "1.58x as fast at the ladder's end (catlip-tiny) as at its start (clip-tiny)"
-        in summarize(result)
+        in describe_decomposition(result)
     )
     assert (
         "1.30x for captions' padding, 1.20x for the text tower, 1.01x for head and loss"
-        in summarize(result)
+        in describe_decomposition(result)
     )
     table = cause_table(result)
     assert [row[0].text for row in table.all_rows] == [PADDING, TEXT_TOWER, HEAD, "whole ratio"]

@@ -245,8 +245,10 @@ def test_losses_communicate_what_the_model_predicts(
     traced = list_step_collectives(
         count_communicated_parameters(sending(method, "ddp")), "ddp", FP32_BYTES, BATCH, RANKS
     )
-    expected = by_kind([(each.kind, each.size) for each in traced if each.name != "gradients"])
-    calls = sum(each.calls for each in traced if each.name != "gradients")
+    expected = by_kind(
+        [(each.kind, each.tensor_bytes) for each in traced if each.name != "gradients"]
+    )
+    calls = sum(each.num_calls for each in traced if each.name != "gradients")
     for found in of_ranks:
         assert by_kind(found[f"{method} ddp"]) == expected
         assert len(found[f"{method} ddp"]) == calls
@@ -255,8 +257,8 @@ def test_losses_communicate_what_the_model_predicts(
 def test_ddp_sends_each_gradient_once_in_as_many_buckets(of_ranks: list[dict[str, Any]]) -> None:
     weights = count_communicated_parameters(small("clip", batch_size=BATCH))
     gradients = list_step_collectives(weights, "ddp", FP32_BYTES, BATCH, RANKS)[0]
-    assert sum(of_ranks[0]["buckets"]) == gradients.size == FP32_BYTES * weights.trained
-    assert len(of_ranks[0]["buckets"]) == pytest.approx(gradients.calls, abs=1)
+    assert sum(of_ranks[0]["buckets"]) == gradients.tensor_bytes == FP32_BYTES * weights.trained
+    assert len(of_ranks[0]["buckets"]) == pytest.approx(gradients.num_calls, abs=1)
 
 
 @pytest.mark.parametrize(("method", "sharding"), SHARDED)
@@ -271,7 +273,7 @@ def test_fsdp2_gathers_blocks_twice_and_zero2_once(
         count_communicated_parameters(sending(method, sharding)), sharding, FP32_BYTES, BATCH, RANKS
     )
     expected, found = (
-        by_kind([(each.kind, each.size) for each in traced]),
+        by_kind([(each.kind, each.tensor_bytes) for each in traced]),
         by_kind(of_ranks[0][f"{method} {sharding}"]),
     )
     for kind in ("all-gather", "reduce-scatter"):

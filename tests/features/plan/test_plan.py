@@ -88,7 +88,10 @@ def test_one_device_sends_nothing(case: PlanCase, links: Interconnect) -> None:
     step = plan_step(case, links, 1)
     compute = case.compute
     assert step.communication_seconds == step.hidden_seconds == step.extra_negatives_seconds == 0
-    separate = case.batch * (compute.data + compute.forward + compute.backward) + compute.optimizer
+    separate = (
+        case.batch * (compute.data_seconds + compute.forward_seconds + compute.backward_seconds)
+        + compute.optimizer_seconds
+    )
     assert step.seconds == pytest.approx(separate)
 
 
@@ -101,7 +104,9 @@ def test_better_links_never_take_longer(case: PlanCase, links: Interconnect, gpu
         network_bytes_per_second=2 * links.network_bytes_per_second,
     )
     assert plan_step(case, better, gpus).seconds <= step.seconds * (1 + 1e-12)
-    most_hidden = min(step.communication_seconds, OVERLAP * (step.forward + step.backward))
+    most_hidden = min(
+        step.communication_seconds, OVERLAP * (step.forward_seconds + step.backward_seconds)
+    )
     assert 0 <= step.hidden_seconds <= most_hidden * (1 + 1e-12)
 
 
@@ -109,15 +114,15 @@ def test_better_links_never_take_longer(case: PlanCase, links: Interconnect, gpu
 def test_free_communication_splits_a_global_batch_evenly(case: PlanCase, power: int) -> None:
     """The products of a loss too; but the optimizer takes its time on each."""
     gpus = 2**power
-    free = replace(case, batch=65_536.0, compute=replace(case.compute, optimizer=0.0))
+    free = replace(case, batch=65_536.0, compute=replace(case.compute, optimizer_seconds=0.0))
     step = plan_step(replace(free, batch=free.batch / gpus), INFINITE, gpus)
-    assert step.images == free.batch
+    assert step.num_images == free.batch
     assert step.seconds * gpus == pytest.approx(plan_step(free, INFINITE, 1).seconds)
 
 
 def test_every_image_caption_pair_is_counted_once() -> None:
     """4 products of 2 x rows x columns x width, on 4 devices of 10 images each: 10 x 30 pairs a device are further."""
-    compute = replace(case().compute, captions=10.0)
+    compute = replace(case().compute, num_captions=10.0)
     step = plan_step(case("clip", batch=10.0, compute=compute), INFINITE, 4)
     assert step.extra_negatives_seconds == pytest.approx(4 * 2 * 10 * 30 * 512 / 1e13)
     siglip, catlip = (
@@ -137,9 +142,9 @@ def test_a_classifier_never_waits_longer_than_the_contrastive_pair_of_its_size(g
 
 
 def test_sharded_optimizer_time_is_divided_by_the_ranks() -> None:
-    assert plan_step(case("catlip", sharding="fsdp2"), INFINITE, 4).optimizer == pytest.approx(
-        0.01 / 4
-    )
+    assert plan_step(
+        case("catlip", sharding="fsdp2"), INFINITE, 4
+    ).optimizer_seconds == pytest.approx(0.01 / 4)
 
 
 # An assumed utilisation
@@ -148,10 +153,12 @@ def test_sharded_optimizer_time_is_divided_by_the_ranks() -> None:
 def test_assumed_step_has_its_assumed_utilisation() -> None:
     h100, work = GPU_SPECS["h100"], FlopsPerImage(forward=41e9)
     compute = compute_profile_from_flops(work, h100, 0.25, "fp32")
-    assert 3 * 41e9 / (compute.forward + compute.backward) == pytest.approx(0.25 * 989.4e12)
+    assert 3 * 41e9 / (compute.forward_seconds + compute.backward_seconds) == pytest.approx(
+        0.25 * 989.4e12
+    )
     again = compute_profile_from_flops(replace(work, is_recomputed=True), h100, 0.25, "fp32")
-    assert again.forward + again.backward == pytest.approx(
-        4 / 3 * (compute.forward + compute.backward)
+    assert again.forward_seconds + again.backward_seconds == pytest.approx(
+        4 / 3 * (compute.forward_seconds + compute.backward_seconds)
     )
 
 
@@ -238,11 +245,12 @@ def test_parts_of_a_step_sum_to_the_window_time(
     )
     compute = compute_profile_from_runs(TimedRuns(CLIP, HERE, [run]), 1.0)
     step = (
-        CLIP.training.batch_size * (compute.data + compute.forward + compute.backward)
-        + compute.optimizer
+        CLIP.training.batch_size
+        * (compute.data_seconds + compute.forward_seconds + compute.backward_seconds)
+        + compute.optimizer_seconds
     )
     assert step == pytest.approx(CLIP.training.batch_size / images_per_second(CLIP, run))
-    assert compute.backward * CLIP.training.batch_size / step == pytest.approx(
+    assert compute.backward_seconds * CLIP.training.batch_size / step == pytest.approx(
         phases["backward"] / sum(phases.values())
     )
 

@@ -50,8 +50,10 @@ def with_released_loss(case: PlanCase) -> PlanCase:
     if communication is None or not communication.gathers_images_as_released:
         return case
     weights = replace(case.weights, feature_width=2 * case.weights.feature_width)
-    loss_flops = case.compute.loss_flops * 2 * communication.loss_products / 6
-    return replace(case, weights=weights, compute=replace(case.compute, loss_flops=loss_flops))
+    loss_flops = case.compute.loss_flops_per_second * 2 * communication.loss_products / 6
+    return replace(
+        case, weights=weights, compute=replace(case.compute, loss_flops_per_second=loss_flops)
+    )
 
 
 def planned_rate(run: PublishedRun, utilisation: float) -> float:
@@ -60,7 +62,7 @@ def planned_rate(run: PublishedRun, utilisation: float) -> float:
     work = FlopsPerImage(1e9 * model.gflops, is_recomputed=run.is_recomputed)
     compute = compute_profile_from_flops(work, device, utilisation, "autocast")
     if run.batch is None or device.network_bytes_per_second is None:
-        return 1 / (compute.forward + compute.backward)
+        return 1 / (compute.forward_seconds + compute.backward_seconds)
     weights = ParameterCounts(
         "clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, model.width, 0
     )

@@ -81,8 +81,8 @@ def test_learning_rate_of_all_sides_stays_after_its_warm_up() -> None:
 def test_gpu_is_heated_by_whole_windows_before_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     heat_like_a_gpu(monkeypatch, 0.1)
     plain, heated = (
-        WindowTimer(CPU, steps=3, windows=2, is_heated=False),
-        WindowTimer(CPU, steps=3, windows=2),
+        WindowTimer(CPU, steps_per_window=3, num_windows=2, heats_gpu=False),
+        WindowTimer(CPU, steps_per_window=3, num_windows=2),
     )
     assert [*plain.time_steps()] == [*range(WARMUP_STEPS + 6)]
     taken = [*heated.time_steps()]
@@ -153,7 +153,7 @@ def test_warm_up_lasts_until_no_new_graph_appears(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         "bench.features.reference.timing.count_compiled_graphs", lambda: len(graphs)
     )
-    timer = WindowTimer(CPU, steps=2, windows=2)
+    timer = WindowTimer(CPU, steps_per_window=2, num_windows=2)
     for k in timer.time_steps():
         taken.append(k)
         graphs += {k} & compiling
@@ -164,7 +164,7 @@ def test_warm_up_lasts_until_no_new_graph_appears(monkeypatch: pytest.MonkeyPatc
         "bench.features.reference.timing.count_compiled_graphs", lambda: next(always)
     )
     with pytest.raises(RuntimeError, match="compiled new graphs: set text_padding=packed"):
-        [*WindowTimer(CPU, steps=2, windows=2).time_steps()]
+        [*WindowTimer(CPU, steps_per_window=2, num_windows=2).time_steps()]
 
 
 def test_all_sides_have_losses_of_half_precision_that_differ_by_its_rounding(results: Path) -> None:

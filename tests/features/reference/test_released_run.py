@@ -32,7 +32,7 @@ from bench.features.reference.corenet import import_corenet
 from bench.features.reference.corenet_released import (
     TINY,
     describe_changes,
-    flatten,
+    flatten_options,
     open_pipeline,
     run_as_released,
 )
@@ -224,7 +224,7 @@ def test_a_gpu_changes_no_key_of_a_file(file: str, checkout: Path, tmp_path: Pat
     )
     in_file = dict(flattened(yaml.safe_load((checkout / file).read_text(encoding="utf-8"))))
     assert released.keys() == in_file.keys()
-    assert describe_changes(released, dict(flatten(vars(pipeline.opts))), reasons) == {}
+    assert describe_changes(released, dict(flatten_options(vars(pipeline.opts))), reasons) == {}
 
 
 def test_changed_keys_have_both_values_and_the_reason() -> None:
@@ -267,7 +267,7 @@ def test_next_batch_is_loaded_while_a_step_is_taken() -> None:
         loaded[k].set()
         return batch_of(k)
 
-    loader = TimedLoader(WindowTimer(CPU, steps=2, windows=2, warmup_steps=1), load)
+    loader = TimedLoader(WindowTimer(CPU, steps_per_window=2, num_windows=2, warmup_steps=1), load)
     for k, batch in enumerate(loader):
         assert batch["samples"].tolist() == [k, k]
         assert loaded[k + 1].wait(timeout=60)
@@ -280,7 +280,9 @@ def test_error_of_a_batch_ends_the_loop_where_the_batch_is_taken() -> None:
             raise ValueError("too many images cannot be used")
         return batch_of(k)
 
-    batches = iter(TimedLoader(WindowTimer(CPU, steps=2, windows=2, warmup_steps=1), load))
+    batches = iter(
+        TimedLoader(WindowTimer(CPU, steps_per_window=2, num_windows=2, warmup_steps=1), load)
+    )
     assert len([*islice(batches, 2)]) == 2
     with pytest.raises(ValueError, match="too many images"):
         next(batches)
