@@ -11,13 +11,6 @@ from bench.train.distributed import gather_full_tensor, is_sharded, world_rank
 from models.checkpoint import select_and_strip_prefix
 
 NamedTensors = dict[str, Tensor]
-# Prefixes of the names of tensors in a training's state.
-MODEL = "model."
-AVERAGE = "average."
-OPTIMIZER = "optimizer."
-SCALER = "scaler."
-CPU_GENERATOR = "generator.cpu"
-CUDA_GENERATOR = "generator.cuda"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +50,21 @@ def collect_state(run: TrainRun) -> NamedTensors:
     step = run.step
     frozen = _frozen_names(run)
     state: NamedTensors = {}
-    for name, value in run.model.state_dict().items():
-        if name not in frozen:
-            state[f"{MODEL}{name}"] = value
-    if step.ema is not None:
-        for name, value in step.ema.state_dict().items():
-            if name not in frozen:
-                state[f"{AVERAGE}{name}"] = value
+    for prefix, module in (("model", run.model), ("average", step.ema)):
+        if module is not None:
+            for name, value in module.state_dict().items():
+                if name not in frozen:
+                    state[f"{prefix}.{name}"] = value
     for name, parameter in run.model.named_parameters():
         moments = step.optimizer.state.get(parameter, {})
         for moment, value in moments.items():
-            state[f"{OPTIMIZER}{name}.{moment}"] = value
+            state[f"optimizer.{name}.{moment}"] = value
     for name, number in step.scaler.state_dict().items():
-        state[f"{SCALER}{name}"] = torch.tensor(number)
+        state[f"scaler.{name}"] = torch.tensor(number)
     # Equal on all ranks, which are seeded equally, so that rank 0's is kept for all.
-    state[CPU_GENERATOR] = torch.get_rng_state()
+    state["generator.cpu"] = torch.get_rng_state()
     if run.stream.device.type == "cuda":
-        state[CUDA_GENERATOR] = torch.cuda.get_rng_state(run.stream.device)
+        state["generator.cuda"] = torch.cuda.get_rng_state(run.stream.device)
     return state
 
 
@@ -84,22 +75,22 @@ def load_state(run: TrainRun, state: NamedTensors) -> None:
     """
     step = run.step
     model_state = run.model.state_dict()
-    for name, value in select_and_strip_prefix(MODEL, state).items():
+    for name, value in select_and_strip_prefix("model.", state).items():
         model_state[name] = shard_as(value, model_state[name])
     run.model.load_state_dict(model_state)
     if step.ema is not None:
         average = step.ema.state_dict()  # never sharded: ema_decay needs sharding=ddp
-        average.update(select_and_strip_prefix(AVERAGE, state))
+        average.update(select_and_strip_prefix("average.", state))
         step.ema.load_state_dict(average)
-    _load_moments(run, select_and_strip_prefix(OPTIMIZER, state))
-    scaler_state = select_and_strip_prefix(SCALER, state)
+    _load_moments(run, select_and_strip_prefix("optimizer.", state))
+    scaler_state = select_and_strip_prefix("scaler.", state)
     if scaler_state:
         step.scaler.load_state_dict({name: value.item() for name, value in scaler_state.items()})
-    torch.set_rng_state(state[CPU_GENERATOR])
+    torch.set_rng_state(state["generator.cpu"])
     device = run.stream.device
     # A training on a CPU stores no generator of a GPU.
-    if device.type == "cuda" and CUDA_GENERATOR in state:
-        torch.cuda.set_rng_state(state[CUDA_GENERATOR], device)
+    if device.type == "cuda" and "generator.cuda" in state:
+        torch.cuda.set_rng_state(state["generator.cuda"], device)
 
 
 def _load_moments(run: TrainRun, moments: NamedTensors) -> None:

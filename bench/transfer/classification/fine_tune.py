@@ -303,9 +303,10 @@ def find_recipe_with_best_rate(
 
     The ratio of final to initial rate is kept. FloatingPointError if training diverges at all rates.
     """
-    share = recipe.final_learning_rate_ratio
-    recipes = {}
-    for rate in rates:
-        recipes[rate] = replace(recipe, learning_rate=rate, min_learning_rate=rate * share)
-    rate, best = find_best_learning_rate(rates, lambda rate: measure_quality(recipes[rate]))
-    return recipes[rate], best
+    ratio = recipe.final_learning_rate_ratio
+
+    def with_rate(rate: float) -> FineTuning:
+        return replace(recipe, learning_rate=rate, min_learning_rate=rate * ratio)
+
+    rate, quality = find_best_learning_rate(rates, lambda rate: measure_quality(with_rate(rate)))
+    return with_rate(rate), quality

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.cluster.hierarchy import DisjointSet
 from torch import Tensor
 
 from bench.data.pack import PackImages as Pack
@@ -86,29 +85,17 @@ def make_task_from_rows(
 
 
 def group_duplicates(images: Pack, rows: Sequence[int]) -> dict[int, int]:
-    """Return for each row the first row that equal captions or equal pixels link to it, directly or by other rows.
+    """Return for each row the lowest row that equal captions or equal pixels link to it, directly or by other rows.
 
     Twemoji draws all families of one size alike.
     """
-    # A graph whose nodes are the positions in `rows` and, after them, the distinct contents.
-    nodes = dict[object, int]()
-    positions = []
-    content_nodes = []
-    for position, row in enumerate(rows):
+    groups = DisjointSet(rows)
+    first_rows = dict[object, int]()  # by caption and by pixels
+    for row in rows:
         pixels = images.pixels[row].numpy().tobytes()
         for content in (images.captions[row], pixels):
-            node = nodes.setdefault(content, len(rows) + len(nodes))
-            positions.append(position)
-            content_nodes.append(node)
-    num_nodes = len(rows) + len(nodes)
-    links = np.ones(len(positions))
-    graph = coo_array((links, (positions, content_nodes)), shape=(num_nodes, num_nodes))
-    _, components = connected_components(graph, directed=False)
-    first_rows = dict[int, int]()
-    group_of_row = {}
-    for row, component in zip(rows, components[: len(rows)].tolist(), strict=True):
-        group_of_row[row] = first_rows.setdefault(component, row)
-    return group_of_row
+            groups.merge(row, first_rows.setdefault(content, row))
+    return {row: min(groups.subset(row)) for row in rows}
 
 
 def _sort_by_key_hash(images: Pack, rows: Iterable[int], salt: str) -> list[int]:
