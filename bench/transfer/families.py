@@ -89,11 +89,13 @@ def _make_clip_benchmark_task(name: str) -> Task:
 def _make_protocol(
     name: str, scorer: str, label_kind: str = SINGLE_LABEL, *, is_default: bool
 ) -> Protocol:
+    """Return a protocol whose function is `bench.transfer.classification.<scorer>`."""
     score = LazyFunction(f"bench.transfer.classification.{scorer}")
     return Protocol(name, label_kind, score, is_default=is_default)
 
 
 def _make_tower_protocol(name: str, scorer: str) -> Protocol:
+    """Return a protocol, as above, that trains or reads the tower and not its features alone."""
     score = LazyFunction(f"bench.transfer.classification.{scorer}")
     return Protocol(name, SINGLE_LABEL, score, needs_tower=True)
 

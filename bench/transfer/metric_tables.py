@@ -24,7 +24,7 @@ class SubjectMetric:
     """A metric other than accuracy, of one tower or one kind of reference features."""
 
     subject: str
-    images: int  # seen in pre-training
+    images_seen: int  # in pre-training
     seed: int | None
     metric: MetricScore
 
@@ -46,7 +46,7 @@ def _metric_table(
     comparison: ComparisonRecords, title: str, scored: Sequence[SubjectMetric]
 ) -> Table:
     """Return the table of one task and protocol, one row per tower or reference."""
-    subjects = group_by(scored, lambda row: (row.subject, row.images))
+    subjects = group_by(scored, lambda row: (row.subject, row.images_seen))
     rows = []
     for (subject, images), scored_of_subject in subjects.items():
         cells: dict[str, Any] = {

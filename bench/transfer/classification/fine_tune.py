@@ -139,7 +139,7 @@ def fine_tune_on_labels(
             logits, labels[rows].to(device), label_smoothing=recipe.label_smoothing
         )
 
-    return train_classifier_copy(tower, head, part.images, loss_of, recipe, device)
+    return train_classifier_copy(tower, head, part.images, compute_loss, recipe, device)
 
 
 def train_classifier_copy(

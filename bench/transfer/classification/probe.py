@@ -25,8 +25,8 @@ from bench.transfer.classification.hyperparameter_search import (
 from bench.transfer.classification.label_subsets import (
     Rows,
     RowsByClass,
-    first_rows,
     list_distinct_shares,
+    select_first_rows,
     shuffle_rows_by_class,
 )
 from bench.transfer.classification.logistic import PrincipalAxes, fit_regularisation_path
@@ -306,8 +306,8 @@ def score_few_shot(extractor: FeatureExtractor, task: SingleLabelTask) -> list[S
     scores = []
     for draw, (train, validation) in enumerate(draw_rows_by_class(embedded)):
         for shots in SHOTS:
-            validation_rows = first_rows(validation, shots=min(shots, MAX_SHOTS_TO_TUNE))
-            subset = embedded.select(first_rows(train, shots=shots), validation_rows)
+            validation_rows = select_first_rows(validation, shots=min(shots, MAX_SHOTS_TO_TUNE))
+            subset = embedded.select(select_first_rows(train, shots=shots), validation_rows)
             scores.append(score_without_refit(FEW_SHOT, subset, per_class=shots, draw=draw))
     return scores
 
@@ -324,7 +324,7 @@ def score_label_fractions(extractor: FeatureExtractor, task: SingleLabelTask) ->
     scores = []
     for draw, (train, validation) in enumerate(orders):
         for share in shares:
-            rows = first_rows(train, share=share)
-            subset = embedded.select(rows, first_rows(validation, share=share))
+            rows = select_first_rows(train, share=share)
+            subset = embedded.select(rows, select_first_rows(validation, share=share))
             scores.append(score_after_refit(LABEL_FRACTIONS, subset, label_share=share, draw=draw))
     return [*scores, score_after_refit(LABEL_FRACTIONS, embedded, label_share=all_labels)]

@@ -22,8 +22,8 @@ from bench.towers.tower_from import LoadedTower
 from bench.transfer.classification.fine_tune import RELEASED, make_random_head
 from bench.transfer.classification.label_subsets import (
     RowsByClass,
-    first_rows,
     list_distinct_shares,
+    select_first_rows,
 )
 from bench.transfer.classification.probe import (
     DRAWS,
@@ -45,7 +45,7 @@ STEPS = 100  # full-batch
 RowsOfDraws = Int[Tensor, "draws _"]  # rows of a part, for each draw
 
 
-class HeadPerDraw(NamedTuple):
+class HeadsByDraw(NamedTuple):
     """Linear heads, one per draw of the labelled images."""
 
     weight: Float[Tensor, "draws classes width"]
@@ -77,7 +77,7 @@ def score_initial_heads(extractor: FeatureExtractor, task: SingleLabelTask) -> l
     for training but at most four, or the same share.
     """
     embedded = embed_task(extractor, task, torch.device("cpu"), torch.float32)
-    subsets = list(_label_subsets(draw_rows_by_class(embedded)))
+    subsets = list(_iterate_label_subsets(draw_rows_by_class(embedded)))
     scores = list[Score]()
     for name, start in _make_initial_heads(extractor.loaded, embedded).items():
         accuracies = start.accuracies_on(embedded.validation).tolist()
@@ -89,7 +89,7 @@ def score_initial_heads(extractor: FeatureExtractor, task: SingleLabelTask) -> l
     return scores
 
 
-def _make_initial_heads(loaded: LoadedTower | None, task: EmbeddedTask) -> dict[str, HeadPerDraw]:
+def _make_initial_heads(loaded: LoadedTower | None, task: EmbeddedTask) -> dict[str, HeadsByDraw]:
     """Return a tower's heads before training by their names; reference features have the random heads alone."""
     random_heads = make_random_heads(task.train.features.shape[1], len(task.classes), DRAWS)
     heads = {RANDOM_HEAD: random_heads}
@@ -112,8 +112,8 @@ def _prompts_of_class(name: str) -> tuple[str, ...]:
 
 
 def copy_classifier_rows(
-    classifier: LabelClassifier, classes: Sequence[str], random_heads: HeadPerDraw
-) -> HeadPerDraw:
+    classifier: LabelClassifier, classes: Sequence[str], random_heads: HeadsByDraw
+) -> HeadsByDraw:
     """Return heads with a copied row for each class: of the label nearest to its synset by WordNet path similarity.
 
     A class takes the mean row for several synsets, a random row for none. A bias reflects the frequency of a label; a
@@ -134,7 +134,7 @@ def copy_classifier_rows(
             with_synset[row] = True
     if with_synset.any():
         bias[:, ~with_synset] = bias[0, with_synset].mean()
-    return HeadPerDraw(weight, bias)
+    return HeadsByDraw(weight, bias)
 
 
 def class_names_for_prompts(classes: Sequence[str]) -> list[str]:
@@ -149,7 +149,7 @@ def make_text_heads(
     prompts: Sequence[tuple[str, ...]],
     features: Float[Tensor, "images width"],
     num_draws: int,
-) -> HeadPerDraw:
+) -> HeadsByDraw:
     """Return equal heads for all draws, from the text features of each class's prompts.
 
     Their logits equal the logits of pre-training up to a scale.
@@ -160,10 +160,10 @@ def make_text_heads(
     length = (features @ texts.pair.projection.detach()).norm(dim=1).mean()
     weight = texts.make_classifier_rows(prompts) / length
     weights = weight.expand(num_draws, -1, -1).clone()
-    return HeadPerDraw(weights, torch.zeros(num_draws, len(prompts)))
+    return HeadsByDraw(weights, torch.zeros(num_draws, len(prompts)))
 
 
-def make_random_heads(width: int, num_classes: int, num_draws: int) -> HeadPerDraw:
+def make_random_heads(width: int, num_classes: int, num_draws: int) -> HeadsByDraw:
     """Return randomly initialised heads, one per draw."""
     weights = []
     biases = []
@@ -171,15 +171,15 @@ def make_random_heads(width: int, num_classes: int, num_draws: int) -> HeadPerDr
         head = make_random_head(width, num_classes, draw)
         weights.append(head.weight.detach())
         biases.append(head.bias.detach())
-    return HeadPerDraw(torch.stack(weights), torch.stack(biases))
+    return HeadsByDraw(torch.stack(weights), torch.stack(biases))
 
 
 def fit_heads(
-    initial_heads: HeadPerDraw,
+    initial_heads: HeadsByDraw,
     features: Float[Tensor, "draws images width"],
     labels: Int[Tensor, "draws images"],
     learning_rate: float,
-) -> HeadPerDraw:
+) -> HeadsByDraw:
     """Return heads trained on the features of each draw's images, full-batch, with the recipe of fine-tuning.
 
     Heads of different draws are independent: AdamW updates each weight separately, and gradients are not clipped.
@@ -200,15 +200,15 @@ def fit_heads(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * RELEASED.learning_rate_factor(step, STEPS)
         optimizer.step()
-    return HeadPerDraw(weight.detach(), bias.detach())
+    return HeadsByDraw(weight.detach(), bias.detach())
 
 
 def fit_heads_at_best_rate(
-    initial_heads: HeadPerDraw,
+    initial_heads: HeadsByDraw,
     task: EmbeddedTask,
     train_rows: RowsOfDraws,
     validation_rows: RowsOfDraws,
-) -> tuple[HeadPerDraw, list[ChosenRate]]:
+) -> tuple[HeadsByDraw, list[ChosenRate]]:
     """Return heads fitted to each draw's training rows, at the rate that is best on its validation rows, and the rates.
 
     Of equally good rates the lowest is chosen. Draws are fitted together in batches that hold no more images than the
@@ -221,7 +221,7 @@ def fit_heads_at_best_rate(
     chosen = []
     for first in range(0, len(train_rows), draws_at_once):
         draws = slice(first, first + draws_at_once)
-        begin = HeadPerDraw(initial_heads.weight[draws], initial_heads.bias[draws])
+        begin = HeadsByDraw(initial_heads.weight[draws], initial_heads.bias[draws])
         train = task.train.select(train_rows[draws])
         validation = task.validation.select(validation_rows[draws])
         tried = [fit_heads(begin, train.features, train.labels, rate) for rate in LEARNING_RATES]
@@ -231,10 +231,10 @@ def fit_heads_at_best_rate(
             weights.append(head.weight[draw])
             biases.append(head.bias[draw])
             chosen.append(ChosenRate(LEARNING_RATES[best], float(accuracy[best, draw]), num_train))
-    return HeadPerDraw(torch.stack(weights), torch.stack(biases)), chosen
+    return HeadsByDraw(torch.stack(weights), torch.stack(biases)), chosen
 
 
-def _label_subsets(
+def _iterate_label_subsets(
     orders: Sequence[tuple[RowsByClass, RowsByClass]],
 ) -> Iterator[tuple[dict[str, Any], RowsOfDraws, RowsOfDraws]]:
     """Yield for each number of labels its fields in a score, and every draw's training rows and validation rows.
@@ -244,7 +244,7 @@ def _label_subsets(
 
     def rows(part: int, draws: int = DRAWS, **subset: Any) -> RowsOfDraws:
         """Return the rows of the training part (0) or the validation part (1) in each draw."""
-        rows_of_draws = [first_rows(order[part], **subset) for order in orders[:draws]]
+        rows_of_draws = [select_first_rows(order[part], **subset) for order in orders[:draws]]
         return torch.from_numpy(np.stack(rows_of_draws))
 
     training_part, _ = orders[0]
@@ -262,7 +262,7 @@ def _label_subsets(
 
 def _make_scores(
     name: str,
-    heads: HeadPerDraw,
+    heads: HeadsByDraw,
     chosen: Sequence[ChosenRate],
     task: EmbeddedTask,
     **score_fields: Any,

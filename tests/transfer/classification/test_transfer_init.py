@@ -23,7 +23,7 @@ from bench.transfer.classification.probe import EmbeddedTask, LabelledFeatures
 from bench.transfer.classification.transfer_init import (
     DRAWS,
     STEPS,
-    HeadPerDraw,
+    HeadsByDraw,
     class_names_for_prompts,
     copy_classifier_rows,
     fit_heads,
@@ -197,8 +197,8 @@ def test_each_draw_is_tuned_on_its_own_images(monkeypatch: pytest.MonkeyPatch) -
     start, gathered = make_random_heads(width, classes, draws), list[int]()
 
     def noting(
-        begin: HeadPerDraw, features: torch.Tensor, labels: torch.Tensor, rate: float
-    ) -> HeadPerDraw:
+        begin: HeadsByDraw, features: torch.Tensor, labels: torch.Tensor, rate: float
+    ) -> HeadsByDraw:
         gathered.append(labels.numel())
         return fit_heads(begin, features, labels, rate)
 
@@ -209,7 +209,7 @@ def test_each_draw_is_tuned_on_its_own_images(monkeypatch: pytest.MonkeyPatch) -
     for one in range(draws):
         own = slice(one, one + 1)
         separate, (best,) = fit_heads_at_best_rate(
-            HeadPerDraw(start.weight[own], start.bias[own]), toy, rows[own], others[own]
+            HeadsByDraw(start.weight[own], start.bias[own]), toy, rows[own], others[own]
         )
         assert best == chosen[one]
         torch.testing.assert_close(separate.weight[0], joint.weight[one])
