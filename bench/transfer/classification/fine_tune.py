@@ -134,7 +134,7 @@ def fine_tune_on_labels(
     """
     labels = torch.from_numpy(part.labels)
 
-    def loss_of(logits: Tensor, rows: Tensor) -> Tensor:
+    def compute_loss(logits: Tensor, rows: Tensor) -> Tensor:
         return F.cross_entropy(
             logits, labels[rows].to(device), label_smoothing=recipe.label_smoothing
         )
@@ -166,7 +166,7 @@ def train_classifier_copy(
     micro_batches = recipe.batch_size // micro_batch_size
     load = partial(load_training_batch, images, tower.image_size, micro_batch_size, recipe)
 
-    def loss_of_batch(batch: tuple[Tensor, Tensor]) -> Tensor:
+    def compute_batch_loss(batch: tuple[Tensor, Tensor]) -> Tensor:
         images, rows = batch
         pixels = normalise(images.to(device) / WHITE)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
@@ -179,7 +179,7 @@ def train_classifier_copy(
 
     batches = group_micro_batches()
     return train_on_task(
-        model, model.tower, batches, steps, loss_of_batch, recipe, recipe.learning_rate
+        model, model.tower, batches, steps, compute_batch_loss, recipe, recipe.learning_rate
     )
 
 
