@@ -57,6 +57,7 @@ def test_every_module_of_bench_has_a_layer() -> None:
         ),
         "import bench.methods, reports.__main__, reports.build, reports.page",
         "import bench.environment.gpu_specs, bench.data.image_sizes, bench.records.record, bench.statistics",
+        "import bench.interfaces.catalog as catalog\ncatalog.TASKS, catalog.PROTOCOLS",
         "\n".join(f"import bench.features.{path.parent.name}.section" for path in SECTIONS),
     ],
 )

@@ -1,13 +1,10 @@
 """Tables of accuracies: their figures are those of the records, their costs those of the speed records."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from bench.console.tables import print_tables
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import get_experiment
 from bench.measure.comparison_records import group_comparison
@@ -110,13 +107,6 @@ def test_costs_are_those_of_the_speed_records() -> None:
     assert with_power.rows[0]["on the Pareto front"] == "device seconds and energy"
 
 
-def test_tower_without_a_budget_is_no_reference() -> None:
-    record = scored(CLIP.name, 0, score(60))
-    record = replace(record, measured=replace(record.measured, budgets=()))
-    (row,) = table_of_task([record]).rows
-    assert row["group"] == "Other numbers of images"
-
-
 def test_tower_of_another_project_gains_over_its_own_random_init() -> None:
     rights = {"vit": 60, "random init of vit": 45, FLOOR: 40, "raw pixels": 42}
     records = [
@@ -156,30 +146,6 @@ def test_tables_of_all_emoji_say_that_their_concepts_are_known(task: str, is_sai
     assert "are new to a tower" not in table.note
 
 
-def test_tables_of_unseen_concepts_say_which_towers_know_them() -> None:
-    table = tables_of([scored(CLIP.name, 0, score(60, task="unseen subgroup"))])[
-        "Transfer: linear probe"
-    ]
-    assert (
-        "unseen subgroup are new to a tower that was pre-trained with subset=seen-concepts"
-        in table.note
-    )
-    assert "a known concept is found in another style" not in table.note
-
-
-def test_tasks_with_headroom_lead_and_the_tables_say_what_their_scores_show() -> None:
-    scores = [
-        score(60, task=task) for task in ("Twemoji group", "unseen subgroup", "Twemoji subgroup")
-    ]
-    tables = tables_of([scored(CLIP.name, 0, *scores)])
-    tasks = [column.title for column in tables["Transfer: linear probe"].columns][3:]
-    assert tasks == ["unseen subgroup", "Twemoji subgroup", "Twemoji group"]
-    assert (
-        "they cannot show which method is better on photographs"
-        in tables["Transfer: linear probe"].note
-    )
-
-
 def test_references_are_lower_or_upper_bounds() -> None:
     rights = {"raw pixels": 30, "HOG and colour": 40, "EfficientNet-Lite0": 70}
     records = [
@@ -213,22 +179,6 @@ def test_tables_name_the_trainings_of_their_scores() -> None:
     assert "Trained with" not in probe.note
     line = "Trained with 512 px, batches of 512, 25,023 steps with 500 of warm-up."
     assert fine_tuned.note.splitlines()[-1] == line
-
-
-def test_three_tasks_are_readable_on_a_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tasks = [score(60, task=task) for task in ("Twemoji group", "Twemoji subgroup", "rooms")]
-    records = [
-        *(scored(name, 0, *tasks) for name in (CLIP.name, FLOOR, "raw pixels")),
-        timed(**{"power W": 250.0}),
-    ]
-    print_tables(make_accuracy_tables(records), tmp_path / "x.json")
-    shown = capsys.readouterr().out
-    assert "0.600 (0.502 to 0.691)" in shown
-    assert max(map(len, shown.splitlines())) <= 130
-    written = json.loads((tmp_path / "x.json").read_text())
-    assert written["Transfer: linear probe"]["rows"][1]["rooms"][0] == 0.6
 
 
 def test_tables_of_towers_of_own_data_say_once_that_drawings_score_them() -> None:

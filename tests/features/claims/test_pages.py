@@ -58,26 +58,6 @@ def test_list_has_all_claims_and_all_figures(capsys: pytest.CaptureFixture[str])
     assert all(figure.title in shown for figure in PUBLISHED_FIGURES)
 
 
-def test_damaged_record_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "a.speed.x.json").write_text("{")
-    assert main(["claim", NAME, "--records", str(tmp_path)]) == 3
-    assert "left out" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["catlip-2.8x"], "catlip-2.7x"),
-        ([NAME, "--records", "nowhere"], "nowhere is no folder"),
-    ],
-)
-def test_wrong_use_is_reported_in_one_line(
-    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["claim", *options]) == 2
-    assert message in capsys.readouterr().err
-
-
 def test_default_page_has_the_statement_and_both_verdicts() -> None:
     runs = [record for record in whole_comparison() if isinstance(record.measured, Speed)]
     without = Document(page("x", runs)).words()

@@ -34,8 +34,6 @@ UNMET: dict[str, tuple[Callable[[Record], Record], Sequence[str]]] = {
         with_run(commit="1aa3acd17b7b02ba51889b648b1182845c4323eb-dirty"),
         ["code: "],
     ),
-    "an unknown checkout": (with_run(commit="unknown"), ["code: apple/corenet at unknown"]),
-    "another repository": (with_run(repository="me/corenet"), ["code: me/corenet at "]),
     "an edited file": (
         with_run(file_sha256="0" * 64),
         [f"file: {file} with SHA-256 000000" for file in SPEED.released_files],
@@ -53,18 +51,10 @@ UNMET: dict[str, tuple[Callable[[Record], Record], Sequence[str]]] = {
         with_circumstances(machine="NVIDIA H100 80GB HBM3; a CPU"),
         ["GPU: NVIDIA H100 80GB HBM3"],
     ),
-    "a slice of the GPU": (
-        with_circumstances(machine="NVIDIA A100-SXM4-80GB MIG 3g.40gb; a CPU"),
-        ["GPU: NVIDIA"],
-    ),
     "two processes": (with_circumstances(processes=2), ["processes: 2, needed 1"]),
     "images of the pack": (
         of_the_pack,
         ["images: of the shipped pack, needed files of a data set"],
-    ),
-    "a loader that was not timed": (
-        with_run(data_wait_share=None),
-        ["waiting for data: not measured"],
     ),
     "a slow loader": (
         with_run(data_wait_share=0.06),
@@ -73,10 +63,6 @@ UNMET: dict[str, tuple[Callable[[Record], Record], Sequence[str]]] = {
     "a hot GPU": (
         with_run(throttled_percent=10.0),
         ["slowdown of the GPU by heat or hardware: in 10 % of the readings"],
-    ),
-    "a GPU that was not read": (
-        with_run(throttled_percent=None),
-        ["slowdown of the GPU by heat or hardware: not read"],
     ),
 }
 

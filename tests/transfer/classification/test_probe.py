@@ -79,6 +79,9 @@ def test_linear_probe_beyond_the_grid_scores_as_scikit_learn() -> None:
     score = score_after_refit(LINEAR_PROBE, task)
     assert INVERSE_L2[-1] < score.chosen < INVERSE_L2_LIMITS[1]
     assert abs(count_right(score.chosen, x, labels, 900) - score.correct.count("1")) <= 1
+    tried = [*INVERSE_L2, score.chosen]
+    on_validation = {penalty: count_right(penalty, x[:900], labels[:900], 600) for penalty in tried}
+    assert max(on_validation.values()) - on_validation[score.chosen] <= 1, on_validation
 
 
 def test_features_beyond_memory_score_as_scikit_learn_with_the_penalty_chosen_on_a_sample(

@@ -14,7 +14,7 @@ from bench.transfer.named_tasks import require_openable
 from bench.transfer.tasks.file_tasks import load_folder_task, load_named_task
 from bench.transfer.tasks.image_sources import FileImageSource
 from tests.data.shards import write_shard
-from tests.transfer.trees import colours, encode, folders, make_image, sizes, tars
+from tests.transfer.trees import colours, encode, folders, sizes, tars
 
 
 @pytest.mark.parametrize("make", [folders, tars])
@@ -23,9 +23,7 @@ from tests.transfer.trees import colours, encode, folders, make_image, sizes, ta
     [
         ({"train": 8, "val": 2, "test": 4}, (24, 6, 12), []),
         ({"train": 8, "test": 2}, (18, 6, 6), ["validation"]),
-        ({"training": 8, "valid": 2}, (18, 6, 6), ["validation"]),
         ({"train": 20}, (36, 12, 12), ["test", "validation"]),
-        ({"test": 20}, (36, 12, 12), ["test", "validation"]),
         ({".": 20}, (36, 12, 12), ["test", "validation"]),
     ],
 )
@@ -94,10 +92,6 @@ def empty(root: Path) -> None:
     ("spoil", "text"),
     [
         (lambda root: shutil.rmtree(root / "val/green"), "the test part has no image of 'green'"),
-        (
-            lambda root: make_image(root / "val/violet/0.png"),
-            "the train part has no image of 'violet'",
-        ),
         (leave_one_image, "the train part has no image of 'green'; every part needs every class"),
         (empty, "set has images of 0 classes; expected is train/CLASS/IMAGE.jpg"),
         (
@@ -127,7 +121,6 @@ RED = encode("red", "webp")
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
-        (lambda root: (root / "classnames.txt").unlink(), "classnames.txt"),
         (
             lambda root: (root / "classnames.txt").write_text("red\ngreen\n"),
             r"train/0.tar: s0000002.cls is 2, and classnames.txt has 2 classes",
@@ -136,15 +129,8 @@ RED = encode("red", "webp")
             lambda root: (root / "train/2.tar").unlink(),
             r"train/nshards.txt says 3 shards, and 2 are there",
         ),
-        (
-            lambda root: (root / "train/1.tar").write_bytes(
-                (root / "train/1.tar").read_bytes()[:2048]
-            ),
-            r"train/1.tar: ",
-        ),
         (shard_of(webp=RED), r"train/1.tar: sample s1 has no image or no .cls member"),
         (shard_of(cls=b"1"), r"train/1.tar: sample s1 has no image or no .cls member"),
-        (shard_of(cls=b"red", webp=RED), r"train/1.tar: invalid literal .*red"),
         (shard_of(cls=b"-1", webp=RED), r"train/1.tar: s1.cls is -1"),
     ],
 )
