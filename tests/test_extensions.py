@@ -360,24 +360,6 @@ def write_zipped_pairs(folder: Path, images: int = 40) -> Path:
     return folder
 
 
-def test_data_that_no_source_reads_is_refused_with_what_extensions_accept_too(
-    folder: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "empty").mkdir()
-    options = f"--data {tmp_path / 'empty'} --results {tmp_path / 'results'}"
-    words = ("measure", "clip-tiny", *shlex.split(options))
-    returned, text = answer(folder, "--extension", "zipped_pairs.py", *words)
-    assert returned == 2
-    (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
-    assert (
-        "empty: there is no file; accepted is pack (the shipped pack); or tar shards with KEY.jpg"
-        in line
-    )
-    assert (
-        "; or a folder with pairs.zip, in which KEY.jpg and KEY.txt are beside each other" in line
-    )
-
-
 @pytest.mark.minutes
 def test_source_of_an_extension_trains_alike_with_workers_and_after_a_stop(
     folder: Path, tmp_path: Path

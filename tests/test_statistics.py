@@ -9,7 +9,6 @@ from numpy import float64, ones, zeros
 from numpy.random import Generator, default_rng
 from scipy import stats
 
-from bench.statistics import verdicts
 from bench.statistics.accuracies import (
     Estimate,
     estimate_difference_over_seeds,
@@ -44,18 +43,6 @@ def test_accuracy_interval_is_wilsons(correct: list[bool]) -> None:
     expected = stats.binomtest(int(sum(correct)), len(correct)).proportion_ci(0.95, method="wilson")
     assert found.value == pytest.approx(sum(correct) / len(correct))
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
-def test_accuracy_and_its_interval_lie_between_0_and_1() -> None:
-    for items in range(1, 200):
-        none, every = accuracy_with_interval([0.0] * items), accuracy_with_interval([1.0] * items)
-        assert 0 <= none.low <= none.value < none.high <= 1
-        assert 0 <= every.low < every.value <= every.high <= 1
-
-
-def test_no_answers_have_no_interval() -> None:
-    with pytest.raises(ValueError):  # noqa: PT011
-        accuracy_with_interval([])
 
 
 def table_of(
@@ -160,19 +147,6 @@ def test_smallest_difference_is_shown_with_a_power_of_80_percent(tasks: int) -> 
 
 
 @laws
-@given(st.integers(1, 5), st.integers(3, 8), st.integers(0, 99), st.integers(1, 9), EIGHTHS)
-def test_smallest_difference_grows_with_the_spread_and_not_with_the_mean(
-    seeds: int, tasks: int, seed: int, times: int, shift: float
-) -> None:
-    table = table_of(seeds, tasks, 0.5, 0.5, 1, default_rng(seed))
-    smallest = estimate_mean_over_tasks(table.tolist()).smallest_detectable
-    assert smallest > 0
-    assert estimate_mean_over_tasks(
-        (times * table + shift).tolist()
-    ).smallest_detectable == pytest.approx(times * smallest)
-
-
-@laws
 @given(st.lists(EIGHTHS, min_size=3, max_size=8))
 def test_one_figure_per_seed_gives_students_t_over_seeds(values: list[float]) -> None:
     found, expected = estimate_mean_over_seeds(values), mean_with_interval(values)
@@ -206,25 +180,6 @@ def test_interval_over_seeds_needs_two_finite_values() -> None:
     for bad in (math.nan, math.inf, -math.inf):
         with pytest.raises(ValueError, match=f"finite figures, got .*{bad}"):
             mean_with_interval([0.5, bad])
-
-
-def test_step_is_bound_by_its_longer_part() -> None:
-    shares = (0.0, 0.05, 0.06, 0.5, 0.51, 1.0)
-    separate, ahead = (
-        [verdicts.judge_bottleneck(share, has_prefetching=ahead) for share in shares]
-        for ahead in (False, True)
-    )
-    assert separate == [*["compute-bound"] * 4, *["input-bound"] * 2]
-    assert ahead == [*["compute-bound"] * 2, *["input-bound"] * 4]
-
-
-def test_cores_suffice_where_the_whole_interval_says_so() -> None:
-    needed = ((2.0, 4.0), (3.9, 4.1), (4.1, 6.0))
-    assert [verdicts.judge_loader_cores(*ends, 4) for ends in needed] == [
-        "enough",
-        "too close to tell",
-        "too few",
-    ]
 
 
 # Parts and whole, measured and predicted

@@ -51,21 +51,6 @@ def test_vocabulary_round_trips_through_its_file(tmp_path: Path) -> None:
         assert read_vocabulary(str(tmp_path / "v.json")) == vocabulary
 
 
-def test_digest_depends_on_the_order_of_the_labels_alone() -> None:
-    vocabulary = read_vocabulary("pack-synsets")
-    assert vocabulary.digest == vocabulary.filtered(10, None).digest
-    assert vocabulary.digest != vocabulary.filtered(1, 600).digest
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [("pack-synset", "did you mean 'pack-synsets'"), ("/nowhere/x.json", "no vocabulary file")],
-)
-def test_unknown_vocabulary_is_refused(name: str, text: str) -> None:
-    with pytest.raises(ValueError, match=text):
-        read_vocabulary(name)
-
-
 LABEL = b'{"key": "n1", "name": "a", "count": 1, "captions": 1}'
 
 

@@ -47,14 +47,6 @@ def test_most_that_fits_into_the_time_is_chosen(
         assert times.seconds_left(replace(scope, rounds=scope.rounds + 1), images) > seconds
 
 
-def test_two_quiet_cores_train_one_seed_in_twelve_minutes() -> None:
-    times = StageTimes(len(DEFAULT), 2, 40.0, 900.0)
-    # A minute for memory and the first round.
-    scope, images = fit_stages(SCOPE, 12 * 60 - 60, times.seconds_left)
-    assert (scope.rounds, scope.seeds) == (10, (0,))
-    assert images >= 20_000
-
-
 def test_more_time_or_a_faster_machine_never_trains_less() -> None:
     sizes = list[tuple[int, int, int]]()
     for rate, minutes in ((100.0, 10), (100.0, 30), (400.0, 30), (400.0, 60), (1600.0, 60)):

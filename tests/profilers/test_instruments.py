@@ -32,12 +32,12 @@ from bench.measure.memory import (
 )
 from bench.measure.speed import measure_speed, time_until_enough_windows, to_windows
 from bench.measure.windows import timed_windows
-from bench.profilers.clock import Elapsed, clock, time_forwards
-from bench.profilers.core_waits import read_core_wait_seconds, read_times_of_allowed_cores
+from bench.profilers.clock import Elapsed, clock
+from bench.profilers.core_waits import read_core_wait_seconds
 from bench.profilers.counters import TensorByteCounter
-from bench.profilers.device import max_lacking_cores, open_device_reader, sample_device
+from bench.profilers.device import open_device_reader, sample_device
 from bench.profilers.nvml import DeviceReader, make_rate_gauge
-from bench.records.record import OTHERS_BUSY, OWN_BUSY, PHASES, Speed
+from bench.records.record import PHASES, Speed
 from bench.train.build import (
     TrainRun,
     build_train_run,
@@ -207,22 +207,6 @@ def count_weights_alive(experiment: Experiment, results: Path) -> int:
     return alive[0]
 
 
-def test_tensor_bytes_count_each_storage_once_from_birth_to_death() -> None:
-    held = torch.zeros(100)
-    counted = TensorByteCounter(CPU, [held, held.view(10, 10)])
-    assert counted.peak_bytes == 400
-    with counted:
-        one = held + 1  # 400 more
-        view = one.view(10, 10)[2:]
-        del one
-        assert counted.peak_bytes == 800
-        two = view * 2  # of 80: 320 more, the viewed 100 live on
-        assert counted.peak_bytes == 1120
-        del view, two
-        held + 1
-        assert counted.peak_bytes == 1120  # three storages at most
-
-
 def test_tensor_bytes_of_a_step_are_those_of_torchs_tracker() -> None:
     """torch.distributed._tools counts by hooks on modules and optimizer where this counts storages alone."""
     model = nn.Sequential(nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 64))
@@ -245,23 +229,6 @@ def test_tensor_bytes_of_a_step_are_those_of_torchs_tracker() -> None:
     with tracker:
         step()
     assert counted.peak_bytes == tracker.get_tracker_snapshot("peak")[CPU]["Total"]
-
-
-def test_forward_clocks_add_up_and_remove_their_hooks() -> None:
-    class Slow(nn.Module):
-        def forward(self, seconds: float) -> None:
-            time.sleep(seconds)
-
-    slow = Slow()
-    with time_forwards({"slow": slow, "idle": Slow()}, CPU) as seconds:
-        slow(0.02)
-        slow(0.03)
-    within = seconds["slow"]
-    slow(0.02)
-    assert 0.05 <= within == seconds["slow"]
-    assert seconds["idle"] == 0
-    assert not slow._forward_hooks
-    assert not slow._forward_pre_hooks
 
 
 def test_text_flops_count_computed_tokens() -> None:
@@ -344,18 +311,6 @@ def test_window_in_which_the_gpu_was_throttled_is_made_up_for(
     assert [window.throttled_percent for window in timed.windows] == [0.0, 40.0, 0.0]
     assert timed.left_out == {}
     assert to_windows(timed.windows, 2).num_counted() == 2
-
-
-def test_other_work_counts_only_beyond_the_cores_that_are_idle() -> None:
-    def lacking(*percents: tuple[float, float]) -> float:
-        ranks = [("host", {OWN_BUSY: own, OTHERS_BUSY: others}) for own, others in percents]
-        return max_lacking_cores(ranks) / len(read_times_of_allowed_cores())
-
-    assert lacking((50.0, 20.0)) == 0
-    assert lacking((70.0, 30.0)) == pytest.approx(0.3)
-    # The other rank is among the others.
-    assert lacking((40.0, 60.0), (40.0, 60.0)) == pytest.approx(0.2)
-    assert math.isnan(max_lacking_cores([("host", {})]))
 
 
 def test_injected_slowdown_is_a_fraction_of_the_step_time(

@@ -18,7 +18,6 @@ import torch._inductor.config
 import torch.distributed as dist
 
 from bench.data.stream import BatchStream
-from bench.environment.torchrun_ranks import TorchrunRanks
 from bench.experiment.config import change
 from bench.interfaces.method import METHODS
 from bench.measure.speed import time_phases
@@ -219,21 +218,3 @@ def test_phases_of_a_compiled_step_are_those_of_an_eager_one(found: Found) -> No
 
 def test_too_many_graphs_are_an_error(found: Found) -> None:
     assert "recompile_limit" in found["limit", ""]["error"]
-
-
-def test_ranks_of_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one process, for inductor's own default is of the whole machine."""
-    config, limits = torch._inductor.config, ("recompile_limit", "fail_on_recompile_limit_hit")
-    monkeypatch.setattr(step, "count_available_cores", lambda: 12)
-    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "32")
-    found = []
-    # torch's own patches: after one of pytest its settings are gone, because they are no attributes of the module
-    kept = {limit: getattr(torch._dynamo.config, limit) for limit in limits}
-    with config.patch(compile_threads=config.compile_threads), torch._dynamo.config.patch(kept):
-        for ranks in (1, 4, 16):
-            monkeypatch.setattr(
-                step, "read_torchrun_ranks", lambda ranks=ranks: TorchrunRanks(0, ranks, 0, ranks)
-            )
-            step.compile_towers(torch.nn.Linear(1, 1), 1)
-            found.append(config.compile_threads)
-    assert found == [12, 3, 1]

@@ -32,19 +32,17 @@ from bench.data.pack import PackImages, load_pack_images
 from bench.data.stream import Batch, PackStream
 from bench.environment.torchrun_ranks import TorchrunRanks
 from bench.interfaces.method import METHODS
-from bench.measure.memory import max_over_ranks
 from bench.measure.throughput import images_per_second_of_all_windows
 from bench.records.record import Failure, Memory, Speed, Training, Transfer, read_records
 from bench.train import checkpoint_manager
-from bench.train.build import TrainRun, build_train_run, build_untrained_tower
+from bench.train.build import TrainRun, build_train_run
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.checkpoints import CheckpointConfig, find_latest_valid, list_checkpoints
-from bench.train.distributed import all_gather_floats, all_gather_objects, gather_full_tensor
+from bench.train.distributed import gather_full_tensor
 from bench.train.loop import train
 from bench.train.state import ScheduleSegment, collect_state, gather_to_host
-from models.repeated_blocks import iterate_blocks
 from tests.processes import LONGEST_SECONDS, have_ended, in_ranks, start_ranks, wait_until
-from tests.small import small, two_blocks
+from tests.small import two_blocks
 
 ROOT, CPU = Path(__file__).parents[2], torch.device("cpu")
 GLOBAL_BATCH, RATE = 16, 1e-3
@@ -252,9 +250,6 @@ def work(rank: int, ranks: int, results: Path, folder: Path) -> dict[str, Any]:
             out[f"trained {sharding}"] = trained(rank, results, folder, sharding)
         for method, sharding in STRUCK:
             out[f"struck {method} {sharding}"] = struck(method, images, rank, ranks, sharding)
-    out["each"] = all_gather_floats([rank, rank / 3], CPU)
-    peaks = {"a": 10 - rank, "b": rank, "c": None if rank else 1}
-    out["largest"] = max_over_ranks(all_gather_objects(peaks))
     return out
 
 
@@ -340,14 +335,6 @@ def test_a_training_counts_global_batches_and_rank_0_leaves_the_tower(found_by: 
         torch.testing.assert_close(files["fsdp2-0.96"][name], value, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_figures_are_gathered_from_all_ranks(found_by: FoundBy, ranks: int) -> None:
-    for of_rank in found_by(ranks):
-        assert of_rank["each"] == tuple((rank, rank / 3) for rank in range(ranks))
-        assert of_rank["largest"] == {"a": 10, "b": ranks - 1, "c": None}
-    assert all_gather_floats([1.5], CPU) == ((1.5,),)
-
-
 def test_rank_batches_form_the_global_batch(images: PackImages) -> None:
     whole = stream("catlip", images, 0, 1).order
     for count in (2, 4):
@@ -355,18 +342,6 @@ def test_rank_batches_form_the_global_batch(images: PackImages) -> None:
         for k in (0, 7, 2_000):
             rows = torch.cat([order.batch_rows(k) for order in orders])
             assert torch.equal(rows, whole.batch_rows(k)), (count, k)
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "count"),
-    [("catlip-bench-tiny", 48, 4), ("vit_tiny_patch16_224", 48, 12), ("convnext_atto", 64, 4)],
-)
-def test_transformer_blocks_are_the_layers_of_a_tower(name: str, size: int, count: int) -> None:
-    found = list(
-        iterate_blocks(build_untrained_tower(small("catlip", tower=name, image_size=size)))
-    )
-    assert len(found) == count
-    assert len({*map(type, found[:-1])}) == 1  # the last may compute the class token alone
 
 
 def test_a_state_is_gathered_tensor_by_tensor(results: Path, tmp_path: Path) -> None:

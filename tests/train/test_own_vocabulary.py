@@ -12,16 +12,12 @@ from bench.cli.options import experiment_from
 from bench.cli.own_vocabulary import count_own_vocabulary
 from bench.data.samples import inputs_digest
 from bench.experiment.config import Experiment, get_field
-from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.recipes import DATACOMP_SYNSETS
 from bench.labels.vocabulary import SHIPPED_FOLDER, read_vocabulary
 from bench.measure.costs import build_tower_and_model_on_meta
 from bench.orchestration.preflight import check
 from bench.records.record import Training, read_records
 from bench.towers.tower_from import load_tower
-from bench.train.build import open_batch_stream
 from tests.data.shards import encode_image, make_image, write_shard
-from tests.small import small
 from tests.train.test_checkpoints import written
 
 CAPTIONS = [*["a dog near a bridge"] * 300, *["the dog on the beach"] * 250, *["very quickly"] * 50]
@@ -134,25 +130,6 @@ def test_no_head_has_rows_without_a_label_unless_the_user_asks_for_them(name: st
     given = experiment_from(name, [], vocabulary="pack-synsets")
     assert head_rows(given) == len(read_vocabulary("pack-synsets").labels) == 723
     assert head_rows(experiment_from(name, ["head_rows=1000"], vocabulary="pack-synsets")) == 1000
-
-
-def test_cost_of_the_released_head_is_measured_with_the_labels_of_the_pack(
-    results: Path, tmp_path: Path
-) -> None:
-    released = small("catlip", synset_vocabulary="datacomp-synsets")
-    assert (
-        head_rows(released)
-        == head_rows(EXPERIMENTS["catlip-vit-b16"])
-        == DATACOMP_SYNSETS
-        == 24_320
-    )
-    stream, pack = (open_batch_stream(one, CPU, results) for one in (released, small("catlip")))
-    assert torch.equal(stream.target(0).columns, pack.target(0).columns)
-    with pytest.raises(
-        ValueError,
-        match="datacomp-synsets is not shipped: add --vocabulary pack-synsets, the pack's",
-    ):
-        check(tmp_path, [EXPERIMENTS["catlip-vit-b16"]], trained=True)
 
 
 @pytest.mark.usefixtures("forked_runs", "decoded")

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from bench.experiment.config import Experiment, change
+from bench.experiment.config import change
 from bench.experiment.experiments import get_experiment
 from bench.measure.comparison_records import group_comparison
 from bench.measure.throughput import images_per_second
 from bench.records.record import Flops, Record, Transfer
-from bench.records.scores import Score, TaskTraining
+from bench.records.scores import Score
 from bench.statistics.intervals import accuracy_with_interval
 from bench.tables.tables import Table
 from bench.transfer.score_tables import task_table
@@ -158,46 +158,3 @@ def test_references_are_lower_or_upper_bounds() -> None:
         (lower, "HOG and colour"),
         (upper, "EfficientNet-Lite0"),
     ]
-
-
-def test_tables_name_the_trainings_of_their_scores() -> None:
-    def trained(rate: float) -> Score:
-        training = TaskTraining(
-            image_size=512,
-            batch_size=512,
-            steps=25_023,
-            warmup_steps=500,
-            learning_rate=rate,
-            layer_decay=1.0,
-            is_averaged=True,
-        )
-        return score(60, protocol="fine-tune", training=training)
-
-    records = [scored(CLIP.name, 0, score(50), trained(3e-5)), scored(FLOOR, 0, trained(1e-4))]
-    tables = tables_of(records)
-    probe, fine_tuned = tables["Transfer: linear probe"], tables["Transfer: fine-tune"]
-    assert "Trained with" not in probe.note
-    line = "Trained with 512 px, batches of 512, 25,023 steps with 500 of warm-up."
-    assert fine_tuned.note.splitlines()[-1] == line
-
-
-def test_tables_of_towers_of_own_data_say_once_that_drawings_score_them() -> None:
-    own = change(CLIP, data="my shards")
-    drawings = "The towers were trained on my shards and scored on drawings of the shipped pack, such as emoji: --root"
-
-    def tables(experiment: Experiment, task: str) -> list[Table]:
-        scores = [
-            replace(score(60, task=task), protocol=protocol)
-            for protocol in ("linear probe", "k-NN")
-        ]
-        records = [scored(CLIP.name, 0, one) for one in scores]
-        return list(tables_of([replace(one, experiment=experiment) for one in records]).values())[
-            :2
-        ]
-
-    first, second = tables(own, "unseen subgroup")
-    assert first.note.count(drawings) == 1
-    assert "drawings" not in second.note
-    assert "are new to a tower" not in first.note + second.note
-    for others in (tables(CLIP, "unseen subgroup"), tables(own, "my classes")):
-        assert not any("scored on drawings" in table.note for table in others)

@@ -59,42 +59,6 @@ def found(
     return detections | {"scores": confidence}
 
 
-@pytest.mark.parametrize(
-    ("images", "ap", "ap50"),
-    [
-        ([(objects((0, 0, 10, 10)), found((0, 0, 10, 10)))], 1.0, 1.0),
-        (
-            [(objects((0, 0, 25, 25)), found((0, 0, 25, 18)))],
-            0.5,
-            1.0,
-        ),  # IoU 0.72: five of the ten thresholds
-        ([(objects((0, 0, 10, 10)), found((0, 0, 10, 10), labels=[2]))], 0.0, 0.0),
-        ([(objects((0, 0, 10, 10)), found())], 0.0, 0.0),
-        (
-            [
-                (objects((0, 0, 10, 10)), found((0, 0, 10, 10))),
-                (objects(), found((0, 0, 5, 5), scores=[0.5])),
-            ],
-            1.0,
-            1.0,
-        ),
-        (
-            [
-                (objects((0, 0, 10, 10)), found((0, 0, 10, 10))),
-                (objects(), found((0, 0, 5, 5), scores=[0.95])),
-            ],
-            0.5,
-            0.5,
-        ),
-    ],
-)
-def test_average_precision_of_fixed_cases(
-    images: list[tuple[Objects, Objects]], ap: float, ap50: float
-) -> None:
-    expected = {"box AP": ap, "box AP50": ap50, "mask AP": ap, "mask AP50": ap50}
-    assert average_precision(images) == pytest.approx(expected)
-
-
 def test_detections_in_crowds_are_ignored() -> None:
     """Though it is the most certain, it takes nothing from what is right."""
     crowded = objects((0, 0, 30, 30), crowd=True), found((2, 2, 12, 12), scores=[0.99])

@@ -69,24 +69,6 @@ def test_average_precision_depends_only_on_score_order(
     )
 
 
-def test_class_without_positives_is_left_out() -> None:
-    scores, part = drawn(0)
-    labels = part.labels.copy()
-    labels[:, 1] = False
-    separate = mean_average_precision(scores[:, [0, 2]], part_of(labels[:, [0, 2]]))
-    assert mean_average_precision(scores, part_of(labels)) == separate
-
-
-def test_non_finite_scores_and_parts_without_labels_are_refused() -> None:
-    scores, part = drawn(0)
-    broken = scores.copy()
-    broken[3, 1] = np.nan
-    with pytest.raises(ValueError, match="a score is not finite"):
-        mean_average_precision(broken, part)
-    with pytest.raises(ValueError, match="no image shows any class"):
-        mean_average_precision(scores, part_of(np.zeros_like(part.labels)))
-
-
 def test_baseline_ap_is_the_share_of_positives() -> None:
     _, part = drawn(3)
     task = MultiLabelTask("toy", ("a", "b", "c"), part, part, part)

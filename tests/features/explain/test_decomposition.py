@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.features.explain.decomposition import Decomposition, decompose
-from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER, Ladder
+from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER
 from bench.features.explain.tables import cause_table, describe_decomposition
 from bench.records.record import Record, Speed
 from bench.statistics.ratios import Ratio
@@ -93,19 +93,6 @@ def test_rounds_that_other_work_disturbed_are_left_out() -> None:
     assert disturbed.num_rounds == quiet.num_rounds == 9
     assert disturbed.causes == quiet.causes
     assert "were disturbed nearly throughout and are left out" in cause_table(disturbed).note
-
-
-def test_ladder_without_undisturbed_runs_cannot_be_decomposed() -> None:
-    result = decomposition([kept_from_cores(row) for row in measured(*ladder_of(), LOGS)])
-    assert result.whole.step is None
-    assert describe_decomposition(result).startswith(
-        "Some experiments of the ladder were not measured"
-    )
-
-
-def test_records_without_a_ladder_have_no_decomposition() -> None:
-    rows = measured(*ladder_of(), LOGS)
-    assert decompose([row for row in rows if not isinstance(row.measured, Ladder)]) is None
 
 
 def test_summary_and_table_are_derived_from_the_figures() -> None:

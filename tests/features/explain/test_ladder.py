@@ -137,13 +137,6 @@ def test_pair_without_a_ladder_is_refused_with_the_reason(
         ladder_of(named, baseline)
 
 
-def test_padded_text_towers_skip_the_padding_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.text_tower.why_padding_is_needed", lambda _: "it pools a token")
-    ladder, _ = ladder_of()
-    assert ladder.causes == (TEXT_TOWER, HEAD)
-    assert ladder.note == f"{PADDING} is not measured: it pools a token"
-
-
 @pytest.mark.parametrize(
     ("chosen", "text"),
     [

@@ -28,25 +28,13 @@ from bench.features.reference import (
 from bench.features.reference.corenet import import_corenet
 from bench.features.reference.experiments import superclass_experiment
 from bench.features.reference.runs import run_side, superclass_tokens
-from bench.features.reference.superclass import add_package, weights_for_superclass
+from bench.features.reference.superclass import add_package
 from bench.features.reference.tables import compare_early_losses
 from bench.labels.subwords import SubwordIds
 from bench.records.record import Record
 from tests.reports.conftest import HERE
 
 CPU = torch.device("cpu")
-
-
-def test_weights_without_a_counterpart_are_refused() -> None:
-    ours = {"a": torch.zeros(2), "b": torch.zeros(3)}
-    theirs = {"a": torch.zeros(1, 2), "b": torch.zeros(3)}
-    assert weights_for_superclass(ours, theirs)["a"].shape == (1, 2)
-    with pytest.raises(ValueError, match="has 1 weights, ours 2"):
-        weights_for_superclass(ours, {"a": theirs["a"]})
-    with pytest.raises(KeyError, match="c"):
-        weights_for_superclass(ours, {"a": theirs["a"], "c": theirs["b"]})
-    with pytest.raises(RuntimeError, match="invalid for input of size 3"):
-        weights_for_superclass(ours, theirs | {"b": torch.zeros(4)})
 
 
 def test_only_packages_that_are_not_installed_become_empty(

@@ -13,11 +13,9 @@ from msgspec.structs import replace
 from bench.environment.circumstances import CHECKOUT
 from bench.experiment.config import Experiment, change
 from bench.features.reference import OPEN_CLIP, OPEN_CLIP_SIDES, OURS, WARMUP_STEPS
-from bench.features.reference.experiments import open_clip_experiment
 from bench.features.reference.records import ReferenceRun
 from bench.features.reference.runs import run_side
 from bench.features.reference.tables import (
-    STEPS_COMPARED,
     compare_early_losses,
     reference_speed_table,
 )
@@ -25,7 +23,6 @@ from bench.features.reference.timing import (
     MAX_COMPILED_WINDOWS,
     RAMP_STEPS,
     WindowTimer,
-    batch_number,
     reference_learning_rate,
 )
 from bench.records.record import Record
@@ -90,16 +87,6 @@ def test_gpu_is_heated_by_whole_windows_before_the_first(monkeypatch: pytest.Mon
     assert len(taken) > WARMUP_STEPS + 6
     assert (len(taken) - WARMUP_STEPS) % 3 == 0
     assert len(heated.seconds) == 2
-
-
-def test_windows_of_a_gpu_are_long_and_have_the_same_batches() -> None:
-    experiment = open_clip_experiment(None, (), on_gpu=True)
-    count = WARMUP_STEPS + experiment.timing.steps_per_window
-    assert count >= STEPS_COMPARED
-    for first in (WARMUP_STEPS, count, 777):
-        window = range(first, first + experiment.timing.steps_per_window)
-        assert sorted(batch_number(k, count) for k in window) == [*range(WARMUP_STEPS, count)]
-    assert [batch_number(k, count) for k in range(WARMUP_STEPS)] == [0, 1]
 
 
 COMPILED = """

@@ -14,7 +14,6 @@ from bench.records.scores import TaskTraining
 from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.fine_tune import (
     FEWEST_STEPS,
-    LEARNING_RATES,
     LINEAR_PROBE,
     RELEASED,
     FineTunedClassifier,
@@ -22,7 +21,6 @@ from bench.transfer.classification.fine_tune import (
     adapt_recipe,
     find_recipe_with_best_rate,
     fine_tune_on_labels,
-    list_candidate_rates,
     load_training_batch,
     make_random_head,
     score_fine_tuning,
@@ -192,16 +190,6 @@ def test_diverging_rate_is_reported_and_not_chosen() -> None:
         find_recipe_with_best_rate(WHOLE, (1e38,), quality)
 
 
-def test_the_best_rate_is_chosen_and_of_equal_ones_the_lowest() -> None:
-    rates = (1e-5, 1e-4, 1e-3)
-    best, quality = find_recipe_with_best_rate(
-        FineTuning(), rates, lambda recipe: -abs(recipe.learning_rate - 2e-4)
-    )
-    assert (best.learning_rate, quality) == (1e-4, pytest.approx(-1e-4))
-    assert best.min_learning_rate == pytest.approx(1e-5)
-    assert find_recipe_with_best_rate(FineTuning(), rates, lambda _: 0.5)[0].learning_rate == 1e-5
-
-
 @settings(derandomize=True, deadline=None)
 @given(st.integers(1, 400_000))
 def test_small_tasks_have_enough_steps_and_large_ones_the_published_recipe(images: int) -> None:
@@ -265,17 +253,6 @@ def test_fine_tuning_at_another_size_resizes_the_tower_and_scores_whole_images(
     )
     assert set(scaled) == {1.0}
     assert tower.image_size == 32
-
-
-def test_the_published_rate_alone_is_for_the_towers_that_it_was_published_for() -> None:
-    with torch.device("meta"):
-        base = build_image_tower("ViT-B-32", 224, 0)
-    assert list_candidate_rates(base, 50_000, FineTuning()) == (3e-5,)
-    assert (
-        list_candidate_rates(base, 1_000, FineTuning())
-        == list_candidate_rates(toy_tower(), 50_000, FineTuning())
-        == LEARNING_RATES
-    )
 
 
 @pytest.mark.parametrize("separable", [True, False])
