@@ -1,8 +1,7 @@
 import json
 import math
 import re
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -35,64 +34,6 @@ laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 TINY = EXPERIMENTS["clip-tiny"]
 SETTABLE = tuple(field for field in FIELDS if field != "name")
 
-PRINTABLE = st.text(
-    st.characters(exclude_categories=("C", "Z"), include_characters=" "), min_size=1, max_size=12
-)
-
-
-def values_of(kind: Any) -> st.SearchStrategy[Any]:
-    """Values that a field of this type accepts; numbers are small."""
-    arguments, origin = get_args(kind), get_origin(kind)
-    if kind == NonEmptyStr:
-        return PRINTABLE.filter(lambda text: text != "null")
-    if origin is Literal:
-        return st.sampled_from(arguments)
-    if origin in (Union, UnionType, tuple):
-        return (st.tuples if origin is tuple else st.one_of)(*map(values_of, arguments))
-    if origin is Annotated and arguments[0] is int:
-        return st.integers(arguments[1].ge, 1024)
-    if origin is Annotated:
-        _, bounds = arguments
-        largest = 10 if bounds.lt is None and bounds.le is None else 1
-        return st.floats(
-            bounds.ge or 0,
-            largest,
-            exclude_min=bounds.gt is not None,
-            exclude_max=bounds.lt is not None,
-        )
-    return {bool: st.booleans(), NoneType: st.none()}[kind]
-
-
-# Fields whose values fit those of others: pixels and captions of the pack, one device, a schedule with all its parts.
-FITTING: dict[str, st.SearchStrategy[Any]] = {
-    "name": st.text(min_size=1, max_size=12),
-    "method": st.sampled_from([*METHODS]),
-    "seed": st.integers(0, 2**62 - 1),
-    "image_size": st.integers(64, 1024),
-    "image_sizes": st.sets(st.integers(1, 64), max_size=5).map(sorted).map(tuple),
-    "pooling": st.sampled_from(["own", "mean"]),
-    "embedding_channels": st.none(),
-    "text_features": st.just("computed"),
-    "gather": st.just("captions"),
-    "caption_lengths": st.just("pack"),
-    "jpeg_decoding": st.just("full"),
-    "subset": values_of(FIELDS["subset"]).filter(
-        lambda subset: subset is None or not subset.startswith("random:")
-    )
-    | st.integers(1, 10**11).map("random:{}".format),
-    "batch_size": st.integers(2, 4096),
-    "accumulation": st.just(1),
-    "crop_scale": st.tuples(st.floats(1e-3, 0.5), st.floats(0.5, 1)),
-    "learning_rate": st.floats(1e-12, 10),
-    "contrastive_precision": st.just("fp32"),
-    "images": st.integers(1_000_000, 10**12),
-    "warmup_images": st.integers(0, 1000),
-    "cooldown_share": st.floats(0.01, 0.9),
-    "min_learning_rate": st.sampled_from([0.0, 1e-12]),
-}
-VALUES = st.fixed_dictionaries(
-    {field: values_of(FIELDS[field]) for field in FIELDS if field not in FITTING} | FITTING
-)
 
 # Another valid value of fields where it is not any other.
 ANOTHER: dict[str, Any] = {
@@ -141,19 +82,6 @@ def based(field: str) -> Experiment:
 
 def decode_json(experiment: Experiment) -> Experiment:
     return msgspec.json.decode(msgspec.json.encode(experiment), type=Experiment)
-
-
-# An experiment is a value
-
-
-@laws
-@given(VALUES)
-def test_experiment_round_trips_through_json(values: dict[str, Any]) -> None:
-    experiment = change(TINY, **values)
-    for again in (change(TINY, **values), decode_json(experiment)):
-        assert again == experiment
-        assert hash(again) == hash(experiment)
-        assert repr(again) == repr(experiment)  # types and the last digits too
 
 
 # Named experiments
@@ -207,23 +135,18 @@ def test_all_methods_of_a_scale_are_comparable_by_default(scale: str) -> None:
 # Settings of the command line
 
 
-@laws
-@given(VALUES)
-def test_settings_reach_every_field_with_its_type(values: dict[str, Any]) -> None:
-    reached = with_settings(TINY, [setting(field, values[field]) for field in SETTABLE])
-    assert repr(reached) == repr(change(TINY, **values | {"name": reached.name}))
-
-
 @pytest.mark.parametrize(
     "field", [field for field in SETTABLE if field not in ("seed", "batch_size")]
 )
-def test_setting_changes_one_field_and_the_name_reproduces_it(field: str) -> None:
+def test_setting_changes_one_field_and_comes_back_from_json(field: str) -> None:
     base, text = based(field), setting(field, another(field))
     changed = with_settings(base, [text])
     assert changed == change(base, name=f"{base.name}[{text}]", **{field: another(field)})
     assert differing_field_values([base, changed]) == {
         field: (get_field(base, field), another(field))
     }
+    again = decode_json(changed)
+    assert (again, hash(again), repr(again)) == (changed, hash(changed), repr(changed))
 
 
 def test_setting_of_the_batch_keeps_the_images_of_warm_up_and_windows_unless_they_are_set() -> None:
