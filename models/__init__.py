@@ -24,9 +24,10 @@ def open_clip_config(name: str) -> dict[str, Any] | None:
     return open_clip.get_model_config(name) if name in open_clip.list_models() else None
 
 
-def similar_names(name: str, names: Sequence[str]) -> list[str]:
-    """Return at most two of the names that are similar to this one."""
-    return get_close_matches(name, names, n=2, cutoff=0.75)
+def suggest_similar(name: str, names: Sequence[str]) -> str:
+    """Return "; did you mean A or B?" with at most two names that are similar to `name`; empty if none is."""
+    similar = get_close_matches(name, names, n=2, cutoff=0.75)
+    return f"; did you mean {' or '.join(similar)}?" if similar else ""
 
 
 def unwrap_timm_trunk(trunk: nn.Module) -> Any:

@@ -21,7 +21,7 @@ from models import (
     Images,
     corenet_vit,
     open_clip_config,
-    similar_names,
+    suggest_similar,
     unwrap_timm_trunk,
 )
 from models.open_clip_blocks import replace_image_blocks, uses_class_token_only
@@ -238,11 +238,8 @@ def _create_timm_model(name: str, **arguments: Any) -> nn.Module:
 def _require_timm_model(name: str) -> None:
     """Raise ValueError for a name that timm lacks; it would ask a hub for "hf-hub:NAME"."""
     if ":" in name or not timm.is_model(name):
-        similar = similar_names(name, open_clip.list_models() + timm.list_models())
-        advice = "`list --towers` shows the names"
-        if similar:
-            advice = f"did you mean {' or '.join(similar)}?"
-        raise ValueError(f"no tower named {name!r} in open_clip or timm; {advice}")
+        suggestion = suggest_similar(name, open_clip.list_models() + timm.list_models())
+        raise ValueError(f"no tower named {name!r} in open_clip or timm{suggestion}")
 
 
 def _require_whole_patches(name: str, trunk: nn.Module, image_sizes: Sequence[int]) -> None:

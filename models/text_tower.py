@@ -12,7 +12,7 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models import open_clip_config, similar_names
+from models import open_clip_config, suggest_similar
 from models.open_clip_blocks import OpenClipBlock
 
 # Settings with which open_clip builds other blocks than the usual; no causal text tower of open_clip has them.
@@ -232,7 +232,6 @@ def _require_open_clip_config(name: str) -> dict[str, Any]:
     """Return the configuration of an open_clip model; the ValueError suggests similar names."""
     config = open_clip_config(name)
     if config is None:
-        similar = similar_names(name, open_clip.list_models())
-        advice = f"; did you mean {' or '.join(similar)}?" if similar else ""
-        raise ValueError(f"open_clip has no model {name!r}{advice}")
+        suggestion = suggest_similar(name, open_clip.list_models())
+        raise ValueError(f"open_clip has no model {name!r}{suggestion}")
     return config

@@ -9,7 +9,7 @@ import torch
 from bench.console.progress import show_progress
 from bench.profilers.counters import count_image_flops
 from bench.tables.tables import Cell, Column, Table
-from models import similar_names
+from models import suggest_similar
 from models.image_tower import build_image_tower, published_image_size
 
 MAX_TOWERS = 100
@@ -31,11 +31,8 @@ def tower_table(pattern: str, max_towers: int = MAX_TOWERS) -> Table:
     names = list(dict.fromkeys(open_clip.list_models() + timm.list_models()))
     matching = [name for name in names if fnmatchcase(name, pattern)]
     if not matching:
-        similar = similar_names(pattern.strip("*"), names)
-        examples = " or ".join(similar) or "'vit_*' and 'ViT-*'"
-        raise ValueError(
-            f"no tower of open_clip or timm is named {pattern!r}; names that exist: {examples}"
-        )
+        suggestion = suggest_similar(pattern.strip("*"), names)
+        raise ValueError(f"no tower of open_clip or timm is named {pattern!r}{suggestion}")
     listed = matching[:max_towers]
     rows = [
         _cells_of_tower(name)
