@@ -26,7 +26,7 @@ from bench.records.record import (
     Record,
     Speed,
     Training,
-    Transfer,
+    TransferScores,
     comparison_name_from_filename,
     list_record_files,
 )
@@ -35,7 +35,7 @@ from bench.tables.groups import group_by
 
 # Kinds of records that a page has of one comparison, whose rounds belong together.
 TIMED = (Speed, Memory)
-JOINED = (*TIMED, Training, Transfer, Failure, MeasuredFigures, UnknownRecordContent)
+JOINED = (*TIMED, Training, TransferScores, Failure, MeasuredFigures, UnknownRecordContent)
 ADDS_NOTHING = "it adds no speed, training or score to this page"
 Key = tuple[object, ...]
 
@@ -61,7 +61,7 @@ class JoinedRecords:
             return record
         name = self._names.setdefault(row_key(experiment), experiment.name)
         measured = record.measured
-        if isinstance(measured, Transfer) and measured.subject == experiment.name:
+        if isinstance(measured, TransferScores) and measured.subject == experiment.name:
             measured = replace(measured, subject=name)
         return replace(record, experiment=change(experiment, name=name), measured=measured)
 
@@ -201,7 +201,7 @@ def _identity_keys(record: Record) -> Iterator[Key]:
             yield "figures", figures.measurement
         case UnknownRecordContent() as unknown:
             yield "kind", unknown["kind"]
-        case Transfer() as transfer:
+        case TransferScores() as transfer:
             tower = _trained_experiment(record)
             init = None if experiment is None else experiment.image.random_init_key
             subject: Key = (transfer.subject, init)
@@ -217,7 +217,7 @@ def _identity_keys(record: Record) -> Iterator[Key]:
 def _test_sets(records: Iterable[Record]) -> Iterator[tuple[str, Key]]:
     """Yield the tasks of records with what tells their test images apart: their number and their classes."""
     for record in records:
-        if isinstance(record.measured, Transfer):
+        if isinstance(record.measured, TransferScores):
             for score in record.measured.scores:
                 yield score.task, (len(score.correct), score.num_classes, score.majority)
             for metric in record.measured.metrics:

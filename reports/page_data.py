@@ -19,7 +19,7 @@ from bench.interfaces.sections import (
     flatten,
 )
 from bench.measure.tables import sample_flaw_table
-from bench.records.record import Memory, Speed, Training, Transfer
+from bench.records.record import Memory, Speed, Training, TransferScores
 from bench.records.record_kind import AnyRecordContent
 from bench.tables.formats import join_with_and
 from bench.tables.tables import Cell, Column, Table
@@ -29,7 +29,7 @@ KINDS: dict[str, type[AnyRecordContent]] = {
     "speed": Speed,
     "memory": Memory,
     "training losses": Training,
-    "transfer accuracy": Transfer,
+    "transfer accuracy": TransferScores,
 }
 UNMEASURED_NOTE = (
     "An en dash in a table is one of these, or a figure that cannot exist; its tooltip gives the reason. It is never "

@@ -20,7 +20,7 @@ from bench.records.record import (
     Record,
     Speed,
     Training,
-    Transfer,
+    TransferScores,
     list_record_files,
     read_record,
     write_record,
@@ -399,7 +399,7 @@ def test_task_and_protocol_of_an_extension_are_in_tables_and_on_the_page(
     returned, text = run(folder, *door, "transfer", "clip-tiny", *shlex.split(options))
     assert returned == OK, text
     assert "Transfer: nearest mean" in text
-    scores = [score for one in records_of(results, Transfer) for score in one.measured.scores]
+    scores = [score for one in records_of(results, TransferScores) for score in one.measured.scores]
     found = {score for score in scores if score.task == "stripes"}
     assert {score.protocol for score in found} == {"nearest mean"}
     assert {score.majority for score in found} == {0.25}

@@ -162,7 +162,7 @@ class TimedSteps:
 
 
 @contextmanager
-def timed_steps(run: TrainRun, steps: range, reader: DeviceReader) -> Iterator[TimedSteps]:
+def time_steps(run: TrainRun, steps: range, reader: DeviceReader) -> Iterator[TimedSteps]:
     """Time the block, which takes the steps, on all ranks; yield what is then filled in."""
     device = run.stream.device
     timed = TimedSteps(steps)
@@ -183,7 +183,7 @@ def timed_steps(run: TrainRun, steps: range, reader: DeviceReader) -> Iterator[T
 
 @dataclass(frozen=True, slots=True)
 class TimedWindows:
-    """The windows of one run."""
+    """The timed windows of one run, and the device's readings during them."""
 
     windows: list[TimedSteps]
     left_out: dict[str, str]  # why windows were left out, by "window NUMBER"
@@ -210,7 +210,7 @@ def time_until_enough_windows(
         steps = range(first_step, first_step + steps_per_window)
         yield_slot()
         barrier()
-        with timed_steps(run, steps, reader) as window:
+        with time_steps(run, steps, reader) as window:
             losses = take_steps_at_full_learning_rate(run, steps)
         require_finite_losses(losses, steps, run.stream)
         all_readings.append(window.readings)
@@ -336,7 +336,7 @@ def time_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = True
             return phases
         if len(phases.steps) % run.stream.experiment.timing.steps_per_window == 0:
             yield_slot()
-        with timed_steps(run, range(k, k + 1), reader) as step:
+        with time_steps(run, range(k, k + 1), reader) as step:
             step_seconds = _take_step_in_phases(run, k, modules)
         if step.new_graphs:
             continue

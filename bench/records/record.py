@@ -86,7 +86,7 @@ class RunOnSamples(RecordContent, frozen=True, kw_only=True):
 
 
 class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="speed"):
-    """Windows of a timed run, wall-clock seconds with the device idle at both ends; of several processes rank 0's."""
+    """A timed run: wall-clock seconds of windows, with the device idle at both ends; of several processes rank 0's."""
 
     round: Count
     warmup_seconds: NonNegative  # with the heating
@@ -226,8 +226,8 @@ class Training(RunOnSamples, frozen=True, kw_only=True, tag="training"):
             )
 
 
-class Transfer(RecordContent, frozen=True, kw_only=True, tag="transfer"):
-    """What features know about the tasks."""
+class TransferScores(RecordContent, frozen=True, kw_only=True, tag="transfer"):
+    """The scores of one feature extractor on transfer tasks."""
 
     needs_experiment = False
 
@@ -285,7 +285,7 @@ class MeasuredFigures(RecordContent, frozen=True, kw_only=True, tag="figures"):
 
 
 class Failure(RecordContent, frozen=True, kw_only=True, tag="failure"):
-    """A run that left nothing else; it is listed in the tables."""
+    """Which run failed and why: all that a failed run leaves. Tables list it."""
 
     needs_experiment = False
 
@@ -293,7 +293,15 @@ class Failure(RecordContent, frozen=True, kw_only=True, tag="failure"):
     reason: str
 
 
-_BUILT_IN_KINDS = (Speed, Memory, AllReduceSpeed, Training, Transfer, MeasuredFigures, Failure)
+_BUILT_IN_KINDS = (
+    Speed,
+    Memory,
+    AllReduceSpeed,
+    Training,
+    TransferScores,
+    MeasuredFigures,
+    Failure,
+)
 # The classes of contents by tag, extensions' included.
 RECORD_KINDS: dict[str, type[RecordContent]] = {kind_tag(kind): kind for kind in _BUILT_IN_KINDS}
 

@@ -22,7 +22,7 @@ class TaskTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Answers of one protocol on one task's test part."""
+    """Which test images of a task one protocol classified correctly, and how its head was fitted."""
 
     task: str
     protocol: str  # "linear probe", "k-NN", ...
@@ -47,7 +47,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class MetricScore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A figure of one protocol on one task's test part that is no share of right answers."""
+    """A figure of one protocol on one task's test part that is no accuracy, such as a mean average precision."""
 
     task: str
     protocol: str

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.interfaces.sections import ComparisonRecords
-from bench.records.record import Transfer
+from bench.records.record import TransferScores
 from bench.records.scores import MetricScore, describe_task_trainings
 from bench.statistics.accuracies import estimate_mean_over_draws
 from bench.tables.formats import CONFIDENCE_TEXT, format_count
@@ -32,7 +32,7 @@ class SubjectMetric:
 def metric_tables(comparison: ComparisonRecords) -> list[Table]:
     """Return a table for each task and protocol with metrics other than accuracy, trivial baselines last."""
     scored = list[SubjectMetric]()
-    for record, transfer in comparison.of(Transfer):
+    for record, transfer in comparison.of(TransferScores):
         seed = record.experiment.seed if record.experiment else None
         scored += [
             SubjectMetric(transfer.subject, transfer.images, seed, metric)

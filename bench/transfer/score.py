@@ -11,7 +11,7 @@ import torch
 from bench.experiment.config import Experiment
 from bench.interfaces.catalog import PROTOCOLS, RANDOM_INIT, REFERENCE_TOWER
 from bench.measure.memory import is_out_of_memory
-from bench.records.record import Transfer
+from bench.records.record import TransferScores
 from bench.records.scores import MetricScore, Score
 from bench.towers.tower_from import build_random_tower, load_tower
 from bench.train.build import build_untrained_tower
@@ -72,10 +72,10 @@ def _make_tower_extractor(
     )
 
 
-def score_task(extractor: FeatureExtractor, task: Any, protocol_name: str) -> Transfer:
+def score_task(extractor: FeatureExtractor, task: Any, protocol_name: str) -> TransferScores:
     """Return the record of scoring a feature extractor on a loaded task by the protocol with this name."""
     scores = PROTOCOLS[protocol_name].score(extractor, task)
-    return Transfer(
+    return TransferScores(
         subject=extractor.name,
         images=extractor.images,
         budgets=extractor.budgets,

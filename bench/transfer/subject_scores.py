@@ -11,7 +11,7 @@ import numpy.typing as npt
 from bench.experiment.config import Experiment
 from bench.interfaces.catalog import DEFAULT_TASKS, RANDOM_INIT, REFERENCES
 from bench.interfaces.sections import ComparisonRecords
-from bench.records.record import Transfer
+from bench.records.record import TransferScores
 from bench.records.scores import Score
 from bench.statistics.accuracies import Estimate, ItemScores, estimate_mean_over_seeds
 from bench.statistics.intervals import ValueWithInterval, accuracy_with_interval, mean_with_interval
@@ -137,7 +137,7 @@ def whole_task_scores(comparison: ComparisonRecords) -> WholeTaskScores:
 def all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
     """Return all scores: experiments in the page's order, then the random-init baseline, then reference features."""
     scores = list[SubjectScore]()
-    for record, transfer in comparison.of(Transfer):
+    for record, transfer in comparison.of(TransferScores):
         subject = transfer.subject
         experiment = record.experiment
         is_reference = experiment is None or subject != experiment.name

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.records.record import Transfer
+from bench.records.record import TransferScores
 from bench.train.checkpoints import list_checkpoints
 from tests.chaos.commands import (
     LONGEST,
@@ -167,7 +167,7 @@ def test_killed_scoring_resumes_to_the_same_scores(tries: Tries, own_results: Pa
         )
         mine, theirs = measured_in(out), measured_in(whole)
         assert mine.keys() == theirs.keys()
-        scored = [name for name in mine if isinstance(mine[name], Transfer)]
+        scored = [name for name in mine if isinstance(mine[name], TransferScores)]
         assert scored
         assert all(mine[name] == theirs[name] for name in scored)
         number += 1

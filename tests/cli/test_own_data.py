@@ -9,7 +9,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.environment.circumstances import CHECKOUT
-from bench.records.record import Transfer, read_records
+from bench.records.record import TransferScores, read_records
 from tests import photographs
 from tests.reports.test_page import Document
 
@@ -52,7 +52,9 @@ def test_readmes_commands_lead_from_own_data_to_a_page(
     for words in own_data_commands():
         assert main(words) == 0, words
     towers = [
-        one.measured for one in read_records(Path("results")) if isinstance(one.measured, Transfer)
+        one.measured
+        for one in read_records(Path("results"))
+        if isinstance(one.measured, TransferScores)
     ]
     assert {"clip-tiny", "catlip-tiny"} <= {one.subject.partition("[")[0] for one in towers}
     assert main(["report", "build", "default"]) == 0

@@ -16,7 +16,7 @@ from bench.interfaces.catalog import (
     PROTOCOLS,
     Protocol,
 )
-from bench.records.record import Transfer, read_records
+from bench.records.record import TransferScores, read_records
 from bench.towers.head_file import save_head, save_weights
 from bench.towers.provenance import Provenance, read_provenance
 from bench.train.build import build_untrained_tower
@@ -82,7 +82,9 @@ def test_protocol_that_no_default_task_takes_needs_a_task(monkeypatch: pytest.Mo
 
 def subjects(results: Path) -> list[tuple[str, int | None]]:
     """Who was scored, each with the seed of its training."""
-    found = [record for record in read_records(results) if isinstance(record.measured, Transfer)]
+    found = [
+        record for record in read_records(results) if isinstance(record.measured, TransferScores)
+    ]
     return sorted(
         {(one.measured.subject, one.experiment.seed if one.experiment else None) for one in found},  # type: ignore[union-attr]
         key=str,
@@ -114,7 +116,9 @@ def test_a_root_folder_of_tars_is_scored_without_the_name_of_a_task(
         )
         == 0
     )
-    found = [one.measured for one in read_records(ready) if isinstance(one.measured, Transfer)]
+    found = [
+        one.measured for one in read_records(ready) if isinstance(one.measured, TransferScores)
+    ]
     assert {(score.task, len(score.correct)) for one in found for score in one.scores} == {
         ("colours", 12)
     }

@@ -24,7 +24,7 @@ from bench.records.record import (
     Record,
     Speed,
     Training,
-    Transfer,
+    TransferScores,
     record_path,
     write_record,
 )
@@ -210,7 +210,7 @@ def transfer_records(seed: int) -> list[Record]:
         for images, budgets in branches.items():
             learned = LEARNED[name] * (1 - math.exp(-images / 30_000))
             found = {task: of[4] + learned for task, of in TASKS.items()}
-            transfer = Transfer(
+            transfer = TransferScores(
                 subject=name,
                 images=images,
                 budgets=budgets,
@@ -221,7 +221,7 @@ def transfer_records(seed: int) -> list[Record]:
     first = change(get_experiment("clip-tiny"), seed=seed)
     made.append(
         record(
-            Transfer(
+            TransferScores(
                 subject="random init", images=0, budgets=(), scores=scores(random_init, f"{seed}")
             ),
             first,
@@ -233,7 +233,7 @@ def transfer_records(seed: int) -> list[Record]:
 def reference_records() -> list[Record]:
     return [
         record(
-            Transfer(
+            TransferScores(
                 subject=subject,
                 images=0,
                 budgets=(),
@@ -281,7 +281,7 @@ def first_screen(*arguments: Any, **options: Any) -> str:
 
 def short(record: Record) -> Record:
     """Return the record with its first score alone: one task, one protocol."""
-    if not isinstance(record.measured, Transfer):
+    if not isinstance(record.measured, TransferScores):
         return record
     return replace(record, measured=replace(record.measured, scores=record.measured.scores[:1]))
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from bench.__main__ import main
 from bench.interfaces.verb import REPORT_VERBS, VERBS
-from bench.records.record import Record, Transfer, read_records
+from bench.records.record import Record, TransferScores, read_records
 from reports.__main__ import main as report
 from reports.page import page
 from tests.data.shards import write_shards
@@ -63,7 +63,7 @@ def browser() -> Iterator[Any]:
 
 def of_two_tasks(record: Record) -> Record:
     """A record whose scores are on two tasks alone, for the other tasks' charts are of the same kind."""
-    if not isinstance(record.measured, Transfer):
+    if not isinstance(record.measured, TransferScores):
         return record
     some = tuple(one for one in record.measured.scores if one.task in ("unseen subgroup", "rooms"))
     return replace(record, measured=replace(record.measured, scores=some))

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from bench.experiment.config import change
 from bench.measure.comparison_records import group_comparison
-from bench.records.record import Memory, Record, Speed, Training, Transfer
+from bench.records.record import Memory, Record, Speed, Training, TransferScores
 from bench.records.scores import Score
 from bench.transfer.subject_scores import whole_task_scores
 from reports.__main__ import main
@@ -37,7 +37,7 @@ def own(record: Record) -> Record:
     if one is None:
         return record
     name = f"{one.name}[data=shards]"
-    if isinstance(measured, Transfer) and measured.subject == one.name:
+    if isinstance(measured, TransferScores) and measured.subject == one.name:
         measured = replace(measured, subject=name)
     return replace(
         changed(
@@ -63,7 +63,7 @@ def split(
         found[f"{TRAIN}{number}"] = [one for one in of_name if isinstance(one.measured, Training)]
         references = [one for one in records if one.experiment is None]
         found[f"{SCORE}{number}"] = [
-            one for one in of_name if isinstance(one.measured, Transfer)
+            one for one in of_name if isinstance(one.measured, TransferScores)
         ] + references
     return dict(sorted(found.items()))
 

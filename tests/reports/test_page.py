@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from bench.interfaces.sections import Block, PageContext, Section, Text
 from bench.measure.throughput import images_per_second
-from bench.records.record import Record, Speed, Transfer
+from bench.records.record import Record, Speed, TransferScores
 from bench.statistics.intervals import accuracy_with_interval, mean_with_interval
 from bench.statistics.ratios import compare_rates, compare_rates_to_base
 from bench.tables.formats import format_p_value
@@ -147,10 +147,10 @@ def test_accuracy_table_equals_the_statistics(whole: list[Record], text: str) ->
         found = next(
             one.measured
             for one in whole
-            if isinstance(one.measured, Transfer)
+            if isinstance(one.measured, TransferScores)
             and (one.measured.subject, one.measured.images) == (subject, images)
         )
-        assert isinstance(found, Transfer)
+        assert isinstance(found, TransferScores)
         return [*map(float, found.scores[0].correct)]
 
     def shown(value: float) -> str:

@@ -33,7 +33,7 @@ from bench.data.stream import Batch, PackStream
 from bench.environment.torchrun_ranks import TorchrunRanks
 from bench.interfaces.method import METHODS
 from bench.measure.throughput import images_per_second_of_all_windows
-from bench.records.record import Failure, Memory, Speed, Training, Transfer, read_records
+from bench.records.record import Failure, Memory, Speed, Training, TransferScores, read_records
 from bench.train import checkpoint_manager
 from bench.train.build import TrainRun, build_train_run
 from bench.train.checkpoint_manager import CheckpointManager
@@ -480,7 +480,7 @@ def test_torchrun_trains_in_its_own_processes_and_rank_0_scores(own_results: Pat
         type(record.measured): record.circumstances.processes
         for record in read_records(own_results / "out")
     }
-    assert processes == {Training: 2, Transfer: 1}
+    assert processes == {Training: 2, TransferScores: 1}
 
 
 def test_training_that_fails_on_the_ranks_is_a_recorded_failure_and_asks_for_no_requeue(

@@ -19,7 +19,7 @@ from bench.experiment.settings import with_settings
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.scope import Scope
-from bench.records.record import Training, Transfer, read_records
+from bench.records.record import Training, TransferScores, read_records
 from bench.train.checkpoints import find_latest_valid, list_checkpoints, lock_training_folder
 from tests.processes import LONGEST_SECONDS, Parting, run_of, wait_until
 from tests.train.test_checkpoints import written
@@ -88,7 +88,7 @@ def test_training_requeued_four_times_by_one_command_ends_with_the_same_tower_an
     assert "unseen subgroup" in printed
     assert "Twemoji" not in printed
     records = read_records(out)
-    scored = [record.measured for record in records if isinstance(record.measured, Transfer)]
+    scored = [record.measured for record in records if isinstance(record.measured, TransferScores)]
     assert {score.task for transfer in scored for score in transfer.scores} == {"unseen subgroup"}
     training = next(record.measured for record in records if isinstance(record.measured, Training))
 

@@ -9,7 +9,7 @@ from bench.experiment.config import change
 from bench.experiment.experiments import get_experiment
 from bench.measure.comparison_records import group_comparison
 from bench.measure.throughput import images_per_second
-from bench.records.record import Flops, Record, Transfer
+from bench.records.record import Flops, Record, TransferScores
 from bench.records.scores import Score
 from bench.statistics.intervals import accuracy_with_interval
 from bench.tables.tables import Table
@@ -44,7 +44,7 @@ def score(right: int, **changes: object) -> Score:
 def scored(subject: str, seed: int, *scores: Score) -> Record:
     trained = subject == CLIP.name
     budgets = ("equal images", "equal device seconds") if trained else ()
-    measured = Transfer(
+    measured = TransferScores(
         subject=subject, images=80_000 if trained else 0, budgets=budgets, scores=scores
     )
     of = None if subject == "raw pixels" else change(CLIP, seed=seed)

@@ -39,6 +39,7 @@ def list_unmet_conditions(claim: Claim, records: list[Record]) -> list[str]:
 
 
 def _check_code(_: Claim, record: Record) -> str:
+    """Return which code was timed, if it is not CoreNet at the released commit."""
     run = record.measured
     if not isinstance(run, AuthorsRun):
         return f"code: this project's, needed {CORENET}"
@@ -48,6 +49,7 @@ def _check_code(_: Claim, record: Record) -> str:
 
 
 def _check_file(claim: Claim, record: Record) -> str:
+    """Return which configuration file the authors' code read, if it is not the method's released one."""
     run = record.measured
     if not isinstance(run, AuthorsRun):
         return ""
@@ -59,12 +61,14 @@ def _check_file(claim: Claim, record: Record) -> str:
 
 
 def _check_keys(_: Claim, record: Record) -> str:
+    """Return the keys of the file that were changed."""
     run = record.measured
     changed = run.changed if isinstance(run, AuthorsRun) else {}
     return "; ".join(f"{key}: {text}" for key, text in changed.items())
 
 
 def _check_gpu(_: Claim, record: Record) -> str:
+    """Return which device was timed, if it is not one A100."""
     circumstances = record.circumstances
     spec = find_gpu_spec(circumstances.machine)
     if circumstances.device != "cuda":
@@ -84,6 +88,7 @@ def _check_images(_: Claim, record: Record) -> str:
 
 
 def _check_data_wait(_: Claim, record: Record) -> str:
+    """Return how long the loop waited for batches, if it is too long or unknown."""
     run = record.measured
     share = run.data_wait_share if isinstance(run, AuthorsRun | Speed) else None
     if share is None:
@@ -95,6 +100,7 @@ def _check_data_wait(_: Claim, record: Record) -> str:
 
 
 def _check_throttling(_: Claim, record: Record) -> str:
+    """Return how often the GPU was slowed down, if it was or if that is unknown."""
     run = record.measured
     percent = run.throttled_percent if isinstance(run, AuthorsRun) else None
     if percent is None:

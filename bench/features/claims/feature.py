@@ -17,7 +17,7 @@ EXTENSION = Extension(
             "claim",
             "As published",
             "As published",
-            "bench.features.claims.section:build",
+            "bench.features.claims.section:build_claim_paragraph",
             place="answer",
         )
     ],

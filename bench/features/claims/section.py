@@ -14,7 +14,7 @@ from bench.tables.formats import format_ratio
 SPEED_CLAIMS = ("catlip-2.7x", "catlip-h16")
 
 
-def build(page: PageContext) -> list[Block] | None:
+def build_claim_paragraph(page: PageContext) -> list[Block] | None:
     """Say what was published of CatLIP's speed, with the verdicts; None in a smoke test and without CLIP or CatLIP."""
     methods = {experiment.method for experiment in page.comparison.experiments.values()}
     if page.comparison.is_smoke_test or not {*HEADLINE_METHODS} <= methods:

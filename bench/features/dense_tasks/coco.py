@@ -150,23 +150,23 @@ def read_coco_detection(root: Path, cache: Path) -> DetectionTask:
     return build_task(DetectionTask, "coco", split.classes, parts, cache)
 
 
-def _read_splits(root: Path, kind: type[Instances]) -> list[CocoFiles]:
+def _read_splits(root: Path, instances_type: type[Instances]) -> list[CocoFiles]:
     """Read `train` and `val`; ValueError where they have other categories."""
-    train = _read_split(root, "train", kind)
-    val = _read_split(root, "val", kind)
+    train = _read_split(root, "train", instances_type)
+    val = _read_split(root, "val", instances_type)
     if train.classes != val.classes:
         raise ValueError(f"{root}: train and val have other categories")
     return [train, val]
 
 
-def _read_split(root: Path, split: str, kind: type[Instances]) -> CocoFiles:
+def _read_split(root: Path, split: str, instances_type: type[Instances]) -> CocoFiles:
     """Read the annotations file of a split, and check that its images are there."""
     pattern = root / "annotations" / f"instances_{split}*.json"
     file = min(pattern.parent.glob(pattern.name), default=pattern)
     require_path(root, file, COCO_LAYOUT)
     folder = root / file.stem.removeprefix("instances_")
     require_path(root, folder, COCO_LAYOUT)
-    instances = read_instances(file, kind)
+    instances = read_instances(file, instances_type)
     names = [image.file_name for image in instances.images]
     names_in_folder = {path.name for path in folder.iterdir()}
     missing = [name for name in names if name not in names_in_folder]
@@ -191,11 +191,11 @@ def _read_split(root: Path, split: str, kind: type[Instances]) -> CocoFiles:
     return CocoFiles(file, classes, images, list(annotations.values()))
 
 
-def read_instances(path: Path, kind: type[Instances]) -> Instances:
+def read_instances(path: Path, instances_type: type[Instances]) -> Instances:
     """Read an annotations file; ValueError for a file that is too large, is not JSON, or lacks a field."""
     content = read_limited(path, MAX_BYTES)
     with prefix_errors(path):
-        return decode_json(content, kind)
+        return decode_json(content, instances_type)
 
 
 def _decode_mask(

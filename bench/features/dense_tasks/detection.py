@@ -131,22 +131,22 @@ class DetectionTask(TaskWithSplits[Examples[ImageWithObjects]]):
     recipe: DetectionRecipe = PUBLISHED
 
 
-def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[MetricScore]:
+def score_detection(extractor: FeatureExtractor, task: DetectionTask) -> list[MetricScore]:
     """Return AP of boxes and of masks, averaged over IoU 0.5 to 0.95, and at IoU 0.5.
 
     The baseline, 0, detects nothing.
     """
-    assert subject.tower is not None
-    tower = subject.tower.to(subject.device)
+    assert extractor.tower is not None
+    tower = extractor.tower.to(extractor.device)
     training = task.recipe.training_for(tower.width)
 
-    def quality(rate: float) -> float:
-        model = _train_detector(tower, task, task.train, rate)
+    def quality(learning_rate: float) -> float:
+        model = _train_detector(tower, task, task.train, learning_rate)
         return average_precision(_detect(model, task.validation))["box AP"]
 
-    rate = training.choose_learning_rate(tower.width, quality)
+    learning_rate = training.choose_learning_rate(tower.width, quality)
     joint = concatenate_datasets(task.train, task.validation)
-    model = _train_detector(tower, task, joint, rate)
+    model = _train_detector(tower, task, joint, learning_rate)
     precisions = average_precision(_detect(model, task.test))
     scores = []
     for name, value in precisions.items():
@@ -158,14 +158,14 @@ def score_detection(subject: FeatureExtractor, task: DetectionTask) -> list[Metr
             num_train=len(joint),
             num_test=len(task.test),
             baseline=0.0,
-            training=training.make_task_training(len(joint), task.recipe.side, rate),
+            training=training.make_task_training(len(joint), task.recipe.side, learning_rate),
         )
         scores.append(score)
     return scores
 
 
 def _train_detector(
-    tower: ImageTower, task: DetectionTask, part: Examples[ImageWithObjects], rate: float
+    tower: ImageTower, task: DetectionTask, part: Examples[ImageWithObjects], learning_rate: float
 ) -> MaskRCNN:
     """Train a copy of a tower with new heads, by the sum of torchvision's five losses."""
     device = next(tower.parameters()).device
@@ -200,7 +200,7 @@ def _train_detector(
 
     steps = training.count_steps(len(part))
     trained: MaskRCNN = train_on_task(
-        model, trained_tower, prefetch(load, steps), steps, loss_of, training, rate
+        model, trained_tower, prefetch(load, steps), steps, loss_of, training, learning_rate
     )
     return trained
 

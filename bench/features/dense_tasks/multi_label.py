@@ -86,10 +86,10 @@ class MultiLabelTask(TaskWithSplits[MultiLabelPart]):
     """A task whose images show several classes at once, or none."""
 
 
-def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[MetricScore]:
+def score_linear(extractor: FeatureExtractor, task: MultiLabelTask) -> list[MetricScore]:
     """Score a linear head on frozen features; of equally good penalties the strongest is chosen."""
     train, validation, test = (
-        torch.from_numpy(subject.embed(part.images)).to(subject.device, torch.float64)
+        torch.from_numpy(extractor.embed(part.images)).to(extractor.device, torch.float64)
         for part in (task.train, task.validation, task.test)
     )
 
@@ -99,7 +99,7 @@ def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[Metric
         """Fit a head to the features of a part for each strength, and yield its scores of other features."""
         axes = PrincipalAxes.fit(features)
         projected = axes.project(features)
-        labels = torch.from_numpy(part.labels).to(subject.device)
+        labels = torch.from_numpy(part.labels).to(extractor.device)
         for weights in fit_sigmoid_heads(projected, labels, strengths):
             logits = axes.project(scored) @ weights
             yield logits.cpu().numpy()
@@ -114,15 +114,15 @@ def score_linear(subject: FeatureExtractor, task: MultiLabelTask) -> list[Metric
 
 
 def score_fine_tuned(
-    subject: FeatureExtractor, task: MultiLabelTask, published: FineTuning = RELEASED
+    extractor: FeatureExtractor, task: MultiLabelTask, published: FineTuning = RELEASED
 ) -> list[MetricScore]:
-    """Fine-tune the subject's tower with a new head, by binary cross-entropy summed over classes.
+    """Fine-tune the extractor's tower with a new head, by binary cross-entropy summed over classes.
 
     Towers narrower than ViT-B keep their own image size.
     """
-    assert subject.tower is not None, f"{subject.name} has no tower"
-    tower = subject.tower
-    device = subject.device
+    assert extractor.tower is not None, f"{extractor.name} has no tower"
+    tower = extractor.tower
+    device = extractor.device
     count = len(task.train)
     head = make_random_head(tower.width, len(task.classes), seed=0)
     if tower.width < PUBLISHED_WIDTH:

@@ -84,10 +84,10 @@ class SegmentationTask(TaskWithSplits[Examples[ImageAndMask]]):
     recipe: SegmentationRecipe = PUBLISHED
 
 
-def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> list[MetricScore]:
+def score_segmentation(extractor: FeatureExtractor, task: SegmentationTask) -> list[MetricScore]:
     """Return mean IoU with both heads. The baseline predicts the commonest class everywhere."""
-    assert subject.tower is not None
-    tower = subject.tower.to(subject.device)
+    assert extractor.tower is not None
+    tower = extractor.tower.to(extractor.device)
     recipe = task.recipe
     num_classes = len(task.classes)
     _, patch = get_map_channels_and_patch_size(tower)
@@ -102,14 +102,14 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
         fit = partial(_train_segmenter, tower, add_head, num_classes, side, recipe.scales, training)
 
         def quality(
-            rate: float, fit: Callable[[Examples[ImageAndMask], float], Segmenter] = fit
+            learning_rate: float, fit: Callable[[Examples[ImageAndMask], float], Segmenter] = fit
         ) -> float:
-            predict = partial(_predict, fit(task.train, rate), side)
+            predict = partial(_predict, fit(task.train, learning_rate), side)
             value, _ = mean_iou(predict, task.validation, num_classes)
             return value
 
-        rate = training.choose_learning_rate(tower.width, quality)
-        predict = partial(_predict, fit(joint, rate), side)
+        learning_rate = training.choose_learning_rate(tower.width, quality)
+        predict = partial(_predict, fit(joint, learning_rate), side)
         value, commonest = mean_iou(predict, task.test, num_classes)
         score = MetricScore(
             task=task.name,
@@ -119,7 +119,7 @@ def score_segmentation(subject: FeatureExtractor, task: SegmentationTask) -> lis
             num_train=len(joint),
             num_test=len(task.test),
             baseline=commonest,
-            training=training.make_task_training(len(joint), side, rate),
+            training=training.make_task_training(len(joint), side, learning_rate),
         )
         scores.append(score)
     return scores
@@ -190,7 +190,7 @@ def _train_segmenter(
     scales: tuple[float, float],
     training: TransferTraining,
     part: Examples[ImageAndMask],
-    rate: float,
+    learning_rate: float,
 ) -> Segmenter:
     """Train a copy of a tower with a new head, by cross-entropy in nats, the mean over pixels with a class."""
     device = next(tower.parameters()).device
@@ -215,7 +215,9 @@ def _train_segmenter(
         return total / num_pixels.clamp(min=1)
 
     steps = training.count_steps(len(part))
-    return train_on_task(model, model.tower, prefetch(load, steps), steps, loss_of, training, rate)
+    return train_on_task(
+        model, model.tower, prefetch(load, steps), steps, loss_of, training, learning_rate
+    )
 
 
 def _predict(model: Segmenter, side: int, pairs: Sequence[ImageAndMask]) -> Iterator[Tensor]:

@@ -19,7 +19,7 @@ EXTENSION = Extension(
             "explanation",
             "Where the ratio comes from",
             "Causes",
-            "bench.features.explain.section:build",
+            "bench.features.explain.section:build_explanation",
             place="above",
         )
     ],

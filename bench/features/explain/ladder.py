@@ -1,4 +1,4 @@
-"""The ladder: experiments from a baseline to a named one; each differs from the previous one in one cause.
+"""The ladder: experiments from a baseline to a target; each differs from the previous one in one cause.
 
 Factors (settings with one value at the start and another at the end) change first, then the rest of the recipe that is
 work of a step, then the objective, stage by stage. The last causes therefore measure the objective with all else as at
@@ -60,7 +60,7 @@ FieldValues = dict[str, Any]  # by name of the field
 
 
 class Rung(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An experiment of a ladder."""
+    """One experiment of a ladder, and what it changes."""
 
     experiment: str
     cause: str = ""  # of the ratio to the rung before; empty for the first
@@ -68,7 +68,10 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Ladder(RecordContent, frozen=True, kw_only=True, tag="ladder"):
-    """The plan of an explanation. Each round times all rungs."""
+    """The experiments from a baseline to a target, each of which differs from the previous one in one cause.
+
+    Each round times all rungs.
+    """
 
     rungs: tuple[Rung, ...]
     note: str = ""  # why a cause is not measured
@@ -85,30 +88,30 @@ def return_ladder(ladder: Ladder) -> Ladder:
 
 
 def plan_ladder(
-    baseline: Experiment, named: Experiment, chosen_settings: Sequence[str] = ()
+    baseline: Experiment, target: Experiment, chosen_settings: Sequence[str] = ()
 ) -> tuple[Ladder, list[Experiment]]:
-    """Return the ladder from a baseline to a named experiment, and the experiments of its rungs.
+    """Return the ladder from a baseline to a target experiment, and the experiments of its rungs.
 
     Factors are the settings in which both differ and that a step's work depends on, and `chosen_settings`, each
     FIELD=VALUE with the value at the beginning. Raises ValueError for a pair without a ladder, and for a setting that
     is no factor.
     """
-    differences = differing_field_values([baseline, named])
+    differences = differing_field_values([baseline, target])
     shared = {name: values for name, values in differences.items() if name in SHARED_FIELDS}
     if shared:
         raise ValueError(
             f"a ladder has one tower and one data set, these differ in {format_differences(shared)}"
         )
-    starts = _differing_factors(differences) | _chosen_factors(baseline, named, chosen_settings)
-    objective, note = _objective_stages(baseline, named)
-    base = baseline if objective else named
+    starts = _differing_factors(differences) | _chosen_factors(baseline, target, chosen_settings)
+    objective, note = _objective_stages(baseline, target)
+    base = baseline if objective else target
     settings = dict(starts)
-    changes = [(field, {field: get_field(named, field)}) for field in starts]
+    changes = [(field, {field: get_field(target, field)}) for field in starts]
     rest: FieldValues = {}
     for field in differences:
         if field in RECIPE_FIELDS and field not in starts:
             settings[field] = get_field(baseline, field)
-            rest[field] = get_field(named, field)
+            rest[field] = get_field(target, field)
     if rest:
         changes.append((REST, rest))
     causes_of_objective = [cause for cause, _ in objective]
@@ -117,17 +120,17 @@ def plan_ladder(
     changes += objective
     if not changes:
         raise ValueError(
-            f"{named.name} differs from {baseline.name} in nothing that a step's work depends on"
+            f"{target.name} differs from {baseline.name} in nothing that a step's work depends on"
         )
     experiments = [_with_values(base, settings)]
     rungs = [Rung(experiment=experiments[0].name)]
     for cause, values in changes:
         settings |= values
-        experiment = _with_values(base, settings) if values else named
+        experiment = _with_values(base, settings) if values else target
         changed = f"{starts[cause]} -> {values[cause]}" if cause in starts else ""
         experiments.append(experiment)
         rungs.append(Rung(experiment=experiment.name, cause=cause, change=changed))
-    timed = [_with_timed_images_of(experiment, named) for experiment in experiments]
+    timed = [_with_timed_images_of(experiment, target) for experiment in experiments]
     return Ladder(rungs=tuple(rungs), note=note), timed
 
 
@@ -145,7 +148,7 @@ def _differing_factors(differences: Mapping[str, tuple[Any, ...]]) -> FieldValue
 
 
 def _chosen_factors(
-    baseline: Experiment, named: Experiment, chosen_settings: Sequence[str]
+    baseline: Experiment, target: Experiment, chosen_settings: Sequence[str]
 ) -> FieldValues:
     """Return the values at the beginning that FIELD=VALUE settings give."""
     starts = {}
@@ -153,27 +156,27 @@ def _chosen_factors(
     for setting in chosen_settings:
         field = setting.partition("=")[0]
         look_up(field, possible, "factor")
-        if field in LABEL_FIELDS and baseline.method != named.method:
+        if field in LABEL_FIELDS and baseline.method != target.method:
             raise ValueError(f"{field} is a factor between experiments of one method alone")
-        starts[field] = get_field(with_settings(named, [setting]), field)
-        if starts[field] == get_field(named, field):
+        starts[field] = get_field(with_settings(target, [setting]), field)
+        if starts[field] == get_field(target, field):
             raise ValueError(
-                f"{named.name} has {setting} already: --factors are values at the beginning"
+                f"{target.name} has {setting} already: --factors are values at the beginning"
             )
     return starts
 
 
 def _objective_stages(
-    baseline: Experiment, named: Experiment
+    baseline: Experiment, target: Experiment
 ) -> tuple[list[tuple[str, FieldValues]], str]:
     """Return the causes of the objective with the settings that they change, and a note on a cause left out.
 
-    The last cause, without settings, changes to the named experiment itself. Equal methods have no such stages.
+    The last cause, without settings, changes to the target itself. Equal methods have no such stages.
     """
     first = get_method(baseline.method)
-    last = get_method(named.method)
+    last = get_method(target.method)
     roles = (first.ladder_role, last.ladder_role)
-    if baseline.method == named.method:
+    if baseline.method == target.method:
         return [], ""
     if roles == ("pair", "pair"):
         return [("loss", {})], ""
@@ -184,7 +187,7 @@ def _objective_stages(
         for method in (first, last):
             if method.ladder_role is None:
                 reason = f"{method.name} {method.no_ladder_reason}"
-        raise ValueError(f"no ladder leads from {baseline.method} to {named.method}: {reason}")
+        raise ValueError(f"no ladder leads from {baseline.method} to {target.method}: {reason}")
     from models.text_tower import why_padding_is_needed
 
     stages: list[tuple[str, FieldValues]] = [(TEXT_TOWER, {"text_features": "stored"}), (HEAD, {})]

@@ -18,7 +18,7 @@ CHART_NOTE = (
 )
 
 
-def build(page: PageContext) -> Sequence[Block] | None:
+def build_explanation(page: PageContext) -> Sequence[Block] | None:
     """Return the chart, table and sentences of the page's ladder, if its runs are there."""
     result = decompose(page.comparison.records)
     if result is None or result.whole.forward_backward is None:

@@ -51,7 +51,7 @@ def _cause_cells(cause: CauseRatio) -> list[Cell]:
 
 
 def names_of_ladder_ends(result: Decomposition) -> tuple[str, str]:
-    """Return the names of a ladder's first and last experiment, without their settings if they still differ then."""
+    """Return the names of a ladder's first and last experiment, without settings if they still differ."""
     start = strip_settings(result.baseline)
     end = strip_settings(result.experiment)
     if start == end:

@@ -71,5 +71,5 @@ class ExplainRatio:
 
     def _plan(self) -> tuple[Ladder, list[Experiment]]:
         baseline = with_settings(get_experiment(self.baseline), self.settings)
-        named = with_settings(get_experiment(self.name), self.settings)
-        return plan_ladder(baseline, named, self.factors)
+        target = with_settings(get_experiment(self.name), self.settings)
+        return plan_ladder(baseline, target, self.factors)

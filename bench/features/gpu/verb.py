@@ -27,7 +27,7 @@ LIGHT = "--set warmup_steps=2 --set windows=2 --set steps_per_window=2"  # figur
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class GpuStep:
     """A command line of Python, which is killed after some minutes.
 
     In it, {results} is the results folder and {folder} the folder of the step's own records.
@@ -49,7 +49,7 @@ class Step:
         return [sys.executable, *words, *(["--resume"] if can_resume else [])]
 
 
-def list_steps(device: Device) -> list[Step]:
+def list_gpu_steps(device: Device) -> list[GpuStep]:
     """Return the steps in their order: first what a verdict needs. On a CPU they are tried at the tiny scale."""
     if device == "cuda":
         measure_b16 = "-m bench measure clip-vit-b16 catlip-vit-b16 --results {folder}"
@@ -71,20 +71,20 @@ def list_steps(device: Device) -> list[Step]:
         rounds = 2
         images = 256
     return [
-        Step("preflight", f"-m bench.features.gpu.preflight {device}", 3),
-        Step("b16", f"{measure_b16} --rounds {rounds}", 30),
-        Step("tests", f"-m pytest {tests} -q -p no:randomly", 15),
-        Step("l14", f"{measure_l14} --rounds {rounds}", 40),
-        Step("b16-ladder", f"-m bench explain {ladder} --rounds 2 --results {{folder}}", 40),
-        Step("b16-max-autotune", f"{measure_b16} --rounds 1 --set compile=max-autotune", 30),
-        Step("shards", f"-m bench.measure.generated_shards {{results}}/shards {images}", 5),
-        Step("b16-shards", f"{measure_b16} --rounds 1 --data {{results}}/shards", 10),
-        Step(
+        GpuStep("preflight", f"-m bench.features.gpu.preflight {device}", 3),
+        GpuStep("b16", f"{measure_b16} --rounds {rounds}", 30),
+        GpuStep("tests", f"-m pytest {tests} -q -p no:randomly", 15),
+        GpuStep("l14", f"{measure_l14} --rounds {rounds}", 40),
+        GpuStep("b16-ladder", f"-m bench explain {ladder} --rounds 2 --results {{folder}}", 40),
+        GpuStep("b16-max-autotune", f"{measure_b16} --rounds 1 --set compile=max-autotune", 30),
+        GpuStep("shards", f"-m bench.measure.generated_shards {{results}}/shards {images}", 5),
+        GpuStep("b16-shards", f"{measure_b16} --rounds 1 --data {{results}}/shards", 10),
+        GpuStep(
             "train",
             "-m bench train catlip-tiny --images 2048 --task 'Twemoji group' --out {results}/train --resume",
             10,
         ),
-        Step("open-clip", f"-m bench reference open-clip {open_clip} --results {{folder}}", 20),
+        GpuStep("open-clip", f"-m bench reference open-clip {open_clip} --results {{folder}}", 20),
     ]
 
 
@@ -106,7 +106,7 @@ class Gpu:
 
     def run(self) -> int:
         """Run the steps that are not done, and list how all ended."""
-        steps = {step.name: step for step in list_steps(self.device)}
+        steps = {step.name: step for step in list_gpu_steps(self.device)}
         chosen = [look_up(name, steps, "step") for name in self.steps] or [*steps.values()]
         results = self.results.resolve()
         make_folders(results)
@@ -114,7 +114,7 @@ class Gpu:
         for step in chosen:
             done = results / f"{step.name}.done"
             start = time.monotonic()
-            status = "done before" if done.exists() else run_step(step, results)
+            status = "done before" if done.exists() else run_gpu_step(step, results)
             rows.append({"step": step.name, "status": status, "seconds": time.monotonic() - start})
             if status == "ok":
                 done.touch()
@@ -125,7 +125,7 @@ class Gpu:
         return OK if all(row["status"] in ("ok", "done before") for row in rows) else FAILED_CASE
 
 
-def run_step(step: Step, results: Path) -> str:
+def run_gpu_step(step: GpuStep, results: Path) -> str:
     """Run a step, and draw the page of its records; return how it ended: "ok", "failed" or "timeout"."""
     command = step.command(results)
     output = results / f"{step.name}.log"

@@ -27,7 +27,7 @@ class Interconnect:
     source: str = ""
 
 
-def data_sheet_interconnect(gpu: GpuSpec, network_gbs: float | None = None) -> Interconnect:
+def interconnect_from_data_sheet(gpu: GpuSpec, network_gbs: float | None = None) -> Interconnect:
     """Return the interconnect of a GPU: 80 % of the bandwidths of its data sheet, and NCCL's latencies.
 
     `network_gbs`, in GB/s per GPU and direction, is the bandwidth that is reached between nodes, in place of the data

@@ -58,7 +58,7 @@ class ComputeProfile:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanCase:
+class PlanInputs:
     """What a plan needs of an experiment."""
 
     name: str
@@ -132,7 +132,7 @@ def compute_profile_from_flops(
     )
 
 
-def plan_step(case: PlanCase, links: Interconnect, gpus: int) -> PlannedStep:
+def plan_step(case: PlanInputs, links: Interconnect, gpus: int) -> PlannedStep:
     """Predict a step on `gpus` GPUs, with the case's batch per GPU. With sharding each GPU updates its shard."""
     compute = case.compute
     forward = case.batch * compute.forward_seconds

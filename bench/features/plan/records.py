@@ -25,7 +25,7 @@ POWER_READING = "power W, by the energy counter"
 
 
 @dataclass(frozen=True, slots=True)
-class TimedRuns:
+class RunsOnDevice:
     """The timed runs of one experiment on one device."""
 
     experiment: Experiment  # as timed, at its batch
@@ -52,7 +52,7 @@ def newest_timed_records(results: Path, experiments: Sequence[Experiment]) -> li
     raise ValueError(f"{results} has no comparison of `measure` that timed {names}")
 
 
-def find_timed_runs(experiment: Experiment, records: Sequence[Record]) -> TimedRuns:
+def find_timed_runs(experiment: Experiment, records: Sequence[Record]) -> RunsOnDevice:
     """Return an experiment's timed runs of one batch size, the nearest to its own.
 
     Raises ValueError for runs without phases, as those of several processes.
@@ -66,7 +66,7 @@ def find_timed_runs(experiment: Experiment, records: Sequence[Record]) -> TimedR
     runs = [run for other, run, _ in matches if distance(other) == distance(timed)]
     if circumstances.processes > 1 or not run.phase_seconds:
         raise ValueError(f"{timed.name}: a plan needs records of one process, with phases")
-    return TimedRuns(timed, circumstances, runs)
+    return RunsOnDevice(timed, circumstances, runs)
 
 
 def _matching_records(
@@ -82,7 +82,7 @@ def _matching_records(
     return matches
 
 
-def compute_profile_from_runs(timed: TimedRuns, loss_flops_per_second: float) -> ComputeProfile:
+def compute_profile_from_runs(timed: RunsOnDevice, loss_flops_per_second: float) -> ComputeProfile:
     """Return the profile of the runs' device, with medians over the runs.
 
     The step time is the windows', in which phases may overlap; it is divided in proportion to the phases.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bench.features.plan.collectives import collective_seconds
 from bench.features.plan.interconnect import Interconnect
-from bench.features.plan.model import LOSS_SHARE, OVERLAP, PlanCase, PlannedStep
+from bench.features.plan.model import LOSS_SHARE, OVERLAP, PlanInputs, PlannedStep
 from bench.tables.tables import Table
 
 MS = 1000
@@ -30,7 +30,7 @@ MODEL_ASSUMPTIONS = {
 class PlanResult:
     """The plan of one experiment."""
 
-    case: PlanCase
+    case: PlanInputs
     step: PlannedStep
     is_measured: bool  # else the step is counted, at an assumed utilisation
     tokens_per_caption: float | None  # computed, padding included; None: the method reads no text

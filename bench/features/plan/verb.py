@@ -19,19 +19,19 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.features.plan.collectives import FP32_BYTES
 from bench.features.plan.interconnect import (
     Interconnect,
-    data_sheet_interconnect,
+    interconnect_from_data_sheet,
     replace_by_measured_links,
 )
 from bench.features.plan.model import (
     LOSS_SHARE,
     PUBLISHED_ERROR,
     UTILISATION,
-    PlanCase,
+    PlanInputs,
     loss_peak_flops_per_second,
     plan_step,
 )
 from bench.features.plan.records import (
-    TimedRuns,
+    RunsOnDevice,
     compute_profile_from_runs,
     estimate_max_batch,
     find_timed_runs,
@@ -94,12 +94,12 @@ class Plan:
         self._require_valid_options()
         experiments = experiments_from(self.names, self.settings)
         records: list[Record] = []
-        timed_runs: list[TimedRuns] = []
+        timed_runs: list[RunsOnDevice] = []
         if self.record is not None:
             records = newest_timed_records(self.record, experiments)
             timed_runs = [find_timed_runs(experiment, records) for experiment in experiments]
         gpu = self._find_gpu(timed_runs)
-        links = data_sheet_interconnect(gpu, self.network_gbs)
+        links = interconnect_from_data_sheet(gpu, self.network_gbs)
         if self.links is not None:
             links = replace_by_measured_links(links, self.links, self.network_gbs)
         plans = []
@@ -130,7 +130,7 @@ class Plan:
         if self.utilisation is not None and self.device is None:
             raise ValueError("--utilisation needs --device: with --record the step is measured")
 
-    def _find_gpu(self, timed_runs: Sequence[TimedRuns]) -> GpuSpec:
+    def _find_gpu(self, timed_runs: Sequence[RunsOnDevice]) -> GpuSpec:
         """Return the data sheet of the named or the recorded GPU; ValueError for a CPU and an unknown GPU."""
         if self.device is not None:
             return look_up(self.device.lower(), GPU_SPECS, "device")
@@ -145,7 +145,7 @@ class Plan:
     def _plan(
         self,
         experiment: Experiment,
-        timed: TimedRuns | None,
+        timed: RunsOnDevice | None,
         records: Sequence[Record],
         gpu: GpuSpec,
         links: Interconnect,
@@ -175,7 +175,7 @@ class Plan:
                 bytes_per_parameter = FP32_BYTES
         batch = experiment.mean_batch_size
         sharding = experiment.runtime.sharding
-        case = PlanCase(experiment.name, weights, compute, batch, sharding, bytes_per_parameter)
+        case = PlanInputs(experiment.name, weights, compute, batch, sharding, bytes_per_parameter)
         images = experiment.training.images if self.images is None else parse_count(self.images)
         return PlanResult(
             case=case,
@@ -193,7 +193,7 @@ class Plan:
             return ""
         return ASSUMED_NOTE if self.utilisation else f"{ASSUMED_NOTE}\n{PUBLISHED_ERROR}"
 
-    def _assumptions(self, timed_runs: Sequence[TimedRuns], gpu: GpuSpec) -> dict[str, str]:
+    def _assumptions(self, timed_runs: Sequence[RunsOnDevice], gpu: GpuSpec) -> dict[str, str]:
         """Return where the step time of one device is from, by the name of the assumption."""
         rows = {}
         for timed in timed_runs:

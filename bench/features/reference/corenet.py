@@ -23,8 +23,8 @@ UNUSED_PACKAGES = (
 )
 
 
-class _EmptyPackages(MetaPathFinder, Loader):
-    """Finds the unused packages as empty modules."""
+class _EmptyPackageFinder(MetaPathFinder, Loader):
+    """An import hook by which the unused packages are empty modules."""
 
     def find_spec(
         self, name: str, _path: object = None, _target: object = None
@@ -51,7 +51,7 @@ class _EmptyModule(ModuleType):
 def import_corenet(checkout: Path) -> None:
     """Make `corenet` importable from a checkout, with empty replacements of what is not installed and no step uses."""
     sys.path.append(str(checkout))
-    sys.meta_path.append(_EmptyPackages())  # after the finders of installed packages
+    sys.meta_path.append(_EmptyPackageFinder())  # after the finders of installed packages
     for name in ("write_video", "read_video"):  # torchvision has dropped them
         if not hasattr(torchvision.io, name):
             setattr(torchvision.io, name, None)

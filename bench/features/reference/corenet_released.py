@@ -12,7 +12,7 @@ from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -28,7 +28,7 @@ from bench.features.reference.released_batches import (
     TimedLoader,
     draw_step_sizes,
     make_batch_loader,
-    open_stream,
+    open_released_stream,
 )
 from bench.features.reference.timing import WindowTimer
 from bench.labels.vocabulary import read_vocabulary, replace_unshipped_vocabulary
@@ -116,7 +116,7 @@ def run_as_released(
         figures["changed"] = describe_changes(released, used, reasons)
         num_steps = timing.warmup_steps + timing.windows * timing.steps_per_window
         sizes = draw_step_sizes(options, round_, num_steps)
-        stream = open_stream(options, experiment, device, results, sizes)
+        stream = open_released_stream(options, experiment, device, results, sizes)
         if round_ == 0:
             log_loader_workers(stream)
         load = make_batch_loader(stream, sizes, is_pinned=device.type == "cuda")
@@ -161,7 +161,7 @@ def run_as_released(
 
 
 def max_throttled_percent(readings: Readings, device: torch.device) -> float | None:
-    """Return the largest share of readings, in percent, with a slowdown by heat or hardware; None: a GPU gave none."""
+    """Return the percentage of readings that say that heat or hardware slowed the GPU; None: a GPU gave no readings."""
     if device.type == "cpu":
         return 0.0
     figures = readings.figures
@@ -203,10 +203,18 @@ def describe_changes(
     return changes
 
 
+class OpenedPipeline(NamedTuple):
+    """CoreNet's pipeline, made from a configuration file."""
+
+    pipeline: Any
+    released: dict[str, Any]  # values of the file, by key
+    reasons: dict[str, str]  # why values are changed, by key
+
+
 def open_pipeline(
     checkout: Path, file: str, folder: Path, device: torch.device, *, is_tiny: bool
-) -> tuple[Any, dict[str, Any], dict[str, str]]:
-    """Return CoreNet's pipeline with a file's options, the file's keys and values, and why some are changed."""
+) -> OpenedPipeline:
+    """Return CoreNet's pipeline with the options of a file of the checkout; its results lie in `folder`."""
     from corenet.options.opts import get_training_arguments
     from corenet.train_eval_pipelines.default_train_eval import DefaultTrainEvalPipeline
 
@@ -223,7 +231,7 @@ def open_pipeline(
     arguments += ["--ddp.world-size", "1", "--ddp.dist-url", f"file://{folder / 'rendezvous'}"]
     options = get_training_arguments(args=arguments)
     vars(options).update(changes)
-    return DefaultTrainEvalPipeline(options), released, reasons
+    return OpenedPipeline(DefaultTrainEvalPipeline(options), released, reasons)
 
 
 def run_in_launcher(pipeline: Any, take_steps: Callable[[Any], None]) -> None:

@@ -229,6 +229,8 @@ def order_for_bucketing(stream: PackStream[Tokens], num_steps: int) -> SampleOrd
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ChosenOrder(SampleOrder):
+    """An order that is given row by row."""
+
     rows: Int[Tensor, "steps batch"]
 
     def batch_rows(self, k: int) -> Int[Tensor, " batch"]:

@@ -89,7 +89,7 @@ def draw_step_sizes(options: Namespace, epoch: int, num_steps: int) -> tuple[Ste
     return tuple(sizes)
 
 
-def open_stream(
+def open_released_stream(
     options: Namespace,
     experiment: Experiment,
     device: torch.device,

@@ -38,7 +38,7 @@ def build_superclass_step(run: TrainRun, checkout: Path) -> Callable[[Batch[Any]
     Targets are captions padded to the context. The package open_clip of the checkout is imported under another name.
     Its mean of token counts over all processes is left out, which is the identity for one process.
     """
-    add_package(checkout / "opencls" / "open_clip", PACKAGE)
+    add_importable_package(checkout / "opencls" / "open_clip", PACKAGE)
     modules: Any = import_module(f"{PACKAGE}.cls_model")
     losses: Any = import_module(f"{PACKAGE}.loss")
     experiment = run.stream.experiment
@@ -73,7 +73,7 @@ def build_superclass_step(run: TrainRun, checkout: Path) -> Callable[[Batch[Any]
     return step
 
 
-def add_package(folder: Path, name: str) -> None:
+def add_importable_package(folder: Path, name: str) -> None:
     """Make a package's modules importable from its folder as NAME.MODULE; its `__init__.py` is not executed."""
     package = ModuleType(name)
     package.__path__ = [str(folder)]

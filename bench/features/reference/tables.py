@@ -34,7 +34,7 @@ class LossComparison:
 
 
 def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:
-    """List each side's images per second, and its ratio to the first side's."""
+    """Return the table of each side's images per second, with its ratio to the first side's."""
     rates: dict[str, dict[int, float]] = {}
     tokens = {}
     for record in records:
@@ -98,7 +98,7 @@ def compare_early_losses(records: Sequence[Record]) -> list[LossComparison]:
 
 
 def loss_table(comparisons: Sequence[LossComparison]) -> Table:
-    """List the losses of each reference beside ours."""
+    """Return the table of the losses of each reference beside ours."""
     rows = []
     for comparison in comparisons:
         row = {

@@ -17,7 +17,7 @@ from bench.cli.measure import Measure
 from bench.cli.options import experiment_from
 from bench.experiment.config import require_comparable_experiments
 from bench.features.gpu import verb
-from bench.features.gpu.verb import Step, list_steps
+from bench.features.gpu.verb import GpuStep, list_gpu_steps
 from bench.interfaces.verb import VERBS
 from bench.records.record import Record, record_path, write_record
 from tests.processes import LONGEST_SECONDS, wait_until
@@ -25,25 +25,27 @@ from tests.small import circumstances, small
 from tests.speeds import speed
 
 ROOT = Path(__file__).parents[3]
-FIRST = Step("preflight", "-c 'print(1)'", 5)
-COUNTS = Step("counts", """-c 'import sys; open(sys.argv[1], "a").write("x")' {results}/count""", 5)
-FAILS = Step("fails", """-c 'import sys; print("a line"); sys.exit("the reason")'""", 5)
+FIRST = GpuStep("preflight", "-c 'print(1)'", 5)
+COUNTS = GpuStep(
+    "counts", """-c 'import sys; open(sys.argv[1], "a").write("x")' {results}/count""", 5
+)
+FAILS = GpuStep("fails", """-c 'import sys; print("a line"); sys.exit("the reason")'""", 5)
 HANGING = """
 import os, pathlib, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 pathlib.Path(sys.argv[1]).write_text("%d %d end" % (os.getpid(), child.pid))
 child.wait()
 """
-HANGS = Step("hangs", f"-c '{HANGING}' {{results}}/processes", 5)
+HANGS = GpuStep("hangs", f"-c '{HANGING}' {{results}}/processes", 5)
 # A command line of its own that has these steps.
 PROGRAM = (
     "import sys; from bench.__main__ import main; from bench.features.gpu import verb; from bench.features.gpu.verb "
-    f"import Step; verb.list_steps = lambda _: {[FIRST, HANGS]!r}; sys.exit(main(sys.argv[1:]))"
+    f"import GpuStep; verb.list_gpu_steps = lambda _: {[FIRST, HANGS]!r}; sys.exit(main(sys.argv[1:]))"
 )
 
 
-def run(monkeypatch: pytest.MonkeyPatch, results: Path, steps: list[Step], *options: str) -> int:
-    monkeypatch.setattr(verb, "list_steps", lambda _: steps)
+def run(monkeypatch: pytest.MonkeyPatch, results: Path, steps: list[GpuStep], *options: str) -> int:
+    monkeypatch.setattr(verb, "list_gpu_steps", lambda _: steps)
     return main(["gpu", "--results", str(results), *options])
 
 
@@ -72,14 +74,14 @@ def test_step_that_fails_is_run_again_and_one_that_ended_well_is_not(
 
 
 def test_failed_preflight_stops_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert run(monkeypatch, tmp_path, [Step("preflight", "-c 'exit(1)'", 5), COUNTS]) == 3
+    assert run(monkeypatch, tmp_path, [GpuStep("preflight", "-c 'exit(1)'", 5), COUNTS]) == 3
     assert not (tmp_path / "count").exists()
 
 
 def test_step_that_takes_too_long_is_killed_with_its_children(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    short = Step("hangs", HANGS.arguments, 0.03)
+    short = GpuStep("hangs", HANGS.arguments, 0.03)
     assert run(monkeypatch, tmp_path, [FIRST, short, COUNTS]) == 3
     assert done(tmp_path) == {"preflight", "counts"}
     for process_id in (tmp_path / "processes").read_text().split()[:2]:
@@ -99,13 +101,13 @@ def test_command_that_is_ended_kills_its_step_and_continues_there(
     for process_id in written.read_text().split()[:2]:
         wait_until(lambda process_id=process_id: has_ended(int(process_id)))
     assert done(tmp_path) == {"preflight"}
-    assert run(monkeypatch, tmp_path, [FIRST, Step("hangs", "-c 1", 5)]) == 0
+    assert run(monkeypatch, tmp_path, [FIRST, GpuStep("hangs", "-c 1", 5)]) == 0
 
 
 def test_step_resumes_the_comparison_of_its_folder_and_draws_its_page(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    step = Step("b16", "-c 'import sys; print(sys.argv[1:])' {folder}", 5)
+    step = GpuStep("b16", "-c 'import sys; print(sys.argv[1:])' {folder}", 5)
     assert "--resume" not in step.command(tmp_path)
     record = Record(
         comparison="c", experiment=small("clip"), circumstances=circumstances(), measured=speed()
@@ -119,7 +121,7 @@ def test_step_resumes_the_comparison_of_its_folder_and_draws_its_page(
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_every_command_line_is_accepted(device: verb.Device, tmp_path: Path) -> None:
-    steps = list_steps(device)
+    steps = list_gpu_steps(device)
     assert len({step.name for step in steps}) == len(steps)
     for step in steps:
         words = step.command(tmp_path)

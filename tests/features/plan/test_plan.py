@@ -19,18 +19,18 @@ from bench.experiment.settings import with_batch_size
 from bench.features.plan.collectives import ParameterCounts
 from bench.features.plan.interconnect import (
     Interconnect,
-    data_sheet_interconnect,
+    interconnect_from_data_sheet,
     replace_by_measured_links,
 )
 from bench.features.plan.model import (
     OVERLAP,
     ComputeProfile,
     FlopsPerImage,
-    PlanCase,
+    PlanInputs,
     compute_profile_from_flops,
     plan_step,
 )
-from bench.features.plan.records import TimedRuns, compute_profile_from_runs, estimate_max_batch
+from bench.features.plan.records import RunsOnDevice, compute_profile_from_runs, estimate_max_batch
 from bench.measure.throughput import images_per_second
 from bench.records.record import (
     AllReduceSpeed,
@@ -54,9 +54,9 @@ def weights(method: Any) -> ParameterCounts:
     return ParameterCounts(method, 10**8, 0, 8 * 10**7, 12, 0, 1, width, tokens)
 
 
-def case(method: str = "clip", **changes: Any) -> PlanCase:
+def case(method: str = "clip", **changes: Any) -> PlanInputs:
     return replace(
-        PlanCase(
+        PlanInputs(
             method, weights(method), ComputeProfile(1e-5, 1e-4, 2e-4, 0.01, 4096.0, 1e13), 256.0
         ),
         **changes,
@@ -84,7 +84,7 @@ interconnects = st.builds(
 
 
 @given(cases, interconnects)
-def test_one_device_sends_nothing(case: PlanCase, links: Interconnect) -> None:
+def test_one_device_sends_nothing(case: PlanInputs, links: Interconnect) -> None:
     step = plan_step(case, links, 1)
     compute = case.compute
     assert step.communication_seconds == step.hidden_seconds == step.extra_negatives_seconds == 0
@@ -96,7 +96,7 @@ def test_one_device_sends_nothing(case: PlanCase, links: Interconnect) -> None:
 
 
 @given(cases, interconnects, st.integers(2, 4096))
-def test_better_links_never_take_longer(case: PlanCase, links: Interconnect, gpus: int) -> None:
+def test_better_links_never_take_longer(case: PlanInputs, links: Interconnect, gpus: int) -> None:
     step = plan_step(case, links, gpus)
     better = replace(
         links,
@@ -111,7 +111,7 @@ def test_better_links_never_take_longer(case: PlanCase, links: Interconnect, gpu
 
 
 @given(cases, st.integers(0, 8))
-def test_free_communication_splits_a_global_batch_evenly(case: PlanCase, power: int) -> None:
+def test_free_communication_splits_a_global_batch_evenly(case: PlanInputs, power: int) -> None:
     """The products of a loss too; but the optimizer takes its time on each."""
     gpus = 2**power
     free = replace(case, batch=65_536.0, compute=replace(case.compute, optimizer_seconds=0.0))
@@ -224,7 +224,7 @@ def test_parts_of_a_step_sum_to_the_window_time(
         window_seconds=tuple(windows),
         phase_seconds={name: (value,) for name, value in phases.items()},
     )
-    compute = compute_profile_from_runs(TimedRuns(CLIP, HERE, [run]), 1.0)
+    compute = compute_profile_from_runs(RunsOnDevice(CLIP, HERE, [run]), 1.0)
     step = (
         CLIP.training.batch_size
         * (compute.data_seconds + compute.forward_seconds + compute.backward_seconds)
@@ -307,14 +307,14 @@ def test_an_assumed_plan_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 def test_measured_links_replace_the_data_sheet_where_they_were_measured(tmp_path: Path) -> None:
     one_node = link(network_bytes_per_second=None, network_latency_seconds=None)
     folder = written(_made(tmp_path / "links"), link(bytes_per_second=1.0), one_node)
-    sheet = data_sheet_interconnect(GPU_SPECS["h100"])
+    sheet = interconnect_from_data_sheet(GPU_SPECS["h100"])
     links = replace_by_measured_links(sheet, folder)
     assert (links.gpus_per_node, links.link_bytes_per_second) == (4, 2e11)
     assert links.network_bytes_per_second == sheet.network_bytes_per_second
-    assert data_sheet_interconnect(GPU_SPECS["h100"], 20.0).network_bytes_per_second == 2e10
+    assert interconnect_from_data_sheet(GPU_SPECS["h100"], 20.0).network_bytes_per_second == 2e10
     nodes = replace_by_measured_links(sheet, written(_made(tmp_path / "nodes"), link()))
     assert (nodes.network_bytes_per_second, nodes.network_latency_seconds) == (1e10, 2e-5)
-    given = data_sheet_interconnect(GPU_SPECS["h100"], 20.0)
+    given = interconnect_from_data_sheet(GPU_SPECS["h100"], 20.0)
     given = replace_by_measured_links(given, tmp_path / "nodes", 20.0)
     assert (given.network_bytes_per_second, given.network_latency_seconds) == (2e10, 2e-5)
     assert main(["plan", "clip-tiny", "--device", "h100", "--links", str(folder)]) == 0

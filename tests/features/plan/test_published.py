@@ -11,14 +11,14 @@ from scipy.optimize import brentq
 from bench.environment.gpu_specs import GPU_SPECS
 from bench.experiment.experiments import get_experiment
 from bench.features.plan.collectives import ParameterCounts
-from bench.features.plan.interconnect import data_sheet_interconnect
+from bench.features.plan.interconnect import interconnect_from_data_sheet
 from bench.features.plan.model import (
     MEDIAN_ERROR,
     PUBLISHED_HIGH,
     PUBLISHED_LOW,
     UTILISATION,
     FlopsPerImage,
-    PlanCase,
+    PlanInputs,
     compute_profile_from_flops,
     plan_step,
 )
@@ -40,7 +40,7 @@ NODE_GBITS = (
 )
 
 
-def with_released_loss(case: PlanCase) -> PlanCase:
+def with_released_loss(case: PlanInputs) -> PlanInputs:
     """Return a case with the loss of open_clip, NeMo and CoreNet, which gathers both modalities and has six products.
 
     Source: `gather_features` and `ClipLoss` of open_clip's src/open_clip/loss.py (89fb801), and CoreNet's
@@ -66,8 +66,8 @@ def planned_rate(run: PublishedRun, utilisation: float) -> float:
     weights = ParameterCounts(
         "clip", round(1e6 * model.megaparameters), 0, 0, 0, 0, 1, model.width, 0
     )
-    links = data_sheet_interconnect(device)
-    case = with_released_loss(PlanCase(run.model, weights, compute, float(run.batch)))
+    links = interconnect_from_data_sheet(device)
+    case = with_released_loss(PlanInputs(run.model, weights, compute, float(run.batch)))
     return plan_step(case, links, run.gpus).images_per_second / run.gpus
 
 
@@ -128,10 +128,10 @@ def test_factor_that_one_gpu_lacks_is_that_of_the_claims(
             work, device, UTILISATION, experiment.runtime.contrastive_precision
         )
         weights = count_communicated_parameters(experiment)
-        cases.append(PlanCase(experiment.name, weights, compute, experiment.mean_batch_size))
+        cases.append(PlanInputs(experiment.name, weights, compute, experiment.mean_batch_size))
     factors = []
     for gbits in NODE_GBITS:
-        links = data_sheet_interconnect(device, 0.8 * gbits / 8 / device.gpus_per_node)
+        links = interconnect_from_data_sheet(device, 0.8 * gbits / 8 / device.gpus_per_node)
         for pair in (cases, [with_released_loss(case) for case in cases]):
             shares = []
             for case, number in zip(pair, gpus, strict=True):

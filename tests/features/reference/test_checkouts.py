@@ -60,7 +60,7 @@ def test_a_package_is_imported_under_another_name(
     monkeypatch.setattr(sys, "modules", {**sys.modules})
     (tmp_path / "part.py").write_text("from .loss import value\n")
     (tmp_path / "loss.py").write_text("value = 'own'\n")
-    add_package(tmp_path, "renamed_package")
+    add_importable_package(tmp_path, "renamed_package")
     assert importlib.import_module("renamed_package.part").value == "own"
 
 

@@ -43,7 +43,7 @@ from bench.features.reference.released_batches import (
     TimedLoader,
     draw_step_sizes,
     make_batch_loader,
-    open_stream,
+    open_released_stream,
 )
 from bench.features.reference.tables import released_tables
 from bench.features.reference.timing import WindowTimer
@@ -92,7 +92,7 @@ def open_batches(
     options: Namespace, experiment: Experiment, results: Path, round_: int, steps: int
 ) -> tuple[tuple[StepSize, ...], BatchStream[Any], Callable[[int], ReleasedBatch]]:
     sizes = draw_step_sizes(options, round_, steps)
-    stream = open_stream(options, experiment, CPU, results, sizes)
+    stream = open_released_stream(options, experiment, CPU, results, sizes)
     return sizes, stream, make_batch_loader(stream, sizes, is_pinned=False)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bench.experiment.config import change
 from bench.experiment.experiments import get_experiment
 from bench.measure.comparison_records import group_comparison
-from bench.records.record import Record, Transfer
+from bench.records.record import Record, TransferScores
 from bench.records.scores import MetricScore, Score
 from bench.statistics.accuracies import Estimate, estimate_mean_over_draws
 from bench.statistics.intervals import mean_with_interval
@@ -73,7 +73,7 @@ def curve_record(make: Make, subject: str, seed: int, tasks: Sequence[str] = ("e
     trained = subject.endswith("tiny")
     experiment = change(get_experiment(subject if trained else "clip-tiny"), seed=seed)
     budgets = ("equal images",) if trained else ()
-    transfer = Transfer(
+    transfer = TransferScores(
         subject=subject, images=80_000 if trained else 0, budgets=budgets, scores=tuple(found)
     )
     record: Record = make["record"](
@@ -101,7 +101,7 @@ def head_record(
                     score(task, "transfer-init, copied rows", better, draw, per_class=per_class)
                 )
     images = 0 if subject.startswith("random init") else 39_936
-    transfer = Transfer(
+    transfer = TransferScores(
         subject=subject, images=images, budgets=(), scores=tuple(found), metrics=tuple(metrics)
     )
     record: Record = make["record"](transfer, get_experiment("catlip-tiny"))
@@ -121,7 +121,7 @@ def metric_record(
         MetricScore(name=name, value=value, baseline=baselines[name], **common)
         for name, value in values.items()
     )
-    transfer = Transfer(subject=subject, images=80_000, budgets=(), scores=(), metrics=found)
+    transfer = TransferScores(subject=subject, images=80_000, budgets=(), scores=(), metrics=found)
     record: Record = make["record"](transfer, get_experiment(subject))
     return record
 
@@ -235,7 +235,7 @@ def test_gains_of_a_head_are_paired_by_draw(make: Make) -> None:
     ]
     text = page("x", records)
     found: dict[tuple[str, int | None], list[float]] = {}
-    assert isinstance(records[0].measured, Transfer)
+    assert isinstance(records[0].measured, TransferScores)
     for one in records[0].measured.scores:
         found.setdefault((one.protocol, one.per_class), []).append(one.correct.count("1") / ITEMS)
     table = "animals: heads against the labelled images per class"

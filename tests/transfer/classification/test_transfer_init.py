@@ -12,7 +12,7 @@ from bench.interfaces.method import METHODS
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import read_vocabulary
 from bench.labels.wordnet import SynsetCandidates, hypernyms, synset_keys_of_class_name
-from bench.records.record import Record, Transfer
+from bench.records.record import Record, TransferScores
 from bench.records.scores import Score
 from bench.tables.formats import NBSP
 from bench.towers.head_file import LabelClassifier, TextEncoder
@@ -242,5 +242,5 @@ def test_copied_rows_classify_before_training(few_trainings: None) -> None:  # n
 
 
 def recorded(scores: list[Score]) -> Record:
-    measured = Transfer(subject="knows", images=1, budgets=(), scores=tuple(scores))
+    measured = TransferScores(subject="knows", images=1, budgets=(), scores=tuple(scores))
     return Record(comparison="c", experiment=None, circumstances=circumstances(), measured=measured)
