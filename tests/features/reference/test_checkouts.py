@@ -28,7 +28,7 @@ from bench.features.reference import (
 from bench.features.reference.corenet import import_corenet
 from bench.features.reference.experiments import superclass_experiment
 from bench.features.reference.runs import run_side, superclass_tokens
-from bench.features.reference.superclass import add_package
+from bench.features.reference.superclass import add_importable_package
 from bench.features.reference.tables import compare_early_losses
 from bench.labels.subwords import SubwordIds
 from bench.records.record import Record
