@@ -24,8 +24,8 @@ class GpuSpec:
     """The specification of a GPU and of its node."""
 
     name: str  # its words are in the CUDA device name
-    bf16_flops: float  # FLOP/s of dense products with fp32 accumulation, in bf16 and in fp16
-    fp32_flops: float  # FLOP/s outside the tensor cores, torch's default for fp32
+    bf16_flops_per_second: float  # dense products with fp32 accumulation, in bf16 and in fp16
+    fp32_flops_per_second: float  # outside the tensor cores, torch's default for fp32
     memory_bytes: float
     watts: float
     link_bytes_per_second: float  # to the GPUs of its node
@@ -38,9 +38,13 @@ class GpuSpec:
         """The source of the figures, as tables name it."""
         return f"data sheet of {self.name}"
 
-    def peak_flops(self, precision: str) -> float:
-        """Return the peak in FLOP/s of matrix products in "fp32" (without TF32), "bf16" or "fp16"; else KeyError."""
-        flops = {"fp32": self.fp32_flops, "bf16": self.bf16_flops, "fp16": self.bf16_flops}
+    def peak_flops_per_second(self, precision: str) -> float:
+        """Return the peak of matrix products in "fp32" (without TF32), "bf16" or "fp16"; else KeyError."""
+        flops = {
+            "fp32": self.fp32_flops_per_second,
+            "bf16": self.bf16_flops_per_second,
+            "fp16": self.bf16_flops_per_second,
+        }
         return flops[precision]
 
 
@@ -60,7 +64,7 @@ _OTHER_CHIP = re.compile(r"\b(MIG|Laptop|Max-Q|[45]090 D)\b")
 
 
 def find_gpu_spec(device_name: str) -> GpuSpec | None:
-    """Return the specification for a CUDA device name; None if it is not listed, or a variant as above."""
+    """Return the specification for a CUDA device name; None if it is not listed, or a MIG slice or another variant."""
     if _OTHER_CHIP.search(device_name):
         return None
     words = set(re.findall(r"\w+", device_name))
@@ -76,4 +80,4 @@ def find_datasheet_peak(device_name: str, precision: str) -> tuple[float | None,
     if spec is None:
         return None, f"no peak known for {device_name} at {precision}"
     kind = "fp32 without tensor cores" if precision == "fp32" else f"{precision} dense"
-    return spec.peak_flops(precision), f"{spec.source}, {kind}"
+    return spec.peak_flops_per_second(precision), f"{spec.source}, {kind}"

@@ -44,9 +44,11 @@ def export_tower(loaded: LoadedTower, out_folder: Path) -> str:
         image_config = _make_open_clip_image_config(loaded)
         texts = loaded.read_text_encoder()
         if texts is None:
-            model_config, weights = _make_image_encoder(loaded, image_config)
+            model_config, weights = _make_image_encoder_config_and_weights(loaded, image_config)
         else:
-            model_config, weights = _make_dual_encoder(loaded, image_config, texts)
+            model_config, weights = _make_dual_encoder_config_and_weights(
+                loaded, image_config, texts
+            )
         preprocessing = _make_preprocessing_config(loaded.provenance)
         preprocessing["resize_mode"] = "shortest"
         facts = {"model_cfg": model_config, "preprocess_cfg": preprocessing, "made": made}
@@ -85,7 +87,7 @@ def _make_open_clip_image_config(loaded: LoadedTower) -> dict[str, Any]:
     return {"vision_cfg": vision, "quick_gelu": config.get("quick_gelu", False)}
 
 
-def _make_dual_encoder(
+def _make_dual_encoder_config_and_weights(
     loaded: LoadedTower, image_config: dict[str, Any], texts: TextEncoder
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return open_clip's configuration and weights of a tower with its text tower, for open_clip's own tokenizer."""
@@ -114,7 +116,7 @@ def _make_dual_encoder(
     return model_config, weights
 
 
-def _make_image_encoder(
+def _make_image_encoder_config_and_weights(
     loaded: LoadedTower, image_config: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return open_clip's configuration and weights of a tower with an untrained text tower."""

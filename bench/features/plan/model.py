@@ -110,7 +110,7 @@ class PlannedStep:
 
 def loss_peak_flops_per_second(gpu: GpuSpec, precision: str) -> float:
     """Return the GPU's peak in FLOP/s in `contrastive_precision`, which is "fp32" or "autocast"."""
-    return gpu.bf16_flops if precision == "autocast" else gpu.fp32_flops
+    return gpu.bf16_flops_per_second if precision == "autocast" else gpu.fp32_flops_per_second
 
 
 def compute_profile_from_flops(
@@ -121,7 +121,7 @@ def compute_profile_from_flops(
     The backward is twice the forward, three times with activation checkpointing. The share is of whole steps and
     includes data loading and the optimizer. `precision` is `contrastive_precision`.
     """
-    rate = utilisation * gpu.bf16_flops
+    rate = utilisation * gpu.bf16_flops_per_second
     return ComputeProfile(
         data_seconds=0.0,
         forward_seconds=(work.forward + work.teacher) / rate,

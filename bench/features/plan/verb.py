@@ -205,7 +205,7 @@ class Plan:
         if self.device is not None:
             utilisation = self.utilisation or UTILISATION
             source = "given" if self.utilisation else "the mean of published CLIP trainings"
-            peak = f"{gpu.bf16_flops / 1e12:g} TFLOP/s, bf16 ({gpu.source})"
+            peak = f"{gpu.bf16_flops_per_second / 1e12:g} TFLOP/s, bf16 ({gpu.source})"
             rows["utilisation"] = f"{utilisation:.3f} of {peak}: {source}"
             rows["power of a GPU"] = f"{gpu.watts:g} W, constant ({gpu.source})"
         return rows

@@ -69,7 +69,7 @@ class PublishedRun:
     @property
     def mfu(self) -> float:
         """The model FLOPs of the whole step (3 x forward) over the dense peak."""
-        return 3e9 * MODELS[self.model].gflops * self.midpoint / self.device.bf16_flops
+        return 3e9 * MODELS[self.model].gflops * self.midpoint / self.device.bf16_flops_per_second
 
     @property
     def utilisation(self) -> float:
