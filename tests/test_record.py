@@ -222,7 +222,7 @@ def test_comparisons_are_listed_once_oldest_first_and_read_alone_in_the_order_of
 
 
 def test_every_kind_of_record_is_read_and_no_other_file(tmp_path: Path) -> None:
-    kinds = [kind_tag(kind) for kind in bench.records.record.KINDS.values()]
+    kinds = [kind_tag(kind) for kind in bench.records.record.RECORD_KINDS.values()]
     for kind in kinds:
         write_record(failed(kind), record_path(tmp_path, "c", kind, "x"))
     others = "c.json c.suites.json speed.c.json .c.speed.x.json c.tower.safetensors c.speed.x.json.4711 notes"

@@ -66,19 +66,50 @@ FORWARD_BACKWARD_NOTE = (
 
 
 def throughput_table(comparison: ComparisonRecords) -> Table:
-    """Return the table of speed, measured and FLOP-predicted ratios, verdicts and MFU at equal batch size."""
-    rows = comparison.throughputs
-    sources = join_with_and(list(dict.fromkeys(row.peak_source for row in rows)))
+    """Return the table of speed, measured and FLOP-predicted ratios, verdicts and MFU at equal batch size.
+
+    It has a row for each timed experiment, and one for each whose timed runs all failed.
+    """
+    throughputs = comparison.throughputs
+    sources = join_with_and(list(dict.fromkeys(row.peak_source for row in throughputs)))
     sentences = [
         _describe_intervals(comparison),
         f"MFU is 3 x forward FLOPs per image x images/s over the peak: {sources}.",
         FORWARD_BACKWARD_NOTE,
     ]
-    if any(row.ratio is not None for row in rows):
+    if any(row.ratio is not None for row in throughputs):
         sentences.append(
             f"“Faster” and “slower” require p ≤ 0.01 and an effect of 2{NBSP}% or more."
         )
-    return _make_speed_table("Throughput of each experiment", comparison, " ".join(sentences))
+    base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
+    columns = [
+        Column.text("experiment"),
+        Column("images/s", f"median of runs, {CONFIDENCE_TEXT}"),
+        Column("runs"),
+        Column("ratio", f"to {base}, {CONFIDENCE_TEXT}"),
+        Column("of all steps", "ratio, with those that other work disturbed"),
+        Column("p", "Holm"),
+        Column.text("verdict"),
+        Column("forward + backward", f"ratio, {CONFIDENCE_TEXT}"),
+        Column("FLOP ratio", "predicted from FLOPs alone"),
+        Column("MFU", "3 x forward over peak"),
+    ]
+    rows = [_speed_cells(comparison, row) for row in comparison.throughputs]
+    failed = {record.experiment_name for record, _ in comparison.of(Failure)}
+    failed -= {row.experiment for row in comparison.throughputs}
+    for name in comparison.experiments:
+        if name in failed:
+            cells = [Cell.unmeasured("every timed run of this experiment failed")] * len(columns)
+            cells[0] = comparison.name_cell(name)
+            cells[VERDICT_COLUMN] = Cell("✕ failed", "see failures", "failed", anchor="failures")
+            rows.append(cells)
+    return Table(
+        "Throughput of each experiment",
+        columns,
+        {"": rows},
+        " ".join(sentences),
+        is_transposed=True,
+    )
 
 
 def with_difference_note(
@@ -184,33 +215,6 @@ def memory_and_size_table(comparison: ComparisonRecords) -> Table:
     return Table.from_dicts(
         "Memory, utilisation, targets and sizes", rows, note, is_transposed=True
     )
-
-
-def _make_speed_table(title: str, comparison: ComparisonRecords, note: str) -> Table:
-    """Return a row for each timed experiment, and one for each whose timed runs all failed."""
-    base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
-    columns = [
-        Column.text("experiment"),
-        Column("images/s", f"median of runs, {CONFIDENCE_TEXT}"),
-        Column("runs"),
-        Column("ratio", f"to {base}, {CONFIDENCE_TEXT}"),
-        Column("of all steps", "ratio, with those that other work disturbed"),
-        Column("p", "Holm"),
-        Column.text("verdict"),
-        Column("forward + backward", f"ratio, {CONFIDENCE_TEXT}"),
-        Column("FLOP ratio", "predicted from FLOPs alone"),
-        Column("MFU", "3 x forward over peak"),
-    ]
-    rows = [_speed_cells(comparison, row) for row in comparison.throughputs]
-    failed = {record.experiment_name for record, _ in comparison.of(Failure)}
-    failed -= {row.experiment for row in comparison.throughputs}
-    for name in comparison.experiments:
-        if name in failed:
-            cells = [Cell.unmeasured("every timed run of this experiment failed")] * len(columns)
-            cells[0] = comparison.name_cell(name)
-            cells[VERDICT_COLUMN] = Cell("✕ failed", "see failures", "failed", anchor="failures")
-            rows.append(cells)
-    return Table(title, columns, {"": rows}, note, is_transposed=True)
 
 
 def _speed_cells(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:

@@ -12,15 +12,8 @@ EMPTY_CAPTION = "empty caption (used)"
 
 def ratio_columns(ratio: Ratio | None) -> dict[str, Any]:
     """Return the columns ratio, low, high, p and verdict of a table's row; all None without a ratio."""
-    if ratio is None:
-        return dict.fromkeys(("ratio", "low", "high", "p", "verdict"))
-    return {
-        "ratio": ratio.value,
-        "low": ratio.low,
-        "high": ratio.high,
-        "p": ratio.p,
-        "verdict": ratio.verdict,
-    }
+    columns = {"ratio": None if ratio is None else ratio.value}
+    return columns | {name: getattr(ratio, name, None) for name in ("low", "high", "p", "verdict")}
 
 
 def sample_flaw_table(records: Iterable[Record], label: Callable[[str], str] = str) -> Table:

@@ -10,6 +10,9 @@ from bench.measure.windows import forward_backward_windows, timed_windows
 from bench.records.record import Record, Speed
 
 TimedRun = tuple[Experiment, Speed]
+Rate = Callable[
+    [Experiment, Speed], float | None
+]  # of a timed run, in images/s; None: other work disturbed it
 # Circumstances that must be equal where speeds are compared, with the experiment's field that may explain a difference.
 FIELD_BY_CIRCUMSTANCE: dict[str, str | None] = {
     "machine": None,
@@ -99,17 +102,19 @@ def timed_runs_by_experiment(
 
 
 def rates_by_experiment_and_round(
-    runs_by_experiment: Mapping[str, Sequence[TimedRun]],
-    rate: Callable[[Experiment, Speed], float | None],
+    runs_by_experiment: Mapping[str, Sequence[TimedRun]], rate: Rate
 ) -> dict[str, dict[int, float]]:
     """Return a rate of timed runs, by the experiment's name and the round, without the runs that have none."""
-    rates: dict[str, dict[int, float]] = {}
-    for name, runs in runs_by_experiment.items():
-        rates[name] = {}
-        for experiment, speed in runs:
-            value = rate(experiment, speed)
-            if value is not None:
-                rates[name][speed.round] = value
+    return {name: rates_by_round(runs, rate) for name, runs in runs_by_experiment.items()}
+
+
+def rates_by_round(runs: Iterable[TimedRun], rate: Rate) -> dict[int, float]:
+    """Return a rate of timed runs by round, without the runs that have none."""
+    rates = {}
+    for experiment, speed in runs:
+        value = rate(experiment, speed)
+        if value is not None:
+            rates[speed.round] = value
     return rates
 
 

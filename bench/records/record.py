@@ -36,6 +36,7 @@ DDP_BUCKET_BYTES = 25 << 20  # of DDP's gradient buckets: torch's default
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
 MAX_STEM_LENGTH = 190  # characters of a record's file name; suffixes and names of locks make it longer, to 255 at most
 MAX_RECORD_BYTES = 2**24  # the largest records have 4 MB
+TOWER_KEY = "model.classification.vit.mode"  # of CoreNet's files: the size of the tower
 # What a field of a record can be; reading refuses anything else.
 PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=10**18)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -161,37 +162,39 @@ class Memory(RecordContent, frozen=True, kw_only=True, tag="memory"):
     peak_tensor_bytes: Count | None
 
 
-class AuthorsRun(RunOnSamples, frozen=True, kw_only=True):
-    """A timed run of the authors' own code and settings, on which claims are judged; kinds of it say the rest."""
+class ReleasedRun(RunOnSamples, frozen=True, kw_only=True, tag="released-run"):
+    """Windows of the authors' training loop with their configuration file, the device idle at both ends of each."""
 
     repository: str
     commit: str  # of the checkout, "-dirty" if its files differ; "unknown": it is no git repository
     file: str  # configuration file within the checkout
     file_sha256: str
+    # Keys of the file whose values were changed, by dotted names: both values and the reason.
+    changed: Annotated[dict[str, str], msgspec.Meta(max_length=MAX_ENTRIES)] = {}
+    gpus: PositiveCount  # processes, one a device
+    round: Count
+    window_images: tuple[PositiveCount, ...]  # processed in each window by one process
+    window_seconds: Durations
+    losses: tuple[float, ...]  # of every step, warm-up included
     # Of the windows' time that the loop waited for batches; None: not measured.
     data_wait_share: Share | None = None
-    # Largest share of readings, in percent, that say that heat or its hardware slowed the GPU. None: not read.
+    # Percentage of readings that say that heat or its hardware slowed the GPU. None: not read.
     throttled_percent: NonNegative | None = None
 
-    @property
-    def round(self) -> int:
-        """The round of the comparison that the run belongs to."""
-        raise NotImplementedError
-
-    @property
-    def images_per_second(self) -> float:
-        """The images per second of all processes over all windows."""
-        raise NotImplementedError
-
-    @property
-    def changed(self) -> dict[str, str]:
-        """The authors' settings that the run changed, each with both values and the reason."""
-        raise NotImplementedError
+    def __post_init__(self) -> None:
+        """Raise ValueError for windows without a number of images."""
+        if len(self.window_images) != len(self.window_seconds):
+            raise ValueError(f"window_images must be of all {len(self.window_seconds)} windows")
 
     @property
     def has_other_tower(self) -> bool:
-        """Whether the run changed the authors' tower."""
-        raise NotImplementedError
+        """Whether the key of the tower's size is changed."""
+        return TOWER_KEY in self.changed
+
+    @property
+    def images_per_second(self) -> float:
+        """The images per second of all processes over all windows, which have images of several sizes."""
+        return self.gpus * sum(self.window_images) / sum(self.window_seconds)
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

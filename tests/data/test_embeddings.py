@@ -136,7 +136,7 @@ def test_costs_are_counted_at_the_embedding_channels(data: Path) -> None:
     )
     width = trunk_width()
     assert many.image_flops - few.image_flops == 2 * CHANNELS * width * SIDE**2
-    assert many.parameters - few.parameters == CHANNELS * width
+    assert many.trained_parameters - few.trained_parameters == CHANNELS * width
 
 
 def trunk_width() -> int:

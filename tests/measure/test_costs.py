@@ -32,7 +32,7 @@ def test_counted_costs_equal_those_of_the_built_model(method: str, results: Path
         Captions.from_texts(["a dog"] * experiment.training.batch_size)
     )
     costs, whole = count_costs(experiment), count_step_flops(experiment, [uncut])
-    assert costs.parameters == sum(
+    assert costs.trained_parameters == sum(
         parameter.numel() for parameter in model.parameters() if parameter.requires_grad
     )
     assert costs.image_flops * experiment.training.batch_size == whole.image_forward

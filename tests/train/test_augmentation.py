@@ -104,7 +104,7 @@ def test_scored_tower_and_head_hold_nothing_of_the_augmentation(results: Path) -
 
 def test_costs_count_six_parameters_and_the_gradient_of_the_images(results: Path) -> None:
     plain, augmented = (small("catlip", augmentation=one) for one in ("none", "range"))
-    assert count_costs(augmented).parameters == count_costs(plain).parameters + 6
+    assert count_costs(augmented).trained_parameters == count_costs(plain).trained_parameters + 6
     target = open_batch_stream(plain, CPU, results).target(0)
     counted = [count_step_flops(one, [target]) for one in (plain, augmented)]
     patches, patch, width = 16, 3 * 12 * 12, 128

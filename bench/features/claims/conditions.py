@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bench.environment.gpu_specs import find_gpu_spec
 from bench.experiment.fields import PACK_DATA
 from bench.features.claims.claims import Claim
-from bench.records.record import AuthorsRun, Record, Speed
+from bench.records.record import Record, ReleasedRun, Speed
 from bench.tables.formats import format_percent
 
 MAX_DATA_WAIT_SHARE = 0.05  # of the windows' time
@@ -41,7 +41,7 @@ def list_unmet_conditions(claim: Claim, records: list[Record]) -> list[str]:
 def _check_code(_: Claim, record: Record) -> str:
     """Return which code was timed, if it is not CoreNet at the released commit."""
     run = record.measured
-    if not isinstance(run, AuthorsRun):
+    if not isinstance(run, ReleasedRun):
         return f"code: this project's, needed {CORENET}"
     if (run.repository, run.commit) != (CORENET, CORENET_COMMIT):
         return f"code: {run.repository} at {run.commit}, needed {CORENET} at {CORENET_COMMIT}"
@@ -51,7 +51,7 @@ def _check_code(_: Claim, record: Record) -> str:
 def _check_file(claim: Claim, record: Record) -> str:
     """Return which configuration file the authors' code read, if it is not the method's released one."""
     run = record.measured
-    if not isinstance(run, AuthorsRun):
+    if not isinstance(run, ReleasedRun):
         return ""
     is_baseline = record.experiment_name.startswith(claim.baseline)
     file = claim.released_files[0 if is_baseline else 1]
@@ -63,7 +63,7 @@ def _check_file(claim: Claim, record: Record) -> str:
 def _check_keys(_: Claim, record: Record) -> str:
     """Return the keys of the file that were changed."""
     run = record.measured
-    changed = run.changed if isinstance(run, AuthorsRun) else {}
+    changed = run.changed if isinstance(run, ReleasedRun) else {}
     return "; ".join(f"{key}: {text}" for key, text in changed.items())
 
 
@@ -90,7 +90,7 @@ def _check_images(_: Claim, record: Record) -> str:
 def _check_data_wait(_: Claim, record: Record) -> str:
     """Return how long the loop waited for batches, if it is too long or unknown."""
     run = record.measured
-    share = run.data_wait_share if isinstance(run, AuthorsRun | Speed) else None
+    share = run.data_wait_share if isinstance(run, ReleasedRun | Speed) else None
     if share is None:
         return "waiting for data: not measured"
     if share > MAX_DATA_WAIT_SHARE:
@@ -102,7 +102,7 @@ def _check_data_wait(_: Claim, record: Record) -> str:
 def _check_throttling(_: Claim, record: Record) -> str:
     """Return how often the GPU was slowed down, if it was or if that is unknown."""
     run = record.measured
-    percent = run.throttled_percent if isinstance(run, AuthorsRun) else None
+    percent = run.throttled_percent if isinstance(run, ReleasedRun) else None
     if percent is None:
         return "slowdown of the GPU by heat or hardware: not read"
     if percent > 0:

@@ -12,7 +12,7 @@ from bench.features.claims.claims import Claim
 from bench.features.claims.conditions import list_unmet_conditions
 from bench.measure.comparison_records import reason_incomparable
 from bench.measure.summary import summarize_throughputs
-from bench.records.record import AuthorsRun, Record, Speed
+from bench.records.record import Record, ReleasedRun, Speed
 from bench.statistics.ratios import Ratio, compare_rates
 from bench.tables.groups import group_by
 
@@ -88,7 +88,7 @@ def find_evidence(claim: Claim, records: Sequence[Record]) -> list[Evidence]:
     evidence = []
     groups = group_by(records, lambda record: record.comparison)
     for comparison in sorted(groups, reverse=True):
-        for kind in (AuthorsRun, Speed):
+        for kind in (ReleasedRun, Speed):
             runs = [record for record in groups[comparison] if isinstance(record.measured, kind)]
             sides = [
                 [record for record in runs if _is_run_of(record, name)]
@@ -101,7 +101,7 @@ def find_evidence(claim: Claim, records: Sequence[Record]) -> list[Evidence]:
                 first = sides[0][0]
                 run = first.measured
                 code = OUR_CODE
-                if isinstance(run, AuthorsRun):
+                if isinstance(run, ReleasedRun):
                     code = f"{run.repository} at {run.commit[:7]}"
                 machine = summarize_machine(first.circumstances)
                 unmet = list_unmet_conditions(claim, [*sides[0], *sides[1]])
@@ -112,7 +112,7 @@ def find_evidence(claim: Claim, records: Sequence[Record]) -> list[Evidence]:
 def _is_run_of(record: Record, name: str) -> bool:
     """Return whether a record is of an experiment with any settings, and not of another tower."""
     run = record.measured
-    has_other_tower = isinstance(run, AuthorsRun) and run.has_other_tower
+    has_other_tower = isinstance(run, ReleasedRun) and run.has_other_tower
     run_name = strip_settings(record.experiment_name).removesuffix(AS_RELEASED)
     return run_name == name and not has_other_tower
 
@@ -123,7 +123,7 @@ def _ratio_of_speeds(baseline: Sequence[Record], experiment: Sequence[Record]) -
         {
             record.measured.round: record.measured.images_per_second
             for record in records
-            if isinstance(record.measured, AuthorsRun)
+            if isinstance(record.measured, ReleasedRun)
         }
         for records in (baseline, experiment)
     ]

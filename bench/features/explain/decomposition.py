@@ -1,27 +1,26 @@
 """The causes of a throughput ratio, from the records of a ladder: ratios of neighbouring rungs over rounds."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
 from bench.data.caption_lengths import describe_captions
-from bench.experiment.config import Experiment
 from bench.features.explain.ladder import Ladder, Rung
 from bench.measure.throughput import (
+    Rate,
     TimedRun,
     forward_backward_rate,
     images_per_step,
+    rates_by_round,
     timed_runs_by_experiment,
     undisturbed_images_per_second,
 )
 from bench.measure.windows import describe_waits
-from bench.records.record import Record, Speed
+from bench.records.record import Record
 from bench.statistics.ratios import Ratio, compare_rates
 from bench.statistics.verdicts import FlopsVerdict, judge_flops_prediction
-
-Rate = Callable[[Experiment, Speed], float | None]  # images per second of a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +80,9 @@ def decompose(records: Sequence[Record]) -> Decomposition | None:
     causes = []
     for before, after in pairwise(rungs):
         causes.append(_cause_ratio(runs, before, after, after.cause, after.change))
-    rounds = []
-    for name in names:
-        rates = _rates_by_round(runs.get(name, ()), undisturbed_images_per_second)
-        rounds.append(set(rates))
+    rounds = [
+        set(rates_by_round(runs.get(name, ()), undisturbed_images_per_second)) for name in names
+    ]
     experiments = [record.experiment for record in records if record.experiment]
     return Decomposition(
         ladder=ladders[0],
@@ -119,22 +117,12 @@ def _rates_in_common_rounds(
     start: Sequence[TimedRun], end: Sequence[TimedRun], rate: Rate
 ) -> tuple[dict[int, float], dict[int, float]]:
     """Return the rates of two rungs in the rounds that have both."""
-    before = _rates_by_round(start, rate)
-    after = _rates_by_round(end, rate)
+    before = rates_by_round(start, rate)
+    after = rates_by_round(end, rate)
     common = sorted(before.keys() & after.keys())
     start_rates = {round_: before[round_] for round_ in common}
     end_rates = {round_: after[round_] for round_ in common}
     return start_rates, end_rates
-
-
-def _rates_by_round(runs: Sequence[TimedRun], rate: Rate) -> dict[int, float]:
-    """Return the images per second of runs by round, without those that other work disturbed."""
-    rates = {}
-    for experiment, speed in runs:
-        images_per_second = rate(experiment, speed)
-        if images_per_second is not None:
-            rates[speed.round] = images_per_second
-    return rates
 
 
 def _flops_per_image(runs: Sequence[TimedRun]) -> float:

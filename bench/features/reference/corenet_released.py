@@ -23,7 +23,6 @@ from bench.experiment.config import Experiment
 from bench.experiment.recipes import DATACOMP_VOCABULARY
 from bench.features.reference import CORENET
 from bench.features.reference.corenet import import_corenet
-from bench.features.reference.records import TOWER_KEY, ReleasedRun
 from bench.features.reference.released_batches import (
     TimedLoader,
     draw_step_sizes,
@@ -34,6 +33,7 @@ from bench.features.reference.timing import WindowTimer
 from bench.labels.vocabulary import read_vocabulary, replace_unshipped_vocabulary
 from bench.profilers.device import Readings, open_device_reader, sample_device
 from bench.profilers.nvml import VOIDING_SLOWDOWNS
+from bench.records.record import TOWER_KEY, ReleasedRun
 from bench.train.build import log_loader_workers, sample_count_fields
 
 NO_CUDA = "CoreNet's autocast requires CUDA (corenet/engine/utils.py)"

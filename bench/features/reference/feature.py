@@ -1,11 +1,11 @@
 """What comparisons with other people's training code add."""
 
-from bench.features.reference.records import ReferenceRun, ReleasedRun
+from bench.features.reference.records import ReferenceRun
 from bench.interfaces.extensions import Extension
 from bench.interfaces.verb import Verb
 
 EXTENSION = Extension(
-    record_kinds=[ReferenceRun, ReleasedRun],
+    record_kinds=[ReferenceRun],
     verbs=[
         Verb(
             "reference",

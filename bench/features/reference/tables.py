@@ -6,9 +6,9 @@ from statistics import fmean, median
 from typing import Any
 
 from bench.features.reference import OPEN_CLIP_BUCKETED, OURS, WARMUP_STEPS
-from bench.features.reference.records import ReferenceRun, ReleasedRun
+from bench.features.reference.records import ReferenceRun
 from bench.measure.tables import ratio_columns
-from bench.records.record import Record
+from bench.records.record import Record, ReleasedRun
 from bench.statistics.ratios import compare_rates_to_base, log_standard_deviation
 from bench.tables.tables import Table
 

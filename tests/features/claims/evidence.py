@@ -10,21 +10,12 @@ from bench.experiment.config import change
 from bench.experiment.experiments import get_experiment
 from bench.features.claims.claims import Claim
 from bench.features.claims.conditions import CORENET, CORENET_COMMIT, CORENET_FILES
-from bench.records.record import AuthorsRun, Record
+from bench.records.record import Record, ReleasedRun
 from tests.reports.conftest import HERE
 from tests.timed_runs import speed
 
 A100 = replace(HERE, device="cuda", machine="NVIDIA A100-SXM4-80GB; Example CPU, 2 logical cores")
 SHARDS = "/data/datacomp-1b"
-
-
-class AuthorsTiming(AuthorsRun, frozen=True, kw_only=True, tag="authors-timing"):
-    """A run of the authors' code."""
-
-    round: int
-    images_per_second: float
-    changed: dict[str, str] = {}
-    has_other_tower: bool = False
 
 
 def authors_runs(claim: Claim, ratio: float, rounds: int = 5) -> list[Record]:
@@ -37,7 +28,7 @@ def authors_runs(claim: Claim, ratio: float, rounds: int = 5) -> list[Record]:
             (100.0, 100.0 * ratio),
             strict=True,
         ):
-            run = AuthorsTiming(
+            run = ReleasedRun(
                 repository=CORENET,
                 commit=CORENET_COMMIT,
                 file=file,
@@ -45,7 +36,10 @@ def authors_runs(claim: Claim, ratio: float, rounds: int = 5) -> list[Record]:
                 data_wait_share=0.01,
                 throttled_percent=0.0,
                 round=round_,
-                images_per_second=rate * math.exp(0.001 * (-1) ** round_),
+                gpus=1,
+                window_images=(1000,),
+                window_seconds=(1000 / (rate * math.exp(0.001 * (-1) ** round_)),),
+                losses=(),
             )
             experiment = change(get_experiment(name), data=SHARDS, caption_lengths="pack")
             records.append(

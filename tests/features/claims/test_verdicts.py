@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from bench.features.claims.claims import get_claim
 from bench.features.claims.conditions import CONDITIONS
 from bench.features.claims.verdict import judge_claim
-from bench.records.record import Record
+from bench.records.record import TOWER_KEY, Record
 from tests.features.claims.evidence import (
     authors_runs,
     of_the_pack,
@@ -132,7 +132,11 @@ def test_runs_of_two_machines_are_not_compared() -> None:
 
 def test_runs_of_another_tower_are_no_evidence() -> None:
     assert not judge_claim(
-        SPEED, [with_run(has_other_tower=True)(one) for one in authors_runs(SPEED, 2.7)]
+        SPEED,
+        [
+            with_run(changed={TOWER_KEY: "used 1, released 2"})(one)
+            for one in authors_runs(SPEED, 2.7)
+        ],
     ).evidence
 
 

@@ -37,7 +37,6 @@ from bench.features.reference.corenet_released import (
     run_as_released,
 )
 from bench.features.reference.experiments import released_experiments
-from bench.features.reference.records import ReleasedRun
 from bench.features.reference.released_batches import (
     ReleasedBatch,
     TimedLoader,
@@ -49,7 +48,7 @@ from bench.features.reference.tables import released_tables
 from bench.features.reference.timing import WindowTimer
 from bench.labels.labeller import get_labeller
 from bench.labels.subwords import SubwordIds
-from bench.records.record import Record, read_record, write_record
+from bench.records.record import Record, ReleasedRun, read_record, write_record
 from tests.cli.test_released_recipes import flattened
 from tests.photographs import PHOTOGRAPHS, write_shards
 from tests.reports.conftest import HERE
