@@ -103,22 +103,26 @@ def choose_tasks_and_protocols(
     chosen_protocols = [
         look_up(name, PROTOCOLS, "protocol") for name in protocols or default_protocols()
     ]
-    protocol_kinds = {protocol.labels for protocol in chosen_protocols}
-    default_tasks = [name for name in DEFAULT_TASKS if TASKS[name].labels in protocol_kinds]
+    protocol_kinds = {protocol.label_kind for protocol in chosen_protocols}
+    default_tasks = [name for name in DEFAULT_TASKS if TASKS[name].label_kind in protocol_kinds]
     chosen_tasks = [look_up(name, TASKS, "task") for name in tasks or default_tasks]
-    task_kinds = {task.labels for task in chosen_tasks}
+    task_kinds = {task.label_kind for task in chosen_tasks}
     for task in chosen_tasks:
-        if task.labels not in protocol_kinds:
-            raise ValueError(f"{task.name} has {task.labels}: add a --protocol that scores them")
+        if task.label_kind not in protocol_kinds:
+            raise ValueError(
+                f"{task.name} has {task.label_kind}: add a --protocol that scores them"
+            )
         if task.layout and root is None:
             raise ValueError(
                 f"--root is missing: name the folder that holds the data of {task.name} ({task.layout})"
             )
     for protocol in chosen_protocols:
-        if protocols and protocol.labels not in task_kinds:
-            raise ValueError(f"{protocol.name} scores tasks that have {protocol.labels}: add one")
+        if protocols and protocol.label_kind not in task_kinds:
+            raise ValueError(
+                f"{protocol.name} scores tasks that have {protocol.label_kind}: add one"
+            )
     if root is not None and not any(task.layout for task in chosen_tasks):
         raise ValueError("--root is for tasks on disk: leave it out, or name such a --task")
-    names = [protocol.name for protocol in chosen_protocols if protocol.labels in task_kinds]
+    names = [protocol.name for protocol in chosen_protocols if protocol.label_kind in task_kinds]
     folder = "" if root is None else str(root.resolve())
     return [task.name for task in chosen_tasks], folder, names

@@ -50,7 +50,7 @@ class Task(Named):
     """Labelled images on which towers are scored."""
 
     name: str
-    labels: str  # their kind, such as SINGLE_LABEL: protocols of this kind score the task
+    label_kind: str  # such as SINGLE_LABEL: protocols of the same kind score the task
     # Returns a `TaskWithSplits` of `bench.transfer.tasks.tasks`, whose parts are `train`, `validation` and `test`. It
     # is called with the root folder (Path) and a folder for caches, or with the latter alone where there is no layout.
     load: Callable[..., Any]
@@ -64,7 +64,7 @@ class Protocol(Named):
     """A way to score a feature extractor on a task."""
 
     name: str
-    labels: str  # the kind of labels of its tasks
+    label_kind: str  # of its tasks
     # Called with a `FeatureExtractor` of `bench.transfer.feature_extractor` and the loaded task. An error is recorded.
     score: "Callable[[Any, Any], Sequence[Score | MetricScore]]"
     needs_tower: bool = False  # precomputed features are not enough
@@ -158,6 +158,6 @@ def compatible_tasks_and_protocols(
     for task, name in product(tasks, protocols):
         protocol = PROTOCOLS[name]
         fits_subject = subject not in REFERENCES or not protocol.needs_tower
-        if fits_subject and protocol.labels == TASKS[task].labels:
+        if fits_subject and protocol.label_kind == TASKS[task].label_kind:
             pairs.append((task, name))
     return pairs

@@ -29,7 +29,7 @@ class Scope:
     def protocols_and_tasks(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
         """Return the protocols and the tasks that are scored by them: whole tasks, and curves over few labels."""
         pairs = [(default_protocols(), self.tasks)] if self.tasks else []
-        single_label_tasks = [task for task in self.tasks if TASKS[task].labels == SINGLE_LABEL]
+        single_label_tasks = [task for task in self.tasks if TASKS[task].label_kind == SINGLE_LABEL]
         if self.curves and single_label_tasks:
             pairs.append((self.curves, tuple(single_label_tasks[:1])))
         return pairs

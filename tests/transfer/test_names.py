@@ -15,5 +15,5 @@ def test_task_or_protocol_names_a_function_that_is_there(one: Task | Protocol) -
 
 
 def test_every_task_has_a_default_protocol() -> None:
-    taken = {protocol.labels for protocol in PROTOCOLS.values() if protocol.is_default}
-    assert {task.labels for task in TASKS.values()} == taken
+    taken = {protocol.label_kind for protocol in PROTOCOLS.values() if protocol.is_default}
+    assert {task.label_kind for task in TASKS.values()} == taken

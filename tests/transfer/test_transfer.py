@@ -60,7 +60,7 @@ def test_no_image_is_in_two_parts(tasks: list[SingleLabelTask]) -> None:
 
 
 def test_every_class_is_in_every_part(tasks: list[SingleLabelTask]) -> None:
-    for task in (one for one in tasks if TASKS[one.name].labels == SINGLE_LABEL):
+    for task in (one for one in tasks if TASKS[one.name].label_kind == SINGLE_LABEL):
         for part in (task.train, task.validation, task.test):
             assert set(part.labels) == set(range(len(task.classes)))
 
