@@ -10,18 +10,16 @@ from bench.cli.options import Caption, Data, Results, Root, Tasks
 class Bench:
     """Compare the methods at the tiny scale: throughput, memory, training at equal budgets, transfer accuracy."""
 
-    minutes: float | None = (
-        None  # minutes that the whole takes, which decide rounds, images and seeds; default: 12
-    )
+    # minutes that the whole takes, which decide rounds, images and seeds; default: 12
+    minutes: float | None = None
     smoke: bool = False  # check all stages with CLIP and CatLIP in 90 s; the figures mean nothing
     full: bool = False  # three seeds and longer training
     data: Data = None
     caption: Caption = None
     root: Root = None
     tasks: Tasks = ()
-    resume: bool = (
-        False  # continue the newest comparison with the same of --smoke, --full or neither
-    )
+    # continue the newest comparison with the same of --smoke, --full or neither
+    resume: bool = False
     results: Results = Path("results")
 
     def run(self) -> int:

@@ -53,22 +53,19 @@ class Measure:
     Each round runs every experiment once, in a fresh process, in rotated order; on a CPU the windows are interleaved.
     """
 
-    names: Positional[
-        ExperimentNames
-    ]  # names of experiments (see `list`); the first is the baseline
+    # names of experiments (see `list`); the first is the baseline
+    names: Positional[ExperimentNames]
     rounds: Rounds = None
     data: Data = None
     caption: Caption = None
     vocabulary: VocabularyFile = None
     labels: Labels = None
-    count_vocabulary: bool = (
-        False  # count vocabularies from the captions first, in place of --vocabulary
-    )
+    # count vocabularies from the captions first, in place of --vocabulary
+    count_vocabulary: bool = False
     measurements: Measurements = ()
     allow_differences: bool = False  # accept experiments that differ in more than the method
-    resume: bool = (
-        False  # continue the newest comparison in RESULTS; recorded runs are not repeated
-    )
+    # continue the newest comparison in RESULTS; recorded runs are not repeated
+    resume: bool = False
     launch: Launch = ""
     settings: Settings = ()
     results: Results = Path("results")

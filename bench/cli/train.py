@@ -74,10 +74,10 @@ class Train:
     caption: Caption = None
     vocabulary: VocabularyFile = None
     labels: Labels = None
-    count_vocabulary: bool = (
-        False  # count the vocabulary from the captions first, in place of --vocabulary
-    )
-    out: Path | None = None  # folder for checkpoints, records and tower; default results/train-NAME
+    # count the vocabulary from the captions first, in place of --vocabulary
+    count_vocabulary: bool = False
+    # folder for checkpoints, records and tower; default: results/train-NAME
+    out: Path | None = None
     resume: bool = False  # continue from the newest checkpoint in OUT, if there is one
     checkpoint_minutes: float = 15.0  # minutes between checkpoints; the newest two are kept
     score: bool = True  # whether the tower is scored on transfer tasks after the training

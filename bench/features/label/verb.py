@@ -45,9 +45,8 @@ class Label:
 
     # files, globs or folders of captions
     inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="PATH ...")] = ()
-    out: Path | None = (
-        None  # folder for the label files; with --count-only: .json file for the vocabulary
-    )
+    # folder for the label files; with --count-only: .json file for the vocabulary
+    out: Path | None = None
     vocabulary: VocabularyFile = None
     # rule that finds labels in captions: corenet, paper or subword; default: the rule of --vocabulary, else corenet
     rule: Annotated[str | None, arg(metavar="RULE")] = None
