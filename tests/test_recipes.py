@@ -14,7 +14,6 @@ from bench.experiment.config import (
     require_comparable_experiments,
 )
 from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.recipes import RECIPES
 from bench.measure.costs import count_costs
 from tests.released_flops import forward_flops_as_released
 
@@ -104,13 +103,6 @@ def test_counted_flop_ratios_equal_a_count_by_hand(
             counted.append(forward_flops_as_released(experiment, lengths))
         assert counted == pytest.approx(by_hand, rel=1e-6)
         assert counted[0] / counted[1] == pytest.approx(ratio, abs=0.005)
-
-
-def test_recipe_windows_have_balanced_image_sizes() -> None:
-    for recipe in RECIPES:
-        experiment = recipe()
-        assert experiment.timing.steps_per_window % len(experiment.image.all_image_sizes) == 0
-        assert experiment.timing.warmup_steps % len(experiment.image.all_image_sizes) == 0
 
 
 def test_controlled_pair_differs_only_in_the_method() -> None:

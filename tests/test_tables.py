@@ -80,32 +80,6 @@ def test_terminal_says_beside_each_row_of_a_transposed_table_what_its_figures_me
     assert f"{first} {second}" == note.strip()
 
 
-def test_headings_of_groups_are_a_column_where_there_is_no_heading() -> None:
-    table = Table.of_groups(
-        "T",
-        Column.texts("task"),
-        {"Towers": [[Cell("a")]], "None": [], "References": [[Cell("b")]]},
-    )
-    assert table.rows == [{"group": "Towers", "task": "a"}, {"group": "References", "task": "b"}]
-    assert table.to_csv() == b"group,task\nTowers,a\nReferences,b\n"
-
-
-def test_figures_are_kept_as_they_are_given() -> None:
-    rows = [
-        {"name": "a", "count": 12_000, "share": (0.5, 0.25, 0.75), "more": None},
-        {"name": "b", "count": True},
-    ]
-    table = Table.from_dicts("T", rows)
-    assert table.rows == rows
-    assert [cell.text for cell in table.all_rows[0]] == [
-        "a",
-        "12,000",
-        "0.500 ±0.250",
-        EMPTY_CELL_TEXT,
-    ]
-    assert [column.is_numeric for column in table.columns] == [False, True, True, True]
-
-
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.measure import generated_shards
-from bench.measure.generated_shards import SIDE, main, make_jpeg
+from bench.measure.generated_shards import main
 from tests.data.shards import open_shards
 
 
@@ -25,8 +25,3 @@ def test_generated_shards_hold_different_images_and_captions_and_are_kept(
     before = [path.stat().st_mtime_ns for path in paths]
     main(str(tmp_path / "shards"), "6")
     assert [path.stat().st_mtime_ns for path in paths] == before
-
-
-def test_equal_numbers_have_equal_images() -> None:
-    assert make_jpeg(3) == make_jpeg(3) != make_jpeg(4)
-    assert SIDE == 512

@@ -6,18 +6,13 @@ import pytest
 import torch
 
 import bench.measure.speed as speed_module
-from bench.measure.heating import HEATING_SECONDS, Heating
+from bench.measure.heating import Heating
 from bench.measure.speed import measure_speed, plan_phase_steps
 from tests.heated import heat_like_a_gpu
 from tests.processes import in_ranks
 from tests.small import small
 
 CPU = torch.device("cpu")
-
-
-def test_cpu_is_not_heated() -> None:
-    assert HEATING_SECONDS == {"cuda": 20.0}
-    assert Heating(CPU).is_over()
 
 
 def steps_of_rank(_rank: int, _ranks: int) -> int:

@@ -16,7 +16,6 @@ from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
 from bench.orchestration.runs import Run, call_function, decode_run
 from bench.records.record import Failure, Flops, Memory, Speed, read_record, read_records
-from bench.transfer.score import collect_error
 from tests.processes import LONGEST_SECONDS, Parting, have_ended, run_of, wait_until
 from tests.small import small
 
@@ -234,15 +233,3 @@ def test_interrupt_keeps_finished_runs_and_prints_the_resume_hint(
     assert have_ended(workers)
     with pytest.raises(ProcessLookupError):
         os.killpg(child.pid, 0)
-
-
-def test_out_of_memory_within_a_tower_is_given_once() -> None:
-    errors = list[str]()
-    with collect_error(errors, "the first task"):
-        raise ValueError("no such task")
-    expected = (
-        "the first task: ValueError: no such task; the second task: MemoryError: out of memory"
-    )
-    outer, inner = collect_error(errors, "the tower"), collect_error(errors, "the second task")
-    with pytest.raises(RuntimeError, match=f"^{expected}$"), outer, inner:
-        raise MemoryError("out of memory")

@@ -4,9 +4,8 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from ctypes import CDLL, c_int, c_uint, c_ulonglong
+from ctypes import CDLL, c_int, c_ulonglong
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pynvml
@@ -15,7 +14,6 @@ import torch
 
 from bench.cli.machine_checks import check_gpus
 from bench.environment.gpu_settings import get_nvml_handle, read_gpu_settings
-from bench.environment.machine import read_settings_of_device
 from bench.profilers.device import Readings, sample_device
 from bench.profilers.nvml import GPM, SLOWDOWNS, open_nvml_reader, read_process_bytes
 from tests.processes import wait_until
@@ -111,19 +109,6 @@ def test_settings_of_a_gpu_are_nvmls_and_missing_ones_are_none(load: Callable[..
     assert (settings["ECC"], settings["MIG"]) == (None, "on")
     with pytest.raises(pynvml.NVMLError):
         get_nvml_handle("another")
-
-
-def test_device_of_torch_has_the_settings_of_its_uuid(
-    load: Callable[..., CDLL], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    library = load()
-    c_uint.in_dll(library, "power_limit").value = 700_000
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid=GPU))
-    assert read_settings_of_device(torch.device("cuda", 0))["power limit"] == "700 W"
-    monkeypatch.setattr(
-        torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="unknown")
-    )
-    assert read_settings_of_device(torch.device("cuda", 0)) == read_settings_of_device(CPU) == {}
 
 
 def test_process_bytes_are_those_that_nvml_lists(load: Callable[..., CDLL]) -> None:

@@ -73,18 +73,6 @@ def test_ranges_are_trained_and_their_target_falls_with_the_steps(results: Path)
     ]
 
 
-def test_ranges_have_weight_decay_in_an_optimizer_group_of_their_own(results: Path) -> None:
-    run = assembled(results)
-    groups = [{*group["params"]} for group in run.step.optimizer.param_groups]
-    assert groups[-1] == {*augmentor_of(run).parameters()}
-    assert (
-        run.step.optimizer.param_groups[-1]["weight_decay"]
-        == run.stream.experiment.optimizer.weight_decay
-        > 0
-    )
-    assert sum(map(len, groups)) == len([*run.model.parameters()])
-
-
 def test_accumulated_micro_batches_are_one_step(results: Path) -> None:
     run = assembled(results, accumulation=4)
     run.step(run.stream.batch(0), RATE)

@@ -14,7 +14,6 @@ from torch._dynamo import config as dynamo
 from bench.data.image_sizes import image_size_at, images_before_step, nearest_step_count
 from bench.experiment.config import Experiment, change
 from bench.measure.costs import count_step_flops
-from bench.measure.memory import count_step_tensor_bytes
 from bench.measure.speed import measure_speed
 from bench.measure.throughput import images_per_second_of_all_windows, images_per_step
 from bench.orchestration.budgets import image_budgets
@@ -139,23 +138,6 @@ def test_warmup_visits_every_image_size_largest_first() -> None:
     assert {*steps} >= {*range(4)}
     assert len({*steps}) == len(steps)
     assert steps_with_each_size_first(small("clip"), 4) == [0, 1, 2, 3]
-
-
-def test_peak_memory_is_of_the_most_demanding_image_size(results: Path) -> None:
-    """Here the smallest images: they are many, and the head is wide."""
-    experiment = several("catlip", head_rows=60_000, image_sizes=(32, 64))
-    separate = {
-        side: change(
-            experiment, image_size=side, image_sizes=(), batch_size=experiment.batch_size_for(side)
-        )
-        for side in experiment.image.all_image_sizes
-    }
-    whole, small_, large = (
-        count_step_tensor_bytes(open_batch_stream(one, CPU, results))
-        for one in (experiment, separate[32], separate[64])
-    )
-    assert whole == pytest.approx(small_, rel=0.01)
-    assert small_ > 1.02 * large
 
 
 def test_single_size_tower_is_refused_before_running(results: Path) -> None:

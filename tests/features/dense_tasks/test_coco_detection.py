@@ -123,10 +123,3 @@ def test_broken_image_is_reported_and_left_out_with_its_objects(
         for part in (task.train, task.validation)
         for row in range(len(part))
     )
-
-
-def test_degenerate_polygon_adds_nothing(tmp_path: Path) -> None:
-    square: list[float] = [3, 2, 9, 2, 9, 6, 3, 6]
-    root = coco_tree(tmp_path, with_masks([0, 0, 19, 9], square))
-    task = read_coco_detection(root, tmp_path / "cache")
-    assert all(int(mask.sum()) == 24 for mask in task.train[0][1]["masks"])

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from bench.data.manifest import CACHE
-from bench.features.dense_tasks import coco as coco_layout
 from bench.features.dense_tasks.coco import read_coco_labels
 from bench.features.dense_tasks.multi_label import MultiLabelPart, MultiLabelTask
 from bench.transfer.tasks import image_sources
@@ -140,9 +139,3 @@ def test_broken_image_is_left_out_and_named(
         name: of for name, of in named(VAL).items() if name != "101"
     }
     assert any("101.jpg" in note and note.endswith("they are left out") for note in task.notes)
-
-
-def test_oversized_files_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coco_layout, "MAX_BYTES", 100)
-    with pytest.raises(ValueError, match=r"instances_train2017\.json: larger than"):
-        read_coco_labels(coco_tree(tmp_path), tmp_path / CACHE)

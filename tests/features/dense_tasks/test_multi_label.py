@@ -18,7 +18,6 @@ from bench.features.dense_tasks.multi_label import (
     MultiLabelPart,
     MultiLabelTask,
     fit_sigmoid_heads,
-    macro_map_scores,
     make_multilabel_loss,
     mean_average_precision,
     score_fine_tuned,
@@ -67,14 +66,6 @@ def test_average_precision_depends_only_on_score_order(
     assert mean_average_precision(scores * scale + shift, part) == mean_average_precision(
         scores, part
     )
-
-
-def test_baseline_ap_is_the_share_of_positives() -> None:
-    _, part = drawn(3)
-    task = MultiLabelTask("toy", ("a", "b", "c"), part, part, part)
-    (metric,) = macro_map_scores(task, "p", part.labels * 1.0, part)
-    assert (metric.name, metric.value) == ("macro mAP", 1.0)
-    assert metric.baseline == pytest.approx(part.labels.mean())
 
 
 def fitted(features: np.ndarray, labels: np.ndarray, *strengths: float) -> np.ndarray:

@@ -26,16 +26,12 @@ from bench.features.plan.interconnect import Interconnect
 from bench.features.plan.workload import (
     count_communicated_parameters,
     count_flops_per_image,
-    count_text_flops_by_batch,
     mean_computed_tokens,
     sample_captions,
 )
 from bench.interfaces.method import METHODS
 from bench.measure.costs import (
-    META,
-    build_tower_and_model_on_meta,
     count_step_flops,
-    count_text_forward_flops,
 )
 from bench.train.build import build_train_run, build_untrained_tower, open_batch_stream
 from bench.train.distributed import ModelWithLoss, parallelize, world_group
@@ -324,20 +320,6 @@ def test_plan_computes_the_tokens_that_measure_counts(
         count_flops_per_image(experiment, captions).forward for captions in (planned, [])
     )
     assert forward - without == pytest.approx(text, rel=max(0.05, 6 * error / fmean(counted)))
-
-
-@pytest.mark.parametrize("padding", ["bucketed", "packed"])
-def test_flops_of_batches_are_those_of_each_counted_whole(
-    padding: TextPadding, results: Path
-) -> None:
-    experiment = small("clip", batch_size=32, context_length=32, text_padding=padding)
-    captions, (_, model) = (
-        sample_captions(experiment, results)[:3],
-        build_tower_and_model_on_meta(experiment),
-    )
-    assert count_text_flops_by_batch(model, captions) == [
-        count_text_forward_flops(model, batch.to(META)) for batch in captions
-    ]
 
 
 # What processes can send

@@ -226,21 +226,6 @@ def test_a_gpu_changes_no_key_of_a_file(file: str, checkout: Path, tmp_path: Pat
     assert describe_changes(released, dict(flatten_options(vars(pipeline.opts))), reasons) == {}
 
 
-def test_changed_keys_have_both_values_and_the_reason() -> None:
-    released = {
-        "model.depth": 2,
-        "model.width": 3,
-        "stats.val": ["top1"],
-        "dataset.workers": -1,
-        "optim.unheard_of": 1,
-    }
-    options = {"model.depth": 1, "model.width": 1, "stats.val": [], "dataset.workers": 4}
-    assert describe_changes(released, options, {"model.depth": "for a test"}) == {
-        "model.depth": "used 1, released 2: for a test",
-        "model.width": "used 1, released 3: CoreNet sets it",
-    }
-
-
 def test_run_on_a_gpu_is_of_the_recipe_and_differs_in_its_loading_alone() -> None:
     for scale in ("vit-b16", "vit-h16"):
         for recipe in released_experiments(scale, [], on_gpu=True).values():

@@ -13,12 +13,9 @@ from bench.data.transforms import WHITE, normalise
 from bench.records.scores import TaskTraining
 from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.fine_tune import (
-    FEWEST_STEPS,
     LINEAR_PROBE,
-    RELEASED,
     FineTunedClassifier,
     FineTuning,
-    adapt_recipe,
     find_recipe_with_best_rate,
     fine_tune_on_labels,
     load_training_batch,
@@ -188,25 +185,6 @@ def test_diverging_rate_is_reported_and_not_chosen() -> None:
     assert find_recipe_with_best_rate(WHOLE, (1e-3, 1e38), quality)[0].learning_rate == 1e-3
     with pytest.raises(FloatingPointError, match="no learning rate of 1e\\+38 can be trained at"):
         find_recipe_with_best_rate(WHOLE, (1e38,), quality)
-
-
-@settings(derandomize=True, deadline=None)
-@given(st.integers(1, 400_000))
-def test_small_tasks_have_enough_steps_and_large_ones_the_published_recipe(images: int) -> None:
-    """A long run has ten times the steps of the released warm-up, 500."""
-    recipe = adapt_recipe(RELEASED, images)
-    if 10 * images > 5000 * RELEASED.batch_size:
-        assert recipe == RELEASED
-        assert recipe.count_warmup_steps(recipe.count_steps(images)) == 500
-    elif images >= 10_000:
-        assert recipe == replace(RELEASED, batch_size=128)
-    else:
-        assert recipe.batch_size == min(32, images)
-        assert recipe.epochs * images / recipe.batch_size >= FEWEST_STEPS
-        assert recipe.epochs >= 10
-    assert recipe.count_warmup_steps(recipe.count_steps(images)) <= max(
-        1, recipe.count_steps(images) / 10
-    )
 
 
 def test_micro_batches_give_the_gradients_of_the_whole_batch(

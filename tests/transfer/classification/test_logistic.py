@@ -138,22 +138,6 @@ def test_constant_and_duplicate_features_change_nothing() -> None:
     assert repeated.objective == pytest.approx(plain.objective, rel=1e-9)
 
 
-def test_blocks_and_probabilities_computed_again_do_not_change_the_optimum(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    x, labels = map(torch.from_numpy, problem(300, 20, 4))
-    whole = [
-        fit.objective
-        for fit in fit_regularisation_path(PrincipalAxes.fit(x).project(x), labels, INVERSE_L2)
-    ]
-    monkeypatch.setattr(feature_matrix, "BLOCK_ROWS", 64)
-    monkeypatch.setattr(logistic, "BLOCK_SIZE", 150)
-    monkeypatch.setattr(logistic, "MAX_KEPT", 0)
-    fits = [*fit_regularisation_path(PrincipalAxes.fit(x).project(x), labels, INVERSE_L2)]
-    assert all(fit.converged for fit in fits)
-    assert [fit.objective for fit in fits] == pytest.approx(whole, rel=1e-9)
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 def test_features_in_a_file_are_fitted_within_the_stated_excess(
     shape: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
