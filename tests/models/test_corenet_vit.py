@@ -1,21 +1,16 @@
 """CoreNet's ViT here computes what CoreNet computes from the same weights."""
 
 import os
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.experiment.fields import Attention
 from bench.labels.vocabulary import read_vocabulary, vocabulary_path
 from bench.towers.tower_from import build_random_tower, load_tower
-from bench.train.attention import use_attention_kernel
 from models.corenet_vit import convert_corenet_weights
-from models.image_tower import build_image_tower
 from tests.models.corenet_checkout import (
     CLASSES,
     RECORDED,
@@ -28,7 +23,6 @@ from tests.models.corenet_checkout import (
 from tests.tensors import differing
 
 CHECKOUT = os.environ.get("CATLIP_BENCH_CORENET", "")
-OUT = "out_proj.weight"
 KINDS = ("flash", "naive")  # attention of two kinds, with weights of two names
 State = dict[str, torch.Tensor]
 
@@ -87,52 +81,6 @@ def test_features_equal_those_of_a_corenet_checkout(size: str, flash: bool, tmp_
         for side in SIDES:
             differences[weights, side] = agree(path, side, *answers(model, side))
     assert max(differences.values()) < 1e-4, differences
-
-
-@pytest.mark.skipif(not CHECKOUT, reason="CATLIP_BENCH_CORENET names no checkout of apple/corenet")
-@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-@pytest.mark.filterwarnings("default")
-def test_attention_equals_that_of_a_corenet_checkout(dtype: torch.dtype | None) -> None:
-    """Its module and a block here from the same weights, with and without autocast: results and gradients.
-
-    In bf16 the difference is less than a tenth of that to the kernel without an fp32 softmax.
-    """
-    if CHECKOUT not in sys.path:
-        pytest.importorskip("bench.features.reference.corenet").import_corenet(Path(CHECKOUT))
-    from corenet.modeling.layers.multi_head_attention import MultiHeadAttention
-
-    block = build_image_tower("corenet-vit-tiny", 224, 0).trunk.transformer.resblocks[0]
-    theirs, tokens = MultiHeadAttention(192, 3), torch.randn(2, 50, 192)
-    with torch.no_grad():
-        for own, released in (
-            (block.attn.in_proj_weight, "qkv_proj.weight"),
-            (block.attn.out_proj.weight, OUT),
-        ):
-            own.mul_(4)  # so that the softmax is far from uniform
-            theirs.get_parameter(released).copy_(own)
-        for name in ("qkv_proj.bias", "out_proj.bias"):
-            theirs.get_parameter(name).zero_()
-
-    def ours(x: torch.Tensor) -> torch.Tensor:
-        attended = F.scaled_dot_product_attention(
-            *block.split_heads(block.project_qkv(x), *x.shape[:2])
-        )
-        return block.attn.out_proj(attended.transpose(1, 2).flatten(2))
-
-    def figures(attend: Any, kernel: Attention) -> torch.Tensor:
-        given = tokens.clone().requires_grad_()
-        with torch.autocast("cpu", dtype, enabled=dtype is not None), use_attention_kernel(kernel):
-            result = attend(given)
-            (gradient,) = torch.autograd.grad(result.float().square().sum(), given)
-        return torch.cat([result.detach().float().flatten(), gradient.flatten()])
-
-    expected = figures(theirs, "fused")
-    differences = {
-        one: (figures(ours, one) - expected).norm() / expected.norm()
-        for one in ("fp32_softmax", "plain")
-    }
-    largest = 1e-6 if dtype is None else 0.1 * differences["plain"]
-    assert differences["fp32_softmax"] < largest, differences
 
 
 def assert_has_weights(trunk: torch.nn.Module, state: State) -> None:
