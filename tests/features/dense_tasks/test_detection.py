@@ -1,7 +1,6 @@
 """Average precision is pycocotools'; targets follow their images; a detector learns what it is shown."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,11 +19,10 @@ from bench.features.dense_tasks.detection import (
     import_pycocotools,
     score_detection,
 )
-from bench.records.scores import MetricScore
-from bench.transfer.feature_extractor import FeatureExtractor
 from models.dense_heads import DetectionHeadSizes
 from models.image_tower import build_image_tower
 from tests.features.dense_tasks.scenes import CLASSES, draw_scene
+from tests.transfer.toys import toy_subject
 
 SIDE = 40
 
@@ -167,9 +165,7 @@ def few() -> DetectionTask:
 def test_detector_learns_its_training_images(few: DetectionTask) -> None:
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
     before = {name: value.clone() for name, value in tower.state_dict().items()}
-    subject = FeatureExtractor(
-        name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None
-    )  # type: ignore[arg-type]
+    subject = toy_subject(tower)
     found = {metric.name: metric for metric in score_detection(subject, few)}
     assert list(found) == ["box AP", "box AP50", "mask AP", "mask AP50"]
     assert found["box AP"].value > 0.1
@@ -196,17 +192,3 @@ def test_layer_decay_and_epochs_follow_the_released_file_of_the_tower(
     released = (training.layer_decay, training.epochs, training.milestones)
     assert released == (decay, epochs, milestones)
     assert training.count_warmup_steps(training.count_steps(117_266)) == 250
-
-
-def test_diverging_rate_is_not_chosen(few: DetectionTask) -> None:
-    tower = build_image_tower("catlip-bench-tiny", 48, 0)
-    subject = FeatureExtractor(
-        name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None
-    )  # type: ignore[arg-type]
-
-    def found(*rates: float) -> list[MetricScore]:
-        descent = replace(few.recipe.trainings[0], epochs=1, learning_rates=rates)
-        recipe = replace(few.recipe, trainings={0: descent})
-        return score_detection(subject, replace(few, recipe=recipe))
-
-    assert found(2e-3, 1e38) == found(2e-3)

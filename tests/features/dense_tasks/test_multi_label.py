@@ -28,7 +28,7 @@ from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.logistic import PrincipalAxes
 from bench.transfer.feature_extractor import UNTRAINED_FEATURES, FeatureExtractor
 from bench.transfer.tasks.image_sources import premultiplied_on_white
-from tests.transfer.toys import toy_tower
+from tests.transfer.toys import toy_subject, toy_tower
 
 CPU = torch.device("cpu")
 
@@ -151,9 +151,7 @@ def test_towers_as_wide_as_published_ones_are_trained_at_the_released_size(
     monkeypatch.setattr(fine_tune_module, "LEARNING_RATES", (1e-3,))
     monkeypatch.setattr("bench.features.dense_tasks.multi_label.PUBLISHED_WIDTH", published_width)
     task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 12), coloured(1, 12), coloured(2, 12))
-    subject = FeatureExtractor(
-        name="toy", embed=len, tower=toy_tower(), device=CPU, experiment=None
-    )  # type: ignore[arg-type]
+    subject = toy_subject(toy_tower())
     for metric in score_fine_tuned(
         subject, task, published=replace(RELEASED, epochs=1, image_size=64)
     ):

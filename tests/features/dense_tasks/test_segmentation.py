@@ -23,9 +23,7 @@ from bench.features.dense_tasks.segmentation import (
     score_segmentation,
 )
 from bench.records.scores import MetricScore
-from bench.transfer.feature_extractor import FeatureExtractor
-from models.image_tower import ImageTower
-from tests.transfer.toys import toy_tower
+from tests.transfer.toys import toy_subject, toy_tower
 
 
 def answers(text: Sequence[Tensor], pairs: Sequence[ImageAndMask]) -> Iterator[Tensor]:
@@ -136,23 +134,17 @@ def task(*, separable: bool = True, epochs: int = 10) -> SegmentationTask:
     return SegmentationTask("halves", ("dark", "bright"), *parts, recipe)
 
 
-def subject(tower: ImageTower) -> FeatureExtractor:
-    return FeatureExtractor(
-        name="toy", embed=len, tower=tower, device=torch.device("cpu"), experiment=None
-    )  # type: ignore[arg-type]
-
-
 def test_separable_pixels_are_learned_and_others_are_not() -> None:
     tower = toy_tower()
     before = {name: value.clone() for name, value in tower.state_dict().items()}
-    linear, deeplab = score_segmentation(subject(tower), task())
+    linear, deeplab = score_segmentation(toy_subject(tower), task())
     assert (linear.name, deeplab.name) == ("mIoU, linear head", "mIoU, DeepLabV3")
     assert linear.value > 0.9
     assert deeplab.value > 0.8
     assert linear.baseline == pytest.approx(0.25, abs=0.05)
     assert (linear.num_train, linear.num_test) == (64, 40)
     assert all(torch.equal(value, before[name]) for name, value in tower.state_dict().items())
-    blind = score_segmentation(subject(tower), task(separable=False))
+    blind = score_segmentation(toy_subject(tower), task(separable=False))
     assert max(score.value for score in blind) < 0.6
 
 
@@ -162,7 +154,7 @@ def test_scoring_fails_only_if_all_rates_diverge() -> None:
     def found(*rates: float) -> list[MetricScore]:
         linear = replace(short.recipe.linear, learning_rates=rates)
         return score_segmentation(
-            subject(tower), replace(short, recipe=replace(short.recipe, linear=linear))
+            toy_subject(tower), replace(short, recipe=replace(short.recipe, linear=linear))
         )
 
     assert found(1e-3, 1e38) == found(1e-3)
