@@ -1,7 +1,6 @@
 """Average precision is pycocotools'; targets follow their images; a detector learns what it is shown."""
 
-import json
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,80 +26,70 @@ from tests.transfer.toys import toy_subject
 SIDE = 40
 
 
-def filled(boxes: torch.Tensor) -> torch.Tensor:
+def objects(boxes: list[list[int]], labels: list[int], *, crowd: bool = False) -> Objects:
+    """Objects that fill their boxes (left, top, right, bottom)."""
     masks = torch.zeros(len(boxes), SIDE, SIDE, dtype=torch.bool)
-    for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
+    for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):
         mask[top:bottom, left:right] = True
-    return masks
-
-
-def objects(
-    *boxes: tuple[int, int, int, int], labels: list[int] | None = None, crowd: bool = False
-) -> Objects:
-    corners = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
     return {
-        "boxes": corners,
-        "labels": torch.tensor(labels or [1] * len(boxes), dtype=torch.int64),
-        "masks": filled(corners),
+        "boxes": torch.tensor(boxes, dtype=torch.float32),
+        "labels": torch.tensor(labels),
+        "masks": masks,
         "iscrowd": torch.full((len(boxes),), int(crowd)),
     }
 
 
-def found(
-    *boxes: tuple[int, int, int, int],
-    labels: list[int] | None = None,
-    scores: list[float] | None = None,
-) -> Objects:
-    detections = objects(*boxes, labels=labels)
-    del detections["iscrowd"]
-    confidence = torch.tensor(scores or [0.9] * len(boxes), dtype=torch.float32)
-    return detections | {"scores": confidence}
+def detections(boxes: list[list[int]], labels: list[int], scores: list[float]) -> Objects:
+    answer = objects(boxes, labels)
+    del answer["iscrowd"]
+    return answer | {"scores": torch.tensor(scores)}
 
 
 def test_detections_in_crowds_are_ignored() -> None:
     """Though it is the most certain, it takes nothing from what is right."""
-    crowded = objects((0, 0, 30, 30), crowd=True), found((2, 2, 12, 12), scores=[0.99])
-    assert average_precision([crowded, (objects((0, 0, 10, 10)), found((0, 0, 10, 10)))])[
-        "box AP"
-    ] == pytest.approx(1)
+    crowded = (
+        objects([[0, 0, 30, 30]], [1], crowd=True),
+        detections([[2, 2, 12, 12]], [1], [0.99]),
+    )
+    single = objects([[0, 0, 10, 10]], [1]), detections([[0, 0, 10, 10]], [1], [0.9])
+    assert average_precision([crowded, single])["box AP"] == pytest.approx(1)
 
 
-def test_average_precision_equals_pycocotools(tmp_path: Path) -> None:
+def coco_rows(image: int, boxes: list[list[int]], labels: list[int]) -> list[dict[str, Any]]:
+    """Return objects as rows of COCO's files."""
+    return [
+        {
+            "image_id": image,
+            "category_id": label,
+            "bbox": [left, top, right - left, bottom - top],
+            "area": (right - left) * (bottom - top),
+            "iscrowd": 0,
+        }
+        for (left, top, right, bottom), label in zip(boxes, labels, strict=True)
+    ]
+
+
+def test_average_precision_equals_pycocotools() -> None:
     torch.manual_seed(0)
     images, truth, answers = [], [], []
-    for number in range(1, 21):
-        corners = torch.randint(0, 20, (3, 2))
-        boxes = [(x, y, x + 16, y + 12) for x, y in corners.tolist()]
-        moved = [
-            tuple(
-                side + shift
-                for side, shift in zip(box, torch.randint(-2, 3, (4,)).tolist(), strict=True)
-            )
-            for box in boxes
-        ]
-        moved = [(max(0, left), max(0, top), right, bottom) for left, top, right, bottom in moved]
+    for image in range(1, 21):
+        corners = torch.randint(2, 20, (3, 2))
+        boxes = torch.cat([corners, corners + torch.tensor([16, 12])], dim=1)
+        moved = (boxes + torch.randint(-2, 3, (3, 4))).tolist()
         labels, scores = torch.randint(1, 4, (3,)).tolist(), torch.rand(3).tolist()
-        images.append((objects(*boxes, labels=labels), found(*moved, labels=labels, scores=scores)))
-        for box, other, label, score in zip(boxes, moved, labels, scores, strict=True):
-            row, answer = (
-                {"image_id": number, "category_id": label, "bbox": [a, b, c - a, d - b]}
-                for a, b, c, d in (box, other)
-            )
-            truth.append(
-                row | {"id": len(truth) + 1, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]}
-            )
-            answers.append(answer | {"score": score})
-    content = {
+        images.append((objects(boxes.tolist(), labels), detections(moved, labels, scores)))
+        truth += coco_rows(image, boxes.tolist(), labels)
+        for row, score in zip(coco_rows(image, moved, labels), scores, strict=True):
+            answers.append(row | {"score": score})
+    coco = import_pycocotools("coco").COCO()
+    coco.dataset = {
         "info": {},
-        "images": [{"id": k} for k in range(1, 21)],
-        "categories": [{"id": k} for k in (1, 2, 3)],
+        "images": [{"id": image} for image in range(1, 21)],
+        "categories": [{"id": label} for label in (1, 2, 3)],
+        "annotations": [row | {"id": number} for number, row in enumerate(truth, 1)],
     }
-    (tmp_path / "truth.json").write_text(json.dumps(content | {"annotations": truth}))
-    (tmp_path / "answers.json").write_text(json.dumps(answers))
-    coco = import_pycocotools("coco").COCO(str(tmp_path / "truth.json"))
-    evaluated = import_pycocotools("cocoeval").COCOeval(
-        coco, coco.loadRes(str(tmp_path / "answers.json")), "bbox"
-    )
+    coco.createIndex()
+    evaluated = import_pycocotools("cocoeval").COCOeval(coco, coco.loadRes(answers), "bbox")
     evaluated.evaluate()
     evaluated.accumulate()
     evaluated.summarize()
@@ -127,7 +116,7 @@ def test_boxes_fit_mirrored_masks(few: DetectionTask, row: int) -> None:
 def test_crowds_are_not_trained_on() -> None:
     _, target = _image_and_target(
         torch.zeros(3, SIDE, SIDE, dtype=torch.uint8),
-        objects((0, 0, 5, 5), crowd=True),
+        objects([[0, 0, 5, 5]], [1], crowd=True),
         mirrored=False,
     )
     assert target["boxes"].shape == (0, 4)
