@@ -99,8 +99,8 @@ class EndTokenBlock(PackedBlock):
             (query,) = self.split_heads(group_queries, count, 1)
             key, value = self.split_heads(group_keys_and_values, count, width)
             columns = (group_ends - before) % width
-            is_not_after = torch.arange(width, device=ends.device) <= columns.view(count, 1, 1, 1)
-            attention = F.scaled_dot_product_attention(query, key, value, attn_mask=is_not_after)
+            not_after_end = torch.arange(width, device=ends.device) <= columns.view(count, 1, 1, 1)
+            attention = F.scaled_dot_product_attention(query, key, value, attn_mask=not_after_end)
             attended.append(attention.reshape(count, -1))
             before += count * width
         return torch.cat(attended)
@@ -153,8 +153,8 @@ class TextTower(nn.Module):
             embedded = F.embedding(positions.flatten(), embedding)
             place = torch.arange(positions.shape[1], device=positions.device)
             distance = place[:, None] - place
-            is_in_caption = distance <= positions[:, :, None]
-            mask = ((distance >= 0) & is_in_caption)[:, None]
+            in_caption = distance <= positions[:, :, None]
+            mask = ((distance >= 0) & in_caption)[:, None]
         x = text.token_embedding(all_ids) + embedded
         for block in text.transformer.resblocks:
             if text.transformer.grad_checkpointing:

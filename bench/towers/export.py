@@ -109,9 +109,9 @@ def _make_dual_encoder_config_and_weights(
     weights = to_open_clip_state(pair)
     rows = weights["token_embedding.weight"]
     row_by_id = torch.from_numpy(texts.subwords.id_map)  # below 0: outside the vocabulary
-    has_row = row_by_id >= 0
+    in_vocabulary = row_by_id >= 0
     table = rows.new_zeros(len(row_by_id), rows.shape[1])
-    table[has_row] = rows[row_by_id[has_row]]
+    table[in_vocabulary] = rows[row_by_id[in_vocabulary]]
     weights["token_embedding.weight"] = table
     return model_config, weights
 

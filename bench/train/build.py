@@ -163,7 +163,8 @@ def take_steps_at_full_learning_rate(run: TrainRun, step_numbers: Iterable[int])
     experiment = run.stream.experiment
     with clock(run.stream.device) as elapsed:
         losses = [
-            run.step(run.stream.batch(k), experiment.optimizer.learning_rate) for k in step_numbers
+            run.step(run.stream.batch(number), experiment.optimizer.learning_rate)
+            for number in step_numbers
         ]
     time.sleep(experiment.timing.injected_slowdown * elapsed.seconds)
     return losses
@@ -183,9 +184,9 @@ def require_finite_losses(
     losses: list[Tensor], step_numbers: Sequence[int], stream: BatchStream[Any]
 ) -> None:
     """Raise NotFiniteError for the first loss that is not finite; it waits for the device."""
-    is_finite = torch.stack(losses).isfinite()
-    if not is_finite.all():
-        first = int((~is_finite).nonzero()[0])
+    finite = torch.stack(losses).isfinite()
+    if not finite.all():
+        first = int((~finite).nonzero()[0])
         step = step_numbers[first]
         raise NotFiniteError(step, stream.keys(step))
 

@@ -192,9 +192,9 @@ def _take_steps(
 ) -> list[float]:
     """Take the steps with these batch numbers, fewer after a signal to end; return their losses."""
     device_losses: list[Tensor] = []
-    for k in steps:
-        learning_rate = scheduled_learning_rate(run.stream.experiment, segment, k)
-        device_losses.append(run.step(run.stream.batch(k), learning_rate))
+    for number in steps:
+        learning_rate = scheduled_learning_rate(run.stream.experiment, segment, number)
+        device_losses.append(run.step(run.stream.batch(number), learning_rate))
         if manager is not None and manager.is_stopping:
             break
     require_finite_losses(device_losses, steps, run.stream)

@@ -107,11 +107,13 @@ def prefetch(load_batch: Callable[[int], T], num_batches: int) -> Iterator[T]:
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads)
     try:
-        waiting = deque(pool.submit(load_batch, k) for k in range(min(threads, num_batches)))
-        for k in range(num_batches):
+        waiting = deque(
+            pool.submit(load_batch, number) for number in range(min(threads, num_batches))
+        )
+        for number in range(num_batches):
             batch = waiting.popleft().result()
-            if k + threads < num_batches:
-                waiting.append(pool.submit(load_batch, k + threads))
+            if number + threads < num_batches:
+                waiting.append(pool.submit(load_batch, number + threads))
             yield batch
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -233,15 +233,13 @@ def score_fine_tuning(
     device = extractor.device
     head = make_random_head(tower.width, len(task.classes), seed=0)
 
-    def predict_correct(
-        model: FineTunedClassifier, part: LabelledImages
-    ) -> Bool[Tensor, " images"]:
+    def find_correct(model: FineTunedClassifier, part: LabelledImages) -> Bool[Tensor, " images"]:
         logits = compute_logits(model, part.images, device, published.resize_over_crop)
         return logits.argmax(dim=1) == torch.from_numpy(part.labels)
 
     def accuracy(recipe: FineTuning) -> float:
         model = fine_tune_on_labels(tower, head, task.train, recipe, device)
-        return float(predict_correct(model, task.validation).double().mean())
+        return float(find_correct(model, task.validation).double().mean())
 
     images = len(task.train.labels)
     rates = list_candidate_rates(tower, images, published)
@@ -254,7 +252,7 @@ def score_fine_tuning(
         protocol,
         chosen=recipe.learning_rate,
         validation_accuracy=validation_accuracy,
-        is_correct=predict_correct(model, task.test),
+        correct=find_correct(model, task.test),
         converged=True,
         num_train=len(both.labels),
         training=recipe.make_task_training(

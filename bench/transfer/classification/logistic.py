@@ -74,8 +74,8 @@ class PrincipalAxes:
             for block in scaled:
                 products.addmm_(block.T, block)
             values, axes = torch.linalg.eigh(products)
-        has_variance = values > 1e-12 * values.max()
-        return cls(mean, deviation, axes[:, has_variance].contiguous())
+        varying = values > 1e-12 * values.max()
+        return cls(mean, deviation, axes[:, varying].contiguous())
 
     def project(self, features: Features) -> Projected:
         """Return a column per axis, and a column of ones for the intercepts, in the precision of the features."""

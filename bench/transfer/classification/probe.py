@@ -241,8 +241,8 @@ def _search_setting(
     search = HyperparameterSearch(protocol.settings, protocol.limits)
     predictions = []
     for predicted, converged in protocol.predict(train, queries, search):
-        is_correct = predicted[: len(labels)] == labels
-        search.qualities.append(float(is_correct.double().mean()))
+        correct = predicted[: len(labels)] == labels
+        search.qualities.append(float(correct.double().mean()))
         predictions.append((predicted, converged))
     return search, predictions
 
@@ -262,7 +262,7 @@ def _make_probe_score(
         protocol.name,
         chosen=search.best,
         validation_accuracy=max(search.qualities),
-        is_correct=predicted == task.test.labels,
+        correct=predicted == task.test.labels,
         converged=converged,
         num_train=num_train,
         **score_fields,
@@ -274,7 +274,7 @@ def make_score(
     protocol: str,
     chosen: float,
     validation_accuracy: float,
-    is_correct: Bool[Tensor, " images"],
+    correct: Bool[Tensor, " images"],
     converged: bool,
     num_train: int,
     **score_fields: Any,
@@ -287,7 +287,7 @@ def make_score(
         chosen=chosen,
         validation_accuracy=validation_accuracy,
         converged=converged,
-        correct="".join("1" if correct else "0" for correct in is_correct.tolist()),
+        correct="".join("1" if is_correct else "0" for is_correct in correct.tolist()),
         num_classes=len(task.classes),
         num_train=num_train,
         majority=int(labels.bincount().max()) / len(labels),

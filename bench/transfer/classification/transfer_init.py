@@ -268,14 +268,14 @@ def _make_scores(
     **score_fields: Any,
 ) -> Iterator[Score]:
     """Yield one score per draw; each training has run all its steps and counts as converged."""
-    is_correct = heads.predict(task.test.features) == task.test.labels
+    correct = heads.predict(task.test.features) == task.test.labels
     for draw, choice in enumerate(chosen):
         yield make_score(
             task,
             init_protocol(name),
             chosen=choice.learning_rate,
             validation_accuracy=choice.validation_accuracy,
-            is_correct=is_correct[draw],
+            correct=correct[draw],
             converged=True,
             num_train=choice.num_train,
             draw=draw,
