@@ -7,6 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from bench.cli.options import FOLDER
 from bench.console.console import FAILED_CASE, OK, PROGRAM, log, log_damaged_files
 from bench.environment.files import read_intact_files
 from bench.experiment.config import look_up
@@ -27,7 +28,7 @@ class ComparisonPage:
     """
 
     # folder of the records
-    results: Annotated[Positional[Path], arg(metavar="FOLDER")] = Path("results")
+    results: Annotated[Positional[Path], FOLDER] = Path("results")
     out: Path | None = None  # HTML page to write; default: index.html in FOLDER
     # name of a comparison, which is shown alone; default: the newest, joined with what belongs to it
     comparison: Annotated[str | None, arg(metavar="NAME")] = None

@@ -1,6 +1,5 @@
-"""A table says the same on a terminal, as CSV, as Markdown and as JSON."""
+"""A table says the same on a terminal, as Markdown and as JSON."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -36,16 +35,6 @@ ROWS = [
     ],
 ]
 TABLE = Table.of_rows("Ratios", COLUMNS, ROWS, "a note")
-
-
-def test_csv_has_full_precision_ends_of_intervals_and_no_formula() -> None:
-    first, second = csv.DictReader(TABLE.to_csv().decode().splitlines())
-    assert float(first["ratio"]) == EXACT
-    assert (first["ratio, low"], first["ratio, high"], second["ratio, low"]) == ("0.25", "0.5", "")
-    assert [first[f"rank, of {end}"] for end in ("min", "max")] == ["1", "2"]
-    assert (first["experiment"], first["experiment, note"]) == ("CLIP", "clip-tiny")
-    assert first["MFU"] == ""
-    assert second["experiment"] == "'=1+1"
 
 
 def test_json_has_the_values_behind_the_texts(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from bench.cli.options import FOLDER
 from bench.console.console import OK, log
 from bench.environment.files import make_folders
 
@@ -16,9 +17,9 @@ class Export:
 
     # tower file, or name of an experiment whose newest tower is exported
     tower: Annotated[Positional[str], arg(metavar="TOWER")]
-    out: Annotated[Path, arg(metavar="FOLDER")]  # folder for the exported files, empty or absent
+    out: Annotated[Path, FOLDER]  # folder for the exported files, empty or absent
     # folder in which the towers of a named experiment are looked up
-    results: Annotated[Path, arg(metavar="FOLDER")] = Path("results")
+    results: Annotated[Path, FOLDER] = Path("results")
 
     def run(self) -> int:
         """Write the folder, and print the code that loads it."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bench.tables.tables import Table
 
 Repeated = Annotated[tuple[str, ...], UseAppendAction]
+FOLDER = arg(metavar="FOLDER")
 ExperimentName = Annotated[str, arg(metavar="EXPERIMENT")]
 ExperimentNames = Annotated[tuple[str, ...], arg(metavar="EXPERIMENT ...")]
 Settings = Annotated[

@@ -138,18 +138,14 @@ def describe_missing_readings(speed: Speed) -> str:
 
 def extreme_mfu_rows(rows: Sequence[Throughput]) -> tuple[Throughput, Throughput] | None:
     """Return the rows of the least and the largest MFU; None where the largest is less than twice the least."""
-    rows_with_mfu = [row for row in rows if row.mfu]
-    if not rows_with_mfu:
+    mfus = {number: row.mfu for number, row in enumerate(rows) if row.mfu}
+    if not mfus:
         return None
-    least = min(rows_with_mfu, key=_mfu_or_zero)
-    largest = max(rows_with_mfu, key=_mfu_or_zero)
-    if _mfu_or_zero(largest) < MIN_MFU_FACTOR * _mfu_or_zero(least):
+    least = min(mfus, key=mfus.__getitem__)
+    largest = max(mfus, key=mfus.__getitem__)
+    if mfus[largest] < MIN_MFU_FACTOR * mfus[least]:
         return None
-    return least, largest
-
-
-def _mfu_or_zero(row: Throughput) -> float:
-    return row.mfu or 0.0
+    return rows[least], rows[largest]
 
 
 def _ratios_to_base(

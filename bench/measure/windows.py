@@ -129,31 +129,24 @@ def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
 
     Empty if none of them was timed.
     """
-    runs = []
+    timed_records = []
+    windows_of_runs = []
     for record in records:
         experiment = record.experiment
         if isinstance(record.measured, Speed) and experiment and experiment.name in names:
-            windows = timed_windows(experiment, record.measured)
-            runs.append((record.circumstances, record.measured, windows))
-    if not runs:
+            timed_records.append((record.circumstances, record.measured))
+            windows_of_runs.append(timed_windows(experiment, record.measured))
+    if not timed_records:
         return ""
-    circumstances, speed, _ = runs[0]
+    circumstances, speed = timed_records[0]
     sentences = []
     steps = "steps" if speed.steps_per_window == 1 else "windows"
-    number = 0
-    num_counted = 0
-    num_throttled = 0
-    num_disturbed = 0
-    added_seconds = 0.0
-    for _, _, windows in runs:
-        number += len(windows.seconds)
-        num_counted += windows.num_counted()
-        num_throttled += int(np.count_nonzero(windows.throttled_percent))
-        num_disturbed += windows.undisturbed_rate() is None
-        added_seconds += sum(windows.seconds[windows.num_planned :])
+    number = sum(len(windows.seconds) for windows in windows_of_runs)
+    num_counted = sum(windows.num_counted() for windows in windows_of_runs)
+    num_disturbed = sum(windows.undisturbed_rate() is None for windows in windows_of_runs)
     left_out = number - num_counted
     share = f"{100 * left_out / number:.0f} %"
-    if num_throttled:
+    if any(np.any(windows.throttled_percent) for windows in windows_of_runs):
         sentences.append(
             f"{share} of the {steps} were left out: the GPU was throttled, or threads waited for a core."
         )
@@ -167,6 +160,7 @@ def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
             f"All {steps} count: threads waited for a core for at most {percent:.0f} % of each."
         )
     else:
+        added_seconds = sum(sum(run.seconds[run.num_planned :]) for run in windows_of_runs)
         sentences.append(
             f"{share} of the {steps} waited for a core and were left out; "
             f"{added_seconds:.0f} s were added to make up for them."
@@ -177,6 +171,6 @@ def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
         )
     if num_disturbed:
         sentences.append(
-            f"{num_disturbed} of {len(runs)} runs were disturbed nearly throughout and are left out."
+            f"{num_disturbed} of {len(timed_records)} runs were disturbed nearly throughout and are left out."
         )
     return " ".join(sentences)

@@ -1,7 +1,5 @@
-"""Tables for terminals, pages, CSV and JSON: texts, and the values or reasons behind them. No torch here."""
+"""Tables for terminals, pages and JSON: texts, and the values or reasons behind them. No torch here."""
 
-import csv
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -236,29 +234,6 @@ class Table:
         for heading, group in self.groups.items():
             rows += [[Cell.of(heading), *row] for row in group]
         return ["group", *self.names], rows
-
-    def to_csv(self) -> bytes:
-        """Write values at full precision, and empty cells as nothing.
-
-        A column with an interval is followed by two columns with the ends, and by none with notes; another column with
-        a note is followed by one with the notes.
-        """
-        names, rows = self.names_and_rows()
-        columns = dict[str, list[Any]]()
-        for name, *cells in zip(names, *rows, strict=True):
-            columns[name] = [cell.value if cell.interval else cell.figure_or_text for cell in cells]
-            if any(cell.interval for cell in cells):
-                bounds = [cell.interval or ("", "") for cell in cells]
-                columns[f"{name}, low"] = [low for low, _ in bounds]
-                columns[f"{name}, high"] = [high for _, high in bounds]
-            elif any(cell.note for cell in cells):
-                columns[f"{name}, note"] = [cell.note for cell in cells]
-        titled_columns = [[name, *values] for name, values in columns.items()]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        for row in zip(*titled_columns, strict=True):
-            writer.writerow([escape_spreadsheet_formula(value) for value in row])
-        return text.getvalue().encode()
 
 
 def escape_spreadsheet_formula(cell: object) -> object:

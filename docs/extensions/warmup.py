@@ -10,6 +10,10 @@ from bench.tables.tables import Cell, Column, Table
 
 
 def build(page):
+    import pandas as pd  # here, because it would slow down every command
+
+    from reports.render.document import encode_csv
+
     seconds = {}
     for experiment, speed in page.comparison.runs(Speed):
         seconds.setdefault(page.comparison.label(experiment.name), []).append(speed.warmup_seconds)
@@ -25,7 +29,9 @@ def build(page):
         Text("Warm-up includes compilation, and is not part of any window."),
         Chart(draw(seconds), "Warm-up", ["Dots are runs."], width="narrow"),
         table,
-        Download("warmup.csv", "the warm-up of each experiment", table.to_csv()),
+        Download(
+            "warmup.csv", "the warm-up of each experiment", encode_csv(pd.DataFrame(table.rows))
+        ),
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Caption, Json
+from bench.cli.options import FOLDER, Caption, Json
 from bench.console.console import OK
 from bench.console.options import require_range
 from bench.console.tables import print_tables
@@ -33,7 +33,7 @@ class SummarizeData:
     # csv file to write: the keys of the usable samples, which --set subset=FILE reads
     keys: Annotated[Path | None, arg(metavar="FILE")] = None
     # folder for the index of the data, which later runs read
-    results: Annotated[Path, arg(metavar="FOLDER")] = Path("results")
+    results: Annotated[Path, FOLDER] = Path("results")
     json: Json = None
 
     def run(self) -> int:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from bench.cli.options import Repeated
+from bench.cli.options import FOLDER, Repeated
 from bench.console.console import FAILED_CASE, OK, log
 from bench.console.tables import print_tables
 from bench.environment.child_processes import kill_child_at_end
@@ -102,7 +102,7 @@ class Gpu:
     steps: Annotated[Repeated, arg(name="step", metavar="STEP")] = ()
     device: Device = "cuda"  # cpu: the same steps at the tiny scale
     # folder for the logs, records and pages of the steps
-    results: Annotated[Path, arg(metavar="FOLDER")] = Path("results/gpu")
+    results: Annotated[Path, FOLDER] = Path("results/gpu")
 
     def run(self) -> int:
         """Run the steps that are not done, and list how all ended."""

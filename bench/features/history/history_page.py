@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
+from bench.cli.options import FOLDER
 from bench.console.console import escape_unprintable, log_damaged_files
 from bench.features.history.changes import Change, find_changes
 from bench.features.history.history_chart import series_chart
@@ -41,7 +42,7 @@ class HistoryPage:
     """Write charts over commits with the detected changes, and print their path."""
 
     # folder of pytest-benchmark documents and records of several commits
-    results: Annotated[Positional[Path], arg(metavar="FOLDER")] = Path("results/history")
+    results: Annotated[Positional[Path], FOLDER] = Path("results/history")
     out: Path | None = None  # HTML page to write; default: charts.html in FOLDER
 
     def run(self) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Json
+from bench.cli.options import FOLDER, Json
 from bench.console.console import OK, escape_unprintable, escape_unprintable_lines
 from bench.console.options import ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
@@ -45,11 +45,11 @@ class History:
     # number of the last commits to time, at most 8
     commits: Annotated[Positional[int], arg(metavar="NUMBER")] = MAX_COMMITS
     # folder of the git repository whose commits are timed
-    repository: Annotated[Path, arg(metavar="FOLDER")] = CHECKOUT
+    repository: Annotated[Path, FOLDER] = CHECKOUT
     rounds: int = 3  # number of rounds; each round times every commit once, so that machine drift affects all alike
     only: Selection = None
     # folder to which the benchmark documents are added
-    out: Annotated[Path, arg(metavar="FOLDER")] = Path("results/history")
+    out: Annotated[Path, FOLDER] = Path("results/history")
 
     def run(self) -> int:
         """Time the suites."""
@@ -80,7 +80,7 @@ class Regress:
     rounds: int = 8  # number of rounds; each round runs one process per side
     only: Selection = None
     # folder in whose subfolder `regress` the benchmark documents are written
-    results: Annotated[Path, arg(metavar="FOLDER")] = Path("results")
+    results: Annotated[Path, FOLDER] = Path("results")
     json: Json = None
 
     def run(self) -> int:

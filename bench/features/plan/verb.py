@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import ExperimentNames, Json, Settings, experiments_from
+from bench.cli.options import FOLDER, ExperimentNames, Json, Settings, experiments_from
 from bench.cli.train import Images, parse_count
 from bench.console.console import OK
 from bench.console.options import require_range
@@ -67,7 +67,7 @@ class Plan:
     gpus: int = 64  # number of GPUs
     images: Images = None
     # folder with the records of one device, which `measure` wrote
-    record: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    record: Annotated[Path | None, FOLDER] = None
     device: Annotated[
         str | None,
         arg(
@@ -80,13 +80,13 @@ class Plan:
     utilisation: float | None = None
     price: float | None = None  # price of a GPU-hour in any currency
     # folder with the records of links that `doctor --launch` wrote; default: 80 % of the data sheet's bandwidths
-    links: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    links: Annotated[Path | None, FOLDER] = None
     # bandwidth that is reached between nodes, in GB/s per GPU and direction; default: measured by --links, else 80 % of
     # the data sheet's
     network_gbs: float | None = None
     settings: Settings = ()
     # folder for the index of the data, which later runs read
-    results: Annotated[Path, arg(metavar="FOLDER")] = Path("results")
+    results: Annotated[Path, FOLDER] = Path("results")
     json: Json = None
 
     def run(self) -> int:

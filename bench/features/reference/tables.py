@@ -9,7 +9,7 @@ from bench.features.reference import OPEN_CLIP_BUCKETED, OURS, WARMUP_STEPS
 from bench.features.reference.records import ReferenceRun
 from bench.measure.tables import ratio_columns
 from bench.records.record import Record, ReleasedRun
-from bench.statistics.ratios import compare_rates_to_base, log_standard_deviation
+from bench.statistics.ratios import Ratio, compare_rates_to_base, log_standard_deviation
 from bench.tables.tables import Table
 
 # Relative difference of losses over the first steps, by precision: rounding grows with training.
@@ -54,11 +54,8 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
         ratios = compare_rates_to_base(rates[base], others)
     rows = []
     for side in sides_with_runs:
-        row: dict[str, Any] = {"side": side}
-        row |= _rate_columns(rates[side])
-        row |= ratio_columns(ratios.get(side))
-        row["tokens"] = tokens[side]
-        rows.append(row)
+        columns = _speed_columns(rates[side], ratios.get(side))
+        rows.append({"side": side, **columns, "tokens": tokens[side]})
     note = (
         f"ratio: images/s over those of {base}, with its 95 % interval over runs (fresh processes, interleaved).\n"
         "tokens: computed per caption."
@@ -66,12 +63,10 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
     return Table.from_dicts(f"Compared with {base}", rows, note)
 
 
-def _rate_columns(rates: Mapping[int, float]) -> dict[str, Any]:
-    return {
-        "runs": len(rates),
-        "images/s": median(rates.values()),
-        "spread": log_standard_deviation(rates),
-    }
+def _speed_columns(rates: Mapping[int, float], ratio: Ratio | None) -> dict[str, Any]:
+    """Return the columns of the images/s of runs, by round, and of the ratio to the base."""
+    speeds = {"runs": len(rates), "images/s": median(rates.values())}
+    return speeds | {"spread": log_standard_deviation(rates)} | ratio_columns(ratio)
 
 
 def compare_early_losses(records: Sequence[Record]) -> list[LossComparison]:
@@ -144,12 +139,14 @@ def released_tables(records: Sequence[Record]) -> list[Table]:
             continue
         first = runs[0]
         waits = [run.data_wait_share for run in runs if run.data_wait_share is not None]
-        row: dict[str, Any] = {"file": first.file, "commit": first.commit}
-        row |= _rate_columns(rates[method])
-        row |= ratio_columns(ratios.get(method))
-        row["waited"] = median(waits) if waits else None
-        row["first loss"] = first.losses[0]
-        row["last loss"] = first.losses[-1]
+        row = {
+            "file": first.file,
+            "commit": first.commit,
+            **_speed_columns(rates[method], ratios.get(method)),
+            "waited": median(waits) if waits else None,
+            "first loss": first.losses[0],
+            "last loss": first.losses[-1],
+        }
         rows.append(row)
         for key, change in first.changed.items():
             changes.append({"file": first.file, "changed key": key, "change": change})

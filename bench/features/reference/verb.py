@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import structs
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Json, Results, Rounds, Settings, print_results
+from bench.cli.options import FOLDER, Json, Results, Rounds, Settings, print_results
 from bench.console.console import DISAGREEMENT, OK
 from bench.console.options import ROUNDS_RANGE, require_range
 from bench.experiment.config import FIELDS, Experiment
@@ -58,7 +58,7 @@ class Reference:
 
     reference: Positional[ReferenceName]  # name of the reference implementation
     # folder of a checkout of the reference's code; only open-clip runs without one
-    checkout: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    checkout: Annotated[Path | None, FOLDER] = None
     # size of the towers. open-clip and superclass: tiny, vit-b32 (default of open-clip), vit-b16 (default of
     # superclass) or vit-l14. corenet: tiny (default on a CPU), vit-b16 (default on a GPU) or vit-h16
     scale: Annotated[str | None, arg(metavar="SCALE")] = None
@@ -109,6 +109,10 @@ class Reference:
             return SUPERCLASS_SIDES
         return OPEN_CLIP_CHECKOUT_SIDES if self.checkout else OPEN_CLIP_SIDES
 
+    @property
+    def _checkout_path(self) -> str:
+        return str(self.checkout.resolve()) if self.checkout else ""
+
     def _experiments(self) -> dict[str, Experiment]:
         """Return the experiments by the title of their runs; corenet's are by the authors' file, relative to CHECKOUT.
 
@@ -151,7 +155,7 @@ class Reference:
             file=file,
             is_tiny=is_tiny_corenet(self.scale, on_gpu=comparison.on_gpu),
             round_=round_,
-            checkout=str(self.checkout.resolve()) if self.checkout else "",
+            checkout=self._checkout_path,
         )
         # Convolutions use TF32, torch's default; matrix products use what CoreNet's `device_setup` sets.
         return structs.replace(run, uses_tf32=True)
@@ -169,7 +173,7 @@ class Reference:
             f"round{round_:02}",
             side=side,
             round_=round_,
-            checkout=str(self.checkout.resolve()) if self.checkout else "",
+            checkout=self._checkout_path,
         )
 
     def _check_checkout(self, files: Mapping[str, Experiment]) -> None:
