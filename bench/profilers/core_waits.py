@@ -19,16 +19,18 @@ def read_core_wait_seconds() -> float | None:
     """
     if not hasattr(os, "sched_getaffinity"):
         return None
-    waited = 0
+    waits = []  # by thread, in nanoseconds
     try:
         for task in os.scandir(TASKS):
             with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
                 counters = Path(task.path, "schedstat").read_text().split()
-                waited += int(counters[1])
+                waits.append(int(counters[1]))
     except (OSError, IndexError):
         return None
+    if not waits:  # a kernel without CONFIG_SCHED_INFO
+        return None
     stolen = sum(float(core.steal) for core in read_times_of_allowed_cores())
-    return waited / 1e9 + stolen
+    return sum(waits) / 1e9 + stolen
 
 
 def read_times_of_allowed_cores() -> list[Any]:

@@ -147,6 +147,14 @@ def test_the_cpu_reader_tells_this_process_from_the_others() -> None:
     assert readings.figures["process CPU busy percent"] < 50 / os.cpu_count()
 
 
+def test_threads_without_the_counter_of_waits_are_not_threads_that_never_waited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "1234").mkdir()  # a thread, on a kernel without CONFIG_SCHED_INFO
+    monkeypatch.setattr("bench.profilers.core_waits.TASKS", tmp_path)
+    assert read_core_wait_seconds() is None
+
+
 @pytest.mark.skipif(
     read_core_wait_seconds() is None,
     reason="this kernel does not say how long threads wait for a core",
