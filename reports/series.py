@@ -24,16 +24,16 @@ class CommitPoint:
 
     commit: Commit
     runs: tuple[float, ...]
-    slots: tuple[str, ...]  # the interleaved turn of each run, which other commits share; "": none
+    turns: tuple[str, ...]  # the interleaved turn of each run, which other commits share; "": none
 
     @property
     def value(self) -> float:
         """The median over processes."""
         return median(self.runs)
 
-    def runs_with_slots(self) -> Iterable[tuple[float, str]]:
+    def runs_with_turns(self) -> Iterable[tuple[float, str]]:
         """Return (value, turn) of each process."""
-        return zip(self.runs, self.slots, strict=True)
+        return zip(self.runs, self.turns, strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Series:
         values = []
         positions = []
         for position, point in enumerate(self.points):
-            for value, turn in point.runs_with_slots():
+            for value, turn in point.runs_with_turns():
                 values.append(value / factors.get(turn, 1.0))
                 positions.append(position)
         return values, positions
@@ -83,7 +83,7 @@ def _turn_factors(points: Sequence[CommitPoint]) -> dict[str, float]:
     """
     ratios: dict[str, list[float]] = defaultdict(list)
     for point in points:
-        for value, turn in point.runs_with_slots():
+        for value, turn in point.runs_with_turns():
             if turn and point.value > 0:
                 ratios[turn].append(value / point.value)
     factors = {}
