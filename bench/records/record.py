@@ -77,13 +77,13 @@ class Flops(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class RunOnSamples(RecordContent, frozen=True, kw_only=True):
-    """A run on a data set; of several processes the counts are rank 0's."""
+    """Base of runs on a data set; of several processes the counts are rank 0's."""
 
-    skipped: CountByName = {}  # samples that could not be used, by what is wrong with them
-    empty_captions: Count = 0  # samples of the shards with a caption without text; they are used
-    # Processes that loaded shards; None: the experiment's `workers`.
+    skipped: CountByName = {}  # number of samples that could not be used, by what is wrong with them
+    empty_captions: Count = 0  # number of samples with a caption without text; they are used
+    # Number of processes that loaded shards; None: the experiment's `workers`.
     loader_workers: Count | None = None
-    workers_reason: str = ""  # for their number
+    workers_reason: str = ""  # why there were so many
 
 
 class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="speed"):
@@ -92,29 +92,31 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     round: Count
     warmup_seconds: NonNegative  # with the heating
     window_seconds: Durations
-    steps_per_window: PositiveCount | None = None  # None: as many as the experiment's; on a CPU one
-    # Of each; empty: all steps have the experiment's batch_size.
+    steps_per_window: PositiveCount | None = None  # None: the experiment's; on a CPU one
+    # Number of images in each window of one process; empty: all steps have the experiment's batch_size.
     window_images: tuple[PositiveCount, ...] = ()
     # Core-seconds per second of each window for which other work kept the run from a core. Empty: not reported.
     window_core_waits: tuple[NonNegative, ...] = ()
     waits_source: WaitsSource = "threads"
-    # Of its time, by heat or hardware; empty: not read.
+    # Percentage of each window's time in which heat or hardware slowed the GPU; empty: not read.
     window_throttled_percent: tuple[NonNegative, ...] = ()
     phase_seconds: SecondsByPhase  # of each step, by name of PHASES, from a pass that waits for the device between them
-    # Of each of that pass's steps, as `window_core_waits`.
+    # Core-seconds per second of each step in that pass, as `window_core_waits`.
     phase_core_waits: tuple[NonNegative, ...] = ()
-    # Steps to split into phases; others make up for disturbed ones.
+    # Number of steps to split into phases; further steps make up for disturbed ones.
     planned_phase_steps: PositiveCount | None = None
-    # Of each of that pass's steps; empty: the experiment's batch_size.
+    # Number of images of each step in that pass; empty: the experiment's batch_size.
     phase_images: tuple[PositiveCount, ...] = ()
     flops: Flops
-    # Computed, padding included; None: the method reads no text.
+    # Mean number of tokens computed, padding included; None: the method reads no text.
     tokens_per_caption: NonNegative | None
     trained_parameters: Count
     tower_parameters: Count
     peak_flops_per_second: NonNegative | None  # None: not known for this device
     peak_source: str
-    target_building_seconds: NonNegative  # to turn all captions into what the method reads, once
+    target_building_seconds: (
+        NonNegative  # for turning all captions into what the method reads, once
+    )
     num_captions: Count
     utilisation: (
         ReadingByName  # over the windows, by name with unit; what was not measured is not there
@@ -124,7 +126,7 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     data_wait_share: Share | None = None
     # Names of the kernels that computed attention; empty: not recorded.
     attention_kernels: tuple[str, ...] = ()
-    # Of every rank, where there are several; begun together.
+    # The window_seconds of each rank, whose windows begin together; empty: there is one process.
     rank_window_seconds: tuple[Durations, ...] = ()
 
     def __post_init__(self) -> None:
@@ -151,14 +153,14 @@ class Memory(RecordContent, frozen=True, kw_only=True, tag="memory"):
 
     steps: Count
     trained_parameters: Count
-    # CPU: resident memory, without pages of files that were mapped meanwhile.
+    # CPU: resident memory, without pages of mapped files.
     peak_rss_bytes: Count | None
     peak_allocated_bytes: Count | None  # CUDA: tensors
     peak_reserved_bytes: Count | None  # CUDA: the allocator's share of the device
     # CUDA: what NVML counts for the process at the end, with context and kernels.
     process_bytes: Count | None = None
-    # Of one uncompiled step, counted tensor by tensor: the same on every run. None: shards cannot be counted like that,
-    # or the step does not fit uncompiled.
+    # Bytes of one uncompiled step, counted tensor by tensor: equal in every run. None: the weights are sharded, or the
+    # step does not fit uncompiled.
     peak_tensor_bytes: Count | None
 
 
@@ -200,8 +202,10 @@ class ReleasedRun(RunOnSamples, frozen=True, kw_only=True, tag="released-run"):
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A tower cooled down for one budget."""
 
-    images: Count
-    budgets: tuple[str, ...]  # why it was branched off: "equal images", "equal device seconds"
+    images: Count  # number seen, trunk included
+    budgets: tuple[
+        str, ...
+    ]  # for which comparisons it was branched off: "equal images", "equal device seconds"
     tower: str  # file name beside the record
 
 
@@ -216,10 +220,12 @@ class Training(RunOnSamples, frozen=True, kw_only=True, tag="training"):
     cooldown_losses: tuple[tuple[float, ...], ...]
     branches: tuple[Branch, ...]
     seconds: NonNegative  # of the whole run, for information: speeds come from speed records
-    # Updates of trunk and cool-downs that were skipped for an overflow in fp16.
+    # Number of updates that were skipped because of an overflow in fp16.
     overflows: Count = 0
     steps_per_loss: PositiveCount = 1
-    num_samples: PositiveCount | None = None  # of the data set that were used; None: not counted
+    num_samples: PositiveCount | None = (
+        None  # number of the data set's samples that were used; None: not counted
+    )
 
     def __post_init__(self) -> None:
         """Raise ValueError for a branch without losses, or losses without a branch."""
@@ -235,7 +241,7 @@ class TransferScores(RecordContent, frozen=True, kw_only=True, tag="transfer"):
     needs_experiment = False
 
     subject: str  # an experiment's name, or "random init", "raw pixels", "HOG and colour"
-    images: Count  # seen in pre-training
+    images: Count  # number seen in pre-training
     budgets: tuple[str, ...]
     scores: tuple[Score, ...]
     metrics: tuple[MetricScore, ...] = ()
@@ -250,7 +256,7 @@ class AllReduceSpeed(RecordContent, frozen=True, kw_only=True, tag="link"):
     needs_experiment = False
     backend: str  # of torch.distributed
     message_bytes: PositiveCount  # of the all-reduces that were timed
-    # Within a node, of the slowest; None: each node has one process.
+    # Within the slowest node; None: each node has one process.
     bytes_per_second: NonNegative | None
     latency_seconds: NonNegative | None  # per ring step
     slowest_node: str = ""
@@ -292,7 +298,7 @@ class Failure(RecordContent, frozen=True, kw_only=True, tag="failure"):
 
     needs_experiment = False
 
-    what: str  # the kind of run that failed
+    what: str  # which run failed, such as "speed"
     reason: str
 
 

@@ -26,19 +26,22 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     task: str
     protocol: str  # "linear probe", "k-NN", ...
-    chosen: float  # strength C or k, chosen on the validation part; of a retrieval 1, the nearest image alone
+    # Setting that was chosen on the validation part: the inverse penalty C, k, or the learning rate; 1 of a retrieval.
+    chosen: float
     validation_accuracy: Share
     converged: bool
     # "1" or "0" for each test image, in the task's order.
     correct: Annotated[str, msgspec.Meta(pattern="^[01]+$")]
     num_classes: Count
-    # Images that the head was fitted on, of whole tasks and shares with the validation part's; of a retrieval the
-    # gallery.
+    # Number of images that the head was fitted on, with the validation part's except in few-shot curves; of a retrieval
+    # the gallery's.
     num_train: Count
-    majority: Share  # accuracy of always saying the commonest class of the test part
-    per_class: int | None = None  # of a few-shot curve: images of each class
-    label_share: Share | None = None  # of a label-fraction curve: share of the labelled images
-    draw: Count = 0  # which of several draws of these
+    majority: Share  # accuracy of always predicting the commonest class of the test part
+    per_class: int | None = None  # of a few-shot curve: number of labelled images per class
+    label_share: Share | None = (
+        None  # of a label-fraction curve: share of the training images that are labelled
+    )
+    draw: Count = 0  # number of the random draw of the labelled images
     training: TaskTraining | None = None  # None: nothing but a head on frozen features was trained
 
     @property

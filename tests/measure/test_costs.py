@@ -70,7 +70,9 @@ def test_gathered_images_cost_two_more_products() -> None:
 )
 def test_parameter_counts_equal_open_clips_published_counts(name: str, millions: float) -> None:
     """Source: open_clip, docs/model_profile.csv."""
-    assert count_costs(get_experiment(name)).trained_parameters / 1e6 == pytest.approx(millions, rel=1e-4)
+    assert count_costs(get_experiment(name)).trained_parameters / 1e6 == pytest.approx(
+        millions, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("method", ["clip", "catlip"])
