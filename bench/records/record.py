@@ -114,15 +114,13 @@ class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="sp
     tower_parameters: Count
     peak_flops_per_second: NonNegative | None  # None: not known for this device
     peak_source: str
-    target_building_seconds: (
-        NonNegative  # for turning all captions into what the method reads, once
-    )
+    # For turning all captions into what the method reads, once.
+    target_building_seconds: NonNegative
     num_captions: Count
-    utilisation: (
-        ReadingByName  # over the windows, by name with unit; what was not measured is not there
-    )
-    not_measured: Texts = {}  # by the reading's name: why it is not there, or not of the whole time
-    # Of the windows' time that was spent waiting for batches; None: not measured.
+    # Means over the windows, by name with unit; without readings that were not measured.
+    utilisation: ReadingByName
+    not_measured: Texts = {}  # why a reading is missing, or not of the whole time, by its name
+    # Share of the windows' time that was spent waiting for batches; None: not measured.
     data_wait_share: Share | None = None
     # Names of the kernels that computed attention; empty: not recorded.
     attention_kernels: tuple[str, ...] = ()
@@ -223,9 +221,8 @@ class Training(RunOnSamples, frozen=True, kw_only=True, tag="training"):
     # Number of updates that were skipped because of an overflow in fp16.
     overflows: Count = 0
     steps_per_loss: PositiveCount = 1
-    num_samples: PositiveCount | None = (
-        None  # number of the data set's samples that were used; None: not counted
-    )
+    # Number of the data set's samples that were used; None: not counted.
+    num_samples: PositiveCount | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for a branch without losses, or losses without a branch."""

@@ -38,9 +38,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     num_train: Count
     majority: Share  # accuracy of always predicting the commonest class of the test part
     per_class: int | None = None  # of a few-shot curve: number of labelled images per class
-    label_share: Share | None = (
-        None  # of a label-fraction curve: share of the training images that are labelled
-    )
+    # Of a label-fraction curve: share of the training images that are labelled.
+    label_share: Share | None = None
     draw: Count = 0  # number of the random draw of the labelled images
     training: TaskTraining | None = None  # None: nothing but a head on frozen features was trained
 

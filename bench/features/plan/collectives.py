@@ -44,9 +44,8 @@ class Collective:
 
     name: str
     kind: CollectiveKind
-    tensor_bytes: (
-        float  # of the full tensor of all calls: after an all-gather, before a reduce-scatter
-    )
+    # Of the full tensor of all calls: after an all-gather, before a reduce-scatter.
+    tensor_bytes: float
     num_calls: int = 1
     overlaps_with: Phase | None = None  # the phase that can hide it; None if it is exposed
 
