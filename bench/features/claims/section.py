@@ -29,11 +29,15 @@ def build_claim_paragraph(page: PageContext) -> list[Block] | None:
         for name in SPEED_CLAIMS
     ]
     return [
-        Text(Markup("<strong>As published:</strong> {} {} {}").format(speed_statement(), *verdicts))
+        Text(
+            Markup("<strong>As published:</strong> {} {} {}").format(
+                describe_published_speed(), *verdicts
+            )
+        )
     ]
 
 
-def speed_statement() -> str:
+def describe_published_speed() -> str:
     """Return what is published and counted of CatLIP's speed at two sizes of the tower."""
     base, huge = (get_claim(name) for name in SPEED_CLAIMS)
     published = [format_ratio(claim.speed_ratio) for claim in (base, huge)]

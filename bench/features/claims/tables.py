@@ -38,11 +38,13 @@ def claim_tables(judged: Sequence[JudgedClaim]) -> list[Table]:
     claims = [
         {
             "claim": judged_claim.claim.name,
-            "published": describe_published(judged_claim.claim),
+            "published": describe_published_hours(judged_claim.claim),
             "counted FLOPs": " to ".join(
                 format_ratio(ratio.value) for ratio in judged_claim.claim.flop_ratios[1:]
             ),
-            "measured": format_effect(judged_claim.evidence[0]) if judged_claim.evidence else "-",
+            "measured": format_measured_ratio(judged_claim.evidence[0])
+            if judged_claim.evidence
+            else "-",
             "verdict": judged_claim.sentence,
         }
         for judged_claim in judged
@@ -71,7 +73,7 @@ def claim_text(judged: JudgedClaim) -> str:
     return CLAIM_TEXT.format(
         claim=claim,
         verdict=judged.sentence,
-        published=describe_published(claim),
+        published=describe_published_hours(claim),
         conditions="\n".join(
             f"{number}. {condition.description}" for number, condition in enumerate(CONDITIONS, 1)
         ),
@@ -94,7 +96,7 @@ def evidence_tables(judged: JudgedClaim) -> list[Table]:
     evidence_rows = [
         {
             "code": evidence.code,
-            "measured (95 %)": format_effect(evidence),
+            "measured (95 %)": format_measured_ratio(evidence),
             "runs": f"{pluralize(min(evidence.ratio.runs), 'run')} each",
             "machine": evidence.machine,
             "records": evidence.comparison,
@@ -108,13 +110,13 @@ def evidence_tables(judged: JudgedClaim) -> list[Table]:
     ]
 
 
-def describe_published(claim: Claim) -> str:
+def describe_published_hours(claim: Claim) -> str:
     """Write the published share of hours, and the ratio of speeds that it means."""
     hours = f"{claim.published:g} times CLIP's GPU hours for equal images"
     return f"{hours}, which is {format_ratio(claim.speed_ratio)} times the images per GPU-hour"
 
 
-def format_effect(evidence: Evidence) -> str:
+def format_measured_ratio(evidence: Evidence) -> str:
     """Write the ratio of speeds with its interval."""
     interval = format_bracketed_interval(evidence.ratio, format_ratio) or " (no interval)"
     return f"{format_ratio(evidence.ratio.value)}{interval}"

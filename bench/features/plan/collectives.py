@@ -51,7 +51,7 @@ class Collective:
 
 
 def list_step_collectives(
-    weights: ParameterCounts,
+    parameter_counts: ParameterCounts,
     sharding: Sharding,
     bytes_per_parameter: int,
     batch: float,
@@ -64,27 +64,29 @@ def list_step_collectives(
     """
     if sharding not in PLANNED_SHARDINGS:
         raise ValueError(f"a plan has sharding={', '.join(PLANNED_SHARDINGS)}, got {sharding}")
-    gradients = float(FP32_BYTES * weights.trained)
+    gradients = float(FP32_BYTES * parameter_counts.trained)
     summed_scalars = 1  # the mean of the loss
     if sharding == "ddp":
         buckets = 1 + math.ceil(max(0, gradients - DDP_FIRST_BUCKET_BYTES) / DDP_BUCKET_BYTES)
         collectives = [Collective("gradients", "all-reduce", gradients, buckets, "backward")]
     else:
-        size = float(bytes_per_parameter * (weights.trained + weights.frozen))
-        gathers = weights.blocks + weights.frozen_blocks + 1
-        scatters = weights.blocks + 1
+        size = float(bytes_per_parameter * (parameter_counts.trained + parameter_counts.frozen))
+        gathers = parameter_counts.blocks + parameter_counts.frozen_blocks + 1
+        scatters = parameter_counts.blocks + 1
         collectives = [
             Collective("weights", "all-gather", size, gathers, "forward"),
             Collective("gradients", "reduce-scatter", gradients, scatters, "backward"),
         ]
         if sharding == "fsdp2":
-            size = float(bytes_per_parameter * weights.in_blocks)
+            size = float(bytes_per_parameter * parameter_counts.in_blocks)
             name = "blocks' weights again"
-            collectives.append(Collective(name, "all-gather", size, weights.blocks, "backward"))
-        summed_scalars += 1 + weights.scalars  # the gradient's norm
-    method = get_method(weights.method)
+            collectives.append(
+                Collective(name, "all-gather", size, parameter_counts.blocks, "backward")
+            )
+        summed_scalars += 1 + parameter_counts.scalars  # the gradient's norm
+    method = get_method(parameter_counts.method)
     if method.compares_batch:
-        features = FP32_BYTES * batch * processes * weights.feature_width
+        features = FP32_BYTES * batch * processes * parameter_counts.feature_width
         collectives.append(Collective("caption features", "all-gather", features))
         collectives.append(Collective("gradients of caption features", "reduce-scatter", features))
         summed_scalars += 1  # the sum of the loss over processes
@@ -93,8 +95,8 @@ def list_step_collectives(
             size = calls * FP32_BYTES * batch * processes
             name = "softmax normalisers of columns"
             collectives.append(Collective(name, "all-reduce", size, calls))
-    if weights.counted_tokens:
-        size = float(FP32_BYTES * weights.counted_tokens)
+    if parameter_counts.counted_tokens:
+        size = float(FP32_BYTES * parameter_counts.counted_tokens)
         collectives.append(Collective("token counts", "all-reduce", size))
     size = float(FP32_BYTES * summed_scalars)
     collectives.append(Collective("scalars", "all-reduce", size, summed_scalars))

@@ -62,7 +62,7 @@ class PlanInputs:
     """What a plan needs of an experiment."""
 
     name: str
-    weights: ParameterCounts
+    parameter_counts: ParameterCounts
     compute: ComputeProfile
     batch: float  # images per step and GPU
     sharding: Sharding = "ddp"
@@ -71,7 +71,7 @@ class PlanInputs:
     def collectives(self, gpus: int) -> list[Collective]:
         """Return the collectives of a step on `gpus` GPUs."""
         return list_step_collectives(
-            self.weights, self.sharding, self.bytes_per_parameter, self.batch, gpus
+            self.parameter_counts, self.sharding, self.bytes_per_parameter, self.batch, gpus
         )
 
 
@@ -138,9 +138,9 @@ def plan_step(case: PlanInputs, links: Interconnect, gpus: int) -> PlannedStep:
     forward = case.batch * compute.forward_seconds
     backward = case.batch * compute.backward_seconds
     further_pairs = case.batch * max(0.0, case.batch * gpus - compute.num_captions)
-    communication = get_method(case.weights.method).communication
+    communication = get_method(case.parameter_counts.method).communication
     num_products = (communication or Communication()).loss_products
-    loss_flops = 2 * num_products * case.weights.feature_width * further_pairs
+    loss_flops = 2 * num_products * case.parameter_counts.feature_width * further_pairs
     collectives = case.collectives(gpus)
     in_forward = total_collective_seconds(collectives, gpus, links, "forward")
     in_backward = total_collective_seconds(collectives, gpus, links, "backward")

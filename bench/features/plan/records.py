@@ -115,7 +115,7 @@ def estimate_max_batch(
     experiment: Experiment,
     records: Sequence[Record],
     limit_bytes: float,
-    weights: ParameterCounts,
+    parameter_counts: ParameterCounts,
     gpus: int,
 ) -> int | None:
     """Return the largest batch size of one device under a memory limit; None without a count of tensors.
@@ -131,11 +131,11 @@ def estimate_max_batch(
     if not peaks:
         return None
     batch = max(peaks)
-    constant_bytes = float(BYTES_PER_PARAMETER * weights.trained)
+    constant_bytes = float(BYTES_PER_PARAMETER * parameter_counts.trained)
     image_bytes = max(1.0, (peaks[batch] - constant_bytes) / batch)
     if experiment.runtime.sharding != "ddp":
         constant_bytes /= gpus
     if experiment.runtime.sharding == "zero2":
-        constant_bytes += FP32_BYTES * weights.in_blocks
-    gathered_bytes = 2 * FP32_BYTES * weights.feature_width * (gpus - 1)
+        constant_bytes += FP32_BYTES * parameter_counts.in_blocks
+    gathered_bytes = 2 * FP32_BYTES * parameter_counts.feature_width * (gpus - 1)
     return max(0, int((limit_bytes - constant_bytes) / (image_bytes + gathered_bytes)))

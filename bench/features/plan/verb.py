@@ -156,7 +156,7 @@ class Plan:
             estimate_compute_profile,
         )
 
-        weights = count_communicated_parameters(experiment)
+        parameter_counts = count_communicated_parameters(experiment)
         bytes_per_parameter = HALF_PRECISION_BYTES
         largest_batch = None
         if timed is None:
@@ -170,12 +170,16 @@ class Plan:
             peak = loss_peak_flops_per_second(gpu, experiment.runtime.contrastive_precision)
             compute = compute_profile_from_runs(timed, LOSS_SHARE * peak)
             limit_bytes = USABLE * gpu.memory_bytes
-            largest_batch = estimate_max_batch(experiment, records, limit_bytes, weights, self.gpus)
+            largest_batch = estimate_max_batch(
+                experiment, records, limit_bytes, parameter_counts, self.gpus
+            )
             if timed.circumstances.precision == "fp32":
                 bytes_per_parameter = FP32_BYTES
         batch = experiment.mean_batch_size
         sharding = experiment.runtime.sharding
-        case = PlanInputs(experiment.name, weights, compute, batch, sharding, bytes_per_parameter)
+        case = PlanInputs(
+            experiment.name, parameter_counts, compute, batch, sharding, bytes_per_parameter
+        )
         images = experiment.training.images if self.images is None else parse_count(self.images)
         return PlanResult(
             case=case,

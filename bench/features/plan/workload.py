@@ -135,6 +135,6 @@ def count_communicated_parameters(experiment: Experiment) -> ParameterCounts:
 
 
 def _build_model(experiment: Experiment) -> nn.Module:
-    return build_tower_and_model_on_meta(change(experiment, image_sizes=()))[
-        1
-    ]  # the weights are the same
+    one_size = change(experiment, image_sizes=())  # the weights are the same
+    _, model = build_tower_and_model_on_meta(one_size)
+    return model

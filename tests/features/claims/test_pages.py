@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from bench.__main__ import main
 from bench.features.claims.claims import CLAIMS, PUBLISHED_FIGURES, get_claim
 from bench.features.claims.conditions import CONDITIONS
-from bench.features.claims.section import speed_statement
-from bench.features.claims.tables import format_effect
+from bench.features.claims.section import describe_published_speed
+from bench.features.claims.tables import format_measured_ratio
 from bench.features.claims.verdict import judge_claim
 from bench.records.record import Speed, read_records, record_path, write_record
 from reports.page import page
@@ -28,7 +28,7 @@ def test_kept_records_of_a_cpu_are_shown_and_decide_nothing() -> None:
     assert {"GPU: none, needed A100", "code: this project's, needed apple/corenet"} <= {
         *judged.evidence[0].unmet
     }
-    assert format_effect(judged.evidence[0]) == "1.33 (1.30 to 1.38)"
+    assert format_measured_ratio(judged.evidence[0]) == "1.33 (1.30 to 1.38)"
 
 
 def test_claim_is_shown_with_its_evidence_and_conditions(
@@ -61,7 +61,7 @@ def test_list_has_all_claims_and_all_figures(capsys: pytest.CaptureFixture[str])
 def test_default_page_has_the_statement_and_both_verdicts() -> None:
     runs = [record for record in whole_comparison() if isinstance(record.measured, Speed)]
     without = Document(page("x", runs)).words()
-    assert speed_statement() in without
+    assert describe_published_speed() in without
     assert (
         "Not decided: no record has both clip-vit-b16-datacomp and catlip-vit-b16-datacomp."
         in without

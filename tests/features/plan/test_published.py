@@ -46,13 +46,15 @@ def with_released_loss(case: PlanInputs) -> PlanInputs:
     Source: `gather_features` and `ClipLoss` of open_clip's src/open_clip/loss.py (89fb801), and CoreNet's
     corenet/loss_fn/multi_modal_img_text/contrastive_loss_clip.py (1aa3acd).
     """
-    communication = get_method(case.weights.method).communication
+    communication = get_method(case.parameter_counts.method).communication
     if communication is None or not communication.gathers_images_as_released:
         return case
-    weights = replace(case.weights, feature_width=2 * case.weights.feature_width)
+    weights = replace(case.parameter_counts, feature_width=2 * case.parameter_counts.feature_width)
     loss_flops = case.compute.loss_flops_per_second * 2 * communication.loss_products / 6
     return replace(
-        case, weights=weights, compute=replace(case.compute, loss_flops_per_second=loss_flops)
+        case,
+        parameter_counts=weights,
+        compute=replace(case.compute, loss_flops_per_second=loss_flops),
     )
 
 
