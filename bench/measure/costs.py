@@ -50,9 +50,8 @@ class Costs:
 
 def count_costs(experiment: Experiment) -> Costs:
     """Count parameters and FLOPs of an experiment on the `meta` device, without weights and data."""
-    tower, model = build_tower_and_model_on_meta(
-        change(experiment, image_sizes=())
-    )  # the weights are the same
+    one_size = change(experiment, image_sizes=())  # the weights are the same
+    tower, model = build_tower_and_model_on_meta(one_size)
     caption = meta_captions(1, experiment.text.context_length)
     image = meta_images(1, experiment.image.image_size, PIXEL_CHANNELS)
     return Costs(

@@ -201,9 +201,8 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A tower cooled down for one budget."""
 
     images: Count  # number seen, trunk included
-    budgets: tuple[
-        str, ...
-    ]  # for which comparisons it was branched off: "equal images", "equal device seconds"
+    # For which comparisons it was branched off: \"equal images\", \"equal device seconds\".
+    budgets: tuple[str, ...]
     tower: str  # file name beside the record
 
 
