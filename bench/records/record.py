@@ -201,7 +201,7 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A tower cooled down for one budget."""
 
     images: Count  # number seen, trunk included
-    # For which comparisons it was branched off: \"equal images\", \"equal device seconds\".
+    # For which comparisons it was branched off: "equal images", "equal device seconds".
     budgets: tuple[str, ...]
     tower: str  # file name beside the record
 
