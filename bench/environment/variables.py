@@ -1,4 +1,4 @@
-"""Environment variables that hold numbers, or a commit; all are checked when a command starts. No torch here."""
+"""Environment variables that hold whole numbers, or a commit; all are checked when a command starts. No torch here."""
 
 import os
 import re
@@ -7,41 +7,30 @@ import re
 RESTART_COUNT = "TORCHELASTIC_RESTART_COUNT"
 END_TIME = "SLURM_JOB_END_TIME"  # Unix time at which SLURM ends the job
 WATCHDOG_SECONDS = "CATLIP_BENCH_WATCHDOG_SECONDS"  # maximum wait of a rank for the others
-DEFAULT_WATCHDOG_SECONDS = 600.0
+DEFAULT_WATCHDOG_SECONDS = 600
 COMMIT = "CATLIP_BENCH_COMMIT"  # commit of a checkout that was copied without .git
-COUNTS = {  # whole numbers, each with its smallest value
+SMALLEST = {  # smallest value of each variable that holds a whole number
     "WORLD_SIZE": 1,
     "RANK": 0,
     "LOCAL_RANK": 0,
     "LOCAL_WORLD_SIZE": 1,
     "MASTER_PORT": 1,
     RESTART_COUNT: 0,
+    END_TIME: 0,
+    WATCHDOG_SECONDS: 1,
 }
-SECONDS = {END_TIME: 0, WATCHDOG_SECONDS: 1}  # numbers, each with its smallest value
 
 
 def read_integer_variable(name: str) -> int | None:
-    """Return the whole number that a variable of `COUNTS` holds, None if it is not set; ValueError for other values."""
-    text = os.environ.get(name)
-    if text is None:
-        return None
-    if not re.fullmatch("[0-9]{1,7}", text) or int(text) < COUNTS[name]:
-        raise ValueError(
-            f"{name} must be a whole number from {COUNTS[name]} on, got {text!r}: correct it, or unset it"
-        )
-    return int(text)
-
-
-def read_seconds_variable(name: str) -> float | None:
-    """Return the seconds that a variable of `SECONDS` holds, None if it is empty; ValueError for other values."""
+    """Return the whole number that a variable of `SMALLEST` holds; None if it is empty; ValueError for other values."""
     text = os.environ.get(name)
     if not text:
         return None
-    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]*)?", text) or float(text) < SECONDS[name]:
+    if not re.fullmatch("[0-9]{1,12}", text) or int(text) < SMALLEST[name]:
         raise ValueError(
-            f"{name} must be a number from {SECONDS[name]} on, got {text!r}: correct it, or unset it"
+            f"{name} must be a whole number from {SMALLEST[name]} on, got {text!r}: correct it, or unset it"
         )
-    return float(text)
+    return int(text)
 
 
 def require_valid_variables() -> None:
@@ -51,7 +40,5 @@ def require_valid_variables() -> None:
         raise ValueError(
             f"{COMMIT} must be a commit of 40 hexadecimal digits, got {commit!r}: correct it, or unset it"
         )
-    for name in COUNTS:
+    for name in SMALLEST:
         read_integer_variable(name)
-    for name in SECONDS:
-        read_seconds_variable(name)

@@ -72,20 +72,18 @@ def find_latest_towers(results: Path, experiment_name: str) -> list[Path]:
     experiments = {}
     for path in sorted(paths, key=lambda path: path.name):  # the name begins with the time
         experiments[path] = read_provenance(path).experiment
-    towers = [
-        path for path, experiment in experiments.items() if experiment.name == experiment_name
-    ]
-    if not towers:
-        for path, experiment in experiments.items():
-            if strip_settings(experiment.name) == experiment_name:
-                towers.append(path)
-    names = {experiments[path].name for path in towers}
+    names = {experiment.name for experiment in experiments.values()}
+    if experiment_name in names:
+        names = {experiment_name}
+    else:
+        names = {name for name in names if strip_settings(name) == experiment_name}
     if len(names) != 1:
         content = ", ".join(sorted(names)) or "no tower"
         raise ValueError(
             f"{results} holds {content} of {experiment_name!r}: name one of several, or make one with: "
             f"{PROGRAM} train {experiment_name}"
         )
+    towers = [path for path, experiment in experiments.items() if experiment.name in names]
     comparisons = {path: comparison_name_from_filename(path) for path in towers}
     newest = {experiments[path].seed: comparisons[path] for path in towers}
     return [path for path in towers if comparisons[path] == newest[experiments[path].seed]]

@@ -34,7 +34,7 @@ EXIT_SECONDS, GOES_ON_WITHIN = (
     60.0,
     300.0,
 )
-HELD_WATCHDOG_SECONDS = 20.0  # seconds of the longest wait, in the run of which a process is held
+HELD_WATCHDOG_SECONDS = 20  # seconds of the longest wait, in the run of which a process is held
 SHARDED = ("--set", "sharding=fsdp2")
 # torchrun's agents and ranks share a store by default, which may hang a restart (torch 2.13).
 APART = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
