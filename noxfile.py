@@ -189,6 +189,14 @@ def tests_extras(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build results/site/index.html from docs/; warnings, broken links and failing cells of the notebook are errors."""
+    install(session, ".[docs]")
+    options = ["--fresh-env", "--fail-on-warning", "--keep-going", "--quiet"]
+    run(session, "python", "-m", "sphinx", *options, "docs", "results/site", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check format, style, types, the layers of imports and the job scripts."""
     install(session, ".[tests,lint]")

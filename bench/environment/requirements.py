@@ -12,7 +12,7 @@ import sysconfig
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,12 +32,28 @@ class SystemRequirement:
 
 
 def list_requirements(*extras: str) -> list[str]:
-    """Return the project's requirements, as pip writes them, with those of its extras."""
+    """Return the project's requirements, as pip writes them, with the requirements of the named extras.
+
+    They are read from pyproject.toml in a checkout, and outside of one from the installed package.
+    """
+    if not PYPROJECT.is_file():
+        return _list_installed_requirements(extras)
     project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
     requirements = list(project["dependencies"])
     for extra in extras:
         requirements += project["optional-dependencies"][extra]
     return requirements
+
+
+def _list_installed_requirements(extras: Sequence[str]) -> list[str]:
+    """Return the requirements in the metadata of the installed package, such as "nltk>=3.9.1; extra == 'paper'"."""
+    accepted = {"", *(f"extra == '{extra}'" for extra in extras)}
+    needed = list[str]()
+    for line in requires("catlip-bench") or []:
+        requirement, _, condition = line.partition(";")
+        if condition.strip() in accepted:
+            needed.append(requirement)
+    return needed
 
 
 def find_unmet_requirements(*extras: str) -> list[str]:

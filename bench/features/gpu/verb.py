@@ -50,7 +50,10 @@ class GpuStep:
 
 
 def list_gpu_steps(device: Device) -> list[GpuStep]:
-    """Return the steps in their order: first what a verdict needs. On a CPU they are tried at the tiny scale."""
+    """Return the steps in their order: first what a verdict needs. On a CPU they are tried at the tiny scale.
+
+    The step `tests` needs a checkout, because an installed package has no tests.
+    """
     if device == "cuda":
         measure_b16 = "-m bench measure clip-vit-b16 catlip-vit-b16 --results {folder}"
         measure_l14 = "-m bench measure clip-vit-l14 catlip-vit-l14 --results {folder}"
@@ -70,7 +73,7 @@ def list_gpu_steps(device: Device) -> list[GpuStep]:
         open_clip = "--scale tiny --rounds 1"
         rounds = 2
         images = 256
-    return [
+    steps = [
         GpuStep("preflight", f"-m bench.features.gpu.preflight {device}", 3),
         GpuStep("b16", f"{measure_b16} --rounds {rounds}", 30),
         GpuStep("tests", f"-m pytest {tests} -q -p no:randomly", 15),
@@ -86,6 +89,7 @@ def list_gpu_steps(device: Device) -> list[GpuStep]:
         ),
         GpuStep("open-clip", f"-m bench reference open-clip {open_clip} --results {{folder}}", 20),
     ]
+    return [step for step in steps if step.name != "tests" or (CHECKOUT / "tests").is_dir()]
 
 
 @dataclass(frozen=True, slots=True)
