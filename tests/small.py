@@ -30,6 +30,11 @@ def small(method: str, **changes: object) -> Experiment:
     return change(EXPERIMENTS[f"{method}-tiny"], **fewer | changes)
 
 
+def few_images(method: str, **changes: object) -> Experiment:
+    """A small experiment on 96 images of the pack: captions of all take longer to become targets than a few steps."""
+    return small(method, **{"subset": "random:96"} | changes)
+
+
 def two_blocks(method: str, **changes: object) -> Experiment:
     """A small experiment whose towers have two blocks; only a process that has imported this module can build them."""
     return small(method, **TWO_BLOCKS | changes)

@@ -9,6 +9,7 @@ from msgspec.structs import replace as with_fields
 
 from bench.data.stream import Batch
 from bench.data.targets import Features
+from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.method import METHODS
 from bench.labels.vocabulary import read_vocabulary
@@ -30,13 +31,15 @@ from bench.train.build import (
 from losses.contrastive import contrastive_loss
 from models.heads import DualEncoder, TokenClassifier
 from models.image_tower import PIXEL_CHANNELS
-from tests.small import small
+from tests.small import TWO_BLOCKS, few_images
 
 CPU = torch.device("cpu")
 
 
 def assembled(method: str, results: Path, **changes: object) -> TrainRun:
-    return build_train_run(open_batch_stream(small(method, **changes), CPU, results))
+    return build_train_run(
+        open_batch_stream(few_images(method, **TWO_BLOCKS | changes), CPU, results)
+    )
 
 
 def test_the_initial_tower_is_equal_to_the_last_bit(results: Path) -> None:
@@ -52,7 +55,7 @@ def test_few_steps_lower_the_loss_and_update_every_parameter(method: str, result
         name: value.clone() for name, value in run.model.named_parameters() if value.requires_grad
     }
     batch = run.stream.batch(0)
-    losses = [float(run.step(batch, 3e-3)) for _ in range(12)]
+    losses = [float(run.step(batch, 3e-3)) for _ in range(6)]
     assert losses[-1] < losses[0]
     after = dict(run.model.named_parameters())
     assert not [name for name, value in before.items() if torch.equal(value, after[name])]
@@ -122,9 +125,11 @@ def test_simulated_global_batch_is_in_the_loss_and_the_flops(results: Path) -> N
 
 def test_recomputed_activations_are_counted(results: Path) -> None:
     """The blocks' forward once more, but for the product at the end of each, which no backward asks for."""
+    experiment = few_images("clip")
+    target = open_batch_stream(experiment, CPU, results).target(0)
     plain, again = (
-        count_step_flops(run.stream.experiment, [run.stream.target(0)])
-        for run in (assembled("clip", results, activation_checkpointing=on) for on in (False, True))
+        count_step_flops(change(experiment, activation_checkpointing=on), [target])
+        for on in (False, True)
     )
     assert again.forward == plain.forward
     assert 0.6 * plain.forward < again.step - plain.step < 0.7 * plain.forward

@@ -25,7 +25,7 @@ from losses.sigmoid import sigmoid_loss
 from losses.token_softmax import token_softmax_loss
 from tests.compiled import compilation_counters
 from tests.processes import in_child
-from tests.small import FP16, TWO_BLOCKS, small
+from tests.small import FP16, TWO_BLOCKS, few_images, small
 from tests.tensors import tensors_of
 
 CPU, RATE = torch.device("cpu"), 1e-3
@@ -50,7 +50,7 @@ def cuda(request: pytest.FixtureRequest) -> torch.device:  # noqa: ARG001 - it c
 def built(
     device: torch.device, results: Path, method: str = "catlip", **changes: object
 ) -> TrainRun:
-    return build_train_run(open_batch_stream(small(method, **changes), device, results))
+    return build_train_run(open_batch_stream(few_images(method, **changes), device, results))
 
 
 def drawn(rows: int, columns: int, seed: int) -> Tensor:

@@ -18,7 +18,7 @@ from bench.data.stream import Batch
 from bench.interfaces.method import METHODS
 from bench.train.build import build_train_run, open_batch_stream
 from bench.train.state import collect_state
-from tests.small import small
+from tests.small import few_images
 
 CPU = torch.device("cpu")
 DEVICE = torch.device("cuda", 0) if torch.version.cuda else CPU
@@ -54,7 +54,7 @@ def set_zero_gradients(model: torch.nn.Module) -> None:
 @pytest.mark.usefixtures("fake_cuda")
 @pytest.mark.parametrize("method", METHODS)
 def test_step_stays_on_its_device(method: str, results: Path) -> None:
-    stream = open_batch_stream(small(method, **SETTINGS), CPU, results)
+    stream = open_batch_stream(few_images(method, **SETTINGS), CPU, results)
     batch = stream.batch(0)
     with FakeTensorMode(allow_non_fake_inputs=True):
         stream.device = DEVICE

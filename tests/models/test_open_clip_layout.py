@@ -9,12 +9,12 @@ import torch
 from bench.labels.subwords import SubwordIds
 from bench.train.build import build_train_run, open_batch_stream
 from models.heads import DualEncoder, build_open_clip_model, to_open_clip_state
-from tests.small import small
+from tests.small import few_images
 
 
 @pytest.mark.parametrize("method", ["clip", "siglip"])
 def test_open_clip_loads_our_weights_and_computes_our_features(method: str, results: Path) -> None:
-    experiment = small(method, text_padding="max_length")
+    experiment = few_images(method, text_padding="max_length")
     run = build_train_run(open_batch_stream(experiment, torch.device("cpu"), results))
     assert isinstance(run.model, DualEncoder)
     size = SubwordIds(experiment.targets.subword_vocabulary).size

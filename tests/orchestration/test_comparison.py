@@ -13,7 +13,7 @@ from bench.orchestration.runs import Run
 from bench.orchestration.scope import Scope
 from bench.records.record import Branch, Record, Speed, Training, record_path, write_record
 from tests.processes import InProcess
-from tests.small import circumstances, small
+from tests.small import circumstances, few_images
 from tests.speeds import speed
 
 PAIR = [EXPERIMENTS["clip-tiny"], EXPERIMENTS["catlip-tiny"]]
@@ -138,7 +138,7 @@ def test_later_rounds_on_a_cpu_have_the_flops_of_the_first(
 ) -> None:
     """They take the same steps. A GPU is heated, which moves the steps."""
     comparison = Comparison(
-        "rounds", results, [small("catlip")], cores=1, on_gpu=False, runner=InProcess()
+        "rounds", results, [few_images("catlip")], cores=1, on_gpu=False, runner=InProcess()
     )
     comparison.measure(1)
     monkeypatch.setattr(

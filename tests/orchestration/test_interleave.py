@@ -10,7 +10,7 @@ from bench.orchestration.runner import Runner, Slot, round_robin
 from bench.orchestration.runs import Run
 from bench.records.record import Speed, read_record
 from tests.processes import Parting
-from tests.small import small
+from tests.small import few_images
 
 RUN = """
 import sys, time
@@ -73,8 +73,8 @@ def test_interleaved_runs_leave_the_same_records_and_the_reason_of_one_that_fail
     results: Path,
 ) -> None:
     """One is there already, and does not keep the others from their turns."""
-    experiments = [small("catlip", windows=3), small("clip")]
-    broken = small("catlip", learning_rate=1e30, name="diverges")
+    experiments = [few_images("catlip", windows=3), few_images("clip")]
+    broken = few_images("catlip", learning_rate=1e30, name="diverges")
     runner = OthersPart()
     comparison = Comparison(
         "turns", results, [*experiments, broken], cores=1, on_gpu=False, runner=runner

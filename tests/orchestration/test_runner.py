@@ -17,7 +17,7 @@ from bench.orchestration.runner import Runner
 from bench.orchestration.runs import Run, call_function, decode_run
 from bench.records.record import Failure, Flops, Memory, Speed, read_record, read_records
 from tests.processes import LONGEST_SECONDS, Parting, have_ended, run_of, wait_until
-from tests.small import small
+from tests.small import few_images
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 def make_run(results: Path, kind: str = "speed", **changes: object) -> Run:
     """Return a run of a small experiment."""
     comparison = Comparison(
-        "c", results, [small("catlip", **changes)], cores=1, on_gpu=False, runner=Runner()
+        "c", results, [few_images("catlip", **changes)], cores=1, on_gpu=False, runner=Runner()
     )
     if kind == "speed":
         return comparison.speed_runs(comparison.experiments, 0)[0]
@@ -180,7 +180,7 @@ def test_child_that_says_nothing_is_reported_with_how_it_ended(
     end: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace_python(tmp_path, f"#!/bin/sh\ncat > {tmp_path}/request\n{end}\n", monkeypatch)
-    label = f"speed of {small('catlip').name}, round 1"
+    label = f"speed of {few_images('catlip').name}, round 1"
     assert execute(make_run(tmp_path)).failures == [f"{label}: {reason}"]
 
 

@@ -45,7 +45,7 @@ from bench.train.build import (
     take_steps_at_full_learning_rate,
 )
 from tests.processes import in_child, wait_until
-from tests.small import small, two_blocks
+from tests.small import few_images, small, two_blocks
 
 MIB = 2**20
 CPU = torch.device("cpu")
@@ -181,7 +181,7 @@ def test_memory_record_is_kept_if_the_uncompiled_step_does_not_fit(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("bench.measure.memory.count_step_tensor_bytes", fails)
-    memory = measure_memory(small("catlip"), CPU, results)
+    memory = measure_memory(few_images("catlip"), CPU, results)
     assert memory.peak_tensor_bytes is None
     assert memory.peak_rss_bytes is not None
 
@@ -257,9 +257,9 @@ def test_text_flops_count_computed_tokens() -> None:
 def test_a_speed_run_records_every_window_and_phase(
     method: str, text: list[str], results: Path
 ) -> None:
-    speed = measure_speed(small(method), CPU, results, 3)
+    speed = measure_speed(few_images(method), CPU, results, 3)
     assert speed.round == 3
-    windows = timed_windows(small(method), speed)
+    windows = timed_windows(few_images(method), speed)
     assert windows.num_planned == 2
     assert windows.is_finished()
     phases = ["data", "image forward", *text, "head and loss", "backward", "optimizer"]
@@ -302,7 +302,7 @@ def test_run_with_compilation_in_every_window_fails_with_the_reason(
     with pytest.raises(
         RuntimeError, match=r"graphs were compiled in all.*: give the experiment more warmup_steps"
     ):
-        measure_speed(small("clip"), CPU, results, 0)
+        measure_speed(few_images("clip"), CPU, results, 0)
 
 
 def test_window_in_which_the_gpu_was_throttled_is_made_up_for(
@@ -314,7 +314,7 @@ def test_window_in_which_the_gpu_was_throttled_is_made_up_for(
     )
     monkeypatch.setattr("bench.measure.speed.open_device_reader", lambda _: reader)
     monkeypatch.setattr("bench.measure.speed.measure_waiting_cores", lambda *_: 0.0)
-    run = build_train_run(open_batch_stream(small("catlip"), CPU, results))
+    run = build_train_run(open_batch_stream(few_images("catlip"), CPU, results))
     timed = time_until_enough_windows(run, range(2), steps_per_window=1)
     assert [window.throttled_percent for window in timed.windows] == [0.0, 40.0, 0.0]
     assert timed.left_out == {}
@@ -326,7 +326,9 @@ def test_injected_slowdown_is_a_fraction_of_the_step_time(
 ) -> None:
     slept, batches = list[float](), list[float]()
     monkeypatch.setattr(time, "sleep", slept.append)
-    run = build_train_run(open_batch_stream(small("catlip", injected_slowdown=0.1), CPU, results))
+    run = build_train_run(
+        open_batch_stream(few_images("catlip", injected_slowdown=0.1), CPU, results)
+    )
     plain = PackStream.batch
 
     def timed(stream: PackStream, k: int) -> object:
@@ -346,7 +348,7 @@ def test_injected_slowdown_is_a_fraction_of_the_step_time(
     not Path("/proc/self/status").exists(), reason="peak resident memory is read from /proc"
 )
 def test_cpu_memory_has_a_peak_and_no_cuda_counts(results: Path) -> None:
-    memory = measure_memory(small("catlip"), CPU, results)
+    memory = measure_memory(few_images("catlip"), CPU, results)
     assert memory.peak_rss_bytes is not None
     # This process has had more before; the kernel counts in steps.
     assert memory.peak_rss_bytes > -MIB
@@ -358,7 +360,7 @@ def test_cpu_memory_has_a_peak_and_no_cuda_counts(results: Path) -> None:
 def test_tensors_of_a_step_are_the_same_on_every_run_and_grow_with_the_batch(results: Path) -> None:
     def count(batch_size: int) -> int:
         return count_step_tensor_bytes(
-            open_batch_stream(small("superclass", batch_size=batch_size), CPU, results)
+            open_batch_stream(few_images("superclass", batch_size=batch_size), CPU, results)
         )
 
     assert count(16) == count(16) < count(32)

@@ -16,7 +16,7 @@ from bench.train.attention import (
     use_attention_kernel,
 )
 from bench.train.build import build_train_run, open_batch_stream
-from tests.small import small
+from tests.small import few_images
 from tests.tensors import OperationNames
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
     [
         ("catlip-bench-tiny", False, "plain"),
         ("catlip-bench-tiny", True, "fp32_softmax"),
-        ("vit_tiny_patch16_224", True, "plain"),
+        ("test_vit", True, "plain"),
     ],
 )
 def test_unfused_attention_equals_fused_attention(
@@ -37,7 +37,7 @@ def test_unfused_attention_equals_fused_attention(
     found = {}
     for attention in ("fused", kernel):
         changes = {"attention": attention, "tower": tower, "activation_checkpointing": checkpointed}
-        run = build_train_run(open_batch_stream(small("clip", **changes), CPU, results))
+        run = build_train_run(open_batch_stream(few_images("clip", **changes), CPU, results))
         with OperationNames() as names:
             loss = run.step.forward(run.stream.batch(0))
             run.step.backward(loss)
@@ -61,7 +61,7 @@ def test_fp32_softmax_is_exact_for_packed_captions(results: Path) -> None:
     for attention in ("fused", "fp32_softmax"):
         run = build_train_run(
             open_batch_stream(
-                small("clip", attention=attention, text_padding="packed"), CPU, results
+                few_images("clip", attention=attention, text_padding="packed"), CPU, results
             )
         )
         losses.append(run.step(run.stream.batch(0), 1e-3))
@@ -151,7 +151,7 @@ def test_shapes_that_change_keep_cudnn_out(padding: str, with_cudnn: bool, resul
     """It would plan for every new shape; the blocks that are computed again in the backward included."""
     run = build_train_run(
         open_batch_stream(
-            small("clip", text_padding=padding, activation_checkpointing=True), CPU, results
+            few_images("clip", text_padding=padding, activation_checkpointing=True), CPU, results
         )
     )
     with OperationNames() as names:
@@ -167,6 +167,8 @@ def test_shapes_that_change_keep_cudnn_out(padding: str, with_cudnn: bool, resul
 def test_kernels_of_attention_are_named(
     attention: str, kernel: str, compile_option: str, results: Path
 ) -> None:
-    experiment = small("clip", attention=attention, compile=compile_option, text_padding="packed")
+    experiment = few_images(
+        "clip", attention=attention, compile=compile_option, text_padding="packed"
+    )
     run = build_train_run(open_batch_stream(experiment, CPU, results))
     assert find_attention_kernels(lambda: run.step.forward(run.stream.batch(0))) == (kernel,)

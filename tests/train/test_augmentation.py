@@ -18,7 +18,7 @@ from bench.train.state import split_scored_weights
 from losses.psnr import psnr_loss, scheduled_target_error
 from models.range_augment import RangeAugment
 from tests.processes import in_ranks
-from tests.small import small
+from tests.small import few_images
 
 CPU = torch.device("cpu")
 RATE = 1e-2
@@ -28,7 +28,7 @@ def assembled(
     results: Path, method: str = "catlip", augmentation: str = "range", **changes: object
 ) -> TrainRun:
     return build_train_run(
-        open_batch_stream(small(method, augmentation=augmentation, **changes), CPU, results)
+        open_batch_stream(few_images(method, augmentation=augmentation, **changes), CPU, results)
     )
 
 
@@ -91,7 +91,7 @@ def test_scored_tower_and_head_hold_nothing_of_the_augmentation(results: Path) -
 
 
 def test_costs_count_six_parameters_and_the_gradient_of_the_images(results: Path) -> None:
-    plain, augmented = (small("catlip", augmentation=one) for one in ("none", "range"))
+    plain, augmented = (few_images("catlip", augmentation=one) for one in ("none", "range"))
     assert count_costs(augmented).trained_parameters == count_costs(plain).trained_parameters + 6
     target = open_batch_stream(plain, CPU, results).target(0)
     counted = [count_step_flops(one, [target]) for one in (plain, augmented)]
@@ -103,7 +103,7 @@ def test_costs_count_six_parameters_and_the_gradient_of_the_images(results: Path
 
 
 def test_augmentation_is_a_phase_of_its_own(results: Path) -> None:
-    augmented = measure_speed(small("catlip", augmentation="range"), CPU, results, 0)
+    augmented = measure_speed(few_images("catlip", augmentation="range"), CPU, results, 0)
     assert {*augmented.phase_seconds} == {
         *("data", "augmentation", "image forward", "head and loss", "backward", "optimizer")
     }
@@ -114,7 +114,7 @@ def trained(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
     """The augmentation's state after two steps, by sharding."""
     found = {}
     for sharding in ("ddp", "fsdp2"):
-        experiment = small("catlip", batch_size=8, sharding=sharding, augmentation="range")
+        experiment = few_images("catlip", batch_size=8, sharding=sharding, augmentation="range")
         run = build_train_run(open_batch_stream(experiment, CPU, results))
         losses = [run.step(run.stream.batch(k), RATE) for k in range(3)]
         state = {
@@ -127,7 +127,7 @@ def trained(_rank: int, _ranks: int, results: Path) -> dict[str, Any]:
 
 
 def test_ranks_keep_equal_ranges(results: Path, tmp_path: Path) -> None:
-    open_batch_stream(small("catlip"), CPU, results)  # decoded before there are several
+    open_batch_stream(few_images("catlip"), CPU, results)  # decoded before there are several
     first, second = in_ranks(trained, 2, tmp_path, results)
     for sharding in ("ddp", "fsdp2"):
         for name, value in first[sharding].items():

@@ -17,7 +17,7 @@ from bench.train.loop import scheduled_learning_rate, train
 from bench.train.state import ScheduleSegment
 from bench.train.train_logger import TrainLogger
 from reports.render.frames import loss_curve_parts
-from tests.small import small
+from tests.small import TWO_BLOCKS, few_images, small
 from tests.tensors import differing
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def trained(
 ) -> Training:
     folder.mkdir()
     return train(
-        small(method, **changes),
+        few_images(method, **TWO_BLOCKS | changes),
         CPU,
         results,
         budgets,
@@ -89,7 +89,7 @@ def test_equal_budgets_share_a_branch_and_the_tower_records_its_provenance(
     assert training.num_samples == 50
     assert len(training.branches) == 1
     provenance = read_provenance(tmp_path / "x" / "96.safetensors")
-    assert provenance.experiment == small("catlip", subset="random:50")
+    assert provenance.experiment == small("catlip", **TWO_BLOCKS, subset="random:50")
     assert (provenance.images, provenance.budgets) == (96, ("equal images", "equal device seconds"))
 
 

@@ -26,7 +26,7 @@ from tests.chaos.disks import limit_file_size
 from tests.data.layouts import LAYOUTS, Sample
 from tests.data.shards import CAPTIONS, encode_image, make_image
 from tests.processes import in_child
-from tests.small import FP16, small
+from tests.small import TWO_BLOCKS, few_images, small
 from tests.tensors import differing
 
 CPU = torch.device("cpu")
@@ -35,6 +35,7 @@ BUDGETS = {"half": 48, "equal images": 96}  # 3 and 6 steps of 16
 SHARE = {
     "cooldown_share": 0.5,
     "warmup_images": 16,
+    **TWO_BLOCKS,
 }
 
 
@@ -107,7 +108,7 @@ def require_equal(found: Training | int, folder: Path, whole: Training, whole_fo
     ("method", "changes"),
     [
         ("superclass", SHARE | {"ema_decay": 0.9, "augmentation": "range"}),
-        ("clip", {"schedule": "cosine", "ema_decay": 0.9}),
+        ("clip", {"schedule": "cosine", "ema_decay": 0.9, **TWO_BLOCKS}),
     ],
 )
 def test_training_stopped_after_every_step_equals_an_unstopped_one(
@@ -118,7 +119,7 @@ def test_training_stopped_after_every_step_equals_an_unstopped_one(
     tmp_path: Path,
 ) -> None:
     """Every step is the last of a process: in the trunk, in a cool-down, where the trunk goes on, at the end."""
-    experiment = small(method, **changes)
+    experiment = few_images(method, **changes)
     whole = unstopped(experiment, tmp_path / "whole", results)
     steps = len(whole.trunk_losses) + sum(map(len, whole.cooldown_losses))
     folder = tmp_path / "stopped"
@@ -135,7 +136,7 @@ def test_training_in_fp16_resumes_with_its_scale(
     interrupt_at: Callable[[int], None], results: Path, tmp_path: Path
 ) -> None:
     """The scale of the gradients falls in the first steps, whose updates are skipped and counted."""
-    experiment = small("catlip", head_initialisation="uniform", **SHARE | FP16)
+    experiment = few_images("catlip", head_initialisation="uniform", precision="fp16", **SHARE)
     whole = unstopped(experiment, tmp_path / "whole", results)
     interrupt_at(2)  # in a cool-down that the trunk goes on after
     assert go(experiment, tmp_path, results) == 143
@@ -175,7 +176,7 @@ def test_counts_of_samples_are_those_of_an_unstopped_training(
 def test_state_determines_the_next_steps(results: Path) -> None:
     """Put back, a run takes the same steps again: weights, moments, counts, average, generators."""
     run = build_train_run(
-        training.open_batch_stream(small("superclass", ema_decay=0.9), CPU, results)
+        training.open_batch_stream(few_images("superclass", ema_decay=0.9), CPU, results)
     )
     run.step(run.stream.batch(0), 1e-3)
     state = copy_state(collect_state(run))
@@ -197,7 +198,7 @@ def test_training_stopped_on_a_gpu_in_a_cooldown_resumes_on_a_cpu(
     interrupt_at: Callable[[int], None], results: Path, tmp_path: Path
 ) -> None:
     """The trunk that waits has the state of a generator that this machine does not have."""
-    experiment = small("catlip", **SHARE)
+    experiment = few_images("catlip", **SHARE)
     whole = unstopped(experiment, tmp_path / "whole", results)
     interrupt_at(2)  # in a cool-down that the trunk goes on after
     with patch.object(
@@ -228,7 +229,7 @@ def test_checkpoints_are_saved_before_cooldowns_and_at_each_interval(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(training, "CHECK_INTERVAL", 1)
-    go(small("catlip", **SHARE), tmp_path, results, minutes=minutes)
+    go(few_images("catlip", **SHARE), tmp_path, results, minutes=minutes)
     paths = list_checkpoints(tmp_path / "checkpoints")
     assert [path.name for path in paths] == [f"step-{step:08}" for step in steps]
 
@@ -253,7 +254,7 @@ def stopped_on_a_full_disk(experiment: Experiment, folder: Path, results: Path) 
 def test_full_disk_keeps_the_previous_checkpoint_and_reports_it(
     interrupt_at: Callable[[int], None], results: Path, tmp_path: Path
 ) -> None:
-    experiment = small("catlip", **SHARE)
+    experiment = few_images("catlip", **SHARE)
     interrupt_at(3)
     assert go(experiment, tmp_path, results) == 143
     assert "no checkpoint of step 4, the one before it is kept" in in_child(
@@ -270,7 +271,7 @@ def test_resume_with_other_budgets_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     interrupt_at(1)
-    assert go(small("catlip"), tmp_path, results) == 143
+    assert go(few_images("catlip"), tmp_path, results) == 143
     monkeypatch.setitem(BUDGETS, "half", 64)
     with pytest.raises(ValueError, match=r"is of a training to .*48.*, this one is to .*64"):
-        go(small("catlip"), tmp_path, results)
+        go(few_images("catlip"), tmp_path, results)

@@ -32,7 +32,7 @@ from bench.train.step import make_train_step
 from bench.transfer.feature_extractor import make_tower_embedder
 from bench.transfer.tasks.image_sources import premultiplied_on_white
 from reports.render.frames import loss_curve_parts
-from tests.small import small
+from tests.small import few_images, small
 from tests.tensors import differing
 
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ SIDES = (32, 48, 64)
 
 def several(method: str, **changes: object) -> Experiment:
     """As small as `small`, with a ViT of timm's that is made for tests."""
-    return small(method, **{"tower": "test_vit", "image_sizes": SIDES} | changes)
+    return few_images(method, **{"tower": "test_vit", "image_sizes": SIDES} | changes)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from bench.data.stream import Batch
 from bench.profilers.counters import TensorByteCounter
 from bench.train.build import TrainRun, build_train_run, open_batch_stream, require_finite_losses
 from bench.train.state import collect_state
-from tests.small import FP16, small
+from tests.small import FP16, few_images
 from tests.tensors import OperationNames, differing
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ RATE = 1e-3
 
 
 def assembled(results: Path, method: str = "catlip", **changes: object) -> TrainRun:
-    return build_train_run(open_batch_stream(small(method, **changes), CPU, results))
+    return build_train_run(open_batch_stream(few_images(method, **changes), CPU, results))
 
 
 def corrupt(batch: Batch[Any]) -> Batch[Any]:
