@@ -19,6 +19,7 @@ extensions = ["myst_nb"]
 exclude_patterns = ["extensions", "slurm", "example"]
 suppress_warnings = ["myst.strikethrough"]
 highlight_language = "text"
+smartquotes = False
 myst_heading_anchors = 4
 myst_enable_extensions = ["deflist"]
 

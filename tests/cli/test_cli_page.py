@@ -1,4 +1,4 @@
-"""The page of the command line is made from the parsers: `python -m tests.cli.test_cli_page` writes docs/cli.md."""
+"""The pages of the command line are made from the parsers: `python -m tests.cli.test_cli_page` writes docs/cli."""
 
 import io
 import os
@@ -14,12 +14,13 @@ from bench.__main__ import main
 from bench.interfaces.verb import REPORT_VERBS, VERBS
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "cli.md"
+DOCS = ROOT / "docs"
 INTRODUCTION = """# Command line
 
 `catlip-bench` without a verb runs the default comparison. `python -m bench`, from a checkout, is the same program.
 Tables go to stdout, progress and messages to stderr. Every command takes `--extension PATH.py` or
-`--extension package.module`, repeatable ([extending](extending.md)). This page is generated from the parsers.
+`--extension package.module`, repeatable ([extending](extending.md)). These pages are generated
+from the parsers.
 
 | exit code | meaning |
 |---|---|
@@ -32,6 +33,14 @@ Tables go to stdout, progress and messages to stderr. Every command takes `--ext
 | 75 | interrupted by SIGUSR1 or the end of a SLURM job: requeue it; finished work is kept |
 | 130, 143 | interrupted by SIGINT, by SIGTERM; finished work is kept |
 | 141 | whoever read the output ended first, as `head` does |
+"""
+# What the site shows below this page.
+NAVIGATION = """```{toctree}
+:hidden:
+:glob:
+
+cli/*
+```
 """
 REPETITION = r" \(default:\s+(None|''|)\)| \(repeatable\)|\{None\}\|"  # what says nothing
 # A switch is shown with both names where it is on by default, and a positional argument is always required.
@@ -64,34 +73,97 @@ def help_of(*words: str) -> str:
     return page
 
 
-def page() -> str:
-    """Return the whole page."""
-    helps = {"catlip-bench": help_of()}
+def pages() -> dict[str, str]:
+    """Return the text of every page by its path below docs."""
+    helps = {"default": help_of()}
     helps |= {verb: help_of(verb) for verb in VERBS if verb != "report"}
     helps |= {f"report {verb}": help_of("report", verb) for verb in REPORT_VERBS}
     counts = Counter(line for text in helps.values() for line in text.splitlines())
     shared = {line for line, count in counts.items() if line[:4] == "  --" and count >= FEWEST}
-    sections = [INTRODUCTION, f"## Options of several verbs\n\n{block(sorted(shared))}"]
-    for verb, text in helps.items():
-        lines = text.splitlines()
-        names = [line.split()[0] for line in lines if line in shared]
-        also = [f"  also {', '.join(names)}"] if names else []
-        own = [line for line in lines if line not in shared]
-        sections.append(f"## {verb}\n\n{block(own + also)}")
-    return "\n".join(sections)
+    verbs = [
+        f"| [`{title_of(words)}`]({path_of(words)}) | {first_line(helps[words])} |"
+        for words in helps
+    ]
+    index = [
+        "| command | what it does |",
+        "|---|---|",
+        *verbs,
+        "",
+        "## Options of several verbs",
+        "",
+    ]
+    index += [*option_table(sorted(shared)), "", NAVIGATION]
+    written = {"cli.md": "\n".join([INTRODUCTION, *index])}
+    for words, text in helps.items():
+        written[path_of(words)] = verb_page(words, text.splitlines(), shared)
+    return written
 
 
-def block(lines: Sequence[str]) -> str:
-    """Return lines as they are, long ones wrapped."""
-    wrapped = [fill(line, 118, subsequent_indent="      ") for line in lines]
-    return "```text\n" + "\n".join(wrapped).strip("\n") + "\n```\n"
+def title_of(words: str) -> str:
+    """Return the command line of a verb."""
+    return "catlip-bench" if words == "default" else f"catlip-bench {words}"
 
 
-def test_the_page_of_the_command_line_says_what_the_parsers_accept() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), (
-        "write it with: python -m tests.cli.test_cli_page"
-    )
+def path_of(words: str) -> str:
+    """Return the path of a verb's page below docs."""
+    return f"cli/{words.replace(' ', '-')}.md"
+
+
+def first_line(text: str) -> str:
+    """Return the first line of a help, which says what the verb does."""
+    return as_markdown(text.splitlines()[0])
+
+
+def verb_page(words: str, lines: Sequence[str], shared: set[str]) -> str:
+    """Return the page of a verb: what it does, its own options, and links to those that it shares."""
+    written = [f"# {title_of(words)}", ""]
+    options = list[str]()
+    for line in lines:
+        if line.startswith("  ") and line not in shared:
+            options.append(line)
+        elif not line.startswith("  ") and not line.startswith("Verbs;"):
+            written += fill(as_markdown(line), 118).splitlines() or [""]
+    options = [line for line in options if line.split()[0] not in VERBS]
+    if options:
+        written += ["", *option_table(options)]
+    names = [f"`{line.split()[0]}`" for line in lines if line in shared]
+    if names:
+        written += ["", f"[Shared options](../cli.md#options-of-several-verbs): {', '.join(names)}"]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(written)).rstrip() + "\n"
+
+
+def option_table(lines: Sequence[str]) -> list[str]:
+    """Return the lines of a help as a table of options and what they mean."""
+    rows = ["| option | meaning |", "|---|---|"]
+    for line in lines:
+        option, _, meaning = line.strip().partition("  ")
+        rows.append(f"| `{option}` | {as_markdown(meaning)} |")
+    return rows
+
+
+def as_markdown(text: str) -> str:
+    """Return a text of a help as Markdown that shows every character, with options as code."""
+    parts = text.split("`")
+    for index in range(0, len(parts), 2):  # outside of code
+        escaped = re.sub(r"([*<|\[\]])", r"\\\1", parts[index])
+        parts[index] = re.sub(r"(?<!\S)--[a-z-]+", r"`\g<0>`", escaped)
+    return "`".join(parts)
+
+
+def test_the_pages_of_the_command_line_say_what_the_parsers_accept() -> None:
+    expected = pages()
+    kept = {
+        path: (DOCS / path).read_text(encoding="utf-8")
+        for path in expected
+        if (DOCS / path).is_file()
+    }
+    assert kept == expected, "write them with: python -m tests.cli.test_cli_page"
+    assert {f"cli/{path.name}" for path in (DOCS / "cli").iterdir()} == {*expected} - {"cli.md"}
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for path in (DOCS / "cli").glob("*.md"):
+        path.unlink()
+    for name, text in pages().items():
+        (DOCS / name).parent.mkdir(exist_ok=True)
+        (DOCS / name).write_text(text, encoding="utf-8")
