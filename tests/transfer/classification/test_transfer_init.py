@@ -196,7 +196,7 @@ def test_each_draw_is_tuned_on_its_own_images(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("bench.transfer.classification.transfer_init.fit_heads", noting)
     joint, chosen = fit_heads_at_best_rate(start, toy, rows, others)
     assert max(gathered) <= images
-    assert len({one.rate for one in chosen}) > 1  # what is pooled has one rate
+    assert len({one.learning_rate for one in chosen}) > 1  # what is pooled has one rate
     for one in range(draws):
         own = slice(one, one + 1)
         separate, (best,) = fit_heads_at_best_rate(
