@@ -14,7 +14,7 @@ from bench.measure.speed_tables import BASE_CELL, IS_BASE
 from bench.measure.summary import extreme_mfu_rows
 from bench.measure.tables import sample_flaw_table
 from bench.measure.windows import describe_busy_processes, describe_waits
-from bench.records.record import Failure, Speed
+from bench.records.record import Failure
 from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
 from bench.tables.formats import (
     CONFIDENCE_TEXT,
@@ -30,6 +30,7 @@ from bench.tables.formats import (
 from bench.tables.tables import Cell, Column, Table
 from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget
 from reports.accuracy.accuracy_section import headline_chart
+from reports.accuracy.needs import describe_needs
 from reports.accuracy.ranking import accuracy_answer, headline_experiment
 from reports.render.document import left_out
 
@@ -47,9 +48,7 @@ OPEN_RATIO = Markup(
     "It cannot be told yet whether {lead} or {base} is faster: {lead} trained {ratio} times as many images per second"
 )
 SPEED = Markup("{lead} trains {rate} images per second <small>(median of {runs}).</small>")
-LIMITS = (
-    "This does not show other machines than {machines}, other sizes than {sizes} and {accuracy}."
-)
+LIMITS = "This does not show other machines than {machines}, other sizes than {sizes}, other seeds and other tasks."
 OTHER_SIZE = " No ratio of this size estimates one of ViT-B/16."
 DRAWINGS = "{}: --root FOLDER scores them on classes of your own, with a folder of images for each."
 SAMPLES = Markup(
@@ -63,7 +62,7 @@ ENGINEERING = Markup(
 FAILURES = Markup('<strong>{} failed.</strong> <a href="#failures">See the reasons</a>.')
 MORE = Markup("More seeds: <code>catlip-bench --full</code>. On your own data: docs/quickstart.md.")
 OTHERS = Markup(
-    'The folder holds other comparisons that are not on this page: <a href="#data">see which and why</a>.'
+    'The folder holds <a href="#others">other results</a>, which are not joined with these.'
 )
 FIGURES_NOTE = (
     "Intervals of ratios are over runs; those of accuracies are over test images for one training seed, and over "
@@ -116,8 +115,9 @@ def answer_blocks(
         first.append(Group([figures, Text(FIGURES_NOTE, "under")]))
     notes = [
         describe_waits(comparison.records, comparison.experiments),
-        _describe_limits(comparison, answers),
+        _describe_limits(comparison),
         _describe_drawings(comparison, answers),
+        *describe_needs(comparison, answers),
         SAMPLES if sample_flaw_table(comparison.records).all_rows else "",
     ]
     blocks: list[Block] = [Text(sentence, "lead") for sentence in sentences]
@@ -127,7 +127,7 @@ def answer_blocks(
     blocks.append(Group(first, "first"))
     blocks += added
     blocks.append(Text(MORE))
-    if any(page.others.values()):
+    if page.others:
         blocks.append(Text(OTHERS))
     return blocks
 
@@ -143,7 +143,7 @@ def headline_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> T
         Column("images/s at equal batch size", f"times {base}’s, {CONFIDENCE_TEXT}"),
     ]
     note = f"accuracy, {CONFIDENCE_TEXT}; device time"
-    columns += [Column(f"{task} at {budget}", note) for budget in budgets]
+    columns += [Column(f"{task} {budget}", note) for budget in budgets]
     columns += [Column("FLOP-predicted ratio", "at equal batch size"), Column("MFU")]
     timed = {row.experiment: row for row in comparison.throughputs}
     rows = []
@@ -152,8 +152,8 @@ def headline_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> T
         measured, predicted, mfu = _speed_cells(comparison, row)
         cells = [comparison.name_cell(name), measured]
         for budget in budgets:
-            towers = towers_at_budget(points, budget)
-            cells.append(_accuracy_cell(towers, name, row))
+            tower = towers_at_budget(points, budget).get(name)
+            cells.append(_accuracy_cell(tower, row))
         rows.append([*cells, predicted, mfu])
     return Table.of_rows("The answer in figures", columns, rows)
 
@@ -186,24 +186,14 @@ def _describe_interval(ratio: Ratio) -> str:
     return "one run each: no interval"
 
 
-def _describe_limits(comparison: ComparisonRecords, answers: WholeTaskScores) -> str:
+def _describe_limits(comparison: ComparisonRecords) -> str:
     """Say that the answer does not show other machines, sizes, trainings and tasks than the records have."""
     machines = dict.fromkeys(record.circumstances.machine_and_gpu for record in comparison.records)
-    threads = dict.fromkeys(
-        pluralize(record.circumstances.threads, "thread") for record, _ in comparison.of(Speed)
-    )
-    here = "; ".join([join_with_and(list(machines)), *threads])
-    article = "this one" if len(machines) == 1 else "these"
     images = [experiment.image for experiment in comparison.experiments.values()]
     sizes = dict.fromkeys(f"{image.tower} at {image.image_size} px" for image in images)
-    accuracy = "what the towers learn"
-    if answers.fewest_seeds:
-        seeds = pluralize(answers.fewest_seeds, "training seed")
-        accuracy = f"more than {seeds} on {pluralize(len(answers.tasks), 'transfer task')}"
     text = LIMITS.format(
-        machines=f"{article} ({here})",
+        machines=join_with_and(list(machines)),
         sizes=join_with_and(list(sizes)) or "these",
-        accuracy=accuracy,
     )
     vit_b16 = SCALES["vit-b16"].image.tower
     if all(image.tower != vit_b16 for image in images):
@@ -256,13 +246,12 @@ def _speed_cells(comparison: ComparisonRecords, row: Throughput | None) -> list[
     return [measured, predicted, mfu]
 
 
-def _accuracy_cell(towers: Sequence[ScorePoint], name: str, row: Throughput | None) -> Cell:
+def _accuracy_cell(tower: ScorePoint | None, row: Throughput | None) -> Cell:
     """Return the accuracy of an experiment's tower, with the time of its training at the measured speed."""
-    for point in towers:
-        if point.subject == name:
-            cell = Cell.estimate_or_why(point.accuracy, format_accuracy)
-            note = cell.note
-            if row is not None:
-                note += f"; in {format_duration(point.images / row.images_per_second)}"
-            return Cell(cell.text, note, cell.value)
-    return Cell.not_applicable(NOT_SCORED)
+    if tower is None:
+        return Cell.not_applicable(NOT_SCORED)
+    cell = Cell.estimate_or_why(tower.accuracy, format_accuracy)
+    note = cell.note
+    if row is not None:
+        note += f"; in {format_duration(tower.images / row.images_per_second)}"
+    return Cell(cell.text, note, cell.value)

@@ -11,38 +11,37 @@ from bench.cli.options import FOLDER
 from bench.console.console import FAILED_CASE, OK, PROGRAM, log, log_damaged_files
 from bench.environment.files import read_intact_files
 from bench.experiment.config import look_up
-from bench.measure.comparison_records import group_comparison
-from bench.measure.windows import describe_waits
 from bench.records.record import Record, read_record
-from reports.joined import comparison_files, join_comparisons
+from reports.joined import comparison_files, group_results
 from reports.page import page
 from reports.render.document import write_page
 
 
 @dataclass(frozen=True)
 class ComparisonPage:
-    """Write the page of a folder's newest comparison, joined with what belongs to it; print its path.
+    """Write the page of all results in a folder, and in folders of trainings one level down; print its path.
 
-    A page has the timed runs of one comparison, and the trainings and scores of comparable experiments on the same
-    machine, also those in folders of trainings one level down. It lists the other comparisons with the reasons.
+    It begins with the results that can be compared with each other: those with most kinds of figures (speeds,
+    trainings, scores), the newest of these. Other results are short tables, with the reason why they are apart.
     """
 
     # folder of the records
     results: Annotated[Positional[Path], FOLDER] = Path("results")
     out: Path | None = None  # HTML page to write; default: index.html in FOLDER
-    # name of a comparison, which is shown alone; default: the newest, joined with what belongs to it
+    # name of a comparison, which is shown alone; default: all
     comparison: Annotated[str | None, arg(metavar="NAME")] = None
 
     def run(self) -> int:
         """Read the records and write the page; files that are damaged, or newer and no records, are named on it."""
         comparisons = dict[str, list[Record]]()
-        errors = dict[str, list[str]]()  # of damaged files, by comparison
+        damaged = list[str]()  # the errors of files
         for name, paths in comparison_files(self.results).items():
-            records, errors[name] = read_intact_files(paths, read_record)
+            records, errors = read_intact_files(paths, read_record)
+            damaged += errors
             if records:
                 comparisons[name] = records
         if not comparisons:
-            log_damaged_files(list(chain.from_iterable(errors.values())))
+            log_damaged_files(damaged)
             raise ValueError(
                 f"{self.results} holds no records; run `{PROGRAM}` first, which writes them"
             )
@@ -50,29 +49,19 @@ class ComparisonPage:
         if self.comparison is not None:
             look_up(self.comparison, comparisons, f"comparison in {self.results}")
             shown = {self.comparison: comparisons[self.comparison]}
-        joined = join_comparisons(shown)
-        newest = joined.comparisons[0]
-        others = [name for name in reversed(comparisons) if name not in joined.comparisons]
-        damaged = []
-        for name, errors_of_files in errors.items():
-            if name not in others:
-                damaged += errors_of_files
+        joined, others = group_results(shown)
         failed = list[str]()
         text = page(
-            newest.rpartition("/")[2],
+            joined.comparisons[0].rpartition("/")[2],
             joined.records,
             joined=joined.comparisons,
-            others={name: joined.left_out.get(name, "") for name in others},
+            others=others,
             damaged=damaged,
             folder=list(chain.from_iterable(comparisons.values())),
             results=str(self.results),
             failed=failed,
         )
         write_page(self.out or self.results / "index.html", text.encode())
-        comparison = group_comparison("", joined.records)
-        waits = describe_waits(comparison.records, comparison.experiments)
-        if waits:
-            log(waits)
         for line in failed:
             log(line)
         return log_damaged_files(damaged) or (FAILED_CASE if failed else OK)

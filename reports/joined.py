@@ -1,4 +1,4 @@
-"""The comparisons of a folder that belong on one page: speeds, trainings and scores of equal experiments."""
+"""The comparisons of a folder in groups that can be compared: the first is the page, the others are tables of it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,6 @@ from bench.experiment.config import (
     FIELDS_IGNORED_IN_ROWS,
     MAY_DIFFER,
     Experiment,
-    are_replicates,
     change,
     differing_field_values,
     field_names_of,
@@ -19,7 +18,10 @@ from bench.experiment.config import (
     unexpected_differences,
 )
 from bench.interfaces.catalog import RANDOM_INIT, REFERENCES
+from bench.interfaces.sections import OtherResults
 from bench.records.record import (
+    EQUAL_IMAGES,
+    EQUAL_SECONDS,
     Failure,
     MeasuredFigures,
     Memory,
@@ -33,29 +35,38 @@ from bench.records.record import (
 from bench.records.record_kind import UnknownRecordContent
 from bench.tables.groups import group_by
 
-# Kinds of records that a page has of one comparison, whose rounds belong together.
-TIMED = (Speed, Memory)
-JOINED = (*TIMED, Training, TransferScores, Failure, MeasuredFigures, UnknownRecordContent)
-ADDS_NOTHING = "it adds no speed, training or score to this page"
+JOINED = (Speed, Memory, Training, TransferScores, Failure, MeasuredFigures, UnknownRecordContent)
+STAND_ALONE = {"smoke", "explain"}  # purposes of comparisons that are not joined with others
+REPEATED = "The results above are of the same experiments."
 Key = tuple[object, ...]
 
 
 @dataclass(slots=True)
-class JoinedRecords:
-    """The records of a page."""
+class ResultGroup:
+    """Results that can be compared."""
 
-    comparisons: list[str] = field(default_factory=list)  # that the records are of, newest first
+    comparisons: list[str] = field(default_factory=list)  # that the records are of
     records: list[Record] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)  # other comparisons, with the reason
     _names: dict[Key, str] = field(default_factory=dict)  # of experiments, by row
+    # Rows whose seconds the equal device seconds are.
+    _slowest: set[Key] = field(default_factory=set)
 
-    def add(self, comparison: str, records: Iterable[Record]) -> None:
-        """Add records of a comparison, with the name that the page has for each experiment."""
+    def add(self, comparison: str, records: Sequence[Record]) -> list[Record]:
+        """Add the records that the group lacks, if any is a result; return those that it does not take."""
+        added, superseded = _split_superseded(self.records, records)
+        has_result = any(map(_is_result, added))
+        if self.records and not has_result:
+            return list(records)
+        slowest = _slowest_rows(added)
+        if not self._slowest:
+            self._slowest = slowest
+        has_other_seconds = bool(slowest) and self._slowest.isdisjoint(slowest)
         self.comparisons.append(comparison)
-        self.records += [self._renamed(record) for record in records]
+        self.records += [self._renamed(record, has_other_seconds) for record in added]
+        return superseded if any(map(_is_result, superseded)) else []
 
-    def _renamed(self, record: Record) -> Record:
-        """Return a record under the name that the page has for its experiment."""
+    def _renamed(self, record: Record, has_other_seconds: bool) -> Record:
+        """Return a record under the name that the page has for its experiment, and without other device seconds."""
         experiment = record.experiment
         if experiment is None:
             return record
@@ -63,6 +74,8 @@ class JoinedRecords:
         measured = record.measured
         if isinstance(measured, TransferScores) and measured.subject == experiment.name:
             measured = replace(measured, subject=name)
+            if has_other_seconds:
+                measured = replace(measured, budgets=())
         return replace(record, experiment=change(experiment, name=name), measured=measured)
 
 
@@ -71,8 +84,8 @@ def comparison_files(results: Path) -> dict[str, list[Path]]:
 
     A comparison in a folder of a training is named with the folder.
     """
-    towers = results.glob("*/*.tower.*.safetensors")
-    folders = {results, *(tower.parent for tower in towers)}
+    trainings = results.glob("*/*-train.*.json")
+    folders = {results, *(path.parent for path in trainings)}
     paths = list[Path]()
     for folder in folders:
         paths += list_record_files(folder)
@@ -92,40 +105,68 @@ def row_key(experiment: Experiment) -> Key:
     return tuple(get_field(experiment, name) for name in names)
 
 
-def join_comparisons(comparisons: Mapping[str, Sequence[Record]]) -> JoinedRecords:
-    """Join the newest comparison with older ones of comparable experiments on the same machine.
+def group_results(
+    comparisons: Mapping[str, Sequence[Record]],
+) -> tuple[ResultGroup, list[OtherResults]]:
+    """Return the results of a folder's page, and the others that cannot be compared with them.
 
-    `comparisons` has the records by comparison, oldest first. Timed runs are taken from the newest comparison that has
-    any. Towers and their scores are taken from the newest training of an experiment, and from its trainings with other
-    seeds. Of equal scores the newest is taken.
+    `comparisons` has the records by comparison, oldest first. Each joins the first group of results that it can be
+    compared with. The page has the group in which most kinds of results compare experiments, the newest of these.
+
+    Timed runs of a group are of one comparison: of that with most experiments, then most runs, then the newest. A
+    training with the seed and the images of another one is a repetition, and so is a second score of a tower.
     """
-    joined = JoinedRecords()
-    newest_first = list(reversed(list(comparisons)))
-    for name in newest_first:
+    order = list(comparisons)
+
+    def preference(name: str) -> tuple[int, int, int]:
         records = comparisons[name]
-        reason = _reason_not_joined(joined.records, records)
-        added: list[Record] = []
-        if not reason:
-            reason = ADDS_NOTHING
-            added = _not_superseded(joined.records, records)
-        if added:
-            joined.add(name, added)
-        else:
-            joined.left_out[name] = reason
-    if not joined.comparisons:  # nothing but failures, memory and reference features
-        newest = newest_first[0]
-        joined.add(newest, comparisons[newest])
-        del joined.left_out[newest]
-    return joined
+        timed = [record.experiment_name for record in records if isinstance(record.measured, Speed)]
+        num_experiments = len(set(timed))
+        age = order.index(name)
+        return num_experiments, len(timed), age
+
+    groups = list[ResultGroup]()
+    for name in sorted(order, key=preference, reverse=True):
+        rest = list(comparisons[name])
+        for group in groups:
+            if rest and not _reason_apart(group.records, rest):
+                rest = group.add(name, rest)
+        if rest:
+            groups.append(ResultGroup())
+            groups[-1].add(name, rest)
+    for group in groups:
+        group.comparisons.sort(key=order.index, reverse=True)
+    page, *others = sorted(groups, key=_rank, reverse=True)
+    apart = []
+    for group in others:
+        reason = _reason_apart(page.records, group.records) or REPEATED
+        apart.append(OtherResults(group.comparisons, group.records, reason))
+    return page, apart
 
 
-def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str:
-    """Return the reason why the records of a comparison do not belong to the page; empty if they do."""
-    if not page:
-        return ""
+def _rank(group: ResultGroup) -> tuple[bool, int, int, bool, str]:
+    """Return what makes a group the results of the page, the most important first."""
+    results = filter(_is_result, group.records)
+    kinds = group_by(results, lambda record: type(record.measured))
+    num_compared = 0
+    for records in kinds.values():
+        names = {record.experiment_name for record in records}
+        if len(names) > 1:
+            num_compared += 1
+    newest = group.comparisons[0].rpartition("/")[2]
+    is_smoke_test = newest.endswith("-smoke")
+    return not is_smoke_test, num_compared, len(kinds), Speed in kinds, newest
+
+
+def _reason_apart(page: Sequence[Record], records: Sequence[Record]) -> str:
+    """Return the reason why records cannot be compared with those of a group; empty if they can."""
     both = [*page, *records]
     if not all(isinstance(record.measured, JOINED) for record in both):
-        return "only timed runs, trainings and scores are joined"
+        return "Only timed runs, trainings and scores are joined."
+    comparisons = {record.comparison for record in both}
+    purposes = {name.rpartition("-")[2] for name in comparisons}
+    if len(comparisons) > 1 and purposes & STAND_ALONE:
+        return "Results of smoke tests and of explain are not joined with others."
     shown = _experiments(page)
     others = _experiments(records)
     allowed = {
@@ -139,53 +180,57 @@ def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str
     if len(machines) > 1:
         differences["machine"] = tuple(machines)
     if differences:
-        return f"it differs in {format_differences(differences)}"
+        return f"They differ from those above in {format_differences(differences)}."
     test_sets = dict(_test_sets(page))
     for task, test_set in _test_sets(records):
         if test_sets.get(task, test_set) != test_set:
-            return f"its task {task} has other test images"
+            return f"Their task {task} has other test images."
     return ""
 
 
+def _slowest_rows(records: Iterable[Record]) -> set[Key]:
+    """Return the rows of the experiments whose time for equal images is the time of equal device seconds."""
+    rows = set[Key]()
+    for record in records:
+        budgets = getattr(record.measured, "budgets", ())
+        is_slowest = {EQUAL_IMAGES, EQUAL_SECONDS} <= {*budgets}
+        if is_slowest and record.experiment is not None:
+            rows.add(row_key(record.experiment))
+    return rows
+
+
 def _experiments(records: Iterable[Record]) -> list[Experiment]:
-    return [record.experiment for record in records if record.experiment is not None]
+    """Return the distinct experiments of records."""
+    experiments = dict[Experiment, None]()
+    for record in records:
+        if record.experiment is not None:
+            experiments[record.experiment] = None
+    return list(experiments)
 
 
-def _not_superseded(page: Sequence[Record], records: Sequence[Record]) -> list[Record]:
-    """Return the records of a comparison that the page lacks; none without a speed, a training or a score."""
-    newest: dict[Key, Experiment] = {}  # the newest training by row
-    for record in (*page, *records):
-        tower = _trained_experiment(record)
-        if tower is not None:
-            newest.setdefault(row_key(tower), tower)
+def _split_superseded(
+    page: Sequence[Record], records: Sequence[Record]
+) -> tuple[list[Record], list[Record]]:
+    """Return the records that a group lacks, and repetitions of those that it has."""
     known = set[Key]()
     for record in page:
         known.update(_identity_keys(record))
-    kept = []
+    added = []
+    superseded = []
     for record in records:
-        tower = _trained_experiment(record)
-        is_newest = tower is None or are_replicates(newest[row_key(tower)], tower)
-        if is_newest and known.isdisjoint(_identity_keys(record)):
-            kept.append(record)
-    if not any(_is_result(record) for record in kept):
-        return []
-    return kept
+        if known.isdisjoint(_identity_keys(record)):
+            added.append(record)
+        else:
+            superseded.append(record)
+    return added, superseded
 
 
 def _is_result(record: Record) -> bool:
     """Return whether a record is of a speed, a training, a tower's score or an added measurement."""
-    subject = getattr(record.measured, "subject", None)
+    measured = record.measured
+    subject = getattr(measured, "subject", None)
     is_reference = subject in (RANDOM_INIT, *REFERENCES)
-    return not is_reference and not isinstance(record.measured, (Failure, Memory))
-
-
-def _trained_experiment(record: Record) -> Experiment | None:
-    """Return the training that a record is of, as its own or as one of its tower's scores; None for another record."""
-    experiment = record.experiment
-    if experiment is None or isinstance(record.measured, Training):
-        return experiment
-    is_tower = getattr(record.measured, "subject", None) == experiment.name
-    return experiment if is_tower else None
+    return not is_reference and not isinstance(measured, (Failure, Memory))
 
 
 def _identity_keys(record: Record) -> Iterator[Key]:
@@ -196,17 +241,16 @@ def _identity_keys(record: Record) -> Iterator[Key]:
         case Speed() | Memory():
             yield ("timed",)
         case Training() if experiment is not None:
-            yield "training", row_key(experiment), seed
+            yield "training", row_key(experiment), experiment.training.images, seed
         case MeasuredFigures() as figures:
             yield "figures", figures.measurement
         case UnknownRecordContent() as unknown:
             yield "kind", unknown["kind"]
         case TransferScores() as transfer:
-            tower = _trained_experiment(record)
             init = None if experiment is None else experiment.image.random_init_key
             subject: Key = (transfer.subject, init)
-            if tower is not None:
-                subject = (row_key(tower), transfer.images)
+            if experiment is not None and transfer.subject == experiment.name:
+                subject = (row_key(experiment), transfer.images)
             for score in transfer.scores:
                 labels = (score.per_class, score.label_share)
                 yield subject, seed, score.task, score.protocol, labels, score.draw

@@ -1,6 +1,6 @@
 """Records -> one HTML document. A pure function: equal records give equal bytes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -10,6 +10,7 @@ from bench.console.console import describe_error
 from bench.interfaces.sections import (
     DEFAULT_RESULTS,
     Block,
+    OtherResults,
     PageContext,
     Question,
     Section,
@@ -20,7 +21,7 @@ from bench.interfaces.sections import (
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record
 from bench.transfer.subject_scores import whole_task_scores
-from reports import circumstances, page_data
+from reports import circumstances, other_results, page_data
 from reports.accuracy import accuracy_section, losses_section
 from reports.accuracy.ranking import judge_differences
 from reports.answer import answer_blocks, answer_sentences, headline_table
@@ -33,6 +34,7 @@ RESULTS = (
     figures_section.SECTION,
     accuracy_section.SECTION,
     losses_section.SECTION,
+    other_results.SECTION,
 )
 BACKGROUND = (
     circumstances.METHODS,
@@ -42,7 +44,7 @@ BACKGROUND = (
     page_data.DATA,
     page_data.WORDS,
 )
-JOINED = Markup('{}, joined with older <a href="#data">comparisons</a>')
+JOINED = Markup('{}, joined with other <a href="#data">comparisons</a>')
 
 
 def page_sections() -> list[tuple[Section, str]]:
@@ -60,7 +62,7 @@ def page(
     records: Sequence[Record],
     *,
     joined: Sequence[str] = (),
-    others: Mapping[str, str] = {},
+    others: Sequence[OtherResults] = (),
     damaged: Sequence[str] = (),
     folder: Sequence[Record] = (),
     results: str = DEFAULT_RESULTS,
@@ -68,8 +70,7 @@ def page(
 ) -> str:
     """Return the page of a comparison, or of several that are `joined` and named after the newest.
 
-    `others` are the other comparisons of the folder, each with the reason why it is not on the page, or with "".
-    `documents` are the files beside the records that sections read, by name. `damaged` are the errors of files that are
+    `others` are results of the folder that cannot be compared with these. `damaged` are the errors of files that are
     left out, `folder` are all records of the folder, and `results` is its path as commands name it.
 
     A section that raises becomes one line in its place, which is added to `failed`; without a list the error is raised.

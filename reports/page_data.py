@@ -1,10 +1,8 @@
 """The sections on the page itself: what was not measured, its files, and its words."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from markupsafe import Markup
 
 from bench.interfaces.sections import (
     Block,
@@ -35,7 +33,6 @@ UNMEASURED_NOTE = (
     "An en dash in a table is one of these, or a figure that cannot exist; its tooltip gives the reason. It is never "
     "zero."
 )
-SHOW_OTHER = Markup("Show one with <code>catlip-bench report build {} --comparison NAME</code>.")
 GLOSSARY: dict[str, str] = {
     "method": "a way to pre-train the tower: the model around it, its targets, and its loss",
     "tower": "the image encoder, equal for all methods of a comparison and scored without projection or head",
@@ -47,7 +44,8 @@ GLOSSARY: dict[str, str] = {
     "comparison": "runs started together, of experiments that differ only in named fields",
     "record": "the document of a run; all figures of this page come from records",
     "seed": "the state of the random generator of a training; the unit of repetition of accuracies",
-    "budget": "the quantity that is equal for compared towers: images seen, or seconds on the device",
+    "budget": "what is equal for compared towers: images seen, or the seconds on the device that the slowest needs for "
+    "these images",
     "device seconds": "images seen divided by the experiment's measured images per second",
     "random-init baseline": "the same tower with random weights, without any training",
     "linear probe": "logistic regression on the tower's frozen features",
@@ -70,7 +68,7 @@ def _build_unmeasured(page: PageContext) -> Sequence[Block]:
 
 
 def _build_data(page: PageContext) -> Sequence[Block]:
-    """Return the files to download, the skipped samples, and the folder's comparisons."""
+    """Return the files to download, the skipped samples, and the comparisons of the page."""
     files = [block for block in flatten(page.built) if isinstance(block, Download)]
     records = msgspec.json.encode(page.records)
     files.append(Download("records.json", "all records, with every step", records))
@@ -80,15 +78,6 @@ def _build_data(page: PageContext) -> Sequence[Block]:
         blocks += [Heading(samples.title), samples]
     if len(page.joined) > 1:
         blocks += [Heading("Comparisons on this page"), ItemList(page.joined)]
-    if page.others:
-        others = []
-        for name, reason in page.others.items():
-            others.append(f"{name}: {reason}" if reason else name)
-        blocks += [
-            Heading("Other comparisons in the same folder"),
-            Text(SHOW_OTHER.format(shlex.quote(page.results)), "under"),
-            ItemList(others),
-        ]
     return blocks
 
 

@@ -10,11 +10,12 @@ from numpy.random import Generator, default_rng
 from scipy import stats
 
 from bench.statistics.accuracies import (
+    MOST_REPETITIONS,
     Estimate,
     estimate_difference_over_seeds,
     estimate_mean_over_seeds,
-    estimate_mean_over_tasks,
     judge_accuracy_differences,
+    repetitions_needed,
 )
 from bench.statistics.intervals import ValueWithInterval, accuracy_with_interval, mean_with_interval
 from bench.statistics.p_values import adjust_p_values_holm
@@ -101,49 +102,22 @@ def test_two_level_interval_covers_other_seeds_and_other_items(
     assert fmean(one.p <= ALPHA for one in found) <= 1.8 * ALPHA
 
 
-TASK_SPREADS = [
-    (0.0, 1.0, 0.3),
-    (0.3, 1.0, 0.3),
-    (1.0, 0.3, 0.3),
-    (0.1, 1.0, 0.1),
-    (1.0, 1.0, 1.0),
-    (0.0, 0.0, 1.0),
-]
-
-
-@pytest.mark.parametrize("spreads", TASK_SPREADS)
-@pytest.mark.parametrize(("seeds", "tasks"), [(3, 3), (5, 5), (3, 16)])
-def test_interval_over_tasks_and_seeds_covers_other_tasks_and_other_seeds(
-    seeds: int, tasks: int, spreads: tuple[float, float, float]
-) -> None:
-    """An interval over the seeds alone covers 20 to 55 % of tables whose tasks differ."""
+@pytest.mark.parametrize("mean", [0.3, -1.0, 2.0])
+def test_repetitions_needed_show_a_difference_with_a_power_of_80_percent(mean: float) -> None:
     chance = default_rng(0)
-    found = [
-        estimate_mean_over_tasks(table_of(seeds, tasks, *spreads, chance).tolist()).mean
-        for _ in range(1000)
-    ]
-    assert fmean(one.low <= 0 <= one.high for one in found) >= 0.925
-    assert found[0].over == f"{tasks} tasks and {seeds} seeds"
+
+    def power(number: int) -> float:
+        samples = chance.normal(mean, 1, (20_000, number))
+        return float((stats.ttest_1samp(samples, 0, axis=1).pvalue <= ALPHA).mean())
+
+    needed = repetitions_needed(mean, 1)
+    assert power(needed) >= 0.79
+    assert power(needed - 1) < 0.81
+    assert repetitions_needed(10 * mean, 10) == needed
 
 
-@pytest.mark.parametrize("tasks", [1, 2])
-def test_one_or_two_tasks_have_a_mean_without_an_interval(tasks: int) -> None:
-    found = estimate_mean_over_tasks([[0.1] * tasks, [0.3] * tasks, [0.2] * tasks])
-    assert found.mean.value == pytest.approx(0.2)
-    assert (found.mean.low, found.mean.high, found.smallest_detectable) == (None, None, None)
-
-
-@pytest.mark.parametrize("tasks", [3, 8, 20])
-def test_smallest_difference_is_shown_with_a_power_of_80_percent(tasks: int) -> None:
-    sample = default_rng(tasks).normal(0, 1, tasks)
-    smallest = estimate_mean_over_tasks([sample.tolist()]).smallest_detectable
-    chance = default_rng(0)
-    repeated = [
-        chance.normal(smallest, sample.std(ddof=1), (1, tasks)).tolist() for _ in range(3000)
-    ]
-    assert fmean(
-        estimate_mean_over_tasks(table).mean.low > 0 for table in repeated
-    ) == pytest.approx(0.8, abs=0.025)
+def test_no_number_of_repetitions_shows_that_there_is_no_difference() -> None:
+    assert repetitions_needed(0, 1) == repetitions_needed(0, 0) == MOST_REPETITIONS
 
 
 @laws

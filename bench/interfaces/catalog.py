@@ -55,8 +55,6 @@ class Task(Named):
     # is called with the root folder (Path) and a folder for caches, or with the latter alone where there is no layout.
     load: Callable[..., Any]
     layout: str = ""  # of the files below the root folder that a person names, for errors; empty: there is none
-    # Names the test images that the task shares with others; empty: they are its own.
-    images: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,11 +94,6 @@ def installed_references() -> tuple[str, ...]:
     if importlib.util.find_spec(REFERENCE_TOWER_PACKAGE) is None:
         return LOWER_BOUNDS
     return REFERENCES
-
-
-def image_set_of_task(task: str) -> str:
-    """Return what the test images of a task are named by: tasks on equal images are no independent evidence."""
-    return TASKS[task].images or task if task in TASKS else task
 
 
 def describe_out_of_domain_scoring(tasks: Iterable[str], data: Collection[str]) -> str:

@@ -215,6 +215,15 @@ Block = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class OtherResults:
+    """Results of the folder that cannot be compared with those of the page."""
+
+    comparisons: Sequence[str]  # their names, the newest first
+    records: Sequence["Record"]
+    reason: str  # why they are apart
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageContext:
     """What a section is built from."""
@@ -223,10 +232,9 @@ class PageContext:
     records: Sequence["Record"]  # all of the page
     # Of accuracies from the base, by experiment and budget.
     differences: Mapping[tuple[str, str], "JudgedAccuracyDifference"] = field(default_factory=dict)
-    joined: Sequence[str] = ()  # names of the comparisons on the page, the newest first
+    joined: Sequence[str] = ()  # names of the comparisons in the sections, the newest first
     results: str = DEFAULT_RESULTS  # the folder of the records, as commands name it
-    # The folder's other comparisons, with the reason or "".
-    others: Mapping[str, str] = field(default_factory=dict)
+    others: Sequence[OtherResults] = ()
     folder: Sequence["Record"] = ()  # all of the folder, also those of other comparisons
     built: Sequence[Block] = ()  # blocks above the section on the page
 

@@ -7,11 +7,9 @@ from bench.console.console import log
 from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.experiment.config import Experiment, change
 from bench.measure.throughput import undisturbed_rates_by_round
-from bench.records.record import Record
+from bench.records.record import EQUAL_IMAGES, EQUAL_SECONDS, Record
 from bench.statistics.ratios import compare_rates_to_base
 
-EQUAL_IMAGES = "equal images"
-EQUAL_SECONDS = "equal device seconds"
 HALF_WAY = "half of equal images"
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
 

@@ -197,11 +197,16 @@ class ReleasedRun(RunOnSamples, frozen=True, kw_only=True, tag="released-run"):
         return self.gpus * sum(self.window_images) / sum(self.window_seconds)
 
 
+# Why a tower is cooled down: a budget that is equal for all experiments of its comparison.
+EQUAL_IMAGES = "equal images"
+EQUAL_SECONDS = "equal device seconds"
+
+
 class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A tower cooled down for one budget."""
 
     images: Count  # number seen, trunk included
-    # For which comparisons it was branched off: "equal images", "equal device seconds".
+    # For which comparisons it was branched off, such as EQUAL_IMAGES.
     budgets: tuple[str, ...]
     tower: str  # file name beside the record
 

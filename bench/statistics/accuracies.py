@@ -1,6 +1,7 @@
-"""Accuracies over training runs, test items and tasks, with their intervals; verdicts on their differences."""
+"""Accuracies over training runs and test items, with their intervals; verdicts on their differences."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -8,10 +9,9 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import nctdtrinc, stdtrit
+from scipy.special import nctdtr, stdtrit
 
 from bench.statistics.p_values import (
-    CONFIDENCE,
     ROUNDING,
     adjust_p_values_holm,
     student_t_half_width,
@@ -27,9 +27,8 @@ Array = npt.NDArray[np.float64]
 ItemScores = Array | float
 MIN_SEEDS_FOR_INTERVAL = 3  # training seeds; fewer give a mean without an interval
 MIN_SEEDS_FOR_RANKING = 5  # training seeds that two methods have in common
-MIN_TASKS_FOR_INTERVAL = 3  # tasks on different images; fewer give a mean without an interval
-# The probability with which the smallest difference that could have been shown is shown.
-POWER = 0.8
+POWER = 0.8  # probability with which so many repetitions show a difference
+MOST_REPETITIONS = 100_000  # that are computed to tell a mean from 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,39 +84,22 @@ def estimate_difference_over_seeds(
     return estimate_mean_over_seeds(differences)
 
 
-@dataclass(frozen=True, slots=True)
-class MeanOverTasks:
-    """A mean over tasks, and how large it had to be to be found."""
+def repetitions_needed(mean: float, deviation: float) -> int:
+    """Return how many differences of this mean and standard deviation a paired t test needs to tell their mean from 0.
 
-    mean: Estimate
-    # The true mean from which an interval over so many tasks and trainings, with the spread of these, leaves out 0 with
-    # the probability `POWER`; None without an interval.
-    smallest_detectable: float | None
-
-
-def estimate_mean_over_tasks(scores_by_training: Sequence[Sequence[float]]) -> MeanOverTasks:
-    """Estimate the mean score over tasks and training seeds, which are both taken as drawn at random, independently.
-
-    `scores_by_training` has a list with a score for each task. From three seeds on the interval covers other tasks and
-    other trainings; with fewer it covers other tasks for these trainings. Under three tasks there is none.
-    Source: Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences": power by the non-central t; for the
-    variance see `_mean_variance_and_freedom`.
+    That is at p ≤ `ALPHA`, with the probability `POWER`; at most `MOST_REPETITIONS`.
+    Source: Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences": power by the non-central t.
     """
-    table = np.array(scores_by_training, np.float64)
-    seeds, tasks = table.shape
-    if tasks < MIN_TASKS_FOR_INTERVAL:
-        mean_of_few = float(table.mean())
-        estimate = Estimate(mean_of_few, None, None, f"{tasks} tasks, no interval")
-        return MeanOverTasks(estimate, None)
-    over = f"{tasks} tasks and {seeds} seeds"
-    if seeds < MIN_SEEDS_FOR_INTERVAL:
-        table = table.mean(axis=0)[:, None]
-        over = f"{tasks} tasks, of these trainings"
-    mean, variance, degrees_of_freedom = _mean_variance_and_freedom(table)
-    estimate = _student_t_estimate(mean, variance, degrees_of_freedom, over)
-    end = float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
-    noncentrality = float(nctdtrinc(degrees_of_freedom, 1 - POWER, end))
-    return MeanOverTasks(estimate, noncentrality * math.sqrt(variance))
+    if not deviation:
+        return 2 if mean else MOST_REPETITIONS
+
+    def power(repetitions: int) -> float:
+        end = stdtrit(repetitions - 1, 1 - ALPHA / 2)
+        noncentrality = abs(mean) / deviation * math.sqrt(repetitions)
+        return 1 - float(nctdtr(repetitions - 1, noncentrality, end))
+
+    numbers = range(2, MOST_REPETITIONS)
+    return 2 + bisect_left(numbers, POWER, key=power)
 
 
 @dataclass(frozen=True, slots=True)

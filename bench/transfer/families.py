@@ -61,29 +61,18 @@ DATA_SETS = (
     "wds_vtab-smallnorb_label_elevation",
     "wds_vtab-svhn",
 )
-# Beginnings of the names of sets that have the same images.
-SHARED_IMAGES = (
-    "wds_vtab-clevr",
-    "wds_vtab-dsprites",
-    "wds_vtab-smallnorb",
-)
-TWEMOJI = "Twemoji"  # the test images of all tasks on emoji
 
 
 def _make_pack_task(name: str, label_kind: str, loader: str) -> Task:
     """Return a task on images of the pack, loaded by `bench.transfer.tasks.<loader>(name, ...)`."""
     load = LazyFunction(f"bench.transfer.tasks.{loader}", (name,))
-    return Task(name, label_kind, load, images=TWEMOJI)
+    return Task(name, label_kind, load)
 
 
 def _make_clip_benchmark_task(name: str) -> Task:
     """Return the task of a data set of CLIP_benchmark, by the name of the data set."""
-    images = ""  # only sets with the same test images name them
-    for prefix in SHARED_IMAGES:
-        if name.startswith(prefix):
-            images = prefix
     load = LazyFunction("bench.transfer.tasks.file_tasks:load_named_task", (name,))
-    return Task(name, SINGLE_LABEL, load, LAYOUT, images)
+    return Task(name, SINGLE_LABEL, load, LAYOUT)
 
 
 def _make_protocol(

@@ -4,6 +4,7 @@ A point is the mean over draws of the labelled images. With one training its int
 with three or more over test images and trainings (each the mean of its draws); with two there is none.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,9 @@ from bench.tables.groups import group_by
 from bench.tables.tables import Table
 from bench.transfer.score_tables import subject_name_cell
 from bench.transfer.subject_scores import (
-    QUESTION_BUDGETS,
     Correct,
     SubjectScore,
     all_scores,
-    budgets_of_scores,
 )
 
 RANDOM_HEAD = "random head"
@@ -47,7 +46,6 @@ class LabelCurve:
     subject: str
     is_reference: bool
     images_seen: int  # in pre-training
-    budgets: tuple[str, ...]
     majority: float  # share of the largest class in the test images
     # By number of labels, fewest first, and training. 0 labels: a head before any training.
     correct: Mapping[float, Mapping[TrainingKey, CorrectByDraw]]
@@ -128,17 +126,17 @@ def _make_curve(scores: Sequence[SubjectScore]) -> LabelCurve:
         subject=first.subject,
         is_reference=first.is_reference,
         images_seen=first.images,
-        budgets=budgets_of_scores(scores),
         majority=first.score.majority,
         correct=dict(sorted(correct.items())),
     )
 
 
 def choose_curve_per_subject(curves: Sequence[LabelCurve]) -> list[LabelCurve]:
-    """Return one curve per subject: its tower at equal images if there is one, else its tower after the most images."""
+    """Return one curve per subject: that after the number of images that most subjects have, of these the largest."""
+    num_subjects = Counter(curve.images_seen for curve in curves)
 
-    def rank(curve: LabelCurve) -> tuple[bool, int]:
-        return QUESTION_BUDGETS[0] in curve.budgets, curve.images_seen
+    def rank(curve: LabelCurve) -> tuple[int, int]:
+        return num_subjects[curve.images_seen], curve.images_seen
 
     curves_by_subject = group_by(curves, lambda curve: curve.subject)
     return [max(group, key=rank) for group in curves_by_subject.values()]

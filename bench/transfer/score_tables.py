@@ -26,7 +26,6 @@ from bench.transfer.subject_scores import (
 RANDOM_INIT_TITLE = "random-init baseline"
 LOWER_BOUNDS_HEADING = "Lower bounds, without training"
 UPPER_BOUND_HEADING = "Upper bound"
-OTHER_BUDGETS_HEADING = "Other numbers of images"
 NOT_SCORED = "not scored"
 NOT_TRAINED = "it was not trained"
 TASKS_NOTE = (
@@ -40,30 +39,31 @@ CHOSEN = {PROBE: "C", "k-NN": "k"}
 
 
 def overview_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> Table:
-    """Show the main protocol of every task at the first budget, then the bounds."""
-    budget = answers.budgets[0] if answers.budgets else ""
+    """Show the main protocol of every task by numbers of images, of which each experiment has one, then the bounds."""
+    budgets = [budget for budget in answers.headline_budgets if not budget.is_seconds]
     columns = [Column.text("features")]
-    headings = dict[str, str]()  # by subject
-    cells = dict[tuple[str, str], Cell]()  # by subject and task
+    cells = dict[tuple[str, str], dict[str, Cell]]()  # by heading and subject, then by task
     for task in answers.tasks:
         points = answers.main_points(task)
         protocol = answers.main_protocol(task)
         num_test = len(points[0].runs[0].score.correct)
         columns.append(Column(task, f"{protocol}, {num_test:,} test images"))
         for point in points:
-            if point.is_reference or budget in point.budgets:
-                headings[point.subject] = bound_heading(point) or f"Towers at {budget}"
-                cell = Cell.estimate_or_why(point.accuracy, format_accuracy)
-                cells.setdefault((point.subject, task), cell)
-    groups: dict[str, list[list[Cell]]] = {
-        f"Towers at {budget}": [],
-        LOWER_BOUNDS_HEADING: [],
-        UPPER_BOUND_HEADING: [],
-    }
+            headings = [f"Towers {budget}" for budget in budgets if budget in point.budgets]
+            if point.is_reference:
+                headings.append(bound_heading(point))
+            for heading in headings:
+                cells_of_subject = cells.setdefault((heading, point.subject), {})
+                cells_of_subject.setdefault(
+                    task, Cell.estimate_or_why(point.accuracy, format_accuracy)
+                )
+    headings = [f"Towers {budget}" for budget in budgets]
+    headings += [LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING]
+    groups: dict[str, list[list[Cell]]] = {heading: [] for heading in headings}
     absent = Cell.not_applicable(NOT_SCORED)
-    for subject, heading in headings.items():
+    for (heading, subject), cells_of_subject in cells.items():
         row = [subject_name_cell(comparison, subject)]
-        row += [cells.get((subject, task), absent) for task in answers.tasks]
+        row += [cells_of_subject.get(task, absent) for task in answers.tasks]
         groups[heading].append(row)
     return Table.of_groups("Accuracy on every task", columns, groups)
 
@@ -110,8 +110,8 @@ def task_table(
         for point in answers.points(task, protocol):
             tower = (point.subject, point.images)
             points_by_tower.setdefault(tower, {}).setdefault(protocol, point)
-    headings = [budget.capitalize() for budget in answers.budgets]
-    headings += [OTHER_BUDGETS_HEADING, LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING]
+    headings = [str(budget).capitalize() for budget in answers.budgets]
+    headings += [LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING]
     groups: dict[str, list[list[Cell]]] = {heading: [] for heading in headings}
     for points in points_by_tower.values():
         point = next(iter(points.values()))
@@ -139,9 +139,7 @@ def _task_headings(point: ScorePoint) -> list[str]:
     """Return the headings under which the table of a task lists a point: a tower at each of its budgets."""
     if point.is_reference:
         return [bound_heading(point)]
-    if not point.budgets:
-        return [OTHER_BUDGETS_HEADING]
-    return [budget.capitalize() for budget in point.budgets]
+    return [str(budget).capitalize() for budget in point.budgets]
 
 
 def _cost_cell(point: ScorePoint, cost: CostAxis) -> Cell:

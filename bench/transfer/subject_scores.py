@@ -1,6 +1,6 @@
 """Transfer records -> the accuracy of each tower on a task, over test images (one seed) or over training seeds."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from bench.experiment.config import Experiment
 from bench.interfaces.catalog import DEFAULT_TASKS, RANDOM_INIT, REFERENCES
 from bench.interfaces.sections import ComparisonRecords
-from bench.records.record import TransferScores
+from bench.records.record import EQUAL_SECONDS, TransferScores
 from bench.records.scores import Score
 from bench.statistics.accuracies import Estimate, ItemScores, estimate_mean_over_seeds
 from bench.statistics.intervals import ValueWithInterval, accuracy_with_interval, mean_with_interval
@@ -19,8 +19,23 @@ from bench.tables.groups import group_by
 
 PROBE = "linear probe"
 RETRIEVAL = "retrieval"
-QUESTION_BUDGETS = ("equal images", "equal device seconds")
 Correct = npt.NDArray[np.float64]  # 1.0 for each test item that was answered right, else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What towers beside each other have in common: the images that they have seen, or the seconds on the device.
+
+    The seconds are those that the slowest experiment of a comparison needs for its images.
+    """
+
+    images: int
+    is_seconds: bool = False
+
+    def __str__(self) -> str:
+        """Return the budget as columns, headings and sentences name it."""
+        images = f"{self.images:,} images"
+        return f"after equal device seconds (of {images})" if self.is_seconds else f"after {images}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +46,7 @@ class SubjectScore:
     is_reference: bool
     experiment: Experiment | None
     images: int
-    budgets: tuple[str, ...]
+    budgets: tuple[Budget, ...]
     score: Score
 
     @property
@@ -62,7 +77,7 @@ class ScorePoint:
     subject: str
     is_reference: bool
     images: int
-    budgets: tuple[str, ...]
+    budgets: tuple[Budget, ...]
     runs: tuple[SubjectScore, ...]  # one per seed
     accuracy: Estimate
     # Over the random-init baseline; None for the baseline itself, or without one.
@@ -83,26 +98,36 @@ class WholeTaskScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
         return sorted(names, key=lambda name: index_or_end(DEFAULT_TASKS, name))
 
     @cached_property
-    def budgets(self) -> list[str]:
-        """The budgets at which towers were scored; the budgets of the page's question are first."""
-        names = dict[str, None]()
+    def budgets(self) -> list[Budget]:
+        """The budgets at which towers were scored: those of the most experiments first, of these the largest."""
+        subjects = self._subjects_by_budget
+
+        def order(budget: Budget) -> tuple[int, bool, int]:
+            return -len(subjects[budget]), budget.is_seconds, -budget.images
+
+        return sorted(subjects, key=order)
+
+    @cached_property
+    def headline_budgets(self) -> list[Budget]:
+        """The first number of images, equal device seconds, and what the towers of other experiments have seen."""
+        chosen: list[Budget] = []
+        shown = set[str]()
+        for budget in self.budgets:
+            subjects = self._subjects_by_budget[budget]
+            has_new = not subjects <= shown
+            if budget.is_seconds or has_new:
+                chosen.append(budget)
+                shown |= subjects
+        return chosen
+
+    @cached_property
+    def _subjects_by_budget(self) -> dict[Budget, set[str]]:
+        """The trained experiments by the budget at which their towers were scored."""
+        subjects: dict[Budget, set[str]] = defaultdict(set)
         for scored in self:
-            if not scored.is_reference:
-                names |= dict.fromkeys(scored.budgets)
-        return sorted(names, key=lambda name: index_or_end(QUESTION_BUDGETS, name))
-
-    @property
-    def headline_budgets(self) -> list[str]:
-        """The budgets of the page's question, or the first budget where none of these was scored."""
-        budgets = [budget for budget in self.budgets if budget in QUESTION_BUDGETS]
-        return budgets or self.budgets[:1]
-
-    @property
-    def fewest_seeds(self) -> int:
-        """The number of training seeds of the trained subject that has the fewest."""
-        towers = {(scored.subject, scored.seed) for scored in self if not scored.is_reference}
-        seeds_by_subject = Counter(subject for subject, _ in towers)
-        return min(seeds_by_subject.values(), default=0)
+            for budget in scored.budgets:
+                subjects[budget].add(scored.subject)
+        return subjects
 
     def protocols(self, task: str) -> list[str]:
         """Return the protocols of a task, the linear probe first."""
@@ -142,8 +167,9 @@ def all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
         experiment = record.experiment
         is_reference = experiment is None or subject != experiment.name
         for score in transfer.scores:
+            budgets = () if is_reference else _budgets_of(transfer, experiment)
             scored = SubjectScore(
-                subject, is_reference, experiment, transfer.images, transfer.budgets, score
+                subject, is_reference, experiment, transfer.images, budgets, score
             )
             scores.append(scored)
     order = [*comparison.experiments, RANDOM_INIT, *REFERENCES]
@@ -155,14 +181,13 @@ def all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
     return sorted(scores, key=position)
 
 
-def towers_at_budget(points: Sequence[ScorePoint], budget: str) -> list[ScorePoint]:
-    """Return the trained towers at a budget."""
-    return [point for point in points if not point.is_reference and budget in point.budgets]
-
-
-def budgets_of_scores(scores: Sequence[SubjectScore]) -> tuple[str, ...]:
-    """Return the budgets at which any of the scored towers was cooled down."""
-    return tuple(dict.fromkeys(budget for scored in scores for budget in scored.budgets))
+def towers_at_budget(points: Sequence[ScorePoint], budget: Budget) -> dict[str, ScorePoint]:
+    """Return the trained towers at a budget, by subject."""
+    towers = {}
+    for point in points:
+        if budget in point.budgets:
+            towers[point.subject] = point
+    return towers
 
 
 def correct_per_item(score: Score) -> Correct:
@@ -180,6 +205,16 @@ def index_or_end(order: Sequence[str], name: str) -> int:
     return order.index(name) if name in order else len(order)
 
 
+def _budgets_of(transfer: TransferScores, experiment: Experiment | None) -> tuple[Budget, ...]:
+    """Return the budgets of a trained tower: the images that it has really seen, or equal device seconds, or both."""
+    budgets = []
+    if transfer.budgets != (EQUAL_SECONDS,):
+        budgets.append(Budget(transfer.images))
+    if EQUAL_SECONDS in transfer.budgets and experiment is not None:
+        budgets.append(Budget(experiment.training.images, is_seconds=True))
+    return tuple(budgets)
+
+
 def _score_points(scores: Sequence[SubjectScore]) -> list[ScorePoint]:
     """Return a point for each subject and number of images on one task by one protocol."""
 
@@ -194,6 +229,9 @@ def _score_points(scores: Sequence[SubjectScore]) -> list[ScorePoint]:
 def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectScore]) -> ScorePoint:
     """Return the accuracy of runs of one tower that differ in the seed, and its gain over the random-init baseline."""
     first = runs[0]
+    budgets = dict[Budget, None]()
+    for run in runs:
+        budgets |= dict.fromkeys(run.budgets)
     gains = []
     if not is_random_init(first.subject):
         for run in runs:
@@ -203,7 +241,7 @@ def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectSco
         subject=first.subject,
         is_reference=first.is_reference,
         images=first.images,
-        budgets=budgets_of_scores(runs),
+        budgets=tuple(budgets),
         runs=tuple(runs),
         accuracy=_estimate_mean([run.correct for run in runs], accuracy_with_interval),
         gain=_estimate_mean(gains, mean_with_interval) if gains else None,

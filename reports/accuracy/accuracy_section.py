@@ -29,7 +29,6 @@ from bench.transfer.label_curves import (
 from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
 from bench.transfer.pareto import IMAGES, cost_axes, describe_front
 from bench.transfer.subject_scores import WholeTaskScores, whole_task_scores
-from reports.accuracy.all_tasks import mean_over_tasks_table
 from reports.accuracy.charts import accuracy_chart, label_chart
 from reports.accuracy.ranking import differences_table
 from reports.speed.charts import legend
@@ -55,9 +54,9 @@ COST_NOTES = {  # by the name of the cost
 }
 HEADLINE_NOTE = "The steps are the Pareto front. Dashed lines are references."
 LABELS_NOTE = (
-    "Linear probe on frozen features. Each experiment has one line: its tower at equal images, else that of the most "
-    "images; the tables list all towers. Dashed lines are the random-init baseline and other features on the same "
-    "labels, and the majority class."
+    "Linear probe on frozen features. Each experiment has one line: its tower after the number of images that most "
+    "experiments have, else after the most images; the tables list all towers. Dashed lines are the random-init "
+    "baseline and other features on the same labels, and the majority class."
 )
 HEADS_NOTE = (
     "A new head on the frozen tower is initialised with the classifier’s rows of the nearest labels (copied rows), "
@@ -135,9 +134,6 @@ def _whole_task_blocks(comparison: ComparisonRecords, answers: WholeTaskScores) 
         note = Text(score_tables.task_note(answers, task), "under")
         blocks.append(Fold(task, [note, table], "task", is_open=task == tasks[0]))
     blocks.append(Text(score_tables.TASKS_NOTE, "under"))
-    mean = mean_over_tasks_table(comparison, answers)
-    if mean is not None:
-        blocks += [Heading(mean.title), mean]
     return blocks
 
 

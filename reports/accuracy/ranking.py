@@ -23,16 +23,12 @@ from bench.tables.formats import (
 )
 from bench.tables.tables import Cell, Column, Table
 from bench.transfer.subject_scores import (
-    ScorePoint,
+    Budget,
     WholeTaskScores,
     towers_at_budget,
     whole_task_scores,
 )
 
-AFTER = {
-    "equal images": "after equally many images",
-    "equal device seconds": "after equal time on the device",
-}
 VERDICTS = {
     "better": "better than",
     "worse": "worse than",
@@ -62,34 +58,32 @@ def judge_differences(comparison: ComparisonRecords) -> dict[Key, JudgedAccuracy
     answers = whole_task_scores(comparison)
     differences = {}
     for budget in answers.headline_budgets:
-        towers = _towers_of_first_task(answers, budget)
+        towers = towers_at_budget(answers.main_points(answers.tasks[0]), budget)
         base = towers.pop(comparison.base or "", None)
         for subject, tower in towers.items():
             if base is not None:
                 estimate = estimate_difference_over_seeds(base.by_seed(), tower.by_seed())
                 if estimate is not None:
-                    differences[subject, budget] = estimate
+                    differences[subject, str(budget)] = estimate
     return judge_accuracy_differences(differences)
 
 
 def accuracy_answer(page: PageContext, answers: WholeTaskScores) -> list[Markup]:
     """Compare the first experiment's tower with the base's, or say that it cannot be told; nothing without both."""
     comparison = page.comparison
-    if not answers.headline_budgets:
+    budget = question_budget(comparison, answers)
+    if budget is None:
         return []
-    budget = answers.headline_budgets[-1]
-    towers = _towers_of_first_task(answers, budget)
-    if comparison.base not in towers or len(towers) == 1:
-        return []
-    base = towers.pop(comparison.base)
+    towers = towers_at_budget(answers.main_points(answers.tasks[0]), budget)
+    base = towers[comparison.base or ""]
     lead = towers[headline_experiment(comparison, list(towers))]
     names = {
         "task": answers.tasks[0],
         "lead": comparison.label(lead.subject),
         "base": comparison.label(base.subject),
-        "after": AFTER.get(budget, f"at {budget}"),
+        "after": budget,
     }
-    judged = page.differences.get((lead.subject, budget))
+    judged = page.differences.get((lead.subject, str(budget)))
     if judged is not None and judged.p is not None:
         difference = judged.difference
         interval = format_interval(difference, format_accuracy_gain)
@@ -153,7 +147,10 @@ def headline_experiment(comparison: ComparisonRecords, names: Sequence[str]) -> 
     return (asked or others or list(names))[0]
 
 
-def _towers_of_first_task(answers: WholeTaskScores, budget: str) -> dict[str, ScorePoint]:
-    """Return the towers at a budget by subject, with their points of the first task by its main protocol."""
-    points = answers.main_points(answers.tasks[0])
-    return {point.subject: point for point in towers_at_budget(points, budget)}
+def question_budget(comparison: ComparisonRecords, answers: WholeTaskScores) -> Budget | None:
+    """Return the budget of the answer: the first at which the base and another tower were scored, of seconds first."""
+    for budget in sorted(answers.headline_budgets, key=lambda budget: not budget.is_seconds):
+        towers = towers_at_budget(answers.main_points(answers.tasks[0]), budget)
+        if comparison.base in towers and len(towers) > 1:
+            return budget
+    return None

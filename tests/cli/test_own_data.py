@@ -44,13 +44,14 @@ def own_data_commands() -> list[list[str]]:
 @pytest.mark.minutes
 @pytest.mark.usefixtures("forked_runs", "decoded")
 def test_readmes_commands_lead_from_own_data_to_a_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photographs.write_shards(tmp_path / "mine", 4)
     photographs.write_task(tmp_path / "pets", 3)
     monkeypatch.chdir(tmp_path)
     for words in own_data_commands():
         assert main(words) == 0, words
+    assert "is that of the pack's captions" not in capsys.readouterr().err
     towers = [
         one.measured
         for one in read_records(Path("results"))
@@ -62,8 +63,9 @@ def test_readmes_commands_lead_from_own_data_to_a_page(
         document = Document(Path(folder, "index.html").read_text(encoding="utf-8"))
         title, clip, catlip = document.tables["The answer in figures"]
         assert [clip[0].split("|")[0], catlip[0].split("|")[0]] == ["CLIP", "CatLIP"]
-        assert "pets at equal images" in " ".join(title)
+        assert "pets after 256 images" in " ".join(title)
         assert not any(cell == "–" for row in (clip, catlip) for cell in row)
+        assert "Other results in this folder" not in document.words()
         assert document.row("Methods", "CatLIP")[1].startswith("labels: the WordNet nouns")
     assert main(["report", "export", "results", "--out", "figures.csv"]) == 0
     frame = pd.read_csv("figures.csv")

@@ -28,7 +28,7 @@ from bench.records.record import (
     record_path,
     write_record,
 )
-from bench.records.record_kind import AnyRecordContent
+from bench.records.record_kind import AnyRecordContent, kind_tag
 from bench.records.scores import Score
 from reports.page import page
 
@@ -265,7 +265,7 @@ def written(records: Iterable[Record], results: Path) -> Path:
     """Write records as the harness does, one file a run."""
     results.mkdir(parents=True, exist_ok=True)
     for number, one in enumerate(records):
-        kind = type(one.measured).__name__.lower()
+        kind = kind_tag(type(one.measured))
         name = one.experiment.name if one.experiment else getattr(one.measured, "subject", "none")
         write_record(one, record_path(results, one.comparison, kind, name, f"{number:03}"))
     return results

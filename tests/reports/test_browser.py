@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.__main__ import main
+from bench.interfaces.sections import OtherResults
 from bench.interfaces.verb import REPORT_VERBS, VERBS
 from bench.records.record import Record, TransferScores, read_records
 from reports.__main__ import main as report
@@ -77,11 +78,7 @@ def pages(
     folder = tmp_path_factory.mktemp("pages")
     records = [*map(of_two_tasks, whole), *few_labels(make)]
     texts = {
-        "page": page(
-            "one",
-            records,
-            others={"another": ""},
-        ),
+        "page": page("one", records, others=[OtherResults(["another"], records, "Not joined.")]),
         "explanation": page(
             "x", read_records(Path(__file__).parents[1] / "records" / "explain-tiny")
         ),

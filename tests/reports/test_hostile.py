@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from bench.interfaces.sections import OtherResults
 from bench.records.record import Record
 from reports.page import page
 from tests.reports.accuracy.test_few_labels import curve_record, head_record, metric_record
@@ -27,7 +28,9 @@ def few_labels(make: Make) -> list[Record]:
 def hostile_page(make: Make, whole: list[Record]) -> str:
     """A page of every kind of record, each string a payload."""
     records = [*map(short, whole), *few_labels(make), make["failure"]()]
-    return page(PAYLOAD, list(map(hostile, records)), others={PAYLOAD: ""})
+    hostile_records = list(map(hostile, records))
+    others = [OtherResults([PAYLOAD], hostile_records, PAYLOAD)]
+    return page(PAYLOAD, hostile_records, others=others)
 
 
 def require_text(text: str) -> None:

@@ -1,4 +1,4 @@
-"""A folder's page has what belongs together, as one comparison would show it, and says why the rest is not on it."""
+"""A folder's page begins with what belongs together, as one comparison would show it, and shows the rest below."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,21 +8,23 @@ import pytest
 from msgspec.structs import replace
 
 from bench.experiment.config import change
+from bench.interfaces.sections import OtherResults
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Memory, Record, Speed, Training, TransferScores
 from bench.records.scores import Score
 from bench.transfer.subject_scores import whole_task_scores
 from reports.__main__ import main
-from reports.joined import join_comparisons
+from reports.joined import REPEATED, group_results
 from reports.page import page
 from tests.reports.conftest import first_screen, written
 from tests.reports.test_page import Document
 
 Make = dict[str, Callable[..., Any]]
-MEASURE, TRAIN, SCORE = (
+MEASURE, TRAIN, SCORE, LATER = (
     "20260101T000000-measure",
     "20260102T000000-train",
     "20260103T000000-transfer-0123abcd",
+    "20260104T000000-measure",
 )
 
 
@@ -60,12 +62,20 @@ def split(
         of_name = [
             trained_as(one) for one in records if one.experiment and one.experiment.name == name
         ]
-        found[f"{TRAIN}{number}"] = [one for one in of_name if isinstance(one.measured, Training)]
+        found[TRAIN.replace("-", f"{number}-")] = [
+            one for one in of_name if isinstance(one.measured, Training)
+        ]
         references = [one for one in records if one.experiment is None]
         found[f"{SCORE}{number}"] = [
             one for one in of_name if isinstance(one.measured, TransferScores)
         ] + references
     return dict(sorted(found.items()))
+
+
+def reasons(comparisons: dict[str, list[Record]]) -> dict[str, str]:
+    """The comparisons that are not joined with the others, with the reason."""
+    _, others = group_results(comparisons)
+    return {name: other.reason for other in others for name in other.comparisons}
 
 
 def figures(text: str) -> dict[str, list[list[str]]]:
@@ -77,8 +87,8 @@ def figures(text: str) -> dict[str, list[list[str]]]:
 
 
 def test_joined_parts_show_the_figures_of_the_whole(whole: list[Record], whole_page: str) -> None:
-    joined = join_comparisons(split(whole))
-    assert not joined.left_out
+    joined, others = group_results(split(whole))
+    assert not others
     assert len(joined.records) == len(whole)
     assert figures(page("one", joined.records)) == figures(whole_page)
 
@@ -86,33 +96,88 @@ def test_joined_parts_show_the_figures_of_the_whole(whole: list[Record], whole_p
 def test_towers_of_another_name_and_vocabulary_stand_in_the_rows_of_their_speeds(
     whole: list[Record],
 ) -> None:
-    joined = join_comparisons(split(whole, trained_as=own))
+    joined, _ = group_results(split(whole, trained_as=own))
     document = Document(first_screen("one", joined.records))
     rows = document.tables["The answer in figures"]
     assert len(rows) == 5
     assert all("–" not in row[1] for row in rows[1:])
 
 
-def test_timed_runs_are_those_of_one_comparison(make: Make) -> None:
-    runs = {
-        name: [make["speed"](name, number) for number in range(5)]
-        for name in ("clip-tiny", "catlip-tiny")
-    }
-    joined = join_comparisons(
-        {MEASURE: runs["clip-tiny"], "20260104T000000-measure": runs["catlip-tiny"]}
-    )
-    assert joined.records == runs["catlip-tiny"]
-    assert joined.left_out == {MEASURE: "it adds no speed, training or score to this page"}
+def test_timed_runs_are_those_of_one_comparison_and_a_smaller_try_is_below(make: Make) -> None:
+    names = ("clip-tiny", "catlip-tiny")
+    five = [make["speed"](name, number) for name in names for number in range(5)]
+    joined, others = group_results({MEASURE: five, LATER: five[:2]})
+    assert joined.records == five
+    assert [(*other.comparisons, other.reason) for other in others] == [(LATER, REPEATED)]
+    joined, _ = group_results({MEASURE: five, LATER: five})
+    assert joined.comparisons == [LATER]
 
 
-def test_interrupted_measurement_does_not_take_the_page_over(make: Make) -> None:
-    newest = {"20260104T000000-measure": [make["memory"]("clip-tiny")]}
-    joined = join_comparisons({MEASURE: [make["speed"]("clip-tiny", 0)]} | newest)
+@pytest.mark.parametrize("kind", ["memory", "failure"])
+def test_comparison_without_a_result_does_not_take_the_page_over(make: Make, kind: str) -> None:
+    newest = {LATER: [make[kind]("clip-tiny")]}
+    joined, (other,) = group_results({MEASURE: [make["speed"]("clip-tiny", 0)]} | newest)
     assert joined.comparisons == [MEASURE]
-    assert joined.left_out == {
-        "20260104T000000-measure": "it adds no speed, training or score to this page"
+    assert other.comparisons == [LATER]
+    assert group_results(newest)[0].comparisons == [*newest]
+
+
+def test_training_without_scores_hides_nothing_and_is_shown_below(
+    whole: list[Record], make: Make, tmp_path: Path
+) -> None:
+    short = changed(make["training"]("clip-tiny", 0), data="mine", images=1_280, warmup_images=0)
+    written([*whole, replace(short, comparison=LATER)], tmp_path)
+    assert main(["build", str(tmp_path)]) == 0
+    document = Document((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert "CatLIP trains 1.2" in document.words()
+    assert "They differ from those above in data: pack / mine." in document.words()
+    columns, row = document.tables[f"Results of {LATER}"]
+    assert (columns[0], row[0]) == ("experiment", "clip-tiny")
+    assert columns[1:] == ["images seen", "last loss"]
+
+
+def test_page_has_the_results_that_compare_experiments_by_most_kinds(
+    whole: list[Record], make: Make
+) -> None:
+    scores = [record for record in make["transfers"](0) if record.measured.subject == "clip-tiny"]
+    tries = [make["speed"](name, 0) for name in ("clip-tiny", "catlip-tiny")]
+    tries += [make["training"]("clip-tiny", 0), *scores]
+    mine = [changed(record, data="mine") for record in tries]
+    joined, _ = group_results({MEASURE: whole, LATER: mine})
+    assert joined.comparisons == [MEASURE]
+    joined, _ = group_results({MEASURE: whole[:2], LATER: mine})
+    assert joined.comparisons == [LATER]
+
+
+def test_results_apart_are_shown_with_speeds_ratios_losses_and_accuracies(
+    whole: list[Record], make: Make
+) -> None:
+    other = [changed(record, data="mine") if record.experiment else record for record in whole]
+    speeds = [make["speed"]("clip-tiny", number) for number in range(60)]
+    joined, others = group_results({MEASURE: speeds, f"{LATER}-default": other})
+    assert joined.records == other
+    (apart,) = others
+    text = page("x", speeds, others=[OtherResults(["other"], other, apart.reason)])
+    columns, *rows = Document(text).tables["Results of other"]
+    assert columns[:5] == ["experiment", "images/s", "times clip-tiny", "images seen", "last loss"]
+    row = next(row for row in rows if row[0] == "catlip-tiny" and row[3] == "80,000")
+    assert row[2].startswith("1.2")
+    accuracy = Document(page("y", other)).row("Accuracy on unseen subgroup", "CatLIP")[3]
+    assert row[5][:5] == accuracy[:5]
+
+
+@pytest.mark.parametrize("purpose", ["smoke", "explain"])
+def test_smoke_tests_and_explanations_stand_alone(make: Make, purpose: str) -> None:
+    records = [make["training"]("clip-tiny", 0), make["speed"]("catlip-tiny", 0)]
+    measured = make["speed"]("clip-tiny", 0)
+    name = f"20260105T000000-{purpose}"
+    comparisons = {
+        MEASURE: [replace(measured, comparison=MEASURE)],
+        name: [replace(record, comparison=name) for record in records],
     }
-    assert join_comparisons(newest).comparisons == [*newest]
+    apart = MEASURE if purpose == "explain" else name
+    reason = "Results of smoke tests and of explain are not joined with others."
+    assert reasons(comparisons) == {apart: reason}
 
 
 def test_random_init_baselines_of_two_poolings_stand_apart_and_each_tower_gains_over_its_own(
@@ -143,48 +208,77 @@ def test_random_init_baselines_of_two_poolings_stand_apart_and_each_tower_gains_
 
 
 @pytest.mark.parametrize(
-    ("fields", "reason"),
+    ("fields", "difference"),
     [
-        ({"tower": "ViT-B-32"}, "it differs in tower: catlip-bench-tiny / ViT-B-32"),
-        ({"data": "shards"}, "it differs in data: pack / shards"),
-        ({"batch_size": 64}, "it differs in batch_size: 128 / 64"),
+        ({"tower": "ViT-B-32"}, "tower: catlip-bench-tiny / ViT-B-32"),
+        ({"data": "shards"}, "data: pack / shards"),
+        ({"batch_size": 64}, "batch_size: 128 / 64"),
     ],
 )
-def test_other_settings_are_not_joined(fields: dict[str, Any], reason: str, make: Make) -> None:
+def test_other_settings_are_not_joined(fields: dict[str, Any], difference: str, make: Make) -> None:
     older = changed(make["training"]("catlip-tiny", 0), **fields)
-    assert join_comparisons(
-        {TRAIN: [older], MEASURE: [make["speed"]("clip-tiny", 0)]}
-    ).left_out == {TRAIN: reason}
+    reason = f"They differ from those above in {difference}."
+    assert reasons({TRAIN: [older], MEASURE: [make["speed"]("clip-tiny", 0)]}) == {TRAIN: reason}
 
 
 def test_other_machines_are_not_joined(make: Make) -> None:
     speed = make["speed"]("clip-tiny", 0)
     other = replace(speed.circumstances, machine="another")
     older = replace(make["training"]("clip-tiny", 0), circumstances=other)
-    reason = f"it differs in machine: {speed.circumstances.machine} / another"
-    assert join_comparisons({TRAIN: [older], MEASURE: [speed]}).left_out == {TRAIN: reason}
+    machines = f"{speed.circumstances.machine} / another"
+    reason = f"They differ from those above in machine: {machines}."
+    assert reasons({TRAIN: [older], MEASURE: [speed]}) == {TRAIN: reason}
 
 
-def test_a_tower_is_of_the_newest_training_and_of_its_other_seeds(make: Make) -> None:
-    def trained(day: int, seed: int, images: int) -> tuple[str, list[Record]]:
-        records = [
-            changed(one, images=images)
-            for one in (make["training"]("clip-tiny", seed), *make["transfers"](seed))
+def test_towers_stand_in_columns_of_the_images_that_they_have_seen(make: Make) -> None:
+    def trained(name: str, images: int) -> list[Record]:
+        """A training, and the scores of its tower at equal images: of its own comparison, which has no other."""
+        (tower,) = [
+            record
+            for record in make["transfers"](0)
+            if record.measured.subject == name and record.measured.images == 40_000
         ]
-        return f"2026010{day}T000000-train", [
-            one for one in records if one.experiment.name == "clip-tiny"
-        ]  # type: ignore[union-attr]
+        transfer = replace(tower.measured, images=images, budgets=("equal images",))
+        records = [make["training"](name, 0), replace(tower, measured=transfer)]
+        return [changed(record, images=images, warmup_images=0) for record in records]
 
-    joined = join_comparisons(
-        dict([trained(1, 1, 40_000), trained(2, 2, 80_000), trained(3, 0, 80_000)])
-    )
-    assert joined.comparisons == ["20260103T000000-train", "20260102T000000-train"]
-    assert joined.left_out == {
-        "20260101T000000-train": "it adds no speed, training or score to this page"
-    }
-    experiments = [one.experiment for one in joined.records if one.experiment is not None]
-    assert {one.seed for one in experiments} == {0, 2}
-    assert {one.training.images for one in experiments} == {80_000}
+    towers = {"clip-tiny": 29_952, "siglip-tiny": 29_952, "catlip-tiny": 6_016}
+    comparisons = {f"{TRAIN}-{name}": trained(name, towers[name]) for name in towers}
+    joined, others = group_results(comparisons)
+    assert not others
+    document = Document(first_screen("x", joined.records))
+    columns, *rows = document.tables["The answer in figures"]
+    titles = [column.split("|")[0] for column in columns]
+    assert titles[2:4] == [
+        "unseen subgroup after 29,952 images",
+        "unseen subgroup after 6,016 images",
+    ]
+    dashes = {row[0].split("|")[0]: [cell.startswith("–") for cell in row[2:4]] for row in rows}
+    assert dashes == {"CLIP": [False, True], "SigLIP": [False, True], "CatLIP": [True, False]}
+    assert "equal images" not in document.words()
+    older = {f"{TRAIN}0": trained("clip-tiny", 6_016)}
+    assert group_results(older | comparisons)[0].comparisons[-1] == f"{TRAIN}0"
+
+
+def test_equal_device_seconds_are_those_of_one_comparison(make: Make) -> None:
+    (slowest,) = [
+        record
+        for record in make["transfers"](0)
+        if record.measured.subject == "clip-tiny" and len(record.measured.budgets) > 1
+    ]
+    other = changed(slowest, name="siglip-tiny", method="siglip")
+    other = replace(other, measured=replace(other.measured, subject="siglip-tiny"))
+    joined, others = group_results({SCORE: [other], f"{SCORE}1": [slowest]})
+    assert not others
+    rows = Document(first_screen("x", joined.records)).tables["The answer in figures"]
+    assert [cell.split("|")[0] for cell in rows[0][2:4]] == [
+        "unseen subgroup after 80,000 images",
+        "unseen subgroup after equal device seconds (of 80,000 images)",
+    ]
+    assert [[cell.startswith("–") for cell in row[2:4]] for row in rows[1:]] == [
+        [False, False],
+        [False, True],
+    ]
 
 
 def test_a_task_of_the_same_name_with_other_images_is_not_joined(make: Make) -> None:
@@ -200,17 +294,16 @@ def test_a_task_of_the_same_name_with_other_images_is_not_joined(make: Make) -> 
         replace(one, measured=replace(one.measured, scores=tuple(map(fewer, one.measured.scores))))
         for one in first
     ]
-    joined = join_comparisons({SCORE: other, f"{SCORE}1": second})
-    assert joined.left_out == {SCORE: "its task unseen subgroup has other test images"}
+    reason = "Their task unseen subgroup has other test images."
+    assert reasons({SCORE: other, f"{SCORE}1": second}) == {SCORE: reason}
 
 
 def test_page_of_a_folder_joins_the_folders_of_its_trainings(
     whole: list[Record], whole_page: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, records in split(whole).items():
-        folder = tmp_path if name == MEASURE else tmp_path / name.partition("-")[2]
+        folder = tmp_path / "training" if name.endswith("-train") else tmp_path
         written([replace(one, comparison=name) for one in records], folder)
-        (folder / f"{name}.tower.x.safetensors").touch()
     (tmp_path / "history").mkdir()
     written([replace(whole[0], comparison="20260104T000000-history")], tmp_path / "history")
     assert main(["build", str(tmp_path)]) == 0
@@ -220,12 +313,31 @@ def test_page_of_a_folder_joins_the_folders_of_its_trainings(
         document.tables["The answer in figures"]
         == Document(whole_page).tables["The answer in figures"]
     )
-    assert "transfer-0123abcd3/20260103T000000-transfer-0123abcd3" in document.words()
+    assert "training/20260102T0000003-train" in document.words()
     assert "20260104T000000-history" not in document.words()
     assert main(["build", str(tmp_path), "--comparison", MEASURE]) == 0
     alone = Document((tmp_path / "index.html").read_text(encoding="utf-8")).words()
     assert "No tower was scored in this comparison" in alone
-    assert "Other comparisons in the same folder" in alone
+    assert "Other results in this folder" not in alone
+
+
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_damaged_records_of_any_comparison_are_named_and_the_exit_code_is_3(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: int
+) -> None:
+    """One damaged record of an older training that is not joined, or all of its records."""
+    written([make["speed"]("clip-tiny", 0)], tmp_path)
+    trainings = [make["training"](name, 0) for name in ("clip-tiny", "catlip-tiny")]
+    older = [replace(changed(record, data="mine"), comparison=TRAIN) for record in trainings]
+    written(older, tmp_path / "training")
+    files = sorted((tmp_path / "training").iterdir())
+    for file in files[:damaged]:
+        file.write_text("{")
+    assert main(["build", str(tmp_path)]) == 3
+    words = Document((tmp_path / "index.html").read_text(encoding="utf-8")).words()
+    err = capsys.readouterr().err
+    for file in files:
+        assert (file.name in err) == (file.name in words) == (file in files[:damaged])
 
 
 def test_folder_in_which_every_run_failed_has_a_page(make: Make, tmp_path: Path) -> None:

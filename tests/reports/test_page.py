@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bench.interfaces.sections import Block, PageContext, Section, Text
+from bench.interfaces.sections import Block, OtherResults, PageContext, Section, Text
 from bench.measure.throughput import images_per_second
 from bench.records.record import Record, Speed, TransferScores
 from bench.statistics.intervals import accuracy_with_interval, mean_with_interval
@@ -82,11 +82,11 @@ def rates(records: list[Record], name: str) -> dict[int, float]:
 
 @pytest.fixture(scope="module")
 def text(whole: list[Record]) -> str:
-    return page("one", whole, others={"older": ""})
+    return page("one", whole, others=[OtherResults(["older"], whole, "Not joined.")])
 
 
 def test_equal_records_give_equal_bytes(whole: list[Record], text: str) -> None:
-    assert page("one", whole, others={"older": ""}) == text
+    assert page("one", whole, others=[OtherResults(["older"], whole, "Not joined.")]) == text
 
 
 def require_self_contained(text: str) -> None:
@@ -196,7 +196,7 @@ def test_runs_of_two_machines_are_not_compared(make: Make, change: dict[str, Any
     other = replace(other, circumstances=replace(one.circumstances, **change))
     document = Document(page("x", [one, other]))
     assert "No ratios are shown: these records cannot be compared" in document.words()
-    assert "other machines than these (" in document.words()
+    assert "This does not show other machines than Example CPU" in document.words()
     assert "times as many" not in document.words()
     if "gpu" in change:
         differing = document.tables["Circumstances that differ"]
@@ -230,8 +230,8 @@ def test_headline_table_equals_the_other_tables(text: str) -> None:
     columns = [column.split("|")[0] for column in document.tables["The answer in figures"][0]]
     assert columns[1] == "images/s at equal batch size"
     assert columns[2:4] == [
-        "unseen subgroup at equal images",
-        "unseen subgroup at equal device seconds",
+        "unseen subgroup after 80,000 images",
+        "unseen subgroup after equal device seconds (of 80,000 images)",
     ]
     assert columns[4:] == ["FLOP-predicted ratio", "MFU"]
     for name in ("SigLIP", "CatLIP", "SuperClass"):

@@ -95,8 +95,8 @@ def test_costs_are_those_of_the_speed_records() -> None:
         for speeds in ([], [timed()], [timed(**{"power W": 250.0})])
     )
     assert [row["group"] for row in untimed.rows] == [
-        "Equal images",
-        "Equal device seconds",
+        "After 80,000 images",
+        "After equal device seconds (of 80,000 images)",
         "Lower bounds, without training",
     ]
     assert all(row["device seconds"] is None for row in untimed.rows)
@@ -105,6 +105,13 @@ def test_costs_are_those_of_the_speed_records() -> None:
     assert "energy" not in without_power.rows[0]
     assert with_power.rows[0]["energy"] == pytest.approx(0.25 * seconds)
     assert with_power.rows[0]["on the Pareto front"] == "device seconds and energy"
+
+
+def test_tower_without_a_budget_is_no_reference() -> None:
+    record = scored(CLIP.name, 0, score(60))
+    record = replace(record, measured=replace(record.measured, budgets=()))
+    (row,) = table_of_task([record]).rows
+    assert row["group"] == "After 80,000 images"
 
 
 def test_tower_of_another_project_gains_over_its_own_random_init() -> None:
