@@ -28,7 +28,7 @@ from bench.tables.formats import (
     pluralize,
 )
 from bench.tables.tables import Cell, Column, Table
-from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget
+from bench.transfer.subject_scores import FullLabelScores, ScorePoint, towers_at_budget
 from reports.accuracy.accuracy_section import headline_chart
 from reports.accuracy.needs import describe_needs
 from reports.accuracy.ranking import accuracy_answer, headline_experiment
@@ -71,7 +71,7 @@ FIGURES_NOTE = (
 NOT_SCORED = "its tower was not scored at this budget"
 
 
-def answer_sentences(page: PageContext, answers: WholeTaskScores) -> list[Markup]:
+def answer_sentences(page: PageContext, scores: FullLabelScores) -> list[Markup]:
     """Say which of two experiments is faster, and whose tower is more accurate, or that it cannot be told."""
     comparison = page.comparison
     sentences = []
@@ -85,7 +85,7 @@ def answer_sentences(page: PageContext, answers: WholeTaskScores) -> list[Markup
         sentences.append(ratio)
     else:
         sentences += [_speed_sentence(comparison, row) for row in comparison.throughputs]
-    sentences += accuracy_answer(page, answers)
+    sentences += accuracy_answer(page, scores)
     return sentences or [Markup("No speed was measured in this comparison.")]
 
 
@@ -99,7 +99,7 @@ def _speed_sentence(comparison: ComparisonRecords, row: Throughput) -> Markup:
 
 def answer_blocks(
     page: PageContext,
-    answers: WholeTaskScores,
+    scores: FullLabelScores,
     sentences: Sequence[str],
     figures: Table | None,
     added: Sequence[Block],
@@ -110,14 +110,14 @@ def answer_blocks(
     `added` are blocks of sections that stand here, `damaged` are the errors of files that are left out.
     """
     comparison = page.comparison
-    first: list[Block] = list(headline_chart(comparison, answers))
+    first: list[Block] = list(headline_chart(comparison, scores))
     if figures is not None and figures.all_rows:
         first.append(Group([figures, Text(FIGURES_NOTE, "under")]))
     notes = [
         describe_waits(comparison.records, comparison.experiments),
         _describe_limits(comparison),
-        _describe_drawings(comparison, answers),
-        *describe_needs(comparison, answers),
+        _describe_drawings(comparison, scores),
+        *describe_needs(comparison, scores),
         SAMPLES if sample_flaw_table(comparison.records).all_rows else "",
     ]
     blocks: list[Block] = [Text(sentence, "lead") for sentence in sentences]
@@ -132,11 +132,11 @@ def answer_blocks(
     return blocks
 
 
-def headline_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> Table:
+def headline_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Table:
     """Show speeds, FLOP-predicted ratios and MFU of each experiment, and the accuracy of its tower."""
-    task = answers.tasks[0] if answers else ""
-    points = answers.main_points(task) if answers else []
-    budgets = [budget for budget in answers.headline_budgets if towers_at_budget(points, budget)]
+    task = scores.tasks[0] if scores else ""
+    points = scores.main_points(task) if scores else []
+    budgets = [budget for budget in scores.headline_budgets if towers_at_budget(points, budget)]
     base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
     columns = [
         Column.text("experiment"),
@@ -201,12 +201,12 @@ def _describe_limits(comparison: ComparisonRecords) -> str:
     return text
 
 
-def _describe_drawings(comparison: ComparisonRecords, answers: WholeTaskScores) -> str:
+def _describe_drawings(comparison: ComparisonRecords, scores: FullLabelScores) -> str:
     """Say that towers of other data were scored on the pack's drawings; empty if they were not."""
     data = {experiment.input.data for experiment in comparison.experiments.values()} - {PACK_DATA}
-    if not data or not answers:
+    if not data or not scores:
         return ""
-    drawings = describe_out_of_domain_scoring(answers.tasks, sorted(data))
+    drawings = describe_out_of_domain_scoring(scores.tasks, sorted(data))
     return DRAWINGS.format(drawings) if drawings else ""
 
 

@@ -22,7 +22,7 @@ from bench.measure.comparison_records import group_comparison
 from bench.measure.tables import failure_table
 from bench.records.record import Training
 from bench.tables.tables import Table
-from bench.transfer.subject_scores import WholeTaskScores, is_random_init, whole_task_scores
+from bench.transfer.subject_scores import FullLabelScores, collect_full_label_scores, is_random_init
 
 ALONE = Markup(
     "Each table has results that can be compared with each other, but not with those above. "
@@ -50,8 +50,8 @@ SECTION = Section("others", "Other results in this folder", "Other results", _bu
 def _result_table(results: OtherResults) -> Table:
     """Show the speed of each experiment, and the images, the last loss and the accuracies of its towers."""
     comparison = group_comparison("", results.records)
-    answers = whole_task_scores(comparison)
-    towers = _tower_figures(comparison, answers)
+    scores = collect_full_label_scores(comparison)
+    towers = _tower_figures(comparison, scores)
     ratio_column = f"times {comparison.base}"
     speeds = dict[str, Figures]()
     for timed in comparison.throughputs:
@@ -67,7 +67,7 @@ def _result_table(results: OtherResults) -> Table:
             row |= speeds.get(subject, {})
             row |= figures
             rows.append(row)
-    columns = ["experiment", "images/s", ratio_column, "images seen", "last loss", *answers.tasks]
+    columns = ["experiment", "images/s", ratio_column, "images seen", "last loss", *scores.tasks]
     filled = [column for column in columns if any(row.get(column) for row in rows)]
     shown = [{column: row.get(column) for column in filled} for row in rows]
     title = f"Results of {', '.join(results.comparisons)}"
@@ -75,7 +75,7 @@ def _result_table(results: OtherResults) -> Table:
 
 
 def _tower_figures(
-    comparison: ComparisonRecords, answers: WholeTaskScores
+    comparison: ComparisonRecords, scores: FullLabelScores
 ) -> dict[str, dict[int, Figures]]:
     """Return the last loss and the accuracies of trained towers by experiment and images, as means over seeds."""
     losses = defaultdict[tuple[str, int], list[float]](list)
@@ -90,8 +90,8 @@ def _tower_figures(
         if last_losses:
             figures["last loss"] = fmean(last_losses)
         towers[name][images] = figures
-    for task in answers.tasks:
-        for point in answers.main_points(task):
+    for task in scores.tasks:
+        for point in scores.main_points(task):
             if point.subject in REFERENCES or is_random_init(point.subject):
                 continue
             accuracy = point.accuracy

@@ -20,7 +20,7 @@ from bench.interfaces.sections import (
 )
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record
-from bench.transfer.subject_scores import whole_task_scores
+from bench.transfer.subject_scores import collect_full_label_scores
 from reports import circumstances, other_results, page_data
 from reports.accuracy import accuracy_section, losses_section
 from reports.accuracy.ranking import judge_differences
@@ -85,12 +85,12 @@ def page(
         folder=folder,
         results=results,
     )
-    answers = whole_task_scores(comparison)
-    figures = headline_table(comparison, answers)
+    scores = collect_full_label_scores(comparison)
+    figures = headline_table(comparison, scores)
     _, added = build_sections(context, failed, in_answer=True)
     sections, built = build_sections(replace(context, built=[figures]), failed)
     questions = [block.text for block in built if isinstance(block, Question)]
-    sentences = [*questions[:1], *answer_sentences(context, answers)]
+    sentences = [*questions[:1], *answer_sentences(context, scores)]
     shown_figures = None if questions else figures
     kind = "Smoke test" if comparison.is_smoke_test else "Comparison"
     title = f"{kind} {name} of pre-training methods"
@@ -98,7 +98,7 @@ def page(
         title,
         sentences[0],
         eyebrow=JOINED.format(title) if len(joined) > 1 else title,
-        answer=answer_blocks(context, answers, sentences[1:], shown_figures, added, damaged),
+        answer=answer_blocks(context, scores, sentences[1:], shown_figures, added, damaged),
         sections=sections,
     )
 

@@ -19,7 +19,7 @@ from bench.transfer.score_tables import subject_name_cell
 from bench.transfer.subject_scores import (
     Correct,
     SubjectScore,
-    all_scores,
+    collect_all_scores,
 )
 
 RANDOM_HEAD = "random head"
@@ -100,7 +100,7 @@ def few_label_curves(comparison: ComparisonRecords) -> list[LabelCurve]:
         score = scored.score
         return score.protocol, score.task, _label_unit(score), scored.subject, scored.images
 
-    scores = [scored for scored in all_scores(comparison) if scored.has_label_number]
+    scores = [scored for scored in collect_all_scores(comparison) if scored.is_of_label_curve]
     return [_make_curve(group) for group in group_by(scores, curve_key).values()]
 
 
@@ -114,7 +114,7 @@ def _make_curve(scores: Sequence[SubjectScore]) -> LabelCurve:
     for scored in scores:
         score = scored.score
         labels = score.label_share if score.per_class is None else score.per_class
-        assert labels is not None  # by `has_label_number`
+        assert labels is not None  # by `is_of_label_curve`
         name = scored.experiment.name if scored.experiment else ""
         trainings = correct.setdefault(labels, {})
         trainings.setdefault((name, scored.seed), {})[score.draw] = scored.correct

@@ -22,39 +22,39 @@ POWERS = ("power W, by the energy counter", "power W")  # the more accurate firs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostAxis:
-    """A cost that accuracies are drawn against."""
+    """A cost of towers that accuracies are compared against, such as device seconds."""
 
     name: str  # for ids of charts
     title: str  # for sentences
-    axis: str  # label of the axis
-    write: Callable[[float], str]
+    axis_label: str
+    format_value: Callable[[float], str]
     # The cost of an image in training, by experiment; None: images are the cost.
-    per_image: Mapping[str, float] | None = None
+    cost_per_image: Mapping[str, float] | None = None
 
-    def of(self, point: ScorePoint) -> float | None:
+    def cost_of(self, point: ScorePoint) -> float | None:
         """Return the cost of a point; None where it was not measured."""
-        if self.per_image is None:
+        if self.cost_per_image is None:
             return float(point.images)
-        cost_per_image = self.per_image.get(point.subject)
+        cost_per_image = self.cost_per_image.get(point.subject)
         if cost_per_image is None:
             return None
         return cost_per_image * point.images
 
     def format_cost(self, point: ScorePoint) -> str:
-        """Write the cost of a point."""
-        return self.write(self.of(point) or 0.0)
+        """Return the cost of a point as text with its unit."""
+        return self.format_value(self.cost_of(point) or 0.0)
 
 
 IMAGES = CostAxis(
     name="images",
     title="images seen",
-    axis="images seen",
-    write=lambda images: f"{format_count(images)} images",
+    axis_label="images seen",
+    format_value=lambda images: f"{format_count(images)} images",
 )
 
 
-def cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
-    """Return device seconds and energy, as far as speed records hold them.
+def make_cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
+    """Return the axes of device seconds and of energy, with the costs that speed records hold.
 
     An image costs the seconds of the median images/s of the runs, and energy at the runs' mean power.
     """
@@ -70,16 +70,16 @@ def cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
     device = CostAxis(
         name="seconds",
         title="device seconds",
-        axis="seconds on this device",
-        write=format_duration,
-        per_image=seconds,
+        axis_label="seconds on this device",
+        format_value=format_duration,
+        cost_per_image=seconds,
     )
     energy = CostAxis(
         name="energy",
         title="energy",
-        axis="kilojoules, of all devices",
-        write=lambda kilojoules: f"{format_rate(kilojoules)}{NBSP}kJ",
-        per_image=kilojoules,
+        axis_label="kilojoules, of all devices",
+        format_value=lambda kilojoules: f"{format_rate(kilojoules)}{NBSP}kJ",
+        cost_per_image=kilojoules,
     )
     return device, energy
 
@@ -93,16 +93,16 @@ def _mean_power(runs: Sequence[Speed]) -> float | None:
 
 
 def pareto_front(points: Sequence[ScorePoint], cost_axis: CostAxis) -> list[ScorePoint]:
-    """Return the Pareto-optimal towers by means over seeds, the cheapest first.
+    """Return the Pareto-optimal trained towers by accuracy and cost, means over seeds, the cheapest first.
 
     No other tower is at least as accurate and at least as cheap, and strictly better in one of the two.
     """
 
     def position(tower: ScorePoint) -> tuple[float, float]:
-        return cost_axis.of(tower) or 0.0, -tower.accuracy.value
+        return cost_axis.cost_of(tower) or 0.0, -tower.accuracy.value
 
     trained = [point for point in points if not point.is_reference]
-    towers = [tower for tower in trained if cost_axis.of(tower) is not None]
+    towers = [tower for tower in trained if cost_axis.cost_of(tower) is not None]
     front = list[ScorePoint]()
     for tower in sorted(towers, key=position):
         is_better = not front or tower.accuracy.value > front[-1].accuracy.value
@@ -114,7 +114,7 @@ def pareto_front(points: Sequence[ScorePoint], cost_axis: CostAxis) -> list[Scor
 def describe_front(
     comparison: ComparisonRecords, points: Sequence[ScorePoint], cost_axis: CostAxis
 ) -> str:
-    """Name the towers on the Pareto front, with their costs and accuracies."""
+    """Return a sentence with the towers on the Pareto front, their costs and their accuracies."""
     towers = []
     for point in pareto_front(points, cost_axis):
         label = comparison.label(point.subject)

@@ -14,12 +14,12 @@ from bench.tables.formats import (
     format_percent,
 )
 from bench.tables.tables import Cell, Column, Table
-from bench.transfer.pareto import CostAxis, cost_axes, pareto_front
+from bench.transfer.pareto import CostAxis, make_cost_axes, pareto_front
 from bench.transfer.subject_scores import (
     PROBE,
     RETRIEVAL,
+    FullLabelScores,
     ScorePoint,
-    WholeTaskScores,
     is_random_init,
 )
 
@@ -38,15 +38,15 @@ TowerKey = tuple[str, int, int | None]  # subject, images seen in pre-training, 
 CHOSEN = {PROBE: "C", "k-NN": "k"}
 
 
-def overview_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> Table:
-    """Show the main protocol of every task by numbers of images, of which each experiment has one, then the bounds."""
-    budgets = [budget for budget in answers.headline_budgets if not budget.is_seconds]
+def overview_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Table:
+    """Return a table of the accuracies on every task by its main protocol, grouped by images seen, then the bounds."""
+    budgets = [budget for budget in scores.headline_budgets if not budget.is_seconds]
     columns = [Column.text("features")]
     cells = dict[tuple[str, str], dict[str, Cell]]()  # by heading and subject, then by task
-    for task in answers.tasks:
-        points = answers.main_points(task)
-        protocol = answers.main_protocol(task)
-        num_test = len(points[0].runs[0].score.correct)
+    for task in scores.tasks:
+        points = scores.main_points(task)
+        protocol = scores.main_protocol(task)
+        num_test = len(points[0].seed_scores[0].score.correct)
         columns.append(Column(task, f"{protocol}, {num_test:,} test images"))
         for point in points:
             headings = [f"Towers {budget}" for budget in budgets if budget in point.budgets]
@@ -63,18 +63,18 @@ def overview_table(comparison: ComparisonRecords, answers: WholeTaskScores) -> T
     absent = Cell.not_applicable(NOT_SCORED)
     for (heading, subject), cells_of_subject in cells.items():
         row = [subject_name_cell(comparison, subject)]
-        row += [cells_of_subject.get(task, absent) for task in answers.tasks]
+        row += [cells_of_subject.get(task, absent) for task in scores.tasks]
         groups[heading].append(row)
     return Table.of_groups("Accuracy on every task", columns, groups)
 
 
-def protocol_table(comparison: ComparisonRecords, answers: WholeTaskScores, protocol: str) -> Table:
-    """Show the tower of each seed on every task of a protocol, with intervals over the test images."""
-    tasks = [task for task in answers.tasks if answers.points(task, protocol)]
+def protocol_table(comparison: ComparisonRecords, scores: FullLabelScores, protocol: str) -> Table:
+    """Return a table with one row per tower and seed: its accuracy by a protocol on every task."""
+    tasks = [task for task in scores.tasks if scores.points(task, protocol)]
     cells = dict[TowerKey, dict[str, Cell]]()  # by tower and task
     for task in tasks:
-        for point in answers.points(task, protocol):
-            for run in point.runs:
+        for point in scores.points(task, protocol):
+            for run in point.seed_scores:
                 interval = accuracy_with_interval(run.correct.tolist())
                 tower = (run.subject, run.images, run.seed)
                 cells_of_tower = cells.setdefault(tower, {})
@@ -96,21 +96,24 @@ def protocol_table(comparison: ComparisonRecords, answers: WholeTaskScores, prot
 
 
 def task_table(
-    comparison: ComparisonRecords, answers: WholeTaskScores, task: str, protocols: Sequence[str]
+    comparison: ComparisonRecords, scores: FullLabelScores, task: str, protocols: Sequence[str]
 ) -> Table:
-    """Show the accuracies on a task at each budget, with gains over the random-init baseline, costs and Pareto fronts.
+    """Return a table with one row per tower, grouped by budget: its accuracy on a task by each protocol.
 
-    The fronts are equal to the fronts in the charts, by the first protocol. Energy is shown if it was measured for any
+    Beside it are the gain over the random-init baseline, the costs, the number of seeds and the Pareto fronts. The
+    fronts are equal to the fronts in the charts, by the first protocol. Energy is shown if it was measured for any
     tower.
     """
-    costs = [cost for cost in cost_axes(comparison) if cost.per_image or cost.name == "seconds"]
-    fronts = [pareto_front(answers.points(task, protocols[0]), cost) for cost in costs]
+    costs = [
+        cost for cost in make_cost_axes(comparison) if cost.cost_per_image or cost.name == "seconds"
+    ]
+    fronts = [pareto_front(scores.points(task, protocols[0]), cost) for cost in costs]
     points_by_tower = dict[tuple[str, int], dict[str, ScorePoint]]()  # and by protocol
     for protocol in protocols:
-        for point in answers.points(task, protocol):
+        for point in scores.points(task, protocol):
             tower = (point.subject, point.images)
             points_by_tower.setdefault(tower, {}).setdefault(protocol, point)
-    headings = [str(budget).capitalize() for budget in answers.budgets]
+    headings = [str(budget).capitalize() for budget in scores.budgets]
     headings += [LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING]
     groups: dict[str, list[list[Cell]]] = {heading: [] for heading in headings}
     for points in points_by_tower.values():
@@ -123,7 +126,7 @@ def task_table(
         for cost, front in zip(costs, fronts, strict=True):
             if point in front:
                 fronts_of_tower.append(cost.title)
-        row.append(Cell.of(len(point.runs)))
+        row.append(Cell.of(len(point.seed_scores)))
         row.append(Cell.of(" and ".join(fronts_of_tower) or "no"))
         for heading in _task_headings(point):
             groups[heading].append(row)
@@ -143,9 +146,10 @@ def _task_headings(point: ScorePoint) -> list[str]:
 
 
 def _cost_cell(point: ScorePoint, cost: CostAxis) -> Cell:
+    """Return the cell of a tower's cost, or why it has none."""
     if not point.images:
         return Cell.not_applicable(NOT_TRAINED)
-    return Cell.measured_or_why(cost.of(point), cost.write, UNTIMED)
+    return Cell.measured_or_why(cost.cost_of(point), cost.format_value, UNTIMED)
 
 
 def _protocol_columns(protocol: str) -> list[Column]:
@@ -160,7 +164,7 @@ def _protocol_columns(protocol: str) -> list[Column]:
 
 
 def _protocol_cells(protocol: str, point: ScorePoint | None) -> list[Cell]:
-    """Return accuracy, gain and hyperparameter; a dagger marks a fit that did not converge."""
+    """Return the cells of accuracy, gain and hyperparameter of a tower; a dagger marks a fit that did not converge."""
     if point is None:
         num_columns = len(_protocol_columns(protocol))
         return [Cell.not_applicable(NOT_SCORED)] * num_columns
@@ -172,7 +176,7 @@ def _protocol_cells(protocol: str, point: ScorePoint | None) -> list[Cell]:
         Cell.estimate_or_why(point.gain, format_accuracy_gain, no_gain),
     ]
     if protocol != RETRIEVAL:
-        scores = [run.score for run in point.runs]
+        scores = [run.score for run in point.seed_scores]
         text = ", ".join(dict.fromkeys(f"{score.chosen:.4g}" for score in scores))
         if not all(score.converged for score in scores):
             text += " †"
@@ -202,9 +206,9 @@ def images_cell(images: int) -> Cell:
     return Cell.of(images, format_count)
 
 
-def task_note(answers: WholeTaskScores, task: str) -> str:
-    """Return the sizes of a task, and what marks fits that did not converge."""
-    score = next(scored.score for scored in answers if scored.score.task == task)
+def task_note(scores: FullLabelScores, task: str) -> str:
+    """Return a note with the numbers of classes and images of a task, and what marks fits that did not converge."""
+    score = next(scored.score for scored in scores if scored.score.task == task)
     num_test = f"{len(score.correct):,}"
     num_train = format_count(score.num_train)
     if score.protocol == RETRIEVAL:

@@ -1,4 +1,4 @@
-"""Transfer records -> the accuracy of each tower on a task, over test images (one seed) or over training seeds."""
+"""The accuracy of each tower on a task from transfer records, over test images (one seed) or over training seeds."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -60,14 +60,14 @@ class SubjectScore:
         return self.experiment.image.random_init_key if self.experiment else None
 
     @property
-    def has_label_number(self) -> bool:
-        """Whether the score belongs to a curve over numbers of labels, rather than to the whole task."""
+    def is_of_label_curve(self) -> bool:
+        """Whether the score is of a number of labels, and not of all labels."""
         return self.score.per_class is not None or self.score.label_share is not None
 
     @property
     def correct(self) -> Correct:
         """1.0 for each test image that was classified correctly, else 0.0."""
-        return correct_per_item(self.score)
+        return mark_correct_items(self.score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +78,21 @@ class ScorePoint:
     is_reference: bool
     images: int
     budgets: tuple[Budget, ...]
-    runs: tuple[SubjectScore, ...]  # one per seed
+    seed_scores: tuple[SubjectScore, ...]  # one per seed
     accuracy: Estimate
     # Over the random-init baseline; None for the baseline itself, or without one.
     gain: Estimate | None
 
-    def by_seed(self) -> dict[int | None, ItemScores]:
-        """Return the answers of each seed's tower."""
-        return {run.seed: run.correct for run in self.runs}
+    def correct_by_seed(self) -> dict[int | None, ItemScores]:
+        """Return for each seed which test images its tower classified correctly (1.0, else 0.0)."""
+        return {run.seed: run.correct for run in self.seed_scores}
 
 
-class WholeTaskScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached properties need a dictionary
-    """The scores on whole tasks: experiments in the comparison's order, then the references."""
+class FullLabelScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached properties need a dictionary
+    """The scores of all tasks, each fitted on all labels (`label_curves.py` has those with few labels).
+
+    Experiments are in the comparison's order, the references after them.
+    """
 
     @cached_property
     def tasks(self) -> list[str]:
@@ -139,11 +142,11 @@ class WholeTaskScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
         return self.protocols(task)[0]
 
     def points(self, task: str, protocol: str) -> list[ScorePoint]:
-        """Return the scores on a task by subject and images, over seeds."""
+        """Return a point, over seeds, for each subject and number of images on a task by a protocol."""
         return self._points.get((task, protocol), [])
 
     def main_points(self, task: str) -> list[ScorePoint]:
-        """Return the points of a task by its main protocol."""
+        """Return the points on a task by its main protocol."""
         return self.points(task, self.main_protocol(task))
 
     @cached_property
@@ -153,13 +156,13 @@ class WholeTaskScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
         return {key: _score_points(scores) for key, scores in groups.items()}
 
 
-def whole_task_scores(comparison: ComparisonRecords) -> WholeTaskScores:
-    """Return the scores on whole tasks; `label_curves.py` has the scores with few labels."""
-    scores = all_scores(comparison)
-    return WholeTaskScores(scored for scored in scores if not scored.has_label_number)
+def collect_full_label_scores(comparison: ComparisonRecords) -> FullLabelScores:
+    """Return the scores of all tasks, each fitted on all labels, from a comparison's records."""
+    scores = collect_all_scores(comparison)
+    return FullLabelScores(scored for scored in scores if not scored.is_of_label_curve)
 
 
-def all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
+def collect_all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
     """Return all scores: experiments in the page's order, then the random-init baseline, then reference features."""
     scores = list[SubjectScore]()
     for record, transfer in comparison.of(TransferScores):
@@ -190,8 +193,8 @@ def towers_at_budget(points: Sequence[ScorePoint], budget: Budget) -> dict[str, 
     return towers
 
 
-def correct_per_item(score: Score) -> Correct:
-    """Return 1.0 for each test item that was answered right, else 0.0; shape (items,)."""
+def mark_correct_items(score: Score) -> Correct:
+    """Return an array with 1.0 for each test item that was answered right, else 0.0."""
     return np.frombuffer(score.correct.encode(), np.uint8).astype(np.float64) - ord("0")
 
 
@@ -242,7 +245,7 @@ def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectSco
         is_reference=first.is_reference,
         images=first.images,
         budgets=tuple(budgets),
-        runs=tuple(runs),
+        seed_scores=tuple(runs),
         accuracy=_estimate_mean([run.correct for run in runs], accuracy_with_interval),
         gain=_estimate_mean(gains, mean_with_interval) if gains else None,
     )
@@ -252,7 +255,7 @@ def _estimate_mean(
     rows: Sequence[Correct],
     interval_over_items: Callable[[Sequence[float]], ValueWithInterval],
 ) -> Estimate:
-    """Estimate a mean over seeds and test items; for one seed over the test items."""
+    """Return the mean over seeds and test items, with an interval over seeds, or for one seed over test items."""
     if len(rows) > 1 or len(rows[0]) == 1:
         return estimate_mean_over_seeds(rows)
     items = rows[0]
@@ -263,7 +266,7 @@ def _estimate_mean(
 def _random_inits_for(
     scored: SubjectScore, random_inits: Sequence[SubjectScore]
 ) -> list[SubjectScore]:
-    """Return the random-init baseline of the same tower, with the same pooling and seed if it was scored.
+    """Return the scores of the random-init baseline of the same tower, of the same pooling and seed if there is one.
 
     Features without a training seed are compared with the baselines of all seeds.
     """

@@ -18,7 +18,7 @@ from bench.tables.tables import Table
 from bench.transfer.label_curves import CURVES_NOTE, LabelCurve, curve_table, few_label_curves
 from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
 from bench.transfer.score_tables import protocol_table
-from bench.transfer.subject_scores import PROBE, WholeTaskScores, whole_task_scores
+from bench.transfer.subject_scores import PROBE, FullLabelScores, collect_full_label_scores
 
 TOWER_NOTE = (
     "Accuracy on the test images, with its 95 % interval over these images for this one tower. A claim about a method "
@@ -29,7 +29,7 @@ TOWER_NOTE = (
 def make_accuracy_tables(records: Sequence[Record]) -> list[Table]:
     """Return all tables of transfer records: accuracies by protocol, accuracies with few labels, and other metrics."""
     comparison = replace(group_comparison("", records), labels={RANDOM_INIT: RANDOM_INIT})
-    tables = _protocol_tables(comparison, whole_task_scores(comparison))
+    tables = _protocol_tables(comparison, collect_full_label_scores(comparison))
 
     def table_of_curve(curve: LabelCurve) -> tuple[str, str, str]:
         protocol = "" if curve.head else curve.protocol
@@ -42,18 +42,22 @@ def make_accuracy_tables(records: Sequence[Record]) -> list[Table]:
     return tables
 
 
-def _protocol_tables(comparison: ComparisonRecords, answers: WholeTaskScores) -> list[Table]:
+def _protocol_tables(
+    comparison: ComparisonRecords, full_label_scores: FullLabelScores
+) -> list[Table]:
     """Return a table for each protocol; the first says what its scores can show."""
     data = dict.fromkeys(
-        scored.experiment.input.data for scored in answers if scored.experiment is not None
+        scored.experiment.input.data
+        for scored in full_label_scores
+        if scored.experiment is not None
     )
-    drawings = describe_out_of_domain_scoring(answers.tasks, data)
+    drawings = describe_out_of_domain_scoring(full_label_scores.tasks, data)
     if drawings:
         drawings += (
             ": --root FOLDER scores them on classes of your own, with a folder of images for each."
         )
     scores_by_protocol = group_by(
-        (scored.score for scored in answers), lambda score: score.protocol
+        (scored.score for scored in full_label_scores), lambda score: score.protocol
     )
     tables: list[Table] = []
     for protocol in sorted(scores_by_protocol, key=lambda name: (name != PROBE, name)):
@@ -66,5 +70,5 @@ def _protocol_tables(comparison: ComparisonRecords, answers: WholeTaskScores) ->
         if not tables:
             notes.append(drawings)
         note = "\n".join(line for line in notes if line)
-        tables.append(replace(protocol_table(comparison, answers, protocol), note=note))
+        tables.append(replace(protocol_table(comparison, full_label_scores, protocol), note=note))
     return tables

@@ -27,8 +27,8 @@ from bench.transfer.label_curves import (
     few_label_curves,
 )
 from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
-from bench.transfer.pareto import IMAGES, cost_axes, describe_front
-from bench.transfer.subject_scores import WholeTaskScores, whole_task_scores
+from bench.transfer.pareto import IMAGES, describe_front, make_cost_axes
+from bench.transfer.subject_scores import FullLabelScores, collect_full_label_scores
 from reports.accuracy.charts import accuracy_chart, label_chart
 from reports.accuracy.ranking import differences_table
 from reports.speed.charts import legend
@@ -66,31 +66,31 @@ HEADS_NOTE = (
 )
 
 
-def headline_chart(comparison: ComparisonRecords, answers: WholeTaskScores) -> list[Chart]:
+def headline_chart(comparison: ComparisonRecords, scores: FullLabelScores) -> list[Chart]:
     """Draw the first task against device seconds, beside the answer; nothing without a timed tower."""
-    device, _ = cost_axes(comparison)
-    if not answers or not _has_cost(answers, device.per_image or {}):
+    device, _ = make_cost_axes(comparison)
+    if not scores or not _has_cost(scores, device.cost_per_image or {}):
         return []
-    task = answers.tasks[0]
+    task = scores.tasks[0]
     notes = [HEADLINE_NOTE]
     if not comparison.is_smoke_test:
-        notes.insert(0, describe_front(comparison, answers.main_points(task), device))
-    chart = accuracy_chart(comparison, answers, task, device, "lead")
+        notes.insert(0, describe_front(comparison, scores.main_points(task), device))
+    chart = accuracy_chart(comparison, scores, task, device, "lead")
     return [Chart(chart, f"{task}: accuracy against device seconds", notes, width="narrow")]
 
 
 def _build(page: PageContext) -> Sequence[Block]:
     """Return the blocks of all scores: whole tasks, judged differences, few labels, other metrics, and heads."""
     comparison = page.comparison
-    answers = whole_task_scores(comparison)
+    scores = collect_full_label_scores(comparison)
     curves = few_label_curves(comparison)
-    trained = [scored.subject for scored in answers if not scored.is_reference]
+    trained = [scored.subject for scored in scores if not scored.is_reference]
     trained += [curve.subject for curve in curves if not curve.is_reference]
     blocks: list[Block] = []
     if trained:
         blocks.append(Legend(legend(comparison, trained), "Legend of the towers"))
-    if answers:
-        blocks += _whole_task_blocks(comparison, answers)
+    if scores:
+        blocks += _whole_task_blocks(comparison, scores)
     if page.differences:
         table = differences_table(page)
         blocks += [Heading(table.title), table]
@@ -107,21 +107,21 @@ def _build(page: PageContext) -> Sequence[Block]:
 SECTION = Section("accuracy", "Accuracy", "Accuracy", _build)
 
 
-def _whole_task_blocks(comparison: ComparisonRecords, answers: WholeTaskScores) -> list[Block]:
+def _whole_task_blocks(comparison: ComparisonRecords, scores: FullLabelScores) -> list[Block]:
     """Return the tables and charts of accuracy on whole tasks."""
-    tasks = answers.tasks
+    tasks = scores.tasks
     data = {experiment.input.data for experiment in comparison.experiments.values()}
     notes = [describe_default_tasks(tasks), PROTOCOL, describe_concept_overlap(tasks, data)]
     blocks: list[Block] = [
         Text(" ".join(note for note in notes if note), "protocol"),
-        score_tables.overview_table(comparison, answers),
+        score_tables.overview_table(comparison, scores),
         Text(OVERVIEW_NOTE, "under"),
     ]
-    for cost in (IMAGES, *cost_axes(comparison)):
-        if cost.per_image is None or _has_cost(answers, cost.per_image):
+    for cost in (IMAGES, *make_cost_axes(comparison)):
+        if cost.cost_per_image is None or _has_cost(scores, cost.cost_per_image):
             charts = []
             for task in tasks:
-                chart = accuracy_chart(comparison, answers, task, cost)
+                chart = accuracy_chart(comparison, scores, task, cost)
                 charts.append(Chart(chart, task))
             blocks += [
                 Heading(f"Accuracy against {cost.title}"),
@@ -130,16 +130,16 @@ def _whole_task_blocks(comparison: ComparisonRecords, answers: WholeTaskScores) 
             ]
     blocks.append(Heading("Every task"))
     for task in tasks:
-        table = score_tables.task_table(comparison, answers, task, answers.protocols(task))
-        note = Text(score_tables.task_note(answers, task), "under")
+        table = score_tables.task_table(comparison, scores, task, scores.protocols(task))
+        note = Text(score_tables.task_note(scores, task), "under")
         blocks.append(Fold(task, [note, table], "task", is_open=task == tasks[0]))
     blocks.append(Text(score_tables.TASKS_NOTE, "under"))
     return blocks
 
 
-def _has_cost(answers: WholeTaskScores, cost_per_image: Mapping[str, float]) -> bool:
+def _has_cost(scores: FullLabelScores, cost_per_image: Mapping[str, float]) -> bool:
     """Return whether a trained tower has this cost."""
-    return any(scored.subject in cost_per_image for scored in answers if not scored.is_reference)
+    return any(scored.subject in cost_per_image for scored in scores if not scored.is_reference)
 
 
 def _few_label_blocks(comparison: ComparisonRecords, curves: Sequence[LabelCurve]) -> list[Block]:

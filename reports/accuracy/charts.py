@@ -24,7 +24,7 @@ from bench.transfer.label_curves import (
 )
 from bench.transfer.pareto import IMAGES, CostAxis, pareto_front
 from bench.transfer.score_tables import RANDOM_INIT_TITLE
-from bench.transfer.subject_scores import RETRIEVAL, ScorePoint, WholeTaskScores
+from bench.transfer.subject_scores import RETRIEVAL, FullLabelScores, ScorePoint
 from reports.render.frames import LossCurve
 from reports.render.svg import (
     INK,
@@ -67,7 +67,7 @@ class Line:
 
 def accuracy_chart(
     comparison: ComparisonRecords,
-    answers: WholeTaskScores,
+    scores: FullLabelScores,
     task: str,
     cost: CostAxis,
     name: str = "accuracy",
@@ -77,12 +77,12 @@ def accuracy_chart(
     `name` is the prefix of the chart's ids. There is no front against images seen, because an image takes a different
     time with each method.
     """
-    protocol = answers.main_protocol(task)
-    points = answers.points(task, protocol)
+    protocol = scores.main_protocol(task)
+    points = scores.points(task, protocol)
     trained = []
     largest = 0.0
     for point in points:
-        cost_of_point = cost.of(point)
+        cost_of_point = cost.cost_of(point)
         if not point.is_reference and cost_of_point is not None:
             trained.append(point)
             largest = max(largest, cost_of_point)
@@ -95,21 +95,21 @@ def accuracy_chart(
             estimates = [point.accuracy, point.accuracy]
             lines.append(Line(name=title, x=[0, right], estimates=estimates))
     if protocol != RETRIEVAL:
-        lines.append(_chance_line(points[0].runs[0].score.majority, 0, right))
+        lines.append(_chance_line(points[0].seed_scores[0].score.majority, 0, right))
     with drawing(WIDTH, HEIGHT) as figure:
         axes = margin_axes(figure, 30, LABEL_MARGIN, 44, 8)
         axes.set_xlim(0, right)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(lambda value, _: format_abbreviated(value))
-        axes.set_xlabel(cost.axis)
+        axes.set_xlabel(cost.axis_label)
         front = [] if cost is IMAGES else pareto_front(points, cost)
         if front:
-            x = [cost.of(point) or 0.0 for point in front]
+            x = [cost.cost_of(point) or 0.0 for point in front]
             y = [point.accuracy.value for point in front]
             axes.plot([*x, right], [*y, y[-1]], drawstyle="steps-post", color=INK, linewidth=1.5)
         last = _draw_lines(axes, lines)
         text = f"{task}: accuracy by {protocol} against {cost.title}. At the last point: {last}."
-        prefix = f"{name}-{cost.name}-{answers.tasks.index(task)}"
+        prefix = f"{name}-{cost.name}-{scores.tasks.index(task)}"
         return svg(figure, prefix, text)
 
 
@@ -210,7 +210,7 @@ def _tower_line(
         texts.append(f"{accuracy} for {cost.format_cost(point)}")
     return Line(
         name=comparison.label(subject),
-        x=[cost.of(point) or 0.0 for point in points],
+        x=[cost.cost_of(point) or 0.0 for point in points],
         estimates=[point.accuracy for point in points],
         points=texts,
         colour=colour,

@@ -21,7 +21,7 @@ from bench.tables.formats import (
     format_percent,
     join_with_and,
 )
-from bench.transfer.subject_scores import ScorePoint, WholeTaskScores, towers_at_budget
+from bench.transfer.subject_scores import FullLabelScores, ScorePoint, towers_at_budget
 from reports.accuracy.ranking import headline_experiment, question_budget
 
 MAX_TASKS = 2  # of which the page says it
@@ -39,13 +39,13 @@ LOWER_BOUND = (
 )
 
 
-def describe_needs(comparison: ComparisonRecords, answers: WholeTaskScores) -> Iterator[Markup]:
+def describe_needs(comparison: ComparisonRecords, scores: FullLabelScores) -> Iterator[Markup]:
     """Yield a sentence or two for the first tasks: towers like untrained ones, and what would tell the others apart."""
-    if comparison.is_smoke_test or not answers.budgets:
+    if comparison.is_smoke_test or not scores.budgets:
         return
-    budget = question_budget(comparison, answers) or answers.budgets[0]
-    for task in answers.tasks[:MAX_TASKS]:
-        towers = towers_at_budget(answers.main_points(task), budget)
+    budget = question_budget(comparison, scores) or scores.budgets[0]
+    for task in scores.tasks[:MAX_TASKS]:
+        towers = towers_at_budget(scores.main_points(task), budget)
         untrained = [name for name, tower in towers.items() if _is_like_untrained(tower)]
         if untrained:
             names = join_with_and([comparison.label(name) for name in untrained])
@@ -67,9 +67,9 @@ def _describe_need(
     comparison: ComparisonRecords, task: str, base: ScorePoint, lead: ScorePoint
 ) -> Markup:
     """Say how many seeds, minutes and test images would tell two towers apart; empty if there are as many."""
-    base_answers = base.by_seed()
+    base_answers = base.correct_by_seed()
     differences = []
-    for seed, answers in lead.by_seed().items():
+    for seed, answers in lead.correct_by_seed().items():
         if seed in base_answers and np.size(answers) == np.size(base_answers[seed]):
             differences.append(answers - base_answers[seed])
     if not differences or np.size(differences[0]) == 1:

@@ -24,9 +24,9 @@ from bench.tables.formats import (
 from bench.tables.tables import Cell, Column, Table
 from bench.transfer.subject_scores import (
     Budget,
-    WholeTaskScores,
+    FullLabelScores,
+    collect_full_label_scores,
     towers_at_budget,
-    whole_task_scores,
 )
 
 VERDICTS = {
@@ -55,30 +55,32 @@ def judge_differences(comparison: ComparisonRecords) -> dict[Key, JudgedAccuracy
     It judges differences at the budgets of the page's question, of towers that have five training seeds or more in
     common with the base.
     """
-    answers = whole_task_scores(comparison)
+    scores = collect_full_label_scores(comparison)
     differences = {}
-    for budget in answers.headline_budgets:
-        towers = towers_at_budget(answers.main_points(answers.tasks[0]), budget)
+    for budget in scores.headline_budgets:
+        towers = towers_at_budget(scores.main_points(scores.tasks[0]), budget)
         base = towers.pop(comparison.base or "", None)
         for subject, tower in towers.items():
             if base is not None:
-                estimate = estimate_difference_over_seeds(base.by_seed(), tower.by_seed())
+                estimate = estimate_difference_over_seeds(
+                    base.correct_by_seed(), tower.correct_by_seed()
+                )
                 if estimate is not None:
                     differences[subject, str(budget)] = estimate
     return judge_accuracy_differences(differences)
 
 
-def accuracy_answer(page: PageContext, answers: WholeTaskScores) -> list[Markup]:
+def accuracy_answer(page: PageContext, scores: FullLabelScores) -> list[Markup]:
     """Compare the first experiment's tower with the base's, or say that it cannot be told; nothing without both."""
     comparison = page.comparison
-    budget = question_budget(comparison, answers)
+    budget = question_budget(comparison, scores)
     if budget is None:
         return []
-    towers = towers_at_budget(answers.main_points(answers.tasks[0]), budget)
+    towers = towers_at_budget(scores.main_points(scores.tasks[0]), budget)
     base = towers[comparison.base or ""]
     lead = towers[headline_experiment(comparison, list(towers))]
     names = {
-        "task": answers.tasks[0],
+        "task": scores.tasks[0],
         "lead": comparison.label(lead.subject),
         "base": comparison.label(base.subject),
         "after": budget,
@@ -101,7 +103,7 @@ def accuracy_answer(page: PageContext, answers: WholeTaskScores) -> list[Markup]
     over = f"over {lead.accuracy.over}"
     if all(intervals):
         over = f"{CONFIDENCE_TEXT} intervals {' and '.join(intervals)} {over}"
-    paired_seeds = lead.by_seed().keys() & base.by_seed().keys()
+    paired_seeds = lead.correct_by_seed().keys() & base.correct_by_seed().keys()
     return [
         NOT_RANKED.format(
             **names,
@@ -147,10 +149,10 @@ def headline_experiment(comparison: ComparisonRecords, names: Sequence[str]) -> 
     return (asked or others or list(names))[0]
 
 
-def question_budget(comparison: ComparisonRecords, answers: WholeTaskScores) -> Budget | None:
+def question_budget(comparison: ComparisonRecords, scores: FullLabelScores) -> Budget | None:
     """Return the budget of the answer: the first at which the base and another tower were scored, of seconds first."""
-    for budget in sorted(answers.headline_budgets, key=lambda budget: not budget.is_seconds):
-        towers = towers_at_budget(answers.main_points(answers.tasks[0]), budget)
+    for budget in sorted(scores.headline_budgets, key=lambda budget: not budget.is_seconds):
+        towers = towers_at_budget(scores.main_points(scores.tasks[0]), budget)
         if comparison.base in towers and len(towers) > 1:
             return budget
     return None

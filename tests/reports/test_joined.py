@@ -12,7 +12,7 @@ from bench.interfaces.sections import OtherResults
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Memory, Record, Speed, Training, TransferScores
 from bench.records.scores import Score
-from bench.transfer.subject_scores import whole_task_scores
+from bench.transfer.subject_scores import collect_full_label_scores
 from reports.__main__ import main
 from reports.joined import REPEATED, group_results
 from reports.page import page
@@ -200,11 +200,11 @@ def test_random_init_baselines_of_two_poolings_stand_apart_and_each_tower_gains_
         if one.measured.subject == "clip-tiny" and one.measured.images == 80_000
     )
     comparison = group_comparison("x", [baseline, pooled, tower, own_pooling])
-    points = whole_task_scores(comparison).main_points("rooms")
+    points = collect_full_label_scores(comparison).main_points("rooms")
     by_subject = {point.subject: point for point in points if point.gain is not None}
     assert by_subject["superclass-tiny"].gain.value == by_subject["superclass-tiny"].accuracy.value
     assert by_subject["clip-tiny"].gain.value < by_subject["clip-tiny"].accuracy.value
-    assert [len(point.runs) for point in points if point.subject == "random init"] == [1, 1]
+    assert [len(point.seed_scores) for point in points if point.subject == "random init"] == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -215,8 +215,8 @@ def test_twofold_mfu_gap_is_reported_as_engineering(make: Make) -> None:
 
 
 def test_five_seeds_allow_a_ranking_and_fewer_do_not(make: Make) -> None:
-    by_seed = [[short(one) for one in make["transfers"](seed)] for seed in range(5)]
-    few, many = (Document(page("x", [*chain(*by_seed[:count])])) for count in (4, 5))
+    correct_by_seed = [[short(one) for one in make["transfers"](seed)] for seed in range(5)]
+    few, many = (Document(page("x", [*chain(*correct_by_seed[:count])])) for count in (4, 5))
     table = "Differences of accuracy from the base"
     assert "4 paired seeds, a ranking needs 5" in few.words()
     assert table not in few.tables

@@ -14,7 +14,7 @@ from bench.records.scores import Score
 from bench.statistics.intervals import accuracy_with_interval
 from bench.tables.tables import Table
 from bench.transfer.score_tables import task_table
-from bench.transfer.subject_scores import whole_task_scores
+from bench.transfer.subject_scores import collect_full_label_scores
 from bench.transfer.terminal_tables import make_accuracy_tables
 from tests.small import circumstances
 from tests.speeds import speed
@@ -66,8 +66,8 @@ def tables_of(records: Sequence[Record]) -> dict[str, Table]:
 
 def table_of_task(records: Sequence[Record]) -> Table:
     comparison = group_comparison("", records)
-    answers = whole_task_scores(comparison)
-    return task_table(comparison, answers, "rooms", answers.protocols("rooms"))
+    scores = collect_full_label_scores(comparison)
+    return task_table(comparison, scores, "rooms", scores.protocols("rooms"))
 
 
 def test_each_protocol_has_a_table_of_the_towers_of_each_seed_with_intervals_over_images() -> None:

@@ -15,11 +15,11 @@ from bench.statistics.accuracies import Estimate
 from bench.transfer.pareto import (
     IMAGES,
     CostAxis,
-    cost_axes,
     describe_front,
+    make_cost_axes,
     pareto_front,
 )
-from bench.transfer.subject_scores import ScorePoint, whole_task_scores
+from bench.transfer.subject_scores import ScorePoint, collect_full_label_scores
 from reports.page import page
 from tests.reports.test_page import Document
 
@@ -28,9 +28,9 @@ Words = Callable[[str], str]
 DEVICE = CostAxis(
     name="seconds",
     title="",
-    axis="",
-    write=str,
-    per_image={"fast": 0.5, "slow": 1.0},
+    axis_label="",
+    format_value=str,
+    cost_per_image={"fast": 0.5, "slow": 1.0},
 )
 POINTS = st.lists(
     st.tuples(
@@ -53,7 +53,7 @@ def test_pareto_front_is_not_dominated(drawn: list[tuple[str, int, int]]) -> Non
     paid = [
         (one, cost)
         for one in found
-        if not one.is_reference and (cost := DEVICE.of(one)) is not None
+        if not one.is_reference and (cost := DEVICE.cost_of(one)) is not None
     ]
 
     def beats(first: tuple[ScorePoint, float], second: tuple[ScorePoint, float]) -> bool:
@@ -65,27 +65,27 @@ def test_pareto_front_is_not_dominated(drawn: list[tuple[str, int, int]]) -> Non
     expected = [one for one in paid if not any(beats(other, one) for other in paid)]
     front = pareto_front(found, DEVICE)
     assert sorted(map(id, front)) == sorted(id(one) for one, _ in expected)
-    costs = [DEVICE.of(one) or 0.0 for one in front]
+    costs = [DEVICE.cost_of(one) or 0.0 for one in front]
     assert costs == sorted(costs)
     assert [one.accuracy.value for one in front] == sorted(one.accuracy.value for one in front)
     assert sorted(map(id, pareto_front(found[::-1], DEVICE))) == sorted(map(id, front))
 
 
 def test_images_seen_are_a_cost_axis() -> None:
-    assert IMAGES.of(point("any", 7, 1)) == 7
+    assert IMAGES.cost_of(point("any", 7, 1)) == 7
 
 
 def test_the_page_marks_the_front(whole: list[Record], whole_page: str, words: Words) -> None:
     comparison = group_comparison("x", whole)
-    device, energy = cost_axes(comparison)
-    found = whole_task_scores(comparison).main_points("unseen subgroup")
+    device, energy = make_cost_axes(comparison)
+    found = collect_full_label_scores(comparison).main_points("unseen subgroup")
     front = pareto_front(found, device)
     assert 0 < len(front) < len([one for one in found if not one.is_reference])
     assert " ".join(describe_front(comparison, found, device).split()) in words(whole_page)
     rows = Document(whole_page).tables["Accuracy on unseen subgroup"]
     marked = {(row[0].split("|")[-1], row[1]) for row in rows if row[-1] == "device seconds"}
     assert marked == {(one.subject, f"{one.images:,}") for one in front}
-    assert energy.per_image == {}
+    assert energy.cost_per_image == {}
     assert "kJ" not in words(whole_page)
 
 
@@ -102,12 +102,12 @@ def test_energy_is_power_times_time_and_what_has_none_says_why(make: Make, words
         one for one in make["transfers"](0) if one.measured.subject in ("clip-tiny", "catlip-tiny")
     ]
     comparison = group_comparison("x", [*speeds, *towers])
-    device, energy = cost_axes(comparison)
-    found = whole_task_scores(comparison).main_points("unseen subgroup")
+    device, energy = make_cost_axes(comparison)
+    found = collect_full_label_scores(comparison).main_points("unseen subgroup")
     clip = next(one for one in found if one.subject == "clip-tiny")
     catlip = next(one for one in found if one.subject == "catlip-tiny")
-    assert energy.of(clip) == pytest.approx(250.0 * (device.of(clip) or 0) / 1000)
-    assert energy.of(catlip) is None
+    assert energy.cost_of(clip) == pytest.approx(250.0 * (device.cost_of(clip) or 0) / 1000)
+    assert energy.cost_of(catlip) is None
     text = words(page("x", [*speeds, *towers]))
     assert "kilojoules" in text
     assert "no such driver" in text

@@ -8,8 +8,8 @@ from msgspec.structs import replace
 from bench.interfaces.catalog import UNSEEN_TASKS
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record
-from bench.transfer.pareto import cost_axes
-from bench.transfer.subject_scores import whole_task_scores
+from bench.transfer.pareto import make_cost_axes
+from bench.transfer.subject_scores import collect_full_label_scores
 from reports.accuracy.charts import CHANCE, accuracy_chart
 
 Make = dict[str, Callable[..., Any]]
@@ -40,5 +40,5 @@ def with_retrieval(make: Make) -> list[Record]:
 
 def test_chart_of_a_retrieval_has_no_majority_class(make: Make) -> None:
     comparison = group_comparison("x", with_retrieval(make))
-    answers, (device, _) = whole_task_scores(comparison), cost_axes(comparison)
-    assert CHANCE not in accuracy_chart(comparison, answers, UNSEEN_TASKS[1], device)
+    scores, (device, _) = collect_full_label_scores(comparison), make_cost_axes(comparison)
+    assert CHANCE not in accuracy_chart(comparison, scores, UNSEEN_TASKS[1], device)
