@@ -74,9 +74,9 @@ def protocol_table(comparison: ComparisonRecords, scores: FullLabelScores, proto
     cells = dict[TowerKey, dict[str, Cell]]()  # by tower and task
     for task in tasks:
         for point in scores.points(task, protocol):
-            for run in point.seed_scores:
-                interval = accuracy_with_interval(run.correct.tolist())
-                tower = (run.subject, run.images, run.seed)
+            for scored in point.seed_scores:
+                interval = accuracy_with_interval(scored.correct.tolist())
+                tower = (scored.subject, scored.images, scored.seed)
                 cells_of_tower = cells.setdefault(tower, {})
                 cells_of_tower[task] = Cell.estimate_or_why(interval, format_accuracy)
     absent = Cell.not_applicable(NOT_SCORED)
@@ -176,7 +176,7 @@ def _protocol_cells(protocol: str, point: ScorePoint | None) -> list[Cell]:
         Cell.estimate_or_why(point.gain, format_accuracy_gain, no_gain),
     ]
     if protocol != RETRIEVAL:
-        scores = [run.score for run in point.seed_scores]
+        scores = [scored.score for scored in point.seed_scores]
         text = ", ".join(dict.fromkeys(f"{score.chosen:.4g}" for score in scores))
         if not all(score.converged for score in scores):
             text += " †"

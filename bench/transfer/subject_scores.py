@@ -85,7 +85,7 @@ class ScorePoint:
 
     def correct_by_seed(self) -> dict[int | None, ItemScores]:
         """Return for each seed which test images its tower classified correctly (1.0, else 0.0)."""
-        return {run.seed: run.correct for run in self.seed_scores}
+        return {scored.seed: scored.correct for scored in self.seed_scores}
 
 
 class FullLabelScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached properties need a dictionary
@@ -153,7 +153,7 @@ class FullLabelScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
     def _points(self) -> dict[tuple[str, str], list[ScorePoint]]:
         """The points by task and protocol."""
         groups = group_by(self, lambda scored: (scored.score.task, scored.score.protocol))
-        return {key: _score_points(scores) for key, scores in groups.items()}
+        return {key: _make_points(scores) for key, scores in groups.items()}
 
 
 def collect_full_label_scores(comparison: ComparisonRecords) -> FullLabelScores:
@@ -218,7 +218,7 @@ def _budgets_of(transfer: TransferScores, experiment: Experiment | None) -> tupl
     return tuple(budgets)
 
 
-def _score_points(scores: Sequence[SubjectScore]) -> list[ScorePoint]:
+def _make_points(scores: Sequence[SubjectScore]) -> list[ScorePoint]:
     """Return a point for each subject and number of images on one task by one protocol."""
 
     def point(scored: SubjectScore) -> tuple[object, ...]:
@@ -226,27 +226,31 @@ def _score_points(scores: Sequence[SubjectScore]) -> list[ScorePoint]:
         return scored.subject, scored.images, kind
 
     random_inits = [scored for scored in scores if is_random_init(scored.subject)]
-    return [_score_point(runs, random_inits) for runs in group_by(scores, point).values()]
+    return [
+        _make_point(seed_scores, random_inits) for seed_scores in group_by(scores, point).values()
+    ]
 
 
-def _score_point(runs: Sequence[SubjectScore], random_inits: Sequence[SubjectScore]) -> ScorePoint:
-    """Return the accuracy of runs of one tower that differ in the seed, and its gain over the random-init baseline."""
-    first = runs[0]
+def _make_point(
+    seed_scores: Sequence[SubjectScore], random_inits: Sequence[SubjectScore]
+) -> ScorePoint:
+    """Return the point of scores of one tower with different seeds, with its gain over the random-init baseline."""
+    first = seed_scores[0]
     budgets = dict[Budget, None]()
-    for run in runs:
-        budgets |= dict.fromkeys(run.budgets)
+    for scored in seed_scores:
+        budgets |= dict.fromkeys(scored.budgets)
     gains = []
     if not is_random_init(first.subject):
-        for run in runs:
-            baselines = _random_inits_for(run, random_inits)
-            gains += [run.correct - baseline.correct for baseline in baselines]
+        for scored in seed_scores:
+            baselines = _random_inits_for(scored, random_inits)
+            gains += [scored.correct - baseline.correct for baseline in baselines]
     return ScorePoint(
         subject=first.subject,
         is_reference=first.is_reference,
         images=first.images,
         budgets=tuple(budgets),
-        seed_scores=tuple(runs),
-        accuracy=_estimate_mean([run.correct for run in runs], accuracy_with_interval),
+        seed_scores=tuple(seed_scores),
+        accuracy=_estimate_mean([scored.correct for scored in seed_scores], accuracy_with_interval),
         gain=_estimate_mean(gains, mean_with_interval) if gains else None,
     )
 
