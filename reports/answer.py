@@ -253,5 +253,5 @@ def _accuracy_cell(tower: ScorePoint | None, row: Throughput | None) -> Cell:
     cell = Cell.estimate_or_why(tower.accuracy, format_accuracy)
     note = cell.note
     if row is not None:
-        note += f"; in {format_duration(tower.images / row.images_per_second)}"
+        note += f"; in {format_duration(tower.images_seen / row.images_per_second)}"
     return Cell(cell.text, note, cell.value)

@@ -95,6 +95,6 @@ def _tower_figures(
             if point.subject in REFERENCES or is_random_init(point.subject):
                 continue
             accuracy = point.accuracy
-            figures = towers[point.subject].setdefault(point.images, {})
+            figures = towers[point.subject].setdefault(point.images_seen, {})
             figures[task] = (accuracy.value, accuracy.low, accuracy.high)
     return towers

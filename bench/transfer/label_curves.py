@@ -98,7 +98,7 @@ def few_label_curves(comparison: ComparisonRecords) -> list[LabelCurve]:
 
     def curve_key(scored: SubjectScore) -> tuple[object, ...]:
         score = scored.score
-        return score.protocol, score.task, _label_unit(score), scored.subject, scored.images
+        return score.protocol, score.task, _label_unit(score), scored.subject, scored.images_seen
 
     scores = [scored for scored in collect_all_scores(comparison) if scored.is_of_label_curve]
     return [_make_curve(group) for group in group_by(scores, curve_key).values()]
@@ -125,7 +125,7 @@ def _make_curve(scores: Sequence[SubjectScore]) -> LabelCurve:
         label_unit=_label_unit(first.score),
         subject=first.subject,
         is_reference=first.is_reference,
-        images_seen=first.images,
+        images_seen=first.images_seen,
         majority=first.score.majority,
         correct=dict(sorted(correct.items())),
     )

@@ -34,11 +34,11 @@ class CostAxis:
     def cost_of(self, point: ScorePoint) -> float | None:
         """Return the cost of a point; None where it was not measured."""
         if self.cost_per_image is None:
-            return float(point.images)
+            return float(point.images_seen)
         cost_per_image = self.cost_per_image.get(point.subject)
         if cost_per_image is None:
             return None
-        return cost_per_image * point.images
+        return cost_per_image * point.images_seen
 
     def format_cost(self, point: ScorePoint) -> str:
         """Return the cost of a point as text with its unit."""

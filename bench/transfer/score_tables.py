@@ -76,7 +76,7 @@ def protocol_table(comparison: ComparisonRecords, scores: FullLabelScores, proto
         for point in scores.points(task, protocol):
             for scored in point.seed_scores:
                 interval = accuracy_with_interval(scored.correct.tolist())
-                tower = (scored.subject, scored.images, scored.seed)
+                tower = (scored.subject, scored.images_seen, scored.seed)
                 cells_of_tower = cells.setdefault(tower, {})
                 cells_of_tower[task] = Cell.estimate_or_why(interval, format_accuracy)
     absent = Cell.not_applicable(NOT_SCORED)
@@ -111,14 +111,14 @@ def task_table(
     points_by_tower = dict[tuple[str, int], dict[str, ScorePoint]]()  # and by protocol
     for protocol in protocols:
         for point in scores.points(task, protocol):
-            tower = (point.subject, point.images)
+            tower = (point.subject, point.images_seen)
             points_by_tower.setdefault(tower, {}).setdefault(protocol, point)
     headings = [str(budget).capitalize() for budget in scores.budgets]
     headings += [LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING]
     groups: dict[str, list[list[Cell]]] = {heading: [] for heading in headings}
     for points in points_by_tower.values():
         point = next(iter(points.values()))
-        row = [subject_name_cell(comparison, point.subject), images_cell(point.images)]
+        row = [subject_name_cell(comparison, point.subject), images_cell(point.images_seen)]
         row += [_cost_cell(point, cost) for cost in costs]
         for protocol in protocols:
             row += _protocol_cells(protocol, points.get(protocol))
@@ -147,7 +147,7 @@ def _task_headings(point: ScorePoint) -> list[str]:
 
 def _cost_cell(point: ScorePoint, cost: CostAxis) -> Cell:
     """Return the cell of a tower's cost, or why it has none."""
-    if not point.images:
+    if not point.images_seen:
         return Cell.not_applicable(NOT_TRAINED)
     return Cell.measured_or_why(cost.cost_of(point), cost.format_value, UNTIMED)
 

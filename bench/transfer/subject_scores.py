@@ -45,7 +45,7 @@ class SubjectScore:
     subject: str
     is_reference: bool
     experiment: Experiment | None
-    images: int
+    images_seen: int  # in pre-training
     budgets: tuple[Budget, ...]
     score: Score
 
@@ -76,7 +76,7 @@ class ScorePoint:
 
     subject: str
     is_reference: bool
-    images: int
+    images_seen: int  # in pre-training
     budgets: tuple[Budget, ...]
     seed_scores: tuple[SubjectScore, ...]  # one per seed
     accuracy: Estimate
@@ -179,7 +179,7 @@ def collect_all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
 
     def position(scored: SubjectScore) -> tuple[int, str, int, int]:
         index = index_or_end(order, scored.subject)
-        return index, scored.subject, scored.images, scored.seed or 0
+        return index, scored.subject, scored.images_seen, scored.seed or 0
 
     return sorted(scores, key=position)
 
@@ -223,7 +223,7 @@ def _make_points(scores: Sequence[SubjectScore]) -> list[ScorePoint]:
 
     def point(scored: SubjectScore) -> tuple[object, ...]:
         kind = scored.random_init_key if scored.subject == RANDOM_INIT else None
-        return scored.subject, scored.images, kind
+        return scored.subject, scored.images_seen, kind
 
     random_inits = [scored for scored in scores if is_random_init(scored.subject)]
     return [
@@ -247,7 +247,7 @@ def _make_point(
     return ScorePoint(
         subject=first.subject,
         is_reference=first.is_reference,
-        images=first.images,
+        images_seen=first.images_seen,
         budgets=tuple(budgets),
         seed_scores=tuple(seed_scores),
         accuracy=_estimate_mean([scored.correct for scored in seed_scores], accuracy_with_interval),

@@ -201,7 +201,7 @@ def _tower_line(
     comparison: ComparisonRecords, points: Sequence[ScorePoint], cost: CostAxis
 ) -> Line:
     """Return the line of one tower's points."""
-    points = sorted(points, key=lambda point: point.images)
+    points = sorted(points, key=lambda point: point.images_seen)
     subject = points[0].subject
     colour, marker = series_colour_and_marker(comparison, subject)
     texts = []

@@ -90,7 +90,7 @@ def _describe_need(
     time = ""
     if seconds:
         time = f", about {format_duration(2 * seeds * fmean(seconds))} of training here"
-    images = dict.fromkeys(format_count(tower.images) for tower in (base, lead))
+    images = dict.fromkeys(format_count(tower.images_seen) for tower in (base, lead))
     return NEEDED.format(
         task=task,
         lead=comparison.label(lead.subject),
