@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.experiment.config import Experiment
+from bench.experiment.fields import RandomInitKey
 from bench.interfaces.catalog import DEFAULT_TASKS, RANDOM_INIT, REFERENCES
 from bench.interfaces.sections import ComparisonRecords
 from bench.records.record import EQUAL_SECONDS, TransferScores
@@ -55,8 +56,8 @@ class SubjectScore:
         return self.experiment.seed if self.experiment else None
 
     @property
-    def random_init_key(self) -> tuple[object, ...] | None:
-        """What the features of the untrained tower depend on beside its seed."""
+    def random_init_key(self) -> RandomInitKey | None:
+        """What the features of the untrained tower depend on, apart from the seed."""
         return self.experiment.image.random_init_key if self.experiment else None
 
     @property
@@ -222,8 +223,8 @@ def _make_points(scores: Sequence[SubjectScore]) -> list[ScorePoint]:
     """Return a point for each subject and number of images on one task by one protocol."""
 
     def point(scored: SubjectScore) -> tuple[object, ...]:
-        kind = scored.random_init_key if scored.subject == RANDOM_INIT else None
-        return scored.subject, scored.images_seen, kind
+        key = scored.random_init_key if scored.subject == RANDOM_INIT else None
+        return scored.subject, scored.images_seen, key
 
     random_inits = [scored for scored in scores if is_random_init(scored.subject)]
     return [
@@ -278,17 +279,16 @@ def _random_inits_for(
     candidates = [baseline for baseline in random_inits if baseline.subject == name]
     if not candidates:
         candidates = [baseline for baseline in random_inits if baseline.subject == RANDOM_INIT]
-    kind = scored.random_init_key
-    if scored.is_reference or kind is None:
-        first_kind = candidates[0].random_init_key if candidates else None
-        return [baseline for baseline in candidates if baseline.random_init_key == first_kind]
-    tower = kind[:2]  # name and image size
+    key = scored.random_init_key
+    if scored.is_reference or key is None:
+        first_key = candidates[0].random_init_key if candidates else None
+        return [baseline for baseline in candidates if baseline.random_init_key == first_key]
 
     def is_of_tower(baseline: SubjectScore) -> bool:
-        baseline_kind = baseline.random_init_key
-        return baseline_kind is None or baseline_kind[:2] == tower
+        other = baseline.random_init_key
+        return other is None or (other.tower, other.image_size) == (key.tower, key.image_size)
 
     def difference(baseline: SubjectScore) -> tuple[bool, bool]:
-        return baseline.random_init_key != kind, baseline.seed != scored.seed
+        return baseline.random_init_key != key, baseline.seed != scored.seed
 
     return sorted(filter(is_of_tower, candidates), key=difference)[:1]
