@@ -26,7 +26,7 @@ myst_enable_extensions = ["deflist"]
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
-nb_execution_timeout = 300
+nb_execution_timeout = 900  # seconds per cell: a busy machine needs longer
 
 html_theme = "furo"
 html_title = "catlip-bench"
@@ -68,24 +68,25 @@ def resolve_links(_app: Sphinx, page: str, source: list[str]) -> None:
 
     Pages link to files as a forge shows them. A link to a file that does not exist is a warning.
     """
-    folder = DOCS / Path(page).parent
     if page == "index":
         readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-        source[0] = f"{with_site_links(readme, CHECKOUT, folder)}\n{source[0]}"
+        source[0] = f"{with_site_links(readme, CHECKOUT, page)}\n{source[0]}"
     elif not page.startswith("notebooks/"):
-        source[0] = with_site_links(source[0], folder, folder)
+        source[0] = with_site_links(source[0], (DOCS / page).parent, page)
 
 
-def with_site_links(text: str, base: Path, folder: Path) -> str:
-    """Return a page whose links are relative to `base` with links relative to `folder`."""
+def with_site_links(text: str, folder: Path, page: str) -> str:
+    """Return a text whose links are relative to `folder` with the links of a page of the site."""
 
     def replace(match: re.Match[str]) -> str:
         mark, label, path, anchor = match.groups(default="")
-        target = (base / path).resolve()
+        target = (folder / path).resolve()
         if not target.exists():
-            logging.getLogger(__name__).warning("link to a file that does not exist: %s", path)
+            logger = logging.getLogger(__name__)
+            logger.warning("link to a file that does not exist: %s", path, location=page)
         if mark or target.is_relative_to(DOCS):
-            return f"{mark}[{label}]({os.path.relpath(target, folder)}{anchor})"
+            site_path = os.path.relpath(target, (DOCS / page).parent)
+            return f"{mark}[{label}]({site_path}{anchor})"
         return f"[{label}]({SOURCES}/{target.relative_to(CHECKOUT)})" if SOURCES else label
 
     return LINK.sub(replace, text)
