@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cli.options import Caption, Data, Results, Root, Tasks
+from bench.cli.options import Caption, Data, Image, Results, Root, Tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,7 @@ class Bench:
     full: bool = False  # three seeds and longer training
     data: Data = None
     caption: Caption = None
+    image: Image = None
     root: Root = None
     tasks: Tasks = ()
     # continue the newest comparison with the same of --smoke, --full or neither
@@ -33,7 +34,7 @@ class Bench:
             self.results,
             minutes=self.minutes,
             data=self.data,
-            caption=self.caption,
+            fields={"caption": self.caption, "image_column": self.image},
             tasks=self.tasks,
             root=self.root,
             is_resumed=self.resume,

@@ -1,7 +1,7 @@
 """The stages of the default comparison. No torch here: runs are separate processes."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def run_default(
     *,
     minutes: float | None,
     data: str | None,
-    caption: str | None,
+    fields: Mapping[str, str | None],
     tasks: Sequence[str],
     root: Path | None,
     is_resumed: bool,
@@ -55,7 +55,7 @@ def run_default(
     is_smoke = name == "smoke"
     methods = HEADLINE_METHODS if is_smoke else DEFAULT_METHODS
     experiments = [EXPERIMENTS[f"{method}-tiny"] for method in methods]
-    experiments = on_data(experiments, data, caption, results)
+    experiments = on_data(experiments, data, fields, results)
     experiments = [set_images(experiment, IMAGES[name]) for experiment in experiments]
     if is_smoke:
         experiments = [change(experiment, **SHORT) for experiment in experiments]
@@ -103,14 +103,17 @@ def plan_stages(comparison: Comparison, scope: Scope, seconds: float) -> tuple[S
 
 
 def on_data(
-    experiments: Sequence[Experiment], data: str | None, caption: str | None, results: Path
+    experiments: Sequence[Experiment],
+    data: str | None,
+    fields: Mapping[str, str | None],
+    results: Path,
 ) -> list[Experiment]:
     """Return the experiments on the pack without the held-out concepts, or on the data that are given.
 
     Vocabularies are counted from these data's captions. Large JPEGs are decoded at a fraction of their size, because
     the tiny towers look at 48 pixels.
     """
-    options = {"data": data, "caption": caption}
+    options = {"data": data, **fields}
     settings = [f"{field}={value}" for field, value in options.items() if value is not None]
     experiments = [with_settings(experiment, settings) for experiment in experiments]
     if data is None:

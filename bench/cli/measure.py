@@ -12,6 +12,7 @@ from bench.cli.options import (
     Caption,
     Data,
     ExperimentNames,
+    Image,
     Json,
     Labels,
     Launch,
@@ -58,6 +59,7 @@ class Measure:
     rounds: Rounds = None
     data: Data = None
     caption: Caption = None
+    image: Image = None
     vocabulary: VocabularyFile = None
     labels: Labels = None
     # count vocabularies from the captions first, in place of --vocabulary
@@ -106,7 +108,13 @@ class Measure:
         for name in self.measurements:
             get_measurement(name)  # refuses a name that no extension adds
         return experiments_from(
-            self.names, self.settings, self.data, self.vocabulary, self.labels, self.caption
+            self.names,
+            self.settings,
+            self.data,
+            self.vocabulary,
+            self.labels,
+            self.caption,
+            self.image,
         )
 
 

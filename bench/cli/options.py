@@ -56,6 +56,13 @@ Root = Annotated[
     Path | None,
     arg(metavar="FOLDER", help="folder with the data of tasks that are not in the pack"),
 ]
+Image = Annotated[
+    str | None,
+    arg(
+        metavar="COLUMN",
+        help="column of images or their paths, in tars and folders their suffix; default: found by its name",
+    ),
+]
 VocabularyFile = Annotated[
     str | None,
     arg(
@@ -100,8 +107,9 @@ def experiment_from(
     vocabulary: str | None = None,
     labels: str | None = None,
     caption: str | None = None,
+    image: str | None = None,
 ) -> "Experiment":
-    """Return the named experiment with the settings, and with data, vocabulary, labels and captions where given.
+    """Return the named experiment with the settings, and with data, vocabulary, labels and fields where given.
 
     Raises ValueError.
     """
@@ -110,7 +118,7 @@ def experiment_from(
     from bench.interfaces.method import check_experiment
     from bench.labels.vocabulary import SUBWORD, read_vocabulary
 
-    options = {"data": data, "labels": labels, "caption": caption}
+    options = {"data": data, "labels": labels, "caption": caption, "image_column": image}
     if vocabulary is not None:
         is_subword = read_vocabulary(vocabulary).rule == SUBWORD
         options["subword_vocabulary" if is_subword else "synset_vocabulary"] = vocabulary

@@ -9,6 +9,7 @@ import msgspec
 from bench.console.console import log
 from bench.data.samples import caption_files
 from bench.experiment.config import Experiment, change
+from bench.experiment.fields import InputSettings
 from bench.experiment.recipes import DATACOMP_SYNSETS
 from bench.interfaces.hooks import find_hook
 from bench.labels.label_files import count_file_labels
@@ -40,15 +41,15 @@ def fields_to_count(experiments: Sequence[Experiment]) -> list[str]:
     return sorted(fields)
 
 
-def count_own_vocabulary(data: str, field: str, caption: str | None = None) -> Vocabulary:
+def count_own_vocabulary(inputs: InputSettings, field: str) -> Vocabulary:
     """Count the vocabulary of a field over the captions of data, over all texts where one of several is drawn.
 
     All subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that
     `min_count_for` the captions keeps. Raises ValueError for captions without such labels, or a file that fails.
     """
-    files = caption_files(data, caption)
+    files = caption_files(inputs)
     counted: Vocabulary = (find_hook("count_labels") or count_file_labels)(
-        files, RULES[field], caption
+        files, RULES[field], inputs.caption
     )
     if counted.rule == SUBWORD:
         return cut_vocabulary(counted, 1, None)
@@ -64,7 +65,7 @@ def with_counted_vocabularies(experiments: Sequence[Experiment], results: Path) 
     files = dict[str, str]()
     inputs = experiments[0].input
     for field in fields_to_count(experiments):
-        vocabulary = count_own_vocabulary(inputs.data, field, inputs.caption)
+        vocabulary = count_own_vocabulary(inputs, field)
         digest = hashlib.sha256(msgspec.json.encode(vocabulary)).hexdigest()[:8]
         path = results / FOLDER / f"{field.partition('_')[0]}s-{digest}.json"
         save_vocabulary(vocabulary, path)

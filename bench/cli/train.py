@@ -12,6 +12,7 @@ from bench.cli.options import (
     Caption,
     Data,
     ExperimentName,
+    Image,
     Json,
     Labels,
     Root,
@@ -72,6 +73,7 @@ class Train:
     images: Images = None
     data: Data = None
     caption: Caption = None
+    image: Image = None
     vocabulary: VocabularyFile = None
     labels: Labels = None
     # count the vocabulary from the captions first, in place of --vocabulary
@@ -89,7 +91,13 @@ class Train:
     def run(self) -> int:
         """Train, then score the tower and its random-init baseline."""
         named = experiment_from(
-            self.name, self.settings, self.data, self.vocabulary, self.labels, self.caption
+            self.name,
+            self.settings,
+            self.data,
+            self.vocabulary,
+            self.labels,
+            self.caption,
+            self.image,
         )
         out = self.out or Path("results") / f"train-{safe_file_name(named.name)}"
         experiment = self._experiment(named, out)
@@ -205,8 +213,7 @@ def count_vocabulary_of(experiment: Experiment, out: Path) -> None:
     require_runnable(out.resolve(), [unlabelled])
     prepare_data(out.resolve(), [unlabelled])
     (field,) = fields_to_count([experiment])
-    inputs = experiment.input
-    save_vocabulary(count_own_vocabulary(inputs.data, field, inputs.caption), out / VOCABULARY)
+    save_vocabulary(count_own_vocabulary(experiment.input, field), out / VOCABULARY)
 
 
 def parse_count(text: str) -> int:

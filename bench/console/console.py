@@ -142,8 +142,9 @@ def log(text: str) -> None:
 
 
 def report_usage_error(error: Exception) -> int:
-    """Log an error that the person can correct; return the exit code."""
-    log(f"error: {describe_error(error)}")
+    """Log an error that the person can correct, as one line unless it is a UserError; return the exit code."""
+    text = str(error) if isinstance(error, UserError) else describe_error(error)
+    log(f"error: {text}")
     return USAGE
 
 

@@ -18,6 +18,7 @@ CAPTION_COLUMNS = (
     "alt_text",
     "title",
     "description",
+    "conversations",
 )
 KEY_COLUMNS = ("key", "__key__", "uid", "sample_id")
 IMAGE_COLUMNS = (  # of encoded images
@@ -37,6 +38,7 @@ PATH_COLUMNS = (  # of image files
     "image",
     "image_path",
     "image_file",
+    "image_name",
     "img",
     "file_name",
     "filename",
@@ -45,6 +47,10 @@ PATH_COLUMNS = (  # of image files
     "path",
     "file",
 )
+CAPTION_SUFFIXES = ("txt", "json", *CAPTION_COLUMNS)
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif")
+IMAGE_ENDINGS = tuple(f".{suffix}" for suffix in IMAGE_SUFFIXES)
+EMBEDDING_SUFFIXES = ("npy",)
 BINARY_TYPES = (pa.binary(), pa.large_binary(), pa.binary_view())
 TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view(), *BINARY_TYPES)  # bytes may be text
 
@@ -61,24 +67,34 @@ def find_column(names: Iterable[str], known: Sequence[str]) -> str | None:
 def find_caption_columns(names: Sequence[str], fields: Iterable[str]) -> list[str]:
     """Return the columns that hold the fields of a choice of captions.
 
-    The field "" is the column with the first name known for captions. A field "meta.alt" that is no column is in the
-    column "meta". ValueError lists the columns if one is missing, or names one that occurs twice.
+    A field "meta.alt" that is no column is in the column "meta". ValueError lists the columns if one is missing.
     """
-    for name, count in Counter(names).most_common(1):
-        if count > 1:
-            raise ValueError(f"{count} columns are named {name!r}: rename all but one")
     columns = {name: name for name in names}
     matches = dict[str, None]()
     for field in fields:
-        name = field or find_column(names, CAPTION_COLUMNS) or ""
-        if not name:
-            raise ValueError(
-                f"no column has a name known for captions (there are {abbreviate_names(names)}): name it with --caption"
-            )
+        name = field
         while name not in columns and "." in name:
             name = name.rpartition(".")[0]
         matches[look_up(name, columns, "column")] = None
     return list(matches)
+
+
+def require_distinct(names: Sequence[str]) -> list[str]:
+    """Return the names of columns; ValueError if two columns have the same one."""
+    for name, count in Counter(names).most_common(1):
+        if count > 1:
+            raise ValueError(f"{count} columns are named {name!r}: rename all but one")
+    return list(names)
+
+
+def text_columns(schema: pa.Schema) -> list[str]:
+    """Return the columns of texts or lists of texts."""
+    names = []
+    for field in schema:
+        kind = getattr(field.type, "value_type", field.type)  # of lists and dictionaries
+        if kind in TEXT_TYPES and kind not in BINARY_TYPES:
+            names.append(field.name)
+    return names
 
 
 def iterate_values(batch: pa.RecordBatch | pa.Table) -> Iterator[dict[str, object]]:
@@ -109,15 +125,17 @@ def image_byte_columns(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
     return columns
 
 
-def find_image_bytes(schema: pa.Schema) -> tuple[str, ...]:
-    """Return the path of the column of images; ValueError unless there is one, or one of a known name."""
+def find_image_bytes(schema: pa.Schema, name: str | None) -> tuple[str, ...]:
+    """Return the path of the named column of images, else of the only one, or one of a known name; else ValueError."""
     columns = image_byte_columns(schema)
+    if name is not None:
+        return look_up(name, columns, "column of images")
     known = find_column(columns, IMAGE_COLUMNS)
     if known is not None:
         return columns[known]
     if len(columns) != 1:
         raise ValueError(
-            f"no column named image holds bytes (there are {abbreviate_names(schema.names)})"
+            f"no column named image holds bytes (there are {abbreviate_names(schema.names)}): name one with --image"
         )
     (path,) = columns.values()
     return path

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bench.data.columns import TEXT_TYPES, iterate_values
+from bench.data.columns import TEXT_TYPES, iterate_values, require_distinct, text_columns
 
 MAX_BATCH_ROWS = 65_536  # of a joined batch, which is also a row group of the labels
 MAX_BATCH_BYTES = 16 * 2**20
@@ -27,7 +27,8 @@ class ParquetTable:
     """An open Parquet file."""
 
     def __init__(self, path: Path, file: pq.ParquetFile) -> None:
-        self.columns: list[str] = file.schema_arrow.names
+        self.columns = require_distinct(file.schema_arrow.names)
+        self.texts = text_columns(file.schema_arrow)
         self._path = path
         self._file = file
         self._num_rows_read = 0

@@ -20,6 +20,7 @@ UNREADABLE = (
     zlib.error,
     csv.Error,
     pa.ArrowNotImplementedError,
+    OverflowError,
 )
 DIGEST_BYTES = 2**16  # read at each of three places of a file
 

@@ -4,7 +4,7 @@ All sources of files share it. It holds the usable samples with their texts and 
 the others by what they lack.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -24,7 +24,8 @@ from bench.data.captions.reader import (
     CaptionReader,
     has_visible_text,
 )
-from bench.data.parquet_files import MAX_BATCH_ROWS
+from bench.data.columns import EMBEDDING_SUFFIXES, IMAGE_SUFFIXES
+from bench.data.parquet_files import MAX_BATCH_BYTES, MAX_BATCH_ROWS
 from bench.data.paths import UNREADABLE, digest_file_excerpts
 from bench.data.text_tables import UTF8_REMEDY
 from bench.environment.files import (
@@ -37,15 +38,13 @@ from bench.environment.files import (
 from bench.experiment.config import abbreviate_names
 from bench.interfaces.data_source import DataSource, SampleRequest, Samples
 
-INDEX_FORMAT = 7  # raise it when the same file gives another index
+INDEX_FORMAT = 8  # raise it when the same file gives another index
 COLUMNS = (
     ("key", pa.large_string()),
     ("place", pa.int64()),  # among all samples, unusable ones included
     ("file", pa.int64()),  # number of the file of the data
     ("texts", pa.list_(pa.list_(pa.large_string()))),  # by field of the choice of captions
 )
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif")
-EMBEDDING_SUFFIXES = ("npy",)
 NO_IMAGE = "no image"
 TOO_LARGE = f"image larger than {MAX_BYTES // 2**20} MiB"
 
@@ -54,6 +53,8 @@ Places = tuple[tuple[str, pa.DataType], ...]  # columns that say where an image 
 
 def image_suffixes(request: SampleRequest) -> tuple[str, ...]:
     """Return the suffixes of the files that are read as images, or as embeddings in their place."""
+    if request.image_column is not None:
+        return (request.image_column.lower(),)
     return EMBEDDING_SUFFIXES if request.has_embeddings else IMAGE_SUFFIXES
 
 
@@ -71,6 +72,7 @@ class IndexBuilder:
     """Writes the usable samples of files into an index, and counts the others by what they lack."""
 
     def __init__(self, request: SampleRequest, schema: pa.Schema, writer: Any) -> None:
+        self.image_column = request.image_column
         self.suffixes = image_suffixes(request)
         self.needs_captions = request.needs_captions
         self.contents = IndexContents(counts=CaptionFieldCounts())
@@ -80,10 +82,18 @@ class IndexBuilder:
         self._writer = writer  # of an Arrow file
         self._no_texts: Texts = ((),) * len(request.captions.fields)
         self._rows: list[tuple[Any, ...]] = []
+        self._num_characters = 0  # of the texts of these rows
 
-    def find_caption_columns(self, names: Sequence[str], texts: Sequence[str]) -> list[str]:
+    def find_caption_columns(
+        self,
+        names: Sequence[str],
+        texts: Sequence[str],
+        first_rows: Iterable[Mapping[str, object]],
+    ) -> list[str]:
         """Return the columns of a table that hold the captions, as `CaptionReader.find_columns`."""
-        return self.reader.find_columns(names, texts) if self.needs_captions else []
+        if not self.needs_captions:
+            return []
+        return self.reader.find_columns(names, texts, first_rows)
 
     def add(
         self,
@@ -116,7 +126,8 @@ class IndexBuilder:
             contents.replaced_captions += 1
         valid_key = key.encode("utf-8", "replace").decode()
         self._rows.append((valid_key, number, self.file, texts, *(place or ())))
-        if len(self._rows) == MAX_BATCH_ROWS:
+        self._num_characters += sum(map(len, chain.from_iterable(texts)))
+        if len(self._rows) == MAX_BATCH_ROWS or self._num_characters > MAX_BATCH_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -128,6 +139,7 @@ class IndexBuilder:
         arrays = [pa.array(values, kind) for values, kind in zip(columns, types, strict=True)]
         self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
         self._rows = []
+        self._num_characters = 0
 
 
 @dataclass(eq=False)
@@ -136,13 +148,14 @@ class IndexedSamples(Samples):
 
     paths: tuple[Path, ...]  # of the data
     index: Path
+    image_column: str | None = None
 
     places: ClassVar[Places]  # the arguments of `read_image` after the file
     # Whether stored labels count all samples, unusable ones included.
     are_labels_by_place: ClassVar[bool] = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.paths, self.index)
+        return type(self), (self.paths, self.index, self.image_column)
 
     def read_image(self, path: Path, *place: Any) -> bytes:
         """Read an image of a file by its place."""
@@ -232,7 +245,7 @@ class IndexedSource(DataSource):
         """Return the files or folders that are read."""
         return self.files(data)
 
-    def identity(self, path: Path) -> str:
+    def identity(self, path: Path, _request: SampleRequest) -> str:
         """Return a text that changes when the index has to be made again."""
         return f"{path.name} {digest_file_excerpts(path)}"
 
@@ -240,13 +253,13 @@ class IndexedSource(DataSource):
         """Index the files unless they are indexed, and open their samples; ValueError names a damaged file."""
         paths = self.indexed(data, request.cache)
         kinds = f"{image_suffixes(request)} {request.needs_captions}"
-        identities = [self.identity(path) for path in paths]
+        identities = [self.identity(path, request) for path in paths]
         made_of = "\n".join([*request.captions.names, kinds, self.name, *identities])
         digest = sha256(made_of.encode("utf-8", "surrogateescape")).hexdigest()[:24]
         index = request.cache / f"samples{INDEX_FORMAT}-{digest}.arrow"
         if not index.with_suffix(".json").is_file():
             self.write_index(paths, index, request)
-        samples = self.samples(tuple(paths), index)
+        samples = self.samples(tuple(paths), index, request.image_column)
         if request.needs_captions:
             samples.contents.counts.require(request.captions)
         return samples

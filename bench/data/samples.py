@@ -10,16 +10,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.data.captions.choice import CaptionChoice, parse_caption_choice
+from bench.data.captions.reader import NO_CAPTION
 from bench.data.columns import CAPTION_COLUMNS
 from bench.data.held_out import HELD_OUT_FILE
 from bench.data.manifest import pack_cache
 from bench.data.parquet_files import MAX_BATCH_ROWS
-from bench.data.paths import digest_file_excerpts, iterate_files
+from bench.data.paths import digest_file_excerpts
+from bench.data.refusals import refuse, refuse_unread
+from bench.data.sample_index import NO_IMAGE
 from bench.data.subset import is_key_file
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.environment.files import atomic_write
 from bench.experiment.config import Experiment
-from bench.experiment.fields import SEEN_CONCEPTS
+from bench.experiment.fields import SEEN_CONCEPTS, InputSettings
 from bench.interfaces.data_source import (
     SOURCES,
     DataSource,
@@ -31,7 +34,7 @@ from bench.interfaces.method import reads_captions
 
 MAX_UNUSABLE_FRACTION = 0.1  # largest fraction of unusable samples
 MIN_TOLERATED = 10  # unusable samples that are always tolerated
-LAYOUTS_PAGE = "docs/data.md says what converts others"
+CHECKED_FOLDERS = 20  # in a folder that no source reads
 
 
 def find_source(data: str) -> DataSource | None:
@@ -43,13 +46,13 @@ def find_source(data: str) -> DataSource | None:
 
 
 def get_source(data: str) -> DataSource:
-    """Return the source that reads data; ValueError says what is accepted."""
+    """Return the source that reads data; UserError says what is missing, and the next command."""
     source = find_source(data)
     if source is None:
-        has_files = next(iterate_files(data), None) is not None
-        reason = "no data source reads it" if has_files else "there is no file"
-        accepted = "; or ".join(source.accepted for source in SOURCES.values())
-        raise ValueError(f"data={data}: {reason}; accepted is {accepted} ({LAYOUTS_PAGE})")
+        folders = sorted(map(str, Path(data).glob("[!.]*/")))[:CHECKED_FOLDERS]
+        readable_folders = [folder for folder in folders if find_source(folder)]
+        names = [source.name for source in SOURCES.values()]
+        raise refuse_unread(data, readable_folders, names)
     return source
 
 
@@ -64,24 +67,25 @@ def open_samples(experiment: Experiment, cache: Path) -> Samples:
 
     A method that reads no captions sees the same images as the others, or all images where the others are refused.
     """
+    inputs = experiment.input
     request = SampleRequest(
         cache=cache,
-        captions=parse_caption_choice(experiment.input.caption),
+        captions=parse_caption_choice(inputs.caption),
+        image_column=inputs.image_column,
         has_embeddings=experiment.image.embedding_channels is not None,
-        lists_keys=is_key_file(experiment.input.subset),
+        lists_keys=is_key_file(inputs.subset),
     )
     if not reads_captions(experiment):
         with suppress(ValueError):
-            return _open_usable_samples(experiment.input.data, request)
+            return _open_usable_samples(inputs.data, request)
         request = replace(request, needs_captions=False)
-    return _open_usable_samples(experiment.input.data, request)
+    return _open_usable_samples(inputs.data, request)
 
 
 def _open_usable_samples(data: str, request: SampleRequest) -> Samples:
     """Open samples; ValueError if none or too few can be used."""
     samples = get_source(data).open(data, request)
-    if not len(samples):
-        raise ValueError(f"{data}: no sample can be used ({format_counts(samples.skipped)})")
+    require_usable(data, samples)
     lacking = sum(samples.skipped.values())
     if not request.lists_keys and lacking > max_unusable(samples.total):
         raise ValueError(
@@ -91,27 +95,41 @@ def _open_usable_samples(data: str, request: SampleRequest) -> Samples:
     return samples
 
 
+def require_usable(data: str, samples: Samples) -> None:
+    """Raise ValueError if no sample can be used; of a tar it may say how to join images and captions."""
+    if len(samples):
+        return
+    reason = f"{data}: no sample can be used ({format_counts(samples.skipped)})"
+    tars = [path for path in get_source(data).files(data) if path.suffix == ".tar"]
+    if tars and {NO_IMAGE, NO_CAPTION} <= samples.skipped.keys():
+        raise refuse(reason, tars)
+    raise ValueError(reason)
+
+
 def max_unusable(total: int) -> float:
     """Return the largest tolerated number of unusable samples."""
     return max(float(MIN_TOLERATED), MAX_UNUSABLE_FRACTION * total)
 
 
-def caption_files(data: str, caption: str | None) -> list[Path]:
+def caption_files(inputs: InputSettings) -> list[Path]:
     """Return files with the captions of data in the order of their positions, in a format that `label` reads.
 
     They are the files of the source, or a table that is written into the user's cache, whose columns have the names of
     the choice's fields.
     """
+    data = inputs.data
     source = get_source(data)
     if source.has_caption_files:
         return source.files(data)
-    choice = parse_caption_choice(caption)
+    choice = parse_caption_choice(inputs.caption)
+    image = inputs.image_column
     cache = pack_cache()
-    key = f"{data} {data_digest(data)} {choice.names} {sorted(LOADED_EXTENSIONS.items())}"
+    key = f"{data} {data_digest(data)} {choice.names} {image} {sorted(LOADED_EXTENSIONS.items())}"
     digest = sha256(key.encode()).hexdigest()[:16]
     path = cache / f"captions-{digest}.parquet"
     if not path.is_file():
-        samples = source.open(data, SampleRequest(cache=cache, captions=choice))
+        request = SampleRequest(cache=cache, captions=choice, image_column=image)
+        samples = source.open(data, request)
         _write_captions(samples, choice, path)
     return [path]
 
@@ -134,12 +152,12 @@ def _write_captions(samples: Samples, choice: CaptionChoice, path: Path) -> None
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
 
 
-def with_caption_files(name: str, caption: str | None) -> list[str]:
-    """Return an input of `label`, or the files with its captions where `label` does not read those of its source."""
-    source = find_source(name)
+def with_caption_files(inputs: InputSettings) -> list[str]:
+    """Return the input of `label`, or the files with its captions where `label` does not read those of its source."""
+    source = find_source(inputs.data)
     if source is None or source.has_caption_files:
-        return [name]
-    return [str(path) for path in caption_files(name, caption)]
+        return [inputs.data]
+    return [str(path) for path in caption_files(inputs)]
 
 
 def files_digest(files: Iterable[Path]) -> str:

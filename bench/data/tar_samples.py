@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from typing import IO, Any, NoReturn, cast
 
+from bench.data.columns import CAPTION_SUFFIXES, EMBEDDING_SUFFIXES, IMAGE_SUFFIXES
 from bench.data.text_tables import MAX_LINE_BYTES, decode_json_object, decode_text
 
-CAPTION_SUFFIXES = ("txt", "json")
+MAX_OTHER_BYTES = 2**16  # of a member that may be a text, by a suffix that is not known
 BLOCK_BYTES = tarfile.BLOCKSIZE
 CHUNK_BYTES = 2**20
 TRUNCATED = "the archive is truncated; copy or download it again"
@@ -28,7 +29,7 @@ class Member:
 
     offset: int  # of the content in the archive, in bytes
     size: int  # bytes
-    content: bytes  # only of .txt and .json members, else empty
+    content: bytes  # of what may be a text, else empty
 
 
 def find_image(members: Mapping[str, Member], suffixes: Sequence[str]) -> Member | None:
@@ -43,19 +44,29 @@ def find_image(members: Mapping[str, Member], suffixes: Sequence[str]) -> Member
 
 
 def decode_texts(members: Mapping[str, Member]) -> dict[str, object]:
-    """Return the texts of .txt members and the objects of .json members, which a choice of captions reads.
+    """Return the texts and the objects of .json members by suffix, which a choice of captions reads.
 
-    A .json that holds no object is left out.
+    A .json that holds no object is left out, and what is no text by its suffix or its content.
     """
     values = dict[str, object]()
     for suffix, member in members.items():
-        if _last_part(suffix) == "txt":
-            values[suffix] = decode_text(member.content)
-        elif _last_part(suffix) == "json":
+        kind = _last_part(suffix)
+        if kind == "json":
             fields = decode_json_object(member.content)
             if fields is not None:
                 values[suffix] = fields
+        elif kind in CAPTION_SUFFIXES or _is_text(member.content):
+            values[suffix] = decode_text(member.content)
     return values
+
+
+def _is_text(content: bytes) -> bool:
+    """Return whether bytes are a text with a letter, and no markup."""
+    try:
+        text = content.decode().strip()
+    except UnicodeDecodeError:
+        return False
+    return "\0" not in text and not text.startswith("<") and any(map(str.isalpha, text))
 
 
 def _last_part(suffix: str) -> str:
@@ -91,6 +102,19 @@ def iterate_samples(file: BufferedIOBase) -> Iterator[tuple[str, dict[str, Membe
             raise ValueError(f"the texts of {key} are longer than {MAX_TEXT_BYTES // 2**20} MiB")
     if members:
         yield key, members
+
+
+def may_be_text(name: str, size: int) -> bool:
+    """Return whether a file of `size` bytes has to be read as a text; ValueError if a caption is too long.
+
+    Files whose suffix is not known are read to see whether they are texts, if they are short and no images.
+    """
+    suffix = _last_part(name.lower())
+    if suffix not in CAPTION_SUFFIXES:
+        return size <= MAX_OTHER_BYTES and suffix not in (*IMAGE_SUFFIXES, *EMBEDDING_SUFFIXES)
+    if size > MAX_LINE_BYTES:
+        raise ValueError(f"{name} is longer than {MAX_LINE_BYTES // 2**20} MiB")
+    return True
 
 
 class _BoundedHeader(tarfile.TarInfo):
@@ -130,19 +154,18 @@ def _iterate_files(file: BufferedIOBase) -> Iterator[tuple[str, Member]]:
         file.seek(tar.offset)  # tarfile's end, which may be a truncated header
         if file.read(BLOCK_BYTES) != bytes(BLOCK_BYTES):
             raise ValueError(TRUNCATED)
-        while rest := file.read(CHUNK_BYTES):
-            if rest != bytes(len(rest)):
-                raise ValueError(
-                    "the archive continues after its end mark: were archives concatenated?"
-                )
+        # A second archive begins after at most 10 KiB of zeros: what follows more of them is not looked at.
+        rest = file.read(CHUNK_BYTES)
+        if rest != bytes(len(rest)):
+            raise ValueError(
+                "the archive continues after its end mark: were archives concatenated?"
+            )
 
 
 def _read_content(tar: tarfile.TarFile, header: tarfile.TarInfo, name: str) -> bytes:
-    """Return the content of a caption, and no bytes of other members."""
-    if _last_part(name.lower()) not in CAPTION_SUFFIXES:
+    """Return the content of what may be a caption, and no bytes of other members."""
+    if not may_be_text(name, header.size):
         return b""
-    if header.size > MAX_LINE_BYTES:
-        raise ValueError(f"{name} is longer than {MAX_LINE_BYTES // 2**20} MiB")
     content = cast("IO[bytes]", tar.extractfile(header)).read()
     if len(content) != header.size:
         raise ValueError(TRUNCATED)

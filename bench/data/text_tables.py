@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any, cast
 
 import msgspec
 
-from bench.data.columns import CAPTION_COLUMNS
+from bench.data.columns import CAPTION_COLUMNS, PATH_COLUMNS, require_distinct
 from bench.data.paths import compound_suffix
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt")
@@ -38,6 +39,11 @@ class TextTable:
     columns: list[str]  # names in the header, or in the first JSON object
     rows: Iterator[dict[str, Any]]
     count_bytes_read: Callable[[], int]  # of the file, so far
+
+    @property
+    def texts(self) -> list[str]:
+        """Columns that may hold texts."""
+        return self.columns
 
     def read_rows(self, _columns: list[str]) -> Iterator[dict[str, Any]]:
         """Yield the rows with all columns; a row that cannot be read has none."""
@@ -60,21 +66,31 @@ def open_text_table(path: Path) -> Iterator[TextTable]:
     """Open a file by its suffix; ValueError, OSError or csv.Error if it cannot be read, also while rows are read."""
     suffix = compound_suffix(path).removesuffix(".gz")
     with open_binary(path) as (file, count_bytes_read):
+        is_plain = suffix == ".txt" and not _begins_with_header(file)
         lines = _split_lines(file)
-        if suffix == ".txt":
+        if is_plain:
             columns = [CAPTION_COLUMNS[0]]
             texts = (line.decode("utf-8", "replace") for line in lines)
             rows: Iterator[dict[str, Any]] = ({columns[0]: text} for text in texts)
         elif suffix == ".jsonl":
             objects = (decode_json_object(line) or {} for line in lines if line)
             first_object = next(objects, {})
+            if not first_object:
+                raise ValueError("its first line is no JSON object, or one that is nested too deep")
             columns = list(first_object)
             rows = chain([first_object], objects)
         else:
             values = _read_csv(lines, suffix)
-            columns = next(values, [])
+            columns = require_distinct(next(values, []))
             rows = (_name_values(columns, row) for row in values if row)
         yield TextTable(columns, rows, count_bytes_read)
+
+
+def _begins_with_header(file: io.BufferedReader) -> bool:
+    """Return whether a text begins with a header that has columns with names known for images and for captions."""
+    line = file.peek(1).removeprefix(UTF8_MARK).partition(b"\n")[0]
+    names = set(re.split(r'[,;|\t" \r]+', line.decode("utf-8", "replace").lower()))
+    return not (names.isdisjoint(PATH_COLUMNS) or names.isdisjoint(CAPTION_COLUMNS))
 
 
 def _name_values(columns: list[str], row: list[str]) -> dict[str, Any]:
@@ -97,15 +113,21 @@ def _split_lines(file: io.BufferedReader) -> Iterator[bytes]:
 def _read_csv(lines: Iterator[bytes], suffix: str) -> Iterator[list[str]]:
     """Yield the header and the rows.
 
-    The delimiter is a tab if the header has one, as open_clip's default is, else a comma or a semicolon.
+    The delimiter is a tab if the header has one, as open_clip's default is, else a comma, a semicolon or a bar. Values
+    between bars have no quotation marks, as in Flickr30k's table.
     """
     csv.field_size_limit(MAX_LINE_BYTES)
     texts = (line.decode("utf-8", "replace") + "\n" for line in lines)
     header = next(texts, "\n")
-    delimiter = max(",;", key=header.count)
+    delimiter = max(",;|", key=header.count)
     if suffix == ".tsv" or "\t" in header:
         delimiter = "\t"
-    return csv.reader(chain([header], texts), delimiter=delimiter, strict=True)
+    lines_of_table = chain([header], texts)
+    if delimiter == "|":
+        return csv.reader(
+            lines_of_table, delimiter="|", quoting=csv.QUOTE_NONE, skipinitialspace=True
+        )
+    return csv.reader(lines_of_table, delimiter=delimiter, strict=True)
 
 
 def decode_json_object(content: bytes) -> dict[str, object] | None:

@@ -105,8 +105,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         lengths = inputs.caption_lengths
         if not is_pack and lengths != PACK_DATA:
             yield f"caption_lengths={lengths!r} is for the pack alone: leave it out with data={inputs.data}"
-        if inputs.caption is not None and is_pack:
-            yield f"caption={inputs.caption!r} is for other data: the shipped pack has one caption, leave it out"
+        if is_pack and (inputs.caption or inputs.image_column):
+            yield "caption and image_column are for other data than the shipped pack: leave them out"
         subset = inputs.subset or ""
         if subset.startswith(RANDOM_SUBSET) and not re.fullmatch(
             rf"{RANDOM_SUBSET}[1-9][0-9]{{0,11}}", subset

@@ -260,6 +260,14 @@ class InputSettings(SettingsGroup, frozen=True, kw_only=True):
             "as needed",
         ),
     ] = None
+    image_column: Annotated[
+        NonEmptyStr | None,
+        field_metadata(
+            "Column that holds the images or their paths, or their suffix in tars and folders; None: found by its name "
+            "or its content.",
+            "as needed",
+        ),
+    ] = None
     subset: Annotated[
         NonEmptyStr | None,
         field_metadata(

@@ -26,6 +26,9 @@ class SampleRequest:
     captions: (
         Any  # `CaptionChoice` of bench.data.captions.choice: which fields of a sample are read
     )
+    image_column: str | None = (
+        None  # of a table, or suffix of images; None: found by name or content
+    )
     has_embeddings: bool = False  # grids of embeddings in place of images
     needs_captions: bool = True  # a sample without a caption cannot be used
     lists_keys: bool = False  # a file lists the samples to use, so that losing others is no error
@@ -120,12 +123,11 @@ class Samples:
 class DataSource(Named):
     """A way to keep images and captions: it says what a path holds, and opens it.
 
-    A subclass describes the source in its attributes. An extension's file is imported by every loader worker, and
+    An extension's file is imported by every loader worker, and
     nothing may touch CUDA during the import.
     """
 
-    name: str  # in messages
-    accepted: ClassVar[str]  # the paths that it reads, in messages: "a folder with ..."
+    name: str  # in messages: what it reads
     # Whether `label` reads its files, whose captions are in their order.
     has_caption_files: ClassVar[bool] = False
 

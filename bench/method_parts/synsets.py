@@ -87,6 +87,6 @@ def _make_sparse_label_function(
     if source == COMPUTED_LABELS:
         labeller = get_labeller("corenet", vocabulary)
         return lambda captions: Labels.from_lists(labeller.label_texts(captions.texts))
-    shards = caption_files(experiment.input.data, experiment.input.caption)
+    shards = caption_files(experiment.input)
     stored = load_stored_labels(Path(source), shards, vocabulary, experiment.input.caption)
     return lambda captions: Labels.from_lists(stored.select(captions.rows, captions.total))

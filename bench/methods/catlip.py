@@ -51,9 +51,7 @@ class CatLip(LabelMethod):
             if experiment.targets.labels == NLTK_LABELS:
                 NltkLabeller([])
         else:
-            self.label_files(
-                experiment, caption_files(experiment.input.data, experiment.input.caption)
-            )
+            self.label_files(experiment, caption_files(experiment.input))
 
     def row_labels(self, experiment: Experiment) -> tuple[str, ...]:
         return read_vocabulary(experiment.targets.synset_vocabulary).keys

@@ -129,11 +129,12 @@ def prepare_data(results: Path, experiments: Sequence[Experiment]) -> list[str]:
 
     Raises ValueError or OSError for data that every run would refuse.
     """
-    by_data = dict[tuple[str, str | None, bool, bool], Experiment]()
+    by_data = dict[tuple[object, ...], Experiment]()
     for experiment in experiments:
         inputs = experiment.input
         has_images = experiment.image.embedding_channels is None
-        by_data[inputs.data, inputs.caption, has_images, reads_captions(experiment)] = experiment
+        fields = (inputs.data, inputs.caption, inputs.image_column)
+        by_data[*fields, has_images, reads_captions(experiment)] = experiment
     notes = dict[str, None]()
     for experiment in by_data.values():
         samples = open_samples(experiment, results / CACHE)

@@ -69,7 +69,7 @@ def _digest_inputs_or_describe_error(experiment: Experiment) -> str:
         digest = inputs_digest(experiment)
         method = get_label_method(experiment.method)
         if method is not None:
-            captions = caption_files(experiment.input.data, experiment.input.caption)
+            captions = caption_files(experiment.input)
             digest += files_digest(method.label_files(experiment, captions))
     except (ValueError, OSError) as error:
         return str(error)

@@ -11,7 +11,6 @@ ARCHIVE = "pairs.zip"
 
 class ZippedPairs(DataSource):
     name = "zipped pairs"
-    accepted = "a folder with pairs.zip, in which KEY.jpg and KEY.txt are beside each other"
 
     def recognises(self, data):
         return (Path(data) / ARCHIVE).is_file()

@@ -1,8 +1,14 @@
 """The same captioned images in every layout that users have."""
 
 import csv
+import gzip
+import io
 import json
+import shutil
+import sqlite3
+import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -11,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from tests.data.shards import write_shard
 from tests.photographs import PHOTOGRAPHS, crop
@@ -89,6 +96,16 @@ TARS: dict[str, Callable[[int, Sample], dict[str, Any]]] = {
         f"{n:04}.paug.json": {"param_aug": "x"},
         f"{n:04}.npz": b"PK",
         f"{n:04}.pth.gz": b"\x1f\x8b",
+    },
+    "text members": lambda n, one: {
+        f"{n:04}.{one.suffix}": one.image,
+        f"{n:04}.cls": "3",
+        f"{n:04}.text": one.caption,
+    },
+    "a member of an unknown suffix": lambda n, one: {
+        f"{n:04}.{one.suffix}": one.image,
+        f"{n:04}.prompt": one.caption,
+        f"{n:04}.json": {"url": "https://a.org/1.jpg", "sha256": "0f1e", "width": 3},
     },
 }
 
@@ -173,6 +190,124 @@ def write_table(
     return folder
 
 
+def write_files(
+    folder: Path,
+    samples: Sequence[Sample],
+    members: Callable[[int, Sample], dict[str, Any]],
+    others: dict[str, bytes] | None = None,
+) -> Path:
+    """Write files of each sample, and others beside them."""
+    written = dict(others or {})
+    for number, one in enumerate(samples):
+        written |= members(number, one)
+    for name, content in written.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_to_bytes(content))
+    return folder
+
+
+def parquet_bytes(rows: list[dict[str, Any]]) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    return file.getvalue()
+
+
+FILES: dict[str, Callable[[int, Sample], dict[str, Any]]] = {
+    "kohya with .caption": lambda n, one: {
+        f"10_dog/{n:04}.{one.suffix}": one.image,
+        f"10_dog/{n:04}.caption": one.caption,
+        f"10_dog/{n:04}.npz": b"PK\0\xff",
+    },
+    "kohya with .txt": lambda n, one: {
+        f"10_dog/{n:04}.{one.suffix}": one.image,
+        f"10_dog/{n:04}.txt": one.caption,
+    },
+    "one caption.txt per folder": lambda n, one: {
+        f"{n:04}/1.{one.suffix}": one.image,
+        f"{n:04}/caption.txt": one.caption,
+    },
+    "one caption.json per folder": lambda n, one: {
+        f"{n:04}/1.{one.suffix}": one.image,
+        f"{n:04}/caption.json": {"caption": one.caption},
+    },
+}
+
+
+def write_img2dataset_files(folder: Path, samples: Sequence[Sample]) -> Path:
+    """Write what `img2dataset --output_format files` does, with its table of URLs."""
+    rows = [{"url": f"https://a.org/{n}.jpg", "key": f"{n:09}"} for n in range(len(samples))]
+    others = {"00000.parquet": parquet_bytes(rows), "00000_stats.json": b'{"count": 12}'}
+    members = TARS["img2dataset"]
+    return write_files(
+        folder,
+        samples,
+        lambda n, one: {f"00000/{name}": content for name, content in members(n, one).items()},
+        others,
+    )
+
+
+def write_image_rows(folder: Path, samples: Sequence[Sample], image: str, text: str) -> Path:
+    """Write a Parquet file with bytes of images, as img2dataset and tools for LAION do."""
+    rows = [
+        {"URL": f"https://a.org/{n}", text: one.caption, image: one.image, "similarity": 0.3}
+        for n, one in enumerate(samples)
+    ]
+    return write_files(folder, [], lambda *_: {}, {"00000.parquet": parquet_bytes(rows)})
+
+
+def _llava(rows: list[tuple[str, str]]) -> str:
+    """Return rows as LLaVA's files have them."""
+    question = {"from": "human", "value": "<image>\nDescribe it."}
+    return json.dumps(
+        [
+            {"id": name, "image": name, "conversations": [question, {"from": "gpt", "value": text}]}
+            for name, text in rows
+        ]
+    )
+
+
+def _lines(header: str, line: str) -> Callable[[list[tuple[str, str]]], str]:
+    """Return what writes rows as lines."""
+    return lambda rows: header + "".join(f"{line.format(*row)}\n" for row in rows)
+
+
+# Name of the file, folder of the images, and the file's text from names and captions.
+TEXTS: dict[str, tuple[str, str, Callable[[list[tuple[str, str]]], str]]] = {
+    "LLaVA": ("llava.json", "images", _llava),
+    "Flickr30k": (
+        "results.csv",
+        "flickr30k_images",
+        _lines("image_name| comment_number| comment\n", "{}| 0| {}"),
+    ),
+    "Flickr8k of Kaggle": ("captions.txt", "Images", _lines("image,caption\n", '{},"{}"')),
+    "open_clip": ("train.csv", "images", _lines("filepath\ttitle\n", "{}\t{}")),
+    "columns of unknown names": ("pets.csv", "", _lines("foto;beschreibung\n", "{};{}")),
+}
+
+
+def write_text_table(
+    folder: Path,
+    samples: Sequence[Sample],
+    name: str,
+    images: str,
+    text: Callable[[list[tuple[str, str]]], str],
+) -> Path:
+    """Write images and a text that names them with their captions."""
+    names = write_images(folder / images, samples)
+    rows = [(name, one.caption) for name, one in zip(names, samples, strict=True)]
+    (folder / name).write_text(text(rows))
+    return folder
+
+
+def write_vizwiz(folder: Path, samples: Sequence[Sample]) -> Path:
+    """Write VizWiz's captions: COCO's format beside a folder of each split."""
+    write_coco(folder, samples)
+    (folder / "train2017").rename(folder / "train")
+    (folder / "annotations" / "captions_train2017.json").rename(folder / "annotations/train.json")
+    return folder
+
+
 def write_coco(folder: Path, samples: Sequence[Sample]) -> Path:
     """Write the layout of COCO's captions: annotations beside a folder of images."""
     names = write_images(folder / "train2017", samples)
@@ -184,8 +319,135 @@ def write_coco(folder: Path, samples: Sequence[Sample]) -> Path:
     return folder
 
 
+def write_zip(folder: Path, samples: Sequence[Sample]) -> None:
+    with zipfile.ZipFile(folder / "pets.zip", "w") as archive:
+        for number, one in enumerate(samples):
+            archive.writestr(f"{number:04}.{one.suffix}", one.image)
+            archive.writestr(f"{number:04}.txt", one.caption)
+
+
+def write_other_images(folder: Path, samples: Sequence[Sample], suffix: str) -> None:
+    """Write pairs whose images have a format that is not read."""
+    for number, one in enumerate(samples):
+        with Image.open(io.BytesIO(one.image)) as image:
+            image.save(folder / f"{number:04}.{suffix}")
+        (folder / f"{number:04}.txt").write_text(one.caption)
+
+
+def write_sqlite(folder: Path, samples: Sequence[Sample]) -> None:
+    with closing(sqlite3.connect(folder / "pets.sqlite")) as database, database:
+        database.execute("CREATE TABLE pets (id INTEGER PRIMARY KEY, image BLOB, caption TEXT)")
+        rows = [(one.image, one.caption) for one in samples]
+        database.executemany("INSERT INTO pets (image, caption) VALUES (?, ?)", rows)
+
+
+def write_apart(folder: Path, samples: Sequence[Sample]) -> None:
+    """Write a tar in which all images come before all captions."""
+    images = {f"{n:04}.{one.suffix}": one.image for n, one in enumerate(samples)}
+    texts = {f"{n:04}.txt": one.caption.encode() for n, one in enumerate(samples)}
+    write_shard(folder / "pets.tar", images | texts)
+
+
+def write_packed_tar(folder: Path, samples: Sequence[Sample]) -> None:
+    tars = write_tars(folder / "tars", samples, TARS["tars"])
+    (folder / "0.tar.gz").write_bytes(gzip.compress((tars / "00000.tar").read_bytes()))
+    shutil.rmtree(tars)
+
+
+def write_lines_without_header(
+    folder: Path, samples: Sequence[Sample], name: str, line: str
+) -> None:
+    names = write_images(folder / "images", samples)
+    rows = [line.format(name, one.caption) for name, one in zip(names, samples, strict=True)]
+    (folder / name).write_text("\n".join(rows) + "\n")
+
+
+def write_urls(folder: Path, _samples: Sequence[Sample]) -> None:
+    (folder / "pets.csv").write_text("url,caption\nhttps://a.org/1.jpg,a dog\n")
+
+
+def write_lost_images(folder: Path, samples: Sequence[Sample]) -> None:
+    """Write a table in one folder, and its images in another one."""
+    write_table(folder / "table", samples, "pets.csv", images="../elsewhere/pets")
+
+
+# What writes a layout, the data that are then named, what is said to be missing, and the data after the command that is
+# said to be next; None where it needs a network or a library.
+REFUSED: dict[str, tuple[Callable[[Path, Sequence[Sample]], object], str, str, str | None]] = {
+    "zip": (write_zip, "", "files outside of an archive", "pets"),
+    "bmp": (partial(write_other_images, suffix="bmp"), "", "images in a format that is read", ""),
+    "avif": (partial(write_other_images, suffix="avif"), "", "images in a format that is read", ""),
+    "SQLite": (write_sqlite, "", "the example of an extension that reads SQLite", "pets.sqlite"),
+    "members apart": (
+        write_apart,
+        "",
+        "image and caption of a sample that follow one another",
+        "pets",
+    ),
+    "a compressed tar": (write_packed_tar, "", "tars that are not compressed", ""),
+    "Flickr30k's tokens": (
+        partial(write_lines_without_header, name="results.token", line="{}#0\t{}"),
+        "",
+        "a header with the names of the columns",
+        "",
+    ),
+    "Conceptual Captions": (
+        partial(write_lines_without_header, name="cc3.tsv", line="{1}\t{0}"),
+        "",
+        "a header with the names of the columns",
+        "",
+    ),
+    "a DatasetDict": (
+        lambda folder, samples: write_saved_dataset(folder / "train", samples),
+        "",
+        "the name of one of its folders",
+        "train",
+    ),
+    "images alone": (
+        lambda folder, samples: write_images(folder / "images", samples),
+        "images",
+        "captions: a text beside each image",
+        "images",
+    ),
+    "URLs": (write_urls, "", "the images of the column url", None),
+    "images elsewhere": (
+        write_lost_images,
+        "table",
+        "the images of its column 'file_name'",
+        "table",
+    ),
+    "HDF5": (
+        lambda folder, _: (folder / "pets.h5").write_bytes(b"\x89HDF\r\n"),
+        "",
+        "an extension that reads them",
+        None,
+    ),
+    "LMDB": (
+        lambda folder, _: write_files(folder / "pets.lmdb", [], lambda *_: {}, {"data.mdb": b"x"}),
+        "",
+        "an extension that reads them",
+        None,
+    ),
+    "S3": (lambda *_: None, "s3://pets/train", "what a data source reads", None),
+    "FFCV": (
+        lambda folder, _: (folder / "a.beton").write_bytes(b"x"),
+        "",
+        "what a data source",
+        None,
+    ),
+    "a pipe": (lambda *_: None, "pipe:touch x; cat 0.tar", "what a data source reads", None),
+}
 LAYOUTS: dict[str, Callable[[Path, Sequence[Sample]], Path]] = {
     **{name: partial(write_tars, members=members) for name, members in TARS.items()},
+    **{name: partial(write_files, members=members) for name, members in FILES.items()},
+    **{
+        name: partial(write_text_table, name=file, images=images, text=text)
+        for name, (file, images, text) in TEXTS.items()
+    },
+    "files of img2dataset": write_img2dataset_files,
+    "Parquet of img2dataset": partial(write_image_rows, image="jpg", text="caption"),
+    "Parquet of LAION": partial(write_image_rows, image="image", text="TEXT"),
+    "VizWiz": write_vizwiz,
     "Parquet": write_parquet,
     "Parquet of bytes": partial(write_parquet, is_struct=False),
     "Parquet, zstd": partial(write_parquet, compression="zstd", use_dictionary=False),

@@ -28,7 +28,7 @@ class Listed(Samples):
 class Lists(DataSource):
     """A source whose samples are those that a test gives it."""
 
-    name = accepted = "lists"
+    name = "lists"
 
     def __init__(self, samples: object) -> None:
         self.samples = samples

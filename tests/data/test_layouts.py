@@ -2,10 +2,13 @@
 
 import io
 import json
+import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,27 +18,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from bench.console.console import PROGRAM, UserError
 from bench.data.captions.choice import CaptionChoice
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.samples import caption_files, data_digest, get_source, open_samples
 from bench.data.sources import arrow_tables
-from bench.experiment.config import change
+from bench.experiment.config import Experiment, change
+from bench.experiment.fields import InputSettings
 from bench.interfaces.data_source import SampleRequest, Samples
 from tests.chaos.broken_images import png
 from tests.data.layouts import (
     HF_IMAGE,
     LAYOUTS,
+    REFUSED,
     SOURCE_LAYOUTS,
     Sample,
     photographs,
     write_images,
     write_pairs,
     write_parquet,
-    write_saved_dataset,
     write_table,
 )
 from tests.data.shards import encode_image, make_image, write_shard
-from tests.processes import in_child
+from tests.processes import answer
 from tests.small import small
 
 PHOTOS = photographs(12)
@@ -59,34 +64,35 @@ def test_layout_has_the_images_and_captions_that_were_written(layout: str, tmp_p
     assert "12 samples" in samples.notes()[0]
 
 
-REFUSED: dict[str, tuple[dict[str, str], str, str]] = {
-    "FFCV": ({"train.beton": "x"}, "", "no data source reads it; accepted is pack"),
-    "S3": ({}, "s3://pets/train", "there is no file; accepted is pack"),
-    "a pipe": ({}, "pipe:touch x; cat 0.tar", "there is no file; accepted is pack"),
-    "a compressed tar": ({"a.tar.gz": "x"}, "", "no data source reads it"),
-    "URLs": (
-        {"pets.csv": "url,caption\nhttp://a.org/1.jpg,a dog\n"},
-        "",
-        "no data source reads it",
-    ),
-    "images that are not there": (
-        {"pets.csv": "image,caption\n1.jpg,a dog\n"},
-        "",
-        "no data source reads it; .* the images must be there",
-    ),
-}
-
-
 @pytest.mark.parametrize("layout", REFUSED)
-def test_data_that_no_source_reads_are_refused_in_one_line(layout: str, tmp_path: Path) -> None:
-    files, data, text = REFUSED[layout]
-    for name, content in files.items():
-        (tmp_path / name).write_text(content)
-    data = data or str(tmp_path)
-    with pytest.raises(ValueError, match=text) as error:
-        get_source(data)
-    assert str(error.value).startswith(f"data={data}: ")
-    assert "\n" not in str(error.value)
+def test_refused_layout_is_read_after_the_command_that_the_refusal_names(
+    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, name, missing, after = REFUSED[layout]
+    write(tmp_path, PHOTOS)
+    data = name if ":" in name else str(tmp_path / name)
+    with pytest.raises(UserError) as error:
+        opened(data, tmp_path / "cache")
+    first, second, third = str(error.value).splitlines()
+    assert data in first
+    assert second.startswith(f"missing: {missing}")
+    assert third.startswith("next: ")
+    assert third.endswith("# docs/data.md")
+    if after is None:
+        return
+    command = third.removeprefix("next: ").replace("IMAGES", str(tmp_path / "elsewhere" / "pets"))
+    shell, _, program = command.partition(f"{PROGRAM} ")
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(shell.removesuffix("&& ") or "true", shell=True, check=True)
+    if "--extension" in program:
+        code, text = answer(tmp_path, *shlex.split(program, comments=True))
+        assert (code, "12" in text) == (0, True)
+    else:
+        assert f"data {tmp_path / after} " in f"{program or f'data {tmp_path / after} '}"
+        samples = opened(tmp_path / after, tmp_path / "cache")
+        captions = {samples.caption(row).strip() for row in range(len(samples))}
+        expected = {one.caption for one in PHOTOS[: len(samples)]}
+        assert captions == ({"a dog"} if layout == "images alone" else expected)
 
 
 def exif_turned() -> bytes:
@@ -157,7 +163,7 @@ def test_captions_of_every_source_are_written_for_labels_in_the_order_of_positio
     data = str(SOURCE_LAYOUTS[source](tmp_path / "data", PHOTOS))
     samples = opened(data, tmp_path / "cache")
     assert [samples.stored_label_row(row) for row in range(len(samples))] == [*range(12)]
-    files = caption_files(data, None)
+    files = caption_files(InputSettings(data=data))
     if source not in ("tars", "Parquet"):
         table = pq.read_table(files[0])
         assert table["key"].to_pylist() == [samples.key(row) for row in range(12)]
@@ -216,10 +222,10 @@ def test_fields_that_are_read_and_those_that_are_not_are_named(tmp_path: Path) -
             for line in table.read_text().splitlines()
         )
     )
-    both = "json.uid, json.alt_text, json.recaption"
+    both = "json.alt_text, json.recaption"
     for name, caption, field, read, others in (
-        ("json.tar", None, "json.alt_text", "json.alt_text", "json.uid, json.recaption"),
-        ("json.tar", "recaption", "recaption", "recaption", "json.uid, json.alt_text"),
+        ("json.tar", None, "json.alt_text", "json.alt_text", "json.recaption"),
+        ("json.tar", "recaption", "recaption", "recaption", "json.alt_text"),
         ("both.tar", None, "txt", "txt", both),
         ("rows.parquet", None, "text", "text", "recaption"),
         ("table/t.jsonl", None, "title", "title", "recaption"),
@@ -317,15 +323,56 @@ def test_image_column_is_found_by_its_type_or_has_to_be_renamed(tmp_path: Path) 
         opened(tmp_path / "a.parquet", tmp_path / "cache")
 
 
+def write_two_images(kind: str, folder: Path) -> None:
+    """Write samples with two images each, of which those named photo are the photographs."""
+    images = {"image": [PHOTOS[0].image] * 12, "photo": [one.image for one in PHOTOS]}
+    captions = [one.caption for one in PHOTOS]
+    if kind == "Parquet":
+        pq.write_table(pa.table({**images, "caption": captions}), folder / "a.parquet")
+        return
+    members = {}
+    rows = ["image,photo,caption"]
+    for row, caption in enumerate(captions):
+        for name, values in images.items():
+            members[f"{row:02}.{name}.jpg"] = values[row]
+        members[f"{row:02}.txt"] = caption.encode()
+        rows.append(f'{row:02}.image.jpg,{row:02}.photo.jpg,"{caption}"')
+    if kind == "tar":
+        write_shard(folder / "0.tar", members)
+        return
+    for name, content in members.items():
+        (folder / name).write_bytes(content)
+    (folder / "a.csv").write_text("\n".join(rows))
+
+
+@pytest.mark.parametrize(
+    ("kind", "column"), [("Parquet", "photo"), ("csv", "photo"), ("tar", "photo.jpg")]
+)
+def test_images_are_those_of_the_named_column(kind: str, column: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_two_images(kind, folder)
+    experiment = change(small("clip"), data=str(folder), image_column=column)
+    record = msgspec.json.decode(msgspec.json.encode(experiment), type=Experiment)
+    samples = open_samples(record, tmp_path / "cache")
+    assert contents(samples) == [(one.caption, one.image) for one in PHOTOS]
+    assert {image for _, image in contents(opened(folder, tmp_path / "cache"))} == {PHOTOS[0].image}
+    if kind != "tar":
+        with pytest.raises(ValueError, match=r"named 'foto'.*; did you mean 'photo'"):
+            opened(folder, tmp_path / "cache", image_column="foto")
+
+
 def test_captions_are_found_in_a_column_or_its_columns_are_listed(tmp_path: Path) -> None:
     images = pa.array([{"bytes": one.image, "path": None} for one in PHOTOS], HF_IMAGE)
     recaptions = [{"llava": f"a scene, {one.caption}"} for one in PHOTOS]
     pq.write_table(
-        pa.table({"jpg": images, "beschreibung": ["a"] * 12, "json": recaptions}),
+        pa.table(
+            {"jpg": images, "beschreibung": ["a"] * 12, "ort": ["b"] * 12, "json": recaptions}
+        ),
         tmp_path / "a.parquet",
     )
     with pytest.raises(
-        ValueError, match=r"\(there are jpg, beschreibung, json\): name it with --caption"
+        ValueError, match=r"\(there are beschreibung, ort\): name it with --caption"
     ):
         opened(tmp_path / "a.parquet", tmp_path / "cache")
     samples = opened(
@@ -384,20 +431,6 @@ def test_parquet_file_is_not_converted_where_the_disk_has_too_little_space(
     ):
         opened(write_parquet(tmp_path / "data", PHOTOS), tmp_path / "cache")
     assert not [*(tmp_path / "cache").glob("*.arrow")]
-
-
-def test_damaged_arrow_file_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
-    data = write_saved_dataset(tmp_path / "data", [Sample(bytes(1000), "a dog")] * 40)
-    path = data / "data-00000-of-00002.arrow"
-    content = path.read_bytes()
-    # Of the first batch of three images.
-    offsets = np.arange(0, 4000, 1000, dtype=np.int32).tobytes()
-    assert offsets in content
-    path.write_bytes(
-        content.replace(offsets, np.array([0, 1000, 2**30, 3000], np.int32).tobytes(), 1)
-    )
-    with pytest.raises(ValueError, match=r"data-00000-of-00002\.arrow: "):
-        in_child(opened, data, tmp_path / "cache")
 
 
 @settings(

@@ -187,14 +187,17 @@ LAYOUTS = {
         r"\(no caption: 12, no image: 12\)",
     ),
     "unread images": (twelve(image="tif"), r"\(no image: 12\)"),
-    "unread captions": (twelve(caption="cap"), r"no sample has a caption \(there are none\)"),
+    "unread captions": (
+        twelve(caption="cls", text=b"7"),
+        "no sample has a caption and no other text",
+    ),
     "lists of numbers": (
         twelve(caption="json", text=b'{"captions": [7]}'),
-        r"no sample has a caption \(there are json\.captions\)",
+        "no sample has a caption and no other text",
     ),
-    "another name": (
-        twelve(caption="json", text=b'{"beschreibung": "a dog"}'),
-        r"no sample has a caption \(there are json\.beschreibung\): name one with --caption",
+    "two other names": (
+        twelve(caption="json", text=b'{"titel": "a dog", "inhalt": "a big dog"}'),
+        r"no sample has a caption \(there are json\.inhalt, json\.titel\): name one with --caption",
     ),
 }
 
@@ -249,12 +252,12 @@ def test_method_without_captions_sees_the_images_of_the_others_where_they_are_no
         assert (len(shards), shards.skipped) == (12, {"no caption": 1})
 
 
-def test_gigabyte_of_zeros_after_the_end_mark_takes_little_time(tmp_path: Path) -> None:
+def test_zeros_after_the_end_mark_are_not_read(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "s.tar", members("a"))
-    os.truncate(path, 2**30)
+    os.truncate(path, 2**32)
     started = time.process_time()
     assert len(open_shards(str(path), tmp_path / "cache")) == 1
-    assert time.process_time() - started < 10
+    assert time.process_time() - started < 1
 
 
 def test_hidden_files_do_not_split_samples(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from bench.data.captions.reader import CaptionFieldCounts, CaptionReader
 from bench.data.columns import KEY_COLUMNS, find_column
 from bench.data.parquet_files import MAX_DECODED_BYTES, MAX_EXPANSION, ParquetTable
 from bench.data.paths import UNREADABLE, compound_suffix, iterate_files
-from bench.data.tables import open_table
+from bench.data.tables import open_table, read_first_rows
 from bench.data.tar_samples import decode_texts, iterate_samples
 from bench.data.text_tables import TEXT_SUFFIXES, open_binary
 from bench.environment.files import prefix_errors
@@ -72,7 +72,8 @@ def _read_tar(path: Path, reader: CaptionReader, *, is_single: bool) -> Iterator
 def _read_table(path: Path, reader: CaptionReader, *, is_single: bool) -> Iterator[CaptionBatch]:
     """Read the captions and the keys; without a key column the key is the row's number, from 0."""
     with open_table(path) as table:
-        columns = reader.find_columns(table.columns, table.columns)
+        first_rows = read_first_rows(path, table.texts)
+        columns = reader.find_columns(table.columns, table.texts, first_rows)
         key = find_column(table.columns, KEY_COLUMNS)
         names = list(columns)
         if key is not None and key not in columns:

@@ -1,5 +1,6 @@
 """Reads the texts of samples by a choice of captions, and counts which fields the samples have."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 
@@ -11,7 +12,10 @@ from bench.experiment.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, abbreviat
 
 MAX_CAPTION_BYTES = 4 * 2**20  # a longer caption is left out
 NO_CAPTION = "no caption"  # why a sample cannot be used
-NAMED_SAMPLES = 20  # tar samples whose names of texts are collected for messages
+NAMED_SAMPLES = (
+    20  # samples whose names of texts are collected, for messages and to find the only one
+)
+SEVERAL_WORDS = re.compile(r"[^\W\d_] +[^\W\d_]|[^\W\d_A-z]{2}")  # or letters of another script
 REPLACED = "\ufffd"  # in a text that was not UTF-8
 
 
@@ -54,10 +58,11 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
         missing = [name for name in choice.names if name and not self.samples.get(name)]
         if missing or not self.samples:
             wanted = f" in {missing[0]!r}" if missing else ""
-            names = abbreviate_names(sorted(self.names)) or "none"
-            raise ValueError(
-                f"no sample has a caption{wanted} (there are {names}): name one with --caption"
-            )
+            names = abbreviate_names(sorted(self.names.keys() - missing))
+            others = " and no other text"
+            if names:
+                others = f" (there are {names}): name one with --caption"
+            raise ValueError(f"no sample has a caption{wanted}{others}")
 
 
 class CaptionReader:
@@ -68,26 +73,45 @@ class CaptionReader:
         self.counts = counts or CaptionFieldCounts()
         self.column = ""  # of a table, if the choice is this column alone
         self._num_unnamed = NAMED_SAMPLES  # samples whose names of texts are still collected
-        self._json_field = ""  # of the caption in a tar sample's .json, if it is found by its name
+        self._json_field = ""  # of the caption in a tar sample or an object, if it is found
 
-    def find_columns(self, names: Sequence[str], texts: Sequence[str]) -> list[str]:
+    def find_columns(
+        self,
+        names: Sequence[str],
+        texts: Sequence[str],
+        first_rows: Iterable[Mapping[str, object]],
+    ) -> list[str]:
         """Return the columns of a table that `read` takes; ValueError lists the columns if one is missing.
 
-        `texts` are the columns that may hold captions, for messages.
+        `texts` are the columns that may hold captions.
         """
-        columns = find_caption_columns(names, self.choice.names)
         self.counts.add_names(name for name in texts if name.lower() not in KEY_COLUMNS)
         self._num_unnamed = 0
-        if self.choice.names in (("",), (columns[0],)):
+        fields = self.choice.names
+        if fields == ("",):
+            known = find_column(names, CAPTION_COLUMNS)
+            if known is None:
+                rows = ({name: row.get(name) for name in texts} for row in first_rows)
+                known = _find_only_field(rows)
+            if not known:
+                others = abbreviate_names(texts)
+                raise ValueError(
+                    f"no column has a name known for captions (there are {others}): name it with --caption"
+                )
+            fields = (known,)
+        columns = find_caption_columns(names, fields)
+        if fields == (columns[0],):
             self.column = columns[0]
+        else:
+            self._json_field = fields[0]
         return columns
 
     def read(self, values: Mapping[str, object]) -> Texts:
         """Return the texts of a sample by field; blank ones are left out beside others.
 
         `values` are the columns of a row, or the texts and JSON objects of a tar sample by their suffixes. Without a
-        choice, the caption of a tar sample is the .txt, else the text in the .json with a known name, which the first
-        .json determines.
+        choice, the caption of a tar sample is the .txt, another suffix with a known name, the text in the .json with
+        a known name, which the first .json determines, or the only text.
         """
         text = values.get(self.column)
         if isinstance(text, str) and len(text) <= MAX_CAPTION_BYTES // 4:
@@ -96,7 +120,7 @@ class CaptionReader:
             return ((text,),)
         if self._num_unnamed:
             self._num_unnamed -= 1
-            self.counts.add_names(_text_names(values))
+            self.counts.add_names(name for name, _ in _named_texts(values))
         texts = tuple(self._read_field(name, values) for name in self.choice.names)
         if not has_visible_text(texts):
             return texts
@@ -114,19 +138,34 @@ class CaptionReader:
         return texts
 
     def _find_field(self, values: Mapping[str, object]) -> str:
-        """Return the field of a tar sample's caption; empty if no name is known."""
+        """Return the field of a tar sample's caption; empty if no name is known and several may be."""
         if "txt" in values:
             return "txt"
+        name = find_column(values, CAPTION_COLUMNS)
+        if name:
+            return name
         fields = values.get("json")
         if not self._json_field and isinstance(fields, Mapping):
             name = find_column(fields, CAPTION_COLUMNS)
             self._json_field = f"json.{name}" if name else ""
+        if not self._json_field:
+            self._json_field = _find_only_field([values])
         return self._json_field
 
 
 def has_visible_text(texts: Iterable[Sequence[str]]) -> bool:
     """Return whether a sample has a text that is not blank."""
     return any(text.strip() for text in chain.from_iterable(texts))
+
+
+def _find_only_field(samples: Iterable[Mapping[str, object]]) -> str:
+    """Return the only field with texts of several words; empty if there are more, or none."""
+    fields = set[str]()
+    for values in samples:
+        for name, texts in _named_texts(values):
+            if any(map(SEVERAL_WORDS.search, texts)):
+                fields.add(name)
+    return fields.pop() if len(fields) == 1 else ""
 
 
 def _without_blank(texts: Sequence[str]) -> tuple[str, ...]:
@@ -147,10 +186,17 @@ def _find_value(values: object, path: str) -> object:
 
 
 def _to_texts(value: object) -> tuple[str, ...]:
-    """Return a text, or the texts of a list, that are not too long."""
+    """Return a text, or the texts of a list, that are not too long; of a conversation the answers."""
     items = value if isinstance(value, list) else [value]
-    texts = [item for item in items if isinstance(item, str)]
-    return tuple(text for text in texts if not _is_too_long(text))
+    texts = [_find_answer(item) if isinstance(item, Mapping) else item for item in items]
+    return tuple(text for text in texts if isinstance(text, str) and not _is_too_long(text))
+
+
+def _find_answer(turn: Mapping[str, object]) -> object:
+    """Return what a model says in a turn of a conversation, as LLaVA and OpenAI write it; None for other turns."""
+    if turn.get("from", turn.get("role")) in ("gpt", "assistant"):
+        return turn.get("value", turn.get("content"))
+    return None
 
 
 def _is_too_long(text: str) -> bool:
@@ -158,12 +204,13 @@ def _is_too_long(text: str) -> bool:
     return len(text) > MAX_CAPTION_BYTES // 4 and len(text.encode()) > MAX_CAPTION_BYTES
 
 
-def _text_names(values: Mapping[str, object]) -> Iterator[str]:
-    """Yield the names of the texts and lists of a tar sample, as a choice names them."""
+def _named_texts(values: Mapping[str, object]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the texts of a sample by their names, as a choice names them, without keys."""
     for suffix, value in values.items():
-        if not isinstance(value, Mapping):
-            yield suffix
-            continue
-        for name, field in value.items():
-            if isinstance(field, str | list):
-                yield f"{suffix}.{name}"
+        fields = {suffix: value}
+        if isinstance(value, Mapping):
+            fields = {f"{suffix}.{name}": field for name, field in value.items()}
+        for name, field in fields.items():
+            texts = _to_texts(field)
+            if texts and name.rpartition(".")[2].lower() not in KEY_COLUMNS:
+                yield name, texts

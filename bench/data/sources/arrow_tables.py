@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 from bench.console.console import log
 from bench.console.progress import make_bar
 from bench.data.columns import (
-    BINARY_TYPES,
     KEY_COLUMNS,
-    TEXT_TYPES,
     find_column,
     find_image_bytes,
     image_byte_columns,
     iterate_values,
+    require_distinct,
+    text_columns,
 )
 from bench.data.parquet_files import (
     MAX_DECODED_BYTES,
@@ -36,6 +36,7 @@ from bench.data.parquet_files import (
 )
 from bench.data.paths import UNREADABLE, digest_file_excerpts, iterate_files
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
+from bench.data.tables import FIRST_ROWS
 from bench.environment.files import (
     atomic_write,
     decode_json,
@@ -44,6 +45,7 @@ from bench.environment.files import (
     prefix_errors,
     read_limited,
 )
+from bench.interfaces.data_source import SampleRequest
 from bench.tables.formats import GIB
 
 STATE = "state.json"
@@ -53,10 +55,16 @@ CONVERTED_ROWS = 64  # of a Parquet file in memory at once: each may be an image
 SPLIT = re.compile(r"(.+)-\d{5}-of-\d{5}")  # names of the hub's files
 
 
+class DataFile(msgspec.Struct, frozen=True):
+    """A file of a saved data set."""
+
+    filename: str
+
+
 class State(msgspec.Struct, frozen=True):
     """What `datasets` says of a saved data set."""
 
-    data_files: list[dict[str, str]] = msgspec.field(name="_data_files")
+    data_files: list[DataFile] = msgspec.field(name="_data_files")
 
 
 class ArrowSamples(IndexedSamples):
@@ -65,7 +73,8 @@ class ArrowSamples(IndexedSamples):
     places = (("row", pa.int64()),)
 
     def read_image(self, path: Path, row: int) -> bytes:
-        return bytes(_map_images(path, path.stat().st_mtime_ns)[row].as_py())
+        images = _map_images(path, path.stat().st_mtime_ns, self.image_column)
+        return bytes(images[row].as_py())
 
 
 class ParquetSamples(ArrowSamples):
@@ -78,7 +87,6 @@ class ArrowDatasets(IndexedSource):
     """Rows of Arrow files."""
 
     name = "saved datasets"
-    accepted = "a folder of `datasets`' save_to_disk, of one split"
     samples = ArrowSamples
 
     def recognises(self, data: str) -> bool:
@@ -88,7 +96,7 @@ class ArrowDatasets(IndexedSource):
         folder = Path(data).absolute()
         with prefix_errors(folder / STATE):
             state = decode_json(read_limited(folder / STATE), State)
-            return [folder / Path(file["filename"]).name for file in state.data_files]
+            return [folder / Path(file.filename).name for file in state.data_files]
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         fill_from_arrow(path, path.stem, builder)
@@ -98,7 +106,6 @@ class ParquetImages(IndexedSource):
     """Rows of Parquet files."""
 
     name = "Parquet files of images"
-    accepted = "Parquet files with a column of images, or their folder"
     has_caption_files = True
     samples = ParquetSamples
 
@@ -115,13 +122,16 @@ class ParquetImages(IndexedSource):
     def files(self, data: str) -> list[Path]:
         paths = sorted(iterate_files(data, (".parquet",)), key=Path.as_posix)
         matches = [SPLIT.fullmatch(path.stem) for path in paths]
-        splits = {match[1] for match in matches if match}
-        if len(splits) > 1:
-            glob = f"'{data}/{min(splits)}-*.parquet'"
+        folders = {
+            match[1]: path.parent for path, match in zip(paths, matches, strict=True) if match
+        }
+        if len(folders) > 1:
+            split = min(folders)
+            glob = f"'{folders[split]}/{split}-*.parquet'"
             raise ValueError(f"{data} has several splits: name the files of one, as {glob}")
         return paths
 
-    def identity(self, path: Path) -> str:
+    def identity(self, path: Path, _request: SampleRequest) -> str:
         return path.name  # of an Arrow file, whose name has the digest of its Parquet file
 
     def indexed(self, data: str, cache: Path) -> list[Path]:
@@ -136,51 +146,46 @@ def fill_from_arrow(path: Path, name: str, builder: IndexBuilder) -> None:
     """Add the rows of an Arrow file; without a column of keys the keys are the name and the row."""
     modified = path.stat().st_mtime_ns
     table = _map(path, modified)
-    sizes = pc.binary_length(_map_images(path, modified)).to_pylist()
-    columns = builder.find_caption_columns(table.column_names, _text_columns(table.schema))
+    sizes = pc.binary_length(_map_images(path, modified, builder.image_column)).to_pylist()
+    texts = text_columns(table.schema)
+    first_rows = iterate_values(table.select(texts).slice(0, FIRST_ROWS))
+    columns = builder.find_caption_columns(table.column_names, texts, first_rows)
     key = find_column(table.column_names, KEY_COLUMNS)
     names = list(columns)
     if key is not None and key not in columns:
         names.append(key)
-    texts = table.select(names)
-    texts.validate(full=True)
     rows: Iterable[dict[str, object]] = repeat({})
     if names:
-        rows = chain.from_iterable(iterate_values(batch) for batch in texts.to_batches())
+        batches = table.select(names).to_batches()
+        rows = chain.from_iterable(iterate_values(batch) for batch in batches)
     for number, (size, row) in enumerate(zip(sizes, rows, strict=False)):
         row_key = f"{name}/{number}" if key is None else str(row[key])
         place = None if size is None else (number,)
         builder.add(row_key, row, place, size or 0)
 
 
-def _text_columns(schema: pa.Schema) -> list[str]:
-    """Return the columns of texts or lists of texts."""
-    names = []
-    for field in schema:
-        kind = getattr(field.type, "value_type", field.type)  # of lists and dictionaries
-        if kind in TEXT_TYPES and kind not in BINARY_TYPES:
-            names.append(field.name)
-    return names
-
-
 @cache
 def _map(path: Path, _modified: int) -> pa.Table:
-    """Return the rows of an Arrow file or stream, which is mapped into memory."""
+    """Return the rows of an Arrow file or stream, which is mapped into memory.
+
+    ValueError for damaged offsets, which would end the process, and for two columns of one name.
+    """
     source = pa.memory_map(str(path))
     is_file = source.read(len(FILE_MAGIC)) == FILE_MAGIC
     source.seek(0)
     reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
-    return reader.read_all()
+    table = reader.read_all()
+    table.validate(full=True)
+    require_distinct(table.column_names)
+    return table
 
 
 @cache
-def _map_images(path: Path, modified: int) -> pa.ChunkedArray:
-    """Return the images of an Arrow file; ValueError for damaged offsets, which would end the process."""
+def _map_images(path: Path, modified: int, image_column: str | None) -> pa.ChunkedArray:
+    """Return the images of an Arrow file."""
     table = _map(path, modified)
-    name, *field = find_image_bytes(table.schema)
-    column = table[name]
-    column.validate(full=True)
-    return pc.struct_field(column, field[0]) if field else column
+    name, *field = find_image_bytes(table.schema, image_column)
+    return pc.struct_field(table[name], field[0]) if field else table[name]
 
 
 def convert_to_arrow(paths: Sequence[Path], cache_folder: Path) -> list[Path]:

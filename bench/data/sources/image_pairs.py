@@ -1,4 +1,4 @@
-"""Folders of images with captions in files of the same name."""
+"""Folders of images with captions in files of the same name, or in one file for all images of a folder."""
 
 import os
 from collections.abc import Iterator
@@ -7,19 +7,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from bench.data.columns import EMBEDDING_SUFFIXES, IMAGE_SUFFIXES
 from bench.data.paths import is_visible
-from bench.data.sample_index import (
-    EMBEDDING_SUFFIXES,
-    IMAGE_SUFFIXES,
-    IndexBuilder,
-    IndexedSamples,
-    IndexedSource,
-)
-from bench.data.tar_samples import CAPTION_SUFFIXES, Member, decode_texts
-from bench.data.text_tables import MAX_LINE_BYTES
+from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
+from bench.data.tar_samples import Member, decode_texts, may_be_text
 from bench.environment.files import MAX_BYTES, read_limited
+from bench.interfaces.data_source import SampleRequest
 
-READ_SUFFIXES = (*IMAGE_SUFFIXES, *EMBEDDING_SUFFIXES, *CAPTION_SUFFIXES)
+FOLDER_KEY = "caption"  # name of the files, caption.txt or caption.json, that serve all images of their folder
+SUFFIXES_OF_IMAGES = tuple(f".{suffix}" for suffix in (*IMAGE_SUFFIXES, *EMBEDDING_SUFFIXES))
 FileFacts = tuple[str, int, int]  # path in the folder, bytes, and time of the last change in ns
 
 
@@ -33,25 +29,13 @@ class FileSamples(IndexedSamples):
 
 
 class ImagePairs(IndexedSource):
-    """Pairs of files whose names differ in the suffix: KEY.jpg beside KEY.txt or KEY.json."""
+    """Pairs of files whose names differ in the suffix: KEY.jpg beside KEY.txt, KEY.json or another text."""
 
     name = "pairs of files"
-    accepted = "a folder with KEY.jpg and KEY.txt or KEY.json"
     samples = FileSamples
 
     def recognises(self, data: str) -> bool:
-        for _, _, names in os.walk(data):
-            images = set[str]()
-            captions = set[str]()
-            for name in names:
-                stem, _, suffix = name.rpartition(".")
-                if suffix.lower() in CAPTION_SUFFIXES:
-                    captions.add(stem)
-                elif suffix.lower() in READ_SUFFIXES:
-                    images.add(stem)
-            if images & captions:
-                return True
-        return False
+        return not all(_is_image(path) for path in _iterate_paths_of_pairs(data))
 
     def files(self, _data: str) -> list[Path]:
         return []  # `digest` looks at them
@@ -63,7 +47,7 @@ class ImagePairs(IndexedSource):
     def indexed(self, data: str, _cache: Path) -> list[Path]:
         return [Path(data).absolute()]
 
-    def identity(self, path: Path) -> str:
+    def identity(self, path: Path, _request: SampleRequest) -> str:
         files = iterate_files_of_pairs(str(path))
         digest = _digest(f"{name} {size} {time}" for name, size, time in files)
         return f"{path} {digest}"
@@ -77,15 +61,22 @@ class ImagePairs(IndexedSource):
             images = [files[suffix] for suffix in builder.suffixes if suffix in files]
             if not images:
                 continue
+            texts = {}
+            if builder.needs_captions:
+                folder, slash, _ = key.rpartition("/")
+                files_of_folder = files_by_key.get(folder + slash + FOLDER_KEY, {})
+                texts = _read_texts(path, files) or _read_texts(path, files_of_folder)
             image, size = images[0]
-            members = {}
-            for suffix in CAPTION_SUFFIXES:
-                if suffix in files and builder.needs_captions:
-                    name, _ = files[suffix]
-                    content = read_limited(path / name, MAX_LINE_BYTES)
-                    members[suffix] = Member(0, 0, content)
-            place = (os.fsencode(path / image),)
-            builder.add(key, decode_texts(members), place, size)
+            builder.add(key, texts, (os.fsencode(path / image),), size)
+
+
+def _read_texts(folder: Path, files: dict[str, tuple[str, int]]) -> dict[str, object]:
+    """Return the texts of files, which are given by their suffixes, as of a tar sample."""
+    members = {}
+    for suffix, (name, size) in files.items():
+        if may_be_text(name, size):
+            members[suffix] = Member(0, size, read_limited(folder / name))
+    return decode_texts(members)
 
 
 def _digest(lines: Iterator[str]) -> str:
@@ -94,12 +85,22 @@ def _digest(lines: Iterator[str]) -> str:
 
 
 def iterate_files_of_pairs(data: str) -> Iterator[FileFacts]:
-    """Yield the visible images and files of captions below a folder."""
-    suffixes = tuple(f".{suffix}" for suffix in READ_SUFFIXES)
+    """Yield the files of `_iterate_paths_of_pairs`."""
     root = str(Path(data))
+    for path in _iterate_paths_of_pairs(root):
+        status = os.stat(path)  # noqa: PTH116 - there may be millions
+        yield path.removeprefix(f"{root}/"), status.st_size, status.st_mtime_ns
+
+
+def _iterate_paths_of_pairs(root: str) -> Iterator[str]:
+    """Yield the visible images below a folder, and files with the name of an image or for all images of a folder."""
     for folder, _, names in os.walk(root):
-        for name in names:
-            if is_visible(name, suffixes):
-                path = f"{folder}/{name}"
-                status = os.stat(path)  # noqa: PTH116 - there may be millions
-                yield path.removeprefix(f"{root}/"), status.st_size, status.st_mtime_ns
+        visible = [name for name in names if is_visible(name, ("",))]
+        keys = {name.rpartition(".")[0] for name in visible if _is_image(name)}
+        if keys:
+            keys.add(FOLDER_KEY)
+        yield from (f"{folder}/{name}" for name in visible if name.rpartition(".")[0] in keys)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES_OF_IMAGES)

@@ -1,29 +1,22 @@
-"""Tables that name image files and hold their captions: csv, tsv, JSON lines, Parquet, and COCO's JSON."""
+"""Tables that name image files and hold their captions: csv, tsv, JSON, JSON lines, Parquet, and text with a header."""
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import islice
+from glob import escape
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from bench.data.columns import KEY_COLUMNS, PATH_COLUMNS, find_column
+from bench.data.columns import IMAGE_ENDINGS, KEY_COLUMNS, PATH_COLUMNS, find_column
 from bench.data.paths import UNREADABLE, digest_file_excerpts, is_visible, iterate_files
 from bench.data.sample_index import IndexBuilder, IndexedSource
 from bench.data.sources.image_pairs import FileSamples
-from bench.data.tables import open_table
-from bench.environment.files import decode_json, read_limited
-from bench.experiment.config import abbreviate_names
+from bench.data.tables import open_table, read_first_rows
+from bench.experiment.config import abbreviate_names, look_up
+from bench.interfaces.data_source import SampleRequest
 
-Row = Mapping[str, Any]  # the columns of a row, none if it cannot be read
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
-COCO_COLUMNS = ("file_name", "caption")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt")
 CHECKED_TABLES = 20  # the first ones of a folder: there may be thousands, of other things
-TRIED_ROWS = 64  # whose images are looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +24,7 @@ class TableStart:
     """What the first rows of a table tell."""
 
     columns: list[str]
+    texts: list[str]  # columns that may hold texts
     image_column: str
     folder: Path  # to which paths are relative
 
@@ -39,90 +33,117 @@ class ImageTables(IndexedSource):
     """Rows of a table; COCO's images have several captions."""
 
     name = "tables of image files"
-    accepted = (
-        "a csv, tsv, jsonl or Parquet file with a column of paths to images, or COCO's captions, or their folder; "
-        "the images must be there"
-    )
     samples = FileSamples
 
     def recognises(self, data: str) -> bool:
-        first_tables = _possible_tables(data)[:CHECKED_TABLES]
-        return any(_names_images(path) for path in first_tables)
+        return any(_names_images(path) for path in possible_tables(data))
 
     def files(self, data: str) -> list[Path]:
-        tables = [path for path in _possible_tables(data) if _names_images(path)]
+        tables = [path for path in possible_tables(data) if _names_images(path)]
         if Path(data).is_dir() and len(tables) > 1:
             names = abbreviate_names([str(path) for path in tables])
             raise ValueError(f"{data} has {len(tables)} tables of images ({names}): name one")
         return tables
 
-    def identity(self, path: Path) -> str:
-        folder = self._start(path).folder
+    def identity(self, path: Path, request: SampleRequest) -> str:
+        folder = read_start(path, request.image_column).folder
         return f"{digest_file_excerpts(path)} {folder} {folder.stat().st_mtime_ns}"
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
-        start = self._start(path)
+        start = read_start(path, builder.image_column)
         image = start.image_column
         key = find_column(start.columns, KEY_COLUMNS) or image
-        texts = [name for name in start.columns if name != image]
-        captions = builder.find_caption_columns(start.columns, texts)
+        texts = [name for name in start.texts if name != image]
+        first_rows = read_first_rows(path, texts)
+        captions = builder.find_caption_columns(start.columns, texts, first_rows)
         columns = list(dict.fromkeys([image, key, *captions]))
-        for row in iterate_rows(path, columns):
-            row_key = str(row.get(key))
-            file = find_image_file(start.folder, str(row.get(image) or ""))
-            if file is None:
-                builder.add(row_key, row, None)
-            else:
-                builder.add(row_key, row, (os.fsencode(file.path),), file.size)
-
-    def _start(self, path: Path) -> TableStart:
-        start = _read_start(path)
-        assert start is not None, f"{path} was recognised"
-        return start
+        with open_table(path) as table:
+            for row in table.read_rows(columns):
+                row_key = str(row.get(key))
+                file = find_image_file(start.folder, str(row.get(image) or ""))
+                if file is None:
+                    builder.add(row_key, row, None)
+                else:
+                    builder.add(row_key, row, (os.fsencode(file.path),), file.size)
 
 
-def _possible_tables(data: str) -> list[Path]:
-    """Return the files that may be tables of images; of a folder also those in its subfolders."""
-    if not Path(data).is_dir():
-        return sorted(iterate_files(data, SUFFIXES), key=Path.as_posix)
-    folder = Path(data).absolute()
+def possible_tables(data: str) -> list[Path]:
+    """Return the first files that may be tables of images; of a folder also those in its subfolders."""
     paths = list[Path]()
-    for parent in (folder, *_subfolders(folder)):
-        visible = [path for path in parent.iterdir() if is_visible(path.name, SUFFIXES)]
-        paths += [path for path in visible if path.is_file()]
-    return sorted(paths, key=Path.as_posix)
+    if Path(data).is_dir():
+        folder = Path(data).absolute()
+        for parent in (folder, *_subfolders(folder)):
+            paths += _tables_in(parent)
+    else:
+        paths += iterate_files(data, SUFFIXES)
+    paths.sort(key=lambda path: (path.suffix.lower() == ".txt", path.as_posix()))
+    return paths[:CHECKED_TABLES]
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """Return the files of a folder that may be tables: no image there has the same name."""
+    names = [path.stem for path in folder.iterdir() if is_visible(path.name, IMAGE_ENDINGS)]
+    paths = iterate_files(f"{escape(str(folder))}/*", SUFFIXES)
+    images = set(names)
+    return [path for path in paths if path.stem not in images]
 
 
 def _names_images(path: Path) -> bool:
     """Return whether a file is a table with a column of image paths, and one of its first images is there."""
     try:
-        return _read_start(path) is not None
+        read_start(path, None)
     except UNREADABLE:
         return False
+    return True
 
 
-def _read_start(path: Path) -> TableStart | None:
-    """Read the first rows of a table; None if it names no image that is there.
+def read_start(path: Path, image_column: str | None) -> TableStart:
+    """Read the first rows of a table; ValueError if it names no image that is there.
 
-    Paths are relative to the table's own folder, to one in it or to one beside it: the one that holds most of them.
+    The column of images is the given one, else one with a known name, else any with paths of images.
     """
-    columns = read_columns(path)
-    image = find_column(columns, PATH_COLUMNS)
-    if image is None:
-        return None
-    rows = islice(iterate_rows(path, [image]), TRIED_ROWS)
-    names = [str(row[image]) for row in rows if row.get(image)]
-    best_folder = path.parent
+    with open_table(path) as table:
+        columns = table.columns
+        texts = table.texts
+    known = find_column(columns, PATH_COLUMNS)
+    if image_column is not None:
+        candidates = [look_up(image_column, dict(zip(columns, columns, strict=True)), "column")]
+    elif known is not None:
+        candidates = list(dict.fromkeys([known, *texts]))
+    else:
+        candidates = texts
+    rows = list(read_first_rows(path, candidates))
+    missing = ""
+    for column in candidates:
+        names = [str(row[column]) for row in rows if row.get(column)]
+        if column not in (image_column, known):
+            if column.lower().endswith(IMAGE_ENDINGS):
+                continue  # the first row, in place of a header
+            names = [name for name in names if name.lower().endswith(IMAGE_ENDINGS)]
+        folder = _find_folder(path, names)
+        if folder is not None:
+            return TableStart(columns, texts, column, folder)
+        if names and not missing:
+            missing = f"the images of its column {column!r}, such as {abbreviate_names(names[:1])}"
+    raise ValueError(
+        missing or f"a column of paths of images (there are {abbreviate_names(columns)})"
+    )
+
+
+def _find_folder(table: Path, names: Sequence[str]) -> Path | None:
+    """Return the folder that holds most of the named files; None if no folder holds any.
+
+    Paths are relative to the table's own folder, to one in it or to one beside it.
+    """
+    best_folder = None
     most_images = 0
-    for parent in (path.parent, path.parent.parent):
+    for parent in (table.parent, table.parent.parent):
         for folder in (parent, *_subfolders(parent)):
             num_images = sum(find_image_file(folder, name) is not None for name in names)
             if num_images > most_images:
                 best_folder = folder
                 most_images = num_images
-    if not most_images:
-        return None
-    return TableStart(columns, image, best_folder)
+    return best_folder
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -153,56 +174,3 @@ def find_image_file(folder: Path, name: str) -> ImageFile | None:
     if not stat.S_ISREG(status.st_mode):
         return None
     return ImageFile(str(joined), status.st_size)
-
-
-def read_columns(path: Path) -> list[str]:
-    """Return the names of a table's columns."""
-    if path.suffix.lower() == ".json":
-        _read_coco_captions(path, path.stat().st_mtime_ns)
-        return list(COCO_COLUMNS)
-    with open_table(path) as table:
-        return table.columns
-
-
-def iterate_rows(path: Path, columns: list[str]) -> Iterator[Row]:
-    """Yield the rows of a table; of a Parquet file only the given columns."""
-    if path.suffix.lower() == ".json":
-        yield from _read_coco_captions(path, path.stat().st_mtime_ns)
-    else:
-        with open_table(path) as table:
-            yield from table.read_rows(columns)
-
-
-class CocoImage(msgspec.Struct):
-    """An image in a file of COCO's."""
-
-    id: int | str
-    file_name: str
-
-
-class CocoCaption(msgspec.Struct):
-    """A caption in a file of COCO's."""
-
-    image_id: int | str
-    caption: str
-
-
-class CocoCaptions(msgspec.Struct):
-    """A file of captions as COCO has it (https://cocodataset.org/#format-data)."""
-
-    images: list[CocoImage]
-    annotations: list[CocoCaption]
-
-
-@lru_cache(1)
-def _read_coco_captions(path: Path, _modified: int) -> list[Row]:
-    """Return the images of a file of COCO's with their captions."""
-    coco = decode_json(read_limited(path), CocoCaptions)
-    captions = dict[int | str, list[str]]()
-    for caption in coco.annotations:
-        captions.setdefault(caption.image_id, []).append(caption.caption)
-    rows = list[Row]()
-    for image in coco.images:
-        values = (image.file_name, captions.get(image.id))
-        rows.append(dict(zip(COCO_COLUMNS, values, strict=True)))
-    return rows

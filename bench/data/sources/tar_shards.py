@@ -8,6 +8,7 @@ from bench.data.open_files import read_at
 from bench.data.paths import digest_file_excerpts, iterate_files
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
 from bench.data.tar_samples import decode_texts, find_image, iterate_samples
+from bench.interfaces.data_source import SampleRequest
 from bench.tables.formats import pluralize
 
 
@@ -31,7 +32,6 @@ class TarShards(IndexedSource):
     """Tar files as webdataset and img2dataset write them."""
 
     name = "tar shards"
-    accepted = "tar shards with KEY.jpg and KEY.txt or KEY.json: their folder, a file or a glob"
     has_caption_files = True
     samples = TarSamples
 
@@ -41,7 +41,7 @@ class TarShards(IndexedSource):
     def files(self, data: str) -> list[Path]:
         return sorted(iterate_files(data, (".tar",)), key=Path.as_posix)
 
-    def identity(self, path: Path) -> str:
+    def identity(self, path: Path, _request: SampleRequest) -> str:
         return digest_file_excerpts(path)
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,20 @@ from PIL import Image
 
 from bench.console.progress import show_progress
 from bench.data.caption_lengths import EDGE_TOKENS
-from bench.data.captions.choice import parse_caption_choice
+from bench.data.captions.choice import Texts, parse_caption_choice
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.manifest import CACHE
 from bench.data.sample_stream import MAX_UNDECODABLE_FRACTION
-from bench.data.samples import get_source, max_unusable
+from bench.data.samples import get_source, max_unusable, require_usable
 from bench.data.subset import write_keys
-from bench.interfaces.data_source import SampleRequest, Samples, format_counts
+from bench.experiment.fields import InputSettings
+from bench.interfaces.data_source import SampleRequest, Samples
 from bench.labels.labeller import get_rule
 from bench.labels.subwords import encode_caption
 
 MAX_CAPTION_ROWS = 50_000  # samples whose captions are read
+MAX_CAPTION_CHARACTERS = 2**24  # of these captions
+MAX_KEPT_CHARACTERS = 1000  # of a caption on the page
 NUM_SHOWN = 64  # images on the page
 THUMBNAIL_SIDE = 192  # pixels
 NOUN_RULE = "corenet"  # the labelling rule that finds nouns of WordNet
@@ -118,8 +122,7 @@ class DataSummary:
 
 
 def summarize_data(
-    data: str,
-    caption: str | None,
+    inputs: InputSettings,
     results: Path,
     num_images: int,
     seed: int,
@@ -129,11 +132,14 @@ def summarize_data(
 
     The keys of the usable samples are written into the key file, without sampled images that have a flaw.
     """
+    data = inputs.data
     source = get_source(data)
-    choice = parse_caption_choice(caption)
-    samples = source.open(data, SampleRequest(cache=results / CACHE, captions=choice))
-    if not len(samples):
-        raise ValueError(f"{data}: no sample can be used ({format_counts(samples.skipped)})")
+    choice = parse_caption_choice(inputs.caption)
+    request = SampleRequest(
+        cache=results / CACHE, captions=choice, image_column=inputs.image_column
+    )
+    samples = source.open(data, request)
+    require_usable(data, samples)
     draw = random.Random(seed)  # noqa: S311
     all_rows = range(len(samples))
     rows = draw.sample(all_rows, min(num_images, len(samples)))
@@ -142,8 +148,7 @@ def summarize_data(
     if key_file is not None:
         flawed_keys = [samples.key(image.row) for image in images if image.flaw]
         write_keys(key_file, samples.keys, flawed_keys)
-    rows_in_order = show_progress(sorted(caption_rows), len(caption_rows), "captions", "samples")
-    texts = [samples.texts(row) for row in rows_in_order]
+    texts = _read_texts(samples, caption_rows)
     captions = []
     for number, field in enumerate(choice.names):
         texts_of_field = [fields[number] for fields in texts]
@@ -161,6 +166,18 @@ def summarize_data(
         captions=captions,
         shown=[_show_sample(samples, image) for image in images[:NUM_SHOWN]],
     )
+
+
+def _read_texts(samples: Samples, rows: Sequence[int]) -> list[Texts]:
+    """Return the texts of random rows, of fewer rows where they have many characters."""
+    texts_of_rows = list[Texts]()
+    num_characters = 0
+    for row in show_progress(rows, len(rows), "captions", "samples"):
+        texts_of_rows.append(samples.texts(row))
+        num_characters += sum(map(len, chain.from_iterable(texts_of_rows[-1])))
+        if num_characters > MAX_CAPTION_CHARACTERS:
+            break
+    return texts_of_rows
 
 
 def inspect_captions(field: str, texts_of_samples: Sequence[Sequence[str]]) -> FieldCaptions:
@@ -215,5 +232,6 @@ def _make_thumbnail(rgb: npt.NDArray[np.uint8]) -> bytes:
 
 
 def _show_sample(samples: Samples, image: SampledImage) -> ShownSample:
-    captions = [text for texts in samples.texts(image.row) for text in texts]
+    texts = chain.from_iterable(samples.texts(image.row))
+    captions = [text[:MAX_KEPT_CHARACTERS] for text in texts]
     return ShownSample(samples.key(image.row), image, captions)

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import FOLDER, Caption, Json
+from bench.cli.options import FOLDER, Caption, Image, Json
 from bench.console.console import OK
 from bench.console.options import require_range
 from bench.console.tables import print_tables
 from bench.data.samples import get_source
-from bench.experiment.fields import PACK_DATA
+from bench.experiment.fields import PACK_DATA, InputSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class SummarizeData:
         arg(metavar="PATH", help="folder, file or glob of data, or pack: the shipped pack"),
     ]
     caption: Caption = None
+    image: Image = None
     sample: int = 2000  # number of images that are decoded, and compared to find exact copies
     seed: int = 0  # seed of the random sample: another seed decodes and shows other images
     out: Path | None = None  # HTML page to write, with 64 images
@@ -44,9 +45,8 @@ class SummarizeData:
         from bench.features.data_summary.summary import summarize_data
         from bench.features.data_summary.tables import summary_tables
 
-        summary = summarize_data(
-            self.data, self.caption, self.results, self.sample, self.seed, self.keys
-        )
+        inputs = InputSettings(data=self.data, caption=self.caption, image_column=self.image)
+        summary = summarize_data(inputs, self.results, self.sample, self.seed, self.keys)
         print_tables(summary_tables(summary), self.json)
         if self.out is not None:
             from bench.features.data_summary.page import summary_page

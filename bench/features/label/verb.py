@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from bench.cli.options import Caption, Json, VocabularyFile
+from bench.cli.options import Caption, Image, Json, VocabularyFile
 from bench.cli.own_vocabulary import cut_vocabulary, save_vocabulary
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
 from bench.console.options import require_range
@@ -22,6 +21,7 @@ from bench.data.captions.files import CaptionFile, find_caption_files
 from bench.data.samples import with_caption_files
 from bench.data.text_tables import UTF8_REMEDY
 from bench.environment.cores import count_available_cores
+from bench.experiment.fields import InputSettings
 from bench.features.label.parallel import run_jobs
 from bench.features.label.tables import (
     captions_table,
@@ -51,6 +51,7 @@ class Label:
     # rule that finds labels in captions: corenet, paper or subword; default: the rule of --vocabulary, else corenet
     rule: Annotated[str | None, arg(metavar="RULE")] = None
     caption: Caption = None
+    image: Image = None
     count_only: bool = False  # count the labels into a vocabulary, and write no label files
     min_count: int | None = None  # with --count-only: smallest count of a label in the vocabulary
     size: int | None = None  # with --count-only: largest number of labels in the vocabulary
@@ -132,7 +133,10 @@ class Label:
 
     def _find_shards(self) -> Sequence[CaptionFile]:
         """Return the inputs; ValueError where one file of labels would be of several inputs."""
-        inputs = chain.from_iterable(with_caption_files(name, self.caption) for name in self.inputs)
+        inputs = list[str]()
+        for name in self.inputs:
+            settings = InputSettings(data=name, caption=self.caption, image_column=self.image)
+            inputs += with_caption_files(settings)
         shards = find_caption_files(inputs, self.out)
         name, count = Counter(shard.labels_name for shard in shards).most_common(1)[0]
         if count > 1:

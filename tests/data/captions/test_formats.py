@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.data.captions import batches
+from bench.data.captions.choice import CaptionChoice
 from bench.data.captions.files import read_captions
-from bench.data.columns import find_caption_columns
+from bench.data.captions.reader import CaptionReader
 from tests.labels.files import FORMATS, tar_of_texts, write_captions
 from tests.processes import in_child
 
@@ -100,7 +101,7 @@ def test_long_captions_end_a_batch_early(monkeypatch: pytest.MonkeyPatch, tmp_pa
     ],
 )
 def test_the_captions_column_is_known_by_its_name(names: list[str], column: str) -> None:
-    assert find_caption_columns(names, [""]) == [column]
+    assert CaptionReader(CaptionChoice()).find_columns(names, names, []) == [column]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from bench.__main__ import main
 from bench.cli.options import experiment_from
 from bench.data.samples import open_samples
 from bench.data.subset import subset_rows
+from bench.experiment.fields import InputSettings
 from bench.features.data_summary.page import summary_page
 from bench.features.data_summary.summary import MAX_CAPTION_ROWS, NUM_SHOWN, summarize_data
 from bench.interfaces.data_source import SOURCES
@@ -225,6 +226,16 @@ def test_of_a_million_samples_only_random_ones_are_read(
     )
 
 
+def test_captions_of_many_characters_are_counted_in_fewer_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.features.data_summary.summary.MAX_CAPTION_CHARACTERS", 1000)
+    monkeypatch.setattr("bench.data.sample_index.MAX_BATCH_BYTES", 1000)
+    samples = {f"{n:02}": (encode_image(make_image(n)), "a dog " * 50) for n in range(20)}
+    tables = summarize(write_shard(tmp_path / "s.tar", members(samples)), tmp_path)
+    assert tables["Captions"]["note"].startswith("Captions of 4 of 20 samples, drawn at random")
+
+
 def test_each_field_of_captions_is_counted(tmp_path: Path) -> None:
     found = {}
     for number in range(12):
@@ -272,7 +283,9 @@ def test_page_counts_broken_images_and_repeated_captions_and_names_the_remedy_of
     samples = {f"{number:02}": (encode_image(make_image(number)), "stock") for number in range(12)}
     samples["03"] = (b"\xff\xd8 no image", "stock")
     files = members(samples) | {"05.txt": "caf\xe9".encode("latin1")}
-    summary = summarize_data(str(write_shard(tmp_path / "s.tar", files)), None, tmp_path, 20, 0)
+    summary = summarize_data(
+        InputSettings(data=str(write_shard(tmp_path / "s.tar", files))), tmp_path, 20, 0
+    )
     words = Document(summary_page(summary)).words()
     assert "1 of 12 sampled images cannot be decoded" in words
     assert "1 of 12 samples have a caption that is not UTF-8" in words
@@ -282,14 +295,14 @@ def test_page_counts_broken_images_and_repeated_captions_and_names_the_remedy_of
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["nowhere"], "data=nowhere: there is no file; accepted is "),
-        (["EMPTY"], ": there is no file; accepted is "),
+        (["nowhere"], "data=nowhere holds no file; no data source reads it"),
+        (["EMPTY"], "EMPTY holds no file; no data source reads it"),
         (["SHARDS", "--caption", "txt;"], "caption 'txt;' has a field without a name"),
         (["SHARDS", "--sample", "0"], "--sample must be from 1 to 1e+06, got 0"),
         (["SHARDS", "--out", "EMPTY"], "EMPTY"),
     ],
 )
-def test_wrong_input_is_refused_in_one_line(
+def test_wrong_input_is_refused_in_at_most_three_lines(
     options: list[str],
     message: str,
     shards: Path,
@@ -301,5 +314,6 @@ def test_wrong_input_is_refused_in_one_line(
     (tmp_path / "EMPTY").mkdir()
     words = [str(shards) if word == "SHARDS" else word for word in options]
     assert main(["data", *words, "--results", "r"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    line, *others = capsys.readouterr().err.splitlines()
     assert message in line
+    assert [other.split(":")[0] for other in others] in ([], ["missing", "next"])

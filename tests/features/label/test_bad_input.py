@@ -56,8 +56,8 @@ TAR = tar_of_texts({f"{number}.txt": text for number, text in enumerate(DOGS)})
 REFUSED = [
     (
         "c.csv",
-        b"url,captoin\nx,a dog\n",
-        "known for captions (there are url, captoin): name it with --caption",
+        b"captoin,notes\na dog,no cat\n",
+        "known for captions (there are captoin, notes): name it with --caption",
     ),
     ("c.parquet", parquet_of(pa.table({"url": ["x"]})), "(there are url)"),
     ("c.jsonl", b'{"url": "x", "alt_txt": "a"}\n', "(there are url, alt_txt)"),
@@ -71,7 +71,9 @@ REFUSED = [
     ("c.jsonl.gz", b"not compressed", "Not a gzipped file"),
     ("c.csv", "caption\na dog\n".encode("utf-16"), "no column has a name known for captions"),
     ("c.csv", b'caption\n"a dog\na cat\n', "unexpected end of data"),
-    ("c.jsonl", b"a dog\n", "no column has a name known for captions"),
+    ("c.jsonl", b"a dog\n", "its first line is no JSON object, or one that is nested too deep"),
+    ("c.jsonl", b'{"caption": ' + b"[" * 100_000, "nested too deep"),
+    ("c.csv", b"caption,caption\na,b\n", "2 columns are named 'caption': rename all but one"),
 ]
 
 

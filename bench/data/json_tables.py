@@ -1,0 +1,78 @@
+"""Rows of a JSON file: COCO's captions, or a list of objects."""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.data.text_tables import TextTable, decode_json_object, decode_text
+from bench.environment.files import decode_json, read_limited
+
+SEPARATORS = re.compile(r"[\s,]*")
+
+
+class CocoImage(msgspec.Struct):
+    """An image in a file of COCO's."""
+
+    id: int | str
+    file_name: str
+
+
+class CocoCaption(msgspec.Struct):
+    """A caption in a file of COCO's."""
+
+    image_id: int | str
+    caption: str
+
+
+class CocoCaptions(msgspec.Struct):
+    """A file of captions as COCO has it (https://cocodataset.org/#format-data)."""
+
+    images: list[CocoImage]
+    annotations: list[CocoCaption]
+
+
+def open_json_table(path: Path) -> TextTable:
+    """Read a file of rows; ValueError if it is of neither kind."""
+    text = decode_text(read_limited(path)).strip()
+    rows = _iterate_objects(text)
+    if not text.startswith("["):
+        rows = iter(_read_coco_captions(path, path.stat().st_mtime_ns))
+    first_row = next(rows, {})
+    return TextTable(list(first_row), chain([first_row], rows), lambda: len(text))
+
+
+def _iterate_objects(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSON list without keeping them in memory; what is no object is empty."""
+    decoder = json.JSONDecoder()
+    start = 1
+    while separators := SEPARATORS.match(text, start):
+        start = separators.end()
+        if start == len(text) - 1:  # the closing bracket
+            return
+        try:
+            _, end = decoder.raw_decode(text, start)
+        except RecursionError:
+            raise ValueError("nested too deep") from None
+        yield decode_json_object(text[start:end].encode("utf-8", "surrogatepass")) or {}
+        start = end
+
+
+@lru_cache(1)
+def _read_coco_captions(path: Path, _modified: int) -> list[dict[str, Any]]:
+    """Return the images of a file of COCO's with their captions; ValueError for two images with one id."""
+    coco = decode_json(read_limited(path), CocoCaptions)
+    captions = dict[int | str, list[str]]()
+    for caption in coco.annotations:
+        captions.setdefault(caption.image_id, []).append(caption.caption)
+    rows = dict[int | str, dict[str, Any]]()
+    for image in coco.images:
+        if image.id in rows:
+            raise ValueError(f"two images have the id {image.id!r}: give each image its own")
+        rows[image.id] = {"file_name": image.file_name, "caption": captions.get(image.id)}
+    return list(rows.values())
