@@ -76,7 +76,9 @@ def open_text_table(path: Path) -> Iterator[TextTable]:
             objects = (decode_json_object(line) or {} for line in lines if line)
             first_object = next(objects, {})
             if not first_object:
-                raise ValueError("its first line is no JSON object, or one that is nested too deep")
+                raise ValueError(
+                    "its first line is no JSON object, nested too deep or has too long a number"
+                )
             columns = list(first_object)
             rows = chain([first_object], objects)
         else:

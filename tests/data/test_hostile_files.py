@@ -150,7 +150,7 @@ TABLES: dict[str, Case] = {
         coco('[{"file_name": "0000.jpg"}]', MANY_CAPTIONS),
         "missing required field `id`",
     ),
-    "COCO nested deep": (coco(DEEP, "[]"), "nested too deep"),
+    "COCO nested deep": (coco(DEEP, "[]"), "a table that can be read"),
     "COCO cut": (text("captions.json", '{"annotations": [], "images": [{'), "truncated"),
     "COCO with a path above": (
         coco('[{"id": 1, "file_name": "../../x.jpg"}]', MANY_CAPTIONS),
@@ -164,7 +164,7 @@ TABLES: dict[str, Case] = {
     ),
     "a JSON list that is not closed": (
         text("a.json", '[{"image": "0000.jpg", "caption": "a dog"},'),
-        "a.json",
+        "a table that can be read",
     ),
     "a JSON list with half a surrogate pair": (
         text("a.json", '[{"image": "0000.jpg", "caption": "a \\ud83d dog"}]'),
@@ -224,7 +224,7 @@ TABLES: dict[str, Case] = {
     ),
     "a jsonl with a number of 5,000 digits": (
         text("a.jsonl", '{"image": "0000.jpg", "caption": "a dog", "n": ' + "9" * 5000 + "}\n"),
-        1,
+        "too long a number",
     ),
     "a jsonl of lists": (text("a.jsonl", '[{"image": "0000.jpg"}]\n'), "no JSON object"),
     "a caption of a folder of 20 MB": (text("caption.txt", "a" * 20_000_000), "longer than 16 MiB"),

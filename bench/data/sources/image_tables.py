@@ -5,17 +5,19 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
+from itertools import chain, islice
 from pathlib import Path
 
 from bench.data.columns import IMAGE_ENDINGS, KEY_COLUMNS, PATH_COLUMNS, find_column
-from bench.data.paths import UNREADABLE, digest_file_excerpts, is_visible, iterate_files
+from bench.data.paths import UNREADABLE, digest_file_excerpts, iterate_files
 from bench.data.sample_index import IndexBuilder, IndexedSource
 from bench.data.sources.image_pairs import FileSamples
 from bench.data.tables import open_table, read_first_rows
 from bench.experiment.config import abbreviate_names, look_up
 from bench.interfaces.data_source import SampleRequest
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+CHECKED_TEXTS = 100  # which are tables if they begin with a header
 CHECKED_TABLES = 20  # the first ones of a folder: there may be thousands, of other things
 
 
@@ -69,23 +71,20 @@ class ImageTables(IndexedSource):
 
 def possible_tables(data: str) -> list[Path]:
     """Return the first files that may be tables of images; of a folder also those in its subfolders."""
-    paths = list[Path]()
+    patterns = [data]
     if Path(data).is_dir():
-        folder = Path(data).absolute()
-        for parent in (folder, *_subfolders(folder)):
-            paths += _tables_in(parent)
-    else:
-        paths += iterate_files(data, SUFFIXES)
-    paths.sort(key=lambda path: (path.suffix.lower() == ".txt", path.as_posix()))
-    return paths[:CHECKED_TABLES]
+        folder = escape(str(Path(data).absolute()))
+        patterns = [f"{folder}/*", f"{folder}/*/*"]
+    tables = sorted(chain.from_iterable(iterate_files(name, SUFFIXES) for name in patterns))
+    texts = chain.from_iterable(iterate_files(name, (".txt",)) for name in patterns)
+    paths = [*tables, *islice(texts, CHECKED_TEXTS)]
+    alone = (path for path in paths if not _is_of_image(path))
+    return list(islice(alone, CHECKED_TABLES))
 
 
-def _tables_in(folder: Path) -> list[Path]:
-    """Return the files of a folder that may be tables: no image there has the same name."""
-    names = [path.stem for path in folder.iterdir() if is_visible(path.name, IMAGE_ENDINGS)]
-    paths = iterate_files(f"{escape(str(folder))}/*", SUFFIXES)
-    images = set(names)
-    return [path for path in paths if path.stem not in images]
+def _is_of_image(path: Path) -> bool:
+    """Return whether an image beside a file has its name."""
+    return any(path.with_suffix(ending).exists() for ending in IMAGE_ENDINGS)
 
 
 def _names_images(path: Path) -> bool:
