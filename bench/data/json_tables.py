@@ -67,12 +67,12 @@ def _iterate_objects(text: str) -> Iterator[dict[str, Any]]:
 def _read_coco_captions(path: Path, _modified: int) -> list[dict[str, Any]]:
     """Return the images of a file of COCO's with their captions; ValueError for two images with one id."""
     coco = decode_json(read_limited(path), CocoCaptions)
-    captions = dict[int | str, list[str]]()
-    for caption in coco.annotations:
-        captions.setdefault(caption.image_id, []).append(caption.caption)
     rows = dict[int | str, dict[str, Any]]()
     for image in coco.images:
         if image.id in rows:
             raise ValueError(f"two images have the id {image.id!r}: give each image its own")
-        rows[image.id] = {"file_name": image.file_name, "caption": captions.get(image.id)}
+        rows[image.id] = {"file_name": image.file_name, "caption": []}
+    for caption in coco.annotations:
+        if caption.image_id in rows:
+            rows[caption.image_id]["caption"].append(caption.caption)
     return list(rows.values())

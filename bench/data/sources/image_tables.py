@@ -16,8 +16,9 @@ from bench.data.tables import open_table, read_first_rows
 from bench.experiment.config import abbreviate_names, look_up
 from bench.interfaces.data_source import SampleRequest
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
-CHECKED_TEXTS = 100  # which are tables if they begin with a header
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+TEXT_SUFFIXES = (".json", ".txt")  # of tables, and of captions of single images
+CHECKED_TEXTS = 100  # the first ones of these
 CHECKED_TABLES = 20  # the first ones of a folder: there may be thousands, of other things
 
 
@@ -76,8 +77,8 @@ def possible_tables(data: str) -> list[Path]:
         folder = escape(str(Path(data).absolute()))
         patterns = [f"{folder}/*", f"{folder}/*/*"]
     tables = sorted(chain.from_iterable(iterate_files(name, SUFFIXES) for name in patterns))
-    texts = chain.from_iterable(iterate_files(name, (".txt",)) for name in patterns)
-    paths = [*tables, *islice(texts, CHECKED_TEXTS)]
+    texts = chain.from_iterable(iterate_files(name, TEXT_SUFFIXES) for name in patterns)
+    paths = [*tables, *sorted(islice(texts, CHECKED_TEXTS), key=lambda path: (path.suffix, path))]
     alone = (path for path in paths if not _is_of_image(path))
     return list(islice(alone, CHECKED_TABLES))
 
@@ -137,19 +138,12 @@ def _find_folder(table: Path, names: Sequence[str]) -> Path | None:
     best_folder = None
     most_images = 0
     for parent in (table.parent, table.parent.parent):
-        for folder in (parent, *_subfolders(parent)):
+        for folder in (parent, *sorted(parent.glob("[!.]*/"))):
             num_images = sum(find_image_file(folder, name) is not None for name in names)
             if num_images > most_images:
                 best_folder = folder
                 most_images = num_images
     return best_folder
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, without hidden ones."""
-    with os.scandir(folder) as entries:
-        folders = [Path(entry.path) for entry in entries if entry.is_dir()]
-    return sorted(path for path in folders if not path.name.startswith("."))
 
 
 @dataclass(frozen=True, slots=True)

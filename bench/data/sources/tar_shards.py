@@ -9,7 +9,6 @@ from bench.data.paths import digest_file_excerpts, iterate_files
 from bench.data.sample_index import IndexBuilder, IndexedSamples, IndexedSource
 from bench.data.tar_samples import decode_texts, find_image, iterate_samples
 from bench.interfaces.data_source import SampleRequest
-from bench.tables.formats import pluralize
 
 
 class TarSamples(IndexedSamples):
@@ -21,11 +20,6 @@ class TarSamples(IndexedSamples):
     def read_image(self, path: Path, offset: int, size: int) -> bytes:
         """Read a sample's encoded image or embeddings; ValueError if the shard has become shorter."""
         return read_at(path, self.index.name, offset, size)
-
-    def notes(self) -> list[str]:
-        """Return the notes of all sources, with the number of shards."""
-        samples, *others = super().notes()
-        return [f"{samples} in {pluralize(len(self.paths), 'shard')}", *others]
 
 
 class TarShards(IndexedSource):
