@@ -224,7 +224,7 @@ def test_stored_labels_of_drawn_captions_are_refused_with_what_to_do(
     [
         (
             ["train", "clip-tiny", "--caption", "txt"],
-            "the shipped pack has one caption, leave it out",
+            "caption and image_column are for other data than the shipped pack: leave them out",
         ),
         (
             ["measure", "clip-tiny", "--data", "DATA", "--caption", "txt:0.5;json.llava:0.6"],
