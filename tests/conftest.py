@@ -40,22 +40,24 @@ from tests.processes import Parting
 # Of several workers each has a core. What a test starts is no worker: there pytest-benchmark would time nothing.
 THREADS = 1 if os.environ.pop("PYTEST_XDIST_WORKER", "") else 2
 LONGEST_FILES = (  # those with tests that are marked `minutes` come first
-    *(
-        "test_kills.py",
-        "test_extensions.py",
-        "test_gpu.py",
-        "test_pretrain.py",
-        "test_distributed.py",
-        "test_explain.py",
-    ),
-    *(
-        "test_methods.py",
-        "test_costs.py",
-        "test_export.py",
-        "test_instruments.py",
-        "test_faults.py",
-    ),
-    *("test_commit_runs.py", "test_collectives.py", "test_killed.py"),
+    "test_kills.py",
+    "test_extensions.py",
+    "test_gpu.py",
+    "test_pretrain.py",
+    "test_explain.py",
+    "test_distributed.py",
+    "test_step.py",
+    "test_resume.py",
+    "test_loop.py",
+    "test_methods.py",
+    "test_several_sizes.py",
+    "test_compilation.py",
+    "test_export.py",
+    "test_collectives.py",
+    "test_instruments.py",
+    "test_costs.py",
+    "test_commit_runs.py",
+    "test_killed.py",
 )
 # How long an example takes on a busy machine is no law. The same examples each time: `--hypothesis-profile explore`
 # looks for others.
