@@ -56,6 +56,7 @@ LONGEST_FILES = (  # those with tests that are marked `minutes` come first
     "test_collectives.py",
     "test_instruments.py",
     "test_costs.py",
+    "test_faults.py",
     "test_commit_runs.py",
     "test_killed.py",
 )
