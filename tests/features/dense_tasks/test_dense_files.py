@@ -103,10 +103,10 @@ def test_inconsistent_files_are_named_before_training(name: str, tmp_path: Path)
             read_mask_folders(tmp_path, tmp_path / "cache")
 
 
-def png_header(side: int) -> bytes:
-    """Return the beginning of an image that says how large it is."""
-    header = b"IHDR" + side.to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
-    return b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + zlib.crc32(header).to_bytes(4, "big")
+def bomb(png: bytes) -> bytes:
+    """Return an image that says that it has 20,000 pixels a side."""
+    header = b"IHDR" + 2 * (20_000).to_bytes(4, "big") + png[24:29]
+    return png[:12] + header + zlib.crc32(header).to_bytes(4, "big") + png[33:]
 
 
 def encoded(kind: str) -> bytes:
@@ -118,7 +118,7 @@ def encoded(kind: str) -> bytes:
 BROKEN: dict[str, Callable[[bytes], bytes]] = {
     "cut": lambda content: content[: len(content) // 2],
     "empty": lambda _: b"",
-    "bomb": lambda _: png_header(20_000),
+    "bomb": bomb,
     "a program": lambda _: encoded("EPS"),  # which Pillow would hand to Ghostscript
 }
 
