@@ -117,7 +117,6 @@ def answer_blocks(
         describe_waits(comparison.records, comparison.experiments),
         _describe_limits(comparison),
         _describe_drawings(comparison, scores),
-        *describe_needs(comparison, scores),
         SAMPLES if sample_flaw_table(comparison.records).all_rows else "",
     ]
     blocks: list[Block] = [Text(sentence, "lead") for sentence in sentences]
@@ -125,6 +124,7 @@ def answer_blocks(
     blocks += [Warn(warning) for warning in _warnings(comparison)]
     blocks += left_out(damaged)
     blocks.append(Group(first, "first"))
+    blocks += [Text(need) for need in describe_needs(comparison, scores) if need]
     blocks += added
     blocks.append(Text(MORE))
     if page.others:

@@ -48,7 +48,7 @@ class ResultGroup:
     comparisons: list[str] = field(default_factory=list)  # that the records are of
     records: list[Record] = field(default_factory=list)
     _names: dict[Key, str] = field(default_factory=dict)  # of experiments, by row
-    # Rows whose seconds the equal device seconds are.
+    # Rows and images whose seconds the equal device seconds are.
     _slowest: set[Key] = field(default_factory=set)
 
     def add(self, comparison: str, records: Sequence[Record]) -> list[Record]:
@@ -189,13 +189,14 @@ def _reason_apart(page: Sequence[Record], records: Sequence[Record]) -> str:
 
 
 def _slowest_rows(records: Iterable[Record]) -> set[Key]:
-    """Return the rows of the experiments whose time for equal images is the time of equal device seconds."""
+    """Return the rows and images of the experiments whose time for these is the time of equal device seconds."""
     rows = set[Key]()
     for record in records:
         budgets = getattr(record.measured, "budgets", ())
         is_slowest = {EQUAL_IMAGES, EQUAL_SECONDS} <= {*budgets}
         if is_slowest and record.experiment is not None:
-            rows.add(row_key(record.experiment))
+            images = record.experiment.training.images
+            rows.add((row_key(record.experiment), images))
     return rows
 
 
@@ -211,7 +212,7 @@ def _experiments(records: Iterable[Record]) -> list[Experiment]:
 def _split_superseded(
     page: Sequence[Record], records: Sequence[Record]
 ) -> tuple[list[Record], list[Record]]:
-    """Return the records that a group lacks, and repetitions of those that it has."""
+    """Return the records that a group lacks, and other results of runs that it has; equal ones are left out."""
     known = set[Key]()
     for record in page:
         known.update(_identity_keys(record))
@@ -220,7 +221,7 @@ def _split_superseded(
     for record in records:
         if known.isdisjoint(_identity_keys(record)):
             added.append(record)
-        else:
+        elif all(record.measured != shown.measured for shown in page):
             superseded.append(record)
     return added, superseded
 

@@ -67,7 +67,8 @@ def _result_table(results: OtherResults) -> Table:
             row |= speeds.get(subject, {})
             row |= figures
             rows.append(row)
-    columns = ["experiment", "images/s", ratio_column, "images seen", "last loss", *scores.tasks]
+    columns = ["experiment", "images/s", ratio_column, "images seen", "last loss"]
+    columns += [f"accuracy, {task}" for task in scores.tasks]
     filled = [column for column in columns if any(row.get(column) for row in rows)]
     shown = [{column: row.get(column) for column in filled} for row in rows]
     title = f"Results of {', '.join(results.comparisons)}"
@@ -96,5 +97,5 @@ def _tower_figures(
                 continue
             accuracy = point.accuracy
             figures = towers[point.subject].setdefault(point.images_seen, {})
-            figures[task] = (accuracy.value, accuracy.low, accuracy.high)
+            figures[f"accuracy, {task}"] = (accuracy.value, accuracy.low, accuracy.high)
     return towers

@@ -39,8 +39,8 @@ CHOSEN = {PROBE: "C", "k-NN": "k"}
 
 
 def overview_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Table:
-    """Return a table of the accuracies on every task by its main protocol, grouped by images seen, then the bounds."""
-    budgets = [budget for budget in scores.headline_budgets if not budget.is_seconds]
+    """Show the main protocol of every task by numbers of images, of which each experiment has one, then the bounds."""
+    budgets = [budget for budget in scores.headline_budgets if budget.images is not None]
     columns = [Column.text("features")]
     cells = dict[tuple[str, str], dict[str, Cell]]()  # by heading and subject, then by task
     for task in scores.tasks:

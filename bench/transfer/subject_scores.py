@@ -30,13 +30,13 @@ class Budget:
     The seconds are those that the slowest experiment of a comparison needs for its images.
     """
 
-    images: int
-    is_seconds: bool = False
+    images: int | None  # None: equal device seconds
 
     def __str__(self) -> str:
         """Return the budget as columns, headings and sentences name it."""
-        images = f"{self.images:,} images"
-        return f"after equal device seconds (of {images})" if self.is_seconds else f"after {images}"
+        if self.images is None:
+            return "after equal device seconds"
+        return f"after {self.images:,} images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class FullLabelScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
         subjects = self._subjects_by_budget
 
         def order(budget: Budget) -> tuple[int, bool, int]:
-            return -len(subjects[budget]), budget.is_seconds, -budget.images
+            return -len(subjects[budget]), budget.images is None, -(budget.images or 0)
 
         return sorted(subjects, key=order)
 
@@ -119,7 +119,7 @@ class FullLabelScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
         for budget in self.budgets:
             subjects = self._subjects_by_budget[budget]
             has_new = not subjects <= shown
-            if budget.is_seconds or has_new:
+            if budget.images is None or has_new:
                 chosen.append(budget)
                 shown |= subjects
         return chosen
@@ -171,7 +171,7 @@ def collect_all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
         experiment = record.experiment
         is_reference = experiment is None or subject != experiment.name
         for score in transfer.scores:
-            budgets = () if is_reference else _budgets_of(transfer, experiment)
+            budgets = () if is_reference else _budgets_of(transfer)
             scored = SubjectScore(
                 subject, is_reference, experiment, transfer.images, budgets, score
             )
@@ -209,13 +209,13 @@ def index_or_end(order: Sequence[str], name: str) -> int:
     return order.index(name) if name in order else len(order)
 
 
-def _budgets_of(transfer: TransferScores, experiment: Experiment | None) -> tuple[Budget, ...]:
+def _budgets_of(transfer: TransferScores) -> tuple[Budget, ...]:
     """Return the budgets of a trained tower: the images that it has really seen, or equal device seconds, or both."""
     budgets = []
     if transfer.budgets != (EQUAL_SECONDS,):
         budgets.append(Budget(transfer.images))
-    if EQUAL_SECONDS in transfer.budgets and experiment is not None:
-        budgets.append(Budget(experiment.training.images, is_seconds=True))
+    if EQUAL_SECONDS in transfer.budgets:
+        budgets.append(Budget(None))
     return tuple(budgets)
 
 

@@ -25,21 +25,18 @@ from bench.transfer.subject_scores import FullLabelScores, ScorePoint, towers_at
 from reports.accuracy.ranking import headline_experiment, question_budget
 
 MAX_TASKS = 2  # of which the page says it
-UNTRAINED = Markup(
-    "<strong>Towers that cannot be told from untrained ones rank nothing:</strong> on {task} {budget}, {towers}. "
-    "Training on more images may change that."
+UNTRAINED = (
+    "On {task} {budget}, {towers} cannot be told from an untrained tower: such towers rank nothing."
 )
 NEEDED = Markup(
-    "On {task}, {lead} and {base} differ by {difference}. To tell such a difference from chance takes at least {seeds} "
-    "training seeds of each, on {images} images{time}, and {test_images} test images (there are {num_test}) "
-    "<small>(paired t test at p ≤ {alpha} with a power of {power}; {basis}).</small>"
+    "To tell {lead} from {base} on {task}, where they differ by {difference}, takes at least {seeds} training seeds of "
+    "each on {images} images{time}, and {test_images} test images (there are {num_test}): a paired t test at p ≤ "
+    "{alpha} with a power of {power}, {basis}."
 )
-LOWER_BOUND = (
-    "a lower bound from the binomial spread over test images, as one seed shows no other spread"
-)
+LOWER_BOUND = "a lower bound from the binomial spread over the test images of one seed"
 
 
-def describe_needs(comparison: ComparisonRecords, scores: FullLabelScores) -> Iterator[Markup]:
+def describe_needs(comparison: ComparisonRecords, scores: FullLabelScores) -> Iterator[str]:
     """Yield a sentence or two for the first tasks: towers like untrained ones, and what would tell the others apart."""
     if comparison.is_smoke_test or not scores.budgets:
         return

@@ -151,7 +151,7 @@ def headline_experiment(comparison: ComparisonRecords, names: Sequence[str]) -> 
 
 def question_budget(comparison: ComparisonRecords, scores: FullLabelScores) -> Budget | None:
     """Return the budget of the answer: the first at which the base and another tower were scored, of seconds first."""
-    for budget in sorted(scores.headline_budgets, key=lambda budget: not budget.is_seconds):
+    for budget in sorted(scores.headline_budgets, key=lambda budget: budget.images is not None):
         towers = towers_at_budget(scores.main_points(scores.tasks[0]), budget)
         if comparison.base in towers and len(towers) > 1:
             return budget

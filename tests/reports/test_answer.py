@@ -75,7 +75,7 @@ def test_page_of_a_smoke_test_says_at_its_top_that_its_figures_mean_nothing(
 def test_accuracy_answers_the_page_without_speeds(make: Make, words: Words) -> None:
     text = heading(first_screen("x", make["transfers"](0)))
     assert words(text).startswith(
-        "It cannot be told whose image tower is more accurate after equal device seconds (of 80,000 images): on "
+        "It cannot be told whose image tower is more accurate after equal device seconds: on "
     )
 
 

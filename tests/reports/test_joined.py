@@ -273,7 +273,7 @@ def test_equal_device_seconds_are_those_of_one_comparison(make: Make) -> None:
     rows = Document(first_screen("x", joined.records)).tables["The answer in figures"]
     assert [cell.split("|")[0] for cell in rows[0][2:4]] == [
         "unseen subgroup after 80,000 images",
-        "unseen subgroup after equal device seconds (of 80,000 images)",
+        "unseen subgroup after equal device seconds",
     ]
     assert [[cell.startswith("–") for cell in row[2:4]] for row in rows[1:]] == [
         [False, False],

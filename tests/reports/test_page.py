@@ -231,7 +231,7 @@ def test_headline_table_equals_the_other_tables(text: str) -> None:
     assert columns[1] == "images/s at equal batch size"
     assert columns[2:4] == [
         "unseen subgroup after 80,000 images",
-        "unseen subgroup after equal device seconds (of 80,000 images)",
+        "unseen subgroup after equal device seconds",
     ]
     assert columns[4:] == ["FLOP-predicted ratio", "MFU"]
     for name in ("SigLIP", "CatLIP", "SuperClass"):

@@ -96,7 +96,7 @@ def test_costs_are_those_of_the_speed_records() -> None:
     )
     assert [row["group"] for row in untimed.rows] == [
         "After 80,000 images",
-        "After equal device seconds (of 80,000 images)",
+        "After equal device seconds",
         "Lower bounds, without training",
     ]
     assert all(row["device seconds"] is None for row in untimed.rows)
