@@ -13,7 +13,7 @@ from typing import IO, Any, NoReturn, cast
 from bench.data.columns import CAPTION_SUFFIXES, EMBEDDING_SUFFIXES, IMAGE_SUFFIXES
 from bench.data.text_tables import MAX_LINE_BYTES, decode_json_object, decode_text
 
-MAX_OTHER_BYTES = 2**16  # of a member that may be a text, by a suffix that is not known
+MAX_OTHER_BYTES = 2**13  # of a member that may be a text, by a suffix that is not known
 BLOCK_BYTES = tarfile.BLOCKSIZE
 CHUNK_BYTES = 2**20
 TRUNCATED = "the archive is truncated; copy or download it again"

@@ -267,7 +267,7 @@ TARS: dict[str, Case] = {
     ),
     "a member of another suffix of 17 MiB": (tar(WHOLE | {"a.bin": bytes(17 * 2**20)}), 1),
     "a sample of 2,000 texts": (
-        tar({"a.jpg": IMAGE} | {f"a.{n}": b"a dog " * 9000 for n in range(2000)}),
+        tar({"a.jpg": IMAGE} | {f"a.{n}.txt": b"a dog " * 9000 for n in range(2000)}),
         "the texts of a are longer",
     ),
     "markup in place of a caption": (
