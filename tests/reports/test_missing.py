@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bench.records.record import Failure, Record
+from bench.records.record_kind import kind_tag
 from reports.page import page
 from tests.reports.conftest import short
 
@@ -57,5 +58,5 @@ def test_a_failed_run_without_an_experiment_is_shown(make: Make, words: Words) -
 
 @pytest.mark.parametrize("kind", ["memory", "training", "transfer"])
 def test_page_with_each_kind_of_record_only(whole: list[Record], words: Words, kind: str) -> None:
-    records = [short(one) for one in whole if type(one.measured).__name__.lower() == kind]
+    records = [short(one) for one in whole if kind_tag(type(one.measured)) == kind]
     assert "No speed was measured" in words(page(kind, records))

@@ -84,7 +84,7 @@ def test_the_page_marks_the_front(whole: list[Record], whole_page: str, words: W
     assert " ".join(describe_front(comparison, found, device).split()) in words(whole_page)
     rows = Document(whole_page).tables["Accuracy on unseen subgroup"]
     marked = {(row[0].split("|")[-1], row[1]) for row in rows if row[-1] == "device seconds"}
-    assert marked == {(one.subject, f"{one.images:,}") for one in front}
+    assert marked == {(one.subject, f"{one.images_seen:,}") for one in front}
     assert energy.cost_per_image == {}
     assert "kJ" not in words(whole_page)
 
