@@ -51,7 +51,17 @@ def bench(session: nox.Session) -> None:
     if {"-h", "--help"} & set(session.posargs):
         return
     results = folder_of(session.posargs, "--results", "results")
-    run(session, "python", "-m", "reports", "build", results, "--out", f"{results}/index.html")
+    run(
+        session,
+        "python",
+        "-m",
+        "bench",
+        "report",
+        "build",
+        results,
+        "--out",
+        f"{results}/index.html",
+    )
     newest = max(
         (path.name.split(".", 1)[0] for path in Path(results).glob("*-*.*.json")), default="none"
     )
@@ -137,7 +147,8 @@ def history(session: nox.Session) -> None:
             session,
             "python",
             "-m",
-            "reports",
+            "bench",
+            "report",
             "history",
             folder_of(session.posargs, "--out", "results/history"),
         )
@@ -155,7 +166,8 @@ def tests(session: nox.Session) -> None:
             session,
             "python",
             "-m",
-            "reports",
+            "bench",
+            "report",
             "build",
             "tests/records",
             "--out",
@@ -165,7 +177,8 @@ def tests(session: nox.Session) -> None:
             session,
             "python",
             "-m",
-            "reports",
+            "bench",
+            "report",
             "history",
             "tests/records",
             "--out",

@@ -26,7 +26,7 @@ from bench.experiment.experiments import (
 )
 from bench.experiment.fields import NonEmptyStr
 from bench.experiment.recipes import RECIPES
-from bench.experiment.settings import with_batch_size, with_settings
+from bench.experiment.settings import with_settings
 from bench.interfaces.method import METHODS, check_experiment
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -151,7 +151,6 @@ def test_setting_changes_one_field_and_comes_back_from_json(field: str) -> None:
 
 def test_setting_of_the_batch_keeps_the_images_of_warm_up_and_windows_unless_they_are_set() -> None:
     base = get_experiment("clip-vit-b16")
-    assert with_settings(base, ["batch_size=1024"]) == with_batch_size(base, 1024)
     assert with_settings(base, ["batch_size=512"]).images_per_window == base.images_per_window
     for steps in (base.timing.steps_per_window, 7):
         longer = with_settings(base, [f"steps_per_window={steps}", "batch_size=512"])
@@ -164,7 +163,7 @@ def test_setting_of_the_batch_keeps_the_images_of_warm_up_and_windows_unless_the
 @given(st.integers(2, 100_000))
 def test_at_batch_size_keeps_about_the_same_number_of_images(size: int) -> None:
     base = EXPERIMENTS["clip-tiny"]
-    other = with_batch_size(base, size)
+    other = with_settings(base, [f"batch_size={size}"])
     assert other.training.batch_size == size
     assert other.images_per_window >= min(size, base.images_per_window / 1.5)
     assert other.images_per_window <= max(4 * size, 1.5 * base.images_per_window)

@@ -136,6 +136,8 @@ def records_of(results: str | Path, kind: type = Speed) -> list[Record]:
             "must be a subclass of RecordContent with a tag",
         ),
         ("EXTENSION = Extension(verbs=[Verb('list', '', '')])", "has the verb list already"),
+        ("EXTENSION = Extension(methods=None)", "'NoneType' object is not iterable"),
+        ("EXTENSION = Extension(hooks={'count_label': ''})", "did you mean 'count_labels'?"),
     ],
 )
 def test_extension_that_cannot_be_used_is_one_line(code: str, reason: str, tmp_path: Path) -> None:

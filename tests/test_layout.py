@@ -55,7 +55,7 @@ def test_every_module_of_bench_has_a_layer() -> None:
             "from bench.cli.main import VERBS, find_command, load_extensions\nload_extensions()\n"
             "for name in {*VERBS} - {'report'}: find_command(name, VERBS)"
         ),
-        "import bench.methods, reports.__main__, reports.build, reports.page",
+        "import bench.methods, reports.build, reports.page",
         "import bench.environment.gpu_specs, bench.data.image_sizes, bench.records.record, bench.statistics",
         "import bench.interfaces.catalog as catalog\ncatalog.TASKS, catalog.PROTOCOLS",
         "\n".join(f"import bench.features.{path.parent.name}.section" for path in SECTIONS),

@@ -10,6 +10,7 @@ from bench.cli.options import Caption, Data, Image, Results, Root, Tasks
 class Bench:
     """Compare the methods at the tiny scale: throughput, memory, training at equal budgets, transfer accuracy."""
 
+    methods: str | None = None  # methods to compare; default: clip,siglip,catlip,superclass
     # minutes that the whole takes, which decide rounds, images and seeds; default: 12
     minutes: float | None = None
     smoke: bool = False  # check all stages with CLIP and CatLIP in 90 s; the figures mean nothing
@@ -32,6 +33,7 @@ class Bench:
         return run_default(
             "smoke" if self.smoke else "full" if self.full else "default",
             self.results,
+            methods=self.methods,
             minutes=self.minutes,
             data=self.data,
             fields={"caption": self.caption, "image_column": self.image},

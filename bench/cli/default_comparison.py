@@ -1,5 +1,6 @@
 """The stages of the default comparison. No torch here: runs are separate processes."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,20 +14,25 @@ from bench.cli.transfer import choose_tasks_and_protocols, require_openable_task
 from bench.console.console import log
 from bench.console.options import MINUTES_RANGE, require_range
 from bench.environment.files import atomic_write
-from bench.experiment.config import Experiment, change
-from bench.experiment.experiments import DEFAULT_METHODS, EXPERIMENTS, HEADLINE_METHODS
+from bench.experiment.config import Experiment, change, look_up
+from bench.experiment.experiments import (
+    DEFAULT_METHODS,
+    EXPERIMENTS,
+    HEADLINE_METHODS,
+    METHOD_SETTINGS,
+)
 from bench.experiment.fields import SEEN_CONCEPTS
 from bench.experiment.settings import with_settings
 from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.preflight import begin, check, has_gpu, require_writable, resume
 from bench.orchestration.scope import Scope, scopes
-from bench.orchestration.stages import MAX_IMAGES, fit_stages
+from bench.orchestration.stages import StageTimes, fit_stages
 from bench.tables.formats import pluralize
 from bench.transfer.terminal_tables import make_accuracy_tables
 
 DEFAULT_MINUTES = 12.0
-IMAGES = {"default": MAX_IMAGES, "full": 320_000, "smoke": 2_048}  # of each training, by scope
+SCALE = "-tiny"  # end of the names of the compared experiments
 SHORT = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}  # of timed runs of the smoke test
 
 
@@ -34,6 +40,7 @@ def run_default(
     name: str,
     results: Path,
     *,
+    methods: str | None,
     minutes: float | None,
     data: str | None,
     fields: Mapping[str, str | None],
@@ -41,65 +48,79 @@ def run_default(
     root: Path | None,
     is_resumed: bool,
 ) -> int:
-    """Run a comparison of the methods at the tiny scale, and print its tables; return the exit code."""
+    """Run a comparison of methods at the tiny scale, and print its tables; return the exit code."""
     start = time.monotonic()
     if name != "default" and minutes is not None:
         raise ValueError(f"--minutes is for the default comparison: leave out it or --{name}")
     require_range("minutes", minutes, *MINUTES_RANGE)
+    is_smoke = name == "smoke"
+    default_methods = HEADLINE_METHODS if is_smoke else DEFAULT_METHODS
+    experiments = tiny_experiments(default_methods if methods is None else methods.split(","))
     require_writable(results.resolve())
     scope = scopes(on_gpu=has_gpu())[name]
     if tasks or root is not None:
         chosen_tasks, task_root, _ = choose_tasks_and_protocols(tasks, root)
         require_openable_tasks(results, task_root, chosen_tasks)
         scope = replace(scope, tasks=tuple(chosen_tasks), root=task_root)
-    is_smoke = name == "smoke"
-    methods = HEADLINE_METHODS if is_smoke else DEFAULT_METHODS
-    experiments = [EXPERIMENTS[f"{method}-tiny"] for method in methods]
+    assert scope.images is not None
     experiments = on_data(experiments, data, fields, results)
-    experiments = [set_images(experiment, IMAGES[name]) for experiment in experiments]
+    experiments = [set_images(experiment, scope.images) for experiment in experiments]
     if is_smoke:
         experiments = [change(experiment, **SHORT) for experiment in experiments]
     check(results, experiments, trained=True, tasks=scope.tasks)
     comparison = (resume if is_resumed else begin)(results, name, experiments)
     comparison.measure_memory()
     comparison.measure(1)
-    seconds = 60 * (DEFAULT_MINUTES if minutes is None else minutes)
-    scope, images = plan_stages(comparison, scope, seconds - (time.monotonic() - start))
+    times = comparison.stage_times()
+    if times is not None:  # else a run of the first round failed
+        seconds = 60 * (DEFAULT_MINUTES if minutes is None else minutes)
+        seconds -= time.monotonic() - start
+        scope = plan_stages(comparison, scope, times, seconds, is_limit=minutes is not None)
     comparison.measure(scope.rounds, first_round=1)
-    comparison.train(scope, images)
+    comparison.train(scope)
     comparison.score(scope)
     tables = [*cost_tables(comparison), *make_accuracy_tables(comparison.records())]
     return finish_timed(comparison, tables)
 
 
-class Stages(msgspec.Struct):
-    """The planned size of the stages after the first round, kept in a file so that a resumed comparison has it."""
+def tiny_experiments(names: Sequence[str]) -> list[Experiment]:
+    """Return the tiny experiments of methods, named with or without "-tiny"; ValueError suggests the nearest name."""
+    experiments = dict[Experiment, None]()
+    for name in names:
+        method = name.strip().removesuffix(SCALE)
+        look_up(method, METHOD_SETTINGS, "method")
+        experiments[EXPERIMENTS[f"{method}{SCALE}"]] = None
+    return [*experiments]
 
-    rounds: int
-    seeds: tuple[int, ...]
-    images: int
 
+def plan_stages(
+    comparison: Comparison, scope: Scope, times: StageTimes, seconds: float, *, is_limit: bool
+) -> Scope:
+    """Return the scope of the stages after the first round: the default one is fitted to the seconds that are left.
 
-def plan_stages(comparison: Comparison, scope: Scope, seconds: float) -> tuple[Scope, int]:
-    """Return the scope and the images of each training, fitted to the seconds that are left for the default scope."""
-    images = IMAGES[scope.name]
-    times = comparison.stage_times()
-    if times is None:  # a run of the first round failed
-        return scope, images
+    It is kept in a file, so that a resumed comparison has the same. ValueError if the seconds are a limit into which
+    the smallest scope does not fit.
+    """
     path = comparison.results / f".{comparison.name}.stages"
     if path.is_file():
-        planned = msgspec.json.decode(path.read_bytes(), type=Stages)
-        scope = replace(scope, rounds=planned.rounds, seeds=planned.seeds)
-        images = planned.images
+        planned = msgspec.json.decode(path.read_bytes(), type=Scope)
+        scope = replace(planned, tasks=scope.tasks, root=scope.root)
     elif scope.name == "default":
-        scope, images = fit_stages(scope, seconds, times.seconds_left)
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(msgspec.json.encode(Stages(scope.rounds, scope.seeds, images)))
-    left = times.seconds_left(scope, images)
-    trainings = f"{pluralize(len(scope.seeds), 'seed')} of {images:,} images for each method"
-    log(f"planned: {scope.rounds} rounds of speed, {trainings}: about {left / 60:.0f} min left")
+        scope = fit_stages(scope, seconds, times.seconds_left)
+    left = times.seconds_left(scope)
+    minutes = math.ceil(left / 60)
+    if is_limit and left > seconds and not path.is_file():
+        raise ValueError(
+            f"--minutes is too short: the smallest comparison that answers takes {minutes} more minutes here; "
+            f"continue with --resume --minutes {minutes + 1}"
+        )
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(msgspec.json.encode(scope))
+    seeds = pluralize(len(scope.seeds), "seed")
+    trainings = f"{seeds} of {scope.images:,} images for each method"
+    log(f"planned: {scope.rounds} rounds of speed, {trainings}: about {minutes} min left")
     comparison.runner.progress.expect(left)
-    return scope, images
+    return scope
 
 
 def on_data(

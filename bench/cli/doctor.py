@@ -45,7 +45,7 @@ class Doctor:
     json: Json = None
 
     def run(self) -> int:
-        """Print the findings: of the machine each as it is found, then all in a table."""
+        """Print the findings."""
         if self.shards is not None:
             return self._check_data(self.shards)
         defaults = Doctor(launch=self.launch, results=self.results, json=self.json)
@@ -55,12 +55,7 @@ class Doctor:
             )
         if self.launch:
             return measure_link_speed(self.results, self.launch, self.json)
-        findings = []
-        for finding in check_machine(self.results):
-            advice = f" ({finding.advice})" if finding.advice else ""
-            log(f"{finding.check}: {finding.found}{advice}")
-            findings.append(finding)
-        print_tables([finding_table(findings)], self.json)
+        print_tables([finding_table(check_machine(self.results))], self.json)
         return OK
 
     def _check_data(self, data: str) -> int:

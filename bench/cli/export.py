@@ -7,6 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.cli.options import FOLDER
+from bench.cli.transfer import resolve_tower_arguments
 from bench.console.console import OK, log
 from bench.environment.files import make_folders
 
@@ -27,6 +28,7 @@ class Export:
             raise ValueError(
                 f"{self.out} exists and is not an empty folder; remove it, or name another folder"
             )
+        resolve_tower_arguments(self.tower, self.results)  # refuses a typo before torch is imported
         from bench.towers.export import export_tower
         from bench.towers.tower_from import load_tower
 

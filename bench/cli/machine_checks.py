@@ -45,7 +45,7 @@ def finding_table(findings: Iterable[Finding]) -> Table:
 
 
 def check_machine(results: Path) -> Iterator[Finding]:
-    """Yield the findings of all checks as they are made."""
+    """Yield the findings of all checks."""
     yield from check_host()
     yield from check_gpus()
     yield from check_tools(results)

@@ -1,47 +1,48 @@
-"""Parses the command line, runs its verb and maps errors to exit codes."""
+"""Parses the command line and runs its verb."""
 
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bench.cli.default import Bench
-from bench.console.console import (
-    PROGRAM,
-    USAGE,
-    escape_unprintable,
-    log,
-    report_usage_error,
-    require_utf8,
-)
+from bench.console.console import PROGRAM, USAGE, escape_unprintable, log, require_utf8
 from bench.console.options import parse_options
+from bench.console.tables import require_json_file
 from bench.environment.circumstances import COMMAND
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.environment.variables import require_valid_variables
 from bench.interfaces.extensions import load_extensions, split_extension_arguments
-from bench.interfaces.verb import VERBS, Command, find_command, list_verbs
+from bench.interfaces.registry import Registry
+from bench.interfaces.verb import REPORT_VERBS, VERBS, Command, Verb, find_command, list_verbs
 
 TRAIN = "train"  # the verb that torchrun may start
+REPORT = "report"  # the verb that has verbs
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Build pages and exports from records."""
+
+    def run(self) -> int:
+        """Refuse a command line without a verb."""
+        raise ValueError(f"name a verb of report: {', '.join(REPORT_VERBS)}")
 
 
 def dispatch(arguments: Sequence[str]) -> int:
-    """Run the verb that a command line names and return its exit code; KeyboardInterrupt is re-raised.
+    """Run the verb that a command line names; return its exit code. ValueError or OSError says what to correct.
 
     Under torchrun only rank 0 runs the verb, a training; the other ranks follow it.
     """
     # Records are UTF-8, and arguments may not be.
     os.environ[COMMAND] = escape_unprintable(f"{PROGRAM} {shlex.join(arguments)}".strip())
     extensions, words = split_extension_arguments(arguments)
-    try:
-        require_utf8(*arguments)
-        load_extensions(extensions)
-        require_valid_variables()
-        if read_torchrun_ranks().world_size > 1:
-            return _run_rank(words)
-        return _run_verb(words)
-    except BrokenPipeError:
-        raise
-    except (ValueError, OSError) as error:
-        return report_usage_error(error)
+    require_utf8(*arguments)
+    load_extensions(extensions)
+    require_valid_variables()
+    if read_torchrun_ranks().world_size > 1:
+        return _run_rank(words)
+    return _run_verb(words)
 
 
 def _run_rank(words: Sequence[str]) -> int:
@@ -64,6 +65,7 @@ def _run_rank(words: Sequence[str]) -> int:
 
 def _run_verb(words: Sequence[str]) -> int:
     command = parse(words)
+    require_json_file(getattr(command, "json", None))
     try:
         return command.run()
     except KeyboardInterrupt:
@@ -73,10 +75,20 @@ def _run_verb(words: Sequence[str]) -> int:
 
 
 def parse(words: Sequence[str]) -> Command:
-    """Parse a verb and its options, or without a verb the options of the default comparison."""
-    if not words or words[0].startswith("-"):
-        description = f"{Bench.__doc__}\n\nVerbs; each has its own --help:\n\n{list_verbs(VERBS)}"
-        return parse_options(Bench, PROGRAM, words, description)
-    verb, *options = words
-    command: Command = parse_options(find_command(verb, VERBS), f"{PROGRAM} {verb}", options)
-    return command
+    """Parse a verb, or a verb of `report`, and its options; without a verb those of the default comparison."""
+    if words[:1] == [REPORT]:
+        return _parse(words[1:], f"{PROGRAM} {REPORT}", REPORT_VERBS, Report)
+    return _parse(words, PROGRAM, VERBS, Bench)
+
+
+def _parse(
+    words: Sequence[str], program: str, verbs: Registry[Verb], without_verb: type[Command]
+) -> Command:
+    if words and not words[0].startswith("-"):
+        verb, *options = words
+        command: Command = parse_options(find_command(verb, verbs), f"{program} {verb}", options)
+        return command
+    description = (
+        f"{without_verb.__doc__}\n\nVerbs; each has its own --help:\n\n{list_verbs(verbs)}"
+    )
+    return parse_options(without_verb, program, words, description)

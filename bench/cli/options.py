@@ -96,7 +96,8 @@ Results = Annotated[
     Path, arg(metavar="FOLDER", help="folder in which records and towers are written and looked up")
 ]
 Json = Annotated[
-    Path | None, arg(metavar="FILE", help="also write the printed tables, as one JSON object")
+    Path | None,
+    arg(metavar="FILE", help="also write the printed tables, as one JSON object; -: only print it"),
 ]
 
 

@@ -47,7 +47,7 @@ class Transfer:
     def run(self) -> int:
         """Score the towers and print the accuracy tables."""
         tasks, root, protocols = choose_tasks_and_protocols(self.tasks, self.root, self.protocols)
-        towers = _resolve_tower_arguments(self.tower, self.results)
+        towers = resolve_tower_arguments(self.tower, self.results)
         trained_by = dict[str, Experiment]()
         for tower in towers:
             if is_tower_trained_here(Path(tower)):
@@ -71,7 +71,7 @@ class Transfer:
         return print_results(comparison, make_accuracy_tables(comparison.records()), self.json)
 
 
-def _resolve_tower_arguments(tower: str, results: Path) -> list[str]:
+def resolve_tower_arguments(tower: str, results: Path) -> list[str]:
     """Return arguments of `load_tower` with absolute paths: the newest towers of an experiment, or the named tower."""
     if tower in EXPERIMENTS or "[" in tower:  # which begins an experiment's settings
         return [str(path.resolve()) for path in find_latest_towers(results, tower)]
@@ -124,5 +124,5 @@ def choose_tasks_and_protocols(
     if root is not None and not any(task.layout for task in chosen_tasks):
         raise ValueError("--root is for tasks on disk: leave it out, or name such a --task")
     names = [protocol.name for protocol in chosen_protocols if protocol.label_kind in task_kinds]
-    folder = "" if root is None else str(root.resolve())
+    folder = "" if root is None else str(root.resolve(strict=True))
     return [task.name for task in chosen_tasks], folder, names

@@ -17,5 +17,5 @@ BUILT_IN = (
         "bench.cli.export:Export",
     ),
     Verb("doctor", "Check this machine, the loading of data, or links.", "bench.cli.doctor:Doctor"),
-    Verb("report", "Build pages and exports from records.", "reports.__main__:main"),
+    Verb("report", "Build pages and exports from records.", "bench.cli.main:Report"),
 )

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
@@ -30,6 +30,9 @@ EXIT_CODE_BY_SIGNAL = {
     signal.SIGTERM: TERMINATED,
     signal.SIGUSR1: REQUEUE,
 }
+# Numbers of the standard streams.
+STDOUT = 1
+STDERR = 2
 END_MARGIN_SECONDS = 120.0  # time left to save before SLURM ends the job
 # The program as a person started it, for messages that name a command: child processes inherit it.
 if Path(sys.argv[0]).name == "catlip-bench":
@@ -90,17 +93,29 @@ def record_signals() -> Iterator[StopRequest]:
 def run_with_streams(run: Callable[[], int]) -> int:
     """Run a command; return its exit code, or BROKEN_PIPE once the reader of its output has ended, as `head` does.
 
-    Characters that the encoding of standard output lacks are escaped.
+    A standard stream that is closed is opened onto nothing, so that no file gets its number. Characters that the
+    encoding of standard output lacks are escaped.
     """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdout = sys.stdout or os.fdopen(STDOUT, "w")
+    sys.stderr = sys.stderr or os.fdopen(STDERR, "w")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    code = OK
     try:
         code = run()
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes standard output at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        code = BROKEN_PIPE
+    except OSError as error:  # standard output is full; `run` reports errors of its own
+        code = code or report_usage_error(error)
+    for number, stream in ((STDOUT, sys.stdout), (STDERR, sys.stderr)):
+        try:
+            stream.flush()  # as Python does at its end
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     return code
 
 
@@ -117,8 +132,7 @@ def escape_unprintable(text: str) -> str:
 
 def escape_unprintable_lines(text: str) -> str:
     """Escape characters that are not printable, but for line feeds."""
-    lines = [escape_unprintable(line) for line in text.split("\n")]
-    return "\n".join(lines)
+    return "\n".join(map(escape_unprintable, text.split("\n")))
 
 
 def describe_error(error: BaseException | str) -> str:
@@ -136,9 +150,13 @@ def require_utf8(*names: str) -> None:
 
 
 def log(text: str) -> None:
-    """Print lines to standard error, escaped; as one write, so that lines of several processes do not mix."""
-    sys.stderr.write(f"{escape_unprintable_lines(text)}\n")
-    sys.stderr.flush()
+    """Print lines to standard error, escaped; as one write, so that lines of several processes do not mix.
+
+    They are lost where it is full or has no reader: no training ends for its log.
+    """
+    with suppress(OSError):
+        sys.stderr.write(f"{escape_unprintable_lines(text)}\n")
+        sys.stderr.flush()
 
 
 def report_usage_error(error: Exception) -> int:

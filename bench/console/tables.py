@@ -7,23 +7,41 @@ from pathlib import Path
 from textwrap import wrap
 
 from bench.console.console import escape_unprintable
-from bench.environment.files import add_path_to_errors
+from bench.environment.files import add_path_to_errors, require_regular_file
 from bench.tables.formats import NBSP
 from bench.tables.tables import Cell, Table
 
 UNKNOWN = "-"  # in place of a figure that is not there
 WIDTH = 120  # letters of a line of a note
+STDOUT = ("-", "/dev/stdout")  # of a JSON file
 
 
 def print_tables(tables: Sequence[Table], json_file: Path | None = None) -> None:
-    """Print the tables that have rows to standard output; write all tables by title to a JSON file if given."""
+    """Print the tables that have rows to standard output; write all tables by title to a JSON file if given.
+
+    The JSON takes the place of the tables where that file is standard output.
+    """
     if json_file is not None:
-        figures = {table.title: {"rows": table.rows, "note": table.note} for table in tables}
+        figures = {}
+        for table in tables:
+            figures[table.title] = {"rows": table.rows, "note": table.note}
+        text = json.dumps(figures, indent=1, allow_nan=False)
+        if str(json_file) in STDOUT:
+            print(text)
+            return
         with add_path_to_errors(json_file):
-            json_file.write_text(json.dumps(figures, indent=1, allow_nan=False))
+            json_file.write_text(text)
     for table in tables:
         if table.all_rows:
             print("\n".join(_draw(table)), end="\n\n")
+
+
+def require_json_file(path: Path | None) -> None:
+    """Raise ValueError for a file of `--json` that cannot be written, such as a folder or a pipe."""
+    if path is not None and str(path) not in STDOUT:
+        require_regular_file(path)
+        if not path.parent.is_dir():
+            raise ValueError(f"--json {path}: there is no folder {path.parent}")
 
 
 def _draw(table: Table) -> Iterator[str]:

@@ -30,8 +30,12 @@ def find_busy_processes(seconds: int = WATCH_SECONDS) -> list[BusyProcess]:
     """Return the processes that kept at least 0.9 of a core busy in each of `seconds` seconds.
 
     It returns as soon as no process qualifies, after one second on a quiet machine. Bursts of other work do not count.
+    Where psutil lists no process, none is known.
     """
-    busy = [process for process in psutil.process_iter() if process.pid != os.getpid()]
+    try:
+        busy = [process for process in psutil.process_iter() if process.pid != os.getpid()]
+    except (IndexError, OSError):
+        return []
     for process in busy:
         _busy_cores_since_last_call(process)
     cores = defaultdict[psutil.Process, list[float]](list)

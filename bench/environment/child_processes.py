@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import subprocess
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PARENT = "CATLIP_BENCH_PARENT"  # environment variable with the process id of the command line that starts runs
 PARENT_AT_START = os.getppid()  # of this process; it has another one later if the parent ends
 
 

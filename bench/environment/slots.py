@@ -15,6 +15,12 @@ def is_interleaved() -> bool:
     return SLOT_VARIABLE in os.environ
 
 
+def keep_slots() -> None:
+    """Let no program that this process starts inherit the pipes, whose end tells the scheduler that the run is over."""
+    for end in os.environ.get(SLOT_VARIABLE, "").split():
+        os.set_inheritable(int(end), False)
+
+
 def wait_for_slot() -> None:
     """Wait for this process's next slot; return at once if not interleaved. SystemExit if the parent has ended."""
     if is_interleaved() and not os.read(int(os.environ[SLOT_VARIABLE].split()[0]), 1):

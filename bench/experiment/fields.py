@@ -34,7 +34,7 @@ Fraction = Annotated[float, Meta(gt=0, le=1)]
 
 Role = Literal[
     "tuned",  # may differ between the experiments of one comparison: the method and its own values
-    "by batch",  # changed by `with_batch_size`
+    "by batch",  # changed with the batch size
     "replicate",  # differs between the trainings of one experiment: the seed, and the file of a vocabulary
     "pace",  # how much a run times
     "budget",  # how long a training is

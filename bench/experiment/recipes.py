@@ -11,8 +11,6 @@ Windows are this project's: each draws every image size equally often.
 `catlip-bench list --recipe NAME` prints every released setting beside ours, from bench/cli/released_recipes.toml.
 """
 
-import numpy as np
-
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import (
     AdamWSettings,
@@ -289,8 +287,9 @@ def spaced_image_sizes(
     Equal sides count once, as in the released code: 25 sizes from 128 to 320 in multiples of 16 are 13.
     Source: apple/corenet, `corenet/data/sampler/utils.py`, and `make_divisible` of `corenet/utils/math_utils.py`.
     """
-    spaced = np.linspace(smallest, largest, num_sizes).tolist()
-    return tuple(sorted({_round_to_multiple(side, multiple) for side in (*spaced, float(base))}))
+    step = (largest - smallest) / (num_sizes - 1)
+    sides = [base, *(smallest + index * step for index in range(num_sizes))]
+    return tuple(sorted({_round_to_multiple(side, multiple) for side in sides}))
 
 
 def _round_to_multiple(side: float, multiple: int) -> int:

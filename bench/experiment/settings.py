@@ -25,9 +25,9 @@ OWN_LENGTHS = "pack"  # value of `caption_lengths` for captions as they are
 def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment:
     """Return the experiment with `field=value` settings applied; its name lists those that change a value.
 
-    Another batch size changes warm-up and windows as `with_batch_size` does, unless these are set as well. The name
-    does not list the seed, so that trainings with several seeds are of one experiment. Lists are JSON, and `null`
-    is None. Raises ValueError for an unknown field or a bad value.
+    Another batch size changes warm-up and windows, unless these are set as well. The name has each value as JSON writes
+    it, so that equal experiments have equal names. It does not list the seed, so that trainings with several seeds are
+    of one experiment. Lists are JSON, and `null` is None. Raises ValueError for an unknown field or a bad value.
     """
     settings = list(settings)
     method = experiment.method
@@ -36,12 +36,8 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
             method = setting.removeprefix("method=")
     known = {**FIELD_FACTS, **method_fields(method)}
     known.pop("name")
-    texts = dict[str, str]()
-    values = dict[str, Any]()
-    for setting in settings:
-        field, text, value = _parse_setting(setting, known)
-        texts[field] = text
-        values[field] = value
+    values = dict(_parse_setting(setting, known) for setting in settings)
+    named = values.keys() - {"seed"}
     if (
         values.get("data", PACK_DATA) != PACK_DATA
     ):  # only the pack's captions can be cut to other lengths
@@ -55,44 +51,35 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
         if value == before and value == changes.get(field, before):
             continue
         changes[field] = value
-        if field in texts and field != "seed":
-            names.append(f"{field}={texts[field]}")
+        if field in named:
+            text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            names.append(f"{field}={text}")
     if not changes:
         return experiment
     name = f"{experiment.name}[{','.join(names)}]" if names else experiment.name
     return change(experiment, name=name, **changes)
 
 
-def _parse_setting(setting: str, known: Mapping[str, FieldFacts]) -> tuple[str, str, Any]:
-    """Return the field of a setting, its text and its value; ValueError says what is accepted."""
+def _parse_setting(setting: str, known: Mapping[str, FieldFacts]) -> tuple[str, Any]:
+    """Return the field of a setting and its value; ValueError says what is accepted."""
     field, equals, text = setting.partition("=")
     if not equals or not setting.isprintable():
         raise ValueError(f"a setting is field=value, got {setting!r}")
     kind = look_up(field, known, "field of an experiment").kind
     try:
-        return field, text, msgspec.convert(_prepare_for_convert(text, kind), kind, strict=False)
+        return field, msgspec.convert(_prepare_for_convert(text, kind), kind, strict=False)
     except (msgspec.DecodeError, RecursionError) as error:
         names = [name for name in get_args(kind) if isinstance(name, str)]
         accepted = f" (accepted: {', '.join(names)})" if names else ""
         raise ValueError(f"--set {setting}: {error}{accepted}") from None
 
 
-def with_batch_size(experiment: Experiment, batch_size: int) -> Experiment:
-    """Return the experiment at another batch size, with about as many images in its warm-up and windows.
-
-    Both have at least four steps, because fewer would time the launch of the first and the wait for the last. Warm-up
-    and windows draw every image size equally often.
-    """
-    fields = _fields_at_batch_size(experiment, batch_size)
-    if not fields:
-        return experiment
-    return change(experiment, name=f"{experiment.name}[batch_size={batch_size}]", **fields)
-
-
 def _fields_at_batch_size(experiment: Experiment, batch_size: int) -> dict[str, int]:
     """Return batch size, images, and the warm-up and window steps of the timing, at another batch size.
 
-    Empty at the experiment's own batch size.
+    Empty at the experiment's own batch size. Warm-up and windows have about as many images, and at least four steps,
+    because fewer would time the launch of the first and the wait for the last. They draw every image size equally
+    often.
     """
     if batch_size == experiment.training.batch_size:
         return {}

@@ -7,6 +7,7 @@ An extension is a module whose `EXTENSION` says what it adds. It is trusted like
 
 import importlib
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from bench.console.console import describe_error
+from bench.console.console import describe_error, log
+from bench.environment.child_processes import PARENT
 from bench.environment.circumstances import LOADED_EXTENSIONS
+from bench.environment.files import require_regular_file
+from bench.experiment.config import look_up
 from bench.experiment.experiments import MethodSettings, add_experiments
 from bench.interfaces.catalog import PROTOCOLS, TASKS, Protocol, Task
 from bench.interfaces.data_source import SOURCES, DataSource
@@ -35,7 +39,9 @@ if TYPE_CHECKING:
 
 EXTENSION_OPTION = "--extension"
 ENTRY_POINT_GROUP = "catlip_bench"
-EXTENSIONS_ENV = "CATLIP_BENCH_EXTENSIONS"  # environment variable with those that a command names, for its processes
+EXTENSIONS_ENV = (
+    "CATLIP_BENCH_EXTENSIONS"  # environment variable: a JSON list of those that a command names
+)
 FEATURES = Path(__file__).parents[1] / "features"  # folders with what this program adds to its core
 MODULE_PREFIX = "catlip_bench_extension_"  # of the module of a file
 _loaded = set[str]()  # files and modules
@@ -78,7 +84,7 @@ def split_extension_arguments(arguments: Sequence[str]) -> tuple[list[str], list
 def load_extensions(named: Sequence[str] = ()) -> None:
     """Load features of this program, extensions of installed packages, and those named here or by the parent process.
 
-    Raises ValueError for one that cannot be loaded.
+    A package that cannot be loaded is left out with a line; ValueError for a named extension that cannot.
     """
     for path in sorted(FEATURES.glob("*/feature.py")):
         module = f"bench.features.{path.parent.name}.feature"
@@ -87,16 +93,20 @@ def load_extensions(named: Sequence[str] = ()) -> None:
             _loaded.add(module)
     for point in entry_points(group=ENTRY_POINT_GROUP):
         assert point.dist is not None
-        _load(point.name, point.module, f"the package {point.dist.name}", point.dist.version)
-    inherited = os.environ.get(EXTENSIONS_ENV, "")
-    sources = inherited.split(os.pathsep) if inherited else []
+        package = f"the package {point.dist.name}"
+        try:
+            _load(point.name, point.module, package, point.dist.version)
+        except (ValueError, AttributeError) as error:  # of a value that names no module
+            if PARENT not in os.environ:  # runs do not repeat it
+                log(f"left out: {describe_error(error)}")
+    sources = json.loads(os.environ.get(EXTENSIONS_ENV, "[]"))
     for name in named:
         sources.append(str(Path(name).resolve()) if name.endswith(".py") else name)
     for source in sources:
         name = Path(source).stem if source.endswith(".py") else source
         _load(name, source, f"{EXTENSION_OPTION} {source}")
     if sources:
-        os.environ[EXTENSIONS_ENV] = os.pathsep.join(dict.fromkeys(sources))
+        os.environ[EXTENSIONS_ENV] = json.dumps([*dict.fromkeys(sources)])
 
 
 def _load(name: str, source: str, origin: str, version: str = "") -> None:
@@ -108,13 +118,13 @@ def _load(name: str, source: str, origin: str, version: str = "") -> None:
     try:
         is_file = source.endswith(".py")
         module = _import_file(Path(source)) if is_file else importlib.import_module(source)
+        version = version or getattr(module, "__version__", "no version")
+        LOADED_EXTENSIONS[name] = f"{version}, sha256 {_digest(module)}"
         _add(module.EXTENSION, origin)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the code of others
         reason = describe_error(f"{type(error).__name__}: {error}")
         raise ValueError(f"{origin} cannot be loaded: {reason}") from None
     _loaded.add(source)
-    version = version or getattr(module, "__version__", "no version")
-    LOADED_EXTENSIONS[name] = f"{version}, sha256 {_digest(module)}"
 
 
 def _add(extension: Extension, origin: str) -> None:
@@ -132,7 +142,9 @@ def _add(extension: Extension, origin: str) -> None:
     for registry, members in registries:
         for member in members:
             registry.add(member, origin)
-    HOOKS.update(extension.hooks)
+    for name, place in extension.hooks.items():
+        look_up(name, HOOKS, "hook")
+        HOOKS[name] = place
     for record_kind in extension.record_kinds:
         register_record_kind(record_kind)
     settings_by_name = {method.name: MethodSettings(method.name) for method in extension.methods}
@@ -163,7 +175,7 @@ def _import_file(path: Path) -> ModuleType:
     The file can import its neighbours, whose folder stays on the path of modules.
     """
     name = MODULE_PREFIX + path.stem
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, require_regular_file(path))
     assert spec is not None
     assert spec.loader is not None
     if str(path.parent) not in sys.path:

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from bench.console.console import UserError
 from bench.experiment.config import look_up
 from bench.interfaces.registry import Named, Registry
@@ -44,6 +42,8 @@ class Measurement(Named):
         self, experiment: "Experiment", device: "torch.device", results: Path
     ) -> dict[str, tuple[float, ...]]:
         """Measure, and return the values in the order of the figures; UserError for others than finite numbers."""
+        import numpy as np
+
         returned = self.measure(experiment, device, results)
         values = dict[str, tuple[float, ...]]()
         for figure in self.figures:

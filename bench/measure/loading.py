@@ -8,7 +8,7 @@ import torch
 
 from bench.data.sample_stream import SampleStream
 from bench.experiment.config import Experiment, change
-from bench.experiment.settings import with_batch_size
+from bench.experiment.settings import with_settings
 from bench.statistics.intervals import ValueWithInterval, geometric_mean_with_interval
 from bench.train.build import open_batch_stream
 
@@ -32,7 +32,8 @@ def time_loading(experiment: Experiment, results: Path, seconds: float) -> Loadi
     CPU seconds are counted, so that other processes change the result little. The indexes of the shards lie in
     `results`. Raises ValueError or OSError for shards that cannot be read.
     """
-    small_batches = with_batch_size(change(experiment, workers=0, accumulation=1), TIMED_BATCH)
+    one_thread = change(experiment, workers=0, accumulation=1)
+    small_batches = with_settings(one_thread, [f"batch_size={TIMED_BATCH}"])
     stream = open_batch_stream(small_batches, torch.device("cpu"), results)
     assert isinstance(stream, SampleStream)
     threads = torch.get_num_threads()

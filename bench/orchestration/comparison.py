@@ -212,22 +212,21 @@ class Comparison:
     def train(
         self,
         scope: Scope,
-        images: int | None = None,
         checkpoint_config: CheckpointConfig | None = None,
     ) -> None:
         """Train every experiment for every seed, to the budgets of equal images and of equal device seconds.
 
-        `images` are the equal images, by default those of the experiments. On a CPU the trainings run in parallel and
-        share the cores: their result depends only on the images, and the seconds of a budget come from the speed
-        records.
+        On a CPU the trainings run in parallel and share the cores: their result depends only on the images, and the
+        seconds of a budget come from the speed records.
         """
         names = [experiment.name for experiment in self.experiments]
         speeds = measured_speeds(self.records(), names) if scope.equal_seconds else {}
         processes = read_torchrun_ranks().world_size
         runs = list[Run]()
         for seed, experiment in product(scope.seeds, self.experiments):
-            trained = experiment if images is None else set_images(experiment, images)
-            trained = change(trained, seed=seed)
+            trained = change(experiment, seed=seed)
+            if scope.images is not None:
+                trained = set_images(trained, scope.images)
             budgets = image_budgets(trained, speeds, half_way=scope.half_way, processes=processes)
             run = self.new_run(
                 "bench.orchestration.functions:pretrain",

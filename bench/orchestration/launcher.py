@@ -9,9 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from bench.environment.child_processes import die_with_parent
-
-PARENT = "CATLIP_BENCH_PARENT"  # environment variable with the process id of the command line
+from bench.environment.child_processes import PARENT, die_with_parent
 
 
 def main() -> None:

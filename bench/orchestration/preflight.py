@@ -26,7 +26,6 @@ from bench.experiment.config import (
     require_comparable_experiments,
 )
 from bench.experiment.experiments import EXPERIMENTS
-from bench.experiment.settings import with_batch_size
 from bench.interfaces.catalog import TASKS
 from bench.interfaces.method import METHODS, check_experiment, get_method, reads_captions
 from bench.labels.vocabulary import vocabulary_mismatch
@@ -167,12 +166,12 @@ def _why_not_continuable(
 
 
 def _is_sized(experiment: Experiment, recorded: Experiment) -> bool:
-    """Return whether a record is of an experiment, with any seed, batch size and number of images."""
-    if not recorded.name.startswith(experiment.name):
+    """Return whether a record is of an experiment, with any seed and number of images."""
+    if recorded.name != experiment.name:
         return False
     training = recorded.training
     return recorded == change(
-        with_batch_size(experiment, training.batch_size),
+        experiment,
         seed=recorded.seed,
         images=training.images,
         warmup_images=training.warmup_images,

@@ -14,16 +14,17 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from tempfile import TemporaryFile
 
 import msgspec
 
 from bench.console.console import END_MARGIN_SECONDS, EXIT_CODE_BY_SIGNAL, Stopped, log
 from bench.console.progress import Progress
+from bench.environment.child_processes import PARENT
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import remove_abandoned_temporary_files
 from bench.environment.slots import SLOT_VARIABLE
 from bench.environment.torchrun_ranks import TORCHRUN_VARIABLES
-from bench.orchestration.launcher import PARENT
 from bench.orchestration.runs import Run
 from bench.records.record import record_path
 
@@ -191,25 +192,28 @@ class Runner:
         variables[PARENT] = str(os.getpid())
         if slot is not None:
             variables |= slot.environment
-        with self._lock, closing(slot) if slot else nullcontext():
-            if self._stopping:
-                return ""
-            child = subprocess.Popen(
-                [sys.executable, "-P", *words],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=variables,
-                pass_fds=slot.child_fds if slot else (),
-                process_group=0,  # Ctrl-C reaches only the parent, which ends its children
-            )
-            self._children.add(child)
-        output, _ = child.communicate(b"" if is_launched else content.encode())
-        self._children.discard(child)
+        with TemporaryFile() as output:  # a pipe could be held open by what the run leaves behind
+            with self._lock, closing(slot) if slot else nullcontext():
+                if self._stopping:
+                    return ""
+                child = subprocess.Popen(
+                    [sys.executable, "-P", *words],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    env=variables,
+                    pass_fds=slot.child_fds if slot else (),
+                    process_group=0,  # Ctrl-C reaches only the parent, which ends its children
+                )
+                self._children.add(child)
+            child.communicate(b"" if is_launched else content.encode())
+            self._children.discard(child)
+            output.seek(0)
+            answer = output.read()
         if child.returncode == 0 or self._stopping:
             return ""
         if run.saves_checkpoints and child.returncode in EXIT_CODE_BY_SIGNAL.values():
             raise Stopped(child.returncode)
-        return describe_exit(child.returncode, output)
+        return describe_exit(child.returncode, answer)
 
 
 class WorkerError(msgspec.Struct):

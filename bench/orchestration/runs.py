@@ -5,23 +5,19 @@ The command line describes a run without torch and sends it as JSON; the process
 
 import inspect
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bench.console.console import StopRequest, UserError, describe_error, escape_unprintable, log
+from bench.console.console import StopRequest, UserError, describe_error, log
 from bench.environment.cores import count_available_cores
-from bench.environment.files import atomic_write
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import Experiment
 from bench.interfaces.method import added_method_text
 from bench.interfaces.registry import import_object
 from bench.records.record import Record, write_record
 from bench.records.record_kind import AnyRecordContent
-from bench.train.not_finite import NotFiniteError
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,7 +78,7 @@ def execute(run: Run, stop: StopRequest | None = None) -> None:
         torch.set_num_threads(max(1, count_available_cores() // ranks.local_world_size))
     device = default_device()
     set_tf32(enabled=run.uses_tf32 and device.type == "cuda")
-    with process_group(device), _save_sample_keys_if_not_finite(run):
+    with process_group(device):
         if ranks.world_size > 1 and run.experiment is not None:
             require_multi_process_support(run.experiment)
         circumstances = collect_circumstances_of_ranks(run.experiment, device)
@@ -132,12 +128,13 @@ def call_function(
     place: str, known: dict[str, Any], arguments: dict[str, Any]
 ) -> AnyRecordContent | None:
     """Call the function at "package.module:function" with decoded arguments, and with known ones that it names."""
-    function: Callable[..., AnyRecordContent | None] = import_object(place)
+    function = import_object(place)
     parameters = inspect.signature(function).parameters
     given = {name: value for name, value in known.items() if name in parameters}
     for name, value in arguments.items():
         given[name] = msgspec.convert(value, parameters[name].annotation, dec_hook=_decode_path)
-    return function(**given)
+    content: AnyRecordContent | None = function(**given)
+    return content
 
 
 def describe_failure(error: Exception) -> str:
@@ -153,17 +150,3 @@ def _decode_path(kind: type[Any], value: Any) -> Any:
     if kind is not Path:
         raise NotImplementedError
     return Path(value)
-
-
-@contextmanager
-def _save_sample_keys_if_not_finite(run: Run) -> Iterator[None]:
-    """Write the sample keys of a step that is not finite to a file of this rank, one per line; the error names it."""
-    try:
-        yield
-    except NotFiniteError as error:
-        path = run.path.with_suffix(f".rank{read_torchrun_ranks().rank}.samples.txt")
-        with atomic_write(path) as temporary:
-            temporary.write_text(
-                "".join(f"{escape_unprintable(key)}\n" for key in error.keys), encoding="utf-8"
-            )
-        raise NotFiniteError(error.step, error.keys, path.name) from error

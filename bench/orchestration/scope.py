@@ -10,6 +10,8 @@ from bench.interfaces.catalog import (
     default_protocols,
 )
 
+MAX_IMAGES = 80_000  # of a training that is planned by time
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -17,6 +19,7 @@ class Scope:
 
     name: str  # "default", "full", "smoke" or "train"
     rounds: int
+    images: int | None = None  # of each training; None: those of its experiment
     seeds: tuple[int, ...] = (0,)
     half_way: bool = True  # also score towers trained on half of the images
     equal_seconds: bool = True  # also score towers trained for equal device seconds
@@ -38,11 +41,12 @@ class Scope:
 def scopes(*, on_gpu: bool) -> dict[str, Scope]:
     """Return the scopes of `python -m bench`."""
     rounds = default_rounds(on_gpu=on_gpu)
+    full_curves = ("few-shot", "label-fractions")
     return {
-        "default": Scope("default", rounds),
-        "full": Scope("full", rounds, seeds=(0, 1, 2), curves=("few-shot", "label-fractions")),
+        "default": Scope("default", rounds, MAX_IMAGES),
+        "full": Scope("full", rounds, 320_000, seeds=(0, 1, 2), curves=full_curves),
         "smoke": Scope(
-            "smoke", 1, half_way=False, equal_seconds=False, tasks=SMOKE_TASKS, curves=()
+            "smoke", 1, 2_048, half_way=False, equal_seconds=False, tasks=SMOKE_TASKS, curves=()
         ),
     }
 

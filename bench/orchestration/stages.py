@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from bench.experiment.config import Experiment
 from bench.interfaces.catalog import installed_references
 from bench.measure.throughput import images_per_second
-from bench.orchestration.scope import Scope
+from bench.orchestration.scope import MAX_IMAGES, Scope
 from bench.records.record import Record, Speed
 from bench.statistics.ratios import MIN_RUNS
 
@@ -18,16 +18,13 @@ from bench.statistics.ratios import MIN_RUNS
 START_SECONDS = 4.0  # from the start of a process to its first step
 COOLDOWNS = 1.3  # images of a training with the cool-downs of all budgets, over the equal images
 PARALLEL_GAIN = 1.2  # images/s of trainings that share the cores, over those of one on all cores
-TOWERS_PER_TRAINING = 3  # one for each budget
 # Seconds of a tower, at REFERENCE_RATE: on a task by all protocols, and by a curve over few labels.
 SCORING_SECONDS = 1.5
 CURVE_SECONDS = {"few-shot": 4.0, "label-fractions": 7.0}
 REFERENCE_RATE = 900.0  # images/s of the slowest experiment where these were timed
 
 MAX_SEEDS = 5
-# Images of a training that is planned by time.
-MAX_IMAGES = 80_000
-MIN_IMAGES = 20_000
+MIN_IMAGES = 20_000  # of a training that is planned by time
 IMAGES_STEP = 1_000
 
 
@@ -40,13 +37,15 @@ class StageTimes:
     round_seconds: float
     images_per_second: float  # of the slowest experiment on all cores
 
-    def seconds_left(self, scope: Scope, images: int) -> float:
+    def seconds_left(self, scope: Scope) -> float:
         """Return the expected seconds of everything after the first round."""
+        assert scope.images is not None
         num_trainings = len(scope.seeds) * self.num_experiments
         gain = PARALLEL_GAIN if self.max_parallel > 1 else 1.0
-        training = num_trainings * COOLDOWNS * images / self.images_per_second / gain
+        training = num_trainings * COOLDOWNS * scope.images / self.images_per_second / gain
         num_baselines = len(scope.seeds) + len(installed_references())
-        num_towers = TOWERS_PER_TRAINING * num_trainings + num_baselines
+        budgets = 1 + scope.half_way + scope.equal_seconds
+        num_towers = budgets * num_trainings + num_baselines
         tower_seconds = SCORING_SECONDS * len(scope.tasks)
         tower_seconds += sum(CURVE_SECONDS[curve] for curve in scope.curves)
         slowness = max(1.0, REFERENCE_RATE / self.images_per_second)
@@ -77,30 +76,28 @@ def read_first_round(
     return StageTimes(len(experiments), max_parallel, round_seconds, min(rates))
 
 
-def fit_stages(
-    scope: Scope, seconds: float, expected_seconds: Callable[[Scope, int], float]
-) -> tuple[Scope, int]:
-    """Return the rounds, seeds and images of each training that fit into a time; the fewest if none fit.
+def fit_stages(scope: Scope, seconds: float, expected_seconds: Callable[[Scope], float]) -> Scope:
+    """Return the largest scope that fits into a time; the smallest one if none fits.
 
-    `expected_seconds` is the time after the first round, given a scope and images.
+    `expected_seconds` is the time of a scope after the first round.
     """
     smaller_scope = scope
-    images = MAX_IMAGES
-    for smaller_scope, images in _list_sizes(scope):
-        if expected_seconds(smaller_scope, images) <= seconds:
+    for smaller_scope in _list_sizes(scope):
+        if expected_seconds(smaller_scope) <= seconds:
             break
-    return smaller_scope, images
+    return smaller_scope
 
 
-def _list_sizes(scope: Scope) -> Iterator[tuple[Scope, int]]:
-    """Yield scopes and images per training, the largest first.
+def _list_sizes(scope: Scope) -> Iterator[Scope]:
+    """Yield scopes, the largest first.
 
     More seeds are trained only with MAX_IMAGES: an interval over seeds says more than longer trainings. Where little
-    time is left, the images are fewer, and then the rounds.
+    time is left, the images are fewer, then no curves and no half-trained towers are scored, then the rounds are fewer.
     """
     for num_seeds in range(MAX_SEEDS, len(scope.seeds) - 1, -1):
-        yield replace(scope, seeds=tuple(range(num_seeds))), MAX_IMAGES
+        yield replace(scope, seeds=tuple(range(num_seeds)))
     for images in range(MAX_IMAGES - IMAGES_STEP, MIN_IMAGES - 1, -IMAGES_STEP):
-        yield scope, images
-    for rounds in range(scope.rounds - 1, MIN_RUNS - 1, -1):
-        yield replace(scope, rounds=rounds), MIN_IMAGES
+        yield replace(scope, images=images)
+    smallest = replace(scope, images=MIN_IMAGES, half_way=False, curves=())
+    for rounds in range(scope.rounds, MIN_RUNS - 1, -1):
+        yield replace(smallest, rounds=rounds)

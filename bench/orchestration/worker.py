@@ -11,15 +11,15 @@ from contextlib import nullcontext
 
 from bench.console.console import INTERRUPTED, record_signals
 from bench.environment.child_processes import (
+    PARENT,
     PARENT_AT_START,
     die_with_parent,
     kill_multiprocessing_children,
 )
 from bench.environment.imports import imports_without_gc
-from bench.environment.slots import wait_for_slot
+from bench.environment.slots import keep_slots, wait_for_slot
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.interfaces.extensions import load_extensions
-from bench.orchestration.launcher import PARENT
 from bench.orchestration.runs import decode_run, describe_failure, execute
 
 
@@ -27,6 +27,7 @@ def main() -> None:
     """Execute the run; print the error as JSON on standard output if it fails."""
     try:
         is_launched = len(sys.argv) > 2  # noqa: PLR2004 - the run is the second argument
+        keep_slots()
         load_extensions()
         run = decode_run(sys.argv[2] if is_launched else sys.stdin.buffer.read())
         if not run.saves_checkpoints:  # a training saves first
@@ -39,16 +40,15 @@ def main() -> None:
             execute(run, stop)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except SystemExit:  # mostly after a signal; loader workers would finish their batches first
-        kill_multiprocessing_children()
-        raise
     except Exception as error:  # noqa: BLE001 - the parent and the terminal receive the error
         print(
             json.dumps({"error": describe_failure(error), "rank": read_torchrun_ranks().rank}),
             flush=True,
         )
-        kill_multiprocessing_children()
         sys.exit(1)
+    finally:
+        # Python would wait for them; loader workers would finish their batches first.
+        kill_multiprocessing_children()
 
 
 if __name__ == "__main__":

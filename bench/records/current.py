@@ -4,7 +4,6 @@ import os
 import platform
 from datetime import UTC, datetime
 
-import psutil
 import torch
 
 from bench.environment.busy_processes import BUSY_PROCESSES
@@ -35,7 +34,7 @@ def current_circumstances(
     precision, compiled = (
         resolve_precision_and_compile(experiment.runtime, device) if experiment else ("fp32", False)
     )
-    memory = psutil.virtual_memory().total / GIB
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
     return Circumstances(
         # Records of different machines are never compared.
         machine=f"{describe_processors(device)}, {memory:.0f} GiB, {platform.system()}",

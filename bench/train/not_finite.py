@@ -8,12 +8,7 @@ MAX_KEYS_SHOWN = 8
 class NotFiniteError(FloatingPointError):
     """The loss or the gradient of a step is not finite, so that its update was skipped; the run ends."""
 
-    def __init__(self, step: int, sample_keys: Sequence[str], file: str = "") -> None:
-        """Name the step and its first samples, and the file that holds all of them."""
+    def __init__(self, step: int, sample_keys: Sequence[str]) -> None:
+        """Name the step and its first samples."""
         text = ", ".join(sample_keys[:MAX_KEYS_SHOWN])
-        where = f"; all {len(sample_keys)} are in {file}" if file else ""
-        super().__init__(
-            f"loss or gradient of step {step} is not finite; first samples: {text}{where}"
-        )
-        self.step = step
-        self.keys = tuple(sample_keys)
+        super().__init__(f"loss or gradient of step {step} is not finite; first samples: {text}")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from bench.environment.child_processes import PARENT
 from bench.environment.circumstances import CHECKOUT
-from bench.orchestration.launcher import PARENT
 from bench.records.record import Failure, Training, read_record
 from bench.records.record_kind import AnyRecordContent
 from bench.train.checkpoints import list_checkpoints, read_verified_metadata

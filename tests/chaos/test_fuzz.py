@@ -114,7 +114,7 @@ def test_mutated_file_is_read_or_refused(name: str, tries: Tries, tmp_path: Path
         0.0,
         PeakMemory(torch.device("cpu")),
     )
-    for _ in range(tries(few=100, full=20_000)):
+    for _ in range(tries(few=50, full=500)):
         path.write_bytes(mutate(draw.choice(whole), draw))
         began = time.process_time()
         with suppress(ValueError, OSError):

@@ -27,7 +27,7 @@ from the parsers.
 | 0 | success |
 | 1 | a regression, or a disagreement |
 | 2 | wrong usage, or nothing was measured |
-| 3 | a run failed; the other runs are recorded |
+| 3 | a run failed, or a record is damaged; the other results are valid |
 | 4 | inconclusive (`regress`) |
 | 70 | an error that nobody expected; the message names the file with its traceback |
 | 75 | interrupted by SIGUSR1 or the end of a SLURM job: requeue it; finished work is kept |

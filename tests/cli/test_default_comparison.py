@@ -1,8 +1,10 @@
-"""What the default comparison trains on."""
+"""Which methods the default comparison trains, and on what."""
 
 from pathlib import Path
 
-from bench.cli.default_comparison import on_data
+import pytest
+
+from bench.cli.default_comparison import on_data, tiny_experiments
 from bench.experiment.config import change
 from bench.experiment.experiments import DEFAULT_METHODS, EXPERIMENTS
 from bench.experiment.fields import SEEN_CONCEPTS
@@ -13,3 +15,12 @@ def test_every_method_of_the_default_comparison_trains_without_the_held_out_conc
     assert on_data(compared, None, None, Path()) == [
         change(experiment, subset=SEEN_CONCEPTS) for experiment in compared
     ]
+
+
+def test_methods_are_named_with_or_without_their_scale_and_a_typo_is_answered() -> None:
+    names = [
+        experiment.name for experiment in tiny_experiments(["clip", " flip-tiny", "clip-tiny"])
+    ]
+    assert names == ["clip-tiny", "flip-tiny"]
+    with pytest.raises(ValueError, match="no method named 'siglipp'; did you mean 'siglip'"):
+        tiny_experiments(["siglipp"])

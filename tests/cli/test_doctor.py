@@ -19,4 +19,4 @@ def test_doctor_checks_the_machine(
     assert {"cores", "other processes", "memory", "C++ compiler", "disk", "commit"} <= rows.keys()
     assert "NVML" in rows or "GPU 0" in rows
     assert not (tmp_path / "none").exists()
-    assert "disk: " in capsys.readouterr().err
+    assert "disk " in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """The help of the program, and the line that answers an error that nobody expected."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,16 +20,25 @@ def test_every_verb_is_where_it_is_said_to_be(verb: Verb) -> None:
     assert verb.summary.endswith(".")
 
 
+class PanicError(BaseException):
+    """As libraries in Rust raise."""
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), MemoryError("much"), PanicError("ow")])
 def test_unexpected_error_is_one_line_that_names_the_file_of_its_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(_: List) -> int:
-        raise RuntimeError("a defect")
+        raise error
 
     monkeypatch.setattr(List, "run", fail)
     assert main(["list"]) == UNEXPECTED
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: RuntimeError: a defect; please report this with ")
+    kind = type(error).__name__
+    assert line.startswith(f"error: {kind}: {error}; please report this with ")
     file = Path(line.rpartition(" ")[2])
     assert "in fail" in file.read_text()
     file.unlink()
+    monkeypatch.setattr("tempfile.tempdir", "/no/folder")
+    assert main(["list"]) == UNEXPECTED
+    assert re.search(r"report this with .*test_main.py:\d+$", capsys.readouterr().err)

@@ -14,7 +14,7 @@ from bench.data.image_sizes import (
     nearest_step_count,
 )
 from bench.experiment.recipes import spaced_image_sizes
-from bench.experiment.settings import with_batch_size
+from bench.experiment.settings import with_settings
 from tests.small import small
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -120,5 +120,5 @@ def test_image_size_is_independent_of_query_order_and_method() -> None:
 def test_other_batch_sizes_keep_whole_cycles_of_image_sizes() -> None:
     base = small("catlip", image_sizes=(32, 48, 64), warmup_steps=3, steps_per_window=6)
     for size in (2, 7, 16, 100, 5000):
-        sized = with_batch_size(base, size)
+        sized = with_settings(base, [f"batch_size={size}"])
         assert sized.timing.warmup_steps % 3 == sized.timing.steps_per_window % 3 == 0

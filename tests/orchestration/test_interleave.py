@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner, Slot, round_robin
 from bench.orchestration.runs import Run
@@ -13,9 +15,12 @@ from tests.processes import Parting
 from tests.small import few_images
 
 RUN = """
-import sys, time
-from bench.environment.slots import wait_for_slot, yield_slot
+import os, sys, time
+from bench.environment.slots import keep_slots, wait_for_slot, yield_slot
+keep_slots()
 wait_for_slot()
+if sys.argv[4] == "True":
+    os.system("sleep 1000 & echo $! > pid")
 for turn in range(int(sys.argv[2])):
     with open("log", "a") as log:
         log.write(f"{sys.argv[1]} begins\\n")
@@ -29,11 +34,11 @@ for turn in range(int(sys.argv[2])):
 
 
 def start(
-    folder: Path, seat: Slot, name: str, turns: int, dies_in: int = -1
+    folder: Path, seat: Slot, name: str, turns: int, dies_in: int = -1, *, leaves: bool = False
 ) -> subprocess.Popen[bytes]:
     """Start a run with a seat; here its ends are closed, as the runner closes them."""
     child = subprocess.Popen(
-        [sys.executable, "-c", RUN, name, str(turns), str(dies_in)],
+        [sys.executable, "-c", RUN, name, str(turns), str(dies_in), str(leaves)],
         cwd=folder,
         env=os.environ | seat.environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
         pass_fds=seat.child_fds,
@@ -59,6 +64,16 @@ def test_run_ends_if_its_scheduler_is_gone(tmp_path: Path) -> None:
     run = start(tmp_path, seat, "a", 1)
     os.close(seat.grant_write)
     assert run.wait(30) == 1
+
+
+def test_program_that_a_run_leaves_behind_does_not_hold_its_slot(tmp_path: Path) -> None:
+    seat = Slot.create()
+    run = start(tmp_path, seat, "a", 1, leaves=True)
+    round_robin([seat])
+    left = psutil.Process(int((tmp_path / "pid").read_text()))
+    assert left.is_running()
+    left.kill()
+    assert run.wait() == 0
 
 
 class OthersPart(Parting):

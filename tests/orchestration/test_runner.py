@@ -184,6 +184,19 @@ def test_child_that_says_nothing_is_reported_with_how_it_ended(
     assert execute(make_run(tmp_path)).failures == [f"{label}: {reason}"]
 
 
+def test_process_that_a_run_leaves_behind_does_not_hold_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, pid = tmp_path / "leaves", tmp_path / "pid"
+    script.write_text(f"#!/bin/sh\nsleep {LONGEST_SECONDS} &\necho $! > {pid}\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    assert Runner()._start(make_run(tmp_path), {}) == "ended with exit code 1"
+    left = psutil.Process(int(pid.read_text()))
+    assert left.is_running()
+    left.kill()
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

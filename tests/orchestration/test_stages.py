@@ -11,10 +11,9 @@ from bench.cli.default_comparison import plan_stages
 from bench.experiment.experiments import DEFAULT_METHODS, EXPERIMENTS
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
-from bench.orchestration.scope import scopes
+from bench.orchestration.scope import MAX_IMAGES, Scope, scopes
 from bench.orchestration.stages import (
     IMAGES_STEP,
-    MAX_IMAGES,
     MAX_SEEDS,
     MIN_IMAGES,
     StageTimes,
@@ -27,6 +26,7 @@ from tests.orchestration.test_comparison import timed
 
 DEFAULT = [EXPERIMENTS[f"{name}-tiny"] for name in DEFAULT_METHODS]
 SCOPE = scopes(on_gpu=False)["default"]
+SMALLEST = replace(SCOPE, rounds=MIN_RUNS, images=MIN_IMAGES, half_way=False, curves=())
 
 
 @given(st.floats(1, 1e5), st.floats(1, 1e3), st.floats(0, 1e5))
@@ -34,25 +34,38 @@ def test_most_that_fits_into_the_time_is_chosen(
     rate: float, round_seconds: float, seconds: float
 ) -> None:
     times = StageTimes(len(DEFAULT), 2, round_seconds, rate)
-    scope, images = fit_stages(SCOPE, seconds, times.seconds_left)
-    assert MIN_IMAGES <= images <= MAX_IMAGES
+    scope = fit_stages(SCOPE, seconds, times.seconds_left)
+    assert scope.images is not None
+    assert MIN_IMAGES <= scope.images <= MAX_IMAGES
     assert MIN_RUNS <= scope.rounds <= SCOPE.rounds
-    assert times.seconds_left(scope, images) <= seconds or scope.rounds == MIN_RUNS
-    if images == MAX_IMAGES and scope.rounds == SCOPE.rounds and len(scope.seeds) < MAX_SEEDS:
-        more = replace(scope, seeds=(*scope.seeds, len(scope.seeds)))
-        assert times.seconds_left(more, images) > seconds
-    elif images < MAX_IMAGES and scope.rounds == SCOPE.rounds:
-        assert times.seconds_left(scope, images + IMAGES_STEP) > seconds
-    elif scope.rounds < SCOPE.rounds:
-        assert times.seconds_left(replace(scope, rounds=scope.rounds + 1), images) > seconds
+    assert times.seconds_left(scope) <= seconds or scope == SMALLEST
+    larger = scope
+    if scope.rounds < SCOPE.rounds:
+        larger = replace(scope, rounds=scope.rounds + 1)
+    elif not scope.half_way:
+        larger = replace(SCOPE, images=MIN_IMAGES)
+    elif scope.images < MAX_IMAGES:
+        larger = replace(scope, images=scope.images + IMAGES_STEP)
+    elif len(scope.seeds) < MAX_SEEDS:
+        larger = replace(scope, seeds=(*scope.seeds, len(scope.seeds)))
+    assert larger == scope or times.seconds_left(larger) > seconds
+
+
+def test_two_quiet_cores_train_one_seed_in_twelve_minutes_and_two_methods_in_four() -> None:
+    """A minute or half a one for memory and the first round."""
+    times = StageTimes(len(DEFAULT), 2, 40.0, 900.0)
+    scope = fit_stages(SCOPE, 12 * 60 - 60, times.seconds_left)
+    assert (scope.rounds, scope.seeds) == (10, (0,))
+    times = StageTimes(2, 2, 20.0, 900.0)
+    assert times.seconds_left(fit_stages(SCOPE, 4 * 60 - 30, times.seconds_left)) < 4 * 60 - 30
 
 
 def test_more_time_or_a_faster_machine_never_trains_less() -> None:
-    sizes = list[tuple[int, int, int]]()
+    sizes = list[tuple[int, int, int | None]]()
     for rate, minutes in ((100.0, 10), (100.0, 30), (400.0, 30), (400.0, 60), (1600.0, 60)):
         times = StageTimes(len(DEFAULT), 2, 40.0, rate)
-        scope, images = fit_stages(SCOPE, 60 * minutes, times.seconds_left)
-        sizes.append((scope.rounds, len(scope.seeds), images))
+        scope = fit_stages(SCOPE, 60 * minutes, times.seconds_left)
+        sizes.append((scope.rounds, len(scope.seeds), scope.images))
     assert sizes == sorted(sizes)
 
 
@@ -65,21 +78,39 @@ def test_first_round_tells_the_rate_of_the_slowest_experiment() -> None:
     assert read_first_round(records[1:], DEFAULT, 2, 40.0) is None
 
 
-@pytest.mark.parametrize(
-    ("name", "images", "rounds"), [("default", None, 10), ("full", 320_000, 10), ("smoke", 2048, 1)]
-)
-def test_stages_are_planned_once_and_kept_for_a_resumed_comparison(
-    name: str, images: int | None, rounds: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Only the default scope is fitted to the time that is left."""
+def test_scopes_have_enough_rounds_for_their_ratios() -> None:
+    assert scopes(on_gpu=True)["default"].rounds == 6
+    assert scopes(on_gpu=False)["default"].rounds == 10
+    assert Scope("x", 1, tasks=()).protocols_and_tasks == []
+
+
+@pytest.fixture
+def comparison(tmp_path: Path) -> Comparison:
+    """A comparison after its first round."""
     for experiment in DEFAULT:
         path = record_path(tmp_path, "c", "speed", experiment.name, "round00")
         write_record(timed(experiment, 900.0, 0), path)
-    comparison = Comparison(
-        "c", tmp_path, DEFAULT, 2, on_gpu=False, runner=Runner(), round_seconds=40.0
-    )
-    scope, planned = plan_stages(comparison, scopes(on_gpu=False)[name], 11 * 60)
-    assert scope.rounds == rounds
-    assert planned == images or (images is None and MIN_IMAGES <= planned <= MAX_IMAGES)
-    assert capsys.readouterr().err.startswith(f"planned: {rounds} rounds of speed, ")
-    assert plan_stages(comparison, scopes(on_gpu=False)[name], 0.0) == (scope, planned)
+    return Comparison("c", tmp_path, DEFAULT, 2, on_gpu=False, runner=Runner(), round_seconds=40.0)
+
+
+@pytest.mark.parametrize("name", ["default", "full", "smoke"])
+def test_stages_are_planned_once_and_kept_for_a_resumed_comparison(
+    name: str, comparison: Comparison, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the default scope is fitted to the time that is left."""
+    scope, times = scopes(on_gpu=False)[name], comparison.stage_times()
+    assert times is not None
+    planned = plan_stages(comparison, scope, times, 5 * 60, is_limit=False)
+    assert (planned == scope) == (name != "default")
+    assert capsys.readouterr().err.startswith(f"planned: {planned.rounds} rounds of speed, ")
+    assert plan_stages(comparison, scope, times, 0.0, is_limit=True) == planned
+
+
+def test_limit_that_is_too_short_is_refused_with_one_that_is_enough(comparison: Comparison) -> None:
+    times = comparison.stage_times()
+    assert times is not None
+    with pytest.raises(ValueError, match="--minutes is too short") as refused:
+        plan_stages(comparison, SCOPE, times, 60.0, is_limit=True)
+    minutes = int(str(refused.value).rpartition(" ")[2])
+    planned = plan_stages(comparison, SCOPE, times, 60.0 * minutes, is_limit=True)
+    assert times.seconds_left(planned) <= 60.0 * minutes

@@ -18,7 +18,6 @@ from bench.__main__ import main
 from bench.interfaces.sections import OtherResults
 from bench.interfaces.verb import REPORT_VERBS, VERBS
 from bench.records.record import Record, TransferScores, read_records
-from reports.__main__ import main as report
 from reports.page import page
 from tests.data.shards import write_shards
 from tests.documents import commits, written
@@ -88,7 +87,7 @@ def pages(
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
     if "history" in PAGES:
         slow = written(folder / "history", *commits(1, 1, 1, 1, 1.2, 1.2, 1.2, 1.2, processes=3))
-        assert report(["history", str(slow), "--out", str(folder / "history.html")]) == 0
+        assert main(["report", "history", str(slow), "--out", str(folder / "history.html")]) == 0
     if "data" in PAGES:
         shards = write_shards(folder / "shards")
         options = ["--results", str(folder), "--out", str(folder / "data.html")]

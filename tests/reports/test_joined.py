@@ -13,9 +13,9 @@ from bench.measure.comparison_records import group_comparison
 from bench.records.record import Memory, Record, Speed, Training, TransferScores
 from bench.records.scores import Score
 from bench.transfer.subject_scores import collect_full_label_scores
-from reports.__main__ import main
 from reports.joined import REPEATED, group_results
 from reports.page import page
+from tests.report_command import main
 from tests.reports.conftest import first_screen, written
 from tests.reports.test_page import Document
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reports.__main__ import main
+from tests.report_command import main
 from tests.reports.test_page import Document
 
 RECORDS = Path(__file__).parents[1] / "records"

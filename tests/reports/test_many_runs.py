@@ -16,7 +16,7 @@ from reports.page import page
 Make = dict[str, Callable[..., Any]]
 LARGEST = 2_000_000  # bytes
 CODE = (
-    "import sys; from reports.__main__ import main; assert main(['build', sys.argv[1]]) == 0; "
+    "import sys; from bench.__main__ import main; assert main(['report', 'build', sys.argv[1]]) == 0; "
     "print(*({'torch', 'open_clip', 'timm', 'sklearn'} & set(sys.modules)), file=sys.stderr)"
 )
 

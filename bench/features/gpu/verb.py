@@ -139,7 +139,7 @@ def run_gpu_step(step: GpuStep, results: Path) -> str:
     if folder.is_dir() and list_comparison_names(folder):
         page = f"{folder}.html"
         run_command(
-            [sys.executable, "-m", "reports", "build", str(folder), "--out", page],
+            [sys.executable, "-m", "bench", "report", "build", str(folder), "--out", page],
             output,
             PAGE_SECONDS,
         )

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from bench.features.history.changes import Change, find_changes
 from bench.features.history.history_page import history_page
 from bench.measure.observations import BenchmarkId, Commit, Metric, read_observations
-from reports.__main__ import main
 from reports.series import CommitPoint, Series, build_history
 from tests.documents import commits, document, written
+from tests.report_command import main
 from tests.reports.conftest import speed_record
 from tests.reports.conftest import written as write_records
 from tests.reports.test_page import HOSTILE, Document, require_self_contained
