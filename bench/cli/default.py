@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cli.options import Caption, Data, Image, Results, Root, Tasks
+from bench.cli.options import Caption, Data, Results, Root, Tasks
+from bench.interfaces.registry import import_object
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
     """Compare the methods at the tiny scale: throughput, memory, training at equal budgets, transfer accuracy."""
 
-    methods: str | None = None  # methods to compare; default: clip,siglip,catlip,superclass
+    # methods to compare, separated by commas; default: clip,siglip,catlip,superclass
+    methods: str | None = None
     # minutes that the whole takes, which decide rounds, images and seeds; default: 12
     minutes: float | None = None
     smoke: bool = False  # check all stages with CLIP and CatLIP in 90 s; the figures mean nothing
@@ -24,20 +26,16 @@ class Bench:
     resume: bool = False
     results: Results = Path("results")
 
+    @property
+    def scope_name(self) -> str:
+        """The name of the scope; ValueError for options that exclude each other."""
+        name = "smoke" if self.smoke else "full" if self.full else "default"
+        num_given = [self.smoke, self.full, self.minutes is not None].count(True)
+        if num_given > 1:
+            raise ValueError("--smoke, --full and --minutes exclude each other")
+        return name
+
     def run(self) -> int:
         """Measure speed and memory, train, and score the towers."""
-        from bench.cli.default_comparison import run_default
-
-        if self.smoke and self.full:
-            raise ValueError("--smoke and --full exclude each other")
-        return run_default(
-            "smoke" if self.smoke else "full" if self.full else "default",
-            self.results,
-            methods=self.methods,
-            minutes=self.minutes,
-            data=self.data,
-            fields={"caption": self.caption, "image_column": self.image},
-            tasks=self.tasks,
-            root=self.root,
-            is_resumed=self.resume,
-        )
+        code: int = import_object("bench.cli.default_comparison:run_default")(self)
+        return code

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench.cli.default import Bench
 from bench.cli.measure import cost_tables, finish_timed
 from bench.cli.own_vocabulary import with_counted_vocabularies
 from bench.cli.transfer import choose_tasks_and_protocols, require_openable_tasks
@@ -23,7 +24,6 @@ from bench.experiment.experiments import (
 )
 from bench.experiment.fields import SEEN_CONCEPTS
 from bench.experiment.settings import with_settings
-from bench.orchestration.budgets import set_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.preflight import begin, check, has_gpu, require_writable, resume
 from bench.orchestration.scope import Scope, scopes
@@ -36,46 +36,35 @@ SCALE = "-tiny"  # end of the names of the compared experiments
 SHORT = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}  # of timed runs of the smoke test
 
 
-def run_default(
-    name: str,
-    results: Path,
-    *,
-    methods: str | None,
-    minutes: float | None,
-    data: str | None,
-    fields: Mapping[str, str | None],
-    tasks: Sequence[str],
-    root: Path | None,
-    is_resumed: bool,
-) -> int:
+def run_default(options: Bench) -> int:
     """Run a comparison of methods at the tiny scale, and print its tables; return the exit code."""
     start = time.monotonic()
-    if name != "default" and minutes is not None:
-        raise ValueError(f"--minutes is for the default comparison: leave out it or --{name}")
-    require_range("minutes", minutes, *MINUTES_RANGE)
-    is_smoke = name == "smoke"
-    default_methods = HEADLINE_METHODS if is_smoke else DEFAULT_METHODS
-    experiments = tiny_experiments(default_methods if methods is None else methods.split(","))
-    require_writable(results.resolve())
+    name = options.scope_name
+    require_range("minutes", options.minutes, *MINUTES_RANGE)
+    methods = HEADLINE_METHODS if options.smoke else DEFAULT_METHODS
+    if options.methods is not None:
+        methods = tuple(options.methods.split(","))
+    experiments = tiny_experiments(methods)
+    require_writable(options.results.resolve())
     scope = scopes(on_gpu=has_gpu())[name]
-    if tasks or root is not None:
-        chosen_tasks, task_root, _ = choose_tasks_and_protocols(tasks, root)
-        require_openable_tasks(results, task_root, chosen_tasks)
-        scope = replace(scope, tasks=tuple(chosen_tasks), root=task_root)
-    assert scope.images is not None
-    experiments = on_data(experiments, data, fields, results)
-    experiments = [set_images(experiment, scope.images) for experiment in experiments]
-    if is_smoke:
+    if options.tasks or options.root is not None:
+        tasks, root, _ = choose_tasks_and_protocols(options.tasks, options.root)
+        require_openable_tasks(options.results, root, tasks)
+        scope = replace(scope, tasks=tuple(tasks), root=root)
+    fields = {"caption": options.caption, "image_column": options.image}
+    experiments = on_data(experiments, options.data, fields, options.results)
+    if options.smoke:
         experiments = [change(experiment, **SHORT) for experiment in experiments]
-    check(results, experiments, trained=True, tasks=scope.tasks)
-    comparison = (resume if is_resumed else begin)(results, name, experiments)
+    check(options.results, experiments, trained=True, tasks=scope.tasks)
+    start_or_resume = resume if options.resume else begin
+    comparison = start_or_resume(options.results, name, experiments)
     comparison.measure_memory()
     comparison.measure(1)
     times = comparison.stage_times()
     if times is not None:  # else a run of the first round failed
-        seconds = 60 * (DEFAULT_MINUTES if minutes is None else minutes)
-        seconds -= time.monotonic() - start
-        scope = plan_stages(comparison, scope, times, seconds, is_limit=minutes is not None)
+        seconds = 60 * (options.minutes or DEFAULT_MINUTES) - (time.monotonic() - start)
+        has_limit = options.minutes is not None
+        scope = plan_stages(comparison, scope, times, seconds, has_limit=has_limit)
     comparison.measure(scope.rounds, first_round=1)
     comparison.train(scope)
     comparison.score(scope)
@@ -94,7 +83,7 @@ def tiny_experiments(names: Sequence[str]) -> list[Experiment]:
 
 
 def plan_stages(
-    comparison: Comparison, scope: Scope, times: StageTimes, seconds: float, *, is_limit: bool
+    comparison: Comparison, scope: Scope, times: StageTimes, seconds: float, *, has_limit: bool
 ) -> Scope:
     """Return the scope of the stages after the first round: the default one is fitted to the seconds that are left.
 
@@ -109,7 +98,7 @@ def plan_stages(
         scope = fit_stages(scope, seconds, times.seconds_left)
     left = times.seconds_left(scope)
     minutes = math.ceil(left / 60)
-    if is_limit and left > seconds and not path.is_file():
+    if has_limit and left > seconds and not path.is_file():
         raise ValueError(
             f"--minutes is too short: the smallest comparison that answers takes {minutes} more minutes here; "
             f"continue with --resume --minutes {minutes + 1}"

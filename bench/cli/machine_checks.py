@@ -1,8 +1,6 @@
 """Checks of this machine for the verb `doctor`: what disturbs timed runs, and what is missing."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -15,16 +13,16 @@ import pynvml
 from bench.environment.circumstances import current_commit
 from bench.environment.cores import CGROUP_QUOTA, count_available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
+from bench.environment.gpus import count_gpus
 from bench.environment.requirements import locate_compiler_requirements, locate_gpu_requirements
 from bench.orchestration.preflight import has_gpu
 from bench.profilers.nvml import SLOWDOWNS, throttle_reason_bits
-from bench.tables.formats import GIB
+from bench.tables.formats import GIB, pluralize
 from bench.tables.tables import Table
 
 OBSERVED_SECONDS = 2.0
 BUSY_PERCENT = 5.0  # of all cores that other processes may use
 MIN_FREE_BYTES = 2 * GIB
-START_CUDA = "import torch; torch.ones(1, device='cuda').item()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +89,9 @@ def check_gpus() -> Iterator[Finding]:
         advice = "" if slowed == "0" else "see `nvidia-smi -q -d PERFORMANCE`"
         yield Finding(f"GPU {index}: slowdown reasons", slowed, advice)
     if handles:
-        yield check_cuda()
-
-
-def check_cuda() -> Finding:
-    """Start CUDA and compute in a process of its own, which a broken driver may end."""
-    done = subprocess.run(
-        [sys.executable, "-c", START_CUDA], capture_output=True, text=True, check=False
-    )
-    if done.returncode == 0:
-        return Finding("CUDA", "initialises, and a kernel runs")
-    lines = done.stderr.strip().splitlines()
-    reason = lines[-1] if lines else f"its process ended with exit code {done.returncode}"
-    return Finding(
-        "CUDA", reason, "runs use the CPU: install a PyTorch build for this GPU and driver"
-    )
+        num_usable = count_gpus()
+        advice = "" if num_usable else "install a PyTorch build for this GPU and driver"
+        yield Finding("CUDA", f"torch can use {pluralize(num_usable, 'GPU')}", advice)
 
 
 def check_tools(results: Path) -> Iterator[Finding]:

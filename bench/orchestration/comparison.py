@@ -95,7 +95,7 @@ class Comparison:
     ) -> None:
         """Time every experiment once per round, each in a fresh process; see `timing_threads` for its threads."""
         for round_ in range(first_round, rounds):
-            self.run_round(self.speed_runs(self.experiments, round_, rounds))
+            self.run_round(self.speed_runs(round_, rounds))
             if not first_round:
                 self.expect_rounds(rounds - round_ - 1)
 
@@ -140,18 +140,15 @@ class Comparison:
             log(f"timed with {timed}, because {names} kept a core busy")
         return threads
 
-    def speed_runs(
-        self, experiments: Sequence[Experiment], round_: int, rounds: int | None = None
-    ) -> list[Run]:
+    def speed_runs(self, round_: int, rounds: int) -> list[Run]:
         """Return the speed runs of a round, of `rounds` in all."""
-        label = f"round {round_ + 1}" + (f" of {rounds}" if rounds else "")
         runs = list[Run]()
-        for experiment in _rotate(experiments, round_):
+        for experiment in _rotate(self.experiments, round_):
             run = self.new_run(
                 "bench.measure.speed:measure_speed",
                 "speed",
                 experiment,
-                f"speed of {experiment.name}, {label}",
+                f"speed of {experiment.name}, round {round_ + 1} of {rounds}",
                 f"round{round_:02}",
                 is_distributed=True,
                 round_=round_,

@@ -20,7 +20,7 @@ from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import (
     MAY_DIFFER,
     Experiment,
-    change,
+    differing_field_values,
     dotted_field_name,
     field_names_with_role,
     require_comparable_experiments,
@@ -34,6 +34,7 @@ from bench.orchestration.runner import Runner
 from bench.orchestration.runs import require_multi_process_support
 from bench.records.record import Failure, Record, Speed, list_comparison_names
 
+SIZE_FIELDS = {"seed", "images", "warmup_images"}  # in which runs of one comparison may differ
 model_settings = attrgetter(*map(dotted_field_name, field_names_with_role("model")))
 
 
@@ -93,7 +94,7 @@ def resume(
     accepted = [*experiments, *scored]
     for record in comparison.records():
         if not isinstance(record.measured, Failure):
-            reason = _why_not_continuable(record, accepted, on_gpu=comparison.on_gpu)
+            reason = _why_not_continuable(record, accepted)
             if reason:
                 raise ValueError(f"{name} {reason}: begin a new comparison without --resume")
     for failure in results.glob(f"{name}.failure.*.json"):
@@ -143,9 +144,7 @@ def prepare_data(results: Path, experiments: Sequence[Experiment]) -> list[str]:
     return [*notes]
 
 
-def _why_not_continuable(
-    record: Record, accepted: Iterable[Experiment], *, on_gpu: bool
-) -> str | None:
+def _why_not_continuable(record: Record, accepted: Iterable[Experiment]) -> str | None:
     """Return the reason why the comparison of a record cannot be continued here."""
     where = record.circumstances
     experiment = record.experiment
@@ -157,7 +156,7 @@ def _why_not_continuable(
         return f"was begun at commit {where.commit}, this is {current_commit()}"
     if where.extensions != LOADED_EXTENSIONS:
         return "was begun with other extensions, or other source of them"
-    if on_gpu and isinstance(record.measured, Speed):
+    if isinstance(record.measured, Speed) and has_gpu():
         for setting, value in read_gpu_settings(get_first_gpu_handle()).items():
             recorded = where.gpu.get(setting, value)
             if recorded != value:
@@ -167,15 +166,8 @@ def _why_not_continuable(
 
 def _is_sized(experiment: Experiment, recorded: Experiment) -> bool:
     """Return whether a record is of an experiment, with any seed and number of images."""
-    if recorded.name != experiment.name:
-        return False
-    training = recorded.training
-    return recorded == change(
-        experiment,
-        seed=recorded.seed,
-        images=training.images,
-        warmup_images=training.warmup_images,
-    )
+    differences = differing_field_values([experiment, recorded]).keys()
+    return recorded.name == experiment.name and differences <= SIZE_FIELDS
 
 
 def _require_inputs(experiment: Experiment) -> None:

@@ -20,7 +20,7 @@ COOLDOWNS = 1.3  # images of a training with the cool-downs of all budgets, over
 PARALLEL_GAIN = 1.2  # images/s of trainings that share the cores, over those of one on all cores
 # Seconds of a tower, at REFERENCE_RATE: on a task by all protocols, and by a curve over few labels.
 SCORING_SECONDS = 1.5
-CURVE_SECONDS = {"few-shot": 4.0, "label-fractions": 7.0}
+CURVE_SECONDS = 5.0
 REFERENCE_RATE = 900.0  # images/s of the slowest experiment where these were timed
 
 MAX_SEEDS = 5
@@ -46,8 +46,7 @@ class StageTimes:
         num_baselines = len(scope.seeds) + len(installed_references())
         budgets = 1 + scope.half_way + scope.equal_seconds
         num_towers = budgets * num_trainings + num_baselines
-        tower_seconds = SCORING_SECONDS * len(scope.tasks)
-        tower_seconds += sum(CURVE_SECONDS[curve] for curve in scope.curves)
+        tower_seconds = SCORING_SECONDS * len(scope.tasks) + CURVE_SECONDS * len(scope.curves)
         slowness = max(1.0, REFERENCE_RATE / self.images_per_second)
         scoring = slowness * num_towers * tower_seconds + num_trainings * START_SECONDS
         return (scope.rounds - 1) * self.round_seconds + training + scoring / self.max_parallel

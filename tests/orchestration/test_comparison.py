@@ -149,7 +149,7 @@ def test_later_rounds_on_a_cpu_have_the_flops_of_the_first(
     assert [one.round for one in measured if isinstance(one, Speed)] == [0, 1]
     assert len({one.flops for one in measured if isinstance(one, Speed)}) == 1
     comparison.on_gpu = True
-    (run,) = comparison.speed_runs(comparison.experiments, 2)
+    (run,) = comparison.speed_runs(2, 3)
     assert run.arguments["flops"] is None
 
 

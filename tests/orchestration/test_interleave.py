@@ -94,11 +94,11 @@ def test_interleaved_runs_leave_the_same_records_and_the_reason_of_one_that_fail
     comparison = Comparison(
         "turns", results, [*experiments, broken], cores=1, on_gpu=False, runner=runner
     )
-    runs = comparison.speed_runs(comparison.experiments, 0)
+    runs = comparison.speed_runs(0, 1)
     runner.run(runs[:1], threads=1)
     runner.run_interleaved(runs, threads=1)
     (failure,) = runner.failures
-    assert failure.startswith("speed of diverges, round 1: ")
+    assert failure.startswith("speed of diverges, round 1 of 1: ")
     assert "is not finite" in failure
     for run, experiment in zip(runs, experiments, strict=False):
         speed = read_record(run.path).measured

@@ -28,7 +28,7 @@ def make_run(results: Path, kind: str = "speed", **changes: object) -> Run:
         "c", results, [few_images("catlip", **changes)], cores=1, on_gpu=False, runner=Runner()
     )
     if kind == "speed":
-        return comparison.speed_runs(comparison.experiments, 0)[0]
+        return comparison.speed_runs(0, 1)[0]
     function = "bench.measure.memory:measure_memory"
     return comparison.new_run(function, kind, comparison.experiments[0], "memory of catlip")
 
@@ -180,7 +180,7 @@ def test_child_that_says_nothing_is_reported_with_how_it_ended(
     end: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace_python(tmp_path, f"#!/bin/sh\ncat > {tmp_path}/request\n{end}\n", monkeypatch)
-    label = f"speed of {few_images('catlip').name}, round 1"
+    label = f"speed of {few_images('catlip').name}, round 1 of 1"
     assert execute(make_run(tmp_path)).failures == [f"{label}: {reason}"]
 
 
