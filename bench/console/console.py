@@ -109,7 +109,7 @@ def run_with_streams(run: Callable[[], int]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         code = BROKEN_PIPE
-    except OSError as error:  # standard output is full; `run` reports errors of its own
+    except (OSError, ValueError) as error:  # standard output is full or was closed
         code = code or report_usage_error(error)
     for number, stream in ((STDOUT, sys.stdout), (STDERR, sys.stderr)):
         try:

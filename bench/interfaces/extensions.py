@@ -39,9 +39,8 @@ if TYPE_CHECKING:
 
 EXTENSION_OPTION = "--extension"
 ENTRY_POINT_GROUP = "catlip_bench"
-EXTENSIONS_ENV = (
-    "CATLIP_BENCH_EXTENSIONS"  # environment variable: a JSON list of those that a command names
-)
+# Environment variable by which the processes of a command learn of those that it names: a JSON list.
+EXTENSIONS_ENV = "CATLIP_BENCH_EXTENSIONS"
 FEATURES = Path(__file__).parents[1] / "features"  # folders with what this program adds to its core
 MODULE_PREFIX = "catlip_bench_extension_"  # of the module of a file
 _loaded = set[str]()  # files and modules
