@@ -288,7 +288,7 @@ def spaced_image_sizes(
     Source: apple/corenet, `corenet/data/sampler/utils.py`, and `make_divisible` of `corenet/utils/math_utils.py`.
     """
     step = (largest - smallest) / (num_sizes - 1)
-    sides = [base, *(smallest + index * step for index in range(num_sizes))]
+    sides = [float(base), *(smallest + index * step for index in range(num_sizes))]
     return tuple(sorted({_round_to_multiple(side, multiple) for side in sides}))
 
 
