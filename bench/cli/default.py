@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cli.options import Caption, Data, Results, Root, Tasks
+from bench.cli.options import Caption, Data, Image, Results, Root, Tasks
 from bench.interfaces.registry import import_object
 
 
