@@ -27,9 +27,11 @@ EXTENSION = Extension([Clip()])""",
 
 WAITS = """
 import time
+from dataclasses import dataclass
 from bench.interfaces.extensions import Extension
 from bench.interfaces.verb import Verb
 
+@dataclass
 class Wait:
     def run(self):
         print("waits", flush=True)
