@@ -41,9 +41,9 @@ def run_default(options: Bench) -> int:
     start = time.monotonic()
     name = options.scope_name
     require_range("minutes", options.minutes, *MINUTES_RANGE)
-    methods = HEADLINE_METHODS if options.smoke else DEFAULT_METHODS
+    methods: Sequence[str] = HEADLINE_METHODS if options.smoke else DEFAULT_METHODS
     if options.methods is not None:
-        methods = tuple(options.methods.split(","))
+        methods = options.methods.split(",")
     experiments = tiny_experiments(methods)
     require_writable(options.results.resolve())
     scope = scopes(on_gpu=has_gpu())[name]
