@@ -1,5 +1,6 @@
 """Experiments with other settings, as a command line or a search of batch sizes gives them."""
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -52,7 +53,7 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
             continue
         changes[field] = value
         if field in named:
-            text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            text = value if isinstance(value, str) else json.dumps(value)
             names.append(f"{field}={text}")
     if not changes:
         return experiment
