@@ -125,7 +125,7 @@ def reference(session: nox.Session) -> None:
 @nox.session
 def chaos(session: nox.Session) -> None:
     """Inject faults: 100 kills, 1,600 corrupted shards, hostile files; half an hour (`-- --tries 0.1`: less)."""
-    install(session, ".[tests,history]")
+    install(session, ".[tests]")
     run(session, "python", "-m", "pytest", "tests/chaos", *ALL_FAULTS, *session.posargs)
 
 
@@ -140,7 +140,7 @@ def regress(session: nox.Session) -> None:
 @nox.session
 def history(session: nox.Session) -> None:
     """Time the suites of the last commits and draw charts: `-- 8`, a quarter of an hour."""
-    install(session, ".[tests,history]")
+    install(session, ".[tests]")
     code = code_of(session, "python", "-m", "bench", "history", *session.posargs)
     if code in (0, FAILED_CASE) and not {"-h", "--help"} & set(session.posargs):
         run(
@@ -159,7 +159,7 @@ def history(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Test on the CPU, offline, shapes checked, in three processes (`-- -n 0`: in one); then draw the kept records."""
-    install(session, ".[tests,history]")
+    install(session, ".[tests]")
     run(session, "python", "-m", "pytest", *SIDE_BY_SIDE, *QUICK, *session.posargs, env=ONE_THREAD)
     if not session.posargs:
         run(

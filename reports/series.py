@@ -45,19 +45,27 @@ class Series:
     machine: str
     points: tuple[CommitPoint, ...]
 
-    def processes(self) -> tuple[list[float], list[int]]:
-        """Return the value of every process in the order of the commits, and the index of its point.
+    def values_by_commit(self) -> list[list[float]]:
+        """Return the values of each commit that vary independently.
 
-        The common factor of the processes of a turn, such as a slow minute of the machine, is divided out.
+        Processes that were interleaved with other commits' processes give a value each: the common factor of a turn,
+        such as a slow minute of the machine, is divided out. All others share the state of the machine, and give their
+        median.
         """
         factors = _turn_factors(self.points)
-        values = []
-        positions = []
-        for position, point in enumerate(self.points):
+        values_by_commit = []
+        for point in self.points:
+            values = []
+            alone = []
             for value, turn in point.runs_with_turns():
-                values.append(value / factors.get(turn, 1.0))
-                positions.append(position)
-        return values, positions
+                if turn in factors:
+                    values.append(value / factors[turn])
+                else:
+                    alone.append(value)
+            if alone:
+                values.append(median(alone))
+            values_by_commit.append(values)
+        return values_by_commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +85,20 @@ class CommitHistory:
 
 
 def _turn_factors(points: Sequence[CommitPoint]) -> dict[str, float]:
-    """Return the common factor of each turn: the median over three or more commits of process / median of its commit.
+    """Return the common factor of each turn that commits share: the median of process / median of its commit.
 
-    Source: a step of median polish, Tukey 1977, "Exploratory Data Analysis", chapter 11, on ratios.
+    It is 1 for two commits, which are too few. Source: a step of median polish, Tukey 1977, "Exploratory Data
+    Analysis", chapter 11, on ratios.
     """
     ratios: dict[str, list[float]] = defaultdict(list)
     for point in points:
         for value, turn in point.runs_with_turns():
-            if turn and point.value > 0:
+            if turn:
                 ratios[turn].append(value / point.value)
     factors = {}
     for turn, ratios_of_turn in ratios.items():
-        if len(ratios_of_turn) >= MIN_IN_TURN:
-            factors[turn] = median(ratios_of_turn)
+        if len(ratios_of_turn) > 1:
+            factors[turn] = median(ratios_of_turn) if len(ratios_of_turn) >= MIN_IN_TURN else 1.0
     return factors
 
 

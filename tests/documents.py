@@ -57,7 +57,7 @@ def written(folder: Path, *documents: dict[str, Any]) -> Path:
 def commits(
     *levels: float, machine: str = "here", processes: int = 1, first: int = 0
 ) -> list[dict[str, Any]]:
-    """Documents of one commit a level."""
+    """Documents of one commit a level, whose processes were interleaved."""
     draw = random.Random(3)
     return [
         document(
@@ -68,6 +68,7 @@ def commits(
             machine=machine,
             extra={"parameters": 1000},
         )
+        | {"turn": str(process)}
         for at, level in enumerate(levels, start=first)
-        for _ in range(processes)
+        for process in range(processes)
     ]

@@ -67,7 +67,7 @@ def test_command_line_and_reports_start_without_torch(statements: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem
+    "path", [*ROOT.glob(".github/workflows/*.yml"), *ROOT.glob("docs/ci/*.yml")], ids=str
 )
 def test_a_workflow_pins_its_actions_and_hands_no_secret_to_forks(path: Path) -> None:
     text = path.read_text()

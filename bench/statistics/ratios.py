@@ -102,13 +102,13 @@ def _compare_logarithms(base: RateByRound, other: RateByRound) -> Ratio:
     rounds = sorted(base.keys() & other.keys())
     num_rounds = len(rounds)
     if num_rounds < 2:  # noqa: PLR2004
-        return _compare_unpaired(list(base.values()), list(other.values()))
+        return compare_independent(list(base.values()), list(other.values()))
     differences = [other[round_] - base[round_] for round_ in rounds]
     error = stdev(differences) / math.sqrt(num_rounds)
     return _to_ratio(fmean(differences), error, num_rounds - 1, (num_rounds, num_rounds))
 
 
-def _compare_unpaired(base: Sequence[float], other: Sequence[float]) -> Ratio:
+def compare_independent(base: Sequence[float], other: Sequence[float]) -> Ratio:
     """Return the ratio of runs that share no rounds, given as logarithms, by Student's t with a pooled spread."""
     difference = fmean(other) - fmean(base)
     num_base = len(base)

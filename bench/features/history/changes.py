@@ -1,18 +1,14 @@
-"""Changes of a series over commits: steps that asv detects, and counters that differ."""
+"""Changes of a series over commits: times that Student's t tells apart, and counters that differ."""
 
-import warnings
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
-from itertools import chain, pairwise
-from statistics import median
+from itertools import pairwise
+from statistics import fmean, median
 
 from bench.measure.observations import Commit
-from bench.statistics.ratios import SMALLEST_EFFECT
+from bench.statistics.ratios import ALPHA, SMALLEST_EFFECT, compare_independent
 from bench.tables.formats import format_quantity
 from reports.series import Series
-
-MIN_PROCESSES = 2  # on each side of a step: a single process may be an accident
-MISSING = "charts over commits need asv: python -m pip install -e '.[history]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +17,7 @@ class Change:
 
     series: Series
     at: int  # index of the first point after it
-    old: float  # median of the processes before it, back to the change before
+    old: float  # median before it, back to the change before
     new: float
 
     @property
@@ -61,57 +57,72 @@ class Change:
         return f"{verdict}: {name}: {self.levels}, {self.span}"
 
 
-def find_changes(series: Series) -> list[Change]:
-    """Return the changes of a series, oldest first. ValueError if asv is missing or a time is not positive."""
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Successive commits whose times no test tells apart."""
+
+    start: int  # index of its first point
+    logs: list[float]  # logarithms of the commits' independent values
+
+
+def find_changes(series: Series, num_series: int = 1) -> list[Change]:
+    """Return the changes of a series, one of `num_series` that are tested together, oldest first."""
     if series.metric.is_counter:
         return _counter_changes(series)
-    return _step_changes(series)
+    return _time_changes(series, ALPHA / num_series)
+
+
+def has_verdict(series: Series) -> bool:
+    """Return whether a change of a time in the newest commit could be told: a test needs two values on each side."""
+    *earlier, newest = series.values_by_commit()
+    return len(newest) > 1 and sum(map(len, earlier)) > 1
 
 
 def _counter_changes(series: Series) -> list[Change]:
     """Return where a counter differs. A counter that varies within a commit is ignored."""
     changes = []
     for at, (before, after) in enumerate(pairwise(series.points), start=1):
-        is_constant = len(set(before.runs)) == 1 and len(set(after.runs)) == 1
-        if is_constant and before.value != after.value:
+        num_values = max(len(set(before.runs)), len(set(after.runs)))
+        if num_values == 1 and before.value != after.value:
             changes.append(Change(series, at, before.value, after.value))
     return changes
 
 
-def _step_changes(series: Series) -> list[Change]:
-    """Return the steps of 2 % or more in the medians of commits."""
-    runs_of_point: list[list[float]] = [[] for _ in series.points]
-    values, positions = series.processes()
-    for value, at in zip(values, positions, strict=True):
-        if value <= 0:
-            raise ValueError(f"{series.benchmark.name}: {series.metric.name} must be positive")
-        runs_of_point[at].append(value)
-    steps = _detect_steps([median(runs) for runs in runs_of_point])
-    starts = [0, *steps]
-    ends = [*steps[1:], len(series.points)]
+def _time_changes(series: Series, alpha: float) -> list[Change]:
+    """Return the changes between stretches of commits: the nearest two are merged until a test tells them apart.
+
+    The level of the test is divided by the number of commits. Source of the order of merging: Ward 1963,
+    "Hierarchical grouping to optimize an objective function", J. Am. Stat. Assoc. 58.
+    """
+    stretches = []
+    for at, values in enumerate(series.values_by_commit()):
+        stretches.append(Stretch(at, [math.log(value) for value in values]))
+    alpha /= len(stretches)
+    while len(stretches) > 1:
+        distances = [_ward_distance(before, after) for before, after in pairwise(stretches)]
+        nearest = distances.index(min(distances))
+        before, after = stretches[nearest : nearest + 2]
+        if _differ(before, after, alpha):
+            break
+        stretches[nearest : nearest + 2] = [Stretch(before.start, before.logs + after.logs)]
     changes = []
-    for start, at, end in zip(starts, steps, ends, strict=False):
-        before = list(chain(*runs_of_point[start:at]))
-        after = list(chain(*runs_of_point[at:end]))
-        change = Change(series, at, median(before), median(after))
-        factor = max(change.new / change.old, change.old / change.new)
-        num_processes = min(len(before), len(after))
-        if factor >= 1 + SMALLEST_EFFECT and num_processes >= MIN_PROCESSES:
-            changes.append(change)
+    for before, after in pairwise(stretches):
+        if _differ(before, after, alpha):
+            old = math.exp(median(before.logs))
+            new = math.exp(median(after.logs))
+            changes.append(Change(series, after.start, old, new))
     return changes
 
 
-def _detect_steps(values: Sequence[float]) -> list[int]:
-    """Return the indices after the jumps of asv's fit of a piecewise constant function.
+def _ward_distance(before: Stretch, after: Stretch) -> float:
+    """Return how much merging adds to the sum of squared deviations from the means of stretches."""
+    weight = 1 / (1 / len(before.logs) + 1 / len(after.logs))
+    difference = fmean(after.logs) - fmean(before.logs)
+    return weight * difference**2
 
-    Source: asv.step_detect, after Friedrich et al. 2008, "Complexity penalized M-estimation: fast computation",
-    J. Comput. Graph. Stat. 17.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # from asv's own imports
-            from asv.step_detect import detect_steps
-    except ModuleNotFoundError as error:
-        raise ValueError(MISSING) from error
-    levels = detect_steps(list(values))
-    return [level[0] for level in levels[1:]]
+
+def _differ(before: Stretch, after: Stretch, alpha: float) -> bool:
+    """Return whether two stretches differ by 2 % or more, by Student's t."""
+    ratio = compare_independent(before.logs, after.logs)
+    is_large = abs(math.log(ratio.value)) >= math.log1p(SMALLEST_EFFECT)
+    return is_large and ratio.p is not None and ratio.p <= alpha

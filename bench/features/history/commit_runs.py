@@ -20,11 +20,10 @@ from bench.measure.observations import FINGERPRINT
 from bench.orchestration.runner import Slot, round_robin
 
 PLUGIN = Path(__file__).parent / "plugin" / "suites_in_turn.py"
-SUITES = [
+PYTEST = [
     sys.executable,
     "-m",
     "pytest",
-    "bench/suites",
     "-q",
     "-m",
     "not minutes",
@@ -32,6 +31,8 @@ SUITES = [
     PLUGIN.stem,
     "-p",
     "no:randomly",  # equal order in every tree
+    "-p",
+    "no:cacheprovider",  # which writes into the tree
     # At most 0.25 s per benchmark after three warm-up rounds: a process takes half a minute.
     "--benchmark-warmup=on",
     "--benchmark-warmup-iterations=3",
@@ -39,6 +40,7 @@ SUITES = [
     "--benchmark-max-time=0.25",
 ]
 CHILD_ENV = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+SUITE = Path("bench/suites")  # of this project
 LINES_SHOWN = 15  # of the output of failed suites
 
 
@@ -52,18 +54,24 @@ def run_git(repository: Path, *arguments: str) -> str:
 
 
 @contextmanager
-def checkout_work_tree(repository: Path, commit: str) -> Iterator[Path]:
-    """Check out a commit into a temporary folder, which is removed when the block ends."""
+def checkout_work_tree(repository: Path, commit: str, suite: Path) -> Iterator[Path]:
+    """Check out a commit into a temporary folder, which is removed when the block ends; ValueError without suite."""
     try:
         with TemporaryDirectory(prefix="catlip-bench-") as folder:
             tree = Path(folder) / commit[:12]
             run_git(repository, "worktree", "add", "--quiet", "--detach", str(tree), commit)
+            if not (tree / suite).exists():
+                raise ValueError(
+                    f"{commit[:12]} of {repository} has no {suite}: name its pytest-benchmark suite with --suite PATH"
+                )
             yield tree
     finally:
         run_git(repository, "worktree", "prune")
 
 
-def time_rounds(trees: Mapping[str, Path], folder: Path, rounds: int, only: str | None) -> None:
+def time_rounds(
+    trees: Mapping[str, Path], suite: Path, folder: Path, rounds: int, only: str | None
+) -> None:
     """Time the suites of work trees by name in every round, and store the documents as FOLDER/NAME/ROUND.json.
 
     ValueError where suites fail.
@@ -76,7 +84,7 @@ def time_rounds(trees: Mapping[str, Path], folder: Path, rounds: int, only: str 
         names = list(trees)
         if round_ % 2:
             names.reverse()
-        documents = time_suites({name: trees[name] for name in names}, only)
+        documents = time_suites({name: trees[name] for name in names}, suite, only)
         for name, document in documents.items():
             document["turn"] = f"{start:%Y%m%dT%H%M%S.%f}"
             save_document(document, folder / name / f"{round_:02}.json", fingerprint)
@@ -84,7 +92,9 @@ def time_rounds(trees: Mapping[str, Path], folder: Path, rounds: int, only: str 
         progress.expect((rounds - round_ - 1) * seconds)
 
 
-def time_suites(trees: Mapping[str, Path], only: str | None = None) -> dict[str, dict[str, Any]]:
+def time_suites(
+    trees: Mapping[str, Path], suite: Path, only: str | None = None
+) -> dict[str, dict[str, Any]]:
     """Run each tree's suites once in a process of its own, interleaved benchmark by benchmark.
 
     Return the document of each tree. ValueError where suites fail, after the last lines of their output. All processes
@@ -95,36 +105,35 @@ def time_suites(trees: Mapping[str, Path], only: str | None = None) -> dict[str,
         slots = [Slot.create() for _ in trees]
         children = {}
         for (name, tree), slot in zip(trees.items(), slots, strict=True):
-            children[name] = _start_suites(tree, Path(folder) / name, slot, only)
+            children[name] = _start_suite(tree / suite, tree, Path(folder) / name, slot, only)
             stack.enter_context(kill_child_at_end(children[name]))
         round_robin(slots)
         for name, child in children.items():
             code = child.wait()
-            document = Path(folder, name, "suites.json")
+            document = Path(folder, name, "suite.json")
             if code or not document.is_file() or not document.stat().st_size:
                 output = Path(folder, name, "output").read_text(errors="replace")
                 last_lines = output.splitlines()[-LINES_SHOWN:]
                 log("\n".join(last_lines))
-                raise ValueError(f"the suites of {name} failed with exit code {code}")
+                raise ValueError(f"the suite of {name} failed or timed nothing: exit code {code}")
             documents[name] = json.loads(document.read_bytes())
     return documents
 
 
-def _start_suites(
-    tree: Path, folder: Path, slot: Slot, only: str | None
+def _start_suite(
+    suite: Path, tree: Path, folder: Path, slot: Slot, only: str | None
 ) -> "subprocess.Popen[bytes]":
-    """Start a tree's suites, which wait for their first slot after they have collected their benchmarks."""
+    """Start a tree's suite, which waits for its first slot after it has collected its benchmarks."""
     folder.mkdir()
-    # The pack is decoded once per tree.
-    (tree / "results" / "cache").mkdir(parents=True, exist_ok=True)
-    command = [*SUITES, f"--benchmark-json={folder / 'suites.json'}"]
+    command = [*PYTEST, str(suite), f"--benchmark-json={folder / 'suite.json'}"]
     if only:
         command += ["-k", only]
-    path = str(PLUGIN.parent)
+    # The tree's packages stand before installed ones of another commit; pytest adds the tree itself.
+    paths = [str(PLUGIN.parent), str(tree / "src")]
     if os.environ.get("PYTHONPATH"):
-        path += os.pathsep + os.environ["PYTHONPATH"]
+        paths.append(os.environ["PYTHONPATH"])
     environment = os.environ | CHILD_ENV | slot.environment
-    environment["PYTHONPATH"] = path
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
     with (folder / "output").open("wb") as output, closing(slot):
         return subprocess.Popen(
             command,

@@ -1,4 +1,4 @@
-"""What timings of this project's commits add."""
+"""What timings of a repository's commits add."""
 
 from bench.interfaces.extensions import Extension
 from bench.interfaces.verb import Verb
@@ -7,12 +7,12 @@ EXTENSION = Extension(
     verbs=[
         Verb(
             "regress",
-            "Compare the speed of this work tree with that of a base commit.",
+            "Compare the speed of a work tree with that of a base commit.",
             "bench.features.history.verbs:Regress",
         ),
         Verb(
             "history",
-            "Time the benchmark suites of the last commits.",
+            "Time the pytest-benchmark suite of the last commits.",
             "bench.features.history.verbs:History",
         ),
     ],

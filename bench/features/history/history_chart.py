@@ -29,35 +29,33 @@ def series_chart(
     name: str, history: CommitHistory, lines: Sequence[Series], changes: Sequence[Change]
 ) -> Markup:
     """Draw the series of one metric, one line per machine; `name` is the prefix of the ids in the SVG."""
-    measured = set[Commit]()
-    highest = 0.0
-    for line in lines:
-        for point in line.points:
-            measured.add(point.commit)
-            highest = max(highest, *point.runs)
+    measured = {point.commit for line in lines for point in line.points}
     commits = [commit for commit in history.commits if commit in measured]
+    metric = lines[0].metric
+    title = f"{lines[0].benchmark.name}, {metric.name} over {len(commits)} commits"
+    descriptions = [change.describe() for change in changes]
+    text = "; ".join([title, *descriptions])
     with drawing(*SIZE) as figure:
         axes = margin_axes(figure, *MARGINS)
-        axes.set_xlim(-0.5, max(len(commits), 2) - 0.5)
-        metric = lines[0].metric
-        axes.set_ylim(0, 1.1 * highest)
-        axes.locator_params(axis="y", nbins=4)
-        axes.yaxis.set_major_formatter(
-            lambda value, _: format_quantity(value, metric.unit) if value else "0"
-        )
         for line in lines:
             colour, marker = colour_and_marker(history.machines.index(line.machine))
             _draw_line(axes, commits, line, colour, marker)
         for change in changes:
             _draw_change(axes, commits, change)
-        spacing = math.ceil(len(commits) / MOST_TICKS)
-        first_tick = (len(commits) - 1) % spacing  # so that the last commit has a tick
-        ticks = range(first_tick, len(commits), spacing)
-        axes.set_xticks(ticks, [commits[at].short for at in ticks])
-        title = f"{lines[0].benchmark.name}, {metric.name} over {len(commits)} commits"
-        descriptions = [change.describe() for change in changes]
-        text = "; ".join([title, *descriptions])
+        _scale_axes(axes, commits, metric.unit)
         return svg(figure, name, f"{text}.")
+
+
+def _scale_axes(axes: Axes, commits: Sequence[Commit], unit: str) -> None:
+    """Let the values begin at 0, and name some commits, the last one among them."""
+    axes.set_xlim(-0.5, max(len(commits), 2) - 0.5)
+    axes.set_ylim(bottom=0)
+    axes.locator_params(axis="y", nbins=4)
+    axes.yaxis.set_major_formatter(lambda value, _: format_quantity(value, unit) if value else "0")
+    spacing = math.ceil(len(commits) / MOST_TICKS)
+    ticks = range(len(commits) - 1, -1, -spacing)
+    names = [commits[at].short for at in ticks]
+    axes.set_xticks(ticks, names)
 
 
 def _draw_line(

@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from bench.cli.options import FOLDER
 from bench.console.console import escape_unprintable, log_damaged_files
-from bench.features.history.changes import Change, find_changes
+from bench.features.history.changes import Change, find_changes, has_verdict
 from bench.features.history.history_chart import series_chart
 from bench.interfaces.sections import Block, Chart, Group, Legend, Text
 from bench.measure.observations import read_observations
@@ -27,9 +27,14 @@ from reports.render.svg import swatch
 from reports.series import CommitHistory, build_history
 
 CHANGES_NOTE = (
-    "A change of a time or of memory is a step of 2 % or more that asv's step detection finds, with two or more "
-    "processes on each side. A counter is equal on every run of the same code, so any difference is a change. The "
-    "cause is one of the commits after the first one named, up to and including the second."
+    "A change of a time or of memory is a step of 2 % or more between stretches of commits that Student's t tells "
+    "apart: p is at most 0.01 over the numbers of commits and of series. A counter is equal on every run of the same "
+    "code, so any difference is a change. The cause is one of the commits after the first one named, up to and "
+    "including the second."
+)
+NO_VERDICT = (
+    "No verdict on {commit}: a test needs two processes of it and two of earlier commits, timed in turn on a machine, "
+    "as `catlip-bench history 4` does with four commits."
 )
 CHARTS_NOTE = (
     "A mark is the median of the processes of a commit; small dots are the processes. Vertical lines are changes: "
@@ -49,9 +54,12 @@ class HistoryPage:
         """Write the page."""
         damaged = list[str]()
         history = build_history(read_observations([self.results], damaged))
-        changes = [change for series in history.series for change in find_changes(series)]
+        changes = list[Change]()
+        for series in history.series:
+            changes += find_changes(series, len(history.series))
         for change in changes:
             print(escape_unprintable(change.describe()))
+        print(describe_verdict(history, changes))
         page = history_page(history, changes, damaged)
         write_page(self.out or self.results / "charts.html", page.encode())
         return log_damaged_files(damaged)
@@ -61,7 +69,6 @@ def history_page(
     history: CommitHistory, changes: Sequence[Change], damaged: Sequence[str] = ()
 ) -> str:
     """Return the page of a history and its changes; `damaged` are the errors of files that are left out."""
-    num_worse = sum(change.is_worse for change in changes)
     machines = []
     for index, machine in enumerate(history.machines):
         machines.append((f"machine {index + 1}: {machine}", swatch(index)))
@@ -80,15 +87,22 @@ def history_page(
             pluralize(len(history.machines), "machine"),
             f"{len(history.series):,} series",
         ],
-        answer=[
-            Text(f"{pluralize(num_worse, 'change')} for the worse.", "lead"),
-            *left_out(damaged),
-        ],
+        answer=[Text(describe_verdict(history, changes), "lead"), *left_out(damaged)],
         sections=[
             BuiltSection("changes", "Changes", "Changes", render_blocks(change_blocks)),
             BuiltSection("charts", "Charts", "Charts", render_blocks(charts)),
         ],
     )
+
+
+def describe_verdict(history: CommitHistory, changes: Sequence[Change]) -> str:
+    """Return the number of changes for the worse, or why the times of the newest commit cannot be judged."""
+    num_worse = sum(change.is_worse for change in changes)
+    newest = history.commits[-1]
+    of_newest = [series for series in history.series if series.points[-1].commit == newest]
+    if changes or any(map(has_verdict, of_newest)):
+        return f"{pluralize(num_worse, 'change')} for the worse."
+    return NO_VERDICT.format(commit=newest.short)
 
 
 def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> Table:

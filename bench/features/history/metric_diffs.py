@@ -61,8 +61,11 @@ def compare_observations(
     ratios = compare_rate_pairs(pairs)
     diffs = []
     for key in common:
+        benchmark, metric = key
         ratio = ratios.get(str(key))
-        diffs.append(_diff(key, old_values[key], new_values[key], ratio))
+        verdict = _judge(metric, old_values[key], new_values[key], ratio)
+        diff = MetricDiff(benchmark, metric, old_values[key], new_values[key], verdict, ratio)
+        diffs.append(diff)
     return diffs
 
 
@@ -74,42 +77,33 @@ def _values_by_metric(observations: Sequence[Observation]) -> dict[Key, list[flo
     return values
 
 
-def _diff(key: Key, old: list[float], new: list[float], ratio: Ratio | None) -> MetricDiff:
-    """Return a metric of both sides with its verdict."""
-    benchmark, metric = key
-    verdict = _judge_counter(metric, old, new) if ratio is None else _judge_ratio(metric, ratio)
-    return MetricDiff(benchmark, metric, old, new, verdict, ratio)
-
-
-def _judge_counter(metric: Metric, old: Sequence[float], new: Sequence[float]) -> Verdict:
-    """Compare a counter exactly; it is inconclusive if it varies within a side."""
-    if len(set(old)) > 1 or len(set(new)) > 1:
-        return "inconclusive"
-    if old[0] == new[0]:
-        return "equal"
-    return _judge_change(metric, is_larger=new[0] > old[0])
-
-
-def _judge_ratio(metric: Metric, ratio: Ratio) -> Verdict:
-    """Return the verdict on a ratio of new over old; "faster" is a larger new value."""
-    if ratio.verdict == "no difference":
-        return "no difference"
-    if ratio.verdict in ("faster", "slower"):
-        return _judge_change(metric, is_larger=ratio.verdict == "faster")
-    return "inconclusive"
-
-
-def _judge_change(metric: Metric, *, is_larger: bool) -> Verdict:
-    direction = "more" if is_larger else "less"
+def _judge(
+    metric: Metric, old: Sequence[float], new: Sequence[float], ratio: Ratio | None
+) -> Verdict:
+    """Return the verdict on the ratio of new over old, or on a counter, which must not vary within a side."""
+    if ratio is None:
+        if len(set(old)) > 1 or len(set(new)) > 1:
+            return "inconclusive"
+        if old[0] == new[0]:
+            return "equal"
+        direction = "more" if new[0] > old[0] else "less"
+    elif ratio.verdict in ("no difference", "inconclusive"):
+        return ratio.verdict
+    else:
+        direction = "more" if ratio.verdict == "faster" else "less"
     return "better" if metric.better == direction else "worse"
 
 
 def unmatched_metrics(old: Sequence[Observation], new: Sequence[Observation]) -> list[str]:
     """List the metrics that only one side has."""
-    old_names = {f"{value.benchmark.name}, {value.metric.name}" for value in old}
-    new_names = {f"{value.benchmark.name}, {value.metric.name}" for value in new}
-    lines = [f"{name} (only before)" for name in sorted(old_names - new_names)]
-    return lines + [f"{name} (only after)" for name in sorted(new_names - old_names)]
+    old_values = _values_by_metric(old)
+    new_values = _values_by_metric(new)
+    lines = []
+    for key in old_values.keys() ^ new_values.keys():
+        benchmark, metric = key
+        side = "before" if key in old_values else "after"
+        lines.append(f"{benchmark.name}, {metric.name} (only {side})")
+    return sorted(lines)
 
 
 def verdict_exit_code(diffs: Sequence[MetricDiff]) -> int:

@@ -14,7 +14,7 @@ from bench.console.console import OK, escape_unprintable, escape_unprintable_lin
 from bench.console.options import ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
-from bench.features.history.commit_runs import checkout_work_tree, run_git, time_rounds
+from bench.features.history.commit_runs import SUITE, checkout_work_tree, run_git, time_rounds
 from bench.features.history.metric_diffs import (
     compare_observations,
     describe_diffs,
@@ -25,6 +25,11 @@ from bench.features.history.metric_diffs import (
 from bench.measure.observations import read_observations
 
 MAX_COMMITS = 8  # interleaved, in processes of about 1 GiB each
+Repository = Annotated[Path, arg(metavar="FOLDER", help="top folder of a git repository")]
+Suite = Annotated[
+    Path,
+    arg(metavar="PATH", help="folder or file of its pytest-benchmark suite, within the repository"),
+]
 Selection = Annotated[
     str | None,
     arg(
@@ -36,7 +41,7 @@ Selection = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Time the benchmark suites of the last commits, interleaved benchmark by benchmark.
+    """Time the pytest-benchmark suite of the last commits, interleaved benchmark by benchmark.
 
     Eight commits take about 15 minutes. Each commit is checked out into a temporary work tree and runs in a fresh
     process with the packages of this environment.
@@ -44,8 +49,8 @@ class History:
 
     # number of the last commits to time, at most 8
     commits: Annotated[Positional[int], arg(metavar="NUMBER")] = MAX_COMMITS
-    # folder of the git repository whose commits are timed
-    repository: Annotated[Path, FOLDER] = CHECKOUT
+    repository: Repository = CHECKOUT
+    suite: Suite = SUITE
     rounds: int = 3  # number of rounds; each round times every commit once, so that machine drift affects all alike
     only: Selection = None
     # folder to which the benchmark documents are added
@@ -60,16 +65,16 @@ class History:
         with ExitStack() as stack:
             trees = {}
             for commit in commits:
-                tree = stack.enter_context(checkout_work_tree(self.repository, commit))
-                trees[commit[:12]] = tree
+                checkout = checkout_work_tree(self.repository, commit, self.suite)
+                trees[commit[:12]] = stack.enter_context(checkout)
             folder = self.out / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
-            time_rounds(trees, folder, self.rounds, self.only)
+            time_rounds(trees, self.suite, folder, self.rounds, self.only)
         return OK
 
 
 @dataclass(frozen=True, slots=True)
 class Regress:
-    """Compare this work tree with a base commit in pairs of fresh processes, interleaved benchmark by benchmark.
+    """Compare a work tree with a base commit in pairs of fresh processes, interleaved benchmark by benchmark.
 
     It takes about ten minutes. The exit code is 1 if a benchmark is slower by 2 % or more or a counter is worse, 4 if a
     figure is inconclusive, else 0. Documents are stored in RESULTS/regress, which is emptied first.
@@ -77,6 +82,8 @@ class Regress:
 
     # commit to compare with: a branch, a tag or a hash
     base: Annotated[Positional[str], arg(metavar="COMMIT")]
+    repository: Repository = CHECKOUT
+    suite: Suite = SUITE
     rounds: int = 8  # number of rounds; each round runs one process per side
     only: Selection = None
     # folder in whose subfolder `regress` the benchmark documents are written
@@ -86,17 +93,19 @@ class Regress:
     def run(self) -> int:
         """Time both sides interleaved, then print the verdicts."""
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
-        base = run_git(CHECKOUT, "rev-parse", "--verify", f"{self.base}^{{commit}}")
+        base = run_git(self.repository, "rev-parse", "--verify", f"{self.base}^{{commit}}")
         folder = self.results / "regress"
         shutil.rmtree(folder, ignore_errors=True)
-        with checkout_work_tree(CHECKOUT, base) as tree:
-            time_rounds({"old": tree, "new": CHECKOUT}, folder, self.rounds, self.only)
+        with checkout_work_tree(self.repository, base, self.suite) as tree:
+            trees = {"old": tree, "new": self.repository.absolute()}
+            time_rounds(trees, self.suite, folder, self.rounds, self.only)
         old = read_observations([folder / "old"])
         new = read_observations([folder / "new"])
         notes = [
             f"not compared: {escape_unprintable(name)}" for name in unmatched_metrics(old, new)
         ]
-        changed_suites = run_git(CHECKOUT, "diff", "--name-only", base, "--", "bench/suites")
+        diff = ("diff", "--name-only", base, "--", str(self.suite))
+        changed_suites = run_git(self.repository, *diff)
         notes += [
             f"{file} differs: it may time different work on the two sides"
             for file in changed_suites.splitlines()

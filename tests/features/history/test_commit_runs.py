@@ -1,4 +1,4 @@
-"""The verbs `regress` and `history`, run for real on a small repository whose suites wait."""
+"""The verbs `regress` and `history`, run for real on a small repository of another project, whose suite waits."""
 
 import os
 import signal
@@ -9,20 +9,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.features.history import verbs
 from bench.features.history.commit_runs import checkout_work_tree, time_suites
 from bench.features.history.verbs import History, Regress
 from bench.measure.observations import read_observations
 from tests.processes import LONGEST_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[3]
+WHERE = Path("benchmarks")
 # Its clock is its own: what it shows depends on the work alone, which differs by thousandths between processes.
 SUITE = """
 import random
 import pytest
+from waiting import seconds
 
 now = 0.0
-work = {seconds} * random.uniform(0.998, 1.002)
+work = seconds * random.uniform(0.998, 1.002)
 
 def timer():
     global now
@@ -52,9 +53,10 @@ def run_git(folder: Path, *arguments: str) -> str:
 
 
 def commit(repository: Path, seconds: float, parameters: int = 1, suite: str = SUITE) -> str:
-    file = repository / "bench" / "suites" / "test_wait.py"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(suite.format(seconds=seconds, parameters=parameters))
+    for folder in ("src", "benchmarks"):
+        (repository / folder).mkdir(exist_ok=True)
+    (repository / "src" / "waiting.py").write_text(f"seconds = {seconds}")
+    (repository / WHERE / "test_wait.py").write_text(suite.format(parameters=parameters))
     run_git(repository, "add", "--all")
     run_git(repository, "commit", "--quiet", "--allow-empty", "--message", f"waits {seconds}")
     return run_git(repository, "rev-parse", "HEAD").strip()
@@ -62,10 +64,12 @@ def commit(repository: Path, seconds: float, parameters: int = 1, suite: str = S
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """One commit; scratch files go beside it."""
+    """One commit; scratch files go beside it, and a package of its name that is installed."""
     folder, scratch = tmp_path / "repository", tmp_path / "scratch"
     folder.mkdir()
     scratch.mkdir()
+    (tmp_path / "waiting.py").write_text("seconds = 1")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     # A process of suites starts in half the time.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
@@ -98,7 +102,7 @@ def test_part(benchmark, part):
 def test_suites_are_interleaved_by_benchmark(tmp_path: Path) -> None:
     trees = {}
     for name, parts in (("a", 3), ("b", 1), ("c", 2)):
-        suite = tmp_path / name / "bench" / "suites" / "test_parts.py"
+        suite = tmp_path / name / WHERE / "test_parts.py"
         suite.parent.mkdir(parents=True)
         values = {"parameters": str(parts), "log": str(tmp_path / "log"), "name": name}
         text = IN_TURN
@@ -107,7 +111,7 @@ def test_suites_are_interleaved_by_benchmark(tmp_path: Path) -> None:
         suite.write_text(text)
         (tmp_path / name / "pyproject.toml").write_text(SETTINGS)
         trees[name] = tmp_path / name
-    documents = time_suites(trees)
+    documents = time_suites(trees, WHERE)
     turns = ["a 0", "b 0", "c 0", "a 1", "c 1", "a 2"]
     expected = [f"{turn[0]} {what} {turn[2]}" for turn in turns for what in ("begins", "ends")]
     assert (tmp_path / "log").read_text().splitlines() == expected
@@ -116,64 +120,54 @@ def test_suites_are_interleaved_by_benchmark(tmp_path: Path) -> None:
 
 def test_work_tree_is_removed_however_its_block_ends(repository: Path) -> None:
     def interrupted() -> None:
-        with checkout_work_tree(repository, "HEAD") as tree:
-            assert (tree / "bench" / "suites" / "test_wait.py").is_file()
+        with checkout_work_tree(repository, "HEAD", WHERE) as tree:
+            assert (tree / WHERE / "test_wait.py").is_file()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
+    with pytest.raises(ValueError, match=r"has no bench/suites: name its .+ --suite PATH"):
+        History(1, repository).run()
     assert nothing_is_left(repository)
 
 
 def test_slower_benchmark_and_changed_counter_are_named(
-    repository: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(verbs, "CHECKOUT", repository)
     commit(repository, 0.002, parameters=2)
-    assert Regress("HEAD~1", rounds=5, results=tmp_path / "results").run() == 1
+    assert Regress("HEAD~1", repository, WHERE, rounds=5, results=tmp_path / "results").run() == 1
     text = capsys.readouterr().out
-    assert "regressed: bench/suites/test_wait.py::test_wait: time, " in text
-    assert "regressed: bench/suites/test_wait.py::test_wait: parameters, 1 to 2" in text
+    assert "regressed: benchmarks/test_wait.py::test_wait: time, " in text
+    assert "regressed: benchmarks/test_wait.py::test_wait: parameters, 1 to 2" in text
     assert "test_wait.py differs: it may time different work" in text
     assert nothing_is_left(repository)
     assert len(list((tmp_path / "results" / "regress").rglob("*.json"))) == 10
 
 
 def test_an_unchanged_tree_has_no_regression(
-    repository: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(verbs, "CHECKOUT", repository)
-    assert Regress("HEAD", rounds=5, results=tmp_path).run() == 0
+    assert Regress("HEAD", repository, WHERE, rounds=5, results=tmp_path).run() == 0
     assert "no regression was found" in capsys.readouterr().out
 
 
 def test_failed_suites_are_not_a_pass(
-    repository: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(verbs, "CHECKOUT", repository)
     commit(repository, 0.001, suite="def test_none():\n    raise RuntimeError('broken')")
-    with pytest.raises(ValueError, match="the suites of new failed with exit code 1"):
-        Regress("HEAD~1", rounds=1, results=tmp_path).run()
+    with pytest.raises(ValueError, match="the suite of new failed or timed nothing: exit code 1"):
+        Regress("HEAD~1", repository, WHERE, rounds=1, results=tmp_path).run()
     assert "RuntimeError: broken" in capsys.readouterr().err
     commit(repository, 0.001, suite="")
-    with pytest.raises(ValueError, match="the suites of new failed"):
-        Regress("HEAD~2", rounds=1, results=tmp_path).run()
+    with pytest.raises(ValueError, match="the suite of new failed or timed nothing"):
+        Regress("HEAD~2", repository, WHERE, rounds=1, results=tmp_path).run()
     with pytest.raises(ValueError, match="main~99"):
-        Regress("main~99").run()
+        Regress("main~99", repository, WHERE).run()
 
 
 def test_last_commits_are_timed_oldest_first(repository: Path, tmp_path: Path) -> None:
     commits = [commit(repository, 0.001) for _ in range(2)]
-    assert History(2, repository=repository, rounds=2, out=tmp_path / "out").run() == 0
+    assert History(2, repository, WHERE, rounds=2, out=tmp_path / "out").run() == 0
     found = read_observations([tmp_path / "out"])
     assert sorted({figure.commit.id for figure in found}) == sorted(commits)
     assert len(found) == 2 * 2 * 2
@@ -207,6 +201,8 @@ def test_an_interrupt_ends_the_suites_and_removes_the_work_trees(
         "2",
         "--repository",
         str(repository),
+        "--suite",
+        str(WHERE),
         "--out",
         str(tmp_path),
     ]

@@ -21,17 +21,19 @@ from tests.reports.conftest import speed_record
 from tests.reports.conftest import written as write_records
 from tests.reports.test_page import HOSTILE, Document, require_self_contained
 
-pytest.importorskip("asv", reason="the extra `history` is not installed")
-
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 TIME = Metric("time", "s", "less", is_counter=False)
 PARAMETERS = Metric("parameters", "", "same", is_counter=True)
 FLOPS = Metric("FLOPs of a step", "FLOP", "less", is_counter=True)
 
 
-def series_of_runs(runs_by_commit: Sequence[Sequence[float]], metric: Metric = TIME) -> Series:
+def series_of_runs(
+    runs_by_commit: Sequence[Sequence[float]],
+    metric: Metric = TIME,
+    turns: Sequence[str] = ("a", "b", "c", "d"),
+) -> Series:
     points = [
-        CommitPoint(Commit(f"{at:040}"), tuple(runs), ("",) * len(runs))
+        CommitPoint(Commit(f"{at:040}"), tuple(runs), tuple(turns[: len(runs)]))
         for at, runs in enumerate(runs_by_commit)
     ]
     return Series(BenchmarkId("suite.py::part", "group"), metric, "here", tuple(points))
@@ -49,9 +51,8 @@ def series(
 
 def page_of(folder: Path, *documents: dict[str, Any]) -> str:
     history = build_history(read_observations([written(folder, *documents)]))
-    return history_page(
-        history, [change for series in history.series for change in find_changes(series)]
-    )
+    changes = [change for series in history.series for change in find_changes(series)]
+    return history_page(history, changes)
 
 
 def run(*arguments: str | Path) -> int:
@@ -98,49 +99,57 @@ def test_counter_changes_are_exact(metric: Metric, is_worse: bool) -> None:
     assert find_changes(series_of_runs([(5, 5), (5, 6)], metric)) == []  # it varies within a commit
 
 
-def test_shared_turns_neither_hide_nor_create_changes() -> None:
+def test_a_state_of_the_machine_that_processes_share_neither_hides_nor_creates_changes() -> None:
     draw = random.Random(5)
-    factors = [math.exp(draw.gauss(0, 0.2)) for _ in range(4)]
+    turns = [math.exp(draw.gauss(0, 0.2)) for _ in range(4)]
 
-    def changes_in_turns(levels: Sequence[float]) -> list[int]:
-        points = []
-        for at, level in enumerate(levels):
-            runs = tuple(level * factor * math.exp(draw.gauss(0, 0.01)) for factor in factors)
-            points.append(CommitPoint(Commit(f"{at:040}"), runs, tuple("abcd")))
-        return [
-            change.at
-            for change in find_changes(Series(BenchmarkId("a", "b"), TIME, "here", tuple(points)))
-        ]
+    def changes(levels: Sequence[float]) -> list[int]:
+        runs = [[level * turn * draw.gauss(1, 0.01) for turn in turns] for level in levels]
+        return [change.at for change in find_changes(series_of_runs(runs))]
 
-    assert changes_in_turns([1.0] * 4 + [1.08] * 4) == [4]
-    assert changes_in_turns([1.0] * 8) == []
+    assert changes([1.0] * 4 + [1.08] * 4) == [4]
+    assert changes([1.0] * 8) == []
+    drifts = [math.exp(draw.gauss(0, 0.05)) for _ in range(8)]
+    runs = [[drift * draw.gauss(1, 0.001) for _ in range(3)] for drift in drifts]
+    assert find_changes(series_of_runs(runs, turns=("", "", ""))) == []  # each commit on its day
 
 
 @pytest.mark.parametrize(
-    ("noise", "slowdown", "bound"), [(0.02, 0.10, 0.6), (0.02, 0.25, 0.95), (0.04, 0.25, 0.7)]
+    ("noise", "slowdown", "at", "commits", "bound"),
+    [
+        (0.02, 0.05, 4, 8, 0.4),
+        (0.02, 0.10, 4, 8, 0.95),
+        (0.04, 0.10, 4, 8, 0.4),
+        (0.04, 0.25, 4, 8, 0.95),
+        (0.04, 1.00, 2, 4, 0.95),
+        (0.04, 1.00, 3, 4, 0.95),
+    ],
 )
-def test_slowdowns_are_found_over_eight_commits_of_three_processes(
-    noise: float, slowdown: float, bound: float
+def test_slowdowns_are_found_in_three_processes_of_each_commit_and_nothing_else(
+    noise: float, slowdown: float, at: int, commits: int, bound: float
 ) -> None:
     """The rates in docs/reports-and-ci.md are of 400 series."""
     draw = np.random.default_rng(0)
-    later = np.arange(8)[:, None] >= 4
-    unchanged = [series_of_runs(np.exp(draw.normal(0, noise, (8, 3))).tolist()) for _ in range(40)]
-    logs = [draw.normal(0, noise, (8, 3)) + math.log1p(slowdown) * later for _ in range(40)]
-    changes = [find_changes(series_of_runs(np.exp(log).tolist())) for log in logs]
-    assert sum(bool(find_changes(series)) for series in unchanged) <= 1
-    assert sum(any(change.at == 4 for change in found) for found in changes) >= bound * 40
+    later = np.arange(commits)[:, None] >= at
+    logs = draw.normal(0, noise, (80, commits, 3))
+    logs[40:] += math.log1p(slowdown) * later
+    changes = [find_changes(series_of_runs(np.exp(log).tolist()), 25) for log in logs]
+    assert not any(changes[:40])
+    assert sum(any(change.at == at for change in found) for found in changes[40:]) >= bound * 40
 
 
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+def test_page_and_terminal_name_what_changed_and_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     slow = commits(1, 1, 1, 1, 1.2, 1.2, 1.2, 1.2, processes=3)
     for late in slow[-3:]:
         late["benchmarks"][0]["extra_info"]["parameters"] = 1001
-    return page_of(tmp_path_factory.mktemp("history"), *slow)
-
-
-def test_page_names_what_changed_and_where(text: str) -> None:
+    folder = written(tmp_path / "in", *slow)
+    assert run("history", folder, "--out", tmp_path / "charts.html") == 0
+    printed = capsys.readouterr().out
+    assert "worse: bench/suites/test_losses.py::test_a, time: " in printed
+    assert "2 changes for the worse." in printed
+    text = (tmp_path / "charts.html").read_text(encoding="utf-8")
     page = Document(text)
     row = next(row for row in page.tables["Changes"] if row[0].endswith("|time"))
     assert row[1] == "▼ worse"
@@ -151,6 +160,15 @@ def test_page_names_what_changed_and_where(text: str) -> None:
     labels = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
     assert any("test_a, time over 8 commits" in label for label in labels)
     require_self_contained(text)
+
+
+@pytest.mark.parametrize(("levels", "processes"), [((1,), 3), ((1, 1, 1, 1), 1)])
+def test_a_commit_that_was_timed_once_has_no_verdict(
+    tmp_path: Path, levels: Sequence[float], processes: int
+) -> None:
+    words = Document(page_of(tmp_path, *commits(*levels, processes=processes))).words()
+    assert f"No verdict on {len(levels) - 1:08}: a test needs two processes" in words
+    assert "for the worse." not in words
 
 
 def test_document_strings_are_escaped(tmp_path: Path) -> None:
@@ -166,17 +184,6 @@ def test_document_strings_are_escaped(tmp_path: Path) -> None:
     Document(text)
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)" in text
-
-
-def test_command_line_draws_the_page_and_prints_its_path(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = written(tmp_path / "in", *commits(1, 1, 1, 1, 1.3, 1.3, 1.3, 1.3, processes=2))
-    assert run("history", folder, "--out", tmp_path / "charts.html") == 0
-    text = capsys.readouterr().out
-    assert "worse: bench/suites/test_losses.py::test_a, time: " in text
-    assert "00000003 … 00000004" in text
-    assert (tmp_path / "charts.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 @pytest.mark.parametrize("documents", [[], [document({})]])
