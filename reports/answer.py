@@ -9,12 +9,13 @@ from bench.experiment.fields import PACK_DATA
 from bench.interfaces.catalog import describe_out_of_domain_scoring
 from bench.interfaces.sections import Block, ComparisonRecords, Group, PageContext, Text, Warn
 from bench.interfaces.throughput import Throughput
+from bench.labels.adjectives import describe_adjectives
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.speed_tables import BASE_CELL, IS_BASE
 from bench.measure.summary import extreme_mfu_rows
 from bench.measure.tables import sample_flaw_table
 from bench.measure.windows import describe_busy_processes, describe_waits
-from bench.records.record import Failure
+from bench.records.record import Failure, RunOnSamples
 from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
 from bench.tables.formats import (
     CONFIDENCE_TEXT,
@@ -118,6 +119,7 @@ def answer_blocks(
         _describe_limits(comparison),
         _describe_drawings(comparison, scores),
         SAMPLES if sample_flaw_table(comparison.records).all_rows else "",
+        _describe_labels(comparison),
     ]
     blocks: list[Block] = [Text(sentence, "lead") for sentence in sentences]
     blocks += [Text(note) for note in notes if note]
@@ -208,6 +210,15 @@ def _describe_drawings(comparison: ComparisonRecords, scores: FullLabelScores) -
         return ""
     drawings = describe_out_of_domain_scoring(scores.tasks, sorted(data))
     return DRAWINGS.format(drawings) if drawings else ""
+
+
+def _describe_labels(comparison: ComparisonRecords) -> str:
+    """Name the frequent labels whose words are mostly adjectives; empty if there are none."""
+    labels = dict[str, None]()
+    for record in comparison.records:
+        if isinstance(record.measured, RunOnSamples):
+            labels |= dict.fromkeys(record.measured.adjective_labels)
+    return describe_adjectives(labels)
 
 
 def _warnings(comparison: ComparisonRecords) -> list[Markup]:

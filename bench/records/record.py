@@ -84,6 +84,8 @@ class RunOnSamples(RecordContent, frozen=True, kw_only=True):
     # Number of processes that loaded shards; None: the experiment's `workers`.
     loader_workers: Count | None = None
     workers_reason: str = ""  # why there were so many
+    # names and glosses of frequent labels whose words are mostly adjectives
+    adjective_labels: tuple[str, ...] = ()
 
 
 class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="speed"):

@@ -191,6 +191,11 @@ def add_wordnet(folder):
     )
     (folder / "data.noun").write_text(licence + data, encoding="utf-8")
     (folder / "index.noun").write_text(licence + index, encoding="utf-8")
+    counts = (
+        "dog%1:05:00:: 1 2\ndog%3:00:00:: 1 1\ndog%5:00:00:wild:00 2 2\n"
+        "hotdog%5:00:00:a:00 1 1\nhotdog%1:13:00:: 1 1\nrex%3:00:00:: 1 9\n"
+    )
+    (folder / "cntlist.rev").write_text(counts, encoding="utf-8")
     (folder / "noun.exc").write_text("oxen ox\nbrethren brother brethren\n", encoding="utf-8")
 
 
@@ -246,10 +251,12 @@ def test_wordnet_tables_hold_the_nouns_and_the_synsets_that_bear_their_name(sour
     write_wordnet_tables(sources / DEBIAN / "wordnet", tmp_path)
     nouns = gzip.decompress((tmp_path / "wordnet30-nouns.tsv.gz").read_bytes()).decode()
     exceptions = gzip.decompress((tmp_path / "wordnet30-noun-exc.tsv.gz").read_bytes()).decode()
+    adjectives = gzip.decompress((tmp_path / "wordnet30-adjectives.tsv.gz").read_bytes()).decode()
     glosses = lzma.decompress((tmp_path / "wordnet30-glosses.tsv.xz").read_bytes()).decode()
     hypernyms = lzma.decompress((tmp_path / "wordnet30-hypernyms.tsv.xz").read_bytes()).decode()
     assert nouns == "dog\t1740\nhot_dog\t99\nhotdog\t2137\nrex"
     assert exceptions == "brethren\tbrother brethren\noxen\tox"
+    assert adjectives == "dog\t3\t2"
     assert glosses == "99\ta hot_dog; or two\n1740\ta dog; or two\n2137\ta Hotdog; or two"
     assert hypernyms == "99\t1740\n1740\t\n2137\t99 1740"
     assert lzma.decompress((tmp_path / "wordnet30-senses.tsv.xz").read_bytes()).decode() == "2137"

@@ -123,13 +123,18 @@ def test_towers_of_own_data_are_said_to_be_scored_on_drawings(
     assert "scored on drawings" not in words(first_screen("x", folders))
 
 
-def test_skipped_samples_are_named_below_the_answer_and_listed_by_run(
+def test_skipped_samples_and_labels_of_adjectives_are_named_below_the_answer(
     make: Make, words: Words
 ) -> None:
     runs = [
         replace(
             one,
-            measured=replace(one.measured, skipped={"truncated": 1_000 + number}, empty_captions=3),
+            measured=replace(
+                one.measured,
+                skipped={"truncated": 1_000 + number},
+                empty_captions=3,
+                adjective_labels=("large.n.01 (a garment size)",),
+            ),
         )
         for number, one in enumerate(timed(make, 1))
     ]
@@ -137,6 +142,7 @@ def test_skipped_samples_are_named_below_the_answer_and_listed_by_run(
     note = "Samples were skipped or have no text: see what is wrong with them"
     assert note in words(text)
     assert words(text).index(note) < words(text).index("The answer in figures")
+    assert words(text).count("mostly adjectives: large.n.01 (a garment size). To label") == 1
     rows = Document(text).tables["Samples skipped or without text"]
     assert [row[2:] for row in rows[1:]] == [
         ["truncated", "1,000"],

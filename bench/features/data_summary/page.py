@@ -30,7 +30,7 @@ def summary_page(summary: DataSummary) -> str:
         images=pluralize(len(summary.images), "sampled image"),
     )
     utf8_notes = [note for note in summary.notes if UTF8_REMEDY in note]
-    warnings = [*summary.refusals, *utf8_notes]
+    warnings = [*summary.refusals, *utf8_notes, *summary.label_warnings]
     sections = []
     for number, table in enumerate(summary_tables(summary)):
         if table.all_rows:

@@ -24,7 +24,8 @@ from bench.data.samples import get_source, max_unusable, require_usable
 from bench.data.subset import write_keys
 from bench.experiment.fields import InputSettings
 from bench.interfaces.data_source import SampleRequest, Samples
-from bench.labels.labeller import get_rule
+from bench.labels.adjectives import adjectives_among, describe_adjectives
+from bench.labels.labeller import get_labeller, vocabulary_of_tally
 from bench.labels.subwords import encode_caption
 
 MAX_CAPTION_ROWS = 50_000  # samples whose captions are read
@@ -60,6 +61,7 @@ class FieldCaptions:
     texts: Sequence[str]
     tokens: npt.NDArray[np.int64]  # of each caption, start and end token included
     nouns: npt.NDArray[np.int64]  # of each caption
+    adjectives: Sequence[str]  # frequent labels whose words are mostly adjectives
 
     @property
     def num_repeated(self) -> int:
@@ -119,6 +121,12 @@ class DataSummary:
             reason = f"{num_flawed:,} of {len(self.images):,} images cannot be decoded"
             sentences.append(f"A training would end: {reason}. {KEYS_REMEDY}")
         return sentences
+
+    @property
+    def label_warnings(self) -> list[str]:
+        """Sentences on frequent labels whose words are mostly adjectives."""
+        warnings = [describe_adjectives(captions.adjectives) for captions in self.captions]
+        return [warning for warning in warnings if warning]
 
 
 def summarize_data(
@@ -189,9 +197,16 @@ def inspect_captions(field: str, texts_of_samples: Sequence[Sequence[str]]) -> F
         per_sample.append(len(captions))
         texts += captions
     tokens = [EDGE_TOKENS + len(encode_caption(text)) for text in texts]
-    labels = get_rule(NOUN_RULE).label(pa.array(texts, pa.string()))
+    labeller = get_labeller(NOUN_RULE, vocabulary="")
+    labels, tally = labeller(pa.array(texts, pa.string()))
+    counted = vocabulary_of_tally(labeller.rule, tally)
     return FieldCaptions(
-        field, np.array(per_sample), texts, np.array(tokens, np.int64), np.diff(labels.offsets)
+        field,
+        np.array(per_sample),
+        texts,
+        np.array(tokens, np.int64),
+        np.diff(labels.offsets),
+        adjectives_among(counted.labels),
     )
 
 

@@ -1,17 +1,20 @@
 """Tables that summarise a labelling, or explain a caption's labels (`--explain`)."""
 
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import Sequence
 from textwrap import shorten
 
 import pyarrow as pa
 
+from bench.labels.adjectives import (
+    MAX_FREQUENT_LABELS,
+    adjectives_among,
+    describe_adjectives,
+)
 from bench.labels.label_rule import LabelRule
 from bench.labels.labeller import Tally
 from bench.labels.vocabulary import VocabularyLabel
 from bench.tables.tables import Table
 
-MAX_FREQUENT_LABELS = 10
 CAPTIONS_NOTE = (
     "captions: one for each row of caption files and each sample of tar files, also of those that have no caption or "
     "no image; of other data, the captions of the samples that can be used.\n"
@@ -42,8 +45,8 @@ def captions_table(total: Tally, captions_per_second: float) -> Table:
     return Table.from_dicts("Captions", [row], CAPTIONS_NOTE)
 
 
-def frequent_labels_table(labels: Iterable[VocabularyLabel]) -> Table:
-    """Return a table of the first labels of a vocabulary."""
+def frequent_labels_table(labels: Sequence[VocabularyLabel]) -> Table:
+    """Return a table of the first labels of a vocabulary, with a warning of adjectives."""
     rows = [
         {
             "label": label.key,
@@ -51,6 +54,7 @@ def frequent_labels_table(labels: Iterable[VocabularyLabel]) -> Table:
             "count": label.count,
             "gloss": shorten(label.gloss, GLOSS_CHARS, placeholder=" …"),
         }
-        for label in islice(labels, MAX_FREQUENT_LABELS)
+        for label in labels[:MAX_FREQUENT_LABELS]
     ]
-    return Table.from_dicts("Most frequent labels", rows, "Of the captions read in this run.")
+    note = f"Of the captions read in this run.\n{describe_adjectives(adjectives_among(labels))}"
+    return Table.from_dicts("Most frequent labels", rows, note.rstrip())

@@ -277,11 +277,10 @@ def test_refused_data_are_summarised_and_can_be_trained_on_by_the_usable_keys(
     assert usable == {key for key, (_, text) in samples.items() if text is not None} - {"01"}
 
 
-def test_page_counts_broken_images_and_repeated_captions_and_names_the_remedy_of_damaged_ones(
-    tmp_path: Path,
-) -> None:
-    samples = {f"{number:02}": (encode_image(make_image(number)), "stock") for number in range(12)}
-    samples["03"] = (b"\xff\xd8 no image", "stock")
+def test_page_counts_broken_images_and_repeated_captions_and_names_remedies(tmp_path: Path) -> None:
+    text = "large dress"
+    samples = {f"{number:02}": (encode_image(make_image(number)), text) for number in range(12)}
+    samples["03"] = (b"\xff\xd8 no image", text)
     files = members(samples) | {"05.txt": "caf\xe9".encode("latin1")}
     summary = summarize_data(
         InputSettings(data=str(write_shard(tmp_path / "s.tar", files))), tmp_path, 20, 0
@@ -290,6 +289,9 @@ def test_page_counts_broken_images_and_repeated_captions_and_names_the_remedy_of
     assert "1 of 12 sampled images cannot be decoded" in words
     assert "1 of 12 samples have a caption that is not UTF-8" in words
     assert "Most of these captions are repeated" in words
+    warning = "words that are mostly adjectives: large.n.01 (a garment size for a large person). To"
+    assert words.count(warning) == 2  # below the answer, and below the table
+    assert words.count("label DATA --rule paper") == 2
 
 
 @pytest.mark.parametrize(

@@ -22,17 +22,8 @@ DOGS = [f"a dog and {number} cats" for number in range(300)]
 
 
 def label(path: Path, *options: str, vocabulary: str = "pack-synsets") -> int:
-    return main(
-        [
-            "label",
-            str(path),
-            "--vocabulary",
-            vocabulary,
-            "--out",
-            str(path.parent / "labels"),
-            *options,
-        ]
-    )
+    out = str(path.parent / "labels")
+    return main(["label", str(path), "--vocabulary", vocabulary, "--out", out, *options])
 
 
 def names_of(folder: Path) -> list[list[str]]:
@@ -64,12 +55,9 @@ REFUSED = [
     *((f"c.{suffix}", b"", "the file is empty") for suffix in FORMATS),
     ("c.arrow", b"ARROW1", "no format of captions with the suffix named '.arrow'"),
     ("c.parquet", PARQUET[:-50], "Parquet magic bytes not found in footer"),
-    ("c.parquet", b"PAR1" + bytes(100) + b"PAR1", "c.parquet: "),
     ("c.tar", TAR[: 1024 * 40 + 100], "truncated; copy or download it again"),
-    ("c.tar", b"a dog" * 1000, "c.tar: "),
     ("c.txt.gz", gzip.compress(b"a dog, \n" * 999)[:-9], "before the end-of-stream marker"),
     ("c.jsonl.gz", b"not compressed", "Not a gzipped file"),
-    ("c.csv", "caption\na dog\n".encode("utf-16"), "no column has a name known for captions"),
     ("c.csv", b'caption\n"a dog\na cat\n', "unexpected end of data"),
     ("c.jsonl", b"a dog\n", "its first line is no JSON object"),
     ("c.jsonl", b'{"caption": ' + b"[" * 100_000, "nested too deep"),
@@ -148,30 +136,21 @@ def test_broken_caption_is_counted_and_keeps_its_position(
     require_counted(path, labels, messages)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [b'{"text": null}', b'{"text": 7}', b'{"text": "a', b"[" * 200_000],
-    ids=range(4),
-)
-def test_line_without_caption_has_no_labels_and_is_counted(line: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "c.jsonl"
-    path.write_bytes(b'{"text": "a cat"}\n' + line + b'\n{"text": "a cat"}\n')
-    require_counted(path, [], [MISSING])
+CAT = '{"text": "a cat"}'
+WITHOUT_CAPTION = [
+    *(
+        ("c.jsonl", f"{CAT}\n{line}\n{CAT}\n".encode())
+        for line in ('{"text": null}', '{"text": 7}', '{"text": "a', "[" * 200_000)
+    ),
+    *(
+        ("c.tar", tar_of_texts({"1.txt": "a cat", name: text, "3.txt": "a cat"}))
+        for name, text in (("2.jpg", ""), ("2.json", "{"), ("2.json", '{"caption": null}'))
+    ),
+    ("c.parquet", parquet_of(pa.table({"text": ["a cat", None, "a cat"]}))),
+]
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("c.parquet", parquet_of(pa.table({"text": ["a cat", None, "a cat"]}))),
-        ("c.tar", tar_of_texts({"1.txt": "a cat", "2.jpg": "", "3.txt": "a cat"})),
-        ("c.tar", tar_of_texts({"1.txt": "a cat", "2.json": "{", "3.txt": "a cat"})),
-        (
-            "c.tar",
-            tar_of_texts({"1.txt": "a cat", "2.json": '{"caption": null}', "3.txt": "a cat"}),
-        ),
-    ],
-    ids=range(4),
-)
+@pytest.mark.parametrize(("name", "content"), WITHOUT_CAPTION, ids=range(len(WITHOUT_CAPTION)))
 def test_row_without_caption_has_no_labels_and_is_counted(
     name: str, content: bytes, tmp_path: Path
 ) -> None:
@@ -185,15 +164,11 @@ def test_bad_file_does_not_stop_the_others_and_no_partial_count_is_written(
     for name in ("a", "b", "c"):
         write_captions(tmp_path / f"{name}.parquet", DOGS)
     (tmp_path / "b.parquet").write_bytes(PARQUET[:-50])
-    assert (
-        main(
-            ["label", str(tmp_path), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "out")]
-        )
-        == 2
-    )
+    words = ["label", str(tmp_path), "--out"]
+    assert main([*words, str(tmp_path / "out"), "--vocabulary", "pack-synsets"]) == 2
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.parquet", "c.parquet"}
     assert "b.parquet: Parquet magic bytes not found" in capsys.readouterr().err
-    assert main(["label", str(tmp_path), "--count-only", "--out", str(tmp_path / "v.json")]) == 2
+    assert main([*words, str(tmp_path / "v.json"), "--count-only"]) == 2
     assert not (tmp_path / "v.json").exists()
 
 

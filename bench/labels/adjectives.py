@@ -1,0 +1,55 @@
+"""A warning of frequent labels whose words are mostly adjectives, such as large.n.01, "a garment size"."""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+from bench.console.console import PROGRAM
+from bench.data.manifest import PACK
+from bench.experiment.config import Experiment
+from bench.labels.vocabulary import (
+    VocabularyLabel,
+    read_vocabulary,
+    replace_unshipped_vocabulary,
+    vocabulary_field,
+)
+from bench.labels.wordnet import read_tsv
+
+MAX_FREQUENT_LABELS = 10
+WARNING = (
+    "Frequent labels come from words that are mostly adjectives: {labels}. To label nouns alone, count the vocabulary "
+    f"with: {PROGRAM} label DATA --rule paper --count-only --out vocabulary.json (docs/labels.md)."
+)
+
+
+def adjectives_among(labels: Sequence[VocabularyLabel]) -> tuple[str, ...]:
+    """Return the names and glosses of those of the ten most frequent labels whose words are mostly adjectives.
+
+    `labels` are in descending order of their counts. Words are those that WordNet's tagged texts use more often as
+    adjectives than as nouns.
+    """
+    names = []
+    for label in labels[:MAX_FREQUENT_LABELS]:
+        lemma, _, sense = label.name.partition(".")
+        if sense == "n.01" and lemma in _adjectives():
+            names.append(f"{label.name} ({label.gloss})")
+    return tuple(names)
+
+
+def adjectives_of_experiment(experiment: Experiment) -> tuple[str, ...]:
+    """Return `adjectives_among` the labels of an experiment's vocabulary of synsets, if it has one."""
+    if vocabulary_field(experiment) != "synset_vocabulary":
+        return ()
+    name = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
+    return adjectives_among(read_vocabulary(name).labels)
+
+
+def describe_adjectives(labels: Iterable[str]) -> str:
+    """Return the warning of the labels that `adjectives_among` returned; empty if there are none."""
+    names = "; ".join(labels)
+    return WARNING.format(labels=names) if names else ""
+
+
+@cache
+def _adjectives() -> frozenset[str]:
+    rows = read_tsv(PACK / "wordnet30-adjectives.tsv.gz")
+    return frozenset(lemma for lemma, *_ in rows)
