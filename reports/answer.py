@@ -217,7 +217,7 @@ def _describe_labels(comparison: ComparisonRecords) -> str:
     labels = dict[str, None]()
     for record in comparison.records:
         if isinstance(record.measured, RunOnSamples):
-            labels |= dict.fromkeys(record.measured.adjective_labels)
+            labels |= dict.fromkeys(record.measured.adjective_labels or ())
     return describe_adjectives(labels)
 
 

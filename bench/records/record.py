@@ -85,7 +85,7 @@ class RunOnSamples(RecordContent, frozen=True, kw_only=True):
     loader_workers: Count | None = None
     workers_reason: str = ""  # why there were so many
     # names and glosses of frequent labels whose words are mostly adjectives
-    adjective_labels: tuple[str, ...] = ()
+    adjective_labels: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Speed(RunOnSamples, frozen=True, kw_only=True, omit_defaults=True, tag="speed"):

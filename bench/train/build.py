@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import UNSET
 from torch import Tensor, nn
 
 from bench.console.console import log
@@ -121,7 +122,7 @@ def sample_count_fields(stream: BatchStream[Any]) -> dict[str, Any]:
         "empty_captions": stream.empty_captions,
         "loader_workers": stream.workers.count,
         "workers_reason": stream.workers.reason,
-        "adjective_labels": adjectives_of_experiment(stream.experiment),
+        "adjective_labels": adjectives_of_experiment(stream.experiment) or UNSET,
     }
 
 

@@ -198,7 +198,7 @@ def inspect_captions(field: str, texts_of_samples: Sequence[Sequence[str]]) -> F
         texts += captions
     tokens = [EDGE_TOKENS + len(encode_caption(text)) for text in texts]
     labeller = get_labeller(NOUN_RULE, vocabulary="")
-    labels, tally = labeller(pa.array(texts, pa.string()))
+    labels, tally = labeller(pa.array(texts, pa.string()).cast(pa.binary()))
     counted = vocabulary_of_tally(labeller.rule, tally)
     return FieldCaptions(
         field,
