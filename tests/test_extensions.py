@@ -6,6 +6,7 @@ import csv
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -32,7 +33,6 @@ from tests.processes import LONGEST_SECONDS, answer
 from tests.reports.test_page import Document
 
 ROOT = Path(__file__).parents[1]
-RECORDS = ROOT / "tests" / "records"
 SETTINGS = ("batch_size=16", "warmup_steps=1", "windows=1", "steps_per_window=1")
 SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 IMPORTS = """from typing import Annotated
@@ -185,16 +185,15 @@ def test_measurement_is_compared_and_shown_without_its_extension(
 ) -> None:
     results = str(tmp_path / "results")
     options = f"--measurement latency --rounds 2 --results {results}"
-    words = ("measure", "clip-tiny", "catlip-tiny", *shlex.split(options))
+    words = ("measure", "clip-tiny", "catlip-tiny", *SMALL, *shlex.split(options))
     returned, text = answer(folder, "--extension", "latency.py", *words)
     assert returned == OK, text
-    assert re.search(r"one image, ms +catlip-tiny +2 .* inconclusive", text)
+    assert re.search(r"one image, ms +catlip-tiny\S* +2 .* inconclusive", text), text
     records = [*map(read_record, list_record_files(Path(results)))]
-    rows = summarize_figures(records, ["clip-tiny", "catlip-tiny"])
+    names = [f"{method}-tiny[{','.join(sorted(SETTINGS))}]" for method in ("clip", "catlip")]
+    rows = summarize_figures(records, names)
     assert [(row.figure.name, row.experiment, len(row.rounds)) for row in rows] == [
-        (name, experiment, 2)
-        for name in ("one image", "parameters")
-        for experiment in ("clip-tiny", "catlip-tiny")
+        (figure, name, 2) for figure in ("one image", "parameters") for name in names
     ]
     assert rows[2].value == pytest.approx(0.85, rel=0.01)
     returned, text = answer(folder, *words)
@@ -280,22 +279,33 @@ def test_record_names_the_extension_and_is_shown_with_the_title_of_its_method_wi
     assert "was begun with other extensions, or other source of them" in text
 
 
-def built(folder: Path, page: Path, *extensions: str) -> tuple[int, str]:
-    """Build the page of kept records with extensions."""
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with kept records of the speeds and trainings of two methods."""
+    folder = tmp_path_factory.mktemp("records")
+    for kind in ("speed", "training"):
+        for method in ("clip", "catlip"):
+            for path in (ROOT / "tests" / "records").glob(f"*.{kind}.{method}-tiny.*"):
+                shutil.copy(path, folder)
+    return folder
+
+
+def built(records: Path, folder: Path, page: Path, *extensions: str) -> tuple[int, str]:
+    """Build the page of records with extensions."""
     doors = [word for name in extensions for word in ("--extension", name)]
-    return answer(folder, *doors, "report", "build", str(RECORDS), "--out", str(page))
+    return answer(folder, *doors, "report", "build", str(records), "--out", str(page))
 
 
 def test_section_of_an_extension_has_its_chart_its_table_and_a_csv_of_it(
-    folder: Path, tmp_path: Path
+    folder: Path, records: Path, tmp_path: Path
 ) -> None:
-    returned, text = built(folder, tmp_path / "page.html", "warmup.py")
+    returned, text = built(records, folder, tmp_path / "page.html", "warmup.py")
     assert returned == OK, text
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     shown = Document(page)
     seconds = {
         record.experiment.name: record.measured.warmup_seconds
-        for record in records_of(RECORDS)
+        for record in records_of(records)
         if record.experiment
     }
     table = shown.tables["Warm-up of each experiment"]
@@ -327,10 +337,12 @@ EXTENSION = Extension(sections=[
 """
 
 
-def test_section_that_fails_is_one_line_on_a_page_with_all_others(tmp_path: Path) -> None:
+def test_section_that_fails_is_one_line_on_a_page_with_all_others(
+    records: Path, tmp_path: Path
+) -> None:
     source = tmp_path / "mine.py"
     source.write_text(SECTIONS.replace('"words"', '"wrong"'))
-    returned, text = built(tmp_path, tmp_path / "page.html", str(source))
+    returned, text = built(records, tmp_path, tmp_path / "page.html", str(source))
     assert returned == FAILED_CASE
     told = [line for line in text.splitlines() if line.startswith("section ")]
     refused = "TypeError: build must return blocks of bench.interfaces.sections, got 'no block'"
@@ -344,7 +356,7 @@ def test_section_that_fails_is_one_line_on_a_page_with_all_others(tmp_path: Path
     assert "This one is shown." in words
     assert "<b>no such" not in page
     assert 'id="absent"' not in page
-    assert built(tmp_path, tmp_path / "plain.html")[0] == OK
+    assert built(records, tmp_path, tmp_path / "plain.html")[0] == OK
     without = Document((tmp_path / "plain.html").read_text(encoding="utf-8"))
     assert Document(page).tables == without.tables
 
