@@ -78,9 +78,7 @@ SIDES = {
 }
 TOWERS = {name: side for side, names in SIDES.items() for name in names}
 QUICK = {  # of a few layers
-    **dict.fromkeys(
-        ("test_vit", "test_vit2", "test_vit_relpos", "vit_pe_core_tiny_patch16_384"), 32
-    ),
+    **dict.fromkeys(("test_vit", "test_vit2", "test_vit_relpos"), 32),
     **dict.fromkeys(
         ("test_convnext", "test_resnet", "test_mambaout", "mobilenetv4_conv_small_035"), 64
     ),

@@ -156,8 +156,8 @@ def test_open_clip_loads_its_timm_towers(
 @pytest.mark.parametrize(
     ("method", "tower"),
     [
-        ("catlip", "vit_tiny_patch16_224"),
-        ("superclass", "vit_tiny_patch16_224"),
+        ("catlip", "test_vit"),
+        ("superclass", "test_vit"),
         ("superclip", "vit_tiny_patch16_dinov3_qkvb"),
     ],
 )
@@ -200,10 +200,16 @@ def test_scoring_and_an_exported_tower_show_an_image_alike(
     assert F.cosine_similarity(scored, found).min() > 0.9995
 
 
+def save_untrained(experiment: Experiment, path: Path) -> None:
+    facts = Provenance(experiment=experiment, images=1, budgets=()).to_metadata()
+    save_weights(build_untrained_tower(experiment).state_dict(), path, facts)
+
+
 def test_tower_that_neither_library_builds_is_refused(
-    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = trained(two_blocks("catlip", tower="corenet-vit-tiny"))
+    path = tmp_path / "x.safetensors"
+    save_untrained(two_blocks("catlip", tower="corenet-vit-tiny"), path)
     assert main(["export", str(path), "--out", str(tmp_path / "out")]) == 2
     assert "has a CorenetViT, which is not exported" in capsys.readouterr().err
 
@@ -217,9 +223,8 @@ def test_full_disk_is_one_line_and_leaves_no_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A limit on the size of files ends the writing as a full disk does."""
-    experiment, out = small("catlip"), tmp_path / "out"
-    facts = Provenance(experiment=experiment, images=1, budgets=()).to_metadata()
-    save_weights(build_untrained_tower(experiment).state_dict(), tmp_path / "x.safetensors", facts)
+    out = tmp_path / "out"
+    save_untrained(small("catlip"), tmp_path / "x.safetensors")
     with limit_file_size(2**20):
         assert main(["export", str(tmp_path / "x.safetensors"), "--out", str(out)]) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -18,7 +18,7 @@ from bench.train.state import split_scored_weights
 from losses.psnr import psnr_loss, scheduled_target_error
 from models.range_augment import RangeAugment
 from tests.processes import in_ranks
-from tests.small import few_images
+from tests.small import TWO_BLOCKS, few_images
 
 CPU = torch.device("cpu")
 RATE = 1e-2
@@ -103,7 +103,9 @@ def test_costs_count_six_parameters_and_the_gradient_of_the_images(results: Path
 
 
 def test_augmentation_is_a_phase_of_its_own(results: Path) -> None:
-    augmented = measure_speed(few_images("catlip", augmentation="range"), CPU, results, 0)
+    augmented = measure_speed(
+        few_images("catlip", **TWO_BLOCKS, augmentation="range"), CPU, results, 0
+    )
     assert {*augmented.phase_seconds} == {
         *("data", "augmentation", "image forward", "head and loss", "backward", "optimizer")
     }

@@ -41,7 +41,9 @@ SIDES = (32, 48, 64)
 
 def several(method: str, **changes: object) -> Experiment:
     """As small as `small`, with a ViT of timm's that is made for tests."""
-    return few_images(method, **{"tower": "test_vit", "image_sizes": SIDES} | changes)
+    return few_images(
+        method, **{"tower": "test_vit", "text_tower": "two-blocks", "image_sizes": SIDES} | changes
+    )
 
 
 @pytest.fixture(scope="module")
