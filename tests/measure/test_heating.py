@@ -10,7 +10,7 @@ from bench.measure.heating import Heating
 from bench.measure.speed import measure_speed, plan_phase_steps
 from tests.heated import heat_like_a_gpu
 from tests.processes import in_ranks
-from tests.small import few_images, small
+from tests.small import TWO_BLOCKS, few_images, small
 
 CPU = torch.device("cpu")
 
@@ -41,7 +41,7 @@ def test_heating_takes_whole_windows_before_the_first_one(
         "take_steps_at_full_learning_rate",
         lambda run, steps: (taken.extend(steps), plain(run, steps))[1],
     )
-    speed = measure_speed(few_images("catlip", steps_per_window=3), CPU, results, 1)
+    speed = measure_speed(few_images("catlip", **TWO_BLOCKS, steps_per_window=3), CPU, results, 1)
     assert speed.warmup_seconds >= 0.3
     assert taken == [*range(len(taken))]
     heated = len(taken) - 1 - len(speed.window_seconds)  # without warm-up and windows

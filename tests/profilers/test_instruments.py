@@ -45,7 +45,7 @@ from bench.train.build import (
     take_steps_at_full_learning_rate,
 )
 from tests.processes import in_child, wait_until
-from tests.small import few_images, small, two_blocks
+from tests.small import TWO_BLOCKS, few_images, small, two_blocks
 
 MIB = 2**20
 CPU = torch.device("cpu")
@@ -257,9 +257,9 @@ def test_text_flops_count_computed_tokens() -> None:
 def test_a_speed_run_records_every_window_and_phase(
     method: str, text: list[str], results: Path
 ) -> None:
-    speed = measure_speed(few_images(method), CPU, results, 3)
+    speed = measure_speed(few_images(method, **TWO_BLOCKS), CPU, results, 3)
     assert speed.round == 3
-    windows = timed_windows(few_images(method), speed)
+    windows = timed_windows(few_images(method, **TWO_BLOCKS), speed)
     assert windows.num_planned == 2
     assert windows.is_finished()
     phases = ["data", "image forward", *text, "head and loss", "backward", "optimizer"]
@@ -302,7 +302,7 @@ def test_run_with_compilation_in_every_window_fails_with_the_reason(
     with pytest.raises(
         RuntimeError, match=r"graphs were compiled in all.*: give the experiment more warmup_steps"
     ):
-        measure_speed(few_images("clip"), CPU, results, 0)
+        measure_speed(few_images("clip", **TWO_BLOCKS), CPU, results, 0)
 
 
 def test_window_in_which_the_gpu_was_throttled_is_made_up_for(
