@@ -17,7 +17,7 @@ def test_student_learns_the_features_of_a_tower_file(results: Path, tmp_path: Pa
     trained, path = small("catlip"), tmp_path / "teacher.safetensors"
     state = build_untrained_tower(trained).state_dict()
     save_weights(state, path, Provenance(experiment=trained, images=1, budgets=()).to_metadata())
-    experiment = few_images("distill", tower="two-blocks", teacher=str(path))
+    experiment = few_images("distill", teacher=str(path))
     run = build_train_run(open_batch_stream(experiment, CPU, results))
     assert isinstance(run.model, Student)
     teacher = run.model.teacher.state_dict()
