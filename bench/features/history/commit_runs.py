@@ -25,8 +25,6 @@ PYTEST = [
     "-m",
     "pytest",
     "-q",
-    "-m",
-    "not minutes",
     "-p",
     PLUGIN.stem,
     "-p",

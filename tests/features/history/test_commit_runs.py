@@ -34,16 +34,12 @@ def wait():
     global now
     now += work
 
-@pytest.mark.minutes
-def test_long():
-    raise AssertionError
-
 @pytest.mark.benchmark(timer=timer)
 def test_wait(benchmark):
     benchmark(wait)
     benchmark.extra_info["parameters"] = {parameters}
 """
-SETTINGS = "[tool.pytest.ini_options]\nmarkers = ['minutes: long']\n"
+SETTINGS = "[tool.pytest.ini_options]\naddopts = ['--strict-markers', '--strict-config']\n"
 
 
 def run_git(folder: Path, *arguments: str) -> str:
