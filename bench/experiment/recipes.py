@@ -287,7 +287,7 @@ def spaced_image_sizes(
     Equal sides count once, as in the released code: 25 sizes from 128 to 320 in multiples of 16 are 13.
     Source: apple/corenet, `corenet/data/sampler/utils.py`, and `make_divisible` of `corenet/utils/math_utils.py`.
     """
-    step = (largest - smallest) / (num_sizes - 1)
+    step = (largest - smallest) / max(1, num_sizes - 1)
     sides = [float(base), *(smallest + index * step for index in range(num_sizes))]
     return tuple(sorted({_round_to_multiple(side, multiple) for side in sides}))
 

@@ -20,7 +20,7 @@ from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import (
     MAY_DIFFER,
     Experiment,
-    differing_field_values,
+    change,
     dotted_field_name,
     field_names_with_role,
     require_comparable_experiments,
@@ -34,7 +34,6 @@ from bench.orchestration.runner import Runner
 from bench.orchestration.runs import require_multi_process_support
 from bench.records.record import Failure, Record, Speed, list_comparison_names
 
-SIZE_FIELDS = {"seed", "images", "warmup_images"}  # in which runs of one comparison may differ
 model_settings = attrgetter(*map(dotted_field_name, field_names_with_role("model")))
 
 
@@ -166,8 +165,15 @@ def _why_not_continuable(record: Record, accepted: Iterable[Experiment]) -> str 
 
 def _is_sized(experiment: Experiment, recorded: Experiment) -> bool:
     """Return whether a record is of an experiment, with any seed and number of images."""
-    differences = differing_field_values([experiment, recorded]).keys()
-    return recorded.name == experiment.name and differences <= SIZE_FIELDS
+    if recorded.name != experiment.name:
+        return False
+    training = recorded.training
+    return recorded == change(
+        experiment,
+        seed=recorded.seed,
+        images=training.images,
+        warmup_images=training.warmup_images,
+    )
 
 
 def _require_inputs(experiment: Experiment) -> None:
