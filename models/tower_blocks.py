@@ -64,13 +64,14 @@ def enable_activation_checkpointing(model: nn.Module) -> None:
             module.text.set_grad_checkpointing(True)
         elif isinstance(module, ImageTower) and _has_trained_parameters(module):
             trunk = unwrap_timm_trunk(module.trunk)
+            unsupported = f"a {type(trunk).__name__} has no activation checkpointing"
+            ignores_the_call = isinstance(trunk, ModifiedResNet)
+            if ignores_the_call:
+                raise ValueError(unsupported)
             try:
-                assert not isinstance(trunk, ModifiedResNet)  # which ignores the call
                 trunk.set_grad_checkpointing(True)
             except (AttributeError, AssertionError):  # timm's answer where there is no support
-                raise ValueError(
-                    f"a {type(trunk).__name__} has no activation checkpointing"
-                ) from None
+                raise ValueError(unsupported) from None
 
 
 def cast_residual_stream_to_autocast(model: nn.Module) -> None:

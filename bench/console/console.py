@@ -110,7 +110,8 @@ def run_with_streams(run: Callable[[], int]) -> int:
     except BrokenPipeError:
         code = BROKEN_PIPE
     except (OSError, ValueError) as error:  # standard output is full or was closed
-        code = code or report_usage_error(error)
+        usage_code = report_usage_error(error)
+        code = code or usage_code
     for number, stream in ((STDOUT, sys.stdout), (STDERR, sys.stderr)):
         try:
             stream.flush()  # as Python does at its end

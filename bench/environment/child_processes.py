@@ -67,6 +67,6 @@ def _kill_process_tree(process: psutil.Process) -> None:
     """Kill a process and its descendants in all groups, each stopped first so that it starts no other."""
     process.suspend()
     for child in process.children():
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.Error):  # it has ended, or belongs to another user
             _kill_process_tree(child)
     process.kill()

@@ -227,14 +227,14 @@ def _chance_line(majority: float, left: float, right: float) -> Line:
 def _draw_lines(axes: Axes, lines: Sequence[Line]) -> str:
     """Draw lines with their names at the right; return each name with its last accuracy.
 
-    The axis is from the tenth below all accuracies to the tenth above, and a majority class below it is left out.
+    The axis is from the tenth below all accuracies to the tenth above, and a majority class beyond it is left out.
     """
     bottom, top = _accuracy_range([line for line in lines if line.name != CHANCE])
     axes.set_ylim(bottom, top)
     spacing = 0.1 if top - bottom <= SMALL_RANGE else 0.2
     axes.yaxis.set_major_locator(MultipleLocator(spacing))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1f}" if value else "0")
-    shown = [line for line in lines if line.last_accuracy >= bottom]
+    shown = [line for line in lines if bottom <= line.last_accuracy <= top]
     towers = [line for line in shown if line.marker]
     references = [line for line in shown if not line.marker]
     for index, line in enumerate(references):
@@ -267,7 +267,7 @@ def _accuracy_range(lines: Sequence[Line]) -> tuple[float, float]:
                 bounds.append(estimate.high)
     lowest = max(0.0, min(bounds, default=0.0))
     highest = max(bounds, default=1.0)
-    bottom = int(lowest * 10) / 10
+    bottom = min(int(lowest * 10), 9) / 10
     top = (int(highest * 10) + 1) / 10
     return bottom, min(1.0, top)
 

@@ -53,7 +53,7 @@ def average_precision(images: Iterable[tuple[Objects, Objects]]) -> dict[str, fl
     """Return "box AP", "box AP50", "mask AP" and "mask AP50" of images with their objects and detections.
 
     AP is the mean over classes and ten IoU thresholds, AP50 is at IoU 0.5; at most 100 detections per image count.
-    ValueError without pycocotools, or where no image has an object.
+    ValueError without pycocotools, or where no image has an object that is no crowd.
     """
     import_pycocotools("mask")
     from torchmetrics.detection import MeanAveragePrecision  # the import takes a second
@@ -64,10 +64,10 @@ def average_precision(images: Iterable[tuple[Objects, Objects]]) -> dict[str, fl
     metric.warn_on_many_detections = False
     num_objects = 0
     for objects, detections in images:
-        num_objects += len(objects["labels"])
+        num_objects += int((objects["iscrowd"] == 0).sum())
         metric.update([detections], [objects])
     if not num_objects:
-        raise ValueError("there is no object in the test part, so nothing can be detected")
+        raise ValueError("the scored images have no single object, so nothing can be detected")
     values = metric.compute()
     return {
         "box AP": float(values["bbox_map"]),

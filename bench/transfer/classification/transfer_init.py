@@ -4,6 +4,7 @@ For a tower with a classifier, each class takes the row of the label that is nea
 tower, each class takes the mean embedding of several prompts with its name.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -138,10 +139,10 @@ def copy_classifier_rows(
 
 
 def class_names_for_prompts(classes: Sequence[str]) -> list[str]:
-    """Return the names of classes for prompts; for ImageNet's synsets the names of CLIP's authors."""
+    """Return class names for prompts, "-" and "_" as spaces; for ImageNet's synsets the names of CLIP's authors."""
     synsets = ImageNetInfo().label_names()  # type: ignore[no-untyped-call]
     names_by_synset = dict(zip(synsets, IMAGENET_CLASSNAMES, strict=True))
-    return [names_by_synset.get(name, name.replace("-", " ")) for name in classes]
+    return [names_by_synset.get(name, re.sub("[-_]", " ", name)) for name in classes]
 
 
 def make_text_heads(
