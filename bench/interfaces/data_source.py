@@ -23,12 +23,10 @@ class SampleRequest:
     """What a run reads of the samples."""
 
     cache: Path  # folder for what a source computes once, such as an index
-    captions: (
-        Any  # `CaptionChoice` of bench.data.captions.choice: which fields of a sample are read
-    )
-    image_column: str | None = (
-        None  # of a table, or suffix of images; None: found by name or content
-    )
+    # Which fields of a sample are read: a `CaptionChoice` of bench.data.captions.choice.
+    captions: Any
+    # Name of the column of images in a table, or the suffix of images; None: found by name or content.
+    image_column: str | None = None
     has_embeddings: bool = False  # grids of embeddings in place of images
     needs_captions: bool = True  # a sample without a caption cannot be used
     lists_keys: bool = False  # a file lists the samples to use, so that losing others is no error
