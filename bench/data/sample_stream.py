@@ -42,7 +42,7 @@ from bench.environment.seeds import REPLACEMENT, derive_seed
 from bench.experiment.auto_fields import with_resolved_text_padding
 from bench.experiment.config import Experiment
 from bench.interfaces.data_source import Samples, format_counts
-from bench.interfaces.method import get_method
+from bench.interfaces.method import NoTarget, get_method
 
 T = TypeVar("T", bound=Target)
 # The result turns an experiment's captions into targets.
@@ -250,7 +250,8 @@ class SampleStream(BatchStream[T]):
                 f"{data}: {counts}, more than {MAX_UNDECODABLE_FRACTION:.0%}: {remedy}"
             )
         self.target_building_seconds += loaded.target_building_seconds
-        self.num_captions += len(loaded.images)
+        if not isinstance(loaded.target, NoTarget):
+            self.num_captions += len(loaded.images)
         return loaded
 
     def make_batch(self, loaded: LoadedBatch[T]) -> Batch[T]:

@@ -24,6 +24,7 @@ from bench.data.transforms import ASPECT_RATIOS, WHITE, normalise
 from bench.environment.cores import LoaderWorkers
 from bench.experiment.config import Experiment
 from bench.experiment.fields import InputSettings
+from bench.interfaces.method import NoTarget
 
 T = TypeVar("T", bound=Target)
 
@@ -143,7 +144,7 @@ class PackStream(BatchStream[T]):
         start = time.perf_counter()
         self.targets = targets(captions)
         self.target_building_seconds = time.perf_counter() - start
-        self.num_captions = len(rows)
+        self.num_captions = 0 if isinstance(self.targets, NoTarget) else len(rows)
         tokens = self.targets.captions
         if tokens is not None:
             sides = experiment.image.all_image_sizes

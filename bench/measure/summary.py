@@ -88,7 +88,9 @@ def derive_run_figures(
         if name in speed.phase_seconds:
             phases[name] = 1000 * median(speed.phase_seconds[name])
     images = images_per_step(experiment, speed)
-    target_seconds = speed.target_building_seconds
+    captions_per_second = None
+    if speed.num_captions and speed.target_building_seconds:
+        captions_per_second = speed.num_captions / speed.target_building_seconds
     utilisation = model_flops_utilisation(experiment, speed, peak) if peak else None
     figures: dict[str, float | None] = {
         "round": speed.round,
@@ -101,7 +103,7 @@ def derive_run_figures(
         "image_forward_flops_per_image": speed.flops.image_forward / images,
         "text_forward_flops_per_image": speed.flops.text_forward / images,
         "model_flops_utilisation": utilisation,
-        "captions_per_second": speed.num_captions / target_seconds if target_seconds else None,
+        "captions_per_second": captions_per_second,
         "tokens_per_caption": speed.tokens_per_caption,
         "trained_parameters": speed.trained_parameters,
         "tower_parameters": speed.tower_parameters,
