@@ -308,6 +308,7 @@ class Failure(RecordContent, frozen=True, kw_only=True, tag="failure"):
 _BUILT_IN_KINDS = (
     Speed,
     Memory,
+    ReleasedRun,
     AllReduceSpeed,
     Training,
     TransferScores,
