@@ -30,9 +30,10 @@ IGNORE_REPEATS_SECONDS = 5.0  # torchrun forwards a signal at once
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default that of this process; return 0 or an exit code of `bench.console.console`."""
     stop = StopHandler()
+    previous_handlers = {}
     for number in EXIT_CODE_BY_SIGNAL:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stop)
+            previous_handlers[number] = signal.signal(number, stop)
     words = sys.argv[1:] if arguments is None else arguments
     try:
         code = run_with_streams(lambda: _run(words))
@@ -40,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = interrupt.code if isinstance(interrupt, Stopped) else INTERRUPTED
     if arguments is None:
         stop.has_ended = True
+    else:  # the process goes on
+        for number, handler in previous_handlers.items():
+            signal.signal(number, handler)
     return code
 
 
