@@ -37,6 +37,7 @@ SETTABLE = tuple(field for field in FIELDS if field != "name")
 
 # Another valid value of fields where it is not any other.
 ANOTHER: dict[str, Any] = {
+    "image_column": "jpg",
     "method": "catlip",
     "image_sizes": (32, 48, 64),
     "embedding_channels": 8,
@@ -75,7 +76,7 @@ def setting(field: str, value: object) -> str:
 
 def based(field: str) -> Experiment:
     """The tiny experiment that takes another value of this field."""
-    if field in ("caption", "embedding_channels", "jpeg_decoding"):
+    if field in ("caption", "image_column", "embedding_channels", "jpeg_decoding"):
         return change(TINY, data="own-shards")
     return EXPERIMENTS["catlip-tiny"] if field == "accumulation" else TINY
 
@@ -254,7 +255,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "batch_size": (0, -5, 8.0, "8", True),
     "learning_rate": (0.0, "1", True, *NOT_FINITE),
     "weight_decay": (-1e-9, None, *NOT_FINITE),
-    "caption": ("", "txt"),  # "txt": the pack has one caption
+    "caption": ("",),
     "jpeg_decoding": ("half", "reduced"),  # "reduced": the pack has no JPEGs
     "min_learning_rate": (-1e-9, 1.0),  # 1.0 is above the rate that it should fall from
     "ema_decay": (1.0, -0.1, True, *NOT_FINITE),

@@ -5,7 +5,7 @@ import os
 import torch
 from msgspec.structs import replace
 
-from bench.console.console import UserError
+from bench.console.console import UserError, describe_error
 from bench.data.samples import caption_files, files_digest, inputs_digest
 from bench.environment.circumstances import Circumstances, digest_sources
 from bench.environment.machine import describe_processors
@@ -72,5 +72,5 @@ def _digest_inputs_or_describe_error(experiment: Experiment) -> str:
             captions = caption_files(experiment.input)
             digest += files_digest(method.label_files(experiment, captions))
     except (ValueError, OSError) as error:
-        return str(error)
+        return describe_error(error)
     return digest

@@ -49,6 +49,6 @@ def _watchers() -> list[tuple[Path, list[str]]]:
 
 def _writes_outside(folder: Path, path: object, mode: str | None, flags: int | None) -> bool:
     is_write = any(letter in mode for letter in "wxa+") if mode else (flags or 0) & WRITES
-    if not is_write or not isinstance(path, str | bytes | os.PathLike):
+    if not is_write or not isinstance(path, str | bytes | os.PathLike) or path == os.devnull:
         return False
     return not Path(os.path.realpath(os.fsdecode(path))).is_relative_to(folder)

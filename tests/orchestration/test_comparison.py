@@ -66,7 +66,7 @@ def budgets_after(
             )
     runner = RecordingRunner()
     comparison = Comparison("c", folder, PAIR, cores=4, on_gpu=False, runner=runner)
-    comparison.train(Scope("default", 6, half_way=False), images)
+    comparison.train(Scope("default", 6, half_way=False, images=images))
     ((runs, max_parallel, threads),) = runner.calls
     assert (max_parallel, threads) == (2, 2)
     return {

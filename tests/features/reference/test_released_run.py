@@ -300,7 +300,7 @@ def write_empty_files(checkout: Path, *files: str) -> None:
         (checkout / file).touch()
 
 
-def test_data_that_cannot_be_read_is_refused_in_one_line(
+def test_data_that_cannot_be_read_is_refused_in_at_most_three_lines(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_empty_files(tmp_path, *RELEASED_FILES["vit-b16"].values())
@@ -309,7 +309,8 @@ def test_data_that_cannot_be_read_is_refused_in_one_line(
     words += ["--results", str(tmp_path / "results")]
     for data in ("nowhere", "empty"):
         assert main([*words, "--data", str(tmp_path / data)]) == 2
-        (error,) = capsys.readouterr().err.splitlines()
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) <= 3
         assert error.startswith("error: ")
         assert str(tmp_path / data) in error
     assert not [*(tmp_path / "results").glob("*.json")]
