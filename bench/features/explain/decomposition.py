@@ -77,23 +77,18 @@ def decompose(records: Sequence[Record]) -> Decomposition | None:
     rungs = ladders[0].rungs
     names = [rung.experiment for rung in rungs]
     runs = timed_runs_by_experiment(records, names)
-    rounds = set.intersection(
-        *[set(rates_by_round(runs.get(name, ()), undisturbed_images_per_second)) for name in names]
-    )
-    if rounds:  # else a cause is shown over the rounds that its two rungs have
-        runs = {
-            name: [run for run in runs_of_rung if run[1].round in rounds]
-            for name, runs_of_rung in runs.items()
-        }
     causes = []
     for before, after in pairwise(rungs):
         causes.append(_cause_ratio(runs, before, after, after.cause, after.change))
+    rounds = [
+        set(rates_by_round(runs.get(name, ()), undisturbed_images_per_second)) for name in names
+    ]
     experiments = [record.experiment for record in records if record.experiment]
     return Decomposition(
         ladder=ladders[0],
         causes=tuple(causes),
         whole=_cause_ratio(runs, rungs[0], rungs[-1], "whole ratio"),
-        num_rounds=len(rounds),
+        num_rounds=len(set.intersection(*rounds)),
         captions=describe_captions(experiments),
         waits=describe_waits(records, names),
     )
