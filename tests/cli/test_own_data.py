@@ -59,11 +59,11 @@ def test_readmes_commands_lead_from_own_data_to_a_page(
     ]
     assert {"clip-tiny", "catlip-tiny"} <= {one.subject.partition("[")[0] for one in towers}
     assert main(["report", "build", "default"]) == 0
-    for folder in ("default", "results"):
+    for folder, num_images in (("default", "2,048"), ("results", "256")):
         document = Document(Path(folder, "index.html").read_text(encoding="utf-8"))
         title, clip, catlip = document.tables["The answer in figures"]
         assert [clip[0].split("|")[0], catlip[0].split("|")[0]] == ["CLIP", "CatLIP"]
-        assert "pets after 256 images" in " ".join(title)
+        assert f"pets after {num_images} images" in " ".join(title)
         assert not any(cell == "–" for row in (clip, catlip) for cell in row)
         assert "Other results in this folder" not in document.words()
         assert document.row("Methods", "CatLIP")[1].startswith("labels: the WordNet nouns")
