@@ -103,6 +103,7 @@ def run_with_streams(run: Callable[[], int]) -> int:
     sys.stderr = sys.stderr or os.fdopen(STDERR, "w")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    streams = ((STDOUT, sys.stdout), (STDERR, sys.stderr))
     code = OK
     try:
         code = run()
@@ -112,7 +113,7 @@ def run_with_streams(run: Callable[[], int]) -> int:
     except (OSError, ValueError) as error:  # standard output is full or was closed
         usage_code = report_usage_error(error)
         code = code or usage_code
-    for number, stream in ((STDOUT, sys.stdout), (STDERR, sys.stderr)):
+    for number, stream in streams:
         try:
             stream.flush()  # as Python does at its end
         except (OSError, ValueError):
@@ -155,9 +156,12 @@ def log(text: str) -> None:
 
     They are lost where it is full or has no reader: no training ends for its log.
     """
+    stream = sys.stderr or sys.__stderr__  # an extension may have set it to None
+    if stream is None:
+        return
     with suppress(OSError):
-        sys.stderr.write(f"{escape_unprintable_lines(text)}\n")
-        sys.stderr.flush()
+        stream.write(f"{escape_unprintable_lines(text)}\n")
+        stream.flush()
 
 
 def report_usage_error(error: Exception) -> int:
