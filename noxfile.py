@@ -51,17 +51,7 @@ def bench(session: nox.Session) -> None:
     if {"-h", "--help"} & set(session.posargs):
         return
     results = folder_of(session.posargs, "--results", "results")
-    run(
-        session,
-        "python",
-        "-m",
-        "bench",
-        "report",
-        "build",
-        results,
-        "--out",
-        f"{results}/index.html",
-    )
+    report(session, "build", results, "--out", f"{results}/index.html")
     newest = max(
         (path.name.split(".", 1)[0] for path in Path(results).glob("*-*.*.json")), default="none"
     )
@@ -143,15 +133,7 @@ def history(session: nox.Session) -> None:
     install(session, ".[tests]")
     code = code_of(session, "python", "-m", "bench", "history", *session.posargs)
     if code in (0, FAILED_CASE) and not {"-h", "--help"} & set(session.posargs):
-        run(
-            session,
-            "python",
-            "-m",
-            "bench",
-            "report",
-            "history",
-            folder_of(session.posargs, "--out", "results/history"),
-        )
+        report(session, "history", folder_of(session.posargs, "--out", "results/history"))
     if code:
         sys.exit(code)
 
@@ -162,28 +144,8 @@ def tests(session: nox.Session) -> None:
     install(session, ".[tests]")
     run(session, "python", "-m", "pytest", *SIDE_BY_SIDE, *QUICK, *session.posargs, env=ONE_THREAD)
     if not session.posargs:
-        run(
-            session,
-            "python",
-            "-m",
-            "bench",
-            "report",
-            "build",
-            "tests/records",
-            "--out",
-            "results/records/index.html",
-        )
-        run(
-            session,
-            "python",
-            "-m",
-            "bench",
-            "report",
-            "history",
-            "tests/records",
-            "--out",
-            "results/records/charts.html",
-        )
+        report(session, "build", "tests/records", "--out", "results/records/index.html")
+        report(session, "history", "tests/records", "--out", "results/records/charts.html")
 
 
 @nox.session(name="tests-extras")
@@ -233,6 +195,11 @@ def install(session: nox.Session, *packages: str) -> None:
 def run(session: nox.Session, *command: str, **options: Any) -> None:
     """Run a command, with time to end its children after an interrupt."""
     session.run(*command, **LEFT_TO_END, **options)
+
+
+def report(session: nox.Session, *words: str) -> None:
+    """Run a verb of `bench report`."""
+    run(session, "python", "-m", "bench", "report", *words)
 
 
 def code_of(session: nox.Session, *command: str) -> int:
