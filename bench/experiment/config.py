@@ -261,7 +261,6 @@ def field_names_with_role(*roles: Role) -> tuple[str, ...]:
 
 
 MAY_DIFFER = field_names_with_role("tuned")
-REPLICATE_FIELDS = field_names_with_role("replicate")
 # Records are grouped into rows without the fields of replicates, and those that only trainings or only timed runs read.
 FIELDS_IGNORED_IN_ROWS = ("workers", *field_names_with_role("replicate", "budget", "pace"))
 
@@ -275,11 +274,6 @@ def differing_field_values(experiments: Iterable[Experiment]) -> dict[str, tuple
         if field != "name" and len(distinct) > 1:
             values[field] = distinct
     return values
-
-
-def are_replicates(first: Experiment, second: Experiment) -> bool:
-    """Return whether two experiments differ in nothing but names, seeds and the files of their vocabularies."""
-    return {*differing_field_values([first, second])} <= {*REPLICATE_FIELDS}
 
 
 def unexpected_differences(
