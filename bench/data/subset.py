@@ -35,20 +35,20 @@ def subset_rows(experiment: Experiment, keys: Sequence[str] | pa.ChunkedArray) -
     subset = experiment.input.subset
     if subset is None:
         return range(len(keys))
-    require_subset(subset, keys)
-    if subset.startswith(RANDOM_SUBSET):
+    if is_key_file(subset):
+        is_used = _is_in(keys, _read_known_keys(subset, keys))
+        rows = pc.indices_nonzero(is_used).to_numpy()
+    elif subset == SEEN_CONCEPTS:
+        is_used = pc.invert(_is_in(keys, list(exclusion_reasons())))
+        rows = pc.indices_nonzero(is_used).to_numpy()
+    else:
         import torch
 
+        require_subset(subset, keys)
         generator = torch.Generator().manual_seed(derive_seed(experiment.seed, SUBSET))
         size = int(subset.removeprefix(RANDOM_SUBSET))
         shuffled = torch.randperm(len(keys), generator=generator)
         rows = shuffled[:size].sort().values.numpy()
-    else:
-        if subset == SEEN_CONCEPTS:
-            is_used = pc.invert(_is_in(keys, list(exclusion_reasons())))
-        else:
-            is_used = _is_in(keys, read_keys(Path(subset)))
-        rows = pc.indices_nonzero(is_used).to_numpy()
     # Compact in memory and in pickles for other processes.
     return array("q", rows.astype(np.int64).tobytes())
 
@@ -56,17 +56,23 @@ def subset_rows(experiment: Experiment, keys: Sequence[str] | pa.ChunkedArray) -
 def require_subset(subset: str, keys: Sequence[str] | pa.ChunkedArray) -> None:
     """Raise ValueError for more rows than the data set has, a file without a key column, and keys of no sample."""
     if is_key_file(subset):
-        listed = read_keys(Path(subset))
-        unknown = _to_array(listed).filter(pc.invert(_is_in(listed, keys)))
-        if len(unknown):
-            example = abbreviate_names([unknown[0].as_py()])
-            raise ValueError(
-                f"{subset}: no sample has {len(unknown):,} of its {len(listed):,} keys, such as {example}"
-            )
+        _read_known_keys(subset, keys)
     elif subset != SEEN_CONCEPTS:
         size = int(subset.removeprefix(RANDOM_SUBSET))
         if size > len(keys):
             raise ValueError(f"subset={subset}: the data set has {len(keys):,} samples")
+
+
+def _read_known_keys(subset: str, keys: Sequence[str] | pa.ChunkedArray) -> list[str]:
+    """Return the keys that a file lists; ValueError as `read_keys`, and for keys that no sample has."""
+    listed = read_keys(Path(subset))
+    unknown = _to_array(listed).filter(pc.invert(_is_in(listed, keys)))
+    if len(unknown):
+        example = abbreviate_names([unknown[0].as_py()])
+        raise ValueError(
+            f"{subset}: no sample has {len(unknown):,} of its {len(listed):,} keys, such as {example}"
+        )
+    return listed
 
 
 def read_keys(path: Path) -> list[str]:
