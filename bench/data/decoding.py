@@ -93,7 +93,7 @@ def _decode_jpeg(encoded: bytes, width: int, height: int, reduction: int) -> UIn
     """Decode a JPEG of this size at 1/`reduction` of it; ValueError if libjpeg has so much as a warning.
 
     The pixels are those of torchvision and of Pillow's `Image.draft`, which use the same library with the same settings
-    and take longer (docs/data.md).
+    and take longer.
     """
     lengths = {"min_height": -(-height // reduction), "min_width": -(-width // reduction)}
     pixels = simplejpeg.decode_jpeg(encoded, "RGB", **lengths)

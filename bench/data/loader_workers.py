@@ -105,7 +105,7 @@ class _WorkerContext(ForkServerContext):
     """The context in which workers fork from a process that has only imported modules.
 
     A fork of the training process may inherit a lock that one of its threads holds, and deadlock. Spawned workers would
-    each import for themselves (docs/data.md has the seconds and bytes).
+    each import for themselves.
     """
 
     Process = _Worker

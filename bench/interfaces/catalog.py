@@ -24,7 +24,7 @@ REFERENCES = (*LOWER_BOUNDS, REFERENCE_TOWER)  # features that no experiment tra
 EMOJI_TASKS = ("Twemoji group", "Twemoji subgroup")
 UNSEEN_TASKS = ("unseen subgroup", "unseen emoji retrieval")  # on the held-out concepts of the pack
 # Scored where no task is named. Tasks with the largest distance from HOG features to a good tower come first, because
-# pages begin with the first task (docs/transfer.md has the figures).
+# pages begin with the first task (docs/results/transfer.md has the figures).
 DEFAULT_TASKS = (*UNSEEN_TASKS, "Twemoji subgroup", "Twemoji group")
 SMOKE_TASKS = UNSEEN_TASKS  # the smallest task that is classified, and the smallest that is not
 # Of a root folder, where no task is named; its content shows its layout.
