@@ -101,7 +101,7 @@ def test_left_out_windows_do_not_change_the_mix_of_image_sizes() -> None:
     ],
 )
 def test_interval_covers_the_true_ratio(name: str) -> None:
-    """docs/measuring.md has the shares of more comparisons on more machines."""
+    """docs/results/measuring.md has the shares of more comparisons on more machines."""
     machine = MACHINES[name]
     result = summarize(machine, [compare(simulate(machine, seed)) for seed in range(15)])
     assert abs(result.bias) < 0.02

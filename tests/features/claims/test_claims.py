@@ -8,7 +8,6 @@ import pytest
 from bench.data.caption_lengths import web_length_quantiles
 from bench.experiment.config import change
 from bench.features.claims.claims import CLAIMS, PUBLISHED_FIGURES, FlopRatio
-from bench.features.claims.conditions import CONDITIONS
 from bench.features.claims.section import describe_published_speed
 from tests.released_flops import forward_flops_as_released
 
@@ -18,15 +17,15 @@ RATIOS = [*(ratio for claim in CLAIMS.values() for ratio in claim.flop_ratios)]
 RATIOS += [figure.flop_ratio for figure in PUBLISHED_FIGURES if figure.flop_ratio is not None]
 
 
-def rows_of_sources() -> dict[str, list[str]]:
-    """The tables of docs/sources.md, by the first cell of their rows."""
-    lines = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8").splitlines()
+def rows_of_page() -> dict[str, list[str]]:
+    """The tables of docs/claims.md, by the first cell of their rows."""
+    lines = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8").splitlines()
     rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
     return {row[0].strip("`"): row for row in rows}
 
 
-def test_published_values_are_those_of_the_tables_of_sources() -> None:
-    rows = rows_of_sources()
+def test_published_values_are_those_of_the_tables_of_the_page() -> None:
+    rows = rows_of_page()
     for claim in CLAIMS.values():
         _, value, unit, source, where = rows[claim.name]
         assert float(value) == claim.published
@@ -72,13 +71,7 @@ def test_counted_ratios_are_those_of_the_counter(ratio: FlopRatio) -> None:
 def test_statement_on_speed_stands_in_readme_and_on_its_page() -> None:
     statement = describe_published_speed()
     predicted = statement[statement.index("FLOPs predict") :]
-    for page in ("README.md", "docs/is-it-2.7x.md"):
+    for page in ("README.md", "docs/claims.md"):
         assert predicted in " ".join(
             (ROOT / page).read_text(encoding="utf-8").replace("\n> ", " ").split()
         )
-
-
-def test_conditions_of_claims_on_speed_stand_on_their_page() -> None:
-    text = " ".join((ROOT / "docs" / "is-it-2.7x.md").read_text(encoding="utf-8").split())
-    for condition in CONDITIONS:
-        assert condition.description.replace("\N{NO-BREAK SPACE}", " ") in text

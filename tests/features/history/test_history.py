@@ -128,7 +128,7 @@ def test_a_state_of_the_machine_that_processes_share_neither_hides_nor_creates_c
 def test_slowdowns_are_found_in_three_processes_of_each_commit_and_nothing_else(
     noise: float, slowdown: float, at: int, commits: int, bound: float
 ) -> None:
-    """The rates in docs/reports-and-ci.md are of 400 series."""
+    """The rates in docs/results/performance.md are of 400 series."""
     draw = np.random.default_rng(0)
     later = np.arange(commits)[:, None] >= at
     logs = draw.normal(0, noise, (80, commits, 3))
