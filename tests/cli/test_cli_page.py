@@ -17,22 +17,20 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 INTRODUCTION = """# Command line
 
-`catlip-bench` without a verb runs the default comparison. `python -m bench`, from a checkout, is the same program.
-Tables go to stdout, progress and messages to stderr. Every command takes `--extension PATH.py` or
-`--extension package.module`, repeatable ([extending](extending.md)). These pages are generated
-from the parsers.
+`catlip-bench` without a verb runs the default comparison; in a checkout, `python -m bench` is the same. Tables go to
+stdout, progress and messages to stderr. Every command takes [`--extension`](extending.md).
+"""
+EXIT_CODES = """## Exit codes
 
-| exit code | meaning |
-|---|---|
-| 0 | success |
-| 1 | a regression, or a disagreement |
-| 2 | wrong usage, or nothing was measured |
-| 3 | a run failed, or a record is damaged; the other results are valid |
-| 4 | inconclusive (`regress`) |
-| 70 | an error that nobody expected; the message names the file with its traceback |
-| 75 | interrupted by SIGUSR1 or the end of a SLURM job: requeue it; finished work is kept |
-| 130, 143 | interrupted by SIGINT, by SIGTERM; finished work is kept |
-| 141 | whoever read the output ended first, as `head` does |
+- 0: success
+- 1: a regression, or a disagreement
+- 2: wrong usage, or nothing was measured
+- 3: a run failed, or a record is damaged; the other results are valid
+- 4: inconclusive (`regress`)
+- 70: an unexpected error; the message names the file with its traceback
+- 75: interrupted by SIGUSR1 or the end of a SLURM job; requeue it
+- 130, 143: interrupted by SIGINT or SIGTERM; finished work is kept
+- 141: the reader of the output ended first, as `head` does
 """
 # What the site shows below this page.
 NAVIGATION = """```{toctree}
@@ -80,19 +78,15 @@ def pages() -> dict[str, str]:
     helps |= {f"report {verb}": help_of("report", verb) for verb in REPORT_VERBS}
     counts = Counter(line for text in helps.values() for line in text.splitlines())
     shared = {line for line, count in counts.items() if line[:4] == "  --" and count >= FEWEST}
-    verbs = [
-        f"| [`{title_of(words)}`]({path_of(words)}) | {first_line(helps[words])} |"
+    summaries = {"default": "Compare the methods at the tiny scale."}
+    summaries |= {name: verb.summary for name, verb in VERBS.items()}
+    summaries |= {f"report {name}": verb.summary for name, verb in REPORT_VERBS.items()}
+    index = [
+        f"- [`{title_of(words)}`]({path_of(words)}): {as_markdown(summaries[words])}"
         for words in helps
     ]
-    index = [
-        "| command | what it does |",
-        "|---|---|",
-        *verbs,
-        "",
-        "## Options of several verbs",
-        "",
-    ]
-    index += [*option_table(sorted(shared)), "", NAVIGATION]
+    index += ["", "## Options of several verbs", "", *option_list(sorted(shared))]
+    index += ["", EXIT_CODES, NAVIGATION]
     written = {"cli.md": "\n".join([INTRODUCTION, *index])}
     for words, text in helps.items():
         written[path_of(words)] = verb_page(words, text.splitlines(), shared)
@@ -109,11 +103,6 @@ def path_of(words: str) -> str:
     return f"cli/{words.replace(' ', '-')}.md"
 
 
-def first_line(text: str) -> str:
-    """Return the first line of a help, which says what the verb does."""
-    return as_markdown(text.splitlines()[0])
-
-
 def verb_page(words: str, lines: Sequence[str], shared: set[str]) -> str:
     """Return the page of a verb: what it does, its own options, and links to those that it shares."""
     written = [f"# {title_of(words)}", ""]
@@ -125,20 +114,20 @@ def verb_page(words: str, lines: Sequence[str], shared: set[str]) -> str:
             written += fill(as_markdown(line), 118).splitlines() or [""]
     options = [line for line in options if line.split()[0] not in VERBS]
     if options:
-        written += ["", *option_table(options)]
+        written += ["", *option_list(options)]
     names = [f"`{line.split()[0]}`" for line in lines if line in shared]
     if names:
         written += ["", f"[Shared options](../cli.md#options-of-several-verbs): {', '.join(names)}"]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(written)).rstrip() + "\n"
 
 
-def option_table(lines: Sequence[str]) -> list[str]:
-    """Return the lines of a help as a table of options and what they mean."""
-    rows = ["| option | meaning |", "|---|---|"]
+def option_list(lines: Sequence[str]) -> list[str]:
+    """Return the lines of a help as a list of options and what they mean."""
+    items = []
     for line in lines:
         option, _, meaning = line.strip().partition("  ")
-        rows.append(f"| `{option}` | {as_markdown(meaning)} |")
-    return rows
+        items.append(f"- `{option}`: {as_markdown(meaning)}")
+    return items
 
 
 def as_markdown(text: str) -> str:
