@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from importlib.metadata import entry_points
+from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -90,14 +90,7 @@ def load_extensions(named: Sequence[str] = ()) -> None:
         if module not in _loaded:
             _add(importlib.import_module(module).EXTENSION, f"the feature {path.parent.name}")
             _loaded.add(module)
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        assert point.dist is not None
-        package = f"the package {point.dist.name}"
-        try:
-            _load(point.name, point.module, package, point.dist.version)
-        except (ValueError, AttributeError) as error:  # of a value that names no module
-            if PARENT not in os.environ:  # runs do not repeat it
-                log(f"left out: {describe_error(error)}")
+    _load_packages()
     sources = json.loads(os.environ.get(EXTENSIONS_ENV, "[]"))
     for name in named:
         sources.append(str(Path(name).resolve()) if name.endswith(".py") else name)
@@ -106,6 +99,25 @@ def load_extensions(named: Sequence[str] = ()) -> None:
         _load(name, source, f"{EXTENSION_OPTION} {source}")
     if sources:
         os.environ[EXTENSIONS_ENV] = json.dumps([*dict.fromkeys(sources)])
+
+
+def _load_packages() -> None:
+    """Load the extensions of installed packages; one that cannot be loaded, or read, is left out with a line."""
+    names = set[str]()
+    for distribution in distributions():
+        folder = str(getattr(distribution, "_path", ""))  # NAME-VERSION.dist-info
+        name = Path(folder).name.partition("-")[0]
+        if name in names:  # an earlier folder of the path of modules has it
+            continue
+        names.add(name)
+        package = f"the package {name}"
+        try:
+            for point in distribution.entry_points.select(group=ENTRY_POINT_GROUP):
+                _load(point.name, point.module, package, distribution.version)
+        except Exception as error:  # noqa: BLE001 - the code and the metadata of others
+            if PARENT not in os.environ:  # runs do not repeat it
+                reason = describe_error(error).removeprefix(package).lstrip(": ")
+                log(f"left out: {package}: {reason}")
 
 
 def _load(name: str, source: str, origin: str, version: str = "") -> None:

@@ -63,7 +63,6 @@ def start(folder: Path, words: str, **environment: str) -> "subprocess.Popen[str
         ("list <&- >&- 2>&-", 0, ""),
         ("lisst 2> /dev/full", 2, ""),
         ("list --json pipe", 2, "error: pipe: not a regular file\n"),
-        ("list --json no/a.json", 2, "error: --json no/a.json: there is no folder no\n"),
         ("--extension pipe.py list", 2, "pipe.py: not a regular file\n"),
         ("--methods clip,", 2, "error: no method named ''"),
         ("--root no", 2, "error: [Errno 2] No such file or directory: "),
@@ -85,9 +84,16 @@ def test_packages_that_cannot_be_loaded_are_left_out_with_a_line_each(tmp_path: 
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
         (folder / "entry_points.txt").write_text(f"[{ENTRY_POINT_GROUP}]\n{name} = {value}\n")
+    for name, metadata in (("malformed", "no value"), ("encoded", "\xff")):
+        folder = tmp_path / f"{name}-1.dist-info"
+        folder.mkdir()
+        (folder / "entry_points.txt").write_bytes(
+            f"[{ENTRY_POINT_GROUP}]\n{metadata}".encode("latin-1")
+        )
     assert start(tmp_path, "list", PYTHONPATH=str(tmp_path)).wait(60) == 0
     lines = (tmp_path / "err").read_text().splitlines()
-    assert len(lines) == len(PACKAGES)
+    assert len(lines) == len(PACKAGES) + 2
+    assert sum("the package malformed: " in line for line in lines) == 1
     assert all(line.startswith("left out: ") and line.isprintable() for line in lines)
 
 
