@@ -8,16 +8,14 @@ from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import get_experiment
 from bench.experiment.recipes import AS_RELEASED
 from bench.experiment.settings import with_settings
-from bench.features.reference import RELEASED_FILES
+from bench.features.reference import RELEASED_FILES, ReferenceName
 
-# Factor of the number of windows on a CPU in the first round, whose 20 steps are compared by their losses, and in all
-# rounds with bucketing.
-MORE_WINDOWS_FACTOR = 3
 PLAIN: dict[str, Any] = {
     "caption_lengths": WEB,
     "batch_size": 8,
     "clip_norm": None,
-    "windows": 2,
+    # With the warm-up the 20 steps whose losses are compared, and batches enough for bucketing.
+    "windows": 6,
     "steps_per_window": 3,
 }
 # Windows of a second or so on a GPU, with the losses that are compared.
@@ -25,30 +23,24 @@ GPU_WINDOWS = {"windows": 3, "steps_per_window": 40}
 TINY_WINDOWS = {"windows": 3, "steps_per_window": 4, "warmup_steps": 2}
 
 
-def open_clip_experiment(scale: str | None, settings: Sequence[str], *, on_gpu: bool) -> Experiment:
-    """Return the experiment that open_clip and we train, by default of ViT-B/32."""
-    base = get_experiment(f"clip-{scale or 'vit-b32'}")
-    fields = PLAIN | GPU_WINDOWS if on_gpu else PLAIN
-    return with_settings(change(base, **fields), settings)
-
-
-def superclass_experiment(
-    scale: str | None, settings: Sequence[str], *, on_gpu: bool
+def reference_experiment(
+    reference: ReferenceName, scale: str | None, settings: Sequence[str], *, on_gpu: bool
 ) -> Experiment:
-    """Return the experiment that SuperClass's code and ours train, by default of ViT-B/16, in fp32."""
-    base = get_experiment(f"superclass-{scale or 'vit-b16'}")
+    """Return the experiment that a reference's code and ours train; SuperClass in fp32.
+
+    The default scale is ViT-B/32 for open_clip, and ViT-B/16 for SuperClass.
+    """
     fields = PLAIN | GPU_WINDOWS if on_gpu else PLAIN
-    fields = fields | {"subword_vocabulary": "all", "precision": "fp32", "compile": "off"}
-    plain = change(base, name=f"{base.name}-superclass", **fields)
-    experiment = with_settings(plain, settings)
-    if experiment.runtime.precision != "fp32":
+    if reference == "open-clip":
+        base = get_experiment(f"clip-{scale or 'vit-b32'}")
+    else:
+        base = get_experiment(f"superclass-{scale or 'vit-b16'}")
+        fields = fields | {"subword_vocabulary": "all", "precision": "fp32", "compile": "off"}
+        fields["name"] = f"{base.name}-superclass"
+    experiment = with_settings(change(base, **fields), settings)
+    if reference == "superclass" and experiment.runtime.precision != "fp32":
         raise ValueError("the authors' SuperClass is run in precision=fp32")
     return experiment
-
-
-def with_more_windows(experiment: Experiment) -> Experiment:
-    """Return the experiment with three times as many windows."""
-    return change(experiment, windows=experiment.timing.windows * MORE_WINDOWS_FACTOR)
 
 
 def released_experiments(

@@ -14,7 +14,6 @@ from bench.console.options import ROUNDS_RANGE, require_range
 from bench.experiment.config import FIELDS, Experiment
 from bench.features.reference import (
     CHECKOUTS,
-    OPEN_CLIP_BUCKETED,
     OPEN_CLIP_CHECKOUT_SIDES,
     OPEN_CLIP_SIDES,
     SUPERCLASS_SIDES,
@@ -22,17 +21,10 @@ from bench.features.reference import (
 )
 from bench.features.reference.experiments import (
     is_tiny_corenet,
-    open_clip_experiment,
+    reference_experiment,
     released_experiments,
-    superclass_experiment,
-    with_more_windows,
 )
-from bench.features.reference.tables import (
-    compare_early_losses,
-    loss_table,
-    reference_speed_table,
-    released_tables,
-)
+from bench.features.reference.tables import loss_table, reference_speed_table, released_tables
 from bench.orchestration import preflight
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runs import Run
@@ -78,11 +70,8 @@ class Reference:
         self._check_checkout(experiments_by_title)
         experiments = list(experiments_by_title.values())
         preflight.check(self.results, experiments, may_differ=FIELDS)
-        if self.resume:
-            longer = [with_more_windows(experiment) for experiment in experiments]
-            comparison = preflight.resume(self.results, "reference", experiments, scored=longer)
-        else:
-            comparison = preflight.begin(self.results, "reference", experiments)
+        start = preflight.resume if self.resume else preflight.begin
+        comparison = start(self.results, "reference", experiments)
         num_rounds = self.rounds or default_rounds(on_gpu=comparison.on_gpu)
         for round_ in range(num_rounds):
             runs = self._runs_of_round(comparison, experiments_by_title, round_)
@@ -91,10 +80,10 @@ class Reference:
         records = comparison.records()
         if self._is_corenet:
             return print_results(comparison, released_tables(records), self.json)
-        losses = compare_early_losses(records)
-        tables = [reference_speed_table(records, self._sides), loss_table(losses)]
+        losses = loss_table(records)
+        tables = [reference_speed_table(records, self._sides), losses]
         code = print_results(comparison, tables, self.json)
-        if code == OK and not all(side.is_equal for side in losses):
+        if code == OK and any(row["equal"] == "no" for row in losses.rows):
             return DISAGREEMENT
         return code
 
@@ -109,10 +98,6 @@ class Reference:
             return SUPERCLASS_SIDES
         return OPEN_CLIP_CHECKOUT_SIDES if self.checkout else OPEN_CLIP_SIDES
 
-    @property
-    def _checkout_path(self) -> str:
-        return str(self.checkout.resolve()) if self.checkout else ""
-
     def _experiments(self) -> dict[str, Experiment]:
         """Return the experiments by the title of their runs; corenet's are by the authors' file, relative to CHECKOUT.
 
@@ -122,59 +107,46 @@ class Reference:
         if self._is_corenet:
             data = [] if self.data is None else [f"data={self.data}"]
             return released_experiments(self.scale, [*data, *self.settings], on_gpu=on_gpu)
-        prepare = open_clip_experiment if self.reference == "open-clip" else superclass_experiment
-        experiment = prepare(self.scale, self.settings, on_gpu=on_gpu)
+        experiment = reference_experiment(self.reference, self.scale, self.settings, on_gpu=on_gpu)
         return {experiment.name: experiment}
 
     def _runs_of_round(
         self, comparison: Comparison, experiments: Mapping[str, Experiment], round_: int
     ) -> list[Run]:
-        """Return the runs of a round: of both files of corenet, else of all sides."""
-        if self._is_corenet:
-            return [
-                self._released_run(comparison, file, experiment, round_)
-                for file, experiment in experiments.items()
-            ]
-        (experiment,) = experiments.values()
-        # For the losses of the first round, and for the images of many batches, which bucketing needs.
-        needs_more_windows = round_ == 0 or OPEN_CLIP_BUCKETED in self._sides
-        if needs_more_windows and not comparison.on_gpu:
-            experiment = with_more_windows(experiment)
-        return [self._side_run(comparison, side, experiment, round_) for side in self._sides]
-
-    def _released_run(
-        self, comparison: Comparison, file: str, experiment: Experiment, round_: int
-    ) -> Run:
-        """Return the run of a configuration file in the authors' loop."""
-        run = comparison.new_run(
-            "bench.features.reference.corenet_released:run_as_released",
-            "released-run",
-            experiment,
-            f"{file}, round {round_ + 1}",
-            f"round{round_:02}",
-            file=file,
-            is_tiny=is_tiny_corenet(self.scale, on_gpu=comparison.on_gpu),
-            round_=round_,
-            checkout=self._checkout_path,
-        )
-        # Convolutions use TF32, torch's default; matrix products use what CoreNet's `device_setup` sets.
-        return structs.replace(run, uses_tf32=True)
-
-    def _side_run(
-        self, comparison: Comparison, side: str, experiment: Experiment, round_: int
-    ) -> Run:
-        """Return the run of an experiment on one side."""
-        return comparison.new_run(
-            "bench.features.reference.runs:run_side",
-            "reference",
-            experiment,
-            f"{experiment.name}, {side}, round {round_ + 1}",
-            side,
-            f"round{round_:02}",
-            side=side,
-            round_=round_,
-            checkout=self._checkout_path,
-        )
+        """Return the runs of a round: of both files of corenet, else of an experiment on all sides."""
+        checkout = str(self.checkout.resolve()) if self.checkout else ""
+        runs = []
+        for title, experiment in experiments.items():
+            if not self._is_corenet:
+                runs += [
+                    comparison.new_run(
+                        "bench.features.reference.runs:run_side",
+                        "reference",
+                        experiment,
+                        f"{title}, {side}, round {round_ + 1}",
+                        side,
+                        f"round{round_:02}",
+                        side=side,
+                        round_=round_,
+                        checkout=checkout,
+                    )
+                    for side in self._sides
+                ]
+                continue
+            run = comparison.new_run(
+                "bench.features.reference.corenet_released:run_as_released",
+                "released-run",
+                experiment,
+                f"{title}, round {round_ + 1}",
+                f"round{round_:02}",
+                file=title,
+                is_tiny=is_tiny_corenet(self.scale, on_gpu=comparison.on_gpu),
+                round_=round_,
+                checkout=checkout,
+            )
+            # Convolutions use TF32, torch's default; matrix products use what CoreNet's `device_setup` sets.
+            runs.append(structs.replace(run, uses_tf32=True))
+        return runs
 
     def _check_checkout(self, files: Mapping[str, Experiment]) -> None:
         """Raise ValueError without a needed checkout, or if it lacks one of the files, which are corenet's alone."""

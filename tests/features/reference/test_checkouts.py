@@ -26,10 +26,9 @@ from bench.features.reference import (
     corenet,
 )
 from bench.features.reference.corenet import import_corenet
-from bench.features.reference.experiments import superclass_experiment
+from bench.features.reference.experiments import reference_experiment
 from bench.features.reference.runs import run_side, superclass_tokens
-from bench.features.reference.superclass import add_importable_package
-from bench.features.reference.tables import compare_early_losses
+from bench.features.reference.tables import loss_table
 from bench.labels.subwords import SubwordIds
 from bench.records.record import Record
 from tests.reports.conftest import HERE
@@ -53,17 +52,6 @@ def test_only_packages_that_are_not_installed_become_empty(
         importlib.import_module("another_absent_package")
 
 
-def test_a_package_is_imported_under_another_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its relative imports lead to its own modules, whatever is installed under its name."""
-    monkeypatch.setattr(sys, "modules", {**sys.modules})
-    (tmp_path / "part.py").write_text("from .loss import value\n")
-    (tmp_path / "loss.py").write_text("value = 'own'\n")
-    add_importable_package(tmp_path, "renamed_package")
-    assert importlib.import_module("renamed_package.part").value == "own"
-
-
 @pytest.mark.parametrize("reference", CHECKOUTS)
 def test_folder_that_is_no_checkout_is_refused_in_one_line(
     reference: ReferenceName, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -80,7 +68,6 @@ def test_folder_that_is_no_checkout_is_refused_in_one_line(
     ("words", "text"),
     [
         (("superclass", "--data", "x"), "--data is for corenet, not for superclass: leave it out"),
-        (("corenet", "--checkout", "x", "--scale", "vit-b32"), "vit-b16 or vit-h16, got vit-b32"),
         (("corenet", "--set", "workers=2"), "corenet runs as released, got --set workers=2"),
     ],
 )
@@ -112,7 +99,7 @@ def test_losses_equal_the_authors_code(results: Path, monkeypatch: pytest.Monkey
     )
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
     monkeypatch.syspath_prepend(checkout)
-    experiment = superclass_experiment("tiny", (), on_gpu=False)
+    experiment = reference_experiment("superclass", "tiny", (), on_gpu=False)
     experiment = change(experiment, batch_size=2, windows=9, steps_per_window=2)
     records = []
     for side in SUPERCLASS_SIDES:
@@ -121,5 +108,5 @@ def test_losses_equal_the_authors_code(results: Path, monkeypatch: pytest.Monkey
         records.append(
             Record(comparison="x", experiment=experiment, circumstances=HERE, measured=measured)
         )
-    (row,) = compare_early_losses(records)
-    assert row.is_equal, row
+    (row,) = loss_table(records).rows
+    assert row["equal"] == "yes", row

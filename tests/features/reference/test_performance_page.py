@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from bench.environment.circumstances import CHECKOUT
@@ -18,6 +19,7 @@ PAGE = " ".join(
 )
 
 
+@pytest.mark.minutes
 def test_page_has_the_flops_of_open_clips_forward_over_ours(results: Path) -> None:
     predicted = []
     of_padding = []

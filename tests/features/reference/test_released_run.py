@@ -8,7 +8,7 @@ import random
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -18,7 +18,6 @@ import torch
 import yaml
 from torch import nn
 
-from bench.__main__ import main
 from bench.data.order import StepSize
 from bench.data.released_labels import make_multi_hot
 from bench.data.stream import BatchStream
@@ -145,9 +144,7 @@ def losses_by_hand(
     return losses
 
 
-@pytest.mark.parametrize(
-    ("method", "workers"), [("clip", None), ("catlip", None), ("clip", 1), ("catlip", 0)]
-)
+@pytest.mark.parametrize(("method", "workers"), [("clip", None), ("catlip", None), ("clip", 1)])
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("_range_augment_in_order")
 def test_losses_equal_a_loop_over_the_authors_parts(
@@ -201,21 +198,6 @@ def test_batches_of_shards_have_the_drawn_sizes_and_distinct_samples(
     )
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("method", ["clip", "catlip"])
-@pytest.mark.parametrize("from_shards", [False, True])
-@pytest.mark.filterwarnings("default")
-def test_on_a_gpu_the_loop_has_the_precision_of_the_file(
-    method: str, from_shards: bool, checkout: Path, results: Path, shards: str
-) -> None:
-    experiment = released_recipe(method, shards if from_shards else PACK_DATA, **SPEED)
-    files = checkout, RELEASED_FILES["vit-b16"][method]
-    measured = run_as_released(experiment, torch.device("cuda"), results, *files, 0, is_tiny=True)
-    assert measured.changed.keys() <= TINY.keys() | {"model.classification.n_classes"}
-    assert len(measured.losses) == 20
-
-
 @pytest.mark.parametrize("file", FILES)
 def test_a_gpu_changes_no_key_of_a_file(file: str, checkout: Path, tmp_path: Path) -> None:
     pipeline, released, reasons = open_pipeline(
@@ -236,8 +218,6 @@ def test_run_on_a_gpu_is_of_the_recipe_and_differs_in_its_loading_alone() -> Non
             assert loaded.name == f"{recipe.name}[data=/data/shards,workers=4]"
             differing = {*differing_field_values([recipe, loaded])}
             assert differing == {"data", "workers", "caption_lengths"}
-    for reduced in released_experiments(None, [], on_gpu=False).values():
-        assert reduced.name == f"{reduced.method}-vit-b16-datacomp-as-released"
 
 
 def batch_of(k: int) -> ReleasedBatch:
@@ -258,26 +238,15 @@ def test_next_batch_is_loaded_while_a_step_is_taken() -> None:
     assert len(loader.wait_seconds) == 5
 
 
-def test_error_of_a_batch_ends_the_loop_where_the_batch_is_taken() -> None:
-    def load(k: int) -> ReleasedBatch:
-        if k == 2:
-            raise ValueError("too many images cannot be used")
-        return batch_of(k)
-
-    batches = iter(
-        TimedLoader(WindowTimer(CPU, steps_per_window=2, num_windows=2, warmup_steps=1), load)
-    )
-    assert len([*islice(batches, 2)]) == 2
-    with pytest.raises(ValueError, match="too many images"):
-        next(batches)
-
-
-def test_tables_have_the_ratio_of_whole_runs_and_the_changed_keys() -> None:
+def test_tables_have_the_ratio_of_whole_runs_and_the_changed_keys(tmp_path: Path) -> None:
     clip, catlip = RELEASED_FILES["vit-b16"].values()
     of_clip = [record("clip-vit-b16-datacomp", run(clip, round_)) for round_ in range(5)]
     of_catlip = [
         record("catlip-vit-b16-datacomp", run(catlip, round_, (1.0, 1.0))) for round_ in range(5)
     ]
+    path = tmp_path / "x.released-run.y.json"
+    write_record(of_clip[0], path)
+    assert read_record(path) == of_clip[0]
     speeds, changes = released_tables([*of_catlip, *of_clip])
     base, other = speeds.rows
     assert (base["file"], base["images/s"], base["ratio"]) == (clip, 2.0, None)
@@ -285,32 +254,3 @@ def test_tables_have_the_ratio_of_whole_runs_and_the_changed_keys() -> None:
     assert [row["file"] for row in changes.rows] == [clip, catlip]
     assert released_tables(of_clip)[0].rows[0]["ratio"] is None
     assert released_tables([])[0].rows == []
-
-
-def test_record_of_a_released_run_comes_back(tmp_path: Path) -> None:
-    written = record("clip-vit-b16-datacomp", run("file.yaml", 0))
-    path = tmp_path / "x.released-run.y.json"
-    write_record(written, path)
-    assert read_record(path) == written
-
-
-def write_empty_files(checkout: Path, *files: str) -> None:
-    for file in ("corenet/modeling/models/multi_modal_img_text/clip.py", *files):
-        (checkout / file).parent.mkdir(parents=True, exist_ok=True)
-        (checkout / file).touch()
-
-
-def test_data_that_cannot_be_read_is_refused_in_at_most_three_lines(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_empty_files(tmp_path, *RELEASED_FILES["vit-b16"].values())
-    (tmp_path / "empty").mkdir()
-    words = ["reference", "corenet", "--checkout", str(tmp_path)]
-    words += ["--results", str(tmp_path / "results")]
-    for data in ("nowhere", "empty"):
-        assert main([*words, "--data", str(tmp_path / data)]) == 2
-        error = capsys.readouterr().err
-        assert len(error.splitlines()) <= 3
-        assert error.startswith("error: ")
-        assert str(tmp_path / data) in error
-    assert not [*(tmp_path / "results").glob("*.json")]
