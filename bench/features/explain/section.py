@@ -1,12 +1,13 @@
-"""The section on an explained ratio: its causes as a waterfall chart, a table and sentences."""
+"""The section on an explained ratio: its causes as a waterfall chart and a table."""
 
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from bench.experiment.settings import strip_settings
 from bench.features.explain.decomposition import Decomposition, decompose
-from bench.features.explain.tables import cause_table, describe_decomposition, names_of_ladder_ends
-from bench.interfaces.sections import Block, Chart, Key, PageContext, Question, Text
+from bench.features.explain.tables import cause_table
+from bench.interfaces.sections import Block, Chart, Key, PageContext, Question
 from bench.tables.formats import NBSP, format_ratio
 from reports.render.svg import MUTED, SERIES, add_tooltip, svg
 from reports.speed.charts import NARROWEST, draw_ratio_bar, row_chart, scale_ratios
@@ -19,15 +20,17 @@ CHART_NOTE = (
 
 
 def build_explanation(page: PageContext) -> Sequence[Block] | None:
-    """Return the chart, table and sentences of the page's ladder, if its runs are there."""
+    """Return the chart and the table of the page's ladder, if its runs are there."""
     result = decompose(page.comparison.records)
     if result is None or result.whole.forward_backward is None:
         return None
-    start, end = names_of_ladder_ends(result)
+    start, end = strip_settings(result.baseline), strip_settings(result.experiment)
+    if start == end:  # they differ in settings alone
+        start, end = result.baseline, result.experiment
     title = f"{end} against {start}"
     chart = Chart(waterfall_chart(result), title, [CHART_NOTE], KEYS, width="narrow")
     question = Question(f"Where does the ratio come from? {title}")
-    return [question, Text(describe_decomposition(result)), chart, cause_table(result)]
+    return [question, chart, cause_table(result)]
 
 
 def waterfall_chart(result: Decomposition) -> Markup:

@@ -1,6 +1,5 @@
-"""The table and the sentences of a decomposition."""
+"""The table of a decomposition."""
 
-from bench.experiment.settings import strip_settings
 from bench.features.explain.decomposition import CauseRatio, Decomposition
 from bench.statistics.verdicts import FLOPS_TOLERANCE
 from bench.tables.formats import CONFIDENCE_TEXT, format_rate, format_ratio
@@ -27,7 +26,7 @@ def cause_table(result: Decomposition) -> Table:
         Column("saved, us/image"),
     ]
     rows = [_cause_cells(cause) for cause in [*result.causes, result.whole]]
-    note = f"{NOTE}\nRounds: {result.num_rounds}. {result.waits}"
+    note = f"{NOTE}\nRounds: {result.num_rounds}. Captions: {result.captions}. {result.waits}"
     if result.ladder.note:
         note += f"\n{result.ladder.note}"
     title = f"From {result.baseline} to {result.experiment}"
@@ -48,37 +47,3 @@ def _cause_cells(cause: CauseRatio) -> list[Cell]:
         Cell.estimate_or_why(cause.step, format_ratio, NOT_MEASURED),
         Cell.applicable_or_why(saved, format_rate, NOT_MEASURED),
     ]
-
-
-def names_of_ladder_ends(result: Decomposition) -> tuple[str, str]:
-    """Return the names of a ladder's first and last experiment, without settings if they still differ."""
-    start = strip_settings(result.baseline)
-    end = strip_settings(result.experiment)
-    if start == end:
-        return result.baseline, result.experiment
-    return start, end
-
-
-def describe_decomposition(result: Decomposition) -> str:
-    """Return sentences on how large the ratio is and what it is made of."""
-    total = result.whole
-    causes = []
-    for cause in result.causes:
-        if cause.forward_backward is not None:
-            ratio = format_ratio(cause.forward_backward.value)
-            causes.append(f"{ratio}x for {cause.cause}")
-    if total.forward_backward is None or len(causes) < len(result.causes):
-        return "Some experiments of the ladder were not measured or were disturbed, so the ratio cannot be decomposed."
-    start, end = names_of_ladder_ends(result)
-    ratio = format_ratio(total.forward_backward.value)
-    sentences = [
-        f"Forward and backward are {ratio}x as fast at the ladder's end ({end}) as at its start ({start}).",
-        f"The causes, in this order, are {', '.join(causes)}.",
-    ]
-    if total.flop_ratio is not None:
-        sentences.append(f"FLOPs predict {format_ratio(total.flop_ratio)}x.")
-    if total.step is not None:
-        step_ratio = format_ratio(total.step.value)
-        sentences.append(f"With data and optimizer a step is {step_ratio}x as fast.")
-    sentences.append(f"Captions: {result.captions}.")
-    return " ".join(sentences)

@@ -1,6 +1,6 @@
 """The verb `explain`: the causes of the throughput ratio of two experiments."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from bench.experiment.experiments import get_experiment
 from bench.experiment.settings import with_settings
 from bench.features.explain.decomposition import decompose
 from bench.features.explain.ladder import Ladder, plan_ladder
-from bench.features.explain.tables import cause_table, describe_decomposition
+from bench.features.explain.tables import cause_table
 from bench.measure.tables import failure_table
 from bench.orchestration.preflight import begin, check, has_gpu, resume
 from bench.orchestration.scope import default_rounds
@@ -62,10 +62,7 @@ class ExplainRatio:
         tables = [failure_table(records)]
         result = decompose(records)
         if result is not None:
-            table = cause_table(result)
-            tables.insert(
-                0, replace(table, note=f"{table.note}\n\n{describe_decomposition(result)}")
-            )
+            tables.insert(0, cause_table(result))
         print_tables(tables, self.json)
         return FAILED_CASE if comparison.runner.failures or result is None else OK
 

@@ -140,13 +140,3 @@ def diff_table(diffs: Sequence[MetricDiff], notes: Sequence[str] = ()) -> Table:
     num_counters = sum(diff.metric.is_counter for diff in diffs)
     equal = f"{num_equal} of {num_counters} counters (parameters, FLOPs, tensor bytes, losses) are exactly equal."
     return Table.from_dicts("New against old", rows, "\n".join([NOTE, equal, *notes]))
-
-
-def describe_diffs(diffs: Sequence[MetricDiff]) -> str:
-    """Name each worse metric in one line, or report that there is none."""
-    lines = []
-    for diff in diffs:
-        if diff.verdict == "worse":
-            levels = f"{diff.format_side(diff.old)} to {diff.format_side(diff.new)}"
-            lines.append(f"regressed: {diff.benchmark.name}: {diff.metric.name}, {levels}")
-    return "\n".join(lines or ["no regression was found"])

@@ -10,14 +10,13 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.cli.options import FOLDER, Json
-from bench.console.console import OK, escape_unprintable, escape_unprintable_lines
+from bench.console.console import OK, escape_unprintable
 from bench.console.options import ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
 from bench.features.history.commit_runs import SUITE, checkout_work_tree, run_git, time_rounds
 from bench.features.history.metric_diffs import (
     compare_observations,
-    describe_diffs,
     diff_table,
     unmatched_metrics,
     verdict_exit_code,
@@ -112,5 +111,4 @@ class Regress:
         ]
         diffs = compare_observations(old, new)
         print_tables([diff_table(diffs, notes)], self.json)
-        print(escape_unprintable_lines(describe_diffs(diffs)))
         return verdict_exit_code(diffs)

@@ -1,6 +1,5 @@
 """Claims of papers: their published values, their sources, and the FLOPs that are counted for them."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -32,16 +31,9 @@ def test_published_values_are_those_of_the_tables_of_the_page() -> None:
         assert unit == "times CLIP's GPU hours for equal images"
         assert source == claim.source
         assert claim.where.startswith(where)
+        assert str(claim.published) in f"{claim.quote} {claim.where}"
     for figure in PUBLISHED_FIGURES:
         assert rows[figure.title] == [figure.title, figure.published, figure.source]
-
-
-def test_published_value_stands_in_the_quote_or_beside_it() -> None:
-    for claim in CLAIMS.values():
-        numbers = [
-            float(number) for number in re.findall(r"\d+\.\d+|\d+", f"{claim.quote} {claim.where}")
-        ]
-        assert claim.published in numbers, claim.name
 
 
 def is_slow(ratio: FlopRatio) -> bool:

@@ -6,7 +6,6 @@ import pytest
 from msgspec.structs import replace
 
 from bench.features.claims.claims import get_claim
-from bench.features.claims.conditions import CONDITIONS
 from bench.features.claims.verdict import judge_claim
 from bench.records.record import TOWER_KEY, Record
 from tests.features.claims.evidence import (
@@ -116,28 +115,13 @@ def test_too_few_runs_give_no_answer(ratio: float) -> None:
         )
 
 
-def test_one_file_alone_gives_no_answer() -> None:
-    judged = judge_claim(SPEED, authors_runs(SPEED, 2.7)[::2])
-    assert (
-        judged.sentence
-        == f"Not decided: no record has both {SPEED.baseline} and {SPEED.experiment}."
-    )
-
-
-def test_runs_of_two_machines_are_not_compared() -> None:
+def test_one_file_alone_another_tower_and_two_machines_are_no_evidence() -> None:
     records = authors_runs(SPEED, 2.7)
+    change = with_run(changed={TOWER_KEY: "used 1, released 2"})
+    assert not judge_claim(SPEED, records[::2]).evidence
+    assert not judge_claim(SPEED, [change(record) for record in records]).evidence
     records[0] = with_circumstances(machine="NVIDIA A100-PCIE-40GB; a CPU")(records[0])
     assert not judge_claim(SPEED, records).evidence
-
-
-def test_runs_of_another_tower_are_no_evidence() -> None:
-    assert not judge_claim(
-        SPEED,
-        [
-            with_run(changed={TOWER_KEY: "used 1, released 2"})(one)
-            for one in authors_runs(SPEED, 2.7)
-        ],
-    ).evidence
 
 
 def test_evidence_that_misses_a_condition_does_not_change_a_verdict() -> None:
@@ -153,12 +137,3 @@ def test_evidence_that_misses_a_condition_does_not_change_a_verdict() -> None:
 def test_what_one_gpu_lacks_can_prevent_an_answer(ratio: float, verdict: str) -> None:
     """A ratio of 2.43 is beyond 10 %, and within it if communication took 7 % of CLIP's step."""
     assert judge_claim(SPEED, authors_runs(SPEED, ratio)).verdict == verdict
-
-
-def test_every_condition_is_one_that_some_records_miss() -> None:
-    """The cases above miss each condition."""
-    records = [change(run) for change, _ in UNMET.values() for run in authors_runs(SPEED, 2.7)]
-    records += our_runs(SPEED, 2.7)
-    for condition in CONDITIONS:
-        assert any(condition.check(SPEED, record) for record in records), condition.description
-        assert condition.description.endswith(".")

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from bench.features.explain.decomposition import Decomposition, decompose
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER
-from bench.features.explain.tables import cause_table, describe_decomposition
+from bench.features.explain.tables import cause_table
 from bench.records.record import Record, Speed
 from bench.statistics.ratios import Ratio
 from tests.features.explain.ladders import ladder_of, measured
@@ -34,6 +34,10 @@ def test_each_cause_has_its_ratio_and_the_causes_make_the_whole() -> None:
         assert ratios == pytest.approx([1.3, 1.2, 1.01], rel=0.002)
         assert math.prod(ratios) == pytest.approx(known(get(result.whole)).value)
     assert result.num_rounds == 10
+    saved = sum(cause.saved_seconds or math.nan for cause in result.causes)
+    assert saved == pytest.approx(result.whole.saved_seconds)
+    rows = [row[0].text for row in cause_table(result).all_rows]
+    assert rows == [PADDING, TEXT_TOWER, HEAD, "whole ratio"]
 
 
 def test_intervals_are_over_rounds_and_their_shared_luck_does_not_widen_them() -> None:
@@ -56,13 +60,6 @@ def test_each_cause_is_judged_against_flops() -> None:
         "consistent with FLOPs",
     ]
     assert result.whole.flop_ratio == pytest.approx(math.exp(flops[3]))
-
-
-def test_saved_seconds_add_up() -> None:
-    result = decomposition(measured(*ladder_of(), LOGS))
-    assert sum(cause.saved_seconds or math.nan for cause in result.causes) == pytest.approx(
-        result.whole.saved_seconds
-    )
 
 
 def kept_from_cores(record: Record) -> Record:
@@ -93,17 +90,3 @@ def test_rounds_that_other_work_disturbed_are_left_out() -> None:
     assert disturbed.num_rounds == quiet.num_rounds == 9
     assert disturbed.causes == quiet.causes
     assert "were disturbed nearly throughout and are left out" in cause_table(disturbed).note
-
-
-def test_summary_and_table_are_derived_from_the_figures() -> None:
-    result = decomposition(measured(*ladder_of(), LOGS, flops=LOGS))
-    assert (
-        "1.58x as fast at the ladder's end (catlip-tiny) as at its start (clip-tiny)"
-        in describe_decomposition(result)
-    )
-    assert (
-        "1.30x for captions' padding, 1.20x for the text tower, 1.01x for head and loss"
-        in describe_decomposition(result)
-    )
-    table = cause_table(result)
-    assert [row[0].text for row in table.all_rows] == [PADDING, TEXT_TOWER, HEAD, "whole ratio"]

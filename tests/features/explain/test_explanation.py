@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from bench.features.explain.decomposition import decompose
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER
-from bench.features.explain.tables import cause_table, describe_decomposition
+from bench.features.explain.tables import cause_table
 from bench.records.record import Record, Speed
 from reports.page import page
 from tests.features.explain.ladders import ladder_of, measured
@@ -27,7 +27,6 @@ def test_explanation_page_lists_the_causes() -> None:
     result = decompose(records())
     assert result is not None
     document = Document(page("x", records()))
-    assert describe_decomposition(result).replace("\N{NO-BREAK SPACE}", " ") in document.words()
     assert "Where does the ratio come from? catlip" in document.words()
     assert "The answer in figures" not in document.tables
     rows = document.tables[cause_table(result).title][1:]

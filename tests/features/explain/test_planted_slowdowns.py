@@ -90,9 +90,15 @@ def logarithms(found: Decomposition) -> dict[str, float]:
     ("factor", "owner", "name"),
     [
         ("attention=fp32_softmax", bench.train.attention, "attention_with_fp32_softmax"),
-        ("gather=both", losses.contrastive, "_loss_with_both_gathered"),
         ("optimizer_kernel=foreach", import_module("torch.optim.adam"), "_multi_tensor_adam"),
-        ("ema_kernel=for_loop", bench.train.weight_average, "_update_average"),
+        pytest.param(
+            *("gather=both", losses.contrastive, "_loss_with_both_gathered"),
+            marks=pytest.mark.exhaustive,
+        ),
+        pytest.param(
+            *("ema_kernel=for_loop", bench.train.weight_average, "_update_average"),
+            marks=pytest.mark.exhaustive,
+        ),
         ("log_grad_norm=true", bench.train.step, "read_grad_norm"),
     ],
 )

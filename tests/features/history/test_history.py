@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from bench.features.history.changes import Change, find_changes
+from bench.features.history.changes import find_changes
 from bench.features.history.history_page import history_page
 from bench.measure.observations import BenchmarkId, Commit, Metric, read_observations
 from reports.series import CommitPoint, Series, build_history
@@ -21,7 +19,6 @@ from tests.reports.conftest import speed_record
 from tests.reports.conftest import written as write_records
 from tests.reports.test_page import HOSTILE, Document, require_self_contained
 
-laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 TIME = Metric("time", "s", "less", is_counter=False)
 PARAMETERS = Metric("parameters", "", "same", is_counter=True)
 FLOPS = Metric("FLOPs of a step", "FLOP", "less", is_counter=True)
@@ -59,37 +56,21 @@ def run(*arguments: str | Path) -> int:
     return main([str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("factor", [1.1, 0.9])
-@pytest.mark.parametrize(("count", "processes"), [(8, 3), (40, 1)])
+@pytest.mark.parametrize(("factor", "count", "processes"), [(1.1, 8, 3), (0.9, 40, 1)])
 def test_jump_is_a_change_at_its_commit(factor: float, count: int, processes: int) -> None:
     half = count // 2
-    (change,) = find_changes(series([1.0] * half + [factor] * half, processes=processes))
-    assert (change.at, change.is_worse) == (half, factor > 1)
-    assert change.new / change.old == pytest.approx(factor, rel=0.01)
-    assert change.span == "00000000 … 00000000"
+    for unit in (1.0, 1e-6):
+        levels = [unit] * half + [unit * factor] * half
+        (change,) = find_changes(series(levels, processes=processes))
+        assert (change.at, change.is_worse) == (half, factor > 1)
+        assert change.new / change.old == pytest.approx(factor, rel=0.01)
 
 
 def test_slow_commits_that_are_mended_are_two_changes_and_a_slow_process_is_none() -> None:
     changes = find_changes(series([1] * 8 + [1.2] * 4 + [1] * 8, processes=3))
     assert [(change.at, change.is_worse) for change in changes] == [(8, True), (12, False)]
     assert find_changes(series([1, 1, 1, 1.2, 1, 1, 1, 1])) == []
-
-
-def test_step_below_two_percent_is_no_change() -> None:
-    assert find_changes(series([1.0] * 20 + [1.015] * 20, noise=0.001)) == []
-
-
-@laws
-@given(st.integers(1, 40), st.floats(1e-9, 1e9))
-def test_constant_series_has_no_change(count: int, level: float) -> None:
-    assert find_changes(series([level] * count, noise=0.0)) == []
-
-
-@laws
-@given(st.floats(0.01, 100))
-def test_unit_does_not_affect_detection(scale: float) -> None:
-    (change,) = find_changes(series([scale * level for level in [1.0] * 12 + [1.2] * 12]))
-    assert change.at == 12
+    assert find_changes(series([1.0] * 20 + [1.015] * 20, noise=0.001)) == []  # below 2 %
 
 
 @pytest.mark.parametrize(("metric", "is_worse"), [(PARAMETERS, True), (FLOPS, False)])
@@ -118,10 +99,7 @@ def test_a_state_of_the_machine_that_processes_share_neither_hides_nor_creates_c
     ("noise", "slowdown", "at", "commits", "bound"),
     [
         (0.02, 0.05, 4, 8, 0.4),
-        (0.02, 0.10, 4, 8, 0.95),
-        (0.04, 0.10, 4, 8, 0.4),
         (0.04, 0.25, 4, 8, 0.95),
-        (0.04, 1.00, 2, 4, 0.95),
         (0.04, 1.00, 3, 4, 0.95),
     ],
 )
@@ -162,12 +140,9 @@ def test_page_and_terminal_name_what_changed_and_where(
     require_self_contained(text)
 
 
-@pytest.mark.parametrize(("levels", "processes"), [((1,), 3), ((1, 1, 1, 1), 1)])
-def test_a_commit_that_was_timed_once_has_no_verdict(
-    tmp_path: Path, levels: Sequence[float], processes: int
-) -> None:
-    words = Document(page_of(tmp_path, *commits(*levels, processes=processes))).words()
-    assert f"No verdict on {len(levels) - 1:08}: a test needs two processes" in words
+def test_a_commit_that_was_timed_once_has_no_verdict(tmp_path: Path) -> None:
+    words = Document(page_of(tmp_path, *commits(1, 1, 1, 1))).words()
+    assert "No verdict on 00000003: a test needs two processes" in words
     assert "for the worse." not in words
 
 
@@ -186,20 +161,12 @@ def test_document_strings_are_escaped(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(1)" in text
 
 
-@pytest.mark.parametrize("documents", [[], [document({})]])
-def test_empty_measurement_is_an_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], documents: list[dict[str, Any]]
-) -> None:
-    for folder in (written(tmp_path / "in", *documents), tmp_path / "none"):
+def test_empty_measurement_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in (written(tmp_path / "in", document({})), tmp_path / "none"):
         assert run("history", folder) == 2
         text = capsys.readouterr().err
         assert "measured nothing" in text or "there is no" in text
         assert text.count("\n") == 1
-
-
-def test_change_from_zero_has_no_ratio() -> None:
-    change = Change(series([0, 1], noise=0.0, metric=PARAMETERS), 1, 0.0, 1.0)
-    assert "times" not in change.describe()
 
 
 def test_damaged_files_of_a_folder_are_named_and_the_others_used(
