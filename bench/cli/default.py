@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cli.options import Caption, Data, Image, Results, Root, Tasks
+from bench.cli.options import DataOptions, Results, Root, Tasks
 from bench.interfaces.registry import import_object
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
+@dataclass(frozen=True, kw_only=True)
+class Bench(DataOptions):
     """Compare the methods at the tiny scale: throughput, memory, training at equal budgets, transfer accuracy."""
 
     # methods to compare, separated by commas; default: clip,siglip,catlip,superclass
@@ -17,9 +17,6 @@ class Bench:
     minutes: float | None = None
     smoke: bool = False  # check all stages with CLIP and CatLIP in 90 s; the figures mean nothing
     full: bool = False  # three seeds and longer training
-    data: Data = None
-    caption: Caption = None
-    image: Image = None
     root: Root = None
     tasks: Tasks = ()
     # continue the newest comparison with the same of --smoke, --full or neither

@@ -2,14 +2,16 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from bench.cli.default import Bench
-from bench.cli.measure import cost_tables, finish_timed
+from bench.cli.machine_checks import OBSERVED_SECONDS, count_busy_cores
+from bench.cli.measure import cost_tables, describe_report_command, finish_timed
+from bench.cli.options import DataOptions
 from bench.cli.own_vocabulary import with_counted_vocabularies
 from bench.cli.transfer import choose_tasks_and_protocols, require_openable_tasks
 from bench.console.console import log
@@ -32,6 +34,7 @@ from bench.tables.formats import pluralize
 from bench.transfer.terminal_tables import make_accuracy_tables
 
 DEFAULT_MINUTES = 12.0
+MIN_NAMED_LOAD = 0.5  # cores that other processes keep busy
 SCALE = "-tiny"  # end of the names of the compared experiments
 SHORT = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}  # of timed runs of the smoke test
 
@@ -51,13 +54,15 @@ def run_default(options: Bench) -> int:
         tasks, root, _ = choose_tasks_and_protocols(options.tasks, options.root)
         require_openable_tasks(options.results, root, tasks)
         scope = replace(scope, tasks=tuple(tasks), root=root)
-    fields = {"caption": options.caption, "image_column": options.image}
-    experiments = on_data(experiments, options.data, fields, options.results)
+    experiments = on_data(experiments, options, options.results)
     if options.smoke:
         experiments = [change(experiment, **SHORT) for experiment in experiments]
     check(options.results, experiments, trained=True, tasks=scope.tasks)
     start_or_resume = resume if options.resume else begin
     comparison = start_or_resume(options.results, name, experiments)
+    busy_cores = count_busy_cores(OBSERVED_SECONDS)
+    if busy_cores > MIN_NAMED_LOAD:
+        comparison.runner.progress.note = f"other processes use {busy_cores:.1f} cores"
     comparison.measure_memory()
     comparison.measure(1)
     times = comparison.stage_times()
@@ -101,7 +106,8 @@ def plan_stages(
     if has_limit and left > seconds and not path.is_file():
         raise ValueError(
             f"--minutes is too short: the smallest comparison that answers takes {minutes} more minutes here; "
-            f"continue with --resume --minutes {minutes + 1}"
+            f"continue with --resume --minutes {minutes + 1}, or draw the finished runs with: "
+            f"{describe_report_command(comparison.results)}"
         )
     with atomic_write(path) as temporary:
         temporary.write_bytes(msgspec.json.encode(scope))
@@ -113,20 +119,16 @@ def plan_stages(
 
 
 def on_data(
-    experiments: Sequence[Experiment],
-    data: str | None,
-    fields: Mapping[str, str | None],
-    results: Path,
+    experiments: Sequence[Experiment], options: DataOptions, results: Path
 ) -> list[Experiment]:
     """Return the experiments on the pack without the held-out concepts, or on the data that are given.
 
     Vocabularies are counted from these data's captions. Large JPEGs are decoded at a fraction of their size, because
     the tiny towers look at 48 pixels.
     """
-    options = {"data": data, **fields}
-    settings = [f"{field}={value}" for field, value in options.items() if value is not None]
+    settings = options.data_settings()
     experiments = [with_settings(experiment, settings) for experiment in experiments]
-    if data is None:
+    if options.data is None:
         return [change(experiment, subset=SEEN_CONCEPTS) for experiment in experiments]
     reduced = [change(experiment, jpeg_decoding="reduced") for experiment in experiments]
     return with_counted_vocabularies(reduced, results)

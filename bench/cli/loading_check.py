@@ -3,26 +3,11 @@
 import math
 from pathlib import Path
 
-import pynvml
-
 from bench.environment.cores import count_available_cores, count_loader_cores_per_rank
-from bench.environment.gpu_specs import find_gpu_spec
-from bench.environment.gpus import count_gpus, get_first_gpu_handle
+from bench.environment.gpus import count_gpus
 from bench.experiment.config import Experiment
-from bench.interfaces.hooks import find_hook
 from bench.statistics.verdicts import judge_loader_cores
 from bench.tables.tables import Table
-
-
-def predict_gpu_rate(
-    experiment: Experiment, images_per_second: float | None, results: Path
-) -> float | None:
-    """Return the images/s of a GPU: those given, or the most that `plan` predicts for this machine's; None: unknown."""
-    predict = find_hook("most_images_per_second")
-    if images_per_second is not None or predict is None or not count_gpus():
-        return images_per_second
-    gpu = find_gpu_spec(pynvml.nvmlDeviceGetName(get_first_gpu_handle()))
-    return None if gpu is None else float(predict(experiment, gpu, results))
 
 
 def check_loading(
@@ -50,7 +35,7 @@ def check_loading(
     }
     note = f"{loading.num_images:,} images in one thread; images per CPU second with 95 % interval over batches.\n"
     if gpu_rate is None:
-        note += "The cores needed are not known: give --images-per-s N."
+        note += "The cores needed are not known: give --images-per-s N, as `measure` or `plan` shows it."
         return Table.from_dicts("Loading", [row], note)
     wanted = gpus * gpu_rate
     spare = cores - gpus

@@ -1,16 +1,14 @@
 """Checks of this machine for the verb `doctor`: what disturbs timed runs, and what is missing."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pynvml
 
-from bench.environment.circumstances import current_commit
 from bench.environment.cores import CGROUP_QUOTA, count_available_cores
 from bench.environment.gpu_settings import format_gpu_settings, read_gpu_settings
 from bench.environment.gpus import count_gpus
@@ -21,47 +19,46 @@ from bench.tables.formats import GIB, pluralize
 from bench.tables.tables import Table
 
 OBSERVED_SECONDS = 2.0
-BUSY_PERCENT = 5.0  # of all cores that other processes may use
+BUSY_SHARE = 0.05  # of all cores that other processes may use
 MIN_FREE_BYTES = 2 * GIB
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """The result of one check."""
 
     check: str
     found: str
-    advice: str = ""  # empty: all is well
+    advice: str = "ok"
 
 
-def finding_table(findings: Iterable[Finding]) -> Table:
-    rows = [
-        {"check": finding.check, "found": finding.found, "advice": finding.advice or "ok"}
-        for finding in findings
-    ]
-    return Table.from_dicts("This machine", rows)
+def count_busy_cores(seconds: float) -> float:
+    """Return the number of cores that processes kept busy for some seconds; this process sleeps meanwhile."""
+    busy_percent = 100 - psutil.cpu_times_percent(seconds).idle
+    return busy_percent / 100 * (psutil.cpu_count() or 1)
 
 
-def check_machine(results: Path) -> Iterator[Finding]:
-    """Yield the findings of all checks."""
-    yield from check_host()
-    yield from check_gpus()
-    yield from check_tools(results)
+def machine_table(results: Path) -> Table:
+    """Return the table of the findings of all checks."""
+    findings = [*check_host(), *check_gpus(), *check_tools(results)]
+    return Table.from_dicts("This machine", [finding._asdict() for finding in findings])
 
 
 def check_host() -> Iterator[Finding]:
     """Check cores, other processes and memory; this watches the machine for two seconds."""
-    cores = f"{count_available_cores()} usable of {psutil.cpu_count(logical=True)} logical"
+    cores = psutil.cpu_count() or 1
     has_quota = CGROUP_QUOTA.is_file() and not CGROUP_QUOTA.read_text().startswith("max")
-    advice = "a container's quota pauses all threads: bind whole cores instead" if has_quota else ""
-    yield Finding("cores", cores, advice)
-    load = 100 - psutil.cpu_times_percent(OBSERVED_SECONDS).idle
-    advice = "end them, or wait (`top` shows them)" if load > BUSY_PERCENT else ""
-    yield Finding("other processes", f"{load:.0f} % of all cores", advice)
+    advice = "a container's quota pauses all threads: bind whole cores instead"
+    usable = f"{count_available_cores()} usable of {cores} logical"
+    yield Finding("cores", usable, advice if has_quota else "ok")
+    load = count_busy_cores(OBSERVED_SECONDS) / cores
+    advice = "end them, or wait (`top` shows them)"
+    yield Finding(
+        "other processes", f"{100 * load:.0f} % of all cores", advice if load > BUSY_SHARE else "ok"
+    )
     memory = psutil.virtual_memory()
     free = f"{memory.available / GIB:.1f} GiB available of {memory.total / GIB:.1f} GiB"
     is_small = memory.available < MIN_FREE_BYTES
-    yield Finding("memory", free, "end processes that hold memory" if is_small else "")
+    yield Finding("memory", free, "end processes that hold memory" if is_small else "ok")
 
 
 def check_gpus() -> Iterator[Finding]:
@@ -82,35 +79,31 @@ def check_gpus() -> Iterator[Finding]:
             lambda gpu: len(pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)), handle
         )
         is_busy = running.isdecimal() and running != "0"
-        yield Finding(f"GPU {index}: processes", running, "end them, or wait" if is_busy else "")
+        yield Finding(f"GPU {index}: processes", running, "end them, or wait" if is_busy else "ok")
         slowed = _query_nvml(
             lambda gpu: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu) & reasons, handle
         )
-        advice = "" if slowed == "0" else "see `nvidia-smi -q -d PERFORMANCE`"
+        advice = "ok" if slowed == "0" else "see `nvidia-smi -q -d PERFORMANCE`"
         yield Finding(f"GPU {index}: slowdown reasons", slowed, advice)
     if handles:
         num_usable = count_gpus()
-        advice = "" if num_usable else "install a PyTorch build for this GPU and driver"
+        advice = "ok" if num_usable else "install a PyTorch build for this GPU and driver"
         yield Finding("CUDA", f"torch can use {pluralize(num_usable, 'GPU')}", advice)
 
 
 def check_tools(results: Path) -> Iterator[Finding]:
-    """Check what torch.compile and loader workers need, the disk and the state of the checkout."""
+    """Check what torch.compile and loader workers need, and the disk."""
     for tool in [
         *locate_compiler_requirements(),
         *(locate_gpu_requirements() if has_gpu() else ()),
     ]:
-        yield Finding(tool.name, tool.path or "none", "" if tool.path else tool.remedy)
+        yield Finding(tool.name, tool.path or "none", "ok" if tool.path else tool.remedy)
     folder = results.resolve()
     while not folder.exists():
         folder = folder.parent
     free_bytes = shutil.disk_usage(folder).free
-    advice = "free disk space" if free_bytes < MIN_FREE_BYTES else ""
+    advice = "free disk space" if free_bytes < MIN_FREE_BYTES else "ok"
     yield Finding("disk", f"{free_bytes / GIB:.0f} GiB free at {folder}", advice)
-    commit = current_commit()
-    is_dirty = commit.endswith("-dirty")
-    advice = "records of a changed checkout cannot be reproduced" if is_dirty else ""
-    yield Finding("commit", commit, advice)
 
 
 def _query_nvml(query: Callable[[Any], Any], handle: Any) -> str:

@@ -1,6 +1,5 @@
 """The verb `measure`: throughput and memory of experiments, compared with the first one. No torch here."""
 
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,22 +8,18 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from bench.cli.options import (
-    Caption,
-    Data,
     ExperimentNames,
-    Image,
     Json,
-    Labels,
+    LabelOptions,
     Launch,
     Measurements,
     Results,
     Rounds,
     Settings,
-    VocabularyFile,
     experiments_from,
     print_results,
 )
-from bench.cli.own_vocabulary import require_no_other_vocabulary, with_counted_vocabularies
+from bench.cli.own_vocabulary import with_counted_vocabularies
 from bench.console.console import PROGRAM, log
 from bench.console.options import ROUNDS_RANGE, require_range
 from bench.experiment.config import FIELDS, MAY_DIFFER, Experiment
@@ -47,8 +42,8 @@ from bench.orchestration.scope import default_rounds
 from bench.tables.tables import Table
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
+@dataclass(frozen=True, kw_only=True)
+class Measure(LabelOptions):
     """Measure throughput and memory of experiments, and compare them with the first experiment.
 
     Each round runs every experiment once, in a fresh process, in rotated order; on a CPU the windows are interleaved.
@@ -57,13 +52,6 @@ class Measure:
     # names of experiments (see `list`); the first is the baseline
     names: Positional[ExperimentNames]
     rounds: Rounds = None
-    data: Data = None
-    caption: Caption = None
-    image: Image = None
-    vocabulary: VocabularyFile = None
-    labels: Labels = None
-    # count vocabularies from the captions first, in place of --vocabulary
-    count_vocabulary: bool = False
     measurements: Measurements = ()
     allow_differences: bool = False  # accept experiments that differ in more than the method
     # continue the newest comparison in RESULTS; recorded runs are not repeated
@@ -103,19 +91,17 @@ class Measure:
                 f"name the experiments to measure (there are {', '.join(EXPERIMENTS)})"
             )
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
-        if self.count_vocabulary:
-            require_no_other_vocabulary(self.vocabulary, self.labels)
         for name in self.measurements:
             get_measurement(name)  # refuses a name that no extension adds
-        return experiments_from(
-            self.names,
-            self.settings,
-            self.data,
-            self.vocabulary,
-            self.labels,
-            self.caption,
-            self.image,
-        )
+        return experiments_from(self.names, [*self.settings, *self.data_settings()])
+
+
+def describe_report_command(results: Path) -> str:
+    """Return the command that draws the page of a folder, which is named from the current folder if it is in it."""
+    folder = results.resolve()
+    if folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())
+    return f"{PROGRAM} report build {shlex.quote(str(folder))}"
 
 
 def finish_timed(
@@ -123,8 +109,7 @@ def finish_timed(
 ) -> int:
     """Print the tables, and log how to draw the page and which steps were left out."""
     code = print_results(comparison, tables, json_file)
-    results = shlex.quote(os.path.relpath(comparison.results))
-    log(f"draw the page with: {PROGRAM} report build {results}")
+    log(f"draw the page with: {describe_report_command(comparison.results)}")
     names = [experiment.name for experiment in comparison.experiments]
     records = comparison.records()
     for text in filter(None, [describe_busy_processes(records), describe_waits(records, names)]):

@@ -1,6 +1,7 @@
 """Options and the ending that verbs of the command line share. Little is imported here: every command line reads it."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,9 +42,9 @@ Protocols = Annotated[
         help="evaluation protocol, such as few-shot (docs/transfer.md lists them); repeatable",
     ),
 ]
-Data = Annotated[
-    str | None,
-    arg(metavar="PATH", help="folder, file or glob of captioned images; default: the shipped pack"),
+Root = Annotated[
+    Path | None,
+    arg(metavar="FOLDER", help="folder with the data of tasks that are not in the pack"),
 ]
 Caption = Annotated[
     str | None,
@@ -51,10 +52,6 @@ Caption = Annotated[
         metavar="FIELDS",
         help="fields that hold captions, such as 'txt:0.5;json.llava:0.5'; default: found by their names",
     ),
-]
-Root = Annotated[
-    Path | None,
-    arg(metavar="FOLDER", help="folder with the data of tasks that are not in the pack"),
 ]
 Image = Annotated[
     str | None,
@@ -69,10 +66,6 @@ VocabularyFile = Annotated[
         metavar="FILE",
         help="vocabulary of the labels: .json, CoreNet's .pkl, or pack-synsets or pack-subwords, which are shipped",
     ),
-]
-Labels = Annotated[
-    str | None,
-    arg(metavar="FOLDER", help="folder with labels that `label` wrote; default: they are computed"),
 ]
 Rounds = Annotated[
     int | None, arg(help="number of rounds of fresh processes; default: 10 on a CPU, 6 on a GPU")
@@ -101,37 +94,72 @@ Json = Annotated[
 ]
 
 
-def experiment_from(
-    name: str,
-    settings: Sequence[str],
-    data: str | None = None,
-    vocabulary: str | None = None,
-    labels: str | None = None,
-    caption: str | None = None,
-    image: str | None = None,
-) -> "Experiment":
-    """Return the named experiment with the settings, and with data, vocabulary, labels and fields where given.
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Options of verbs that name training data."""
 
-    Raises ValueError.
-    """
+    data: Annotated[
+        str | None,
+        arg(
+            metavar="PATH",
+            help="folder, file or glob of captioned images; default: the shipped pack",
+        ),
+    ] = None
+    caption: Caption = None
+    image: Image = None
+
+    def data_settings(self) -> list[str]:
+        """Return the options that are given, as settings of an experiment."""
+        fields = {"data": self.data, "caption": self.caption, "image_column": self.image}
+        return [f"{field}={value}" for field, value in fields.items() if value is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions(DataOptions):
+    """Options of verbs that name training data and their labels."""
+
+    vocabulary: VocabularyFile = None
+    labels: Annotated[
+        str | None,
+        arg(
+            metavar="FOLDER",
+            help="folder with labels that `label` wrote; default: they are computed",
+        ),
+    ] = None
+    count_vocabulary: Annotated[
+        bool, arg(help="count vocabularies from the captions first, in place of --vocabulary")
+    ] = False
+
+    def data_settings(self) -> list[str]:
+        """Return the options that are given, as settings of an experiment; ValueError if they exclude each other."""
+        from bench.labels.vocabulary import SUBWORD, read_vocabulary
+
+        settings = super().data_settings()
+        if self.count_vocabulary and (self.vocabulary or self.labels):
+            raise ValueError(
+                "--count-vocabulary counts what --vocabulary and --labels name: leave out one of them"
+            )
+        if self.labels is not None:
+            settings.append(f"labels={self.labels}")
+        if self.vocabulary is not None:
+            is_subword = read_vocabulary(self.vocabulary).rule == SUBWORD
+            field = "subword_vocabulary" if is_subword else "synset_vocabulary"
+            settings.append(f"{field}={self.vocabulary}")
+        return settings
+
+
+def experiment_from(name: str, settings: Sequence[str]) -> "Experiment":
+    """Return the named experiment with the settings; ValueError for one that cannot be run."""
     from bench.experiment.experiments import get_experiment
     from bench.experiment.settings import with_settings
     from bench.interfaces.method import check_experiment
-    from bench.labels.vocabulary import SUBWORD, read_vocabulary
 
-    options = {"data": data, "labels": labels, "caption": caption, "image_column": image}
-    if vocabulary is not None:
-        is_subword = read_vocabulary(vocabulary).rule == SUBWORD
-        options["subword_vocabulary" if is_subword else "synset_vocabulary"] = vocabulary
-    given = [f"{field}={value}" for field, value in options.items() if value is not None]
-    experiment = with_settings(get_experiment(name), [*settings, *given])
+    experiment = with_settings(get_experiment(name), settings)
     check_experiment(experiment)
     return experiment
 
 
-def experiments_from(
-    names: Iterable[str], settings: Sequence[str], *options: str | None
-) -> "list[Experiment]":
+def experiments_from(names: Iterable[str], settings: Sequence[str]) -> "list[Experiment]":
     """Return experiments as `experiment_from`, each name once; a field that some methods declare is set for those."""
     from bench.experiment.config import method_fields
     from bench.experiment.experiments import get_experiment
@@ -139,11 +167,12 @@ def experiments_from(
     declared_fields = {
         name: method_fields(get_experiment(name).method).keys() for name in dict.fromkeys(names)
     }
+    all_declared = set[str]().union(*declared_fields.values())
     experiments = list["Experiment"]()
     for name, fields in declared_fields.items():
-        others = set[str]().union(*declared_fields.values()) - fields
+        others = all_declared - fields
         accepted = [setting for setting in settings if setting.partition("=")[0] not in others]
-        experiments.append(experiment_from(name, accepted, *options))
+        experiments.append(experiment_from(name, accepted))
     return experiments
 
 

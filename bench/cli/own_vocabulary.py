@@ -25,14 +25,6 @@ FOLDER = "vocabularies"  # in the results folder
 RULES = {"synset_vocabulary": "corenet", "subword_vocabulary": SUBWORD}  # by field of an experiment
 
 
-def require_no_other_vocabulary(vocabulary: str | None, labels: str | None) -> None:
-    """Raise ValueError where options name a vocabulary or labels beside `--count-vocabulary`."""
-    if vocabulary is not None or labels is not None:
-        raise ValueError(
-            "--count-vocabulary counts what --vocabulary and --labels name: leave out one of them"
-        )
-
-
 def fields_to_count(experiments: Sequence[Experiment]) -> list[str]:
     """Return the fields that name the vocabularies of experiments; ValueError if none of them reads captions."""
     fields = {*filter(None, map(vocabulary_field, experiments))}

@@ -9,25 +9,16 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.cli.options import (
-    Caption,
-    Data,
     ExperimentName,
-    Image,
     Json,
-    Labels,
+    LabelOptions,
     Root,
     Settings,
     Tasks,
-    VocabularyFile,
     experiment_from,
     print_results,
 )
-from bench.cli.own_vocabulary import (
-    count_own_vocabulary,
-    fields_to_count,
-    require_no_other_vocabulary,
-    save_vocabulary,
-)
+from bench.cli.own_vocabulary import count_own_vocabulary, fields_to_count, save_vocabulary
 from bench.cli.transfer import choose_tasks_and_protocols, require_openable_tasks
 from bench.console.console import INTERRUPTED, Stopped, log
 from bench.console.options import MAX_ECHOED_CHARACTERS, MINUTES_RANGE, require_range
@@ -65,19 +56,16 @@ Images = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Train:
-    """Pre-train a tower, with checkpoints from which --resume continues, and score it on transfer tasks."""
+@dataclass(frozen=True, kw_only=True)
+class Train(LabelOptions):
+    """Pre-train a tower, with checkpoints from which --resume continues, and score it on transfer tasks.
+
+    Five seeds of a method on your data, scored on your task, are five commands, with N from 0 to 4:
+    `train NAME --data PATH --count-vocabulary --root FOLDER --set seed=N --out results/NAME-N`.
+    """
 
     name: Positional[ExperimentName]  # name of the experiment (see `list`)
     images: Images = None
-    data: Data = None
-    caption: Caption = None
-    image: Image = None
-    vocabulary: VocabularyFile = None
-    labels: Labels = None
-    # count the vocabulary from the captions first, in place of --vocabulary
-    count_vocabulary: bool = False
     # folder for checkpoints, records and tower; default: results/train-NAME
     out: Path | None = None
     resume: bool = False  # continue from the newest checkpoint in OUT, if there is one
@@ -90,15 +78,7 @@ class Train:
 
     def run(self) -> int:
         """Train, then score the tower and its random-init baseline."""
-        named = experiment_from(
-            self.name,
-            self.settings,
-            self.data,
-            self.vocabulary,
-            self.labels,
-            self.caption,
-            self.image,
-        )
+        named = experiment_from(self.name, [*self.settings, *self.data_settings()])
         out = self.out or Path("results") / f"train-{safe_file_name(named.name)}"
         experiment = self._experiment(named, out)
         tasks: list[str] = []
@@ -139,7 +119,6 @@ class Train:
             )
         experiment = change(named, caption_lengths=PACK_DATA)
         if self.count_vocabulary:
-            require_no_other_vocabulary(self.vocabulary, self.labels)
             (field,) = fields_to_count([experiment])
             experiment = change(experiment, **{field: str(out / VOCABULARY)})
         if self.images is None:

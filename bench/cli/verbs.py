@@ -16,6 +16,6 @@ BUILT_IN = (
         "Export a trained tower in open_clip's or timm's layout.",
         "bench.cli.export:Export",
     ),
-    Verb("doctor", "Check this machine, the loading of data, or links.", "bench.cli.doctor:Doctor"),
+    Verb("doctor", "Check this machine, or the loading of data.", "bench.cli.doctor:Doctor"),
     Verb("report", "Build pages and exports from records.", "bench.cli.main:Report"),
 )

@@ -1,7 +1,6 @@
 """Hooks: functions that features offer by name, so that other parts can use a feature that may not be here. No torch.
 
 - `count_labels(files of captions, rule's name, choice of captions)`: the `Vocabulary`, counted on all cores.
-- `most_images_per_second(experiment, GPU, results)`: the most that this GPU is predicted to take.
 """
 
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from typing import Any
 from bench.interfaces.registry import import_object
 
 # Where each function lies, as "package.module:function"; empty: no feature offers it.
-HOOKS = {"count_labels": "", "most_images_per_second": ""}
+HOOKS = {"count_labels": ""}
 
 
 def find_hook(name: str) -> Callable[..., Any] | None:

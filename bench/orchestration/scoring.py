@@ -10,6 +10,7 @@ from bench.interfaces.catalog import RANDOM_INIT, ScoringSubject, compatible_tas
 from bench.interfaces.method import added_method_text
 from bench.orchestration.runs import Run
 from bench.records.record import Record, record_path, write_record
+from bench.tables.groups import group_by
 
 if TYPE_CHECKING:
     import torch
@@ -36,42 +37,25 @@ def scoring_run(
     *,
     root: str = "",
 ) -> Run:
-    """Return the run that scores subjects on tasks by protocols; `root` is the folder of tasks that lie on disk."""
-    files = list[str]()
+    """Return the run that scores subjects on the tasks by the protocols that are compatible with them.
+
+    `root` is the folder of tasks that lie on disk.
+    """
+    scorings = []
     for subject in subjects:
-        for scoring in list_scores(results, comparison, experiment, subject, tasks, protocols):
-            files.append(str(scoring.path))
+        names = _names_of_subject(subject, comparison, experiment)
+        for task, protocol in compatible_tasks_and_protocols(subject.name, tasks, protocols):
+            path = record_path(results, comparison, "transfer", *names, task, protocol)
+            scorings.append(Scoring(subject, task, protocol, path))
     return Run(
         function=FUNCTION,
         label=f"scoring of {len(subjects)} towers",
         results=str(results),
         comparison=comparison,
         experiment=experiment,
-        files=tuple(files),
-        arguments={
-            "subjects": subjects,
-            "tasks": tasks,
-            "protocols": protocols,
-            "root": root,
-        },
+        files=tuple(str(scoring.path) for scoring in scorings),
+        arguments={"scorings": scorings, "root": root},
     )
-
-
-def list_scores(
-    results: Path,
-    comparison: str,
-    experiment: Experiment,
-    subject: ScoringSubject,
-    tasks: Sequence[str],
-    protocols: Sequence[str],
-) -> list[Scoring]:
-    """Return the scores of a subject on the tasks and protocols that are compatible with it."""
-    names = _names_of_subject(subject, comparison, experiment)
-    scores = []
-    for task, protocol in compatible_tasks_and_protocols(subject.name, tasks, protocols):
-        path = record_path(results, comparison, "transfer", *names, task, protocol)
-        scores.append(Scoring(subject, task, protocol, path))
-    return scores
 
 
 def score_subjects(
@@ -79,9 +63,7 @@ def score_subjects(
     device: "torch.device",
     results: Path,
     comparison: str,
-    subjects: tuple[ScoringSubject, ...],
-    tasks: tuple[str, ...],
-    protocols: tuple[str, ...],
+    scorings: tuple[Scoring, ...],
     root: str,
 ) -> None:
     """Record every score that is missing; a failed scoring does not stop the others, except out of memory."""
@@ -90,29 +72,24 @@ def score_subjects(
     from bench.transfer.score import collect_error, open_extractor, score_task
 
     errors = list[str]()
-    for subject in subjects:
-        scores = list_scores(results, comparison, experiment, subject, tasks, protocols)
-        missing = [scoring for scoring in scores if not scoring.path.is_file()]
-        if not missing:
-            continue
+    missing = [scoring for scoring in scorings if not scoring.path.is_file()]
+    for subject, scorings_of_subject in group_by(missing, lambda scoring: scoring.subject).items():
         with collect_error(errors, subject.title):
             extractor = open_extractor(
                 subject.name, experiment, device, is_untrained=subject.is_untrained
             )
-            for scoring in missing:
-                with collect_error(
-                    errors, f"{subject.title}, {scoring.protocol} on {scoring.task}"
-                ):
+            for _, task, protocol, path in scorings_of_subject:
+                with collect_error(errors, f"{subject.title}, {protocol} on {task}"):
                     circumstances = current_circumstances(None, device)  # before the scoring
-                    task = load_task(scoring.task, results, root)
+                    measured = score_task(extractor, load_task(task, results, root), protocol)
                     record = Record(
                         comparison=comparison,
                         experiment=extractor.experiment,
                         circumstances=circumstances,
-                        measured=score_task(extractor, task, scoring.protocol),
+                        measured=measured,
                         method=added_method_text(extractor.experiment),
                     )
-                    write_record(record, scoring.path)
+                    write_record(record, path)
     if errors:
         raise RuntimeError("; ".join(errors))
 

@@ -32,7 +32,6 @@ from bench.records.scores import Count, MetricScore, Score, Share
 
 FORMAT = 5  # raise it when a field changes its name or its meaning
 OTHER_FORMAT_REMEDY = "measure again, or read it at the commit that it names"
-DDP_BUCKET_BYTES = 25 << 20  # of DDP's gradient buckets: torch's default
 BYTES_PER_PARAMETER = 16  # of memory: weight, gradient and AdamW's two moments, in fp32
 MAX_STEM_LENGTH = 190  # characters of a record's file name; suffixes and names of locks make it longer, to 255 at most
 MAX_RECORD_BYTES = 2**24  # the largest records have 4 MB
@@ -250,24 +249,6 @@ class TransferScores(RecordContent, frozen=True, kw_only=True, tag="transfer"):
     metrics: tuple[MetricScore, ...] = ()
 
 
-class AllReduceSpeed(RecordContent, frozen=True, kw_only=True, tag="link"):
-    """How fast all-reduces are within a node and between nodes: bandwidth per process and direction, and latency.
-
-    Between nodes, each rank exchanges with the ranks of the same local rank. A job has one process per GPU on GPUs.
-    """
-
-    needs_experiment = False
-    backend: str  # of torch.distributed
-    message_bytes: PositiveCount  # of the all-reduces that were timed
-    # Within the slowest node; None: each node has one process.
-    bytes_per_second: NonNegative | None
-    latency_seconds: NonNegative | None  # per ring step
-    slowest_node: str = ""
-    network_bytes_per_second: NonNegative | None = None  # between nodes; None: there is one node
-    network_latency_seconds: NonNegative | None = None  # per step of a tree
-    processes_per_node: PositiveCount | None = None  # None: all processes were on one machine
-
-
 class FigureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Name, unit and direction of a figure that a measurement returns; only figures above 0 have ratios."""
 
@@ -309,7 +290,6 @@ _BUILT_IN_KINDS = (
     Speed,
     Memory,
     ReleasedRun,
-    AllReduceSpeed,
     Training,
     TransferScores,
     MeasuredFigures,

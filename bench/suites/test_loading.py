@@ -26,15 +26,13 @@ IMAGES = 20
 
 
 @pytest.mark.benchmark(group="loading", timer=time.process_time)
-@pytest.mark.parametrize("method", ["clip", "catlip"])
 @pytest.mark.parametrize("decoding", ["full", "reduced"])
 @pytest.mark.parametrize("side", [512, 1024])
 def test_batch_of_shards(
-    benchmark: BenchmarkFixture, tmp_path: Path, method: str, decoding: str, side: int
+    benchmark: BenchmarkFixture, tmp_path: Path, decoding: str, side: int
 ) -> None:
     experiment = change(
         EXPERIMENTS["catlip-vit-b16"],
-        method=method,
         batch_size=10,
         image_size=224,
         crop_scale=(0.9, 1.0),
@@ -50,7 +48,7 @@ def test_batch_of_shards(
     shards = TarShards().open(str(tmp_path), request)
     loader: SampleLoader[Any] = SampleLoader(
         experiment,
-        METHODS[method].targets,
+        METHODS[experiment.method].targets,
         shards,
         range(IMAGES),
         SampleOrder(experiment, IMAGES),

@@ -1,6 +1,7 @@
 """`--set caption_lengths` changes what is measured and planned, not what is trained, and is printed beside figures."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,9 @@ from bench.experiment.fields import PACK_DATA
 from bench.records.record import read_records
 
 WEB = "words of the pack at the lengths of web captions (median 15, 95th percentile 40 tokens)"
-SHORT = [
-    "--set",
-    "batch_size=16",
-    "--set",
-    "warmup_steps=1",
-    "--set",
-    "windows=1",
-    "--set",
-    "steps_per_window=1",
-]
+SHORT = shlex.split(
+    "--set batch_size=16 --set warmup_steps=1 --set windows=1 --set steps_per_window=1 --rounds 1"
+)
 
 
 def tables(path: Path) -> dict[str, Any]:
@@ -34,15 +28,7 @@ def tables(path: Path) -> dict[str, Any]:
 def test_measure_prints_the_lengths_and_the_tokens_and_records_both(
     own_results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [
-        "clip-tiny",
-        "catlip-tiny",
-        "--set",
-        "caption_lengths=web",
-        *SHORT,
-        "--rounds",
-        "1",
-    ]
+    arguments = ["clip-tiny", "catlip-tiny", "--set", "caption_lengths=web", *SHORT]
     out = own_results / "measure.json"
     assert main(["measure", *arguments, "--results", str(own_results), "--json", str(out)]) == 0
     assert f"Captions: {WEB}." in " ".join(capsys.readouterr().out.split())
@@ -59,7 +45,8 @@ def test_training_reads_captions_as_they_are(
     experiment = get_experiment("clip-vit-b32")
     assert experiment.input.caption_lengths == "web"
     assert (
-        Train("clip-vit-b32")._experiment(experiment, tmp_path).input.caption_lengths == PACK_DATA
+        Train(name="clip-vit-b32")._experiment(experiment, tmp_path).input.caption_lengths
+        == PACK_DATA
     )
     assert main(["train", "clip-tiny", "--set", "caption_lengths=web", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from bench.cli.default_comparison import on_data, tiny_experiments
+from bench.cli.measure import describe_report_command
+from bench.cli.options import DataOptions
 from bench.experiment.config import change
 from bench.experiment.experiments import DEFAULT_METHODS, EXPERIMENTS
 from bench.experiment.fields import SEEN_CONCEPTS
@@ -12,7 +14,7 @@ from bench.experiment.fields import SEEN_CONCEPTS
 
 def test_every_method_of_the_default_comparison_trains_without_the_held_out_concepts() -> None:
     compared = [EXPERIMENTS[f"{method}-tiny"] for method in DEFAULT_METHODS]
-    assert on_data(compared, None, {}, Path()) == [
+    assert on_data(compared, DataOptions(), Path()) == [
         change(experiment, subset=SEEN_CONCEPTS) for experiment in compared
     ]
 
@@ -24,3 +26,12 @@ def test_methods_are_named_with_or_without_their_scale_and_a_typo_is_answered() 
     assert names == ["clip-tiny", "flip-tiny"]
     with pytest.raises(ValueError, match="no method named 'siglipp'; did you mean 'siglip'"):
         tiny_experiments(["siglipp"])
+
+
+def test_command_that_draws_a_page_names_a_folder_below_this_one_or_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert describe_report_command(Path("my results")).endswith(" report build 'my results'")
+    assert describe_report_command(tmp_path / "there").endswith(f" report build {tmp_path}/there")

@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from bench.__main__ import main
 from bench.cli.loading_check import check_loading
-from bench.measure.loading import MIN_BATCHES, TIMED_BATCH, time_loading
 from tests.data.shards import write_shard, write_shards
 from tests.small import small
 
@@ -56,23 +54,11 @@ def test_cores_are_not_judged_without_the_rate_of_a_gpu(
     assert "The cores needed are not known: give --images-per-s N" in note
 
 
-def test_loading_is_timed_in_one_thread_for_the_seconds_given(shards: Path, results: Path) -> None:
-    threads = torch.get_num_threads()
-    short = time_loading(small("clip", data=str(shards)), results, 0.0)
-    assert short.num_images == MIN_BATCHES * TIMED_BATCH
-    assert (
-        time_loading(small("clip", data=str(shards)), results, 0.5).num_images >= short.num_images
-    )
-    assert torch.get_num_threads() == threads
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--images-per-s", "0"], "--images-per-s must be from 0.001 to 1e+09, got 0.0"),
-        (["--loading-seconds", "-1"], "--loading-seconds must be from 0 to 1e+06, got -1.0"),
         (["--experiment", "clip-small"], "no experiment named 'clip-small'"),
-        (["--set", "jpeg_decoding=half"], "--set jpeg_decoding=half: Invalid enum value 'half'"),
     ],
 )
 def test_wrong_option_is_refused_in_one_line(
@@ -85,20 +71,6 @@ def test_wrong_option_is_refused_in_one_line(
     assert main(["doctor", "--shards", str(shards), "--results", str(results), *options]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--images-per-s", "9"], "--set need --shards"),
-        (["--shards", "s.tar", "--launch", "torchrun"], "--shards and --launch exclude each other"),
-    ],
-)
-def test_options_of_loading_need_shards_without_launch(
-    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["doctor", *options]) == 2
-    assert message in capsys.readouterr().err
 
 
 def test_shards_without_a_usable_image_are_one_line(

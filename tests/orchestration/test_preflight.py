@@ -72,9 +72,9 @@ def test_comparisons_begun_at_once_have_names_of_their_own(tmp_path: Path) -> No
 def test_setting_that_every_run_would_refuse_is_one_line_before_the_first_run(
     experiment: str, setting: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for verb in (["measure"], ["train", "--out", str(tmp_path)]):
-        results = ["--results", str(tmp_path)] if verb == ["measure"] else []
-        assert main([*verb, experiment, "--set", setting, *results]) == 2
+    for words in (["measure", "--results"], ["train", "--out"]):
+        verb, folder = words
+        assert main([verb, experiment, "--set", setting, folder, str(tmp_path)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert text in line
     assert {path.name for path in tmp_path.iterdir()} <= {".lock"}

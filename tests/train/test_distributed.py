@@ -458,7 +458,8 @@ def test_killed_command_line_ends_its_launcher_and_all_ranks(own_results: Path) 
 def test_missing_launcher_is_a_recorded_failure(
     own_results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["doctor", "--results", str(own_results), "--launch", "no-such-launcher --x"]
+    words = ["measure", "clip-tiny", "--results", str(own_results), "--rounds", "1"]
+    words += ["--launch", "no-such-launcher --x"]
     assert main(words) == FAILED_CASE
     assert "--launch no-such-launcher: No such file or directory" in capsys.readouterr().err
 

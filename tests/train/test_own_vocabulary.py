@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bench.__main__ import main
-from bench.cli.options import experiment_from
+from bench.cli.options import LabelOptions, experiment_from
 from bench.cli.own_vocabulary import count_own_vocabulary
 from bench.data.samples import inputs_digest
 from bench.experiment.config import Experiment, get_field
@@ -81,7 +81,9 @@ def test_training_on_other_data_is_refused_with_the_command_that_counts_its_voca
     assert main(typed[3:]) == 0
     assert [label.name for label in read_vocabulary("vocabulary.json").labels] == ["dog.n.01"]
 
-    experiment = experiment_from(name, [], str(shards), "vocabulary.json")
+    experiment = experiment_from(
+        name, LabelOptions(data=str(shards), vocabulary="vocabulary.json").data_settings()
+    )
     check(tmp_path / "results", [experiment], trained=True)
     assert head_rows(experiment) == 1
 
@@ -98,7 +100,7 @@ def test_training_on_other_data_does_not_leave_out_subwords_that_the_pack_lacks(
     )
     assert main([*arguments, "--vocabulary", str(SHIPPED_FOLDER / "pack-subwords.json")]) == 2
     assert "json is that of the pack's captions: add --set" in capsys.readouterr().err
-    accepted = experiment_from(f"{method}-tiny", ["subword_vocabulary=all"], str(shards))
+    accepted = experiment_from(f"{method}-tiny", ["subword_vocabulary=all", f"data={shards}"])
     check(tmp_path / "results", [accepted], trained=True)
 
 
@@ -128,9 +130,10 @@ def test_speed_on_other_data_is_measured_with_a_vocabulary_of_their_captions_or_
 
 @pytest.mark.parametrize("name", ["catlip-tiny", "catlip-vit-b16-datacomp"])
 def test_no_head_has_rows_without_a_label_unless_the_user_asks_for_them(name: str) -> None:
-    given = experiment_from(name, [], vocabulary="pack-synsets")
+    settings = LabelOptions(vocabulary="pack-synsets").data_settings()
+    given = experiment_from(name, settings)
     assert head_rows(given) == len(read_vocabulary("pack-synsets").labels) == 723
-    assert head_rows(experiment_from(name, ["head_rows=1000"], vocabulary="pack-synsets")) == 1000
+    assert head_rows(experiment_from(name, ["head_rows=1000", *settings])) == 1000
 
 
 @pytest.mark.usefixtures("forked_runs", "decoded")

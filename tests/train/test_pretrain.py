@@ -200,7 +200,7 @@ def test_training_locks_its_folder_while_it_runs(
 
     monkeypatch.setattr("bench.cli.train.check", open_in_locked_folder)
     with pytest.raises(ValueError, match="it was locked"):
-        Train("catlip-tiny", out=tmp_path).run()
+        Train(name="catlip-tiny", out=tmp_path).run()
 
 
 def test_image_counts_are_parsed_with_suffixes() -> None:

@@ -14,12 +14,13 @@ from typing import Literal
 from bench.experiment.fields import Sharding
 from bench.features.plan.interconnect import Interconnect
 from bench.interfaces.method import get_method
-from bench.records.record import DDP_BUCKET_BYTES
 
 CollectiveKind = Literal["all-reduce", "reduce-scatter", "all-gather"]
 Phase = Literal["forward", "backward"]
 FP32_BYTES = 4  # bytes of a weight, a gradient and a feature: CUDA's autocast normalises in fp32
-DDP_FIRST_BUCKET_BYTES = 1 << 20  # of DDP's gradient buckets: torch's default
+# Of DDP's gradient buckets: torch's defaults.
+DDP_FIRST_BUCKET_BYTES = 1 << 20
+DDP_BUCKET_BYTES = 25 << 20
 PLANNED_SHARDINGS = ("ddp", "zero2", "fsdp2")
 
 

@@ -11,5 +11,4 @@ EXTENSION = Extension(
             "bench.features.plan.verb:Plan",
         ),
     ],
-    hooks={"most_images_per_second": "bench.features.plan.workload:predict_most_images_per_second"},
 )

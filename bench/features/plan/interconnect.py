@@ -1,11 +1,8 @@
-"""The interconnect of a cluster, from a data sheet or as `doctor` measured it. No torch here."""
+"""The interconnect of a cluster, from a data sheet. No torch here."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 from bench.environment.gpu_specs import GpuSpec
-from bench.records.record import AllReduceSpeed, read_records
 from bench.tables.formats import GB
 
 # Share of a data sheet's bandwidth that is reached: nccl-tests reach 230 to 250 of 300 GB/s on 8 A100.
@@ -49,28 +46,3 @@ def interconnect_from_data_sheet(gpu: GpuSpec, network_gbs: float | None = None)
         network_latency_seconds=NETWORK_LATENCY_SECONDS,
         source=source,
     )
-
-
-def replace_by_measured_links(
-    links: Interconnect, results: Path, network_gbs: float | None = None
-) -> Interconnect:
-    """Return an interconnect with what the newest link record of a folder measured; ValueError without a record.
-
-    The bandwidth between nodes stays if it was given (`network_gbs`), or if the job had one node and measured none.
-    """
-    records = [
-        record for record in read_records(results) if isinstance(record.measured, AllReduceSpeed)
-    ]
-    if not records:
-        raise ValueError(f"{results} has no link record; `doctor --launch` stores them")
-    link = records[-1].measured
-    assert isinstance(link, AllReduceSpeed)
-    measured = {
-        "gpus_per_node": link.processes_per_node or records[-1].circumstances.processes,
-        "link_bytes_per_second": link.bytes_per_second,
-        "link_latency_seconds": link.latency_seconds,
-        "network_bytes_per_second": link.network_bytes_per_second if network_gbs is None else None,
-        "network_latency_seconds": link.network_latency_seconds,
-    }
-    known: dict[str, Any] = {name: value for name, value in measured.items() if value is not None}
-    return replace(links, source=f"measured: {results}; else {links.source}", **known)

@@ -17,11 +17,7 @@ from bench.environment.gpu_specs import GPU_SPECS, GpuSpec, find_gpu_spec
 from bench.experiment.config import Experiment, look_up
 from bench.experiment.experiments import EXPERIMENTS
 from bench.features.plan.collectives import FP32_BYTES
-from bench.features.plan.interconnect import (
-    Interconnect,
-    interconnect_from_data_sheet,
-    replace_by_measured_links,
-)
+from bench.features.plan.interconnect import Interconnect, interconnect_from_data_sheet
 from bench.features.plan.model import (
     LOSS_SHARE,
     PUBLISHED_ERROR,
@@ -79,10 +75,7 @@ class Plan:
     # mean of published CLIP trainings
     utilisation: float | None = None
     price: float | None = None  # price of a GPU-hour in any currency
-    # folder with the records of links that `doctor --launch` wrote; default: 80 % of the data sheet's bandwidths
-    links: Annotated[Path | None, FOLDER] = None
-    # bandwidth that is reached between nodes, in GB/s per GPU and direction; default: measured by --links, else 80 % of
-    # the data sheet's
+    # bandwidth that is reached between nodes, in GB/s per GPU and direction; default: 80 % of the data sheet's
     network_gbs: float | None = None
     settings: Settings = ()
     # folder for the index of the data, which later runs read
@@ -100,8 +93,6 @@ class Plan:
             timed_runs = [find_timed_runs(experiment, records) for experiment in experiments]
         gpu = self._find_gpu(timed_runs)
         links = interconnect_from_data_sheet(gpu, self.network_gbs)
-        if self.links is not None:
-            links = replace_by_measured_links(links, self.links, self.network_gbs)
         plans = []
         for number, experiment in enumerate(experiments):
             timed = timed_runs[number] if timed_runs else None

@@ -13,8 +13,6 @@ from bench.environment.gpu_specs import GpuSpec
 from bench.experiment.config import Experiment, change
 from bench.features.plan.collectives import ParameterCounts
 from bench.features.plan.model import (
-    PUBLISHED_HIGH,
-    UTILISATION,
     ComputeProfile,
     FlopsPerImage,
     compute_profile_from_flops,
@@ -105,13 +103,6 @@ def estimate_compute_profile(
     precision = experiment.runtime.contrastive_precision
     profile = compute_profile_from_flops(work, gpu, utilisation, precision)
     return profile, mean_computed_tokens(captions)
-
-
-def predict_most_images_per_second(experiment: Experiment, gpu: GpuSpec, results: Path) -> float:
-    """Predict the most images/s of a training on one GPU: at the high end of what published trainings reach."""
-    utilisation = min(1.0, PUBLISHED_HIGH * UTILISATION)
-    compute, _ = estimate_compute_profile(experiment, gpu, utilisation, results)
-    return 1 / (compute.forward_seconds + compute.backward_seconds)
 
 
 def count_communicated_parameters(experiment: Experiment) -> ParameterCounts:

@@ -270,8 +270,8 @@ def test_refused_data_are_summarised_and_can_be_trained_on_by_the_usable_keys(
     note = summarize(data, tmp_path, "--keys", str(keys))["Data"]["note"]
     assert "A training refuses these data: 20 of 40 samples cannot be used." in note
     with pytest.raises(ValueError, match="20 of 40 samples cannot be used"):
-        open_samples(experiment_from("catlip-tiny", (), data), tmp_path)
-    experiment = experiment_from("catlip-tiny", [f"subset={keys}"], data)
+        open_samples(experiment_from("catlip-tiny", [f"data={data}"]), tmp_path)
+    experiment = experiment_from("catlip-tiny", [f"subset={keys}", f"data={data}"])
     opened = open_samples(experiment, tmp_path)
     usable = {opened.key(row) for row in subset_rows(experiment, opened.keys)}
     assert usable == {key for key, (_, text) in samples.items() if text is not None} - {"01"}

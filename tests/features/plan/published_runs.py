@@ -43,7 +43,6 @@ MODELS: Mapping[str, PublishedModel] = {
     "H/14": PublishedModel(381.68, 986.11, 1024),
     "g/14": PublishedModel(581.15, 1366.68, 1024),
     "bigG/14": PublishedModel(1065.36, 2539.57, 1280),
-    "image tower g/14": PublishedModel(534.06, 1012.65, 1024),
 }
 
 
@@ -67,14 +66,10 @@ class PublishedRun:
         return (self.low + self.high) / 2
 
     @property
-    def mfu(self) -> float:
-        """The model FLOPs of the whole step (3 x forward) over the dense peak."""
-        return 3e9 * MODELS[self.model].gflops * self.midpoint / self.device.bf16_flops_per_second
-
-    @property
     def utilisation(self) -> float:
-        """The same, with recomputed FLOPs."""
-        return self.mfu * (4 / 3 if self.is_recomputed else 1)
+        """The FLOPs of the whole step, 3 times those of the forward or 4 with recomputed ones, over the dense peak."""
+        flops = (4e9 if self.is_recomputed else 3e9) * MODELS[self.model].gflops
+        return flops * self.midpoint / self.device.bf16_flops_per_second
 
 
 PUBLISHED_RUNS: Sequence[PublishedRun] = (
@@ -104,11 +99,4 @@ PUBLISHED_RUNS: Sequence[PublishedRun] = (
     PublishedRun(NEMO, "g/14", H100, 8, None, 116.9, 116.9),
     PublishedRun(NEMO, "g/14", H100, 128, None, 108.0, 108.0),
     PublishedRun("superclass issue 11", "B/16", V100, 8, None, 222.0, 231.0, is_recomputed=True),
-)
-
-
-# Image towers alone, in samples per second of 8 GPUs: NVIDIA's NeMo user guide, "Vision Transformer", "Performance".
-PUBLISHED_TOWERS: Sequence[PublishedRun] = (
-    PublishedRun(NEMO, "image tower g/14", A100, 8, None, 693 / 8, 693 / 8),
-    PublishedRun(NEMO, "image tower g/14", H100, 8, None, 1428 / 8, 1428 / 8),
 )

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bench.data.pack import load_pack_images
 from bench.data.targets import Captions
@@ -20,7 +18,6 @@ from bench.features.plan.collectives import (
     Collective,
     collective_seconds,
     list_step_collectives,
-    ring_all_gather_seconds,
 )
 from bench.features.plan.interconnect import Interconnect
 from bench.features.plan.workload import (
@@ -46,106 +43,35 @@ CPU = torch.device("cpu")
 # Rings
 
 
-def ring_all_gather(
-    parts: list[float], size: float, bandwidth: float, latency: float
-) -> tuple[list[dict[int, float]], float]:
-    """Pass parts round a ring until all have all; each is an equal share of a whole of `size` bytes."""
-    count, seconds = len(parts), 0.0
-    known = [{own: parts[own]} for own in range(count)]
-    for step in range(count - 1):
-        sent = [(own - step) % count for own in range(count)]
-        for own in range(count):
-            known[(own + 1) % count][sent[own]] = parts[sent[own]]
-        seconds += latency + size / count / bandwidth
-    return known, seconds
+def simulate_ring(count: int, size: float, bandwidth: float, latency: float) -> float:
+    """Pass parts of a tensor round a ring until each process has all; return the seconds."""
+    known = [{number} for number in range(count)]
+    steps = 0
+    while any(len(parts) < count for parts in known):
+        for number in range(count):
+            known[(number + 1) % count].add((number - steps) % count)
+        steps += 1
+    return steps * (latency + size / count / bandwidth)
 
 
-def scattered(
-    rows: list[list[float]], size: float, bandwidth: float, latency: float
-) -> tuple[list[float], float]:
-    """Pass partial sums round a ring until each process has the sum of one part."""
-    count, seconds = len(rows), 0.0
-    held = [list(row) for row in rows]
-    for step in range(count - 1):
-        sent = [
-            ((own - step - 1) % count, held[own][(own - step - 1) % count]) for own in range(count)
-        ]
-        for own, (part, value) in enumerate(sent):
-            held[(own + 1) % count][part] += value
-        seconds += latency + size / count / bandwidth
-    return [held[own][own] for own in range(count)], seconds
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 8])
-def test_ring_formula_equals_a_simulated_ring(count: int) -> None:
-    size, bandwidth, latency = 1e6, 3e8, 2e-6
-    values = [float(3**own) for own in range(count)]
-    known, seconds = ring_all_gather(values, size, bandwidth, latency)
-    assert all(one == dict(enumerate(values)) for one in known)
-    assert seconds == pytest.approx(ring_all_gather_seconds(size, count, bandwidth, latency))
-    rows = [[value * (part + 1) for part in range(count)] for value in values]
-    sums, seconds = scattered(rows, size, bandwidth, latency)
-    assert sums == [sum(row[part] for row in rows) for part in range(count)]
-    assert seconds == pytest.approx(ring_all_gather_seconds(size, count, bandwidth, latency))
-
-
-@pytest.mark.parametrize(("nodes", "per_node"), [(1, 8), (2, 4), (3, 2), (4, 1)])
-@pytest.mark.parametrize("kind", ["all-gather", "reduce-scatter", "all-reduce"])
-def test_two_level_ring_equals_rings_within_and_between_nodes(
-    nodes: int, per_node: int, kind: Any
+@pytest.mark.parametrize(("nodes", "per_node"), [(1, 1), (1, 8), (3, 2), (4, 1)])
+def test_collective_takes_the_seconds_of_rings_within_and_between_nodes(
+    nodes: int, per_node: int
 ) -> None:
     """An all-reduce is both ways; between nodes it has the ring's bytes in a tree's steps."""
     size, links = 1e6, Interconnect(per_node, 3e8, 2e-6, 1e8, 5e-6)
-    _, within = ring_all_gather(
-        [0.0] * per_node, size, links.link_bytes_per_second, links.link_latency_seconds
+    ring = simulate_ring(per_node, size, 3e8, 2e-6) + simulate_ring(
+        nodes, size / per_node, 1e8, 5e-6
     )
-    _, between = ring_all_gather(
-        [0.0] * nodes,
-        size / per_node,
-        links.network_bytes_per_second,
-        links.network_latency_seconds,
-    )
-    expected = within + between
-    if kind == "all-reduce":
-        steps = 2 * math.ceil(math.log2(nodes)) - 2 * (nodes - 1)
-        expected = 2 * expected + steps * links.network_latency_seconds
-    assert collective_seconds(
-        Collective("x", kind, size), nodes * per_node, links
-    ) == pytest.approx(expected)
-
-
-links = st.builds(
-    Interconnect,
-    st.integers(1, 16),
-    st.floats(1e6, 1e12),
-    st.floats(0, 1e-3),
-    st.floats(1e6, 1e12),
-    st.floats(0, 1e-3),
-)
-one = st.builds(
-    Collective,
-    st.just("x"),
-    st.sampled_from(["all-reduce", "reduce-scatter", "all-gather"]),
-    st.floats(1, 1e10),
-    st.integers(1, 50),
-)
-
-
-@given(one, links, st.integers(2, 64))
-def test_one_gpu_sends_nothing_and_faster_links_never_take_longer(
-    collective: Collective, joined: Interconnect, count: int
-) -> None:
-    assert collective_seconds(collective, 1, joined) == 0
-    seconds = collective_seconds(collective, count, joined)
-    assert seconds > 0
-    better = Interconnect(
-        joined.gpus_per_node,
-        2 * joined.link_bytes_per_second,
-        joined.link_latency_seconds / 2,
-        2 * joined.network_bytes_per_second,
-        joined.network_latency_seconds / 2,
-    )
-    assert collective_seconds(collective, count, better) <= seconds * (1 + 1e-12)
+    tree_steps = 2 * math.ceil(math.log2(nodes)) - 2 * (nodes - 1)
+    expected = {
+        "all-gather": ring,
+        "reduce-scatter": ring,
+        "all-reduce": 2 * ring + tree_steps * 5e-6,
+    }
+    for kind, seconds in expected.items():
+        collective = Collective("x", kind, size)  # type: ignore[arg-type]
+        assert collective_seconds(collective, nodes * per_node, links) == pytest.approx(seconds)
 
 
 # What a step sends
@@ -156,8 +82,6 @@ SCATTERS = ("reduce_scatter_tensor", "reduce_scatter_single")
 SHARDED: list[tuple[str, Sharding]] = [  # two towers, one, and one that is frozen
     ("clip", "fsdp2"),
     ("catlip", "fsdp2"),
-    ("distill", "fsdp2"),
-    ("clip", "zero2"),
     ("distill", "zero2"),
 ]
 SENT_CASES = [*((method, "ddp") for method in METHODS), *SHARDED]
@@ -300,17 +224,17 @@ def test_workload_equals_the_built_model(method: str, results: Path) -> None:
 
 @pytest.mark.parametrize(
     ("padding", "lengths"),
-    [("bucketed", "pack"), ("packed", "web"), ("longest", "web"), ("max_length", "pack")],
+    [("packed", "web"), pytest.param("bucketed", "pack", marks=pytest.mark.exhaustive)],
 )
 def test_plan_computes_the_tokens_that_measure_counts(
     lengths: str, padding: TextPadding, results: Path
 ) -> None:
     """On average over batches, for the steps that are timed are others than the first ones."""
-    experiment = small(
+    experiment = two_blocks(
         "clip", batch_size=64, context_length=77, caption_lengths=lengths, text_padding=padding
     )
     stream = open_batch_stream(experiment, CPU, results)
-    batches = [stream.target(k) for k in range(200, 260)]
+    batches = [stream.target(k) for k in range(200, 230)]
     counted = [batch.tokens_per_caption for batch in batches]
     planned = sample_captions(experiment, results)
     error = math.sqrt(1 / len(counted) + 1 / len(planned)) * stdev(counted)
@@ -320,6 +244,3 @@ def test_plan_computes_the_tokens_that_measure_counts(
         count_flops_per_image(experiment, captions).forward for captions in (planned, [])
     )
     assert forward - without == pytest.approx(text, rel=max(0.05, 6 * error / fmean(counted)))
-
-
-# What processes can send
