@@ -101,20 +101,6 @@ def test_every_scale_has_every_method() -> None:
         check_experiment(EXPERIMENTS[name])
 
 
-@pytest.mark.parametrize(
-    ("name", "recipe"),
-    [
-        ("catlip-vit-b16", "catlip-vit-b16-datacomp"),
-        ("catlip-vit-l14", "catlip-vit-l16-datacomp"),
-        ("superclass-vit-b16", "superclass-vit-b16-datacomp"),
-    ],
-)
-def test_a_released_experiment_has_the_tuned_settings_of_its_recipe(name: str, recipe: str) -> None:
-    differing = differing_field_values([EXPERIMENTS[name], EXPERIMENTS[recipe]])
-    assert not ({*TUNED_FIELDS} - {"tower"}) & differing.keys()
-    assert tuning_of(EXPERIMENTS[name]).state == tuning_of(EXPERIMENTS[recipe]).state == "released"
-
-
 def test_tuning_is_of_the_tuned_settings_and_needs_a_source() -> None:
     """An experiment with another rate is untuned, one with another number of images is not."""
     released = get_experiment("catlip-vit-b16")
@@ -124,6 +110,9 @@ def test_tuning_is_of_the_tuned_settings_and_needs_a_source() -> None:
     assert tuning_of(with_settings(released, ["tower=ViT-B-32"])).state == "untuned"
     assert tuning_of(with_settings(released, ["images=1000000"])) == tuning_of(released)
     assert tuning_of(get_experiment("clip-vit-b16-controlled")).state == "untuned"
+    recipe = EXPERIMENTS["catlip-vit-b16-datacomp"]
+    assert not ({*TUNED_FIELDS} - {"tower"}) & differing_field_values([released, recipe]).keys()
+    assert tuning_of(released).state == tuning_of(recipe).state == "released"
     for experiment in EXPERIMENTS.values():
         assert bool(tuning_of(experiment).source) == (tuning_of(experiment).state != "untuned")
 
@@ -150,16 +139,6 @@ def test_setting_changes_one_field_and_comes_back_from_json(field: str) -> None:
     assert (again, hash(again), repr(again)) == (changed, hash(changed), repr(changed))
 
 
-def test_setting_of_the_batch_keeps_the_images_of_warm_up_and_windows_unless_they_are_set() -> None:
-    base = get_experiment("clip-vit-b16")
-    assert with_settings(base, ["batch_size=512"]).images_per_window == base.images_per_window
-    for steps in (base.timing.steps_per_window, 7):
-        longer = with_settings(base, [f"steps_per_window={steps}", "batch_size=512"])
-        assert longer.timing.steps_per_window == steps
-        assert longer.name == f"{base.name}[batch_size=512,steps_per_window={steps}]"
-    assert with_settings(base, ["batch_size=256"]) is base
-
-
 @laws
 @given(st.integers(2, 100_000))
 def test_at_batch_size_keeps_about_the_same_number_of_images(size: int) -> None:
@@ -173,6 +152,8 @@ def test_at_batch_size_keeps_about_the_same_number_of_images(size: int) -> None:
         or min(other.timing.warmup_steps, other.timing.steps_per_window) >= 4
     )
     assert (other == base) == (size == base.training.batch_size)
+    longer = with_settings(base, ["steps_per_window=7", f"batch_size={size}"])
+    assert longer.timing.steps_per_window == 7
 
 
 @pytest.mark.parametrize(
@@ -181,17 +162,13 @@ def test_at_batch_size_keeps_about_the_same_number_of_images(size: int) -> None:
         ("learning_rate=1", 1.0),
         ("learning_rate=2e-3", 2e-3),
         ("learning_rate=.002", 0.002),
-        ("learning_rate=.001", 0.001),
         ("betas=[0, 0.5]", (0.0, 0.5)),
         ("clip_norm=null", None),
         ("head_rows=null", None),
-        ("subset=null", None),
         ("subset=[1]", "[1]"),
         ("flip=false", False),
         ("tower=123", "123"),
         ("tower=null", "null"),
-        ("tower=true", "true"),
-        ("tower=1e-3", "1e-3"),
         ("tower=a=b", "a=b"),
         ('tower="a"', '"a"'),
     ],
@@ -209,9 +186,6 @@ def test_settings_without_effect_return_the_same_experiment() -> None:
         ["seed=1", "seed=0"],
     ):
         assert with_settings(TINY, settings_) is TINY
-
-
-def test_trainings_with_several_seeds_are_of_one_experiment() -> None:
     assert with_settings(TINY, ["seed=2"]) == change(TINY, seed=2)
     assert with_settings(TINY, ["seed=2", "flip=false"]).name == "clip-tiny[flip=false]"
 
@@ -222,14 +196,11 @@ def test_trainings_with_several_seeds_are_of_one_experiment() -> None:
         ("batch_sise=64", "'batch_sise'; did you mean 'batch_size'"),
         ("batch_size", "field=value, got 'batch_size'"),
         ("name=other", "no field of an experiment named 'name'"),
-        ("__class__=3", "no field of an experiment named '__class__'"),
         ("images_per_window=3", "no field of an experiment named 'images_per_window'"),
         ("tower=\udcff", r"got 'tower=\udcff'"),  # bytes of a command line that are no text
         ("tower=a\nb", r"got 'tower=a\nb'"),
         ("batch_size=many", "batch_size=many: Expected `int`"),
-        ("learning_rate=NaN", "learning_rate=NaN: Expected `float`"),
         ("learning_rate=Infinity", "learning_rate must be finite, got inf"),
-        ("learning_rate=1e999", "learning_rate=1e999: "),
         ("betas=[0.9,", "betas=[0.9,: "),
         (
             "precision=fp8",
@@ -250,22 +221,19 @@ NOT_FINITE = (math.nan, math.inf, -math.inf)
 
 REFUSED: dict[str, tuple[object, ...]] = {
     "tower": ("", 3, None),
-    "flip": (1, "true", None),
     "precision": ("no such value", None),
-    "batch_size": (0, -5, 8.0, "8", True),
+    "batch_size": (0, 8.0, "8", True),
     "learning_rate": (0.0, "1", True, *NOT_FINITE),
-    "weight_decay": (-1e-9, None, *NOT_FINITE),
-    "caption": ("",),
     "jpeg_decoding": ("half", "reduced"),  # "reduced": the pack has no JPEGs
     "min_learning_rate": (-1e-9, 1.0),  # 1.0 is above the rate that it should fall from
     "ema_decay": (1.0, -0.1, True, *NOT_FINITE),
-    "seed": (-1, 2**62, 0.0),  # a generator would refuse them in the middle of a run
+    "seed": (-1, 2**62),  # a generator would refuse them in the middle of a run
     "warmup_images": (-1, 80_001, 64_001),  # what is left is all cool-down
     "cooldown_share": (0.0, 1.0),
-    "betas": ((1.0, 0.98), (0.9,), 0.9, (math.nan, 0.98)),
+    "betas": ((1.0, 0.98), (0.9,), (math.nan, 0.98)),
     "embedding_channels": (0, 8),  # 8: the pack holds images
-    "image_sizes": (48, (0, 48), (48, 48), (64, 48), (48.5, 64.0)),
-    "crop_scale": ((0.0, 1.0), (0.9, 0.5), (0.5, 1.5), (0.5,), (math.nan, 1.0)),
+    "image_sizes": ((0, 48), (48, 48), (64, 48)),
+    "crop_scale": ((0.9, 0.5), (0.5, 1.5)),
 }
 
 
@@ -280,12 +248,9 @@ def test_invalid_value_is_refused_at_construction_with_field_and_value(field: st
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        *(
-            (
-                {"method": method, "accumulation": 2},
-                f"accumulation must be 1, for {method} compares all images",
-            )
-            for method in ("clip", "siglip", "superclip")
+        (
+            {"method": "siglip", "accumulation": 2},
+            "accumulation must be 1, for siglip compares all images",
         ),
         (
             {"method": "catlip", "accumulation": 3},
@@ -294,10 +259,6 @@ def test_invalid_value_is_refused_at_construction_with_field_and_value(field: st
         (
             {"method": "clip", "pooling": "both"},
             "pooling must be own or mean, for clip has one loss, got both",
-        ),
-        (
-            {"data": "own-shards", "embedding_channels": 8, "pixel_normalisation": "none"},
-            "embedding_channels=8 needs pixel_normalisation=openai",
         ),
         (
             {"method": "siglip", "contrastive_precision": "autocast"},
@@ -323,20 +284,12 @@ def test_settings_that_exclude_each_other_are_refused_with_what_is_accepted(
 def test_run_has_at_least_one_batch_and_contrastive_batches_two_images() -> None:
     with pytest.raises(ValueError, match=r"^clip-tiny: images must be a batch or more, got 100$"):
         change(TINY, images=100, warmup_images=0)
-    for method in ("clip", "siglip"):
-        with pytest.raises(
-            ValueError,
-            match=f"^clip-tiny: batch_size must be 2 or more at 48 px, for {method} needs",
-        ):
-            check_experiment(change(TINY, method=method, batch_size=1))
-    for method in ("catlip", "superclass"):
-        check_experiment(change(TINY, method=method, batch_size=1))
-    with pytest.raises(
-        ValueError, match=r"^clip-tiny: batch_size must be 2 or more at 480 px, for clip needs"
-    ):
+    with pytest.raises(ValueError, match="batch_size must be 2 or more at 48 px, for siglip needs"):
+        check_experiment(change(TINY, method="siglip", batch_size=1))
+    with pytest.raises(ValueError, match="batch_size must be 2 or more at 480 px, for clip needs"):
         check_experiment(change(TINY, image_sizes=(48, 480), batch_size=199))
     assert change(TINY, image_sizes=(48, 480), batch_size=200).batch_size_for(480) == 2
-    check_experiment(change(TINY, image_sizes=(48, 480), batch_size=199, method="catlip"))
+    check_experiment(change(TINY, image_sizes=(48, 480), batch_size=1, method="catlip"))
 
 
 def test_experiment_of_an_unknown_method_can_be_read_and_not_run() -> None:

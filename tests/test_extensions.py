@@ -10,12 +10,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from bench.console.console import FAILED_CASE, INCONCLUSIVE, OK, USAGE
-from bench.interfaces.extensions import ENTRY_POINT_GROUP
+from bench.environment.circumstances import LOADED_EXTENSIONS
+from bench.interfaces.extensions import ENTRY_POINT_GROUP, load_extensions
 from bench.measure.figures import summarize_figures
 from bench.records.record import (
     Record,
@@ -29,11 +31,17 @@ from bench.records.record import (
 from bench.records.record_kind import UnknownRecordContent
 from bench.tables.formats import format_rate
 from tests.data.shards import CAPTIONS, encode_image, make_image
-from tests.processes import LONGEST_SECONDS, answer
+from tests.processes import LONGEST_SECONDS, answer, answered, in_child
 from tests.reports.test_page import Document
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = ("batch_size=16", "warmup_steps=1", "windows=1", "steps_per_window=1")
+SETTINGS = (
+    "batch_size=16",
+    "subset=random:96",
+    "warmup_steps=1",
+    "windows=1",
+    "steps_per_window=1",
+)
 SMALL = [word for setting in SETTINGS for word in ("--set", setting)]
 IMPORTS = """from typing import Annotated
 from bench.experiment.experiments import MethodSettings
@@ -97,87 +105,65 @@ def run(
     return done.returncode, done.stdout + done.stderr
 
 
+def answers(folder: Path, *commands: Sequence[str]) -> list[tuple[int, str]]:
+    """Return exit codes and texts of command lines, one after the other in one process."""
+    return in_child(_answers, folder, commands)
+
+
+def _answers(folder: Path, commands: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
+    return [answered(folder, words) for words in commands]
+
+
 def records_of(results: str | Path, kind: type = Speed) -> list[Record]:
     records = map(read_record, list_record_files(Path(results)))
     return [record for record in records if isinstance(record.measured, kind)]
 
 
-@pytest.mark.parametrize(
-    ("code", "reason"),
-    [
-        ("import absent_module", "ModuleNotFoundError: No module named 'absent_module'"),
-        ("def", "SyntaxError: invalid syntax"),
-        ("EXTENSION = Extension([Clip()])", "this program has the method clip already"),
-        (
-            "EXTENSION = Extension([Clip])",
-            "must be an object of the class bench.interfaces.method.Method",
-        ),
-        (
-            "class Mine(Method): name = 'mine'\nEXTENSION = Extension([Mine()])",
-            "Can't instantiate abstract class Mine",
-        ),
-        (
-            (
-                "class Own(SettingsGroup, frozen=True): batch_size: Annotated[int, field_metadata('A')] = 1\n"
-                "class Mine(Clip): name, settings = 'mine', Own\n"
-                "EXTENSION = Extension([Mine()])"
-            ),
-            "the method mine declares batch_size, which experiments have",
-        ),
-        (
-            "EXTENSION = Extension(experiments={'flip': MethodSettings('clip')})",
-            "there are experiments flip-tiny, ... already",
-        ),
-        (
-            (
-                "class Mine(RecordContent, frozen=True, kw_only=True): pass\n"
-                "EXTENSION = Extension(record_kinds=[Mine])"
-            ),
-            "must be a subclass of RecordContent with a tag",
-        ),
-        ("EXTENSION = Extension(verbs=[Verb('list', '', '')])", "has the verb list already"),
-        ("EXTENSION = Extension(methods=None)", "'NoneType' object is not iterable"),
-        ("EXTENSION = Extension(hooks={'count_label': ''})", "did you mean 'count_labels'?"),
-    ],
-)
-def test_extension_that_cannot_be_used_is_one_line(code: str, reason: str, tmp_path: Path) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text(code if code == "def" else IMPORTS + code)
-    returned, text = answer(tmp_path, "--extension", str(path), "list")
-    assert returned == USAGE
-    assert len(text.splitlines()) == 1
-    assert f"{path} cannot be loaded: " in text
-    assert reason in text
+UNUSABLE = {  # the code of an extension, and the reason why it cannot be used
+    "def": "SyntaxError: invalid syntax",
+    f"{IMPORTS}EXTENSION = Extension([Clip()])": "this program has the method clip already",
+    f"{IMPORTS}EXTENSION = Extension([Clip])": "must be an object of the class bench.interfaces.method.Method",
+    f"""{IMPORTS}class Own(SettingsGroup, frozen=True): batch_size: Annotated[int, field_metadata('A')] = 1
+class Mine(Clip): name, settings = 'mine', Own
+EXTENSION = Extension([Mine()])""": "the method mine declares batch_size, which experiments have",
+    f"""{IMPORTS}class Mine(RecordContent, frozen=True, kw_only=True): pass
+EXTENSION = Extension(record_kinds=[Mine])""": "must be a subclass of RecordContent with a tag",
+    f"{IMPORTS}EXTENSION = Extension(methods=None)": "'NoneType' object is not iterable",
+    f"{IMPORTS}EXTENSION = Extension(hooks={{'count_label': ''}})": "did you mean 'count_labels'?",
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "added"),
-    [
-        ("rotation", "method rotation"),
-        ("zipped_pairs", "data source zipped pairs"),
-        ("stripes", "task stripes"),
-    ],
-)
+def test_extension_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    commands = []
+    for number, code in enumerate(UNUSABLE):
+        (tmp_path / f"mine{number}.py").write_text(code)
+        commands.append(("--extension", f"mine{number}.py", "list"))
+    for (code, text), reason in zip(answers(tmp_path, *commands), UNUSABLE.values(), strict=True):
+        assert (code, text.count("\n")) == (USAGE, 1), text
+        assert " cannot be loaded: " in text
+        assert reason in text
+
+
 def test_two_extensions_of_one_name_are_refused_with_both_origins(
-    name: str, added: str, folder: Path, tmp_path: Path
+    folder: Path, tmp_path: Path
 ) -> None:
-    first, other = folder / f"{name}.py", tmp_path / "other.py"
+    first, other = folder / "rotation.py", tmp_path / "other.py"
     other.write_text(first.read_text())
-    returned, text = answer(tmp_path, "--extension", str(first), "--extension", str(other), "list")
-    assert returned == USAGE
+    code, text = answer(tmp_path, "--extension", str(first), "--extension", str(other), "list")
+    assert code == USAGE
     assert f"--extension {other} cannot be loaded: " in text
-    assert f"--extension {first} has the {added} already" in text
+    assert f"--extension {first} has the method rotation already" in text
 
 
 def test_verb_of_an_extension_is_run_and_listed(tmp_path: Path) -> None:
-    verbs = "[Verb('mine', 'Say that it runs.', Mine), Verb('lost', 'A', 'absent_module:Verb')]"
+    verbs = "[Verb('mine', 'Say that it runs.', Mine)]"
     (tmp_path / "mine.py").write_text(f"{VERB}EXTENSION = Extension(verbs={verbs})")
-    assert answer(tmp_path, "--extension", "mine.py", "mine") == (OK, "it runs\n")
-    returned, text = answer(tmp_path, "--extension", "mine.py", "--help")
-    assert returned == OK
-    assert re.search(r"mine +Say that it runs\.", text)
-    returned, text = answer(tmp_path, "--extension", "mine.py", "mime")
-    assert (returned, "did you mean 'mine'?" in text) == (USAGE, True)
+    runs, listed, typo = answers(
+        tmp_path, *(("--extension", "mine.py", word) for word in ("mine", "--help", "mime"))
+    )
+    assert runs == (OK, "it runs\n")
+    assert re.search(r"mine +Say that it runs\.", listed[1])
+    assert (typo[0], "did you mean 'mine'?" in typo[1]) == (USAGE, True)
 
 
 def test_measurement_is_compared_and_shown_without_its_extension(
@@ -202,12 +188,10 @@ def test_measurement_is_compared_and_shown_without_its_extension(
     assert "no measurement (of an extension) named 'latency'" in text
 
 
-def test_run_of_an_extension_is_a_fresh_process_and_its_record_is_kept_without_it(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_record_of_an_extension_is_kept_without_it(folder: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     words = ("build-time", "--name", "clip-tiny", "--results", str(results))
-    returned, text = run(folder, "--extension", "build_time.py", *words)
+    returned, text = answer(folder, "--extension", "build_time.py", *words)
     assert returned == OK, text
     assert re.search(r"clip-tiny +\d", text)
     (path,) = list_record_files(results)
@@ -228,29 +212,27 @@ def test_file_imports_its_neighbours_and_its_digest_changes_with_them(
     digests = set()
     for turns in (2, 4):
         (tmp_path / "neighbour.py").write_text(f"TURNS = {turns}\n")
-        results = tmp_path / str(turns)
-        words = ("measure", "rotation-tiny", "--rounds", "1", *SMALL, "--results", str(results))
-        returned, text = answer(tmp_path, "--extension", "mine.py", *words)
-        assert returned == OK, text
-        digests |= {record.circumstances.extensions["mine"] for record in records_of(results)}
+        digests.add(in_child(digest_of, tmp_path / "mine.py"))
     assert len(digests) == 2
+
+
+def digest_of(path: Path) -> str:
+    """Return what records of a process say that loads an extension."""
+    load_extensions([str(path)])
+    return LOADED_EXTENSIONS[path.stem]
 
 
 def test_fields_that_a_method_declares_are_listed_and_set_by_name(folder: Path) -> None:
     door = ("--extension", "ranking.py")
-    returned, text = answer(folder, *door, "list", "--fields")
-    assert returned == OK, text
-    assert re.search(r"margin +own +0\.2 +Difference of similarities", text)
-    for setting, reason in (
-        ("margin=-1", "--set margin=-1: Expected `float` > 0.0"),
-        ("margn=1", "no field of an experiment named 'margn'; did you mean 'margin'?"),
-    ):
-        returned, text = answer(folder, *door, "measure", "ranking-tiny", "--set", setting)
-        assert (returned, text.count("\n")) == (USAGE, 1), text
+    measure = (*door, "measure", "ranking-tiny", "--set")
+    listed, *refused = answers(
+        folder, (*door, "list", "--fields"), (*measure, "margin=-1"), (*measure, "margn=1")
+    )
+    assert re.search(r"margin +own +0\.2 +Difference of similarities", listed[1])
+    reasons = ("--set margin=-1: Expected `float` > 0.0", "'margn'; did you mean 'margin'?")
+    for (code, text), reason in zip(refused, reasons, strict=True):
+        assert (code, text.count("\n")) == (USAGE, 1), text
         assert reason in text
-    returned, text = answer(folder, "measure", "clip-tiny", "--set", "margin=1")
-    assert returned == USAGE
-    assert "no field of an experiment named 'margin'" in text
 
 
 def test_record_names_the_extension_and_is_shown_with_the_title_of_its_method_without_it(
@@ -291,59 +273,25 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def built(records: Path, folder: Path, page: Path, *extensions: str) -> tuple[int, str]:
-    """Build the page of records with extensions."""
-    doors = [word for name in extensions for word in ("--extension", name)]
-    return answer(folder, *doors, "report", "build", str(records), "--out", str(page))
-
-
-def test_section_of_an_extension_has_its_chart_its_table_and_a_csv_of_it(
-    folder: Path, records: Path, tmp_path: Path
-) -> None:
-    returned, text = built(records, folder, tmp_path / "page.html", "warmup.py")
-    assert returned == OK, text
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    shown = Document(page)
-    seconds = {
-        record.experiment.name: record.measured.warmup_seconds
-        for record in records_of(records)
-        if record.experiment
-    }
-    table = shown.tables["Warm-up of each experiment"]
-    assert table[0] == ["experiment", "warm-up|s, median of runs", "runs"]
-    assert {(row[1], row[2]) for row in table[1:]} == {
-        (format_rate(one), "1") for one in seconds.values()
-    }
-    assert '<a href="#warmup">Warm-up</a>' in page
-    section = page.partition('<section id="warmup">')[2].partition("</section>")[0]
-    assert "Seconds of warm-up of each run." in section
-    assert page.index('id="losses"') < page.index('id="warmup"') < page.index('id="methods"')
-    content = re.search(r'warmup\.csv\.bz2" href="data:[^,]*,([^"]*)"', page)
-    assert content is not None
-    rows = list(csv.DictReader(bz2.decompress(base64.b64decode(content[1])).decode().splitlines()))
-    assert {float(row["warm-up"]) for row in rows} == {*seconds.values()}
-    assert [row["experiment"] for row in rows] == [row[0] for row in table[1:]]
-
-
-SECTIONS = """from bench.interfaces.extensions import Extension
-from bench.interfaces.sections import Group, Section, Text
+FAILING = """from bench.interfaces.extensions import Extension
+from bench.interfaces.sections import Group, Section
 def failing(page):
     raise RuntimeError("<b>no such\\nfigure</b>")
 EXTENSION = Extension(sections=[
     Section("broken", "Broken", "Broken", failing),
-    Section("words", "Words", "Words", lambda page: [Group(["no block"])]),
+    Section("wrong", "Wrong", "Wrong", lambda page: [Group(["no block"])]),
     Section("absent", "Absent", "Absent", lambda page: None),
-    Section("whole", "Whole", "Whole", lambda page: [Text("This one is shown.")]),
 ])
 """
 
 
-def test_section_that_fails_is_one_line_on_a_page_with_all_others(
-    records: Path, tmp_path: Path
+def test_section_of_an_extension_has_a_table_and_a_csv_and_one_that_fails_is_a_line(
+    folder: Path, records: Path, tmp_path: Path
 ) -> None:
     source = tmp_path / "mine.py"
-    source.write_text(SECTIONS.replace('"words"', '"wrong"'))
-    returned, text = built(records, tmp_path, tmp_path / "page.html", str(source))
+    source.write_text(FAILING)
+    words = ("--extension", "warmup.py", "--extension", str(source), "report", "build")
+    returned, text = answer(folder, *words, str(records), "--out", str(tmp_path / "page.html"))
     assert returned == FAILED_CASE
     told = [line for line in text.splitlines() if line.startswith("section ")]
     refused = "TypeError: build must return blocks of bench.interfaces.sections, got 'no block'"
@@ -352,14 +300,23 @@ def test_section_that_fails_is_one_line_on_a_page_with_all_others(
         f"section wrong of --extension {source} failed: {refused}",
     ]
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    words = Document(page).words()
-    assert all(line in words for line in told)
-    assert "This one is shown." in words
+    shown = Document(page)
+    assert all(line in shown.words() for line in told)
     assert "<b>no such" not in page
     assert 'id="absent"' not in page
-    assert built(records, tmp_path, tmp_path / "plain.html")[0] == OK
-    without = Document((tmp_path / "plain.html").read_text(encoding="utf-8"))
-    assert Document(page).tables == without.tables
+    seconds = {
+        record.experiment.name: record.measured.warmup_seconds
+        for record in records_of(records)
+        if record.experiment
+    }
+    table = shown.tables["Warm-up of each experiment"]
+    assert table[0] == ["experiment", "warm-up|s, median of runs", "runs"]
+    assert {row[1] for row in table[1:]} == {format_rate(value) for value in seconds.values()}
+    assert '<a href="#warmup">Warm-up</a>' in page
+    content = re.search(r'warmup\.csv\.bz2" href="data:[^,]*,([^"]*)"', page)
+    assert content is not None
+    rows = list(csv.DictReader(bz2.decompress(base64.b64decode(content[1])).decode().splitlines()))
+    assert {float(row["warm-up"]) for row in rows} == {*seconds.values()}
 
 
 def write_zipped_pairs(folder: Path, images: int = 40) -> Path:

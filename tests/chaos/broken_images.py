@@ -64,7 +64,6 @@ def images_of_other_formats() -> dict[str, bytes]:
     return {
         "noise": np.random.default_rng(0).bytes(5000),
         "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
-        "SVG with an entity bomb": b'<!DOCTYPE x [<!ENTITY a "&b;&b;"><!ENTITY b "lol">]><svg>&a;</svg>',
         "a pickle": pickle.dumps({"a": 1}),
     }
 
@@ -78,12 +77,8 @@ def corrupted_images() -> dict[str, bytes]:
     return {
         "a JPEG without its end mark": jpeg[:-2],
         "a JPEG with noise in the middle": jpeg[:400] + bytes(40) + jpeg[440:],
-        "a JPEG with text behind it": jpeg + b"<?php system($_GET[0]); ?>",
         "half a progressive JPEG": encode_image(make_image(0, 200, 200), progressive=True)[:4000],
-        "a JPEG with a long segment": jpeg[:2] + b"\xff\xe1\xff\xff" + jpeg[2:],
         "a PNG without data": SIGNATURE + whole[8:33] + chunk(b"IEND", b""),
-        "a PNG with too much data": png(40, 30, zlib.compress(bytes(10**6))),
-        "a PNG of an unknown colour type": png(40, 30, rows, colour=5),
         "a palette PNG without its palette": png(40, 30, rows, colour=PALETTE),
         "half an animated WebP": animated[: len(animated) // 2],
     }
@@ -100,14 +95,9 @@ def images_of_odd_sizes() -> dict[str, bytes]:
         "a JPEG of 4,290 megapixels": resized(jpeg, 65_500, 65_500),
         "a WebP that says twice its size": resized_webp(80),
         "a strip of 20,000 x 1": encode_image(make_image(0, 20_000, 1), "PNG"),
-        "one pixel": encode_image(make_image(0, 1, 1), "PNG"),
         "a PNG whose text unpacks to 100 MB": bomb(
             40, 30, more=chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(10**8)))
         ),
-        "a PNG whose profile unpacks to 100 MB": bomb(
-            40, 30, more=chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(10**8)))
-        ),
-        "a PNG whose text moves the cursor": encode_image(make_image(0), "PNG", pnginfo=text),
     }
 
 
@@ -116,8 +106,6 @@ def largest_images() -> dict[str, bytes]:
     return {
         "the largest grey PNG": bomb(SIDE, SIDE),
         "the largest PNG of 16 bits": bomb(SIDE, SIDE, depth=16),
-        "the largest colour PNG": bomb(SIDE, SIDE, colour=RGB),
-        "the largest PNG with alpha": bomb(SIDE, SIDE, colour=RGBA),
         "the largest grey PNG with alpha": bomb(SIDE, SIDE, colour=GREY_ALPHA),
         "the largest transparent palette PNG": bomb(
             SIDE, SIDE, colour=PALETTE, more=chunk(b"PLTE", bytes(768)) + chunk(b"tRNS", bytes(256))
@@ -139,17 +127,13 @@ def images_of_odd_forms() -> dict[str, bytes]:
         "palette with a transparent colour": encode_image(
             plain.convert("P"), "PNG", transparency=0
         ),
-        "1 bit": encode_image(plain.convert("1"), "PNG"),
         "16 bits": encode_image(
             Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50), "PNG"
         ),
-        "grey with alpha": encode_image(plain.convert("LA"), "PNG"),
         "alpha": encode_image(plain.convert("RGBA"), "WEBP", lossless=True),
-        "an animated PNG": encode_image(plain, "PNG", save_all=True, append_images=frames),
         "an animated WebP": encode_image(plain, "WEBP", save_all=True, append_images=frames),
         "turned by EXIF": encode_image(plain, exif=with_exif(6)),
         "broken EXIF": encode_image(plain, exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
-        "a profile of noise": encode_image(plain, icc_profile=np.random.default_rng(0).bytes(500)),
     }
 
 

@@ -17,24 +17,16 @@ def of_text() -> dict[str, bytes]:
         "a word of 1 MiB": word,
         "a sentence of 3 MiB": "a dog and " * (3 * MIB // 10),
         "1 MiB of spaces": " " * MIB + "dog",
-        "1 MiB of full stops": "." * MIB,
         "1 MiB of opening brackets": "<" * MIB,
-        "1 MiB of ampersands": "&" * MIB,
         "entities in entities": "&" + "amp;" * 100_000 + "lt;",
-        "per cent signs": "%25" * 100_000,
-        "quotation marks": "\"'`" * 10_000,
         "accents on accents": "a" + "\u0301" * 10_000,
         "right to left": "\u202egod a\u202c dog \u2067\u05e9\u05dc\u05d5\u05dd\u2069",
-        "line separators": "a\u2028dog\u2029and\x85cats",
         "a byte order mark": "\ufeffa dog",
-        "private and unassigned": "\ue000\U000e0001\U0010ffff\ufffe dog",
         "special tokens": "<start_of_text>a dog<end_of_text><|endoftext|>",
-        "a cleared screen": "\x1b[2J\x1b[Ha dog",
         "HTML": "<script>alert(1)</script><img src=x onerror=alert(1)>a dog",
     }
     return {name: text.encode() for name, text in texts.items()} | {
         "no UTF-8": b"a dog \xff\xfe\x80 \xc3",
-        "overlong UTF-8": b"a dog \xc0\xaf\xe0\x80\xaf",
         "half surrogate pairs": b"a \xed\xa0\x80 dog \xed\xbf\xbf",
         "UTF-16": "a dog".encode("utf-16"),
         "over 4 MiB": b"a dog " * MIB,
@@ -47,7 +39,6 @@ def of_json() -> dict[str, bytes]:
     captions: dict[str, object] = {
         "null": None,
         "a list": ["a dog"],
-        "an object": {"en": "a dog"},
         "a NUL": "a dog\0",
     }
     return {
@@ -56,8 +47,6 @@ def of_json() -> dict[str, bytes]:
         "JSON, half a surrogate pair": b'{"caption": "a \\ud83d dog"}',
         "JSON, nested 100,000 deep": b'{"caption": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         "JSON, cut": b'{"caption": "a do',
-        "JSON, twice": b'{"caption": "a cat", "caption": "a dog"}',
         "JSON, a number of 5,000 digits": b'{"caption": "a dog", "n": ' + b"9" * 5000 + b"}",
         "JSON, no UTF-8": b'{"caption": "a \xff dog"}',
-        "JSON, without a caption": b'{"url": "x"}',
     }

@@ -11,9 +11,6 @@ from tests.chaos.case import EXECUTED
 Attack = Callable[[Path], object]
 HOSTILE_NAME = "\x1b]0;owned\x07\x1b[2J\u202edog"
 DEEP = b"[" * 200_000
-BILLION_LAUGHS = b"a: &a [x,x]\n" + b"".join(
-    b"%c: &%c [*%c,*%c]\n" % (n + 1, n + 1, n, n) for n in range(97, 120)
-)
 
 
 class PickledCall:
@@ -37,14 +34,6 @@ def write_file(path: Path, content: bytes) -> Path:
     """Write a file, and the folders that it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    return path
-
-
-def write_sparse_file(path: Path) -> Path:
-    """Write a file of 8 GiB that takes no room."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.truncate(2**33)
     return path
 
 

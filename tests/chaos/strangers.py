@@ -31,7 +31,6 @@ def towers() -> dict[str, Attack]:
 
     return {
         "weights that are a pickle that calls": weights("x.bin"),
-        "safetensors that are a pickle": weights("x.safetensors"),
     }
 
 
@@ -60,6 +59,5 @@ def checkpoints() -> dict[str, Attack]:
     return {
         "words that a terminal would obey": of_comparison("20260101T000000-train"),
         "a comparison above the results": of_comparison("../../outside"),
-        "a comparison that stands for all": of_comparison("*"),
         "a comparison that a terminal would obey": of_comparison(HOSTILE_NAME),
     }

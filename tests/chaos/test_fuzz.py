@@ -21,24 +21,10 @@ from bench.labels.vocabulary import read_vocabulary
 from bench.profilers.memory import PeakMemory
 from bench.records.record import read_record
 from bench.towers.provenance import read_provenance
-from models.checkpoint import read_weights
 from tests.chaos.conftest import Tries
-from tests.data.shards import write_shard
 
 MOST_SECONDS, MOST_MIB = 5.0, 600.0  # of one file
-TOKENS = (
-    b"\0",
-    b"\xff",
-    b"-1",
-    b"1e999",
-    b"null",
-    b"[]",
-    b"{}",
-    b'"',
-    b"\xed\xa0\x80",
-    b"9" * 30,
-    b"[" * 2000,
-)
+TOKENS = (b"\0", b"-1", b"1e999", b"null", b"{}", b'"', b"\xed\xa0\x80", b"9" * 30, b"[" * 2000)
 RECORDS = Path(__file__).parents[1] / "records"
 
 
@@ -71,18 +57,11 @@ def parquet(_: Path) -> list[bytes]:
     return [file.getvalue() for file in files]
 
 
-def tar(folder: Path) -> list[bytes]:
-    members = {"1.txt": b"a dog", "2.json": b'{"caption": "a cat"}', "3.jpg": b"\xff\xd8"}
-    return [write_shard(folder / "whole.tar", members).read_bytes()]
-
-
 READERS: dict[str, tuple[Callable[[Path], list[bytes]], Callable[[Path], object]]] = {
     "record.json": (records, read_record),
     "tower.safetensors": (tower, read_provenance),
-    "weights.safetensors": (tower, read_weights),
     "vocabulary.json": (vocabulary, lambda path: read_vocabulary.__wrapped__(str(path))),
     "captions.parquet": (parquet, lambda path: [*read_captions(path, None)]),
-    "captions.tar": (tar, lambda path: [*read_captions(path, None)]),
 }
 
 

@@ -1,8 +1,7 @@
-"""Trainings, comparisons and scorings killed again and again, and resumed: nothing is lost, the end is the same."""
+"""Trainings and scorings killed again and again, and resumed: nothing is lost, the end is the same."""
 
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -170,30 +169,4 @@ def test_killed_scoring_resumes_to_the_same_scores(tries: Tries, own_results: Pa
         scored = [name for name in mine if isinstance(mine[name], TransferScores)]
         assert scored
         assert all(mine[name] == theirs[name] for name in scored)
-        number += 1
-
-
-@pytest.mark.exhaustive
-def test_killed_comparison_resumes_with_each_record_once(tries: Tries, own_results: Path) -> None:
-    kills, done, draw, number = tries(few=1, full=20), 0, tries.random, 0
-    rounds = max(1, kills // 2)
-    words = ["-m", "bench", "measure", "clip-tiny", "catlip-tiny", "--rounds", str(rounds)]
-    for setting in (
-        "warmup_steps=1",
-        "windows=2",
-        "steps_per_window=1",
-        "batch_size=16",
-        "subset=random:500",
-    ):
-        words += ["--set", setting]
-    while done < kills:
-        out = own_results / f"killed{number}"
-        more = [*words, "--results", str(out)]
-        done += kill_and_resume(
-            more, out, read_record_files, kill_while_recording, draw, kills - done
-        )
-        assert Counter(name.split(".")[0] for name in measured_in(out)) == {
-            "memory": 2,
-            "speed": 2 * rounds,
-        }
         number += 1
