@@ -10,10 +10,10 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from importlib.metadata import distributions
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -104,20 +104,49 @@ def load_extensions(named: Sequence[str] = ()) -> None:
 def _load_packages() -> None:
     """Load the extensions of installed packages; one that cannot be loaded, or read, is left out with a line."""
     names = set[str]()
-    for distribution in distributions():
-        folder = str(getattr(distribution, "_path", ""))  # NAME-VERSION.dist-info
+    unreadable = set[str]()
+    for distribution in metadata.distributions():
+        folder = _metadata_folder(distribution)
         name = Path(folder).name.partition("-")[0]
         if name in names:  # an earlier folder of the path of modules has it
             continue
         names.add(name)
         package = f"the package {name}"
         try:
-            for point in distribution.entry_points.select(group=ENTRY_POINT_GROUP):
+            points = distribution.entry_points.select(group=ENTRY_POINT_GROUP)
+        except Exception as error:  # noqa: BLE001 - a malformed file leads to errors of many kinds
+            unreadable.add(folder)
+            _log_left_out(f"{package}: {describe_error(error)}")
+            continue
+        try:
+            for point in points:
                 _load(point.name, point.module, package, distribution.version)
-        except Exception as error:  # noqa: BLE001 - the code and the metadata of others
-            if PARENT not in os.environ:  # runs do not repeat it
-                reason = describe_error(error).removeprefix(package).lstrip(": ")
-                log(f"left out: {package}: {reason}")
+        except (ValueError, AttributeError) as error:  # of a value that names no module
+            _log_left_out(f"{package}: {describe_error(error).removeprefix(package).lstrip(': ')}")
+    if unreadable:
+        _hide_packages(unreadable)
+
+
+def _metadata_folder(distribution: metadata.Distribution) -> str:
+    """Return where the metadata of a package lie, NAME-VERSION.dist-info."""
+    return str(getattr(distribution, "_path", ""))
+
+
+def _log_left_out(text: str) -> None:
+    if PARENT not in os.environ:  # runs do not repeat it
+        log(f"left out: {text}")
+
+
+def _hide_packages(folders: Collection[str]) -> None:
+    """Hide packages from `importlib.metadata`: typeguard, which tyro imports, reads the metadata of all packages."""
+    list_all = metadata.distributions
+
+    def list_readable(**context: Any) -> Iterator[metadata.Distribution]:
+        for distribution in list_all(**context):
+            if _metadata_folder(distribution) not in folders:
+                yield distribution
+
+    metadata.distributions = list_readable  # type: ignore[assignment]
 
 
 def _load(name: str, source: str, origin: str, version: str = "") -> None:
