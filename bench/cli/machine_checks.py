@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 def count_busy_cores(seconds: float) -> float:
     """Return the number of cores that processes kept busy for some seconds; this process sleeps meanwhile."""
     busy_percent = 100 - psutil.cpu_times_percent(seconds).idle
-    return busy_percent / 100 * (psutil.cpu_count() or 1)
+    return float(busy_percent / 100 * (psutil.cpu_count() or 1))
 
 
 def machine_table(results: Path) -> Table:

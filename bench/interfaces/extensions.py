@@ -146,7 +146,7 @@ def _hide_packages(folders: Collection[str]) -> None:
             if _metadata_folder(distribution) not in folders:
                 yield distribution
 
-    metadata.distributions = list_readable  # type: ignore[assignment]
+    metadata.distributions = list_readable
 
 
 def _load(name: str, source: str, origin: str, version: str = "") -> None:
