@@ -107,7 +107,7 @@ def selftest(session: nox.Session) -> None:
 
 @nox.session
 def reference(session: nox.Session) -> None:
-    """Compare with reference training code: `-- open-clip` (17 minutes) or a checkout."""
+    """Compare with reference training code: `-- open-clip` (20 minutes) or a checkout."""
     install(session, ".[tests]")
     run(session, "python", "-m", "bench", "reference", *session.posargs)
 

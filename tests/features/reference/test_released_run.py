@@ -19,9 +19,7 @@ import yaml
 from torch import nn
 
 from bench.data.order import StepSize
-from bench.data.released_labels import make_multi_hot
 from bench.data.stream import BatchStream
-from bench.data.targets import Labels, Tokens
 from bench.environment.circumstances import current_commit
 from bench.experiment.config import Experiment, change, differing_field_values
 from bench.experiment.experiments import EXPERIMENTS
@@ -45,11 +43,9 @@ from bench.features.reference.released_batches import (
 )
 from bench.features.reference.tables import released_tables
 from bench.features.reference.timing import WindowTimer
-from bench.labels.labeller import get_labeller
-from bench.labels.subwords import SubwordIds
 from bench.records.record import Record, ReleasedRun, read_record, write_record
 from tests.cli.test_released_recipes import flattened
-from tests.photographs import PHOTOGRAPHS, write_shards
+from tests.photographs import write_shards
 from tests.reports.conftest import HERE
 
 CPU = torch.device("cpu")
@@ -166,36 +162,6 @@ def test_losses_equal_a_loop_over_the_authors_parts(
     if workers is not None:
         assert measured.data_wait_share is not None
         assert measured.loader_workers == workers
-
-
-@pytest.mark.parametrize("method", ["clip", "catlip"])
-@pytest.mark.filterwarnings("default")
-def test_batches_of_shards_have_the_drawn_sizes_and_distinct_samples(
-    method: str, checkout: Path, results: Path, shards: str, tmp_path: Path
-) -> None:
-    pipeline, *_ = open_pipeline(
-        checkout, RELEASED_FILES["vit-b16"][method], tmp_path, CPU, is_tiny=True
-    )
-    options, _ = pipeline.opts, pipeline.launcher  # which completes the options
-    sizes, stream, load = open_batches(options, released_recipe(method, shards), results, 1, 20)
-    batches = [load(k) for k in range(20)]
-    assert [(batch.images.shape[-1], len(batch.images)) for batch in batches] == [*sizes]
-    assert len({*sizes}) > 1
-    keys = [key for k in range(20) for key in stream.keys(k)]
-    assert len({*keys}) == len(keys) == sum(images for _, images in sizes)
-    assert all(0 <= batch.images.min() < batch.images.max() <= 1 for batch in batches)
-    captions = [f"{PHOTOGRAPHS[key[:-3]][1]}, view {int(key[-3:])}" for key in keys]
-    if method == "clip":
-        subwords = SubwordIds("all")
-        rows = Tokens.from_ids(subwords.encode(captions), *subwords.start_and_end, 77, "max_length")
-        expected = rows.groups[0][rows.inverse_permutation]
-    else:
-        labels = get_labeller("corenet", "pack-synsets").label_texts(captions)
-        expected = make_multi_hot(Labels.from_lists(labels), 723)
-    assert torch.equal(
-        torch.cat([batch.targets if batch.tokens is None else batch.tokens for batch in batches]),
-        expected,
-    )
 
 
 @pytest.mark.parametrize("file", FILES)
