@@ -12,7 +12,7 @@ import sysconfig
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,34 +31,18 @@ class SystemRequirement:
     remedy: str
 
 
-def list_requirements(*extras: str) -> list[str]:
-    """Return the project's requirements, as pip writes them, with the requirements of the named extras.
+def find_unmet_requirements(*extras: str) -> list[str]:
+    """Return the requirements of a checkout and of these extras that are missing, or installed in another version.
 
-    They are read from pyproject.toml in a checkout, and outside of one from the installed package.
+    Outside a checkout there is none: pip has installed them with this package.
     """
     if not PYPROJECT.is_file():
-        return _list_installed_requirements(extras)
+        return []
     project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
     requirements = list(project["dependencies"])
     for extra in extras:
         requirements += project["optional-dependencies"][extra]
-    return requirements
-
-
-def _list_installed_requirements(extras: Sequence[str]) -> list[str]:
-    """Return the requirements in the metadata of the installed package, such as "nltk>=3.9.1; extra == 'paper'"."""
-    accepted = {"", *(f"extra == '{extra}'" for extra in extras)}
-    needed = list[str]()
-    for line in requires("catlip-bench") or []:
-        requirement, _, condition = line.partition(";")
-        if condition.strip() in accepted:
-            needed.append(requirement)
-    return needed
-
-
-def find_unmet_requirements(*extras: str) -> list[str]:
-    """Return the requirements of the project and of these extras that are missing, or installed in another version."""
-    return [requirement for requirement in list_requirements(*extras) if not _is_met(requirement)]
+    return [requirement for requirement in requirements if not _is_met(requirement)]
 
 
 def pip_install_command(packages: Sequence[str]) -> str:

@@ -1,10 +1,12 @@
 """Costs by count: FLOPs of a step, and parameters and FLOPs of an experiment."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
+import numpy as np
 import torch
 from msgspec.structs import astuple
 from torch import nn
@@ -26,7 +28,6 @@ from models.heads import DualEncoder, Student
 from models.image_tower import PIXEL_CHANNELS
 
 META = torch.device("meta")
-FLOPS_FIELDS = Flops.__struct_fields__
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,49 +141,37 @@ def _mean_flops_of_packed_batches(
         num_rows = len(text.groups[0])
         num_batches[num_rows] += 1
         text_by_rows[num_rows] = text
-    weighted_flops = []
-    for num_rows, text in text_by_rows.items():
-        flops = count_with(text.to(META))
-        weighted_flops.append((num_batches[num_rows], flops))
-    return _weighted_mean_flops(weighted_flops)
+    return _weighted_mean_flops(
+        [
+            (num_batches[num_rows], count_with(text.to(META)))
+            for num_rows, text in text_by_rows.items()
+        ]
+    )
 
 
 def _mean_flops_of_captions(
     texts: Iterable[Tokens], batch_size: int, count_with: Callable[[Tokens], Flops]
 ) -> Flops:
-    """Count each width of captions as if the whole batch had it; return the mean over the captions."""
+    """Count captions of a width as if the whole batch had it; return the mean over the captions of all widths.
+
+    Three widths are counted. FLOPs are of second degree in the width, which gives the FLOPs at the other widths.
+    """
     num_captions = Counter[int]()
     for text in texts:
         num_captions += text.rows_by_width
-
-    def count_at(width: int) -> Sequence[int]:
-        flops = count_with(meta_captions(batch_size, width))
-        return astuple(flops)
-
-    weighted_flops = []
-    for width, counts in _extrapolate_counts_to_widths(count_at, num_captions).items():
-        flops = Flops(**dict(zip(FLOPS_FIELDS, counts, strict=True)))
-        weighted_flops.append((num_captions[width], flops))
-    return _weighted_mean_flops(weighted_flops)
-
-
-def _extrapolate_counts_to_widths(
-    count_at: Callable[[int], Sequence[int]], widths: Collection[int]
-) -> dict[int, list[int]]:
-    """Return the counts of FLOPs at each width from those at three: they are of second degree in the width."""
-    widest = max(widths)
-    if len(widths) == 1:
-        return {widest: list(count_at(widest))}
-    counts = [count_at(widest - difference) for difference in range(3)]
-    flops: dict[int, list[int]] = {}
-    for width in widths:
-        flops[width] = []
+    widest = max(num_captions)
+    first = _to_array(count_with(meta_captions(batch_size, widest)))
+    slope = curvature = np.zeros_like(first)
+    if len(num_captions) > 1:
+        second = _to_array(count_with(meta_captions(batch_size, widest - 1)))
+        third = _to_array(count_with(meta_captions(batch_size, widest - 2)))
+        slope = second - first
+        curvature = third - 2 * second + first
+    total = np.zeros_like(first)
+    for width, count in num_captions.items():
         n = widest - width
-        for first, second, third in zip(*counts, strict=True):
-            slope = second - first
-            curvature = third - 2 * second + first
-            flops[width].append(first + n * slope + n * (n - 1) // 2 * curvature)
-    return flops
+        total += count * (first + n * slope + n * (n - 1) // 2 * curvature)
+    return _to_flops(total // num_captions.total())
 
 
 def count_text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:
@@ -219,12 +208,18 @@ def _image_forward_flops_by_size(image: ImageSettings) -> dict[int, int]:
 
 def _weighted_mean_flops(weighted_flops: Sequence[tuple[int, Flops]]) -> Flops:
     """Return the mean of (weight, FLOPs) pairs."""
-    total_weight = sum(weight for weight, _ in weighted_flops)
-    means = {}
-    for name in FLOPS_FIELDS:
-        weighted_sum = sum(weight * getattr(flops, name) for weight, flops in weighted_flops)
-        means[name] = weighted_sum // total_weight
-    return Flops(**means)
+    total = sum(weight * _to_array(flops) for weight, flops in weighted_flops)
+    return _to_flops(total // sum(weight for weight, _ in weighted_flops))
+
+
+def _to_array(flops: Flops) -> Any:
+    """Return the numbers of FLOPs as an array of Python's integers, which do not overflow."""
+    return np.array(astuple(flops), dtype=object)
+
+
+def _to_flops(array: Any) -> Flops:
+    """Return the inverse of `_to_array`."""
+    return Flops(**dict(zip(Flops.__struct_fields__, array, strict=True)))
 
 
 def build_tower_and_model_on_meta(experiment: Experiment) -> tuple[nn.Module, nn.Module]:

@@ -129,48 +129,28 @@ def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
 
     Empty if none of them was timed.
     """
-    timed_records = []
-    windows_of_runs = []
+    runs = []
+    steps = "windows"
     for record in records:
         experiment = record.experiment
         if isinstance(record.measured, Speed) and experiment and experiment.name in names:
-            timed_records.append((record.circumstances, record.measured))
-            windows_of_runs.append(timed_windows(experiment, record.measured))
-    if not timed_records:
+            runs.append(timed_windows(experiment, record.measured))
+            if record.measured.steps_per_window == 1:
+                steps = "steps"
+    if not runs:
         return ""
-    circumstances, speed = timed_records[0]
-    sentences = []
-    steps = "steps" if speed.steps_per_window == 1 else "windows"
-    number = sum(len(windows.seconds) for windows in windows_of_runs)
-    num_counted = sum(windows.num_counted() for windows in windows_of_runs)
-    num_disturbed = sum(windows.undisturbed_rate() is None for windows in windows_of_runs)
-    left_out = number - num_counted
-    share = f"{100 * left_out / number:.0f} %"
-    if any(np.any(windows.throttled_percent) for windows in windows_of_runs):
-        sentences.append(
-            f"{share} of the {steps} were left out: the GPU was throttled, or threads waited for a core."
-        )
-    elif not speed.window_core_waits:
-        sentences.append(
-            f"All {steps} count: this system does not report whether other work kept the runs from a core."
-        )
-    elif not left_out:
-        percent = 100 * MAX_WAITING_CORES
-        sentences.append(
-            f"All {steps} count: threads waited for a core for at most {percent:.0f} % of each."
-        )
-    else:
-        added_seconds = sum(sum(run.seconds[run.num_planned :]) for run in windows_of_runs)
-        sentences.append(
-            f"{share} of the {steps} waited for a core and were left out; "
-            f"{added_seconds:.0f} s were added to make up for them."
-        )
-    if circumstances.device == "cpu" and speed.waits_source == "other processes":
-        sentences.append(
-            "The CPU time of other processes was read in place of the waits of the run's threads."
-        )
+    number = sum(len(windows.seconds) for windows in runs)
+    left_out = number - sum(windows.num_counted() for windows in runs)
+    if not left_out:
+        if any(len(windows.waiting_cores) for windows in runs):
+            return f"All {steps} count."
+        return f"All {steps} count: this system does not report whether other work kept the runs from a core."
+    is_throttled = any(np.any(windows.throttled_percent) for windows in runs)
+    cause = "waited for a core or had a throttled GPU" if is_throttled else "waited for a core"
+    added_seconds = sum(sum(windows.seconds[windows.num_planned :]) for windows in runs)
+    text = f"{100 * left_out / number:.0f} % of the {steps} {cause} and were left out; "
+    text += f"{added_seconds:.0f} s were added to make up for them."
+    num_disturbed = sum(windows.undisturbed_rate() is None for windows in runs)
     if num_disturbed:
-        sentences.append(
-            f"{num_disturbed} of {len(timed_records)} runs were disturbed nearly throughout and are left out."
-        )
-    return " ".join(sentences)
+        text += f" {num_disturbed} of {len(runs)} runs were disturbed nearly throughout and are left out."
+    return text

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from tqdm import tqdm
 
-from bench.console.console import StopRequest, escape_unprintable
+from bench.console.console import StopRequest, log
 from bench.data.image_sizes import images_before_step
 from bench.data.samples import inputs_digest
 from bench.data.stream import DecodeStats
@@ -196,4 +195,4 @@ class CheckpointManager:
                 message = f"saved {path}" if self.stop.code else ""
                 break
         if message:
-            tqdm.write(escape_unprintable(message), file=sys.stderr)
+            log(message)

@@ -6,7 +6,7 @@ methods that reach a budget at different speeds.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -73,7 +73,6 @@ def train(
             stack.callback(manager.wait_until_written)
         elapsed = stack.enter_context(clock(device))
         logger = TrainLogger(run.stream, segments[-1].stop_step, len(progress.losses))
-        stack.enter_context(closing(logger))
         for segment in segments:
             if len(progress.losses) >= segment.stop_step:
                 continue

@@ -1,7 +1,6 @@
-"""Progress of a training: a bar or lines on standard error."""
+"""Lines on the progress of a training, on standard error."""
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from statistics import fmean
@@ -9,39 +8,27 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bench.console.console import escape_unprintable, log
-from bench.console.progress import LINE_SECONDS
+from bench.console.console import log
 from bench.data.stream import BatchStream
+
+LINE_SECONDS = 20.0  # between two lines
 
 
 class TrainLogger:
-    """Shows the progress of a training, its images/s and its share of time waiting for data, as a bar or as lines."""
+    """Logs the steps of a training, its images/s and its share of time waiting for data."""
 
     def __init__(self, stream: BatchStream[Any], total_steps: int, steps_taken: int) -> None:
         """Begin after `steps_taken` of `total_steps` steps."""
         self._stream = stream
         # Parallel runs share the terminal.
-        is_quiet = "TQDM_DISABLE" in os.environ or stream.order.rank > 0
-        self._logs_lines = not is_quiet and not sys.stderr.isatty()
-        self._bar = tqdm(
-            total=total_steps,
-            initial=steps_taken,
-            desc=escape_unprintable(stream.experiment.name),
-            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
-            leave=False,
-            mininterval=1,
-            disable=is_quiet or self._logs_lines,
-        )
+        self._is_quiet = "TQDM_DISABLE" in os.environ or stream.order.rank > 0
+        self._total_steps = total_steps
         self._first_step = steps_taken
         self._taken = steps_taken
         self._started = time.perf_counter()
-        self._last_log = self._started
+        self._last_call = self._started
         self._next_line = self._started
         self._last_wait = stream.wait_seconds
-
-    def close(self) -> None:
-        """Remove the bar."""
-        self._bar.close()
 
     def log_steps(
         self,
@@ -52,24 +39,19 @@ class TrainLogger:
     ) -> None:
         """Log losses, images and gradient norms of the steps since the last call, and the last learning rate."""
         now = time.perf_counter()
-        seconds = now - self._last_log
+        seconds = now - self._last_call
         waited = self._stream.wait_seconds - self._last_wait
-        figures = (
-            f"loss {losses[-1]:.3f}, {num_images / seconds:,.0f} images/s, {waited / seconds:.0%} waiting for data, "
-            f"rate {learning_rate:.2e}"
-        )
-        if grad_norms:
-            figures += f", gradient norm {fmean(grad_norms):.3g}"
         self._taken += len(losses)
-        self._last_log = now
+        self._last_call = now
         self._last_wait = self._stream.wait_seconds
-        self._bar.set_postfix_str(figures, refresh=False)
-        self._bar.update(len(losses))
-        if self._logs_lines and now >= self._next_line:
-            seconds_per_step = (now - self._started) / (self._taken - self._first_step)
-            left = tqdm.format_interval((self._bar.total - self._taken) * seconds_per_step)
-            name = self._stream.experiment.name
-            log(
-                f"{name}: {self._taken:,} of {self._bar.total:,} steps, {figures}, about {left} left"
-            )
-            self._next_line = now + LINE_SECONDS
+        if self._is_quiet or now < self._next_line:
+            return
+        self._next_line = now + LINE_SECONDS
+        seconds_per_step = (now - self._started) / (self._taken - self._first_step)
+        left = tqdm.format_interval((self._total_steps - self._taken) * seconds_per_step)
+        norm = f", gradient norm {fmean(grad_norms):.3g}" if grad_norms else ""
+        log(
+            f"{self._stream.experiment.name}: {self._taken:,} of {self._total_steps:,} steps, loss {losses[-1]:.3f}, "
+            f"{num_images / seconds:,.0f} images/s, {waited / seconds:.0%} waiting for data, "
+            f"rate {learning_rate:.2e}{norm}, about {left} left"
+        )

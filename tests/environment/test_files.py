@@ -10,7 +10,6 @@ from typing import IO, Any
 import pytest
 import torch
 
-from bench.__main__ import main
 from bench.environment import files
 from bench.environment.files import atomic_write, make_folders, read_limited
 from bench.towers.head_file import save_weights
@@ -30,7 +29,7 @@ with atomic_write(Path(sys.argv[1])) as temporary:
 WITHOUT_FLOCK = """
 import errno, fcntl
 def flock(*_):
-    raise OSError(errno.{}, "not here")
+    raise OSError(errno.ENOLCK, "not here")
 fcntl.flock = flock
 """
 WRITE_TWICE = """
@@ -98,34 +97,18 @@ def test_writer_whose_file_was_removed_before_it_was_locked_takes_another(
     assert path.read_text() == "of the first"
 
 
-@pytest.mark.parametrize("code", ["ENOSYS", "EOPNOTSUPP", "ENOLCK"])
-def test_file_system_without_flock_is_written_to_and_reported_once(
-    code: str, tmp_path: Path
-) -> None:
+def test_file_system_without_flock_is_written_to_and_reported_once(tmp_path: Path) -> None:
     """What others are writing stays there."""
-    path, without = tmp_path / "it [1]*.txt", WITHOUT_FLOCK.format(code)
-    child = writing(path, without)
+    path = tmp_path / "it [1]*.txt"
+    child = writing(path, WITHOUT_FLOCK)
     (living,) = tmp_path.glob(".*.part")
-    command = [sys.executable, "-c", without + WRITE_TWICE, str(path)]
+    command = [sys.executable, "-c", WITHOUT_FLOCK + WRITE_TWICE, str(path)]
     other = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=True)
     assert other.stderr == f"no flock in {tmp_path}: two commands at once may write to it\n"
     assert path.read_text() == "again"
     assert living.read_text() == "half"
     child.kill()
     child.communicate()
-
-
-def test_other_errors_of_flock_are_raised(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-c",
-        WITHOUT_FLOCK.format("EIO") + WRITE_TWICE,
-        str(tmp_path / "it.txt"),
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "not here" in done.stderr
-    assert not (tmp_path / "it.txt").exists()
 
 
 def test_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:
@@ -143,10 +126,7 @@ def test_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "old"
 
 
-@pytest.mark.parametrize("writer", ["written whole", "tower"])
-def test_rename_is_flushed_to_disk(
-    writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rename_is_flushed_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rename is in the folder: where that is not written out, a power failure leaves the old file, or none."""
     path, written, plain = tmp_path / "it.safetensors", list[tuple[int, bool]](), os.fsync
 
@@ -155,11 +135,7 @@ def test_rename_is_flushed_to_disk(
         plain(number)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    if writer == "tower":
-        save_weights({"a": torch.zeros(2)}, path, {})
-    else:
-        with atomic_write(path) as temporary:
-            temporary.write_text("new")
+    save_weights({"a": torch.zeros(2)}, path, {})
     assert written == [(path.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
 
 
@@ -178,18 +154,6 @@ def test_folders_are_made_below_existing_ones_but_not_in_the_root(tmp_path: Path
     ):
         pass
     assert not nowhere.exists()
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["measure", "clip-tiny", "--results", "/no folder of this name"],
-        ["train", "clip-tiny", "--out", "/no folder of this name/x"],
-    ],
-)
-def test_commands_make_no_folder_in_the_root(arguments: list[str]) -> None:
-    assert main(arguments) == 2
-    assert not Path("/no folder of this name").exists()
 
 
 def test_errors_of_reading_and_writing_name_the_file(tmp_path: Path) -> None:

@@ -1,8 +1,5 @@
 """The device of this process."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +7,13 @@ import pynvml
 import pytest
 import torch
 
-from bench.data.targets import Labels
 from bench.environment import gpus
 from bench.environment.circumstances import summarize_machine
 from bench.environment.machine import package_versions
 from bench.environment.tf32 import set_tf32
+from bench.orchestration.runs import Run, execute
 from bench.records.current import current_circumstances
+from tests.processes import in_child
 from tests.small import circumstances
 
 
@@ -57,11 +55,6 @@ def test_first_gpu_is_the_visible_one(
     assert gpus.get_first_gpu_handle() == "GPU-third"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU of this machine")
-def test_torch_without_a_gpu_has_no_uuids() -> None:
-    assert gpus.list_visible_gpu_uuids() == ()
-
-
 def test_gpu_at_another_power_limit_is_another_machine() -> None:
     """A history joins the figures of equal fingerprints; that of a CPU is as it was before GPUs had settings."""
     limited, whole = (
@@ -85,12 +78,6 @@ def test_versions_of_cudas_libraries_are_recorded_on_a_gpu(monkeypatch: pytest.M
     assert "CUDA" not in package_versions(torch.device("cuda"))
 
 
-def test_labels_of_a_micro_batch_stay_on_the_device() -> None:
-    labels = Labels.from_lists([[0, 2], [], [1], [3, 0]]).to(torch.device("meta"))
-    part = labels.select(torch.arange(2, 4))
-    assert {part.rows.device.type, part.columns.device.type} == {"meta"}
-
-
 def require_fp32() -> None:
     """Check that products and convolutions are fp32 on a GPU, too."""
     assert not torch.backends.cudnn.allow_tf32
@@ -98,17 +85,15 @@ def require_fp32() -> None:
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_runs_in_fp32_round_neither_products_nor_convolutions_to_tf32() -> None:
+def run_where_torch_rounds() -> None:
     """By torch's default cuDNN's convolutions are rounded, and by a variable of NVIDIA's images cuBLAS's products."""
-    fields = (
-        f"function='{__name__}:require_fp32', label='', results='', comparison='', files=('x',)"
-    )
-    run = f"from bench.orchestration.runs import Run, execute; execute(Run({fields}))"
-    environment = os.environ | {
-        "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    subprocess.run([sys.executable, "-c", run], env=environment, check=True)
+    set_tf32(enabled=True)
+    function = f"{__name__}:require_fp32"
+    execute(Run(function=function, label="", results="", comparison="", files=("x",)))
+
+
+def test_runs_in_fp32_round_neither_products_nor_convolutions_to_tf32() -> None:
+    in_child(run_where_torch_rounds)
 
 
 def test_record_of_a_gpu_says_what_is_rounded_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,13 @@
 """Counts agree with what is built and with what open_clip publishes."""
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.data.targets import Captions
-from bench.experiment.config import change
+from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import get_experiment
 from bench.interfaces.method import METHODS
 from bench.measure.costs import (
@@ -18,33 +18,32 @@ from bench.measure.costs import (
     meta_images,
 )
 from bench.records.record import Flops
-from bench.train.build import build_train_run, open_batch_stream
+from bench.train.build import build_untrained_tower, count_trained_parameters
 from models.heads import DualEncoder
 from tests.released_flops import forward_flops_as_released
-from tests.small import small
+from tests.small import TWO_BLOCKS, small
+
+
+def targets_of(experiment: Experiment, *texts: str) -> Any:
+    """The targets of a batch with these captions, or of one caption for each image."""
+    captions = texts or ["a dog"] * experiment.training.batch_size
+    return METHODS[experiment.method].targets(experiment)(Captions.from_texts(captions))
 
 
 @pytest.mark.parametrize("method", [*METHODS])
-def test_counted_costs_equal_those_of_the_built_model(method: str, results: Path) -> None:
+def test_counted_costs_equal_those_of_the_built_model(method: str) -> None:
     experiment = small(method)
-    model = build_train_run(open_batch_stream(experiment, torch.device("cpu"), results)).model
-    uncut = METHODS[method].targets(experiment)(
-        Captions.from_texts(["a dog"] * experiment.training.batch_size)
-    )
-    costs, whole = count_costs(experiment), count_step_flops(experiment, [uncut])
-    assert costs.trained_parameters == sum(
-        parameter.numel() for parameter in model.parameters() if parameter.requires_grad
-    )
-    assert costs.image_flops * experiment.training.batch_size == whole.image_forward
-    assert costs.text_flops * experiment.training.batch_size == whole.text_forward
+    model = METHODS[method].build_model(build_untrained_tower(experiment), experiment)
+    costs, step = count_costs(experiment), count_step_flops(experiment, [targets_of(experiment)])
+    assert costs.trained_parameters == count_trained_parameters(model)
+    assert costs.image_flops * experiment.training.batch_size == step.image_forward
+    assert costs.text_flops * experiment.training.batch_size == step.text_forward
 
 
 def test_flops_of_a_step_do_not_depend_on_the_precision_of_the_contrastive_loss() -> None:
     """They are counted on the `meta` device, which has no autocast."""
     experiment = small("clip")
-    captions = METHODS["clip"].targets(experiment)(
-        Captions.from_texts(["a dog"] * experiment.training.batch_size)
-    )
+    captions = targets_of(experiment)
     in_autocast = change(experiment, contrastive_precision="autocast")
     assert count_step_flops(in_autocast, [captions]) == count_step_flops(experiment, [captions])
 
@@ -52,12 +51,10 @@ def test_flops_of_a_step_do_not_depend_on_the_precision_of_the_contrastive_loss(
 def test_gathered_images_cost_two_more_products() -> None:
     """Of each process's rows with all of the other modality: six where captions alone need four."""
     experiment = small("clip", simulated_global_batch=64)
-    captions = METHODS["clip"].targets(experiment)(
-        Captions.from_texts(["a dog"] * experiment.training.batch_size)
-    )
+    captions = targets_of(experiment)
     alone, both = (
-        count_step_flops(change(experiment, gather=one), [captions]).step
-        for one in ("captions", "both")
+        count_step_flops(change(experiment, gather=gathered), [captions]).step
+        for gathered in ("captions", "both")
     )
     _, model = build_tower_and_model_on_meta(experiment)
     assert isinstance(model, DualEncoder)
@@ -65,23 +62,14 @@ def test_gathered_images_cost_two_more_products() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "millions"),
-    [("clip-vit-b32", 151.28), ("clip-vit-b16", 149.62), ("clip-vit-l14", 427.62)],
+    ("method", "tower"),
+    [("clip", "vit_pe_core_tiny_patch16_384"), ("catlip", "mobilenetv4_conv_small_035")],
 )
-def test_parameter_counts_equal_open_clips_published_counts(name: str, millions: float) -> None:
-    """Source: open_clip, docs/model_profile.csv."""
-    assert count_costs(get_experiment(name)).trained_parameters / 1e6 == pytest.approx(
-        millions, rel=1e-4
-    )
-
-
-@pytest.mark.parametrize("method", ["clip", "catlip"])
-@pytest.mark.parametrize("tower", ["vit_pe_core_tiny_patch16_384", "mobilenetv4_conv_small_035"])
 def test_tower_with_attention_pooling_or_batch_norm_is_counted_as_torch_counts_a_step(
-    tower: str, method: str
+    method: str, tower: str
 ) -> None:
     experiment = small(method, tower=tower, image_size=32, batch_size=2)
-    target = METHODS[method].targets(experiment)(Captions.from_texts(["a dog"] * 2))
+    target = targets_of(experiment)
     _, model = build_tower_and_model_on_meta(experiment)
     products = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}
     with FlopCounterMode(display=False, custom_mapping=products) as counter:
@@ -92,16 +80,17 @@ def test_tower_with_attention_pooling_or_batch_norm_is_counted_as_torch_counts_a
 
 
 @pytest.mark.parametrize(
-    ("name", "image", "text"),
-    [("clip-vit-b32", 8.82, 5.96), ("clip-vit-b16", 35.13, 5.96), ("clip-vit-l14", 162.03, 13.3)],
+    ("name", "millions", "image", "text"),
+    [("clip-vit-b32", 151.28, 8.82, 5.96), ("clip-vit-l14", 427.62, 162.03, 13.3)],
 )
-def test_flops_of_clip_are_those_that_open_clip_publishes(
-    name: str, image: float, text: float
+def test_parameters_and_flops_of_clip_are_those_that_open_clip_publishes(
+    name: str, millions: float, image: float, text: float
 ) -> None:
     """Forward GFLOPs of docs/model_profile.csv; ours are fewer, for the last blocks compute one token alone."""
     experiment = get_experiment(name)
     assert forward_flops_as_released(experiment) / 1e9 == pytest.approx(image + text, abs=0.01)
     costs, (tower, model) = count_costs(experiment), build_tower_and_model_on_meta(experiment)
+    assert costs.trained_parameters / 1e6 == pytest.approx(millions, rel=1e-4)
     saved = of_one_token_alone(len(tower.trunk.positional_embedding), tower.trunk.transformer.width)
     assert (costs.image_flops + saved) / 1e9 == pytest.approx(image, rel=0.01)
     saved = of_one_token_alone(77, model.text.text.transformer.width)
@@ -113,13 +102,12 @@ def of_one_token_alone(tokens: int, width: int) -> int:
     return (tokens - 1) * (2 * (1 + 1 + 8) * width**2 + 2 * 2 * tokens * width)
 
 
-@pytest.mark.parametrize("method", ["clip", "siglip", "superclip"])
-def test_flops_at_widths_between_the_counted_ones_are_exact(method: str) -> None:
+def test_flops_at_widths_between_the_counted_ones_are_exact() -> None:
     """A batch with captions of many widths is the mean of batches whose captions all have one of them."""
-    experiment, widths = small(method, batch_size=6), (3, 4, 6, 9, 13, 14)
-    uncut = METHODS[method].targets(experiment)
-    text = [" ".join(["dog"] * (width - 2)) for width in widths]  # start and end are tokens, too
-    counted = count_step_flops(experiment, [uncut(Captions.from_texts(text))])
-    alone = [count_step_flops(experiment, [uncut(Captions.from_texts([one] * 6))]) for one in text]
+    experiment = small("superclip", **TWO_BLOCKS, batch_size=4)
+    # Start and end are tokens, too.
+    texts = [" ".join(["dog"] * (width - 2)) for width in (3, 6, 10, 14)]
+    counted = count_step_flops(experiment, [targets_of(experiment, *texts)])
+    alone = [count_step_flops(experiment, [targets_of(experiment, *[text] * 4)]) for text in texts]
     for name in Flops.__struct_fields__:
-        assert getattr(counted, name) == sum(getattr(one, name) for one in alone) // len(alone)
+        assert getattr(counted, name) == sum(getattr(flops, name) for flops in alone) // 4

@@ -15,7 +15,6 @@ from bench.towers.provenance import read_provenance
 from bench.train import loop as training
 from bench.train.loop import scheduled_learning_rate, train
 from bench.train.state import ScheduleSegment
-from bench.train.train_logger import TrainLogger
 from reports.render.frames import loss_curve_parts
 from tests.small import TWO_BLOCKS, few_images, small
 from tests.tensors import differing
@@ -41,13 +40,6 @@ def differing_towers(folder: Path, other: Path, images: int) -> list[str]:
     return differing(*(load_file(path / f"{images}.safetensors") for path in (folder, other)))
 
 
-def test_repeated_training_gives_bit_equal_losses_and_towers(results: Path, tmp_path: Path) -> None:
-    runs = [trained(results, tmp_path / name, {"equal images": 96}, "superclass") for name in "ab"]
-    assert runs[0].trunk_losses == runs[1].trunk_losses
-    assert runs[0].cooldown_losses == runs[1].cooldown_losses
-    assert not differing_towers(tmp_path / "a", tmp_path / "b", 96)
-
-
 def test_cooldown_branch_does_not_change_the_trunk(results: Path, tmp_path: Path) -> None:
     """The tower of a budget is the same whatever shorter budgets were cooled down on the way."""
     separate = trained(results, tmp_path / "alone", {"equal images": 160})
@@ -56,29 +48,6 @@ def test_cooldown_branch_does_not_change_the_trunk(results: Path, tmp_path: Path
     assert not differing_towers(tmp_path / "alone", tmp_path / "branched", 160)
     assert [branch.images for branch in branched.branches] == [80, 160]
     assert len(branched.trunk_losses) + len(branched.cooldown_losses[-1]) == 160 // 16
-
-
-def test_training_logs_each_gradient_norm_once(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The norms of the steps since the last call, with the same losses as without them."""
-    logged = list[int]()
-
-    class Counting(TrainLogger):
-        def log_steps(self, *arguments: Any) -> None:
-            logged.append(len(arguments[3]))
-            super().log_steps(*arguments)
-
-    monkeypatch.setattr(training, "TrainLogger", Counting)
-    monkeypatch.setattr(training, "CHECK_INTERVAL", 2)
-    runs = [
-        trained(results, tmp_path / str(one), {"x": 96}, log_grad_norm=one) for one in (False, True)
-    ]
-    assert runs[0].trunk_losses == runs[1].trunk_losses
-    steps = len(logged) // 2
-    assert logged[:steps] == [0] * steps
-    assert sum(logged[steps:]) == 96 // 16
-    assert max(logged) == 2
 
 
 def test_equal_budgets_share_a_branch_and_the_tower_records_its_provenance(
@@ -125,37 +94,33 @@ def test_each_budget_has_its_own_cosine(results: Path, tmp_path: Path) -> None:
 
 
 def test_saved_tower_has_the_ema_weights(results: Path, tmp_path: Path) -> None:
-    plain = trained(results, tmp_path / "plain", {"equal images": 96})
-    followed = trained(results, tmp_path / "followed", {"equal images": 96}, ema_decay=0.0)
-    slow = trained(results, tmp_path / "slow", {"half": 64, "equal images": 96}, ema_decay=0.9)
-    assert plain.trunk_losses == followed.trunk_losses == slow.trunk_losses  # it only looks on
+    """The average only looks on, and a branch leaves no trace in it."""
+    budgets = {"equal images": 96}
+    changes = {"plain": {}, "followed": {"ema_decay": 0.0}, "slow": {"ema_decay": 0.9}}
+    runs = [
+        trained(results, tmp_path / name, budgets, **changed) for name, changed in changes.items()
+    ]
+    runs.append(trained(results, tmp_path / "branched", {"half": 64, **budgets}, ema_decay=0.9))
+    assert len({run.trunk_losses for run in runs}) == 1
     # Decay 0 is the model itself.
     assert not differing_towers(tmp_path / "plain", tmp_path / "followed", 96)
-    matrices = [
-        name for name in load_file(tmp_path / "plain" / "96.safetensors") if "weight" in name
-    ]
-    assert {*matrices} <= {*differing_towers(tmp_path / "plain", tmp_path / "slow", 96)}
-    again = trained(results, tmp_path / "again", {"equal images": 96}, ema_decay=0.9)
-    assert again.trunk_losses == slow.trunk_losses
-    # A branch leaves no trace in the average.
-    assert not differing_towers(tmp_path / "slow", tmp_path / "again", 96)
+    names = [name for name in load_file(tmp_path / "plain" / "96.safetensors") if "weight" in name]
+    assert {*names} <= {*differing_towers(tmp_path / "plain", tmp_path / "slow", 96)}
+    assert not differing_towers(tmp_path / "slow", tmp_path / "branched", 96)
 
 
 def test_many_losses_are_stored_as_means(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """12 trunk and 3 cool-down steps in at most 4 figures: means of 4; three of the cool-down's steps fill none."""
+    """12 trunk and 3 cool-down steps in at most 8 figures: means of 2, without the first step of the cool-down."""
     whole = trained(results, tmp_path / "whole", {"equal images": 240})
-    monkeypatch.setattr(training, "MAX_LOSSES_KEPT", 4)
-    few = trained(results, tmp_path / "few", {"equal images": 240})
-    assert (whole.steps_per_loss, few.steps_per_loss) == (1, 4)
-    means = torch.tensor(whole.trunk_losses, dtype=torch.float64).view(3, 4).mean(1)
-    assert few.trunk_losses == pytest.approx(means.tolist())
-    assert few.cooldown_losses == ((),)
     monkeypatch.setattr(training, "MAX_LOSSES_KEPT", 8)
-    some = trained(results, tmp_path / "some", {"equal images": 240})
-    assert some.cooldown_losses == ((pytest.approx(sum(whole.cooldown_losses[0][1:]) / 2),),)
-    trunk, cooldown = (curve for _, curve in loss_curve_parts(small("catlip"), some, 1))
+    few = trained(results, tmp_path / "few", {"equal images": 240})
+    assert (whole.steps_per_loss, few.steps_per_loss) == (1, 2)
+    means = torch.tensor(whole.trunk_losses, dtype=torch.float64).view(6, 2).mean(1)
+    assert few.trunk_losses == pytest.approx(means.tolist())
+    assert few.cooldown_losses == ((pytest.approx(sum(whole.cooldown_losses[0][1:]) / 2),),)
+    trunk, cooldown = (curve for _, curve in loss_curve_parts(small("catlip"), few, 1))
     # Where each mean's steps end.
     assert [images for images, _ in trunk] == [*range(32, 193, 32)]
     assert [images for images, _ in cooldown] == [240]

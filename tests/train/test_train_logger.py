@@ -1,4 +1,4 @@
-"""Lines of progress where there is no terminal."""
+"""Lines on the progress of a training."""
 
 import re
 from collections.abc import Sequence
@@ -34,25 +34,15 @@ class Resting(BatchStream[Labels]):
 STREAM = Resting(small("catlip"), torch.device("cpu"))
 
 
-def test_without_a_terminal_progress_is_logged_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_logged_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
     watch = TrainLogger(STREAM, 1000, 200)
     for loss in (4.0, 3.0, 2.0):
-        watch.log_steps([loss] * 20, 320, 5e-4)
-    watch.close()
+        watch.log_steps([loss] * 20, 320, 5e-4, [1.0, 2.0])
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    figures = r"loss 4.000, [\d,]+ images/s, 0% waiting for data, rate 5.00e-04"
+    # The gradient's norm is the mean over the steps since the last line.
+    figures = r"loss 4.000, [\d,]+ images/s, 0% waiting for data, rate 5.00e-04, gradient norm 1.5"
     assert re.fullmatch(rf"catlip-tiny: 220 of 1,000 steps, {figures}, about \S+ left", lines[0])
-
-
-def test_gradient_norm_of_a_training_that_reads_it_is_logged(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """The mean over the steps since the last line."""
-    watch = TrainLogger(STREAM, 1000, 200)
-    watch.log_steps([4.0] * 2, 320, 5e-4, [1.0, 2.0])
-    watch.close()
-    assert ", rate 5.00e-04, gradient norm 1.5, about" in capsys.readouterr().err
 
 
 def test_parallel_trainings_log_nothing(
@@ -61,5 +51,4 @@ def test_parallel_trainings_log_nothing(
     monkeypatch.setenv("TQDM_DISABLE", "1")
     watch = TrainLogger(STREAM, 1000, 0)
     watch.log_steps([4.0], 320, 5e-4)
-    watch.close()
     assert not capsys.readouterr().err
