@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from bench.data.captions.choice import CaptionChoice
-from bench.data.sources.tar_shards import TarSamples, TarShards
+from bench.data.sample_index import IndexedSamples
+from bench.data.sources.tar_shards import TarShards
 from bench.interfaces.data_source import SampleRequest
 
 CAPTIONS = (
@@ -101,5 +102,5 @@ def write_shards(folder: Path) -> Path:
     return folder
 
 
-def open_shards(data: str, cache: Path) -> TarSamples:
+def open_shards(data: str, cache: Path) -> IndexedSamples:
     return TarShards().open(data, SampleRequest(cache=cache, captions=CaptionChoice()))
