@@ -23,20 +23,22 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("tower", "checkpointed", "kernel"),
+    ("tower", "checkpointed", "kernel", "padding"),
     [
-        ("catlip-bench-tiny", False, "plain"),
-        ("catlip-bench-tiny", True, "fp32_softmax"),
-        ("test_vit", True, "plain"),
+        ("catlip-bench-tiny", False, "plain", "bucketed"),
+        # Rows of several captions have a mask, and unused rows have no key.
+        ("catlip-bench-tiny", True, "fp32_softmax", "packed"),
+        ("test_vit", True, "plain", "bucketed"),
     ],
 )
 def test_unfused_attention_equals_fused_attention(
-    tower: str, checkpointed: bool, kernel: str, results: Path
+    tower: str, checkpointed: bool, kernel: str, padding: str, results: Path
 ) -> None:
     """Losses and the gradient of every parameter of image and text tower; forward, backward and what is recomputed."""
     found = {}
     for attention in ("fused", kernel):
-        changes = {"attention": attention, "tower": tower, "activation_checkpointing": checkpointed}
+        changes = {"attention": attention, "tower": tower, "text_padding": padding}
+        changes["activation_checkpointing"] = checkpointed
         run = build_train_run(open_batch_stream(few_images("clip", **changes), CPU, results))
         with OperationNames() as names:
             loss = run.step.forward(run.stream.batch(0))
@@ -53,19 +55,6 @@ def test_unfused_attention_equals_fused_attention(
         ]
     for fused, unfused in zip(*found.values(), strict=True):
         torch.testing.assert_close(unfused, fused, rtol=1e-3, atol=1e-5)
-
-
-def test_fp32_softmax_is_exact_for_packed_captions(results: Path) -> None:
-    """Rows of several captions have a mask, and unused rows have no key."""
-    losses = []
-    for attention in ("fused", "fp32_softmax"):
-        run = build_train_run(
-            open_batch_stream(
-                few_images("clip", attention=attention, text_padding="packed"), CPU, results
-            )
-        )
-        losses.append(run.step(run.stream.batch(0), 1e-3))
-    torch.testing.assert_close(*losses)
 
 
 BOOLEAN_MASK = torch.tensor([[True, False, False], [True, True, False]])
@@ -131,22 +120,21 @@ def test_attention_kernel_choice_ends_with_its_block() -> None:
         )
 
     before, plain_function = chosen(), F.scaled_dot_product_attention
-    with suppress(ZeroDivisionError), use_attention_kernel("plain"):
-        assert chosen() == (False, False, True, True, False)
-        raise ZeroDivisionError
-    assert chosen() == before
-    with suppress(ZeroDivisionError), use_attention_kernel("fp32_softmax"):
-        assert F.scaled_dot_product_attention is attention_with_fp32_softmax
-        raise ZeroDivisionError
-    assert F.scaled_dot_product_attention is plain_function
+    for kernel in ("plain", "fp32_softmax"):
+        with suppress(ZeroDivisionError), use_attention_kernel(kernel):
+            if kernel == "plain":
+                assert chosen() == (False, False, True, True, False)
+            else:
+                assert F.scaled_dot_product_attention is attention_with_fp32_softmax
+            raise ZeroDivisionError
+        assert chosen() == before
+        assert F.scaled_dot_product_attention is plain_function
     with use_attention_kernel("fused", has_fixed_shapes=False):
         assert chosen() == (*before[:4], False)
     assert chosen() == before
 
 
-@pytest.mark.parametrize(
-    ("padding", "with_cudnn"), [("bucketed", False), ("longest", False), ("packed", True)]
-)
+@pytest.mark.parametrize(("padding", "with_cudnn"), [("bucketed", False), ("packed", True)])
 def test_shapes_that_change_keep_cudnn_out(padding: str, with_cudnn: bool, results: Path) -> None:
     """It would plan for every new shape; the blocks that are computed again in the backward included."""
     run = build_train_run(
@@ -161,14 +149,12 @@ def test_shapes_that_change_keep_cudnn_out(padding: str, with_cudnn: bool, resul
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize(
-    ("attention", "kernel"), [("fused", "flash"), ("plain", "separate products")]
+    ("attention", "compiled", "kernel"),
+    [("fused", "on", "flash"), ("plain", "off", "separate products")],
 )
-@pytest.mark.parametrize("compile_option", ["off", "on"])
 def test_kernels_of_attention_are_named(
-    attention: str, kernel: str, compile_option: str, results: Path
+    attention: str, compiled: str, kernel: str, results: Path
 ) -> None:
-    experiment = few_images(
-        "clip", attention=attention, compile=compile_option, text_padding="packed"
-    )
-    run = build_train_run(open_batch_stream(experiment, CPU, results))
+    changes = {"attention": attention, "compile": compiled, "text_padding": "packed"}
+    run = build_train_run(open_batch_stream(few_images("clip", **changes), CPU, results))
     assert find_attention_kernels(lambda: run.step.forward(run.stream.batch(0))) == (kernel,)

@@ -1,6 +1,7 @@
 """Ranks that read other data are refused before the first step."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,39 +27,40 @@ def error_of(experiment: Experiment | None) -> str:
     return ""
 
 
-def refused(rank: int, _ranks: int, folder: Path) -> str:
-    """Return the error of a rank whose node has the data in a folder of its own, or nothing."""
-    os.chdir(folder / f"node {rank}")
-    return error_of(small("clip", data="data"))
-
-
-def equal(path: Path) -> None:
-    """Leave the data as they are."""
-
-
-def another_shard(path: Path) -> None:
+def with_another_shard(path: Path) -> None:
     write_shard(path / "00001.tar", webdataset_members(0, 12))
 
 
-def nothing(path: Path) -> None:
+def with_nothing(path: Path) -> None:
     path.rename(path.with_name("elsewhere"))
 
 
-@pytest.mark.parametrize("change", [equal, another_shard, nothing])
-def test_ranks_with_other_data_are_refused_by_their_numbers(change: object, tmp_path: Path) -> None:
-    for rank in range(3):
-        write_shards(tmp_path / f"node {rank}" / "data")
-    assert callable(change)
-    change(tmp_path / "node 1" / "data")
-    found = in_ranks(refused, 3, tmp_path, tmp_path)
-    assert len({*found}) == 1
-    if change is equal:
-        assert found[0] == ""
-    else:
-        assert found[0].startswith("rank 1 (")
-        assert "has another data=data or what belongs to it than rank 0" in found[0]
-        assert "rank 2 (" not in found[0]
-        assert "\n" not in found[0]
+CHANGES: dict[str, Callable[[Path], None]] = {
+    "equal": lambda _: None,
+    "more": with_another_shard,
+    "none": with_nothing,
+}
+
+
+def refused(rank: int, _ranks: int, folder: Path) -> dict[str, str]:
+    """Return the errors of a rank whose node has the data in a folder of its own, by what is changed in one."""
+    os.chdir(folder / f"node {rank}")
+    return {name: error_of(small("clip", data=name)) for name in CHANGES}
+
+
+def test_ranks_with_other_data_are_refused_by_their_numbers(tmp_path: Path) -> None:
+    for name, change in CHANGES.items():
+        for rank in range(3):
+            write_shards(tmp_path / f"node {rank}" / name)
+        change(tmp_path / "node 1" / name)
+    first, *others = in_ranks(refused, 3, tmp_path, tmp_path)
+    assert others == [first, first]
+    assert first.pop("equal") == ""
+    for name, error in first.items():
+        assert error.startswith("rank 1 (")
+        assert f"has another data={name} or what belongs to it than rank 0" in error
+        assert "rank 2 (" not in error
+        assert "\n" not in error
 
 
 def refused_facts(rank: int, _ranks: int) -> list[str]:
