@@ -20,12 +20,8 @@ from torch import nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from bench.data.stream import PackStream
-from bench.data.targets import Captions
 from bench.environment.machine import default_device
-from bench.experiment.config import Experiment, change
-from bench.experiment.experiments import EXPERIMENTS
-from bench.interfaces.method import METHODS
-from bench.measure.costs import count_step_flops
+from bench.experiment.config import Experiment
 from bench.measure.memory import (
     count_step_tensor_bytes,
     measure_memory,
@@ -37,7 +33,7 @@ from bench.profilers.core_waits import read_core_wait_seconds
 from bench.profilers.counters import TensorByteCounter
 from bench.profilers.device import open_device_reader, sample_device
 from bench.profilers.nvml import DeviceReader, make_rate_gauge
-from bench.records.record import PHASES, Speed
+from bench.records.record import PHASES
 from bench.train.build import (
     TrainRun,
     build_train_run,
@@ -45,7 +41,7 @@ from bench.train.build import (
     take_steps_at_full_learning_rate,
 )
 from tests.processes import in_child, wait_until
-from tests.small import TWO_BLOCKS, few_images, small, two_blocks
+from tests.small import TWO_BLOCKS, few_images, small
 
 MIB = 2**20
 CPU = torch.device("cpu")
@@ -120,21 +116,16 @@ def busy_process(*, is_own: bool) -> Iterator[psutil.Process]:
 
 
 def test_the_cpu_reader_tells_this_process_from_the_others() -> None:
+    own, others = "process CPU busy percent", "other processes CPU busy percent"
     before = time.perf_counter()
     with sample_device(open_device_reader(CPU), CPU) as readings:
         end = time.thread_time() + 0.2
         while time.thread_time() < end:
             sum(range(1000))
-    assert {
-        "process CPU busy percent",
-        "other processes CPU busy percent",
-    } <= readings.figures.keys()
+    assert {own, others} <= readings.figures.keys()
     machine_seconds = os.cpu_count() * (time.perf_counter() - before)
-    assert readings.figures["process CPU busy percent"] > 100 * (0.2 - 2 * TICK) / machine_seconds
-    for is_own, name in (
-        (True, "process CPU busy percent"),
-        (False, "other processes CPU busy percent"),
-    ):
+    assert readings.figures[own] > 100 * (0.2 - 2 * TICK) / machine_seconds
+    for is_own, name in ((True, own), (False, others)):
         with busy_process(is_own=is_own) as process:
             before, used = time.perf_counter(), sum(process.cpu_times()[:2])
             with sample_device(open_device_reader(CPU), CPU) as readings:
@@ -144,7 +135,7 @@ def test_the_cpu_reader_tells_this_process_from_the_others() -> None:
             machine_seconds = os.cpu_count() * (time.perf_counter() - before)
         assert readings.figures[name] > 100 * (0.3 - 2 * TICK) / machine_seconds
     # Of this process without the other.
-    assert readings.figures["process CPU busy percent"] < 50 / os.cpu_count()
+    assert readings.figures[own] < 50 / os.cpu_count()
 
 
 def test_threads_without_the_counter_of_waits_are_not_threads_that_never_waited(
@@ -174,20 +165,9 @@ def test_a_thread_that_shares_its_core_waits_about_as_long_as_it_runs() -> None:
     assert waits > 0.1
 
 
-def test_memory_record_is_kept_if_the_uncompiled_step_does_not_fit(
-    results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(_: object) -> int:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr("bench.measure.memory.count_step_tensor_bytes", fails)
-    memory = measure_memory(few_images("catlip"), CPU, results)
-    assert memory.peak_tensor_bytes is None
-    assert memory.peak_rss_bytes is not None
-
-
 def test_compiled_model_is_freed_before_the_uncompiled_step_is_counted(results: Path) -> None:
-    assert in_child(count_weights_alive, two_blocks("catlip", compile="on"), results) == 0
+    experiment = few_images("catlip", **TWO_BLOCKS, compile="on")
+    assert in_child(count_weights_alive, experiment, results) == 0
 
 
 def count_weights_alive(experiment: Experiment, results: Path) -> int:
@@ -239,70 +219,37 @@ def test_tensor_bytes_of_a_step_are_those_of_torchs_tracker() -> None:
     assert counted.peak_bytes == tracker.get_tracker_snapshot("peak")[CPU]["Total"]
 
 
-def test_text_flops_count_computed_tokens() -> None:
-    experiment = change(EXPERIMENTS["clip-tiny"], batch_size=2)
-    targets = METHODS["clip"].targets(experiment)(
-        Captions.from_texts(["dog", "a dog and a cat and a bird and a horse and a cow and a sheep"])
-    )
-    short, long = targets.select(torch.tensor([0, 0])), targets.select(torch.tensor([1, 0]))
-    counted = [
-        count_step_flops(experiment, batches) for batches in ([short], [long], [short, long])
-    ]
-    assert counted[0].image_forward == counted[1].image_forward
-    assert counted[0].text_forward < counted[1].text_forward
-    assert counted[2].text_forward == (counted[0].text_forward + counted[1].text_forward) // 2
-
-
-@pytest.mark.parametrize(("method", "text"), [("clip", ["text forward"]), ("catlip", [])])
-def test_a_speed_run_records_every_window_and_phase(
-    method: str, text: list[str], results: Path
-) -> None:
-    speed = measure_speed(few_images(method, **TWO_BLOCKS), CPU, results, 3)
+def test_a_speed_run_records_every_window_and_phase(results: Path) -> None:
+    experiment = few_images("clip", **TWO_BLOCKS)
+    speed = measure_speed(experiment, CPU, results, 3)
     assert speed.round == 3
-    windows = timed_windows(few_images(method, **TWO_BLOCKS), speed)
+    windows = timed_windows(experiment, speed)
     assert windows.num_planned == 2
     assert windows.is_finished()
-    phases = ["data", "image forward", *text, "head and loss", "backward", "optimizer"]
-    assert [phase for phase in PHASES if phase in speed.phase_seconds] == phases
-    assert {*phases} == {*speed.phase_seconds}
-    assert {len(seconds) for seconds in speed.phase_seconds.values()} == {
-        len(speed.phase_core_waits)
-    }
+    names = ["data", "image forward", "text forward", "head and loss", "backward", "optimizer"]
+    assert [phase for phase in PHASES if phase in speed.phase_seconds] == names
+    assert speed.phase_seconds.keys() == {*names}
+    assert {*map(len, speed.phase_seconds.values())} == {len(speed.phase_core_waits)}
     assert all(min(seconds) > 0 for seconds in speed.phase_seconds.values())
     assert speed.flops.step > 2 * speed.flops.forward
-    assert (speed.tokens_per_caption is not None) == bool(text)
+    assert speed.tokens_per_caption is not None
     assert speed.trained_parameters > speed.tower_parameters > 0
-    assert speed.not_measured == {}
-    assert speed.skipped == {}
+    assert speed.not_measured == speed.skipped == {}
     assert 0 < speed.data_wait_share < 1
 
 
-def compiled(experiment: Experiment, results: Path) -> Speed:
-    """Measure with dynamo itself, whoever it hands its graphs to."""
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-        return measure_speed(experiment, CPU, results, 0)
-
-
-def test_window_with_a_compilation_is_discarded(results: Path) -> None:
-    """Captions of new widths are new graphs."""
-    experiment = two_blocks("clip", compile="on", warmup_steps=1, windows=5, steps_per_window=1)
-    speed = in_child(compiled, experiment, results)  # whose shapes are not checked
-    compiled_windows = [name for name in speed.not_measured if name.startswith("window ")]
-    assert compiled_windows
-    assert speed.window_seconds
-
-
-def test_run_with_compilation_in_every_window_fails_with_the_reason(
+def test_windows_with_a_compilation_are_discarded_and_a_run_without_others_fails(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    number = itertools.count()
-    monkeypatch.setattr("bench.measure.speed.count_compiled_graphs", lambda: next(number))
-    with pytest.raises(
-        RuntimeError, match=r"graphs were compiled in all.*: give the experiment more warmup_steps"
-    ):
-        measure_speed(few_images("clip", **TWO_BLOCKS), CPU, results, 0)
+    experiment = few_images("catlip", **TWO_BLOCKS)
+    graphs = itertools.chain([0, 2], itertools.repeat(2))  # before and after each window
+    monkeypatch.setattr("bench.measure.speed.count_compiled_graphs", lambda: next(graphs))
+    speed = measure_speed(experiment, CPU, results, 0)
+    assert speed.not_measured == {"window 1": "2 graphs were compiled in it"}
+    assert len(speed.window_seconds) >= 2
+    graphs = itertools.count()
+    with pytest.raises(RuntimeError, match=r"graphs were compiled in all.* more warmup_steps"):
+        measure_speed(experiment, CPU, results, 0)
 
 
 def test_window_in_which_the_gpu_was_throttled_is_made_up_for(
@@ -347,7 +294,10 @@ def test_injected_slowdown_is_a_fraction_of_the_step_time(
 @pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="peak resident memory is read from /proc"
 )
-def test_cpu_memory_has_a_peak_and_no_cuda_counts(results: Path) -> None:
+def test_cpu_memory_has_a_peak_and_no_cuda_counts(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is kept, too, if the uncompiled step does not fit."""
     memory = measure_memory(few_images("catlip"), CPU, results)
     assert memory.peak_rss_bytes is not None
     # This process has had more before; the kernel counts in steps.
@@ -356,12 +306,19 @@ def test_cpu_memory_has_a_peak_and_no_cuda_counts(results: Path) -> None:
     weights = 4 * memory.trained_parameters
     assert memory.peak_tensor_bytes > 4 * weights  # with gradients and two moments
 
+    def fails(_: object) -> int:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("bench.measure.memory.count_step_tensor_bytes", fails)
+    memory = measure_memory(few_images("catlip"), CPU, results)
+    assert memory.peak_tensor_bytes is None
+    assert memory.peak_rss_bytes is not None
+
 
 def test_tensors_of_a_step_are_the_same_on_every_run_and_grow_with_the_batch(results: Path) -> None:
     def count(batch_size: int) -> int:
-        return count_step_tensor_bytes(
-            open_batch_stream(few_images("superclass", batch_size=batch_size), CPU, results)
-        )
+        experiment = few_images("superclass", **TWO_BLOCKS, batch_size=batch_size)
+        return count_step_tensor_bytes(open_batch_stream(experiment, CPU, results))
 
     assert count(16) == count(16) < count(32)
 
