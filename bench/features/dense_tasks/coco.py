@@ -75,25 +75,16 @@ class InstancesWithMasks(Instances):
 class CocoFiles:
     """The images of a split with their objects, decoded on access."""
 
-    file: Path  # of the annotations
     classes: tuple[str, ...]  # by ascending id of their category
     images: FileImageSource
     # The objects of each image, with the indices of `classes` in place of the categories' ids.
     objects: Sequence[Sequence[Any]]
 
-    @property
-    def all_files(self) -> Sequence[Path]:
-        """The images, and then the annotations file."""
-        return [*self.images.files, self.file]
-
     def __len__(self) -> int:
         return len(self.objects)
 
     def __getitem__(self, row: int) -> ImageWithObjects:
-        """Decode an image and its objects; ValueError names an image whose masks do not fit.
-
-        UnreadableImageError where the image cannot be decoded.
-        """
+        """Decode an image and its objects; ValueError names an image that is damaged, or whose masks do not fit."""
         rgb = self.images.rgb(row)
         _, height, width = rgb.shape
         objects = self.objects[row]
@@ -116,47 +107,56 @@ class CocoFiles:
         return replace(self, images=self.images.select(rows), objects=objects)
 
 
-def read_coco_labels(root: Path, cache: Path) -> MultiLabelTask:
+def read_coco_labels(root: Path, _cache: Path) -> MultiLabelTask:
     """Read COCO: an image has the classes of its annotations, including crowds, as in CatLIP's code.
 
     The validation part is held out from `train`; `val` is the test part. Images without annotations show no class.
     Raises ValueError for missing files, or files that contradict each other.
     """
-    parts = []
-    for split in _read_splits(root, Instances):
-        labels = np.zeros((len(split), len(split.classes)), dtype=bool)
-        for row, objects in enumerate(split.objects):
-            columns = [item.category_id for item in objects]
-            labels[row, columns] = True
-        parts.append(MultiLabelPart(split.images, labels))
-    return build_task(MultiLabelTask, "COCO", split.classes, parts, cache)
+    train, test = _read_splits(root, Instances)
+    train_part = _make_labelled_part(train)
+    test_part = _make_labelled_part(test)
+    files = train.images.files
+    return build_task(MultiLabelTask, "COCO", train.classes, train_part, test_part, files)
 
 
-def read_coco_detection(root: Path, cache: Path) -> DetectionTask:
+def _make_labelled_part(split: CocoFiles) -> MultiLabelPart:
+    """Return the images of a split with the classes of their objects."""
+    labels = np.zeros((len(split), len(split.classes)), dtype=bool)
+    for row, objects in enumerate(split.objects):
+        columns = [item.category_id for item in objects]
+        labels[row, columns] = True
+    return MultiLabelPart(split.images, labels)
+
+
+def read_coco_detection(root: Path, _cache: Path) -> DetectionTask:
     """Read COCO: train on `train`, from which the validation part is held out, and test on `val`.
 
-    Unreadable images and polygons of fewer than three corners are left out. Raises ValueError for missing or
-    contradictory files.
+    Polygons of fewer than three corners are left out. Raises ValueError for missing or contradictory files.
     """
     import_pycocotools("mask")  # a missing pycocotools is reported before the large files are read
-    parts = []
-    for split in _read_splits(root, InstancesWithMasks):
-        # COCO has some empty boxes.
-        objects = [
-            [item for item in objects_of_image if min(item.bbox[2:]) > 0]
-            for objects_of_image in split.objects
-        ]
-        parts.append(replace(split, objects=objects))
-    return build_task(DetectionTask, "coco", split.classes, parts, cache)
+    train, test = _read_splits(root, InstancesWithMasks)
+    train = _leave_out_empty_boxes(train)
+    test = _leave_out_empty_boxes(test)
+    return build_task(DetectionTask, "coco", train.classes, train, test, train.images.files)
 
 
-def _read_splits(root: Path, instances_type: type[Instances]) -> list[CocoFiles]:
+def _leave_out_empty_boxes(split: CocoFiles) -> CocoFiles:
+    """Return a split without its objects with an empty box, of which COCO has some."""
+    objects = [
+        [item for item in objects_of_image if min(item.bbox[2:]) > 0]
+        for objects_of_image in split.objects
+    ]
+    return replace(split, objects=objects)
+
+
+def _read_splits(root: Path, instances_type: type[Instances]) -> tuple[CocoFiles, CocoFiles]:
     """Read `train` and `val`; ValueError where they have other categories."""
     train = _read_split(root, "train", instances_type)
     val = _read_split(root, "val", instances_type)
     if train.classes != val.classes:
         raise ValueError(f"{root}: train and val have other categories")
-    return [train, val]
+    return train, val
 
 
 def _read_split(root: Path, split: str, instances_type: type[Instances]) -> CocoFiles:
@@ -188,7 +188,7 @@ def _read_split(root: Path, split: str, instances_type: type[Instances]) -> Coco
         annotation.category_id = class_index[annotation.category_id]
     classes = tuple(category.name for category in categories)
     images = FileImageSource([folder / name for name in names])
-    return CocoFiles(file, classes, images, list(annotations.values()))
+    return CocoFiles(classes, images, list(annotations.values()))
 
 
 def read_instances(path: Path, instances_type: type[Instances]) -> Instances:

@@ -18,9 +18,7 @@ from bench.features.dense_tasks.task_files import build_task
 from bench.transfer.tasks.image_sources import (
     IMAGE_SUFFIXES,
     FileImageSource,
-    UnreadableImageError,
     name_first_three,
-    read_image_file,
 )
 
 ONE_CHANNEL_MODES = ("L", "P", "1")  # Pillow's modes with one number per pixel
@@ -37,20 +35,11 @@ class MaskFiles:
     masks: Sequence[Path]
     class_of_number: ClassOfNumber
 
-    @property
-    def all_files(self) -> Sequence[Path]:
-        """The masks, and then the images."""
-        return [*self.masks, *self.images.files]
-
     def __len__(self) -> int:
         return len(self.masks)
 
     def __getitem__(self, row: int) -> ImageAndMask:
-        """Decode an image and its mask.
-
-        ValueError for a mask of another size, or with a number that is no class. UnreadableImageError if one of the two
-        files cannot be decoded.
-        """
+        """Decode an image and its mask; ValueError names a file that cannot be decoded, or a mask that does not fit."""
         rgb = self.images.rgb(row)
         path = self.masks[row]
         numbers = _read_mask(path)
@@ -69,20 +58,18 @@ class MaskFiles:
         return MaskFiles(self.images.select(rows), masks, self.class_of_number)
 
 
-def read_ade20k(root: Path, cache: Path) -> SegmentationTask:
+def read_ade20k(root: Path, _cache: Path) -> SegmentationTask:
     """Read ADE20k as in its challenge of 2016: 150 classes; 0 marks pixels without a class, which are ignored."""
     classes = tuple(f"class {number}" for number in range(1, ADE20K_CLASSES + 1))
     class_of_number = np.full(256, NO_CLASS)
     class_of_number[0] = IGNORED
     class_of_number[1 : ADE20K_CLASSES + 1] = range(ADE20K_CLASSES)
-    parts = [
-        _pair_files(root, "annotations", part, class_of_number, ADE20K_LAYOUT)
-        for part in ("training", "validation")
-    ]
-    return build_task(SegmentationTask, "ade20k", classes, parts, cache)
+    train = _pair_files(root, "annotations", "training", class_of_number, ADE20K_LAYOUT)
+    test = _pair_files(root, "annotations", "validation", class_of_number, ADE20K_LAYOUT)
+    return build_task(SegmentationTask, "ade20k", classes, train, test, train.masks)
 
 
-def read_mask_folders(root: Path, cache: Path) -> SegmentationTask:
+def read_mask_folders(root: Path, _cache: Path) -> SegmentationTask:
     """Read folders of images and masks of the user's own; 255 is ignored."""
     names_file = root / "classes.txt"
     require_path(root, names_file, FOLDERS_LAYOUT)
@@ -95,11 +82,9 @@ def read_mask_folders(root: Path, cache: Path) -> SegmentationTask:
     class_of_number = np.full(256, NO_CLASS)
     class_of_number[: len(classes)] = range(len(classes))
     class_of_number[IGNORED] = IGNORED
-    parts = [
-        _pair_files(root, "masks", part, class_of_number, FOLDERS_LAYOUT)
-        for part in ("train", "val")
-    ]
-    return build_task(SegmentationTask, "masks", classes, parts, cache)
+    train = _pair_files(root, "masks", "train", class_of_number, FOLDERS_LAYOUT)
+    test = _pair_files(root, "masks", "val", class_of_number, FOLDERS_LAYOUT)
+    return build_task(SegmentationTask, "masks", classes, train, test, train.masks)
 
 
 def _pair_files(
@@ -122,19 +107,13 @@ def _pair_files(
 
 
 def _read_mask(path: Path) -> UInt8[np.ndarray, "height width"]:
-    """Return the number of each pixel; UnreadableImageError for what is no PNG file of one channel."""
-    encoded = read_image_file(path)
-    try:
-        return _decode_mask(encoded)
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - decoders document no exceptions
-        raise UnreadableImageError(f"{path}: {error}") from None
-
-
-def _decode_mask(encoded: bytes) -> UInt8[np.ndarray, "height width"]:
-    """Decode a PNG file of one channel; ValueError for a colour image, or one with too many pixels."""
-    with Image.open(io.BytesIO(encoded), formats=["PNG"]) as image:  # reads only the header
+    """Return the number of each pixel; ValueError for what is no PNG file of one channel, or has too many pixels."""
+    encoded = read_limited(path)
+    # Pillow documents no exceptions.
+    with (
+        prefix_errors(path, (Exception,)),
+        Image.open(io.BytesIO(encoded), formats=["PNG"]) as image,  # reads only the header
+    ):
         if image.mode not in ONE_CHANNEL_MODES:
             raise ValueError(f"{image.mode}: a mask has one number per pixel, not a colour")
         if image.width * image.height > MAX_PIXELS:

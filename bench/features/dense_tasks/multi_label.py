@@ -6,7 +6,6 @@ together, and are reported on the test part. The linear head is one logistic reg
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -61,16 +60,8 @@ class MultiLabelPart:
     images: ImageSource
     labels: Bool[np.ndarray, "images classes"]
 
-    @property
-    def all_files(self) -> Sequence[Path]:
-        assert isinstance(self.images, FileImageSource)
-        return self.images.files
-
     def __len__(self) -> int:
         return len(self.labels)
-
-    def __getitem__(self, row: int) -> tuple[Tensor, Bool[np.ndarray, " classes"]]:
-        return self.images.rgb(row), self.labels[row]
 
     def select(self, rows: Sequence[int]) -> "MultiLabelPart":
         assert isinstance(self.images, FileImageSource)

@@ -1,11 +1,9 @@
-"""Tasks that are read from files: a validation part is held out, and unreadable files are left out."""
+"""Tasks that are read from files: a validation part is held out from the training part."""
 
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
-
-from bench.transfer.tasks.image_sources import find_readable_rows
 
 VALIDATION_SHARE = 0.25  # of the training part
 MAX_VALIDATION = 5000  # images
@@ -15,17 +13,6 @@ Task = TypeVar("Task")
 class FilePart(Protocol):
     """Examples in files, decoded on access."""
 
-    @property
-    def all_files(self) -> Sequence[Path]:
-        """The files that are read, beginning with one per example, whose names decide the split."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, row: int, /) -> object:
-        """Decode an example; raises UnreadableImageError."""
-        ...
-
     def select(self, rows: Sequence[int], /) -> "FilePart": ...
 
 
@@ -33,25 +20,16 @@ def build_task(
     task_class: Callable[..., Task],
     name: str,
     classes: tuple[str, ...],
-    train_and_test: Sequence[FilePart],
-    cache: Path,
+    train: FilePart,
+    test: FilePart,
+    train_files: Sequence[Path],
 ) -> Task:
-    """Build a `TaskWithSplits`: hold out a validation part of the training part, and leave out unreadable examples.
+    """Build a `TaskWithSplits`; the names of `train_files`, one for each training example, decide the split.
 
-    ValueError for too few training examples, or too many unreadable ones.
+    ValueError for too few training examples.
     """
-    train, test = train_and_test
-    names = [path.name for path in train.all_files[: len(train)]]
-    rows, held_rows = split_train_validation(name, names)
-    parts = {"train": train.select(rows), "validation": train.select(held_rows), "test": test}
-    notes = list[str]()
-    for part_name, part in parts.items():
-        rows, note = find_readable_rows(
-            part.__getitem__, len(part), part.all_files, cache, f"{name} {part_name}", str(classes)
-        )
-        parts[part_name] = part.select(rows)
-        notes += note
-    return task_class(name, classes, *parts.values(), notes=tuple(notes))
+    rows, held_out_rows = split_train_validation(name, [file.name for file in train_files])
+    return task_class(name, classes, train.select(rows), train.select(held_out_rows), test)
 
 
 def split_train_validation(name: str, image_names: Sequence[str]) -> tuple[list[int], list[int]]:

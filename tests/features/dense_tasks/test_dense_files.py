@@ -12,7 +12,6 @@ from PIL import Image
 
 from bench.features.dense_tasks.mask_files import read_ade20k, read_mask_folders
 from bench.features.dense_tasks.segmentation import IGNORED, SegmentationTask
-from bench.transfer.tasks import image_sources
 from tests.transfer import trees
 
 HEIGHT, WIDTH = 10, 20
@@ -69,7 +68,22 @@ def test_segmentation_layouts_are_read(
         assert (numbers[:, -1] == row[1]).all()
 
 
+FIRST_IMAGE = "images/train/000.png"
 FIRST_MASK = "masks/train/000.png"
+
+
+def bomb(path: Path) -> None:
+    """Make an image say that it has 20,000 pixels a side."""
+    png = path.read_bytes()
+    header = b"IHDR" + 2 * (20_000).to_bytes(4, "big") + png[24:29]
+    path.write_bytes(png[:12] + header + zlib.crc32(header).to_bytes(4, "big") + png[33:])
+
+
+def write_eps(path: Path) -> None:
+    """Write a program, which Pillow would hand to Ghostscript."""
+    content = io.BytesIO()
+    Image.new("L", (8, 8)).save(content, "EPS")
+    path.write_bytes(content.getvalue())
 
 
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -89,67 +103,19 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: (root / FIRST_MASK).unlink(),
         "images/train and masks/train hold other names, such as .*masks/train/000.png",
     ),
+    "an empty mask": (lambda root: (root / FIRST_MASK).write_bytes(b""), f"{FIRST_MASK}: "),
+    "a large mask": (lambda root: bomb(root / FIRST_MASK), f"{FIRST_MASK}: "),
+    "a program as a mask": (lambda root: write_eps(root / FIRST_MASK), f"{FIRST_MASK}: "),
+    "an empty image": (lambda root: (root / FIRST_IMAGE).write_bytes(b""), f"{FIRST_IMAGE}: "),
 }
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_inconsistent_files_are_named_before_training(name: str, tmp_path: Path) -> None:
-    """And again after a good state was read and cached."""
-    read_mask_folders(masks_tree(tmp_path), tmp_path / "cache")
+def test_file_that_is_damaged_or_does_not_fit_is_named(name: str, tmp_path: Path) -> None:
     change, text = CHANGES[name]
-    change(tmp_path)
-    for _ in range(2):
-        with pytest.raises(ValueError, match=text):
-            read_mask_folders(tmp_path, tmp_path / "cache")
-
-
-def bomb(png: bytes) -> bytes:
-    """Return an image that says that it has 20,000 pixels a side."""
-    header = b"IHDR" + 2 * (20_000).to_bytes(4, "big") + png[24:29]
-    return png[:12] + header + zlib.crc32(header).to_bytes(4, "big") + png[33:]
-
-
-def encoded(kind: str) -> bytes:
-    content = io.BytesIO()
-    Image.new("L", (8, 8)).save(content, kind)
-    return content.getvalue()
-
-
-BROKEN: dict[str, Callable[[bytes], bytes]] = {
-    "cut": lambda content: content[: len(content) // 2],
-    "empty": lambda _: b"",
-    "bomb": bomb,
-    "a program": lambda _: encoded("EPS"),  # which Pillow would hand to Ghostscript
-}
-
-
-@pytest.mark.parametrize("how", BROKEN)
-@pytest.mark.parametrize("kind", ["images", "masks"])
-def test_broken_pairs_are_reported_and_left_out(
-    how: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broken = masks_tree(tmp_path) / kind / "train" / "000.png"
-    broken.write_bytes(BROKEN[how](broken.read_bytes()))
-    with pytest.raises(
-        ValueError,
-        match=rf"1 of \d images cannot be read \(.*{kind}/train/000.png: .*one in a hundred",
-    ):
-        read_mask_folders(tmp_path, tmp_path / "cache")
-    monkeypatch.setattr(image_sources, "MAX_UNREADABLE_SHARE", 0.5)
-    task = read_mask_folders(tmp_path, tmp_path / "cache")
-    assert len(task.train) + len(task.validation) == len(NAMES) - 1
-    assert [f"{kind}/train/000.png" in note and "left out" in note for note in task.notes] == [True]
-    read_all(task)
-
-
-def test_reduced_class_list_invalidates_the_mask_cache(tmp_path: Path) -> None:
-    for path in (masks_tree(tmp_path) / "masks" / "train").iterdir():
-        mask(path, halves(2, 0))
-    (tmp_path / "classes.txt").write_text("ground\nroof\ntree\n")
-    read_mask_folders(tmp_path, tmp_path / "cache")
-    (tmp_path / "classes.txt").write_text("ground\nroof\n")
-    with pytest.raises(ValueError, match="numbers that are no class of the set: 2"):
-        read_mask_folders(tmp_path, tmp_path / "cache")
+    change(masks_tree(tmp_path))
+    with pytest.raises(ValueError, match=text):
+        read_all(read_mask_folders(tmp_path, tmp_path / "cache"))
 
 
 def read_all(task: SegmentationTask) -> None:

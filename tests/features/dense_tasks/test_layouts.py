@@ -11,7 +11,6 @@ import pytest
 from bench.data.manifest import CACHE
 from bench.features.dense_tasks.coco import read_coco_labels
 from bench.features.dense_tasks.multi_label import MultiLabelPart, MultiLabelTask
-from bench.transfer.tasks import image_sources
 from bench.transfer.tasks.image_sources import FileImageSource
 from tests.transfer.trees import make_image
 
@@ -122,20 +121,3 @@ def test_inconsistent_coco_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=text):
         read_coco_labels(coco_tree(tmp_path, change), tmp_path / CACHE)
-
-
-def test_broken_image_is_left_out_and_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = coco_tree(tmp_path)
-    (root / "val2017" / "101.jpg").write_bytes(b"no image")
-    with pytest.raises(
-        ValueError, match=r"COCO test: 1 of 3 images cannot be read .*101\.jpg: .*nothing is scored"
-    ):
-        read_coco_labels(root, tmp_path / CACHE)
-    monkeypatch.setattr(image_sources, "MAX_UNREADABLE_SHARE", 0.5)
-    task = read_coco_labels(root, tmp_path / CACHE)
-    assert shown_by(task.test, task.classes) == {
-        name: of for name, of in named(VAL).items() if name != "101"
-    }
-    assert any("101.jpg" in note and note.endswith("they are left out") for note in task.notes)
