@@ -34,12 +34,12 @@ RESULTS = (
     figures_section.SECTION,
     accuracy_section.SECTION,
     losses_section.SECTION,
-    other_results.SECTION,
 )
 BACKGROUND = (
     circumstances.METHODS,
     circumstances.FAILURES,
     page_data.UNMEASURED,
+    other_results.SECTION,
     circumstances.ENVIRONMENT,
     page_data.DATA,
     page_data.WORDS,

@@ -10,13 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from bench.interfaces.sections import ComparisonRecords, Key
-from bench.interfaces.throughput import PHASE, Throughput
-from bench.measure.speed_tables import measured_phases
 from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
 from bench.tables.formats import (
     HasInterval,
     format_interval,
-    format_percent,
     format_rate,
     format_ratio,
     pluralize,
@@ -49,15 +46,6 @@ RATIO_KEYS = (
     Key("■ forward and backward alone", 2),
     Key("◆ FLOP-predicted", 3),
 )
-PHASE_STYLES = {  # number of the colour, hatch and glyph of a phase; adjacent ones differ in more than their colour
-    "data": (2, "++++", "▦"),
-    "augmentation": (7, "----", "▤"),
-    "image forward": (1, "", "■"),
-    "text forward": (4, "\\\\\\\\", "▧"),
-    "head and loss": (6, "xxxx", "▩"),
-    "backward": (5, "", "■"),
-    "optimizer": (3, "////", "▨"),
-}
 
 
 def throughput_chart(comparison: ComparisonRecords) -> Markup:
@@ -117,43 +105,6 @@ def ratio_chart(comparison: ComparisonRecords) -> Markup:
         axes.set_xlabel(f"times {chart_label(base)}'s images per second")
         text = f"Ratios to {base}, the band is plus or minus 2 percent. {'; '.join(described)}."
         return svg(figure, "ratios", text)
-
-
-def phase_keys(rows: Sequence[Throughput]) -> list[Key]:
-    """Return the keys of the phases that any row has."""
-    keys = []
-    for phase in measured_phases(rows):
-        series, _, glyph = PHASE_STYLES[phase]
-        keys.append(Key(f"{glyph} {phase}", series))
-    return keys
-
-
-def phase_chart(comparison: ComparisonRecords) -> Markup:
-    """Draw the phases of a step in milliseconds, one bar per experiment."""
-    rows = [row for row in comparison.throughputs if row.figures["phases_ms"]]
-    described = []
-    with row_chart(len(rows)) as (figure, axes):
-        for at, row in enumerate(rows):
-            label = comparison.label(row.experiment)
-            phases_ms = row.figures["phases_ms"] or 0.0
-            step_ms = row.figures["step_ms"] or 0.0
-            start = 0.0
-            texts = []
-            for phase in measured_phases([row]):
-                series, hatch, _ = PHASE_STYLES[phase]
-                ms = row.figures[PHASE + phase] or 0.0
-                bar = axes.barh(at + 0.08, ms, 0.3, start, color=SERIES[series - 1], hatch=hatch)
-                bar[0].set(edgecolor=PAPER, linewidth=1)
-                text = f"{phase} {format_rate(ms)} ms"
-                texts.append(text)
-                add_tooltip(bar[0], f"{text}, {format_percent(ms / phases_ms)}")
-                start += ms
-            axes.vlines(step_ms, at - 0.14, at + 0.3, color=INK, linewidth=2)
-            write_row_label(axes, at, label, f"{format_rate(step_ms)} ms")
-            described.append(f"{label}: {', '.join(texts)}")
-        axes.set_xlim(left=0)
-        axes.set_xlabel("milliseconds per step")
-        return svg(figure, "phases", f"Milliseconds per step by phase. {'; '.join(described)}.")
 
 
 def series_colour_and_marker(comparison: ComparisonRecords, experiment: str) -> tuple[str, str]:

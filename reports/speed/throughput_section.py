@@ -8,7 +8,6 @@ from bench.interfaces.sections import (
     ComparisonRecords,
     Group,
     Heading,
-    Key,
     PageContext,
     Section,
     Text,
@@ -22,8 +21,6 @@ from bench.tables.formats import NBSP, format_rate
 from bench.tables.tables import Cell, Column, Table
 from reports.speed.charts import (
     RATIO_KEYS,
-    phase_chart,
-    phase_keys,
     ratio_chart,
     throughput_chart,
 )
@@ -33,7 +30,6 @@ RATIOS_NOTE = (
     f"Lines are 95{NBSP}% intervals. Ratios inside the grey band (±2{NBSP}%) are not called a difference. The table "
     "below gives the figures."
 )
-STEP_KEY = Key("┃ whole step, from the windows")
 
 
 def _build(page: PageContext) -> Sequence[Block]:
@@ -48,7 +44,7 @@ def _build(page: PageContext) -> Sequence[Block]:
     if speeds.all_rows:
         blocks.append(speeds)
     if comparison.throughputs:
-        blocks += _step_blocks(comparison)
+        blocks += [Heading("Time per step"), phase_table(comparison)]
     memory = memory_and_size_table(comparison)
     if memory.all_rows:
         blocks += [Heading("Memory, utilisation, targets, sizes"), memory]
@@ -66,18 +62,6 @@ def _chart_blocks(comparison: ComparisonRecords) -> list[Block]:
         title = "Measured and FLOP-predicted ratios"
         charts.append(Chart(ratio_chart(comparison), title, [RATIOS_NOTE], RATIO_KEYS))
     return [Group(charts, "pair")]
-
-
-def _step_blocks(comparison: ComparisonRecords) -> list[Block]:
-    """Return the phases of a step."""
-    blocks: list[Block] = [Heading("Time per step")]
-    if any(row.figures["phases_ms"] for row in comparison.throughputs):
-        keys = [*phase_keys(comparison.throughputs), STEP_KEY]
-        note = "The table below gives the figures."
-        chart = phase_chart(comparison)
-        blocks.append(Chart(chart, "Phases of a step", [note], keys, width="narrow"))
-    blocks.append(phase_table(comparison))
-    return blocks
 
 
 def _runs_table(comparison: ComparisonRecords) -> Table:
