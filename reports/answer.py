@@ -1,12 +1,13 @@
 """The first screen of the page: its answer, what the answer does not show, a chart, and a table of all experiments."""
 
+import shlex
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
 from bench.experiment.experiments import SCALES
 from bench.experiment.fields import PACK_DATA
-from bench.interfaces.catalog import describe_out_of_domain_scoring
+from bench.interfaces.catalog import describe_out_of_domain_scoring, is_pack_task
 from bench.interfaces.sections import Block, ComparisonRecords, Group, PageContext, Text, Warn
 from bench.interfaces.throughput import Throughput
 from bench.labels.adjectives import describe_adjectives
@@ -14,8 +15,8 @@ from bench.measure.comparison_records import UNTIMED
 from bench.measure.speed_tables import BASE_CELL, IS_BASE
 from bench.measure.summary import extreme_mfu_rows
 from bench.measure.tables import sample_flaw_table
-from bench.measure.windows import describe_busy_processes, describe_waits
-from bench.records.record import Failure, RunOnSamples
+from bench.measure.windows import describe_busy_processes, describe_waits, timed_windows
+from bench.records.record import Failure, RunOnSamples, Speed
 from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
 from bench.tables.formats import (
     CONFIDENCE_TEXT,
@@ -51,7 +52,6 @@ OPEN_RATIO = Markup(
 SPEED = Markup("{lead} trains {rate} images per second <small>(median of {runs}).</small>")
 LIMITS = "This does not show other machines than {machines}, other sizes than {sizes}, other seeds and other tasks."
 OTHER_SIZE = " No ratio of this size estimates one of ViT-B/16."
-DRAWINGS = "{}: --root FOLDER scores them on classes of your own, with a folder of images for each."
 SAMPLES = Markup(
     'Samples were skipped or have no text: <a href="#data">see what is wrong with them</a>.'
 )
@@ -62,6 +62,15 @@ ENGINEERING = Markup(
 )
 FAILURES = Markup('<strong>{} failed.</strong> <a href="#failures">See the reasons</a>.')
 MORE = Markup("More seeds: <code>catlip-bench --full</code>. On your own data: docs/quickstart.md.")
+MORE_ON_OWN_DATA = Markup(
+    "More seeds: <code>catlip-bench train NAME{options} --images {images} --set seed=1 --out {results}/NAME-1</code> "
+    "for each experiment and seed, with the other options of this comparison, such as --root, --caption and, where "
+    "labels are learned, --count-vocabulary. This page joins them."
+)
+WITHOUT_DISTURBED = "The ratio above leaves out what other work disturbed; over all steps it is {}."
+ALL_STEPS = (
+    "The ratio above is of all steps, also of those that other work disturbed, and is not judged."
+)
 OTHERS = Markup(
     'The folder holds <a href="#others">other results</a>, which are not joined with these.'
 )
@@ -114,10 +123,12 @@ def answer_blocks(
     first: list[Block] = list(headline_chart(comparison, scores))
     if figures is not None and figures.all_rows:
         first.append(Group([figures, Text(FIGURES_NOTE, "under")]))
+    data = {experiment.input.data for experiment in comparison.experiments.values()}
     notes = [
         describe_waits(comparison.records, comparison.experiments),
+        _describe_disturbed_ratio(comparison),
         _describe_limits(comparison),
-        _describe_drawings(comparison, scores),
+        describe_out_of_domain_scoring(scores.tasks, data) if scores else "",
         SAMPLES if sample_flaw_table(comparison.records).all_rows else "",
         _describe_labels(comparison),
     ]
@@ -128,10 +139,25 @@ def answer_blocks(
     blocks.append(Group(first, "first"))
     blocks += [Text(need) for need in describe_needs(comparison, scores) if need]
     blocks += added
-    blocks.append(Text(MORE))
+    blocks.append(Text(_describe_more_seeds(page, scores)))
     if page.others:
         blocks.append(Text(OTHERS))
     return blocks
+
+
+def _describe_more_seeds(page: PageContext, scores: FullLabelScores) -> Markup:
+    """Return the command that adds seeds: for own data or own tasks the command for each experiment and seed."""
+    experiment = next(iter(page.comparison.experiments.values()), None)
+    if experiment is None:
+        return MORE
+    if experiment.input.data == PACK_DATA and all(map(is_pack_task, scores.tasks)):
+        return MORE
+    options = ""
+    if experiment.input.data != PACK_DATA:
+        options = f" --data {shlex.quote(experiment.input.data)}"
+    return MORE_ON_OWN_DATA.format(
+        options=options, images=experiment.training.images, results=shlex.quote(page.results)
+    )
 
 
 def headline_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Table:
@@ -160,15 +186,22 @@ def headline_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Ta
     return Table.of_rows("The answer in figures", columns, rows)
 
 
+def _headline_row(comparison: ComparisonRecords) -> Throughput | None:
+    """Return the speed of the experiment whose ratio the answer begins with; None without a ratio."""
+    rows = {row.experiment: row for row in comparison.throughputs if row.ratio is not None}
+    if not rows:
+        return None
+    return rows[headline_experiment(comparison, list(rows))]
+
+
 def _ratio_sentence(comparison: ComparisonRecords) -> Markup | None:
     """Report the ratio of the experiment that the answer begins with; None without a ratio."""
-    ratios = {row.experiment: row.ratio for row in comparison.throughputs if row.ratio is not None}
-    if not ratios:
+    row = _headline_row(comparison)
+    if row is None or row.ratio is None:
         return None
-    lead = headline_experiment(comparison, list(ratios))
-    ratio = ratios[lead]
+    ratio = row.ratio
     sentence = RATIOS.get(ratio.verdict, OPEN_RATIO).format(
-        lead=comparison.label(lead),
+        lead=comparison.label(row.experiment),
         base=comparison.label(comparison.base or ""),
         ratio=format_ratio(ratio.value),
         smallest=format_percent(SMALLEST_EFFECT, 0),
@@ -188,6 +221,19 @@ def _describe_interval(ratio: Ratio) -> str:
     return "one run each: no interval"
 
 
+def _describe_disturbed_ratio(comparison: ComparisonRecords) -> str:
+    """Say whether the first ratio includes what other work disturbed; empty where nothing was disturbed."""
+    row = _headline_row(comparison)
+    if row is None or row.ratio is None or row.ratio_of_all is None:
+        return ""
+    runs = [timed_windows(experiment, speed) for experiment, speed in comparison.runs(Speed)]
+    if all(windows.counted_mask().all() for windows in runs):
+        return ""
+    if row.ratio.low is None and min(row.ratio.runs) > 1:
+        return ALL_STEPS
+    return WITHOUT_DISTURBED.format(format_ratio(row.ratio_of_all.value))
+
+
 def _describe_limits(comparison: ComparisonRecords) -> str:
     """Say that the answer does not show other machines, sizes, trainings and tasks than the records have."""
     machines = dict.fromkeys(record.circumstances.machine_and_gpu for record in comparison.records)
@@ -201,15 +247,6 @@ def _describe_limits(comparison: ComparisonRecords) -> str:
     if all(image.tower != vit_b16 for image in images):
         text += OTHER_SIZE
     return text
-
-
-def _describe_drawings(comparison: ComparisonRecords, scores: FullLabelScores) -> str:
-    """Say that towers of other data were scored on the pack's drawings; empty if they were not."""
-    data = {experiment.input.data for experiment in comparison.experiments.values()} - {PACK_DATA}
-    if not data or not scores:
-        return ""
-    drawings = describe_out_of_domain_scoring(scores.tasks, sorted(data))
-    return DRAWINGS.format(drawings) if drawings else ""
 
 
 def _describe_labels(comparison: ComparisonRecords) -> str:

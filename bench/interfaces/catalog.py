@@ -96,16 +96,20 @@ def installed_references() -> tuple[str, ...]:
     return REFERENCES
 
 
+def is_pack_task(task: str) -> bool:
+    """Return whether a task by its recorded name is one on images of the pack."""
+    return TASKS.is_built_in(task) and not TASKS[task].layout
+
+
 def describe_out_of_domain_scoring(tasks: Iterable[str], data: Collection[str]) -> str:
-    """Return a clause on towers of the user's data that only the pack's drawings score; empty for others."""
-    if (
-        not data
-        or PACK_DATA in data
-        or not all(TASKS.is_built_in(task) and not TASKS[task].layout for task in tasks)
-    ):
+    """Return a sentence on towers of the user's data that only the pack's drawings score; empty for others."""
+    if not data or PACK_DATA in data or not all(map(is_pack_task, tasks)):
         return ""
     where = " and ".join(data)
-    return f"The towers were trained on {where} and scored on drawings of the shipped pack, such as emoji"
+    return (
+        f"The towers were trained on {where} and scored on drawings of the shipped pack, such as emoji: "
+        "--root FOLDER scores them on classes of your own, with a folder of images for each."
+    )
 
 
 def describe_default_tasks(tasks: Iterable[str]) -> str:
@@ -113,8 +117,8 @@ def describe_default_tasks(tasks: Iterable[str]) -> str:
     if not {*tasks} & {*DEFAULT_TASKS}:
         return ""
     return (
-        "These scores show whether training taught a tower more about drawings than random weights, raw pixels and HOG "
-        "features hold; they cannot show which method is better on photographs, for larger towers or after longer "
+        "These scores show whether a trained tower tells drawings apart better than random weights, raw pixels and HOG "
+        "features do. They do not show which method is better on photographs, for larger towers or after longer "
         "training."
     )
 

@@ -51,11 +51,6 @@ def _protocol_tables(
         for scored in full_label_scores
         if scored.experiment is not None
     )
-    drawings = describe_out_of_domain_scoring(full_label_scores.tasks, data)
-    if drawings:
-        drawings += (
-            ": --root FOLDER scores them on classes of your own, with a folder of images for each."
-        )
     scores_by_protocol = group_by(
         (scored.score for scored in full_label_scores), lambda score: score.protocol
     )
@@ -68,7 +63,7 @@ def _protocol_tables(
             notes.append(describe_default_tasks(tasks))
         notes.append(describe_concept_overlap(tasks, data))
         if not tables:
-            notes.append(drawings)
+            notes.append(describe_out_of_domain_scoring(full_label_scores.tasks, data))
         note = "\n".join(line for line in notes if line)
         tables.append(replace(protocol_table(comparison, full_label_scores, protocol), note=note))
     return tables
