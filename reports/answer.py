@@ -30,6 +30,7 @@ from bench.tables.formats import (
     pluralize,
 )
 from bench.tables.tables import Cell, Column, Table
+from bench.transfer.score_tables import describe_seen_images
 from bench.transfer.subject_scores import FullLabelScores, ScorePoint, towers_at_budget
 from reports.accuracy.accuracy_section import headline_chart
 from reports.accuracy.needs import describe_needs
@@ -261,6 +262,9 @@ def _describe_labels(comparison: ComparisonRecords) -> str:
 def _warnings(comparison: ComparisonRecords) -> list[Markup]:
     """Return the warnings on ratios that are not shown, on MFUs that differ, and on failed runs."""
     warnings = []
+    seen = describe_seen_images(comparison)
+    if seen:
+        warnings.append(Markup("{}").format(seen))
     if comparison.incomparable is not None:
         warnings.append(INCOMPARABLE.format(comparison.incomparable))
     gap = extreme_mfu_rows(comparison.throughputs)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from bench.data.manifest import CACHE
 from bench.experiment.config import Experiment
 from bench.interfaces.catalog import RANDOM_INIT, ScoringSubject, compatible_tasks_and_protocols
 from bench.interfaces.method import added_method_text
@@ -81,7 +82,8 @@ def score_subjects(
             for _, task, protocol, path in scorings_of_subject:
                 with collect_error(errors, f"{subject.title}, {protocol} on {task}"):
                     circumstances = current_circumstances(None, device)  # before the scoring
-                    measured = score_task(extractor, load_task(task, results, root), protocol)
+                    loaded = load_task(task, results, root)
+                    measured = score_task(extractor, loaded, protocol, results / CACHE)
                     record = Record(
                         comparison=comparison,
                         experiment=extractor.experiment,

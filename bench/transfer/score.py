@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -22,6 +23,7 @@ from bench.transfer.feature_extractor import (
     make_tower_embedder,
 )
 from bench.transfer.reference_tower import load_reference_tower
+from bench.transfer.seen_images import count_seen_images
 from models.image_tower import ImageTower
 
 
@@ -72,15 +74,26 @@ def _make_tower_extractor(
     )
 
 
-def score_task(extractor: FeatureExtractor, task: Any, protocol_name: str) -> TransferScores:
-    """Return the record of scoring a feature extractor on a loaded task by the protocol with this name."""
+def score_task(
+    extractor: FeatureExtractor, task: Any, protocol_name: str, cache_folder: Path
+) -> TransferScores:
+    """Return the record of scoring a feature extractor on a loaded task by the protocol with this name.
+
+    Data that the extractor was trained on are opened with their index in `cache_folder`.
+    """
     scores = PROTOCOLS[protocol_name].score(extractor, task)
+    seen_images = None
+    if extractor.experiment is not None and extractor.images:
+        test_part = getattr(task, "test", None)
+        test_images = getattr(test_part, "images", None)
+        seen_images = count_seen_images(test_images, extractor.experiment, cache_folder)
     return TransferScores(
         subject=extractor.name,
         images=extractor.images,
         budgets=extractor.budgets,
         scores=tuple(score for score in scores if isinstance(score, Score)),
         metrics=tuple(score for score in scores if isinstance(score, MetricScore)),
+        seen_images=seen_images,
     )
 
 

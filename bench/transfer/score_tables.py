@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from bench.interfaces.catalog import RANDOM_INIT, REFERENCE_TOWER
 from bench.interfaces.sections import ComparisonRecords
 from bench.measure.comparison_records import UNTIMED
+from bench.records.record import TransferScores
 from bench.statistics.intervals import accuracy_with_interval
 from bench.tables.formats import (
     CONFIDENCE_TEXT,
@@ -12,6 +13,7 @@ from bench.tables.formats import (
     format_accuracy_gain,
     format_count,
     format_percent,
+    join_with_and,
 )
 from bench.tables.tables import Cell, Column, Table
 from bench.transfer.pareto import CostAxis, make_cost_axes, pareto_front
@@ -182,6 +184,19 @@ def _protocol_cells(protocol: str, point: ScorePoint | None) -> list[Cell]:
             text += " †"
         cells.append(Cell(text, value=scores[0].chosen))
     return cells
+
+
+def describe_seen_images(comparison: ComparisonRecords) -> str:
+    """Return a sentence on the test images that towers saw in training; empty if there are none."""
+    seen_by_task = dict[str, int]()
+    for _, transfer in comparison.of(TransferScores):
+        for score in (*transfer.scores, *transfer.metrics):
+            seen = max(transfer.seen_images or 0, seen_by_task.get(score.task, 0))
+            seen_by_task[score.task] = seen
+    counts = [f"{count:,} of {task}" for task, count in seen_by_task.items() if count]
+    if not counts:
+        return ""
+    return f"Test images that are in the training data, byte for byte: {join_with_and(counts)}. Scores are too high."
 
 
 def bound_heading(point: ScorePoint) -> str:

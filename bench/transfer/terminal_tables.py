@@ -17,7 +17,7 @@ from bench.tables.groups import group_by
 from bench.tables.tables import Table
 from bench.transfer.label_curves import CURVES_NOTE, LabelCurve, curve_table, few_label_curves
 from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
-from bench.transfer.score_tables import protocol_table
+from bench.transfer.score_tables import describe_seen_images, protocol_table
 from bench.transfer.subject_scores import PROBE, FullLabelScores, collect_full_label_scores
 
 TOWER_NOTE = (
@@ -39,6 +39,9 @@ def make_accuracy_tables(records: Sequence[Record]) -> list[Table]:
         tables.append(replace(curve_table(comparison, curves), note=CURVES_NOTE))
     for table in metric_tables(comparison):
         tables.append(replace(table, note=f"{table.note}\n{METRICS_NOTE}"))
+    seen = describe_seen_images(comparison)
+    if seen:
+        tables[0] = replace(tables[0], note=f"{seen}\n{tables[0].note}")
     return tables
 
 

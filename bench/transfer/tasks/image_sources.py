@@ -51,19 +51,21 @@ class FileImageSource:
     def __len__(self) -> int:
         return len(self.files)
 
-    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
-        path = self.files[row]
+    def read(self, row: int) -> bytes:
+        """Return an encoded image."""
         if self.byte_ranges is None:
-            title = str(path)
-            encoded = read_limited(path)
-        else:
-            start, size = self.byte_ranges[row].tolist()
-            title = f"{path}, byte {start}"
-            with path.open("rb") as file:
-                file.seek(start)
-                encoded = file.read(size)
+            return read_limited(self.files[row])
+        start, size = self.byte_ranges[row].tolist()
+        with self.files[row].open("rb") as file:
+            file.seek(start)
+            return file.read(size)
+
+    def rgb(self, row: int) -> UInt8[Tensor, "3 height width"]:
+        title = str(self.files[row])
+        if self.byte_ranges is not None:
+            title += f", byte {self.byte_ranges[row, 0]}"
         with prefix_errors(title, (UnusableImageError,)):
-            return decode_image(encoded)
+            return decode_image(self.read(row))
 
     def select(self, rows: Sequence[int]) -> "FileImageSource":
         files = [self.files[row] for row in rows]
