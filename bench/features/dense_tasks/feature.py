@@ -29,13 +29,11 @@ EXTENSION = Extension(
             is_default=True,
         ),
         Protocol(
-            "multi-label", MULTI_LABEL, _lazy_function("multi_label:score_linear"), is_default=True
-        ),
-        Protocol(
             "multi-label-fine-tune",
             MULTI_LABEL,
             _lazy_function("multi_label:score_fine_tuned"),
             needs_tower=True,
+            is_default=True,
         ),
         Protocol(
             "segmentation",
