@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from msgspec import UNSET, UnsetType
 
 from bench.experiment.config import Experiment
 from bench.interfaces.catalog import PROTOCOLS, RANDOM_INIT, REFERENCE_TOWER
@@ -82,7 +83,7 @@ def score_task(
     Data that the extractor was trained on are opened with their index in `cache_folder`.
     """
     scores = PROTOCOLS[protocol_name].score(extractor, task)
-    seen_images = None
+    seen_images: int | UnsetType = UNSET
     if extractor.experiment is not None and extractor.images:
         test_part = getattr(task, "test", None)
         test_images = getattr(test_part, "images", None)

@@ -4,6 +4,8 @@ from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
+from msgspec import UNSET, UnsetType
+
 from bench.data.samples import open_samples
 from bench.experiment.config import Experiment
 from bench.transfer.tasks.image_sources import FileImageSource, ImageSource
@@ -14,21 +16,21 @@ MAX_COMPARED = 200_000  # samples of the training data, all of which are read on
 @cache
 def count_seen_images(
     test_images: ImageSource, experiment: Experiment, cache_folder: Path
-) -> int | None:
-    """Return how many test images have the bytes of an image of the experiment's data; None: they are not compared.
+) -> int | UnsetType:
+    """Return how many test images have the bytes of an image of the experiment's data; UNSET: they are not compared.
 
     Compared are files and members of tars with at most `MAX_COMPARED` samples that can still be read.
     """
     if not isinstance(test_images, FileImageSource):
-        return None
+        return UNSET
     try:
         samples = open_samples(experiment, cache_folder)
         if samples.is_decoded or len(samples) > MAX_COMPARED:
-            return None
+            return UNSET
         seen = {_digest(samples.image(row)) for row in range(len(samples))}
         digests = [_digest(test_images.read(row)) for row in range(len(test_images))]
     except (ValueError, OSError):
-        return None
+        return UNSET
     return sum(digest in seen for digest in digests)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from bench.experiment.config import change
@@ -35,7 +36,7 @@ def test_test_images_with_the_bytes_of_a_training_image_are_counted(
         files[-1].write_bytes(encode_image(make_image(number)))
     experiment = change(EXPERIMENTS["clip-tiny"], data=str(data), caption_lengths="pack")
     assert count_seen_images(FileImageSource(files), experiment, tmp_path / "cache") == 2
-    assert count_seen_images(FileImageSource(files), EXPERIMENTS["clip-tiny"], tmp_path) is None
+    assert count_seen_images(FileImageSource(files), EXPERIMENTS["clip-tiny"], tmp_path) is UNSET
 
 
 def test_tables_say_how_many_test_images_were_seen_in_training() -> None:
