@@ -8,9 +8,7 @@ from statistics import median
 
 import pandas as pd
 
-from bench.experiment.config import Experiment, differing_field_values, get_field
-from bench.experiment.experiments import EXPERIMENTS, SCALES
-from bench.experiment.settings import strip_settings
+from bench.experiment.config import Experiment
 from bench.measure.observations import BenchmarkId, Commit, Metric, Observation
 from bench.tables.groups import group_by
 
@@ -183,18 +181,12 @@ def figures_frame(history: CommitHistory) -> pd.DataFrame:
 
 
 def _experiment_columns(experiment: Experiment | None) -> dict[str, object]:
-    """Return method, scale, tower, seed, and the settings in which it differs from the named experiment."""
+    """Return experiment (its name lists the settings that differ from the named one), method, tower and seed."""
     if experiment is None:
-        return {"method": "", "scale": "", "tower": "", "seed": None, "changed_settings": ""}
-    base = strip_settings(experiment.name)
-    scales = [name for name in SCALES if base.endswith(f"-{name}")]
-    named = EXPERIMENTS.get(base, experiment)
-    changed = [name for name in differing_field_values([named, experiment]) if name != "seed"]
-    settings = [f"{name}={get_field(experiment, name)}" for name in changed]
+        return {"experiment": "", "method": "", "tower": "", "seed": None}
     return {
+        "experiment": experiment.name,
         "method": experiment.method,
-        "scale": scales[0] if scales else "",
         "tower": experiment.image.tower,
         "seed": experiment.seed,
-        "changed_settings": "; ".join(settings),
     }

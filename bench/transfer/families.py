@@ -63,51 +63,38 @@ DATA_SETS = (
 )
 
 
-def _make_pack_task(name: str, label_kind: str, loader: str) -> Task:
-    """Return a task on images of the pack, loaded by `bench.transfer.tasks.<loader>(name, ...)`."""
+def _make_task(name: str, loader: str, layout: str = "", label_kind: str = SINGLE_LABEL) -> Task:
+    """Return a task, loaded by `bench.transfer.tasks.<loader>(name, ...)`."""
     load = LazyFunction(f"bench.transfer.tasks.{loader}", (name,))
-    return Task(name, label_kind, load)
-
-
-def _make_clip_benchmark_task(name: str) -> Task:
-    """Return the task of a data set of CLIP_benchmark, by the name of the data set."""
-    load = LazyFunction("bench.transfer.tasks.file_tasks:load_named_task", (name,))
-    return Task(name, SINGLE_LABEL, load, LAYOUT)
+    return Task(name, label_kind, load, layout)
 
 
 def _make_protocol(
-    name: str, scorer: str, label_kind: str = SINGLE_LABEL, *, is_default: bool
+    name: str, scorer: str, label_kind: str = SINGLE_LABEL, **flags: bool
 ) -> Protocol:
     """Return a protocol whose function is `bench.transfer.classification.<scorer>`."""
     score = LazyFunction(f"bench.transfer.classification.{scorer}")
-    return Protocol(name, label_kind, score, is_default=is_default)
+    return Protocol(name, label_kind, score, **flags)
 
 
-def _make_tower_protocol(name: str, scorer: str) -> Protocol:
-    """Return a protocol, as above, that trains or reads the tower and not its features alone."""
-    score = LazyFunction(f"bench.transfer.classification.{scorer}")
-    return Protocol(name, SINGLE_LABEL, score, needs_tower=True)
-
-
+UNSEEN_SUBGROUPS, UNSEEN_RETRIEVAL = UNSEEN_TASKS
+UNSEEN_LOADER = "unseen_concepts:load_unseen_task"
 TASKS = (
-    *(_make_pack_task(name, SINGLE_LABEL, "emoji:load_emoji_task") for name in EMOJI_TASKS),
-    _make_pack_task(UNSEEN_TASKS[0], SINGLE_LABEL, "unseen_concepts:load_unseen_task"),
-    _make_pack_task(UNSEEN_TASKS[1], GALLERY, "unseen_concepts:load_unseen_task"),
-    Task(
-        DEFAULT_ROOT_TASK,
-        SINGLE_LABEL,
-        LazyFunction("bench.transfer.tasks.file_tasks:load_folder_task"),
-        LAYOUT,
+    *(_make_task(name, "emoji:load_emoji_task") for name in EMOJI_TASKS),
+    _make_task(UNSEEN_SUBGROUPS, UNSEEN_LOADER),
+    _make_task(UNSEEN_RETRIEVAL, UNSEEN_LOADER, label_kind=GALLERY),
+    *(
+        _make_task(name, "file_tasks:load_file_task", LAYOUT)
+        for name in (DEFAULT_ROOT_TASK, *DATA_SETS)
     ),
-    *(_make_clip_benchmark_task(name) for name in DATA_SETS),
 )
 PROTOCOLS = (
     _make_protocol("linear-probe", "probe:score_linear_probe", is_default=True),
     _make_protocol("k-nn", "probe:score_k_nn", is_default=True),
     _make_protocol("retrieval", "probe:score_retrieval", GALLERY, is_default=True),
-    _make_protocol("few-shot", "probe:score_few_shot", is_default=False),
-    _make_protocol("label-fractions", "probe:score_label_fractions", is_default=False),
-    _make_tower_protocol("linear-probe-catlip", "fine_tune:score_linear_probe_catlip"),
-    _make_tower_protocol("fine-tune", "fine_tune:score_fine_tuning"),
-    _make_tower_protocol("transfer-init", "transfer_init:score_initial_heads"),
+    _make_protocol("few-shot", "probe:score_few_shot"),
+    _make_protocol("label-fractions", "probe:score_label_fractions"),
+    _make_protocol("linear-probe-catlip", "fine_tune:score_linear_probe_catlip", needs_tower=True),
+    _make_protocol("fine-tune", "fine_tune:score_fine_tuning", needs_tower=True),
+    _make_protocol("transfer-init", "transfer_init:score_initial_heads", needs_tower=True),
 )

@@ -179,22 +179,13 @@ def _label_line(comparison: ComparisonRecords, curve: LabelCurve) -> Line:
     estimates = []
     texts = []
     for labels, estimate in curve.accuracies():
-        accuracy = format_accuracy(estimate.value)
         x.append(math.log2(labels))
         estimates.append(estimate)
-        texts.append(f"{accuracy} at {format_label_number(curve.label_unit, labels)}")
+        texts.append(f"at {format_label_number(curve.label_unit, labels)}")
     if curve.is_reference:
         title = RANDOM_INIT_TITLE if curve.subject == RANDOM_INIT else curve.subject
         return Line(name=title, x=x, estimates=estimates)
-    colour, marker = series_colour_and_marker(comparison, curve.subject)
-    return Line(
-        name=comparison.label(curve.subject),
-        x=x,
-        estimates=estimates,
-        points=texts,
-        colour=colour,
-        marker=marker,
-    )
+    return _marked_line(comparison, curve.subject, x, estimates, texts)
 
 
 def _tower_line(
@@ -202,17 +193,29 @@ def _tower_line(
 ) -> Line:
     """Return the line of one tower's points."""
     points = sorted(points, key=lambda point: point.images_seen)
-    subject = points[0].subject
+    x = [cost.cost_of(point) or 0.0 for point in points]
+    estimates = [point.accuracy for point in points]
+    texts = [f"for {cost.format_cost(point)}" for point in points]
+    return _marked_line(comparison, points[0].subject, x, estimates, texts)
+
+
+def _marked_line(
+    comparison: ComparisonRecords,
+    subject: str,
+    x: Sequence[float],
+    estimates: Sequence[Estimate],
+    texts: Sequence[str],
+) -> Line:
+    """Return the line of a tower in its colour; `texts` say of each point at which x it is."""
     colour, marker = series_colour_and_marker(comparison, subject)
-    texts = []
-    for point in points:
-        accuracy = format_accuracy(point.accuracy.value)
-        texts.append(f"{accuracy} for {cost.format_cost(point)}")
+    points = []
+    for estimate, text in zip(estimates, texts, strict=True):
+        points.append(f"{format_accuracy(estimate.value)} {text}")
     return Line(
         name=comparison.label(subject),
-        x=[cost.cost_of(point) or 0.0 for point in points],
-        estimates=[point.accuracy for point in points],
-        points=texts,
+        x=x,
+        estimates=estimates,
+        points=points,
         colour=colour,
         marker=marker,
     )
@@ -257,16 +260,13 @@ def _draw_lines(axes: Axes, lines: Sequence[Line]) -> str:
 
 def _accuracy_range(lines: Sequence[Line]) -> tuple[float, float]:
     """Return the tenth below and the tenth above all accuracies and their intervals."""
-    bounds = []
+    bounds = list[float | None]()
     for line in lines:
         for estimate in line.estimates:
-            bounds.append(estimate.value)
-            if estimate.low is not None:
-                bounds.append(estimate.low)
-            if estimate.high is not None:
-                bounds.append(estimate.high)
-    lowest = max(0.0, min(bounds, default=0.0))
-    highest = max(bounds, default=1.0)
+            bounds += [estimate.value, estimate.low, estimate.high]
+    known = [bound for bound in bounds if bound is not None]
+    lowest = max(0.0, min(known, default=0.0))
+    highest = max(known, default=1.0)
     bottom = min(int(lowest * 10), 9) / 10
     top = (int(highest * 10) + 1) / 10
     return bottom, min(1.0, top)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -209,17 +210,14 @@ def swatch(index: int) -> Markup:
     return Markup(text)  # noqa: S704 - what was drawn
 
 
-def spread_labels(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
+def spread_labels(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Move label positions apart to at least `gap`, inside [low, high], without changing their order."""
-    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    order = np.argsort(wanted, kind="stable")
     num_gaps = max(len(wanted) - 1, 1)
-    gap = min(gap, (high - low) / num_gaps)
-    placed = [min(max(wanted[index], low), high) for index in order]
-    for at in range(1, len(placed)):
-        placed[at] = max(placed[at], placed[at - 1] + gap)
-    top = high
-    for at in reversed(range(len(placed))):
-        placed[at] = min(placed[at], top)
-        top = placed[at] - gap
-    positions = dict(zip(order, placed, strict=True))
-    return [positions[index] for index in range(len(wanted))]
+    steps = min(gap, (high - low) / num_gaps) * np.arange(len(wanted))
+    placed = np.clip(wanted, low, high)[order]
+    placed = np.maximum.accumulate(placed - steps) + steps
+    placed = np.minimum(placed, high - steps[::-1])
+    positions = np.empty_like(placed)
+    positions[order] = placed
+    return list(positions.tolist())

@@ -15,6 +15,7 @@ import numpy as np
 from bench.console.progress import show_progress
 from bench.data.tar_samples import iterate_samples
 from bench.environment.files import prefix_errors, read_limited
+from bench.interfaces.catalog import DEFAULT_ROOT_TASK
 from bench.transfer.families import LAYOUT
 from bench.transfer.tasks.image_sources import IMAGE_SUFFIXES, FileImageSource
 from bench.transfer.tasks.tasks import VALIDATION_SHARE, LabelledImages, SingleLabelTask
@@ -41,13 +42,14 @@ class LabelledFiles(LabelledImages):
         return LabelledFiles(self.images.select(rows), labels)
 
 
-def load_folder_task(root: Path, _cache: Path) -> SingleLabelTask:
-    """Load the task in a folder, of class folders or tars; ValueError for another layout or missing classes."""
-    return _read_task(root.name, root)
+def load_file_task(name: str, root: Path, _cache: Path) -> SingleLabelTask:
+    """Load the task of a named data set from `root/NAME`, or from `root` if there is no such folder.
 
-
-def load_named_task(name: str, root: Path, _cache: Path) -> SingleLabelTask:
-    """Load the task of a named data set from `root/NAME`, or from `root` if there is no such folder."""
+    The task of `DEFAULT_ROOT_TASK` has the name of the folder. ValueError for another layout than class folders or
+    tars, or for missing classes.
+    """
+    if name == DEFAULT_ROOT_TASK:
+        return _read_task(root.name, root)
     folder = root / name
     return _read_task(name, folder if folder.is_dir() else root)
 
