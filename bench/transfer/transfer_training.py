@@ -41,6 +41,7 @@ class TrainingRecipe:
     warmup_share: float = 0.02  # of the steps
     # In place of the share, in runs of at least ten times as many steps.
     warmup_steps: int | None = None
+    final_learning_rate_ratio: float = 0.1  # of a cosine: the last rate over the highest
     weight_decay: float = 0.1
     # Factor of the rate from the head to the last block, and from each block to its previous.
     layer_decay: float = 1.0
@@ -61,11 +62,6 @@ class TrainingRecipe:
         ):
             return self.warmup_steps
         return max(1, round(num_steps * self.warmup_share))
-
-    @property
-    def final_learning_rate_ratio(self) -> float:
-        """The learning rate at the end of a cosine, as a share of the initial one."""
-        return 0.1
 
     def ema_decay_for(self, num_steps: int) -> float | None:
         """Return the EMA decay, or None for a run of fewer steps than its horizon, 1 / (1 - decay).

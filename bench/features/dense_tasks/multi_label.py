@@ -17,7 +17,6 @@ from bench.transfer.classification.fine_tune import (
     FineTuning,
     adapt_recipe,
     compute_logits,
-    find_recipe_with_best_rate,
     list_candidate_rates,
     make_random_head,
     train_classifier_copy,
@@ -25,14 +24,14 @@ from bench.transfer.classification.fine_tune import (
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import ConcatenatedImages, FileImageSource, ImageSource
 from bench.transfer.tasks.tasks import TaskWithSplits
-from bench.transfer.transfer_training import PUBLISHED_WIDTH
+from bench.transfer.transfer_training import PUBLISHED_WIDTH, find_best_learning_rate
 from losses.multilabel import multilabel_loss
 
 # CatLIP's recipe on COCO, without RangeAugment and the sampler of several image sizes. Source: apple/corenet 1aa3acd,
 # `projects/catlip/multi_label_image_classification/vit_{base,large}.yaml` (32 images on each of 4 GPUs).
 RELEASED = FineTuning(
     learning_rate=1e-5,
-    min_learning_rate=1e-6,
+    final_learning_rate_ratio=1e-6 / 1e-5,
     label_smoothing=0.0,
     batch_size=128,
     image_size=512,
@@ -86,12 +85,14 @@ def score_fine_tuned(
         logits = compute_logits(model, scored.images, device, published.resize_over_crop)
         return logits.double().numpy()
 
-    def quality(recipe: FineTuning) -> float:
-        scores = fit_and_score(task.train, task.validation, recipe)
+    recipe = adapt_recipe(published, count)
+
+    def quality(rate: float) -> float:
+        scores = fit_and_score(task.train, task.validation, replace(recipe, learning_rate=rate))
         return mean_average_precision(scores, task.validation)
 
-    rates = list_candidate_rates(tower, count, published)
-    recipe, _ = find_recipe_with_best_rate(adapt_recipe(published, count), rates, quality)
+    rate, _ = find_best_learning_rate(list_candidate_rates(tower, count, published), quality)
+    recipe = replace(recipe, learning_rate=rate)
     joint = task.train.concatenate(task.validation)
     scores = fit_and_score(joint, task.test, recipe)
     image_size = published.image_size or tower.image_size

@@ -5,7 +5,7 @@ The learning rate is chosen on the validation part, the test part is used once.
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -67,7 +67,6 @@ class FineTuning(TrainingRecipe):
     batch_size: int = 512
     warmup_steps: int | None = 500
     learning_rate: float = 3e-5
-    min_learning_rate: float = 3e-6
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     clip_norm: float | None = 1.0
@@ -79,11 +78,6 @@ class FineTuning(TrainingRecipe):
     # Preprocessing of images to score (see `ImageSource`); None: as the task's images have it.
     resize_over_crop: float | None = None
 
-    @property
-    def final_learning_rate_ratio(self) -> float:
-        """The ratio of the last to the first learning rate."""
-        return self.min_learning_rate / self.learning_rate
-
 
 # CatLIP's recipe: arXiv:2404.15653, table 6. CoreNet has no file of it; settings that are not in the table are as in
 # fine-tuning.
@@ -91,7 +85,7 @@ LINEAR_PROBE = FineTuning(
     epochs=30,
     batch_size=256,
     learning_rate=3e-5,
-    min_learning_rate=1e-6,
+    final_learning_rate_ratio=1e-6 / 3e-5,
     weight_decay=0.0,
     train_tower=False,
 )
@@ -237,14 +231,18 @@ def score_fine_tuning(
         logits = compute_logits(model, part.images, device, published.resize_over_crop)
         return logits.argmax(dim=1) == torch.from_numpy(part.labels)
 
-    def accuracy(recipe: FineTuning) -> float:
-        model = fine_tune_on_labels(tower, head, task.train, recipe, device)
-        return float(find_correct(model, task.validation).double().mean())
-
     images = len(task.train.labels)
     rates = list_candidate_rates(tower, images, published)
     recipe = adapt_recipe(published, images)
-    recipe, validation_accuracy = find_recipe_with_best_rate(recipe, rates, accuracy)
+
+    def accuracy(rate: float) -> float:
+        model = fine_tune_on_labels(
+            tower, head, task.train, replace(recipe, learning_rate=rate), device
+        )
+        return float(find_correct(model, task.validation).double().mean())
+
+    rate, validation_accuracy = find_best_learning_rate(rates, accuracy)
+    recipe = replace(recipe, learning_rate=rate)
     both = task.train.concatenate(task.validation)
     model = fine_tune_on_labels(tower, head, both, recipe, device)
     score = make_score(
@@ -292,19 +290,3 @@ def list_candidate_rates(
     if tower.width >= PUBLISHED_WIDTH and num_images >= PUBLISHED_IMAGES:
         return (published.learning_rate,)
     return tuple(sorted({published.learning_rate, *LEARNING_RATES}))
-
-
-def find_recipe_with_best_rate(
-    recipe: FineTuning, rates: Sequence[float], measure_quality: Callable[[FineTuning], float]
-) -> tuple[FineTuning, float]:
-    """Return the recipe at the learning rate of the highest quality, and this quality; of equal ones the lowest rate.
-
-    The ratio of final to initial rate is kept. FloatingPointError if training diverges at all rates.
-    """
-    ratio = recipe.final_learning_rate_ratio
-
-    def with_rate(rate: float) -> FineTuning:
-        return replace(recipe, learning_rate=rate, min_learning_rate=rate * ratio)
-
-    rate, quality = find_best_learning_rate(rates, lambda rate: measure_quality(with_rate(rate)))
-    return with_rate(rate), quality
