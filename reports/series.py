@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
 
-import pandas as pd
-
-from bench.experiment.config import Experiment
 from bench.measure.observations import BenchmarkId, Commit, Metric, Observation
 from bench.tables.groups import group_by
 
@@ -74,7 +71,6 @@ class CommitHistory:
     commits: tuple[Commit, ...]
     # ISO 8601; time of the first measurement where the commit's time is unknown.
     committed_at: dict[Commit, str]
-    figures: tuple[Observation, ...]
 
     @property
     def machines(self) -> list[str]:
@@ -109,8 +105,8 @@ def build_history(figures: Iterable[Observation]) -> CommitHistory:
     for (benchmark, metric, machine), figures_of_series in by_series.items():
         points = _commit_points(figures_of_series, commits)
         lines.append(Series(benchmark, metric, machine, points))
-    lines.sort(key=_order_of_series)
-    return CommitHistory(tuple(lines), tuple(commits), commits, tuple(figures))
+    lines.sort(key=series_order)
+    return CommitHistory(tuple(lines), tuple(commits), commits)
 
 
 def _commit_points(
@@ -127,7 +123,8 @@ def _commit_points(
     return tuple(points)
 
 
-def _order_of_series(line: Series | Observation) -> tuple[str, str, str, str]:
+def series_order(line: Series | Observation) -> tuple[str, str, str, str]:
+    """Return the key by which series and their figures are sorted."""
     return line.benchmark.group, line.benchmark.name, line.metric.name, line.machine
 
 
@@ -135,58 +132,21 @@ def _times_of_commits(figures: Sequence[Observation]) -> dict[Commit, str]:
     """Return the commits with their times, in their order; a changed work tree follows its commit."""
     commit_times: dict[str, str] = {}
     measured: dict[Commit, str] = {}
-    for figure in sorted(figures, key=lambda figure: _parse_time(figure.measured_at)):
+    for figure in sorted(figures, key=lambda figure: parse_time(figure.measured_at)):
         if figure.committed_at:
             commit_times.setdefault(figure.commit.id, figure.committed_at)
         measured.setdefault(figure.commit, figure.measured_at)
     times = {
         commit: commit_times.get(commit.id, measured_at) for commit, measured_at in measured.items()
     }
-    in_order = sorted(times, key=lambda commit: (_parse_time(times[commit]), commit.is_dirty))
+    in_order = sorted(times, key=lambda commit: (parse_time(times[commit]), commit.is_dirty))
     return {commit: times[commit] for commit in in_order}
 
 
-def _parse_time(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Parse a time; an invalid one is before all others."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
         return NEVER
     return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def figures_frame(history: CommitHistory) -> pd.DataFrame:
-    """Return one row per figure of each process, in the order of the series and of their measurements."""
-    figures = sorted(history.figures, key=lambda figure: _parse_time(figure.measured_at))
-    figures.sort(key=_order_of_series)
-    rows = []
-    for figure in figures:
-        row = {
-            "group": figure.benchmark.group,
-            "name": figure.benchmark.name,
-            **_experiment_columns(figure.experiment),
-            "settings_digest": figure.benchmark.settings,
-            "measure": figure.metric.name,
-            "unit": figure.metric.unit,
-            "better": figure.metric.better,
-            "commit": figure.commit.id,
-            "dirty": figure.commit.is_dirty,
-            "committed_at": figure.committed_at or "",
-            "measured_at": figure.measured_at,
-            "value": figure.value,
-            "machine": figure.machine,
-        }
-        rows.append(row)
-    return pd.DataFrame(rows).astype({"seed": "Int64"})
-
-
-def _experiment_columns(experiment: Experiment | None) -> dict[str, object]:
-    """Return experiment (its name lists the settings that differ from the named one), method, tower and seed."""
-    if experiment is None:
-        return {"experiment": "", "method": "", "tower": "", "seed": None}
-    return {
-        "experiment": experiment.name,
-        "method": experiment.method,
-        "tower": experiment.image.tower,
-        "seed": experiment.seed,
-    }

@@ -10,8 +10,6 @@ from bench.tables.tables import Cell, Column, Table
 
 
 def build(page):
-    import pandas as pd  # here, because it would slow down every command
-
     from reports.render.document import encode_csv
 
     seconds = {}
@@ -29,9 +27,7 @@ def build(page):
         Text("Warm-up includes compilation, and is not part of any window."),
         Chart(draw(seconds), "Warm-up", ["Dots are runs."], width="narrow"),
         table,
-        Download(
-            "warmup.csv", "the warm-up of each experiment", encode_csv(pd.DataFrame(table.rows))
-        ),
+        Download("warmup.csv", "the warm-up of each experiment", encode_csv(table.rows)),
     ]
 
 

@@ -2,13 +2,15 @@
 
 import base64
 import bz2
+import csv
 import hashlib
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -113,6 +115,12 @@ def write_page(path: Path, content: bytes) -> None:
     print(escape_unprintable(str(path)))
 
 
-def encode_csv(frame: pd.DataFrame) -> bytes:
-    """Write a table; no text of it is a formula to a spreadsheet."""
-    return frame.map(escape_spreadsheet_formula).to_csv(index=False, lineterminator="\n").encode()
+def encode_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
+    """Return rows as csv; a row may lack columns, and no text is a formula to a spreadsheet."""
+    text = io.StringIO()
+    columns = dict.fromkeys(chain.from_iterable(rows))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: escape_spreadsheet_formula(value) for name, value in row.items()})
+    return text.getvalue().encode()
