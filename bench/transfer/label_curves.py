@@ -4,7 +4,6 @@ A point is the mean over draws of the labelled images. With one training its int
 with three or more over test images and trainings (each the mean of its draws); with two there is none.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +26,6 @@ COPIED_ROWS = "copied rows"  # head that starts with the rows of a classifier
 PROMPTS = "prompt templates"  # head of a text tower
 PER_CLASS = "labelled images per class"
 SHARE = "share of the labelled images"
-PERCENT = f"{NBSP}%"
 CURVES_NOTE = (
     "Means over draws of the labelled images, the same for every row; one draw has no interval. With one training, "
     "intervals are over the draws and do not cover another training."
@@ -55,6 +53,12 @@ class LabelCurve:
         """The name of the initial head; empty for a probe."""
         prefix = init_protocol("")
         return self.protocol.removeprefix(prefix) if self.protocol.startswith(prefix) else ""
+
+    @property
+    def table_key(self) -> tuple[str, str, str]:
+        """What the curves of one table share; the heads of a task are in one."""
+        protocol = "" if self.head else self.protocol
+        return protocol, self.label_unit, self.task
 
     @property
     def num_trainings(self) -> int:
@@ -131,26 +135,10 @@ def _make_curve(scores: Sequence[SubjectScore]) -> LabelCurve:
     )
 
 
-def choose_curve_per_subject(curves: Sequence[LabelCurve]) -> list[LabelCurve]:
-    """Return one curve per subject: that after the number of images that most subjects have, of these the largest."""
-    num_subjects = Counter(curve.images_seen for curve in curves)
-
-    def rank(curve: LabelCurve) -> tuple[int, int]:
-        return num_subjects[curve.images_seen], curve.images_seen
-
-    curves_by_subject = group_by(curves, lambda curve: curve.subject)
-    return [max(group, key=rank) for group in curves_by_subject.values()]
-
-
-def list_label_numbers(curves: Sequence[LabelCurve]) -> list[float]:
-    """Return the numbers of labels at which any of the curves has a point, fewest first."""
-    return sorted({labels for curve in curves for labels in curve.correct})
-
-
-def format_label_number(unit: str, labels: float) -> str:
+def _format_label_number(unit: str, labels: float) -> str:
     """Return a number of labels as text: 5, or 25 % for a share; "none" for a head before any training."""
     if unit == SHARE:
-        return f"{100 * labels:g}{PERCENT}"
+        return f"{100 * labels:g}{NBSP}%"
     return f"{labels:g}" if labels else "none"
 
 
@@ -193,5 +181,5 @@ def _columns_by_label_number(unit: str, points: Sequence[tuple[float, Estimate]]
     """Return (value, low, high) by the number of labels as text, as `Table.from_dicts` takes it."""
     columns = {}
     for labels, estimate in points:
-        columns[format_label_number(unit, labels)] = (estimate.value, estimate.low, estimate.high)
+        columns[_format_label_number(unit, labels)] = (estimate.value, estimate.low, estimate.high)
     return columns

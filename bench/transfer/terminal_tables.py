@@ -15,7 +15,7 @@ from bench.records.record import Record
 from bench.records.scores import describe_task_trainings
 from bench.tables.groups import group_by
 from bench.tables.tables import Table
-from bench.transfer.label_curves import CURVES_NOTE, LabelCurve, curve_table, few_label_curves
+from bench.transfer.label_curves import CURVES_NOTE, curve_table, few_label_curves
 from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
 from bench.transfer.score_tables import describe_seen_images, protocol_table
 from bench.transfer.subject_scores import PROBE, FullLabelScores, collect_full_label_scores
@@ -30,12 +30,7 @@ def make_accuracy_tables(records: Sequence[Record]) -> list[Table]:
     """Return all tables of transfer records: accuracies by protocol, accuracies with few labels, and other metrics."""
     comparison = replace(group_comparison("", records), labels={RANDOM_INIT: RANDOM_INIT})
     tables = _protocol_tables(comparison, collect_full_label_scores(comparison))
-
-    def table_of_curve(curve: LabelCurve) -> tuple[str, str, str]:
-        protocol = "" if curve.head else curve.protocol
-        return protocol, curve.label_unit, curve.task
-
-    for curves in group_by(few_label_curves(comparison), table_of_curve).values():
+    for curves in group_by(few_label_curves(comparison), lambda curve: curve.table_key).values():
         tables.append(replace(curve_table(comparison, curves), note=CURVES_NOTE))
     for table in metric_tables(comparison):
         tables.append(replace(table, note=f"{table.note}\n{METRICS_NOTE}"))

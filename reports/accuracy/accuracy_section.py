@@ -20,16 +20,14 @@ from bench.tables.groups import group_by
 from bench.transfer import score_tables
 from bench.transfer.label_curves import (
     CURVES_NOTE,
-    PER_CLASS,
     LabelCurve,
-    choose_curve_per_subject,
     curve_table,
     few_label_curves,
 )
 from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
 from bench.transfer.pareto import IMAGES, describe_front, make_cost_axes
 from bench.transfer.subject_scores import FullLabelScores, collect_full_label_scores
-from reports.accuracy.charts import accuracy_chart, label_chart
+from reports.accuracy.charts import accuracy_chart
 from reports.accuracy.ranking import differences_table
 from reports.speed.charts import legend
 
@@ -53,11 +51,7 @@ COST_NOTES = {  # by the name of the cost
     ),
 }
 HEADLINE_NOTE = "The steps are the Pareto front. Dashed lines are references."
-LABELS_NOTE = (
-    "Linear probe on frozen features. Each experiment has one line: its tower after the number of images that most "
-    "experiments have, else after the most images; the tables list all towers. Dashed lines are the random-init "
-    "baseline and other features on the same labels, and the majority class."
-)
+LABELS_NOTE = "Linear probe on frozen features, on the same labels for all rows of a table."
 HEADS_NOTE = (
     "A new head on the frozen tower is initialised with the classifier’s rows of the nearest labels (copied rows), "
     "with the mean text embedding of several prompts per class (prompt templates), or at random; “none” is the head "
@@ -94,13 +88,15 @@ def _build(page: PageContext) -> Sequence[Block]:
     if page.differences:
         table = differences_table(page)
         blocks += [Heading(table.title), table]
-    blocks += _few_label_blocks(comparison, [curve for curve in curves if not curve.head])
+    probes = [curve for curve in curves if not curve.head]
+    blocks += _curve_blocks(comparison, probes, "Accuracy with few labels", LABELS_NOTE)
     metrics = metric_tables(comparison)
     if metrics:
         blocks += [Heading("Several labels, masks and boxes"), Text(METRICS_NOTE, "under")]
     for table in metrics:
         blocks += [Heading(table.title, 4), table]
-    blocks += _head_blocks(comparison, [curve for curve in curves if curve.head])
+    heads = [curve for curve in curves if curve.head]
+    blocks += _curve_blocks(comparison, heads, "Heads initialised from pre-training", HEADS_NOTE)
     return blocks or [Text("No tower was scored in this comparison.", "empty")]
 
 
@@ -142,35 +138,14 @@ def _has_cost(scores: FullLabelScores, cost_per_image: Mapping[str, float]) -> b
     return any(scored.subject in cost_per_image for scored in scores if not scored.is_reference)
 
 
-def _few_label_blocks(comparison: ComparisonRecords, curves: Sequence[LabelCurve]) -> list[Block]:
-    """Return a chart with its table for each task, by protocol and unit of the number of labels."""
-    blocks: list[Block] = []
-    groups = group_by(curves, lambda curve: (curve.protocol, curve.label_unit))
-    for number, ((protocol, unit), group) in enumerate(groups.items()):
-        charts = []
-        curves_by_task = group_by(group, lambda curve: curve.task)
-        for index, (task, curves_of_task) in enumerate(curves_by_task.items()):
-            shown = choose_curve_per_subject(curves_of_task)
-            chart = label_chart(comparison, f"labels-{number}-{index}", shown)
-            charts.append(Chart(chart, task, table=curve_table(comparison, curves_of_task)))
-        labels = "few labels per class" if unit == PER_CLASS else "the share of the labels"
-        blocks += [
-            Heading(f"Accuracy against {labels}: {protocol}"),
-            Text(f"{LABELS_NOTE} {CURVES_NOTE}", "under"),
-            Group(charts, "panels"),
-        ]
-    return blocks
-
-
-def _head_blocks(comparison: ComparisonRecords, curves: Sequence[LabelCurve]) -> list[Block]:
-    """Return the tables of heads that are initialised from pre-training."""
+def _curve_blocks(
+    comparison: ComparisonRecords, curves: Sequence[LabelCurve], title: str, note: str
+) -> list[Block]:
+    """Return a table for each task, by protocol and unit of the number of labels; nothing without curves."""
     if not curves:
         return []
-    blocks: list[Block] = [
-        Heading("Heads initialised from pre-training"),
-        Text(f"{HEADS_NOTE} {CURVES_NOTE}", "under"),
-    ]
-    for group in group_by(curves, lambda curve: (curve.task, curve.label_unit)).values():
+    blocks: list[Block] = [Heading(title), Text(f"{note} {CURVES_NOTE}", "under")]
+    for group in group_by(curves, lambda curve: curve.table_key).values():
         table = curve_table(comparison, group)
         blocks += [Heading(table.title, 4), table]
     return blocks

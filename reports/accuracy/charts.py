@@ -1,6 +1,5 @@
-"""The charts of accuracy against a cost or the number of labels, and of training losses."""
+"""The charts of accuracy against a cost, and of training losses."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +14,7 @@ from bench.interfaces.sections import ComparisonRecords
 from bench.statistics.accuracies import Estimate
 from bench.tables.formats import format_abbreviated, format_accuracy
 from bench.tables.groups import group_by
-from bench.transfer.label_curves import (
-    PERCENT,
-    SHARE,
-    LabelCurve,
-    format_label_number,
-    list_label_numbers,
-)
 from bench.transfer.pareto import IMAGES, CostAxis, pareto_front
-from bench.transfer.score_tables import RANDOM_INIT_TITLE
 from bench.transfer.subject_scores import RETRIEVAL, FullLabelScores, ScorePoint
 from reports.render.frames import LossCurve
 from reports.render.svg import (
@@ -95,7 +86,8 @@ def accuracy_chart(
             estimates = [point.accuracy, point.accuracy]
             lines.append(Line(name=title, x=[0, right], estimates=estimates))
     if protocol != RETRIEVAL:
-        lines.append(_chance_line(points[0].seed_scores[0].score.majority, 0, right))
+        chance = Estimate(points[0].seed_scores[0].score.majority, None, None, "")
+        lines.append(Line(name=CHANCE, x=[0, right], estimates=[chance, chance]))
     with drawing(WIDTH, HEIGHT) as figure:
         axes = margin_axes(figure, 30, LABEL_MARGIN, 44, 8)
         axes.set_xlim(0, right)
@@ -111,32 +103,6 @@ def accuracy_chart(
         text = f"{task}: accuracy by {protocol} against {cost.title}. At the last point: {last}."
         prefix = f"{name}-{cost.name}-{scores.tasks.index(task)}"
         return svg(figure, prefix, text)
-
-
-def label_chart(comparison: ComparisonRecords, name: str, curves: Sequence[LabelCurve]) -> Markup:
-    """Draw the accuracies on one task against the number of labels, on a logarithmic axis.
-
-    `name` is the prefix of the chart's ids.
-    """
-    unit = curves[0].label_unit
-    numbers = list_label_numbers(curves)
-    positions = [math.log2(number) for number in numbers]
-    lines = [_label_line(comparison, curve) for curve in curves]
-    majority = max(curve.majority for curve in curves)
-    lines.append(_chance_line(majority, positions[0], positions[-1]))
-    with drawing(WIDTH, HEIGHT) as figure:
-        axes = margin_axes(figure, 30, LABEL_MARGIN, 44, 8)
-        left = positions[0]
-        right = positions[-1]
-        margin = 0.06 * ((right - left) or 1.0)
-        axes.set_xlim(left - margin, right + margin)
-        ticks = [format_label_number(unit, number).removesuffix(PERCENT) for number in numbers]
-        axes.set_xticks(positions, ticks)
-        axes.set_xlabel(f"{unit},{PERCENT}" if unit == SHARE else unit)
-        last = _draw_lines(axes, lines)
-        title = f"{curves[0].task}, {curves[0].protocol}"
-        text = f"{title}: accuracy against the {unit}. At the last point: {last}."
-        return svg(figure, name, text)
 
 
 def loss_chart(
@@ -173,58 +139,25 @@ def loss_chart(
         return svg(figure, f"loss-{series_index(comparison, experiment)}", text)
 
 
-def _label_line(comparison: ComparisonRecords, curve: LabelCurve) -> Line:
-    """Return the line of a curve; x is the logarithm of the number of labels, to base 2."""
-    x = []
-    estimates = []
-    texts = []
-    for labels, estimate in curve.accuracies():
-        x.append(math.log2(labels))
-        estimates.append(estimate)
-        texts.append(f"at {format_label_number(curve.label_unit, labels)}")
-    if curve.is_reference:
-        title = RANDOM_INIT_TITLE if curve.subject == RANDOM_INIT else curve.subject
-        return Line(name=title, x=x, estimates=estimates)
-    return _marked_line(comparison, curve.subject, x, estimates, texts)
-
-
 def _tower_line(
     comparison: ComparisonRecords, points: Sequence[ScorePoint], cost: CostAxis
 ) -> Line:
     """Return the line of one tower's points."""
     points = sorted(points, key=lambda point: point.images_seen)
-    x = [cost.cost_of(point) or 0.0 for point in points]
-    estimates = [point.accuracy for point in points]
-    texts = [f"for {cost.format_cost(point)}" for point in points]
-    return _marked_line(comparison, points[0].subject, x, estimates, texts)
-
-
-def _marked_line(
-    comparison: ComparisonRecords,
-    subject: str,
-    x: Sequence[float],
-    estimates: Sequence[Estimate],
-    texts: Sequence[str],
-) -> Line:
-    """Return the line of a tower in its colour; `texts` say of each point at which x it is."""
+    subject = points[0].subject
     colour, marker = series_colour_and_marker(comparison, subject)
-    points = []
-    for estimate, text in zip(estimates, texts, strict=True):
-        points.append(f"{format_accuracy(estimate.value)} {text}")
+    texts = []
+    for point in points:
+        accuracy = format_accuracy(point.accuracy.value)
+        texts.append(f"{accuracy} for {cost.format_cost(point)}")
     return Line(
         name=comparison.label(subject),
-        x=x,
-        estimates=estimates,
-        points=points,
+        x=[cost.cost_of(point) or 0.0 for point in points],
+        estimates=[point.accuracy for point in points],
+        points=texts,
         colour=colour,
         marker=marker,
     )
-
-
-def _chance_line(majority: float, left: float, right: float) -> Line:
-    """Return a horizontal line at the share of the most frequent class."""
-    chance = Estimate(majority, None, None, "")
-    return Line(name=CHANCE, x=[left, right], estimates=[chance, chance])
 
 
 def _draw_lines(axes: Axes, lines: Sequence[Line]) -> str:
