@@ -1,6 +1,6 @@
 """The tables of accuracy on whole tasks. No torch here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bench.interfaces.catalog import RANDOM_INIT, REFERENCE_TOWER
 from bench.interfaces.sections import ComparisonRecords
@@ -20,6 +20,7 @@ from bench.transfer.pareto import CostAxis, make_cost_axes, pareto_front
 from bench.transfer.subject_scores import (
     PROBE,
     RETRIEVAL,
+    Budget,
     FullLabelScores,
     ScorePoint,
     is_random_init,
@@ -44,30 +45,35 @@ def overview_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Ta
     """Show the main protocol of every task by numbers of images, of which each experiment has one, then the bounds."""
     budgets = [budget for budget in scores.headline_budgets if budget.images is not None]
     columns = [Column.text("features")]
-    cells = dict[tuple[str, str], dict[str, Cell]]()  # by heading and subject, then by task
+    cells_by_heading = _rows_by_heading(budgets)
     for task in scores.tasks:
         points = scores.main_points(task)
-        protocol = scores.main_protocol(task)
         num_test = len(points[0].seed_scores[0].score.correct)
-        columns.append(Column(task, f"{protocol}, {num_test:,} test images"))
+        columns.append(Column(task, f"{scores.main_protocol(task)}, {num_test:,} test images"))
         for point in points:
-            headings = [f"Towers {budget}" for budget in budgets if budget in point.budgets]
-            if point.is_reference:
-                headings.append(bound_heading(point))
-            for heading in headings:
-                cells_of_subject = cells.setdefault((heading, point.subject), {})
-                cells_of_subject.setdefault(
-                    task, Cell.estimate_or_why(point.accuracy, format_accuracy)
-                )
-    headings = [f"Towers {budget}" for budget in budgets]
-    headings += [LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING]
-    groups: dict[str, list[list[Cell]]] = {heading: [] for heading in headings}
-    absent = Cell.not_applicable(NOT_SCORED)
-    for (heading, subject), cells_of_subject in cells.items():
-        row = [subject_name_cell(comparison, subject)]
-        row += [cells_of_subject.get(task, absent) for task in scores.tasks]
-        groups[heading].append(row)
+            for heading in _headings(point):
+                if heading in cells_by_heading:
+                    cells = cells_by_heading[heading].setdefault(point.subject, {})
+                    cells[task] = Cell.estimate_or_why(point.accuracy, format_accuracy)
+    groups = {}
+    for heading, cells_by_subject in cells_by_heading.items():
+        groups[heading] = [
+            [subject_name_cell(comparison, subject), *_cells_of_tasks(cells, scores.tasks)]
+            for subject, cells in cells_by_subject.items()
+        ]
     return Table.of_groups("Accuracy on every task", columns, groups)
+
+
+def _rows_by_heading(budgets: Sequence[Budget]) -> dict[str, dict[str, dict[str, Cell]]]:
+    """Return the headings of tables of towers, to fill with the cells of each subject by task."""
+    headings = [str(budget).capitalize() for budget in budgets]
+    return {heading: {} for heading in (*headings, LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING)}
+
+
+def _cells_of_tasks(cells: Mapping[str, Cell], tasks: Sequence[str]) -> list[Cell]:
+    """Return the cell of each task; a task that was not scored has an empty one."""
+    absent = Cell.not_applicable(NOT_SCORED)
+    return [cells.get(task, absent) for task in tasks]
 
 
 def protocol_table(comparison: ComparisonRecords, scores: FullLabelScores, protocol: str) -> Table:
@@ -81,15 +87,14 @@ def protocol_table(comparison: ComparisonRecords, scores: FullLabelScores, proto
                 tower = (scored.subject, scored.images_seen, scored.seed)
                 cells_of_tower = cells.setdefault(tower, {})
                 cells_of_tower[task] = Cell.estimate_or_why(interval, format_accuracy)
-    absent = Cell.not_applicable(NOT_SCORED)
     rows = []
     for (subject, images, seed), cells_of_tower in cells.items():
         row = [
             subject_name_cell(comparison, subject),
             images_cell(images),
             Cell.applicable_or_why(seed, str, NO_SEED),
+            *_cells_of_tasks(cells_of_tower, tasks),
         ]
-        row += [cells_of_tower.get(task, absent) for task in tasks]
         rows.append(row)
     columns = [Column.text("features"), Column("images seen"), Column("seed")]
     columns += [Column(task) for task in tasks]
@@ -130,7 +135,7 @@ def task_table(
                 fronts_of_tower.append(cost.title)
         row.append(Cell.of(len(point.seed_scores)))
         row.append(Cell.of(" and ".join(fronts_of_tower) or "no"))
-        for heading in _task_headings(point):
+        for heading in _headings(point):
             groups[heading].append(row)
     columns = [Column.text("features"), Column("images seen")]
     columns += [Column(cost.title, "at its measured speed") for cost in costs]
@@ -140,10 +145,12 @@ def task_table(
     return Table.of_groups(f"Accuracy on {task}", columns, groups)
 
 
-def _task_headings(point: ScorePoint) -> list[str]:
-    """Return the headings under which the table of a task lists a point: a tower at each of its budgets."""
+def _headings(point: ScorePoint) -> list[str]:
+    """Return the headings under which tables list a point: a bound, or a tower at each of its budgets."""
+    if point.subject == REFERENCE_TOWER:
+        return [UPPER_BOUND_HEADING]
     if point.is_reference:
-        return [bound_heading(point)]
+        return [LOWER_BOUNDS_HEADING]
     return [str(budget).capitalize() for budget in point.budgets]
 
 
@@ -197,15 +204,6 @@ def describe_seen_images(comparison: ComparisonRecords) -> str:
     if not counts:
         return ""
     return f"Test images that are in the training data, byte for byte: {join_with_and(counts)}. Scores are too high."
-
-
-def bound_heading(point: ScorePoint) -> str:
-    """Return the heading of a reference in tables; empty for a trained tower."""
-    if not point.is_reference:
-        return ""
-    if point.subject == REFERENCE_TOWER:
-        return UPPER_BOUND_HEADING
-    return LOWER_BOUNDS_HEADING
 
 
 def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:

@@ -9,7 +9,6 @@ from bench.interfaces.catalog import (
     describe_default_tasks,
     describe_out_of_domain_scoring,
 )
-from bench.interfaces.sections import ComparisonRecords
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record
 from bench.records.scores import describe_task_trainings
@@ -18,7 +17,7 @@ from bench.tables.tables import Table
 from bench.transfer.label_curves import CURVES_NOTE, curve_table, few_label_curves
 from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
 from bench.transfer.score_tables import describe_seen_images, protocol_table
-from bench.transfer.subject_scores import PROBE, FullLabelScores, collect_full_label_scores
+from bench.transfer.subject_scores import PROBE, collect_full_label_scores
 
 TOWER_NOTE = (
     "Accuracy on the test images, with its 95 % interval over these images for this one tower. A claim about a method "
@@ -27,41 +26,34 @@ TOWER_NOTE = (
 
 
 def make_accuracy_tables(records: Sequence[Record]) -> list[Table]:
-    """Return all tables of transfer records: accuracies by protocol, accuracies with few labels, and other metrics."""
+    """Return all tables of transfer records: accuracies by protocol, accuracies with few labels, and other metrics.
+
+    The first one says what its scores can show.
+    """
     comparison = replace(group_comparison("", records), labels={RANDOM_INIT: RANDOM_INIT})
-    tables = _protocol_tables(comparison, collect_full_label_scores(comparison))
-    for curves in group_by(few_label_curves(comparison), lambda curve: curve.table_key).values():
-        tables.append(replace(curve_table(comparison, curves), note=CURVES_NOTE))
-    for table in metric_tables(comparison):
-        tables.append(replace(table, note=f"{table.note}\n{METRICS_NOTE}"))
-    seen = describe_seen_images(comparison)
-    if seen:
-        tables[0] = replace(tables[0], note=f"{seen}\n{tables[0].note}")
-    return tables
-
-
-def _protocol_tables(
-    comparison: ComparisonRecords, full_label_scores: FullLabelScores
-) -> list[Table]:
-    """Return a table for each protocol; the first says what its scores can show."""
-    data = dict.fromkeys(
-        scored.experiment.input.data
-        for scored in full_label_scores
-        if scored.experiment is not None
-    )
-    scores_by_protocol = group_by(
-        (scored.score for scored in full_label_scores), lambda score: score.protocol
-    )
+    full_label_scores = collect_full_label_scores(comparison)
+    scores = [scored.score for scored in full_label_scores]
     tables: list[Table] = []
+    scores_by_protocol = group_by(scores, lambda score: score.protocol)
     for protocol in sorted(scores_by_protocol, key=lambda name: (name != PROBE, name)):
-        scores = scores_by_protocol[protocol]
-        tasks = [score.task for score in scores]
-        notes = [TOWER_NOTE + describe_task_trainings(scores)]
-        if not tables:
-            notes.append(describe_default_tasks(tasks))
-        notes.append(describe_concept_overlap(tasks, data))
-        if not tables:
-            notes.append(describe_out_of_domain_scoring(full_label_scores.tasks, data))
-        note = "\n".join(line for line in notes if line)
-        tables.append(replace(protocol_table(comparison, full_label_scores, protocol), note=note))
-    return tables
+        note = TOWER_NOTE + describe_task_trainings(scores_by_protocol[protocol])
+        table = protocol_table(comparison, full_label_scores, protocol)
+        tables.append(replace(table, note=note))
+    curves_by_table = group_by(few_label_curves(comparison), lambda curve: curve.table_key)
+    tables += [
+        replace(curve_table(comparison, curves), note=CURVES_NOTE)
+        for curves in curves_by_table.values()
+    ]
+    tables += [
+        replace(table, note=f"{table.note}\n{METRICS_NOTE}") for table in metric_tables(comparison)
+    ]
+    if not tables:
+        return []
+    tasks = full_label_scores.tasks
+    data = {experiment.input.data for experiment in comparison.experiments.values()}
+    notes = [tables[0].note, describe_default_tasks(tasks), describe_concept_overlap(tasks, data)]
+    if tasks:
+        notes.append(describe_out_of_domain_scoring(tasks, data))
+    notes.append(describe_seen_images(comparison))
+    note = "\n".join(line for line in notes if line)
+    return [replace(tables[0], note=note), *tables[1:]]

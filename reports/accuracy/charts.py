@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 from markupsafe import Markup
@@ -9,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from matplotlib.transforms import ScaledTranslation
 
-from bench.interfaces.catalog import RANDOM_INIT
 from bench.interfaces.sections import ComparisonRecords
 from bench.statistics.accuracies import Estimate
 from bench.tables.formats import format_abbreviated, format_accuracy
@@ -40,20 +40,15 @@ CHANCE = "majority class"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """Accuracies over x; the line of a tower has marks, and a line without a marker is a dashed reference."""
+class TowerLine:
+    """The accuracies of a tower over a cost."""
 
     name: str
     x: Sequence[float]
     estimates: Sequence[Estimate]
-    points: Sequence[str] = ()  # the texts of the points, for the tooltip
-    colour: str = MUTED
-    marker: str = ""
-
-    @property
-    def last_accuracy(self) -> float:
-        """The accuracy at the largest x."""
-        return self.estimates[-1].value
+    tooltip: str
+    colour: str
+    marker: str
 
 
 def accuracy_chart(
@@ -65,6 +60,7 @@ def accuracy_chart(
 ) -> Markup:
     """Draw the accuracies on one task, by its main protocol, against a cost, with their Pareto front as steps.
 
+    The axis is from the tenth below all accuracies to the tenth above; a majority class beyond it is left out.
     `name` is the prefix of the chart's ids. There is no front against images seen, because an image takes a different
     time with each method.
     """
@@ -78,19 +74,20 @@ def accuracy_chart(
             trained.append(point)
             largest = max(largest, cost_of_point)
     right = 1.04 * (largest or 1.0)
-    towers = group_by(trained, lambda point: point.subject).values()
-    lines = [_tower_line(comparison, tower, cost) for tower in towers]
-    for point in points:
-        if point.is_reference:
-            title = "random init" if point.subject == RANDOM_INIT else point.subject
-            estimates = [point.accuracy, point.accuracy]
-            lines.append(Line(name=title, x=[0, right], estimates=estimates))
-    if protocol != RETRIEVAL:
-        chance = Estimate(points[0].seed_scores[0].score.majority, None, None, "")
-        lines.append(Line(name=CHANCE, x=[0, right], estimates=[chance, chance]))
+    groups = group_by(trained, lambda point: point.subject).values()
+    towers = [_tower_line(comparison, group, cost) for group in groups]
+    references = [(point.subject, point.accuracy.value) for point in points if point.is_reference]
+    bottom, top = _accuracy_range([point.accuracy for point in points])
+    majority = points[0].seed_scores[0].score.majority
+    if protocol != RETRIEVAL and bottom <= majority <= top:
+        references.append((CHANCE, majority))
     with drawing(WIDTH, HEIGHT) as figure:
         axes = margin_axes(figure, 30, LABEL_MARGIN, 44, 8)
         axes.set_xlim(0, right)
+        axes.set_ylim(bottom, top)
+        spacing = 0.1 if top - bottom <= SMALL_RANGE else 0.2
+        axes.yaxis.set_major_locator(MultipleLocator(spacing))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1f}" if value else "0")
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(lambda value, _: format_abbreviated(value))
         axes.set_xlabel(cost.axis_label)
@@ -99,7 +96,7 @@ def accuracy_chart(
             x = [cost.cost_of(point) or 0.0 for point in front]
             y = [point.accuracy.value for point in front]
             axes.plot([*x, right], [*y, y[-1]], drawstyle="steps-post", color=INK, linewidth=1.5)
-        last = _draw_lines(axes, lines)
+        last = _draw_lines(axes, towers, references)
         text = f"{task}: accuracy by {protocol} against {cost.title}. At the last point: {last}."
         prefix = f"{name}-{cost.name}-{scores.tasks.index(task)}"
         return svg(figure, prefix, text)
@@ -141,71 +138,60 @@ def loss_chart(
 
 def _tower_line(
     comparison: ComparisonRecords, points: Sequence[ScorePoint], cost: CostAxis
-) -> Line:
+) -> TowerLine:
     """Return the line of one tower's points."""
     points = sorted(points, key=lambda point: point.images_seen)
     subject = points[0].subject
+    name = comparison.label(subject)
     colour, marker = series_colour_and_marker(comparison, subject)
     texts = []
     for point in points:
         accuracy = format_accuracy(point.accuracy.value)
         texts.append(f"{accuracy} for {cost.format_cost(point)}")
-    return Line(
-        name=comparison.label(subject),
+    return TowerLine(
+        name=name,
         x=[cost.cost_of(point) or 0.0 for point in points],
         estimates=[point.accuracy for point in points],
-        points=texts,
+        tooltip=f"{name}: {', '.join(texts)}",
         colour=colour,
         marker=marker,
     )
 
 
-def _draw_lines(axes: Axes, lines: Sequence[Line]) -> str:
-    """Draw lines with their names at the right; return each name with its last accuracy.
-
-    The axis is from the tenth below all accuracies to the tenth above, and a majority class beyond it is left out.
-    """
-    bottom, top = _accuracy_range([line for line in lines if line.name != CHANCE])
-    axes.set_ylim(bottom, top)
-    spacing = 0.1 if top - bottom <= SMALL_RANGE else 0.2
-    axes.yaxis.set_major_locator(MultipleLocator(spacing))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1f}" if value else "0")
-    shown = [line for line in lines if bottom <= line.last_accuracy <= top]
-    towers = [line for line in shown if line.marker]
-    references = [line for line in shown if not line.marker]
-    for index, line in enumerate(references):
-        dashes = REFERENCE_DASHES[index % len(REFERENCE_DASHES)]
-        y = [estimate.value for estimate in line.estimates]
-        axes.plot(line.x, y, color=MUTED, linewidth=1, linestyle=(0, dashes))
-    middle = (len(towers) - 1) / 2
-    for index, line in enumerate(towers):
-        _draw_tower(axes, line, SHIFT * (index - middle))
+def _draw_lines(
+    axes: Axes, towers: Sequence[TowerLine], references: Sequence[tuple[str, float]]
+) -> str:
+    """Draw lines, dashed ones for references, with their names at the right; return each name and last accuracy."""
     ends = []
+    middle = (len(towers) - 1) / 2
+    for index, tower in enumerate(towers):
+        _draw_tower(axes, tower, SHIFT * (index - middle))
+        ends.append((tower.name, tower.estimates[-1].value, tower.colour))
+    for (name, accuracy), dashes in zip(references, cycle(REFERENCE_DASHES), strict=False):
+        axes.axhline(accuracy, color=MUTED, linewidth=1, linestyle=(0, dashes))
+        ends.append((name, accuracy, MUTED))
+    labels = []
     texts = []
-    for line in [*towers, *references]:
-        accuracy = format_accuracy(line.last_accuracy)
-        label = f"{chart_label(line.name, 15)} {accuracy}"
-        ends.append((label, line.last_accuracy, line.colour))
-        texts.append(f"{line.name} {accuracy}")
-    label_line_ends(axes, ends)
+    for name, accuracy, colour in ends:
+        figure = format_accuracy(accuracy)
+        labels.append((f"{chart_label(name, 15)} {figure}", accuracy, colour))
+        texts.append(f"{name} {figure}")
+    label_line_ends(axes, labels)
     return "; ".join(texts)
 
 
-def _accuracy_range(lines: Sequence[Line]) -> tuple[float, float]:
+def _accuracy_range(estimates: Sequence[Estimate]) -> tuple[float, float]:
     """Return the tenth below and the tenth above all accuracies and their intervals."""
     bounds = list[float | None]()
-    for line in lines:
-        for estimate in line.estimates:
-            bounds += [estimate.value, estimate.low, estimate.high]
+    for estimate in estimates:
+        bounds += [estimate.value, estimate.low, estimate.high]
     known = [bound for bound in bounds if bound is not None]
-    lowest = max(0.0, min(known, default=0.0))
-    highest = max(known, default=1.0)
-    bottom = min(int(lowest * 10), 9) / 10
-    top = (int(highest * 10) + 1) / 10
+    bottom = min(int(max(0.0, min(known)) * 10), 9) / 10
+    top = (int(max(known) * 10) + 1) / 10
     return bottom, min(1.0, top)
 
 
-def _draw_tower(axes: Axes, line: Line, shift: float) -> None:
+def _draw_tower(axes: Axes, line: TowerLine, shift: float) -> None:
     """Draw a line with its marks and intervals, shifted to the side by SVG units."""
     assert axes.figure is not None
     moved = axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
@@ -221,5 +207,6 @@ def _draw_tower(axes: Axes, line: Line, shift: float) -> None:
         if estimate.low is not None and estimate.high is not None:
             interval = [max(0.0, estimate.low), min(1.0, estimate.high)]
             axes.plot([x, x], interval, alpha=0.7, **style)
-    tooltip = f"{line.name}: {', '.join(line.points)}"
-    draw_marks(axes, line.x, y, line.marker, line.colour, tooltip, transform=moved, clip_on=False)
+    draw_marks(
+        axes, line.x, y, line.marker, line.colour, line.tooltip, transform=moved, clip_on=False
+    )
