@@ -20,7 +20,7 @@ from bench.interfaces.sections import (
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.tables import failure_table
 from bench.records.record import Record
-from bench.tables.formats import format_count, format_percent, join_with_and
+from bench.tables.formats import format_count, join_with_and
 from bench.tables.tables import Cell, Column, Table
 
 UNKNOWN = "unknown: the extension that adds the method is not loaded"
@@ -113,8 +113,6 @@ def methods_table(comparison: ComparisonRecords) -> Table:
     """Show the targets, the loss and the parameters of each method."""
     columns = [
         *Column.texts("experiment", "targets", "loss"),
-        Column("text tower", "share of the two towers' forward FLOPs"),
-        Column("head and loss", "share of all forward FLOPs"),
         Column("trained", "parameters"),
         Column("outside the tower", "parameters"),
         Column("tuning", "of rate, crops, flips and initial head"),
@@ -168,33 +166,17 @@ def _method_row(
 ) -> list[Cell]:
     """Return the cells of a method in the order of the columns of `methods_table`."""
     method = method_text(experiment, comparison.records)
-    text_share, head_share = head_flops_shares(figures)
     tuning = tuning_of(experiment)
     trained = figures.get("trained_parameters")
     tower = figures.get("tower_parameters")
     outside = None
     if trained is not None and tower is not None:
         outside = trained - tower
-    text_tower = Cell.measured_or_why(text_share, format_percent, UNTIMED)
-    if text_share == 0:
-        text_tower = Cell("none", "", 0)
     return [
         comparison.name_cell(experiment.name),
         Cell(UNKNOWN if method is None else method.targets),
         Cell(UNKNOWN if method is None else method.loss),
-        text_tower,
-        Cell.measured_or_why(head_share, format_percent, UNTIMED),
         Cell.measured_or_why(trained, format_count, UNTIMED),
         Cell.measured_or_why(outside, format_count, UNTIMED),
         Cell(tuning.state, tuning.source),
     ]
-
-
-def head_flops_shares(figures: Mapping[str, float | None]) -> tuple[float | None, float | None]:
-    """Return the text tower's share of both towers' forward FLOPs, and the share of head and loss in all of them."""
-    image = figures.get("image_forward_flops_per_image")
-    text = figures.get("text_forward_flops_per_image")
-    forward = figures.get("forward_flops_per_image")
-    if image is None or text is None or not forward:
-        return None, None
-    return text / (image + text), (forward - image - text) / forward

@@ -20,7 +20,6 @@ from bench.transfer.pareto import CostAxis, make_cost_axes, pareto_front
 from bench.transfer.subject_scores import (
     PROBE,
     RETRIEVAL,
-    Budget,
     FullLabelScores,
     ScorePoint,
     is_random_init,
@@ -45,7 +44,10 @@ def overview_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Ta
     """Show the main protocol of every task by numbers of images, of which each experiment has one, then the bounds."""
     budgets = [budget for budget in scores.headline_budgets if budget.images is not None]
     columns = [Column.text("features")]
-    cells_by_heading = _rows_by_heading(budgets)
+    headings = [str(budget).capitalize() for budget in budgets]
+    headings += [LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING]
+    # By heading, subject and task.
+    cells_by_heading: dict[str, dict[str, dict[str, Cell]]] = {heading: {} for heading in headings}
     for task in scores.tasks:
         points = scores.main_points(task)
         num_test = len(points[0].seed_scores[0].score.correct)
@@ -54,7 +56,7 @@ def overview_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Ta
             for heading in _headings(point):
                 if heading in cells_by_heading:
                     cells = cells_by_heading[heading].setdefault(point.subject, {})
-                    cells[task] = Cell.estimate_or_why(point.accuracy, format_accuracy)
+                    cells.setdefault(task, Cell.estimate_or_why(point.accuracy, format_accuracy))
     groups = {}
     for heading, cells_by_subject in cells_by_heading.items():
         groups[heading] = [
@@ -62,12 +64,6 @@ def overview_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Ta
             for subject, cells in cells_by_subject.items()
         ]
     return Table.of_groups("Accuracy on every task", columns, groups)
-
-
-def _rows_by_heading(budgets: Sequence[Budget]) -> dict[str, dict[str, dict[str, Cell]]]:
-    """Return the headings of tables of towers, to fill with the cells of each subject by task."""
-    headings = [str(budget).capitalize() for budget in budgets]
-    return {heading: {} for heading in (*headings, LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING)}
 
 
 def _cells_of_tasks(cells: Mapping[str, Cell], tasks: Sequence[str]) -> list[Cell]:
