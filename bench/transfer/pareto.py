@@ -9,11 +9,9 @@ from bench.measure.throughput import images_per_second, timed_runs_by_experiment
 from bench.records.record import Speed
 from bench.tables.formats import (
     NBSP,
-    format_accuracy,
     format_count,
     format_duration,
     format_rate,
-    join_with_and,
 )
 from bench.transfer.subject_scores import ScorePoint
 
@@ -109,15 +107,3 @@ def pareto_front(points: Sequence[ScorePoint], cost_axis: CostAxis) -> list[Scor
         if is_better or position(tower) == position(front[-1]):
             front.append(tower)
     return front
-
-
-def describe_front(
-    comparison: ComparisonRecords, points: Sequence[ScorePoint], cost_axis: CostAxis
-) -> str:
-    """Return a sentence with the towers on the Pareto front, their costs and their accuracies."""
-    towers = []
-    for point in pareto_front(points, cost_axis):
-        label = comparison.label(point.subject)
-        accuracy = format_accuracy(point.accuracy.value)
-        towers.append(f"{label} for {cost_axis.format_cost(point)} with {accuracy}")
-    return f"On the Pareto front: {join_with_and(towers)}."

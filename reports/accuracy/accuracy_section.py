@@ -25,7 +25,7 @@ from bench.transfer.label_curves import (
     few_label_curves,
 )
 from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
-from bench.transfer.pareto import IMAGES, describe_front, make_cost_axes
+from bench.transfer.pareto import IMAGES, make_cost_axes
 from bench.transfer.subject_scores import FullLabelScores, collect_full_label_scores
 from reports.accuracy.charts import accuracy_chart
 from reports.accuracy.ranking import differences_table
@@ -66,11 +66,9 @@ def headline_chart(comparison: ComparisonRecords, scores: FullLabelScores) -> li
     if not scores or not _has_cost(scores, device.cost_per_image or {}):
         return []
     task = scores.tasks[0]
-    notes = [HEADLINE_NOTE]
-    if not comparison.is_smoke_test:
-        notes.insert(0, describe_front(comparison, scores.main_points(task), device))
     chart = accuracy_chart(comparison, scores, task, device, "lead")
-    return [Chart(chart, f"{task}: accuracy against device seconds", notes, width="narrow")]
+    title = f"{task}: accuracy against device seconds"
+    return [Chart(chart, title, [HEADLINE_NOTE], width="narrow")]
 
 
 def _build(page: PageContext) -> Sequence[Block]:

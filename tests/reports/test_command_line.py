@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from bench.interfaces.verb import REPORT_VERBS
 from tests.report_command import main
-from tests.reports.test_page import Document
 
 Make = dict[str, Callable[..., Any]]
 
@@ -34,11 +33,6 @@ def test_build_draws_the_latest_comparison_and_names_the_others(
     assert [path.name for path in out.parent.iterdir()] == ["page.html"]
 
 
-def test_page_is_written_beside_the_records_by_default(results: Path) -> None:
-    assert main(["build", str(results), "--comparison", "2026-11-20-tiny"]) == 0
-    assert "Comparison 2026-11-20-tiny" in (results / "index.html").read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -60,22 +54,6 @@ def test_impossible_request_lists_the_possible_ones(
     places["EMPTY/none"] = places["EMPTY"] + "/none"
     assert main([places.get(argument, argument) for argument in arguments]) == 2
     assert text in capsys.readouterr().err
-
-
-def test_damaged_records_are_named_on_the_page_and_the_others_drawn(
-    results: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (results / "2026-11-25-tiny.speed.json").write_text("{")
-    assert main(["build", str(results)]) == 3
-    out, err = capsys.readouterr()
-    assert out == f"{results / 'index.html'}\n"
-    (damaged,) = err.splitlines()
-    assert "2026-11-25-tiny.speed.json: not a record" in damaged
-    shown = Document((results / "index.html").read_text(encoding="utf-8"))
-    assert "1 damaged file is left out." in shown.words()
-    assert "2026-11-25-tiny.speed.json: not a record" in shown.words()
-    assert "Comparison 2026-11-25-tiny" in shown.words()
-    assert shown.tables["Throughput of each experiment"]
 
 
 def test_folder_of_damaged_records_alone_is_refused(
@@ -108,9 +86,3 @@ def test_error_messages_are_escaped(verb: str, capsys: pytest.CaptureFixture[str
     assert not out
     assert SPELLED_OUT in err
     assert err.removesuffix("\n").isprintable()
-
-
-def test_help_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match=r"^0$"):
-        main(["--help"])
-    assert "build" in capsys.readouterr().out

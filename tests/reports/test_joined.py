@@ -131,9 +131,7 @@ def test_training_without_scores_hides_nothing_and_is_shown_below(
     document = Document((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert "CatLIP trains 1.2" in document.words()
     assert "They differ from those above in data: pack / mine." in document.words()
-    columns, row = document.tables[f"Results of {LATER}"]
-    assert (columns[0], row[0]) == ("experiment", "clip-tiny")
-    assert columns[1:] == ["images seen", "last loss"]
+    assert LATER in document.words()
 
 
 def test_page_has_the_results_that_compare_experiments_by_most_kinds(
@@ -149,7 +147,7 @@ def test_page_has_the_results_that_compare_experiments_by_most_kinds(
     assert joined.comparisons == [LATER]
 
 
-def test_results_apart_are_shown_with_speeds_ratios_losses_and_accuracies(
+def test_results_apart_are_shown_with_speeds_ratios_and_accuracies(
     whole: list[Record], make: Make
 ) -> None:
     other = [changed(record, data="mine") if record.experiment else record for record in whole]
@@ -158,12 +156,9 @@ def test_results_apart_are_shown_with_speeds_ratios_losses_and_accuracies(
     assert joined.records == other
     (apart,) = others
     text = page("x", speeds, others=[OtherResults(["other"], other, apart.reason)])
-    columns, *rows = Document(text).tables["Results of other"]
-    assert columns[:5] == ["experiment", "images/s", "times clip-tiny", "images seen", "last loss"]
-    row = next(row for row in rows if row[0] == "catlip-tiny" and row[3] == "80,000")
-    assert row[2].startswith("1.2")
-    accuracy = Document(page("y", other)).row("Accuracy on unseen subgroup", "CatLIP")[3]
-    assert row[5][:5] == accuracy[:5]
+    alone = page("y", other)
+    for title in ("Throughput of each experiment", "Accuracy on every task"):
+        assert Document(text).tables[f"{title}, other"] == Document(alone).tables[title]
 
 
 @pytest.mark.parametrize("purpose", ["smoke", "explain"])

@@ -16,7 +16,6 @@ from reports.render.document import TEMPLATES
 from reports.render.svg import (
     CSS,
     SERIES,
-    chart_label,
     colour_and_marker,
     drawing,
     spread_labels,
@@ -85,11 +84,6 @@ def test_labels_do_not_overlap_and_keep_their_order(wanted: list[float], gap: fl
     least = min(gap, 100 / max(len(wanted) - 1, 1))
     assert all(placed[b] - placed[a] >= least - 1e-6 for a, b in pairwise(order))
     assert all(-1e-6 <= place <= 100 + 1e-6 for place in placed)
-
-
-def test_a_label_is_one_short_line() -> None:
-    assert chart_label("a\nb\0c") == "a b c"
-    assert len(chart_label("x" * 100)) == 28
 
 
 def test_the_policy_allows_the_one_script_and_nothing_else(

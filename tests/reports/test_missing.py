@@ -25,27 +25,6 @@ def test_page_with_speed_records_only(make: Make, words: Words) -> None:
     assert "No run failed." in text
 
 
-def test_single_run_has_no_interval_and_says_so(make: Make, words: Words) -> None:
-    text = words(page("smoke", [make["speed"](name, 0) for name in ("clip-tiny", "catlip-tiny")]))
-    assert "It cannot be told yet whether CatLIP or CLIP is faster" in text
-    assert "(one run each: no interval)" in text
-    assert "95 % interval" not in text.split("Throughput", maxsplit=1)[0]
-
-
-def test_single_experiment_has_no_ratio(make: Make, words: Words) -> None:
-    text = words(page("alone", [make["speed"]("siglip-tiny", number) for number in range(3)]))
-    assert "SigLIP trains" in text
-    assert "(median of 3 runs)." in text
-    assert "times as many" not in text
-
-
-def test_page_with_failures_only(make: Make, words: Words) -> None:
-    text = words(page("failed", [make["failure"](reason="out of memory")]))
-    assert "1 run failed." in text
-    assert "SuperClass speed out of memory" in text
-    assert "✕ failed" in text
-
-
 def test_failed_experiment_keeps_its_row(make: Make, words: Words) -> None:
     text = words(page("x", [make["speed"]("clip-tiny", 0), make["failure"]("catlip-tiny")]))
     assert "✕ failed" in text.split("CatLIP catlip-tiny", maxsplit=1)[1]

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from bench.features.dense_tasks.dense_training import TransferTraining
 from bench.features.dense_tasks.detection import (
-    PUBLISHED,
     DetectionRecipe,
     DetectionTask,
     Objects,
@@ -163,21 +162,3 @@ def test_detector_learns_its_training_images(few: DetectionTask) -> None:
     assert training is not None
     assert (training.batch_size, training.layer_decay, training.image_size) == (4, 0.9, 96)
     assert all(torch.equal(value, before[name]) for name, value in tower.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("width", "decay", "epochs", "milestones"),
-    [
-        (768, 0.7, 100, (0.88, 0.96)),
-        (1024, 0.8, 100, (0.88, 0.96)),
-        (1280, 0.9, 80, (0.85, 0.95)),
-    ],
-)
-def test_layer_decay_and_epochs_follow_the_released_file_of_the_tower(
-    width: int, decay: float, epochs: int, milestones: tuple[float, ...]
-) -> None:
-    """apple/corenet, projects/catlip/object_detection; each epoch of the files repeats the images four times."""
-    training = PUBLISHED.training_for(width)
-    released = (training.layer_decay, training.epochs, training.milestones)
-    assert released == (decay, epochs, milestones)
-    assert training.count_warmup_steps(training.count_steps(117_266)) == 250

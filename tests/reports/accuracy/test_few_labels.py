@@ -12,12 +12,10 @@ from hypothesis import strategies as st
 
 from bench.experiment.config import change
 from bench.experiment.experiments import get_experiment
-from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record, TransferScores
 from bench.records.scores import MetricScore, Score
 from bench.statistics.accuracies import Estimate, estimate_mean_over_draws
 from bench.statistics.intervals import mean_with_interval
-from bench.transfer.label_curves import few_label_curves
 from reports.page import page
 from tests.reports.test_page import Document, require_self_contained
 
@@ -180,12 +178,6 @@ def test_with_three_seeds_intervals_are_over_seeds(make: Make) -> None:
     assert row(text, FEW, "CLIP")[3:5] == ["3", shown(found)]
 
 
-def test_two_seeds_give_no_interval(make: Make) -> None:
-    text = page("x", [curve_record(make, "clip-tiny", seed) for seed in range(2)])
-    means = [fmean(shares("clip-tiny", seed, PLACES[0])) for seed in range(2)]
-    assert row(text, FEW, "CLIP")[4] == bare(fmean(means))
-
-
 @given(st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=4), min_size=3, max_size=5))
 def test_a_mean_over_seeds_weighs_each_training_once(runs: list[list[float]]) -> None:
     """However many draws one of them has."""
@@ -196,17 +188,6 @@ def test_a_mean_over_seeds_weighs_each_training_once(runs: list[list[float]]) ->
     more = {("x", seed): dict(enumerate(draws * (1 + seed))) for seed, draws in enumerate(runs)}
     assert estimate_mean_over_draws(more).value == pytest.approx(found.value)
     assert estimate_mean_over_draws(more).low == pytest.approx(found.low)
-
-
-def test_records_without_curves_have_no_such_section(whole: list[Record], whole_page: str) -> None:
-    assert few_label_curves(group_comparison("x", whole)) == []
-    assert "Accuracy with few labels" not in whole_page
-
-
-def test_few_label_records_alone_are_shown(make: Make, words: Words) -> None:
-    text = words(page("x", [curve_record(make, "clip-tiny", 0)]))
-    assert "No tower was scored in this comparison" not in text
-    assert "Accuracy with few labels" in text
 
 
 def test_metrics_of_other_tasks_are_shown_with_their_baseline(make: Make, words: Words) -> None:

@@ -30,10 +30,8 @@ from bench.transfer.classification.probe import (
 from bench.transfer.feature_extractor import Embed, FeatureExtractor
 from bench.transfer.tasks.image_sources import ArrayImageSource, ImageSource
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
-from tests.small import circumstances
 
 CPU = torch.device("cpu")
-HERE = circumstances(threads=1)
 CLASSES, COUNTS = 4, {"train": 24, "validation": 6, "test": 50}  # of each class
 
 

@@ -67,14 +67,6 @@ def test_equal_seeds_give_equal_weights() -> None:
     assert differing(first, trained_from(replace(recipe, seed=1)))
 
 
-@pytest.mark.parametrize("name", ["catlip-bench-tiny", "vit_tiny_patch16_224", "corenet-vit-tiny"])
-def test_frozen_tower_is_unchanged(name: str) -> None:
-    tower = build_image_tower(name, 48, 0)
-    model = trained_from(replace(WHOLE, train_tower=False), tower)
-    assert differing(model.tower, tower) == []
-    assert differing(model.head, make_random_head(tower.width, 2, 0))
-
-
 def test_first_update_scales_with_layer_decay() -> None:
     """AdamW's first step is the rate itself, in the direction of the sign: so it shows each depth's rate."""
     recipe = replace(

@@ -69,36 +69,6 @@ def test_optimum_equals_scikit_learns(shape: str) -> None:
         assert np.mean(answers == theirs.predict(standardised(new, x))) >= 0.999
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_reported_gradient_is_of_the_objective(shape: str) -> None:
-    """By automatic differentiation, in the features' own coordinates: the axes are only how they are looked at."""
-    x, labels = map(torch.from_numpy, problem(*SHAPES[shape]))
-    axes = PrincipalAxes.fit(x)
-    scaled = (x - x.mean(0)) / x.std(0, correction=0)
-    for fit in fit_regularisation_path(axes.project(x), labels, INVERSE_L2):
-        weights = (axes.axes @ fit.weights[:, :-1].T).requires_grad_()
-        intercepts = fit.weights[:, -1].clone().requires_grad_()
-        entropy = torch.nn.functional.cross_entropy(scaled @ weights + intercepts, labels)
-        value = entropy + weights.square().sum() / (2 * fit.inverse_penalty * len(labels))
-        gradients = torch.autograd.grad(value, [weights, intercepts])
-        length = sum(float(one.square().sum()) for one in gradients) ** 0.5
-        assert value.item() == pytest.approx(fit.objective, rel=1e-12)
-        assert fit.gradient_norm == pytest.approx(length, rel=1e-3, abs=1e-11)
-        assert fit.converged == (length <= TOLERANCE)
-
-
-def test_fit_is_independent_of_its_start() -> None:
-    x, labels = map(torch.from_numpy, problem(300, 20, 4))
-    along = PrincipalAxes.fit(x).project(x)
-    swept = dict(zip(INVERSE_L2, fit_regularisation_path(along, labels, INVERSE_L2), strict=True))
-    for inverse_penalty in INVERSE_L2[::4]:
-        separate = next(fit_regularisation_path(along, labels, [inverse_penalty]))
-        shifts = [fit.weights - fit.weights.mean(0) for fit in (separate, swept[inverse_penalty])]
-        # What all classes have in common is free.
-        torch.testing.assert_close(*shifts, rtol=1e-3, atol=1e-4)
-        assert separate.objective == pytest.approx(swept[inverse_penalty].objective, rel=1e-9)
-
-
 def test_unconverged_fit_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     x, labels = map(torch.from_numpy, problem(300, 20, 4))
     along = PrincipalAxes.fit(x).project(x)

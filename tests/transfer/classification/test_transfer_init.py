@@ -104,16 +104,6 @@ def test_class_head_copies_its_row_the_mean_row_or_a_random_row() -> None:
     assert not torch.equal(random.weight[0], random.weight[1])
 
 
-def test_class_without_a_label_takes_the_row_of_the_nearest_one() -> None:
-    of = rows()
-    nearest = SynsetCandidates(of.keys, hypernyms())
-    head = copy_classifier_rows(of, ANIMALS, make_random_heads(8, len(ANIMALS), 1))
-    for row, name in enumerate(ANIMALS):
-        (synset,) = synset_keys_of_class_name(name)
-        label = of.keys.index(nearest.nearest(synset))
-        assert torch.equal(head.weight[0, row], of.weight[label])
-
-
 def test_class_name_head_predicts_by_cosine() -> None:
     """A head cannot divide by the length of each projected feature; the answer is the same."""
     known = texts()

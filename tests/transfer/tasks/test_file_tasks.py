@@ -11,7 +11,7 @@ import pytest
 from bench.data.decoding import decode_image
 from bench.data.manifest import PACK
 from bench.transfer.named_tasks import require_openable
-from bench.transfer.tasks.file_tasks import load_folder_task, load_named_task
+from bench.transfer.tasks.file_tasks import load_file_task
 from bench.transfer.tasks.image_sources import FileImageSource
 from tests.data.shards import write_shard
 from tests.transfer.trees import colours, encode, folders, sizes, tars
@@ -34,9 +34,9 @@ def test_missing_parts_are_held_out_by_class_and_reported(
     held_out: list[str],
     tmp_path: Path,
 ) -> None:
-    task = load_folder_task(make(tmp_path / "set", present), tmp_path)
+    task = load_file_task("folder", make(tmp_path / "set", present), tmp_path)
     assert (task.name, sizes(task)) == ("set", expected)
-    again = load_folder_task(tmp_path / "set", tmp_path)
+    again = load_file_task("folder", tmp_path / "set", tmp_path)
     for name in ("train", "validation", "test"):
         part = getattr(task, name)
         assert np.ptp(np.bincount(part.labels)) == 0
@@ -59,7 +59,7 @@ def test_images_labels_and_order_of_tars_are_those_that_were_written(tmp_path: P
             written = {"s.cls": b"%d\n" % labels[index], f"s.{suffix}": images[index]}
             write_shard(root / part / f"{shard}.tar", written)
     (root / "classnames.txt").write_text("a\nb b\na\nd\n")
-    task = load_folder_task(root, tmp_path)
+    task = load_file_task("folder", root, tmp_path)
     assert task.classes == ("a", "b b", "a", "d")
     parts = (task.train, task.validation, task.test)
     for (first, last), part in zip(places.values(), parts, strict=True):
@@ -106,7 +106,7 @@ def test_invalid_folders_are_refused_with_the_reason(
     root = folders(tmp_path / "set", {"train": 8, "val": 2})
     spoil(root)
     with pytest.raises(ValueError, match=text):
-        load_folder_task(root, tmp_path)
+        load_file_task("folder", root, tmp_path)
 
 
 def shard_of(**members: bytes) -> Callable[[Path], object]:
@@ -140,14 +140,14 @@ def test_invalid_tars_are_refused_with_the_reason(
     root = tars(tmp_path / "set", {"train": 8, "test": 4})
     spoil(root)
     with pytest.raises((ValueError, OSError), match=text) as error:
-        load_folder_task(root, tmp_path)
+        load_file_task("folder", root, tmp_path)
     assert "\n" not in str(error.value)
 
 
 def test_named_set_is_read_from_its_folder_or_from_the_root(tmp_path: Path) -> None:
     root = tars(tmp_path / "wds_mnist", {"train": 8, "test": 4})
     for place in (root, tmp_path):
-        task = load_named_task("wds_mnist", place, tmp_path)
+        task = load_file_task("wds_mnist", place, tmp_path)
         assert (task.name, sizes(task)) == ("wds_mnist", (18, 6, 12))
 
 
