@@ -38,10 +38,6 @@ def unpaired(rates: Sequence[float]) -> RateByRound:
     return rounds(rates, first=1000)
 
 
-def lognormal(draw: random.Random, count: int, centre: float, spread: float) -> list[float]:
-    return [centre * math.exp(draw.gauss(0, spread)) for _ in range(count)]
-
-
 def share(ratios: Sequence[Ratio], holds: Callable[[Ratio], bool]) -> float:
     return sum(map(holds, ratios)) / len(ratios)
 
@@ -110,20 +106,6 @@ def test_interval_has_nominal_coverage_though_rounds_share_their_luck() -> None:
         pairs.append(compare_rates(base, other))
     assert 0.93 <= share(pairs, lambda ratio: covers(ratio, 1.0)) <= 0.97
     assert share(pairs, lambda ratio: ratio.verdict in ("faster", "slower")) <= ALPHA + 0.005
-
-
-@pytest.mark.parametrize("runs", [5, 10])
-def test_ten_percent_are_found_and_four_are_not_called_no_difference(runs: int) -> None:
-    draw = random.Random(15653)
-    found = []
-    small = []
-    for _ in range(300):
-        base = rounds(lognormal(draw, runs, 100, 0.01))
-        found.append(compare_rates(base, rounds(lognormal(draw, runs, 110, 0.01))))
-        small.append(compare_rates(base, rounds(lognormal(draw, runs, 104, 0.01))))
-    assert share(found, lambda ratio: ratio.verdict == "faster") >= 0.9
-    assert share(found, lambda ratio: ratio.verdict in ("slower", "no difference")) == 0
-    assert share(small, lambda ratio: ratio.verdict == "no difference") <= 0.01
 
 
 def by_definition(ratio: Ratio) -> Verdict:

@@ -196,20 +196,6 @@ def test_page_of_a_busy_machine_shows_ratios_of_all_steps_without_a_verdict(
     assert "disturbed" not in shown(0.0)
 
 
-def test_page_says_first_that_a_core_was_left_to_a_busy_process(make: Make, words: Words) -> None:
-    runs = [
-        replace(
-            run,
-            circumstances=replace(
-                run.circumstances, threads=1, busy_processes="loop (99 % of a core)"
-            ),
-        )
-        for run in timed(make)
-    ]
-    shown = words(heading(first_screen("x", runs)))
-    assert shown == "Timed with 1 thread, because loop (99 % of a core) kept a core busy."
-
-
 def test_smoke_test_has_no_published_figures(whole: list[Record], words: Words) -> None:
     smoke, default = (words(first_screen(name, whole)) for name in ("1-smoke", "1-default"))
     assert "As published:" in default

@@ -134,19 +134,6 @@ def test_training_without_scores_hides_nothing_and_is_shown_below(
     assert LATER in document.words()
 
 
-def test_page_has_the_results_that_compare_experiments_by_most_kinds(
-    whole: list[Record], make: Make
-) -> None:
-    scores = [record for record in make["transfers"](0) if record.measured.subject == "clip-tiny"]
-    tries = [make["speed"](name, 0) for name in ("clip-tiny", "catlip-tiny")]
-    tries += [make["training"]("clip-tiny", 0), *scores]
-    mine = [changed(record, data="mine") for record in tries]
-    joined, _ = group_results({MEASURE: whole, LATER: mine})
-    assert joined.comparisons == [MEASURE]
-    joined, _ = group_results({MEASURE: whole[:2], LATER: mine})
-    assert joined.comparisons == [LATER]
-
-
 def test_results_apart_are_shown_with_speeds_ratios_and_accuracies(
     whole: list[Record], make: Make
 ) -> None:
@@ -214,15 +201,6 @@ def test_other_settings_are_not_joined(fields: dict[str, Any], difference: str, 
     older = changed(make["training"]("catlip-tiny", 0), **fields)
     reason = f"They differ from those above in {difference}."
     assert reasons({TRAIN: [older], MEASURE: [make["speed"]("clip-tiny", 0)]}) == {TRAIN: reason}
-
-
-def test_other_machines_are_not_joined(make: Make) -> None:
-    speed = make["speed"]("clip-tiny", 0)
-    other = replace(speed.circumstances, machine="another")
-    older = replace(make["training"]("clip-tiny", 0), circumstances=other)
-    machines = f"{speed.circumstances.machine} / another"
-    reason = f"They differ from those above in machine: {machines}."
-    assert reasons({TRAIN: [older], MEASURE: [speed]}) == {TRAIN: reason}
 
 
 def test_towers_stand_in_columns_of_the_images_that_they_have_seen(make: Make) -> None:

@@ -146,13 +146,6 @@ def test_intervals_are_over_the_test_images_of_one_seed_and_over_three_seeds(see
     assert (low is None) == (high is None) == (seeds == 2)
 
 
-@pytest.mark.parametrize(("task", "is_said"), [("Twemoji group", True), ("rooms", False)])
-def test_tables_of_all_emoji_say_that_their_concepts_are_known(task: str, is_said: bool) -> None:
-    table = tables_of([scored(CLIP.name, 0, score(60, task=task))])["Transfer: linear probe"]
-    assert ("a known concept is found in another style" in table.note) == is_said
-    assert "are new to a tower" not in table.note
-
-
 def test_references_are_lower_or_upper_bounds() -> None:
     rights = {"raw pixels": 30, "HOG and colour": 40, "EfficientNet-Lite0": 70}
     records = [

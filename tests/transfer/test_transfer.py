@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from bench.data.pack import load_pack_images
 from bench.experiment.config import Experiment, change
@@ -13,8 +14,6 @@ from bench.experiment.settings import with_settings
 from bench.interfaces.catalog import (
     EMOJI_TASKS,
     RANDOM_INIT,
-    SINGLE_LABEL,
-    TASKS,
     compatible_tasks_and_protocols,
     default_protocols,
 )
@@ -59,12 +58,6 @@ def test_no_image_is_in_two_parts(tasks: list[SingleLabelTask]) -> None:
         assert not parts[1] & parts[2]
 
 
-def test_every_class_is_in_every_part(tasks: list[SingleLabelTask]) -> None:
-    for task in (one for one in tasks if TASKS[one.name].label_kind == SINGLE_LABEL):
-        for part in (task.train, task.validation, task.test):
-            assert set(part.labels) == set(range(len(task.classes)))
-
-
 def test_images_of_one_caption_stay_in_one_part(
     results: Path, tasks: list[SingleLabelTask]
 ) -> None:
@@ -82,7 +75,7 @@ def test_images_of_one_caption_stay_in_one_part(
 
 
 def test_retrieval_is_the_share_of_nearest_images_that_show_the_query() -> None:
-    """Against a loop; the validation queries are apart, and nothing is fitted."""
+    """The validation queries are apart, and nothing is fitted."""
     draw = torch.Generator().manual_seed(3)
     gallery, noise = (torch.rand(count, 3, 8, 8, generator=draw).mul(255) for count in (12, 20))
     labels = np.arange(20) % 12
@@ -102,15 +95,8 @@ def test_retrieval_is_the_share_of_nearest_images_that_show_the_query() -> None:
     embed = lambda source: flat(source.pixels).numpy()  # noqa: E731
     subject = FeatureExtractor(name="pixels", embed=embed, tower=None, device=CPU, experiment=None)
     (score,) = score_task(subject, task, "retrieval", Path()).scores
-    nearest = [
-        max(
-            range(12),
-            key=lambda row, query=query: float(torch.cosine_similarity(query, row_of[row], dim=0)),
-        )
-        for row_of in [flat(gallery)]
-        for query in flat(queries)
-    ]
-    right = [row == label for row, label in zip(nearest, labels, strict=True)]
+    cosines = normalize(flat(queries)) @ normalize(flat(gallery)).T
+    right = (cosines.argmax(1).numpy() == labels).tolist()
     assert 5 < sum(right) < 20
     assert score.validation_accuracy == sum(right[:5]) / 5
     assert score.correct == "".join("01"[int(one)] for one in right[5:])
@@ -185,18 +171,6 @@ def test_saved_tower_scores_the_same(tmp_path: Path, results: Path) -> None:
         )
         assert (now.subject, now.images, now.budgets) == ("catlip-tiny", 512, ("equal images",))
         assert now.scores == was.scores
-
-
-def test_latest_towers_are_found_by_name(tmp_path: Path) -> None:
-    for comparison in ("20260101T000000-train", "20260102T000000-train"):
-        saved(tmp_path, EXPERIMENTS["clip-tiny"], comparison)
-    newest = find_latest_towers(tmp_path, "clip-tiny")
-    assert [path.name for path in newest] == ["20260102T000000-train.tower.clip-tiny.safetensors"]
-    (tmp_path / "train-clip-tiny").mkdir()
-    newer = saved(tmp_path / "train-clip-tiny", EXPERIMENTS["clip-tiny"], "20260103T000000-train")
-    assert find_latest_towers(tmp_path, "clip-tiny") == [newer]
-    with pytest.raises(ValueError, match="make one with: python -m bench train siglip-tiny"):
-        find_latest_towers(tmp_path, "siglip-tiny")
 
 
 def test_towers_are_found_without_the_settings_they_were_trained_with(tmp_path: Path) -> None:

@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from bench.interfaces.catalog import RANDOM_INIT
 from bench.measure.comparison_records import group_comparison
@@ -18,7 +16,6 @@ from bench.transfer.pareto import (
     pareto_front,
 )
 from bench.transfer.subject_scores import ScorePoint, collect_full_label_scores
-from reports.page import page
 from tests.reports.test_page import Document
 
 Make = dict[str, Callable[..., Any]]
@@ -80,27 +77,3 @@ def test_the_page_marks_the_front(whole: list[Record], whole_page: str, words: W
     assert marked == {(one.subject, f"{one.images_seen:,}") for one in front}
     assert energy.cost_per_image == {}
     assert "kJ" not in words(whole_page)
-
-
-def with_power(make: Make, name: str, watts: float | None) -> Record:
-    one: Record = make["speed"](name, 0)
-    reading = {} if watts is None else {"power W": watts}
-    reasons = {} if watts is not None else {"power W": "no such driver"}
-    return replace(one, measured=replace(one.measured, utilisation=reading, not_measured=reasons))
-
-
-def test_energy_is_power_times_time_and_what_has_none_says_why(make: Make, words: Words) -> None:
-    speeds = [with_power(make, "clip-tiny", 250.0), with_power(make, "catlip-tiny", None)]
-    towers = [
-        one for one in make["transfers"](0) if one.measured.subject in ("clip-tiny", "catlip-tiny")
-    ]
-    comparison = group_comparison("x", [*speeds, *towers])
-    device, energy = make_cost_axes(comparison)
-    found = collect_full_label_scores(comparison).main_points("unseen subgroup")
-    clip = next(one for one in found if one.subject == "clip-tiny")
-    catlip = next(one for one in found if one.subject == "catlip-tiny")
-    assert energy.cost_of(clip) == pytest.approx(250.0 * (device.cost_of(clip) or 0) / 1000)
-    assert energy.cost_of(catlip) is None
-    text = words(page("x", [*speeds, *towers]))
-    assert "kilojoules" in text
-    assert "no such driver" in text

@@ -25,7 +25,6 @@ from bench.transfer.classification.probe import (
     EmbeddedTask,
     score_few_shot,
     score_label_fractions,
-    score_linear_probe,
 )
 from bench.transfer.feature_extractor import Embed, FeatureExtractor
 from bench.transfer.tasks.image_sources import ArrayImageSource, ImageSource
@@ -96,18 +95,6 @@ def test_few_shot_curve_has_every_draw_and_rises() -> None:
         np.mean([accuracy(one) for one in shots if one.per_class == number]) for number in SHOTS
     ]
     assert means[-1] > means[0] + 0.1
-
-
-def test_full_label_share_equals_the_linear_probe() -> None:
-    probe, whole = (
-        score_linear_probe(subject(noisy(1.0, 0)), task())[0],
-        score_label_fractions(subject(noisy(1.0, 0)), task())[-1],
-    )
-    assert (whole.correct, whole.chosen, whole.num_train) == (
-        probe.correct,
-        probe.chosen,
-        probe.num_train,
-    )
 
 
 @pytest.fixture(autouse=True)
