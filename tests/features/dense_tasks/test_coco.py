@@ -1,4 +1,4 @@
-"""COCO's layout: masks in all their forms, and what is reported of files that are broken or disagree."""
+"""COCO's layout: labels, masks in all their forms, and what is reported of files that are broken or disagree."""
 
 import json
 from collections.abc import Callable
@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench.features.dense_tasks.coco import read_coco_detection
+from bench.features.dense_tasks.coco import read_coco_detection, read_coco_labels
 from bench.features.dense_tasks.detection import DetectionTask, import_pycocotools
+from bench.transfer.tasks.image_sources import FileImageSource
 from tests.transfer.trees import make_image
 
 HEIGHT, WIDTH = 10, 20
@@ -109,3 +110,60 @@ def read_all(task: DetectionTask) -> None:
     for part in (task.train, task.validation):
         for row in range(len(part)):
             part[row]
+
+
+def leave_out_some(content: dict[str, Any]) -> None:
+    """Leave every third image without an object, and every second one without a dog."""
+    kept = []
+    for annotation in content["annotations"]:
+        number = annotation["image_id"]
+        if number % 3 and (annotation["category_id"] == 7 or number % 2):
+            kept.append(annotation)
+    content["annotations"] = kept
+
+
+def test_labels_are_the_classes_of_the_annotations(tmp_path: Path) -> None:
+    task = read_coco_labels(coco_tree(tmp_path, leave_out_some), tmp_path / "cache")
+    assert task.classes == ("person", "dog")
+    assert (len(task.train), len(task.validation), len(task.test)) == (4, 2, 6)
+    for part in (task.train, task.validation):
+        assert isinstance(part.images, FileImageSource)
+        for path, shown in zip(part.images.files, part.labels.tolist(), strict=True):
+            number = int(path.stem)
+            assert shown == [number % 3 > 0, number % 3 > 0 and number % 2 > 0]
+    assert task.test.labels.all()
+
+
+@pytest.mark.parametrize(
+    ("lost", "text"),
+    [
+        ("annotations/instances_train2017.json", "annotations/instances_train*.json is not there"),
+        ("val2017", "val2017 is not there"),
+    ],
+)
+def test_missing_coco_file_error_shows_the_layout(tmp_path: Path, lost: str, text: str) -> None:
+    path = coco_tree(tmp_path) / lost
+    path.rename(path.with_name("elsewhere"))
+    with pytest.raises(ValueError, match="expected are annotations/instances_train") as error:
+        read_coco_labels(tmp_path, tmp_path / "cache")
+    assert text in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda c: c["annotations"][0].update(image_id=77), "an image or a category that is not"),
+        (
+            lambda c: c["images"][0].update(file_name="../val2017/000.jpg"),
+            "lists 1 images that are not in",
+        ),
+        (lambda c: c["images"][0].update(id=1), "an image id occurs twice"),
+        (lambda c: c["categories"][1].update(name="cat"), "train and val have other categories"),
+        (lambda c: c.pop("categories"), "missing required field `categories`"),
+    ],
+)
+def test_inconsistent_coco_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], text: str
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        read_coco_labels(coco_tree(tmp_path, change), tmp_path / "cache")
