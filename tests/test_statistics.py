@@ -54,18 +54,13 @@ def test_two_level_interval_is_satterthwaites_of_the_variance_components(
 ) -> None:
     table = table_of(runs, items, 0.5, 0.5, 1, default_rng(seed)) + 0.3
     found = estimate_mean_over_seeds(list(table))
-    mean = sum(table[s, i] for s in range(runs) for i in range(items)) / (runs * items)
-    of_run = [sum(table[s]) / items for s in range(runs)]
-    of_item = [sum(table[:, i]) / runs for i in range(items)]
+    mean = table.mean()
+    of_run = table.mean(axis=1, keepdims=True)
+    of_item = table.mean(axis=0)
     freedoms = runs - 1, items - 1, (runs - 1) * (items - 1)
-    a = sum((one - mean) ** 2 for one in of_run) / freedoms[0] / runs
-    b = sum((one - mean) ** 2 for one in of_item) / freedoms[1] / items
-    rests = [
-        (table[s, i] - of_run[s] - of_item[i] + mean) ** 2
-        for s in range(runs)
-        for i in range(items)
-    ]
-    c = sum(rests) / freedoms[2] / (runs * items)
+    a = ((of_run - mean) ** 2).sum() / freedoms[0] / runs
+    b = ((of_item - mean) ** 2).sum() / freedoms[1] / items
+    c = ((table - of_run - of_item + mean) ** 2).sum() / freedoms[2] / (runs * items)
     variance = max(a - c, 0) + max(b - c, 0) + c
     a_enters, b_enters = bool(a > c), bool(b > c)
     entering = [(a, freedoms[0])] * a_enters + [(b, freedoms[1])] * b_enters

@@ -194,9 +194,3 @@ def test_page_of_a_busy_machine_shows_ratios_of_all_steps_without_a_verdict(
     assert note in shown(1.0)
     assert "no interval: other work disturbed nearly all runs" in shown(1.0)
     assert "disturbed" not in shown(0.0)
-
-
-def test_smoke_test_has_no_published_figures(whole: list[Record], words: Words) -> None:
-    smoke, default = (words(first_screen(name, whole)) for name in ("1-smoke", "1-default"))
-    assert "As published:" in default
-    assert "As published:" not in smoke

@@ -270,19 +270,6 @@ def test_every_dash_has_a_reason(make: Make) -> None:
     assert reasons <= {row[2] for row in document.tables["Not measured, and why"]}
 
 
-def test_runs_in_another_environment_than_the_baseline_are_reported(make: Make) -> None:
-    base, other = make["speed"]("clip-tiny", 0), make["speed"]("catlip-tiny", 0)
-    assert "Circumstances that differ" not in Document(page("x", [base, other])).tables
-    packages = other.circumstances.packages | {"torch": "2.10"}
-    other = replace(other, circumstances=replace(other.circumstances, threads=4, packages=packages))
-    rows = Document(page("x", [base, other])).tables["Circumstances that differ"]
-    assert rows == [
-        ["circumstance", "CLIP", "CatLIP"],
-        ["threads", "2", "4"],
-        ["torch", "2.9.1", "2.10"],
-    ]
-
-
 def test_section_in_the_answer_has_no_heading_and_its_failure_is_one_line(
     whole: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
