@@ -62,12 +62,6 @@ class Segmenter(nn.Module):
         return F.interpolate(self.head(features), list(sides), mode="bilinear")
 
 
-def build_linear_segmenter(tower: ImageTower, num_classes: int) -> Segmenter:
-    """Return a segmenter whose head is a linear layer on each position of the patch map."""
-    width, _ = get_map_channels_and_patch_size(tower)
-    return Segmenter(tower, nn.Conv2d(width, num_classes, 1))
-
-
 def build_deeplab_segmenter(
     tower: ImageTower, num_classes: int, channels: int = ASPP_CHANNELS
 ) -> Segmenter:

@@ -1,4 +1,4 @@
-"""Semantic segmentation, scored by mean IoU: a linear head on a frozen tower, and DeepLabV3's head with the tower."""
+"""Semantic segmentation with DeepLabV3's head, trained with the tower and scored by mean IoU."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,12 +24,7 @@ from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.tasks import TaskWithSplits
 from bench.transfer.transfer_training import prefetch, train_on_task
 from losses import Scalar
-from models.dense_heads import (
-    ASPP_CHANNELS,
-    Segmenter,
-    build_deeplab_segmenter,
-    build_linear_segmenter,
-)
+from models.dense_heads import ASPP_CHANNELS, Segmenter, build_deeplab_segmenter
 from models.image_tower import ImageTower
 from models.patch_map import get_map_channels_and_patch_size
 
@@ -37,36 +32,27 @@ IGNORED = 255  # in a mask: excluded from training and scoring
 # Largest ratio of a training image's longer side, before cropping, to the crop's side.
 MAX_ASPECT_RATIO = 2.0
 PREDICT_BATCH_SIZE = 16  # images per batch of scoring
-AddHead = Callable[[ImageTower, int], Segmenter]  # from a tower and the number of classes
 # An image and the class of each pixel.
 ImageAndMask = tuple[UInt8[Tensor, "3 height width"], UInt8[Tensor, "height width"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentationRecipe:
-    """The settings of both heads' training."""
+    """The settings of the training."""
 
     side: int  # in pixels, of the square that images are cropped to in training and squeezed to in scoring
     scales: tuple[float, float]  # range of a training image's random shorter side, over `side`
     channels: int = ASPP_CHANNELS
-    linear: TransferTraining
-    deeplab: TransferTraining
+    training: TransferTraining
 
 
-# DeepLabV3's recipe is CatLIP's, without RangeAugment, and with crops that one class may fill. `linear` has the rates
-# of a linear head on frozen features. Source: Mehta et al. 2024 (arXiv 2404.15653), section 5.2; apple/corenet,
-# `projects/catlip/semantic_segmentation/deeplabv3_vit_base.yaml` (512 px, 4 images on each of 8 GPUs).
+# CatLIP's recipe, without RangeAugment, and with crops that one class may fill. Source: Mehta et al. 2024 (arXiv
+# 2404.15653), section 5.2; apple/corenet, `projects/catlip/semantic_segmentation/deeplabv3_vit_base.yaml` (512 px, 4
+# images on each of 8 GPUs).
 PUBLISHED = SegmentationRecipe(
     side=512,
     scales=(0.5, 1.5),
-    linear=TransferTraining(
-        epochs=10,
-        batch_size=32,
-        micro_batch_size=32,
-        learning_rates=(1e-3, 1e-2),
-        train_tower=False,
-    ),
-    deeplab=TransferTraining(
+    training=TransferTraining(
         epochs=50,
         batch_size=32,
         micro_batch_size=8,
@@ -85,44 +71,34 @@ class SegmentationTask(TaskWithSplits[Examples[ImageAndMask]]):
 
 
 def score_segmentation(extractor: FeatureExtractor, task: SegmentationTask) -> list[MetricScore]:
-    """Return mean IoU with both heads. The baseline predicts the commonest class everywhere."""
+    """Return the mean IoU. The baseline predicts the commonest class everywhere."""
     assert extractor.tower is not None
     tower = extractor.tower.to(extractor.device)
-    recipe = task.recipe
+    training = task.recipe.training
     num_classes = len(task.classes)
     _, patch = get_map_channels_and_patch_size(tower)
-    side = max(1, round(recipe.side / patch)) * patch
-    heads: dict[str, tuple[AddHead, TransferTraining]] = {
-        "linear head": (build_linear_segmenter, recipe.linear),
-        "DeepLabV3": (partial(build_deeplab_segmenter, channels=recipe.channels), recipe.deeplab),
-    }
+    side = max(1, round(task.recipe.side / patch)) * patch
+
+    def quality(learning_rate: float) -> float:
+        model = _train_segmenter(tower, task, side, task.train, learning_rate)
+        value, _ = mean_iou(partial(_predict, model, side), task.validation, num_classes)
+        return value
+
+    learning_rate = training.choose_learning_rate(tower.width, quality)
     joint = concatenate_datasets(task.train, task.validation)
-    scores = []
-    for name, (add_head, training) in heads.items():
-        fit = partial(_train_segmenter, tower, add_head, num_classes, side, recipe.scales, training)
-
-        def quality(
-            learning_rate: float, fit: Callable[[Examples[ImageAndMask], float], Segmenter] = fit
-        ) -> float:
-            predict = partial(_predict, fit(task.train, learning_rate), side)
-            value, _ = mean_iou(predict, task.validation, num_classes)
-            return value
-
-        learning_rate = training.choose_learning_rate(tower.width, quality)
-        predict = partial(_predict, fit(joint, learning_rate), side)
-        value, commonest = mean_iou(predict, task.test, num_classes)
-        score = MetricScore(
-            task=task.name,
-            protocol="segmentation",
-            name=f"mIoU, {name}",
-            value=value,
-            num_train=len(joint),
-            num_test=len(task.test),
-            baseline=commonest,
-            training=training.make_task_training(len(joint), side, learning_rate),
-        )
-        scores.append(score)
-    return scores
+    model = _train_segmenter(tower, task, side, joint, learning_rate)
+    value, commonest = mean_iou(partial(_predict, model, side), task.test, num_classes)
+    score = MetricScore(
+        task=task.name,
+        protocol="segmentation",
+        name="mIoU, DeepLabV3",
+        value=value,
+        num_train=len(joint),
+        num_test=len(task.test),
+        baseline=commonest,
+        training=training.make_task_training(len(joint), side, learning_rate),
+    )
+    return [score]
 
 
 @torch.inference_mode()
@@ -184,23 +160,24 @@ def random_scale_crop_flip(
 
 def _train_segmenter(
     tower: ImageTower,
-    add_head: AddHead,
-    num_classes: int,
+    task: SegmentationTask,
     side: int,
-    scales: tuple[float, float],
-    training: TransferTraining,
     part: Examples[ImageAndMask],
     learning_rate: float,
 ) -> Segmenter:
     """Train a copy of a tower with a new head, by cross-entropy in nats, the mean over pixels with a class."""
     device = next(tower.parameters()).device
+    recipe = task.recipe
+    training = recipe.training
     with torch.random.fork_rng([]):
         torch.manual_seed(derive_seed(training.seed, HEAD))
-        model = add_head(copy.deepcopy(tower).cpu(), num_classes).to(device)
+        trained_tower = copy.deepcopy(tower).cpu()
+        model = build_deeplab_segmenter(trained_tower, len(task.classes), recipe.channels)
+    model = model.to(device)
 
     def load(k: int) -> list[tuple[Tensor, Tensor]]:
         rows, generator = training.draw_batch(len(part), k)
-        crops = [random_scale_crop_flip(part[row], side, scales, generator) for row in rows]
+        crops = [random_scale_crop_flip(part[row], side, recipe.scales, generator) for row in rows]
         rgb = torch.stack([crop for crop, _ in crops])
         masks = torch.stack([mask for _, mask in crops])
         size = training.micro_batch_size
