@@ -123,7 +123,7 @@ def answer_blocks(
     first: list[Block] = list(headline_chart(comparison, scores))
     if figures is not None and figures.all_rows:
         first.append(Group([figures, Text(FIGURES_NOTE, "under")]))
-    data = {experiment.input.data for experiment in comparison.experiments.values()}
+    data = sorted({experiment.input.data for experiment in comparison.experiments.values()})
     notes = [
         describe_waits(comparison.records, comparison.experiments),
         _describe_disturbed_ratio(comparison),

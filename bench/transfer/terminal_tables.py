@@ -50,7 +50,7 @@ def make_accuracy_tables(records: Sequence[Record]) -> list[Table]:
     if not tables:
         return []
     tasks = full_label_scores.tasks
-    data = {experiment.input.data for experiment in comparison.experiments.values()}
+    data = sorted({experiment.input.data for experiment in comparison.experiments.values()})
     notes = [tables[0].note, describe_default_tasks(tasks), describe_concept_overlap(tasks, data)]
     if tasks:
         notes.append(describe_out_of_domain_scoring(tasks, data))
