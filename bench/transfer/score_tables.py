@@ -193,9 +193,10 @@ def describe_seen_images(comparison: ComparisonRecords) -> str:
     """Return a sentence on the test images that towers saw in training; empty if there are none."""
     seen_by_task = dict[str, int]()
     for _, transfer in comparison.of(TransferScores):
-        for score in (*transfer.scores, *transfer.metrics):
-            seen = max(transfer.seen_images or 0, seen_by_task.get(score.task, 0))
-            seen_by_task[score.task] = seen
+        tasks = [score.task for score in transfer.scores]
+        tasks += [metric.task for metric in transfer.metrics]
+        for task in tasks:
+            seen_by_task[task] = max(transfer.seen_images or 0, seen_by_task.get(task, 0))
     counts = [f"{count:,} of {task}" for task, count in seen_by_task.items() if count]
     if not counts:
         return ""
