@@ -52,8 +52,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     commands: tuple[str, ...]  # that leave the records
     flop_ratios: tuple[FlopRatio, ...]
     # Smallest and largest factor that one GPU lacks of the ratio: communication, and the captions of other GPUs in
-    # CLIP's loss. Modelled by `plan` for the GPUs of the trainings, from 1,600 to 100 Gbit/s per node.
+    # CLIP's loss. Modelled by `plan` for `modelled_gpus`, from 1,600 to 100 Gbit/s per node.
     missing_factor: tuple[float, float]
+    modelled_gpus: str  # the numbers of GPUs that the released files or the paper's tables name
 
     @property
     def speed_ratio(self) -> float:

@@ -112,10 +112,11 @@ def _check_throttling(_: Claim, record: Record) -> str:
 
 CONDITIONS = (
     Condition(
-        f"The authors' code was timed: a checkout of {CORENET} at {CORENET_COMMIT} without changes.",
+        f"The authors' model, loss and trainer were timed: a checkout of {CORENET} at {CORENET_COMMIT} without "
+        "changes. Images are loaded and labelled by this project.",
         _check_code,
     ),
-    Condition("No key of the released files was changed.", _check_keys),
+    Condition("No key of the released files that a step reads was changed.", _check_keys),
     Condition(f"The runs had one whole {A100}.", _check_gpu),
     Condition(
         "The images are those of a data set's files (`--data`), not of the shipped pack. Whether the files were in the "

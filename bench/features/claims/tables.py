@@ -21,6 +21,7 @@ Published: {published}.
 Source: {claim.source}, {claim.where}; {claim.checked}.
 Held fixed: {claim.held_fixed}.
 Hardware: {claim.hardware}.
+Modelled: communication multiplies the ratio by {factors}, for {claim.modelled_gpus} GPUs.
 
 Conditions
 {conditions}
@@ -39,12 +40,10 @@ def claim_tables(judged: Sequence[JudgedClaim]) -> list[Table]:
         {
             "claim": judged_claim.claim.name,
             "published": describe_published_hours(judged_claim.claim),
-            "counted FLOPs": " to ".join(
+            "counted: CLIP's forward FLOPs over CatLIP's": " to ".join(
                 format_ratio(ratio.value) for ratio in judged_claim.claim.flop_ratios[1:]
             ),
-            "measured": format_measured_ratio(judged_claim.evidence[0])
-            if judged_claim.evidence
-            else "-",
+            "measured": describe_newest_evidence(judged_claim.evidence),
             "verdict": judged_claim.sentence,
         }
         for judged_claim in judged
@@ -52,12 +51,12 @@ def claim_tables(judged: Sequence[JudgedClaim]) -> list[Table]:
     figures = []
     for figure in PUBLISHED_FIGURES:
         ratio = figure.flop_ratio
-        counted = "-" if ratio is None else f"{1 / ratio.value:.5g} ({ratio.description})"
+        counted = "-" if ratio is None else f"{1 / ratio.value:.4g} ({ratio.description})"
         figures.append(
             {
                 "title": figure.title,
                 "published": figure.published,
-                "counted: FLOPs over the baseline's": counted,
+                "counted: forward FLOPs, method over baseline": counted,
                 "source": figure.source,
             }
         )
@@ -74,6 +73,7 @@ def claim_text(judged: JudgedClaim) -> str:
         claim=claim,
         verdict=judged.sentence,
         published=describe_published_hours(claim),
+        factors=" to ".join(map(str, claim.missing_factor)),
         conditions="\n".join(
             f"{number}. {condition.description}" for number, condition in enumerate(CONDITIONS, 1)
         ),
@@ -111,9 +111,19 @@ def evidence_tables(judged: JudgedClaim) -> list[Table]:
 
 
 def describe_published_hours(claim: Claim) -> str:
-    """Write the published share of hours, and the ratio of speeds that it means."""
-    hours = f"{claim.published:g} times CLIP's GPU hours for equal images"
-    return f"{hours}, which is {format_ratio(claim.speed_ratio)} times the images per GPU-hour"
+    """Write the published share of hours, and the ratio of speeds that it means for equal images."""
+    return (
+        f"{claim.published:g} of CLIP's GPU hours; for equal images this is {format_ratio(claim.speed_ratio)} times "
+        "the images per GPU-hour"
+    )
+
+
+def describe_newest_evidence(evidence: Sequence[Evidence]) -> str:
+    """Write the ratio of the first evidence, and whether it misses conditions; "-" without evidence."""
+    if not evidence:
+        return "-"
+    ratio = format_measured_ratio(evidence[0])
+    return f"{ratio}: decides nothing" if evidence[0].unmet else ratio
 
 
 def format_measured_ratio(evidence: Evidence) -> str:

@@ -68,21 +68,22 @@ UNMET: dict[str, tuple[Callable[[Record], Record], Sequence[str]]] = {
 
 @pytest.mark.parametrize("name", ["catlip-2.7x", "catlip-h16"])
 @pytest.mark.parametrize(
-    ("ratio", "verdict"),
+    ("ratio", "verdict", "relation"),
     [
-        (2.7, "reproduced"),
-        (1.1, "not reproduced"),
-        (1.9, "not reproduced"),
-        (4.0, "not reproduced"),
+        (2.7, "reproduced", "within 10 % of"),
+        (1.1, "not reproduced", "below"),
+        (1.9, "not reproduced", "below"),
+        (4.0, "not reproduced", "above"),
     ],
 )
 def test_equal_evidence_gives_equal_verdicts_at_both_sizes(
-    name: str, ratio: float, verdict: str
+    name: str, ratio: float, verdict: str, relation: str
 ) -> None:
     claim = get_claim(name)
     judged = judge_claim(claim, authors_runs(claim, ratio))
     assert judged.verdict == verdict
-    assert judged.detail == "by the authors' step on one GPU, with this project's loader"
+    assert "by the authors' step on one A100, with this project's loader" in judged.detail
+    assert judged.detail.endswith(f"{relation} the published {1 / claim.published:.2f}")
     assert not judged.evidence[0].unmet
 
 
