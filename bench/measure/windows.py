@@ -15,8 +15,8 @@ from bench.experiment.config import Experiment
 from bench.records.record import Record, Speed
 from bench.tables.formats import pluralize
 
-# Core-seconds of waiting per second. A window at the limit is corrected by 20 %. In recorded comparisons, quiet and beside
-# other work, the ratios for limits from 0.1 to 0.4 agree (docs/results/measuring.md); above 0.6 they are biased.
+# Core-seconds of waiting per second. A window at the limit is corrected by 20 %. In recorded comparisons, quiet and
+# beside other work, limits from 0.1 to 0.4 give the same ratios (docs/results/measuring.md); above 0.6 they are biased.
 MAX_WAITING_CORES = 0.2
 # A run ends when as many windows count as were planned, or after this many times as many windows.
 MAX_WINDOWS_FACTOR = 5
