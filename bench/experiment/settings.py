@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, get_args
 
 import msgspec
@@ -106,6 +106,12 @@ def _prepare_for_convert(text: str, kind: Any) -> Any:
     if text.startswith("["):
         return msgspec.json.decode(text)
     return f"0{text}" if text.startswith(".") else text
+
+
+def shared_settings(names: Collection[str]) -> str:
+    """Return the "[FIELD=VALUE,...]" that all names of experiments end with; empty if they do not end alike."""
+    endings = {name.removeprefix(strip_settings(name)) for name in names}
+    return endings.pop() if len(endings) == 1 else ""
 
 
 def strip_settings(name: str) -> str:

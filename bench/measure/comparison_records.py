@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from bench.experiment.config import FIELDS, MAY_DIFFER, Experiment
+from bench.experiment.settings import shared_settings, strip_settings
 from bench.interfaces.method import METHODS, method_text
 from bench.interfaces.sections import ComparisonRecords
 from bench.measure.summary import summarize_throughputs
@@ -38,8 +39,9 @@ def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
 def group_named(
     records: Sequence[Record], names: Collection[str], may_differ: Iterable[str] = MAY_DIFFER
 ) -> ComparisonRecords:
-    """Collect the experiments of these names in their order, under their names; the first that was timed is the base.
+    """Collect the experiments of these names in their order; the first that was timed is the base.
 
+    Their labels are their names, without settings that all of them have.
     Raises ValueError if the timed runs differ in more than the fields that `may_differ`, machines included.
     """
     kept = [record for record in records if record.experiment_name in names]
@@ -50,7 +52,10 @@ def group_named(
         for record in kept:
             if record.experiment is not None and record.experiment_name == name:
                 experiments.setdefault(name, record.experiment)
-    return _compare("", kept, experiments, {})
+    labels = {}
+    if shared_settings(names):
+        labels = {name: strip_settings(name) for name in names}
+    return _compare("", kept, experiments, labels)
 
 
 def method_title(experiment: Experiment, records: Sequence[Record]) -> str:

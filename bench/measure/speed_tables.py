@@ -14,6 +14,7 @@ from bench.experiment.config import (
     unexpected_differences,
 )
 from bench.experiment.experiments import TUNED_FIELDS
+from bench.experiment.settings import shared_settings
 from bench.interfaces.sections import ComparisonRecords
 from bench.interfaces.throughput import PHASE, Throughput
 from bench.measure.summary import UTILISATION_PREFIX
@@ -127,6 +128,9 @@ def with_difference_note(
         if is_own_setting and field not in beyond:
             tuned[field] = values
     lines = [table.note]
+    settings = shared_settings(comparison.experiments)
+    if settings:
+        lines.append(f"All experiments have {settings[1:-1].replace(',', ', ')}.")
     if tuned:
         lines.append(f"The methods' own settings: {format_differences(tuned)}.")
     if beyond:
