@@ -18,10 +18,8 @@ SHORT = "--set batch_size=16 --set warmup_steps=1 --set windows=1 --set steps_pe
 SMALLER = {
     "vit-b16": "tiny",
     "12.8M": "256",
-    "catlip-bench doctor": "catlip-bench doctor --loading-seconds 0.2",
     "catlip-bench --data": "catlip-bench --smoke --results default --data",
-    "catlip-bench measure": f"catlip-bench measure --rounds 2 {SHORT}",
-    "catlip-bench train": f"catlip-bench train {SHORT} --no-score",
+    "catlip-bench train": f"catlip-bench train {SHORT}",
 }
 
 
@@ -36,7 +34,7 @@ def own_data_commands() -> list[list[str]]:
     for line in block.splitlines():
         _, *words = shlex.split(line, comments=True)
         commands.append(words)
-        if words[0] in ("train", "transfer"):
+        if words[0] == "train":
             commands.append([re.sub(r"\bcatlip\b", "clip", word) for word in words])
     return commands
 
@@ -68,7 +66,5 @@ def test_readmes_commands_lead_from_own_data_to_a_page(
         assert "Other results in this folder" not in document.words()
         assert document.row("Methods", "CatLIP")[1].startswith("labels: the WordNet nouns")
     assert main(["report", "export", "results", "--out", "figures.csv"]) == 0
-    frame = pd.read_csv("figures.csv")
-    measured = frame.groupby("method")["measure"].agg(set)
-    for method in ("clip", "catlip"):
-        assert "images per second" in measured[method]
+    methods = pd.read_csv("figures.csv")["method"]
+    assert {"clip", "catlip"} <= set(methods)
