@@ -11,7 +11,7 @@ from bench.__main__ import main
 from bench.cli.options import LabelOptions, experiment_from
 from bench.cli.own_vocabulary import count_own_vocabulary
 from bench.data.samples import inputs_digest
-from bench.experiment.config import Experiment, get_field
+from bench.experiment.config import Experiment
 from bench.experiment.fields import InputSettings
 from bench.labels.vocabulary import SHIPPED_FOLDER, read_vocabulary
 from bench.measure.costs import build_tower_and_model_on_meta
@@ -137,32 +137,18 @@ def test_no_head_has_rows_without_a_label_unless_the_user_asks_for_them(name: st
 
 
 @pytest.mark.usefixtures("forked_runs", "decoded")
-@pytest.mark.parametrize(
-    ("method", "field"), [("catlip", "synset_vocabulary"), ("superclass", "subword_vocabulary")]
-)
-def test_counted_vocabulary_lies_beside_the_run_and_its_labels_are_the_rows_of_the_head(
-    method: str, field: str, shards: Path, tmp_path: Path
-) -> None:
+def test_counted_vocabulary_of_subwords_lies_beside_the_run(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ["--data", str(shards), "--out", str(out), "--count-vocabulary"]
-    assert main(["train", f"{method}-tiny", *TINY, *options]) == 0
+    assert main(["train", "superclass-tiny", *TINY, *options]) == 0
     vocabulary = read_vocabulary(str(out / "vocabulary.json"))
-    names = {label.name.removesuffix(".n.01").removesuffix("</w>") for label in vocabulary.labels}
-    words = {"a", "dog", "the", "near", "bridge", "on", "beach", "very", "quickly"}
-    assert names == ({"dog", "bridge", "beach"} if method == "catlip" else words)
+    words = {label.name.removesuffix("</w>") for label in vocabulary.labels}
+    assert words == {"a", "dog", "the", "near", "bridge", "on", "beach", "very", "quickly"}
     assert vocabulary.captions == 600
-    (record,) = (record for record in read_records(out) if isinstance(record.measured, Training))
-    assert get_field(record.experiment, field) == str(out / "vocabulary.json")
-    if method == "catlip":
-        (tower,) = out.glob("*.tower.*.safetensors")
-        classifier = load_tower(str(tower)).label_classifier
-        assert classifier is not None
-        assert classifier.keys == vocabulary.keys
-        assert len(classifier.weight) == 3
 
 
 @pytest.mark.usefixtures("forked_runs", "decoded")
-def test_resumed_training_uses_the_counted_vocabulary_and_refuses_another(
+def test_counted_labels_are_the_rows_of_the_head_and_a_resumed_training_refuses_others(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -170,8 +156,17 @@ def test_resumed_training_uses_the_counted_vocabulary_and_refuses_another(
     options = ["train", "catlip-tiny", *TINY, *data_options]
     assert main(options) == 0
     (record,) = (record for record in read_records(out) if isinstance(record.measured, Training))
+    vocabulary = read_vocabulary(str(out / "vocabulary.json"))
+    assert [label.name for label in vocabulary.labels] == ["dog.n.01", "bridge.n.01", "beach.n.01"]
+    (tower,) = out.glob("*.tower.*.safetensors")
+    classifier = load_tower(str(tower)).label_classifier
+    assert classifier is not None
+    assert classifier.keys == vocabulary.keys
+    assert len(classifier.weight) == 3
+
     name, experiment, counted = record.comparison, record.experiment, out / "vocabulary.json"
     assert experiment is not None
+    assert experiment.targets.synset_vocabulary == str(counted)
     changes = {
         "comparison": name,
         "experiment": experiment,
@@ -205,23 +200,3 @@ def test_vocabulary_is_not_counted_for_a_training_that_other_options_refuse(
     assert main(["train", "catlip-tiny", *options, *more]) == 2
     assert text in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out" / "vocabulary.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        (
-            "distill-tiny --count-vocabulary",
-            "--count-vocabulary needs a method that reads captions",
-        ),
-        ("catlip-tiny --count-vocabulary --vocabulary pack-synsets", "leave out one of them"),
-        ("catlip-tiny --count-vocabulary --labels folder", "leave out one of them"),
-    ],
-)
-def test_options_that_exclude_each_other_are_one_line(
-    options: str, text: str, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = f"train {options} --data {shards} --out {tmp_path / 'out'}"
-    assert main(shlex.split(words)) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert text in line
