@@ -1,4 +1,4 @@
-"""Towers of many families, each at a small image side; one training step, and what is exported after it."""
+"""Towers of several families, each at a small image side; one training step, and what is exported after it."""
 
 from pathlib import Path
 from typing import Any
@@ -20,63 +20,6 @@ from models.image_tower import ImageTower
 
 open_clip.add_model_config(Path(__file__).parents[1] / "configs")
 
-# Names of timm by the image side in pixels that they take here: vision transformers with a class token, two tokens,
-# registers, attention pooling or none of them, and hierarchical and convolutional networks.
-SIDES = {
-    32: [
-        *("vit_tiny_patch16_224", "deit3_small_patch16_224", "deit_tiny_distilled_patch16_224"),
-        *(
-            "vit_little_patch16_reg4_gap_256",
-            "vit_small_patch16_dinov3",
-            "vit_base_patch16_siglip_224",
-        ),
-        *(
-            "vit_pe_core_tiny_patch16_384",
-            "naflexvit_base_patch16_gap",
-            "test_vit_relpos",
-            "beit_base_patch16_224",
-        ),
-        *(
-            "cait_xxs24_224",
-            "xcit_nano_12_p16_224",
-            "convit_tiny",
-            "resnet18",
-            "resnet50",
-            "convnext_atto",
-        ),
-        *(
-            "convnextv2_atto",
-            "mobilenetv4_conv_small",
-            "mobilenetv3_small_050",
-            "efficientnet_b0",
-            "regnety_002",
-        ),
-        *("hgnetv2_b0", "ghostnet_100", "repvit_m0_9", "mambaout_femto", "starnet_s050"),
-    ],
-    42: ["eva02_tiny_patch14_224"],
-    64: [
-        *(
-            "mixer_s32_224",
-            "swinv2_tiny_window8_256",
-            "hiera_tiny_224",
-            "pvt_v2_b0",
-            "mvitv2_tiny",
-            "test_maxvit",
-        ),
-        *(
-            "coatnet_pico_rw_224",
-            "resnet50_clip",
-            "poolformer_s12",
-            "fastvit_t8",
-            "edgenext_xx_small",
-        ),
-        *("mobilevit_xxs", "tiny_vit_5m_224", "efficientvit_b0", "tnt_s_patch16_224"),
-    ],
-    112: ["swin_tiny_patch4_window7_224", "pit_ti_224"],
-    224: ["levit_128s", "volo_d1_224"],
-    240: ["crossvit_tiny_240"],
-}
-TOWERS = {name: side for side, names in SIDES.items() for name in names}
 QUICK = {  # of a few layers
     **dict.fromkeys(("test_vit", "test_vit2", "test_vit_relpos"), 32),
     **dict.fromkeys(

@@ -1,6 +1,5 @@
 """Towers of any family train with every method, or are refused in one line with the reason."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +8,13 @@ import torch
 from torch import nn
 
 from bench.experiment.config import change
-from bench.experiment.experiments import METHOD_SETTINGS
 from bench.towers.head_file import save_weights
-from bench.towers.tower_from import LoadedTower, load_tower
+from bench.towers.tower_from import load_tower
 from bench.train.build import build_untrained_tower
-from models.image_tower import ImageTower, build_image_tower
+from models.image_tower import build_image_tower
 from models.patch_map import compute_patch_map
 from tests.towers.any_tower import (
     QUICK,
-    TOWERS,
     assert_timm_computes_the_same,
     experiment_of,
     provenance_of,
@@ -99,25 +96,3 @@ def test_pooling_that_a_tower_does_not_have_is_refused_with_the_reason(
         build_image_tower(name, side, 0, pooling=pooling)
     assert str(refused.value).startswith(f"pooling={pooling} ")
     assert str(refused.value).endswith("choose another, or set pooling=own")
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("name", TOWERS)
-def test_methods_train_every_tower_or_refuse_it(name: str, tmp_path: Path) -> None:
-    """One step with finite gradients for each method; the tower of each pooling is loaded by timm alone."""
-    built = dict[str, ImageTower]()
-    for method in METHOD_SETTINGS:
-        experiment = experiment_of(method, name, TOWERS[name])
-        image = f"{experiment.image.pooling}-{experiment.image.patch_drop}"
-        if image in built:
-            take_step(experiment, copy.deepcopy(built[image]))
-            continue
-        try:
-            built[image] = build_untrained_tower(experiment)
-        except ValueError:
-            continue
-        take_step(experiment, tower := copy.deepcopy(built[image]))
-        (tmp_path / image).mkdir()
-        known = LoadedTower(tower, method, name, provenance_of(experiment))
-        assert_timm_computes_the_same(known, tmp_path / image)
-    assert any(image.startswith("own-0") for image in built)

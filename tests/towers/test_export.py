@@ -23,7 +23,6 @@ from bench.train.loop import train
 from bench.transfer.feature_extractor import make_tower_embedder
 from bench.transfer.tasks.image_sources import FileImageSource
 from models.image_tower import PIXEL_STATISTICS
-from tests.chaos.disks import limit_file_size
 from tests.data.shards import encode_image, make_image
 from tests.scoring_images import eval_transform
 from tests.small import small, two_blocks
@@ -217,17 +216,3 @@ def test_tower_that_neither_library_builds_is_refused(
 def test_a_teacher_is_not_kept_beside_its_student(trained: Trained) -> None:
     path = trained(small("distill"))
     assert head_path(path).stat().st_size < path.stat().st_size / 4
-
-
-def test_full_disk_is_one_line_and_leaves_no_weights(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A limit on the size of files ends the writing as a full disk does."""
-    out = tmp_path / "out"
-    save_untrained(small("catlip"), tmp_path / "x.safetensors")
-    with limit_file_size(2**20):
-        assert main(["export", str(tmp_path / "x.safetensors"), "--out", str(out)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    assert "File too large" in line
-    assert not list(out.iterdir())
