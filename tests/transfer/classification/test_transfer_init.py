@@ -163,7 +163,7 @@ def test_batched_head_training_equals_torch_per_draw() -> None:
 def test_each_draw_is_tuned_on_its_own_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the other draws hold; and no more images are ever gathered than the part has."""
     draw = torch.Generator().manual_seed(3)
-    images, classes, width, draws = 60, 4, 8, 10
+    images, classes, width, draws = 60, 4, 8, 4
 
     def part() -> LabelledFeatures:
         labels = torch.randint(0, classes, (images,), generator=draw)
