@@ -111,31 +111,29 @@ def _to_values(column: pa.Array | pa.ChunkedArray) -> Sequence[object]:
     return [None if text is None else text.decode("utf-8", "replace") for text in texts]
 
 
-def image_byte_columns(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
-    """Return the columns of bytes, or of structs with `bytes`, that may be images: their paths by their names."""
-    columns = dict[str, tuple[str, ...]]()
+def image_byte_columns(schema: pa.Schema) -> list[str]:
+    """Return the columns of bytes, or of structs with `bytes`, that may be images."""
+    names = []
     for field in schema:
         kind = field.type
-        is_known_text = field.name.lower() in (*CAPTION_COLUMNS, *KEY_COLUMNS)
         if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
             if kind.field("bytes").type in BINARY_TYPES:
-                columns[field.name] = (field.name, "bytes")
-        elif kind in BINARY_TYPES and not is_known_text:
-            columns[field.name] = (field.name,)
-    return columns
+                names.append(field.name)
+        elif kind in BINARY_TYPES and field.name.lower() not in (*CAPTION_COLUMNS, *KEY_COLUMNS):
+            names.append(field.name)
+    return names
 
 
-def find_image_bytes(schema: pa.Schema, name: str | None) -> tuple[str, ...]:
-    """Return the path of the named column of images, else of the only one, or one of a known name; else ValueError."""
+def find_image_bytes(schema: pa.Schema, name: str | None) -> str:
+    """Return the named column of images, else the only one, or one of a known name; else ValueError."""
     columns = image_byte_columns(schema)
     if name is not None:
-        return look_up(name, columns, "column of images")
+        return look_up(name, dict(zip(columns, columns, strict=True)), "column of images")
     known = find_column(columns, IMAGE_COLUMNS)
     if known is not None:
-        return columns[known]
+        return known
     if len(columns) != 1:
         raise ValueError(
             f"no column named image holds bytes (there are {abbreviate_names(schema.names)}): name one with --image"
         )
-    (path,) = columns.values()
-    return path
+    return columns[0]

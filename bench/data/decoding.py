@@ -1,7 +1,6 @@
 """Encoded images and embeddings to tensors. Size limits are enforced by the header; every failure has a class."""
 
 import io
-import struct
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,9 +33,8 @@ NOT_FINITE = "a value is not finite"
 JPEG_START = b"\xff\xd8"
 SCAN = b"\xff\xda"
 EXIF = b"Exif\0\0"
-ONE_SCAN_FRAMES = (b"\xff\xc0", b"\xff\xc1")  # of Huffman-coded JPEGs that are not progressive
-# Tables, JFIF, Adobe's colour transform and comments.
-PLAIN_SEGMENTS = (b"\xff\xdb", b"\xff\xc4", b"\xff\xdd", b"\xff\xe0", b"\xff\xee", b"\xff\xfe")
+APP1 = b"\xff\xe1"  # begins a segment of EXIF or XMP, which may turn the image
+PLAIN_COLOURS = ("Gray", "RGB", "YCbCr")
 # Transposition to upright by EXIF orientation.
 TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -103,40 +101,16 @@ def _decode_jpeg(encoded: bytes, width: int, height: int, reduction: int) -> UIn
 def _upright_jpeg_size(encoded: bytes) -> tuple[int, int] | None:
     """Return width and height of a JPEG that is RGB or grey and not turned; None for all else.
 
-    Raises UnusableImageError.
-    """
-    size = _plain_jpeg_size(encoded)
-    if size is not None:
-        return size
-    return _open_and_decode(encoded, lambda image: image.size if _is_upright_jpeg(image) else None)
-
-
-def _plain_jpeg_size(encoded: bytes) -> tuple[int, int] | None:
-    """Return width and height of a JPEG that can only be upright and has one scan; None for all else.
-
-    Only the headers of its segments before the scan are read. A segment that may turn the image (EXIF, XMP) or that is
-    unknown gives None, as do too many pixels: Pillow then has to look at it.
+    Pillow has to look at a JPEG that may be turned or that is not accepted. Raises UnusableImageError.
     """
     if not encoded.startswith(JPEG_START):
         return None
-    place = len(JPEG_START)
-    width = height = channels = 0
-    with suppress(struct.error, IndexError):  # it is truncated
-        while True:
-            marker, length = struct.unpack_from(">2sH", encoded, place)
-            if marker == SCAN:
-                scan_channels = encoded[place + 4]
-                if 0 < width * height <= MAX_PIXELS and scan_channels == channels:
-                    return width, height
-                return None
-            if marker in ONE_SCAN_FRAMES:
-                depth, height, width, channels = struct.unpack_from(">BHHB", encoded, place + 4)
-                if depth != 8 or channels not in (1, 3):  # noqa: PLR2004 - bits; grey or RGB
-                    return None
-            elif marker not in PLAIN_SEGMENTS:
-                return None
-            place += len(marker) + length
-    return None
+    if APP1 not in encoded and encoded.count(SCAN) <= MAX_SCANS:
+        with suppress(ValueError):
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
+            if colours in PLAIN_COLOURS and width * height <= MAX_PIXELS:
+                return width, height
+    return _open_and_decode(encoded, lambda image: image.size if _is_upright_jpeg(image) else None)
 
 
 def reduce_box(box: Box, reduction: int) -> Box:

@@ -44,7 +44,7 @@ def open_json_table(path: Path) -> TextTable:
     if not text.startswith("["):
         rows = iter(_read_coco_captions(path, path.stat().st_mtime_ns))
     first_row = next(rows, {})
-    return TextTable(list(first_row), chain([first_row], rows), lambda: len(text))
+    return TextTable(list(first_row), chain([first_row], rows))
 
 
 def _iterate_objects(text: str) -> Iterator[dict[str, Any]]:

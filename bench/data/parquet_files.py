@@ -31,7 +31,6 @@ class ParquetTable:
         self.texts = text_columns(file.schema_arrow)
         self._path = path
         self._file = file
-        self._num_rows_read = 0
 
     def has_text(self, column: str) -> bool:
         """Return whether a column has one text in each row."""
@@ -41,20 +40,13 @@ class ParquetTable:
         return kind in TEXT_TYPES
 
     def read_batches(self, columns: list[str]) -> Iterator[pa.Table]:
-        """Yield rows by MAX_BATCH_ROWS and MAX_BATCH_BYTES."""
-        for table in join_batches(iterate_decoded_batches(self._path, self._file, columns)):
-            self._num_rows_read += len(table)
-            yield table
+        """Iterate over rows by MAX_BATCH_ROWS and MAX_BATCH_BYTES."""
+        return join_batches(iterate_decoded_batches(self._path, self._file, columns))
 
     def read_rows(self, columns: list[str]) -> Iterator[dict[str, object]]:
         """Yield the rows with the given columns."""
         for table in self.read_batches(columns):
             yield from iterate_values(table)
-
-    def count_bytes_read(self) -> int:
-        """Return the bytes of the file that were read so far, for a progress bar."""
-        num_rows = max(1, self._file.metadata.num_rows)
-        return int(self._path.stat().st_size * self._num_rows_read / num_rows)
 
 
 def iterate_decoded_batches(

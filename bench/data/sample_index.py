@@ -236,6 +236,7 @@ class IndexedSource(DataSource):
     """A source whose files are read once, into an index."""
 
     samples: ClassVar[type[IndexedSamples]]
+    options = ("--caption", "--image")
 
     def fill(self, path: Path, builder: IndexBuilder) -> None:
         """Add the samples of a file, in order; ValueError or OSError."""

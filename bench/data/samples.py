@@ -17,7 +17,7 @@ from bench.data.manifest import pack_cache
 from bench.data.parquet_files import MAX_BATCH_ROWS
 from bench.data.paths import digest_file_excerpts
 from bench.data.refusals import refuse, refuse_unread
-from bench.data.sample_index import NO_IMAGE
+from bench.data.sample_index import NO_IMAGE, IndexedSamples
 from bench.data.subset import is_key_file
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.environment.files import atomic_write
@@ -50,9 +50,7 @@ def get_source(data: str) -> DataSource:
     source = find_source(data)
     if source is None:
         folders = sorted(map(str, Path(data).glob("[!.]*/")))[:CHECKED_FOLDERS]
-        readable_folders = [folder for folder in folders if find_source(folder)]
-        names = [source.name for source in SOURCES.values()]
-        raise refuse_unread(data, readable_folders, names)
+        raise refuse_unread(data, next(filter(find_source, folders), None))
     return source
 
 
@@ -84,8 +82,7 @@ def open_samples(experiment: Experiment, cache: Path) -> Samples:
 
 def _open_usable_samples(data: str, request: SampleRequest) -> Samples:
     """Open samples; ValueError if none or too few can be used."""
-    samples = get_source(data).open(data, request)
-    require_usable(data, samples)
+    samples = open_source(data, request)
     lacking = sum(samples.skipped.values())
     if not request.lists_keys and lacking > max_unusable(samples.total):
         raise ValueError(
@@ -95,15 +92,41 @@ def _open_usable_samples(data: str, request: SampleRequest) -> Samples:
     return samples
 
 
-def require_usable(data: str, samples: Samples) -> None:
-    """Raise ValueError if no sample can be used; of a tar it may say how to join images and captions."""
-    if len(samples):
-        return
-    reason = f"{data}: no sample can be used ({format_counts(samples.skipped)})"
-    tars = [path for path in get_source(data).files(data) if path.suffix == ".tar"]
-    if tars and {NO_IMAGE, NO_CAPTION} <= samples.skipped.keys():
-        raise refuse(reason, tars)
-    raise ValueError(reason)
+def open_source(data: str, request: SampleRequest) -> Samples:
+    """Open the samples of data.
+
+    ValueError if none can be used, if two samples of an extension have one key, or for an option that the source does
+    not read.
+    """
+    source = get_source(data)
+    is_given = {
+        "--caption": request.captions != CaptionChoice(),
+        "--image": request.image_column is not None,
+    }
+    for option, has_value in is_given.items():
+        if has_value and option not in source.options:
+            raise ValueError(
+                f"{data}: the source {source.name!r} does not read {option}: leave it out"
+            )
+    samples = source.open(data, request)
+    if not len(samples):
+        reason = f"{data}: no sample can be used ({format_counts(samples.skipped)})"
+        tars = [path for path in source.files(data) if path.suffix == ".tar"]
+        if tars and {NO_IMAGE, NO_CAPTION} <= samples.skipped.keys():
+            raise refuse(reason, data, tars)
+        raise ValueError(reason)
+    if not isinstance(samples, IndexedSamples):
+        _require_distinct_keys(data, samples)
+    return samples
+
+
+def _require_distinct_keys(data: str, samples: Samples) -> None:
+    """Raise ValueError for two samples with one key."""
+    keys = set[str]()
+    for key in samples.keys:
+        if key in keys:
+            raise ValueError(f"{data}: two samples have the key {key!r}")
+        keys.add(key)
 
 
 def max_unusable(total: int) -> float:
@@ -129,7 +152,7 @@ def caption_files(inputs: InputSettings) -> list[Path]:
     path = cache / f"captions-{digest}.parquet"
     if not path.is_file():
         request = SampleRequest(cache=cache, captions=choice, image_column=image)
-        samples = source.open(data, request)
+        samples = open_source(data, request)
         _write_captions(samples, choice, path)
     return [path]
 
@@ -150,14 +173,6 @@ def _write_captions(samples: Samples, choice: CaptionChoice, path: Path) -> None
                 row.update(zip(names, samples.texts(number), strict=True))
                 rows.append(row)
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
-
-
-def with_caption_files(inputs: InputSettings) -> list[str]:
-    """Return the input of `label`, or the files with its captions where `label` does not read those of its source."""
-    source = find_source(inputs.data)
-    if source is None or source.has_caption_files:
-        return [inputs.data]
-    return [str(path) for path in caption_files(inputs)]
 
 
 def files_digest(files: Iterable[Path]) -> str:

@@ -10,7 +10,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -38,7 +38,6 @@ class TextTable:
 
     columns: list[str]  # names in the header, or in the first JSON object
     rows: Iterator[dict[str, Any]]
-    count_bytes_read: Callable[[], int]  # of the file, so far
 
     @property
     def texts(self) -> list[str]:
@@ -51,21 +50,21 @@ class TextTable:
 
 
 @contextmanager
-def open_binary(path: Path) -> Iterator[tuple[io.BufferedReader, Callable[[], int]]]:
-    """Open a file, plain or gzipped; return it, and a function that counts the bytes that were read of the file."""
+def open_binary(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file, plain or gzipped."""
     with path.open("rb") as raw:
         if path.suffix.lower() in COMPRESSED:
             unpacked = gzip.GzipFile(fileobj=raw)
-            yield io.BufferedReader(cast("io.RawIOBase", unpacked), 2**20), raw.tell
+            yield io.BufferedReader(cast("io.RawIOBase", unpacked), 2**20)
         else:
-            yield raw, raw.tell
+            yield raw
 
 
 @contextmanager
 def open_text_table(path: Path) -> Iterator[TextTable]:
     """Open a file by its suffix; ValueError, OSError or csv.Error if it cannot be read, also while rows are read."""
     suffix = compound_suffix(path).removesuffix(".gz")
-    with open_binary(path) as (file, count_bytes_read):
+    with open_binary(path) as file:
         is_plain = suffix == ".txt" and not _begins_with_header(file)
         lines = _split_lines(file)
         if is_plain:
@@ -85,7 +84,7 @@ def open_text_table(path: Path) -> Iterator[TextTable]:
             values = _read_csv(lines, suffix)
             columns = require_distinct(next(values, []))
             rows = (_name_values(columns, row) for row in values if row)
-        yield TextTable(columns, rows, count_bytes_read)
+        yield TextTable(columns, rows)
 
 
 def _begins_with_header(file: io.BufferedReader) -> bool:

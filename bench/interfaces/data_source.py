@@ -128,6 +128,8 @@ class DataSource(Named):
     name: str  # in messages: what it reads
     # Whether `label` reads its files, whose captions are in their order.
     has_caption_files: ClassVar[bool] = False
+    # The options that its samples depend on, of --caption (`captions` of the request) and --image (`image_column`).
+    options: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def recognises(self, data: str) -> bool:

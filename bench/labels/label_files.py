@@ -1,9 +1,7 @@
 """Files of labels: one per shard, written atomically batch by batch, and read for training."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import tee
 from pathlib import Path
 
 import msgspec
@@ -13,13 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.console.console import PROGRAM
-from bench.data.captions.batches import CaptionBatch
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import LABELS_REMEDY, find_caption_files, read_captions
 from bench.data.paths import digest_file_excerpts
 from bench.environment.files import atomic_write, require_regular_file
 from bench.labels.label_rule import LABEL_LISTS
-from bench.labels.labeller import Tally, get_rule, label_captions, vocabulary_of_tally
+from bench.labels.labeller import Tally, get_labeller, get_rule, vocabulary_of_tally
 from bench.labels.vocabulary import Vocabulary, read_vocabulary
 
 SCHEMA = pa.schema(
@@ -60,30 +57,15 @@ class LabelJob:
         )
 
 
-ReportProgress = Callable[[int], object]  # bytes of the input since the last call
-LabelledBatch = tuple[CaptionBatch, tuple[pa.ListArray, Tally]]
-
-
-def run_job(
-    job: LabelJob,
-    report: ReportProgress = lambda _: None,
-    map_function: Callable[..., Iterator[tuple[pa.ListArray, Tally]]] = map,
-) -> Tally:
+def run_job(job: LabelJob) -> Tally:
     """Label the only caption of each sample of a shard, or count the labels of all.
 
     ValueError says why it cannot be read, and no output remains.
     """
     total = Tally()
-    is_single = job.target is not None
-    batches, batches_to_label = tee(
-        read_captions(job.source, job.caption, total.field_counts, is_single=is_single)
-    )
-    # Copied, because a pickled slice would contain the whole array that it was cut from.
-    columns = (pa.concat_arrays([batch.captions]) for batch in batches_to_label)
-    labelled = map_function(partial(label_captions, job.rule, job.vocabulary), columns)
-    rows = _accumulate(zip(batches, labelled, strict=True), total, report)
+    batches = _label_batches(job, total)
     if job.target is None:
-        for _ in rows:
+        for _ in batches:
             pass
         return total
     origin = job.origin()
@@ -93,10 +75,23 @@ def run_job(
             temporary, SCHEMA, compression="zstd", use_dictionary=["labels.list.element"]
         ) as writer,
     ):
-        for batch in rows:
+        for batch in batches:
             writer.write_batch(batch, row_group_size=len(batch))
         writer.add_key_value_metadata({METADATA_KEY: msgspec.json.encode(origin)})
     return total
+
+
+def _label_batches(job: LabelJob, total: Tally) -> Iterator[pa.RecordBatch]:
+    """Yield rows of labels, and add their counts to `total`."""
+    labeller = get_labeller(job.rule, job.vocabulary)
+    is_single = job.target is not None
+    captions = read_captions(job.source, job.caption, total.field_counts, is_single=is_single)
+    for batch in captions:
+        labels, tally = labeller(batch.captions)
+        tally.repaired += batch.num_replaced
+        total.add(tally)
+        if len(labels):
+            yield pa.RecordBatch.from_arrays([batch.keys.fill_null(""), labels], schema=SCHEMA)
 
 
 def count_file_labels(files: Iterable[Path], rule: str, caption: str | None = None) -> Vocabulary:
@@ -106,20 +101,6 @@ def count_file_labels(files: Iterable[Path], rule: str, caption: str | None = No
         total.add(run_job(LabelJob(file, rule, caption)))
     total.field_counts.require(parse_caption_choice(caption))
     return vocabulary_of_tally(get_rule(rule), total)
-
-
-def _accumulate(
-    labelled: Iterable[LabelledBatch], total: Tally, report: ReportProgress
-) -> Iterator[pa.RecordBatch]:
-    """Yield rows of labels; add their tallies to `total` and report the progress."""
-    reported_bytes = 0
-    for batch, (labels, tally) in labelled:
-        if len(labels):
-            yield pa.RecordBatch.from_arrays([batch.keys.fill_null(""), labels], schema=SCHEMA)
-        total.add(tally)
-        total.repaired += batch.num_replaced
-        report(batch.bytes_read - reported_bytes)
-        reported_bytes = batch.bytes_read
 
 
 def read_label_origin(target: Path) -> LabelOrigin | None:

@@ -144,13 +144,6 @@ def get_labeller(rule: str, vocabulary: str) -> Labeller:
         return Labeller(label_rule, read_vocabulary(vocabulary))
 
 
-def label_captions(
-    rule: str, vocabulary: str, captions: pa.BinaryArray
-) -> tuple[pa.ListArray, Tally]:
-    """Return the columns of each caption, and their tally; arguments as in `get_labeller`."""
-    return get_labeller(rule, vocabulary)(captions)
-
-
 def vocabulary_of_tally(rule: LabelRule, tally: Tally) -> Vocabulary:
     """Return the labels that occur, by descending count; the tally has one count per label of the rule.
 

@@ -1,6 +1,6 @@
 """Batches of captions."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -15,13 +15,10 @@ class CaptionBatch:
 
     keys: pa.StringArray
     captions: pa.BinaryArray  # of Parquet files not yet validated as UTF-8
-    bytes_read: int  # of the file, so far
     num_replaced: int = 0  # captions that were not UTF-8, whose bytes were replaced
 
 
-def collect_batches(
-    rows: Iterable[tuple[str, Sequence[str]]], count_bytes_read: Callable[[], int]
-) -> Iterator[CaptionBatch]:
+def collect_batches(rows: Iterable[tuple[str, Sequence[str]]]) -> Iterator[CaptionBatch]:
     """Collect keys and texts into batches: a row for each text, a null for a key without one."""
     keys = list[str]()
     captions = list[bytes | None]()
@@ -31,7 +28,7 @@ def collect_batches(
     def make_batch() -> CaptionBatch:
         key_array = pa.array(keys, pa.string())
         caption_array = pa.array(captions, pa.binary())
-        return CaptionBatch(key_array, caption_array, count_bytes_read(), num_replaced)
+        return CaptionBatch(key_array, caption_array, num_replaced)
 
     for key, texts in rows:
         encoded = [text.encode() for text in texts]

@@ -62,11 +62,11 @@ def read_captions(
 
 
 def _read_tar(path: Path, reader: CaptionReader, *, is_single: bool) -> Iterator[CaptionBatch]:
-    with open_binary(path) as (file, count_bytes_read):
+    with open_binary(path) as file:
         samples = iterate_samples(file)
         rows = ((key, reader.read(decode_texts(members))) for key, members in samples)
         selected = _select(rows, reader, is_single=is_single)
-        yield from collect_batches(selected, count_bytes_read)
+        yield from collect_batches(selected)
 
 
 def _read_table(path: Path, reader: CaptionReader, *, is_single: bool) -> Iterator[CaptionBatch]:
@@ -83,7 +83,7 @@ def _read_table(path: Path, reader: CaptionReader, *, is_single: bool) -> Iterat
         else:
             rows = _iterate_texts(table.read_rows(names), key, reader)
             selected = _select(rows, reader, is_single=is_single)
-            yield from collect_batches(selected, table.count_bytes_read)
+            yield from collect_batches(selected)
 
 
 def _read_text_column(
@@ -97,7 +97,7 @@ def _read_text_column(
             keys = batch[key].combine_chunks()
         captions = batch[reader.column].combine_chunks().cast(pa.binary())
         reader.counts.count(reader.column, len(captions) - captions.null_count)
-        yield CaptionBatch(keys.cast(pa.string()), captions, table.count_bytes_read())
+        yield CaptionBatch(keys.cast(pa.string()), captions)
         num_read += len(batch)
 
 

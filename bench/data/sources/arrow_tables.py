@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.console.console import log
-from bench.console.progress import make_bar
+from bench.console.progress import show_progress
 from bench.data.columns import (
     KEY_COLUMNS,
     find_column,
@@ -184,8 +184,8 @@ def _map(path: Path, _modified: int) -> pa.Table:
 def _map_images(path: Path, modified: int, image_column: str | None) -> pa.ChunkedArray:
     """Return the images of an Arrow file."""
     table = _map(path, modified)
-    name, *field = find_image_bytes(table.schema, image_column)
-    return pc.struct_field(table[name], field[0]) if field else table[name]
+    images = table[find_image_bytes(table.schema, image_column)]
+    return pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
 
 
 def convert_to_arrow(paths: Sequence[Path], cache_folder: Path) -> list[Path]:
@@ -193,33 +193,28 @@ def convert_to_arrow(paths: Sequence[Path], cache_folder: Path) -> list[Path]:
 
     ValueError names a damaged file, or says that the disk has too little space.
     """
-    targets = []
-    missing = {}
+    targets = {}
     for path in paths:
-        digest = digest_file_excerpts(path)
-        target = cache_folder / f"{path.name}-{digest}{CONVERTED_FORMAT}.arrow"
-        targets.append(target)
-        if not target.is_file():
-            missing[target] = path
+        name = f"{path.name}-{digest_file_excerpts(path)}{CONVERTED_FORMAT}.arrow"
+        targets[path] = cache_folder / name
+    missing = [path for path, target in targets.items() if not target.is_file()]
     if not missing:
-        return targets
+        return list(targets.values())
     make_folders(cache_folder)
-    sizes = {path: _decoded_bytes(path) for path in missing.values()}
-    total = sum(sizes.values())
+    total = sum(map(_decoded_bytes, missing))
     free = shutil.disk_usage(cache_folder).free
     space = f"{total / GIB:,.1f} GiB in {cache_folder}, where {free / GIB:,.1f} GiB are free"
     if total > free:
         raise ValueError(f"Parquet files of images are converted once, which takes {space}")
     log(f"converting {len(missing)} Parquet files of images to Arrow, once: {space}")
-    with make_bar("converting Parquet", total, "B", is_scaled=True) as bar:
-        for target, path in missing.items():
-            lock_path = cache_folder / f"{target.name}.lock"
-            with lock_path.open("ab") as lock, hold_lock(lock, wait=True):
-                if not target.is_file():  # another process of the machine may have written it
-                    with prefix_errors(path, UNREADABLE):
-                        _convert(path, target)
-            bar.update(sizes[path])
-    return targets
+    for path in show_progress(missing, len(missing), "converting Parquet", "files"):
+        target = targets[path]
+        lock_path = cache_folder / f"{target.name}.lock"
+        with lock_path.open("ab") as lock, hold_lock(lock, wait=True):
+            if not target.is_file():  # another process of the machine may have written it
+                with prefix_errors(path, UNREADABLE):
+                    _convert(path, target)
+    return list(targets.values())
 
 
 def _decoded_bytes(path: Path) -> int:

@@ -20,7 +20,7 @@ from bench.data.captions.choice import Texts, parse_caption_choice
 from bench.data.decoding import UnusableImageError, decode_image
 from bench.data.manifest import CACHE
 from bench.data.sample_stream import MAX_UNDECODABLE_FRACTION
-from bench.data.samples import get_source, max_unusable, require_usable
+from bench.data.samples import get_source, max_unusable, open_source
 from bench.data.subset import write_keys
 from bench.experiment.fields import InputSettings
 from bench.interfaces.data_source import SampleRequest, Samples
@@ -141,13 +141,11 @@ def summarize_data(
     The keys of the usable samples are written into the key file, without sampled images that have a flaw.
     """
     data = inputs.data
-    source = get_source(data)
     choice = parse_caption_choice(inputs.caption)
     request = SampleRequest(
         cache=results / CACHE, captions=choice, image_column=inputs.image_column
     )
-    samples = source.open(data, request)
-    require_usable(data, samples)
+    samples = open_source(data, request)
     draw = random.Random(seed)  # noqa: S311
     all_rows = range(len(samples))
     rows = draw.sample(all_rows, min(num_images, len(samples)))
@@ -161,6 +159,7 @@ def summarize_data(
     for number, field in enumerate(choice.names):
         texts_of_field = [fields[number] for fields in texts]
         captions.append(inspect_captions(field or samples.caption_field, texts_of_field))
+    source = get_source(data)
     files = source.files(data)
     return DataSummary(
         data=data,

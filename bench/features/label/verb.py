@@ -14,11 +14,11 @@ from bench.cli.options import Caption, Image, Json, VocabularyFile
 from bench.cli.own_vocabulary import cut_vocabulary, save_vocabulary
 from bench.console.console import FAILED_CASE, OK, PROGRAM, USAGE, describe_error, log, require_utf8
 from bench.console.options import require_range
-from bench.console.progress import make_bar
+from bench.console.progress import show_progress
 from bench.console.tables import print_tables
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import CaptionFile, find_caption_files
-from bench.data.samples import with_caption_files
+from bench.data.samples import caption_files, find_source
 from bench.data.text_tables import UTF8_REMEDY
 from bench.environment.cores import count_available_cores
 from bench.experiment.fields import InputSettings
@@ -135,8 +135,11 @@ class Label:
         """Return the inputs; ValueError where one file of labels would be of several inputs."""
         inputs = list[str]()
         for name in self.inputs:
-            settings = InputSettings(data=name, caption=self.caption, image_column=self.image)
-            inputs += with_caption_files(settings)
+            if find_source(name) is None:
+                inputs.append(name)
+            else:
+                settings = InputSettings(data=name, caption=self.caption, image_column=self.image)
+                inputs += map(str, caption_files(settings))
         shards = find_caption_files(inputs, self.out)
         name, count = Counter(shard.labels_name for shard in shards).most_common(1)[0]
         if count > 1:
@@ -154,13 +157,11 @@ class Label:
         total = Tally()
         num_failures = 0
         num_bytes = sum(job.size for job in jobs)
-        workers = self.workers or min(
-            count_available_cores(), 1 + num_bytes // MIN_BYTES_PER_PROCESS
-        )
+        max_workers = min(count_available_cores(), 1 + num_bytes // MIN_BYTES_PER_PROCESS)
+        workers = max(1, min(self.workers or max_workers, len(jobs)))
         start = time.monotonic()
-        bar = make_bar("reading captions", num_bytes, "B", is_scaled=True)
-        with bar, closing(run_jobs(jobs, workers, bar.update)) as outcomes:
-            for outcome in outcomes:
+        with closing(run_jobs(jobs, workers)) as outcomes:
+            for outcome in show_progress(outcomes, len(jobs), "reading captions", "files"):
                 if isinstance(outcome, Tally):
                     total.add(outcome)
                 else:
