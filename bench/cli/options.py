@@ -116,16 +116,9 @@ class DataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOptions(DataOptions):
-    """Options of verbs that name training data and their labels."""
+    """Options of verbs that name training data and the vocabulary of their labels."""
 
     vocabulary: VocabularyFile = None
-    labels: Annotated[
-        str | None,
-        arg(
-            metavar="FOLDER",
-            help="folder with labels that `label` wrote; default: they are computed",
-        ),
-    ] = None
     count_vocabulary: Annotated[
         bool, arg(help="count vocabularies from the captions first, in place of --vocabulary")
     ] = False
@@ -135,12 +128,10 @@ class LabelOptions(DataOptions):
         from bench.labels.vocabulary import SUBWORD, read_vocabulary
 
         settings = super().data_settings()
-        if self.count_vocabulary and (self.vocabulary or self.labels):
+        if self.count_vocabulary and self.vocabulary:
             raise ValueError(
-                "--count-vocabulary counts what --vocabulary and --labels name: leave out one of them"
+                "--count-vocabulary counts what --vocabulary names: leave out one of them"
             )
-        if self.labels is not None:
-            settings.append(f"labels={self.labels}")
         if self.vocabulary is not None:
             is_subword = read_vocabulary(self.vocabulary).rule == SUBWORD
             field = "subword_vocabulary" if is_subword else "synset_vocabulary"

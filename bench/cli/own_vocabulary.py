@@ -12,7 +12,7 @@ from bench.experiment.config import Experiment, change
 from bench.experiment.fields import InputSettings
 from bench.experiment.recipes import DATACOMP_SYNSETS
 from bench.interfaces.hooks import find_hook
-from bench.labels.label_files import count_file_labels
+from bench.labels.counting import count_files
 from bench.labels.vocabulary import (
     SUBWORD,
     Vocabulary,
@@ -40,7 +40,7 @@ def count_own_vocabulary(inputs: InputSettings, field: str) -> Vocabulary:
     `min_count_for` the captions keeps. Raises ValueError for captions without such labels, or a file that fails.
     """
     files = caption_files(inputs)
-    counted: Vocabulary = (find_hook("count_labels") or count_file_labels)(
+    counted: Vocabulary = (find_hook("count_labels") or count_files)(
         files, RULES[field], inputs.caption
     )
     if counted.rule == SUBWORD:

@@ -38,10 +38,9 @@ from bench.environment.files import (
 from bench.experiment.config import abbreviate_names
 from bench.interfaces.data_source import DataSource, SampleRequest, Samples
 
-INDEX_FORMAT = 8  # raise it when the same file gives another index
+INDEX_FORMAT = 9  # raise it when the same file gives another index
 COLUMNS = (
     ("key", pa.large_string()),
-    ("place", pa.int64()),  # among all samples, unusable ones included
     ("file", pa.int64()),  # number of the file of the data
     ("texts", pa.list_(pa.list_(pa.large_string()))),  # by field of the choice of captions
 )
@@ -62,7 +61,6 @@ class IndexContents(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What an index says of the data."""
 
     counts: CaptionFieldCounts
-    samples: int = 0
     skipped: dict[str, int] = {}  # samples that cannot be used, by what they lack
     empty_captions: int = 0  # of usable samples
     replaced_captions: int = 0  # usable samples with a caption that is not UTF-8
@@ -115,8 +113,6 @@ class IndexBuilder:
         elif size > MAX_BYTES:
             flaw = TOO_LARGE
         contents = self.contents
-        number = contents.samples
-        contents.samples += 1
         if flaw:
             contents.skipped[flaw] = contents.skipped.get(flaw, 0) + 1
             return
@@ -125,7 +121,7 @@ class IndexBuilder:
         if any(REPLACED in text for text in chain.from_iterable(texts)):
             contents.replaced_captions += 1
         valid_key = key.encode("utf-8", "replace").decode()
-        self._rows.append((valid_key, number, self.file, texts, *(place or ())))
+        self._rows.append((valid_key, self.file, texts, *(place or ())))
         self._num_characters += sum(map(len, chain.from_iterable(texts)))
         if len(self._rows) == MAX_BATCH_ROWS or self._num_characters > MAX_BATCH_BYTES:
             self.flush()
@@ -151,8 +147,6 @@ class IndexedSamples(Samples):
     image_column: str | None = None
 
     places: ClassVar[Places]  # the arguments of `read_image` after the file
-    # Whether stored labels count all samples, unusable ones included.
-    are_labels_by_place: ClassVar[bool] = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.paths, self.index, self.image_column)
@@ -183,17 +177,6 @@ class IndexedSamples(Samples):
     @property
     def keys(self) -> pa.ChunkedArray:
         return self.table["key"]
-
-    def stored_label_row(self, row: int) -> int:
-        if not self.are_labels_by_place:
-            return row
-        return int(self.table["place"][row].as_py())
-
-    @property
-    def num_stored_label_rows(self) -> int:
-        if not self.are_labels_by_place:
-            return len(self)
-        return self.contents.samples
 
     @cached_property
     def table(self) -> pa.Table:

@@ -117,10 +117,7 @@ class SampleLoader(Generic[T]):
         for row, epoch in zip(rows, epochs, strict=True):
             options = self.samples.texts(row)
             texts.append(choice.draw(options, self.experiment.seed, row, epoch))
-        label_rows = [self.samples.stored_label_row(row) for row in rows]
-        captions = Captions(texts, label_rows, self.samples.num_stored_label_rows)
-        make = _cached_targets(self)
-        targets = make(captions)
+        targets = _cached_targets(self)(Captions(texts, rows))
         return cast("T", targets.select(torch.arange(len(rows))))
 
     def keys(self, samples: Sequence[int]) -> list[str]:

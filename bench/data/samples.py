@@ -135,7 +135,7 @@ def max_unusable(total: int) -> float:
 
 
 def caption_files(inputs: InputSettings) -> list[Path]:
-    """Return files with the captions of data in the order of their positions, in a format that `label` reads.
+    """Return files with the captions of data in a format that `label` reads.
 
     They are the files of the source, or a table that is written into the user's cache, whose columns have the names of
     the choice's fields.
@@ -158,21 +158,18 @@ def caption_files(inputs: InputSettings) -> list[Path]:
 
 
 def _write_captions(samples: Samples, choice: CaptionChoice, path: Path) -> None:
-    """Write a Parquet file with the keys and the texts of samples, a column for each field of the choice."""
+    """Write a Parquet file with the texts of samples, a column for each field of the choice."""
     names = [name or CAPTION_COLUMNS[0] for name in choice.names]
-    columns = {"key": pa.string()}
-    for name in names:
-        columns[name] = pa.list_(pa.string())
-    schema = pa.schema(columns)
+    schema = pa.schema([(name, pa.list_(pa.string())) for name in names])
     with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for first in range(0, len(samples), MAX_BATCH_ROWS):
             end = min(first + MAX_BATCH_ROWS, len(samples))
-            rows = []
-            for number in range(first, end):
-                row: dict[str, object] = {"key": samples.key(number)}
-                row.update(zip(names, samples.texts(number), strict=True))
-                rows.append(row)
-            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
+            texts = [samples.texts(row) for row in range(first, end)]
+            columns = [
+                pa.array(texts_of_field, pa.list_(pa.string()))
+                for texts_of_field in zip(*texts, strict=True)
+            ]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
 
 
 def files_digest(files: Iterable[Path]) -> str:

@@ -140,7 +140,7 @@ class PackStream(BatchStream[T]):
         if not isinstance(rows, range):
             pixels = pixels[torch.tensor(rows)]
         self.pixels = pixels.to(device)
-        captions = Captions([images.captions[row] for row in rows], rows, len(images))
+        captions = Captions([images.captions[row] for row in rows], rows)
         start = time.perf_counter()
         self.targets = targets(captions)
         self.target_building_seconds = time.perf_counter() - start

@@ -27,16 +27,15 @@ PerLabel = Int[Tensor, " positives"]
 
 @dataclass(frozen=True, slots=True)
 class Captions:
-    """Captions with their rows in the data set, by which stored labels are addressed."""
+    """Captions with their rows in the data set, by which stored features are addressed."""
 
     texts: Sequence[str]
-    rows: Sequence[int]  # in the data set: all samples of its shards, in order
-    total: int  # number of rows of the data set
+    rows: Sequence[int]
 
     @classmethod
     def from_texts(cls, texts: Sequence[str]) -> "Captions":
         """Return the captions of a whole data set."""
-        return cls(texts, range(len(texts)), len(texts))
+        return cls(texts, range(len(texts)))
 
 
 @runtime_checkable

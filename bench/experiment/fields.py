@@ -7,7 +7,6 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import fields, force_setattr
 
-COMPUTED_LABELS = "computed"
 NLTK_LABELS = "nltk"
 PACK_DATA = "pack"
 RANDOM_SUBSET = "random:"
@@ -173,13 +172,12 @@ class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
     """What methods that classify or distil learn from, and their head."""
 
     labels: Annotated[
-        NonEmptyStr,
+        Literal["computed", "nltk"],
         field_metadata(
-            'CatLIP\'s labels: "computed", "nltk" with NLTK for each image that is loaded, or a folder made by '
-            "`bench label`.",
+            'CatLIP\'s labels: "computed", or "nltk" with NLTK for each image that is loaded.',
             "model",
         ),
-    ] = COMPUTED_LABELS
+    ] = "computed"
     label_format: Annotated[
         LabelFormat,
         field_metadata(

@@ -89,15 +89,6 @@ class Samples:
         """Keys of all rows."""
         return [self.key(row) for row in range(len(self))]
 
-    def stored_label_row(self, row: int) -> int:
-        """Return where the labels of a sample are in stored labels."""
-        return row
-
-    @property
-    def num_stored_label_rows(self) -> int:
-        """Number of captions that stored labels are of."""
-        return len(self)
-
     @property
     def total(self) -> int:
         """Number of samples, unusable ones included."""
@@ -126,7 +117,7 @@ class DataSource(Named):
     """
 
     name: str  # in messages: what it reads
-    # Whether `label` reads its files, whose captions are in their order.
+    # Whether `label` reads the captions of its files.
     has_caption_files: ClassVar[bool] = False
     # The options that its samples depend on, of --caption (`captions` of the request) and --image (`image_column`).
     options: ClassVar[tuple[str, ...]] = ()

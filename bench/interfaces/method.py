@@ -4,9 +4,8 @@ Everything else (tower, images, their order and augmentation, step, optimizer) i
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from msgspec import UNSET, UnsetType
@@ -141,10 +140,6 @@ class Method(Named):
 
 class LabelMethod(Method):
     """A method whose captions become labels of the vocabulary in `vocabulary_field`."""
-
-    def label_files(self, experiment: Experiment, shards: Sequence[Path]) -> list[Path]:
-        """Return the files of labels that a training on shards reads; ValueError or OSError if they do not fit."""
-        return []
 
     def row_labels(self, experiment: Experiment) -> tuple[str, ...]:
         """Return the WordNet synsets of the classifier's rows, which can initialise a transfer; else none."""

@@ -17,7 +17,7 @@ from bench.labels.wordnet import read_tsv
 MAX_FREQUENT_LABELS = 10
 WARNING = (
     "Frequent labels come from words that are mostly adjectives: {labels}. To label nouns alone, count the vocabulary "
-    f"with: {PROGRAM} label DATA --rule paper --count-only --out vocabulary.json (docs/labels.md)."
+    f"with: {PROGRAM} label DATA --rule paper --out vocabulary.json (docs/labels.md)."
 )
 
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from bench.data.captions.reader import MAX_CAPTION_BYTES, CaptionFieldCounts
 from bench.environment.files import prefix_errors
 from bench.experiment.config import look_up
-from bench.labels.label_rule import LABEL_LISTS, LabelRule
+from bench.labels.label_rule import LabelRule
 from bench.labels.vocabulary import SUBWORD, Vocabulary, VocabularyLabel, read_vocabulary
 
 Counts = npt.NDArray[np.int64]
@@ -41,9 +41,9 @@ class Tally:
     missing: int = 0  # rows without a caption, or with one that is too long
     repaired: int = 0  # captions that are not UTF-8, and are labelled after a repair
     empty: int = 0  # captions without a label
-    # Occurrences of each column.
+    # Occurrences of each label of the rule.
     counts: Counts = field(default_factory=lambda: np.zeros(1, np.int64))
-    # Captions with each column; counted where every label has a column.
+    # Captions with each label.
     caption_counts: Counts = field(default_factory=lambda: np.zeros(1, np.int64))
     # Texts that the files have, by field.
     field_counts: CaptionFieldCounts = field(default_factory=CaptionFieldCounts)
@@ -61,58 +61,48 @@ class Tally:
 
 
 class Labeller:
-    """A rule with a vocabulary's column of each label; without a vocabulary, every label has a column."""
+    """A rule with the column that a vocabulary has for each label."""
 
-    def __init__(self, rule: LabelRule, vocabulary: Vocabulary | None = None) -> None:
-        keys = rule.keys if vocabulary is None else vocabulary.keys
-        column_of = {key: column for column, key in enumerate(keys)}
+    def __init__(self, rule: LabelRule, vocabulary: Vocabulary) -> None:
+        column_of = {key: column for column, key in enumerate(vocabulary.keys)}
         unknown = column_of.keys() - set(rule.keys)
         if unknown:
             raise ValueError(
                 f"the vocabulary has labels that the rule {rule.name!r} never gives: {min(unknown)}, …"
             )
-        self.rule = rule
-        self.size = len(keys)
-        self.counts_captions = vocabulary is None
+        self._rule = rule
         self._columns = np.array([column_of.get(key, -1) for key in rule.keys])
 
-    def __call__(self, captions: pa.BinaryArray) -> tuple[pa.ListArray, Tally]:
-        """Return the columns of each caption, and their tally."""
-        texts, num_repaired = decode_texts(captions)
-        lists = self.label(texts)
-        columns = lists.values.to_numpy()
-        num_labels = np.diff(lists.offsets)
-        tally = Tally(
-            captions=len(texts),
-            missing=texts.null_count,
-            repaired=num_repaired,
-            empty=int((num_labels == 0).sum()),
-            counts=np.bincount(columns, minlength=self.size),
-        )
-        if self.counts_captions:
-            rows = np.repeat(np.arange(len(texts)), num_labels)
-            # Pairs of caption and column as one number; a caption may repeat a column.
-            pairs = np.unique(rows * self.size + columns)
-            columns_once = pairs % self.size
-            tally.caption_counts = np.bincount(columns_once, minlength=self.size)
-        return lists, tally
-
-    def label(self, captions: pa.StringArray) -> pa.ListArray:
+    def label_texts(self, captions: Sequence[str]) -> list[list[int]]:
         """Return the columns of each caption, without labels of no column."""
-        labels = self.rule.label(captions)
+        labels = self._rule.label(pa.array(captions, pa.string()))
         columns = self._columns[labels.values.to_numpy()]
         has_column = columns >= 0
         num_before = np.concatenate([[0], np.cumsum(has_column)])
-        offsets = pa.array(num_before[labels.offsets.to_numpy()], pa.int32())
-        values = pa.array(columns[has_column], pa.uint32())
-        return pa.ListArray.from_arrays(offsets, values, LABEL_LISTS)
+        offsets = num_before[labels.offsets.to_numpy()].tolist()
+        kept = columns[has_column].tolist()
+        return [kept[start:end] for start, end in pairwise(offsets)]
 
-    def label_texts(self, captions: Sequence[str]) -> list[list[int]]:
-        """Return the columns of each caption."""
-        lists = self.label(pa.array(captions, pa.string()))
-        columns = lists.values.to_numpy().tolist()
-        offsets = lists.offsets.to_numpy().tolist()
-        return [columns[start:end] for start, end in pairwise(offsets)]
+
+def tally_labels(rule: LabelRule, captions: pa.BinaryArray) -> tuple[pa.ListArray, Tally]:
+    """Return the labels of each caption, and their tally."""
+    texts, num_repaired = decode_texts(captions)
+    labels = rule.label(texts)
+    numbers = labels.values.to_numpy()
+    num_labels = np.diff(labels.offsets)
+    rows = np.repeat(np.arange(len(texts)), num_labels)
+    # Pairs of caption and label as one number; a caption may repeat a label.
+    pairs = np.unique(rows * len(rule.keys) + numbers)
+    numbers_once = pairs % len(rule.keys)
+    tally = Tally(
+        captions=len(texts),
+        missing=texts.null_count,
+        repaired=num_repaired,
+        empty=int((num_labels == 0).sum()),
+        counts=np.bincount(numbers, minlength=len(rule.keys)),
+        caption_counts=np.bincount(numbers_once, minlength=len(rule.keys)),
+    )
+    return labels, tally
 
 
 def decode_texts(captions: pa.BinaryArray) -> tuple[pa.StringArray, int]:
@@ -133,15 +123,9 @@ def decode_texts(captions: pa.BinaryArray) -> tuple[pa.StringArray, int]:
 
 @cache
 def get_labeller(rule: str, vocabulary: str) -> Labeller:
-    """Return the labeller of a rule and of a vocabulary's name or path, loaded once per process.
-
-    Without a vocabulary, every label has a column.
-    """
-    label_rule = get_rule(rule)
-    if not vocabulary:
-        return Labeller(label_rule)
+    """Return the labeller of a rule and of a vocabulary's name or path, loaded once per process."""
     with prefix_errors(vocabulary):
-        return Labeller(label_rule, read_vocabulary(vocabulary))
+        return Labeller(get_rule(rule), read_vocabulary(vocabulary))
 
 
 def vocabulary_of_tally(rule: LabelRule, tally: Tally) -> Vocabulary:

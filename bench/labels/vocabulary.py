@@ -126,7 +126,9 @@ def vocabulary_mismatch(experiment: Experiment) -> str:
     elif field == "subword_vocabulary":
         remedy = "add --set subword_vocabulary=all (the tokenizer's own), or --count-vocabulary"
     else:
-        command = f"{PROGRAM} label {shlex.quote(data)} --count-only --min-count {MIN_COUNT} --size {DATACOMP_SYNSETS}"
+        command = (
+            f"{PROGRAM} label {shlex.quote(data)} --min-count {MIN_COUNT} --size {DATACOMP_SYNSETS}"
+        )
         remedy = f"add --count-vocabulary, or count one with: {command} --out vocabulary.json"
         remedy += " (then add --vocabulary vocabulary.json; CoreNet's .pkl file is accepted, too)"
     reason = "is that of the pack's captions" if is_of_pack else "is not shipped"
@@ -148,7 +150,7 @@ def vocabulary_path(name: str) -> Path:
 def read_vocabulary(name: str) -> Vocabulary:
     """Read a shipped vocabulary by its name, or a file by its path; ValueError for a file of another format.
 
-    A file is JSON as `python -m bench label --count-only` writes it, or CoreNet's released pickle, whose first 24,320
+    A file is JSON as `python -m bench label` writes it, or CoreNet's released pickle, whose first 24,320
     labels are the rows of the released heads.
     """
     path = vocabulary_path(name)

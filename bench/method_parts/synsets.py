@@ -1,7 +1,6 @@
 """Parts of CatLIP: a classifier of WordNet synsets, and functions that turn captions into their labels."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -9,11 +8,9 @@ from torch import Tensor, nn
 
 from bench.console.console import PROGRAM
 from bench.data.released_labels import DenseLabels, LazyLabels
-from bench.data.samples import caption_files
 from bench.data.targets import Captions, Labels
 from bench.experiment.config import Experiment
-from bench.experiment.fields import COMPUTED_LABELS, NLTK_LABELS
-from bench.labels.label_files import load_stored_labels
+from bench.experiment.fields import NLTK_LABELS
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import (
@@ -54,7 +51,7 @@ def compute_label_log_odds(vocabulary: Vocabulary, num_rows: int) -> Float[Tenso
     if vocabulary.captions is None:
         raise ValueError(
             "head_initialisation=log_odds needs the number of captions, which this vocabulary lacks: count it with "
-            f"{PROGRAM} label --count-only, or add --set head_initialisation=uniform"
+            f"{PROGRAM} label, or add --set head_initialisation=uniform"
         )
     captions_with_label = torch.zeros(num_rows)
     known = [float(label.captions) for label in vocabulary.labels]
@@ -67,7 +64,7 @@ def compute_label_log_odds(vocabulary: Vocabulary, num_rows: int) -> Float[Tenso
 def make_synset_label_function(
     experiment: Experiment,
 ) -> Callable[[Captions], Labels | LazyLabels | DenseLabels]:
-    """Return a function that turns captions into labels, their WordNet nouns, by the released rule or as stored."""
+    """Return a function that turns captions into labels, their WordNet nouns, by the released rule."""
     make_labels = _make_sparse_label_function(experiment)
     if experiment.targets.label_format == "sparse":
         return make_labels
@@ -78,15 +75,10 @@ def make_synset_label_function(
 def _make_sparse_label_function(
     experiment: Experiment,
 ) -> Callable[[Captions], Labels | LazyLabels]:
-    """Return a function that computes sparse labels, or leaves them to the loader workers, or reads them from files."""
+    """Return a function that computes sparse labels, or leaves them to the loader workers."""
     vocabulary = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
-    source = experiment.targets.labels
-    if source == NLTK_LABELS:
+    if experiment.targets.labels == NLTK_LABELS:
         nltk_labeller = NltkLabeller([*read_vocabulary(vocabulary).keys])
         return lambda captions: LazyLabels(captions.texts, nltk_labeller)
-    if source == COMPUTED_LABELS:
-        labeller = get_labeller("corenet", vocabulary)
-        return lambda captions: Labels.from_lists(labeller.label_texts(captions.texts))
-    shards = caption_files(experiment.input)
-    stored = load_stored_labels(Path(source), shards, vocabulary, experiment.input.caption)
-    return lambda captions: Labels.from_lists(stored.select(captions.rows, captions.total))
+    labeller = get_labeller("corenet", vocabulary)
+    return lambda captions: Labels.from_lists(labeller.label_texts(captions.texts))

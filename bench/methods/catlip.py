@@ -1,18 +1,17 @@
 """CatLIP predicts the WordNet nouns in the caption."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from bench.experiment.config import Experiment
-from bench.experiment.fields import COMPUTED_LABELS, NLTK_LABELS
+from bench.experiment.fields import NLTK_LABELS
 from bench.interfaces.method import Communication, LabelMethod
-from bench.labels.label_files import find_label_files
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import read_vocabulary, replace_unshipped_vocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from bench.data.released_labels import DenseLabels, LazyLabels
@@ -34,24 +33,10 @@ class CatLip(LabelMethod):
     ladder_role = "classifier"
     vocabulary_field = "synset_vocabulary"
 
-    def label_files(self, experiment: Experiment, shards: Sequence[Path]) -> list[Path]:
-        if experiment.targets.labels in (COMPUTED_LABELS, NLTK_LABELS):
-            return []
-        vocabulary = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
-        folder = Path(experiment.targets.labels)
-        return find_label_files(folder, shards, vocabulary, experiment.input.caption)
-
     def check_inputs(self, experiment: Experiment) -> None:
-        from bench.data.samples import caption_files
-
-        if experiment.targets.labels in (COMPUTED_LABELS, NLTK_LABELS):
-            get_labeller(
-                "corenet", replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
-            )
-            if experiment.targets.labels == NLTK_LABELS:
-                NltkLabeller([])
-        else:
-            self.label_files(experiment, caption_files(experiment.input))
+        get_labeller("corenet", replace_unshipped_vocabulary(experiment.targets.synset_vocabulary))
+        if experiment.targets.labels == NLTK_LABELS:
+            NltkLabeller([])
 
     def row_labels(self, experiment: Experiment) -> tuple[str, ...]:
         return read_vocabulary(experiment.targets.synset_vocabulary).keys

@@ -6,12 +6,11 @@ import torch
 from msgspec.structs import replace
 
 from bench.console.console import UserError, describe_error
-from bench.data.samples import caption_files, files_digest, inputs_digest
+from bench.data.samples import inputs_digest
 from bench.environment.circumstances import Circumstances, digest_sources
 from bench.environment.machine import describe_processors
 from bench.environment.torchrun_ranks import MIXED_MACHINES, describe_node
 from bench.experiment.config import Experiment
-from bench.interfaces.method import get_label_method
 from bench.records.current import current_circumstances
 from bench.train.distributed import all_gather_objects, world_size
 
@@ -66,11 +65,6 @@ def require_equal_facts(facts: dict[str, str]) -> None:
 def _digest_inputs_or_describe_error(experiment: Experiment) -> str:
     """Return a digest of the files that an experiment reads, or the message of the error in reading them."""
     try:
-        digest = inputs_digest(experiment)
-        method = get_label_method(experiment.method)
-        if method is not None:
-            captions = caption_files(experiment.input)
-            digest += files_digest(method.label_files(experiment, captions))
+        return inputs_digest(experiment)
     except (ValueError, OSError) as error:
         return describe_error(error)
-    return digest

@@ -34,16 +34,8 @@ from tests.data.shards import encode_image, make_image, write_shard
 
 
 def _label(path: str | Path, folder: Path) -> object:
-    return run_command_line(
-        "label",
-        str(path),
-        "--vocabulary",
-        "pack-synsets",
-        "--out",
-        str(folder / "out"),
-        "--workers",
-        "1",
-    )
+    out = str(folder / "out" / "v.json")
+    return run_command_line("label", str(path), "--out", out, "--workers", "1")
 
 
 def pickles() -> dict[str, Attack]:
@@ -183,10 +175,10 @@ def terminal() -> dict[str, Attack]:
         return run_command_line(
             "label",
             str(folder / "data"),
-            "--vocabulary",
+            "--rule",
             HOSTILE_NAME,
             "--out",
-            str(folder / "out"),
+            str(folder / "out.json"),
         )
 
     def member(folder: Path) -> object:

@@ -20,7 +20,6 @@ from PIL import PngImagePlugin
 from bench.data.captions.files import read_captions
 from bench.data.decoding import decode_image
 from bench.data.subset import subset_rows
-from bench.labels.label_files import read_label_origin
 from bench.labels.vocabulary import read_vocabulary
 from bench.records.record import read_records
 from bench.train.checkpoints import find_latest_valid
@@ -68,9 +67,6 @@ def pipes() -> dict[str, Case]:
             link("a.jpg", "/dev/zero"), lambda path: FileImageSource([path]).rgb(0)
         ),
         "a pipe in a checkpoint": reading(_checkpoint_with_a_pipe, find_latest_valid),
-        "a pipe for labels": reading(
-            pipe("a.parquet"), lambda path: read_label_origin(path) is None, "read right"
-        ),
     }
 
 

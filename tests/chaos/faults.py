@@ -145,7 +145,7 @@ def captions() -> dict[str, Case]:
     """Return files of captions with odd encodings, counts and names."""
 
     def labelled(name: str, written: bytes, text: str, code: int = 0, more: str = "") -> Case:
-        words = f"label FOLDER/{name} --vocabulary pack-synsets --workers 1 --out FOLDER/out {more}"
+        words = f"label FOLDER/{name} --workers 1 --out FOLDER/v.json {more}"
         return command(words, text, content(name, written), code=code)
 
     def parquet(table: pa.Table, **options: object) -> bytes:
@@ -184,7 +184,7 @@ def captions() -> dict[str, Case]:
         "captions into a full disk": Case(
             content("a.csv", text),
             command(
-                "label FOLDER/a.csv --vocabulary pack-synsets --workers 1 --out FOLDER/out",
+                "label FOLDER/a.csv --workers 1 --out FOLDER/v.json",
                 "",
                 limits=partial(limit_file_size, 64),
             ).act,

@@ -20,7 +20,6 @@ from bench.data.targets import Captions, NoTextMixin
 from bench.environment.cores import LoaderWorkers
 from bench.experiment.config import Experiment
 from bench.experiment.fields import InputSettings
-from bench.interfaces.method import METHODS
 from bench.labels.vocabulary import read_vocabulary
 from bench.train.build import open_batch_stream
 from tests.data.captions.test_choice import drawn_slowly
@@ -162,7 +161,7 @@ def test_vocabulary_counts_the_texts_of_all_fields_and_lists(
         for s, c in (("jpg", b"1"), ("txt", b"a dog"), ("json", llava))
     }
     path = write_shard(tmp_path / "0.tar", members)
-    options = ["label", str(path), "--count-only", "--out", str(tmp_path / "v.json")]
+    options = ["label", str(path), "--out", str(tmp_path / "v.json")]
     assert main([*options, "--caption", "txt:1;json.llava:0"]) == 0
     found = read_vocabulary(str(tmp_path / "v.json"))
     assert {label.name: label.count for label in found.labels} == {
@@ -173,50 +172,6 @@ def test_vocabulary_counts_the_texts_of_all_fields_and_lists(
     assert found.captions == 15
     assert main([*options, "--caption", "txt:1;json.lava:0"]) == 2
     assert "no sample has a caption in 'json.lava' (there are " in capsys.readouterr().err
-
-
-def test_labels_of_a_choice_are_those_that_its_training_computes(
-    data: Path, results: Path, tmp_path: Path
-) -> None:
-    made = ["label", str(data), "--vocabulary", "pack-synsets", "--out", str(tmp_path / "labels")]
-    caption = "json.url:1;txt:0"
-    assert main([*made, "--caption", caption]) == 0
-    stored = {
-        "labels": str(tmp_path / "labels"),
-        "data": str(data),
-        "batch_size": COUNT,
-        "workers": 0,
-    }
-    computed = stored | {"labels": "computed"}
-    streams = [
-        open_batch_stream(small("catlip", **one, caption=caption), CPU, results)
-        for one in (stored, computed)
-    ]
-    first, second = (shown.batch(0).target for shown in streams)
-    assert len(first.columns) >= 2
-    assert first.columns.equal(second.columns)
-    with pytest.raises(ValueError, match=r"holds no labels of .* by this vocabulary and --caption"):
-        open_batch_stream(small("catlip", **stored), CPU, results).batch(0)
-
-
-@pytest.mark.parametrize("caption", [MIXED, "json.llava:1;txt:0"])
-def test_stored_labels_of_drawn_captions_are_refused_with_what_to_do(
-    caption: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = ["--out", str(tmp_path / "labels")]
-    assert (
-        main(["label", str(data), "--caption", caption, "--vocabulary", "pack-synsets", *out]) == 2
-    )
-    assert (
-        "train computes labels of drawn texts while loading, leave out --labels"
-        in capsys.readouterr().err
-    )
-    assert not [*tmp_path.rglob("*.parquet")]
-    stored = small("catlip", data=str(data), caption=caption, labels=str(tmp_path / "labels"))
-    with pytest.raises(
-        ValueError, match="leave out --labels" if caption == MIXED else "is not there; create it"
-    ):
-        METHODS["catlip"].check_inputs(stored)
 
 
 @pytest.mark.parametrize(
@@ -238,10 +193,6 @@ def test_stored_labels_of_drawn_captions_are_refused_with_what_to_do(
             ["measure", "clip-tiny", "--data", "DATA", "--caption", "json.lava"],
             "no sample has a caption in 'json.lava' (there are ",
         ),
-        (
-            ["label", "DATA/0.tar", "--vocabulary", "pack-synsets", "--caption", "json.lava"],
-            "no sample has a caption in 'json.lava' (there are ",
-        ),
     ],
 )
 def test_caption_that_cannot_be_read_is_one_line(
@@ -253,8 +204,7 @@ def test_caption_that_cannot_be_read_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    out = ["--out", str(tmp_path / "labels")] if arguments[0] == "label" else []
-    assert main([*(word.replace("DATA", str(data)) for word in arguments), *out]) == 2
+    assert main([word.replace("DATA", str(data)) for word in arguments]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert reason in errors[0]

@@ -64,7 +64,6 @@ def test_comparisons_begun_at_once_have_names_of_their_own(tmp_path: Path) -> No
     [
         ("clip-tiny", "text_tower=ViT-B32", "open_clip has no model 'ViT-B32'; did you mean"),
         ("superclass-tiny", "subword_vocabulary=pack-synsets", "is of the rule 'corenet'"),
-        ("catlip-tiny", "labels=no-folder", "is not there; create it with: python -m bench label"),
         ("catlip-tiny", "subset=no.csv", "subset=no.csv: no such file"),
         ("distill-tiny", "teacher=none.safetensors", "no tower file 'none.safetensors'"),
     ],

@@ -13,7 +13,7 @@ import pytest
 
 from bench.records.record import Training, read_records
 from bench.train.checkpoints import find_latest_valid
-from tests.data.shards import write_shard, write_shards
+from tests.data.shards import write_shards
 from tests.processes import LONGEST_SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -154,28 +154,3 @@ def test_training_saves_when_slurm_signals_all_processes_of_the_job(
         training.kill()
     assert (commands / "requeued").exists(), text
     assert find_latest_valid(out / "checkpoints")[1].steps_taken > 0
-
-
-@pytest.mark.minutes
-def test_jobs_of_an_array_label_all_files_and_a_failed_one_is_repeated_alone(
-    tmp_path: Path,
-) -> None:
-    for number in range(3):
-        members = {f"{row}.txt": f"a dog and {number} cats".encode() for row in range(3)}
-        write_shard(tmp_path / "shards" / f"0{number}.tar", members)
-    out = tmp_path / "labels"
-    options = [str(tmp_path / "shards"), "--vocabulary", "pack-synsets", "--out", str(out)]
-
-    def run(task: int) -> None:
-        code, text = submit(
-            "label.sbatch", *options, commands=tmp_path, SLURM_ARRAY_TASK_ID=str(task)
-        )
-        assert code == 0, text
-
-    for task in range(3):
-        run(task)
-    labels = {path.name: path.read_bytes() for path in out.glob("*.parquet")}
-    assert len(labels) == 3
-    (out / "00.parquet").unlink()
-    run(0)
-    assert {path.name: path.read_bytes() for path in out.glob("*.parquet")} == labels

@@ -77,12 +77,6 @@ class ArrowSamples(IndexedSamples):
         return bytes(images[row].as_py())
 
 
-class ParquetSamples(ArrowSamples):
-    """The usable rows of Parquet files, read from their Arrow files."""
-
-    are_labels_by_place = True
-
-
 class ArrowDatasets(IndexedSource):
     """Rows of Arrow files."""
 
@@ -107,7 +101,7 @@ class ParquetImages(IndexedSource):
 
     name = "Parquet files of images"
     has_caption_files = True
-    samples = ParquetSamples
+    samples = ArrowSamples
 
     def recognises(self, data: str) -> bool:
         first = next(iterate_files(data, (".parquet",)), None)

@@ -15,7 +15,6 @@ class TarSamples(IndexedSamples):
     """The usable samples of shards."""
 
     places = (("offset", pa.int64()), ("size", pa.int64()))  # in bytes
-    are_labels_by_place = True
 
     def read_image(self, path: Path, offset: int, size: int) -> bytes:
         """Read a sample's encoded image or embeddings; ValueError if the shard has become shorter."""

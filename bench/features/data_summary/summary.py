@@ -25,7 +25,7 @@ from bench.data.subset import write_keys
 from bench.experiment.fields import InputSettings
 from bench.interfaces.data_source import SampleRequest, Samples
 from bench.labels.adjectives import adjectives_among, describe_adjectives
-from bench.labels.labeller import get_labeller, vocabulary_of_tally
+from bench.labels.labeller import get_rule, tally_labels, vocabulary_of_tally
 from bench.labels.subwords import encode_caption
 
 MAX_CAPTION_ROWS = 50_000  # samples whose captions are read
@@ -196,9 +196,9 @@ def inspect_captions(field: str, texts_of_samples: Sequence[Sequence[str]]) -> F
         per_sample.append(len(captions))
         texts += captions
     tokens = [EDGE_TOKENS + len(encode_caption(text)) for text in texts]
-    labeller = get_labeller(NOUN_RULE, vocabulary="")
-    labels, tally = labeller(pa.array(texts, pa.string()).cast(pa.binary()))
-    counted = vocabulary_of_tally(labeller.rule, tally)
+    rule = get_rule(NOUN_RULE)
+    labels, tally = tally_labels(rule, pa.array(texts, pa.string()).cast(pa.binary()))
+    counted = vocabulary_of_tally(rule, tally)
     return FieldCaptions(
         field,
         np.array(per_sample),

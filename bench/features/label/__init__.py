@@ -1,1 +1,1 @@
-"""The verb `label`: captions are labelled or counted file by file, on all cores."""
+"""The verb `label`: the labels of captions are counted file by file, on all cores."""

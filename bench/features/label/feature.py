@@ -1,4 +1,4 @@
-"""What labelling jobs add."""
+"""What counting labels adds."""
 
 from bench.interfaces.extensions import Extension
 from bench.interfaces.verb import Verb
@@ -7,7 +7,7 @@ EXTENSION = Extension(
     verbs=[
         Verb(
             "label",
-            "Extract labels from caption files, or count labels into a vocabulary.",
+            "Count the labels of captions into a vocabulary, or show the labels of a caption.",
             "bench.features.label.verb:Label",
         ),
     ],

@@ -1,10 +1,12 @@
-"""Labelling on all cores: files side by side, each in one process."""
+"""Counting of labels on all cores: files side by side, each in one process."""
 
 import multiprocessing
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -12,25 +14,30 @@ from bench.environment.child_processes import (
     exit_with_multiprocessing_parent,
     kill_multiprocessing_children,
 )
-from bench.environment.files import remove_abandoned_temporary_files
-from bench.labels.label_files import LabelJob, run_job
+from bench.labels.counting import count_file
 from bench.labels.labeller import Tally
 
 Outcome = Tally | ValueError | OSError
 
 
-def run_jobs(jobs: Sequence[LabelJob], workers: int) -> Generator[Outcome, None, None]:
-    """Run jobs on `workers` processes, or in this one if `workers` is 1; yield the tally or the error of each.
+def count_on_cores(
+    files: Sequence[Path], rule: str, caption: str | None, workers: int
+) -> Generator[Outcome, None, None]:
+    """Count files on `workers` processes, or in this one if `workers` is 1; yield the tally or the error of each.
 
-    An error that the user can fix (ValueError, OSError) fails one job; the others continue. ChildProcessError if a
-    process was killed.
+    An error that the user can fix (ValueError, OSError) fails one file. ChildProcessError if a process was killed.
     """
+    count = partial(_count_caught, rule, caption)
     if workers == 1:
-        yield from map(_run_caught, jobs)
+        yield from map(count, files)
         return
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _init_worker)
     try:
-        yield from _map_without_interrupts(pool, jobs)
+        # The processes that this starts inherit the mask, and leave Ctrl-C to their parent.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        outcomes = pool.map(count, files)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        yield from outcomes
     except BaseException as error:
         # An exception that a signal raises in a child may be lost, for example in `__del__`.
         kill_multiprocessing_children()
@@ -41,25 +48,12 @@ def run_jobs(jobs: Sequence[LabelJob], workers: int) -> Generator[Outcome, None,
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-        for folder in {job.target.parent for job in jobs if job.target}:
-            remove_abandoned_temporary_files(folder)
 
 
-def _map_without_interrupts(
-    pool: ProcessPoolExecutor, jobs: Sequence[LabelJob]
-) -> Iterator[Outcome]:
-    """Submit all jobs; the processes that this starts inherit the mask, and leave Ctrl-C to their parent."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _count_caught(rule: str, caption: str | None, path: Path) -> Outcome:
+    """Return the tally of a file, or the error that the user can fix."""
     try:
-        return pool.map(_run_caught, jobs)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-def _run_caught(job: LabelJob) -> Outcome:
-    """Return the tally of a job, or the error that the user can fix."""
-    try:
-        return run_job(job)
+        return count_file(path, rule, caption)
     except (ValueError, OSError) as error:
         return error
 

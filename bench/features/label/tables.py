@@ -1,6 +1,5 @@
-"""Tables that summarise a labelling, or explain a caption's labels (`--explain`)."""
+"""Tables that summarise counted labels, or explain a caption's labels (`--explain`)."""
 
-from collections.abc import Sequence
 from textwrap import shorten
 
 import pyarrow as pa
@@ -12,13 +11,17 @@ from bench.labels.adjectives import (
 )
 from bench.labels.label_rule import LabelRule
 from bench.labels.labeller import Tally
-from bench.labels.vocabulary import VocabularyLabel
+from bench.labels.vocabulary import SUBWORD, Vocabulary
 from bench.tables.tables import Table
 
 CAPTIONS_NOTE = (
     "captions: one for each row of caption files and each sample of tar files, also of those that have no caption or "
     "no image; of other data, the captions of the samples that can be used.\n"
     "captions/s: of the captions read in this run."
+)
+SUBWORDS_NOTE = (
+    "Labels are the tokens of captions: the rows of the embedding table of CLIP's and SigLIP's text tower, and the "
+    "labels of SuperClass."
 )
 GLOSS_CHARS = 60
 
@@ -45,8 +48,9 @@ def captions_table(total: Tally, captions_per_second: float) -> Table:
     return Table.from_dicts("Captions", [row], CAPTIONS_NOTE)
 
 
-def frequent_labels_table(labels: Sequence[VocabularyLabel]) -> Table:
-    """Return a table of the first labels of a vocabulary, with a warning of adjectives."""
+def frequent_labels_table(vocabulary: Vocabulary) -> Table:
+    """Return a table of the first labels of a vocabulary, with what subwords are for and a warning of adjectives."""
+    labels = vocabulary.labels
     rows = [
         {
             "label": label.key,
@@ -56,5 +60,8 @@ def frequent_labels_table(labels: Sequence[VocabularyLabel]) -> Table:
         }
         for label in labels[:MAX_FREQUENT_LABELS]
     ]
-    note = f"Of the captions read in this run.\n{describe_adjectives(adjectives_among(labels))}"
-    return Table.from_dicts("Most frequent labels", rows, note.rstrip())
+    note = describe_adjectives(adjectives_among(labels))
+    if vocabulary.rule == SUBWORD:
+        note = SUBWORDS_NOTE
+    note = f"Of the captions read in this run.\n{note}".rstrip()
+    return Table.from_dicts("Most frequent labels", rows, note)

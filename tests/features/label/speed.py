@@ -1,14 +1,13 @@
 """How many times faster the rule corenet is than the released code: `python -m tests.features.label.speed [CAPTIONS]`.
 
 All label the same distinct captions, interleaved: the released code labels a part of them in this process, the rule
-labels all in this process, and so does the whole command `label`, its start included, from one parquet file to another,
+labels all in this process, and so does the whole command `label`, its start included, which counts two parquet files,
 on one core and on two. The released code needs NLTK's tagger, whose tags it does not use; without its weights, NLTK's
 class with weights trained here on nonsense takes as long.
 """
 
 import os
 import random
-import shutil
 import statistics
 import subprocess
 import sys
@@ -70,17 +69,13 @@ def main(count: int) -> None:
     rule = get_rule("corenet")
     rule.label(column)
     with TemporaryDirectory() as folder:
-        source, vocabulary, out = (
-            str(Path(folder, name)) for name in ("captions.parquet", "vocabulary.json", "labels")
-        )
-        pq.write_table(pa.table({"caption": column}), source, row_group_size=65_536)
-        label(source, "--count-only", "--size", "24320", "--out", vocabulary, cores=2)
+        files = [str(Path(folder, name)) for name in ("a.parquet", "b.parquet")]
+        half = count // 2
+        for file, part in zip(files, (column[:half], column[half:]), strict=True):
+            pq.write_table(pa.table({"caption": part}), file, row_group_size=65_536)
+        vocabulary = str(Path(folder, "vocabulary.json"))
+        label(*files, "--size", "24320", "--out", vocabulary, cores=2)
         released = NltkLabeller([*read_vocabulary(vocabulary).keys], load_or_train_tagger().tag)
-
-        def label_anew(cores: int) -> None:
-            shutil.rmtree(out, ignore_errors=True)
-            label(source, "--vocabulary", vocabulary, "--out", out, cores=cores)
-
         sides: dict[str, tuple[int, Callable[[], object]]] = {
             "released code": (
                 RELEASED,
@@ -91,8 +86,8 @@ def main(count: int) -> None:
                 lambda: CorenetRule().label(column),
             ),
             "corenet in this process, its words known": (count, lambda: rule.label(column)),
-            "label, parquet to parquet, one core": (count, lambda: label_anew(cores=1)),
-            "label, parquet to parquet, two cores": (count, lambda: label_anew(cores=2)),
+            "label, one core": (count, lambda: label(*files, "--out", vocabulary, cores=1)),
+            "label, two cores": (count, lambda: label(*files, "--out", vocabulary, cores=2)),
         }
         rates: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(ROUNDS):

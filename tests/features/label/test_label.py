@@ -1,11 +1,11 @@
-"""`python -m bench label`: the same labels however they are made, and what is finished is not made again."""
+"""`python -m bench label`: counts are the same however they are made, and broken input is an error or counted."""
 
+import gzip
+import io
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import open_clip
@@ -16,73 +16,70 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.__main__ import main
-from bench.data.manifest import pretrain_shards
-from bench.data.pack import PackImages
-from bench.data.parquet_files import MAX_BATCH_ROWS
-from bench.data.targets import Captions
-from bench.interfaces.method import METHODS
-from bench.labels.labeller import Tally, get_labeller, get_rule
+from bench.console.console import OK
+from bench.labels.counting import count_files
+from bench.labels.labeller import Tally, get_labeller, get_rule, tally_labels
 from bench.labels.vocabulary import read_vocabulary
-from tests.cli.test_names_that_are_not_utf8 import LATIN1, require_one_line
+from tests.cli.test_names_that_are_not_utf8 import LATIN1
 from tests.data.shards import webdataset_members, write_shard
-from tests.labels.files import FORMATS, write_captions
-from tests.small import small
+from tests.labels.files import FORMATS, tar_of_texts, write_captions
+from tests.test_extensions import run, write_examples, write_zipped_pairs
 
 ROOT = Path(__file__).parents[3]
-PACK = [str(path) for path in pretrain_shards()]
 WORDS = st.lists(
     st.sampled_from(["a", "dog", "cats", "riding", "two", "bicycle", "xyzzy", "!", "日本"]),
     max_size=6,
 )
 CAPTIONS = st.lists(st.none() | WORDS.map(" ".join), max_size=12)
-LabelFiles = Callable[..., str]
+DOGS = [f"a dog and {number} cats" for number in range(300)]
+MISSING = "rows have no caption or one that is too long"
+REPAIRED = "captions are not UTF-8"
+Count = Callable[..., str]
 
 
 @pytest.fixture
-def label(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> LabelFiles:
-    """A function that runs the command into tmp_path/out, and returns what it wrote to stderr."""
+def count(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Count:
+    """A function that runs the command, which writes out/v.json, and returns what it wrote to stderr."""
 
-    def run(*words: object, code: int = 0, out: object = tmp_path / "out") -> str:
+    def run_label(*words: object, code: int = OK) -> str:
         capsys.readouterr()
+        out = tmp_path / "out" / "v.json"
         assert main(["label", *map(str, words), "--out", str(out)]) == code
+        assert out.exists() == (code == OK)
         return capsys.readouterr().err
 
-    return run
+    return run_label
 
 
-@pytest.fixture
-def label_with_pack(label: LabelFiles) -> LabelFiles:
-    return partial(label, "--vocabulary", "pack-synsets")
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+def counts(folder: Path) -> dict[str, int]:
+    """The counts of the vocabulary that was written, by word."""
+    labels = json.loads((folder / "out" / "v.json").read_bytes())["labels"]
+    return {label["name"].partition(".")[0]: label["count"] for label in labels}
 
 
 def binary(captions: list[str | None]) -> pa.BinaryArray:
     return pa.array(captions, pa.string()).cast(pa.binary())
 
 
-@settings(max_examples=80, derandomize=True, deadline=None)
+def parquet_of(table: pa.Table) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(table, file, write_page_checksum=True)
+    return file.getvalue()
+
+
+@settings(max_examples=60, derandomize=True, deadline=None)
 @given(CAPTIONS, st.sampled_from([("corenet", "pack-synsets"), ("subword", "pack-subwords")]))
 def test_labels_are_vocabulary_columns_of_the_rules_labels(
     captions: list[str | None], names: tuple[str, str]
 ) -> None:
-    rule, vocabulary = names
-    all_labels, _ = get_labeller(rule, "")(binary(captions))
-    labeller = get_labeller(rule, vocabulary)
-    labels, tally = labeller(binary(captions))
-    column_of = {key: column for column, key in enumerate(read_vocabulary(vocabulary).keys)}
-    keys = [[labeller.rule.keys[label] for label in row] for row in all_labels.to_pylist()]
-    assert labels.to_pylist() == [
-        [column_of[key] for key in row if key in column_of] for row in keys
-    ]
-    assert (tally.captions, tally.empty) == (len(captions), labels.to_pylist().count([]))
-    assert (tally.missing, tally.counts.sum()) == (captions.count(None), len(labels.flatten()))
+    rule = get_rule(names[0])
+    labels, tally = tally_labels(rule, binary(captions))
+    column_of = {key: column for column, key in enumerate(read_vocabulary(names[1]).keys)}
+    keys = [[rule.keys[label] for label in row] for row in labels.to_pylist()]
+    columns = [[column_of[key] for key in row if key in column_of] for row in keys]
+    assert get_labeller(*names).label_texts([text or "" for text in captions]) == columns
+    assert (tally.captions, tally.empty) == (len(captions), keys.count([]))
+    assert (tally.missing, tally.counts.sum()) == (captions.count(None), sum(map(len, keys)))
 
 
 @settings(max_examples=40, derandomize=True, deadline=None)
@@ -90,11 +87,11 @@ def test_labels_are_vocabulary_columns_of_the_rules_labels(
 def test_tallies_of_parts_sum_to_the_tally_of_all(
     first: list[str | None], second: list[str | None]
 ) -> None:
-    label = get_labeller("corenet", "")
+    rule = get_rule("corenet")
     total = Tally()
-    total.add(label(binary(first))[1])
-    total.add(label(binary(second))[1])
-    expected = label(binary([*first, *second]))[1]
+    for captions in (first, second):
+        total.add(tally_labels(rule, binary(captions))[1])
+    expected = tally_labels(rule, binary([*first, *second]))[1]
     for name in ("captions", "empty", "missing"):
         assert getattr(total, name) == getattr(expected, name)
     assert total.counts.tolist() == expected.counts.tolist()
@@ -112,120 +109,47 @@ def test_subwords_are_the_tokenizers_without_start_end_and_padding() -> None:
     assert get_rule("subword").title(labels[0][1]) == "dog</w>"
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_every_format_gives_the_same_labels(
-    suffix: str, tmp_path: Path, label_with_pack: LabelFiles
+def test_every_format_and_number_of_processes_gives_the_same_counts(
+    tmp_path: Path, count: Count
 ) -> None:
     captions = ["a dog", "", "two cats on a house", "xyzzy"] * 5
-    label_with_pack(write_captions(tmp_path / f"c.{suffix}", captions))
-    table = pq.read_table(tmp_path / "out" / "c.parquet")
-    assert table.schema.field("labels").type.value_type == pa.uint32()
-    assert table.column("labels").to_pylist() == get_labeller(
-        "corenet", "pack-synsets"
-    ).label_texts(captions)
-    assert table.column("key").to_pylist() == [
-        str(row) if "txt" in suffix else f"k{row}" for row in range(20)
-    ]
+    files = [write_captions(tmp_path / f"c.{suffix}", captions) for suffix in FORMATS]
+    expected = count_files(files[:1], "corenet")
+    assert all(count_files([file], "corenet") == expected for file in files)
+    several = count_files(files[:3], "corenet")
+    for workers in (1, 2):
+        count(*files[:3], "--workers", workers)
+        assert read_vocabulary.__wrapped__(str(tmp_path / "out" / "v.json")) == several
 
 
-def test_number_of_processes_changes_neither_labels_nor_counts(
-    tmp_path: Path, label: LabelFiles, label_with_pack: LabelFiles
+def test_captions_of_an_extension_and_of_a_folder_of_tars_are_counted(
+    tmp_path: Path, count: Count
 ) -> None:
-    """Files side by side, and the batches of one file on a pool."""
-    captions = [f"a dog number {number} and many cats" for number in range(MAX_BATCH_ROWS + 1000)]
-    (tmp_path / "three").mkdir()
-    pq.write_table(pa.table({"caption": captions}), tmp_path / "one.parquet")
-    for name in "abc":
-        pq.write_table(
-            pa.table({"caption": captions[:1000]}), tmp_path / "three" / f"{name}.parquet"
-        )
-    for name in ("one.parquet", "three"):
-        outputs = []
-        for workers in ("1", "2"):
-            out = tmp_path / f"out-{name}-{workers}"
-            label_with_pack(tmp_path / name, "--workers", workers, out=out)
-            label(tmp_path / name, "--workers", workers, "--count-only", out=out / "v.json")
-            outputs.append(content(out))
-        assert outputs[0] == outputs[1]
-
-
-def test_finished_files_are_kept_and_missing_ones_are_labelled(
-    tmp_path: Path, label_with_pack: LabelFiles
-) -> None:
-    out = tmp_path / "out"
-    for name in "abc":
-        write_captions(tmp_path / f"{name}.jsonl", [f"{name} dog"])
-    label_with_pack(tmp_path)
-    labels = content(out)
-    times = {name: (out / name).stat().st_mtime_ns for name in labels}
-    (out / "b.parquet").unlink()
-    assert "2 of 3 files are already labelled" in label_with_pack(tmp_path)
-    assert content(out) == labels
-    kept = {name for name in labels if (out / name).stat().st_mtime_ns == times[name]}
-    assert kept == {"a.parquet", "c.parquet"}
-
-
-def test_no_file_but_the_same_labels_is_taken_for_finished(
-    tmp_path: Path, label: LabelFiles, label_with_pack: LabelFiles
-) -> None:
-    """Labels of another vocabulary, choice of captions or input, damaged ones, and a table of the user's."""
-    path = write_captions(tmp_path / "c.jsonl", ["a dog"])
-    vocabulary = tmp_path / "v.json"
-    label(path, "--count-only", out=vocabulary)
-    label_with_pack(path)
-    labels = content(tmp_path / "out")
-    refusal = "c.parquet holds no labels of "
-    assert refusal in label(path, "--vocabulary", vocabulary, code=2)
-    assert refusal in label_with_pack(path, "--caption", "TEXT", code=2)
-    assert content(tmp_path / "out") == labels
-    write_captions(path, ["a cat"])
-    assert refusal in label_with_pack(path, code=2)
-    (tmp_path / "out" / "c.parquet").write_bytes(labels["c.parquet"][:-30])
-    assert refusal in label_with_pack(path, code=2)
-    table = write_captions(tmp_path / "out" / "c.parquet", ["a dog"])
-    before = table.read_bytes()
-    assert refusal in label_with_pack(table, code=2)
-    assert table.read_bytes() == before
-
-
-def test_label_files_keep_subfolders_and_have_unique_names(
-    tmp_path: Path, label: LabelFiles, label_with_pack: LabelFiles
-) -> None:
-    """img2dataset leaves a table of the captions beside each tar file."""
-    for folder in ("a", "b"):
-        write_shard(tmp_path / folder / "0.tar", {"a.txt": b"a dog", "b.txt": b"two dogs"})
-    label_with_pack(tmp_path / "*" / "0.tar")
-    assert content(tmp_path / "out").keys() == {"a/0.parquet", "b/0.parquet"}
-    write_captions(tmp_path / "a" / "0.parquet", ["a dog", "two dogs"])
-    for words in ("--count-only", "--vocabulary=pack-synsets"):
-        text = label(tmp_path / "a", words, code=2, out=tmp_path / "new")
-        assert "2 inputs differ from 0.parquet by their suffix alone" in text
-
-
-COUNT_PACK = ("label", *PACK, "--count-only", "--out", "v.json")
+    """img2dataset leaves a table of the captions beside each tar file, which is not counted again."""
+    folder = write_examples(tmp_path)
+    words = ("label", str(write_zipped_pairs(tmp_path / "data")), "--out", str(tmp_path / "v.json"))
+    cache = str(tmp_path / "cache")
+    code, text = run(folder, "--extension", "zipped_pairs.py", *words, XDG_CACHE_HOME=cache)
+    assert code == OK, text
+    assert json.loads((tmp_path / "v.json").read_bytes())["captions"] == 40
+    write_shard(tmp_path / "tars" / f"{LATIN1}.tar", webdataset_members(0, 20))
+    write_captions(tmp_path / "tars" / "0.parquet", DOGS)
+    count(tmp_path / "tars")
+    assert json.loads((tmp_path / "out" / "v.json").read_bytes())["captions"] == 20
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (
-            ("label", "nowhere.csv", "--count-only", "--out", "v.json"),
-            "nowhere.csv: no file of captions found",
-        ),
-        (("label", "*.nothing", "--count-only", "--out", "v.json"), "no file of captions found"),
-        (("label", "--count-only", "--out", "v.json"), "no input given"),
-        (
-            ("label", LATIN1, "--count-only", "--out", "v.json"),
-            "is not UTF-8, rename the file or folder",
-        ),
-        (COUNT_PACK[:-2], "--out is missing"),
-        (("label", *PACK, "--size", "9", "--out", "v"), "--min-count and --size need --count-only"),
-        (("label", *PACK, "--out", "labels"), "--vocabulary FILE is missing"),
-        ((*COUNT_PACK, "--rule", "subwords"), "did you mean 'subword'"),
-        ((*COUNT_PACK, "--min-count", "0"), "--min-count must be from 1 to"),
+        (("nowhere.csv", "--out", "v.json"), "nowhere.csv: no file of captions found"),
+        (("--out", "v.json"), "no input given"),
+        (("c.txt",), "--out is missing"),
+        (("c.txt", "--out", "v.json", "--rule", "subwords"), "did you mean 'subword'"),
+        (("c.txt", "--out", "v.json", "--min-count", "0"), "--min-count must be from 1 to"),
+        (("c.txt", "--out", "v.json", "--min-count", "9"), "occurs 9 times in the captions"),
     ],
 )
-def test_typo_is_answered_with_the_nearest_name(
+def test_wrong_arguments_are_one_line(
     arguments: tuple[str, ...],
     text: str,
     capsys: pytest.CaptureFixture[str],
@@ -233,65 +157,136 @@ def test_typo_is_answered_with_the_nearest_name(
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main([*arguments]) == 2
+    write_captions(tmp_path / "c.txt", ["a dog"])
+    assert main(["label", *arguments]) == 2
     assert text in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "v.json").exists()
 
 
-def test_a_caption_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["label", "--explain", "A dog riding two bicycles"]) == 0
+def test_a_caption_is_explained_and_subwords_are_said_to_be_tokens(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["label", "--explain", "A dog riding two bicycles"]) == OK
     shown = capsys.readouterr().out
     assert "bicycle.n.01" in shown
     assert "n2084071" in shown
-    assert main(["label", "--explain", "a dog", "--rule", "subword"]) == 0
-    assert "dog</w>" in capsys.readouterr().out
-    assert main(["label", "--explain", "a dog", "--vocabulary", "pack-subwords"]) == 0
-    assert "dog</w>" in capsys.readouterr().out
+    path = write_captions(tmp_path / "c.txt", ["a dog"])
+    words = ["label", str(path), "--rule", "subword", "--out", str(tmp_path / "v.json")]
+    assert main(words) == OK
+    shown = capsys.readouterr().out
+    assert "dog</w>" in shown
+    assert "the rows of the embedding table of CLIP's" in shown
 
 
-def test_synsets_are_labelled_without_torch(tmp_path: Path) -> None:
+def test_synsets_are_counted_without_torch(tmp_path: Path) -> None:
     path = write_captions(tmp_path / "c.txt", ["a dog"])
     code = (
         "import sys; from bench.__main__ import main; "
-        "code = main(['label', sys.argv[1], '--vocabulary', 'pack-synsets', '--out', sys.argv[2]]); "
+        "code = main(['label', sys.argv[1], '--out', sys.argv[2]]); "
         "sys.exit(code or 'torch' in sys.modules)"
     )
-    command = [sys.executable, "-c", code, str(path), str(tmp_path / "out")]
+    command = [sys.executable, "-c", code, str(path), str(tmp_path / "v.json")]
     assert subprocess.run(command, cwd=ROOT, check=False, capture_output=True).returncode == 0
 
 
-def test_stored_labels_of_the_pack_equal_computed_ones_and_are_refused_for_others(
-    images: PackImages, tmp_path: Path, label: LabelFiles
+PARQUET = parquet_of(pa.table({"caption": DOGS}))
+TAR = tar_of_texts({f"{number}.txt": text for number, text in enumerate(DOGS)})
+REFUSED = [
+    ("c.csv", b"captoin,notes\na dog,no cat\n", "(there are captoin, notes): name it with"),
+    ("c.parquet", parquet_of(pa.table({"url": ["x"]})), "(there are url)"),
+    ("c.jsonl", b'{"url": "x", "alt_txt": "a"}\n', "(there are url, alt_txt)"),
+    *((f"c.{suffix}", b"", "the file is empty") for suffix in ("csv", "tar.gz")),
+    ("c.arrow", b"ARROW1", "no format of captions with the suffix named '.arrow'"),
+    ("c.parquet", PARQUET[:-50], "Parquet magic bytes not found in footer"),
+    ("c.tar", TAR[: 1024 * 40 + 100], "truncated; copy or download it again"),
+    ("c.txt.gz", gzip.compress(b"a dog, \n" * 999)[:-9], "before the end-of-stream marker"),
+    ("c.jsonl.gz", b"not compressed", "Not a gzipped file"),
+    ("c.csv", b'caption\n"a dog\na cat\n', "unexpected end of data"),
+    ("c.jsonl", b"a dog\n", "its first line is no JSON object"),
+    ("c.jsonl", b'{"caption": ' + b"[" * 100_000, "nested too deep"),
+    ("c.csv", b"caption,caption\na,b\n", "2 columns are named 'caption': rename all but one"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "text"), REFUSED, ids=range(len(REFUSED)))
+def test_unreadable_file_is_one_line_and_gives_no_partial_count(
+    name: str, content: bytes, text: str, tmp_path: Path, count: Count
 ) -> None:
-    folder = tmp_path / "labels"
-    stored = small("catlip", labels=str(folder))
-    with pytest.raises(ValueError, match="is not there; create it with: python -m bench label"):
-        METHODS["catlip"].targets(stored)
-    label(*PACK, "--vocabulary", "pack-synsets", out=folder)
-    captions = Captions.from_texts(images.captions)
-    read, computed = (
-        METHODS["catlip"].targets(experiment)(captions) for experiment in (stored, small("catlip"))
-    )
-    assert len(computed.columns)
-    for name in ("rows", "columns", "starts"):
-        assert getattr(read, name).equal(getattr(computed, name)), name
-    with pytest.raises(ValueError, match=r"has labels of 11979 captions, there are 7"):
-        METHODS["catlip"].targets(stored)(Captions.from_texts(images.captions[:7]))
-    label(PACK[0], "--count-only", out=tmp_path / "v.json")
-    with pytest.raises(ValueError, match="holds no labels of"):
-        METHODS["catlip"].targets(
-            small("catlip", labels=str(folder), synset_vocabulary=str(tmp_path / "v.json"))
+    (tmp_path / name).write_bytes(content)
+    write_captions(tmp_path / "good.txt", DOGS)
+    lines = count(tmp_path / name, tmp_path / "good.txt", "--workers", 1, code=2).splitlines()
+    error, last = [line for line in lines if line.startswith("error: ")]
+    assert text in error
+    assert name in error
+    assert "1 of 2 files failed" in last
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz", "parquet"])
+def test_damaged_file_is_an_error_or_complete(suffix: str, tmp_path: Path) -> None:
+    """Tar files that are truncated, and a parquet file with one flipped byte."""
+    intact = {"tar": TAR, "tar.gz": gzip.compress(TAR), "parquet": PARQUET}[suffix]
+    path = tmp_path / f"c.{suffix}"
+    path.write_bytes(intact)
+    expected = count_files([path], "corenet")
+    for place in [*range(4, len(intact), len(intact) // 29), len(intact) - 1]:
+        flipped = bytes([intact[place] ^ 255]) + intact[place + 1 :]
+        path.write_bytes(intact[:place] + (flipped if suffix == "parquet" else b""))
+        try:
+            vocabulary = count_files([path], "corenet")
+        except ValueError:
+            continue
+        assert vocabulary == expected, place
+
+
+BROKEN = {
+    "no UTF-8": (b"caf\xe9, a dog", 1, [REPAIRED]),
+    "NUL": (b"a \x00 dog", 1, []),
+    "too long": (b"dog " * (10 * 2**20 // 4), 0, [MISSING]),
+    "empty": (b"", 0, []),
+}
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "tar", "csv", "jsonl", "txt"])
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_caption_is_counted(case: str, suffix: str, tmp_path: Path, count: Count) -> None:
+    caption, num_dogs, messages = BROKEN[case]
+    path = tmp_path / f"c.{suffix}"
+    captions = [b"a cat", caption, b"a cat"]
+    if suffix == "parquet":
+        pq.write_table(pa.table({"caption": pa.array(captions, pa.binary())}), path)
+    elif suffix == "tar":
+        write_shard(path, {f"{row}.txt": text for row, text in enumerate(captions)})
+    elif suffix == "jsonl":
+        path.write_bytes(
+            b"".join(b'{"caption": "%s"}\n' % text.replace(b"\0", b"\\u0000") for text in captions)
         )
-    shutil.copy(folder / "noto.parquet", folder / "emojione.parquet")
-    with pytest.raises(ValueError, match=r"emojione\.parquet holds no labels of"):
-        METHODS["catlip"].targets(stored)
+    elif suffix == "csv":
+        path.write_bytes(b"caption\n" + b"".join(b'"%s"\n' % text for text in captions))
+    else:
+        path.write_bytes(b"".join(text + b"\n" for text in captions))
+    text = count(path)
+    assert [message for message in (MISSING, REPAIRED) if message in text] == messages
+    assert counts(tmp_path) == {"cat": 2, **({"dog": num_dogs} if num_dogs else {})}
 
 
-def test_shards_whose_names_are_not_utf8_are_counted_but_not_labelled(
-    tmp_path: Path, label: LabelFiles, label_with_pack: LabelFiles
+CAT = '{"text": "a cat"}'
+WITHOUT_CAPTION = [
+    *(
+        ("c.jsonl", f"{CAT}\n{line}\n{CAT}\n".encode())
+        for line in ('{"text": null}', '{"text": 7}', '{"text": "a', "[" * 200_000)
+    ),
+    *(
+        ("c.tar", tar_of_texts({"1.txt": "a cat", name: text, "3.txt": "a cat"}))
+        for name, text in (("2.jpg", ""), ("2.json", "{"), ("2.json", '{"caption": null}'))
+    ),
+    ("c.parquet", parquet_of(pa.table({"text": ["a cat", None, "a cat"]}))),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), WITHOUT_CAPTION, ids=range(len(WITHOUT_CAPTION)))
+def test_row_without_caption_is_counted(
+    name: str, content: bytes, tmp_path: Path, count: Count
 ) -> None:
-    write_shard(tmp_path / f"{LATIN1}.tar", webdataset_members(0, 20))
-    label(tmp_path, "--count-only", out=tmp_path / "v.json")
-    assert json.loads((tmp_path / "v.json").read_bytes())["captions"] == 20
-    require_one_line(label_with_pack(tmp_path, code=2))
-    assert not (tmp_path / "out").exists()
+    (tmp_path / name).write_bytes(content)
+    assert f"1 {MISSING}" in count(tmp_path / name)
+    assert counts(tmp_path) == {"cat": 2}
