@@ -69,11 +69,6 @@ def test_all_methods_read_the_same_captions(results: Path) -> None:
         assert {*labels.columns[labels.rows == caption].tolist()} == text
 
 
-def test_scales_of_vit_have_web_lengths_and_the_tiny_one_the_packs() -> None:
-    for name, experiment in EXPERIMENTS.items():
-        assert experiment.input.caption_lengths == (PACK_DATA if name.endswith("-tiny") else WEB)
-
-
 def test_captions_of_shards_keep_their_lengths() -> None:
     clip = EXPERIMENTS["clip-vit-b16"]
     shards = with_settings(clip, ["data=own-shards"])

@@ -18,7 +18,6 @@ from bench.data.decoding import (
 from bench.data.sample_stream import SampleStream
 from bench.experiment.config import change
 from bench.interfaces.method import check_experiment
-from bench.measure.costs import count_costs
 from bench.towers.tower_from import load_trained_tower
 from bench.train.build import build_train_run, open_batch_stream
 from bench.train.loop import train
@@ -129,22 +128,6 @@ def test_tower_without_patch_embedding_is_refused(name: str) -> None:
         build_image_tower(name, SIDE, 0, embedding_channels=CHANNELS)
 
 
-def test_costs_are_counted_at_the_embedding_channels(data: Path) -> None:
-    few, many = (
-        count_costs(change(experiment(data), embedding_channels=number))
-        for number in (CHANNELS, 2 * CHANNELS)
-    )
-    width = trunk_width()
-    assert many.image_flops - few.image_flops == 2 * CHANNELS * width * SIDE**2
-    assert many.trained_parameters - few.trained_parameters == CHANNELS * width
-
-
-def trunk_width() -> int:
-    return build_image_tower(
-        "catlip-bench-tiny", SIDE, 0, embedding_channels=1
-    ).trunk.conv1.out_channels
-
-
 class Hostile:
     def __reduce__(self) -> tuple[object, ...]:
         return Path.touch, (Path("executed"),)
@@ -185,12 +168,6 @@ def test_invalid_grid_has_an_error_class_and_is_not_unpickled(content: bytes, te
         decode_embedding_grid(content, CHANNELS, SIDE)
     assert str(error.value) == text
     assert not Path("executed").exists()
-
-
-def test_grid_of_another_shape_stops_the_run_with_its_name(data: Path, results: Path) -> None:
-    stream = open_batch_stream(change(experiment(data), embedding_channels=7), CPU, results)
-    with pytest.raises(ValueError, match=r"shape \(5, 4, 4\), not \(7, 4, 4\)"):
-        stream.batch(0)
 
 
 def test_invalid_combination_is_refused(data: Path) -> None:

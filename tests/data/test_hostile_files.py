@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench.data.captions.choice import CaptionChoice
-from bench.data.samples import get_source, require_usable
+from bench.data.samples import open_source
 from bench.interfaces.data_source import SampleRequest
 from bench.profilers.memory import PeakMemory
 from tests.data.layouts import HF_IMAGE, Sample, write_saved_dataset
@@ -84,34 +84,19 @@ IMAGES = pa.array([{"bytes": IMAGE, "path": None}] * 3, HF_IMAGE)
 TEXTS = pa.array(["a dog"] * 3)
 OUTSIDE = pa.DictionaryArray.from_arrays(pa.array([0, 99, 1], pa.int32()), TEXTS, safe=False)
 ARROW: dict[str, Case] = {
-    **{f"flipped {seed}": (arrow(flip, seed), None) for seed in range(12)},
-    **{f"strange number {seed}": (arrow(strange_numbers, seed), None) for seed in range(12)},
-    **{f"cut {seed}": (arrow(cut, seed), None) for seed in range(4)},
+    **{f"flipped {seed}": (arrow(flip, seed), None) for seed in range(4)},
+    **{f"strange number {seed}": (arrow(strange_numbers, seed), None) for seed in range(4)},
+    **{f"cut {seed}": (arrow(cut, seed), None) for seed in range(2)},
     "two columns of one name": (
         table([IMAGES, TEXTS, TEXTS], ["image", "caption", "caption"]),
         "2 columns are named 'caption'",
-    ),
-    "two columns of images": (
-        table([IMAGES, IMAGES, TEXTS], ["image", "image", "caption"]),
-        "2 columns are named 'image'",
     ),
     "an index outside of its dictionary": (
         table([IMAGES, OUTSIDE], ["image", "caption"]),
         "arrow: ",
     ),
-    "captions that are durations": (
-        table([IMAGES, pa.array([2**62] * 3, pa.duration("s"))], ["image", "caption"]),
-        None,
-    ),
-    "keys that are durations": (
-        table(
-            [IMAGES, TEXTS, pa.array([2**62] * 3, pa.duration("s"))], ["image", "caption", "key"]
-        ),
-        None,
-    ),
     "no rows": (table([IMAGES[:0], TEXTS[:0]], ["image", "caption"]), "no sample has a caption"),
     "a state without names": (state('{"_data_files": [{}]}'), "state.json: "),
-    "a state that is a list": (state("[]"), "state.json: "),
     "a state nested deep": (state('{"_data_files": ' + DEEP), "state.json: "),
     "a state of a file elsewhere": (
         state('{"_data_files": [{"filename": "../../../etc/passwd"}]}'),
@@ -142,22 +127,12 @@ ONE = '[{"id": 1, "file_name": "0000.jpg"}]'
 TABLES: dict[str, Case] = {
     "COCO with equal ids": (coco(MANY, MANY_CAPTIONS), "two images have the id 1"),
     "COCO with many captions of one image": (coco(ONE, MANY_CAPTIONS), 1),
-    "COCO with captions of no image": (
-        coco(ONE, '[{"image_id": 2, "caption": "a dog"}]'),
-        "no sample",
-    ),
     "COCO without ids": (
         coco('[{"file_name": "0000.jpg"}]', MANY_CAPTIONS),
         "missing required field `id`",
     ),
     "COCO nested deep": (coco(DEEP, "[]"), "a table that can be read"),
-    "COCO cut": (text("captions.json", '{"annotations": [], "images": [{'), "truncated"),
-    "COCO with a path above": (
-        coco('[{"id": 1, "file_name": "../../x.jpg"}]', MANY_CAPTIONS),
-        "file_name",
-    ),
-    "a JSON list of ten million numbers": (text("a.json", "[" + "1," * 10**7 + "1]"), "missing: "),
-    "a JSON list nested deep": (text("a.json", DEEP), "nested too deep"),
+    "a JSON list of a million numbers": (text("a.json", "[" + "1," * 10**6 + "1]"), "missing: "),
     "a JSON list of objects, one nested deep": (
         text("a.json", f'[{{"image": "0000.jpg", "caption": "a dog"}}, {{"caption": {DEEP}'),
         "nested too deep",
@@ -170,10 +145,6 @@ TABLES: dict[str, Case] = {
         text("a.json", '[{"image": "0000.jpg", "caption": "a \\ud83d dog"}]'),
         1,
     ),
-    "conversations of numbers": (
-        text("a.json", '[{"image": "0000.jpg", "conversations": [1, {}, {"from": "gpt"}, null]}]'),
-        "no sample",
-    ),
     "conversations that are an object": (
         text(
             "a.json", '[{"image": "0000.jpg", "conversations": {"from": "gpt", "value": "a dog"}}]'
@@ -184,16 +155,11 @@ TABLES: dict[str, Case] = {
         text("a.csv", "image,caption,caption\n0000.jpg,a,b\n"),
         "2 columns are named 'caption'",
     ),
-    "a csv with two columns of images": (
-        text("a.csv", "image,image,caption\n0000.jpg,a,b\n"),
-        "2 columns are named 'image'",
-    ),
     "a csv with NUL": (text("a.csv", "image,caption\n0000.jpg,a\0dog\n0001.jpg\0,a cat\n"), None),
     "a csv with an open quotation mark": (
         text("a.csv", 'image,caption\n0000.jpg,"a dog\n'),
         "missing: ",
     ),
-    "a csv of a header": (text("a.csv", "image,caption\n"), "missing: "),
     "a csv with a line of 20 MB": (
         text("a.csv", "image,caption\n0000.jpg," + "a" * 20_000_000),
         "longer than 16 MiB",
@@ -218,17 +184,11 @@ TABLES: dict[str, Case] = {
         text("a.jsonl", '{"image": "0000.jpg", "caption": ' + DEEP + "\n"),
         "nested too deep",
     ),
-    "a jsonl with a line nested deep": (
-        text("a.jsonl", '{"image": "0000.jpg", "caption": "a dog"}\n{"caption": ' + DEEP + "\n"),
-        1,
-    ),
     "a jsonl with a number of 5,000 digits": (
         text("a.jsonl", '{"image": "0000.jpg", "caption": "a dog", "n": ' + "9" * 5000 + "}\n"),
         "too long a number",
     ),
-    "a jsonl of lists": (text("a.jsonl", '[{"image": "0000.jpg"}]\n'), "no JSON object"),
     "a caption of a folder of 20 MB": (text("caption.txt", "a" * 20_000_000), "longer than 16 MiB"),
-    "a caption of a folder that is no UTF-8": (text("caption.txt", b"ein H\xfcnd"), 8),
     "a caption of a folder that is no object": (
         text("caption.json", "[]"),
         "no sample has a caption",
@@ -265,7 +225,6 @@ TARS: dict[str, Case] = {
         tar({"a.jpg": IMAGE, "a.description": bytes(17 * 2**20)}),
         "longer than 16 MiB",
     ),
-    "a member of another suffix of 17 MiB": (tar(WHOLE | {"a.bin": bytes(17 * 2**20)}), 1),
     "a sample of 2,000 texts": (
         tar({"a.jpg": IMAGE} | {f"a.{n}.txt": b"a dog " * 9000 for n in range(2000)}),
         "the texts of a are longer",
@@ -273,10 +232,6 @@ TARS: dict[str, Case] = {
     "markup in place of a caption": (
         tar({"a.jpg": IMAGE, "a.xml": b"<a>a dog and a cat</a>"}),
         "no sample has a caption",
-    ),
-    "a JSON nested deep": (
-        tar({"a.jpg": IMAGE, "a.json": b'{"caption": ' + DEEP.encode()}),
-        "no sample",
     ),
     "a name with a bell": (tar({"\x1b[2J.jpg": IMAGE, "\x1b[2J.a\x07b": b"a dog and a cat"}), 1),
 }
@@ -309,8 +264,7 @@ def _read(data: str, folder: Path) -> str | int:
     """Return the number of samples that are read, or the refusal."""
     try:
         request = SampleRequest(cache=folder / "cache", captions=CaptionChoice())
-        samples = get_source(data).open(data, request)
-        require_usable(data, samples)
+        samples = open_source(data, request)
         return sum(bool(samples.image(row) and samples.texts(row)) for row in range(len(samples)))
     except (ValueError, OSError) as error:
         lines = str(error).splitlines()

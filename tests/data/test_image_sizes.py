@@ -1,6 +1,5 @@
 """Which sizes there are, which one a step draws, and how many images are seen until then."""
 
-from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -104,17 +103,6 @@ def test_the_first_step_of_each_size_is_the_first_and_the_largest_comes_first(
         assert image_size_at(experiment, step) not in {
             image_size_at(experiment, k) for k in range(start, step)
         }
-
-
-def test_image_size_is_independent_of_query_order_and_method() -> None:
-    sizes = (32, 48, 64)
-    there, back = (small(method, image_sizes=sizes) for method in ("clip", "superclass"))
-    forward = [image_size_at(there, step) for step in range(2000)]
-    assert [image_size_at(back, step) for step in reversed(range(2000))] == forward[::-1]
-    assert [images_before_step(back, step) for step in range(2000)] == [
-        0,
-        *accumulate(back.batch_size_for(side) for side in forward[:-1]),
-    ]
 
 
 def test_other_batch_sizes_keep_whole_cycles_of_image_sizes() -> None:

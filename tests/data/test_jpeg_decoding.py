@@ -90,21 +90,6 @@ def test_pixels_are_those_of_torchvision_and_of_pillows_draft(kind: str) -> None
         assert image.equal(of_torchvision(jpeg) if kind in WARNED else drafted(jpeg, reduction))
 
 
-@pytest.mark.parametrize("kind", JPEGS)
-def test_jpeg_that_can_only_be_upright_and_has_one_scan_is_decoded_without_pillow(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened, open_image = list[object](), Image.open
-    monkeypatch.setattr(
-        Image,
-        "open",
-        lambda *given, **options: [opened.append(given), open_image(*given, **options)][1],
-    )
-    decode_image(JPEGS[kind])
-    decode_for_crop(JPEGS[kind], whole, 8)
-    assert bool(opened) == (kind in ("colour profile", "upright by EXIF", "progressive"))
-
-
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(*[st.integers(0, 3000)] * 2, *[st.integers(1, 3000)] * 2, st.sampled_from([2, 4, 8]))
 def test_reduced_box_is_the_same_region_to_half_a_pixel(

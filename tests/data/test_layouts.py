@@ -234,22 +234,6 @@ def test_fields_that_are_read_and_those_that_are_not_are_named(tmp_path: Path) -
         assert samples.notes()[1] == expected
 
 
-@pytest.mark.parametrize("suffix", ["txt", "json"])
-@pytest.mark.parametrize("source", ["pairs", "tar"])
-def test_caption_with_a_mark_of_its_encoding_is_read_without_it(
-    source: str, suffix: str, tmp_path: Path
-) -> None:
-    text = "ein Mädchen" if suffix == "txt" else '{"caption": "ein Mädchen"}'
-    members = {"a.jpg": PHOTOS[0].image, f"a.{suffix}": text.encode("utf-8-sig")}
-    if source == "tar":
-        write_shard(tmp_path / "0.tar", members)
-    else:
-        for name, content in members.items():
-            (tmp_path / name).write_bytes(content)
-    samples = opened(tmp_path, tmp_path / "cache")
-    assert samples.caption(0) == "ein Mädchen"
-
-
 @pytest.mark.parametrize("source", ["pairs", "table"])
 def test_captions_that_are_not_utf8_are_counted_with_the_remedy(
     source: str, tmp_path: Path
@@ -284,13 +268,6 @@ def test_image_that_is_not_there_or_is_outside_the_folder_is_counted(tmp_path: P
     assert samples.image(len(samples) - 1) == PHOTOS[0].image  # an absolute path is a user's own
 
 
-def test_first_of_several_layouts_in_a_folder_is_read(tmp_path: Path) -> None:
-    folder = write_table(tmp_path / "data", PHOTOS, "captions.csv")
-    write_shard(folder / "0.tar", {"a.jpg": PHOTOS[0].image, "a.txt": b"a dog"})
-    assert len(opened(folder, tmp_path / "cache")) == 1
-    assert len(opened(folder / "captions.csv", tmp_path / "cache")) == 12
-
-
 def test_one_of_several_splits_or_tables_has_to_be_named(tmp_path: Path) -> None:
     hub = write_parquet(tmp_path / "hub", PHOTOS)
     (hub / "train-00000-of-00002.parquet").rename(hub / "test-00000-of-00001.parquet")
@@ -305,20 +282,6 @@ def test_one_of_several_splits_or_tables_has_to_be_named(tmp_path: Path) -> None
         ValueError, match=r"has 2 tables of images \(.*a\.csv, .*b\.csv\): name one"
     ):
         opened(tables, tmp_path / "cache")
-
-
-def test_image_column_is_found_by_its_type_or_has_to_be_renamed(tmp_path: Path) -> None:
-    columns = {
-        "photo": pa.array([one.image for one in PHOTOS]),
-        "caption": [one.caption for one in PHOTOS],
-    }
-    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
-    assert len(opened(tmp_path / "a.parquet", tmp_path / "cache")) == 12
-    pq.write_table(pa.table(columns | {"depth": columns["photo"]}), tmp_path / "a.parquet")
-    with pytest.raises(
-        ValueError, match=r"no column named image holds bytes \(there are photo, caption, depth\)"
-    ):
-        opened(tmp_path / "a.parquet", tmp_path / "cache")
 
 
 def write_two_images(kind: str, folder: Path) -> None:

@@ -42,13 +42,6 @@ def test_workers_are_all_cores_but_one_of_each_process_up_to_a_bound(
     assert count <= choose_loader_workers(cores + ranks, ranks).count
 
 
-def test_reason_names_cores_and_processes() -> None:
-    reason = "16 cores, 2 training processes; all cores but that of each training process"
-    assert choose_loader_workers(16, 2) == LoaderWorkers(7, reason)
-    reason = "128 cores, 1 training process; the most that are started unless asked for"
-    assert choose_loader_workers(128, 1) == LoaderWorkers(MAX_WORKERS, reason)
-
-
 def test_cores_are_those_of_affinity_and_quota(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

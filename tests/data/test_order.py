@@ -50,14 +50,6 @@ def test_neighbours_and_epochs_are_not_correlated() -> None:
         assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 0.06
 
 
-def test_epochs_and_seeds_have_different_orders_of_the_same_samples() -> None:
-    rows = [
-        shuffled_rows(seed, 500, start=epoch * 500, size=500) for seed in (0, 1) for epoch in (0, 1)
-    ]
-    assert len({tuple(order.tolist()) for order in rows}) == 4
-    assert all(torch.equal(order.sort().values, torch.arange(500)) for order in rows)
-
-
 def test_batches_of_a_billion_samples_take_little_memory() -> None:
     order = SampleOrder(small("catlip", batch_size=256, images=10_000), LARGE, rank=3, world_size=8)
     order.batch_rows(0)
@@ -105,15 +97,3 @@ def test_given_sizes_repeat_and_partition_the_sample_order(
     read = torch.cat([order.batch_rows(k) for k in range(steps) for order in orders])
     for epoch in torch.split(read, count)[: len(read) // count]:
         assert torch.equal(epoch.sort().values, torch.arange(count))
-
-
-@laws
-@given(SIZES, st.integers(1, 4), st.integers(0, 10**6))
-def test_global_batch_has_one_image_size_and_random_access(
-    sizes: tuple[int, ...], ranks: int, k: int
-) -> None:
-    experiment = small("catlip", image_sizes=sizes)
-    orders = [SampleOrder(experiment, 1000, rank, ranks) for rank in range(ranks)]
-    (side,) = {order.image_size(k) for order in orders}
-    assert side in experiment.image.all_image_sizes
-    assert {len(order.batch_rows(k)) for order in orders} == {experiment.batch_size_for(side)}

@@ -50,14 +50,6 @@ def test_cached_images_equal_decoded_images(pack: Path, tmp_path: Path) -> None:
     assert len(first) == 327
 
 
-def test_another_decoder_has_another_cache_file(
-    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = cache_path("pretrain", tmp_path, pack)
-    monkeypatch.setattr("bench.data.manifest.version", lambda _: "0.0")
-    assert cache_path("pretrain", tmp_path, pack) != path
-
-
 def test_colour_is_premultiplied(images: PackImages) -> None:
     """No colour is larger than its alpha, so resampling cannot bring out what lies under transparent pixels."""
     some = images.pixels[::50].int()

@@ -1,6 +1,5 @@
 """The shipped pack equals its manifest, and every file in it has a licence."""
 
-import gzip
 import json
 import re
 import tarfile
@@ -69,11 +68,3 @@ def test_the_notice_names_every_photo_and_every_licence_text():
     assert set(re.findall(r"^\| `(bg\d\d\.webp)` \|", notice, re.MULTILINE)) == photos
     named = set(re.findall(r"`licences/([^`]+)`", notice))
     assert named == {path.name for path in (PACK / "licences").iterdir()}
-
-
-@pytest.mark.parametrize("table", sorted(name for name in FILES if name.endswith(".tsv.gz")))
-def test_tables_are_sorted_by_word(table):
-    rows = gzip.decompress((PACK / table).read_bytes()).decode().split("\n")
-    words = [row.split("\t")[0] for row in rows]
-    assert len(rows) == FILES[table]["rows"]
-    assert words == sorted(set(words))

@@ -75,6 +75,7 @@ def test_batches_of_equal_samples_are_equal_from_every_source(
             Listed(CONTENT, 11),
             r"a list: 11 of 31 samples cannot be used, more than 10% \(lost: 11\); repair the files, or",
         ),
+        (Listed([*CONTENT, CONTENT[0]]), "a list: two samples have the key '00'"),
     ],
 )
 def test_samples_that_cannot_be_used_are_refused(
@@ -83,6 +84,18 @@ def test_samples_that_cannot_be_used_are_refused(
     monkeypatch.setitem(SOURCES._objects, "lists", Lists(samples))
     with pytest.raises(ValueError, match=reason):
         open_samples(small("clip", data="a list"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "changes"), [("--caption", {"caption": "txt"}), ("--image", {"image_column": "jpg"})]
+)
+def test_option_that_a_source_does_not_read_is_refused(
+    option: str, changes: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SOURCES._objects, "lists", Lists(Listed(CONTENT)))
+    reason = f"^a list: the source 'lists' does not read {option}: leave it out$"
+    with pytest.raises(ValueError, match=reason):
+        open_samples(small("clip", data="a list", **changes), tmp_path)
 
 
 def test_lost_samples_are_no_error_where_a_file_lists_those_to_use(

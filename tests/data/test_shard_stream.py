@@ -4,7 +4,6 @@ import multiprocessing
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from bench.data.targets import Captions, Tokens
 from bench.environment.cores import LoaderWorkers
 from bench.experiment.config import Experiment
 from bench.interfaces.method import METHODS
-from bench.measure.speed import measure_speed
 from bench.train.build import open_batch_stream
 from bench.train.loop import train
 from tests.data.shards import (
@@ -121,12 +119,6 @@ def test_workers_load_on_after_a_signal_and_end_with_their_killed_training(
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-
-
-def test_what_workers_fork_from_imports_modules_that_exist() -> None:
-    """A name that is wrong would only make the workers slow."""
-    assert PRELOAD
-    assert all(find_spec(name) for name in PRELOAD)
 
 
 def test_all_methods_see_the_same_images(data: Path, results: Path) -> None:
@@ -295,18 +287,6 @@ def test_killed_worker_is_an_error_of_the_run(data: Path, results: Path) -> None
         UserError, match=r"^a loader worker was killed, perhaps because memory ran out "
     ):
         [killed.load_batch_parts(k) for k in range(1, 10)]
-
-
-@pytest.mark.parametrize("method", ["clip", "catlip"])
-def test_speed_runs_on_shards_record_skipped_samples_and_waiting(
-    method: str, data: Path, results: Path
-) -> None:
-    speed = measure_speed(small(method, data=str(data)), CPU, results, 0)
-    assert 0 < speed.data_wait_share < 1
-    assert speed.skipped == {"no caption": 2, "no image": 1}
-    assert speed.num_captions >= 48
-    assert speed.target_building_seconds > 0
-    assert (speed.loader_workers, speed.workers_reason) == (0, "a training on a CPU uses all cores")
 
 
 def test_training_on_shards_records_skipped_samples(

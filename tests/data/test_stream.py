@@ -71,19 +71,6 @@ def test_seeds_ranks_and_steps_draw_independently(images: PackImages) -> None:
     assert not torch.equal(base, stream(images).batch(1).images)
 
 
-def test_full_crop_without_flip_equals_resizing() -> None:
-    pixels = torch.randint(0, 256, (3, 4, 64, 64), dtype=torch.uint8)
-    pixels[:, 3] = 255
-    experiment = small("clip", crop_scale=(1.0, 1.0), flip=False, image_size=64)
-    draw = torch.Generator().manual_seed(0)
-    images = augment(pixels, experiment, 64, draw)
-    # The aspect ratio is drawn too, so a box of the whole area is cut to the image where it is too wide.
-    assert images.shape == (3, 3, 64, 64)
-    opaque = composite_and_normalise(pixels.float(), torch.zeros(1, 3, 1, 1))
-    assert images.min() >= opaque.min() - 1e-4
-    assert images.max() <= opaque.max() + 1e-4
-
-
 @settings(max_examples=20, derandomize=True, deadline=None)
 @given(st.integers(0, 2**31), st.floats(0.1, 1.0))
 def test_crops_stay_inside_the_image(seed: int, low: float) -> None:

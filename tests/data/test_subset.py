@@ -112,11 +112,3 @@ def test_every_method_sees_the_pack_without_the_held_out_concepts(
     assert len({*keys}) == 4 * 16
     assert {*images.keys} >= {*keys}
     assert exclusion_reasons().keys().isdisjoint(keys)
-
-
-def test_held_out_concepts_are_those_of_the_pack_alone() -> None:
-    with pytest.raises(
-        ValueError,
-        match=f"subset={SEEN_CONCEPTS} is for the pack alone: leave it out with data=shards",
-    ):
-        small("clip", data="shards", subset=SEEN_CONCEPTS)

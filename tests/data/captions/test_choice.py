@@ -1,12 +1,10 @@
 """A choice names fields of captions, and draws one of a sample's texts by its seed, its row and the epoch."""
 
-from collections import Counter
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chisquare
 
 from bench.data.captions.choice import (
     CaptionChoice,
@@ -146,39 +144,3 @@ def test_draw_equals_a_slow_one(
     assert choice.draw(tuple(texts), seed, row, epoch) == drawn_slowly(
         choice, tuple(texts), seed, row, epoch
     )
-
-
-@pytest.mark.parametrize(
-    ("texts", "shares"),
-    [
-        ((("a",), ("b",), ("c",)), {"a": 0.5, "b": 0.3, "c": 0.2}),
-        ((("a",), ("b", "c", "d"), ()), {"a": 5 / 8, "b": 1 / 8, "c": 1 / 8, "d": 1 / 8}),
-        (((), ("b",), ("c",)), {"b": 0.6, "c": 0.4}),
-    ],
-)
-@pytest.mark.parametrize("over", ["rows", "epochs"])
-def test_draws_have_the_stated_frequencies(
-    texts: Texts, shares: dict[str, float], over: str
-) -> None:
-    """The probability of a field that a sample lacks is shared out among the others."""
-    choice, count = parse_caption_choice("txt:0.5;json.a:0.3;json.b:0.2"), 4_000
-    places = [(row, 0) if over == "rows" else (7, row) for row in range(count)]
-    drawn = Counter(choice.draw(texts, 0, *place) for place in places)
-    assert drawn.keys() == shares.keys()
-    assert (
-        chisquare(
-            [drawn[text] for text in shares], [count * share for share in shares.values()]
-        ).pvalue
-        > 0.001
-    )
-
-
-def test_field_without_a_probability_is_read_only_of_samples_that_have_no_other() -> None:
-    choice = parse_caption_choice("a:1;b:0;c:0")
-    assert not choice.is_drawn
-    for texts, expected in (
-        ((("a",), ("b",), ("c",)), "a"),
-        (((), ("b",), ("c",)), "b"),
-        (((), (), ("c",)), "c"),
-    ):
-        assert {choice.draw(texts, 0, 0, epoch) for epoch in range(50)} == {expected}

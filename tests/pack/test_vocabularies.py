@@ -1,0 +1,11 @@
+"""The shipped vocabularies are the counts of the pack's captions."""
+
+import pytest
+
+from bench.labels.vocabulary import read_vocabulary
+from tests.pack.vocabularies import RULES, shipped_vocabulary
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_shipped_vocabularies_are_counted_from_the_pack(name: str) -> None:
+    assert read_vocabulary(name) == shipped_vocabulary(name)
