@@ -7,12 +7,11 @@ from pathlib import Path
 import msgspec
 
 from bench.console.console import log
-from bench.data.samples import caption_files
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import InputSettings
 from bench.experiment.recipes import DATACOMP_SYNSETS
 from bench.interfaces.hooks import find_hook
-from bench.labels.counting import count_files
+from bench.labels.counting import count_input
 from bench.labels.vocabulary import (
     SUBWORD,
     Vocabulary,
@@ -39,10 +38,8 @@ def count_own_vocabulary(inputs: InputSettings, field: str) -> Vocabulary:
     All subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that
     `min_count_for` the captions keeps. Raises ValueError for captions without such labels, or a file that fails.
     """
-    files = caption_files(inputs)
-    counted: Vocabulary = (find_hook("count_labels") or count_files)(
-        files, RULES[field], inputs.caption
-    )
+    count = find_hook("count_labels") or count_input
+    counted: Vocabulary = count(inputs, RULES[field])
     if counted.rule == SUBWORD:
         return cut_vocabulary(counted, 1, None)
     return cut_vocabulary(counted, min_count_for(counted.captions or 0), DATACOMP_SYNSETS)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,8 @@ def _decode_pixels(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:
 
 
 def main() -> None:
-    """Decode every part into the user's cache, so that no run has to: `python -m bench.data.pack`."""
-    for part in PARTS:
+    """Decode parts, by default all, into the user's cache: `python -m bench.data.pack [PART ...]`."""
+    for part in sys.argv[1:] or PARTS:
         load_pack_images(part, pack_cache())
 
 

@@ -10,7 +10,7 @@ from bench.console.console import PROGRAM, UserError, escape_unprintable
 from bench.data.columns import CAPTION_COLUMNS, IMAGE_ENDINGS, find_column
 from bench.data.paths import UNREADABLE, compound_suffix, iterate_files
 from bench.data.sources.image_tables import possible_tables, read_start
-from bench.data.tables import open_table
+from bench.data.tables import FIRST_ROWS, open_table
 from bench.environment.circumstances import CHECKOUT
 
 COUNTED_FILES = 10_000  # of data; the others are not looked at
@@ -90,6 +90,7 @@ def _mend_table(path: Path) -> tuple[str, str]:
     reason = ""
     try:
         with open_table(path) as table:
+            list(islice(table.read_rows(table.texts), FIRST_ROWS))
             columns = table.columns
         read_start(path, None)
     except UNREADABLE as error:

@@ -6,21 +6,14 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from bench.data.captions.choice import CaptionChoice, parse_caption_choice
+from bench.data.captions.files import find_caption_files
 from bench.data.captions.reader import NO_CAPTION
-from bench.data.columns import CAPTION_COLUMNS
 from bench.data.held_out import HELD_OUT_FILE
-from bench.data.manifest import pack_cache
-from bench.data.parquet_files import MAX_BATCH_ROWS
 from bench.data.paths import digest_file_excerpts
 from bench.data.refusals import refuse, refuse_unread
 from bench.data.sample_index import NO_IMAGE, IndexedSamples
 from bench.data.subset import is_key_file
-from bench.environment.circumstances import LOADED_EXTENSIONS
-from bench.environment.files import atomic_write
 from bench.experiment.config import Experiment
 from bench.experiment.fields import SEEN_CONCEPTS, InputSettings
 from bench.interfaces.data_source import (
@@ -135,41 +128,11 @@ def max_unusable(total: int) -> float:
 
 
 def caption_files(inputs: InputSettings) -> list[Path]:
-    """Return files with the captions of data in a format that `label` reads.
-
-    They are the files of the source, or a table that is written into the user's cache, whose columns have the names of
-    the choice's fields.
-    """
-    data = inputs.data
-    source = get_source(data)
-    if source.has_caption_files:
-        return source.files(data)
-    choice = parse_caption_choice(inputs.caption)
-    image = inputs.image_column
-    cache = pack_cache()
-    key = f"{data} {data_digest(data)} {choice.names} {image} {sorted(LOADED_EXTENSIONS.items())}"
-    digest = sha256(key.encode()).hexdigest()[:16]
-    path = cache / f"captions-{digest}.parquet"
-    if not path.is_file():
-        request = SampleRequest(cache=cache, captions=choice, image_column=image)
-        samples = open_source(data, request)
-        _write_captions(samples, choice, path)
-    return [path]
-
-
-def _write_captions(samples: Samples, choice: CaptionChoice, path: Path) -> None:
-    """Write a Parquet file with the texts of samples, a column for each field of the choice."""
-    names = [name or CAPTION_COLUMNS[0] for name in choice.names]
-    schema = pa.schema([(name, pa.list_(pa.string())) for name in names])
-    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for first in range(0, len(samples), MAX_BATCH_ROWS):
-            end = min(first + MAX_BATCH_ROWS, len(samples))
-            texts = [samples.texts(row) for row in range(first, end)]
-            columns = [
-                pa.array(texts_of_field, pa.list_(pa.string()))
-                for texts_of_field in zip(*texts, strict=True)
-            ]
-            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+    """Return the files of captions that an input names; none if its source has captions in other places."""
+    source = find_source(inputs.data)
+    if source is None:
+        return find_caption_files(inputs.data)
+    return source.files(inputs.data) if source.has_caption_files else []
 
 
 def files_digest(files: Iterable[Path]) -> str:

@@ -1,6 +1,6 @@
 """Hooks: functions that features offer by name, so that other parts can use a feature that may not be here. No torch.
 
-- `count_labels(files of captions, rule's name, choice of captions)`: the `Vocabulary`, counted on all cores.
+- `count_labels(an experiment's input, rule's name)`: the `Vocabulary`, counted on all cores.
 """
 
 from collections.abc import Callable

@@ -1,29 +1,55 @@
-"""Counts of the labels of caption files."""
+"""Counts of the labels of captions."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench.console.progress import show_progress
+from bench.data.captions.batches import CaptionBatch, collect_batches
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.captions.files import read_captions
+from bench.data.captions.reader import CaptionFieldCounts
+from bench.data.manifest import pack_cache
+from bench.data.samples import caption_files, open_source
+from bench.experiment.fields import InputSettings
+from bench.interfaces.data_source import SampleRequest
 from bench.labels.labeller import Tally, get_rule, tally_labels, vocabulary_of_tally
 from bench.labels.vocabulary import Vocabulary
 
 
+def count_input(inputs: InputSettings, rule: str) -> Vocabulary:
+    """Count the labels of data or of caption files; ValueError or OSError if they cannot be read."""
+    files = caption_files(inputs)
+    total = Tally()
+    for path in files:
+        total.add(count_file(path, rule, inputs.caption))
+    if files:
+        total.field_counts.require(parse_caption_choice(inputs.caption))
+    else:
+        total = count_samples(inputs, rule)
+    return vocabulary_of_tally(get_rule(rule), total)
+
+
+def count_samples(inputs: InputSettings, rule: str) -> Tally:
+    """Count the labels of all texts of the samples of data; their index lies in the user's cache."""
+    choice = parse_caption_choice(inputs.caption)
+    request = SampleRequest(cache=pack_cache(), captions=choice, image_column=inputs.image_column)
+    samples = open_source(inputs.data, request)
+    rows = show_progress(range(len(samples)), len(samples), "reading captions", "samples")
+    return _count_batches(collect_batches(map(samples.texts, rows)), rule)
+
+
 def count_file(path: Path, rule: str, caption: str | None) -> Tally:
     """Count the labels of a file's captions by a choice of captions; ValueError says why it cannot be read."""
-    total = Tally()
-    label_rule = get_rule(rule)
-    for batch in read_captions(path, caption, total.field_counts):
-        _, tally = tally_labels(label_rule, batch.captions)
-        tally.repaired += batch.num_replaced
-        total.add(tally)
+    field_counts = CaptionFieldCounts()
+    total = _count_batches(read_captions(path, caption, field_counts), rule)
+    total.field_counts = field_counts
     return total
 
 
-def count_files(files: Iterable[Path], rule: str, caption: str | None = None) -> Vocabulary:
-    """Count the labels of files, one after the other; ValueError or OSError for one that cannot be read."""
+def _count_batches(batches: Iterable[CaptionBatch], rule: str) -> Tally:
     total = Tally()
-    for path in files:
-        total.add(count_file(path, rule, caption))
-    total.field_counts.require(parse_caption_choice(caption))
-    return vocabulary_of_tally(get_rule(rule), total)
+    for batch in batches:
+        _, tally = tally_labels(get_rule(rule), batch.captions)
+        tally.repaired += batch.num_replaced
+        total.add(tally)
+    return total

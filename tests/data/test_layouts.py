@@ -5,7 +5,6 @@ import json
 import shlex
 import subprocess
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,13 +20,13 @@ from PIL import Image
 
 from bench.console.console import PROGRAM, UserError
 from bench.data.captions.choice import CaptionChoice
-from bench.data.captions.files import read_captions
 from bench.data.decoding import UnusableImageError, decode_image
-from bench.data.samples import caption_files, data_digest, get_source, open_samples
+from bench.data.samples import data_digest, get_source, open_samples
 from bench.data.sources import arrow_tables
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import InputSettings
 from bench.interfaces.data_source import SampleRequest, Samples
+from bench.labels.counting import count_input
 from tests.chaos.broken_images import png
 from tests.data.layouts import (
     HF_IMAGE,
@@ -160,12 +159,13 @@ def test_changed_data_has_another_digest_and_another_index(source: str, tmp_path
 
 @pytest.mark.parametrize("source", SOURCE_LAYOUTS)
 def test_captions_of_every_source_can_be_counted(source: str, tmp_path: Path) -> None:
-    files = caption_files(
-        InputSettings(data=str(SOURCE_LAYOUTS[source](tmp_path / "data", PHOTOS)))
-    )
-    batches = chain.from_iterable(read_captions(path, None) for path in files)
-    captions = chain.from_iterable(batch.captions.to_pylist() for batch in batches)
-    assert [caption.decode() for caption in captions] == [one.caption for one in PHOTOS]
+    data = SOURCE_LAYOUTS[source](tmp_path / "data", PHOTOS)
+    (tmp_path / "captions.txt").write_text("\n".join(one.caption for one in PHOTOS))
+    vocabularies = [
+        count_input(InputSettings(data=str(path)), "corenet")
+        for path in (data, tmp_path / "captions.txt")
+    ]
+    assert vocabularies[0] == vocabularies[1]
 
 
 def test_sources_skip_what_lacks_an_image_or_a_caption_and_count_it(tmp_path: Path) -> None:

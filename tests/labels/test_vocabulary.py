@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
+from bench.experiment.fields import InputSettings
 from bench.labels.adjectives import adjectives_of_experiment
-from bench.labels.counting import count_files
+from bench.labels.counting import count_input
 from bench.labels.labeller import Tally, get_rule, vocabulary_of_tally
 from bench.labels.vocabulary import (
     Vocabulary,
@@ -149,7 +150,7 @@ def test_log_odds_are_of_the_captions_with_a_label_which_a_caption_may_repeat(
     """Occurrences would be more than there are captions, and their odds no number."""
     texts = ["a dog, a dog and a dog", "a cat", "dogs", "two dogs"]
     path = write_captions(tmp_path / "c.txt", texts)
-    vocabulary = count_files([path], "corenet")
+    vocabulary = count_input(InputSettings(data=str(path)), "corenet")
     counts = {label.name: (label.count, label.captions) for label in vocabulary.labels}
     assert counts == {"dog.n.01": (5, 3), "cat.n.01": (1, 1), "two.n.01": (1, 1)}
     odds = [3.5 / 1.5, 1.5 / 3.5, 1.5 / 3.5, 0.5 / 4.5]
@@ -158,7 +159,8 @@ def test_log_odds_are_of_the_captions_with_a_label_which_a_caption_may_repeat(
 
 def test_frequent_labels_of_adjectives_are_named(tmp_path: Path) -> None:
     texts = ["a large dress", "a small shirt", "a dress for women", "light and dog: mostly nouns"]
-    counted = count_files([write_captions(tmp_path / "c.txt", texts)], "corenet")
+    path = write_captions(tmp_path / "c.txt", texts)
+    counted = count_input(InputSettings(data=str(path)), "corenet")
     write_vocabulary(counted, tmp_path / "v.json")
     experiment = EXPERIMENTS["catlip-tiny"]
     large, small = adjectives_of_experiment(

@@ -1,7 +1,7 @@
 """The shipped vocabularies, counted over the pack's captions: `python -m tests.pack.vocabularies`."""
 
-from bench.data.manifest import pretrain_shards
-from bench.labels.counting import count_files
+from bench.experiment.fields import PACK_DATA, InputSettings
+from bench.labels.counting import count_input
 from bench.labels.vocabulary import SHIPPED_FOLDER, Vocabulary, write_vocabulary
 
 RULES = {"pack-synsets": "corenet", "pack-subwords": "subword"}
@@ -14,7 +14,7 @@ MIN_COUNTS = {
 
 def shipped_vocabulary(name: str) -> Vocabulary:
     """Count a shipped vocabulary over the pack's captions."""
-    return count_files(pretrain_shards(), RULES[name]).filtered(MIN_COUNTS[name], None)
+    return count_input(InputSettings(data=PACK_DATA), RULES[name]).filtered(MIN_COUNTS[name], None)
 
 
 if __name__ == "__main__":

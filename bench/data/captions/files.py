@@ -3,7 +3,7 @@
 Memory does not grow with a file's size.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -76,17 +76,12 @@ def _read_text_column(table: ParquetTable, reader: CaptionReader) -> Iterator[Ca
         yield CaptionBatch(captions)
 
 
-def find_caption_files(inputs: Iterable[str]) -> list[Path]:
-    """Return the files of names, globs and folders, each once, sorted; ValueError for an input without files."""
-    paths = set[Path]()
-    for name in inputs:
-        suffixes = SUFFIXES if Path(name).is_dir() else ("",)
-        found_paths = set(iterate_files(name, suffixes))
-        if not found_paths:
-            raise ValueError(
-                f"{name}: no file of captions found (suffixes that are read: {', '.join(SUFFIXES)})"
-            )
-        paths |= found_paths
+def find_caption_files(name: str) -> list[Path]:
+    """Return the files of a name, a glob or a folder, sorted; ValueError if there are none."""
+    suffixes = SUFFIXES if Path(name).is_dir() else ("",)
+    paths = sorted(iterate_files(name, suffixes))
     if not paths:
-        raise ValueError(f"no input given: name files ({', '.join(SUFFIXES)}), globs or folders")
-    return sorted(paths)
+        raise ValueError(
+            f"{name}: no file of captions found (suffixes that are read: {', '.join(SUFFIXES)})"
+        )
+    return paths

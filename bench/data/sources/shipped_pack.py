@@ -80,7 +80,7 @@ def decode_pack(cache: Path, parts: Sequence[str] = PARTS) -> None:
     """Decode the pack's images in a separate process, unless these parts are in the cache; no run includes the cost."""
     if not all(cache_path(part, cache).is_file() for part in parts):
         log(f"decoding the pack's images into {cache}, once")
-        command = [sys.executable, "-m", "bench.data.pack"]
+        command = [sys.executable, "-m", "bench.data.pack", *parts]
         done = subprocess.run(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             reason = [f"exit code {done.returncode}", *done.stderr.splitlines()][-1]

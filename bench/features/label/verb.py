@@ -1,7 +1,7 @@
 """The verb `label`: counts the labels of captions into a vocabulary, and explains the labels of a caption."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,7 @@ from bench.console.options import require_range
 from bench.console.progress import show_progress
 from bench.console.tables import print_tables
 from bench.data.captions.choice import parse_caption_choice
-from bench.data.captions.files import find_caption_files
-from bench.data.samples import caption_files, find_source
+from bench.data.samples import caption_files
 from bench.data.text_tables import UTF8_REMEDY
 from bench.environment.cores import count_available_cores
 from bench.experiment.fields import InputSettings
@@ -27,6 +26,7 @@ from bench.features.label.tables import (
     explanation_table,
     frequent_labels_table,
 )
+from bench.labels.counting import count_samples
 from bench.labels.labeller import Tally, get_rule, vocabulary_of_tally
 from bench.labels.vocabulary import Vocabulary
 
@@ -65,6 +65,8 @@ class Label:
             return OK
         if self.out is None:
             raise ValueError("--out is missing: name the .json file for the vocabulary")
+        if not self.inputs:
+            raise ValueError("no input given: name data, or files, globs or folders of captions")
         try:
             vocabulary = cut_vocabulary(self.count_labels(), self.min_count or 1, self.size)
         except ChildProcessError as died:
@@ -79,9 +81,16 @@ class Label:
         ValueError for a named field that no caption has, and, after their errors, if files failed.
         """
         rule = get_rule(self.rule)
-        files = self._find_files()
         start = time.monotonic()
-        total, num_failures = self._count(files)
+        total = Tally()
+        files = dict[Path, None]()
+        for name in self.inputs:
+            settings = InputSettings(data=name, caption=self.caption, image_column=self.image)
+            files_of_input = caption_files(settings)
+            files |= dict.fromkeys(files_of_input)
+            if not files_of_input:
+                total.add(count_samples(settings, self.rule))
+        num_failures = self._count_files(list(files), total)
         seconds = time.monotonic() - start
         vocabulary = vocabulary_of_tally(rule, total)
         table = captions_table(total, total.captions / seconds)
@@ -90,27 +99,16 @@ class Label:
             raise ValueError(
                 f"{num_failures} of {len(files)} files failed: a vocabulary of the others would look complete"
             )
-        total.field_counts.require(parse_caption_choice(self.caption))
+        if files:
+            total.field_counts.require(parse_caption_choice(self.caption))
         return vocabulary
 
-    def _find_files(self) -> list[Path]:
-        """Return the caption files of all inputs."""
-        inputs = list[str]()
-        for name in self.inputs:
-            if find_source(name) is None:
-                inputs.append(name)
-            else:
-                settings = InputSettings(data=name, caption=self.caption, image_column=self.image)
-                inputs += map(str, caption_files(settings))
-        return find_caption_files(inputs)
-
-    def _count(self, files: Sequence[Path]) -> tuple[Tally, int]:
-        """Count files under a progress bar, and log errors; return the tally and the number of errors."""
-        total = Tally()
+    def _count_files(self, files: Sequence[Path], total: Tally) -> int:
+        """Add the counts of files to `total`, and log errors; return their number."""
         num_failures = 0
         num_bytes = sum(path.stat().st_size for path in files)
         max_workers = min(count_available_cores(), 1 + num_bytes // MIN_BYTES_PER_PROCESS)
-        workers = min(self.workers or max_workers, len(files))
+        workers = max(1, min(self.workers or max_workers, len(files)))
         with closing(count_on_cores(files, self.rule, self.caption, workers)) as outcomes:
             for outcome in show_progress(outcomes, len(files), "reading captions", "files"):
                 if isinstance(outcome, Tally):
@@ -124,12 +122,13 @@ class Label:
             log(
                 f"{total.repaired:,} captions are not UTF-8, and labelled after a repair: {UTF8_REMEDY}"
             )
-        return total, num_failures
+        return num_failures
 
 
-def count_labels(files: Iterable[Path], rule: str, caption: str | None) -> Vocabulary:
-    """Count the labels of files on all cores, and print their tables; ValueError, after their errors, if files failed.
+def count_labels(inputs: InputSettings, rule: str) -> Vocabulary:
+    """Count the labels of data on all cores, and print their tables; ValueError, after their errors, if files failed.
 
     It is the hook `count_labels` (bench/interfaces/hooks.py).
     """
-    return Label(tuple(map(str, files)), rule=rule, caption=caption).count_labels()
+    label = Label((inputs.data,), rule=rule, caption=inputs.caption, image=inputs.image_column)
+    return label.count_labels()

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from bench.__main__ import main
 from bench.console.console import OK
-from bench.labels.counting import count_files
+from bench.experiment.fields import InputSettings
+from bench.labels.counting import count_input
 from bench.labels.labeller import Tally, get_labeller, get_rule, tally_labels
-from bench.labels.vocabulary import read_vocabulary
+from bench.labels.vocabulary import Vocabulary, read_vocabulary
 from tests.cli.test_names_that_are_not_utf8 import LATIN1
 from tests.data.shards import webdataset_members, write_shard
 from tests.labels.files import FORMATS, tar_of_texts, write_captions
@@ -55,6 +56,10 @@ def counts(folder: Path) -> dict[str, int]:
     """The counts of the vocabulary that was written, by word."""
     labels = json.loads((folder / "out" / "v.json").read_bytes())["labels"]
     return {label["name"].partition(".")[0]: label["count"] for label in labels}
+
+
+def counted(path: Path | str) -> Vocabulary:
+    return count_input(InputSettings(data=str(path)), "corenet")
 
 
 def binary(captions: list[str | None]) -> pa.BinaryArray:
@@ -114,12 +119,11 @@ def test_every_format_and_number_of_processes_gives_the_same_counts(
 ) -> None:
     captions = ["a dog", "", "two cats on a house", "xyzzy"] * 5
     files = [write_captions(tmp_path / f"c.{suffix}", captions) for suffix in FORMATS]
-    expected = count_files(files[:1], "corenet")
-    assert all(count_files([file], "corenet") == expected for file in files)
-    several = count_files(files[:3], "corenet")
+    expected = counted(files[0])
+    assert all(counted(file) == expected for file in files)
     for workers in (1, 2):
         count(*files[:3], "--workers", workers)
-        assert read_vocabulary.__wrapped__(str(tmp_path / "out" / "v.json")) == several
+        assert counts(tmp_path) == {"dog": 15, "two": 15, "cat": 15, "house": 15}
 
 
 def test_captions_of_an_extension_and_of_a_folder_of_tars_are_counted(
@@ -227,12 +231,12 @@ def test_damaged_file_is_an_error_or_complete(suffix: str, tmp_path: Path) -> No
     intact = {"tar": TAR, "tar.gz": gzip.compress(TAR), "parquet": PARQUET}[suffix]
     path = tmp_path / f"c.{suffix}"
     path.write_bytes(intact)
-    expected = count_files([path], "corenet")
+    expected = counted(path)
     for place in [*range(4, len(intact), len(intact) // 29), len(intact) - 1]:
         flipped = bytes([intact[place] ^ 255]) + intact[place + 1 :]
         path.write_bytes(intact[:place] + (flipped if suffix == "parquet" else b""))
         try:
-            vocabulary = count_files([path], "corenet")
+            vocabulary = counted(path)
         except ValueError:
             continue
         assert vocabulary == expected, place
