@@ -173,10 +173,8 @@ def _cached_targets(loader: SampleLoader[Any]) -> Any:
     experiment = loader.experiment
     samples = loader.samples
     make = loader.targets(experiment)
-    if not get_method(experiment.method).embeds_captions(experiment):
-        return make
-    empty_caption = make(Captions.from_texts([""])).captions
-    if empty_caption.padding != "packed":
+    embeds_captions = get_method(experiment.method).embeds_captions(experiment)
+    if not embeds_captions or experiment.text.text_padding != "packed":
         return make
     step = math.ceil(len(samples) / SAMPLED_CAPTIONS)
     choice = parse_caption_choice(experiment.input.caption)

@@ -22,6 +22,8 @@ from bench.environment.seeds import SUBSET, derive_seed
 from bench.experiment.config import Experiment, abbreviate_names
 from bench.experiment.fields import RANDOM_SUBSET, SEEN_CONCEPTS
 
+Keys = Sequence[str] | pa.ChunkedArray
+
 
 def is_key_file(subset: str | None) -> TypeGuard[str]:
     """Return whether a file lists the samples that a run uses."""
@@ -30,7 +32,7 @@ def is_key_file(subset: str | None) -> TypeGuard[str]:
     return not subset.startswith(RANDOM_SUBSET)
 
 
-def subset_rows(experiment: Experiment, keys: Sequence[str] | pa.ChunkedArray) -> Sequence[int]:
+def subset_rows(experiment: Experiment, keys: Keys) -> Sequence[int]:
     """Return the rows of the data set that an experiment uses, ascending; ValueError as `require_subset`."""
     subset = experiment.input.subset
     if subset is None:
@@ -53,7 +55,7 @@ def subset_rows(experiment: Experiment, keys: Sequence[str] | pa.ChunkedArray) -
     return array("q", rows.astype(np.int64).tobytes())
 
 
-def require_subset(subset: str, keys: Sequence[str] | pa.ChunkedArray) -> None:
+def require_subset(subset: str, keys: Keys) -> None:
     """Raise ValueError for more rows than the data set has, a file without a key column, and keys of no sample."""
     if is_key_file(subset):
         _read_known_keys(subset, keys)
@@ -63,7 +65,7 @@ def require_subset(subset: str, keys: Sequence[str] | pa.ChunkedArray) -> None:
             raise ValueError(f"subset={subset}: the data set has {len(keys):,} samples")
 
 
-def _read_known_keys(subset: str, keys: Sequence[str] | pa.ChunkedArray) -> list[str]:
+def _read_known_keys(subset: str, keys: Keys) -> list[str]:
     """Return the keys that a file lists; ValueError as `read_keys`, and for keys that no sample has."""
     listed = read_keys(Path(subset))
     unknown = _to_array(listed).filter(pc.invert(_is_in(listed, keys)))
@@ -93,7 +95,7 @@ def read_keys(path: Path) -> list[str]:
     return sorted(keys)
 
 
-def write_keys(path: Path, keys: Sequence[str] | pa.ChunkedArray, left_out: Sequence[str]) -> None:
+def write_keys(path: Path, keys: Keys, left_out: Sequence[str]) -> None:
     """Write keys of samples, but those left out, into a csv file that `subset` takes; OSError if it cannot."""
     is_kept = pc.invert(_is_in(keys, left_out))
     kept_keys = _to_array(keys).filter(is_kept)
@@ -102,13 +104,11 @@ def write_keys(path: Path, keys: Sequence[str] | pa.ChunkedArray, left_out: Sequ
         pa.csv.write_csv(table, temporary)
 
 
-def _is_in(
-    keys: Sequence[str] | pa.ChunkedArray, others: Sequence[str] | pa.ChunkedArray
-) -> pa.ChunkedArray:
+def _is_in(keys: Keys, others: Keys) -> pa.ChunkedArray:
     return pc.is_in(_to_array(keys), value_set=_to_array(others))
 
 
-def _to_array(keys: Sequence[str] | pa.ChunkedArray) -> pa.ChunkedArray:
+def _to_array(keys: Keys) -> pa.ChunkedArray:
     if isinstance(keys, pa.ChunkedArray):
         return keys
     return pa.chunked_array([pa.array(keys, pa.large_string())])

@@ -39,11 +39,6 @@ class CaptionChoice:
         """Names of the fields; "": found by its name."""
         return tuple(field.name for field in self.fields)
 
-    @property
-    def is_drawn(self) -> bool:
-        """Whether samples may have texts of several fields to draw from; lists aside."""
-        return sum(field.probability > 0 for field in self.fields) > 1
-
     def options(self, texts: Texts) -> list[tuple[str, float]]:
         """Return the texts that may be read of a sample, with their weights: a field's is shared by its texts.
 
