@@ -4,6 +4,7 @@ import io
 import json
 import sys
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -88,11 +89,11 @@ def _decode_pixels(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:
     return np.asarray(rgba.convert("RGBa")).transpose(2, 0, 1).copy()
 
 
-def main() -> None:
-    """Decode parts, by default all, into the user's cache: `python -m bench.data.pack [PART ...]`."""
-    for part in sys.argv[1:] or PARTS:
+def main(parts: Sequence[str] = PARTS) -> None:
+    """Decode parts into the user's cache, by default all: `python -m bench.data.pack [PART ...]`."""
+    for part in parts:
         load_pack_images(part, pack_cache())
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or PARTS)
