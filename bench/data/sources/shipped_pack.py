@@ -60,7 +60,7 @@ class PackSamples(Samples):
     def keys(self) -> list[str]:
         return list[str](self._texts["keys"])
 
-    @property
+    @cached_property
     def pixels(self) -> "UInt8[Tensor, 'samples 4 height width']":
         from bench.data.pack import load_pack_images
 
