@@ -6,7 +6,7 @@ Of the shipped pack also those without the held-out concepts.
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeGuard
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from bench.environment.seeds import SUBSET, derive_seed
 from bench.experiment.config import Experiment, abbreviate_names
 from bench.experiment.fields import RANDOM_SUBSET, SEEN_CONCEPTS
 
-Keys = Sequence[str] | pa.ChunkedArray
+Keys: TypeAlias = Sequence[str] | pa.ChunkedArray
 
 
 def is_key_file(subset: str | None) -> TypeGuard[str]:
