@@ -53,5 +53,5 @@ def describe_published_speed() -> str:
         "ViT-H/16, for one epoch at a batch of 65k on the same hardware. For equal images these are "
         f"{published[0]} and {published[1]} times the images per GPU-hour. FLOPs predict {counted[0][0]} to "
         f"{counted[0][1]} at B/16 and {counted[1][0]} to {counted[1][1]} at H/16, depending on the image sizes that "
-        f"were timed; {rests[0][0]} to {rests[0][1]} and {rests[1][0]} to {rests[1][1]} remain."
+        f"were timed. Factors of {rests[0][0]} to {rests[0][1]} and {rests[1][0]} to {rests[1][1]} remain unexplained."
     )
