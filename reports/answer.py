@@ -33,7 +33,8 @@ from bench.tables.tables import Cell, Column, Table
 from bench.transfer.score_tables import describe_seen_images
 from bench.transfer.subject_scores import FullLabelScores, ScorePoint, towers_at_budget
 from reports.accuracy.accuracy_section import headline_chart
-from reports.accuracy.ranking import accuracy_answer, describe_untrained, headline_experiment
+from reports.accuracy.needs import describe_needs
+from reports.accuracy.ranking import accuracy_answer, headline_experiment
 from reports.render.document import left_out
 
 SMOKE = Markup(
@@ -137,7 +138,7 @@ def answer_blocks(
     blocks += [Warn(warning) for warning in _warnings(comparison)]
     blocks += left_out(damaged)
     blocks.append(Group(first, "first"))
-    blocks += [Text(sentence) for sentence in describe_untrained(comparison, scores)]
+    blocks += [Text(need) for need in describe_needs(comparison, scores) if need]
     blocks += added
     blocks.append(Text(_describe_more_seeds(page, scores)))
     if page.others:

@@ -10,15 +10,22 @@ from numpy.random import Generator, default_rng
 from scipy import stats
 
 from bench.statistics.accuracies import (
+    MOST_REPETITIONS,
     Estimate,
     estimate_difference_over_seeds,
     estimate_mean_over_seeds,
     judge_accuracy_differences,
+    repetitions_needed,
 )
 from bench.statistics.intervals import ValueWithInterval, accuracy_with_interval, mean_with_interval
 from bench.statistics.p_values import adjust_p_values_holm
-from bench.statistics.ratios import ALPHA
-from bench.statistics.verdicts import FLOPS_TOLERANCE, judge_flops_prediction
+from bench.statistics.ratios import (
+    ALPHA,
+)
+from bench.statistics.verdicts import (
+    FLOPS_TOLERANCE,
+    judge_flops_prediction,
+)
 
 Floats = npt.NDArray[float64]
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
@@ -88,6 +95,24 @@ def test_two_level_interval_covers_other_seeds_and_other_items(
     ]
     assert 0.93 <= fmean(one.low <= 0 <= one.high for one in found) <= 0.985
     assert fmean(one.p <= ALPHA for one in found) <= 1.8 * ALPHA
+
+
+@pytest.mark.parametrize("mean", [0.3, -1.0, 2.0])
+def test_repetitions_needed_show_a_difference_with_a_power_of_80_percent(mean: float) -> None:
+    chance = default_rng(0)
+
+    def power(number: int) -> float:
+        samples = chance.normal(mean, 1, (20_000, number))
+        return float((stats.ttest_1samp(samples, 0, axis=1).pvalue <= ALPHA).mean())
+
+    needed = repetitions_needed(mean, 1)
+    assert power(needed) >= 0.79
+    assert power(needed - 1) < 0.81
+    assert repetitions_needed(10 * mean, 10) == needed
+
+
+def test_no_number_of_repetitions_shows_that_there_is_no_difference() -> None:
+    assert repetitions_needed(0, 1) == repetitions_needed(0, 0) == MOST_REPETITIONS
 
 
 @laws

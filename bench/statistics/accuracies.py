@@ -1,6 +1,7 @@
 """Accuracies over training runs and test items, with their intervals; verdicts on their differences."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -8,6 +9,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import nctdtr, stdtrit
 
 from bench.statistics.p_values import (
     ROUNDING,
@@ -25,6 +27,8 @@ Array = npt.NDArray[np.float64]
 ItemScores = Array | float
 MIN_SEEDS_FOR_INTERVAL = 3  # training seeds; fewer give a mean without an interval
 MIN_SEEDS_FOR_RANKING = 5  # training seeds that two methods have in common
+POWER = 0.8  # probability with which so many repetitions show a difference
+MOST_REPETITIONS = 100_000  # that are computed to tell a mean from 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,24 @@ def estimate_difference_over_seeds(
     if len(differences) < MIN_SEEDS_FOR_RANKING:
         return None
     return estimate_mean_over_seeds(differences)
+
+
+def repetitions_needed(mean: float, deviation: float) -> int:
+    """Return how many differences of this mean and standard deviation a paired t test needs to tell their mean from 0.
+
+    That is at p ≤ `ALPHA`, with the probability `POWER`; at most `MOST_REPETITIONS`.
+    Source: Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences": power by the non-central t.
+    """
+    if not deviation:
+        return 2 if mean else MOST_REPETITIONS
+
+    def power(repetitions: int) -> float:
+        end = stdtrit(repetitions - 1, 1 - ALPHA / 2)
+        noncentrality = abs(mean) / deviation * math.sqrt(repetitions)
+        return 1 - float(nctdtr(repetitions - 1, noncentrality, end))
+
+    numbers = range(2, MOST_REPETITIONS)
+    return 2 + bisect_left(numbers, POWER, key=power)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The answer of the page on accuracy, and the differences of accuracy that it judges."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
@@ -19,7 +19,6 @@ from bench.tables.formats import (
     format_accuracy_gain,
     format_interval,
     format_p_value,
-    join_with_and,
     pluralize,
 )
 from bench.tables.tables import Cell, Column, Table
@@ -30,10 +29,6 @@ from bench.transfer.subject_scores import (
     towers_at_budget,
 )
 
-MAX_TASKS = 2  # of which the page names towers like untrained ones
-UNTRAINED = (
-    "On {task} {budget}, {towers} cannot be told from an untrained tower: such towers rank nothing."
-)
 VERDICTS = {
     "better": "better than",
     "worse": "worse than",
@@ -119,21 +114,6 @@ def accuracy_answer(page: PageContext, scores: FullLabelScores) -> list[Markup]:
             needed=MIN_SEEDS_FOR_RANKING,
         )
     ]
-
-
-def describe_untrained(comparison: ComparisonRecords, scores: FullLabelScores) -> Iterator[str]:
-    """Yield a sentence for each of the first tasks on which towers may gain nothing over their random-init baseline."""
-    if comparison.is_smoke_test or not scores.budgets:
-        return
-    budget = question_budget(comparison, scores) or scores.budgets[0]
-    for task in scores.tasks[:MAX_TASKS]:
-        labels = []
-        for name, tower in towers_at_budget(scores.main_points(task), budget).items():
-            gain = tower.gain
-            if gain is not None and gain.low is not None and gain.low <= 0:
-                labels.append(comparison.label(name))
-        if labels:
-            yield UNTRAINED.format(task=task, budget=budget, towers=join_with_and(labels))
 
 
 def differences_table(page: PageContext) -> Table:

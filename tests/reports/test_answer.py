@@ -166,15 +166,6 @@ def test_skipped_samples_and_labels_of_adjectives_are_named_below_the_answer(
     assert "have no text" not in words(page("x", timed(make, 1)))
 
 
-def test_towers_like_untrained_ones_rank_nothing(make: Make, words: Words) -> None:
-    records = [short(record) for record in make["transfers"](0)]
-    untrained = records[-1].measured.scores
-    same = [replace(one, measured=replace(one.measured, scores=untrained)) for one in records]
-    sentence = "CLIP, SigLIP, CatLIP and SuperClass cannot be told from an untrained tower"
-    assert sentence in words(first_screen("x", same))
-    assert "cannot be told from an untrained" not in words(first_screen("x", records))
-
-
 def test_page_of_a_busy_machine_shows_ratios_of_all_steps_without_a_verdict(
     make: Make, words: Words
 ) -> None:

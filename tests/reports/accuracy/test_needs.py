@@ -1,0 +1,59 @@
+"""The page says what would tell two towers apart, and that towers like untrained ones rank nothing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from bench.measure.comparison_records import group_comparison
+from bench.records.record import Record
+from bench.statistics.accuracies import MIN_SEEDS_FOR_RANKING, repetitions_needed
+from bench.transfer.subject_scores import collect_full_label_scores, mark_correct_items
+from reports.accuracy.needs import describe_needs
+from tests.reports.conftest import short
+
+Make = dict[str, Callable[..., Any]]
+
+
+def needs(records: list[Record], name: str = "1-default") -> list[str]:
+    comparison = group_comparison(name, records)
+    return list(describe_needs(comparison, collect_full_label_scores(comparison)))
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_needs_follow_from_the_spread_over_seeds_and_test_images(make: Make, seeds: int) -> None:
+    records = [make["training"](name, 0) for name in ("clip-tiny", "catlip-tiny")]
+    differences = []
+    for seed in range(seeds):
+        answers = {}
+        for record in map(short, make["transfers"](seed)):
+            if "equal device seconds" in record.measured.budgets:
+                answers[record.measured.subject] = mark_correct_items(record.measured.scores[0])
+            records.append(record)
+        differences.append(answers["catlip-tiny"] - answers["clip-tiny"])
+    table = np.array(differences)
+    images = repetitions_needed(table.mean(), table.mean(axis=0).std(ddof=1))
+    trainings = MIN_SEEDS_FOR_RANKING
+    if seeds > 1:
+        over_seeds = repetitions_needed(table.mean(), table.mean(axis=1).std(ddof=1))
+        trainings = max(trainings, over_seeds)
+    (sentence,) = needs(records)
+    assert (
+        f"CatLIP from CLIP on unseen subgroup, where they differ by +{table.mean():.3f}" in sentence
+    )
+    assert f"takes at least {trainings:,} training seeds of each" in sentence
+    assert f"{images:,} test images (there are 822)" in sentence
+    assert f"about {2 * trainings * 91.2 / 60:.1f}\N{NO-BREAK SPACE}min of training" in sentence
+    assert ("a lower bound" in sentence) == (seeds == 1)
+    assert not needs(records, "1-smoke")
+
+
+def test_towers_like_untrained_ones_rank_nothing(make: Make) -> None:
+    records = [short(record) for record in make["transfers"](0)]
+    untrained = records[-1].measured.scores
+    same = [replace(one, measured=replace(one.measured, scores=untrained)) for one in records]
+    (sentence,) = needs(same)
+    assert "CLIP, SigLIP, CatLIP and SuperClass cannot be told from an untrained tower" in sentence
+    assert not any("untrained" in sentence for sentence in needs(records))
