@@ -59,6 +59,7 @@ def test_comparisons_begun_at_once_have_names_of_their_own(tmp_path: Path) -> No
     assert all(re.fullmatch(r"\d{8}T\d{6}-smoke", name) for name in names)
 
 
+@pytest.mark.usefixtures("decoded")
 @pytest.mark.parametrize(
     ("experiment", "setting", "text"),
     [
