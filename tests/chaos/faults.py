@@ -166,7 +166,7 @@ def captions() -> dict[str, Case]:
 
     return {
         "a csv in Latin-1": labelled(
-            "a.csv", "caption\nein Hünd, a dog\n".encode("latin-1"), "after a repair"
+            "a.csv", "caption\na dog und ein Hünd\n".encode("latin-1"), "after a repair"
         ),
         "a gzip with text behind it": labelled(
             "a.txt.gz", gzip.compress(b"a dog\n") + b"a cat\n", "a.txt.gz", 2
