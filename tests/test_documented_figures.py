@@ -28,6 +28,7 @@ OTHER_FIGURES = {
     "accuracy": re.compile(r"(?<![\d.])(0\.\d{3})(?!\d)"),
     "rate": re.compile(r"(?<![\d.])(\d[\d,.]*) (?:images|captions)/s"),
 }
+ROUNDING = {"2.67 to 2.74"}  # the published 2.70, which is printed as 0.37 of CLIP's GPU hours
 MEASURED_AT = re.compile(r"commit `[0-9a-f]{7,40}`")
 
 
@@ -70,10 +71,8 @@ def test_figures_are_recognised() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_every_interval_is_a_result(page: Path, measured: str) -> None:
-    missing = [
-        interval for interval in INTERVAL.findall(prose(page)) if not is_in(interval, measured)
-    ]
-    assert not missing
+    intervals = {*INTERVAL.findall(prose(page))} - ROUNDING
+    assert not [interval for interval in intervals if not is_in(interval, measured)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
