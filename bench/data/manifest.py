@@ -2,9 +2,11 @@
 
 import json
 import os
+import tarfile
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from typing import IO, cast
 
 PACK = Path(__file__).parent / "pack"
 PARTS = ("pretrain", "twemoji", "sweethome3d", "silhouettes")
@@ -26,6 +28,12 @@ def verify_pack(folder: Path = PACK) -> None:
 def pretrain_shards(folder: Path = PACK) -> list[Path]:
     """Return the shards for pre-training, in the order of their images."""
     return sorted((folder / "pretrain").glob("*.tar.gz"))
+
+
+def read_members(shard: Path) -> dict[str, bytes]:
+    """Return the members of a shard by name: images, each followed by its JSON object."""
+    with tarfile.open(shard, "r:gz") as tar:
+        return {member.name: cast("IO[bytes]", tar.extractfile(member)).read() for member in tar}
 
 
 def pack_cache() -> Path:

@@ -3,11 +3,9 @@
 import io
 import json
 import sys
-import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
 
 import numpy as np
 import torch
@@ -17,7 +15,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bench.data.manifest import PACK, PARTS, cache_path, pack_cache, pretrain_shards, verify_pack
+from bench.data.manifest import (
+    PACK,
+    PARTS,
+    cache_path,
+    pack_cache,
+    pretrain_shards,
+    read_members,
+    verify_pack,
+)
 from bench.environment.files import atomic_write
 
 SIDE = 64  # pixels
@@ -63,7 +69,7 @@ def _decode_part(part: str, folder: Path) -> PackImages:
     pixels = []
     texts = []
     for shard in shards:
-        for name, content in _read_members(shard).items():
+        for name, content in read_members(shard).items():
             key, _, suffix = name.rpartition(".")
             if suffix == "json":
                 texts.append(json.loads(content))
@@ -73,12 +79,6 @@ def _decode_part(part: str, folder: Path) -> PackImages:
     captions = tuple(text["caption"] for text in texts)
     classes = tuple(text.get("label", {}) for text in texts)
     return PackImages(torch.from_numpy(np.stack(pixels)), captions, classes, tuple(keys))
-
-
-def _read_members(shard: Path) -> dict[str, bytes]:
-    """Return the members of a shard by name: images, each followed by its JSON object."""
-    with tarfile.open(shard, "r:gz") as tar:
-        return {member.name: cast("IO[bytes]", tar.extractfile(member)).read() for member in tar}
 
 
 def _decode_pixels(encoded: bytes) -> UInt8[np.ndarray, "4 64 64"]:
