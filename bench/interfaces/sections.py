@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from bench.experiment.settings import strip_settings
 from bench.interfaces.registry import Named, Registry, import_object
 from bench.tables.tables import Cell, Table
 
@@ -66,8 +67,9 @@ class ComparisonRecords:
         return self.labels.get(subject, subject)
 
     def name_cell(self, name: str) -> Cell:
-        """Return the cell that names a row by its experiment."""
-        return Cell.of_name(self.label(name), name)
+        """Return the cell that names a row by its experiment, without settings that its label leaves out."""
+        label = self.label(name)
+        return Cell.of_name(label, label if label == strip_settings(name) else name)
 
 
 @dataclass(frozen=True, slots=True)
