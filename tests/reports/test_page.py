@@ -25,6 +25,9 @@ from tests.reports.conftest import short
 Make = dict[str, Callable[..., Any]]
 DASH = "\N{EN DASH}"
 
+# Text that would break a page that did not escape it.
+HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}$x_1$ --> font-family: x; 日本"
+
 
 class Document(HTMLParser):
     """Text, tables by what they are called, attributes and ids of a page."""
