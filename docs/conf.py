@@ -16,7 +16,7 @@ SOURCES = os.environ.get("CATLIP_BENCH_SOURCES", "")
 
 project = "catlip-bench"
 extensions = ["myst_nb"]
-exclude_patterns = ["extensions", "slurm", "example"]
+exclude_patterns = ["extensions", "slurm", "example/records"]
 suppress_warnings = ["myst.strikethrough"]
 highlight_language = "text"
 smartquotes = False
