@@ -12,7 +12,7 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from bench.data.manifest import (
@@ -53,7 +53,10 @@ def load_pack_images(part: str, cache: Path, folder: Path = PACK) -> PackImages:
         images = _decode_part(part, folder)
         texts = {"captions": images.captions, "classes": images.classes, "keys": images.keys}
         with atomic_write(path) as temporary:
-            save_file({"pixels": images.pixels}, temporary, metadata={"texts": json.dumps(texts)})
+            # In place: `save_file` would replace the locked file.
+            temporary.write_bytes(
+                save({"pixels": images.pixels}, metadata={"texts": json.dumps(texts)})
+            )
     with safe_open(path, framework="pt") as file:
         texts = json.loads(file.metadata()["texts"])
     return PackImages(

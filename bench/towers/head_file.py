@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from bench.data.targets import Tokens
 from bench.environment.files import atomic_write, prefix_errors
 from bench.labels.subwords import SubwordIds
 from bench.towers.provenance import Provenance, head_path, read_safetensors_metadata
-from models.checkpoint import load_strictly, require_finite, save_tensors
+from models.checkpoint import load_strictly, require_finite
 from models.heads import DualEncoder
 from models.image_tower import ImageTower
 from models.text_tower import build_text_tower
@@ -84,8 +84,10 @@ class TextEncoder:
 
 def save_weights(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     """Write weights atomically to a safetensors file with metadata."""
+    tensors = {name: value.detach().contiguous() for name, value in state.items()}
     with atomic_write(path) as temporary:
-        save_tensors(state, temporary, metadata)
+        # In place: `save_file` of safetensors would replace the locked file.
+        temporary.write_bytes(save(tensors, dict(metadata) or None))
 
 
 def save_head(

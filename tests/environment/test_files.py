@@ -9,9 +9,15 @@ from typing import IO, Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bench.environment import files
-from bench.environment.files import atomic_write, make_folders, read_limited
+from bench.environment.files import (
+    atomic_write,
+    make_folders,
+    read_limited,
+    remove_abandoned_temporary_files,
+)
 from bench.towers.head_file import save_weights
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +55,22 @@ def writing(path: Path, before: str = "") -> "subprocess.Popen[str]":
     assert child.stdout is not None
     assert child.stdout.readline() == "writing\n"
     return child
+
+
+def test_weights_are_written_into_the_locked_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that replaced the file would leave one without a lock, which another writer removes as abandoned."""
+    survivors = []
+
+    def fsync_after_another_writer(path: Path) -> None:
+        remove_abandoned_temporary_files(tmp_path)
+        survivors.append(path.exists())
+
+    monkeypatch.setattr(files, "fsync_path", fsync_after_another_writer)
+    save_weights({"a": torch.zeros(3)}, tmp_path / "tower.safetensors", {})
+    assert survivors == [True, True]
+    assert torch.equal(load_file(tmp_path / "tower.safetensors")["a"], torch.zeros(3))
 
 
 def test_leftovers_of_killed_writers_are_removed_and_live_writers_kept(tmp_path: Path) -> None:
