@@ -1,24 +1,32 @@
 """docs/quickstart.md leads to a page: its scripts run in order, and its outputs are what they print.
 
-`python -m tests.cli.test_quickstart` writes the outputs anew.
+What the scripts measured and trained is kept in tests/records/quickstart, from which the outputs of these scripts and
+the sentences of the page are made again. `python -m tests.cli.test_quickstart` writes the outputs anew.
 """
 
+import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import chdir
+from contextlib import chdir, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from bench.__main__ import main
+from bench.cli.measure import cost_tables
+from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
 from bench.interfaces.verb import VERBS
+from bench.records.record import Speed, read_records
+from bench.transfer.terminal_tables import make_accuracy_tables
 from tests.data.shards import write_shard
 from tests.reports.test_page import Document
 
@@ -26,10 +34,10 @@ pytestmark = pytest.mark.skipif(
     "data" not in VERBS, reason="the page names a verb of a feature that is not here"
 )
 PAGE = CHECKOUT / "docs" / "quickstart.md"
+RECORDS = CHECKOUT / "tests" / "records" / "quickstart"
 CUT = "…"  # a line of the page in place of lines of an output
-STEP = re.compile(
-    r"```sh\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL
-)  # a script and its output
+# A script, and what follows it: its output, and sentences of the page that it wrote.
+STEP = re.compile(r"```sh\n(.*?)```\n(?:\n```text\n(.*?)```\n)?(?:\n((?:>.*\n)+))?", re.DOTALL)
 OTHER_LAYOUTS = ("mine.csv", "mine.parquet", "hub/train-*.parquet", "shards", "shards/*.tar")
 # What makes the scripts take seconds on a CPU.
 SHORTER = {
@@ -42,10 +50,13 @@ PROGRAMS = (
 )
 
 
-def steps() -> list[tuple[str, list[str]]]:
-    """Return the scripts of the page in order, each with the lines of its output that the page shows."""
+def steps() -> list[tuple[str, list[str], str]]:
+    """Return the scripts of the page in order, each with the lines of its output and the quoted sentences."""
     found = STEP.findall(PAGE.read_text(encoding="utf-8"))
-    return [(script, output.splitlines()) for script, output in found]
+    return [
+        (script, output.splitlines(), " ".join(quotes.replace(">", " ").split()))
+        for script, output, quotes in found
+    ]
 
 
 def run_bash(script: str) -> str:
@@ -55,6 +66,29 @@ def run_bash(script: str) -> str:
     return subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, text=True, check=True
     ).stdout
+
+
+def print_from_records(script: str) -> str:
+    """Put what a script of `measure` or `train` recorded into `results`; return the tables that it printed."""
+    results = Path("results")
+    results.mkdir(exist_ok=True)
+    text = io.StringIO()
+    with redirect_stdout(text):
+        if "measure" in script:
+            for path in RECORDS.glob("*.json"):
+                shutil.copy(path, results)
+            records = read_records(results)
+            speeds = [record for record in records if isinstance(record.measured, Speed)]
+            experiments = {record.experiment_name: record.experiment for record in speeds}
+            ordered = [experiments[name] for name in sorted(experiments, reverse=True)]
+            comparison = SimpleNamespace(experiments=ordered, records=lambda: records)
+            print_tables(cost_tables(comparison))  # type: ignore[arg-type]
+        for out in re.findall(r"--out results/(\S+)", script):
+            pattern = re.sub(r"\$\w+", "*", out)
+            for folder in RECORDS.glob(f"{pattern}/"):
+                shutil.copytree(folder, results / folder.name, dirs_exist_ok=True)
+                print_tables(make_accuracy_tables(read_records(folder)))
+    return text.getvalue()
 
 
 def mask(line: str) -> str:
@@ -75,25 +109,29 @@ def fill(shown: list[str], printed: str) -> list[str]:
     return filled
 
 
-def run_data_steps() -> Iterator[tuple[list[str], list[str]]]:
-    """Make and summarise the data in the current folder; yield the output, as shown and as it is now."""
-    for script, shown in steps()[:2]:
-        yield shown, fill(shown, run_bash(script))
+def run_steps() -> Iterator[tuple[list[str], list[str], str]]:
+    """Run the scripts in the current folder; yield the output of each, as shown and as it is now, and its quotes."""
+    for script, shown, quotes in steps():
+        is_recorded = "catlip-bench measure" in script or "catlip-bench train" in script
+        printed = print_from_records(script) if is_recorded else run_bash(script)
+        yield shown, fill(shown, printed), quotes
 
 
 def test_outputs_are_what_the_scripts_print(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for shown, printed in run_data_steps():
+    for shown, printed, quotes in run_steps():
         assert shown == printed
+        if quotes:
+            assert quotes in Document(Path("results/index.html").read_text("utf-8")).words()
 
 
 @pytest.mark.minutes
 @pytest.mark.usefixtures("decoded")
 def test_scripts_lead_to_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    text = "".join(script for script, _ in steps())
+    text = "".join(script for script, _, _ in steps())
     for long, short in SHORTER.items():
         assert long in text
         text = text.replace(long, short)
@@ -127,7 +165,7 @@ def test_data_of_each_layout_on_the_page_hold_the_same_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    script, _ = steps()[0]
+    script, _, _ = steps()[0]
     run_bash(script)
     write_other_layouts(tmp_path / "mine")
     summaries = []
@@ -144,6 +182,9 @@ def test_data_of_each_layout_on_the_page_hold_the_same_samples(
 if __name__ == "__main__":
     text = PAGE.read_text(encoding="utf-8")
     with TemporaryDirectory() as scratch, chdir(scratch):
-        for shown, printed in run_data_steps():
+        for shown, printed, quotes in run_steps():
             text = text.replace("\n".join(shown), "\n".join(printed))
+            page = Path("results/index.html")
+            if quotes and quotes not in Document(page.read_text("utf-8")).words():
+                sys.exit(f"the page does not say: {quotes}")
     PAGE.write_text(text, encoding="utf-8")
