@@ -24,10 +24,10 @@ def build_explanation(page: PageContext) -> Sequence[Block] | None:
     result = decompose(page.comparison.records)
     if result is None or result.whole.forward_backward is None:
         return None
-    start, end = strip_settings(result.baseline), strip_settings(result.experiment)
-    if start == end:  # they differ in settings alone
-        start, end = result.baseline, result.experiment
-    title = f"{end} against {start}"
+    names = [result.experiment, result.baseline]
+    stripped = [strip_settings(name) for name in names]
+    # Two experiments that differ in settings alone keep them in their names.
+    title = " against ".join(names if stripped[0] == stripped[1] else stripped)
     chart = Chart(waterfall_chart(result), title, [CHART_NOTE], KEYS, width="narrow")
     question = Question(f"Where does the ratio come from? {title}")
     return [question, chart, cause_table(result)]
