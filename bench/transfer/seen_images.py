@@ -13,9 +13,8 @@ from bench.transfer.tasks.image_sources import FileImageSource, ImageSource
 MAX_COMPARED = 200_000  # samples of the training data, all of which are read once
 
 
-@cache
 def count_seen_images(
-    test_images: ImageSource, experiment: Experiment, cache_folder: Path
+    test_images: ImageSource | None, experiment: Experiment, cache_folder: Path
 ) -> int | UnsetType:
     """Return how many test images have the bytes of an image of the experiment's data; UNSET: they are not compared.
 
@@ -24,14 +23,24 @@ def count_seen_images(
     if not isinstance(test_images, FileImageSource):
         return UNSET
     try:
-        samples = open_samples(experiment, cache_folder)
-        if samples.is_decoded or len(samples) > MAX_COMPARED:
+        training_digests = _digests_of_training_images(experiment, cache_folder)
+        if training_digests is None:
             return UNSET
-        seen = {_digest(samples.image(row)) for row in range(len(samples))}
-        digests = [_digest(test_images.read(row)) for row in range(len(test_images))]
+        test_digests = [_digest(test_images.read(row)) for row in range(len(test_images))]
     except (ValueError, OSError):
         return UNSET
-    return sum(digest in seen for digest in digests)
+    return sum(digest in training_digests for digest in test_digests)
+
+
+@cache
+def _digests_of_training_images(
+    experiment: Experiment, cache_folder: Path
+) -> frozenset[bytes] | None:
+    """Return the digests of an experiment's images, read once for all tasks; None if they are not compared."""
+    samples = open_samples(experiment, cache_folder)
+    if samples.is_decoded or len(samples) > MAX_COMPARED:
+        return None
+    return frozenset(_digest(samples.image(row)) for row in range(len(samples)))
 
 
 def _digest(content: bytes) -> bytes:
