@@ -30,8 +30,8 @@ from bench.tables.formats import (
     pluralize,
 )
 from bench.tables.tables import Cell, Column, Table
-from bench.transfer.score_tables import describe_seen_images
-from bench.transfer.subject_scores import FullLabelScores, ScorePoint, towers_at_budget
+from bench.transfer.score_tables import describe_leaked_test_images
+from bench.transfer.subject_scores import FullLabelScores, SubjectAccuracy, select_towers_at_budget
 from reports.accuracy.accuracy_section import headline_chart
 from reports.accuracy.needs import describe_needs
 from reports.accuracy.ranking import accuracy_answer, headline_experiment
@@ -164,8 +164,10 @@ def _describe_more_seeds(page: PageContext, scores: FullLabelScores) -> Markup:
 def headline_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Table:
     """Show speeds, FLOP-predicted ratios and MFU of each experiment, and the accuracy of its tower."""
     task = scores.tasks[0] if scores else ""
-    points = scores.main_points(task) if scores else []
-    budgets = [budget for budget in scores.headline_budgets if towers_at_budget(points, budget)]
+    points = scores.main_accuracies(task) if scores else []
+    budgets = [
+        budget for budget in scores.headline_budgets if select_towers_at_budget(points, budget)
+    ]
     base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
     columns = [
         Column.text("experiment"),
@@ -181,7 +183,7 @@ def headline_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Ta
         measured, predicted, mfu = _speed_cells(comparison, row)
         cells = [comparison.name_cell(name), measured]
         for budget in budgets:
-            tower = towers_at_budget(points, budget).get(name)
+            tower = select_towers_at_budget(points, budget).get(name)
             cells.append(_accuracy_cell(tower, row))
         rows.append([*cells, predicted, mfu])
     return Table.of_rows("The answer in figures", columns, rows)
@@ -262,7 +264,7 @@ def _describe_labels(comparison: ComparisonRecords) -> str:
 def _warnings(comparison: ComparisonRecords) -> list[Markup]:
     """Return the warnings on ratios that are not shown, on MFUs that differ, and on failed runs."""
     warnings = []
-    seen = describe_seen_images(comparison)
+    seen = describe_leaked_test_images(comparison)
     if seen:
         warnings.append(Markup("{}").format(seen))
     if comparison.incomparable is not None:
@@ -298,7 +300,7 @@ def _speed_cells(comparison: ComparisonRecords, row: Throughput | None) -> list[
     return [measured, predicted, mfu]
 
 
-def _accuracy_cell(tower: ScorePoint | None, row: Throughput | None) -> Cell:
+def _accuracy_cell(tower: SubjectAccuracy | None, row: Throughput | None) -> Cell:
     """Return the accuracy of an experiment's tower, with the time of its training at the measured speed."""
     if tower is None:
         return Cell.not_applicable(NOT_SCORED)

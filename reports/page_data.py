@@ -21,7 +21,7 @@ from bench.records.record import Memory, Speed, Training, TransferScores
 from bench.records.record_kind import AnyRecordContent
 from bench.tables.formats import join_with_and
 from bench.tables.tables import Cell, Column, Table
-from bench.transfer.pareto import make_cost_axes
+from bench.transfer.pareto import make_time_and_energy_axes
 
 KINDS: dict[str, type[AnyRecordContent]] = {
     "speed": Speed,
@@ -118,6 +118,6 @@ def _unmeasured_figures(page: PageContext) -> Iterator[tuple[str, str, str]]:
     for experiment, speed in page.comparison.runs(Speed):
         for reading, reason in speed.not_measured.items():
             yield reading, page.comparison.label(experiment.name), reason
-    _, energy = make_cost_axes(page.comparison)
+    _, energy = make_time_and_energy_axes(page.comparison)
     if not energy.cost_per_image:
         yield "energy", "all", "no power was read in all runs of an experiment"

@@ -31,7 +31,7 @@ from bench.orchestration.preflight import begin, check, has_gpu, require_writabl
 from bench.orchestration.scope import Scope, scopes
 from bench.orchestration.stages import StageTimes, fit_stages
 from bench.tables.formats import pluralize
-from bench.transfer.terminal_tables import make_accuracy_tables
+from bench.transfer.terminal_tables import make_transfer_tables
 
 DEFAULT_MINUTES = 12.0
 MIN_NAMED_LOAD = 0.5  # cores that other processes keep busy
@@ -73,7 +73,7 @@ def run_default(options: Bench) -> int:
     comparison.measure(scope.rounds, first_round=1)
     comparison.train(scope)
     comparison.score(scope)
-    tables = [*cost_tables(comparison), *make_accuracy_tables(comparison.records())]
+    tables = [*cost_tables(comparison), *make_transfer_tables(comparison.records())]
     return finish_timed(comparison, tables)
 
 

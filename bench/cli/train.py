@@ -41,7 +41,7 @@ from bench.train.checkpoints import (
     log_resume_differences,
     require_same_experiment,
 )
-from bench.transfer.terminal_tables import make_accuracy_tables
+from bench.transfer.terminal_tables import make_transfer_tables
 
 VOCABULARY = "vocabulary.json"  # in OUT
 REQUEUE_FILE = "requeue"  # in OUT, after a signal to end or the end of the job's time
@@ -177,7 +177,7 @@ class Train(LabelOptions):
             log("not scored: the tasks hold images, and this tower reads embeddings")
         elif scope.tasks and not comparison.runner.failures:
             comparison.score(scope)
-        code = print_results(comparison, make_accuracy_tables(comparison.records()), self.json)
+        code = print_results(comparison, make_transfer_tables(comparison.records()), self.json)
         for path in sorted(comparison.results.glob(f"{comparison.name}.tower.*.safetensors")):
             log(f"tower: {path}")
         return code

@@ -22,7 +22,7 @@ from bench.interfaces.catalog import (
 )
 from bench.orchestration.preflight import begin, check, resume
 from bench.towers.provenance import find_latest_towers, is_tower_trained_here, read_provenance
-from bench.transfer.terminal_tables import make_accuracy_tables
+from bench.transfer.terminal_tables import make_transfer_tables
 
 STAND_IN = "catlip-tiny"  # experiment of the records of a tower that no experiment trained
 
@@ -68,7 +68,7 @@ class Transfer:
         }
         subjects += [ScoringSubject(tower, is_untrained=True) for tower in distinct.values()]
         comparison.score_towers(subjects, protocols, tasks, root=root)
-        return print_results(comparison, make_accuracy_tables(comparison.records()), self.json)
+        return print_results(comparison, make_transfer_tables(comparison.records()), self.json)
 
 
 def resolve_tower_arguments(tower: str, results: Path) -> list[str]:

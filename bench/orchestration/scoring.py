@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FUNCTION = "bench.orchestration.scoring:score_subjects"
 
 
-class Scoring(NamedTuple):
+class PlannedScore(NamedTuple):
     """A score that a run records."""
 
     subject: ScoringSubject
@@ -42,20 +42,20 @@ def scoring_run(
 
     `root` is the folder of tasks that lie on disk.
     """
-    scorings = []
+    planned_scores = []
     for subject in subjects:
         names = _names_of_subject(subject, comparison, experiment)
         for task, protocol in compatible_tasks_and_protocols(subject.name, tasks, protocols):
             path = record_path(results, comparison, "transfer", *names, task, protocol)
-            scorings.append(Scoring(subject, task, protocol, path))
+            planned_scores.append(PlannedScore(subject, task, protocol, path))
     return Run(
         function=FUNCTION,
         label=f"scoring of {len(subjects)} towers",
         results=str(results),
         comparison=comparison,
         experiment=experiment,
-        files=tuple(str(scoring.path) for scoring in scorings),
-        arguments={"scorings": scorings, "root": root},
+        files=tuple(str(scoring.path) for scoring in planned_scores),
+        arguments={"planned_scores": planned_scores, "root": root},
     )
 
 
@@ -64,7 +64,7 @@ def score_subjects(
     device: "torch.device",
     results: Path,
     comparison: str,
-    scorings: tuple[Scoring, ...],
+    planned_scores: tuple[PlannedScore, ...],
     root: str,
 ) -> None:
     """Record every score that is missing; a failed scoring does not stop the others, except out of memory."""
@@ -73,13 +73,13 @@ def score_subjects(
     from bench.transfer.score import collect_error, open_extractor, score_task
 
     errors = list[str]()
-    missing = [scoring for scoring in scorings if not scoring.path.is_file()]
-    for subject, scorings_of_subject in group_by(missing, lambda scoring: scoring.subject).items():
+    missing = [scoring for scoring in planned_scores if not scoring.path.is_file()]
+    for subject, planned_of_subject in group_by(missing, lambda scoring: scoring.subject).items():
         with collect_error(errors, subject.title):
             extractor = open_extractor(
                 subject.name, experiment, device, is_untrained=subject.is_untrained
             )
-            for _, task, protocol, path in scorings_of_subject:
+            for _, task, protocol, path in planned_of_subject:
                 with collect_error(errors, f"{subject.title}, {protocol} on {task}"):
                     circumstances = current_circumstances(None, device)  # before the scoring
                     loaded = load_task(task, results, root)

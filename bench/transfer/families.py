@@ -96,5 +96,5 @@ PROTOCOLS = (
     _make_protocol("label-fractions", "probe:score_label_fractions"),
     _make_protocol("linear-probe-catlip", "fine_tune:score_linear_probe_catlip", needs_tower=True),
     _make_protocol("fine-tune", "fine_tune:score_fine_tuning", needs_tower=True),
-    _make_protocol("transfer-init", "transfer_init:score_initial_heads", needs_tower=True),
+    _make_protocol("transfer-init", "transfer_init:score_transfer_init", needs_tower=True),
 )

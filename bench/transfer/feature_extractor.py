@@ -13,7 +13,7 @@ from bench.data.transforms import WHITE, normalise
 from bench.experiment.config import Experiment
 from bench.interfaces.catalog import LOWER_BOUNDS
 from bench.towers.tower_from import LoadedTower
-from bench.transfer.feature_matrix import stack_rows
+from bench.transfer.feature_matrix import concatenate_batches
 from bench.transfer.tasks.image_sources import ImageSource, iterate_eval_batches
 from models.checkpoint import require_finite
 from models.image_tower import PIXEL_CHANNELS, ImageTower
@@ -52,7 +52,7 @@ def make_tower_embedder(tower: ImageTower, device: torch.device) -> Embed:
                 pixels = normalise(batch.to(device) / WHITE)
                 yield tower(pixels).cpu()
 
-        features = stack_rows(embed_batches(), len(images))
+        features = concatenate_batches(embed_batches(), len(images))
         require_finite(features, f"features of {len(images):,} images")
         return features.numpy()
 
@@ -64,7 +64,7 @@ def compute_raw_pixels(images: ImageSource) -> np.ndarray:
     batches = (
         normalise(batch / WHITE).flatten(1) for batch in iterate_eval_batches(images, PIXELS_SIDE)
     )
-    return stack_rows(batches, len(images)).numpy()
+    return concatenate_batches(batches, len(images)).numpy()
 
 
 def compute_hog_and_colour(images: ImageSource) -> np.ndarray:
@@ -76,7 +76,7 @@ def compute_hog_and_colour(images: ImageSource) -> np.ndarray:
     batches = (
         _compute_hog_and_colour_of_batch(batch) for batch in iterate_eval_batches(images, HOG_SIDE)
     )
-    return stack_rows(batches, len(images)).numpy()
+    return concatenate_batches(batches, len(images)).numpy()
 
 
 def _compute_hog_and_colour_of_batch(batch: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ MAX_IN_MEMORY = 2**27  # numbers of a matrix in memory; 175,000 images of 768 fe
 BLOCK_ROWS = 2**13  # rows that are computed at once
 
 
-def allocate_matrix(
+def allocate_or_map_matrix(
     num_rows: int, num_columns: int, dtype: torch.dtype, device: torch.device | None = None
 ) -> Tensor:
     """Return a matrix to fill, on the device; over `MAX_IN_MEMORY` numbers it is float32 and mapped to a file.
@@ -33,15 +33,15 @@ def allocate_matrix(
         ).view(num_rows, num_columns)
 
 
-def stack_rows(
+def concatenate_batches(
     batches: Iterable[Float[Tensor, "_ columns"]], num_rows: int
 ) -> Float[Tensor, "images columns"]:
-    """Return batches with `num_rows` rows in all as one matrix (see `allocate_matrix`)."""
+    """Return batches with `num_rows` rows in all as one matrix (see `allocate_or_map_matrix`)."""
     matrix = torch.empty(0)
     first = 0
     for batch in batches:
         if not first:
-            matrix = allocate_matrix(num_rows, batch.shape[1], batch.dtype, batch.device)
+            matrix = allocate_or_map_matrix(num_rows, batch.shape[1], batch.dtype, batch.device)
         matrix[first : first + len(batch)] = batch
         first += len(batch)
     return matrix

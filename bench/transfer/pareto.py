@@ -13,7 +13,7 @@ from bench.tables.formats import (
     format_duration,
     format_rate,
 )
-from bench.transfer.subject_scores import ScorePoint
+from bench.transfer.subject_scores import SubjectAccuracy
 
 POWERS = ("power W, by the energy counter", "power W")  # the more accurate first
 
@@ -29,7 +29,7 @@ class CostAxis:
     # The cost of an image in training, by experiment; None: images are the cost.
     cost_per_image: Mapping[str, float] | None = None
 
-    def cost_of(self, point: ScorePoint) -> float | None:
+    def cost_of(self, point: SubjectAccuracy) -> float | None:
         """Return the cost of a point; None where it was not measured."""
         if self.cost_per_image is None:
             return float(point.images_seen)
@@ -38,7 +38,7 @@ class CostAxis:
             return None
         return cost_per_image * point.images_seen
 
-    def format_cost(self, point: ScorePoint) -> str:
+    def format_cost(self, point: SubjectAccuracy) -> str:
         """Return the cost of a point as text with its unit."""
         return self.format_value(self.cost_of(point) or 0.0)
 
@@ -51,7 +51,7 @@ IMAGES = CostAxis(
 )
 
 
-def make_cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
+def make_time_and_energy_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
     """Return the axes of device seconds and of energy, with the costs that speed records hold.
 
     An image costs the seconds of the median images/s of the runs, and energy at the runs' mean power.
@@ -62,7 +62,7 @@ def make_cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
         rates = {speed.round: images_per_second(experiment, speed) for experiment, speed in runs}
         rate = median(rates.values())
         seconds[name] = 1 / rate
-        watts = _mean_power([speed for _, speed in runs])
+        watts = _compute_mean_watts([speed for _, speed in runs])
         if watts is not None:
             kilojoules[name] = watts / rate / 1000
     device = CostAxis(
@@ -82,7 +82,7 @@ def make_cost_axes(comparison: ComparisonRecords) -> tuple[CostAxis, CostAxis]:
     return device, energy
 
 
-def _mean_power(runs: Sequence[Speed]) -> float | None:
+def _compute_mean_watts(runs: Sequence[Speed]) -> float | None:
     """Return the mean power of all devices in watts; None where it was not measured in all runs."""
     for power in POWERS:
         if all(power in run.utilisation for run in runs):
@@ -90,18 +90,18 @@ def _mean_power(runs: Sequence[Speed]) -> float | None:
     return None
 
 
-def pareto_front(points: Sequence[ScorePoint], cost_axis: CostAxis) -> list[ScorePoint]:
+def pareto_front(points: Sequence[SubjectAccuracy], cost_axis: CostAxis) -> list[SubjectAccuracy]:
     """Return the Pareto-optimal trained towers by accuracy and cost, means over seeds, the cheapest first.
 
     No other tower is at least as accurate and at least as cheap, and strictly better in one of the two.
     """
 
-    def position(tower: ScorePoint) -> tuple[float, float]:
+    def position(tower: SubjectAccuracy) -> tuple[float, float]:
         return cost_axis.cost_of(tower) or 0.0, -tower.accuracy.value
 
     trained = [point for point in points if not point.is_reference]
     towers = [tower for tower in trained if cost_axis.cost_of(tower) is not None]
-    front = list[ScorePoint]()
+    front = list[SubjectAccuracy]()
     for tower in sorted(towers, key=position):
         is_better = not front or tower.accuracy.value > front[-1].accuracy.value
         if is_better or position(tower) == position(front[-1]):

@@ -23,8 +23,8 @@ from bench.transfer.feature_extractor import (
     FeatureExtractor,
     make_tower_embedder,
 )
+from bench.transfer.leaked_test_images import count_leaked_test_images
 from bench.transfer.reference_tower import load_reference_tower
-from bench.transfer.seen_images import count_seen_images
 from models.image_tower import ImageTower
 
 
@@ -87,7 +87,7 @@ def score_task(
     if extractor.experiment is not None and extractor.images:
         test_part = getattr(task, "test", None)
         test_images = getattr(test_part, "images", None)
-        seen_images = count_seen_images(test_images, extractor.experiment, cache_folder)
+        seen_images = count_leaked_test_images(test_images, extractor.experiment, cache_folder)
     return TransferScores(
         subject=extractor.name,
         images=extractor.images,

@@ -16,12 +16,12 @@ from bench.tables.formats import (
     join_with_and,
 )
 from bench.tables.tables import Cell, Column, Table
-from bench.transfer.pareto import CostAxis, make_cost_axes, pareto_front
+from bench.transfer.pareto import CostAxis, make_time_and_energy_axes, pareto_front
 from bench.transfer.subject_scores import (
     PROBE,
     RETRIEVAL,
     FullLabelScores,
-    ScorePoint,
+    SubjectAccuracy,
     is_random_init,
 )
 
@@ -49,7 +49,7 @@ def overview_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Ta
     # By heading, subject and task.
     cells_by_heading: dict[str, dict[str, dict[str, Cell]]] = {heading: {} for heading in headings}
     for task in scores.tasks:
-        points = scores.main_points(task)
+        points = scores.main_accuracies(task)
         num_test = len(points[0].seed_scores[0].score.correct)
         columns.append(Column(task, f"{scores.main_protocol(task)}, {num_test:,} test images"))
         for point in points:
@@ -87,7 +87,7 @@ def protocol_table(comparison: ComparisonRecords, scores: FullLabelScores, proto
     for (subject, images, seed), cells_of_tower in cells.items():
         row = [
             subject_name_cell(comparison, subject),
-            images_cell(images),
+            images_seen_cell(images),
             Cell.applicable_or_why(seed, str, NO_SEED),
             *_cells_of_tasks(cells_of_tower, tasks),
         ]
@@ -108,10 +108,12 @@ def task_table(
     tower.
     """
     costs = [
-        cost for cost in make_cost_axes(comparison) if cost.cost_per_image or cost.name == "seconds"
+        cost
+        for cost in make_time_and_energy_axes(comparison)
+        if cost.cost_per_image or cost.name == "seconds"
     ]
     fronts = [pareto_front(scores.points(task, protocols[0]), cost) for cost in costs]
-    points_by_tower = dict[tuple[str, int], dict[str, ScorePoint]]()  # and by protocol
+    points_by_tower = dict[tuple[str, int], dict[str, SubjectAccuracy]]()  # and by protocol
     for protocol in protocols:
         for point in scores.points(task, protocol):
             tower = (point.subject, point.images_seen)
@@ -121,7 +123,7 @@ def task_table(
     groups: dict[str, list[list[Cell]]] = {heading: [] for heading in headings}
     for points in points_by_tower.values():
         point = next(iter(points.values()))
-        row = [subject_name_cell(comparison, point.subject), images_cell(point.images_seen)]
+        row = [subject_name_cell(comparison, point.subject), images_seen_cell(point.images_seen)]
         row += [_cost_cell(point, cost) for cost in costs]
         for protocol in protocols:
             row += _protocol_cells(protocol, points.get(protocol))
@@ -141,7 +143,7 @@ def task_table(
     return Table.of_groups(f"Accuracy on {task}", columns, groups)
 
 
-def _headings(point: ScorePoint) -> list[str]:
+def _headings(point: SubjectAccuracy) -> list[str]:
     """Return the headings under which tables list a point: a bound, or a tower at each of its budgets."""
     if point.subject == REFERENCE_TOWER:
         return [UPPER_BOUND_HEADING]
@@ -150,7 +152,7 @@ def _headings(point: ScorePoint) -> list[str]:
     return [str(budget).capitalize() for budget in point.budgets]
 
 
-def _cost_cell(point: ScorePoint, cost: CostAxis) -> Cell:
+def _cost_cell(point: SubjectAccuracy, cost: CostAxis) -> Cell:
     """Return the cell of a tower's cost, or why it has none."""
     if not point.images_seen:
         return Cell.not_applicable(NOT_TRAINED)
@@ -168,7 +170,7 @@ def _protocol_columns(protocol: str) -> list[Column]:
     return columns
 
 
-def _protocol_cells(protocol: str, point: ScorePoint | None) -> list[Cell]:
+def _protocol_cells(protocol: str, point: SubjectAccuracy | None) -> list[Cell]:
     """Return the cells of accuracy, gain and hyperparameter of a tower; a dagger marks a fit that did not converge."""
     if point is None:
         num_columns = len(_protocol_columns(protocol))
@@ -189,7 +191,7 @@ def _protocol_cells(protocol: str, point: ScorePoint | None) -> list[Cell]:
     return cells
 
 
-def describe_seen_images(comparison: ComparisonRecords) -> str:
+def describe_leaked_test_images(comparison: ComparisonRecords) -> str:
     """Return a sentence on the test images that towers saw in training; empty if there are none."""
     seen_by_task = dict[str, int]()
     for _, transfer in comparison.of(TransferScores):
@@ -209,7 +211,7 @@ def subject_name_cell(comparison: ComparisonRecords, subject: str) -> Cell:
     return Cell.of_name(comparison.labels.get(subject, title), subject)
 
 
-def images_cell(images: int) -> Cell:
+def images_seen_cell(images: int) -> Cell:
     """Return the cell with the number of images seen in pre-training."""
     if not images:
         return Cell.not_applicable(NOT_TRAINED)

@@ -24,7 +24,7 @@ Correct = npt.NDArray[np.float64]  # 1.0 for each test item that was answered ri
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class ComputeBudget:
     """What towers beside each other have in common: the images that they have seen, or the seconds on the device.
 
     The seconds are those that the slowest experiment of a comparison needs for its images.
@@ -47,7 +47,7 @@ class SubjectScore:
     is_reference: bool
     experiment: Experiment | None
     images_seen: int  # in pre-training
-    budgets: tuple[Budget, ...]
+    budgets: tuple[ComputeBudget, ...]
     score: Score
 
     @property
@@ -68,17 +68,17 @@ class SubjectScore:
     @property
     def correct(self) -> Correct:
         """1.0 for each test image that was classified correctly, else 0.0."""
-        return mark_correct_items(self.score)
+        return decode_correct_items(self.score)
 
 
 @dataclass(frozen=True, slots=True)
-class ScorePoint:
+class SubjectAccuracy:
     """The accuracy of a subject after a number of images, on one task by one protocol, over its seeds."""
 
     subject: str
     is_reference: bool
     images_seen: int  # in pre-training
-    budgets: tuple[Budget, ...]
+    budgets: tuple[ComputeBudget, ...]
     seed_scores: tuple[SubjectScore, ...]  # one per seed
     accuracy: Estimate
     # Over the random-init baseline; None for the baseline itself, or without one.
@@ -102,19 +102,19 @@ class FullLabelScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
         return sorted(names, key=lambda name: index_or_end(DEFAULT_TASKS, name))
 
     @cached_property
-    def budgets(self) -> list[Budget]:
+    def budgets(self) -> list[ComputeBudget]:
         """The budgets at which towers were scored: those of the most experiments first, of these the largest."""
         subjects = self._subjects_by_budget
 
-        def order(budget: Budget) -> tuple[int, bool, int]:
+        def order(budget: ComputeBudget) -> tuple[int, bool, int]:
             return -len(subjects[budget]), budget.images is None, -(budget.images or 0)
 
         return sorted(subjects, key=order)
 
     @cached_property
-    def headline_budgets(self) -> list[Budget]:
+    def headline_budgets(self) -> list[ComputeBudget]:
         """The first number of images, equal device seconds, and what the towers of other experiments have seen."""
-        chosen: list[Budget] = []
+        chosen: list[ComputeBudget] = []
         shown = set[str]()
         for budget in self.budgets:
             subjects = self._subjects_by_budget[budget]
@@ -125,9 +125,9 @@ class FullLabelScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
         return chosen
 
     @cached_property
-    def _subjects_by_budget(self) -> dict[Budget, set[str]]:
+    def _subjects_by_budget(self) -> dict[ComputeBudget, set[str]]:
         """The trained experiments by the budget at which their towers were scored."""
-        subjects: dict[Budget, set[str]] = defaultdict(set)
+        subjects: dict[ComputeBudget, set[str]] = defaultdict(set)
         for scored in self:
             for budget in scored.budgets:
                 subjects[budget].add(scored.subject)
@@ -142,16 +142,16 @@ class FullLabelScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
         """Return the linear probe, or the first protocol of a task that no probe scores."""
         return self.protocols(task)[0]
 
-    def points(self, task: str, protocol: str) -> list[ScorePoint]:
+    def points(self, task: str, protocol: str) -> list[SubjectAccuracy]:
         """Return a point, over seeds, for each subject and number of images on a task by a protocol."""
         return self._points.get((task, protocol), [])
 
-    def main_points(self, task: str) -> list[ScorePoint]:
+    def main_accuracies(self, task: str) -> list[SubjectAccuracy]:
         """Return the points on a task by its main protocol."""
         return self.points(task, self.main_protocol(task))
 
     @cached_property
-    def _points(self) -> dict[tuple[str, str], list[ScorePoint]]:
+    def _points(self) -> dict[tuple[str, str], list[SubjectAccuracy]]:
         """The points by task and protocol."""
         groups = group_by(self, lambda scored: (scored.score.task, scored.score.protocol))
         return {key: _make_points(scores) for key, scores in groups.items()}
@@ -185,7 +185,9 @@ def collect_all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
     return sorted(scores, key=position)
 
 
-def towers_at_budget(points: Sequence[ScorePoint], budget: Budget) -> dict[str, ScorePoint]:
+def select_towers_at_budget(
+    points: Sequence[SubjectAccuracy], budget: ComputeBudget
+) -> dict[str, SubjectAccuracy]:
     """Return the trained towers at a budget, by subject."""
     towers = {}
     for point in points:
@@ -194,7 +196,7 @@ def towers_at_budget(points: Sequence[ScorePoint], budget: Budget) -> dict[str, 
     return towers
 
 
-def mark_correct_items(score: Score) -> Correct:
+def decode_correct_items(score: Score) -> Correct:
     """Return an array with 1.0 for each test item that was answered right, else 0.0."""
     return np.frombuffer(score.correct.encode(), np.uint8).astype(np.float64) - ord("0")
 
@@ -209,17 +211,17 @@ def index_or_end(order: Sequence[str], name: str) -> int:
     return order.index(name) if name in order else len(order)
 
 
-def _budgets_of(transfer: TransferScores) -> tuple[Budget, ...]:
+def _budgets_of(transfer: TransferScores) -> tuple[ComputeBudget, ...]:
     """Return the budgets of a trained tower: the images that it has really seen, or equal device seconds, or both."""
     budgets = []
     if transfer.budgets != (EQUAL_SECONDS,):
-        budgets.append(Budget(transfer.images))
+        budgets.append(ComputeBudget(transfer.images))
     if EQUAL_SECONDS in transfer.budgets:
-        budgets.append(Budget(None))
+        budgets.append(ComputeBudget(None))
     return tuple(budgets)
 
 
-def _make_points(scores: Sequence[SubjectScore]) -> list[ScorePoint]:
+def _make_points(scores: Sequence[SubjectScore]) -> list[SubjectAccuracy]:
     """Return a point for each subject and number of images on one task by one protocol."""
 
     def point(scored: SubjectScore) -> tuple[object, ...]:
@@ -234,18 +236,18 @@ def _make_points(scores: Sequence[SubjectScore]) -> list[ScorePoint]:
 
 def _make_point(
     seed_scores: Sequence[SubjectScore], random_inits: Sequence[SubjectScore]
-) -> ScorePoint:
+) -> SubjectAccuracy:
     """Return the point of scores of one tower with different seeds, with its gain over the random-init baseline."""
     first = seed_scores[0]
-    budgets = dict[Budget, None]()
+    budgets = dict[ComputeBudget, None]()
     for scored in seed_scores:
         budgets |= dict.fromkeys(scored.budgets)
     gains = []
     if not is_random_init(first.subject):
         for scored in seed_scores:
-            baselines = _random_inits_for(scored, random_inits)
+            baselines = _select_random_init_baselines(scored, random_inits)
             gains += [scored.correct - baseline.correct for baseline in baselines]
-    return ScorePoint(
+    return SubjectAccuracy(
         subject=first.subject,
         is_reference=first.is_reference,
         images_seen=first.images_seen,
@@ -268,7 +270,7 @@ def _estimate_mean(
     return Estimate(interval.value, interval.low, interval.high, f"{len(items):,} test images")
 
 
-def _random_inits_for(
+def _select_random_init_baselines(
     scored: SubjectScore, random_inits: Sequence[SubjectScore]
 ) -> list[SubjectScore]:
     """Return the scores of the random-init baseline of the same tower, of the same pooling and seed if there is one.

@@ -16,7 +16,7 @@ from bench.tables.groups import group_by
 from bench.tables.tables import Table
 from bench.transfer.label_curves import CURVES_NOTE, curve_table, few_label_curves
 from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
-from bench.transfer.score_tables import describe_seen_images, protocol_table
+from bench.transfer.score_tables import describe_leaked_test_images, protocol_table
 from bench.transfer.subject_scores import PROBE, collect_full_label_scores
 
 TOWER_NOTE = (
@@ -25,7 +25,7 @@ TOWER_NOTE = (
 )
 
 
-def make_accuracy_tables(records: Sequence[Record]) -> list[Table]:
+def make_transfer_tables(records: Sequence[Record]) -> list[Table]:
     """Return all tables of transfer records: accuracies by protocol, accuracies with few labels, and other metrics.
 
     The first one says what its scores can show.
@@ -54,6 +54,6 @@ def make_accuracy_tables(records: Sequence[Record]) -> list[Table]:
     notes = [tables[0].note, describe_default_tasks(tasks), describe_concept_overlap(tasks, data)]
     if tasks:
         notes.append(describe_out_of_domain_scoring(tasks, data))
-    notes.append(describe_seen_images(comparison))
+    notes.append(describe_leaked_test_images(comparison))
     note = "\n".join(line for line in notes if line)
     return [replace(tables[0], note=note), *tables[1:]]

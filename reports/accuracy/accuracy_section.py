@@ -25,7 +25,7 @@ from bench.transfer.label_curves import (
     few_label_curves,
 )
 from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
-from bench.transfer.pareto import IMAGES, make_cost_axes
+from bench.transfer.pareto import IMAGES, make_time_and_energy_axes
 from bench.transfer.subject_scores import FullLabelScores, collect_full_label_scores
 from reports.accuracy.charts import accuracy_chart
 from reports.accuracy.ranking import differences_table
@@ -62,7 +62,7 @@ HEADS_NOTE = (
 
 def headline_chart(comparison: ComparisonRecords, scores: FullLabelScores) -> list[Chart]:
     """Draw the first task against device seconds, beside the answer; nothing without a timed tower."""
-    device, _ = make_cost_axes(comparison)
+    device, _ = make_time_and_energy_axes(comparison)
     if not scores or not _has_cost(scores, device.cost_per_image or {}):
         return []
     task = scores.tasks[0]
@@ -111,7 +111,7 @@ def _whole_task_blocks(comparison: ComparisonRecords, scores: FullLabelScores) -
         score_tables.overview_table(comparison, scores),
         Text(OVERVIEW_NOTE, "under"),
     ]
-    for cost in (IMAGES, *make_cost_axes(comparison)):
+    for cost in (IMAGES, *make_time_and_energy_axes(comparison)):
         if cost.cost_per_image is None or _has_cost(scores, cost.cost_per_image):
             charts = []
             for task in tasks:

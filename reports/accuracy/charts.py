@@ -15,7 +15,7 @@ from bench.statistics.accuracies import Estimate
 from bench.tables.formats import format_abbreviated, format_accuracy
 from bench.tables.groups import group_by
 from bench.transfer.pareto import IMAGES, CostAxis, pareto_front
-from bench.transfer.subject_scores import RETRIEVAL, FullLabelScores, ScorePoint
+from bench.transfer.subject_scores import RETRIEVAL, FullLabelScores, SubjectAccuracy
 from reports.render.frames import LossCurve
 from reports.render.svg import (
     INK,
@@ -137,7 +137,7 @@ def loss_chart(
 
 
 def _tower_line(
-    comparison: ComparisonRecords, points: Sequence[ScorePoint], cost: CostAxis
+    comparison: ComparisonRecords, points: Sequence[SubjectAccuracy], cost: CostAxis
 ) -> TowerLine:
     """Return the line of one tower's points."""
     points = sorted(points, key=lambda point: point.images_seen)

@@ -21,7 +21,7 @@ from bench.tables.formats import (
     format_percent,
     join_with_and,
 )
-from bench.transfer.subject_scores import FullLabelScores, ScorePoint, towers_at_budget
+from bench.transfer.subject_scores import FullLabelScores, SubjectAccuracy, select_towers_at_budget
 from reports.accuracy.ranking import headline_experiment, question_budget
 
 MAX_TASKS = 2  # of which the page says it
@@ -42,7 +42,7 @@ def describe_needs(comparison: ComparisonRecords, scores: FullLabelScores) -> It
         return
     budget = question_budget(comparison, scores) or scores.budgets[0]
     for task in scores.tasks[:MAX_TASKS]:
-        towers = towers_at_budget(scores.main_points(task), budget)
+        towers = select_towers_at_budget(scores.main_accuracies(task), budget)
         untrained = [name for name, tower in towers.items() if _is_like_untrained(tower)]
         if untrained:
             names = join_with_and([comparison.label(name) for name in untrained])
@@ -55,13 +55,13 @@ def describe_needs(comparison: ComparisonRecords, scores: FullLabelScores) -> It
             yield _describe_need(comparison, task, base, lead)
 
 
-def _is_like_untrained(tower: ScorePoint) -> bool:
+def _is_like_untrained(tower: SubjectAccuracy) -> bool:
     """Return whether the gain over the random-init baseline may be none."""
     return tower.gain is not None and tower.gain.low is not None and tower.gain.low <= 0
 
 
 def _describe_need(
-    comparison: ComparisonRecords, task: str, base: ScorePoint, lead: ScorePoint
+    comparison: ComparisonRecords, task: str, base: SubjectAccuracy, lead: SubjectAccuracy
 ) -> Markup:
     """Say how many seeds, minutes and test images would tell two towers apart; empty if there are as many."""
     base_answers = base.correct_by_seed()

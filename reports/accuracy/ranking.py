@@ -23,10 +23,10 @@ from bench.tables.formats import (
 )
 from bench.tables.tables import Cell, Column, Table
 from bench.transfer.subject_scores import (
-    Budget,
+    ComputeBudget,
     FullLabelScores,
     collect_full_label_scores,
-    towers_at_budget,
+    select_towers_at_budget,
 )
 
 VERDICTS = {
@@ -58,7 +58,7 @@ def judge_differences(comparison: ComparisonRecords) -> dict[Key, JudgedAccuracy
     scores = collect_full_label_scores(comparison)
     differences = {}
     for budget in scores.headline_budgets:
-        towers = towers_at_budget(scores.main_points(scores.tasks[0]), budget)
+        towers = select_towers_at_budget(scores.main_accuracies(scores.tasks[0]), budget)
         base = towers.pop(comparison.base or "", None)
         for subject, tower in towers.items():
             if base is not None:
@@ -76,7 +76,7 @@ def accuracy_answer(page: PageContext, scores: FullLabelScores) -> list[Markup]:
     budget = question_budget(comparison, scores)
     if budget is None:
         return []
-    towers = towers_at_budget(scores.main_points(scores.tasks[0]), budget)
+    towers = select_towers_at_budget(scores.main_accuracies(scores.tasks[0]), budget)
     base = towers[comparison.base or ""]
     lead = towers[headline_experiment(comparison, list(towers))]
     names = {
@@ -149,10 +149,10 @@ def headline_experiment(comparison: ComparisonRecords, names: Sequence[str]) -> 
     return (asked or others or list(names))[0]
 
 
-def question_budget(comparison: ComparisonRecords, scores: FullLabelScores) -> Budget | None:
+def question_budget(comparison: ComparisonRecords, scores: FullLabelScores) -> ComputeBudget | None:
     """Return the budget of the answer: the first at which the base and another tower were scored, of seconds first."""
     for budget in sorted(scores.headline_budgets, key=lambda budget: budget.images is not None):
-        towers = towers_at_budget(scores.main_points(scores.tasks[0]), budget)
+        towers = select_towers_at_budget(scores.main_accuracies(scores.tasks[0]), budget)
         if comparison.base in towers and len(towers) > 1:
             return budget
     return None

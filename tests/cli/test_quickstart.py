@@ -26,7 +26,7 @@ from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
 from bench.interfaces.verb import VERBS
 from bench.records.record import Speed, read_records
-from bench.transfer.terminal_tables import make_accuracy_tables
+from bench.transfer.terminal_tables import make_transfer_tables
 from tests.data.shards import write_shard
 from tests.reports.test_page import Document
 
@@ -87,7 +87,7 @@ def print_from_records(script: str) -> str:
             pattern = re.sub(r"\$\w+", "*", out)
             for folder in RECORDS.glob(f"{pattern}/"):
                 shutil.copytree(folder, results / folder.name, dirs_exist_ok=True)
-                print_tables(make_accuracy_tables(read_records(folder)))
+                print_tables(make_transfer_tables(read_records(folder)))
     return text.getvalue()
 
 

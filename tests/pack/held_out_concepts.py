@@ -25,7 +25,7 @@ from bench.data.manifest import pack_cache
 from bench.data.pack import PackImages, load_pack_images
 from bench.labels.wordnet import lexicon
 from bench.transfer.feature_extractor import compute_hog_and_colour, compute_raw_pixels
-from bench.transfer.tasks.image_sources import premultiplied_on_white
+from bench.transfer.tasks.image_sources import composite_on_white
 
 GROUPS = ("activities", "animals-nature", "food-drink", "objects", "travel-places")
 SHARE = 0.5  # of the concepts of each group
@@ -96,7 +96,7 @@ class UnitFeatures:
     """Features of images in rows of length 1, whose products are correlations of pixels and cosines of HOG features."""
 
     def __init__(self, images: PackImages, rows: Sequence[int]) -> None:
-        source = premultiplied_on_white(images.pixels[list(rows)])
+        source = composite_on_white(images.pixels[list(rows)])
         pixels = torch.from_numpy(compute_raw_pixels(source)).float()
         self.pixels = F.normalize(pixels - pixels.mean(1, keepdim=True))
         self.hog = F.normalize(torch.from_numpy(compute_hog_and_colour(source)).float())

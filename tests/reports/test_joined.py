@@ -182,7 +182,7 @@ def test_random_init_baselines_of_two_poolings_stand_apart_and_each_tower_gains_
         if one.measured.subject == "clip-tiny" and one.measured.images == 80_000
     )
     comparison = group_comparison("x", [baseline, pooled, tower, own_pooling])
-    points = collect_full_label_scores(comparison).main_points("rooms")
+    points = collect_full_label_scores(comparison).main_accuracies("rooms")
     by_subject = {point.subject: point for point in points if point.gain is not None}
     assert by_subject["superclass-tiny"].gain.value == by_subject["superclass-tiny"].accuracy.value
     assert by_subject["clip-tiny"].gain.value < by_subject["clip-tiny"].accuracy.value

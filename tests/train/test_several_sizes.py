@@ -27,7 +27,7 @@ from bench.train.build import (
 from bench.train.loop import train
 from bench.train.step import make_train_step
 from bench.transfer.feature_extractor import make_tower_embedder
-from bench.transfer.tasks.image_sources import premultiplied_on_white
+from bench.transfer.tasks.image_sources import composite_on_white
 from reports.render.frames import loss_curve_parts
 from tests.small import few_images, small
 
@@ -76,7 +76,7 @@ def test_multi_size_training_counts_its_images_and_its_tower_is_scored(
     assert read_provenance(path).images == images_of_branches[-1]
     tower = build_untrained_tower(experiment)
     tower.load_state_dict(load_file(path))
-    images = premultiplied_on_white(torch.zeros(2, 4, 64, 64, dtype=torch.uint8))
+    images = composite_on_white(torch.zeros(2, 4, 64, 64, dtype=torch.uint8))
     assert make_tower_embedder(tower, CPU)(images).shape == (2, tower.width)
 
 

@@ -15,7 +15,7 @@ from bench.statistics.intervals import accuracy_with_interval
 from bench.tables.tables import Table
 from bench.transfer.score_tables import task_table
 from bench.transfer.subject_scores import collect_full_label_scores
-from bench.transfer.terminal_tables import make_accuracy_tables
+from bench.transfer.terminal_tables import make_transfer_tables
 from tests.small import circumstances
 from tests.speeds import speed
 
@@ -61,7 +61,7 @@ def timed(**utilisation: float) -> Record:
 
 
 def tables_of(records: Sequence[Record]) -> dict[str, Table]:
-    return {table.title: table for table in make_accuracy_tables(records) if table.all_rows}
+    return {table.title: table for table in make_transfer_tables(records) if table.all_rows}
 
 
 def table_of_task(records: Sequence[Record]) -> Table:

@@ -25,7 +25,7 @@ from bench.transfer.families import TASKS as BUILT_IN
 from bench.transfer.feature_extractor import FeatureExtractor, make_tower_embedder
 from bench.transfer.named_tasks import load_task
 from bench.transfer.score import open_extractor, score_task
-from bench.transfer.tasks.image_sources import ArrayImageSource, premultiplied_on_white
+from bench.transfer.tasks.image_sources import ArrayImageSource, composite_on_white
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
 from models.image_tower import build_image_tower
 from tests.transfer.toys import toy_task
@@ -63,7 +63,7 @@ def test_images_of_one_caption_stay_in_one_part(
 ) -> None:
     emoji = load_pack_images("twemoji", results / "cache")
     captions = dict(
-        zip(map(bytes_of, premultiplied_on_white(emoji.pixels).pixels), emoji.captions, strict=True)
+        zip(map(bytes_of, composite_on_white(emoji.pixels).pixels), emoji.captions, strict=True)
     )
     for task in tasks:
         if task.name in EMOJI_TASKS:
@@ -125,8 +125,8 @@ def test_tower_features_are_independent_of_the_batch(results: Path) -> None:
     pixels = load_pack_images("twemoji", results / "cache").pixels
     embed = make_tower_embedder(build_image_tower("catlip-bench-tiny", 48, 0), CPU)
     np.testing.assert_allclose(
-        embed(premultiplied_on_white(pixels[:300]))[260:],
-        embed(premultiplied_on_white(pixels[260:300])),
+        embed(composite_on_white(pixels[:300]))[260:],
+        embed(composite_on_white(pixels[260:300])),
         atol=1e-5,
     )
 

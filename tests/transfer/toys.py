@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.image_sources import premultiplied_on_white
+from bench.transfer.tasks.image_sources import composite_on_white
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
 from models.image_tower import ImageTower, build_image_tower
 
@@ -22,7 +22,7 @@ def toy_part(count: int, seed: int = 0, *, separable: bool = True) -> LabelledIm
     levels = torch.from_numpy((shown * 180 + draw.integers(0, 60, count)).astype(np.uint8))
     pixels = levels.view(-1, 1, 1, 1).repeat(1, 4, 64, 64)
     pixels[:, 3] = 255
-    return LabelledImages(premultiplied_on_white(pixels), labels)
+    return LabelledImages(composite_on_white(pixels), labels)
 
 
 def toy_task(*counts: int, separable: bool = True) -> SingleLabelTask:

@@ -150,7 +150,7 @@ def summarize_data(
     all_rows = range(len(samples))
     rows = draw.sample(all_rows, min(num_images, len(samples)))
     caption_rows = draw.sample(all_rows, min(MAX_CAPTION_ROWS, len(samples)))
-    images = _inspect_images(samples, rows)
+    images = _decode_sampled_images(samples, rows)
     if key_file is not None:
         flawed_keys = [samples.key(image.row) for image in images if image.flaw]
         write_keys(key_file, samples.keys, flawed_keys)
@@ -158,7 +158,7 @@ def summarize_data(
     captions = []
     for number, field in enumerate(choice.names):
         texts_of_field = [fields[number] for fields in texts]
-        captions.append(inspect_captions(field or samples.caption_field, texts_of_field))
+        captions.append(count_tokens_and_nouns(field or samples.caption_field, texts_of_field))
     source = get_source(data)
     files = source.files(data)
     return DataSummary(
@@ -171,7 +171,7 @@ def summarize_data(
         notes=samples.notes(),
         images=images,
         captions=captions,
-        shown=[_show_sample(samples, image) for image in images[:NUM_SHOWN]],
+        shown=[_make_shown_sample(samples, image) for image in images[:NUM_SHOWN]],
     )
 
 
@@ -187,7 +187,7 @@ def _read_texts(samples: Samples, rows: Sequence[int]) -> list[Texts]:
     return texts_of_rows
 
 
-def inspect_captions(field: str, texts_of_samples: Sequence[Sequence[str]]) -> FieldCaptions:
+def count_tokens_and_nouns(field: str, texts_of_samples: Sequence[Sequence[str]]) -> FieldCaptions:
     """Count the tokens and nouns of the captions of a field."""
     per_sample = []
     texts = list[str]()
@@ -209,16 +209,16 @@ def inspect_captions(field: str, texts_of_samples: Sequence[Sequence[str]]) -> F
     )
 
 
-def _inspect_images(samples: Samples, rows: Sequence[int]) -> list[SampledImage]:
+def _decode_sampled_images(samples: Samples, rows: Sequence[int]) -> list[SampledImage]:
     """Decode the images of rows in the order of the files; return them in the order of `rows`."""
     shown = set(rows[:NUM_SHOWN])
     image_of_row = {}
     for row in show_progress(sorted(rows), len(rows), "decoding images", "images"):
-        image_of_row[row] = _inspect_image(samples, row, is_shown=row in shown)
+        image_of_row[row] = _decode_sampled_image(samples, row, is_shown=row in shown)
     return [image_of_row[row] for row in rows]
 
 
-def _inspect_image(samples: Samples, row: int, *, is_shown: bool) -> SampledImage:
+def _decode_sampled_image(samples: Samples, row: int, *, is_shown: bool) -> SampledImage:
     """Decode an image; a thumbnail is made if it is shown."""
     if samples.is_decoded:  # with colours that are premultiplied by alpha
         pixels = samples.pixels[row].permute(1, 2, 0).numpy()
@@ -245,7 +245,7 @@ def _make_thumbnail(rgb: npt.NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def _show_sample(samples: Samples, image: SampledImage) -> ShownSample:
+def _make_shown_sample(samples: Samples, image: SampledImage) -> ShownSample:
     texts = chain.from_iterable(samples.texts(image.row))
     captions = [text[:MAX_KEPT_CHARACTERS] for text in texts]
     return ShownSample(samples.key(image.row), image, captions)

@@ -19,7 +19,7 @@ from bench.features.dense_tasks.detection import (
 from bench.features.dense_tasks.layouts import COCO_LAYOUT, require_path
 from bench.features.dense_tasks.multi_label import MultiLabelPart, MultiLabelTask
 from bench.features.dense_tasks.task_files import build_task
-from bench.transfer.tasks.image_sources import FileImageSource, name_first_three
+from bench.transfer.tasks.image_sources import FileImageSource, join_first_three
 
 MAX_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
 MIN_POLYGON_LENGTH = 6  # coordinates of three corners
@@ -72,7 +72,7 @@ class InstancesWithMasks(Instances):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CocoFiles:
+class CocoSplit:
     """The images of a split with their objects, decoded on access."""
 
     classes: tuple[str, ...]  # by ascending id of their category
@@ -102,7 +102,7 @@ class CocoFiles:
             "iscrowd": torch.tensor(crowds, dtype=torch.int32),
         }
 
-    def select(self, rows: Sequence[int]) -> "CocoFiles":
+    def select(self, rows: Sequence[int]) -> "CocoSplit":
         objects = [self.objects[row] for row in rows]
         return replace(self, images=self.images.select(rows), objects=objects)
 
@@ -120,7 +120,7 @@ def read_coco_labels(root: Path, _cache: Path) -> MultiLabelTask:
     return build_task(MultiLabelTask, "COCO", train.classes, train_part, test_part, files)
 
 
-def _make_labelled_part(split: CocoFiles) -> MultiLabelPart:
+def _make_labelled_part(split: CocoSplit) -> MultiLabelPart:
     """Return the images of a split with the classes of their objects."""
     labels = np.zeros((len(split), len(split.classes)), dtype=bool)
     for row, objects in enumerate(split.objects):
@@ -141,7 +141,7 @@ def read_coco_detection(root: Path, _cache: Path) -> DetectionTask:
     return build_task(DetectionTask, "coco", train.classes, train, test, train.images.files)
 
 
-def _leave_out_empty_boxes(split: CocoFiles) -> CocoFiles:
+def _leave_out_empty_boxes(split: CocoSplit) -> CocoSplit:
     """Return a split without its objects with an empty box, of which COCO has some."""
     objects = [
         [item for item in objects_of_image if min(item.bbox[2:]) > 0]
@@ -150,7 +150,7 @@ def _leave_out_empty_boxes(split: CocoFiles) -> CocoFiles:
     return replace(split, objects=objects)
 
 
-def _read_splits(root: Path, instances_type: type[Instances]) -> tuple[CocoFiles, CocoFiles]:
+def _read_splits(root: Path, instances_type: type[Instances]) -> tuple[CocoSplit, CocoSplit]:
     """Read `train` and `val`; ValueError where they have other categories."""
     train = _read_split(root, "train", instances_type)
     val = _read_split(root, "val", instances_type)
@@ -159,7 +159,7 @@ def _read_splits(root: Path, instances_type: type[Instances]) -> tuple[CocoFiles
     return train, val
 
 
-def _read_split(root: Path, split: str, instances_type: type[Instances]) -> CocoFiles:
+def _read_split(root: Path, split: str, instances_type: type[Instances]) -> CocoSplit:
     """Read the annotations file of a split, and check that its images are there."""
     pattern = root / "annotations" / f"instances_{split}*.json"
     file = min(pattern.parent.glob(pattern.name), default=pattern)
@@ -172,7 +172,7 @@ def _read_split(root: Path, split: str, instances_type: type[Instances]) -> Coco
     missing = [name for name in names if name not in names_in_folder]
     if missing:
         raise ValueError(
-            f"{file} lists {len(missing)} images that are not in {folder}: {name_first_three(missing)}"
+            f"{file} lists {len(missing)} images that are not in {folder}: {join_first_three(missing)}"
         )
     annotations: dict[int, list[ObjectClass]] = {image.id: [] for image in instances.images}
     if len(annotations) < len(names):
@@ -188,7 +188,7 @@ def _read_split(root: Path, split: str, instances_type: type[Instances]) -> Coco
         annotation.category_id = class_index[annotation.category_id]
     classes = tuple(category.name for category in categories)
     images = FileImageSource([folder / name for name in names])
-    return CocoFiles(classes, images, list(annotations.values()))
+    return CocoSplit(classes, images, list(annotations.values()))
 
 
 def read_instances(path: Path, instances_type: type[Instances]) -> Instances:

@@ -34,7 +34,7 @@ def concatenate_datasets(first: Examples[T], second: Examples[T]) -> Examples[T]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransferTraining(TrainingRecipe):
+class DenseTrainingRecipe(TrainingRecipe):
     """A recipe with the learning rates to choose from, in micro-batches."""
 
     micro_batch_size: int  # images per micro-batch
@@ -49,7 +49,9 @@ class TransferTraining(TrainingRecipe):
             return self.learning_rates[0]
         return find_best_learning_rate(self.learning_rates, quality)[0]
 
-    def draw_batch(self, num_examples: int, batch_number: int) -> tuple[list[int], torch.Generator]:
+    def draw_batch_rows(
+        self, num_examples: int, batch_number: int
+    ) -> tuple[list[int], torch.Generator]:
         """Return the rows of a batch, in an order of the seed, and the generator of its augmentation."""
         first = batch_number * self.batch_size
         rows = shuffled_rows(self.seed, num_examples, start=first, size=self.batch_size)

@@ -19,8 +19,8 @@ from torchvision.models.detection import MaskRCNN
 from bench.data.transforms import WHITE
 from bench.environment.seeds import HEAD, derive_seed
 from bench.features.dense_tasks.dense_training import (
+    DenseTrainingRecipe,
     Examples,
-    TransferTraining,
     concatenate_datasets,
 )
 from bench.records.scores import MetricScore
@@ -49,7 +49,7 @@ def import_pycocotools(name: str) -> Any:
         ) from None
 
 
-def average_precision(images: Iterable[tuple[Objects, Objects]]) -> dict[str, float]:
+def compute_average_precision(images: Iterable[tuple[Objects, Objects]]) -> dict[str, float]:
     """Return "box AP", "box AP50", "mask AP" and "mask AP50" of images with their objects and detections.
 
     AP is the mean over classes and ten IoU thresholds, AP50 is at IoU 0.5; at most 100 detections per image count.
@@ -83,9 +83,9 @@ class DetectionRecipe:
 
     side: int  # of the square that images are resized to, in pixels
     heads: DetectionHeadSizes
-    trainings: Mapping[int, TransferTraining]  # by the smallest width of their towers, ascending
+    trainings: Mapping[int, DenseTrainingRecipe]  # by the smallest width of their towers, ascending
 
-    def training_for(self, width: int) -> TransferTraining:
+    def choose_training(self, width: int) -> DenseTrainingRecipe:
         """Return the training of a tower of this width."""
         trainings = [
             training for min_width, training in self.trainings.items() if min_width <= width
@@ -96,7 +96,7 @@ class DetectionRecipe:
 # CatLIP's recipes for ViT-B, ViT-L and ViT-H, whose 25 or 20 epochs repeat each image four times; without RangeAugment,
 # stochastic depth and the sampler of several image sizes. Source: apple/corenet 1aa3acd,
 # `projects/catlip/object_detection/maskrcnn_vit_{base,large,huge}.yaml` (2 images on each of 64 GPUs).
-_VIT_B = TransferTraining(
+_VIT_B = DenseTrainingRecipe(
     epochs=100,
     batch_size=128,
     micro_batch_size=2,
@@ -138,16 +138,16 @@ def score_detection(extractor: FeatureExtractor, task: DetectionTask) -> list[Me
     """
     assert extractor.tower is not None
     tower = extractor.tower.to(extractor.device)
-    training = task.recipe.training_for(tower.width)
+    training = task.recipe.choose_training(tower.width)
 
     def quality(learning_rate: float) -> float:
         model = _train_detector(tower, task, task.train, learning_rate)
-        return average_precision(_detect(model, task.validation))["box AP"]
+        return compute_average_precision(_detect(model, task.validation))["box AP"]
 
     learning_rate = training.choose_learning_rate(tower.width, quality)
     joint = concatenate_datasets(task.train, task.validation)
     model = _train_detector(tower, task, joint, learning_rate)
-    precisions = average_precision(_detect(model, task.test))
+    precisions = compute_average_precision(_detect(model, task.test))
     scores = []
     for name, value in precisions.items():
         score = MetricScore(
@@ -169,7 +169,7 @@ def _train_detector(
 ) -> MaskRCNN:
     """Train a copy of a tower with new heads, by the sum of torchvision's five losses."""
     device = next(tower.parameters()).device
-    training = task.recipe.training_for(tower.width)
+    training = task.recipe.choose_training(tower.width)
     with torch.random.fork_rng([]):
         torch.manual_seed(derive_seed(training.seed, HEAD))
         mean_and_std = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
@@ -181,11 +181,11 @@ def _train_detector(
 
     def load(k: int) -> list[list[tuple[Tensor, Objects]]]:
         """Return the micro-batches of batch k; each image is mirrored with a probability of a half."""
-        rows, generator = training.draw_batch(len(part), k)
+        rows, generator = training.draw_batch_rows(len(part), k)
         is_mirrored = torch.rand(len(rows), generator=generator) < 0.5  # noqa: PLR2004
         batch = []
         for row, mirrored in zip(rows, is_mirrored.tolist(), strict=True):
-            batch.append(_image_and_target(*part[row], mirrored=mirrored))
+            batch.append(_make_detector_input(*part[row], mirrored=mirrored))
         size = training.micro_batch_size
         return [batch[first : first + size] for first in range(0, len(batch), size)]
 
@@ -205,7 +205,9 @@ def _train_detector(
     return trained
 
 
-def _image_and_target(rgb: Tensor, objects: Objects, *, mirrored: bool) -> tuple[Tensor, Objects]:
+def _make_detector_input(
+    rgb: Tensor, objects: Objects, *, mirrored: bool
+) -> tuple[Tensor, Objects]:
     """Return an image and its targets for torchvision's detectors, without crowds."""
     is_single = objects["iscrowd"] == 0
     boxes = objects["boxes"][is_single]

@@ -31,7 +31,7 @@ EXTENSION = Extension(
         Protocol(
             "multi-label-fine-tune",
             MULTI_LABEL,
-            _lazy_function("multi_label:score_fine_tuned"),
+            _lazy_function("multi_label:score_multi_label_fine_tuning"),
             needs_tower=True,
             is_default=True,
         ),

@@ -18,7 +18,7 @@ from bench.features.dense_tasks.task_files import build_task
 from bench.transfer.tasks.image_sources import (
     IMAGE_SUFFIXES,
     FileImageSource,
-    name_first_three,
+    join_first_three,
 )
 
 ONE_CHANNEL_MODES = ("L", "P", "1")  # Pillow's modes with one number per pixel
@@ -42,14 +42,14 @@ class MaskFiles:
         """Decode an image and its mask; ValueError names a file that cannot be decoded, or a mask that does not fit."""
         rgb = self.images.rgb(row)
         path = self.masks[row]
-        numbers = _read_mask(path)
+        numbers = _read_mask_numbers(path)
         if numbers.shape != rgb.shape[1:]:
             raise ValueError(f"{path} and its image {self.images.files[row]} have other sizes")
         classes = self.class_of_number[numbers]
         unknown = np.unique(numbers[classes == NO_CLASS]).tolist()
         if unknown:
             raise ValueError(
-                f"{path} has numbers that are no class of the set: {name_first_three(unknown)}"
+                f"{path} has numbers that are no class of the set: {join_first_three(unknown)}"
             )
         return rgb, torch.from_numpy(classes.astype(np.uint8))
 
@@ -64,8 +64,10 @@ def read_ade20k(root: Path, _cache: Path) -> SegmentationTask:
     class_of_number = np.full(256, NO_CLASS)
     class_of_number[0] = IGNORED
     class_of_number[1 : ADE20K_CLASSES + 1] = range(ADE20K_CLASSES)
-    train = _pair_files(root, "annotations", "training", class_of_number, ADE20K_LAYOUT)
-    test = _pair_files(root, "annotations", "validation", class_of_number, ADE20K_LAYOUT)
+    train = _pair_images_with_masks(root, "annotations", "training", class_of_number, ADE20K_LAYOUT)
+    test = _pair_images_with_masks(
+        root, "annotations", "validation", class_of_number, ADE20K_LAYOUT
+    )
     return build_task(SegmentationTask, "ade20k", classes, train, test, train.masks)
 
 
@@ -82,12 +84,12 @@ def read_mask_folders(root: Path, _cache: Path) -> SegmentationTask:
     class_of_number = np.full(256, NO_CLASS)
     class_of_number[: len(classes)] = range(len(classes))
     class_of_number[IGNORED] = IGNORED
-    train = _pair_files(root, "masks", "train", class_of_number, FOLDERS_LAYOUT)
-    test = _pair_files(root, "masks", "val", class_of_number, FOLDERS_LAYOUT)
+    train = _pair_images_with_masks(root, "masks", "train", class_of_number, FOLDERS_LAYOUT)
+    test = _pair_images_with_masks(root, "masks", "val", class_of_number, FOLDERS_LAYOUT)
     return build_task(SegmentationTask, "masks", classes, train, test, train.masks)
 
 
-def _pair_files(
+def _pair_images_with_masks(
     root: Path, masks_name: str, part: str, class_of_number: ClassOfNumber, layout: str
 ) -> MaskFiles:
     """Pair the images of a part with the masks of the same names in the folder `masks_name`, without decoding."""
@@ -99,14 +101,14 @@ def _pair_files(
     mask_files = [mask_folder / f"{path.stem}.png" for path in files]
     unpaired = set(mask_files) ^ set(mask_folder.glob("*.png"))
     if unpaired:
-        names = name_first_three(sorted(unpaired))
+        names = join_first_three(sorted(unpaired))
         raise ValueError(
             f"{root}: images/{part} and {masks_name}/{part} hold other names, such as {names}"
         )
     return MaskFiles(FileImageSource(files), mask_files, class_of_number)
 
 
-def _read_mask(path: Path) -> UInt8[np.ndarray, "height width"]:
+def _read_mask_numbers(path: Path) -> UInt8[np.ndarray, "height width"]:
     """Return the number of each pixel; ValueError for what is no PNG file of one channel, or has too many pixels."""
     encoded = read_limited(path)
     # Pillow documents no exceptions.

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from bench.records.scores import MetricScore
 from bench.transfer.classification.fine_tune import (
-    FineTuning,
+    FineTuningRecipe,
     adapt_recipe,
     compute_logits,
-    list_candidate_rates,
+    list_candidate_learning_rates,
     make_random_head,
     train_classifier_copy,
 )
@@ -29,7 +29,7 @@ from losses.multilabel import multilabel_loss
 
 # CatLIP's recipe on COCO, without RangeAugment and the sampler of several image sizes. Source: apple/corenet 1aa3acd,
 # `projects/catlip/multi_label_image_classification/vit_{base,large}.yaml` (32 images on each of 4 GPUs).
-RELEASED = FineTuning(
+RELEASED = FineTuningRecipe(
     learning_rate=1e-5,
     final_learning_rate_ratio=1e-6 / 1e-5,
     label_smoothing=0.0,
@@ -64,8 +64,8 @@ class MultiLabelTask(TaskWithSplits[MultiLabelPart]):
     """A task whose images show several classes at once, or none."""
 
 
-def score_fine_tuned(
-    extractor: FeatureExtractor, task: MultiLabelTask, published: FineTuning = RELEASED
+def score_multi_label_fine_tuning(
+    extractor: FeatureExtractor, task: MultiLabelTask, published: FineTuningRecipe = RELEASED
 ) -> list[MetricScore]:
     """Fine-tune the extractor's tower with a new head, by binary cross-entropy summed over classes.
 
@@ -79,7 +79,9 @@ def score_fine_tuned(
     if tower.width < PUBLISHED_WIDTH:
         published = replace(published, image_size=None, resize_over_crop=None)
 
-    def fit_and_score(fitted: MultiLabelPart, scored: MultiLabelPart, recipe: FineTuning) -> Scores:
+    def fit_and_score(
+        fitted: MultiLabelPart, scored: MultiLabelPart, recipe: FineTuningRecipe
+    ) -> Scores:
         loss = make_multilabel_loss(fitted, device)
         model = train_classifier_copy(tower, head, fitted.images, loss, recipe, device)
         logits = compute_logits(model, scored.images, device, published.resize_over_crop)
@@ -89,9 +91,11 @@ def score_fine_tuned(
 
     def quality(rate: float) -> float:
         scores = fit_and_score(task.train, task.validation, replace(recipe, learning_rate=rate))
-        return mean_average_precision(scores, task.validation)
+        return compute_mean_average_precision(scores, task.validation)
 
-    rate, _ = find_best_learning_rate(list_candidate_rates(tower, count, published), quality)
+    rate, _ = find_best_learning_rate(
+        list_candidate_learning_rates(tower, count, published), quality
+    )
     recipe = replace(recipe, learning_rate=rate)
     joint = task.train.concatenate(task.validation)
     scores = fit_and_score(joint, task.test, recipe)
@@ -102,11 +106,11 @@ def score_fine_tuned(
             task=task.name,
             protocol="multi-label, fine-tuned",
             name="macro mAP",
-            value=mean_average_precision(scores, task.test),
+            value=compute_mean_average_precision(scores, task.test),
             num_train=len(joint),
             num_test=len(task.test),
             # Of a constant prediction: the average precision of a class is its share in the test images.
-            baseline=mean_average_precision(np.zeros_like(scores), task.test),
+            baseline=compute_mean_average_precision(np.zeros_like(scores), task.test),
             training=training,
         )
     ]
@@ -125,7 +129,7 @@ def make_multilabel_loss(
     return loss_of
 
 
-def mean_average_precision(scores: Scores, part: MultiLabelPart) -> float:
+def compute_mean_average_precision(scores: Scores, part: MultiLabelPart) -> float:
     """Return the mean average precision over the classes with positives; it depends only on the order of the scores.
 
     ValueError for a score that is not finite, or where no image shows any class.

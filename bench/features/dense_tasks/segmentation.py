@@ -15,8 +15,8 @@ from torchvision.transforms.v2 import functional as TF
 from bench.data.transforms import WHITE, normalise
 from bench.environment.seeds import HEAD, derive_seed
 from bench.features.dense_tasks.dense_training import (
+    DenseTrainingRecipe,
     Examples,
-    TransferTraining,
     concatenate_datasets,
 )
 from bench.records.scores import MetricScore
@@ -43,7 +43,7 @@ class SegmentationRecipe:
     side: int  # in pixels, of the square that images are cropped to in training and squeezed to in scoring
     scales: tuple[float, float]  # range of a training image's random shorter side, over `side`
     channels: int = ASPP_CHANNELS
-    training: TransferTraining
+    training: DenseTrainingRecipe
 
 
 # CatLIP's recipe, without RangeAugment, and with crops that one class may fill. Source: Mehta et al. 2024 (arXiv
@@ -52,7 +52,7 @@ class SegmentationRecipe:
 PUBLISHED = SegmentationRecipe(
     side=512,
     scales=(0.5, 1.5),
-    training=TransferTraining(
+    training=DenseTrainingRecipe(
         epochs=50,
         batch_size=32,
         micro_batch_size=8,
@@ -81,13 +81,13 @@ def score_segmentation(extractor: FeatureExtractor, task: SegmentationTask) -> l
 
     def quality(learning_rate: float) -> float:
         model = _train_segmenter(tower, task, side, task.train, learning_rate)
-        value, _ = mean_iou(partial(_predict, model, side), task.validation, num_classes)
+        value, _ = compute_mean_iou(partial(_predict, model, side), task.validation, num_classes)
         return value
 
     learning_rate = training.choose_learning_rate(tower.width, quality)
     joint = concatenate_datasets(task.train, task.validation)
     model = _train_segmenter(tower, task, side, joint, learning_rate)
-    value, commonest = mean_iou(partial(_predict, model, side), task.test, num_classes)
+    value, commonest = compute_mean_iou(partial(_predict, model, side), task.test, num_classes)
     score = MetricScore(
         task=task.name,
         protocol="segmentation",
@@ -102,7 +102,7 @@ def score_segmentation(extractor: FeatureExtractor, task: SegmentationTask) -> l
 
 
 @torch.inference_mode()
-def mean_iou(
+def compute_mean_iou(
     predict: Callable[[Sequence[ImageAndMask]], Iterable[Tensor]],
     part: Examples[ImageAndMask],
     num_classes: int,
@@ -176,7 +176,7 @@ def _train_segmenter(
     model = model.to(device)
 
     def load(k: int) -> list[tuple[Tensor, Tensor]]:
-        rows, generator = training.draw_batch(len(part), k)
+        rows, generator = training.draw_batch_rows(len(part), k)
         crops = [random_scale_crop_flip(part[row], side, recipe.scales, generator) for row in rows]
         rgb = torch.stack([crop for crop, _ in crops])
         masks = torch.stack([mask for _, mask in crops])

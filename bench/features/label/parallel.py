@@ -17,17 +17,17 @@ from bench.environment.child_processes import (
 from bench.labels.counting import count_file
 from bench.labels.labeller import Tally
 
-Outcome = Tally | ValueError | OSError
+TallyOrError = Tally | ValueError | OSError
 
 
-def count_on_cores(
+def count_files_in_parallel(
     files: Sequence[Path], rule: str, caption: str | None, workers: int
-) -> Generator[Outcome, None, None]:
+) -> Generator[TallyOrError, None, None]:
     """Count files on `workers` processes, or in this one if `workers` is 1; yield the tally or the error of each.
 
     An error that the user can fix (ValueError, OSError) fails one file. ChildProcessError if a process was killed.
     """
-    count = partial(_count_caught, rule, caption)
+    count = partial(_count_or_return_error, rule, caption)
     if workers == 1:
         yield from map(count, files)
         return
@@ -50,7 +50,7 @@ def count_on_cores(
         pool.shutdown(cancel_futures=True)
 
 
-def _count_caught(rule: str, caption: str | None, path: Path) -> Outcome:
+def _count_or_return_error(rule: str, caption: str | None, path: Path) -> TallyOrError:
     """Return the tally of a file, or the error that the user can fix."""
     try:
         return count_file(path, rule, caption)

@@ -20,7 +20,7 @@ from bench.data.samples import caption_files
 from bench.data.text_tables import UTF8_REMEDY
 from bench.environment.cores import count_available_cores
 from bench.experiment.fields import InputSettings
-from bench.features.label.parallel import count_on_cores
+from bench.features.label.parallel import count_files_in_parallel
 from bench.features.label.tables import (
     captions_table,
     explanation_table,
@@ -109,7 +109,7 @@ class Label:
         num_bytes = sum(path.stat().st_size for path in files)
         max_workers = min(count_available_cores(), 1 + num_bytes // MIN_BYTES_PER_PROCESS)
         workers = max(1, min(self.workers or max_workers, len(files)))
-        with closing(count_on_cores(files, self.rule, self.caption, workers)) as outcomes:
+        with closing(count_files_in_parallel(files, self.rule, self.caption, workers)) as outcomes:
             for outcome in show_progress(outcomes, len(files), "reading captions", "files"):
                 if isinstance(outcome, Tally):
                     total.add(outcome)

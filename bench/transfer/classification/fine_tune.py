@@ -55,7 +55,7 @@ MICRO_BATCH_PIXELS = 128 * 224**2  # most pixels of the images that pass through
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FineTuning(TrainingRecipe):
+class FineTuningRecipe(TrainingRecipe):
     """Settings of fine-tuning; the defaults are CatLIP's on ImageNet-1k, as released.
 
     AdamW with a linear warm-up and a cosine; random resized crops and flips. RangeAugment and the sampler of several
@@ -81,7 +81,7 @@ class FineTuning(TrainingRecipe):
 
 # CatLIP's recipe: arXiv:2404.15653, table 6. CoreNet has no file of it; settings that are not in the table are as in
 # fine-tuning.
-LINEAR_PROBE = FineTuning(
+LINEAR_PROBE = FineTuningRecipe(
     epochs=30,
     batch_size=256,
     learning_rate=3e-5,
@@ -89,7 +89,7 @@ LINEAR_PROBE = FineTuning(
     weight_decay=0.0,
     train_tower=False,
 )
-RELEASED = FineTuning()
+RELEASED = FineTuningRecipe()
 
 
 class FineTunedClassifier(nn.Module):
@@ -114,11 +114,11 @@ def make_random_head(width: int, num_classes: int, seed: int) -> nn.Linear:
     return head
 
 
-def fine_tune_on_labels(
+def fine_tune_copy(
     tower: ImageTower,
     head: nn.Linear,
     part: LabelledImages,
-    recipe: FineTuning,
+    recipe: FineTuningRecipe,
     device: torch.device,
 ) -> FineTunedClassifier:
     """Return copies of a tower and a head, trained on the labels of a part; the originals are unchanged.
@@ -141,7 +141,7 @@ def train_classifier_copy(
     head: nn.Linear,
     images: ImageSource,
     compute_loss: LossOfLogitsAndRows,
-    recipe: FineTuning,
+    recipe: FineTuningRecipe,
     device: torch.device,
 ) -> FineTunedClassifier:
     """Return copies of a tower and a head, trained by a loss of logits and of the images' rows, which are on the CPU.
@@ -158,7 +158,7 @@ def train_classifier_copy(
     while recipe.batch_size % micro_batch_size:  # micro-batches are equally large
         micro_batch_size -= 1
     micro_batches = recipe.batch_size // micro_batch_size
-    load = partial(load_training_batch, images, tower.image_size, micro_batch_size, recipe)
+    load = partial(load_augmented_batch, images, tower.image_size, micro_batch_size, recipe)
 
     def compute_batch_loss(batch: tuple[Tensor, Tensor]) -> Tensor:
         images, rows = batch
@@ -177,8 +177,8 @@ def train_classifier_copy(
     )
 
 
-def load_training_batch(
-    images: ImageSource, side: int, batch_size: int, recipe: FineTuning, batch_number: int
+def load_augmented_batch(
+    images: ImageSource, side: int, batch_size: int, recipe: FineTuningRecipe, batch_number: int
 ) -> tuple[UInt8[Tensor, "batch 3 side side"], Int[Tensor, " batch"]]:
     """Return `batch_size` crops of `side` pixels, the batch `batch_number`, and the rows of their images.
 
@@ -216,7 +216,7 @@ def score_fine_tuning(
     extractor: FeatureExtractor,
     task: SingleLabelTask,
     protocol: str = "fine-tune",
-    published: FineTuning = RELEASED,
+    published: FineTuningRecipe = RELEASED,
 ) -> list[Score]:
     """Choose the learning rate, train tower and head on the training and validation part, and score on the test part.
 
@@ -232,19 +232,17 @@ def score_fine_tuning(
         return logits.argmax(dim=1) == torch.from_numpy(part.labels)
 
     images = len(task.train.labels)
-    rates = list_candidate_rates(tower, images, published)
+    rates = list_candidate_learning_rates(tower, images, published)
     recipe = adapt_recipe(published, images)
 
     def accuracy(rate: float) -> float:
-        model = fine_tune_on_labels(
-            tower, head, task.train, replace(recipe, learning_rate=rate), device
-        )
+        model = fine_tune_copy(tower, head, task.train, replace(recipe, learning_rate=rate), device)
         return float(find_correct(model, task.validation).double().mean())
 
     rate, validation_accuracy = find_best_learning_rate(rates, accuracy)
     recipe = replace(recipe, learning_rate=rate)
     both = task.train.concatenate(task.validation)
-    model = fine_tune_on_labels(tower, head, both, recipe, device)
+    model = fine_tune_copy(tower, head, both, recipe, device)
     score = make_score(
         task,
         protocol,
@@ -265,7 +263,7 @@ score_linear_probe_catlip = partial(
 )
 
 
-def adapt_recipe(published: FineTuning, num_images: int) -> FineTuning:
+def adapt_recipe(published: FineTuningRecipe, num_images: int) -> FineTuningRecipe:
     """Return a published recipe, adapted to this number of training images.
 
     Where the released batch would make less than ten times the steps of the released warm-up, batches have at most
@@ -283,8 +281,8 @@ def adapt_recipe(published: FineTuning, num_images: int) -> FineTuning:
     return replace(published, batch_size=batch, epochs=max(published.epochs, epochs))
 
 
-def list_candidate_rates(
-    tower: ImageTower, num_images: int, published: FineTuning
+def list_candidate_learning_rates(
+    tower: ImageTower, num_images: int, published: FineTuningRecipe
 ) -> tuple[float, ...]:
     """Return the learning rates to try: only the published one for towers as wide as ViT-B and large training parts."""
     if tower.width >= PUBLISHED_WIDTH and num_images >= PUBLISHED_IMAGES:

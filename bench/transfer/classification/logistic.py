@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bench.console.console import log
-from bench.transfer.feature_matrix import BLOCK_ROWS, allocate_matrix
+from bench.transfer.feature_matrix import BLOCK_ROWS, allocate_or_map_matrix
 
 TOLERANCE = 1e-7  # of the gradient norm
 MAX_EXCESS = 1e-4  # of the objective over its minimum, relative, for features in float32
@@ -80,7 +80,9 @@ class PrincipalAxes:
     def project(self, features: Features) -> Projected:
         """Return a column per axis, and a column of ones for the intercepts, in the precision of the features."""
         num_columns = self.axes.shape[1] + 1
-        projected = allocate_matrix(len(features), num_columns, features.dtype, self.mean.device)
+        projected = allocate_or_map_matrix(
+            len(features), num_columns, features.dtype, self.mean.device
+        )
         blocks = torch.split(features, BLOCK_ROWS)
         projected_blocks = torch.split(projected, BLOCK_ROWS)
         for block, out in zip(blocks, projected_blocks, strict=True):
@@ -167,7 +169,7 @@ class _LogisticObjective:
         least = 1 / (inverse_penalty * self.count)
         penalty = torch.full_like(self.spread, least)
         penalty[-1] = 0  # intercepts
-        objective, gradient = self._evaluate_and_keep(weights, penalty)
+        objective, gradient = self._compute_objective_and_gradient(weights, penalty)
         for steps_left in range(MAX_STEPS, -1, -1):
             length = float(gradient.norm())
             if self.is_rough:
@@ -185,12 +187,12 @@ class _LogisticObjective:
             if reached or not steps_left:
                 break
             max_residual = min(MAX_RELATIVE_RESIDUAL, max(length**0.5, limit / length / 2))
-            step = self._newton_step(weights, gradient, penalty, max_residual)
+            step = self._solve_newton_step(weights, gradient, penalty, max_residual)
             bound = objective + ROUNDING * abs(objective)
             slope = ARMIJO * float((gradient * step).sum())
             for size in STEP_SIZES:
                 tried = weights + size * step
-                value, gradient_there = self._evaluate_and_keep(tried, penalty)
+                value, gradient_there = self._compute_objective_and_gradient(tried, penalty)
                 if value <= bound + size * slope:
                     break
             else:
@@ -200,7 +202,9 @@ class _LogisticObjective:
             gradient = gradient_there
         return weights, objective, length, reached
 
-    def _evaluate_and_keep(self, weights: Tensor, penalty: Tensor) -> tuple[float, Tensor]:
+    def _compute_objective_and_gradient(
+        self, weights: Tensor, penalty: Tensor
+    ) -> tuple[float, Tensor]:
         """Return the objective and its gradient; keep what the Newton step from these weights needs."""
         entropy = 0.0
         gradient = torch.zeros_like(weights)
@@ -221,7 +225,9 @@ class _LogisticObjective:
         gradient = gradient / self.count + penalty * weights
         return entropy / self.count + penalty_of_weights, gradient
 
-    def _probabilities(self, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _iterate_blocks_with_probabilities(
+        self, weights: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield blocks of features, and their probabilities at the weights that were evaluated last."""
         if self.kept:
             yield from zip(self.rough_blocks, self.kept, strict=True)
@@ -230,16 +236,16 @@ class _LogisticObjective:
             inputs = block.to(weights.device)
             yield inputs, (weights @ inputs.T).softmax(0)
 
-    def _hessian_product(self, direction: Tensor, weights: Tensor, penalty: Tensor) -> Tensor:
+    def _multiply_by_hessian(self, direction: Tensor, weights: Tensor, penalty: Tensor) -> Tensor:
         """Return the product of the Hessian at `weights` with a direction."""
         product = torch.zeros_like(direction)
-        for inputs, shares in self._probabilities(weights):
+        for inputs, shares in self._iterate_blocks_with_probabilities(weights):
             weighed = direction @ inputs.T * shares
             weighed.addcmul_(shares, weighed.sum(0, keepdim=True), value=-1)
             product.addmm_(weighed, inputs)
         return product / self.count + penalty * direction
 
-    def _newton_step(
+    def _solve_newton_step(
         self, weights: Tensor, gradient: Tensor, penalty: Tensor, max_residual: float
     ) -> Tensor:
         """Solve for the Newton step by conjugate gradients, up to a relative residual."""
@@ -253,7 +259,7 @@ class _LogisticObjective:
         direction = residual / diagonal
         slope = (residual * direction).sum()
         for _ in range(MAX_PRODUCTS):
-            curved = self._hessian_product(direction, weights, penalty)
+            curved = self._multiply_by_hessian(direction, weights, penalty)
             size = slope / (direction * curved).sum()
             step.add_(direction * size)
             residual.sub_(curved * size)

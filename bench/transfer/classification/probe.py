@@ -31,7 +31,7 @@ from bench.transfer.classification.label_subsets import (
 )
 from bench.transfer.classification.logistic import PrincipalAxes, fit_regularisation_path
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.feature_matrix import MAX_IN_MEMORY, stack_rows
+from bench.transfer.feature_matrix import MAX_IN_MEMORY, concatenate_batches
 from bench.transfer.tasks.tasks import SingleLabelTask, TaskWithSplits
 
 NEIGHBOUR_COUNTS = (1.0, 3.0, 5.0, 10.0, 20.0)
@@ -56,7 +56,9 @@ class LabelledFeatures:
 
     def concatenate(self, other: "LabelledFeatures") -> "LabelledFeatures":
         labels = torch.cat([self.labels, other.labels])
-        return LabelledFeatures(stack_rows([self.features, other.features], len(labels)), labels)
+        return LabelledFeatures(
+            concatenate_batches([self.features, other.features], len(labels)), labels
+        )
 
     def sample_to_fit_memory(self) -> "LabelledFeatures":
         """Return all images, or as many random ones as fit in memory."""
@@ -111,7 +113,7 @@ def predict_by_logistic_regression(
         yield fit.predict(projected), fit.converged
 
 
-def _majority_classes(neighbours: Int[Tensor, "queries k"]) -> Int[Tensor, " queries"]:
+def _find_majority_classes(neighbours: Int[Tensor, "queries k"]) -> Int[Tensor, " queries"]:
     """Return the commonest class of each row; of equally common classes the first in the row."""
     votes = (neighbours.unsqueeze(2) == neighbours.unsqueeze(1)).sum(2)
     winner = votes.argmax(1, keepdim=True)
@@ -139,7 +141,7 @@ def predict_by_neighbours(
         rounded = cosines.mul_(COSINE_STEPS).round_().long()
         keys = rounded.mul_(COSINE_STEPS).add_(order)
         nearest = train.labels[keys.topk(largest, dim=1).indices]
-        classes = [_majority_classes(nearest[:, :size]) for size in sizes]
+        classes = [_find_majority_classes(nearest[:, :size]) for size in sizes]
         predictions_by_block.append(torch.stack(classes))
     for predictions in torch.cat(predictions_by_block, dim=1):
         yield predictions, True
@@ -214,7 +216,7 @@ def draw_rows_by_class(task: EmbeddedTask) -> list[tuple[RowsByClass, RowsByClas
 def score_after_refit(protocol: ProbeProtocol, task: EmbeddedTask, **score_fields: Any) -> Score:
     """Choose the setting on the validation part, refit on both parts, and score on the test part."""
     tuned = task.train.sample_to_fit_memory() if protocol.is_tuned_on_sample else task.train
-    search, _ = _search_setting(protocol, task, tuned, task.validation.features)
+    search, _ = _search_best_setting(protocol, task, tuned, task.validation.features)
     both = task.train.concatenate(task.validation)
     predicted, converged = next(protocol.predict(both, task.test.features, [search.best]))
     return _make_probe_score(
@@ -225,7 +227,7 @@ def score_after_refit(protocol: ProbeProtocol, task: EmbeddedTask, **score_field
 def score_without_refit(protocol: ProbeProtocol, task: EmbeddedTask, **score_fields: Any) -> Score:
     """Choose the setting on the validation part, and score on the test part the fit to the training part alone."""
     queries = torch.cat([task.validation.features, task.test.features])
-    search, predictions = _search_setting(protocol, task, task.train, queries)
+    search, predictions = _search_best_setting(protocol, task, task.train, queries)
     predicted, converged = predictions[search.settings.index(search.best)]
     predicted = predicted[len(task.validation.labels) :]
     return _make_probe_score(
@@ -233,7 +235,7 @@ def score_without_refit(protocol: ProbeProtocol, task: EmbeddedTask, **score_fie
     )
 
 
-def _search_setting(
+def _search_best_setting(
     protocol: ProbeProtocol, task: EmbeddedTask, train: LabelledFeatures, queries: Tensor
 ) -> tuple[HyperparameterSearch, list[tuple[Classes, bool]]]:
     """Search the setting on the validation part, with which `queries` begin; return it and all predictions."""

@@ -58,12 +58,12 @@ class HeadsByDraw(NamedTuple):
         """Return the class numbers that each draw's head predicts."""
         return (features @ self.weight.mT + self.bias[:, None]).argmax(-1)
 
-    def accuracies_on(self, part: LabelledFeatures) -> Float[Tensor, " draws"]:
+    def compute_accuracies(self, part: LabelledFeatures) -> Float[Tensor, " draws"]:
         """Return the accuracy of each draw's head on the images of a part."""
         return (self.predict(part.features) == part.labels).float().mean(-1)
 
 
-class ChosenRate(NamedTuple):
+class ChosenLearningRate(NamedTuple):
     """The learning rate chosen for a draw, its validation accuracy, and the number of training images."""
 
     learning_rate: float
@@ -71,7 +71,7 @@ class ChosenRate(NamedTuple):
     num_train: int
 
 
-def score_initial_heads(extractor: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
+def score_transfer_init(extractor: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
     """Score every initial head of a tower on a task, untrained and trained on few labels.
 
     A rate is chosen for each head, number of labels and draw on validation images of that draw: as many per class as
@@ -81,8 +81,8 @@ def score_initial_heads(extractor: FeatureExtractor, task: SingleLabelTask) -> l
     subsets = list(_iterate_label_subsets(draw_rows_by_class(embedded)))
     scores = list[Score]()
     for name, start in _make_initial_heads(extractor.loaded, embedded).items():
-        accuracies = start.accuracies_on(embedded.validation).tolist()
-        untrained = [ChosenRate(0.0, accuracy, 0) for accuracy in accuracies]
+        accuracies = start.compute_accuracies(embedded.validation).tolist()
+        untrained = [ChosenLearningRate(0.0, accuracy, 0) for accuracy in accuracies]
         scores += _make_scores(name, start, untrained, embedded, per_class=0)
         for score_fields, train_rows, validation_rows in subsets:
             head, chosen = fit_heads_at_best_rate(start, embedded, train_rows, validation_rows)
@@ -98,12 +98,12 @@ def _make_initial_heads(loaded: LoadedTower | None, task: EmbeddedTask) -> dict[
         return heads
     classifier = loaded.label_classifier
     if classifier is not None and classifier.keys:
-        heads[COPIED_ROWS] = copy_classifier_rows(classifier, task.classes, random_heads)
+        heads[COPIED_ROWS] = make_heads_from_classifier(classifier, task.classes, random_heads)
     text_encoder = loaded.read_text_encoder()
     if text_encoder is not None:
         names = class_names_for_prompts(task.classes)
         prompts = [_prompts_of_class(name) for name in names]
-        heads[PROMPTS] = make_text_heads(text_encoder, prompts, task.train.features, DRAWS)
+        heads[PROMPTS] = make_heads_from_prompts(text_encoder, prompts, task.train.features, DRAWS)
     return heads
 
 
@@ -112,7 +112,7 @@ def _prompts_of_class(name: str) -> tuple[str, ...]:
     return tuple(template(name) for template in OPENAI_IMAGENET_TEMPLATES)
 
 
-def copy_classifier_rows(
+def make_heads_from_classifier(
     classifier: LabelClassifier, classes: Sequence[str], random_heads: HeadsByDraw
 ) -> HeadsByDraw:
     """Return heads with a copied row for each class: of the label nearest to its synset by WordNet path similarity.
@@ -145,7 +145,7 @@ def class_names_for_prompts(classes: Sequence[str]) -> list[str]:
     return [names_by_synset.get(name, re.sub("[-_]", " ", name)) for name in classes]
 
 
-def make_text_heads(
+def make_heads_from_prompts(
     texts: TextEncoder,
     prompts: Sequence[tuple[str, ...]],
     features: Float[Tensor, "images width"],
@@ -209,7 +209,7 @@ def fit_heads_at_best_rate(
     task: EmbeddedTask,
     train_rows: RowsOfDraws,
     validation_rows: RowsOfDraws,
-) -> tuple[HeadsByDraw, list[ChosenRate]]:
+) -> tuple[HeadsByDraw, list[ChosenLearningRate]]:
     """Return heads fitted to each draw's training rows, at the rate that is best on its validation rows, and the rates.
 
     Of equally good rates the lowest is chosen. Draws are fitted together in batches that hold no more images than the
@@ -226,12 +226,14 @@ def fit_heads_at_best_rate(
         train = task.train.select(train_rows[draws])
         validation = task.validation.select(validation_rows[draws])
         tried = [fit_heads(begin, train.features, train.labels, rate) for rate in LEARNING_RATES]
-        accuracy = torch.stack([head.accuracies_on(validation) for head in tried])
+        accuracy = torch.stack([head.compute_accuracies(validation) for head in tried])
         for draw, best in enumerate(accuracy.argmax(0).tolist()):
             head = tried[best]
             weights.append(head.weight[draw])
             biases.append(head.bias[draw])
-            chosen.append(ChosenRate(LEARNING_RATES[best], float(accuracy[best, draw]), num_train))
+            chosen.append(
+                ChosenLearningRate(LEARNING_RATES[best], float(accuracy[best, draw]), num_train)
+            )
     return HeadsByDraw(torch.stack(weights), torch.stack(biases)), chosen
 
 
@@ -264,7 +266,7 @@ def _iterate_label_subsets(
 def _make_scores(
     name: str,
     heads: HeadsByDraw,
-    chosen: Sequence[ChosenRate],
+    chosen: Sequence[ChosenLearningRate],
     task: EmbeddedTask,
     **score_fields: Any,
 ) -> Iterator[Score]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.data.pack import PackImages as Pack
 from bench.data.pack import load_pack_images
 from bench.tables.groups import group_by
-from bench.transfer.tasks.image_sources import ArrayImageSource, premultiplied_on_white
+from bench.transfer.tasks.image_sources import ArrayImageSource, composite_on_white
 from bench.transfer.tasks.tasks import VALIDATION_SHARE, LabelledImages, SingleLabelTask
 
 MIN_MEMBERS = 20  # images of a subgroup that its task keeps
@@ -42,7 +42,7 @@ def load_emoji_task(name: str, cache: Path) -> SingleLabelTask:
             shorter = train if len(train) <= len(test) else test
             shorter += [row for row in rows if groups[row] == group]
         assigned |= new_groups
-    shown = premultiplied_on_white(images.pixels).pixels
+    shown = composite_on_white(images.pixels).pixels
     return make_task_from_rows(name, images, shown, train, test, key, groups)
 
 

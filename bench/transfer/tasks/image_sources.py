@@ -88,7 +88,7 @@ class ArrayImageSource:
         return self.pixels[row]
 
 
-def premultiplied_on_white(
+def composite_on_white(
     premultiplied: UInt8[Tensor, "images 4 height width"],
 ) -> ArrayImageSource:
     """Return RGBA images whose colours are multiplied by alpha, as the pack's are, composited on white."""
@@ -130,7 +130,7 @@ def iterate_eval_batches(
             yield torch.stack(list(pool.map(centre, rows)))
 
 
-def name_first_three(names: Sequence[object]) -> str:
+def join_first_three(names: Sequence[object]) -> str:
     """Return the first three names as text, and how many more there are."""
     text = ", ".join(str(name) for name in names[:MAX_NAMES])
     if len(names) > MAX_NAMES:

@@ -69,7 +69,7 @@ def _make_subgroup_task(images: PackImages, held_out: set[str], alike: set[str])
             kept.add(name)
     train = [row for row in train if labels[row]["subgroup"] in kept]
     test = [row for row in test if labels[row]["subgroup"] in kept]
-    shown = augment_at_random(images.pixels, images.keys)
+    shown = augment_by_key_hash(images.pixels, images.keys)
     groups = group_duplicates(images, train)
     return make_task_from_rows(SUBGROUPS, images, shown, train, test, "subgroup", groups)
 
@@ -88,7 +88,7 @@ def _make_retrieval_task(
             if label.get("concept") in held_out and is_of_validation == of_validation:
                 rows.append(row)
         keys = [images.keys[row] for row in rows]
-        shown = augment_at_random(images.pixels[rows], keys)
+        shown = augment_by_key_hash(images.pixels[rows], keys)
         labels = [concepts.index(images.classes[row]["concept"]) for row in rows]
         return LabelledImages(ArrayImageSource(shown), np.array(labels))
 
@@ -101,7 +101,7 @@ def _make_retrieval_task(
     )
 
 
-def augment_at_random(
+def augment_by_key_hash(
     rgba: UInt8[Tensor, "images 4 height width"], keys: Sequence[str]
 ) -> UInt8[Tensor, "images 3 height width"]:
     """Return images mirrored or not, cropped and put on a colour at random, by a hash of their keys."""

@@ -7,13 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.features.dense_tasks.dense_training import TransferTraining
+from bench.features.dense_tasks.dense_training import DenseTrainingRecipe
 from bench.features.dense_tasks.detection import (
     DetectionRecipe,
     DetectionTask,
     Objects,
-    _image_and_target,
-    average_precision,
+    _make_detector_input,
+    compute_average_precision,
     import_pycocotools,
     score_detection,
 )
@@ -51,7 +51,7 @@ def test_detections_in_crowds_are_ignored() -> None:
         detections([[2, 2, 12, 12]], [1], [0.99]),
     )
     single = objects([[0, 0, 10, 10]], [1]), detections([[0, 0, 10, 10]], [1], [0.9])
-    assert average_precision([crowded, single])["box AP"] == pytest.approx(1)
+    assert compute_average_precision([crowded, single])["box AP"] == pytest.approx(1)
 
 
 def coco_rows(image: int, boxes: list[list[int]], labels: list[int]) -> list[dict[str, Any]]:
@@ -92,7 +92,7 @@ def test_average_precision_equals_pycocotools() -> None:
     evaluated.evaluate()
     evaluated.accumulate()
     evaluated.summarize()
-    ours = average_precision(images)
+    ours = compute_average_precision(images)
     assert 0.1 < ours["box AP"] < 0.9
     assert (ours["box AP"], ours["box AP50"]) == pytest.approx(tuple(evaluated.stats[:2]))
     assert ours["mask AP"] == pytest.approx(ours["box AP"], abs=1e-9)  # the masks are the boxes
@@ -102,7 +102,7 @@ def test_average_precision_equals_pycocotools() -> None:
 @given(row=st.integers(0, 7))
 def test_boxes_fit_mirrored_masks(few: DetectionTask, row: int) -> None:
     rgb, inside = few.train[row]
-    image, target = _image_and_target(rgb, inside, mirrored=True)
+    image, target = _make_detector_input(rgb, inside, mirrored=True)
     assert torch.equal(image.flip(-1), rgb)
     for mask, (left, top, right, bottom) in zip(
         target["masks"], target["boxes"].int().tolist(), strict=True
@@ -113,7 +113,7 @@ def test_boxes_fit_mirrored_masks(few: DetectionTask, row: int) -> None:
 
 
 def test_crowds_are_not_trained_on() -> None:
-    _, target = _image_and_target(
+    _, target = _make_detector_input(
         torch.zeros(3, SIDE, SIDE, dtype=torch.uint8),
         objects([[0, 0, 5, 5]], [1], crowd=True),
         mirrored=False,
@@ -132,7 +132,7 @@ def few() -> DetectionTask:
         proposals_per_image=50,
         regions_per_image=16,
     )
-    descent = TransferTraining(
+    descent = DenseTrainingRecipe(
         epochs=18,
         batch_size=4,
         micro_batch_size=2,

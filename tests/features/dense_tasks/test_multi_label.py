@@ -14,13 +14,13 @@ from bench.features.dense_tasks.multi_label import (
     RELEASED,
     MultiLabelPart,
     MultiLabelTask,
+    compute_mean_average_precision,
     make_multilabel_loss,
-    mean_average_precision,
-    score_fine_tuned,
+    score_multi_label_fine_tuning,
 )
 from bench.features.dense_tasks.task_files import split_train_validation
 from bench.transfer.classification import fine_tune as fine_tune_module
-from bench.transfer.tasks.image_sources import premultiplied_on_white
+from bench.transfer.tasks.image_sources import composite_on_white
 from tests.transfer.toys import toy_subject, toy_tower
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ def part_of(labels: np.ndarray) -> MultiLabelPart:
     pixels = torch.full((len(labels), 4, 64, 64), 255, dtype=torch.uint8)
     shown = torch.from_numpy(labels.astype(np.uint8))
     pixels[:, : labels.shape[1]] = 30 + 200 * shown[..., None, None]
-    return MultiLabelPart(premultiplied_on_white(pixels), labels)
+    return MultiLabelPart(composite_on_white(pixels), labels)
 
 
 def drawn(seed: int, images: int = 40, classes: int = 3) -> tuple[np.ndarray, MultiLabelPart]:
@@ -46,7 +46,7 @@ def drawn(seed: int, images: int = 40, classes: int = 3) -> tuple[np.ndarray, Mu
 def test_mean_average_precision_equals_scikit_learns(seed: int) -> None:
     scores, part = drawn(seed)
     expected = average_precision_score(part.labels, scores, average="macro")
-    assert mean_average_precision(scores, part) == pytest.approx(expected, abs=1e-6)
+    assert compute_mean_average_precision(scores, part) == pytest.approx(expected, abs=1e-6)
 
 
 @settings(derandomize=True, deadline=None, max_examples=25)
@@ -56,9 +56,9 @@ def test_average_precision_depends_only_on_score_order(
 ) -> None:
     """Large logits too, which a sigmoid would make equal."""
     scores, part = drawn(seed)
-    assert mean_average_precision(scores * scale + shift, part) == mean_average_precision(
-        scores, part
-    )
+    assert compute_mean_average_precision(
+        scores * scale + shift, part
+    ) == compute_mean_average_precision(scores, part)
 
 
 def test_loss_is_binary_cross_entropy_summed_over_classes() -> None:
@@ -83,7 +83,7 @@ def test_fine_tuning_learns_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fine_tune_module, "FEWEST_STEPS", 40)
     monkeypatch.setattr(fine_tune_module, "LEARNING_RATES", (1e-3,))
     task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 60), coloured(1, 30), coloured(2, 80))
-    (metric,) = score_fine_tuned(toy_subject(toy_tower()), task)
+    (metric,) = score_multi_label_fine_tuning(toy_subject(toy_tower()), task)
     assert (metric.num_train, metric.num_test) == (90, 80)
     assert metric.baseline is not None
     assert metric.value > 0.97
@@ -99,7 +99,7 @@ def test_towers_as_wide_as_published_ones_are_trained_at_the_released_size(
     monkeypatch.setattr("bench.features.dense_tasks.multi_label.PUBLISHED_WIDTH", published_width)
     task = MultiLabelTask("toy", ("r", "g", "b"), coloured(0, 12), coloured(1, 12), coloured(2, 12))
     subject = toy_subject(toy_tower())
-    for metric in score_fine_tuned(
+    for metric in score_multi_label_fine_tuning(
         subject, task, published=replace(RELEASED, epochs=1, image_size=64)
     ):
         assert metric.training is not None

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bench.features.dense_tasks.dense_training import TransferTraining
+from bench.features.dense_tasks.dense_training import DenseTrainingRecipe
 from bench.features.dense_tasks.segmentation import (
     IGNORED,
     ImageAndMask,
     SegmentationRecipe,
     SegmentationTask,
-    mean_iou,
+    compute_mean_iou,
     random_scale_crop_flip,
     score_segmentation,
 )
@@ -56,9 +56,9 @@ def test_mean_iou_equals_pixel_counting(seed: int, classes: int, images: int) ->
     known = [(torch.from_numpy(one), mask) for one, (_, mask) in zip(text, part, strict=True)]
     if all((mask == IGNORED).all() for mask in masks):
         with pytest.raises(ValueError, match="no pixel has a class"):
-            mean_iou(functools.partial(answers, known), part, classes)
+            compute_mean_iou(functools.partial(answers, known), part, classes)
         return
-    found, commonest = mean_iou(functools.partial(answers, known), part, classes)
+    found, commonest = compute_mean_iou(functools.partial(answers, known), part, classes)
     assert found == pytest.approx(counted(text, masks, classes), abs=1e-6)
     counts = np.bincount(np.concatenate([mask.ravel() for mask in masks]), minlength=256)[:classes]
     constant = [np.full(mask.shape, counts.argmax()) for mask in masks]
@@ -112,7 +112,7 @@ class Halves:
 
 
 def task(*, separable: bool = True) -> SegmentationTask:
-    training = TransferTraining(
+    training = DenseTrainingRecipe(
         epochs=4, batch_size=8, micro_batch_size=8, learning_rates=(3e-3,), layer_decay=0.9
     )
     recipe = SegmentationRecipe(side=32, scales=(1.0, 1.0), channels=16, training=training)

@@ -12,10 +12,10 @@ from bench.records.record import Record
 from bench.statistics.accuracies import Estimate
 from bench.transfer.pareto import (
     CostAxis,
-    make_cost_axes,
+    make_time_and_energy_axes,
     pareto_front,
 )
-from bench.transfer.subject_scores import ScorePoint, collect_full_label_scores
+from bench.transfer.subject_scores import SubjectAccuracy, collect_full_label_scores
 from tests.reports.test_page import Document
 
 Make = dict[str, Callable[..., Any]]
@@ -37,9 +37,9 @@ POINTS = st.lists(
 )
 
 
-def point(subject: str, images: int, tenths: int) -> ScorePoint:
+def point(subject: str, images: int, tenths: int) -> SubjectAccuracy:
     accuracy = Estimate(tenths / 10, None, None, "")
-    return ScorePoint(subject, subject == RANDOM_INIT, images, (), (), accuracy, None)
+    return SubjectAccuracy(subject, subject == RANDOM_INIT, images, (), (), accuracy, None)
 
 
 @given(POINTS)
@@ -51,7 +51,7 @@ def test_pareto_front_is_not_dominated(drawn: list[tuple[str, int, int]]) -> Non
         if not one.is_reference and (cost := DEVICE.cost_of(one)) is not None
     ]
 
-    def beats(first: tuple[ScorePoint, float], second: tuple[ScorePoint, float]) -> bool:
+    def beats(first: tuple[SubjectAccuracy, float], second: tuple[SubjectAccuracy, float]) -> bool:
         least = first[1] <= second[1] and first[0].accuracy.value >= second[0].accuracy.value
         return least and (
             first[1] < second[1] or first[0].accuracy.value > second[0].accuracy.value
@@ -68,8 +68,8 @@ def test_pareto_front_is_not_dominated(drawn: list[tuple[str, int, int]]) -> Non
 
 def test_the_page_marks_the_front(whole: list[Record], whole_page: str, words: Words) -> None:
     comparison = group_comparison("x", whole)
-    device, energy = make_cost_axes(comparison)
-    found = collect_full_label_scores(comparison).main_points("unseen subgroup")
+    device, energy = make_time_and_energy_axes(comparison)
+    found = collect_full_label_scores(comparison).main_accuracies("unseen subgroup")
     front = pareto_front(found, device)
     assert 0 < len(front) < len([one for one in found if not one.is_reference])
     rows = Document(whole_page).tables["Accuracy on unseen subgroup"]

@@ -15,9 +15,9 @@ from bench.transfer.classification import fine_tune as fine_tune_module
 from bench.transfer.classification.fine_tune import (
     LINEAR_PROBE,
     FineTunedClassifier,
-    FineTuning,
-    fine_tune_on_labels,
-    load_training_batch,
+    FineTuningRecipe,
+    fine_tune_copy,
+    load_augmented_batch,
     make_random_head,
     score_fine_tuning,
 )
@@ -27,14 +27,14 @@ from models.tower_blocks import parameters_by_depth
 from tests.transfer.toys import toy_part, toy_subject, toy_task, toy_tower
 
 CPU = torch.device("cpu")
-WHOLE = FineTuning(epochs=1, batch_size=8, learning_rate=1e-3, crop_scale=(1.0, 1.0))
+WHOLE = FineTuningRecipe(epochs=1, batch_size=8, learning_rate=1e-3, crop_scale=(1.0, 1.0))
 
 
 def trained_from(
-    recipe: FineTuning, tower: ImageTower | None = None, classes: int = 2
+    recipe: FineTuningRecipe, tower: ImageTower | None = None, classes: int = 2
 ) -> FineTunedClassifier:
     tower = toy_tower() if tower is None else tower
-    return fine_tune_on_labels(
+    return fine_tune_copy(
         tower, make_random_head(tower.width, classes, 0), toy_part(24), recipe, CPU
     )
 
@@ -49,7 +49,7 @@ def differing(one: nn.Module, other: nn.Module) -> list[str]:
 
 def test_fine_tune_returns_a_changed_copy() -> None:
     tower, head = toy_tower(), make_random_head(64, 2, 0)
-    model = fine_tune_on_labels(tower, head, toy_part(24), WHOLE, CPU)
+    model = fine_tune_copy(tower, head, toy_part(24), WHOLE, CPU)
     assert differing(tower, toy_tower()) == []
     assert differing(head, make_random_head(64, 2, 0)) == []
     assert differing(model.tower, tower)
@@ -94,7 +94,7 @@ def test_published_probe_equals_a_loop_over_frozen_features() -> None:
     optimizer = torch.optim.AdamW(head.parameters(), weight_decay=0.0)
     steps = recipe.count_steps(24)
     for step in range(steps):
-        images, rows = load_training_batch(part.images, tower.image_size, 8, recipe, step)
+        images, rows = load_augmented_batch(part.images, tower.image_size, 8, recipe, step)
         with torch.no_grad():
             features = tower.eval()(normalise(images / WHITE))
         labels = torch.from_numpy(part.labels[rows])
@@ -127,7 +127,7 @@ def test_ema_with_zero_decay_is_the_last_weights() -> None:
 @settings(derandomize=True, deadline=None)
 @given(st.integers(1, 3000))
 def test_learning_rate_rises_then_falls_to_its_minimum(steps: int) -> None:
-    recipe = FineTuning()
+    recipe = FineTuningRecipe()
     rates = [
         recipe.learning_rate * recipe.learning_rate_factor(step, steps) for step in range(steps)
     ]
@@ -144,11 +144,11 @@ def test_learning_rate_rises_then_falls_to_its_minimum(steps: int) -> None:
 def test_epoch_shows_each_image_once(images: int, size: int, seed: int) -> None:
     size = min(size, images)
     load = partial(
-        load_training_batch,
+        load_augmented_batch,
         toy_part(images).images,
         16,
         size,
-        FineTuning(crop_scale=(0.5, 1.0), seed=seed),
+        FineTuningRecipe(crop_scale=(0.5, 1.0), seed=seed),
     )
     rows = [row for _, of in prefetch(load, 3 * images) for row in of.tolist()]
     for epoch in range(3 * size):
@@ -197,7 +197,7 @@ def test_fine_tuning_at_another_size_resizes_the_tower_and_scores_whole_images(
         "iterate_eval_batches",
         lambda *given: scaled.append(given[2]) or batches(*given),
     )
-    tower, recipe = toy_tower(), FineTuning(image_size=64, resize_over_crop=1.0, epochs=1)
+    tower, recipe = toy_tower(), FineTuningRecipe(image_size=64, resize_over_crop=1.0, epochs=1)
     (score,) = score_fine_tuning(toy_subject(tower), toy_task(12, 8, 10), "at 64 px", recipe)
     assert score.protocol == "at 64 px"
     assert score.training == TaskTraining(

@@ -16,7 +16,7 @@ from bench.transfer.classification.logistic import (
     PrincipalAxes,
     fit_regularisation_path,
 )
-from bench.transfer.feature_matrix import stack_rows
+from bench.transfer.feature_matrix import concatenate_batches
 
 SHAPES = {
     "more images than features": (400, 30, 5),
@@ -124,7 +124,7 @@ def test_features_in_a_file_are_fitted_within_the_stated_excess(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(feature_matrix, "MAX_IN_MEMORY", 100)
     x, labels = problem(*SHAPES[shape])
-    features = stack_rows(torch.from_numpy(x).split(7), len(x))
+    features = concatenate_batches(torch.from_numpy(x).split(7), len(x))
     assert features.dtype == torch.float32
     assert str(tmp_path) in Path("/proc/self/maps").read_text()
     projected = PrincipalAxes.fit(features).project(features)

@@ -29,7 +29,7 @@ from bench.transfer.classification.probe import (
     score_linear_probe,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.feature_matrix import stack_rows
+from bench.transfer.feature_matrix import concatenate_batches
 from bench.transfer.tasks.image_sources import ArrayImageSource, ImageSource
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
 
@@ -101,7 +101,9 @@ def test_features_beyond_memory_score_as_scikit_learn_with_the_penalty_chosen_on
     features = {part.images: x[a:b] for part, (a, b) in zip(parts, bounds, strict=True)}
 
     def embed(images: ImageSource) -> np.ndarray:
-        return stack_rows(torch.from_numpy(features[images]).split(100), len(images)).numpy()
+        return concatenate_batches(
+            torch.from_numpy(features[images]).split(100), len(images)
+        ).numpy()
 
     for module in (feature_matrix, probe):
         monkeypatch.setattr(module, "MAX_IN_MEMORY", 700 * x.shape[1])

@@ -18,23 +18,23 @@ from bench.tables.formats import NBSP
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
 from bench.train.build import build_untrained_tower
-from bench.transfer.classification.fine_tune import FineTuning
+from bench.transfer.classification.fine_tune import FineTuningRecipe
 from bench.transfer.classification.probe import EmbeddedTask, LabelledFeatures
 from bench.transfer.classification.transfer_init import (
     DRAWS,
     STEPS,
     HeadsByDraw,
-    copy_classifier_rows,
     fit_heads,
     fit_heads_at_best_rate,
+    make_heads_from_classifier,
+    make_heads_from_prompts,
     make_random_heads,
-    make_text_heads,
-    score_initial_heads,
+    score_transfer_init,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import ArrayImageSource
 from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
-from bench.transfer.terminal_tables import make_accuracy_tables
+from bench.transfer.terminal_tables import make_transfer_tables
 from tests.small import circumstances, small
 
 ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
@@ -94,7 +94,7 @@ def texts() -> TextEncoder:
 
 def test_class_head_copies_its_row_the_mean_row_or_a_random_row() -> None:
     of, random = rows(), make_random_heads(8, 3, DRAWS)
-    head = copy_classifier_rows(of, ["dog", "cat, dog", "xyzzy"], random)
+    head = make_heads_from_classifier(of, ["dog", "cat, dog", "xyzzy"], random)
     dog, cat = (of.keys.index(f"n{number}") for number in (2084071, 2121620))
     for draw in range(DRAWS):
         assert torch.equal(head.weight[draw, 0], of.weight[dog])
@@ -108,7 +108,7 @@ def test_class_name_head_predicts_by_cosine() -> None:
     """A head cannot divide by the length of each projected feature; the answer is the same."""
     known = texts()
     features = torch.randn(50, known.pair.tower.width, generator=torch.Generator().manual_seed(1))
-    head = make_text_heads(known, [(name,) for name in ANIMALS], features, 2)
+    head = make_heads_from_prompts(known, [(name,) for name in ANIMALS], features, 2)
     with torch.no_grad():
         projected = F.normalize(features @ known.pair.projection, dim=1)
         cosines = projected @ known.encode(ANIMALS).T
@@ -126,7 +126,7 @@ def test_text_tower_has_a_head_of_prompts(
     known = texts()
     monkeypatch.setattr(LoadedTower, "read_text_encoder", lambda _: known)
     width = known.pair.tower.width
-    scores = score_initial_heads(subject("clip", lambda labels: np.eye(width)[labels]), task())
+    scores = score_transfer_init(subject("clip", lambda labels: np.eye(width)[labels]), task())
     assert {score.protocol for score in scores} == {
         "transfer-init, random head",
         "transfer-init, prompt templates",
@@ -140,7 +140,7 @@ def test_batched_head_training_equals_torch_per_draw() -> None:
         torch.randn(3, 12, 8, generator=draw),
         torch.randint(0, 4, (3, 12), generator=draw),
     )
-    start, rate, descent = make_random_heads(8, 4, 3), 1e-2, FineTuning()
+    start, rate, descent = make_random_heads(8, 4, 3), 1e-2, FineTuningRecipe()
     joint = fit_heads(start, features, labels, rate)
     for one in range(3):
         layer = torch.nn.Linear(8, 4)
@@ -204,7 +204,7 @@ def test_copied_rows_classify_before_training(few_trainings: None) -> None:  # n
     weight = torch.zeros_like(of.weight)
     weight[[of.keys.index(key) for key in labels], torch.arange(len(ANIMALS))] = 5.0
     known = LabelClassifier(weight, torch.zeros(len(of.keys)), of.keys)
-    scores = score_initial_heads(subject("knows", lambda row: np.eye(64)[row], known), task())
+    scores = score_transfer_init(subject("knows", lambda row: np.eye(64)[row], known), task())
     accuracy: dict[tuple[str, object], list[float]] = {}
     for score in scores:
         place = score.per_class if score.label_share is None else f"{score.label_share:.0%}"
@@ -217,7 +217,7 @@ def test_copied_rows_classify_before_training(few_trainings: None) -> None:  # n
         (False, DRAWS),
         (True, 1),
     }
-    heads, shares = make_accuracy_tables([recorded(scores)])
+    heads, shares = make_transfer_tables([recorded(scores)])
     assert [row["protocol"] for row in heads.rows] == [
         "random head",
         "copied rows",

@@ -15,7 +15,7 @@ from bench.transfer.tasks.unseen_concepts import (
     MIN_TESTED,
     MIN_TRAINED,
     VALIDATION_VENDOR,
-    augment_at_random,
+    augment_by_key_hash,
 )
 
 SUBGROUPS, RETRIEVAL = UNSEEN_TASKS
@@ -40,7 +40,7 @@ def emoji_of(
         for source, rows in sources
         for row, image in zip(
             rows,
-            augment_at_random(source.pixels[[*rows]], [source.keys[row] for row in rows]),
+            augment_by_key_hash(source.pixels[[*rows]], [source.keys[row] for row in rows]),
             strict=True,
         )
     }
@@ -91,8 +91,8 @@ def test_queries_and_gallery_show_the_held_out_concepts_as_different_vendors_dra
 def test_an_image_is_drawn_by_its_key_alone(twemoji: PackImages) -> None:
     pixels = twemoji.pixels[40:60]
     keys = twemoji.keys[40:60]
-    drawn = augment_at_random(pixels, keys)
-    assert drawn[7].equal(augment_at_random(pixels[7:8], keys[7:8])[0])
+    drawn = augment_by_key_hash(pixels, keys)
+    assert drawn[7].equal(augment_by_key_hash(pixels[7:8], keys[7:8])[0])
     assert len({image.numpy().tobytes() for image in drawn}) == 20
-    other = augment_at_random(pixels, [f"{key}x" for key in keys])
+    other = augment_by_key_hash(pixels, [f"{key}x" for key in keys])
     assert not any(one.equal(two) for one, two in zip(drawn, other, strict=True))

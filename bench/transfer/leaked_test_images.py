@@ -13,7 +13,7 @@ from bench.transfer.tasks.image_sources import FileImageSource, ImageSource
 MAX_COMPARED = 200_000  # samples of the training data, all of which are read once
 
 
-def count_seen_images(
+def count_leaked_test_images(
     test_images: ImageSource | None, experiment: Experiment, cache_folder: Path
 ) -> int | UnsetType:
     """Return how many test images have the bytes of an image of the experiment's data; UNSET: they are not compared.
@@ -23,7 +23,7 @@ def count_seen_images(
     if not isinstance(test_images, FileImageSource):
         return UNSET
     try:
-        training_digests = _digests_of_training_images(experiment, cache_folder)
+        training_digests = _hash_training_images(experiment, cache_folder)
         if training_digests is None:
             return UNSET
         test_digests = [_digest(test_images.read(row)) for row in range(len(test_images))]
@@ -33,9 +33,7 @@ def count_seen_images(
 
 
 @cache
-def _digests_of_training_images(
-    experiment: Experiment, cache_folder: Path
-) -> frozenset[bytes] | None:
+def _hash_training_images(experiment: Experiment, cache_folder: Path) -> frozenset[bytes] | None:
     """Return the digests of an experiment's images, read once for all tasks; None if they are not compared."""
     samples = open_samples(experiment, cache_folder)
     if samples.is_decoded or len(samples) > MAX_COMPARED:

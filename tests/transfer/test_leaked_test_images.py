@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.transfer.seen_images import count_seen_images
+from bench.transfer.leaked_test_images import count_leaked_test_images
 from bench.transfer.tasks.image_sources import FileImageSource
-from bench.transfer.terminal_tables import make_accuracy_tables
+from bench.transfer.terminal_tables import make_transfer_tables
 from tests.data.shards import encode_image, make_image, write_shard
 from tests.transfer.test_score_tables import CLIP, score, scored
 
@@ -35,14 +35,17 @@ def test_test_images_with_the_bytes_of_a_training_image_are_counted(
         files.append(tmp_path / f"test-{number}.jpg")
         files[-1].write_bytes(encode_image(make_image(number)))
     experiment = change(EXPERIMENTS["clip-tiny"], data=str(data), caption_lengths="pack")
-    assert count_seen_images(FileImageSource(files), experiment, tmp_path / "cache") == 2
-    assert count_seen_images(FileImageSource(files), EXPERIMENTS["clip-tiny"], tmp_path) is UNSET
+    assert count_leaked_test_images(FileImageSource(files), experiment, tmp_path / "cache") == 2
+    assert (
+        count_leaked_test_images(FileImageSource(files), EXPERIMENTS["clip-tiny"], tmp_path)
+        is UNSET
+    )
 
 
 def test_tables_say_how_many_test_images_were_seen_in_training() -> None:
     record = scored(CLIP.name, 0, score(60))
     seen = replace(record, measured=replace(record.measured, seen_images=3))
-    first, *_ = make_accuracy_tables([seen])
+    first, *_ = make_transfer_tables([seen])
     assert "Test images that are in the training data, byte for byte: 3 of rooms." in first.note
-    first, *_ = make_accuracy_tables([record])
+    first, *_ = make_transfer_tables([record])
     assert "byte for byte" not in first.note
