@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, cast
 
 PACK = Path(__file__).parent / "pack"
-PARTS = ("pretrain", "twemoji", "sweethome3d", "silhouettes")
+PARTS = ("pretrain", "twemoji")  # that are decoded; no task shows the other shards of `transfer`
 CACHE = "cache"  # folder of indexes of shards and of tasks' images, below the results folder
 
 
