@@ -25,13 +25,13 @@ Embed = Callable[[ImageSource], Float[np.ndarray, "images features"]]
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FeatureExtractor:
-    """A tower or a function of images that gives features, with what its records store of it."""
+    """Computes features of images: a frozen tower or a function without training, with what records say of it."""
 
     name: str  # in records
     embed: Embed  # cached, so that protocols and tasks share the features of a set of images
-    tower: ImageTower | None  # None for untrained features
     device: torch.device
-    experiment: Experiment | None  # that trained the tower
+    tower: ImageTower | None = None  # None for untrained features
+    experiment: Experiment | None = None  # that trained the tower
     loaded: LoadedTower | None = None  # the tower with its classifier or text tower
     images: int = 0  # seen in pre-training
     budgets: tuple[str, ...] = ()  # for which the tower was cooled down

@@ -29,18 +29,18 @@ class CostAxis:
     # The cost of an image in training, by experiment; None: images are the cost.
     cost_per_image: Mapping[str, float] | None = None
 
-    def cost_of(self, point: SubjectAccuracy) -> float | None:
-        """Return the cost of a point; None where it was not measured."""
+    def cost_of(self, tower: SubjectAccuracy) -> float | None:
+        """Return the cost of training a tower on the images that it has seen; None where it was not measured."""
         if self.cost_per_image is None:
-            return float(point.images_seen)
-        cost_per_image = self.cost_per_image.get(point.subject)
+            return float(tower.images_seen)
+        cost_per_image = self.cost_per_image.get(tower.subject)
         if cost_per_image is None:
             return None
-        return cost_per_image * point.images_seen
+        return cost_per_image * tower.images_seen
 
-    def format_cost(self, point: SubjectAccuracy) -> str:
-        """Return the cost of a point as text with its unit."""
-        return self.format_value(self.cost_of(point) or 0.0)
+    def format_cost(self, tower: SubjectAccuracy) -> str:
+        """Return the cost of training a tower as text with its unit; 0 where it was not measured."""
+        return self.format_value(self.cost_of(tower) or 0.0)
 
 
 IMAGES = CostAxis(

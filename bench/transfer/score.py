@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -38,41 +37,33 @@ def open_extractor(
     """
     if extractor_name in UNTRAINED_FEATURES:
         embed = cast("Embed", cache(UNTRAINED_FEATURES[extractor_name]))
-        return FeatureExtractor(
-            name=extractor_name, embed=embed, tower=None, device=device, experiment=None
-        )
+        return FeatureExtractor(name=extractor_name, embed=embed, device=device)
     if extractor_name == REFERENCE_TOWER:
         return _make_tower_extractor(extractor_name, load_reference_tower(), device)
     if extractor_name == RANDOM_INIT:
-        return _make_tower_extractor(
-            extractor_name, build_untrained_tower(experiment), device, experiment
-        )
+        tower = build_untrained_tower(experiment)
+        return _make_tower_extractor(RANDOM_INIT, tower, device, experiment=experiment)
     loaded = load_tower(extractor_name)
-    trained = loaded.provenance
-    if is_untrained and trained is not None:
-        return open_extractor(RANDOM_INIT, trained.experiment, device)
+    provenance = loaded.provenance
+    if is_untrained and provenance is not None:
+        return open_extractor(RANDOM_INIT, provenance.experiment, device)
     if is_untrained:
         title = f"{RANDOM_INIT} of {loaded.name}"
         return _make_tower_extractor(title, build_random_tower(loaded.architecture), device)
-    extractor = replace(_make_tower_extractor(loaded.name, loaded.tower, device), loaded=loaded)
-    if trained is not None:
-        extractor = replace(
-            extractor,
-            experiment=trained.experiment,
-            images=trained.images,
-            budgets=trained.budgets,
-        )
-    return extractor
+    fields: dict[str, Any] = {"loaded": loaded}
+    if provenance is not None:
+        fields["experiment"] = provenance.experiment
+        fields["images"] = provenance.images
+        fields["budgets"] = provenance.budgets
+    return _make_tower_extractor(loaded.name, loaded.tower, device, **fields)
 
 
 def _make_tower_extractor(
-    name: str, tower: ImageTower, device: torch.device, experiment: Experiment | None = None
+    name: str, tower: ImageTower, device: torch.device, **fields: Any
 ) -> FeatureExtractor:
-    """Return a feature extractor whose features are cached by image source."""
+    """Return the feature extractor of a tower; it embeds each image source once. `fields` are further fields."""
     embed = cast("Embed", cache(make_tower_embedder(tower, device)))
-    return FeatureExtractor(
-        name=name, embed=embed, tower=tower, device=device, experiment=experiment
-    )
+    return FeatureExtractor(name=name, embed=embed, tower=tower, device=device, **fields)
 
 
 def score_task(

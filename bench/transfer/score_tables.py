@@ -74,10 +74,10 @@ def _cells_of_tasks(cells: Mapping[str, Cell], tasks: Sequence[str]) -> list[Cel
 
 def protocol_table(comparison: ComparisonRecords, scores: FullLabelScores, protocol: str) -> Table:
     """Return a table with one row per tower and seed: its accuracy by a protocol on every task."""
-    tasks = [task for task in scores.tasks if scores.points(task, protocol)]
+    tasks = [task for task in scores.tasks if scores.accuracies(task, protocol)]
     cells = dict[TowerKey, dict[str, Cell]]()  # by tower and task
     for task in tasks:
-        for point in scores.points(task, protocol):
+        for point in scores.accuracies(task, protocol):
             for scored in point.seed_scores:
                 interval = accuracy_with_interval(scored.correct.tolist())
                 tower = (scored.subject, scored.images_seen, scored.seed)
@@ -112,10 +112,10 @@ def task_table(
         for cost in make_time_and_energy_axes(comparison)
         if cost.cost_per_image or cost.name == "seconds"
     ]
-    fronts = [pareto_front(scores.points(task, protocols[0]), cost) for cost in costs]
+    fronts = [pareto_front(scores.accuracies(task, protocols[0]), cost) for cost in costs]
     points_by_tower = dict[tuple[str, int], dict[str, SubjectAccuracy]]()  # and by protocol
     for protocol in protocols:
-        for point in scores.points(task, protocol):
+        for point in scores.accuracies(task, protocol):
             tower = (point.subject, point.images_seen)
             points_by_tower.setdefault(tower, {}).setdefault(protocol, point)
     headings = [str(budget).capitalize() for budget in scores.budgets]

@@ -73,7 +73,7 @@ class SubjectScore:
 
 @dataclass(frozen=True, slots=True)
 class SubjectAccuracy:
-    """The accuracy of a subject after a number of images, on one task by one protocol, over its seeds."""
+    """The accuracy of a tower or of reference features on one task by one protocol: the mean over training seeds."""
 
     subject: str
     is_reference: bool
@@ -135,26 +135,28 @@ class FullLabelScores(tuple[SubjectScore, ...]):  # noqa: SLOT001 - cached prope
 
     def protocols(self, task: str) -> list[str]:
         """Return the protocols of a task, the linear probe first."""
-        protocols = [protocol for scored_task, protocol in self._points if scored_task == task]
+        protocols = [
+            protocol for scored_task, protocol in self._accuracies_by_key if scored_task == task
+        ]
         return sorted(protocols, key=lambda protocol: protocol != PROBE)
 
     def main_protocol(self, task: str) -> str:
         """Return the linear probe, or the first protocol of a task that no probe scores."""
         return self.protocols(task)[0]
 
-    def points(self, task: str, protocol: str) -> list[SubjectAccuracy]:
-        """Return a point, over seeds, for each subject and number of images on a task by a protocol."""
-        return self._points.get((task, protocol), [])
+    def accuracies(self, task: str, protocol: str) -> list[SubjectAccuracy]:
+        """Return the mean accuracy over seeds of each subject and number of images, on a task by a protocol."""
+        return self._accuracies_by_key.get((task, protocol), [])
 
     def main_accuracies(self, task: str) -> list[SubjectAccuracy]:
-        """Return the points on a task by its main protocol."""
-        return self.points(task, self.main_protocol(task))
+        """Return the accuracies on a task by its main protocol."""
+        return self.accuracies(task, self.main_protocol(task))
 
     @cached_property
-    def _points(self) -> dict[tuple[str, str], list[SubjectAccuracy]]:
-        """The points by task and protocol."""
+    def _accuracies_by_key(self) -> dict[tuple[str, str], list[SubjectAccuracy]]:
+        """The accuracies by task and protocol."""
         groups = group_by(self, lambda scored: (scored.score.task, scored.score.protocol))
-        return {key: _make_points(scores) for key, scores in groups.items()}
+        return {key: _make_subject_accuracies(scores) for key, scores in groups.items()}
 
 
 def collect_full_label_scores(comparison: ComparisonRecords) -> FullLabelScores:
@@ -221,23 +223,24 @@ def _budgets_of(transfer: TransferScores) -> tuple[ComputeBudget, ...]:
     return tuple(budgets)
 
 
-def _make_points(scores: Sequence[SubjectScore]) -> list[SubjectAccuracy]:
-    """Return a point for each subject and number of images on one task by one protocol."""
+def _make_subject_accuracies(scores: Sequence[SubjectScore]) -> list[SubjectAccuracy]:
+    """Return the accuracy of each subject and number of images over seeds, from scores on one task by one protocol."""
 
-    def point(scored: SubjectScore) -> tuple[object, ...]:
+    def subject_key(scored: SubjectScore) -> tuple[object, ...]:
         key = scored.random_init_key if scored.subject == RANDOM_INIT else None
         return scored.subject, scored.images_seen, key
 
     random_inits = [scored for scored in scores if is_random_init(scored.subject)]
     return [
-        _make_point(seed_scores, random_inits) for seed_scores in group_by(scores, point).values()
+        _make_subject_accuracy(seed_scores, random_inits)
+        for seed_scores in group_by(scores, subject_key).values()
     ]
 
 
-def _make_point(
+def _make_subject_accuracy(
     seed_scores: Sequence[SubjectScore], random_inits: Sequence[SubjectScore]
 ) -> SubjectAccuracy:
-    """Return the point of scores of one tower with different seeds, with its gain over the random-init baseline."""
+    """Return the accuracy over one subject's scores of different seeds, and its gain over the random-init baseline."""
     first = seed_scores[0]
     budgets = dict[ComputeBudget, None]()
     for scored in seed_scores:
@@ -273,7 +276,7 @@ def _estimate_mean(
 def _select_random_init_baselines(
     scored: SubjectScore, random_inits: Sequence[SubjectScore]
 ) -> list[SubjectScore]:
-    """Return the scores of the random-init baseline of the same tower, of the same pooling and seed if there is one.
+    """Return the scores of the random-init baseline of the same architecture, pooling and seed if there is one.
 
     Features without a training seed are compared with the baselines of all seeds.
     """

@@ -65,7 +65,7 @@ def accuracy_chart(
     time with each method.
     """
     protocol = scores.main_protocol(task)
-    points = scores.points(task, protocol)
+    points = scores.accuracies(task, protocol)
     trained = []
     largest = 0.0
     for point in points:

@@ -1,17 +1,14 @@
 """The summary of data as an HTML page. Equal summaries give equal bytes."""
 
-import textwrap
-
 from markupsafe import Markup
 
 from bench.data.text_tables import UTF8_REMEDY
-from bench.features.data_summary.summary import DataSummary, ShownSample
+from bench.features.data_summary.summary import MAX_SHOWN_CHARACTERS, DataSummary
 from bench.features.data_summary.tables import summary_tables
-from bench.interfaces.sections import Block, Picture, Pictures, Text, Warn
+from bench.interfaces.sections import Block, Pictures, Text, Warn
 from bench.tables.formats import pluralize
 from reports.render.document import BuiltSection, render_blocks, render_page
 
-MAX_SHOWN_CHARACTERS = 240  # of a caption beneath an image
 LEAD = Markup(
     "<strong>{usable:,} of {total} can be read.</strong> {flawed:,} of {images} cannot be decoded."
 )
@@ -22,7 +19,7 @@ SHOWN_NOTE = (
 
 
 def summary_page(summary: DataSummary) -> str:
-    """Return the page."""
+    """Return the HTML of the page: a sentence, warnings, the tables, and the sampled images with their captions."""
     lead = LEAD.format(
         usable=summary.num_samples,
         total=pluralize(summary.total, "sample"),
@@ -30,14 +27,13 @@ def summary_page(summary: DataSummary) -> str:
         images=pluralize(len(summary.images), "sampled image"),
     )
     utf8_notes = [note for note in summary.notes if UTF8_REMEDY in note]
-    warnings = [*summary.refusals, *utf8_notes, *summary.label_warnings]
+    warnings = [*summary.training_refusals, *utf8_notes, *summary.label_warnings]
     sections = []
     for number, table in enumerate(summary_tables(summary)):
         if table.all_rows:
             content = render_blocks([table])
             sections.append(BuiltSection(f"table-{number}", table.title, table.title, content))
-    pictures = [_picture(sample) for sample in summary.shown]
-    shown: list[Block] = [Text(SHOWN_NOTE, "under"), Pictures(pictures)]
+    shown: list[Block] = [Text(SHOWN_NOTE, "under"), Pictures(summary.pictures)]
     sections.append(
         BuiltSection("samples", "A look at the samples", "Samples", render_blocks(shown))
     )
@@ -48,14 +44,3 @@ def summary_page(summary: DataSummary) -> str:
         answer=[Text(lead, "lead"), *(Warn(warning) for warning in warnings)],
         sections=sections,
     )
-
-
-def _picture(sample: ShownSample) -> Picture:
-    """Return the thumbnail of a sample with its size and captions, or the reason why it cannot be decoded."""
-    image = sample.image
-    captions = [
-        textwrap.shorten(text, MAX_SHOWN_CHARACTERS, placeholder="…") for text in sample.captions
-    ]
-    if image.flaw:
-        return Picture(sample.key, b"", captions, flaw=f"cannot be decoded: {image.flaw}")
-    return Picture(sample.key, image.thumbnail, captions, f"{image.width} x {image.height}")

@@ -2,6 +2,7 @@
 
 import io
 import random
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,13 +25,15 @@ from bench.data.samples import get_source, max_unusable, open_source
 from bench.data.subset import write_keys
 from bench.experiment.fields import InputSettings
 from bench.interfaces.data_source import SampleRequest, Samples
+from bench.interfaces.sections import Picture
 from bench.labels.adjectives import adjectives_among, describe_adjectives
 from bench.labels.labeller import get_rule, tally_labels, vocabulary_of_tally
 from bench.labels.subwords import encode_caption
 
 MAX_CAPTION_ROWS = 50_000  # samples whose captions are read
 MAX_CAPTION_CHARACTERS = 2**24  # of these captions
-MAX_KEPT_CHARACTERS = 1000  # of a caption on the page
+MAX_SHOWN_CHARACTERS = 240  # of a caption beneath an image
+MAX_SHORTENED_CHARACTERS = 1000  # of a caption, from which those that are shown are taken
 NUM_SHOWN = 64  # images on the page
 THUMBNAIL_SIDE = 192  # pixels
 NOUN_RULE = "corenet"  # the labelling rule that finds nouns of WordNet
@@ -69,15 +72,6 @@ class FieldCaptions:
         return len(self.texts) - len(set(self.texts))
 
 
-@dataclass(frozen=True, slots=True)
-class ShownSample:
-    """A sample on the page."""
-
-    key: str
-    image: SampledImage
-    captions: Sequence[str]  # of all fields
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSummary:
     """Contents of data: counts of all samples, and the images and captions of random samples."""
@@ -91,7 +85,7 @@ class DataSummary:
     notes: Sequence[str]  # of the source
     images: Sequence[SampledImage]
     captions: Sequence[FieldCaptions]
-    shown: Sequence[ShownSample]
+    pictures: Sequence[Picture]  # the first of the images, with their captions of all fields
 
     @property
     def total(self) -> int:
@@ -109,8 +103,8 @@ class DataSummary:
         return Counter(image.flaw for image in self.images if image.flaw)
 
     @property
-    def refusals(self) -> list[str]:
-        """Sentences on why a training refuses the data, or would end."""
+    def training_refusals(self) -> list[str]:
+        """Sentences on why a training refuses the data, or would end; none if it accepts them."""
         num_skipped = sum(self.skipped.values())
         num_flawed = self.flaws.total()
         sentences = []
@@ -136,9 +130,10 @@ def summarize_data(
     seed: int,
     key_file: Path | None = None,
 ) -> DataSummary:
-    """Read data; their index lies in `results`. Raises ValueError or OSError.
+    """Open data, decode a sample of the images, and count tokens and nouns of a sample of the captions.
 
-    The keys of the usable samples are written into the key file, without sampled images that have a flaw.
+    The index of the data lies in `results`. The keys of the usable samples are written into the key file, without
+    sampled images that have a flaw. Raises ValueError or OSError for data that cannot be read.
     """
     data = inputs.data
     choice = parse_caption_choice(inputs.caption)
@@ -171,7 +166,7 @@ def summarize_data(
         notes=samples.notes(),
         images=images,
         captions=captions,
-        shown=[_make_shown_sample(samples, image) for image in images[:NUM_SHOWN]],
+        pictures=[_make_picture(samples, image) for image in images[:NUM_SHOWN]],
     )
 
 
@@ -188,7 +183,7 @@ def _read_texts(samples: Samples, rows: Sequence[int]) -> list[Texts]:
 
 
 def count_tokens_and_nouns(field: str, texts_of_samples: Sequence[Sequence[str]]) -> FieldCaptions:
-    """Count the tokens and nouns of the captions of a field."""
+    """Count the tokens and WordNet nouns of each caption of a field, for samples with any number of captions."""
     per_sample = []
     texts = list[str]()
     for texts_of_sample in texts_of_samples:
@@ -245,7 +240,13 @@ def _make_thumbnail(rgb: npt.NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def _make_shown_sample(samples: Samples, image: SampledImage) -> ShownSample:
-    texts = chain.from_iterable(samples.texts(image.row))
-    captions = [text[:MAX_KEPT_CHARACTERS] for text in texts]
-    return ShownSample(samples.key(image.row), image, captions)
+def _make_picture(samples: Samples, image: SampledImage) -> Picture:
+    """Return the thumbnail of a sample with its size and captions, or the reason why it cannot be decoded."""
+    key = samples.key(image.row)
+    captions = []
+    for text in chain.from_iterable(samples.texts(image.row)):
+        begin = text[:MAX_SHORTENED_CHARACTERS]
+        captions.append(textwrap.shorten(begin, MAX_SHOWN_CHARACTERS, placeholder="…"))
+    if image.flaw:
+        return Picture(key, b"", captions, flaw=f"cannot be decoded: {image.flaw}")
+    return Picture(key, image.thumbnail, captions, f"{image.width} x {image.height}")

@@ -32,7 +32,7 @@ def summary_tables(summary: DataSummary) -> list[Table]:
 
 
 def source_table(summary: DataSummary) -> Table:
-    """Return a table of one row, with the notes of the source beneath."""
+    """Return a table of one row: files, samples, bytes of the images and exact copies; notes of the source beneath."""
     num_images = len(summary.images)
     num_distinct = len({image.digest for image in summary.images})
     num_bytes = sum(image.num_bytes for image in summary.images)
@@ -54,7 +54,7 @@ def source_table(summary: DataSummary) -> Table:
             num_images - num_distinct, format_count, f"of {num_images:,} images"
         ),
     }
-    return _table_of_cells("Data", [cells], "\n".join([*summary.notes, *summary.refusals]))
+    return _table_of_cells("Data", [cells], "\n".join([*summary.notes, *summary.training_refusals]))
 
 
 def size_table(summary: DataSummary) -> Table:
@@ -132,7 +132,7 @@ def _unusable_row(reason: str, number: int, total: int, consequence: str) -> dic
 
 
 def quantiles(values: Sequence[int] | npt.NDArray[np.int64]) -> list[int]:
-    """Return values at the probabilities of QUANTILES."""
+    """Return the least, 5 %, median, 95 % and largest value; each is one of the values."""
     probabilities = list(QUANTILES.values())
     values_at: list[int] = np.quantile(values, probabilities, method="nearest").tolist()
     return values_at

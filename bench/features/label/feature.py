@@ -8,7 +8,7 @@ EXTENSION = Extension(
         Verb(
             "label",
             "Count the labels of captions into a vocabulary, or show the labels of a caption.",
-            "bench.features.label.verb:Label",
+            "bench.features.label.verb:CountLabels",
         ),
     ],
     hooks={"count_labels": "bench.features.label.verb:count_labels"},

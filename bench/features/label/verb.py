@@ -34,7 +34,7 @@ MIN_BYTES_PER_PROCESS = 8 * 2**20  # of the input
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class CountLabels:
     """Count the labels of captions into a vocabulary, or show the labels of a caption.
 
     Inputs are data that a training reads, or caption files: parquet, csv, tsv, jsonl, plain text and webdataset tars.
@@ -130,5 +130,5 @@ def count_labels(inputs: InputSettings, rule: str) -> Vocabulary:
 
     It is the hook `count_labels` (bench/interfaces/hooks.py).
     """
-    label = Label((inputs.data,), rule=rule, caption=inputs.caption, image=inputs.image_column)
-    return label.count_labels()
+    verb = CountLabels((inputs.data,), rule=rule, caption=inputs.caption, image=inputs.image_column)
+    return verb.count_labels()

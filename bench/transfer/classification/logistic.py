@@ -30,7 +30,8 @@ TOLERANCE = 1e-7  # of the gradient norm
 MAX_EXCESS = 1e-4  # of the objective over its minimum, relative, for features in float32
 MAX_STEPS = 60  # Newton steps
 MAX_PRODUCTS = 200  # products with the Hessian in each step
-MAX_RELATIVE_RESIDUAL = 0.1  # relative residual of conjugate gradients far from the optimum
+# Residual of conjugate gradients over the gradient, far from the optimum.
+MAX_RELATIVE_RESIDUAL = 0.1
 ARMIJO = 1e-4  # Armijo's constant: smallest decrease relative to the slope
 STEP_SIZES = [2.0**-halving for halving in range(20)]  # step sizes of the line search
 ROUNDING = 1e-14  # relative, of the objective
@@ -43,7 +44,7 @@ Projected = Float[Tensor, "images columns"]
 
 @dataclass(frozen=True, slots=True)
 class PrincipalAxes:
-    """Standardised features (mean 0, deviation 1), rotated to their principal axes.
+    """The standardisation of features (mean 0, deviation 1), and the principal axes that they are rotated to.
 
     A rotation changes neither penalty nor solution. Axes without variance have weight 0 and are dropped, so that there
     are no more axes than images.
@@ -77,7 +78,7 @@ class PrincipalAxes:
         varying = values > 1e-12 * values.max()
         return cls(mean, deviation, axes[:, varying].contiguous())
 
-    def project(self, features: Features) -> Projected:
+    def project_and_append_ones(self, features: Features) -> Projected:
         """Return a column per axis, and a column of ones for the intercepts, in the precision of the features."""
         num_columns = self.axes.shape[1] + 1
         projected = allocate_or_map_matrix(
@@ -94,7 +95,7 @@ class PrincipalAxes:
 
 @dataclass(frozen=True, slots=True)
 class LogisticFit:
-    """A fit in the coordinates of the principal axes."""
+    """The weights of a logistic regression on projected features, for one penalty."""
 
     inverse_penalty: float  # scikit-learn's C
     weights: Float[Tensor, "classes columns"]  # one column per axis, and the intercepts
@@ -123,16 +124,13 @@ def fit_regularisation_path(
     A class that does not occur is never predicted, because its intercept has no optimum. Blocks of features are
     computed on the device of the labels.
     """
-    present, targets = torch.unique(labels, return_inverse=True)
-    problem = _LogisticObjective(projected, targets, len(present))
-    weights = torch.zeros(
-        len(present), projected.shape[1], dtype=torch.float64, device=labels.device
-    )
+    objective = _LogisticObjective(projected, labels)
+    shape = (len(objective.labels), projected.shape[1])
+    weights = torch.zeros(shape, dtype=torch.float64, device=labels.device)
     for inverse_penalty in inverse_penalties:
-        weights, objective, gradient_norm, converged = problem.minimise(
-            weights, inverse_penalty, tolerance
-        )
-        yield LogisticFit(inverse_penalty, weights, present, objective, gradient_norm, converged)
+        fit = objective.minimise(weights, inverse_penalty, tolerance)
+        weights = fit.weights
+        yield fit
 
 
 class _LogisticObjective:
@@ -142,7 +140,9 @@ class _LogisticObjective:
     to 50 % less time on a CPU.
     """
 
-    def __init__(self, inputs: Projected, targets: Int[Tensor, " images"], classes: int) -> None:
+    def __init__(self, inputs: Projected, labels: Int[Tensor, " images"]) -> None:
+        self.labels, targets = torch.unique(labels, return_inverse=True)
+        classes = len(self.labels)
         rows = max(1, BLOCK_SIZE // classes)
         self.count = len(inputs)
         blocks = torch.split(inputs, rows)
@@ -156,14 +156,13 @@ class _LogisticObjective:
         self.keeps = self.count * classes <= MAX_KEPT
         self.kept = list[Tensor]()
 
-    def minimise(
-        self, weights: Tensor, inverse_penalty: float, tolerance: float
-    ) -> tuple[Tensor, float, float, bool]:
-        """Return the weights, the objective and the gradient norm where the search ends, and whether at the minimum.
+    def minimise(self, weights: Tensor, inverse_penalty: float, tolerance: float) -> LogisticFit:
+        """Search the minimum from these weights on; return the fit where the search ends.
 
-        It stops before if rounding prevents progress. With the features in float32 it is reached where the objective
-        can exceed its minimum by `MAX_EXCESS` at most. The excess of a strongly convex objective is at most the squared
-        gradient over twice the penalty. Intercepts have no penalty; their curvature takes its place.
+        It ends before the minimum if rounding prevents progress. With the features in float32 the minimum counts as
+        reached where the objective can exceed it by `MAX_EXCESS` at most. The excess of a strongly convex objective is
+        at most the squared gradient over twice the penalty; the curvature of intercepts, which have no penalty, takes
+        its place.
         Source: Boyd and Vandenberghe 2004, "Convex Optimization", equation 9.9.
         """
         least = 1 / (inverse_penalty * self.count)
@@ -186,8 +185,8 @@ class _LogisticObjective:
                 limit = tolerance
             if reached or not steps_left:
                 break
-            max_residual = min(MAX_RELATIVE_RESIDUAL, max(length**0.5, limit / length / 2))
-            step = self._solve_newton_step(weights, gradient, penalty, max_residual)
+            max_relative_residual = min(MAX_RELATIVE_RESIDUAL, max(length**0.5, limit / length / 2))
+            step = self._solve_newton_step(weights, gradient, penalty, max_relative_residual)
             bound = objective + ROUNDING * abs(objective)
             slope = ARMIJO * float((gradient * step).sum())
             for size in STEP_SIZES:
@@ -200,12 +199,19 @@ class _LogisticObjective:
             weights = tried
             objective = value
             gradient = gradient_there
-        return weights, objective, length, reached
+        return LogisticFit(
+            inverse_penalty,
+            weights,
+            self.labels,
+            objective,
+            gradient_norm=length,
+            converged=reached,
+        )
 
     def _compute_objective_and_gradient(
         self, weights: Tensor, penalty: Tensor
     ) -> tuple[float, Tensor]:
-        """Return the objective and its gradient; keep what the Newton step from these weights needs."""
+        """Return the objective and its gradient, and store the probabilities that the Newton step from here needs."""
         entropy = 0.0
         gradient = torch.zeros_like(weights)
         self.curvature = torch.zeros_like(weights[:, :1])
@@ -228,7 +234,7 @@ class _LogisticObjective:
     def _iterate_blocks_with_probabilities(
         self, weights: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield blocks of features, and their probabilities at the weights that were evaluated last."""
+        """Yield (block of features, its class probabilities) at the weights that were evaluated last."""
         if self.kept:
             yield from zip(self.rough_blocks, self.kept, strict=True)
             return
@@ -246,7 +252,7 @@ class _LogisticObjective:
         return product / self.count + penalty * direction
 
     def _solve_newton_step(
-        self, weights: Tensor, gradient: Tensor, penalty: Tensor, max_residual: float
+        self, weights: Tensor, gradient: Tensor, penalty: Tensor, max_relative_residual: float
     ) -> Tensor:
         """Solve for the Newton step by conjugate gradients, up to a relative residual."""
         weights = weights.float()
@@ -263,7 +269,7 @@ class _LogisticObjective:
             size = slope / (direction * curved).sum()
             step.add_(direction * size)
             residual.sub_(curved * size)
-            if float(residual.norm()) <= max_residual:
+            if float(residual.norm()) <= max_relative_residual:
                 break
             scaled = residual / diagonal
             previous_slope = slope

@@ -8,7 +8,7 @@ the task and the draw, so that all feature extractors get the same images.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,7 +35,6 @@ from bench.transfer.feature_matrix import MAX_IN_MEMORY, concatenate_batches
 from bench.transfer.tasks.tasks import SingleLabelTask, TaskWithSplits
 
 NEIGHBOUR_COUNTS = (1.0, 3.0, 5.0, 10.0, 20.0)
-Classes = Int[Tensor, " images"]
 MAX_COSINES = 2**24  # cosines, or normalised features, in memory at once
 COSINE_STEPS = 2**31  # per unit of the cosine; a sort key has as many bits again for the row
 DRAWS = 10
@@ -74,14 +73,25 @@ class LabelledFeatures:
 class EmbeddedTask(TaskWithSplits[LabelledFeatures]):
     """A task whose images are embedded."""
 
-    def select(self, train: Rows, validation: Rows) -> "EmbeddedTask":
-        """Return the task with these rows of its training and its validation part."""
-        train_part = self.train.select(train)
-        validation_part = self.validation.select(validation)
-        return replace(self, train=train_part, validation=validation_part)
+    def select(self, train_rows: Rows, validation_rows: Rows) -> "EmbeddedTask":
+        """Return the task with these rows of its training and its validation part, and the whole test part."""
+        train = self.train.select(train_rows)
+        validation = self.validation.select(validation_rows)
+        return replace(self, train=train, validation=validation)
 
 
-Predictions = Iterator[tuple[Classes, bool]]  # classes, and whether the fit converged
+class Prediction(NamedTuple):
+    """The classes that a probe predicts for images, and whether its fit converged."""
+
+    classes: Int[Tensor, " images"]
+    converged: bool
+
+
+class ShuffledRows(NamedTuple):
+    """The rows of each class in the order of a draw, for the training and the validation part."""
+
+    train: RowsByClass
+    validation: RowsByClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +103,7 @@ class ProbeProtocol:
 
     name: str
     settings: tuple[float, ...]
-    predict: Callable[[LabelledFeatures, Tensor, Iterable[float]], Predictions]
+    predict: Callable[[LabelledFeatures, Tensor, Iterable[float]], Iterator[Prediction]]
     # Smallest and largest setting that is tried if an end of the grid is the best; None: the grid is not extended.
     limits: tuple[float, float] | None = None
     is_tuned_on_sample: bool = False  # where the features of the training part do not fit in memory
@@ -103,26 +113,25 @@ def predict_by_logistic_regression(
     train: LabelledFeatures,
     queries: Float[Tensor, "queries features"],
     inverse_penalties: Iterable[float],
-) -> Predictions:
-    """Yield for each inverse penalty the classes that logistic regression predicts, and whether it converged."""
+) -> Iterator[Prediction]:
+    """Fit logistic regression for each inverse penalty (scikit-learn's C), and yield what it predicts for queries."""
     axes = PrincipalAxes.fit(train.features)
-    projected = axes.project(queries)
-    for fit in fit_regularisation_path(
-        axes.project(train.features), train.labels, inverse_penalties
-    ):
-        yield fit.predict(projected), fit.converged
+    projected_train = axes.project_and_append_ones(train.features)
+    projected_queries = axes.project_and_append_ones(queries)
+    for fit in fit_regularisation_path(projected_train, train.labels, inverse_penalties):
+        yield Prediction(fit.predict(projected_queries), fit.converged)
 
 
-def _find_majority_classes(neighbours: Int[Tensor, "queries k"]) -> Int[Tensor, " queries"]:
+def _find_majority_classes(neighbour_classes: Int[Tensor, "queries k"]) -> Int[Tensor, " queries"]:
     """Return the commonest class of each row; of equally common classes the first in the row."""
-    votes = (neighbours.unsqueeze(2) == neighbours.unsqueeze(1)).sum(2)
+    votes = (neighbour_classes.unsqueeze(2) == neighbour_classes.unsqueeze(1)).sum(2)
     winner = votes.argmax(1, keepdim=True)
-    return neighbours.gather(1, winner).squeeze(1)
+    return neighbour_classes.gather(1, winner).squeeze(1)
 
 
 def predict_by_neighbours(
     train: LabelledFeatures, queries: Float[Tensor, "queries features"], ks: Iterable[float]
-) -> Predictions:
+) -> Iterator[Prediction]:
     """Yield the majority class of each query's k nearest neighbours by cosine; k is at most the size of `train`.
 
     Neighbours whose cosines differ by less than 2 ** -31 are in the order of the training rows. Of classes with equally
@@ -143,8 +152,8 @@ def predict_by_neighbours(
         nearest = train.labels[keys.topk(largest, dim=1).indices]
         classes = [_find_majority_classes(nearest[:, :size]) for size in sizes]
         predictions_by_block.append(torch.stack(classes))
-    for predictions in torch.cat(predictions_by_block, dim=1):
-        yield predictions, True
+    for classes_of_size in torch.cat(predictions_by_block, dim=1):
+        yield Prediction(classes_of_size, converged=True)
 
 
 LINEAR_PROBE = ProbeProtocol(
@@ -198,8 +207,8 @@ def embed_task(
     return EmbeddedTask(task.name, task.classes, *parts)
 
 
-def draw_rows_by_class(task: EmbeddedTask) -> list[tuple[RowsByClass, RowsByClass]]:
-    """Return for each draw the shuffled rows of every class, of the training part and of the validation part."""
+def shuffle_rows_for_draws(task: EmbeddedTask) -> list[ShuffledRows]:
+    """Return the rows of every class, shuffled anew for each of `DRAWS` draws; equal for all feature extractors."""
     train_labels = task.train.labels.cpu().numpy()
     validation_labels = task.validation.labels.cpu().numpy()
     num_classes = len(task.classes)
@@ -209,7 +218,7 @@ def draw_rows_by_class(task: EmbeddedTask) -> list[tuple[RowsByClass, RowsByClas
         validation = shuffle_rows_by_class(
             f"{task.name}/validation/{draw}", validation_labels, num_classes
         )
-        orders.append((train, validation))
+        orders.append(ShuffledRows(train, validation))
     return orders
 
 
@@ -218,34 +227,35 @@ def score_after_refit(protocol: ProbeProtocol, task: EmbeddedTask, **score_field
     tuned = task.train.sample_to_fit_memory() if protocol.is_tuned_on_sample else task.train
     search, _ = _search_best_setting(protocol, task, tuned, task.validation.features)
     both = task.train.concatenate(task.validation)
-    predicted, converged = next(protocol.predict(both, task.test.features, [search.best]))
-    return _make_probe_score(
-        protocol, task, search, predicted, converged, len(both.labels), **score_fields
-    )
+    prediction = next(protocol.predict(both, task.test.features, [search.best]))
+    return _make_probe_score(protocol, task, search, prediction, len(both.labels), **score_fields)
 
 
 def score_without_refit(protocol: ProbeProtocol, task: EmbeddedTask, **score_fields: Any) -> Score:
     """Choose the setting on the validation part, and score on the test part the fit to the training part alone."""
     queries = torch.cat([task.validation.features, task.test.features])
     search, predictions = _search_best_setting(protocol, task, task.train, queries)
-    predicted, converged = predictions[search.settings.index(search.best)]
-    predicted = predicted[len(task.validation.labels) :]
+    best = predictions[search.settings.index(search.best)]
+    test_prediction = best._replace(classes=best.classes[len(task.validation.labels) :])
     return _make_probe_score(
-        protocol, task, search, predicted, converged, len(task.train.labels), **score_fields
+        protocol, task, search, test_prediction, len(task.train.labels), **score_fields
     )
 
 
 def _search_best_setting(
     protocol: ProbeProtocol, task: EmbeddedTask, train: LabelledFeatures, queries: Tensor
-) -> tuple[HyperparameterSearch, list[tuple[Classes, bool]]]:
-    """Search the setting on the validation part, with which `queries` begin; return it and all predictions."""
+) -> tuple[HyperparameterSearch, list[Prediction]]:
+    """Return the search for the best setting on the validation part, and the predictions for queries by setting.
+
+    The queries begin with the validation part.
+    """
     labels = task.validation.labels
     search = HyperparameterSearch(protocol.settings, protocol.limits)
     predictions = []
-    for predicted, converged in protocol.predict(train, queries, search):
-        correct = predicted[: len(labels)] == labels
+    for prediction in protocol.predict(train, queries, search):
+        correct = prediction.classes[: len(labels)] == labels
         search.qualities.append(float(correct.double().mean()))
-        predictions.append((predicted, converged))
+        predictions.append(prediction)
     return search, predictions
 
 
@@ -253,19 +263,18 @@ def _make_probe_score(
     protocol: ProbeProtocol,
     task: EmbeddedTask,
     search: HyperparameterSearch,
-    predicted: Classes,
-    converged: bool,
+    prediction: Prediction,
     num_train: int,
     **score_fields: Any,
 ) -> Score:
-    """Return the score of the classes that are predicted for the test part at the best setting of a search."""
+    """Return the score of a prediction for the test part at the best setting of a search."""
     return make_score(
         task,
         protocol.name,
         chosen=search.best,
         validation_accuracy=max(search.qualities),
-        correct=predicted == task.test.labels,
-        converged=converged,
+        correct=prediction.classes == task.test.labels,
+        converged=prediction.converged,
         num_train=num_train,
         **score_fields,
     )
@@ -306,7 +315,7 @@ def score_few_shot(extractor: FeatureExtractor, task: SingleLabelTask) -> list[S
     """
     embedded = embed_task(extractor, task)
     scores = []
-    for draw, (train, validation) in enumerate(draw_rows_by_class(embedded)):
+    for draw, (train, validation) in enumerate(shuffle_rows_for_draws(embedded)):
         for shots in SHOTS:
             validation_rows = select_first_rows(validation, shots=min(shots, MAX_SHOTS_TO_TUNE))
             subset = embedded.select(select_first_rows(train, shots=shots), validation_rows)
@@ -321,7 +330,7 @@ def score_label_fractions(extractor: FeatureExtractor, task: SingleLabelTask) ->
     part is used to choose the penalty, then both are fitted to. All labels are a single draw, and the linear probe.
     """
     embedded = embed_task(extractor, task)
-    orders = draw_rows_by_class(embedded)
+    orders = shuffle_rows_for_draws(embedded)
     *shares, all_labels = list_distinct_shares(orders[0])
     scores = []
     for draw, (train, validation) in enumerate(orders):

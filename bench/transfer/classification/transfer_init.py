@@ -21,19 +21,16 @@ from bench.records.scores import Score
 from bench.towers.head_file import LabelClassifier, TextEncoder
 from bench.towers.tower_from import LoadedTower
 from bench.transfer.classification.fine_tune import RELEASED, make_random_head
-from bench.transfer.classification.label_subsets import (
-    RowsByClass,
-    list_distinct_shares,
-    select_first_rows,
-)
+from bench.transfer.classification.label_subsets import list_distinct_shares, select_first_rows
 from bench.transfer.classification.probe import (
     DRAWS,
     MAX_SHOTS_TO_TUNE,
     EmbeddedTask,
     LabelledFeatures,
-    draw_rows_by_class,
+    ShuffledRows,
     embed_task,
     make_score,
+    shuffle_rows_for_draws,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.label_curves import COPIED_ROWS, PROMPTS, RANDOM_HEAD, init_protocol
@@ -71,6 +68,14 @@ class ChosenLearningRate(NamedTuple):
     num_train: int
 
 
+class LabelSubset(NamedTuple):
+    """The labelled images that heads are trained on, in every draw."""
+
+    score_fields: dict[str, Any]  # of `Score`: the number of labels per class, or their share
+    train_rows: RowsOfDraws
+    validation_rows: RowsOfDraws
+
+
 def score_transfer_init(extractor: FeatureExtractor, task: SingleLabelTask) -> list[Score]:
     """Score every initial head of a tower on a task, untrained and trained on few labels.
 
@@ -78,15 +83,17 @@ def score_transfer_init(extractor: FeatureExtractor, task: SingleLabelTask) -> l
     for training but at most four, or the same share.
     """
     embedded = embed_task(extractor, task, torch.device("cpu"), torch.float32)
-    subsets = list(_iterate_label_subsets(draw_rows_by_class(embedded)))
+    subsets = list(_iterate_label_subsets(shuffle_rows_for_draws(embedded)))
     scores = list[Score]()
     for name, start in _make_initial_heads(extractor.loaded, embedded).items():
         accuracies = start.compute_accuracies(embedded.validation).tolist()
         untrained = [ChosenLearningRate(0.0, accuracy, 0) for accuracy in accuracies]
-        scores += _make_scores(name, start, untrained, embedded, per_class=0)
-        for score_fields, train_rows, validation_rows in subsets:
-            head, chosen = fit_heads_at_best_rate(start, embedded, train_rows, validation_rows)
-            scores += _make_scores(name, head, chosen, embedded, **score_fields)
+        scores += _make_scores_by_draw(name, start, untrained, embedded, per_class=0)
+        for subset in subsets:
+            heads, chosen = fit_heads_at_best_rate(
+                start, embedded, subset.train_rows, subset.validation_rows
+            )
+            scores += _make_scores_by_draw(name, heads, chosen, embedded, **subset.score_fields)
     return scores
 
 
@@ -101,21 +108,15 @@ def _make_initial_heads(loaded: LoadedTower | None, task: EmbeddedTask) -> dict[
         heads[COPIED_ROWS] = make_heads_from_classifier(classifier, task.classes, random_heads)
     text_encoder = loaded.read_text_encoder()
     if text_encoder is not None:
-        names = class_names_for_prompts(task.classes)
-        prompts = [_prompts_of_class(name) for name in names]
+        prompts = _make_class_prompts(task.classes)
         heads[PROMPTS] = make_heads_from_prompts(text_encoder, prompts, task.train.features, DRAWS)
     return heads
-
-
-def _prompts_of_class(name: str) -> tuple[str, ...]:
-    """Return CLIP's prompts with the name of a class."""
-    return tuple(template(name) for template in OPENAI_IMAGENET_TEMPLATES)
 
 
 def make_heads_from_classifier(
     classifier: LabelClassifier, classes: Sequence[str], random_heads: HeadsByDraw
 ) -> HeadsByDraw:
-    """Return heads with a copied row for each class: of the label nearest to its synset by WordNet path similarity.
+    """Return heads that copy, for each class, the classifier's row of the nearest label by WordNet path similarity.
 
     A class takes the mean row for several synsets, a random row for none. A bias reflects the frequency of a label; a
     class without a synset gets the mean bias of the other classes. Source: Mehta et al. 2024, arXiv:2404.15653
@@ -138,11 +139,18 @@ def make_heads_from_classifier(
     return HeadsByDraw(weight, bias)
 
 
-def class_names_for_prompts(classes: Sequence[str]) -> list[str]:
-    """Return class names for prompts, "-" and "_" as spaces; for ImageNet's synsets the names of CLIP's authors."""
+def _make_class_prompts(classes: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return CLIP's prompts with the name of each class; ImageNet's synsets have the names of CLIP's authors.
+
+    In other names "-" and "_" are spaces.
+    """
     synsets = ImageNetInfo().label_names()  # type: ignore[no-untyped-call]
     names_by_synset = dict(zip(synsets, IMAGENET_CLASSNAMES, strict=True))
-    return [names_by_synset.get(name, re.sub("[-_]", " ", name)) for name in classes]
+    prompts = []
+    for class_name in classes:
+        name = names_by_synset.get(class_name, re.sub("[-_]", " ", class_name))
+        prompts.append(tuple(template(name) for template in OPENAI_IMAGENET_TEMPLATES))
+    return prompts
 
 
 def make_heads_from_prompts(
@@ -238,9 +246,9 @@ def fit_heads_at_best_rate(
 
 
 def _iterate_label_subsets(
-    orders: Sequence[tuple[RowsByClass, RowsByClass]],
-) -> Iterator[tuple[dict[str, Any], RowsOfDraws, RowsOfDraws]]:
-    """Yield for each number of labels its fields in a score, and every draw's training rows and validation rows.
+    orders: Sequence[ShuffledRows],
+) -> Iterator[LabelSubset]:
+    """Yield the subsets for 1 to 20 labels per class, and then for shares of the labels, of all draws.
 
     Shares that select the same images as another share are left out. All labels are a single draw.
     """
@@ -250,20 +258,19 @@ def _iterate_label_subsets(
         rows_of_draws = [select_first_rows(order[part], **subset) for order in orders[:draws]]
         return torch.from_numpy(np.stack(rows_of_draws))
 
-    training_part, _ = orders[0]
-    smallest_class = min(len(rows_of_class) for rows_of_class in training_part)
+    smallest_class = min(map(len, orders[0].train))
     for shots in SHOTS:
         if shots <= smallest_class:
             validation_rows = rows(1, shots=min(shots, MAX_SHOTS_TO_TUNE))
-            yield {"per_class": shots}, rows(0, shots=shots), validation_rows
+            yield LabelSubset({"per_class": shots}, rows(0, shots=shots), validation_rows)
     for share in list_distinct_shares(orders[0]):
         draws = 1 if share == 1 else DRAWS
         train_rows = rows(0, draws, share=share)
         validation_rows = rows(1, draws, share=share)
-        yield {"label_share": share}, train_rows, validation_rows
+        yield LabelSubset({"label_share": share}, train_rows, validation_rows)
 
 
-def _make_scores(
+def _make_scores_by_draw(
     name: str,
     heads: HeadsByDraw,
     chosen: Sequence[ChosenLearningRate],

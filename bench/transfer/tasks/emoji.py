@@ -1,6 +1,5 @@
 """Tasks on the emoji of the pack: which group or subgroup of Unicode an emoji belongs to."""
 
-import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +10,7 @@ from jaxtyping import UInt8
 from scipy.cluster.hierarchy import DisjointSet
 from torch import Tensor
 
-from bench.data.pack import PackImages as Pack
-from bench.data.pack import load_pack_images
+from bench.data.pack import PackImages, load_pack_images
 from bench.tables.groups import group_by
 from bench.transfer.tasks.image_sources import ArrayImageSource, composite_on_white
 from bench.transfer.tasks.tasks import VALIDATION_SHARE, LabelledImages, SingleLabelTask
@@ -21,9 +19,8 @@ MIN_MEMBERS = 20  # images of a subgroup that its task keeps
 PEOPLE = "people-body"  # a group whose subgroups are poses and skin tones
 
 
-@functools.cache
 def load_emoji_task(name: str, cache: Path) -> SingleLabelTask:
-    """Load the task "Twemoji group" or "Twemoji subgroup", split in halves class by class, once per process."""
+    """Load the task "Twemoji group" or "Twemoji subgroup" of the pack, split in halves class by class."""
     images = load_pack_images("twemoji", cache)
     key = name.removeprefix("Twemoji ")
     rows = list(range(len(images)))
@@ -48,7 +45,7 @@ def load_emoji_task(name: str, cache: Path) -> SingleLabelTask:
 
 def make_task_from_rows(
     name: str,
-    images: Pack,
+    images: PackImages,
     shown_images: UInt8[Tensor, "images 3 height width"],
     train_rows: Sequence[int],
     test_rows: Sequence[int],
@@ -84,7 +81,7 @@ def make_task_from_rows(
     )
 
 
-def group_duplicates(images: Pack, rows: Sequence[int]) -> dict[int, int]:
+def group_duplicates(images: PackImages, rows: Sequence[int]) -> dict[int, int]:
     """Return for each row the lowest row that equal captions or equal pixels link to it, directly or by other rows.
 
     Twemoji draws all families of one size alike.
@@ -98,7 +95,7 @@ def group_duplicates(images: Pack, rows: Sequence[int]) -> dict[int, int]:
     return {row: min(groups.subset(row)) for row in rows}
 
 
-def _sort_by_key_hash(images: Pack, rows: Iterable[int], salt: str) -> list[int]:
+def _sort_by_key_hash(images: PackImages, rows: Iterable[int], salt: str) -> list[int]:
     """Sort rows by a hash of their keys, so that a split depends on nothing else."""
 
     def hash_key(row: int) -> bytes:

@@ -7,7 +7,6 @@ All images are mirrored, cropped and put on a colour at random, because whole dr
 pixels would suffice.
 """
 
-import functools
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
@@ -35,9 +34,8 @@ MAX_ZOOM = 2**0.5  # of a crop, which has at least half of the area, as in pre-t
 VALIDATION_VENDOR = "fluent-emoji-flat-"
 
 
-@functools.cache
 def load_unseen_task(name: str, cache: Path) -> SingleLabelTask:
-    """Load one of `UNSEEN_TASKS`, once per process."""
+    """Load one of the two tasks on concepts that pre-training may leave out."""
     pretrain = load_pack_images("pretrain", cache)
     twemoji = load_pack_images("twemoji", cache)
     held_out = left_out_concepts(SHOWN, pretrain.keys, pretrain.classes)
