@@ -2,20 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch.utils.data import ConcatDataset
 
 from bench.data.order import shuffled_rows
 from bench.environment.seeds import AUGMENTATION, derive_seed
+from bench.records.scores import TaskTraining
+from bench.transfer.tasks.tasks import TaskWithSplits
 from bench.transfer.transfer_training import (
     PUBLISHED_WIDTH,
     TrainingRecipe,
     find_best_learning_rate,
 )
+from models.image_tower import ImageTower
 
 T = TypeVar("T")
+Model = TypeVar("Model")
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -28,31 +32,48 @@ class Examples(Protocol[T_co]):
     def __getitem__(self, row: int, /) -> T_co: ...
 
 
-def concatenate_datasets(first: Examples[T], second: Examples[T]) -> Examples[T]:
-    """Return the examples of the first data set, and then of the second."""
-    return cast("Examples[T]", ConcatDataset(cast("Any", [first, second])))
+class DenseTrainingResult(NamedTuple):
+    """A model that was trained at the best learning rate, and how it was trained."""
+
+    model: Any
+    num_train: int  # images of the training and the validation part
+    training: TaskTraining
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DenseTrainingRecipe(TrainingRecipe):
-    """A recipe with the learning rates to choose from, in micro-batches."""
+    """The settings of a training on masks or objects: a recipe with micro-batches and the learning rates to try."""
 
     micro_batch_size: int  # images per micro-batch
     learning_rates: tuple[float, ...]  # see `find_best_learning_rate`
 
-    def choose_learning_rate(self, width: int, quality: Callable[[float], float]) -> float:
-        """Return the learning rate with the highest quality, which trains and scores at the given rate.
+    def train_at_best_rate(
+        self,
+        task: TaskWithSplits[Examples[T]],
+        tower: ImageTower,
+        image_size: int,
+        train: Callable[[Examples[T], float], Model],
+        measure_quality: Callable[[Model, Examples[T]], float],
+    ) -> DenseTrainingResult:
+        """Choose the learning rate on the validation part, and train on training and validation part.
 
-        For a tower as wide as ViT-B it is the first, without a search.
+        `train` returns a model trained on examples at a rate. Towers as wide as ViT-B take the first rate.
         """
-        if len(self.learning_rates) == 1 or width >= PUBLISHED_WIDTH:
-            return self.learning_rates[0]
-        return find_best_learning_rate(self.learning_rates, quality)[0]
+
+        def measure_rate(rate: float) -> float:
+            return measure_quality(train(task.train, rate), task.validation)
+
+        rate = self.learning_rates[0]
+        if len(self.learning_rates) > 1 and tower.width < PUBLISHED_WIDTH:
+            rate, _ = find_best_learning_rate(self.learning_rates, measure_rate)
+        joint = cast("Examples[T]", ConcatDataset(cast("Any", [task.train, task.validation])))
+        training = self.make_task_training(len(joint), image_size, rate)
+        return DenseTrainingResult(train(joint, rate), len(joint), training)
 
     def draw_batch_rows(
         self, num_examples: int, batch_number: int
     ) -> tuple[list[int], torch.Generator]:
-        """Return the rows of a batch, in an order of the seed, and the generator of its augmentation."""
+        """Return the rows of a batch in an order of the seed, and the generator for the augmentation of the batch."""
         first = batch_number * self.batch_size
         rows = shuffled_rows(self.seed, num_examples, start=first, size=self.batch_size)
         generator = torch.Generator().manual_seed(

@@ -7,6 +7,7 @@ import copy
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,6 @@ from bench.environment.seeds import HEAD, derive_seed
 from bench.features.dense_tasks.dense_training import (
     DenseTrainingRecipe,
     Examples,
-    concatenate_datasets,
 )
 from bench.records.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
@@ -49,7 +49,9 @@ def import_pycocotools(name: str) -> Any:
         ) from None
 
 
-def compute_average_precision(images: Iterable[tuple[Objects, Objects]]) -> dict[str, float]:
+def compute_average_precision(
+    objects_and_detections: Iterable[tuple[Objects, Objects]],
+) -> dict[str, float]:
     """Return "box AP", "box AP50", "mask AP" and "mask AP50" of images with their objects and detections.
 
     AP is the mean over classes and ten IoU thresholds, AP50 is at IoU 0.5; at most 100 detections per image count.
@@ -63,7 +65,7 @@ def compute_average_precision(images: Iterable[tuple[Objects, Objects]]) -> dict
     metric = MeanAveragePrecision("xyxy", ("bbox", "segm"), overlaps, recalls)
     metric.warn_on_many_detections = False
     num_objects = 0
-    for objects, detections in images:
+    for objects, detections in objects_and_detections:
         num_objects += int((objects["iscrowd"] == 0).sum())
         metric.update([detections], [objects])
     if not num_objects:
@@ -86,7 +88,7 @@ class DetectionRecipe:
     trainings: Mapping[int, DenseTrainingRecipe]  # by the smallest width of their towers, ascending
 
     def choose_training(self, width: int) -> DenseTrainingRecipe:
-        """Return the training of a tower of this width."""
+        """Return the training settings for a tower of this width, which is the length of its features."""
         trainings = [
             training for min_width, training in self.trainings.items() if min_width <= width
         ]
@@ -140,14 +142,14 @@ def score_detection(extractor: FeatureExtractor, task: DetectionTask) -> list[Me
     tower = extractor.tower.to(extractor.device)
     training = task.recipe.choose_training(tower.width)
 
-    def quality(learning_rate: float) -> float:
-        model = _train_detector(tower, task, task.train, learning_rate)
-        return compute_average_precision(_detect(model, task.validation))["box AP"]
+    def measure_box_precision(model: MaskRCNN, part: Examples[ImageWithObjects]) -> float:
+        return compute_average_precision(_detect(model, part))["box AP"]
 
-    learning_rate = training.choose_learning_rate(tower.width, quality)
-    joint = concatenate_datasets(task.train, task.validation)
-    model = _train_detector(tower, task, joint, learning_rate)
-    precisions = compute_average_precision(_detect(model, task.test))
+    train = partial(_train_detector, tower, task)
+    result = training.train_at_best_rate(
+        task, tower, task.recipe.side, train, measure_box_precision
+    )
+    precisions = compute_average_precision(_detect(result.model, task.test))
     scores = []
     for name, value in precisions.items():
         score = MetricScore(
@@ -155,10 +157,10 @@ def score_detection(extractor: FeatureExtractor, task: DetectionTask) -> list[Me
             protocol="detection",
             name=name,
             value=value,
-            num_train=len(joint),
+            num_train=result.num_train,
             num_test=len(task.test),
             baseline=0.0,
-            training=training.make_task_training(len(joint), task.recipe.side, learning_rate),
+            training=result.training,
         )
         scores.append(score)
     return scores
@@ -179,9 +181,9 @@ def _train_detector(
         )
     model = model.to(device)
 
-    def load(k: int) -> list[list[tuple[Tensor, Objects]]]:
-        """Return the micro-batches of batch k; each image is mirrored with a probability of a half."""
-        rows, generator = training.draw_batch_rows(len(part), k)
+    def load_micro_batches(batch_number: int) -> list[list[tuple[Tensor, Objects]]]:
+        """Return the micro-batches of a batch; each image is mirrored with a probability of a half."""
+        rows, generator = training.draw_batch_rows(len(part), batch_number)
         is_mirrored = torch.rand(len(rows), generator=generator) < 0.5  # noqa: PLR2004
         batch = []
         for row, mirrored in zip(rows, is_mirrored.tolist(), strict=True):
@@ -189,7 +191,7 @@ def _train_detector(
         size = training.micro_batch_size
         return [batch[first : first + size] for first in range(0, len(batch), size)]
 
-    def loss_of(batch: list[tuple[Tensor, Objects]]) -> Scalar:
+    def compute_loss(batch: list[tuple[Tensor, Objects]]) -> Scalar:
         images = []
         targets = []
         for rgb, target in batch:
@@ -199,8 +201,9 @@ def _train_detector(
         return torch.stack(list(losses.values())).sum()
 
     steps = training.count_steps(len(part))
+    batches = prefetch(load_micro_batches, steps)
     trained: MaskRCNN = train_on_task(
-        model, trained_tower, prefetch(load, steps), steps, loss_of, training, learning_rate
+        model, trained_tower, batches, steps, compute_loss, training, learning_rate
     )
     return trained
 
@@ -223,7 +226,7 @@ def _make_detector_input(
 
 @torch.inference_mode()
 def _detect(model: MaskRCNN, part: Examples[ImageWithObjects]) -> Iterator[tuple[Objects, Objects]]:
-    """Yield the objects and the detections of each image."""
+    """Yield (true objects, detected objects) of each image."""
     device = next(model.parameters()).device
     for row in range(len(part)):
         rgb, objects = part[row]

@@ -13,6 +13,12 @@ def _lazy_function(function: str) -> LazyFunction:
     return LazyFunction(f"bench.features.dense_tasks.{function}")
 
 
+def _make_protocol(name: str, label_kind: str, scorer: str) -> Protocol:
+    """Return a default protocol that trains the tower on the task."""
+    score = _lazy_function(scorer)
+    return Protocol(name, label_kind, score, needs_tower=True, is_default=True)
+
+
 EXTENSION = Extension(
     tasks=[
         Task("coco-labels", MULTI_LABEL, _lazy_function("coco:read_coco_labels"), COCO_LAYOUT),
@@ -21,26 +27,10 @@ EXTENSION = Extension(
         Task("masks", MASKS, _lazy_function("mask_files:read_mask_folders"), FOLDERS_LAYOUT),
     ],
     protocols=[
-        Protocol(
-            "detection",
-            OBJECTS,
-            _lazy_function("detection:score_detection"),
-            needs_tower=True,
-            is_default=True,
+        _make_protocol("detection", OBJECTS, "detection:score_detection"),
+        _make_protocol(
+            "multi-label-fine-tune", MULTI_LABEL, "multi_label:score_multi_label_fine_tuning"
         ),
-        Protocol(
-            "multi-label-fine-tune",
-            MULTI_LABEL,
-            _lazy_function("multi_label:score_multi_label_fine_tuning"),
-            needs_tower=True,
-            is_default=True,
-        ),
-        Protocol(
-            "segmentation",
-            MASKS,
-            _lazy_function("segmentation:score_segmentation"),
-            needs_tower=True,
-            is_default=True,
-        ),
+        _make_protocol("segmentation", MASKS, "segmentation:score_segmentation"),
     ],
 )

@@ -13,18 +13,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bench.records.scores import MetricScore
-from bench.transfer.classification.fine_tune import (
-    FineTuningRecipe,
-    adapt_recipe,
-    compute_logits,
-    list_candidate_learning_rates,
-    make_random_head,
-    train_classifier_copy,
-)
+from bench.transfer.classification.fine_tune import FineTuningRecipe, fine_tune_at_best_rate
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.tasks.image_sources import ConcatenatedImages, FileImageSource, ImageSource
-from bench.transfer.tasks.tasks import TaskWithSplits
-from bench.transfer.transfer_training import PUBLISHED_WIDTH, find_best_learning_rate
+from bench.transfer.tasks.image_sources import ConcatenatedImages, FileImageSource
+from bench.transfer.tasks.tasks import LabelledImages, TaskWithSplits
+from bench.transfer.transfer_training import PUBLISHED_WIDTH
 from losses.multilabel import multilabel_loss
 
 # CatLIP's recipe on COCO, without RangeAugment and the sampler of several image sizes. Source: apple/corenet 1aa3acd,
@@ -41,20 +34,16 @@ Scores = Float[np.ndarray, "images classes"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MultiLabelPart:
+class MultiLabelPart(LabelledImages):
     """Images, and for each image and class whether the image shows it."""
 
-    images: ImageSource
     labels: Bool[np.ndarray, "images classes"]
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def select(self, rows: Sequence[int]) -> "MultiLabelPart":
         assert isinstance(self.images, FileImageSource)
         return MultiLabelPart(self.images.select(rows), self.labels[rows])
 
-    def concatenate(self, other: "MultiLabelPart") -> "MultiLabelPart":
+    def concatenate(self, other: LabelledImages) -> "MultiLabelPart":
         images = ConcatenatedImages(self.images, other.images)
         return MultiLabelPart(images, np.vstack([self.labels, other.labels]))
 
@@ -72,48 +61,28 @@ def score_multi_label_fine_tuning(
     Towers narrower than ViT-B keep their own image size.
     """
     assert extractor.tower is not None, f"{extractor.name} has no tower"
-    tower = extractor.tower
-    device = extractor.device
-    count = len(task.train)
-    head = make_random_head(tower.width, len(task.classes), seed=0)
-    if tower.width < PUBLISHED_WIDTH:
+    if extractor.tower.width < PUBLISHED_WIDTH:
         published = replace(published, image_size=None, resize_over_crop=None)
 
-    def fit_and_score(
-        fitted: MultiLabelPart, scored: MultiLabelPart, recipe: FineTuningRecipe
-    ) -> Scores:
-        loss = make_multilabel_loss(fitted, device)
-        model = train_classifier_copy(tower, head, fitted.images, loss, recipe, device)
-        logits = compute_logits(model, scored.images, device, published.resize_over_crop)
-        return logits.double().numpy()
+    def measure_quality(logits: Tensor, part: MultiLabelPart) -> float:
+        return compute_mean_average_precision(logits.double().numpy(), part)
 
-    recipe = adapt_recipe(published, count)
-
-    def quality(rate: float) -> float:
-        scores = fit_and_score(task.train, task.validation, replace(recipe, learning_rate=rate))
-        return compute_mean_average_precision(scores, task.validation)
-
-    rate, _ = find_best_learning_rate(
-        list_candidate_learning_rates(tower, count, published), quality
+    result = fine_tune_at_best_rate(
+        extractor, task, published, make_multilabel_loss, measure_quality
     )
-    recipe = replace(recipe, learning_rate=rate)
-    joint = task.train.concatenate(task.validation)
-    scores = fit_and_score(joint, task.test, recipe)
-    image_size = published.image_size or tower.image_size
-    training = recipe.make_task_training(len(joint), image_size, recipe.learning_rate)
-    return [
-        MetricScore(
-            task=task.name,
-            protocol="multi-label, fine-tuned",
-            name="macro mAP",
-            value=compute_mean_average_precision(scores, task.test),
-            num_train=len(joint),
-            num_test=len(task.test),
-            # Of a constant prediction: the average precision of a class is its share in the test images.
-            baseline=compute_mean_average_precision(np.zeros_like(scores), task.test),
-            training=training,
-        )
-    ]
+    constant_logits = torch.zeros_like(result.test_logits)
+    score = MetricScore(
+        task=task.name,
+        protocol="multi-label, fine-tuned",
+        name="macro mAP",
+        value=measure_quality(result.test_logits, task.test),
+        num_train=result.num_train,
+        num_test=len(task.test.labels),
+        # Of a constant prediction: the average precision of a class is its share in the test images.
+        baseline=measure_quality(constant_logits, task.test),
+        training=result.training,
+    )
+    return [score]
 
 
 def make_multilabel_loss(

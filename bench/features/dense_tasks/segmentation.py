@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,6 @@ from bench.environment.seeds import HEAD, derive_seed
 from bench.features.dense_tasks.dense_training import (
     DenseTrainingRecipe,
     Examples,
-    concatenate_datasets,
 )
 from bench.records.scores import MetricScore
 from bench.transfer.feature_extractor import FeatureExtractor
@@ -70,33 +70,43 @@ class SegmentationTask(TaskWithSplits[Examples[ImageAndMask]]):
     recipe: SegmentationRecipe = PUBLISHED
 
 
+class MeanIou(NamedTuple):
+    """The mean IoU over classes, from 0 to 1."""
+
+    value: float
+    of_commonest_class: float  # of a prediction of the commonest class everywhere
+
+
 def score_segmentation(extractor: FeatureExtractor, task: SegmentationTask) -> list[MetricScore]:
-    """Return the mean IoU. The baseline predicts the commonest class everywhere."""
+    """Train a segmenter at the best rate, and return its mean IoU on the test part.
+
+    The baseline predicts the commonest class everywhere.
+    """
     assert extractor.tower is not None
     tower = extractor.tower.to(extractor.device)
-    training = task.recipe.training
-    num_classes = len(task.classes)
     _, patch = get_map_channels_and_patch_size(tower)
     side = max(1, round(task.recipe.side / patch)) * patch
 
-    def quality(learning_rate: float) -> float:
-        model = _train_segmenter(tower, task, side, task.train, learning_rate)
-        value, _ = compute_mean_iou(partial(_predict, model, side), task.validation, num_classes)
-        return value
+    def measure(model: Segmenter, part: Examples[ImageAndMask]) -> MeanIou:
+        return compute_mean_iou(partial(_predict, model, side), part, len(task.classes))
 
-    learning_rate = training.choose_learning_rate(tower.width, quality)
-    joint = concatenate_datasets(task.train, task.validation)
-    model = _train_segmenter(tower, task, side, joint, learning_rate)
-    value, commonest = compute_mean_iou(partial(_predict, model, side), task.test, num_classes)
+    result = task.recipe.training.train_at_best_rate(
+        task,
+        tower,
+        side,
+        train=partial(_train_segmenter, tower, task, side),
+        measure_quality=lambda model, part: measure(model, part).value,
+    )
+    test_iou = measure(result.model, task.test)
     score = MetricScore(
         task=task.name,
         protocol="segmentation",
         name="mIoU, DeepLabV3",
-        value=value,
-        num_train=len(joint),
+        value=test_iou.value,
+        num_train=result.num_train,
         num_test=len(task.test),
-        baseline=commonest,
-        training=training.make_task_training(len(joint), side, learning_rate),
+        baseline=test_iou.of_commonest_class,
+        training=result.training,
     )
     return [score]
 
@@ -106,10 +116,10 @@ def compute_mean_iou(
     predict: Callable[[Sequence[ImageAndMask]], Iterable[Tensor]],
     part: Examples[ImageAndMask],
     num_classes: int,
-) -> tuple[float, float]:
-    """Return the mean IoU over classes from the pixels of all images together, and its value for a constant prediction.
+) -> MeanIou:
+    """Return the mean IoU over classes from the pixels of all images together.
 
-    The constant is the commonest class. Classes without a true or predicted pixel are left out, and so are IGNORED
+    Classes without a true or predicted pixel are left out, and so are IGNORED
     pixels. `predict` returns the class of each pixel of each pair. ValueError where no pixel has a class.
     """
     from torchmetrics.classification import MulticlassJaccardIndex  # the import takes a second
@@ -127,7 +137,7 @@ def compute_mean_iou(
         raise ValueError("no pixel has a class")
     commonest_share = pixels.max() / pixels.sum()
     num_shown_classes = (pixels > 0).sum()
-    return float(metric.compute()), float(commonest_share / num_shown_classes)
+    return MeanIou(float(metric.compute()), float(commonest_share / num_shown_classes))
 
 
 def random_scale_crop_flip(
@@ -175,15 +185,15 @@ def _train_segmenter(
         model = build_deeplab_segmenter(trained_tower, len(task.classes), recipe.channels)
     model = model.to(device)
 
-    def load(k: int) -> list[tuple[Tensor, Tensor]]:
-        rows, generator = training.draw_batch_rows(len(part), k)
+    def load_micro_batches(batch_number: int) -> list[tuple[Tensor, Tensor]]:
+        rows, generator = training.draw_batch_rows(len(part), batch_number)
         crops = [random_scale_crop_flip(part[row], side, recipe.scales, generator) for row in rows]
         rgb = torch.stack([crop for crop, _ in crops])
         masks = torch.stack([mask for _, mask in crops])
         size = training.micro_batch_size
         return list(zip(torch.split(rgb, size), torch.split(masks, size), strict=True))
 
-    def loss_of(batch: tuple[Tensor, Tensor]) -> Scalar:
+    def compute_loss(batch: tuple[Tensor, Tensor]) -> Scalar:
         rgb = batch[0].to(device)
         masks = batch[1].to(device)
         logits = model(normalise(rgb / WHITE))
@@ -192,9 +202,8 @@ def _train_segmenter(
         return total / num_pixels.clamp(min=1)
 
     steps = training.count_steps(len(part))
-    return train_on_task(
-        model, model.tower, prefetch(load, steps), steps, loss_of, training, learning_rate
-    )
+    batches = prefetch(load_micro_batches, steps)
+    return train_on_task(model, model.tower, batches, steps, compute_loss, training, learning_rate)
 
 
 def _predict(model: Segmenter, side: int, pairs: Sequence[ImageAndMask]) -> Iterator[Tensor]:

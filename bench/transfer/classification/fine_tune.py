@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +19,11 @@ from torch import Tensor, nn
 from bench.data.order import shuffled_rows
 from bench.data.transforms import WHITE, crop_and_resize, draw_crop_params, normalise
 from bench.environment.seeds import AUGMENTATION, HEAD, derive_seed
-from bench.records.scores import Score
+from bench.records.scores import Score, TaskTraining
 from bench.transfer.classification.probe import make_score
 from bench.transfer.feature_extractor import FeatureExtractor
 from bench.transfer.tasks.image_sources import ImageSource, iterate_eval_batches
-from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask
+from bench.transfer.tasks.tasks import LabelledImages, SingleLabelTask, TaskWithSplits
 from bench.transfer.transfer_training import (
     PUBLISHED_WIDTH,
     TrainingRecipe,
@@ -38,13 +39,9 @@ INITIAL_SPREAD = 0.02  # standard deviation of a new head's weights
 LossOfLogitsAndRows = Callable[
     [Float[Tensor, "batch classes"], Int[Tensor, " batch"]], Float[Tensor, ""]
 ]
-LEARNING_RATES = (
-    3e-5,
-    1e-4,
-    3e-4,
-    1e-3,
-    3e-3,
-)  # the published rate, and larger rates for smaller towers
+LabelledPart = TypeVar("LabelledPart", bound=LabelledImages)
+# The published rate, and larger rates for smaller towers.
+LEARNING_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 # Smallest training part for which the published epochs are used unchanged.
 PUBLISHED_IMAGES = 10_000
 FEWEST_STEPS = 500  # of a training on fewer images
@@ -92,6 +89,15 @@ LINEAR_PROBE = FineTuningRecipe(
 RELEASED = FineTuningRecipe()
 
 
+class FineTuningResult(NamedTuple):
+    """The logits of a classifier that was trained at the best learning rate, and how it was trained."""
+
+    test_logits: Float[Tensor, "images classes"]
+    validation_quality: float  # at the best rate, of a training on the training part alone
+    num_train: int  # images of the training and the validation part
+    training: TaskTraining
+
+
 class FineTunedClassifier(nn.Module):
     """A tower and a linear head, which map normalised images to logits."""
 
@@ -114,26 +120,16 @@ def make_random_head(width: int, num_classes: int, seed: int) -> nn.Linear:
     return head
 
 
-def fine_tune_copy(
-    tower: ImageTower,
-    head: nn.Linear,
-    part: LabelledImages,
-    recipe: FineTuningRecipe,
-    device: torch.device,
-) -> FineTunedClassifier:
-    """Return copies of a tower and a head, trained on the labels of a part; the originals are unchanged.
-
-    The loss is cross-entropy, in nats. Equal arguments give equal weights on a CPU, bit for bit. Raises ValueError for
-    layer decay on a tower whose blocks are not known, FloatingPointError for a loss or a gradient that is not finite.
-    """
+def make_cross_entropy(
+    part: LabelledImages, device: torch.device, *, label_smoothing: float
+) -> LossOfLogitsAndRows:
+    """Return a function (logits, rows) -> mean cross-entropy, in nats, against the labels of these rows of the part."""
     labels = torch.from_numpy(part.labels)
 
     def compute_loss(logits: Tensor, rows: Tensor) -> Tensor:
-        return F.cross_entropy(
-            logits, labels[rows].to(device), label_smoothing=recipe.label_smoothing
-        )
+        return F.cross_entropy(logits, labels[rows].to(device), label_smoothing=label_smoothing)
 
-    return train_classifier_copy(tower, head, part.images, compute_loss, recipe, device)
+    return compute_loss
 
 
 def train_classifier_copy(
@@ -146,7 +142,9 @@ def train_classifier_copy(
 ) -> FineTunedClassifier:
     """Return copies of a tower and a head, trained by a loss of logits and of the images' rows, which are on the CPU.
 
-    Micro-batches have at most MICRO_BATCH_PIXELS, so that large images fit into a device's memory.
+    The originals are unchanged. Equal arguments give equal weights on a CPU, bit for bit. Micro-batches have at most
+    MICRO_BATCH_PIXELS, so that large images fit into a device's memory. Raises ValueError for layer decay on a tower
+    whose blocks are not known, FloatingPointError for a loss or a gradient that is not finite.
     """
     size = recipe.image_size
     tower = copy.deepcopy(tower) if size is None else copy_resized_tower(tower, size)
@@ -180,7 +178,7 @@ def train_classifier_copy(
 def load_augmented_batch(
     images: ImageSource, side: int, batch_size: int, recipe: FineTuningRecipe, batch_number: int
 ) -> tuple[UInt8[Tensor, "batch 3 side side"], Int[Tensor, " batch"]]:
-    """Return `batch_size` crops of `side` pixels, the batch `batch_number`, and the rows of their images.
+    """Return a batch of shuffled, randomly cropped and flipped images of `side` pixels, and their rows.
 
     The batch is a pure function of the arguments. Batches cross the borders of epochs, so that all are full.
     """
@@ -212,48 +210,74 @@ def compute_logits(
     return torch.cat(logits)
 
 
+def fine_tune_at_best_rate(
+    extractor: FeatureExtractor,
+    task: TaskWithSplits[LabelledPart],
+    published: FineTuningRecipe,
+    make_loss: Callable[[LabelledPart, torch.device], LossOfLogitsAndRows],
+    measure_quality: Callable[[Tensor, LabelledPart], float],
+) -> FineTuningResult:
+    """Choose the learning rate on the validation part, train on both parts, and classify the test part.
+
+    `make_loss` returns the loss of a part, `measure_quality` compares logits with a part's labels; the rate of the
+    highest quality is chosen. A recipe that does not train the tower trains the head alone.
+    """
+    assert extractor.tower is not None, f"{extractor.name} has no tower"
+    tower = extractor.tower
+    device = extractor.device
+    head = make_random_head(tower.width, len(task.classes), seed=0)
+    num_images = len(task.train.labels)
+    recipe = adapt_recipe(published, num_images)
+
+    def train(part: LabelledPart, rate: float) -> FineTunedClassifier:
+        loss = make_loss(part, device)
+        recipe_at_rate = replace(recipe, learning_rate=rate)
+        return train_classifier_copy(tower, head, part.images, loss, recipe_at_rate, device)
+
+    def classify(model: FineTunedClassifier, part: LabelledPart) -> Tensor:
+        return compute_logits(model, part.images, device, published.resize_over_crop)
+
+    def measure_rate(rate: float) -> float:
+        model = train(task.train, rate)
+        return measure_quality(classify(model, task.validation), task.validation)
+
+    rates = list_candidate_learning_rates(tower, num_images, published)
+    rate, quality = find_best_learning_rate(rates, measure_rate)
+    joint = cast("LabelledPart", task.train.concatenate(task.validation))
+    num_train = len(joint.labels)
+    model = train(joint, rate)
+    training = recipe.make_task_training(num_train, model.tower.image_size, rate)
+    return FineTuningResult(classify(model, task.test), quality, num_train, training)
+
+
+def _find_correct(
+    logits: Float[Tensor, "images classes"], part: LabelledImages
+) -> Bool[Tensor, " images"]:
+    return logits.argmax(dim=1) == torch.from_numpy(part.labels)
+
+
+def _measure_accuracy(logits: Float[Tensor, "images classes"], part: LabelledImages) -> float:
+    return float(_find_correct(logits, part).double().mean())
+
+
 def score_fine_tuning(
     extractor: FeatureExtractor,
     task: SingleLabelTask,
     protocol: str = "fine-tune",
     published: FineTuningRecipe = RELEASED,
 ) -> list[Score]:
-    """Choose the learning rate, train tower and head on the training and validation part, and score on the test part.
-
-    A recipe that does not train the tower trains the head alone, on the tower's features of augmented images.
-    """
-    assert extractor.tower is not None, f"{extractor.name} has no tower"
-    tower = extractor.tower
-    device = extractor.device
-    head = make_random_head(tower.width, len(task.classes), seed=0)
-
-    def find_correct(model: FineTunedClassifier, part: LabelledImages) -> Bool[Tensor, " images"]:
-        logits = compute_logits(model, part.images, device, published.resize_over_crop)
-        return logits.argmax(dim=1) == torch.from_numpy(part.labels)
-
-    images = len(task.train.labels)
-    rates = list_candidate_learning_rates(tower, images, published)
-    recipe = adapt_recipe(published, images)
-
-    def accuracy(rate: float) -> float:
-        model = fine_tune_copy(tower, head, task.train, replace(recipe, learning_rate=rate), device)
-        return float(find_correct(model, task.validation).double().mean())
-
-    rate, validation_accuracy = find_best_learning_rate(rates, accuracy)
-    recipe = replace(recipe, learning_rate=rate)
-    both = task.train.concatenate(task.validation)
-    model = fine_tune_copy(tower, head, both, recipe, device)
+    """Return the accuracy of the fine-tuned tower on the test part (see `fine_tune_at_best_rate`)."""
+    make_loss = partial(make_cross_entropy, label_smoothing=published.label_smoothing)
+    result = fine_tune_at_best_rate(extractor, task, published, make_loss, _measure_accuracy)
     score = make_score(
         task,
         protocol,
-        chosen=recipe.learning_rate,
-        validation_accuracy=validation_accuracy,
-        correct=find_correct(model, task.test),
+        chosen=result.training.learning_rate,
+        validation_accuracy=result.validation_quality,
+        correct=_find_correct(result.test_logits, task.test),
         converged=True,
-        num_train=len(both.labels),
-        training=recipe.make_task_training(
-            len(both.labels), model.tower.image_size, recipe.learning_rate
-        ),
+        num_train=result.num_train,
+        training=result.training,
     )
     return [score]
 

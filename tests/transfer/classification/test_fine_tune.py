@@ -16,10 +16,11 @@ from bench.transfer.classification.fine_tune import (
     LINEAR_PROBE,
     FineTunedClassifier,
     FineTuningRecipe,
-    fine_tune_copy,
     load_augmented_batch,
+    make_cross_entropy,
     make_random_head,
     score_fine_tuning,
+    train_classifier_copy,
 )
 from bench.transfer.transfer_training import find_best_learning_rate, prefetch
 from models.image_tower import ImageTower, build_image_tower
@@ -34,9 +35,15 @@ def trained_from(
     recipe: FineTuningRecipe, tower: ImageTower | None = None, classes: int = 2
 ) -> FineTunedClassifier:
     tower = toy_tower() if tower is None else tower
-    return fine_tune_copy(
-        tower, make_random_head(tower.width, classes, 0), toy_part(24), recipe, CPU
-    )
+    return trained_copies(tower, make_random_head(tower.width, classes, 0), recipe)
+
+
+def trained_copies(
+    tower: ImageTower, head: nn.Linear, recipe: FineTuningRecipe
+) -> FineTunedClassifier:
+    part = toy_part(24)
+    loss = make_cross_entropy(part, CPU, label_smoothing=recipe.label_smoothing)
+    return train_classifier_copy(tower, head, part.images, loss, recipe, CPU)
 
 
 def differing(one: nn.Module, other: nn.Module) -> list[str]:
@@ -49,7 +56,7 @@ def differing(one: nn.Module, other: nn.Module) -> list[str]:
 
 def test_fine_tune_returns_a_changed_copy() -> None:
     tower, head = toy_tower(), make_random_head(64, 2, 0)
-    model = fine_tune_copy(tower, head, toy_part(24), WHOLE, CPU)
+    model = trained_copies(tower, head, WHOLE)
     assert differing(tower, toy_tower()) == []
     assert differing(head, make_random_head(64, 2, 0)) == []
     assert differing(model.tower, tower)
