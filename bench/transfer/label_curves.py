@@ -4,6 +4,7 @@ A point is the mean over draws of the labelled images. With one training its int
 with three or more over test images and trainings (each the mean of its draws); with two there is none.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,7 @@ CorrectByDraw = Mapping[int, Correct]
 
 @dataclass(frozen=True, slots=True)
 class LabelCurve:
-    """The accuracy of one tower (over its seeds) or of reference features on a task at each number of labels."""
+    """Which test images a tower (of all seeds) or reference features classified right, at each number of labels."""
 
     task: str
     protocol: str
@@ -67,10 +68,7 @@ class LabelCurve:
 
     def accuracies(self) -> list[tuple[float, Estimate]]:
         """Return (number of labels in `label_unit`, accuracy), fewest labels first."""
-        return [
-            (labels, estimate_mean_over_draws(trainings))
-            for labels, trainings in self.correct.items()
-        ]
+        return [(labels, estimate_mean_over_draws(draws)) for labels, draws in self.correct.items()]
 
     def gains_over(self, base: "LabelCurve") -> list[tuple[float, Estimate]]:
         """Return (number of labels, gain over another curve), on the draws of the trainings that both have."""
@@ -114,14 +112,15 @@ def _label_unit(score: Score) -> str:
 
 def _make_curve(scores: Sequence[SubjectScore]) -> LabelCurve:
     """Return the curve of the scores of one subject on one task by one protocol."""
-    correct = dict[float, dict[TrainingKey, dict[int, Correct]]]()
+    correct: dict[float, dict[TrainingKey, dict[int, Correct]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
     for scored in scores:
         score = scored.score
         labels = score.label_share if score.per_class is None else score.per_class
         assert labels is not None  # by `is_of_label_curve`
         name = scored.experiment.name if scored.experiment else ""
-        trainings = correct.setdefault(labels, {})
-        trainings.setdefault((name, scored.seed), {})[score.draw] = scored.correct
+        correct[labels][name, scored.seed][score.draw] = scored.correct
     first = scores[0]
     return LabelCurve(
         task=first.score.task,

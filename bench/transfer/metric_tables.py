@@ -1,5 +1,6 @@
 """The tables of metrics that are no accuracy: mAP, mIoU and AP. No torch here."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,9 +57,9 @@ def _metric_table(
         }
         rows_by_metric = group_by(scored_of_subject, lambda row: row.metric.name)
         for name, rows_of_metric in rows_by_metric.items():
-            values = dict[int | None, dict[int, float]]()  # by seed and draw
+            values: dict[int | None, dict[int, float]] = defaultdict(dict)  # by seed and draw
             for row in rows_of_metric:
-                values.setdefault(row.seed, {})[row.metric.draw] = row.metric.value
+                values[row.seed][row.metric.draw] = row.metric.value
             estimate = estimate_mean_over_draws(values)
             cells[name] = (estimate.value, estimate.low, estimate.high)
         rows.append(cells)

@@ -1,5 +1,6 @@
 """The tables of accuracy on whole tasks. No torch here."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from bench.interfaces.catalog import RANDOM_INIT, REFERENCE_TOWER
@@ -35,34 +36,33 @@ TASKS_NOTE = (
     "test images. With three seeds or more, both are over seeds and test images."
 )
 NO_SEED = "it has no random weights, or was not trained here"
-TowerKey = tuple[str, int, int | None]  # subject, images seen in pre-training, seed
 # The hyperparameter chosen on validation; retrieval has none, other protocols choose the learning rate.
 CHOSEN = {PROBE: "C", "k-NN": "k"}
 
 
 def overview_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Table:
-    """Show the main protocol of every task by numbers of images, of which each experiment has one, then the bounds."""
+    """Return a table of the accuracy on every task by its main protocol: towers by images seen, then bounds.
+
+    Each experiment is listed at the first number of images that it has in common with others.
+    """
     budgets = [budget for budget in scores.headline_budgets if budget.images is not None]
     columns = [Column.text("features")]
     headings = [str(budget).capitalize() for budget in budgets]
     headings += [LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING]
-    # By heading, subject and task.
-    cells_by_heading: dict[str, dict[str, dict[str, Cell]]] = {heading: {} for heading in headings}
+    cells: dict[tuple[str, str], dict[str, Cell]] = defaultdict(dict)  # by heading and subject
     for task in scores.tasks:
-        points = scores.main_accuracies(task)
-        num_test = len(points[0].seed_scores[0].score.correct)
+        towers = scores.main_accuracies(task)
+        num_test = len(towers[0].seed_scores[0].score.correct)
         columns.append(Column(task, f"{scores.main_protocol(task)}, {num_test:,} test images"))
-        for point in points:
-            for heading in _headings(point):
-                if heading in cells_by_heading:
-                    cells = cells_by_heading[heading].setdefault(point.subject, {})
-                    cells.setdefault(task, Cell.estimate_or_why(point.accuracy, format_accuracy))
-    groups = {}
-    for heading, cells_by_subject in cells_by_heading.items():
-        groups[heading] = [
-            [subject_name_cell(comparison, subject), *_cells_of_tasks(cells, scores.tasks)]
-            for subject, cells in cells_by_subject.items()
-        ]
+        for tower in towers:
+            cell = Cell.estimate_or_why(tower.accuracy, format_accuracy)
+            for heading in _group_headings(tower):
+                cells[heading, tower.subject].setdefault(task, cell)
+    groups: dict[str, list[list[Cell]]] = {heading: [] for heading in headings}
+    for (heading, subject), cells_of_subject in cells.items():
+        if heading in groups:
+            name_cell = subject_name_cell(comparison, subject)
+            groups[heading].append([name_cell, *_cells_of_tasks(cells_of_subject, scores.tasks)])
     return Table.of_groups("Accuracy on every task", columns, groups)
 
 
@@ -75,14 +75,14 @@ def _cells_of_tasks(cells: Mapping[str, Cell], tasks: Sequence[str]) -> list[Cel
 def protocol_table(comparison: ComparisonRecords, scores: FullLabelScores, protocol: str) -> Table:
     """Return a table with one row per tower and seed: its accuracy by a protocol on every task."""
     tasks = [task for task in scores.tasks if scores.accuracies(task, protocol)]
-    cells = dict[TowerKey, dict[str, Cell]]()  # by tower and task
+    # By subject, images seen in pre-training and seed.
+    cells: dict[tuple[str, int, int | None], dict[str, Cell]] = defaultdict(dict)
     for task in tasks:
-        for point in scores.accuracies(task, protocol):
-            for scored in point.seed_scores:
+        for tower in scores.accuracies(task, protocol):
+            for scored in tower.seed_scores:
                 interval = accuracy_with_interval(scored.correct.tolist())
-                tower = (scored.subject, scored.images_seen, scored.seed)
-                cells_of_tower = cells.setdefault(tower, {})
-                cells_of_tower[task] = Cell.estimate_or_why(interval, format_accuracy)
+                cell = Cell.estimate_or_why(interval, format_accuracy)
+                cells[scored.subject, scored.images_seen, scored.seed][task] = cell
     rows = []
     for (subject, images, seed), cells_of_tower in cells.items():
         row = [
@@ -112,28 +112,26 @@ def task_table(
         for cost in make_time_and_energy_axes(comparison)
         if cost.cost_per_image or cost.name == "seconds"
     ]
-    fronts = [pareto_front(scores.accuracies(task, protocols[0]), cost) for cost in costs]
-    points_by_tower = dict[tuple[str, int], dict[str, SubjectAccuracy]]()  # and by protocol
+    first_accuracies = scores.accuracies(task, protocols[0])
+    fronts = {cost.title: pareto_front(first_accuracies, cost) for cost in costs}
+    # By subject and images seen, then by protocol.
+    accuracies: dict[tuple[str, int], dict[str, SubjectAccuracy]] = defaultdict(dict)
     for protocol in protocols:
-        for point in scores.accuracies(task, protocol):
-            tower = (point.subject, point.images_seen)
-            points_by_tower.setdefault(tower, {}).setdefault(protocol, point)
+        for tower in scores.accuracies(task, protocol):
+            accuracies[tower.subject, tower.images_seen].setdefault(protocol, tower)
     headings = [str(budget).capitalize() for budget in scores.budgets]
     headings += [LOWER_BOUNDS_HEADING, UPPER_BOUND_HEADING]
     groups: dict[str, list[list[Cell]]] = {heading: [] for heading in headings}
-    for points in points_by_tower.values():
-        point = next(iter(points.values()))
-        row = [subject_name_cell(comparison, point.subject), images_seen_cell(point.images_seen)]
-        row += [_cost_cell(point, cost) for cost in costs]
+    for accuracy_by_protocol in accuracies.values():
+        tower = next(iter(accuracy_by_protocol.values()))
+        row = [subject_name_cell(comparison, tower.subject), images_seen_cell(tower.images_seen)]
+        row += [_cost_cell(tower, cost) for cost in costs]
         for protocol in protocols:
-            row += _protocol_cells(protocol, points.get(protocol))
-        fronts_of_tower = []
-        for cost, front in zip(costs, fronts, strict=True):
-            if point in front:
-                fronts_of_tower.append(cost.title)
-        row.append(Cell.of(len(point.seed_scores)))
+            row += _protocol_cells(protocol, accuracy_by_protocol.get(protocol))
+        fronts_of_tower = [title for title, front in fronts.items() if tower in front]
+        row.append(Cell.of(len(tower.seed_scores)))
         row.append(Cell.of(" and ".join(fronts_of_tower) or "no"))
-        for heading in _headings(point):
+        for heading in _group_headings(tower):
             groups[heading].append(row)
     columns = [Column.text("features"), Column("images seen")]
     columns += [Column(cost.title, "at its measured speed") for cost in costs]
@@ -143,20 +141,20 @@ def task_table(
     return Table.of_groups(f"Accuracy on {task}", columns, groups)
 
 
-def _headings(point: SubjectAccuracy) -> list[str]:
-    """Return the headings under which tables list a point: a bound, or a tower at each of its budgets."""
-    if point.subject == REFERENCE_TOWER:
+def _group_headings(tower: SubjectAccuracy) -> list[str]:
+    """Return the headings under which tables list a subject: a bound, or a trained tower at each of its budgets."""
+    if tower.subject == REFERENCE_TOWER:
         return [UPPER_BOUND_HEADING]
-    if point.is_reference:
+    if tower.is_reference:
         return [LOWER_BOUNDS_HEADING]
-    return [str(budget).capitalize() for budget in point.budgets]
+    return [str(budget).capitalize() for budget in tower.budgets]
 
 
-def _cost_cell(point: SubjectAccuracy, cost: CostAxis) -> Cell:
+def _cost_cell(tower: SubjectAccuracy, cost: CostAxis) -> Cell:
     """Return the cell of a tower's cost, or why it has none."""
-    if not point.images_seen:
+    if not tower.images_seen:
         return Cell.not_applicable(NOT_TRAINED)
-    return Cell.measured_or_why(cost.cost_of(point), cost.format_value, UNTIMED)
+    return Cell.measured_or_why(cost.cost_of(tower), cost.format_value, UNTIMED)
 
 
 def _protocol_columns(protocol: str) -> list[Column]:
@@ -170,21 +168,22 @@ def _protocol_columns(protocol: str) -> list[Column]:
     return columns
 
 
-def _protocol_cells(protocol: str, point: SubjectAccuracy | None) -> list[Cell]:
+def _protocol_cells(protocol: str, tower: SubjectAccuracy | None) -> list[Cell]:
     """Return the cells of accuracy, gain and hyperparameter of a tower; a dagger marks a fit that did not converge."""
-    if point is None:
+    if tower is None:
         num_columns = len(_protocol_columns(protocol))
         return [Cell.not_applicable(NOT_SCORED)] * num_columns
     no_gain = "its random-init baseline was not scored"
-    if is_random_init(point.subject):
+    if is_random_init(tower.subject):
         no_gain = "this is the random-init baseline"
     cells = [
-        Cell.estimate_or_why(point.accuracy, format_accuracy),
-        Cell.estimate_or_why(point.gain, format_accuracy_gain, no_gain),
+        Cell.estimate_or_why(tower.accuracy, format_accuracy),
+        Cell.estimate_or_why(tower.gain, format_accuracy_gain, no_gain),
     ]
     if protocol != RETRIEVAL:
-        scores = [scored.score for scored in point.seed_scores]
-        text = ", ".join(dict.fromkeys(f"{score.chosen:.4g}" for score in scores))
+        scores = [scored.score for scored in tower.seed_scores]
+        chosen_settings = [f"{score.chosen:.4g}" for score in scores]
+        text = ", ".join(dict.fromkeys(chosen_settings))
         if not all(score.converged for score in scores):
             text += " †"
         cells.append(Cell(text, value=scores[0].chosen))
@@ -193,13 +192,12 @@ def _protocol_cells(protocol: str, point: SubjectAccuracy | None) -> list[Cell]:
 
 def describe_leaked_test_images(comparison: ComparisonRecords) -> str:
     """Return a sentence on the test images that towers saw in training; empty if there are none."""
-    seen_by_task = dict[str, int]()
+    leaked_by_task = dict[str, int]()
     for _, transfer in comparison.of(TransferScores):
-        tasks = [score.task for score in transfer.scores]
-        tasks += [metric.task for metric in transfer.metrics]
-        for task in tasks:
-            seen_by_task[task] = max(transfer.seen_images or 0, seen_by_task.get(task, 0))
-    counts = [f"{count:,} of {task}" for task, count in seen_by_task.items() if count]
+        for score in (*transfer.scores, *transfer.metrics):
+            leaked = leaked_by_task.get(score.task, 0)
+            leaked_by_task[score.task] = max(transfer.seen_images or 0, leaked)
+    counts = [f"{count:,} of {task}" for task, count in leaked_by_task.items() if count]
     if not counts:
         return ""
     return f"Test images that are in the training data, byte for byte: {join_with_and(counts)}. Scores are too high."

@@ -35,7 +35,7 @@ class _Category(msgspec.Struct):
     name: str
 
 
-class ObjectClass(msgspec.Struct):
+class AnnotatedObject(msgspec.Struct):
     """The class of one object in an image."""
 
     image_id: int
@@ -49,7 +49,7 @@ class _RunLengths(msgspec.Struct):
     counts: list[int] | str
 
 
-class ObjectWithMask(ObjectClass):
+class AnnotatedObjectWithMask(AnnotatedObject):
     """The class, the box and the mask of one object in an image."""
 
     bbox: tuple[float, float, float, float]  # left, top, width, height
@@ -57,18 +57,18 @@ class ObjectWithMask(ObjectClass):
     iscrowd: int = 0
 
 
-class Instances(msgspec.Struct):
+class AnnotationsFile(msgspec.Struct):
     """The fields of an annotations file that are read."""
 
     images: list[_Image]
-    annotations: list[ObjectClass]
+    annotations: list[AnnotatedObject]
     categories: list[_Category]
 
 
-class InstancesWithMasks(Instances):
+class AnnotationsFileWithMasks(AnnotationsFile):
     """The fields of an annotations file whose objects have boxes and masks."""
 
-    annotations: list[ObjectWithMask]  # type: ignore[assignment]
+    annotations: list[AnnotatedObjectWithMask]  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +113,7 @@ def read_coco_labels(root: Path, _cache: Path) -> MultiLabelTask:
     The validation part is held out from `train`; `val` is the test part. Images without annotations show no class.
     Raises ValueError for missing files, or files that contradict each other.
     """
-    train, test = _read_splits(root, Instances)
+    train, test = _read_splits(root, AnnotationsFile)
     train_part = _make_labelled_part(train)
     test_part = _make_labelled_part(test)
     files = train.images.files
@@ -135,7 +135,7 @@ def read_coco_detection(root: Path, _cache: Path) -> DetectionTask:
     Polygons of fewer than three corners are left out. Raises ValueError for missing or contradictory files.
     """
     import_pycocotools("mask")  # a missing pycocotools is reported before the large files are read
-    train, test = _read_splits(root, InstancesWithMasks)
+    train, test = _read_splits(root, AnnotationsFileWithMasks)
     train = _leave_out_empty_boxes(train)
     test = _leave_out_empty_boxes(test)
     return build_task(DetectionTask, "coco", train.classes, train, test, train.images.files)
@@ -150,23 +150,23 @@ def _leave_out_empty_boxes(split: CocoSplit) -> CocoSplit:
     return replace(split, objects=objects)
 
 
-def _read_splits(root: Path, instances_type: type[Instances]) -> tuple[CocoSplit, CocoSplit]:
+def _read_splits(root: Path, file_type: type[AnnotationsFile]) -> tuple[CocoSplit, CocoSplit]:
     """Read `train` and `val`; ValueError where they have other categories."""
-    train = _read_split(root, "train", instances_type)
-    val = _read_split(root, "val", instances_type)
+    train = _read_split(root, "train", file_type)
+    val = _read_split(root, "val", file_type)
     if train.classes != val.classes:
         raise ValueError(f"{root}: train and val have other categories")
     return train, val
 
 
-def _read_split(root: Path, split: str, instances_type: type[Instances]) -> CocoSplit:
+def _read_split(root: Path, split: str, file_type: type[AnnotationsFile]) -> CocoSplit:
     """Read the annotations file of a split, and check that its images are there."""
     pattern = root / "annotations" / f"instances_{split}*.json"
     file = min(pattern.parent.glob(pattern.name), default=pattern)
     require_path(root, file, COCO_LAYOUT)
     folder = root / file.stem.removeprefix("instances_")
     require_path(root, folder, COCO_LAYOUT)
-    instances = read_instances(file, instances_type)
+    instances = read_annotations_file(file, file_type)
     names = [image.file_name for image in instances.images]
     names_in_folder = {path.name for path in folder.iterdir()}
     missing = [name for name in names if name not in names_in_folder]
@@ -174,7 +174,7 @@ def _read_split(root: Path, split: str, instances_type: type[Instances]) -> Coco
         raise ValueError(
             f"{file} lists {len(missing)} images that are not in {folder}: {join_first_three(missing)}"
         )
-    annotations: dict[int, list[ObjectClass]] = {image.id: [] for image in instances.images}
+    annotations: dict[int, list[AnnotatedObject]] = {image.id: [] for image in instances.images}
     if len(annotations) < len(names):
         raise ValueError(f"{file}: an image id occurs twice")
     categories = sorted(instances.categories, key=lambda category: category.id)
@@ -191,11 +191,11 @@ def _read_split(root: Path, split: str, instances_type: type[Instances]) -> Coco
     return CocoSplit(classes, images, list(annotations.values()))
 
 
-def read_instances(path: Path, instances_type: type[Instances]) -> Instances:
+def read_annotations_file(path: Path, file_type: type[AnnotationsFile]) -> AnnotationsFile:
     """Read an annotations file; ValueError for a file that is too large, is not JSON, or lacks a field."""
     content = read_limited(path, MAX_BYTES)
     with prefix_errors(path):
-        return decode_json(content, instances_type)
+        return decode_json(content, file_type)
 
 
 def _decode_mask(

@@ -77,7 +77,7 @@ def _read_task(name: str, root: Path) -> SingleLabelTask:
             parts[part] = _label_images(images_by_class, classes)
     if len(classes) <= 1:
         raise ValueError(f"{root} has images of {len(classes)} classes; expected is {LAYOUT}")
-    return _make_task(name, classes, parts)
+    return _complete_parts(name, classes, parts)
 
 
 def _list_images_by_class(folder: Path) -> dict[str, list[Path]]:
@@ -92,12 +92,14 @@ def _list_images_by_class(folder: Path) -> dict[str, list[Path]]:
     return images
 
 
-def _label_images(images: Mapping[str, Sequence[Path]], classes: Sequence[str]) -> LabelledFiles:
-    """Return the images of a part with their class numbers, class by class."""
+def _label_images(
+    images_by_class: Mapping[str, Sequence[Path]], classes: Sequence[str]
+) -> LabelledFiles:
+    """Return the images of a part with their class numbers, class by class; a class may have none."""
     files = list[Path]()
     labels = list[int]()
     for label, class_name in enumerate(classes):
-        images_of_class = images.get(class_name, [])
+        images_of_class = images_by_class.get(class_name, [])
         files += images_of_class
         labels += [label] * len(images_of_class)
     return LabelledFiles(FileImageSource(files), np.array(labels, dtype=int))
@@ -139,10 +141,10 @@ def _locate_images_in_shards(shards: Sequence[Path], num_classes: int) -> Labell
     return LabelledFiles(FileImageSource(files, np.array(ranges)), np.array(labels))
 
 
-def _make_task(
+def _complete_parts(
     name: str, classes: Sequence[str], parts: dict[str, LabelledFiles]
 ) -> SingleLabelTask:
-    """Build a task from the parts `train`, `validation` and `test` that are on disk.
+    """Build a task from those of the parts `train`, `validation` and `test` that are on disk.
 
     If `validation` is the only part beside `train`, it is the test part. A single part is split. Images of a missing
     part are set aside from `train`, class by class.
@@ -170,14 +172,7 @@ def _make_task(
                 raise ValueError(
                     f"{name}: the {part} part has no image of {class_name!r}; every part needs every class"
                 )
-    return SingleLabelTask(
-        name=name,
-        classes=tuple(classes),
-        train=parts["train"],
-        validation=parts["validation"],
-        test=parts["test"],
-        notes=tuple(notes),
-    )
+    return SingleLabelTask(name=name, classes=tuple(classes), notes=tuple(notes), **parts)
 
 
 def _hold_out(part: LabelledFiles, share: float) -> tuple[LabelledFiles, LabelledFiles]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torchmetrics.functional.classification  # noqa: F401 - whose first import lists the fonts in a process
 
-from bench.features.dense_tasks.coco import Instances, read_instances
+from bench.features.dense_tasks.coco import AnnotationsFile, read_annotations_file
 from bench.features.dense_tasks.mask_files import MaskFiles, read_mask_folders
 from bench.transfer.tasks.image_sources import FileImageSource
 from tests.chaos.case import Case, reading, violations
@@ -33,7 +33,7 @@ def pipes() -> dict[str, Case]:
         ),
         "a link to /dev/zero for a mask": reading(link("a.mask", "/dev/zero"), mask),
         "a pipe for annotations": reading(
-            pipe("instances_a.json"), lambda path: read_instances(path, Instances)
+            pipe("instances_a.json"), lambda path: read_annotations_file(path, AnnotationsFile)
         ),
     }
 
