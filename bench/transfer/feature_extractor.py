@@ -33,7 +33,7 @@ class FeatureExtractor:
     tower: ImageTower | None = None  # None for untrained features
     experiment: Experiment | None = None  # that trained the tower
     loaded: LoadedTower | None = None  # the tower with its classifier or text tower
-    images: int = 0  # seen in pre-training
+    images_seen: int = 0  # in pre-training
     budgets: tuple[str, ...] = ()  # for which the tower was cooled down
 
 

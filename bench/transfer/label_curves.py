@@ -17,7 +17,7 @@ from bench.tables.groups import group_by
 from bench.tables.tables import Table
 from bench.transfer.score_tables import subject_name_cell
 from bench.transfer.subject_scores import (
-    Correct,
+    CorrectItems,
     SubjectScore,
     collect_all_scores,
 )
@@ -32,7 +32,7 @@ CURVES_NOTE = (
     "intervals are over the draws and do not cover another training."
 )
 TrainingKey = tuple[str, int | None]  # name and seed of an experiment
-CorrectByDraw = Mapping[int, Correct]
+CorrectByDraw = Mapping[int, CorrectItems]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def _label_unit(score: Score) -> str:
 
 def _make_curve(scores: Sequence[SubjectScore]) -> LabelCurve:
     """Return the curve of the scores of one subject on one task by one protocol."""
-    correct: dict[float, dict[TrainingKey, dict[int, Correct]]] = defaultdict(
+    correct: dict[float, dict[TrainingKey, dict[int, CorrectItems]]] = defaultdict(
         lambda: defaultdict(dict)
     )
     for scored in scores:

@@ -26,7 +26,7 @@ def count_leaked_test_images(
         training_digests = _hash_training_images(experiment, cache_folder)
         if training_digests is None:
             return UNSET
-        test_digests = [_digest(test_images.read(row)) for row in range(len(test_images))]
+        test_digests = [_hash_bytes(test_images.read(row)) for row in range(len(test_images))]
     except (ValueError, OSError):
         return UNSET
     return sum(digest in training_digests for digest in test_digests)
@@ -38,8 +38,8 @@ def _hash_training_images(experiment: Experiment, cache_folder: Path) -> frozens
     samples = open_samples(experiment, cache_folder)
     if samples.is_decoded or len(samples) > MAX_COMPARED:
         return None
-    return frozenset(_digest(samples.image(row)) for row in range(len(samples)))
+    return frozenset(_hash_bytes(samples.image(row)) for row in range(len(samples)))
 
 
-def _digest(content: bytes) -> bytes:
+def _hash_bytes(content: bytes) -> bytes:
     return blake2b(content, digest_size=16).digest()

@@ -53,7 +53,7 @@ def open_extractor(
     fields: dict[str, Any] = {"loaded": loaded}
     if provenance is not None:
         fields["experiment"] = provenance.experiment
-        fields["images"] = provenance.images
+        fields["images_seen"] = provenance.images
         fields["budgets"] = provenance.budgets
     return _make_tower_extractor(loaded.name, loaded.tower, device, **fields)
 
@@ -75,13 +75,13 @@ def score_task(
     """
     scores = PROTOCOLS[protocol_name].score(extractor, task)
     seen_images: int | UnsetType = UNSET
-    if extractor.experiment is not None and extractor.images:
+    if extractor.experiment is not None and extractor.images_seen:
         test_part = getattr(task, "test", None)
         test_images = getattr(test_part, "images", None)
         seen_images = count_leaked_test_images(test_images, extractor.experiment, cache_folder)
     return TransferScores(
         subject=extractor.name,
-        images=extractor.images,
+        images=extractor.images_seen,
         budgets=extractor.budgets,
         scores=tuple(score for score in scores if isinstance(score, Score)),
         metrics=tuple(score for score in scores if isinstance(score, MetricScore)),

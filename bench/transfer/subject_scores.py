@@ -20,7 +20,7 @@ from bench.tables.groups import group_by
 
 PROBE = "linear probe"
 RETRIEVAL = "retrieval"
-Correct = npt.NDArray[np.float64]  # 1.0 for each test item that was answered right, else 0.0
+CorrectItems = npt.NDArray[np.float64]  # 1.0 for each test item that was answered right, else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class SubjectScore:
         return self.score.per_class is not None or self.score.label_share is not None
 
     @property
-    def correct(self) -> Correct:
+    def correct(self) -> CorrectItems:
         """1.0 for each test image that was classified correctly, else 0.0."""
         return decode_correct_items(self.score)
 
@@ -198,7 +198,7 @@ def select_towers_at_budget(
     return towers
 
 
-def decode_correct_items(score: Score) -> Correct:
+def decode_correct_items(score: Score) -> CorrectItems:
     """Return an array with 1.0 for each test item that was answered right, else 0.0."""
     return np.frombuffer(score.correct.encode(), np.uint8).astype(np.float64) - ord("0")
 
@@ -262,7 +262,7 @@ def _make_subject_accuracy(
 
 
 def _estimate_mean(
-    rows: Sequence[Correct],
+    rows: Sequence[CorrectItems],
     interval_over_items: Callable[[Sequence[float]], ValueWithInterval],
 ) -> Estimate:
     """Return the mean over seeds and test items, with an interval over seeds, or for one seed over test items."""

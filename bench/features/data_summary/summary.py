@@ -62,8 +62,8 @@ class FieldCaptions:
     field: str
     per_sample: npt.NDArray[np.int64]  # number of captions of each sample
     texts: Sequence[str]
-    tokens: npt.NDArray[np.int64]  # of each caption, start and end token included
-    nouns: npt.NDArray[np.int64]  # of each caption
+    num_tokens: npt.NDArray[np.int64]  # of each caption, start and end token included
+    num_nouns: npt.NDArray[np.int64]  # of each caption
     adjectives: Sequence[str]  # frequent labels whose words are mostly adjectives
 
     @property

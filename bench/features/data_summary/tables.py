@@ -70,7 +70,7 @@ def size_table(summary: DataSummary) -> Table:
     for name, values in sizes.items():
         if values:
             write = _format_bytes if name == "bytes" else format_count
-            cells = [Cell.of(value, write) for value in quantiles(values)]
+            cells = [Cell.of(value, write) for value in compute_quantiles(values)]
             rows.append([Cell(name), *cells])
     columns = [Column.text("quantity"), *(Column(name) for name in QUANTILES)]
     sample = _describe_sample(len(summary.images), summary.num_samples)
@@ -99,13 +99,13 @@ def _caption_cells(captions: FieldCaptions) -> dict[str, Cell]:
         "captions per sample": Cell.of(mean, "{:.2f}".format, most),
     }
     if captions.texts:
-        for name, value in zip(QUANTILES, quantiles(captions.tokens), strict=True):
+        for name, value in zip(QUANTILES, compute_quantiles(captions.num_tokens), strict=True):
             cells[f"tokens, {name}"] = Cell.of(value, format_count)
         repeated = captions.num_repeated / len(captions.texts)
-        cells[f"over {CONTEXT} tokens"] = _share_cell(captions.tokens > CONTEXT)
+        cells[f"over {CONTEXT} tokens"] = _share_cell(captions.num_tokens > CONTEXT)
         cells["repeated"] = Cell.of(repeated, format_percent)
-        cells["with a noun"] = _share_cell(captions.nouns > 0)
-        cells["nouns per caption"] = Cell.of(float(captions.nouns.mean()), "{:.2f}".format)
+        cells["with a noun"] = _share_cell(captions.num_nouns > 0)
+        cells["nouns per caption"] = Cell.of(float(captions.num_nouns.mean()), "{:.2f}".format)
     return cells
 
 
@@ -131,7 +131,7 @@ def _unusable_row(reason: str, number: int, total: int, consequence: str) -> dic
     }
 
 
-def quantiles(values: Sequence[int] | npt.NDArray[np.int64]) -> list[int]:
+def compute_quantiles(values: Sequence[int] | npt.NDArray[np.int64]) -> list[int]:
     """Return the least, 5 %, median, 95 % and largest value; each is one of the values."""
     probabilities = list(QUANTILES.values())
     values_at: list[int] = np.quantile(values, probabilities, method="nearest").tolist()

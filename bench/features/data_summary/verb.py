@@ -30,7 +30,8 @@ class SummarizeData:
     image: Image = None
     sample: int = 2000  # number of images that are decoded, and compared to find exact copies
     seed: int = 0  # seed of the random sample: another seed decodes and shows other images
-    out: Path | None = None  # HTML page to write, with 64 images
+    # HTML page to write: the tables, and 64 of the sampled images with their captions
+    out: Path | None = None
     # csv file to write: the keys of the usable samples, which --set subset=FILE reads
     keys: Annotated[Path | None, arg(metavar="FILE")] = None
     # folder for the index of the data, which later runs read

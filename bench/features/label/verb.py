@@ -42,16 +42,18 @@ class CountLabels:
 
     # data, or files, globs or folders of captions
     inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="PATH ...")] = ()
-    out: Path | None = None  # .json file to write: the vocabulary
-    # rule that finds labels in captions: corenet, paper or subword
+    out: Path | None = None  # .json file to write: the vocabulary; required without --explain
+    # rule that finds labels in captions: corenet (CatLIP's nouns of WordNet), paper (those that a tagger calls nouns)
+    # or subword (CLIP's tokens, as in SuperClass)
     rule: Annotated[str, arg(metavar="RULE")] = "corenet"
     caption: Caption = None
     image: Image = None
-    min_count: int | None = None  # smallest count of a label in the vocabulary
-    size: int | None = None  # largest number of labels in the vocabulary
+    min_count: int | None = None  # leave out labels that occur less often; default: 1
+    size: int | None = None  # largest number of labels: the most frequent are kept; default: all
     # print the labels of this caption by --rule, and do nothing else
     explain: Annotated[str | None, arg(metavar="CAPTION")] = None
-    workers: int | None = None  # number of processes; default: number of cores
+    # number of processes that read files; default: one per core, fewer for files under 8 MiB per process
+    workers: int | None = None
     json: Json = None
 
     def run(self) -> int:

@@ -31,16 +31,16 @@ class HyperparameterSearch:
         low = self.settings[0]
         high = self.settings[-1]
         ratio = high / self.settings[-2]
-        while self.best == high and high * ratio <= highest:
+        while self.best_setting == high and high * ratio <= highest:
             high *= ratio
             self.settings.append(high)
             yield high
-        while self.best == low and low / ratio >= lowest:
+        while self.best_setting == low and low / ratio >= lowest:
             low /= ratio
             self.settings.append(low)
             yield low
 
     @property
-    def best(self) -> float:
+    def best_setting(self) -> float:
         """The setting of the highest quality so far."""
         return self.settings[int(np.argmax(self.qualities))]

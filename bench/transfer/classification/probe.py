@@ -227,7 +227,7 @@ def score_after_refit(protocol: ProbeProtocol, task: EmbeddedTask, **score_field
     tuned = task.train.sample_to_fit_memory() if protocol.is_tuned_on_sample else task.train
     search, _ = _search_best_setting(protocol, task, tuned, task.validation.features)
     both = task.train.concatenate(task.validation)
-    prediction = next(protocol.predict(both, task.test.features, [search.best]))
+    prediction = next(protocol.predict(both, task.test.features, [search.best_setting]))
     return _make_probe_score(protocol, task, search, prediction, len(both.labels), **score_fields)
 
 
@@ -235,7 +235,7 @@ def score_without_refit(protocol: ProbeProtocol, task: EmbeddedTask, **score_fie
     """Choose the setting on the validation part, and score on the test part the fit to the training part alone."""
     queries = torch.cat([task.validation.features, task.test.features])
     search, predictions = _search_best_setting(protocol, task, task.train, queries)
-    best = predictions[search.settings.index(search.best)]
+    best = predictions[search.settings.index(search.best_setting)]
     test_prediction = best._replace(classes=best.classes[len(task.validation.labels) :])
     return _make_probe_score(
         protocol, task, search, test_prediction, len(task.train.labels), **score_fields
@@ -271,7 +271,7 @@ def _make_probe_score(
     return make_score(
         task,
         protocol.name,
-        chosen=search.best,
+        chosen=search.best_setting,
         validation_accuracy=max(search.qualities),
         correct=prediction.classes == task.test.labels,
         converged=prediction.converged,

@@ -41,8 +41,8 @@ def test_best_setting_is_found_inside_of_the_tried_ones(peak: float) -> None:
     search = HyperparameterSearch(INVERSE_L2, INVERSE_L2_LIMITS)
     for inverse_penalty in search:
         search.qualities.append(-abs(math.log10(inverse_penalty) - peak))
-    assert abs(math.log10(search.best) - peak) <= 0.25 + 1e-9  # half of the grid's step
-    assert min(search.settings) < search.best < max(search.settings)
+    assert abs(math.log10(search.best_setting) - peak) <= 0.25 + 1e-9  # half of the grid's step
+    assert min(search.settings) < search.best_setting < max(search.settings)
 
 
 def test_search_ends_at_its_limits_and_without_limits_at_the_grid() -> None:
@@ -53,7 +53,7 @@ def test_search_ends_at_its_limits_and_without_limits_at_the_grid() -> None:
     for search in (rising, fixed):
         for inverse_penalty in search:
             search.qualities.append(inverse_penalty)
-    assert 0.3 * INVERSE_L2_LIMITS[1] < rising.best <= INVERSE_L2_LIMITS[1]
+    assert 0.3 * INVERSE_L2_LIMITS[1] < rising.best_setting <= INVERSE_L2_LIMITS[1]
     assert fixed.settings == [1.0, 3.0]
 
 
