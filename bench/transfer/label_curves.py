@@ -71,23 +71,15 @@ class LabelCurve:
         return [(labels, estimate_mean_over_draws(draws)) for labels, draws in self.correct.items()]
 
     def gains_over(self, base: "LabelCurve") -> list[tuple[float, Estimate]]:
-        """Return (number of labels, gain over another curve), on the draws of the trainings that both have."""
+        """Return (number of labels in `label_unit`, gain over a curve with the same trainings and draws)."""
         gains = []
         for labels, trainings in self.correct.items():
-            base_trainings = base.correct.get(labels, {})
             differences = {}
             for training, draws in trainings.items():
-                differences_of_draws = _differences(draws, base_trainings.get(training, {}))
-                if differences_of_draws:
-                    differences[training] = differences_of_draws
-            if differences:
-                gains.append((labels, estimate_mean_over_draws(differences)))
+                base_draws = base.correct[labels][training]
+                differences[training] = {draw: draws[draw] - base_draws[draw] for draw in draws}
+            gains.append((labels, estimate_mean_over_draws(differences)))
         return gains
-
-
-def _differences(draws: CorrectByDraw, base_draws: CorrectByDraw) -> CorrectByDraw:
-    """Return the difference for each draw that both have."""
-    return {draw: draws[draw] - base_draws[draw] for draw in draws if draw in base_draws}
 
 
 def init_protocol(head: str) -> str:

@@ -76,8 +76,7 @@ def score_task(
     scores = PROTOCOLS[protocol_name].score(extractor, task)
     seen_images: int | UnsetType = UNSET
     if extractor.experiment is not None and extractor.images_seen:
-        test_part = getattr(task, "test", None)
-        test_images = getattr(test_part, "images", None)
+        test_images = getattr(task.test, "images", None)
         seen_images = count_leaked_test_images(test_images, extractor.experiment, cache_folder)
     return TransferScores(
         subject=extractor.name,

@@ -56,13 +56,12 @@ def load_file_task(name: str, root: Path, _cache: Path) -> SingleLabelTask:
 
 def _read_task(name: str, root: Path) -> SingleLabelTask:
     """Return the task in a folder: of tars if a part has any, else of class folders."""
-    folders = dict[str, Path]()
+    folders = {}
     for part, names in PART_FOLDERS.items():
-        for folder in names:
-            if (root / folder).is_dir():
-                folders.setdefault(part, root / folder)
-    if not folders:
-        folders = {"train": root}
+        existing = [root / name for name in names if (root / name).is_dir()]
+        if existing:
+            folders[part] = existing[0]
+    folders = folders or {"train": root}
     shards = {part: _list_shards(folder) for part, folder in folders.items()}
     parts = {}
     if any(shards.values()):

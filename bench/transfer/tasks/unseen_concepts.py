@@ -46,9 +46,9 @@ def load_unseen_task(name: str, cache: Path) -> SingleLabelTask:
 
 
 def _make_subgroup_task(images: PackImages, held_out: set[str], alike: set[str]) -> SingleLabelTask:
-    """Return the task of subgroups: held-out concepts are tested, others trained if they are not drawn like one.
+    """Return the task of subgroups: held-out concepts are tested, other concepts trained unless they are in `alike`.
 
-    Subgroups with too few images are left out.
+    Those are drawn like a held-out one. Subgroups with too few images are left out.
     """
     labels = images.classes
     held_out_groups = {label["group"] for label in labels if label["concept"] in held_out}
@@ -61,10 +61,8 @@ def _make_subgroup_task(images: PackImages, held_out: set[str], alike: set[str])
             train.append(row)
     num_train = Counter(labels[row]["subgroup"] for row in train)
     num_test = Counter(labels[row]["subgroup"] for row in test)
-    kept = set()
-    for name, count in num_train.items():
-        if count >= MIN_TRAINED and num_test[name] >= MIN_TESTED:
-            kept.add(name)
+    kept = {name for name in num_train if num_train[name] >= MIN_TRAINED}
+    kept -= {name for name in kept if num_test[name] < MIN_TESTED}
     train = [row for row in train if labels[row]["subgroup"] in kept]
     test = [row for row in test if labels[row]["subgroup"] in kept]
     shown = augment_by_key_hash(images.pixels, images.keys)
