@@ -52,7 +52,7 @@ class LabelCurve:
     @property
     def head(self) -> str:
         """The name of the initial head; empty for a probe."""
-        prefix = init_protocol("")
+        prefix = get_init_protocol_name("")
         return self.protocol.removeprefix(prefix) if self.protocol.startswith(prefix) else ""
 
     @property
@@ -82,12 +82,12 @@ class LabelCurve:
         return gains
 
 
-def init_protocol(head: str) -> str:
+def get_init_protocol_name(head: str) -> str:
     """Return the name of the protocol that scores an initial head; `LabelCurve.head` is its inverse."""
     return f"transfer-init, {head}"
 
 
-def few_label_curves(comparison: ComparisonRecords) -> list[LabelCurve]:
+def collect_label_curves(comparison: ComparisonRecords) -> list[LabelCurve]:
     """Return all curves: towers in the page's order, then the random-init baseline, then reference features."""
 
     def curve_key(scored: SubjectScore) -> tuple[object, ...]:

@@ -14,7 +14,7 @@ from bench.records.record import Record
 from bench.records.scores import describe_task_trainings
 from bench.tables.groups import group_by
 from bench.tables.tables import Table
-from bench.transfer.label_curves import CURVES_NOTE, curve_table, few_label_curves
+from bench.transfer.label_curves import CURVES_NOTE, collect_label_curves, curve_table
 from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
 from bench.transfer.score_tables import describe_leaked_test_images, protocol_table
 from bench.transfer.subject_scores import PROBE, collect_full_label_scores
@@ -39,7 +39,7 @@ def make_transfer_tables(records: Sequence[Record]) -> list[Table]:
         note = TOWER_NOTE + describe_task_trainings(scores_by_protocol[protocol])
         table = protocol_table(comparison, full_label_scores, protocol)
         tables.append(replace(table, note=note))
-    curves_by_table = group_by(few_label_curves(comparison), lambda curve: curve.table_key)
+    curves_by_table = group_by(collect_label_curves(comparison), lambda curve: curve.table_key)
     tables += [
         replace(curve_table(comparison, curves), note=CURVES_NOTE)
         for curves in curves_by_table.values()

@@ -21,8 +21,8 @@ from bench.transfer import score_tables
 from bench.transfer.label_curves import (
     CURVES_NOTE,
     LabelCurve,
+    collect_label_curves,
     curve_table,
-    few_label_curves,
 )
 from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
 from bench.transfer.pareto import IMAGES, make_time_and_energy_axes
@@ -75,7 +75,7 @@ def _build(page: PageContext) -> Sequence[Block]:
     """Return the blocks of all scores: whole tasks, judged differences, few labels, other metrics, and heads."""
     comparison = page.comparison
     scores = collect_full_label_scores(comparison)
-    curves = few_label_curves(comparison)
+    curves = collect_label_curves(comparison)
     trained = [scored.subject for scored in scores if not scored.is_reference]
     trained += [curve.subject for curve in curves if not curve.is_reference]
     blocks: list[Block] = []

@@ -23,7 +23,7 @@ def summary_page(summary: DataSummary) -> str:
     lead = LEAD.format(
         usable=summary.num_samples,
         total=pluralize(summary.total, "sample"),
-        flawed=summary.flaws.total(),
+        flawed=summary.flaw_counts.total(),
         images=pluralize(len(summary.images), "sampled image"),
     )
     utf8_notes = [note for note in summary.notes if UTF8_REMEDY in note]

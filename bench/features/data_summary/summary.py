@@ -98,7 +98,7 @@ class DataSummary:
         return [image for image in self.images if not image.flaw]
 
     @property
-    def flaws(self) -> Counter[str]:
+    def flaw_counts(self) -> Counter[str]:
         """Number of images of the sample that cannot be decoded, by reason."""
         return Counter(image.flaw for image in self.images if image.flaw)
 
@@ -106,7 +106,7 @@ class DataSummary:
     def training_refusals(self) -> list[str]:
         """Sentences on why a training refuses the data, or would end; none if it accepts them."""
         num_skipped = sum(self.skipped.values())
-        num_flawed = self.flaws.total()
+        num_flawed = self.flaw_counts.total()
         sentences = []
         if num_skipped > max_unusable(self.total):
             reason = f"{num_skipped:,} of {self.total:,} samples cannot be used"
@@ -149,7 +149,7 @@ def summarize_data(
     if key_file is not None:
         flawed_keys = [samples.key(image.row) for image in images if image.flaw]
         write_keys(key_file, samples.keys, flawed_keys)
-    texts = _read_texts(samples, caption_rows)
+    texts = _read_sampled_texts(samples, caption_rows)
     captions = []
     for number, field in enumerate(choice.names):
         texts_of_field = [fields[number] for fields in texts]
@@ -170,7 +170,7 @@ def summarize_data(
     )
 
 
-def _read_texts(samples: Samples, rows: Sequence[int]) -> list[Texts]:
+def _read_sampled_texts(samples: Samples, rows: Sequence[int]) -> list[Texts]:
     """Return the texts of random rows, of fewer rows where they have many characters."""
     texts_of_rows = list[Texts]()
     num_characters = 0

@@ -114,7 +114,7 @@ def unusable_table(summary: DataSummary) -> Table:
     rows = []
     for reason, number in sorted(summary.skipped.items()):
         rows.append(_unusable_row(reason, number, summary.total, "left out"))
-    for flaw, number in sorted(summary.flaws.items()):
+    for flaw, number in sorted(summary.flaw_counts.items()):
         consequence = "replaced by another sample"
         rows.append(_unusable_row(f"image: {flaw}", number, len(summary.images), consequence))
     return Table.from_dicts("Samples that cannot be used", rows)

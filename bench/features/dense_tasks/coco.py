@@ -18,7 +18,7 @@ from bench.features.dense_tasks.detection import (
 )
 from bench.features.dense_tasks.layouts import COCO_LAYOUT, require_path
 from bench.features.dense_tasks.multi_label import MultiLabelPart, MultiLabelTask
-from bench.features.dense_tasks.task_files import build_task
+from bench.features.dense_tasks.task_files import build_task_with_holdout
 from bench.transfer.tasks.image_sources import FileImageSource, join_first_three
 
 MAX_BYTES = 2**31  # of an annotations file; COCO's largest has 0.45 GB
@@ -117,7 +117,9 @@ def read_coco_labels(root: Path, _cache: Path) -> MultiLabelTask:
     train_part = _make_labelled_part(train)
     test_part = _make_labelled_part(test)
     files = train.images.files
-    return build_task(MultiLabelTask, "COCO", train.classes, train_part, test_part, files)
+    return build_task_with_holdout(
+        MultiLabelTask, "COCO", train.classes, train_part, test_part, files
+    )
 
 
 def _make_labelled_part(split: CocoSplit) -> MultiLabelPart:
@@ -138,7 +140,9 @@ def read_coco_detection(root: Path, _cache: Path) -> DetectionTask:
     train, test = _read_splits(root, AnnotationsFileWithMasks)
     train = _leave_out_empty_boxes(train)
     test = _leave_out_empty_boxes(test)
-    return build_task(DetectionTask, "coco", train.classes, train, test, train.images.files)
+    return build_task_with_holdout(
+        DetectionTask, "coco", train.classes, train, test, train.images.files
+    )
 
 
 def _leave_out_empty_boxes(split: CocoSplit) -> CocoSplit:

@@ -143,13 +143,13 @@ def score_detection(extractor: FeatureExtractor, task: DetectionTask) -> list[Me
     training = task.recipe.choose_training(tower.width)
 
     def measure_box_precision(model: MaskRCNN, part: Examples[ImageWithObjects]) -> float:
-        return compute_average_precision(_detect(model, part))["box AP"]
+        return compute_average_precision(_detect_objects(model, part))["box AP"]
 
     train = partial(_train_detector, tower, task)
     result = training.train_at_best_rate(
         task, tower, task.recipe.side, train, measure_box_precision
     )
-    precisions = compute_average_precision(_detect(result.model, task.test))
+    precisions = compute_average_precision(_detect_objects(result.model, task.test))
     scores = []
     for name, value in precisions.items():
         score = MetricScore(
@@ -225,7 +225,9 @@ def _make_detector_input(
 
 
 @torch.inference_mode()
-def _detect(model: MaskRCNN, part: Examples[ImageWithObjects]) -> Iterator[tuple[Objects, Objects]]:
+def _detect_objects(
+    model: MaskRCNN, part: Examples[ImageWithObjects]
+) -> Iterator[tuple[Objects, Objects]]:
     """Yield (true objects, detected objects) of each image."""
     device = next(model.parameters()).device
     for row in range(len(part)):

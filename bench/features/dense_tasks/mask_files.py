@@ -14,7 +14,7 @@ from bench.data.decoding import MAX_PIXELS, TOO_LARGE
 from bench.environment.files import prefix_errors, read_limited
 from bench.features.dense_tasks.layouts import ADE20K_LAYOUT, FOLDERS_LAYOUT, require_path
 from bench.features.dense_tasks.segmentation import IGNORED, ImageAndMask, SegmentationTask
-from bench.features.dense_tasks.task_files import build_task
+from bench.features.dense_tasks.task_files import build_task_with_holdout
 from bench.transfer.tasks.image_sources import (
     IMAGE_SUFFIXES,
     FileImageSource,
@@ -68,7 +68,7 @@ def read_ade20k(root: Path, _cache: Path) -> SegmentationTask:
     test = _pair_images_with_masks(
         root, "annotations", "validation", class_of_number, ADE20K_LAYOUT
     )
-    return build_task(SegmentationTask, "ade20k", classes, train, test, train.masks)
+    return build_task_with_holdout(SegmentationTask, "ade20k", classes, train, test, train.masks)
 
 
 def read_mask_folders(root: Path, _cache: Path) -> SegmentationTask:
@@ -86,7 +86,7 @@ def read_mask_folders(root: Path, _cache: Path) -> SegmentationTask:
     class_of_number[IGNORED] = IGNORED
     train = _pair_images_with_masks(root, "masks", "train", class_of_number, FOLDERS_LAYOUT)
     test = _pair_images_with_masks(root, "masks", "val", class_of_number, FOLDERS_LAYOUT)
-    return build_task(SegmentationTask, "masks", classes, train, test, train.masks)
+    return build_task_with_holdout(SegmentationTask, "masks", classes, train, test, train.masks)
 
 
 def _pair_images_with_masks(

@@ -91,11 +91,11 @@ def make_multilabel_loss(
     """Return a function (logits, rows) -> CatLIP's loss against the labels of these rows of the part."""
     labels = torch.from_numpy(part.labels)
 
-    def loss_of(logits: Tensor, rows: Tensor) -> Tensor:
+    def compute_loss(logits: Tensor, rows: Tensor) -> Tensor:
         positive_rows, positive_columns = labels[rows].nonzero(as_tuple=True)
         return multilabel_loss(logits, positive_rows.to(device), positive_columns.to(device))
 
-    return loss_of
+    return compute_loss
 
 
 def compute_mean_average_precision(scores: Scores, part: MultiLabelPart) -> float:

@@ -88,7 +88,7 @@ def score_segmentation(extractor: FeatureExtractor, task: SegmentationTask) -> l
     side = max(1, round(task.recipe.side / patch)) * patch
 
     def measure(model: Segmenter, part: Examples[ImageAndMask]) -> MeanIou:
-        return compute_mean_iou(partial(_predict, model, side), part, len(task.classes))
+        return compute_mean_iou(partial(_predict_masks, model, side), part, len(task.classes))
 
     result = task.recipe.training.train_at_best_rate(
         task,
@@ -206,7 +206,7 @@ def _train_segmenter(
     return train_on_task(model, model.tower, batches, steps, compute_loss, training, learning_rate)
 
 
-def _predict(model: Segmenter, side: int, pairs: Sequence[ImageAndMask]) -> Iterator[Tensor]:
+def _predict_masks(model: Segmenter, side: int, pairs: Sequence[ImageAndMask]) -> Iterator[Tensor]:
     """Yield the class of each pixel: images are squeezed to a square, logits are interpolated to the original size."""
     device = next(model.parameters()).device
     squeezed = torch.stack([TF.resize(rgb, [side, side], antialias=True) for rgb, _ in pairs])

@@ -16,7 +16,7 @@ class FilePart(Protocol):
     def select(self, rows: Sequence[int], /) -> "FilePart": ...
 
 
-def build_task(
+def build_task_with_holdout(
     task_class: Callable[..., Task],
     name: str,
     classes: tuple[str, ...],

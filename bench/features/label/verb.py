@@ -92,7 +92,7 @@ class CountLabels:
             files |= dict.fromkeys(files_of_input)
             if not files_of_input:
                 total.add(count_samples(settings, self.rule))
-        num_failures = self._count_files(list(files), total)
+        num_failures = self._add_file_counts(list(files), total)
         seconds = time.monotonic() - start
         vocabulary = vocabulary_of_tally(rule, total)
         table = captions_table(total, total.captions / seconds)
@@ -105,7 +105,7 @@ class CountLabels:
             total.field_counts.require(parse_caption_choice(self.caption))
         return vocabulary
 
-    def _count_files(self, files: Sequence[Path], total: Tally) -> int:
+    def _add_file_counts(self, files: Sequence[Path], total: Tally) -> int:
         """Add the counts of files to `total`, and log errors; return their number."""
         num_failures = 0
         num_bytes = sum(path.stat().st_size for path in files)

@@ -33,7 +33,7 @@ from bench.transfer.classification.probe import (
     shuffle_rows_for_draws,
 )
 from bench.transfer.feature_extractor import FeatureExtractor
-from bench.transfer.label_curves import COPIED_ROWS, PROMPTS, RANDOM_HEAD, init_protocol
+from bench.transfer.label_curves import COPIED_ROWS, PROMPTS, RANDOM_HEAD, get_init_protocol_name
 from bench.transfer.tasks.tasks import SingleLabelTask
 from bench.transfer.transfer_training import BETAS
 
@@ -282,7 +282,7 @@ def _make_scores_by_draw(
     for draw, choice in enumerate(chosen):
         yield make_score(
             task,
-            init_protocol(name),
+            get_init_protocol_name(name),
             chosen=choice.learning_rate,
             validation_accuracy=choice.validation_accuracy,
             correct=correct[draw],

@@ -76,7 +76,7 @@ def _read_task(name: str, root: Path) -> SingleLabelTask:
             parts[part] = _label_images(images_by_class, classes)
     if len(classes) <= 1:
         raise ValueError(f"{root} has images of {len(classes)} classes; expected is {LAYOUT}")
-    return _complete_parts(name, classes, parts)
+    return _make_task_from_parts(name, classes, parts)
 
 
 def _list_images_by_class(folder: Path) -> dict[str, list[Path]]:
@@ -140,7 +140,7 @@ def _locate_images_in_shards(shards: Sequence[Path], num_classes: int) -> Labell
     return LabelledFiles(FileImageSource(files, np.array(ranges)), np.array(labels))
 
 
-def _complete_parts(
+def _make_task_from_parts(
     name: str, classes: Sequence[str], parts: dict[str, LabelledFiles]
 ) -> SingleLabelTask:
     """Build a task from those of the parts `train`, `validation` and `test` that are on disk.
