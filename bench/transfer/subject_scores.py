@@ -62,13 +62,14 @@ class SubjectScore:
 
     @property
     def is_of_label_curve(self) -> bool:
-        """Whether the score is of a number of labels, and not of all labels."""
+        """Whether the score belongs to a curve over numbers of labels; else it is of all labels."""
         return self.score.per_class is not None or self.score.label_share is not None
 
     @property
     def correct(self) -> CorrectItems:
         """1.0 for each test image that was classified correctly, else 0.0."""
-        return decode_correct_items(self.score)
+        digits = np.frombuffer(self.score.correct.encode(), np.uint8)
+        return digits.astype(np.float64) - ord("0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +197,6 @@ def select_towers_at_budget(
         if budget in point.budgets:
             towers[point.subject] = point
     return towers
-
-
-def decode_correct_items(score: Score) -> CorrectItems:
-    """Return an array with 1.0 for each test item that was answered right, else 0.0."""
-    return np.frombuffer(score.correct.encode(), np.uint8).astype(np.float64) - ord("0")
 
 
 def is_random_init(subject: str) -> bool:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record
 from bench.statistics.accuracies import MIN_SEEDS_FOR_RANKING, repetitions_needed
-from bench.transfer.subject_scores import collect_full_label_scores, decode_correct_items
+from bench.transfer.subject_scores import collect_full_label_scores
 from reports.accuracy.needs import describe_needs
 from tests.reports.conftest import short
 
@@ -30,7 +30,8 @@ def test_needs_follow_from_the_spread_over_seeds_and_test_images(make: Make, see
         answers = {}
         for record in map(short, make["transfers"](seed)):
             if "equal device seconds" in record.measured.budgets:
-                answers[record.measured.subject] = decode_correct_items(record.measured.scores[0])
+                correct = [float(digit) for digit in record.measured.scores[0].correct]
+                answers[record.measured.subject] = np.array(correct)
             records.append(record)
         differences.append(answers["catlip-tiny"] - answers["clip-tiny"])
     table = np.array(differences)
