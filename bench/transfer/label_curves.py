@@ -45,7 +45,6 @@ class LabelCurve:
     subject: str
     is_reference: bool
     images_seen: int  # in pre-training
-    majority: float  # share of the largest class in the test images
     # By number of labels, fewest first, and training. 0 labels: a head before any training.
     correct: Mapping[float, Mapping[TrainingKey, CorrectByDraw]]
 
@@ -121,7 +120,6 @@ def _make_curve(scores: Sequence[SubjectScore]) -> LabelCurve:
         subject=first.subject,
         is_reference=first.is_reference,
         images_seen=first.images_seen,
-        majority=first.score.majority,
         correct=dict(sorted(correct.items())),
     )
 
