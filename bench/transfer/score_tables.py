@@ -194,9 +194,11 @@ def describe_leaked_test_images(comparison: ComparisonRecords) -> str:
     """Return a sentence on the test images that towers saw in training; empty if there are none."""
     leaked_by_task = dict[str, int]()
     for _, transfer in comparison.of(TransferScores):
-        for score in (*transfer.scores, *transfer.metrics):
-            leaked = leaked_by_task.get(score.task, 0)
-            leaked_by_task[score.task] = max(transfer.seen_images or 0, leaked)
+        tasks = [score.task for score in transfer.scores]
+        tasks += [metric.task for metric in transfer.metrics]
+        for task in tasks:
+            leaked = leaked_by_task.get(task, 0)
+            leaked_by_task[task] = max(transfer.seen_images or 0, leaked)
     counts = [f"{count:,} of {task}" for task, count in leaked_by_task.items() if count]
     if not counts:
         return ""
