@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.environment.circumstances import Circumstances
 from bench.experiment.config import Experiment, field_names_of, get_field
-from bench.experiment.experiments import tuning_of
+from bench.experiment.experiments import find_tuning_origin
 from bench.experiment.fields import PACK_DATA
 from bench.interfaces.method import method_text
 from bench.interfaces.sections import (
@@ -166,7 +166,7 @@ def _method_row(
 ) -> list[Cell]:
     """Return the cells of a method in the order of the columns of `methods_table`."""
     method = method_text(experiment, comparison.records)
-    tuning = tuning_of(experiment)
+    tuning = find_tuning_origin(experiment)
     trained = figures.get("trained_parameters")
     tower = figures.get("tower_parameters")
     outside = None

@@ -22,7 +22,7 @@ from bench.experiment.experiments import (
     SCALES,
     TUNED_FIELDS,
     get_experiment,
-    tuning_of,
+    find_tuning_origin,
 )
 from bench.experiment.fields import NonEmptyStr
 from bench.experiment.recipes import RECIPES
@@ -104,17 +104,21 @@ def test_every_scale_has_every_method() -> None:
 def test_tuning_is_of_the_tuned_settings_and_needs_a_source() -> None:
     """An experiment with another rate is untuned, one with another number of images is not."""
     released = get_experiment("catlip-vit-b16")
-    assert tuning_of(with_settings(released, ["learning_rate=5e-4"])) == tuning_of(
-        get_experiment("siglip-vit-b16")
+    assert find_tuning_origin(
+        with_settings(released, ["learning_rate=5e-4"])
+    ) == find_tuning_origin(get_experiment("siglip-vit-b16"))
+    assert find_tuning_origin(with_settings(released, ["tower=ViT-B-32"])).state == "untuned"
+    assert find_tuning_origin(with_settings(released, ["images=1000000"])) == find_tuning_origin(
+        released
     )
-    assert tuning_of(with_settings(released, ["tower=ViT-B-32"])).state == "untuned"
-    assert tuning_of(with_settings(released, ["images=1000000"])) == tuning_of(released)
-    assert tuning_of(get_experiment("clip-vit-b16-controlled")).state == "untuned"
+    assert find_tuning_origin(get_experiment("clip-vit-b16-controlled")).state == "untuned"
     recipe = EXPERIMENTS["catlip-vit-b16-datacomp"]
     assert not ({*TUNED_FIELDS} - {"tower"}) & differing_field_values([released, recipe]).keys()
-    assert tuning_of(released).state == tuning_of(recipe).state == "released"
+    assert find_tuning_origin(released).state == find_tuning_origin(recipe).state == "released"
     for experiment in EXPERIMENTS.values():
-        assert bool(tuning_of(experiment).source) == (tuning_of(experiment).state != "untuned")
+        assert bool(find_tuning_origin(experiment).source) == (
+            find_tuning_origin(experiment).state != "untuned"
+        )
 
 
 @pytest.mark.parametrize("scale", SCALES)

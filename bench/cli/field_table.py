@@ -4,7 +4,7 @@ from typing import get_args
 
 from msgspec import NODEFAULT
 
-from bench.experiment.config import FIELD_FACTS, method_fields
+from bench.experiment.config import FIELD_DECLARATIONS, method_fields
 from bench.interfaces.method import METHODS
 from bench.tables.tables import Table
 
@@ -15,7 +15,7 @@ NOTE = (
 
 def field_table() -> Table:
     """Return the fields of experiments, with those that methods of extensions declare."""
-    all_facts = dict(FIELD_FACTS)
+    all_facts = dict(FIELD_DECLARATIONS)
     for method in METHODS:
         all_facts |= method_fields(method)
     rows = []

@@ -12,7 +12,7 @@ from bench.cli.released_recipes import released_table
 from bench.console.console import OK
 from bench.console.tables import print_tables
 from bench.experiment.config import Experiment
-from bench.experiment.experiments import EXPERIMENTS, tuning_of
+from bench.experiment.experiments import EXPERIMENTS, find_tuning_origin
 from bench.tables.tables import Table
 
 NOTE = (
@@ -87,5 +87,5 @@ def _describe(experiment: Experiment) -> dict[str, Any]:
         "tower": experiment.image.tower,
         "px": str(largest) if smallest == largest else f"{smallest}-{largest}",
         "batch": experiment.training.batch_size,
-        "tuning": tuning_of(experiment).state,
+        "tuning": find_tuning_origin(experiment).state,
     }

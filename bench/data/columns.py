@@ -6,7 +6,7 @@ from typing import cast
 
 import pyarrow as pa
 
-from bench.experiment.config import abbreviate_names, look_up
+from bench.experiment.config import join_names, look_up
 
 CAPTION_COLUMNS = (
     "caption",
@@ -134,6 +134,6 @@ def find_image_bytes(schema: pa.Schema, name: str | None) -> str:
         return known
     if len(columns) != 1:
         raise ValueError(
-            f"no column named image holds bytes (there are {abbreviate_names(schema.names)}): name one with --image"
+            f"no column named image holds bytes (there are {join_names(schema.names)}): name one with --image"
         )
     return columns[0]

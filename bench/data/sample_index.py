@@ -35,7 +35,7 @@ from bench.environment.files import (
     prefix_errors,
     read_limited,
 )
-from bench.experiment.config import abbreviate_names
+from bench.experiment.config import join_names
 from bench.interfaces.data_source import DataSource, SampleRequest, Samples
 
 INDEX_FORMAT = 9  # raise it when the same file gives another index
@@ -201,7 +201,7 @@ class IndexedSamples(Samples):
 
     @property
     def caption_field(self) -> str:
-        return abbreviate_names(list(self.contents.counts.samples))
+        return join_names(list(self.contents.counts.samples))
 
     def notes(self) -> list[str]:
         """Return the notes of all sources, which captions are read, and how many are not UTF-8."""

@@ -19,7 +19,7 @@ from bench.data.paths import UNREADABLE
 from bench.data.text_tables import open_text_table
 from bench.environment.files import atomic_write, prefix_errors
 from bench.environment.seeds import SUBSET, derive_seed
-from bench.experiment.config import Experiment, abbreviate_names
+from bench.experiment.config import Experiment, join_names
 from bench.experiment.fields import RANDOM_SUBSET, SEEN_CONCEPTS
 
 Keys: TypeAlias = Sequence[str] | pa.ChunkedArray
@@ -70,7 +70,7 @@ def _read_known_keys(subset: str, keys: Keys) -> list[str]:
     listed = read_keys(Path(subset))
     unknown = _to_array(listed).filter(pc.invert(_is_in(listed, keys)))
     if len(unknown):
-        example = abbreviate_names([unknown[0].as_py()])
+        example = join_names([unknown[0].as_py()])
         raise ValueError(
             f"{subset}: no sample has {len(unknown):,} of its {len(listed):,} keys, such as {example}"
         )
@@ -90,7 +90,7 @@ def read_keys(path: Path) -> list[str]:
             keys = {str(row.get(column, "")) for row in table.rows}
         if not keys:
             expected = " or ".join(KEY_COLUMNS)
-            columns = abbreviate_names(table.columns) or "none"
+            columns = join_names(table.columns) or "none"
             raise ValueError(f"expected keys in a column named {expected} (there are {columns})")
     return sorted(keys)
 

@@ -161,7 +161,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.training.batch_size * self.timing.steps_per_window
 
 
-class FieldFacts(NamedTuple):
+class FieldDeclaration(NamedTuple):
     """The declaration of a field."""
 
     group: str  # field of `Experiment` that holds the field's group; empty: it is a field of `Experiment` itself
@@ -171,26 +171,28 @@ class FieldFacts(NamedTuple):
     roles: tuple[Role, ...]
 
 
-def _field_facts(group: str, field: Any) -> FieldFacts:
+def _read_field_declaration(group: str, field: Any) -> FieldDeclaration:
     """Return the facts of a field of a struct, whose annotation ends with its `field_metadata`."""
     *bounds, metadata = field.type.__metadata__
     kind = Annotated[field.type.__origin__, *bounds] if bounds else field.type.__origin__
-    return FieldFacts(group, kind, field.default, metadata.description, metadata.extra["roles"])
+    return FieldDeclaration(
+        group, kind, field.default, metadata.description, metadata.extra["roles"]
+    )
 
 
 OWN = "own"  # field of `Experiment` that holds the method's own fields
-FIELD_FACTS = dict[str, FieldFacts]()
+FIELD_DECLARATIONS = dict[str, FieldDeclaration]()
 for _field in fields(Experiment):
     if _field.name in ("name", "method", "seed"):
-        FIELD_FACTS[_field.name] = _field_facts("", _field)
+        FIELD_DECLARATIONS[_field.name] = _read_field_declaration("", _field)
     elif _field.name != OWN:  # it is a group
-        FIELD_FACTS |= {
-            field.name: _field_facts(_field.name, field) for field in fields(_field.type)
+        FIELD_DECLARATIONS |= {
+            field.name: _read_field_declaration(_field.name, field) for field in fields(_field.type)
         }
-FIELDS = {name: facts.kind for name, facts in FIELD_FACTS.items()}  # types by name
+FIELDS = {name: facts.kind for name, facts in FIELD_DECLARATIONS.items()}  # types by name
 
 _METHOD_FIELDS: dict[
-    str, dict[str, FieldFacts]
+    str, dict[str, FieldDeclaration]
 ] = {}  # by method and name, of methods that declare any
 
 
@@ -200,12 +202,14 @@ def declare_fields(method: str, settings: type[SettingsGroup]) -> None:
     Raises ValueError for the name of a field that all experiments have.
     """
     for field in fields(settings):
-        if field.name in FIELD_FACTS:
+        if field.name in FIELD_DECLARATIONS:
             raise ValueError(f"the method {method} declares {field.name}, which experiments have")
-    _METHOD_FIELDS[method] = {field.name: _field_facts(OWN, field) for field in fields(settings)}
+    _METHOD_FIELDS[method] = {
+        field.name: _read_field_declaration(OWN, field) for field in fields(settings)
+    }
 
 
-def method_fields(method: str) -> Mapping[str, FieldFacts]:
+def method_fields(method: str) -> Mapping[str, FieldDeclaration]:
     """Return the fields that the method of this name declares, by name; none of a method that is not loaded."""
     return _METHOD_FIELDS.get(method, {})
 
@@ -220,13 +224,13 @@ def field_names_of(*experiments: Experiment) -> list[str]:
 
 def dotted_field_name(field: str) -> str:
     """Return the name of a field as GROUP.FIELD, or as FIELD where it has no group."""
-    group = FIELD_FACTS[field].group if field in FIELD_FACTS else OWN
+    group = FIELD_DECLARATIONS[field].group if field in FIELD_DECLARATIONS else OWN
     return f"{group}.{field}" if group else field
 
 
 def get_field(experiment: Experiment, field: str) -> Any:
     """Return the value of a field; None for one that another method declares."""
-    if field in FIELD_FACTS:
+    if field in FIELD_DECLARATIONS:
         return attrgetter(dotted_field_name(field))(experiment)
     facts = method_fields(experiment.method).get(field)
     return experiment.own.get(field, None if facts is None else facts.default)
@@ -238,7 +242,7 @@ def change(experiment: Experiment, **changes: Any) -> Experiment:
     Raises ValueError for a value that cannot be run, and for an unknown field.
     """
     method = str(changes.get("method", experiment.method))
-    known = {**FIELD_FACTS, **method_fields(method)}
+    known = {**FIELD_DECLARATIONS, **method_fields(method)}
     by_group = dict[str, dict[str, Any]]()
     for name, value in changes.items():
         group = look_up(name, known, "field of an experiment").group
@@ -257,7 +261,7 @@ def change(experiment: Experiment, **changes: Any) -> Experiment:
 
 def field_names_with_role(*roles: Role) -> tuple[str, ...]:
     """Return the names of the fields that have any of the roles."""
-    return tuple(name for name, facts in FIELD_FACTS.items() if {*roles} & {*facts.roles})
+    return tuple(name for name, facts in FIELD_DECLARATIONS.items() if {*roles} & {*facts.roles})
 
 
 MAY_DIFFER = field_names_with_role("tuned")
@@ -313,12 +317,10 @@ def look_up(name: str, options: Mapping[str, T], noun: str) -> T:
         return options[name]
     near = get_close_matches(name, options, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(
-        f"no {noun} named {name!r}{hint} (there are {abbreviate_names(sorted(options))})"
-    )
+    raise ValueError(f"no {noun} named {name!r}{hint} (there are {join_names(sorted(options))})")
 
 
-def abbreviate_names(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """Join names with commas; of more than 100 the first ones, and the beginnings of very long ones."""
     more = ", ..." if len(names) > MAX_LISTED_NAMES else ""
     return ", ".join(name[:MAX_NAME_LENGTH] for name in names[:MAX_LISTED_NAMES]) + more

@@ -21,7 +21,7 @@ from bench.experiment.fields import (
     TrainingSettings,
 )
 from bench.experiment.recipes import DATACOMP_VOCABULARY, RECIPES, clip_vit_b16_controlled
-from bench.experiment.settings import strip_settings
+from bench.experiment.settings import strip_settings_suffix
 
 
 def clip_tiny() -> Experiment:
@@ -80,7 +80,7 @@ SCALES: dict[str, Experiment] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Tuning:
+class TuningOrigin:
     """How rate, crops, flips and initial head of an experiment were chosen."""
 
     # "released" by the method's authors for a scale, "default" of open_clip's program for all ViTs, "searched" here, or
@@ -96,12 +96,16 @@ class MethodSettings:
     method: str
     fields: Mapping[str, Any] = field(default_factory=dict)  # at every scale
     by_scale: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # further ones
-    tuning: Mapping[str, Tuning] = field(default_factory=dict)  # by scale; the others are untuned
+    tuning: Mapping[str, TuningOrigin] = field(
+        default_factory=dict
+    )  # by scale; the others are untuned
 
 
-SEARCHED = {"tiny": Tuning("searched", "the best of four rates, with an earlier tower or head")}
+SEARCHED = {
+    "tiny": TuningOrigin("searched", "the best of four rates, with an earlier tower or head")
+}
 # CoreNet trains CLIP at ViT-B/16 with 1e-3, CatLIP's paper (table 6) with 5e-4, as open_clip does.
-OPEN_CLIP = Tuning(
+OPEN_CLIP = TuningOrigin(
     "default",
     "mlfoundations/open_clip at 89fb801, defaults of open_clip_train/params.py and open_clip/transform.py",
 )
@@ -150,8 +154,8 @@ METHOD_SETTINGS: dict[str, MethodSettings] = {
         },
         SEARCHED
         | {
-            "vit-b16": Tuning("released", f"{CATLIP}/vit_base.yaml"),
-            "vit-l14": Tuning("released", f"{CATLIP}/vit_large.yaml, of ViT-L/16"),
+            "vit-b16": TuningOrigin("released", f"{CATLIP}/vit_base.yaml"),
+            "vit-l14": TuningOrigin("released", f"{CATLIP}/vit_large.yaml, of ViT-L/16"),
         },
     ),
     "superclass": MethodSettings(
@@ -160,8 +164,8 @@ METHOD_SETTINGS: dict[str, MethodSettings] = {
         {"tiny": {"learning_rate": 1e-3}},
         SEARCHED
         | {
-            "vit-b16": Tuning("released", f"{SUPERCLASS}/cls_vit_b16_s1.28B_bs16k.yaml"),
-            "vit-l14": Tuning("released", f"{SUPERCLASS}/cls_vit_l14_s1.28B_bs16k.yaml"),
+            "vit-b16": TuningOrigin("released", f"{SUPERCLASS}/cls_vit_b16_s1.28B_bs16k.yaml"),
+            "vit-l14": TuningOrigin("released", f"{SUPERCLASS}/cls_vit_l14_s1.28B_bs16k.yaml"),
         },
     ),
     "superclass-cls": MethodSettings(
@@ -172,8 +176,8 @@ METHOD_SETTINGS: dict[str, MethodSettings] = {
         {"pooling": "both", "learning_rate": 1e-3},
         {"tiny": {"learning_rate": 5e-4}},
         {
-            "vit-b16": Tuning("released", f"{SUPERCLIP}, of ViT-B/16"),
-            "vit-l14": Tuning("released", f"{SUPERCLIP}, of ViT-L/16"),
+            "vit-b16": TuningOrigin("released", f"{SUPERCLIP}, of ViT-B/16"),
+            "vit-l14": TuningOrigin("released", f"{SUPERCLIP}, of ViT-L/16"),
         },
     ),
     "distill": MethodSettings("distill", by_scale={"tiny": {"learning_rate": 1e-3}}),
@@ -229,18 +233,18 @@ def add_experiments(name: str, settings: MethodSettings) -> list[Experiment]:
 
 # Authors choose these for a scale.
 TUNED_FIELDS = ("tower", "head_initialisation", "crop_scale", "flip", "learning_rate")
-UNTUNED = Tuning("untuned")
+UNTUNED = TuningOrigin("untuned")
 TUNED_RECIPES = {recipe().name for recipe in RECIPES} - {clip_vit_b16_controlled().name}
 
 
-def tuning_of(experiment: Experiment) -> Tuning:
+def find_tuning_origin(experiment: Experiment) -> TuningOrigin:
     """Return how rate, crops, flips and initial head of an experiment were chosen; with other values it is untuned."""
-    name = strip_settings(experiment.name)
+    name = strip_settings_suffix(experiment.name)
     named = EXPERIMENTS.get(name)
     if named is None or {*TUNED_FIELDS} & differing_field_values([named, experiment]).keys():
         return UNTUNED
     if name in TUNED_RECIPES:
-        return Tuning("released", "a published recipe")
+        return TuningOrigin("released", "a published recipe")
     for scale in SCALES:
         settings = METHOD_SETTINGS.get(name.removesuffix(f"-{scale}"))
         if settings is not None and name.endswith(f"-{scale}"):

@@ -289,10 +289,10 @@ def spaced_image_sizes(
     """
     step = (largest - smallest) / max(1, num_sizes - 1)
     sides = [float(base), *(smallest + index * step for index in range(num_sizes))]
-    return tuple(sorted({_round_to_multiple(side, multiple) for side in sides}))
+    return tuple(sorted({_make_divisible(side, multiple) for side in sides}))
 
 
-def _round_to_multiple(side: float, multiple: int) -> int:
+def _make_divisible(side: float, multiple: int) -> int:
     """Return the nearest multiple, but none that is more than a tenth smaller."""
     rounded = max(multiple, int(side + multiple / 2) // multiple * multiple)
     return rounded if rounded >= 0.9 * side else rounded + multiple

@@ -9,9 +9,9 @@ from typing import Any, get_args
 import msgspec
 
 from bench.experiment.config import (
-    FIELD_FACTS,
+    FIELD_DECLARATIONS,
     Experiment,
-    FieldFacts,
+    FieldDeclaration,
     change,
     get_field,
     look_up,
@@ -35,7 +35,7 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
     for setting in settings:
         if setting.startswith("method="):
             method = setting.removeprefix("method=")
-    known = {**FIELD_FACTS, **method_fields(method)}
+    known = {**FIELD_DECLARATIONS, **method_fields(method)}
     known.pop("name")
     values = dict(_parse_setting(setting, known) for setting in settings)
     named = values.keys() - {"seed"}
@@ -61,7 +61,7 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
     return change(experiment, name=name, **changes)
 
 
-def _parse_setting(setting: str, known: Mapping[str, FieldFacts]) -> tuple[str, Any]:
+def _parse_setting(setting: str, known: Mapping[str, FieldDeclaration]) -> tuple[str, Any]:
     """Return the field of a setting and its value; ValueError says what is accepted."""
     field, equals, text = setting.partition("=")
     if not equals or not setting.isprintable():
@@ -108,12 +108,12 @@ def _prepare_for_convert(text: str, kind: Any) -> Any:
     return f"0{text}" if text.startswith(".") else text
 
 
-def shared_settings(names: Collection[str]) -> str:
+def shared_settings_suffix(names: Collection[str]) -> str:
     """Return the "[FIELD=VALUE,...]" that all names of experiments end with; empty if they do not end alike."""
-    endings = {name.removeprefix(strip_settings(name)) for name in names}
+    endings = {name.removeprefix(strip_settings_suffix(name)) for name in names}
     return endings.pop() if len(endings) == 1 else ""
 
 
-def strip_settings(name: str) -> str:
+def strip_settings_suffix(name: str) -> str:
     """Return the name of an experiment without the [FIELD=VALUE,...] that `with_settings` adds."""
     return re.split(r"(?<=[\w\]])\[(?=\w+=)", name, maxsplit=1)[0]

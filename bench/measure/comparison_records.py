@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from bench.experiment.config import FIELDS, MAY_DIFFER, Experiment
-from bench.experiment.settings import shared_settings, strip_settings
+from bench.experiment.settings import shared_settings_suffix, strip_settings_suffix
 from bench.interfaces.method import METHODS, method_text
 from bench.interfaces.sections import ComparisonRecords
 from bench.measure.summary import summarize_throughputs
@@ -53,8 +53,8 @@ def group_named(
             if record.experiment is not None and record.experiment_name == name:
                 experiments.setdefault(name, record.experiment)
     labels = {}
-    if shared_settings(names):
-        labels = {name: strip_settings(name) for name in names}
+    if shared_settings_suffix(names):
+        labels = {name: strip_settings_suffix(name) for name in names}
     return _compare("", kept, experiments, labels)
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from bench.data.captions.choice import CaptionChoice, Texts
 from bench.data.columns import CAPTION_COLUMNS, KEY_COLUMNS, find_caption_columns, find_column
-from bench.experiment.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, abbreviate_names
+from bench.experiment.config import MAX_LISTED_NAMES, MAX_NAME_LENGTH, join_names
 
 MAX_CAPTION_BYTES = 4 * 2**20  # a longer caption is left out
 NO_CAPTION = "no caption"  # why a sample cannot be used
@@ -48,9 +48,9 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
         others = [
             name for name in self.names if read.isdisjoint({name, name.removeprefix("json.")})
         ]
-        sentence = f"captions are read from {abbreviate_names(fields)}"
+        sentence = f"captions are read from {join_names(fields)}"
         if others:
-            sentence += f"; not read: {abbreviate_names(others)} (others with --caption)"
+            sentence += f"; not read: {join_names(others)} (others with --caption)"
         return sentence
 
     def require(self, choice: CaptionChoice) -> None:
@@ -58,7 +58,7 @@ class CaptionFieldCounts(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
         missing = [name for name in choice.names if name and not self.samples.get(name)]
         if missing or not self.samples:
             wanted = f" in {missing[0]!r}" if missing else ""
-            names = abbreviate_names(sorted(self.names.keys() - missing))
+            names = join_names(sorted(self.names.keys() - missing))
             others = " and no other text"
             if names:
                 others = f" (there are {names}): name one with --caption"
@@ -94,7 +94,7 @@ class CaptionReader:
                 rows = ({name: row.get(name) for name in texts} for row in first_rows)
                 known = _find_only_field(rows)
             if not known:
-                others = abbreviate_names(texts)
+                others = join_names(texts)
                 raise ValueError(
                     f"no column has a name known for captions (there are {others}): name it with --caption"
                 )

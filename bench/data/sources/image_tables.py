@@ -13,7 +13,7 @@ from bench.data.paths import UNREADABLE, digest_file_excerpts, iterate_files
 from bench.data.sample_index import IndexBuilder, IndexedSource
 from bench.data.sources.image_pairs import FileSamples
 from bench.data.tables import open_table, read_first_rows
-from bench.experiment.config import abbreviate_names, look_up
+from bench.experiment.config import join_names, look_up
 from bench.interfaces.data_source import SampleRequest
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -44,7 +44,7 @@ class ImageTables(IndexedSource):
     def files(self, data: str) -> list[Path]:
         tables = [path for path in possible_tables(data) if _names_images(path)]
         if Path(data).is_dir() and len(tables) > 1:
-            names = abbreviate_names([str(path) for path in tables])
+            names = join_names([str(path) for path in tables])
             raise ValueError(f"{data} has {len(tables)} tables of images ({names}): name one")
         return tables
 
@@ -124,10 +124,8 @@ def read_start(path: Path, image_column: str | None) -> TableStart:
         if folder is not None:
             return TableStart(columns, texts, column, folder)
         if names and not missing:
-            missing = f"the images of its column {column!r}, such as {abbreviate_names(names[:1])}"
-    raise ValueError(
-        missing or f"a column of paths of images (there are {abbreviate_names(columns)})"
-    )
+            missing = f"the images of its column {column!r}, such as {join_names(names[:1])}"
+    raise ValueError(missing or f"a column of paths of images (there are {join_names(columns)})")
 
 
 def _find_folder(table: Path, names: Sequence[str]) -> Path | None:
