@@ -8,7 +8,7 @@ from markupsafe import Markup
 from bench.experiment.experiments import SCALES
 from bench.experiment.fields import PACK_DATA
 from bench.interfaces.catalog import describe_out_of_domain_scoring, is_pack_task
-from bench.interfaces.sections import Block, ComparisonRecords, Group, PageContext, Text, Warn
+from bench.interfaces.sections import Block, ComparisonRecords, Group, PageContext, Text, WarningBox
 from bench.interfaces.throughput import Throughput
 from bench.labels.adjectives import describe_adjectives
 from bench.measure.comparison_records import UNTIMED
@@ -135,7 +135,7 @@ def answer_blocks(
     ]
     blocks: list[Block] = [Text(sentence, "lead") for sentence in sentences]
     blocks += [Text(note) for note in notes if note]
-    blocks += [Warn(warning) for warning in _warnings(comparison)]
+    blocks += [WarningBox(warning) for warning in _warnings(comparison)]
     blocks += left_out(damaged)
     blocks.append(Group(first, "first"))
     blocks += [Text(need) for need in describe_needs(comparison, scores) if need]
@@ -229,7 +229,7 @@ def _describe_disturbed_ratio(comparison: ComparisonRecords) -> str:
     row = _headline_row(comparison)
     if row is None or row.ratio is None or row.ratio_of_all is None:
         return ""
-    runs = [timed_windows(experiment, speed) for experiment, speed in comparison.runs(Speed)]
+    runs = [timed_windows(experiment, speed) for experiment, speed in comparison.runs_of(Speed)]
     if all(windows.counted_mask().all() for windows in runs):
         return ""
     if row.ratio.low is None and min(row.ratio.runs) > 1:
@@ -280,7 +280,7 @@ def _warnings(comparison: ComparisonRecords) -> list[Markup]:
                 low_share=format_percent(low.mfu or 0.0),
             )
         )
-    number = len(comparison.of(Failure))
+    number = len(comparison.records_of(Failure))
     if number:
         warnings.append(FAILURES.format(pluralize(number, "run")))
     return warnings

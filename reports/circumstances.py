@@ -10,7 +10,7 @@ from bench.interfaces.method import method_text
 from bench.interfaces.sections import (
     Block,
     ComparisonRecords,
-    Facts,
+    DefinitionList,
     Fold,
     Heading,
     PageContext,
@@ -105,7 +105,9 @@ def _value_blocks(
         columns = Column.texts(noun, *labels)
         blocks += [Heading(title), Table.of_rows(title, columns, rows)]
     if common:
-        blocks.append(Fold(f"{noun.capitalize()}s that are the same for all", [Facts(common)]))
+        blocks.append(
+            Fold(f"{noun.capitalize()}s that are the same for all", [DefinitionList(common)])
+        )
     return blocks
 
 

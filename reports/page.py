@@ -14,9 +14,9 @@ from bench.interfaces.sections import (
     PageContext,
     Question,
     Section,
-    Warn,
-    added_sections,
-    flatten,
+    WarningBox,
+    iterate_nested_blocks,
+    list_extension_sections,
 )
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record
@@ -49,7 +49,7 @@ JOINED = Markup('{}, joined with other <a href="#data">comparisons</a>')
 
 def page_sections() -> list[tuple[Section, str]]:
     """Return the sections in the order of the page, each with its extension or ""; ValueError for a name used twice."""
-    added = added_sections({section.name for section in (*RESULTS, *BACKGROUND)})
+    added = list_extension_sections({section.name for section in (*RESULTS, *BACKGROUND)})
     above = [(section, origin) for section, origin in added if section.place == "above"]
     below = [(section, origin) for section, origin in added if section.place != "above"]
     results = [(section, "") for section in RESULTS]
@@ -122,7 +122,7 @@ def build_sections(
                 raise
             message = _describe_failure(section, origin, error)
             failed.append(message)
-            blocks = [Warn(message)]
+            blocks = [WarningBox(message)]
             content = render_blocks(blocks)
         sections.append(BuiltSection(section.name, section.title, section.label, content))
         context = replace(context, built=[*context.built, *blocks])
@@ -132,7 +132,7 @@ def build_sections(
 def _require_blocks(built: Sequence[Block]) -> list[Block]:
     """Return what a section returned; TypeError if it is no sequence of blocks."""
     blocks = list(built)
-    for block in flatten(blocks):
+    for block in iterate_nested_blocks(blocks):
         if not isinstance(block, get_args(Block)):
             raise TypeError(f"build must return blocks of bench.interfaces.sections, got {block!r}")
     return blocks

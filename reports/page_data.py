@@ -6,15 +6,15 @@ import msgspec
 
 from bench.interfaces.sections import (
     Block,
+    DefinitionList,
     Download,
-    Facts,
     Files,
     Heading,
     ItemList,
     PageContext,
     Section,
     Text,
-    flatten,
+    iterate_nested_blocks,
 )
 from bench.measure.tables import sample_flaw_table
 from bench.records.record import Memory, Speed, Training, TransferScores
@@ -69,7 +69,7 @@ def _build_unmeasured(page: PageContext) -> Sequence[Block]:
 
 def _build_data(page: PageContext) -> Sequence[Block]:
     """Return the files to download, the skipped samples, and the comparisons of the page."""
-    files = [block for block in flatten(page.built) if isinstance(block, Download)]
+    files = [block for block in iterate_nested_blocks(page.built) if isinstance(block, Download)]
     records = msgspec.json.encode(page.records)
     files.append(Download("records.json", "all records, with every step", records))
     blocks: list[Block] = [Files(files, f"{page.comparison.name}-")]
@@ -82,7 +82,7 @@ def _build_data(page: PageContext) -> Sequence[Block]:
 
 
 def _build_glossary(_: PageContext) -> Sequence[Block]:
-    return [Facts({word: [meaning] for word, meaning in GLOSSARY.items()}, "glossary")]
+    return [DefinitionList({word: [meaning] for word, meaning in GLOSSARY.items()}, "glossary")]
 
 
 UNMEASURED = Section("unmeasured", "Not measured, and why", "Not measured", _build_unmeasured)
@@ -95,7 +95,7 @@ def _unmeasured_table(page: PageContext) -> Table:
     comparison = page.comparison
     names_by_figure = dict[tuple[str, str], list[str]]()  # names of rows, by figure and reason
     for kind, measured in KINDS.items():
-        if not comparison.of(measured):
+        if not comparison.records_of(measured):
             names_by_figure[kind, "this comparison has no run of this kind"] = ["all"]
     for figure, name, reason in _unmeasured_figures(page):
         names = names_by_figure.setdefault((figure, reason), [])
@@ -109,13 +109,13 @@ def _unmeasured_table(page: PageContext) -> Table:
 
 def _unmeasured_figures(page: PageContext) -> Iterator[tuple[str, str, str]]:
     """Yield the figure, the row and the reason of every cell and reading that was not measured."""
-    for table in flatten(page.built):
+    for table in iterate_nested_blocks(page.built):
         if isinstance(table, Table):
             for row in table.all_rows:
                 for column, cell in zip(table.columns, row, strict=False):
                     if cell.is_unmeasured:
                         yield column.title, row[0].text, cell.why
-    for experiment, speed in page.comparison.runs(Speed):
+    for experiment, speed in page.comparison.runs_of(Speed):
         for reading, reason in speed.not_measured.items():
             yield reading, page.comparison.label(experiment.name), reason
     _, energy = make_time_and_energy_axes(page.comparison)

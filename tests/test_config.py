@@ -21,13 +21,13 @@ from bench.experiment.experiments import (
     METHOD_SETTINGS,
     SCALES,
     TUNED_FIELDS,
-    get_experiment,
     find_tuning_origin,
+    get_experiment,
 )
 from bench.experiment.fields import NonEmptyStr
 from bench.experiment.recipes import RECIPES
 from bench.experiment.settings import with_settings
-from bench.interfaces.method import METHODS, check_experiment
+from bench.interfaces.method import METHODS, require_method_accepts
 
 laws = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
@@ -98,7 +98,7 @@ def test_every_scale_has_every_method() -> None:
     for name in EXPERIMENTS:
         assert get_experiment(name).name == name
         assert decode_json(get_experiment(name)) == EXPERIMENTS[name]
-        check_experiment(EXPERIMENTS[name])
+        require_method_accepts(EXPERIMENTS[name])
 
 
 def test_tuning_is_of_the_tuned_settings_and_needs_a_source() -> None:
@@ -282,20 +282,20 @@ def test_settings_that_exclude_each_other_are_refused_with_what_is_accepted(
     changes: dict[str, object], text: str
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(f": {text}")):
-        check_experiment(change(TINY, **changes))
+        require_method_accepts(change(TINY, **changes))
 
 
 def test_run_has_at_least_one_batch_and_contrastive_batches_two_images() -> None:
     with pytest.raises(ValueError, match=r"^clip-tiny: images must be a batch or more, got 100$"):
         change(TINY, images=100, warmup_images=0)
     with pytest.raises(ValueError, match="batch_size must be 2 or more at 48 px, for siglip needs"):
-        check_experiment(change(TINY, method="siglip", batch_size=1))
+        require_method_accepts(change(TINY, method="siglip", batch_size=1))
     with pytest.raises(ValueError, match="batch_size must be 2 or more at 480 px, for clip needs"):
-        check_experiment(change(TINY, image_sizes=(48, 480), batch_size=199))
+        require_method_accepts(change(TINY, image_sizes=(48, 480), batch_size=199))
     assert change(TINY, image_sizes=(48, 480), batch_size=200).batch_size_for(480) == 2
-    check_experiment(change(TINY, image_sizes=(48, 480), batch_size=1, method="catlip"))
+    require_method_accepts(change(TINY, image_sizes=(48, 480), batch_size=1, method="catlip"))
 
 
 def test_experiment_of_an_unknown_method_can_be_read_and_not_run() -> None:
     with pytest.raises(ValueError, match="no method named 'clp'; did you mean 'clip'"):
-        check_experiment(change(TINY, method="clp"))
+        require_method_accepts(change(TINY, method="clp"))

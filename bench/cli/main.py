@@ -14,7 +14,7 @@ from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.environment.variables import require_valid_variables
 from bench.interfaces.extensions import load_extensions, split_extension_arguments
 from bench.interfaces.registry import Registry
-from bench.interfaces.verb import REPORT_VERBS, VERBS, Command, Verb, find_command, list_verbs
+from bench.interfaces.verb import REPORT_VERBS, VERBS, Command, Verb, find_command, format_verb_list
 
 TRAIN = "train"  # the verb that torchrun may start
 REPORT = "report"  # the verb that has verbs
@@ -89,6 +89,6 @@ def _parse(
         command: Command = parse_options(find_command(verb, verbs), f"{program} {verb}", options)
         return command
     description = (
-        f"{without_verb.__doc__}\n\nVerbs; each has its own --help:\n\n{list_verbs(verbs)}"
+        f"{without_verb.__doc__}\n\nVerbs; each has its own --help:\n\n{format_verb_list(verbs)}"
     )
     return parse_options(without_verb, program, words, description)

@@ -143,10 +143,10 @@ def experiment_from(name: str, settings: Sequence[str]) -> "Experiment":
     """Return the named experiment with the settings; ValueError for one that cannot be run."""
     from bench.experiment.experiments import get_experiment
     from bench.experiment.settings import with_settings
-    from bench.interfaces.method import check_experiment
+    from bench.interfaces.method import require_method_accepts
 
     experiment = with_settings(get_experiment(name), settings)
-    check_experiment(experiment)
+    require_method_accepts(experiment)
     return experiment
 
 

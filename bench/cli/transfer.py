@@ -18,7 +18,7 @@ from bench.interfaces.catalog import (
     PROTOCOLS,
     TASKS,
     ScoringSubject,
-    default_protocols,
+    default_protocol_names,
 )
 from bench.orchestration.preflight import begin, check, resume
 from bench.towers.provenance import find_latest_towers, is_tower_trained_here, read_provenance
@@ -101,7 +101,7 @@ def choose_tasks_and_protocols(
     if not tasks and root is not None:
         tasks = [DEFAULT_ROOT_TASK]
     chosen_protocols = [
-        look_up(name, PROTOCOLS, "protocol") for name in protocols or default_protocols()
+        look_up(name, PROTOCOLS, "protocol") for name in protocols or default_protocol_names()
     ]
     protocol_kinds = {protocol.label_kind for protocol in chosen_protocols}
     default_tasks = [name for name in DEFAULT_TASKS if TASKS[name].label_kind in protocol_kinds]

@@ -15,7 +15,7 @@ def is_interleaved() -> bool:
     return SLOT_VARIABLE in os.environ
 
 
-def keep_slots() -> None:
+def stop_slot_inheritance() -> None:
     """Let no program that this process starts inherit the pipes, whose end tells the scheduler that the run is over."""
     for end in os.environ.get(SLOT_VARIABLE, "").split():
         os.set_inheritable(int(end), False)
@@ -27,7 +27,7 @@ def wait_for_slot() -> None:
         raise SystemExit(1)
 
 
-def yield_slot() -> None:
+def yield_and_wait_for_slot() -> None:
     """End this process's slot and wait for its next one; return at once if it is not interleaved."""
     if is_interleaved():
         os.write(int(os.environ[SLOT_VARIABLE].split()[1]), b".")

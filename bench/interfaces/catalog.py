@@ -73,7 +73,7 @@ TASKS = Registry[Task]("task", Task, "bench.transfer.families:TASKS")
 PROTOCOLS = Registry[Protocol]("protocol", Protocol, "bench.transfer.families:PROTOCOLS")
 
 
-def default_protocols() -> tuple[str, ...]:
+def default_protocol_names() -> tuple[str, ...]:
     """Return the names of the protocols that are used where none is named."""
     return tuple(name for name, protocol in PROTOCOLS.items() if protocol.is_default)
 
@@ -89,7 +89,7 @@ class ScoringSubject(NamedTuple):
         return f"{self.name} (untrained)" if self.is_untrained else self.name
 
 
-def installed_references() -> tuple[str, ...]:
+def list_reference_features() -> tuple[str, ...]:
     """Return the reference features that are scored beside towers: the reference tower only where it is installed."""
     if importlib.util.find_spec(REFERENCE_TOWER_PACKAGE) is None:
         return LOWER_BOUNDS
@@ -147,7 +147,7 @@ def describe_concept_overlap(tasks: Iterable[str], data: Collection[str]) -> str
     return " ".join(sentences)
 
 
-def compatible_tasks_and_protocols(
+def compatible_task_protocol_pairs(
     subject: str, tasks: Iterable[str], protocols: Sequence[str]
 ) -> list[tuple[str, str]]:
     """Return the pairs of a task and a protocol that are compatible with each other and with the subject."""

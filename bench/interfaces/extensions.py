@@ -28,7 +28,7 @@ from bench.interfaces.catalog import PROTOCOLS, TASKS, Protocol, Task
 from bench.interfaces.data_source import SOURCES, DataSource
 from bench.interfaces.hooks import HOOKS
 from bench.interfaces.measurement import MEASUREMENTS, Measurement
-from bench.interfaces.method import METHODS, Method, check_experiment, declare_method_fields
+from bench.interfaces.method import METHODS, Method, declare_method_fields, require_method_accepts
 from bench.interfaces.sections import SECTIONS, Section
 from bench.interfaces.verb import REPORT_VERBS, VERBS, Verb
 from bench.records.record import register_record_kind
@@ -192,7 +192,7 @@ def _add(extension: Extension, origin: str) -> None:
         declare_method_fields(method)
     for name, settings in {**settings_by_name, **extension.experiments}.items():
         for experiment in add_experiments(name, settings):
-            check_experiment(experiment)
+            require_method_accepts(experiment)
 
 
 def _digest(module: ModuleType) -> str:

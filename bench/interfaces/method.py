@@ -159,7 +159,7 @@ def get_method(name: str) -> Method:
     return look_up(name, METHODS, "method")
 
 
-def added_method_text(experiment: Experiment | None) -> MethodText | UnsetType:
+def extension_method_text(experiment: Experiment | None) -> MethodText | UnsetType:
     """Return what records say of the method of an extension; UNSET for one of this program, or one not loaded."""
     method = METHODS.get(experiment.method) if experiment else None
     if method is None or METHODS.is_built_in(method.name):
@@ -190,7 +190,7 @@ def reads_captions(experiment: Experiment) -> bool:
     return method is not None and method.reads_captions(experiment)
 
 
-def check_experiment(experiment: Experiment) -> None:
+def require_method_accepts(experiment: Experiment) -> None:
     """Raise ValueError if the experiment's method is not loaded or refuses its settings, naming the field."""
     method = get_method(experiment.method)
     for reason in _method_errors(experiment, method):

@@ -46,7 +46,7 @@ class ComparisonRecords:
         """Whether the comparison checked that all stages run, in place of measuring."""
         return self.scope == "smoke"
 
-    def of(self, kind: type[M]) -> list[tuple["Record", M]]:
+    def records_of(self, kind: type[M]) -> list[tuple["Record", M]]:
         """Return the records of one kind of measurement."""
         return [
             (record, record.measured)
@@ -54,11 +54,11 @@ class ComparisonRecords:
             if isinstance(record.measured, kind)
         ]
 
-    def runs(self, kind: type[M]) -> list[tuple["Experiment", M]]:
+    def runs_of(self, kind: type[M]) -> list[tuple["Experiment", M]]:
         """Return the experiment and the figures of each run of one kind."""
         return [
             (record.experiment, run)
-            for record, run in self.of(kind)
+            for record, run in self.records_of(kind)
             if record.experiment is not None
         ]
 
@@ -96,7 +96,7 @@ class ItemList:
 
 
 @dataclass(frozen=True, slots=True)
-class Warn:
+class WarningBox:
     """A marked sentence, with a list of details beneath."""
 
     text: str
@@ -104,7 +104,7 @@ class Warn:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ChartKey:
     """The meaning of a glyph in a chart, in the colour of a series from 1 to 8; 0 is that of the text."""
 
     text: str
@@ -118,7 +118,7 @@ class Chart:
     svg: "Markup"
     title: str
     notes: Sequence[str] = ()
-    keys: Sequence[Key] = ()
+    keys: Sequence[ChartKey] = ()
     table: Table | None = None
     width: Literal["", "narrow"] = ""
 
@@ -150,7 +150,7 @@ class Legend:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DefinitionList:
     """Names with one value or several each, or words with their meaning."""
 
     facts: Mapping[str, Sequence[str]]
@@ -203,12 +203,12 @@ Block = (
     Text
     | Heading
     | ItemList
-    | Warn
+    | WarningBox
     | Table
     | Chart
     | Pictures
     | Legend
-    | Facts
+    | DefinitionList
     | Group
     | Fold
     | Download
@@ -262,7 +262,7 @@ class Section(Named):
 SECTIONS = Registry[Section]("section", Section)  # of extensions
 
 
-def added_sections(built_in: Container[str]) -> list[tuple[Section, str]]:
+def list_extension_sections(built_in: Container[str]) -> list[tuple[Section, str]]:
     """Return the sections of extensions with their origins; ValueError for a name that is built in."""
     sections = [(section, SECTIONS.origin(name)) for name, section in SECTIONS.items()]
     for section, origin in sections:
@@ -271,11 +271,11 @@ def added_sections(built_in: Container[str]) -> list[tuple[Section, str]]:
     return sections
 
 
-def flatten(blocks: Sequence[Block]) -> Iterator[Block]:
+def iterate_nested_blocks(blocks: Sequence[Block]) -> Iterator[Block]:
     """Yield blocks, each followed by the blocks inside it."""
     for block in blocks:
         yield block
         if isinstance(block, Group | Fold):
-            yield from flatten(block.blocks)
+            yield from iterate_nested_blocks(block.blocks)
         elif isinstance(block, Chart) and block.table is not None:
             yield block.table

@@ -36,6 +36,6 @@ def find_command(name: str, verbs: Registry[Verb]) -> type[Any]:
     return import_object(command) if isinstance(command, str) else command
 
 
-def list_verbs(verbs: Mapping[str, Verb]) -> str:
+def format_verb_list(verbs: Mapping[str, Verb]) -> str:
     """Return a line with name and summary for each verb."""
     return "\n".join(f"  {verb.name:10} {verb.summary}" for verb in verbs.values())

@@ -14,7 +14,7 @@ from torch import nn
 
 from bench.data.image_sizes import images_before_step
 from bench.environment.gpu_specs import find_datasheet_peak
-from bench.environment.slots import yield_slot
+from bench.environment.slots import yield_and_wait_for_slot
 from bench.experiment.auto_fields import resolve_precision_and_compile
 from bench.experiment.config import Experiment
 from bench.measure.costs import count_step_flops
@@ -208,7 +208,7 @@ def time_until_enough_windows(
         if len(all_readings) >= MAX_WINDOWS_FACTOR * num_planned:
             break
         steps = range(first_step, first_step + steps_per_window)
-        yield_slot()
+        yield_and_wait_for_slot()
         barrier()
         with time_steps(run, steps, reader) as window:
             losses = take_steps_at_full_learning_rate(run, steps)
@@ -335,7 +335,7 @@ def time_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = True
         if len(phases.steps) >= len(planned_steps) and is_enough:
             return phases
         if len(phases.steps) % run.stream.experiment.timing.steps_per_window == 0:
-            yield_slot()
+            yield_and_wait_for_slot()
         with time_steps(run, range(k, k + 1), reader) as step:
             step_seconds = _take_step_in_phases(run, k, modules)
         if step.new_graphs:

@@ -96,7 +96,7 @@ def throughput_table(comparison: ComparisonRecords) -> Table:
         Column("MFU", "3 x forward over peak"),
     ]
     rows = [_speed_cells(comparison, row) for row in comparison.throughputs]
-    failed = {record.experiment_name for record, _ in comparison.of(Failure)}
+    failed = {record.experiment_name for record, _ in comparison.records_of(Failure)}
     failed -= {row.experiment for row in comparison.throughputs}
     for name in comparison.experiments:
         if name in failed:
@@ -189,7 +189,7 @@ def measured_phases(rows: Sequence[Throughput]) -> list[str]:
 
 def memory_and_size_table(comparison: ComparisonRecords) -> Table:
     """Return the table of memory, utilisation, the cost of targets, and numbers of parameters."""
-    memories = {experiment.name: memory for experiment, memory in comparison.runs(Memory)}
+    memories = {experiment.name: memory for experiment, memory in comparison.runs_of(Memory)}
     throughputs = {row.experiment: row for row in comparison.throughputs}
     rows = []
     for name in comparison.experiments:

@@ -18,7 +18,7 @@ from bench.environment.busy_processes import (
 )
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import Experiment, change
-from bench.interfaces.catalog import RANDOM_INIT, ScoringSubject, installed_references
+from bench.interfaces.catalog import RANDOM_INIT, ScoringSubject, list_reference_features
 from bench.interfaces.measurement import get_measurement
 from bench.orchestration.budgets import image_budgets, measured_speeds, set_images
 from bench.orchestration.runner import Runner
@@ -262,7 +262,7 @@ class Comparison:
     ) -> None:
         """Score towers, the reference features, and random-init baselines of these seeds, in parallel on a CPU."""
         baseline = ScoringSubject(RANDOM_INIT)
-        subjects = [*towers, *map(ScoringSubject, installed_references())]
+        subjects = [*towers, *map(ScoringSubject, list_reference_features())]
         seeds = baseline_seeds or [0]
         if baseline_seeds:
             subjects.append(baseline)

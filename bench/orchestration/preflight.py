@@ -27,7 +27,7 @@ from bench.experiment.config import (
 )
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.catalog import TASKS
-from bench.interfaces.method import METHODS, check_experiment, get_method, reads_captions
+from bench.interfaces.method import METHODS, get_method, reads_captions, require_method_accepts
 from bench.labels.vocabulary import vocabulary_mismatch
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
@@ -113,7 +113,7 @@ def require_runnable(
 ) -> None:
     """Raise ValueError or OSError for experiments or a results folder that every run would refuse."""
     for experiment in experiments:
-        check_experiment(experiment)
+        require_method_accepts(experiment)
         if read_torchrun_ranks().world_size > 1:
             require_multi_process_support(experiment)
         if reads_data:

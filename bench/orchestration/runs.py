@@ -14,7 +14,7 @@ from bench.console.console import StopRequest, UserError, describe_error, log
 from bench.environment.cores import count_available_cores
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import Experiment
-from bench.interfaces.method import added_method_text
+from bench.interfaces.method import extension_method_text
 from bench.interfaces.registry import import_object
 from bench.records.record import Record, write_record
 from bench.records.record_kind import AnyRecordContent
@@ -98,7 +98,7 @@ def execute(run: Run, stop: StopRequest | None = None) -> None:
                 experiment=run.experiment,
                 circumstances=circumstances,
                 measured=measured,
-                method=added_method_text(run.experiment),
+                method=extension_method_text(run.experiment),
             )
             write_record(record, run.path)
 

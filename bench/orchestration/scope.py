@@ -7,7 +7,7 @@ from bench.interfaces.catalog import (
     SINGLE_LABEL,
     SMOKE_TASKS,
     TASKS,
-    default_protocols,
+    default_protocol_names,
 )
 
 MAX_IMAGES = 80_000  # of a training that is planned by time
@@ -31,7 +31,7 @@ class Scope:
     @property
     def protocols_and_tasks(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
         """Return the protocols and the tasks that are scored by them: whole tasks, and curves over few labels."""
-        pairs = [(default_protocols(), self.tasks)] if self.tasks else []
+        pairs = [(default_protocol_names(), self.tasks)] if self.tasks else []
         single_label_tasks = [task for task in self.tasks if TASKS[task].label_kind == SINGLE_LABEL]
         if self.curves and single_label_tasks:
             pairs.append((self.curves, tuple(single_label_tasks[:1])))

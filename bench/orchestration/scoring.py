@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bench.data.manifest import CACHE
 from bench.experiment.config import Experiment
-from bench.interfaces.catalog import RANDOM_INIT, ScoringSubject, compatible_tasks_and_protocols
-from bench.interfaces.method import added_method_text
+from bench.interfaces.catalog import RANDOM_INIT, ScoringSubject, compatible_task_protocol_pairs
+from bench.interfaces.method import extension_method_text
 from bench.orchestration.runs import Run
 from bench.records.record import Record, record_path, write_record
 from bench.tables.groups import group_by
@@ -45,7 +45,7 @@ def scoring_run(
     planned_scores = []
     for subject in subjects:
         names = _names_of_subject(subject, comparison, experiment)
-        for task, protocol in compatible_tasks_and_protocols(subject.name, tasks, protocols):
+        for task, protocol in compatible_task_protocol_pairs(subject.name, tasks, protocols):
             path = record_path(results, comparison, "transfer", *names, task, protocol)
             planned_scores.append(PlannedScore(subject, task, protocol, path))
     return Run(
@@ -89,7 +89,7 @@ def score_subjects(
                         experiment=extractor.experiment,
                         circumstances=circumstances,
                         measured=measured,
-                        method=added_method_text(extractor.experiment),
+                        method=extension_method_text(extractor.experiment),
                     )
                     write_record(record, path)
     if errors:

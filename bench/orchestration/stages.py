@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bench.experiment.config import Experiment
-from bench.interfaces.catalog import installed_references
+from bench.interfaces.catalog import list_reference_features
 from bench.measure.throughput import images_per_second
 from bench.orchestration.scope import MAX_IMAGES, Scope
 from bench.records.record import Record, Speed
@@ -43,7 +43,7 @@ class StageTimes:
         num_trainings = len(scope.seeds) * self.num_experiments
         gain = PARALLEL_GAIN if self.max_parallel > 1 else 1.0
         training = num_trainings * COOLDOWNS * scope.images / self.images_per_second / gain
-        num_baselines = len(scope.seeds) + len(installed_references())
+        num_baselines = len(scope.seeds) + len(list_reference_features())
         budgets = 1 + scope.half_way + scope.equal_seconds
         num_towers = budgets * num_trainings + num_baselines
         tower_seconds = SCORING_SECONDS * len(scope.tasks) + CURVE_SECONDS * len(scope.curves)

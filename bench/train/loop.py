@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.experiment.config import Experiment
-from bench.interfaces.method import added_method_text, get_label_method
+from bench.interfaces.method import extension_method_text, get_label_method
 from bench.profilers.clock import clock
 from bench.records.record import Branch, Training
 from bench.towers.head_file import save_head, save_weights
@@ -204,7 +204,7 @@ def _take_steps(
 def _save_tower(run: TrainRun, images: int, budgets: tuple[str, ...], path: Path) -> None:
     """Save the tower, and beside it what was trained with it; all ranks gather them, and rank 0 writes."""
     experiment = run.stream.experiment
-    text = added_method_text(experiment)
+    text = extension_method_text(experiment)
     provenance = Provenance(experiment=experiment, images=images, budgets=budgets, method=text)
     label_method = get_label_method(experiment.method)
     row_labels = label_method.row_labels(experiment) if label_method else ()

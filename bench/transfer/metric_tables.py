@@ -33,7 +33,7 @@ class SubjectMetric:
 def metric_tables(comparison: ComparisonRecords) -> list[Table]:
     """Return a table for each task and protocol with metrics other than accuracy, trivial baselines last."""
     scored = list[SubjectMetric]()
-    for record, transfer in comparison.of(TransferScores):
+    for record, transfer in comparison.records_of(TransferScores):
         seed = record.experiment.seed if record.experiment else None
         scored += [
             SubjectMetric(transfer.subject, transfer.images, seed, metric)

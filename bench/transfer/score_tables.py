@@ -193,7 +193,7 @@ def _protocol_cells(protocol: str, tower: SubjectAccuracy | None) -> list[Cell]:
 def describe_leaked_test_images(comparison: ComparisonRecords) -> str:
     """Return a sentence on the test images that towers saw in training; empty if there are none."""
     leaked_by_task = dict[str, int]()
-    for _, transfer in comparison.of(TransferScores):
+    for _, transfer in comparison.records_of(TransferScores):
         tasks = [score.task for score in transfer.scores]
         tasks += [metric.task for metric in transfer.metrics]
         for task in tasks:

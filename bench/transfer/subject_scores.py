@@ -169,7 +169,7 @@ def collect_full_label_scores(comparison: ComparisonRecords) -> FullLabelScores:
 def collect_all_scores(comparison: ComparisonRecords) -> list[SubjectScore]:
     """Return all scores: experiments in the page's order, then the random-init baseline, then reference features."""
     scores = list[SubjectScore]()
-    for record, transfer in comparison.of(TransferScores):
+    for record, transfer in comparison.records_of(TransferScores):
         subject = transfer.subject
         experiment = record.experiment
         is_reference = experiment is None or subject != experiment.name

@@ -13,7 +13,7 @@ def build(page):
     from reports.render.document import encode_csv
 
     seconds = {}
-    for experiment, speed in page.comparison.runs(Speed):
+    for experiment, speed in page.comparison.runs_of(Speed):
         seconds.setdefault(page.comparison.label(experiment.name), []).append(speed.warmup_seconds)
     if not seconds:
         return None  # the page has no such section

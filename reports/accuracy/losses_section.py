@@ -31,7 +31,7 @@ LOSSES_NOTE = Markup(
 def _build(page: PageContext) -> Sequence[Block]:
     """Return a chart for each trained experiment, and the table of their figures."""
     comparison = page.comparison
-    trained = {experiment.name for experiment, _ in comparison.runs(Training)}
+    trained = {experiment.name for experiment, _ in comparison.runs_of(Training)}
     names = [name for name in comparison.experiments if name in trained]
     if not names:
         return [Text("This comparison has no record of a training.", "empty")]

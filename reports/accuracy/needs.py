@@ -83,7 +83,7 @@ def _describe_need(
     if seeds <= num_seeds and test_images <= num_test:
         return Markup()
     names = {base.subject, lead.subject}
-    seconds = [run.seconds for tower, run in comparison.runs(Training) if tower.name in names]
+    seconds = [run.seconds for tower, run in comparison.runs_of(Training) if tower.name in names]
     time = ""
     if seconds:
         time = f", about {format_duration(2 * seeds * fmean(seconds))} of training here"

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from bench.console.console import escape_unprintable
 from bench.environment.files import atomic_write
-from bench.interfaces.sections import Block, Warn
+from bench.interfaces.sections import Block, WarningBox
 from bench.tables.tables import escape_spreadsheet_formula
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -105,7 +105,7 @@ def left_out(damaged: Sequence[str]) -> list[Block]:
     if not damaged:
         return []
     files = "1 damaged file is" if len(damaged) == 1 else f"{len(damaged)} damaged files are"
-    return [Warn(LEFT_OUT.format(files), damaged)]
+    return [WarningBox(LEFT_OUT.format(files), damaged)]
 
 
 def write_page(path: Path, content: bytes) -> None:

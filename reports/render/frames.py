@@ -34,7 +34,7 @@ def loss_curves(comparison: ComparisonRecords, name: str, max_points: int = 120)
     A point of a cool-down averages as many steps as one of its trunk.
     """
     curves = []
-    for record, training in comparison.of(Training):
+    for record, training in comparison.records_of(Training):
         experiment = record.experiment
         if experiment is not None and experiment.name == name:
             every = max(1, math.ceil(len(training.trunk_losses) / max_points))

@@ -17,7 +17,7 @@ from bench.data.decoding import (
 )
 from bench.data.sample_stream import SampleStream
 from bench.experiment.config import change
-from bench.interfaces.method import check_experiment
+from bench.interfaces.method import require_method_accepts
 from bench.towers.tower_from import load_trained_tower
 from bench.train.build import build_train_run, open_batch_stream
 from bench.train.loop import train
@@ -177,4 +177,4 @@ def test_invalid_combination_is_refused(data: Path) -> None:
         ({"method": "distill"}, "is not for distill"),
     ):
         with pytest.raises(ValueError, match=f"embedding_channels=5 {text}"):
-            check_experiment(change(experiment(data), **changes))
+            require_method_accepts(change(experiment(data), **changes))

@@ -14,8 +14,8 @@ from tests.small import few_images
 
 RUN = """
 import os, sys, time
-from bench.environment.slots import keep_slots, wait_for_slot, yield_slot
-keep_slots()
+from bench.environment.slots import stop_slot_inheritance, wait_for_slot, yield_and_wait_for_slot
+stop_slot_inheritance()
 wait_for_slot()
 for turn in range(int(sys.argv[2])):
     with open("log", "a") as log:
@@ -25,7 +25,7 @@ for turn in range(int(sys.argv[2])):
         log.write(f"{sys.argv[1]} ends\\n")
     if turn == int(sys.argv[3]):
         raise SystemExit("died")
-    yield_slot()
+    yield_and_wait_for_slot()
 """
 
 

@@ -280,7 +280,9 @@ def test_section_in_the_answer_has_no_heading_and_its_failure_is_one_line(
         return [Text(f"The folder has {len(context.folder)} records.")]
 
     def shown(section: Section, failed: list[str]) -> str:
-        monkeypatch.setattr("reports.page.added_sections", lambda _: [(section, "mine.py")])
+        monkeypatch.setattr(
+            "reports.page.list_extension_sections", lambda _: [(section, "mine.py")]
+        )
         text = page("x", whole[:3], folder=whole[:3], failed=failed)
         answer, below = text[text.index('id="answer"') :].split("</section>", 1)
         assert 'id="mine"' not in below

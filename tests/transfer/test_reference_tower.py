@@ -12,7 +12,7 @@ from bench.interfaces.catalog import (
     LOWER_BOUNDS,
     REFERENCE_TOWER_PACKAGE,
     REFERENCES,
-    installed_references,
+    list_reference_features,
 )
 from bench.transfer.reference_tower import TIMM_NAME, WEIGHTS, load_reference_tower
 
@@ -37,7 +37,7 @@ def test_without_its_package_the_reference_tower_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    assert installed_references() == LOWER_BOUNDS
+    assert list_reference_features() == LOWER_BOUNDS
     with pytest.raises(ValueError, match=r"pip install catlip-bench\[reference-tower\]"):
         load_reference_tower()
 
@@ -48,7 +48,7 @@ def test_reference_tower_has_the_features_of_the_package(
     model = write_package(tmp_path).eval()
     monkeypatch.syspath_prepend(tmp_path)
     sys.modules.pop(REFERENCE_TOWER_PACKAGE, None)
-    assert installed_references() == REFERENCES
+    assert list_reference_features() == REFERENCES
     tower = load_reference_tower().eval()
     images = torch.rand(2, 3, 224, 224)
     mean, std = (

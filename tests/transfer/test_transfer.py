@@ -14,8 +14,8 @@ from bench.experiment.settings import with_settings
 from bench.interfaces.catalog import (
     EMOJI_TASKS,
     RANDOM_INIT,
-    compatible_tasks_and_protocols,
-    default_protocols,
+    compatible_task_protocol_pairs,
+    default_protocol_names,
 )
 from bench.towers.head_file import save_weights
 from bench.towers.provenance import Provenance, find_latest_towers
@@ -162,8 +162,8 @@ def test_saved_tower_scores_the_same(tmp_path: Path, results: Path) -> None:
     trained = open_extractor(str(saved(tmp_path, experiment, "c")), experiment, CPU)
     untrained = open_extractor(RANDOM_INIT, experiment, CPU)
     assert trained.experiment == experiment
-    for _, protocol in compatible_tasks_and_protocols(
-        RANDOM_INIT, ["unseen subgroup"], default_protocols()
+    for _, protocol in compatible_task_protocol_pairs(
+        RANDOM_INIT, ["unseen subgroup"], default_protocol_names()
     ):
         was, now = (
             score_task(subject, load_task("unseen subgroup", results, ""), protocol, results)

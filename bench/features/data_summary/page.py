@@ -5,7 +5,7 @@ from markupsafe import Markup
 from bench.data.text_tables import UTF8_REMEDY
 from bench.features.data_summary.summary import MAX_SHOWN_CHARACTERS, DataSummary
 from bench.features.data_summary.tables import summary_tables
-from bench.interfaces.sections import Block, Pictures, Text, Warn
+from bench.interfaces.sections import Block, Pictures, Text, WarningBox
 from bench.tables.formats import pluralize
 from reports.render.document import BuiltSection, render_blocks, render_page
 
@@ -41,6 +41,6 @@ def summary_page(summary: DataSummary) -> str:
         f"Data: {summary.data}",
         f"What is in {summary.data}?",
         eyebrow=f"Data · {summary.source}",
-        answer=[Text(lead, "lead"), *(Warn(warning) for warning in warnings)],
+        answer=[Text(lead, "lead"), *(WarningBox(warning) for warning in warnings)],
         sections=sections,
     )

@@ -7,12 +7,12 @@ from markupsafe import Markup
 from bench.experiment.settings import strip_settings_suffix
 from bench.features.explain.decomposition import Decomposition, decompose
 from bench.features.explain.tables import cause_table
-from bench.interfaces.sections import Block, Chart, Key, PageContext, Question
+from bench.interfaces.sections import Block, Chart, ChartKey, PageContext, Question
 from bench.tables.formats import NBSP, format_ratio
 from reports.render.svg import MUTED, SERIES, add_tooltip, svg
 from reports.speed.charts import NARROWEST, draw_ratio_bar, row_chart, scale_ratios
 
-KEYS = (Key("■ cause", 1), Key("■ whole ratio", 2), Key("◆ FLOP-predicted", 3))
+KEYS = (ChartKey("■ cause", 1), ChartKey("■ whole ratio", 2), ChartKey("◆ FLOP-predicted", 3))
 CHART_NOTE = (
     "Ratio of images per second, forward and backward; the axis is logarithmic, so that bars add up. Lines are "
     f"95{NBSP}% intervals. The table below gives the figures."

@@ -7,7 +7,7 @@ from itertools import count, islice
 
 import torch
 
-from bench.environment.slots import yield_slot
+from bench.environment.slots import yield_and_wait_for_slot
 from bench.experiment.fields import AdamWSettings, OptimizerKernel
 from bench.features.reference import WARMUP_STEPS
 from bench.measure.heating import Heating
@@ -48,7 +48,7 @@ class WindowTimer:
         while len(self.seconds) < self.num_windows:
             graphs = count_compiled_graphs()
             synchronize(self.device)
-            yield_slot()
+            yield_and_wait_for_slot()
             start = time.perf_counter()
             yield from islice(steps, self.steps_per_window)
             synchronize(self.device)
@@ -61,7 +61,7 @@ class WindowTimer:
                 raise RuntimeError(
                     f"{compiled_windows} windows compiled new graphs: set text_padding=packed, or compile=off"
                 )
-        yield_slot()
+        yield_and_wait_for_slot()
 
 
 def batch_number(step: int, num_batches: int) -> int:

@@ -16,12 +16,12 @@ INTERLEAVE = run_path(str(Path(__file__).parents[3] / "environment" / "slots.py"
 def pytest_runtestloop() -> None:
     """Wait until all processes have collected: the first slot is empty, so nothing is timed while others start."""
     INTERLEAVE["wait_for_slot"]()
-    INTERLEAVE["yield_slot"]()
+    INTERLEAVE["yield_and_wait_for_slot"]()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
     """Run a benchmark with its fixtures, then let the other processes run theirs."""
     result = yield
-    INTERLEAVE["yield_slot"]()
+    INTERLEAVE["yield_and_wait_for_slot"]()
     return result
