@@ -50,7 +50,7 @@ def bench(session: nox.Session) -> None:
     run(session, "python", "-m", "bench", *session.posargs, success_codes=[0, FAILED_CASE])
     if {"-h", "--help"} & set(session.posargs):
         return
-    results = folder_of(session.posargs, "--results", "results")
+    results = parse_folder_option(session.posargs, "--results", "results")
     report(session, "build", results, "--out", f"{results}/index.html")
     newest = max(
         (path.name.split(".", 1)[0] for path in Path(results).glob("*-*.*.json")), default="none"
@@ -73,7 +73,7 @@ def fake_cuda(session: nox.Session) -> None:
     """Take the step of each method on fake CUDA tensors, without a GPU; installs PyTorch for CUDA (about 5 GB)."""
     install(session, ".[tests]")
     is_cuda = "import sys, torch; sys.exit(torch.version.cuda is None)"
-    if code_of(session, "python", "-c", is_cuda):
+    if run_for_exit_code(session, "python", "-c", is_cuda):
         session.error(
             "this PyTorch is built without CUDA: install it from https://download.pytorch.org/whl/cu130"
         )
@@ -123,7 +123,7 @@ def chaos(session: nox.Session) -> None:
 def regress(session: nox.Session) -> None:
     """Compare with a base commit: `-- BASE`; exits with 1 if a part is slower, 4 if it is inconclusive."""
     install(session, ".[tests]")
-    if code := code_of(session, "python", "-m", "bench", "regress", *session.posargs):
+    if code := run_for_exit_code(session, "python", "-m", "bench", "regress", *session.posargs):
         sys.exit(code)
 
 
@@ -131,9 +131,9 @@ def regress(session: nox.Session) -> None:
 def history(session: nox.Session) -> None:
     """Time the suites of the last commits and draw charts: `-- 8`, a quarter of an hour."""
     install(session, ".[tests]")
-    code = code_of(session, "python", "-m", "bench", "history", *session.posargs)
+    code = run_for_exit_code(session, "python", "-m", "bench", "history", *session.posargs)
     if code in (0, FAILED_CASE) and not {"-h", "--help"} & set(session.posargs):
-        report(session, "history", folder_of(session.posargs, "--out", "results/history"))
+        report(session, "history", parse_folder_option(session.posargs, "--out", "results/history"))
     if code:
         sys.exit(code)
 
@@ -202,7 +202,7 @@ def report(session: nox.Session, *words: str) -> None:
     run(session, "python", "-m", "bench", "report", *words)
 
 
-def code_of(session: nox.Session, *command: str) -> int:
+def run_for_exit_code(session: nox.Session, *command: str) -> int:
     """Run a command, and return its exit code."""
     try:
         run(session, *command)
@@ -211,7 +211,7 @@ def code_of(session: nox.Session, *command: str) -> int:
     return 0
 
 
-def folder_of(arguments: list[str], option: str, default: str) -> str:
+def parse_folder_option(arguments: list[str], option: str, default: str) -> str:
     """Return the folder given in the arguments, or the default."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument(option, dest="folder", default=default)

@@ -57,10 +57,10 @@ def _run(words: Sequence[str]) -> int:
     except (ValueError, OSError) as error:
         return report_usage_error(error)
     except BaseException as error:  # noqa: BLE001 - a defect here, or a panic of a library in Rust
-        return report_unexpected(error)
+        return log_unexpected_error(error)
 
 
-def report_unexpected(error: BaseException) -> int:
+def log_unexpected_error(error: BaseException) -> int:
     """Log an error that nobody expected as one line, with the file of its traceback; return its exit code."""
     import tempfile
     import traceback

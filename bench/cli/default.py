@@ -34,5 +34,5 @@ class Bench(DataOptions):
 
     def run(self) -> int:
         """Measure speed and memory, train, and score the towers."""
-        code: int = import_object("bench.cli.default_comparison:run_default")(self)
+        code: int = import_object("bench.cli.default_comparison:run_default_comparison")(self)
         return code

@@ -10,7 +10,7 @@ import msgspec
 
 from bench.cli.default import Bench
 from bench.cli.machine_checks import OBSERVED_SECONDS, count_busy_cores
-from bench.cli.measure import cost_tables, describe_report_command, finish_timed
+from bench.cli.measure import format_report_command, print_timed_results, speed_and_memory_tables
 from bench.cli.options import DataOptions
 from bench.cli.own_vocabulary import with_counted_vocabularies
 from bench.cli.transfer import choose_tasks_and_protocols, require_openable_tasks
@@ -39,7 +39,7 @@ SCALE = "-tiny"  # end of the names of the compared experiments
 SHORT = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}  # of timed runs of the smoke test
 
 
-def run_default(options: Bench) -> int:
+def run_default_comparison(options: Bench) -> int:
     """Run a comparison of methods at the tiny scale, and print its tables; return the exit code."""
     start = time.monotonic()
     name = options.scope_name
@@ -54,7 +54,7 @@ def run_default(options: Bench) -> int:
         tasks, root, _ = choose_tasks_and_protocols(options.tasks, options.root)
         require_openable_tasks(options.results, root, tasks)
         scope = replace(scope, tasks=tuple(tasks), root=root)
-    experiments = on_data(experiments, options, options.results)
+    experiments = with_training_data(experiments, options, options.results)
     if options.smoke:
         experiments = [change(experiment, **SHORT) for experiment in experiments]
     check(options.results, experiments, trained=True, tasks=scope.tasks)
@@ -69,12 +69,12 @@ def run_default(options: Bench) -> int:
     if times is not None:  # else a run of the first round failed
         seconds = 60 * (options.minutes or DEFAULT_MINUTES) - (time.monotonic() - start)
         has_limit = options.minutes is not None
-        scope = plan_stages(comparison, scope, times, seconds, has_limit=has_limit)
+        scope = plan_remaining_stages(comparison, scope, times, seconds, has_limit=has_limit)
     comparison.measure(scope.rounds, first_round=1)
     comparison.train(scope)
     comparison.score(scope)
-    tables = [*cost_tables(comparison), *make_transfer_tables(comparison.records())]
-    return finish_timed(comparison, tables)
+    tables = [*speed_and_memory_tables(comparison), *make_transfer_tables(comparison.records())]
+    return print_timed_results(comparison, tables)
 
 
 def tiny_experiments(names: Sequence[str]) -> list[Experiment]:
@@ -87,7 +87,7 @@ def tiny_experiments(names: Sequence[str]) -> list[Experiment]:
     return [*experiments]
 
 
-def plan_stages(
+def plan_remaining_stages(
     comparison: Comparison, scope: Scope, times: StageTimes, seconds: float, *, has_limit: bool
 ) -> Scope:
     """Return the scope of the stages after the first round: the default one is fitted to the seconds that are left.
@@ -107,7 +107,7 @@ def plan_stages(
         raise ValueError(
             f"--minutes is too short: the smallest comparison that answers takes {minutes} more minutes here; "
             f"continue with --resume --minutes {minutes + 1}, or draw the finished runs with: "
-            f"{describe_report_command(comparison.results)}"
+            f"{format_report_command(comparison.results)}"
         )
     with atomic_write(path) as temporary:
         temporary.write_bytes(msgspec.json.encode(scope))
@@ -118,7 +118,7 @@ def plan_stages(
     return scope
 
 
-def on_data(
+def with_training_data(
     experiments: Sequence[Experiment], options: DataOptions, results: Path
 ) -> list[Experiment]:
     """Return the experiments on the pack without the held-out concepts, or on the data that are given.

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from bench.cli.loading_check import check_loading
-from bench.cli.machine_checks import machine_table
+from bench.cli.loading_check import measure_loading
+from bench.cli.machine_checks import check_machine
 from bench.cli.options import (
     ExperimentName,
     Json,
@@ -50,7 +50,7 @@ class Doctor:
                 "--experiment, --images-per-s, --loading-seconds and --set need --shards"
             )
         else:
-            table = machine_table(self.results)
+            table = check_machine(self.results)
         print_tables([table], self.json)
         return OK
 
@@ -61,4 +61,4 @@ class Doctor:
         experiment = experiment_from(self.experiment, [*self.settings, f"data={data}"])
         for note in open_samples(experiment, self.results / CACHE).notes():
             log(f"{data}: {note}")
-        return check_loading(experiment, self.images_per_s, self.results, self.loading_seconds)
+        return measure_loading(experiment, self.images_per_s, self.results, self.loading_seconds)

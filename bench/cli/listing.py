@@ -8,7 +8,7 @@ from tyro.conf import arg
 
 from bench.cli.field_table import field_table
 from bench.cli.options import Json
-from bench.cli.released_recipes import released_table
+from bench.cli.released_recipes import released_recipe_table
 from bench.console.console import OK
 from bench.console.tables import print_tables
 from bench.experiment.config import Experiment
@@ -54,7 +54,7 @@ class List:
         if self.fields:
             return field_table()
         if self.recipe is not None:
-            return released_table(self.recipe)
+            return released_recipe_table(self.recipe)
         return experiment_table(EXPERIMENTS, has_costs=self.costs)
 
 

@@ -10,7 +10,7 @@ from bench.statistics.verdicts import judge_loader_cores
 from bench.tables.tables import Table
 
 
-def check_loading(
+def measure_loading(
     experiment: Experiment, gpu_rate: float | None, results: Path, seconds: float
 ) -> Table:
     """Time the loading of an experiment's data on one core; compare the cores that the GPUs need with those here.

@@ -37,7 +37,7 @@ def count_busy_cores(seconds: float) -> float:
     return float(busy_percent / 100 * (psutil.cpu_count() or 1))
 
 
-def machine_table(results: Path) -> Table:
+def check_machine(results: Path) -> Table:
     """Return the table of the findings of all checks."""
     findings = [*check_host(), *check_gpus(), *check_tools(results)]
     return Table.from_dicts("This machine", [finding._asdict() for finding in findings])

@@ -81,8 +81,8 @@ class Measure(LabelOptions):
             return print_results(comparison, figure_tables(comparison.records(), names), self.json)
         comparison.measure_memory()
         comparison.measure(rounds)
-        tables = cost_tables(comparison, allow_differences=self.allow_differences)
-        return finish_timed(comparison, tables, self.json)
+        tables = speed_and_memory_tables(comparison, allow_differences=self.allow_differences)
+        return print_timed_results(comparison, tables, self.json)
 
     def _experiments(self) -> list[Experiment]:
         """Return the experiments; ValueError for options that are out of range or exclude each other."""
@@ -96,7 +96,7 @@ class Measure(LabelOptions):
         return experiments_from(self.names, [*self.settings, *self.data_settings()])
 
 
-def describe_report_command(results: Path) -> str:
+def format_report_command(results: Path) -> str:
     """Return the command that draws the page of a folder, which is named from the current folder if it is in it."""
     folder = results.resolve()
     if folder.is_relative_to(Path.cwd()):
@@ -104,12 +104,12 @@ def describe_report_command(results: Path) -> str:
     return f"{PROGRAM} report build {shlex.quote(str(folder))}"
 
 
-def finish_timed(
+def print_timed_results(
     comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None
 ) -> int:
     """Print the tables, and log how to draw the page and which steps were left out."""
     code = print_results(comparison, tables, json_file)
-    log(f"draw the page with: {describe_report_command(comparison.results)}")
+    log(f"draw the page with: {format_report_command(comparison.results)}")
     names = [experiment.name for experiment in comparison.experiments]
     records = comparison.records()
     for text in filter(None, [describe_busy_processes(records), describe_waits(records, names)]):
@@ -117,7 +117,9 @@ def finish_timed(
     return code
 
 
-def cost_tables(comparison: Comparison, *, allow_differences: bool = False) -> list[Table]:
+def speed_and_memory_tables(
+    comparison: Comparison, *, allow_differences: bool = False
+) -> list[Table]:
     """Return the tables of throughput, phases and memory."""
     names = [experiment.name for experiment in comparison.experiments]
     records = comparison.records()

@@ -24,7 +24,7 @@ FOLDER = "vocabularies"  # in the results folder
 RULES = {"synset_vocabulary": "corenet", "subword_vocabulary": SUBWORD}  # by field of an experiment
 
 
-def fields_to_count(experiments: Sequence[Experiment]) -> list[str]:
+def vocabulary_fields_of(experiments: Sequence[Experiment]) -> list[str]:
     """Return the fields that name the vocabularies of experiments; ValueError if none of them reads captions."""
     fields = {*filter(None, map(vocabulary_field, experiments))}
     if not fields:
@@ -32,7 +32,7 @@ def fields_to_count(experiments: Sequence[Experiment]) -> list[str]:
     return sorted(fields)
 
 
-def count_own_vocabulary(inputs: InputSettings, field: str) -> Vocabulary:
+def count_data_vocabulary(inputs: InputSettings, field: str) -> Vocabulary:
     """Count the vocabulary of a field over the captions of data, over all texts where one of several is drawn.
 
     All subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that
@@ -49,20 +49,20 @@ def with_counted_vocabularies(experiments: Sequence[Experiment], results: Path) 
     """Count the vocabularies that experiments on the same data need, into files of the results folder, and name these.
 
     A file is named by its content, so that counting equal captions again gives the same file. Raises ValueError as
-    `count_own_vocabulary` and `fields_to_count`.
+    `count_data_vocabulary` and `vocabulary_fields_of`.
     """
     files = dict[str, str]()
     inputs = experiments[0].input
-    for field in fields_to_count(experiments):
-        vocabulary = count_own_vocabulary(inputs, field)
+    for field in vocabulary_fields_of(experiments):
+        vocabulary = count_data_vocabulary(inputs, field)
         digest = hashlib.sha256(msgspec.json.encode(vocabulary)).hexdigest()[:8]
         path = results / FOLDER / f"{field.partition('_')[0]}s-{digest}.json"
-        save_vocabulary(vocabulary, path)
+        write_and_log_vocabulary(vocabulary, path)
         files[field] = str(path)
     return [change(experiment, **files) for experiment in experiments]
 
 
-def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
+def write_and_log_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
     """Write a vocabulary, and log its path and its number of labels."""
     write_vocabulary(vocabulary, path)
     log(f"{path}: {len(vocabulary.labels):,} labels")

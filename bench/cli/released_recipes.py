@@ -41,7 +41,7 @@ def _read_tables() -> dict[str, ReleasedRecipe]:
     )
 
 
-def released_recipes() -> tuple[str, ...]:
+def released_recipe_names() -> tuple[str, ...]:
     """Return the names of the experiments that follow a released recipe."""
     return tuple(name for name in _read_tables() if name in EXPERIMENTS)
 
@@ -52,9 +52,9 @@ def released_settings(name: str) -> dict[str, ReleasedSetting]:
     return (released_settings(recipe.like) if recipe.like else {}) | recipe.keys
 
 
-def released_table(name: str) -> Table:
+def released_recipe_table(name: str) -> Table:
     """Return every setting of an experiment's released recipe beside ours; ValueError names the recipes there are."""
-    look_up(name, dict.fromkeys(released_recipes()), "released recipe")
+    look_up(name, dict.fromkeys(released_recipe_names()), "released recipe")
     settings = sorted(released_settings(name).items(), key=lambda item: item[1].state)
     rows = [
         {

@@ -18,7 +18,11 @@ from bench.cli.options import (
     experiment_from,
     print_results,
 )
-from bench.cli.own_vocabulary import count_own_vocabulary, fields_to_count, save_vocabulary
+from bench.cli.own_vocabulary import (
+    count_data_vocabulary,
+    vocabulary_fields_of,
+    write_and_log_vocabulary,
+)
 from bench.cli.transfer import choose_tasks_and_protocols, require_openable_tasks
 from bench.console.console import INTERRUPTED, Stopped, log
 from bench.console.options import MAX_ECHOED_CHARACTERS, MINUTES_RANGE, require_range
@@ -103,7 +107,7 @@ class Train(LabelOptions):
             with lock_training_folder(out):
                 (out / REQUEUE_FILE).unlink(missing_ok=True)
                 if self.count_vocabulary and checkpoint is None:
-                    count_vocabulary_of(named, out)
+                    count_training_vocabulary(named, out)
                 return self._train(experiment, out, scope, checkpoint)
         except Stopped as stopped:
             if stopped.code != INTERRUPTED:
@@ -119,11 +123,11 @@ class Train(LabelOptions):
             )
         experiment = change(named, caption_lengths=PACK_DATA)
         if self.count_vocabulary:
-            (field,) = fields_to_count([experiment])
+            (field,) = vocabulary_fields_of([experiment])
             experiment = change(experiment, **{field: str(out / VOCABULARY)})
         if self.images is None:
             return experiment
-        images = parse_count(self.images)
+        images = parse_image_count(self.images)
         two_batches = 2 * experiment.training.batch_size * read_torchrun_ranks().world_size
         if images < two_batches:
             raise ValueError(
@@ -183,7 +187,7 @@ class Train(LabelOptions):
         return code
 
 
-def count_vocabulary_of(experiment: Experiment, out: Path) -> None:
+def count_training_vocabulary(experiment: Experiment, out: Path) -> None:
     """Count the labels of an experiment's captions into OUT/vocabulary.json.
 
     The count may take hours, so that the training, with its default vocabulary, is checked before.
@@ -191,11 +195,11 @@ def count_vocabulary_of(experiment: Experiment, out: Path) -> None:
     unlabelled = change(experiment, caption_lengths=PACK_DATA)
     require_runnable(out.resolve(), [unlabelled])
     prepare_data(out.resolve(), [unlabelled])
-    (field,) = fields_to_count([experiment])
-    save_vocabulary(count_own_vocabulary(experiment.input, field), out / VOCABULARY)
+    (field,) = vocabulary_fields_of([experiment])
+    write_and_log_vocabulary(count_data_vocabulary(experiment.input, field), out / VOCABULARY)
 
 
-def parse_count(text: str) -> int:
+def parse_image_count(text: str) -> int:
     """Parse a number of images: 80000, 80k, 12.8M or 1.28B."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kMB]?)", text)
     count = float(match[1]) * UNITS[match[2]] if match else 0.0

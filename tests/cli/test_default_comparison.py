@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.default_comparison import on_data, tiny_experiments
-from bench.cli.measure import describe_report_command
+from bench.cli.default_comparison import tiny_experiments, with_training_data
+from bench.cli.measure import format_report_command
 from bench.cli.options import DataOptions
 from bench.experiment.config import change
 from bench.experiment.experiments import DEFAULT_METHODS, EXPERIMENTS
@@ -14,7 +14,7 @@ from bench.experiment.fields import SEEN_CONCEPTS
 
 def test_every_method_of_the_default_comparison_trains_without_the_held_out_concepts() -> None:
     compared = [EXPERIMENTS[f"{method}-tiny"] for method in DEFAULT_METHODS]
-    assert on_data(compared, DataOptions(), Path()) == [
+    assert with_training_data(compared, DataOptions(), Path()) == [
         change(experiment, subset=SEEN_CONCEPTS) for experiment in compared
     ]
 
@@ -33,5 +33,5 @@ def test_command_that_draws_a_page_names_a_folder_below_this_one_or_its_whole_pa
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    assert describe_report_command(Path("my results")).endswith(" report build 'my results'")
-    assert describe_report_command(tmp_path / "there").endswith(f" report build {tmp_path}/there")
+    assert format_report_command(Path("my results")).endswith(" report build 'my results'")
+    assert format_report_command(tmp_path / "there").endswith(f" report build {tmp_path}/there")

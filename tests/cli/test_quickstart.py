@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 
 from bench.__main__ import main
-from bench.cli.measure import cost_tables
+from bench.cli.measure import speed_and_memory_tables
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
 from bench.interfaces.verb import VERBS
@@ -82,7 +82,7 @@ def print_from_records(script: str) -> str:
             experiments = {record.experiment_name: record.experiment for record in speeds}
             ordered = [experiments[name] for name in sorted(experiments, reverse=True)]
             comparison = SimpleNamespace(experiments=ordered, records=lambda: records)
-            print_tables(cost_tables(comparison))  # type: ignore[arg-type]
+            print_tables(speed_and_memory_tables(comparison))  # type: ignore[arg-type]
         for out in re.findall(r"--out results/(\S+)", script):
             pattern = re.sub(r"\$\w+", "*", out)
             for folder in RECORDS.glob(f"{pattern}/"):

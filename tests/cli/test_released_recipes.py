@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from bench.__main__ import main
-from bench.cli.released_recipes import released_recipes, released_settings
+from bench.cli.released_recipes import released_recipe_names, released_settings
 from bench.experiment.config import get_field
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.recipes import RECIPES
@@ -74,7 +74,7 @@ def corenet_options(name: str) -> Mapping[str, Any]:
     )
 
 
-@pytest.mark.parametrize("name", released_recipes())
+@pytest.mark.parametrize("name", released_recipe_names())
 def test_released_settings_are_equal_or_different_with_a_reason(name: str) -> None:
     """A setting of ours is the recipe's, also where it differs; what is equal without a setting says where."""
     for key, setting in released_settings(name).items():
@@ -90,8 +90,10 @@ def test_every_recipe_but_the_controlled_pair_has_released_settings(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     names = {recipe().name for recipe in RECIPES}
-    assert {*released_recipes()} == {name for name in names if not name.endswith("-controlled")}
-    assert {*FILES} == {name for name in released_recipes() if not name.endswith("-cc3m")}
+    assert {*released_recipe_names()} == {
+        name for name in names if not name.endswith("-controlled")
+    }
+    assert {*FILES} == {name for name in released_recipe_names() if not name.endswith("-cc3m")}
     assert main(["list", "--recipe", "catlip-vit-b16-datacomp"]) == 0
     printed = capsys.readouterr().out
     assert all(f"\n{key} " in printed for key in released_settings("catlip-vit-b16-datacomp"))

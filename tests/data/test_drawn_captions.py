@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench.__main__ import main
-from bench.cli.own_vocabulary import count_own_vocabulary
+from bench.cli.own_vocabulary import count_data_vocabulary
 from bench.data.captions.choice import parse_caption_choice
 from bench.data.sample_stream import SampleStream
 from bench.data.samples import open_samples
@@ -226,7 +226,7 @@ def test_captions_are_those_of_shards_from_every_source(
     first, second = (stream(path, results, caption) for path in (data, tmp_path / "images.parquet"))
     assert texts_of(first, range(6)) == texts_of(second, range(6))
     counted = [
-        count_own_vocabulary(InputSettings(data=str(path), caption=caption), "subword_vocabulary")
+        count_data_vocabulary(InputSettings(data=str(path), caption=caption), "subword_vocabulary")
         for path in (data, tmp_path / "images.parquet")
     ]
     assert counted[0] == counted[1]

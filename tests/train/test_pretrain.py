@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from bench.__main__ import main
-from bench.cli.train import Train, parse_count
+from bench.cli.train import Train, parse_image_count
 from bench.environment.cores import count_available_cores
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import with_settings
@@ -190,4 +190,4 @@ def test_training_locks_its_folder_while_it_runs(
 
 def test_image_counts_are_parsed_with_suffixes() -> None:
     counts = {"4096": 4096, "80k": 80_000, "12.8M": 12_800_000, "1.28B": 1_280_000_000}
-    assert {text: parse_count(text) for text in counts} == counts
+    assert {text: parse_image_count(text) for text in counts} == counts

@@ -10,7 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.cli.options import Caption, Image, Json
-from bench.cli.own_vocabulary import cut_vocabulary, save_vocabulary
+from bench.cli.own_vocabulary import cut_vocabulary, write_and_log_vocabulary
 from bench.console.console import FAILED_CASE, OK, describe_error, log
 from bench.console.options import require_range
 from bench.console.progress import show_progress
@@ -74,7 +74,7 @@ class CountLabels:
         except ChildProcessError as died:
             log(f"error: {died}")
             return FAILED_CASE
-        save_vocabulary(vocabulary, self.out)
+        write_and_log_vocabulary(vocabulary, self.out)
         return OK
 
     def count_labels(self) -> Vocabulary:

@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.cli.options import FOLDER, ExperimentNames, Json, Settings, experiments_from
-from bench.cli.train import Images, parse_count
+from bench.cli.train import Images, parse_image_count
 from bench.console.console import OK
 from bench.console.options import require_range
 from bench.console.tables import print_tables
@@ -171,7 +171,9 @@ class Plan:
         case = PlanInputs(
             experiment.name, parameter_counts, compute, batch, sharding, bytes_per_parameter
         )
-        images = experiment.training.images if self.images is None else parse_count(self.images)
+        images = (
+            experiment.training.images if self.images is None else parse_image_count(self.images)
+        )
         return PlanResult(
             case=case,
             step=plan_step(case, links, self.gpus),
