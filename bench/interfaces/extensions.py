@@ -10,7 +10,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib import metadata
@@ -67,7 +67,7 @@ class Extension:
 
 
 def split_extension_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return what `--extension` names in a command line, "" for one without a value, and the other words."""
+    """Return the values of `--extension` in a command line, "" for a missing one, and the other words."""
     named = list[str]()
     others = list[str]()
     words = iter(arguments)
@@ -80,76 +80,54 @@ def split_extension_arguments(arguments: Sequence[str]) -> tuple[list[str], list
     return named, others
 
 
-def load_extensions(named: Sequence[str] = ()) -> None:
+def load_extensions(files_and_modules: Sequence[str] = ()) -> None:
     """Load features of this program, extensions of installed packages, and those named here or by the parent process.
 
-    A package that cannot be loaded is left out with a line; ValueError for a named extension that cannot.
+    An installed extension that cannot be loaded is left out with a line; ValueError for a named one that cannot.
     """
     for path in sorted(FEATURES.glob("*/feature.py")):
-        module = f"bench.features.{path.parent.name}.feature"
-        if module not in _loaded:
-            _add(importlib.import_module(module).EXTENSION, f"the feature {path.parent.name}")
-            _loaded.add(module)
+        name = f"bench.features.{path.parent.name}.feature"
+        if name not in _loaded:
+            module = importlib.import_module(name)
+            _register_extension(module.EXTENSION, f"the feature {path.parent.name}")
+            _loaded.add(name)
     _load_packages()
     sources = json.loads(os.environ.get(EXTENSIONS_ENV, "[]"))
-    for name in named:
+    for name in files_and_modules:
         sources.append(str(Path(name).resolve()) if name.endswith(".py") else name)
     for source in sources:
         name = Path(source).stem if source.endswith(".py") else source
-        _load(name, source, f"{EXTENSION_OPTION} {source}")
+        _load_extension(name, source, f"{EXTENSION_OPTION} {source}")
     if sources:
         os.environ[EXTENSIONS_ENV] = json.dumps([*dict.fromkeys(sources)])
 
 
 def _load_packages() -> None:
-    """Load the extensions of installed packages; one that cannot be loaded, or read, is left out with a line."""
-    names = set[str]()
-    unreadable = set[str]()
+    """Load the extensions of installed packages; one that cannot be loaded is left out with a line.
+
+    Raises ValueError for malformed entry points, which typeguard, a dependency of tyro, cannot read either.
+    """
     for distribution in metadata.distributions():
-        folder = _metadata_folder(distribution)
-        name = Path(folder).name.partition("-")[0]
-        if name in names:  # an earlier folder of the path of modules has it
-            continue
-        names.add(name)
-        package = f"the package {name}"
         try:
             points = distribution.entry_points.select(group=ENTRY_POINT_GROUP)
+            modules = {point.name: point.module for point in points}
         except Exception as error:  # noqa: BLE001 - a malformed file leads to errors of many kinds
-            unreadable.add(folder)
-            _log_left_out(f"{package}: {describe_error(error)}")
-            continue
-        try:
-            for point in points:
-                _load(point.name, point.module, package, distribution.version)
-        except (ValueError, AttributeError) as error:  # of a value that names no module
-            _log_left_out(f"{package}: {describe_error(error).removeprefix(package).lstrip(': ')}")
-    if unreadable:
-        _hide_packages(unreadable)
+            package = distribution.name
+            reason = describe_error(error)
+            raise ValueError(
+                f"the package {package} has malformed entry points: {reason}"
+            ) from None
+        for name, module in modules.items():
+            try:
+                _load_extension(
+                    name, module, f"the package {distribution.name}", distribution.version
+                )
+            except ValueError as error:
+                if PARENT not in os.environ:  # runs do not repeat it
+                    log(f"left out: {error}")
 
 
-def _metadata_folder(distribution: metadata.Distribution) -> str:
-    """Return where the metadata of a package lie, NAME-VERSION.dist-info."""
-    return str(getattr(distribution, "_path", ""))
-
-
-def _log_left_out(text: str) -> None:
-    if PARENT not in os.environ:  # runs do not repeat it
-        log(f"left out: {text}")
-
-
-def _hide_packages(folders: Collection[str]) -> None:
-    """Hide packages from `importlib.metadata`: typeguard, which tyro imports, reads the metadata of all packages."""
-    list_all = metadata.distributions
-
-    def list_readable(**context: Any) -> Iterator[metadata.Distribution]:
-        for distribution in list_all(**context):
-            if _metadata_folder(distribution) not in folders:
-                yield distribution
-
-    metadata.distributions = list_readable
-
-
-def _load(name: str, source: str, origin: str, version: str = "") -> None:
+def _load_extension(name: str, source: str, origin: str, version: str = "") -> None:
     """Load an extension unless its source is loaded; records call it by its name."""
     if source in _loaded:
         return
@@ -159,15 +137,15 @@ def _load(name: str, source: str, origin: str, version: str = "") -> None:
         is_file = source.endswith(".py")
         module = _import_file(Path(source)) if is_file else importlib.import_module(source)
         version = version or getattr(module, "__version__", "no version")
-        LOADED_EXTENSIONS[name] = f"{version}, sha256 {_digest(module)}"
-        _add(module.EXTENSION, origin)
+        LOADED_EXTENSIONS[name] = f"{version}, sha256 {_digest_module_sources(module)}"
+        _register_extension(module.EXTENSION, origin)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the code of others
         reason = describe_error(f"{type(error).__name__}: {error}")
         raise ValueError(f"{origin} cannot be loaded: {reason}") from None
     _loaded.add(source)
 
 
-def _add(extension: Extension, origin: str) -> None:
+def _register_extension(extension: Extension, origin: str) -> None:
     """Add all that an extension adds; ValueError for what cannot be used."""
     registries: list[tuple[Registry[Any], Sequence[Any]]] = [
         (METHODS, extension.methods),
@@ -195,7 +173,7 @@ def _add(extension: Extension, origin: str) -> None:
             require_method_accepts(experiment)
 
 
-def _digest(module: ModuleType) -> str:
+def _digest_module_sources(module: ModuleType) -> str:
     """Return a digest of the package that a module is in, or of a module's file and the neighbours that it imports."""
     folder = Path(str(module.__file__)).parent
     package = sys.modules.get(module.__name__.partition(".")[0])
