@@ -6,7 +6,7 @@ from bench.environment.circumstances import Circumstances
 from bench.experiment.config import Experiment, field_names_of, get_field
 from bench.experiment.experiments import find_tuning_origin
 from bench.experiment.fields import PACK_DATA
-from bench.interfaces.method import method_text
+from bench.interfaces.method import find_method_text
 from bench.interfaces.sections import (
     Block,
     ComparisonRecords,
@@ -167,7 +167,7 @@ def _method_row(
     comparison: ComparisonRecords, experiment: Experiment, figures: Mapping[str, float | None]
 ) -> list[Cell]:
     """Return the cells of a method in the order of the columns of `methods_table`."""
-    method = method_text(experiment, comparison.records)
+    method = find_method_text(experiment.method, comparison.records)
     tuning = find_tuning_origin(experiment)
     trained = figures.get("trained_parameters")
     tower = figures.get("tower_parameters")

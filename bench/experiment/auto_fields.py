@@ -3,7 +3,7 @@
 import torch
 
 from bench.experiment.config import Experiment, change
-from bench.experiment.fields import RuntimeSettings, TextPadding
+from bench.experiment.fields import RuntimeSettings, TextPadding, TextSettings
 
 
 def resolve_precision_and_compile(
@@ -16,13 +16,17 @@ def resolve_precision_and_compile(
     return precision, compiled
 
 
-def resolve_text_padding(experiment: Experiment, device: torch.device) -> TextPadding:
+def resolve_text_padding(
+    text: TextSettings, runtime: RuntimeSettings, device: torch.device
+) -> TextPadding:
     """Return the padding of captions: by default packed if compiled, because every new shape is compiled anew."""
-    if experiment.text.text_padding != "auto":
-        return experiment.text.text_padding
-    return "packed" if resolve_precision_and_compile(experiment.runtime, device)[1] else "bucketed"
+    if text.text_padding != "auto":
+        return text.text_padding
+    _, compiled = resolve_precision_and_compile(runtime, device)
+    return "packed" if compiled else "bucketed"
 
 
 def with_resolved_text_padding(experiment: Experiment, device: torch.device) -> Experiment:
     """Return the experiment with its "auto" padding replaced by the device's, for processes that know no device."""
-    return change(experiment, text_padding=resolve_text_padding(experiment, device))
+    text_padding = resolve_text_padding(experiment.text, experiment.runtime, device)
+    return change(experiment, text_padding=text_padding)

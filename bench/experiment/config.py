@@ -8,7 +8,6 @@ from operator import attrgetter
 from statistics import fmean
 from typing import Annotated, Any, NamedTuple, TypeVar
 
-import msgspec
 from msgspec import Meta
 from msgspec.structs import fields, replace
 
@@ -36,7 +35,7 @@ MAX_LISTED_NAMES = 100
 MAX_NAME_LENGTH = 200  # characters
 
 
-class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Experiment(SettingsGroup, frozen=True, kw_only=True):
     """The settings of a run; two runs with equal experiments differ only in the machine.
 
     `precision` and `compile` may be "auto", which means bf16 and compiled on CUDA, fp32 and eager on a CPU
@@ -76,11 +75,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that cannot be run, naming the field."""
-        for name in ("name", "method", "seed"):
-            try:
-                msgspec.convert(getattr(self, name), FIELDS[name])
-            except msgspec.ValidationError as error:
-                raise ValueError(f"{self.name}: {name}={getattr(self, name)!r}: {error}") from None
+        super().__post_init__()
         errors = chain(self._image_errors(), self._data_errors(), self._training_errors())
         for reason in errors:
             raise ValueError(f"{self.name}: {reason}")
@@ -142,7 +137,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield f"crop_scale must rise, got {self.input.crop_scale}"
 
     def batch_size_for(self, image_size: int) -> int:
-        """Return the batch size for images of a side in pixels: about as many pixels as `batch_size` of `image_size`.
+        """Return the images per step on one device at a side in pixels: about as many pixels as at the field `image_size`.
 
         Source: apple/corenet, `corenet/data/sampler/utils.py`, `image_batch_pairs`.
         """
@@ -152,17 +147,17 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def mean_batch_size(self) -> float:
-        """Return the mean number of images per step over the sides."""
+        """Return the mean number of images per step on one device, over all image sizes."""
         return fmean(map(self.batch_size_for, self.image.all_image_sizes))
 
     @property
     def images_per_window(self) -> int:
-        """Return the number of images per timed window where all have `image_size`."""
+        """Return the number of images per timed window on one device, where all have `image_size`."""
         return self.training.batch_size * self.timing.steps_per_window
 
 
 class FieldDeclaration(NamedTuple):
-    """The declaration of a field."""
+    """How a field of experiments is declared."""
 
     group: str  # field of `Experiment` that holds the field's group; empty: it is a field of `Experiment` itself
     kind: Any  # its type
@@ -172,7 +167,7 @@ class FieldDeclaration(NamedTuple):
 
 
 def _read_field_declaration(group: str, field: Any) -> FieldDeclaration:
-    """Return the facts of a field of a struct, whose annotation ends with its `field_metadata`."""
+    """Return the declaration of a field of a struct, whose annotation ends with its `field_metadata`."""
     *bounds, metadata = field.type.__metadata__
     kind = Annotated[field.type.__origin__, *bounds] if bounds else field.type.__origin__
     return FieldDeclaration(
@@ -196,7 +191,7 @@ _METHOD_FIELDS: dict[
 ] = {}  # by method and name, of methods that declare any
 
 
-def declare_fields(method: str, settings: type[SettingsGroup]) -> None:
+def declare_method_fields(method: str, settings: type[SettingsGroup]) -> None:
     """Let experiments of a method have the fields of `settings`, each with `field_metadata` and a default.
 
     Raises ValueError for the name of a field that all experiments have.
@@ -215,7 +210,7 @@ def method_fields(method: str) -> Mapping[str, FieldDeclaration]:
 
 
 def field_names_of(*experiments: Experiment) -> list[str]:
-    """Return the names of the fields that any of the experiments has, those that methods declare included."""
+    """Return the names of the fields that any of the experiments has, including fields that their methods declare."""
     names = dict.fromkeys(FIELDS)
     for experiment in experiments:
         names |= dict.fromkeys((*method_fields(experiment.method), *experiment.own))
@@ -237,7 +232,7 @@ def get_field(experiment: Experiment, field: str) -> Any:
 
 
 def change(experiment: Experiment, **changes: Any) -> Experiment:
-    """Return the experiment with other values of the named fields, whatever their groups.
+    """Return a copy of the experiment with other values of the named fields, whatever their groups.
 
     Raises ValueError for a value that cannot be run, and for an unknown field.
     """
@@ -305,7 +300,7 @@ def require_comparable_experiments(
 
 
 def format_differences(differences: Mapping[str, tuple[Any, ...]]) -> str:
-    """Write each field with its values, as of `differing_field_values`: "flip: True / False; ..."."""
+    """Return the differing fields with their values as text: "flip: True / False; ..."."""
     return "; ".join(
         f"{field}: {' / '.join(map(str, values))}" for field, values in differences.items()
     )
@@ -321,6 +316,6 @@ def look_up(name: str, options: Mapping[str, T], noun: str) -> T:
 
 
 def join_names(names: Sequence[str]) -> str:
-    """Join names with commas; of more than 100 the first ones, and the beginnings of very long ones."""
+    """Join names with commas: at most the first 100 of them, and the first 200 characters of each."""
     more = ", ..." if len(names) > MAX_LISTED_NAMES else ""
     return ", ".join(name[:MAX_NAME_LENGTH] for name in names[:MAX_LISTED_NAMES]) + more

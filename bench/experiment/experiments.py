@@ -1,6 +1,6 @@
 """Every named experiment: a method at a scale, or a recipe.
 
-The experiments of a comparison are made from one another by `replace`, so that they differ only in the method and its
+The experiments of a comparison are made from one another by `change`, so that they differ only in the method and its
 own settings (`MAY_DIFFER` of `bench.experiment.config`).
 """
 
@@ -81,7 +81,7 @@ SCALES: dict[str, Experiment] = {
 
 @dataclass(frozen=True, slots=True)
 class TuningOrigin:
-    """How rate, crops, flips and initial head of an experiment were chosen."""
+    """Who chose the learning rate, crops, flips and initial head of an experiment."""
 
     # "released" by the method's authors for a scale, "default" of open_clip's program for all ViTs, "searched" here, or
     # "untuned": as of another method or scale.
@@ -203,11 +203,11 @@ DEFAULT_METHODS = (
 )
 
 
-def _make_experiment(name: str, scale: str) -> Experiment:
-    """Return the experiment NAME-SCALE of `METHOD_SETTINGS[name]`."""
-    settings = METHOD_SETTINGS[name]
+def _make_experiment(name_prefix: str, scale: str) -> Experiment:
+    """Return the experiment PREFIX-SCALE of `METHOD_SETTINGS[name_prefix]`."""
+    settings = METHOD_SETTINGS[name_prefix]
     changes = {**settings.fields, **settings.by_scale.get(scale, {})}
-    return change(SCALES[scale], name=f"{name}-{scale}", method=settings.method, **changes)
+    return change(SCALES[scale], name=f"{name_prefix}-{scale}", method=settings.method, **changes)
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -219,14 +219,14 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-def add_experiments(name: str, settings: MethodSettings) -> list[Experiment]:
-    """Add the experiments NAME-SCALE of a method at every scale, and return them; ValueError if the name is taken."""
-    if name in METHOD_SETTINGS:
-        raise ValueError(f"there are experiments {name}-{next(iter(SCALES))}, ... already")
+def add_experiments(name_prefix: str, settings: MethodSettings) -> list[Experiment]:
+    """Add the experiments PREFIX-SCALE of a method at every scale, and return them; ValueError for a used prefix."""
+    if name_prefix in METHOD_SETTINGS:
+        raise ValueError(f"there are experiments {name_prefix}-{next(iter(SCALES))}, ... already")
     for scale in (*settings.by_scale, *settings.tuning):
         look_up(scale, SCALES, "scale")
-    METHOD_SETTINGS[name] = settings
-    added = [_make_experiment(name, scale) for scale in SCALES]
+    METHOD_SETTINGS[name_prefix] = settings
+    added = [_make_experiment(name_prefix, scale) for scale in SCALES]
     EXPERIMENTS.update({experiment.name: experiment for experiment in added})
     return added
 
@@ -238,10 +238,12 @@ TUNED_RECIPES = {recipe().name for recipe in RECIPES} - {clip_vit_b16_controlled
 
 
 def find_tuning_origin(experiment: Experiment) -> TuningOrigin:
-    """Return how rate, crops, flips and initial head of an experiment were chosen; with other values it is untuned."""
+    """Return who chose the learning rate, crops, flips and initial head; an experiment with others is untuned."""
     name = strip_settings_suffix(experiment.name)
     named = EXPERIMENTS.get(name)
-    if named is None or {*TUNED_FIELDS} & differing_field_values([named, experiment]).keys():
+    if named is None:
+        return UNTUNED
+    if {*TUNED_FIELDS} & differing_field_values([named, experiment]).keys():
         return UNTUNED
     if name in TUNED_RECIPES:
         return TuningOrigin("released", "a published recipe")

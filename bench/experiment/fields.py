@@ -49,7 +49,7 @@ def field_metadata(description: str, *roles: Role) -> Meta:
 
 
 class SettingsGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base class of a group of an experiment's fields. Raises ValueError for a value that its field does not accept."""
+    """Base class of an experiment and of the groups of its fields. Raises ValueError for a value of the wrong kind."""
 
     def __post_init__(self) -> None:
         """Convert and check every value, naming the field."""
@@ -125,11 +125,12 @@ class ImageSettings(SettingsGroup, frozen=True, kw_only=True):
 
     @property
     def all_image_sizes(self) -> tuple[int, ...]:
-        """Return the sides in pixels that the images of a step may have."""
+        """Return the sides in pixels of which each step draws one."""
         return self.image_sizes or (self.image_size,)
 
     @property
     def random_init_key(self) -> RandomInitKey:
+        """Return what decides the features of the untrained tower, apart from the seed."""
         return RandomInitKey(
             self.tower, self.image_size, self.pooling == "mean", self.pixel_normalisation
         )

@@ -293,6 +293,6 @@ def spaced_image_sizes(
 
 
 def _make_divisible(side: float, multiple: int) -> int:
-    """Return the nearest multiple, but none that is more than a tenth smaller."""
+    """Return the multiple nearest to a side, or the next larger one if that is more than a tenth smaller."""
     rounded = max(multiple, int(side + multiple / 2) // multiple * multiple)
     return rounded if rounded >= 0.9 * side else rounded + multiple

@@ -17,7 +17,7 @@ from bench.experiment.config import (
     look_up,
     method_fields,
 )
-from bench.experiment.fields import PACK_DATA, NonEmptyStr
+from bench.experiment.fields import PACK_DATA, NonEmptyStr, TimingSettings, TrainingSettings
 
 MIN_STEPS = 4  # of a warm-up and of a window at another batch size
 OWN_LENGTHS = "pack"  # value of `caption_lengths` for captions as they are
@@ -39,12 +39,16 @@ def with_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment
     known.pop("name")
     values = dict(_parse_setting(setting, known) for setting in settings)
     named = values.keys() - {"seed"}
-    if (
-        values.get("data", PACK_DATA) != PACK_DATA
-    ):  # only the pack's captions can be cut to other lengths
+    # Only the pack's captions can be cut to other lengths.
+    if values.get("data", PACK_DATA) != PACK_DATA:
         values.setdefault("caption_lengths", OWN_LENGTHS)
     batch_size = values.get("batch_size", experiment.training.batch_size)
-    changes: dict[str, Any] = _fields_at_batch_size(experiment, batch_size)
+    changes: dict[str, Any] = {}
+    if batch_size != experiment.training.batch_size:
+        num_sizes = len(experiment.image.all_image_sizes)
+        changes = _fields_at_batch_size(
+            batch_size, num_sizes, experiment.training, experiment.timing
+        )
     names = []
     for field, value in sorted(values.items()):
         before = get_field(experiment, field)
@@ -75,23 +79,22 @@ def _parse_setting(setting: str, known: Mapping[str, FieldDeclaration]) -> tuple
         raise ValueError(f"--set {setting}: {error}{accepted}") from None
 
 
-def _fields_at_batch_size(experiment: Experiment, batch_size: int) -> dict[str, int]:
+def _fields_at_batch_size(
+    batch_size: int, num_sizes: int, training: TrainingSettings, timing: TimingSettings
+) -> dict[str, int]:
     """Return batch size, images, and the warm-up and window steps of the timing, at another batch size.
 
-    Empty at the experiment's own batch size. Warm-up and windows have about as many images, and at least four steps,
-    because fewer would time the launch of the first and the wait for the last. They draw every image size equally
-    often.
+    Warm-up and windows have about as many images, and at least four steps, because fewer would time the launch of the
+    first and the wait for the last. They draw each of the `num_sizes` image sizes equally often.
     """
-    if batch_size == experiment.training.batch_size:
-        return {}
-    num_sizes = len(experiment.image.all_image_sizes)
     min_passes = math.ceil(MIN_STEPS / num_sizes)  # passes over all image sizes
-    warmup_images = experiment.timing.warmup_steps * experiment.training.batch_size
+    warmup_images = timing.warmup_steps * training.batch_size
     warmup_passes = math.ceil(warmup_images / batch_size / num_sizes)
-    window_passes = round(experiment.images_per_window / batch_size / num_sizes)
+    window_images = timing.steps_per_window * training.batch_size
+    window_passes = round(window_images / batch_size / num_sizes)
     return {
         "batch_size": batch_size,
-        "images": max(experiment.training.images, batch_size),  # at least one batch
+        "images": max(training.images, batch_size),  # at least one batch
         "warmup_steps": num_sizes * max(min_passes, warmup_passes),
         "steps_per_window": num_sizes * max(min_passes, window_passes),
     }
@@ -108,12 +111,12 @@ def _prepare_for_convert(text: str, kind: Any) -> Any:
     return f"0{text}" if text.startswith(".") else text
 
 
-def shared_settings_suffix(names: Collection[str]) -> str:
+def shared_settings_suffix(experiment_names: Collection[str]) -> str:
     """Return the "[FIELD=VALUE,...]" that all names of experiments end with; empty if they do not end alike."""
-    endings = {name.removeprefix(strip_settings_suffix(name)) for name in names}
+    endings = {name.removeprefix(strip_settings_suffix(name)) for name in experiment_names}
     return endings.pop() if len(endings) == 1 else ""
 
 
-def strip_settings_suffix(name: str) -> str:
+def strip_settings_suffix(experiment_name: str) -> str:
     """Return the name of an experiment without the [FIELD=VALUE,...] that `with_settings` adds."""
-    return re.split(r"(?<=[\w\]])\[(?=\w+=)", name, maxsplit=1)[0]
+    return re.split(r"(?<=[\w\]])\[(?=\w+=)", experiment_name, maxsplit=1)[0]

@@ -22,13 +22,13 @@ from bench.console.console import describe_error, log
 from bench.environment.child_processes import PARENT
 from bench.environment.circumstances import LOADED_EXTENSIONS
 from bench.environment.files import require_regular_file
-from bench.experiment.config import look_up
+from bench.experiment.config import declare_method_fields, look_up
 from bench.experiment.experiments import MethodSettings, add_experiments
 from bench.interfaces.catalog import PROTOCOLS, TASKS, Protocol, Task
 from bench.interfaces.data_source import SOURCES, DataSource
 from bench.interfaces.hooks import HOOKS
 from bench.interfaces.measurement import MEASUREMENTS, Measurement
-from bench.interfaces.method import METHODS, Method, declare_method_fields, require_method_accepts
+from bench.interfaces.method import METHODS, Method, require_method_accepts
 from bench.interfaces.sections import SECTIONS, Section
 from bench.interfaces.verb import REPORT_VERBS, VERBS, Verb
 from bench.records.record import register_record_kind
@@ -167,7 +167,7 @@ def _register_extension(extension: Extension, origin: str) -> None:
         register_record_kind(record_kind)
     settings_by_name = {method.name: MethodSettings(method.name) for method in extension.methods}
     for method in extension.methods:
-        declare_method_fields(method)
+        declare_method_fields(method.name, method.settings)
     for name, settings in {**settings_by_name, **extension.experiments}.items():
         for experiment in add_experiments(name, settings):
             require_method_accepts(experiment)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from msgspec import UNSET, UnsetType
 
-from bench.experiment.config import Experiment, declare_fields, look_up, method_fields
+from bench.experiment.config import Experiment, look_up, method_fields
 from bench.experiment.fields import SettingsGroup
 from bench.interfaces.registry import Named, Registry
 from bench.records.method_text import MethodText
@@ -149,11 +149,6 @@ class LabelMethod(Method):
 METHODS = Registry[Method]("method", Method, "bench.methods:METHODS")  # in the order of pages
 
 
-def declare_method_fields(method: Method) -> None:
-    """Let experiments have the fields that a method declares; ValueError for one that they have already."""
-    declare_fields(method.name, method.settings)
-
-
 def get_method(name: str) -> Method:
     """Return the method of a name; ValueError lists the names that exist."""
     return look_up(name, METHODS, "method")
@@ -167,13 +162,13 @@ def extension_method_text(experiment: Experiment | None) -> MethodText | UnsetTy
     return method.text()
 
 
-def method_text(experiment: Experiment, records: Iterable[Record]) -> MethodText | None:
-    """Return the texts of a method, which is loaded or described by one of the records; None: it is unknown."""
-    if experiment.method in METHODS:
-        return METHODS[experiment.method].text()
+def find_method_text(method: str, records: Iterable[Record]) -> MethodText | None:
+    """Return what pages say of a method, from the loaded method or from a record that describes it; None: unknown."""
+    if method in METHODS:
+        return METHODS[method].text()
     for record in records:
         described = record.experiment
-        if described and described.method == experiment.method and record.method is not UNSET:
+        if described and described.method == method and record.method is not UNSET:
             return record.method
     return None
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from bench.experiment.config import FIELDS, MAY_DIFFER, Experiment
 from bench.experiment.settings import shared_settings_suffix, strip_settings_suffix
-from bench.interfaces.method import METHODS, method_text
+from bench.interfaces.method import METHODS, find_method_text
 from bench.interfaces.sections import ComparisonRecords
 from bench.measure.summary import summarize_throughputs
 from bench.measure.throughput import require_comparable_records
@@ -63,7 +63,7 @@ def method_title(experiment: Experiment, records: Sequence[Record]) -> str:
     variant = VARIANTS.get(experiment.name.partition("-")[0])
     if variant:
         return variant
-    text = method_text(experiment, records)
+    text = find_method_text(experiment.method, records)
     if text is None:
         return experiment.method
     return text.title

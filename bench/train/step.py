@@ -103,7 +103,10 @@ def make_train_step(
     overflows = torch.zeros((), dtype=torch.int64, device=device)
     grad_norms: list[float] = []
     # Equal for all methods of a comparison, whether they read captions or not.
-    has_fixed_shapes = resolve_text_padding(experiment, device) in ("packed", "max_length")
+    has_fixed_shapes = resolve_text_padding(experiment.text, experiment.runtime, device) in (
+        "packed",
+        "max_length",
+    )
     select_kernel = partial(
         use_attention_kernel, experiment.runtime.attention, has_fixed_shapes=has_fixed_shapes
     )
