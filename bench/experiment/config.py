@@ -137,7 +137,7 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
             yield f"crop_scale must rise, got {self.input.crop_scale}"
 
     def batch_size_for(self, image_size: int) -> int:
-        """Return the images per step on one device at a side in pixels: about as many pixels as at the field `image_size`.
+        """Return the images per step on one device at a side in pixels: about as many pixels as at `image_size`.
 
         Source: apple/corenet, `corenet/data/sampler/utils.py`, `image_batch_pairs`.
         """

@@ -36,7 +36,7 @@ GALLERY = "a gallery with another image of each query's class"
 
 @dataclass(frozen=True, slots=True)
 class LazyFunction:
-    """A function that is imported when it is called."""
+    """A callable whose function is imported at its first call, so that naming it imports no torch."""
 
     path: str  # "module:function"
     first_arguments: tuple[Any, ...] = ()
@@ -86,35 +86,40 @@ class ScoringSubject(NamedTuple):
 
     @property
     def title(self) -> str:
+        """The name in tables."""
         return f"{self.name} (untrained)" if self.is_untrained else self.name
 
 
 def list_reference_features() -> tuple[str, ...]:
-    """Return the reference features that are scored beside towers: the reference tower only where it is installed."""
+    """Return the names of the features that are scored beside towers; the reference tower's only if it is installed."""
     if importlib.util.find_spec(REFERENCE_TOWER_PACKAGE) is None:
         return LOWER_BOUNDS
     return REFERENCES
 
 
-def is_pack_task(task: str) -> bool:
-    """Return whether a task by its recorded name is one on images of the pack."""
-    return TASKS.is_built_in(task) and not TASKS[task].layout
+def is_pack_task(task_name: str) -> bool:
+    """Return whether the images of a task are drawings of the shipped pack."""
+    return TASKS.is_built_in(task_name) and not TASKS[task_name].layout
 
 
-def describe_out_of_domain_scoring(tasks: Iterable[str], data: Collection[str]) -> str:
-    """Return a sentence on towers of the user's data that only the pack's drawings score; empty for others."""
-    if not data or PACK_DATA in data or not all(map(is_pack_task, tasks)):
+def describe_out_of_domain_scoring(
+    task_names: Iterable[str], training_data: Collection[str]
+) -> str:
+    """Return a sentence if towers trained on the user's data are scored on the pack's drawings alone, else ""."""
+    if not training_data or PACK_DATA in training_data:
         return ""
-    where = " and ".join(data)
+    if not all(map(is_pack_task, task_names)):
+        return ""
+    where = " and ".join(training_data)
     return (
         f"The towers were trained on {where} and scored on drawings of the shipped pack, such as emoji: "
         "--root FOLDER scores them on classes of your own, with a folder of images for each."
     )
 
 
-def describe_default_tasks(tasks: Iterable[str]) -> str:
-    """Return the sentence on what scores on the default tasks can show; empty without one of these tasks."""
-    if not {*tasks} & {*DEFAULT_TASKS}:
+def describe_default_tasks(task_names: Iterable[str]) -> str:
+    """Return a sentence on what scores on the default tasks can show; empty without one of these tasks."""
+    if not {*task_names} & {*DEFAULT_TASKS}:
         return ""
     return (
         "These scores show whether a trained tower tells drawings apart better than random weights, raw pixels and HOG "
@@ -123,14 +128,14 @@ def describe_default_tasks(tasks: Iterable[str]) -> str:
     )
 
 
-def describe_concept_overlap(tasks: Iterable[str], data: Collection[str]) -> str:
-    """Return the sentences on the concepts that the pack's emoji tasks ask for.
+def describe_concept_overlap(task_names: Iterable[str], training_data: Collection[str]) -> str:
+    """Return sentences on whether the training showed the concepts of the pack's emoji tasks.
 
-    They are empty without one of these tasks, and where the `data` that the towers were trained on is not the pack.
+    They are empty without one of these tasks, and for towers that were not trained on the pack.
     """
-    if data and PACK_DATA not in data:
+    if training_data and PACK_DATA not in training_data:
         return ""
-    named = {*tasks}
+    named = {*task_names}
     sentences = list[str]()
     if named & {*EMOJI_TASKS}:
         sentences.append(
@@ -148,13 +153,14 @@ def describe_concept_overlap(tasks: Iterable[str], data: Collection[str]) -> str
 
 
 def compatible_task_protocol_pairs(
-    subject: str, tasks: Iterable[str], protocols: Sequence[str]
+    subject_name: str, task_names: Iterable[str], protocol_names: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Return the pairs of a task and a protocol that are compatible with each other and with the subject."""
+    """Return the names of each task and protocol that are compatible with each other and with the subject."""
     pairs = list[tuple[str, str]]()
-    for task, name in product(tasks, protocols):
-        protocol = PROTOCOLS[name]
-        fits_subject = subject not in REFERENCES or not protocol.needs_tower
-        if fits_subject and protocol.label_kind == TASKS[task].label_kind:
-            pairs.append((task, name))
+    for task_name, protocol_name in product(task_names, protocol_names):
+        protocol = PROTOCOLS[protocol_name]
+        if subject_name in REFERENCES and protocol.needs_tower:
+            continue
+        if protocol.label_kind == TASKS[task_name].label_kind:
+            pairs.append((task_name, protocol_name))
     return pairs

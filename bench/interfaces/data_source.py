@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleRequest:
-    """What a run reads of the samples."""
+    """Which parts of each sample a run reads, with the folder for caches."""
 
     cache: Path  # folder for what a source computes once, such as an index
     # Which fields of a sample are read: a `CaptionChoice` of bench.data.captions.choice.
@@ -124,7 +124,7 @@ class DataSource(Named):
 
     @abstractmethod
     def recognises(self, data: str) -> bool:
-        """Return whether the source reads a path, glob or name, by what is there."""
+        """Return whether the source reads the value of `--data`, a path, glob or name, by what lies there."""
 
     @abstractmethod
     def files(self, data: str) -> list[Path]:
@@ -134,7 +134,7 @@ class DataSource(Named):
         """
 
     def digest(self, _data: str) -> str | None:
-        """Return a text that changes if the data does, equal on all nodes; None: that of the content of `files`."""
+        """Return a text that changes with the data, equal on all nodes; None: the content of `files` is hashed."""
         return None
 
     @abstractmethod
@@ -146,4 +146,5 @@ SOURCES = Registry[DataSource]("data source", DataSource, "bench.data.sources:SO
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
+    """Return counts by name as text: "no caption: 12, no image: 3"."""
     return ", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items()))

@@ -155,7 +155,7 @@ def get_method(name: str) -> Method:
 
 
 def extension_method_text(experiment: Experiment | None) -> MethodText | UnsetType:
-    """Return what records say of the method of an extension; UNSET for one of this program, or one not loaded."""
+    """Return what a record says of its method if an extension added it; UNSET for built-in methods."""
     method = METHODS.get(experiment.method) if experiment else None
     if method is None or METHODS.is_built_in(method.name):
         return UNSET
@@ -186,7 +186,7 @@ def reads_captions(experiment: Experiment) -> bool:
 
 
 def require_method_accepts(experiment: Experiment) -> None:
-    """Raise ValueError if the experiment's method is not loaded or refuses its settings, naming the field."""
+    """Raise ValueError naming the field if the experiment's method is not loaded, or refuses the experiment."""
     method = get_method(experiment.method)
     for reason in _method_errors(experiment, method):
         raise ValueError(f"{experiment.name}: {reason}")

@@ -16,9 +16,9 @@ class Named(ABC):
 N = TypeVar("N", bound=Named)
 
 
-def import_object(place: str) -> Any:
-    """Return what a place "package.module:NAME" names."""
-    module, _, name = place.partition(":")
+def import_object(path: str) -> Any:
+    """Import and return the object of a path "package.module:NAME"."""
+    module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
@@ -61,7 +61,7 @@ class Registry(Mapping[str, N], Generic[N]):
         self._origins[member.name] = origin
 
     def origin(self, name: str) -> str:
-        """Return what added an object, in words."""
+        """Return what added an object, in words: "this program", "--extension FILE" or "the package NAME"."""
         return self._origins.get(name, "this program")
 
     def is_built_in(self, name: str) -> bool:

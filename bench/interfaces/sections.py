@@ -37,17 +37,12 @@ class ComparisonRecords:
     throughputs: tuple["Throughput", ...]  # of the timed experiments, in the order of the page
 
     @property
-    def scope(self) -> str:
-        """The scope that the name ends with, such as "default", "full", "smoke" or "measure"."""
-        return self.name.rpartition("-")[2]
-
-    @property
     def is_smoke_test(self) -> bool:
         """Whether the comparison checked that all stages run, in place of measuring."""
-        return self.scope == "smoke"
+        return self.name.endswith("-smoke")
 
     def records_of(self, kind: type[M]) -> list[tuple["Record", M]]:
-        """Return the records of one kind of measurement."""
+        """Return the records whose content is of a class, such as `Speed`, each with its content."""
         return [
             (record, record.measured)
             for record in self.records
@@ -55,7 +50,7 @@ class ComparisonRecords:
         ]
 
     def runs_of(self, kind: type[M]) -> list[tuple["Experiment", M]]:
-        """Return the experiment and the figures of each run of one kind."""
+        """Return the experiment and the content of each record whose content is of a class, such as `Speed`."""
         return [
             (record.experiment, run)
             for record, run in self.records_of(kind)
@@ -63,7 +58,7 @@ class ComparisonRecords:
         ]
 
     def label(self, subject: str) -> str:
-        """Return the name of a subject in sentences and charts; references keep their own."""
+        """Return the short name of an experiment or reference for sentences and charts."""
         return self.labels.get(subject, subject)
 
     def name_cell(self, name: str) -> Cell:
@@ -151,9 +146,9 @@ class Legend:
 
 @dataclass(frozen=True, slots=True)
 class DefinitionList:
-    """Names with one value or several each, or words with their meaning."""
+    """Terms, each with one value or several, or words with their meaning."""
 
-    facts: Mapping[str, Sequence[str]]
+    values_by_term: Mapping[str, Sequence[str]]
     style: Literal["facts", "glossary"] = "facts"
 
 
@@ -262,11 +257,11 @@ class Section(Named):
 SECTIONS = Registry[Section]("section", Section)  # of extensions
 
 
-def list_extension_sections(built_in: Container[str]) -> list[tuple[Section, str]]:
+def list_extension_sections(built_in_names: Container[str]) -> list[tuple[Section, str]]:
     """Return the sections of extensions with their origins; ValueError for a name that is built in."""
     sections = [(section, SECTIONS.origin(name)) for name, section in SECTIONS.items()]
     for section, origin in sections:
-        if section.name in built_in:
+        if section.name in built_in_names:
             raise ValueError(f"{origin} adds the section {section.name}, which this program has")
     return sections
 

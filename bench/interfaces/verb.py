@@ -31,7 +31,7 @@ REPORT_VERBS = Registry[Verb]("verb of report", Verb, "reports.verbs:BUILT_IN")
 
 
 def find_command(name: str, verbs: Registry[Verb]) -> type[Any]:
-    """Return the class of a verb; ValueError suggests the nearest name."""
+    """Import and return the class of a verb; ValueError suggests the nearest name."""
     command = look_up(name, verbs, verbs.noun).command
     return import_object(command) if isinstance(command, str) else command
 
