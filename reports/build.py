@@ -25,10 +25,10 @@ class ComparisonPage:
     trainings, scores), the newest of these. Other results are short tables, with the reason why they are apart.
     """
 
-    # folder of the records
+    # folder with the records
     results: Annotated[Positional[Path], FOLDER] = Path("results")
     out: Path | None = None  # HTML page to write; default: index.html in FOLDER
-    # name of a comparison, which is shown alone; default: all
+    # show this comparison alone, named as its files begin, such as 20260101T000000-default; default: all
     comparison: Annotated[str | None, arg(metavar="NAME")] = None
 
     def run(self) -> int:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
 
 from bench.cli.options import DataOptions, Results, Root, Tasks
 from bench.interfaces.registry import import_object
@@ -11,15 +14,16 @@ from bench.interfaces.registry import import_object
 class Bench(DataOptions):
     """Compare the methods at the tiny scale: throughput, memory, training at equal budgets, transfer accuracy."""
 
-    # methods to compare, separated by commas; default: clip,siglip,catlip,superclass
-    methods: str | None = None
-    # minutes that the whole takes, which decide rounds, images and seeds; default: 12
+    # methods to compare, separated by commas; default: clip,siglip,catlip,superclass, with --smoke clip,catlip
+    methods: Annotated[str | None, arg(metavar="NAMES")] = None
+    # limit of the whole in minutes, to which rounds, images and seeds are fitted; default: about 12, without a limit
     minutes: float | None = None
-    smoke: bool = False  # check all stages with CLIP and CatLIP in 90 s; the figures mean nothing
-    full: bool = False  # three seeds and longer training
+    smoke: bool = False  # only check that every stage runs, in about 90 s; the figures mean nothing
+    full: bool = False  # train three seeds of each method, each on 320,000 images; it takes hours
     root: Root = None
     tasks: Tasks = ()
-    # continue the newest comparison with the same of --smoke, --full or neither
+    # continue the newest comparison in RESULTS, with the same --smoke or --full; runs that are recorded are not
+    # repeated; default: begin a new comparison
     resume: bool = False
     results: Results = Path("results")
 

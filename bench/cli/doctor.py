@@ -30,13 +30,14 @@ class Doctor:
     With --shards, data are loaded for a few seconds, to predict how many cores feed the GPUs in a training.
     """
 
-    # folder, file or glob of captioned images whose loading is timed; default: this machine is checked
+    # data whose loading is timed: folder, file or glob of captioned images; default: the machine is checked instead
     shards: Annotated[str | None, arg(metavar="PATH")] = None
-    # with --shards: experiment whose loading is timed
+    # with --shards: experiment whose image size, crops and targets are loaded
     experiment: ExperimentName = "clip-vit-b16"
-    # with --shards: images/s that one GPU trains, which the loading must reach
+    # with --shards: images per second that one GPU trains (`measure` or `plan` shows it); the cores that load as many
+    # are then predicted
     images_per_s: float | None = None
-    loading_seconds: float = 10.0  # with --shards: seconds for which data are loaded
+    loading_seconds: float = 10.0  # with --shards: seconds for which data are loaded, on one core
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None

@@ -16,10 +16,10 @@ from bench.environment.files import make_folders
 class Export:
     """Export a trained tower in open_clip's layout, or in timm's layout if it is a timm tower."""
 
-    # tower file, or name of an experiment whose newest tower is exported
+    # tower file that `train` wrote, or name of an experiment whose newest tower in RESULTS is exported
     tower: Annotated[Positional[str], arg(metavar="TOWER")]
-    out: Annotated[Path, FOLDER]  # folder for the exported files, empty or absent
-    # folder in which the towers of a named experiment are looked up
+    out: Annotated[Path, FOLDER]  # folder to write, which must be empty or absent
+    # folder in which the tower of a named experiment is looked up
     results: Annotated[Path, FOLDER] = Path("results")
 
     def run(self) -> int:

@@ -31,13 +31,13 @@ COSTS_NOTE = (
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """List all named experiments, or what the options name."""
+    """List all named experiments, or what one of the options asks for."""
 
-    costs: bool = False  # also count the parameters and FLOPs of each experiment
-    # instead, list the released settings of this recipe beside ours
+    costs: bool = False  # add columns with the parameters and FLOPs of each experiment
+    # list, instead of experiments, each setting that the authors of this published recipe released, beside ours
     recipe: Annotated[str | None, arg(metavar="EXPERIMENT")] = None
-    fields: bool = False  # instead, list the fields that an experiment has and --set changes
-    # instead, list the towers of open_clip and timm that match a pattern, such as 'vit_base*'
+    fields: bool = False  # list, instead of experiments, the fields that --set changes, with choices and defaults
+    # list, instead of experiments, the image towers of open_clip and timm whose names match, such as 'vit_base*'
     towers: Annotated[str | None, arg(metavar="PATTERN")] = None
     json: Json = None
 

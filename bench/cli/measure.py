@@ -49,12 +49,14 @@ class Measure(LabelOptions):
     Each round runs every experiment once, in a fresh process, in rotated order; on a CPU the windows are interleaved.
     """
 
-    # names of experiments (see `list`); the first is the baseline
+    # names of experiments (see `list`); the first is the baseline of the ratios
     names: Positional[ExperimentNames]
     rounds: Rounds = None
     measurements: Measurements = ()
-    allow_differences: bool = False  # accept experiments that differ in more than the method
-    # continue the newest comparison in RESULTS; recorded runs are not repeated
+    # compare experiments although they differ in more than the method, such as published recipes; default: refuse them
+    allow_differences: bool = False
+    # continue the newest measurement of these experiments in RESULTS; runs that are recorded are not repeated;
+    # default: begin a new one
     resume: bool = False
     launch: Launch = ""
     settings: Settings = ()

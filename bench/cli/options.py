@@ -23,7 +23,7 @@ Settings = Annotated[
     arg(
         name="set",
         metavar="FIELD=VALUE",
-        help="change a field of the experiments (see `list --fields`); repeatable",
+        help="give a field of the experiments another value, such as batch_size=64 (see `list --fields`); repeatable",
     ),
 ]
 Tasks = Annotated[
@@ -31,7 +31,8 @@ Tasks = Annotated[
     arg(
         name="task",
         metavar="TASK",
-        help="transfer task to score on, such as 'Twemoji group'; repeatable; default: tasks of the pack",
+        help="transfer task to score on, such as 'Twemoji group' (docs/transfer.md lists them); repeatable; "
+        "default: with --root the classes in its folder, else four tasks of the shipped pack",
     ),
 ]
 Protocols = Annotated[
@@ -39,58 +40,75 @@ Protocols = Annotated[
     arg(
         name="protocol",
         metavar="PROTOCOL",
-        help="evaluation protocol, such as few-shot (docs/transfer.md lists them); repeatable",
+        help="way to score a tower on a task, such as few-shot (docs/transfer.md lists them); repeatable; "
+        "default: linear-probe, k-nn and retrieval, or that of the task",
     ),
 ]
 Root = Annotated[
     Path | None,
-    arg(metavar="FOLDER", help="folder with the data of tasks that are not in the pack"),
+    arg(
+        metavar="FOLDER",
+        help="folder with your own labelled images to score on, such as a subfolder for each class",
+    ),
 ]
 Caption = Annotated[
     str | None,
     arg(
         metavar="FIELDS",
-        help="fields that hold captions, such as 'txt:0.5;json.llava:0.5'; default: found by their names",
+        help="column or field that holds the captions; of several, such as 'txt:0.5;json.llava:0.5', one is drawn "
+        "with the given probability; default: found by its name",
     ),
 ]
 Image = Annotated[
     str | None,
     arg(
         metavar="COLUMN",
-        help="column of images or their paths, in tars and folders their suffix; default: found by its name",
+        help="column of a table that holds the images or their paths; in tars and folders the suffix of images, "
+        "such as jpg; default: found by its name or content",
     ),
 ]
 VocabularyFile = Annotated[
     str | None,
     arg(
         metavar="FILE",
-        help="vocabulary of the labels: .json, CoreNet's .pkl, or pack-synsets or pack-subwords, which are shipped",
+        help="labels that captions are turned into: a .json file that `label` wrote, CoreNet's .pkl file, or "
+        "pack-synsets or pack-subwords, which are shipped; default: the experiment's",
     ),
 ]
 Rounds = Annotated[
-    int | None, arg(help="number of rounds of fresh processes; default: 10 on a CPU, 6 on a GPU")
+    int | None,
+    arg(
+        help="number of rounds; each runs every experiment once, in a fresh process; default: 10 on a CPU, 6 on a GPU"
+    ),
 ]
 Measurements = Annotated[
     Repeated,
     arg(
         name="measurement",
         metavar="NAME",
-        help="take this measurement of an --extension, in place of throughput and memory; repeatable",
+        help="measurement of an --extension, taken in place of throughput and memory; repeatable",
     ),
 ]
 Launch = Annotated[
     str,
     arg(
         metavar="COMMAND",
-        help='command that starts the ranks of a run, such as "torchrun --nproc-per-node 8"; default: one process',
+        help='command that starts a run on several GPUs, such as "torchrun --nproc-per-node 8"; default: one process',
     ),
 ]
 Results = Annotated[
-    Path, arg(metavar="FOLDER", help="folder in which records and towers are written and looked up")
+    Path,
+    arg(
+        metavar="FOLDER",
+        help="folder to which records and towers are written, and in which earlier ones are looked up",
+    ),
 ]
 Json = Annotated[
     Path | None,
-    arg(metavar="FILE", help="also write the printed tables, as one JSON object; -: only print it"),
+    arg(
+        metavar="FILE",
+        help="file to which the printed tables are also written, as one JSON object; -: print it instead of them",
+    ),
 ]
 
 
@@ -102,7 +120,7 @@ class DataOptions:
         str | None,
         arg(
             metavar="PATH",
-            help="folder, file or glob of captioned images; default: the shipped pack",
+            help="training data: folder, file or glob of captioned images (docs/data.md); default: the shipped pack",
         ),
     ] = None
     caption: Caption = None
@@ -120,7 +138,8 @@ class LabelOptions(DataOptions):
 
     vocabulary: VocabularyFile = None
     count_vocabulary: Annotated[
-        bool, arg(help="count vocabularies from the captions first, in place of --vocabulary")
+        bool,
+        arg(help="first count the labels from the captions of --data, in place of --vocabulary"),
     ] = False
 
     def data_settings(self) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from bench.cli.options import (
+    FOLDER,
     ExperimentName,
     Json,
     LabelOptions,
@@ -55,7 +56,8 @@ Images = Annotated[
     str | None,
     arg(
         metavar="N",
-        help="number of images seen (80000, 80k, 12.8M or 1.28B); default: the experiment's",
+        help="length of the training: number of images seen, repetitions included (80000, 80k, 12.8M or 1.28B); "
+        "default: the experiment's",
     ),
 ]
 
@@ -70,11 +72,13 @@ class Train(LabelOptions):
 
     name: Positional[ExperimentName]  # name of the experiment (see `list`)
     images: Images = None
-    # folder for checkpoints, records and tower; default: results/train-NAME
-    out: Path | None = None
-    resume: bool = False  # continue from the newest checkpoint in OUT, if there is one
-    checkpoint_minutes: float = 15.0  # minutes between checkpoints; the newest two are kept
-    score: bool = True  # whether the tower is scored on transfer tasks after the training
+    # folder for checkpoints, records and the trained tower; default: results/train-EXPERIMENT
+    out: Annotated[Path | None, FOLDER] = None
+    # continue from the newest checkpoint in OUT, or begin if there is none; default: begin, and refuse a folder with a
+    # checkpoint
+    resume: bool = False
+    checkpoint_minutes: float = 15.0  # minutes between two checkpoints; the newest two are kept
+    score: bool = True  # score the tower on transfer tasks after the training
     tasks: Tasks = ()
     root: Root = None
     settings: Settings = ()

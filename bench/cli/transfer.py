@@ -31,16 +31,17 @@ STAND_IN = "catlip-tiny"  # experiment of the records of a tower that no experim
 class Transfer:
     """Score trained towers on transfer tasks, beside the random-init baseline, raw pixels, and HOG with colour.
 
-    TOWER is the name of an experiment (its newest towers), a tower file, a CoreNet file, or
-    NAME=FILE with the name of an open_clip or timm model. Scores are recorded.
+    Scores are recorded in RESULTS.
     """
 
-    # experiment, tower file, or file of weights that CoreNet, open_clip or timm trained
+    # experiment whose newest towers in RESULTS are scored, tower file that `train` wrote, file of CoreNet's weights, or
+    # MODEL=FILE: weights of a model of open_clip or timm
     tower: Annotated[Positional[str], arg(metavar="TOWER")]
     tasks: Tasks = ()
     protocols: Protocols = ()
     root: Root = None
-    resume: bool = False  # continue the newest scoring of the same towers and root
+    # continue the newest scoring of the same towers and --root in RESULTS; default: begin a new one
+    resume: bool = False
     results: Results = Path("results")
     json: Json = None
 

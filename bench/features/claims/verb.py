@@ -19,9 +19,9 @@ from bench.tables.formats import NBSP
 class ClaimVerb:
     """List claims of papers with their verdicts from records, or show one claim."""
 
-    # name of the claim that is shown; default: all claims are listed
+    # name of a claim, which is shown with its evidence; default: all claims are listed with their names
     name: Annotated[Positional[str | None], arg(metavar="CLAIM")] = None
-    # folders of the records, which must exist unless it is the default
+    # folders with the records that decide the claims
     records: Annotated[tuple[Path, ...], arg(metavar="FOLDER ...")] = (Path("results"),)
     json: Json = None
 

@@ -28,11 +28,12 @@ class SummarizeData:
     ]
     caption: Caption = None
     image: Image = None
-    sample: int = 2000  # number of images that are decoded, and compared to find exact copies
+    # number of images, drawn at random, that are decoded and searched for exact copies
+    sample: int = 2000
     seed: int = 0  # seed of the random sample: another seed decodes and shows other images
-    # HTML page to write: the tables, and 64 of the sampled images with their captions
-    out: Path | None = None
-    # csv file to write: the keys of the usable samples, which --set subset=FILE reads
+    # HTML page to write: the tables, and 64 of the sampled images with their captions; default: none
+    out: Annotated[Path | None, arg(metavar="FILE")] = None
+    # csv file to write: the keys of the usable samples, as --set subset=FILE reads it; default: none
     keys: Annotated[Path | None, arg(metavar="FILE")] = None
     # folder for the index of the data, which later runs read
     results: Annotated[Path, FOLDER] = Path("results")

@@ -32,12 +32,15 @@ class ExplainRatio:
     shows the ratio of each cause beside its FLOP-predicted ratio.
     """
 
-    name: Positional[ExperimentName]  # name of the experiment at which the ladder ends (see `list`)
-    baseline: ExperimentName  # name of the experiment at which the ladder begins
-    # further settings to vary, with their values at the ladder's beginning, such as attention=plain
+    name: Positional[
+        ExperimentName
+    ]  # experiment whose speed is explained: the end of the ladder (see `list`)
+    baseline: ExperimentName  # experiment that it is compared with: the beginning of the ladder
+    # further causes: fields with the values that they have at the beginning of the ladder, such as attention=plain
     factors: Annotated[tuple[str, ...], arg(metavar="FIELD=VALUE ...")] = ()
     rounds: Rounds = None
-    resume: bool = False  # resume the newest ladder; recorded runs are not repeated
+    # continue the newest ladder in RESULTS; runs that are recorded are not repeated; default: begin a new one
+    resume: bool = False
     settings: Settings = ()
     results: Results = Path("results")
     json: Json = None

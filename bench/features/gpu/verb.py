@@ -104,7 +104,7 @@ class Gpu:
     # step to run: preflight, b16, tests, l14, b16-ladder, b16-max-autotune, shards, b16-shards, train or
     # open-clip; repeatable; a step that is done is not run again; default: all
     steps: Annotated[Repeated, arg(name="step", metavar="STEP")] = ()
-    device: Device = "cuda"  # cpu: the same steps at the tiny scale
+    device: Device = "cuda"  # cpu: try the same steps at the tiny scale, without a GPU
     # folder for the logs, records and pages of the steps
     results: Annotated[Path, FOLDER] = Path("results/gpu")
 

@@ -24,16 +24,21 @@ from bench.features.history.metric_diffs import (
 from bench.measure.observations import read_observations
 
 MAX_COMMITS = 8  # interleaved, in processes of about 1 GiB each
-Repository = Annotated[Path, arg(metavar="FOLDER", help="top folder of a git repository")]
+Repository = Annotated[
+    Path, arg(metavar="FOLDER", help="top folder of the git repository whose commits are timed")
+]
 Suite = Annotated[
     Path,
-    arg(metavar="PATH", help="folder or file of its pytest-benchmark suite, within the repository"),
+    arg(
+        metavar="PATH",
+        help="folder or file with the pytest-benchmark tests that are timed, relative to the repository",
+    ),
 ]
 Selection = Annotated[
     str | None,
     arg(
         metavar="EXPRESSION",
-        help='pytest -k expression that selects benchmarks, such as "losses and not chunks"; default: all',
+        help='expression of pytest -k that selects benchmarks by name, such as "losses and not chunks"; default: all',
     ),
 ]
 
@@ -46,13 +51,13 @@ class History:
     process with the packages of this environment.
     """
 
-    # number of the last commits to time, at most 8
+    # number of commits to time, from the newest back, at most 8
     commits: Annotated[Positional[int], arg(metavar="NUMBER")] = MAX_COMMITS
     repository: Repository = CHECKOUT
     suite: Suite = SUITE
-    rounds: int = 3  # number of rounds; each round times every commit once, so that machine drift affects all alike
+    rounds: int = 3  # number of rounds; each times every commit once, in a fresh process
     only: Selection = None
-    # folder to which the benchmark documents are added
+    # folder to which a JSON file for each commit and round is added, as `report history` reads it
     out: Annotated[Path, FOLDER] = Path("results/history")
 
     def run(self) -> int:
@@ -79,11 +84,13 @@ class Regress:
     figure is inconclusive, else 0. Documents are stored in RESULTS/regress, which is emptied first.
     """
 
-    # commit to compare with: a branch, a tag or a hash
+    # commit with which the work tree is compared: a branch, a tag or a hash
     base: Annotated[Positional[str], arg(metavar="COMMIT")]
     repository: Repository = CHECKOUT
     suite: Suite = SUITE
-    rounds: int = 8  # number of rounds; each round runs one process per side
+    rounds: int = (
+        8  # number of rounds; each times the work tree and the commit once, in fresh processes
+    )
     only: Selection = None
     # folder in whose subfolder `regress` the benchmark documents are written
     results: Annotated[Path, FOLDER] = Path("results")

@@ -42,7 +42,8 @@ class CountLabels:
 
     # data, or files, globs or folders of captions
     inputs: Annotated[Positional[tuple[str, ...]], arg(metavar="PATH ...")] = ()
-    out: Path | None = None  # .json file to write: the vocabulary; required without --explain
+    # .json file to write: the vocabulary, as --vocabulary reads it; required without --explain
+    out: Annotated[Path | None, arg(metavar="FILE")] = None
     # rule that finds labels in captions: corenet (CatLIP's nouns of WordNet), paper (those that a tagger calls nouns)
     # or subword (CLIP's tokens, as in SuperClass)
     rule: Annotated[str, arg(metavar="RULE")] = "corenet"

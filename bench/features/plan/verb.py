@@ -60,25 +60,27 @@ class Plan:
     """
 
     names: Positional[ExperimentNames] = ()  # names of the experiments (see `list`)
-    gpus: int = 64  # number of GPUs
+    gpus: int = 64  # number of GPUs that train together
     images: Images = None
-    # folder with the records of one device, which `measure` wrote
+    # folder of records that `measure` wrote on one GPU, whose step time is taken; this or --device is required
     record: Annotated[Path | None, FOLDER] = None
     device: Annotated[
         str | None,
         arg(
             metavar="GPU",
-            help=f"name of a GPU, in place of --record: {', '.join(GPU_SPECS)}",
+            help=f"GPU whose step time is assumed from --utilisation, in place of --record: {', '.join(GPU_SPECS)}",
         ),
     ] = None
-    # with --device: share, 0 to 1, of the GPU's bf16 peak that a step reaches, communication excluded; default: the
+    # with --device: share, from 0 to 1, of the GPU's bf16 peak that a step reaches without communication; default: the
     # mean of published CLIP trainings
     utilisation: float | None = None
-    price: float | None = None  # price of a GPU-hour in any currency
-    # bandwidth that is reached between nodes, in GB/s per GPU and direction; default: 80 % of the data sheet's
+    price: float | None = (
+        None  # price of one GPU-hour, in any currency; the price of the training is then shown
+    )
+    # network bandwidth between nodes, in GB/s per GPU and direction; default: 80 % of the data sheet's
     network_gbs: float | None = None
     settings: Settings = ()
-    # folder for the index of the data, which later runs read
+    # folder in whose subfolder `cache` the index of the data is kept, which later commands read
     results: Annotated[Path, FOLDER] = Path("results")
     json: Json = None
 

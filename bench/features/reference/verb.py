@@ -48,8 +48,8 @@ class Reference:
     Code of a checkout is executed by child processes.
     """
 
-    reference: Positional[ReferenceName]  # name of the reference implementation
-    # folder of a checkout of the reference's code; only open-clip runs without one
+    reference: Positional[ReferenceName]  # reference implementation to compare with
+    # folder with a git checkout of the reference's code; required for corenet and superclass
     checkout: Annotated[Path | None, FOLDER] = None
     # size of the towers. open-clip and superclass: tiny, vit-b32 (default of open-clip), vit-b16 (default of
     # superclass) or vit-l14. corenet: tiny (default on a CPU), vit-b16 (default on a GPU) or vit-h16
@@ -57,7 +57,8 @@ class Reference:
     # with corenet: tar shards that are loaded while it trains; default: the shipped pack
     data: Annotated[str | None, arg(metavar="PATH")] = None
     rounds: Rounds = None
-    # resume the newest comparison with a reference; recorded runs are not repeated
+    # continue the newest comparison with a reference in RESULTS; runs that are recorded are not repeated; default:
+    # begin a new one
     resume: bool = False
     settings: Settings = ()
     results: Results = Path("results")
