@@ -61,7 +61,7 @@ def _run(words: Sequence[str]) -> int:
 
 
 def log_unexpected_error(error: BaseException) -> int:
-    """Log an error that nobody expected as one line, with the file of its traceback; return its exit code."""
+    """Write the traceback to a temporary file, and log the error with its path in one line; return the exit code."""
     import tempfile
     import traceback
 
@@ -73,14 +73,10 @@ def log_unexpected_error(error: BaseException) -> int:
             log(f"error: {error}: install what is missing with {pip_install_command(unmet)}")
             return USAGE
     text = "".join(traceback.format_exception(error))
-    try:
-        number, place = tempfile.mkstemp(".txt", "catlip-bench-error-")
-        with os.fdopen(number, "wb") as file:
-            file.write(text.encode(errors="backslashreplace"))
-    except OSError:  # no folder for temporary files can be written
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{frame.filename}:{frame.lineno}"
-    log(f"error: {type(error).__name__}: {describe_error(error)}; please report this with {place}")
+    number, path = tempfile.mkstemp(".txt", "catlip-bench-error-")
+    with os.fdopen(number, "wb") as file:
+        file.write(text.encode(errors="backslashreplace"))
+    log(f"error: {type(error).__name__}: {describe_error(error)}; please report this with {path}")
     return UNEXPECTED
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 
 from bench.cli.default import Bench
-from bench.cli.machine_checks import OBSERVED_SECONDS, count_busy_cores
 from bench.cli.measure import format_report_command, print_timed_results, speed_and_memory_tables
 from bench.cli.options import DataOptions
 from bench.cli.own_vocabulary import with_counted_vocabularies
@@ -34,7 +33,6 @@ from bench.tables.formats import pluralize
 from bench.transfer.terminal_tables import make_transfer_tables
 
 DEFAULT_MINUTES = 12.0
-MIN_NAMED_LOAD = 0.5  # cores that other processes keep busy
 SCALE = "-tiny"  # end of the names of the compared experiments
 SHORT = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}  # of timed runs of the smoke test
 
@@ -60,16 +58,13 @@ def run_default_comparison(options: Bench) -> int:
     check(options.results, experiments, trained=True, tasks=scope.tasks)
     start_or_resume = resume if options.resume else begin
     comparison = start_or_resume(options.results, name, experiments)
-    busy_cores = count_busy_cores(OBSERVED_SECONDS)
-    if busy_cores > MIN_NAMED_LOAD:
-        comparison.runner.progress.note = f"other processes use {busy_cores:.1f} cores"
     comparison.measure_memory()
     comparison.measure(1)
     times = comparison.stage_times()
     if times is not None:  # else a run of the first round failed
         seconds = 60 * (options.minutes or DEFAULT_MINUTES) - (time.monotonic() - start)
-        has_limit = options.minutes is not None
-        scope = plan_remaining_stages(comparison, scope, times, seconds, has_limit=has_limit)
+        is_limit = options.minutes is not None
+        scope = plan_remaining_stages(comparison, scope, times, seconds, is_limit=is_limit)
     comparison.measure(scope.rounds, first_round=1)
     comparison.train(scope)
     comparison.score(scope)
@@ -77,33 +72,33 @@ def run_default_comparison(options: Bench) -> int:
     return print_timed_results(comparison, tables)
 
 
-def tiny_experiments(names: Sequence[str]) -> list[Experiment]:
+def tiny_experiments(method_names: Sequence[str]) -> list[Experiment]:
     """Return the tiny experiments of methods, named with or without "-tiny"; ValueError suggests the nearest name."""
-    experiments = dict[Experiment, None]()
-    for name in names:
+    experiments = dict[str, Experiment]()
+    for name in method_names:
         method = name.strip().removesuffix(SCALE)
         look_up(method, METHOD_SETTINGS, "method")
-        experiments[EXPERIMENTS[f"{method}{SCALE}"]] = None
-    return [*experiments]
+        experiments[method] = EXPERIMENTS[f"{method}{SCALE}"]
+    return list(experiments.values())
 
 
 def plan_remaining_stages(
-    comparison: Comparison, scope: Scope, times: StageTimes, seconds: float, *, has_limit: bool
+    comparison: Comparison, scope: Scope, times: StageTimes, seconds_left: float, *, is_limit: bool
 ) -> Scope:
-    """Return the scope of the stages after the first round: the default one is fitted to the seconds that are left.
+    """Return the scope of the stages after the first round: the default scope is fitted to the seconds that are left.
 
-    It is kept in a file, so that a resumed comparison has the same. ValueError if the seconds are a limit into which
-    the smallest scope does not fit.
+    It is kept in a file, so that a resumed comparison has the same, and logged. ValueError if the seconds are a limit
+    into which the smallest scope does not fit.
     """
     path = comparison.results / f".{comparison.name}.stages"
     if path.is_file():
         planned = msgspec.json.decode(path.read_bytes(), type=Scope)
         scope = replace(planned, tasks=scope.tasks, root=scope.root)
     elif scope.name == "default":
-        scope = fit_stages(scope, seconds, times.seconds_left)
-    left = times.seconds_left(scope)
-    minutes = math.ceil(left / 60)
-    if has_limit and left > seconds and not path.is_file():
+        scope = fit_stages(scope, seconds_left, times.seconds_left)
+    needed_seconds = times.seconds_left(scope)
+    minutes = math.ceil(needed_seconds / 60)
+    if is_limit and needed_seconds > seconds_left and not path.is_file():
         raise ValueError(
             f"--minutes is too short: the smallest comparison that answers takes {minutes} more minutes here; "
             f"continue with --resume --minutes {minutes + 1}, or draw the finished runs with: "
@@ -114,7 +109,7 @@ def plan_remaining_stages(
     seeds = pluralize(len(scope.seeds), "seed")
     trainings = f"{seeds} of {scope.images:,} images for each method"
     log(f"planned: {scope.rounds} rounds of speed, {trainings}: about {minutes} min left")
-    comparison.runner.progress.expect(left)
+    comparison.runner.progress.expect(needed_seconds)
     return scope
 
 

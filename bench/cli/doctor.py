@@ -45,7 +45,7 @@ class Doctor:
     def run(self) -> int:
         """Print the findings."""
         if self.shards is not None:
-            table = self._check_data(self.shards)
+            table = self._loading_table(self.shards)
         elif self != Doctor(results=self.results, json=self.json):
             raise ValueError(
                 "--experiment, --images-per-s, --loading-seconds and --set need --shards"
@@ -55,8 +55,8 @@ class Doctor:
         print_tables([table], self.json)
         return OK
 
-    def _check_data(self, data: str) -> Table:
-        """Predict the cores that load the data fast enough."""
+    def _loading_table(self, data: str) -> Table:
+        """Time the loading of data, and return the table with the predicted number of cores."""
         require_range("loading-seconds", self.loading_seconds, 0, 1e6)
         require_range("images-per-s", self.images_per_s, 1e-3, 1e9)
         experiment = experiment_from(self.experiment, [*self.settings, f"data={data}"])

@@ -59,8 +59,8 @@ class List:
 
 
 def experiment_table(experiments: Mapping[str, Experiment], *, has_costs: bool) -> Table:
-    """List experiments, with what they cost by count."""
-    rows = [_describe(experiment) for experiment in experiments.values()]
+    """Return the table of experiments, with their counted parameters and FLOPs if `has_costs`."""
+    rows = [_experiment_row(experiment) for experiment in experiments.values()]
     if not has_costs:
         return Table.from_dicts("Experiments", rows, NOTE)
     from bench.measure.costs import count_costs
@@ -78,7 +78,7 @@ def experiment_table(experiments: Mapping[str, Experiment], *, has_costs: bool) 
     return Table.from_dicts("Experiments", rows, f"{NOTE}\n{COSTS_NOTE}")
 
 
-def _describe(experiment: Experiment) -> dict[str, Any]:
+def _experiment_row(experiment: Experiment) -> dict[str, Any]:
     smallest = min(experiment.image.all_image_sizes)
     largest = max(experiment.image.all_image_sizes)
     return {

@@ -11,9 +11,9 @@ from bench.tables.tables import Table
 
 
 def measure_loading(
-    experiment: Experiment, gpu_rate: float | None, results: Path, seconds: float
+    experiment: Experiment, images_per_second_per_gpu: float | None, results: Path, seconds: float
 ) -> Table:
-    """Time the loading of an experiment's data on one core; compare the cores that the GPUs need with those here.
+    """Time the loading of an experiment's data on one core, and predict how many cores feed this machine's GPUs.
 
     ValueError or OSError for data that cannot be loaded.
     """
@@ -29,17 +29,18 @@ def measure_loading(
         "low": per_core.low,
         "high": per_core.high,
         "CPU share": loading.cpu_share,
-        "images/s per GPU": gpu_rate,
+        "images/s per GPU": images_per_second_per_gpu,
         "GPUs": gpus,
         "cores": cores,
     }
     note = f"{loading.num_images:,} images in one thread; images per CPU second with 95 % interval over batches.\n"
-    if gpu_rate is None:
+    if images_per_second_per_gpu is None:
         note += "The cores needed are not known: give --images-per-s N, as `measure` or `plan` shows it."
         return Table.from_dicts("Loading", [row], note)
-    wanted = gpus * gpu_rate
+    wanted = gpus * images_per_second_per_gpu
     spare = cores - gpus
-    workers = min(count_loader_cores_per_rank(cores, gpus), math.ceil(gpu_rate / per_core.value))
+    needed_per_gpu = math.ceil(images_per_second_per_gpu / per_core.value)
+    workers = min(count_loader_cores_per_rank(cores, gpus), needed_per_gpu)
     verdict = judge_loader_cores(wanted / per_core.high, wanted / per_core.low, spare)
     row |= {"cores needed": wanted / per_core.value, "workers": workers, "verdict": verdict}
     note += (

@@ -24,7 +24,7 @@ MIN_FREE_BYTES = 2 * GIB
 
 
 class Finding(NamedTuple):
-    """The result of one check."""
+    """The result of one check, as a row of the table."""
 
     check: str
     found: str
@@ -32,13 +32,13 @@ class Finding(NamedTuple):
 
 
 def count_busy_cores(seconds: float) -> float:
-    """Return the number of cores that processes kept busy for some seconds; this process sleeps meanwhile."""
+    """Sleep for some seconds, and return the mean number of cores that processes kept busy meanwhile."""
     busy_percent = 100 - psutil.cpu_times_percent(seconds).idle
     return float(busy_percent / 100 * (psutil.cpu_count() or 1))
 
 
 def check_machine(results: Path) -> Table:
-    """Return the table of the findings of all checks."""
+    """Run all checks of this machine for two seconds, and return the table of their findings."""
     findings = [*check_host(), *check_gpus(), *check_tools(results)]
     return Table.from_dicts("This machine", [finding._asdict() for finding in findings])
 
@@ -107,7 +107,7 @@ def check_tools(results: Path) -> Iterator[Finding]:
 
 
 def _query_nvml(query: Callable[[Any], Any], handle: Any) -> str:
-    """Return NVML's answer or its error message."""
+    """Return the result of a query of a GPU as text, or NVML's error message."""
     try:
         return str(query(handle))
     except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError) as error:

@@ -99,7 +99,7 @@ class Measure(LabelOptions):
 
 
 def format_report_command(results: Path) -> str:
-    """Return the command that draws the page of a folder, which is named from the current folder if it is in it."""
+    """Return the command that draws the page of a folder; a folder below the current one has a relative path."""
     folder = results.resolve()
     if folder.is_relative_to(Path.cwd()):
         folder = folder.relative_to(Path.cwd())
@@ -109,7 +109,7 @@ def format_report_command(results: Path) -> str:
 def print_timed_results(
     comparison: Comparison, tables: Sequence[Table], json_file: Path | None = None
 ) -> int:
-    """Print the tables, and log how to draw the page and which steps were left out."""
+    """Print the tables, log how to draw the page and what disturbed the timing, and return the exit code."""
     code = print_results(comparison, tables, json_file)
     log(f"draw the page with: {format_report_command(comparison.results)}")
     names = [experiment.name for experiment in comparison.experiments]
@@ -122,7 +122,7 @@ def print_timed_results(
 def speed_and_memory_tables(
     comparison: Comparison, *, allow_differences: bool = False
 ) -> list[Table]:
-    """Return the tables of throughput, phases and memory."""
+    """Return the tables of throughput, phases of a step, and memory, of the experiments of a comparison."""
     names = [experiment.name for experiment in comparison.experiments]
     records = comparison.records()
     group = group_named(records, names, FIELDS if allow_differences else MAY_DIFFER)

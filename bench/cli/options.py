@@ -127,7 +127,7 @@ class DataOptions:
     image: Image = None
 
     def data_settings(self) -> list[str]:
-        """Return the options that are given, as settings of an experiment."""
+        """Return the given options as FIELD=VALUE settings of an experiment."""
         fields = {"data": self.data, "caption": self.caption, "image_column": self.image}
         return [f"{field}={value}" for field, value in fields.items() if value is not None]
 
@@ -143,7 +143,7 @@ class LabelOptions(DataOptions):
     ] = False
 
     def data_settings(self) -> list[str]:
-        """Return the options that are given, as settings of an experiment; ValueError if they exclude each other."""
+        """Return the given options as FIELD=VALUE settings; ValueError if they exclude each other."""
         from bench.labels.vocabulary import SUBWORD, read_vocabulary
 
         settings = super().data_settings()
@@ -159,7 +159,7 @@ class LabelOptions(DataOptions):
 
 
 def experiment_from(name: str, settings: Sequence[str]) -> "Experiment":
-    """Return the named experiment with the settings; ValueError for one that cannot be run."""
+    """Return the named experiment with FIELD=VALUE settings; ValueError for one that cannot be run."""
     from bench.experiment.experiments import get_experiment
     from bench.experiment.settings import with_settings
     from bench.interfaces.method import require_method_accepts
@@ -170,7 +170,7 @@ def experiment_from(name: str, settings: Sequence[str]) -> "Experiment":
 
 
 def experiments_from(names: Iterable[str], settings: Sequence[str]) -> "list[Experiment]":
-    """Return experiments as `experiment_from`, each name once; a field that some methods declare is set for those."""
+    """Return the named experiments with settings, each once; a method's own field is set only where it exists."""
     from bench.experiment.config import method_fields
     from bench.experiment.experiments import get_experiment
 
@@ -189,7 +189,7 @@ def experiments_from(names: Iterable[str], settings: Sequence[str]) -> "list[Exp
 def print_results(
     comparison: "Comparison", tables: "Sequence[Table]" = (), json_file: Path | None = None
 ) -> int:
-    """Show tables, the counts of skipped samples and the recorded failures; return the exit code."""
+    """Print tables, skipped samples and recorded failures, the tables also to a JSON file; return the exit code."""
     from bench.console.tables import print_tables
     from bench.measure.tables import failure_table, sample_flaw_table
 

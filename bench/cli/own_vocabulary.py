@@ -1,4 +1,4 @@
-"""Vocabularies counted from the captions of a user's data, for methods that need labels of their own."""
+"""Vocabularies that are counted from the captions of training data, for methods that learn labels."""
 
 import hashlib
 from collections.abc import Sequence
@@ -25,21 +25,21 @@ RULES = {"synset_vocabulary": "corenet", "subword_vocabulary": SUBWORD}  # by fi
 
 
 def vocabulary_fields_of(experiments: Sequence[Experiment]) -> list[str]:
-    """Return the fields that name the vocabularies of experiments; ValueError if none of them reads captions."""
+    """Return the fields that name the vocabularies of experiments; ValueError if no method of them reads captions."""
     fields = {*filter(None, map(vocabulary_field, experiments))}
     if not fields:
         raise ValueError("--count-vocabulary needs a method that reads captions: leave it out")
     return sorted(fields)
 
 
-def count_data_vocabulary(inputs: InputSettings, field: str) -> Vocabulary:
-    """Count the vocabulary of a field over the captions of data, over all texts where one of several is drawn.
+def count_data_vocabulary(inputs: InputSettings, vocabulary_field_name: str) -> Vocabulary:
+    """Count labels in the captions of training data, in all texts where one of several is drawn.
 
     All subwords are kept, and of the synsets at most as many as CatLIP's DataComp release has, those that
     `min_count_for` the captions keeps. Raises ValueError for captions without such labels, or a file that fails.
     """
     count = find_hook("count_labels") or count_input
-    counted: Vocabulary = count(inputs, RULES[field])
+    counted: Vocabulary = count(inputs, RULES[vocabulary_field_name])
     if counted.rule == SUBWORD:
         return cut_vocabulary(counted, 1, None)
     return cut_vocabulary(counted, min_count_for(counted.captions or 0), DATACOMP_SYNSETS)
@@ -68,9 +68,9 @@ def write_and_log_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
     log(f"{path}: {len(vocabulary.labels):,} labels")
 
 
-def cut_vocabulary(vocabulary: Vocabulary, min_count: int, size: int | None) -> Vocabulary:
-    """Keep the labels with at least `min_count` occurrences, and the first `size` of these; ValueError for none."""
-    cut = vocabulary.filtered(min_count, size)
+def cut_vocabulary(vocabulary: Vocabulary, min_count: int, max_labels: int | None) -> Vocabulary:
+    """Return the `max_labels` most frequent labels that occur `min_count` times or more; ValueError for none."""
+    cut = vocabulary.filtered(min_count, max_labels)
     if not cut.labels:
         most = max((label.count for label in vocabulary.labels), default=0)
         raise ValueError(

@@ -19,7 +19,7 @@ class ReleasedSetting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """A setting of a released recipe, and what this project has in its place."""
 
     released: Any
-    where: str = ""  # FILE: FRAGMENT of the released code, where no field says it; "not" before a missing fragment
+    where: str = ""  # "FILE: FRAGMENT" of the released code, where no field says it; "not" before a missing fragment
     ours: str = ""  # field=value of our experiment; empty: no field
     # Unused: it changes neither a loss nor the work of a step.
     state: Literal["equal", "different", "unused"] = "equal"

@@ -88,7 +88,7 @@ class Train(LabelOptions):
         """Train, then score the tower and its random-init baseline."""
         named = experiment_from(self.name, [*self.settings, *self.data_settings()])
         out = self.out or Path("results") / f"train-{safe_file_name(named.name)}"
-        experiment = self._experiment(named, out)
+        experiment = self._training_experiment(named, out)
         tasks: list[str] = []
         root = ""
         if self.score:
@@ -107,7 +107,7 @@ class Train(LabelOptions):
             curves=(),
         )
         try:
-            checkpoint = self._newest_checkpoint(experiment, out)
+            checkpoint = self._find_checkpoint(experiment, out)
             with lock_training_folder(out):
                 (out / REQUEUE_FILE).unlink(missing_ok=True)
                 if self.count_vocabulary and checkpoint is None:
@@ -119,7 +119,7 @@ class Train(LabelOptions):
                 (out / REQUEUE_FILE).touch()
             raise
 
-    def _experiment(self, named: Experiment, out: Path) -> Experiment:
+    def _training_experiment(self, named: Experiment, out: Path) -> Experiment:
         """Return the experiment with the images and the vocabulary of its training."""
         if any(setting.startswith("caption_lengths=") for setting in self.settings):
             raise ValueError(
@@ -139,10 +139,10 @@ class Train(LabelOptions):
             )
         return set_images(experiment, images)
 
-    def _newest_checkpoint(
+    def _find_checkpoint(
         self, experiment: Experiment, out: Path
     ) -> tuple[Path, CheckpointMetadata] | None:
-        """Return the checkpoint to resume from; ValueError if OUT holds one of another training."""
+        """Return the newest checkpoint in OUT with its metadata; ValueError if it must not be resumed."""
         folder = out / "checkpoints"
         with lock_training_folder(folder) if folder.is_dir() else nullcontext():
             if not list_checkpoints(folder):
@@ -164,7 +164,7 @@ class Train(LabelOptions):
         scope: Scope,
         checkpoint: tuple[Path, CheckpointMetadata] | None,
     ) -> int:
-        """Train and score in a folder that this process has locked."""
+        """Train and score in a folder that this process has locked, print the tables, and return the exit code."""
         check(out, [experiment], trained=True, tasks=scope.tasks)
         if checkpoint is None:
             resume_from = ""
@@ -192,9 +192,9 @@ class Train(LabelOptions):
 
 
 def count_training_vocabulary(experiment: Experiment, out: Path) -> None:
-    """Count the labels of an experiment's captions into OUT/vocabulary.json.
+    """Count the labels of an experiment's captions into OUT/vocabulary.json, and log the path.
 
-    The count may take hours, so that the training, with its default vocabulary, is checked before.
+    The count may take hours, so that the training is checked before, with its default vocabulary.
     """
     unlabelled = change(experiment, caption_lengths=PACK_DATA)
     require_runnable(out.resolve(), [unlabelled])

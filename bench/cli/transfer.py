@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from tyro.conf import Positional, arg
 
@@ -73,7 +73,7 @@ class Transfer:
 
 
 def resolve_tower_arguments(tower: str, results: Path) -> list[str]:
-    """Return arguments of `load_tower` with absolute paths: the newest towers of an experiment, or the named tower."""
+    """Return the paths of an experiment's newest towers, or the named tower with an absolute path, for `load_tower`."""
     if tower in EXPERIMENTS or "[" in tower:  # which begins an experiment's settings
         return [str(path.resolve()) for path in find_latest_towers(results, tower)]
     name, equals, file = ("", "", tower) if Path(tower).exists() else tower.rpartition("=")
@@ -85,30 +85,39 @@ def resolve_tower_arguments(tower: str, results: Path) -> list[str]:
 def require_openable_tasks(
     results: Path, root: str, tasks: Sequence[str], towers: Sequence[str] = ()
 ) -> None:
-    """Open the tasks on disk, and towers, in this process; ValueError or OSError if one cannot be opened."""
+    """Open the tasks on disk, and the towers, to refuse them early; ValueError or OSError if one cannot be opened."""
     with imports_without_gc():  # of torch, too
         from bench.transfer.named_tasks import require_openable
     require_openable(results, root, towers, [task for task in tasks if TASKS[task].layout])
 
 
+class ScoringChoice(NamedTuple):
+    """What towers are scored on, and how."""
+
+    task_names: list[str]
+    root: str  # absolute folder of the tasks that lie on disk; empty: none does
+    protocol_names: list[str]
+
+
 def choose_tasks_and_protocols(
-    tasks: Sequence[str], root: Path | None, protocols: Sequence[str] = ()
-) -> tuple[list[str], str, list[str]]:
-    """Return tasks, the absolute folder of those on disk ("" for none), and protocols, or their defaults.
+    task_names: Sequence[str], root: Path | None, protocol_names: Sequence[str] = ()
+) -> ScoringChoice:
+    """Return the named tasks and protocols, or for an empty sequence the defaults that fit.
 
     With a folder, the default task reads it as its content shows. ValueError for a task on disk without a folder, and
     for tasks and protocols that do not fit each other.
     """
-    if not tasks and root is not None:
-        tasks = [DEFAULT_ROOT_TASK]
-    chosen_protocols = [
-        look_up(name, PROTOCOLS, "protocol") for name in protocols or default_protocol_names()
+    protocols = [
+        look_up(name, PROTOCOLS, "protocol") for name in protocol_names or default_protocol_names()
     ]
-    protocol_kinds = {protocol.label_kind for protocol in chosen_protocols}
-    default_tasks = [name for name in DEFAULT_TASKS if TASKS[name].label_kind in protocol_kinds]
-    chosen_tasks = [look_up(name, TASKS, "task") for name in tasks or default_tasks]
-    task_kinds = {task.label_kind for task in chosen_tasks}
-    for task in chosen_tasks:
+    protocol_kinds = {protocol.label_kind for protocol in protocols}
+    if not task_names and root is not None:
+        task_names = [DEFAULT_ROOT_TASK]
+    elif not task_names:
+        task_names = [name for name in DEFAULT_TASKS if TASKS[name].label_kind in protocol_kinds]
+    tasks = [look_up(name, TASKS, "task") for name in task_names]
+    task_kinds = {task.label_kind for task in tasks}
+    for task in tasks:
         if task.label_kind not in protocol_kinds:
             raise ValueError(
                 f"{task.name} has {task.label_kind}: add a --protocol that scores them"
@@ -117,13 +126,13 @@ def choose_tasks_and_protocols(
             raise ValueError(
                 f"--root is missing: name the folder that holds the data of {task.name} ({task.layout})"
             )
-    for protocol in chosen_protocols:
-        if protocols and protocol.label_kind not in task_kinds:
+    for protocol in protocols:
+        if protocol_names and protocol.label_kind not in task_kinds:
             raise ValueError(
                 f"{protocol.name} scores tasks that have {protocol.label_kind}: add one"
             )
-    if root is not None and not any(task.layout for task in chosen_tasks):
+    if root is not None and not any(task.layout for task in tasks):
         raise ValueError("--root is for tasks on disk: leave it out, or name such a --task")
-    names = [protocol.name for protocol in chosen_protocols if protocol.label_kind in task_kinds]
+    fitting_names = [protocol.name for protocol in protocols if protocol.label_kind in task_kinds]
     folder = "" if root is None else str(root.resolve(strict=True))
-    return [task.name for task in chosen_tasks], folder, names
+    return ScoringChoice([task.name for task in tasks], folder, fitting_names)

@@ -17,7 +17,6 @@ class Progress:
     """Logs the start of runs with the elapsed time, and with the remaining time once it is known."""
 
     def __init__(self) -> None:
-        self.note = ""  # shown while the remaining time is not known
         self._started_at = time.monotonic()
         self._expected_end: float | None = None  # of time.monotonic(); None: not known yet
         self._next_line = 0.0
@@ -34,7 +33,7 @@ class Progress:
             if elapsed < self._next_line:
                 return
             self._next_line = elapsed + LINE_SECONDS
-        left = f"estimating, {self.note}" if self.note else "estimating"
+        left = "estimating"
         if self._expected_end is not None:
             left = f"about {_format_minutes(max(0.0, self._expected_end - now)):>5} left"
         log(f"{_format_minutes(elapsed):>6} elapsed, {left} | {label}")

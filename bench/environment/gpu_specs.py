@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -74,10 +75,17 @@ def find_gpu_spec(device_name: str) -> GpuSpec | None:
     return None
 
 
-def find_datasheet_peak(device_name: str, precision: str) -> tuple[float | None, str]:
-    """Return a GPU's peak in FLOP/s and its source, or None and why the peak is unknown."""
+class DatasheetPeak(NamedTuple):
+    """The highest speed of matrix products by a GPU's data sheet."""
+
+    flops_per_second: float | None  # None: unknown
+    source: str  # where the figure is from, or why it is unknown
+
+
+def find_datasheet_peak(device_name: str, precision: str) -> DatasheetPeak:
+    """Return the peak of the GPU with a CUDA device name, in "fp32", "bf16" or "fp16"."""
     spec = find_gpu_spec(device_name)
     if spec is None:
-        return None, f"no peak known for {device_name} at {precision}"
+        return DatasheetPeak(None, f"no peak known for {device_name} at {precision}")
     kind = "fp32 without tensor cores" if precision == "fp32" else f"{precision} dense"
-    return spec.peak_flops_per_second(precision), f"{spec.source}, {kind}"
+    return DatasheetPeak(spec.peak_flops_per_second(precision), f"{spec.source}, {kind}")

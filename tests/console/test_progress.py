@@ -16,7 +16,6 @@ def test_remaining_time_is_shown_once_it_is_known(
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
     monkeypatch.setattr(progress, "time", clock)
     shown = Progress()
-    shown.note = "other processes use 1.5 cores"
     shown.log_start("the first run")
     clock.now = 61.0
     shown.expect(120.0)
@@ -25,7 +24,7 @@ def test_remaining_time_is_shown_once_it_is_known(
     clock.now = 600.0
     shown.log_start("a late run")
     assert capsys.readouterr().err.splitlines() == [
-        "  0:00 elapsed, estimating, other processes use 1.5 cores | the first run",
+        "  0:00 elapsed, estimating | the first run",
         "  1:01 elapsed, about  2:00 left | the second run",
         " 10:00 elapsed, about  0:00 left | a late run",
     ]

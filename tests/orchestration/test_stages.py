@@ -88,19 +88,19 @@ def test_stages_are_planned_once_and_kept_for_a_resumed_comparison(
     """Only the default scope is fitted to the time that is left."""
     scope, times = scopes(on_gpu=False)[name], comparison.stage_times()
     assert times is not None
-    planned = plan_remaining_stages(comparison, scope, times, 5 * 60, has_limit=False)
+    planned = plan_remaining_stages(comparison, scope, times, 5 * 60, is_limit=False)
     assert (planned == scope) == (name != "default")
     assert capsys.readouterr().err.startswith(f"planned: {planned.rounds} rounds of speed, ")
-    assert plan_remaining_stages(comparison, scope, times, 0.0, has_limit=True) == planned
+    assert plan_remaining_stages(comparison, scope, times, 0.0, is_limit=True) == planned
 
 
 def test_limit_that_is_too_short_is_refused_with_one_that_is_enough(comparison: Comparison) -> None:
     times = comparison.stage_times()
     assert times is not None
     with pytest.raises(ValueError, match="--minutes is too short") as refused:
-        plan_remaining_stages(comparison, SCOPE, times, 60.0, has_limit=True)
+        plan_remaining_stages(comparison, SCOPE, times, 60.0, is_limit=True)
     text = str(refused.value)
     assert text.endswith(f"report build {comparison.results}")
     minutes = int(text.partition("--resume --minutes ")[2].partition(",")[0])
-    planned = plan_remaining_stages(comparison, SCOPE, times, 60.0 * minutes, has_limit=True)
+    planned = plan_remaining_stages(comparison, SCOPE, times, 60.0 * minutes, is_limit=True)
     assert times.seconds_left(planned) <= 60.0 * minutes
