@@ -60,7 +60,7 @@ class Circumstances(
 
 
 def summarize_machine(circumstances: Circumstances) -> str:
-    """Return one line with the machine, threads, processes and packages; figures are joined only if it is equal."""
+    """Return one line with machine, threads, processes and packages: figures with unequal lines are not joined."""
     packages = ", ".join(f"{name} {version}" for name, version in circumstances.packages.items())
     threads = f"{circumstances.threads} thread{'s' if circumstances.threads > 1 else ''}"
     processes = f"; {circumstances.processes} processes" if circumstances.processes > 1 else ""

@@ -130,7 +130,7 @@ def read_limited(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
 def read_intact_files(
     paths: Iterable[Path], read: Callable[[Path], T]
 ) -> tuple[list[T], list[str]]:
-    """Return what `read` returns for each intact file, and the message of the error of each other file."""
+    """Read files; return the contents of those that can be read, and the error message of each other one."""
     contents: list[T] = []
     errors: list[str] = []
     for path in paths:

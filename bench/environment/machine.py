@@ -34,7 +34,7 @@ def describe_processors(device: torch.device) -> str:
 
 
 def read_settings_of_device(device: torch.device) -> dict[str, str | None]:
-    """Return the settings of a GPU; empty for a CPU, or without NVML."""
+    """Return driver, power limit, ECC, MIG and clocks of a GPU by name; empty for a CPU, or without NVML."""
     if device.type == "cuda":
         with suppress(pynvml.NVMLError):
             pynvml.nvmlInit()

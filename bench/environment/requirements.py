@@ -52,7 +52,7 @@ def pip_install_command(packages: Sequence[str]) -> str:
 
 
 def locate_compiler_requirements() -> Iterator[SystemRequirement]:
-    """Yield what torch.compile needs beside packages, whether it is there or not."""
+    """Yield the C++ compiler and the header that torch.compile needs, installed or not."""
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++") or ""
     yield SystemRequirement("C++ compiler", compiler, f"{APT_INSTALL} g++")
     header = Path(sysconfig.get_path("include"), "Python.h")
@@ -62,7 +62,7 @@ def locate_compiler_requirements() -> Iterator[SystemRequirement]:
 
 
 def locate_gpu_requirements() -> Iterator[SystemRequirement]:
-    """Yield what a run on a GPU needs in addition, whether it is there or not."""
+    """Yield the driver and Triton, which a run on a GPU needs in addition, installed or not."""
     driver = "libcuda.so.1"
     try:
         ctypes.CDLL(driver)

@@ -18,7 +18,7 @@ CAPTION = 12
 
 
 def derive_seed(seed: int, part: int, *key: int) -> int:
-    """Return the seed of a generator from the run's seed, one of the parts above and further numbers."""
+    """Return an independent seed for a part of a run, such as ORDER, and further numbers, such as the epoch."""
     sequence = np.random.SeedSequence((seed, part, *key))
     number = sequence.generate_state(1, np.uint64)[0]
     return int(number >> 1)  # below 2**63

@@ -11,12 +11,12 @@ SLOT_VARIABLE = "CATLIP_BENCH_SLOTS"  # environment variable with the run's two 
 
 
 def is_interleaved() -> bool:
-    """Return whether a parent process gives slots to this one."""
+    """Return whether this process works in turns with others, in slots that a parent process gives out."""
     return SLOT_VARIABLE in os.environ
 
 
 def stop_slot_inheritance() -> None:
-    """Let no program that this process starts inherit the pipes, whose end tells the scheduler that the run is over."""
+    """Close the pipes of slots in programs that this process starts: their end tells the parent that the run is over."""
     for end in os.environ.get(SLOT_VARIABLE, "").split():
         os.set_inheritable(int(end), False)
 
