@@ -35,5 +35,6 @@ class Export:
         known = load_tower(self.tower, self.results)
         make_folders(self.out)
         print(export_tower(known, self.out))
-        log(f"written: {self.out}, from {known.file}" if known.file else f"written: {self.out}")
+        source = f", from {known.file}" if known.file else ""
+        log(f"written: {self.out}{source}")
         return OK

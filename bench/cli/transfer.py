@@ -74,12 +74,15 @@ class Transfer:
 
 def resolve_tower_arguments(tower: str, results: Path) -> list[str]:
     """Return the paths of an experiment's newest towers, or the named tower with an absolute path, for `load_tower`."""
-    if tower in EXPERIMENTS or "[" in tower:  # which begins an experiment's settings
+    has_settings = "[" in tower  # an experiment's, after its name
+    if tower in EXPERIMENTS or has_settings:
         return [str(path.resolve()) for path in find_latest_towers(results, tower)]
-    name, equals, file = ("", "", tower) if Path(tower).exists() else tower.rpartition("=")
+    if Path(tower).exists():
+        return [str(Path(tower).resolve())]
+    model, _, file = tower.rpartition("=")
     if not Path(file).exists():
         look_up(tower, EXPERIMENTS, "tower file or experiment")
-    return [f"{name}{equals}{Path(file).resolve()}"]
+    return [f"{model}={Path(file).resolve()}"]
 
 
 def require_openable_tasks(

@@ -16,7 +16,7 @@ def is_interleaved() -> bool:
 
 
 def stop_slot_inheritance() -> None:
-    """Close the pipes of slots in programs that this process starts: their end tells the parent that the run is over."""
+    """Close the pipes of slots in programs that this process starts: their end tells the parent that a run is over."""
     for end in os.environ.get(SLOT_VARIABLE, "").split():
         os.set_inheritable(int(end), False)
 

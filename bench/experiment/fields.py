@@ -85,7 +85,7 @@ class ImageSettings(SettingsGroup, frozen=True, kw_only=True):
     image_size: Annotated[
         ImageSize,
         field_metadata(
-            "Side of the images in pixels; with `image_sizes` that of `batch_size` and of scoring.",
+            "Side of the images in pixels; with `image_sizes` the side in scoring, and at which `batch_size` counts.",
             "tuned",
             "model",
         ),
@@ -254,16 +254,16 @@ class InputSettings(SettingsGroup, frozen=True, kw_only=True):
     caption: Annotated[
         NonEmptyStr | None,
         field_metadata(
-            "Captions that are read: fields of the samples, of which one with a text is drawn for each image and epoch "
-            '("txt:0.5;json.llava:0.5"); None: found by its name.',
+            'Column or field that holds the captions; of several ("txt:0.5;json.llava:0.5"), one is drawn for each '
+            "image and epoch with the given probability. None: found by its name.",
             "as needed",
         ),
     ] = None
     image_column: Annotated[
         NonEmptyStr | None,
         field_metadata(
-            "Column that holds the images or their paths, or their suffix in tars and folders; None: found by its name "
-            "or its content.",
+            "Column of a table that holds the images or their paths; in tars and folders the suffix of images. "
+            "None: found by its name or content.",
             "as needed",
         ),
     ] = None
@@ -318,7 +318,7 @@ class TrainingSettings(SettingsGroup, frozen=True, kw_only=True):
     batch_size: Annotated[
         PositiveInt,
         field_metadata(
-            "Number of images of `image_size` per step on one device.",
+            "Number of images per step on one device, at `image_size`.",
             "by batch",
             "same values",
         ),
@@ -326,20 +326,20 @@ class TrainingSettings(SettingsGroup, frozen=True, kw_only=True):
     accumulation: Annotated[
         PositiveInt,
         field_metadata(
-            "Number of micro-batches per batch. It must be 1 for contrastive methods; SuperClass counts per "
-            "micro-batch."
+            "Number of micro-batches into which a batch is split. It must be 1 for contrastive methods; SuperClass "
+            "counts how often labels occur in each micro-batch."
         ),
     ] = 1
     images: Annotated[
         PositiveInt,
         field_metadata(
-            "Number of training images in the largest budget that all methods share.",
+            "Length of the training: number of images seen on all devices, repetitions included.",
             "budget",
         ),
     ]
     warmup_images: Annotated[
         Annotated[int, Meta(ge=0)],
-        field_metadata("Number of training images in the warm-up.", "budget"),
+        field_metadata("Number of these images in the warm-up of the learning rate.", "budget"),
     ]
     schedule: Annotated[
         Literal["wsd", "cosine"],
@@ -350,10 +350,10 @@ class TrainingSettings(SettingsGroup, frozen=True, kw_only=True):
     ] = "wsd"
     cooldown_share: Annotated[
         Annotated[float, Meta(gt=0, lt=1)],
-        field_metadata("Fraction of a budget's images in the cool-down."),
+        field_metadata('Fraction of the images in the cool-down of "wsd".'),
     ] = 0.2
     min_learning_rate: Annotated[
-        NonNegativeFloat, field_metadata("Learning rate at the end of a cosine.")
+        NonNegativeFloat, field_metadata('Learning rate at the end of the schedule "cosine".')
     ] = 0.0
 
 
@@ -405,7 +405,7 @@ class AdamWSettings(SettingsGroup, frozen=True, kw_only=True):
     ema_kernel: Annotated[
         EmaKernel,
         field_metadata(
-            'Update of that average: of all weights at once, or "for_loop" one by one.',
+            'Update of the weights\' average: of all weights at once, or "for_loop" one by one.',
             "same values",
         ),
     ] = "foreach"
@@ -495,7 +495,7 @@ class TimingSettings(SettingsGroup, frozen=True, kw_only=True):
             "pace",
         ),
     ]
-    windows: Annotated[PositiveInt, field_metadata("Number of timed windows.", "pace")]
+    windows: Annotated[PositiveInt, field_metadata("Number of timed windows of a run.", "pace")]
     steps_per_window: Annotated[
         PositiveInt,
         field_metadata(
