@@ -57,8 +57,8 @@ class Reference:
     # with corenet: tar shards that are loaded while it trains; default: the shipped pack
     data: Annotated[str | None, arg(metavar="PATH")] = None
     rounds: Rounds = None
-    # continue the newest comparison with a reference in RESULTS; runs that are recorded are not repeated; default:
-    # begin a new one
+    # continue the newest comparison with a reference in RESULTS: recorded runs are not repeated; default: begin a new
+    # one
     resume: bool = False
     settings: Settings = ()
     results: Results = Path("results")
