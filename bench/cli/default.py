@@ -24,7 +24,9 @@ class Bench(DataOptions):
     )
     root: Root = None
     tasks: Tasks = ()
-    # continue the newest comparison in RESULTS, with the same methods, commit, --smoke and --full: recorded runs are not
+    full: bool = (
+        False  # train three seeds of each method, each on 320,000 images; it takes hours on a CPU
+    )
     # repeated, failed ones are; default: begin a new one
     resume: bool = False
     results: Results = Path("results")
