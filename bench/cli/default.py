@@ -19,14 +19,11 @@ class Bench(DataOptions):
     # limit of the whole in minutes, to which rounds, images and seeds are fitted; default: about 12, without a limit
     minutes: float | None = None
     smoke: bool = False  # only check that every stage runs, in about 90 s; the figures mean nothing
-    full: bool = (
-        False  # train three seeds of each method, each on 320,000 images; on a CPU it takes hours
-    )
+    # train three seeds of each method, each on 320,000 images; on a CPU it takes hours
+    full: bool = False
     root: Root = None
     tasks: Tasks = ()
-    full: bool = (
-        False  # train three seeds of each method, each on 320,000 images; it takes hours on a CPU
-    )
+    # continue the newest comparison in RESULTS, of the same methods, commit, --smoke and --full: recorded runs are not
     # repeated, failed ones are; default: begin a new one
     resume: bool = False
     results: Results = Path("results")

@@ -64,6 +64,7 @@ def _run_rank(words: Sequence[str]) -> int:
 
 
 def _run_verb(words: Sequence[str]) -> int:
+    """Parse and run a verb in this process; an interrupt is logged with how to continue."""
     command = parse(words)
     require_json_file(getattr(command, "json", None))
     try:

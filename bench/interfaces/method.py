@@ -194,6 +194,7 @@ def require_method_accepts(experiment: Experiment) -> None:
 
 
 def _method_errors(experiment: Experiment, method: Method) -> Iterator[str]:
+    """Yield the reasons why a method cannot run an experiment, each naming the field."""
     if method.compares_batch:
         largest = max(experiment.image.all_image_sizes)
         if experiment.batch_size_for(largest) < MIN_COMPARED_IMAGES:
