@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.experiment.config import (
+    FIELD_DECLARATIONS,
     FIELDS,
     Experiment,
     change,
@@ -57,7 +58,7 @@ ANOTHER: dict[str, Any] = {
 
 def another(field: str) -> Any:
     """Return another valid value of a field than the tiny experiment's."""
-    value, kind = get_field(TINY, field), FIELDS[field]
+    value, kind = get_field(TINY, field), FIELD_DECLARATIONS[field].kind
     if field in ANOTHER:
         return ANOTHER[field]
     if isinstance(value, bool):

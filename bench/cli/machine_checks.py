@@ -31,6 +31,11 @@ class Finding(NamedTuple):
     advice: str = "ok"
 
 
+def _find(check: str, found: str, *, is_flaw: bool, advice: str) -> Finding:
+    """Return the finding of a check, whose advice is shown only for a flaw."""
+    return Finding(check, found, advice if is_flaw else "ok")
+
+
 def count_busy_cores(seconds: float) -> float:
     """Sleep for some seconds, and return the mean number of cores that processes kept busy meanwhile."""
     busy_percent = 100 - psutil.cpu_times_percent(seconds).idle
@@ -47,18 +52,17 @@ def check_host() -> Iterator[Finding]:
     """Check cores, other processes and memory; this watches the machine for two seconds."""
     cores = psutil.cpu_count() or 1
     has_quota = CGROUP_QUOTA.is_file() and not CGROUP_QUOTA.read_text().startswith("max")
-    advice = "a container's quota pauses all threads: bind whole cores instead"
     usable = f"{count_available_cores()} usable of {cores} logical"
-    yield Finding("cores", usable, advice if has_quota else "ok")
-    load = count_busy_cores(OBSERVED_SECONDS) / cores
+    advice = "a container's quota pauses all threads: bind whole cores instead"
+    yield _find("cores", usable, is_flaw=has_quota, advice=advice)
+    busy_share = count_busy_cores(OBSERVED_SECONDS) / cores
+    load = f"{100 * busy_share:.0f} % of all cores"
     advice = "end them, or wait (`top` shows them)"
-    yield Finding(
-        "other processes", f"{100 * load:.0f} % of all cores", advice if load > BUSY_SHARE else "ok"
-    )
+    yield _find("other processes", load, is_flaw=busy_share > BUSY_SHARE, advice=advice)
     memory = psutil.virtual_memory()
     free = f"{memory.available / GIB:.1f} GiB available of {memory.total / GIB:.1f} GiB"
     is_small = memory.available < MIN_FREE_BYTES
-    yield Finding("memory", free, "end processes that hold memory" if is_small else "ok")
+    yield _find("memory", free, is_flaw=is_small, advice="end processes that hold memory")
 
 
 def check_gpus() -> Iterator[Finding]:
@@ -79,31 +83,32 @@ def check_gpus() -> Iterator[Finding]:
             lambda gpu: len(pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)), handle
         )
         is_busy = running.isdecimal() and running != "0"
-        yield Finding(f"GPU {index}: processes", running, "end them, or wait" if is_busy else "ok")
+        yield _find(f"GPU {index}: processes", running, is_flaw=is_busy, advice="end them, or wait")
         slowed = _query_nvml(
             lambda gpu: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu) & reasons, handle
         )
-        advice = "ok" if slowed == "0" else "see `nvidia-smi -q -d PERFORMANCE`"
-        yield Finding(f"GPU {index}: slowdown reasons", slowed, advice)
+        advice = "see `nvidia-smi -q -d PERFORMANCE`"
+        yield _find(f"GPU {index}: slowdown reasons", slowed, is_flaw=slowed != "0", advice=advice)
     if handles:
         num_usable = count_gpus()
-        advice = "ok" if num_usable else "install a PyTorch build for this GPU and driver"
-        yield Finding("CUDA", f"torch can use {pluralize(num_usable, 'GPU')}", advice)
+        usable = f"torch can use {pluralize(num_usable, 'GPU')}"
+        advice = "install a PyTorch build for this GPU and driver"
+        yield _find("CUDA", usable, is_flaw=not num_usable, advice=advice)
 
 
 def check_tools(results: Path) -> Iterator[Finding]:
     """Check what torch.compile and loader workers need, and the disk."""
-    for tool in [
-        *locate_compiler_requirements(),
-        *(locate_gpu_requirements() if has_gpu() else ()),
-    ]:
-        yield Finding(tool.name, tool.path or "none", "ok" if tool.path else tool.remedy)
+    tools = [*locate_compiler_requirements()]
+    if has_gpu():
+        tools += locate_gpu_requirements()
+    for tool in tools:
+        yield _find(tool.name, tool.path or "none", is_flaw=not tool.path, advice=tool.remedy)
     folder = results.resolve()
     while not folder.exists():
         folder = folder.parent
     free_bytes = shutil.disk_usage(folder).free
-    advice = "free disk space" if free_bytes < MIN_FREE_BYTES else "ok"
-    yield Finding("disk", f"{free_bytes / GIB:.0f} GiB free at {folder}", advice)
+    free = f"{free_bytes / GIB:.0f} GiB free at {folder}"
+    yield _find("disk", free, is_flaw=free_bytes < MIN_FREE_BYTES, advice="free disk space")
 
 
 def _query_nvml(query: Callable[[Any], Any], handle: Any) -> str:

@@ -184,7 +184,7 @@ for _field in fields(Experiment):
         FIELD_DECLARATIONS |= {
             field.name: _read_field_declaration(_field.name, field) for field in fields(_field.type)
         }
-FIELDS = {name: facts.kind for name, facts in FIELD_DECLARATIONS.items()}  # types by name
+FIELDS = tuple(FIELD_DECLARATIONS)  # names of the fields that every experiment has
 
 _METHOD_FIELDS: dict[
     str, dict[str, FieldDeclaration]
@@ -279,7 +279,7 @@ def unexpected_differences(
     experiments: Iterable[Experiment], may_differ: Iterable[str]
 ) -> dict[str, tuple[Any, ...]]:
     """Return `differing_field_values` without the fields that may differ; fields that methods declare always may."""
-    bound = FIELDS.keys() - {*may_differ}
+    bound = {*FIELDS} - {*may_differ}
     return {
         field: values
         for field, values in differing_field_values(experiments).items()
