@@ -6,7 +6,8 @@ from bench.interfaces.extensions import Extension
 from bench.interfaces.measurement import Measurement
 from bench.records.record import FigureSpec
 
-IMAGES, WARMUP = 8, 2
+NUM_IMAGES = 8
+NUM_WARMUP = 2  # images before them
 
 
 class Latency(Measurement):
@@ -23,12 +24,12 @@ class Latency(Measurement):
         image = torch.zeros(1, tower.channels, tower.image_size, tower.image_size, device=device)
         milliseconds = []
         with torch.inference_mode():
-            for _ in range(WARMUP + IMAGES):
+            for _ in range(NUM_WARMUP + NUM_IMAGES):
                 start = time.perf_counter()
                 tower(image).sum().item()  # which waits for the device
                 milliseconds.append(1000 * (time.perf_counter() - start))
         parameters = sum(weight.numel() for weight in tower.parameters())
-        return {"one image": milliseconds[WARMUP:], "parameters": parameters / 1e6}
+        return {"one image": milliseconds[NUM_WARMUP:], "parameters": parameters / 1e6}
 
 
 EXTENSION = Extension(measurements=[Latency()])

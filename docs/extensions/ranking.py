@@ -41,11 +41,11 @@ class Ranking(ContrastiveMethod):
         with without_autocast(images.device):
             rank, _ = rank_and_world_size(group)
             similarity = image.float() @ all_gather_with_gradient(text.float(), group).T
-            own = similarity.diagonal(rank * len(image))
+            matching = similarity.diagonal(rank * len(image))
             mask = torch.eye(*similarity.shape, device=similarity.device).roll(rank * len(image), 1)
             hardest = (similarity - 2 * mask).amax(1)
             scale = model.log_scale.exp()
-            return (F.softplus(scale * (model.margin + hardest - own)) / scale).mean()
+            return (F.softplus(scale * (model.margin + hardest - matching)) / scale).mean()
 
 
 EXTENSION = Extension(

@@ -29,9 +29,8 @@ class SqliteSamples(Samples):
             "SELECT name FROM sqlite_master WHERE type = 'table'"
         ):
             columns = [row[1] for row in self.database.execute(f'PRAGMA table_info("{table}")')]
-            image, caption = (
-                find_column(columns, known) for known in (IMAGE_COLUMNS, CAPTION_COLUMNS)
-            )
+            image = find_column(columns, IMAGE_COLUMNS)
+            caption = find_column(columns, CAPTION_COLUMNS)
             if image and caption:
                 break
         else:

@@ -11,25 +11,30 @@ ANGLES = (0, 45, 90, 135)  # degrees
 def load_stripes(cache):
     from bench.transfer.tasks.tasks import SingleLabelTask
 
-    parts = (draw_part(seed, images) for seed, images in enumerate((80, 40, 120)))
-    return SingleLabelTask("stripes", tuple(f"{angle} degrees" for angle in ANGLES), *parts)
+    classes = tuple(f"{angle} degrees" for angle in ANGLES)
+    train = draw_stripes(0, 80)
+    validation = draw_stripes(1, 40)
+    test = draw_stripes(2, 120)
+    return SingleLabelTask("stripes", classes, train, validation, test)
 
 
-def draw_part(seed, images):
+def draw_stripes(seed, num_images):
     import torch
 
     from bench.transfer.tasks.image_sources import ArrayImageSource
     from bench.transfer.tasks.tasks import LabelledImages
 
-    draw, labels = np.random.default_rng(seed), np.arange(images) % len(ANGLES)
+    generator = np.random.default_rng(seed)
+    labels = np.arange(num_images) % len(ANGLES)
     angle = np.radians(ANGLES)[labels, None, None]
     y, x = np.mgrid[:64, :64]
-    period, phase = draw.uniform(6, 16, (images, 1, 1)), draw.uniform(0, 6.28, (images, 1, 1))
+    period = generator.uniform(6, 16, (num_images, 1, 1))
+    phase = generator.uniform(0, 6.28, (num_images, 1, 1))
     waves = np.sin(6.28 / period * (x * np.cos(angle) + y * np.sin(angle)) + phase)
-    grey = (127 + 100 * waves + draw.normal(0, 10, waves.shape)).clip(0, 255).astype(np.uint8)
-    return LabelledImages(
-        ArrayImageSource(torch.from_numpy(grey)[:, None].repeat(1, 3, 1, 1)), labels
-    )
+    noise = generator.normal(0, 10, waves.shape)
+    grey = (127 + 100 * waves + noise).clip(0, 255).astype(np.uint8)
+    rgb = torch.from_numpy(grey)[:, None].repeat(1, 3, 1, 1)
+    return LabelledImages(ArrayImageSource(rgb), labels)
 
 
 def score_nearest_mean(subject, task):
@@ -44,16 +49,17 @@ def score_nearest_mean(subject, task):
         distances = np.linalg.norm(subject.embed(part.images)[:, None] - means, axis=2)
         return distances.argmin(1) == part.labels
 
-    chosen, validation = (
-        0.0,
-        float(is_correct(task.validation).mean()),
-    )  # there is no setting to choose
-    correct, images = is_correct(task.test), len(task.train.labels)
-    return [
-        make_score(
-            task, "nearest mean", chosen, validation, correct, converged=True, num_train=images
-        )
-    ]
+    validation = float(is_correct(task.validation).mean())
+    score = make_score(
+        task,
+        "nearest mean",
+        0.0,  # no setting is chosen on the validation part
+        validation,
+        is_correct(task.test),
+        converged=True,
+        num_train=len(task.train.labels),
+    )
+    return [score]
 
 
 EXTENSION = Extension(

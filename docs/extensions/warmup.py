@@ -9,7 +9,7 @@ from bench.tables.formats import format_rate
 from bench.tables.tables import Cell, Column, Table
 
 
-def build(page):
+def build_warmup_section(page):
     from reports.render.document import encode_csv
 
     seconds = {}
@@ -25,17 +25,15 @@ def build(page):
     table = Table.of_rows("Warm-up of each experiment", columns, rows)
     return [
         Text("Warm-up includes compilation, and is not part of any window."),
-        Chart(draw(seconds), "Warm-up", ["Dots are runs."], width="narrow"),
+        Chart(draw_warmup_chart(seconds), "Warm-up", ["Dots are runs."], width="narrow"),
         table,
         Download("warmup.csv", "the warm-up of each experiment", encode_csv(table.rows)),
     ]
 
 
-def draw(seconds):
-    from reports.render.svg import (
-        SERIES,
-        svg,
-    )  # here, because matplotlib would slow down every command
+def draw_warmup_chart(seconds):
+    # Imported here, because matplotlib would slow down every command.
+    from reports.render.svg import SERIES, svg
     from reports.speed.charts import row_chart, write_row_label
 
     with row_chart(len(seconds)) as (figure, axes):
@@ -48,5 +46,5 @@ def draw(seconds):
 
 
 EXTENSION = Extension(
-    sections=[Section(name="warmup", title="Warm-up", label="Warm-up", build=build)]
+    sections=[Section(name="warmup", title="Warm-up", label="Warm-up", build=build_warmup_section)]
 )

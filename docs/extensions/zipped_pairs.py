@@ -24,11 +24,11 @@ class ZippedPairs(DataSource):
 
 class ZippedSamples(Samples):
     def __init__(self, path):
-        self.path, self.archive = path, zipfile.ZipFile(path)
+        self.path = path
+        self.archive = zipfile.ZipFile(path)
         names = self.archive.namelist()
-        images, texts = (
-            {name[:-4] for name in names if name.endswith(suffix)} for suffix in (".jpg", ".txt")
-        )
+        images = {name[:-4] for name in names if name.endswith(".jpg")}
+        texts = {name[:-4] for name in names if name.endswith(".txt")}
         self.rows = [
             (key, self.archive.read(f"{key}.txt").decode()) for key in sorted(images & texts)
         ]
