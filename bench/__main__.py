@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             previous_handlers[number] = signal.signal(number, stop)
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = run_with_streams(lambda: _run(words))
+        code = run_with_streams(lambda: _run_and_log_errors(words))
     except KeyboardInterrupt as interrupt:
         code = interrupt.code if isinstance(interrupt, Stopped) else INTERRUPTED
     if arguments is None:
@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(words: Sequence[str]) -> int:
+def _run_and_log_errors(words: Sequence[str]) -> int:
+    """Run a command line; an error is logged in one line, and its exit code is returned."""
     try:
         from bench.cli.main import dispatch
 

@@ -11,7 +11,7 @@ from bench.interfaces.registry import import_object
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench(DataOptions):
+class DefaultComparison(DataOptions):
     """Compare the methods at the tiny scale: throughput, memory, training at equal budgets, transfer accuracy."""
 
     # methods to compare, separated by commas; default: clip,siglip,catlip,superclass, with --smoke clip,catlip

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.cli.default import Bench
+from bench.cli.default import DefaultComparison
 from bench.cli.measure import format_report_command, print_timed_results, speed_and_memory_tables
 from bench.cli.options import DataOptions
 from bench.cli.own_vocabulary import with_counted_vocabularies
@@ -37,7 +37,7 @@ SCALE = "-tiny"  # end of the names of the compared experiments
 SHORT = {"warmup_steps": 2, "windows": 2, "steps_per_window": 2}  # of timed runs of the smoke test
 
 
-def run_default_comparison(options: Bench) -> int:
+def run_default_comparison(options: DefaultComparison) -> int:
     """Run a comparison of methods at the tiny scale, and print its tables; return the exit code."""
     start = time.monotonic()
     name = options.scope_name

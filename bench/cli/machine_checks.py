@@ -31,7 +31,7 @@ class Finding(NamedTuple):
     advice: str = "ok"
 
 
-def _find(check: str, found: str, *, is_flaw: bool, advice: str) -> Finding:
+def _make_finding(check: str, found: str, *, is_flaw: bool, advice: str) -> Finding:
     """Return the finding of a check, whose advice is shown only for a flaw."""
     return Finding(check, found, advice if is_flaw else "ok")
 
@@ -54,15 +54,15 @@ def check_host() -> Iterator[Finding]:
     has_quota = CGROUP_QUOTA.is_file() and not CGROUP_QUOTA.read_text().startswith("max")
     usable = f"{count_available_cores()} usable of {cores} logical"
     advice = "a container's quota pauses all threads: bind whole cores instead"
-    yield _find("cores", usable, is_flaw=has_quota, advice=advice)
+    yield _make_finding("cores", usable, is_flaw=has_quota, advice=advice)
     busy_share = count_busy_cores(OBSERVED_SECONDS) / cores
     load = f"{100 * busy_share:.0f} % of all cores"
     advice = "end them, or wait (`top` shows them)"
-    yield _find("other processes", load, is_flaw=busy_share > BUSY_SHARE, advice=advice)
+    yield _make_finding("other processes", load, is_flaw=busy_share > BUSY_SHARE, advice=advice)
     memory = psutil.virtual_memory()
     free = f"{memory.available / GIB:.1f} GiB available of {memory.total / GIB:.1f} GiB"
     is_small = memory.available < MIN_FREE_BYTES
-    yield _find("memory", free, is_flaw=is_small, advice="end processes that hold memory")
+    yield _make_finding("memory", free, is_flaw=is_small, advice="end processes that hold memory")
 
 
 def check_gpus() -> Iterator[Finding]:
@@ -83,17 +83,21 @@ def check_gpus() -> Iterator[Finding]:
             lambda gpu: len(pynvml.nvmlDeviceGetComputeRunningProcesses(gpu)), handle
         )
         is_busy = running.isdecimal() and running != "0"
-        yield _find(f"GPU {index}: processes", running, is_flaw=is_busy, advice="end them, or wait")
+        yield _make_finding(
+            f"GPU {index}: processes", running, is_flaw=is_busy, advice="end them, or wait"
+        )
         slowed = _query_nvml(
             lambda gpu: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu) & reasons, handle
         )
         advice = "see `nvidia-smi -q -d PERFORMANCE`"
-        yield _find(f"GPU {index}: slowdown reasons", slowed, is_flaw=slowed != "0", advice=advice)
+        yield _make_finding(
+            f"GPU {index}: slowdown reasons", slowed, is_flaw=slowed != "0", advice=advice
+        )
     if handles:
         num_usable = count_gpus()
         usable = f"torch can use {pluralize(num_usable, 'GPU')}"
         advice = "install a PyTorch build for this GPU and driver"
-        yield _find("CUDA", usable, is_flaw=not num_usable, advice=advice)
+        yield _make_finding("CUDA", usable, is_flaw=not num_usable, advice=advice)
 
 
 def check_tools(results: Path) -> Iterator[Finding]:
@@ -102,13 +106,15 @@ def check_tools(results: Path) -> Iterator[Finding]:
     if has_gpu():
         tools += locate_gpu_requirements()
     for tool in tools:
-        yield _find(tool.name, tool.path or "none", is_flaw=not tool.path, advice=tool.remedy)
+        yield _make_finding(
+            tool.name, tool.path or "none", is_flaw=not tool.path, advice=tool.remedy
+        )
     folder = results.resolve()
     while not folder.exists():
         folder = folder.parent
     free_bytes = shutil.disk_usage(folder).free
     free = f"{free_bytes / GIB:.0f} GiB free at {folder}"
-    yield _find("disk", free, is_flaw=free_bytes < MIN_FREE_BYTES, advice="free disk space")
+    yield _make_finding("disk", free, is_flaw=free_bytes < MIN_FREE_BYTES, advice="free disk space")
 
 
 def _query_nvml(query: Callable[[Any], Any], handle: Any) -> str:

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.cli.default import Bench
+from bench.cli.default import DefaultComparison
 from bench.console.console import PROGRAM, USAGE, escape_unprintable, log, require_utf8
 from bench.console.options import parse_options
 from bench.console.tables import require_json_file
@@ -65,7 +65,7 @@ def _run_rank(words: Sequence[str]) -> int:
 
 def _run_verb(words: Sequence[str]) -> int:
     """Parse and run a verb in this process; an interrupt is logged with how to continue."""
-    command = parse(words)
+    command = parse_command(words)
     require_json_file(getattr(command, "json", None))
     try:
         return command.run()
@@ -75,16 +75,17 @@ def _run_verb(words: Sequence[str]) -> int:
         raise
 
 
-def parse(words: Sequence[str]) -> Command:
+def parse_command(words: Sequence[str]) -> Command:
     """Parse a verb, or a verb of `report`, and its options; without a verb those of the default comparison."""
     if words[:1] == [REPORT]:
-        return _parse(words[1:], f"{PROGRAM} {REPORT}", REPORT_VERBS, Report)
-    return _parse(words, PROGRAM, VERBS, Bench)
+        return _parse_verb(words[1:], f"{PROGRAM} {REPORT}", REPORT_VERBS, Report)
+    return _parse_verb(words, PROGRAM, VERBS, DefaultComparison)
 
 
-def _parse(
+def _parse_verb(
     words: Sequence[str], program: str, verbs: Registry[Verb], without_verb: type[Command]
 ) -> Command:
+    """Parse the verb that the words begin with; options alone are those of the command `without_verb`."""
     if words and not words[0].startswith("-"):
         verb, *options = words
         command: Command = parse_options(find_command(verb, verbs), f"{program} {verb}", options)

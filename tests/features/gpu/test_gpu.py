@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from bench.__main__ import main
-from bench.cli.main import parse
+from bench.cli.main import parse_command
 from bench.cli.measure import Measure
 from bench.cli.options import experiment_from
 from bench.experiment.config import require_comparable_experiments
@@ -104,7 +104,7 @@ def test_every_command_line_is_accepted(device: verb.Device, tmp_path: Path) -> 
         module = next(after for word, after in pairwise(words) if word == "-m")
         assert importlib.util.find_spec(module), step.name
         if module == "bench" and words[words.index("bench") + 1] in VERBS:
-            command = parse(words[words.index("bench") + 1 :])
+            command = parse_command(words[words.index("bench") + 1 :])
             if isinstance(command, Measure):
                 require_comparable_experiments(
                     experiment_from(name, command.settings) for name in command.names
