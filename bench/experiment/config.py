@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from msgspec import Meta
 from msgspec.structs import fields, replace
 
+from bench.environment.files import prefix_errors
 from bench.experiment.fields import (
     PACK_DATA,
     RANDOM_SUBSET,
@@ -75,10 +76,10 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value that cannot be run, naming the field."""
-        super().__post_init__()
-        errors = chain(self._image_errors(), self._data_errors(), self._training_errors())
-        for reason in errors:
-            raise ValueError(f"{self.name}: {reason}")
+        with prefix_errors(self.name):
+            super().__post_init__()
+            for reason in chain(self._image_errors(), self._data_errors(), self._training_errors()):
+                raise ValueError(reason)
 
     def _image_errors(self) -> Iterator[str]:
         """Yield what is wrong with image sizes and micro-batches."""

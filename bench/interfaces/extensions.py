@@ -107,6 +107,7 @@ def _load_packages() -> None:
 
     Raises ValueError for malformed entry points, which typeguard, a dependency of tyro, cannot read either.
     """
+    packages = set[str]()
     for distribution in metadata.distributions():
         try:
             points = distribution.entry_points.select(group=ENTRY_POINT_GROUP)
@@ -117,6 +118,9 @@ def _load_packages() -> None:
             raise ValueError(
                 f"the package {package} has malformed entry points: {reason}"
             ) from None
+        if not modules or distribution.name in packages:  # which lies in an earlier folder, too
+            continue
+        packages.add(distribution.name)
         for name, module in modules.items():
             try:
                 _load_extension(
