@@ -88,9 +88,8 @@ class Regress:
     base: Annotated[Positional[str], arg(metavar="COMMIT")]
     repository: Repository = CHECKOUT
     suite: Suite = SUITE
-    rounds: int = (
-        8  # number of rounds; each times the work tree and the commit once, in fresh processes
-    )
+    # number of rounds; each times the work tree and the commit once, in fresh processes
+    rounds: int = 8
     only: Selection = None
     # folder in whose subfolder `regress` the benchmark documents are written
     results: Annotated[Path, FOLDER] = Path("results")

@@ -74,9 +74,8 @@ class Plan:
     # with --device: share, from 0 to 1, of the GPU's bf16 peak that a step reaches without communication; default: the
     # mean of published CLIP trainings
     utilisation: float | None = None
-    price: float | None = (
-        None  # price of one GPU-hour, in any currency; the price of the training is then shown
-    )
+    # price of one GPU-hour, in any currency; the price of the training is then shown
+    price: float | None = None
     # network bandwidth between nodes, in GB/s per GPU and direction; default: 80 % of the data sheet's
     network_gbs: float | None = None
     settings: Settings = ()
