@@ -1,12 +1,11 @@
-"""The blocks of towers: their parameters by depth, activation checkpointing, and the precision between them."""
+"""The blocks of towers: their parameters by depth, and activation checkpointing."""
 
 from typing import Any
 
-import torch
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer as OpenClipViT
 from timm.models.vision_transformer import VisionTransformer as TimmViT
-from torch import Tensor, nn
+from torch import nn
 
 from models import unwrap_timm_trunk
 from models.corenet_vit import CorenetViT
@@ -62,47 +61,17 @@ def enable_activation_checkpointing(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, TextTower):
             module.text.set_grad_checkpointing(True)
-        elif isinstance(module, ImageTower) and _has_trained_parameters(module):
-            trunk = unwrap_timm_trunk(module.trunk)
-            unsupported = f"a {type(trunk).__name__} has no activation checkpointing"
-            ignores_the_call = isinstance(trunk, ModifiedResNet)
-            if ignores_the_call:
-                raise ValueError(unsupported)
-            try:
-                trunk.set_grad_checkpointing(True)
-            except (AttributeError, AssertionError):  # timm's answer where there is no support
-                raise ValueError(unsupported) from None
-
-
-def cast_residual_stream_to_autocast(model: nn.Module) -> None:
-    """Let image towers cast the tokens before their first block to the dtype of autocast; without it they stay.
-
-    The towers of timm and CoreNet add an fp32 position embedding or class token, so that all sums after it are fp32.
-    ValueError for other towers, whose sums have the precision of autocast, and for blocks that scale their outputs,
-    which are fp32 again.
-    """
-    for module in model.modules():
-        if not isinstance(module, ImageTower) or not _has_trained_parameters(module):
+        if not isinstance(module, ImageTower):
+            continue
+        is_frozen_teacher = not any(parameter.requires_grad for parameter in module.parameters())
+        if is_frozen_teacher:
             continue
         trunk = unwrap_timm_trunk(module.trunk)
-        first_block = next(iterate_blocks(trunk), trunk)
-        scales = [name for name, _ in first_block.named_parameters() if name.endswith("gamma")]
-        if not isinstance(trunk, TimmViT | CorenetViT) or scales:
-            raise ValueError(
-                f"residual_precision must be tower for a {type(trunk).__name__}, whose sums between blocks are not all "
-                "fp32, or whose blocks scale their outputs"
-            )
-        first_block.register_forward_pre_hook(_cast_to_autocast)
-
-
-def _has_trained_parameters(tower: ImageTower) -> bool:
-    """Return whether a tower has gradients, unlike a frozen teacher."""
-    return any(parameter.requires_grad for parameter in tower.parameters())
-
-
-def _cast_to_autocast(_block: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-    """Return the inputs of a block with the tokens in autocast's dtype; None (no change) without autocast."""
-    device = inputs[0].device.type
-    if not torch.is_autocast_enabled(device):
-        return None
-    return inputs[0].to(torch.get_autocast_dtype(device)), *inputs[1:]
+        unsupported = f"a {type(trunk).__name__} has no activation checkpointing"
+        ignores_the_call = isinstance(trunk, ModifiedResNet)
+        if ignores_the_call:
+            raise ValueError(unsupported)
+        try:
+            trunk.set_grad_checkpointing(True)
+        except (AttributeError, AssertionError):  # timm's answer where there is no support
+            raise ValueError(unsupported) from None

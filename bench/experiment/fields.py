@@ -424,15 +424,6 @@ class RuntimeSettings(SettingsGroup, frozen=True, kw_only=True):
         Literal["fp32", "autocast"],
         field_metadata('Precision of CLIP\'s loss; "autocast": as `precision`.'),
     ] = "fp32"
-    residual_precision: Annotated[
-        Literal["tower", "autocast"],
-        field_metadata(
-            "Precision of the sums between the image tower's blocks: that of the \"tower\" (fp32 for timm's and "
-            "CoreNet's, unless FSDP2 casts them; as `precision` for open_clip's), or \"autocast\": as "
-            "`precision`.",
-            "model",
-        ),
-    ] = "tower"
     compile: Annotated[
         Literal["auto", "on", "off", "max-autotune"],
         field_metadata(

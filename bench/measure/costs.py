@@ -18,7 +18,6 @@ from bench.profilers.counters import count_forward_flops, count_image_flops, cou
 from bench.records.record import Flops
 from bench.train.augmentation import get_method_with_augmentation
 from bench.train.build import (
-    apply_block_settings,
     build_tower_from_settings,
     build_untrained_tower,
     count_trained_parameters,
@@ -26,6 +25,7 @@ from bench.train.build import (
 from bench.train.step import make_simulated_group
 from models.heads import DualEncoder, Student
 from models.image_tower import PIXEL_CHANNELS
+from models.tower_blocks import enable_activation_checkpointing
 
 META = torch.device("meta")
 
@@ -227,7 +227,8 @@ def build_tower_and_model_on_meta(experiment: Experiment) -> tuple[nn.Module, nn
     with META:
         tower = build_untrained_tower(experiment)
         model = get_method_with_augmentation(experiment).build_model(tower, experiment)
-    apply_block_settings(model, experiment.runtime)
+    if experiment.runtime.activation_checkpointing:
+        enable_activation_checkpointing(model)
     return tower, model
 
 

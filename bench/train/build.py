@@ -24,7 +24,7 @@ from bench.environment.seeds import CAPTIONS, HEAD, STEP, TOWER, derive_seed
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.auto_fields import resolve_precision_and_compile, with_resolved_text_padding
 from bench.experiment.config import Experiment
-from bench.experiment.fields import PACK_DATA, ImageSettings, InputSettings, RuntimeSettings
+from bench.experiment.fields import PACK_DATA, ImageSettings, InputSettings
 from bench.interfaces.method import Method, get_method
 from bench.labels.adjectives import adjectives_of_experiment
 from bench.labels.subwords import encode_caption
@@ -34,7 +34,7 @@ from bench.train.distributed import world_group, world_rank, world_size
 from bench.train.not_finite import NotFiniteError
 from bench.train.step import TrainStep, make_train_step
 from models.image_tower import ImageTower, build_image_tower
-from models.tower_blocks import cast_residual_stream_to_autocast, enable_activation_checkpointing
+from models.tower_blocks import enable_activation_checkpointing
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,8 @@ def build_train_run(stream: BatchStream[Any], *, eager_without_group: bool = Fal
     tower = build_untrained_tower(experiment)
     torch.manual_seed(derive_seed(experiment.seed, HEAD))
     model = method.build_model(tower, experiment).to(device)
-    apply_block_settings(model, experiment.runtime)
+    if experiment.runtime.activation_checkpointing:
+        enable_activation_checkpointing(model)
     torch.manual_seed(derive_seed(experiment.seed, STEP))
     precision, compiled = resolve_precision_and_compile(experiment.runtime, device)
     group = None if eager_without_group else world_group()
@@ -151,14 +152,6 @@ def build_train_run(stream: BatchStream[Any], *, eager_without_group: bool = Fal
         group=group,
     )
     return TrainRun(tower, model, method, stream, step)
-
-
-def apply_block_settings(model: nn.Module, runtime: RuntimeSettings) -> None:
-    """Set how the blocks of a model's towers are computed; ValueError for a tower that cannot be computed so."""
-    if runtime.activation_checkpointing:
-        enable_activation_checkpointing(model)
-    if runtime.residual_precision == "autocast":
-        cast_residual_stream_to_autocast(model)
 
 
 def take_steps_at_full_learning_rate(run: TrainRun, step_numbers: Iterable[int]) -> list[Tensor]:

@@ -37,14 +37,13 @@ GROUPS = ("ddp", "fsdp2")  # of CLIP
 GRAPHS = {("clip", "alone"): 5, ("superclip", "alone"): 4, ("distill", "alone"): 6}
 # DDP needs no other graphs than a process alone. FSDP2 gives blocks another class, and no embedding.
 GRAPHS |= {("clip", "ddp"): 0, ("clip", "fsdp2"): 4}
-# All blocks of timm's are equal; the cast of a residual stream is a small graph.
+# All blocks of timm's are equal.
 GRAPHS |= {("clip", "otherwise"): 5, ("catlip", "otherwise"): 2, ("superclass", "otherwise"): 2}
 OTHERWISE: dict[str, dict[str, object]] = {
     "clip": {"activation_checkpointing": True},
     "catlip": {
         "tower": "vit_tiny_patch16_224",
         "precision": "bf16",
-        "residual_precision": "autocast",
         "compile": "max-autotune",
     },
     "superclass": {"accumulation": 2, "ema_decay": 0.5, "augmentation": "range"},
