@@ -9,7 +9,7 @@ from torch import Tensor
 from bench.data.targets import Captions, Features, Labels, Tokens
 from bench.environment.seeds import TEXT, derive_seed
 from bench.experiment.config import Experiment
-from bench.experiment.fields import RuntimeSettings
+from bench.experiment.fields import RuntimeSettings, TargetSettings, TextSettings
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import resolve_head_rows
 from losses.collectives import ProcessGroupLike, SimulatedGroup
@@ -27,24 +27,26 @@ def build_contrastive_model(
     tower: ImageTower, experiment: Experiment, initial_scale: float, initial_bias: float | None
 ) -> ProjectedImageTower:
     """Return the tower with projection and text tower, or without the text tower if captions' features are stored."""
-    if experiment.text.text_features == "stored":
-        width = get_text_width(experiment.text.text_tower, experiment.text.context_length)
+    text = experiment.text
+    pair: ProjectedImageTower
+    if text.text_features == "stored":
+        width = get_text_width(text.text_tower, text.context_length)
         pair = ProjectedImageTower(
             tower, width, initial_scale=initial_scale, initial_bias=initial_bias
         )
     else:
-        pair = DualEncoder(
-            tower,
-            build_text_tower_of_experiment(experiment),
-            initial_scale=initial_scale,
-            initial_bias=initial_bias,
+        text_tower = build_untrained_text_tower(
+            text, experiment.targets.subword_vocabulary, experiment.seed
         )
-    set_loss_options(pair, experiment.runtime)
+        pair = DualEncoder(
+            tower, text_tower, initial_scale=initial_scale, initial_bias=initial_bias
+        )
+    set_clip_loss_options(pair, experiment.runtime)
     return pair
 
 
-def set_loss_options(pair: ProjectedImageTower, runtime: RuntimeSettings) -> None:
-    """Set the precision and the gather of a pair's contrastive loss as the experiment's settings say."""
+def set_clip_loss_options(pair: ProjectedImageTower, runtime: RuntimeSettings) -> None:
+    """Set on a pair the precision of `clip_loss`, and whether it gathers images, as the settings say."""
     pair.loss_in_autocast = runtime.contrastive_precision == "autocast"
     pair.loss_gathers_images = runtime.gather == "both"
 
@@ -55,60 +57,64 @@ def clamp_logit_scale(pair: ProjectedImageTower) -> None:
     pair.log_scale.clamp_(0, math.log(100))
 
 
-def build_text_tower_of_experiment(experiment: Experiment) -> TextTower:
+def build_untrained_text_tower(
+    text: TextSettings, subword_vocabulary: str, experiment_seed: int
+) -> TextTower:
     """Return an experiment's text tower with its initial weights."""
-    num_subwords = SubwordIds(experiment.targets.subword_vocabulary).size
-    seed = derive_seed(experiment.seed, TEXT)
-    return build_text_tower(
-        experiment.text.text_tower, experiment.text.context_length, num_subwords, seed
-    )
+    num_subwords = SubwordIds(subword_vocabulary).size
+    seed = derive_seed(experiment_seed, TEXT)
+    return build_text_tower(text.text_tower, text.context_length, num_subwords, seed)
 
 
-def count_subword_classes(experiment: Experiment) -> int:
+def count_subword_classes(targets: TargetSettings) -> int:
     """Return the number of classes, one per row of the weight, of a classifier over subwords."""
-    return resolve_head_rows(
-        experiment.targets, SubwordIds(experiment.targets.subword_vocabulary).size
-    )
+    return resolve_head_rows(targets, SubwordIds(targets.subword_vocabulary).size)
 
 
-def make_token_function(experiment: Experiment) -> Callable[[Captions], Tokens]:
-    """Return a function that turns captions into the tokens of a text tower; the experiment's padding is not "auto"."""
-    text = experiment.text
+def make_token_function(
+    text: TextSettings, subword_vocabulary: str
+) -> Callable[[Captions], Tokens]:
+    """Return a function that turns captions into the tokens of a text tower; the settings' padding is not "auto"."""
     assert text.text_padding != "auto"
-    subwords = SubwordIds(experiment.targets.subword_vocabulary)
+    subwords = SubwordIds(subword_vocabulary)
     start, end = subwords.start_and_end
     padding = "max_length" if why_padding_is_needed(text.text_tower) else text.text_padding
 
     def tokenize(captions: Captions) -> Tokens:
-        return Tokens.from_ids(
-            subwords.encode(captions.texts), start, end, text.context_length, padding
-        )
+        ids = subwords.encode(captions.texts)
+        return Tokens.from_ids(ids, start, end, text.context_length, padding)
 
     return tokenize
 
 
-def make_token_or_feature_function(
-    experiment: Experiment,
-) -> Callable[[Captions], Tokens | Features]:
-    """Return a function that turns captions into tokens, or into random features with `text_features="stored"`.
+def make_random_feature_function(
+    text: TextSettings, experiment_seed: int
+) -> Callable[[Captions], Features]:
+    """Return a function that turns captions into random features of the width of a text tower's.
 
-    Random features have the cost of stored ones, and train nothing useful.
+    They have the cost of stored features, and train nothing useful.
     """
-    if experiment.text.text_features == "computed":
-        return make_token_function(experiment)
-    generator = torch.Generator().manual_seed(derive_seed(experiment.seed, TEXT))
-    width = get_text_width(experiment.text.text_tower, experiment.text.context_length)
+    generator = torch.Generator().manual_seed(derive_seed(experiment_seed, TEXT))
+    width = get_text_width(text.text_tower, text.context_length)
     features = torch.randn(STORED_CAPTIONS, width, generator=generator)
-    return lambda captions: Features(features[torch.tensor(captions.rows) % STORED_CAPTIONS])
+
+    def look_up(captions: Captions) -> Features:
+        rows = torch.tensor(captions.rows) % STORED_CAPTIONS
+        return Features(features[rows])
+
+    return look_up
 
 
-def make_subword_label_function(experiment: Experiment) -> Callable[[Captions], Labels]:
+def make_subword_label_function(
+    subword_vocabulary: str, context_length: int
+) -> Callable[[Captions], Labels]:
     """Return a function that turns captions into labels, their subwords, as many as a text tower reads."""
-    subwords = SubwordIds(experiment.targets.subword_vocabulary)
-    max_labels = experiment.text.context_length - 2  # without start and end token
+    subwords = SubwordIds(subword_vocabulary)
+    max_labels = context_length - 2  # without start and end token
 
     def label(captions: Captions) -> Labels:
-        return Labels.from_lists([ids[:max_labels] for ids in subwords.encode(captions.texts)])
+        ids_by_caption = subwords.encode(captions.texts)
+        return Labels.from_lists([ids[:max_labels] for ids in ids_by_caption])
 
     return label
 
@@ -140,11 +146,12 @@ def clip_loss(
     )
 
 
-def idf_weighted_softmax_loss(
-    logits: Tensor, target: Labels, counts: TokenCounts, group: ProcessGroupLike
+def superclass_loss(
+    logits: Tensor, target: Labels, counts_to_update: TokenCounts, group: ProcessGroupLike
 ) -> Tensor:
-    """Add the batch to `counts`, and return SuperClass's loss with the weights by these counts."""
+    """Add the batch to the counts, and return SuperClass's loss with the tokens weighted by the new counts."""
     process_group = None if isinstance(group, SimulatedGroup) else group
+    counts = counts_to_update
     counts.add_batch(target.columns, len(logits), process_group)
     weights = inverse_document_frequency(counts.images_with_token, counts.images_seen)
     return token_softmax_loss(logits, target.rows, target.columns, weights)

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from bench.console.console import PROGRAM
 from bench.data.released_labels import DenseLabels, LazyLabels
 from bench.data.targets import Captions, Labels
-from bench.experiment.config import Experiment
-from bench.experiment.fields import NLTK_LABELS
+from bench.experiment.fields import NLTK_LABELS, TargetSettings
 from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import (
@@ -26,9 +25,8 @@ from models.image_tower import ImageTower
 HEAD_STD = 0.02
 
 
-def build_synset_classifier(tower: ImageTower, experiment: Experiment) -> Classifier:
+def build_synset_classifier(tower: ImageTower, targets: TargetSettings) -> Classifier:
     """Return the tower with a linear classifier of one row per synset."""
-    targets = experiment.targets
     head = nn.Linear(tower.width, count_synset_rows(targets))
     if targets.head_initialisation == "trunc_normal":
         nn.init.trunc_normal_(head.weight, std=HEAD_STD)
@@ -53,31 +51,30 @@ def compute_label_log_odds(vocabulary: Vocabulary, num_rows: int) -> Float[Tenso
             "head_initialisation=log_odds needs the number of captions, which this vocabulary lacks: count it with "
             f"{PROGRAM} label, or add --set head_initialisation=uniform"
         )
-    captions_with_label = torch.zeros(num_rows)
-    known = [float(label.captions) for label in vocabulary.labels]
-    captions_with_label[: len(known)] = torch.tensor(known)
-    return torch.log(
-        (captions_with_label + 0.5) / (vocabulary.captions - captions_with_label + 0.5)
-    )
+    with_label = torch.zeros(num_rows)
+    counts = [float(label.captions) for label in vocabulary.labels]
+    with_label[: len(counts)] = torch.tensor(counts)
+    without_label = vocabulary.captions - with_label
+    return torch.log((with_label + 0.5) / (without_label + 0.5))
 
 
 def make_synset_label_function(
-    experiment: Experiment,
+    targets: TargetSettings,
 ) -> Callable[[Captions], Labels | LazyLabels | DenseLabels]:
     """Return a function that turns captions into labels, their WordNet nouns, by the released rule."""
-    make_labels = _make_sparse_label_function(experiment)
-    if experiment.targets.label_format == "sparse":
+    make_labels = _make_sparse_label_function(targets)
+    if targets.label_format == "sparse":
         return make_labels
-    num_rows = count_synset_rows(experiment.targets)
+    num_rows = count_synset_rows(targets)
     return lambda captions: DenseLabels(make_labels(captions), num_rows)
 
 
 def _make_sparse_label_function(
-    experiment: Experiment,
+    targets: TargetSettings,
 ) -> Callable[[Captions], Labels | LazyLabels]:
     """Return a function that computes sparse labels, or leaves them to the loader workers."""
-    vocabulary = replace_unshipped_vocabulary(experiment.targets.synset_vocabulary)
-    if experiment.targets.labels == NLTK_LABELS:
+    vocabulary = replace_unshipped_vocabulary(targets.synset_vocabulary)
+    if targets.labels == NLTK_LABELS:
         nltk_labeller = NltkLabeller([*read_vocabulary(vocabulary).keys])
         return lambda captions: LazyLabels(captions.texts, nltk_labeller)
     labeller = get_labeller("corenet", vocabulary)

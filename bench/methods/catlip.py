@@ -44,14 +44,14 @@ class CatLip(LabelMethod):
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "Classifier":
         from bench.method_parts.synsets import build_synset_classifier
 
-        return build_synset_classifier(tower, experiment)
+        return build_synset_classifier(tower, experiment.targets)
 
     def targets(
         self, experiment: Experiment
     ) -> "Callable[[Captions], Labels | LazyLabels | DenseLabels]":
         from bench.method_parts.synsets import make_synset_label_function
 
-        return make_synset_label_function(experiment)
+        return make_synset_label_function(experiment.targets)
 
     def loss(
         self,

@@ -25,9 +25,11 @@ class ContrastiveMethod(Method):
         return experiment.text.text_features == "computed"
 
     def targets(self, experiment: Experiment) -> "Callable[[Captions], Any]":
-        from bench.method_parts.captions import make_token_or_feature_function
+        from bench.method_parts.captions import make_random_feature_function, make_token_function
 
-        return make_token_or_feature_function(experiment)
+        if self.embeds_captions(experiment):
+            return make_token_function(experiment.text, experiment.targets.subword_vocabulary)
+        return make_random_feature_function(experiment.text, experiment.seed)
 
 
 class SoftmaxContrastiveMethod(ContrastiveMethod):

@@ -36,7 +36,10 @@ class Distillation(Method):
         from bench.towers.teacher import build_teacher
         from models.heads import Student
 
-        return Student(tower, build_teacher(experiment))
+        teacher = build_teacher(
+            experiment.targets.teacher, experiment.image.image_size, experiment.seed
+        )
+        return Student(tower, teacher)
 
     def loss(
         self, model: "Student", images: "Images", _target: "NoTarget", _: "ProcessGroupLike"

@@ -34,12 +34,14 @@ class SuperClass(LabelMethod):
         from bench.method_parts.captions import count_subword_classes
         from models.heads import TokenClassifier
 
-        return TokenClassifier(tower, count_subword_classes(experiment))
+        return TokenClassifier(tower, count_subword_classes(experiment.targets))
 
     def targets(self, experiment: Experiment) -> "Callable[[Captions], Labels]":
         from bench.method_parts.captions import make_subword_label_function
 
-        return make_subword_label_function(experiment)
+        return make_subword_label_function(
+            experiment.targets.subword_vocabulary, experiment.text.context_length
+        )
 
     def loss(
         self,
@@ -48,6 +50,6 @@ class SuperClass(LabelMethod):
         target: "Labels",
         group: "ProcessGroupLike",
     ) -> "Tensor":
-        from bench.method_parts.captions import idf_weighted_softmax_loss
+        from bench.method_parts.captions import superclass_loss
 
-        return idf_weighted_softmax_loss(model(images), target, model.counts, group)
+        return superclass_loss(model(images), target, model.counts, group)

@@ -35,28 +35,33 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
 
     def build_model(self, tower: "ImageTower", experiment: Experiment) -> "DualEncoderClassifier":
         from bench.method_parts.captions import (
-            build_text_tower_of_experiment,
+            build_untrained_text_tower,
             count_subword_classes,
-            set_loss_options,
+            set_clip_loss_options,
         )
         from models.heads import DualEncoderClassifier
 
+        text_tower = build_untrained_text_tower(
+            experiment.text, experiment.targets.subword_vocabulary, experiment.seed
+        )
         pair = DualEncoderClassifier(
             tower,
-            build_text_tower_of_experiment(experiment),
-            count_subword_classes(experiment),
+            text_tower,
+            count_subword_classes(experiment.targets),
             initial_scale=SCALE,
             has_patch_mean=experiment.image.pooling == "both",
         )
-        set_loss_options(pair, experiment.runtime)
+        set_clip_loss_options(pair, experiment.runtime)
         return pair
 
     def targets(self, experiment: Experiment) -> "Callable[[Captions], TokensAndLabels]":
         from bench.data.targets import TokensAndLabels
         from bench.method_parts.captions import make_subword_label_function, make_token_function
 
-        to_tokens = make_token_function(experiment)
-        to_labels = make_subword_label_function(experiment)
+        text = experiment.text
+        vocabulary = experiment.targets.subword_vocabulary
+        to_tokens = make_token_function(text, vocabulary)
+        to_labels = make_subword_label_function(vocabulary, text.context_length)
         return lambda captions: TokensAndLabels(to_tokens(captions), to_labels(captions))
 
     def loss(
@@ -66,11 +71,10 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
         target: "TokensAndLabels",
         group: "ProcessGroupLike",
     ) -> "Tensor":
-        from bench.method_parts.captions import clip_loss, idf_weighted_softmax_loss
+        from bench.method_parts.captions import clip_loss, superclass_loss
 
         feature, classified = model.pair_and_classifier_features(images)
         image, text = model.project_and_encode_captions(feature, *target.tokens.inputs)
         contrastive = clip_loss(model, image, text, group)
-        return contrastive + idf_weighted_softmax_loss(
-            model.head(classified), target.labels, model.counts, group
-        )
+        logits = model.head(classified)
+        return contrastive + superclass_loss(logits, target.labels, model.counts, group)

@@ -4,24 +4,23 @@ from pathlib import Path
 
 from bench.console.console import PROGRAM
 from bench.environment.seeds import TEACHER, derive_seed
-from bench.experiment.config import Experiment
 from bench.towers.tower_from import load_trained_tower
 from models.image_tower import ImageTower, build_image_tower
 
 
-def build_teacher(experiment: Experiment) -> ImageTower:
-    """Build an experiment's teacher: a trained tower from a file, or an untrained tower by its name.
+def build_teacher(name_or_file: str, image_size: int, experiment_seed: int) -> ImageTower:
+    """Build a teacher: a trained tower from a .safetensors file, or an untrained tower by its name.
 
-    ValueError for a missing file, a file without a tower, or a name that no library has.
+    The size, in pixels, and the seed are of an untrained tower. ValueError for a missing file, a file without a tower,
+    or a name that no library has.
     """
-    teacher = experiment.targets.teacher
-    if not teacher.endswith(".safetensors"):
-        return build_image_tower(
-            teacher, experiment.image.image_size, derive_seed(experiment.seed, TEACHER)
-        )
-    if not Path(teacher).is_file():
+    if not name_or_file.endswith(".safetensors"):
+        seed = derive_seed(experiment_seed, TEACHER)
+        return build_image_tower(name_or_file, image_size, seed)
+    file = Path(name_or_file)
+    if not file.is_file():
         raise ValueError(
-            f"no tower file {teacher!r} for a teacher; `{PROGRAM} train` writes tower files"
+            f"no tower file {name_or_file!r} for a teacher; `{PROGRAM} train` writes tower files"
         )
-    tower, _ = load_trained_tower(Path(teacher))
+    tower, _ = load_trained_tower(file)
     return tower

@@ -73,9 +73,9 @@ def test_labels_are_computed_for_each_batch_where_nltk_computes_them(
             return [len(caption) % 7, 3, 3]
 
     monkeypatch.setattr("bench.method_parts.synsets.NltkLabeller", Stub)
-    target = make_synset_label_function(small("catlip", labels="nltk", label_format=label_format))(
-        Captions.from_texts(TEXTS)
-    )
+    target = make_synset_label_function(
+        small("catlip", labels="nltk", label_format=label_format).targets
+    )(Captions.from_texts(TEXTS))
     assert not asked
     batch = target.select(torch.tensor([2, 0]))
     assert asked == [TEXTS[2], TEXTS[0]]
