@@ -23,7 +23,7 @@ ALPHA = 100.0  # weight of the loss, in units of the largest error
 def psnr_loss(
     images: Float[Tensor, "batch 3 height width"],
     augmented: Float[Tensor, "batch 3 height width"],
-    target_error: Scalar,
+    target_mse: Scalar,
 ) -> Scalar:
     """Smooth L1 distance between each image's mean squared change and its target, mean over images.
 
@@ -33,11 +33,11 @@ def psnr_loss(
     dtype = loss_dtype(images.dtype)
     changes = (augmented.to(dtype) - images.to(dtype)) * WHITE
     errors = changes.square().mean((1, 2, 3))
-    targets = target_error.to(dtype).expand_as(errors)
+    targets = target_mse.to(dtype).expand_as(errors)
     return F.smooth_l1_loss(errors, targets) * (ALPHA / WHITE**2)
 
 
-def scheduled_target_error(steps_taken: Scalar, num_steps: int) -> Scalar:
+def scheduled_target_mse(steps_taken: Scalar, num_steps: int) -> Scalar:
     """Return the target of the mean squared error at a step: it rises from that of 40 dB to that of 20 dB, and stays.
 
     It follows half a cosine. The cosine is of the mean squared error and not of the PSNR, so that the PSNR falls

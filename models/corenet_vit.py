@@ -127,7 +127,7 @@ def build_corenet_vit(name: str) -> CorenetViT:
     return CorenetViT(*SIZES[size])
 
 
-def infer_corenet_name(state: Mapping[str, Tensor]) -> str | None:
+def infer_corenet_tower_name(state: Mapping[str, Tensor]) -> str | None:
     """Return the name of the tower that has these weights, such as `corenet-vit-base`; None for other weights."""
     if STEM_WEIGHT not in state:
         return None
@@ -152,7 +152,7 @@ def convert_corenet_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     weights = {}
     for name, value in state.items():
         if not name.startswith(("classifier.", "neural_augmentor.")):
-            weights[convert_corenet_name(name)] = value
+            weights[convert_weight_name(name)] = value
     # CoreNet has leading dimensions of 1.
     if "class_token" in weights:
         weights["class_token"] = weights["class_token"].flatten()
@@ -161,7 +161,7 @@ def convert_corenet_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
-def convert_corenet_name(name: str) -> str:
+def convert_weight_name(name: str) -> str:
     """Return the name here of a weight of CoreNet's vision transformer, or of a block of its text transformer."""
     for theirs, our in OUR_NAMES.items():
         if re.match(theirs, name):

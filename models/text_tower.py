@@ -30,7 +30,7 @@ TokenFeatures = Float[Tensor, "tokens dim"]  # of all groups
 Shapes = list[tuple[int, int]]  # of the groups: number of rows, and their width in tokens
 Mask = Bool[Tensor, "rows 1 width width"]
 EndTokenFeatures = Float[Tensor, "captions dim"]
-EndPlaces = Int[Tensor, " captions"]  # places of the captions' end tokens among all
+EndIndices = Int[Tensor, " captions"]  # places of the captions' end tokens among all
 
 
 class PackedBlock(OpenClipBlock):
@@ -41,7 +41,7 @@ class PackedBlock(OpenClipBlock):
     """
 
     def forward(
-        self, x: TokenFeatures, shapes: Shapes, mask: Mask | None, _ends: EndPlaces
+        self, x: TokenFeatures, shapes: Shapes, mask: Mask | None, _ends: EndIndices
     ) -> TokenFeatures:
         """Return all tokens after the block."""
         projected = self.project_qkv(self.ln_1(x))
@@ -59,7 +59,7 @@ class EndTokenBlock(PackedBlock):
     """The last block, which computes only each caption's end token; no other token is used after it."""
 
     def forward(
-        self, x: TokenFeatures, shapes: Shapes, mask: Mask | None, ends: EndPlaces
+        self, x: TokenFeatures, shapes: Shapes, mask: Mask | None, ends: EndIndices
     ) -> EndTokenFeatures:
         """Return the end tokens after the block."""
         normed = self.ln_1(x)
@@ -83,7 +83,7 @@ class EndTokenBlock(PackedBlock):
         queries: EndTokenFeatures,
         keys_and_values: Tensor,
         shapes: Shapes,
-        ends: EndPlaces,
+        ends: EndIndices,
     ) -> EndTokenFeatures:
         """Return attention's result for the end tokens, if each row of a group has one caption."""
         counts = [count for count, _ in shapes]

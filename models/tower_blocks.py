@@ -21,13 +21,13 @@ MODULES_AFTER_BLOCKS = {
 }
 
 
-def blocks_of_all_towers(model: nn.Module) -> list[nn.Module]:
+def get_all_tower_blocks(model: nn.Module) -> list[nn.Module]:
     """Return the blocks of all towers of a model, a frozen teacher's included."""
     towers = [module for module in model.modules() if isinstance(module, ImageTower | TextTower)]
     return [block for tower in towers for block in iterate_blocks(tower)]
 
 
-def parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
+def group_parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
     """Return the parameters before the first block, then the parameters of each block; every parameter is in one list.
 
     Modules after the last block (norm, pooling) count as part of it. ValueError for a trunk whose blocks are not known.

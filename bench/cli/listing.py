@@ -48,9 +48,9 @@ class List:
 
     def _table(self) -> Table:
         if self.towers is not None:
-            from bench.towers.listing import tower_table
+            from bench.towers.listing import make_tower_table
 
-            return tower_table(self.towers)
+            return make_tower_table(self.towers)
         if self.fields:
             return field_table()
         if self.recipe is not None:

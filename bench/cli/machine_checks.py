@@ -14,7 +14,7 @@ from bench.environment.gpu_settings import format_gpu_settings, read_gpu_setting
 from bench.environment.gpus import count_gpus
 from bench.environment.requirements import locate_compiler_requirements, locate_gpu_requirements
 from bench.orchestration.preflight import has_gpu
-from bench.profilers.nvml import SLOWDOWNS, throttle_reason_bits
+from bench.profilers.nvml import SLOWDOWNS, get_throttle_mask
 from bench.tables.formats import GIB, pluralize
 from bench.tables.tables import Table
 
@@ -75,7 +75,7 @@ def check_gpus() -> Iterator[Finding]:
     except pynvml.NVMLError as error:
         yield Finding("NVML", str(error), "runs use the CPU; no GPU is read")
         return
-    reasons = throttle_reason_bits(chain.from_iterable(SLOWDOWNS.values()))
+    reasons = get_throttle_mask(chain.from_iterable(SLOWDOWNS.values()))
     for index, handle in enumerate(handles):
         name = _query_nvml(pynvml.nvmlDeviceGetName, handle)
         yield Finding(f"GPU {index}", f"{name}, {format_gpu_settings(read_gpu_settings(handle))}")

@@ -21,7 +21,7 @@ from bench.interfaces.catalog import (
     default_protocol_names,
 )
 from bench.orchestration.preflight import begin, check, resume
-from bench.towers.provenance import find_latest_towers, is_tower_trained_here, read_provenance
+from bench.towers.provenance import find_latest_towers, is_catlip_bench_tower, read_provenance
 from bench.transfer.terminal_tables import make_transfer_tables
 
 STAND_IN = "catlip-tiny"  # experiment of the records of a tower that no experiment trained
@@ -51,7 +51,7 @@ class Transfer:
         towers = resolve_tower_arguments(self.tower, self.results)
         trained_by = dict[str, Experiment]()
         for tower in towers:
-            if is_tower_trained_here(Path(tower)):
+            if is_catlip_bench_tower(Path(tower)):
                 trained_by[tower] = read_provenance(Path(tower)).experiment
         experiment = trained_by.get(towers[0], EXPERIMENTS[STAND_IN])
         digest = hashlib.sha256("\0".join([*towers, root]).encode()).hexdigest()[:8]

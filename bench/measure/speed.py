@@ -25,8 +25,8 @@ from bench.profilers.core_waits import read_core_wait_seconds
 from bench.profilers.counters import count_compiled_graphs
 from bench.profilers.device import (
     Readings,
+    estimate_lost_cores,
     make_cpu_busy_gauges,
-    max_lacking_cores,
     open_device_reader,
     sample_device,
 )
@@ -263,7 +263,7 @@ def measure_waiting_cores(
     waited = read_core_wait_seconds()
     if _find_waits_source(run) == "threads" and waited is not None and waited_before is not None:
         return (waited - waited_before) / seconds
-    return max_lacking_cores(all_gather_objects((platform.node(), readings.figures)))
+    return estimate_lost_cores(all_gather_objects((platform.node(), readings.figures)))
 
 
 def plan_phase_steps(experiment: Experiment, device: torch.device, first_step: int) -> range:

@@ -39,7 +39,7 @@ def count_image_flops(tower: nn.Module, channels: int, side: int) -> int:
     return count_forward_flops(tower, images) // 2
 
 
-class _NoModules(nullcontext[None]):
+class _NoModuleTracker(nullcontext[None]):
     """Takes the place of torch's tracker of modules, which fails where one is given a view of a parameter in no_grad.
 
     Such a view is the query of attention pooling. Only totals are read here.
@@ -51,7 +51,7 @@ class _NoModules(nullcontext[None]):
 def _make_flop_counter() -> FlopCounterMode:
     """Return torch's counter, which also counts in-place products and accepts views of parameters."""
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _addmm_flops})
-    counter.mod_tracker = cast("Any", _NoModules())
+    counter.mod_tracker = cast("Any", _NoModuleTracker())
     return counter
 
 

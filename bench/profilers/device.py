@@ -121,7 +121,7 @@ def make_cpu_busy_gauges() -> dict[str, IntervalGauge]:
     processes = (this_process, *this_process.children(recursive=True))
     percent = 100 / len(read_times_of_allowed_cores())
 
-    def own_seconds() -> float:
+    def read_own_cpu_seconds() -> float:
         """Return the CPU time of this process and its children."""
         seconds = 0.0
         for process in processes:
@@ -130,7 +130,7 @@ def make_cpu_busy_gauges() -> dict[str, IntervalGauge]:
                 seconds += times.user + times.system
         return seconds
 
-    def other_seconds() -> float:
+    def read_other_cpu_seconds() -> float:
         """Return the CPU time of all other processes on these cores."""
         busy = 0.0
         for times in read_times_of_allowed_cores():
@@ -138,11 +138,11 @@ def make_cpu_busy_gauges() -> dict[str, IntervalGauge]:
             # Included in user and nice.
             guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
             busy += sum(times) - waiting - guests
-        return busy - own_seconds()
+        return busy - read_own_cpu_seconds()
 
     interval_gauges = {
-        OWN_BUSY: make_rate_gauge(own_seconds, percent),
-        OTHERS_BUSY: make_rate_gauge(other_seconds, percent),
+        OWN_BUSY: make_rate_gauge(read_own_cpu_seconds, percent),
+        OTHERS_BUSY: make_rate_gauge(read_other_cpu_seconds, percent),
     }
     if hasattr(psutil.cpu_times(), "steal"):
         interval_gauges[HOST_BUSY] = make_rate_gauge(_read_stolen_seconds, percent)
@@ -154,15 +154,16 @@ def _read_stolen_seconds() -> float:
     return sum(float(times.steal) for times in read_times_of_allowed_cores())
 
 
-def max_lacking_cores(hosts_and_figures: Sequence[tuple[str, Mapping[str, float]]]) -> float:
+def estimate_lost_cores(
+    host_and_figures_by_rank: Sequence[tuple[str, Mapping[str, float]]],
+) -> float:
     """Return the cores that other work took while none was idle, on the host where this run lacked most.
 
     Other work on cores that this run leaves idle does not slow it. The unit is core-seconds per second. NaN: the system
-    does not report CPU time. `hosts_and_figures` has the host and the figures of every rank. To a rank, the other ranks
-    of its host are among the others.
+    does not report CPU time. To a rank, the other ranks of its host are among the others.
     """
     figures_by_host: dict[str, list[Mapping[str, float]]] = {}
-    for host, figures in hosts_and_figures:
+    for host, figures in host_and_figures_by_rank:
         if OWN_BUSY not in figures or OTHERS_BUSY not in figures:
             return math.nan
         figures_by_host.setdefault(host, []).append(figures)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from bench.profilers.nvml import read_process_bytes
+from bench.profilers.nvml import read_process_gpu_bytes
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -43,7 +43,7 @@ class PeakMemory:
             peaks["peak_reserved_bytes"] = torch.cuda.max_memory_reserved(self._device)
             with suppress(Exception):  # an instrument's error must not stop the measured run
                 uuid = str(torch.cuda.get_device_properties(self._device).uuid)
-                peaks["process_bytes"] = read_process_bytes(uuid)
+                peaks["process_bytes"] = read_process_gpu_bytes(uuid)
             return peaks
         resident = _read_bytes_without_mapped_files("VmHWM")
         if resident is not None:

@@ -84,7 +84,7 @@ def open_nvml_reader(uuid: str) -> DeviceReader:
     return DeviceReader(gauges, interval_gauges)
 
 
-def read_process_bytes(uuid: str) -> int | None:
+def read_process_gpu_bytes(uuid: str) -> int | None:
     """Return this process's device memory in bytes, context and kernels included; None if NVML does not list it.
 
     In a container NVML may use other process ids, and then does not find this one.
@@ -97,7 +97,7 @@ def read_process_bytes(uuid: str) -> int | None:
     return None
 
 
-def throttle_reason_bits(reasons: Iterable[str]) -> int:
+def get_throttle_mask(reasons: Iterable[str]) -> int:
     """Return the bit mask of NVML's reasons for reduced clocks with these names."""
     return sum(int(getattr(pynvml, f"nvmlClocksThrottleReason{reason}")) for reason in reasons)
 
@@ -105,7 +105,7 @@ def throttle_reason_bits(reasons: Iterable[str]) -> int:
 def _percent_if_throttled(handle: Any, reasons: tuple[str, ...]) -> float:
     """Return 100 if clocks are reduced now for one of these reasons, else 0; the mean is a share of time."""
     current = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-    is_throttled = current & throttle_reason_bits(reasons)
+    is_throttled = current & get_throttle_mask(reasons)
     return 100.0 if is_throttled else 0.0
 
 

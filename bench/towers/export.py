@@ -52,7 +52,7 @@ def export_tower(loaded: LoadedTower, out_folder: Path) -> str:
         preprocessing = _make_preprocessing_config(loaded.provenance)
         preprocessing["resize_mode"] = "shortest"
         facts = {"model_cfg": model_config, "preprocess_cfg": preprocessing, "made": made}
-        _write_folder(
+        _write_weights_and_config(
             out_folder, "open_clip_model.safetensors", weights, "open_clip_config.json", facts
         )
         return f"open_clip.create_model({f'local-dir:{out_folder}'!r})"
@@ -60,7 +60,7 @@ def export_tower(loaded: LoadedTower, out_folder: Path) -> str:
         timm_facts = _make_timm_config(loaded)
         timm_facts["pretrained_cfg"] |= _make_preprocessing_config(loaded.provenance)
         timm_facts["made"] = made
-        _write_folder(
+        _write_weights_and_config(
             out_folder, "model.safetensors", trunk.state_dict(), "config.json", timm_facts
         )
         return f"timm.create_model({f'local-dir:{out_folder}'!r}, pretrained=True)"
@@ -153,7 +153,7 @@ def _make_preprocessing_config(provenance: Provenance) -> dict[str, Any]:
     return {"mean": mean, "std": std, "interpolation": "bilinear"}
 
 
-def _write_folder(
+def _write_weights_and_config(
     folder: Path,
     weights_name: str,
     weights: Mapping[str, Tensor],

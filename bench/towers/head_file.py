@@ -19,7 +19,7 @@ from torch import Tensor
 from bench.data.targets import Tokens
 from bench.environment.files import atomic_write, prefix_errors
 from bench.labels.subwords import SubwordIds
-from bench.towers.provenance import Provenance, head_path, read_safetensors_metadata
+from bench.towers.provenance import Provenance, get_head_path, read_safetensors_metadata
 from models.checkpoint import load_strictly, require_finite
 from models.heads import DualEncoder
 from models.image_tower import ImageTower
@@ -95,7 +95,7 @@ def save_head(
 ) -> None:
     """Write the weights that were trained with a tower, and the labels of a classifier's rows, beside its file."""
     facts = provenance.to_metadata() | {"labels": msgspec.json.encode(row_labels).decode()}
-    save_weights(state, head_path(tower_path), facts)
+    save_weights(state, get_head_path(tower_path), facts)
 
 
 def make_label_classifier(
@@ -112,7 +112,7 @@ def make_label_classifier(
 
 def read_label_classifier(tower_path: Path) -> LabelClassifier | None:
     """Return the label classifier that was trained with the tower of a file; None if none was stored."""
-    path = head_path(tower_path)
+    path = get_head_path(tower_path)
     if not path.is_file():
         return None
     with prefix_errors(
@@ -132,7 +132,7 @@ def read_text_encoder(
 
     Other weights in the file, for example of a classifier beside the text tower, are not read.
     """
-    head_file = head_path(tower_path)
+    head_file = get_head_path(tower_path)
     if not head_file.is_file():
         return None
     with prefix_errors(head_file, (SafetensorError,)):

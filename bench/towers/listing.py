@@ -26,7 +26,7 @@ NOTE = (
 )
 
 
-def tower_table(pattern: str, max_towers: int = MAX_TOWERS) -> Table:
+def make_tower_table(pattern: str, max_towers: int = MAX_TOWERS) -> Table:
     """Return a table of the towers whose names match a shell pattern, with their costs; ValueError if none does."""
     names = list(dict.fromkeys(open_clip.list_models() + timm.list_models()))
     matching = [name for name in names if fnmatchcase(name, pattern)]
@@ -35,7 +35,7 @@ def tower_table(pattern: str, max_towers: int = MAX_TOWERS) -> Table:
         raise ValueError(f"no tower of open_clip or timm is named {pattern!r}{suggestion}")
     listed = matching[:max_towers]
     rows = [
-        _cells_of_tower(name)
+        _make_tower_row(name)
         for name in show_progress(listed, len(listed), "building towers", "towers")
     ]
     note = NOTE
@@ -44,7 +44,7 @@ def tower_table(pattern: str, max_towers: int = MAX_TOWERS) -> Table:
     return Table.of_rows("Towers", COLUMNS, rows, note)
 
 
-def _cells_of_tower(name: str) -> list[Cell]:
+def _make_tower_row(name: str) -> list[Cell]:
     """Return the row of a tower; if it cannot be built, the cells give the reason."""
     try:
         side = published_image_size(name)

@@ -38,7 +38,7 @@ def read_provenance(path: Path) -> Provenance:
         return decode_json(facts["made"], Provenance)
 
 
-def is_tower_trained_here(path: Path) -> bool:
+def is_catlip_bench_tower(path: Path) -> bool:
     """Return whether a file is a tower that this project trained."""
     return (
         path.suffix == ".safetensors"
@@ -57,7 +57,7 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
-def head_path(tower_path: Path) -> Path:
+def get_head_path(tower_path: Path) -> Path:
     """Return the path of the file that holds what was trained with a tower (bench/towers/head_file.py)."""
     return tower_path.with_suffix(".head")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bench.console.console import PROGRAM
 from bench.environment.seeds import TEACHER, derive_seed
-from bench.towers.tower_from import load_trained_tower
+from bench.towers.tower_from import load_tower_and_provenance
 from models.image_tower import ImageTower, build_image_tower
 
 
@@ -22,5 +22,5 @@ def build_teacher(name_or_file: str, image_size: int, experiment_seed: int) -> I
         raise ValueError(
             f"no tower file {name_or_file!r} for a teacher; `{PROGRAM} train` writes tower files"
         )
-    tower, _ = load_trained_tower(file)
+    tower, _ = load_tower_and_provenance(file)
     return tower

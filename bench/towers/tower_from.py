@@ -25,7 +25,7 @@ from bench.towers.head_file import (
 from bench.towers.provenance import (
     Provenance,
     find_latest_towers,
-    is_tower_trained_here,
+    is_catlip_bench_tower,
     read_provenance,
 )
 from models import corenet_vit, open_clip_config
@@ -77,8 +77,8 @@ def load_tower(name_or_file: str, results: Path = Path("results")) -> LoadedTowe
     Raises ValueError for another subject, or weights of another architecture.
     """
     path = Path(name_or_file)
-    if is_tower_trained_here(path):
-        return _load_tower_trained_here(path)
+    if is_catlip_bench_tower(path):
+        return _load_catlip_bench_tower(path)
     if path.is_file():
         return _load_corenet_file(path)
     name, equals, file = name_or_file.partition("=")
@@ -90,10 +90,10 @@ def load_tower(name_or_file: str, results: Path = Path("results")) -> LoadedTowe
         find_latest_towers(results, name_or_file),
         key=lambda tower: (read_provenance(tower).images, tower.name),
     )
-    return _load_tower_trained_here(newest)
+    return _load_catlip_bench_tower(newest)
 
 
-def load_trained_tower(path: Path) -> tuple[ImageTower, Provenance]:
+def load_tower_and_provenance(path: Path) -> tuple[ImageTower, Provenance]:
     """Return a tower that was trained here, and its metadata; ValueError for a file without it."""
     provenance = read_provenance(path)
     image = provenance.experiment.image
@@ -110,7 +110,7 @@ def load_trained_tower(path: Path) -> tuple[ImageTower, Provenance]:
     return tower, provenance
 
 
-def build_random_tower(name: str) -> ImageTower:
+def build_random_init_tower(name: str) -> ImageTower:
     """Build a tower with random weights, for the image size and the pixel normalisation of its library's weights.
 
     Equal at every call: it is the random-init baseline of weights that were trained elsewhere.
@@ -120,9 +120,9 @@ def build_random_tower(name: str) -> ImageTower:
     return tower
 
 
-def _load_tower_trained_here(path: Path) -> LoadedTower:
+def _load_catlip_bench_tower(path: Path) -> LoadedTower:
     """Load a tower that was trained here, with its classifier."""
-    tower, provenance = load_trained_tower(path)
+    tower, provenance = load_tower_and_provenance(path)
     return LoadedTower(
         tower,
         name=provenance.experiment.name,
@@ -137,7 +137,7 @@ def _load_weights_as_architecture(name: str, file: Path) -> LoadedTower:
     """Load a weight file of the open_clip or timm model with this name."""
     if not file.is_file():
         raise ValueError(f"no file {str(file)!r} with weights of {name}")
-    tower = build_random_tower(name)
+    tower = build_random_init_tower(name)
     weights = adapt_weights_to_trunk(read_weights(file), tower.trunk)
     load_strictly(tower.trunk, weights, f"{file} does not fit {name}")
     return LoadedTower(tower, f"{name}={file.name}", architecture=name)
@@ -146,10 +146,10 @@ def _load_weights_as_architecture(name: str, file: Path) -> LoadedTower:
 def _load_corenet_file(file: Path) -> LoadedTower:
     """Load a file of CoreNet, which its names identify."""
     state = corenet_vit.select_image_encoder(read_weights(file))
-    name = corenet_vit.infer_corenet_name(state)
+    name = corenet_vit.infer_corenet_tower_name(state)
     if name is None:
         raise ValueError(f"{file} does not name its architecture; name its model: NAME={file}")
-    tower = build_random_tower(name)
+    tower = build_random_init_tower(name)
     weights = corenet_vit.convert_corenet_weights(state)
     load_strictly(tower.trunk, weights, f"{file} does not fit {name}")
     return LoadedTower(

@@ -10,7 +10,7 @@ from bench.interfaces.method import Method, get_method
 from bench.train.distributed import world_size
 from losses.chunks import loss_dtype
 from losses.collectives import ProcessGroupLike
-from losses.psnr import psnr_loss, scheduled_target_error
+from losses.psnr import psnr_loss, scheduled_target_mse
 from models import Images
 from models.image_tower import ImageTower
 from models.range_augment import RangeAugment
@@ -60,6 +60,6 @@ def _augment_with_loss(
     """Return augmented images, normalised as the given ones, and RangeAugment's loss."""
     pixels = denormalise(images.to(loss_dtype(images.dtype)))
     augmented: Tensor = augmentor(pixels)
-    target_error = scheduled_target_error(augmentor.steps_taken, num_steps)
-    range_loss = psnr_loss(pixels, augmented, target_error)
+    target_mse = scheduled_target_mse(augmentor.steps_taken, num_steps)
+    range_loss = psnr_loss(pixels, augmented, target_mse)
     return normalise(augmented).to(images.dtype), range_loss

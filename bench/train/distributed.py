@@ -33,7 +33,7 @@ from losses.collectives import (
     rank_and_world_size,
 )
 from models import Images
-from models.tower_blocks import blocks_of_all_towers
+from models.tower_blocks import get_all_tower_blocks
 
 T = TypeVar("T")
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # by precision
@@ -200,7 +200,7 @@ def fully_shard_model(
     dtype = AUTOCAST_DTYPES.get(precision)
     policy = MixedPrecisionPolicy(dtype, torch.float32) if dtype else MixedPrecisionPolicy()
     shard = partial(fully_shard, mesh=mesh, mp_policy=policy)
-    for block in blocks_of_all_towers(model_with_loss):
+    for block in get_all_tower_blocks(model_with_loss):
         shard(block, reshard_after_forward=sharding != "zero2")
     scalars = {parameter for parameter in model_with_loss.parameters() if parameter.ndim == 0}
     for scalar in scalars:

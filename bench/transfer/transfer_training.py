@@ -19,7 +19,7 @@ from bench.train.step import make_gradient_clipper, make_weight_decay_groups
 from bench.train.weight_average import make_ema
 from models.image_tower import ImageTower
 from models.patch_drop import PatchDrop
-from models.tower_blocks import parameters_by_depth
+from models.tower_blocks import group_parameters_by_depth
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=nn.Module)
@@ -206,7 +206,7 @@ def _make_parameter_groups(
     if recipe.train_tower and recipe.layer_decay == 1:
         layers.append(list(tower.parameters()))
     elif recipe.train_tower:
-        layers += reversed(parameters_by_depth(tower))
+        layers += reversed(group_parameters_by_depth(tower))
     groups = []
     for depth, layer in enumerate(layers):
         share = recipe.layer_decay**depth

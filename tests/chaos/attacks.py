@@ -15,7 +15,7 @@ from bench.console.tables import print_tables
 from bench.data.decoding import UnusableImageError, decode_embedding_grid
 from bench.labels.vocabulary import read_vocabulary
 from bench.tables.tables import Table
-from bench.towers.tower_from import load_trained_tower
+from bench.towers.tower_from import load_tower_and_provenance
 from bench.train.checkpoints import find_latest_valid
 from tests.chaos.case import EXECUTED
 from tests.chaos.made import make_samples
@@ -61,7 +61,7 @@ def pickles() -> dict[str, Attack]:
 
     return {
         "embeddings": objects,
-        "a tower": lambda folder: load_trained_tower(
+        "a tower": lambda folder: load_tower_and_provenance(
             write_file(folder / "t.safetensors", pickle_payload(folder))
         ),
         "a checkpoint": as_checkpoint,

@@ -18,7 +18,7 @@ from bench.data.decoding import (
 from bench.data.sample_stream import SampleStream
 from bench.experiment.config import change
 from bench.interfaces.method import require_method_accepts
-from bench.towers.tower_from import load_trained_tower
+from bench.towers.tower_from import load_tower_and_provenance
 from bench.train.build import build_train_run, open_batch_stream
 from bench.train.loop import train
 from bench.transfer.feature_extractor import make_tower_embedder
@@ -92,7 +92,7 @@ def test_embedding_tower_is_saved_and_refuses_images(
     short, path = experiment(data, images=20, warmup_images=5), tmp_path / "tower.safetensors"
     training = train(short, CPU, results, {"b": 20}, lambda _: path)
     assert len(training.branches) == 1
-    tower, made = load_trained_tower(path)
+    tower, made = load_tower_and_provenance(path)
     assert (tower.channels, made.experiment.image.embedding_channels) == (CHANNELS, CHANNELS)
     assert tower(torch.zeros(2, CHANNELS, SIDE, SIDE)).shape == (2, tower.width)
     with pytest.raises(

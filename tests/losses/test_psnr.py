@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from losses.psnr import psnr_loss, scheduled_target_error
+from losses.psnr import psnr_loss, scheduled_target_mse
 
 
 def slow_loss(images: Tensor, augmented: Tensor, target: float) -> Tensor:
@@ -44,7 +44,7 @@ def test_target_falls_from_40_to_20_decibels_by_the_released_curve() -> None:
         for i in range(num_steps + 1)
     ]
     found = [
-        float(scheduled_target_error(torch.tensor(float(step), dtype=torch.float64), num_steps))
+        float(scheduled_target_mse(torch.tensor(float(step), dtype=torch.float64), num_steps))
         for step in range(15)
     ]
     assert found == pytest.approx([*curve, *[curve[-1]] * 4])

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.labels.vocabulary import read_vocabulary, vocabulary_path
-from bench.towers.tower_from import build_random_tower, load_tower
+from bench.towers.tower_from import build_random_init_tower, load_tower
 from models.corenet_vit import convert_corenet_weights
 from tests.tensors import differing
 
@@ -140,7 +140,7 @@ def test_initialisation_follows_the_released_recipe(
     recorded: tuple[str, State], tmp_path: Path
 ) -> None:
     known = load_tower(str(saved(recorded[1], tmp_path / "vit.pt")))
-    initial = build_random_tower(known.architecture).state_dict()
+    initial = build_random_init_tower(known.architecture).state_dict()
     assert float(initial["trunk.transformer.resblocks.0.mlp.c_fc.weight"].std()) == pytest.approx(
         0.02, rel=0.05
     )

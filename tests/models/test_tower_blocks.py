@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.image_tower import build_image_tower
-from models.tower_blocks import parameters_by_depth
+from models.tower_blocks import group_parameters_by_depth
 
 # With their numbers of blocks: open_clip's own, timm's, timm's inside open_clip's, CoreNet's.
 TOWERS = {
@@ -19,7 +19,7 @@ TOWERS = {
 def test_every_parameter_has_one_depth(name: str, blocks: int) -> None:
     with torch.device("meta"):
         tower = build_image_tower(name, 48 if name == "catlip-bench-tiny" else 224, 0)
-    layers = parameters_by_depth(tower)
+    layers = group_parameters_by_depth(tower)
     found = [id(parameter) for layer in layers for parameter in layer]
     assert sorted(found) == sorted(id(parameter) for parameter in tower.parameters())
     assert len(layers) == blocks + 1
@@ -28,7 +28,7 @@ def test_every_parameter_has_one_depth(name: str, blocks: int) -> None:
 def test_parameters_are_used_in_order_of_depth() -> None:
     """The gradient of a block's input reaches what lies before it alone: cut there, and the depths below get none."""
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
-    layers = parameters_by_depth(tower)
+    layers = group_parameters_by_depth(tower)
     blocks = tower.trunk.transformer.resblocks
     for depth, block in enumerate(blocks, start=1):
         hook = block.register_forward_pre_hook(lambda _, inputs: (inputs[0].detach(), *inputs[1:]))

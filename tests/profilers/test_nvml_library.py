@@ -15,7 +15,7 @@ import torch
 from bench.cli.machine_checks import check_gpus
 from bench.environment.gpu_settings import get_nvml_handle, read_gpu_settings
 from bench.profilers.device import Readings, sample_device
-from bench.profilers.nvml import GPM, SLOWDOWNS, open_nvml_reader, read_process_bytes
+from bench.profilers.nvml import GPM, SLOWDOWNS, open_nvml_reader, read_process_gpu_bytes
 from tests.processes import wait_until
 
 CPU = torch.device("cpu")
@@ -113,9 +113,9 @@ def test_settings_of_a_gpu_are_nvmls_and_missing_ones_are_none(load: Callable[..
 
 def test_process_bytes_are_those_that_nvml_lists(load: Callable[..., CDLL]) -> None:
     library = load()
-    assert read_process_bytes(GPU) is None
+    assert read_process_gpu_bytes(GPU) is None
     number(library, "process_id").value = os.getpid()
-    assert read_process_bytes(GPU) == 7 << 32
+    assert read_process_gpu_bytes(GPU) == 7 << 32
 
 
 @pytest.mark.parametrize(

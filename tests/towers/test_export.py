@@ -16,7 +16,7 @@ from bench.data.pack import PackImages
 from bench.experiment.config import Experiment, change
 from bench.interfaces.method import METHODS
 from bench.towers.head_file import save_weights
-from bench.towers.provenance import Provenance, head_path
+from bench.towers.provenance import Provenance, get_head_path
 from bench.towers.tower_from import LoadedTower, load_tower
 from bench.train.build import build_untrained_tower
 from bench.train.loop import train
@@ -215,4 +215,4 @@ def test_tower_that_neither_library_builds_is_refused(
 
 def test_a_teacher_is_not_kept_beside_its_student(trained: Trained) -> None:
     path = trained(small("distill"))
-    assert head_path(path).stat().st_size < path.stat().st_size / 4
+    assert get_head_path(path).stat().st_size < path.stat().st_size / 4

@@ -7,7 +7,7 @@ import timm
 import torch
 
 from bench.__main__ import main
-from bench.towers.listing import MAX_TOWERS, tower_table
+from bench.towers.listing import MAX_TOWERS, make_tower_table
 
 
 def test_towers_are_listed_with_their_costs(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_towers_are_listed_with_their_costs(tmp_path: Path) -> None:
 
 
 def test_towers_beyond_the_limit_are_counted_and_not_built() -> None:
-    table = tower_table("*vit*", max_towers=1)
+    table = make_tower_table("*vit*", max_towers=1)
     assert len(table.all_rows) == 1
     assert len(timm.list_models("*vit*")) > MAX_TOWERS
     assert "more towers match '*vit*'; a narrower pattern lists them." in table.note

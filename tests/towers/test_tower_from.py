@@ -18,7 +18,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from bench.experiment.experiments import EXPERIMENTS
 from bench.towers.head_file import read_label_classifier, save_head, save_weights
 from bench.towers.provenance import Provenance
-from bench.towers.tower_from import build_random_tower, load_tower, load_trained_tower
+from bench.towers.tower_from import build_random_init_tower, load_tower, load_tower_and_provenance
 from bench.train.build import build_untrained_tower
 from tests.tensors import differing
 
@@ -170,9 +170,9 @@ def test_untrained_copy_has_other_weights_in_the_same_architecture(
     library: Any = open_clip if name == TINY else timm
     state = library.create_model(name).state_dict()
     known = load_tower(f"{name}={written(state, tmp_path / 'x.pt', 'state dict')}")
-    first = build_random_tower(known.architecture)
+    first = build_random_init_tower(known.architecture)
     torch.rand(3)
-    again = build_random_tower(known.architecture).state_dict()
+    again = build_random_init_tower(known.architecture).state_dict()
     assert not differing(again, first.state_dict())
     trained = known.tower.state_dict()
     shapes = {name: value.shape for name, value in trained.items()}
@@ -200,7 +200,7 @@ def test_weights_that_are_not_finite_or_no_floating_point_numbers_are_refused(
     facts = Provenance(experiment=experiment, images=1, budgets=()).to_metadata()
     save_weights(state, tmp_path / "x.safetensors", facts)
     with pytest.raises(ValueError, match=rf"does not hold this tower's weights: .*{text}"):
-        load_trained_tower(tmp_path / "x.safetensors")
+        load_tower_and_provenance(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize(

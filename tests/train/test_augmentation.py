@@ -14,7 +14,7 @@ from bench.measure.speed import measure_speed
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
 from bench.train.distributed import gather_full_tensor
 from bench.train.state import split_scored_weights
-from losses.psnr import psnr_loss, scheduled_target_error
+from losses.psnr import psnr_loss, scheduled_target_mse
 from models.range_augment import RangeAugment
 from tests.processes import in_ranks
 from tests.small import TWO_BLOCKS, few_images
@@ -52,7 +52,7 @@ def test_loss_is_the_methods_on_augmented_images_and_that_of_their_psnr(
         run.model.counts.images_with_token.zero_()
         run.model.counts.images_seen.zero_()
     expected = METHODS[method].loss(run.model, normalise(augmented), batch.target, None)
-    target = scheduled_target_error(
+    target = scheduled_target_mse(
         torch.zeros((), dtype=torch.float64), 6
     )  # 96 images in steps of 16
     torch.testing.assert_close(found, expected + psnr_loss(pixels, augmented, target))

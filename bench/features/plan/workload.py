@@ -27,7 +27,7 @@ from bench.measure.costs import (
 )
 from bench.train.build import count_trained_parameters, open_batch_stream
 from models.heads import DualEncoder, TokenCounts
-from models.tower_blocks import blocks_of_all_towers
+from models.tower_blocks import get_all_tower_blocks
 
 SAMPLED_BATCHES = 32
 LAST_LAYERS = ("head", "projection")  # modules that follow the image tower
@@ -109,7 +109,7 @@ def count_communicated_parameters(experiment: Experiment) -> ParameterCounts:
     """Count the parameters of an experiment's model, by how devices exchange them."""
     model = _build_model(experiment)
     parameters = list(model.parameters())
-    blocks = blocks_of_all_towers(model)
+    blocks = get_all_tower_blocks(model)
     trained_blocks = [block for block in blocks if all(p.requires_grad for p in block.parameters())]
     counts = [module for module in model.modules() if isinstance(module, TokenCounts)]
     return ParameterCounts(

@@ -24,7 +24,7 @@ from bench.transfer.classification.fine_tune import (
 )
 from bench.transfer.transfer_training import find_best_learning_rate, prefetch
 from models.image_tower import ImageTower, build_image_tower
-from models.tower_blocks import parameters_by_depth
+from models.tower_blocks import group_parameters_by_depth
 from tests.transfer.toys import toy_part, toy_subject, toy_task, toy_tower
 
 CPU = torch.device("cpu")
@@ -81,7 +81,9 @@ def test_first_update_scales_with_layer_decay() -> None:
     )
     tower = build_image_tower("catlip-bench-tiny", 48, 0)
     model = trained_from(recipe, tower)
-    depths = zip(parameters_by_depth(tower), parameters_by_depth(model.tower), strict=True)
+    depths = zip(
+        group_parameters_by_depth(tower), group_parameters_by_depth(model.tower), strict=True
+    )
     longest = [
         max((new - old).abs().max().item() for old, new in zip(before, after, strict=True))
         for before, after in depths
