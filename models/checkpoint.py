@@ -57,13 +57,11 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], error_prefix: 
     module.load_state_dict(expected | dict(state))
 
 
-def save_tensors(
-    state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write tensors by name to a safetensors file; OSError if the disk is full."""
+def save_tensors(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors by name to a safetensors file, without a copy in memory; OSError if the disk is full."""
     tensors = {name: value.detach().contiguous() for name, value in state.items()}
     try:
-        save_file(tensors, path, dict(metadata) if metadata else None)
+        save_file(tensors, path)
     except SafetensorError as error:
         raise OSError(f"{path} is not written: {error}") from None
 

@@ -1,11 +1,11 @@
 """Heads on a tower's patch map: segmentation, and Mask R-CNN with a feature pyramid from the last map alone."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from jaxtyping import Float
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
@@ -123,16 +123,15 @@ class SimplePyramid(nn.Module):
 
 def build_mask_rcnn(
     tower: ImageTower,
-    num_classes: int,
+    num_classes_with_background: int,
     image_size: int,
-    mean_and_std: tuple[Sequence[float], Sequence[float]],
     head_sizes: DetectionHeadSizes,
 ) -> MaskRCNN:
     """Build Mask R-CNN on a tower.
 
-    `num_classes` includes the background. Images with pixels from 0 to 1 are resized to a square of `image_size`
-    pixels, as in CoreNet, and padded at the right and bottom to a multiple of the coarsest stride. Boxes and masks keep
-    the size of the given image. ValueError for patches whose side is no multiple of 4 pixels.
+    Images with pixels from 0 to 1 are normalised as the tower takes them, resized to a square of `image_size` pixels,
+    as in CoreNet, and padded at the right and bottom to a multiple of the coarsest stride. Boxes and masks keep the
+    size of the given image. ValueError for patches whose side is no multiple of 4 pixels.
     """
     _, patch = get_map_channels_and_patch_size(tower)
     if patch % max(LEVEL_SCALES):
@@ -145,8 +144,8 @@ def build_mask_rcnn(
         SimplePyramid(tower, head_sizes.channels),
         fixed_size=(image_size, image_size),
         size_divisible=strides[-1],
-        image_mean=list(mean_and_std[0]),
-        image_std=list(mean_and_std[1]),
+        image_mean=list(OPENAI_DATASET_MEAN),
+        image_std=list(OPENAI_DATASET_STD),
         rpn_anchor_generator=AnchorGenerator(sizes, (ANCHOR_RATIOS,) * len(sizes)),
         rpn_pre_nms_top_n_train=2 * head_sizes.proposals_per_image,
         rpn_pre_nms_top_n_test=head_sizes.proposals_per_image,
@@ -154,13 +153,15 @@ def build_mask_rcnn(
         rpn_post_nms_top_n_test=head_sizes.proposals_per_image,
         box_roi_pool=_build_roi_align(BOX_POOL_SIDE, patch),
         box_head=TwoMLPHead(head_sizes.channels * BOX_POOL_SIDE**2, head_sizes.box_features),
-        box_predictor=FastRCNNPredictor(head_sizes.box_features, num_classes),
+        box_predictor=FastRCNNPredictor(head_sizes.box_features, num_classes_with_background),
         box_batch_size_per_image=head_sizes.regions_per_image,
         mask_roi_pool=_build_roi_align(MASK_POOL_SIDE, patch),
         mask_head=MaskRCNNHeads(
             head_sizes.channels, (head_sizes.channels,) * head_sizes.num_mask_layers, 1
         ),
-        mask_predictor=MaskRCNNPredictor(head_sizes.channels, head_sizes.channels, num_classes),
+        mask_predictor=MaskRCNNPredictor(
+            head_sizes.channels, head_sizes.channels, num_classes_with_background
+        ),
     )
 
 

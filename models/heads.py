@@ -47,12 +47,6 @@ class ProjectedImageTower(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         self.bias = None if initial_bias is None else nn.Parameter(torch.tensor(initial_bias))
 
-    def encode_with_text_features(
-        self, images: Images, text_features: Float[Tensor, "batch dim"]
-    ) -> tuple[Projected, Projected]:
-        """Return the L2-normalised projections of images, and the given text features L2-normalised."""
-        return self.project(self.tower(images)), F.normalize(text_features, dim=-1)
-
     def project(self, features: Features) -> Projected:
         """Return the L2-normalised projections of the tower's features."""
         return F.normalize(features @ self.projection, dim=-1)

@@ -23,41 +23,46 @@ def set_pooling(trunk: nn.Module, name: str, pooling: Literal["mean", "both"]) -
     Source: x-cls/superclass at 90b761f, `opencls/open_clip/transformer.py`, `VisionTransformer` of `pool_type` "avg".
     """
     vit = unwrap_timm_trunk(trunk)
-    reason = _reason_against_pooling(vit, pooling)
-    if not reason and isinstance(vit, OpenClipViT):
-        if pooling == "mean":
-            vit.pool_type = "avg"
-        return
-    if not reason:
-        try:
-            vit.reset_classifier(0, "token" if pooling == "both" else "avg")
-        except (AssertionError, TypeError) as error:  # timm's answer where there is no such pooling
-            reason = str(error).rstrip(".")
-    if reason:
+    try:
+        if isinstance(vit, OpenClipViT):
+            _set_open_clip_pooling(vit, pooling)
+        else:
+            _set_timm_pooling(vit, pooling)
+    except (ValueError, AssertionError, TypeError) as error:  # the last two are timm's
+        reason = str(error).rstrip(".")
         raise ValueError(
             f"pooling={pooling} is not for tower {name!r} ({type(vit).__name__}): {reason}; choose another, or set "
             "pooling=own"
-        )
+        ) from None
     if isinstance(trunk, TimmModel):
         trunk.head = nn.Sequential()  # open_clip's attention pooling
 
 
-def _reason_against_pooling(vit: Any, pooling: Literal["mean", "both"]) -> str:
-    """Return why the model under a trunk does not support a pooling; empty if it may."""
-    if isinstance(vit, OpenClipViT):
-        if vit.attn_pool is not None:
-            return "it pools by attention before its last norm"
-        return "its own pooling is the mean" if pooling == "both" and vit.pool_type == "avg" else ""
+def _set_open_clip_pooling(vit: OpenClipViT, pooling: Literal["mean", "both"]) -> None:
+    """Set the pooling of open_clip's vision transformer; the ValueError says why it cannot be set."""
+    if vit.attn_pool is not None:
+        raise ValueError("it pools by attention before its last norm")
+    if pooling == "mean":
+        vit.pool_type = "avg"
+    elif vit.pool_type == "avg":
+        raise ValueError("its own pooling is the mean")
+
+
+def _set_timm_pooling(vit: Any, pooling: Literal["mean", "both"]) -> None:
+    """Set the pooling of a timm model; the ValueError says why it cannot be set."""
     if not hasattr(vit, "reset_classifier"):
-        return "its pooling is fixed"
+        raise ValueError("its pooling is fixed")
     if pooling == "both":
-        return "" if _has_normed_class_token(vit) else "it has no class token after its last norm"
-    if getattr(vit, "cls_token", None) is None:
-        return ""
-    mean_skips_prefix = hasattr(vit, "num_prefix_tokens") and not getattr(
-        vit, "pool_include_prefix", False
-    )
-    return "" if mean_skips_prefix else "its mean includes the class token"
+        if not _has_normed_class_token(vit):
+            raise ValueError("it has no class token after its last norm")
+        vit.reset_classifier(0, "token")
+        return
+    has_class_token = getattr(vit, "cls_token", None) is not None
+    knows_prefix = hasattr(vit, "num_prefix_tokens")
+    mean_has_prefix = not knows_prefix or getattr(vit, "pool_include_prefix", False)
+    if has_class_token and mean_has_prefix:
+        raise ValueError("its mean includes the class token")
+    vit.reset_classifier(0, "avg")
 
 
 def _has_normed_class_token(vit: Any) -> bool:

@@ -28,7 +28,7 @@ def scale_contrast(images: Images, magnitudes: Magnitudes) -> Images:
 
 
 def add_noise(images: Images, magnitudes: Magnitudes) -> Images:
-    """Add normal add_noise; the magnitude is its standard deviation, and 0 changes nothing."""
+    """Add normal noise; the magnitude is its standard deviation, and 0 changes nothing."""
     return images + torch.randn_like(images) * magnitudes
 
 

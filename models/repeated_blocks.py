@@ -39,13 +39,15 @@ def skip_repeated_blocks(
 ) -> Iterator[list[int]]:
     """Compute blocks of equal structure once in all forwards in this context, on the `meta` device without values.
 
-    `count_work` returns a running count of the work that is done. Yield a list, to which the work of each skipped block
-    is added. The forward of a tower with many blocks takes a fraction of the time.
+    `count_work` returns a running count of the work that is done, such as FLOPs. Yield a list, to which the work of
+    each skipped block is added. The forward of a tower with many blocks takes a fraction of the time.
     """
     outputs: dict[str, tuple[Any, int]] = {}
     skipped: list[int] = []
 
-    def compute(block: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def forward_or_reuse(
+        block: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
         """Return the output of the block, or of an equal block that was computed before."""
         shapes = tree_map(_shape_if_tensor, (args, kwargs))
         structure = repr((block, shapes))
@@ -58,18 +60,14 @@ def skip_repeated_blocks(
         outputs[structure] = output, count_work() - before
         return output
 
-    replaced = []
-    for block in iterate_blocks(tower):
-        replaced_attribute = vars(block).get("forward")  # None: the method of the class
-        replaced.append((block, replaced_attribute))
-        block.forward = partial(compute, block, block.forward)
+    blocks = list(iterate_blocks(tower))
+    for block in blocks:
+        block.forward = partial(forward_or_reuse, block, block.forward)
     try:
         yield skipped
     finally:
-        for block, forward in replaced:
-            del block.forward
-            if forward is not None:
-                block.forward = forward
+        for block in blocks:
+            del block.forward  # the method of the class is visible again
 
 
 def _shape_if_tensor(value: Any) -> Any:

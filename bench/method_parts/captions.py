@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bench.data.targets import Captions, Features, Labels, Tokens
@@ -124,8 +125,10 @@ def encode_images_and_captions(
 ) -> tuple[Tensor, Tensor]:
     """Return the L2-normalised projections of images, and of their captions or stored features."""
     if isinstance(target, Features):
-        return pair.encode_with_text_features(images, target.values)
-    image, text = pair(images, *target.inputs)
+        image = pair.project(pair.tower(images))
+        text = F.normalize(target.values, dim=-1)
+    else:
+        image, text = pair(images, *target.inputs)
     return image, text
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -44,18 +45,16 @@ def time_forwards(
     """
     seconds = dict.fromkeys(modules, 0.0)
 
-    def start(name: str) -> None:
+    def start(name: str, *_: object) -> None:
         synchronize(device)
         seconds[name] -= time.perf_counter()
 
-    def stop(name: str) -> None:
+    def stop(name: str, *_: object) -> None:
         synchronize(device)
         seconds[name] += time.perf_counter()
 
     with ExitStack() as hooks:
         for name, module in modules.items():
-            pre_hook = module.register_forward_pre_hook(lambda *_, name=name: start(name))
-            hook = module.register_forward_hook(lambda *_, name=name: stop(name))
-            hooks.callback(pre_hook.remove)
-            hooks.callback(hook.remove)
+            hooks.enter_context(module.register_forward_pre_hook(partial(start, name)))
+            hooks.enter_context(module.register_forward_hook(partial(stop, name)))
         yield seconds

@@ -5,7 +5,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import TypeVar
 
@@ -15,7 +15,13 @@ import torch
 
 from bench.profilers.clock import synchronize
 from bench.profilers.core_waits import read_times_of_allowed_cores
-from bench.profilers.nvml import DeviceReader, IntervalGauge, make_rate_gauge, open_nvml_reader
+from bench.profilers.nvml import (
+    DeviceReader,
+    Gauge,
+    IntervalGauge,
+    make_rate_gauge,
+    open_nvml_reader,
+)
 from bench.records.record import HOST_BUSY, OTHERS_BUSY, OWN_BUSY
 
 T = TypeVar("T")
@@ -59,13 +65,18 @@ def sample_device(
     NVML averages over 1/6 s to 1 s itself, so a shorter interval returns the same number again.
     """
     readings = Readings(not_measured=dict(reader.missing))
-    values: dict[str, list[float | None]] = {name: [] for name in reader.gauges}
+    values = defaultdict[str, list[float]](list)
     done = threading.Event()
+
+    def read_gauge(name: str, gauge: Gauge) -> None:
+        value = readings.read_or_note_error(name, gauge)
+        if value is not None:
+            values[name].append(value)
 
     def poll() -> None:
         while not done.wait(interval_seconds):
             for name, gauge in reader.gauges.items():
-                values[name].append(readings.read_or_note_error(name, gauge))
+                read_gauge(name, gauge)
 
     sampler = threading.Thread(target=poll, name="device-sampler", daemon=True)
     synchronize(device)
@@ -81,33 +92,27 @@ def sample_device(
     finally:
         for name, gauge in end_gauges.items():
             if gauge is not None:
-                reading = readings.read_or_note_error(name, gauge)
-                values[name] = [reading]
+                read_gauge(name, gauge)
         done.set()
         if sampler.is_alive():
             sampler.join()
-        for name, attempts in values.items():
-            known = [value for value in attempts if value is not None]
-            if known:
-                readings.figures[name] = fmean(known)
-            else:
-                readings.not_measured.setdefault(
-                    name, f"the block took less than {interval_seconds} s"
-                )
+        readings.figures = {name: fmean(numbers) for name, numbers in values.items()}
+        unread = reader.gauges.keys() - values.keys()
+        too_short = dict.fromkeys(unread, f"the block took less than {interval_seconds} s")
+        readings.not_measured = too_short | readings.not_measured
 
 
 def open_device_reader(device: torch.device) -> DeviceReader:
     """Return the gauges of a device: CPU time, and on CUDA NVML's; it never raises."""
+    cpu_gauges = make_cpu_busy_gauges()
     if device.type != "cuda":
-        return DeviceReader(interval_gauges=make_cpu_busy_gauges())
+        return DeviceReader(interval_gauges=cpu_gauges)
     uuid = str(torch.cuda.get_device_properties(device).uuid)
     try:
         gpu = open_nvml_reader(uuid)
     except pynvml.NVMLError as error:
         gpu = DeviceReader(missing={"GPU": f"{type(error).__name__}: {error}"})
-    interval_gauges = make_cpu_busy_gauges()
-    interval_gauges.update(gpu.interval_gauges)
-    return DeviceReader(gpu.gauges, interval_gauges, gpu.missing)
+    return replace(gpu, interval_gauges={**cpu_gauges, **gpu.interval_gauges})
 
 
 def make_cpu_busy_gauges() -> dict[str, IntervalGauge]:

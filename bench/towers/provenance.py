@@ -1,5 +1,7 @@
 """Metadata of tower files, and the newest tower files of an experiment."""
 
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -69,10 +71,16 @@ def find_latest_towers(results: Path, experiment_name: str) -> list[Path]:
     towers with one choice of settings. ValueError for no such experiment, or for several.
     """
     paths = [*results.glob("*.tower.*.safetensors"), *results.glob("*/*.tower.*.safetensors")]
-    experiments = {}
-    for path in sorted(paths, key=lambda path: path.name):  # the name begins with the time
-        experiments[path] = read_provenance(path).experiment
-    names = {experiment.name for experiment in experiments.values()}
+    newest_by_name: dict[str, dict[int, list[Path]]] = {}  # then by seed
+    for path in sorted(paths, key=attrgetter("name")):  # the name begins with the time
+        experiment = read_provenance(path).experiment
+        newest_by_seed = newest_by_name.setdefault(experiment.name, {})
+        newest = newest_by_seed.setdefault(experiment.seed, [])
+        comparison = comparison_name_from_filename(path)
+        if newest and comparison_name_from_filename(newest[0]) != comparison:
+            newest.clear()  # they are of an earlier training
+        newest.append(path)
+    names = set(newest_by_name)
     if experiment_name in names:
         names = {experiment_name}
     else:
@@ -83,7 +91,5 @@ def find_latest_towers(results: Path, experiment_name: str) -> list[Path]:
             f"{results} holds {content} of {experiment_name!r}: name one of several, or make one with: "
             f"{PROGRAM} train {experiment_name}"
         )
-    towers = [path for path, experiment in experiments.items() if experiment.name in names]
-    comparisons = {path: comparison_name_from_filename(path) for path in towers}
-    newest = {experiments[path].seed: comparisons[path] for path in towers}
-    return [path for path in towers if comparisons[path] == newest[experiments[path].seed]]
+    newest_by_seed = newest_by_name[names.pop()]
+    return sorted(chain.from_iterable(newest_by_seed.values()), key=attrgetter("name"))

@@ -16,7 +16,6 @@ from models.image_tower import ImageTower, build_image_tower, build_open_clip_tr
 SMALL = DetectionHeadSizes(
     channels=8, box_features=16, num_mask_layers=1, proposals_per_image=10, regions_per_image=8
 )
-UNIT = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 def tower_of_patch(patch: int) -> ImageTower:
@@ -46,7 +45,7 @@ def test_head_receives_maps_at_its_stride() -> None:
 def test_regions_are_pooled_at_their_position(patch: int) -> None:
     """Pooled maps of each place's pixel tell the region's pixels; to torchvision place k is at k strides."""
     tower = tower_of_patch(patch)
-    pooling = build_mask_rcnn(tower, 2, 16 * patch, UNIT, SMALL).roi_heads.box_roi_pool
+    pooling = build_mask_rcnn(tower, 2, 16 * patch, SMALL).roi_heads.box_roi_pool
     maps = {}
     for number, scale in enumerate(LEVEL_SCALES):
         stride, count = patch / scale, round(16 * scale)
@@ -69,7 +68,7 @@ def test_regions_are_pooled_at_their_position(patch: int) -> None:
 @pytest.mark.parametrize("patch", [12, 16])
 def test_anchors_are_centred_on_map_positions(patch: int) -> None:
     tower = tower_of_patch(patch)
-    model = build_mask_rcnn(tower, 2, 8 * patch, UNIT, SMALL)
+    model = build_mask_rcnn(tower, 2, 8 * patch, SMALL)
     images = torch.zeros(1, 3, 8 * patch, 8 * patch)
     maps = list(model.backbone(images).values())
     (anchors,) = model.rpn.anchor_generator(ImageList(images, [(8 * patch, 8 * patch)]), maps)

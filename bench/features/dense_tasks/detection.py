@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 
@@ -174,10 +173,9 @@ def _train_detector(
     training = task.recipe.choose_training(tower.width)
     with torch.random.fork_rng([]):
         torch.manual_seed(derive_seed(training.seed, HEAD))
-        mean_and_std = (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
         trained_tower = copy.deepcopy(tower).cpu()
         model = build_mask_rcnn(
-            trained_tower, len(task.classes) + 1, task.recipe.side, mean_and_std, task.recipe.heads
+            trained_tower, len(task.classes) + 1, task.recipe.side, task.recipe.heads
         )
     model = model.to(device)
 
