@@ -50,8 +50,8 @@ def all_gather(
         return local_rows
     if isinstance(group, SimulatedGroup):
         return local_rows.repeat(group.world_size, 1)
-    num_rows = dist.get_world_size(group) * len(local_rows)
-    rows = local_rows.new_empty(num_rows, local_rows.shape[1])
+    num_rows, dim = local_rows.shape
+    rows = local_rows.new_empty(dist.get_world_size(group) * num_rows, dim)
     _all_gather(rows, local_rows.contiguous(), group)
     return rows
 
@@ -62,10 +62,12 @@ def reduce_scatter(
     """Sum over the ranks and return this rank's rows (reduce-scatter): the backward of `all_gather`."""
     if group is None:
         return rows
+    num_rows, dim = rows.shape
     if isinstance(group, SimulatedGroup):
         # By symmetry, this rank's values for another rank's rows equal that rank's values for this rank's rows.
-        return rows.view(group.world_size, -1, rows.shape[1]).sum(0)
-    local_rows = rows.new_empty(len(rows) // dist.get_world_size(group), rows.shape[1])
+        return rows.view(group.world_size, -1, dim).sum(0)
+    num_local_rows = num_rows // dist.get_world_size(group)
+    local_rows = rows.new_empty(num_local_rows, dim)
     _reduce_scatter(local_rows, rows.contiguous(), group=group)
     return local_rows
 

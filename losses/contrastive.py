@@ -67,11 +67,12 @@ def _loss_with_both_gathered(
 ) -> Tensor:
     """Return `contrastive_loss` as open_clip and CoreNet compute it, with the gradients of this rank's rows."""
     rank, ranks = rank_and_world_size(group)
-    first = rank * len(image)
+    num_rows = len(image)
+    first = rank * num_rows
     with without_autocast(image.device):
         all_images = all_gather_with_gradient(image, group).to(product_dtype)
         all_texts = all_gather_with_gradient(text, group).to(product_dtype)
-        labels = torch.arange(first, first + len(image), device=image.device)
+        labels = torch.arange(first, first + num_rows, device=image.device)
         logits_per_image = scale * (image.to(product_dtype) @ all_texts.T)
         logits_per_text = scale * (text.to(product_dtype) @ all_images.T)
         dtype = loss_dtype(image.dtype)
@@ -107,8 +108,8 @@ class _Contrastive(torch.autograd.Function):
             pairs = columns.new_zeros((), dtype=dtype)
             for i in tile_slices(num_rows):
                 rows = (image[i].to(dtype) * scale).to(product_dtype)
-                partners = columns[first + i.start : first + i.stop]
-                pairs += torch.vdot(rows.flatten().to(dtype), partners.flatten().to(dtype))
+                partners = columns[first + i.start : first + i.stop].to(dtype)
+                pairs += torch.vdot(rows.to(dtype).flatten(), partners.flatten())
                 for j in tile_slices(batch):
                     logits = (rows @ columns[j].T).to(dtype)
                     row_logsumexp[i] = torch.logaddexp(row_logsumexp[i], logits.logsumexp(1))
@@ -145,7 +146,8 @@ class _Contrastive(torch.autograd.Function):
                     logits = (rows @ columns[j].T).to(dtype)
                     share = (logits - row_logsumexp[i, None]).exp_()  # softmax over the row
                     share += logits.sub_(column_logsumexp[j]).exp_()  # plus softmax over the column
-                    share.diagonal(ctx.first + i.start - j.start).sub_(2)
+                    positives = share.diagonal(ctx.first + i.start - j.start)
+                    positives.sub_(2)
                     if is_narrow:
                         # The factor holds fp16's scale, so that small shares do not become 0.
                         share = share.mul_(factor).to(product_dtype)
@@ -155,9 +157,9 @@ class _Contrastive(torch.autograd.Function):
             if is_narrow:
                 factor = torch.ones_like(factor)  # the shares have it already
             grad_image = grad_rows.mul_(scale * factor).to(image.dtype)
-            grad_text = reduce_scatter(grad_columns, ctx.group).mul_(factor).to(ctx.text_dtype)
+            grad_text = reduce_scatter(grad_columns, ctx.group).mul_(factor)
             grad_scale = (grad_scale * factor).to(scale.dtype)
-        return grad_image, grad_text, grad_scale, None, None
+        return grad_image, grad_text.to(ctx.text_dtype), grad_scale, None, None
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -16,4 +16,6 @@ def cosine_loss(student: Float[Tensor, "batch dim"], teacher: Float[Tensor, "bat
     all tokens by smooth L1; here the pooled features are compared by their cosine.
     """
     dtype = loss_dtype(student.dtype)
-    return 1 - F.cosine_similarity(student.to(dtype), teacher.detach().to(dtype)).mean()
+    fixed_teacher = teacher.detach().to(dtype)
+    cosines = F.cosine_similarity(student.to(dtype), fixed_teacher)
+    return 1 - cosines.mean()

@@ -20,8 +20,8 @@ def multilabel_loss(
     """Binary cross-entropy against a multi-hot target, which is never built; summed over labels, mean over images.
 
     Image `rows[i]` has label `columns[i]`, each pair at most once. An image without labels counts with all labels
-    negative. In nats: the sum of softplus over all logits minus the
-    positives' logits, which is the binary cross-entropy term by term. Computed in fp32 or better.
+    negative. In nats: the sum of softplus over all logits minus the positives' logits, which is the binary
+    cross-entropy term by term. Computed in fp32 or better.
     Source: Mehta et al. 2024, arXiv:2404.15653, section 3; reduction `batch_mean` of apple/corenet projects/catlip.
 
     Only the logits are stored for the backward; the gradient is the sigmoid, minus 1 at the positives.
@@ -50,7 +50,8 @@ class _Multilabel(torch.autograd.Function):
         dtype = loss_dtype(logits.dtype)
         loss = -logits[rows, columns].sum(dtype=dtype)
         for chunk in row_chunk_slices(*logits.shape):
-            loss += F.softplus(logits[chunk].to(dtype), threshold=SOFTPLUS_LINEAR_FROM).sum()
+            chunk_logits = logits[chunk].to(dtype)
+            loss += F.softplus(chunk_logits, threshold=SOFTPLUS_LINEAR_FROM).sum()
         ctx.save_for_backward(logits, rows, columns)
         return loss / len(logits)
 
@@ -62,5 +63,7 @@ class _Multilabel(torch.autograd.Function):
         grad_logits = torch.empty_like(logits)
         for chunk in row_chunk_slices(*logits.shape):
             torch.mul(logits[chunk].to(share.dtype).sigmoid(), share, out=grad_logits[chunk])
-        positives = ((logits[rows, columns].to(share.dtype).sigmoid() - 1) * share).to(logits.dtype)
-        return grad_logits.index_put_((rows, columns), positives), None, None
+        probabilities = logits[rows, columns].to(share.dtype).sigmoid()
+        positives = (probabilities - 1) * share
+        grad_logits.index_put_((rows, columns), positives.to(logits.dtype))
+        return grad_logits, None, None

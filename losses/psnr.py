@@ -25,7 +25,7 @@ def psnr_loss(
     augmented: Float[Tensor, "batch 3 height width"],
     target_mse: Scalar,
 ) -> Scalar:
-    """Smooth L1 distance between each image's mean squared change and its target, mean over images.
+    """Smooth L1 distance between each image's mean squared change and the target, mean over images.
 
     Images have values from 0 to 1; errors are in units of 1/255. The loss has no unit: the distance times 100 over the
     largest error. Computed in fp32 or better.
@@ -46,4 +46,5 @@ def scheduled_target_mse(steps_taken: Scalar, num_steps: int) -> Scalar:
     first = WHITE**2 / 10 ** (FIRST_PSNR / 10)
     last = WHITE**2 / 10 ** (LAST_PSNR / 10)
     fraction = steps_taken.clamp(max=num_steps) / (num_steps + 1)
-    return last + (first - last) * (1 + torch.cos(math.pi * fraction)) / 2
+    cosine = torch.cos(math.pi * fraction)
+    return last + (first - last) * (1 + cosine) / 2

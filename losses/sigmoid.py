@@ -60,6 +60,7 @@ class _Sigmoid(torch.autograd.Function):
         with without_autocast(image.device):
             columns = all_gather(text, group).to(dtype)
             batch = len(columns)
+            wide_bias = bias.to(dtype)
             loss = columns.new_zeros(())
             grad_scale = columns.new_zeros(())
             grad_bias = columns.new_zeros(())
@@ -69,7 +70,7 @@ class _Sigmoid(torch.autograd.Function):
                 unscaled = image[i].to(dtype)
                 rows = unscaled * scale
                 for j in tile_slices(batch):
-                    logits = torch.addmm(bias.to(dtype), rows, columns[j].T)
+                    logits = torch.addmm(wide_bias, rows, columns[j].T)
                     positives = logits.diagonal(first + i.start - j.start)
                     positives.neg_()  # the loss falls with positives and rises with negatives
                     loss += F.softplus(logits, threshold=SOFTPLUS_LINEAR_FROM).sum()

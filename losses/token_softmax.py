@@ -43,7 +43,8 @@ class _Softmax(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, rows: Tensor, columns: Tensor, share: Tensor) -> Tensor:
         norms = share.new_empty(len(logits))
         for chunk in row_chunk_slices(*logits.shape):
-            norms[chunk] = logits[chunk].to(share.dtype).logsumexp(1)
+            chunk_logits = logits[chunk].to(share.dtype)
+            norms[chunk] = chunk_logits.logsumexp(1)
         ctx.save_for_backward(logits, rows, columns, share, norms)
         negative_log_softmax = norms[rows] - logits[rows, columns]
         return (negative_log_softmax * share).sum() / len(logits)
@@ -57,10 +58,12 @@ class _Softmax(torch.autograd.Function):
         row_factor = torch.zeros_like(norms).index_add(0, rows, share) * factor
         grad_logits = torch.empty_like(logits)
         for chunk in row_chunk_slices(*logits.shape):
-            softmax = (logits[chunk].to(dtype) - norms[chunk, None]).exp_()
+            chunk_logits = logits[chunk].to(dtype)
+            softmax = (chunk_logits - norms[chunk, None]).exp_()
             grad_logits[chunk] = softmax.mul_(row_factor[chunk, None])
         # The positives are computed again, to subtract their share before the rounding to narrow logits.
-        softmax = (logits[rows, columns].to(dtype) - norms[rows]).exp()
+        pair_logits = logits[rows, columns].to(dtype)
+        softmax = (pair_logits - norms[rows]).exp()
         positives = softmax * row_factor[rows] - share * factor
         grad_logits.index_put_((rows, columns), positives.to(logits.dtype))
         return grad_logits, None, None, None

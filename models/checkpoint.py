@@ -44,7 +44,8 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], error_prefix: 
             if not name.endswith(".num_batches_tracked"):
                 wrong.append(f"{name} is missing")
         elif value.shape != target.shape:
-            wrong.append(f"{name} has the shape {[*value.shape]}, not {[*target.shape]}")
+            expected_shape = list(target.shape)
+            wrong.append(f"{name} has the shape {list(value.shape)}, not {expected_shape}")
         elif value.is_floating_point() != target.is_floating_point():
             wrong.append(f"{name} is of the type {value.dtype}, not {target.dtype}")
         elif not _is_finite(value.to(target.dtype)):
@@ -158,10 +159,12 @@ def adapt_weights_to_trunk(state: Mapping[str, Tensor], trunk: nn.Module) -> dic
     classifiers = timm_config.get("classifier") or ()  # a name, or several
     if isinstance(classifiers, str):
         classifiers = [classifiers]
-    left_out = tuple(f"{name}." for name in ("proj", "head.proj", "head.mlp", *classifiers))
+    left_out = ["proj", "head.proj", "head.mlp", *classifiers]
+    prefixes = tuple(f"{name}." for name in left_out)
     image_tower = select_and_strip_prefix("visual.", state) or state
     resized = resample_position_embeddings(image_tower, trunk)
-    return {name: value for name, value in resized.items() if not f"{name}.".startswith(left_out)}
+    names = [name for name in resized if not f"{name}.".startswith(prefixes)]
+    return {name: resized[name] for name in names}
 
 
 def resample_position_embeddings(
@@ -190,6 +193,5 @@ def resample_position_embeddings(
 
 def select_and_strip_prefix(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights whose names have the prefix, under their names without it."""
-    return {
-        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
-    }
+    names = [name for name in state if name.startswith(prefix)]
+    return {name.removeprefix(prefix): state[name] for name in names}

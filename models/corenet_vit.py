@@ -87,8 +87,10 @@ class CorenetViT(nn.Module):
     ) -> Float[Tensor, "batch features"]:
         """Return the class token."""
         patches = self.stem(images).flatten(2).transpose(1, 2)
-        patches = patches + self.resample_positions(patches.shape[1]).to(patches.dtype)
-        tokens = torch.cat([self.class_token.expand(len(patches), 1, -1), patches], dim=1)
+        positions = self.resample_positions(patches.shape[1])
+        patches = patches + positions.to(patches.dtype)
+        class_tokens = self.class_token.expand(len(patches), 1, -1)
+        tokens = torch.cat([class_tokens, patches], dim=1)
         token: Tensor = self.norm(self.transformer(tokens)[:, 0])
         return token
 
@@ -97,7 +99,8 @@ class CorenetViT(nn.Module):
         if num_patches == POSITIONS:
             return self.positions
         size = (num_patches, self.positions.shape[1])
-        return F.interpolate(self.positions[None, None], size, mode="bilinear")[0, 0]
+        image = self.positions[None, None]
+        return F.interpolate(image, size, mode="bilinear")[0, 0]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Enable activation checkpointing of blocks; the name is open_clip's."""
@@ -116,7 +119,8 @@ class CorenetViT(nn.Module):
             if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         nn.init.trunc_normal_(self.class_token, std=0.02)
-        nn.init.trunc_normal_(self.positions, std=self.positions.shape[1] ** -0.5)
+        width = self.positions.shape[1]
+        nn.init.trunc_normal_(self.positions, std=width**-0.5)
 
 
 def build_corenet_vit(name: str) -> CorenetViT:
@@ -132,7 +136,8 @@ def infer_corenet_tower_name(state: Mapping[str, Tensor]) -> str | None:
     if STEM_WEIGHT not in state:
         return None
     width = state[STEM_WEIGHT].shape[0]
-    num_blocks = len({name.split(".")[1] for name in state if name.startswith("transformer.")})
+    block_names = [name for name in state if name.startswith("transformer.")]
+    num_blocks = len({name.split(".")[1] for name in block_names})
     for size, width_and_layers in SIZES.items():
         if width_and_layers == (width, num_blocks):
             return PREFIX + size
@@ -161,9 +166,9 @@ def convert_corenet_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
-def convert_weight_name(name: str) -> str:
+def convert_weight_name(corenet_name: str) -> str:
     """Return the name here of a weight of CoreNet's vision transformer, or of a block of its text transformer."""
-    for theirs, our in OUR_NAMES.items():
-        if re.match(theirs, name):
-            return re.sub(theirs, our, name, count=1)
-    return name
+    for theirs, ours in OUR_NAMES.items():
+        if re.match(theirs, corenet_name):
+            return re.sub(theirs, ours, corenet_name, count=1)
+    return corenet_name

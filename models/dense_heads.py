@@ -138,7 +138,8 @@ def build_mask_rcnn(
         raise ValueError(
             f"a detector needs patches of a multiple of 4 px, this tower has {patch} px"
         )
-    strides = [round(patch / scale) for scale in (*LEVEL_SCALES, COARSEST_SCALE)]
+    scales = [*LEVEL_SCALES, COARSEST_SCALE]
+    strides = [round(patch / scale) for scale in scales]
     sizes = tuple((ANCHOR_SIDE * stride,) for stride in strides)
     return MaskRCNN(
         SimplePyramid(tower, head_sizes.channels),
@@ -167,12 +168,12 @@ def build_mask_rcnn(
 
 def _build_roi_align(pool_side: int, patch_size: int) -> MultiScaleRoIAlign:
     """Return the pooling of regions with the maps' true scales; torchvision would assume powers of two."""
-    pooling = MultiScaleRoIAlign(
-        [str(number) for number in range(len(LEVEL_SCALES))], pool_side, sampling_ratio=2
-    )
+    level_names = [str(number) for number in range(len(LEVEL_SCALES))]
+    pooling = MultiScaleRoIAlign(level_names, pool_side, sampling_ratio=2)
     pooling.scales = [scale / patch_size for scale in LEVEL_SCALES]
     coarsest = FINEST_LEVEL + len(LEVEL_SCALES) - 1
-    pooling.map_levels = LevelMapper(FINEST_LEVEL, coarsest, CANONICAL_SIDE * patch_size, OWN_LEVEL)
+    canonical_pixels = CANONICAL_SIDE * patch_size
+    pooling.map_levels = LevelMapper(FINEST_LEVEL, coarsest, canonical_pixels, OWN_LEVEL)
     return pooling
 
 
@@ -180,7 +181,8 @@ def _build_scaling_layers(width: int, scale: float) -> list[nn.Module]:
     """Return the layers that scale a map; channels are halved whenever sides are doubled."""
     layers: list[nn.Module] = []
     while scale > 1:
-        layers += [LayerNorm2d(width, eps=NORM_EPS), nn.GELU()] if layers else []
+        if layers:
+            layers += [LayerNorm2d(width, eps=NORM_EPS), nn.GELU()]
         layers.append(nn.ConvTranspose2d(width, width // 2, 2, 2))
         width //= 2
         scale /= 2

@@ -41,11 +41,12 @@ class ProjectedImageTower(nn.Module):
         super().__init__()
         self.tower = tower
         # Scaled as open_clip's VisionTransformer initialises its projection.
-        self.projection = nn.Parameter(
-            torch.randn(tower.width, text_width) / math.sqrt(tower.width)
-        )
+        projection = torch.randn(tower.width, text_width)
+        self.projection = nn.Parameter(projection / math.sqrt(tower.width))
         self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
-        self.bias = None if initial_bias is None else nn.Parameter(torch.tensor(initial_bias))
+        self.bias = None
+        if initial_bias is not None:
+            self.bias = nn.Parameter(torch.tensor(initial_bias))
 
     def project(self, features: Features) -> Projected:
         """Return the L2-normalised projections of the tower's features."""
@@ -74,7 +75,8 @@ class DualEncoder(ProjectedImageTower):
         self, features: Features, *captions: Any
     ) -> tuple[Projected, Projected]:
         """Return the same as `forward` for images whose tower features are given."""
-        return self.project(features), F.normalize(self.text(*captions), dim=-1)
+        text_features = self.text(*captions)
+        return self.project(features), F.normalize(text_features, dim=-1)
 
 
 class Classifier(nn.Module):
@@ -205,7 +207,8 @@ def to_open_clip_visual_state(
     tower: ImageTower, projection: Float[Tensor, "width dim"]
 ) -> dict[str, Tensor]:
     """Return the weights of a tower and its projection under the names of `open_clip.CLIP`."""
-    weights = {f"visual.{name}": value for name, value in tower.trunk.state_dict().items()}
+    trunk_weights = tower.trunk.state_dict()
+    weights = {f"visual.{name}": value for name, value in trunk_weights.items()}
     if isinstance(tower.trunk, TimmModel):
         return weights | {"visual.head.proj.weight": projection.T.contiguous()}
     return weights | {"visual.proj": projection}

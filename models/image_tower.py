@@ -265,7 +265,8 @@ def _infer_feature_width(trunk: nn.Module, image_sizes: Sequence[int], channels:
         copies_on_meta[id(tensor)] = tensor.detach().to("meta")
     probe = copy.deepcopy(trunk, copies_on_meta).eval()
     with torch.no_grad(), torch.device("meta"), skip_repeated_blocks(probe):
-        shapes = [probe(torch.empty(1, channels, side, side)).shape for side in image_sizes]
-    is_one_vector = len(shapes[0]) == 2  # noqa: PLR2004
-    assert is_one_vector, f"a tower gives one feature per image, this one gives {tuple(shapes[0])}"
-    return int(shapes[0][-1])
+        batches = [torch.empty(1, channels, side, side) for side in image_sizes]
+        shape, *_ = [probe(images).shape for images in batches]
+    is_one_vector = len(shape) == 2  # noqa: PLR2004
+    assert is_one_vector, f"a tower gives one feature per image, this one gives {tuple(shape)}"
+    return int(shape[-1])

@@ -22,25 +22,32 @@ class OpenClipBlock(nn.Module):
         self.ls_2 = block.ls_2
 
     def project_qkv(
-        self, x: Float[Tensor, "*tokens dim"], rows: slice = slice(None)
+        self, x: Float[Tensor, "*tokens dim"], weight_rows: slice = slice(None)
     ) -> Float[Tensor, "*tokens _"]:
         """Return queries, keys and values of tokens, or only the projections by some rows of the weight."""
-        return F.linear(x, self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows])
+        weight = self.attn.in_proj_weight[weight_rows]
+        bias = self.attn.in_proj_bias[weight_rows]
+        return F.linear(x, weight, bias)
 
     def split_heads(
-        self, projected: Tensor, count: int, width: int
-    ) -> list[Float[Tensor, "{count} heads {width} dim"]]:
-        """Split projections of `count` rows of `width` tokens into queries, keys and values, as views."""
+        self, projected: Tensor, num_rows: int, num_tokens: int
+    ) -> list[Float[Tensor, "{num_rows} heads {num_tokens} dim"]]:
+        """Split projections of rows of `num_tokens` tokens into queries, keys and values, as views."""
         num_parts = projected.shape[-1] // self.attn.embed_dim
-        parts = projected.chunk(num_parts, dim=-1)
-        return [part.view(count, width, self.attn.num_heads, -1).transpose(1, 2) for part in parts]
+        num_heads = self.attn.num_heads
+        views = []
+        for part in projected.chunk(num_parts, dim=-1):
+            by_head = part.view(num_rows, num_tokens, num_heads, -1)
+            views.append(by_head.transpose(1, 2))
+        return views
 
     def add_attention_and_mlp(
         self, x: Float[Tensor, "*tokens dim"], attended: Float[Tensor, "*tokens dim"]
     ) -> Float[Tensor, "*tokens dim"]:
         """Return the output of the block for its input `x` and the result of attention, `attended`."""
         x = x + self.ls_1(self.attn.out_proj(attended))
-        output: Tensor = x + self.ls_2(self.mlp(self.ln_2(x)))
+        hidden = self.mlp(self.ln_2(x))
+        output: Tensor = x + self.ls_2(hidden)
         return output
 
 
@@ -58,7 +65,8 @@ class ImageBlock(OpenClipBlock):
         projected = self.project_qkv(self.ln_1(x))
         query, key, value = self.split_heads(projected, count, tokens)
         attended = F.scaled_dot_product_attention(query, key, value)
-        return self.add_attention_and_mlp(x, attended.transpose(1, 2).flatten(2))
+        tokens_first = attended.transpose(1, 2)
+        return self.add_attention_and_mlp(x, tokens_first.flatten(2))
 
 
 class ClassTokenOnlyBlock(ImageBlock):
@@ -79,7 +87,8 @@ class ClassTokenOnlyBlock(ImageBlock):
         (query,) = self.split_heads(queries, count, 1)
         key, value = self.split_heads(keys_and_values, count, tokens)
         attended = F.scaled_dot_product_attention(query, key, value)
-        return self.add_attention_and_mlp(x[:, :1], attended.transpose(1, 2).flatten(2))
+        tokens_first = attended.transpose(1, 2)
+        return self.add_attention_and_mlp(x[:, :1], tokens_first.flatten(2))
 
     def forward_all_tokens(
         self, x: Float[Tensor, "batch tokens dim"], *_: Any, **__: Any

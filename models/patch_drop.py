@@ -31,7 +31,8 @@ class PatchDrop(nn.Module):
         num_kept = max(1, int(num_patches * (1 - self.drop_rate)))
         scores = torch.rand(len(x), num_patches, device=x.device)
         kept_rows = scores.topk(num_kept, sorted=False).indices.sort().values
-        indices = kept_rows[..., None].expand(-1, -1, x.shape[2])
+        width = x.shape[2]
+        indices = kept_rows[..., None].expand(-1, -1, width)
         kept_patches = x[:, first:].gather(1, indices)
         return torch.cat([x[:, :first], kept_patches], dim=1)
 

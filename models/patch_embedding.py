@@ -23,10 +23,13 @@ class LinearPatchEmbedding(nn.Conv2d):
         batch, channels, image_height, image_width = images.shape
         rows = image_height // height
         columns = image_width // width
-        covered = images[:, :, : rows * height, : columns * width]
+        covered_height = rows * height
+        covered_width = columns * width
+        covered = images[:, :, :covered_height, :covered_width]
         cut = covered.reshape(batch, channels, rows, height, columns, width)
         patches = cut.permute(0, 2, 4, 1, 3, 5).flatten(3)
-        embedded = F.linear(patches, self.weight.flatten(1), self.bias)
+        weight = self.weight.flatten(1)
+        embedded = F.linear(patches, weight, self.bias)
         return embedded.permute(0, 3, 1, 2)
 
 

@@ -29,11 +29,12 @@ def compute_patch_map(
     """
     trunk = unwrap_timm_trunk(tower.trunk)
     images = tower.normalise_for_trunk(images)
+    has_plain_patches = type(trunk) is TimmViT and type(trunk.patch_embed) is PatchEmbed
     if isinstance(trunk, OpenClipViT):
         return _compute_open_clip_map(trunk, images)
     if isinstance(trunk, CorenetViT):
         return _compute_corenet_map(trunk, images)
-    if type(trunk) is TimmViT and type(trunk.patch_embed) is PatchEmbed:
+    if has_plain_patches:
         return _compute_timm_map(trunk, images)
     try:  # timm's other models
         features: list[Tensor] = trunk.forward_intermediates(
@@ -52,9 +53,10 @@ def get_map_channels_and_patch_size(tower: ImageTower) -> tuple[int, int]:
     """Return the number of channels of a tower's patch map, and the side of a patch in pixels."""
     with torch.device("meta"):
         probe = copy.deepcopy(tower).to("meta").eval()
-        images = torch.empty(1, 3, tower.image_size, tower.image_size)
+        side = tower.image_size
+        images = torch.empty(1, 3, side, side)
         _, channels, rows, _ = compute_patch_map(probe, images).shape
-    return channels, tower.image_size // rows
+    return channels, side // rows
 
 
 def copy_resized_tower(tower: ImageTower, image_size: int) -> ImageTower:
@@ -71,8 +73,8 @@ def copy_resized_tower(tower: ImageTower, image_size: int) -> ImageTower:
     if isinstance(trunk, OpenClipViT):
         trunk.image_size = (size, size)
         trunk.grid_size = (rows, rows)
-        positions = resample_position_embeddings(trunk.state_dict(), trunk)["positional_embedding"]
-        trunk.positional_embedding = nn.Parameter(positions)
+        weights = resample_position_embeddings(trunk.state_dict(), trunk)
+        trunk.positional_embedding = nn.Parameter(weights["positional_embedding"])
     elif hasattr(trunk, "set_input_size"):  # timm's models with position embeddings or windows
         trunk.set_input_size(img_size=(size, size))
     try:
@@ -87,11 +89,11 @@ def copy_resized_tower(tower: ImageTower, image_size: int) -> ImageTower:
 
 def _compute_open_clip_map(trunk: OpenClipViT, images: Tensor) -> Tensor:
     """Compute the map like open_clip's forward, for images of any size."""
-    rows, columns = _count_patches(images, trunk.patch_size[0])
+    patch, _ = trunk.patch_size
+    rows, columns = _count_patches(images, patch)
     patches = trunk.conv1(images).flatten(2).transpose(1, 2)
-    positions = resample_abs_pos_embed(
-        trunk.positional_embedding[None], [rows, columns], list(trunk.grid_size)
-    )
+    embedding = trunk.positional_embedding[None]
+    positions = resample_abs_pos_embed(embedding, [rows, columns], list(trunk.grid_size))
     class_tokens = trunk.class_embedding.expand(len(images), 1, -1)
     x = torch.cat([class_tokens, patches], dim=1)
     x = trunk.ln_pre(x + positions)
@@ -104,7 +106,8 @@ def _compute_open_clip_map(trunk: OpenClipViT, images: Tensor) -> Tensor:
 
 def _compute_corenet_map(trunk: CorenetViT, images: Tensor) -> Tensor:
     """Compute the map without the class token, as in CatLIP's dense recipes."""
-    rows, columns = _count_patches(images, trunk.patch_size[0])
+    patch, _ = trunk.patch_size
+    rows, columns = _count_patches(images, patch)
     x = trunk.stem(images).flatten(2).transpose(1, 2)
     x = x + trunk.resample_positions(rows * columns)
     x = _run_blocks(trunk.transformer.resblocks, x)
@@ -134,6 +137,7 @@ def _compute_timm_map(trunk: TimmViT, images: Tensor) -> Tensor:
 
 
 def _run_blocks(blocks: Iterable[nn.Module], x: Float[Tensor, "batch tokens width"]) -> Tensor:
+    """Return the tokens after all blocks."""
     for block in blocks:
         x = block.forward_all_tokens(x) if isinstance(block, ClassTokenOnlyBlock) else block(x)
     return x
@@ -151,5 +155,7 @@ def _count_patches(images: Tensor, patch: int) -> tuple[int, int]:
 
 def _tokens_to_map(tokens: Float[Tensor, "batch tokens width"], rows: int, columns: int) -> Tensor:
     """Return the patch tokens, which are the last tokens, as a map of shape (batch, width, rows, columns)."""
-    patches = tokens[:, -rows * columns :]
-    return patches.transpose(1, 2).reshape(len(tokens), -1, rows, columns)
+    num_patches = rows * columns
+    patches = tokens[:, -num_patches:]
+    channels_first = patches.transpose(1, 2)
+    return channels_first.reshape(len(tokens), -1, rows, columns)

@@ -71,11 +71,13 @@ class RangeAugment(nn.Module):
             self.high[name] = nn.Parameter(torch.tensor(high))
         self.register_buffer("steps_taken", torch.zeros((), dtype=torch.float64))
 
-    def magnitude_range(self, name: str) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    def magnitude_range(self, operation_name: str) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Return the two ends of an operation's range: each a sigmoid of its parameter, scaled to its bounds."""
-        operation = OPERATIONS[name]
-        low = _interpolate(operation.low_end, self.low[name].sigmoid())
-        high = _interpolate(operation.high_end, self.high[name].sigmoid())
+        operation = OPERATIONS[operation_name]
+        low_share = self.low[operation_name].sigmoid()
+        high_share = self.high[operation_name].sigmoid()
+        low = _interpolate(operation.low_end, low_share)
+        high = _interpolate(operation.high_end, high_share)
         return low, high
 
     def forward(self, images: Images) -> Images:
@@ -91,7 +93,8 @@ class RangeAugment(nn.Module):
             name = names[number]
             rows = torch.randperm(count, device=device)[:half]
             low, high = self.magnitude_range(name)
-            draws = torch.rand(len(rows), 1, 1, 1, dtype=low.dtype, device=device)
+            shape = (len(rows), 1, 1, 1)
+            draws = torch.rand(shape, dtype=low.dtype, device=device)
             magnitudes = low + (high - low) * draws
             selected = images.index_select(0, rows)
             changed = OPERATIONS[name].apply(selected, magnitudes)

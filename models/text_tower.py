@@ -27,7 +27,7 @@ CUSTOM_BLOCK_SETTINGS = {
 }
 
 TokenFeatures = Float[Tensor, "tokens dim"]  # of all groups
-Shapes = list[tuple[int, int]]  # of the groups: number of rows, and their width in tokens
+GroupShapes = list[tuple[int, int]]  # of each group: number of rows, and their width in tokens
 Mask = Bool[Tensor, "rows 1 width width"]
 EndTokenFeatures = Float[Tensor, "captions dim"]
 EndIndices = Int[Tensor, " captions"]  # places of the captions' end tokens among all
@@ -41,7 +41,7 @@ class PackedBlock(OpenClipBlock):
     """
 
     def forward(
-        self, x: TokenFeatures, shapes: Shapes, mask: Mask | None, _ends: EndIndices
+        self, x: TokenFeatures, shapes: GroupShapes, mask: Mask | None, _ends: EndIndices
     ) -> TokenFeatures:
         """Return all tokens after the block."""
         projected = self.project_qkv(self.ln_1(x))
@@ -51,7 +51,8 @@ class PackedBlock(OpenClipBlock):
             attention = F.scaled_dot_product_attention(
                 query, key, value, attn_mask=mask, is_causal=mask is None
             )
-            attended.append(attention.transpose(1, 2).reshape(len(group), -1))
+            tokens_first = attention.transpose(1, 2)
+            attended.append(tokens_first.reshape(len(group), -1))
         return self.add_attention_and_mlp(x, torch.cat(attended))
 
 
@@ -59,7 +60,7 @@ class EndTokenBlock(PackedBlock):
     """The last block, which computes only each caption's end token; no other token is used after it."""
 
     def forward(
-        self, x: TokenFeatures, shapes: Shapes, mask: Mask | None, ends: EndIndices
+        self, x: TokenFeatures, shapes: GroupShapes, mask: Mask | None, ends: EndIndices
     ) -> EndTokenFeatures:
         """Return the end tokens after the block."""
         normed = self.ln_1(x)
@@ -82,7 +83,7 @@ class EndTokenBlock(PackedBlock):
         self,
         queries: EndTokenFeatures,
         keys_and_values: Tensor,
-        shapes: Shapes,
+        shapes: GroupShapes,
         ends: EndIndices,
     ) -> EndTokenFeatures:
         """Return attention's result for the end tokens, if each row of a group has one caption."""
@@ -98,8 +99,9 @@ class EndTokenBlock(PackedBlock):
         ):
             (query,) = self.split_heads(group_queries, count, 1)
             key, value = self.split_heads(group_keys_and_values, count, width)
-            columns = (group_ends - before) % width
-            not_after_end = torch.arange(width, device=ends.device) <= columns.view(count, 1, 1, 1)
+            end_columns = (group_ends - before) % width
+            columns = torch.arange(width, device=ends.device)
+            not_after_end = columns <= end_columns.view(count, 1, 1, 1)
             attention = F.scaled_dot_product_attention(query, key, value, attn_mask=not_after_end)
             attended.append(attention.reshape(count, -1))
             before += count * width
@@ -148,7 +150,8 @@ class TextTower(nn.Module):
         all_ids = torch.cat([ids.flatten() for ids in groups])
         embedding = text.positional_embedding
         if positions is None:
-            embedded = torch.cat([embedding[:width].repeat(count, 1) for count, width in shapes])
+            by_group = [embedding[:width].repeat(count, 1) for count, width in shapes]
+            embedded = torch.cat(by_group)
         else:
             embedded = F.embedding(positions.flatten(), embedding)
             place = torch.arange(positions.shape[1], device=positions.device)
@@ -170,9 +173,10 @@ class TextTower(nn.Module):
         return features
 
 
-def _split_by_group(x: Tensor, shapes: Shapes) -> tuple[Tensor, ...]:
+def _split_by_group(x: Tensor, shapes: GroupShapes) -> tuple[Tensor, ...]:
     """Split the concatenated tokens of all groups into the tokens of each group."""
-    return torch.split(x, [count * width for count, width in shapes])
+    token_counts = [count * width for count, width in shapes]
+    return torch.split(x, token_counts)
 
 
 def why_padding_is_needed(name: str) -> str | None:

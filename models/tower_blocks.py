@@ -23,8 +23,11 @@ MODULES_AFTER_BLOCKS = {
 
 def get_all_tower_blocks(model: nn.Module) -> list[nn.Module]:
     """Return the blocks of all towers of a model, a frozen teacher's included."""
-    towers = [module for module in model.modules() if isinstance(module, ImageTower | TextTower)]
-    return [block for tower in towers for block in iterate_blocks(tower)]
+    blocks: list[nn.Module] = []
+    for module in model.modules():
+        if isinstance(module, ImageTower | TextTower):
+            blocks += iterate_blocks(module)
+    return blocks
 
 
 def group_parameters_by_depth(tower: ImageTower) -> list[list[nn.Parameter]]:
