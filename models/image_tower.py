@@ -31,8 +31,9 @@ from models.pooling import Pooling, feature_and_patch_mean, set_pooling
 from models.repeated_blocks import skip_repeated_blocks
 
 PIXEL_CHANNELS = 3
-# Mean and deviation that a tower's pixels are normalised by.
-PIXEL_STATISTICS: dict[str, tuple[Any, Any]] = {
+MeanAndStd = tuple[Sequence[float], Sequence[float]]  # of the pixels, by channel
+# By which a tower's pixels are normalised.
+PIXEL_STATISTICS: dict[str, MeanAndStd] = {
     "openai": (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD),
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }

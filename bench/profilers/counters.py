@@ -4,6 +4,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -22,21 +23,21 @@ def count_matmul_flops(work: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def count_forward_flops(tower: nn.Module, *inputs: Any) -> int:
+def count_forward_flops(meta_tower: nn.Module, *meta_inputs: Any) -> int:
     """Return the FLOPs of the matrix products of a tower's forward on the `meta` device."""
     with (
         _make_flop_counter() as counter,
-        skip_repeated_blocks(tower, counter.get_total_flops) as skipped,
+        skip_repeated_blocks(meta_tower, counter.get_total_flops) as skipped,
     ):
-        tower(*inputs)
+        meta_tower(*meta_inputs)
     return int(counter.get_total_flops()) + sum(skipped)
 
 
-def count_image_flops(tower: nn.Module, channels: int, side: int) -> int:
+def count_image_flops(meta_tower: nn.Module, channels: int, side: int) -> int:
     """Return the FLOPs of one image's forward on the `meta` device; two are computed, as batch norms need."""
     with torch.device("meta"):
         images = torch.empty(2, channels, side, side)
-    return count_forward_flops(tower, images) // 2
+    return count_forward_flops(meta_tower, images) // 2
 
 
 class _NoModuleTracker(nullcontext[None]):
@@ -55,9 +56,13 @@ def _make_flop_counter() -> FlopCounterMode:
     return counter
 
 
-def _addmm_flops(_: Sequence[int], a: Sequence[int], b: Sequence[int], **__: object) -> int:
-    """Count a product that is added in place, of two shapes: torch's counter does not know it."""
-    return 2 * a[0] * a[1] * b[1]
+def _addmm_flops(
+    _: Sequence[int], left_shape: Sequence[int], right_shape: Sequence[int], **__: object
+) -> int:
+    """Count a product that is added in place, which torch's counter does not know."""
+    rows, inner = left_shape
+    columns = right_shape[1]
+    return 2 * rows * inner * columns
 
 
 def count_compiled_graphs() -> int:
@@ -83,7 +88,7 @@ class TensorByteCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._live = 0  # bytes
         self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         for tensor in live_tensors:
-            self._count(tensor)
+            self._add_storage(tensor)
 
     def __torch_dispatch__(
         self,
@@ -95,10 +100,10 @@ class TensorByteCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
-                self._count(leaf)
+                self._add_storage(leaf)
         return result
 
-    def _count(self, tensor: Tensor) -> None:
+    def _add_storage(self, tensor: Tensor) -> None:
         """Count the storage of a tensor unless it is counted already."""
         if tensor.device.type != self._device:
             return
@@ -106,10 +111,12 @@ class TensorByteCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         key = storage._cdata  # noqa: SLF001 - the storage's address, equal for all views
         size = storage.nbytes()
         if key not in self._storages:
-            self._storages[key] = weakref.ref(storage, lambda _: self._forget(key, size))
+            remove = partial(self._remove_storage, key, size)
+            self._storages[key] = weakref.ref(storage, remove)
             self._live += size
             self.peak_bytes = max(self.peak_bytes, self._live)
 
-    def _forget(self, key: int, size: int) -> None:
+    def _remove_storage(self, key: int, size: int, _: object) -> None:
+        """Count a storage no more; weakref calls it after the storage's end."""
         del self._storages[key]
         self._live -= size

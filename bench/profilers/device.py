@@ -35,13 +35,13 @@ class Readings:
     not_measured: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def mean(cls, blocks: Sequence["Readings"]) -> "Readings":
+    def mean(cls, readings_of_blocks: Sequence["Readings"]) -> "Readings":
         """Return the mean figures of blocks of about equal length; blocks without a figure are left out of its mean."""
         values = defaultdict[str, list[float]](list)
         mean = cls()
-        for block in blocks:
-            mean.not_measured |= block.not_measured
-            for name, figure in block.figures.items():
+        for readings in readings_of_blocks:
+            mean.not_measured |= readings.not_measured
+            for name, figure in readings.figures.items():
                 values[name].append(figure)
         mean.figures = {name: fmean(figures) for name, figures in values.items()}
         return mean
@@ -116,11 +116,10 @@ def open_device_reader(device: torch.device) -> DeviceReader:
 
 
 def make_cpu_busy_gauges() -> dict[str, IntervalGauge]:
-    """Return gauges of CPU time in percent of the cores that this process may use; they begin when called.
+    """Return gauges of CPU time in percent of the cores that this process may use.
 
-    They are of this process, of others on these cores, and of other virtual machines on the host.
-
-    Processes that this one has started before, such as its loader workers, count as its own.
+    They are of this process, of others on these cores, and of other virtual machines on the host. Processes that this
+    one has started before, such as its loader workers, count as its own.
     """
     this_process = psutil.Process()
     processes = (this_process, *this_process.children(recursive=True))
@@ -139,10 +138,10 @@ def make_cpu_busy_gauges() -> dict[str, IntervalGauge]:
         """Return the CPU time of all other processes on these cores."""
         busy = 0.0
         for times in read_times_of_allowed_cores():
-            waiting = times.idle + getattr(times, "iowait", 0.0) + getattr(times, "steal", 0.0)
-            # Included in user and nice.
-            guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
-            busy += sum(times) - waiting - guests
+            seconds = times._asdict()
+            # Times of guests are included in user and nice.
+            not_counted = ("idle", "iowait", "steal", "guest", "guest_nice")
+            busy += sum(times) - sum(seconds.get(name, 0.0) for name in not_counted)
         return busy - read_own_cpu_seconds()
 
     interval_gauges = {

@@ -58,19 +58,20 @@ def _return_freed_memory() -> None:
         trim(0)
 
 
-def _read_bytes_without_mapped_files(field: str) -> int | None:
+def _read_bytes_without_mapped_files(status_field: str) -> int | None:
     """Return a field of /proc/self/status without the pages of mapped files, in bytes; None except on Linux."""
-    resident = read_status_bytes(field)
+    resident = read_status_bytes(status_field)
     file_pages = read_status_bytes("RssFile")
     if resident is None or file_pages is None:
         return None
     return resident - file_pages
 
 
-def read_status_bytes(field: str) -> int | None:
+def read_status_bytes(status_field: str) -> int | None:
     """Return a field of /proc/self/status (proc(5)) in bytes; None except on Linux."""
     if not STATUS.is_file():
         return None
-    fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
-    kibibytes, _ = fields[field].split()
+    lines = STATUS.read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    kibibytes, _ = fields[status_field].split()
     return int(kibibytes) * 1024

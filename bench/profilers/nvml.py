@@ -12,9 +12,8 @@ import pynvml
 from bench.environment.gpu_settings import get_nvml_handle
 
 Gauge = Callable[[], float]
-IntervalGauge = Callable[
-    [], Gauge
-]  # called at the beginning of a block; the result is called at its end
+# Called at the beginning of a block; the result is called at its end.
+IntervalGauge = Callable[[], Gauge]
 
 # Reasons for reduced clocks, by figure.
 SLOWDOWNS = {
@@ -51,20 +50,25 @@ def make_rate_gauge(read_counter: Gauge, scale: float = 1.0) -> IntervalGauge:
     def begin() -> Gauge:
         first = read_counter()
         start = time.perf_counter()
-        return lambda: max(0.0, scale * (read_counter() - first) / (time.perf_counter() - start))
+
+        def end() -> float:
+            rise = read_counter() - first
+            return max(0.0, scale * rise / (time.perf_counter() - start))
+
+        return end
 
     return begin
 
 
-def open_nvml_reader(uuid: str) -> DeviceReader:
-    """Return NVML's gauges of the GPU with CUDA's `uuid`.
+def open_nvml_reader(gpu_uuid: str) -> DeviceReader:
+    """Return NVML's gauges of the GPU with CUDA's `gpu_uuid`.
 
     Power is NVML's own average (over 1 s from Ampere on, instantaneous before); the energy counter's rise is exact. A
     figure that this device or driver does not support raises when it is read. Raises NVMLError if there is no such
     library or GPU.
     """
     pynvml.nvmlInit()
-    handle = get_nvml_handle(uuid)
+    handle = get_nvml_handle(gpu_uuid)
     gauges: dict[str, Gauge] = {
         "GPU busy percent": lambda: float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
         "power W": lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000,
@@ -84,28 +88,28 @@ def open_nvml_reader(uuid: str) -> DeviceReader:
     return DeviceReader(gauges, interval_gauges)
 
 
-def read_process_gpu_bytes(uuid: str) -> int | None:
+def read_process_gpu_bytes(gpu_uuid: str) -> int | None:
     """Return this process's device memory in bytes, context and kernels included; None if NVML does not list it.
 
     In a container NVML may use other process ids, and then does not find this one.
     """
     pynvml.nvmlInit()
-    running = pynvml.nvmlDeviceGetComputeRunningProcesses(get_nvml_handle(uuid))
-    for process in running:
+    handle = get_nvml_handle(gpu_uuid)
+    for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
         if process.pid == os.getpid():
             return int(process.usedGpuMemory)
     return None
 
 
-def get_throttle_mask(reasons: Iterable[str]) -> int:
+def get_throttle_mask(reason_names: Iterable[str]) -> int:
     """Return the bit mask of NVML's reasons for reduced clocks with these names."""
-    return sum(int(getattr(pynvml, f"nvmlClocksThrottleReason{reason}")) for reason in reasons)
+    return sum(int(getattr(pynvml, f"nvmlClocksThrottleReason{name}")) for name in reason_names)
 
 
-def _percent_if_throttled(handle: Any, reasons: tuple[str, ...]) -> float:
+def _percent_if_throttled(handle: Any, reason_names: tuple[str, ...]) -> float:
     """Return 100 if clocks are reduced now for one of these reasons, else 0; the mean is a share of time."""
     current = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-    is_throttled = current & get_throttle_mask(reasons)
+    is_throttled = current & get_throttle_mask(reason_names)
     return 100.0 if is_throttled else 0.0
 
 

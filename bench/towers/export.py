@@ -24,10 +24,11 @@ from models.heads import to_open_clip_state, to_open_clip_visual_state
 from models.image_tower import PIXEL_CHANNELS, PIXEL_STATISTICS
 
 ALL_IDS = 49_408  # of open_clip's tokenizer
+LoadingCode = str  # a line of Python that loads an exported tower
 NO_TEXT = {"context_length": 77, "vocab_size": ALL_IDS, "width": 8, "heads": 1, "layers": 1}
 
 
-def export_tower(loaded: LoadedTower, out_folder: Path) -> str:
+def export_tower(loaded: LoadedTower, out_folder: Path) -> LoadingCode:
     """Write a tower that was trained here to a folder, and return the line of Python that loads it.
 
     A tower with its text tower becomes a model of open_clip, for open_clip's own tokenizer. A tower alone becomes a
@@ -51,17 +52,17 @@ def export_tower(loaded: LoadedTower, out_folder: Path) -> str:
             )
         preprocessing = _make_preprocessing_config(loaded.provenance)
         preprocessing["resize_mode"] = "shortest"
-        facts = {"model_cfg": model_config, "preprocess_cfg": preprocessing, "made": made}
+        config = {"model_cfg": model_config, "preprocess_cfg": preprocessing, "made": made}
         _write_weights_and_config(
-            out_folder, "open_clip_model.safetensors", weights, "open_clip_config.json", facts
+            out_folder, "open_clip_model.safetensors", weights, "open_clip_config.json", config
         )
         return f"open_clip.create_model({f'local-dir:{out_folder}'!r})"
     if type(trunk).__module__.startswith("timm."):
-        timm_facts = _make_timm_config(loaded)
-        timm_facts["pretrained_cfg"] |= _make_preprocessing_config(loaded.provenance)
-        timm_facts["made"] = made
+        config = _make_timm_config(loaded)
+        config["pretrained_cfg"] |= _make_preprocessing_config(loaded.provenance)
+        config["made"] = made
         _write_weights_and_config(
-            out_folder, "model.safetensors", trunk.state_dict(), "config.json", timm_facts
+            out_folder, "model.safetensors", trunk.state_dict(), "config.json", config
         )
         return f"timm.create_model({f'local-dir:{out_folder}'!r}, pretrained=True)"
     raise ValueError(

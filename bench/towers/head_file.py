@@ -94,8 +94,9 @@ def save_head(
     state: Mapping[str, Tensor], tower_path: Path, provenance: Provenance, row_labels: Sequence[str]
 ) -> None:
     """Write the weights that were trained with a tower, and the labels of a classifier's rows, beside its file."""
-    facts = provenance.to_metadata() | {"labels": msgspec.json.encode(row_labels).decode()}
-    save_weights(state, get_head_path(tower_path), facts)
+    labels = msgspec.json.encode(row_labels).decode()
+    metadata = provenance.to_metadata() | {"labels": labels}
+    save_weights(state, get_head_path(tower_path), metadata)
 
 
 def make_label_classifier(
@@ -118,7 +119,8 @@ def read_label_classifier(tower_path: Path) -> LabelClassifier | None:
     with prefix_errors(
         f"{path} holds no classifier", (ValueError, KeyError, msgspec.DecodeError, SafetensorError)
     ):
-        keys = msgspec.json.decode(read_safetensors_metadata(path)["labels"], type=tuple[str, ...])
+        labels = read_safetensors_metadata(path)["labels"]
+        keys = msgspec.json.decode(labels, type=tuple[str, ...])
         if not keys:
             return None
         weights = load_file(path)
@@ -146,9 +148,9 @@ def read_text_encoder(
     pair = DualEncoder(tower, text, initial_scale=1.0, initial_bias=bias)
     weights = {}
     for name, value in pair.state_dict().items():
-        if name in saved:
-            weights[name] = saved[name]
-        elif name.startswith("tower."):
+        if name.startswith("tower."):
             weights[name] = value
+        elif name in saved:
+            weights[name] = saved[name]
     load_strictly(pair, weights, f"{head_file} does not fit {settings.text_tower}")
     return TextEncoder(pair.eval(), subwords, settings.context_length)

@@ -31,13 +31,13 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_provenance(path: Path) -> Provenance:
     """Read how a tower was trained; ValueError for a file without this metadata."""
-    facts = read_safetensors_metadata(path)
-    if "made" not in facts:
+    metadata = read_safetensors_metadata(path)
+    if "made" not in metadata:
         raise ValueError(
             f"{path} does not say which experiment made it, so its tower cannot be built"
         )
     with prefix_errors(f"{path} has invalid metadata of the experiment that made it"):
-        return decode_json(facts["made"], Provenance)
+        return decode_json(metadata["made"], Provenance)
 
 
 def is_catlip_bench_tower(path: Path) -> bool:

@@ -33,6 +33,7 @@ from models.checkpoint import adapt_weights_to_trunk, load_strictly, read_weight
 from models.image_tower import (
     PIXEL_STATISTICS,
     ImageTower,
+    MeanAndStd,
     build_image_tower,
     make_renormalisation,
     published_image_size,
@@ -110,13 +111,14 @@ def load_tower_and_provenance(path: Path) -> tuple[ImageTower, Provenance]:
     return tower, provenance
 
 
-def build_random_init_tower(name: str) -> ImageTower:
+def build_random_init_tower(architecture: str) -> ImageTower:
     """Build a tower with random weights, for the image size and the pixel normalisation of its library's weights.
 
     Equal at every call: it is the random-init baseline of weights that were trained elsewhere.
     """
-    tower = build_image_tower(name, published_image_size(name), derive_seed(0, TOWER))
-    tower.renormalise = make_renormalisation(*_published_mean_and_std(name))
+    image_size = published_image_size(architecture)
+    tower = build_image_tower(architecture, image_size, derive_seed(0, TOWER))
+    tower.renormalise = make_renormalisation(*_published_mean_and_std(architecture))
     return tower
 
 
@@ -133,14 +135,14 @@ def _load_catlip_bench_tower(path: Path) -> LoadedTower:
     )
 
 
-def _load_weights_as_architecture(name: str, file: Path) -> LoadedTower:
+def _load_weights_as_architecture(architecture: str, file: Path) -> LoadedTower:
     """Load a weight file of the open_clip or timm model with this name."""
     if not file.is_file():
-        raise ValueError(f"no file {str(file)!r} with weights of {name}")
-    tower = build_random_init_tower(name)
+        raise ValueError(f"no file {str(file)!r} with weights of {architecture}")
+    tower = build_random_init_tower(architecture)
     weights = adapt_weights_to_trunk(read_weights(file), tower.trunk)
-    load_strictly(tower.trunk, weights, f"{file} does not fit {name}")
-    return LoadedTower(tower, f"{name}={file.name}", architecture=name)
+    load_strictly(tower.trunk, weights, f"{file} does not fit {architecture}")
+    return LoadedTower(tower, f"{architecture}={file.name}", architecture=architecture)
 
 
 def _load_corenet_file(file: Path) -> LoadedTower:
@@ -170,7 +172,7 @@ def _make_corenet_classifier(file: Path, state: Mapping[str, Tensor]) -> LabelCl
         return make_label_classifier(state["classifier.weight"], state["classifier.bias"], keys)
 
 
-def _published_mean_and_std(name: str) -> tuple[Any, Any]:
+def _published_mean_and_std(name: str) -> MeanAndStd:
     """Return the mean and deviation by which pixels were normalised for a model's published weights.
 
     They are the values of the timm model, or the values that all published weights of an open_clip model share. If
@@ -181,11 +183,13 @@ def _published_mean_and_std(name: str) -> tuple[Any, Any]:
     if open_clip_config(name) is None:
         timm_config: Any = timm.get_pretrained_cfg(name)
         return timm_config.mean, timm_config.std
-    statistics = set()
+    statistics: set[MeanAndStd] = set()
     for tag in open_clip.list_pretrained_tags_by_model(name):
         config = open_clip.get_pretrained_cfg(name, tag)
         if "mean" in config:
-            statistics.add((tuple(config["mean"]), tuple(config["std"])))
+            mean = tuple(config["mean"])
+            std = tuple(config["std"])
+            statistics.add((mean, std))
     if len(statistics) == 1:
         return statistics.pop()
     return open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
