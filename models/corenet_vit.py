@@ -14,7 +14,6 @@ from jaxtyping import Float
 from open_clip.transformer import LayerNormFp32, Transformer
 from torch import Tensor, nn
 
-from models.checkpoint import select_and_strip_prefix
 from models.open_clip_blocks import replace_image_blocks
 
 PREFIX = "corenet-vit-"  # of the towers' names
@@ -142,11 +141,6 @@ def infer_corenet_tower_name(state: Mapping[str, Tensor]) -> str | None:
         if width_and_layers == (width, num_blocks):
             return PREFIX + size
     return None
-
-
-def select_image_encoder(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return the image encoder's weights of a file of CoreNet's CLIP; weights of another file unchanged."""
-    return select_and_strip_prefix(CLIP_PREFIX, state) or state
 
 
 def convert_corenet_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

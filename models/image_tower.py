@@ -59,10 +59,10 @@ class Renormalise(nn.Module):
         return images * self.scale + self.shift
 
 
-def make_renormalisation(mean: Sequence[float], std: Sequence[float]) -> Renormalise | None:
-    """Return the conversion of normalised images to this mean and deviation; None if they are this project's."""
+def make_renormalisation(mean: Sequence[float], std: Sequence[float]) -> nn.Module:
+    """Return the conversion of normalised images to this mean and deviation; the identity if they are this project's."""
     is_ours = tuple(mean) == OPENAI_DATASET_MEAN and tuple(std) == OPENAI_DATASET_STD
-    return None if is_ours else Renormalise(mean, std)
+    return nn.Identity() if is_ours else Renormalise(mean, std)
 
 
 class ImageTower(nn.Module):
@@ -70,8 +70,7 @@ class ImageTower(nn.Module):
 
     `trunk` is an open_clip or timm image model without its projection, or CoreNet's ViT. `width` is the length of the
     feature, `image_size` the side in pixels that it was built for, `image_sizes` other sides that it must accept;
-    `channels` is 3 for pixels. `renormalise` converts images for a trunk that was trained with another normalisation,
-    or is None.
+    `channels` is 3 for pixels. `renormalise` converts images for a trunk that was trained with another normalisation.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class ImageTower(nn.Module):
     ) -> None:
         super().__init__()
         self.trunk = trunk
-        self.renormalise: Renormalise | None = None
+        self.renormalise: nn.Module = nn.Identity()
         self.image_size = image_size
         self.channels = channels
         self.width = _infer_feature_width(trunk, (image_size, *image_sizes), channels)
@@ -92,15 +91,11 @@ class ImageTower(nn.Module):
         self, images: Images, *, with_patch_mean: bool = False
     ) -> Features | tuple[Features, Features]:
         """Embed normalised images, or grids of embeddings; with `with_patch_mean` see `feature_and_patch_mean`."""
-        images = self.normalise_for_trunk(images)
+        images = self.renormalise(images)
         if with_patch_mean:
             return feature_and_patch_mean(self.trunk, images)
         features: Tensor = self.trunk(images)
         return features
-
-    def normalise_for_trunk(self, images: Images) -> Images:
-        """Return normalised images in the normalisation of the trunk."""
-        return images if self.renormalise is None else self.renormalise(images)
 
 
 def build_image_tower(

@@ -28,7 +28,7 @@ def compute_patch_map(
     (bicubic, antialiased). Raises ValueError for sides that a tower does not accept, or a tower without a map.
     """
     trunk = unwrap_timm_trunk(tower.trunk)
-    images = tower.normalise_for_trunk(images)
+    images = tower.renormalise(images)
     has_plain_patches = type(trunk) is TimmViT and type(trunk.patch_embed) is PatchEmbed
     if isinstance(trunk, OpenClipViT):
         return _compute_open_clip_map(trunk, images)

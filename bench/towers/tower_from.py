@@ -29,7 +29,12 @@ from bench.towers.provenance import (
     read_provenance,
 )
 from models import corenet_vit, open_clip_config
-from models.checkpoint import adapt_weights_to_trunk, load_strictly, read_weights
+from models.checkpoint import (
+    adapt_weights_to_trunk,
+    load_strictly,
+    read_weights,
+    select_and_strip_prefix,
+)
 from models.image_tower import (
     PIXEL_STATISTICS,
     ImageTower,
@@ -147,7 +152,8 @@ def _load_weights_as_architecture(architecture: str, file: Path) -> LoadedTower:
 
 def _load_corenet_file(file: Path) -> LoadedTower:
     """Load a file of CoreNet, which its names identify."""
-    state = corenet_vit.select_image_encoder(read_weights(file))
+    weights_in_file = read_weights(file)
+    state = select_and_strip_prefix(corenet_vit.CLIP_PREFIX, weights_in_file) or weights_in_file
     name = corenet_vit.infer_corenet_tower_name(state)
     if name is None:
         raise ValueError(f"{file} does not name its architecture; name its model: NAME={file}")

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from bench.labels.vocabulary import read_vocabulary, vocabulary_path
 from bench.towers.tower_from import build_random_init_tower, load_tower
 from models.corenet_vit import convert_corenet_weights
+from models.image_tower import Renormalise
 from tests.tensors import differing
 
 # Names, shapes, features and logits of CoreNet's own tiny ViT at 1aa3acd, for weights and images that are drawn here;
@@ -71,7 +72,7 @@ def test_features_and_logits_equal_corenets(
     answers = np.load(RECORDED)
     known = load_tower(str(saved(state, tmp_path / "vit.pt")))
     assert known.label_classifier is not None
-    assert known.tower.renormalise is not None
+    assert isinstance(known.tower.renormalise, Renormalise)
     ours = (images(side) - known.tower.renormalise.shift) / known.tower.renormalise.scale
     with torch.no_grad():
         features = known.tower.eval()(ours)

@@ -14,6 +14,7 @@ import torch
 from open_clip.model import resize_pos_embed
 from safetensors.torch import save_file
 from timm.models.vision_transformer import checkpoint_filter_fn
+from torch import nn
 
 from bench.experiment.experiments import EXPERIMENTS
 from bench.towers.head_file import read_label_classifier, save_head, save_weights
@@ -179,7 +180,8 @@ def test_untrained_copy_has_other_weights_in_the_same_architecture(
     assert {name: value.shape for name, value in again.items()} == shapes
     matrices = {name for name, value in trained.items() if value.ndim > 1}
     assert matrices <= {*differing(again, trained)}
-    assert (first.renormalise is None) == (known.tower.renormalise is None) == (name == TINY)
+    assert type(first.renormalise) is type(known.tower.renormalise)
+    assert isinstance(first.renormalise, nn.Identity) == (name == TINY)
 
 
 @pytest.mark.parametrize(
