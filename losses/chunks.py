@@ -16,11 +16,14 @@ def tile_slices(length: int) -> list[slice]:
 
 def row_chunk_slices(num_rows: int, num_columns: int) -> list[slice]:
     """Return slices that cover the rows of a matrix, each of at most `LOGITS_AT_ONCE` logits or of one row."""
-    return _consecutive_slices(num_rows, max(1, LOGITS_AT_ONCE // max(num_columns, 1)))
+    rows_at_once = LOGITS_AT_ONCE // max(num_columns, 1)
+    return _consecutive_slices(num_rows, max(1, rows_at_once))
 
 
 def _consecutive_slices(length: int, size: int) -> list[slice]:
-    return [slice(first, min(first + size, length)) for first in range(0, length, size)]
+    """Return slices of `size`, the last perhaps shorter, that cover 0 to `length`."""
+    firsts = range(0, length, size)
+    return [slice(first, min(first + size, length)) for first in firsts]
 
 
 def loss_dtype(dtype: torch.dtype) -> torch.dtype:

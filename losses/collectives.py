@@ -115,4 +115,5 @@ def all_reduce_logsumexp(
         return logs + math.log(group.world_size)
     largest = logs.clone()
     dist.all_reduce(largest, dist.ReduceOp.MAX, group)
-    return largest + all_reduce_sum_((logs - largest).exp(), group).log()
+    shares = (logs - largest).exp()
+    return largest + all_reduce_sum_(shares, group).log()

@@ -73,8 +73,10 @@ def _loss_with_both_gathered(
         all_images = all_gather_with_gradient(image, group).to(product_dtype)
         all_texts = all_gather_with_gradient(text, group).to(product_dtype)
         labels = torch.arange(first, first + num_rows, device=image.device)
-        logits_per_image = scale * (image.to(product_dtype) @ all_texts.T)
-        logits_per_text = scale * (text.to(product_dtype) @ all_images.T)
+        narrow_image = image.to(product_dtype)
+        narrow_text = text.to(product_dtype)
+        logits_per_image = scale * (narrow_image @ all_texts.T)
+        logits_per_text = scale * (narrow_text @ all_images.T)
         dtype = loss_dtype(image.dtype)
         by_image = F.cross_entropy(logits_per_image.to(dtype), labels)
         by_text = F.cross_entropy(logits_per_text.to(dtype), labels)
@@ -112,11 +114,14 @@ class _Contrastive(torch.autograd.Function):
                 pairs += torch.vdot(rows.to(dtype).flatten(), partners.flatten())
                 for j in tile_slices(batch):
                     logits = (rows @ columns[j].T).to(dtype)
-                    row_logsumexp[i] = torch.logaddexp(row_logsumexp[i], logits.logsumexp(1))
-                    column_logsumexp[j] = torch.logaddexp(column_logsumexp[j], logits.logsumexp(0))
+                    by_row = logits.logsumexp(1)
+                    by_column = logits.logsumexp(0)
+                    row_logsumexp[i] = torch.logaddexp(row_logsumexp[i], by_row)
+                    column_logsumexp[j] = torch.logaddexp(column_logsumexp[j], by_column)
             column_logsumexp = all_reduce_logsumexp(column_logsumexp, group)
-            own_columns = column_logsumexp[first : first + num_rows]
-            loss = (row_logsumexp + own_columns).sum() / 2 - pairs
+            partner_logsumexp = column_logsumexp[first : first + num_rows]
+            normalisers = (row_logsumexp + partner_logsumexp).sum()
+            loss = normalisers / 2 - pairs
         saved_text = text if group is None else columns
         ctx.save_for_backward(image, saved_text, scale, row_logsumexp, column_logsumexp)
         ctx.group = group
@@ -153,7 +158,8 @@ class _Contrastive(torch.autograd.Function):
                         share = share.mul_(factor).to(product_dtype)
                     _add_product(grad_rows[i], share, columns[j])
                     _add_product(grad_columns[j], share.T, rows)
-                grad_scale += torch.vdot(grad_rows[i].flatten(), unscaled.flatten())
+                grad_slice = grad_rows[i].flatten()
+                grad_scale += torch.vdot(grad_slice, unscaled.flatten())
             if is_narrow:
                 factor = torch.ones_like(factor)  # the shares have it already
             grad_image = grad_rows.mul_(scale * factor).to(image.dtype)

@@ -39,7 +39,8 @@ def dense_multilabel_loss(
     released code. Source: apple/corenet at 1aa3acd, `corenet/loss_fn/classification/binary_cross_entropy.py`.
     """
     dense = target.to(logits.dtype)
-    return F.binary_cross_entropy_with_logits(logits, dense, reduction="sum") / len(logits)
+    loss = F.binary_cross_entropy_with_logits(logits, dense, reduction="sum")
+    return loss / len(logits)
 
 
 class _Multilabel(torch.autograd.Function):

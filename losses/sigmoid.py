@@ -80,7 +80,8 @@ class _Sigmoid(torch.autograd.Function):
                     grad_bias += logits.sum()
                     grad_rows[i].addmm_(logits, columns[j])
                     grad_columns[j].addmm_(logits.T, rows)
-                grad_scale += torch.vdot(grad_rows[i].flatten(), unscaled.flatten())
+                grad_slice = grad_rows[i].flatten()
+                grad_scale += torch.vdot(grad_slice, unscaled.flatten())
             factor = ranks / batch
             grad_text = reduce_scatter(grad_columns, group).mul_(factor)
             ctx.save_for_backward(

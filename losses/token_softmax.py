@@ -47,7 +47,8 @@ class _Softmax(torch.autograd.Function):
             norms[chunk] = chunk_logits.logsumexp(1)
         ctx.save_for_backward(logits, rows, columns, share, norms)
         negative_log_softmax = norms[rows] - logits[rows, columns]
-        return (negative_log_softmax * share).sum() / len(logits)
+        loss = (negative_log_softmax * share).sum()
+        return loss / len(logits)
 
     @staticmethod
     @once_differentiable
@@ -55,7 +56,8 @@ class _Softmax(torch.autograd.Function):
         logits, rows, columns, share, norms = ctx.saved_tensors
         dtype = norms.dtype
         factor = gradient / len(logits)
-        row_factor = torch.zeros_like(norms).index_add(0, rows, share) * factor
+        row_share = torch.zeros_like(norms).index_add(0, rows, share)  # 1, or 0
+        row_factor = row_share * factor
         grad_logits = torch.empty_like(logits)
         for chunk in row_chunk_slices(*logits.shape):
             chunk_logits = logits[chunk].to(dtype)

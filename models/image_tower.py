@@ -60,7 +60,7 @@ class Renormalise(nn.Module):
 
 
 def make_renormalisation(mean: Sequence[float], std: Sequence[float]) -> nn.Module:
-    """Return the conversion of normalised images to this mean and deviation; the identity if they are this project's."""
+    """Return the conversion of normalised images to this mean and deviation; the identity if they are our own."""
     is_ours = tuple(mean) == OPENAI_DATASET_MEAN and tuple(std) == OPENAI_DATASET_STD
     return nn.Identity() if is_ours else Renormalise(mean, std)
 
