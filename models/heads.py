@@ -159,7 +159,7 @@ class DualEncoderClassifier(DualEncoder):
         self.counts = TokenCounts(num_tokens)
         self.has_patch_mean = has_patch_mean
 
-    def pair_and_classifier_features(self, images: Images) -> tuple[Features, Features]:
+    def compute_features_per_loss(self, images: Images) -> tuple[Features, Features]:
         """Return the features that the contrastive pair reads, and the features that the classifier reads."""
         features = self.tower(images, with_patch_mean=self.has_patch_mean)
         return features if self.has_patch_mean else (features, features)

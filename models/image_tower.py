@@ -27,7 +27,7 @@ from models import (
 from models.open_clip_blocks import replace_image_blocks, uses_class_token_only
 from models.patch_drop import add_patch_drop
 from models.patch_embedding import use_linear_patch_embedding
-from models.pooling import Pooling, feature_and_patch_mean, set_pooling
+from models.pooling import Pooling, pool_both_ways, set_pooling
 from models.repeated_blocks import skip_repeated_blocks
 
 PIXEL_CHANNELS = 3
@@ -90,10 +90,10 @@ class ImageTower(nn.Module):
     def forward(
         self, images: Images, *, with_patch_mean: bool = False
     ) -> Features | tuple[Features, Features]:
-        """Embed normalised images, or grids of embeddings; with `with_patch_mean` see `feature_and_patch_mean`."""
+        """Embed normalised images, or grids of embeddings; with `with_patch_mean` see `pool_both_ways`."""
         images = self.renormalise(images)
         if with_patch_mean:
-            return feature_and_patch_mean(self.trunk, images)
+            return pool_both_ways(self.trunk, images)
         features: Tensor = self.trunk(images)
         return features
 
@@ -141,7 +141,7 @@ def build_image_tower(
         try:
             tower = ImageTower(trunk, image_size, image_sizes, embedding_channels or PIXEL_CHANNELS)
         except (AssertionError, RuntimeError) as error:
-            sides = ", ".join(str(side) for side in image_sizes or [image_size])
+            sides = ", ".join(map(str, image_sizes or [image_size]))
             raise ValueError(
                 f"tower {name!r} does not take images of {sides} px: {error}"
             ) from None

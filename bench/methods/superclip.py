@@ -73,7 +73,7 @@ class SuperClip(SoftmaxContrastiveMethod, LabelMethod):
     ) -> "Tensor":
         from bench.method_parts.captions import clip_loss, superclass_loss
 
-        feature, classified = model.pair_and_classifier_features(images)
+        feature, classified = model.compute_features_per_loss(images)
         image, text = model.project_and_encode_captions(feature, *target.tokens.inputs)
         contrastive = clip_loss(model, image, text, group)
         logits = model.head(classified)
