@@ -32,12 +32,16 @@ def sigmoid_loss(
     divided by its images. Computed in fp32 or better, also under autocast.
     Source: Zhai et al. 2023, arXiv:2303.15343, equation 1 and algorithm 1.
 
-    The matrix is never stored: memory is O(batch x chunk). The gradient of a pair does not depend on other pairs, so
-    that the forward computes it, too, from each chunk's logits, and the backward scales it.
+    The matrix is never stored: memory is O(batch x chunk). The gradient of a pair does not depend on other pairs. If
+    gradients are required, the forward therefore computes them from each chunk's logits, and the backward scales them.
+    Without gradients it has the FLOPs of the forward alone, which are counted.
 
     With a `group`, the batch is the global batch of its ranks, with value and gradients as in `contrastive_loss`.
     """
-    loss: Tensor = _Sigmoid.apply(image_features, text_features, scale, bias, group)  # type: ignore[no-untyped-call, unused-ignore]
+    needs_grad = torch.is_grad_enabled() and any(
+        value.requires_grad for value in (image_features, text_features, scale, bias)
+    )
+    loss: Tensor = _Sigmoid.apply(image_features, text_features, scale, bias, group, needs_grad)  # type: ignore[no-untyped-call, unused-ignore]
     return loss
 
 
@@ -52,6 +56,7 @@ class _Sigmoid(torch.autograd.Function):
         scale: Tensor,
         bias: Tensor,
         group: ProcessGroupLike,
+        needs_grad: bool,
     ) -> Tensor:
         rank, ranks = rank_and_world_size(group)
         dtype = loss_dtype(image.dtype)
@@ -60,40 +65,40 @@ class _Sigmoid(torch.autograd.Function):
         with without_autocast(image.device):
             columns = all_gather(text, group).to(dtype)
             batch = len(columns)
-            wide_bias = bias.to(dtype)
             loss = columns.new_zeros(())
             grad_scale = columns.new_zeros(())
             grad_bias = columns.new_zeros(())
-            grad_rows = torch.zeros_like(image, dtype=dtype)
-            grad_columns = torch.zeros_like(columns)
+            if needs_grad:
+                grad_rows = torch.zeros_like(image, dtype=dtype)
+                grad_columns = torch.zeros_like(columns)
             for i in tile_slices(num_rows):
                 unscaled = image[i].to(dtype)
                 rows = unscaled * scale
                 for j in tile_slices(batch):
-                    logits = torch.addmm(wide_bias, rows, columns[j].T)
+                    logits = torch.addmm(bias.to(dtype), rows, columns[j].T)
                     positives = logits.diagonal(first + i.start - j.start)
                     positives.neg_()  # the loss falls with positives and rises with negatives
                     loss += F.softplus(logits, threshold=SOFTPLUS_LINEAR_FROM).sum()
-                    # From the logits to the derivatives of the loss by them.
-                    logits.sigmoid_()
-                    positives.neg_()
-                    grad_bias += logits.sum()
-                    grad_rows[i].addmm_(logits, columns[j])
-                    grad_columns[j].addmm_(logits.T, rows)
-                grad_slice = grad_rows[i].flatten()
-                grad_scale += torch.vdot(grad_slice, unscaled.flatten())
-            factor = ranks / batch
-            grad_text = reduce_scatter(grad_columns, group).mul_(factor)
-            ctx.save_for_backward(
-                grad_rows.mul_(scale * factor).to(image.dtype),
-                grad_text.to(text.dtype),
-                (grad_scale * factor).to(scale.dtype),
-                (grad_bias * factor).to(bias.dtype),
-            )
+                    if needs_grad:
+                        logits.sigmoid_()
+                        positives.neg_()
+                        grad_bias += logits.sum()
+                        grad_rows[i].addmm_(logits, columns[j])
+                        grad_columns[j].addmm_(logits.T, rows)
+                if needs_grad:
+                    grad_scale += torch.vdot(grad_rows[i].flatten(), unscaled.flatten())
+            if needs_grad:
+                factor = ranks / batch
+                ctx.save_for_backward(
+                    grad_rows.mul_(scale * factor).to(image.dtype),
+                    reduce_scatter(grad_columns, group).mul_(factor).to(text.dtype),
+                    (grad_scale * factor).to(scale.dtype),
+                    (grad_bias * factor).to(bias.dtype),
+                )
             return all_reduce_sum_(loss, group) / batch
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         gradients = [saved * gradient.to(saved.dtype) for saved in ctx.saved_tensors]
-        return *gradients, None
+        return *gradients, None, None

@@ -60,14 +60,18 @@ def skip_repeated_blocks(
         outputs[structure] = output, count_work() - before
         return output
 
-    blocks = list(iterate_blocks(tower))
-    for block in blocks:
+    replaced = []
+    for block in iterate_blocks(tower):
+        replaced_attribute = vars(block).get("forward")  # None: the method of the class
+        replaced.append((block, replaced_attribute))
         block.forward = partial(forward_or_reuse, block, block.forward)
     try:
         yield skipped
     finally:
-        for block in blocks:
-            del block.forward  # the method of the class is visible again
+        for block, forward in replaced:
+            del block.forward
+            if forward is not None:
+                block.forward = forward
 
 
 def _shape_if_tensor(value: Any) -> Any:

@@ -38,7 +38,7 @@ GRAPHS = {("clip", "alone"): 5, ("superclip", "alone"): 4, ("distill", "alone"):
 # DDP needs no other graphs than a process alone. FSDP2 gives blocks another class, and no embedding.
 GRAPHS |= {("clip", "ddp"): 0, ("clip", "fsdp2"): 4}
 # All blocks of timm's are equal.
-GRAPHS |= {("clip", "otherwise"): 5, ("catlip", "otherwise"): 2, ("superclass", "otherwise"): 2}
+GRAPHS |= {("clip", "otherwise"): 5, ("catlip", "otherwise"): 1, ("superclass", "otherwise"): 2}
 OTHERWISE: dict[str, dict[str, object]] = {
     "clip": {"activation_checkpointing": True},
     "catlip": {
