@@ -21,7 +21,7 @@ from bench.console.console import (
     describe_error,
     log,
     report_usage_error,
-    run_with_streams,
+    run_and_flush_output,
 )
 
 IGNORE_REPEATS_SECONDS = 5.0  # torchrun forwards a signal at once
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             previous_handlers[number] = signal.signal(number, stop)
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = run_with_streams(lambda: _run_and_log_errors(words))
+        code = run_and_flush_output(lambda: _run_and_log_errors(words))
     except KeyboardInterrupt as interrupt:
         code = interrupt.code if isinstance(interrupt, Stopped) else INTERRUPTED
     if arguments is None:

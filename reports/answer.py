@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from bench.experiment.experiments import SCALES
 from bench.experiment.fields import PACK_DATA
@@ -32,10 +32,10 @@ from bench.tables.formats import (
 from bench.tables.tables import Cell, Column, Table
 from bench.transfer.score_tables import describe_leaked_test_images
 from bench.transfer.subject_scores import FullLabelScores, SubjectAccuracy, select_towers_at_budget
-from reports.accuracy.accuracy_section import headline_chart
-from reports.accuracy.needs import describe_needs
-from reports.accuracy.ranking import accuracy_answer, headline_experiment
-from reports.render.document import left_out
+from reports.accuracy.accuracy_section import first_task_chart
+from reports.accuracy.ranking import accuracy_sentence, choose_lead_experiment
+from reports.accuracy.undecided_tasks import describe_undecided_tasks
+from reports.render.document import damaged_files_warning
 
 SMOKE = Markup(
     "Smoke test: the figures on this page mean nothing. It checks that every stage runs."
@@ -79,6 +79,7 @@ FIGURES_NOTE = (
     "Intervals of ratios are over runs; those of accuracies are over test images for one training seed, and over "
     "training seeds for three or more."
 )
+ACCURACY_COLUMN_NOTE = f"accuracy, {CONFIDENCE_TEXT}; device time"
 NOT_SCORED = "its tower was not scored at this budget"
 
 
@@ -90,13 +91,15 @@ def answer_sentences(page: PageContext, scores: FullLabelScores) -> list[Markup]
         sentences.append(SMOKE)
     busy = describe_busy_processes(comparison.records)
     if busy:
-        sentences.append(Markup("{}").format(busy))
-    ratio = _ratio_sentence(comparison)
+        sentences.append(escape(busy))
+    ratio = _lead_ratio_sentence(comparison)
     if ratio is not None:
         sentences.append(ratio)
     else:
         sentences += [_speed_sentence(comparison, row) for row in comparison.throughputs]
-    sentences += accuracy_answer(page, scores)
+    accuracy = accuracy_sentence(page, scores)
+    if accuracy is not None:
+        sentences.append(accuracy)
     return sentences or [Markup("No speed was measured in this comparison.")]
 
 
@@ -113,93 +116,102 @@ def answer_blocks(
     scores: FullLabelScores,
     sentences: Sequence[str],
     figures: Table | None,
-    added: Sequence[Block],
-    damaged: Sequence[str],
+    section_blocks: Sequence[Block],
+    file_errors: Sequence[str],
 ) -> list[Block]:
     """Return the sentences that answer, what limits them, a chart, the table of figures, and notes.
 
-    `added` are blocks of sections that stand here, `damaged` are the errors of files that are left out.
+    `section_blocks` are those of sections that stand in the answer, `file_errors` those of files that are left out.
     """
     comparison = page.comparison
-    first: list[Block] = list(headline_chart(comparison, scores))
-    if figures is not None and figures.all_rows:
-        first.append(Group([figures, Text(FIGURES_NOTE, "under")]))
     data = sorted({experiment.input.data for experiment in comparison.experiments.values()})
     notes = [
         describe_waits(comparison.records, comparison.experiments),
-        _describe_disturbed_ratio(comparison),
-        _describe_limits(comparison),
+        _describe_left_out_steps(comparison),
+        _describe_untested_conditions(comparison),
         describe_out_of_domain_scoring(scores.tasks, data) if scores else "",
         SAMPLES if sample_flaw_table(comparison.records).all_rows else "",
-        _describe_labels(comparison),
+        _describe_adjective_labels(comparison),
     ]
     blocks: list[Block] = [Text(sentence, "lead") for sentence in sentences]
     blocks += [Text(note) for note in notes if note]
     blocks += [WarningBox(warning) for warning in _warnings(comparison)]
-    blocks += left_out(damaged)
-    blocks.append(Group(first, "first"))
-    blocks += [Text(need) for need in describe_needs(comparison, scores) if need]
-    blocks += added
-    blocks.append(Text(_describe_more_seeds(page, scores)))
+    blocks += damaged_files_warning(file_errors)
+    blocks.append(_first_figures(comparison, scores, figures))
+    blocks += [Text(sentence) for sentence in describe_undecided_tasks(comparison, scores)]
+    blocks += section_blocks
+    blocks.append(Text(_describe_how_to_add_seeds(page, scores)))
     if page.others:
         blocks.append(Text(OTHERS))
     return blocks
 
 
-def _describe_more_seeds(page: PageContext, scores: FullLabelScores) -> Markup:
+def _first_figures(
+    comparison: ComparisonRecords, scores: FullLabelScores, figures: Table | None
+) -> Group:
+    """Return the chart of the first task and the table of figures, as far as there are such."""
+    blocks = list[Block]()
+    chart = first_task_chart(comparison, scores)
+    if chart is not None:
+        blocks.append(chart)
+    if figures is not None and figures.all_rows:
+        blocks.append(Group([figures, Text(FIGURES_NOTE, "under")]))
+    return Group(blocks, "first")
+
+
+def _describe_how_to_add_seeds(page: PageContext, scores: FullLabelScores) -> Markup:
     """Return the command that adds seeds: for own data or own tasks the command for each experiment and seed."""
     experiment = next(iter(page.comparison.experiments.values()), None)
     if experiment is None:
         return MORE
-    if experiment.input.data == PACK_DATA and all(map(is_pack_task, scores.tasks)):
+    data = experiment.input.data
+    if data == PACK_DATA and all(map(is_pack_task, scores.tasks)):
         return MORE
-    options = ""
-    if experiment.input.data != PACK_DATA:
-        options = f" --data {shlex.quote(experiment.input.data)}"
+    options = "" if data == PACK_DATA else f" --data {shlex.quote(data)}"
     return MORE_ON_OWN_DATA.format(
         options=options, images=experiment.training.images, results=shlex.quote(page.results)
     )
 
 
-def headline_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Table:
+def answer_table(comparison: ComparisonRecords, scores: FullLabelScores) -> Table:
     """Show speeds, FLOP-predicted ratios and MFU of each experiment, and the accuracy of its tower."""
-    task = scores.tasks[0] if scores else ""
-    points = scores.main_accuracies(task) if scores else []
-    budgets = [
-        budget for budget in scores.headline_budgets if select_towers_at_budget(points, budget)
-    ]
     base = comparison.label(comparison.base or "") if comparison.throughputs else "the base"
     columns = [
         Column.text("experiment"),
         Column("images/s at equal batch size", f"times {base}’s, {CONFIDENCE_TEXT}"),
     ]
-    note = f"accuracy, {CONFIDENCE_TEXT}; device time"
-    columns += [Column(f"{task} {budget}", note) for budget in budgets]
+    towers_of_columns = []
+    for budget in scores.headline_budgets:
+        task = scores.tasks[0]
+        towers = select_towers_at_budget(scores.main_accuracies(task), budget)
+        if towers:
+            columns.append(Column(f"{task} {budget}", ACCURACY_COLUMN_NOTE))
+            towers_of_columns.append(towers)
     columns += [Column("FLOP-predicted ratio", "at equal batch size"), Column("MFU")]
     timed = {row.experiment: row for row in comparison.throughputs}
     rows = []
     for name in comparison.experiments:
         row = timed.get(name)
-        measured, predicted, mfu = _speed_cells(comparison, row)
-        cells = [comparison.name_cell(name), measured]
-        for budget in budgets:
-            tower = select_towers_at_budget(points, budget).get(name)
-            cells.append(_accuracy_cell(tower, row))
-        rows.append([*cells, predicted, mfu])
+        measured, predicted, mfu = _ratio_and_mfu_cells(comparison, row)
+        accuracies = [_accuracy_cell(towers.get(name), row) for towers in towers_of_columns]
+        rows.append([comparison.name_cell(name), measured, *accuracies, predicted, mfu])
     return Table.of_rows("The answer in figures", columns, rows)
 
 
-def _headline_row(comparison: ComparisonRecords) -> Throughput | None:
+def _lead_throughput(comparison: ComparisonRecords) -> Throughput | None:
     """Return the speed of the experiment whose ratio the answer begins with; None without a ratio."""
-    rows = {row.experiment: row for row in comparison.throughputs if row.ratio is not None}
+    rows = {}
+    for row in comparison.throughputs:
+        if row.ratio is not None:
+            rows[row.experiment] = row
     if not rows:
         return None
-    return rows[headline_experiment(comparison, list(rows))]
+    return rows[choose_lead_experiment(comparison, list(rows))]
 
 
-def _ratio_sentence(comparison: ComparisonRecords) -> Markup | None:
+def _lead_ratio_sentence(comparison: ComparisonRecords) -> Markup | None:
     """Report the ratio of the experiment that the answer begins with; None without a ratio."""
-    row = _headline_row(comparison)
+    row = _lead_throughput(comparison)
     if row is None or row.ratio is None:
         return None
     ratio = row.ratio
@@ -214,7 +226,7 @@ def _ratio_sentence(comparison: ComparisonRecords) -> Markup | None:
 
 def _describe_interval(ratio: Ratio) -> str:
     """Return the interval of a ratio with the number of runs, or the reason why it has none."""
-    numbers = [str(number) for number in sorted(set(ratio.runs))]
+    numbers = map(str, sorted(set(ratio.runs)))
     runs = f"{' and '.join(numbers)} runs each"
     interval = format_interval(ratio, format_ratio)
     if interval:
@@ -224,9 +236,9 @@ def _describe_interval(ratio: Ratio) -> str:
     return "one run each: no interval"
 
 
-def _describe_disturbed_ratio(comparison: ComparisonRecords) -> str:
-    """Say whether the first ratio includes what other work disturbed; empty where nothing was disturbed."""
-    row = _headline_row(comparison)
+def _describe_left_out_steps(comparison: ComparisonRecords) -> str:
+    """Say whether the ratio of the answer includes disturbed steps; empty where nothing was disturbed."""
+    row = _lead_throughput(comparison)
     if row is None or row.ratio is None or row.ratio_of_all is None:
         return ""
     runs = [timed_windows(experiment, speed) for experiment, speed in comparison.runs_of(Speed)]
@@ -237,22 +249,25 @@ def _describe_disturbed_ratio(comparison: ComparisonRecords) -> str:
     return WITHOUT_DISTURBED.format(format_ratio(row.ratio_of_all.value))
 
 
-def _describe_limits(comparison: ComparisonRecords) -> str:
+def _describe_untested_conditions(comparison: ComparisonRecords) -> str:
     """Say that the answer does not show other machines, sizes, trainings and tasks than the records have."""
     machines = dict.fromkeys(record.circumstances.machine_and_gpu for record in comparison.records)
-    images = [experiment.image for experiment in comparison.experiments.values()]
-    sizes = dict.fromkeys(f"{image.tower} at {image.image_size} px" for image in images)
+    towers = set[str]()
+    sizes = dict[str, None]()
+    for experiment in comparison.experiments.values():
+        image = experiment.image
+        towers.add(image.tower)
+        sizes[f"{image.tower} at {image.image_size} px"] = None
     text = LIMITS.format(
         machines=join_with_and(list(machines)),
         sizes=join_with_and(list(sizes)) or "these",
     )
-    vit_b16 = SCALES["vit-b16"].image.tower
-    if all(image.tower != vit_b16 for image in images):
+    if SCALES["vit-b16"].image.tower not in towers:
         text += OTHER_SIZE
     return text
 
 
-def _describe_labels(comparison: ComparisonRecords) -> str:
+def _describe_adjective_labels(comparison: ComparisonRecords) -> str:
     """Name the frequent labels whose words are mostly adjectives; empty if there are none."""
     labels = dict[str, None]()
     for record in comparison.records:
@@ -266,7 +281,7 @@ def _warnings(comparison: ComparisonRecords) -> list[Markup]:
     warnings = []
     seen = describe_leaked_test_images(comparison)
     if seen:
-        warnings.append(Markup("{}").format(seen))
+        warnings.append(escape(seen))
     if comparison.incomparable is not None:
         warnings.append(INCOMPARABLE.format(comparison.incomparable))
     gap = extreme_mfu_rows(comparison.throughputs)
@@ -286,17 +301,16 @@ def _warnings(comparison: ComparisonRecords) -> list[Markup]:
     return warnings
 
 
-def _speed_cells(comparison: ComparisonRecords, row: Throughput | None) -> list[Cell]:
+def _ratio_and_mfu_cells(comparison: ComparisonRecords, row: Throughput | None) -> list[Cell]:
     """Return the measured ratio, the FLOP-predicted ratio and the MFU."""
     if row is None:
         return [Cell.unmeasured(UNTIMED)] * 3
     mfu = Cell.measured_or_why(row.mfu, format_percent, row.peak_source)
     if row.experiment == comparison.base:
         return [BASE_CELL, BASE_CELL, mfu]
-    measured = Cell.estimate_or_why(row.ratio, format_ratio, comparison.incomparable or IS_BASE)
-    predicted = Cell.measured_or_why(
-        row.flop_ratio, format_ratio, comparison.incomparable or UNTIMED
-    )
+    reason = comparison.incomparable
+    measured = Cell.estimate_or_why(row.ratio, format_ratio, reason or IS_BASE)
+    predicted = Cell.measured_or_why(row.flop_ratio, format_ratio, reason or UNTIMED)
     return [measured, predicted, mfu]
 
 

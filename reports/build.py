@@ -12,13 +12,13 @@ from bench.console.console import FAILED_CASE, OK, PROGRAM, log, log_damaged_fil
 from bench.environment.files import read_intact_files
 from bench.experiment.config import look_up
 from bench.records.record import Record, read_record
-from reports.joined import comparison_files, group_results
-from reports.page import page
-from reports.render.document import write_page
+from reports.page import render_comparison_page
+from reports.render.document import write_and_print_path
+from reports.result_groups import choose_page_results, record_files_by_comparison
 
 
 @dataclass(frozen=True)
-class ComparisonPage:
+class BuildPage:
     """Write the page of all results in a folder, and in folders of trainings one level down; print its path.
 
     It begins with the results that can be compared with each other: those with most kinds of figures (speeds,
@@ -35,7 +35,7 @@ class ComparisonPage:
         """Read the records and write the page; files that are damaged, or newer and no records, are named on it."""
         comparisons = dict[str, list[Record]]()
         damaged = list[str]()  # the errors of files
-        for name, paths in comparison_files(self.results).items():
+        for name, paths in record_files_by_comparison(self.results).items():
             records, errors = read_intact_files(paths, read_record)
             damaged += errors
             if records:
@@ -49,19 +49,19 @@ class ComparisonPage:
         if self.comparison is not None:
             look_up(self.comparison, comparisons, f"comparison in {self.results}")
             shown = {self.comparison: comparisons[self.comparison]}
-        joined, others = group_results(shown)
+        joined, others = choose_page_results(shown)
         failed = list[str]()
-        text = page(
+        text = render_comparison_page(
             joined.comparisons[0].rpartition("/")[2],
             joined.records,
             joined=joined.comparisons,
             others=others,
-            damaged=damaged,
+            file_errors=damaged,
             folder=list(chain.from_iterable(comparisons.values())),
             results=str(self.results),
-            failed=failed,
+            section_errors=failed,
         )
-        write_page(self.out or self.results / "index.html", text.encode())
+        write_and_print_path(self.out or self.results / "index.html", text.encode())
         for line in failed:
             log(line)
         return log_damaged_files(damaged) or (FAILED_CASE if failed else OK)

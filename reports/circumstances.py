@@ -34,7 +34,7 @@ FIELD_BY_CIRCUMSTANCE = (
     "commit",
     "command",
 )
-Values = Mapping[str, str]  # by the name of a setting or of a circumstance
+TextByName = Mapping[str, str]  # a value as text, by the name of a setting or of a circumstance
 
 
 def _build_methods(page: PageContext) -> Sequence[Block]:
@@ -42,10 +42,10 @@ def _build_methods(page: PageContext) -> Sequence[Block]:
     comparison = page.comparison
     settings = {}
     for name, experiment in comparison.experiments.items():
-        settings[name] = experiment_settings(experiment)
+        settings[name] = format_experiment_settings(experiment)
     return [
         methods_table(comparison),
-        *_value_blocks(comparison, settings, "setting", "Settings that differ"),
+        *_difference_blocks(comparison, settings, "setting"),
     ]
 
 
@@ -59,19 +59,19 @@ def _build_environment(page: PageContext) -> Sequence[Block]:
     comparison = page.comparison
     values = {}
     for name in comparison.experiments:
-        values[name] = _joined_circumstances(
+        values[name] = _join_circumstances(
             [record for record in comparison.records if record.experiment_name == name]
         )
     starts = sorted(record.circumstances.started_at for record in comparison.records)
     return [
         Text(f"Runs were started from {starts[0]} to {starts[-1]} (UTC)."),
-        *_value_blocks(comparison, values, "circumstance", "Circumstances that differ"),
+        *_difference_blocks(comparison, values, "circumstance"),
     ]
 
 
-def _joined_circumstances(records: Sequence[Record]) -> Values:
+def _join_circumstances(records: Sequence[Record]) -> TextByName:
     """Return the circumstances of records; values that differ are joined."""
-    runs = [environment_values(record.circumstances) for record in records]
+    runs = [format_circumstances(record.circumstances) for record in records]
     joined = {}
     for key in dict.fromkeys(key for run in runs for key in run):
         values = dict.fromkeys(run.get(key, "none") for run in runs)
@@ -84,30 +84,29 @@ FAILURES = Section("failures", "Failures", "Failures", _build_failures)
 ENVIRONMENT = Section("environment", "Environment", "Environment", _build_environment)
 
 
-def _value_blocks(
-    comparison: ComparisonRecords, values: Mapping[str, Values], noun: str, title: str
+def _difference_blocks(
+    comparison: ComparisonRecords, texts_by_experiment: Mapping[str, TextByName], noun: str
 ) -> list[Block]:
-    """Return a table of what differs between the experiments, and the rest, which is equal for all."""
-    columns_of_values = list(values.values())
-    names = dict.fromkeys(name for column in columns_of_values for name in column)
+    """Return a table of what differs between experiments, and the rest, which is equal; `noun` names a row."""
+    names = dict[str, None]()
+    for texts_by_name in texts_by_experiment.values():
+        names |= dict.fromkeys(texts_by_name)
     rows = []
     common = {}
     for name in names:
-        texts = [column.get(name, "none") for column in columns_of_values]
+        texts = [by_name.get(name, "none") for by_name in texts_by_experiment.values()]
         if len(set(texts)) > 1:
-            cells = [Cell(text) for text in texts]
-            rows.append([Cell.of(name), *cells])
+            rows.append([Cell.of(name), *map(Cell, texts)])
         else:
             common[name] = texts[:1]
+    plural = f"{noun.capitalize()}s"
     blocks: list[Block] = []
     if rows:
-        labels = [comparison.label(experiment) for experiment in values]
-        columns = Column.texts(noun, *labels)
+        title = f"{plural} that differ"
+        columns = Column.texts(noun, *map(comparison.label, texts_by_experiment))
         blocks += [Heading(title), Table.of_rows(title, columns, rows)]
     if common:
-        blocks.append(
-            Fold(f"{noun.capitalize()}s that are the same for all", [DefinitionList(common)])
-        )
+        blocks.append(Fold(f"{plural} that are the same for all", [DefinitionList(common)]))
     return blocks
 
 
@@ -119,14 +118,30 @@ def methods_table(comparison: ComparisonRecords) -> Table:
         Column("outside the tower", "parameters"),
         Column("tuning", "of rate, crops, flips and initial head"),
     ]
-    figures = {row.experiment: row.figures for row in comparison.throughputs}
+    figures_by_experiment = {row.experiment: row.figures for row in comparison.throughputs}
     rows = []
     for name, experiment in comparison.experiments.items():
-        rows.append(_method_row(comparison, experiment, figures.get(name, {})))
+        method = find_method_text(experiment.method, comparison.records)
+        tuning = find_tuning_origin(experiment)
+        figures = figures_by_experiment.get(name, {})
+        trained = figures.get("trained_parameters")
+        tower = figures.get("tower_parameters")
+        outside = None
+        if trained is not None and tower is not None:
+            outside = trained - tower
+        row = [
+            comparison.name_cell(name),
+            Cell(UNKNOWN if method is None else method.targets),
+            Cell(UNKNOWN if method is None else method.loss),
+            Cell.measured_or_why(trained, format_count, UNTIMED),
+            Cell.measured_or_why(outside, format_count, UNTIMED),
+            Cell(tuning.state, tuning.source),
+        ]
+        rows.append(row)
     return Table.of_rows("Methods", columns, rows)
 
 
-def experiment_settings(experiment: Experiment) -> Values:
+def format_experiment_settings(experiment: Experiment) -> TextByName:
     """Return all settings but name and seed; lengths of the pack's captions are none where other captions are read."""
     left_out = {"name", "seed"}
     if experiment.input.data != PACK_DATA:
@@ -138,7 +153,7 @@ def experiment_settings(experiment: Experiment) -> Values:
     return settings
 
 
-def environment_values(circumstances: Circumstances) -> Values:
+def format_circumstances(circumstances: Circumstances) -> TextByName:
     """Return machine, device, versions of packages and extensions, and the settings of the GPU."""
     values = {name: format_setting(getattr(circumstances, name)) for name in FIELD_BY_CIRCUMSTANCE}
     values["GPU"] = circumstances.gpu_uuid or "none"
@@ -151,7 +166,7 @@ def environment_values(circumstances: Circumstances) -> Values:
 
 
 def format_setting(value: object) -> str:
-    """Write a setting."""
+    """Write a value: "none", "yes" or "no", a number with commas, the items of a tuple, or its text."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -161,24 +176,3 @@ def format_setting(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(format_setting(item) for item in value) or "none"
     return str(value)
-
-
-def _method_row(
-    comparison: ComparisonRecords, experiment: Experiment, figures: Mapping[str, float | None]
-) -> list[Cell]:
-    """Return the cells of a method in the order of the columns of `methods_table`."""
-    method = find_method_text(experiment.method, comparison.records)
-    tuning = find_tuning_origin(experiment)
-    trained = figures.get("trained_parameters")
-    tower = figures.get("tower_parameters")
-    outside = None
-    if trained is not None and tower is not None:
-        outside = trained - tower
-    return [
-        comparison.name_cell(experiment.name),
-        Cell(UNKNOWN if method is None else method.targets),
-        Cell(UNKNOWN if method is None else method.loss),
-        Cell.measured_or_why(trained, format_count, UNTIMED),
-        Cell.measured_or_why(outside, format_count, UNTIMED),
-        Cell(tuning.state, tuning.source),
-    ]

@@ -9,8 +9,8 @@ from tyro.conf import Positional, arg
 
 from bench.console.console import log_damaged_files
 from bench.measure.observations import Observation, read_observations
-from reports.render.document import encode_csv, write_page
-from reports.series import parse_time, series_order
+from reports.render.document import encode_csv, write_and_print_path
+from reports.series import parse_time, series_sort_key
 
 
 @dataclass(frozen=True)
@@ -24,36 +24,42 @@ class ExportFigures:
     def run(self) -> int:
         """Read the figures and write the file."""
         damaged = list[str]()
-        figures = read_observations(self.results, damaged)
-        write_page(self.out, encode_figures(figures))
+        observations = read_observations(self.results, damaged)
+        write_and_print_path(self.out, encode_observations(observations))
         return log_damaged_files(damaged)
 
 
-def encode_figures(figures: Sequence[Observation]) -> bytes:
-    """Return figures as csv, in the order of the series and of their measurements."""
-    in_order = sorted(figures, key=lambda figure: parse_time(figure.measured_at))
-    in_order.sort(key=series_order)
-    return encode_csv([_row_of(figure) for figure in in_order])
+def encode_observations(observations: Sequence[Observation]) -> bytes:
+    """Return observations as csv, in the order of their series, and of their measurements in a series."""
+    in_order = sorted(observations, key=lambda observation: parse_time(observation.measured_at))
+    in_order.sort(key=series_sort_key)
+    return encode_csv([_csv_row(observation) for observation in in_order])
 
 
-def _row_of(figure: Observation) -> dict[str, object]:
-    """Return the columns of a figure; the name of its experiment lists the settings that differ from the named one."""
-    experiment = figure.experiment
-    return {
-        "group": figure.benchmark.group,
-        "name": figure.benchmark.name,
-        "experiment": experiment.name if experiment else "",
-        "method": experiment.method if experiment else "",
-        "tower": experiment.image.tower if experiment else "",
-        "seed": experiment.seed if experiment else "",
-        "settings_digest": figure.benchmark.settings,
-        "measure": figure.metric.name,
-        "unit": figure.metric.unit,
-        "better": figure.metric.better,
-        "commit": figure.commit.id,
-        "dirty": figure.commit.is_dirty,
-        "committed_at": figure.committed_at or "",
-        "measured_at": figure.measured_at,
-        "value": figure.value,
-        "machine": figure.machine,
+def _csv_row(observation: Observation) -> dict[str, object]:
+    """Return the row of an observation by column; the name of its experiment lists the settings that differ."""
+    row: dict[str, object] = {
+        "group": observation.benchmark.group,
+        "name": observation.benchmark.name,
+        "experiment": "",
+        "method": "",
+        "tower": "",
+        "seed": "",
+        "settings_digest": observation.benchmark.settings,
+        "measure": observation.metric.name,
+        "unit": observation.metric.unit,
+        "better": observation.metric.better,
+        "commit": observation.commit.id,
+        "dirty": observation.commit.is_dirty,
+        "committed_at": observation.committed_at or "",
+        "measured_at": observation.measured_at,
+        "value": observation.value,
+        "machine": observation.machine,
     }
+    experiment = observation.experiment
+    if experiment is not None:
+        row["experiment"] = experiment.name
+        row["method"] = experiment.method
+        row["tower"] = experiment.image.tower
+        row["seed"] = experiment.seed
+    return row

@@ -23,8 +23,8 @@ from bench.records.record import Record
 from bench.transfer.subject_scores import collect_full_label_scores
 from reports import circumstances, other_results, page_data
 from reports.accuracy import accuracy_section, losses_section
-from reports.accuracy.ranking import judge_differences
-from reports.answer import answer_blocks, answer_sentences, headline_table
+from reports.accuracy.ranking import judge_first_task_differences
+from reports.answer import answer_blocks, answer_sentences, answer_table
 from reports.render.document import BuiltSection, render_blocks, render_page
 from reports.speed import figures_section, throughput_section
 
@@ -47,48 +47,55 @@ BACKGROUND = (
 JOINED = Markup('{}, joined with other <a href="#data">comparisons</a>')
 
 
-def page_sections() -> list[tuple[Section, str]]:
-    """Return the sections in the order of the page, each with its extension or ""; ValueError for a name used twice."""
-    added = list_extension_sections({section.name for section in (*RESULTS, *BACKGROUND)})
-    above = [(section, origin) for section, origin in added if section.place == "above"]
-    below = [(section, origin) for section, origin in added if section.place != "above"]
+def list_page_sections() -> list[tuple[Section, str]]:
+    """Return the sections in the order of the page, each with its extension's origin, "" if it is built in.
+
+    ValueError if an extension's section has the name of one that is built in.
+    """
     results = [(section, "") for section in RESULTS]
     background = [(section, "") for section in BACKGROUND]
+    above = list[tuple[Section, str]]()
+    below = list[tuple[Section, str]]()
+    built_in_names = {section.name for section, _ in results + background}
+    for section, origin in list_extension_sections(built_in_names):
+        group = above if section.place == "above" else below
+        group.append((section, origin))
     return above + results + below + background
 
 
-def page(
+def render_comparison_page(
     name: str,
     records: Sequence[Record],
     *,
     joined: Sequence[str] = (),
     others: Sequence[OtherResults] = (),
-    damaged: Sequence[str] = (),
+    file_errors: Sequence[str] = (),
     folder: Sequence[Record] = (),
     results: str = DEFAULT_RESULTS,
-    failed: list[str] | None = None,
+    section_errors: list[str] | None = None,
 ) -> str:
     """Return the page of a comparison, or of several that are `joined` and named after the newest.
 
-    `others` are results of the folder that cannot be compared with these. `damaged` are the errors of files that are
+    `others` are results of the folder that cannot be compared with these. `file_errors` are those of files that are
     left out, `folder` are all records of the folder, and `results` is its path as commands name it.
 
-    A section that raises becomes one line in its place, which is added to `failed`; without a list the error is raised.
+    A section that raises becomes one line in its place, which is added to `section_errors`; without this list the
+    error is raised.
     """
     comparison = group_comparison(name, records)
+    scores = collect_full_label_scores(comparison)
     context = PageContext(
         comparison=comparison,
         records=records,
-        differences=judge_differences(comparison),
+        differences=judge_first_task_differences(comparison, scores),
         joined=joined,
         others=others,
         folder=folder,
         results=results,
     )
-    scores = collect_full_label_scores(comparison)
-    figures = headline_table(comparison, scores)
-    _, added = build_sections(context, failed, in_answer=True)
-    sections, built = build_sections(replace(context, built=[figures]), failed)
+    figures = answer_table(comparison, scores)
+    _, added = build_sections(context, section_errors, in_answer=True)
+    sections, built = build_sections(replace(context, built=[figures]), section_errors)
     questions = [block.text for block in built if isinstance(block, Question)]
     sentences = [*questions[:1], *answer_sentences(context, scores)]
     shown_figures = None if questions else figures
@@ -98,17 +105,20 @@ def page(
         title,
         sentences[0],
         eyebrow=JOINED.format(title) if len(joined) > 1 else title,
-        answer=answer_blocks(context, scores, sentences[1:], shown_figures, added, damaged),
+        answer=answer_blocks(context, scores, sentences[1:], shown_figures, added, file_errors),
         sections=sections,
     )
 
 
 def build_sections(
-    context: PageContext, failed: list[str] | None, *, in_answer: bool = False
+    context: PageContext, section_errors: list[str] | None, *, in_answer: bool = False
 ) -> tuple[list[BuiltSection], list[Block]]:
-    """Return the sections below the answer or in it, as they are drawn, and their blocks; for `failed` see `page`."""
+    """Return the sections below the answer, or those in it, as they are drawn, and the blocks of the page with theirs.
+
+    For `section_errors` see `render_comparison_page`.
+    """
     sections = list[BuiltSection]()
-    for section, origin in page_sections():
+    for section, origin in list_page_sections():
         if (section.place == "answer") != in_answer:
             continue
         try:
@@ -118,10 +128,10 @@ def build_sections(
             blocks = _require_blocks(built)
             content = render_blocks(blocks)
         except Exception as error:  # it may be the code of others
-            if failed is None:
+            if section_errors is None:
                 raise
-            message = _describe_failure(section, origin, error)
-            failed.append(message)
+            message = _describe_section_error(section, origin, error)
+            section_errors.append(message)
             blocks = [WarningBox(message)]
             content = render_blocks(blocks)
         sections.append(BuiltSection(section.name, section.title, section.label, content))
@@ -138,7 +148,7 @@ def _require_blocks(built: Sequence[Block]) -> list[Block]:
     return blocks
 
 
-def _describe_failure(section: Section, origin: str, error: Exception) -> str:
+def _describe_section_error(section: Section, origin: str, error: Exception) -> str:
     name = f"{section.name} of {origin}" if origin else section.name
     reason = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
     return f"section {name} failed: {describe_error(reason)}"

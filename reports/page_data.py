@@ -1,6 +1,8 @@
 """The sections on the page itself: what was not measured, its files, and its words."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -93,31 +95,40 @@ WORDS = Section("words", "Glossary", "Glossary", _build_glossary)
 def _unmeasured_table(page: PageContext) -> Table:
     """List each figure that was not measured, with its rows and the reason."""
     comparison = page.comparison
-    names_by_figure = dict[tuple[str, str], list[str]]()  # names of rows, by figure and reason
+    row_names: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)  # by figure and reason
     for kind, measured in KINDS.items():
         if not comparison.records_of(measured):
-            names_by_figure[kind, "this comparison has no run of this kind"] = ["all"]
-    for figure, name, reason in _unmeasured_figures(page):
-        names = names_by_figure.setdefault((figure, reason), [])
-        if name not in names:
-            names.append(name)
+            row_names[kind, "this comparison has no run of this kind"]["all"] = None
+    for unmeasured in _unmeasured_figures(page):
+        row_names[unmeasured.figure, unmeasured.reason][unmeasured.row] = None
     rows = []
-    for (figure, reason), names in names_by_figure.items():
-        rows.append([Cell.of(figure), Cell.of(join_with_and(names)), Cell.of(reason)])
+    for (figure, reason), names in row_names.items():
+        texts = (figure, join_with_and(list(names)), reason)
+        rows.append([Cell.of(text) for text in texts])
     return Table.of_rows("Not measured, and why", Column.texts("figure", "of", "reason"), rows)
 
 
-def _unmeasured_figures(page: PageContext) -> Iterator[tuple[str, str, str]]:
-    """Yield the figure, the row and the reason of every cell and reading that was not measured."""
+class UnmeasuredFigure(NamedTuple):
+    """A figure that was not measured."""
+
+    figure: str  # title of its column, or name of a reading
+    row: str  # name of its row
+    reason: str
+
+
+def _unmeasured_figures(page: PageContext) -> Iterator[UnmeasuredFigure]:
+    """Yield every cell of the page's tables, and every reading of a timed run, that was not measured."""
     for table in iterate_nested_blocks(page.built):
         if isinstance(table, Table):
             for row in table.all_rows:
                 for column, cell in zip(table.columns, row, strict=False):
                     if cell.is_unmeasured:
-                        yield column.title, row[0].text, cell.why
+                        yield UnmeasuredFigure(column.title, row[0].text, cell.why)
     for experiment, speed in page.comparison.runs_of(Speed):
+        label = page.comparison.label(experiment.name)
         for reading, reason in speed.not_measured.items():
-            yield reading, page.comparison.label(experiment.name), reason
+            yield UnmeasuredFigure(reading, label, reason)
     _, energy = make_time_and_energy_axes(page.comparison)
     if not energy.cost_per_image:
-        yield "energy", "all", "no power was read in all runs of an experiment"
+        reason = "no power was read in all runs of an experiment"
+        yield UnmeasuredFigure("energy", "all", reason)

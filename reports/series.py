@@ -1,4 +1,4 @@
-"""Figures -> series over commits: one metric on one machine with one set of settings."""
+"""Observations -> series over commits: one metric on one machine with one set of settings."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ class CommitPoint:
     turns: tuple[str, ...]  # the interleaved turn of each run, which other commits share; "": none
 
     @property
-    def value(self) -> float:
+    def median(self) -> float:
         """The median over processes."""
         return median(self.runs)
 
@@ -32,7 +32,7 @@ class CommitPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class MetricSeries:
     """One metric over the commits that one machine measured, oldest first."""
 
     benchmark: BenchmarkId
@@ -40,15 +40,15 @@ class Series:
     machine: str
     points: tuple[CommitPoint, ...]
 
-    def values_by_commit(self) -> list[list[float]]:
+    def independent_values_by_commit(self) -> list[list[float]]:
         """Return the values of each commit that vary independently.
 
         Processes that were interleaved with other commits' processes give a value each: the common factor of a turn,
         such as a slow minute of the machine, is divided out. All others share the state of the machine, and give their
         median.
         """
-        factors = _turn_factors(self.points)
-        values_by_commit = []
+        factors = _common_factor_by_turn(self.points)
+        independent_values_by_commit = []
         for point in self.points:
             values = []
             alone = []
@@ -59,18 +59,16 @@ class Series:
                     alone.append(value)
             if alone:
                 values.append(median(alone))
-            values_by_commit.append(values)
-        return values_by_commit
+            independent_values_by_commit.append(values)
+        return independent_values_by_commit
 
 
 @dataclass(frozen=True, slots=True)
 class CommitHistory:
-    """All series, and all commits in order."""
+    """All series, and all commits in the order of their times."""
 
-    series: tuple[Series, ...]
+    series: tuple[MetricSeries, ...]
     commits: tuple[Commit, ...]
-    # ISO 8601; time of the first measurement where the commit's time is unknown.
-    committed_at: dict[Commit, str]
 
     @property
     def machines(self) -> list[str]:
@@ -78,69 +76,81 @@ class CommitHistory:
         return list(dict.fromkeys(line.machine for line in self.series))
 
 
-def _turn_factors(points: Sequence[CommitPoint]) -> dict[str, float]:
-    """Return the common factor of each turn that commits share: the median of process / median of its commit.
+def _common_factor_by_turn(points: Sequence[CommitPoint]) -> dict[str, float]:
+    """Return by turn what its processes have in common: the median of process / median of its commit.
 
-    It is 1 for two commits, which are too few. Source: a step of median polish, Tukey 1977, "Exploratory Data
-    Analysis", chapter 11, on ratios.
+    Only turns that several commits share are included; for two commits, which are too few, the factor is 1.
+    Source: a step of median polish on ratios, Tukey 1977, "Exploratory Data Analysis", chapter 11.
     """
     ratios: dict[str, list[float]] = defaultdict(list)
     for point in points:
         for value, turn in point.runs_with_turns():
             if turn:
-                ratios[turn].append(value / point.value)
+                ratios[turn].append(value / point.median)
     factors = {}
     for turn, ratios_of_turn in ratios.items():
-        if len(ratios_of_turn) > 1:
-            factors[turn] = median(ratios_of_turn) if len(ratios_of_turn) >= MIN_IN_TURN else 1.0
+        if len(ratios_of_turn) >= MIN_IN_TURN:
+            factors[turn] = median(ratios_of_turn)
+        elif len(ratios_of_turn) > 1:
+            factors[turn] = 1.0
     return factors
 
 
-def build_history(figures: Iterable[Observation]) -> CommitHistory:
-    """Group figures into series; commits are in the order of their times."""
-    figures = list(figures)
-    commits = _times_of_commits(figures)
-    by_series = group_by(figures, lambda figure: (figure.benchmark, figure.metric, figure.machine))
-    lines = []
-    for (benchmark, metric, machine), figures_of_series in by_series.items():
-        points = _commit_points(figures_of_series, commits)
-        lines.append(Series(benchmark, metric, machine, points))
-    lines.sort(key=series_order)
-    return CommitHistory(tuple(lines), tuple(commits), commits)
+def build_history(observations: Iterable[Observation]) -> CommitHistory:
+    """Group observations into series; commits are in the order of their times."""
+    observations = list(observations)
+    commits = _sort_commits_by_time(observations)
+    by_series = group_by(
+        observations,
+        lambda observation: (observation.benchmark, observation.metric, observation.machine),
+    )
+    series = []
+    for (benchmark, metric, machine), observations_of_series in by_series.items():
+        points = _commit_points(observations_of_series, commits)
+        series.append(MetricSeries(benchmark, metric, machine, points))
+    series.sort(key=series_sort_key)
+    return CommitHistory(tuple(series), tuple(commits))
 
 
 def _commit_points(
-    figures: Sequence[Observation], commits: Iterable[Commit]
+    observations: Sequence[Observation], commits: Iterable[Commit]
 ) -> tuple[CommitPoint, ...]:
-    """Return the figures of a series as points, in the order of the commits."""
-    by_commit = group_by(figures, lambda figure: figure.commit)
+    """Return the observations of a series as points, in the order of the commits."""
+    by_commit = group_by(observations, lambda observation: observation.commit)
     points = []
     for commit in commits:
         if commit in by_commit:
-            values = [figure.value for figure in by_commit[commit]]
-            turns = [figure.turn for figure in by_commit[commit]]
+            values = [observation.value for observation in by_commit[commit]]
+            turns = [observation.turn for observation in by_commit[commit]]
             points.append(CommitPoint(commit, tuple(values), tuple(turns)))
     return tuple(points)
 
 
-def series_order(line: Series | Observation) -> tuple[str, str, str, str]:
-    """Return the key by which series and their figures are sorted."""
-    return line.benchmark.group, line.benchmark.name, line.metric.name, line.machine
+def series_sort_key(item: MetricSeries | Observation) -> tuple[str, str, str, str]:
+    """Return the key by which series, or observations, are sorted: group, benchmark, metric, machine."""
+    benchmark = item.benchmark
+    return benchmark.group, benchmark.name, item.metric.name, item.machine
 
 
-def _times_of_commits(figures: Sequence[Observation]) -> dict[Commit, str]:
-    """Return the commits with their times, in their order; a changed work tree follows its commit."""
+def _sort_commits_by_time(observations: Sequence[Observation]) -> list[Commit]:
+    """Return the commits of observations, oldest first; a changed work tree follows its commit.
+
+    The time of a commit is unknown in records: the time of its first measurement takes its place.
+    """
     commit_times: dict[str, str] = {}
-    measured: dict[Commit, str] = {}
-    for figure in sorted(figures, key=lambda figure: parse_time(figure.measured_at)):
-        if figure.committed_at:
-            commit_times.setdefault(figure.commit.id, figure.committed_at)
-        measured.setdefault(figure.commit, figure.measured_at)
-    times = {
-        commit: commit_times.get(commit.id, measured_at) for commit, measured_at in measured.items()
-    }
-    in_order = sorted(times, key=lambda commit: (parse_time(times[commit]), commit.is_dirty))
-    return {commit: times[commit] for commit in in_order}
+    measured_at: dict[Commit, str] = {}
+    for observation in sorted(
+        observations, key=lambda observation: parse_time(observation.measured_at)
+    ):
+        if observation.committed_at:
+            commit_times.setdefault(observation.commit.id, observation.committed_at)
+        measured_at.setdefault(observation.commit, observation.measured_at)
+
+    def order(commit: Commit) -> tuple[datetime, bool]:
+        time = commit_times.get(commit.id, measured_at[commit])
+        return parse_time(time), commit.is_dirty
+
+    return sorted(measured_at, key=order)
 
 
 def parse_time(text: str) -> datetime:

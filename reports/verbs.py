@@ -6,7 +6,7 @@ BUILT_IN = (
     Verb(
         "build",
         "Write the page of a folder's newest comparison, joined with what belongs to it.",
-        "reports.build:ComparisonPage",
+        "reports.build:BuildPage",
     ),
     Verb(
         "export",

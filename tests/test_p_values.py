@@ -85,6 +85,5 @@ def test_holm_equals_the_step_down_procedure(p_values: list[float], level: float
         if p_values[index] > level / (len(p_values) - step):
             break
         rejected.add(index)
-    assert {
-        index for index, p in enumerate(adjust_p_values_holm(p_values)) if p <= level
-    } == rejected
+    adjusted = adjust_p_values_holm(dict(enumerate(p_values)))
+    assert {index for index, p in adjusted.items() if p <= level} == rejected

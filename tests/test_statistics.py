@@ -15,7 +15,7 @@ from bench.statistics.accuracies import (
     estimate_difference_over_seeds,
     estimate_mean_over_seeds,
     judge_accuracy_differences,
-    repetitions_needed,
+    paired_differences_needed,
 )
 from bench.statistics.intervals import ValueWithInterval, accuracy_with_interval, mean_with_interval
 from bench.statistics.p_values import adjust_p_values_holm
@@ -105,14 +105,14 @@ def test_repetitions_needed_show_a_difference_with_a_power_of_80_percent(mean: f
         samples = chance.normal(mean, 1, (20_000, number))
         return float((stats.ttest_1samp(samples, 0, axis=1).pvalue <= ALPHA).mean())
 
-    needed = repetitions_needed(mean, 1)
+    needed = paired_differences_needed(mean, 1)
     assert power(needed) >= 0.79
     assert power(needed - 1) < 0.81
-    assert repetitions_needed(10 * mean, 10) == needed
+    assert paired_differences_needed(10 * mean, 10) == needed
 
 
 def test_no_number_of_repetitions_shows_that_there_is_no_difference() -> None:
-    assert repetitions_needed(0, 1) == repetitions_needed(0, 0) == MOST_REPETITIONS
+    assert paired_differences_needed(0, 1) == paired_differences_needed(0, 0) == MOST_REPETITIONS
 
 
 @laws
@@ -178,10 +178,8 @@ def test_accuracy_differences_are_judged_as_one_family(
         index: Estimate(value, None, None, "", p) for index, (value, p) in enumerate(found)
     }
     claims = judge_accuracy_differences(estimates)
-    known = [index for index, (_, p) in enumerate(found) if p is not None]
-    assert [claims[index].p for index in known] == adjust_p_values_holm(
-        [found[index][1] for index in known]
-    )
+    adjusted = adjust_p_values_holm({index: p for index, (_, p) in enumerate(found)})
+    assert {index: claim.p for index, claim in claims.items() if claim.p is not None} == adjusted
     for index, claim in claims.items():
         called = claim.p is not None and claim.p <= ALPHA
         assert claim.difference is estimates[index]

@@ -109,7 +109,7 @@ def plan_remaining_stages(
     seeds = pluralize(len(scope.seeds), "seed")
     trainings = f"{seeds} of {scope.images:,} images for each method"
     log(f"planned: {scope.rounds} rounds of speed, {trainings}: about {minutes} min left")
-    comparison.runner.progress.expect(needed_seconds)
+    comparison.runner.progress.expect_end_in(needed_seconds)
     return scope
 
 

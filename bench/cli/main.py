@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.cli.default import DefaultComparison
 from bench.console.console import PROGRAM, USAGE, escape_unprintable, log, require_utf8
 from bench.console.options import parse_options
-from bench.console.tables import require_json_file
+from bench.console.tables import require_writable_json
 from bench.environment.circumstances import COMMAND
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.environment.variables import require_valid_variables
@@ -66,7 +66,7 @@ def _run_rank(words: Sequence[str]) -> int:
 def _run_verb(words: Sequence[str]) -> int:
     """Parse and run a verb in this process; an interrupt is logged with how to continue."""
     command = parse_command(words)
-    require_json_file(getattr(command, "json", None))
+    require_writable_json(getattr(command, "json", None))
     try:
         return command.run()
     except KeyboardInterrupt:

@@ -79,7 +79,7 @@ class StopRequest:
 
 
 @contextmanager
-def record_signals() -> Iterator[StopRequest]:
+def handle_stop_signals() -> Iterator[StopRequest]:
     """Handle the signals of `EXIT_CODE_BY_SIGNAL` by a `StopRequest` while the block runs."""
     stop = StopRequest()
     before = {number: signal.signal(number, stop.handle_signal) for number in EXIT_CODE_BY_SIGNAL}
@@ -90,7 +90,7 @@ def record_signals() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def run_with_streams(run: Callable[[], int]) -> int:
+def run_and_flush_output(run: Callable[[], int]) -> int:
     """Run a command; return its exit code, or BROKEN_PIPE once the reader of its output has ended, as `head` does.
 
     A standard stream that is closed is opened onto nothing, so that no file gets its number. Characters that the
@@ -171,8 +171,8 @@ def report_usage_error(error: Exception) -> int:
     return USAGE
 
 
-def log_damaged_files(damaged: Sequence[str]) -> int:
-    """Log the errors of damaged files, which are left out; return the exit code."""
-    for error in damaged:
+def log_damaged_files(file_errors: Sequence[str]) -> int:
+    """Log the errors of damaged files, which are left out; return the exit code, OK if there are none."""
+    for error in file_errors:
         log(f"left out: {error}")
-    return FAILED_CASE if damaged else OK
+    return FAILED_CASE if file_errors else OK

@@ -21,8 +21,8 @@ class Progress:
         self._expected_end: float | None = None  # of time.monotonic(); None: not known yet
         self._next_line = 0.0
 
-    def expect(self, seconds: float) -> None:
-        """Expect the end after so many seconds from now."""
+    def expect_end_in(self, seconds: float) -> None:
+        """Set the remaining time, which counts down from now."""
         self._expected_end = time.monotonic() + seconds
 
     def log_start(self, label: str) -> None:
@@ -44,7 +44,7 @@ def _format_minutes(seconds: float) -> str:
     return f"{minutes}:{rest:02}"
 
 
-class _Lines:
+class _LogWriter:
     """A file to which a bar writes whole lines."""
 
     def write(self, text: str) -> None:
@@ -56,7 +56,7 @@ class _Lines:
         """Do nothing: `log` flushes."""
 
 
-def make_bar(label: str, total: int, unit: str, *, is_scaled: bool = False) -> Any:
+def make_progress_bar(label: str, total: int, unit: str, *, is_scaled: bool = False) -> Any:
     """Return a tqdm bar of one job: on a terminal a bar; else a line every LINE_SECONDS, the first after that time.
 
     `is_scaled` shows counts as 1.2M. Nothing is shown if TQDM_DISABLE is set, where several runs share the terminal.
@@ -72,13 +72,13 @@ def make_bar(label: str, total: int, unit: str, *, is_scaled: bool = False) -> A
         mininterval=seconds,
         maxinterval=10 * seconds,
         delay=0 if is_terminal else seconds,
-        file=None if is_terminal else _Lines(),
+        file=None if is_terminal else _LogWriter(),
     )
 
 
 def show_progress(steps: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:
     """Yield the steps of a job, and show its progress."""
-    with make_bar(label, total, unit) as bar:
+    with make_progress_bar(label, total, unit) as bar:
         for step in steps:
             yield step
             bar.update()

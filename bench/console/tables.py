@@ -33,10 +33,10 @@ def print_tables(tables: Sequence[Table], json_file: Path | None = None) -> None
             json_file.write_text(text)
     for table in tables:
         if table.all_rows:
-            print("\n".join(_draw(table)), end="\n\n")
+            print("\n".join(_table_lines(table)), end="\n\n")
 
 
-def require_json_file(path: Path | None) -> None:
+def require_writable_json(path: Path | None) -> None:
     """Raise ValueError for a file of `--json` that cannot be written, such as a folder or a pipe."""
     if path is not None and str(path) not in STDOUT:
         require_regular_file(path)
@@ -44,51 +44,46 @@ def require_json_file(path: Path | None) -> None:
             raise ValueError(f"--json {path}: there is no folder {path.parent}")
 
 
-def _draw(table: Table) -> Iterator[str]:
+def _table_lines(table: Table) -> Iterator[str]:
     """Yield the lines of a table."""
-    names = table.names
+    names = table.column_names
     if table.is_transposed:  # there is room for what the figures of a row mean
-        names = [column.title_with_note for column in table.columns]
-    rows = [[_plain(name) for name in names]]
+        names = ["", *(column.title_with_note for column in table.columns[1:])]
+    rows: list[Sequence[str]] = [[_escape_line(name) for name in names]]
     for cells in table.all_rows:
         texts = [_cell_text(cell) for cell in cells]
         if table.has_headings:
             texts[0] = f"  {texts[0]}"
         rows.append(texts)
     if table.is_transposed:
-        rows[0][0] = ""
-        rows = _transpose(rows)
-    columns = [_align(column) for column in _transpose(rows)]
-    header, *lines = [" ".join(row).rstrip() for row in _transpose(columns)]
+        rows = list(zip(*rows, strict=True))
+    columns = [_pad_column(column) for column in zip(*rows, strict=True)]
+    header, *lines = [" ".join(row).rstrip() for row in zip(*columns, strict=True)]
     for line in table.title.split("\n"):
-        yield _plain(line)
+        yield _escape_line(line)
     yield header
     if table.has_headings:
         for heading, members in table.groups.items():
-            yield _plain(heading)
+            yield _escape_line(heading)
             for _ in members:
                 yield lines.pop(0)
     yield from lines
     for line in table.note.split("\n"):
-        yield from wrap(_plain(line), WIDTH, break_long_words=False)
+        yield from wrap(_escape_line(line), WIDTH, break_long_words=False)
 
 
 def _cell_text(cell: Cell) -> str:
     if cell.is_empty:
         return UNKNOWN
-    return _plain(cell.text_with_note)
+    return _escape_line(cell.text_with_note)
 
 
-def _transpose(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _plain(text: str) -> str:
+def _escape_line(text: str) -> str:
     """Return a text on one line, escaped; spaces that bind words are plain ones."""
     return escape_unprintable(text.replace(NBSP, " "))
 
 
-def _align(column: Sequence[str]) -> list[str]:
+def _pad_column(column: Sequence[str]) -> list[str]:
     """Pad the head and the cells of a column to one width: numbers on the left, words on the right."""
     is_numeric = all(re.fullmatch(r"[-+\d.,% ]*", text) for text in column[1:])
     width = max(len(text) for text in column)

@@ -102,7 +102,7 @@ class Comparison:
     def expect_rounds(self, rounds: int) -> None:
         """Show the time of so many rounds as the remaining time."""
         if self.round_seconds is not None:
-            self.runner.progress.expect(rounds * self.round_seconds)
+            self.runner.progress.expect_end_in(rounds * self.round_seconds)
 
     def run_round(self, runs: Sequence[Run]) -> None:
         """Run a round: interleaved by window on a CPU without a launcher, else one run after the other.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from bench.console.console import FAILED_CASE, OK, TERMINATED, Stopped, log, record_signals
+from bench.console.console import FAILED_CASE, OK, TERMINATED, Stopped, handle_stop_signals, log
 from bench.environment.child_processes import kill_multiprocessing_children
 from bench.environment.imports import imports_without_gc
 from bench.environment.torchrun_ranks import read_torchrun_ranks
@@ -87,7 +87,7 @@ def train_here(run: Run) -> str:
     store = connect_rank_store()
     reason = f"rank {read_torchrun_ranks().rank}: another rank failed"
     try:
-        with record_signals() as stop:
+        with handle_stop_signals() as stop:
             execute(decode_run(run.encode()), stop)
     except SystemExit as ended:
         kill_multiprocessing_children()  # loader workers would finish their batches first

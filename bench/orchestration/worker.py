@@ -9,7 +9,7 @@ import os
 import sys
 from contextlib import nullcontext
 
-from bench.console.console import INTERRUPTED, record_signals
+from bench.console.console import INTERRUPTED, handle_stop_signals
 from bench.environment.child_processes import (
     PARENT,
     PARENT_AT_START,
@@ -34,7 +34,7 @@ def main() -> None:
             die_with_parent(PARENT_AT_START if is_launched else int(os.environ[PARENT]))
         wait_for_slot()
         # Torch's import takes seconds.
-        with record_signals() if run.saves_checkpoints else nullcontext() as stop:
+        with handle_stop_signals() if run.saves_checkpoints else nullcontext() as stop:
             with imports_without_gc():
                 import bench.train.distributed  # noqa: F401 - and with it torch and open_clip
             execute(run, stop)

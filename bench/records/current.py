@@ -23,21 +23,25 @@ from bench.environment.machine import (
 )
 from bench.environment.tf32 import describe_tf32
 from bench.experiment.auto_fields import resolve_precision_and_compile
-from bench.experiment.config import Experiment
+from bench.experiment.fields import RuntimeSettings
 from bench.tables.formats import GIB
 
 
 def current_circumstances(
-    experiment: Experiment | None, device: torch.device, processes: int = 1
+    runtime: RuntimeSettings | None, device: torch.device, processes: int = 1
 ) -> Circumstances:
-    """Return the circumstances of a run whose batches `processes` share, with "auto" fields resolved."""
-    precision, compiled = (
-        resolve_precision_and_compile(experiment.runtime, device) if experiment else ("fp32", False)
-    )
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
+    """Return the circumstances of a run that `processes` share; without settings it computes in fp32, uncompiled."""
+    precision = "fp32"
+    compiled = False
+    if runtime is not None:
+        precision, compiled = resolve_precision_and_compile(runtime, device)
+    gpu = read_settings_of_device(device)
+    if device.type == "cuda":
+        gpu |= {"TF32": describe_tf32()}
+    memory_gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
     return Circumstances(
         # Records of different machines are never compared.
-        machine=f"{describe_processors(device)}, {memory:.0f} GiB, {platform.system()}",
+        machine=f"{describe_processors(device)}, {memory_gib:.0f} GiB, {platform.system()}",
         device=device.type,
         threads=torch.get_num_threads(),
         precision=precision,
@@ -46,8 +50,7 @@ def current_circumstances(
         commit=current_commit(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         processes=processes,
-        gpu=read_settings_of_device(device)
-        | ({"TF32": describe_tf32()} if device.type == "cuda" else {}),
+        gpu=gpu,
         extensions=dict(LOADED_EXTENSIONS),
         gpu_uuid=gpu_uuid(device),
         busy_processes=os.environ.get(BUSY_PROCESSES, ""),

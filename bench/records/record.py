@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +23,7 @@ from bench.records.method_text import MethodText
 from bench.records.record_kind import (
     AnyRecordContent,
     KindHeader,
+    MeasuredField,
     RecordContent,
     UnknownRecordContent,
     kind_tag,
@@ -37,14 +37,15 @@ MAX_STEM_LENGTH = 190  # characters of a record's file name; suffixes and names 
 MAX_RECORD_BYTES = 2**24  # the largest records have 4 MB
 TOWER_KEY = "model.classification.vit.mode"  # of CoreNet's files: the size of the tower
 # What a field of a record can be; reading refuses anything else.
+LIMITED = msgspec.Meta(max_length=MAX_ENTRIES)  # of a dictionary
 PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=10**18)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
 Durations = Annotated[
     tuple[Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)], ...], msgspec.Meta(min_length=1)
 ]
-SecondsByPhase = Annotated[dict[str, Durations], msgspec.Meta(max_length=MAX_ENTRIES)]
-ReadingByName = Annotated[dict[str, float], msgspec.Meta(max_length=MAX_ENTRIES)]
-CountByName = Annotated[dict[str, Count], msgspec.Meta(max_length=MAX_ENTRIES)]
+SecondsByPhase = Annotated[dict[str, Durations], LIMITED]
+ReadingByName = Annotated[dict[str, float], LIMITED]
+CountByName = Annotated[dict[str, Count], LIMITED]
 BetterDirection = Literal["higher", "lower"]
 # What tells that other work kept a run from a core: its threads' waits. Where its threads wait for each other, or the
 # kernel reports no waits: the CPU time of other processes while no core was idle.
@@ -171,7 +172,7 @@ class ReleasedRun(RunOnSamples, frozen=True, kw_only=True, tag="released-run"):
     file: str  # configuration file within the checkout
     file_sha256: str
     # Keys of the file whose values were changed, by dotted names: both values and the reason.
-    changed: Annotated[dict[str, str], msgspec.Meta(max_length=MAX_ENTRIES)] = {}
+    changed: Annotated[dict[str, str], LIMITED] = {}
     gpus: PositiveCount  # processes, one a device
     round: Count
     window_images: tuple[PositiveCount, ...]  # processed in each window by one process
@@ -188,7 +189,7 @@ class ReleasedRun(RunOnSamples, frozen=True, kw_only=True, tag="released-run"):
             raise ValueError(f"window_images must be of all {len(self.window_seconds)} windows")
 
     @property
-    def has_other_tower(self) -> bool:
+    def has_changed_tower_size(self) -> bool:
         """Whether the key of the tower's size is changed."""
         return TOWER_KEY in self.changed
 
@@ -203,7 +204,7 @@ EQUAL_IMAGES = "equal images"
 EQUAL_SECONDS = "equal device seconds"
 
 
-class Branch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CooledTower(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A tower cooled down for one budget."""
 
     images: Count  # number seen, trunk included
@@ -221,7 +222,7 @@ class Training(RunOnSamples, frozen=True, kw_only=True, tag="training"):
 
     trunk_losses: tuple[float, ...]
     cooldown_losses: tuple[tuple[float, ...], ...]
-    branches: tuple[Branch, ...]
+    branches: tuple[CooledTower, ...]
     seconds: NonNegative  # of the whole run, for information: speeds come from speed records
     # Number of updates that were skipped because of an overflow in fp16.
     overflows: Count = 0
@@ -268,7 +269,7 @@ class MeasuredFigures(RecordContent, frozen=True, kw_only=True, tag="figures"):
     figures: tuple[FigureSpec, ...]
     values: Annotated[
         dict[str, Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]],
-        msgspec.Meta(max_length=MAX_ENTRIES),
+        LIMITED,
     ]
 
     def __post_init__(self) -> None:
@@ -325,7 +326,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     method: MethodText | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a run without an experiment: features that were not trained and jobs have none."""
+        """Raise ValueError for a record without an experiment whose kind needs one."""
         measured = self.measured
         if (
             self.experiment is None
@@ -372,9 +373,11 @@ def record_path(results: Path, comparison: str, kind: str, *names: object) -> Pa
         raise ValueError(
             f"a comparison is named in letters, digits and =+,_- alone, got {comparison!r}"
         )
-    stem = ".".join((comparison, *(safe_file_name(str(name)) for name in (kind, *names))))
+    parts = [safe_file_name(str(name)) for name in (kind, *names)]
+    stem = ".".join([comparison, *parts])
     if len(stem) > MAX_STEM_LENGTH:
-        stem = f"{stem[:MAX_STEM_LENGTH]}-{hashlib.sha256(stem.encode()).hexdigest()[:8]}"
+        digest = hashlib.sha256(stem.encode()).hexdigest()
+        stem = f"{stem[:MAX_STEM_LENGTH]}-{digest[:8]}"
     return results / f"{stem}.json"
 
 
@@ -408,6 +411,16 @@ def list_record_files(results: Path) -> list[Path]:
     return sorted(filter(is_record_file, results.glob("*.*.json")))
 
 
+def list_report_record_files(results: Path) -> list[Path]:
+    """Return the records' files that `report` reads: of a folder, and of the folders of trainings one level below."""
+    trainings = results.glob("*/*-train.*.json")
+    folders = {results, *(path.parent for path in trainings)}
+    paths = list[Path]()
+    for folder in folders:
+        paths += list_record_files(folder)
+    return sorted(paths)
+
+
 def decode_record(content: bytes, path: Path) -> Record:
     """Decode a record's document; ValueError names the file, and what is wrong with it.
 
@@ -417,8 +430,10 @@ def decode_record(content: bytes, path: Path) -> Record:
         header = decode_json(content, FormatHeader)
     with prefix_errors(path):
         require_format(header, FORMAT, OTHER_FORMAT_REMEDY)
-        kind = _decode_measured(content, KindHeader).kind
-        measured = _decode_measured(content, RECORD_KINDS.get(kind, dict))
+        encoded = bytes(decode_json(content, MeasuredField).measured)
+        kind = decode_json(encoded, KindHeader).kind
+        content_type: type = RECORD_KINDS.get(kind, dict)
+        measured: Any = decode_json(encoded, content_type)
         if kind not in RECORD_KINDS:
             if kind_tag_from_filename(path) != kind:
                 raise ValueError(
@@ -426,14 +441,3 @@ def decode_record(content: bytes, path: Path) -> Record:
                 )
             measured = UnknownRecordContent(measured)
         return decode_json(content, Record, lambda _, __: measured)
-
-
-def _decode_measured(content: bytes, measured_type: type) -> Any:
-    """Decode the field `measured` of a record's document alone, as an object of the type."""
-    document: Any = decode_json(content, _document_type(measured_type))
-    return document.measured
-
-
-@cache
-def _document_type(measured_type: type) -> type[msgspec.Struct]:
-    return msgspec.defstruct("Document", [("measured", measured_type)])

@@ -30,6 +30,12 @@ class UnknownRecordContent(dict[str, Any], AnyRecordContent):
     __slots__ = ()
 
 
+class MeasuredField(msgspec.Struct):
+    """The field of a record's document that holds its content, still encoded."""
+
+    measured: msgspec.Raw
+
+
 class KindHeader(msgspec.Struct):
     """The tag in a content, read before its class is known."""
 

@@ -55,7 +55,7 @@ def estimate_mean_over_seeds(scores_by_seed: Sequence[ItemScores]) -> Estimate:
     if reason or num_seeds < MIN_SEEDS_FOR_INTERVAL:
         mean = fmean(float(np.mean(scores)) for scores in scores_by_seed)
         return Estimate(mean, None, None, f"{num_seeds} seeds{reason}, no interval")
-    return _estimate_mean_of_table(scores_by_seed, "seeds")
+    return _estimate_mean_of_runs(scores_by_seed, "seeds")
 
 
 def estimate_mean_over_draws(draws_by_training: Mapping[K, Mapping[int, ItemScores]]) -> Estimate:
@@ -71,31 +71,34 @@ def estimate_mean_over_draws(draws_by_training: Mapping[K, Mapping[int, ItemScor
     if len(scores_by_draw) == 1:
         mean = float(np.mean(scores_by_draw[0]))
         return Estimate(mean, None, None, "one draw, no interval")
-    return _estimate_mean_of_table(scores_by_draw, "draws")
+    return _estimate_mean_of_runs(scores_by_draw, "draws")
 
 
 def estimate_difference_over_seeds(
     base: Mapping[K, ItemScores], other: Mapping[K, ItemScores]
 ) -> Estimate | None:
     """Estimate the mean of other - base, both by seed, over their common seeds and items; None under five seeds."""
-    differences = [np.subtract(other[seed], base[seed]) for seed in base if seed in other]
+    differences = []
+    for seed, scores in base.items():
+        if seed in other:
+            differences.append(np.subtract(other[seed], scores))
     if len(differences) < MIN_SEEDS_FOR_RANKING:
         return None
     return estimate_mean_over_seeds(differences)
 
 
-def repetitions_needed(mean: float, deviation: float) -> int:
+def paired_differences_needed(mean: float, standard_deviation: float) -> int:
     """Return how many differences of this mean and standard deviation a paired t test needs to tell their mean from 0.
 
     That is at p ≤ `ALPHA`, with the probability `POWER`; at most `MOST_REPETITIONS`.
     Source: Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences": power by the non-central t.
     """
-    if not deviation:
+    if not standard_deviation:
         return 2 if mean else MOST_REPETITIONS
 
     def power(repetitions: int) -> float:
         end = stdtrit(repetitions - 1, 1 - ALPHA / 2)
-        noncentrality = abs(mean) / deviation * math.sqrt(repetitions)
+        noncentrality = abs(mean) / standard_deviation * math.sqrt(repetitions)
         return 1 - float(nctdtr(repetitions - 1, noncentrality, end))
 
     numbers = range(2, MOST_REPETITIONS)
@@ -118,9 +121,7 @@ def judge_accuracy_differences(
 
     One is better or worse where p, adjusted by Holm's step-down for the number of differences, is at most `ALPHA`.
     """
-    known = {name: estimate.p for name, estimate in differences.items() if estimate.p is not None}
-    adjusted_p_values = adjust_p_values_holm(list(known.values()))
-    adjusted = dict(zip(known, adjusted_p_values, strict=True))
+    adjusted = adjust_p_values_holm({name: estimate.p for name, estimate in differences.items()})
     judged = {}
     for name, difference in differences.items():
         p = adjusted.get(name)
@@ -133,20 +134,15 @@ def judge_accuracy_differences(
     return judged
 
 
-def _estimate_mean_of_table(scores_by_run: Sequence[ItemScores], unit: str) -> Estimate:
-    """Estimate the mean of a (runs, items) table, both of which are drawn at random; `unit` names the runs."""
+def _estimate_mean_of_runs(scores_by_run: Sequence[ItemScores], run_noun: str) -> Estimate:
+    """Estimate the mean over runs and test items, with Student's t interval; `run_noun` is "seeds" or "draws"."""
     table = np.array([np.atleast_1d(scores) for scores in scores_by_run], np.float64)
-    runs, items = table.shape
-    over = f"{runs} {unit}"
-    if items > 1:
-        over += f" and {items:,} test images"
-    return _student_t_estimate(*_mean_variance_and_freedom(table), over)
-
-
-def _student_t_estimate(
-    mean: float, variance: float, degrees_of_freedom: float, over: str
-) -> Estimate:
-    """Return a mean with Student's t interval and p, by the mean's variance and its degrees of freedom."""
+    num_runs, num_items = table.shape
+    over = f"{num_runs} {run_noun}"
+    if num_items > 1:
+        over += f" and {num_items:,} test images"
+    mean = float(table.mean())
+    variance, degrees_of_freedom = _variance_of_mean(table)
     if variance <= (ROUNDING * mean) ** 2:  # of equal figures: rounding
         return Estimate(mean, mean, mean, over, float(not mean))
     error = math.sqrt(variance)
@@ -155,8 +151,8 @@ def _student_t_estimate(
     return Estimate(mean, mean - margin, mean + margin, over, p)
 
 
-def _mean_variance_and_freedom(table: Array) -> tuple[float, float, float]:
-    """Return the mean of a (runs, items) table, the mean's variance and its degrees of freedom.
+def _variance_of_mean(table: Array) -> tuple[float, float]:
+    """Return the variance of the mean of a (runs, items) table, and its degrees of freedom.
 
     Runs and items are both drawn at random. The variance of the mean is the sum of that of the runs, of the items and
     of the rest, of which a negative estimate counts as 0; the degrees of freedom are Satterthwaite's. One item gives
@@ -167,26 +163,30 @@ def _mean_variance_and_freedom(table: Array) -> tuple[float, float, float]:
     num_runs, num_items = table.shape
     run_means = table.mean(axis=1)
     item_means = table.mean(axis=0)
-    mean = float(table.mean())
     run_degrees = num_runs - 1.0
     run_variance = float(run_means.var(ddof=1)) / num_runs
     if num_items == 1:
-        return mean, run_variance, run_degrees
+        return run_variance, run_degrees
     item_degrees = num_items - 1.0
     item_variance = float(item_means.var(ddof=1)) / num_items
     rest_degrees = run_degrees * item_degrees
+    mean = float(table.mean())
     rest = table - run_means[:, None] - item_means + mean
     rest_squares = float((rest**2).sum())
-    rest_variance = rest_squares / (rest_degrees * num_runs * num_items)
+    rest_variance = rest_squares / (rest_degrees * table.size)
     # The rest is part of the variance that the runs show, and of the variance that the items show.
     parts = []
     if run_variance > rest_variance:
         parts.append((run_variance, run_degrees))
     if item_variance > rest_variance:
         parts.append((item_variance, item_degrees))
-    variance = sum(part for part, _ in parts) - rest_variance * (len(parts) - 1)
-    if len(parts) != 1:
+    num_surplus_rests = len(parts) - 1
+    sum_of_parts = sum(part for part, _ in parts)
+    variance = sum_of_parts - rest_variance * num_surplus_rests
+    if num_surplus_rests:
         parts.append((rest_variance, rest_degrees))
-    spread = sum(part**2 / degrees for part, degrees in parts)
+    spread = 0.0
+    for part, degrees in parts:
+        spread += part**2 / degrees
     degrees_of_freedom = variance**2 / spread if spread else 1.0
-    return mean, variance, degrees_of_freedom
+    return variance, degrees_of_freedom

@@ -1,27 +1,27 @@
 """Student's t, and the adjustment of p values for multiple comparisons."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import TypeVar
 
 from scipy.special import stdtr, stdtrit
 
+K = TypeVar("K")
 CONFIDENCE = 0.95  # of every interval
-
 ROUNDING = 1e-9  # tolerance on logarithms, so that equal differences compare as equal
 
 
-def adjust_p_values_holm(p_values: Sequence[float]) -> list[float]:
-    """Return p values adjusted by Holm's step-down method for their number, in the order given.
+def adjust_p_values_holm(p_values: Mapping[K, float | None]) -> dict[K, float]:
+    """Return p values adjusted by Holm's step-down method for their number; None is no p value, and is left out.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6.
     """
-    count = len(p_values)
-    adjusted = [0.0] * count
+    known = {name: p for name, p in p_values.items() if p is not None}
+    adjusted = {}
     largest = 0.0
-    ascending = sorted(range(count), key=lambda index: p_values[index])
-    for rank, index in enumerate(ascending):
-        factor = count - rank
-        largest = max(largest, min(1.0, factor * p_values[index]))
-        adjusted[index] = largest
+    for rank, name in enumerate(sorted(known, key=lambda name: known[name])):
+        product = known[name] * (len(known) - rank)
+        largest = max(largest, min(1.0, product))
+        adjusted[name] = largest
     return adjusted
 
 

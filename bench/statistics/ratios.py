@@ -76,77 +76,76 @@ def compare_rate_pairs(pairs: Mapping[str, tuple[RateByRound, RateByRound]]) -> 
     positive and finite.
     """
     ratios = {}
-    p_values = {}
     for name, (base, other) in pairs.items():
-        ratio = _compare_logarithms(_logarithms(base), _logarithms(other))
-        ratios[name] = ratio
-        if ratio.p is not None:
-            p_values[name] = ratio.p
-    adjusted = adjust_p_values_holm(list(p_values.values()))
-    for name, p in zip(p_values, adjusted, strict=True):
-        ratios[name] = replace(ratios[name], p=p)
-    return ratios
+        ratios[name] = _compare_log_rates(_log_rates(base), _log_rates(other))
+    adjusted = adjust_p_values_holm({name: ratio.p for name, ratio in ratios.items()})
+    return {name: replace(ratio, p=adjusted.get(name)) for name, ratio in ratios.items()}
 
 
 def ratio_without_interval(base: RateByRound, other: RateByRound) -> Ratio:
     """Return the ratio other / base without interval and p, such as the ratio of runs that other work disturbed."""
-    base_mean = fmean(_logarithms(base).values())
-    other_mean = fmean(_logarithms(other).values())
+    base_mean = fmean(_log_rates(base).values())
+    other_mean = fmean(_log_rates(other).values())
     ratio = math.exp(other_mean - base_mean)
     runs = (len(base), len(other))
     return Ratio(ratio, None, None, None, runs)
 
 
-def _compare_logarithms(base: RateByRound, other: RateByRound) -> Ratio:
-    """Return the ratio of two groups, whose rates are given as logarithms; p is not adjusted."""
-    rounds = sorted(base.keys() & other.keys())
-    num_rounds = len(rounds)
+def _compare_log_rates(base: RateByRound, other: RateByRound) -> Ratio:
+    """Return the ratio other / base of rates that are given as logarithms by round; p is not adjusted."""
+    shared_rounds = sorted(base.keys() & other.keys())
+    num_rounds = len(shared_rounds)
     if num_rounds < 2:  # noqa: PLR2004
-        return compare_independent(list(base.values()), list(other.values()))
-    differences = [other[round_] - base[round_] for round_ in rounds]
-    error = stdev(differences) / math.sqrt(num_rounds)
-    return _to_ratio(fmean(differences), error, num_rounds - 1, (num_rounds, num_rounds))
+        return compare_independent_logs(list(base.values()), list(other.values()))
+    differences = [other[number] - base[number] for number in shared_rounds]
+    standard_error = stdev(differences) / math.sqrt(num_rounds)
+    runs = (num_rounds, num_rounds)
+    return _ratio_from_log(fmean(differences), standard_error, num_rounds - 1, runs)
 
 
-def compare_independent(base: Sequence[float], other: Sequence[float]) -> Ratio:
-    """Return the ratio of runs that share no rounds, given as logarithms, by Student's t with a pooled spread."""
-    difference = fmean(other) - fmean(base)
-    num_base = len(base)
-    num_other = len(other)
+def compare_independent_logs(base_logs: Sequence[float], other_logs: Sequence[float]) -> Ratio:
+    """Return the ratio other / base of runs that share no rounds, by Student's t with a pooled spread.
+
+    The rates of the runs are given as natural logarithms.
+    """
+    difference = fmean(other_logs) - fmean(base_logs)
+    num_base = len(base_logs)
+    num_other = len(other_logs)
     runs = (num_base, num_other)
     if min(runs) == 1:  # one run has no spread
         return Ratio(math.exp(difference), None, None, None, runs)
     degrees_of_freedom = num_base + num_other - 2
-    base_squares = (num_base - 1) * stdev(base) ** 2
-    other_squares = (num_other - 1) * stdev(other) ** 2
+    base_squares = (num_base - 1) * stdev(base_logs) ** 2
+    other_squares = (num_other - 1) * stdev(other_logs) ** 2
     pooled_variance = (base_squares + other_squares) / degrees_of_freedom
-    error = math.sqrt(pooled_variance * (1 / num_base + 1 / num_other))
-    return _to_ratio(difference, error, degrees_of_freedom, runs)
+    inverse_sizes = 1 / num_base + 1 / num_other
+    standard_error = math.sqrt(pooled_variance * inverse_sizes)
+    return _ratio_from_log(difference, standard_error, degrees_of_freedom, runs)
 
 
-def _to_ratio(
-    difference: float, error: float, degrees_of_freedom: int, runs: tuple[int, int]
+def _ratio_from_log(
+    log_ratio: float, standard_error: float, degrees_of_freedom: int, runs: tuple[int, int]
 ) -> Ratio:
-    """Return the ratio whose logarithm is `difference`, with the standard error `error`."""
-    margin = student_t_half_width(error, degrees_of_freedom)
-    low = math.exp(difference - margin)
-    high = math.exp(difference + margin)
-    p = student_t_p_value(difference, error, degrees_of_freedom)
-    return Ratio(math.exp(difference), low, high, p, runs)
+    """Return the ratio of a logarithm, with Student's t interval and p from the logarithm's standard error."""
+    margin = student_t_half_width(standard_error, degrees_of_freedom)
+    low = math.exp(log_ratio - margin)
+    high = math.exp(log_ratio + margin)
+    p = student_t_p_value(log_ratio, standard_error, degrees_of_freedom)
+    return Ratio(math.exp(log_ratio), low, high, p, runs)
 
 
 def log_standard_deviation(rates: RateByRound) -> float | None:
     """Return the standard deviation of the rates' logarithms, about their relative spread; None under two runs."""
     if len(rates) < 2:  # noqa: PLR2004
         return None
-    return stdev(_logarithms(rates).values())
+    return stdev(_log_rates(rates).values())
 
 
-def _logarithms(rates: RateByRound) -> dict[int, float]:
-    """Return the logarithms by round; ValueError for a rate that is not positive and finite."""
-    logarithms = {}
-    for round_, rate in rates.items():
+def _log_rates(rates: RateByRound) -> dict[int, float]:
+    """Return the natural logarithms by round; ValueError for a rate that is not positive and finite."""
+    log_rates = {}
+    for number, rate in rates.items():
         if not 0 < rate < math.inf:
             raise ValueError(f"a ratio is made of positive finite figures, got {rate}")
-        logarithms[round_] = math.log(rate)
-    return logarithms
+        log_rates[number] = math.log(rate)
+    return log_rates

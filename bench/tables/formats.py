@@ -17,10 +17,12 @@ UNITS = {
     "B": {2.0**30: "GiB", 2.0**20: "MiB", 2.0**10: "KiB", 1.0: "B"},
     "FLOP": {1e12: "TFLOP", 1e9: "GFLOP", 1e6: "MFLOP", 1.0: "FLOP"},
 }
+# Unit of a duration, its seconds, and the least number of units that is written with it.
+DURATION_UNITS = (("days", 86_400, 2), ("h", 3600, 2), ("min", 60, 10))
 NUMBER_FORMATS = {"s": ".3g", "B": ",.4g", "FLOP": ".5g"}  # by quantity
 
 
-@runtime_checkable
+@runtime_checkable  # tests check the types of arguments
 class HasInterval(Protocol):
     """A figure with the ends of its interval, which are None where it has none."""
 
@@ -65,12 +67,9 @@ def format_ratio(value: Number) -> str:
 
 def format_duration(seconds: Number) -> str:
     """Write seconds as a number of s, min, h or days."""
-    if seconds >= 2 * 86_400:
-        return f"{seconds / 86_400:,.1f}{NBSP}days"
-    if seconds >= 2 * 3600:
-        return f"{seconds / 3600:,.1f}{NBSP}h"
-    if seconds >= 10 * 60:
-        return f"{seconds / 60:,.1f}{NBSP}min"
+    for unit, size, least in DURATION_UNITS:
+        if seconds >= least * size:
+            return f"{seconds / size:,.1f}{NBSP}{unit}"
     if seconds >= 10:  # noqa: PLR2004
         return f"{seconds:,.0f}{NBSP}s"
     return f"{seconds:.2g}{NBSP}s"

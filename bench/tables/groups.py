@@ -11,5 +11,6 @@ def group_by(items: Iterable[V], key: Callable[[V], K]) -> dict[K, list[V]]:
     """Group items by a key, in the order of the keys' first appearance."""
     groups: dict[K, list[V]] = {}
     for item in items:
-        groups.setdefault(key(item), []).append(item)
+        group = groups.setdefault(key(item), [])
+        group.append(item)
     return groups

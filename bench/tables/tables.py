@@ -22,7 +22,7 @@ class Cell:
 
     text: str
     note: str = ""  # small print beneath the text
-    value: Any = None  # a number or a string to sort by, at full precision
+    value: Any = None  # number or string at full precision, for sorting and JSON
     why: str = ""  # the reason of an empty cell
     is_unmeasured: bool = False
     anchor: str = ""  # id of the section with the details
@@ -33,8 +33,8 @@ class Cell:
         return self.text == EMPTY_CELL_TEXT
 
     @property
-    def figure_or_text(self) -> Any:
-        """The value, with its interval where it has one; without a value the text, None for an empty cell."""
+    def json_value(self) -> Any:
+        """The value, as (value, low, high) if it has an interval; without a value the text; None for an empty cell."""
         if self.interval is not None:
             return (self.value, *self.interval)
         if self.value is None and not self.is_empty:
@@ -61,15 +61,16 @@ class Cell:
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return Cell(EMPTY_CELL_TEXT)
         text = str(value)
-        if isinstance(value, float):
-            text = f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"  # noqa: PLR2004
-        elif isinstance(value, int):
+        if isinstance(value, int):
             text = f"{value:,}"
+        elif isinstance(value, float):
+            decimals = 3 if abs(value) < 10 else 1  # noqa: PLR2004
+            text = f"{value:,.{decimals}f}"
         return Cell(text, value=value)
 
     @staticmethod
     def of(value: V, format_value: Callable[[V], str] = str, note: str = "") -> "Cell":
-        """Return the cell of a value that is known."""
+        """Return the cell that shows a value as `format_value` writes it, with small print beneath."""
         return Cell(format_value(value), note, value)
 
     @staticmethod
@@ -141,7 +142,8 @@ class Column:
         return [Column.text(title) for title in titles]
 
 
-NO_CELL = Cell(EMPTY_CELL_TEXT)  # of a row that lacks a column
+Row = Sequence[Cell]
+MISSING_CELL = Cell(EMPTY_CELL_TEXT)  # of a row that lacks a column
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +153,14 @@ class Table:
     title: str
     columns: Sequence[Column]
     # Rows by the heading of their group, "" without one; sorting keeps the rows of a group together.
-    groups: Mapping[str, Sequence[Sequence[Cell]]]
+    groups: Mapping[str, Sequence[Row]]
     note: str = ""  # below it
     # A terminal shows each row as a column: for many values of few experiments.
     is_transposed: bool = False
 
     @staticmethod
     def of_rows(
-        title: str, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], note: str = ""
+        title: str, columns: Sequence[Column], rows: Sequence[Row], note: str = ""
     ) -> "Table":
         """Return a table of one group without a heading."""
         return Table(title, columns, {"": rows}, note)
@@ -167,7 +169,7 @@ class Table:
     def of_groups(
         title: str,
         columns: Sequence[Column],
-        groups: Mapping[str, Sequence[Sequence[Cell]]],
+        groups: Mapping[str, Sequence[Row]],
         note: str = "",
     ) -> "Table":
         """Return a table of the groups that have rows, by their headings."""
@@ -190,12 +192,14 @@ class Table:
             columns.append(Column(key, is_numeric=not has_text))
         cells = []
         for row in rows:
-            cell_by_key = {key: Cell.from_value(value) for key, value in row.items()}
-            cells.append([cell_by_key.get(key, NO_CELL) for key in keys])
+            cell_by_key = dict.fromkeys(keys, MISSING_CELL)
+            for key, value in row.items():
+                cell_by_key[key] = Cell.from_value(value)
+            cells.append(list(cell_by_key.values()))
         return Table(title, columns, {"": cells}, note, is_transposed)
 
     @property
-    def all_rows(self) -> list[Sequence[Cell]]:
+    def all_rows(self) -> list[Row]:
         """The rows of all groups."""
         return list(chain.from_iterable(self.groups.values()))
 
@@ -205,19 +209,20 @@ class Table:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Each row as a dict by column; with headings under the key "group". A missing column is left out."""
-        names, rows = self.names_and_rows()
+        """The values of each row by column name; its heading is under "group". A missing column is left out."""
+        names = self.column_names
         value_rows = []
-        for row in rows:
-            values = {}
-            for name, cell in zip(names, row, strict=True):
-                if cell is not NO_CELL:
-                    values[name] = cell.figure_or_text
-            value_rows.append(values)
+        for heading, rows in self.groups.items():
+            for row in rows:
+                values = {"group": heading} if self.has_headings else {}
+                for name, cell in zip(names, row, strict=True):
+                    if cell is not MISSING_CELL:
+                        values[name] = cell.json_value
+                value_rows.append(values)
         return value_rows
 
     @property
-    def names(self) -> list[str]:
+    def column_names(self) -> list[str]:
         """The names of the columns: their titles; a repeated title has its note added."""
         titles = [column.title for column in self.columns]
         names = []
@@ -225,15 +230,6 @@ class Table:
             is_repeated = titles.count(column.title) > 1
             names.append(column.title_with_note if is_repeated else column.title)
         return names
-
-    def names_and_rows(self) -> tuple[list[str], list[list[Cell]]]:
-        """Return the names of the columns, and the rows; headings are a column "group"."""
-        if not self.has_headings:
-            return self.names, [list(row) for row in self.all_rows]
-        rows = []
-        for heading, group in self.groups.items():
-            rows += [[Cell.of(heading), *row] for row in group]
-        return ["group", *self.names], rows
 
 
 def escape_spreadsheet_formula(cell: object) -> object:

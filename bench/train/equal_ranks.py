@@ -22,7 +22,8 @@ def collect_circumstances_of_ranks(
 
     The environment variable CATLIP_BENCH_MIXED_MACHINES allows different processors; the slowest one sets the speed.
     """
-    circumstances = current_circumstances(experiment, device, world_size())
+    runtime = None if experiment is None else experiment.runtime
+    circumstances = current_circumstances(runtime, device, world_size())
     if world_size() == 1:
         return circumstances
     facts = {

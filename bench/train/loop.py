@@ -18,7 +18,7 @@ from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.experiment.config import Experiment
 from bench.interfaces.method import extension_method_text, get_label_method
 from bench.profilers.clock import clock
-from bench.records.record import Branch, Training
+from bench.records.record import CooledTower, Training
 from bench.towers.head_file import save_head, save_weights
 from bench.towers.provenance import Provenance
 from bench.train.build import (
@@ -88,7 +88,7 @@ def train(
                 load_state(run, progress.trunk_state)
                 progress.trunk_state = {}
     branches = [
-        Branch(images=images, budgets=names, tower=tower_path(images).name)
+        CooledTower(images=images, budgets=names, tower=tower_path(images).name)
         for images, names in names_of_budgets.items()
     ]
     return Training(

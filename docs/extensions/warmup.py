@@ -33,16 +33,16 @@ def build_warmup_section(page):
 
 def draw_warmup_chart(seconds):
     # Imported here, because matplotlib would slow down every command.
-    from reports.render.svg import SERIES, svg
-    from reports.speed.charts import row_chart, write_row_label
+    from reports.render.svg import SERIES, figure_to_svg
+    from reports.speed.charts import open_row_chart, write_row_label
 
-    with row_chart(len(seconds)) as (figure, axes):
+    with open_row_chart(len(seconds)) as (figure, axes):
         for row, (name, runs) in enumerate(seconds.items()):
             axes.plot(runs, [row] * len(runs), "o", color=SERIES[row % len(SERIES)])
             write_row_label(axes, row, name, f"{format_rate(median(runs))} s")
         axes.set_xlim(left=0)
         axes.set_xlabel("seconds")
-        return svg(figure, "warmup", "Seconds of warm-up of each run.")
+        return figure_to_svg(figure, "warmup", "Seconds of warm-up of each run.")
 
 
 EXTENSION = Extension(

@@ -1,6 +1,6 @@
 """The section on accuracy: whole tasks, few labels, other metrics and heads; and the chart beside the answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from bench.interfaces.catalog import describe_concept_overlap, describe_default_tasks
 from bench.interfaces.sections import (
@@ -25,11 +25,11 @@ from bench.transfer.label_curves import (
     curve_table,
 )
 from bench.transfer.metric_tables import METRICS_NOTE, metric_tables
-from bench.transfer.pareto import IMAGES, make_time_and_energy_axes
+from bench.transfer.pareto import IMAGES, CostAxis, make_time_and_energy_axes
 from bench.transfer.subject_scores import FullLabelScores, collect_full_label_scores
 from reports.accuracy.charts import accuracy_chart
-from reports.accuracy.ranking import differences_table
-from reports.speed.charts import legend
+from reports.accuracy.ranking import accuracy_differences_table
+from reports.speed.charts import legend_entries
 
 PROTOCOL = (
     "Features are frozen, and nothing is zero-shot. The regularisation of each probe is chosen on a validation split "
@@ -60,15 +60,15 @@ HEADS_NOTE = (
 )
 
 
-def headline_chart(comparison: ComparisonRecords, scores: FullLabelScores) -> list[Chart]:
-    """Draw the first task against device seconds, beside the answer; nothing without a timed tower."""
-    device, _ = make_time_and_energy_axes(comparison)
-    if not scores or not _has_cost(scores, device.cost_per_image or {}):
-        return []
+def first_task_chart(comparison: ComparisonRecords, scores: FullLabelScores) -> Chart | None:
+    """Draw the first task against device seconds, beside the answer; None without a timed tower."""
+    device_seconds, _ = make_time_and_energy_axes(comparison)
+    if not _any_tower_has_cost(scores, device_seconds):
+        return None
     task = scores.tasks[0]
-    chart = accuracy_chart(comparison, scores, task, device, "lead")
+    chart = accuracy_chart(comparison, scores, task, device_seconds, "lead")
     title = f"{task}: accuracy against device seconds"
-    return [Chart(chart, title, [HEADLINE_NOTE], width="narrow")]
+    return Chart(chart, title, [HEADLINE_NOTE], width="narrow")
 
 
 def _build(page: PageContext) -> Sequence[Block]:
@@ -80,28 +80,30 @@ def _build(page: PageContext) -> Sequence[Block]:
     trained += [curve.subject for curve in curves if not curve.is_reference]
     blocks: list[Block] = []
     if trained:
-        blocks.append(Legend(legend(comparison, trained), "Legend of the towers"))
+        blocks.append(Legend(legend_entries(comparison, trained), "Legend of the towers"))
     if scores:
-        blocks += _whole_task_blocks(comparison, scores)
+        blocks += _full_label_blocks(comparison, scores)
     if page.differences:
-        table = differences_table(page)
+        table = accuracy_differences_table(page)
         blocks += [Heading(table.title), table]
     probes = [curve for curve in curves if not curve.head]
-    blocks += _curve_blocks(comparison, probes, "Accuracy with few labels", LABELS_NOTE)
+    blocks += _label_curve_blocks(comparison, probes, "Accuracy with few labels", LABELS_NOTE)
     metrics = metric_tables(comparison)
     if metrics:
         blocks += [Heading("Several labels, masks and boxes"), Text(METRICS_NOTE, "under")]
     for table in metrics:
         blocks += [Heading(table.title, 4), table]
     heads = [curve for curve in curves if curve.head]
-    blocks += _curve_blocks(comparison, heads, "Heads initialised from pre-training", HEADS_NOTE)
+    blocks += _label_curve_blocks(
+        comparison, heads, "Heads initialised from pre-training", HEADS_NOTE
+    )
     return blocks or [Text("No tower was scored in this comparison.", "empty")]
 
 
 SECTION = Section("accuracy", "Accuracy", "Accuracy", _build)
 
 
-def _whole_task_blocks(comparison: ComparisonRecords, scores: FullLabelScores) -> list[Block]:
+def _full_label_blocks(comparison: ComparisonRecords, scores: FullLabelScores) -> list[Block]:
     """Return the tables and charts of accuracy on whole tasks."""
     tasks = scores.tasks
     data = {experiment.input.data for experiment in comparison.experiments.values()}
@@ -112,7 +114,7 @@ def _whole_task_blocks(comparison: ComparisonRecords, scores: FullLabelScores) -
         Text(OVERVIEW_NOTE, "under"),
     ]
     for cost in (IMAGES, *make_time_and_energy_axes(comparison)):
-        if cost.cost_per_image is None or _has_cost(scores, cost.cost_per_image):
+        if _any_tower_has_cost(scores, cost):
             charts = []
             for task in tasks:
                 chart = accuracy_chart(comparison, scores, task, cost)
@@ -126,17 +128,21 @@ def _whole_task_blocks(comparison: ComparisonRecords, scores: FullLabelScores) -
     for task in tasks:
         table = score_tables.task_table(comparison, scores, task, scores.protocols(task))
         note = Text(score_tables.task_note(scores, task), "under")
-        blocks.append(Fold(task, [note, table], "task", is_open=task == tasks[0]))
+        is_first = task == tasks[0]
+        blocks.append(Fold(task, [note, table], "task", is_open=is_first))
     blocks.append(Text(score_tables.TASKS_NOTE, "under"))
     return blocks
 
 
-def _has_cost(scores: FullLabelScores, cost_per_image: Mapping[str, float]) -> bool:
-    """Return whether a trained tower has this cost."""
-    return any(scored.subject in cost_per_image for scored in scores if not scored.is_reference)
+def _any_tower_has_cost(scores: FullLabelScores, cost: CostAxis) -> bool:
+    """Return whether the cost of any trained tower is known."""
+    if cost.cost_per_image is None:
+        return True
+    trained = {scored.subject for scored in scores if not scored.is_reference}
+    return not trained.isdisjoint(cost.cost_per_image)
 
 
-def _curve_blocks(
+def _label_curve_blocks(
     comparison: ComparisonRecords, curves: Sequence[LabelCurve], title: str, note: str
 ) -> list[Block]:
     """Return a table for each task, by protocol and unit of the number of labels; nothing without curves."""

@@ -1,7 +1,6 @@
 """The charts of accuracy against a cost, and of training losses."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
@@ -16,18 +15,19 @@ from bench.tables.formats import format_abbreviated, format_accuracy
 from bench.tables.groups import group_by
 from bench.transfer.pareto import IMAGES, CostAxis, pareto_front
 from bench.transfer.subject_scores import RETRIEVAL, FullLabelScores, SubjectAccuracy
-from reports.render.frames import LossCurve
+from reports.render.loss_curves import LossCurve
 from reports.render.svg import (
     INK,
     MUTED,
-    chart_label,
+    LineEnd,
+    add_axes_with_margins,
     draw_marks,
-    drawing,
+    figure_to_svg,
     label_line_ends,
-    margin_axes,
-    svg,
+    open_figure,
+    shorten_label,
 )
-from reports.speed.charts import series_colour_and_marker, series_index
+from reports.speed.charts import experiment_colour_and_marker, experiment_index
 
 WIDTH = 440  # points
 HEIGHT = 270
@@ -39,50 +39,31 @@ REFERENCE_DASHES = ((4.0, 3.0), (1.0, 2.5), (7.0, 2.0, 1.0, 2.0), (2.0, 6.0))
 CHANCE = "majority class"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TowerLine:
-    """The accuracies of a tower over a cost."""
-
-    name: str
-    x: Sequence[float]
-    estimates: Sequence[Estimate]
-    tooltip: str
-    colour: str
-    marker: str
-
-
 def accuracy_chart(
     comparison: ComparisonRecords,
     scores: FullLabelScores,
     task: str,
     cost: CostAxis,
-    name: str = "accuracy",
+    id_prefix: str = "accuracy",
 ) -> Markup:
     """Draw the accuracies on one task, by its main protocol, against a cost, with their Pareto front as steps.
 
-    The axis is from the tenth below all accuracies to the tenth above; a majority class beyond it is left out.
-    `name` is the prefix of the chart's ids. There is no front against images seen, because an image takes a different
-    time with each method.
+    The axis is from the tenth below all accuracies to the tenth above; a majority class beyond it is left out. There is
+    no front against images seen, because an image takes a different time with each method.
     """
     protocol = scores.main_protocol(task)
     points = scores.accuracies(task, protocol)
-    trained = []
-    largest = 0.0
-    for point in points:
-        cost_of_point = cost.cost_of(point)
-        if not point.is_reference and cost_of_point is not None:
-            trained.append(point)
-            largest = max(largest, cost_of_point)
-    right = 1.04 * (largest or 1.0)
-    groups = group_by(trained, lambda point: point.subject).values()
-    towers = [_tower_line(comparison, group, cost) for group in groups]
+    trained = [point for point in points if not point.is_reference]
+    measured = [point for point in trained if cost.cost_of(point) is not None]
+    largest_cost = max([cost.cost_of(point) or 0.0 for point in measured], default=0.0)
+    right = 1.04 * (largest_cost or 1.0)
+    bottom, top = _accuracy_axis_limits([point.accuracy for point in points])
     references = [(point.subject, point.accuracy.value) for point in points if point.is_reference]
-    bottom, top = _accuracy_range([point.accuracy for point in points])
     majority = points[0].seed_scores[0].score.majority
     if protocol != RETRIEVAL and bottom <= majority <= top:
         references.append((CHANCE, majority))
-    with drawing(WIDTH, HEIGHT) as figure:
-        axes = margin_axes(figure, 30, LABEL_MARGIN, 44, 8)
+    with open_figure(WIDTH, HEIGHT) as figure:
+        axes = add_axes_with_margins(figure, 30, LABEL_MARGIN, 44, 8)
         axes.set_xlim(0, right)
         axes.set_ylim(bottom, top)
         spacing = 0.1 if top - bottom <= SMALL_RANGE else 0.2
@@ -91,122 +72,111 @@ def accuracy_chart(
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(lambda value, _: format_abbreviated(value))
         axes.set_xlabel(cost.axis_label)
-        front = [] if cost is IMAGES else pareto_front(points, cost)
-        if front:
-            x = [cost.cost_of(point) or 0.0 for point in front]
-            y = [point.accuracy.value for point in front]
-            axes.plot([*x, right], [*y, y[-1]], drawstyle="steps-post", color=INK, linewidth=1.5)
-        last = _draw_lines(axes, towers, references)
+        if cost is not IMAGES:
+            _draw_front(axes, pareto_front(points, cost), cost)
+        towers = list(group_by(measured, lambda point: point.subject).values())
+        middle = (len(towers) - 1) / 2
+        ends = []
+        for index, tower in enumerate(towers):
+            shift_points = SHIFT * (index - middle)
+            ends.append(_draw_curve(axes, comparison, tower, cost, shift_points))
+        for (name, accuracy), dashes in zip(references, cycle(REFERENCE_DASHES), strict=False):
+            axes.axhline(accuracy, color=MUTED, linewidth=1, linestyle=(0, dashes))
+            ends.append(LineEnd(name, accuracy, MUTED))
+        last = _label_accuracies(axes, ends)
         text = f"{task}: accuracy by {protocol} against {cost.title}. At the last point: {last}."
-        prefix = f"{name}-{cost.name}-{scores.tasks.index(task)}"
-        return svg(figure, prefix, text)
+        task_number = scores.tasks.index(task)
+        return figure_to_svg(figure, f"{id_prefix}-{cost.name}-{task_number}", text)
 
 
 def loss_chart(
     comparison: ComparisonRecords, experiment: str, curves: Sequence[LossCurve]
 ) -> Markup:
     """Draw the losses of an experiment, of all its seeds; cool-downs branch off the trunk of their seed."""
-    trunk_colour, _ = series_colour_and_marker(comparison, experiment)
-    trunks = {curve.seed: curve for curve in curves if curve.is_trunk}
-    with drawing(WIDTH, LOSS_HEIGHT) as figure:
-        axes = margin_axes(figure, 48, 16, 44, 12)
+    colour, _ = experiment_colour_and_marker(comparison, experiment)
+    with open_figure(WIDTH, LOSS_HEIGHT) as figure:
+        axes = add_axes_with_margins(figure, 48, 16, 44, 12)
         for curve in curves:
             points = list(curve.points)
-            colour = trunk_colour
-            if not curve.is_trunk:
-                colour = INK
-                first_images, _ = points[0]
-                trunk = trunks[curve.seed].points
-                before = [point for point in trunk if point[0] < first_images]
-                points = before[-1:] + points
-            images = [images for images, _ in points]
-            losses = [loss for _, loss in points]
-            axes.plot(images, losses, color=colour, linewidth=1.5, alpha=0.8)
+            if curve.trunk_point is not None:
+                points.insert(0, curve.trunk_point)
+            images, losses = zip(*points, strict=True)
+            curve_colour = colour if curve.is_trunk else INK
+            axes.plot(images, losses, color=curve_colour, linewidth=1.5, alpha=0.8)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(lambda value, _: format_abbreviated(value))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.set_xlabel("images seen")
         axes.set_ylabel("loss, nats")
-        trunk = curves[0].points
+        label = comparison.label(experiment)
+        first = curves[0].points[0]
+        last = curves[0].points[-1]
         text = (
-            f"Training loss of {comparison.label(experiment)} in nats. The trunk begins at {trunk[0][1]:.4g} and ends "
-            f"at {trunk[-1][1]:.4g}."
+            f"Training loss of {label} in nats. The {curves[0].part} begins at {first.loss:.4g} and ends at "
+            f"{last.loss:.4g}."
         )
-        return svg(figure, f"loss-{series_index(comparison, experiment)}", text)
+        return figure_to_svg(figure, f"loss-{experiment_index(comparison, experiment)}", text)
 
 
-def _tower_line(
-    comparison: ComparisonRecords, points: Sequence[SubjectAccuracy], cost: CostAxis
-) -> TowerLine:
-    """Return the line of one tower's points."""
-    points = sorted(points, key=lambda point: point.images_seen)
-    subject = points[0].subject
-    name = comparison.label(subject)
-    colour, marker = series_colour_and_marker(comparison, subject)
-    texts = []
-    for point in points:
-        accuracy = format_accuracy(point.accuracy.value)
-        texts.append(f"{accuracy} for {cost.format_cost(point)}")
-    return TowerLine(
-        name=name,
-        x=[cost.cost_of(point) or 0.0 for point in points],
-        estimates=[point.accuracy for point in points],
-        tooltip=f"{name}: {', '.join(texts)}",
-        colour=colour,
-        marker=marker,
-    )
-
-
-def _draw_lines(
-    axes: Axes, towers: Sequence[TowerLine], references: Sequence[tuple[str, float]]
-) -> str:
-    """Draw lines, dashed ones for references, with their names at the right; return each name and last accuracy."""
-    ends = []
-    middle = (len(towers) - 1) / 2
-    for index, tower in enumerate(towers):
-        _draw_tower(axes, tower, SHIFT * (index - middle))
-        ends.append((tower.name, tower.estimates[-1].value, tower.colour))
-    for (name, accuracy), dashes in zip(references, cycle(REFERENCE_DASHES), strict=False):
-        axes.axhline(accuracy, color=MUTED, linewidth=1, linestyle=(0, dashes))
-        ends.append((name, accuracy, MUTED))
-    labels = []
-    texts = []
-    for name, accuracy, colour in ends:
-        figure = format_accuracy(accuracy)
-        labels.append((f"{chart_label(name, 15)} {figure}", accuracy, colour))
-        texts.append(f"{name} {figure}")
-    label_line_ends(axes, labels)
-    return "; ".join(texts)
-
-
-def _accuracy_range(estimates: Sequence[Estimate]) -> tuple[float, float]:
+def _accuracy_axis_limits(accuracies: Sequence[Estimate]) -> tuple[float, float]:
     """Return the tenth below and the tenth above all accuracies and their intervals."""
     bounds = list[float | None]()
-    for estimate in estimates:
-        bounds += [estimate.value, estimate.low, estimate.high]
+    for accuracy in accuracies:
+        bounds += [accuracy.value, accuracy.low, accuracy.high]
     known = [bound for bound in bounds if bound is not None]
-    bottom = min(int(max(0.0, min(known)) * 10), 9) / 10
-    top = (int(max(known) * 10) + 1) / 10
-    return bottom, min(1.0, top)
+    lowest_tenth = int(max(0.0, min(known)) * 10)
+    highest_tenth = int(max(known) * 10) + 1
+    return min(lowest_tenth, 9) / 10, min(highest_tenth / 10, 1.0)
 
 
-def _draw_tower(axes: Axes, line: TowerLine, shift: float) -> None:
-    """Draw a line with its marks and intervals, shifted to the side by SVG units."""
+def _draw_front(axes: Axes, front: Sequence[SubjectAccuracy], cost: CostAxis) -> None:
+    """Draw the towers of a Pareto front as steps to the right end of the axes."""
+    if front:
+        _, right = axes.get_xlim()
+        x = [cost.cost_of(point) or 0.0 for point in front]
+        y = [point.accuracy.value for point in front]
+        x.append(right)
+        y.append(y[-1])
+        axes.plot(x, y, drawstyle="steps-post", color=INK, linewidth=1.5)
+
+
+def _draw_curve(
+    axes: Axes,
+    comparison: ComparisonRecords,
+    points: Sequence[SubjectAccuracy],
+    cost: CostAxis,
+    shift_points: float,
+) -> LineEnd:
+    """Draw the line, marks and intervals of one tower, shifted to the right by so many points; return its end."""
     assert axes.figure is not None
-    moved = axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
-    y = [estimate.value for estimate in line.estimates]
-    style: dict[str, Any] = {
-        "color": line.colour,
-        "linewidth": 1.25,
-        "transform": moved,
-        "clip_on": False,
-    }
-    axes.plot(line.x, y, alpha=0.5, **style)
-    for x, estimate in zip(line.x, line.estimates, strict=True):
-        if estimate.low is not None and estimate.high is not None:
-            interval = [max(0.0, estimate.low), min(1.0, estimate.high)]
-            axes.plot([x, x], interval, alpha=0.7, **style)
-    draw_marks(
-        axes, line.x, y, line.marker, line.colour, line.tooltip, transform=moved, clip_on=False
-    )
+    name = comparison.label(points[0].subject)
+    colour, marker = experiment_colour_and_marker(comparison, points[0].subject)
+    shift = ScaledTranslation(shift_points / 72, 0, axes.figure.dpi_scale_trans)
+    style: dict[str, Any] = {"transform": axes.transData + shift, "clip_on": False}
+    line_style = {"color": colour, "linewidth": 1.25, **style}
+    x = [cost.cost_of(point) or 0.0 for point in points]
+    y = [point.accuracy.value for point in points]
+    axes.plot(x, y, alpha=0.5, **line_style)
+    texts = []
+    for at, point in zip(x, points, strict=True):
+        accuracy = point.accuracy
+        texts.append(f"{format_accuracy(accuracy.value)} for {cost.format_cost(point)}")
+        if accuracy.low is not None and accuracy.high is not None:
+            interval = [max(0.0, accuracy.low), min(1.0, accuracy.high)]
+            axes.plot([at, at], interval, alpha=0.7, **line_style)
+    draw_marks(axes, x, y, marker, colour, f"{name}: {', '.join(texts)}", **style)
+    return LineEnd(name, y[-1], colour)
+
+
+def _label_accuracies(axes: Axes, ends: Sequence[LineEnd]) -> str:
+    """Write the name and the accuracy of each line at its end; return them as text."""
+    labelled_ends = []
+    texts = []
+    for end in ends:
+        accuracy = format_accuracy(end.y)
+        label = f"{shorten_label(end.label, 15)} {accuracy}"
+        labelled_ends.append(end._replace(label=label))
+        texts.append(f"{end.label} {accuracy}")
+    label_line_ends(axes, labelled_ends)
+    return "; ".join(texts)

@@ -18,7 +18,7 @@ from bench.records.record import Training
 from bench.tables.formats import format_count
 from bench.tables.tables import Cell, Column, Table
 from reports.accuracy.charts import loss_chart
-from reports.render.frames import loss_curves
+from reports.render.loss_curves import collect_loss_curves
 
 LOSSES_NOTE = Markup(
     "Each method minimises a different loss, so heights are not comparable across charts. Coloured lines are trunks at "
@@ -37,7 +37,7 @@ def _build(page: PageContext) -> Sequence[Block]:
         return [Text("This comparison has no record of a training.", "empty")]
     charts = []
     for name in names:
-        chart = loss_chart(comparison, name, loss_curves(comparison, name))
+        chart = loss_chart(comparison, name, collect_loss_curves(comparison, name))
         charts.append(Chart(chart, comparison.label(name)))
     table = _loss_curves_table(comparison, names)
     return [
@@ -60,7 +60,7 @@ def _loss_curves_table(comparison: ComparisonRecords, names: Sequence[str]) -> T
     ]
     rows = []
     for name in names:
-        for curve in loss_curves(comparison, name, max_points=10):
+        for curve in collect_loss_curves(comparison, name, max_points=10):
             for images, loss in curve.points:
                 row = [
                     comparison.name_cell(name),

@@ -25,7 +25,6 @@ from bench.tables.tables import Cell, Column, Table
 from bench.transfer.subject_scores import (
     ComputeBudget,
     FullLabelScores,
-    collect_full_label_scores,
     select_towers_at_budget,
 )
 
@@ -46,41 +45,43 @@ DIFFERENCES_NOTE = (
     f"“Better” and “worse” require p ≤ {ALPHA}, adjusted by Holm’s method for all differences of this table; intervals "
     "are not adjusted. Tasks are no random sample, and a ranking is of its task."
 )
-Key = tuple[str, str]  # experiment and budget
+ExperimentAndBudget = tuple[str, str]
 
 
-def judge_differences(comparison: ComparisonRecords) -> dict[Key, JudgedAccuracyDifference]:
+def judge_first_task_differences(
+    comparison: ComparisonRecords, scores: FullLabelScores
+) -> dict[ExperimentAndBudget, JudgedAccuracyDifference]:
     """Judge the differences of the towers' accuracies from the base on the first task as one family.
 
-    It judges differences at the budgets of the page's question, of towers that have five training seeds or more in
-    common with the base.
+    It judges differences at the budgets of the answer, of towers that have five training seeds or more in common with
+    the base.
     """
-    scores = collect_full_label_scores(comparison)
     differences = {}
     for budget in scores.headline_budgets:
         towers = select_towers_at_budget(scores.main_accuracies(scores.tasks[0]), budget)
         base = towers.pop(comparison.base or "", None)
-        for subject, tower in towers.items():
-            if base is not None:
-                estimate = estimate_difference_over_seeds(
-                    base.correct_by_seed(), tower.correct_by_seed()
-                )
-                if estimate is not None:
-                    differences[subject, str(budget)] = estimate
+        if base is None:
+            continue
+        base_scores = base.correct_by_seed()
+        for experiment, tower in towers.items():
+            estimate = estimate_difference_over_seeds(base_scores, tower.correct_by_seed())
+            if estimate is not None:
+                differences[experiment, str(budget)] = estimate
     return judge_accuracy_differences(differences)
 
 
-def accuracy_answer(page: PageContext, scores: FullLabelScores) -> list[Markup]:
-    """Compare the first experiment's tower with the base's, or say that it cannot be told; nothing without both."""
+def accuracy_sentence(page: PageContext, scores: FullLabelScores) -> Markup | None:
+    """Compare the accuracies of the lead and the base, or say that it cannot be told; None without both towers."""
     comparison = page.comparison
-    budget = question_budget(comparison, scores)
+    budget = choose_answer_budget(comparison, scores)
     if budget is None:
-        return []
-    towers = select_towers_at_budget(scores.main_accuracies(scores.tasks[0]), budget)
+        return None
+    task = scores.tasks[0]
+    towers = select_towers_at_budget(scores.main_accuracies(task), budget)
     base = towers[comparison.base or ""]
-    lead = towers[headline_experiment(comparison, list(towers))]
+    lead = towers[choose_lead_experiment(comparison, list(towers))]
     names = {
-        "task": scores.tasks[0],
+        "task": task,
         "lead": comparison.label(lead.subject),
         "base": comparison.label(base.subject),
         "after": budget,
@@ -89,34 +90,31 @@ def accuracy_answer(page: PageContext, scores: FullLabelScores) -> list[Markup]:
     if judged is not None and judged.p is not None:
         difference = judged.difference
         interval = format_interval(difference, format_accuracy_gain)
-        return [
-            RANKED.format(
-                **names,
-                verdict=VERDICTS[judged.verdict],
-                difference=format_accuracy_gain(difference.value),
-                interval=f"{CONFIDENCE_TEXT} interval {interval}",
-                over=difference.over,
-                p=format_p_value(judged.p),
-            )
-        ]
+        return RANKED.format(
+            **names,
+            verdict=VERDICTS[judged.verdict],
+            difference=format_accuracy_gain(difference.value),
+            interval=f"{CONFIDENCE_TEXT} interval {interval}",
+            over=difference.over,
+            p=format_p_value(judged.p),
+        )
     intervals = [format_interval(tower.accuracy, format_accuracy) for tower in (lead, base)]
     over = f"over {lead.accuracy.over}"
     if all(intervals):
         over = f"{CONFIDENCE_TEXT} intervals {' and '.join(intervals)} {over}"
-    paired_seeds = lead.correct_by_seed().keys() & base.correct_by_seed().keys()
-    return [
-        NOT_RANKED.format(
-            **names,
-            lead_accuracy=format_accuracy(lead.accuracy.value),
-            base_accuracy=format_accuracy(base.accuracy.value),
-            over=over,
-            seeds=pluralize(len(paired_seeds), "paired seed"),
-            needed=MIN_SEEDS_FOR_RANKING,
-        )
-    ]
+    lead_seeds = lead.correct_by_seed().keys()
+    paired_seeds = lead_seeds & base.correct_by_seed().keys()
+    return NOT_RANKED.format(
+        **names,
+        lead_accuracy=format_accuracy(lead.accuracy.value),
+        base_accuracy=format_accuracy(base.accuracy.value),
+        over=over,
+        seeds=pluralize(len(paired_seeds), "paired seed"),
+        needed=MIN_SEEDS_FOR_RANKING,
+    )
 
 
-def differences_table(page: PageContext) -> Table:
+def accuracy_differences_table(page: PageContext) -> Table:
     """Show the judged differences of accuracy from the base."""
     comparison = page.comparison
     base = comparison.label(comparison.base or "")
@@ -142,14 +140,20 @@ def differences_table(page: PageContext) -> Table:
     return Table.of_rows("Differences of accuracy from the base", columns, rows, DIFFERENCES_NOTE)
 
 
-def headline_experiment(comparison: ComparisonRecords, names: Sequence[str]) -> str:
+def choose_lead_experiment(comparison: ComparisonRecords, candidates: Sequence[str]) -> str:
     """Return the experiment that the answer begins with: the project's question, or else the first beside the base."""
-    asked = [name for name in names if comparison.experiments[name].method == HEADLINE_METHODS[-1]]
-    others = [name for name in names if name != comparison.base]
-    return (asked or others or list(names))[0]
+    for name in candidates:
+        if comparison.experiments[name].method == HEADLINE_METHODS[-1]:
+            return name
+    for name in candidates:
+        if name != comparison.base:
+            return name
+    return candidates[0]
 
 
-def question_budget(comparison: ComparisonRecords, scores: FullLabelScores) -> ComputeBudget | None:
+def choose_answer_budget(
+    comparison: ComparisonRecords, scores: FullLabelScores
+) -> ComputeBudget | None:
     """Return the budget of the answer: the first at which the base and another tower were scored, of seconds first."""
     for budget in sorted(scores.headline_budgets, key=lambda budget: budget.images is not None):
         towers = select_towers_at_budget(scores.main_accuracies(scores.tasks[0]), budget)

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from bench.console.console import escape_unprintable
 from bench.environment.files import atomic_write
 from bench.interfaces.sections import Block, WarningBox
+from bench.tables.formats import pluralize
 from bench.tables.tables import escape_spreadsheet_formula
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -80,35 +81,37 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "kind": lambda block: type(block).__name__,
-        "embed": _embed,
+        "embed": _compress_to_data_url,
         "base64": _base64,
     }
     return environment
 
 
-def _embed(content: bytes) -> tuple[Markup, str]:
+def _compress_to_data_url(content: bytes) -> tuple[Markup, str]:
     """Return the address of an embedded file, compressed by bzip2, and its size.
 
     bzip2 compresses strings of zeros and ones to two thirds of deflate's size, in no more time.
     """
-    small = bz2.compress(content)
-    url = f"data:application/x-bzip2;base64,{_base64(small)}"
-    return Markup(url), f"{max(1, round(len(small) / 1000)):,} kB"  # noqa: S704 - base64
+    compressed = bz2.compress(content)
+    url = f"data:application/x-bzip2;base64,{_base64(compressed)}"
+    kilobytes = max(1, round(len(compressed) / 1000))
+    return Markup(url), f"{kilobytes:,} kB"  # noqa: S704 - base64
 
 
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def left_out(damaged: Sequence[str]) -> list[Block]:
-    """Return a warning about damaged files that are left out; nothing if there are none."""
-    if not damaged:
+def damaged_files_warning(file_errors: Sequence[str]) -> list[Block]:
+    """Return a warning that lists the errors of damaged files, which are left out; nothing if there are none."""
+    if not file_errors:
         return []
-    files = "1 damaged file is" if len(damaged) == 1 else f"{len(damaged)} damaged files are"
-    return [WarningBox(LEFT_OUT.format(files), damaged)]
+    verb = "is" if len(file_errors) == 1 else "are"
+    files = pluralize(len(file_errors), "damaged file")
+    return [WarningBox(LEFT_OUT.format(f"{files} {verb}"), file_errors)]
 
 
-def write_page(path: Path, content: bytes) -> None:
+def write_and_print_path(path: Path, content: bytes) -> None:
     """Write a file and print its path."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)

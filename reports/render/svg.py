@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -63,16 +63,16 @@ HOVERED = "hover-"  # prefix of the id of an artist with a tooltip
 
 
 @contextmanager
-def drawing(width: float, height: float) -> Iterator[Figure]:
+def open_figure(width: float, height: float) -> Iterator[Figure]:
     """Open a figure, its size in SVG units, in the page's style regardless of the user's matplotlibrc."""
     with style(["default", STYLE]):
         yield Figure(figsize=(width / 72, height / 72))
 
 
-def svg(figure: Figure, name: str, label: str) -> Markup:
-    """Return inline SVG; `name` is the prefix of its ids, `label` its text for screen readers.
+def figure_to_svg(figure: Figure, id_prefix: str, description: str) -> Markup:
+    """Return inline SVG with a prefix of its ids and a description for screen readers.
 
-    Call it inside `drawing`. Equal figures give equal text.
+    Call it inside `open_figure`. Equal figures give equal text.
     """
     buffer = io.StringIO()
     with warnings.catch_warnings():
@@ -87,9 +87,9 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
     # Only tags: text comes from the records.
-    body = re.sub(r"<[^>]+>", lambda tag: _adapt_svg_tag(tag[0], name), body)
+    body = re.sub(r"<[^>]+>", lambda tag: _adapt_svg_tag(tag[0], id_prefix), body)
     body = re.sub(r"\s*\n\s*", "\n", body)
-    head = Markup('<svg {} role="img" aria-label="{}">').format(Markup(view[0]), label)  # noqa: S704 - matplotlib's
+    head = Markup('<svg {} role="img" aria-label="{}">').format(Markup(view[0]), description)  # noqa: S704 - matplotlib's
     return head + Markup(body)  # noqa: S704 - matplotlib has escaped its text
 
 
@@ -99,7 +99,7 @@ def add_tooltip(artist: Artist, text: str) -> None:
     artist.set_gid(f"{HOVERED}{text.encode().hex()}")
 
 
-def _adapt_svg_tag(tag: str, name: str) -> str:
+def _adapt_svg_tag(tag: str, id_prefix: str) -> str:
     """Remove a tag's font, replace its colours by CSS variables, prefix its ids and round its numbers.
 
     Groups lose their ids; a group with a tooltip gets a title.
@@ -114,7 +114,7 @@ def _adapt_svg_tag(tag: str, name: str) -> str:
         tooltip = bytes.fromhex(group[2]).decode()
         return f'<g class="mark"{rest}<title>{escape(tooltip)}</title>'
     tag = re.sub(r"font-family: [^;\"]*(; )?", "", tag)
-    tag = re.sub(r"(\bid=\"|xlink:href=\"#|url\(#)", rf"\g<1>{name}-", tag)
+    tag = re.sub(r"(\bid=\"|xlink:href=\"#|url\(#)", rf"\g<1>{id_prefix}-", tag)
     tag = tag.replace("xlink:href", "href")
     tag = re.sub(r'(?<=[ ("])-?\d+\.\d{3,}', _round_number, tag)
     return re.sub(r"#[0-9a-f]{6}", lambda colour: CSS.get(colour[0], colour[0]), tag)
@@ -140,7 +140,9 @@ def draw_marks(
     add_tooltip(marks[0], tooltip)
 
 
-def margin_axes(figure: Figure, left: float, right: float, foot: float, top: float) -> Axes:
+def add_axes_with_margins(
+    figure: Figure, left: float, right: float, foot: float, top: float
+) -> Axes:
     """Add axes with margins in SVG units and horizontal grid lines behind the marks."""
     width, height = (72 * inches for inches in figure.get_size_inches())
     relative_width = 1 - (left + right) / width
@@ -151,61 +153,56 @@ def margin_axes(figure: Figure, left: float, right: float, foot: float, top: flo
     return axes
 
 
-def label_line_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
-    """Write (label, y, colour) at the right of the axes, without overlaps, each tied to its y."""
+class LineEnd(NamedTuple):
+    """Where a line of a chart ends, and the label beside it."""
+
+    label: str
+    y: float
+    colour: str
+
+
+def label_line_ends(axes: Axes, ends: Sequence[LineEnd]) -> None:
+    """Write the labels at the right of the axes, without overlaps, each tied to the end of its line."""
     pixels = axes.get_window_extent()
     width = pixels.width  # SVG units, for the figure has 72 dots per inch
     height = pixels.height
     low, high = axes.get_ylim()
-    starts = [(y - low) / (high - low) for _, y, _ in ends]
+    starts = [(end.y - low) / (high - low) for end in ends]
     wanted = [start * height for start in starts]
     label_heights = spread_labels(wanted, LABEL_GAP, 6.0, height - 4.0)
-    for (label, _, colour), start, label_height in zip(ends, starts, label_heights, strict=True):
+    tie_x = [1.0, 1 + 6 / width, 1 + 16 / width]
+    style: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
+    for end, start, label_height in zip(ends, starts, label_heights, strict=True):
         y = label_height / height
-        x = [1.0, 1 + 6 / width, 1 + 16 / width]
-        axes.plot(
-            x,
-            [start, start, y],
-            color=LINE,
-            linewidth=0.75,
-            transform=axes.transAxes,
-            clip_on=False,
-        )
-        axes.text(
-            1 + 19 / width,
-            y,
-            label,
-            color=colour,
-            fontsize=12,
-            transform=axes.transAxes,
-            va="center_baseline",
-        )
+        axes.plot(tie_x, [start, start, y], color=LINE, linewidth=0.75, **style)
+        text = axes.text(1 + 19 / width, y, end.label, color=end.colour, **style)
+        text.set(fontsize=12, va="center_baseline")
 
 
-def chart_label(label: object, longest: int = LONGEST_LABEL) -> str:
-    """Return a label for a chart: one line of printable characters, cut after `longest`."""
+def shorten_label(label: object, max_length: int = LONGEST_LABEL) -> str:
+    """Return a label for a chart: one line of printable characters, cut after `max_length`."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(label))
-    if len(text) <= longest:
+    if len(text) <= max_length:
         return text
-    return f"{text[: longest - 1]}…"
+    return f"{text[: max_length - 1]}…"
 
 
-def colour_and_marker(index: int) -> tuple[str, str]:
-    """Return the colour and the marker of a series; the first 64 pairs differ."""
-    num_rounds, colour = divmod(index, len(SERIES))
-    marker = (index + num_rounds) % len(MARKERS)
+def colour_and_marker(series: int) -> tuple[str, str]:
+    """Return the colour and the marker of a series, counted from 0; the first 64 pairs differ."""
+    num_rounds, colour = divmod(series, len(SERIES))
+    marker = (series + num_rounds) % len(MARKERS)
     return SERIES[colour], MARKERS[marker]
 
 
 @cache
-def swatch(index: int) -> Markup:
-    """Return the marker of a series for a legend."""
-    with drawing(16, 16) as figure:
+def legend_marker(series: int) -> Markup:
+    """Return a small SVG with the marker of a series, counted from 0, for a legend."""
+    with open_figure(16, 16) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
-        colour, marker = colour_and_marker(index)
+        colour, marker = colour_and_marker(series)
         axes.plot([0], [0], marker, color=colour, markersize=9)
-        drawn = svg(figure, f"swatch-{index}", "")
+        drawn = figure_to_svg(figure, f"swatch-{series}", "")
     text = str(drawn).replace('role="img" aria-label=""', 'class="swatch" aria-hidden="true"')
     return Markup(text)  # noqa: S704 - what was drawn
 
@@ -214,7 +211,8 @@ def spread_labels(wanted: Sequence[float], gap: float, low: float, high: float) 
     """Move label positions apart to at least `gap`, inside [low, high], without changing their order."""
     order = np.argsort(wanted, kind="stable")
     num_gaps = max(len(wanted) - 1, 1)
-    steps = min(gap, (high - low) / num_gaps) * np.arange(len(wanted))
+    largest_gap = (high - low) / num_gaps
+    steps = min(gap, largest_gap) * np.arange(len(wanted))
     placed = np.clip(wanted, low, high)[order]
     placed = np.maximum.accumulate(placed - steps) + steps
     placed = np.minimum(placed, high - steps[::-1])

@@ -1,7 +1,7 @@
 """The charts of speed: dots are runs, lines are intervals, and no axis is cut to the data."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from markupsafe import Markup
@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from bench.interfaces.sections import ChartKey, ComparisonRecords
-from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
+from bench.interfaces.throughput import Throughput
+from bench.statistics.ratios import SMALLEST_EFFECT
 from bench.tables.formats import (
     HasInterval,
     format_interval,
@@ -25,19 +26,19 @@ from reports.render.svg import (
     PAPER,
     SERIES,
     add_tooltip,
-    chart_label,
     colour_and_marker,
     draw_marks,
-    drawing,
-    svg,
-    swatch,
+    figure_to_svg,
+    legend_marker,
+    open_figure,
+    shorten_label,
 )
 
 WIDTH = 440  # SVG units; a phone scales it by 0.8, a desktop by about 1.1
 ROW = 46
 RATIO_ROW = 74
 FOOT = 44
-# On an axis of ratios.
+# Ticks of a logarithmic axis of ratios.
 TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 20, 50, 100)
 MOST_TICKS = 7
 NARROWEST = (0.8, 1.25)  # the least range of an axis of ratios, so that 1 % looks small
@@ -51,90 +52,110 @@ RATIO_KEYS = (
 def throughput_chart(comparison: ComparisonRecords) -> Markup:
     """Draw images per second: each run as a dot, their median as a bar, the interval of their mean as a line."""
     medians = []
-    with row_chart(len(comparison.throughputs)) as (figure, axes):
+    with open_row_chart(len(comparison.throughputs)) as (figure, axes):
         fastest = [max(row.rounds.values()) for row in comparison.throughputs]
         axes.set_xlim(0, 1.04 * max(fastest))
-        for at, row in enumerate(comparison.throughputs):
+        for y, row in enumerate(comparison.throughputs):
             label = comparison.label(row.experiment)
-            rate = format_rate(row.images_per_second)
+            median = format_rate(row.images_per_second)
+            write_row_label(axes, y, label, median)
+            colour, marker = experiment_colour_and_marker(comparison, row.experiment)
+            axes.barh(y, row.images_per_second, height=0.2, color=colour, alpha=0.28, linewidth=0)
             rates = list(row.rounds.values())
-            colour, marker = series_colour_and_marker(comparison, row.experiment)
-            axes.barh(at, row.images_per_second, height=0.2, color=colour, alpha=0.28, linewidth=0)
-            heights = [at + 0.05 * (index % 3 - 1) for index in range(len(rates))]
-            tooltip = f"{label}: median {rate} images/s of {pluralize(len(rates), 'run')}"
+            tooltip = f"{label}: median {median} images/s of {pluralize(len(rates), 'run')}"
             tooltip += format_interval(row.interval, format_rate, ", 95 % ")
+            three_lines = (y - 0.05, y, y + 0.05)
+            heights = [three_lines[index % 3] for index in range(len(rates))]
             draw_marks(axes, rates, heights, marker, colour, tooltip, size=4.5)
             if row.interval is not None:
-                axes.hlines(at + 0.26, row.interval.low, row.interval.high, color=INK, linewidth=2)
-            write_row_label(axes, at, label, rate)
-            medians.append(f"{label} {rate}")
+                low = row.interval.low
+                high = row.interval.high
+                axes.hlines(y + 0.26, low, high, color=INK, linewidth=2)
+            medians.append(f"{label} {median}")
         axes.set_xlabel("images per second")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         text = f"Images per second, each run a dot, axis from zero. Medians: {'; '.join(medians)}."
-        return svg(figure, "throughput", text)
+        return figure_to_svg(figure, "throughput", text)
 
 
 def ratio_chart(comparison: ComparisonRecords) -> Markup:
     """Draw the ratios of each experiment to the base: whole step, forward and backward alone, FLOP-predicted."""
     base = comparison.label(comparison.base or "")
     rows = [row for row in comparison.throughputs if row.ratio is not None]
-    ends = list(NARROWEST)
     described = []
-    with row_chart(len(rows), RATIO_ROW) as (figure, axes):
-        axes.axvspan(1 - SMALLEST_EFFECT, 1 + SMALLEST_EFFECT, color=LINE, alpha=0.55, linewidth=0)
+    with open_row_chart(len(rows), RATIO_ROW) as (figure, axes):
+        smallest = 1 - SMALLEST_EFFECT
+        largest = 1 + SMALLEST_EFFECT
+        axes.axvspan(smallest, largest, color=LINE, alpha=0.55, linewidth=0)
         axes.axvline(1, color=MUTED, linewidth=1)
-        for at, row in enumerate(rows):
-            assert row.ratio is not None
+        for y, row in enumerate(rows):
             label = comparison.label(row.experiment)
-            write_row_label(axes, at, label, format_ratio(row.ratio.value), 0.37)
-            texts = [_draw_ratio(axes, at - 0.08, row.ratio, "whole step", "o", SERIES[0], ends)]
-            if row.forward_backward is not None:
-                name = "forward and backward"
-                ratio = row.forward_backward
-                texts.append(_draw_ratio(axes, at + 0.13, ratio, name, "s", SERIES[1], ends))
-            if row.flop_ratio is not None:
-                text = f"FLOP-predicted {format_ratio(row.flop_ratio)}"
-                texts.append(text)
-                draw_marks(axes, [row.flop_ratio], [at + 0.34], "D", SERIES[2], text, size=6)
-                ends.append(row.flop_ratio)
+            texts = _draw_and_describe_ratios(axes, y, label, row)
             described.append(f"{label}: {', '.join(texts)}")
-        low = min(ends)
-        high = max(ends)
+        low, high = _drawn_ratio_range(axes)
         margin = 0.02 * (high - low)
         axes.set_xlim(low - margin, high + margin)
-        axes.set_xlabel(f"times {chart_label(base)}'s images per second")
+        axes.set_xlabel(f"times {shorten_label(base)}'s images per second")
         text = f"Ratios to {base}, the band is plus or minus 2 percent. {'; '.join(described)}."
-        return svg(figure, "ratios", text)
+        return figure_to_svg(figure, "ratios", text)
 
 
-def series_colour_and_marker(comparison: ComparisonRecords, experiment: str) -> tuple[str, str]:
+def _draw_and_describe_ratios(axes: Axes, y: int, label: str, row: Throughput) -> list[str]:
+    """Draw the row of an experiment in the chart of ratios; return the name and the value of each ratio."""
+    texts = []
+    kinds = (
+        ("whole step", row.ratio, y - 0.08, "o", SERIES[0]),
+        ("forward and backward", row.forward_backward, y + 0.13, "s", SERIES[1]),
+    )
+    for name, ratio, height, marker, colour in kinds:
+        if ratio is None:
+            continue
+        text = f"{name} {format_ratio(ratio.value)}"
+        texts.append(text)
+        if ratio.low is not None and ratio.high is not None:
+            axes.hlines(height, ratio.low, ratio.high, color=colour, linewidth=2)
+            text += f", 95 % {format_interval(ratio, format_ratio)}, {ratio.verdict}"
+        draw_marks(axes, [ratio.value], [height], marker, colour, text, size=6)
+    if row.ratio is not None:
+        write_row_label(axes, y, label, format_ratio(row.ratio.value), 0.37)
+    if row.flop_ratio is not None:
+        text = f"FLOP-predicted {format_ratio(row.flop_ratio)}"
+        texts.append(text)
+        draw_marks(axes, [row.flop_ratio], [y + 0.34], "D", SERIES[2], text, size=6)
+    return texts
+
+
+def experiment_colour_and_marker(comparison: ComparisonRecords, experiment: str) -> tuple[str, str]:
     """Return the colour and the marker of an experiment in every chart."""
-    return colour_and_marker(series_index(comparison, experiment))
+    return colour_and_marker(experiment_index(comparison, experiment))
 
 
-def legend(comparison: ComparisonRecords, experiments: Iterable[str]) -> list[tuple[str, Markup]]:
+def legend_entries(
+    comparison: ComparisonRecords, experiments: Iterable[str]
+) -> list[tuple[str, Markup]]:
     """Return the label and the marker of each experiment, once."""
     entries = []
     for name in dict.fromkeys(experiments):
-        marker = swatch(series_index(comparison, name))
+        marker = legend_marker(experiment_index(comparison, name))
         entries.append((comparison.label(name), marker))
     return entries
 
 
-def series_index(comparison: ComparisonRecords, experiment: str) -> int:
+def experiment_index(comparison: ComparisonRecords, experiment: str) -> int:
     """Return the index of an experiment in its comparison."""
     return list(comparison.experiments).index(experiment)
 
 
 @contextmanager
-def row_chart(number: int, height: int = ROW) -> Iterator[tuple[Figure, Axes]]:
+def open_row_chart(num_rows: int, row_height: int = ROW) -> Iterator[tuple[Figure, Axes]]:
     """Open a chart with rows of this height in SVG units, the first on top; `write_row_label` writes their labels."""
-    total = height * number + FOOT
-    with drawing(WIDTH, total) as figure:
+    rows_height = row_height * num_rows
+    height = rows_height + FOOT
+    with open_figure(WIDTH, height) as figure:
         left = 4 / WIDTH
-        bottom = (FOOT - 4) / total
-        axes = figure.add_axes((left, bottom, 1 - 8 / WIDTH, height * number / total))
-        axes.set_ylim(number - 0.5, -0.5)
+        bottom = (FOOT - 4) / height
+        axes = figure.add_axes((left, bottom, 1 - 2 * left, rows_height / height))
+        axes.set_ylim(num_rows - 0.5, -0.5)
         axes.set_yticks([])
         axes.xaxis.grid(visible=True)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
@@ -142,37 +163,36 @@ def row_chart(number: int, height: int = ROW) -> Iterator[tuple[Figure, Axes]]:
         yield figure, axes
 
 
-def write_row_label(axes: Axes, row: int, label: str, value: str, above: float = 0.34) -> None:
-    """Write the name of a row at its left and its figure at its right, `above` rows above its middle."""
-    y = row - above
+def write_row_label(axes: Axes, row: int, label: str, value: str, rows_above: float = 0.34) -> None:
+    """Write the name of a row at its left and its figure at its right, so many rows above its middle."""
+    y = row - rows_above
     transform = axes.get_yaxis_transform()
-    axes.text(0.004, y, chart_label(label), transform=transform, va="center", fontsize=13)
+    axes.text(0.004, y, shorten_label(label), transform=transform, va="center", fontsize=13)
     figure = axes.text(0.996, y, value, transform=transform, va="center", fontsize=13)
     figure.set(ha="right", fontweight="bold")
 
 
 def draw_ratio_bar(
     axes: Axes, row: int, label: str, start: float, ratio: HasInterval, colour: str
-) -> list[float]:
-    """Draw a ratio as a bar with its interval at its end; return the values that the axis must contain."""
+) -> None:
+    """Draw a labelled bar from `start` to `start` times a ratio, with the interval at its end."""
     text = f"{format_ratio(ratio.value)}x"
     write_row_label(axes, row, label, text)
-    end = start * ratio.value
     y = row + 0.06
-    bar = axes.barh(y, end - start, 0.3, start, color=colour, edgecolor=PAPER, linewidth=1)
+    width = start * ratio.value - start
+    bar = axes.barh(y, width, 0.3, start, color=colour, edgecolor=PAPER, linewidth=1)
     add_tooltip(bar[0], text + format_interval(ratio, format_ratio, ", 95 % "))
-    if ratio.low is None or ratio.high is None:
-        return [start, end]
-    low = start * ratio.low
-    high = start * ratio.high
-    axes.hlines(y, low, high, color=INK, linewidth=2)
-    return [start, end, low, high]
+    if ratio.low is not None and ratio.high is not None:
+        low = start * ratio.low
+        high = start * ratio.high
+        axes.hlines(y, low, high, color=INK, linewidth=2)
 
 
-def scale_ratios(axes: Axes, values: Sequence[float]) -> None:
-    """Scale the axis of ratios to contain the values, with few ticks."""
-    low = min(values) / 1.03
-    high = max(values) * 1.03
+def fit_ratio_axis(axes: Axes) -> None:
+    """Scale the axis of ratios to what is drawn, with few ticks."""
+    low, high = _drawn_ratio_range(axes)
+    low /= 1.03
+    high *= 1.03
     axes.set_xlim(low, high)
     ticks = [tick for tick in TICKS if low <= tick <= high]
     spacing = math.ceil(len(ticks) / MOST_TICKS)
@@ -181,16 +201,7 @@ def scale_ratios(axes: Axes, values: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
-def _draw_ratio(
-    axes: Axes, y: float, ratio: Ratio, name: str, marker: str, colour: str, ends: list[float]
-) -> str:
-    """Draw a ratio with its interval, add the values that the axis must contain to `ends`, and return its text."""
-    text = f"{name} {format_ratio(ratio.value)}"
-    tooltip = text
-    ends.append(ratio.value)
-    if ratio.low is not None and ratio.high is not None:
-        axes.hlines(y, ratio.low, ratio.high, color=colour, linewidth=2)
-        ends += [ratio.low, ratio.high]
-        tooltip += f", 95 % {format_interval(ratio, format_ratio)}, {ratio.verdict}"
-    draw_marks(axes, [ratio.value], [y], marker, colour, tooltip, size=6)
-    return text
+def _drawn_ratio_range(axes: Axes) -> tuple[float, float]:
+    """Return the smallest and the largest ratio that is drawn, or the narrowest range of an axis around them."""
+    lowest, highest = NARROWEST
+    return min(lowest, axes.dataLim.xmin), max(highest, axes.dataLim.xmax)

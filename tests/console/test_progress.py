@@ -18,7 +18,7 @@ def test_remaining_time_is_shown_once_it_is_known(
     shown = Progress()
     shown.log_start("the first run")
     clock.now = 61.0
-    shown.expect(120.0)
+    shown.expect_end_in(120.0)
     shown.log_start("the second run")
     shown.log_start("a run that starts within a minute of it")
     clock.now = 600.0

@@ -10,7 +10,7 @@ from bench.console.console import (
     END_MARGIN_SECONDS,
     EXIT_CODE_BY_SIGNAL,
     StopRequest,
-    record_signals,
+    handle_stop_signals,
 )
 from bench.environment.variables import END_TIME
 
@@ -38,7 +38,7 @@ def test_signals_are_kept_once_a_state_can_be_saved_and_end_the_process_before(
     number: signal.Signals, code: int
 ) -> None:
     assert EXIT_CODE_BY_SIGNAL[number] == code
-    with record_signals() as stop:
+    with handle_stop_signals() as stop:
         with pytest.raises(SystemExit) as ended:
             os.kill(os.getpid(), number)
         assert ended.value.code == code

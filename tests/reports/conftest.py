@@ -17,7 +17,7 @@ from bench.environment.circumstances import Circumstances
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import get_experiment
 from bench.records.record import (
-    Branch,
+    CooledTower,
     Failure,
     Flops,
     Memory,
@@ -30,7 +30,7 @@ from bench.records.record import (
 )
 from bench.records.record_kind import AnyRecordContent, kind_tag
 from bench.records.scores import Score
-from reports.page import page
+from reports.page import render_comparison_page
 
 COMPARISON = "2026-11-25-tiny"
 NAMES = ("clip-tiny", "siglip-tiny", "catlip-tiny", "superclass-tiny")
@@ -163,7 +163,7 @@ def training_record(name: str, seed: int) -> Record:
     cool = [
         height * (0.55 - 0.05 * step / 125) + chance.gauss(0, 0.04 * height) for step in range(125)
     ]
-    branch = Branch(images=80_000, budgets=("equal images",), tower="tower.safetensors")
+    branch = CooledTower(images=80_000, budgets=("equal images",), tower="tower.safetensors")
     training = Training(
         trunk_losses=tuple(trunk), cooldown_losses=(tuple(cool),), branches=(branch,), seconds=91.2
     )
@@ -276,7 +276,7 @@ def first_screen(*arguments: Any, **options: Any) -> str:
     with pytest.MonkeyPatch.context() as without:
         for sections in ("RESULTS", "BACKGROUND"):
             without.setattr(f"reports.page.{sections}", ())
-        return page(*arguments, **options)
+        return render_comparison_page(*arguments, **options)
 
 
 def short(record: Record) -> Record:
@@ -293,7 +293,7 @@ def whole() -> list[Record]:
 
 @pytest.fixture(scope="session")
 def whole_page(whole: list[Record]) -> str:
-    return page("x", whole)
+    return render_comparison_page("x", whole)
 
 
 @pytest.fixture(scope="session")

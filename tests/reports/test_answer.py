@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from bench.experiment.config import change
 from bench.records.record import Record, Training
-from reports.page import page
+from reports.page import render_comparison_page
 from tests.reports.conftest import first_screen, short
 from tests.reports.test_page import Document
 
@@ -98,7 +98,7 @@ def test_towers_of_own_data_are_said_to_be_scored_on_drawings(
 ) -> None:
     note = "The towers were trained on my shards and scored on drawings of the shipped pack"
     own = on_own_data([short(one) for one in whole if not isinstance(one.measured, Training)])
-    shown = words(page("x", own))
+    shown = words(render_comparison_page("x", own))
     assert f"{note}, such as emoji: --root FOLDER scores them on" in shown
     assert "scored on drawings" not in words(whole_page)
     assert "a known concept is found in another style" in words(whole_page)
@@ -151,7 +151,7 @@ def test_skipped_samples_and_labels_of_adjectives_are_named_below_the_answer(
         )
         for number, one in enumerate(timed(make, 1))
     ]
-    text = page("x", runs)
+    text = render_comparison_page("x", runs)
     note = "Samples were skipped or have no text: see what is wrong with them"
     assert note in words(text)
     assert words(text).index(note) < words(text).index("The answer in figures")
@@ -163,7 +163,7 @@ def test_skipped_samples_and_labels_of_adjectives_are_named_below_the_answer(
         ["truncated", "1,001"],
         ["empty caption (used)", "3"],
     ]
-    assert "have no text" not in words(page("x", timed(make, 1)))
+    assert "have no text" not in words(render_comparison_page("x", timed(make, 1)))
 
 
 def test_page_of_a_busy_machine_shows_ratios_of_all_steps_without_a_verdict(

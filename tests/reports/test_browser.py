@@ -18,7 +18,7 @@ from bench.__main__ import main
 from bench.interfaces.sections import OtherResults
 from bench.interfaces.verb import REPORT_VERBS, VERBS
 from bench.records.record import Record, TransferScores, read_records
-from reports.page import page
+from reports.page import render_comparison_page
 from tests.data.shards import write_shards
 from tests.documents import commits, written
 from tests.reports.test_hostile import few_labels, hostile_page
@@ -77,8 +77,10 @@ def pages(
     folder = tmp_path_factory.mktemp("pages")
     records = [*map(of_two_tasks, whole), *few_labels(make)]
     texts = {
-        "page": page("one", records, others=[OtherResults(["another"], records, "Not joined.")]),
-        "explanation": page(
+        "page": render_comparison_page(
+            "one", records, others=[OtherResults(["another"], records, "Not joined.")]
+        ),
+        "explanation": render_comparison_page(
             "x", read_records(Path(__file__).parents[1] / "records" / "explain-tiny")
         ),
         "hostile": hostile_page(make, whole),

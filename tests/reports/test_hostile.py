@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.interfaces.sections import OtherResults
 from bench.records.record import Record
-from reports.page import page
+from reports.page import render_comparison_page
 from tests.reports.accuracy.test_few_labels import curve_record, head_record, metric_record
 from tests.reports.conftest import short
 from tests.reports.hostile import PAYLOAD, hostile
@@ -30,7 +30,7 @@ def hostile_page(make: Make, whole: list[Record]) -> str:
     records = [*map(short, whole), *few_labels(make), make["failure"]()]
     hostile_records = list(map(hostile, records))
     others = [OtherResults([PAYLOAD], hostile_records, PAYLOAD)]
-    return page(PAYLOAD, hostile_records, others=others)
+    return render_comparison_page(PAYLOAD, hostile_records, others=others)
 
 
 def require_text(text: str) -> None:

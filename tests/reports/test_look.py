@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.records.record import Record
-from reports.page import page
+from reports.page import render_comparison_page
 from reports.render.document import TEMPLATES
 from reports.render.svg import (
     CSS,
     SERIES,
     colour_and_marker,
-    drawing,
+    figure_to_svg,
+    open_figure,
     spread_labels,
-    svg,
 )
 
 ON_PAPER = ("ink", "muted", "link", *(f"series-{number}" for number in range(1, len(SERIES) + 1)))
@@ -63,12 +63,12 @@ def test_every_series_has_a_distinct_colour_and_marker() -> None:
 
 
 def test_charts_take_colours_and_fonts_from_the_style_sheet() -> None:
-    with drawing(100, 100) as figure:
+    with open_figure(100, 100) as figure:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=SERIES[0])
         axes.set_title('<i>#a1b201 font-family: y; id="')
         axes.set_xlabel("$\\oops$")  # a formula to matplotlib, and a wrong one
-        drawn = svg(figure, "name", 'a "label"')
+        drawn = figure_to_svg(figure, "name", 'a "label"')
     assert "$\\oops$" in drawn
     assert not re.search(r"(fill|stroke): ?#", drawn)
     assert CSS[SERIES[0]] in drawn
@@ -89,7 +89,7 @@ def test_labels_do_not_overlap_and_keep_their_order(wanted: list[float], gap: fl
 def test_the_policy_allows_the_one_script_and_nothing_else(
     make: dict[str, Callable[..., Record]],
 ) -> None:
-    text = page("one", [make["speed"]("clip-tiny", 0)])
+    text = render_comparison_page("one", [make["speed"]("clip-tiny", 0)])
     script = text.split("<script>")[1].split("</script>", maxsplit=1)[0]
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert (

@@ -19,7 +19,7 @@ from bench.records.record import Record, Speed, TransferScores
 from bench.statistics.intervals import accuracy_with_interval, mean_with_interval
 from bench.statistics.ratios import compare_rates, compare_rates_to_base
 from bench.tables.formats import format_p_value
-from reports.page import page
+from reports.page import render_comparison_page
 from tests.reports.conftest import short
 
 Make = dict[str, Callable[..., Any]]
@@ -84,11 +84,16 @@ def rates(records: list[Record], name: str) -> dict[int, float]:
 
 @pytest.fixture(scope="module")
 def text(whole: list[Record]) -> str:
-    return page("one", whole, others=[OtherResults(["older"], whole, "Not joined.")])
+    return render_comparison_page(
+        "one", whole, others=[OtherResults(["older"], whole, "Not joined.")]
+    )
 
 
 def test_equal_records_give_equal_bytes(whole: list[Record], text: str) -> None:
-    assert page("one", whole, others=[OtherResults(["older"], whole, "Not joined.")]) == text
+    assert (
+        render_comparison_page("one", whole, others=[OtherResults(["older"], whole, "Not joined.")])
+        == text
+    )
 
 
 def require_self_contained(text: str) -> None:
@@ -188,7 +193,7 @@ def test_runs_of_two_machines_are_not_compared(make: Make, change: dict[str, Any
         one, circumstances=replace(one.circumstances, gpu={"power limit": "700 W", "ECC": "on"})
     )
     other = replace(other, circumstances=replace(one.circumstances, **change))
-    document = Document(page("x", [one, other]))
+    document = Document(render_comparison_page("x", [one, other]))
     assert "No ratios are shown: these records cannot be compared" in document.words()
     assert "This does not show other machines than Example CPU" in document.words()
     assert "times as many" not in document.words()
@@ -204,13 +209,17 @@ def test_twofold_mfu_gap_is_reported_as_engineering(make: Make) -> None:
     one, other = make["speed"]("clip-tiny", 0, slower=2.5), make["speed"]("catlip-tiny", 0)
     one = replace(one, measured=replace(one.measured, peak_flops_per_second=2.1e11))
     assert (
-        "Engineering is being compared, not methods." in Document(page("x", [one, other])).words()
+        "Engineering is being compared, not methods."
+        in Document(render_comparison_page("x", [one, other])).words()
     )
 
 
 def test_five_seeds_allow_a_ranking_and_fewer_do_not(make: Make) -> None:
     correct_by_seed = [[short(one) for one in make["transfers"](seed)] for seed in range(5)]
-    few, many = (Document(page("x", [*chain(*correct_by_seed[:count])])) for count in (4, 5))
+    few, many = (
+        Document(render_comparison_page("x", [*chain(*correct_by_seed[:count])]))
+        for count in (4, 5)
+    )
     table = "Differences of accuracy from the base"
     assert "4 paired seeds, a ranking needs 5" in few.words()
     assert table not in few.tables
@@ -250,7 +259,9 @@ def test_unmeasured_figures_are_listed_with_their_reason(make: Make) -> None:
         not_measured={"GPU": "no such driver"},
     )
     document = Document(
-        page("x", [replace(one, measured=measured), make["speed"]("siglip-tiny", 0)])
+        render_comparison_page(
+            "x", [replace(one, measured=measured), make["speed"]("siglip-tiny", 0)]
+        )
     )
     listed = {tuple(row) for row in document.tables["Not measured, and why"][1:]}
     assert ("GPU", "CLIP", "no such driver") in listed
@@ -263,7 +274,7 @@ def test_every_dash_has_a_reason(make: Make) -> None:
         make["memory"]("catlip-tiny"),
         make["failure"]("superclass-tiny"),
     ]
-    document = Document(page("x", records))
+    document = Document(render_comparison_page("x", records))
     text = "not measured: "
     cells = [
         cell for rows in document.tables.values() for row in rows for cell in row if text in cell
@@ -283,7 +294,7 @@ def test_section_in_the_answer_has_no_heading_and_its_failure_is_one_line(
         monkeypatch.setattr(
             "reports.page.list_extension_sections", lambda _: [(section, "mine.py")]
         )
-        text = page("x", whole[:3], folder=whole[:3], failed=failed)
+        text = render_comparison_page("x", whole[:3], folder=whole[:3], section_errors=failed)
         answer, below = text[text.index('id="answer"') :].split("</section>", 1)
         assert 'id="mine"' not in below
         return answer

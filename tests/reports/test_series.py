@@ -1,4 +1,4 @@
-"""Series over commits: which figures are joined, and in which order commits are."""
+"""MetricSeries over commits: which figures are joined, and in which order commits are."""
 
 import json
 from collections.abc import Callable

@@ -15,7 +15,7 @@ from bench.towers.provenance import read_provenance
 from bench.train import loop as training
 from bench.train.loop import scheduled_learning_rate, train
 from bench.train.state import ScheduleSegment
-from reports.render.frames import loss_curve_parts
+from reports.render.loss_curves import trunk_and_cooldown_points
 from tests.small import TWO_BLOCKS, few_images, small
 from tests.tensors import differing
 
@@ -120,7 +120,7 @@ def test_many_losses_are_stored_as_means(
     means = torch.tensor(whole.trunk_losses, dtype=torch.float64).view(6, 2).mean(1)
     assert few.trunk_losses == pytest.approx(means.tolist())
     assert few.cooldown_losses == ((pytest.approx(sum(whole.cooldown_losses[0][1:]) / 2),),)
-    trunk, cooldown = (curve for _, curve in loss_curve_parts(small("catlip"), few, 1))
+    trunk, cooldown = trunk_and_cooldown_points(small("catlip"), few, 1).values()
     # Where each mean's steps end.
     assert [images for images, _ in trunk] == [*range(32, 193, 32)]
     assert [images for images, _ in cooldown] == [240]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.console.console import record_signals
+from bench.console.console import handle_stop_signals
 from bench.data.decoding import UNKNOWN_FORMAT
 from bench.data.stream import BatchStream, PackStream
 from bench.experiment.config import Experiment
@@ -77,7 +77,7 @@ def go(experiment: Experiment, folder: Path, results: Path, minutes: float = 1e6
         folder=str(kept), interval_minutes=minutes, resume_from=taken_up
     )
     try:
-        with record_signals() as stop:
+        with handle_stop_signals() as stop:
             manager = CheckpointManager(checkpoint_config, "20260101T000000-train", BUDGETS, stop)
             return training.train(
                 experiment, CPU, results, BUDGETS, lambda n: folder / f"{n}.safetensors", manager

@@ -16,7 +16,7 @@ from bench.measure.costs import count_step_flops
 from bench.measure.speed import measure_speed
 from bench.measure.throughput import images_per_second_of_all_windows, images_per_step
 from bench.orchestration.budgets import image_budgets
-from bench.records.record import Branch, Speed, Training
+from bench.records.record import CooledTower, Speed, Training
 from bench.towers.provenance import read_provenance
 from bench.train.build import (
     build_train_run,
@@ -28,7 +28,7 @@ from bench.train.loop import train
 from bench.train.step import make_train_step
 from bench.transfer.feature_extractor import make_tower_embedder
 from bench.transfer.tasks.image_sources import composite_on_white
-from reports.render.frames import loss_curve_parts
+from reports.render.loss_curves import trunk_and_cooldown_points
 from tests.small import few_images, small
 
 CPU = torch.device("cpu")
@@ -82,12 +82,14 @@ def test_multi_size_training_counts_its_images_and_its_tower_is_scored(
 
 def test_loss_curves_are_at_images_seen() -> None:
     experiment = several("catlip", images=1000)
-    branch = Branch(images=images_before_step(experiment, 30), budgets=("equal images",), tower="t")
+    branch = CooledTower(
+        images=images_before_step(experiment, 30), budgets=("equal images",), tower="t"
+    )
     training = Training(
         trunk_losses=(1.0,) * 25, cooldown_losses=((0.5,) * 5,), branches=(branch,), seconds=1.0
     )
     batches = [experiment.batch_size_for(image_size_at(experiment, k)) for k in range(30)]
-    (_, trunk), (_, cooled) = loss_curve_parts(experiment, training, 1)
+    trunk, cooled = trunk_and_cooldown_points(experiment, training, 1).values()
     assert [images for images, _ in (*trunk, *cooled)] == list(accumulate(batches))
 
 

@@ -129,7 +129,7 @@ def find_evidence(claim: Claim, records: Sequence[Record]) -> list[Evidence]:
 def _is_run_of(record: Record, name: str) -> bool:
     """Return whether a record is of an experiment with any settings, and not of another tower."""
     run = record.measured
-    has_other_tower = isinstance(run, ReleasedRun) and run.has_other_tower
+    has_other_tower = isinstance(run, ReleasedRun) and run.has_changed_tower_size
     run_name = strip_settings_suffix(record.experiment_name).removesuffix(AS_RELEASED)
     return run_name == name and not has_other_tower
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from bench.features.data_summary.summary import DataSummary, FieldCaptions
 from bench.tables.formats import format_count, format_percent, format_quantity
-from bench.tables.tables import NO_CELL, Cell, Column, Table
+from bench.tables.tables import MISSING_CELL, Cell, Column, Table
 
 QUANTILES = {"least": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1.0}
 CONTEXT = 77  # tokens after which CLIP cuts captions
@@ -146,7 +146,7 @@ def _table_of_cells(title: str, rows: Sequence[dict[str, Cell]], note: str) -> T
     """Return a table whose rows are named cells; the longest row has all names."""
     names = max(rows, key=len)
     columns = [Column(name, is_numeric=cell.value is not None) for name, cell in names.items()]
-    cells = [[row.get(name, NO_CELL) for name in names] for row in rows]
+    cells = [[row.get(name, MISSING_CELL) for name in names] for row in rows]
     return Table(title, columns, {"": cells}, note, is_transposed=True)
 
 

@@ -52,7 +52,7 @@ class SummarizeData:
         print_tables(summary_tables(summary), self.json)
         if self.out is not None:
             from bench.features.data_summary.page import summary_page
-            from reports.render.document import write_page
+            from reports.render.document import write_and_print_path
 
-            write_page(self.out, summary_page(summary).encode())
+            write_and_print_path(self.out, summary_page(summary).encode())
         return OK

@@ -9,8 +9,8 @@ from bench.features.explain.decomposition import Decomposition, decompose
 from bench.features.explain.tables import cause_table
 from bench.interfaces.sections import Block, Chart, ChartKey, PageContext, Question
 from bench.tables.formats import NBSP, format_ratio
-from reports.render.svg import MUTED, SERIES, add_tooltip, svg
-from reports.speed.charts import NARROWEST, draw_ratio_bar, row_chart, scale_ratios
+from reports.render.svg import MUTED, SERIES, add_tooltip, figure_to_svg
+from reports.speed.charts import draw_ratio_bar, fit_ratio_axis, open_row_chart
 
 KEYS = (ChartKey("■ cause", 1), ChartKey("■ whole ratio", 2), ChartKey("◆ FLOP-predicted", 3))
 CHART_NOTE = (
@@ -37,26 +37,24 @@ def waterfall_chart(result: Decomposition) -> Markup:
     """Draw each cause as a bar that starts at the end of the previous one, then the whole ratio."""
     assert result.whole.forward_backward is not None
     total = result.whole.forward_backward
-    with row_chart(len(result.causes) + 1) as (figure, axes):
+    with open_row_chart(len(result.causes) + 1) as (figure, axes):
         axes.set_xscale("log")
         axes.axvline(1, color=MUTED, linewidth=1)
         reached = 1.0
-        ends = list(NARROWEST)
         described = []
         for row, cause in enumerate(result.causes):
             ratio = cause.forward_backward
             if ratio is None:
                 continue
-            ends += draw_ratio_bar(axes, row, cause.cause, reached, ratio, SERIES[0])
+            draw_ratio_bar(axes, row, cause.cause, reached, ratio, SERIES[0])
             if cause.flop_ratio is not None:
                 predicted = reached * cause.flop_ratio
                 marks = axes.plot([predicted], [row + 0.3], "D", color=SERIES[2], markersize=6)
                 add_tooltip(marks[0], f"FLOP-predicted {format_ratio(cause.flop_ratio)}x")
-                ends.append(predicted)
             reached *= ratio.value
             described.append(f"{cause.cause} {format_ratio(ratio.value)}")
-        ends += draw_ratio_bar(axes, len(result.causes), "whole ratio", 1.0, total, SERIES[1])
-        scale_ratios(axes, ends)
+        draw_ratio_bar(axes, len(result.causes), "whole ratio", 1.0, total, SERIES[1])
+        fit_ratio_axis(axes)
         axes.set_xlabel("ratio of images per second")
         described.append(f"whole ratio {format_ratio(total.value)}")
-        return svg(figure, "waterfall", f"Causes of a ratio: {'; '.join(described)}.")
+        return figure_to_svg(figure, "waterfall", f"Causes of a ratio: {'; '.join(described)}.")

@@ -6,16 +6,16 @@ from itertools import pairwise
 from statistics import fmean, median
 
 from bench.measure.observations import Commit
-from bench.statistics.ratios import ALPHA, SMALLEST_EFFECT, compare_independent
+from bench.statistics.ratios import ALPHA, SMALLEST_EFFECT, compare_independent_logs
 from bench.tables.formats import format_quantity
-from reports.series import Series
+from reports.series import MetricSeries
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """A jump between two successive commits of a series."""
 
-    series: Series
+    series: MetricSeries
     at: int  # index of the first point after it
     old: float  # median before it, back to the change before
     new: float
@@ -65,37 +65,37 @@ class Stretch:
     logs: list[float]  # logarithms of the commits' independent values
 
 
-def find_changes(series: Series, num_series: int = 1) -> list[Change]:
+def find_changes(series: MetricSeries, num_series: int = 1) -> list[Change]:
     """Return the changes of a series, one of `num_series` that are tested together, oldest first."""
     if series.metric.is_counter:
         return _counter_changes(series)
     return _time_changes(series, ALPHA / num_series)
 
 
-def has_verdict(series: Series) -> bool:
+def has_verdict(series: MetricSeries) -> bool:
     """Return whether a change of a time in the newest commit could be told: a test needs two values on each side."""
-    *earlier, newest = series.values_by_commit()
+    *earlier, newest = series.independent_values_by_commit()
     return len(newest) > 1 and sum(map(len, earlier)) > 1
 
 
-def _counter_changes(series: Series) -> list[Change]:
+def _counter_changes(series: MetricSeries) -> list[Change]:
     """Return where a counter differs. A counter that varies within a commit is ignored."""
     changes = []
     for at, (before, after) in enumerate(pairwise(series.points), start=1):
         num_values = max(len(set(before.runs)), len(set(after.runs)))
-        if num_values == 1 and before.value != after.value:
-            changes.append(Change(series, at, before.value, after.value))
+        if num_values == 1 and before.median != after.median:
+            changes.append(Change(series, at, before.median, after.median))
     return changes
 
 
-def _time_changes(series: Series, alpha: float) -> list[Change]:
+def _time_changes(series: MetricSeries, alpha: float) -> list[Change]:
     """Return the changes between stretches of commits: the nearest two are merged until a test tells them apart.
 
     The level of the test is divided by the number of commits. Source of the order of merging: Ward 1963,
     "Hierarchical grouping to optimize an objective function", J. Am. Stat. Assoc. 58.
     """
     stretches = []
-    for at, values in enumerate(series.values_by_commit()):
+    for at, values in enumerate(series.independent_values_by_commit()):
         stretches.append(Stretch(at, [math.log(value) for value in values]))
     alpha /= len(stretches)
     while len(stretches) > 1:
@@ -123,6 +123,6 @@ def _ward_distance(before: Stretch, after: Stretch) -> float:
 
 def _differ(before: Stretch, after: Stretch, alpha: float) -> bool:
     """Return whether two stretches differ by 2 % or more, by Student's t."""
-    ratio = compare_independent(before.logs, after.logs)
+    ratio = compare_independent_logs(before.logs, after.logs)
     is_large = abs(math.log(ratio.value)) >= math.log1p(SMALLEST_EFFECT)
     return is_large and ratio.p is not None and ratio.p <= alpha

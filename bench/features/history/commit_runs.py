@@ -87,7 +87,7 @@ def time_rounds(
             document["turn"] = f"{start:%Y%m%dT%H%M%S.%f}"
             save_document(document, folder / name / f"{round_:02}.json", fingerprint)
         seconds = (datetime.now(UTC) - start).total_seconds()
-        progress.expect((rounds - round_ - 1) * seconds)
+        progress.expect_end_in((rounds - round_ - 1) * seconds)
 
 
 def time_suites(

@@ -11,14 +11,14 @@ from bench.measure.observations import Commit
 from bench.tables.formats import format_quantity, format_ratio, pluralize
 from reports.render.svg import (
     INK,
-    chart_label,
+    add_axes_with_margins,
     colour_and_marker,
     draw_marks,
-    drawing,
-    margin_axes,
-    svg,
+    figure_to_svg,
+    open_figure,
+    shorten_label,
 )
-from reports.series import CommitHistory, Series
+from reports.series import CommitHistory, MetricSeries
 
 SIZE = (440, 200)  # points
 MARGINS = (78, 10, 34, 26)  # points: left, right, foot, top
@@ -26,7 +26,7 @@ MOST_TICKS = 5
 
 
 def series_chart(
-    name: str, history: CommitHistory, lines: Sequence[Series], changes: Sequence[Change]
+    name: str, history: CommitHistory, lines: Sequence[MetricSeries], changes: Sequence[Change]
 ) -> Markup:
     """Draw the series of one metric, one line per machine; `name` is the prefix of the ids in the SVG."""
     measured = {point.commit for line in lines for point in line.points}
@@ -35,15 +35,15 @@ def series_chart(
     title = f"{lines[0].benchmark.name}, {metric.name} over {len(commits)} commits"
     descriptions = [change.describe() for change in changes]
     text = "; ".join([title, *descriptions])
-    with drawing(*SIZE) as figure:
-        axes = margin_axes(figure, *MARGINS)
+    with open_figure(*SIZE) as figure:
+        axes = add_axes_with_margins(figure, *MARGINS)
         for line in lines:
             colour, marker = colour_and_marker(history.machines.index(line.machine))
             _draw_line(axes, commits, line, colour, marker)
         for change in changes:
             _draw_change(axes, commits, change)
         _scale_axes(axes, commits, metric.unit)
-        return svg(figure, name, f"{text}.")
+        return figure_to_svg(figure, name, f"{text}.")
 
 
 def _scale_axes(axes: Axes, commits: Sequence[Commit], unit: str) -> None:
@@ -59,19 +59,19 @@ def _scale_axes(axes: Axes, commits: Sequence[Commit], unit: str) -> None:
 
 
 def _draw_line(
-    axes: Axes, commits: Sequence[Commit], line: Series, colour: str, marker: str
+    axes: Axes, commits: Sequence[Commit], line: MetricSeries, colour: str, marker: str
 ) -> None:
     """Draw the medians of commits as marks on a line, and the processes as small dots."""
     positions = [commits.index(point.commit) for point in line.points]
-    medians = [point.value for point in line.points]
+    medians = [point.median for point in line.points]
     axes.plot(positions, medians, color=colour, linewidth=1.25)
     for position, point in zip(positions, line.points, strict=True):
         dots = [position] * len(point.runs)
         axes.plot(dots, point.runs, "o", color=colour, markersize=2.5, alpha=0.45)
         processes = pluralize(len(point.runs), "process", "processes")
-        value = format_quantity(point.value, line.metric.unit)
+        value = format_quantity(point.median, line.metric.unit)
         tooltip = f"{point.commit.short}: {value}, median of {processes}"
-        draw_marks(axes, position, point.value, marker, colour, tooltip, size=5.5)
+        draw_marks(axes, position, point.median, marker, colour, tooltip, size=5.5)
 
 
 def _draw_change(axes: Axes, commits: Sequence[Commit], change: Change) -> None:
@@ -81,6 +81,6 @@ def _draw_change(axes: Axes, commits: Sequence[Commit], change: Change) -> None:
     axes.axvline(middle, color=INK, linewidth=1.25)
     ratio = format_ratio(change.new / change.old)
     arrow = "▼" if change.is_worse else "▲"
-    text = chart_label(f"{arrow} {ratio}x")
+    text = shorten_label(f"{arrow} {ratio}x")
     transform = axes.get_xaxis_transform()
     axes.text(middle, 1.03, text, transform=transform, ha="center", va="bottom", fontsize=11)

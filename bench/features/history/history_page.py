@@ -18,12 +18,12 @@ from bench.tables.groups import group_by
 from bench.tables.tables import Cell, Column, Table
 from reports.render.document import (
     BuiltSection,
-    left_out,
+    damaged_files_warning,
     render_blocks,
     render_page,
-    write_page,
+    write_and_print_path,
 )
-from reports.render.svg import swatch
+from reports.render.svg import legend_marker
 from reports.series import CommitHistory, build_history
 
 CHANGES_NOTE = (
@@ -61,7 +61,7 @@ class HistoryPage:
             print(escape_unprintable(change.describe()))
         print(describe_verdict(history, changes))
         page = history_page(history, changes, damaged)
-        write_page(self.out or self.results / "charts.html", page.encode())
+        write_and_print_path(self.out or self.results / "charts.html", page.encode())
         return log_damaged_files(damaged)
 
 
@@ -71,7 +71,7 @@ def history_page(
     """Return the page of a history and its changes; `damaged` are the errors of files that are left out."""
     machines = []
     for index, machine in enumerate(history.machines):
-        machines.append((f"machine {index + 1}: {machine}", swatch(index)))
+        machines.append((f"machine {index + 1}: {machine}", legend_marker(index)))
     change_blocks: list[Block] = [Legend(machines, "Machines")]
     if changes:
         change_blocks += [_changes_table(history, changes), Text(CHANGES_NOTE, "under")]
@@ -87,7 +87,7 @@ def history_page(
             pluralize(len(history.machines), "machine"),
             f"{len(history.series):,} series",
         ],
-        answer=[Text(describe_verdict(history, changes), "lead"), *left_out(damaged)],
+        answer=[Text(describe_verdict(history, changes), "lead"), *damaged_files_warning(damaged)],
         sections=[
             BuiltSection("changes", "Changes", "Changes", render_blocks(change_blocks)),
             BuiltSection("charts", "Charts", "Charts", render_blocks(charts)),

@@ -13,7 +13,7 @@ from bench.features.claims.section import describe_published_speed
 from bench.features.claims.tables import format_measured_ratio
 from bench.features.claims.verdict import judge_claim
 from bench.records.record import Speed, read_records, record_path, write_record
-from reports.page import page
+from reports.page import render_comparison_page
 from tests.features.claims.evidence import authors_runs, our_runs
 from tests.reports.conftest import whole_comparison
 from tests.reports.test_page import Document
@@ -59,7 +59,7 @@ def test_claim_is_shown_with_its_evidence_and_conditions(
 
 def test_default_page_has_the_statement_and_both_verdicts() -> None:
     runs = [record for record in whole_comparison() if isinstance(record.measured, Speed)]
-    without = Document(page("x", runs)).words()
+    without = Document(render_comparison_page("x", runs)).words()
     assert describe_published_speed() in without
     assert (
         "Not decided: no comparison timed both clip-vit-b16-datacomp and catlip-vit-b16-datacomp"
@@ -67,11 +67,13 @@ def test_default_page_has_the_statement_and_both_verdicts() -> None:
     )
     assert (
         "Not reproduced"
-        in Document(page("x", runs, folder=authors_runs(get_claim(NAME), 1.4))).words()
+        in Document(
+            render_comparison_page("x", runs, folder=authors_runs(get_claim(NAME), 1.4))
+        ).words()
     )
     clip = [
         record
         for record in runs
         if record.experiment is not None and record.experiment.method == "clip"
     ]
-    assert "As published" not in Document(page("x", clip)).words()
+    assert "As published" not in Document(render_comparison_page("x", clip)).words()

@@ -8,7 +8,7 @@ from bench.features.explain.decomposition import decompose
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER
 from bench.features.explain.tables import cause_table
 from bench.records.record import Record, Speed
-from reports.page import page
+from reports.page import render_comparison_page
 from tests.features.explain.ladders import ladder_of, measured
 from tests.reports.hostile import hostile
 from tests.reports.test_hostile import require_text
@@ -26,7 +26,7 @@ def records() -> list[Record]:
 def test_explanation_page_lists_the_causes() -> None:
     result = decompose(records())
     assert result is not None
-    document = Document(page("x", records()))
+    document = Document(render_comparison_page("x", records()))
     assert "Where does the ratio come from? catlip" in document.words()
     assert "The answer in figures" not in document.tables
     rows = document.tables[cause_table(result).title][1:]
@@ -48,8 +48,8 @@ def test_explanation_page_lists_the_causes() -> None:
 
 def test_records_without_a_ladder_have_no_such_section() -> None:
     rest = [one for one in records() if isinstance(one.measured, Speed)]
-    assert "#explanation" not in page("x", rest)
+    assert "#explanation" not in render_comparison_page("x", rest)
 
 
 def test_every_string_of_an_explanation_is_escaped() -> None:
-    require_text(page("x", list(map(hostile, records()))))
+    require_text(render_comparison_page("x", list(map(hostile, records()))))

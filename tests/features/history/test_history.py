@@ -12,7 +12,7 @@ import pytest
 from bench.features.history.changes import find_changes
 from bench.features.history.history_page import history_page
 from bench.measure.observations import BenchmarkId, Commit, Metric, read_observations
-from reports.series import CommitPoint, Series, build_history
+from reports.series import CommitPoint, MetricSeries, build_history
 from tests.documents import commits, document, written
 from tests.report_command import main
 from tests.reports.conftest import speed_record
@@ -28,17 +28,17 @@ def series_of_runs(
     runs_by_commit: Sequence[Sequence[float]],
     metric: Metric = TIME,
     turns: Sequence[str] = ("a", "b", "c", "d"),
-) -> Series:
+) -> MetricSeries:
     points = [
         CommitPoint(Commit(f"{at:040}"), tuple(runs), tuple(turns[: len(runs)]))
         for at, runs in enumerate(runs_by_commit)
     ]
-    return Series(BenchmarkId("suite.py::part", "group"), metric, "here", tuple(points))
+    return MetricSeries(BenchmarkId("suite.py::part", "group"), metric, "here", tuple(points))
 
 
 def series(
     levels: Sequence[float], *, processes: int = 1, noise: float = 0.005, metric: Metric = TIME
-) -> Series:
+) -> MetricSeries:
     draw = random.Random(7)
     return series_of_runs(
         [[level * math.exp(draw.gauss(0, noise)) for _ in range(processes)] for level in levels],

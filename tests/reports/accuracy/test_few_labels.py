@@ -16,7 +16,7 @@ from bench.records.record import Record, TransferScores
 from bench.records.scores import MetricScore, Score
 from bench.statistics.accuracies import Estimate, estimate_mean_over_draws
 from bench.statistics.intervals import mean_with_interval
-from reports.page import page
+from reports.page import render_comparison_page
 from tests.reports.test_page import Document, require_self_contained
 
 Make = dict[str, Callable[..., Any]]
@@ -148,7 +148,7 @@ SHARES = "emoji: accuracy by label fractions against the share of the labelled i
 
 
 def test_with_one_seed_intervals_are_over_draws(make: Make, words: Words) -> None:
-    text = page(
+    text = render_comparison_page(
         "x",
         [
             curve_record(make, name, 0)
@@ -170,7 +170,7 @@ def test_with_one_seed_intervals_are_over_draws(make: Make, words: Words) -> Non
 
 
 def test_with_three_seeds_intervals_are_over_seeds(make: Make) -> None:
-    text = page("x", [curve_record(make, "clip-tiny", seed) for seed in range(3)])
+    text = render_comparison_page("x", [curve_record(make, "clip-tiny", seed) for seed in range(3)])
     found = estimate_mean_over_draws(
         {seed: answers("clip-tiny", seed, PLACES[0]) for seed in range(3)}
     )
@@ -192,7 +192,7 @@ def test_a_mean_over_seeds_weighs_each_training_once(runs: list[list[float]]) ->
 
 def test_metrics_of_other_tasks_are_shown_with_their_baseline(make: Make, words: Words) -> None:
     baselines = {"macro mAP": 0.227, "box AP": None}
-    text = page(
+    text = render_comparison_page(
         "x",
         [
             metric_record(make, "clip-tiny", {"macro mAP": 0.336, "box AP": 0.041}, baselines),
@@ -214,7 +214,7 @@ def test_gains_of_a_head_are_paired_by_draw(make: Make) -> None:
         head_record(make, "elsewhere", {1: 0.1}),
         head_record(make, "random init of elsewhere", {1: 0}),
     ]
-    text = page("x", records)
+    text = render_comparison_page("x", records)
     found: dict[tuple[str, int | None], list[float]] = {}
     assert isinstance(records[0].measured, TransferScores)
     for one in records[0].measured.scores:
@@ -242,6 +242,6 @@ def test_page_with_all_sections_is_valid(whole: list[Record], make: Make) -> Non
         head_record(make, "catlip-tiny", {0: 0.2, 1: 0.1}),
         metric_record(make, "clip-tiny", {"mIoU": 0.174}, {"mIoU": 0.091}),
     ]
-    text = page("x", records)
+    text = render_comparison_page("x", records)
     require_self_contained(text)
     assert text.count('role="img" aria-label=""') == 0

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from bench.measure.figures import figure_tables
 from bench.records.record import read_records
-from reports.page import page
+from reports.page import render_comparison_page
 from tests.measure.test_figures import NAMES, records_of
 from tests.reports.test_page import Document
 
@@ -15,7 +15,7 @@ VALUES = {
 
 def test_page_has_the_figures_of_measurements_and_their_verdicts() -> None:
     records = records_of(VALUES)
-    text = page("c", records)
+    text = render_comparison_page("c", records)
     (printed,) = figure_tables(records, NAMES)
     shown = Document(text).tables[printed.title]
     assert sorted(row[:2] for row in shown[1:]) == sorted(
@@ -26,4 +26,4 @@ def test_page_has_the_figures_of_measurements_and_their_verdicts() -> None:
 
 def test_page_without_measurements_has_no_such_section() -> None:
     records = read_records(Path(__file__).parents[2] / "records", "20261125T160151-smoke")
-    assert 'id="figures"' not in page("c", records)
+    assert 'id="figures"' not in render_comparison_page("c", records)

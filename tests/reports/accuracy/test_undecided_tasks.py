@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from bench.measure.comparison_records import group_comparison
 from bench.records.record import Record
-from bench.statistics.accuracies import MIN_SEEDS_FOR_RANKING, repetitions_needed
+from bench.statistics.accuracies import MIN_SEEDS_FOR_RANKING, paired_differences_needed
 from bench.transfer.subject_scores import collect_full_label_scores
-from reports.accuracy.needs import describe_needs
+from reports.accuracy.undecided_tasks import describe_undecided_tasks
 from tests.reports.conftest import short
 
 Make = dict[str, Callable[..., Any]]
@@ -19,7 +19,7 @@ Make = dict[str, Callable[..., Any]]
 
 def needs(records: list[Record], name: str = "1-default") -> list[str]:
     comparison = group_comparison(name, records)
-    return list(describe_needs(comparison, collect_full_label_scores(comparison)))
+    return list(describe_undecided_tasks(comparison, collect_full_label_scores(comparison)))
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -35,10 +35,10 @@ def test_needs_follow_from_the_spread_over_seeds_and_test_images(make: Make, see
             records.append(record)
         differences.append(answers["catlip-tiny"] - answers["clip-tiny"])
     table = np.array(differences)
-    images = repetitions_needed(table.mean(), table.mean(axis=0).std(ddof=1))
+    images = paired_differences_needed(table.mean(), table.mean(axis=0).std(ddof=1))
     trainings = MIN_SEEDS_FOR_RANKING
     if seeds > 1:
-        over_seeds = repetitions_needed(table.mean(), table.mean(axis=1).std(ddof=1))
+        over_seeds = paired_differences_needed(table.mean(), table.mean(axis=1).std(ddof=1))
         trainings = max(trainings, over_seeds)
     (sentence,) = needs(records)
     assert (

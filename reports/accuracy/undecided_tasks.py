@@ -11,7 +11,9 @@ from bench.records.record import Training
 from bench.statistics.accuracies import (
     MIN_SEEDS_FOR_RANKING,
     POWER,
-    repetitions_needed,
+    Estimate,
+    ItemScores,
+    paired_differences_needed,
 )
 from bench.statistics.ratios import ALPHA
 from bench.tables.formats import (
@@ -22,9 +24,9 @@ from bench.tables.formats import (
     join_with_and,
 )
 from bench.transfer.subject_scores import FullLabelScores, SubjectAccuracy, select_towers_at_budget
-from reports.accuracy.ranking import headline_experiment, question_budget
+from reports.accuracy.ranking import choose_answer_budget, choose_lead_experiment
 
-MAX_TASKS = 2  # of which the page says it
+MAX_TASKS = 2  # number of tasks that are described
 UNTRAINED = (
     "On {task} {budget}, {towers} cannot be told from an untrained tower: such towers rank nothing."
 )
@@ -36,57 +38,63 @@ NEEDED = Markup(
 LOWER_BOUND = "a lower bound from the binomial spread over the test images of one seed"
 
 
-def describe_needs(comparison: ComparisonRecords, scores: FullLabelScores) -> Iterator[str]:
-    """Yield a sentence or two for the first tasks: towers like untrained ones, and what would tell the others apart."""
+def describe_undecided_tasks(
+    comparison: ComparisonRecords, scores: FullLabelScores
+) -> Iterator[str]:
+    """Yield, for the first tasks, which towers are like untrained ones, and what would tell the others apart."""
     if comparison.is_smoke_test or not scores.budgets:
         return
-    budget = question_budget(comparison, scores) or scores.budgets[0]
+    budget = choose_answer_budget(comparison, scores) or scores.budgets[0]
     for task in scores.tasks[:MAX_TASKS]:
         towers = select_towers_at_budget(scores.main_accuracies(task), budget)
-        untrained = [name for name, tower in towers.items() if _is_like_untrained(tower)]
+        untrained = [name for name, tower in towers.items() if _may_equal_untrained(tower.gain)]
         if untrained:
             names = join_with_and([comparison.label(name) for name in untrained])
             yield UNTRAINED.format(task=task, budget=budget, towers=names)
         base = towers.pop(comparison.base or "", None)
         if base is None or not towers:
             continue
-        lead = towers[headline_experiment(comparison, list(towers))]
-        if not {base.subject, lead.subject} <= {*untrained}:
-            yield _describe_need(comparison, task, base, lead)
+        lead = towers[choose_lead_experiment(comparison, list(towers))]
+        if base.subject in untrained and lead.subject in untrained:
+            continue
+        sentence = _describe_seeds_needed(comparison, task, base, lead)
+        if sentence:
+            yield sentence
 
 
-def _is_like_untrained(tower: SubjectAccuracy) -> bool:
+def _may_equal_untrained(gain: Estimate | None) -> bool:
     """Return whether the gain over the random-init baseline may be none."""
-    return tower.gain is not None and tower.gain.low is not None and tower.gain.low <= 0
+    return gain is not None and gain.low is not None and gain.low <= 0
 
 
-def _describe_need(
+def _describe_seeds_needed(
     comparison: ComparisonRecords, task: str, base: SubjectAccuracy, lead: SubjectAccuracy
 ) -> Markup:
     """Say how many seeds, minutes and test images would tell two towers apart; empty if there are as many."""
-    base_answers = base.correct_by_seed()
-    differences = []
-    for seed, answers in lead.correct_by_seed().items():
-        if seed in base_answers and np.size(answers) == np.size(base_answers[seed]):
-            differences.append(answers - base_answers[seed])
+    differences = _paired_differences(base, lead)
     if not differences or np.size(differences[0]) == 1:
         return Markup()
     table = np.array(differences)  # (seeds, test images)
     num_seeds, num_test = table.shape
     mean = float(table.mean())
-    test_images = repetitions_needed(mean, float(table.mean(axis=0).std(ddof=1)))
+    deviation_of_items = float(table.mean(axis=0).std(ddof=1))
+    test_images = paired_differences_needed(mean, deviation_of_items)
     seeds = MIN_SEEDS_FOR_RANKING
     basis = LOWER_BOUND
     if num_seeds > 1:
-        seeds = max(seeds, repetitions_needed(mean, float(table.mean(axis=1).std(ddof=1))))
+        deviation_of_seeds = float(table.mean(axis=1).std(ddof=1))
+        seeds = max(seeds, paired_differences_needed(mean, deviation_of_seeds))
         basis = f"from the spread over these {num_seeds} seeds and over test images"
     if seeds <= num_seeds and test_images <= num_test:
         return Markup()
-    names = {base.subject, lead.subject}
-    seconds = [run.seconds for tower, run in comparison.runs_of(Training) if tower.name in names]
+    seconds = []
+    for experiment, training in comparison.runs_of(Training):
+        if experiment.name in (base.subject, lead.subject):
+            seconds.append(training.seconds)
     time = ""
     if seconds:
-        time = f", about {format_duration(2 * seeds * fmean(seconds))} of training here"
+        needed_seconds = 2 * seeds * fmean(seconds)
+        time = f", about {format_duration(needed_seconds)} of training here"
     images = dict.fromkeys(format_count(tower.images_seen) for tower in (base, lead))
     return NEEDED.format(
         task=task,
@@ -102,3 +110,13 @@ def _describe_need(
         power=format_percent(POWER, 0),
         basis=basis,
     )
+
+
+def _paired_differences(base: SubjectAccuracy, lead: SubjectAccuracy) -> list[ItemScores]:
+    """Return lead - base of each seed that both have with the same test images."""
+    base_scores = base.correct_by_seed()
+    differences = []
+    for seed, scores in lead.correct_by_seed().items():
+        if seed in base_scores and np.size(scores) == np.size(base_scores[seed]):
+            differences.append(scores - base_scores[seed])
+    return differences

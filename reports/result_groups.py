@@ -1,5 +1,6 @@
-"""The comparisons of a folder in groups that can be compared: the first is the page, the others are tables of it."""
+"""The comparisons of a folder in groups that can be compared: one begins the page, the others are short tables."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,47 +31,55 @@ from bench.records.record import (
     Training,
     TransferScores,
     comparison_name_from_filename,
-    list_record_files,
+    list_report_record_files,
 )
 from bench.records.record_kind import UnknownRecordContent
 from bench.tables.groups import group_by
 
-JOINED = (Speed, Memory, Training, TransferScores, Failure, MeasuredFigures, UnknownRecordContent)
+JOINED_KINDS = (
+    Speed,
+    Memory,
+    Training,
+    TransferScores,
+    Failure,
+    MeasuredFigures,
+    UnknownRecordContent,
+)
 STAND_ALONE = {"smoke", "explain"}  # purposes of comparisons that are not joined with others
 REPEATED = "The results above are of the same experiments."
 Key = tuple[object, ...]
 
 
 @dataclass(slots=True)
-class ResultGroup:
-    """Results that can be compared."""
+class ComparableResults:
+    """Results that can be compared, of one comparison or several."""
 
-    comparisons: list[str] = field(default_factory=list)  # that the records are of
+    comparisons: list[str] = field(default_factory=list)  # names
     records: list[Record] = field(default_factory=list)
-    _names: dict[Key, str] = field(default_factory=dict)  # of experiments, by row
-    # Rows and images whose seconds the equal device seconds are.
-    _slowest: set[Key] = field(default_factory=set)
+    _names: dict[Key, str] = field(default_factory=dict)  # of experiments, by `row_settings`
+    # As of `_equal_seconds_rows`, of the first comparison that has such rows.
+    _equal_seconds_rows: set[Key] = field(default_factory=set)
 
-    def add(self, comparison: str, records: Sequence[Record]) -> list[Record]:
-        """Add the records that the group lacks, if any is a result; return those that it does not take."""
+    def add_missing(self, comparison: str, records: Sequence[Record]) -> list[Record]:
+        """Add the records that are missing here, if any is a result; return those that are not added and not equal."""
         added, superseded = _split_superseded(self.records, records)
-        has_result = any(map(_is_result, added))
-        if self.records and not has_result:
+        if self.records and not any(map(_is_result, added)):
             return list(records)
-        slowest = _slowest_rows(added)
-        if not self._slowest:
-            self._slowest = slowest
-        has_other_seconds = bool(slowest) and self._slowest.isdisjoint(slowest)
+        slowest_rows = _equal_seconds_rows(added)
+        if not self._equal_seconds_rows:
+            self._equal_seconds_rows = slowest_rows
+        has_other_seconds = bool(slowest_rows) and self._equal_seconds_rows.isdisjoint(slowest_rows)
         self.comparisons.append(comparison)
-        self.records += [self._renamed(record, has_other_seconds) for record in added]
+        for record in added:
+            self.records.append(self._with_page_name(record, has_other_seconds))
         return superseded if any(map(_is_result, superseded)) else []
 
-    def _renamed(self, record: Record, has_other_seconds: bool) -> Record:
-        """Return a record under the name that the page has for its experiment, and without other device seconds."""
+    def _with_page_name(self, record: Record, has_other_seconds: bool) -> Record:
+        """Return a record under the name that its experiment has here, without budgets of other device seconds."""
         experiment = record.experiment
         if experiment is None:
             return record
-        name = self._names.setdefault(row_key(experiment), experiment.name)
+        name = self._names.setdefault(row_settings(experiment), experiment.name)
         measured = record.measured
         if isinstance(measured, TransferScores) and measured.subject == experiment.name:
             measured = replace(measured, subject=name)
@@ -79,17 +88,13 @@ class ResultGroup:
         return replace(record, experiment=change(experiment, name=name), measured=measured)
 
 
-def comparison_files(results: Path) -> dict[str, list[Path]]:
-    """Return the records' files by comparison, oldest first, in a folder and in the folders of trainings below it.
+def record_files_by_comparison(results: Path) -> dict[str, list[Path]]:
+    """Return the files that a page reads by the names of their comparisons, oldest first.
 
-    A comparison in a folder of a training is named with the folder.
+    Names of comparisons in a folder of a training begin with this folder.
     """
-    trainings = results.glob("*/*-train.*.json")
-    folders = {results, *(path.parent for path in trainings)}
-    paths = list[Path]()
-    for folder in folders:
-        paths += list_record_files(folder)
-    paths.sort(key=lambda path: (comparison_name_from_filename(path), path.parent, path))
+    paths = list_report_record_files(results)
+    paths.sort(key=lambda path: (comparison_name_from_filename(path), path.parent))
 
     def comparison(path: Path) -> str:
         folder = path.parent.relative_to(results)
@@ -98,17 +103,17 @@ def comparison_files(results: Path) -> dict[str, list[Path]]:
     return group_by(paths, comparison)
 
 
-def row_key(experiment: Experiment) -> Key:
-    """Return the settings that all records of one row of a page share."""
+def row_settings(experiment: Experiment) -> Key:
+    """Return the values of the settings that all records of one row of a page share: all but name and seed, mainly."""
     ignored = ("name", *FIELDS_IGNORED_IN_ROWS)
     names = [name for name in field_names_of(experiment) if name not in ignored]
     return tuple(get_field(experiment, name) for name in names)
 
 
-def group_results(
+def choose_page_results(
     comparisons: Mapping[str, Sequence[Record]],
-) -> tuple[ResultGroup, list[OtherResults]]:
-    """Return the results of a folder's page, and the others that cannot be compared with them.
+) -> tuple[ComparableResults, list[OtherResults]]:
+    """Return the results that begin a folder's page, and the others that cannot be compared with them.
 
     `comparisons` has the records by comparison, oldest first. Each joins the first group of results that it can be
     compared with. The page has the group in which most kinds of results compare experiments, the newest of these.
@@ -116,59 +121,57 @@ def group_results(
     Timed runs of a group are of one comparison: of that with most experiments, then most runs, then the newest. A
     training with the seed and the images of another one is a repetition, and so is a second score of a tower.
     """
-    order = list(comparisons)
+    oldest_first = list(comparisons)
 
     def preference(name: str) -> tuple[int, int, int]:
-        records = comparisons[name]
-        timed = [record.experiment_name for record in records if isinstance(record.measured, Speed)]
-        num_experiments = len(set(timed))
-        age = order.index(name)
-        return num_experiments, len(timed), age
+        speeds = [record for record in comparisons[name] if isinstance(record.measured, Speed)]
+        num_experiments = len({record.experiment_name for record in speeds})
+        return num_experiments, len(speeds), oldest_first.index(name)
 
-    groups = list[ResultGroup]()
-    for name in sorted(order, key=preference, reverse=True):
+    groups = list[ComparableResults]()
+    for name in sorted(comparisons, key=preference, reverse=True):
         rest = list(comparisons[name])
         for group in groups:
-            if rest and not _reason_apart(group.records, rest):
-                rest = group.add(name, rest)
+            if rest and not _reason_not_joined(group.records, rest):
+                rest = group.add_missing(name, rest)
         if rest:
-            groups.append(ResultGroup())
-            groups[-1].add(name, rest)
+            new_group = ComparableResults()
+            new_group.add_missing(name, rest)
+            groups.append(new_group)
     for group in groups:
-        group.comparisons.sort(key=order.index, reverse=True)
-    page, *others = sorted(groups, key=_rank, reverse=True)
+        group.comparisons.sort(key=oldest_first.index, reverse=True)
+    page, *others = sorted(groups, key=_page_priority, reverse=True)
     apart = []
     for group in others:
-        reason = _reason_apart(page.records, group.records) or REPEATED
+        reason = _reason_not_joined(page.records, group.records) or REPEATED
         apart.append(OtherResults(group.comparisons, group.records, reason))
     return page, apart
 
 
-def _rank(group: ResultGroup) -> tuple[bool, int, int, bool, str]:
-    """Return what makes a group the results of the page, the most important first."""
-    results = filter(_is_result, group.records)
-    kinds = group_by(results, lambda record: type(record.measured))
-    num_compared = 0
-    for records in kinds.values():
-        names = {record.experiment_name for record in records}
-        if len(names) > 1:
-            num_compared += 1
+def _page_priority(group: ComparableResults) -> tuple[bool, int, int, bool, str]:
+    """Return the key by which groups are sorted; that with the largest begins the page."""
+    names_by_kind: dict[type, set[str]] = defaultdict(set)
+    for record in group.records:
+        if _is_result(record):
+            names_by_kind[type(record.measured)].add(record.experiment_name)
+    num_compared = sum(len(names) > 1 for names in names_by_kind.values())
     newest = group.comparisons[0].rpartition("/")[2]
     is_smoke_test = newest.endswith("-smoke")
-    return not is_smoke_test, num_compared, len(kinds), Speed in kinds, newest
+    has_speeds = Speed in names_by_kind
+    return not is_smoke_test, num_compared, len(names_by_kind), has_speeds, newest
 
 
-def _reason_apart(page: Sequence[Record], records: Sequence[Record]) -> str:
-    """Return the reason why records cannot be compared with those of a group; empty if they can."""
+def _reason_not_joined(page: Sequence[Record], records: Sequence[Record]) -> str:
+    """Return the reason why records cannot be compared with those of the page; empty if they can."""
     both = [*page, *records]
-    if not all(isinstance(record.measured, JOINED) for record in both):
+    if not all(isinstance(record.measured, JOINED_KINDS) for record in both):
         return "Only timed runs, trainings and scores are joined."
     comparisons = {record.comparison for record in both}
     purposes = {name.rpartition("-")[2] for name in comparisons}
     if len(comparisons) > 1 and purposes & STAND_ALONE:
         return "Results of smoke tests and of explain are not joined with others."
-    shown = _experiments(page)
-    others = _experiments(records)
+    shown = _distinct_experiments(page)
+    others = _distinct_experiments(records)
     allowed = {
         *MAY_DIFFER,
         *FIELDS_IGNORED_IN_ROWS,
@@ -181,26 +184,29 @@ def _reason_apart(page: Sequence[Record], records: Sequence[Record]) -> str:
         differences["machine"] = tuple(machines)
     if differences:
         return f"They differ from those above in {format_differences(differences)}."
-    test_sets = dict(_test_sets(page))
-    for task, test_set in _test_sets(records):
-        if test_sets.get(task, test_set) != test_set:
+    shown_test_sets = _test_set_by_task(page)
+    for task, test_set in _test_set_by_task(records).items():
+        if shown_test_sets.get(task, test_set) != test_set:
             return f"Their task {task} has other test images."
     return ""
 
 
-def _slowest_rows(records: Iterable[Record]) -> set[Key]:
-    """Return the rows and images of the experiments whose time for these is the time of equal device seconds."""
+def _equal_seconds_rows(records: Iterable[Record]) -> set[Key]:
+    """Return the rows, and the numbers of images, of the slowest experiments, whose time sets the equal seconds.
+
+    Their towers at equal images are those at equal device seconds.
+    """
     rows = set[Key]()
     for record in records:
+        experiment = record.experiment
         budgets = getattr(record.measured, "budgets", ())
-        is_slowest = {EQUAL_IMAGES, EQUAL_SECONDS} <= {*budgets}
-        if is_slowest and record.experiment is not None:
-            images = record.experiment.training.images
-            rows.add((row_key(record.experiment), images))
+        is_slowest = EQUAL_IMAGES in budgets and EQUAL_SECONDS in budgets
+        if is_slowest and experiment is not None:
+            rows.add((row_settings(experiment), experiment.training.images))
     return rows
 
 
-def _experiments(records: Iterable[Record]) -> list[Experiment]:
+def _distinct_experiments(records: Iterable[Record]) -> list[Experiment]:
     """Return the distinct experiments of records."""
     experiments = dict[Experiment, None]()
     for record in records:
@@ -212,7 +218,7 @@ def _experiments(records: Iterable[Record]) -> list[Experiment]:
 def _split_superseded(
     page: Sequence[Record], records: Sequence[Record]
 ) -> tuple[list[Record], list[Record]]:
-    """Return the records that a group lacks, and other results of runs that it has; equal ones are left out."""
+    """Return the records whose runs the page lacks, and those of runs that it has with other figures."""
     known = set[Key]()
     for record in page:
         known.update(_identity_keys(record))
@@ -235,14 +241,14 @@ def _is_result(record: Record) -> bool:
 
 
 def _identity_keys(record: Record) -> Iterator[Key]:
-    """Yield a key for a record, or one for each score; a record with a key of a newer comparison is a repetition."""
+    """Yield what identifies the results of a record; a record that shares a key with another one repeats its run."""
     experiment = record.experiment
     seed = None if experiment is None else experiment.seed
     match record.measured:
         case Speed() | Memory():
             yield ("timed",)
         case Training() if experiment is not None:
-            yield "training", row_key(experiment), experiment.training.images, seed
+            yield "training", row_settings(experiment), experiment.training.images, seed
         case MeasuredFigures() as figures:
             yield "figures", figures.measurement
         case UnknownRecordContent() as unknown:
@@ -251,7 +257,7 @@ def _identity_keys(record: Record) -> Iterator[Key]:
             init = None if experiment is None else experiment.image.random_init_key
             subject: Key = (transfer.subject, init)
             if experiment is not None and transfer.subject == experiment.name:
-                subject = (row_key(experiment), transfer.images)
+                subject = (row_settings(experiment), transfer.images)
             for score in transfer.scores:
                 labels = (score.per_class, score.label_share)
                 yield subject, seed, score.task, score.protocol, labels, score.draw
@@ -259,11 +265,15 @@ def _identity_keys(record: Record) -> Iterator[Key]:
                 yield subject, seed, metric.task, metric.protocol, metric.name, metric.draw
 
 
-def _test_sets(records: Iterable[Record]) -> Iterator[tuple[str, Key]]:
-    """Yield the tasks of records with what tells their test images apart: their number and their classes."""
+def _test_set_by_task(records: Iterable[Record]) -> dict[str, Key]:
+    """Return by task what tells test images apart: their number, and for accuracies their classes."""
+    test_sets: dict[str, Key] = {}
     for record in records:
-        if isinstance(record.measured, TransferScores):
-            for score in record.measured.scores:
-                yield score.task, (len(score.correct), score.num_classes, score.majority)
-            for metric in record.measured.metrics:
-                yield metric.task, (metric.num_test,)
+        measured = record.measured
+        if isinstance(measured, TransferScores):
+            for score in measured.scores:
+                num_images = len(score.correct)
+                test_sets[score.task] = (num_images, score.num_classes, score.majority)
+            for metric in measured.metrics:
+                test_sets[metric.task] = (metric.num_test,)
+    return test_sets

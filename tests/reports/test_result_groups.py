@@ -13,8 +13,8 @@ from bench.measure.comparison_records import group_comparison
 from bench.records.record import Memory, Record, Speed, Training, TransferScores
 from bench.records.scores import Score
 from bench.transfer.subject_scores import collect_full_label_scores
-from reports.joined import REPEATED, group_results
-from reports.page import page
+from reports.page import render_comparison_page
+from reports.result_groups import REPEATED, choose_page_results
 from tests.report_command import main
 from tests.reports.conftest import first_screen, written
 from tests.reports.test_page import Document
@@ -74,7 +74,7 @@ def split(
 
 def reasons(comparisons: dict[str, list[Record]]) -> dict[str, str]:
     """The comparisons that are not joined with the others, with the reason."""
-    _, others = group_results(comparisons)
+    _, others = choose_page_results(comparisons)
     return {name: other.reason for other in others for name in other.comparisons}
 
 
@@ -87,16 +87,16 @@ def figures(text: str) -> dict[str, list[list[str]]]:
 
 
 def test_joined_parts_show_the_figures_of_the_whole(whole: list[Record], whole_page: str) -> None:
-    joined, others = group_results(split(whole))
+    joined, others = choose_page_results(split(whole))
     assert not others
     assert len(joined.records) == len(whole)
-    assert figures(page("one", joined.records)) == figures(whole_page)
+    assert figures(render_comparison_page("one", joined.records)) == figures(whole_page)
 
 
 def test_towers_of_another_name_and_vocabulary_stand_in_the_rows_of_their_speeds(
     whole: list[Record],
 ) -> None:
-    joined, _ = group_results(split(whole, trained_as=own))
+    joined, _ = choose_page_results(split(whole, trained_as=own))
     document = Document(first_screen("one", joined.records))
     rows = document.tables["The answer in figures"]
     assert len(rows) == 5
@@ -106,20 +106,20 @@ def test_towers_of_another_name_and_vocabulary_stand_in_the_rows_of_their_speeds
 def test_timed_runs_are_those_of_one_comparison_and_a_smaller_try_is_below(make: Make) -> None:
     names = ("clip-tiny", "catlip-tiny")
     five = [make["speed"](name, number) for name in names for number in range(5)]
-    joined, others = group_results({MEASURE: five, LATER: five[:2]})
+    joined, others = choose_page_results({MEASURE: five, LATER: five[:2]})
     assert joined.records == five
     assert [(*other.comparisons, other.reason) for other in others] == [(LATER, REPEATED)]
-    joined, _ = group_results({MEASURE: five, LATER: five})
+    joined, _ = choose_page_results({MEASURE: five, LATER: five})
     assert joined.comparisons == [LATER]
 
 
 @pytest.mark.parametrize("kind", ["memory", "failure"])
 def test_comparison_without_a_result_does_not_take_the_page_over(make: Make, kind: str) -> None:
     newest = {LATER: [make[kind]("clip-tiny")]}
-    joined, (other,) = group_results({MEASURE: [make["speed"]("clip-tiny", 0)]} | newest)
+    joined, (other,) = choose_page_results({MEASURE: [make["speed"]("clip-tiny", 0)]} | newest)
     assert joined.comparisons == [MEASURE]
     assert other.comparisons == [LATER]
-    assert group_results(newest)[0].comparisons == [*newest]
+    assert choose_page_results(newest)[0].comparisons == [*newest]
 
 
 def test_training_without_scores_hides_nothing_and_is_shown_below(
@@ -139,11 +139,13 @@ def test_results_apart_are_shown_with_speeds_ratios_and_accuracies(
 ) -> None:
     other = [changed(record, data="mine") if record.experiment else record for record in whole]
     speeds = [make["speed"]("clip-tiny", number) for number in range(60)]
-    joined, others = group_results({MEASURE: speeds, f"{LATER}-default": other})
+    joined, others = choose_page_results({MEASURE: speeds, f"{LATER}-default": other})
     assert joined.records == other
     (apart,) = others
-    text = page("x", speeds, others=[OtherResults(["other"], other, apart.reason)])
-    alone = page("y", other)
+    text = render_comparison_page(
+        "x", speeds, others=[OtherResults(["other"], other, apart.reason)]
+    )
+    alone = render_comparison_page("y", other)
     for title in ("Throughput of each experiment", "Accuracy on every task"):
         assert Document(text).tables[f"{title}, other"] == Document(alone).tables[title]
 
@@ -217,7 +219,7 @@ def test_towers_stand_in_columns_of_the_images_that_they_have_seen(make: Make) -
 
     towers = {"clip-tiny": 29_952, "siglip-tiny": 29_952, "catlip-tiny": 6_016}
     comparisons = {f"{TRAIN}-{name}": trained(name, towers[name]) for name in towers}
-    joined, others = group_results(comparisons)
+    joined, others = choose_page_results(comparisons)
     assert not others
     document = Document(first_screen("x", joined.records))
     columns, *rows = document.tables["The answer in figures"]
@@ -230,7 +232,7 @@ def test_towers_stand_in_columns_of_the_images_that_they_have_seen(make: Make) -
     assert dashes == {"CLIP": [False, True], "SigLIP": [False, True], "CatLIP": [True, False]}
     assert "at equal images" not in document.words()
     older = {f"{TRAIN}0": trained("clip-tiny", 6_016)}
-    assert group_results(older | comparisons)[0].comparisons[-1] == f"{TRAIN}0"
+    assert choose_page_results(older | comparisons)[0].comparisons[-1] == f"{TRAIN}0"
 
 
 def test_equal_device_seconds_are_those_of_one_comparison(make: Make) -> None:
@@ -241,7 +243,7 @@ def test_equal_device_seconds_are_those_of_one_comparison(make: Make) -> None:
     ]
     other = changed(slowest, name="siglip-tiny", method="siglip")
     other = replace(other, measured=replace(other.measured, subject="siglip-tiny"))
-    joined, others = group_results({SCORE: [other], f"{SCORE}1": [slowest]})
+    joined, others = choose_page_results({SCORE: [other], f"{SCORE}1": [slowest]})
     assert not others
     rows = Document(first_screen("x", joined.records)).tables["The answer in figures"]
     assert [cell.split("|")[0] for cell in rows[0][2:4]] == [
