@@ -17,7 +17,14 @@ from bench.environment.circumstances import summarize_machine
 from bench.environment.files import decode_json, prefix_errors, read_intact_files, read_limited
 from bench.experiment.config import Experiment
 from bench.measure.throughput import images_per_second
-from bench.records.record import Memory, Record, Speed, is_record_file, read_record
+from bench.records.record import (
+    Memory,
+    Record,
+    Speed,
+    is_record_file,
+    list_report_record_files,
+    read_record,
+)
 
 # Entry of `machine_info` in this project's documents; see `summarize_machine`.
 FINGERPRINT = "fingerprint"
@@ -156,15 +163,19 @@ def read_observations(
 
 
 def find_json_files(path: Path) -> list[Path]:
-    """Return the path itself if it is a file, else the JSON files below it that are not hidden.
+    """Return the path itself if it is a file; of a folder the records that `report build` reads, and other JSON files.
 
-    ValueError if the path does not exist.
+    Others are all below the folder that are neither records nor hidden. ValueError if the path does not exist.
     """
     if not path.exists():
         raise ValueError(f"there is no file or folder {path}")
     if path.is_file():
         return [path]
-    return [file for file in sorted(path.rglob("*.json")) if not _is_hidden(file.relative_to(path))]
+    files = list_report_record_files(path)
+    for file in path.rglob("*.json"):
+        if not _is_hidden(file.relative_to(path)) and not is_record_file(file):
+            files.append(file)
+    return sorted(files)
 
 
 def _is_hidden(path: Path) -> bool:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from bench.experiment.settings import with_settings
 from bench.measure.observations import Observation, read_observations
-from reports.export import encode_figures
+from reports.export import encode_observations
 from tests.documents import document, written
 
 Make = dict[str, Callable[..., Any]]
@@ -37,7 +37,7 @@ def results(tmp_path: Path) -> Path:
 
 
 def exported(figures: Sequence[Observation]) -> list[dict[str, str]]:
-    text = io.StringIO(encode_figures(figures).decode(), newline="")
+    text = io.StringIO(encode_observations(figures).decode(), newline="")
     return list(csv.DictReader(text))
 
 
@@ -55,6 +55,20 @@ def test_csv_names_experiments_with_their_settings_and_seeds(tmp_path: Path, mak
     rows = exported(read_observations([make["written"]([speed, own], tmp_path)]))
     experiments = {(row["experiment"], row["seed"]) for row in rows}
     assert experiments == {("clip-tiny", "0"), ("clip-tiny[data=shards]", "3")}
+
+
+def test_export_reads_the_records_of_the_page_and_all_documents_below(
+    make: Make, results: Path
+) -> None:
+    speeds = [make["speed"]("clip-tiny", 0), make["training"]("clip-tiny", 0)]
+    training = [replace(record, comparison="2-train") for record in speeds]
+    make["written"](speeds[:1], results)
+    make["written"](training, results / "train-clip")
+    make["written"](speeds[:1], results / "train-clip" / "older")
+    (results / "000.json").rename(results / "train-clip" / "older" / "000.json")
+    rows = exported(read_observations([results]))
+    assert sum(row["measure"] == "images per second" for row in rows) == 2
+    assert sum(row["name"].endswith("test_a") for row in rows) == 2 * 3 * 3
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", " =", "\uff1d"])
