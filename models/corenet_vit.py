@@ -55,12 +55,12 @@ class CorenetViT(nn.Module):
     The convolutions have strides 4, 2 and 2; all but the last are followed by batch norm and GELU. Images may have any
     size, with pixels from 0 to 1. The class token has no position embedding. For other than 196 patches the embeddings
     are interpolated in each forward as in CoreNet: along the sequence of patches, row by row, and not over the grid.
-    Blocks are open_clip's, and the last computes only the class token.
+    Blocks are open_clip's; unless patch tokens are kept, the last computes only the class token.
     """
 
     patch_size = (16, 16)  # pixels
 
-    def __init__(self, width: int, num_layers: int) -> None:
+    def __init__(self, width: int, num_layers: int, *, keep_patch_tokens: bool = False) -> None:
         super().__init__()
         stem = max(32, width // 4)
         self.stem = nn.Sequential(
@@ -79,19 +79,26 @@ class CorenetViT(nn.Module):
         self.transformer = Transformer(width, num_layers, heads, MLP_RATIO, norm_layer=norm)
         self.norm = norm(width)
         self._initialise()
-        replace_image_blocks(self.transformer, class_token_only=True)
+        replace_image_blocks(self.transformer, class_token_only=not keep_patch_tokens)
 
     def forward(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch features"]:
         """Return the class token."""
+        token: Tensor = self.norm(self.compute_tokens(images)[:, 0])
+        return token
+
+    def compute_tokens(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch tokens features"]:
+        """Return the tokens after the last block, before the norm, the class token first."""
         patches = self.stem(images).flatten(2).transpose(1, 2)
         positions = self.resample_positions(patches.shape[1])
         patches = patches + positions.to(patches.dtype)
         class_tokens = self.class_token.expand(len(patches), 1, -1)
         tokens = torch.cat([class_tokens, patches], dim=1)
-        token: Tensor = self.norm(self.transformer(tokens)[:, 0])
-        return token
+        all_tokens: Tensor = self.transformer(tokens)
+        return all_tokens
 
     def resample_positions(self, num_patches: int) -> Float[Tensor, "{num_patches} width"]:
         """Return the position embeddings for this number of patches."""
@@ -122,12 +129,12 @@ class CorenetViT(nn.Module):
         nn.init.trunc_normal_(self.positions, std=width**-0.5)
 
 
-def build_corenet_vit(name: str) -> CorenetViT:
+def build_corenet_vit(name: str, *, keep_patch_tokens: bool = False) -> CorenetViT:
     """Build a tower by its name, such as `corenet-vit-base`; the ValueError lists the names."""
     size = name.removeprefix(PREFIX)
     if size not in SIZES:
         raise ValueError(f"no tower named {name!r}; CoreNet's sizes are {', '.join(SIZES)}")
-    return CorenetViT(*SIZES[size])
+    return CorenetViT(*SIZES[size], keep_patch_tokens=keep_patch_tokens)
 
 
 def infer_corenet_tower_name(state: Mapping[str, Tensor]) -> str | None:

@@ -27,6 +27,7 @@ from models import (
 from models.open_clip_blocks import replace_image_blocks, uses_class_token_only
 from models.patch_drop import add_patch_drop
 from models.patch_embedding import use_linear_patch_embedding
+from models.patch_tokens import PatchTokens, compute_patch_tokens, infer_token_width
 from models.pooling import Pooling, pool_both_ways, set_pooling
 from models.repeated_blocks import skip_repeated_blocks
 
@@ -88,14 +89,31 @@ class ImageTower(nn.Module):
         self.width = _infer_feature_width(trunk, (image_size, *image_sizes), channels)
 
     def forward(
-        self, images: Images, *, with_patch_mean: bool = False
-    ) -> Features | tuple[Features, Features]:
-        """Embed normalised images, or grids of embeddings; with `with_patch_mean` see `pool_both_ways`."""
+        self, images: Images, *, with_patch_mean: bool = False, as_patch_tokens: bool = False
+    ) -> Features | tuple[Features, Features] | PatchTokens:
+        """Embed normalised images, or grids of embeddings.
+
+        See `pool_both_ways` for `with_patch_mean`, and `tokens` for `as_patch_tokens`.
+        """
         images = self.renormalise(images)
+        if as_patch_tokens:
+            return compute_patch_tokens(self.trunk, images)
         if with_patch_mean:
             return pool_both_ways(self.trunk, images)
         features: Tensor = self.trunk(images)
         return features
+
+    def tokens(self, images: Images) -> PatchTokens:
+        """Return the features of all patches of normalised images, for a tower built with `keep_patch_tokens`.
+
+        See `compute_patch_tokens`. The time counts as the phase "image forward", like that of `forward`.
+        """
+        tokens: PatchTokens = self(images, as_patch_tokens=True)
+        return tokens
+
+    def infer_token_width(self) -> int:
+        """Return the width of `tokens`, without computing them; ValueError for a tower without patch tokens."""
+        return infer_token_width(self.trunk, self.image_size, self.channels)
 
 
 def build_image_tower(
@@ -107,6 +125,8 @@ def build_image_tower(
     embedding_channels: int | None = None,
     pooling: Pooling = "own",
     pixel_normalisation: str = "openai",
+    *,
+    keep_patch_tokens: bool = False,
 ) -> ImageTower:
     """Build the tower of an open_clip model, a timm model or `corenet-vit-base`.
 
@@ -115,21 +135,22 @@ def build_image_tower(
     embeddings. In training the tower drops a share `patch_drop` of the patches. With `embedding_channels` it reads
     grids of embeddings, one per patch, instead of pixels. See `set_pooling` for `pooling`. `pixel_normalisation` is a
     name of PIXEL_STATISTICS: the tower takes images normalised as this project does and converts them for its trunk.
+    With `keep_patch_tokens` the last block computes all tokens, for `ImageTower.tokens`.
     Raises ValueError for a name that neither library has, or a tower that does not accept an image size or one of the
     settings.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = open_clip_config(name)
-        keeps_patch_tokens = pooling != "own"
+        keep_patch_tokens = keep_patch_tokens or pooling != "own"
         if embedding_channels is not None:
             trunk = _build_embedding_trunk(
-                name, config, image_size, embedding_channels, keep_patch_tokens=keeps_patch_tokens
+                name, config, image_size, embedding_channels, keep_patch_tokens=keep_patch_tokens
             )
         elif name.startswith(corenet_vit.PREFIX):
-            trunk = corenet_vit.build_corenet_vit(name)
+            trunk = corenet_vit.build_corenet_vit(name, keep_patch_tokens=keep_patch_tokens)
         elif config is not None:
-            trunk = build_open_clip_trunk(config, image_size, keep_patch_tokens=keeps_patch_tokens)
+            trunk = build_open_clip_trunk(config, image_size, keep_patch_tokens=keep_patch_tokens)
         else:
             trunk = _build_timm_trunk(name, image_size, has_several_sizes=len(image_sizes) > 0)
         if pooling != "own":

@@ -11,8 +11,10 @@ from models import unwrap_timm_trunk
 from models.corenet_vit import CorenetViT
 from models.image_tower import ImageTower
 from models.repeated_blocks import iterate_blocks
+from models.text_decoder import TextDecoder
 from models.text_tower import TextTower
 
+TOWER_TYPES = (ImageTower, TextTower, TextDecoder)
 # Modules after the last block, by the type of trunk.
 MODULES_AFTER_BLOCKS = {
     OpenClipViT: ("ln_post", "attn_pool", "attn_pool_contrastive"),
@@ -22,10 +24,10 @@ MODULES_AFTER_BLOCKS = {
 
 
 def get_all_tower_blocks(model: nn.Module) -> list[nn.Module]:
-    """Return the blocks of all towers of a model, a frozen teacher's included."""
+    """Return the blocks of all towers and decoders of a model, a frozen teacher's included."""
     blocks: list[nn.Module] = []
     for module in model.modules():
-        if isinstance(module, ImageTower | TextTower):
+        if isinstance(module, TOWER_TYPES):
             blocks += iterate_blocks(module)
     return blocks
 
@@ -64,6 +66,8 @@ def enable_activation_checkpointing(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, TextTower):
             module.text.set_grad_checkpointing(True)
+        if isinstance(module, TextDecoder):
+            module.grad_checkpointing = True
         if not isinstance(module, ImageTower):
             continue
         is_frozen_teacher = not any(parameter.requires_grad for parameter in module.parameters())

@@ -180,6 +180,9 @@ METHOD_SETTINGS: dict[str, MethodSettings] = {
             "vit-l14": TuningOrigin("released", f"{SUPERCLIP}, of ViT-L/16"),
         },
     ),
+    "cap": MethodSettings(
+        "cap", {"pooling": "mean", "learning_rate": 1e-3}, {"tiny": {"decoder_layers": 2}}
+    ),
     "distill": MethodSettings("distill", by_scale={"tiny": {"learning_rate": 1e-3}}),
     "flip": MethodSettings("clip", {"patch_drop": 0.5}),
     "clipa": MethodSettings(

@@ -137,7 +137,7 @@ class ImageSettings(SettingsGroup, frozen=True, kw_only=True):
 
 
 class TextSettings(SettingsGroup, frozen=True, kw_only=True):
-    """The text tower of contrastive methods, and its captions."""
+    """The text tower of contrastive methods, the decoder of captioners, and their captions."""
 
     text_tower: Annotated[
         NonEmptyStr,
@@ -167,6 +167,19 @@ class TextSettings(SettingsGroup, frozen=True, kw_only=True):
             "model",
         ),
     ] = "computed"
+    decoder_layers: Annotated[
+        PositiveInt,
+        field_metadata("Number of blocks of cap's text decoder.", "tuned", "model"),
+    ] = 6
+    parallel_share: Annotated[
+        Annotated[float, Meta(ge=0, le=1)],
+        field_metadata(
+            "Fraction of the captions whose tokens cap predicts from the image alone (0.75 for CapPa), in place of the "
+            "image and the tokens before.",
+            "tuned",
+            "model",
+        ),
+    ] = 0.0
 
 
 class TargetSettings(SettingsGroup, frozen=True, kw_only=True):
@@ -326,8 +339,8 @@ class TrainingSettings(SettingsGroup, frozen=True, kw_only=True):
     accumulation: Annotated[
         PositiveInt,
         field_metadata(
-            "Number of micro-batches into which a batch is split. It must be 1 for contrastive methods; SuperClass "
-            "counts how often labels occur in each micro-batch."
+            "Number of micro-batches into which a batch is split. It must be 1 for contrastive methods and cap; "
+            "SuperClass counts how often labels occur in each micro-batch."
         ),
     ] = 1
     images: Annotated[

@@ -76,6 +76,7 @@ class Method(Named):
     vocabulary_field: ClassVar[VocabularyField | None] = None
     # What several GPUs compute and send besides gradients and weights; None: `plan` shows its prediction as unknown.
     communication: ClassVar[Communication | None] = None
+    reads_patch_tokens: ClassVar[bool] = False  # whether the loss calls `tower.tokens`
     has_teacher: ClassVar[bool] = False  # whether it learns from the experiment's teacher
     # Fields of experiments that the method declares, each with a default and metadata (bench/experiment/fields.py).
     settings: ClassVar[type[SettingsGroup]] = SettingsGroup
@@ -122,7 +123,7 @@ class Method(Named):
         return self.vocabulary_field is not None
 
     def embeds_captions(self, experiment: Experiment) -> bool:
-        """Return whether a text tower embeds captions in each step."""
+        """Return whether a text tower or decoder computes the captions' tokens in each step."""
         return False
 
     def check_inputs(self, experiment: Experiment) -> None:
@@ -201,6 +202,8 @@ def _method_errors(experiment: Experiment, method: Method) -> Iterator[str]:
             yield f"batch_size must be 2 or more at {largest} px, for {method.name} needs a negative"
         if experiment.training.accumulation > 1:
             yield f"accumulation must be 1, for {method.name} compares all images of a batch"
+    elif experiment.training.accumulation > 1 and method.embeds_captions(experiment):
+        yield f"accumulation must be 1, for {method.name} reads the captions of a batch sorted by length"
     for name in experiment.own:
         if name not in method_fields(method.name):
             yield f"{method.name} declares no field {name}"

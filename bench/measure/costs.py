@@ -14,6 +14,7 @@ from torch import nn
 from bench.data.targets import Target, Tokens
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import ImageSettings
+from bench.interfaces.method import get_method
 from bench.profilers.counters import count_forward_flops, count_image_flops, count_matmul_flops
 from bench.records.record import Flops
 from bench.train.augmentation import get_method_with_augmentation
@@ -25,6 +26,7 @@ from bench.train.build import (
 from bench.train.step import make_simulated_group
 from models.heads import DualEncoder, Student
 from models.image_tower import PIXEL_CHANNELS
+from models.text_decoder import Captioner
 from models.tower_blocks import enable_activation_checkpointing
 
 META = torch.device("meta")
@@ -175,10 +177,19 @@ def _mean_flops_of_captions(
 
 
 def count_text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:
-    """Count a forward of the text tower over a batch of captions on the `meta` device; 0 without one."""
-    if captions is None or not isinstance(model, DualEncoder):
+    """Count a forward of the text tower or decoder over a batch of captions on the `meta` device; 0 without one."""
+    if captions is None:
         return 0
-    return count_forward_flops(model.text, *captions.inputs)
+    if isinstance(model, Captioner):
+        tower = model.tower
+        images = meta_images(len(captions.lengths), tower.image_size, tower.channels)
+        with torch.no_grad():
+            patches = tower.tokens(images)
+        groups, ends, inverse_permutation, _ = captions.inputs
+        return count_forward_flops(model.text, patches, groups, ends, inverse_permutation)
+    if isinstance(model, DualEncoder):
+        return count_forward_flops(model.text, *captions.inputs)
+    return 0
 
 
 def _count_teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
@@ -189,7 +200,8 @@ def _count_teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
 
 def _mean_image_forward_flops(experiment: Experiment) -> int:
     """Return the FLOPs of the image tower's forward, the mean over the images of a training."""
-    flops_by_size = _image_forward_flops_by_size(experiment.image)
+    reads_patch_tokens = get_method(experiment.method).reads_patch_tokens
+    flops_by_size = _image_forward_flops_by_size(experiment.image, reads_patch_tokens)
     num_images = 0
     total_flops = 0
     for size, flops in flops_by_size.items():
@@ -200,9 +212,9 @@ def _mean_image_forward_flops(experiment: Experiment) -> int:
 
 
 @cache
-def _image_forward_flops_by_size(image: ImageSettings) -> dict[int, int]:
+def _image_forward_flops_by_size(image: ImageSettings, keep_patch_tokens: bool) -> dict[int, int]:
     with META:
-        tower = build_tower_from_settings(image, 0)
+        tower = build_tower_from_settings(image, 0, keep_patch_tokens=keep_patch_tokens)
     return {size: count_image_flops(tower, tower.channels, size) for size in image.all_image_sizes}
 
 

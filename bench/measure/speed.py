@@ -53,6 +53,7 @@ from bench.train.distributed import (
     world_group,
 )
 from models.heads import DualEncoder
+from models.text_decoder import Captioner
 
 NOT_READ = -1.0  # stands for a missing reading in a maximum over ranks
 
@@ -325,7 +326,7 @@ def time_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = True
     augmentor = getattr(run.model, "augmentor", None)
     if isinstance(augmentor, nn.Module):
         modules["augmentation"] = augmentor
-    if isinstance(run.model, DualEncoder):
+    if isinstance(run.model, DualEncoder | Captioner):
         modules["text forward"] = run.model.text
     reader = DeviceReader(interval_gauges=make_cpu_busy_gauges())
     phases = PhaseTimes()

@@ -10,7 +10,7 @@ from torch import Tensor
 from bench.data.targets import Captions, Features, Labels, Tokens
 from bench.environment.seeds import TEXT, derive_seed
 from bench.experiment.config import Experiment
-from bench.experiment.fields import RuntimeSettings, TargetSettings, TextSettings
+from bench.experiment.fields import RuntimeSettings, TargetSettings, TextPadding, TextSettings
 from bench.labels.subwords import SubwordIds
 from bench.labels.vocabulary import resolve_head_rows
 from losses.collectives import ProcessGroupLike, SimulatedGroup
@@ -69,7 +69,12 @@ def build_untrained_text_tower(
 
 def count_subword_classes(targets: TargetSettings) -> int:
     """Return the number of classes, one per row of the weight, of a classifier over subwords."""
-    return resolve_head_rows(targets, SubwordIds(targets.subword_vocabulary).size)
+    return resolve_head_rows(targets, count_subwords(targets.subword_vocabulary))
+
+
+def count_subwords(subword_vocabulary: str) -> int:
+    """Return the number of token ids of a vocabulary of subwords, start and end token included."""
+    return SubwordIds(subword_vocabulary).size
 
 
 def make_token_function(
@@ -77,13 +82,29 @@ def make_token_function(
 ) -> Callable[[Captions], Tokens]:
     """Return a function that turns captions into the tokens of a text tower; the settings' padding is not "auto"."""
     assert text.text_padding != "auto"
+    padding = "max_length" if why_padding_is_needed(text.text_tower) else text.text_padding
+    return _make_padded_token_function(subword_vocabulary, text.context_length, padding)
+
+
+def make_decoder_token_function(
+    text: TextSettings, subword_vocabulary: str
+) -> Callable[[Captions], Tokens]:
+    """Return a function that turns captions into tokens with one caption to a row, for a text decoder."""
+    assert text.text_padding != "auto"
+    padding = "bucketed" if text.text_padding == "packed" else text.text_padding
+    return _make_padded_token_function(subword_vocabulary, text.context_length, padding)
+
+
+def _make_padded_token_function(
+    subword_vocabulary: str, context_length: int, padding: TextPadding
+) -> Callable[[Captions], Tokens]:
+    """Return a function that turns captions into tokens of this padding."""
     subwords = SubwordIds(subword_vocabulary)
     start, end = subwords.start_and_end
-    padding = "max_length" if why_padding_is_needed(text.text_tower) else text.text_padding
 
     def tokenize(captions: Captions) -> Tokens:
         ids = subwords.encode(captions.texts)
-        return Tokens.from_ids(ids, start, end, text.context_length, padding)
+        return Tokens.from_ids(ids, start, end, context_length, padding)
 
     return tokenize
 

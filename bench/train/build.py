@@ -50,10 +50,16 @@ class TrainRun:
 
 def build_untrained_tower(experiment: Experiment) -> ImageTower:
     """Build the experiment's tower with its initial weights, which are equal for all methods."""
-    return build_tower_from_settings(experiment.image, derive_seed(experiment.seed, TOWER))
+    return build_tower_from_settings(
+        experiment.image,
+        derive_seed(experiment.seed, TOWER),
+        keep_patch_tokens=get_method(experiment.method).reads_patch_tokens,
+    )
 
 
-def build_tower_from_settings(image: ImageSettings, seed: int) -> ImageTower:
+def build_tower_from_settings(
+    image: ImageSettings, seed: int, *, keep_patch_tokens: bool = False
+) -> ImageTower:
     """Build the image tower of these settings; see `build_image_tower`."""
     return build_image_tower(
         image.tower,
@@ -64,6 +70,7 @@ def build_tower_from_settings(image: ImageSettings, seed: int) -> ImageTower:
         embedding_channels=image.embedding_channels,
         pooling=image.pooling,
         pixel_normalisation=image.pixel_normalisation,
+        keep_patch_tokens=keep_patch_tokens,
     )
 
 

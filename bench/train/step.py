@@ -32,8 +32,7 @@ from bench.train.weight_average import make_ema
 from losses import Scalar
 from losses.collectives import Group, SimulatedGroup
 from models.image_tower import ImageTower
-from models.text_tower import TextTower
-from models.tower_blocks import get_all_tower_blocks
+from models.tower_blocks import TOWER_TYPES, get_all_tower_blocks
 
 T = TypeVar("T", bound=Target)
 GRAPHS_PER_IMAGE_SIZE = 16  # of a kind of block; bucketed captions have several widths
@@ -195,7 +194,7 @@ def compile_towers(model: nn.Module, num_image_sizes: int, mode: str | None = No
     config.fail_on_recompile_limit_hit = True
     config.optimize_ddp = False
     for tower in model.modules():
-        if not isinstance(tower, ImageTower | TextTower):
+        if not isinstance(tower, TOWER_TYPES):
             continue
         dynamic = False if num_image_sizes == 1 and isinstance(tower, ImageTower) else None
         for block in get_all_tower_blocks(tower):

@@ -216,7 +216,7 @@ def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     batch = experiment.training.batch_size
     target = METHODS[method].targets(experiment)(Captions.from_texts(["a dog"] * batch))
     whole = count_step_flops(experiment, [target])
-    captions = [target.captions] if METHODS[method].compares_batch else []
+    captions = [target.captions] if METHODS[method].embeds_captions(experiment) else []
     work = count_flops_per_image(experiment, captions)
     products = 2 * batch * batch * weights.feature_width
     assert whole.forward == batch * (work.forward + work.teacher) + products

@@ -1,0 +1,14 @@
+"""What the checks of an extension add."""
+
+from bench.interfaces.extensions import Extension
+from bench.interfaces.verb import Verb
+
+EXTENSION = Extension(
+    verbs=[
+        Verb(
+            "check",
+            "Check the methods of an extension in seconds.",
+            "bench.features.check.verb:Check",
+        ),
+    ],
+)

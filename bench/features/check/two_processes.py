@@ -1,0 +1,99 @@
+"""Whether the loss and the gradients of two processes are those of one process with all images."""
+
+import copy
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessRaisedException, spawn
+
+from bench.data.stream import PackStream
+from bench.experiment.config import Experiment
+from bench.features.check.outcomes import CheckError
+from bench.interfaces.extensions import load_extensions
+from bench.train.build import build_train_run, open_batch_stream
+
+PROCESSES = 2
+SEED = 1
+# In float64, relative to the loss, and to the largest gradient.
+LOSS_TOLERANCE = 1e-9
+GRADIENT_TOLERANCE = 1e-7
+
+
+def compare_with_two_processes(experiment: Experiment, results: Path) -> None:
+    """Check in float64 that the mean loss of two processes, each with half of a batch, is the loss of the batch.
+
+    The mean of their gradients, which DDP takes, must be its gradient. Each process draws the same random numbers.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            spawn(_compare_on_rank, (experiment, results, Path(folder)), PROCESSES)  # type: ignore[no-untyped-call]
+        except ProcessRaisedException as error:
+            raise CheckError(str(error).strip().splitlines()[-1]) from None
+        difference = (Path(folder) / "difference").read_text(encoding="utf-8")
+    if difference:
+        raise CheckError(difference)
+
+
+def _compare_on_rank(rank: int, experiment: Experiment, results: Path, folder: Path) -> None:
+    """Compare on a process, and write the first difference to a file; nothing without one."""
+    load_extensions()
+    stream = open_batch_stream(experiment, torch.device("cpu"), results)
+    assert isinstance(stream, PackStream)
+    run = build_train_run(stream)
+    batch = stream.batch(0)
+    images = batch.images.double()
+    whole = run.model.double()
+    half = copy.deepcopy(whole)
+    torch.manual_seed(SEED)
+    whole_loss = run.method.loss(whole, images, batch.target, None)
+    whole_loss.backward()  # type: ignore[no-untyped-call]
+
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=PROCESSES
+    )
+    rows = stream.order.batch_rows(0).chunk(PROCESSES)[rank]
+    torch.manual_seed(SEED)
+    loss = run.method.loss(
+        half, images.chunk(PROCESSES)[rank], stream.targets.select(rows), dist.group.WORLD
+    )
+    loss.backward()  # type: ignore[no-untyped-call]
+    difference = _describe_difference(whole, whole_loss.detach(), half, loss.detach())
+    if rank == 0:
+        (folder / "difference").write_text(difference, encoding="utf-8")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _describe_difference(
+    whole: nn.Module, whole_loss: Tensor, half: nn.Module, half_loss: Tensor
+) -> str:
+    """Return how the means over the processes differ from the loss and gradients of the whole batch; empty if not."""
+    mean_loss = _mean_over_processes(half_loss)
+    if (mean_loss - whole_loss).abs() > LOSS_TOLERANCE * whole_loss.abs():
+        return f"the mean loss of two processes is {mean_loss:.9g}, that of one with all images {whole_loss:.9g}"
+    gradients = {
+        name: parameter.grad
+        for name, parameter in whole.named_parameters()
+        if parameter.grad is not None
+    }
+    largest = max(gradient.abs().max() for gradient in gradients.values())
+    half_parameters = dict(half.named_parameters())
+    for name, gradient in gradients.items():
+        half_gradient = half_parameters[name].grad
+        if half_gradient is None:
+            return f"no gradient reaches {name} on two processes"
+        error = (_mean_over_processes(half_gradient) - gradient).abs().max()
+        if error > GRADIENT_TOLERANCE * largest:
+            return (
+                f"the mean gradient of {name} over two processes is not that of one with all images"
+            )
+    return ""
+
+
+def _mean_over_processes(value: Tensor) -> Tensor:
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / PROCESSES

@@ -1,0 +1,72 @@
+"""The verb `check`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from bench.cli.options import Json
+from bench.console.console import DISAGREEMENT, OK
+from bench.console.tables import print_tables
+from bench.experiment.config import Experiment, change
+from bench.experiment.experiments import EXPERIMENTS
+from bench.interfaces.extensions import load_extensions
+from bench.interfaces.method import METHODS
+from bench.tables.tables import Table
+
+SMALL = {
+    "batch_size": 8,
+    "images": 64,
+    "warmup_images": 0,
+    "subset": "random:64",
+    "precision": "fp32",
+    "compile": "off",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Check the methods of an extension on a few images of the shipped pack, on the CPU.
+
+    Trainings, timed runs and several GPUs rely on these rules: the loss calls the tower, gradients reach all trained
+    parameters, nothing waits for the GPU, two processes have the loss and gradients of one, padding does not change the
+    loss, loader workers can receive the method, and a resumed training continues to the last bit. The exit code is 1 if
+    a check fails.
+    """
+
+    extension: Annotated[
+        Positional[str], arg(metavar="EXTENSION")
+    ]  # its file, or the name of its module
+    results: Path = Path("results")  # folder of the cache with the pack's images
+    json: Json = None
+
+    def run(self) -> int:
+        """Print a table of the checks of each method."""
+        before = set(METHODS)
+        load_extensions([self.extension])
+        added = [name for name in METHODS if name not in before]
+        if not added:
+            raise ValueError(f"{self.extension} adds no method: nothing to check")
+
+        from bench.features.check.checks import run_checks
+
+        tables = []
+        has_failed = False
+        for method in added:
+            outcomes = run_checks(small_experiment(method), self.results)
+            rows = [{"check": outcome.name, "outcome": outcome.text} for outcome in outcomes]
+            tables.append(Table.from_dicts(f"Method {method}", rows))
+            has_failed = has_failed or any(outcome.has_failed for outcome in outcomes)
+        print_tables(tables, self.json)
+        return DISAGREEMENT if has_failed else OK
+
+
+def small_experiment(method: str) -> Experiment:
+    """Return the first tiny experiment of a method, with a batch of 8 images."""
+    experiment = next(
+        experiment
+        for name, experiment in EXPERIMENTS.items()
+        if experiment.method == method and name.endswith("-tiny")
+    )
+    return change(experiment, **SMALL)

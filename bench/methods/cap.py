@@ -1,0 +1,76 @@
+"""Cap predicts the caption of an image token by token."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bench.experiment.config import Experiment
+from bench.interfaces.method import Communication, Method
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from bench.data.targets import Captions, Tokens
+    from losses.collectives import ProcessGroupLike
+    from models import Images
+    from models.image_tower import ImageTower
+    from models.text_decoder import Captioner
+
+
+class Cap(Method):
+    """Tschannen et al. 2023, "Image Captioners Are Scalable Vision Learners Too", arXiv:2306.07915."""
+
+    name = "cap"
+    title = "Cap"
+    targets_description = "the caption's token ids, through a text decoder"
+    loss_description = (
+        "cross-entropy of each token, given the image's patches and the tokens before it"
+    )
+    communication = Communication()
+    no_ladder_reason = "predicts captions token by token"
+    vocabulary_field = "subword_vocabulary"
+    reads_patch_tokens = True
+
+    def config_errors(self, experiment: Experiment) -> Iterator[str]:
+        yield from super().config_errors(experiment)
+        if experiment.text.text_features == "stored":
+            yield "text_features must be computed, for cap predicts captions, got stored"
+        text = experiment.text
+        if text.parallel_share > 0 and text.text_padding != "max_length":
+            yield (
+                "text_padding must be max_length with parallel_share, whose mask tokens attend to padding, got "
+                f"{text.text_padding}"
+            )
+
+    def embeds_captions(self, _: Experiment) -> bool:
+        return True
+
+    def build_model(self, tower: "ImageTower", experiment: Experiment) -> "Captioner":
+        from bench.method_parts.captions import count_subwords
+        from models.text_decoder import Captioner, TextDecoder
+
+        decoder = TextDecoder(
+            tower.infer_token_width(),
+            experiment.text.decoder_layers,
+            count_subwords(experiment.targets.subword_vocabulary),
+            experiment.text.context_length,
+            experiment.text.parallel_share,
+        )
+        return Captioner(tower, decoder)
+
+    def targets(self, experiment: Experiment) -> "Callable[[Captions], Tokens]":
+        from bench.method_parts.captions import make_decoder_token_function
+
+        return make_decoder_token_function(experiment.text, experiment.targets.subword_vocabulary)
+
+    def loss(
+        self, model: "Captioner", images: "Images", target: "Tokens", _: "ProcessGroupLike"
+    ) -> "Tensor":
+        import torch
+
+        from losses.caption import caption_losses
+
+        groups, ends, inverse_permutation, _no_positions = target.inputs
+        predictions = model.text(model.tower.tokens(images), groups, ends, inverse_permutation)
+        return torch.cat([caption_losses(*group) for group in predictions]).mean()

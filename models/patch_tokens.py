@@ -1,0 +1,62 @@
+"""The features of an image's patches, for methods that read all of them."""
+
+import copy
+
+import torch
+from jaxtyping import Float
+from open_clip.transformer import VisionTransformer as OpenClipViT
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer as TimmViT
+from torch import Tensor, nn
+
+from models import Images, unwrap_timm_trunk
+from models.corenet_vit import CorenetViT
+from models.open_clip_blocks import ClassTokenOnlyBlock
+
+PatchTokens = Float[Tensor, "batch patches token_width"]
+
+
+def compute_patch_tokens(trunk: nn.Module, images: Images) -> PatchTokens:
+    """Return the features of the patches after the last block, row by row, without class and register tokens.
+
+    They are after the last norm, unless the trunk normalises behind its pooling. A convolutional network has a token
+    for each position of its last feature map. In training, patches that the tower drops have no token. Raises
+    ValueError for a trunk without patch tokens, or one that computes the class token alone.
+    """
+    vit = unwrap_timm_trunk(trunk)
+    if isinstance(vit, OpenClipViT):
+        _require_all_tokens(vit.transformer)
+        tokens = vit.transformer(vit._embeds(images))  # noqa: SLF001 - images to the tokens of the first block
+        if vit.attn_pool is None and not vit.final_ln_after_pool:
+            tokens = vit.ln_post(tokens)
+        without_class_token: Tensor = tokens[:, 1:]
+        return without_class_token
+    if isinstance(vit, CorenetViT):
+        _require_all_tokens(vit.transformer)
+        normed: Tensor = vit.norm(vit.compute_tokens(images))
+        return normed[:, 1:]
+    if isinstance(vit, TimmViT | Eva):
+        features: Tensor = vit.forward_features(images)
+        return features[:, vit.num_prefix_tokens :]
+    try:  # timm's other models
+        feature_maps: list[Tensor] = vit.forward_intermediates(
+            images, indices=1, norm=True, intermediates_only=True
+        )
+    except (AttributeError, AssertionError, RuntimeError) as error:
+        raise ValueError(f"a {type(vit).__name__} has no patch tokens: {error}") from None
+    return feature_maps[-1].flatten(2).transpose(1, 2)
+
+
+def _require_all_tokens(transformer: nn.Module) -> None:
+    if any(isinstance(module, ClassTokenOnlyBlock) for module in transformer.modules()):
+        raise ValueError(
+            "the tower's last block computes only the class token: set `reads_patch_tokens = True` in the method"
+        )
+
+
+@torch.no_grad()
+def infer_token_width(trunk: nn.Module, image_size: int, channels: int) -> int:
+    """Return the width of a trunk's patch tokens; ValueError as in `compute_patch_tokens`."""
+    probe = copy.deepcopy(trunk).to("meta").eval()
+    images = torch.empty(1, channels, image_size, image_size, device="meta")
+    return compute_patch_tokens(probe, images).shape[2]

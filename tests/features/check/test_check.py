@@ -1,0 +1,55 @@
+"""Each broken rule is named in one line, and methods that keep all rules pass."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.console.console import DISAGREEMENT, OK, USAGE
+from tests.processes import answer
+
+BROKEN = Path(__file__).parent / "broken_methods.py"
+# Words of the outcome, by the method that breaks the rule.
+WORDS = {
+    "tower_elsewhere": "no attribute `tower`",
+    "no_tower": "does not call the tower",
+    "reads_item": r"needs values of tensors, as `\.item\(\)` does.*broken_methods.py, line \d+",
+    "not_scalar": r"the shape \(8,\): it must be a scalar",
+    "no_gradient": "has no gradient",
+    "detached_tower": r"no gradient reaches \d+ parameters: tower\.",
+    "sum_of_batch": "the mean loss of two processes is",
+    "noise_of_rank": "the mean loss of two processes is",
+    "not_finite": "the loss is nan",
+    "holds_lambda": "the method cannot be pickled",
+    "keeps_count": "after a resume",
+    "mean_over_tokens": "text_padding=",
+}
+
+
+@pytest.mark.minutes
+def test_every_broken_rule_is_named(results: Path, tmp_path: Path) -> None:
+    code, out = answer(tmp_path, "check", str(BROKEN), "--results", str(results))
+    assert code == DISAGREEMENT
+    tables = dict(re.findall(r"Method (\w+)\n(.*?)(?=\nMethod|\Z)", out, re.DOTALL))
+    for method, words in WORDS.items():
+        assert re.search(words, " ".join(tables[method].split())), tables[method]
+    assert "ok" in tables["whole"]
+    assert not set(tables["whole"].split()) & {"loss:", "Error"}
+
+
+def test_the_method_of_the_docs_passes(results: Path, tmp_path: Path) -> None:
+    text = Path("docs/extending.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "rotation.py").write_text(code, encoding="utf-8")
+    code, out = answer(tmp_path, "check", "rotation.py", "--results", str(results))
+    assert code == OK, out
+    assert out.count(" ok") >= 6
+
+
+@pytest.mark.parametrize("content", ["", "EXTENSION = None", "import nowhere"])
+def test_a_file_without_a_method_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "other.py"
+    path.write_text(content, encoding="utf-8")
+    code, text = answer(tmp_path, "check", str(path))
+    assert code == USAGE
+    assert len(text.strip().splitlines()) == 1

@@ -1,0 +1,166 @@
+"""Cap's loss is the formula, written as a loop; padding and the order of the captions do not change it."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.data.targets import Captions, Tokens
+from bench.experiment.config import change
+from bench.experiment.experiments import EXPERIMENTS
+from bench.interfaces.method import METHODS, require_method_accepts
+from bench.measure.costs import build_tower_and_model_on_meta, count_step_flops, meta_captions
+from losses.caption import caption_losses
+from models.text_decoder import Captioner, DecoderBlock, TextDecoder
+
+WIDTH, CONTEXT, VOCABULARY = 128, 12, 40
+
+
+def random_captions(count: int) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.randint(1, CONTEXT - 2, (count,), generator=generator).tolist()
+    return [
+        torch.randint(1, VOCABULARY - 2, (length,), generator=generator).tolist()
+        for length in lengths
+    ]
+
+
+def to_tokens(captions: list[list[int]], padding: str) -> Tokens:
+    tokens = Tokens.from_ids(captions, VOCABULARY - 2, VOCABULARY - 1, CONTEXT, padding)
+    return tokens.select(torch.arange(len(captions)))
+
+
+def build_decoder(parallel_share: float = 0.0) -> TextDecoder:
+    torch.manual_seed(0)
+    decoder = TextDecoder(WIDTH, 2, VOCABULARY, CONTEXT, parallel_share).double()
+    torch.nn.init.normal_(decoder.head.weight)  # it begins at 0
+    return decoder
+
+
+def loss_of(decoder: TextDecoder, patches: Tensor, tokens: Tokens) -> Tensor:
+    groups, ends, inverse_permutation, _ = tokens.inputs
+    predictions = decoder(patches, groups, ends, inverse_permutation)
+    return torch.cat([caption_losses(*group) for group in predictions]).mean()
+
+
+def attend_in_a_loop(attention: torch.nn.Module, x: Tensor, attended: Tensor) -> Tensor:
+    """Attention of one token `x` to the rows of `attended`, head by head."""
+    key, value = attention.key_value(attended).chunk(2, dim=-1)
+    query = attention.query(x)
+    width = WIDTH // attention.num_heads
+    heads = []
+    for head in range(attention.num_heads):
+        part = slice(head * width, (head + 1) * width)
+        weights = (key[:, part] @ query[part] / math.sqrt(width)).softmax(0)
+        heads.append(weights @ value[:, part])
+    return attention.out(torch.cat(heads))
+
+
+def block_in_a_loop(block: DecoderBlock, x: Tensor, patches: Tensor, causal: bool) -> Tensor:
+    rows = []
+    normed = block.ln_1(x)
+    for k, row in enumerate(x):
+        visible = normed[: k + 1] if causal else normed
+        hidden = row + attend_in_a_loop(block.self_attention, normed[k], visible)
+        hidden = hidden + attend_in_a_loop(block.patch_attention, block.ln_2(hidden), patches)
+        rows.append(hidden + block.mlp(block.ln_3(hidden)))
+    return torch.stack(rows)
+
+
+def loss_in_a_loop(decoder: TextDecoder, patches: Tensor, captions: list[list[int]]) -> Tensor:
+    losses = []
+    for row, caption in enumerate(captions):
+        share = decoder.parallel_share
+        parallel = math.floor((row + 1) * share) > math.floor(row * share)
+        sequence = [VOCABULARY - 2, *caption, VOCABULARY - 1]
+        inputs = sequence[:-1]
+        if parallel:
+            inputs = [decoder.mask_id] * (CONTEXT - 1)
+        x = torch.stack(
+            [
+                decoder.embedding.weight[token] + decoder.positions[k]
+                for k, token in enumerate(inputs)
+            ]
+        )
+        for block in decoder.blocks:
+            x = block_in_a_loop(block, x, patches[row], causal=not parallel)
+        logits = decoder.head(decoder.ln_final(x))
+        losses.append(
+            torch.stack(
+                [-logits[k].log_softmax(0)[token] for k, token in enumerate(sequence[1:])]
+            ).mean()
+        )
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("parallel_share", [0.0, 0.75, 1.0])
+def test_loss_equals_the_formula_in_a_loop(parallel_share: float) -> None:
+    decoder = build_decoder(parallel_share)
+    captions = random_captions(8)
+    patches = torch.randn(8, 5, WIDTH, dtype=torch.float64, requires_grad=True)
+    loss = loss_of(decoder, patches, to_tokens(captions, "max_length"))
+    (gradient,) = torch.autograd.grad(loss, patches)
+    expected = loss_in_a_loop(decoder, patches, captions)
+    (expected_gradient,) = torch.autograd.grad(expected, patches)
+    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("padding", ["bucketed", "longest"])
+def test_padding_does_not_change_the_loss(padding: str) -> None:
+    decoder = build_decoder()
+    captions = random_captions(16)
+    patches = torch.randn(16, 5, WIDTH, dtype=torch.float64)
+    expected = loss_of(decoder, patches, to_tokens(captions, "max_length"))
+    loss = loss_of(decoder, patches, to_tokens(captions, padding))
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("parallel_share", [0.0, 0.75])
+def test_loss_of_a_batch_is_the_mean_over_its_halves(parallel_share: float) -> None:
+    """So that the loss of two processes, each with a half, is that of one."""
+    decoder = build_decoder(parallel_share)
+    captions = random_captions(8)
+    patches = torch.randn(8, 5, WIDTH, dtype=torch.float64)
+    whole = loss_of(decoder, patches, to_tokens(captions, "max_length"))
+    halves = [
+        loss_of(decoder, patches[rows], to_tokens(captions[rows], "max_length"))
+        for rows in (slice(0, 4), slice(4, 8))
+    ]
+    torch.testing.assert_close(whole, torch.stack(halves).mean(), rtol=1e-12, atol=1e-12)
+
+
+def test_mask_tokens_attend_to_padding_so_that_other_paddings_are_refused() -> None:
+    experiment = change(EXPERIMENTS["cap-tiny"], parallel_share=0.75)
+    with pytest.raises(ValueError, match="text_padding must be max_length with parallel_share"):
+        require_method_accepts(experiment)
+    require_method_accepts(change(experiment, text_padding="max_length"))
+
+
+def test_flops_of_the_decoder_are_those_of_its_matrices() -> None:
+    """Counted by hand: projections of attention, products of attention, MLP and head, at every width."""
+    experiment = change(EXPERIMENTS["cap-tiny"], batch_size=8)
+    _, model = build_tower_and_model_on_meta(experiment)
+    assert isinstance(model, Captioner)
+    width, layers = 128, 2
+    vocabulary, patches = model.text.head.out_features, 16
+    for tokens in (8, 24):
+        target = meta_captions(8, tokens)
+        flops = count_step_flops(experiment, [target])
+        n = tokens - 1
+        block = n * 4 * width * width + 2 * n * width * width + 2 * patches * width * width
+        block += 8 * n * width * width
+        attention = 2 * n * n * width + 2 * n * patches * width
+        expected = 2 * 8 * (layers * (block + attention) + n * width * vocabulary)
+        assert flops.text_forward == expected
+        assert flops.forward == flops.image_forward + flops.text_forward
+        assert flops.step == pytest.approx(3 * flops.forward, rel=0.02)
+
+
+def test_a_row_of_the_decoder_is_one_caption_although_text_towers_pack_several() -> None:
+    experiment = change(EXPERIMENTS["cap-tiny"], text_padding="packed")
+    target = METHODS["cap"].targets(experiment)(Captions.from_texts(["a red apple", "two cats"]))
+    batch = target.select(torch.tensor([1, 0]))
+    assert batch.positions is None
+    assert sum(len(ids) for ids in batch.groups) == 2
