@@ -14,7 +14,7 @@ from bench.experiment.settings import with_settings
 
 
 class FlopRatio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The forward FLOPs per image of the baseline over those of the experiment, in the code that was released."""
+    """The forward FLOPs per image of the baseline over those of the experiment, as counted for the released code."""
 
     value: float  # six digits; a test counts it again
     description: str
@@ -51,15 +51,21 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     hardware: str
     commands: tuple[str, ...]  # that leave the records
     flop_ratios: tuple[FlopRatio, ...]
-    # Smallest and largest factor that one GPU lacks of the ratio: communication, and the captions of other GPUs in
-    # CLIP's loss. Modelled by `plan` for `modelled_gpus`, from 1,600 to 100 Gbit/s per node.
-    missing_factor: tuple[float, float]
+    # Smallest and largest factor by which many GPUs raise the speed ratio of one GPU: communication, and the captions
+    # of other GPUs in CLIP's loss. Modelled by `plan` for `modelled_gpus`, from 1,600 to 100 Gbit/s per node.
+    single_gpu_factors: tuple[float, float]
     modelled_gpus: str  # the numbers of GPUs that the released files or the paper's tables name
 
     @property
-    def speed_ratio(self) -> float:
-        """How many times the baseline's images per GPU-hour the published share of its hours means."""
+    def published_speed_ratio(self) -> float:
+        """The published images per GPU-hour of the experiment over those of the baseline."""
         return 1 / self.published
+
+    @property
+    def padded_flop_ratios(self) -> tuple[float, float]:
+        """The smallest and largest FLOP ratio with captions padded as released; they differ in image sizes."""
+        ratios = [ratio.value for ratio in self.flop_ratios if ratio.is_padded]
+        return min(ratios), max(ratios)
 
 
 class PublishedFigure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,18 +77,19 @@ class PublishedFigure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     flop_ratio: FlopRatio | None = None  # None: the FLOPs of the two cannot be counted here
 
 
-class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _ClaimsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of claims.toml."""
+
     claims: tuple[Claim, ...]
     figures: tuple[PublishedFigure, ...]
 
 
 def get_claim(name: str) -> Claim:
-    """Return a claim; ValueError suggests the nearest name."""
+    """Return the claim of this name; ValueError suggests the nearest name."""
     return look_up(name, CLAIMS, "claim")
 
 
-_document = msgspec.convert(
-    tomllib.loads(Path(__file__).with_name("claims.toml").read_text(encoding="utf-8")), _Document
-)
+_text = Path(__file__).with_name("claims.toml").read_text(encoding="utf-8")
+_document = msgspec.convert(tomllib.loads(_text), _ClaimsFile)
 CLAIMS = {claim.name: claim for claim in _document.claims}
 PUBLISHED_FIGURES = _document.figures

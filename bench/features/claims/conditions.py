@@ -1,4 +1,7 @@
-"""The conditions that records must meet to decide a claim, each as a sentence and a check."""
+"""The conditions that records must meet to decide a claim, each as a sentence and a function.
+
+A function returns in words why a record does not meet its condition, or "" if it does.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,20 +29,22 @@ CORENET_FILES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition on every record that is evidence on a claim."""
+    """A condition that every record must meet to decide a claim."""
 
-    description: str  # one sentence: what is required
-    check: Callable[[Claim, Record], str]  # returns in words what a record misses; "" if nothing
+    description: str  # one or two sentences: what is required
+    why_not_met: Callable[[Claim, Record], str]  # "": the record meets the condition
 
 
 def list_unmet_conditions(claim: Claim, records: list[Record]) -> list[str]:
-    """Return what the records miss of the conditions of a claim, in words, each text once."""
-    texts = [condition.check(claim, record) for condition in CONDITIONS for record in records]
-    return list(dict.fromkeys(filter(None, texts)))
+    """Return in words why records do not meet the conditions of a claim, each reason once."""
+    reasons = []
+    for condition in CONDITIONS:
+        reasons += [condition.why_not_met(claim, record) for record in records]
+    return list(dict.fromkeys(filter(None, reasons)))
 
 
-def _check_code(_: Claim, record: Record) -> str:
-    """Return which code was timed, if it is not CoreNet at the released commit."""
+def _why_not_released_code(_: Claim, record: Record) -> str:
+    """Return which code was timed, if it is not CoreNet at CORENET_COMMIT."""
     run = record.measured
     if not isinstance(run, ReleasedRun):
         return f"code: this project's, needed {CORENET}"
@@ -48,8 +53,8 @@ def _check_code(_: Claim, record: Record) -> str:
     return ""
 
 
-def _check_file(claim: Claim, record: Record) -> str:
-    """Return which configuration file the authors' code read, if it is not the method's released one."""
+def _why_not_released_file(claim: Claim, record: Record) -> str:
+    """Return which configuration file CoreNet read, if it is not the experiment's released one; "" for our code."""
     run = record.measured
     if not isinstance(run, ReleasedRun):
         return ""
@@ -60,15 +65,15 @@ def _check_file(claim: Claim, record: Record) -> str:
     return f"file: {run.file} with SHA-256 {run.file_sha256[:12]}, needed {file} as released"
 
 
-def _check_keys(_: Claim, record: Record) -> str:
-    """Return the keys of the file that were changed."""
+def _why_not_unchanged(_: Claim, record: Record) -> str:
+    """Return the keys of the released file that a run changed."""
     run = record.measured
     changed = run.changed if isinstance(run, ReleasedRun) else {}
     return "; ".join(f"{key}: {text}" for key, text in changed.items())
 
 
-def _check_gpu(_: Claim, record: Record) -> str:
-    """Return which device was timed, if it is not one A100."""
+def _why_not_one_a100(_: Claim, record: Record) -> str:
+    """Return the device or the number of processes, if it is not one A100 with one process."""
     circumstances = record.circumstances
     spec = find_gpu_spec(circumstances.machine)
     if circumstances.device != "cuda":
@@ -80,15 +85,16 @@ def _check_gpu(_: Claim, record: Record) -> str:
     return ""
 
 
-def _check_images(_: Claim, record: Record) -> str:
+def _why_not_data_set_images(_: Claim, record: Record) -> str:
+    """Return a reason if the images are of the shipped pack."""
     experiment = record.experiment
     if experiment is None or experiment.input.data == PACK_DATA:
         return "images: of the shipped pack, needed files of a data set"
     return ""
 
 
-def _check_data_wait(_: Claim, record: Record) -> str:
-    """Return how long the loop waited for batches, if it is too long or unknown."""
+def _why_not_short_data_wait(_: Claim, record: Record) -> str:
+    """Return the share of time in which the loop waited for batches, if it is above 5 % or unknown."""
     run = record.measured
     share = run.data_wait_share if isinstance(run, ReleasedRun | Speed) else None
     if share is None:
@@ -99,8 +105,8 @@ def _check_data_wait(_: Claim, record: Record) -> str:
     return ""
 
 
-def _check_throttling(_: Claim, record: Record) -> str:
-    """Return how often the GPU was slowed down, if it was or if that is unknown."""
+def _why_not_unthrottled(_: Claim, record: Record) -> str:
+    """Return how often heat or hardware slowed the GPU, if it did or if that is unknown."""
     run = record.measured
     percent = run.throttled_percent if isinstance(run, ReleasedRun) else None
     if percent is None:
@@ -114,26 +120,26 @@ CONDITIONS = (
     Condition(
         f"The authors' model, loss and trainer were timed: a checkout of {CORENET} at {CORENET_COMMIT} without "
         "changes. Images are loaded and labelled by this project.",
-        _check_code,
+        _why_not_released_code,
     ),
-    Condition("No key of the released files that a step reads was changed.", _check_keys),
-    Condition(f"The runs had one whole {A100}.", _check_gpu),
+    Condition("No key of the released files that a step reads was changed.", _why_not_unchanged),
+    Condition(f"The runs had one whole {A100}.", _why_not_one_a100),
     Condition(
         "The images are those of a data set's files (`--data`), not of the shipped pack. Whether the files were in the "
         "page cache is not recorded.",
-        _check_images,
+        _why_not_data_set_images,
     ),
     Condition(
         f"In every run the loop waited for batches in at most {format_percent(MAX_DATA_WAIT_SHARE, 0)} of the windows' "
         "time.",
-        _check_data_wait,
+        _why_not_short_data_wait,
     ),
     Condition(
         "In every run NVML was read, and no reading says that heat or a hardware protection slowed the GPU.",
-        _check_throttling,
+        _why_not_unthrottled,
     ),
     Condition(
         "Each run read the released file of its method, by name and SHA-256.",
-        _check_file,
+        _why_not_released_file,
     ),
 )

@@ -6,52 +6,44 @@ from markupsafe import Markup
 
 from bench.console.console import PROGRAM, escape_unprintable
 from bench.experiment.experiments import HEADLINE_METHODS
-from bench.features.claims.claims import get_claim
+from bench.features.claims.claims import Claim, get_claim
+from bench.features.claims.tables import format_range
 from bench.features.claims.verdict import judge_claim
 from bench.interfaces.sections import DEFAULT_RESULTS, Block, PageContext, Text
 from bench.tables.formats import format_ratio
 
 SPEED_CLAIMS = ("catlip-2.7x", "catlip-h16")
+VERDICT_AND_COMMAND = Markup("<strong>{}</strong> (<code>{} {}</code>)")
 
 
 def build_claim_paragraph(page: PageContext) -> list[Block] | None:
-    """Say what was published of CatLIP's speed, with the verdicts; None in a smoke test and without CLIP or CatLIP."""
+    """Return a paragraph on CatLIP's published speed and its verdicts; None in a smoke test or without both methods."""
     methods = {experiment.method for experiment in page.comparison.experiments.values()}
     if page.comparison.is_smoke_test or not {*HEADLINE_METHODS} <= methods:
         return None
     options = [] if page.results == DEFAULT_RESULTS else ["--records", page.results]
-    verdicts = [
-        Markup("<strong>{}</strong> (<code>{} {}</code>)").format(
-            judge_claim(get_claim(name), page.folder).sentence,
-            PROGRAM,
-            escape_unprintable(shlex.join(["claim", name, *options])),
-        )
-        for name in SPEED_CLAIMS
-    ]
-    return [
-        Text(
-            Markup("<strong>As published:</strong> {} {} {}").format(
-                describe_published_speed(), *verdicts
-            )
-        )
-    ]
+    sentences = [Markup("<strong>As published:</strong>"), describe_published_speed()]
+    for name in SPEED_CLAIMS:
+        verdict = judge_claim(get_claim(name), page.folder).verdict_sentence
+        command = escape_unprintable(shlex.join(["claim", name, *options]))
+        sentences.append(VERDICT_AND_COMMAND.format(verdict, PROGRAM, command))
+    return [Text(Markup(" ").join(sentences))]
 
 
 def describe_published_speed() -> str:
-    """Return what is published and counted of CatLIP's speed at two sizes of the tower."""
+    """Return sentences on CatLIP's published speed at ViT-B/16 and ViT-H/16, and how much of it FLOPs predict."""
     base, huge = (get_claim(name) for name in SPEED_CLAIMS)
-    published = [format_ratio(claim.speed_ratio) for claim in (base, huge)]
-    counted = [
-        [format_ratio(ratio.value) for ratio in claim.flop_ratios[1:]] for claim in (base, huge)
-    ]
-    rests = [
-        [format_ratio(claim.speed_ratio / ratio.value) for ratio in reversed(claim.flop_ratios[1:])]
-        for claim in (base, huge)
-    ]
     return (
         f"CatLIP's paper reports {base.published:g} of CLIP's GPU hours at ViT-B/16 and {huge.published:g} at "
         "ViT-H/16, for one epoch at a batch of 65k on the same hardware. For equal images these are "
-        f"{published[0]} and {published[1]} times the images per GPU-hour. FLOPs predict {counted[0][0]} to "
-        f"{counted[0][1]} at B/16 and {counted[1][0]} to {counted[1][1]} at H/16, depending on the image sizes that "
-        f"were timed. Factors of {rests[0][0]} to {rests[0][1]} and {rests[1][0]} to {rests[1][1]} remain unexplained."
+        f"{format_ratio(base.published_speed_ratio)} and {format_ratio(huge.published_speed_ratio)} times the images "
+        f"per GPU-hour. FLOPs predict {format_range(*base.padded_flop_ratios)} at B/16 and "
+        f"{format_range(*huge.padded_flop_ratios)} at H/16, depending on the image sizes that were timed. Factors of "
+        f"{_unexplained_factors(base)} and {_unexplained_factors(huge)} remain unexplained."
     )
+
+
+def _unexplained_factors(claim: Claim) -> str:
+    """Return the range of the published speed ratio over the FLOP ratios, as text."""
+    low, high = claim.padded_flop_ratios
+    return format_range(claim.published_speed_ratio / high, claim.published_speed_ratio / low)

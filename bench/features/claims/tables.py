@@ -6,6 +6,7 @@ from bench.console.console import PROGRAM
 from bench.features.claims.claims import PUBLISHED_FIGURES, Claim
 from bench.features.claims.conditions import CONDITIONS
 from bench.features.claims.verdict import RULES, Evidence, JudgedClaim
+from bench.statistics.ratios import Ratio
 from bench.tables.formats import format_bracketed_interval, format_ratio, pluralize
 from bench.tables.tables import Table
 
@@ -34,32 +35,31 @@ Commands that decide it
 """
 
 
-def claim_tables(judged: Sequence[JudgedClaim]) -> list[Table]:
+def claim_tables(judged_claims: Sequence[JudgedClaim]) -> list[Table]:
     """Return the table of claims with their verdicts, and the table of figures that are not judged."""
     claims = [
         {
-            "claim": judged_claim.claim.name,
-            "published": describe_published_hours(judged_claim.claim),
-            "counted: CLIP's forward FLOPs over CatLIP's": " to ".join(
-                format_ratio(ratio.value) for ratio in judged_claim.claim.flop_ratios[1:]
+            "claim": judged.claim.name,
+            "published": describe_published_hours(judged.claim),
+            "counted: CLIP's forward FLOPs over CatLIP's": format_range(
+                *judged.claim.padded_flop_ratios
             ),
-            "measured": describe_newest_evidence(judged_claim.evidence),
-            "verdict": judged_claim.sentence,
+            "measured": describe_best_evidence(judged.evidence),
+            "verdict": judged.verdict_sentence,
         }
-        for judged_claim in judged
+        for judged in judged_claims
     ]
     figures = []
     for figure in PUBLISHED_FIGURES:
         ratio = figure.flop_ratio
         counted = "-" if ratio is None else f"{1 / ratio.value:.4g} ({ratio.description})"
-        figures.append(
-            {
-                "title": figure.title,
-                "published": figure.published,
-                "counted: forward FLOPs, method over baseline": counted,
-                "source": figure.source,
-            }
-        )
+        row = {
+            "title": figure.title,
+            "published": figure.published,
+            "counted: forward FLOPs, method over baseline": counted,
+            "source": figure.source,
+        }
+        figures.append(row)
     return [
         Table.from_dicts("Claims of papers", claims, f"One claim in full: {PROGRAM} claim NAME"),
         Table.from_dicts("Published, counted, not judged", figures),
@@ -67,16 +67,17 @@ def claim_tables(judged: Sequence[JudgedClaim]) -> list[Table]:
 
 
 def claim_text(judged: JudgedClaim) -> str:
-    """Return a claim with its verdict, its conditions, the rule and the commands that decide it."""
+    """Return a claim with its source, its verdict, the conditions, the rule and the commands that decide it."""
     claim = judged.claim
+    conditions = [
+        f"{number}. {condition.description}" for number, condition in enumerate(CONDITIONS, 1)
+    ]
     return CLAIM_TEXT.format(
         claim=claim,
-        verdict=judged.sentence,
+        verdict=judged.verdict_sentence,
         published=describe_published_hours(claim),
-        factors=" to ".join(map(str, claim.missing_factor)),
-        conditions="\n".join(
-            f"{number}. {condition.description}" for number, condition in enumerate(CONDITIONS, 1)
-        ),
+        factors=" to ".join(map(str, claim.single_gpu_factors)),
+        conditions="\n".join(conditions),
         rule="\n".join(f"- {sentence}" for sentence in RULES),
         commands="\n".join(claim.commands),
     )
@@ -84,23 +85,23 @@ def claim_text(judged: JudgedClaim) -> str:
 
 def evidence_tables(judged: JudgedClaim) -> list[Table]:
     """Return the tables of a claim's counted FLOPs and of its evidence."""
-    claim = judged.claim
+    published = judged.claim.published_speed_ratio
     counted = [
         {
             "FLOPs of the baseline's forward over the other's": ratio.description,
             "ratio": round(ratio.value, 4),
-            "rest of the published ratio": round(claim.speed_ratio / ratio.value, 2),
+            "rest of the published ratio": round(published / ratio.value, 2),
         }
-        for ratio in claim.flop_ratios
+        for ratio in judged.claim.flop_ratios
     ]
     evidence_rows = [
         {
             "code": evidence.code,
-            "measured (95 %)": format_measured_ratio(evidence),
+            "measured (95 %)": format_speed_ratio(evidence.ratio),
             "runs": f"{pluralize(min(evidence.ratio.runs), 'run')} each",
             "machine": evidence.machine,
             "records": evidence.comparison,
-            "conditions that are not met": "; ".join(evidence.unmet) or "none",
+            "conditions that are not met": "; ".join(evidence.unmet_conditions) or "none",
         }
         for evidence in judged.evidence
     ]
@@ -111,22 +112,28 @@ def evidence_tables(judged: JudgedClaim) -> list[Table]:
 
 
 def describe_published_hours(claim: Claim) -> str:
-    """Write the published share of hours, and the ratio of speeds that it means for equal images."""
+    """Return the published share of the baseline's GPU hours, and the ratio of speeds that it means, in words."""
+    ratio = format_ratio(claim.published_speed_ratio)
     return (
-        f"{claim.published:g} of CLIP's GPU hours; for equal images this is {format_ratio(claim.speed_ratio)} times "
+        f"{claim.published:g} of CLIP's GPU hours; for equal images this is {ratio} times "
         "the images per GPU-hour"
     )
 
 
-def describe_newest_evidence(evidence: Sequence[Evidence]) -> str:
-    """Write the ratio of the first evidence, and whether it misses conditions; "-" without evidence."""
+def describe_best_evidence(evidence: Sequence[Evidence]) -> str:
+    """Return the speed ratio of the first evidence, and whether it decides nothing; "-" without evidence."""
     if not evidence:
         return "-"
-    ratio = format_measured_ratio(evidence[0])
-    return f"{ratio}: decides nothing" if evidence[0].unmet else ratio
+    ratio = format_speed_ratio(evidence[0].ratio)
+    return f"{ratio}: decides nothing" if evidence[0].unmet_conditions else ratio
 
 
-def format_measured_ratio(evidence: Evidence) -> str:
-    """Write the ratio of speeds with its interval."""
-    interval = format_bracketed_interval(evidence.ratio, format_ratio) or " (no interval)"
-    return f"{format_ratio(evidence.ratio.value)}{interval}"
+def format_speed_ratio(ratio: Ratio) -> str:
+    """Write a ratio of speeds with its interval."""
+    interval = format_bracketed_interval(ratio, format_ratio) or " (no interval)"
+    return f"{format_ratio(ratio.value)}{interval}"
+
+
+def format_range(low: float, high: float) -> str:
+    """Write two ratios as a range: 1.17 to 1.45."""
+    return f"{format_ratio(low)} to {format_ratio(high)}"

@@ -35,116 +35,122 @@ RULES = (
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The runs of both experiments of a claim in one comparison, with the conditions that they miss."""
+    """The speed ratio of a claim's experiments in one comparison, with the conditions that its runs do not meet."""
 
     comparison: str
     code: str  # repository and commit of the timed code
     machine: str
-    ratio: Ratio  # of images/s
-    unmet: Sequence[str]
+    ratio: Ratio  # images/s of the experiment over those of the baseline
+    unmet_conditions: Sequence[str]  # in words
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedClaim:
-    """A claim with its evidence and its verdict; `detail` says by what, or why not."""
+    """A claim with its evidence and its verdict."""
 
     claim: Claim
-    evidence: Sequence[Evidence]  # what meets all conditions first, then the newest first
+    evidence: Sequence[Evidence]  # by the number of unmet conditions, then the newest first
     verdict: ClaimVerdict
-    detail: str
+    detail: str  # the ratios that decide, or why none does
 
     @property
-    def sentence(self) -> str:
-        """The verdict as a sentence."""
+    def verdict_sentence(self) -> str:
+        """The verdict with its detail, as a sentence."""
         return f"{self.verdict.capitalize()}: {self.detail}."
 
 
 def judge_claim(claim: Claim, records: Sequence[Record]) -> JudgedClaim:
-    """Judge a claim by records; the rule in words is `RULES`."""
+    """Judge a claim by the evidence in the records; `RULES` states the rule."""
     evidence = find_evidence(claim, records)
     if not evidence:
         detail = f"no comparison timed both {claim.baseline} and {claim.experiment} on one machine with equal software"
         return JudgedClaim(claim, evidence, "not decided", detail)
-    if evidence[0].unmet:
-        return JudgedClaim(claim, evidence, "not decided", "; ".join(evidence[0].unmet))
+    if evidence[0].unmet_conditions:
+        detail = "; ".join(evidence[0].unmet_conditions)
+        return JudgedClaim(claim, evidence, "not decided", detail)
     ratio = evidence[0].ratio
     if ratio.low is None or ratio.high is None or ratio.verdict == "inconclusive":
         detail = "the ratio of images/s is inconclusive by the rule for measured speeds"
         return JudgedClaim(claim, evidence, "not decided", detail)
-    verdict, detail = _compare_with_published(claim, ratio, ratio.low, ratio.high)
+    smallest_factor, largest_factor = claim.single_gpu_factors
+    low = ratio.low * smallest_factor
+    high = ratio.high * largest_factor
+    verdict, relation = _compare_with_published(claim.published_speed_ratio, low, high)
+    interval = format_bracketed_interval(ratio, format_ratio)
+    detail = (
+        f"{format_ratio(ratio.value)}{interval} times CLIP's images/s {DECIDED_BY}; with modelled communication "
+        f"{format_ratio(low)} to {format_ratio(high)}, {relation}"
+    )
     return JudgedClaim(claim, evidence, verdict, detail)
 
 
 def _compare_with_published(
-    claim: Claim, ratio: Ratio, low: float, high: float
+    published_ratio: float, low: float, high: float
 ) -> tuple[ClaimVerdict, str]:
-    """Return the verdict by a ratio with its interval, after the modelled communication, and the reason in words."""
-    low *= claim.missing_factor[0]
-    high *= claim.missing_factor[1]
-    interval = format_bracketed_interval(ratio, format_ratio)
-    measured = (
-        f"{format_ratio(ratio.value)}{interval} times CLIP's images/s {DECIDED_BY}; with modelled communication "
-        f"{format_ratio(low)} to {format_ratio(high)}"
-    )
-    published = f"the published {format_ratio(claim.speed_ratio)}"
-    is_low_near = abs(math.log(low / claim.speed_ratio)) <= TOLERANCE
-    is_high_near = abs(math.log(high / claim.speed_ratio)) <= TOLERANCE
+    """Return the verdict on an interval of speed ratios, and how it lies to the published ratio, in words."""
+    published = f"the published {format_ratio(published_ratio)}"
+    is_low_near = abs(math.log(low / published_ratio)) <= TOLERANCE
+    is_high_near = abs(math.log(high / published_ratio)) <= TOLERANCE
     if is_low_near and is_high_near:
-        return "reproduced", f"{measured}, within 10 % of {published}"
-    if is_low_near or is_high_near or low < claim.speed_ratio < high:
-        return "not decided", f"{measured}, which is within 10 % of {published} only in part"
-    side = "above" if low > claim.speed_ratio else "below"
-    return "not reproduced", f"{measured}, {side} {published}"
+        return "reproduced", f"within 10 % of {published}"
+    if is_low_near or is_high_near or low < published_ratio < high:
+        return "not decided", f"which is within 10 % of {published} only in part"
+    side = "above" if low > published_ratio else "below"
+    return "not reproduced", f"{side} {published}"
 
 
 def find_evidence(claim: Claim, records: Sequence[Record]) -> list[Evidence]:
     """Return the evidence of each comparison that timed both experiments on one machine with equal software.
 
-    Runs of the authors' code and of this project's code are evidence of their own.
+    Runs of the authors' code and of this project's code are separate evidence. The order is as in `JudgedClaim`.
     """
     evidence = []
     groups = group_by(records, lambda record: record.comparison)
     for comparison in sorted(groups, reverse=True):
         for kind in (ReleasedRun, Speed):
             runs = [record for record in groups[comparison] if isinstance(record.measured, kind)]
-            sides = [
-                [record for record in runs if _is_run_of(record, name)]
-                for name in (claim.baseline, claim.experiment)
+            baseline = [record for record in runs if _is_run_of_experiment(record, claim.baseline)]
+            experiment = [
+                record for record in runs if _is_run_of_experiment(record, claim.experiment)
             ]
-            if not all(sides) or reason_incomparable([*sides[0], *sides[1]]) is not None:
+            both = [*baseline, *experiment]
+            if not baseline or not experiment or reason_incomparable(both) is not None:
                 continue
-            ratio = _ratio_of_speeds(*sides)
-            if ratio is not None:
-                first = sides[0][0]
-                run = first.measured
-                code = OUR_CODE
-                if isinstance(run, ReleasedRun):
-                    code = f"{run.repository} at {run.commit[:7]}"
-                machine = summarize_machine(first.circumstances)
-                unmet = list_unmet_conditions(claim, [*sides[0], *sides[1]])
-                evidence.append(Evidence(comparison, code, machine, ratio, unmet))
-    return sorted(evidence, key=lambda comparison_evidence: len(comparison_evidence.unmet))
+            ratio = _compare_speeds(baseline, experiment)
+            if ratio is None:
+                continue
+            code = _describe_code(baseline[0])
+            machine = summarize_machine(baseline[0].circumstances)
+            unmet_conditions = list_unmet_conditions(claim, both)
+            evidence.append(Evidence(comparison, code, machine, ratio, unmet_conditions))
+    return sorted(evidence, key=lambda candidate: len(candidate.unmet_conditions))
 
 
-def _is_run_of(record: Record, name: str) -> bool:
-    """Return whether a record is of an experiment with any settings, and not of another tower."""
+def _describe_code(record: Record) -> str:
+    """Return the repository and the commit of the code that a record timed."""
+    run = record.measured
+    return f"{run.repository} at {run.commit[:7]}" if isinstance(run, ReleasedRun) else OUR_CODE
+
+
+def _is_run_of_experiment(record: Record, name: str) -> bool:
+    """Return whether a record is of the named experiment with any settings, but with its own tower."""
     run = record.measured
     has_other_tower = isinstance(run, ReleasedRun) and run.has_changed_tower_size
     run_name = strip_settings_suffix(record.experiment_name).removesuffix(AS_RELEASED)
     return run_name == name and not has_other_tower
 
 
-def _ratio_of_speeds(baseline: Sequence[Record], experiment: Sequence[Record]) -> Ratio | None:
-    """Return the ratio of images per second, by round."""
-    rates = [
-        {
-            record.measured.round: record.measured.images_per_second
-            for record in records
-            if isinstance(record.measured, ReleasedRun)
-        }
-        for records in (baseline, experiment)
-    ]
-    if all(rates):
-        return compare_rates(*rates)
+def _compare_speeds(baseline: Sequence[Record], experiment: Sequence[Record]) -> Ratio | None:
+    """Return the images/s of the experiment over those of the baseline, over rounds; None if it was not measured."""
+    baseline_rates = _released_rates_by_round(baseline)
+    experiment_rates = _released_rates_by_round(experiment)
+    if baseline_rates and experiment_rates:
+        return compare_rates(baseline_rates, experiment_rates)
     names = [baseline[0].experiment_name, experiment[0].experiment_name]
     return summarize_throughputs([*baseline, *experiment], names, names[0])[1].ratio
+
+
+def _released_rates_by_round(records: Sequence[Record]) -> dict[int, float]:
+    """Return the images/s of the runs of released code, by round."""
+    runs = [record.measured for record in records]
+    return {run.round: run.images_per_second for run in runs if isinstance(run, ReleasedRun)}

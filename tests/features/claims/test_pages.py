@@ -10,7 +10,7 @@ from bench.__main__ import main
 from bench.features.claims.claims import CLAIMS, PUBLISHED_FIGURES, get_claim
 from bench.features.claims.conditions import CONDITIONS
 from bench.features.claims.section import describe_published_speed
-from bench.features.claims.tables import format_measured_ratio
+from bench.features.claims.tables import format_speed_ratio
 from bench.features.claims.verdict import judge_claim
 from bench.records.record import Speed, read_records, record_path, write_record
 from reports.page import render_comparison_page
@@ -28,9 +28,9 @@ def test_kept_records_of_a_cpu_are_shown_and_decide_nothing(
     judged = judge_claim(get_claim(NAME), read_records(KEPT))
     assert judged.verdict == "not decided"
     assert {"GPU: none, needed A100", "code: this project's, needed apple/corenet"} <= {
-        *judged.evidence[0].unmet
+        *judged.evidence[0].unmet_conditions
     }
-    assert format_measured_ratio(judged.evidence[0]) == "1.33 (1.30 to 1.38)"
+    assert format_speed_ratio(judged.evidence[0].ratio) == "1.33 (1.30 to 1.38)"
     assert main(["claim", "--records", str(KEPT)]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in CLAIMS)

@@ -84,7 +84,7 @@ def test_equal_evidence_gives_equal_verdicts_at_both_sizes(
     assert judged.verdict == verdict
     assert "by the authors' step on one A100, with this project's loader" in judged.detail
     assert judged.detail.endswith(f"{relation} the published {1 / claim.published:.2f}")
-    assert not judged.evidence[0].unmet
+    assert not judged.evidence[0].unmet_conditions
 
 
 @pytest.mark.parametrize("ratio", [1.1, 2.7])
@@ -93,8 +93,11 @@ def test_an_unmet_condition_prevents_both_answers_and_is_named(name: str, ratio:
     change, texts = UNMET[name]
     judged = judge_claim(SPEED, [change(record) for record in authors_runs(SPEED, ratio)])
     assert judged.verdict == "not decided"
-    unmet = [condition.replace("\N{NO-BREAK SPACE}", " ") for condition in judged.evidence[0].unmet]
-    assert judged.detail == "; ".join(judged.evidence[0].unmet)
+    unmet = [
+        condition.replace("\N{NO-BREAK SPACE}", " ")
+        for condition in judged.evidence[0].unmet_conditions
+    ]
+    assert judged.detail == "; ".join(judged.evidence[0].unmet_conditions)
     for text in texts:
         assert any(condition.startswith(text) for condition in unmet), unmet
 
@@ -102,7 +105,9 @@ def test_an_unmet_condition_prevents_both_answers_and_is_named(name: str, ratio:
 @pytest.mark.parametrize("ratio", [1.1, 2.7])
 def test_this_projects_code_gives_no_answer(ratio: float) -> None:
     judged = judge_claim(SPEED, our_runs(SPEED, ratio))
-    assert judged.sentence.startswith("Not decided: code: this project's, needed apple/corenet")
+    assert judged.verdict_sentence.startswith(
+        "Not decided: code: this project's, needed apple/corenet"
+    )
     assert judged.evidence[0].ratio.value == pytest.approx(ratio, rel=0.01)
 
 
@@ -111,7 +116,7 @@ def test_too_few_runs_give_no_answer(ratio: float) -> None:
     for rounds in (1, 3):
         judged = judge_claim(SPEED, authors_runs(SPEED, ratio, rounds))
         assert (
-            judged.sentence
+            judged.verdict_sentence
             == "Not decided: the ratio of images/s is inconclusive by the rule for measured speeds."
         )
 
@@ -129,7 +134,7 @@ def test_evidence_that_misses_a_condition_does_not_change_a_verdict() -> None:
     fork = [replace(with_run(**FORK)(one), comparison="z") for one in authors_runs(SPEED, 1.1)]
     judged = judge_claim(SPEED, [*fork, *authors_runs(SPEED, 2.7), *our_runs(SPEED, 1.1)])
     assert judged.verdict == "reproduced"
-    assert [bool(one.unmet) for one in judged.evidence] == [False, True, True]
+    assert [bool(one.unmet_conditions) for one in judged.evidence] == [False, True, True]
 
 
 @pytest.mark.parametrize(
