@@ -9,10 +9,11 @@ from bench.data.pack import PackImages, load_pack_images
 
 @pytest.fixture
 def generator() -> torch.Generator:
+    """A generator of random numbers, equal in every benchmark."""
     return torch.Generator().manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def images() -> PackImages:
-    """The pack, from the user's cache."""
+    """The pre-training images of the shipped pack, from the user's cache."""
     return load_pack_images("pretrain", pack_cache())

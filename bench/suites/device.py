@@ -14,8 +14,8 @@ from bench.profilers.counters import TensorByteCounter
 DEVICE = default_device()
 
 
-def seconds() -> float:
-    """Return wall-clock seconds once the device has nothing left to do: launching a kernel is not running it."""
+def synchronized_seconds() -> float:
+    """Wait until the device has nothing left to do, and return wall-clock seconds."""
     synchronize(DEVICE)
     return time.perf_counter()
 
@@ -23,7 +23,7 @@ def seconds() -> float:
 def time_gradients(
     benchmark: BenchmarkFixture, loss: Callable[..., Tensor], *inputs: Tensor
 ) -> None:
-    """Time forward and backward of a loss; `extra_info` has the peak bytes of its tensors, equal on every run."""
+    """Time forward and backward of a loss, and store the peak bytes of its tensors in the benchmark's `extra_info`."""
     leaves = [value.to(DEVICE).requires_grad_() for value in inputs]
 
     def work() -> object:

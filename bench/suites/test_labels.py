@@ -13,6 +13,7 @@ CAPTIONS = 20_000
 @pytest.mark.benchmark(group="labels")
 @pytest.mark.parametrize("is_warm", [True, False], ids=["known words", "from scratch"])
 def test_corenet(benchmark: BenchmarkFixture, is_warm: bool) -> None:
+    """Label 20,000 captions by CoreNet's rule, whose words are known from before or not."""
     captions = pa.array([lexicon().gloss(label) for label in range(CAPTIONS)])
     rule = CorenetRule()
     rule.label(captions)

@@ -31,6 +31,7 @@ IMAGES = 20
 def test_batch_of_shards(
     benchmark: BenchmarkFixture, tmp_path: Path, decoding: str, side: int
 ) -> None:
+    """Load batches of 10 JPEGs with `side` pixels a side."""
     experiment = change(
         EXPERIMENTS["catlip-vit-b16"],
         batch_size=10,

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from bench.suites.device import DEVICE, seconds, time_gradients
+from bench.suites.device import DEVICE, synchronized_seconds, time_gradients
 from losses.contrastive import contrastive_loss
 from losses.multilabel import multilabel_loss
 from losses.sigmoid import sigmoid_loss
@@ -19,7 +19,7 @@ DIM = 512
 LABELS = 24_320
 POSITIVES = 8
 
-pytestmark = pytest.mark.benchmark(group="losses", timer=seconds)
+pytestmark = pytest.mark.benchmark(group="losses", timer=synchronized_seconds)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,7 @@ def test_loss_of_features(
     loss: Callable[..., Tensor],
     scalars: list[float],
 ) -> None:
+    """Time a loss of normalised image and caption features; `scalars` are its learned scale and bias."""
     image, text = F.normalize(torch.randn(2, BATCH, DIM, generator=generator), dim=-1)
     time_gradients(benchmark, loss, image, text, *map(torch.tensor, scalars))
 
@@ -39,6 +40,7 @@ def test_loss_of_features(
 def test_loss_of_logits(
     benchmark: BenchmarkFixture, generator: torch.Generator, loss: Callable[..., Tensor]
 ) -> None:
+    """Time a loss of logits with eight labels per image."""
     rows = torch.arange(BATCH, device=DEVICE).repeat_interleave(POSITIVES)
     columns = torch.rand(BATCH, LABELS, generator=generator).topk(POSITIVES).indices.flatten()
     columns = columns.to(DEVICE)

@@ -17,7 +17,7 @@ from bench.interfaces.method import METHODS
 from bench.labels.subwords import SubwordIds
 from bench.measure.costs import count_step_flops
 from bench.measure.memory import count_step_tensor_bytes
-from bench.suites.device import DEVICE, seconds
+from bench.suites.device import DEVICE, synchronized_seconds
 from bench.train.build import (
     build_train_run,
     build_untrained_tower,
@@ -38,7 +38,7 @@ WIDTH, HEADS, PATCH, IMAGES = (768, 12, 16, 128) if ON_GPU else (384, 6, 32, 8)
 METHODS_WITH_TARGETS = [name for name, method in METHODS.items() if not method.has_teacher]
 
 
-@pytest.mark.benchmark(group="optimizer", timer=seconds)
+@pytest.mark.benchmark(group="optimizer", timer=synchronized_seconds)
 @pytest.mark.parametrize("method", [*METHODS])
 def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> None:
     """Time the update alone; `extra_info` has the counters of a step of a small batch."""
@@ -69,7 +69,7 @@ def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> 
         benchmark.extra_info[f"loss at step {NUM_COUNTED_STEPS}"] = losses[-1].item()
 
 
-@pytest.mark.benchmark(group="text forward", timer=seconds)
+@pytest.mark.benchmark(group="text forward", timer=synchronized_seconds)
 @pytest.mark.parametrize("padding", get_args(TextPadding))
 def test_text_tower(
     benchmark: BenchmarkFixture,
@@ -77,6 +77,7 @@ def test_text_tower(
     generator: torch.Generator,
     padding: TextPadding,
 ) -> None:
+    """Time the forward of the text tower over a batch of captions with one kind of padding."""
     captions = Captions.from_texts(images.captions)
     targets = METHODS["clip"].targets(change(CLIP, text_padding=padding))(captions)
     rows = torch.randperm(len(images), generator=generator)[: CLIP.training.batch_size]
@@ -88,7 +89,7 @@ def test_text_tower(
     benchmark.extra_info["tokens per caption"] = batch.tokens_per_caption
 
 
-@pytest.mark.benchmark(group="image block", timer=seconds)
+@pytest.mark.benchmark(group="image block", timer=synchronized_seconds)
 def test_image_block(benchmark: BenchmarkFixture) -> None:
     """Forward and backward of a block of the image tower; on a GPU compiled, with tokens in bf16, as in training."""
     block = ImageBlock(ResidualAttentionBlock(WIDTH, HEADS)).to(DEVICE)
@@ -110,5 +111,6 @@ def test_image_block(benchmark: BenchmarkFixture) -> None:
 def test_targets_of_a_thousand_captions_seen_before(
     benchmark: BenchmarkFixture, images: PackImages, method: str
 ) -> None:
+    """Time making a method's targets of 1,000 captions, whose words are known after the first round."""
     captions = Captions.from_texts(images.captions[:1000])
     benchmark(METHODS[method].targets(EXPERIMENTS[f"{method}-tiny"]), captions)

@@ -25,9 +25,12 @@ SIDE = 1024  # rows and columns of the matrices
 READING_SECONDS = 2.0  # NVML averages over up to a second
 
 
-def main(device_type: str) -> None:
-    """Check a device; SystemExit with the reason if it cannot be measured, torch's error if it cannot compile."""
-    require_tools(device_type)
+def check_device(device_type: str) -> None:
+    """Check the device "cuda" or "cpu" and print what it can do.
+
+    Raises SystemExit with the reason if it cannot be measured, and torch's error if it cannot compile.
+    """
+    require_installed_tools(device_type)
     import torch
 
     from bench.cli.machine_checks import check_gpus
@@ -55,12 +58,11 @@ def main(device_type: str) -> None:
     print_device_readings(open_device_reader(device), values)
 
 
-def require_tools(device_type: str) -> None:
-    """Print what is missing with the command that brings it; SystemExit if runs need it."""
-    needs = [
-        *locate_compiler_requirements(),
-        *(locate_gpu_requirements() if device_type == "cuda" else ()),
-    ]
+def require_installed_tools(device_type: str) -> None:
+    """Print which programs, libraries and packages are missing, and how to install them; SystemExit if any is."""
+    needs = [*locate_compiler_requirements()]
+    if device_type == "cuda":
+        needs += locate_gpu_requirements()
     missing = [f"{need.name} is missing: {need.remedy}" for need in needs if not need.path]
     packages = find_unmet_requirements("tests")
     if packages:
@@ -72,7 +74,7 @@ def require_tools(device_type: str) -> None:
 
 
 def print_device_readings(reader: "DeviceReader", values: "Tensor") -> None:
-    """Print what a device's instruments read while it computes; SystemExit if NVML is there and reads no gauge."""
+    """Print what a device's instruments read while it multiplies `values`; SystemExit if all gauges of NVML fail."""
     import torch
 
     from bench.profilers.clock import synchronize
@@ -94,10 +96,11 @@ def print_device_readings(reader: "DeviceReader", values: "Tensor") -> None:
 
 
 def _toy_kernel(values: "torch.Tensor") -> "torch.Tensor":
+    """Compute a few elementwise operations and a sum, for `torch.compile`."""
     import torch
 
     return torch.sigmoid(values).mul(2).sub(1).relu().sum(dim=1)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    check_device(sys.argv[1])

@@ -22,37 +22,43 @@ from bench.records.record import list_comparison_names
 from bench.tables.tables import Table
 
 Device = Literal["cuda", "cpu"]
-PAGE_SECONDS = 120.0  # after which the drawing of a page is ended
+StepStatus = Literal["ok", "failed", "timeout"]
+PAGE_SECONDS = 120.0  # limit of drawing a page
 LIGHT = "--set warmup_steps=2 --set windows=2 --set steps_per_window=2"  # figures that mean nothing, in seconds
 
 
 @dataclass(frozen=True, slots=True)
 class GpuStep:
-    """A command line of Python, which is killed after some minutes.
+    """A command line of Python with a time limit.
 
-    In it, {results} is the results folder and {folder} the folder of the step's own records.
+    In its arguments, {results} is the results folder and {folder} the folder of the step's own records.
     """
 
     name: str
     arguments: str
-    minutes: float
+    limit_minutes: float
 
-    def command(self, results: Path) -> list[str]:
-        """Return the words of the command line. It resumes the comparison that its folder holds."""
+    def command_line(self, results: Path) -> list[str]:
+        """Return the words of the command line, which resumes a comparison that the step's folder holds."""
         folder = results / self.name
-        words = [
+        arguments = [
             word.format(results=results, folder=folder) for word in shlex.split(self.arguments)
         ]
-        can_resume = (
-            "{folder}" in self.arguments and folder.is_dir() and bool(list_comparison_names(folder))
-        )
-        return [sys.executable, *words, *(["--resume"] if can_resume else [])]
+        writes_records = "{folder}" in self.arguments
+        if writes_records and has_records(folder):
+            arguments.append("--resume")
+        return [sys.executable, *arguments]
+
+
+def has_records(folder: Path) -> bool:
+    """Return whether a folder is there and holds records."""
+    return folder.is_dir() and bool(list_comparison_names(folder))
 
 
 def list_gpu_steps(device: Device) -> list[GpuStep]:
-    """Return the steps in their order: first what a verdict needs. On a CPU they are tried at the tiny scale.
+    """Return the steps in their order, the most important ones first; those for a CPU are at the tiny scale.
 
-    The step `tests` needs a checkout, because an installed package has no tests.
+    The step `tests` is left out without a checkout, because an installed package has no tests.
     """
     if device == "cuda":
         measure_b16 = "-m bench measure clip-vit-b16 catlip-vit-b16 --results {folder}"
@@ -89,7 +95,9 @@ def list_gpu_steps(device: Device) -> list[GpuStep]:
         ),
         GpuStep("open-clip", f"-m bench reference open-clip {open_clip} --results {{folder}}", 20),
     ]
-    return [step for step in steps if step.name != "tests" or (CHECKOUT / "tests").is_dir()]
+    if not (CHECKOUT / "tests").is_dir():
+        steps = [step for step in steps if step.name != "tests"]
+    return steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +110,18 @@ class Gpu:
     """
 
     # step to run: preflight, b16, tests, l14, b16-ladder, b16-max-autotune, shards, b16-shards, train or
-    # open-clip; repeatable; a step that is done is not run again; default: all
+    # open-clip; repeatable; default: all; a step that ended well before is not run again
     steps: Annotated[Repeated, arg(name="step", metavar="STEP")] = ()
     device: Device = "cuda"  # cpu: try the same steps at the tiny scale, without a GPU
     # folder for the logs, records and pages of the steps
     results: Annotated[Path, FOLDER] = Path("results/gpu")
 
     def run(self) -> int:
-        """Run the steps that are not done, and list how all ended."""
+        """Run the steps that are not done, and print how each ended."""
         steps = {step.name: step for step in list_gpu_steps(self.device)}
-        chosen = [look_up(name, steps, "step") for name in self.steps] or [*steps.values()]
+        chosen = list(steps.values())
+        if self.steps:
+            chosen = [look_up(name, steps, "step") for name in self.steps]
         results = self.results.resolve()
         make_folders(results)
         rows = []
@@ -119,7 +129,8 @@ class Gpu:
             done = results / f"{step.name}.done"
             start = time.monotonic()
             status = "done before" if done.exists() else run_gpu_step(step, results)
-            rows.append({"step": step.name, "status": status, "seconds": time.monotonic() - start})
+            seconds = time.monotonic() - start
+            rows.append({"step": step.name, "status": status, "seconds": seconds})
             if status == "ok":
                 done.touch()
             elif step.name == "preflight" and status != "done before":
@@ -129,36 +140,37 @@ class Gpu:
         return OK if all(row["status"] in ("ok", "done before") for row in rows) else FAILED_CASE
 
 
-def run_gpu_step(step: GpuStep, results: Path) -> str:
-    """Run a step, and draw the page of its records; return how it ended: "ok", "failed" or "timeout"."""
-    command = step.command(results)
-    output = results / f"{step.name}.log"
-    log(f"{step.name}, at most {step.minutes:g} min: {shlex.join(['python3', *command[1:]])}")
-    code = run_command(command, output, 60 * step.minutes)
+def run_gpu_step(step: GpuStep, results: Path) -> StepStatus:
+    """Run a step with its time limit, draw the page of its records, and return how the step ended."""
+    command = step.command_line(results)
+    log_file = results / f"{step.name}.log"
+    shown_command = shlex.join(["python3", *command[1:]])
+    log(f"{step.name}, at most {step.limit_minutes:g} min: {shown_command}")
+    code = run_with_time_limit(command, log_file, 60 * step.limit_minutes)
     folder = results / step.name
-    if folder.is_dir() and list_comparison_names(folder):
-        page = f"{folder}.html"
-        run_command(
-            [sys.executable, "-m", "bench", "report", "build", str(folder), "--out", page],
-            output,
-            PAGE_SECONDS,
-        )
+    if has_records(folder):
+        draw_page = ["-m", "bench", "report", "build", str(folder), "--out", f"{folder}.html"]
+        run_with_time_limit([sys.executable, *draw_page], log_file, PAGE_SECONDS)
     if code == OK:
         return "ok"
-    status = "timeout" if code is None else "failed"
-    log(f"{step.name}: {status}, see {output}")
+    status: StepStatus = "timeout" if code is None else "failed"
+    log(f"{step.name}: {status}, see {log_file}")
     return status
 
 
-def run_command(command: list[str], output: Path, seconds: float) -> int | None:
-    """Run a command in the checkout, and append what it prints to a file; return its exit code.
+def run_with_time_limit(command: list[str], log_file: Path, limit_seconds: float) -> int | None:
+    """Run a command in the checkout, and append its output to a file; return its exit code, None after the limit.
 
-    After the seconds, or an interrupt, it is killed with its descendants. None: it took longer.
+    At the limit, or at an interrupt, it is killed with its descendants.
     """
-    with output.open("ab") as file:
+    with log_file.open("ab") as output:
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=CHECKOUT
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=CHECKOUT,
         )
         with kill_child_at_end(child), suppress(subprocess.TimeoutExpired):
-            return child.wait(seconds)
+            return child.wait(limit_seconds)
     return None

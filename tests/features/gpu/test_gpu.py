@@ -84,7 +84,7 @@ def test_step_resumes_the_comparison_of_its_folder_and_draws_its_page(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     step = GpuStep("b16", "-c 'import sys; print(sys.argv[1:])' {folder}", 5)
-    assert "--resume" not in step.command(tmp_path)
+    assert "--resume" not in step.command_line(tmp_path)
     record = Record(
         comparison="c", experiment=small("clip"), circumstances=circumstances(), measured=speed()
     )
@@ -100,7 +100,7 @@ def test_every_command_line_is_accepted(device: verb.Device, tmp_path: Path) -> 
     steps = list_gpu_steps(device)
     assert len({step.name for step in steps}) == len(steps)
     for step in steps:
-        words = step.command(tmp_path)
+        words = step.command_line(tmp_path)
         module = next(after for word, after in pairwise(words) if word == "-m")
         assert importlib.util.find_spec(module), step.name
         if module == "bench" and words[words.index("bench") + 1] in VERBS:
