@@ -13,28 +13,28 @@ from reports.series import MetricSeries
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A jump between two successive commits of a series."""
+    """A jump of a series between two successive commits."""
 
     series: MetricSeries
-    at: int  # index of the first point after it
-    old: float  # median before it, back to the change before
-    new: float
+    at: int  # index of the first point after the jump
+    old: float  # median before the jump, back to the previous one
+    new: float  # median after the jump, up to the next one
 
     @property
     def commits(self) -> tuple[Commit, Commit]:
-        """The commits before and after the change."""
-        points = self.series.points
-        return points[self.at - 1].commit, points[self.at].commit
+        """The commits before and after the jump."""
+        before, after = self.series.points[self.at - 1 : self.at + 1]
+        return before.commit, after.commit
 
     @property
-    def span(self) -> str:
-        """The commits on both sides; the cause is a commit after the first one, up to and including the second."""
+    def commits_text(self) -> str:
+        """The two commits; the cause is a commit after the first one, up to and including the second."""
         before, after = self.commits
         return f"{before.short} … {after.short}"
 
     @property
     def is_worse(self) -> bool:
-        """Whether the change is for the worse; every change of a counter that should stay the same is."""
+        """Whether the change is for the worse, as every change of a counter that should stay the same."""
         better = self.series.metric.better
         if better == "same":
             return True
@@ -42,87 +42,92 @@ class Change:
         return is_larger == (better == "less")
 
     @property
-    def levels(self) -> str:
-        """The levels before and after, with the ratio."""
+    def levels_text(self) -> str:
+        """The medians before and after the jump, with their ratio."""
         unit = self.series.metric.unit
-        levels = f"{format_quantity(self.old, unit)} to {format_quantity(self.new, unit)}"
-        if self.old:
-            levels += f" ({self.new / self.old:.4g} times)"
-        return levels
+        old = format_quantity(self.old, unit)
+        new = format_quantity(self.new, unit)
+        ratio = f" ({self.new / self.old:.4g} times)" if self.old else ""
+        return f"{old} to {new}{ratio}"
 
     def describe(self) -> str:
-        """Return the series, the levels and the commits in one line."""
+        """Return the series, the medians and the commits in one line."""
         verdict = "worse" if self.is_worse else "better"
         name = f"{self.series.benchmark.name}, {self.series.metric.name}"
-        return f"{verdict}: {name}: {self.levels}, {self.span}"
+        return f"{verdict}: {name}: {self.levels_text}, {self.commits_text}"
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """Successive commits whose times no test tells apart."""
+class Segment:
+    """Successive points of a series whose times no test tells apart."""
 
     start: int  # index of its first point
-    logs: list[float]  # logarithms of the commits' independent values
+    log_values: list[float]  # of the independent values of its commits
 
 
 def find_changes(series: MetricSeries, num_series: int = 1) -> list[Change]:
-    """Return the changes of a series, one of `num_series` that are tested together, oldest first."""
+    """Return the changes of a series, oldest first; the level of the test is divided by `num_series`."""
     if series.metric.is_counter:
-        return _counter_changes(series)
-    return _time_changes(series, ALPHA / num_series)
+        return _find_counter_changes(series)
+    return _find_time_changes(series, ALPHA / num_series)
 
 
-def has_verdict(series: MetricSeries) -> bool:
-    """Return whether a change of a time in the newest commit could be told: a test needs two values on each side."""
+def can_judge_newest_commit(series: MetricSeries) -> bool:
+    """Return whether a test could tell a change of the newest commit's time: it needs two values on each side."""
     *earlier, newest = series.independent_values_by_commit()
     return len(newest) > 1 and sum(map(len, earlier)) > 1
 
 
-def _counter_changes(series: MetricSeries) -> list[Change]:
-    """Return where a counter differs. A counter that varies within a commit is ignored."""
+def _find_counter_changes(series: MetricSeries) -> list[Change]:
+    """Return the changes of a counter between commits; a counter that varies within a commit has none there."""
     changes = []
     for at, (before, after) in enumerate(pairwise(series.points), start=1):
-        num_values = max(len(set(before.runs)), len(set(after.runs)))
-        if num_values == 1 and before.median != after.median:
+        is_exact = len(set(before.runs)) == len(set(after.runs)) == 1
+        if is_exact and before.median != after.median:
             changes.append(Change(series, at, before.median, after.median))
     return changes
 
 
-def _time_changes(series: MetricSeries, alpha: float) -> list[Change]:
-    """Return the changes between stretches of commits: the nearest two are merged until a test tells them apart.
+def _find_time_changes(series: MetricSeries, alpha: float) -> list[Change]:
+    """Return the changes between segments of commits: the nearest two are merged until a test tells them apart.
 
     The level of the test is divided by the number of commits. Source of the order of merging: Ward 1963,
     "Hierarchical grouping to optimize an objective function", J. Am. Stat. Assoc. 58.
     """
-    stretches = []
-    for at, values in enumerate(series.independent_values_by_commit()):
-        stretches.append(Stretch(at, [math.log(value) for value in values]))
-    alpha /= len(stretches)
-    while len(stretches) > 1:
-        distances = [_ward_distance(before, after) for before, after in pairwise(stretches)]
+    segments = []
+    for start, values in enumerate(series.independent_values_by_commit()):
+        segments.append(Segment(start, [math.log(value) for value in values]))
+    alpha /= len(segments)
+    while len(segments) > 1:
+        distances = [_ward_distance(before, after) for before, after in pairwise(segments)]
         nearest = distances.index(min(distances))
-        before, after = stretches[nearest : nearest + 2]
-        if _differ(before, after, alpha):
+        before, after = segments[nearest : nearest + 2]
+        if _differ_significantly(before, after, alpha):
             break
-        stretches[nearest : nearest + 2] = [Stretch(before.start, before.logs + after.logs)]
+        segments[nearest : nearest + 2] = [
+            Segment(before.start, before.log_values + after.log_values)
+        ]
     changes = []
-    for before, after in pairwise(stretches):
-        if _differ(before, after, alpha):
-            old = math.exp(median(before.logs))
-            new = math.exp(median(after.logs))
+    for before, after in pairwise(segments):
+        if _differ_significantly(before, after, alpha):
+            old = math.exp(median(before.log_values))
+            new = math.exp(median(after.log_values))
             changes.append(Change(series, after.start, old, new))
     return changes
 
 
-def _ward_distance(before: Stretch, after: Stretch) -> float:
-    """Return how much merging adds to the sum of squared deviations from the means of stretches."""
-    weight = 1 / (1 / len(before.logs) + 1 / len(after.logs))
-    difference = fmean(after.logs) - fmean(before.logs)
+def _ward_distance(before: Segment, after: Segment) -> float:
+    """Return how much merging adds to the sum of squared deviations from the means of segments."""
+    num_before = len(before.log_values)
+    num_after = len(after.log_values)
+    weight = num_before * num_after / (num_before + num_after)
+    difference = fmean(after.log_values) - fmean(before.log_values)
     return weight * difference**2
 
 
-def _differ(before: Stretch, after: Stretch, alpha: float) -> bool:
-    """Return whether two stretches differ by 2 % or more, by Student's t."""
-    ratio = compare_independent_logs(before.logs, after.logs)
-    is_large = abs(math.log(ratio.value)) >= math.log1p(SMALLEST_EFFECT)
+def _differ_significantly(before: Segment, after: Segment, alpha: float) -> bool:
+    """Return whether two segments differ by 2 % or more, by Student's t at the level `alpha`."""
+    ratio = compare_independent_logs(before.log_values, after.log_values)
+    effect = abs(math.log(ratio.value))
+    is_large = effect >= math.log1p(SMALLEST_EFFECT)
     return is_large and ratio.p is not None and ratio.p <= alpha

@@ -43,7 +43,7 @@ LINES_SHOWN = 15  # of the output of failed suites
 
 
 def run_git(repository: Path, *arguments: str) -> str:
-    """Return the output of git; ValueError with its error message."""
+    """Return the output of a git command in a repository; ValueError with its error message."""
     command = ["git", "-C", str(repository), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -53,7 +53,10 @@ def run_git(repository: Path, *arguments: str) -> str:
 
 @contextmanager
 def checkout_work_tree(repository: Path, commit: str, suite: Path) -> Iterator[Path]:
-    """Check out a commit into a temporary folder, which is removed when the block ends; ValueError without suite."""
+    """Check out a commit into a temporary work tree, which is removed when the block ends.
+
+    Raises ValueError if it has no `suite`, a path within the repository.
+    """
     try:
         with TemporaryDirectory(prefix="catlip-bench-") as folder:
             tree = Path(folder) / commit[:12]
@@ -67,44 +70,46 @@ def checkout_work_tree(repository: Path, commit: str, suite: Path) -> Iterator[P
         run_git(repository, "worktree", "prune")
 
 
-def time_rounds(
-    trees: Mapping[str, Path], suite: Path, folder: Path, rounds: int, only: str | None
+def time_suites_in_rounds(
+    work_trees: Mapping[str, Path], suite: Path, folder: Path, num_rounds: int, only: str | None
 ) -> None:
-    """Time the suites of work trees by name in every round, and store the documents as FOLDER/NAME/ROUND.json.
+    """Time the suite of each work tree once per round, and store the documents as FOLDER/NAME/ROUND.json.
 
-    ValueError where suites fail.
+    `work_trees` are by name, `suite` is the path in each of them, and `only` selects benchmarks as pytest's -k. Raises
+    ValueError where a suite fails.
     """
     progress = Progress()
-    fingerprint = read_fingerprint()
-    for round_ in range(rounds):
-        progress.log_start(f"round {round_ + 1} of {rounds}: {', '.join(trees)}")
+    fingerprint = read_machine_fingerprint()
+    for round_ in range(num_rounds):
+        progress.log_start(f"round {round_ + 1} of {num_rounds}: {', '.join(work_trees)}")
         start = datetime.now(UTC)
-        names = list(trees)
+        names = list(work_trees)
         if round_ % 2:
             names.reverse()
-        documents = time_suites({name: trees[name] for name in names}, suite, only)
+        documents = time_suites_once({name: work_trees[name] for name in names}, suite, only)
         for name, document in documents.items():
             document["turn"] = f"{start:%Y%m%dT%H%M%S.%f}"
-            save_document(document, folder / name / f"{round_:02}.json", fingerprint)
+            save_benchmark_document(document, folder / name / f"{round_:02}.json", fingerprint)
         seconds = (datetime.now(UTC) - start).total_seconds()
-        progress.expect_end_in((rounds - round_ - 1) * seconds)
+        progress.expect_end_in((num_rounds - round_ - 1) * seconds)
 
 
-def time_suites(
-    trees: Mapping[str, Path], suite: Path, only: str | None = None
+def time_suites_once(
+    work_trees: Mapping[str, Path], suite: Path, only: str | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Run each tree's suites once in a process of its own, interleaved benchmark by benchmark.
+    """Run the suite of each work tree in a process of its own, interleaved benchmark by benchmark.
 
-    Return the document of each tree. ValueError where suites fail, after the last lines of their output. All processes
-    hold their memory, about 1 GiB each, at once.
+    Return pytest-benchmark's document of each work tree by name. Raises ValueError where a suite fails, after the last
+    lines of its output. All processes hold their memory, about 1 GiB each, at once.
     """
     documents = {}
     with TemporaryDirectory() as folder, ExitStack() as stack:
-        slots = [Slot.create() for _ in trees]
+        slots = [Slot.create() for _ in work_trees]
         children = {}
-        for (name, tree), slot in zip(trees.items(), slots, strict=True):
-            children[name] = _start_suite(tree / suite, tree, Path(folder) / name, slot, only)
-            stack.enter_context(kill_child_at_end(children[name]))
+        for (name, work_tree), slot in zip(work_trees.items(), slots, strict=True):
+            child = _start_suite(work_tree, suite, Path(folder) / name, slot, only)
+            stack.enter_context(kill_child_at_end(child))
+            children[name] = child
         round_robin(slots)
         for name, child in children.items():
             code = child.wait()
@@ -119,15 +124,18 @@ def time_suites(
 
 
 def _start_suite(
-    suite: Path, tree: Path, folder: Path, slot: Slot, only: str | None
+    work_tree: Path, suite: Path, folder: Path, slot: Slot, only: str | None
 ) -> "subprocess.Popen[bytes]":
-    """Start a tree's suite, which waits for its first slot after it has collected its benchmarks."""
+    """Start pytest on a work tree's suite, which waits for its first slot after it has collected its benchmarks.
+
+    It writes `suite.json` and `output` into the new folder.
+    """
     folder.mkdir()
-    command = [*PYTEST, str(suite), f"--benchmark-json={folder / 'suite.json'}"]
+    command = [*PYTEST, str(work_tree / suite), f"--benchmark-json={folder / 'suite.json'}"]
     if only:
         command += ["-k", only]
     # The tree's packages stand before installed ones of another commit; pytest adds the tree itself.
-    paths = [str(PLUGIN.parent), str(tree / "src")]
+    paths = [str(PLUGIN.parent), str(work_tree / "src")]
     if os.environ.get("PYTHONPATH"):
         paths.append(os.environ["PYTHONPATH"])
     environment = os.environ | CHILD_ENV | slot.environment
@@ -135,7 +143,7 @@ def _start_suite(
     with (folder / "output").open("wb") as output, closing(slot):
         return subprocess.Popen(
             command,
-            cwd=tree,
+            cwd=work_tree,
             env=environment,
             pass_fds=slot.child_fds,
             stdout=output,
@@ -143,10 +151,10 @@ def _start_suite(
         )
 
 
-def save_document(document: dict[str, Any], path: Path, fingerprint: str) -> None:
-    """Store a document with the machine, without the seconds of single rounds.
+def save_benchmark_document(document: dict[str, Any], path: Path, fingerprint: str) -> None:
+    """Write a document of pytest-benchmark with this machine's fingerprint, without the seconds of single rounds.
 
-    Comparisons are over processes and use the statistics of a process's rounds.
+    Comparisons are over processes and use the statistics of a process's rounds. The document is changed.
     """
     document["machine_info"] = {FINGERPRINT: fingerprint}
     for benchmark in document["benchmarks"]:
@@ -155,7 +163,7 @@ def save_document(document: dict[str, Any], path: Path, fingerprint: str) -> Non
         part.write_text(json.dumps(document, indent=1, allow_nan=False))
 
 
-def read_fingerprint() -> str:
+def read_machine_fingerprint() -> str:
     """Return the fingerprint of this machine, from a separate process because it imports torch."""
     command = [sys.executable, "-m", "bench.records.current"]
     environment = os.environ | CHILD_ENV

@@ -25,10 +25,10 @@ MARGINS = (78, 10, 34, 26)  # points: left, right, foot, top
 MOST_TICKS = 5
 
 
-def series_chart(
-    name: str, history: CommitHistory, lines: Sequence[MetricSeries], changes: Sequence[Change]
+def draw_series_chart(
+    id_prefix: str, history: CommitHistory, lines: Sequence[MetricSeries], changes: Sequence[Change]
 ) -> Markup:
-    """Draw the series of one metric, one line per machine; `name` is the prefix of the ids in the SVG."""
+    """Return an SVG of one metric over commits, one line per machine; `id_prefix` is for the ids in it."""
     measured = {point.commit for line in lines for point in line.points}
     commits = [commit for commit in history.commits if commit in measured]
     metric = lines[0].metric
@@ -39,15 +39,15 @@ def series_chart(
         axes = add_axes_with_margins(figure, *MARGINS)
         for line in lines:
             colour, marker = colour_and_marker(history.machines.index(line.machine))
-            _draw_line(axes, commits, line, colour, marker)
+            _draw_series(axes, commits, line, colour, marker)
         for change in changes:
             _draw_change(axes, commits, change)
-        _scale_axes(axes, commits, metric.unit)
-        return figure_to_svg(figure, name, f"{text}.")
+        _set_limits_and_ticks(axes, commits, metric.unit)
+        return figure_to_svg(figure, id_prefix, f"{text}.")
 
 
-def _scale_axes(axes: Axes, commits: Sequence[Commit], unit: str) -> None:
-    """Let the values begin at 0, and name some commits, the last one among them."""
+def _set_limits_and_ticks(axes: Axes, commits: Sequence[Commit], unit: str) -> None:
+    """Let the value axis begin at 0, and label some of the commits, the last one among them."""
     axes.set_xlim(-0.5, max(len(commits), 2) - 0.5)
     axes.set_ylim(bottom=0)
     axes.locator_params(axis="y", nbins=4)
@@ -58,7 +58,7 @@ def _scale_axes(axes: Axes, commits: Sequence[Commit], unit: str) -> None:
     axes.set_xticks(ticks, names)
 
 
-def _draw_line(
+def _draw_series(
     axes: Axes, commits: Sequence[Commit], line: MetricSeries, colour: str, marker: str
 ) -> None:
     """Draw the medians of commits as marks on a line, and the processes as small dots."""

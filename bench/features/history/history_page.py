@@ -9,8 +9,8 @@ from tyro.conf import Positional
 
 from bench.cli.options import FOLDER
 from bench.console.console import escape_unprintable, log_damaged_files
-from bench.features.history.changes import Change, find_changes, has_verdict
-from bench.features.history.history_chart import series_chart
+from bench.features.history.changes import Change, can_judge_newest_commit, find_changes
+from bench.features.history.history_chart import draw_series_chart
 from bench.interfaces.sections import Block, Chart, Group, Legend, Text
 from bench.measure.observations import read_observations
 from bench.tables.formats import pluralize
@@ -46,7 +46,7 @@ CHARTS_NOTE = (
 class HistoryPage:
     """Write charts over commits with the detected changes, and print their path."""
 
-    # folder of pytest-benchmark documents and records of several commits
+    # folder of pytest-benchmark documents, or of records, of several commits
     results: Annotated[Positional[Path], FOLDER] = Path("results/history")
     out: Path | None = None  # HTML page to write; default: charts.html in FOLDER
 
@@ -60,15 +60,15 @@ class HistoryPage:
         for change in changes:
             print(escape_unprintable(change.describe()))
         print(describe_verdict(history, changes))
-        page = history_page(history, changes, damaged)
+        page = render_history_page(history, changes, damaged)
         write_and_print_path(self.out or self.results / "charts.html", page.encode())
         return log_damaged_files(damaged)
 
 
-def history_page(
-    history: CommitHistory, changes: Sequence[Change], damaged: Sequence[str] = ()
+def render_history_page(
+    history: CommitHistory, changes: Sequence[Change], file_errors: Sequence[str] = ()
 ) -> str:
-    """Return the page of a history and its changes; `damaged` are the errors of files that are left out."""
+    """Return the HTML page of a history and its changes; `file_errors` are on files that are left out."""
     machines = []
     for index, machine in enumerate(history.machines):
         machines.append((f"machine {index + 1}: {machine}", legend_marker(index)))
@@ -77,7 +77,10 @@ def history_page(
         change_blocks += [_changes_table(history, changes), Text(CHANGES_NOTE, "under")]
     else:
         change_blocks.append(Text("No change was found.", "empty"))
-    charts: list[Block] = [Text(CHARTS_NOTE, "under"), Group(_charts(history, changes), "panels")]
+    charts: list[Block] = [
+        Text(CHARTS_NOTE, "under"),
+        Group(_draw_charts(history, changes), "panels"),
+    ]
     return render_page(
         "Speed and memory over commits",
         "What changed, and with which commit?",
@@ -87,7 +90,10 @@ def history_page(
             pluralize(len(history.machines), "machine"),
             f"{len(history.series):,} series",
         ],
-        answer=[Text(describe_verdict(history, changes), "lead"), *damaged_files_warning(damaged)],
+        answer=[
+            Text(describe_verdict(history, changes), "lead"),
+            *damaged_files_warning(file_errors),
+        ],
         sections=[
             BuiltSection("changes", "Changes", "Changes", render_blocks(change_blocks)),
             BuiltSection("charts", "Charts", "Charts", render_blocks(charts)),
@@ -96,17 +102,17 @@ def history_page(
 
 
 def describe_verdict(history: CommitHistory, changes: Sequence[Change]) -> str:
-    """Return the number of changes for the worse, or why the times of the newest commit cannot be judged."""
+    """Return a sentence with the number of changes for the worse, or why the newest commit cannot be judged."""
     num_worse = sum(change.is_worse for change in changes)
     newest = history.commits[-1]
-    of_newest = [series for series in history.series if series.points[-1].commit == newest]
-    if changes or any(map(has_verdict, of_newest)):
+    series_of_newest = [line for line in history.series if line.points[-1].commit == newest]
+    if changes or any(map(can_judge_newest_commit, series_of_newest)):
         return f"{pluralize(num_worse, 'change')} for the worse."
     return NO_VERDICT.format(commit=newest.short)
 
 
 def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> Table:
-    """List the changes, those for the worse first."""
+    """Return the table of the changes, with those for the worse first."""
     columns = [
         *Column.texts("subject", "change", "levels"),
         Column.text("where", "after … up to"),
@@ -119,16 +125,16 @@ def _changes_table(history: CommitHistory, changes: Sequence[Change]) -> Table:
         row = [
             Cell(benchmark.short, change.series.metric.name, benchmark.short),
             Cell("▼ worse" if change.is_worse else "▲ better"),
-            Cell(change.levels),
-            Cell(change.span),
+            Cell(change.levels_text),
+            Cell(change.commits_text),
             Cell(f"machine {machine}"),
         ]
         rows.append(row)
     return Table.of_rows("Changes", columns, rows)
 
 
-def _charts(history: CommitHistory, changes: Sequence[Change]) -> list[Chart]:
-    """Return the charts of times and memory, each with all machines."""
+def _draw_charts(history: CommitHistory, changes: Sequence[Change]) -> list[Chart]:
+    """Return a chart of each time and memory of a benchmark, with all machines."""
     varying = [series for series in history.series if not series.metric.is_counter]
     groups = group_by(varying, lambda series: (series.benchmark, series.metric))
     charts = []
@@ -137,6 +143,6 @@ def _charts(history: CommitHistory, changes: Sequence[Change]) -> list[Chart]:
         note = f"{metric.name}, {metric.better} is better"
         if benchmark.settings:
             note = f"{note}; settings {benchmark.settings}"
-        chart = series_chart(f"chart-{number}", history, lines, drawn)
+        chart = draw_series_chart(f"chart-{number}", history, lines, drawn)
         charts.append(Chart(chart, benchmark.short, [note]))
     return charts

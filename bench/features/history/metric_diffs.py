@@ -12,7 +12,7 @@ from bench.statistics.ratios import RateByRound, Ratio, compare_rate_pairs
 from bench.tables.formats import format_quantity
 from bench.tables.tables import Table
 
-Key = tuple[BenchmarkId, Metric]
+BenchmarkMetric = tuple[BenchmarkId, Metric]
 Verdict = Literal["worse", "better", "equal", "no difference", "inconclusive"]
 NOTE = (
     "old, new: median of the processes' medians. low, high: 95 % interval of new/old, over pairs of processes.\n"
@@ -23,7 +23,7 @@ NOTE = (
 
 @dataclass(frozen=True, slots=True)
 class MetricDiff:
-    """A metric of both sides, with one value per process."""
+    """A metric of a benchmark on both sides, with one value per process, and the verdict on their difference."""
 
     benchmark: BenchmarkId
     metric: Metric
@@ -32,11 +32,11 @@ class MetricDiff:
     verdict: Verdict
     ratio: Ratio | None  # of new over old; None for a counter
 
-    def format_side(self, side: Sequence[float]) -> str:
-        """Format a side's median, of a counter with every digit."""
+    def format_median(self, values: Sequence[float]) -> str:
+        """Write the median of a side's values with the metric's unit; a counter has every digit."""
         if self.metric.is_counter:
-            return f"{median(side):,.17g} {self.metric.unit}".strip()
-        return format_quantity(median(side), self.metric.unit)
+            return f"{median(values):,.17g} {self.metric.unit}".strip()
+        return format_quantity(median(values), self.metric.unit)
 
 
 def compare_observations(
@@ -52,35 +52,36 @@ def compare_observations(
     common = [key for key in old_values if key in new_values]
     if not common:
         raise ValueError("nothing was compared: the two sides have no metric in common")
-    pairs: dict[str, tuple[RateByRound, RateByRound]] = {}
+    rates: dict[str, tuple[RateByRound, RateByRound]] = {}
     for key in common:
-        if not key[1].is_counter:
+        _, metric = key
+        if not metric.is_counter:
             old_rounds = dict(enumerate(old_values[key]))
             new_rounds = dict(enumerate(new_values[key]))
-            pairs[str(key)] = (old_rounds, new_rounds)
-    ratios = compare_rate_pairs(pairs)
+            rates[str(key)] = (old_rounds, new_rounds)
+    ratios = compare_rate_pairs(rates)
     diffs = []
     for key in common:
-        benchmark, metric = key
         ratio = ratios.get(str(key))
-        verdict = _judge(metric, old_values[key], new_values[key], ratio)
-        diff = MetricDiff(benchmark, metric, old_values[key], new_values[key], verdict, ratio)
-        diffs.append(diff)
+        sides = (old_values[key], new_values[key])
+        benchmark, metric = key
+        verdict = _judge_metric(metric, *sides, ratio)
+        diffs.append(MetricDiff(benchmark, metric, *sides, verdict, ratio))
     return diffs
 
 
-def _values_by_metric(observations: Sequence[Observation]) -> dict[Key, list[float]]:
-    """Return the values of every metric, in the order of the processes."""
-    values = defaultdict[Key, list[float]](list)
+def _values_by_metric(observations: Sequence[Observation]) -> dict[BenchmarkMetric, list[float]]:
+    """Return the values by benchmark and metric, in the order of the processes."""
+    values = defaultdict[BenchmarkMetric, list[float]](list)
     for observation in observations:
         values[observation.benchmark, observation.metric].append(observation.value)
     return values
 
 
-def _judge(
+def _judge_metric(
     metric: Metric, old: Sequence[float], new: Sequence[float], ratio: Ratio | None
 ) -> Verdict:
-    """Return the verdict on the ratio of new over old, or on a counter, which must not vary within a side."""
+    """Return the verdict on the ratio of new over old; with None on a counter, which must not vary within a side."""
     if ratio is None:
         if len(set(old)) > 1 or len(set(new)) > 1:
             return "inconclusive"
@@ -94,8 +95,8 @@ def _judge(
     return "better" if metric.better == direction else "worse"
 
 
-def unmatched_metrics(old: Sequence[Observation], new: Sequence[Observation]) -> list[str]:
-    """List the metrics that only one side has."""
+def describe_unmatched_metrics(old: Sequence[Observation], new: Sequence[Observation]) -> list[str]:
+    """Return the metrics that only one side has, each in words."""
     old_values = _values_by_metric(old)
     new_values = _values_by_metric(new)
     lines = []
@@ -117,7 +118,7 @@ def verdict_exit_code(diffs: Sequence[MetricDiff]) -> int:
 
 
 def diff_table(diffs: Sequence[MetricDiff], notes: Sequence[str] = ()) -> Table:
-    """List times, memory and changed counters, with further notes."""
+    """Return the table of times, memory and changed counters; `notes` are added to its note."""
     rows = []
     num_equal = 0
     for diff in diffs:
@@ -127,8 +128,8 @@ def diff_table(diffs: Sequence[MetricDiff], notes: Sequence[str] = ()) -> Table:
         ratio = diff.ratio
         row = {
             "part": f"{diff.benchmark.short}, {diff.metric.name}",
-            "old": diff.format_side(diff.old),
-            "new": diff.format_side(diff.new),
+            "old": diff.format_median(diff.old),
+            "new": diff.format_median(diff.new),
             "new/old": ratio.value if ratio else None,
             "low": ratio.low if ratio else None,
             "high": ratio.high if ratio else None,

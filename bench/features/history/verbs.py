@@ -14,11 +14,16 @@ from bench.console.console import OK, escape_unprintable
 from bench.console.options import ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
 from bench.environment.circumstances import CHECKOUT
-from bench.features.history.commit_runs import SUITE, checkout_work_tree, run_git, time_rounds
+from bench.features.history.commit_runs import (
+    SUITE,
+    checkout_work_tree,
+    run_git,
+    time_suites_in_rounds,
+)
 from bench.features.history.metric_diffs import (
     compare_observations,
+    describe_unmatched_metrics,
     diff_table,
-    unmatched_metrics,
     verdict_exit_code,
 )
 from bench.measure.observations import read_observations
@@ -61,7 +66,7 @@ class History:
     out: Annotated[Path, FOLDER] = Path("results/history")
 
     def run(self) -> int:
-        """Time the suites."""
+        """Time the suites of the commits in turn, and store the documents."""
         require_range("commits", self.commits, 1, MAX_COMMITS)
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
         log = ("log", "--first-parent", "--format=%H", f"--max-count={self.commits}")
@@ -72,7 +77,7 @@ class History:
                 checkout = checkout_work_tree(self.repository, commit, self.suite)
                 trees[commit[:12]] = stack.enter_context(checkout)
             folder = self.out / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
-            time_rounds(trees, self.suite, folder, self.rounds, self.only)
+            time_suites_in_rounds(trees, self.suite, folder, self.rounds, self.only)
         return OK
 
 
@@ -91,7 +96,7 @@ class Regress:
     # number of rounds; each times the work tree and the commit once, in fresh processes
     rounds: int = 8
     only: Selection = None
-    # folder in whose subfolder `regress` the benchmark documents are written
+    # folder in whose subfolder `regress`, which is emptied first, the documents of pytest-benchmark are written
     results: Annotated[Path, FOLDER] = Path("results")
     json: Json = None
 
@@ -103,11 +108,12 @@ class Regress:
         shutil.rmtree(folder, ignore_errors=True)
         with checkout_work_tree(self.repository, base, self.suite) as tree:
             trees = {"old": tree, "new": self.repository.absolute()}
-            time_rounds(trees, self.suite, folder, self.rounds, self.only)
+            time_suites_in_rounds(trees, self.suite, folder, self.rounds, self.only)
         old = read_observations([folder / "old"])
         new = read_observations([folder / "new"])
         notes = [
-            f"not compared: {escape_unprintable(name)}" for name in unmatched_metrics(old, new)
+            f"not compared: {escape_unprintable(name)}"
+            for name in describe_unmatched_metrics(old, new)
         ]
         diff = ("diff", "--name-only", base, "--", str(self.suite))
         changed_suites = run_git(self.repository, *diff)

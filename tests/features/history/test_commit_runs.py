@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.features.history.commit_runs import checkout_work_tree, time_suites
+from bench.features.history.commit_runs import checkout_work_tree, time_suites_once
 from bench.features.history.verbs import History, Regress
 from bench.measure.observations import read_observations
 from tests.processes import LONGEST_SECONDS, wait_until
@@ -76,7 +76,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p pytest_benchmark.plugin")
     # A process of its own would import torch.
-    monkeypatch.setattr("bench.features.history.commit_runs.read_fingerprint", lambda: "here")
+    monkeypatch.setattr(
+        "bench.features.history.commit_runs.read_machine_fingerprint", lambda: "here"
+    )
     run_git(folder, "init", "--quiet")
     (folder / "pyproject.toml").write_text(SETTINGS)
     commit(folder, 0.001)
@@ -114,7 +116,7 @@ def test_suites_are_interleaved_by_benchmark(tmp_path: Path) -> None:
         suite.write_text(text)
         (tmp_path / name / "pyproject.toml").write_text(SETTINGS)
         trees[name] = tmp_path / name
-    documents = time_suites(trees, WHERE)
+    documents = time_suites_once(trees, WHERE)
     turns = ["a 0", "b 0", "c 0", "a 1", "c 1", "a 2"]
     expected = [f"{turn[0]} {what} {turn[2]}" for turn in turns for what in ("begins", "ends")]
     assert (tmp_path / "log").read_text().splitlines() == expected

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.features.history.changes import find_changes
-from bench.features.history.history_page import history_page
+from bench.features.history.history_page import render_history_page
 from bench.measure.observations import BenchmarkId, Commit, Metric, read_observations
 from reports.series import CommitPoint, MetricSeries, build_history
 from tests.documents import commits, document, written
@@ -49,7 +49,7 @@ def series(
 def page_of(folder: Path, *documents: dict[str, Any]) -> str:
     history = build_history(read_observations([written(folder, *documents)]))
     changes = [change for series in history.series for change in find_changes(series)]
-    return history_page(history, changes)
+    return render_history_page(history, changes)
 
 
 def run(*arguments: str | Path) -> int:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.features.history.commit_runs import save_document
+from bench.features.history.commit_runs import save_benchmark_document
 from bench.features.history.metric_diffs import (
     MetricDiff,
     compare_observations,
+    describe_unmatched_metrics,
     diff_table,
-    unmatched_metrics,
     verdict_exit_code,
 )
 from bench.measure.observations import (
@@ -99,7 +99,7 @@ def test_counters_are_compared_exactly_and_variation_is_inconclusive(
 def test_no_common_benchmark_is_an_error() -> None:
     old = observations(TIME, 1, name="a")
     new = observations(TIME, 1, name="b")
-    assert unmatched_metrics(old, new) == ["a, time (only before)", "b, time (only after)"]
+    assert describe_unmatched_metrics(old, new) == ["a, time (only before)", "b, time (only after)"]
     with pytest.raises(ValueError, match="nothing was compared"):
         compare_observations(old, new)
 
@@ -107,7 +107,7 @@ def test_no_common_benchmark_is_an_error() -> None:
 def test_saved_document_has_the_machine_and_no_raw_rounds(tmp_path: Path) -> None:
     content = document({"test_a": 0.5}, machine="") | {"turn": "now"}
     path = tmp_path / "deep" / "kept.json"
-    save_document(content, path, "here; 1 thread")
+    save_benchmark_document(content, path, "here; 1 thread")
     kept = parse_benchmark_file(path.read_bytes(), "kept")
     assert kept.machine_info["fingerprint"] == "here; 1 thread"
     assert kept.benchmarks[0].stats.median == 0.5
