@@ -16,10 +16,10 @@ from bench.experiment.fields import (
     PACK_DATA,
     RANDOM_SUBSET,
     SEEN_CONCEPTS,
-    AdamWSettings,
     ImageSettings,
     InputSettings,
     NonEmptyStr,
+    OptimizerSettings,
     Role,
     RuntimeSettings,
     SettingsGroup,
@@ -65,7 +65,7 @@ class Experiment(SettingsGroup, frozen=True, kw_only=True):
     targets: TargetSettings
     input: InputSettings
     training: TrainingSettings
-    optimizer: AdamWSettings
+    optimizer: OptimizerSettings
     runtime: RuntimeSettings
     timing: TimingSettings
     own: dict[str, bool | int | float | str] = {}  # of fields that the method declares, by name

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from bench.experiment.config import Experiment, change, differing_field_values, look_up
 from bench.experiment.fields import (
-    AdamWSettings,
     ImageSettings,
     InputSettings,
+    OptimizerSettings,
     RuntimeSettings,
     TargetSettings,
     TextSettings,
@@ -42,7 +42,7 @@ def clip_tiny() -> Experiment:
         targets=TargetSettings(teacher="catlip-bench-tiny"),
         input=InputSettings(),
         training=TrainingSettings(batch_size=128, images=80_000, warmup_images=8_000),
-        optimizer=AdamWSettings(learning_rate=5e-4),
+        optimizer=OptimizerSettings(learning_rate=5e-4),
         runtime=RuntimeSettings(precision="fp32", compile="off"),
         timing=TimingSettings(warmup_steps=6, windows=5, steps_per_window=4),
     )
@@ -62,7 +62,7 @@ def clip_vit_b32() -> Experiment:
         targets=TargetSettings(synset_vocabulary=DATACOMP_VOCABULARY, subword_vocabulary="all"),
         input=InputSettings(caption_lengths="web", crop_scale=(0.9, 1.0), flip=False),
         training=TrainingSettings(batch_size=256, images=12_800_000, warmup_images=500_000),
-        optimizer=AdamWSettings(learning_rate=5e-4),
+        optimizer=OptimizerSettings(learning_rate=5e-4),
         runtime=RuntimeSettings(),
         timing=TimingSettings(warmup_steps=10, windows=10, steps_per_window=10),
     )

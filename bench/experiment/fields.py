@@ -355,10 +355,11 @@ class TrainingSettings(SettingsGroup, frozen=True, kw_only=True):
         field_metadata("Number of these images in the warm-up of the learning rate.", "budget"),
     ]
     schedule: Annotated[
-        Literal["wsd", "cosine"],
+        NonEmptyStr,
         field_metadata(
             'Learning rate after a linear warm-up: "wsd" keeps it constant and branches off a linear '
-            'cool-down for each budget; "cosine" is a separate run from the start for each budget.',
+            'cool-down for each budget; "cosine" is a separate run from the start for each budget; or the '
+            "schedule of an extension.",
         ),
     ] = "wsd"
     cooldown_share: Annotated[
@@ -370,12 +371,19 @@ class TrainingSettings(SettingsGroup, frozen=True, kw_only=True):
     ] = 0.0
 
 
-class AdamWSettings(SettingsGroup, frozen=True, kw_only=True):
-    """Fields of AdamW, of gradient clipping, and of the moving average of the weights."""
+class OptimizerSettings(SettingsGroup, frozen=True, kw_only=True):
+    """Fields of the optimizer, of gradient clipping, and of the moving average of the weights."""
 
+    optimizer: Annotated[
+        NonEmptyStr,
+        field_metadata(
+            'Optimizer: "adamw"; "muon", which updates the matrices in the towers\' blocks by Muon and all '
+            "else by AdamW; or one of an extension.",
+        ),
+    ] = "adamw"
     learning_rate: Annotated[
         PositiveFloat,
-        field_metadata("Highest learning rate of AdamW.", "tuned"),
+        field_metadata("Highest learning rate.", "tuned"),
     ]
     betas: Annotated[
         tuple[FractionBelowOne, FractionBelowOne], field_metadata("Decays of AdamW's moments.")
@@ -389,7 +397,7 @@ class AdamWSettings(SettingsGroup, frozen=True, kw_only=True):
     ] = 1e-6
     weight_decay: Annotated[
         NonNegativeFloat,
-        field_metadata("Weight decay of AdamW on matrices; vectors and scalars have none."),
+        field_metadata("Weight decay of matrices; vectors and scalars have none."),
     ] = 0.2
     optimizer_kernel: Annotated[
         OptimizerKernel,

@@ -13,9 +13,9 @@ Windows are this project's: each draws every image size equally often.
 
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import (
-    AdamWSettings,
     ImageSettings,
     InputSettings,
+    OptimizerSettings,
     RuntimeSettings,
     TargetSettings,
     TextSettings,
@@ -64,7 +64,7 @@ def clip_vit_b16_datacomp() -> Experiment:
             schedule="cosine",
             min_learning_rate=1e-6,
         ),
-        optimizer=AdamWSettings(
+        optimizer=OptimizerSettings(
             learning_rate=1e-3,
             betas=(0.9, 0.98),
             eps=1e-6,

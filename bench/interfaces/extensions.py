@@ -29,6 +29,8 @@ from bench.interfaces.data_source import SOURCES, DataSource
 from bench.interfaces.hooks import HOOKS
 from bench.interfaces.measurement import MEASUREMENTS, Measurement
 from bench.interfaces.method import METHODS, Method, require_method_accepts
+from bench.interfaces.optimizer import OPTIMIZERS, OptimizerBuilder
+from bench.interfaces.schedule import SCHEDULES, Schedule
 from bench.interfaces.sections import SECTIONS, Section
 from bench.interfaces.verb import REPORT_VERBS, VERBS, Verb
 from bench.records.record import register_record_kind
@@ -54,6 +56,8 @@ class Extension:
     # Settings of experiments at every scale, by the first part of their names; a method without any has an experiment
     # of its own name.
     experiments: Mapping[str, MethodSettings] = field(default_factory=dict)
+    optimizers: Sequence[OptimizerBuilder] = ()
+    schedules: Sequence[Schedule] = ()
     record_kinds: Sequence[type[RecordContent]] = ()
     verbs: Sequence[Verb] = ()
     report_verbs: Sequence[Verb] = ()  # verbs of `report`, which make files of records
@@ -153,6 +157,8 @@ def _register_extension(extension: Extension, origin: str) -> None:
     """Add all that an extension adds; ValueError for what cannot be used."""
     registries: list[tuple[Registry[Any], Sequence[Any]]] = [
         (METHODS, extension.methods),
+        (OPTIMIZERS, extension.optimizers),
+        (SCHEDULES, extension.schedules),
         (VERBS, extension.verbs),
         (REPORT_VERBS, extension.report_verbs),
         (MEASUREMENTS, extension.measurements),

@@ -12,7 +12,9 @@ from msgspec import UNSET, UnsetType
 
 from bench.experiment.config import Experiment, look_up, method_fields
 from bench.experiment.fields import SettingsGroup
+from bench.interfaces.optimizer import OPTIMIZERS, ParameterGroup, weight_decay_groups
 from bench.interfaces.registry import Named, Registry
+from bench.interfaces.schedule import SCHEDULES
 from bench.records.method_text import MethodText
 from bench.records.record import Record
 
@@ -106,6 +108,14 @@ class Method(Named):
         """
         return lambda _: NoTarget()
 
+    def parameter_groups(self, model: Any) -> list[ParameterGroup]:
+        """Return the trained parameters of a model, each in one group of the optimizer.
+
+        By default matrices have weight decay, and vectors and scalars have none. A group may set "weight_decay", and
+        "lr_scale", a factor of its learning rate.
+        """
+        return weight_decay_groups(model.parameters())
+
     def after_update(self, model: Any) -> None:
         """Change the model after the update of each step, also of a skipped one; no gradient is recorded."""
 
@@ -187,8 +197,13 @@ def reads_captions(experiment: Experiment) -> bool:
 
 
 def require_method_accepts(experiment: Experiment) -> None:
-    """Raise ValueError naming the field if the experiment's method is not loaded, or refuses the experiment."""
+    """Raise ValueError naming the field if the experiment's method is not loaded, or refuses the experiment.
+
+    The same for an optimizer or a schedule that is not loaded.
+    """
     method = get_method(experiment.method)
+    look_up(experiment.optimizer.optimizer, OPTIMIZERS, "optimizer")
+    look_up(experiment.training.schedule, SCHEDULES, "schedule")
     for reason in _method_errors(experiment, method):
         raise ValueError(f"{experiment.name}: {reason}")
     method.own_settings(experiment)

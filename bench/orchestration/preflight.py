@@ -28,6 +28,7 @@ from bench.experiment.config import (
 from bench.experiment.experiments import EXPERIMENTS
 from bench.interfaces.catalog import TASKS
 from bench.interfaces.method import METHODS, get_method, reads_captions, require_method_accepts
+from bench.interfaces.optimizer import OPTIMIZERS
 from bench.labels.vocabulary import vocabulary_mismatch
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
@@ -114,6 +115,7 @@ def require_runnable(
     """Raise ValueError or OSError for experiments or a results folder that every run would refuse."""
     for experiment in experiments:
         require_method_accepts(experiment)
+        OPTIMIZERS[experiment.optimizer.optimizer].check_available()
         if read_torchrun_ranks().world_size > 1:
             require_multi_process_support(experiment)
         if reads_data:

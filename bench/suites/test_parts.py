@@ -44,7 +44,8 @@ def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> 
     """Time the update alone; `extra_info` has the counters of a step of a small batch."""
     experiment = EXPERIMENTS[f"{method}-tiny"]
     model = METHODS[method].build_model(build_untrained_tower(experiment), experiment).to(DEVICE)
-    optimizer = make_optimizer(experiment.optimizer, model)
+    groups = METHODS[method].parameter_groups(model)
+    optimizer = make_optimizer(experiment.optimizer, model, groups)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     benchmark(optimizer.step)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from bench.data.transforms import denormalise, normalise
 from bench.experiment.config import Experiment
 from bench.interfaces.method import Method, get_method
+from bench.interfaces.optimizer import ParameterGroup
 from bench.train.distributed import world_size
 from losses.chunks import loss_dtype
 from losses.collectives import ProcessGroupLike
@@ -38,6 +39,17 @@ class RangeAugmentMethod(Method):
         augmentor = cast("RangeAugment", model.augmentor)
         augmented, range_loss = _augment_with_loss(augmentor, images, self._num_steps)
         return self._method.loss(model, augmented, target, group) + range_loss
+
+    def parameter_groups(self, model: nn.Module) -> list[ParameterGroup]:
+        """Return the method's groups, and one of the ranges, which have weight decay although they are scalars.
+
+        Source: apple/corenet at 1aa3acd, `corenet/modeling/misc/common.py`, `parameter_list`.
+        """
+        ranges = dict.fromkeys(cast("RangeAugment", model.augmentor).parameters())
+        groups = self._method.parameter_groups(model)
+        for group in groups:
+            group["params"] = [value for value in group["params"] if value not in ranges]
+        return [*groups, {"params": [*ranges]}]
 
     def after_update(self, model: nn.Module) -> None:
         self._method.after_update(model)

@@ -1,4 +1,4 @@
-"""Pre-train a tower: warm-up, constant trunk, and a cool-down branched off at each budget; or a cosine for each.
+"""Pre-train a tower: warm-up, constant trunk, and a cool-down branched off at each budget; or no trunk.
 
 Only towers at the end of their schedule are scored: a checkpoint at the full rate would be a biased comparison of
 methods that reach a budget at different speeds.
@@ -17,6 +17,7 @@ from torch import Tensor
 from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.experiment.config import Experiment
 from bench.interfaces.method import extension_method_text, get_label_method
+from bench.interfaces.schedule import SCHEDULES
 from bench.profilers.clock import clock
 from bench.records.record import CooledTower, Training
 from bench.towers.head_file import save_head, save_weights
@@ -109,8 +110,7 @@ def plan_segments(
     `cumulative_images` are cumulative, over all ranks, in ascending order.
     """
     training = experiment.training
-    # A cosine has no trunk.
-    cooldown_share = training.cooldown_share if training.schedule == "wsd" else 1.0
+    cooldown_share = SCHEDULES[training.schedule].cooldown_share(training)
     segments: list[ScheduleSegment] = []
     steps_before = 0  # steps of trunk and cool-downs that are taken before a segment
     trunk_steps = 0
@@ -159,31 +159,16 @@ def _run_segment(
 def scheduled_learning_rate(experiment: Experiment, segment: ScheduleSegment, step: int) -> float:
     """Return the learning rate of the step with this batch number in a segment.
 
-    On the trunk it rises linearly in the warm-up and is then constant. In a cool-down, WSD falls linearly to nearly 0.
-    A cosine, which begins at step 0, falls to `min_learning_rate`.
+    On the trunk it rises linearly in the warm-up and is then constant; the schedule sets it in a cool-down.
     """
+    training = experiment.training
     images_per_step = experiment.mean_batch_size * world_size()
-    warmup = max(1, math.ceil(experiment.training.warmup_images / images_per_step))
-    highest = experiment.optimizer.learning_rate
-    rate = highest * min(1.0, (step + 1) / warmup)
+    warmup = max(1, math.ceil(training.warmup_images / images_per_step))
+    rate = experiment.optimizer.learning_rate * min(1.0, (step + 1) / warmup)
     if segment.is_trunk:
         return rate
-    first = segment.batch_numbers.start
-    last = segment.batch_numbers.stop
-    if experiment.training.schedule == "wsd":
-        return rate * (last - step) / (last - first + 1)
-    if step < warmup:
-        return rate
-    fraction = (step - warmup) / max(1, last - warmup)
-    return cosine_decay(highest, experiment.training.min_learning_rate, fraction)
-
-
-def cosine_decay(high: float, low: float, fraction: float) -> float:
-    """Return the value at a fraction (0 to 1) of half a cosine that falls from `high` to `low`.
-
-    Source: Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5 without restarts.
-    """
-    return low + (high - low) * (1 + math.cos(math.pi * fraction)) / 2
+    schedule = SCHEDULES[training.schedule]
+    return schedule.cooldown_rate(rate, step, segment.batch_numbers, warmup, training)
 
 
 def _take_steps(

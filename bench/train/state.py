@@ -1,7 +1,8 @@
 """What the next steps of a training depend on: tensors by name, and the progress in its schedule."""
 
+from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -11,6 +12,12 @@ from bench.train.distributed import gather_full_tensor, is_sharded, world_rank
 from models.checkpoint import select_and_strip_prefix
 
 NamedTensors = dict[str, Tensor]
+STEPS_OF_GROUPS = (
+    "groups.step"  # of an optimizer that counts steps in its groups, as timm's Lamb does
+)
+STEPS_OF_GROUPS = (
+    "param_groups.step"  # name of the number of steps that an optimizer counts in its groups
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,8 @@ class TrainProgress:
 def collect_state(run: TrainRun) -> NamedTensors:
     """Return weights, buffers, moving average, optimizer's moments and steps, gradient scaler and generators.
 
-    Weights that are not trained are left out. They are the run's own tensors, which the next step changes.
+    Weights that are not trained are left out. They are the run's own tensors, which the next step changes. ValueError
+    for a state of the optimizer that is neither a tensor nor a number.
     """
     step = run.step
     frozen = _frozen_names(run)
@@ -56,9 +64,11 @@ def collect_state(run: TrainRun) -> NamedTensors:
                 if name not in frozen:
                     state[f"{prefix}.{name}"] = value
     for name, parameter in run.model.named_parameters():
-        moments = step.optimizer.state.get(parameter, {})
-        for moment, value in moments.items():
-            state[f"optimizer.{name}.{moment}"] = value
+        for moment, value in step.optimizer.state.get(parameter, {}).items():
+            state |= _named_moment(f"{name}.{moment}", value)
+    steps = step.optimizer.param_groups[0].get("step")
+    if steps is not None:
+        state |= _named_moment(STEPS_OF_GROUPS, steps)
     for name, number in step.scaler.state_dict().items():
         state[f"scaler.{name}"] = torch.tensor(number)
     # Equal on all ranks, which are seeded equally, so that rank 0's is kept for all.
@@ -82,7 +92,7 @@ def load_state(run: TrainRun, state: NamedTensors) -> None:
         average = step.ema.state_dict()  # never sharded: ema_decay needs sharding=ddp
         average.update(select_and_strip_prefix("average.", state))
         step.ema.load_state_dict(average)
-    _load_moments(run, select_and_strip_prefix("optimizer.", state))
+    _load_moments(run, state)
     scaler_state = select_and_strip_prefix("scaler.", state)
     if scaler_state:
         step.scaler.load_state_dict({name: value.item() for name, value in scaler_state.items()})
@@ -93,20 +103,38 @@ def load_state(run: TrainRun, state: NamedTensors) -> None:
         torch.cuda.set_rng_state(state["generator.cuda"], device)
 
 
-def _load_moments(run: TrainRun, moments: NamedTensors) -> None:
-    """Load the optimizer's moments and steps from tensors named PARAMETER.MOMENT."""
+def _named_moment(name: str, value: object) -> NamedTensors:
+    """Return a state of the optimizer by its name in checkpoints; ValueError if it is no tensor and no number."""
+    if isinstance(value, Tensor):
+        return {f"optimizer.{name}": value}
+    if not isinstance(value, int | float):
+        raise ValueError(f"the optimizer's state {name} is no tensor and no number")  # noqa: TRY004 - a user's error
+    dtype = torch.float64 if isinstance(value, float) else torch.int64
+    return {f"number.{name}": torch.tensor(value, dtype=dtype)}
+
+
+def _load_moments(run: TrainRun, state: NamedTensors) -> None:
+    """Load the optimizer's state from tensors named optimizer.PARAMETER.MOMENT, and number.PARAMETER.MOMENT."""
     optimizer = run.step.optimizer
     optimizer.state.clear()
     parameters = dict(run.model.named_parameters())
+    counts_on_device = any(group.get("fused") for group in optimizer.param_groups)
+    moments: dict[str, Any] = select_and_strip_prefix("optimizer.", state)
+    for name, number in select_and_strip_prefix("number.", state).items():
+        moments[name] = number.item()
+    steps = moments.pop(STEPS_OF_GROUPS, None)
+    if steps is not None:
+        for group in optimizer.param_groups:
+            group["step"] = deepcopy(steps)
     for name, value in moments.items():
         parameter_name, _, moment = name.rpartition(".")
         parameter = parameters[parameter_name]
-        if moment != "step":
-            loaded = shard_as(value, parameter).to(parameter.device, copy=True)
-        elif optimizer.defaults["fused"]:  # a fused kernel counts steps on the device
-            loaded = value.to(parameter.device, copy=True)
-        else:
-            loaded = value.to("cpu", copy=True)
+        loaded = value
+        if isinstance(value, Tensor):
+            if value.shape == parameter.shape:
+                loaded = shard_as(value, parameter)
+            is_on_host = moment == "step" and not counts_on_device
+            loaded = loaded.to("cpu" if is_on_host else parameter.device, copy=True)
         optimizer.state[parameter][moment] = loaded
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import torch
 from jaxtyping import Int
@@ -16,9 +16,10 @@ from bench.data.targets import Target
 from bench.environment.cores import count_available_cores
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.auto_fields import resolve_text_padding
-from bench.experiment.config import Experiment
-from bench.experiment.fields import AdamWSettings, RuntimeSettings
+from bench.experiment.config import Experiment, abbreviate_names
+from bench.experiment.fields import OptimizerSettings, RuntimeSettings
 from bench.interfaces.method import Method, get_method
+from bench.interfaces.optimizer import OPTIMIZERS, ParameterGroup
 from bench.train.attention import use_attention_kernel
 from bench.train.distributed import (
     AUTOCAST_DTYPES,
@@ -46,9 +47,9 @@ class TrainStep(Generic[T]):
     Over several processes, an update that is not finite on one is skipped on all, and the loss is their mean. A skipped
     update keeps parameters and moments; the moving average and the token counts include the step.
 
-    Two settings make the host wait for the device in every update, as the released code does: `log_grad_norm`, and an
-    `optimizer_kernel` other than "fused", which cannot skip an update on the device. torch's GradScaler reads the flag
-    on the host for such a kernel, too.
+    The host waits for the device in every update with `log_grad_norm`, and with an optimizer that cannot skip an update
+    on the device: Muon, and AdamW with an `optimizer_kernel` other than "fused". The released code waits, too, and
+    torch's GradScaler reads the flag on the host for such an optimizer.
 
     In fp16, the loss is multiplied by the scale of `scaler` before the backward. A gradient that overflows at a scale
     above 1 lowers the scale; its update is skipped and counted, and the loss is returned.
@@ -88,8 +89,9 @@ def make_train_step(
     device = next(model.parameters()).device
     model_with_loss = ModelWithLoss(model, method.loss, group, make_simulated_group(experiment))
     compute_loss = parallelize(model_with_loss, experiment.runtime, precision)
-    optimizer = make_optimizer(experiment.optimizer, model)
-    is_fused = experiment.optimizer.optimizer_kernel == "fused"
+    optimizer = make_optimizer(experiment.optimizer, model, method.parameter_groups(model))
+    # The attribute that torch's GradScaler reads.
+    skips_on_device = getattr(optimizer, "_step_supports_amp_scaling", False)
     clip_gradient = make_gradient_clipper(list(model.parameters()), experiment.optimizer.clip_norm)
     ema, update_ema = make_ema(
         model, experiment.optimizer.ema_decay, experiment.optimizer.ema_kernel
@@ -135,10 +137,10 @@ def make_train_step(
         overflow = ~finite & mean_loss.isfinite() & is_scaled_up
         overflows.add_(overflow)
         for parameter_group in optimizer.param_groups:
-            parameter_group["lr"] = learning_rate
-        if is_fused:
+            parameter_group["lr"] = learning_rate * parameter_group.get("lr_scale", 1.0)
+        if skips_on_device:
             optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined] # GradScaler's flag for these
-        if is_fused or finite:
+        if skips_on_device or finite:
             optimizer.step()
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
@@ -204,51 +206,21 @@ def compile_towers(model: nn.Module, num_image_sizes: int, mode: str | None = No
             tower.trunk._embeds = embed  # noqa: SLF001 - convolution, positions and `ln_pre`
 
 
-def make_optimizer(optimizer: AdamWSettings, model: nn.Module) -> torch.optim.AdamW:
-    """Return AdamW of the experiment's kernel, without weight decay on vectors and scalars.
-
-    On a CPU the fused kernel is nine times as fast as torch's default there, "for_loop".
-
-    The parameters of RangeAugment are a group of their own, with weight decay as in the released code, although they
-    are scalars. Source: apple/corenet at 1aa3acd, `corenet/modeling/misc/common.py`, `parameter_list`.
-    """
-    ranges: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if name.startswith("augmentor."):
-            ranges.append(parameter)
-        else:
-            others.append(parameter)
-    groups = make_weight_decay_groups(others)
-    if ranges:
-        groups.append({"params": ranges})
-    return torch.optim.AdamW(
-        groups,
-        lr=optimizer.learning_rate,
-        betas=optimizer.betas,
-        eps=optimizer.eps,
-        weight_decay=optimizer.weight_decay,
-        fused=optimizer.optimizer_kernel == "fused",
-        foreach=optimizer.optimizer_kernel == "foreach",
-    )
-
-
-def make_weight_decay_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
-    """Return parameter groups for an optimizer; the groups of vectors and scalars have a weight decay of 0.
-
-    Biases, norms, class embedding, scale and bias of the logits have fewer than two dimensions: open_clip_train's rule.
-    """
-    matrices: list[nn.Parameter] = []
-    vectors: list[nn.Parameter] = []
-    for parameter in parameters:
-        if parameter.ndim >= 2:  # noqa: PLR2004
-            matrices.append(parameter)
-        else:
-            vectors.append(parameter)
-    groups: list[dict[str, Any]] = [{"params": group} for group in split_by_sharding(matrices)]
-    return groups + [{"params": group, "weight_decay": 0.0} for group in split_by_sharding(vectors)]
+def make_optimizer(
+    settings: OptimizerSettings, model: nn.Module, parameter_groups: Iterable[ParameterGroup]
+) -> torch.optim.Optimizer:
+    """Return the optimizer that the settings name; ValueError for groups without one of the trained parameters."""
+    groups: list[ParameterGroup] = []
+    missing = {value: name for name, value in model.named_parameters() if value.requires_grad}
+    for group in parameter_groups:
+        for parameters in split_by_sharding(group["params"]):
+            groups.append({**group, "params": parameters})
+            for parameter in parameters:
+                missing.pop(parameter, None)
+    if missing:
+        names = abbreviate_names([*missing.values()])
+        raise ValueError(f"no parameter group of the method has {names}")
+    return OPTIMIZERS[settings.optimizer].build(model, groups, settings)
 
 
 def make_gradient_clipper(

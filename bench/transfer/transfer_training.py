@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from bench.console.console import log
 from bench.console.progress import show_progress
 from bench.environment.seeds import STEP, derive_seed
+from bench.interfaces.optimizer import weight_decay_groups
 from bench.records.scores import TaskTraining
-from bench.train.loop import cosine_decay
-from bench.train.step import make_gradient_clipper, make_weight_decay_groups
+from bench.train.schedules import cosine_decay
+from bench.train.step import make_gradient_clipper
 from bench.train.weight_average import make_ema
 from models.image_tower import ImageTower
 from models.patch_drop import PatchDrop
@@ -211,5 +212,5 @@ def _make_parameter_groups(
     for depth, layer in enumerate(layers):
         share = recipe.layer_decay**depth
         rate = {"share": share, "lr": learning_rate * share}
-        groups += [group | rate for group in make_weight_decay_groups(layer)]
+        groups += [group | rate for group in weight_decay_groups(layer)]
     return groups

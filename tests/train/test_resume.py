@@ -2,6 +2,7 @@
 
 import io
 import os
+import runpy
 import signal
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -16,6 +17,8 @@ from bench.console.console import handle_stop_signals
 from bench.data.decoding import UNKNOWN_FORMAT
 from bench.data.stream import BatchStream, PackStream
 from bench.experiment.config import Experiment
+from bench.interfaces.optimizer import OPTIMIZERS
+from bench.interfaces.schedule import SCHEDULES
 from bench.records.record import Training
 from bench.train import loop as training
 from bench.train.build import open_batch_stream
@@ -29,6 +32,7 @@ from tests.processes import in_child
 from tests.small import TWO_BLOCKS, few_images, small
 from tests.tensors import differing
 
+EXTENSIONS = Path(__file__).parents[2] / "docs" / "extensions"
 CPU = torch.device("cpu")
 BUDGETS = {"half": 48, "equal images": 96}  # 3 and 6 steps of 16
 # Cool-downs of 2 and 3 steps: 1 + 2 + 2 + 3 steps in all.
@@ -52,6 +56,14 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return stream
 
     monkeypatch.setattr(training, "open_batch_stream", load)
+
+
+@pytest.fixture(autouse=True)
+def with_sgd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The optimizer and the schedule of an extension are there."""
+    extension = runpy.run_path(str(EXTENSIONS / "sgd.py"))["EXTENSION"]
+    monkeypatch.setitem(OPTIMIZERS._objects, "sgd", *extension.optimizers)
+    monkeypatch.setitem(SCHEDULES._objects, "constant", *extension.schedules)
 
 
 @pytest.fixture
@@ -108,6 +120,8 @@ def require_equal(found: Training | int, folder: Path, whole: Training, whole_fo
     ("method", "every", "changes"),
     [
         ("superclass", 1, SHARE | {"ema_decay": 0.9, "augmentation": "range"}),
+        ("catlip", 3, SHARE | {"optimizer": "muon", "ema_decay": 0.9}),
+        ("clip", 3, {"schedule": "constant", "optimizer": "sgd", **TWO_BLOCKS}),
         ("clip", 4, {"schedule": "cosine", "ema_decay": 0.9, **TWO_BLOCKS}),
     ],
 )

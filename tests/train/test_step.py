@@ -41,12 +41,15 @@ def copied_state(run: TrainRun) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize(("method", "clip_norm"), [("clip", 1.0), ("catlip", None)])
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [("clip", {}), ("catlip", {"clip_norm": None}), ("catlip", {"optimizer": "muon"})],
+)
 def test_non_finite_step_changes_nothing(
-    method: str, clip_norm: float | None, results: Path
+    method: str, changes: dict[str, object], results: Path
 ) -> None:
     """Weights, moments and step counts are, to the last bit, what they would be had the batch never come."""
-    spared, struck = (assembled(results, method, clip_norm=clip_norm) for _ in range(2))
+    spared, struck = (assembled(results, method, **changes) for _ in range(2))
     good = [spared.stream.batch(k) for k in range(3)]
     losses = [spared.step(batch, RATE) for batch in good]
     met = [struck.step(batch, RATE) for batch in (good[0], corrupt(good[1]), *good[1:])]

@@ -41,6 +41,7 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
 WAITING_CASES: dict[str, tuple[str, dict[str, object], int]] = {
     "optimizer at once": ("clip", {"optimizer_kernel": "foreach"}, 1),
     "optimizer in a loop": ("catlip", {"optimizer_kernel": "for_loop"}, 1),
+    "Muon": ("catlip", {"optimizer": "muon"}, 1),
     "gradient norm": ("clip", {"log_grad_norm": True}, 3),
     "gradient norm in fp16": ("clip", FP16 | {"log_grad_norm": True, "batch_size": 4}, 4),
 }
@@ -121,12 +122,9 @@ def require_waits(method: str, changes: dict[str, object], results: Path, waits:
     held = [batch.images, *device_tensors(batch.target)]
     for model in filter(None, (run.model, run.step.ema)):
         held += [*model.parameters(), *model.buffers()]
+    counts_on_device = any(group.get("fused") for group in run.step.optimizer.param_groups)
     for state in run.step.optimizer.state.values():
-        held += [
-            value
-            for name, value in state.items()
-            if run.step.optimizer.defaults["fused"] or name != "step"
-        ]
+        held += [value for name, value in state.items() if counts_on_device or name != "step"]
     if run.step.scaler.is_enabled():
         held.append(run.step.scaler._scale)
     with RefuseWaiting(held, allowed=waits) as waiting:

@@ -35,7 +35,15 @@ SHARED_FIELDS = ("tower", "text_tower", "data", "caption", "subset")
 OBJECTIVE_FIELDS = ("method", "text_padding", "text_features", "head_rows")
 LABEL_FIELDS = ("labels", "label_format")  # only labels depend on them
 # Work of a step outside its forward and backward: differences are one stage before the objective.
-RECIPE_FIELDS = ("workers", "jpeg_decoding", "crop_scale", "flip", "clip_norm", "ema_decay")
+RECIPE_FIELDS = (
+    "workers",
+    "jpeg_decoding",
+    "crop_scale",
+    "flip",
+    "optimizer",
+    "clip_norm",
+    "ema_decay",
+)
 NEVER_FACTORS = (*SHARED_FIELDS, *OBJECTIVE_FIELDS, *field_names_with_role("pace"))
 # No work of a forward or backward: each experiment keeps its own.
 FIELDS_WITHOUT_WORK = (

@@ -27,6 +27,7 @@ from bench.experiment.auto_fields import resolve_precision_and_compile
 from bench.experiment.config import Experiment, change
 from bench.features.reference import OPEN_CLIP_FUSED, WARMUP_STEPS
 from bench.features.reference.timing import DEFAULT_KERNELS, RAMP_STEPS, WindowTimer, batch_number
+from bench.interfaces.optimizer import weight_decay_groups
 from bench.labels.subwords import SubwordIds
 from bench.train.build import build_train_run
 from bench.train.step import make_optimizer, torch_compile_mode
@@ -69,7 +70,8 @@ def run_installed_open_clip(
     ).to(device)
     model.load_state_dict(_initial_weights(stream))
     kernel = "fused" if side == OPEN_CLIP_FUSED else DEFAULT_KERNELS[device.type]
-    optimizer = make_optimizer(change(experiment, optimizer_kernel=kernel).optimizer, model)
+    settings = change(experiment, optimizer_kernel=kernel).optimizer
+    optimizer = make_optimizer(settings, model, weight_decay_groups(model.parameters()))
     if is_compiled:
         # As --torchcompile does.
         model = cast("nn.Module", torch.compile(model, mode=torch_compile_mode(experiment.runtime)))

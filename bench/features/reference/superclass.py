@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from bench.data.stream import Batch
 from bench.experiment.config import change
 from bench.features.reference.timing import DEFAULT_KERNELS
+from bench.interfaces.optimizer import weight_decay_groups
 from bench.train.build import TrainRun
 from bench.train.step import make_optimizer
 from models import open_clip_config
@@ -55,7 +56,7 @@ def build_superclass_step(run: TrainRun, checkout: Path) -> Callable[[Batch[Any]
     losses.dist = SimpleNamespace(all_reduce=lambda *_, **__: None, ReduceOp=dist.ReduceOp)
     loss_function = losses.ClsLoss(world_size=1)
     settings = change(experiment, optimizer_kernel=DEFAULT_KERNELS[device.type]).optimizer
-    optimizer = make_optimizer(settings, model)
+    optimizer = make_optimizer(settings, model, weight_decay_groups(model.parameters()))
 
     def step(batch: Batch[Any], learning_rate: float) -> Tensor:
         """Update the model once by the authors' loss."""

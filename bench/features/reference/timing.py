@@ -8,7 +8,7 @@ from itertools import count, islice
 import torch
 
 from bench.environment.slots import yield_and_wait_for_slot
-from bench.experiment.fields import AdamWSettings, OptimizerKernel
+from bench.experiment.fields import OptimizerKernel, OptimizerSettings
 from bench.features.reference import WARMUP_STEPS
 from bench.measure.heating import Heating
 from bench.profilers.clock import synchronize
@@ -71,6 +71,6 @@ def batch_number(step: int, num_batches: int) -> int:
     return WARMUP_STEPS + (step - WARMUP_STEPS) % (num_batches - WARMUP_STEPS)
 
 
-def reference_learning_rate(optimizer: AdamWSettings, step: int) -> float:
+def reference_learning_rate(optimizer: OptimizerSettings, step: int) -> float:
     """Return the learning rate of a step: a linear warm-up, and then constant, which a heated GPU may reach."""
     return optimizer.learning_rate * min(1.0, (step + 1) / RAMP_STEPS)

@@ -1,0 +1,34 @@
+"""An optimizer and a schedule: SGD with momentum, at a constant rate after the warm-up."""
+
+from bench.interfaces.extensions import Extension
+from bench.interfaces.optimizer import OptimizerBuilder
+from bench.interfaces.schedule import Schedule
+
+
+class Sgd(OptimizerBuilder):
+    """torch's SGD, whose momentum is the first of `betas`."""
+
+    name = "sgd"
+
+    def build(self, model, groups, settings):
+        import torch
+
+        return torch.optim.SGD(
+            groups,
+            lr=settings.learning_rate,
+            momentum=settings.betas[0],
+            weight_decay=settings.weight_decay,
+            fused=True,  # skips an update that is not finite on the device
+        )
+
+
+class Constant(Schedule):
+    """A constant rate after the warm-up, for each length of a training from its start."""
+
+    name = "constant"
+
+    def cooldown_rate(self, rate, step, cooldown, warmup, training):
+        return rate
+
+
+EXTENSION = Extension(optimizers=[Sgd()], schedules=[Constant()])
