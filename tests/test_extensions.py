@@ -383,6 +383,28 @@ def test_task_and_protocol_of_an_extension_are_in_tables_and_on_the_page(
     assert "nearest mean" in page
 
 
+def test_optimizer_and_schedule_of_an_extension_train(folder: Path, tmp_path: Path) -> None:
+    """`tests/train/test_resume.py` resumes such a training."""
+    options = "--images 64 --no-score --set subset=random:96 --set batch_size=16"
+    chosen = "--set optimizer=sgd --set schedule=constant --set learning_rate=0.125"
+    words = ["train", "catlip-tiny", *shlex.split(f"{options} {chosen}")]
+    returned, text = answer(
+        folder,
+        "--extension",
+        "sgd.py",
+        *words,
+        "--out",
+        str(tmp_path / "out"),
+        "--count-vocabulary",
+    )
+    assert returned == OK, text
+    (record,) = records_of(tmp_path / "out", Training)
+    assert [len(losses) for losses in record.measured.cooldown_losses] == [4]
+    returned, text = answer(folder, *words, "--out", str(tmp_path / "other"))
+    assert (returned, text.count("\n")) == (USAGE, 1), text
+    assert "no optimizer named 'sgd' (there are adamw, muon)" in text
+
+
 @pytest.mark.minutes
 @pytest.mark.parametrize("name", ["rotation", "ranking"])
 def test_method_of_an_extension_is_used_as_one_of_ours(

@@ -246,7 +246,8 @@ def find_tuning_origin(experiment: Experiment) -> TuningOrigin:
     named = EXPERIMENTS.get(name)
     if named is None:
         return UNTUNED
-    if {*TUNED_FIELDS} & differing_field_values([named, experiment]).keys():
+    differing = differing_field_values([named, experiment]).keys()
+    if {*TUNED_FIELDS, "optimizer"} & differing:
         return UNTUNED
     if name in TUNED_RECIPES:
         return TuningOrigin("released", "a published recipe")

@@ -110,9 +110,12 @@ def require_multi_process_support(experiment: Experiment) -> None:
     is_uneven = ranks.world_size % ranks.local_world_size > 0
     has_simulation = experiment.runtime.simulated_global_batch is not None
     has_average = experiment.optimizer.ema_decay is not None
+    has_muon = experiment.optimizer.optimizer == "muon"
     for is_refused, reason in (
         (sharding == "hsdp" and is_uneven, "sharding=hsdp needs as many processes on every node"),
         (sharding != "ddp" and has_average, "ema_decay needs sharding=ddp"),
+        # On shards, the rounding of its bf16 products would change an update by 5 %.
+        (sharding != "ddp" and has_muon, "optimizer=muon needs sharding=ddp"),
         (
             sharding != "ddp" and experiment.optimizer.log_grad_norm,
             "log_grad_norm needs sharding=ddp",

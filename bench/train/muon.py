@@ -1,8 +1,5 @@
 """The parts of Muon: the parameters that it updates, and an optimizer of several parts."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -19,10 +16,10 @@ class JointOptimizer(torch.optim.Optimizer):
             part.state = self.state
         self._parts = parts
 
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]
         """Update all parameters once."""
         for part in self._parts:
-            part.step(closure)
+            part.step()
 
 
 def split_block_matrices(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.experiment.config import change
-from bench.interfaces.method import METHODS, Method, check_experiment
+from bench.interfaces.method import METHODS, Method, require_method_accepts
 from bench.interfaces.optimizer import OPTIMIZERS, OptimizerBuilder, weight_decay_groups
 from bench.interfaces.schedule import SCHEDULES
 from bench.methods.catlip import CatLip
@@ -123,7 +123,7 @@ def test_muon_refuses_a_tower_without_such_matrices_and_an_old_torch(
 )
 def test_unknown_names_are_refused_with_those_that_exist(field: str, names: str) -> None:
     with pytest.raises(ValueError, match=rf"^no {field} named 'lion'.* \(there are {names}\)$"):
-        check_experiment(two_blocks("clip", **{field: "lion"}))
+        require_method_accepts(two_blocks("clip", **{field: "lion"}))
     assert [*OPTIMIZERS] == ["adamw", "muon"]
     assert [*SCHEDULES] == ["wsd", "cosine"]
 

@@ -120,8 +120,8 @@ def require_equal(found: Training | int, folder: Path, whole: Training, whole_fo
     ("method", "every", "changes"),
     [
         ("superclass", 1, SHARE | {"ema_decay": 0.9, "augmentation": "range"}),
-        ("catlip", 3, SHARE | {"optimizer": "muon", "ema_decay": 0.9}),
-        ("clip", 3, {"schedule": "constant", "optimizer": "sgd", **TWO_BLOCKS}),
+        ("catlip", 7, SHARE | {"optimizer": "muon", "ema_decay": 0.9}),
+        ("clip", 4, {"schedule": "constant", "optimizer": "sgd", **TWO_BLOCKS}),
         ("clip", 4, {"schedule": "cosine", "ema_decay": 0.9, **TWO_BLOCKS}),
     ],
 )

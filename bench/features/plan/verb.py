@@ -87,6 +87,9 @@ class Plan:
         """Predict, and print the tables."""
         self._require_valid_options()
         experiments = experiments_from(self.names, self.settings)
+        for experiment in experiments:
+            if experiment.optimizer.optimizer != "adamw":
+                raise ValueError(f"{experiment.name}: plan knows optimizer=adamw alone")
         records: list[Record] = []
         timed_runs: list[RunsOnDevice] = []
         if self.record is not None:
