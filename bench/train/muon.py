@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from bench.interfaces.optimizer import ParameterGroup
-from models.tower_blocks import blocks_of_all_towers
+from models.tower_blocks import get_all_tower_blocks
 
 
 class JointOptimizer(torch.optim.Optimizer):
@@ -29,7 +29,7 @@ def split_block_matrices(
 
     ValueError for a model without such parameters.
     """
-    blocks = nn.ModuleList(blocks_of_all_towers(model))
+    blocks = nn.ModuleList(get_all_tower_blocks(model))
     matrices = {parameter for parameter in blocks.parameters() if parameter.ndim == 2}  # noqa: PLR2004
     block_groups: list[ParameterGroup] = []
     other_groups: list[ParameterGroup] = []

@@ -1,5 +1,6 @@
 """An optimizer and a schedule: SGD with momentum, at a constant rate after the warm-up."""
 
+from bench.experiment.experiments import MethodSettings
 from bench.interfaces.extensions import Extension
 from bench.interfaces.optimizer import OptimizerBuilder
 from bench.interfaces.schedule import Schedule
@@ -31,4 +32,12 @@ class Constant(Schedule):
         return rate
 
 
-EXTENSION = Extension(optimizers=[Sgd()], schedules=[Constant()])
+EXTENSION = Extension(
+    optimizers=[Sgd()],
+    schedules=[Constant()],
+    experiments={
+        "clip-sgd": MethodSettings(
+            "clip", {"optimizer": "sgd", "schedule": "constant", "learning_rate": 0.1}
+        )
+    },
+)
