@@ -66,7 +66,9 @@ def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 @cache
 def corenet_options(name: str) -> Mapping[str, Any]:
     """Return the options of a released file with all defaults, by the released parser."""
-    pytest.importorskip("bench.features.reference.corenet").import_corenet(checkout_of(name))
+    pytest.importorskip("bench.features.reference.corenet").make_corenet_importable(
+        checkout_of(name)
+    )
     from corenet.options.opts import get_training_arguments
 
     return vars(

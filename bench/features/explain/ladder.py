@@ -7,7 +7,7 @@ the end.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,8 +21,9 @@ from bench.experiment.config import (
     get_field,
     look_up,
 )
+from bench.experiment.fields import TextSettings
 from bench.experiment.settings import with_settings
-from bench.interfaces.method import get_method
+from bench.interfaces.method import Method, get_method
 from bench.records.record_kind import RecordContent
 
 PADDING = "captions' padding"
@@ -67,6 +68,13 @@ FIELDS_WITHOUT_WORK = (
 FieldValues = dict[str, Any]  # by name of the field
 
 
+class Stage(NamedTuple):
+    """A step of a ladder from one rung to the next."""
+
+    cause: str
+    values: FieldValues  # of the fields that change; empty: the next rung is the target
+
+
 class Rung(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One experiment of a ladder, and what it changes."""
 
@@ -91,145 +99,142 @@ class Ladder(RecordContent, frozen=True, kw_only=True, tag="ladder"):
 
 
 def return_ladder(ladder: Ladder) -> Ladder:
-    """Return the given ladder: the function of a run whose record holds the plan for reports."""
+    """Return the given ladder: the function of a run whose record holds the ladder for reports."""
     return ladder
 
 
 def plan_ladder(
-    baseline: Experiment, target: Experiment, chosen_settings: Sequence[str] = ()
+    baseline: Experiment, target: Experiment, factor_settings: Sequence[str] = ()
 ) -> tuple[Ladder, list[Experiment]]:
     """Return the ladder from a baseline to a target experiment, and the experiments of its rungs.
 
-    Factors are the settings in which both differ and that a step's work depends on, and `chosen_settings`, each
+    Factors are the settings in which both differ and that a step's work depends on, and `factor_settings`, each
     FIELD=VALUE with the value at the beginning. Raises ValueError for a pair without a ladder, and for a setting that
     is no factor.
     """
     differences = differing_field_values([baseline, target])
-    shared = {name: values for name, values in differences.items() if name in SHARED_FIELDS}
+    shared = {name: differences[name] for name in SHARED_FIELDS if name in differences}
     if shared:
         raise ValueError(
             f"a ladder has one tower and one data set, these differ in {format_differences(shared)}"
         )
-    starts = _differing_factors(differences) | _chosen_factors(baseline, target, chosen_settings)
-    objective, note = _objective_stages(baseline, target)
-    base = baseline if objective else target
-    settings = dict(starts)
-    changes = [(field, {field: get_field(target, field)}) for field in starts]
-    rest: FieldValues = {}
-    for field in differences:
-        if field in RECIPE_FIELDS and field not in starts:
-            settings[field] = get_field(baseline, field)
-            rest[field] = get_field(target, field)
-    if rest:
-        changes.append((REST, rest))
-    causes_of_objective = [cause for cause, _ in objective]
-    if HEAD in causes_of_objective:
-        settings["text_padding"] = "max_length"
-    changes += objective
-    if not changes:
+    factors = _find_differing_factors(differences)
+    factors |= _parse_chosen_factors(factor_settings, target, baseline.method)
+    stages = [Stage(field, {field: get_field(target, field)}) for field in factors]
+    rest_fields = [name for name in differences if name in RECIPE_FIELDS and name not in factors]
+    if rest_fields:
+        stages.append(Stage(REST, {field: get_field(target, field) for field in rest_fields}))
+    objective_stages, note = _list_objective_stages(
+        get_method(baseline.method), get_method(target.method), baseline.text
+    )
+    stages += objective_stages
+    if not stages:
         raise ValueError(
             f"{target.name} differs from {baseline.name} in nothing that a step's work depends on"
         )
-    experiments = [_with_values(base, settings)]
+    base = baseline if objective_stages else target
+    values = factors | {field: get_field(baseline, field) for field in rest_fields}
+    if any(stage.cause == HEAD for stage in objective_stages):
+        values["text_padding"] = "max_length"
+    experiments = [with_settings(base, _format_settings(values))]
     rungs = [Rung(experiment=experiments[0].name)]
-    for cause, values in changes:
-        settings |= values
-        experiment = _with_values(base, settings) if values else target
-        changed = f"{starts[cause]} -> {values[cause]}" if cause in starts else ""
+    for cause, changes in stages:
+        values |= changes
+        experiment = with_settings(base, _format_settings(values)) if changes else target
         experiments.append(experiment)
+        changed = f"{factors[cause]} -> {changes[cause]}" if cause in factors else ""
         rungs.append(Rung(experiment=experiment.name, cause=cause, change=changed))
-    timed = [_with_timed_images_of(experiment, target) for experiment in experiments]
+    timed = [_with_as_many_timed_images(experiment, target) for experiment in experiments]
     return Ladder(rungs=tuple(rungs), note=note), timed
 
 
-def _differing_factors(differences: Mapping[str, tuple[Any, ...]]) -> FieldValues:
-    """Return the values at the beginning of the fields that change the work of a step.
+def _find_differing_factors(differences: Mapping[str, tuple[Any, ...]]) -> FieldValues:
+    """Return the fields that change the work of a step, with their values at the beginning.
 
     Fields that methods declare belong to the objective.
     """
     ignored = (*NEVER_FACTORS, *FIELDS_WITHOUT_WORK, *LABEL_FIELDS, *RECIPE_FIELDS)
-    starts = {}
+    factors = {}
     for field, (start, *_) in differences.items():
         if field in FIELDS and field not in ignored:
-            starts[field] = start
-    return starts
+            factors[field] = start
+    return factors
 
 
-def _chosen_factors(
-    baseline: Experiment, target: Experiment, chosen_settings: Sequence[str]
+def _parse_chosen_factors(
+    factor_settings: Sequence[str], target: Experiment, baseline_method: str
 ) -> FieldValues:
-    """Return the values at the beginning that FIELD=VALUE settings give."""
-    starts = {}
+    """Return the fields of FIELD=VALUE settings with their values; ValueError for one that is no factor."""
+    factors = {}
     possible = {name: None for name in FIELDS if name not in NEVER_FACTORS}
-    for setting in chosen_settings:
+    for setting in factor_settings:
         field = setting.partition("=")[0]
         look_up(field, possible, "factor")
-        if field in LABEL_FIELDS and baseline.method != target.method:
+        if field in LABEL_FIELDS and baseline_method != target.method:
             raise ValueError(f"{field} is a factor between experiments of one method alone")
-        starts[field] = get_field(with_settings(target, [setting]), field)
-        if starts[field] == get_field(target, field):
+        factors[field] = get_field(with_settings(target, [setting]), field)
+        if factors[field] == get_field(target, field):
             raise ValueError(
                 f"{target.name} has {setting} already: --factors are values at the beginning"
             )
-    return starts
+    return factors
 
 
-def _objective_stages(
-    baseline: Experiment, target: Experiment
-) -> tuple[list[tuple[str, FieldValues]], str]:
-    """Return the causes of the objective with the settings that they change, and a note on a cause left out.
+def _list_objective_stages(
+    first: Method, last: Method, text: TextSettings
+) -> tuple[list[Stage], str]:
+    """Return the stages from one method to another, and a note on a cause that is not measured.
 
-    The last cause, without settings, changes to the target itself. Equal methods have no such stages.
+    `text` are the baseline's settings. The last stage leads to the target. Equal methods have no stages. Raises
+    ValueError if no ladder leads from one method to the other.
     """
-    first = get_method(baseline.method)
-    last = get_method(target.method)
     roles = (first.ladder_role, last.ladder_role)
-    if baseline.method == target.method:
+    if first.name == last.name:
         return [], ""
     if roles == ("pair", "pair"):
-        return [("loss", {})], ""
+        return [Stage("loss", {})], ""
     if roles == ("classifier", "classifier"):
-        return [(f"labels, {HEAD}", {})], ""
+        return [Stage(f"labels, {HEAD}", {})], ""
     if roles != ("pair", "classifier"):
         reason = "a ladder leads from a text tower to none, not back"
         for method in (first, last):
             if method.ladder_role is None:
                 reason = f"{method.name} {method.no_ladder_reason}"
-        raise ValueError(f"no ladder leads from {baseline.method} to {target.method}: {reason}")
+        raise ValueError(f"no ladder leads from {first.name} to {last.name}: {reason}")
     from models.text_tower import why_padding_is_needed
 
-    stages: list[tuple[str, FieldValues]] = [(TEXT_TOWER, {"text_features": "stored"}), (HEAD, {})]
-    padding_reason = why_padding_is_needed(baseline.text.text_tower)
+    stages = [Stage(TEXT_TOWER, {"text_features": "stored"}), Stage(HEAD, {})]
+    padding_reason = why_padding_is_needed(text.text_tower)
     if padding_reason:
         return stages, f"{PADDING} is not measured: {padding_reason}"
-    padding = baseline.text.text_padding
-    if padding == "max_length":
-        padding = "auto"
-    return [(PADDING, {"text_padding": padding}), *stages], ""
+    padding = "auto" if text.text_padding == "max_length" else text.text_padding
+    return [Stage(PADDING, {"text_padding": padding}), *stages], ""
 
 
-def _with_values(experiment: Experiment, values: FieldValues) -> Experiment:
-    """Return the experiment with other values of fields, which its name lists."""
+def _format_settings(values: FieldValues) -> list[str]:
+    """Return values of fields as FIELD=VALUE settings, which the name of an experiment lists."""
     settings = []
     for field, value in values.items():
         text = value if isinstance(value, str) else json.dumps(value)
         settings.append(f"{field}={text}")
-    return with_settings(experiment, settings)
+    return settings
 
 
-def _with_timed_images_of(experiment: Experiment, reference: Experiment) -> Experiment:
-    """Return the experiment with about as many images in warm-up and windows as the reference has.
+def _with_as_many_timed_images(experiment: Experiment, reference: Experiment) -> Experiment:
+    """Return the experiment with as many images in warm-up and windows as `reference` has, about.
 
-    Every image size is drawn equally often.
+    It has half as many windows, of twice the images. Every image size is drawn equally often.
     """
+    timing = reference.timing
+    training = experiment.training
     num_sizes = len(experiment.image.all_image_sizes)
-    relative_batch = reference.training.batch_size / experiment.training.batch_size / num_sizes
-    warmup_steps = num_sizes * max(1, round(reference.timing.warmup_steps * relative_batch))
-    window_steps = num_sizes * max(1, round(2 * reference.timing.steps_per_window * relative_batch))
+    relative_batch = reference.training.batch_size / training.batch_size / num_sizes
+    warmup_rounds = max(1, round(timing.warmup_steps * relative_batch))  # of all image sizes
+    window_rounds = max(1, round(2 * timing.steps_per_window * relative_batch))
     return change(
         experiment,
-        images=max(experiment.training.images, experiment.training.batch_size),
-        warmup_steps=max(2, warmup_steps),
-        windows=max(2, reference.timing.windows // 2),
-        steps_per_window=window_steps,
+        images=max(training.images, training.batch_size),
+        warmup_steps=max(2, num_sizes * warmup_rounds),
+        windows=max(2, timing.windows // 2),
+        steps_per_window=num_sizes * window_rounds,
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from bench.experiment.settings import strip_settings_suffix
-from bench.features.explain.decomposition import Decomposition, decompose
+from bench.features.explain.decomposition import Decomposition, decompose_ladder
 from bench.features.explain.tables import cause_table
 from bench.interfaces.sections import Block, Chart, ChartKey, PageContext, Question
 from bench.tables.formats import NBSP, format_ratio
@@ -20,41 +20,42 @@ CHART_NOTE = (
 
 
 def build_explanation(page: PageContext) -> Sequence[Block] | None:
-    """Return the chart and the table of the page's ladder, if its runs are there."""
-    result = decompose(page.comparison.records)
-    if result is None or result.whole.forward_backward is None:
+    """Return the question, the chart and the table of the page's ladder; None if it has no timed runs."""
+    result = decompose_ladder(page.comparison.records)
+    if result is None or result.total.forward_backward is None:
         return None
     names = [result.experiment, result.baseline]
     stripped = [strip_settings_suffix(name) for name in names]
     # Two experiments that differ in settings alone keep them in their names.
     title = " against ".join(names if stripped[0] == stripped[1] else stripped)
-    chart = Chart(waterfall_chart(result), title, [CHART_NOTE], KEYS, width="narrow")
+    chart = Chart(draw_waterfall_chart(result), title, [CHART_NOTE], KEYS, width="narrow")
     question = Question(f"Where does the ratio come from? {title}")
     return [question, chart, cause_table(result)]
 
 
-def waterfall_chart(result: Decomposition) -> Markup:
-    """Draw each cause as a bar that starts at the end of the previous one, then the whole ratio."""
-    assert result.whole.forward_backward is not None
-    total = result.whole.forward_backward
-    with open_row_chart(len(result.causes) + 1) as (figure, axes):
+def draw_waterfall_chart(result: Decomposition) -> Markup:
+    """Draw each cause as a bar that starts at the end of the previous one, then the whole ratio; return an SVG."""
+    total = result.total.forward_backward
+    assert total is not None
+    num_causes = len(result.causes)
+    with open_row_chart(num_causes + 1) as (figure, axes):
         axes.set_xscale("log")
         axes.axvline(1, color=MUTED, linewidth=1)
-        reached = 1.0
-        described = []
+        start = 1.0
+        descriptions = []
         for row, cause in enumerate(result.causes):
             ratio = cause.forward_backward
             if ratio is None:
                 continue
-            draw_ratio_bar(axes, row, cause.cause, reached, ratio, SERIES[0])
+            draw_ratio_bar(axes, row, cause.cause, start, ratio, SERIES[0])
             if cause.flop_ratio is not None:
-                predicted = reached * cause.flop_ratio
+                predicted = start * cause.flop_ratio
                 marks = axes.plot([predicted], [row + 0.3], "D", color=SERIES[2], markersize=6)
                 add_tooltip(marks[0], f"FLOP-predicted {format_ratio(cause.flop_ratio)}x")
-            reached *= ratio.value
-            described.append(f"{cause.cause} {format_ratio(ratio.value)}")
-        draw_ratio_bar(axes, len(result.causes), "whole ratio", 1.0, total, SERIES[1])
+            start *= ratio.value
+            descriptions.append(f"{cause.cause} {format_ratio(ratio.value)}")
+        draw_ratio_bar(axes, num_causes, "whole ratio", 1.0, total, SERIES[1])
+        descriptions.append(f"whole ratio {format_ratio(total.value)}")
         fit_ratio_axis(axes)
         axes.set_xlabel("ratio of images per second")
-        described.append(f"whole ratio {format_ratio(total.value)}")
-        return figure_to_svg(figure, "waterfall", f"Causes of a ratio: {'; '.join(described)}.")
+        return figure_to_svg(figure, "waterfall", f"Causes of a ratio: {'; '.join(descriptions)}.")

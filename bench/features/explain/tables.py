@@ -25,8 +25,8 @@ def cause_table(result: Decomposition) -> Table:
         Column("whole step", CONFIDENCE_TEXT),
         Column("saved, us/image"),
     ]
-    rows = [_cause_cells(cause) for cause in [*result.causes, result.whole]]
-    note = f"{NOTE}\nRounds: {result.num_rounds}. Captions: {result.captions}. {result.waits}"
+    rows = [_cause_cells(cause) for cause in [*result.causes, result.total]]
+    note = f"{NOTE}\nRounds: {result.num_rounds}. Captions: {result.captions_note}. {result.waits_note}"
     if result.ladder.note:
         note += f"\n{result.ladder.note}"
     title = f"From {result.baseline} to {result.experiment}"
@@ -36,14 +36,14 @@ def cause_table(result: Decomposition) -> Table:
 def _cause_cells(cause: CauseRatio) -> list[Cell]:
     """Return the cells of a cause in the order of the columns of `cause_table`."""
     saved = None
-    if cause.saved_seconds is not None:
-        saved = MICROSECONDS * cause.saved_seconds
+    if cause.saved_seconds_per_image is not None:
+        saved = MICROSECONDS * cause.saved_seconds_per_image
     return [
         Cell.of(cause.cause),
         Cell.of(cause.change),
         Cell.estimate_or_why(cause.forward_backward, format_ratio, NOT_MEASURED),
         Cell.applicable_or_why(cause.flop_ratio, format_ratio, NOT_MEASURED),
-        Cell.applicable_or_why(cause.verdict, str, NOT_MEASURED),
-        Cell.estimate_or_why(cause.step, format_ratio, NOT_MEASURED),
+        Cell.applicable_or_why(cause.flops_verdict, str, NOT_MEASURED),
+        Cell.estimate_or_why(cause.whole_step, format_ratio, NOT_MEASURED),
         Cell.applicable_or_why(saved, format_rate, NOT_MEASURED),
     ]

@@ -10,11 +10,11 @@ from bench.cli.options import ExperimentName, Json, Results, Rounds, Settings
 from bench.console.console import FAILED_CASE, OK
 from bench.console.options import ROUNDS_RANGE, require_range
 from bench.console.tables import print_tables
-from bench.experiment.config import FIELDS, Experiment
+from bench.experiment.config import FIELDS
 from bench.experiment.experiments import get_experiment
 from bench.experiment.settings import with_settings
-from bench.features.explain.decomposition import decompose
-from bench.features.explain.ladder import Ladder, plan_ladder
+from bench.features.explain.decomposition import decompose_ladder
+from bench.features.explain.ladder import plan_ladder
 from bench.features.explain.tables import cause_table
 from bench.measure.tables import failure_table
 from bench.orchestration.preflight import begin, check, has_gpu, resume
@@ -49,7 +49,9 @@ class ExplainRatio:
     def run(self) -> int:
         """Build the ladder, run the rounds and print the causes."""
         require_range("rounds", self.rounds, MIN_LADDER_ROUNDS, ROUNDS_RANGE[1])
-        ladder, experiments = self._plan()
+        baseline = with_settings(get_experiment(self.baseline), self.settings)
+        target = with_settings(get_experiment(self.name), self.settings)
+        ladder, experiments = plan_ladder(baseline, target, self.factors)
         check(self.results, experiments, may_differ=FIELDS)
         start = resume if self.resume else begin
         comparison = start(self.results, PURPOSE, experiments)
@@ -64,13 +66,8 @@ class ExplainRatio:
         comparison.measure(self.rounds or default_rounds(on_gpu=has_gpu()))
         records = comparison.records()
         tables = [failure_table(records)]
-        result = decompose(records)
+        result = decompose_ladder(records)
         if result is not None:
             tables.insert(0, cause_table(result))
         print_tables(tables, self.json)
         return FAILED_CASE if comparison.runner.failures or result is None else OK
-
-    def _plan(self) -> tuple[Ladder, list[Experiment]]:
-        baseline = with_settings(get_experiment(self.baseline), self.settings)
-        target = with_settings(get_experiment(self.name), self.settings)
-        return plan_ladder(baseline, target, self.factors)

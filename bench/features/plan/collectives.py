@@ -26,15 +26,15 @@ PLANNED_SHARDINGS = ("ddp", "zero2", "fsdp2")
 
 @dataclass(frozen=True, slots=True)
 class ParameterCounts:
-    """Numbers of parameters of a model, by how devices exchange them; counted by `bench.features.plan.workload`."""
+    """Numbers of parameters of a model, by how GPUs exchange them."""
 
     method: str
     trained: int
     frozen: int  # of a teacher
-    in_blocks: int  # trained, in the towers' blocks, which FSDP2 gathers twice
-    blocks: int  # number of trained blocks
-    frozen_blocks: int
-    scalars: int  # number of parameters that FSDP2 does not shard
+    trained_in_blocks: int  # trained, in the towers' blocks, which FSDP2 gathers twice
+    num_trained_blocks: int
+    num_frozen_blocks: int
+    num_scalars: int  # parameters of one element, which FSDP2 does not shard
     feature_width: int  # of a contrastive loss; else 0
     counted_tokens: int  # SuperClass's token counts; else 0
 
@@ -43,71 +43,85 @@ class ParameterCounts:
 class Collective:
     """A collective of every step, in `num_calls` calls of equal size."""
 
-    name: str
+    name: str  # of the tensor
     kind: CollectiveKind
     # Of the full tensor of all calls: after an all-gather, before a reduce-scatter.
     tensor_bytes: float
     num_calls: int = 1
-    overlaps_with: Phase | None = None  # the phase that can hide it; None if it is exposed
+    hiding_phase: Phase | None = None  # the phase that can hide it; None: the step waits for it
 
 
 def list_step_collectives(
-    parameter_counts: ParameterCounts,
+    counts: ParameterCounts,
     sharding: Sharding,
     bytes_per_parameter: int,
-    batch: float,
-    processes: int,
+    images_per_gpu: float,
+    num_gpus: int,
 ) -> list[Collective]:
-    """Return the collectives of a step of `bench.train.distributed` and `losses.collectives`; `batch` is per process.
+    """Return the collectives of one training step, as `bench.train.distributed` and `losses.collectives` call them.
 
     FSDP2 gathers weights in the precision of the computation (`bytes_per_parameter`), the blocks' again in the
     backward unless it keeps them (`zero2`), and reduce-scatters gradients in fp32. ValueError for hybrid sharding.
     """
     if sharding not in PLANNED_SHARDINGS:
         raise ValueError(f"a plan has sharding={', '.join(PLANNED_SHARDINGS)}, got {sharding}")
-    gradients = float(FP32_BYTES * parameter_counts.trained)
-    summed_scalars = 1  # the mean of the loss
     if sharding == "ddp":
-        buckets = 1 + math.ceil(max(0, gradients - DDP_FIRST_BUCKET_BYTES) / DDP_BUCKET_BYTES)
-        collectives = [Collective("gradients", "all-reduce", gradients, buckets, "backward")]
+        collectives = [_ddp_gradients(counts.trained)]
     else:
-        size = float(bytes_per_parameter * (parameter_counts.trained + parameter_counts.frozen))
-        gathers = parameter_counts.blocks + parameter_counts.frozen_blocks + 1
-        scatters = parameter_counts.blocks + 1
-        collectives = [
-            Collective("weights", "all-gather", size, gathers, "forward"),
-            Collective("gradients", "reduce-scatter", gradients, scatters, "backward"),
-        ]
-        if sharding == "fsdp2":
-            size = float(bytes_per_parameter * parameter_counts.in_blocks)
-            name = "blocks' weights again"
-            collectives.append(
-                Collective(name, "all-gather", size, parameter_counts.blocks, "backward")
-            )
-        summed_scalars += 1 + parameter_counts.scalars  # the gradient's norm
-    method = get_method(parameter_counts.method)
+        collectives = _list_fsdp2_collectives(counts, sharding, bytes_per_parameter)
+    num_reduced_scalars = 1  # the mean of the loss
+    if sharding != "ddp":
+        num_reduced_scalars += 1 + counts.num_scalars  # the gradient's norm
+    method = get_method(counts.method)
     if method.compares_batch:
-        features = FP32_BYTES * batch * processes * parameter_counts.feature_width
+        batch_bytes = FP32_BYTES * images_per_gpu * num_gpus
+        features = batch_bytes * counts.feature_width
         collectives.append(Collective("caption features", "all-gather", features))
         collectives.append(Collective("gradients of caption features", "reduce-scatter", features))
-        summed_scalars += 1  # the sum of the loss over processes
+        num_reduced_scalars += 1  # the sum of the loss over processes
         calls = method.communication.normaliser_all_reduces if method.communication else 0
         if calls:
-            size = calls * FP32_BYTES * batch * processes
             name = "softmax normalisers of columns"
-            collectives.append(Collective(name, "all-reduce", size, calls))
-    if parameter_counts.counted_tokens:
-        size = float(FP32_BYTES * parameter_counts.counted_tokens)
+            collectives.append(Collective(name, "all-reduce", calls * batch_bytes, calls))
+    if counts.counted_tokens:
+        size = float(FP32_BYTES * counts.counted_tokens)
         collectives.append(Collective("token counts", "all-reduce", size))
-    size = float(FP32_BYTES * summed_scalars)
-    collectives.append(Collective("scalars", "all-reduce", size, summed_scalars))
+    size = float(FP32_BYTES * num_reduced_scalars)
+    collectives.append(Collective("scalars", "all-reduce", size, num_reduced_scalars))
     return collectives
 
 
-def collective_seconds(collective: Collective, processes: int, links: Interconnect) -> float:
-    """Return the seconds of all calls of a collective between so many processes."""
-    nodes = math.ceil(processes / links.gpus_per_node)
-    per_node = processes / nodes
+def _ddp_gradients(num_trained: int) -> Collective:
+    """Return DDP's all-reduce of the gradients, one call for each bucket."""
+    gradients = float(FP32_BYTES * num_trained)
+    buckets = 1 + math.ceil(max(0, gradients - DDP_FIRST_BUCKET_BYTES) / DDP_BUCKET_BYTES)
+    return Collective("gradients", "all-reduce", gradients, buckets, "backward")
+
+
+def _list_fsdp2_collectives(
+    counts: ParameterCounts, sharding: Sharding, bytes_per_parameter: int
+) -> list[Collective]:
+    """Return FSDP2's collectives of weights and gradients, one call for each block and one for the rest."""
+    weights = float(bytes_per_parameter * (counts.trained + counts.frozen))
+    gradients = float(FP32_BYTES * counts.trained)
+    num_gathers = counts.num_trained_blocks + counts.num_frozen_blocks + 1
+    num_scatters = counts.num_trained_blocks + 1
+    collectives = [
+        Collective("weights", "all-gather", weights, num_gathers, "forward"),
+        Collective("gradients", "reduce-scatter", gradients, num_scatters, "backward"),
+    ]
+    if sharding == "fsdp2":
+        size = float(bytes_per_parameter * counts.trained_in_blocks)
+        name = "blocks' weights again"
+        calls = counts.num_trained_blocks
+        collectives.append(Collective(name, "all-gather", size, calls, "backward"))
+    return collectives
+
+
+def collective_seconds(collective: Collective, num_gpus: int, links: Interconnect) -> float:
+    """Return the seconds of all calls of a collective between so many GPUs."""
+    nodes = math.ceil(num_gpus / links.gpus_per_node)
+    per_node = num_gpus / nodes
     call_bytes = collective.tensor_bytes / collective.num_calls
     within = ring_all_gather_seconds(
         call_bytes, per_node, links.link_bytes_per_second, links.link_latency_seconds
@@ -118,8 +132,9 @@ def collective_seconds(collective: Collective, processes: int, links: Interconne
     )
     if collective.kind != "all-reduce":
         return collective.num_calls * (within + between)
-    tree = 2 * math.ceil(math.log2(nodes)) * latency
-    return collective.num_calls * (2 * within + 2 * (between - (nodes - 1) * latency) + tree)
+    ring_latency = (nodes - 1) * latency
+    tree_latency = 2 * math.ceil(math.log2(nodes)) * latency
+    return collective.num_calls * (2 * within + 2 * (between - ring_latency) + tree_latency)
 
 
 def ring_all_gather_seconds(
@@ -132,15 +147,15 @@ def ring_all_gather_seconds(
     return (processes - 1) * (latency_seconds + tensor_bytes / processes / bytes_per_second)
 
 
-def total_collective_seconds(
+def sum_collective_seconds(
     collectives: Iterable[Collective],
-    processes: int,
+    num_gpus: int,
     links: Interconnect,
-    overlaps_with: Phase | None,
+    hiding_phase: Phase | None,
 ) -> float:
-    """Return the seconds of the collectives that the phase `overlaps_with` can hide; None: that no phase can hide."""
+    """Return the seconds of the collectives that this phase can hide; with None, of those that no phase can hide."""
     return math.fsum(
-        collective_seconds(collective, processes, links)
+        collective_seconds(collective, num_gpus, links)
         for collective in collectives
-        if collective.overlaps_with == overlaps_with
+        if collective.hiding_phase == hiding_phase
     )

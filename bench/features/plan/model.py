@@ -13,7 +13,7 @@ from bench.features.plan.collectives import (
     Collective,
     ParameterCounts,
     list_step_collectives,
-    total_collective_seconds,
+    sum_collective_seconds,
 )
 from bench.features.plan.interconnect import Interconnect
 from bench.interfaces.method import Communication, get_method
@@ -37,7 +37,7 @@ PUBLISHED_ERROR = (
 
 @dataclass(frozen=True, slots=True)
 class FlopsPerImage:
-    """FLOPs of the forward of an image and its caption, 2 per multiply-add."""
+    """FLOPs (2 per multiply-add) of the forward of one image and its caption."""
 
     forward: float  # of the trained model
     teacher: float = 0.0  # of a teacher, which has no backward
@@ -46,12 +46,12 @@ class FlopsPerImage:
 
 @dataclass(frozen=True, slots=True)
 class ComputeProfile:
-    """How fast one GPU computes: seconds per image, of the optimizer per step."""
+    """How fast one GPU computes: seconds per image, and of the optimizer per step."""
 
-    data_seconds: float
-    forward_seconds: float
-    backward_seconds: float
-    optimizer_seconds: float
+    data_seconds: float  # per image
+    forward_seconds: float  # per image
+    backward_seconds: float  # per image
+    optimizer_seconds: float  # per step
     # Number of captions with which each image is compared in a contrastive loss; the seconds include these products.
     num_captions: float
     loss_flops_per_second: float  # of the products with further captions
@@ -59,27 +59,31 @@ class ComputeProfile:
 
 @dataclass(frozen=True, slots=True)
 class PlanInputs:
-    """What a plan needs of an experiment."""
+    """What a plan needs to know of an experiment and of one GPU."""
 
     name: str
     parameter_counts: ParameterCounts
     compute: ComputeProfile
-    batch: float  # images per step and GPU
+    images_per_gpu: float  # in a step
     sharding: Sharding = "ddp"
     bytes_per_parameter: int = 4  # of the computation's precision
 
-    def collectives(self, gpus: int) -> list[Collective]:
-        """Return the collectives of a step on `gpus` GPUs."""
+    def collectives(self, num_gpus: int) -> list[Collective]:
+        """Return the collectives of a step on `num_gpus` GPUs."""
         return list_step_collectives(
-            self.parameter_counts, self.sharding, self.bytes_per_parameter, self.batch, gpus
+            self.parameter_counts,
+            self.sharding,
+            self.bytes_per_parameter,
+            self.images_per_gpu,
+            num_gpus,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """The seconds of the parts of one step on `gpus` GPUs."""
+    """The seconds of the parts of one step on `num_gpus` GPUs."""
 
-    gpus: int
+    num_gpus: int
     num_images: float  # on all GPUs
     data_seconds: float
     forward_seconds: float
@@ -88,19 +92,19 @@ class PlannedStep:
     optimizer_seconds: float
     # All communication; NaN: the method does not say what its loss communicates.
     communication_seconds: float
-    hidden_seconds: float  # communication hidden by forward and backward
+    hidden_communication_seconds: float  # while forward and backward compute
 
     @property
-    def exposed_seconds(self) -> float:
+    def exposed_communication_seconds(self) -> float:
         """The seconds of communication that nothing hides."""
-        return self.communication_seconds - self.hidden_seconds
+        return self.communication_seconds - self.hidden_communication_seconds
 
     @property
     def seconds(self) -> float:
         """The seconds of the whole step, exposed communication included."""
         forward_and_backward = self.forward_seconds + self.backward_seconds
         loss_and_gradients = self.data_seconds + forward_and_backward + self.extra_negatives_seconds
-        return loss_and_gradients + self.optimizer_seconds + self.exposed_seconds
+        return loss_and_gradients + self.optimizer_seconds + self.exposed_communication_seconds
 
     @property
     def images_per_second(self) -> float:
@@ -108,18 +112,23 @@ class PlannedStep:
         return self.num_images / self.seconds
 
 
-def loss_peak_flops_per_second(gpu: GpuSpec, precision: str) -> float:
-    """Return the GPU's peak in FLOP/s in `contrastive_precision`, which is "fp32" or "autocast"."""
-    return gpu.bf16_flops_per_second if precision == "autocast" else gpu.fp32_flops_per_second
+def loss_flops_per_second(gpu: GpuSpec, contrastive_precision: str) -> float:
+    """Return the FLOP/s at which a GPU is assumed to compute the products of a contrastive loss.
+
+    They are LOSS_SHARE of its peak; `contrastive_precision` is "fp32" or "autocast", which is bf16 here.
+    """
+    if contrastive_precision == "autocast":
+        return LOSS_SHARE * gpu.bf16_flops_per_second
+    return LOSS_SHARE * gpu.fp32_flops_per_second
 
 
 def compute_profile_from_flops(
-    work: FlopsPerImage, gpu: GpuSpec, utilisation: float, precision: str
+    work: FlopsPerImage, gpu: GpuSpec, utilisation: float, contrastive_precision: str
 ) -> ComputeProfile:
     """Return the profile of a GPU whose dense products reach the share `utilisation` of its bf16 peak.
 
     The backward is twice the forward, three times with activation checkpointing. The share is of whole steps and
-    includes data loading and the optimizer. `precision` is `contrastive_precision`.
+    includes data loading and the optimizer.
     """
     rate = utilisation * gpu.bf16_flops_per_second
     return ComputeProfile(
@@ -128,35 +137,36 @@ def compute_profile_from_flops(
         backward_seconds=(3 if work.is_recomputed else 2) * work.forward / rate,
         optimizer_seconds=0.0,
         num_captions=0.0,
-        loss_flops_per_second=LOSS_SHARE * loss_peak_flops_per_second(gpu, precision),
+        loss_flops_per_second=loss_flops_per_second(gpu, contrastive_precision),
     )
 
 
-def plan_step(case: PlanInputs, links: Interconnect, gpus: int) -> PlannedStep:
-    """Predict a step on `gpus` GPUs, with the case's batch per GPU. With sharding each GPU updates its shard."""
-    compute = case.compute
-    forward = case.batch * compute.forward_seconds
-    backward = case.batch * compute.backward_seconds
-    further_pairs = case.batch * max(0.0, case.batch * gpus - compute.num_captions)
-    communication = get_method(case.parameter_counts.method).communication
+def plan_step(inputs: PlanInputs, links: Interconnect, num_gpus: int) -> PlannedStep:
+    """Predict the seconds of a step on so many GPUs. With sharding each GPU updates its shard of the parameters."""
+    compute = inputs.compute
+    images = inputs.images_per_gpu
+    forward = images * compute.forward_seconds
+    backward = images * compute.backward_seconds
+    communication = get_method(inputs.parameter_counts.method).communication
     num_products = (communication or Communication()).loss_products
-    loss_flops = 2 * num_products * case.parameter_counts.feature_width * further_pairs
-    collectives = case.collectives(gpus)
-    in_forward = total_collective_seconds(collectives, gpus, links, "forward")
-    in_backward = total_collective_seconds(collectives, gpus, links, "backward")
-    communication_seconds = (
-        in_forward + in_backward + total_collective_seconds(collectives, gpus, links, None)
-    )
+    further_pairs = images * max(0.0, images * num_gpus - compute.num_captions)
+    loss_flops = 2 * num_products * inputs.parameter_counts.feature_width * further_pairs
+    collectives = inputs.collectives(num_gpus)
+    in_forward = sum_collective_seconds(collectives, num_gpus, links, "forward")
+    in_backward = sum_collective_seconds(collectives, num_gpus, links, "backward")
+    exposed = sum_collective_seconds(collectives, num_gpus, links, None)
+    communication_seconds = in_forward + in_backward + exposed
+    if communication is None and num_gpus > 1:
+        communication_seconds = math.nan
     return PlannedStep(
-        gpus=gpus,
-        num_images=case.batch * gpus,
-        data_seconds=case.batch * compute.data_seconds,
+        num_gpus=num_gpus,
+        num_images=images * num_gpus,
+        data_seconds=images * compute.data_seconds,
         forward_seconds=forward,
         backward_seconds=backward,
         extra_negatives_seconds=loss_flops / compute.loss_flops_per_second,
-        optimizer_seconds=compute.optimizer_seconds / (1 if case.sharding == "ddp" else gpus),
-        communication_seconds=math.nan
-        if communication is None and gpus > 1
-        else communication_seconds,
-        hidden_seconds=min(in_forward, OVERLAP * forward) + min(in_backward, OVERLAP * backward),
+        optimizer_seconds=compute.optimizer_seconds / (1 if inputs.sharding == "ddp" else num_gpus),
+        communication_seconds=communication_seconds,
+        hidden_communication_seconds=min(in_forward, OVERLAP * forward)
+        + min(in_backward, OVERLAP * backward),
     )

@@ -10,7 +10,6 @@ from bench.features.plan.model import LOSS_SHARE, OVERLAP, PlanInputs, PlannedSt
 from bench.tables.tables import Table
 
 MS = 1000
-JOULES_PER_KWH = 3.6e6
 ASSUMED_NOTE = (
     "The step time is from an assumed utilisation, data and optimizer included: it is not a measurement.\n"
     "All experiments have this utilisation, and no cost is per step: by construction, images per GPU make no "
@@ -28,31 +27,31 @@ MODEL_ASSUMPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class PlanResult:
-    """The plan of one experiment."""
+    """The plan of one experiment, with what its table shows."""
 
-    case: PlanInputs
+    inputs: PlanInputs
     step: PlannedStep
     is_measured: bool  # else the step is counted, at an assumed utilisation
     tokens_per_caption: float | None  # computed, padding included; None: the method reads no text
     images: int  # of the training
     watts: float | None  # of one GPU
-    largest_batch: int | None  # of one GPU, in its memory; None: unknown
+    max_images_per_gpu: int | None  # largest batch in the memory of one GPU; None: unknown
 
 
 def plan_table(plans: Sequence[PlanResult], price: float | None, note: str) -> Table:
-    """Return the table of each experiment's step and cost, at a price per GPU-hour."""
+    """Return the table of each experiment's step and cost; `price` is per GPU-hour, `note` is on the step times."""
     base = plans[0]
     rows = []
     for plan in plans:
         step = plan.step
-        seconds = plan.images / step.images_per_second
-        gpu_hours = step.gpus * seconds / 3600
-        joules = None if plan.watts is None else plan.watts * step.gpus * seconds
+        hours = plan.images / step.images_per_second / 3600
+        gpu_hours = step.num_gpus * hours
+        relative_speed = step.images_per_second / base.step.images_per_second
         row = {
-            "experiment": plan.case.name,
+            "experiment": plan.inputs.name,
             "basis": "measured" if plan.is_measured else "assumed",
             "tokens per caption": plan.tokens_per_caption,
-            "images per step and GPU": plan.case.batch,
+            "images per step and GPU": plan.inputs.images_per_gpu,
             "images per step": round(step.num_images),
             "data, ms": MS * step.data_seconds if plan.is_measured else None,
             "forward, ms": MS * step.forward_seconds,
@@ -60,16 +59,15 @@ def plan_table(plans: Sequence[PlanResult], price: float | None, note: str) -> T
             "loss with further captions, ms": MS * step.extra_negatives_seconds,
             "optimizer, ms": MS * step.optimizer_seconds if plan.is_measured else None,
             "communication, ms": MS * step.communication_seconds,
-            "hidden communication, ms": MS * step.hidden_seconds,
+            "hidden communication, ms": MS * step.hidden_communication_seconds,
             "step, ms": MS * step.seconds,
             "images/s": step.images_per_second,
-            f"images/s, times {base.case.name}'s": step.images_per_second
-            / base.step.images_per_second,
-            "hours": seconds / 3600,
+            f"images/s, times {base.inputs.name}'s": relative_speed,
+            "hours": hours,
             "GPU-hours": gpu_hours,
             "price": None if price is None else price * gpu_hours,
-            "kWh of the GPUs": None if joules is None else joules / JOULES_PER_KWH,
-            "largest batch per GPU": plan.largest_batch,
+            "kWh of the GPUs": None if plan.watts is None else plan.watts * gpu_hours / 1000,
+            "largest batch per GPU": plan.max_images_per_gpu,
         }
         for name, value in row.items():
             if isinstance(value, float) and math.isnan(value):
@@ -83,24 +81,24 @@ def plan_table(plans: Sequence[PlanResult], price: float | None, note: str) -> T
     ]
     if note:
         notes.append(note)
-    title = f"Plan for {base.step.gpus:,} GPUs"
+    title = f"Plan for {base.step.num_gpus:,} GPUs"
     return Table.from_dicts(title, rows, "\n".join(notes), is_transposed=True)
 
 
 def communication_table(plans: Sequence[PlanResult], links: Interconnect) -> Table:
-    """Return the table of the collectives of each experiment's step, with their seconds over the links."""
+    """Return the table of the collectives of each experiment's step, with their milliseconds over the links."""
     rows = []
     for plan in plans:
-        gpus = plan.step.gpus
-        for collective in plan.case.collectives(gpus):
+        num_gpus = plan.step.num_gpus
+        for collective in plan.inputs.collectives(num_gpus):
             row = {
-                "experiment": plan.case.name,
+                "experiment": plan.inputs.name,
                 "tensor": collective.name,
                 "collective": collective.kind,
                 "MB": collective.tensor_bytes / 1e6,
                 "calls": collective.num_calls,
-                "ms": MS * collective_seconds(collective, gpus, links),
-                "can be hidden by": collective.overlaps_with,
+                "ms": MS * collective_seconds(collective, num_gpus, links),
+                "can be hidden by": collective.hiding_phase,
             }
             rows.append(row)
     note = "MB: of the full tensor. ms: of all calls, hidden or not."

@@ -19,19 +19,19 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.features.plan.collectives import FP32_BYTES
 from bench.features.plan.interconnect import Interconnect, interconnect_from_data_sheet
 from bench.features.plan.model import (
-    LOSS_SHARE,
     PUBLISHED_ERROR,
     UTILISATION,
     PlanInputs,
-    loss_peak_flops_per_second,
+    compute_profile_from_flops,
+    loss_flops_per_second,
     plan_step,
 )
 from bench.features.plan.records import (
     RunsOnDevice,
     compute_profile_from_runs,
-    estimate_max_batch,
-    find_timed_runs,
-    newest_timed_records,
+    estimate_max_batch_per_gpu,
+    find_runs_of_nearest_batch,
+    read_newest_timed_records,
 )
 from bench.features.plan.tables import (
     ASSUMED_NOTE,
@@ -93,18 +93,20 @@ class Plan:
         records: list[Record] = []
         timed_runs: list[RunsOnDevice] = []
         if self.record is not None:
-            records = newest_timed_records(self.record, experiments)
-            timed_runs = [find_timed_runs(experiment, records) for experiment in experiments]
+            records = read_newest_timed_records(self.record, experiments)
+            timed_runs = [
+                find_runs_of_nearest_batch(experiment, records) for experiment in experiments
+            ]
         gpu = self._find_gpu(timed_runs)
         links = interconnect_from_data_sheet(gpu, self.network_gbs)
         plans = []
         for number, experiment in enumerate(experiments):
             timed = timed_runs[number] if timed_runs else None
-            plans.append(self._plan(experiment, timed, records, gpu, links))
-        assumptions = self._assumptions(timed_runs, gpu)
+            plans.append(self._plan_experiment(experiment, timed, records, gpu, links))
+        assumptions = self._describe_step_time_sources(timed_runs, gpu)
         assumptions["captions"] = describe_captions(experiments)
         tables = [
-            plan_table(plans, self.price, self._note()),
+            plan_table(plans, self.price, self._step_time_note()),
             communication_table(plans, links),
             assumption_table(assumptions | describe_links(links) | MODEL_ASSUMPTIONS),
         ]
@@ -137,7 +139,7 @@ class Plan:
             )
         return gpu
 
-    def _plan(
+    def _plan_experiment(
         self,
         experiment: Experiment,
         timed: RunsOnDevice | None,
@@ -145,63 +147,74 @@ class Plan:
         gpu: GpuSpec,
         links: Interconnect,
     ) -> PlanResult:
-        """Plan from the measured step of one device, or from FLOPs at an assumed utilisation."""
+        """Plan from the measured step of one GPU, or from FLOPs at an assumed utilisation if `timed` is None."""
         from bench.features.plan.workload import (
             count_communicated_parameters,
-            estimate_compute_profile,
+            count_flops_per_image,
+            mean_tokens_per_caption,
+            read_caption_batches,
         )
 
         parameter_counts = count_communicated_parameters(experiment)
+        runtime = experiment.runtime
         bytes_per_parameter = HALF_PRECISION_BYTES
-        largest_batch = None
+        max_images_per_gpu = None
         if timed is None:
-            compute, tokens = estimate_compute_profile(
-                experiment, gpu, self.utilisation or UTILISATION, self.results
+            captions = read_caption_batches(experiment, self.results)
+            work = count_flops_per_image(experiment, captions)
+            compute = compute_profile_from_flops(
+                work, gpu, self.utilisation or UTILISATION, runtime.contrastive_precision
             )
+            tokens = mean_tokens_per_caption(captions)
             watts: float | None = gpu.watts
         else:
+            loss_rate = loss_flops_per_second(gpu, runtime.contrastive_precision)
+            compute = compute_profile_from_runs(timed, loss_rate)
             tokens = timed.runs[0].tokens_per_caption
             watts = timed.watts
-            peak = loss_peak_flops_per_second(gpu, experiment.runtime.contrastive_precision)
-            compute = compute_profile_from_runs(timed, LOSS_SHARE * peak)
             limit_bytes = USABLE * gpu.memory_bytes
-            largest_batch = estimate_max_batch(
+            max_images_per_gpu = estimate_max_batch_per_gpu(
                 experiment, records, limit_bytes, parameter_counts, self.gpus
             )
             if timed.circumstances.precision == "fp32":
                 bytes_per_parameter = FP32_BYTES
-        batch = experiment.mean_batch_size
-        sharding = experiment.runtime.sharding
-        case = PlanInputs(
-            experiment.name, parameter_counts, compute, batch, sharding, bytes_per_parameter
+        inputs = PlanInputs(
+            name=experiment.name,
+            parameter_counts=parameter_counts,
+            compute=compute,
+            images_per_gpu=experiment.mean_batch_size,
+            sharding=runtime.sharding,
+            bytes_per_parameter=bytes_per_parameter,
         )
         images = (
             experiment.training.images if self.images is None else parse_image_count(self.images)
         )
         return PlanResult(
-            case=case,
-            step=plan_step(case, links, self.gpus),
+            inputs=inputs,
+            step=plan_step(inputs, links, self.gpus),
             is_measured=timed is not None,
             tokens_per_caption=tokens,
             images=images,
             watts=watts,
-            largest_batch=largest_batch,
+            max_images_per_gpu=max_images_per_gpu,
         )
 
-    def _note(self) -> str:
-        """Return the note on a step time that was not measured."""
+    def _step_time_note(self) -> str:
+        """Return the note of the table on step times that are assumed; "" if they are measured."""
         if self.device is None:
             return ""
         return ASSUMED_NOTE if self.utilisation else f"{ASSUMED_NOTE}\n{PUBLISHED_ERROR}"
 
-    def _assumptions(self, timed_runs: Sequence[RunsOnDevice], gpu: GpuSpec) -> dict[str, str]:
-        """Return where the step time of one device is from, by the name of the assumption."""
+    def _describe_step_time_sources(
+        self, timed_runs: Sequence[RunsOnDevice], gpu: GpuSpec
+    ) -> dict[str, str]:
+        """Return where the step times of one GPU come from, in words, by the name of a row of the assumptions."""
         rows = {}
         for timed in timed_runs:
-            batch_size = timed.experiment.training.batch_size
-            setup = f"batch {batch_size}, {timed.circumstances.precision}; {timed.circumstances.machine}"
+            circumstances = timed.circumstances
             rows[f"step of {timed.experiment.name}"] = (
-                f"measured in {len(timed.runs)} runs, {setup}"
+                f"measured in {len(timed.runs)} runs, batch {timed.experiment.training.batch_size}, "
+                f"{circumstances.precision}; {circumstances.machine}"
             )
         if self.device is not None:
             utilisation = self.utilisation or UTILISATION

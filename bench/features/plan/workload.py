@@ -1,4 +1,4 @@
-"""Tokens per caption, FLOPs and communicated parameters of an experiment; the latter counted on the `meta` device."""
+"""Tokens per caption, FLOPs and communicated parameters of an experiment, whose model is on the `meta` device."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -9,14 +9,9 @@ import torch
 from torch import nn
 
 from bench.data.targets import Tokens
-from bench.environment.gpu_specs import GpuSpec
 from bench.experiment.config import Experiment, change
 from bench.features.plan.collectives import ParameterCounts
-from bench.features.plan.model import (
-    ComputeProfile,
-    FlopsPerImage,
-    compute_profile_from_flops,
-)
+from bench.features.plan.model import FlopsPerImage
 from bench.interfaces.method import get_method
 from bench.measure.costs import (
     META,
@@ -34,32 +29,37 @@ LAST_LAYERS = ("head", "projection")  # modules that follow the image tower
 MATRIX_DIMENSIONS = 2
 
 
-def sample_captions(experiment: Experiment, results: Path) -> list[Tokens]:
-    """Return the captions of a run's first 32 batches, as `bench measure` pads them; none if no text is computed.
+def read_caption_batches(experiment: Experiment, results: Path) -> list[Tokens]:
+    """Return the captions of a run's first 32 batches, as a GPU's run pads them; none if no text is computed.
 
     Raises ValueError or OSError for data that cannot be read.
     """
     if not get_method(experiment.method).embeds_captions(experiment):
         return []
+    if experiment.runtime.compile == "auto":
+        experiment = change(experiment, compile="on")  # as on a GPU; the padding depends on it
     stream = open_batch_stream(experiment, torch.device("cpu"), results)
     return [stream.target(k).captions for k in range(SAMPLED_BATCHES)]
 
 
-def mean_computed_tokens(batches: Sequence[Tokens]) -> float | None:
-    """Return the number of tokens computed per caption, padding included, mean over batches; None without a batch."""
+def mean_tokens_per_caption(batches: Sequence[Tokens]) -> float | None:
+    """Return the computed tokens per caption, padding included, as the mean over batches; None without a batch."""
     return fmean(batch.tokens_per_caption for batch in batches) if batches else None
 
 
-def count_flops_per_image(experiment: Experiment, batches: Sequence[Tokens]) -> FlopsPerImage:
-    """Count the FLOPs of an image and its caption, the mean over the batches of `sample_captions`."""
+def count_flops_per_image(
+    experiment: Experiment, caption_batches: Sequence[Tokens]
+) -> FlopsPerImage:
+    """Count the FLOPs of an image and its caption, as the mean over batches of captions."""
     costs = count_costs(experiment)
-    model = _build_model(experiment)
+    _, model = build_tower_and_model_on_meta(change(experiment, image_sizes=()))
     forward = float(costs.image_flops)
     for name, parameter in model.named_parameters():
         if name.split(".")[0] in LAST_LAYERS and parameter.ndim == MATRIX_DIMENSIONS:
             forward += 2 * parameter.numel()
-    if batches:
-        counts = zip(count_text_flops_by_batch(model, batches), batches, strict=True)
+    if caption_batches:
+        text_flops = count_text_flops_by_batch(model, caption_batches)
+        counts = zip(text_flops, caption_batches, strict=True)
         forward += fmean(flops / len(batch.lengths) for flops, batch in counts)
     return FlopsPerImage(
         forward=forward,
@@ -89,43 +89,25 @@ def count_text_flops_by_batch(model: nn.Module, batches: Sequence[Tokens]) -> li
     return counts
 
 
-def estimate_compute_profile(
-    experiment: Experiment, gpu: GpuSpec, utilisation: float, results: Path
-) -> tuple[ComputeProfile, float | None]:
-    """Return the profile of a GPU at an assumed utilisation, and the tokens per caption (None without captions).
-
-    Raises ValueError or OSError for data that cannot be read.
-    """
-    if experiment.runtime.compile == "auto":
-        experiment = change(experiment, compile="on")  # as on a GPU
-    captions = sample_captions(experiment, results)
-    work = count_flops_per_image(experiment, captions)
-    precision = experiment.runtime.contrastive_precision
-    profile = compute_profile_from_flops(work, gpu, utilisation, precision)
-    return profile, mean_computed_tokens(captions)
-
-
 def count_communicated_parameters(experiment: Experiment) -> ParameterCounts:
-    """Count the parameters of an experiment's model, by how devices exchange them."""
-    model = _build_model(experiment)
+    """Count the parameters of an experiment's model, by how GPUs exchange them."""
+    _, model = build_tower_and_model_on_meta(change(experiment, image_sizes=()))
     parameters = list(model.parameters())
     blocks = get_all_tower_blocks(model)
-    trained_blocks = [block for block in blocks if all(p.requires_grad for p in block.parameters())]
+    trained_blocks = [
+        block
+        for block in blocks
+        if all(parameter.requires_grad for parameter in block.parameters())
+    ]
     counts = [module for module in model.modules() if isinstance(module, TokenCounts)]
     return ParameterCounts(
         method=experiment.method,
         trained=count_trained_parameters(model),
         frozen=sum(parameter.numel() for parameter in parameters if not parameter.requires_grad),
-        in_blocks=sum(map(count_trained_parameters, trained_blocks)),
-        blocks=len(trained_blocks),
-        frozen_blocks=len(blocks) - len(trained_blocks),
-        scalars=sum(parameter.ndim == 0 for parameter in parameters),
+        trained_in_blocks=sum(map(count_trained_parameters, trained_blocks)),
+        num_trained_blocks=len(trained_blocks),
+        num_frozen_blocks=len(blocks) - len(trained_blocks),
+        num_scalars=sum(parameter.ndim == 0 for parameter in parameters),
         feature_width=model.text.width if isinstance(model, DualEncoder) else 0,
         counted_tokens=sum(len(module.images_with_token) for module in counts),
     )
-
-
-def _build_model(experiment: Experiment) -> nn.Module:
-    one_size = change(experiment, image_sizes=())  # the weights are the same
-    _, model = build_tower_and_model_on_meta(one_size)
-    return model

@@ -26,20 +26,22 @@ RELEASED_FILES = {
 }
 
 
-class Checkout(NamedTuple):
-    """A repository from which the user has a checkout, whose code is compared with ours."""
+class ReferenceRepository(NamedTuple):
+    """A repository whose code is compared with ours, in a checkout that the user has."""
 
     url: str
-    file: str  # a file that identifies a checkout
+    identifying_file: str  # path within a checkout of a file that only this repository has
 
 
-CHECKOUTS: dict[ReferenceName, Checkout] = {
+REFERENCE_REPOSITORIES: dict[ReferenceName, ReferenceRepository] = {
     # The main branch, from the commit on that buckets captions by length. Without a checkout the release is compared.
-    "open-clip": Checkout(
+    "open-clip": ReferenceRepository(
         "https://github.com/mlfoundations/open_clip", "src/open_clip_train/naflex_data.py"
     ),
-    "corenet": Checkout(
+    "corenet": ReferenceRepository(
         "https://github.com/apple/corenet", "corenet/modeling/models/multi_modal_img_text/clip.py"
     ),
-    "superclass": Checkout("https://github.com/x-cls/superclass", "opencls/open_clip/cls_model.py"),
+    "superclass": ReferenceRepository(
+        "https://github.com/x-cls/superclass", "opencls/open_clip/cls_model.py"
+    ),
 }

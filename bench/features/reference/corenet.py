@@ -1,4 +1,4 @@
-"""Import of apple/corenet from a checkout. Importing it executes that code: only child processes import it."""
+"""Makes apple/corenet importable from a checkout. Importing it executes that code: only child processes do."""
 
 import sys
 from importlib.abc import Loader, MetaPathFinder
@@ -23,35 +23,38 @@ UNUSED_PACKAGES = (
 )
 
 
-class _EmptyPackageFinder(MetaPathFinder, Loader):
-    """An import hook by which the unused packages are empty modules."""
+class _StubPackageFinder(MetaPathFinder, Loader):
+    """An import hook that makes a stub module of each unused package that is not installed, and of its submodules."""
 
     def find_spec(
         self, name: str, _path: object = None, _target: object = None
     ) -> ModuleSpec | None:
+        """Find the unused packages alone."""
         is_unused = name.partition(".")[0] in UNUSED_PACKAGES
         return ModuleSpec(name, self, is_package=True) if is_unused else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _EmptyModule(spec.name)
+        """Return a stub."""
+        return _StubModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        pass
+        """Do nothing: a stub is complete."""
 
 
-class _EmptyModule(ModuleType):
+class _StubModule(ModuleType):
     """A module in which every name is an empty class."""
 
     def __getattr__(self, name: str) -> Any:
+        """Return an empty class of this name."""
         if name.startswith("__"):
             raise AttributeError(name)
         return type(name, (), {})
 
 
-def import_corenet(checkout: Path) -> None:
-    """Make `corenet` importable from a checkout, with empty replacements of what is not installed and no step uses."""
+def make_corenet_importable(checkout: Path) -> None:
+    """Make `corenet` importable from a checkout, with stubs for unused packages that are not installed."""
     sys.path.append(str(checkout))
-    sys.meta_path.append(_EmptyPackageFinder())  # after the finders of installed packages
+    sys.meta_path.append(_StubPackageFinder())  # after the finders of installed packages
     for name in ("write_video", "read_video"):  # torchvision has dropped them
         if not hasattr(torchvision.io, name):
             setattr(torchvision.io, name, None)

@@ -22,12 +22,12 @@ from bench.environment.circumstances import current_commit
 from bench.experiment.config import Experiment
 from bench.experiment.recipes import DATACOMP_VOCABULARY
 from bench.features.reference import CORENET
-from bench.features.reference.corenet import import_corenet
+from bench.features.reference.corenet import make_corenet_importable
 from bench.features.reference.released_batches import (
     TimedLoader,
     draw_step_sizes,
-    make_batch_loader,
-    open_released_stream,
+    make_batch_function,
+    open_corenet_stream,
 )
 from bench.features.reference.timing import WindowTimer
 from bench.labels.vocabulary import read_vocabulary, replace_unshipped_vocabulary
@@ -84,43 +84,43 @@ SPAWNED = "_launcher_distributed_spawn_fn"  # method of CoreNet's pipeline that 
 LOADERS = "_train_val_loader_sampler"  # field of CoreNet's pipeline with the loader of its trainer
 
 
-def run_as_released(
+def run_corenet_as_released(
     experiment: Experiment,
     device: torch.device,
     results: Path,
     checkout: Path,
-    file: str,
+    config_file: str,
     round_: int,
     *,
     is_tiny: bool,
 ) -> ReleasedRun:
-    """Run CoreNet's trainer with a file of its checkout for the warm-up and the windows of an experiment.
+    """Run CoreNet's trainer with a configuration file of its checkout, for an experiment's data, warm-up and windows.
 
     Round r has the sizes that CoreNet's sampler draws in epoch r. The file's values are used unchanged, except on a CPU
     and at the tiny scale. Raises RuntimeError where the checkout's code reports an error.
     """
-    import_corenet(checkout)
+    make_corenet_importable(checkout)
     # Names that torch has renamed.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"corenet\.")
     timing = experiment.timing
-    windows = WindowTimer(
+    timer = WindowTimer(
         device, timing.steps_per_window, timing.windows, timing.warmup_steps, heats_gpu=False
     )
+    num_steps = timing.warmup_steps + timing.windows * timing.steps_per_window
     losses = list[Tensor]()
     figures = dict[str, Any]()  # of the record
 
     def take_steps(pipeline: Any) -> None:
-        """Run the trainer, and store the fields of the record."""
+        """Run the trainer, and store losses and figures."""
         options = pipeline.opts
         used = dict(flatten_options(vars(options)))
-        figures["changed"] = describe_changes(released, used, reasons)
-        num_steps = timing.warmup_steps + timing.windows * timing.steps_per_window
+        figures["changed"] = describe_changed_options(released, used, reasons)
         sizes = draw_step_sizes(options, round_, num_steps)
-        stream = open_released_stream(options, experiment, device, results, sizes)
+        stream = open_corenet_stream(options, experiment, device, results, sizes)
         if round_ == 0:
             log_loader_workers(stream)
-        load = make_batch_loader(stream, sizes, is_pinned=device.type == "cuda")
-        loader = TimedLoader(windows, load)
+        load_batch = make_batch_function(stream, sizes, is_pinned=device.type == "cuda")
+        loader = TimedLoader(timer, load_batch)
         vars(pipeline)[LOADERS] = loader, None, None
         trainer = pipeline.training_engine
         trainer.criteria.register_forward_hook(
@@ -129,20 +129,19 @@ def run_as_released(
         with sample_device(open_device_reader(device), device) as readings:
             trainer.train_epoch(round_)
         waited = sum(loader.wait_seconds[timing.warmup_steps :])
-        figures["data_wait_share"] = waited / sum(windows.seconds)
-        figures["throttled_percent"] = max_throttled_percent(readings, device)
-        step_images = [images for _, images in sizes]
-        window_images = []
-        for start in range(timing.warmup_steps, len(sizes), timing.steps_per_window):
-            end = start + timing.steps_per_window
-            window_images.append(sum(step_images[start:end]))
-        figures["window_images"] = tuple(window_images)
+        figures["data_wait_share"] = waited / sum(timer.seconds)
+        figures["throttled_percent"] = highest_throttled_percent(readings, device)
+        step_images = [num_images for _, num_images in sizes]
+        figures["window_images"] = tuple(
+            sum(step_images[start : start + timing.steps_per_window])
+            for start in range(timing.warmup_steps, num_steps, timing.steps_per_window)
+        )
         figures.update(sample_count_fields(stream))
 
     try:
         with TemporaryDirectory() as folder:
-            pipeline, released, reasons = open_pipeline(
-                checkout, file, Path(folder), device, is_tiny=is_tiny
+            pipeline, released, reasons = build_corenet_pipeline(
+                checkout, config_file, Path(folder), device, is_tiny=is_tiny
             )
             run_in_launcher(pipeline, take_steps)
     except SystemExit as error:  # of CoreNet's `logger.error`
@@ -150,18 +149,21 @@ def run_as_released(
     return ReleasedRun(
         repository=CORENET,
         commit=current_commit(checkout),
-        file=file,
-        file_sha256=sha256((checkout / file).read_bytes()).hexdigest(),
+        file=config_file,
+        file_sha256=sha256((checkout / config_file).read_bytes()).hexdigest(),
         gpus=1,
         round=round_,
-        window_seconds=tuple(windows.seconds),
+        window_seconds=tuple(timer.seconds),
         losses=tuple(torch.stack(losses).tolist()),
         **figures,
     )
 
 
-def max_throttled_percent(readings: Readings, device: torch.device) -> float | None:
-    """Return the percentage of readings that say that heat or hardware slowed the GPU; None: a GPU gave no readings."""
+def highest_throttled_percent(readings: Readings, device: torch.device) -> float | None:
+    """Return the percentage of readings in which heat or hardware slowed the GPU, whichever is more often.
+
+    0 on a CPU; None if a GPU gave no readings.
+    """
     if device.type == "cpu":
         return 0.0
     figures = readings.figures
@@ -170,15 +172,15 @@ def max_throttled_percent(readings: Readings, device: torch.device) -> float | N
     return max(figures[name] for name in VOIDING_SLOWDOWNS)
 
 
-def list_tiny_changes(released: Iterable[str]) -> dict[str, Any]:
-    """Return the values at the tiny scale of the keys of a file that it changes; the head has the pack's labels."""
+def select_tiny_values(released_keys: Iterable[str]) -> dict[str, Any]:
+    """Return the values that the tiny scale gives to keys of a released file; the head has the pack's labels."""
     vocabulary = read_vocabulary(replace_unshipped_vocabulary(DATACOMP_VOCABULARY))
     changes = TINY | {"model.classification.n_classes": len(vocabulary.labels)}
-    return {key: changes[key] for key in released if key in changes}
+    return {key: changes[key] for key in released_keys if key in changes}
 
 
 def flatten_options(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested dictionaries, and of lists of them, by dotted names."""
+    """Yield (dotted name, value) of the leaves of nested dictionaries, and of lists of them."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from flatten_options(item, f"{prefix}.{key}" if prefix else key)
@@ -189,40 +191,44 @@ def flatten_options(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def describe_changes(
-    released: Mapping[str, Any], options: Mapping[str, Any], reasons: Mapping[str, str]
+def describe_changed_options(
+    released: Mapping[str, Any], used: Mapping[str, Any], reasons: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return, by key of a file, both values and the reason where a run's options differ from the file's."""
-    changes = {}
-    for key, value in released.items():
-        used = options.get(key, value)
-        if used == value or key.startswith(UNUSED_KEYS):
+    """Return, by key, both values and the reason where the used options differ from the released file's.
+
+    Keys that no step reads are left out.
+    """
+    descriptions = {}
+    for key, released_value in released.items():
+        used_value = used.get(key, released_value)
+        if used_value == released_value or key.startswith(UNUSED_KEYS):
             continue
         reason = reasons.get(key, "CoreNet sets it")
-        changes[key] = f"used {json.dumps(used)}, released {json.dumps(value)}: {reason}"
-    return changes
+        values = f"used {json.dumps(used_value)}, released {json.dumps(released_value)}"
+        descriptions[key] = f"{values}: {reason}"
+    return descriptions
 
 
-class OpenedPipeline(NamedTuple):
-    """CoreNet's pipeline, made from a configuration file."""
+class CorenetPipeline(NamedTuple):
+    """CoreNet's training pipeline, built from a configuration file with a few changed values."""
 
-    pipeline: Any
+    pipeline: Any  # DefaultTrainEvalPipeline
     released: dict[str, Any]  # values of the file, by key
-    reasons: dict[str, str]  # why values are changed, by key
+    reasons: dict[str, str]  # why this project changes values, by key
 
 
-def open_pipeline(
-    checkout: Path, file: str, folder: Path, device: torch.device, *, is_tiny: bool
-) -> OpenedPipeline:
-    """Return CoreNet's pipeline with the options of a file of the checkout; its results lie in `folder`."""
+def build_corenet_pipeline(
+    checkout: Path, config_file: str, folder: Path, device: torch.device, *, is_tiny: bool
+) -> CorenetPipeline:
+    """Return CoreNet's pipeline with the options of a file of the checkout; it writes its results into `folder`."""
     from corenet.options.opts import get_training_arguments
     from corenet.train_eval_pipelines.default_train_eval import DefaultTrainEvalPipeline
 
     yaml: Any = import_module("yaml")  # CoreNet requires it
-    path = checkout / file
+    path = checkout / config_file
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     released = dict(flatten_options(content))
-    changes = list_tiny_changes(released) if is_tiny else {}
+    changes = select_tiny_values(released) if is_tiny else {}
     reasons = dict.fromkeys(changes, "the tiny scale")
     if device.type == "cpu":
         changes["common.mixed_precision"] = False
@@ -231,7 +237,7 @@ def open_pipeline(
     arguments += ["--ddp.world-size", "1", "--ddp.dist-url", f"file://{folder / 'rendezvous'}"]
     options = get_training_arguments(args=arguments)
     vars(options).update(changes)
-    return OpenedPipeline(DefaultTrainEvalPipeline(options), released, reasons)
+    return CorenetPipeline(DefaultTrainEvalPipeline(options), released, reasons)
 
 
 def run_in_launcher(pipeline: Any, take_steps: Callable[[Any], None]) -> None:

@@ -26,9 +26,10 @@ TINY_WINDOWS = {"windows": 3, "steps_per_window": 4, "warmup_steps": 2}
 def reference_experiment(
     reference: ReferenceName, scale: str | None, settings: Sequence[str], *, on_gpu: bool
 ) -> Experiment:
-    """Return the experiment that a reference's code and ours train; SuperClass in fp32.
+    """Return the experiment that both open_clip or SuperClass and our code train; SuperClass in fp32.
 
-    The default scale is ViT-B/32 for open_clip, and ViT-B/16 for SuperClass.
+    `scale` is the end of an experiment's name, such as vit-b16; by default ViT-B/32 for open_clip, and ViT-B/16 for
+    SuperClass. Raises ValueError for a setting that cannot be compared.
     """
     fields = PLAIN | GPU_WINDOWS if on_gpu else PLAIN
     if reference == "open-clip":
@@ -43,13 +44,13 @@ def reference_experiment(
     return experiment
 
 
-def released_experiments(
+def released_experiments_by_file(
     scale: str | None, settings: Sequence[str], *, on_gpu: bool
 ) -> dict[str, Experiment]:
-    """Return our recipe of each of the authors' files of a scale, by the file's name within a checkout.
+    """Return our recipe of each of CoreNet's files of a scale, by the file's path within a checkout.
 
-    The default is the scale "tiny" on a CPU, and ViT-B/16 on a GPU; both have the same files. A recipe is renamed if
-    its windows or, on a CPU, its precision are changed.
+    The default scale is "tiny" on a CPU, and vit-b16 on a GPU; both have the same files. A recipe is renamed if its
+    windows or, on a CPU, its precision are changed. Raises ValueError for an unknown scale.
     """
     is_tiny = is_tiny_corenet(scale, on_gpu=on_gpu)
     size = "vit-b16" if is_tiny or scale is None else scale
@@ -68,5 +69,5 @@ def released_experiments(
 
 
 def is_tiny_corenet(scale: str | None, *, on_gpu: bool) -> bool:
-    """Return whether the reference corenet runs with the changes of the tiny scale, its default on a CPU."""
+    """Return whether corenet runs at the tiny scale, its default on a CPU."""
     return scale == "tiny" or (scale is None and not on_gpu)

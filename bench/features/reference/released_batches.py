@@ -27,20 +27,20 @@ IGNORED_LABEL = -1  # the class of an image-text pair, which CLIP's loss does no
 
 
 @dataclass(frozen=True, slots=True)
-class ReleasedBatch:
-    """Images, and captions' token ids or rows of labels, on the CPU."""
+class CorenetBatch:
+    """A batch for CoreNet's trainer, on the CPU: images with captions for CLIP, or with labels for CatLIP."""
 
-    images: Tensor
-    tokens: Tensor | None  # None: labels
-    targets: Tensor
+    images: Tensor  # values from 0 to 1
+    tokens: Tensor | None  # token ids of the captions; None: labels
+    targets: Tensor  # rows of labels, or a class of each image that CLIP's loss does not read
 
-    def pin(self) -> "ReleasedBatch":
+    def pin(self) -> "CorenetBatch":
         """Return the batch in pinned memory, as CoreNet's loader hands it over."""
         tokens = None if self.tokens is None else self.tokens.pin_memory()
-        return ReleasedBatch(self.images.pin_memory(), tokens, self.targets.pin_memory())
+        return CorenetBatch(self.images.pin_memory(), tokens, self.targets.pin_memory())
 
-    def as_corenet(self) -> dict[str, Any]:
-        """Return it in the form of CoreNet's collate functions; the trainer overwrites the dictionaries."""
+    def to_corenet_format(self) -> dict[str, Any]:
+        """Return new dictionaries in the form of CoreNet's collate functions; the trainer changes them."""
         if self.tokens is None:
             return {"samples": self.images, "targets": self.targets}
         samples = {"image": self.images, "text": self.tokens, "padding_mask": None}
@@ -54,25 +54,25 @@ class TimedLoader:
     A thread loads the next batch while the trainer takes a step.
     """
 
-    windows: WindowTimer
-    load: Callable[[int], ReleasedBatch]
+    timer: WindowTimer
+    load_batch: Callable[[int], CorenetBatch]  # by number of the step
     # Seconds that each step waited for its batch.
     wait_seconds: list[float] = field(default_factory=list, init=False)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the batches of all steps."""
         with ThreadPoolExecutor(1) as thread:
-            loading = thread.submit(self.load, 0)
-            for k in self.windows.time_steps():
+            loading = thread.submit(self.load_batch, 0)
+            for k in self.timer.time_steps():
                 start = time.perf_counter()
                 batch = loading.result()
                 self.wait_seconds.append(time.perf_counter() - start)
-                loading = thread.submit(self.load, k + 1)
-                yield batch.as_corenet()
+                loading = thread.submit(self.load_batch, k + 1)
+                yield batch.to_corenet_format()
 
 
 def draw_step_sizes(options: Namespace, epoch: int, num_steps: int) -> tuple[StepSize, ...]:
-    """Return (side in pixels, number of images) of each step as CoreNet's sampler draws them in an epoch."""
+    """Return the image side and the number of images of each step, as CoreNet's sampler draws them in an epoch."""
     from corenet.data.sampler import build_sampler
 
     sampler = build_sampler(options, n_data_samples=1, is_training=True)
@@ -89,17 +89,16 @@ def draw_step_sizes(options: Namespace, epoch: int, num_steps: int) -> tuple[Ste
     return tuple(sizes)
 
 
-def open_released_stream(
+def open_corenet_stream(
     options: Namespace,
     experiment: Experiment,
     device: torch.device,
     results: Path,
     sizes: tuple[StepSize, ...],
 ) -> BatchStream[Any]:
-    """Open an experiment's data for steps of the sizes, with the crops, flips, context and rows of labels of options.
+    """Open an experiment's data for steps of the sizes, with CoreNet's crops, flips, context and rows of labels.
 
-    A training on the device has as many loader workers as in `open_batch_stream`; batches of the pack are made on the
-    CPU.
+    Shards are loaded by as many workers as in `open_batch_stream`; batches of the pack are made on the CPU.
     """
     values = vars(options)
     fields = {
@@ -118,15 +117,15 @@ def open_released_stream(
     return open_batch_stream(change(experiment, **fields), device, results, sizes)
 
 
-def make_batch_loader(
+def make_batch_function(
     stream: BatchStream[Any], sizes: Sequence[StepSize], *, is_pinned: bool
-) -> Callable[[int], ReleasedBatch]:
-    """Return a function that loads the batch of a step, given the step's number.
+) -> Callable[[int], CorenetBatch]:
+    """Return a function that returns the batch of a step, given the step's number.
 
-    The function loads a batch of shards when it is called. Batches of the pack are made at once, one for each size.
+    The function loads a batch of shards when it is called. Batches of the pack are made here, one for each size.
     """
 
-    def load(k: int) -> ReleasedBatch:
+    def load(k: int) -> CorenetBatch:
         if isinstance(stream, SampleStream):
             parts = stream.load_batch_parts(k)
             images = parts.images.contiguous() / WHITE
@@ -137,11 +136,11 @@ def make_batch_loader(
             target = batch.target
         if isinstance(target, DenseLabels):
             assert target.values is not None
-            loaded = ReleasedBatch(images, None, target.values)
+            loaded = CorenetBatch(images, None, target.values)
         else:
             (ids,) = target.groups
             labels = torch.full((len(images),), IGNORED_LABEL)
-            loaded = ReleasedBatch(images, ids[target.inverse_permutation], labels)
+            loaded = CorenetBatch(images, ids[target.inverse_permutation], labels)
         return loaded.pin() if is_pinned else loaded
 
     if isinstance(stream, SampleStream):

@@ -21,13 +21,18 @@ from bench.features.reference import (
     WARMUP_STEPS,
 )
 from bench.features.reference.open_clip import (
-    order_for_bucketing,
+    choose_order_for_bucketing,
     run_installed_open_clip,
     run_open_clip_checkout,
 )
 from bench.features.reference.records import ReferenceRun
 from bench.features.reference.superclass import build_superclass_step
-from bench.features.reference.timing import WindowTimer, batch_number, reference_learning_rate
+from bench.features.reference.timing import (
+    DEFAULT_KERNELS,
+    WindowTimer,
+    batch_number_of_step,
+    reference_learning_rate,
+)
 from bench.labels.subwords import SubwordIds
 from bench.train.build import build_train_run, open_batch_stream
 
@@ -40,42 +45,46 @@ def run_side(
     round_: int,
     checkout: str = "",
 ) -> ReferenceRun:
-    """Run the warm-up and the windows of an experiment on one side of a comparison, and return its record's content.
+    """Train on one side of a comparison, with timed windows, and return what is recorded.
 
-    A step is compiled on every side or on none, as the experiment says. On a GPU, whose windows are longer, all windows
-    have the same batches.
+    `side` is a name from `bench.features.reference`. A step is compiled on every side or on none, as the experiment
+    says. On a GPU, whose windows are longer, all windows have the same batches. Raises ValueError for other data than
+    the pack.
     """
-    timing = experiment.timing
-    windows = WindowTimer(device, timing.steps_per_window, timing.windows)
-    distinct_windows = 1 if device.type == "cuda" else timing.windows
-    num_batches = WARMUP_STEPS + distinct_windows * timing.steps_per_window
     if experiment.input.data != PACK_DATA:
         raise ValueError(
             f"{experiment.name}: the comparison needs the pack's images, data is {experiment.input.data!r}"
         )
+    timing = experiment.timing
+    timer = WindowTimer(device, timing.steps_per_window, timing.windows)
+    distinct_windows = 1 if device.type == "cuda" else timing.windows
+    num_batches = WARMUP_STEPS + distinct_windows * timing.steps_per_window
     if side == SUPERCLASS:
         # As the released code pads captions.
         experiment = change(experiment, text_padding="max_length")
     stream = open_batch_stream(experiment, device, results)
     assert isinstance(stream, PackStream)
     if checkout and experiment.method == "clip":
-        stream.order = order_for_bucketing(stream, num_batches)
+        stream.order = choose_order_for_bucketing(stream, num_batches)
     batches: list[Batch[Any]] = [stream.batch(k) for k in range(num_batches)]
     tokens: float | None = None
-    if side in (OPEN_CLIP, OPEN_CLIP_FUSED):
-        losses, tokens = run_installed_open_clip(stream, batches, windows, side)
+    if side == OPEN_CLIP:
+        kernel = DEFAULT_KERNELS[device.type]
+        losses, tokens = run_installed_open_clip(stream, batches, timer, kernel)
+    elif side == OPEN_CLIP_FUSED:
+        losses, tokens = run_installed_open_clip(stream, batches, timer, "fused")
     elif side == OPEN_CLIP_BUCKETED:
-        losses, tokens = run_open_clip_checkout(stream, batches, windows, Path(checkout))
+        losses, tokens = run_open_clip_checkout(stream, batches, timer, Path(checkout))
     elif side == SUPERCLASS:
-        losses = _run_superclass(stream, batches, windows, Path(checkout))
+        losses = _run_superclass(stream, batches, timer, Path(checkout))
     else:
-        losses = _run_ours(stream, batches, windows)
+        losses = _run_ours(stream, batches, timer)
         if experiment.method == "clip":
             tokens = mean(batch.target.tokens_per_caption for batch in batches)
     return ReferenceRun(
         side=side,
         round=round_,
-        window_seconds=tuple(windows.seconds),
+        window_seconds=tuple(timer.seconds),
         losses=tuple(torch.stack(losses[:num_batches]).tolist()),
         tokens_per_caption=tokens,
         commit=current_commit(Path(checkout)) if checkout else "",
@@ -83,38 +92,39 @@ def run_side(
 
 
 def _run_ours(
-    stream: PackStream[Any], batches: Sequence[Batch[Any]], windows: WindowTimer
+    stream: PackStream[Any], batches: Sequence[Batch[Any]], timer: WindowTimer
 ) -> list[Tensor]:
-    """Run our steps and return losses; captions of CLIP are padded and sorted inside the windows."""
+    """Take our steps and return their losses; captions of CLIP are padded and sorted inside the windows."""
     experiment = stream.experiment
-    step = build_train_run(stream).step
+    train_step = build_train_run(stream).step
     losses = []
-    for k in windows.time_steps():
-        number = batch_number(k, len(batches))
+    for step in timer.time_steps():
+        number = batch_number_of_step(step, len(batches))
         batch = batches[number]
         if experiment.method == "clip":
             batch = Batch(batch.images, stream.target(number).to(stream.device))
-        losses.append(step(batch, reference_learning_rate(experiment.optimizer, k)))
+        losses.append(train_step(batch, reference_learning_rate(experiment.optimizer, step)))
     return losses
 
 
 def _run_superclass(
-    stream: PackStream[Labels], batches: Sequence[Batch[Any]], windows: WindowTimer, checkout: Path
+    stream: PackStream[Labels], batches: Sequence[Batch[Any]], timer: WindowTimer, checkout: Path
 ) -> list[Tensor]:
-    """Run steps of SuperClass's modules from our weights; return losses."""
-    step = build_superclass_step(build_train_run(stream), checkout)
+    """Take steps of the checkout's SuperClass from our weights, and return their losses."""
+    train_step = build_superclass_step(build_train_run(stream), checkout)
     padded = []
-    for k, batch in enumerate(batches):
-        padded.append(Batch(batch.images, superclass_tokens(stream, k).to(stream.device)))
-    settings = stream.experiment.optimizer
+    for number, batch in enumerate(batches):
+        captions = pad_superclass_captions(stream, number).to(stream.device)
+        padded.append(Batch(batch.images, captions))
+    optimizer = stream.experiment.optimizer
     losses = []
-    for k in windows.time_steps():
-        batch = padded[batch_number(k, len(padded))]
-        losses.append(step(batch, reference_learning_rate(settings, k)))
+    for step in timer.time_steps():
+        batch = padded[batch_number_of_step(step, len(padded))]
+        losses.append(train_step(batch, reference_learning_rate(optimizer, step)))
     return losses
 
 
-def superclass_tokens(stream: BatchStream[Labels], batch_number: int) -> Tokens:
+def pad_superclass_captions(stream: BatchStream[Labels], batch_number: int) -> Tokens:
     """Return the captions of a batch as SuperClass's released code reads them.
 
     They are token ids with start and end token, padded to the context.

@@ -51,7 +51,7 @@ def build_superclass_step(run: TrainRun, checkout: Path) -> Callable[[Batch[Any]
     our_weights = run.model.state_dict()
     num_tokens = our_weights[OUR_PREFIXES["cap_fq"]].numel()
     model: nn.Module = modules.Classifier(0, {"vocab_size": num_tokens, "layers": 0}, vision)
-    model.load_state_dict(weights_for_superclass(our_weights, model.state_dict()))
+    model.load_state_dict(to_superclass_weights(our_weights, model.state_dict()))
     model.to(device).train()
     losses.dist = SimpleNamespace(all_reduce=lambda *_, **__: None, ReduceOp=dist.ReduceOp)
     loss_function = losses.ClsLoss(world_size=1)
@@ -75,16 +75,16 @@ def build_superclass_step(run: TrainRun, checkout: Path) -> Callable[[Batch[Any]
 
 
 def add_importable_package(folder: Path, name: str) -> None:
-    """Make a package's modules importable from its folder as NAME.MODULE; its `__init__.py` is not executed."""
+    """Make the modules in a package's folder importable as NAME.MODULE; its `__init__.py` is not executed."""
     package = ModuleType(name)
     package.__path__ = [str(folder)]
     sys.modules[name] = package
 
 
-def weights_for_superclass(
+def to_superclass_weights(
     ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return our weights under the names and in the shapes of SuperClass's model.
+    """Return our weights under the names and in the shapes of SuperClass's weights.
 
     Raises ValueError if the numbers of weights differ, KeyError or RuntimeError for a weight without a counterpart.
     """

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
+import numpy as np
+
 from bench.features.reference import OPEN_CLIP_BUCKETED, OURS, WARMUP_STEPS
 from bench.features.reference.records import ReferenceRun
 from bench.measure.tables import ratio_columns
@@ -22,7 +24,7 @@ LOSSES_NOTE = (
 
 
 def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Table:
-    """Return the table of each side's images per second, with its ratio to the first side's."""
+    """Return the table of each side's images per second, with its ratio to the first side."""
     rates = defaultdict[str, dict[int, float]](dict)
     tokens = {}
     for record in records:
@@ -44,9 +46,11 @@ def reference_speed_table(records: Sequence[Record], sides: Sequence[str]) -> Ta
 
 
 def _speed_columns(rates: Mapping[str, RateByRound], base: str) -> dict[str, dict[str, Any]]:
-    """Return the columns of the images/s of runs and of the ratio to the base, by name of the runs."""
-    others = {name: runs for name, runs in rates.items() if name != base}
-    ratios = compare_rates_to_base(rates[base], others) if base in rates else {}
+    """Return the cells on images/s by column and name; `rates` are images/s of runs, `base` is a name of them."""
+    ratios = {}
+    if base in rates:
+        others = {name: runs for name, runs in rates.items() if name != base}
+        ratios = compare_rates_to_base(rates[base], others)
     columns = {}
     for name, runs in rates.items():
         columns[name] = {
@@ -58,8 +62,8 @@ def _speed_columns(rates: Mapping[str, RateByRound], base: str) -> dict[str, dic
     return columns
 
 
-def loss_table(records: Sequence[Record]) -> Table:
-    """Return the table of each reference's losses beside ours, over the first steps of the first round."""
+def loss_comparison_table(records: Sequence[Record]) -> Table:
+    """Return the table that says whether the losses of each other side equal ours, in the first round."""
     losses = {}
     bound = 0.0
     for record in records:
@@ -72,7 +76,7 @@ def loss_table(records: Sequence[Record]) -> Table:
     for side, their_losses in losses.items():
         steps = WARMUP_STEPS if side == OPEN_CLIP_BUCKETED else STEPS_COMPARED
         theirs = their_losses[:steps]
-        difference = _largest_difference(theirs, our_losses[:steps])
+        difference = _largest_relative_difference(theirs, our_losses[:steps])
         row = {
             "reference": side,
             "steps": len(theirs),
@@ -85,15 +89,16 @@ def loss_table(records: Sequence[Record]) -> Table:
     return Table.from_dicts("Losses of the first round", rows, LOSSES_NOTE)
 
 
-def _largest_difference(theirs: Sequence[float], ours: Sequence[float]) -> float:
+def _largest_relative_difference(theirs: Sequence[float], ours: Sequence[float]) -> float:
     """Return the largest difference of two lists of losses, relative to theirs; infinity if they cannot be compared."""
     if not ours or len(ours) != len(theirs):
         return float("inf")
-    return max(abs(their - our) / abs(their) for their, our in zip(theirs, ours, strict=True))
+    differences = np.subtract(theirs, ours) / theirs
+    return float(np.abs(differences).max())
 
 
-def released_tables(records: Sequence[Record]) -> list[Table]:
-    """Return the table of each file's images per second with the ratio of CatLIP's to CLIP's, and of changed keys."""
+def released_run_tables(records: Sequence[Record]) -> list[Table]:
+    """Return tables on CoreNet's runs: images per second of each file with the ratio to CLIP's, and changed keys."""
     runs_by_method = defaultdict[str, list[ReleasedRun]](list)
     for record in records:
         if isinstance(record.measured, ReleasedRun) and record.experiment is not None:

@@ -23,17 +23,20 @@ MAX_COMPILED_WINDOWS = 20  # windows with new graphs until a side is given up
 
 @dataclass(slots=True)
 class WindowTimer:
-    """Times windows of steps, with the device idle at both ends; interleaved runs yield their slot between windows."""
+    """Times windows of steps that its user takes, with the device idle at both ends of a window.
+
+    Interleaved runs yield their slot between windows.
+    """
 
     device: torch.device
     steps_per_window: int
     num_windows: int
     warmup_steps: int = WARMUP_STEPS
     heats_gpu: bool = True  # takes steps before the windows until a GPU is warm
-    seconds: list[float] = field(default_factory=list)  # of each window
+    seconds: list[float] = field(default_factory=list)  # of each timed window
 
     def time_steps(self) -> Iterator[int]:
-        """Yield the numbers of the steps that the caller takes: warm-up, heating, and windows until enough are timed.
+        """Yield the numbers of the steps that the caller takes: warm-up, heating, and windows, which it times.
 
         The heating takes the steps of whole windows. A window in which a graph was compiled prolongs the warm-up.
         Raises RuntimeError if too many do.
@@ -64,13 +67,13 @@ class WindowTimer:
         yield_and_wait_for_slot()
 
 
-def batch_number(step: int, num_batches: int) -> int:
-    """Return the number of the batch that a step reads: after the warm-up's batches, the others repeat."""
+def batch_number_of_step(step: int, num_batches: int) -> int:
+    """Return the number of the batch that a step reads: batches after those of the warm-up repeat."""
     if step < WARMUP_STEPS:
         return step
     return WARMUP_STEPS + (step - WARMUP_STEPS) % (num_batches - WARMUP_STEPS)
 
 
 def reference_learning_rate(optimizer: OptimizerSettings, step: int) -> float:
-    """Return the learning rate of a step: a linear warm-up, and then constant, which a heated GPU may reach."""
+    """Return the learning rate of a step: a linear warm-up over RAMP_STEPS, then constant."""
     return optimizer.learning_rate * min(1.0, (step + 1) / RAMP_STEPS)

@@ -1,6 +1,6 @@
 """The verb `reference`: compares this project's training speed and losses with reference implementations."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,18 +13,22 @@ from bench.console.console import DISAGREEMENT, OK
 from bench.console.options import ROUNDS_RANGE, require_range
 from bench.experiment.config import FIELDS, Experiment
 from bench.features.reference import (
-    CHECKOUTS,
     OPEN_CLIP_CHECKOUT_SIDES,
     OPEN_CLIP_SIDES,
+    REFERENCE_REPOSITORIES,
     SUPERCLASS_SIDES,
     ReferenceName,
 )
 from bench.features.reference.experiments import (
     is_tiny_corenet,
     reference_experiment,
-    released_experiments,
+    released_experiments_by_file,
 )
-from bench.features.reference.tables import loss_table, reference_speed_table, released_tables
+from bench.features.reference.tables import (
+    loss_comparison_table,
+    reference_speed_table,
+    released_run_tables,
+)
 from bench.orchestration import preflight
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runs import Run
@@ -54,7 +58,7 @@ class Reference:
     # size of the towers. open-clip and superclass: tiny, vit-b32 (default of open-clip), vit-b16 (default of
     # superclass) or vit-l14. corenet: tiny (default on a CPU), vit-b16 (default on a GPU) or vit-h16
     scale: Annotated[str | None, arg(metavar="SCALE")] = None
-    # with corenet: tar shards that are loaded while it trains; default: the shipped pack
+    # with corenet: folder, file or glob of captioned images that are loaded while it trains; default: the shipped pack
     data: Annotated[str | None, arg(metavar="PATH")] = None
     rounds: Rounds = None
     # continue the newest comparison with a reference in RESULTS: recorded runs are not repeated; default: begin a new
@@ -66,22 +70,22 @@ class Reference:
 
     def run(self) -> int:
         """Run the rounds, then print the ratios and compare the losses."""
-        self._check_options()
-        experiments_by_title = self._experiments()
-        self._check_checkout(experiments_by_title)
+        self._require_valid_options()
+        experiments_by_title = self._experiments_by_title()
+        self._require_checkout(experiments_by_title if self._is_corenet else ())
         experiments = list(experiments_by_title.values())
         preflight.check(self.results, experiments, may_differ=FIELDS)
         start = preflight.resume if self.resume else preflight.begin
         comparison = start(self.results, "reference", experiments)
         num_rounds = self.rounds or default_rounds(on_gpu=comparison.on_gpu)
         for round_ in range(num_rounds):
-            runs = self._runs_of_round(comparison, experiments_by_title, round_)
+            runs = self._new_runs_of_round(comparison, experiments_by_title, round_)
             comparison.run_round(runs if round_ % 2 == 0 else runs[::-1])
             comparison.expect_rounds(num_rounds - round_ - 1)
         records = comparison.records()
         if self._is_corenet:
-            return print_results(comparison, released_tables(records), self.json)
-        losses = loss_table(records)
+            return print_results(comparison, released_run_tables(records), self.json)
+        losses = loss_comparison_table(records)
         tables = [reference_speed_table(records, self._sides), losses]
         code = print_results(comparison, tables, self.json)
         if code == OK and any(row["equal"] == "no" for row in losses.rows):
@@ -94,75 +98,76 @@ class Reference:
 
     @property
     def _sides(self) -> tuple[str, ...]:
-        """The names of the implementations that are compared, the reference first; not of corenet."""
+        """The names of the implementations that open-clip or superclass compares, the reference first."""
         if self.reference == "superclass":
             return SUPERCLASS_SIDES
         return OPEN_CLIP_CHECKOUT_SIDES if self.checkout else OPEN_CLIP_SIDES
 
-    def _experiments(self) -> dict[str, Experiment]:
-        """Return the experiments by the title of their runs; corenet's are by the authors' file, relative to CHECKOUT.
+    def _experiments_by_title(self) -> dict[str, Experiment]:
+        """Return the experiments by the title of their runs: their name, or the path of corenet's file in CHECKOUT.
 
         Raises ValueError for a setting or a scale that cannot be run.
         """
         on_gpu = preflight.has_gpu()
         if self._is_corenet:
             data = [] if self.data is None else [f"data={self.data}"]
-            return released_experiments(self.scale, [*data, *self.settings], on_gpu=on_gpu)
+            return released_experiments_by_file(self.scale, [*data, *self.settings], on_gpu=on_gpu)
         experiment = reference_experiment(self.reference, self.scale, self.settings, on_gpu=on_gpu)
         return {experiment.name: experiment}
 
-    def _runs_of_round(
+    def _new_runs_of_round(
         self, comparison: Comparison, experiments: Mapping[str, Experiment], round_: int
     ) -> list[Run]:
-        """Return the runs of a round: of both files of corenet, else of an experiment on all sides."""
+        """Return the runs of a round: of both files of corenet, or of the experiment on all sides."""
         checkout = str(self.checkout.resolve()) if self.checkout else ""
         runs = []
         for title, experiment in experiments.items():
-            if not self._is_corenet:
-                runs += [
-                    comparison.new_run(
-                        "bench.features.reference.runs:run_side",
-                        "reference",
-                        experiment,
-                        f"{title}, {side}, round {round_ + 1}",
-                        side,
-                        f"round{round_:02}",
-                        side=side,
-                        round_=round_,
-                        checkout=checkout,
-                    )
-                    for side in self._sides
-                ]
+            if self._is_corenet:
+                run = comparison.new_run(
+                    "bench.features.reference.corenet_released:run_corenet_as_released",
+                    "released-run",
+                    experiment,
+                    f"{title}, round {round_ + 1}",
+                    f"round{round_:02}",
+                    config_file=title,
+                    is_tiny=is_tiny_corenet(self.scale, on_gpu=comparison.on_gpu),
+                    round_=round_,
+                    checkout=checkout,
+                )
+                # Convolutions use TF32, torch's default; matrix products use what CoreNet's `device_setup` sets.
+                runs.append(structs.replace(run, uses_tf32=True))
                 continue
-            run = comparison.new_run(
-                "bench.features.reference.corenet_released:run_as_released",
-                "released-run",
-                experiment,
-                f"{title}, round {round_ + 1}",
-                f"round{round_:02}",
-                file=title,
-                is_tiny=is_tiny_corenet(self.scale, on_gpu=comparison.on_gpu),
-                round_=round_,
-                checkout=checkout,
-            )
-            # Convolutions use TF32, torch's default; matrix products use what CoreNet's `device_setup` sets.
-            runs.append(structs.replace(run, uses_tf32=True))
+            for side in self._sides:
+                run = comparison.new_run(
+                    "bench.features.reference.runs:run_side",
+                    "reference",
+                    experiment,
+                    f"{title}, {side}, round {round_ + 1}",
+                    side,
+                    f"round{round_:02}",
+                    side=side,
+                    round_=round_,
+                    checkout=checkout,
+                )
+                runs.append(run)
         return runs
 
-    def _check_checkout(self, files: Mapping[str, Experiment]) -> None:
-        """Raise ValueError without a needed checkout, or if it lacks one of the files, which are corenet's alone."""
-        url, file = CHECKOUTS[self.reference]
+    def _require_checkout(self, config_files: Iterable[str]) -> None:
+        """Raise ValueError without a checkout that is needed, or for one that lacks a file."""
+        repository = REFERENCE_REPOSITORIES[self.reference]
         if self.checkout is None:
             if self.reference == "open-clip":
                 return
-            raise ValueError(f"{self.reference} needs --checkout FOLDER, a `git clone {url}`")
-        for name in (file, *(files if self._is_corenet else ())):
-            if not (self.checkout / name).is_file():
+            raise ValueError(
+                f"{self.reference} needs --checkout FOLDER, a `git clone {repository.url}`"
+            )
+        for file in (repository.identifying_file, *config_files):
+            if not (self.checkout / file).is_file():
                 raise ValueError(
-                    f"{self.checkout} has no {name}: --checkout needs a `git clone {url}`"
+                    f"{self.checkout} has no {file}: --checkout needs a `git clone {repository.url}`"
                 )
 
-    def _check_options(self) -> None:
+    def _require_valid_options(self) -> None:
         """Raise ValueError for a value out of range, or an option that the reference does not use."""
         require_range("rounds", self.rounds, *ROUNDS_RANGE)
         if self.data is not None and not self._is_corenet:

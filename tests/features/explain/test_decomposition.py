@@ -5,7 +5,7 @@ import math
 import pytest
 from msgspec.structs import replace
 
-from bench.features.explain.decomposition import Decomposition, decompose
+from bench.features.explain.decomposition import Decomposition, decompose_ladder
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER
 from bench.features.explain.tables import cause_table
 from bench.records.record import Record, Speed
@@ -16,7 +16,7 @@ LOGS = [0.0, math.log(1.3), math.log(1.56), math.log(1.5756)]
 
 
 def decomposition(records: list[Record]) -> Decomposition:
-    result = decompose(records)
+    result = decompose_ladder(records)
     assert result is not None
     return result
 
@@ -29,13 +29,13 @@ def known(ratio: Ratio | None) -> Ratio:
 def test_each_cause_has_its_ratio_and_the_causes_make_the_whole() -> None:
     result = decomposition(measured(*ladder_of(), LOGS, spread=0.001))
     assert [cause.cause for cause in result.causes] == [PADDING, TEXT_TOWER, HEAD]
-    for get in (lambda cause: cause.forward_backward, lambda cause: cause.step):
+    for get in (lambda cause: cause.forward_backward, lambda cause: cause.whole_step):
         ratios = [known(get(cause)).value for cause in result.causes]
         assert ratios == pytest.approx([1.3, 1.2, 1.01], rel=0.002)
-        assert math.prod(ratios) == pytest.approx(known(get(result.whole)).value)
+        assert math.prod(ratios) == pytest.approx(known(get(result.total)).value)
     assert result.num_rounds == 10
-    saved = sum(cause.saved_seconds or math.nan for cause in result.causes)
-    assert saved == pytest.approx(result.whole.saved_seconds)
+    saved = sum(cause.saved_seconds_per_image or math.nan for cause in result.causes)
+    assert saved == pytest.approx(result.total.saved_seconds_per_image)
     rows = [row[0].text for row in cause_table(result).all_rows]
     assert rows == [PADDING, TEXT_TOWER, HEAD, "whole ratio"]
 
@@ -46,20 +46,20 @@ def test_intervals_are_over_rounds_and_their_shared_luck_does_not_widen_them() -
     assert ratio.high is not None
     assert 0.004 < math.log(ratio.high / ratio.value) < 0.02
     one_round = decomposition(measured(*ladder_of(), LOGS, rounds=1))
-    assert known(one_round.causes[0].step).high is None
-    assert one_round.causes[0].verdict == "cannot be told"
+    assert known(one_round.causes[0].whole_step).high is None
+    assert one_round.causes[0].flops_verdict == "cannot be told"
 
 
 def test_each_cause_is_judged_against_flops() -> None:
     """The text tower is 30 % faster than predicted."""
     flops = [0.0, LOGS[1], LOGS[2] - 0.3, LOGS[3] - 0.3]
     result = decomposition(measured(*ladder_of(), LOGS, spread=0.001, flops=flops))
-    assert [cause.verdict for cause in result.causes] == [
+    assert [cause.flops_verdict for cause in result.causes] == [
         "consistent with FLOPs",
         "not consistent with FLOPs",
         "consistent with FLOPs",
     ]
-    assert result.whole.flop_ratio == pytest.approx(math.exp(flops[3]))
+    assert result.total.flop_ratio == pytest.approx(math.exp(flops[3]))
 
 
 def kept_from_cores(record: Record) -> Record:

@@ -4,7 +4,7 @@ import math
 
 from msgspec.structs import replace
 
-from bench.features.explain.decomposition import decompose
+from bench.features.explain.decomposition import decompose_ladder
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER
 from bench.features.explain.tables import cause_table
 from bench.records.record import Record, Speed
@@ -24,7 +24,7 @@ def records() -> list[Record]:
 
 
 def test_explanation_page_lists_the_causes() -> None:
-    result = decompose(records())
+    result = decompose_ladder(records())
     assert result is not None
     document = Document(render_comparison_page("x", records()))
     assert "Where does the ratio come from? catlip" in document.words()
@@ -36,7 +36,7 @@ def test_explanation_page_lists_the_causes() -> None:
         assert cause.forward_backward is not None
         ratio = cause.forward_backward
         assert row[2] == f"{ratio.value:.2f}|{ratio.low:.2f} to {ratio.high:.2f}"
-        assert row[4] == cause.verdict
+        assert row[4] == cause.flops_verdict
     assert "a cause is not measured" in document.words()
     label = next(
         value

@@ -20,7 +20,7 @@ import bench.train.step
 import bench.train.weight_average
 import losses.contrastive
 from bench.experiment.config import Experiment
-from bench.features.explain.decomposition import Decomposition, decompose
+from bench.features.explain.decomposition import Decomposition, decompose_ladder
 from bench.features.explain.ladder import HEAD, PADDING, TEXT_TOWER, plan_ladder
 from bench.measure.speed import measure_speed
 from bench.records.record import Flops, Record
@@ -74,7 +74,7 @@ def decomposed(results: Path, chosen: Sequence[str], **changes: object) -> Decom
 
     records = [Record(comparison=COMPARISON, experiment=named, circumstances=HERE, measured=ladder)]
     records += [timed(experiment, 0) for experiment in experiments]
-    found = decompose(records)
+    found = decompose_ladder(records)
     assert found is not None
     return found
 
@@ -82,7 +82,9 @@ def decomposed(results: Path, chosen: Sequence[str], **changes: object) -> Decom
 def logarithms(found: Decomposition) -> dict[str, float]:
     """Return the logarithm of each cause's ratio of whole steps."""
     return {
-        cause.cause: math.log(cause.step.value) for cause in found.causes if cause.step is not None
+        cause.cause: math.log(cause.whole_step.value)
+        for cause in found.causes
+        if cause.whole_step is not None
     }
 
 
@@ -110,7 +112,7 @@ def test_planted_slowdown_is_found_in_its_own_factor(
     of_causes = logarithms(found)
     cause = factor.partition("=")[0]
     assert {*of_causes} == {cause, PADDING, TEXT_TOWER, HEAD}
-    assert found.whole.step is not None
-    assert of_causes[cause] > 0.75 * math.log(found.whole.step.value) > 2 * LARGEST_OF_OTHERS
+    assert found.total.whole_step is not None
+    assert of_causes[cause] > 0.75 * math.log(found.total.whole_step.value) > 2 * LARGEST_OF_OTHERS
     others = {name: log for name, log in of_causes.items() if name != cause}
     assert all(abs(log) < LARGEST_OF_OTHERS for log in others.values()), others

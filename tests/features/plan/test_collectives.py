@@ -23,8 +23,8 @@ from bench.features.plan.interconnect import Interconnect
 from bench.features.plan.workload import (
     count_communicated_parameters,
     count_flops_per_image,
-    mean_computed_tokens,
-    sample_captions,
+    mean_tokens_per_caption,
+    read_caption_batches,
 )
 from bench.interfaces.method import METHODS
 from bench.measure.costs import (
@@ -211,8 +211,8 @@ def test_workload_equals_the_built_model(method: str, results: Path) -> None:
     )
     parameters = list(model.parameters())
     assert weights.trained + weights.frozen == sum(one.numel() for one in parameters)
-    assert weights.scalars == sum(one.ndim == 0 for one in parameters)
-    assert 0 < weights.in_blocks < weights.trained + weights.frozen
+    assert weights.num_scalars == sum(one.ndim == 0 for one in parameters)
+    assert 0 < weights.trained_in_blocks < weights.trained + weights.frozen
     batch = experiment.training.batch_size
     target = METHODS[method].targets(experiment)(Captions.from_texts(["a dog"] * batch))
     whole = count_step_flops(experiment, [target])
@@ -236,9 +236,9 @@ def test_plan_computes_the_tokens_that_measure_counts(
     stream = open_batch_stream(experiment, CPU, results)
     batches = [stream.target(k) for k in range(200, 230)]
     counted = [batch.tokens_per_caption for batch in batches]
-    planned = sample_captions(experiment, results)
+    planned = read_caption_batches(experiment, results)
     error = math.sqrt(1 / len(counted) + 1 / len(planned)) * stdev(counted)
-    assert fmean(counted) == pytest.approx(mean_computed_tokens(planned), abs=4 * error)
+    assert fmean(counted) == pytest.approx(mean_tokens_per_caption(planned), abs=4 * error)
     text = count_step_flops(experiment, batches).text_forward / experiment.training.batch_size
     forward, without = (
         count_flops_per_image(experiment, captions).forward for captions in (planned, [])

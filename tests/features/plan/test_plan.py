@@ -28,7 +28,12 @@ from bench.features.plan.model import (
     compute_profile_from_flops,
     plan_step,
 )
-from bench.features.plan.records import RunsOnDevice, compute_profile_from_runs, estimate_max_batch
+from bench.features.plan.records import (
+    RunsOnDevice,
+    compute_profile_from_runs,
+    estimate_max_batch_per_gpu,
+    find_runs_of_nearest_batch,
+)
 from bench.measure.throughput import images_per_second
 from bench.records.record import (
     Memory,
@@ -62,7 +67,7 @@ def case(method: str = "clip", **changes: Any) -> PlanInputs:
 cases = st.builds(
     case,
     st.sampled_from(METHODS),
-    batch=st.floats(1, 4096),
+    images_per_gpu=st.floats(1, 4096),
     sharding=st.sampled_from(["ddp", "zero2", "fsdp2"]),
     bytes_per_parameter=st.sampled_from([2, 4]),
 )
@@ -83,9 +88,15 @@ interconnects = st.builds(
 def test_one_device_sends_nothing(case: PlanInputs, links: Interconnect) -> None:
     step = plan_step(case, links, 1)
     compute = case.compute
-    assert step.communication_seconds == step.hidden_seconds == step.extra_negatives_seconds == 0
+    assert (
+        step.communication_seconds
+        == step.hidden_communication_seconds
+        == step.extra_negatives_seconds
+        == 0
+    )
     separate = (
-        case.batch * (compute.data_seconds + compute.forward_seconds + compute.backward_seconds)
+        case.images_per_gpu
+        * (compute.data_seconds + compute.forward_seconds + compute.backward_seconds)
         + compute.optimizer_seconds
     )
     assert step.seconds == pytest.approx(separate)
@@ -103,26 +114,28 @@ def test_better_links_never_take_longer(case: PlanInputs, links: Interconnect, g
     most_hidden = min(
         step.communication_seconds, OVERLAP * (step.forward_seconds + step.backward_seconds)
     )
-    assert 0 <= step.hidden_seconds <= most_hidden * (1 + 1e-12)
+    assert 0 <= step.hidden_communication_seconds <= most_hidden * (1 + 1e-12)
 
 
 @given(cases, st.integers(0, 8))
 def test_free_communication_splits_a_global_batch_evenly(case: PlanInputs, power: int) -> None:
     """The products of a loss too; but the optimizer takes its time on each."""
     gpus = 2**power
-    free = replace(case, batch=65_536.0, compute=replace(case.compute, optimizer_seconds=0.0))
-    step = plan_step(replace(free, batch=free.batch / gpus), INFINITE, gpus)
-    assert step.num_images == free.batch
+    free = replace(
+        case, images_per_gpu=65_536.0, compute=replace(case.compute, optimizer_seconds=0.0)
+    )
+    step = plan_step(replace(free, images_per_gpu=free.images_per_gpu / gpus), INFINITE, gpus)
+    assert step.num_images == free.images_per_gpu
     assert step.seconds * gpus == pytest.approx(plan_step(free, INFINITE, 1).seconds)
 
 
 def test_every_image_caption_pair_is_counted_once() -> None:
     """4 products of 2 x rows x columns x width, on 4 devices of 10 images each: 10 x 30 pairs a device are further."""
     compute = replace(case().compute, num_captions=10.0)
-    step = plan_step(case("clip", batch=10.0, compute=compute), INFINITE, 4)
+    step = plan_step(case("clip", images_per_gpu=10.0, compute=compute), INFINITE, 4)
     assert step.extra_negatives_seconds == pytest.approx(4 * 2 * 10 * 30 * 512 / 1e13)
     siglip, catlip = (
-        plan_step(case(name, batch=10.0, compute=compute), INFINITE, 4)
+        plan_step(case(name, images_per_gpu=10.0, compute=compute), INFINITE, 4)
         for name in ("siglip", "catlip")
     )
     assert siglip.extra_negatives_seconds == pytest.approx(3 / 4 * step.extra_negatives_seconds)
@@ -203,20 +216,29 @@ def test_parts_of_a_step_sum_to_the_window_time(
     )
 
 
+def test_plan_is_from_runs_of_one_batch_size_alone() -> None:
+    """Also where two recorded batch sizes are equally near."""
+    records = [record(change(CLIP, batch_size=size), speed()) for size in (32, 64, 64)]
+    timed = find_runs_of_nearest_batch(change(CLIP, batch_size=48), records)
+    assert len(timed.runs) == [32, 64, 64].count(timed.experiment.training.batch_size)
+
+
 def test_largest_batch_is_extrapolated_from_counted_tensors() -> None:
     """Of 4 GB, 1.6 GB are 16 bytes per parameter, and the rest is of 128 images."""
     fields = dict.fromkeys(("peak_rss_bytes", "peak_allocated_bytes", "peak_reserved_bytes"))
     memory = Memory(steps=4, trained_parameters=10**8, peak_tensor_bytes=4 * 10**9, **fields)
     records = [record(with_settings(CLIP, ["batch_size=128"]), memory)]
     catlip = weights("catlip")
-    assert estimate_max_batch(CLIP, [], 1e10, catlip, 1) is None
-    largest = estimate_max_batch(CLIP, records, 1e10, catlip, 64)
+    assert estimate_max_batch_per_gpu(CLIP, [], 1e10, catlip, 1) is None
+    largest = estimate_max_batch_per_gpu(CLIP, records, 1e10, catlip, 64)
     assert largest == 448
     sharded = change(CLIP, sharding="fsdp2")
-    assert estimate_max_batch(sharded, records, 1e10, catlip, 2) == int(9.2e9 / (2.4e9 / 128))
-    kept = estimate_max_batch(change(CLIP, sharding="zero2"), records, 1e10, catlip, 2)
-    assert kept == int((9.2e9 - 4 * catlip.in_blocks) / (2.4e9 / 128))
-    gathering = estimate_max_batch(CLIP, records, 1e10, weights("clip"), 1001)
+    assert estimate_max_batch_per_gpu(sharded, records, 1e10, catlip, 2) == int(
+        9.2e9 / (2.4e9 / 128)
+    )
+    kept = estimate_max_batch_per_gpu(change(CLIP, sharding="zero2"), records, 1e10, catlip, 2)
+    assert kept == int((9.2e9 - 4 * catlip.trained_in_blocks) / (2.4e9 / 128))
+    gathering = estimate_max_batch_per_gpu(CLIP, records, 1e10, weights("clip"), 1001)
     assert gathering == int(8.4e9 / (2.4e9 / 128 + 2 * 4 * 512 * 1000))
 
 

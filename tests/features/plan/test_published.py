@@ -133,7 +133,11 @@ def test_factor_that_one_gpu_lacks_is_that_of_the_claims(
                 step = plan_step(case, links, number)
                 shares.append(
                     step.seconds
-                    / (step.seconds - step.exposed_seconds - step.extra_negatives_seconds)
+                    / (
+                        step.seconds
+                        - step.exposed_communication_seconds
+                        - step.extra_negatives_seconds
+                    )
                 )
             factors.append(shares[0] / shares[1])
     assert (min(factors), max(factors)) == pytest.approx(expected, abs=5e-4)

@@ -19,16 +19,16 @@ from bench.data.targets import Labels
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.features.reference import (
-    CHECKOUTS,
+    REFERENCE_REPOSITORIES,
     SUPERCLASS_SIDES,
     WARMUP_STEPS,
     ReferenceName,
     corenet,
 )
-from bench.features.reference.corenet import import_corenet
+from bench.features.reference.corenet import make_corenet_importable
 from bench.features.reference.experiments import reference_experiment
-from bench.features.reference.runs import run_side, superclass_tokens
-from bench.features.reference.tables import loss_table
+from bench.features.reference.runs import pad_superclass_captions, run_side
+from bench.features.reference.tables import loss_comparison_table
 from bench.labels.subwords import SubwordIds
 from bench.records.record import Record
 from tests.reports.conftest import HERE
@@ -43,7 +43,7 @@ def test_only_packages_that_are_not_installed_become_empty(
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "modules", {**sys.modules})
     monkeypatch.setattr(corenet, "UNUSED_PACKAGES", ("absent_package", "torch"))
-    import_corenet(tmp_path)
+    make_corenet_importable(tmp_path)
     assert find_spec("torch").origin == torch.__spec__.origin  # type: ignore[union-attr]
     module = importlib.import_module("absent_package.part")
     assert isinstance(module.Anything, type)
@@ -52,15 +52,18 @@ def test_only_packages_that_are_not_installed_become_empty(
         importlib.import_module("another_absent_package")
 
 
-@pytest.mark.parametrize("reference", CHECKOUTS)
+@pytest.mark.parametrize("reference", REFERENCE_REPOSITORIES)
 def test_folder_that_is_no_checkout_is_refused_in_one_line(
     reference: ReferenceName, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = ["--results", str(tmp_path / "results")]
     assert main(["reference", reference, "--checkout", str(tmp_path), *results]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert f"{tmp_path} has no {CHECKOUTS[reference].file}: --checkout needs a `git clone" in line
-    assert CHECKOUTS[reference].url in line
+    assert (
+        f"{tmp_path} has no {REFERENCE_REPOSITORIES[reference].identifying_file}: --checkout needs a `git clone"
+        in line
+    )
+    assert REFERENCE_REPOSITORIES[reference].url in line
     assert not (tmp_path / "results").exists()
 
 
@@ -86,7 +89,7 @@ def test_padded_labels_hold_the_labels_of_ours() -> None:
     labels = [[3, 1], [], [700]]
     experiment = change(EXPERIMENTS["superclass-tiny"], subword_vocabulary="all")
     stream: Any = SimpleNamespace(experiment=experiment, target=lambda _: Labels.from_lists(labels))
-    (ids,) = superclass_tokens(stream, 0).groups
+    (ids,) = pad_superclass_captions(stream, 0).groups
     assert ids.shape == (3, experiment.text.context_length)
     start_and_end = SubwordIds("all").start_and_end
     assert [{*row} for row in ids.tolist()] == [{*row, *start_and_end, 0} for row in labels]
@@ -108,5 +111,5 @@ def test_losses_equal_the_authors_code(results: Path, monkeypatch: pytest.Monkey
         records.append(
             Record(comparison="x", experiment=experiment, circumstances=HERE, measured=measured)
         )
-    (row,) = loss_table(records).rows
+    (row,) = loss_comparison_table(records).rows
     assert row["equal"] == "yes", row

@@ -7,14 +7,14 @@ pytest.importorskip("bench.features.claims", reason="claims are another feature"
 from bench.features.claims.claims import get_claim
 from bench.features.claims.conditions import CORENET_COMMIT, CORENET_FILES
 from bench.features.claims.verdict import judge_claim
-from bench.features.reference.experiments import released_experiments
+from bench.features.reference.experiments import released_experiments_by_file
 from bench.records.record import Record
 from tests.features.claims.evidence import A100
 from tests.features.reference.test_released_run import run
 
 
 def test_runs_of_the_released_files_decide_a_claim() -> None:
-    experiments = released_experiments("vit-b16", ["data=/disk/datacomp"], on_gpu=True)
+    experiments = released_experiments_by_file("vit-b16", ["data=/disk/datacomp"], on_gpu=True)
     records = []
     for (file, experiment), seconds in zip(experiments.items(), (2.7, 1.0), strict=True):
         for round_ in range(5):

@@ -18,17 +18,17 @@ from bench.data.order import SampleOrder
 from bench.data.stream import PackStream
 from bench.experiment.config import Experiment
 from bench.features.reference import (
-    CHECKOUTS,
     OPEN_CLIP,
     OPEN_CLIP_BUCKETED,
     OPEN_CLIP_CHECKOUT_SIDES,
     OURS,
+    REFERENCE_REPOSITORIES,
     WARMUP_STEPS,
 )
-from bench.features.reference.open_clip import PACKAGES, POOL, order_for_bucketing
+from bench.features.reference.open_clip import PACKAGES, POOL, choose_order_for_bucketing
 from bench.features.reference.records import ReferenceRun
 from bench.features.reference.runs import run_side
-from bench.features.reference.tables import loss_table, reference_speed_table
+from bench.features.reference.tables import loss_comparison_table, reference_speed_table
 from bench.records.record import Record
 from bench.train.build import open_batch_stream
 from tests.reports.conftest import HERE
@@ -42,7 +42,7 @@ VARIABLE = "CATLIP_BENCH_OPEN_CLIP"
 def checkout(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A checkout whose modules take the names of the installed release until the test ends."""
     path = os.environ.get(VARIABLE) or pytest.skip(
-        f"{VARIABLE} names no checkout of {CHECKOUTS['open-clip'].url}"
+        f"{VARIABLE} names no checkout of {REFERENCE_REPOSITORIES['open-clip'].url}"
     )
     monkeypatch.setattr(sys, "path", [*sys.path])
     installed = open_clip_modules()
@@ -75,7 +75,7 @@ def test_checkout_has_equal_losses_for_equal_batches_and_its_bucketing_computes_
     # The release is not imported after the checkout.
     sides = (OPEN_CLIP, OURS, OPEN_CLIP_BUCKETED)
     runs = {side: run_side(experiment, CPU, results, side, 0, checkout) for side in sides}
-    rows = loss_table([recorded(run, experiment) for run in runs.values()]).rows
+    rows = loss_comparison_table([recorded(run, experiment) for run in runs.values()]).rows
     assert {row["reference"]: (row["steps"], row["equal"]) for row in rows} == {
         OPEN_CLIP_BUCKETED: (WARMUP_STEPS, "yes"),
         OPEN_CLIP: (20, "yes"),
@@ -92,7 +92,7 @@ def test_images_beside_a_checkout_have_the_lengths_of_the_whole_pool(results: Pa
     stream = open_batch_stream(twenty_steps(), CPU, results)
     assert isinstance(stream, PackStream)
     lengths, whole = stream.targets.lengths.float(), stream.order
-    chosen = order_for_bucketing(stream, 20)
+    chosen = choose_order_for_bucketing(stream, 20)
     assert {field.name: getattr(chosen, field.name) for field in fields(SampleOrder)} == {
         field.name: getattr(whole, field.name) for field in fields(whole)
     }
@@ -128,7 +128,7 @@ def test_speed_of_a_run_is_that_of_all_its_windows() -> None:
 def test_losses_of_other_batches_are_not_compared() -> None:
     records = [run(side, 0, (1.0,)) for side in (OPEN_CLIP, OPEN_CLIP_BUCKETED)]
     ours = msgspec.structs.replace(records[0].measured, side=OURS)  # type: ignore[type-var]
-    rows = loss_table([*records, recorded(ours, twenty_steps())]).rows  # type: ignore[arg-type]
+    rows = loss_comparison_table([*records, recorded(ours, twenty_steps())]).rows  # type: ignore[arg-type]
     assert {row["reference"]: (row["steps"], row["equal"]) for row in rows} == {
         OPEN_CLIP: (3, "yes"),
         OPEN_CLIP_BUCKETED: (2, "yes"),

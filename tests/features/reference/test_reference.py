@@ -15,7 +15,7 @@ from bench.features.reference import OPEN_CLIP, OPEN_CLIP_SIDES, OURS, WARMUP_ST
 from bench.features.reference.records import ReferenceRun
 from bench.features.reference.runs import run_side
 from bench.features.reference.tables import (
-    loss_table,
+    loss_comparison_table,
     reference_speed_table,
 )
 from bench.features.reference.timing import (
@@ -39,7 +39,7 @@ def recorded(run: ReferenceRun, experiment: Experiment, precision: str = "fp32")
 
 def equal_sides(records: list[Record]) -> list[str]:
     """Return whether the losses of each reference are equal to ours."""
-    return [row["equal"] for row in loss_table(records).rows]
+    return [row["equal"] for row in loss_comparison_table(records).rows]
 
 
 def runs_of_all_sides(experiment: Experiment, results: Path) -> list[ReferenceRun]:
@@ -160,7 +160,7 @@ def test_all_sides_have_losses_of_half_precision_that_differ_by_its_rounding(res
         "clip", clip_norm=None, precision="bf16", steps_per_window=2, subset="random:96"
     )
     records = [recorded(run, experiment, "bf16") for run in runs_of_all_sides(experiment, results)]
-    assert equal_sides(records) == ["yes", "yes"], loss_table(records).rows
+    assert equal_sides(records) == ["yes", "yes"], loss_comparison_table(records).rows
 
 
 def test_different_losses_are_reported_and_speeds_are_ratios() -> None:

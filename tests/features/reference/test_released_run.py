@@ -25,23 +25,23 @@ from bench.experiment.config import Experiment, change, differing_field_values
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
 from bench.features.reference import RELEASED_FILES
-from bench.features.reference.corenet import import_corenet
+from bench.features.reference.corenet import make_corenet_importable
 from bench.features.reference.corenet_released import (
     TINY,
-    describe_changes,
+    build_corenet_pipeline,
+    describe_changed_options,
     flatten_options,
-    open_pipeline,
-    run_as_released,
+    run_corenet_as_released,
 )
-from bench.features.reference.experiments import released_experiments
+from bench.features.reference.experiments import released_experiments_by_file
 from bench.features.reference.released_batches import (
-    ReleasedBatch,
+    CorenetBatch,
     TimedLoader,
     draw_step_sizes,
-    make_batch_loader,
-    open_released_stream,
+    make_batch_function,
+    open_corenet_stream,
 )
-from bench.features.reference.tables import released_tables
+from bench.features.reference.tables import released_run_tables
 from bench.features.reference.timing import WindowTimer
 from bench.records.record import Record, ReleasedRun, read_record, write_record
 from tests.cli.test_released_recipes import flattened
@@ -62,7 +62,7 @@ def checkout(monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
     monkeypatch.syspath_prepend(folder)
-    import_corenet(Path(folder))
+    make_corenet_importable(Path(folder))
     return Path(folder)
 
 
@@ -84,10 +84,10 @@ def released_recipe(method: str, data: str = PACK_DATA, **fields: Any) -> Experi
 
 def open_batches(
     options: Namespace, experiment: Experiment, results: Path, round_: int, steps: int
-) -> tuple[tuple[StepSize, ...], BatchStream[Any], Callable[[int], ReleasedBatch]]:
+) -> tuple[tuple[StepSize, ...], BatchStream[Any], Callable[[int], CorenetBatch]]:
     sizes = draw_step_sizes(options, round_, steps)
-    stream = open_released_stream(options, experiment, CPU, results, sizes)
-    return sizes, stream, make_batch_loader(stream, sizes, is_pinned=False)
+    stream = open_corenet_stream(options, experiment, CPU, results, sizes)
+    return sizes, stream, make_batch_function(stream, sizes, is_pinned=False)
 
 
 def run(
@@ -118,7 +118,7 @@ def losses_by_hand(
     checkout: Path, file: str, experiment: Experiment, folder: Path, results: Path, round_: int
 ) -> list[float]:
     """Losses of a loop of our own over CoreNet's parts."""
-    pipeline, *_ = open_pipeline(checkout, file, folder, CPU, is_tiny=True)
+    pipeline, *_ = build_corenet_pipeline(checkout, file, folder, CPU, is_tiny=True)
     options, _ = pipeline.opts, pipeline.launcher  # which draws the seeds
     timing = experiment.timing
     num_steps = timing.warmup_steps + timing.windows * timing.steps_per_window
@@ -127,7 +127,7 @@ def losses_by_hand(
     criterion = pipeline.criteria.train()
     losses = []
     for k in range(num_steps):
-        batch = load(k).as_corenet()
+        batch = load(k).to_corenet_format()
         samples, targets = batch["samples"], batch["targets"]
         pipeline.scheduler.update_lr(optimizer, epoch=round_, curr_iter=k)
         loss = criterion(samples, model(samples), targets, epoch=round_, iterations=k)["total_loss"]
@@ -151,7 +151,7 @@ def test_losses_equal_a_loop_over_the_authors_parts(
     experiment = released_recipe(method, **SPEED)
     if workers is not None:
         experiment = released_recipe(method, shards, workers=workers, **FEW)
-    measured = run_as_released(experiment, CPU, results, checkout, file, 1, is_tiny=True)
+    measured = run_corenet_as_released(experiment, CPU, results, checkout, file, 1, is_tiny=True)
     losses = losses_by_hand(checkout, file, experiment, tmp_path, results, 1)
     assert measured.losses == pytest.approx(losses, rel=1e-5)
     assert len(measured.window_images) == len(measured.window_seconds)
@@ -166,34 +166,37 @@ def test_losses_equal_a_loop_over_the_authors_parts(
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_gpu_changes_no_key_of_a_file(file: str, checkout: Path, tmp_path: Path) -> None:
-    pipeline, released, reasons = open_pipeline(
+    pipeline, released, reasons = build_corenet_pipeline(
         checkout, file, tmp_path, torch.device("cuda"), is_tiny=False
     )
     in_file = dict(flattened(yaml.safe_load((checkout / file).read_text(encoding="utf-8"))))
     assert released.keys() == in_file.keys()
-    assert describe_changes(released, dict(flatten_options(vars(pipeline.opts))), reasons) == {}
+    assert (
+        describe_changed_options(released, dict(flatten_options(vars(pipeline.opts))), reasons)
+        == {}
+    )
 
 
 def test_run_on_a_gpu_is_of_the_recipe_and_differs_in_its_loading_alone() -> None:
     for scale in ("vit-b16", "vit-h16"):
-        for recipe in released_experiments(scale, [], on_gpu=True).values():
+        for recipe in released_experiments_by_file(scale, [], on_gpu=True).values():
             assert recipe == EXPERIMENTS[recipe.name]
         settings = ["data=/data/shards", "workers=4"]
-        for loaded in released_experiments(scale, settings, on_gpu=True).values():
+        for loaded in released_experiments_by_file(scale, settings, on_gpu=True).values():
             recipe = EXPERIMENTS[f"{loaded.method}-{scale}-datacomp"]
             assert loaded.name == f"{recipe.name}[data=/data/shards,workers=4]"
             differing = {*differing_field_values([recipe, loaded])}
             assert differing == {"data", "workers", "caption_lengths"}
 
 
-def batch_of(k: int) -> ReleasedBatch:
-    return ReleasedBatch(torch.full((2,), k), None, torch.zeros(2))
+def batch_of(k: int) -> CorenetBatch:
+    return CorenetBatch(torch.full((2,), k), None, torch.zeros(2))
 
 
 def test_next_batch_is_loaded_while_a_step_is_taken() -> None:
     loaded = [Event() for _ in range(6)]
 
-    def load(k: int) -> ReleasedBatch:
+    def load(k: int) -> CorenetBatch:
         loaded[k].set()
         return batch_of(k)
 
@@ -213,10 +216,10 @@ def test_tables_have_the_ratio_of_whole_runs_and_the_changed_keys(tmp_path: Path
     path = tmp_path / "x.released-run.y.json"
     write_record(of_clip[0], path)
     assert read_record(path) == of_clip[0]
-    speeds, changes = released_tables([*of_catlip, *of_clip])
+    speeds, changes = released_run_tables([*of_catlip, *of_clip])
     base, other = speeds.rows
     assert (base["file"], base["images/s"], base["ratio"]) == (clip, 2.0, None)
     assert (other["file"], other["images/s"], other["ratio"]) == (catlip, 4.0, pytest.approx(2.0))
     assert [row["file"] for row in changes.rows] == [clip, catlip]
-    assert released_tables(of_clip)[0].rows[0]["ratio"] is None
-    assert released_tables([])[0].rows == []
+    assert released_run_tables(of_clip)[0].rows[0]["ratio"] is None
+    assert released_run_tables([])[0].rows == []
