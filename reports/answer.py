@@ -13,9 +13,13 @@ from bench.interfaces.throughput import Throughput
 from bench.labels.adjectives import describe_adjectives
 from bench.measure.comparison_records import UNTIMED
 from bench.measure.speed_tables import BASE_CELL, IS_BASE
-from bench.measure.summary import extreme_mfu_rows
+from bench.measure.summary import find_unequal_mfu_rows
 from bench.measure.tables import sample_flaw_table
-from bench.measure.windows import describe_busy_processes, describe_waits, timed_windows
+from bench.measure.windows import (
+    describe_disturbed_windows,
+    describe_reduced_threads,
+    timed_windows,
+)
 from bench.records.record import Failure, RunOnSamples, Speed
 from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
 from bench.tables.formats import (
@@ -89,7 +93,7 @@ def answer_sentences(page: PageContext, scores: FullLabelScores) -> list[Markup]
     sentences = []
     if comparison.is_smoke_test:
         sentences.append(SMOKE)
-    busy = describe_busy_processes(comparison.records)
+    busy = describe_reduced_threads(comparison.records)
     if busy:
         sentences.append(escape(busy))
     ratio = _lead_ratio_sentence(comparison)
@@ -126,7 +130,7 @@ def answer_blocks(
     comparison = page.comparison
     data = sorted({experiment.input.data for experiment in comparison.experiments.values()})
     notes = [
-        describe_waits(comparison.records, comparison.experiments),
+        describe_disturbed_windows(comparison.records, comparison.experiments),
         _describe_left_out_steps(comparison),
         _describe_untested_conditions(comparison),
         describe_out_of_domain_scoring(scores.tasks, data) if scores else "",
@@ -284,7 +288,7 @@ def _warnings(comparison: ComparisonRecords) -> list[Markup]:
         warnings.append(escape(seen))
     if comparison.incomparable is not None:
         warnings.append(INCOMPARABLE.format(comparison.incomparable))
-    gap = extreme_mfu_rows(comparison.throughputs)
+    gap = find_unequal_mfu_rows(comparison.throughputs)
     if gap is not None:
         low, high = gap
         warnings.append(

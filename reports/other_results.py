@@ -7,7 +7,7 @@ from dataclasses import replace
 from markupsafe import Markup
 
 from bench.interfaces.sections import Block, Heading, OtherResults, PageContext, Section, Text
-from bench.measure.comparison_records import group_comparison
+from bench.measure.comparison_records import collect_comparison
 from bench.measure.speed_tables import throughput_table
 from bench.measure.tables import failure_table
 from bench.tables.tables import Table
@@ -39,7 +39,7 @@ SECTION = Section("others", "Other results in this folder", "Other results", _bu
 
 def _result_tables(results: OtherResults) -> list[Table]:
     """Return the tables of speeds, of accuracies and of failed runs."""
-    comparison = group_comparison("", results.records)
+    comparison = collect_comparison("", results.records)
     scores = collect_full_label_scores(comparison)
     return [
         throughput_table(comparison),

@@ -18,7 +18,7 @@ from bench.interfaces.sections import (
     iterate_nested_blocks,
     list_extension_sections,
 )
-from bench.measure.comparison_records import group_comparison
+from bench.measure.comparison_records import collect_comparison
 from bench.records.record import Record
 from bench.transfer.subject_scores import collect_full_label_scores
 from reports import circumstances, other_results, page_data
@@ -82,7 +82,7 @@ def render_comparison_page(
     A section that raises becomes one line in its place, which is added to `section_errors`; without this list the
     error is raised.
     """
-    comparison = group_comparison(name, records)
+    comparison = collect_comparison(name, records)
     scores = collect_full_label_scores(comparison)
     context = PageContext(
         comparison=comparison,

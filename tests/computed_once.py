@@ -20,8 +20,8 @@ for shard in pretrain_shards():
             if member.name.endswith(".json"):
                 subwords.encode_caption(json.load(tar.extractfile(member))["caption"])
 
-speed.find_peak_flops_and_source = cache(speed.find_peak_flops_and_source)
+speed.find_or_measure_peak_flops = cache(speed.find_or_measure_peak_flops)
 threads = torch.get_num_threads()
 torch.set_num_threads(1)  # others would not outlive a fork
-speed.find_peak_flops_and_source(torch.device("cpu"), "fp32")
+speed.find_or_measure_peak_flops(torch.device("cpu"), "fp32")
 torch.set_num_threads(threads)

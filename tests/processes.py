@@ -19,8 +19,8 @@ import torch.multiprocessing as mp
 from bench.data import loader_workers
 from bench.environment.torchrun_ranks import TORCHRUN_VARIABLES, read_torchrun_ranks
 from bench.orchestration import preflight
-from bench.orchestration.runner import Runner, Slot
-from bench.orchestration.runs import Run, decode_run, describe_failure, execute
+from bench.orchestration.runner import Runner, SlotPipes
+from bench.orchestration.runs import Run, decode_run, execute_run, log_and_describe_failure
 
 if TYPE_CHECKING:
     import subprocess
@@ -153,21 +153,25 @@ def _joined(
 class InProcess(Runner):
     """Executes runs in this process: what a fresh one does, without its start, each whole in its first turn."""
 
-    def _start(self, run: Run, _settings: dict[str, str], slot: Slot | None = None) -> str:
+    def _run_in_process(
+        self, run: Run, _settings: dict[str, str], slot: SlotPipes | None = None
+    ) -> str:
         with closing(slot) if slot else nullcontext():
             if slot:
                 os.read(slot.grant_read, 1)
             try:
-                execute(decode_run(run.encode()))
+                execute_run(decode_run(run.encode()))
             except Exception as error:  # noqa: BLE001 - as a worker answers it
-                return describe_failure(error)
+                return log_and_describe_failure(error)
         return ""
 
 
 class Parting(Runner):
     """Executes each run in a process of its own, without the seconds that a fresh one imports for."""
 
-    def _start(self, run: Run, _settings: dict[str, str], slot: Slot | None = None) -> str:
+    def _run_in_process(
+        self, run: Run, _settings: dict[str, str], slot: SlotPipes | None = None
+    ) -> str:
         if slot is not None:
             slot.close()
         reasons = forkserver().SimpleQueue()
@@ -181,7 +185,7 @@ class Parting(Runner):
 def _execute(run: str, reasons: Any) -> None:
     torch.set_num_threads(1)
     try:
-        execute(decode_run(run))
+        execute_run(decode_run(run))
     except Exception as error:
-        reasons.put(describe_failure(error))
+        reasons.put(log_and_describe_failure(error))
         raise

@@ -136,7 +136,9 @@ class SimulatedRounds:
         order = order[round_ % len(NAMES) :] + order[: round_ % len(NAMES)]
         self._seconds += BETWEEN_ROUNDS_SECONDS
         runs = {name: Windows(WINDOWS, [], [], []) for name in NAMES}
-        while unfinished := [index for index in order if not runs[NAMES[index]].is_finished()]:
+        while unfinished := [
+            index for index in order if not runs[NAMES[index]].has_enough_windows()
+        ]:
             for index in unfinished:
                 run = runs[NAMES[index]]
                 work = self._work(index, len(run.seconds)) * math.exp(luck_of_runs[index])

@@ -14,8 +14,8 @@ import pytest
 from bench.experiment.config import MAY_DIFFER, Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import with_settings
-from bench.measure.throughput import undisturbed_rates_by_round
-from bench.orchestration.preflight import begin, check
+from bench.measure.throughput import undisturbed_rates_by_experiment
+from bench.orchestration.preflight import begin_comparison, check_and_prepare
 from bench.records.record import Memory, Record
 from bench.statistics.ratios import Ratio, compare_rates
 
@@ -57,7 +57,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """Measure all comparisons."""
     arms = slowed_arms()
     records = measure_arms(arms, tmp_path_factory.mktemp("results"))
-    rates = undisturbed_rates_by_round(records)
+    rates = undisturbed_rates_by_experiment(records)
     logs = np.log(
         [[rates[arm.name][round_] for round_ in range(COMPARISONS * ROUNDS)] for arm in arms]
     )
@@ -79,10 +79,10 @@ def slowed_arms() -> list[Experiment]:
 
 def measure_arms(arms: list[Experiment], results: Path) -> list[Record]:
     """Time the arms in interleaved rounds, and the memory of three equal runs: first, last and beside another."""
-    check(results, arms, may_differ=(*MAY_DIFFER, "injected_slowdown"))
-    comparison = begin(results, "selftest", arms)
+    check_and_prepare(results, arms, may_differ=(*MAY_DIFFER, "injected_slowdown"))
+    comparison = begin_comparison(results, "selftest", arms)
     comparison.measure_memory(arms[:1])
-    comparison.measure(COMPARISONS * ROUNDS)
+    comparison.measure_speed(COMPARISONS * ROUNDS)
     comparison.measure_memory(arms[1:3])
     assert not comparison.runner.failures
     return comparison.records()

@@ -26,9 +26,15 @@ from bench.experiment.experiments import (
 from bench.experiment.fields import SEEN_CONCEPTS
 from bench.experiment.settings import with_settings
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.preflight import begin, check, has_gpu, require_writable, resume
-from bench.orchestration.scope import Scope, scopes
-from bench.orchestration.stages import StageTimes, fit_stages
+from bench.orchestration.preflight import (
+    begin_comparison,
+    check_and_prepare,
+    has_gpu,
+    require_writable,
+    resume_comparison,
+)
+from bench.orchestration.scope import Scope, scopes_by_name
+from bench.orchestration.stages import FirstRoundTimes, fit_scope_to_time
 from bench.tables.formats import pluralize
 from bench.transfer.terminal_tables import make_transfer_tables
 
@@ -47,7 +53,7 @@ def run_default_comparison(options: DefaultComparison) -> int:
         methods = options.methods.split(",")
     experiments = tiny_experiments(methods)
     require_writable(options.results.resolve())
-    scope = scopes(on_gpu=has_gpu())[name]
+    scope = scopes_by_name(on_gpu=has_gpu())[name]
     if options.tasks or options.root is not None:
         tasks, root, _ = choose_tasks_and_protocols(options.tasks, options.root)
         require_openable_tasks(options.results, root, tasks)
@@ -55,19 +61,19 @@ def run_default_comparison(options: DefaultComparison) -> int:
     experiments = with_training_data(experiments, options, options.results)
     if options.smoke:
         experiments = [change(experiment, **SHORT) for experiment in experiments]
-    check(options.results, experiments, trained=True, tasks=scope.tasks)
-    start_or_resume = resume if options.resume else begin
+    check_and_prepare(options.results, experiments, trained=True, tasks=scope.tasks)
+    start_or_resume = resume_comparison if options.resume else begin_comparison
     comparison = start_or_resume(options.results, name, experiments)
     comparison.measure_memory()
-    comparison.measure(1)
-    times = comparison.stage_times()
+    comparison.measure_speed(1)
+    times = comparison.read_first_round_times()
     if times is not None:  # else a run of the first round failed
         seconds = 60 * (options.minutes or DEFAULT_MINUTES) - (time.monotonic() - start)
         is_limit = options.minutes is not None
         scope = plan_remaining_stages(comparison, scope, times, seconds, is_limit=is_limit)
-    comparison.measure(scope.rounds, first_round=1)
+    comparison.measure_speed(scope.rounds, first_round=1)
     comparison.train(scope)
-    comparison.score(scope)
+    comparison.score_trained_towers(scope)
     tables = [*speed_and_memory_tables(comparison), *make_transfer_tables(comparison.records())]
     return print_timed_results(comparison, tables)
 
@@ -83,7 +89,12 @@ def tiny_experiments(method_names: Sequence[str]) -> list[Experiment]:
 
 
 def plan_remaining_stages(
-    comparison: Comparison, scope: Scope, times: StageTimes, seconds_left: float, *, is_limit: bool
+    comparison: Comparison,
+    scope: Scope,
+    times: FirstRoundTimes,
+    expected_seconds_left: float,
+    *,
+    is_limit: bool,
 ) -> Scope:
     """Return the scope of the stages after the first round: the default scope is fitted to the seconds that are left.
 
@@ -95,10 +106,10 @@ def plan_remaining_stages(
         planned = msgspec.json.decode(path.read_bytes(), type=Scope)
         scope = replace(planned, tasks=scope.tasks, root=scope.root)
     elif scope.name == "default":
-        scope = fit_stages(scope, seconds_left, times.seconds_left)
-    needed_seconds = times.seconds_left(scope)
+        scope = fit_scope_to_time(scope, expected_seconds_left, times.expected_seconds_left)
+    needed_seconds = times.expected_seconds_left(scope)
     minutes = math.ceil(needed_seconds / 60)
-    if is_limit and needed_seconds > seconds_left and not path.is_file():
+    if is_limit and needed_seconds > expected_seconds_left and not path.is_file():
         raise ValueError(
             f"--minutes is too short: the smallest comparison that answers takes {minutes} more minutes here; "
             f"continue with --resume --minutes {minutes + 1}, or draw the finished runs with: "

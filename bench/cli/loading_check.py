@@ -17,9 +17,9 @@ def measure_loading(
 
     ValueError or OSError for data that cannot be loaded.
     """
-    from bench.measure.loading import time_loading
+    from bench.measure.loading import measure_loading_per_core
 
-    loading = time_loading(experiment, results, seconds)
+    loading = measure_loading_per_core(experiment, results, seconds)
     per_core = loading.images_per_second
     cores = count_available_cores()
     gpus = max(1, count_gpus())

@@ -47,7 +47,11 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 def _run_rank(words: Sequence[str]) -> int:
     """Run a training on this rank of a torchrun; other verbs are refused."""
-    from bench.orchestration.ranks import connect_ranks, follow_rank0, share_run
+    from bench.orchestration.ranks import (
+        execute_run_of_rank0,
+        share_run_with_ranks,
+        wait_for_all_ranks,
+    )
 
     is_rank0 = read_torchrun_ranks().rank == 0
     if words[:1] != [TRAIN]:
@@ -55,12 +59,12 @@ def _run_rank(words: Sequence[str]) -> int:
             log('error: torchrun starts train alone; for other verbs add --launch "torchrun ..."')
         return USAGE
     if not is_rank0:
-        return follow_rank0()
-    connect_ranks()
+        return execute_run_of_rank0()
+    wait_for_all_ranks()
     try:
         return _run_verb(words)
     finally:
-        share_run(None)
+        share_run_with_ranks(None)
 
 
 def _run_verb(words: Sequence[str]) -> int:

@@ -27,18 +27,24 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.fields import PACK_DATA
 from bench.interfaces.measurement import get_measurement
 from bench.labels.vocabulary import vocabulary_mismatch
-from bench.measure.comparison_records import group_named
+from bench.measure.comparison_records import collect_named_experiments
 from bench.measure.figures import figure_tables
 from bench.measure.speed_tables import (
     memory_and_size_table,
     phase_table,
     throughput_table,
-    with_difference_note,
+    with_note_on_differences,
 )
-from bench.measure.windows import describe_busy_processes, describe_waits
+from bench.measure.windows import describe_disturbed_windows, describe_reduced_threads
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.preflight import begin, check, has_gpu, require_runnable, resume
-from bench.orchestration.scope import default_rounds
+from bench.orchestration.preflight import (
+    begin_comparison,
+    check_and_prepare,
+    has_gpu,
+    require_runnable,
+    resume_comparison,
+)
+from bench.orchestration.scope import default_num_rounds
 from bench.tables.tables import Table
 
 
@@ -66,13 +72,13 @@ class Measure(LabelOptions):
     def run(self) -> int:
         """Run the rounds, then print the ratios."""
         experiments = self._experiments()
-        rounds = self.rounds or default_rounds(on_gpu=has_gpu())
+        rounds = self.rounds or default_num_rounds(on_gpu=has_gpu())
         if self.count_vocabulary:
             require_runnable(self.results.resolve(), experiments)
             experiments = with_counted_vocabularies(experiments, self.results)
         may_differ = FIELDS if self.allow_differences else MAY_DIFFER
-        check(self.results, experiments, may_differ=may_differ)
-        start = resume if self.resume else begin
+        check_and_prepare(self.results, experiments, may_differ=may_differ)
+        start = resume_comparison if self.resume else begin_comparison
         comparison = start(self.results, "measure", experiments, self.launch)
         if experiments[0].input.data != PACK_DATA:
             for mismatch in filter(None, map(vocabulary_mismatch, experiments)):
@@ -82,7 +88,7 @@ class Measure(LabelOptions):
             names = [experiment.name for experiment in experiments]
             return print_results(comparison, figure_tables(comparison.records(), names), self.json)
         comparison.measure_memory()
-        comparison.measure(rounds)
+        comparison.measure_speed(rounds)
         tables = speed_and_memory_tables(comparison, allow_differences=self.allow_differences)
         return print_timed_results(comparison, tables, self.json)
 
@@ -114,7 +120,9 @@ def print_timed_results(
     log(f"draw the page with: {format_report_command(comparison.results)}")
     names = [experiment.name for experiment in comparison.experiments]
     records = comparison.records()
-    for text in filter(None, [describe_busy_processes(records), describe_waits(records, names)]):
+    for text in filter(
+        None, [describe_reduced_threads(records), describe_disturbed_windows(records, names)]
+    ):
         log(text)
     return code
 
@@ -125,6 +133,6 @@ def speed_and_memory_tables(
     """Return the tables of throughput, phases of a step, and memory, of the experiments of a comparison."""
     names = [experiment.name for experiment in comparison.experiments]
     records = comparison.records()
-    group = group_named(records, names, FIELDS if allow_differences else MAY_DIFFER)
-    speeds = with_difference_note(throughput_table(group), group)
+    group = collect_named_experiments(records, names, FIELDS if allow_differences else MAY_DIFFER)
+    speeds = with_note_on_differences(throughput_table(group), group)
     return [speeds, phase_table(group), memory_and_size_table(group)]

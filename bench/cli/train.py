@@ -33,18 +33,24 @@ from bench.environment.files import make_folders, safe_file_name
 from bench.environment.torchrun_ranks import read_restart_count, read_torchrun_ranks
 from bench.experiment.config import Experiment, change
 from bench.experiment.fields import PACK_DATA
-from bench.orchestration.budgets import set_images
-from bench.orchestration.preflight import begin, check, prepare_data, require_runnable, resume
-from bench.orchestration.ranks import RankRunner
+from bench.orchestration.budgets import with_training_images
+from bench.orchestration.preflight import (
+    begin_comparison,
+    check_and_prepare,
+    prepare_data,
+    require_runnable,
+    resume_comparison,
+)
+from bench.orchestration.ranks import Rank0Runner
 from bench.orchestration.scope import Scope
 from bench.train.checkpoints import (
     CheckpointConfig,
     CheckpointMetadata,
-    find_latest_valid,
+    find_latest_valid_checkpoint,
     list_checkpoints,
     lock_training_folder,
     log_resume_differences,
-    require_same_experiment,
+    require_resumable,
 )
 from bench.transfer.terminal_tables import make_transfer_tables
 
@@ -137,7 +143,7 @@ class Train(LabelOptions):
             raise ValueError(
                 f"--images must be at least two batches ({two_batches}), got {self.images}"
             )
-        return set_images(experiment, images)
+        return with_training_images(experiment, images)
 
     def _find_checkpoint(
         self, experiment: Experiment, out: Path
@@ -147,13 +153,13 @@ class Train(LabelOptions):
         with lock_training_folder(folder) if folder.is_dir() else nullcontext():
             if not list_checkpoints(folder):
                 return None  # the first start, or a process failed before the first checkpoint
-            path, saved = find_latest_valid(folder)
+            path, saved = find_latest_valid_checkpoint(folder)
         if not self.resume and not read_restart_count():
             raise ValueError(
                 f"{out} already holds a checkpoint ({path.name}): add --resume, or name another folder with --out"
             )
         processes = read_torchrun_ranks().world_size
-        require_same_experiment(saved, experiment, processes, inputs_digest(experiment))
+        require_resumable(saved, experiment, processes, inputs_digest(experiment))
         log_resume_differences(path, saved, processes, current_commit())
         return path, saved
 
@@ -165,16 +171,16 @@ class Train(LabelOptions):
         checkpoint: tuple[Path, CheckpointMetadata] | None,
     ) -> int:
         """Train and score in a folder that this process has locked, print the tables, and return the exit code."""
-        check(out, [experiment], trained=True, tasks=scope.tasks)
+        check_and_prepare(out, [experiment], trained=True, tasks=scope.tasks)
         if checkpoint is None:
             resume_from = ""
-            comparison = begin(out, "train", [experiment])
+            comparison = begin_comparison(out, "train", [experiment])
         else:
             path, saved = checkpoint
             resume_from = str(path.resolve())
-            comparison = resume(out, "train", [experiment], name=saved.comparison)
+            comparison = resume_comparison(out, "train", [experiment], name=saved.comparison)
         if read_torchrun_ranks().world_size > 1:
-            comparison.runner = RankRunner()
+            comparison.runner = Rank0Runner()
         checkpoint_config = CheckpointConfig(
             folder=str((out / "checkpoints").resolve()),
             interval_minutes=self.checkpoint_minutes,
@@ -184,7 +190,7 @@ class Train(LabelOptions):
         if scope.tasks and experiment.image.embedding_channels is not None:
             log("not scored: the tasks hold images, and this tower reads embeddings")
         elif scope.tasks and not comparison.runner.failures:
-            comparison.score(scope)
+            comparison.score_trained_towers(scope)
         code = print_results(comparison, make_transfer_tables(comparison.records()), self.json)
         for path in sorted(comparison.results.glob(f"{comparison.name}.tower.*.safetensors")):
             log(f"tower: {path}")

@@ -20,7 +20,7 @@ from bench.interfaces.catalog import (
     ScoringSubject,
     default_protocol_names,
 )
-from bench.orchestration.preflight import begin, check, resume
+from bench.orchestration.preflight import begin_comparison, check_and_prepare, resume_comparison
 from bench.towers.provenance import find_latest_towers, is_catlip_bench_tower, read_provenance
 from bench.transfer.terminal_tables import make_transfer_tables
 
@@ -56,11 +56,13 @@ class Transfer:
         experiment = trained_by.get(towers[0], EXPERIMENTS[STAND_IN])
         digest = hashlib.sha256("\0".join([*towers, root]).encode()).hexdigest()[:8]
         purpose = f"transfer-{digest}"
-        check(self.results, [experiment], tasks=tasks, reads_data=False)
+        check_and_prepare(self.results, [experiment], tasks=tasks, reads_data=False)
         if self.resume:
-            comparison = resume(self.results, purpose, [experiment], scored=trained_by.values())
+            comparison = resume_comparison(
+                self.results, purpose, [experiment], scored=trained_by.values()
+            )
         else:
-            comparison = begin(self.results, purpose, [experiment])
+            comparison = begin_comparison(self.results, purpose, [experiment])
         require_openable_tasks(comparison.results, root, tasks, towers)
         subjects = [ScoringSubject(tower) for tower in towers]
         # The towers of one seed, which have seen different numbers of images, have one random-init baseline.

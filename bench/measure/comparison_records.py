@@ -16,7 +16,7 @@ UNTIMED = "its speed was not measured"  # the reason of an absent figure
 VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}
 
 
-def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
+def collect_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
     """Collect the experiments of one comparison in the order of their methods, and choose their labels and base."""
     trained = []
     for record in records:
@@ -33,10 +33,10 @@ def group_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
     for experiment in trained:
         experiments.setdefault(experiment.name, experiment)
     labels = _unique_labels(experiments.values(), records)
-    return _compare(name, records, experiments, labels)
+    return _make_comparison_records(name, records, experiments, labels)
 
 
-def group_named(
+def collect_named_experiments(
     records: Sequence[Record], names: Collection[str], may_differ: Iterable[str] = MAY_DIFFER
 ) -> ComparisonRecords:
     """Collect the experiments of these names in their order; the first that was timed is the base.
@@ -55,7 +55,7 @@ def group_named(
     labels = {}
     if shared_settings_suffix(names):
         labels = {name: strip_settings_suffix(name) for name in names}
-    return _compare("", kept, experiments, labels)
+    return _make_comparison_records("", kept, experiments, labels)
 
 
 def method_title(experiment: Experiment, records: Sequence[Record]) -> str:
@@ -78,7 +78,7 @@ def reason_incomparable(records: Sequence[Record]) -> str | None:
     return None
 
 
-def _compare(
+def _make_comparison_records(
     name: str, records: Sequence[Record], experiments: dict[str, Experiment], labels: dict[str, str]
 ) -> ComparisonRecords:
     """Compare the experiments with the first that was timed, else with the first."""

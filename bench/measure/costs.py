@@ -130,7 +130,7 @@ def _count_step_flops_at_size(
     is_packed = texts[0].positions is not None
     if is_packed:
         return _mean_flops_of_packed_batches(texts, count_with)
-    return _mean_flops_of_captions(texts, batch_size, count_with)
+    return _mean_flops_over_caption_widths(texts, batch_size, count_with)
 
 
 def _mean_flops_of_packed_batches(
@@ -151,7 +151,7 @@ def _mean_flops_of_packed_batches(
     )
 
 
-def _mean_flops_of_captions(
+def _mean_flops_over_caption_widths(
     texts: Iterable[Tokens], batch_size: int, count_with: Callable[[Tokens], Flops]
 ) -> Flops:
     """Count captions of a width as if the whole batch had it; return the mean over the captions of all widths.
@@ -162,18 +162,18 @@ def _mean_flops_of_captions(
     for text in texts:
         num_captions += text.rows_by_width
     widest = max(num_captions)
-    first = _to_array(count_with(meta_captions(batch_size, widest)))
+    first = _flops_to_array(count_with(meta_captions(batch_size, widest)))
     slope = curvature = np.zeros_like(first)
     if len(num_captions) > 1:
-        second = _to_array(count_with(meta_captions(batch_size, widest - 1)))
-        third = _to_array(count_with(meta_captions(batch_size, widest - 2)))
+        second = _flops_to_array(count_with(meta_captions(batch_size, widest - 1)))
+        third = _flops_to_array(count_with(meta_captions(batch_size, widest - 2)))
         slope = second - first
         curvature = third - 2 * second + first
     total = np.zeros_like(first)
     for width, count in num_captions.items():
         n = widest - width
         total += count * (first + n * slope + n * (n - 1) // 2 * curvature)
-    return _to_flops(total // num_captions.total())
+    return _array_to_flops(total // num_captions.total())
 
 
 def count_text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:
@@ -220,17 +220,17 @@ def _image_forward_flops_by_size(image: ImageSettings, keep_patch_tokens: bool) 
 
 def _weighted_mean_flops(weighted_flops: Sequence[tuple[int, Flops]]) -> Flops:
     """Return the mean of (weight, FLOPs) pairs."""
-    total = sum(weight * _to_array(flops) for weight, flops in weighted_flops)
-    return _to_flops(total // sum(weight for weight, _ in weighted_flops))
+    total = sum(weight * _flops_to_array(flops) for weight, flops in weighted_flops)
+    return _array_to_flops(total // sum(weight for weight, _ in weighted_flops))
 
 
-def _to_array(flops: Flops) -> Any:
+def _flops_to_array(flops: Flops) -> Any:
     """Return the numbers of FLOPs as an array of Python's integers, which do not overflow."""
     return np.array(astuple(flops), dtype=object)
 
 
-def _to_flops(array: Any) -> Flops:
-    """Return the inverse of `_to_array`."""
+def _array_to_flops(array: Any) -> Flops:
+    """Return the inverse of `_flops_to_array`."""
     return Flops(**dict(zip(Flops.__struct_fields__, array, strict=True)))
 
 

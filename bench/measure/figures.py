@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from bench.measure.tables import ratio_columns
+from bench.measure.tables import ratio_cells
 from bench.records.record import FigureSpec, MeasuredFigures, Record
 from bench.statistics.ratios import Ratio, compare_rate_pairs
 from bench.tables.tables import Table
@@ -118,6 +118,6 @@ def _figure_row(summary: FigureSummary) -> dict[str, object]:
         "runs": len(summary.rounds),
         "value": summary.value,
     }
-    row.update(ratio_columns(summary.ratio))
+    row.update(ratio_cells(summary.ratio))
     row["verdict"] = summary.verdict or None
     return row

@@ -30,7 +30,7 @@ QUALITY = 87
 
 def main(folder: str, images: str) -> None:
     """Write so many image-caption pairs into a folder, as the command line gives the number."""
-    captions = _web_captions()
+    captions = _pack_captions_at_web_lengths()
     num_images = int(images)
     with ProcessPoolExecutor(count_available_cores()) as pool:
         shards = []
@@ -53,11 +53,11 @@ def write_shard(
     """Write a tar file of square JPEGs of `side` pixels and their captions; equal numbers have equal images."""
     with atomic_write(path) as temporary, tarfile.open(temporary, "w") as tar:
         for number, caption in zip(numbers, captions, strict=False):
-            _add_member(tar, f"{number:08}.jpg", make_jpeg(number, side))
-            _add_member(tar, f"{number:08}.txt", caption.encode())
+            _add_file_to_tar(tar, f"{number:08}.jpg", make_jpeg(number, side))
+            _add_file_to_tar(tar, f"{number:08}.txt", caption.encode())
 
 
-def _add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+def _add_file_to_tar(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.addfile(member, io.BytesIO(content))
@@ -76,7 +76,7 @@ def make_jpeg(seed: int, side: int = SIDE) -> bytes:
     return file.getvalue()
 
 
-def _web_captions() -> tuple[str, ...]:
+def _pack_captions_at_web_lengths() -> tuple[str, ...]:
     """Return the pack's captions at the lengths of web captions."""
     captions = load_pack_images("pretrain", pack_cache()).captions
     return match_web_lengths(captions, lambda text: len(encode_caption(text)), seed=0)

@@ -26,7 +26,7 @@ class LoadingSpeed:
     cpu_share: float
 
 
-def time_loading(experiment: Experiment, results: Path, seconds: float) -> LoadingSpeed:
+def measure_loading_per_core(experiment: Experiment, results: Path, seconds: float) -> LoadingSpeed:
     """Load an experiment's shards for some seconds as a loader worker does: in one thread of this process.
 
     CPU seconds are counted, so that other processes change the result little. The indexes of the shards lie in

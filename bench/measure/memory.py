@@ -51,7 +51,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     peak = PeakMemory(device)
     run = build_train_run(stream)
     require_finite_losses(take_steps_at_full_learning_rate(run, steps), steps, stream)
-    peaks = max_over_ranks(all_gather_objects(peak.read_peaks()))
+    peaks = max_peaks_over_ranks(all_gather_objects(peak.read_peaks()))
     is_sharded = experiment.runtime.sharding != "ddp" and world_group() is not None
     trained_parameters = count_trained_parameters(run.model)
     del run  # the uncompiled model of the count needs its memory
@@ -60,9 +60,9 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     if not is_sharded:
         # The uncompiled step of the count may need more memory than the measured one.
         try:
-            tensor_bytes = count_step_tensor_bytes(stream)
+            tensor_bytes = count_peak_tensor_bytes(stream)
         except Exception as error:
-            if not is_out_of_memory(error):
+            if not is_out_of_memory_error(error):
                 raise
     return Memory(
         steps=len(steps),
@@ -72,7 +72,7 @@ def measure_memory(experiment: Experiment, device: torch.device, results: Path) 
     )
 
 
-def max_over_ranks(rank_peaks: Sequence[Mapping[str, int | None]]) -> dict[str, int | None]:
+def max_peaks_over_ranks(rank_peaks: Sequence[Mapping[str, int | None]]) -> dict[str, int | None]:
     """Return the maximum of each peak, by name, over the ranks; None if a rank has no such counter."""
     maxima = {}
     for name in rank_peaks[0]:
@@ -82,14 +82,14 @@ def max_over_ranks(rank_peaks: Sequence[Mapping[str, int | None]]) -> dict[str, 
     return maxima
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory_error(error: BaseException) -> bool:
     """Return whether an error says that the host or the device has no memory left."""
     text = str(error).lower()
     is_known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     return is_known or any(word in text for word in OUT_OF_MEMORY_MESSAGES)
 
 
-def count_step_tensor_bytes(stream: BatchStream[Any]) -> int:
+def count_peak_tensor_bytes(stream: BatchStream[Any]) -> int:
     """Take one uncompiled step, and return the peak bytes of batch, weights, gradients, moments and activations.
 
     The step is the second, when the optimizer has its state; with several image sizes, the next one of each size. The

@@ -147,7 +147,9 @@ def read_observations(
     """
     observations: list[Observation] = []
     for path in paths:
-        files, errors = read_intact_files(find_json_files(path), partial(_read_file, named=path))
+        files, errors = read_intact_files(
+            find_json_files(path), partial(_read_observations_of_file, named=path)
+        )
         # Also with a list, if nothing is intact: a damaged file that was named, or a folder of damaged files.
         if errors and (damaged_errors is None or not files):
             raise ValueError(errors[0])
@@ -182,7 +184,7 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _read_file(path: Path, named: Path) -> list[Observation]:
+def _read_observations_of_file(path: Path, named: Path) -> list[Observation]:
     """Return the observations of a record or a document; a file that is `named` itself must be one of these."""
     if is_record_file(path):
         return observations_of_record(read_record(path))

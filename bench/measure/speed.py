@@ -32,15 +32,15 @@ from bench.profilers.device import (
 )
 from bench.profilers.nvml import VOIDING_SLOWDOWNS, DeviceReader
 from bench.records.record import OTHERS_BUSY, Flops, Speed, WaitsSource
-from bench.train.attention import find_attention_kernels
+from bench.train.attention import run_and_list_attention_kernels
 from bench.train.build import (
     TrainRun,
     build_train_run,
     count_trained_parameters,
     log_loader_workers,
     open_batch_stream,
+    record_fields_of_stream,
     require_finite_losses,
-    sample_count_fields,
     steps_with_each_size_first,
     take_steps_at_full_learning_rate,
 )
@@ -108,7 +108,7 @@ def measure_speed(
         readings.figures.pop(OTHERS_BUSY, None)
 
     num_planned = len(planned_steps) // steps_per_window
-    is_disturbed = to_windows(windows, num_planned).undisturbed_rate() is None
+    is_disturbed = windows_of_one_image(windows, num_planned).undisturbed_rate() is None
     phase_steps = plan_phase_steps(experiment, device, windows[-1].steps.stop)
     phases = time_phases(run, phase_steps, may_prolong=not is_disturbed)
     if isinstance(run.model, DualEncoder) and run.model.text.padding_reason:
@@ -117,20 +117,22 @@ def measure_speed(
     image_sizes = [run.stream.order.image_size(k) for k in planned_steps]
     tokens = [target.captions.tokens_per_caption for target in targets if target.captions]
     precision, _ = resolve_precision_and_compile(experiment.runtime, device)
-    peak, peak_source = find_peak_flops_and_source(device, precision)
+    peak, peak_source = find_or_measure_peak_flops(device, precision)
     return Speed(
         round=round_,
         warmup_seconds=warmup.seconds,
         window_seconds=tuple(window_seconds),
         steps_per_window=steps_per_window,
         waits_source=_find_waits_source(run),
-        window_core_waits=_all_or_none([window.waiting_cores for window in windows]),
-        window_throttled_percent=_all_or_none([window.throttled_percent for window in windows]),
-        window_images=count_images_of_windows(experiment, [window.steps for window in windows]),
+        window_core_waits=_empty_if_any_nan([window.waiting_cores for window in windows]),
+        window_throttled_percent=_empty_if_any_nan(
+            [window.throttled_percent for window in windows]
+        ),
+        window_images=_count_images_if_sizes_vary(experiment, [window.steps for window in windows]),
         phase_seconds={name: tuple(seconds) for name, seconds in phases.seconds.items()},
         planned_phase_steps=len(phase_steps),
-        phase_core_waits=_all_or_none([step.waiting_cores for step in phases.steps]),
-        phase_images=count_images_of_windows(experiment, [step.steps for step in phases.steps]),
+        phase_core_waits=_empty_if_any_nan([step.waiting_cores for step in phases.steps]),
+        phase_images=_count_images_if_sizes_vary(experiment, [step.steps for step in phases.steps]),
         flops=flops or count_step_flops(experiment, targets, image_sizes),
         tokens_per_caption=sum(tokens) / len(tokens) if tokens else None,
         trained_parameters=count_trained_parameters(run.model),
@@ -142,8 +144,10 @@ def measure_speed(
         utilisation=readings.figures,
         not_measured=readings.not_measured | timed.left_out,
         data_wait_share=data_wait_share,
-        **sample_count_fields(run.stream),
-        attention_kernels=find_attention_kernels(lambda: run.step.forward(run.stream.batch(0))),
+        **record_fields_of_stream(run.stream),
+        attention_kernels=run_and_list_attention_kernels(
+            lambda: run.step.forward(run.stream.batch(0))
+        ),
         rank_window_seconds=rank_window_seconds,
     )
 
@@ -163,7 +167,7 @@ class TimedSteps:
 
 
 @contextmanager
-def time_steps(run: TrainRun, steps: range, reader: DeviceReader) -> Iterator[TimedSteps]:
+def time_block(run: TrainRun, steps: range, reader: DeviceReader) -> Iterator[TimedSteps]:
     """Time the block, which takes the steps, on all ranks; yield what is then filled in."""
     device = run.stream.device
     timed = TimedSteps(steps)
@@ -205,13 +209,13 @@ def time_until_enough_windows(
     left_out: dict[str, str] = {}
     all_readings: list[Readings] = []
     first_step = planned_steps.start
-    while not to_windows(windows, num_planned).is_finished():
+    while not windows_of_one_image(windows, num_planned).has_enough_windows():
         if len(all_readings) >= MAX_WINDOWS_FACTOR * num_planned:
             break
         steps = range(first_step, first_step + steps_per_window)
         yield_and_wait_for_slot()
         barrier()
-        with time_steps(run, steps, reader) as window:
+        with time_block(run, steps, reader) as window:
             losses = take_steps_at_full_learning_rate(run, steps)
         require_finite_losses(losses, steps, run.stream)
         all_readings.append(window.readings)
@@ -224,18 +228,18 @@ def time_until_enough_windows(
     return TimedWindows(windows, left_out, Readings.mean(all_readings))
 
 
-def to_windows(timed: Sequence[TimedSteps], num_planned: int) -> Windows:
+def windows_of_one_image(timed: Sequence[TimedSteps], num_planned: int) -> Windows:
     """Return timed steps as `Windows` of one image each, for the rule which of them count."""
     return Windows(
         num_planned=num_planned,
         images=[1] * len(timed),
         seconds=[window.seconds for window in timed],
-        waiting_cores=_all_or_none([window.waiting_cores for window in timed]),
-        throttled_percent=_all_or_none([window.throttled_percent for window in timed]),
+        waiting_cores=_empty_if_any_nan([window.waiting_cores for window in timed]),
+        throttled_percent=_empty_if_any_nan([window.throttled_percent for window in timed]),
     )
 
 
-def _all_or_none(readings: Sequence[float]) -> tuple[float, ...]:
+def _empty_if_any_nan(readings: Sequence[float]) -> tuple[float, ...]:
     """Return the readings of windows; none of them if this system does not give all."""
     if any(math.isnan(reading) for reading in readings):
         return ()
@@ -278,7 +282,7 @@ def plan_phase_steps(experiment: Experiment, device: torch.device, first_step: i
     return range(first_step, first_step + count)
 
 
-def find_peak_flops_and_source(device: torch.device, precision: str) -> tuple[float | None, str]:
+def find_or_measure_peak_flops(device: torch.device, precision: str) -> tuple[float | None, str]:
     """Return the device's peak in FLOP/s and where it is from; None and the reason if it is unknown.
 
     On a CPU it is measured: the best of a few large matrix products in this precision, at this run's thread count.
@@ -296,7 +300,9 @@ def find_peak_flops_and_source(device: torch.device, precision: str) -> tuple[fl
     return 2 * side**3 / min(seconds), f"best of ten {products} measured in the same process"
 
 
-def count_images_of_windows(experiment: Experiment, windows: Iterable[range]) -> tuple[int, ...]:
+def _count_images_if_sizes_vary(
+    experiment: Experiment, windows: Iterable[range]
+) -> tuple[int, ...]:
     """Return the number of images of each window, given its steps; empty if all images have one size."""
     if not experiment.image.image_sizes:
         return ()
@@ -332,12 +338,15 @@ def time_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = True
     phases = PhaseTimes()
     k = planned_steps.start
     while True:
-        is_enough = not may_prolong or to_windows(phases.steps, len(planned_steps)).is_finished()
+        is_enough = (
+            not may_prolong
+            or windows_of_one_image(phases.steps, len(planned_steps)).has_enough_windows()
+        )
         if len(phases.steps) >= len(planned_steps) and is_enough:
             return phases
         if len(phases.steps) % run.stream.experiment.timing.steps_per_window == 0:
             yield_and_wait_for_slot()
-        with time_steps(run, range(k, k + 1), reader) as step:
+        with time_block(run, range(k, k + 1), reader) as step:
             step_seconds = _take_step_in_phases(run, k, modules)
         if step.new_graphs:
             continue

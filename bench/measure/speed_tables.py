@@ -74,7 +74,7 @@ def throughput_table(comparison: ComparisonRecords) -> Table:
     throughputs = comparison.throughputs
     sources = join_with_and(list(dict.fromkeys(row.peak_source for row in throughputs)))
     sentences = [
-        _describe_intervals(comparison),
+        _describe_runs_and_captions(comparison),
         f"MFU is 3 x forward FLOPs per image x images/s over the peak: {sources}.",
         FORWARD_BACKWARD_NOTE,
     ]
@@ -95,7 +95,7 @@ def throughput_table(comparison: ComparisonRecords) -> Table:
         Column("FLOP ratio", "predicted from FLOPs alone"),
         Column("MFU", "3 x forward over peak"),
     ]
-    rows = [_speed_cells(comparison, row) for row in comparison.throughputs]
+    rows = [_throughput_cells(comparison, row) for row in comparison.throughputs]
     failed = {record.experiment_name for record, _ in comparison.records_of(Failure)}
     failed -= {row.experiment for row in comparison.throughputs}
     for name in comparison.experiments:
@@ -113,7 +113,7 @@ def throughput_table(comparison: ComparisonRecords) -> Table:
     )
 
 
-def with_difference_note(
+def with_note_on_differences(
     table: Table, comparison: ComparisonRecords, may_differ: Iterable[str] = MAY_DIFFER
 ) -> Table:
     """Return a table of speeds whose note also lists how the experiments differ, for a terminal.
@@ -139,7 +139,7 @@ def with_difference_note(
     return replace(table, note="\n".join(lines))
 
 
-def _describe_intervals(comparison: ComparisonRecords) -> str:
+def _describe_runs_and_captions(comparison: ComparisonRecords) -> str:
     """Return sentences on the unit of repetition of the intervals, and the captions."""
     return (
         "Images/s: of all processes of a run together; the batch is that of each. Runs: each in fresh processes; one "
@@ -157,7 +157,7 @@ def phase_table(comparison: ComparisonRecords) -> Table:
         figures = row.figures
         cells: dict[str, Any] = {"experiment": comparison.label(row.experiment)}
         cells["batch"] = round(figures["batch_size"] or 0)
-        for phase in measured_phases(comparison.throughputs):
+        for phase in phases_of_any_row(comparison.throughputs):
             cells[f"{phase}, ms"] = figures.get(PHASE + phase)
         cells["sum of phases, ms"] = figures["phases_ms"]
         cells["whole step, ms"] = figures["step_ms"]
@@ -179,7 +179,7 @@ def phase_table(comparison: ComparisonRecords) -> Table:
     return Table.from_dicts("Where a step's time goes", rows, note, is_transposed=True)
 
 
-def measured_phases(rows: Sequence[Throughput]) -> list[str]:
+def phases_of_any_row(rows: Sequence[Throughput]) -> list[str]:
     """Return the names of the phases that any row has, in the order of the step."""
     measured = set[str]()
     for row in rows:
@@ -221,7 +221,7 @@ def memory_and_size_table(comparison: ComparisonRecords) -> Table:
     )
 
 
-def _speed_cells(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
+def _throughput_cells(comparison: ComparisonRecords, row: Throughput) -> list[Cell]:
     """Return the cells of a timed experiment."""
     is_base = row.experiment == comparison.base
     why = IS_BASE if is_base else (comparison.incomparable or "no other experiment was timed")

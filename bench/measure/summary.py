@@ -138,7 +138,7 @@ def describe_missing_readings(speed: Speed) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in speed.not_measured.items())
 
 
-def extreme_mfu_rows(rows: Sequence[Throughput]) -> tuple[Throughput, Throughput] | None:
+def find_unequal_mfu_rows(rows: Sequence[Throughput]) -> tuple[Throughput, Throughput] | None:
     """Return the rows of the least and the largest MFU; None where the largest is less than twice the least."""
     mfus = {number: row.mfu for number, row in enumerate(rows) if row.mfu}
     if not mfus:

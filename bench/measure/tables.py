@@ -10,7 +10,7 @@ from bench.tables.tables import Table
 EMPTY_CAPTION = "empty caption (used)"
 
 
-def ratio_columns(ratio: Ratio | None) -> dict[str, Any]:
+def ratio_cells(ratio: Ratio | None) -> dict[str, Any]:
     """Return the columns ratio, low, high, p and verdict of a table's row; all None without a ratio."""
     columns = {"ratio": None if ratio is None else ratio.value}
     return columns | {name: getattr(ratio, name, None) for name in ("low", "high", "p", "verdict")}

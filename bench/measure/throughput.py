@@ -118,7 +118,7 @@ def rates_by_round(runs: Iterable[TimedRun], rate: Rate) -> dict[int, float]:
     return rates
 
 
-def undisturbed_rates_by_round(records: Iterable[Record]) -> dict[str, dict[int, float]]:
+def undisturbed_rates_by_experiment(records: Iterable[Record]) -> dict[str, dict[int, float]]:
     """Return the images/s of the runs that other work did not disturb, by the experiment's name and the round."""
     return rates_by_experiment_and_round(
         timed_runs_by_experiment(records), undisturbed_images_per_second

@@ -44,7 +44,7 @@ class Windows:
             counted &= np.array(self.throttled_percent) == 0
         return counted
 
-    def is_finished(self) -> bool:
+    def has_enough_windows(self) -> bool:
         """Return whether as many windows count as were planned, or the run has timed as many as it may."""
         is_at_limit = len(self.seconds) >= MAX_WINDOWS_FACTOR * self.num_planned
         return is_at_limit or self.num_counted() >= self.num_planned
@@ -115,7 +115,7 @@ def forward_backward_windows(experiment: Experiment, recorded: Speed) -> Windows
     )
 
 
-def describe_busy_processes(records: Sequence[Record]) -> str:
+def describe_reduced_threads(records: Sequence[Record]) -> str:
     """Return a sentence that busy processes reduced the threads of the runs; empty if they did not."""
     for record in records:
         circumstances = record.circumstances
@@ -125,7 +125,7 @@ def describe_busy_processes(records: Sequence[Record]) -> str:
     return ""
 
 
-def describe_waits(records: Iterable[Record], names: Collection[str]) -> str:
+def describe_disturbed_windows(records: Iterable[Record], names: Collection[str]) -> str:
     """Return sentences on the windows of the experiments `names` that other work disturbed, and the time it cost.
 
     Empty if none of them was timed.

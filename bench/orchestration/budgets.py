@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from bench.console.console import log
 from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.experiment.config import Experiment, change
-from bench.measure.throughput import undisturbed_rates_by_round
+from bench.measure.throughput import undisturbed_rates_by_experiment
 from bench.records.record import EQUAL_IMAGES, EQUAL_SECONDS, Record
 from bench.statistics.ratios import compare_rates_to_base
 
@@ -14,7 +14,7 @@ HALF_WAY = "half of equal images"
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
 
 
-def set_images(experiment: Experiment, images: int) -> Experiment:
+def with_training_images(experiment: Experiment, images: int) -> Experiment:
     """Return the experiment trained on so many images, with a warm-up of at most a tenth of them."""
     warmup_images = min(experiment.training.warmup_images, images // 10)
     return change(experiment, images=images, warmup_images=warmup_images)
@@ -45,10 +45,12 @@ def image_budgets(
     return whole_batches
 
 
-def measured_speeds(records: Collection[Record], names: Collection[str]) -> dict[str, float]:
+def read_relative_speeds(records: Collection[Record], names: Collection[str]) -> dict[str, float]:
     """Return the relative speed of each experiment; nothing if one is too uncertain to derive a budget."""
     rates = {
-        name: runs for name, runs in undisturbed_rates_by_round(records).items() if name in names
+        name: runs
+        for name, runs in undisturbed_rates_by_experiment(records).items()
+        if name in names
     }
     if not rates:
         return {}

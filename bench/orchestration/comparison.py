@@ -20,12 +20,12 @@ from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import Experiment, change
 from bench.interfaces.catalog import RANDOM_INIT, ScoringSubject, list_reference_features
 from bench.interfaces.measurement import get_measurement
-from bench.orchestration.budgets import image_budgets, measured_speeds, set_images
+from bench.orchestration.budgets import image_budgets, read_relative_speeds, with_training_images
 from bench.orchestration.runner import Runner
 from bench.orchestration.runs import Run
 from bench.orchestration.scope import Scope
-from bench.orchestration.scoring import scoring_run
-from bench.orchestration.stages import StageTimes, read_first_round
+from bench.orchestration.scoring import make_scoring_run
+from bench.orchestration.stages import FirstRoundTimes, read_first_round_times
 from bench.records.record import (
     Flops,
     Record,
@@ -87,19 +87,19 @@ class Comparison:
             is_distributed=is_distributed,
         )
 
-    def measure(
+    def measure_speed(
         self,
         rounds: int,
         *,
         first_round: int = 0,
     ) -> None:
-        """Time every experiment once per round, each in a fresh process; see `timing_threads` for its threads."""
+        """Time every experiment once per round, each in a fresh process; see `choose_timing_threads` for its threads."""
         for round_ in range(first_round, rounds):
-            self.run_round(self.speed_runs(round_, rounds))
+            self.run_round(self.make_speed_runs(round_, rounds))
             if not first_round:
-                self.expect_rounds(rounds - round_ - 1)
+                self.show_remaining_time(rounds - round_ - 1)
 
-    def expect_rounds(self, rounds: int) -> None:
+    def show_remaining_time(self, rounds: int) -> None:
         """Show the time of so many rounds as the remaining time."""
         if self.round_seconds is not None:
             self.runner.progress.expect_end_in(rounds * self.round_seconds)
@@ -112,14 +112,14 @@ class Comparison:
         is_new = not any(run.is_done for run in runs)
         start = time.monotonic()
         if self.on_gpu or self.runner.launch:
-            threads = self.cores if self.on_gpu else self.timing_threads()
+            threads = self.cores if self.on_gpu else self.choose_timing_threads()
             self.runner.run(runs, threads=threads)
         else:
-            self.runner.run_interleaved(runs, threads=self.timing_threads())
+            self.runner.run_interleaved(runs, threads=self.choose_timing_threads())
         if is_new:
             self.round_seconds = time.monotonic() - start
 
-    def timing_threads(self) -> int:
+    def choose_timing_threads(self) -> int:
         """Return the threads of timed runs on a CPU: as in recorded runs, else OMP_NUM_THREADS, else one a core.
 
         Cores that other processes keep busy all the time are left to them, because they would slow most steps.
@@ -140,10 +140,10 @@ class Comparison:
             log(f"timed with {timed}, because {names} kept a core busy")
         return threads
 
-    def speed_runs(self, round_: int, rounds: int) -> list[Run]:
+    def make_speed_runs(self, round_: int, rounds: int) -> list[Run]:
         """Return the speed runs of a round, of `rounds` in all."""
         runs = list[Run]()
-        for experiment in _rotate(self.experiments, round_):
+        for experiment in _order_in_round(self.experiments, round_):
             run = self.new_run(
                 "bench.measure.speed:measure_speed",
                 "speed",
@@ -166,9 +166,9 @@ class Comparison:
         speed = read_record(path).measured
         return speed.flops if isinstance(speed, Speed) else None
 
-    def stage_times(self) -> StageTimes | None:
+    def read_first_round_times(self) -> FirstRoundTimes | None:
         """Return the expected times after the first round; None if a run of it failed."""
-        return read_first_round(
+        return read_first_round_times(
             self.records(), self.experiments, self.max_parallel, self.round_seconds
         )
 
@@ -187,10 +187,10 @@ class Comparison:
                     measurement=name,
                     round_=round_,
                 )
-                for experiment in _rotate(self.experiments, round_)
+                for experiment in _order_in_round(self.experiments, round_)
             ]
             self.run_round(runs)
-            self.expect_rounds((rounds - round_ - 1) * len(measurements))
+            self.show_remaining_time((rounds - round_ - 1) * len(measurements))
 
     def measure_memory(self) -> None:
         """Measure the peak memory of every experiment, each in its own process, in parallel on a CPU."""
@@ -217,13 +217,13 @@ class Comparison:
         seconds of a budget come from the speed records.
         """
         names = [experiment.name for experiment in self.experiments]
-        speeds = measured_speeds(self.records(), names) if scope.equal_seconds else {}
+        speeds = read_relative_speeds(self.records(), names) if scope.equal_seconds else {}
         processes = read_torchrun_ranks().world_size
         runs = list[Run]()
         for seed, experiment in product(scope.seeds, self.experiments):
             trained = change(experiment, seed=seed)
             if scope.images is not None:
-                trained = set_images(trained, scope.images)
+                trained = with_training_images(trained, scope.images)
             budgets = image_budgets(trained, speeds, half_way=scope.half_way, processes=processes)
             run = self.new_run(
                 "bench.orchestration.functions:pretrain",
@@ -237,7 +237,7 @@ class Comparison:
             runs.append(structs.replace(run, saves_checkpoints=checkpoint_config is not None))
         self._run_parallel(runs)
 
-    def score(self, scope: Scope) -> None:
+    def score_trained_towers(self, scope: Scope) -> None:
         """Score every tower trained here, each seed's random-init baseline, and the reference features."""
         towers = sorted(
             str(self.results / branch.tower)
@@ -271,7 +271,7 @@ class Comparison:
         ]
         groups += [([baseline], seed) for seed in seeds[1:]]
         runs = [
-            scoring_run(
+            make_scoring_run(
                 self.results,
                 self.name,
                 change(self.experiments[0], seed=seed),
@@ -290,7 +290,7 @@ class Comparison:
         self.runner.run(runs, max_parallel=max_parallel, threads=max(1, self.cores // max_parallel))
 
 
-def _rotate(experiments: Sequence[Experiment], rotation: int) -> list[Experiment]:
+def _order_in_round(experiments: Sequence[Experiment], rotation: int) -> list[Experiment]:
     """Return the experiments rotated, and reversed in every other round, so that none always follows another one."""
     first = rotation % len(experiments)
     rotated = [*experiments[first:], *experiments[:first]]

@@ -38,7 +38,7 @@ from bench.records.record import Failure, Record, Speed, list_comparison_names
 model_settings = attrgetter(*map(dotted_field_name, field_names_with_role("model")))
 
 
-def check(
+def check_and_prepare(
     results: Path,
     experiments: Sequence[Experiment],
     *,
@@ -66,7 +66,7 @@ def check(
             log(note)
 
 
-def begin(
+def begin_comparison(
     results: Path, purpose: str, experiments: Sequence[Experiment], launch: str = ""
 ) -> Comparison:
     """Begin a comparison of checked experiments. `launch` starts its distributed runs, such as "torchrun ..."."""
@@ -74,7 +74,7 @@ def begin(
     return _new_comparison(results, reserve_comparison_name(results, purpose), experiments, launch)
 
 
-def resume(
+def resume_comparison(
     results: Path,
     purpose: str,
     experiments: Sequence[Experiment],
@@ -94,7 +94,7 @@ def resume(
     accepted = [*experiments, *scored]
     for record in comparison.records():
         if not isinstance(record.measured, Failure):
-            reason = _why_not_continuable(record, accepted)
+            reason = _reason_not_resumable(record, accepted)
             if reason:
                 raise ValueError(f"{name} {reason}: begin a new comparison without --resume")
     for failure in results.glob(f"{name}.failure.*.json"):
@@ -119,7 +119,7 @@ def require_runnable(
         if read_torchrun_ranks().world_size > 1:
             require_multi_process_support(experiment)
         if reads_data:
-            _require_inputs(experiment)
+            _require_model_and_files(experiment)
     verify_pack()
     require_utf8(str(results))
     require_writable(results)
@@ -145,12 +145,12 @@ def prepare_data(results: Path, experiments: Sequence[Experiment]) -> list[str]:
     return [*notes]
 
 
-def _why_not_continuable(record: Record, accepted: Iterable[Experiment]) -> str | None:
+def _reason_not_resumable(record: Record, accepted: Iterable[Experiment]) -> str | None:
     """Return the reason why the comparison of a record cannot be continued here."""
     where = record.circumstances
     experiment = record.experiment
     if experiment is not None and not any(
-        _is_sized(candidate, experiment) for candidate in accepted
+        _is_equal_but_for_size(candidate, experiment) for candidate in accepted
     ):
         return f"is of other experiments, {experiment.name}"
     if where.commit != current_commit():
@@ -165,7 +165,7 @@ def _why_not_continuable(record: Record, accepted: Iterable[Experiment]) -> str 
     return None
 
 
-def _is_sized(experiment: Experiment, recorded: Experiment) -> bool:
+def _is_equal_but_for_size(experiment: Experiment, recorded: Experiment) -> bool:
     """Return whether a record is of an experiment, with any seed and number of images."""
     if recorded.name != experiment.name:
         return False
@@ -178,7 +178,7 @@ def _is_sized(experiment: Experiment, recorded: Experiment) -> bool:
     )
 
 
-def _require_inputs(experiment: Experiment) -> None:
+def _require_model_and_files(experiment: Experiment) -> None:
     """Raise ValueError for a model, vocabulary or file of labels that every run would refuse.
 
     torch is imported to build models without weights, but not for the models of the named experiments.

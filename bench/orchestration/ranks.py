@@ -13,33 +13,35 @@ from bench.console.console import FAILED_CASE, OK, TERMINATED, Stopped, handle_s
 from bench.environment.child_processes import kill_multiprocessing_children
 from bench.environment.imports import imports_without_gc
 from bench.environment.torchrun_ranks import read_torchrun_ranks
-from bench.orchestration.runner import ENVIRONMENT, Runner, Slot
-from bench.orchestration.runs import Run, decode_run, describe_failure, execute
+from bench.orchestration.runner import ENVIRONMENT, Runner, SlotPipes
+from bench.orchestration.runs import Run, decode_run, execute_run, log_and_describe_failure
 
 POLL_SECONDS = 0.2  # between two reads of the store
 RUN_KEY = "run"  # of the run as JSON; empty: there is nothing to train
 FAILURE_KEY = "failure"  # of the reason of the first failure
 
 
-class RankRunner(Runner):
+class Rank0Runner(Runner):
     """Executes distributed runs in this process, which is rank 0, and others in processes of their own."""
 
     def run(self, runs: Sequence[Run], *, max_parallel: int = 1, threads: int) -> None:
         """Execute the runs as `Runner.run` does; of the distributed ones there is at most one, the training."""
         for run in runs:
             if run.is_distributed and not run.is_done:
-                self._run(run, {})  # in the main thread, which handles signals
+                self._run_and_record_failure(run, {})  # in the main thread, which handles signals
         others = [run for run in runs if not run.is_distributed]
         super().run(others, max_parallel=max_parallel, threads=threads)
 
-    def _start(self, run: Run, settings: dict[str, str], slot: Slot | None = None) -> str:
+    def _run_in_process(
+        self, run: Run, settings: dict[str, str], slot: SlotPipes | None = None
+    ) -> str:
         if not run.is_distributed:
-            return super()._start(run, settings, slot)
-        share_run(run)
-        return train_here(run)
+            return super()._run_in_process(run, settings, slot)
+        share_run_with_ranks(run)
+        return execute_on_this_rank(run)
 
 
-def connect_ranks() -> None:
+def wait_for_all_ranks() -> None:
     """Wait until the other ranks have started."""
     with imports_without_gc():
         from bench.train.distributed import connect_rank_store
@@ -47,7 +49,7 @@ def connect_ranks() -> None:
     connect_rank_store()
 
 
-def share_run(run: Run | None) -> None:
+def share_run_with_ranks(run: Run | None) -> None:
     """Let the other ranks execute a run; None ends those that still wait for one."""
     from bench.train.distributed import connect_rank_store
 
@@ -56,7 +58,7 @@ def share_run(run: Run | None) -> None:
         store.set(RUN_KEY, "" if run is None else run.encode())
 
 
-def follow_rank0() -> int:
+def execute_run_of_rank0() -> int:
     """Wait for the run that rank 0 shares, and execute it; return the exit code of this rank."""
     with imports_without_gc():
         from bench.train.distributed import connect_rank_store
@@ -73,10 +75,10 @@ def follow_rank0() -> int:
         return TERMINATED
     if not content:
         return OK
-    return FAILED_CASE if train_here(decode_run(content)) else OK
+    return FAILED_CASE if execute_on_this_rank(decode_run(content)) else OK
 
 
-def train_here(run: Run) -> str:
+def execute_on_this_rank(run: Run) -> str:
     """Execute a run in this process; return the reason of its failure, or "". Raises Stopped after a signal.
 
     torchrun sends SIGTERM to all ranks when one has failed: this is no request to save, but the failure of all.
@@ -88,13 +90,13 @@ def train_here(run: Run) -> str:
     reason = f"rank {read_torchrun_ranks().rank}: another rank failed"
     try:
         with handle_stop_signals() as stop:
-            execute(decode_run(run.encode()), stop)
+            execute_run(decode_run(run.encode()), stop)
     except SystemExit as ended:
         kill_multiprocessing_children()  # loader workers would finish their batches first
         if not store.check([FAILURE_KEY]):
             raise Stopped(int(ended.code or 0)) from None
     except Exception as error:  # noqa: BLE001 - it is recorded
-        reason = f"rank {read_torchrun_ranks().rank}: {describe_failure(error)}"
+        reason = f"rank {read_torchrun_ranks().rank}: {log_and_describe_failure(error)}"
         log(f"failed on {reason}")
         kill_multiprocessing_children()
     else:

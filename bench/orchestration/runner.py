@@ -51,7 +51,7 @@ LAUNCHER = "bench.orchestration.launcher"
 
 
 @dataclass(slots=True)
-class Slot:
+class SlotPipes:
     """The ends of the two pipes between an interleaved run and the scheduler."""
 
     grant_read: int  # read by the run
@@ -61,7 +61,7 @@ class Slot:
     is_closed: bool = False
 
     @classmethod
-    def create(cls) -> "Slot":
+    def create(cls) -> "SlotPipes":
         return cls(*os.pipe(), *os.pipe())
 
     @property
@@ -82,7 +82,7 @@ class Slot:
                 os.close(end)
 
 
-def round_robin(slots: Iterable[Slot]) -> None:
+def grant_slots_in_turn(slots: Iterable[SlotPipes]) -> None:
     """Give the runs slots in this order, repeatedly, until all have ended."""
     running = list(slots)
     while running:
@@ -116,18 +116,21 @@ class Runner:
         settings = {"OMP_NUM_THREADS": str(threads)}
         if max_parallel > 1:
             settings["TQDM_DISABLE"] = "1"
-        tasks = [partial(self._run, run, settings) for run in runs if not run.is_done]
+        tasks = [
+            partial(self._run_and_record_failure, run, settings) for run in runs if not run.is_done
+        ]
         self._run_in_threads(tasks, max_parallel)
 
     def run_interleaved(self, runs: Sequence[Run], *, threads: int) -> None:
         """Execute the runs as `run` does, but interleaved and all in memory at once."""
         runs = [run for run in runs if not run.is_done]
-        slots = [Slot.create() for _ in runs]
+        slots = [SlotPipes.create() for _ in runs]
         settings = {"OMP_NUM_THREADS": str(threads)}
         tasks = [
-            partial(self._run, run, settings, slot) for run, slot in zip(runs, slots, strict=True)
+            partial(self._run_and_record_failure, run, settings, slot)
+            for run, slot in zip(runs, slots, strict=True)
         ]
-        self._run_in_threads([*tasks, partial(round_robin, slots)], len(runs) + 1)
+        self._run_in_threads([*tasks, partial(grant_slots_in_turn, slots)], len(runs) + 1)
 
     def _run_in_threads(self, tasks: Sequence[Callable[[], None]], num_threads: int) -> None:
         with ThreadPoolExecutor(num_threads) as pool:
@@ -157,13 +160,15 @@ class Runner:
             )
             child.kill()
 
-    def _run(self, run: Run, settings: dict[str, str], slot: Slot | None = None) -> None:
+    def _run_and_record_failure(
+        self, run: Run, settings: dict[str, str], slot: SlotPipes | None = None
+    ) -> None:
         """Execute a run in a process of its own, and record its failure."""
         with closing(slot) if slot else nullcontext():
             if self._stopping:
                 return
             self.progress.log_start(run.label)
-            reason = self._start(run, settings, slot)
+            reason = self._run_in_process(run, settings, slot)
         if run.is_done:
             return
         with suppress(OSError):  # of a network file system, say: the next writer tries again
@@ -172,9 +177,11 @@ class Runner:
             reason = reason or "ended without leaving its record"
             self.failures.append(f"{run.label}: {reason}")
             log(f"FAILED {run.label}: {reason}")
-            self._start(failure_run(run, reason), settings)
+            self._run_in_process(make_failure_run(run, reason), settings)
 
-    def _start(self, run: Run, settings: dict[str, str], slot: Slot | None = None) -> str:
+    def _run_in_process(
+        self, run: Run, settings: dict[str, str], slot: SlotPipes | None = None
+    ) -> str:
         """Execute a run in a fresh process, interleaved if it has a slot; return the reason of its failure, or ""."""
         content = run.encode()
         words = ["-m", WORKER, run.label]
@@ -213,7 +220,7 @@ class Runner:
             return ""
         if run.saves_checkpoints and child.returncode in EXIT_CODE_BY_SIGNAL.values():
             raise Stopped(child.returncode)
-        return describe_exit(child.returncode, answer)
+        return describe_failed_exit(child.returncode, answer)
 
 
 class WorkerError(msgspec.Struct):
@@ -223,7 +230,7 @@ class WorkerError(msgspec.Struct):
     rank: int
 
 
-def describe_exit(returncode: int, output: bytes) -> str:
+def describe_failed_exit(returncode: int, output: bytes) -> str:
     """Return the reason of a failure, which each rank that failed has printed as a line of JSON."""
     ranks_by_reason = dict[str, list[str]]()
     for line in output.splitlines():
@@ -240,7 +247,7 @@ def describe_exit(returncode: int, output: bytes) -> str:
     return f"ended with exit code {returncode}"
 
 
-def failure_run(run: Run, reason: str) -> Run:
+def make_failure_run(run: Run, reason: str) -> Run:
     """Return the run that records the failure of another one."""
     path = record_path(run.path.parent, run.comparison, "failure", run.label)
     return Run(

@@ -60,7 +60,7 @@ def decode_run(content: bytes | str) -> Run:
     return msgspec.json.decode(content, type=Run)
 
 
-def execute(run: Run, stop: StopRequest | None = None) -> None:
+def execute_run(run: Run, stop: StopRequest | None = None) -> None:
     """Call the function of a decoded run, and write its record with the time and the commit of the start.
 
     All ranks of a torchrun call it together, and rank 0 writes. A training with checkpoints watches `stop`, and may end
@@ -70,18 +70,18 @@ def execute(run: Run, stop: StopRequest | None = None) -> None:
 
     from bench.environment.machine import default_device
     from bench.environment.tf32 import set_tf32
-    from bench.train.distributed import process_group
-    from bench.train.equal_ranks import collect_circumstances_of_ranks
+    from bench.train.distributed import join_process_group
+    from bench.train.equal_ranks import circumstances_of_equal_ranks
 
     ranks = read_torchrun_ranks()
     if ranks.world_size > 1:  # else the environment says how many threads the run has
         torch.set_num_threads(max(1, count_available_cores() // ranks.local_world_size))
     device = default_device()
     set_tf32(enabled=run.uses_tf32 and device.type == "cuda")
-    with process_group(device):
+    with join_process_group(device):
         if ranks.world_size > 1 and run.experiment is not None:
             require_multi_process_support(run.experiment)
-        circumstances = collect_circumstances_of_ranks(run.experiment, device)
+        circumstances = circumstances_of_equal_ranks(run.experiment, device)
         known = {
             "experiment": run.experiment,
             "device": device,
@@ -140,7 +140,7 @@ def call_function(
     return content
 
 
-def describe_failure(error: Exception) -> str:
+def log_and_describe_failure(error: Exception) -> str:
     """Return the reason of a failed run in one line; unless its message says what to do, the traceback is logged."""
     if isinstance(error, UserError):
         return describe_error(error)

@@ -38,9 +38,9 @@ class Scope:
         return pairs
 
 
-def scopes(*, on_gpu: bool) -> dict[str, Scope]:
+def scopes_by_name(*, on_gpu: bool) -> dict[str, Scope]:
     """Return the scopes of `python -m bench`."""
-    rounds = default_rounds(on_gpu=on_gpu)
+    rounds = default_num_rounds(on_gpu=on_gpu)
     full_curves = ("few-shot", "label-fractions")
     return {
         "default": Scope("default", rounds, MAX_IMAGES),
@@ -51,6 +51,6 @@ def scopes(*, on_gpu: bool) -> dict[str, Scope]:
     }
 
 
-def default_rounds(*, on_gpu: bool) -> int:
+def default_num_rounds(*, on_gpu: bool) -> int:
     """Return the rounds of a comparison: a CPU's cores are shared with other work, so that its runs vary more."""
     return 6 if on_gpu else 10

@@ -28,7 +28,7 @@ class PlannedScore(NamedTuple):
     path: Path  # of the record
 
 
-def scoring_run(
+def make_scoring_run(
     results: Path,
     comparison: str,
     experiment: Experiment,
@@ -44,7 +44,7 @@ def scoring_run(
     """
     planned_scores = []
     for subject in subjects:
-        names = _names_of_subject(subject, comparison, experiment)
+        names = _file_name_parts(subject, comparison, experiment)
         for task, protocol in compatible_task_protocol_pairs(subject.name, tasks, protocols):
             path = record_path(results, comparison, "transfer", *names, task, protocol)
             planned_scores.append(PlannedScore(subject, task, protocol, path))
@@ -96,7 +96,7 @@ def score_subjects(
         raise RuntimeError("; ".join(errors))
 
 
-def _names_of_subject(
+def _file_name_parts(
     subject: ScoringSubject, comparison: str, experiment: Experiment
 ) -> tuple[str, ...]:
     """Return the parts of the file names of a subject's records."""

@@ -29,7 +29,7 @@ IMAGES_STEP = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class StageTimes:
+class FirstRoundTimes:
     """What the first round tells of the time of the later stages."""
 
     num_experiments: int
@@ -37,7 +37,7 @@ class StageTimes:
     round_seconds: float
     images_per_second: float  # of the slowest experiment on all cores
 
-    def seconds_left(self, scope: Scope) -> float:
+    def expected_seconds_left(self, scope: Scope) -> float:
         """Return the expected seconds of everything after the first round."""
         assert scope.images is not None
         num_trainings = len(scope.seeds) * self.num_experiments
@@ -52,12 +52,12 @@ class StageTimes:
         return (scope.rounds - 1) * self.round_seconds + training + scoring / self.max_parallel
 
 
-def read_first_round(
+def read_first_round_times(
     records: Sequence[Record],
     experiments: Sequence[Experiment],
     max_parallel: int,
     round_seconds: float | None,
-) -> StageTimes | None:
+) -> FirstRoundTimes | None:
     """Return the expected times; None if a run of the first round failed. `round_seconds` may not be known."""
     rates = list[float]()
     step_seconds = 0.0
@@ -72,22 +72,24 @@ def read_first_round(
         return None
     if round_seconds is None:
         round_seconds = step_seconds + START_SECONDS * len(experiments)
-    return StageTimes(len(experiments), max_parallel, round_seconds, min(rates))
+    return FirstRoundTimes(len(experiments), max_parallel, round_seconds, min(rates))
 
 
-def fit_stages(scope: Scope, seconds: float, expected_seconds: Callable[[Scope], float]) -> Scope:
+def fit_scope_to_time(
+    scope: Scope, seconds: float, expected_seconds: Callable[[Scope], float]
+) -> Scope:
     """Return the largest scope that fits into a time; the smallest one if none fits.
 
     `expected_seconds` is the time of a scope after the first round.
     """
     smaller_scope = scope
-    for smaller_scope in _list_sizes(scope):
+    for smaller_scope in _list_scopes_from_largest(scope):
         if expected_seconds(smaller_scope) <= seconds:
             break
     return smaller_scope
 
 
-def _list_sizes(scope: Scope) -> Iterator[Scope]:
+def _list_scopes_from_largest(scope: Scope) -> Iterator[Scope]:
     """Yield scopes, the largest first.
 
     More seeds are trained only with MAX_IMAGES: an interval over seeds says more than longer trainings. Where little

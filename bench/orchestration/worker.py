@@ -20,7 +20,7 @@ from bench.environment.imports import imports_without_gc
 from bench.environment.slots import stop_slot_inheritance, wait_for_slot
 from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.interfaces.extensions import load_extensions
-from bench.orchestration.runs import decode_run, describe_failure, execute
+from bench.orchestration.runs import decode_run, execute_run, log_and_describe_failure
 
 
 def main() -> None:
@@ -37,12 +37,14 @@ def main() -> None:
         with handle_stop_signals() if run.saves_checkpoints else nullcontext() as stop:
             with imports_without_gc():
                 import bench.train.distributed  # noqa: F401 - and with it torch and open_clip
-            execute(run, stop)
+            execute_run(run, stop)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the parent and the terminal receive the error
         print(
-            json.dumps({"error": describe_failure(error), "rank": read_torchrun_ranks().rank}),
+            json.dumps(
+                {"error": log_and_describe_failure(error), "rank": read_torchrun_ranks().rank}
+            ),
             flush=True,
         )
         sys.exit(1)

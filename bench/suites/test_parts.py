@@ -16,7 +16,7 @@ from bench.experiment.fields import TextPadding
 from bench.interfaces.method import METHODS
 from bench.labels.subwords import SubwordIds
 from bench.measure.costs import count_step_flops
-from bench.measure.memory import count_step_tensor_bytes
+from bench.measure.memory import count_peak_tensor_bytes
 from bench.suites.device import DEVICE, synchronized_seconds
 from bench.train.build import (
     build_train_run,
@@ -61,7 +61,7 @@ def test_adamw(benchmark: BenchmarkFixture, images: PackImages, method: str) -> 
     stream = PackStream(small, counted_images, METHODS[method].targets(small), DEVICE)
     benchmark.extra_info |= {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "peak tensor bytes": count_step_tensor_bytes(stream),
+        "peak tensor bytes": count_peak_tensor_bytes(stream),
         "FLOPs of a step": count_step_flops(small, [stream.target(0)]).step,
     }
     if not ON_GPU:  # where sums are taken in an order that varies

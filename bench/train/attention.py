@@ -43,7 +43,7 @@ def use_attention_kernel(
     )
 
 
-def find_attention_kernels(forward: Callable[[], object]) -> tuple[str, ...]:
+def run_and_list_attention_kernels(forward: Callable[[], object]) -> tuple[str, ...]:
     """Run a forward once, eagerly, and return the names of its attention kernels, sorted.
 
     Compiled blocks use the same kernels: torch chooses by shapes, precision and device. Attention without a fused

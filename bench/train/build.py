@@ -122,7 +122,7 @@ def log_loader_workers(stream: BatchStream[Any]) -> None:
         log(f"{stream.experiment.name}: {workers.count} loader workers ({workers.reason})")
 
 
-def sample_count_fields(stream: BatchStream[Any]) -> dict[str, Any]:
+def record_fields_of_stream(stream: BatchStream[Any]) -> dict[str, Any]:
     """Return the fields of a record on unusable samples and loader workers, by field."""
     return {
         "skipped": stream.skipped,

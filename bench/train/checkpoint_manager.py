@@ -31,10 +31,10 @@ from bench.train.state import (
     ScheduleSegment,
     TrainProgress,
     collect_state,
-    copy_state,
-    gather_to_host,
+    copy_state_to_cpu,
+    gather_on_rank0,
     load_state,
-    shard_as,
+    shard_like,
 )
 from models.checkpoint import save_tensors, select_and_strip_prefix
 
@@ -90,8 +90,10 @@ class CheckpointManager:
             trunk: NamedTensors = {}
             for name, value in select_and_strip_prefix("trunk.", tensors).items():
                 # Also the state of a GPU's generator, which this run lacks on a CPU.
-                trunk[name] = shard_as(value, state.get(name, value))
-            progress = TrainProgress(tensors["losses"].tolist(), copy_state(trunk), saved.seconds)
+                trunk[name] = shard_like(value, state.get(name, value))
+            progress = TrainProgress(
+                tensors["losses"].tolist(), copy_state_to_cpu(trunk), saved.seconds
+            )
         self._reset_counters(len(progress.losses))
         self.stop.can_save = True
         return progress
@@ -141,7 +143,7 @@ class CheckpointManager:
             self._pending = None
 
     @property
-    def is_stopping(self) -> bool:
+    def must_stop_before_step(self) -> bool:
         """Return whether a lone process is to stop before its next step; several agree in `save_if_due`."""
         return world_group() is None and self.stop.code != 0
 
@@ -150,7 +152,7 @@ class CheckpointManager:
         self.wait_until_written()
         metadata = self._make_metadata(run, progress, segment)
         trunk = {f"trunk.{name}": value for name, value in progress.trunk_state.items()}
-        state = gather_to_host(collect_state(run) | trunk)
+        state = gather_on_rank0(collect_state(run) | trunk)
         if world_rank() == 0:
             state["losses"] = torch.tensor(progress.losses, dtype=torch.float64)
             self._pending = self._writer.submit(self._write_with_retry, metadata, state)

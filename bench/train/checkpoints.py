@@ -108,7 +108,7 @@ def write_checkpoint(
     return path
 
 
-def read_verified_metadata(path: Path) -> CheckpointMetadata:
+def verify_and_read_metadata(path: Path) -> CheckpointMetadata:
     """Read the metadata and verify the tensors' file by its digest; ValueError or OSError names the defect."""
     with prefix_errors(STATE):
         saved = read_checkpoint_metadata(path)
@@ -126,17 +126,17 @@ def read_checkpoint_metadata(path: Path) -> CheckpointMetadata:
     return decode_json(content, CheckpointMetadata)
 
 
-def find_latest_valid(folder: Path) -> tuple[Path, CheckpointMetadata]:
+def find_latest_valid_checkpoint(folder: Path) -> tuple[Path, CheckpointMetadata]:
     """Return the newest checkpoint that is not damaged, and its metadata; log damaged ones. ValueError if all are."""
     for path in list_checkpoints(folder):
         try:
-            return path, read_verified_metadata(path)
+            return path, verify_and_read_metadata(path)
         except (ValueError, OSError) as error:
             log(f"{path} is damaged and not resumed from: {error}")
     raise ValueError(f"no valid checkpoint to resume from in {folder}")
 
 
-def require_same_experiment(
+def require_resumable(
     saved: CheckpointMetadata, experiment: Experiment, num_processes: int, data_digest: str
 ) -> None:
     """Raise ValueError if a checkpoint is of another experiment, with the fields that differ, or of other data.

@@ -52,7 +52,7 @@ def connect_rank_store() -> Store:
 
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
+def join_process_group(device: torch.device) -> Iterator[None]:
     """Form the process group of all ranks for the block; a single process needs none.
 
     CPUs use gloo, GPUs nccl, one per rank. The end of the block is a barrier, so that the files of rank 0 exist when

@@ -15,7 +15,7 @@ from bench.records.current import current_circumstances
 from bench.train.distributed import all_gather_objects, world_size
 
 
-def collect_circumstances_of_ranks(
+def circumstances_of_equal_ranks(
     experiment: Experiment | None, device: torch.device
 ) -> Circumstances:
     """Return the circumstances of a run with the processors of all ranks; UserError if a rank differs from rank 0.
@@ -41,12 +41,12 @@ def collect_circumstances_of_ranks(
     processors = describe_processors(device)
     if os.environ.get(MIXED_MACHINES) != "1":
         facts["processors"] = processors
-    require_equal_facts(facts)
+    require_equal_on_ranks(facts)
     all_processors = " and ".join(dict.fromkeys(all_gather_objects(processors)))
     return replace(circumstances, machine=circumstances.machine.replace(processors, all_processors))
 
 
-def require_equal_facts(facts: dict[str, str]) -> None:
+def require_equal_on_ranks(facts: dict[str, str]) -> None:
     """Raise UserError that names the ranks whose facts differ from rank 0's."""
     facts_and_nodes = all_gather_objects((facts, describe_node()))
     rank0_facts, _ = facts_and_nodes[0]

@@ -27,8 +27,8 @@ from bench.train.build import (
     build_train_run,
     log_loader_workers,
     open_batch_stream,
+    record_fields_of_stream,
     require_finite_losses,
-    sample_count_fields,
 )
 from bench.train.checkpoint_manager import CheckpointManager
 from bench.train.distributed import world_rank, world_size
@@ -36,10 +36,10 @@ from bench.train.state import (
     ScheduleSegment,
     TrainProgress,
     collect_state,
-    copy_state,
-    gather_to_host,
+    copy_state_to_cpu,
+    gather_on_rank0,
     load_state,
-    split_scored_weights,
+    split_weights_to_score,
 )
 from bench.train.train_logger import TrainLogger
 
@@ -96,7 +96,7 @@ def train(
         **_loss_fields(progress.losses, segments),
         branches=tuple(branches),
         seconds=progress.seconds_before + elapsed.seconds,
-        **sample_count_fields(run.stream),
+        **record_fields_of_stream(run.stream),
         overflows=int(run.step.overflows),
         num_samples=run.stream.order.num_samples,
     )
@@ -144,7 +144,7 @@ def _run_segment(
         if manager is not None:
             max_steps = min(CHECK_INTERVAL, manager.save_if_due(run, progress, segment))
         if not segment.is_trunk and not is_last and not progress.trunk_state:
-            progress.trunk_state = copy_state(collect_state(run))
+            progress.trunk_state = copy_state_to_cpu(collect_state(run))
         first = segment.batch_numbers[len(progress.losses) - segment.first_step]
         steps = range(first, min(first + max_steps, segment.batch_numbers.stop))
         losses = _take_steps(run, steps, segment, manager)
@@ -179,7 +179,7 @@ def _take_steps(
     for number in steps:
         learning_rate = scheduled_learning_rate(run.stream.experiment, segment, number)
         device_losses.append(run.step(run.stream.batch(number), learning_rate))
-        if manager is not None and manager.is_stopping:
+        if manager is not None and manager.must_stop_before_step:
             break
     require_finite_losses(device_losses, steps, run.stream)
     losses: list[float] = torch.stack(device_losses).tolist()
@@ -193,9 +193,9 @@ def _save_tower(run: TrainRun, images: int, budgets: tuple[str, ...], path: Path
     provenance = Provenance(experiment=experiment, images=images, budgets=budgets, method=text)
     label_method = get_label_method(experiment.method)
     row_labels = label_method.row_labels(experiment) if label_method else ()
-    tower, head = split_scored_weights(run)
-    whole_tower = gather_to_host(tower)
-    whole_head = gather_to_host(head)
+    tower, head = split_weights_to_score(run)
+    whole_tower = gather_on_rank0(tower)
+    whole_head = gather_on_rank0(head)
     if world_rank() == 0:
         save_head(whole_head, path, provenance, row_labels)
         save_weights(whole_tower, path, provenance.to_metadata())

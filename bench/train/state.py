@@ -56,7 +56,7 @@ def collect_state(run: TrainRun) -> NamedTensors:
     for a state of the optimizer that is neither a tensor nor a number.
     """
     step = run.step
-    frozen = _frozen_names(run)
+    frozen = _frozen_parameter_names(run)
     state: NamedTensors = {}
     for prefix, module in (("model", run.model), ("average", step.ema)):
         if module is not None:
@@ -86,7 +86,7 @@ def load_state(run: TrainRun, state: NamedTensors) -> None:
     step = run.step
     model_state = run.model.state_dict()
     for name, value in select_and_strip_prefix("model.", state).items():
-        model_state[name] = shard_as(value, model_state[name])
+        model_state[name] = shard_like(value, model_state[name])
     run.model.load_state_dict(model_state)
     if step.ema is not None:
         average = step.ema.state_dict()  # never sharded: ema_decay needs sharding=ddp
@@ -132,13 +132,13 @@ def _load_moments(run: TrainRun, state: NamedTensors) -> None:
         loaded = value
         if isinstance(value, Tensor):
             if value.shape == parameter.shape:
-                loaded = shard_as(value, parameter)
+                loaded = shard_like(value, parameter)
             is_on_host = moment == "step" and not counts_on_device
             loaded = loaded.to("cpu" if is_on_host else parameter.device, copy=True)
         optimizer.state[parameter][moment] = loaded
 
 
-def shard_as(value: Tensor, target: Tensor) -> Tensor:
+def shard_like(value: Tensor, target: Tensor) -> Tensor:
     """Return `value` sharded as `target` is; unchanged if `target` is not sharded, or `value` is already."""
     if not is_sharded(target) or is_sharded(value):
         return value
@@ -149,13 +149,13 @@ def shard_as(value: Tensor, target: Tensor) -> Tensor:
     return distribute_tensor(value.to(shard.device), shard.device_mesh, shard.placements)
 
 
-def split_scored_weights(run: TrainRun) -> tuple[NamedTensors, NamedTensors]:
+def split_weights_to_score(run: TrainRun) -> tuple[NamedTensors, NamedTensors]:
     """Return the weights to score: the tower's, and the others without frozen ones and RangeAugment's.
 
     They are the run's own tensors, or the moving average of the weights if there is one.
     """
     model = run.model if run.step.ema is None else run.step.ema
-    frozen = _frozen_names(run)
+    frozen = _frozen_parameter_names(run)
     tower: NamedTensors = {}
     head: NamedTensors = {}
     for name, value in model.state_dict().items():
@@ -166,12 +166,12 @@ def split_scored_weights(run: TrainRun) -> tuple[NamedTensors, NamedTensors]:
     return tower, head
 
 
-def _frozen_names(run: TrainRun) -> set[str]:
+def _frozen_parameter_names(run: TrainRun) -> set[str]:
     """Return the names of parameters that are not trained."""
     return {name for name, value in run.model.named_parameters() if not value.requires_grad}
 
 
-def copy_state(state: NamedTensors) -> NamedTensors:
+def copy_state_to_cpu(state: NamedTensors) -> NamedTensors:
     """Return a copy of a state on the CPU; shards are copied on their device."""
     copied: NamedTensors = {}
     for name, value in state.items():
@@ -179,7 +179,7 @@ def copy_state(state: NamedTensors) -> NamedTensors:
     return copied
 
 
-def gather_to_host(state: NamedTensors) -> NamedTensors:
+def gather_on_rank0(state: NamedTensors) -> NamedTensors:
     """Return on rank 0 a copy of a state, unsharded and on the CPU; on the other ranks return an empty state.
 
     All ranks must call it. They gather one tensor at a time, so that no device holds a second copy of all.

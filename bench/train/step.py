@@ -97,7 +97,7 @@ def make_train_step(
         model, experiment.optimizer.ema_decay, experiment.optimizer.ema_kernel
     )
     if compiled:  # after the moving average has its copy of the model, which is never called
-        compile_towers(
+        compile_tower_blocks(
             model, len(experiment.image.all_image_sizes), torch_compile_mode(experiment.runtime)
         )
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -129,7 +129,7 @@ def make_train_step(
         mean_loss = all_reduce_mean(loss.detach(), group)
         is_scaled_up = scaler.scale(torch.ones_like(mean_loss)) > 1
         if experiment.optimizer.log_grad_norm:
-            norm = read_grad_norm(model, scaler)
+            norm = compute_grad_norm_on_host(model, scaler)
             if norm is not None:
                 grad_norms.append(norm)
         scaler.unscale_(optimizer)
@@ -175,7 +175,7 @@ def torch_compile_mode(runtime: RuntimeSettings) -> str | None:
     return "max-autotune-no-cudagraphs" if runtime.compile == "max-autotune" else None
 
 
-def compile_towers(model: nn.Module, num_image_sizes: int, mode: str | None = None) -> None:
+def compile_tower_blocks(model: nn.Module, num_image_sizes: int, mode: str | None = None) -> None:
     """Compile the blocks of a model's towers, and the patch embedding of open_clip's, by `torch.compile`.
 
     The rest of the model stays eager. Equal blocks share a graph, so that compilation does not take longer for deeper
@@ -246,7 +246,7 @@ def make_gradient_clipper(
 
 
 @torch.no_grad()
-def read_grad_norm(model: nn.Module, scaler: torch.amp.GradScaler) -> float | None:
+def compute_grad_norm_on_host(model: nn.Module, scaler: torch.amp.GradScaler) -> float | None:
     """Return the norm of the gradient, without the scaler's factor, as a number; None if it is not finite.
 
     It calls the same kernels, and the host waits for the device as often (scale, two tests, value), as in

@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from bench.experiment.config import Experiment
 from bench.interfaces.catalog import PROTOCOLS, RANDOM_INIT, REFERENCE_TOWER
-from bench.measure.memory import is_out_of_memory
+from bench.measure.memory import is_out_of_memory_error
 from bench.records.record import TransferScores
 from bench.records.scores import MetricScore, Score
 from bench.towers.tower_from import build_random_init_tower, load_tower
@@ -100,5 +100,5 @@ def collect_error(errors: list[str], prefix: str) -> Iterator[None]:
         if errors and str(error) == "; ".join(errors):
             raise  # of a block within this one, which has added it
         errors.append(f"{prefix}: {type(error).__name__}: {error}")
-        if is_out_of_memory(error):
+        if is_out_of_memory_error(error):
             raise RuntimeError("; ".join(errors)) from error

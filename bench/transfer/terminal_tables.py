@@ -9,7 +9,7 @@ from bench.interfaces.catalog import (
     describe_default_tasks,
     describe_out_of_domain_scoring,
 )
-from bench.measure.comparison_records import group_comparison
+from bench.measure.comparison_records import collect_comparison
 from bench.records.record import Record
 from bench.records.scores import describe_task_trainings
 from bench.tables.groups import group_by
@@ -30,7 +30,7 @@ def make_transfer_tables(records: Sequence[Record]) -> list[Table]:
 
     The first one says what its scores can show.
     """
-    comparison = replace(group_comparison("", records), labels={RANDOM_INIT: RANDOM_INIT})
+    comparison = replace(collect_comparison("", records), labels={RANDOM_INIT: RANDOM_INIT})
     full_label_scores = collect_full_label_scores(comparison)
     scores = [scored.score for scored in full_label_scores]
     tables: list[Table] = []

@@ -8,7 +8,7 @@ from bench.cli.options import print_results
 from bench.experiment.experiments import get_experiment
 from bench.interfaces.extensions import Extension
 from bench.interfaces.verb import Verb
-from bench.orchestration.preflight import begin, check
+from bench.orchestration.preflight import begin_comparison, check_and_prepare
 from bench.records.record_kind import RecordContent
 from bench.tables.tables import Table
 
@@ -34,8 +34,8 @@ class MeasureBuildTime:
 
     def run(self):
         experiment = get_experiment(self.name)
-        check(self.results, [experiment])
-        comparison = begin(self.results, "build-time", [experiment])
+        check_and_prepare(self.results, [experiment])
+        comparison = begin_comparison(self.results, "build-time", [experiment])
         function = f"{__name__}:measure_build_time"
         run = comparison.new_run(function, "build-time", experiment, f"build of {self.name}")
         comparison.runner.run([run], threads=comparison.cores)

@@ -16,7 +16,7 @@ from bench.data.decoding import UnusableImageError, decode_embedding_grid
 from bench.labels.vocabulary import read_vocabulary
 from bench.tables.tables import Table
 from bench.towers.tower_from import load_tower_and_provenance
-from bench.train.checkpoints import find_latest_valid
+from bench.train.checkpoints import find_latest_valid_checkpoint
 from tests.chaos.case import EXECUTED
 from tests.chaos.made import make_samples
 from tests.chaos.payloads import (
@@ -57,7 +57,7 @@ def pickles() -> dict[str, Attack]:
         step = folder / "checkpoints" / "step-00000005"
         for name in ("state.safetensors", "state.json"):
             write_file(step / name, pickle_payload(folder))
-        return find_latest_valid(step.parent)
+        return find_latest_valid_checkpoint(step.parent)
 
     return {
         "embeddings": objects,

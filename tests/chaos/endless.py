@@ -22,7 +22,7 @@ from bench.data.decoding import decode_image
 from bench.data.subset import subset_rows
 from bench.labels.vocabulary import read_vocabulary
 from bench.records.record import read_records
-from bench.train.checkpoints import find_latest_valid
+from bench.train.checkpoints import find_latest_valid_checkpoint
 from bench.transfer.tasks.image_sources import FileImageSource
 from models.checkpoint import read_weights
 from tests.chaos.case import Case, reading
@@ -66,7 +66,7 @@ def pipes() -> dict[str, Case]:
         "a link to /dev/zero for an image": reading(
             link("a.jpg", "/dev/zero"), lambda path: FileImageSource([path]).rgb(0)
         ),
-        "a pipe in a checkpoint": reading(_checkpoint_with_a_pipe, find_latest_valid),
+        "a pipe in a checkpoint": reading(_checkpoint_with_a_pipe, find_latest_valid_checkpoint),
     }
 
 

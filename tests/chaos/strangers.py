@@ -6,7 +6,7 @@ from bench.experiment.experiments import EXPERIMENTS
 from bench.towers.tower_from import load_tower
 from bench.train.checkpoints import (
     CheckpointMetadata,
-    find_latest_valid,
+    find_latest_valid_checkpoint,
     log_resume_differences,
     write_checkpoint,
 )
@@ -51,7 +51,7 @@ def checkpoints() -> dict[str, Attack]:
                 seconds=1.0,
             )
             write_checkpoint(folder / "out", saved, Path.touch)
-            path, found = find_latest_valid(folder / "out")
+            path, found = find_latest_valid_checkpoint(folder / "out")
             log_resume_differences(path, found, 1, "a commit of this project")
 
         return attack

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from bench.__main__ import main
-from bench.measure.memory import is_out_of_memory
+from bench.measure.memory import is_out_of_memory_error
 from bench.profilers.memory import read_status_bytes
 from bench.records.record import Failure, Speed, read_records
 from tests.chaos.commands import child_runs
@@ -116,7 +116,7 @@ def test_out_of_memory_run_is_a_recorded_failure(own_results: Path) -> None:
     assert code == 3, text
     assert failures(own_results)
     for reason in failures(own_results):
-        assert is_out_of_memory(RuntimeError(reason)), reason
+        assert is_out_of_memory_error(RuntimeError(reason)), reason
         assert reason in text
 
 

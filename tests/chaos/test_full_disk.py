@@ -9,7 +9,7 @@ from bench.console.console import StopRequest
 from bench.records.current import current_circumstances
 from bench.records.record import Failure, Record, read_record, write_record
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.checkpoints import CheckpointConfig, list_checkpoints, read_verified_metadata
+from bench.train.checkpoints import CheckpointConfig, list_checkpoints, verify_and_read_metadata
 from tests.chaos.disks import fill_disk, mount_small_disk
 from tests.chaos.made import write_shards
 from tests.chaos.short import short_experiment, train_in_process
@@ -46,7 +46,7 @@ def test_disk_that_fills_loses_no_checkpoint_and_no_record(
         train(disk / "out", tmp_path / "data")
         assert "the one before it is kept" in capsys.readouterr().err
         assert [
-            read_verified_metadata(path).steps_taken
+            verify_and_read_metadata(path).steps_taken
             for path in list_checkpoints(disk / "out" / "checkpoints")
         ] == [4, 2]
         assert not [*disk.rglob("*.part")]

@@ -21,13 +21,13 @@ def test_no_request_has_the_code_0(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds_left", "code"),
+    ("expected_seconds_left", "code"),
     [(END_MARGIN_SECONDS + 100, 0), (END_MARGIN_SECONDS - 1, 75), (-9, 75)],
 )
 def test_end_of_the_jobs_time_asks_to_requeue(
-    seconds_left: float, code: int, monkeypatch: pytest.MonkeyPatch
+    expected_seconds_left: float, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(END_TIME, str(int(time.time() + seconds_left)))
+    monkeypatch.setenv(END_TIME, str(int(time.time() + expected_seconds_left)))
     assert StopRequest().code == code
 
 

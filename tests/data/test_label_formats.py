@@ -12,7 +12,7 @@ from bench.labels.labeller import get_labeller
 from bench.labels.nltk_labels import NltkLabeller
 from bench.labels.vocabulary import read_vocabulary
 from bench.method_parts.synsets import make_synset_label_function
-from bench.orchestration.preflight import _require_inputs
+from bench.orchestration.preflight import _require_model_and_files
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
 from losses.multilabel import dense_multilabel_loss, multilabel_loss
 from tests.labels import oracle
@@ -93,7 +93,7 @@ def test_labels_by_nltk_are_refused_without_it_with_the_command_that_installs_it
     monkeypatch.setitem(sys.modules, "nltk", None)
     monkeypatch.setitem(sys.modules, "nltk.tokenize", None)
     with pytest.raises(ValueError, match=r"labels=nltk needs NLTK: pip install -e '\.\[paper\]'$"):
-        _require_inputs(small("catlip", labels="nltk", head_rows=800))
+        _require_model_and_files(small("catlip", labels="nltk", head_rows=800))
 
 
 @pytest.mark.skipif(bool(oracle.missing()), reason=oracle.missing() or "")

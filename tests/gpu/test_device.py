@@ -17,7 +17,7 @@ from bench.experiment.config import Experiment
 from bench.interfaces.method import METHODS
 from bench.profilers.device import open_device_reader, sample_device
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
-from bench.train.state import collect_state, copy_state, load_state
+from bench.train.state import collect_state, copy_state_to_cpu, load_state
 from losses.contrastive import contrastive_loss
 from losses.distillation import cosine_loss
 from losses.multilabel import multilabel_loss
@@ -135,7 +135,7 @@ def test_restored_training_takes_the_same_step(device: torch.device, results: Pa
     run, resumed = (built(device, results, "superclass", **FP16, ema_decay=0.9) for _ in range(2))
     for k in range(2):
         run.step(run.stream.batch(k), RATE)
-    load_state(resumed, copy_state(collect_state(run)))
+    load_state(resumed, copy_state_to_cpu(collect_state(run)))
     losses = [one.step(one.stream.batch(2), RATE) for one in (run, resumed)]
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=0)
     before, after = weights_and_moments(run), weights_and_moments(resumed)

@@ -8,12 +8,12 @@ from msgspec.structs import replace
 from bench.experiment.config import FIELDS
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import with_settings
-from bench.measure.comparison_records import group_comparison, group_named
+from bench.measure.comparison_records import collect_comparison, collect_named_experiments
 from bench.measure.speed_tables import (
     memory_and_size_table,
     phase_table,
     throughput_table,
-    with_difference_note,
+    with_note_on_differences,
 )
 from bench.records.record import Record, read_record
 from tests.small import circumstances
@@ -37,7 +37,9 @@ def timed(name: str, round_: int = 0) -> Record:
 
 def test_experiments_stand_in_the_given_order_and_the_first_that_was_timed_is_the_base() -> None:
     names = ["superclass-tiny", "catlip-tiny", "clip-tiny"]
-    found = group_named([timed("clip-tiny"), timed("siglip-tiny"), timed("catlip-tiny")], names)
+    found = collect_named_experiments(
+        [timed("clip-tiny"), timed("siglip-tiny"), timed("catlip-tiny")], names
+    )
     assert found.base == "catlip-tiny"
     assert [row["experiment"] for row in throughput_table(found).rows] == [
         "catlip-tiny",
@@ -46,8 +48,8 @@ def test_experiments_stand_in_the_given_order_and_the_first_that_was_timed_is_th
 
 
 def test_page_and_terminal_have_the_same_figures() -> None:
-    on_page = group_comparison("c", RECORDS)
-    in_terminal = group_named(RECORDS, [*on_page.experiments])
+    on_page = collect_comparison("c", RECORDS)
+    in_terminal = collect_named_experiments(RECORDS, [*on_page.experiments])
     for make in (throughput_table, phase_table, memory_and_size_table):
         page, terminal = make(on_page), make(in_terminal)
         assert [row[1:] for row in page.all_rows] == [row[1:] for row in terminal.all_rows] != []
@@ -60,14 +62,16 @@ def test_settings_that_all_experiments_have_stand_once_below_the_table() -> None
         experiment = with_settings(EXPERIMENTS[name], ["batch_size=6", "image_size=32"])
         records.append(replace(timed(name), experiment=experiment))
     names = [record.experiment_name for record in records]
-    group = group_named(records, names)
-    table = with_difference_note(throughput_table(group), group)
+    group = collect_named_experiments(records, names)
+    table = with_note_on_differences(throughput_table(group), group)
     assert [row["experiment"] for row in table.rows] == ["clip-tiny", "catlip-tiny"]
     assert "All experiments have batch_size=6, image_size=32." in table.note
-    assert [group_named(records[:1], names[:1]).label(names[0])] == ["clip-tiny"]
+    assert [collect_named_experiments(records[:1], names[:1]).label(names[0])] == ["clip-tiny"]
     mixed = [records[0], timed("catlip-tiny")]
     labels = [mixed[0].experiment_name, "catlip-tiny"]
-    assert [group_named(mixed, labels, FIELDS).label(name) for name in labels] == labels
+    assert [
+        collect_named_experiments(mixed, labels, FIELDS).label(name) for name in labels
+    ] == labels
 
 
 CLIP_AND_CATLIP = """
@@ -88,7 +92,9 @@ flip: False / True
 def test_the_speed_table_says_which_settings_the_methods_have_of_their_own(
     names: tuple[str, ...], own: str
 ) -> None:
-    found = group_named([timed(name, round_) for name in names for round_ in range(2)], names)
-    note = with_difference_note(throughput_table(found), found).note
+    found = collect_named_experiments(
+        [timed(name, round_) for name in names for round_ in range(2)], names
+    )
+    note = with_note_on_differences(throughput_table(found), found).note
     settings = note.partition("The methods' own settings: ")[2]
     assert sorted(settings.removesuffix(".").split("; ")) == sorted(own.strip().split("\n"))

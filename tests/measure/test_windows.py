@@ -53,12 +53,12 @@ def test_run_with_few_counted_windows_has_no_undisturbed_rate() -> None:
 
 def test_run_goes_on_until_enough_windows_count_or_its_limit_is_reached() -> None:
     quiet = windows_of([1.0] * NUMBER, [0.0] * NUMBER)
-    assert quiet.is_finished()
-    assert not windows_of([1.0] * (NUMBER - 1), [0.0] * (NUMBER - 1)).is_finished()
+    assert quiet.has_enough_windows()
+    assert not windows_of([1.0] * (NUMBER - 1), [0.0] * (NUMBER - 1)).has_enough_windows()
     one_waited = replace(quiet, waiting_cores=[1.0, *quiet.waiting_cores[1:]])
-    assert not one_waited.is_finished()
+    assert not one_waited.has_enough_windows()
     at_limit = MAX_WINDOWS_FACTOR * NUMBER
-    assert windows_of([1.0] * at_limit, [1.0] * at_limit).is_finished()
+    assert windows_of([1.0] * at_limit, [1.0] * at_limit).has_enough_windows()
 
 
 def test_throttled_windows_do_not_count() -> None:

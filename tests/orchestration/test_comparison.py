@@ -6,7 +6,7 @@ import pytest
 
 from bench.experiment.config import Experiment, change
 from bench.experiment.experiments import EXPERIMENTS
-from bench.orchestration.budgets import image_budgets, set_images
+from bench.orchestration.budgets import image_budgets, with_training_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runner import Runner
 from bench.orchestration.runs import Run
@@ -77,9 +77,11 @@ def test_steady_speeds_give_an_equal_device_seconds_budget(tmp_path: Path) -> No
     budgets = budgets_after(rates, tmp_path)
     assert budgets["clip-tiny"] == {"equal images": 80_000, "equal device seconds": 80_000}
     assert budgets["catlip-tiny"] == {"equal images": 80_000, "equal device seconds": 96_000}
-    halves = image_budgets(set_images(EXPERIMENTS["clip-tiny"], 12_800), {}, half_way=True)
+    halves = image_budgets(
+        with_training_images(EXPERIMENTS["clip-tiny"], 12_800), {}, half_way=True
+    )
     assert halves == {"equal images": 12_800, "half of equal images": 6_400}
-    assert set_images(EXPERIMENTS["clip-tiny"], 5_000).training.warmup_images == 500
+    assert with_training_images(EXPERIMENTS["clip-tiny"], 5_000).training.warmup_images == 500
 
 
 @pytest.mark.parametrize("clip_rates", [[1000.0, 50.0, 990.0], [1000.0]])
@@ -97,7 +99,7 @@ def test_uncertain_speeds_give_no_budget(
 def test_each_round_runs_every_experiment_once_in_another_order(tmp_path: Path) -> None:
     runner = RecordingRunner()
     experiments = [change(EXPERIMENTS["clip-tiny"], name=name) for name in "abcd"]
-    Comparison("c", tmp_path, experiments, cores=2, on_gpu=False, runner=runner).measure(6)
+    Comparison("c", tmp_path, experiments, cores=2, on_gpu=False, runner=runner).measure_speed(6)
     rounds = []
     for runs, _, _ in runner.calls:
         rounds.append("".join(run.experiment.name for run in runs if run.experiment))
@@ -114,16 +116,16 @@ def test_later_rounds_on_a_cpu_have_the_flops_of_the_first(
     comparison = Comparison(
         "rounds", results, [few_images("catlip")], cores=1, on_gpu=False, runner=InProcess()
     )
-    comparison.measure(1)
+    comparison.measure_speed(1)
     monkeypatch.setattr(
         "bench.measure.speed.count_step_flops", lambda *_: pytest.fail("counted again")
     )
-    comparison.measure(2, first_round=1)
+    comparison.measure_speed(2, first_round=1)
     measured = [record.measured for record in comparison.records()]
     assert [one.round for one in measured if isinstance(one, Speed)] == [0, 1]
     assert len({one.flops for one in measured if isinstance(one, Speed)}) == 1
     comparison.on_gpu = True
-    (run,) = comparison.speed_runs(2, 3)
+    (run,) = comparison.make_speed_runs(2, 3)
     assert run.arguments["flops"] is None
 
 
@@ -136,9 +138,9 @@ def test_remaining_time_is_known_after_the_first_round(
             self.progress.log_start(runs[0].label)
 
     comparison = Comparison("c", tmp_path, PAIR, cores=2, on_gpu=False, runner=Logging())
-    comparison.measure(1)
+    comparison.measure_speed(1)
     comparison.runner.progress.expect_end_in(600.0)
-    comparison.measure(2, first_round=1)
+    comparison.measure_speed(2, first_round=1)
     first, second = capsys.readouterr().err.splitlines()
     assert "estimating | speed of clip-tiny, round 1 of 1" in first
     assert "about 10:00 left | speed of clip-tiny, round 2 of 2" in second

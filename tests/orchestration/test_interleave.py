@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from bench.orchestration.comparison import Comparison
-from bench.orchestration.runner import Runner, Slot, round_robin
+from bench.orchestration.runner import Runner, SlotPipes, grant_slots_in_turn
 from bench.orchestration.runs import Run
 from bench.records.record import Speed, read_record
 from tests.processes import Parting
@@ -30,7 +30,7 @@ for turn in range(int(sys.argv[2])):
 
 
 def start(
-    folder: Path, seat: Slot, name: str, turns: int, dies_in: int = -1
+    folder: Path, seat: SlotPipes, name: str, turns: int, dies_in: int = -1
 ) -> subprocess.Popen[bytes]:
     """Start a run with a seat; here its ends are closed, as the runner closes them."""
     child = subprocess.Popen(
@@ -45,10 +45,10 @@ def start(
 
 
 def test_one_process_runs_at_a_time_in_order(tmp_path: Path) -> None:
-    seats = {name: Slot.create() for name in "abc"}
+    seats = {name: SlotPipes.create() for name in "abc"}
     runs = [start(tmp_path, seats["a"], "a", 3), start(tmp_path, seats["b"], "b", 4, dies_in=1)]
     seats["c"].close()  # a run that was never started
-    round_robin(seats.values())
+    grant_slots_in_turn(seats.values())
     assert [run.wait() for run in runs] == [0, 1]
     turns = ["a", "b", "a", "b", "a"]
     text = (tmp_path / "log").read_text().splitlines()
@@ -56,7 +56,7 @@ def test_one_process_runs_at_a_time_in_order(tmp_path: Path) -> None:
 
 
 def test_run_ends_if_its_scheduler_is_gone(tmp_path: Path) -> None:
-    seat = Slot.create()
+    seat = SlotPipes.create()
     run = start(tmp_path, seat, "a", 1)
     os.close(seat.grant_write)
     assert run.wait(30) == 1
@@ -65,8 +65,10 @@ def test_run_ends_if_its_scheduler_is_gone(tmp_path: Path) -> None:
 class OthersPart(Parting):
     """Starts runs with a slot as a command does; others fork."""
 
-    def _start(self, run: Run, settings: dict[str, str], slot: Slot | None = None) -> str:
-        start = Parting._start if slot is None else Runner._start
+    def _run_in_process(
+        self, run: Run, settings: dict[str, str], slot: SlotPipes | None = None
+    ) -> str:
+        start = Parting._run_in_process if slot is None else Runner._run_in_process
         return start(self, run, settings, slot)
 
 
@@ -80,7 +82,7 @@ def test_interleaved_runs_leave_the_same_records_and_the_reason_of_one_that_fail
     comparison = Comparison(
         "turns", results, [*experiments, broken], cores=1, on_gpu=False, runner=runner
     )
-    runs = comparison.speed_runs(0, 1)
+    runs = comparison.make_speed_runs(0, 1)
     runner.run(runs[:1], threads=1)
     runner.run_interleaved(runs, threads=1)
     (failure,) = runner.failures

@@ -13,7 +13,11 @@ from bench.environment.torchrun_ranks import TorchrunRanks
 from bench.experiment.config import change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.orchestration import preflight, runs
-from bench.orchestration.preflight import check, reserve_comparison_name, resume
+from bench.orchestration.preflight import (
+    check_and_prepare,
+    reserve_comparison_name,
+    resume_comparison,
+)
 from bench.records.record import record_path, write_record
 from tests.data.shards import write_shards
 from tests.orchestration.test_comparison import timed
@@ -24,7 +28,7 @@ def test_comparison_on_shards_decodes_nothing_of_the_pack(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     experiment = change(EXPERIMENTS["clip-tiny"], data=str(write_shards(tmp_path / "shards")))
-    check(tmp_path / "results", [experiment])
+    check_and_prepare(tmp_path / "results", [experiment])
     assert not (tmp_path / "caches" / "catlip-bench").exists()
 
 
@@ -44,12 +48,12 @@ def test_rounds_of_another_driver_are_not_continued(
     monkeypatch.setattr(preflight, "read_gpu_settings", lambda _: {"driver": driver})
     monkeypatch.setattr(preflight, "get_first_gpu_handle", lambda: None)
     if not is_refused:
-        assert len(resume(tmp_path, "measure", [experiment]).records()) == 1
+        assert len(resume_comparison(tmp_path, "measure", [experiment]).records()) == 1
         return
     with pytest.raises(
         ValueError, match=r"driver 580\.1, not 570\.2: begin a new comparison without --resume"
     ):
-        resume(tmp_path, "measure", [experiment])
+        resume_comparison(tmp_path, "measure", [experiment])
 
 
 def test_comparisons_begun_at_once_have_names_of_their_own(tmp_path: Path) -> None:
@@ -102,4 +106,4 @@ def test_settings_that_need_whole_weights_are_refused_over_sharded_processes(
     for field, value in (("ema_decay", 0.9), ("log_grad_norm", True), ("optimizer", "muon")):
         sharded = change(EXPERIMENTS["clip-tiny"], sharding="fsdp2", **{field: value})
         with pytest.raises(ValueError, match=f"clip-tiny: {field}(=muon)? needs sharding=ddp"):
-            check(tmp_path, [sharded])
+            check_and_prepare(tmp_path, [sharded])

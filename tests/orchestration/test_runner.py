@@ -28,7 +28,7 @@ def make_run(results: Path, kind: str = "speed", **changes: object) -> Run:
         "c", results, [few_images("catlip", **changes)], cores=1, on_gpu=False, runner=Runner()
     )
     if kind == "speed":
-        return comparison.speed_runs(0, 1)[0]
+        return comparison.make_speed_runs(0, 1)[0]
     function = "bench.measure.memory:measure_memory"
     return comparison.new_run(function, kind, comparison.experiments[0], "memory of catlip")
 

@@ -23,10 +23,10 @@ from bench.data.stream import PackStream
 from bench.environment.machine import default_device
 from bench.experiment.config import Experiment
 from bench.measure.memory import (
-    count_step_tensor_bytes,
+    count_peak_tensor_bytes,
     measure_memory,
 )
-from bench.measure.speed import measure_speed, time_until_enough_windows, to_windows
+from bench.measure.speed import measure_speed, time_until_enough_windows, windows_of_one_image
 from bench.measure.windows import timed_windows
 from bench.profilers.clock import Elapsed, clock
 from bench.profilers.core_waits import read_core_wait_seconds
@@ -187,7 +187,7 @@ def count_weights_alive(experiment: Experiment, results: Path) -> int:
         patch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
         patch.setattr("bench.measure.memory.build_train_run", build)
         patch.setattr(
-            "bench.measure.memory.count_step_tensor_bytes",
+            "bench.measure.memory.count_peak_tensor_bytes",
             lambda _: alive.append(sum(one() is not None for one in weights)),
         )
         measure_memory(experiment, CPU, results)
@@ -225,7 +225,7 @@ def test_a_speed_run_records_every_window_and_phase(results: Path) -> None:
     assert speed.round == 3
     windows = timed_windows(experiment, speed)
     assert windows.num_planned == 2
-    assert windows.is_finished()
+    assert windows.has_enough_windows()
     names = ["data", "image forward", "text forward", "head and loss", "backward", "optimizer"]
     assert [phase for phase in PHASES if phase in speed.phase_seconds] == names
     assert speed.phase_seconds.keys() == {*names}
@@ -265,7 +265,7 @@ def test_window_in_which_the_gpu_was_throttled_is_made_up_for(
     timed = time_until_enough_windows(run, range(2), steps_per_window=1)
     assert [window.throttled_percent for window in timed.windows] == [0.0, 40.0, 0.0]
     assert timed.left_out == {}
-    assert to_windows(timed.windows, 2).num_counted() == 2
+    assert windows_of_one_image(timed.windows, 2).num_counted() == 2
 
 
 def test_injected_slowdown_is_a_fraction_of_the_step_time(
@@ -309,7 +309,7 @@ def test_cpu_memory_has_a_peak_and_no_cuda_counts(
     def fails(_: object) -> int:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("bench.measure.memory.count_step_tensor_bytes", fails)
+    monkeypatch.setattr("bench.measure.memory.count_peak_tensor_bytes", fails)
     memory = measure_memory(few_images("catlip"), CPU, results)
     assert memory.peak_tensor_bytes is None
     assert memory.peak_rss_bytes is not None
@@ -318,7 +318,7 @@ def test_cpu_memory_has_a_peak_and_no_cuda_counts(
 def test_tensors_of_a_step_are_the_same_on_every_run_and_grow_with_the_batch(results: Path) -> None:
     def count(batch_size: int) -> int:
         experiment = few_images("superclass", **TWO_BLOCKS, batch_size=batch_size)
-        return count_step_tensor_bytes(open_batch_stream(experiment, CPU, results))
+        return count_peak_tensor_bytes(open_batch_stream(experiment, CPU, results))
 
     assert count(16) == count(16) < count(32)
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from bench.experiment.config import change
 from bench.interfaces.sections import OtherResults
-from bench.measure.comparison_records import group_comparison
+from bench.measure.comparison_records import collect_comparison
 from bench.records.record import Memory, Record, Speed, Training, TransferScores
 from bench.records.scores import Score
 from bench.transfer.subject_scores import collect_full_label_scores
@@ -183,7 +183,7 @@ def test_random_init_baselines_of_two_poolings_stand_apart_and_each_tower_gains_
         for one in records
         if one.measured.subject == "clip-tiny" and one.measured.images == 80_000
     )
-    comparison = group_comparison("x", [baseline, pooled, tower, own_pooling])
+    comparison = collect_comparison("x", [baseline, pooled, tower, own_pooling])
     points = collect_full_label_scores(comparison).main_accuracies("rooms")
     by_subject = {point.subject: point for point in points if point.gain is not None}
     assert by_subject["superclass-tiny"].gain.value == by_subject["superclass-tiny"].accuracy.value

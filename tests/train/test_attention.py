@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.train.attention import (
     attention_with_fp32_softmax,
-    find_attention_kernels,
+    run_and_list_attention_kernels,
     use_attention_kernel,
 )
 from bench.train.build import build_train_run, open_batch_stream
@@ -157,4 +157,6 @@ def test_kernels_of_attention_are_named(
 ) -> None:
     changes = {"attention": attention, "compile": compiled, "text_padding": "packed"}
     run = build_train_run(open_batch_stream(few_images("clip", **changes), CPU, results))
-    assert find_attention_kernels(lambda: run.step.forward(run.stream.batch(0))) == (kernel,)
+    assert run_and_list_attention_kernels(lambda: run.step.forward(run.stream.batch(0))) == (
+        kernel,
+    )

@@ -13,7 +13,7 @@ from bench.measure.costs import count_costs, count_step_flops
 from bench.measure.speed import measure_speed
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
 from bench.train.distributed import gather_full_tensor
-from bench.train.state import split_scored_weights
+from bench.train.state import split_weights_to_score
 from losses.psnr import psnr_loss, scheduled_target_mse
 from models.range_augment import RangeAugment
 from tests.processes import in_ranks
@@ -76,7 +76,7 @@ def test_scored_tower_and_head_hold_nothing_of_the_augmentation(results: Path) -
             assembled(results, augmentation=one, ema_decay=ema_decay) for one in ("none", "range")
         )
         for state, other in zip(
-            split_scored_weights(plain), split_scored_weights(augmented), strict=True
+            split_weights_to_score(plain), split_weights_to_score(augmented), strict=True
         ):
             assert state.keys() == other.keys()
 

@@ -16,10 +16,10 @@ from bench.train.checkpoints import (
     STATE,
     TENSORS,
     CheckpointMetadata,
-    find_latest_valid,
+    find_latest_valid_checkpoint,
     list_checkpoints,
-    read_verified_metadata,
-    require_same_experiment,
+    require_resumable,
+    verify_and_read_metadata,
     write_checkpoint,
 )
 from tests.processes import started, wait_until
@@ -56,8 +56,11 @@ def names(folder: Path) -> list[str]:
 def test_checkpoint_round_trips(tmp_path: Path) -> None:
     path = written(tmp_path / "checkpoints", 1200)
     assert path.name == "step-00001200"
-    assert find_latest_valid(tmp_path / "checkpoints") == (path, read_verified_metadata(path))
-    assert read_verified_metadata(path).experiment == small("catlip")
+    assert find_latest_valid_checkpoint(tmp_path / "checkpoints") == (
+        path,
+        verify_and_read_metadata(path),
+    )
+    assert verify_and_read_metadata(path).experiment == small("catlip")
     assert names(path) == sorted([TENSORS, STATE])
 
 
@@ -85,7 +88,7 @@ def test_damaged_checkpoint_is_named_and_the_previous_one_used(
 ) -> None:
     written(tmp_path, 5)
     damage(written(tmp_path, 10) / name)
-    assert find_latest_valid(tmp_path)[0].name == "step-00000005"
+    assert find_latest_valid_checkpoint(tmp_path)[0].name == "step-00000005"
     text = capsys.readouterr().err
     assert "step-00000010 is damaged and not resumed from" in text
     assert name in text
@@ -93,7 +96,7 @@ def test_damaged_checkpoint_is_named_and_the_previous_one_used(
     assert names(tmp_path) == ["step-00000005", "step-00000007"]
     damage(written(tmp_path, 10) / name)
     written(tmp_path, 10)
-    assert find_latest_valid(tmp_path)[0].name == "step-00000010"
+    assert find_latest_valid_checkpoint(tmp_path)[0].name == "step-00000010"
 
 
 def test_folder_without_a_valid_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -101,50 +104,48 @@ def test_folder_without_a_valid_checkpoint_is_refused(tmp_path: Path) -> None:
         cut(written(tmp_path, step) / TENSORS)
     for folder in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(ValueError, match="no valid checkpoint to resume from in"):
-            find_latest_valid(folder)
+            find_latest_valid_checkpoint(folder)
 
 
 def test_another_format_is_refused_by_its_number(tmp_path: Path) -> None:
-    saved = replace(read_verified_metadata(written(tmp_path, 5)), format=99)
+    saved = replace(verify_and_read_metadata(written(tmp_path, 5)), format=99)
     path = write_checkpoint(tmp_path, saved, Path.touch)
     with pytest.raises(ValueError, match="has format 99, this version reads format 3: train anew"):
-        read_verified_metadata(path)
+        verify_and_read_metadata(path)
 
 
 def test_checkpoint_of_another_experiment_is_refused_with_the_differences(tmp_path: Path) -> None:
-    saved = read_verified_metadata(written(tmp_path, 5))
-    require_same_experiment(saved, small("catlip"), 1, DIGEST)
-    require_same_experiment(saved, small("catlip", workers=2), 1, DIGEST)  # which change no batch
+    saved = verify_and_read_metadata(written(tmp_path, 5))
+    require_resumable(saved, small("catlip"), 1, DIGEST)
+    require_resumable(saved, small("catlip", workers=2), 1, DIGEST)  # which change no batch
     with pytest.raises(
         ValueError, match="data=pack, its subset, vocabulary or teacher is not what it was"
     ):
-        require_same_experiment(replace(saved, data_digest="other"), small("catlip"), 1, DIGEST)
+        require_resumable(replace(saved, data_digest="other"), small("catlip"), 1, DIGEST)
     with pytest.raises(ValueError, match=r"differ in seed: 0 / 3; .*learning_rate: 0.001 / 0.5"):
-        require_same_experiment(saved, small("catlip", seed=3, learning_rate=0.5), 1, DIGEST)
+        require_resumable(saved, small("catlip", seed=3, learning_rate=0.5), 1, DIGEST)
 
 
 def test_resume_with_another_world_size_needs_the_same_global_batch(tmp_path: Path) -> None:
-    saved = read_verified_metadata(written(tmp_path, 5))  # of one process with 16
-    require_same_experiment(saved, small("catlip", batch_size=8), 2, DIGEST)
+    saved = verify_and_read_metadata(written(tmp_path, 5))  # of one process with 16
+    require_resumable(saved, small("catlip", batch_size=8), 2, DIGEST)
     for batch, processes in ((16, 2), (5, 3)):
         with pytest.raises(
             ValueError, match="is of 1 processes with together 16 images of 48 px per step"
         ):
-            require_same_experiment(saved, small("catlip", batch_size=batch), processes, DIGEST)
+            require_resumable(saved, small("catlip", batch_size=batch), processes, DIGEST)
     with pytest.raises(ValueError, match="they differ in seed: 0 / 1"):
-        require_same_experiment(saved, small("catlip", batch_size=8, seed=1), 2, DIGEST)
+        require_resumable(saved, small("catlip", batch_size=8, seed=1), 2, DIGEST)
     with pytest.raises(ValueError, match="they differ in batch_size: 16 / 8"):
-        require_same_experiment(saved, small("catlip", batch_size=8), 1, DIGEST)
+        require_resumable(saved, small("catlip", batch_size=8), 1, DIGEST)
     sizes = replace(saved, experiment=small("catlip", image_sizes=[36, 48], batch_size=9))
     with pytest.raises(ValueError, match="images of 36 px"):  # 3 x 5 images are not 16
-        require_same_experiment(
-            sizes, small("catlip", image_sizes=[36, 48], batch_size=3), 3, DIGEST
-        )
+        require_resumable(sizes, small("catlip", image_sizes=[36, 48], batch_size=3), 3, DIGEST)
 
 
 def test_a_write_that_fails_leaves_the_checkpoints_as_they_were(tmp_path: Path) -> None:
     written(tmp_path, 5)
-    saved = read_verified_metadata(tmp_path / "step-00000005")
+    saved = verify_and_read_metadata(tmp_path / "step-00000005")
 
     def fail(path: Path) -> None:
         path.write_bytes(b"half")
@@ -153,7 +154,7 @@ def test_a_write_that_fails_leaves_the_checkpoints_as_they_were(tmp_path: Path) 
     with pytest.raises(OSError, match="no space"):
         write_checkpoint(tmp_path, saved, fail)
     assert names(tmp_path) == ["step-00000005"]
-    read_verified_metadata(tmp_path / "step-00000005")
+    verify_and_read_metadata(tmp_path / "step-00000005")
 
 
 def test_entries_of_the_users_are_never_touched(tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_entries_of_the_users_are_never_touched(tmp_path: Path) -> None:
         "step-00000020",
         "step-notes.txt",
     ]
-    read_verified_metadata(elsewhere)
+    verify_and_read_metadata(elsewhere)
 
 
 def write_from(folder: Path, first: int) -> None:
@@ -200,7 +201,7 @@ def test_a_writer_killed_at_any_moment_leaves_only_complete_checkpoints(tmp_path
         # A third where it was killed between writing one and removing another.
         assert len(found) <= 3
         for path in found:
-            read_verified_metadata(path)
-        first = read_verified_metadata(found[0]).steps_taken + 1
+            verify_and_read_metadata(path)
+        first = verify_and_read_metadata(found[0]).steps_taken + 1
     written(tmp_path, first)
     assert len(names(tmp_path)) == 2  # nothing is left of what was cut off

@@ -36,10 +36,10 @@ from bench.records.record import Failure, Memory, Speed, Training, TransferScore
 from bench.train import checkpoint_manager
 from bench.train.build import TrainRun, build_train_run
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.checkpoints import CheckpointConfig, find_latest_valid, list_checkpoints
+from bench.train.checkpoints import CheckpointConfig, find_latest_valid_checkpoint, list_checkpoints
 from bench.train.distributed import gather_full_tensor
 from bench.train.loop import train
-from bench.train.state import ScheduleSegment, collect_state, gather_to_host
+from bench.train.state import ScheduleSegment, collect_state, gather_on_rank0
 from tests.processes import LONGEST_SECONDS, have_ended, in_ranks, start_ranks, wait_until
 from tests.small import two_blocks
 from tests.tensors import differing
@@ -178,7 +178,7 @@ def trained(rank: int, results: Path, folder: Path) -> dict[str, Any]:
     losses = {sharding: go(sharding, sharding) for sharding in SHARDINGS}
     with pytest.raises(SystemExit, match="143"):
         go("fsdp2", "stopped", manager(AskedOfRank1()))
-    path, saved = find_latest_valid(folder / "kept")
+    path, saved = find_latest_valid_checkpoint(folder / "kept")
     resumed = go("fsdp2", "resumed", manager(StopRequest(), str(path)))
     return losses | {"resumed": resumed, "steps taken": saved.steps_taken}
 
@@ -201,7 +201,7 @@ def gather_states(rank: int, images: PackImages) -> dict[str, Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(state_module, "gather_full_tensor", counted)
-        gathered = gather_to_host(state)
+        gathered = gather_on_rank0(state)
     if rank:
         return {"equal": not gathered, "most": most}
     is_equal = gathered.keys() == expected.keys() and not differing(gathered, expected)
@@ -338,7 +338,7 @@ def test_a_state_is_gathered_tensor_by_tensor(found_by: FoundBy) -> None:
 
 def test_full_disk_of_rank_0_keeps_the_ranks_together(found_by: FoundBy) -> None:
     assert [of_rank["saved"] for of_rank in found_by(2)] == [[False, True], [False, False]]
-    path, saved = find_latest_valid(found_by(2)[0]["folder"] / "checkpoints")
+    path, saved = find_latest_valid_checkpoint(found_by(2)[0]["folder"] / "checkpoints")
     assert (path.name, saved.steps_taken) == ("step-00000001", 1)
     assert [entry.name for entry in path.parent.iterdir()] == ["step-00000001"]
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import bench.train.loop as train_module
 from bench.console.console import TERMINATED, StopRequest
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.checkpoints import CheckpointConfig, find_latest_valid
+from bench.train.checkpoints import CheckpointConfig, find_latest_valid_checkpoint
 from bench.train.loop import train
 from tests.data.shards import CAPTIONS, encode_image, make_image, write_shard
 from tests.processes import in_ranks
@@ -55,7 +55,7 @@ def trained(
         "data": str(data),
     }
     experiment = small("clip", **changes, flip=False, crop_scale=(1.0, 1.0))
-    taken_up = "" if after is None else str(find_latest_valid(after)[0])
+    taken_up = "" if after is None else str(find_latest_valid_checkpoint(after)[0])
     checkpoint_config = CheckpointConfig(
         folder=str(kept), interval_minutes=1e6, resume_from=taken_up
     )
@@ -92,11 +92,11 @@ def test_resume_with_more_or_fewer_processes_equals_an_unchanged_world_size(
     torch.set_num_threads(1)
     whole = trained(1, data, results, tmp_path / "whole", stops=False)
     trained(1, data, results, tmp_path / "1", stops=True)
-    taken = find_latest_valid(tmp_path / "1")[1].steps_taken
+    taken = find_latest_valid_checkpoint(tmp_path / "1")[1].steps_taken
     assert 0 < taken < len(whole)
     more, other = in_ranks(joint, 2, tmp_path, data, results, tmp_path)
     assert more == other
-    assert find_latest_valid(tmp_path / "2")[1].processes == 2
+    assert find_latest_valid_checkpoint(tmp_path / "2")[1].processes == 2
     fewer = trained(1, data, results, tmp_path / "1-after-2", after=tmp_path / "2", stops=False)
     assert more[:taken] == whole[:taken]
     assert more != whole, "the two processes did not go on"

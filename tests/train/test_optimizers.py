@@ -16,7 +16,7 @@ from bench.interfaces.optimizer import OPTIMIZERS, OptimizerBuilder, weight_deca
 from bench.interfaces.schedule import SCHEDULES
 from bench.methods.catlip import CatLip
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
-from bench.train.state import collect_state, copy_state, load_state
+from bench.train.state import collect_state, copy_state_to_cpu, load_state
 from tests.small import TWO_BLOCKS, few_images, two_blocks
 from tests.tensors import differing
 
@@ -179,7 +179,7 @@ def test_state_with_numbers_and_steps_of_groups_goes_on_to_the_last_bit(
     whole, resumed = (assembled(results, optimizer="timm") for _ in range(2))
     for k in range(2):
         whole.step(whole.stream.batch(k), RATE)
-    load_state(resumed, copy_state(collect_state(whole)))
+    load_state(resumed, copy_state_to_cpu(collect_state(whole)))
     for k in range(2, 4):
         for run in (whole, resumed):
             run.step(run.stream.batch(k), RATE)

@@ -15,11 +15,15 @@ from bench.cli.train import Train, parse_image_count
 from bench.environment.cores import count_available_cores
 from bench.experiment.experiments import EXPERIMENTS
 from bench.experiment.settings import with_settings
-from bench.orchestration.budgets import set_images
+from bench.orchestration.budgets import with_training_images
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.scope import Scope
 from bench.records.record import Training, TransferScores, read_records
-from bench.train.checkpoints import find_latest_valid, list_checkpoints, lock_training_folder
+from bench.train.checkpoints import (
+    find_latest_valid_checkpoint,
+    list_checkpoints,
+    lock_training_folder,
+)
 from tests.processes import LONGEST_SECONDS, Parting, run_of, wait_until
 from tests.train.test_checkpoints import written
 
@@ -30,7 +34,7 @@ OPTIONS = [
     *(word for setting in SETTINGS for word in ("--set", setting)),
 ]
 # 64 + 16 steps.
-EXPERIMENT = set_images(with_settings(EXPERIMENTS["catlip-tiny"], SETTINGS), 1280)
+EXPERIMENT = with_training_images(with_settings(EXPERIMENTS["catlip-tiny"], SETTINGS), 1280)
 
 
 def command(out: Path, *more: str) -> list[str]:
@@ -64,7 +68,7 @@ def test_stopped_and_killed_training_resumes_to_the_same_tower_and_scores(
     assert "Traceback" not in text, text
     assert not child.is_running()
     assert (out / "requeue").exists()
-    assert find_latest_valid(out / "checkpoints")[1].experiment == EXPERIMENT
+    assert find_latest_valid_checkpoint(out / "checkpoints")[1].experiment == EXPERIMENT
 
     parent, child = started(out, *again)
     child.send_signal(signal.SIGINT)  # to the training process alone
@@ -78,7 +82,7 @@ def test_stopped_and_killed_training_resumes_to_the_same_tower_and_scores(
     parent.kill()  # its child notices, saves and ends
     parent.communicate()
     child.wait(timeout=LONGEST_SECONDS)
-    assert find_latest_valid(out / "checkpoints")[1].steps_taken < 80
+    assert find_latest_valid_checkpoint(out / "checkpoints")[1].steps_taken < 80
 
     capsys.readouterr()
     assert main(command(out, *again)[3:]) == 0, capsys.readouterr().err

@@ -23,7 +23,12 @@ from bench.records.record import Training
 from bench.train import loop as training
 from bench.train.build import open_batch_stream
 from bench.train.checkpoint_manager import CheckpointManager
-from bench.train.checkpoints import TENSORS, CheckpointConfig, find_latest_valid, list_checkpoints
+from bench.train.checkpoints import (
+    TENSORS,
+    CheckpointConfig,
+    find_latest_valid_checkpoint,
+    list_checkpoints,
+)
 from bench.train.state import collect_state
 from tests.chaos.disks import limit_file_size
 from tests.data.layouts import LAYOUTS, Sample
@@ -84,7 +89,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 def go(experiment: Experiment, folder: Path, results: Path, minutes: float = 1e6) -> Training | int:
     """Begin, or go on from the newest checkpoint; return the training, or the exit code of one that was stopped."""
     kept = folder / "checkpoints"
-    taken_up = str(find_latest_valid(kept)[0]) if list_checkpoints(kept) else ""
+    taken_up = str(find_latest_valid_checkpoint(kept)[0]) if list_checkpoints(kept) else ""
     checkpoint_config = CheckpointConfig(
         folder=str(kept), interval_minutes=minutes, resume_from=taken_up
     )
@@ -141,7 +146,7 @@ def test_training_that_is_stopped_again_and_again_equals_an_unstopped_one(
     for taken in range(every, steps, every):
         interrupt_at(every)
         assert go(experiment, folder, results) == 143
-        assert find_latest_valid(folder / "checkpoints")[1].steps_taken == taken
+        assert find_latest_valid_checkpoint(folder / "checkpoints")[1].steps_taken == taken
     interrupt_at(1)
     require_equal(go(experiment, folder, results), folder, whole, tmp_path / "whole")
     assert steps == (8 if experiment.training.schedule == "wsd" else 9)
@@ -178,7 +183,7 @@ def test_counts_of_samples_are_those_of_an_unstopped_training(
     whole = unstopped(experiment, tmp_path / "whole", results)
     interrupt_at(5)
     assert go(experiment, tmp_path / "stopped", results) == 143
-    assert find_latest_valid(tmp_path / "stopped" / "checkpoints")[1].unusable != {}
+    assert find_latest_valid_checkpoint(tmp_path / "stopped" / "checkpoints")[1].unusable != {}
     interrupt_at(0)
     found = go(experiment, tmp_path / "stopped", results)
     require_equal(found, tmp_path / "stopped", whole, tmp_path / "whole")
@@ -201,7 +206,7 @@ def test_training_stopped_on_a_gpu_in_a_cooldown_resumes_on_a_cpu(
         lambda run: collect_state(run) | {"generator.cuda": torch.ones(16)},
     ):
         assert go(experiment, tmp_path / "stopped", results) == 143
-    path, _ = find_latest_valid(tmp_path / "stopped" / "checkpoints")
+    path, _ = find_latest_valid_checkpoint(tmp_path / "stopped" / "checkpoints")
     assert "trunk.generator.cuda" in load_file(path / TENSORS)
     interrupt_at(0)
     require_equal(

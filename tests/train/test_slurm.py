@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from bench.records.record import Training, read_records
-from bench.train.checkpoints import find_latest_valid
+from bench.train.checkpoints import find_latest_valid_checkpoint
 from tests.data.shards import write_shards
 from tests.processes import LONGEST_SECONDS
 
@@ -121,7 +121,7 @@ def test_training_on_two_nodes_requeues_itself_and_then_ends(
     assert not (commands / "requeued").exists()
     (training,) = (record for record in read_records(out) if isinstance(record.measured, Training))
     assert training.circumstances.processes == 2
-    assert find_latest_valid(out / "checkpoints")[1].processes == 2
+    assert find_latest_valid_checkpoint(out / "checkpoints")[1].processes == 2
 
 
 @pytest.mark.minutes
@@ -153,4 +153,4 @@ def test_training_saves_when_slurm_signals_all_processes_of_the_job(
     finally:
         training.kill()
     assert (commands / "requeued").exists(), text
-    assert find_latest_valid(out / "checkpoints")[1].steps_taken > 0
+    assert find_latest_valid_checkpoint(out / "checkpoints")[1].steps_taken > 0

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from bench.experiment.config import change
 from bench.experiment.experiments import get_experiment
-from bench.measure.comparison_records import group_comparison
+from bench.measure.comparison_records import collect_comparison
 from bench.measure.throughput import images_per_second
 from bench.records.record import Flops, Record, TransferScores
 from bench.records.scores import Score
@@ -65,7 +65,7 @@ def tables_of(records: Sequence[Record]) -> dict[str, Table]:
 
 
 def table_of_task(records: Sequence[Record]) -> Table:
-    comparison = group_comparison("", records)
+    comparison = collect_comparison("", records)
     scores = collect_full_label_scores(comparison)
     return task_table(comparison, scores, "rooms", scores.protocols("rooms"))
 

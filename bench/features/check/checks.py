@@ -17,7 +17,7 @@ from bench.features.check.two_processes import compare_with_two_processes
 from bench.interfaces.method import get_method, require_method_accepts
 from bench.measure.costs import META, build_tower_and_model_on_meta, meta_images
 from bench.train.build import TrainRun, build_train_run, open_batch_stream
-from bench.train.state import collect_state, copy_state, load_state
+from bench.train.state import collect_state, copy_state_to_cpu, load_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,7 +129,7 @@ def check_resume(experiment: Experiment, results: Path) -> None:
     rate = experiment.optimizer.learning_rate
     for k in range(STEPS):
         if k == STEPS - 1:
-            state = copy_state(collect_state(whole))
+            state = copy_state_to_cpu(collect_state(whole))
         whole.step(whole.stream.batch(k), rate)
     load_state(resumed, state)
     resumed.step(resumed.stream.batch(STEPS - 1), rate)

@@ -17,7 +17,7 @@ from bench.measure.throughput import (
     timed_runs_by_experiment,
     undisturbed_images_per_second,
 )
-from bench.measure.windows import describe_waits
+from bench.measure.windows import describe_disturbed_windows
 from bench.records.record import Record
 from bench.statistics.ratios import Ratio, compare_rates
 from bench.statistics.verdicts import FlopsVerdict, judge_flops_prediction
@@ -89,7 +89,7 @@ def decompose_ladder(records: Sequence[Record]) -> Decomposition | None:
         total=_cause_ratio(runs[0], runs[-1], "whole ratio"),
         num_rounds=len(set.intersection(*rounds)),
         captions_note=describe_captions(experiments),
-        waits_note=describe_waits(records, names),
+        waits_note=describe_disturbed_windows(records, names),
     )
 
 

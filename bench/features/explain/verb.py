@@ -17,8 +17,13 @@ from bench.features.explain.decomposition import decompose_ladder
 from bench.features.explain.ladder import plan_ladder
 from bench.features.explain.tables import cause_table
 from bench.measure.tables import failure_table
-from bench.orchestration.preflight import begin, check, has_gpu, resume
-from bench.orchestration.scope import default_rounds
+from bench.orchestration.preflight import (
+    begin_comparison,
+    check_and_prepare,
+    has_gpu,
+    resume_comparison,
+)
+from bench.orchestration.scope import default_num_rounds
 
 PURPOSE = "explain"
 MIN_LADDER_ROUNDS = 2  # an interval needs two
@@ -52,8 +57,8 @@ class ExplainRatio:
         baseline = with_settings(get_experiment(self.baseline), self.settings)
         target = with_settings(get_experiment(self.name), self.settings)
         ladder, experiments = plan_ladder(baseline, target, self.factors)
-        check(self.results, experiments, may_differ=FIELDS)
-        start = resume if self.resume else begin
+        check_and_prepare(self.results, experiments, may_differ=FIELDS)
+        start = resume_comparison if self.resume else begin_comparison
         comparison = start(self.results, PURPOSE, experiments)
         ladder_run = comparison.new_run(
             "bench.features.explain.ladder:return_ladder",
@@ -63,7 +68,7 @@ class ExplainRatio:
             ladder=ladder,
         )
         comparison.runner.run([ladder_run], threads=comparison.cores)
-        comparison.measure(self.rounds or default_rounds(on_gpu=has_gpu()))
+        comparison.measure_speed(self.rounds or default_num_rounds(on_gpu=has_gpu()))
         records = comparison.records()
         tables = [failure_table(records)]
         result = decompose_ladder(records)

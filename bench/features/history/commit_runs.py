@@ -17,7 +17,7 @@ from bench.environment.child_processes import kill_child_at_end
 from bench.environment.circumstances import CHECKOUT
 from bench.environment.files import atomic_write
 from bench.measure.observations import FINGERPRINT
-from bench.orchestration.runner import Slot, round_robin
+from bench.orchestration.runner import SlotPipes, grant_slots_in_turn
 
 PLUGIN = Path(__file__).parent / "plugin" / "suites_in_turn.py"
 PYTEST = [
@@ -104,13 +104,13 @@ def time_suites_once(
     """
     documents = {}
     with TemporaryDirectory() as folder, ExitStack() as stack:
-        slots = [Slot.create() for _ in work_trees]
+        slots = [SlotPipes.create() for _ in work_trees]
         children = {}
         for (name, work_tree), slot in zip(work_trees.items(), slots, strict=True):
             child = _start_suite(work_tree, suite, Path(folder) / name, slot, only)
             stack.enter_context(kill_child_at_end(child))
             children[name] = child
-        round_robin(slots)
+        grant_slots_in_turn(slots)
         for name, child in children.items():
             code = child.wait()
             document = Path(folder, name, "suite.json")
@@ -124,7 +124,7 @@ def time_suites_once(
 
 
 def _start_suite(
-    work_tree: Path, suite: Path, folder: Path, slot: Slot, only: str | None
+    work_tree: Path, suite: Path, folder: Path, slot: SlotPipes, only: str | None
 ) -> "subprocess.Popen[bytes]":
     """Start pytest on a work tree's suite, which waits for its first slot after it has collected its benchmarks.
 

@@ -34,7 +34,7 @@ from bench.labels.vocabulary import read_vocabulary, replace_unshipped_vocabular
 from bench.profilers.device import Readings, open_device_reader, sample_device
 from bench.profilers.nvml import VOIDING_SLOWDOWNS
 from bench.records.record import TOWER_KEY, ReleasedRun
-from bench.train.build import log_loader_workers, sample_count_fields
+from bench.train.build import log_loader_workers, record_fields_of_stream
 
 NO_CUDA = "CoreNet's autocast requires CUDA (corenet/engine/utils.py)"
 # Beginnings of the keys that no step of a run reads. They set loading, which is this project's, validation, and
@@ -130,13 +130,14 @@ def run_corenet_as_released(
             trainer.train_epoch(round_)
         waited = sum(loader.wait_seconds[timing.warmup_steps :])
         figures["data_wait_share"] = waited / sum(timer.seconds)
-        figures["throttled_percent"] = highest_throttled_percent(readings, device)
+        figures["throttled_percent"] = max_throttled_percent(readings, device)
         step_images = [num_images for _, num_images in sizes]
-        figures["window_images"] = tuple(
-            sum(step_images[start : start + timing.steps_per_window])
-            for start in range(timing.warmup_steps, num_steps, timing.steps_per_window)
-        )
-        figures.update(sample_count_fields(stream))
+        window_images = []
+        for start in range(timing.warmup_steps, num_steps, timing.steps_per_window):
+            end = start + timing.steps_per_window
+            window_images.append(sum(step_images[start:end]))
+        figures["window_images"] = tuple(window_images)
+        figures.update(record_fields_of_stream(stream))
 
     try:
         with TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.features.reference import OPEN_CLIP_BUCKETED, OURS, WARMUP_STEPS
 from bench.features.reference.records import ReferenceRun
-from bench.measure.tables import ratio_columns
+from bench.measure.tables import ratio_cells
 from bench.records.record import Record, ReleasedRun
 from bench.statistics.ratios import RateByRound, compare_rates_to_base, log_standard_deviation
 from bench.tables.tables import Table
@@ -57,7 +57,7 @@ def _speed_columns(rates: Mapping[str, RateByRound], base: str) -> dict[str, dic
             "runs": len(runs),
             "images/s": median(runs.values()),
             "spread": log_standard_deviation(runs),
-            **ratio_columns(ratios.get(name)),
+            **ratio_cells(ratios.get(name)),
         }
     return columns
 

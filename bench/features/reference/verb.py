@@ -32,7 +32,7 @@ from bench.features.reference.tables import (
 from bench.orchestration import preflight
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.runs import Run
-from bench.orchestration.scope import default_rounds
+from bench.orchestration.scope import default_num_rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,14 @@ class Reference:
         experiments_by_title = self._experiments_by_title()
         self._require_checkout(experiments_by_title if self._is_corenet else ())
         experiments = list(experiments_by_title.values())
-        preflight.check(self.results, experiments, may_differ=FIELDS)
-        start = preflight.resume if self.resume else preflight.begin
+        preflight.check_and_prepare(self.results, experiments, may_differ=FIELDS)
+        start = preflight.resume_comparison if self.resume else preflight.begin_comparison
         comparison = start(self.results, "reference", experiments)
-        num_rounds = self.rounds or default_rounds(on_gpu=comparison.on_gpu)
+        num_rounds = self.rounds or default_num_rounds(on_gpu=comparison.on_gpu)
         for round_ in range(num_rounds):
             runs = self._new_runs_of_round(comparison, experiments_by_title, round_)
             comparison.run_round(runs if round_ % 2 == 0 else runs[::-1])
-            comparison.expect_rounds(num_rounds - round_ - 1)
+            comparison.show_remaining_time(num_rounds - round_ - 1)
         records = comparison.records()
         if self._is_corenet:
             return print_results(comparison, released_run_tables(records), self.json)

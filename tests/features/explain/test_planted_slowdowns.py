@@ -40,7 +40,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
     """Make every call of a function take the planted seconds by the clocks of the process."""
     torch.set_num_threads(1)
     # Which takes longer than all else.
-    monkeypatch.setattr(bench.measure.speed, "find_peak_flops_and_source", lambda *_: (None, ""))
+    monkeypatch.setattr(bench.measure.speed, "find_or_measure_peak_flops", lambda *_: (None, ""))
     real, planted = time.perf_counter, [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: real() + planted[0])
 
@@ -101,7 +101,7 @@ def logarithms(found: Decomposition) -> dict[str, float]:
             *("ema_kernel=for_loop", bench.train.weight_average, "_update_average"),
             marks=pytest.mark.exhaustive,
         ),
-        ("log_grad_norm=true", bench.train.step, "read_grad_norm"),
+        ("log_grad_norm=true", bench.train.step, "compute_grad_norm_on_host"),
     ],
 )
 def test_planted_slowdown_is_found_in_its_own_factor(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.interfaces.catalog import RANDOM_INIT
-from bench.measure.comparison_records import group_comparison
+from bench.measure.comparison_records import collect_comparison
 from bench.records.record import Record
 from bench.statistics.accuracies import Estimate
 from bench.transfer.pareto import (
@@ -67,7 +67,7 @@ def test_pareto_front_is_not_dominated(drawn: list[tuple[str, int, int]]) -> Non
 
 
 def test_the_page_marks_the_front(whole: list[Record], whole_page: str, words: Words) -> None:
-    comparison = group_comparison("x", whole)
+    comparison = collect_comparison("x", whole)
     device, energy = make_time_and_energy_axes(comparison)
     found = collect_full_label_scores(comparison).main_accuracies("unseen subgroup")
     front = pareto_front(found, device)

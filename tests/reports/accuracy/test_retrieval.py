@@ -6,7 +6,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.interfaces.catalog import UNSEEN_TASKS
-from bench.measure.comparison_records import group_comparison
+from bench.measure.comparison_records import collect_comparison
 from bench.records.record import Record
 from bench.transfer.pareto import make_time_and_energy_axes
 from bench.transfer.subject_scores import collect_full_label_scores
@@ -39,7 +39,7 @@ def with_retrieval(make: Make) -> list[Record]:
 
 
 def test_chart_of_a_retrieval_has_no_majority_class(make: Make) -> None:
-    comparison = group_comparison("x", with_retrieval(make))
+    comparison = collect_comparison("x", with_retrieval(make))
     scores, (device, _) = (
         collect_full_label_scores(comparison),
         make_time_and_energy_axes(comparison),
