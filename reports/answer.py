@@ -15,11 +15,8 @@ from bench.measure.comparison_records import UNTIMED
 from bench.measure.speed_tables import BASE_CELL, IS_BASE
 from bench.measure.summary import find_unequal_mfu_rows
 from bench.measure.tables import sample_flaw_table
-from bench.measure.windows import (
-    describe_disturbed_windows,
-    describe_reduced_threads,
-    timed_windows,
-)
+from bench.measure.throughput import describe_disturbed_windows, describe_reduced_threads
+from bench.measure.timed_run import TimedRun
 from bench.records.record import Failure, RunOnSamples, Speed
 from bench.statistics.ratios import SMALLEST_EFFECT, Ratio
 from bench.tables.formats import (
@@ -245,7 +242,7 @@ def _describe_left_out_steps(comparison: ComparisonRecords) -> str:
     row = _lead_throughput(comparison)
     if row is None or row.ratio is None or row.ratio_of_all is None:
         return ""
-    runs = [timed_windows(experiment, speed) for experiment, speed in comparison.runs_of(Speed)]
+    runs = [TimedRun(*run).windows() for run in comparison.runs_of(Speed)]
     if all(windows.counted_mask().all() for windows in runs):
         return ""
     if row.ratio.low is None and min(row.ratio.runs) > 1:

@@ -61,7 +61,7 @@ def run_default_comparison(options: DefaultComparison) -> int:
     experiments = with_training_data(experiments, options, options.results)
     if options.smoke:
         experiments = [change(experiment, **SHORT) for experiment in experiments]
-    check_and_prepare(options.results, experiments, trained=True, tasks=scope.tasks)
+    check_and_prepare(options.results, experiments, will_train=True, tasks=scope.tasks)
     start_or_resume = resume_comparison if options.resume else begin_comparison
     comparison = start_or_resume(options.results, name, experiments)
     comparison.measure_memory()

@@ -20,7 +20,7 @@ def measure_loading(
     from bench.measure.loading import measure_loading_per_core
 
     loading = measure_loading_per_core(experiment, results, seconds)
-    per_core = loading.images_per_second
+    per_core = loading.images_per_cpu_second
     cores = count_available_cores()
     gpus = max(1, count_gpus())
     row: dict[str, str | float | None] = {

@@ -35,7 +35,7 @@ from bench.measure.speed_tables import (
     throughput_table,
     with_note_on_differences,
 )
-from bench.measure.windows import describe_disturbed_windows, describe_reduced_threads
+from bench.measure.throughput import describe_disturbed_windows, describe_reduced_threads
 from bench.orchestration.comparison import Comparison
 from bench.orchestration.preflight import (
     begin_comparison,

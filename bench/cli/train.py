@@ -171,7 +171,7 @@ class Train(LabelOptions):
         checkpoint: tuple[Path, CheckpointMetadata] | None,
     ) -> int:
         """Train and score in a folder that this process has locked, print the tables, and return the exit code."""
-        check_and_prepare(out, [experiment], trained=True, tasks=scope.tasks)
+        check_and_prepare(out, [experiment], will_train=True, tasks=scope.tasks)
         if checkpoint is None:
             resume_from = ""
             comparison = begin_comparison(out, "train", [experiment])

@@ -59,7 +59,7 @@ class Transfer:
         check_and_prepare(self.results, [experiment], tasks=tasks, reads_data=False)
         if self.resume:
             comparison = resume_comparison(
-                self.results, purpose, [experiment], scored=trained_by.values()
+                self.results, purpose, [experiment], also_accepted=trained_by.values()
             )
         else:
             comparison = begin_comparison(self.results, purpose, [experiment])

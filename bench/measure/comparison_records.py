@@ -17,7 +17,7 @@ VARIANTS = {"flip": "FLIP", "clipa": "CLIPA"}
 
 
 def collect_comparison(name: str, records: Sequence[Record]) -> ComparisonRecords:
-    """Collect the experiments of one comparison in the order of their methods, and choose their labels and base."""
+    """Return the records of one comparison with its experiments, in the order of their methods, and their labels."""
     trained = []
     for record in records:
         experiment = record.experiment
@@ -39,7 +39,7 @@ def collect_comparison(name: str, records: Sequence[Record]) -> ComparisonRecord
 def collect_named_experiments(
     records: Sequence[Record], names: Collection[str], may_differ: Iterable[str] = MAY_DIFFER
 ) -> ComparisonRecords:
-    """Collect the experiments of these names in their order; the first that was timed is the base.
+    """Return the records of the experiments of these names, in their order; the first that was timed is the base.
 
     Their labels are their names, without settings that all of them have.
     Raises ValueError if the timed runs differ in more than the fields that `may_differ`, machines included.
@@ -47,11 +47,11 @@ def collect_named_experiments(
     kept = [record for record in records if record.experiment_name in names]
     timed = [record for record in kept if isinstance(record.measured, Speed)]
     require_comparable_records(timed, may_differ=may_differ)
-    experiments: dict[str, Experiment] = {}
-    for name in names:
-        for record in kept:
-            if record.experiment is not None and record.experiment_name == name:
-                experiments.setdefault(name, record.experiment)
+    by_name: dict[str, Experiment] = {}
+    for record in kept:
+        if record.experiment is not None:
+            by_name.setdefault(record.experiment.name, record.experiment)
+    experiments = {name: by_name[name] for name in names if name in by_name}
     labels = {}
     if shared_settings_suffix(names):
         labels = {name: strip_settings_suffix(name) for name in names}
@@ -81,14 +81,11 @@ def reason_incomparable(records: Sequence[Record]) -> str | None:
 def _make_comparison_records(
     name: str, records: Sequence[Record], experiments: dict[str, Experiment], labels: dict[str, str]
 ) -> ComparisonRecords:
-    """Compare the experiments with the first that was timed, else with the first."""
+    """Return the records, with the experiments compared with the first that was timed, else with the first."""
     timed = [record for record in records if isinstance(record.measured, Speed)]
     timed_names = {record.experiment_name for record in timed}
-    base = next(iter(experiments), None)
-    for experiment_name in experiments:
-        if experiment_name in timed_names:
-            base = experiment_name
-            break
+    timed_experiments = [name for name in experiments if name in timed_names]
+    base = next(iter(timed_experiments or experiments), None)
     incomparable = reason_incomparable(timed)
     comparable_base = base if incomparable is None else None
     throughputs = summarize_throughputs(records, experiments, comparable_base)

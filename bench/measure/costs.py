@@ -1,9 +1,10 @@
 """Costs by count: FLOPs of a step, and parameters and FLOPs of an experiment."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from bench.experiment.fields import ImageSettings
 from bench.interfaces.method import get_method
 from bench.profilers.counters import count_forward_flops, count_image_flops, count_matmul_flops
 from bench.records.record import Flops
+from bench.tables.groups import group_by
 from bench.train.augmentation import get_method_with_augmentation
 from bench.train.build import (
     build_tower_from_settings,
@@ -55,12 +57,19 @@ def count_costs(experiment: Experiment) -> Costs:
     """Count parameters and FLOPs of an experiment on the `meta` device, without weights and data."""
     one_size = change(experiment, image_sizes=())  # the weights are the same
     tower, model = build_tower_and_model_on_meta(one_size)
+    batch_sizes = {
+        side: experiment.batch_size_for(side) for side in experiment.image.all_image_sizes
+    }
     caption = meta_captions(1, experiment.text.context_length)
     image = meta_images(1, experiment.image.image_size, PIXEL_CHANNELS)
     return Costs(
         trained_parameters=count_trained_parameters(model),
         tower_parameters=sum(parameter.numel() for parameter in tower.parameters()),
-        image_flops=_mean_image_forward_flops(experiment),
+        image_flops=_mean_image_forward_flops(
+            experiment.image,
+            batch_sizes,
+            keep_patch_tokens=get_method(experiment.method).reads_patch_tokens,
+        ),
         text_flops=count_text_forward_flops(model, caption),
         teacher_flops=_count_teacher_forward_flops(model, image),
     )
@@ -79,13 +88,11 @@ def count_step_flops(
     """
     tower, model = build_tower_and_model_on_meta(experiment)
     sizes = image_sizes or [experiment.image.image_size] * len(targets)
-    targets_by_size: dict[int, list[Target]] = {}
-    for size, target in zip(sizes, targets, strict=True):
-        targets_by_size.setdefault(size, []).append(target)
     weighted_flops = []
-    for size, group in targets_by_size.items():
-        flops = _count_step_flops_at_size(experiment, tower, model, size, group)
-        weighted_flops.append((len(group), flops))
+    for size, pairs in group_by(zip(sizes, targets, strict=True), itemgetter(0)).items():
+        targets_of_size = [target for _, target in pairs]
+        flops = _count_step_flops_at_size(experiment, tower, model, size, targets_of_size)
+        weighted_flops.append((len(pairs), flops))
     return _weighted_mean_flops(weighted_flops)
 
 
@@ -99,7 +106,9 @@ def _count_step_flops_at_size(
     """Count a step at one image side, the mean over batches with these targets."""
     method = get_method_with_augmentation(experiment)
     batch_size = experiment.batch_size_for(image_size)
-    simulated = make_simulated_group(experiment)
+    simulated = make_simulated_group(
+        experiment.method, experiment.runtime, experiment.training.batch_size
+    )
     channels = experiment.image.embedding_channels or PIXEL_CHANNELS
     images = meta_images(batch_size, image_size, channels)
     image_forward = count_forward_flops(tower, images)
@@ -137,18 +146,11 @@ def _mean_flops_of_packed_batches(
     texts: Iterable[Tokens], count_with: Callable[[Tokens], Flops]
 ) -> Flops:
     """Count packed batches as they are, once for each number of rows; return the mean over the batches."""
-    num_batches = Counter[int]()
-    text_by_rows: dict[int, Tokens] = {}
-    for text in texts:
-        num_rows = len(text.groups[0])
-        num_batches[num_rows] += 1
-        text_by_rows[num_rows] = text
-    return _weighted_mean_flops(
-        [
-            (num_batches[num_rows], count_with(text.to(META)))
-            for num_rows, text in text_by_rows.items()
-        ]
-    )
+    texts_by_num_rows = group_by(texts, lambda text: len(text.groups[0]))
+    weighted_flops = [
+        (len(texts), count_with(texts[-1].to(META))) for texts in texts_by_num_rows.values()
+    ]
+    return _weighted_mean_flops(weighted_flops)
 
 
 def _mean_flops_over_caption_widths(
@@ -193,33 +195,31 @@ def count_text_forward_flops(model: nn.Module, captions: Tokens | None) -> int:
 
 
 def _count_teacher_forward_flops(model: nn.Module, images: torch.Tensor) -> int:
+    """Count a forward of the teacher over a batch of images on the `meta` device; 0 without one."""
     if not isinstance(model, Student):
         return 0
     return count_matmul_flops(lambda: model.compute_teacher_features(images))
 
 
-def _mean_image_forward_flops(experiment: Experiment) -> int:
-    """Return the FLOPs of the image tower's forward, the mean over the images of a training."""
-    reads_patch_tokens = get_method(experiment.method).reads_patch_tokens
-    flops_by_size = _image_forward_flops_by_size(experiment.image, reads_patch_tokens)
-    num_images = 0
-    total_flops = 0
-    for size, flops in flops_by_size.items():
-        batch_size = experiment.batch_size_for(size)
-        num_images += batch_size
-        total_flops += batch_size * flops
-    return total_flops // num_images
+def _mean_image_forward_flops(
+    image: ImageSettings, batch_sizes: Mapping[int, int], *, keep_patch_tokens: bool
+) -> int:
+    """Count a forward of one image, the mean over batches of each side in pixels; `batch_sizes` are by side."""
+    flops_by_side = _image_forward_flops_by_side(image, keep_patch_tokens)
+    total_flops = sum(number * flops_by_side[side] for side, number in batch_sizes.items())
+    return total_flops // sum(batch_sizes.values())
 
 
 @cache
-def _image_forward_flops_by_size(image: ImageSettings, keep_patch_tokens: bool) -> dict[int, int]:
+def _image_forward_flops_by_side(image: ImageSettings, keep_patch_tokens: bool) -> dict[int, int]:
+    """Count a forward of one image in the image tower, by the image's side in pixels."""
     with META:
         tower = build_tower_from_settings(image, 0, keep_patch_tokens=keep_patch_tokens)
     return {size: count_image_flops(tower, tower.channels, size) for size in image.all_image_sizes}
 
 
 def _weighted_mean_flops(weighted_flops: Sequence[tuple[int, Flops]]) -> Flops:
-    """Return the mean of (weight, FLOPs) pairs."""
+    """Return the mean of (weight, FLOPs) pairs, rounded down to whole operations."""
     total = sum(weight * _flops_to_array(flops) for weight, flops in weighted_flops)
     return _array_to_flops(total // sum(weight for weight, _ in weighted_flops))
 
@@ -245,12 +245,12 @@ def build_tower_and_model_on_meta(experiment: Experiment) -> tuple[nn.Module, nn
 
 
 def meta_images(num_images: int, image_size: int, channels: int) -> torch.Tensor:
-    """Return a batch of images on the `meta` device."""
+    """Return a batch of images, `image_size` pixels a side, on the `meta` device."""
     return torch.empty(num_images, channels, image_size, image_size, device=META)
 
 
 def meta_captions(num_captions: int, width: int) -> Tokens:
-    """Return a batch of captions of one width, in tokens, on the `meta` device."""
+    """Return a batch of captions on the `meta` device, each `width` tokens long."""
     with META:
         ids = torch.zeros(num_captions, width, dtype=torch.int64)
         row = torch.zeros(num_captions, dtype=torch.int64)

@@ -1,12 +1,14 @@
 """The figures of measurements over runs, with their ratios to the baseline. No torch here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from statistics import median
 
 from bench.measure.tables import ratio_cells
 from bench.records.record import FigureSpec, MeasuredFigures, Record
 from bench.statistics.ratios import Ratio, compare_rate_pairs
+from bench.tables.groups import group_by
 from bench.tables.tables import Table
 
 # Verdicts on a figure in place of those on a rate, by `FigureSpec.better`; other verdicts stay as they are.
@@ -50,30 +52,30 @@ def summarize_figures(
     p and verdict are adjusted for the number of ratios of a measurement. The records alone are read: the extension that
     added a measurement need not be here. Raises ValueError if two records of a measurement declare other figures.
     """
-    runs_by_measurement: dict[str, dict[str, list[MeasuredFigures]]] = {}
+    runs = []
     for name in experiment_names:
         for record in records:
             figures = record.measured
             if isinstance(figures, MeasuredFigures) and record.experiment_name == name:
-                runs_by_experiment = runs_by_measurement.setdefault(figures.measurement, {})
-                runs_by_experiment.setdefault(name, []).append(figures)
+                runs.append((name, figures))
     summaries = []
-    for runs_by_experiment in runs_by_measurement.values():
-        summaries += _summarize_measurement(runs_by_experiment)
+    for runs_of_measurement in group_by(runs, lambda run: run[1].measurement).values():
+        summaries += _summarize_measurement(runs_of_measurement)
     return summaries
 
 
 def _summarize_measurement(
-    runs_by_experiment: Mapping[str, Sequence[MeasuredFigures]],
+    named_runs: Sequence[tuple[str, MeasuredFigures]],
 ) -> list[FigureSummary]:
-    """Summarise the runs of one measurement, by experiment; the first one is the baseline."""
-    base = next(iter(runs_by_experiment))
-    first = runs_by_experiment[base][0]
-    for runs in runs_by_experiment.values():
-        if any(run.figures != first.figures for run in runs):
-            raise ValueError(
-                f"records of the measurement {first.measurement} have other figures: measure all again"
-            )
+    """Summarise the runs of one measurement, each with its experiment's name; the first one is the baseline."""
+    base, first = named_runs[0]
+    if any(run.figures != first.figures for _, run in named_runs):
+        raise ValueError(
+            f"records of the measurement {first.measurement} have other figures: measure all again"
+        )
+    runs_by_experiment: dict[str, list[MeasuredFigures]] = {}
+    for name, run in named_runs:
+        runs_by_experiment.setdefault(name, []).append(run)
     summaries = {}
     pairs = {}
     for figure in first.figures:
@@ -91,6 +93,7 @@ def _summarize_measurement(
 
 
 def _median_by_round(runs: Sequence[MeasuredFigures], figure_name: str) -> dict[int, float]:
+    """Return the median of the values of each run's figure, by the run's round."""
     return {run.round: median(run.values[figure_name]) for run in runs}
 
 
@@ -98,8 +101,7 @@ def figure_tables(records: Sequence[Record], experiment_names: Sequence[str]) ->
     """Return a table for each measurement: its figures by experiment, with their ratios to the baseline."""
     summaries = summarize_figures(records, experiment_names)
     tables = []
-    for measurement in dict.fromkeys(summary.measurement for summary in summaries):
-        group = [summary for summary in summaries if summary.measurement == measurement]
+    for group in group_by(summaries, attrgetter("measurement")).values():
         note = (
             f"value: median over runs (fresh processes). ratio: over that of {group[0].experiment}, with its 95 % "
             "interval. p: Student's t on the differences of rounds, adjusted by Holm for the ratios of this table."

@@ -28,31 +28,30 @@ NOISE = 8.0
 QUALITY = 87
 
 
-def main(folder: str, images: str) -> None:
-    """Write so many image-caption pairs into a folder, as the command line gives the number."""
+def main(folder: str, num_images: str) -> None:
+    """Write shards with so many image-caption pairs into a folder, as the command line gives them."""
     captions = _pack_captions_at_web_lengths()
-    num_images = int(images)
     with ProcessPoolExecutor(count_available_cores()) as pool:
         shards = []
-        for first in range(0, num_images, IMAGES_PER_SHARD):
+        for first in range(0, int(num_images), IMAGES_PER_SHARD):
             path = Path(folder) / f"{first:08}.tar"
             if path.exists():
                 continue
-            end = min(first + IMAGES_PER_SHARD, num_images)
+            end = min(first + IMAGES_PER_SHARD, int(num_images))
             numbers = range(first, end)
             texts = [captions[number % len(captions)] for number in numbers]
             shards.append(pool.submit(write_shard, path, numbers, texts))
         for shard in shards:
             shard.result()
-    print(f"{images} JPEGs of {SIDE} pixels a side in {folder}")
+    print(f"{num_images} JPEGs of {SIDE} pixels a side in {folder}")
 
 
 def write_shard(
-    path: Path, numbers: Iterable[int], captions: Iterable[str], side: int = SIDE
+    path: Path, image_numbers: Iterable[int], captions: Iterable[str], side: int = SIDE
 ) -> None:
     """Write a tar file of square JPEGs of `side` pixels and their captions; equal numbers have equal images."""
     with atomic_write(path) as temporary, tarfile.open(temporary, "w") as tar:
-        for number, caption in zip(numbers, captions, strict=False):
+        for number, caption in zip(image_numbers, captions, strict=False):
             _add_file_to_tar(tar, f"{number:08}.jpg", make_jpeg(number, side))
             _add_file_to_tar(tar, f"{number:08}.txt", caption.encode())
 

@@ -20,14 +20,14 @@ MIN_BATCHES = 3
 class LoadingSpeed:
     """How fast one core loads batches."""
 
-    images_per_second: ValueWithInterval  # per CPU second, over batches of different images
+    images_per_cpu_second: ValueWithInterval  # per CPU second, over batches of different images
     num_images: int  # in the timed batches
     # CPU seconds over seconds: the rest is waiting, for the disk or for other processes.
     cpu_share: float
 
 
 def measure_loading_per_core(experiment: Experiment, results: Path, seconds: float) -> LoadingSpeed:
-    """Load an experiment's shards for some seconds as a loader worker does: in one thread of this process.
+    """Load an experiment's shards for so many seconds, as a loader worker does: in one thread of this process.
 
     CPU seconds are counted, so that other processes change the result little. The indexes of the shards lie in
     `results`. Raises ValueError or OSError for shards that cannot be read.

@@ -16,7 +16,7 @@ import msgspec
 from bench.environment.circumstances import summarize_machine
 from bench.environment.files import decode_json, prefix_errors, read_intact_files, read_limited
 from bench.experiment.config import Experiment
-from bench.measure.throughput import images_per_second
+from bench.measure.timed_run import TimedRun
 from bench.records.record import (
     Memory,
     Record,
@@ -32,7 +32,7 @@ UNVERSIONED = ("", "unversioned", "unknown")  # pytest-benchmark's ids of an unk
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """The median time of one benchmark in one process, in seconds."""
+    """The statistics of one benchmark in one process: its median time in seconds."""
 
     median: Annotated[float, msgspec.Meta(gt=0)]
 
@@ -175,13 +175,10 @@ def find_json_files(path: Path) -> list[Path]:
         return [path]
     files = list_report_record_files(path)
     for file in path.rglob("*.json"):
-        if not _is_hidden(file.relative_to(path)) and not is_record_file(file):
+        is_hidden = "/." in f"/{file.relative_to(path).as_posix()}"
+        if not is_hidden and not is_record_file(file):
             files.append(file)
     return sorted(files)
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _read_observations_of_file(path: Path, named: Path) -> list[Observation]:
@@ -237,7 +234,7 @@ def observations_of_record(record: Record) -> list[Observation]:
     values: dict[Metric, float | None] = {}
     if isinstance(measured, Speed):
         values = {
-            IMAGES_PER_SECOND: images_per_second(experiment, measured),
+            IMAGES_PER_SECOND: TimedRun(experiment, measured).images_per_second(),
             PARAMETERS: measured.trained_parameters,
             STEP_FLOPS: measured.flops.step,
             TOKENS: measured.tokens_per_caption,
@@ -279,5 +276,6 @@ def _parse_commit(text: str) -> Commit:
 
 @cache
 def _settings_digest(experiment: Experiment) -> str:
+    """Return 8 digits that are equal only for experiments with equal settings."""
     encoded = msgspec.json.encode(experiment, order="deterministic")
     return hashlib.sha256(encoded).hexdigest()[:8]

@@ -17,8 +17,9 @@ from bench.environment.gpu_specs import find_datasheet_peak
 from bench.environment.slots import yield_and_wait_for_slot
 from bench.experiment.auto_fields import resolve_precision_and_compile
 from bench.experiment.config import Experiment
+from bench.experiment.fields import TimingSettings
 from bench.measure.costs import count_step_flops
-from bench.measure.heating import Heating
+from bench.measure.heating import until_device_is_hot
 from bench.measure.windows import MAX_WINDOWS_FACTOR, Windows
 from bench.profilers.clock import clock, time_forwards
 from bench.profilers.core_waits import read_core_wait_seconds
@@ -82,8 +83,7 @@ def measure_speed(
         require_finite_losses(
             take_steps_at_full_learning_rate(run, warmup_steps), warmup_steps, run.stream
         )
-        heating = Heating(device)
-        while not heating.is_over():
+        for _ in until_device_is_hot(device):
             take_steps_at_full_learning_rate(run, range(first_step, first_step + steps_per_window))
             first_step += steps_per_window
 
@@ -109,7 +109,12 @@ def measure_speed(
 
     num_planned = len(planned_steps) // steps_per_window
     is_disturbed = windows_of_one_image(windows, num_planned).undisturbed_rate() is None
-    phase_steps = plan_phase_steps(experiment, device, windows[-1].steps.stop)
+    phase_steps = plan_phase_steps(
+        experiment.timing,
+        device,
+        windows[-1].steps.stop,
+        has_several_sizes=bool(experiment.image.image_sizes),
+    )
     phases = time_phases(run, phase_steps, may_prolong=not is_disturbed)
     if isinstance(run.model, DualEncoder) and run.model.text.padding_reason:
         readings.not_measured["captions without padding"] = run.model.text.padding_reason
@@ -168,15 +173,17 @@ class TimedSteps:
 
 @contextmanager
 def time_block(run: TrainRun, steps: range, reader: DeviceReader) -> Iterator[TimedSteps]:
-    """Time the block, which takes the steps, on all ranks; yield what is then filled in."""
+    """Time the block of a `with` statement, which takes the steps; yield an object that is filled in at its end."""
     device = run.stream.device
     timed = TimedSteps(steps)
     graphs_before = count_compiled_graphs()
-    waited_before = read_core_wait_seconds()
+    waited_seconds_before = read_core_wait_seconds()
     with sample_device(reader, device) as timed.readings, clock(device) as elapsed:
         yield timed
     timed.seconds = elapsed.seconds
-    timed.waiting_cores = measure_waiting_cores(run, timed.readings, waited_before, elapsed.seconds)
+    timed.waiting_cores = measure_waiting_cores(
+        run, timed.readings, waited_seconds_before, elapsed.seconds
+    )
     figures = timed.readings.figures
     throttled_percent = max(figures.get(name, NOT_READ) for name in VOIDING_SLOWDOWNS)
     new_graphs, throttled_percent = all_reduce_max(
@@ -259,26 +266,32 @@ def _find_waits_source(run: TrainRun) -> WaitsSource:
 
 
 def measure_waiting_cores(
-    run: TrainRun, readings: Readings, waited_before: float | None, seconds: float
+    run: TrainRun, readings: Readings, waited_seconds_before: float | None, seconds: float
 ) -> float:
     """Return the core-seconds per second for which other work kept this run from a core; NaN if nothing reports it.
 
-    `waited_before` is `read_core_wait_seconds` before the block that the readings are of, and `seconds` its duration.
+    `waited_seconds_before` is `read_core_wait_seconds` before the block of the readings, which took `seconds`.
     """
-    waited = read_core_wait_seconds()
-    if _find_waits_source(run) == "threads" and waited is not None and waited_before is not None:
-        return (waited - waited_before) / seconds
+    waited_seconds = read_core_wait_seconds()
+    if (
+        _find_waits_source(run) == "threads"
+        and waited_seconds is not None
+        and waited_seconds_before is not None
+    ):
+        return (waited_seconds - waited_seconds_before) / seconds
     return estimate_lost_cores(all_gather_objects((platform.node(), readings.figures)))
 
 
-def plan_phase_steps(experiment: Experiment, device: torch.device, first_step: int) -> range:
+def plan_phase_steps(
+    timing: TimingSettings, device: torch.device, first_step: int, *, has_several_sizes: bool
+) -> range:
     """Return the steps to split into phases: as many as in all windows.
 
-    On a GPU, to keep the run short, they are those of one window, unless the images have several sizes.
+    On a GPU, to keep the run short, they are as many as in one window, unless the images have several sizes.
     """
-    count = experiment.timing.steps_per_window
-    if device.type != "cuda" or experiment.image.image_sizes:
-        count *= experiment.timing.windows
+    count = timing.steps_per_window
+    if device.type != "cuda" or has_several_sizes:
+        count *= timing.windows
     return range(first_step, first_step + count)
 
 
@@ -336,14 +349,15 @@ def time_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = True
         modules["text forward"] = run.model.text
     reader = DeviceReader(interval_gauges=make_cpu_busy_gauges())
     phases = PhaseTimes()
+    num_planned = len(planned_steps)
+
+    def is_enough() -> bool:
+        if may_prolong:
+            return windows_of_one_image(phases.steps, num_planned).has_enough_windows()
+        return len(phases.steps) >= num_planned
+
     k = planned_steps.start
-    while True:
-        is_enough = (
-            not may_prolong
-            or windows_of_one_image(phases.steps, len(planned_steps)).has_enough_windows()
-        )
-        if len(phases.steps) >= len(planned_steps) and is_enough:
-            return phases
+    while not is_enough():
         if len(phases.steps) % run.stream.experiment.timing.steps_per_window == 0:
             yield_and_wait_for_slot()
         with time_block(run, range(k, k + 1), reader) as step:
@@ -354,6 +368,7 @@ def time_phases(run: TrainRun, planned_steps: range, *, may_prolong: bool = True
         for name, seconds in step_seconds.items():
             phases.seconds[name].append(seconds)
         k += 1
+    return phases
 
 
 def _take_step_in_phases(run: TrainRun, k: int, modules: dict[str, nn.Module]) -> dict[str, float]:

@@ -153,11 +153,12 @@ def _describe_runs_and_captions(comparison: ComparisonRecords) -> str:
 def phase_table(comparison: ComparisonRecords) -> Table:
     """Return the table of a step's phases, their sum beside the whole step, and whether data or compute limits it."""
     rows = []
+    phases = phases_of_any_row(comparison.throughputs)
     for row in comparison.throughputs:
         figures = row.figures
         cells: dict[str, Any] = {"experiment": comparison.label(row.experiment)}
         cells["batch"] = round(figures["batch_size"] or 0)
-        for phase in phases_of_any_row(comparison.throughputs):
+        for phase in phases:
             cells[f"{phase}, ms"] = figures.get(PHASE + phase)
         cells["sum of phases, ms"] = figures["phases_ms"]
         cells["whole step, ms"] = figures["step_ms"]
@@ -181,10 +182,9 @@ def phase_table(comparison: ComparisonRecords) -> Table:
 
 def phases_of_any_row(rows: Sequence[Throughput]) -> list[str]:
     """Return the names of the phases that any row has, in the order of the step."""
-    measured = set[str]()
-    for row in rows:
-        measured.update(name for name, value in row.figures.items() if value is not None)
-    return [phase for phase in PHASES if PHASE + phase in measured]
+    return [
+        phase for phase in PHASES if any(row.figures.get(PHASE + phase) is not None for row in rows)
+    ]
 
 
 def memory_and_size_table(comparison: ComparisonRecords) -> Table:
@@ -266,4 +266,5 @@ def _describe_input_bound(comparison: ComparisonRecords) -> str:
 
 
 def _judge_row_bottleneck(row: Throughput, share: float) -> Bottleneck:
+    """Return whether data or compute limits an experiment that spends this share of a step on data."""
     return judge_bottleneck(share, has_prefetching=row.loader_workers > 0)

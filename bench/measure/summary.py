@@ -5,19 +5,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from statistics import median
 
-from bench.experiment.config import Experiment
 from bench.interfaces.throughput import PHASE, Throughput
-from bench.measure.throughput import (
-    forward_backward_rate,
-    images_per_second,
-    images_per_second_of_all_windows,
-    images_per_step,
-    model_flops_utilisation,
-    rates_by_experiment_and_round,
-    steps_per_window,
-    timed_runs_by_experiment,
-    undisturbed_images_per_second,
-)
+from bench.measure.throughput import rates_by_experiment_and_round, timed_runs_by_experiment
+from bench.measure.timed_run import TimedRun
 from bench.records.record import PHASES, Record, Speed
 from bench.statistics.intervals import geometric_mean_with_interval
 from bench.statistics.ratios import RateByRound, Ratio, compare_rate_pairs, ratio_without_interval
@@ -35,18 +25,20 @@ def summarize_throughputs(
     """
     timed = timed_runs_by_experiment(records, names)
     all_runs = chain.from_iterable(timed.values())
-    peak = largest_peak_flops(speed for _, speed in all_runs)
+    peak = largest_peak_flops(run.speed for run in all_runs)
     figures = {name: _median_figures(runs, peak) for name, runs in timed.items()}
-    rates = rates_by_experiment_and_round(timed, images_per_second)
-    all_windows = rates_by_experiment_and_round(timed, images_per_second_of_all_windows)
-    undisturbed = rates_by_experiment_and_round(timed, undisturbed_images_per_second)
+    rates = rates_by_experiment_and_round(timed, TimedRun.images_per_second)
+    all_windows = rates_by_experiment_and_round(timed, TimedRun.images_per_second_of_all_windows)
+    undisturbed = rates_by_experiment_and_round(timed, TimedRun.undisturbed_images_per_second)
     ratios = _ratios_to_base(base, undisturbed, all_windows)
     ratios_of_all = _ratios_to_base(base, all_windows, all_windows)
-    forward_backward = rates_by_experiment_and_round(timed, forward_backward_rate)
+    forward_backward = rates_by_experiment_and_round(
+        timed, TimedRun.forward_backward_images_per_second
+    )
     forward_backward_ratios = _ratios_to_base(base, forward_backward, forward_backward)
     throughputs = []
     for name, runs in timed.items():
-        speeds = [speed for _, speed in runs]
+        speeds = [run.speed for run in runs]
         flop_ratio = None
         if base in figures and name != base:
             flops = figures[name]["step_flops_per_image"]
@@ -80,23 +72,26 @@ def largest_peak_flops(speeds: Iterable[Speed]) -> float | None:
 
 
 def derive_run_figures(
-    experiment: Experiment, speed: Speed, peak: float | None
+    run: TimedRun, peak_flops_per_second: float | None
 ) -> dict[str, float | None]:
-    """Return the figures of one timed run by name; None is not measured. `peak` is the device's, in FLOP/s."""
+    """Return the figures of one timed run by name; None is not measured. The peak is of one device."""
+    speed = run.speed
     phases = {}
     for name in PHASES:
         if name in speed.phase_seconds:
             phases[name] = 1000 * median(speed.phase_seconds[name])
-    images = images_per_step(experiment, speed)
+    images = run.images_per_step()
     captions_per_second = None
     if speed.num_captions and speed.target_building_seconds:
         captions_per_second = speed.num_captions / speed.target_building_seconds
-    utilisation = model_flops_utilisation(experiment, speed, peak) if peak else None
+    utilisation = None
+    if peak_flops_per_second:
+        utilisation = run.model_flops_utilisation(peak_flops_per_second)
     figures: dict[str, float | None] = {
         "round": speed.round,
-        "batch_size": experiment.training.batch_size,  # of one process, as the FLOPs are
-        "images_per_second": images_per_second(experiment, speed),
-        "step_ms": 1000 * median(speed.window_seconds) / steps_per_window(experiment, speed),
+        "batch_size": run.experiment.training.batch_size,  # of one process, as the FLOPs are
+        "images_per_second": run.images_per_second(),
+        "step_ms": 1000 * median(speed.window_seconds) / run.steps_per_window(),
         "phases_ms": sum(phases.values()) or None,
         "step_flops_per_image": speed.flops.step / images,
         "forward_flops_per_image": speed.flops.forward / images,
@@ -118,12 +113,12 @@ def derive_run_figures(
 
 
 def _median_figures(
-    runs: Iterable[tuple[Experiment, Speed]], peak: float | None
+    runs: Iterable[TimedRun], peak_flops_per_second: float | None
 ) -> dict[str, float | None]:
     """Return the medians of `derive_run_figures` over runs."""
     values = defaultdict[str, list[float]](list)
-    for experiment, speed in runs:
-        for name, value in derive_run_figures(experiment, speed, peak).items():
+    for run in runs:
+        for name, value in derive_run_figures(run, peak_flops_per_second).items():
             known = values[name]
             if value is not None:
                 known.append(value)
@@ -140,14 +135,14 @@ def describe_missing_readings(speed: Speed) -> str:
 
 def find_unequal_mfu_rows(rows: Sequence[Throughput]) -> tuple[Throughput, Throughput] | None:
     """Return the rows of the least and the largest MFU; None where the largest is less than twice the least."""
-    mfus = {number: row.mfu for number, row in enumerate(rows) if row.mfu}
-    if not mfus:
+    rows_by_mfu = sorted((row for row in rows if row.mfu), key=lambda row: row.mfu or 0.0)
+    if not rows_by_mfu:
         return None
-    least = min(mfus, key=mfus.__getitem__)
-    largest = max(mfus, key=mfus.__getitem__)
-    if mfus[largest] < MIN_MFU_FACTOR * mfus[least]:
+    least = rows_by_mfu[0]
+    largest = rows_by_mfu[-1]
+    if (largest.mfu or 0.0) < MIN_MFU_FACTOR * (least.mfu or 0.0):
         return None
-    return rows[least], rows[largest]
+    return least, largest
 
 
 def _ratios_to_base(

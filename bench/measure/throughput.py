@@ -1,18 +1,18 @@
-"""Images per second, how much of the device that uses, and which records may be compared in it. No torch here."""
+"""The timed runs of records: rates by round, what disturbed them, and whether they may be compared. No torch here."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import fmean
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain
 
 import msgspec
+import numpy as np
 
-from bench.experiment.config import Experiment, format_differences, unexpected_differences
-from bench.measure.windows import forward_backward_windows, timed_windows
+from bench.experiment.config import format_differences, unexpected_differences
+from bench.measure.timed_run import TimedRun
 from bench.records.record import Record, Speed
+from bench.tables.formats import pluralize
 
-TimedRun = tuple[Experiment, Speed]
-Rate = Callable[
-    [Experiment, Speed], float | None
-]  # of a timed run, in images/s; None: other work disturbed it
+# Images/s of a timed run; None: other work disturbed it.
+RateFunction = Callable[[TimedRun], float | None]
 # Circumstances that must be equal where speeds are compared, with the experiment's field that may explain a difference.
 FIELD_BY_CIRCUMSTANCE: dict[str, str | None] = {
     "machine": None,
@@ -27,65 +27,6 @@ FIELD_BY_CIRCUMSTANCE: dict[str, str | None] = {
 }
 
 
-def images_per_second(experiment: Experiment, speed: Speed) -> float:
-    """Return the images/s of a timed run, all processes together, in the windows that count; in all if too few do."""
-    rate = undisturbed_images_per_second(experiment, speed)
-    if rate is None:
-        rate = images_per_second_of_all_windows(experiment, speed)
-    return rate
-
-
-def undisturbed_images_per_second(experiment: Experiment, speed: Speed) -> float | None:
-    """Return the images/s of a timed run, all processes together, in the windows that count; None if too few do."""
-    rate = timed_windows(experiment, speed).undisturbed_rate()
-    if rate is None:
-        return None
-    return speed.processes * rate
-
-
-def images_per_second_of_all_windows(experiment: Experiment, speed: Speed) -> float:
-    """Return the images/s of a timed run, all processes together, over all its windows."""
-    windows = timed_windows(experiment, speed)
-    return speed.processes * windows.rate_of_all_windows()
-
-
-def steps_per_window(experiment: Experiment, speed: Speed) -> int:
-    """Return the number of steps in each window of a timed run."""
-    return speed.steps_per_window or experiment.timing.steps_per_window
-
-
-def images_per_step(experiment: Experiment, speed: Speed) -> float:
-    """Return the mean number of images of a timed step on one device."""
-    if not speed.window_images:
-        return float(experiment.training.batch_size)
-    images_per_window = fmean(speed.window_images)
-    return images_per_window / steps_per_window(experiment, speed)
-
-
-def model_flops_utilisation(
-    experiment: Experiment, speed: Speed, peak_flops_per_second: float
-) -> float:
-    """Return the MFU: the matrix products of forward and backward (3 x forward FLOPs) over the devices' peak.
-
-    A teacher's forward counts once: it has no backward. Source: Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
-    """
-    step_flops = 3 * speed.flops.forward - 2 * speed.flops.teacher_forward
-    image_flops = step_flops / images_per_step(experiment, speed)
-    peak = speed.processes * peak_flops_per_second
-    return image_flops * images_per_second(experiment, speed) / peak
-
-
-def forward_backward_rate(experiment: Experiment, speed: Speed) -> float | None:
-    """Return forward and backward's images/s in the steps that count; None if too few do, or without phases."""
-    steps = forward_backward_windows(experiment, speed)
-    if steps is None:
-        return None
-    rate = steps.undisturbed_rate()
-    if rate is None:
-        return None
-    return speed.processes * rate
-
-
 def timed_runs_by_experiment(
     records: Iterable[Record], names: Iterable[str] | None = None
 ) -> dict[str, list[TimedRun]]:
@@ -96,32 +37,32 @@ def timed_runs_by_experiment(
         speed = record.measured
         if isinstance(speed, Speed) and experiment is not None:
             named_runs = runs.setdefault(experiment.name, [])
-            named_runs.append((experiment, speed))
+            named_runs.append(TimedRun(experiment, speed))
     chosen = runs if names is None else [name for name in names if name in runs]
-    return {name: sorted(runs[name], key=lambda run: run[1].round) for name in chosen}
+    return {name: sorted(runs[name], key=lambda run: run.speed.round) for name in chosen}
 
 
 def rates_by_experiment_and_round(
-    runs_by_experiment: Mapping[str, Sequence[TimedRun]], rate: Rate
+    runs_by_experiment: Mapping[str, Sequence[TimedRun]], rate: RateFunction
 ) -> dict[str, dict[int, float]]:
     """Return a rate of timed runs, by the experiment's name and the round, without the runs that have none."""
     return {name: rates_by_round(runs, rate) for name, runs in runs_by_experiment.items()}
 
 
-def rates_by_round(runs: Iterable[TimedRun], rate: Rate) -> dict[int, float]:
+def rates_by_round(runs: Iterable[TimedRun], rate: RateFunction) -> dict[int, float]:
     """Return a rate of timed runs by round, without the runs that have none."""
     rates = {}
-    for experiment, speed in runs:
-        value = rate(experiment, speed)
+    for run in runs:
+        value = rate(run)
         if value is not None:
-            rates[speed.round] = value
+            rates[run.speed.round] = value
     return rates
 
 
 def undisturbed_rates_by_experiment(records: Iterable[Record]) -> dict[str, dict[int, float]]:
     """Return the images/s of the runs that other work did not disturb, by the experiment's name and the round."""
     return rates_by_experiment_and_round(
-        timed_runs_by_experiment(records), undisturbed_images_per_second
+        timed_runs_by_experiment(records), TimedRun.undisturbed_images_per_second
     )
 
 
@@ -143,3 +84,40 @@ def require_comparable_records(records: Iterable[Record], *, may_differ: Iterabl
         raise ValueError(
             f"these records cannot be compared, they differ in {format_differences(differences)}"
         )
+
+
+def describe_reduced_threads(records: Sequence[Record]) -> str:
+    """Return a sentence that busy processes reduced the threads of the runs; empty if they did not."""
+    for record in records:
+        circumstances = record.circumstances
+        if circumstances.busy_processes and isinstance(record.measured, Speed):
+            threads = pluralize(circumstances.threads, "thread")
+            return f"Timed with {threads}, because {circumstances.busy_processes} kept a core busy."
+    return ""
+
+
+def describe_disturbed_windows(records: Iterable[Record], names: Collection[str]) -> str:
+    """Return sentences on the windows of the experiments `names` that other work disturbed, and the time it cost.
+
+    Empty if none of them was timed.
+    """
+    timed = list(chain.from_iterable(timed_runs_by_experiment(records, names).values()))
+    if not timed:
+        return ""
+    steps = "steps" if any(run.speed.steps_per_window == 1 for run in timed) else "windows"
+    runs = [run.windows() for run in timed]
+    number = sum(len(windows.seconds) for windows in runs)
+    left_out = number - sum(windows.num_counted() for windows in runs)
+    if not left_out:
+        if any(len(windows.waiting_cores) for windows in runs):
+            return f"All {steps} count."
+        return f"All {steps} count: this system does not report whether other work kept the runs from a core."
+    is_throttled = any(np.any(windows.throttled_percent) for windows in runs)
+    cause = "waited for a core or had a throttled GPU" if is_throttled else "waited for a core"
+    added_seconds = sum(sum(windows.seconds[windows.num_planned :]) for windows in runs)
+    text = f"{100 * left_out / number:.0f} % of the {steps} {cause} and were left out; "
+    text += f"{added_seconds:.0f} s were added to make up for them."
+    num_disturbed = sum(windows.undisturbed_rate() is None for windows in runs)
+    if num_disturbed:
+        text += f" {num_disturbed} of {len(runs)} runs were disturbed nearly throughout and are left out."
+    return text

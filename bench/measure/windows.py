@@ -5,15 +5,11 @@ counts if its threads hardly waited and its GPU was not throttled. The seconds t
 How long a window took plays no part, because slow steps of an experiment's own are a cost of that experiment.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from bench.experiment.config import Experiment
-from bench.records.record import Record, Speed
-from bench.tables.formats import pluralize
 
 # Core-seconds of waiting per second. A window at the limit is corrected by 20 %. In recorded comparisons, quiet and
 # beside other work, limits from 0.1 to 0.4 give the same ratios (docs/results/measuring.md); above 0.6 they are biased.
@@ -26,7 +22,7 @@ MIN_COUNTED_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """The timed windows of one process, in the order of time; steps that were timed in phases are windows of one."""
+    """The timed windows of a run, in the order of time; steps that were timed in phases are windows of one step."""
 
     num_planned: int
     images: Sequence[int]  # per window, of one process
@@ -79,79 +75,3 @@ class Windows:
     def rate_of_all_windows(self) -> float:
         """Return the images per second of one process over all windows, other work included."""
         return float(np.sum(self.images) / np.sum(self.seconds))
-
-
-def timed_windows(experiment: Experiment, recorded: Speed) -> Windows:
-    """Return the windows of a recorded run; with several processes a window lasts as long as on the slowest."""
-    steps_per_window = recorded.steps_per_window or experiment.timing.steps_per_window
-    planned_steps = experiment.timing.windows * experiment.timing.steps_per_window
-    seconds = recorded.window_seconds
-    if recorded.rank_window_seconds:
-        seconds = tuple(max(ranks) for ranks in zip(*recorded.rank_window_seconds, strict=True))
-    images_of_window = experiment.training.batch_size * steps_per_window
-    return Windows(
-        num_planned=max(1, planned_steps // steps_per_window),
-        images=recorded.window_images or [images_of_window] * len(seconds),
-        seconds=seconds,
-        waiting_cores=recorded.window_core_waits,
-        throttled_percent=recorded.window_throttled_percent,
-    )
-
-
-def forward_backward_windows(experiment: Experiment, recorded: Speed) -> Windows | None:
-    """Return a recorded run's steps that were timed in phases, without data and optimizer; None without phases."""
-    phases = dict(recorded.phase_seconds)
-    phases.pop("data", None)
-    phases.pop("optimizer", None)
-    if not phases:
-        return None
-    seconds = [sum(step) for step in zip(*phases.values(), strict=True)]
-    planned = experiment.timing.windows * experiment.timing.steps_per_window
-    return Windows(
-        num_planned=recorded.planned_phase_steps or min(len(seconds), planned),
-        images=recorded.phase_images or [experiment.training.batch_size] * len(seconds),
-        seconds=seconds,
-        waiting_cores=recorded.phase_core_waits,
-    )
-
-
-def describe_reduced_threads(records: Sequence[Record]) -> str:
-    """Return a sentence that busy processes reduced the threads of the runs; empty if they did not."""
-    for record in records:
-        circumstances = record.circumstances
-        if circumstances.busy_processes and isinstance(record.measured, Speed):
-            threads = pluralize(circumstances.threads, "thread")
-            return f"Timed with {threads}, because {circumstances.busy_processes} kept a core busy."
-    return ""
-
-
-def describe_disturbed_windows(records: Iterable[Record], names: Collection[str]) -> str:
-    """Return sentences on the windows of the experiments `names` that other work disturbed, and the time it cost.
-
-    Empty if none of them was timed.
-    """
-    runs = []
-    steps = "windows"
-    for record in records:
-        experiment = record.experiment
-        if isinstance(record.measured, Speed) and experiment and experiment.name in names:
-            runs.append(timed_windows(experiment, record.measured))
-            if record.measured.steps_per_window == 1:
-                steps = "steps"
-    if not runs:
-        return ""
-    number = sum(len(windows.seconds) for windows in runs)
-    left_out = number - sum(windows.num_counted() for windows in runs)
-    if not left_out:
-        if any(len(windows.waiting_cores) for windows in runs):
-            return f"All {steps} count."
-        return f"All {steps} count: this system does not report whether other work kept the runs from a core."
-    is_throttled = any(np.any(windows.throttled_percent) for windows in runs)
-    cause = "waited for a core or had a throttled GPU" if is_throttled else "waited for a core"
-    added_seconds = sum(sum(windows.seconds[windows.num_planned :]) for windows in runs)
-    text = f"{100 * left_out / number:.0f} % of the {steps} {cause} and were left out; "
-    text += f"{added_seconds:.0f} s were added to make up for them."
-    num_disturbed = sum(windows.undisturbed_rate() is None for windows in runs)
-    if num_disturbed:
-        text += f" {num_disturbed} of {len(runs)} runs were disturbed nearly throughout and are left out."
-    return text

@@ -8,7 +8,7 @@ from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.experiment.config import Experiment, change
 from bench.measure.throughput import undisturbed_rates_by_experiment
 from bench.records.record import EQUAL_IMAGES, EQUAL_SECONDS, Record
-from bench.statistics.ratios import compare_rates_to_base
+from bench.statistics.ratios import compare_rates
 
 HALF_WAY = "half of equal images"
 MAX_INTERVAL_RATIO = 1.5  # maximum ratio of an interval's ends to derive a budget from it
@@ -22,22 +22,24 @@ def with_training_images(experiment: Experiment, images: int) -> Experiment:
 
 def image_budgets(
     experiment: Experiment,
-    speeds: Mapping[str, float],
+    relative_speeds: Mapping[str, float],
     *,
     half_way: bool = False,
     processes: int = 1,
 ) -> dict[str, int]:
     """Return an experiment's budgets in images of all processes, by name, in whole batches of all processes.
 
-    `speeds` are images/s by experiment. The device seconds are those that the slowest experiment needs for the equal
-    images, so that every other one trains on as many images or more. Without speeds there is no budget of seconds.
+    `relative_speeds` are by experiment, in any common unit. The device seconds are those that the slowest experiment
+    needs for the equal images, so that every other one trains on as many images or more. Without speeds there is no
+    budget of seconds.
     """
     images = experiment.training.images
     budgets: dict[str, float] = {EQUAL_IMAGES: images}
     if half_way:
         budgets[HALF_WAY] = images / 2
-    if experiment.name in speeds:
-        budgets[EQUAL_SECONDS] = images * speeds[experiment.name] / min(speeds.values())
+    if experiment.name in relative_speeds:
+        speed = relative_speeds[experiment.name]
+        budgets[EQUAL_SECONDS] = images * speed / min(relative_speeds.values())
     whole_batches = dict[str, int]()
     for name, size in budgets.items():
         steps = max(1, nearest_step_count(experiment, round(size / processes)))
@@ -46,7 +48,7 @@ def image_budgets(
 
 
 def read_relative_speeds(records: Collection[Record], names: Collection[str]) -> dict[str, float]:
-    """Return the relative speed of each experiment; nothing if one is too uncertain to derive a budget."""
+    """Return the images/s of each named experiment over one of them; nothing if any is too uncertain for a budget."""
     rates = {
         name: runs
         for name, runs in undisturbed_rates_by_experiment(records).items()
@@ -54,15 +56,14 @@ def read_relative_speeds(records: Collection[Record], names: Collection[str]) ->
     }
     if not rates:
         return {}
-    base, *others = rates
-    ratios = (
-        compare_rates_to_base(rates[base], {name: rates[name] for name in others})
-        if all(rates.values())
-        else {}
-    )
-    for name in others:
-        ratio = ratios.get(name)
-        if not ratio or not ratio.low or (ratio.high or math.inf) > MAX_INTERVAL_RATIO * ratio.low:
+    base = next(iter(rates))
+    base_rates = rates.pop(base)
+    speeds = {base: 1.0}
+    for name, other_rates in rates.items():
+        ratio = compare_rates(base_rates, other_rates) if base_rates and other_rates else None
+        low = ratio.low if ratio else None
+        if not ratio or not low or (ratio.high or math.inf) > MAX_INTERVAL_RATIO * low:
             log(f"no budget of equal device seconds: the speed of {name} is too uncertain")
             return {}
-    return {base: 1.0} | {name: ratio.value for name, ratio in ratios.items()}
+        speeds[name] = ratio.value
+    return speeds

@@ -20,6 +20,7 @@ from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import Experiment, change
 from bench.interfaces.catalog import RANDOM_INIT, ScoringSubject, list_reference_features
 from bench.interfaces.measurement import get_measurement
+from bench.measure.throughput import timed_runs_by_experiment
 from bench.orchestration.budgets import image_budgets, read_relative_speeds, with_training_images
 from bench.orchestration.runner import Runner
 from bench.orchestration.runs import Run
@@ -31,7 +32,6 @@ from bench.records.record import (
     Record,
     Speed,
     Training,
-    read_record,
     read_records,
     record_path,
 )
@@ -53,11 +53,12 @@ class Comparison:
 
     @property
     def max_parallel(self) -> int:
-        """Return the number of parallel untimed runs: one per core, or one on a GPU and over several processes."""
+        """The number of parallel untimed runs: one per core, or one on a GPU and over several processes."""
         is_single = self.on_gpu or self.runner.launch or read_torchrun_ranks().world_size > 1
         return 1 if is_single else self.cores
 
     def records(self) -> list[Record]:
+        """Read the records of this comparison."""
         return read_records(self.results, self.name)
 
     def new_run(
@@ -87,22 +88,17 @@ class Comparison:
             is_distributed=is_distributed,
         )
 
-    def measure_speed(
-        self,
-        rounds: int,
-        *,
-        first_round: int = 0,
-    ) -> None:
-        """Time every experiment once per round, each in a fresh process; see `choose_timing_threads` for its threads."""
-        for round_ in range(first_round, rounds):
-            self.run_round(self.make_speed_runs(round_, rounds))
+    def measure_speed(self, num_rounds: int, *, first_round: int = 0) -> None:
+        """Time every experiment once in each round from `first_round` to `num_rounds` - 1, each in a fresh process."""
+        for round_ in range(first_round, num_rounds):
+            self.run_round(self.make_speed_runs(round_, num_rounds))
             if not first_round:
-                self.show_remaining_time(rounds - round_ - 1)
+                self.show_remaining_time(num_rounds - round_ - 1)
 
-    def show_remaining_time(self, rounds: int) -> None:
-        """Show the time of so many rounds as the remaining time."""
+    def show_remaining_time(self, num_rounds: int) -> None:
+        """Show the time of so many rounds, each as long as the last one, as the remaining time."""
         if self.round_seconds is not None:
-            self.runner.progress.expect_end_in(rounds * self.round_seconds)
+            self.runner.progress.expect_end_in(num_rounds * self.round_seconds)
 
     def run_round(self, runs: Sequence[Run]) -> None:
         """Run a round: interleaved by window on a CPU without a launcher, else one run after the other.
@@ -122,7 +118,8 @@ class Comparison:
     def choose_timing_threads(self) -> int:
         """Return the threads of timed runs on a CPU: as in recorded runs, else OMP_NUM_THREADS, else one a core.
 
-        Cores that other processes keep busy all the time are left to them, because they would slow most steps.
+        Cores that other processes keep busy all the time are left to them, because they would slow most steps. The
+        processes are logged, and named to the runs in an environment variable, for their records.
         """
         for record in self.records():
             if isinstance(record.measured, Speed):
@@ -140,47 +137,48 @@ class Comparison:
             log(f"timed with {timed}, because {names} kept a core busy")
         return threads
 
-    def make_speed_runs(self, round_: int, rounds: int) -> list[Run]:
-        """Return the speed runs of a round, of `rounds` in all."""
+    def make_speed_runs(self, round_: int, num_rounds: int) -> list[Run]:
+        """Return the speed runs of a round, of `num_rounds` in all."""
+        flops = self._flops_of_first_round() if round_ else {}
         runs = list[Run]()
         for experiment in _order_in_round(self.experiments, round_):
             run = self.new_run(
                 "bench.measure.speed:measure_speed",
                 "speed",
                 experiment,
-                f"speed of {experiment.name}, round {round_ + 1} of {rounds}",
+                f"speed of {experiment.name}, round {round_ + 1} of {num_rounds}",
                 f"round{round_:02}",
                 is_distributed=True,
                 round_=round_,
-                flops=self._flops_of_first_round(experiment) if round_ else None,
+                flops=flops.get(experiment.name),
             )
             runs.append(run)
         return runs
 
-    def _flops_of_first_round(self, experiment: Experiment) -> Flops | None:
-        """Return the FLOPs that the first round counted. On a GPU they differ, because heating moves the steps."""
-        seed = f"seed{experiment.seed}"
-        path = record_path(self.results, self.name, "speed", experiment.name, seed, "round00")
-        if self.on_gpu or not path.is_file():
-            return None
-        speed = read_record(path).measured
-        return speed.flops if isinstance(speed, Speed) else None
+    def _flops_of_first_round(self) -> dict[str, Flops]:
+        """Return the FLOPs that the first round counted, by experiment; {} on a GPU, whose heating moves the steps."""
+        if self.on_gpu:
+            return {}
+        timed = timed_runs_by_experiment(self.records())
+        return {
+            name: runs[0].speed.flops for name, runs in timed.items() if runs[0].speed.round == 0
+        }
 
     def read_first_round_times(self) -> FirstRoundTimes | None:
         """Return the expected times after the first round; None if a run of it failed."""
         return read_first_round_times(
-            self.records(), self.experiments, self.max_parallel, self.round_seconds
+            self.records(), len(self.experiments), self.max_parallel, self.round_seconds
         )
 
-    def measure_figures(self, measurements: Sequence[str], rounds: int) -> None:
+    def measure_figures(self, measurements: Sequence[str], num_rounds: int) -> None:
         """Run measurements of extensions, each in every round for every experiment."""
-        for round_, name in product(range(rounds), measurements):
+        for round_, name in product(range(num_rounds), measurements):
             runs = [
                 self.new_run(
                     "bench.orchestration.functions:measure_figures",
                     "figures",
                     experiment,
-                    f"{name} of {experiment.name}, round {round_ + 1} of {rounds}",
+                    f"{name} of {experiment.name}, round {round_ + 1} of {num_rounds}",
                     name,
                     f"round{round_:02}",
                     is_distributed=get_measurement(name).runs_on_all_ranks,
@@ -190,7 +188,7 @@ class Comparison:
                 for experiment in _order_in_round(self.experiments, round_)
             ]
             self.run_round(runs)
-            self.show_remaining_time((rounds - round_ - 1) * len(measurements))
+            self.show_remaining_time((num_rounds - round_ - 1) * len(measurements))
 
     def measure_memory(self) -> None:
         """Measure the peak memory of every experiment, each in its own process, in parallel on a CPU."""
@@ -206,11 +204,7 @@ class Comparison:
         ]
         self._run_parallel(runs)
 
-    def train(
-        self,
-        scope: Scope,
-        checkpoint_config: CheckpointConfig | None = None,
-    ) -> None:
+    def train(self, scope: Scope, checkpoint_config: CheckpointConfig | None = None) -> None:
         """Train every experiment for every seed, to the budgets of equal images and of equal device seconds.
 
         On a CPU the trainings run in parallel and share the cores: their result depends only on the images, and the
@@ -286,12 +280,13 @@ class Comparison:
         self._run_parallel(runs)
 
     def _run_parallel(self, runs: Sequence[Run]) -> None:
+        """Execute untimed runs in parallel, which share the cores."""
         max_parallel = max(1, min(self.max_parallel, len(runs)))
         self.runner.run(runs, max_parallel=max_parallel, threads=max(1, self.cores // max_parallel))
 
 
-def _order_in_round(experiments: Sequence[Experiment], rotation: int) -> list[Experiment]:
+def _order_in_round(experiments: Sequence[Experiment], round_: int) -> list[Experiment]:
     """Return the experiments rotated, and reversed in every other round, so that none always follows another one."""
-    first = rotation % len(experiments)
+    first = round_ % len(experiments)
     rotated = [*experiments[first:], *experiments[:first]]
-    return rotated[::-1] if rotation % 2 else rotated
+    return rotated[::-1] if round_ % 2 else rotated

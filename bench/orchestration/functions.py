@@ -1,4 +1,4 @@
-"""Functions of runs that combine parts of this project: training, fitting a batch, measurements of extensions."""
+"""Functions of runs that combine parts of this project: training, and measurements of extensions."""
 
 from contextlib import nullcontext
 from pathlib import Path

@@ -20,7 +20,7 @@ from bench.environment.torchrun_ranks import read_torchrun_ranks
 from bench.experiment.config import (
     MAY_DIFFER,
     Experiment,
-    change,
+    differing_field_values,
     dotted_field_name,
     field_names_with_role,
     require_comparable_experiments,
@@ -35,35 +35,35 @@ from bench.orchestration.runner import Runner
 from bench.orchestration.runs import require_multi_process_support
 from bench.records.record import Failure, Record, Speed, list_comparison_names
 
-model_settings = attrgetter(*map(dotted_field_name, field_names_with_role("model")))
+get_model_settings = attrgetter(*map(dotted_field_name, field_names_with_role("model")))
+# Fields in which the records of a resumed comparison may differ from its experiments.
+SIZE_FIELDS = {"seed", "images", "warmup_images"}
 
 
 def check_and_prepare(
     results: Path,
     experiments: Sequence[Experiment],
     *,
-    trained: bool = False,
+    will_train: bool = False,
     may_differ: Iterable[str] = MAY_DIFFER,
     tasks: Iterable[str] = (),
     reads_data: bool = True,
 ) -> None:
     """Raise ValueError or OSError for what would stop the runs of experiments late; decode or index their data.
 
-    `trained` experiments need a vocabulary of their data. `tasks` will be scored. Where no run `reads_data` of the
-    experiments, their files may be gone.
+    Experiments that the comparison `will_train` need a vocabulary of their data. `tasks` are the names of tasks that it
+    will score. Where no run `reads_data` of the experiments, their files may be gone.
     """
     require_comparable_experiments(experiments, may_differ)
-    for experiment in experiments:
-        mismatch = vocabulary_mismatch(experiment) if trained else None
-        if mismatch:
+    if will_train:
+        for mismatch in filter(None, map(vocabulary_mismatch, experiments)):
             raise ValueError(mismatch)
     results = results.resolve()
     require_runnable(results, experiments, reads_data=reads_data)
     if not all(TASKS[task].layout for task in tasks):
         decode_pack(pack_cache())
     if reads_data:
-        for note in prepare_data(results, experiments):
-            log(note)
+        prepare_data(results, experiments)
 
 
 def begin_comparison(
@@ -81,17 +81,17 @@ def resume_comparison(
     launch: str = "",
     *,
     name: str | None = None,
-    scored: Iterable[Experiment] = (),
+    also_accepted: Iterable[Experiment] = (),
 ) -> Comparison:
-    """Resume the newest comparison of a purpose, or the named one, whose failures are tried again.
+    """Resume the newest comparison of a purpose, or the named one, and remove its records of failures.
 
-    Its records may also be of the experiments in `scored`. Raises ValueError if there is none, or if its records are of
-    other experiments, another commit, other extensions or another GPU.
+    Its records may also be of the experiments in `also_accepted`. Raises ValueError if there is none, or if its records
+    are of other experiments, another commit, other extensions or another GPU.
     """
     results = results.resolve()
     name = name or latest_comparison_name(results, purpose)
     comparison = _new_comparison(results, name, experiments, launch)
-    accepted = [*experiments, *scored]
+    accepted = [*experiments, *also_accepted]
     for record in comparison.records():
         if not isinstance(record.measured, Failure):
             reason = _reason_not_resumable(record, accepted)
@@ -105,6 +105,7 @@ def resume_comparison(
 def _new_comparison(
     results: Path, name: str, experiments: Sequence[Experiment], launch: str
 ) -> Comparison:
+    """Return the comparison, with the cores that this process shares with no other process of a torchrun."""
     cores = max(1, count_available_cores() // read_torchrun_ranks().local_world_size)
     return Comparison(name, results, experiments, cores, has_gpu(), Runner(launch=launch))
 
@@ -125,8 +126,8 @@ def require_runnable(
     require_writable(results)
 
 
-def prepare_data(results: Path, experiments: Sequence[Experiment]) -> list[str]:
-    """Decode the pack, or index the files that experiments read, unless that was done before; return notes on them.
+def prepare_data(results: Path, experiments: Sequence[Experiment]) -> None:
+    """Decode the pack, or index the files that experiments read, unless that was done before; log notes on them.
 
     Raises ValueError or OSError for data that every run would refuse.
     """
@@ -142,17 +143,19 @@ def prepare_data(results: Path, experiments: Sequence[Experiment]) -> list[str]:
         if experiment.input.subset is not None:
             require_subset(experiment.input.subset, samples.keys)
         notes |= dict.fromkeys(f"{experiment.input.data}: {note}" for note in samples.notes())
-    return [*notes]
+    for note in notes:
+        log(note)
 
 
 def _reason_not_resumable(record: Record, accepted: Iterable[Experiment]) -> str | None:
     """Return the reason why the comparison of a record cannot be continued here."""
     where = record.circumstances
     experiment = record.experiment
-    if experiment is not None and not any(
-        _is_equal_but_for_size(candidate, experiment) for candidate in accepted
-    ):
-        return f"is of other experiments, {experiment.name}"
+    if experiment is not None:
+        named = [candidate for candidate in accepted if candidate.name == experiment.name]
+        differences = [differing_field_values([candidate, experiment]) for candidate in named]
+        if not any(fields.keys() <= SIZE_FIELDS for fields in differences):
+            return f"is of other experiments, {experiment.name}"
     if where.commit != current_commit():
         return f"was begun at commit {where.commit}, this is {current_commit()}"
     if where.extensions != LOADED_EXTENSIONS:
@@ -165,27 +168,14 @@ def _reason_not_resumable(record: Record, accepted: Iterable[Experiment]) -> str
     return None
 
 
-def _is_equal_but_for_size(experiment: Experiment, recorded: Experiment) -> bool:
-    """Return whether a record is of an experiment, with any seed and number of images."""
-    if recorded.name != experiment.name:
-        return False
-    training = recorded.training
-    return recorded == change(
-        experiment,
-        seed=recorded.seed,
-        images=training.images,
-        warmup_images=training.warmup_images,
-    )
-
-
 def _require_model_and_files(experiment: Experiment) -> None:
     """Raise ValueError for a model, vocabulary or file of labels that every run would refuse.
 
     torch is imported to build models without weights, but not for the models of the named experiments.
     """
-    settings = model_settings(experiment)
+    settings = get_model_settings(experiment)
     if not any(
-        model_settings(named) == settings
+        get_model_settings(named) == settings
         for named in EXPERIMENTS.values()
         if METHODS.is_built_in(named.method)
     ):

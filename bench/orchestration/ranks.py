@@ -22,7 +22,7 @@ FAILURE_KEY = "failure"  # of the reason of the first failure
 
 
 class Rank0Runner(Runner):
-    """Executes distributed runs in this process, which is rank 0, and others in processes of their own."""
+    """Executes distributed runs in this process, rank 0 of a torchrun, and other runs in fresh processes."""
 
     def run(self, runs: Sequence[Run], *, max_parallel: int = 1, threads: int) -> None:
         """Execute the runs as `Runner.run` does; of the distributed ones there is at most one, the training."""
@@ -59,7 +59,7 @@ def share_run_with_ranks(run: Run | None) -> None:
 
 
 def execute_run_of_rank0() -> int:
-    """Wait for the run that rank 0 shares, and execute it; return the exit code of this rank."""
+    """Wait on another rank for the run that rank 0 shares, and execute it; return the exit code of this rank."""
     with imports_without_gc():
         from bench.train.distributed import connect_rank_store
 

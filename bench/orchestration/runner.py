@@ -52,7 +52,7 @@ LAUNCHER = "bench.orchestration.launcher"
 
 @dataclass(slots=True)
 class SlotPipes:
-    """The ends of the two pipes between an interleaved run and the scheduler."""
+    """The file descriptors of two pipes, by which the scheduler gives slots of time to an interleaved run."""
 
     grant_read: int  # read by the run
     grant_write: int
@@ -62,6 +62,7 @@ class SlotPipes:
 
     @classmethod
     def create(cls) -> "SlotPipes":
+        """Open both pipes."""
         return cls(*os.pipe(), *os.pipe())
 
     @property
@@ -83,7 +84,7 @@ class SlotPipes:
 
 
 def grant_slots_in_turn(slots: Iterable[SlotPipes]) -> None:
-    """Give the runs slots in this order, repeatedly, until all have ended."""
+    """Give the runs slots in this order, repeatedly, until all have ended; a run ends its slot itself."""
     running = list(slots)
     while running:
         for slot in tuple(running):
@@ -108,7 +109,7 @@ class Runner:
     _stopping: bool = False
 
     def run(self, runs: Sequence[Run], *, max_parallel: int = 1, threads: int) -> None:
-        """Execute the runs that are not done, `max_parallel` in parallel, each with so many threads.
+        """Execute the runs that are not done in processes of their own, `max_parallel` in parallel.
 
         The failure of a run is recorded and the others continue. An interrupt ends the children and is raised here,
         also one that only a training received, which saved its state and ended.
@@ -133,6 +134,7 @@ class Runner:
         self._run_in_threads([*tasks, partial(grant_slots_in_turn, slots)], len(runs) + 1)
 
     def _run_in_threads(self, tasks: Sequence[Callable[[], None]], num_threads: int) -> None:
+        """Call the tasks in threads, and raise the first error of one, after the children were asked to end."""
         with ThreadPoolExecutor(num_threads) as pool:
             running = [pool.submit(task) for task in tasks]
             try:
@@ -143,7 +145,7 @@ class Runner:
                 raise
 
     def stop(self) -> None:
-        """End the children, and start no more."""
+        """Ask the children to end, kill them if they have not ended after a while, and start no more."""
         with self._lock:
             self._stopping = True
         for child in list(self._children):
@@ -182,23 +184,15 @@ class Runner:
     def _run_in_process(
         self, run: Run, settings: dict[str, str], slot: SlotPipes | None = None
     ) -> str:
-        """Execute a run in a fresh process, interleaved if it has a slot; return the reason of its failure, or ""."""
+        """Execute a run in a fresh process and wait for its end; return the reason of its failure, or ""."""
         content = run.encode()
         words = ["-m", WORKER, run.label]
         is_launched = bool(self.launch and run.is_distributed)
         if is_launched:  # its processes do not share our standard input
             words = ["-m", LAUNCHER, *shlex.split(self.launch), *words, content]
             settings = settings | {"PYTHONSAFEPATH": "1"}
-        variables = {
-            name: value for name, value in os.environ.items() if name not in TORCHRUN_VARIABLES
-        }
-        variables |= ENVIRONMENT | settings
-        # Runs start in the user's folder, whose modules are not ours: -P, for a launcher its variable.
-        paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        variables["PYTHONPATH"] = os.pathsep.join(paths)
-        variables[PARENT] = str(os.getpid())
         if slot is not None:
-            variables |= slot.environment
+            settings = settings | slot.environment
         with TemporaryFile() as output:  # a pipe could be held open by what the run leaves behind
             with self._lock, closing(slot) if slot else nullcontext():
                 if self._stopping:
@@ -207,7 +201,7 @@ class Runner:
                     [sys.executable, "-P", *words],
                     stdin=subprocess.PIPE,
                     stdout=output,
-                    env=variables,
+                    env=make_child_environment(settings),
                     pass_fds=slot.child_fds if slot else (),
                     process_group=0,  # Ctrl-C reaches only the parent, which ends its children
                 )
@@ -221,6 +215,17 @@ class Runner:
         if run.saves_checkpoints and child.returncode in EXIT_CODE_BY_SIGNAL.values():
             raise Stopped(child.returncode)
         return describe_failed_exit(child.returncode, answer)
+
+
+def make_child_environment(settings: dict[str, str]) -> dict[str, str]:
+    """Return the environment variables of a run: this process's without torchrun's, this project's and `settings`."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in TORCHRUN_VARIABLES
+    }
+    # Runs start in the user's folder, whose modules are not ours: -P, for a launcher its variable.
+    paths = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = {"PYTHONPATH": os.pathsep.join(paths), PARENT: str(os.getpid())}
+    return environment | ENVIRONMENT | settings | variables
 
 
 class WorkerError(msgspec.Struct):

@@ -108,32 +108,31 @@ def require_multi_process_support(experiment: Experiment) -> None:
     ranks = read_torchrun_ranks()
     sharding = experiment.runtime.sharding
     is_uneven = ranks.world_size % ranks.local_world_size > 0
-    has_simulation = experiment.runtime.simulated_global_batch is not None
+    is_sharded = sharding != "ddp"
     has_average = experiment.optimizer.ema_decay is not None
-    has_muon = experiment.optimizer.optimizer == "muon"
-    for is_refused, reason in (
-        (sharding == "hsdp" and is_uneven, "sharding=hsdp needs as many processes on every node"),
-        (sharding != "ddp" and has_average, "ema_decay needs sharding=ddp"),
+    has_simulation = experiment.runtime.simulated_global_batch is not None
+    refusals = {
+        "sharding=hsdp needs as many processes on every node": sharding == "hsdp" and is_uneven,
+        "ema_decay needs sharding=ddp": is_sharded and has_average,
         # On shards, the rounding of its bf16 products would change an update by 5 %.
-        (sharding != "ddp" and has_muon, "optimizer=muon needs sharding=ddp"),
-        (
-            sharding != "ddp" and experiment.optimizer.log_grad_norm,
-            "log_grad_norm needs sharding=ddp",
-        ),
-        (has_simulation, "simulated_global_batch needs one process"),
-        (experiment.training.accumulation > 1, "accumulation needs one process"),
-    ):
+        "optimizer=muon needs sharding=ddp": is_sharded
+        and experiment.optimizer.optimizer == "muon",
+        "log_grad_norm needs sharding=ddp": is_sharded and experiment.optimizer.log_grad_norm,
+        "simulated_global_batch needs one process": has_simulation,
+        "accumulation needs one process": experiment.training.accumulation > 1,
+    }
+    for reason, is_refused in refusals.items():
         if is_refused:
             raise UserError(f"{experiment.name}: {reason}")
 
 
 def call_function(
-    place: str, known: dict[str, Any], arguments: dict[str, Any]
+    function_name: str, optional_arguments: dict[str, Any], arguments: dict[str, Any]
 ) -> AnyRecordContent | None:
-    """Call the function at "package.module:function" with decoded arguments, and with known ones that it names."""
-    function = import_object(place)
+    """Call "package.module:function" with arguments decoded from JSON, and those optional ones that it has."""
+    function = import_object(function_name)
     parameters = inspect.signature(function).parameters
-    given = {name: value for name, value in known.items() if name in parameters}
+    given = {name: value for name, value in optional_arguments.items() if name in parameters}
     for name, value in arguments.items():
         given[name] = msgspec.convert(value, parameters[name].annotation, dec_hook=_decode_path)
     content: AnyRecordContent | None = function(**given)
@@ -141,7 +140,7 @@ def call_function(
 
 
 def log_and_describe_failure(error: Exception) -> str:
-    """Return the reason of a failed run in one line; unless its message says what to do, the traceback is logged."""
+    """Return the reason of a failed run in one line, and log the traceback; of a UserError it is not logged."""
     if isinstance(error, UserError):
         return describe_error(error)
     for line in traceback.format_exc().splitlines():
@@ -150,6 +149,7 @@ def log_and_describe_failure(error: Exception) -> str:
 
 
 def _decode_path(kind: type[Any], value: Any) -> Any:
+    """Decode an argument of a type that JSON has not: only paths."""
     if kind is not Path:
         raise NotImplementedError
     return Path(value)

@@ -31,15 +31,15 @@ class Scope:
     @property
     def protocols_and_tasks(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
         """Return the protocols and the tasks that are scored by them: whole tasks, and curves over few labels."""
-        pairs = [(default_protocol_names(), self.tasks)] if self.tasks else []
         single_label_tasks = [task for task in self.tasks if TASKS[task].label_kind == SINGLE_LABEL]
-        if self.curves and single_label_tasks:
-            pairs.append((self.curves, tuple(single_label_tasks[:1])))
-        return pairs
+        return [
+            (default_protocol_names(), self.tasks),
+            (self.curves, tuple(single_label_tasks[:1])),
+        ]
 
 
 def scopes_by_name(*, on_gpu: bool) -> dict[str, Scope]:
-    """Return the scopes of `python -m bench`."""
+    """Return the scopes "default", "full" and "smoke" of `python -m bench`."""
     rounds = default_num_rounds(on_gpu=on_gpu)
     full_curves = ("few-shot", "label-fractions")
     return {

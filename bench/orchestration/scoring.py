@@ -44,7 +44,7 @@ def make_scoring_run(
     """
     planned_scores = []
     for subject in subjects:
-        names = _file_name_parts(subject, comparison, experiment)
+        names = _file_name_parts(subject, comparison, experiment.name, experiment.seed)
         for task, protocol in compatible_task_protocol_pairs(subject.name, tasks, protocols):
             path = record_path(results, comparison, "transfer", *names, task, protocol)
             planned_scores.append(PlannedScore(subject, task, protocol, path))
@@ -97,11 +97,11 @@ def score_subjects(
 
 
 def _file_name_parts(
-    subject: ScoringSubject, comparison: str, experiment: Experiment
+    subject: ScoringSubject, comparison: str, experiment_name: str, seed: int
 ) -> tuple[str, ...]:
-    """Return the parts of the file names of a subject's records."""
+    """Return the parts of the file names of a subject's records; only random weights have experiment and seed."""
     if subject.name == RANDOM_INIT:
-        return ("random-init", experiment.name, f"seed{experiment.seed}")
+        return ("random-init", experiment_name, f"seed{seed}")
     role = ("untrained",) if subject.is_untrained else ()
     if not subject.name.endswith(".safetensors"):
         return (*role, subject.name.replace(" ", "-"))

@@ -5,12 +5,12 @@ The first round is the trial: before it nothing is known of the machine.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
-from bench.experiment.config import Experiment
 from bench.interfaces.catalog import list_reference_features
-from bench.measure.throughput import images_per_second
+from bench.measure.throughput import timed_runs_by_experiment
 from bench.orchestration.scope import MAX_IMAGES, Scope
-from bench.records.record import Record, Speed
+from bench.records.record import Record
 from bench.statistics.ratios import MIN_RUNS
 
 # Figures of two cores. A training of several budgets takes that of the largest and the cool-downs of the others, and
@@ -30,7 +30,7 @@ IMAGES_STEP = 1_000
 
 @dataclass(frozen=True, slots=True)
 class FirstRoundTimes:
-    """What the first round tells of the time of the later stages."""
+    """What decides the time of the stages after the first round."""
 
     num_experiments: int
     max_parallel: int  # runs at a time
@@ -54,25 +54,25 @@ class FirstRoundTimes:
 
 def read_first_round_times(
     records: Sequence[Record],
-    experiments: Sequence[Experiment],
+    num_experiments: int,
     max_parallel: int,
     round_seconds: float | None,
 ) -> FirstRoundTimes | None:
-    """Return the expected times; None if a run of the first round failed. `round_seconds` may not be known."""
-    rates = list[float]()
-    step_seconds = 0.0
-    for record in records:
-        speed = record.measured
-        if record.experiment is None or not isinstance(speed, Speed) or speed.round:
-            continue
-        rates.append(images_per_second(record.experiment, speed))
-        step_seconds += speed.warmup_seconds + sum(speed.window_seconds)
-        step_seconds += sum(map(sum, speed.phase_seconds.values()))
-    if len(rates) < len(experiments):
+    """Return the expected times; None if a run of the first round failed.
+
+    `round_seconds` is the time of a whole round; None: it is estimated from the seconds that the runs recorded.
+    """
+    timed_runs = chain.from_iterable(timed_runs_by_experiment(records).values())
+    first_runs = [run for run in timed_runs if run.speed.round == 0]
+    if len(first_runs) < num_experiments:
         return None
     if round_seconds is None:
-        round_seconds = step_seconds + START_SECONDS * len(experiments)
-    return FirstRoundTimes(len(experiments), max_parallel, round_seconds, min(rates))
+        round_seconds = START_SECONDS * num_experiments
+        for run in first_runs:
+            round_seconds += run.speed.warmup_seconds + sum(run.speed.window_seconds)
+            round_seconds += sum(map(sum, run.speed.phase_seconds.values()))
+    slowest = min(run.images_per_second() for run in first_runs)
+    return FirstRoundTimes(num_experiments, max_parallel, round_seconds, slowest)
 
 
 def fit_scope_to_time(

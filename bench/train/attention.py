@@ -28,9 +28,10 @@ def use_attention_kernel(
 ) -> AbstractContextManager[None]:
     """Return a context in which all attention is computed by a kernel.
 
-    Without fixed shapes, the fused kernel is not cuDNN's, which on GPUs of compute capability 9.0 and 10.0 comes first
-    and plans for tens of milliseconds for every new shape. Source: torch 2.13, `aten/src/ATen/native/transformers/cuda/
-    sdp_utils.cpp` (`check_prefer_cudnn_attention`) and `aten/src/ATen/native/cudnn/MHA.cpp` (`MHAParams`).
+    Where batches have several shapes, the fused kernel is not cuDNN's, which on GPUs of compute capability 9.0 and 10.0
+    comes first and plans for tens of milliseconds for every new shape. Source: torch 2.13,
+    `aten/src/ATen/native/transformers/cuda/sdp_utils.cpp` (`check_prefer_cudnn_attention`) and
+    `aten/src/ATen/native/cudnn/MHA.cpp` (`MHAParams`).
     """
     if kernel == "plain":
         return _unfused_attention()

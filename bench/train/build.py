@@ -123,7 +123,7 @@ def log_loader_workers(stream: BatchStream[Any]) -> None:
 
 
 def record_fields_of_stream(stream: BatchStream[Any]) -> dict[str, Any]:
-    """Return the fields of a record on unusable samples and loader workers, by field."""
+    """Return the fields of `RunOnSamples` for a record: unusable samples, loader workers and adjective labels."""
     return {
         "skipped": stream.skipped,
         "empty_captions": stream.empty_captions,
@@ -186,7 +186,7 @@ def steps_with_each_size_first(experiment: Experiment, num_steps: int) -> list[i
 def require_finite_losses(
     losses: list[Tensor], step_numbers: Sequence[int], stream: BatchStream[Any]
 ) -> None:
-    """Raise NotFiniteError for the first loss that is not finite; it waits for the device."""
+    """Raise NotFiniteError for the first loss that is not finite; this waits for the device."""
     finite = torch.stack(losses).isfinite()
     if not finite.all():
         first = int((~finite).nonzero()[0])

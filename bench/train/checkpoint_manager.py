@@ -70,7 +70,7 @@ class CheckpointManager:
     def restore(self, run: TrainRun) -> TrainProgress:
         """Load the checkpoint to resume from into a run, if there is one, and return the progress so far.
 
-        From then on signals wait for the end of a step.
+        From then on a signal ends the training only after a step, when `save_if_due` has saved.
         """
         progress = TrainProgress()
         if world_rank() == 0:
@@ -108,9 +108,10 @@ class CheckpointManager:
         self._last_check = now
 
     def save_if_due(self, run: TrainRun, progress: TrainProgress, segment: ScheduleSegment) -> int:
-        """Save a checkpoint if one is due, before a step of `segment`; SystemExit after a signal to end.
+        """Save a checkpoint if one is due, and return the maximum number of steps until the next call.
 
-        Return the maximum number of steps until the next call: several processes notice a signal only here.
+        It is called before a step of `segment`. Several processes notice a signal to end only here. SystemExit after a
+        signal to end, when the checkpoint is written.
         """
         taken = len(progress.losses)
         now = time.monotonic()
@@ -144,7 +145,7 @@ class CheckpointManager:
 
     @property
     def must_stop_before_step(self) -> bool:
-        """Return whether a lone process is to stop before its next step; several agree in `save_if_due`."""
+        """Whether a signal ends this lone process before its next step; several processes agree in `save_if_due`."""
         return world_group() is None and self.stop.code != 0
 
     def _save(self, run: TrainRun, progress: TrainProgress, segment: ScheduleSegment) -> None:

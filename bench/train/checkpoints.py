@@ -139,9 +139,9 @@ def find_latest_valid_checkpoint(folder: Path) -> tuple[Path, CheckpointMetadata
 def require_resumable(
     saved: CheckpointMetadata, experiment: Experiment, num_processes: int, data_digest: str
 ) -> None:
-    """Raise ValueError if a checkpoint is of another experiment, with the fields that differ, or of other data.
+    """Raise ValueError unless a checkpoint is of the same experiment, data and images per step over all processes.
 
-    The number of processes may differ if the global batch is equal, and `workers`, which change no batch.
+    The number of processes may differ, and `workers`, which change no batch.
     """
     before = change(saved.experiment, workers=experiment.input.workers)
     if saved.processes != num_processes:
@@ -191,6 +191,7 @@ def lock_training_folder(folder: Path) -> Iterator[None]:
 
 
 def _sha256(path: Path) -> str:
+    """Return the digest of a file's content."""
     with require_regular_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -200,7 +201,7 @@ def _step_in_name(path: Path) -> int:
 
 
 def _remove_checkpoint(path: Path) -> None:
-    """Remove a checkpoint, so that it is complete or absent at any moment; links and the user's files stay."""
+    """Remove a checkpoint, so that it is complete or absent at any moment; one with other files, and a link, stay."""
     names = {file.name for file in path.iterdir()}
     if path.is_symlink() or names - {TENSORS, STATE}:
         return

@@ -53,7 +53,7 @@ def connect_rank_store() -> Store:
 
 @contextmanager
 def join_process_group(device: torch.device) -> Iterator[None]:
-    """Form the process group of all ranks for the block; a single process needs none.
+    """Join the process group of all ranks while the block runs; a single process joins none.
 
     CPUs use gloo, GPUs nccl, one per rank. The end of the block is a barrier, so that the files of rank 0 exist when
     any rank has ended.
@@ -145,13 +145,13 @@ class ModelWithLoss(nn.Module):
         model: nn.Module,
         loss: Callable[[nn.Module, Any, Any, ProcessGroupLike], Tensor],
         group: Group,
-        simulated: SimulatedGroup | None = None,
+        simulated_group: SimulatedGroup | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
         self.group = group
-        self.loss_group = simulated or group
+        self.loss_group = simulated_group or group
 
     def forward(self, images: Images, target: Any) -> Scalar:
         return self.loss(self.model, images, target, self.loss_group)
@@ -224,7 +224,7 @@ def split_by_sharding(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parame
 
 
 def joint_norm(norms: Iterable[Scalar]) -> Scalar:
-    """Return the norm of all gradients from the norms of groups of them, which are gathered if they are DTensors."""
+    """Return the norm of all gradients from the norms of groups of them, as a whole tensor and not a DTensor."""
     gathered = [gather_full_tensor(norm) for norm in norms]
     return gathered[0] if len(gathered) == 1 else torch.linalg.vector_norm(torch.stack(gathered))
 

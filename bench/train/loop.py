@@ -5,7 +5,7 @@ methods that reach a budget at different speeds.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import fmean
@@ -16,10 +16,12 @@ from torch import Tensor
 
 from bench.data.image_sizes import images_before_step, nearest_step_count
 from bench.experiment.config import Experiment
+from bench.experiment.fields import TrainingSettings
 from bench.interfaces.method import extension_method_text, get_label_method
 from bench.interfaces.schedule import SCHEDULES
 from bench.profilers.clock import clock
 from bench.records.record import CooledTower, Training
+from bench.tables.groups import group_by
 from bench.towers.head_file import save_head, save_weights
 from bench.towers.provenance import Provenance
 from bench.train.build import (
@@ -55,17 +57,18 @@ def train(
     tower_path: Callable[[int], Path],
     manager: CheckpointManager | None = None,
 ) -> Training:
-    """Train once, write one tower per budget, and return losses and branches.
+    """Train an experiment once, write a tower for each budget, and return the losses and the towers' names.
 
-    `budgets` are numbers of images, over all ranks, by the name of the budget; equal numbers share a branch.
+    `budgets` are numbers of images, over all ranks, by the name of the budget; equal numbers share a tower.
     `tower_path` returns the file of a tower by its number of images. A `manager` saves checkpoints and may resume from
     one. Rank 0 writes.
     """
-    names_of_budgets: dict[int, tuple[str, ...]] = {}
-    for name, images in sorted(budgets.items(), key=lambda item: item[1]):
-        names_of_budgets[images] = (*names_of_budgets.get(images, ()), name)
+    names_of_budgets = group_by(sorted(budgets, key=budgets.__getitem__), budgets.__getitem__)
+    steps_by_budget = {}
+    for images in names_of_budgets:
+        steps_by_budget[images] = nearest_step_count(experiment, round(images / world_size()))
     run = build_train_run(open_batch_stream(experiment, device, results))
-    segments = plan_segments(experiment, list(names_of_budgets))
+    segments = plan_segments(experiment.training, steps_by_budget)
     log_loader_workers(run.stream)
     with ExitStack() as stack:
         progress = TrainProgress()
@@ -83,13 +86,13 @@ def train(
                 if manager is not None:
                     # So that the disk need not hold an unfinished checkpoint beside the tower.
                     manager.wait_until_written()
-                names = names_of_budgets[segment.budget_images]
+                names = tuple(names_of_budgets[segment.budget_images])
                 _save_tower(run, segment.budget_images, names, tower_path(segment.budget_images))
             if progress.trunk_state:
                 load_state(run, progress.trunk_state)
                 progress.trunk_state = {}
     branches = [
-        CooledTower(images=images, budgets=names, tower=tower_path(images).name)
+        CooledTower(images=images, budgets=tuple(names), tower=tower_path(images).name)
         for images, names in names_of_budgets.items()
     ]
     return Training(
@@ -103,19 +106,19 @@ def train(
 
 
 def plan_segments(
-    experiment: Experiment, cumulative_images: Sequence[int]
+    training: TrainingSettings, steps_by_budget: Mapping[int, int]
 ) -> list[ScheduleSegment]:
-    """Return the segments to each budget's images: its part of the trunk, if any, and its cool-down.
+    """Return the segments to each budget: its part of the trunk, if any, and its cool-down.
 
-    `cumulative_images` are cumulative, over all ranks, in ascending order.
+    `steps_by_budget` has the number of steps from the start to a budget, by the budget's images over all ranks, in
+    ascending order.
     """
-    training = experiment.training
     cooldown_share = SCHEDULES[training.schedule].cooldown_share(training)
     segments: list[ScheduleSegment] = []
     steps_before = 0  # steps of trunk and cool-downs that are taken before a segment
     trunk_steps = 0
-    for images in cumulative_images:
-        end = max(2, nearest_step_count(experiment, round(images / world_size())))
+    for images, num_steps in steps_by_budget.items():
+        end = max(2, num_steps)
         branch = end - max(1, round(end * cooldown_share))
         trunk = ScheduleSegment(steps_before, range(trunk_steps, branch), None)
         if trunk.batch_numbers:
@@ -156,19 +159,21 @@ def _run_segment(
         run.step.grad_norms.clear()
 
 
-def scheduled_learning_rate(experiment: Experiment, segment: ScheduleSegment, step: int) -> float:
+def scheduled_learning_rate(
+    experiment: Experiment, segment: ScheduleSegment, batch_number: int
+) -> float:
     """Return the learning rate of the step with this batch number in a segment.
 
     On the trunk it rises linearly in the warm-up and is then constant; the schedule sets it in a cool-down.
     """
     training = experiment.training
     images_per_step = experiment.mean_batch_size * world_size()
-    warmup = max(1, math.ceil(training.warmup_images / images_per_step))
-    rate = experiment.optimizer.learning_rate * min(1.0, (step + 1) / warmup)
+    warmup = max(1, math.ceil(training.warmup_images / images_per_step))  # steps
+    rate = experiment.optimizer.learning_rate * min(1.0, (batch_number + 1) / warmup)
     if segment.is_trunk:
         return rate
     schedule = SCHEDULES[training.schedule]
-    return schedule.cooldown_rate(rate, step, segment.batch_numbers, warmup, training)
+    return schedule.cooldown_rate(rate, batch_number, segment.batch_numbers, warmup, training)
 
 
 def _take_steps(

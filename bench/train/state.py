@@ -150,7 +150,7 @@ def shard_like(value: Tensor, target: Tensor) -> Tensor:
 
 
 def split_weights_to_score(run: TrainRun) -> tuple[NamedTensors, NamedTensors]:
-    """Return the weights to score: the tower's, and the others without frozen ones and RangeAugment's.
+    """Return the tower's weights and those of the head, without frozen ones and RangeAugment's, as they are scored.
 
     They are the run's own tensors, or the moving average of the weights if there is one.
     """

@@ -85,9 +85,17 @@ def make_train_step(
     compiled: bool,
     group: Group = None,
 ) -> TrainStep[T]:
-    """Return the step of a model, which this compiles and parallelizes; `precision` is "fp32", "bf16" or "fp16"."""
+    """Return the training step of a model, which this compiles and parallelizes.
+
+    `precision` is "fp32", "bf16" or "fp16". The optimizer of the settings minimises the method's loss on the batches of `group`.
+    """
     device = next(model.parameters()).device
-    model_with_loss = ModelWithLoss(model, method.loss, group, make_simulated_group(experiment))
+    model_with_loss = ModelWithLoss(
+        model,
+        method.loss,
+        group,
+        make_simulated_group(experiment.method, experiment.runtime, experiment.training.batch_size),
+    )
     compute_loss = parallelize(model_with_loss, experiment.runtime, precision)
     optimizer = make_optimizer(experiment.optimizer, model, method.parameter_groups(model))
     # The attribute that torch's GradScaler reads.
@@ -162,12 +170,14 @@ def make_train_step(
     )
 
 
-def make_simulated_group(experiment: Experiment) -> SimulatedGroup | None:
+def make_simulated_group(
+    method_name: str, runtime: RuntimeSettings, batch_size: int
+) -> SimulatedGroup | None:
     """Return the group that `simulated_global_batch` sets; None without it, or if the loss compares no batch."""
-    global_batch = experiment.runtime.simulated_global_batch
-    if global_batch is None or not get_method(experiment.method).compares_batch:
+    global_batch = runtime.simulated_global_batch
+    if global_batch is None or not get_method(method_name).compares_batch:
         return None
-    return SimulatedGroup(max(1, global_batch // experiment.training.batch_size))
+    return SimulatedGroup(max(1, global_batch // batch_size))
 
 
 def torch_compile_mode(runtime: RuntimeSettings) -> str | None:

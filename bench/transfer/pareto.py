@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from bench.interfaces.sections import ComparisonRecords
-from bench.measure.throughput import images_per_second, timed_runs_by_experiment
+from bench.measure.throughput import rates_by_round, timed_runs_by_experiment
+from bench.measure.timed_run import TimedRun
 from bench.records.record import Speed
 from bench.tables.formats import (
     NBSP,
@@ -59,10 +60,10 @@ def make_time_and_energy_axes(comparison: ComparisonRecords) -> tuple[CostAxis, 
     seconds = {}
     kilojoules = {}
     for name, runs in timed_runs_by_experiment(comparison.records).items():
-        rates = {speed.round: images_per_second(experiment, speed) for experiment, speed in runs}
+        rates = rates_by_round(runs, TimedRun.images_per_second)
         rate = median(rates.values())
         seconds[name] = 1 / rate
-        watts = _compute_mean_watts([speed for _, speed in runs])
+        watts = _compute_mean_watts([run.speed for run in runs])
         if watts is not None:
             kilojoules[name] = watts / rate / 1000
     device = CostAxis(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import bench.measure.speed as speed_module
-from bench.measure.heating import Heating
+from bench.measure.heating import until_device_is_hot
 from bench.measure.speed import measure_speed, plan_phase_steps
 from tests.heated import heat_like_a_gpu
 from tests.processes import in_ranks
@@ -19,8 +19,7 @@ def steps_of_rank(_rank: int, _ranks: int) -> int:
     steps = 0
     with pytest.MonkeyPatch.context() as patch:
         heat_like_a_gpu(patch, 0.5)
-        heating = Heating(CPU)
-        while not heating.is_over():
+        for _ in until_device_is_hot(CPU):
             steps += 1
     return steps
 
@@ -59,4 +58,6 @@ def test_phases_of_a_gpu_are_those_of_one_window(
 ) -> None:
     """Images of several sizes need more steps."""
     experiment = small("catlip", windows=2, steps_per_window=3, image_sizes=sizes)
-    assert plan_phase_steps(experiment, torch.device(device), 16) == range(16, 16 + expected)
+    assert plan_phase_steps(
+        experiment.timing, torch.device(device), 16, has_several_sizes=bool(sizes)
+    ) == range(16, 16 + expected)

@@ -66,10 +66,10 @@ def test_more_time_or_a_faster_machine_never_trains_less() -> None:
 def test_first_round_tells_the_rate_of_the_slowest_experiment() -> None:
     rates = (1000.0, 800.0, 1200.0, 900.0)
     records = [timed(experiment, rate, 0) for experiment, rate in zip(DEFAULT, rates, strict=True)]
-    times = read_first_round_times([*records, timed(DEFAULT[0], 1.0, 1)], DEFAULT, 2, 40.0)
+    times = read_first_round_times([*records, timed(DEFAULT[0], 1.0, 1)], 4, 2, 40.0)
     assert times is not None
     assert times.images_per_second == pytest.approx(800.0)
-    assert read_first_round_times(records[1:], DEFAULT, 2, 40.0) is None
+    assert read_first_round_times(records[1:], 4, 2, 40.0) is None
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from bench.measure.memory import (
     measure_memory,
 )
 from bench.measure.speed import measure_speed, time_until_enough_windows, windows_of_one_image
-from bench.measure.windows import timed_windows
+from bench.measure.timed_run import TimedRun
 from bench.profilers.clock import Elapsed, clock
 from bench.profilers.core_waits import read_core_wait_seconds
 from bench.profilers.counters import TensorByteCounter
@@ -223,7 +223,7 @@ def test_a_speed_run_records_every_window_and_phase(results: Path) -> None:
     experiment = few_images("clip", **TWO_BLOCKS)
     speed = measure_speed(experiment, CPU, results, 3)
     assert speed.round == 3
-    windows = timed_windows(experiment, speed)
+    windows = TimedRun(experiment, speed).windows()
     assert windows.num_planned == 2
     assert windows.has_enough_windows()
     names = ["data", "image forward", "text forward", "head and loss", "backward", "optimizer"]

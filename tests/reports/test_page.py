@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from bench.interfaces.sections import Block, OtherResults, PageContext, Section, Text
-from bench.measure.throughput import images_per_second
+from bench.measure.timed_run import TimedRun
 from bench.records.record import Record, Speed, TransferScores
 from bench.statistics.intervals import accuracy_with_interval, mean_with_interval
 from bench.statistics.ratios import compare_rates, compare_rates_to_base
@@ -76,7 +76,7 @@ class Document(HTMLParser):
 
 def rates(records: list[Record], name: str) -> dict[int, float]:
     return {
-        one.measured.round: images_per_second(one.experiment, one.measured)
+        one.measured.round: TimedRun(one.experiment, one.measured).images_per_second()
         for one in records
         if isinstance(one.measured, Speed) and one.experiment and one.experiment.name == name
     }

@@ -31,7 +31,7 @@ from bench.data.pack import PackImages, load_pack_images
 from bench.data.stream import Batch, PackStream
 from bench.environment.torchrun_ranks import TorchrunRanks
 from bench.interfaces.method import METHODS
-from bench.measure.throughput import images_per_second_of_all_windows
+from bench.measure.timed_run import TimedRun
 from bench.records.record import Failure, Memory, Speed, Training, TransferScores, read_records
 from bench.train import checkpoint_manager
 from bench.train.build import TrainRun, build_train_run
@@ -396,7 +396,7 @@ def test_launched_measurement_records_windows_of_all_ranks_and_survives_a_killed
     assert [len(windows) for windows in speed.rank_window_seconds] == [num_windows] * 2
     assert speed.rank_window_seconds[0] == speed.window_seconds
     slowest = [max(of_ranks) for of_ranks in zip(*speed.rank_window_seconds, strict=True)]
-    assert images_per_second_of_all_windows(record.experiment, speed) == pytest.approx(
+    assert TimedRun(record.experiment, speed).images_per_second_of_all_windows() == pytest.approx(
         2 * 8 * num_windows / sum(slowest)
     )
 

@@ -84,7 +84,7 @@ def test_training_on_other_data_is_refused_with_the_command_that_counts_its_voca
     experiment = experiment_from(
         name, LabelOptions(data=str(shards), vocabulary="vocabulary.json").data_settings()
     )
-    check_and_prepare(tmp_path / "results", [experiment], trained=True)
+    check_and_prepare(tmp_path / "results", [experiment], will_train=True)
     assert head_rows(experiment) == 1
 
 
@@ -101,7 +101,7 @@ def test_training_on_other_data_does_not_leave_out_subwords_that_the_pack_lacks(
     assert main([*arguments, "--vocabulary", str(SHIPPED_FOLDER / "pack-subwords.json")]) == 2
     assert "json is that of the pack's captions: add --set" in capsys.readouterr().err
     accepted = experiment_from(f"{method}-tiny", ["subword_vocabulary=all", f"data={shards}"])
-    check_and_prepare(tmp_path / "results", [accepted], trained=True)
+    check_and_prepare(tmp_path / "results", [accepted], will_train=True)
 
 
 @pytest.mark.usefixtures("forked_runs", "decoded")

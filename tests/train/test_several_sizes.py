@@ -14,7 +14,7 @@ from bench.data.image_sizes import image_size_at, images_before_step, nearest_st
 from bench.experiment.config import Experiment, change
 from bench.measure.costs import count_step_flops
 from bench.measure.speed import measure_speed
-from bench.measure.throughput import images_per_second_of_all_windows, images_per_step
+from bench.measure.timed_run import TimedRun
 from bench.orchestration.budgets import image_budgets
 from bench.records.record import CooledTower, Speed, Training
 from bench.towers.provenance import read_provenance
@@ -101,8 +101,8 @@ def test_throughput_counts_the_images_really_seen(speed: Speed, results: Path) -
     assert speed.phase_images == tuple(sizes[1 + number :])
     assert len({*speed.window_images}) > 1
     rate = sum(speed.window_images) / sum(speed.window_seconds)
-    assert images_per_second_of_all_windows(TIMED, speed) == rate
-    assert images_per_step(TIMED, speed) == pytest.approx(fmean(speed.window_images))
+    assert TimedRun(TIMED, speed).images_per_second_of_all_windows() == rate
+    assert TimedRun(TIMED, speed).images_per_step() == pytest.approx(fmean(speed.window_images))
     assert {len(seconds) for seconds in speed.phase_seconds.values()} == {len(speed.phase_images)}
 
 

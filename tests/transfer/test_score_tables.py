@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from bench.experiment.config import change
 from bench.experiment.experiments import get_experiment
 from bench.measure.comparison_records import collect_comparison
-from bench.measure.throughput import images_per_second
+from bench.measure.timed_run import TimedRun
 from bench.records.record import Flops, Record, TransferScores
 from bench.records.scores import Score
 from bench.statistics.intervals import accuracy_with_interval
@@ -100,7 +100,7 @@ def test_costs_are_those_of_the_speed_records() -> None:
         "Lower bounds, without training",
     ]
     assert all(row["device seconds"] is None for row in untimed.rows)
-    seconds = 80_000 / images_per_second(CLIP, timed().measured)
+    seconds = 80_000 / TimedRun(CLIP, timed().measured).images_per_second()
     assert without_power.rows[0]["device seconds"] == pytest.approx(seconds)
     assert "energy" not in without_power.rows[0]
     assert with_power.rows[0]["energy"] == pytest.approx(0.25 * seconds)

@@ -9,15 +9,12 @@ from statistics import fmean
 from bench.data.caption_lengths import describe_captions
 from bench.features.explain.ladder import Ladder
 from bench.measure.throughput import (
-    Rate,
-    TimedRun,
-    forward_backward_rate,
-    images_per_step,
+    RateFunction,
+    describe_disturbed_windows,
     rates_by_round,
     timed_runs_by_experiment,
-    undisturbed_images_per_second,
 )
-from bench.measure.windows import describe_disturbed_windows
+from bench.measure.timed_run import TimedRun
 from bench.records.record import Record
 from bench.statistics.ratios import Ratio, compare_rates
 from bench.statistics.verdicts import FlopsVerdict, judge_flops_prediction
@@ -81,7 +78,9 @@ def decompose_ladder(records: Sequence[Record]) -> Decomposition | None:
     causes = []
     for rung, (start, end) in zip(rungs[1:], pairwise(runs), strict=True):
         causes.append(_cause_ratio(start, end, rung.cause, rung.change))
-    rounds = [set(rates_by_round(rung_runs, undisturbed_images_per_second)) for rung_runs in runs]
+    rounds = [
+        set(rates_by_round(rung_runs, TimedRun.undisturbed_images_per_second)) for rung_runs in runs
+    ]
     experiments = [record.experiment for record in records if record.experiment]
     return Decomposition(
         ladder=ladders[0],
@@ -97,11 +96,15 @@ def _cause_ratio(
     start: Sequence[TimedRun], end: Sequence[TimedRun], cause: str, change: str = ""
 ) -> CauseRatio:
     """Return the ratio end / start of the runs of two rungs, over the rounds that have both."""
-    step_start, step_end = _rates_in_common_rounds(start, end, undisturbed_images_per_second)
+    step_start, step_end = _rates_in_common_rounds(
+        start, end, TimedRun.undisturbed_images_per_second
+    )
     saved = None
     if step_start:
         saved = fmean(1 / step_start[round_] - 1 / step_end[round_] for round_ in step_start)
-    phases_start, phases_end = _rates_in_common_rounds(start, end, forward_backward_rate)
+    phases_start, phases_end = _rates_in_common_rounds(
+        start, end, TimedRun.forward_backward_images_per_second
+    )
     flop_ratio = None
     if start and end:
         flop_ratio = _step_flops_per_image(start[-1]) / _step_flops_per_image(end[-1])
@@ -116,7 +119,7 @@ def _cause_ratio(
 
 
 def _rates_in_common_rounds(
-    start: Sequence[TimedRun], end: Sequence[TimedRun], rate: Rate
+    start: Sequence[TimedRun], end: Sequence[TimedRun], rate: RateFunction
 ) -> tuple[dict[int, float], dict[int, float]]:
     """Return the rates of both runs by round, in the rounds that have both."""
     start_rates = rates_by_round(start, rate)
@@ -130,5 +133,4 @@ def _rates_in_common_rounds(
 
 def _step_flops_per_image(run: TimedRun) -> float:
     """Return the FLOPs of a step, per image."""
-    experiment, speed = run
-    return speed.flops.step / images_per_step(experiment, speed)
+    return run.speed.flops.step / run.images_per_step()

@@ -11,7 +11,7 @@ from bench.environment.circumstances import Circumstances
 from bench.experiment.config import Experiment, differing_field_values, field_names_with_role
 from bench.features.plan.collectives import FP32_BYTES, ParameterCounts
 from bench.features.plan.model import ComputeProfile
-from bench.measure.throughput import images_per_second, images_per_step
+from bench.measure.timed_run import TimedRun
 from bench.records.record import BYTES_PER_PARAMETER, Memory, Record, Speed, read_records
 from bench.tables.groups import group_by
 
@@ -101,10 +101,11 @@ def compute_profile_from_runs(timed: RunsOnDevice, loss_flops_per_second: float)
     backward = []
     optimizer = []
     for run in timed.runs:
-        images = images_per_step(timed.experiment, run)
+        timed_run = TimedRun(timed.experiment, run)
+        images = timed_run.images_per_step()
         average = fmean if run.phase_images else median
         phases = {name: average(seconds) for name, seconds in run.phase_seconds.items()}
-        step_seconds = images / images_per_second(timed.experiment, run)
+        step_seconds = images / timed_run.images_per_second()
         scale = step_seconds / sum(phases.values())
         seconds = defaultdict(float, {name: scale * phases[name] for name in phases})
         data.append(seconds["data"] / images)

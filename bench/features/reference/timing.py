@@ -10,7 +10,7 @@ import torch
 from bench.environment.slots import yield_and_wait_for_slot
 from bench.experiment.fields import OptimizerKernel, OptimizerSettings
 from bench.features.reference import WARMUP_STEPS
-from bench.measure.heating import Heating
+from bench.measure.heating import until_device_is_hot
 from bench.profilers.clock import synchronize
 from bench.profilers.counters import count_compiled_graphs
 
@@ -45,8 +45,7 @@ class WindowTimer:
         compiled_windows = 0
         yield from islice(steps, self.warmup_steps)
         if self.heats_gpu:
-            heating = Heating(self.device)
-            while not heating.is_over():
+            for _ in until_device_is_hot(self.device):
                 yield from islice(steps, self.steps_per_window)
         while len(self.seconds) < self.num_windows:
             graphs = count_compiled_graphs()

@@ -34,7 +34,7 @@ from bench.features.plan.records import (
     estimate_max_batch_per_gpu,
     find_runs_of_nearest_batch,
 )
-from bench.measure.throughput import images_per_second
+from bench.measure.timed_run import TimedRun
 from bench.records.record import (
     Memory,
     Record,
@@ -210,7 +210,7 @@ def test_parts_of_a_step_sum_to_the_window_time(
         * (compute.data_seconds + compute.forward_seconds + compute.backward_seconds)
         + compute.optimizer_seconds
     )
-    assert step == pytest.approx(CLIP.training.batch_size / images_per_second(CLIP, run))
+    assert step == pytest.approx(CLIP.training.batch_size / TimedRun(CLIP, run).images_per_second())
     assert compute.backward_seconds * CLIP.training.batch_size / step == pytest.approx(
         phases["backward"] / sum(phases.values())
     )
@@ -261,7 +261,7 @@ def test_a_plan_of_one_device_is_what_was_recorded(
     words = ["plan", "clip-tiny", "catlip-tiny", "--record", str(folder), "--gpus", "1"]
     assert main([*words, "--price", "2.5", "--images", "0.36M", "--json", str(out)]) == 0
     clip, catlip = figures(out)["Plan for 1 GPUs"]["rows"]
-    rate = images_per_second(CLIP, speed())
+    rate = TimedRun(CLIP, speed()).images_per_second()
     assert clip["images/s"] == pytest.approx(rate)
     assert catlip["images/s, times clip-tiny's"] == pytest.approx(2)
     assert clip["GPU-hours"] == pytest.approx(100 / rate)
