@@ -131,12 +131,11 @@ def prepare_data(results: Path, experiments: Sequence[Experiment]) -> None:
 
     Raises ValueError or OSError for data that every run would refuse.
     """
-    by_data = dict[tuple[object, ...], Experiment]()
+    by_data = {}
     for experiment in experiments:
-        inputs = experiment.input
-        has_images = experiment.image.embedding_channels is None
-        fields = (inputs.data, inputs.caption, inputs.image_column)
-        by_data[*fields, has_images, reads_captions(experiment)] = experiment
+        image = experiment.image
+        key = (experiment.input, image.embedding_channels, reads_captions(experiment))
+        by_data[key] = experiment
     notes = dict[str, None]()
     for experiment in by_data.values():
         samples = open_samples(experiment, results / CACHE)

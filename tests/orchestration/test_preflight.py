@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from bench.__main__ import main
 from bench.environment.circumstances import current_commit
 from bench.environment.torchrun_ranks import TorchrunRanks
-from bench.experiment.config import change
+from bench.experiment.config import FIELDS, change
 from bench.experiment.experiments import EXPERIMENTS
 from bench.orchestration import preflight, runs
 from bench.orchestration.preflight import (
@@ -30,6 +30,13 @@ def test_comparison_on_shards_decodes_nothing_of_the_pack(
     experiment = change(EXPERIMENTS["clip-tiny"], data=str(write_shards(tmp_path / "shards")))
     check_and_prepare(tmp_path / "results", [experiment])
     assert not (tmp_path / "caches" / "catlip-bench").exists()
+
+
+def test_subset_of_every_experiment_on_the_same_data_is_checked(tmp_path: Path) -> None:
+    whole = change(EXPERIMENTS["clip-tiny"], data=str(write_shards(tmp_path / "shards")))
+    part = change(whole, name="part", subset=str(tmp_path / "missing.csv"))
+    with pytest.raises((ValueError, OSError), match=r"missing\.csv"):
+        check_and_prepare(tmp_path / "results", [part, whole], may_differ=FIELDS)
 
 
 @pytest.mark.parametrize(("driver", "is_refused"), [("580.1", False), ("570.2", True)])
