@@ -187,7 +187,7 @@ def test_training_locks_its_folder_while_it_runs(
             pass
         raise ValueError("it was locked")
 
-    monkeypatch.setattr("bench.cli.train.check", open_in_locked_folder)
+    monkeypatch.setattr("bench.cli.train.check_and_prepare", open_in_locked_folder)
     with pytest.raises(ValueError, match="it was locked"):
         Train(name="catlip-tiny", out=tmp_path).run()
 
