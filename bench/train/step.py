@@ -87,7 +87,7 @@ def make_train_step(
 ) -> TrainStep[T]:
     """Return the training step of a model, which this compiles and parallelizes.
 
-    `precision` is "fp32", "bf16" or "fp16". The optimizer of the settings minimises the method's loss on the batches of `group`.
+    `precision` is "fp32", "bf16" or "fp16". The optimizer of the settings minimises the method's loss over `group`.
     """
     device = next(model.parameters()).device
     model_with_loss = ModelWithLoss(
